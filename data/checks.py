@@ -1,0 +1,95 @@
+"""What every reader checks: that files are there, and that labels and signals are what they should be.
+
+`where` is the place named in a message: file and record or trial.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from data.pickles import HOW_TO_SIMULATE
+from utils.errors import UserError, nearest
+from utils.paths import shown
+from utils.vocabulary import ITEMS
+
+
+def find(folder, pattern, what):
+    """Return the files in `folder` that match `pattern` in natural order; a `UserError` if there is none."""
+    files = sorted((p for p in Path(folder).glob(pattern) if p.is_file()), key=natural)
+    if not files:
+        raise UserError(f"no {what} found: there is no {shown(folder)}/{pattern}; {HOW_TO_SIMULATE}")
+    return files
+
+
+def natural(path):
+    """Sort key that puts subject_test_2 before subject_test_10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
+
+
+def subject_name(path):
+    """Return the subject a file belongs to by its own name or its folder's, else the file's stem."""
+    path = Path(path)
+    for text in (path.stem, path.parent.name):
+        found = re.search(r"subject_(test_)?\d+", text)
+        if found:
+            return found.group()
+    return path.stem
+
+
+def one_hot(values, where, field):
+    """Return `values` when they are one-hot, else raise a `UserError`."""
+    values = np.asarray(values)
+    if not (np.isin(values, (0, 1)).all() and values.sum() == 1):
+        raise UserError(f"{where}, field {field!r}: expected a one-hot label, found {values.tolist()}")
+    return values
+
+
+def item_index(category, where):
+    """Return the class index of a trial's category: an item's name or a one-hot vector (15,).
+
+    A bare number is refused: nobody could tell whether it counts from 0 or from 1.
+    """
+    if isinstance(category, str):
+        if category in ITEMS:
+            return ITEMS.index(category)
+        close = nearest(category, ITEMS, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"items: {', '.join(ITEMS)}"
+        raise UserError(f"{where}, field 'category': unknown item {category!r}; {hint}")
+    values = np.asarray(category)
+    if values.shape != (len(ITEMS),) or values.dtype.kind not in "biuf":
+        raise UserError(
+            f"{where}, field 'category': expected a one-hot label of {len(ITEMS)} or an item's name, "
+            f"found {category!r}"
+        )
+    return int(one_hot(values, where, "category").argmax())
+
+
+def entry(trial, key, where):
+    """Return `trial[key]`, or raise a `UserError` that names the nearest key there is."""
+    if not isinstance(trial, dict):
+        raise UserError(f"{where}: expected a dict, found {type(trial).__name__}")
+    if key not in trial:
+        close = nearest(key, trial, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"it holds {', '.join(map(str, trial))}"
+        raise UserError(f"{where}: no field {key!r}; {hint}")
+    return trial[key]
+
+
+def signal(trial, key, shape, where):
+    """Return a trial's signals as finite float32 of `shape`, or raise a `UserError`."""
+    values = entry(trial, key, where)
+    if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
+        found = f"{values.dtype} array" if isinstance(values, np.ndarray) else type(values).__name__
+        raise UserError(f"{where}, field {key!r}: expected an array of floats, found {found}")
+    if values.shape != tuple(shape):
+        raise UserError(f"{where}, field {key!r}: expected shape {tuple(shape)}, found {values.shape}")
+    return finite(values.astype(np.float32, copy=False), where, key)
+
+
+def finite(values, where, field):
+    """Return `values` when every one is finite, else raise a `UserError`."""
+    if not np.isfinite(values).all():
+        bad = int(np.size(values) - np.isfinite(values).sum())
+        raise UserError(f"{where}, field {field!r}: {bad} of {np.size(values)} values are NaN or infinite")
+    return values

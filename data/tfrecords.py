@@ -1,0 +1,270 @@
+"""TFRecord files of the published layout: a writer, and a reader with random access.
+
+A TFRecord file is a chain of records: length (uint64), its checksum (uint32), the payload, its checksum
+(uint32). Each payload is a `tf.train.Example` whose values are serialised tensors. The reader scans the
+chain once and then reads single records; a file is never loaded whole.
+"""
+
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data.pickles import HOW_TO_SIMULATE
+from utils.errors import UserError, nearest
+from utils.paths import shown, writing
+from utils.vocabulary import EEG_MONTAGE, ITEMS, STAGES
+
+CHANNELS = len(EEG_MONTAGE)
+CLASSES = len(ITEMS)
+AWAKE_PER_SLEEP = 15
+"""Awake trials of the same item stored beside every sleep trial."""
+SLEEP_SAMPLES = 200
+AWAKE_SAMPLES = 80
+STAGING_SAMPLES = 15000
+
+
+class Field(NamedTuple):
+    """Shape and type of one tensor of a record."""
+
+    shape: tuple
+    dtype: type
+
+
+SLEEP = {
+    "category_name": Field((CLASSES,), np.float32),
+    "feature_Sleep_EEG": Field((CHANNELS, SLEEP_SAMPLES), np.float32),
+}
+"""Sleep trials without awake trials (`sleep*`)."""
+
+WHOLE = {
+    **SLEEP,
+    "feature_awake_image_erp": Field((AWAKE_PER_SLEEP, CHANNELS, AWAKE_SAMPLES), np.float32),
+    "feature_awake_audio_erp": Field((AWAKE_PER_SLEEP, CHANNELS, AWAKE_SAMPLES), np.float32),
+}
+"""Sleep trials with 15 awake image and 15 awake audio trials of the same item each (`Whole*`)."""
+
+STAGING = {
+    "category_name": Field((len(STAGES),), np.float32),
+    "feature_label": Field((1,), np.int32),
+    "feature_data": Field((3, STAGING_SAMPLES), np.float32),
+}
+"""Staging windows: one-hot stage, stage code, EEG, EOG and EMG."""
+
+_HEADER = struct.Struct("<QI")
+_FOOTER = 4
+
+
+class RecordFile:
+    """Random access to the records of one TFRecord file.
+
+    Parameters
+    ----------
+    path : str | Path
+    schema : dict of str to Field
+        Which tensors a record holds: `WHOLE`, `SLEEP` or `STAGING`.
+
+    Raises
+    ------
+    UserError
+        Missing file, or a record that runs past the end of the file (truncated, or no TFRecord).
+    """
+
+    def __init__(self, path, schema):
+        self.path = Path(path)
+        self.schema = schema
+        self._offsets, self._lengths = _scan(self.path)
+
+    def __len__(self):
+        return len(self._offsets)
+
+    def where(self, index):
+        """Return the name of a record for messages: file and record number, counted from 0."""
+        return f"{shown(self.path)}, record {index}"
+
+    def payload(self, index):
+        """Return the serialised `tf.train.Example` of a record, bytes."""
+        with self.path.open("rb") as handle:
+            handle.seek(self._offsets[index])
+            payload = handle.read(self._lengths[index])
+        if len(payload) != self._lengths[index]:
+            raise UserError(f"{self.where(index)}: the file has become shorter while it was being read")
+        return payload
+
+    def read(self, index, fields=None, trial=None):
+        """Read tensors of one record.
+
+        Parameters
+        ----------
+        index : int
+            Record number, from 0.
+        fields : iterable of str | None
+            The tensors wanted; None for all of the schema.
+        trial : int | None
+            Of a field with 15 awake trials take only this one, so (15, 55, 80) comes as (55, 80).
+
+        Returns
+        -------
+        record : dict of str to array
+            Read-only arrays with the schema's shapes and types.
+
+        Raises
+        ------
+        UserError
+            A field is missing or has another shape or type, naming file, record and field.
+        """
+        import tensorflow as tf
+        from google.protobuf.message import DecodeError
+
+        try:
+            feature = tf.train.Example.FromString(self.payload(index)).features.feature
+        except DecodeError:
+            raise UserError(f"{self.where(index)}: not a tf.train.Example; get the file again") from None
+        return {
+            name: self._tensor(index, feature, name, trial)
+            for name in (self.schema if fields is None else fields)
+        }
+
+    def _tensor(self, index, feature, name, trial):
+        import tensorflow as tf
+        from google.protobuf.message import DecodeError
+
+        where = f"{self.where(index)}, field {name!r}"
+        expected = self.schema[name]
+        if name not in feature:
+            close = nearest(name, feature, 1)
+            raise UserError(
+                f"{where}: missing; the record holds {', '.join(sorted(feature)) or 'nothing'}"
+                + (f" (the nearest is {close[0]!r})" if close else "")
+            )
+        values = feature[name].bytes_list.value
+        if len(values) != 1:
+            raise UserError(f"{where}: expected one serialised tensor, found {len(values)} byte strings")
+        try:
+            proto = _tensor_proto().FromString(values[0])
+        except DecodeError:
+            raise UserError(f"{where}: not a serialised tensor") from None
+        shape = tuple(d.size for d in proto.tensor_shape.dim)
+        if proto.tensor_shape.unknown_rank or shape != expected.shape:
+            raise UserError(f"{where}: expected shape {expected.shape}, found {shape}")
+        dtype = np.dtype(expected.dtype)
+        found = _dtype_name(proto.dtype)
+        if found != dtype.name:
+            raise UserError(f"{where}: expected {dtype.name}, found {found}")
+        content = proto.tensor_content
+        size = int(np.prod(shape))
+        if not content:
+            values = tf.make_ndarray(proto)  # tiny or constant tensors may be stored as typed values
+        elif len(content) != size * dtype.itemsize:
+            raise UserError(
+                f"{where}: expected {size * dtype.itemsize} bytes for shape {shape}, found {len(content)}"
+            )
+        elif trial is not None and len(shape) == 3:
+            part = size // shape[0]
+            one = np.frombuffer(content, dtype, count=part, offset=trial * part * dtype.itemsize)
+            return one.reshape(shape[1:])
+        else:
+            values = np.frombuffer(content, dtype).reshape(shape)
+        return values[trial] if trial is not None and len(shape) == 3 else values
+
+
+def write_records(path, schema, records):
+    """Write a TFRecord file, complete or not at all.
+
+    Parameters
+    ----------
+    path : str | Path
+    schema : dict of str to Field
+        `WHOLE`, `SLEEP` or `STAGING`.
+    records : iterable of dict of str to array
+        The tensors of each record; every field of the schema and no other.
+
+    Returns
+    -------
+    count : int
+        Number of records written.
+
+    Raises
+    ------
+    ValueError
+        A record does not follow the schema.
+    UserError
+        The file cannot be written.
+    """
+    import tensorflow as tf
+
+    count = 0
+    try:
+        with writing(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
+            for record in records:
+                writer.write(_example(record, schema, f"{shown(path)}, record {count}"))
+                count += 1
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"{shown(path)}: cannot be written ({error})") from None
+    return count
+
+
+def _example(record, schema, where):
+    import tensorflow as tf
+
+    if set(record) != set(schema):
+        raise ValueError(f"{where}: expected the fields {sorted(schema)}, found {sorted(record)}")
+    features = {}
+    for name, (shape, dtype) in schema.items():
+        array = np.ascontiguousarray(record[name])
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(
+                f"{where}, field {name!r}: expected {np.dtype(dtype).name} {shape}, "
+                f"found {array.dtype} {array.shape}"
+            )
+        proto = _tensor_proto()(dtype=tf.as_dtype(dtype).as_datatype_enum, tensor_content=array.tobytes())
+        for size in shape:
+            proto.tensor_shape.dim.add(size=size)
+        value = proto.SerializeToString(deterministic=True)
+        features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return example.SerializeToString(deterministic=True)
+
+
+def _tensor_proto():
+    from tensorflow.core.framework.tensor_pb2 import TensorProto
+
+    return TensorProto
+
+
+def _dtype_name(enum):
+    import tensorflow as tf
+
+    try:
+        return tf.as_dtype(enum).name
+    except TypeError:
+        return f"unknown type {enum}"
+
+
+def _scan(path):
+    """Return the payloads' offsets and lengths, two int64 arrays."""
+    offsets, lengths = [], []
+    try:
+        with path.open("rb") as handle:
+            size = handle.seek(0, 2)
+            position = 0
+            while position < size:
+                handle.seek(position)
+                header = handle.read(_HEADER.size)
+                complete = len(header) == _HEADER.size
+                length = _HEADER.unpack(header)[0] if complete else 0
+                end = position + _HEADER.size + length + _FOOTER
+                if not complete or end > size:
+                    raise UserError(
+                        f"{shown(path)}, record {len(offsets)}: the record runs past the end of the file "
+                        f"({size} bytes); the file is truncated or not a TFRecord, get it again"
+                    )
+                offsets.append(position + _HEADER.size)
+                lengths.append(length)
+                position = end
+    except FileNotFoundError:
+        raise UserError(f"{path}: file not found; {HOW_TO_SIMULATE}") from None
+    except OSError as error:
+        raise UserError(f"{shown(path)}: cannot be read ({error.strerror})") from None
+    return np.array(offsets, np.int64), np.array(lengths, np.int64)

@@ -1,0 +1,5 @@
+"""The networks. `build` makes one by its published name; TensorFlow is imported on the first call."""
+
+from model.registry import build, names
+
+__all__ = ["build", "names"]

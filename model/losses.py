@@ -1,0 +1,69 @@
+"""Losses of the networks (SPEC sections 1 and 2)."""
+
+import tensorflow as tf
+
+
+def one_hot(label, classes):
+    """Return labels as one-hot (B, K) float32, from one-hot or from class indices (B,)."""
+    label = tf.convert_to_tensor(label)
+    if label.shape.rank == 1:
+        return tf.one_hot(tf.cast(label, tf.int32), classes)
+    return tf.cast(label, tf.float32)
+
+
+def mixture_log_probabilities(logits, weights):
+    """Return log of the weighted mean of softmaxes (B, K), computed without leaving the log domain.
+
+    Parameters
+    ----------
+    logits : list of tensors, each (B, K)
+    weights : sequence of float
+        Of any positive sum.
+    """
+    total = float(sum(weights))
+    parts = [
+        tf.nn.log_softmax(view) + tf.math.log(weight / total)
+        for view, weight in zip(logits, weights, strict=True)
+        if weight > 0
+    ]
+    return tf.reduce_logsumexp(tf.stack(parts), axis=0)
+
+
+def class_loss(log_probabilities, label, form):
+    """Return the mean class loss.
+
+    Parameters
+    ----------
+    log_probabilities : tensor (B, K)
+    label : tensor (B, K)
+        One-hot.
+    form : {"published", "logits"}
+        "published" applies a softmax cross-entropy to the probabilities as if they were logits, as the
+        original does (so it cannot fall below 1.817 for 15 classes); "logits" is the cross-entropy proper.
+    """
+    if form == "published":
+        return tf.reduce_mean(
+            tf.nn.softmax_cross_entropy_with_logits(labels=label, logits=tf.exp(log_probabilities))
+        )
+    return -tf.reduce_mean(tf.reduce_sum(label * log_probabilities, axis=-1))
+
+
+def staging_loss(probabilities, label, class_weights):
+    """Return the published staging loss.
+
+    Mean sigmoid cross-entropy with positive weights on outputs that are already probabilities, plus the
+    mean squared difference of the most probable and the true stage code (which carries no gradient).
+
+    Parameters
+    ----------
+    probabilities : tensor (B, 4)
+    label : tensor (B, 4)
+        One-hot.
+    class_weights : sequence of 4 floats
+    """
+    entropy = tf.nn.weighted_cross_entropy_with_logits(
+        labels=label, logits=probabilities, pos_weight=tf.constant(class_weights, probabilities.dtype)
+    )
+    found = tf.cast(tf.argmax(probabilities, axis=-1), tf.float32)
+    true = tf.cast(tf.argmax(label, axis=-1), tf.float32)
+    return tf.reduce_mean(entropy) + tf.reduce_mean(tf.square(found - true))

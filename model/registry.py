@@ -1,0 +1,93 @@
+"""From a published name to a network: the YAML in params/ is the only place where variants differ."""
+
+from pydantic import TypeAdapter
+
+from model.settings import DecoderSettings, ModelSettings, StagerSettings
+from utils import config
+from utils.errors import UserError, nearest
+from utils.paths import PARAMS
+
+DEFAULT_SEED = 1642
+"""The published training seed."""
+
+
+def names():
+    """Return the names of all networks, read off params/."""
+    return sorted(p.stem for p in PARAMS.glob("[!_]*.yaml") if config.read_yaml(p).get("network") == p.stem)
+
+
+def build(name, members=None, mode=None, dropout=None, seed=DEFAULT_SEED, **overrides):
+    """Build a network.
+
+    Parameters
+    ----------
+    name : str
+        Published name, such as "N23SIMD" or "SIStaging" (see `names`).
+    members : int | None
+        Members of the ensemble; None is the published number (5 for decoders, 6 for stagers).
+    mode : str | None
+        "normal" (also None) or another mode of the network's YAML, such as "retrained" for N23SIMD.
+    dropout : float | None
+        Replaces every dropout rate; None keeps the published ones.
+    seed : int
+        Seed of the initial weights and dropout masks; members differ, and member i is the same in an
+        ensemble of any size.
+    **overrides
+        Any key of `model.settings.DecoderSettings` or `StagerSettings`; a nested section is given as a
+        mapping of what differs: ``build("N23SIMD", channels=28, sleep_encoder={"depth": 1})``.
+
+    Returns
+    -------
+    ensemble : model.ensemble.Ensemble
+
+    Raises
+    ------
+    UserError
+        Unknown name, mode or key (the nearest known one is named), or a value out of range.
+    """
+    known = names()
+    if name not in known:
+        close = nearest(name, known, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+        raise UserError(f"no network is called {name!r}; {hint}")
+    tree, origin = config.resolve(config.find(name), mode=mode)
+    config.merge(tree, {"model": overrides}, origin, "build()")
+    settings = validate_model(tree.get("model", {}), f"params/{name}.yaml", origin)
+    count = tree["members"] if members is None else members
+    return build_from(settings, count, network=name, mode=mode, dropout=dropout, seed=seed)
+
+
+def build_from(settings, members, network, mode=None, dropout=None, seed=DEFAULT_SEED):
+    """Build an ensemble from resolved settings; see `build`."""
+    if members < 1:
+        raise UserError(f"members = {members}: an ensemble needs at least one")
+    if dropout is not None and not 0 <= dropout < 1:
+        raise UserError(f"dropout = {dropout}: permitted is 0 <= dropout < 1")
+    from model.ensemble import Ensemble
+
+    made = [build_member(settings, index, dropout, seed) for index in range(members)]
+    return Ensemble(made, network, None if mode == "normal" else mode)
+
+
+def build_member(settings, index, dropout=None, seed=DEFAULT_SEED):
+    """Build member `index` of an ensemble; it depends on `seed` and `index` alone."""
+    entropy = (seed, index)
+    if isinstance(settings, StagerSettings):
+        from model.SIStaging import Stager
+
+        weights = settings.class_weights[index % len(settings.class_weights)]
+        return Stager(settings, entropy, dropout, weights)
+    from model.multi_encoder import MultiDomainDecoder, SleepDecoder
+
+    return (MultiDomainDecoder if settings.awake else SleepDecoder)(settings, entropy, dropout)
+
+
+def validate_model(tree, where, origin=None):
+    """Return the model settings that a plain mapping holds (the key `kind` says which)."""
+    schema = StagerSettings if tree.get("kind") == "stager" else DecoderSettings
+    return config.validate(schema, tree, where, origin, prefix="model")
+
+
+def model_settings(tree):
+    """Return model settings from a mapping saved in a checkpoint."""
+    return TypeAdapter(ModelSettings).validate_python(tree)

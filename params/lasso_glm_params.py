@@ -1,0 +1,8 @@
+"""Parameters of the Lasso GLMs under their published name: a view on params/lasso_glm.yaml."""
+
+from pathlib import Path
+
+from utils.config import read_yaml
+from utils.DotDict import DotDict
+
+lasso_glm_params = DotDict(read_yaml(Path(__file__).with_name("lasso_glm.yaml")))

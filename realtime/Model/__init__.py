@@ -1,0 +1,1 @@
+"""Adapters from the project's networks and YASA onto the loop; no network is defined here."""

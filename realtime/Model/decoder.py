@@ -1,0 +1,65 @@
+"""Decoder: the EEG around a cue to 15 probabilities."""
+
+import numpy as np
+
+from utils.errors import UserError
+from utils.preprocessing import decoding_window
+from utils.vocabulary import ITEMS, SLEEP_RATE, STREAM_RATE
+
+BEFORE = round(0.2 * STREAM_RATE)
+"""Samples of the decode window before the cue's onset."""
+AFTER = round(1.8 * STREAM_RATE)
+"""Samples of the decode window from the cue's onset on."""
+
+
+class Decoder:
+    """A trained decoder.
+
+    Parameters
+    ----------
+    network : object
+        `predict_proba` (B, 200, C) -> (B, 15).
+    channels : int
+        C, the channels the settings name.
+    """
+
+    def __init__(self, network, channels):
+        self._network = network
+        self._channels = channels
+
+    def warm_up(self):
+        """Trace the network, so that the first decode is as fast as any.
+
+        Raises
+        ------
+        UserError
+            The network does not take that many channels.
+        """
+        noise = np.random.default_rng(0).standard_normal((self._channels, BEFORE + AFTER))
+        try:
+            self.predict(noise)
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"the decoder does not take trials of {self._channels} channels (decoder.channels): "
+                f"{reason[:300]}"
+            ) from error
+
+    def predict(self, eeg):
+        """Return probabilities (15,).
+
+        Parameters
+        ----------
+        eeg : array, shape (C, 1000)
+            µV at 500 Hz, from -0.2 to +1.8 s around the cue.
+
+        Raises
+        ------
+        ValueError
+            Samples or probabilities that are not finite.
+        """
+        trial = decoding_window(eeg, round(STREAM_RATE / SLEEP_RATE))
+        result = np.asarray(self._network.predict_proba(trial[None])[0], float)
+        if result.shape != (len(ITEMS),) or not np.isfinite(result).all():
+            raise ValueError(f"the decoder returned {result}, expected {len(ITEMS)} probabilities")
+        return result

@@ -1,0 +1,5 @@
+"""Typed settings of a session; the defaults with their reasons are in params/realtime.yaml."""
+
+from realtime.Parameters.settings import SessionSettings
+
+__all__ = ["SessionSettings"]

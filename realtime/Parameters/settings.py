@@ -1,0 +1,186 @@
+"""What can be set about a session. params/realtime.yaml holds every default and the reason for it."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from utils.config import Settings
+from utils.vocabulary import EEG_MONTAGE
+
+Corners = tuple[float, float]
+
+
+class SourceSettings(Settings):
+    """How a recording is read, paced and checked."""
+
+    kind: Literal["replay"] = "replay"
+    speed: float = Field(0.0, ge=0)
+    unit: Literal["V", "uV"] = "V"
+    start: float = Field(0.0, ge=0)
+    stop: float | None = Field(None, gt=0)
+    read_seconds: float = Field(4.0, gt=0, le=60)
+    chunk_seconds: float | None = Field(None, gt=0, le=60)
+    amplitude_range: tuple[float, float] = (0.5, 500.0)
+    amplitude_windows: PositiveInt = 20
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.stop is not None and self.stop <= self.start:
+            raise ValueError(f"stop ({self.stop} s) must lie after start ({self.start} s)")
+        low, high = self.amplitude_range
+        if not 0 < low < high:
+            raise ValueError(f"amplitude_range ({low}, {high}) must be two rising positive numbers in µV")
+        return self
+
+
+class ChannelSettings(Settings):
+    """Names of the staging channels; null means absent (or, for a reference, as recorded)."""
+
+    eeg: str = "C4"
+    eeg_ref: str | None = None
+    eog: str | None = "EOG1"
+    eog_ref: str | None = None
+    emg: str | None = "EMG1"
+    emg_ref: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self):
+        for name in ("eog", "emg"):
+            if getattr(self, name) is None and getattr(self, f"{name}_ref") is not None:
+                raise ValueError(f"{name}_ref is given, but {name} is null")
+        return self
+
+
+class YasaSettings(Settings):
+    """YASA's classifier on the past of the recording."""
+
+    history_minutes: float = Field(120.0, gt=0)
+    minimum_minutes: float = Field(5.0, ge=0.5)
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.history_minutes < self.minimum_minutes:
+            raise ValueError("history_minutes must not be shorter than minimum_minutes")
+        return self
+
+
+class FilterSettings(Settings):
+    """Band-pass corners in Hz in front of the staging network."""
+
+    eeg: Corners = (0.3, 35.0)
+    eog: Corners = (0.3, 35.0)
+    emg: Corners = (10.0, 100.0)
+
+    @model_validator(mode="after")
+    def _check(self):
+        for name in ("eeg", "eog", "emg"):
+            low, high = getattr(self, name)
+            if not 0 < low < high < 250:
+                raise ValueError(f"{name}: corners ({low}, {high}) Hz must rise between 0 and 250 Hz")
+        return self
+
+
+class StagingSettings(Settings):
+    """Which stager, how often, and what it needs."""
+
+    stager: Literal["yasa", "sistaging"] = "yasa"
+    checkpoint: str | None = None
+    every_seconds: float = Field(5.0, ge=0.1, le=30)
+    flat_microvolts: float = Field(0.01, ge=0)
+    yasa: YasaSettings = YasaSettings()
+    filters: FilterSettings = FilterSettings()
+
+
+class GateSettings(Settings):
+    """When cues may be played."""
+
+    smoothing: float = Field(0.2, gt=0, le=1)
+    nrem_probability: float = Field(0.8, ge=0, le=1)
+    nrem_detections: PositiveInt = 30
+    rem: bool = False
+    rem_probability: float = Field(0.8, ge=0, le=1)
+    rem_detections: PositiveInt = 30
+
+
+class CueSettings(Settings):
+    """When which item is cued."""
+
+    mode: Literal["scheduled", "recorded"] = "scheduled"
+    interval_seconds: tuple[float, float] = (4.0, 6.0)
+    group_seconds: float = Field(30.0, ge=1)
+    groups: tuple[tuple[int, ...], tuple[int, ...]] = (tuple(range(8)), tuple(range(8, 15)))
+    lead_seconds: float = Field(0.2, ge=0, le=1)
+    sound_recorded: bool = False
+
+    @model_validator(mode="after")
+    def _check(self):
+        low, high = self.interval_seconds
+        if not 2.5 <= low <= high:
+            raise ValueError(
+                f"interval_seconds ({low}, {high}) must rise and be at least 2.5 s: "
+                "the response to a cue is read for 1.8 s"
+            )
+        if low <= self.lead_seconds:
+            raise ValueError("lead_seconds must be shorter than the interval between cues")
+        items = [i for group in self.groups for i in group]
+        if not all(self.groups) or sorted(set(items)) != sorted(items):
+            raise ValueError("groups must not be empty and must not share an item")
+        if not set(items) <= set(range(15)):
+            raise ValueError("groups hold item numbers from 0 to 14")
+        return self
+
+
+class AudioSettings(Settings):
+    """Where cues sound, and how loud at most."""
+
+    sink: Literal["auto", "file", "device"] = "auto"
+    device: str | None = None
+    rate: int = Field(16000, ge=8000, le=96000)
+    folder: str | None = None
+    volume_db: float = -20.0
+    max_db: float = Field(-6.0, le=0)
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.volume_db > self.max_db:
+            raise ValueError(f"volume_db ({self.volume_db}) is above the cap max_db ({self.max_db})")
+        return self
+
+
+class MarkerSettings(Settings):
+    """Markers for other programs; the log holds them in any case."""
+
+    lsl: bool = False
+    name: str = "SleepInterpreterMarkers"
+    source_id: str = "sleep-interpreter-markers"
+    format: Literal["int32", "string"] = "int32"
+    loopback: bool = True
+    session_id: str = Field("default", pattern=r"^[A-Za-z0-9_-]+$")
+
+
+class DecoderChoice(Settings):
+    """Which decoders read the responses, and the channels they were trained on, in order."""
+
+    checkpoint: str | None = None
+    rem_checkpoint: str | None = None
+    channels: tuple[str, ...] = EEG_MONTAGE
+
+    @model_validator(mode="after")
+    def _check(self):
+        if len(set(self.channels)) != len(self.channels):
+            raise ValueError("channels names a channel twice")
+        return self
+
+
+class SessionSettings(Settings):
+    """Everything that decides what a session does, besides the recording and the subject."""
+
+    seed: int = Field(1642, ge=0)
+    source: SourceSettings = SourceSettings()
+    channels: ChannelSettings = ChannelSettings()
+    staging: StagingSettings = StagingSettings()
+    gate: GateSettings = GateSettings()
+    cues: CueSettings = CueSettings()
+    audio: AudioSettings = AudioSettings()
+    markers: MarkerSettings = MarkerSettings()
+    decoder: DecoderChoice = DecoderChoice()

@@ -1,0 +1,50 @@
+"""The last seconds of a stream, addressed by sample index."""
+
+import numpy as np
+
+
+class RingBuffer:
+    """Keep the newest `length` samples.
+
+    Parameters
+    ----------
+    channels, length : int
+
+    Attributes
+    ----------
+    end : int
+        Index just after the newest sample.
+    """
+
+    def __init__(self, channels, length):
+        self._data = np.zeros((channels, length), np.float32)
+        self.end = 0
+
+    @property
+    def start(self):
+        """Index of the oldest sample that is still held."""
+        return max(0, self.end - self._data.shape[1])
+
+    def write(self, block):
+        """Append (channels, n) samples."""
+        length = self._data.shape[1]
+        kept = block[:, -length:]
+        first = self.end + block.shape[1] - kept.shape[1]
+        self._data[:, np.arange(first, first + kept.shape[1]) % length] = kept
+        self.end += block.shape[1]
+
+    def read(self, start, stop):
+        """Return a copy of samples [start, stop), shape (channels, stop - start).
+
+        Raises
+        ------
+        IndexError
+            Some of them are overwritten or have not arrived yet.
+        """
+        if start < 0 or stop < start:
+            raise IndexError(f"samples {start} to {stop}: not a range of the stream")
+        if stop > self.end:
+            raise IndexError(f"samples {start} to {stop} asked for, but the stream is at {self.end}")
+        if start < self.start:
+            raise IndexError(f"samples {start} to {stop} asked for, but the oldest one held is {self.start}")
+        return self._data[:, np.arange(start, stop) % self._data.shape[1]]

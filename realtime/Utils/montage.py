@@ -1,0 +1,128 @@
+"""From the channel names a lab uses to rows of a recording."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from utils.errors import UserError, nearest
+
+_PREFIXES = ("eeg ", "eog ", "emg ", "ecg ")
+
+
+@dataclass(frozen=True)
+class Montage:
+    """Rows of a stream that the loop reads.
+
+    Attributes
+    ----------
+    picks : tuple of str
+        Names in the recording, in the order in which the source delivers them.
+    derivations : tuple of 3 pairs
+        EEG, EOG, EMG: (row, row of the reference or None); None for a channel that is absent.
+    decoder : tuple of int | None
+        Rows of the decoder's channels in its order; None where the recording lacks some of them.
+    lacking : tuple of str
+        The decoder's channels that the recording lacks.
+    """
+
+    picks: tuple
+    derivations: tuple
+    decoder: tuple | None
+    lacking: tuple
+
+    @property
+    def eeg_rows(self):
+        """Rows that hold EEG: the staging EEG and the decoder's channels."""
+        return sorted({self.derivations[0][0], *(self.decoder or ())})
+
+    def derive(self, window):
+        """Return the derivations (3, n) of a window (channels, n); an absent channel is NaN."""
+        result = np.full((3, window.shape[1]), np.nan, np.float32)
+        for row, pair in enumerate(self.derivations):
+            if pair is not None:
+                channel, reference = pair
+                result[row] = window[channel] if reference is None else window[channel] - window[reference]
+        return result
+
+
+def plain(name):
+    """Return a channel name without its type prefix, in lower case: "EEG C4" -> "c4"."""
+    folded = " ".join(str(name).split()).casefold()
+    for prefix in _PREFIXES:
+        if folded.startswith(prefix):
+            return folded[len(prefix) :]
+    return folded
+
+
+def find_channel(name, names):
+    """Return the entry of `names` that `name` means, or None.
+
+    An exact match wins; else type prefix ("EEG ", "EOG ", "EMG ", "ECG ") and case are ignored. A
+    derivation such as "C4-M1" is a channel of its own and never taken for "C4".
+
+    Raises
+    ------
+    UserError
+        More than one channel matches.
+    """
+    if name in names:
+        return name
+    matches = [n for n in names if plain(n) == plain(name)]
+    if len(matches) > 1:
+        raise UserError(f"channel {name!r} matches {', '.join(matches)}: give the full name")
+    return matches[0] if matches else None
+
+
+def make_montage(channels, decoder_channels, names, where):
+    """Resolve the settings' channel names in a recording.
+
+    Parameters
+    ----------
+    channels : ChannelSettings
+    decoder_channels : sequence of str
+        Empty when no decoder is used.
+    names : sequence of str
+        Channels of the recording.
+    where : str
+        The recording, for messages.
+
+    Raises
+    ------
+    UserError
+        A staging channel is not in the recording (with the nearest names).
+    """
+    picks = []
+
+    def row(found):
+        if found not in picks:
+            picks.append(found)
+        return picks.index(found)
+
+    derivations, problems = [], []
+    for kind in ("eeg", "eog", "emg"):
+        wanted = [getattr(channels, kind), getattr(channels, f"{kind}_ref")]
+        if wanted[0] is None:
+            derivations.append(None)
+            continue
+        found = [None if w is None else find_channel(w, names) for w in wanted]
+        for key, want, have in zip((kind, f"{kind}_ref"), wanted, found, strict=True):
+            if want is not None and have is None:
+                problems.append(f"channels.{key} = {want!r} ({_hint(want, names)})")
+        if found[0] is not None:
+            derivations.append((row(found[0]), None if found[1] is None else row(found[1])))
+    if problems:
+        raise UserError(
+            f"{where}: the recording lacks {'; '.join(problems)}; "
+            f"it has {', '.join(names)}; choose with --set channels.eeg=NAME"
+        )
+
+    found = {c: find_channel(c, names) for c in decoder_channels}
+    lacking = tuple(c for c, have in found.items() if have is None)
+    rows = None if lacking or not found else tuple(row(have) for have in found.values())
+    return Montage(tuple(picks), tuple(derivations), rows, lacking)
+
+
+def _hint(name, names):
+    by_plain = {plain(n): n for n in names}
+    close = [by_plain[c] for c in nearest(plain(name), by_plain)]
+    return f"nearest: {', '.join(close)}" if close else "nothing like it"

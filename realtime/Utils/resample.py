@@ -1,0 +1,82 @@
+"""Any sampling rate to the loop's, block by block, without a seam.
+
+The same polyphase filter as `scipy.signal.resample_poly` (zero delay on the sample clock: output k
+belongs to time k / rate), delivered as soon as the filter's right half has arrived.
+"""
+
+from fractions import Fraction
+
+import numpy as np
+from scipy import signal
+
+from utils.errors import UserError
+
+MAX_FACTOR = 1024
+"""Largest term of a ratio: 25 kHz / 500 Hz and 1024 / 500 fit, 499.9 / 500 does not."""
+
+
+def ratio(rate, target):
+    """Return (up, down) with rate * up / down == target.
+
+    Raises
+    ------
+    UserError
+        No ratio of whole numbers up to `MAX_FACTOR` gives the target within 1e-9.
+    """
+    fraction = Fraction(target / rate).limit_denominator(MAX_FACTOR)
+    up, down = fraction.numerator, fraction.denominator
+    if up == 0 or up > MAX_FACTOR or abs(rate * up / down - target) > 1e-9 * target:
+        raise UserError(
+            f"sampling rate {rate:g} Hz: no ratio of whole numbers up to {MAX_FACTOR} gives {target:g} Hz; "
+            "resample the recording to a whole number of Hz first"
+        )
+    return up, down
+
+
+class Resampler:
+    """Streaming resampler; its output does not depend on how the input is cut into blocks.
+
+    Parameters
+    ----------
+    rate, target : float
+        Hz.
+    channels : int
+    """
+
+    def __init__(self, rate, target, channels):
+        self.up, self.down = ratio(rate, target)
+        longest = max(self.up, self.down)
+        # half length, cutoff and window as in scipy.signal.resample_poly, so that both agree
+        self._half = 10 * longest if longest > 1 else 0
+        taps = (
+            signal.firwin(2 * self._half + 1, 1 / longest, window=("kaiser", 5.0)) if longest > 1 else [1.0]
+        )
+        taps = np.asarray(taps) * self.up
+        padding = (self.down - self._half % self.down) % self.down
+        self._taps = np.concatenate([np.zeros(padding), taps])
+        self._skip = (self._half + padding) // self.down
+        self._held = np.zeros((channels, 0))
+        self._held_start = 0  # input index of the first held sample, a multiple of `down`
+        self._done = 0  # outputs delivered
+
+    def push(self, block):
+        """Take (channels, n) and return the outputs (channels, m) that are now complete, float64."""
+        self._held = np.concatenate([self._held, np.asarray(block, np.float64)], axis=1)
+        received = self._held_start + self._held.shape[1]
+        ready = ((received - 1) * self.up - self._half) // self.down + 1 if received else 0
+        if ready <= self._done:
+            return np.zeros((self._held.shape[0], 0))
+        offset = self._held_start // self.down * self.up  # output index of the first held sample
+        filtered = signal.upfirdn(self._taps, self._held, self.up, self.down, axis=1)
+        result = filtered[:, self._done - offset + self._skip : ready - offset + self._skip]
+        self._done = ready
+        self._forget()
+        return result
+
+    def _forget(self):
+        """Drop input that no later output needs, in whole periods so that the filter's phase stays put."""
+        first_needed = (self._done * self.down - self._half) // self.up - 1
+        keep_from = max(0, first_needed // self.down * self.down)
+        if keep_from > self._held_start:
+            self._held = self._held[:, keep_from - self._held_start :]
+            self._held_start = keep_from

@@ -1,0 +1,28 @@
+"""Test N23SIMD on unseen subjects, zero-shot: nothing is fitted or chosen on them.
+
+Data      data/SI Main Test/subject_test_*/N2N3* (or --data DIR)
+Reads     the checkpoint trained here, otherwise the released one in data/Model checkpoint/Decoding/
+Writes    results/N23SIMD/: summary.json, predictions.csv, confusion_matrix.png, accuracy.png;
+          results/N23SIMD.pickle
+Published zero-shot top-1 on 12 unseen subjects 24.12 % (chance 6.67 %)
+
+  python test/N23SIMD.py
+  python test/N23SIMD.py --mode retrained
+  python test/N23SIMD.py --quick          (after train/N23SIMD.py --quick)
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
+
+from utils import cli, runs
+
+
+def main(argv=None):
+    args = runs.parser(__doc__, modes=("normal", "retrained"), training=False).parse_args(argv)
+    runs.test_decoder("N23SIMD", args)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

@@ -1,0 +1,27 @@
+"""Shared by all tests: the project on the path, quiet TensorFlow, one way to run a script."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MNE_LOGGING_LEVEL", "WARNING")
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture
+def run_script():
+    """Return a function that runs a script of the project as a user would, from any folder."""
+
+    def run(script, *arguments, cwd=ROOT, timeout=300, **more):
+        command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False, **more
+        )
+
+    return run

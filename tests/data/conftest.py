@@ -1,0 +1,34 @@
+"""A tiny simulated cohort, written once for all tests of the formats."""
+
+import pytest
+
+from data.simulation_dataset import write_dataset
+from data.simulation_settings import load_settings
+
+TINY = (
+    "cohort.train_subjects=2",
+    "cohort.test_subjects=1",
+    "cohort.train_trials=6",
+    "cohort.test_trials=10",
+    "cohort.rem_trials=3",
+    "cohort.awake_trials=2",
+    "staging.train_subjects=1",
+    "staging.test_subjects=1",
+    "staging.epochs=2",
+    "recording.stages=[[N2, 1.0]]",
+    "recording.cues_from_min=0.1",
+)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Settings of the tiny cohort."""
+    return load_settings("test", TINY)
+
+
+@pytest.fixture(scope="session")
+def cohort(tiny, tmp_path_factory):
+    """Folder of the tiny cohort; read only."""
+    out = tmp_path_factory.mktemp("data") / "tiny"
+    write_dataset(tiny, out)
+    return out

@@ -1,0 +1,161 @@
+"""TFRecords: round trip, random access, agreement with TensorFlow's own reader, refusals."""
+
+import numpy as np
+import pytest
+
+from data.tfrecords import SLEEP, WHOLE, Field, RecordFile, write_records
+from utils.errors import UserError
+
+
+def _records(count, schema=WHOLE):
+    rng = np.random.default_rng(3)
+    return [
+        {name: rng.standard_normal(shape).astype(dtype) for name, (shape, dtype) in schema.items()}
+        for _ in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    path = tmp_path_factory.mktemp("records") / "Whole_subject_3.tfrecord"
+    records = _records(3)
+    assert write_records(path, WHOLE, records) == 3
+    return path, records
+
+
+def test_round_trip_in_any_order(written):
+    path, records = written
+    file = RecordFile(path, WHOLE)
+    assert len(file) == 3
+    for index in (2, 0, 1, 2):
+        read = file.read(index)
+        for name, (shape, dtype) in WHOLE.items():
+            assert read[name].shape == shape
+            assert read[name].dtype == dtype
+            assert np.array_equal(read[name], records[index][name])
+
+
+def test_one_awake_trial_of_fifteen(written):
+    path, records = written
+    for trial in (0, 7, 14):
+        read = RecordFile(path, WHOLE).read(1, trial=trial)
+        for name in ("feature_awake_image_erp", "feature_awake_audio_erp"):
+            assert np.array_equal(read[name], records[1][name][trial])
+        assert np.array_equal(read["feature_Sleep_EEG"], records[1]["feature_Sleep_EEG"])
+
+
+def test_only_the_fields_asked_for(written):
+    assert set(RecordFile(written[0], WHOLE).read(0, fields=["category_name"])) == {"category_name"}
+
+
+def test_tensorflow_reads_what_is_written_and_checks_its_checksums(written):
+    import tensorflow as tf
+
+    path, records = written
+    features = {name: tf.io.FixedLenFeature([], tf.string) for name in WHOLE}
+    found = list(tf.data.TFRecordDataset(str(path)))
+    assert len(found) == 3
+    for payload, record in zip(found, records, strict=True):
+        parsed = tf.io.parse_single_example(payload, features)
+        for name in WHOLE:
+            assert np.array_equal(tf.io.parse_tensor(parsed[name], tf.float32).numpy(), record[name])
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_files_that_tensorflow_wrote_are_read(tmp_path, compact):
+    import tensorflow as tf
+
+    record = _records(1, SLEEP)[0]
+    if compact:  # a constant tensor may be stored as one typed value instead of raw bytes
+        record["feature_Sleep_EEG"] = np.full((55, 200), 2.5, np.float32)
+    serialised = {name: tf.io.serialize_tensor(value).numpy() for name, value in record.items()}
+    if compact:
+        proto = tf.make_tensor_proto(2.5, tf.float32, (55, 200))
+        assert not proto.tensor_content
+        serialised["feature_Sleep_EEG"] = proto.SerializeToString()
+    path = tmp_path / "sleep.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(_example(serialised))
+    read = RecordFile(path, SLEEP).read(0)
+    for name in SLEEP:
+        assert np.array_equal(read[name], record[name])
+
+
+def test_same_records_give_same_bytes(written, tmp_path):
+    again = tmp_path / "again.tfrecord"
+    write_records(again, WHOLE, _records(3))
+    assert again.read_bytes() == written[0].read_bytes()
+
+
+@pytest.mark.parametrize("lost", [1, 4, 5, 1000])
+def test_truncated_file_names_the_record(written, tmp_path, lost):
+    path = tmp_path / "short.tfrecord"
+    path.write_bytes(written[0].read_bytes()[:-lost])
+    with pytest.raises(UserError, match=r"short\.tfrecord, record 2: .*truncated"):
+        RecordFile(path, WHOLE)
+
+
+def test_file_that_is_no_tfrecord(tmp_path):
+    path = tmp_path / "text.tfrecord"
+    path.write_text("no records in here, only a sentence", encoding="utf-8")
+    with pytest.raises(UserError, match=r"text\.tfrecord, record 0: .*not a TFRecord"):
+        RecordFile(path, WHOLE)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UserError, match=r"absent: file not found.*simulate"):
+        RecordFile(tmp_path / "absent", WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("field", "shape", "dtype", "message"),
+    [
+        ("feature_Sleep_EEG", (64, 200), np.float32, r"expected shape \(55, 200\), found \(64, 200\)"),
+        ("feature_Sleep_EEG", (200, 55), np.float32, r"expected shape \(55, 200\), found \(200, 55\)"),
+        ("feature_Sleep_EEG", (55, 200), np.float64, "expected float32, found float64"),
+        ("category_name", (14,), np.float32, r"expected shape \(15,\), found \(14,\)"),
+    ],
+)
+def test_wrong_shape_or_type_names_file_record_and_field(tmp_path, field, shape, dtype, message):
+    path = tmp_path / "sleep_wrong.tfrecord"
+    schema = {**SLEEP, field: Field(shape, dtype)}
+    write_records(path, schema, _records(2, schema))
+    with pytest.raises(UserError, match=rf"sleep_wrong\.tfrecord, record 1, field '{field}': {message}"):
+        RecordFile(path, SLEEP).read(1)
+
+
+def test_missing_field_names_the_nearest(tmp_path):
+    path = tmp_path / "sleep.tfrecord"
+    schema = {"category_name": SLEEP["category_name"], "feature_sleep": SLEEP["feature_Sleep_EEG"]}
+    write_records(path, schema, _records(1, schema))
+    with pytest.raises(UserError, match=r"'feature_Sleep_EEG': missing.*nearest is 'feature_sleep'"):
+        RecordFile(path, SLEEP).read(0)
+
+
+@pytest.mark.parametrize("payload", [b"\xff\xff\xff", {"category_name": b"\xff", "feature_Sleep_EEG": b""}])
+def test_payload_that_is_garbage(tmp_path, payload):
+    import tensorflow as tf
+
+    path = tmp_path / "garbage.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(payload if isinstance(payload, bytes) else _example(payload))
+    with pytest.raises(UserError, match=r"garbage\.tfrecord, record 0.*not a"):
+        RecordFile(path, SLEEP).read(0)
+
+
+@pytest.mark.parametrize("change", [{"extra": np.zeros(1)}, {"category_name": np.zeros(15)}])
+def test_writer_refuses_records_off_the_schema(tmp_path, change):
+    path = tmp_path / "sleep.tfrecord"
+    with pytest.raises(ValueError, match=r"sleep\.tfrecord, record 0"):
+        write_records(path, SLEEP, [_records(1, SLEEP)[0] | change])
+    assert not list(tmp_path.iterdir())
+
+
+def _example(serialised):
+    import tensorflow as tf
+
+    feature = {
+        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        for name, value in serialised.items()
+    }
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()

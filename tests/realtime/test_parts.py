@@ -1,0 +1,331 @@
+"""The parts of the loop, one by one."""
+
+import logging
+
+import numpy as np
+import pytest
+from scipy import signal
+
+from realtime.Parameters import SessionSettings
+from realtime.Parameters.settings import CueSettings, GateSettings, StagingSettings
+from realtime.Subject import Subject, load_subject
+from realtime.Utils.buffer import RingBuffer
+from realtime.Utils.cues import CueSchedule, RecordedCues
+from realtime.Utils.event_log import EventLog, read_log
+from realtime.Utils.gate import GateState, advance
+from realtime.Utils.montage import find_channel, make_montage
+from realtime.Utils.resample import Resampler, ratio
+from utils import config
+from utils.errors import UserError
+from utils.vocabulary import N2, N3, REM, UNKNOWN, WAKE
+
+
+def test_defaults_of_the_yaml_are_those_of_the_class():
+    assert config.load(SessionSettings, "realtime") == SessionSettings()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("gate.nrem_probabilty=0.5", "nrem_probability"),
+        ("audio.volume_db=0", "cap max_db"),
+        ("cues.interval_seconds=[1, 2]", "at least 2.5 s"),
+        ("cues.groups=[[1, 2], [2, 3]]", "share an item"),
+        ("source.amplitude_range=[5, 1]", "rising"),
+        ("staging.filters.emg=[10, 300]", "250 Hz"),
+    ],
+)
+def test_settings_refuse(override, words):
+    with pytest.raises(UserError, match=words.replace("(", r"\(")):
+        config.load(SessionSettings, "realtime", overrides=[override])
+
+
+@pytest.mark.parametrize("identifier", ["../x", "a/b", "a\\b", "", ".", "a b", "x" * 65])
+def test_subject_id_names_a_folder_and_nothing_else(identifier):
+    with pytest.raises(UserError, match="--subject: id"):
+        load_subject(identifier)
+
+
+def test_subject_file(tmp_path):
+    path = tmp_path / "subject.yaml"
+    path.write_text("id: s07\nsession: night 2\n", encoding="utf-8")
+    assert load_subject(path=path) == Subject(id="s07", session="night 2")
+    path.write_text("id: s07\nbirthday: 2000-01-01\n", encoding="utf-8")
+    with pytest.raises(UserError, match="birthday"):
+        load_subject(path=path)
+    with pytest.raises(UserError, match="not both"):
+        load_subject("s07", path)
+
+
+# --- channels ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("C4", "EEG C4"),
+        ("EEG C4", "EEG C4"),
+        ("c4", "EEG C4"),
+        ("EOG1", "EOG EOG1"),
+        ("C3", "C3"),
+        ("C3-M2", None),
+    ],
+)
+def test_channel_names(wanted, found):
+    assert find_channel(wanted, ["EEG C4", "EOG EOG1", "C3", "C4-M1"]) == found
+
+
+def test_a_channel_that_matches_twice_is_refused():
+    with pytest.raises(UserError, match="EEG C4, eeg c4"):
+        find_channel("C4", ["EEG C4", "eeg c4"])
+
+
+def test_montage_subtracts_references_and_names_what_is_missing():
+    channels = SessionSettings().channels.model_copy(update={"eeg_ref": "M1", "emg": None})
+    montage = make_montage(channels, ("Fz", "C4"), ["Fz", "C4", "M1", "EOG1"], "x.edf")
+    assert montage.picks == ("C4", "M1", "EOG1", "Fz")
+    assert montage.decoder == (3, 0)
+    window = np.array([[5.0, 6], [1, 1], [2, 3], [0, 0]])
+    derived = montage.derive(window)
+    np.testing.assert_array_equal(derived[:2], [[4, 5], [2, 3]])
+    assert np.isnan(derived[2]).all()
+    assert make_montage(channels, ("Fz", "Oz"), ["Fz", "C4", "M1", "EOG1"], "x.edf").lacking == ("Oz",)
+    with pytest.raises(UserError, match=r"x\.edf: .*channels\.eog = 'EOG1' \(nearest: EOG2\)"):
+        make_montage(channels, (), ["C4", "M1", "EOG2"], "x.edf")
+
+
+# --- resampling and buffer -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [200, 250, 256, 500, 512, 1000, 1024, 2048, 5000])
+def test_resampler_agrees_with_scipy_and_has_no_seams(rate):
+    x = np.random.default_rng(rate).standard_normal((2, 6 * rate))
+    results = []
+    for block in (1 + rate // 50, 997, x.shape[1]):
+        resampler = Resampler(rate, 500, 2)
+        parts = [resampler.push(x[:, i : i + block]) for i in range(0, x.shape[1], block)]
+        results.append(np.concatenate(parts, axis=1))
+    up, down = ratio(rate, 500)
+    expected = signal.resample_poly(x, up, down, axis=1)
+    kept = results[0].shape[1]
+    assert expected.shape[1] - 60 < kept <= expected.shape[1]
+    np.testing.assert_allclose(results[0], expected[:, :kept], rtol=1e-6, atol=1e-9)
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])
+
+
+@pytest.mark.parametrize("rate", [499.907, 333.33, 1e6])
+def test_resampler_refuses_odd_rates(rate):
+    with pytest.raises(UserError, match="no ratio of whole numbers"):
+        Resampler(rate, 500, 1)
+
+
+def test_ring_buffer_gives_what_was_written_and_nothing_else():
+    buffer = RingBuffer(2, 10)
+    data = np.arange(46, dtype=float).reshape(2, 23)
+    for start, stop in ((0, 3), (3, 10), (10, 11), (11, 23)):
+        buffer.write(data[:, start:stop])
+    np.testing.assert_array_equal(buffer.read(13, 23), data[:, 13:])
+    np.testing.assert_array_equal(buffer.read(15, 17), data[:, 15:17])
+    for start, stop, words in ((12, 15, "oldest"), (20, 24, "stream is at 23"), (-1, 3, "not a range")):
+        with pytest.raises(IndexError, match=words):
+            buffer.read(start, stop)
+
+
+# --- gate ----------------------------------------------------------------------------------------------
+
+_SURE = {WAKE: [1, 0, 0, 0], N2: [0, 1, 0, 0], N3: [0, 0, 1, 0], REM: [0, 0, 0, 1]}
+
+
+def _walk(estimates, **settings):
+    state, states = GateState(), []
+    for estimate in estimates:
+        state = advance(
+            state, None if estimate is None else np.array(estimate, float), GateSettings(**settings)
+        )
+        states.append(state)
+    return states
+
+
+def test_gate_smooths_and_starts_with_the_first_estimate():
+    first, second, third = _walk([_SURE[WAKE], _SURE[N2], _SURE[N2]])
+    assert first.probabilities == (1, 0, 0, 0)
+    np.testing.assert_allclose(second.probabilities, [0.8, 0.2, 0, 0])
+    np.testing.assert_allclose(third.probabilities, [0.64, 0.36, 0, 0])
+    assert [s.stage for s in (first, second, third)] == [WAKE] * 3
+
+
+@pytest.mark.parametrize(
+    ("estimates", "opens"),
+    [
+        ([_SURE[N2]] * 30, [False] * 29 + [True]),
+        ([_SURE[N3]] * 15 + [_SURE[N2]] * 15, [False] * 29 + [True]),  # N2 and N3 count together
+        ([[0.2, 0.4, 0.4, 0]] * 31, [False] * 29 + [True] * 2),  # exactly 0.8 is enough
+        ([[0.21, 0.4, 0.39, 0]] * 40, [False] * 40),
+        ([_SURE[REM]] * 40, [False] * 40),  # REM cueing is off
+        ([_SURE[N2]] * 30 + [None] + [_SURE[N2]] * 30, [False] * 29 + [True] + [False] * 30 + [True]),
+        # one wake estimate: 0.8 is left, so the gate holds; the second closes it
+        ([_SURE[N2]] * 30 + [_SURE[WAKE]] * 2, [False] * 29 + [True, True, False]),
+        # the stage changes at the fourth wake estimate (0.8^4 < 0.5), which also ends the count
+        (
+            [_SURE[N2]] * 30 + [_SURE[WAKE]] * 4 + [_SURE[N2]] * 30,
+            [False] * 29 + [True, True] + [False] * 32 + [True],
+        ),
+    ],
+)
+def test_gate_table(estimates, opens):
+    assert [s.open for s in _walk(estimates)][: len(opens)] == opens
+
+
+def test_gate_counts():
+    states = _walk([_SURE[N2], _SURE[N3], _SURE[REM], None], smoothing=1)
+    assert [(s.stage, s.n2, s.n3, s.rem, s.nrem) for s in states] == [
+        (N2, 1, 0, 0, 1), (N3, 0, 1, 0, 2), (REM, 0, 0, 1, 0), (UNKNOWN, 0, 0, 0, 0),
+    ]  # fmt: skip
+
+
+def test_gate_opens_in_rem_only_when_asked():
+    assert [s.open for s in _walk([_SURE[REM]] * 3, rem=True, rem_detections=2)] == [False, True, True]
+
+
+# --- cues ----------------------------------------------------------------------------------------------
+
+
+def _schedule(seed=1, subject="a", label="", n=400):
+    schedule = CueSchedule(CueSettings(), seed, Subject(id=subject, session=label))
+    schedule.start(1000)
+    cues = []
+    for _ in range(n):
+        due = schedule.due
+        cue = schedule.take()
+        assert cue.onset - due == 100  # 0.2 s of lead
+        cues.append(cue)
+    return schedule, cues
+
+
+def test_schedule_keeps_intervals_groups_and_items():
+    schedule, cues = _schedule()
+    gaps = np.diff([1000] + [c.onset for c in cues]) / 500
+    assert gaps.min() >= 4 and gaps.max() <= 6 and 4.8 < gaps.mean() < 5.2
+    for cue in cues:
+        assert cue.group == cue.onset // 15000 % 2
+        assert cue.item in (range(8) if cue.group == 0 else range(8, 15))
+    assert {c.item for c in cues} == set(range(15))
+    assert [c.number for c in cues] == list(range(1, 401))
+    assert schedule.next_switch(14999) == 15000 and schedule.next_switch(15000) == 30000
+    schedule.stop()
+    assert schedule.due is None
+
+
+def test_schedule_depends_on_seed_subject_and_label_alone():
+    def order(*args):
+        return [(c.onset, c.item) for c in _schedule(*args, 40)[1]]
+
+    assert order(1, "a", "") == order(1, "a", "")
+    assert (
+        len({tuple(order(*a)) for a in ((1, "a", ""), (2, "a", ""), (1, "b", ""), (1, "a", "night 2"))}) == 4
+    )
+
+
+def test_recorded_cues_come_in_order():
+    cues = RecordedCues([(3.0, 9), (1.5, 0)], CueSettings().groups)
+    assert cues.due == 750
+    first, second = cues.take(), cues.take()
+    assert (first.item, first.group, first.recorded) == (0, 0, True)
+    assert (second.onset, second.group) == (1500, 1)
+    assert cues.due is None
+
+
+# --- log -----------------------------------------------------------------------------------------------
+
+
+def test_log_survives_a_torn_line(tmp_path):
+    path = tmp_path / "log.jsonl"
+    log = EventLog(path, 500, offset=10)
+    log.write(500, "cue", 3, item="ball")
+    log.write(1000, "decode", 24, latency=0.012, item="book", probabilities=[0.5, 0.5])
+    assert [e["seconds"] for e in read_log(path)] == [11, 12]  # on disk before the log is closed
+    with path.open("a", encoding="utf-8") as handle:
+        handle.write('{"sample": 1500, "eve')
+    assert read_log(path) == log.events
+    log.close()
+    rows = [line.split("\t") for line in path.with_suffix(".tsv").read_text(encoding="utf-8").splitlines()]
+    assert rows[0] == [
+        "sample",
+        "seconds",
+        "event",
+        "code",
+        "item",
+        "probabilities",
+        "wall_latency_ms",
+        "wall_time",
+    ]
+    assert rows[2][:7] == ["1000", "12.0", "decode", "24", "book", "[0.5, 0.5]", "12.0"]
+    path.write_text('{"torn\n{"sample": 1}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match="line 1 is damaged"):
+        read_log(path)
+    with pytest.raises(FileExistsError):
+        EventLog(path, 500)
+
+
+# --- stagers -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def yasa_settings():
+    return StagingSettings(yasa={"minimum_minutes": 1, "history_minutes": 3})
+
+
+def _noise(seconds, seed=0):
+    return np.random.default_rng(seed).standard_normal((3, seconds * 500)).astype(np.float32) * 20
+
+
+def test_yasa_stager_gives_yasas_own_probabilities(yasa_settings):
+    import mne
+    import yasa
+
+    from realtime.Model.stagers import YasaStager
+
+    data = np.cumsum(_noise(135), axis=1) * 0.2
+    stager = YasaStager(yasa_settings, (True, True, True))
+    found = [stager.update(data[:, end - 15000 : end], end) for end in range(15000, data.shape[1] + 1, 2500)]
+    assert found[0].reason == "YASA needs 1 min" and found[-1].probabilities is not None
+    # the same past, resampled and cut by other means, through YASA's own predict()
+    past = signal.resample_poly(data.astype(float), 1, 5, axis=1)[:, :13490][:, -12000:]
+    raw = mne.io.RawArray(
+        past * 1e-6, mne.create_info(["a", "b", "c"], 100, ["eeg", "eog", "emg"]), verbose=False
+    )
+    last = yasa.SleepStaging(raw, "a", eog_name="b", emg_name="c").predict().proba.iloc[-1]
+    expected = [last["WAKE"] + last["N1"], last["N2"], last["N3"], last["REM"]]
+    np.testing.assert_allclose(found[-1].probabilities, expected, atol=1e-6)
+
+
+def test_yasa_stager_says_what_is_wrong(yasa_settings, caplog):
+    from realtime.Model.stagers import YasaStager
+
+    stager = YasaStager(yasa_settings, (True, False, True))
+    data = _noise(300)
+    data[1] = np.nan  # no EOG
+    data[0, 40000:75000] = 0.5  # a disconnected electrode for more than a minute
+    data[2, 100000] = np.nan
+
+    def update(end):
+        return stager.update(data[:, end - 15000 : end], end)
+
+    reasons = {end: update(end).reason for end in range(15000, 120001, 5000)}
+    assert reasons[30000] == "YASA needs 1 min"
+    assert reasons[60000] == "EEG is flat"
+    assert reasons[110000] == "EMG holds samples that are not finite"
+    assert reasons[95000] is None and reasons[120000] is None  # both are in the history by now
+    with pytest.raises(ValueError, match="after one for sample 120000"):
+        update(120000)
+    with caplog.at_level(logging.WARNING):
+        assert update(150000).reason == "YASA needs 1 min"
+    assert "starts again" in caplog.text
+
+
+def test_yasa_stager_needs_eeg(yasa_settings):
+    from realtime.Model.stagers import YasaStager
+
+    with pytest.raises(UserError, match="needs an EEG channel"):
+        YasaStager(yasa_settings, (False, True, True))

@@ -1,0 +1,142 @@
+"""Sounds, where they go, and markers on a real LSL stream."""
+
+import os
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+
+from realtime.Parameters.settings import AudioSettings, MarkerSettings
+from realtime.Utils.audio import FileSink, Player, Renderer, choose_sink
+from realtime.Utils.cues import Cue
+from realtime.Utils.markers import LslMarkers
+from realtime.Utils.sounds import load_sounds, synthesise, write_sounds
+from utils.errors import UserError
+from utils.vocabulary import ITEMS
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 48000])
+def test_stand_ins_are_faded_limited_and_equally_strong(rate):
+    sounds = synthesise(rate)
+    assert sounds.shape == (15, rate // 2)
+    assert np.abs(sounds).max() <= 0.951
+    assert np.abs(sounds[:, [0, -1]]).max() < 1e-3
+    rms = np.sqrt((sounds.astype(float) ** 2).mean(axis=1))
+    assert rms.max() / rms.min() < 1.2
+
+
+def test_stand_ins_differ():
+    spectra = np.abs(np.fft.rfft(synthesise(16000), axis=1))[:, :3000].reshape(15, -1, 5).sum(axis=2)
+    spectra /= np.linalg.norm(spectra, axis=1, keepdims=True)
+    assert (spectra @ spectra.T - np.eye(15)).max() < 0.85
+
+
+def test_a_folder_of_sounds_is_read_back_and_checked(tmp_path):
+    sounds = synthesise(16000)
+    write_sounds(tmp_path, sounds, 16000)
+    np.testing.assert_allclose(load_sounds(tmp_path, 16000), sounds, atol=1e-4)
+    with pytest.raises(UserError, match=r"alarm\.wav: 16000 Hz, expected 48000 Hz"):
+        load_sounds(tmp_path, 48000)
+    kiwi = tmp_path / "kiwi.wav"
+    soundfile.write(kiwi, sounds[6][:-200], 16000)
+    with pytest.raises(UserError, match=r"kiwi\.wav: 0\.487 s long, expected 0\.5 s"):
+        load_sounds(tmp_path, 16000)
+    soundfile.write(kiwi, np.stack([sounds[6]] * 2, axis=1), 16000)
+    with pytest.raises(UserError, match=r"kiwi\.wav: 2 channels"):
+        load_sounds(tmp_path, 16000)
+    kiwi.write_text("not a sound")
+    with pytest.raises(UserError, match=r"kiwi\.wav: not readable"):
+        load_sounds(tmp_path, 16000)
+    kiwi.unlink()
+    with pytest.raises(UserError, match=r"missing kiwi\.wav"):
+        load_sounds(tmp_path, 16000)
+
+
+def test_renderer_never_exceeds_the_cap():
+    renderer = Renderer(np.ones((15, 100), np.float32), 0, -6)
+    for item in range(5):
+        renderer.schedule(item, 10 * item)
+    assert renderer.render(200).max() == pytest.approx(10 ** (-6 / 20))
+    assert renderer.schedule(0, 3) == 200  # the past is past
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_file_sink_puts_every_onset_on_its_frame(tmp_path, rate):
+    sounds = np.full((15, rate // 2), 0.5, np.float32)
+    sink = FileSink(tmp_path / "cues.flac", Renderer(sounds, -20, -6), rate)
+    onsets = [1234, 4001, 50000]
+    for number, onset in enumerate(onsets):
+        sink.advance(onset - 100)
+        sink.schedule(Cue(number, number, 0, onset))
+    sink.close(60000)
+    data, found = soundfile.read(tmp_path / "cues.flac")
+    assert found == rate and len(data) == round(60000 * rate / 500)
+    starts = np.flatnonzero(np.diff(np.abs(data) > 0.01, prepend=False) & (np.abs(data) > 0.01))
+    np.testing.assert_allclose(starts / rate * 500, onsets, atol=1 / (rate / 500))  # within one frame
+    assert np.abs(data).max() == pytest.approx(0.05, abs=1e-3)
+
+
+def test_sink_choice():
+    assert choose_sink(AudioSettings(), 0) == ("file", "a sound card needs --speed 1, this is --speed 0")
+    assert choose_sink(AudioSettings(sink="file"), 1) == ("file", "asked for")
+    with pytest.raises(UserError, match="--speed 1"):
+        choose_sink(AudioSettings(sink="device"), 4)
+
+
+def test_device_callback_starts_a_cue_on_the_frame_of_its_dac_time(tmp_path):
+    """Drives the callback as PortAudio does; no sound card takes part."""
+    rate, lead = 48000, 0.03
+    sounds = np.full((15, rate // 2), 0.5, np.float32)
+    player = Player(tmp_path / "audio.tsv", Renderer(sounds, 0, -6), rate)
+    start = time.perf_counter()
+    wanted = [start + 0.2, start + 0.9]
+    for number, when in enumerate(wanted, start=1):
+        player.schedule(Cue(number, number, 0, 500 * number), when)
+    blocks, first_dac = [], None
+    while time.perf_counter() < start + 1.5:
+        block = np.empty((480, 1), np.float32)
+        now = time.perf_counter()
+        dac = len(blocks) * 0.01 + lead  # the card's own clock, zero at the first block
+        if first_dac is None:
+            first_dac = now + lead
+        player.callback(
+            block, 480, SimpleNamespace(outputBufferDacTime=dac, currentTime=now - first_dac + lead), None
+        )
+        blocks.append(block[:, 0])
+        time.sleep(max(0, start + len(blocks) * 0.01 - time.perf_counter()))
+    player.close()
+    rendered = np.concatenate(blocks)
+    sounding = np.abs(rendered) > 0.1
+    starts = np.flatnonzero(np.diff(sounding, prepend=False) & sounding)
+    np.testing.assert_allclose(first_dac + starts / rate, wanted, atol=2e-3)
+    rows = [line.split("\t") for line in (tmp_path / "audio.tsv").read_text().splitlines()[1:]]
+    assert [(r[0], r[1], r[2]) for r in rows] == [("1", ITEMS[1], "500"), ("2", ITEMS[2], "1000")]
+    assert all(abs(float(r[5])) < 2 for r in rows)
+
+
+@pytest.mark.parametrize("kind", ["int32", "string"])
+def test_markers_arrive_on_a_real_stream_with_their_times(kind):
+    from mne_lsl.lsl import StreamInlet, resolve_streams
+
+    unique = f"t{os.getpid()}"
+    settings = MarkerSettings(format=kind, session_id=unique, source_id=f"{unique}-{kind}")
+    markers = LslMarkers(settings)
+    (info,) = resolve_streams(timeout=10, source_id=settings.source_id)
+    inlet = StreamInlet(info, processing_flags=None)
+    inlet.open_stream(10)
+    codes = [1, 15, 36, 91]
+    for code in codes:
+        markers.send(code)
+    markers.send(21, when=time.perf_counter() - 1)
+    found, stamps = [], []
+    deadline = time.monotonic() + 10
+    while len(found) < 5 and time.monotonic() < deadline:
+        data, times = inlet.pull_chunk(timeout=0.2)
+        found += [int(row[0]) for row in data]
+        stamps += list(times)
+    assert found == [*codes, 21]
+    assert stamps[4] - stamps[3] == pytest.approx(-1, abs=0.1)
+    inlet.close_stream()
+    markers.close()

@@ -1,0 +1,56 @@
+"""A dictionary whose keys are also attributes, as in the published layout."""
+
+from utils.errors import nearest
+
+
+class DotDict(dict):
+    """Nested mapping with attribute access: ``d.a.b`` is ``d["a"]["b"]``.
+
+    A key that is also the name of a dict method ("items") is reached as ``d["items"]``.
+
+    Raises
+    ------
+    AttributeError
+        No such key; the nearest one is named.
+    """
+
+    def __init__(self, mapping=(), **more):
+        super().__init__()
+        for key, value in dict(mapping, **more).items():
+            self[key] = value
+
+    def __setitem__(self, key, value):
+        super().__setitem__(key, _viewed(value))
+
+    def __getattr__(self, name):
+        try:
+            return self[name]
+        except KeyError:
+            close = nearest(name, self, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise AttributeError(f"no key {name!r}{hint}") from None
+
+    def __setattr__(self, name, value):
+        self[name] = value
+
+    def __delattr__(self, name):
+        try:
+            del self[name]
+        except KeyError:
+            raise AttributeError(f"no key {name!r}") from None
+
+    def to_dict(self):
+        """Return plain nested dictionaries and lists."""
+        return {key: _plain(value) for key, value in self.items()}
+
+
+def _viewed(value):
+    if isinstance(value, dict) and not isinstance(value, DotDict):
+        return DotDict(value)
+    return [_viewed(v) for v in value] if isinstance(value, list) else value
+
+
+def _plain(value):
+    if isinstance(value, DotDict):
+        return value.to_dict()
+    return [_plain(v) for v in value] if isinstance(value, list) else value

@@ -1,0 +1,1 @@
+"""Tools shared by the scripts: one purpose a module."""

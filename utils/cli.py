@@ -1,0 +1,51 @@
+"""What every command shares: how it ends, how it speaks. Imports nothing heavy, so --help is instant."""
+
+import argparse
+import logging
+import sys
+
+from utils.errors import UserError
+
+
+def parser(doc, **kwargs):
+    """Return an argument parser whose help is the script's own docstring."""
+    result = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs
+    )
+    result.add_argument("-v", "--verbose", action="store_true", help="show debugging messages")
+    return result
+
+
+def add_settings(result):
+    """Add the flags of every script that reads settings."""
+    result.add_argument("--config", metavar="YAML", help="settings file instead of the one in params/")
+    result.add_argument(
+        "--set", dest="overrides", metavar="a.b=c", action="append", default=[], help="change one setting"
+    )
+    result.add_argument(
+        "--quick", action="store_true", help="small and fast settings, on the simulated `test` data set"
+    )
+    return result
+
+
+def say(*lines):
+    """Print a script's last words to standard output; everything else is logged."""
+    print(*lines, sep="\n", flush=True)
+
+
+def run(main, argv=None):
+    """Call `main(argv)` as a command: exit code 2 and one line for a `UserError`, 130 for Ctrl-C."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    if "-v" in sys.argv or "--verbose" in sys.argv:
+        logging.getLogger().setLevel(logging.DEBUG)
+    for noisy in ("absl", "tensorflow", "matplotlib", "numba", "yasa", "h5py", "PIL", "fontTools"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        return main(argv) or 0
+    except UserError as error:
+        sys.stdout.flush()
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C; what was finished is kept, run the same command to go on", file=sys.stderr)
+        return 130

@@ -1,0 +1,38 @@
+"""Where things are, from whatever folder a script is started."""
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PARAMS = ROOT / "params"
+DATA = ROOT / "data"
+RESULTS = ROOT / "results"
+
+
+def shown(path):
+    """Return `path` as a user would type it: relative to the working folder where that is shorter."""
+    path = Path(path)
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:  # another drive on Windows
+        return str(path)
+    return relative if len(relative) < len(str(path)) else str(path)
+
+
+@contextmanager
+def writing(path):
+    """Give a temporary path beside `path`; on success it is synced and renamed, on an error removed.
+
+    A reader therefore sees the old file or the complete new one, never a half-written one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,92 @@
+"""Signal steps that offline preparation and the real-time loop share, sample for sample.
+
+All signals are in µV, channels first unless a shape says otherwise.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from scipy import signal
+
+CLIP = 15.0
+"""Robustly scaled EEG is clipped to this many interquartile ranges (published real-time rule)."""
+
+
+def decoding_window(eeg, decimation=5):
+    """Turn raw EEG around a cue into a decoder trial (published real-time rule, section 6 of the SPEC).
+
+    Common average reference, zero-phase decimation, per-channel robust scaling, clipping.
+
+    Parameters
+    ----------
+    eeg : array, shape (C, n)
+        EEG in µV from -0.2 to +1.8 s around the cue; 1000 samples at 500 Hz.
+    decimation : int
+        Ratio of the stream's rate to the decoder's 100 Hz.
+
+    Returns
+    -------
+    trial : float32 array, shape (n / decimation, C)
+
+    Raises
+    ------
+    ValueError
+        A sample is not finite.
+    """
+    eeg = np.asarray(eeg, np.float64)
+    if not np.isfinite(eeg).all():
+        raise ValueError("the decoding window holds samples that are not finite")
+    referenced = eeg - eeg.mean(axis=0, keepdims=True)
+    decimated = signal.sosfiltfilt(_antialias(decimation), referenced, axis=1)[:, ::decimation]
+    return scale_trial(decimated).T.astype(np.float32)
+
+
+@lru_cache
+def _antialias(decimation):
+    """Return the filter of `scipy.signal.decimate` (Chebyshev, order 8), which designs it at every call."""
+    return signal.cheby1(8, 0.05, 0.8 / decimation, output="sos")
+
+
+def scale_trial(eeg):
+    """Scale each channel of (C, n) by its median and interquartile range, and clip to ±15.
+
+    A channel without spread (disconnected) becomes zeros.
+    """
+    low, middle, high = np.percentile(eeg, [25, 50, 75], axis=1, keepdims=True)
+    spread = high - low
+    spread[spread < 1e-9] = np.inf
+    return np.clip((eeg - middle) / spread, -CLIP, CLIP)
+
+
+def bandpass(data, rate, low, high, order=4):
+    """Butterworth band-pass, forward and backward, along the last axis; corners in Hz."""
+    sos = signal.butter(order, [low, high], btype="bandpass", fs=rate, output="sos")
+    return signal.sosfiltfilt(sos, data, axis=-1)
+
+
+def zscore(data):
+    """Standardise along the last axis; a flat channel becomes zeros."""
+    deviation = data.std(axis=-1, keepdims=True)
+    deviation = np.where(deviation < 1e-9, np.inf, deviation)
+    return (data - data.mean(axis=-1, keepdims=True)) / deviation
+
+
+def staging_window(derivations, rate, corners):
+    """Turn raw EEG, EOG and EMG derivations into the input of the staging network.
+
+    Parameters
+    ----------
+    derivations : array, shape (3, n)
+        EEG, EOG, EMG in µV; 30 s, so n = 15000 at 500 Hz.
+    rate : float
+        Sampling rate in Hz.
+    corners : sequence of 3 pairs
+        Band-pass corners (low, high) in Hz for EEG, EOG and EMG. The published ones are unknown.
+
+    Returns
+    -------
+    window : float32 array, shape (3, n)
+        Band-passed forward and backward, each channel z-scored over the window.
+    """
+    filtered = [bandpass(x, rate, *c) for x, c in zip(np.asarray(derivations, float), corners, strict=True)]
+    return zscore(np.stack(filtered)).astype(np.float32)

@@ -1,0 +1,26 @@
+"""Import TensorFlow without the notices that its libraries write past every Python logger."""
+
+import os
+import sys
+import tempfile
+
+
+def import_tensorflow():
+    """Import TensorFlow and return it; what its libraries print while loading is shown only if that fails."""
+    if "tensorflow" in sys.modules:
+        return sys.modules["tensorflow"]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as hidden:
+        stderr = os.dup(2)
+        os.dup2(hidden.fileno(), 2)
+        try:
+            import tensorflow
+        except BaseException:
+            hidden.seek(0)
+            os.write(stderr, hidden.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+    return tensorflow
