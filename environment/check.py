@@ -1,4 +1,7 @@
-"""Check that the running Python has what the project needs: python environment/check.py"""
+"""Check that the running Python has what the project needs: python environment/check.py
+
+With --requirements it prints what has to be installed, one requirement a line, for `pip install -r`.
+"""
 
 import re
 import sys
@@ -7,13 +10,18 @@ from importlib import metadata
 from pathlib import Path
 
 
-def missing(project):
-    """Return the requirements of pyproject.toml, extras included, that are not installed."""
+def requirements(project):
+    """Return the requirements of pyproject.toml, extras included."""
     extras = project["optional-dependencies"]
     wanted = project["dependencies"] + extras["realtime"] + extras["dev"]
-    names = {re.match(r"[A-Za-z0-9-]+", line)[0] for line in wanted} - {project["name"]}
+    return [line for line in wanted if not line.startswith(project["name"])]
+
+
+def missing(project):
+    """Return the names of the required packages that are not installed."""
     lacking = []
-    for name in sorted(names):
+    for line in requirements(project):
+        name = re.match(r"[A-Za-z0-9-]+", line)[0]
         try:
             metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -26,11 +34,15 @@ def main():
     if not (3, 11) <= sys.version_info[:2] < (3, 14):
         found = ".".join(map(str, sys.version_info[:3]))
         return f"error: {sys.executable} is Python {found}; 3.11, 3.12 or 3.13 is needed"
-    lacking = missing(tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"])
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    if "--requirements" in sys.argv:
+        sys.stdout.write("\n".join(requirements(project)) + "\n")
+        return 0
+    lacking = missing(project)
     if lacking:
         return (
             f"error: {sys.executable} lacks {', '.join(lacking)}; "
-            f"run: {sys.executable} -m pip install --editable '.[dev]'"
+            f"run in the project's folder: {sys.executable} -m pip install '.[dev]'"
         )
     return 0
 

@@ -21,7 +21,8 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     exit 2
 fi
 [ -x "$venv/bin/python" ] && fits "$venv/bin/python" || "$python" -m venv --clear "$venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]' || {
+"$venv/bin/python" environment/check.py --requirements > "$venv/requirements.txt"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$venv/requirements.txt" || {
     echo "error: installing the packages failed (see above); with a connection back, run the same command again" >&2
     exit 2
 }

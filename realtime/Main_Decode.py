@@ -10,7 +10,7 @@ Expect:   a folder results/realtime/<subject>/session_001 with log, hypnogram, s
 
   python realtime/Main_Decode.py --source replay --recording night.edf --stager yasa
   python realtime/Main_Decode.py --source replay --recording tmr_night.vhdr --cues recorded \\
-      --decoder-checkpoint "results/Decoding checkpoint/N23SIMD.npz"
+      --decoder-checkpoint "results/Decoding checkpoint/N2N3_SIMD/ensemble.npz"
 
 Settings and their reasons: params/realtime.yaml. How it works: docs/realtime.md.
 """
