@@ -14,6 +14,7 @@ import numpy as np
 from data.pickles import HOW_TO_SIMULATE
 from utils.errors import UserError, nearest
 from utils.paths import shown, writing
+from utils.quiet import import_tensorflow
 from utils.vocabulary import EEG_MONTAGE, ITEMS, STAGES
 
 CHANNELS = len(EEG_MONTAGE)
@@ -114,7 +115,7 @@ class RecordFile:
         UserError
             A field is missing or has another shape or type, naming file, record and field.
         """
-        import tensorflow as tf
+        tf = import_tensorflow()
         from google.protobuf.message import DecodeError
 
         try:
@@ -127,7 +128,7 @@ class RecordFile:
         }
 
     def _tensor(self, index, feature, name, trial):
-        import tensorflow as tf
+        tf = import_tensorflow()
         from google.protobuf.message import DecodeError
 
         where = f"{self.where(index)}, field {name!r}"
@@ -192,7 +193,7 @@ def write_records(path, schema, records):
     UserError
         The file cannot be written.
     """
-    import tensorflow as tf
+    tf = import_tensorflow()
 
     count = 0
     try:
@@ -206,7 +207,7 @@ def write_records(path, schema, records):
 
 
 def _example(record, schema, where):
-    import tensorflow as tf
+    tf = import_tensorflow()
 
     if set(record) != set(schema):
         raise ValueError(f"{where}: expected the fields {sorted(schema)}, found {sorted(record)}")
@@ -234,7 +235,7 @@ def _tensor_proto():
 
 
 def _dtype_name(enum):
-    import tensorflow as tf
+    tf = import_tensorflow()
 
     try:
         return tf.as_dtype(enum).name

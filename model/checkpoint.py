@@ -17,6 +17,7 @@ import numpy as np
 from model import registry
 from utils.errors import UserError
 from utils.paths import shown, writing
+from utils.quiet import import_tensorflow
 
 FORMAT = 1
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -112,7 +113,7 @@ def read_tensorflow(path):
     path = _prefix(path)
     if not Path(f"{path}.index").is_file():
         raise UserError(f"{shown(path)}: no TensorFlow checkpoint there ({Path(path).name}.index is missing)")
-    import tensorflow as tf
+    tf = import_tensorflow()
 
     try:
         reader = tf.train.load_checkpoint(str(path))

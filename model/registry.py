@@ -6,6 +6,7 @@ from model.settings import DecoderSettings, ModelSettings, StagerSettings
 from utils import config
 from utils.errors import UserError, nearest
 from utils.paths import PARAMS
+from utils.quiet import import_tensorflow
 
 DEFAULT_SEED = 1642
 """The published training seed."""
@@ -63,6 +64,7 @@ def build_from(settings, members, network, mode=None, dropout=None, seed=DEFAULT
         raise UserError(f"members = {members}: an ensemble needs at least one")
     if dropout is not None and not 0 <= dropout < 1:
         raise UserError(f"dropout = {dropout}: permitted is 0 <= dropout < 1")
+    import_tensorflow()
     from model.ensemble import Ensemble
 
     made = [build_member(settings, index, dropout, seed) for index in range(members)]
@@ -71,9 +73,10 @@ def build_from(settings, members, network, mode=None, dropout=None, seed=DEFAULT
 
 def build_member(settings, index, dropout=None, seed=DEFAULT_SEED):
     """Build member `index` of an ensemble; it depends on `seed` and `index` alone."""
+    import_tensorflow()
     entropy = (seed, index)
     if isinstance(settings, StagerSettings):
-        from model.SIStaging import Stager
+        from model.SIStaging.network import Stager
 
         weights = settings.class_weights[index % len(settings.class_weights)]
         return Stager(settings, entropy, dropout, weights)

@@ -1,5 +1,6 @@
 """Settings of an experiment: what params/*.yaml hold for the training and test scripts."""
 
+import json
 from pathlib import Path
 
 from pydantic import Field, PositiveInt
@@ -73,7 +74,7 @@ def read(name, args):
     if getattr(args, "members", None) is not None:
         overrides.append(f"members={args.members}")
     if getattr(args, "data", None) is not None:
-        overrides.append(f"data.root={args.data}")
+        overrides.append(f"data.root={json.dumps(str(Path(args.data).absolute()))}")
     return config.load(
         Experiment,
         args.config or name,
@@ -84,11 +85,8 @@ def read(name, args):
 
 
 def data_root(settings):
-    """Return the data folder; a relative one is looked for in the working folder, then in the project."""
-    root = Path(settings.data.root)
-    if root.is_absolute() or (root.exists() and root.resolve() != DATA):
-        return root
-    return ROOT / root
+    """Return the data folder; a relative one in a settings file counts from the project's folder."""
+    return ROOT / settings.data.root
 
 
 def results_root(args):

@@ -2,7 +2,7 @@
 
 import logging
 
-from utils import cli, experiment, quiet
+from utils import cli, config, experiment, quiet
 from utils.provenance import is_simulated
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,6 @@ def train_decoder(name, args):
 def test_decoder(name, args):
     """Evaluate a decoder on the test subjects and print the table."""
     settings = experiment.read(name, args)
-    quiet.import_tensorflow()
     from data.trials import fingerprint, read_test_subjects
     from model import checkpoint
     from utils import evaluation
@@ -83,5 +82,6 @@ def test_decoder(name, args):
         "simulated": is_simulated(root),
     }
     folder = results / (name if mode in (None, "normal") else f"{name}_{mode}")
+    config.save(settings, folder / "settings.yaml")
     summary = evaluation.evaluate(network, subjects, folder, folder.name, settings.evaluate, notes)
     cli.say(*evaluation.table(summary), f"written: {shown(folder)} and {shown(folder)}.pickle")

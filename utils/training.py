@@ -103,6 +103,8 @@ class MemberTrainer:
             Advanced by the trials of each batch.
         """
         losses, hits, trials = 0.0, 0, 0
+        if self._traced is None:
+            bar.set_postfix_str("the first step compiles the network")
         for inputs in prefetched(batches):
             loss, probabilities, _ = self.step(inputs)
             count, loss = len(inputs[-1]), float(loss)

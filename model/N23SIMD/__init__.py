@@ -1,5 +1,7 @@
-"""Multi-domain decoder of NREM 2/3; its sizes and weights stand in params/N23SIMD.yaml."""
+"""N23SIMD: multi-domain decoder of NREM 2/3; its sizes and weights stand in params/N23SIMD.yaml."""
 
-from model.registry import build_named
+from functools import partial
 
-build = build_named("N23SIMD")
+from model.registry import build as build_network
+
+build = partial(build_network, "N23SIMD")

@@ -1,5 +1,7 @@
 """Sleep staging network: EEG, EOG and EMG of 30 s to W/N1, N2, N3, R; 6 members."""
 
-from model.SIStaging.network import Stager
+from functools import partial
 
-__all__ = ["Stager"]
+from model.registry import build as build_network
+
+build = partial(build_network, "SIStaging")

@@ -119,7 +119,7 @@ def test_other_settings_do_not_overwrite_a_run(trained, cohort, run_script):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_training_goes_on_to_the_same_end(cohort, tmp_path, run_script, how):
     """Stop after the first epoch is on disk, run again: the same bits as an uninterrupted run."""
-    options = ["--quick", "--data", str(cohort), *TINY, "--set", "train.epochs=5"]
+    options = ["--quick", "--data", str(cohort), *TINY, "--set", "train.epochs=12"]
     whole = run_script("train/N23SIMD.py", *options, "--results", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     command = [

@@ -185,3 +185,11 @@ def test_class_loss_forms():
     assert float(class_loss(certain, label, "logits")) == pytest.approx(0, abs=1e-5)
     uniform = tf.fill((1, 15), -np.log(15.0).astype(np.float32))
     assert float(class_loss(uniform, label, "logits")) == pytest.approx(np.log(15), rel=1e-5)
+
+
+def test_networks_are_at_hand_under_their_published_names():
+    from model import N23SIMD, SIStaging
+
+    assert N23SIMD.build(members=1, **SMALL).network == "N23SIMD"
+    assert SIStaging.build(members=1, kernels=(50,)).network == "SIStaging"
+    assert set(model.names()) >= {"N23SIMD", "SIStaging"} and "demo" not in model.names()
