@@ -26,6 +26,10 @@ RELEASED = {
     "N2N3_SIMD_Retrained": ("N23SIMD", "retrained"),
     "N2N3_SIMD": ("N23SIMD", "normal"),
     "N23_SIMD": ("N23SIMD", "normal"),
+    "N2N3_SISD": ("N23SISD", "normal"),
+    "N23_SISD": ("N23SISD", "normal"),
+    "REM_SIMD": ("REMSIMD", "normal"),
+    "REM_SISD": ("REMSISD", "normal"),
     "Staging": ("SIStaging", None),
 }
 """Network and mode behind the file names of the released checkpoints, by their beginning."""

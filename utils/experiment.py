@@ -13,12 +13,18 @@ from utils.paths import DATA, RESULTS, ROOT, shown
 RUN_NAMES = {
     ("N23SIMD", "normal"): "N2N3_SIMD",
     ("N23SIMD", "retrained"): "N2N3_SIMD_Retrained",
+    ("N23SISD", "normal"): "N2N3_SISD",
+    ("REMSIMD", "normal"): "REM_SIMD",
+    ("REMSISD", "normal"): "REM_SISD",
 }
 """Folder of a network under results/Decoding checkpoint/, after the released checkpoints' names."""
 
 RELEASED_NAMES = {
     ("N23SIMD", "normal"): ("N2N3_SIMD.ckpt", "N2N3_SIMD_model.ckpt", "N23_SIMD_model.ckpt"),
     ("N23SIMD", "retrained"): ("N2N3_SIMD_Retrained.ckpt",),
+    ("N23SISD", "normal"): ("N2N3_SISD.ckpt", "N2N3_SISD_model.ckpt", "N23_SISD_model.ckpt"),
+    ("REMSIMD", "normal"): ("REM_SIMD.ckpt", "REM_SIMD_model.ckpt"),
+    ("REMSISD", "normal"): ("REM_SISD.ckpt", "REM_SISD_model.ckpt"),
     ("SIStaging", "normal"): ("Staging_model.ckpt",),
 }
 """File names that the released checkpoints go by (the original's scripts disagree among themselves)."""

@@ -35,9 +35,11 @@ class MemberTrainer:
     settings : utils.experiment.Experiment
     dropout : float | None
         Replaces every dropout rate.
+    compiled : bool
+        False runs steps operation by operation: slower, but without half a minute of compiling.
     """
 
-    def __init__(self, settings, dropout=None):
+    def __init__(self, settings, dropout=None, compiled=True):
         train = settings.train
         self.settings = settings
         self.member = registry.build_member(settings.model, 0, dropout, train.seed)
@@ -49,7 +51,7 @@ class MemberTrainer:
             train.learning_rate, weight_decay=train.weight_decay / train.learning_rate, epsilon=1e-7
         )
         self.optimizer.build(self.member.trainable_variables)
-        self._traced = None
+        self._traced = None if compiled else self._step
 
     def _step(self, inputs):
         with tf.GradientTape() as tape:

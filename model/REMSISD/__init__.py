@@ -1,0 +1,7 @@
+"""REMSISD: sleep-only decoder of REM; its sizes and weights stand in params/REMSISD.yaml."""
+
+from functools import partial
+
+from model.registry import build as build_network
+
+build = partial(build_network, "REMSISD")

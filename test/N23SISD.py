@@ -1,0 +1,26 @@
+"""Test N23SISD on unseen subjects, zero-shot: nothing is fitted or chosen on them.
+
+Data      data/SI Main Test/subject_test_*/N2N3* (or --data DIR)
+Reads     the checkpoint trained here, otherwise the released one in data/Model checkpoint/Decoding/
+Writes    results/N23SISD/: summary.json, predictions.csv, confusion_matrix.png, accuracy.png;
+          results/N23SISD.pickle
+Published the 52-subject version: 15.58 % (aligned: 16.61 %)
+
+  python test/N23SISD.py
+  python test/N23SISD.py --quick          (after train/N23SISD.py --quick)
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
+
+from utils import cli, runs
+
+
+def main(argv=None):
+    runs.test_decoder("N23SISD", runs.parser(__doc__, training=False).parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
