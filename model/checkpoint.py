@@ -11,10 +11,14 @@ import json
 import re
 import zipfile
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import PositiveInt
 
 from model import registry
+from model.settings import ModelSettings
+from utils import config
 from utils.errors import UserError
 from utils.paths import shown, writing
 from utils.quiet import import_tensorflow
@@ -33,6 +37,17 @@ RELEASED = {
     "Staging": ("SIStaging", None),
 }
 """Network and mode behind the file names of the released checkpoints, by their beginning."""
+
+
+class Header(config.Settings):
+    """What a checkpoint says of itself."""
+
+    format: Literal[1]
+    network: str
+    mode: str | None
+    members: PositiveInt
+    model: ModelSettings
+    notes: dict[str, Any]
 
 
 def member_variables(member):
@@ -74,9 +89,12 @@ def load_published(model, source):
         Names that are missing, unknown or of another shape; all are listed and nothing is changed.
     """
     if isinstance(source, str | Path):
-        where, arrays = shown(source), read_tensorflow(source)
-    else:
-        where, arrays = "the given mapping", dict(source)
+        return _fill(model, read_tensorflow(source), shown(source))
+    return _fill(model, dict(source), "the given mapping")
+
+
+def _fill(model, arrays, where):
+    """Check every array against the network, then set them all."""
     if arrays and not any(MEMBER.match(name) for name in arrays):
         if len(model.individual_models) != 1:
             raise UserError(
@@ -85,7 +103,8 @@ def load_published(model, source):
             )
         arrays = {f"individual_models/0/{name}": value for name, value in arrays.items()}
     variables = published_names(model)
-    shapes = {name: np.shape(value) for name, value in arrays.items()}
+    arrays = {name: np.asarray(value) for name, value in arrays.items()}
+    shapes = {name: array.shape for name, array in arrays.items()}
     problems = {
         "missing": sorted(set(variables) - set(arrays)),
         "unknown": sorted(set(arrays) - set(variables)),
@@ -94,13 +113,18 @@ def load_published(model, source):
             for name, variable in variables.items()
             if name in shapes and shapes[name] != tuple(variable.shape)
         ],
+        "not finite numbers": [
+            name
+            for name in variables
+            if name in arrays and not (arrays[name].dtype.kind in "fiu" and np.isfinite(arrays[name]).all())
+        ],
     }
     if any(problems.values()):
         network = model.network if model.mode is None else f"{model.network} ({model.mode})"
         listed = "; ".join(f"{len(v)} {k}: {', '.join(v)}" for k, v in problems.items() if v)
         raise UserError(f"{where} does not fit {network} with {_members(model)}; {listed}")
     for name, variable in variables.items():
-        variable.assign(np.asarray(arrays[name], np.float32))
+        variable.assign(arrays[name].astype(np.float32))
     return model
 
 
@@ -188,16 +212,16 @@ def restore(path, name=None, mode=None):
     if Path(f"{_prefix(path)}.index").is_file():
         return _restore_tensorflow(path, name, mode)
     header, arrays = read_arrays(path)
-    if "network" not in header or header.get("format") != FORMAT:
+    if not isinstance(header, dict) or "network" not in header:
         raise UserError(f"{shown(path)}: no checkpoint of this project (its header lacks the network's name)")
-    found = (header["network"], header["mode"] or "normal")
+    header = config.validate(Header, header, f"header of {shown(path)}")
+    found = (header.network, header.mode or "normal")
     if (name is not None and found[0] != name) or (mode is not None and found[1] != mode):
         expected = name if mode is None else f"{name} ({mode})"
         raise UserError(f"{shown(path)}: holds {found[0]} ({found[1]}), expected {expected}")
-    settings = registry.model_settings(header["model"])
-    model = registry.build_from(settings, header["members"], header["network"], header["mode"])
-    model.notes = header["notes"]
-    return load_published(model, arrays)
+    model = registry.build_from(header.model, header.members, header.network, header.mode)
+    model.notes = header.notes
+    return _fill(model, arrays, shown(path))
 
 
 def _restore_tensorflow(path, name, mode):
@@ -212,7 +236,7 @@ def _restore_tensorflow(path, name, mode):
     members = {int(match[1]) for match in map(MEMBER.match, arrays) if match}
     model = registry.build(name, members=len(members) or 1, mode=mode)
     model.notes = {"released": True}
-    return load_published(model, arrays)
+    return _fill(model, arrays, shown(path))
 
 
 def write_arrays(path, header, arrays):

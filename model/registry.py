@@ -1,8 +1,6 @@
 """From a published name to a network: the YAML in params/ is the only place where variants differ."""
 
-from pydantic import TypeAdapter
-
-from model.settings import DecoderSettings, ModelSettings, StagerSettings
+from model.settings import DecoderSettings, StagerSettings
 from utils import config
 from utils.errors import UserError, nearest
 from utils.paths import PARAMS
@@ -89,8 +87,3 @@ def validate_model(tree, where, origin=None):
     """Return the model settings that a plain mapping holds (the key `kind` says which)."""
     schema = StagerSettings if tree.get("kind") == "stager" else DecoderSettings
     return config.validate(schema, tree, where, origin, prefix="model")
-
-
-def model_settings(tree):
-    """Return model settings from a mapping saved in a checkpoint."""
-    return TypeAdapter(ModelSettings).validate_python(tree)

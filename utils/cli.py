@@ -46,6 +46,11 @@ def run(main, argv=None):
         sys.stdout.flush()
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except OSError as error:  # disk full, no permission, a folder that vanished: the system says it best
+        logging.getLogger(__name__).debug("details", exc_info=True)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error} (--verbose shows where)", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; what was finished is kept, run the same command to go on", file=sys.stderr)
         return 130

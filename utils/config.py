@@ -88,7 +88,8 @@ def validate(schema, tree, where, origin=None, prefix=None):
         return schema.model_validate(tree)
     except ValidationError as error:
         problems = [_sentence(schema, e, where, origin or {}, prefix) for e in error.errors()]
-        raise UserError("; ".join(problems)) from None
+        more = f"; and {len(problems) - 3} more problems" if len(problems) > 3 else ""
+        raise UserError("; ".join(problems[:3]) + more) from None
 
 
 def find(source):
@@ -186,8 +187,9 @@ def _sentence(schema, error, where, origin, prefix):
         return f"{place}: unknown key {dotted!r}; {hint}"
     if error["type"] == "missing":
         return f"{where}: {dotted!r} is missing"
-    message = error["msg"][0].lower() + error["msg"][1:]
-    return f"{place}: {dotted or 'settings'} = {error['input']!r}: {message}"
+    message = error["msg"].removeprefix("Value error, ")
+    found = "" if isinstance(error["input"], dict) else f" = {error['input']!r}"
+    return f"{place}: {dotted or 'settings'}{found}: {message[0].lower() + message[1:]}"
 
 
 def _known_keys(schema, prefix=""):

@@ -81,13 +81,12 @@ def read(name, args):
         overrides.append(f"members={args.members}")
     if getattr(args, "data", None) is not None:
         overrides.append(f"data.root={json.dumps(str(Path(args.data).absolute()))}")
-    return config.load(
-        Experiment,
-        args.config or name,
-        overrides=overrides,
-        quick=args.quick,
-        mode=getattr(args, "mode", None),
-    )
+    source = args.config or name
+    mode = getattr(args, "mode", None)
+    settings = config.load(Experiment, source, overrides=overrides, quick=args.quick, mode=mode)
+    if settings.network != name:
+        raise UserError(f"{source}: describes network {settings.network}, this script is for {name}")
+    return settings
 
 
 def data_root(settings):

@@ -25,6 +25,8 @@ class SourceSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self):
+        if 0 < self.speed < 0.1:
+            raise ValueError(f"speed {self.speed}: permitted are 0 (as fast as possible) and 0.1 or more")
         if self.stop is not None and self.stop <= self.start:
             raise ValueError(f"stop ({self.stop} s) must lie after start ({self.start} s)")
         low, high = self.amplitude_range

@@ -184,11 +184,16 @@ def test_seed_matters_and_more_epochs_go_on(cohort, tmp_path, run_script):
             ["SIStaging", "expected N23SIMD"],
         ),
         ("train/N23SIMD.py", ["--config", "{tmp}/no.yaml"], ["no.yaml", "not found"]),
+        ("train/N23SIMD.py", ["--config", "SIStaging"], ["network SIStaging", "this script is for N23SIMD"]),
+        ("train/N23SIMD.py", ["--config", "realtime"], ["realtime.yaml", "'network' is missing"]),
+        ("train/N23SIMD.py", ["--data", "{data}", "--results", "{file}/x"], ["Not a directory"]),
     ],
 )
 def test_wrong_calls_get_one_clear_line(script, arguments, words, cohort, stager, tmp_path, run_script):
-    filled = [a.format(tmp=tmp_path, data=cohort, stager=stager) for a in arguments]
-    done = run_script(script, "--quick", *filled, "--results", tmp_path / "results")
+    file = tmp_path / "file"
+    file.touch()
+    filled = [a.format(tmp=tmp_path, data=cohort, stager=stager, file=file) for a in arguments]
+    done = run_script(script, "--quick", "--results", tmp_path / "results", *filled)
     assert done.returncode == 2, done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and all(word in last for word in words), last

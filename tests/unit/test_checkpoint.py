@@ -138,7 +138,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
 
 def test_builder_refuses_by_name():
     with pytest.raises(UserError, match="did you mean 'N23SIMD'"):
-        model.build("N23SMID")
+        model.build("N23SIM")
     with pytest.raises(UserError, match=r"did you mean 'model\.channels'"):
         model.build("N23SIMD", chanels=3)
     with pytest.raises(UserError, match="no mode 'fast'; there are normal, retrained"):
@@ -193,3 +193,39 @@ def test_networks_are_at_hand_under_their_published_names():
     assert N23SIMD.build(members=1, **SMALL).network == "N23SIMD"
     assert SIStaging.build(members=1, kernels=(50,)).network == "SIStaging"
     assert set(model.names()) >= {"N23SIMD", "SIStaging"} and "demo" not in model.names()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "word"),
+    [
+        ("mode", ..., "'mode' is missing"),
+        ("members", 0, "members = 0"),
+        ("model", {"kind": "neither"}, "kind"),
+        ("format", 2, "format = 2"),
+        ("notes", None, "notes"),
+    ],
+)
+def test_damaged_headers_are_refused(tmp_path, key, value, word):
+    checkpoint.save(small(), tmp_path / "a.npz")
+    header, arrays = checkpoint.read_arrays(tmp_path / "a.npz")
+    if value is ...:
+        del header[key]
+    else:
+        header[key] = value
+    checkpoint.write_arrays(tmp_path / "b.npz", header, arrays)
+    with pytest.raises(UserError, match=r"b\.npz") as caught:
+        checkpoint.restore(tmp_path / "b.npz")
+    assert word in str(caught.value)
+
+
+def test_weights_that_are_no_numbers_are_refused():
+    network = small()
+    for bad in (np.nan, np.inf):
+        arrays = arrays_of(network)
+        name = next(iter(arrays))
+        arrays[name] = np.full_like(arrays[name], bad)
+        with pytest.raises(UserError, match=f"1 not finite numbers: {name}"):
+            checkpoint.load_published(network, arrays)
+    arrays[name] = np.full(arrays[name].shape, "1.0")
+    with pytest.raises(UserError, match="not finite numbers"):
+        checkpoint.load_published(network, arrays)
