@@ -22,6 +22,17 @@ def find(folder, pattern, what):
     return files
 
 
+def one_file_a_subject(files):
+    """Refuse a second file of one subject: counted twice, it would pass for another subject."""
+    seen = {}
+    for file in files:
+        name = subject_name(file)
+        if name in seen:
+            raise UserError(f"{shown(file)} and {shown(seen[name])} are both of {name}; remove one of them")
+        seen[name] = file
+    return files
+
+
 def natural(path):
     """Sort key that puts subject_test_2 before subject_test_10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from data.checks import entry, find, finite, item_index, natural, one_hot, signal, subject_name
+from data.checks import (
+    entry,
+    find,
+    finite,
+    item_index,
+    natural,
+    one_file_a_subject,
+    one_hot,
+    signal,
+    subject_name,
+)
 from data.pickles import read_pickle
 from data.tfrecords import AWAKE_PER_SLEEP, AWAKE_SAMPLES, CHANNELS, SLEEP, SLEEP_SAMPLES, WHOLE, RecordFile
 from utils.errors import UserError
@@ -63,7 +73,7 @@ class TrainingTrials:
         pickled = stage == "REM" and not awake
         kind = "pickle" if pickled else "tfrecords"
         folder = Path(root) / f"SI Main Train_{kind}" / stage
-        self.files = find(folder, "Whole*" if awake else "sleep*", "training trials")
+        self.files = one_file_a_subject(find(folder, "Whole*" if awake else "sleep*", "training trials"))
         self.subjects = [subject_name(file) for file in self.files]
         if pickled:
             self._sources = [_PickledSleep(file) for file in self.files]
@@ -193,7 +203,8 @@ def read_test_subjects(root, stage="N2N3", data_types=DATA_TYPES, awake=False):
         No such files, or a trial with a missing field, a wrong shape or label, or values that are not
         finite, naming file and trial.
     """
-    return [_read_test_subject(file, tuple(data_types), awake) for file in find_test_files(root, stage)]
+    files = one_file_a_subject(find_test_files(root, stage))
+    return [_read_test_subject(file, tuple(data_types), awake) for file in files]
 
 
 def find_test_files(root, stage="N2N3"):

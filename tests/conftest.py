@@ -1,6 +1,7 @@
 """Shared by all tests: the project on the path, quiet TensorFlow, one way to run a script."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -25,3 +26,16 @@ def run_script():
         )
 
     return run
+
+
+@pytest.fixture
+def call_script(capsys):
+    """Return a function that calls a script in this process (one import of TensorFlow for all calls)."""
+    from utils import cli
+
+    def call(script, *arguments):
+        main = runpy.run_path(str(ROOT / script))["main"]
+        code = cli.run(main, [str(a) for a in arguments])
+        return code, capsys.readouterr().err
+
+    return call

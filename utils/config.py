@@ -18,7 +18,9 @@ from utils.paths import PARAMS, shown, writing
 class Settings(BaseModel):
     """Base of every settings class: unknown keys are refused, values are checked and never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 def load(schema, source, *, overrides=(), quick=False, mode=None):

@@ -56,6 +56,8 @@ def evaluate(model, subjects, folder, name, settings, notes):
     with tqdm(total=sum(map(len, subjects)), desc="testing", unit="trial") as bar:
         for subject in subjects:
             probabilities = predict(model, subject.sleep, settings.batch_size, bar)
+            if not np.isfinite(probabilities).all():
+                raise UserError(f"{shown(subject.file)}: the network gave probabilities that are not finite")
             predicted = probabilities.argmax(axis=1)
             hits = predicted == subject.label
             correct.append(hits)

@@ -54,8 +54,9 @@ def git_revision():
 
 
 def is_simulated(*folders):
-    """Tell whether one of the folders was written by the simulator (it then holds `simulation.json`)."""
-    return any((Path(folder) / "simulation.json").is_file() for folder in folders)
+    """Tell whether one of the folders was written by the simulator, to the end or interrupted."""
+    marks = ("simulation.json", "simulation.unfinished.json")
+    return any((Path(folder) / mark).is_file() for folder in folders for mark in marks)
 
 
 def write_json(path, content):

@@ -113,12 +113,17 @@ class MemberTrainer:
             if not np.isfinite(loss):
                 raise UserError(
                     f"the loss became {loss} at {bar.desc}, trial {trials}: lower train.learning_rate "
-                    f"(now {self.settings.train.learning_rate}) and run the command again"
+                    f"(now {self.settings.train.learning_rate}) and begin anew with --restart"
                 )
             hits += int(np.sum(probabilities.numpy().argmax(axis=1) == inputs[-1].argmax(axis=1)))
             losses, trials = losses + loss * count, trials + count
             bar.update(count)
             bar.set_postfix(loss=f"{losses / trials:.3f}", top1=f"{hits / trials:.3f}")
+        if not all(np.isfinite(v.numpy()).all() for v in self.variables):
+            raise UserError(
+                f"weights are no longer finite after {bar.desc}: lower train.learning_rate "
+                f"(now {self.settings.train.learning_rate}) and begin anew with --restart"
+            )
         return losses / trials, hits / trials
 
 
@@ -151,7 +156,13 @@ def train(settings, trials, folder, mode=None, restart=False, notes=None):
     histories = [_history(path, notes) for path in states]
     final = folder / "ensemble.npz"
     wanted = settings.train.epochs
-    if final.exists() and all(len(h) >= wanted for h in histories):
+    longest = max(len(h) for h in histories)
+    if longest > wanted:
+        raise UserError(
+            f"{shown(folder)} was trained for {longest} epochs, train.epochs asks for {wanted}: "
+            "pass --restart to train anew or --results DIR to write elsewhere"
+        )
+    if _holds(final, settings.members, wanted) and all(len(h) == wanted for h in histories):
         log.info("%s: already trained for %d epochs; --restart trains anew", shown(folder), wanted)
         return final
     if any(histories):
@@ -212,6 +223,14 @@ def _history(path, notes):
     return header["history"]
 
 
+def _holds(final, members, epochs):
+    """Tell whether the ensemble on disk is of this many members and epochs (and not of an earlier run)."""
+    if not final.exists():
+        return False
+    header, _ = checkpoint.read_arrays(final)
+    return header.get("members") == members and header.get("notes", {}).get("epochs") == epochs
+
+
 def _write_log(path, histories):
     text = io.StringIO()
     writer = csv.DictWriter(text, ["member", "epoch", "loss", "train_top1"])
@@ -229,6 +248,7 @@ def _join(settings, states, final, mode, notes):
         _, state = checkpoint.read_arrays(path)
         weights = {n.removeprefix("weights/"): a for n, a in state.items() if n.startswith("weights/")}
         arrays |= {f"individual_models/{index}/{name}": array for name, array in weights.items()}
+    notes = {**notes, "epochs": settings.train.epochs}
     checkpoint.write_ensemble(final, settings.network, mode, settings.members, settings.model, arrays, notes)
     log.info("trained: %s", shown(final))
     return final

@@ -102,6 +102,9 @@ def prepare(settings, subject, recording):
         raise UserError(f"{shown(recording)}: {source.rate:g} Hz; staging and decoding need at least 100 Hz")
     Resampler(source.rate, STREAM_RATE, 1)  # refuses a rate it cannot convert
     amplitude = source.check_unit(montage.eeg_rows)
+    for pair, what in zip(montage.derivations[1:], ("EOG", "EMG"), strict=True):
+        if pair is not None:
+            source.check_unit([pair[0]], what)
     if settings.cues.mode == "recorded":
         schedule = RecordedCues(source.cues(), settings.cues.groups)
     else:

@@ -57,6 +57,7 @@ class Session:
         self._step = round(settings.staging.every_seconds * STREAM_RATE)
         self._stage_due = WINDOW
         self._group_due = None
+        self._unknown = None  # why the last staging could not tell
         self._coming = deque()  # (cue, stage) decided, onset ahead
         self._reading = deque()  # (cue, stage) sounded, response still arriving
         self._stop = threading.Event()
@@ -155,8 +156,9 @@ class Session:
             open=gate.open,
             reason=estimate.reason,
         )
-        if estimate.reason and was.stage != UNKNOWN:
+        if estimate.reason and estimate.reason != self._unknown:
             logger.warning("stage unknown: %s", estimate.reason)
+        self._unknown = estimate.reason
         if gate.open != was.open:
             self._turn(now)
 

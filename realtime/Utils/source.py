@@ -80,7 +80,7 @@ class ReplaySource:
         """Choose the channels to deliver, by name in `names`, in this order."""
         self._rows = [self.names.index(p) for p in picks]
 
-    def check_unit(self, rows):
+    def check_unit(self, rows, what="EEG"):
         """Refuse a recording whose amplitude cannot be µV.
 
         The median over channels and 30 s windows of the SD (after removing the trend) must lie in
@@ -89,7 +89,9 @@ class ReplaySource:
         Parameters
         ----------
         rows : sequence of int
-            Rows of the opened picks that hold EEG.
+            Rows of the opened picks to look at.
+        what : str
+            What they hold, for the message.
 
         Returns
         -------
@@ -108,7 +110,7 @@ class ReplaySource:
         other = "V" if self.settings.unit == "uV" else "uV"
         corrected = amplitude / _TO_MICROVOLT[self.settings.unit] * _TO_MICROVOLT[other]
         found = (
-            f"{shown(self.path)}: the EEG's typical SD is {amplitude:.3g} µV with --unit "
+            f"{shown(self.path)}: the {what}'s typical SD is {amplitude:.3g} µV with --unit "
             f"{self.settings.unit}, expected {low:g} to {high:g} µV"
         )
         if low <= corrected <= high:
@@ -129,8 +131,8 @@ class ReplaySource:
             There is no such annotation, or one names an unknown item.
         """
         annotations = self._raw.annotations
-        # With a date, MNE counts onsets from the measurement's start, maybe before the first sample.
-        shift = self._raw.first_time if annotations.orig_time is not None else 0.0
+        # MNE counts onsets from the measurement's start, which may lie before the first sample.
+        shift = self._raw.first_time
         found = []
         for onset, text in zip(annotations.onset, annotations.description, strict=True):
             match = _CUE.fullmatch(str(text).strip())

@@ -119,7 +119,7 @@ def test_other_settings_do_not_overwrite_a_run(trained, cohort, run_script):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_training_goes_on_to_the_same_end(cohort, tmp_path, run_script, how):
     """Stop after the first epoch is on disk, run again: the same bits as an uninterrupted run."""
-    options = ["--quick", "--data", str(cohort), *TINY, "--set", "train.epochs=12"]
+    options = ["--quick", "--data", str(cohort), *TINY, "--set", "train.epochs=8"]
     whole = run_script("train/N23SIMD.py", *options, "--results", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     command = [
@@ -189,15 +189,20 @@ def test_seed_matters_and_more_epochs_go_on(cohort, tmp_path, run_script):
         ("train/N23SIMD.py", ["--data", "{data}", "--results", "{file}/x"], ["Not a directory"]),
     ],
 )
-def test_wrong_calls_get_one_clear_line(script, arguments, words, cohort, stager, tmp_path, run_script):
+def test_wrong_calls_get_one_clear_line(script, arguments, words, cohort, stager, tmp_path, call_script):
     file = tmp_path / "file"
     file.touch()
     filled = [a.format(tmp=tmp_path, data=cohort, stager=stager, file=file) for a in arguments]
-    done = run_script(script, "--quick", "--results", tmp_path / "results", *filled)
-    assert done.returncode == 2, done.stderr
-    last = done.stderr.strip().splitlines()[-1]
+    code, stderr = call_script(script, "--quick", "--results", tmp_path / "results", *filled)
+    assert code == 2, stderr
+    last = stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and all(word in last for word in words), last
-    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_call_ends_with_code_2_and_no_traceback(run_script, tmp_path):
+    done = run_script("train/N23SIMD.py", "--quick", "--set", "train.epohs=1", cwd=tmp_path)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: --set train.epohs=1: unknown key 'train.epohs'")
 
 
 @pytest.fixture(scope="module")
