@@ -1,5 +1,7 @@
 """Training and test trials: order, draw, checks, messages."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -241,3 +243,17 @@ def test_names():
     assert subject_name("a/Whole_subject_12.tfrecord") == "subject_12"
     assert subject_name("a/subject_test_3/N2N3.pickle") == "subject_test_3"
     assert subject_name("a/Whole_part.tfrecord") == "Whole_part"
+
+
+def test_a_second_file_of_a_subject_is_refused(cohort, tmp_path):
+    """It would be counted as another subject."""
+    copied = tmp_path / "copy"
+    shutil.copytree(cohort, copied)
+    for pattern, read in (
+        ("SI Main Test/subject_test_0/N2N3*", read_test_subjects),
+        ("SI Main Train_tfrecords/N2N3/Whole_subject_0*", TrainingTrials),
+    ):
+        file = next(copied.glob(pattern))
+        shutil.copy(file, file.with_name(f"{file.name}~"))
+        with pytest.raises(UserError, match="are both of subject_"):
+            read(copied)

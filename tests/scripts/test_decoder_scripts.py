@@ -101,6 +101,19 @@ def test_running_again_changes_nothing(trained, cohort, run_script):
     assert (run_folder(trained) / "ensemble.npz").read_bytes() == before
 
 
+def test_fewer_epochs_and_broken_weights_are_refused(trained, cohort, tmp_path, call_script):
+    places = ["--quick", "--data", cohort, "--results"]
+    code, stderr = call_script("train/N23SIMD.py", *places, trained, "--set", "train.epochs=1")
+    assert code == 2 and "was trained for 2 epochs, train.epochs asks for 1" in stderr
+    one_step = [*TINY, "--set", "train.epochs=1", "--set", "train.batch_size=256"]
+    exploding = [*one_step, "--set", "train.learning_rate=1e39"]
+    code, stderr = call_script("train/N23SIMD.py", *places, tmp_path, *exploding)
+    assert code == 2 and "no longer finite" in stderr
+    assert not (run_folder(tmp_path) / "ensemble.npz").exists()
+    code, stderr = call_script("train/N23SIMD.py", *places, tmp_path, "--set", "train.learning_rate=.inf")
+    assert code == 2 and "finite" in stderr
+
+
 def test_other_settings_do_not_overwrite_a_run(trained, cohort, run_script):
     done = run_script(
         "train/N23SIMD.py",
