@@ -249,15 +249,21 @@ def write_arrays(path, header, arrays):
         np.savez(temporary, **{"header.json": header}, **arrays)
 
 
-def read_arrays(path):
-    """Return the header and the arrays of a file that `write_arrays` wrote."""
+def read_header(path):
+    """Return the header alone of a file that `write_arrays` wrote; its arrays are not read."""
+    return read_arrays(path, header_only=True)[0]
+
+
+def read_arrays(path, header_only=False):
+    """Return the header and the arrays (none with `header_only`) of a file that `write_arrays` wrote."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{shown(path)}: checkpoint not found")
     try:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        header = json.loads(arrays.pop("header.json").tobytes())
+            header = json.loads(stored["header.json"].tobytes())
+            names = [] if header_only else [name for name in stored.files if name != "header.json"]
+            arrays = {name: stored[name] for name in names}
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{shown(path)}: not readable as a checkpoint: {_short(error)}") from None
     return header, arrays

@@ -213,7 +213,7 @@ def _open_folder(folder, settings, notes, restart):
 def _history(path, notes):
     if not path.exists():
         return []
-    header, _ = checkpoint.read_arrays(path)
+    header = checkpoint.read_header(path)
     if header["notes"].get("data_fingerprint") != notes.get("data_fingerprint"):
         raise UserError(
             f"{shown(path)} was trained on other data (fingerprint "
@@ -227,7 +227,7 @@ def _holds(final, members, epochs):
     """Tell whether the ensemble on disk is of this many members and epochs (and not of an earlier run)."""
     if not final.exists():
         return False
-    header, _ = checkpoint.read_arrays(final)
+    header = checkpoint.read_header(final)
     return header.get("members") == members and header.get("notes", {}).get("epochs") == epochs
 
 
