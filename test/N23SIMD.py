@@ -16,12 +16,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from utils import cli, runs
+from utils import cli, scripts_test
 
 
 def main(argv=None):
-    args = runs.parser(__doc__, modes=("normal", "retrained"), training=False).parse_args(argv)
-    runs.test_decoder("N23SIMD", args)
+    args = scripts_test.parser(__doc__, modes=("normal", "retrained")).parse_args(argv)
+    scripts_test.test_decoder("N23SIMD", args)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from utils import cli, runs
+from utils import cli, scripts_test
 
 
 def main(argv=None):
-    runs.test_decoder("N23SISD", runs.parser(__doc__, training=False).parse_args(argv))
+    scripts_test.test_decoder("N23SISD", scripts_test.parser(__doc__).parse_args(argv))
 
 
 if __name__ == "__main__":

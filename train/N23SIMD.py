@@ -15,11 +15,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from utils import cli, runs
+from utils import cli, scripts_train
 
 
 def main(argv=None):
-    runs.train_decoder("N23SIMD", runs.parser(__doc__, modes=("normal", "retrained")).parse_args(argv))
+    scripts_train.train_decoder(
+        "N23SIMD", scripts_train.parser(__doc__, modes=("normal", "retrained")).parse_args(argv)
+    )
 
 
 if __name__ == "__main__":

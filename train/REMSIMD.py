@@ -14,11 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from utils import cli, runs
+from utils import cli, scripts_train
 
 
 def main(argv=None):
-    runs.train_decoder("REMSIMD", runs.parser(__doc__).parse_args(argv))
+    args = scripts_train.parser(__doc__).parse_args(argv)
+    scripts_train.train_decoder("REMSIMD", args)
 
 
 if __name__ == "__main__":

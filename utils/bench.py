@@ -50,7 +50,7 @@ def random_batch(count, seed=0):
 def training_rate(batch=16):
     """Return GFLOP/s of training one full-size N23SIMD member."""
     from utils.experiment import Experiment
-    from utils.training import MemberTrainer
+    from utils.trainer import MemberTrainer
 
     trainer = MemberTrainer(config.load(Experiment, "N23SIMD"))
     inputs = random_batch(batch)

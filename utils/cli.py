@@ -28,6 +28,16 @@ def add_settings(result):
     return result
 
 
+def add_experiment(result, modes=()):
+    """Add the flags of every script that runs an experiment: settings, data, results, mode."""
+    add_settings(result)
+    result.add_argument("--data", metavar="DIR", help="data folder (default: data/, the published layout)")
+    result.add_argument("--results", metavar="DIR", help="results folder (default: results/)")
+    if modes:
+        result.add_argument("--mode", choices=modes, default=modes[0], help=f"default: {modes[0]}")
+    return result
+
+
 def say(*lines):
     """Print a script's last words to standard output; everything else is logged."""
     print(*lines, sep="\n", flush=True)

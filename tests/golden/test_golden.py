@@ -9,7 +9,7 @@ from model import checkpoint
 from model.ensemble import Ensemble
 from utils import config
 from utils.experiment import Experiment
-from utils.training import MemberTrainer
+from utils.trainer import MemberTrainer
 
 CASES = {
     "N23SIMD": ("N23SIMD", "normal", 28_726_160, 509),
