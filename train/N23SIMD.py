@@ -19,9 +19,8 @@ from utils import cli, scripts_train
 
 
 def main(argv=None):
-    scripts_train.train_decoder(
-        "N23SIMD", scripts_train.parser(__doc__, modes=("normal", "retrained")).parse_args(argv)
-    )
+    args = scripts_train.parser(__doc__, modes=("normal", "retrained")).parse_args(argv)
+    scripts_train.train_decoder("N23SIMD", args)
 
 
 if __name__ == "__main__":
