@@ -3,7 +3,9 @@
 `where` is the place named in a message: file and record or trial.
 """
 
+import logging
 import re
+import reprlib
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,10 @@ import numpy as np
 from data.pickles import HOW_TO_SIMULATE
 from utils.errors import UserError, nearest
 from utils.paths import shown
+from utils.preprocessing import CLIP
 from utils.vocabulary import ITEMS
+
+log = logging.getLogger(__name__)
 
 
 def find(folder, pattern, what):
@@ -56,24 +61,48 @@ def one_hot(values, where, field):
     return values
 
 
+def brief(value):
+    """Return what a message shows of an unexpected value, whatever it is, in a few words."""
+    if isinstance(value, np.ndarray) and value.size > 32:
+        return f"{value.dtype} array {value.shape}"
+    return " ".join(reprlib.repr(value).split())
+
+
+def unwrapped(value):
+    """Return the text inside a 0-dimensional array (which some exporters write), else the value itself."""
+    return value.item() if isinstance(value, np.ndarray) and value.shape == () else value
+
+
 def item_index(category, where):
     """Return the class index of a trial's category: an item's name or a one-hot vector (15,).
 
     A bare number is refused: nobody could tell whether it counts from 0 or from 1.
     """
+    category = unwrapped(category)
     if isinstance(category, str):
         if category in ITEMS:
             return ITEMS.index(category)
         close = nearest(category, ITEMS, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"items: {', '.join(ITEMS)}"
-        raise UserError(f"{where}, field 'category': unknown item {category!r}; {hint}")
-    values = np.asarray(category)
+        raise UserError(f"{where}, field 'category': unknown item {brief(str(category))}; {hint}")
+    try:
+        values = np.asarray(category)
+    except (ValueError, TypeError, OverflowError):  # lists of unequal length
+        values = np.empty(0, object)
     if values.shape != (len(ITEMS),) or values.dtype.kind not in "biuf":
         raise UserError(
             f"{where}, field 'category': expected a one-hot label of {len(ITEMS)} or an item's name, "
-            f"found {category!r}"
+            f"found {brief(category)}"
         )
     return int(one_hot(values, where, "category").argmax())
+
+
+def part_of(trial, parts, where):
+    """Return a trial's `data_type`, which has to be one of `parts`."""
+    part = unwrapped(entry(trial, "data_type", where))
+    if not isinstance(part, str) or part not in parts:
+        raise UserError(f"{where}, field 'data_type': expected {' / '.join(parts)}, found {brief(part)}")
+    return str(part)
 
 
 def entry(trial, key, where):
@@ -95,7 +124,9 @@ def signal(trial, key, shape, where):
         raise UserError(f"{where}, field {key!r}: expected an array of floats, found {found}")
     if values.shape != tuple(shape):
         raise UserError(f"{where}, field {key!r}: expected shape {tuple(shape)}, found {values.shape}")
-    return finite(values.astype(np.float32, copy=False), where, key)
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite and is refused as that
+        values = values.astype(np.float32, copy=False)
+    return finite(values, where, key)
 
 
 def finite(values, where, field):
@@ -104,3 +135,45 @@ def finite(values, where, field):
         bad = int(np.size(values) - np.isfinite(values).sum())
         raise UserError(f"{where}, field {field!r}: {bad} of {np.size(values)} values are NaN or infinite")
     return values
+
+
+def warn_of_scale(file, largest):
+    """Log one warning when a file's sleep trials exceed the published range (other scaling is possible).
+
+    Parameters
+    ----------
+    file : Path
+    largest : float
+        Largest absolute value found in its sleep trials.
+
+    Returns
+    -------
+    warned : bool
+    """
+    warned = bool(largest > CLIP + 0.01)  # more than a rounding
+    if warned:
+        log.warning("%s: %s", shown(file), scale_remark(largest))
+    return warned
+
+
+def scale_remark(largest):
+    """Return what there is to say about sleep trials whose largest absolute value is beyond the range."""
+    return (
+        f"its sleep trials reach {largest:.4g}; expected are robustly scaled ones within ±{CLIP:g} (median "
+        "0 and interquartile range 1 in each channel), and a decoder trained on those reads no others"
+    )
+
+
+def left_out(file, record, where, error):
+    """Return the entry of a list of skipped records: {"file", "record", "reason"}.
+
+    Parameters
+    ----------
+    file : Path
+    record : int
+        Number of the record or trial in its file, from 0.
+    where : str
+        Its name in messages, dropped from the reason.
+    error : UserError
+    """
+    return {"file": str(file), "record": record, "reason": str(error).removeprefix(where).lstrip(",: ")}

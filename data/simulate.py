@@ -2,7 +2,7 @@
 
 A first, simple model: every item has a weak signal of its own in the EEG after a cue, similar in all
 subjects and shared between wake and sleep; see params/simulation.yaml for what is planted and how strongly.
-No figure made from simulated data says anything about people.
+No figure made from simulated data says anything about people: every file carries the mark "simulated".
 
   python data/simulate.py --preset test                 small and fast: 4 + 2 subjects, about 150 MB
   python data/simulate.py --preset demo                 16 + 6 subjects, about 2 GB: enough to train a decoder
@@ -29,6 +29,9 @@ def main(argv=None):
         "--recording", action="store_true", help="only the continuous recording (of preset demo)"
     )
     arguments.add_argument("--force", action="store_true", help="replace simulated data of other settings")
+    arguments.add_argument(
+        "--verify", action="store_true", help="compare checksums too, and write damaged files again"
+    )
     arguments.add_argument("--set", dest="overrides", metavar="a.b=c", action="append", default=[])
     args = arguments.parse_args(argv)
     preset = args.preset or ("test" if args.quick else "demo" if args.recording else None)
@@ -39,7 +42,7 @@ def main(argv=None):
 
     default = DATA / "simulated" / (f"{preset}_recording" if args.recording else preset)
     out = args.out or default
-    write_dataset(load_settings(preset, args.overrides), out, args.recording, args.force)
+    write_dataset(load_settings(preset, args.overrides), out, args.recording, args.force, args.verify)
     print(f"simulated data: {shown(out)}")
 
 

@@ -116,7 +116,7 @@ class Subject:
         response += gain * memory.modality_uv * _sum(self._early[modality][item], t)
         return response + rng.lognormal(0, 0.2) * _evoked_awake(modality, t)
 
-    def sleep_response(self, rng, item, n, onset=0, rem=False):
+    def sleep_response(self, rng, item, n, onset=0, rem=False, share=1.0):
         """Return the response to a cue in sleep.
 
         Parameters
@@ -129,6 +129,8 @@ class Subject:
             Sample of the cue; the response follows it.
         rem : bool
             In REM sleep the item's part is weaker and there is no K-complex.
+        share : float
+            Multiplies the item's part.
 
         Returns
         -------
@@ -144,7 +146,7 @@ class Subject:
         response = np.zeros((len(SCALP), n))
         if reactivated < memory.reactivated:
             amplitude = memory.strength * memory.semantic_uv * memory.sleep_gain * gain
-            amplitude *= memory.rem_gain if rem else 1.0
+            amplitude *= share * (memory.rem_gain if rem else 1.0)
             course = _sum(self._semantic[item], t, memory.sleep_delay_s + jitter, memory.sleep_stretch)
             response += amplitude * course
         if evoked < memory.evoked_share and not rem:

@@ -18,6 +18,7 @@ from data.simulation_memory import Subject
 from data.simulation_stages import join, stage_polysomnogram
 from utils.errors import UserError
 from utils.paths import shown
+from utils.provenance import MARK
 from utils.vocabulary import ITEMS, STREAM_RATE
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,8 @@ def _plan_cues(rng, plan, stages):
 def write_recording(recording, path):
     """Write a recording as BrainVision (.vhdr, .eeg, .vmrk); the .vhdr appears last, when all is complete.
 
-    Cues are annotated "cue/<item>", epochs "stage/<stage>" (MNE reads them back as "Comment/cue/...").
+    Cues are annotated "cue/<item>", epochs "stage/<stage>" (MNE reads them back as "Comment/cue/..."). The
+    annotation "simulated" at the beginning stays with the files wherever they are copied.
 
     Parameters
     ----------
@@ -123,9 +125,10 @@ def write_recording(recording, path):
     onsets = [onset / STREAM_RATE for onset, _ in recording.cues]
     raw.set_annotations(
         mne.Annotations(
-            onset=starts + onsets,
-            duration=[_EPOCH_S] * len(starts) + [0.0] * len(onsets),
-            description=[f"stage/{stage}" for stage in recording.stages]
+            onset=[0.0, *starts, *onsets],
+            duration=[0.0] + [_EPOCH_S] * len(starts) + [0.0] * len(onsets),
+            description=[MARK]
+            + [f"stage/{stage}" for stage in recording.stages]
             + [f"cue/{ITEMS[item]}" for _, item in recording.cues],
             orig_time=MEASURED,
         )

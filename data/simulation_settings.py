@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from data.so_groups import SO_GROUPS
 from utils.config import Settings, load
 
 Count = Annotated[int, Field(ge=0, le=100_000)]
@@ -16,6 +17,7 @@ Range = tuple[MicroVolt, MicroVolt]
 Band = tuple[Annotated[float, Field(gt=0, lt=250)], Annotated[float, Field(gt=0, lt=250)]]
 """Corners of a band-pass in Hz."""
 StageKey = Literal["W", "N2", "N3", "R"]
+GroupKey = Literal[SO_GROUPS]
 
 
 class Stage(Settings):
@@ -64,6 +66,7 @@ class Cohort(Settings):
     train_trials: Count
     test_trials: Count
     rem_trials: Count
+    so_trials: Count
     awake_trials: int = Field(ge=1, le=1000)
     data_type_shares: tuple[Share, Share, Share] = (0.6, 0.2, 0.2)
     n3_share: Share = 0.5
@@ -91,6 +94,22 @@ class Memory(Settings):
     evoked_uv: MicroVolt
     evoked_share: Share
     rem_gain: float = Field(ge=0, le=5)
+
+
+class SlowOscillation(Settings):
+    """The oscillation in every trial of the SO files, and how strong the memory signal is in each group."""
+
+    amplitude_uv: Range
+    share: dict[GroupKey, Annotated[float, Field(ge=0, le=5)]]
+
+    @model_validator(mode="after")
+    def _whole(self):
+        if self.amplitude_uv[0] > self.amplitude_uv[1]:
+            raise ValueError(f"amplitude_uv {self.amplitude_uv}: the lower end comes first")
+        missing = [group for group in SO_GROUPS if group not in self.share]
+        if missing:
+            raise ValueError(f"share lacks the group {missing[0]!r}")
+        return self
 
 
 class StagingData(Settings):
@@ -133,6 +152,7 @@ class Simulation(Settings):
     cohort: Cohort
     memory: Memory
     stages: Stages
+    slow_oscillation: SlowOscillation
     staging: StagingData
     recording: Recording
 

@@ -48,26 +48,80 @@ def sleep_trials(subject, kind, count):
     trials : Trials
         The 15 items as evenly as `count` allows, in random order.
     """
-    settings, rem = subject.settings, kind == "REM"
-    rng = subject.generator(kind, "order")
-    items = rng.permutation(np.resize(np.arange(len(ITEMS)), count))
-    if rem:
-        stages = np.full(count, "R")
-    else:
-        deep = round(count * settings.cohort.n3_share)
-        stages = rng.permutation(np.repeat(["N3", "N2"], [deep, count - deep]))
+    items, stages = _plan(subject, kind, count)
     n = SLEEP_SAMPLES * RAW_PER_SAMPLE
     onset = int(BEFORE_CUE * STREAM_RATE)
     eeg = np.empty((count, CHANNELS, SLEEP_SAMPLES), np.float32)
+    for place, raw in backgrounds(subject, (kind, "background"), stages, n):
+        rng = subject.generator(kind, "response", place)
+        eeg[place] = trial(raw + subject.sleep_response(rng, items[place], n, onset, kind == "REM"))
+    return Trials(items, eeg)
+
+
+def precue_trials(subject, kind, count):
+    """Simulate the 2 s before the cues of `sleep_trials`: background alone, with the labels that follow.
+
+    The stretches are other ones than those around the cues, so nothing at all leads from them to an item.
+
+    Parameters
+    ----------
+    subject : data.simulation_memory.Subject
+    kind : "N2N3" | "REM"
+    count : int
+
+    Returns
+    -------
+    trials : Trials
+        With the items of `sleep_trials(subject, kind, count)`.
+    """
+    items, stages = _plan(subject, kind, count)
+    eeg = np.empty((count, CHANNELS, SLEEP_SAMPLES), np.float32)
+    for place, raw in backgrounds(subject, (kind, "precue"), stages, SLEEP_SAMPLES * RAW_PER_SAMPLE):
+        eeg[place] = trial(raw)
+    return Trials(items, eeg)
+
+
+def nrem_stages(rng, share, count):
+    """Return "N2" or "N3" for each of `count` trials in random order, a given share of them N3."""
+    deep = round(count * share)
+    return rng.permutation(np.repeat(["N3", "N2"], [deep, count - deep]))
+
+
+def backgrounds(subject, purpose, stages, n, change=None):
+    """Yield raw stretches of sleep without cues for trials of given stages.
+
+    Parameters
+    ----------
+    subject : data.simulation_memory.Subject
+    purpose : tuple of str
+        What they are for; other purposes get other stretches.
+    stages : str array (count,)
+    n : int
+        Samples at 500 Hz.
+    change : dict | None
+        Settings of the stages to replace.
+
+    Yields
+    ------
+    place : int
+        Number of the trial.
+    raw : float32 array (57, n)
+        In µV.
+    """
     for stage in np.unique(stages):
         places = np.flatnonzero(stages == stage)
-        raws = _cut(subject, stage, subject.generator(kind, "background", str(stage)), len(places), n)
-        for place, raw in zip(places, raws, strict=True):
-            response = subject.sleep_response(
-                subject.generator(kind, "response", place), items[place], n, onset, rem
-            )
-            eeg[place] = _trial(raw + response)
-    return Trials(items, eeg)
+        settings = getattr(subject.settings.stages, stage).model_copy(update=change or {})
+        rng = subject.generator(*purpose, str(stage))
+        yield from zip(places.tolist(), _cut(subject, settings, rng, len(places), n), strict=True)
+
+
+def _plan(subject, kind, count):
+    """Return items and stages of trials, both (count,)."""
+    rng = subject.generator(kind, "order")
+    items = rng.permutation(np.resize(np.arange(len(ITEMS)), count))
+    if kind == "REM":
+        return items, np.full(count, "R")
+    return items, nrem_stages(rng, subject.settings.cohort.n3_share, count)
 
 
 def awake_trials(subject, modality):
@@ -87,10 +141,10 @@ def awake_trials(subject, modality):
     n = AWAKE_SAMPLES * RAW_PER_SAMPLE
     rng = subject.generator("awake", modality)
     eeg = np.empty((len(ITEMS), per_item, CHANNELS, AWAKE_SAMPLES), np.float32)
-    raws = _cut(subject, "W", rng, len(ITEMS) * per_item, n)
+    raws = _cut(subject, subject.settings.stages.W, rng, len(ITEMS) * per_item, n)
     for index, raw in enumerate(raws):
         item, number = divmod(index, per_item)
-        eeg[item, number] = _trial(raw + subject.awake_response(rng, modality, item, n))
+        eeg[item, number] = trial(raw + subject.awake_response(rng, modality, item, n))
     return eeg
 
 
@@ -161,11 +215,11 @@ def staging_night(subject, epochs):
 
 def _cut(subject, stage, rng, count, n):
     """Return `count` raw stretches of (57, n) of one stage's background without cues."""
-    background = stage_eeg(rng, subject.head, getattr(subject.settings.stages, stage), count * (n + _PAUSE))
+    background = stage_eeg(rng, subject.head, stage, count * (n + _PAUSE))
     starts = range(0, count * (n + _PAUSE), n + _PAUSE)
     return [background[:, start : start + n] for start in starts]
 
 
-def _trial(raw):
+def trial(raw):
     """Return a stored trial (55, n / 5) of raw EEG (57, n)."""
     return np.ascontiguousarray(decoding_window(raw[:CHANNELS], RAW_PER_SAMPLE).T)

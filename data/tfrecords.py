@@ -2,7 +2,8 @@
 
 A TFRecord file is a chain of records: length (uint64), its checksum (uint32), the payload, its checksum
 (uint32). Each payload is a `tf.train.Example` whose values are serialised tensors. The reader scans the
-chain once and then reads single records; a file is never loaded whole.
+chain once, checking every length, and then reads single records, checking every payload it reads; a file
+is never loaded whole.
 """
 
 import struct
@@ -11,9 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data import wire
 from data.pickles import HOW_TO_SIMULATE
 from utils.errors import UserError, nearest
 from utils.paths import shown, writing
+from utils.provenance import MARK
 from utils.quiet import import_tensorflow
 from utils.vocabulary import EEG_MONTAGE, ITEMS, STAGES
 
@@ -54,7 +57,9 @@ STAGING = {
 """Staging windows: one-hot stage, stage code, EEG, EOG and EMG."""
 
 _HEADER = struct.Struct("<QI")
-_FOOTER = 4
+_FOOTER = struct.Struct("<I")
+_TYPED = {"float32": "float_val", "int32": "int_val"}
+"""Where a tensor holds its values when they are not raw bytes."""
 
 
 class RecordFile:
@@ -65,17 +70,27 @@ class RecordFile:
     path : str | Path
     schema : dict of str to Field
         Which tensors a record holds: `WHOLE`, `SLEEP` or `STAGING`.
+    partial : bool
+        Read the records before a damage of the chain instead of refusing the file.
+
+    Attributes
+    ----------
+    damage : str | None
+        With `partial`: what is wrong with the record after the last readable one.
 
     Raises
     ------
     UserError
-        Missing file, or a record that runs past the end of the file (truncated, or no TFRecord).
+        Missing file, or a record whose length fails its checksum or that runs past the end of the file
+        (damaged, truncated, or no TFRecord).
     """
 
-    def __init__(self, path, schema):
+    def __init__(self, path, schema, partial=False):
         self.path = Path(path)
         self.schema = schema
-        self._offsets, self._lengths = _scan(self.path)
+        self._offsets, self._lengths, self.damage = _scan(self.path)
+        if self.damage and not partial:
+            raise UserError(f"{self.where(len(self))}: {self.damage}")
 
     def __len__(self):
         return len(self._offsets)
@@ -84,14 +99,54 @@ class RecordFile:
         """Return the name of a record for messages: file and record number, counted from 0."""
         return f"{shown(self.path)}, record {index}"
 
+    def size(self, index):
+        """Return the bytes that a record takes in the file."""
+        return int(self._lengths[index]) + _HEADER.size + _FOOTER.size
+
     def payload(self, index):
-        """Return the serialised `tf.train.Example` of a record, bytes."""
+        """Return the serialised `tf.train.Example` of a record, bytes.
+
+        Raises
+        ------
+        UserError
+            The payload fails its checksum, or the file has become shorter.
+        """
+        length = int(self._lengths[index])
         with self.path.open("rb") as handle:
             handle.seek(self._offsets[index])
-            payload = handle.read(self._lengths[index])
-        if len(payload) != self._lengths[index]:
+            stored = handle.read(length + _FOOTER.size)
+        if len(stored) != length + _FOOTER.size:
             raise UserError(f"{self.where(index)}: the file has become shorter while it was being read")
+        payload = stored[:length]
+        if masked_checksum(payload) != _FOOTER.unpack(stored[length:])[0]:
+            raise UserError(
+                f"{self.where(index)}: the record's content fails its checksum; "
+                "the file is damaged, get it again"
+            )
         return payload
+
+    def is_marked(self, index):
+        """Tell whether a record is marked as simulated, without reading its tensors."""
+        with self.path.open("rb") as handle:
+            handle.seek(self._offsets[index])
+            value = wire.find_feature(handle, int(self._lengths[index]), MARK)
+        return value is not None and value[-1:] not in (b"", b"\0")  # the one number in it ends it
+
+    def peek(self, index, name):
+        """Read one small tensor without the rest of the record; its checksum is not verified.
+
+        Raises
+        ------
+        UserError
+            As `read`.
+        """
+        with self.path.open("rb") as handle:
+            handle.seek(self._offsets[index])
+            value = wire.find_feature(handle, int(self._lengths[index]), name)
+        values = None if value is None else wire.bytes_list(value)
+        if values is None or len(values) != 1:
+            return self.read(index, [name])[name]  # whatever is wrong or unusual is found there
+        return self._decode(values[0], f"{self.where(index)}, field {name!r}", self.schema[name], None)
 
     def read(self, index, fields=None, trial=None):
         """Read tensors of one record.
@@ -108,7 +163,7 @@ class RecordFile:
         Returns
         -------
         record : dict of str to array
-            Read-only arrays with the schema's shapes and types.
+            Arrays with the schema's shapes and types, most of them read-only.
 
         Raises
         ------
@@ -128,11 +183,7 @@ class RecordFile:
         }
 
     def _tensor(self, index, feature, name, trial):
-        tf = import_tensorflow()
-        from google.protobuf.message import DecodeError
-
         where = f"{self.where(index)}, field {name!r}"
-        expected = self.schema[name]
         if name not in feature:
             close = nearest(name, feature, 1)
             raise UserError(
@@ -142,8 +193,15 @@ class RecordFile:
         values = feature[name].bytes_list.value
         if len(values) != 1:
             raise UserError(f"{where}: expected one serialised tensor, found {len(values)} byte strings")
+        return self._decode(values[0], where, self.schema[name], trial)
+
+    @staticmethod
+    def _decode(serialised, where, expected, trial):
+        """Return the array (of one awake trial of 15) that a serialised tensor holds."""
+        from google.protobuf.message import DecodeError
+
         try:
-            proto = _tensor_proto().FromString(values[0])
+            proto = _tensor_proto().FromString(serialised)
         except DecodeError:
             raise UserError(f"{where}: not a serialised tensor") from None
         shape = tuple(d.size for d in proto.tensor_shape.dim)
@@ -153,10 +211,16 @@ class RecordFile:
         found = _dtype_name(proto.dtype)
         if found != dtype.name:
             raise UserError(f"{where}: expected {dtype.name}, found {found}")
-        content = proto.tensor_content
-        size = int(np.prod(shape))
+        content, size = proto.tensor_content, int(np.prod(shape))
         if not content:
-            values = tf.make_ndarray(proto)  # tiny or constant tensors may be stored as typed values
+            # A tiny tensor may be stored as typed values, a constant one as a single value.
+            typed = getattr(proto, _TYPED[dtype.name])
+            if len(typed) not in (1, size):
+                raise UserError(
+                    f"{where}: expected {size} values for shape {shape} (or one for all), found {len(typed)}"
+                )
+            values = np.array(typed, dtype) if len(typed) == size else np.full(size, typed[0], dtype)
+            values = values.reshape(shape)
         elif len(content) != size * dtype.itemsize:
             raise UserError(
                 f"{where}: expected {size * dtype.itemsize} bytes for shape {shape}, found {len(content)}"
@@ -164,13 +228,28 @@ class RecordFile:
         elif trial is not None and len(shape) == 3:
             part = size // shape[0]
             one = np.frombuffer(content, dtype, count=part, offset=trial * part * dtype.itemsize)
-            return one.reshape(shape[1:])
+            return one.reshape(shape[1:]).copy()  # a view would keep all 15 in memory
         else:
             values = np.frombuffer(content, dtype).reshape(shape)
         return values[trial] if trial is not None and len(shape) == 3 else values
 
 
-def write_records(path, schema, records):
+def masked_checksum(content):
+    """Return the CRC-32C of bytes, rotated and offset as TFRecord files store it (their format's rule)."""
+    from google_crc32c import value
+
+    crc = value(content)
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def is_tfrecord(path):
+    """Tell whether a file begins as a TFRecord: with a length that matches its checksum."""
+    with Path(path).open("rb") as handle:
+        header = handle.read(_HEADER.size)
+    return len(header) == _HEADER.size and masked_checksum(header[:8]) == _HEADER.unpack(header)[1]
+
+
+def write_records(path, schema, records, simulated=False):
     """Write a TFRecord file, complete or not at all.
 
     Parameters
@@ -180,6 +259,8 @@ def write_records(path, schema, records):
         `WHOLE`, `SLEEP` or `STAGING`.
     records : iterable of dict of str to array
         The tensors of each record; every field of the schema and no other.
+    simulated : bool
+        Mark every record as simulated (`utils.provenance.MARK`); readers that ask for fields ignore it.
 
     Returns
     -------
@@ -199,14 +280,14 @@ def write_records(path, schema, records):
     try:
         with writing(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
             for record in records:
-                writer.write(_example(record, schema, f"{shown(path)}, record {count}"))
+                writer.write(_example(record, schema, f"{shown(path)}, record {count}", simulated))
                 count += 1
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"{shown(path)}: cannot be written ({error})") from None
     return count
 
 
-def _example(record, schema, where):
+def _example(record, schema, where, simulated):
     tf = import_tensorflow()
 
     if set(record) != set(schema):
@@ -224,11 +305,14 @@ def _example(record, schema, where):
             proto.tensor_shape.dim.add(size=size)
         value = proto.SerializeToString(deterministic=True)
         features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+    if simulated:
+        features[MARK] = tf.train.Feature(int64_list=tf.train.Int64List(value=[1]))
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return example.SerializeToString(deterministic=True)
 
 
 def _tensor_proto():
+    import_tensorflow()  # quietly, which the next line would not be
     from tensorflow.core.framework.tensor_pb2 import TensorProto
 
     return TensorProto
@@ -244,8 +328,8 @@ def _dtype_name(enum):
 
 
 def _scan(path):
-    """Return the payloads' offsets and lengths, two int64 arrays."""
-    offsets, lengths = [], []
+    """Return the payloads' offsets and lengths, two int64 arrays, and what ended the scan early or None."""
+    offsets, lengths, damage = [], [], None
     try:
         with path.open("rb") as handle:
             size = handle.seek(0, 2)
@@ -254,13 +338,20 @@ def _scan(path):
                 handle.seek(position)
                 header = handle.read(_HEADER.size)
                 complete = len(header) == _HEADER.size
-                length = _HEADER.unpack(header)[0] if complete else 0
-                end = position + _HEADER.size + length + _FOOTER
-                if not complete or end > size:
-                    raise UserError(
-                        f"{shown(path)}, record {len(offsets)}: the record runs past the end of the file "
-                        f"({size} bytes); the file is truncated or not a TFRecord, get it again"
+                length, checksum = _HEADER.unpack(header) if complete else (0, 0)
+                if complete and masked_checksum(header[:8]) != checksum:
+                    damage = (
+                        "the record's length fails its checksum; the file is damaged from here on or "
+                        "not a TFRecord, get it again"
                     )
+                    break
+                end = position + _HEADER.size + length + _FOOTER.size
+                if not complete or end > size:
+                    damage = (
+                        f"the record runs past the end of the file ({size} bytes); "
+                        "the file is truncated, get it again"
+                    )
+                    break
                 offsets.append(position + _HEADER.size)
                 lengths.append(length)
                 position = end
@@ -268,4 +359,4 @@ def _scan(path):
         raise UserError(f"{path}: file not found; {HOW_TO_SIMULATE}") from None
     except OSError as error:
         raise UserError(f"{shown(path)}: cannot be read ({error.strerror})") from None
-    return np.array(offsets, np.int64), np.array(lengths, np.int64)
+    return np.array(offsets, np.int64), np.array(lengths, np.int64), damage

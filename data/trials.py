@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +12,51 @@ from data.checks import (
     find,
     finite,
     item_index,
+    left_out,
     natural,
     one_file_a_subject,
     one_hot,
     signal,
     subject_name,
+    warn_of_scale,
 )
-from data.pickles import read_pickle
-from data.tfrecords import AWAKE_PER_SLEEP, AWAKE_SAMPLES, CHANNELS, SLEEP, SLEEP_SAMPLES, WHOLE, RecordFile
-from utils.errors import UserError
+from data.marks import are_simulated, refuse_unfinished
+from data.order import awake_draws, permutation, slices
+from data.so_groups import SO_GROUPS, SOSubject, read_so_groups
+from data.subjects import (
+    DATA_TYPES,
+    TRIAL_STAGES,
+    WINDOWS,
+    SubjectTrials,
+    TestSubject,
+    find_test_files,
+    list_of_trials,
+    read_test_subjects,
+)
+from data.tfrecords import CHANNELS, SLEEP, SLEEP_SAMPLES, WHOLE, RecordFile
+from utils.errors import UserError, nearest
 from utils.paths import shown
 from utils.vocabulary import ITEMS
 
-log = logging.getLogger(__name__)
+__all__ = [
+    "DATA_TYPES",
+    "SO_GROUPS",
+    "TRIAL_STAGES",
+    "WINDOWS",
+    "SOSubject",
+    "SubjectTrials",
+    "TestSubject",
+    "TrainingTrials",
+    "are_simulated",
+    "find_test_files",
+    "fingerprint",
+    "permutation",
+    "read_so_groups",
+    "read_test_subjects",
+    "slices",
+]
 
-DATA_TYPES = ("train", "val", "test")
-"""Parts of a test subject's trials: to fine-tune on, to choose the epoch with, to report."""
-TRIAL_STAGES = ("N2N3", "REM")
+log = logging.getLogger(__name__)
 
 _SAMPLED = 65536
 
@@ -36,14 +64,17 @@ _SAMPLED = 65536
 class TrainingTrials:
     """The training subjects' sleep trials, each with one awake image and one awake audio trial.
 
-    Nothing is held in memory but the records' places in the files (for REM without awake trials, which are
-    published as pickles, the trials themselves).
-
     **Order and draw.** An epoch goes through all trials of all files in one permutation that depends on
     `seed` and `epoch` only. A sleep trial is stored with 15 awake trials of the same item; in every epoch
     one of the 15 is drawn for it, the same index for image and audio. The draw depends on `seed`, `epoch`
     and the position in the epoch only, so epoch 40 of a resumed training equals epoch 40 of an
     uninterrupted one, whatever the batch size.
+
+    **Memory.** Every trial is read from its place in its file when its turn comes, so the shuffle is over
+    the whole epoch and yet only one batch is held: 80 kB a trial with awake trials (44 kB without), copied
+    once while the batch is stacked, one record of 0.6 MB, and 50 bytes for every trial there is (its place,
+    its label, the order). The published REM trials without awake ones are pickles, which cannot be read in
+    parts: those are held as a whole, 44 kB a trial.
 
     Parameters
     ----------
@@ -52,6 +83,17 @@ class TrainingTrials:
     stage : "N2N3" | "REM"
     awake : bool
         Read `Whole*` (sleep with awake trials); otherwise `sleep*`.
+    only : iterable of str | None
+        Names of the subjects to keep; None for all.
+    exclude : iterable of str
+        Names of the subjects to leave out; their files are not opened.
+    shuffle_seed : int | None
+        Negative control: permute the labels within each subject. The permutation depends on this seed and
+        the subject's name only, so it is the same in every epoch and for any choice of subjects. Signals and
+        awake trials stay where they are.
+    skip_bad : bool
+        Check every record completely now, and leave out those that fail instead of refusing the first one
+        when it is read. This reads all files once.
 
     Attributes
     ----------
@@ -59,33 +101,60 @@ class TrainingTrials:
         In natural order (subject 2 before subject 10).
     subjects : list of str
         Name of each file's subject where the file name tells it, otherwise the file's name.
+    skipped : list of dict
+        With `skip_bad` what was left out: {"file": str, "record": int, "reason": str}. Of a file that is
+        damaged in the middle the last entry stands for everything from that record on.
 
     Raises
     ------
     UserError
-        No such files, or a damaged one.
+        No such files, a damaged one, an unknown subject, or a simulated data set that is not complete.
     """
 
-    def __init__(self, root, stage="N2N3", awake=True):
+    def __init__(
+        self, root, stage="N2N3", awake=True, *, only=None, exclude=(), shuffle_seed=None, skip_bad=False
+    ):
         if stage not in TRIAL_STAGES:
             raise UserError(f"stage {stage!r} is unknown; there are {' and '.join(TRIAL_STAGES)}")
-        self.stage, self.awake = stage, awake
+        if shuffle_seed is not None and (type(shuffle_seed) is not int or shuffle_seed < 0):
+            raise UserError(f"shuffle_seed {shuffle_seed!r}: must be a whole number from 0 up")
+        self.root, self.stage, self.awake = Path(root), stage, awake
+        refuse_unfinished(root)
         pickled = stage == "REM" and not awake
         kind = "pickle" if pickled else "tfrecords"
-        folder = Path(root) / f"SI Main Train_{kind}" / stage
-        self.files = one_file_a_subject(find(folder, "Whole*" if awake else "sleep*", "training trials"))
+        folder = self.root / f"SI Main Train_{kind}" / stage
+        files = one_file_a_subject(find(folder, "Whole*" if awake else "sleep*", "training trials"))
+        self.files = _chosen(files, only, exclude, folder)
         self.subjects = [subject_name(file) for file in self.files]
+        self.skipped = []
+        self._warned = set()
         if pickled:
-            self._sources = [_PickledSleep(file) for file in self.files]
+            skipped = self.skipped if skip_bad else None
+            self._sources = [_PickledSleep(file, skipped) for file in self.files]
         else:
-            self._sources = [RecordFile(file, WHOLE if awake else SLEEP) for file in self.files]
-        self._starts = np.cumsum([0] + [len(source) for source in self._sources])
+            self._sources = [RecordFile(f, WHOLE if awake else SLEEP, skip_bad) for f in self.files]
+        if skip_bad and not pickled:
+            kept = self._check_all()
+        else:
+            kept = [np.arange(len(source)) for source in self._sources]
+        # One row a trial: number of the file, place in it.
+        self._places = np.concatenate([_rows(which, places) for which, places in enumerate(kept)])
         if not len(self):
-            raise UserError(f"{shown(folder)}: its {len(self.files)} files hold no trial; get them again")
+            raise UserError(
+                f"{shown(folder)}: its {len(self.files)} files hold no {'good ' if skip_bad else ''}trial; "
+                "get them again"
+            )
+        self._report_skipped()
+        self._labels = None if shuffle_seed is None else self._shuffled_labels(shuffle_seed)
         log.debug("%s: %d trials in %d files", shown(folder), len(self), len(self.files))
 
     def __len__(self):
-        return int(self._starts[-1])
+        return len(self._places)
+
+    @cached_property
+    def simulated(self):
+        """Whether the folder or any of the files is marked as simulated."""
+        return are_simulated(self.files, self.root)
 
     def read(self, index, drawn=None):
         """Read one trial.
@@ -93,7 +162,7 @@ class TrainingTrials:
         Parameters
         ----------
         index : int
-            Place among all trials in the order of `files`.
+            Place among all (good) trials in the order of `files`.
         drawn : int | None
             Which of its 15 awake trials to take along; needed when the trials are with awake ones.
 
@@ -107,17 +176,13 @@ class TrainingTrials:
         UserError
             The record is not finite or not one-hot, or a field is wrong, naming file and record.
         """
-        which = int(np.searchsorted(self._starts, index, side="right")) - 1
-        source, place = self._sources[which], int(index - self._starts[which])
-        record = source.read(place, trial=drawn)
-        where = source.where(place)
-        trial = {
-            "sleep": finite(record["feature_Sleep_EEG"], where, "feature_Sleep_EEG").T,
-            "label": one_hot(record["category_name"], where, "category_name"),
-        }
-        if self.awake:
-            for key, field in (("image", "feature_awake_image_erp"), ("audio", "feature_awake_audio_erp")):
-                trial[key] = finite(record[field], where, field).T
+        which, place = self._places[index]
+        source = self._sources[which]
+        trial = _checked(source.read(place, trial=drawn), source.where(place), self.awake)
+        if which not in self._warned and warn_of_scale(source.path, np.abs(trial["sleep"]).max()):
+            self._warned.add(which)
+        if self._labels is not None:
+            trial["label"] = np.eye(len(ITEMS), dtype=np.float32)[self._labels[index]]
         return trial
 
     def batches(self, batch_size, seed, epoch, drop_last=False):
@@ -137,7 +202,7 @@ class TrainingTrials:
             "sleep" (B, 200, 55), "label" (B, 15), with awake trials "image" and "audio" (B, 80, 55).
         """
         order = permutation(len(self), seed, epoch)
-        drawn = np.random.default_rng([1, seed, epoch]).integers(AWAKE_PER_SLEEP, size=len(self))
+        drawn = awake_draws(len(self), seed, epoch)
         for some in slices(len(self), batch_size, drop_last):
             trials = [
                 self.read(index, int(draw) if self.awake else None)
@@ -145,148 +210,136 @@ class TrainingTrials:
             ]
             yield {key: np.stack([trial[key] for trial in trials]) for key in trials[0]}
 
+    def _check_all(self):
+        """Return the places of each file's good records; note the others in `skipped`."""
+        from tqdm import tqdm
 
-@dataclass(frozen=True, eq=False)
-class TestSubject:
-    """One unseen subject's sleep trials of one stage.
+        kept = []
+        with tqdm(total=sum(map(len, self._sources)), desc="checking", unit="trial", disable=None) as bar:
+            for which, source in enumerate(self._sources):
+                good, largest = [], 0.0
+                for place in range(len(source)):
+                    where = source.where(place)
+                    try:
+                        # All 15 awake trials: any of them may be drawn one day.
+                        trial = _checked(source.read(place), where, self.awake)
+                    except UserError as error:
+                        self.skipped.append(left_out(source.path, place, where, error))
+                    else:
+                        good.append(place)
+                        largest = max(largest, float(np.abs(trial["sleep"]).max()))
+                    bar.update()
+                if source.damage:
+                    place = len(source)
+                    self.skipped.append({"file": str(source.path), "record": place, "reason": source.damage})
+                if warn_of_scale(source.path, largest):
+                    self._warned.add(which)
+                kept.append(np.array(good, np.int64))
+        return kept
 
-    Attributes
-    ----------
-    name : str
-        Folder name, e.g. "subject_test_3".
-    file : Path
-        The pickle they come from.
-    sleep : float32 array, shape (n, 200, 55)
-    label : int64 array, shape (n,)
-        Index into `utils.vocabulary.ITEMS`.
-    data_type : str array, shape (n,)
-        "train", "val" or "test".
-    image, audio : float32 array, shape (n, 15, 80, 55), or None
-        The 15 awake trials of the same item beside each sleep trial, if asked for.
-    """
+    def _report_skipped(self):
+        if self.skipped:
+            first = self.skipped[0]
+            log.warning(
+                "%d bad records left out, %d kept; the first: %s, record %d: %s",
+                len(self.skipped), len(self),
+                shown(first["file"]), first["record"], first["reason"],
+            )  # fmt: skip
+        empty = sorted(set(range(len(self.files))) - set(self._places[:, 0].tolist()))
+        for which in empty:
+            log.warning("%s: no trial of %s is left", shown(self.files[which]), self.subjects[which])
 
-    __test__ = False  # the name is no pytest class
+    def _shuffled_labels(self, seed):
+        """Return the class index of every trial, permuted within each subject, int8 (n,)."""
+        from tqdm import tqdm
 
-    name: str
-    file: Path
-    sleep: np.ndarray
-    label: np.ndarray
-    data_type: np.ndarray
-    image: np.ndarray | None = None
-    audio: np.ndarray | None = None
-
-    def __len__(self):
-        return len(self.label)
-
-
-def read_test_subjects(root, stage="N2N3", data_types=DATA_TYPES, awake=False):
-    """Read the test subjects' trials.
-
-    Parameters
-    ----------
-    root : str | Path
-        The folder that holds `SI Main Test`.
-    stage : "N2N3" | "REM"
-    data_types : iterable of str
-        Which parts to keep: "train", "val", "test".
-    awake : bool
-        Take the awake trials along (12 times the memory).
-
-    Returns
-    -------
-    subjects : list of TestSubject
-        In natural order; a subject without a trial of these parts is there with n = 0.
-
-    Raises
-    ------
-    UserError
-        No such files, or a trial with a missing field, a wrong shape or label, or values that are not
-        finite, naming file and trial.
-    """
-    files = one_file_a_subject(find_test_files(root, stage))
-    return [_read_test_subject(file, tuple(data_types), awake) for file in files]
-
-
-def find_test_files(root, stage="N2N3"):
-    """Return the test subjects' pickles of one stage ("N2N3", "REM" or "SO"), in natural order."""
-    return find(Path(root) / "SI Main Test", f"subject_test_*/{stage}*", "test subjects")
-
-
-def _read_test_subject(file, data_types, awake):
-    unknown = sorted(set(data_types) - set(DATA_TYPES))
-    if unknown:
-        raise UserError(f"data_type {unknown[0]!r} is unknown; there are {', '.join(DATA_TYPES)}")
-    columns = {"sleep": [], "label": [], "data_type": [], "image": [], "audio": []}
-    for number, trial in enumerate(_list_of_trials(file)):
-        where = f"{shown(file)}, trial {number}"
-        part = entry(trial, "data_type", where)
-        if part not in DATA_TYPES:
-            raise UserError(f"{where}, field 'data_type': expected {' / '.join(DATA_TYPES)}, found {part!r}")
-        if part not in data_types:
-            continue
-        columns["data_type"].append(part)
-        columns["label"].append(item_index(entry(trial, "category", where), where))
-        columns["sleep"].append(signal(trial, "Sleep_EEG", (CHANNELS, SLEEP_SAMPLES), where).T)
-        for key in ("image", "audio") if awake else ():
-            shape = (AWAKE_PER_SLEEP, CHANNELS, AWAKE_SAMPLES)
-            columns[key].append(signal(trial, f"awake_{key}_erp", shape, where).transpose(0, 2, 1))
-    awake_shape = (AWAKE_PER_SLEEP, AWAKE_SAMPLES, CHANNELS)
-    return TestSubject(
-        name=subject_name(file),
-        file=file,
-        sleep=_stack(columns["sleep"], (SLEEP_SAMPLES, CHANNELS)),
-        label=np.array(columns["label"], np.int64),
-        data_type=np.array(columns["data_type"], "U5"),
-        image=_stack(columns["image"], awake_shape) if awake else None,
-        audio=_stack(columns["audio"], awake_shape) if awake else None,
-    )
+        labels = np.empty(len(self), np.int8)
+        for index in tqdm(range(len(self)), desc="labels", unit="trial", disable=None, leave=False):
+            which, place = self._places[index]
+            source = self._sources[which]
+            label = source.peek(place, "category_name")
+            labels[index] = one_hot(label, source.where(place), "category_name").argmax()
+        for which, name in enumerate(self.subjects):
+            own = np.flatnonzero(self._places[:, 0] == which)
+            words = np.frombuffer(hashlib.sha256(name.encode()).digest(), np.uint32)
+            labels[own] = np.random.default_rng([2, seed, *words]).permutation(labels[own])
+        return labels
 
 
 class _PickledSleep:
-    """Sleep trials of one `SI Main Train_pickle/REM/sleep*` file behind the interface of a RecordFile."""
+    """Sleep trials of one `SI Main Train_pickle/REM/sleep*` file behind the interface of a RecordFile.
 
-    def __init__(self, file):
+    Bad trials are appended to `skipped`, or raise when that is None.
+    """
+
+    def __init__(self, file, skipped=None):
         self.path = file
-        self._trials = []
-        for number, trial in enumerate(_list_of_trials(file)):
-            where = self.where(number)
+        self._trials, self._numbers = [], []
+        largest = 0.0
+        for number, trial in enumerate(list_of_trials(file)):
+            where = f"{shown(file)}, trial {number}"
             label = np.zeros(len(ITEMS), np.float32)
-            label[item_index(entry(trial, "category", where), where)] = 1
-            eeg = signal(trial, "Sleep_EEG", (CHANNELS, SLEEP_SAMPLES), where)
+            try:
+                label[item_index(entry(trial, "category", where), where)] = 1
+                eeg = signal(trial, "Sleep_EEG", (CHANNELS, SLEEP_SAMPLES), where)
+            except UserError as error:
+                if skipped is None:
+                    raise
+                skipped.append(left_out(file, number, where, error))
+                continue
             self._trials.append({"category_name": label, "feature_Sleep_EEG": eeg})
+            self._numbers.append(number)
+            largest = max(largest, float(np.abs(eeg).max()))
+        warn_of_scale(file, largest)
 
     def __len__(self):
         return len(self._trials)
 
     def where(self, index):
-        return f"{shown(self.path)}, trial {index}"
+        return f"{shown(self.path)}, trial {self._numbers[index]}"
 
     def read(self, index, trial=None):
         return self._trials[index]
 
-
-def permutation(count, seed, epoch):
-    """Return the order of `count` trials in an epoch, int array (count,)."""
-    return np.random.default_rng([0, seed, epoch]).permutation(count)
+    def peek(self, index, name):
+        return self._trials[index][name]
 
 
-def slices(count, batch_size, drop_last=False):
-    """Return the slices that cut `count` trials into batches."""
-    if batch_size < 1:
-        raise UserError(f"batch size {batch_size}: must be at least 1")
-    stop = count - count % batch_size if drop_last else count
-    return [slice(start, min(start + batch_size, count)) for start in range(0, stop, batch_size)]
+def _checked(record, where, awake):
+    """Return a record as a trial, samples first; refuse values that are not finite or not one-hot."""
+    trial = {
+        "sleep": finite(record["feature_Sleep_EEG"], where, "feature_Sleep_EEG").T,
+        "label": one_hot(record["category_name"], where, "category_name"),
+    }
+    if awake:
+        for key, field in (("image", "feature_awake_image_erp"), ("audio", "feature_awake_audio_erp")):
+            trial[key] = finite(record[field], where, field).swapaxes(-1, -2)
+    return trial
 
 
-def _list_of_trials(file):
-    trials = read_pickle(file)
-    if not isinstance(trials, list):
-        raise UserError(f"{shown(file)}: expected a list of trials, found {type(trials).__name__}")
-    return trials
+def _chosen(files, only, exclude, folder):
+    """Return the files of the subjects asked for; refuse a name that no file has."""
+    by_name = {subject_name(file): file for file in files}
+    only, exclude = _names(only), _names(exclude) or set()
+    for name in [*(only or ()), *exclude]:
+        if name not in by_name:
+            close = nearest(name, by_name)
+            hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(by_name)}"
+            raise UserError(f"{shown(folder)}: no subject {name!r}; {hint}")
+    chosen = [
+        file for name, file in by_name.items() if (only is None or name in only) and name not in exclude
+    ]
+    if not chosen:
+        raise UserError(f"{shown(folder)}: no subject is left of {len(by_name)} after only and exclude")
+    return chosen
 
 
-def _stack(arrays, shape):
-    return np.ascontiguousarray(np.stack(arrays)) if arrays else np.zeros((0, *shape), np.float32)
+def _names(given):
+    return {given} if isinstance(given, str) else None if given is None else set(map(str, given))
+
+
+def _rows(which, places):
+    return np.column_stack([np.full(len(places), which), places]).astype(np.int64)
 
 
 def fingerprint(files):

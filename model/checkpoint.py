@@ -1,63 +1,38 @@
 """Weights in and out: this project's own files and the released TensorFlow checkpoints.
 
-A variable has one name everywhere, the one it has in the released checkpoints
-("individual_models/<member>/sleep_encoder/layer_with_weights-0/fc_mha/kernel").
-
 This project's own checkpoint is one .npz file (plain arrays, never pickled) that carries the network's
-name, mode and settings, so it can be opened without knowing anything else.
+name, mode and settings, so it can be opened without knowing anything else. The other way round, a
+TensorFlow checkpoint says by the names and shapes of its variables which published network it is.
+
+  python model/checkpoint.py inspect FILE
+  python model/checkpoint.py convert N2N3_SIMD.ckpt ensemble.npz
 """
 
-import json
-import re
-import zipfile
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
+
+import logging
 
 import numpy as np
-from pydantic import PositiveInt
 
-from model import registry
-from model.settings import ModelSettings
-from utils import config
+from model import registry, released
+from model.archive import FORMAT, Header, check_header, read_arrays, read_header, read_state, write_arrays
+from model.object_graph import ObjectGraph, is_one
+from model.released import member_variables
 from utils.errors import UserError
-from utils.paths import shown, writing
-from utils.quiet import import_tensorflow
+from utils.paths import shown
 
-FORMAT = 1
-VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-MEMBER = re.compile(r"individual_models/(\d+)/(.+)")
-RELEASED = {
-    "N2N3_SIMD_Retrained": ("N23SIMD", "retrained"),
-    "N2N3_SIMD": ("N23SIMD", "normal"),
-    "N23_SIMD": ("N23SIMD", "normal"),
-    "N2N3_SISD": ("N23SISD", "normal"),
-    "N23_SISD": ("N23SISD", "normal"),
-    "REM_SIMD": ("REMSIMD", "normal"),
-    "REM_SISD": ("REMSISD", "normal"),
-    "Staging": ("SIStaging", None),
-}
-"""Network and mode behind the file names of the released checkpoints, by their beginning."""
+__all__ = [
+    "Header", "check_header", "load_published", "member_variables", "published_names", "read", "read_arrays",
+    "read_header", "read_state", "read_tensorflow", "restore", "save", "unrecognised", "write_arrays",
+    "write_ensemble",
+]  # fmt: skip
 
-
-class Header(config.Settings):
-    """What a checkpoint says of itself."""
-
-    format: Literal[1]
-    network: str
-    mode: str | None
-    members: PositiveInt
-    model: ModelSettings
-    notes: dict[str, Any]
-
-
-def member_variables(member):
-    """Return {published name: variable} of one member, without random-number state."""
-    variables = {}
-    for variable in member.variables:
-        _, _, name = variable.path.partition("/")
-        if "seed_generator" not in name:
-            variables[name.replace("lstm/lstm_cell/", "lstm/cell/")] = variable
-    return variables
+log = logging.getLogger(__name__)
 
 
 def published_names(model):
@@ -86,78 +61,79 @@ def load_published(model, source):
     Raises
     ------
     UserError
-        Names that are missing, unknown or of another shape; all are listed and nothing is changed.
+        Names that are missing, unknown or of another shape, values that are no finite numbers; nothing is
+        changed then.
     """
     if isinstance(source, str | Path):
-        return _fill(model, read_tensorflow(source), shown(source))
-    return _fill(model, dict(source), "the given mapping")
-
-
-def _fill(model, arrays, where):
-    """Check every array against the network, then set them all."""
-    if arrays and not any(MEMBER.match(name) for name in arrays):
+        where, arrays = shown(source), read_tensorflow(source)
+    elif isinstance(source, Mapping):
+        where, arrays = "the given mapping", dict(source)
+    else:
+        raise UserError(f"load_published takes a mapping or a path, not {type(source).__name__}")
+    strange = [name for name in arrays if not isinstance(name, str)]
+    if strange:
+        raise UserError(f"{where}: names of variables are text, found {released.few(strange)}")
+    if arrays and not any(released.MEMBER.fullmatch(name) for name in arrays):
         if len(model.individual_models) != 1:
             raise UserError(
                 f"{where}: names without 'individual_models/<i>/' fill a network of one member, "
                 f"this one has {len(model.individual_models)}"
             )
         arrays = {f"individual_models/0/{name}": value for name, value in arrays.items()}
-    variables = published_names(model)
-    arrays = {name: np.asarray(value) for name, value in arrays.items()}
-    shapes = {name: array.shape for name, array in arrays.items()}
-    problems = {
-        "missing": sorted(set(variables) - set(arrays)),
-        "unknown": sorted(set(arrays) - set(variables)),
-        "of another shape": [
-            f"{name} (found {shapes[name]}, expected {tuple(variable.shape)})"
-            for name, variable in variables.items()
-            if name in shapes and shapes[name] != tuple(variable.shape)
-        ],
-        "not finite numbers": [
-            name
-            for name in variables
-            if name in arrays and not (arrays[name].dtype.kind in "fiu" and np.isfinite(arrays[name]).all())
-        ],
-    }
-    if any(problems.values()):
-        network = model.network if model.mode is None else f"{model.network} ({model.mode})"
-        listed = "; ".join(f"{len(v)} {k}: {', '.join(v)}" for k, v in problems.items() if v)
-        raise UserError(f"{where} does not fit {network} with {_members(model)}; {listed}")
-    for name, variable in variables.items():
-        variable.assign(arrays[name].astype(np.float32))
+    arrays = _numbers(arrays, where)
+    expected = {name: tuple(variable.shape) for name, variable in published_names(model).items()}
+    found = {name: array.shape for name, array in arrays.items()}
+    if found != expected:
+        _refuse(where, found, expected, model.network, model.mode)
+    return _assign(model, arrays)
+
+
+def _refuse(where, found, expected, network, mode):
+    """Say in one sentence why {name: shape} do not fit a network."""
+    members, wanted = released.by_member(found), released.by_member(expected)
+    if all(member == wanted[0] for member in members.values()) and members:
+        raise UserError(f"{where}: holds members {_numbered(members)}, the network has {len(wanted)} of them")
+    row = released.recognise(members)
+    if row is not None:
+        released.refuse_other(where, row[:2], network, mode or "normal")
+    count = f"{len(wanted)} member{'s' if len(wanted) > 1 else ''}"
+    fits = f"{released.described(network, mode)} with {count}"
+    raise UserError(f"{where} does not fit {fits}; {released.misfits(expected, found)}")
+
+
+def _numbered(members):
+    return ", ".join(map(str, members))
+
+
+def _numbers(arrays, where):
+    """Return the arrays as float32, or raise a `UserError` that lists those that are no finite numbers."""
+    numbers, bad = {}, []
+    for name, value in arrays.items():
+        try:
+            array = np.asarray(value)
+        except ValueError:  # lists of unequal length
+            bad.append(name)
+            continue
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32, copy=False) if array.dtype.kind in "fiu" else None
+        if array is None or not np.isfinite(array).all():
+            bad.append(name)
+        numbers[name] = array
+    if bad:
+        raise UserError(f"{where}: {released.listed({'not finite numbers': bad})}")
+    return numbers
+
+
+def _assign(model, arrays):
+    for name, variable in published_names(model).items():
+        variable.assign(arrays[name])
     return model
 
 
-def _members(model):
-    count = len(model.individual_models)
-    return f"{count} member{'s' if count > 1 else ''}"
-
-
 def read_tensorflow(path):
-    """Return {published name: array} of a TensorFlow object-graph checkpoint.
-
-    Book-keeping entries and optimizer slots are left out.
-    """
-    path = _prefix(path)
-    if not Path(f"{path}.index").is_file():
-        raise UserError(f"{shown(path)}: no TensorFlow checkpoint there ({Path(path).name}.index is missing)")
-    tf = import_tensorflow()
-
-    try:
-        reader = tf.train.load_checkpoint(str(path))
-        names = [name for name in reader.get_variable_to_shape_map() if name.endswith(VALUE)]
-        return {
-            name.removesuffix(VALUE): reader.get_tensor(name)
-            for name in names
-            if ".OPTIMIZER_SLOT" not in name and not name.startswith(("optimizer/", "save_counter/"))
-        }
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        raise UserError(f"{shown(path)}: not readable as a TensorFlow checkpoint: {_short(error)}") from None
-
-
-def _prefix(path):
-    text = str(path)
-    return Path(re.sub(r"(\.index|\.data-\d+-of-\d+)$", "", text))
+    """Return {published name: array} of a TensorFlow object-graph checkpoint; see `ObjectGraph`."""
+    graph = ObjectGraph(path)
+    return {name: graph.read(name) for name in graph.shapes}
 
 
 def save(model, path, **notes):
@@ -177,15 +153,13 @@ def save(model, path, **notes):
 
 def write_ensemble(path, network, mode, members, settings, arrays, notes):
     """Write what `save` writes, from arrays by published name."""
-    header = {
-        "format": FORMAT,
-        "network": network,
-        "mode": None if mode == "normal" else mode,
-        "members": members,
-        "model": settings.model_dump(mode="json"),
-        "notes": notes,
-    }
-    write_arrays(path, header, arrays)
+    header = _header(network, mode, members, settings, notes)
+    write_arrays(path, header.model_dump(mode="json"), arrays)
+
+
+def _header(network, mode, members, settings, notes):
+    mode = None if mode == "normal" else mode
+    return Header(format=FORMAT, network=network, mode=mode, members=members, model=settings, notes=notes)
 
 
 def restore(path, name=None, mode=None):
@@ -194,80 +168,122 @@ def restore(path, name=None, mode=None):
     Parameters
     ----------
     path : str | Path
-        This project's .npz file, or a TensorFlow checkpoint of a released network (then with published
-        sizes; which network it is follows from the file's name unless given).
+        This project's .npz file, or a TensorFlow checkpoint of a published network: which one it is
+        follows from the names and shapes of its variables.
     name, mode : str | None
-        The network that is expected; another one is an error.
+        The network that is expected; another one is an error. None is any.
 
     Returns
     -------
     model : model.ensemble.Ensemble
+        Its `notes` are those that `save` was given; of a released checkpoint "released", the members found
+        and how many were published.
 
     Raises
     ------
     UserError
         Not a checkpoint, a checkpoint of another network, or one that does not fit its settings.
     """
-    path = Path(path)
-    if Path(f"{_prefix(path)}.index").is_file():
-        return _restore_tensorflow(path, name, mode)
-    header, arrays = read_arrays(path)
-    if not isinstance(header, dict) or "network" not in header:
-        raise UserError(f"{shown(path)}: no checkpoint of this project (its header lacks the network's name)")
-    header = config.validate(Header, header, f"header of {shown(path)}")
-    found = (header.network, header.mode or "normal")
-    if (name is not None and found[0] != name) or (mode is not None and found[1] != mode):
-        expected = name if mode is None else f"{name} ({mode})"
-        raise UserError(f"{shown(path)}: holds {found[0]} ({found[1]}), expected {expected}")
+    header, arrays = read(path, name, mode)
     model = registry.build_from(header.model, header.members, header.network, header.mode)
     model.notes = header.notes
-    return _fill(model, arrays, shown(path))
+    return _assign(model, arrays)
 
 
-def _restore_tensorflow(path, name, mode):
-    if name is None:
-        stem = _prefix(path).name
-        name, mode = next((v for k, v in RELEASED.items() if stem.startswith(k)), (None, None))
-        if name is None:
+def read(path, name=None, mode=None):
+    """Return the `Header` and the checked arrays of a checkpoint; see `restore`."""
+    path = Path(path)
+    if is_one(path):
+        graph = ObjectGraph(path)
+        if graph.header is None:
+            return _read_released(graph, name, mode)
+        header, found = check_header(graph.header, path), graph.shapes
+    else:
+        header = check_header(read_header(path), path)
+        graph = None
+    where = shown(path)
+    released.refuse_other(where, (header.network, header.mode), name, mode)
+    if graph is None:
+        arrays = read_arrays(path)[1]
+        found = {name: array.shape for name, array in arrays.items()}
+    member = released.shapes(header.model)
+    expected = {f"individual_models/{i}/{n}": s for i in range(header.members) for n, s in member.items()}
+    if found != expected:
+        _refuse(where, found, expected, header.network, header.mode)
+    if graph is not None:
+        arrays = {name: graph.read(name) for name in found}
+    return header, _numbers(arrays, where)
+
+
+def _read_released(graph, name, mode):
+    """Return header and arrays of the complete members of a checkpoint in the published naming."""
+    where = shown(graph.path)
+    members = released.by_member(graph.shapes)
+    named = released.by_file(graph.path)
+    likely = [row for row in released.PUBLISHED if row.network == name and mode in (None, row.mode)]
+    row = released.recognise(members, [*likely, *([named] if named else [])])
+    if row is None:
+        wanted = None if name is None else released.described(name, mode)
+        raise UserError(f"{where}: {unrecognised(members, wanted)}")
+    released.refuse_other(where, row[:2], name, mode)
+    if named not in (None, row):
+        log.warning("%s: called as %s, but its variables are those of %s: opened as that", where, named, row)
+    settings, published = registry.published_settings(row.network, row.mode)
+    expected = released.published_shapes(row.network, row.mode)
+    complete = [index for index, member in members.items() if member == expected]
+    for index, member in members.items():
+        if not member.items() <= expected.items():
             raise UserError(
-                f"{shown(path)}: which network is it? Its name begins with none of {', '.join(RELEASED)}"
+                f"{where}: member {index} does not fit {row}; {released.misfits(expected, member)}"
             )
-    arrays = read_tensorflow(path)
-    members = {int(match[1]) for match in map(MEMBER.match, arrays) if match}
-    model = registry.build(name, members=len(members) or 1, mode=mode)
-    model.notes = {"released": True}
-    return _fill(model, arrays, shown(path))
+    if len(complete) < published:
+        partial = [
+            f"{i} ({len(m)} of {len(expected)} variables)" for i, m in members.items() if i not in complete
+        ]
+        log.warning(
+            "%s: holds %d complete member%s (%s) of the %d that %s was published with%s: the mean is taken "
+            "over those",
+            where, len(complete), "s" if len(complete) > 1 else "", _numbered(complete), published, row,
+            f"; left out as incomplete: {released.few(partial)}" if partial else "",
+        )  # fmt: skip
+    arrays = {}
+    for place, index in enumerate(complete):
+        # Names without a prefix are a single member's.
+        values = {
+            n: graph.read(f"individual_models/{index}/{n}" if _prefixed(graph) else n) for n in expected
+        }
+        if released.untrained(values):
+            log.warning("%s: member %d holds the initial values of an untrained network", where, index)
+        arrays |= {f"individual_models/{place}/{n}": value for n, value in values.items()}
+    notes = {"released": True, "members_found": complete, "members_published": published}
+    header = _header(row.network, row.mode, len(complete), settings, notes)
+    return header, _numbers(arrays, where)
 
 
-def write_arrays(path, header, arrays):
-    """Write a JSON header and named arrays to one .npz file (atomically)."""
-    path = Path(path)
-    if path.suffix != ".npz":
-        raise UserError(f"{shown(path)}: a checkpoint's name ends in .npz")
-    header = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    with writing(path) as temporary:
-        np.savez(temporary, **{"header.json": header}, **arrays)
+def _prefixed(graph):
+    return any(released.MEMBER.fullmatch(name) for name in graph.shapes)
 
 
-def read_header(path):
-    """Return the header alone of a file that `write_arrays` wrote; its arrays are not read."""
-    return read_arrays(path, header_only=True)[0]
+def unrecognised(members, wanted=None):
+    """Return a sentence part about {member: {name: shape}} that are no published network's."""
+    row, index, shared = released.resemblance(members)[0]
+    expectation = f" (expected {wanted})" if wanted else ""
+    if not shared:
+        return f"holds no variable of a published network{expectation}"
+    expected = released.published_shapes(row.network, row.mode)
+    return (
+        f"no complete member of a published network{expectation}; it most resembles {row}, of which member "
+        f"{index} has {shared} of {len(expected)} variables; {released.misfits(expected, members[index])}"
+    )
 
 
-def read_arrays(path, header_only=False):
-    """Return the header and the arrays (none with `header_only`) of a file that `write_arrays` wrote."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{shown(path)}: checkpoint not found")
-    try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
-            header = json.loads(stored["header.json"].tobytes())
-            names = [] if header_only else [name for name in stored.files if name != "header.json"]
-            arrays = {name: stored[name] for name in names}
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{shown(path)}: not readable as a checkpoint: {_short(error)}") from None
-    return header, arrays
+def main(argv=None):
+    from model import convert
+
+    return convert.main(argv)
 
 
-def _short(error):
-    return " ".join(str(error).split())[:200]
+if __name__ == "__main__":
+    from utils.cli import run
+
+    sys.exit(run(main))

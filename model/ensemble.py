@@ -1,7 +1,12 @@
 """One ensemble for every network: members that predict together and are trained apart."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
+import numpy as np
 import tensorflow as tf
+
+from model.inputs import checked_signal
 
 
 class Ensemble(keras.Model):
@@ -29,7 +34,7 @@ class Ensemble(keras.Model):
         self.individual_models = members
         self.network, self.mode = network, mode
         self.settings = members[0].settings
-        self._forward = tf.function(self._forward_with, reduce_retracing=True)
+        self._forward = None
         self.built = True
 
     def call(self, inputs, training=False):
@@ -46,11 +51,31 @@ class Ensemble(keras.Model):
         Parameters
         ----------
         x : array (B, T, C) of sleep trials, or (B, 3, 15000) of staging windows
+
+        Raises
+        ------
+        ValueError
+            Another shape than the network reads, or values that are not finite numbers.
         """
-        x = tf.convert_to_tensor(x, tf.float32)
-        # One traced function serves all members: a member's variables go in as arguments.
-        probabilities = [self._forward(_values(member), x) for member in self.individual_models]
-        return _mean(probabilities).numpy()
+        x = tf.convert_to_tensor(checked_signal(x, self.individual_models[0].input_size, "x"))
+        if not len(x):
+            return np.zeros((0, self.settings.classes), np.float32)
+        forward = self._traced_forward()
+        members = self.individual_models
+        if len(members) == 1:
+            return forward(_values(members[0]), x).numpy()
+        # Side by side, one member a core, wastes less than several cores on one small product.
+        with ThreadPoolExecutor(len(members)) as pool:
+            return _mean(list(pool.map(lambda member: forward(_values(member), x), members))).numpy()
+
+    def _traced_forward(self):
+        """Return the one traced function that serves all members: a member's variables are arguments."""
+        if self._forward is None:
+            first = self.individual_models[0]
+            size = tf.TensorSpec((None, *first.input_size), tf.float32)
+            function = tf.function(self._forward_with, autograph=False, reduce_retracing=True)
+            self._forward = function.get_concrete_function(_values(first), size)
+        return self._forward
 
     def _forward_with(self, values, x):
         first = self.individual_models[0]

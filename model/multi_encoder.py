@@ -3,9 +3,12 @@
 import keras
 import tensorflow as tf
 
-from model.layers import ContrastivePair, Maker, Stem, class_head, feature_head, sinusoid_table
+from model.blocks import ClassHead, ContrastivePair, FeatureHead, Stem
+from model.inputs import checked_label, checked_signal
+from model.layers import Maker, sinusoid_table
 from model.losses import class_loss, one_hot
-from model.sleep_encoder import SleepPath
+from model.replicas import gathered
+from model.sleep_encoder import SleepPath, in_parts
 
 
 class SleepDecoder(SleepPath, keras.Model):
@@ -29,6 +32,11 @@ class SleepDecoder(SleepPath, keras.Model):
     def add_layers(self, make):
         self.add_sleep_path(self.settings, make)
 
+    @property
+    def input_size(self):
+        """Samples and channels of a sleep trial."""
+        return self.settings.sleep_samples, self.settings.channels
+
     def build(self, input_shape=None):
         self.build_sleep_path()
         self.built = True
@@ -44,11 +52,19 @@ class SleepDecoder(SleepPath, keras.Model):
             Dropout on, batch statistics in the normalisations.
         """
         sleep, label = inputs
-        label = one_hot(label, self.settings.classes)
-        log_probabilities = self.sleep_log_probabilities(self.sleep_views(sleep, training), training)
+        sleep = checked_signal(sleep, self.input_size, "sleep")
+        label = self.all_labels(label)
+        log_probabilities = self.sleep_log_probabilities(
+            self.sleep_views(in_parts(sleep), training), training
+        )
         weights = self.settings.class_weights
-        loss = class_loss(log_probabilities, label, self.settings.class_loss)
+        loss = class_loss(gathered(log_probabilities), label, self.settings.class_loss)
         return weights.sleep * loss / weights.divisor, tf.exp(log_probabilities)
+
+    def all_labels(self, label):
+        """Return the labels of the whole batch, of all replicas, as one-hot (B, K)."""
+        classes = self.settings.classes
+        return gathered(one_hot(checked_label(label, classes), classes))
 
     def loss_and_probabilities(self, inputs, training=False):
         """Return what the training loop asks of every network; for decoders it is the call itself."""
@@ -67,10 +83,10 @@ class MultiDomainDecoder(SleepDecoder):
         self.add_sleep_path(s, make)
         self.image_stem = Stem(s.stem, s.d_model, make, "image_emb_input")
         self.audio_stem = Stem(s.stem, s.d_model, make, "audio_emb_input")
-        self.image_features = feature_head(s.features, make, "image_feature_block")
-        self.audio_features = feature_head(s.features, make, "audio_feature_block")
-        self.image_classes = class_head(s, make, "awake_image_classification_block")
-        self.audio_classes = class_head(s, make, "awake_audio_classification_block")
+        self.image_features = FeatureHead(s.features, make, "image_feature_block")
+        self.audio_features = FeatureHead(s.features, make, "audio_feature_block")
+        self.image_classes = ClassHead(s, make, "awake_image_classification_block")
+        self.audio_classes = ClassHead(s, make, "awake_audio_classification_block")
         widths = s.projections
         self.awake_pair = ContrastivePair(widths.awake, widths.awake, make, "awake_contrastive_block")
         self.sleep_audio_pair = ContrastivePair(widths.sleep, widths.memory, make, "sleep_contrastive_block")
@@ -93,11 +109,11 @@ class MultiDomainDecoder(SleepDecoder):
         super().build()
 
     def awake_view(self, eeg, stem, encoder, head, training):
-        """Return the features (B, T, F) of awake trials (B, T, C) of one modality."""
-        x = stem(eeg, training=training)
+        """Return the features of awake trials (B, T, C) of one modality, in one part (B, T, F)."""
+        x = stem.forward([eeg], training)
         if self._awake_position is not None:
-            x = x + self._awake_position
-        return head(encoder(x, training=training), training=training)
+            x = [part + self._awake_position for part in x]
+        return head.forward(encoder.forward(x, training), training)
 
     def call(self, inputs, training=False):
         """Return the scalar loss and the class probabilities (B, K) of the sleep trials.
@@ -112,25 +128,32 @@ class MultiDomainDecoder(SleepDecoder):
         """
         image_eeg, audio_eeg, sleep_eeg, label = inputs
         s = self.settings
-        label = one_hot(label, s.classes)
+        awake = (s.awake_samples, s.channels)
+        image_eeg = checked_signal(image_eeg, awake, "image")
+        audio_eeg = checked_signal(audio_eeg, awake, "audio")
+        sleep_eeg = checked_signal(sleep_eeg, self.input_size, "sleep")
+        label = self.all_labels(label)
         image = self.awake_view(image_eeg, self.image_stem, self.image_encoder, self.image_features, training)
         audio = self.awake_view(audio_eeg, self.audio_stem, self.audio_encoder, self.audio_features, training)
-        views = self.sleep_views(sleep_eeg, training)
+        views = self.sleep_views(in_parts(sleep_eeg), training)
         _, audio_side, image_side = views
 
         log_sleep = self.sleep_log_probabilities(views, training)
-        log_image = tf.nn.log_softmax(self.image_classes(image, training=training))
-        log_audio = tf.nn.log_softmax(self.audio_classes(audio, training=training))
+        log_image = tf.nn.log_softmax(self.image_classes.forward([image], training)[0])
+        log_audio = tf.nn.log_softmax(self.audio_classes.forward([audio], training)[0])
         w = s.class_weights
         classes = (
-            w.sleep * class_loss(log_sleep, label, s.class_loss)
-            + w.image * class_loss(log_image, label, s.class_loss)
-            + w.audio * class_loss(log_audio, label, s.class_loss)
+            w.sleep * class_loss(gathered(log_sleep), label, s.class_loss)
+            + w.image * class_loss(gathered(log_image), label, s.class_loss)
+            + w.audio * class_loss(gathered(log_audio), label, s.class_loss)
         ) / w.divisor
-        c = s.contrastive_weights
-        contrast = (
-            c.awake * self.awake_pair(audio, image, label)
-            + c.sleep_audio * self.sleep_audio_pair(audio_side, audio, label)
-            + c.sleep_image * self.sleep_image_pair(image_side, image, label)
-        ) / c.divisor
-        return classes + contrast, tf.exp(log_sleep)
+        loss = classes
+        if s.contrastive:
+            c = s.contrastive_weights
+            contrast = (
+                c.awake * self.awake_pair.forward(audio, image, label)
+                + c.sleep_audio * self.sleep_audio_pair.forward(audio_side, audio, label)
+                + c.sleep_image * self.sleep_image_pair.forward(image_side, image, label)
+            )
+            loss += contrast / c.divisor
+        return loss, tf.exp(log_sleep)

@@ -1,5 +1,8 @@
 """From a published name to a network: the YAML in params/ is the only place where variants differ."""
 
+import math
+from numbers import Integral, Real
+
 from model.settings import DecoderSettings, StagerSettings
 from utils import config
 from utils.errors import UserError, nearest
@@ -44,6 +47,16 @@ def build(name, members=None, mode=None, dropout=None, seed=DEFAULT_SEED, **over
     UserError
         Unknown name, mode or key (the nearest known one is named), or a value out of range.
     """
+    settings, published = published_settings(name, mode, **overrides)
+    count = published if members is None else members
+    return build_from(settings, count, network=name, mode=mode, dropout=dropout, seed=seed)
+
+
+def published_settings(name, mode=None, **overrides):
+    """Return the model settings that params/ hold for a network, and its published number of members.
+
+    Parameters and errors are those of `build`.
+    """
     known = names()
     if name not in known:
         close = nearest(name, known, 1)
@@ -51,17 +64,20 @@ def build(name, members=None, mode=None, dropout=None, seed=DEFAULT_SEED, **over
         raise UserError(f"no network is called {name!r}; {hint}")
     tree, origin = config.resolve(config.find(name), mode=mode)
     config.merge(tree, {"model": overrides}, origin, "build()")
-    settings = validate_model(tree.get("model", {}), f"params/{name}.yaml", origin)
-    count = tree["members"] if members is None else members
-    return build_from(settings, count, network=name, mode=mode, dropout=dropout, seed=seed)
+    where = f"params/{name}.yaml"
+    if "members" not in tree:
+        raise UserError(f"{where}: 'members' is missing")
+    return validate_model(tree.get("model", {}), where, origin), tree["members"]
 
 
 def build_from(settings, members, network, mode=None, dropout=None, seed=DEFAULT_SEED):
     """Build an ensemble from resolved settings; see `build`."""
-    if members < 1:
-        raise UserError(f"members = {members}: an ensemble needs at least one")
-    if dropout is not None and not 0 <= dropout < 1:
-        raise UserError(f"dropout = {dropout}: permitted is 0 <= dropout < 1")
+    if not _is(members, Integral) or members < 1:
+        raise UserError(f"members = {members!r}: an ensemble needs at least one, and a whole number of them")
+    if not _is(seed, Integral) or seed < 0:
+        raise UserError(f"seed = {seed!r}: permitted are whole numbers from 0 on")
+    if dropout is not None and not (_is(dropout, Real) and math.isfinite(dropout) and 0 <= dropout < 1):
+        raise UserError(f"dropout = {dropout!r}: permitted is 0 <= dropout < 1")
     import_tensorflow()
     from model.ensemble import Ensemble
 
@@ -81,6 +97,10 @@ def build_member(settings, index, dropout=None, seed=DEFAULT_SEED):
     from model.multi_encoder import MultiDomainDecoder, SleepDecoder
 
     return (MultiDomainDecoder if settings.awake else SleepDecoder)(settings, entropy, dropout)
+
+
+def _is(value, kind):
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def validate_model(tree, where, origin=None):

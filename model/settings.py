@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from utils.config import Settings
+from utils.errors import UserError
 
 
 class EncoderSettings(Settings):
@@ -29,18 +30,18 @@ class StemSettings(Settings):
 class ClassWeights(Settings):
     """Weights of the class losses; their weighted sum is divided by `divisor`."""
 
-    sleep: float = 1.0
-    image: float = 0.0
-    audio: float = 0.0
+    sleep: float = Field(1.0, ge=0)
+    image: float = Field(0.0, ge=0)
+    audio: float = Field(0.0, ge=0)
     divisor: float = Field(1.0, gt=0)
 
 
 class ContrastiveWeights(Settings):
     """Weights of the contrastive terms; their weighted sum is divided by `divisor`."""
 
-    awake: float = 0.0
-    sleep_audio: float = 0.0
-    sleep_image: float = 0.0
+    awake: float = Field(0.0, ge=0)
+    sleep_audio: float = Field(0.0, ge=0)
+    sleep_image: float = Field(0.0, ge=0)
     divisor: float = Field(1.0, gt=0)
 
 
@@ -53,10 +54,16 @@ class ProjectionWidths(Settings):
 
 
 class DecoderSettings(Settings):
-    """A decoder member: awake image + awake audio + sleep (`awake`), or sleep alone."""
+    """A decoder member: awake image + awake audio + sleep (`awake`), or sleep alone.
+
+    Two switches make the comparisons of a study: ``awake=False`` leaves out the awake trials and all that
+    belongs to them, ``contrastive=False`` leaves out the contrastive terms alone. Weights of class losses
+    that are no longer there go with them: the sleep loss then stands alone, with weight 1.
+    """
 
     kind: Literal["decoder"] = "decoder"
     awake: bool = True
+    contrastive: bool = True
     channels: PositiveInt = 55
     sleep_samples: PositiveInt = 200
     awake_samples: PositiveInt = 80
@@ -78,13 +85,23 @@ class DecoderSettings(Settings):
     projections: ProjectionWidths = ProjectionWidths()
     class_loss: Literal["published", "logits"] = "published"
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _drop_awake_weights(cls, data, handler):
+        made = handler(data)
+        weights = made.class_weights
+        if isinstance(data, dict) and not made.awake and (weights.image or weights.audio):
+            # The divisor is the sum of all three weights; of the sleep loss alone it would make 5/7.
+            return handler({**data, "class_weights": {}})
+        return made
+
     @model_validator(mode="after")
     def _check(self):
         if min(self.view_weights) < 0 or sum(self.view_weights) <= 0:
             raise ValueError("view_weights must not be negative and not all zero")
         if len(self.stem.dilations) == 0:
             raise ValueError("stem.dilations needs at least one convolution")
-        if self.awake:
+        if self.awake and self.contrastive:
             widths = self.projections
             if self.sleep_samples * widths.sleep != self.awake_samples * widths.memory:
                 raise ValueError(
@@ -93,6 +110,30 @@ class DecoderSettings(Settings):
                     "both sides of a contrastive pair are compared as vectors of one length"
                 )
         return self
+
+    def check_data(self, sleep_samples, channels, classes, awake_samples=None, where="the data"):
+        """Refuse data that this network does not take.
+
+        Parameters
+        ----------
+        sleep_samples, channels, classes : int
+            T and C of the sleep trials (B, T, C), and K of their labels.
+        awake_samples : int | None
+            T of the awake trials; None where there are none.
+        where : str
+            What the message names: a file or a folder.
+
+        Raises
+        ------
+        UserError
+            Every setting that differs, with its value and what the data hold.
+        """
+        found = {"sleep_samples": sleep_samples, "channels": channels, "classes": classes}
+        if self.awake:
+            if awake_samples is None:
+                raise UserError(f"{where}: no awake trials, but model.awake is true: set model.awake=false")
+            found["awake_samples"] = awake_samples
+        _compare(self, found, where)
 
 
 class StagerSettings(Settings):
@@ -123,6 +164,8 @@ class StagerSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self):
+        if not self.class_weights:
+            raise ValueError("class_weights needs at least one row")
         if any(len(w) != self.classes for w in self.class_weights):
             raise ValueError(f"every row of class_weights needs {self.classes} numbers")
         if self.series_filters[-1] != self.pool_filters[0]:
@@ -130,6 +173,20 @@ class StagerSettings(Settings):
                 "the last of series_filters must equal the first of pool_filters (they are added)"
             )
         return self
+
+    def check_data(self, samples, channels, classes, where="the data"):
+        """Refuse windows (B, channels, samples) and labels that this network does not take."""
+        _compare(self, {"samples": samples, "channels": channels, "classes": classes}, where)
+
+
+def _compare(settings, found, where):
+    wrong = [
+        f"model.{key} is {getattr(settings, key)}, the data have {value}"
+        for key, value in found.items()
+        if getattr(settings, key) != value
+    ]
+    if wrong:
+        raise UserError(f"{where} does not fit the network: {'; '.join(wrong)}")
 
 
 ModelSettings = Annotated[DecoderSettings | StagerSettings, Field(discriminator="kind")]

@@ -2,8 +2,11 @@
 
 Data      data/SI Main Test/subject_test_*/N2N3* (or --data DIR)
 Reads     the checkpoint trained here, otherwise the released one in data/Model checkpoint/Decoding/
-Writes    results/N23SIMD/: summary.json, predictions.csv, confusion_matrix.png, accuracy.png;
-          results/N23SIMD.pickle
+Writes    results/N23SIMD/: summary.json, subjects.csv, predictions.csv, confusion_matrix.csv and .png,
+          accuracy.png, calibration.png; results/N23SIMD.pickle
+Controls  --window precue: EEG before the cue (results/N23SIMD_precue/); permuted labels: always
+Parts     --data-type test: only those trials that fine-tuning does not see (results/N23SIMD_test/)
+Parts     --data-type test: only those trials that fine-tuning does not see (results/N23SIMD_test/)
 Published zero-shot top-1 on 12 unseen subjects 24.12 % (chance 6.67 %)
 
   python test/N23SIMD.py

@@ -2,8 +2,11 @@
 
 Data      data/SI Main Test/subject_test_*/N2N3* (or --data DIR)
 Reads     the checkpoint trained here, otherwise the released one in data/Model checkpoint/Decoding/
-Writes    results/N23SISD/: summary.json, predictions.csv, confusion_matrix.png, accuracy.png;
-          results/N23SISD.pickle
+Writes    results/N23SISD/: summary.json, subjects.csv, predictions.csv, confusion_matrix.csv and .png,
+          accuracy.png, calibration.png; results/N23SISD.pickle
+Controls  --window precue: EEG before the cue (results/N23SISD_precue/); permuted labels: always
+Parts     --data-type test: only those trials that fine-tuning does not see (results/N23SISD_test/)
+Parts     --data-type test: only those trials that fine-tuning does not see (results/N23SISD_test/)
 Published the 52-subject version: 15.58 % (aligned: 16.61 %)
 
   python test/N23SISD.py

@@ -2,8 +2,11 @@
 
 Data      data/SI Main Test/subject_test_*/REM* (or --data DIR)
 Reads     the checkpoint trained here, otherwise the released one in data/Model checkpoint/Decoding/
-Writes    results/REMSIMD/: summary.json, predictions.csv, confusion_matrix.png, accuracy.png;
-          results/REMSIMD.pickle
+Writes    results/REMSIMD/: summary.json, subjects.csv, predictions.csv, confusion_matrix.csv and .png,
+          accuracy.png, calibration.png; results/REMSIMD.pickle
+Controls  --window precue: EEG before the cue (results/REMSIMD_precue/); permuted labels: always
+Parts     --data-type test: only those trials that fine-tuning does not see (results/REMSIMD_test/)
+Parts     --data-type test: only those trials that fine-tuning does not see (results/REMSIMD_test/)
 Published zero-shot top-1 on 12 unseen subjects 21.39 % (chance 6.67 %)
 
   python test/REMSIMD.py

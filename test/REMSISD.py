@@ -2,8 +2,11 @@
 
 Data      data/SI Main Test/subject_test_*/REM* (or --data DIR)
 Reads     the checkpoint trained here, otherwise the released one in data/Model checkpoint/Decoding/
-Writes    results/REMSISD/: summary.json, predictions.csv, confusion_matrix.png, accuracy.png;
-          results/REMSISD.pickle
+Writes    results/REMSISD/: summary.json, subjects.csv, predictions.csv, confusion_matrix.csv and .png,
+          accuracy.png, calibration.png; results/REMSISD.pickle
+Controls  --window precue: EEG before the cue (results/REMSISD_precue/); permuted labels: always
+Parts     --data-type test: only those trials that fine-tuning does not see (results/REMSISD_test/)
+Parts     --data-type test: only those trials that fine-tuning does not see (results/REMSISD_test/)
 Published no figure of the published version
 
   python test/REMSISD.py

@@ -5,14 +5,18 @@ the file that `extends` names, the file itself, its `modes: {MODE: ...}` section
 section under `--quick`, and every `--set a.b=c`.
 """
 
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from utils import yaml_text
 from utils.errors import UserError, nearest
 from utils.paths import PARAMS, shown, writing
+
+log = logging.getLogger(__name__)
 
 
 class Settings(BaseModel):
@@ -46,11 +50,18 @@ def load(schema, source, *, overrides=(), quick=False, mode=None):
     Raises
     ------
     UserError
-        Missing file, unknown key (with the nearest known one), wrong type or value out of range.
+        Missing file, unknown key (with the nearest known one), wrong type or value out of range; `quick`
+        where there is no `quick` section (what would start then is the full-size run).
     """
     path = find(source)
-    tree, origin = resolve(path, overrides=overrides, quick=quick, mode=mode)
-    return validate(schema, tree, shown(path), origin)
+    tree, origin, has_quick = _merged(path, overrides, quick, mode)
+    settings = validate(schema, tree, shown(path), origin)
+    if quick and not has_quick:
+        raise UserError(
+            f"--quick: neither {shown(path)} nor a file that it extends has a `quick` section; add one that "
+            "says what is small, or leave out --quick"
+        )
+    return settings
 
 
 def resolve(path, *, overrides=(), quick=False, mode=None):
@@ -62,23 +73,43 @@ def resolve(path, *, overrides=(), quick=False, mode=None):
     origin : dict
         Where each dotted key came from, for error messages.
     """
-    tree, origin = _read_chain(Path(path), ())
-    modes = tree.pop("modes", None) or {}
-    quick_tree = tree.pop("quick", None) or {}
+    return _merged(Path(path), overrides, quick, mode)[:2]
+
+
+def _merged(path, overrides, quick, mode):
+    """Return tree and origin, and whether the files have a `quick` section at all."""
+    tree, origin = _read_chain(path, ())
+    modes, small = (_section(tree, origin, path, key) for key in ("modes", "quick"))
     if mode not in (None, "normal"):
-        if mode not in modes:
+        if not isinstance(mode, str) or mode not in modes:
             known = ", ".join(["normal", *modes])
             raise UserError(f"{shown(path)}: no mode {mode!r}; there are {known}")
         merge(tree, modes[mode], origin, f"{shown(path)}, modes.{mode}")
     if quick:
-        merge(tree, quick_tree, origin, f"{shown(path)}, quick")
+        merge(tree, small, origin, f"{shown(path)}, quick")
+    given = {}
     for text in overrides:
         key, value = parse_override(text)
+        if key in given:
+            log.warning(
+                "--set %s is given more than once: --set %s is replaced by --set %s", key, given[key], text
+            )
+        given[key] = text
         nested: Any = value
         for part in reversed(key.split(".")):
             nested = {part: nested}
         merge(tree, nested, origin, f"--set {text}")
-    return tree, origin
+    return tree, origin, bool(small)
+
+
+def _section(tree, origin, path, key):
+    section = tree.pop(key, None)
+    if section is None:
+        return {}
+    if not isinstance(section, dict):
+        where = origin.get(key, shown(path))
+        raise UserError(f"{where}: `{key}` holds {_short(section)}, expected a mapping of settings")
+    return section
 
 
 def validate(schema, tree, where, origin=None, prefix=None):
@@ -89,7 +120,7 @@ def validate(schema, tree, where, origin=None, prefix=None):
     try:
         return schema.model_validate(tree)
     except ValidationError as error:
-        problems = [_sentence(schema, e, where, origin or {}, prefix) for e in error.errors()]
+        problems = [_sentence(schema, e, tree, where, origin or {}, prefix) for e in error.errors()]
         more = f"; and {len(problems) - 3} more problems" if len(problems) > 3 else ""
         raise UserError("; ".join(problems[:3]) + more) from None
 
@@ -111,12 +142,10 @@ def find(source):
 def parse_override(text):
     """Split "a.b=c" into its key and its value, read as YAML."""
     key, sign, value = text.partition("=")
-    if not sign or not key.strip():
+    key = key.strip()
+    if not sign or not all(key.split(".")):
         raise UserError(f"--set {text}: expected key=value, for example --set train.epochs=10")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"--set {text}: {value!r} is not a YAML value") from None
+    return key, yaml_text.parse(value, f"--set {key}={_short(value, str)}")
 
 
 def save(settings, path):
@@ -129,15 +158,18 @@ def save(settings, path):
 
 
 def read_yaml(path):
-    """Read a YAML mapping (`safe_load`), or raise a `UserError` that names the file and the line."""
+    """Read a YAML mapping, or raise a `UserError` that names the file and the line.
+
+    Keys are always text, as they are typed; see `utils.yaml_text.parse` for what is refused.
+    """
     path = Path(path)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: file not found") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{shown(path)}: not readable as YAML: {reason}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{shown(path)}: not readable as YAML: no UTF-8 text ({error.reason})") from None
+    tree = yaml_text.parse(text, shown(path))
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -152,10 +184,14 @@ def _read_chain(path, seen):
     parent = own.pop("extends", None)
     tree, origin = {}, {}
     if parent is not None:
-        parent_path = path.with_name(f"{parent}.yaml")
-        if not parent_path.is_file():
-            raise UserError(f"{shown(path)}: extends {parent!r}, but there is no {shown(parent_path)}")
-        tree, origin = _read_chain(parent_path, (*seen, path.resolve()))
+        if not isinstance(parent, str) or not parent or Path(parent).name != parent:
+            raise UserError(f"{shown(path)}: extends {_short(parent)}, expected a name such as N23SIMD")
+        places = [folder / f"{parent}.yaml" for folder in dict.fromkeys([path.parent, PARAMS])]
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            listed = " or ".join(map(shown, places))
+            raise UserError(f"{shown(path)}: extends {parent!r}, but there is no {listed}")
+        tree, origin = _read_chain(found, (*seen, path.resolve()))
     merge(tree, own, origin, shown(path))
     return tree, origin
 
@@ -163,7 +199,7 @@ def _read_chain(path, seen):
 def merge(tree, other, origin, where, prefix=""):
     """Merge the nested mapping `other` into `tree` in place, noting in `origin` where each key came from."""
     if not isinstance(other, dict):
-        raise UserError(f"{where}: expected a mapping of settings, found {other!r}")
+        raise UserError(f"{where}: expected a mapping of settings, found {_short(other)}")
     for key, value in other.items():
         dotted = f"{prefix}{key}"
         if isinstance(value, dict) and isinstance(tree.get(key), dict):
@@ -176,29 +212,70 @@ def merge(tree, other, origin, where, prefix=""):
         origin[dotted] = where
 
 
-def _sentence(schema, error, where, origin, prefix):
-    loc = [str(p) for p in error["loc"]]
+def flat(tree, prefix=""):
+    """Return a nested mapping as {"a.b": value}."""
+    result = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[prefix + key] = value
+    return result
+
+
+def _sentence(schema, error, tree, where, origin, prefix):
+    loc = _keys(error, tree)
     parts = [prefix, *loc] if prefix else loc
     dotted = ".".join(parts)
     place = next((origin[d] for n in range(len(parts), 0, -1) if (d := ".".join(parts[:n])) in origin), where)
     if error["type"] == "extra_forbidden":
-        known = _known_keys(schema, f"{prefix}." if prefix else "")
+        known = _known_keys(schema, tree, f"{prefix}." if prefix else "")
         close = nearest(dotted, known, 1) or [k for k in known if k.split(".")[-1] == parts[-1]][:1]
         siblings = [k for k in known if k.split(".")[:-1] == parts[:-1]]
         hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(siblings)}"
         return f"{place}: unknown key {dotted!r}; {hint}"
     if error["type"] == "missing":
-        return f"{where}: {dotted!r} is missing"
+        return f"{place}: {dotted!r} is missing"
     message = error["msg"].removeprefix("Value error, ")
-    found = "" if isinstance(error["input"], dict) else f" = {error['input']!r}"
+    if error["type"] in ("model_type", "model_attributes_type"):
+        message = "expected a mapping of settings"
+    found = "" if isinstance(error["input"], dict) else f" = {_short(error['input'])}"
     return f"{place}: {dotted or 'settings'}{found}: {message[0].lower() + message[1:]}"
 
 
-def _known_keys(schema, prefix=""):
+def _keys(error, tree):
+    """Return the path of an error as keys that the user typed.
+
+    pydantic also puts in which of several classes it tried ("model.decoder.channels"); what does not lead
+    further into the settings is such a tag.
+    """
+    keys, node = [], tree
+    for place, part in enumerate(error["loc"]):
+        places = node if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
+        if part in places:
+            node = node[part]
+        elif not (error["type"] == "missing" and place == len(error["loc"]) - 1):
+            continue
+        keys.append(str(part))
+    return keys
+
+
+def _known_keys(schema, tree, prefix=""):
     keys = []
     for name, field in schema.model_fields.items():
         keys.append(prefix + name)
-        for kind in [field.annotation, *getattr(field.annotation, "__args__", ())]:
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                keys += _known_keys(kind, f"{prefix}{name}.")
+        kinds = [field.annotation, *get_args(field.annotation)]
+        kinds = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        below = tree.get(name) if isinstance(tree, dict) else None
+        if isinstance(field.discriminator, str) and isinstance(below, dict):
+            tag = below.get(field.discriminator)
+            kinds = [k for k in kinds if tag in get_args(k.model_fields[field.discriminator].annotation)]
+        for kind in kinds:
+            keys += _known_keys(kind, below, f"{prefix}{name}.")
     return keys
+
+
+def _short(value, form=repr):
+    """Return a value as text that fits into a sentence."""
+    text = form(value)
+    return text if len(text) <= 100 else f"{text[:90]}... ({len(text)} characters)"

@@ -1,39 +1,30 @@
 """Settings of an experiment: what params/*.yaml hold for the training and test scripts."""
 
 import json
+import logging
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, StringConstraints, field_validator
 
+from model import object_graph, released
 from model.settings import ModelSettings
 from utils import config
 from utils.errors import UserError
-from utils.paths import DATA, RESULTS, ROOT, shown
+from utils.paths import DATA, RESULTS, ROOT, kept, shown
 
-RUN_NAMES = {
-    ("N23SIMD", "normal"): "N2N3_SIMD",
-    ("N23SIMD", "retrained"): "N2N3_SIMD_Retrained",
-    ("N23SISD", "normal"): "N2N3_SISD",
-    ("REMSIMD", "normal"): "REM_SIMD",
-    ("REMSISD", "normal"): "REM_SISD",
-}
-"""Folder of a network under results/Decoding checkpoint/, after the released checkpoints' names."""
-
-RELEASED_NAMES = {
-    ("N23SIMD", "normal"): ("N2N3_SIMD.ckpt", "N2N3_SIMD_model.ckpt", "N23_SIMD_model.ckpt"),
-    ("N23SIMD", "retrained"): ("N2N3_SIMD_Retrained.ckpt",),
-    ("N23SISD", "normal"): ("N2N3_SISD.ckpt", "N2N3_SISD_model.ckpt", "N23_SISD_model.ckpt"),
-    ("REMSIMD", "normal"): ("REM_SIMD.ckpt", "REM_SIMD_model.ckpt"),
-    ("REMSISD", "normal"): ("REM_SISD.ckpt", "REM_SISD_model.ckpt"),
-    ("SIStaging", "normal"): ("Staging_model.ckpt",),
-}
-"""File names that the released checkpoints go by (the original's scripts disagree among themselves)."""
+log = logging.getLogger(__name__)
 
 
 class DataSettings(config.Settings):
     """Which data set."""
 
     root: str = "data"
+
+    @field_validator("root")
+    @classmethod
+    def _one_spelling(cls, root):
+        return kept(root)
 
 
 class TrainSettings(config.Settings):
@@ -44,6 +35,21 @@ class TrainSettings(config.Settings):
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
     seed: int = Field(ge=0)
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    validation_subjects: int = Field(0, ge=0)
+    keep_epochs: int = Field(0, ge=0)
+    shuffle_labels: bool = False
+
+
+class FinetuneSettings(config.Settings):
+    """How a trained ensemble is fitted to one test subject (with Adam; SPEC section 2)."""
+
+    learning_rate: float = Field(gt=0)
+    batch_size: PositiveInt
+    epochs: PositiveInt
+    seed: int = Field(ge=0)
+    freeze: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()
+    """Patterns (fnmatch) over names of layers as in a checkpoint: "*_emb_input/conv1d_layer*"."""
 
 
 class EvaluateSettings(config.Settings):
@@ -51,6 +57,8 @@ class EvaluateSettings(config.Settings):
 
     batch_size: PositiveInt
     bootstrap: int = Field(ge=100)
+    permutations: int = Field(10_000, ge=100)
+    calibration_bins: int = Field(15, ge=2, le=100)
     seed: int = Field(ge=0)
 
 
@@ -64,9 +72,10 @@ class Experiment(config.Settings):
     data: DataSettings
     train: TrainSettings
     evaluate: EvaluateSettings
+    finetune: FinetuneSettings | None = None
 
 
-def read(name, args):
+def read(name, args, network=None):
     """Return the `Experiment` that a script's command line asks for.
 
     Parameters
@@ -75,7 +84,15 @@ def read(name, args):
         Name in params/, used unless ``--config`` names a file.
     args : argparse.Namespace
         With `config`, `overrides`, `quick`, `mode`, and None or a value in `members` and `data`.
+    network : str | None
+        The network that the script is for; None: it is called as `name`.
+
+    Raises
+    ------
+    UserError
+        Settings of another network, and whatever `utils.config.load` refuses.
     """
+    network = network or name
     overrides = list(args.overrides)
     if getattr(args, "members", None) is not None:
         overrides.append(f"members={args.members}")
@@ -83,10 +100,23 @@ def read(name, args):
         overrides.append(f"data.root={json.dumps(str(Path(args.data).absolute()))}")
     source = args.config or name
     mode = getattr(args, "mode", None)
-    settings = config.load(Experiment, source, overrides=overrides, quick=args.quick, mode=mode)
-    if settings.network != name:
-        raise UserError(f"{source}: describes network {settings.network}, this script is for {name}")
-    return settings
+    tree, origin = config.resolve(config.find(source), overrides=overrides, mode=mode)
+    if tree.get("network", network) != network:
+        where = origin.get("network", source)
+        raise UserError(f"{where}: describes network {tree['network']}, this script is for {network}")
+    return config.load(Experiment, source, overrides=overrides, quick=args.quick, mode=mode)
+
+
+def differences(saved, settings):
+    """Return {"train.epochs": (saved, now)} of every setting that differs from a run's settings.yaml.
+
+    Both are read as `Experiment`, so that another spelling of the same value or a key that a newer version
+    added with a default is no difference.
+    """
+    before = config.flat(config.load(Experiment, saved).model_dump(mode="json"))
+    now = config.flat(settings.model_dump(mode="json"))
+    keys = sorted(before.keys() | now.keys())
+    return {k: (before.get(k), now.get(k)) for k in keys if before.get(k) != now.get(k)}
 
 
 def data_root(settings):
@@ -101,30 +131,45 @@ def results_root(args):
     return RESULTS / "quick" if args.quick else RESULTS
 
 
-def run_folder(root, network, mode=None):
-    """Return the folder that holds a trained network under the results folder `root`."""
-    kind = "Staging checkpoint" if network == "SIStaging" else "Decoding checkpoint"
-    return root / kind / RUN_NAMES.get((network, mode or "normal"), network)
+def run_folder(root, network, mode=None, finetune=False):
+    """Return the folder that holds a trained (or fine-tuned) network under the results folder `root`."""
+    row = released.entry(network, mode)
+    return Path(root) / f"{row.kind} checkpoint" / (f"{row.run}_finetune" if finetune else row.run)
 
 
-def find_checkpoint(results, network, mode=None):
+def find_checkpoint(results, network, mode=None, data=DATA):
     """Return the checkpoint to evaluate: what this project trained, otherwise a released one.
+
+    Parameters
+    ----------
+    results : Path
+        Results folder; what was trained into it comes first.
+    network, mode : str | None
+    data : str | Path
+        Data folder; its "Model checkpoint" is looked into before that of the project's own data/.
 
     Raises
     ------
     UserError
-        Neither is there; both places are named.
+        Neither is there, or a training is not finished; all places are named.
     """
+    row = released.entry(network, mode)
+    option = f" --mode {mode}" if mode not in (None, "normal") else ""
+    command = f"`python train/{network}.py{option}`"
     trained = run_folder(results, network, mode) / "ensemble.npz"
     if trained.is_file():
         return trained
-    folder = DATA / "Model checkpoint" / ("Staging" if network == "SIStaging" else "Decoding")
-    names = RELEASED_NAMES[network, mode or "normal"]
-    for name in names:
-        if (folder / f"{name}.index").is_file():
-            return folder / name
-    option = f" --mode {mode}" if mode not in (None, "normal") else ""
-    raise UserError(
-        f"no checkpoint of {network}: neither {shown(trained)} (made by `python train/{network}.py{option}`) "
-        f"nor {' or '.join(names)} in {shown(folder)}"
-    )
+    if any(trained.parent.glob("member_*.npz")):  # a released one in its place would pass for it
+        raise UserError(
+            f"{shown(trained.parent)}: members, but no ensemble.npz: the training is unfinished; go on with "
+            f"{command} (--collect joins members trained alone) or name a file with --checkpoint"
+        )
+    folders = [Path(folder) / "Model checkpoint" / row.kind for folder in dict.fromkeys([Path(data), DATA])]
+    found = [folder / name for folder in folders for name in row.files if object_graph.is_one(folder / name)]
+    if len(found) > 1:
+        others = ", ".join(map(shown, found[1:]))
+        log.info("%s is taken; there is also %s (name one with --checkpoint)", shown(found[0]), others)
+    if found:
+        return found[0]
+    files = f" nor {' or '.join(row.files)} in {' or '.join(map(shown, folders))}" if row.files else ""
+    raise UserError(f"no checkpoint of {network}: neither {shown(trained)} (made by {command}){files}")

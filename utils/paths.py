@@ -20,6 +20,15 @@ def shown(path):
     return relative if len(relative) < len(str(path)) else str(path)
 
 
+def kept(path):
+    """Return a folder as settings keep it, in one spelling: relative to the project's where it lies inside.
+
+    A relative `path` counts from the project's folder.
+    """
+    path = Path(os.path.realpath(ROOT / Path(path).expanduser()))
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+
+
 @contextmanager
 def writing(path):
     """Give a temporary path beside `path`; on success it is synced and renamed, on an error removed.

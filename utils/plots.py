@@ -21,6 +21,14 @@ STYLE = {
     "savefig.bbox": "tight",
 }
 
+WIDTH = 3.5
+"""Width of a journal's column in inches."""
+COLUMN = {
+    **STYLE, "font.size": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7,
+    "legend.title_fontsize": 7, "savefig.bbox": None, "savefig.dpi": 300,
+}  # fmt: skip
+"""For figures of that width: saved at exactly their size."""
+
 
 def save(figure, path):
     """Write a figure atomically and close it."""
@@ -34,34 +42,37 @@ def titled(title, kind):
     return title if kind is None else f"{title} ({kind})"
 
 
-def confusion_matrix(label, predicted, names, path, title="", kind=None):
-    """Draw how often each item was decoded as each other.
+def confusion_matrix(counts, names, path, title="", kind=None):
+    """Draw how often each item was decoded as each other, as shares of the cued item's trials.
 
     Parameters
     ----------
-    label, predicted : int arrays (n,)
+    counts : int array (K, K)
+        Rows are cued, columns decoded items.
     names : sequence of str
         One a class.
     path : Path
     title, kind : str
-        `kind` is "simulated" or "real", shown beside the title.
+        `kind` ("simulated") is shown beside the title.
     """
-    from sklearn.metrics import confusion_matrix as count
-
-    counts = count(label, predicted, labels=np.arange(len(names)))
+    counts = np.asarray(counts)
     rows = counts.sum(axis=1, keepdims=True)
-    share = np.divide(counts, rows, out=np.full(counts.shape, np.nan), where=rows > 0)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(4.8, 4.2))
-        image = axes.imshow(share * 100, cmap="cividis", vmin=0, vmax=max(20.0, np.nanmax(share) * 100))
+    share = np.divide(counts, rows, out=np.full(counts.shape, np.nan), where=rows > 0) * 100
+    top = max(200 / len(names), np.nanmax(share, initial=0.0))
+    with plt.rc_context(COLUMN):
+        figure, axes = plt.subplots(figsize=(WIDTH, 3.9), layout="constrained")
+        image = axes.imshow(share, cmap="cividis", vmin=0, vmax=top)
         axes.set_xticks(range(len(names)), names, rotation=90)
-        axes.set_yticks(range(len(names)), names)
-        axes.set(xlabel="Decoded item", ylabel="Cued item")
-        axes.set_title(f"{titled(title, kind)}, n = {len(label)} trials", fontsize=9)
-        axes.spines[:].set_visible(False)
-        figure.colorbar(
-            image, ax=axes, label=f"Share of the cued item's trials (%); chance {100 / len(names):.1f}"
+        axes.set_yticks(
+            range(len(names)), [f"{name} ({n})" for name, n in zip(names, rows[:, 0], strict=True)]
         )
+        axes.set(xlabel="Decoded item", ylabel="Cued item (trials)")
+        axes.spines[:].set_visible(False)
+        bar = figure.colorbar(image, ax=axes, location="bottom", fraction=0.04, aspect=36, pad=0.02)
+        bar.set_label(f"Share of the cued item's trials (%)\nwhite line: chance, {100 / len(names):.1f} %")
+        bar.outline.set_visible(False)
+        bar.ax.axvline(100 / len(names), color="white", linewidth=1)
+        _title(figure, title, kind, f"n = {counts.sum()} trials")
         save(figure, path)
 
 
@@ -71,36 +82,149 @@ def subject_accuracies(by_subject, overall, path, title="", kind=None):
     Parameters
     ----------
     by_subject : dict
-        {name: result of `utils.stats.proportion`}.
+        {name: result of `utils.stats.proportion`}; subjects without trials are named below the axis.
     overall : dict
         Result of `utils.stats.over_subjects`.
     """
-    shown = {name: row for name, row in by_subject.items() if row["n"]}
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(max(3.4, 1.2 + 0.3 * len(shown)), 3.0))
-        for place, row in enumerate([*shown.values(), overall]):
-            last = place == len(shown)
-            x, y = place + (0.5 if last else 0), row["accuracy"] * 100
-            error = [[y - row["low"] * 100], [row["high"] * 100 - y]]
-            colour = ORANGE if last else BLUE
-            axes.errorbar(
-                x,
-                y,
-                yerr=np.maximum(error, 0),
-                fmt="s" if last else "o",
-                color=colour,
-                capsize=3,
-                markersize=5,
-            )
-        axes.axhline(overall["chance"] * 100, color=GREY, linestyle="--", linewidth=1)
-        axes.text(-0.55, overall["chance"] * 100, "chance", color=GREY, va="bottom", fontsize=8)
-        names = [name.replace("subject_test_", "") for name in shown]
-        axes.set_xticks([*range(len(shown)), len(shown) + 0.5], [*names, "mean"])
-        axes.set_xlim(-0.6, len(shown) + 1.1)
+    names = [name.replace("subject_test_", "") for name in by_subject]
+    crowded = len(names) > 14 or max(map(len, names)) > 3
+    ends = len(names) + 0.5
+    with plt.rc_context(COLUMN):
+        figure, axes = plt.subplots(figsize=(max(WIDTH, 0.16 * len(names)), 2.6), layout="constrained")
+        _chance(axes, overall["chance"])
+        for place, row in enumerate(by_subject.values()):
+            if row["n"]:
+                _point(axes, place, row, "o", BLUE)
+            else:
+                _no_trials(axes, place, overall["chance"])
+        _point(axes, ends, overall, "s", ORANGE)
+        axes.set_xticks([*range(len(names)), ends], [*names, "mean"], rotation=90 if crowded else 0)
+        axes.set_xlim(-0.6, ends + 0.6)
         axes.set_ylim(bottom=0)
         axes.set(xlabel="Test subject", ylabel="Top-1 accuracy (%), 95 % interval")
-        axes.set_title(f"{titled(title, kind)}, n = {overall['n']} trials", fontsize=9)
+        _title(figure, title, kind, f"n = {overall['n']} trials")
         save(figure, path)
+
+
+def reliability(calibration, path, title="", kind=None):
+    """Draw accuracy against confidence in bins, and how many trials each bin holds.
+
+    Parameters
+    ----------
+    calibration : dict
+        Result of `utils.calibration.calibration`.
+    """
+    bins = [row for row in calibration["bins"] if row["n"]]
+    total = sum(row["n"] for row in bins)
+    with plt.rc_context(COLUMN):
+        figure, (top, bottom) = plt.subplots(
+            2, 1, figsize=(WIDTH, 3.6), sharex=True, height_ratios=[3, 1], layout="constrained"
+        )
+        top.plot([0, 100], [0, 100], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
+        confidence = [100 * row["confidence"] for row in bins]
+        top.plot(confidence, [100 * row["accuracy"] for row in bins], color=BLUE, linewidth=1)
+        for x, row in zip(confidence, bins, strict=True):
+            _point(top, x, row, "o", BLUE)
+        top.set(xlim=(0, 100), ylim=(0, 100), ylabel="Top-1 accuracy (%),\n95 % interval")
+        top.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
+        for row in calibration["bins"]:
+            low, width = 100 * row["from"], 100 * (row["to"] - row["from"])
+            bottom.bar(low, 100 * row["n"] / total, width, align="edge", color=BLUE, edgecolor="white")
+        bottom.set(xlabel="Confidence: probability of the decoded item (%)", ylabel="Trials (%)")
+        figure.align_ylabels()
+        _title(figure, title, kind, f"n = {total} trials, ECE {calibration['ece']:.3f}")
+        save(figure, path)
+
+
+def group_accuracies(groups, path, title="", kind=None):
+    """Draw top-1 of groups of trials in their order, with interval, subjects, chance and n.
+
+    Parameters
+    ----------
+    groups : dict
+        {name: {"n", "subjects", "accuracy", "low", "high", "chance", "values" (one a subject)}}.
+    """
+    with plt.rc_context(COLUMN):
+        figure, axes = plt.subplots(figsize=(max(WIDTH, 0.4 * len(groups)), 2.9), layout="constrained")
+        _chance(axes, next(iter(groups.values()))["chance"])
+        for place, row in enumerate(groups.values()):
+            if not row["n"]:
+                _no_trials(axes, place, row["chance"])
+                continue
+            values = [100 * value for value in row["values"]]
+            axes.plot([place - 0.22] * len(values), values, ".", color=GREY, markersize=3, clip_on=False)
+            _point(axes, place, row, "o", BLUE)
+        names = [f"{name}\nn = {row['n']}" for name, row in groups.items()]
+        axes.set_xticks(range(len(groups)), names, rotation=90)
+        axes.set_xlim(-0.6, len(groups) - 0.4)
+        axes.set_ylim(bottom=0)
+        axes.set(xlabel="Phase of the slow oscillation", ylabel="Top-1 accuracy (%), 95 % interval")
+        _title(figure, title, kind, f"{max(row['subjects'] for row in groups.values())} subjects (grey)")
+        save(figure, path)
+
+
+def compared_runs(values, rows, path, measure, title="", kind=None):
+    """Draw runs side by side: one line a subject, the mean over subjects with its interval, chance.
+
+    Parameters
+    ----------
+    values : dict
+        {run: {subject: accuracy}}; a subject's line joins the runs that tested it.
+    rows : dict
+        {run: result of `utils.stats.over_subjects`}.
+    measure : str
+        For the axis.
+    """
+    runs = list(values)
+    with plt.rc_context(COLUMN):
+        figure, axes = plt.subplots(figsize=(max(WIDTH, 0.6 * len(runs)), 2.8), layout="constrained")
+        _chance(axes, next(iter(rows.values()))["chance"])
+        for subject in dict.fromkeys(name for own in values.values() for name in own):
+            line = [100 * values[run].get(subject, np.nan) for run in runs]
+            axes.plot(range(len(runs)), line, "-", color=GREY, linewidth=0.8, marker=".", alpha=0.6)
+        for place, run in enumerate(runs):
+            _point(axes, place + 0.12, rows[run], "s", ORANGE)
+        labels = [f"{run}\n{rows[run]['subjects']} subjects,\nn = {rows[run]['n']}" for run in runs]
+        upright = max(map(len, runs)) > 44 / len(runs)
+        axes.set_xticks(range(len(runs)), labels, rotation=90 if upright else 0)
+        axes.set_xlim(-0.4, len(runs) - 0.6)
+        axes.set_ylim(bottom=0)
+        axes.set(ylabel=f"{measure[0].upper()}{measure[1:]} (%),\n95 % interval of the mean")
+        _title(figure, title, kind, "grey: subjects")
+        save(figure, path)
+
+
+def _point(axes, x, row, mark, colour):
+    y = row["accuracy"] * 100
+    error = np.maximum([[y - row["low"] * 100], [row["high"] * 100 - y]], 0)
+    axes.errorbar(
+        x, y, yerr=error, fmt=mark, color=colour, capsize=2, markersize=4, linewidth=1, clip_on=False
+    )
+
+
+def _chance(axes, chance):
+    axes.axhline(chance * 100, color=GREY, linestyle="--", linewidth=1, zorder=0)
+    axes.text(
+        1.01,
+        chance * 100,
+        "chance",
+        transform=axes.get_yaxis_transform(),
+        va="center",
+        color=GREY,
+        fontsize=7,
+    )
+
+
+def _no_trials(axes, x, chance):
+    y = 100 * chance + 1  # clear of the chance line
+    axes.text(x, y, "no trials", rotation=90, ha="center", va="bottom", color=GREY, fontsize=7)
+
+
+def _title(figure, title, kind, more):
+    """Put the title above everything, on two lines where one would be wider than the column."""
+    first = titled(title, kind)
+    long = len(first) + len(more) > 46
+    figure.suptitle(f"{first}\n{more}" if long else f"{first}, {more}", fontsize=8)
 
 
 def training_curve(history, path, title="", kind=None):

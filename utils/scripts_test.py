@@ -3,45 +3,167 @@
 import logging
 
 from utils import cli, config, experiment
-from utils.provenance import is_simulated
+from utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
+CONTROLS = {
+    "cue": "none: the trials as stored, around the cue",
+    "precue": "negative control: EEG from before the cue, which cannot know the item; chance is expected",
+}
+"""What a window of the sleep trials tests, for the summary."""
 
-def parser(doc, modes=()):
-    """Return the argument parser of a test script."""
+
+def parser(doc, modes=(), groups=False):
+    """Return the argument parser of a test script; with `groups` of one that tests groups of trials."""
     result = cli.add_experiment(cli.parser(doc), modes)
     result.add_argument("--checkpoint", metavar="FILE", help="checkpoint instead of the one trained here")
+    if not groups:
+        result.add_argument(
+            "--skip-bad",
+            action="store_true",
+            help="leave out damaged trials (and say so) instead of stopping",
+        )
+        result.add_argument(
+            "--window", choices=tuple(CONTROLS), default="cue", help="precue: control before the cue"
+        )
+        result.add_argument(
+            "--data-type",
+            metavar="PARTS",
+            default="train,val,test",
+            help="parts of the test subjects' trials (default: train,val,test; zero-shot nothing is fitted)",
+        )
     return result
 
 
 def test_decoder(name, args):
     """Evaluate a decoder on the test subjects and print the table."""
     settings = experiment.read(name, args)
-    from data.trials import fingerprint, read_test_subjects
-    from model import checkpoint
+    from data.trials import DATA_TYPES, read_test_subjects
     from utils import evaluation
     from utils.paths import shown
 
-    results = experiment.results_root(args)
-    mode = getattr(args, "mode", None)
     root = experiment.data_root(settings)
-    subjects = read_test_subjects(root, settings.stage)
-    path = args.checkpoint or experiment.find_checkpoint(results, settings.network, mode)
+    skipped = [] if args.skip_bad else None
+    parts = _parts(args.data_type)
+    subjects = read_test_subjects(root, settings.stage, parts, window=args.window, skipped=skipped)
+    mode = getattr(args, "mode", None)
+    network, notes = open_checkpoint(settings, args, mode, root, subjects, skipped)
+    notes["data_types"] = list(parts)
+    notes["controls"] = controls(args.window, network)
+    # A part of the trials, another window, a control's network: another result with a folder of its own.
+    suffixes = [
+        *(parts if len(parts) < len(DATA_TYPES) else ()),
+        *([args.window] if args.window != "cue" else []),
+    ]
+    folder_name = "_".join([_run_name(name, mode, network), *suffixes])
+    folder = experiment.results_root(args) / folder_name
+    summary = evaluation.evaluate(network, subjects, folder, folder_name, settings.evaluate, notes)
+    config.save(settings, folder / "settings.yaml")
+    cli.say(*evaluation.table(summary), f"written: {shown(folder)} and {shown(folder)}.pickle")
+
+
+def test_so_groups(name, args, mode):
+    """Evaluate a decoder by phase of the slow oscillation and print the table."""
+    args.mode = mode
+    settings = experiment.read(name, args)
+    from data.trials import read_so_groups
+    from utils import evaluation_groups
+    from utils.paths import shown
+
+    root = experiment.data_root(settings)
+    subjects = read_so_groups(root)
+    network, notes = open_checkpoint(settings, args, mode, root, subjects)
+    notes["controls"] = controls("cue", network)
+    folder_name = f"{_run_name(name, mode, network)}_SO"
+    folder = experiment.results_root(args) / folder_name
+    summary = evaluation_groups.evaluate_groups(
+        network, subjects, folder, folder_name, settings.evaluate, notes
+    )
+    config.save(settings, folder / "settings.yaml")
+    cli.say(*evaluation_groups.table(summary), f"written: {shown(folder)} and {shown(folder)}.pickle")
+
+
+def _parts(text):
+    """Return the parts of --data-type, each once, in the order of `DATA_TYPES`."""
+    from data.trials import DATA_TYPES
+
+    given = [part.strip() for part in text.split(",")]
+    unknown = [part for part in given if part not in DATA_TYPES]
+    if unknown:
+        raise UserError(f"--data-type {text!r}: {unknown[0]!r} is no part; there are {','.join(DATA_TYPES)}")
+    return tuple(part for part in DATA_TYPES if part in given)
+
+
+def _parts(text):
+    """Return the parts of --data-type, each once, in the order of `DATA_TYPES`."""
+    from data.trials import DATA_TYPES
+
+    given = [part.strip() for part in text.split(",")]
+    unknown = [part for part in given if part not in DATA_TYPES]
+    if unknown:
+        raise UserError(f"--data-type {text!r}: {unknown[0]!r} is no part; there are {','.join(DATA_TYPES)}")
+    return tuple(part for part in DATA_TYPES if part in given)
+
+
+def _run_name(name, mode, network):
+    shuffled = ["shuffled"] if network.notes.get("labels_shuffled") else []
+    return "_".join([name, *([mode] if mode not in (None, "normal") else []), *shuffled])
+
+
+def open_checkpoint(settings, args, mode, root, subjects, skipped=None):
+    """Return the network to test and the notes about it and the data; log what speaks against the test."""
+    from data.trials import fingerprint
+    from model import checkpoint
+    from utils.paths import shown
+
+    results = experiment.results_root(args)
+    path = args.checkpoint or experiment.find_checkpoint(results, settings.network, mode, root)
     network = checkpoint.restore(path, settings.network, mode)
+    files = [s.file for s in subjects]
     log.info("testing %s (%s)", shown(path), ", ".join(s.name for s in subjects))
-    seen = sorted(set(network.notes.get("training_subjects", ())) & {s.name for s in subjects})
-    if seen:
-        log.warning("the checkpoint was trained on test subjects %s: this is no test", ", ".join(seen))
+    warnings = _warnings(network.notes, subjects)
     notes = {
         "checkpoint": shown(path),
         "checkpoint_notes": network.notes,
         "members": len(network.individual_models),
         "data": shown(root),
-        "data_fingerprint": fingerprint([s.file for s in subjects]),
-        "simulated": is_simulated(root),
+        "data_fingerprint": fingerprint(files),
+        "simulated": any(s.simulated for s in subjects),
     }
-    folder = results / (name if mode in (None, "normal") else f"{name}_{mode}")
-    config.save(settings, folder / "settings.yaml")
-    summary = evaluation.evaluate(network, subjects, folder, folder.name, settings.evaluate, notes)
-    cli.say(*evaluation.table(summary), f"written: {shown(folder)} and {shown(folder)}.pickle")
+    if skipped is not None:
+        notes["skipped"] = skipped
+    if skipped:
+        first = skipped[0]
+        warnings.append(
+            f"{len(skipped)} bad trials left out (--skip-bad); the first: {shown(first['file'])}, trial "
+            f"{first['record']}: {first['reason']}"
+        )
+    for warning in warnings:
+        log.warning("WARNING: %s", warning)
+    return network, {**notes, "warnings": warnings}
+
+
+def _warnings(trained, subjects):
+    """Return what speaks against taking the result at face value."""
+    found = []
+    simulated = [s.name for s in subjects if s.simulated]
+    seen = sorted(set(trained.get("training_subjects", ())) & {s.name for s in subjects})
+    if seen:
+        found.append(f"the checkpoint was trained on test subjects {', '.join(seen)}: this is no test")
+    if 0 < len(simulated) < len(subjects):
+        found.append(f"only some test subjects are marked as simulated: {', '.join(simulated)}")
+    if trained.get("simulated") and not simulated:
+        found.append(
+            "the checkpoint was trained on simulated data, the test data are not marked as simulated"
+        )
+    if simulated and not trained.get("simulated"):
+        found.append("the test data are simulated, the checkpoint is not marked as trained on simulated data")
+    return found
+
+
+def controls(window, network):
+    controls = {"window": window, "meaning": CONTROLS[window]}
+    if network.notes.get("labels_shuffled"):
+        controls["training_labels"] = "negative control: trained on labels shuffled within subject"
+    return controls

@@ -2,47 +2,200 @@
 
 import logging
 
-from utils import cli, experiment, quiet
-from utils.provenance import is_simulated
+import numpy as np
+
+from utils import cli, config, experiment, quiet
+from utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
 
 def parser(doc, modes=()):
     """Return the argument parser of a training script."""
-    result = cli.add_experiment(cli.parser(doc), modes)
+    result = _parser(doc, modes)
     result.add_argument("--members", type=int, metavar="N", help="members of the ensemble")
+    result.add_argument(
+        "--member", type=int, metavar="I", help="train member I alone (0, 1, ...), do not join"
+    )
+    result.add_argument("--collect", action="store_true", help="join members trained alone")
+    result.add_argument(
+        "--validation-subjects", type=int, metavar="N",
+        help="keep N training subjects out and choose each member's epoch on them (default: last epoch)",
+    )  # fmt: skip
+    result.add_argument(
+        "--shuffle-labels", action="store_true", help="negative control: permute labels within subjects"
+    )
+    result.add_argument(
+        "--devices", metavar="A,B", help="devices that share every batch, for example GPU:0,GPU:1"
+    )
+    return result
+
+
+def finetune_parser(doc):
+    """Return the argument parser of a fine-tuning script."""
+    result = _parser(doc)
+    result.add_argument("--checkpoint", metavar="FILE", help="checkpoint instead of the one trained here")
+    result.add_argument("--subjects", metavar="A,B", help="only these subjects, for example subject_test_3")
+    return result
+
+
+def _parser(doc, modes=()):
+    result = cli.add_experiment(cli.parser(doc), modes)
     result.add_argument("--restart", action="store_true", help="forget an earlier run and begin anew")
+    result.add_argument(
+        "--skip-bad", action="store_true", help="leave out damaged trials and list them, instead of stopping"
+    )
     return result
 
 
 def train_decoder(name, args):
     """Train a decoder and print where it is."""
+    if args.validation_subjects is not None:
+        args.overrides.append(f"train.validation_subjects={args.validation_subjects}")
+    if args.shuffle_labels:
+        args.overrides.append("train.shuffle_labels=true")
     settings = experiment.read(name, args)
-    quiet.import_tensorflow()
-    import pandas as pd
-
-    from data.trials import TrainingTrials, fingerprint
-    from utils import plots, training
+    devices = _devices(args.devices)
+    from utils import training
     from utils.paths import shown
 
-    root = experiment.data_root(settings)
     mode = getattr(args, "mode", None)
-    trials = TrainingTrials(root, settings.stage, awake=settings.model.awake)
-    simulated = is_simulated(root)
-    notes = {
-        "data": shown(root),
-        "data_fingerprint": fingerprint(trials.files),
-        "simulated": simulated,
-        "training_subjects": sorted(set(trials.subjects)),
-        "training_trials": len(trials),
-    }
-    kind = "simulated" if simulated else None
+    trials, validation, notes = _training_data(settings, args.skip_bad)
+    kind = "simulated" if notes["simulated"] else None
     log.info(
-        "training %s on %d %strials of %d files in %s",
-        name, len(trials), f"{kind} " if kind else "", len(trials.files), shown(root),
+        "training %s on %d %strials of %d files in %s%s",
+        name, len(trials), f"{kind} " if kind else "", len(trials.files), notes["data"],
+        f", validation on {len(validation)} trials of {', '.join(validation.subjects)}" if validation else "",
     )  # fmt: skip
     folder = experiment.run_folder(experiment.results_root(args), settings.network, mode)
-    path = training.train(settings, trials, folder, mode, args.restart, notes)
-    plots.training_curve(pd.read_csv(folder / "log.csv"), folder / "training.png", folder.name, kind)
-    cli.say(f"checkpoint: {shown(path)}", f"log: {shown(folder / 'log.csv')}")
+    if settings.train.shuffle_labels:
+        folder = folder.with_name(f"{folder.name}_shuffled")
+        log.warning("labels are shuffled within subjects: a negative control, written to %s", shown(folder))
+    options = training.Options(args.restart, args.member, args.collect, devices)
+    path = training.train(settings, trials, folder, mode, notes, validation, options)
+    if args.member is None:
+        import pandas as pd
+
+        from utils import plots
+
+        plots.training_curve(pd.read_csv(folder / "log.csv"), folder / "training.png", folder.name, kind)
+        cli.say(f"checkpoint: {shown(path)}", f"log: {shown(folder / 'log.csv')}")
+    else:
+        cli.say(f"member {args.member}: {shown(path)}")
+
+
+def _devices(text):
+    """Return the devices of "GPU:0,GPU:1" as TensorFlow names them, after checking that they are there."""
+    tf = quiet.import_tensorflow()
+    if not text:
+        return ()
+    known = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
+    devices = tuple(part.strip() for part in text.split(","))
+    for device in devices:
+        if device not in known:
+            raise UserError(f"--devices {text}: no device {device!r}; there are {', '.join(known)}")
+    if len(set(devices)) < len(devices):
+        raise UserError(f"--devices {text}: a device stands there twice")
+    return devices
+
+
+def _training_data(settings, skip_bad):
+    """Return the trials to train on, those of the validation subjects (or None), and notes about both."""
+    from data.tfrecords import AWAKE_SAMPLES, CHANNELS, CLASSES, SLEEP_SAMPLES
+    from data.trials import TrainingTrials, fingerprint
+    from utils.paths import shown
+
+    root, train = experiment.data_root(settings), settings.train
+    settings.model.check_data(SLEEP_SAMPLES, CHANNELS, CLASSES, AWAKE_SAMPLES, shown(root))
+
+    def read(**choice):
+        seed = train.seed if train.shuffle_labels else None
+        return TrainingTrials(
+            root, settings.stage, awake=settings.model.awake, shuffle_seed=seed, skip_bad=skip_bad, **choice
+        )
+
+    validation, files = None, None
+    if train.validation_subjects:
+        subjects = TrainingTrials(root, settings.stage, awake=settings.model.awake).subjects
+        held_out = validation_subjects(subjects, train.validation_subjects, train.seed)
+        trials, validation = read(exclude=held_out), read(only=held_out)
+        files = [*trials.files, *validation.files]
+    else:
+        trials = read()
+    skipped = [*trials.skipped, *(validation.skipped if validation else ())]
+    return trials, validation, {
+        "data": shown(root),
+        "data_fingerprint": fingerprint(files or trials.files),
+        "simulated": trials.simulated,
+        "training_subjects": sorted(set(trials.subjects)),
+        "validation_subjects": sorted(set(validation.subjects)) if validation else [],
+        "training_trials": len(trials),
+        "skipped": skipped,
+        "labels_shuffled": train.shuffle_labels,
+    }  # fmt: skip
+
+
+def validation_subjects(subjects, count, seed):
+    """Return which training subjects are kept out to choose the epoch: a draw by the seed."""
+    subjects = sorted(set(subjects))
+    if count >= len(subjects):
+        raise UserError(
+            f"train.validation_subjects = {count}: of {len(subjects)} training subjects at least one must "
+            "be left to train on"
+        )
+    return sorted(np.random.default_rng([2, seed]).choice(subjects, count, replace=False).tolist())
+
+
+def finetune_decoder(name, network_name, args):
+    """Fine-tune a decoder to every test subject, and report on the test part of their trials."""
+    settings = experiment.read(name, args, network=network_name)
+    quiet.import_tensorflow()
+    from data.trials import fingerprint, read_test_subjects
+    from utils import evaluation, scripts_test
+    from utils.finetuning import Finetuner
+    from utils.paths import shown
+
+    root, results = experiment.data_root(settings), experiment.results_root(args)
+    only = [part.strip() for part in args.subjects.split(",")] if args.subjects else None
+    skipped = [] if args.skip_bad else None
+    subjects = read_test_subjects(root, settings.stage, skipped=skipped, only=only)
+    network, notes = scripts_test.open_checkpoint(settings, args, None, root, subjects, skipped)
+    notes["checkpoint_fingerprint"] = fingerprint(_checkpoint_files(notes["checkpoint"]))
+    notes["controls"] = scripts_test.controls("cue", network)
+    notes["data_types"] = ["test"]
+    for subject in subjects:
+        evaluation.check_fits(network, subject.sleep.shape, subject.file, notes["checkpoint"])
+    tuner = Finetuner(settings, network, notes)
+    folder = experiment.run_folder(results, settings.network, finetune=True)
+    predictions, extra = [], {}
+    for subject in subjects:  # with their awake trials they are large: one at a time
+        (subject,) = read_test_subjects(
+            root, settings.stage, awake=network.settings.awake, only=[subject.name],
+            skipped=None if skipped is None else [],
+        )  # fmt: skip
+        result = tuner.tune(subject, folder / subject.name, args.restart)
+        probability = result.pop("probability")
+        test = subject.part("test").places
+        predictions.append(
+            evaluation.Predictions(
+                subject.name, subject.file, subject.label[test], subject.data_type[test], probability
+            )
+        )
+        extra[subject.name] = result
+    summary = evaluation.report(predictions, results / name, name, settings.evaluate, notes, extra)
+    for place in (folder, results / name):
+        config.save(settings, place / "settings.yaml")
+    cli.say(*evaluation.table(summary))
+    cli.say(
+        "published_score lets the test part choose the epoch, as the original did: for comparison only",
+        f"written: {shown(results / name)}; checkpoints: {shown(folder)}/SUBJECT/ensemble.npz",
+    )
+
+
+def _checkpoint_files(path):
+    from model import object_graph
+
+    if not object_graph.is_one(path):
+        return [path]
+    prefix = object_graph.prefix_of(path)
+    return [f"{prefix}.index", *object_graph.data_files(prefix)]

@@ -1,11 +1,53 @@
-"""Statistics of a decoder's hits: intervals that say how much to believe."""
+"""Statistics of a decoder's hits: intervals that say how much to believe, tests that say against what.
+
+Three measures share one ranking of a trial's classes: top-1, top-3 and balanced accuracy (the mean of the
+classes' recalls, so that frequent items do not count for more). Ties in probability go to the class that
+comes first in the vocabulary, as with `numpy.argmax`; the rule does not look at the label.
+"""
 
 import numpy as np
+from scipy import stats
 from scipy.stats import binomtest
+
+MEASURES = ("top1", "top3", "balanced")
+NAMES = {"top1": "top-1", "top3": "top-3", "balanced": "balanced accuracy"}
+FEWEST_SUBJECTS = 6
+"""Subjects needed for a test over subjects: with 5, no two-sided signed-rank or sign-flip p is below 0.05."""
+
+
+def chances(classes):
+    """Return what guessing gets on each measure: 1/K, 3/K, 1/K."""
+    return {"top1": 1 / classes, "top3": min(3, classes) / classes, "balanced": 1 / classes}
+
+
+def ranking(probability):
+    """Return the place of every class in every trial, 0 for the most probable: int array (n, K)."""
+    order = np.argsort(-np.asarray(probability, float), axis=1, kind="stable")
+    places = np.empty(order.shape, np.int16)
+    np.put_along_axis(places, order, np.arange(order.shape[1], dtype=np.int16)[None], axis=1)
+    return places
+
+
+def true_rank(label, probability):
+    """Return the place of the true class: int array (n,); 0 is a top-1 hit, below 3 a top-3 hit."""
+    return ranking(probability)[np.arange(len(label)), label]
+
+
+def tied(probability):
+    """Count the trials in which the tie rule decides what is first, or what is among the first three."""
+    ordered = -np.sort(-np.asarray(probability), axis=1)
+    places = [place for place in (0, 2) if place + 1 < ordered.shape[1]]
+    return int(np.any([ordered[:, place] == ordered[:, place + 1] for place in places], axis=0).sum())
+
+
+def class_counts(label, correct, classes=0):
+    """Return hits and trials of every class: two int arrays (K,), K the larger of `classes` and those met."""
+    n = np.bincount(label, minlength=classes)
+    return np.bincount(np.asarray(label)[np.asarray(correct, bool)], minlength=len(n)), n
 
 
 def proportion(hits, n, chance):
-    """Return top-1 of one subject with its Wilson 95 % interval.
+    """Return a hit rate of one subject with its Wilson 95 % interval.
 
     Parameters
     ----------
@@ -33,12 +75,42 @@ def proportion(hits, n, chance):
     }
 
 
+def balanced(hits, n, resamples, seed, chance):
+    """Return balanced accuracy of one subject with a bootstrap 95 % interval over trials.
+
+    Classes without a trial have no recall and are left out of the mean. Trials are drawn with replacement
+    irrespective of their class, so the interval also covers that other trials would have other classes.
+
+    Parameters
+    ----------
+    hits, n : int array (K,)
+        Hits and trials of every class.
+    resamples, seed : int
+    chance : float
+
+    Returns
+    -------
+    result : dict
+        n, classes (with trials), accuracy, low, high, chance; None where there are no trials.
+    """
+    total = int(np.sum(n))
+    row = {"n": total, "classes": int(np.count_nonzero(n)), "accuracy": None, "low": None, "high": None}
+    if total:
+        draws = _balanced_draws(hits, n, resamples, np.random.default_rng(seed))
+        row["accuracy"] = float(_mean_recall(np.asarray(hits), np.asarray(n)))
+        alike = row["accuracy"] in (0, 1)
+        low_high = _all_alike(row["accuracy"], total) if alike else np.percentile(draws, [2.5, 97.5])
+        row["low"], row["high"] = map(float, low_high)
+    return {**row, "chance": chance}
+
+
 def over_subjects(correct, resamples, seed, chance):
-    """Return the mean accuracy over subjects with a two-level bootstrap 95 % interval.
+    """Return the mean hit rate over subjects with a two-level bootstrap 95 % interval.
 
     Subjects are drawn with replacement, then trials within each drawn subject, so the interval covers the
     next subject as well as the next trial; with few subjects that is wider, and more honest, than
-    resampling either alone.
+    resampling either alone. One subject gives an interval over its trials only. Where all trials hit or
+    all miss there is nothing to resample, and Wilson's interval over all trials is given.
 
     Parameters
     ----------
@@ -53,22 +125,270 @@ def over_subjects(correct, resamples, seed, chance):
     result : dict
         subjects, n, accuracy (mean over subjects), low, high, chance, pooled (over trials).
     """
-    hits = np.array([np.sum(c) for c in correct if len(c)], float)
-    trials = np.array([len(c) for c in correct if len(c)])
-    if not len(trials):
+    counts = [(int(np.sum(c)), len(c)) for c in correct if len(c)]
+    # Drawing a subject's trials with replacement makes its hits binomial.
+    draws = [lambda size, rng, h=h, n=n: rng.binomial(n, h / n, size) / n for h, n in counts]
+    pooled = sum(h for h, _ in counts) / max(1, sum(n for _, n in counts))
+    return _two_level(
+        [h / n for h, n in counts], [n for _, n in counts], draws, resamples, seed, chance, pooled
+    )
+
+
+def balanced_over_subjects(tables, resamples, seed, chance):
+    """Return mean balanced accuracy over subjects; intervals as in `over_subjects` and `balanced`.
+
+    Parameters
+    ----------
+    tables : list of (hits, n)
+        `class_counts` of every subject.
+    """
+    tables = [(np.asarray(h), np.asarray(n)) for h, n in tables if np.sum(n)]
+    draws = [lambda size, rng, h=h, n=n: _balanced_draws(h, n, size, rng) for h, n in tables]
+    values = [_mean_recall(h, n) for h, n in tables]
+    pooled = _mean_recall(*(sum(column) for column in zip(*tables, strict=True))) if tables else 0.0
+    return _two_level(values, [n.sum() for _, n in tables], draws, resamples, seed, chance, pooled)
+
+
+def _two_level(values, trials, draws, resamples, seed, chance, pooled):
+    count = len(values)
+    if not count:
         empty = dict.fromkeys(("accuracy", "low", "high", "pooled"))
         return {"subjects": 0, "n": 0, **empty, "chance": chance}
-    random = np.random.default_rng(seed)
-    drawn = random.integers(len(trials), size=(resamples, len(trials)))
-    # Drawing a subject's trials with replacement makes its hits binomial.
-    means = (random.binomial(trials[drawn], (hits / trials)[drawn]) / trials[drawn]).mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
+    low, high = np.percentile(_two_level_means(draws, resamples, seed), [2.5, 97.5])
+    if pooled in (0, 1):
+        low, high = _all_alike(pooled, np.sum(trials))
     return {
-        "subjects": len(trials),
-        "n": int(trials.sum()),
-        "accuracy": float(np.mean(hits / trials)),
+        "subjects": count,
+        "n": int(np.sum(trials)),
+        "accuracy": float(np.mean(values)),
         "low": float(low),
         "high": float(high),
         "chance": chance,
-        "pooled": float(hits.sum() / trials.sum()),
+        "pooled": float(pooled),
     }
+
+
+def _all_alike(rate, n):
+    """Return Wilson's interval where all trials hit or all miss: drawn anew, they would never differ."""
+    interval = binomtest(int(rate * n), int(n)).proportion_ci(0.95, method="wilson")
+    return interval.low, interval.high
+
+
+def _two_level_means(draws, resamples, seed):
+    """Draw subjects, then each drawn one's value from `draws[subject](size, random)`; return the means."""
+    random = np.random.default_rng(seed)
+    drawn = random.integers(len(draws), size=(resamples, len(draws)))
+    values = np.zeros(drawn.shape)
+    for index, draw in enumerate(draws):
+        own = drawn == index
+        values[own] = draw(int(own.sum()), random)
+    return values.mean(axis=1)
+
+
+def _balanced_draws(hits, n, size, random):
+    hits, n = np.asarray(hits), np.asarray(n)
+    cells = np.concatenate([hits, n - hits])
+    counts = random.multinomial(n.sum(), cells / n.sum(), size=size)
+    won = counts[:, : len(n)]
+    return _mean_recall(won, won + counts[:, len(n) :])
+
+
+def _mean_recall(hits, n):
+    """Return the mean over the classes that have trials of hits / n, along the last axis."""
+    recall = np.divide(hits, n, out=np.zeros(np.shape(n)), where=n > 0)
+    return recall.sum(axis=-1) / (n > 0).sum(axis=-1)
+
+
+def permutation_null(label, probability, permutations, random):
+    """Return every measure of the same predictions under shuffled labels.
+
+    The labels of one subject are permuted against its fixed predictions, which keeps both how often each
+    item was cued and how often each was decoded; trials are taken as exchangeable.
+
+    Parameters
+    ----------
+    label : int array (n,)
+    probability : array (n, K)
+    permutations : int
+    random : numpy.random.Generator
+
+    Returns
+    -------
+    observed : dict of str to float
+        "top1", "top3", "balanced" with the true labels.
+    null : dict of str to float array (permutations,)
+    """
+    label = np.asarray(label)
+    places = ranking(probability)
+    n, classes = places.shape
+    present = np.bincount(label, minlength=classes)
+    weight = np.divide(1.0, present * np.count_nonzero(present), out=np.zeros(classes), where=present > 0)
+
+    def measures(labels):
+        rank = places[np.arange(n), labels]
+        first = rank == 0
+        return {"top1": first.mean(axis=-1), "top3": (rank < 3).mean(axis=-1),
+                "balanced": (first * weight[labels]).sum(axis=-1)}  # fmt: skip
+
+    null = {measure: np.empty(permutations) for measure in MEASURES}
+    step = max(1, 1_000_000 // n)  # a few megabytes at a time
+    for start in range(0, permutations, step):
+        stop = min(start + step, permutations)
+        shuffled = random.permuted(np.broadcast_to(label, (stop - start, n)), axis=1)
+        for measure, values in measures(shuffled).items():
+            null[measure][start:stop] = values
+    return {measure: float(value) for measure, value in measures(label).items()}, null
+
+
+def permutation_p(observed, null):
+    """Return the one-sided p (1 + number at least as high) / (1 + permutations), and the null's mean."""
+    at_least = int(
+        np.sum(np.asarray(null) >= observed - 1e-9)
+    )  # sums in another order may differ by rounding
+    return {"p": (1 + at_least) / (1 + len(null)), "mean": float(np.mean(null)), "permutations": len(null)}
+
+
+def against_chance(values, chance, permutations, seed):
+    """Test whether subjects' accuracies lie above chance, the subject being the unit.
+
+    Parameters
+    ----------
+    values : array (S,)
+        One accuracy a subject.
+    chance : float
+    permutations : int
+        Sign flips are all enumerated when there are no more than this, otherwise drawn.
+    seed : int
+
+    Returns
+    -------
+    result : dict
+        subjects, wilcoxon_p and sign_flip_p (one-sided), or why they are None.
+    """
+    if len(values) < FEWEST_SUBJECTS:
+        why = f"not tested over subjects: {len(values)} of the {FEWEST_SUBJECTS} subjects that takes"
+        return {"subjects": len(values), "wilcoxon_p": None, "sign_flip_p": None, "note": why}
+    wilcoxon_p, sign_flip_p = _one_sample(np.asarray(values) - chance, "greater", permutations, seed)
+    note = "one-sided against chance: Wilcoxon signed-rank, and sign-flip permutation of the mean"
+    return {"subjects": len(values), "wilcoxon_p": wilcoxon_p, "sign_flip_p": sign_flip_p, "note": note}
+
+
+def paired(first, second, resamples, permutations, seed, balanced=False):
+    """Compare two decoders over the subjects that both were tested on, and test the difference.
+
+    Parameters
+    ----------
+    first, second, resamples, seed, balanced
+        As in `difference`.
+    permutations : int
+        Sign flips are all enumerated when there are no more than this, otherwise drawn.
+
+    Returns
+    -------
+    result : dict
+        That of `difference` with wilcoxon_p and sign_flip_p (two-sided, over subjects), differing (subjects
+        whose two accuracies differ) and smallest_p (the lowest that these tests can give with that many).
+    """
+    each = np.round(np.subtract(*_rates(first, second, balanced)), 12)  # equal differences tie exactly
+    wilcoxon_p, sign_flip_p = _one_sample(each, "two-sided", permutations, seed)
+    differing = int(np.count_nonzero(each))
+    return {
+        **difference(first, second, resamples, seed, balanced),
+        "wilcoxon_p": wilcoxon_p,
+        "sign_flip_p": sign_flip_p,
+        "differing": differing,
+        "smallest_p": min(1.0, 2.0 ** (1 - differing)),
+    }
+
+
+def difference(first, second, resamples, seed, balanced=False):
+    """Return the mean difference of two decoders over the subjects that both were tested on.
+
+    Parameters
+    ----------
+    first, second : list of (label, correct)
+        One entry a subject, in the same order: int array (n,) and bool array (n,).
+    resamples, seed : int
+    balanced : bool
+        Compare balanced accuracy instead of the rate of correct trials.
+
+    Returns
+    -------
+    result : dict
+        subjects, first_mean, second_mean, difference (mean over subjects of first - second), low and high
+        (95 %, two-level bootstrap: subjects, then trials within subject, the same for both decoders where
+        both had the same). Measured on 3 to 12 binomial subjects it covers 94 to 99.5 %, drawing subjects
+        alone 71 to 92 %.
+    """
+    rates = _rates(first, second, balanced)
+    draws = [
+        lambda size, rng, one=one, other=other: _difference_draws(one, other, balanced, size, rng)
+        for one, other in zip(first, second, strict=True)
+    ]
+    low, high = np.percentile(_two_level_means(draws, resamples, seed), [2.5, 97.5])
+    return {
+        "subjects": len(draws),
+        "first_mean": float(np.mean(rates[0])),
+        "second_mean": float(np.mean(rates[1])),
+        "difference": float(np.mean(np.round(np.subtract(*rates), 12))),
+        "low": float(low),
+        "high": float(high),
+    }
+
+
+def _rates(first, second, balanced):
+    return [[_rate(*class_counts(*own), balanced) for own in run] for run in (first, second)]
+
+
+def _difference_draws(one, other, balanced, size, random):
+    """Draw trials anew `size` times; return the difference of the two decoders' rates."""
+    if len(one[0]) == len(other[0]) and np.array_equal(one[0], other[0]):
+        label, n = np.asarray(one[0]), len(one[0])
+        outcome = 2 * np.asarray(one[1], int) + np.asarray(other[1], int)
+        cells = np.bincount(4 * label + outcome, minlength=4 * (label.max() + 1))
+        counts = random.multinomial(n, cells / n, size=size).reshape(size, -1, 4)
+        trials = counts.sum(axis=-1)
+        hits = counts[..., 2] + counts[..., 3], counts[..., 1] + counts[..., 3]
+        return _rate(hits[0], trials, balanced) - _rate(hits[1], trials, balanced)
+    drawn = []
+    for label, correct in (one, other):
+        hits, n = class_counts(label, correct)
+        cells = np.concatenate([hits, n - hits])
+        counts = random.multinomial(n.sum(), cells / n.sum(), size=size)
+        drawn.append(_rate(counts[:, : len(n)], counts[:, : len(n)] + counts[:, len(n) :], balanced))
+    return drawn[0] - drawn[1]
+
+
+def _rate(hits, n, balanced):
+    """Return the rate of hits over all classes, or the mean of the classes' rates, along the last axis."""
+    return _mean_recall(hits, n) if balanced else np.sum(hits, axis=-1) / np.sum(n, axis=-1)
+
+
+def _one_sample(difference, alternative, permutations, seed):
+    difference = np.round(difference, 12)
+    if not difference.any():
+        return 1.0, 1.0
+    flips = stats.permutation_test(
+        (difference,),
+        lambda x, axis: np.mean(x, axis=axis),
+        vectorized=True,
+        permutation_type="samples",
+        alternative=alternative,
+        n_resamples=permutations,
+        random_state=np.random.default_rng(seed),
+    )
+    return float(stats.wilcoxon(difference, alternative=alternative).pvalue), float(flips.pvalue)
+
+
+def holm(p_values):
+    """Return p-values adjusted for their number after Holm (1979), in the order given.
+
+    None (nothing tested) stays None and does not count.
+    """
+    places = [place for place, p in enumerate(p_values) if p is not None]
+    places.sort(key=lambda place: p_values[place])
+    adjusted, highest = [None] * len(p_values), 0.0
+    for step, place in enumerate(places):
+        highest = max(highest, min(1.0, (len(places) - step) * p_values[place]))
+        adjusted[place] = highest
+    return adjusted

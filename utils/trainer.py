@@ -2,14 +2,32 @@
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
+from typing import NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from model import checkpoint, registry
+from model.sleep_encoder import WHOLE
 from utils.errors import UserError
-from utils.paths import shown
+from utils.optimizer import AdamW
+from utils.paths import shown, writing
+
+
+class Recipe(NamedTuple):
+    """How weights are changed: rate, decay, which ones stay (patterns over names), a factor of the loss."""
+
+    learning_rate: float
+    weight_decay: float = 0.0
+    frozen: tuple = ()
+    loss_scale: float = 1.0
+
+
+def main_recipe(settings):
+    """Return the recipe of the main training of an `utils.experiment.Experiment`."""
+    train = settings.train
+    return Recipe(train.learning_rate, train.weight_decay if train.optimizer == "adamw" else 0.0)
 
 
 class MemberTrainer:
@@ -22,65 +40,123 @@ class MemberTrainer:
         Replaces every dropout rate.
     compiled : bool
         False runs steps operation by operation: slower, but without half a minute of compiling.
+    recipe : Recipe | None
+        None is the main training's.
+    devices : sequence of str
+        Two or more devices share every batch (tf.distribute.MirroredStrategy), as if it were on one.
     """
 
-    def __init__(self, settings, dropout=None, compiled=True):
-        train = settings.train
+    def __init__(self, settings, dropout=None, compiled=True, recipe=None, devices=()):
         self.settings = settings
-        self.member = registry.build_member(settings.model, 0, dropout, train.seed)
-        self.variables = list(checkpoint.member_variables(self.member).values())
-        self.names = list(checkpoint.member_variables(self.member))
-        self.random_state = [v for v in self.member.variables if "seed_generator" in v.path]
-        # The published decay is subtracted as it is; Keras multiplies it by the learning rate.
-        self.optimizer = keras.optimizers.AdamW(
-            train.learning_rate, weight_decay=train.weight_decay / train.learning_rate, epsilon=1e-7
-        )
-        self.optimizer.build(self.member.trainable_variables)
-        self._traced = None if compiled else self._step
+        self.recipe = recipe or main_recipe(settings)
+        self.compiled = compiled
+        self.strategy = tf.distribute.MirroredStrategy(list(devices)) if len(devices) > 1 else None
+        with self.strategy.scope() if self.strategy else tf.init_scope():
+            self.member = registry.build_member(settings.model, 0, dropout, settings.train.seed)
+            named = checkpoint.member_variables(self.member)
+            self.names, self.variables = list(named), list(named.values())
+            self.random_state = [v for v in self.member.variables if "seed_generator" in v.path]
+            self.trained = _not_frozen(named, self.recipe.frozen)
+            self.optimizer = AdamW(
+                self.trained, self.recipe.learning_rate, self.recipe.weight_decay, epsilon=1e-7
+            )
+        self._traced = {}
+        self._forward = None
 
     def _step(self, inputs):
+        replicas = self.strategy.num_replicas_in_sync if self.strategy else 1
         with tf.GradientTape() as tape:
             loss, probabilities = self.member.loss_and_probabilities(inputs, training=True)
-        weights = self.member.trainable_variables
-        gradients = tape.gradient(loss, weights)
-        self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+            scaled = loss * (self.recipe.loss_scale / replicas)
+        gradients = tape.gradient(scaled, self.trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        if replicas > 1:
+            context = tf.distribute.get_replica_context()
+            gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        self.optimizer.apply(gradients)
         return loss, probabilities, gradients
+
+    def _shared_step(self, inputs):
+        loss, probabilities, gradients = self.strategy.run(self._step, args=(inputs,))
+        local = self.strategy.experimental_local_results
+        return local(loss)[0], tf.concat(local(probabilities), axis=0), [local(g)[0] for g in gradients]
 
     def step(self, inputs):
         """Take one optimizer step on a batch; return its loss, probabilities (B, K) and gradients."""
+        if self.strategy is not None:
+            return self._step_on_devices(inputs)
         inputs = tuple(tf.convert_to_tensor(x) for x in inputs)
-        if self._traced is None:  # once, for batches of any size
-            signature = tuple(tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in inputs)
-            self._traced = tf.function(self._step, input_signature=[signature], autograph=False)
-        return self._traced(inputs)
+        if not self.compiled:
+            return self._step(inputs)
+        # Traced once for batches of any size, and once more if an epoch ends in a very small one.
+        count = len(inputs[-1]) if len(inputs[-1]) < WHOLE else None
+        if count not in self._traced:
+            signature = tuple(tf.TensorSpec((count, *x.shape[1:]), x.dtype) for x in inputs)
+            self._traced[count] = tf.function(self._step, input_signature=[signature], autograph=False)
+        return self._traced[count](inputs)
+
+    def _step_on_devices(self, inputs):
+        replicas = self.strategy.num_replicas_in_sync
+        if len(inputs[-1]) < replicas:
+            raise UserError(
+                f"a batch of {len(inputs[-1])} trials cannot be shared by {replicas} devices: "
+                "choose another train.batch_size or fewer devices"
+            )
+        shares = [np.array_split(np.asarray(x), replicas) for x in inputs]
+        values = tuple(
+            self.strategy.experimental_distribute_values_from_function(
+                lambda context, share=share: tf.constant(share[context.replica_id_in_sync_group])
+            )
+            for share in shares
+        )
+        if None not in self._traced:
+            self._traced[None] = tf.function(self._shared_step, autograph=False, reduce_retracing=True)
+        return self._traced[None](values)
+
+    def predict(self, x, batch_size):
+        """Return probabilities (n, K) of trials (n, ...) in inference mode."""
+        if self._forward is None:
+            signature = [tf.TensorSpec((None, *self.member.input_size), tf.float32)]
+            self._forward = tf.function(self.member.predict_step, input_signature=signature, autograph=False)
+        parts = [self._forward(x[i : i + batch_size]).numpy() for i in range(0, len(x), batch_size)]
+        return np.concatenate(parts)
 
     def start(self, index):
         """Set every value to that of member `index` before its first epoch."""
         fresh = registry.build_member(self.settings.model, index, seed=self.settings.train.seed)
         for mine, theirs in zip(self.member.variables, fresh.variables, strict=True):
             mine.assign(theirs)
-        for variable in self.optimizer.variables:
-            if variable is not self.optimizer.learning_rate:
-                variable.assign(tf.zeros_like(variable.value))
+        self.optimizer.reset()
+
+    def load_weights(self, arrays):
+        """Set the weights from {published name: array} of one member; the optimizer forgets its steps."""
+        for name, variable in zip(self.names, self.variables, strict=True):
+            variable.assign(arrays[name])
+        self.optimizer.reset()
+
+    def weights(self):
+        """Return {published name: array}."""
+        return {name: v.numpy() for name, v in zip(self.names, self.variables, strict=True)}
 
     def state(self):
         """Return all values that the next epoch depends on, as {name: array}."""
-        weights = {f"weights/{n}": v.numpy() for n, v in zip(self.names, self.variables, strict=True)}
-        random = {f"random/{i}": v.numpy() for i, v in enumerate(self.random_state)}
-        optimizer = {f"optimizer/{i}": v.numpy() for i, v in enumerate(self.optimizer.variables)}
-        return {**weights, **random, **optimizer}
+        return {name: variable.numpy() for name, variable in self._named_state().items()}
 
     def load_state(self, arrays, where):
         """Set all values from what `state` returned."""
-        named = {f"weights/{n}": v for n, v in zip(self.names, self.variables, strict=True)}
-        named |= {f"random/{i}": v for i, v in enumerate(self.random_state)}
-        named |= {f"optimizer/{i}": v for i, v in enumerate(self.optimizer.variables)}
+        named = self._named_state()
         if set(named) != set(arrays):
             raise UserError(f"{shown(where)}: not a state of this network; remove it or pass --restart")
         for name, variable in named.items():
             variable.assign(arrays[name])
 
-    def epoch(self, batches, bar):
+    def _named_state(self):
+        return {
+            **{f"weights/{n}": v for n, v in zip(self.names, self.variables, strict=True)},
+            **{f"random/{i}": v for i, v in enumerate(self.random_state)},
+            **{f"optimizer/{i}": v for i, v in enumerate(self.optimizer.variables)},
+        }
+
+    def epoch(self, batches, bar, evidence=None):
         """Train one epoch; return its mean loss and its training top-1.
 
         Parameters
@@ -88,17 +164,20 @@ class MemberTrainer:
         batches : iterator of tuples of arrays, as the network's call takes them
         bar : tqdm
             Advanced by the trials of each batch.
+        evidence : Path | None
+            Where the batch is written at which the loss stopped being a number (.npz).
         """
         losses, hits, trials = 0.0, 0, 0
-        if self._traced is None:
+        if self.compiled and not self._traced:
             bar.set_postfix_str("the first step compiles the network")
         for inputs in prefetched(batches):
             loss, probabilities, _ = self.step(inputs)
             count, loss = len(inputs[-1]), float(loss)
             if not np.isfinite(loss):
                 raise UserError(
-                    f"the loss became {loss} at {bar.desc}, trial {trials}: lower train.learning_rate "
-                    f"(now {self.settings.train.learning_rate}) and begin anew with --restart"
+                    f"the loss became {loss} at {bar.desc}, trials {trials}-{trials + count - 1}"
+                    f"{_keep_evidence(evidence, inputs, loss, trials)}: lower the learning rate "
+                    f"(now {self.recipe.learning_rate}) and begin anew with --restart"
                 )
             hits += int(np.sum(probabilities.numpy().argmax(axis=1) == inputs[-1].argmax(axis=1)))
             losses, trials = losses + loss * count, trials + count
@@ -106,10 +185,32 @@ class MemberTrainer:
             bar.set_postfix(loss=f"{losses / trials:.3f}", top1=f"{hits / trials:.3f}")
         if not all(np.isfinite(v.numpy()).all() for v in self.variables):
             raise UserError(
-                f"weights are no longer finite after {bar.desc}: lower train.learning_rate "
-                f"(now {self.settings.train.learning_rate}) and begin anew with --restart"
+                f"weights are no longer finite after {bar.desc}: lower the learning rate "
+                f"(now {self.recipe.learning_rate}) and begin anew with --restart"
             )
         return losses / trials, hits / trials
+
+
+def _keep_evidence(path, inputs, loss, first):
+    """Write the batch at which training broke down; return how the message goes on."""
+    if path is None:
+        return ""
+    names = {4: ("image", "audio", "sleep", "label"), 2: ("sleep", "label")}[len(inputs)]
+    with writing(path) as temporary:
+        np.savez(temporary, loss=loss, first_trial=first, **dict(zip(names, inputs, strict=True)))
+    return f" (the batch is kept in {shown(path)})"
+
+
+def _not_frozen(named, patterns):
+    """Return the trainable variables whose names match none of the patterns."""
+    for pattern in patterns:
+        if not any(fnmatch(name, pattern) for name in named):
+            raise UserError(f"finetune.freeze: no variable's name matches {pattern!r}")
+    return [
+        variable
+        for name, variable in named.items()
+        if variable.trainable and not any(fnmatch(name, pattern) for pattern in patterns)
+    ]
 
 
 def prefetched(batches, ahead=2):

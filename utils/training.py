@@ -2,28 +2,37 @@
 
 A member's state (weights, optimizer, random-number state, history) is one file that is replaced
 atomically after each epoch; whatever stops the training, the same command goes on after the last one.
+Members depend on nothing but the settings and their number, so they may as well be trained by separate
+processes and joined afterwards.
 """
 
-import csv
-import io
 import logging
-from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
-from model import checkpoint
-from utils import config, provenance
 from utils.errors import UserError
-from utils.paths import shown, writing
+from utils.paths import shown
+from utils.run_folder import RunFolder, board
 from utils.trainer import MemberTrainer
 
 log = logging.getLogger(__name__)
 
-EXTENDABLE = {"train.epochs", "members", "evaluate.batch_size", "evaluate.bootstrap", "evaluate.seed"}
-"""Settings that may change between a run and its continuation."""
+
+class Options(NamedTuple):
+    """How a training is run, besides what is trained."""
+
+    restart: bool = False
+    member: int | None = None
+    """Train this member alone and do not join."""
+    collect: bool = False
+    """Join members that separate processes have trained."""
+    devices: tuple = ()
+    """Two or more devices share every batch of a member."""
 
 
-def train(settings, trials, folder, mode=None, restart=False, notes=None):
+def train(settings, trials, folder, mode=None, notes=None, validation=None, options=None):
     """Train an ensemble and write its checkpoint.
 
     Parameters
@@ -35,126 +44,90 @@ def train(settings, trials, folder, mode=None, restart=False, notes=None):
         Receives settings.yaml, run.json, log.csv, member_*.npz (states) and ensemble.npz.
     mode : str | None
         Mode of the network, kept in the checkpoint.
-    restart : bool
-        Forget an earlier run in `folder`.
     notes : dict | None
         Kept in run.json and in the checkpoint (data fingerprint, simulated or not).
+    validation : data.trials.TrainingTrials | None
+        Trials of other training subjects, to choose each member's epoch with; without them the last epoch
+        is kept, which is the published rule.
+    options : Options | None
 
     Returns
     -------
     path : Path
-        The checkpoint of the whole ensemble.
+        The checkpoint of the whole ensemble, or a member's state if only that one was trained.
     """
-    folder = Path(folder)
-    notes = notes or {}
-    _open_folder(folder, settings, notes, restart)
-    states = [folder / f"member_{index}.npz" for index in range(settings.members)]
-    histories = [_history(path, notes) for path in states]
-    final = folder / "ensemble.npz"
+    options = options or Options()
+    run = RunFolder(folder, settings, mode, notes or {}, options.restart)
     wanted = settings.train.epochs
-    longest = max(len(h) for h in histories)
-    if longest > wanted:
-        raise UserError(
-            f"{shown(folder)} was trained for {longest} epochs, train.epochs asks for {wanted}: "
-            "pass --restart to train anew or --results DIR to write elsewhere"
-        )
-    if _holds(final, settings.members, wanted) and all(len(h) == wanted for h in histories):
-        log.info("%s: already trained for %d epochs; --restart trains anew", shown(folder), wanted)
-        return final
-    if any(histories):
-        done = ", ".join(str(len(h)) for h in histories)
-        log.info("going on in %s: epochs done by member: %s of %d", shown(folder), done, wanted)
+    if options.collect:
+        return run.join()
+    if options.member is not None and not 0 <= options.member < settings.members:
+        raise UserError(f"--member {options.member}: the members are 0-{settings.members - 1}")
+    if run.is_complete():
+        log.info("%s: already trained for %d epochs; --restart trains anew", shown(run.folder), wanted)
+        return run.final
+    run.begin(options.member)
+    members = range(settings.members) if options.member is None else [options.member]
+    if any(len(run.histories[i]) < wanted for i in members):
+        _train_members(run, members, trials, validation, options)
+    if options.member is not None:
+        log.info("member %d is trained; when all are: --collect", options.member)
+        return run.state(options.member)
+    return run.join()
+
+
+def _train_members(run, members, trials, validation, options):
+    settings, wanted = run.settings, run.settings.train.epochs
+    done = ", ".join(str(len(run.histories[i])) for i in members)
+    if done.strip("0, "):
+        log.info("going on in %s: epochs done by member: %s of %d", shown(run.folder), done, wanted)
     keys = ("image", "audio", "sleep", "label") if settings.model.awake else ("sleep", "label")
-    trainer = MemberTrainer(settings)
-    for index, (path, history) in enumerate(zip(states, histories, strict=True)):
+    trainer = MemberTrainer(settings, devices=options.devices)
+    for index in members:
+        history = run.histories[index]
         if len(history) >= wanted:
             continue
         if history:
-            _, arrays = checkpoint.read_arrays(path)
-            trainer.load_state(arrays, path)
+            trainer.load_state(run.read_state(index), run.state(index))
         else:
             trainer.start(index)
-        for epoch in range(len(history), wanted):
-            name = f"member {index + 1}/{settings.members}, epoch {epoch + 1}/{wanted}"
-            batches = trials.batches(settings.train.batch_size, seed=settings.train.seed, epoch=epoch)
-            with tqdm(total=len(trials), desc=name, unit="trial") as bar:
-                loss, top1 = trainer.epoch((tuple(b[k] for k in keys) for b in batches), bar)
-            history.append({"member": index, "epoch": epoch, "loss": loss, "train_top1": top1})
-            checkpoint.write_arrays(path, {"history": history, "notes": notes}, trainer.state())
-            _write_log(folder / "log.csv", histories)
-    return _join(settings, states, final, mode, notes)
+        with board(run.folder / "tensorboard" / f"member_{index}") as scalars:
+            for epoch in range(len(history), wanted):
+                name = f"member {index + 1}/{settings.members}, epoch {epoch + 1}/{wanted}"
+                batches = trials.batches(settings.train.batch_size, seed=settings.train.seed, epoch=epoch)
+                inputs = (tuple(batch[key] for key in keys) for batch in batches)
+                with tqdm(total=len(trials), desc=name, unit="trial") as bar:
+                    loss, top1 = trainer.epoch(inputs, bar, run.folder / f"broken_batch_member_{index}.npz")
+                row = {"member": index, "epoch": epoch, "loss": loss, "train_top1": top1}
+                if validation is not None:
+                    row |= validate(trainer, validation, settings.evaluate.batch_size)
+                history.append(row)
+                if validation is not None and chosen_epoch(history) == epoch:
+                    run.keep_best(index, epoch, trainer.weights())
+                run.keep_epoch(index, epoch, trainer.weights)
+                run.write_state(index, trainer.state())
+                run.write_log(options.member)
+                scalars(epoch, {k: v for k, v in row.items() if k not in ("member", "epoch")})
 
 
-def _open_folder(folder, settings, notes, restart):
-    """Make the run folder, or check that the run in it is this one."""
-    saved = folder / "settings.yaml"
-    if restart:
-        for path in [*folder.glob("member_*.npz"), folder / "ensemble.npz", folder / "log.csv"]:
-            path.unlink(missing_ok=True)
-    elif saved.exists() and any(folder.glob("member_*.npz")):
-        before, now = _flat(config.read_yaml(saved)), _flat(settings.model_dump(mode="json"))
-        changed = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
-        changed = [k for k in changed if k not in EXTENDABLE]
-        if changed:
-            listed = ", ".join(f"{k} ({before.get(k)} before, now {now.get(k)})" for k in changed)
-            raise UserError(
-                f"{shown(folder)} holds a run with other settings: {listed}; pass --restart to replace it "
-                "or --results DIR to write elsewhere"
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    config.save(settings, saved)
-    provenance.write_json(folder / "run.json", provenance.record(seed=settings.train.seed, **notes))
+def validate(trainer, trials, batch_size):
+    """Return cross-entropy and top-1 of a member on the validation subjects' trials."""
+    losses, hits = [], []
+    for batch in trials.batches(batch_size, seed=0, epoch=0):
+        probability = trainer.predict(batch["sleep"], batch_size)
+        loss, hit = scores(probability, batch["label"].argmax(axis=1))
+        losses.append(loss)
+        hits.append(hit)
+    losses, hits = np.concatenate(losses), np.concatenate(hits)
+    return {"validation_loss": float(losses.mean()), "validation_top1": float(hits.mean())}
 
 
-def _history(path, notes):
-    if not path.exists():
-        return []
-    header = checkpoint.read_header(path)
-    if header["notes"].get("data_fingerprint") != notes.get("data_fingerprint"):
-        raise UserError(
-            f"{shown(path)} was trained on other data (fingerprint "
-            f"{header['notes'].get('data_fingerprint')}, now {notes.get('data_fingerprint')}); "
-            "pass --restart or --results DIR"
-        )
-    return header["history"]
+def scores(probability, label):
+    """Return the cross-entropy and the hits (top-1) of each trial."""
+    of_label = np.take_along_axis(probability, label[:, None], axis=1)[:, 0]
+    return -np.log(np.maximum(of_label, 1e-12)), probability.argmax(axis=1) == label
 
 
-def _holds(final, members, epochs):
-    """Tell whether the ensemble on disk is of this many members and epochs (and not of an earlier run)."""
-    if not final.exists():
-        return False
-    header = checkpoint.read_header(final)
-    return header.get("members") == members and header.get("notes", {}).get("epochs") == epochs
-
-
-def _write_log(path, histories):
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["member", "epoch", "loss", "train_top1"])
-    writer.writeheader()
-    for history in histories:
-        writer.writerows(history)
-    with writing(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
-
-
-def _join(settings, states, final, mode, notes):
-    """Write the checkpoint that really holds all members."""
-    arrays = {}
-    for index, path in enumerate(states):
-        _, state = checkpoint.read_arrays(path)
-        weights = {n.removeprefix("weights/"): a for n, a in state.items() if n.startswith("weights/")}
-        arrays |= {f"individual_models/{index}/{name}": array for name, array in weights.items()}
-    notes = {**notes, "epochs": settings.train.epochs}
-    checkpoint.write_ensemble(final, settings.network, mode, settings.members, settings.model, arrays, notes)
-    log.info("trained: %s", shown(final))
-    return final
-
-
-def _flat(tree, prefix=""):
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+def chosen_epoch(history):
+    """Return the epoch of the highest validation top-1; ties: the lowest loss, then the earliest epoch."""
+    return min(history, key=lambda r: (-r["validation_top1"], r["validation_loss"], r["epoch"]))["epoch"]

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 from keras import initializers, layers, ops
 
+from model.inputs import checked_label, checked_signal
 from model.layers import Maker, Series
 from model.losses import one_hot, staging_loss
 
@@ -171,9 +172,14 @@ class Stager(keras.Model):
         self.fc.build((None, s.dense))
         self.built = True
 
+    @property
+    def input_size(self):
+        """Channels and samples of a window."""
+        return self.settings.channels, self.settings.samples
+
     def call(self, x, training=False):
         """Return stage probabilities (B, 4) of windows (B, 3, 15000), each channel z-scored."""
-        x = ops.transpose(x, (0, 2, 1))
+        x = ops.transpose(checked_signal(x, self.input_size, "x"), (0, 2, 1))
         x = ops.concatenate([branch(x, training=training) for branch in self.branches], axis=2)
         maps = self.maps[0](ops.transpose(x, (0, 2, 1)), training=training)
         for stack in self.maps[1:]:
@@ -192,6 +198,7 @@ class Stager(keras.Model):
             Windows (B, 3, 15000); one-hot labels (B, 4) or stage codes (B,).
         """
         x, label = inputs
+        label = checked_label(label, self.settings.classes)
         probabilities = self(x, training=training)
         loss = staging_loss(probabilities, one_hot(label, self.settings.classes), self.class_weights)
         return loss, probabilities

@@ -1,5 +1,7 @@
 """A tiny simulated cohort, written once for all tests of the formats."""
 
+import hashlib
+
 import pytest
 
 from data.simulation_dataset import write_dataset
@@ -11,6 +13,7 @@ TINY = (
     "cohort.train_trials=6",
     "cohort.test_trials=10",
     "cohort.rem_trials=3",
+    "cohort.so_trials=2",
     "cohort.awake_trials=2",
     "staging.train_subjects=1",
     "staging.test_subjects=1",
@@ -18,6 +21,15 @@ TINY = (
     "recording.stages=[[N2, 1.0]]",
     "recording.cues_from_min=0.1",
 )
+
+
+def digests(folder):
+    """Return the checksum of every file in a folder by its relative path."""
+    return {
+        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
 
 
 @pytest.fixture(scope="session")

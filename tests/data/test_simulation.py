@@ -1,8 +1,5 @@
 """The simulator: same seed same bytes, subjects independent of the cohort, a signal that is really there."""
 
-import hashlib
-import json
-import shutil
 import subprocess
 import sys
 from functools import cache
@@ -12,34 +9,26 @@ import pytest
 from scipy.stats import binom
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from data import simulation_dataset
-from data.simulation_dataset import COMPLETE, UNFINISHED, write_dataset
+from data.simulation_dataset import COMPLETE, write_dataset
 from data.simulation_memory import Subject
 from data.simulation_recording import CHANNELS, MEASURED, simulate_recording
-from data.simulation_settings import load_settings
+from data.simulation_settings import SlowOscillation, load_settings
 from data.simulation_trials import awake_trials, sleep_trials
-from tests.data.conftest import TINY
+from data.so_groups import SO_GROUPS
+from tests.data.conftest import TINY, digests
 from utils.errors import UserError
 from utils.paths import ROOT
 from utils.vocabulary import EEG_MONTAGE, ITEMS
 
 
-def _digests(folder):
-    return {
-        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in folder.rglob("*")
-        if file.is_file()
-    }
-
-
 def test_same_seed_same_bytes_in_every_file(cohort, tiny, tmp_path):
     write_dataset(tiny, tmp_path / "again")
-    again = _digests(tmp_path / "again")
-    assert again == _digests(cohort)
-    assert len(again) == 18
+    again = digests(tmp_path / "again")
+    assert again == digests(cohort)
+    assert len(again) == 21
     other = load_settings("test", [*TINY, "seed=7"])
     write_dataset(other, tmp_path / "other")
-    other = _digests(tmp_path / "other")
+    other = digests(tmp_path / "other")
     assert set(other) == set(again)
     differing = {name for name in again if other[name] != again[name]}
     # The header of the recording and the planned stages hold nothing random.
@@ -52,107 +41,9 @@ def test_same_seed_same_bytes_in_every_file(cohort, tiny, tmp_path):
 def test_a_subject_does_not_depend_on_the_size_of_the_cohort(cohort, tmp_path):
     larger = load_settings("test", [*TINY, "cohort.train_subjects=3", "cohort.test_subjects=2"])
     write_dataset(larger, tmp_path / "larger")
-    small, large = _digests(cohort), _digests(tmp_path / "larger")
+    small, large = digests(cohort), digests(tmp_path / "larger")
     assert {name for name in small if large[name] != small[name]} == {COMPLETE}
     assert any("subject_2" in name for name in large)
-
-
-def test_layout_and_manifest(cohort, tiny):
-    manifest = json.loads((cohort / COMPLETE).read_text(encoding="utf-8"))
-    assert manifest["simulated"] is True
-    assert manifest["settings"] == tiny.model_dump(mode="json")
-    assert manifest["files"] == sorted(set(_digests(cohort)) - {COMPLETE})
-    assert set(manifest["planted"]["item_components_in_sleep_s"]) == set(ITEMS)
-    for name in (
-        "SI Main Train_tfrecords/N2N3/Whole_subject_0.tfrecord",
-        "SI Main Train_tfrecords/N2N3/sleep_subject_0.tfrecord",
-        "SI Main Train_tfrecords/REM/Whole_subject_0.tfrecord",
-        "SI Main Train_pickle/REM/sleep_subject_0.pickle",
-        "SI Main Test/subject_test_0/N2N3_data.pickle",
-        "SI Main Test/subject_test_0/REM_data.pickle",
-        "SI Staging/Train/subject_0/Whole_subject_0.tfrecord",
-        "SI Staging/Test/subject_test_0/Whole_subject_test_0.pickle",
-        "SI Staging/Test/subject_test_0/raw_subject_test_0.pickle",
-        "SI Staging Label/Whole_label_data.pickle",
-        "recordings/simulated_night.vhdr",
-    ):
-        assert name in manifest["files"]
-
-
-def test_complete_data_set_is_left_alone(cohort, tiny):
-    before = {file: file.stat().st_mtime_ns for file in cohort.rglob("*")}
-    assert write_dataset(tiny, cohort) is False
-    assert {file: file.stat().st_mtime_ns for file in cohort.rglob("*")} == before
-
-
-def test_other_settings_need_force(cohort, tmp_path):
-    out = tmp_path / "copy"
-    shutil.copytree(cohort, out)
-    (out / "notes.txt").write_text("mine", encoding="utf-8")
-    smaller = load_settings("test", [*TINY, "cohort.train_subjects=1"])
-    with pytest.raises(UserError, match="other settings; nothing was changed, give --force"):
-        write_dataset(smaller, out)
-    assert set(_digests(out)) - {"notes.txt"} == set(_digests(cohort))
-    assert write_dataset(smaller, out, force=True)
-    assert not list(out.rglob("*subject_1*"))  # nothing of the larger cohort is left behind
-    assert (out / "notes.txt").read_text(encoding="utf-8") == "mine"
-
-
-def test_folder_with_other_files_is_refused(tiny, tmp_path):
-    real = tmp_path / "SI Main Test" / "subject_test_0" / "N2N3_data.pickle"
-    real.parent.mkdir(parents=True)
-    real.write_bytes(b"a real night")
-    for force in (False, True):
-        with pytest.raises(UserError, match="did not write; nothing was changed"):
-            write_dataset(tiny, tmp_path, force=force)
-    assert real.read_bytes() == b"a real night"
-
-
-@pytest.mark.parametrize("content", ["no json", "[]", '{"files": ["../outside"]}'])
-def test_manifest_that_is_none_or_points_outside_is_refused(tiny, tmp_path, content):
-    (tmp_path / "outside").write_text("mine", encoding="utf-8")
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / COMPLETE).write_text(content, encoding="utf-8")
-    with pytest.raises(UserError, match="not a manifest of the simulator"):
-        write_dataset(tiny, out, force=True)
-    assert (tmp_path / "outside").is_file()
-
-
-@pytest.mark.parametrize("same_settings", [True, False])
-def test_half_written_data_set_is_completed(cohort, tiny, tmp_path, same_settings):
-    out = tmp_path / "half"
-    shutil.copytree(cohort, out)
-    (out / COMPLETE).rename(out / UNFINISHED)
-    lost = out / "SI Main Train_tfrecords/N2N3/Whole_subject_0.tfrecord"
-    lost.unlink()
-    kept = out / "SI Main Test/subject_test_0/N2N3_data.pickle"
-    written = kept.stat().st_mtime_ns
-    if same_settings:
-        assert write_dataset(tiny, out)
-        assert _digests(out) == _digests(cohort)
-        assert kept.stat().st_mtime_ns == written
-    else:
-        assert write_dataset(load_settings("test", [*TINY, "seed=7", "recording.test_subject=1"]), out)
-        assert kept.stat().st_mtime_ns > written
-        assert (
-            _digests(out)["recordings/simulated_night.eeg"]
-            != _digests(cohort)["recordings/simulated_night.eeg"]
-        )
-
-
-def test_no_room_is_said_before_anything_is_written(tiny, tmp_path, monkeypatch):
-    usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
-    monkeypatch.setattr(simulation_dataset.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(UserError, match=r"needs 0\.\d\d GB, but only 0\.00 GB are free"):
-        write_dataset(tiny, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_size_is_foreseen(cohort, tiny):
-    foreseen = sum(job.size for job in simulation_dataset.all_jobs(tiny))
-    written = sum(file.stat().st_size for file in cohort.rglob("*") if file.is_file())
-    assert foreseen == pytest.approx(written, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +56,10 @@ def test_size_is_foreseen(cohort, tiny):
         ("stages.N3.slow_wave_uv=[200, 75]", "the lower end comes first"),
         ("cohort.train_subjects=-1", r"cohort\.train_subjects"),
         ("cohort.train_trials=1.5", r"cohort\.train_trials"),
+        ("slow_oscillation.amplitude_uv=[200, 75]", "the lower end comes first"),
+        ("slow_oscillation.share.Down=-1", r"slow_oscillation\.share\.Down.*greater than or equal to 0"),
+        ("slow_oscillation.share.down=1", r"slow_oscillation\.share\.down.*'Pre-SO', 'trans-1st-Up'"),
+        ("slow_oscillation.share=2", r"slow_oscillation\.share = 2: .*dict"),
         ("cohort.data_type_shares=[0.5, 0.2, 0.2]", "must add up to 1"),
         ("recording.stages=[[N4, 1]]", r"recording\.stages"),
         ("recording.stages=[[N2, 0.7]]", "whole epochs of 30 s"),
@@ -177,6 +72,13 @@ def test_size_is_foreseen(cohort, tiny):
 def test_settings_out_of_range_are_refused(change, message):
     with pytest.raises(UserError, match=message):
         load_settings("test", [change])
+
+
+def test_every_group_of_the_slow_oscillation_needs_a_share():
+    share = {group: 1.0 for group in SO_GROUPS[:-1]}
+    with pytest.raises(ValueError, match="share lacks the group 'Post-SO'"):
+        SlowOscillation(amplitude_uv=(75, 150), share=share)
+    assert SlowOscillation(amplitude_uv=(75, 150), share=share | {"Post-SO": 0})
 
 
 def _features(eeg):
@@ -320,7 +222,7 @@ def test_script_runs_from_another_folder(tmp_path, cohort):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "simulated data: set" in done.stdout
-    assert _digests(out) == _digests(cohort)
+    assert digests(out) == digests(cohort)
     refused = subprocess.run(
         [*command, "--set", "seed=3"], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )

@@ -1,9 +1,12 @@
 """TFRecords: round trip, random access, agreement with TensorFlow's own reader, refusals."""
 
+import io
+
 import numpy as np
 import pytest
 
-from data.tfrecords import SLEEP, WHOLE, Field, RecordFile, write_records
+from data import wire
+from data.tfrecords import SLEEP, WHOLE, Field, RecordFile, is_tfrecord, write_records
 from utils.errors import UserError
 
 
@@ -85,6 +88,140 @@ def test_same_records_give_same_bytes(written, tmp_path):
     again = tmp_path / "again.tfrecord"
     write_records(again, WHOLE, _records(3))
     assert again.read_bytes() == written[0].read_bytes()
+
+
+def _changed(written, tmp_path, place):
+    """Copy the file with one bit turned; places count within record 1."""
+    content = bytearray(written[0].read_bytes())
+    content[len(content) // 3 + place] ^= 4
+    path = tmp_path / "damaged.tfrecord"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("place", [0, 7, 8, 11])
+def test_damaged_length_is_found_at_once(written, tmp_path, place):
+    path = _changed(written, tmp_path, place)
+    with pytest.raises(UserError, match=r"damaged\.tfrecord, record 1: .*length fails its checksum"):
+        RecordFile(path, WHOLE)
+    file = RecordFile(path, WHOLE, partial=True)
+    assert len(file) == 1
+    assert "checksum" in file.damage
+    assert np.array_equal(file.read(0)["category_name"], written[1][0]["category_name"])
+
+
+@pytest.mark.parametrize("place", [12, 40, 1000, -5, -1])
+def test_damaged_content_is_found_when_it_is_read(written, tmp_path, place):
+    size = written[0].stat().st_size // 3
+    file = RecordFile(_changed(written, tmp_path, place % size), WHOLE)
+    assert len(file) == 3
+    file.read(0), file.read(2)
+    for read in (file.read, file.payload):
+        with pytest.raises(UserError, match=r"damaged\.tfrecord, record 1: .*content fails its checksum"):
+            read(1)
+
+
+def test_whole_files_have_no_damage(written):
+    assert RecordFile(written[0], WHOLE, partial=True).damage is None
+
+
+def test_is_tfrecord(written, tmp_path):
+    assert is_tfrecord(written[0])
+    for content in (b"", b"\x80\x04short", b"a text that is long enough"):
+        (tmp_path / "other").write_bytes(content)
+        assert not is_tfrecord(tmp_path / "other")
+
+
+def test_labels_are_read_without_the_rest(written, monkeypatch):
+    monkeypatch.setattr(RecordFile, "payload", None)
+    for index, record in enumerate(written[1]):
+        label = RecordFile(written[0], WHOLE).peek(index, "category_name")
+        assert np.array_equal(label, record["category_name"])
+
+
+@pytest.mark.parametrize("order", [["b", "category_name"], ["category_name", "zz"]])
+def test_labels_are_found_in_any_order_of_features(tmp_path, order):
+    """A protocol buffer keeps no order; the features are joined byte by byte here."""
+    import tensorflow as tf
+
+    serialised = tf.io.serialize_tensor(np.eye(15, dtype=np.float32)[4]).numpy()
+    one = [_example({name: serialised if name == "category_name" else b"x" * 3000}) for name in order]
+    parts = [tf.train.Example.FromString(part).features.SerializeToString() for part in one]
+    joined = b"".join(parts)
+    length, size = bytearray(), len(joined)
+    while size:
+        length.append((size & 127) | (128 if size > 127 else 0))
+        size >>= 7
+    payload = b"\x0a" + bytes(length) + joined
+    assert set(tf.train.Example.FromString(payload).features.feature) == set(order)
+    path = tmp_path / "x.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(payload)
+    file = RecordFile(path, SLEEP)
+    assert wire.find_feature(io.BytesIO(payload), len(payload), "category_name")
+    assert file.peek(0, "category_name").argmax() == 4
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (b"\xff" * 30, "not a tf.train.Example"),
+        ({"feature_Sleep_EEG": b""}, "field 'category_name': missing"),
+        ({"category_name": b"\xff"}, "field 'category_name': not a serialised tensor"),
+    ],
+)
+def test_labels_that_cannot_be_read_are_named(tmp_path, payload, message):
+    import tensorflow as tf
+
+    path = tmp_path / "x.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(payload if isinstance(payload, bytes) else _example(payload))
+    with pytest.raises(UserError, match=rf"x\.tfrecord, record 0.*{message}"):
+        RecordFile(path, SLEEP).peek(0, "category_name")
+
+
+def _odd(**values):
+    """Return a tensor (15,) of float32 that holds its values in an unusual way."""
+    from tensorflow.core.framework.tensor_pb2 import TensorProto
+
+    proto = TensorProto(dtype=values.pop("dtype", 1), **values)
+    proto.tensor_shape.dim.add(size=15)
+    return proto.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, r"expected 15 values for shape \(15,\) \(or one for all\), found 0"),
+        ({"float_val": [0.0, 1.0]}, "found 2"),
+        ({"float_val": [0.0] * 16}, "found 16"),
+        ({"half_val": [0] * 15}, "found 0"),
+        ({"double_val": [0.0] * 15}, "found 0"),
+        ({"int_val": [1] * 15}, "found 0"),
+        ({"half_val": [0] * 15, "dtype": 19}, "expected float32, found float16"),
+        ({"dtype": 9999}, "expected float32, found unknown type 9999"),
+        ({"tensor_content": b"123"}, r"expected 60 bytes for shape \(15,\), found 3"),
+    ],
+)
+def test_odd_tensors_are_refused_by_field(tmp_path, values, message):
+    import tensorflow as tf
+
+    path = tmp_path / "odd.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(_example({"category_name": _odd(**values)}))
+    for read in (lambda f: f.read(0, ["category_name"]), lambda f: f.peek(0, "category_name")):
+        with pytest.raises(UserError, match=rf"odd\.tfrecord, record 0, field 'category_name': .*{message}"):
+            read(RecordFile(path, SLEEP))
+
+
+@pytest.mark.parametrize(("values", "expected"), [([2.0], [2.0] * 15), (list(range(15)), list(range(15)))])
+def test_typed_values_are_read_when_they_are_all_or_one(tmp_path, values, expected):
+    import tensorflow as tf
+
+    path = tmp_path / "typed.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(_example({"category_name": _odd(float_val=values)}))
+    assert RecordFile(path, SLEEP).read(0, ["category_name"])["category_name"].tolist() == expected
 
 
 @pytest.mark.parametrize("lost", [1, 4, 5, 1000])

@@ -1,6 +1,4 @@
-"""Checkpoints: this project's own files and TensorFlow checkpoints in the released naming."""
-
-import shutil
+"""This project's own checkpoints, and building networks; test_released.py has TensorFlow's."""
 
 import numpy as np
 import pytest
@@ -8,6 +6,7 @@ import tensorflow as tf
 
 import model
 from model import checkpoint
+from model.settings import DecoderSettings, StagerSettings
 from utils.errors import UserError
 
 SMALL = {
@@ -25,19 +24,6 @@ def small(members=1, seed=0):
 
 def arrays_of(network):
     return {name: variable.numpy() for name, variable in checkpoint.published_names(network).items()}
-
-
-def write_tensorflow(path, arrays):
-    """Write a checkpoint in the released object-graph naming, with the book-keeping entries it also has."""
-    entries = {f"{name}{checkpoint.VALUE}": np.asarray(array) for name, array in arrays.items()}
-    entries["save_counter/.ATTRIBUTES/VARIABLE_VALUE"] = np.int64(1)
-    entries["_CHECKPOINTABLE_OBJECT_GRAPH"] = np.array(b"graph")
-    tf.raw_ops.SaveV2(
-        prefix=str(path),
-        tensor_names=list(entries),
-        shape_and_slices=[""] * len(entries),
-        tensors=[tf.constant(a) for a in entries.values()],
-    )
 
 
 @pytest.fixture
@@ -67,24 +53,6 @@ def test_own_checkpoint_round_trip(tmp_path, sleep):
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
 
 
-def test_tensorflow_checkpoint_of_an_ensemble(tmp_path, sleep):
-    source, target = small(2), small(2, seed=5)
-    write_tensorflow(tmp_path / "N2N3_SIMD.ckpt", arrays_of(source))
-    for path in ("N2N3_SIMD.ckpt", "N2N3_SIMD.ckpt.index"):
-        checkpoint.load_published(target, tmp_path / path)
-        np.testing.assert_allclose(target.predict_proba(sleep), source.predict_proba(sleep), atol=1e-7)
-
-
-def test_released_staging_member_opens_by_its_name(tmp_path):
-    """A whole released-size checkpoint: the network, its mode and its members follow from the file."""
-    network = model.build("SIStaging", members=1, seed=3)
-    write_tensorflow(tmp_path / "Staging_model.ckpt", arrays_of(network))
-    again = checkpoint.restore(tmp_path / "Staging_model.ckpt")
-    assert again.network == "SIStaging" and len(again.individual_models) == 1
-    x = np.random.default_rng(0).standard_normal((1, 3, 15000)).astype(np.float32)
-    np.testing.assert_allclose(again.predict_proba(x), network.predict_proba(x), atol=1e-6)
-
-
 def test_names_without_prefix_fill_one_member(sleep):
     source, target = small(), small(seed=5)
     bare = {name.split("/", 2)[2]: array for name, array in arrays_of(source).items()}
@@ -112,10 +80,14 @@ def test_misfits_are_listed_and_change_nothing(sleep):
 def test_what_is_no_checkpoint_is_refused(tmp_path):
     path = tmp_path / "a.npz"
     checkpoint.save(small(), path)
-    with pytest.raises(UserError, match=r"a\.npz: holds N23SIMD \(normal\), expected SIStaging"):
+    with pytest.raises(UserError, match=r"a\.npz: holds N23SIMD in normal mode, expected SIStaging"):
         checkpoint.restore(path, "SIStaging")
-    with pytest.raises(UserError, match=r"expected N23SIMD \(retrained\)"):
+    with pytest.raises(UserError, match="expected retrained mode: pass --mode normal"):
         checkpoint.restore(path, "N23SIMD", "retrained")
+    path.rename(tmp_path / "ensemble.npz")
+    with pytest.raises(UserError, match=r"not found; did you mean .*ensemble\.npz\?"):
+        checkpoint.restore(tmp_path)
+    (tmp_path / "ensemble.npz").rename(path)
     with pytest.raises(UserError, match="not found"):
         checkpoint.restore(tmp_path / "b.npz")
     torn = tmp_path / "torn.npz"
@@ -128,12 +100,114 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     np.savez(tmp_path / "hostile.npz", **{"header.json": np.array([{"a": 1}], dtype=object)})
     with pytest.raises(UserError, match=r"hostile\.npz: not readable"):
         checkpoint.restore(tmp_path / "hostile.npz")
-    write_tensorflow(tmp_path / "mine.ckpt", arrays_of(small()))
-    with pytest.raises(UserError, match="which network is it"):
-        checkpoint.restore(tmp_path / "mine.ckpt")
-    shutil.copy(tmp_path / "mine.ckpt.index", tmp_path / "N2N3_SIMD.ckpt.index")
-    with pytest.raises(UserError, match=r"N2N3_SIMD\.ckpt"):
-        checkpoint.restore(tmp_path / "N2N3_SIMD.ckpt")
+
+
+def test_states_and_checkpoints_are_told_apart(tmp_path):
+    state, ensemble = tmp_path / "member_0.npz", tmp_path / "ensemble.npz"
+    header = {"history": [{"epoch": 0}], "notes": {"simulated": True}, "best": 3}
+    checkpoint.write_arrays(state, header, {"weights/a": np.ones(2)})
+    found, arrays = checkpoint.read_state(state)
+    assert found == header and list(arrays) == ["weights/a"]
+    assert checkpoint.read_state(state, header_only=True) == (header, {})
+    with pytest.raises(UserError, match=r"member_0\.npz: holds the training state of one member; .*ensemble"):
+        checkpoint.restore(state)
+    checkpoint.save(small(), ensemble)
+    with pytest.raises(UserError, match=r"ensemble\.npz: holds a whole checkpoint of N23SIMD.*--restart"):
+        checkpoint.read_state(ensemble)
+    for damaged, word in [({}, "'history' is missing"), ({"history": 3, "notes": {}}, "history = 3")]:
+        checkpoint.write_arrays(state, damaged, {})
+        with pytest.raises(UserError, match=r"header of .*member_0\.npz") as caught:
+            checkpoint.read_state(state)
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ({1: 2}, "names of variables are text, found 1"),
+        ({None: 2, ("a",): 3}, "names of variables are text, found None, ('a',)"),
+        ({}, "does not fit N23SIMD in normal mode with 1 member"),
+        ({"a/b": np.zeros(2)}, "1 unknown: individual_models/0/a/b"),
+        ({"a": object()}, "1 not finite numbers: individual_models/0/a"),
+        ({"a": [[1], [2, 3]]}, "1 not finite numbers: individual_models/0/a"),
+        ({"a": 1e300}, "1 not finite numbers: individual_models/0/a"),
+        (None, "takes a mapping or a path, not NoneType"),
+        ([1], "takes a mapping or a path, not list"),
+    ],
+)
+def test_nonsense_to_load_is_refused_in_one_sentence(source, words):
+    with pytest.raises(UserError) as caught:
+        checkpoint.load_published(small(), source)
+    message = str(caught.value)
+    assert words in message and "\n" not in message and len(message) < 700
+
+
+def test_only_the_first_names_are_listed():
+    network = small()
+    arrays = arrays_of(network)
+    kept = dict(list(arrays.items())[:10])
+    with pytest.raises(
+        UserError, match=f"{len(arrays) - 10} missing: .* and {len(arrays) - 15} more"
+    ) as caught:
+        checkpoint.load_published(network, kept)
+    assert str(caught.value).count("individual_models/") == 5
+
+
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [
+        ("members", 1.5), ("members", "2"), ("members", True), ("members", -1),
+        ("seed", -1), ("seed", 1.5), ("seed", None), ("seed", "1"),
+        ("dropout", float("nan")), ("dropout", "0.5"), ("dropout", -0.1), ("dropout", True),
+        ("mode", 3), ("mode", ["retrained"]),
+    ],
+)  # fmt: skip
+def test_builder_refuses_what_is_no_number(what, value):
+    with pytest.raises(UserError) as caught:
+        model.build("N23SIMD", **{what: value})
+    assert what in str(caught.value) and repr(value) in str(caught.value)
+
+
+def test_builder_takes_any_whole_number():
+    network = model.build("N23SIMD", members=np.int64(1), seed=np.int32(3), **SMALL)
+    for name, array in arrays_of(model.build("N23SIMD", members=1, seed=3, **SMALL)).items():
+        np.testing.assert_array_equal(arrays_of(network)[name], array)
+
+
+def test_training_on_sleep_alone_by_one_switch(tmp_path):
+    """`model.awake=false` on N23SIMD: the network of N23SISD, and a sleep loss that stands alone."""
+    alone = model.build("N23SIMD", members=1, awake=False, **SMALL)
+    sisd = model.build("N23SISD", members=1, **SMALL)
+    assert arrays_of(alone).keys() == arrays_of(sisd).keys()
+    assert alone.settings.class_weights == sisd.settings.class_weights
+    eeg = np.random.default_rng(0).standard_normal((3, 200, 4)).astype(np.float32)
+    inputs = (eeg, np.array([0, 1, 2]))
+    np.testing.assert_allclose(alone(inputs)[0], sisd(inputs)[0], rtol=1e-6)
+    checkpoint.save(alone, tmp_path / "a.npz")
+    again = checkpoint.restore(tmp_path / "a.npz", "N23SIMD", "normal")
+    assert again.settings == alone.settings and not again.settings.awake
+    np.testing.assert_array_equal(again.predict_proba(eeg), alone.predict_proba(eeg))
+    own = {"sleep": 2, "image": 0, "audio": 0, "divisor": 4}
+    assert DecoderSettings(awake=False, class_weights=own).class_weights.divisor == 4
+    assert DecoderSettings(class_weights={"sleep": 5, "image": 1, "divisor": 7}).class_weights.sleep == 5
+
+
+def test_data_that_do_not_fit_are_named_by_setting():
+    decoder = DecoderSettings()
+    decoder.check_data(200, 55, 15, 80, "x")
+    DecoderSettings(awake=False).check_data(200, 55, 15)
+    with pytest.raises(UserError) as caught:
+        DecoderSettings(channels=28, classes=10).check_data(200, 55, 15, 80, "data/SI")
+    assert str(caught.value) == (
+        "data/SI does not fit the network: model.channels is 28, the data have 55; "
+        "model.classes is 10, the data have 15"
+    )
+    with pytest.raises(UserError, match=r"model\.awake_samples is 80, the data have 81"):
+        decoder.check_data(200, 55, 15, 81)
+    with pytest.raises(UserError, match=r"no awake trials.*model\.awake=false"):
+        decoder.check_data(200, 55, 15)
+    with pytest.raises(UserError, match=r"model\.samples is 15000, the data have 3000"):
+        StagerSettings().check_data(3000, 3, 4)
 
 
 def test_builder_refuses_by_name():

@@ -1,0 +1,27 @@
+"""Test N23SIMD by phase of the slow oscillation, zero-shot on unseen subjects.
+
+Data      data/SI Main Test/subject_test_*/SO* (or --data DIR): 8 groups of trials, from Pre-SO to Post-SO
+Reads     the checkpoint trained here, otherwise the released one in data/Model checkpoint/Decoding/
+Writes    results/N23SIMD_SO/: summary.json, groups.csv, predictions.csv, groups.png;
+          results/N23SIMD_SO.pickle
+Published best group 40.02 % top-1 (chance 6.67 %)
+
+  python test/N23SIMD_SO.py
+  python test/N23SIMD_SO.py --quick          (after train/N23SIMD.py --quick)
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
+
+from utils import cli, scripts_test
+
+
+def main(argv=None):
+    args = scripts_test.parser(__doc__, groups=True).parse_args(argv)
+    scripts_test.test_so_groups("N23SIMD", args, mode="normal")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

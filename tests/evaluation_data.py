@@ -1,0 +1,73 @@
+"""Predictions, runs and small test data sets for the tests of evaluation and comparison."""
+
+from pathlib import Path
+
+import numpy as np
+
+from utils import config, experiment
+from utils.evaluation import Predictions, report
+from utils.vocabulary import ITEMS
+
+SETTINGS = experiment.EvaluateSettings(
+    batch_size=16, bootstrap=200, permutations=200, calibration_bins=15, seed=3
+)
+FINGERPRINT = "f" * 64
+
+
+def predictions(name, n=60, strength=1.0, seed=0, labels=None, parts=("train", "val", "test")):
+    """Return predictions whose true item is favoured by `strength` (0: chance)."""
+    random = np.random.default_rng([seed, *name.encode()])
+    label = random.integers(15, size=n) if labels is None else np.asarray(labels)
+    logits = random.normal(size=(len(label), 15))
+    logits[np.arange(len(label)), label] += strength
+    probability = np.exp(logits)
+    probability = (probability / probability.sum(axis=1, keepdims=True)).astype(np.float32)
+    data_type = np.resize(np.array(parts), len(label))
+    return Predictions(name, Path(f"{name}/N2N3_data.pickle"), label, data_type, probability)
+
+
+def write_run(folder, strengths, notes=None, n=60, seed=0, labels_seed=7, **more):
+    """Write a run of a test script: one subject for every strength, the same labels whatever the seed."""
+    rows = []
+    for number, strength in enumerate(strengths):
+        labels = np.random.default_rng([labels_seed, number]).integers(15, size=n)
+        rows.append(
+            predictions(f"subject_test_{number}", strength=strength, seed=seed, labels=labels, **more)
+        )
+    notes = {"data": "data", "data_fingerprint": FINGERPRINT, "simulated": True, **(notes or {})}
+    return report(rows, Path(folder), Path(folder).name, SETTINGS, notes)
+
+
+def tiny_checkpoint(path, name="N23SIMD", mode=None, notes=None, **overrides):
+    """Save an untrained network of the --quick size; return its path."""
+    import model
+    from model import checkpoint
+
+    small = config.load(experiment.Experiment, name, quick=True).model.model_dump(exclude_unset=True)
+    network = model.build(name, members=1, mode=mode, **({**small, **overrides}))
+    checkpoint.save(network, path, **({"simulated": True} if notes is None else notes))
+    return path
+
+
+def trials(n, random, parts=("train", "val", "test"), **more):
+    """Return the content of a test subject's pickle: n trials of noise."""
+    return [
+        {
+            "category": ITEMS[number % 15],
+            "Sleep_EEG": random.standard_normal((55, 200), np.float32),
+            "data_type": parts[number % len(parts)],
+            **more,
+        }
+        for number in range(n)
+    ]
+
+
+def so_content(counts, random):
+    """Return the content of an SO pickle: {group: {label, decode_data}} with that many trials each."""
+    return {
+        group: {
+            "label": np.eye(15, dtype=np.float32)[np.arange(n) % 15],
+            "decode_data": random.standard_normal((n, 200, 55), np.float32),
+        }
+        for group, n in counts.items()
+    }

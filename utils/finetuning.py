@@ -1,0 +1,230 @@
+"""Fine-tuning of a trained ensemble to one test subject at a time (SPEC section 2).
+
+The subject's own parts are used for one thing each: `train` to fit, `val` to choose the epoch, `test` for
+the report. The epoch is that of the highest validation top-1 of the whole ensemble; ties go to the lowest
+validation loss, then to the earliest. Nothing that depends on the test part has a say in it.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from data.trials import fingerprint
+from model import checkpoint
+from utils import config
+from utils.errors import UserError
+from utils.paths import shown, writing
+from utils.run_folder import board
+from utils.trainer import MemberTrainer, Recipe
+from utils.training import chosen_epoch, scores
+
+log = logging.getLogger(__name__)
+
+SAVE_EVERY = 10
+"""Epochs between two states on disk; with the published sizes a state is 3 GB."""
+
+
+class Finetuner:
+    """Fine-tunes copies of one ensemble.
+
+    Parameters
+    ----------
+    settings : utils.experiment.Experiment
+        With a `finetune` section.
+    network : model.ensemble.Ensemble
+        The trained ensemble; it is not changed.
+    notes : dict
+        Kept with every checkpoint.
+    """
+
+    def __init__(self, settings, network, notes):
+        if settings.finetune is None:
+            raise UserError("the settings have no `finetune` section; extend params/N23_finetune.yaml")
+        self.plan, self.notes = settings.finetune, notes
+        self.settings = settings.model_copy(update={"model": network.settings})
+        self.network, self.mode = network.network, network.mode
+        self.start = [
+            {name: variable.numpy() for name, variable in checkpoint.member_variables(member).items()}
+            for member in network.individual_models
+        ]
+        self.recipe = Recipe(self.plan.learning_rate, frozen=self.plan.freeze, loss_scale=1 / len(self.start))
+        self._trainer = None
+
+    @property
+    def trainer(self):
+        """The one network that serves all members of all subjects, made when first needed."""
+        if self._trainer is None:
+            self._trainer = MemberTrainer(self.settings, recipe=self.recipe)
+        return self._trainer
+
+    def tune(self, subject, folder, restart=False):
+        """Fine-tune to one subject, or take up what is there already.
+
+        Parameters
+        ----------
+        subject : data.trials.TestSubject
+            Read with its awake trials if the network has awake branches.
+        folder : Path
+            Receives log.csv, ensemble.npz (the chosen epoch) and, while it runs, state.npz.
+        restart : bool
+            Forget what is there.
+
+        Returns
+        -------
+        result : dict
+            "probability" (n_test, K), "chosen_epoch", "validation_top1", "published_score".
+        """
+        folder = Path(folder)
+        identity = {
+            "data_fingerprint": fingerprint([subject.file]),
+            "checkpoint_fingerprint": self.notes["checkpoint_fingerprint"],
+            "finetune": self.plan.model_dump(mode="json"),
+        }
+        if restart:
+            for name in ("state.npz", "result.npz", "ensemble.npz", "log.csv"):
+                (folder / name).unlink(missing_ok=True)
+        for name in ("result.npz", "state.npz"):
+            if (folder / name).exists():
+                header, arrays = checkpoint.read_arrays(folder / name)
+                _check_identity(folder / name, header.get("identity"), identity)
+                if name == "result.npz":
+                    log.info("%s: fine-tuned already; --restart does it anew", shown(folder))
+                    return {**header["result"], **arrays}
+                run = _Run(header["history"], header["test"], arrays)
+                break
+        else:
+            run = _Run([], [], self._fresh())
+        return self._continue(subject, folder, identity, run)
+
+    def _fresh(self):
+        arrays = {}
+        for index, weights in enumerate(self.start):
+            self.trainer.start(index)  # the member's own dropout
+            self.trainer.load_weights(weights)
+            arrays |= _numbered(index, self.trainer.state())
+        return arrays
+
+    def _continue(self, subject, folder, identity, run):
+        fit, choose, report = (subject.part(part) for part in ("train", "val", "test"))
+        for part, trials in (("train", fit), ("val", choose)):
+            if not len(trials):
+                raise UserError(f"{shown(subject.file)}: no trial with data_type {part!r}: cannot fine-tune")
+        plan, members = self.plan, len(self.start)
+        keys = ("image", "audio", "sleep", "label") if self.settings.model.awake else ("sleep", "label")
+        batch_size = self.settings.evaluate.batch_size
+        for epoch in range(len(run.history), plan.epochs):
+            name = f"{subject.name}, epoch {epoch + 1}/{plan.epochs}"
+            losses, top1, validation, test = [], [], 0.0, 0.0
+            with tqdm(total=members * len(fit), desc=name, unit="trial") as bar:
+                for index in range(members):
+                    self.trainer.load_state(_of(index, run.arrays), folder / "state.npz")
+                    batches = fit.batches(plan.batch_size, seed=plan.seed, epoch=epoch)
+                    inputs = (tuple(batch[key] for key in keys) for batch in batches)
+                    evidence = folder / f"broken_batch_member_{index}.npz"
+                    loss, hits = self.trainer.epoch(inputs, bar, evidence)
+                    losses.append(loss)
+                    top1.append(hits)
+                    run.arrays |= _numbered(index, self.trainer.state())
+                    validation += self.trainer.predict(choose.arrays()["sleep"], batch_size) / members
+                    if len(report):
+                        test += self.trainer.predict(report.arrays()["sleep"], batch_size) / members
+            loss, hits = scores(validation, choose.arrays()["label"].argmax(axis=1))
+            run.history.append(
+                {
+                    "epoch": epoch,
+                    "loss": float(np.mean(losses)),
+                    "train_top1": float(np.mean(top1)),
+                    "validation_loss": float(loss.mean()),
+                    "validation_top1": float(hits.mean()),
+                }
+            )
+            if len(report):  # for the published score alone
+                _, hits = scores(test, report.arrays()["label"].argmax(axis=1))
+                run.test.append(float(hits.mean()))
+            if chosen_epoch(run.history) == epoch:
+                run.keep_best(members)
+            if (epoch + 1) % SAVE_EVERY == 0 or epoch + 1 == plan.epochs:
+                header = {"identity": identity, "history": run.history, "test": run.test}
+                checkpoint.write_arrays(folder / "state.npz", header, run.arrays)
+        return self._finish(subject, folder, identity, run)
+
+    def _finish(self, subject, folder, identity, run):
+        members = len(self.start)
+        best = [_of(index, run.arrays, "best") for index in range(members)]
+        report, probability = subject.part("test"), 0.0
+        for weights in best:
+            self.trainer.load_weights(weights)
+            if len(report):
+                batch_size = self.settings.evaluate.batch_size
+                probability += self.trainer.predict(report.arrays()["sleep"], batch_size) / members
+        if not len(report):
+            probability = np.zeros((0, self.settings.model.classes), np.float32)
+        epoch = chosen_epoch(run.history)
+        result = {
+            "chosen_epoch": epoch,
+            "validation_top1": run.history[epoch]["validation_top1"],
+            "published_score": published_score(run.history, run.test),
+        }
+        with writing(folder / "log.csv") as temporary:
+            pd.DataFrame(run.history).to_csv(temporary, index=False)
+        with board(folder / "tensorboard") as scalars:
+            for row in run.history:
+                scalars(row["epoch"], {k: v for k, v in row.items() if k != "epoch"})
+        arrays = {f"individual_models/{i}/{n}": a for i, w in enumerate(best) for n, a in w.items()}
+        notes = {**self.notes, **result, "finetuned_to": subject.name}
+        checkpoint.write_ensemble(
+            folder / "ensemble.npz", self.network, self.mode, members, self.settings.model, arrays, notes
+        )
+        header = {"identity": identity, "result": result}
+        checkpoint.write_arrays(folder / "result.npz", header, {"probability": np.asarray(probability)})
+        (folder / "state.npz").unlink(missing_ok=True)
+        return {**result, "probability": np.asarray(probability)}
+
+
+class _Run:
+    """What a fine-tuning has come to: history, test top-1 of each epoch, values of all members."""
+
+    def __init__(self, history, test, arrays):
+        self.history, self.test, self.arrays = history, test, arrays
+
+    def keep_best(self, members):
+        for index in range(members):
+            state = _of(index, self.arrays)
+            for name, array in state.items():
+                if name.startswith("weights/"):
+                    self.arrays[f"best/{index}/{name.removeprefix('weights/')}"] = array
+
+
+def published_score(history, test):
+    """Return the original's figure, for comparison only: it lets the test part choose.
+
+    Among the epochs of the highest validation top-1 the original takes the one of the highest TEST top-1,
+    and reports the mean of validation and test (SPEC section 2). None without test trials.
+    """
+    if not test:
+        return None
+    highest = max(row["validation_top1"] for row in history)
+    ties = [row["epoch"] for row in history if row["validation_top1"] == highest]
+    return (highest + max(test[epoch] for epoch in ties)) / 2
+
+
+def _numbered(index, state):
+    return {f"member/{index}/{name}": array for name, array in state.items()}
+
+
+def _of(index, arrays, kind="member"):
+    start = f"{kind}/{index}/"
+    return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+
+
+def _check_identity(path, before, now):
+    before, now = config.flat(before or {}), config.flat(now)
+    changed = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
+    if changed:
+        raise UserError(
+            f"{shown(path)} belongs to a fine-tuning with other {', '.join(changed)}; "
+            "pass --restart to replace it or --results DIR to write elsewhere"
+        )
