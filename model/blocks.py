@@ -75,23 +75,16 @@ class Attention(layers.Layer):
         self.built = True
 
     def forward(self, rows, length, training):
-        query, key, value = self._projected(rows, length, training)
+        (query, query_bias), key, value = (p.inner.weights_now() for p in (self.query, self.key, self.value))
+        scale = self.size**-0.5  # of the query; scaling its kernel is the smaller product
+        projected = [
+            tf.reshape(kernels.dense(rows, *weights), (-1, length, self.heads, self.size))
+            for weights in ((query * scale, query_bias * scale), key, value)
+        ]
+        query, key, value = (tf.transpose(part, (0, 2, 1, 3)) for part in projected)
         shape = tf.stack([tf.shape(query)[0], self.heads, length, length])
         mixed = kernels.attend(query, key, value, self.dropout.mask(shape, training))
         return tf.reshape(tf.transpose(mixed, (0, 2, 1, 3)), (-1, self.heads * self.size))
-
-    def _projected(self, rows, length, training):
-        """Return query (scaled), key and value, (B, H, T, size) each."""
-        (query, query_bias), key, value = (p.inner.weights_now() for p in (self.query, self.key, self.value))
-        scale = self.size**-0.5
-        weights = (query * scale, query_bias * scale), key, value
-        shape = (-1, length, self.heads, self.size)
-        if not training:  # single trials: joining the kernels would cost more than it saves
-            projected = (tf.reshape(kernels.dense(rows, *pair), shape) for pair in weights)
-            return [tf.transpose(part, (0, 2, 1, 3)) for part in projected]
-        kernel, bias = (tf.concat(parts, axis=-1) for parts in zip(*weights, strict=True))
-        joint = tf.reshape(kernels.dense(rows, kernel, bias), (-1, length, 3, self.heads, self.size))
-        return tf.unstack(tf.transpose(joint, (2, 0, 3, 1, 4)))
 
 
 class FeedForward(layers.Layer):
