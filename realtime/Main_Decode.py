@@ -26,9 +26,7 @@ from utils.cli import parser, run
 
 def main(argv=None):
     """Run one session."""
-    arguments = parser(__doc__)
-    command.add_arguments(arguments)
-    return command.start(arguments.parse_args(argv))
+    return command.start(parser(__doc__), argv)
 
 
 if __name__ == "__main__":

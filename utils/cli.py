@@ -62,5 +62,5 @@ def run(main, argv=None):
         print(f"error: {where}{error.strerror or error} (--verbose shows where)", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C; what was finished is kept, run the same command to go on", file=sys.stderr)
+        print("stopped by Ctrl-C; what is written is complete, a training goes on after it", file=sys.stderr)
         return 130

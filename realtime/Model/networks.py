@@ -1,7 +1,23 @@
 """Trained networks from checkpoints, refused when they are not what the loop asked for."""
 
+from realtime.Model.decoder import AFTER, BEFORE
+from realtime.Model.stagers import WINDOW
 from utils.errors import UserError
 from utils.paths import shown
+from utils.vocabulary import ITEMS, SLEEP_RATE, STAGES, STREAM_RATE
+
+_ASKED = {
+    "decoder": {
+        "sleep_samples": (round((BEFORE + AFTER) / STREAM_RATE * SLEEP_RATE), "2 s at 100 Hz"),
+        "classes": (len(ITEMS), "the items"),
+    },
+    "stager": {
+        "channels": (3, "EEG, EOG and EMG"),
+        "samples": (WINDOW, "30 s at 500 Hz"),
+        "classes": (len(STAGES), ", ".join(STAGES)),
+    },
+}
+"""What a session gives a network and wants of it: {kind: {field of its settings: (value, why)}}."""
 
 
 def restore(path, kind, channels=None):
@@ -14,7 +30,7 @@ def restore(path, kind, channels=None):
     kind : str
         "stager" or "decoder".
     channels : int | None
-        Number of channels that the network must take.
+        Number of channels that a decoder must take.
 
     Returns
     -------
@@ -24,7 +40,7 @@ def restore(path, kind, channels=None):
     Raises
     ------
     UserError
-        Not a checkpoint, one of another kind of network, or trained on another number of channels.
+        Not a checkpoint, one of another kind of network, or one of other channels, samples or classes.
     """
     from model import checkpoint
 
@@ -34,9 +50,35 @@ def restore(path, kind, channels=None):
         raise UserError(
             f"{shown(path)}: holds {network.network}, a {network.settings.kind}; {flag} needs a {kind}"
         )
-    if channels is not None and network.settings.channels != channels:
-        raise UserError(
-            f"{shown(path)}: {network.network} was trained on {network.settings.channels} channels, "
-            f"decoder.channels names {channels}"
-        )
+    asked = dict(_ASKED[kind])
+    if channels is not None:
+        asked["channels"] = (channels, "as many as decoder.channels names")
+    for field, (wanted, why) in asked.items():
+        found = getattr(network.settings, field)
+        if found != wanted:
+            raise UserError(
+                f"{shown(path)}: {network.network} has model.{field} = {found}, expected {wanted} ({why}); "
+                f"choose another {flag}"
+            )
     return network
+
+
+def warm_up(part, path):
+    """Let a stager or decoder predict once; a network that returns nonsense is refused by its file.
+
+    Parameters
+    ----------
+    part : object
+        With `warm_up`.
+    path : str | Path
+        Its checkpoint.
+
+    Raises
+    ------
+    UserError
+        The prediction is not finite.
+    """
+    try:
+        part.warm_up()
+    except ValueError as error:
+        raise UserError(f"{shown(path)}: fails on a first trial: {' '.join(str(error).split())}") from error

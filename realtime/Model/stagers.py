@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 ROWS = ("EEG", "EOG", "EMG")
 WINDOW = round(STAGING_SECONDS * STREAM_RATE)
 _YASA_RATE = 100
+_VOLTS = 0.5e-6
+"""SD of a quiet EEG (0.5 µV) as a number of volts."""
 _EPOCH = STAGING_SECONDS * _YASA_RATE
 
 
@@ -44,10 +46,15 @@ def fault(window, present, flat):
         SD in µV below which a channel counts as flat.
     """
     for name, row, there in zip(ROWS, window, present, strict=True):
-        if there and not np.isfinite(row).all():
+        if not there:
+            continue
+        if not np.isfinite(row).all():
             return f"{name} holds samples that are not finite"
-        if there and row.std(dtype=float) < flat:
-            return f"{name} is flat"
+        deviation = row.std(dtype=float)
+        if deviation < flat:
+            # the reason stays the same from window to window, so that it is reported once
+            tiny = f", yet not constant: volts taken for µV? Check its unit (SD below {flat:g} µV)"
+            return f"{name} is flat{tiny if deviation >= _VOLTS else ''}"
     return None
 
 

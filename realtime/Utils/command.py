@@ -3,13 +3,10 @@
 import json
 import logging
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 
-from utils import config
-from utils.errors import UserError
+from realtime.Utils.stop import StopRequest
 from utils.paths import RESULTS, shown
 from utils.vocabulary import STREAM_RATE
 
@@ -54,102 +51,61 @@ def add_arguments(parser):
 def read_settings(args):
     """Return the `SessionSettings`: file, then --set, then the short flags."""
     from realtime.Parameters import SessionSettings
+    from utils import config
 
     given = {key: getattr(args, flag) for flag, key in _FLAGS.items() if getattr(args, flag) is not None}
     overrides = [*args.overrides, *(f"{key}={json.dumps(value)}" for key, value in given.items())]
     return config.load(SessionSettings, args.config or "realtime", overrides=overrides)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What a session needs, checked before anything is written."""
+def start(parser, argv=None):
+    """Run a session as the command line asks.
 
-    source: object
-    montage: object
-    stager: object
-    decoders: dict
-    schedule: object
-    sounds: object
-    sink: tuple
-    notices: list
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Gets the flags of `add_arguments`.
+    argv : list of str | None
 
-
-def prepare(settings, subject, recording):
-    """Open and check everything; nothing is written yet.
-
-    Raises
-    ------
-    UserError
-        Whatever is wrong with the recording, the settings or a checkpoint.
+    Returns
+    -------
+    code : int
+        0; 130 after Ctrl-C and 143 after SIGTERM, at whatever moment it came.
     """
-    from realtime.Utils.audio import choose_sink
-    from realtime.Utils.cues import CueSchedule, RecordedCues
-    from realtime.Utils.montage import make_montage
-    from realtime.Utils.resample import Resampler
-    from realtime.Utils.sounds import load_sounds, synthesise
-    from realtime.Utils.source import ReplaySource
+    stop = StopRequest()
+    with stop.catching():
+        try:
+            add_arguments(parser)
+            args = parser.parse_args(argv)
+            from realtime.Subject import load_subject
+            from realtime.Utils.preparation import prepare
 
-    for package in ("soundfile", *(["mne_lsl"] if settings.markers.lsl else [])):
-        if find_spec(package) is None:
-            raise UserError(f"the package {package} is not installed: pip install -e '.[realtime]'")
-    checkpoints = _checkpoints(settings)
-    source = ReplaySource(recording, settings.source)
-    montage = make_montage(
-        settings.channels, settings.decoder.channels if checkpoints else (), source.names, shown(recording)
-    )
-    source.open(montage.picks)
-    if source.rate < 100:
-        raise UserError(f"{shown(recording)}: {source.rate:g} Hz; staging and decoding need at least 100 Hz")
-    Resampler(source.rate, STREAM_RATE, 1)  # refuses a rate it cannot convert
-    amplitude = source.check_unit(montage.eeg_rows)
-    for pair, what in zip(montage.derivations[1:], ("EOG", "EMG"), strict=True):
-        if pair is not None:
-            source.check_unit([pair[0]], what)
-    if settings.cues.mode == "recorded":
-        schedule = RecordedCues(source.cues(), settings.cues.groups)
-    else:
-        schedule = CueSchedule(settings.cues, settings.seed, subject)
-    rate = settings.audio.rate
-    sounds = load_sounds(settings.audio.folder, rate) if settings.audio.folder else synthesise(rate)
-    sink = choose_sink(settings.audio, settings.source.speed)
-
-    present = [pair is not None for pair in montage.derivations]
-    notices = [(logging.INFO, f"the reader says: {text}") for text in source.notices]
-    notices.append((logging.INFO, f"EEG amplitude: typical SD {amplitude:.1f} µV"))
-    if source.rate != STREAM_RATE:
-        text = f"resampled from {source.rate:g} to {STREAM_RATE:g} Hz"
-        notices.append((logging.WARNING, f"{text}: nothing above {source.rate / 2:g} Hz is in the signal"))
-    absent = [n for n, there in zip(("EEG", "EOG", "EMG"), present, strict=True) if not there]
-    if absent:
-        notices.append((logging.WARNING, f"staging without {' and '.join(absent)}"))
-    stager = _stager(settings.staging, present)
-    decoders = _decoders(settings, checkpoints, montage, notices)
-    for part in (stager, *decoders.values()):
-        part.warm_up()
-    notices.append((logging.INFO, f"cues go to a {sink[0]} ({sink[1]})"))
-    return Prepared(source, montage, stager, decoders, schedule, sounds, sink, notices)
+            settings = read_settings(args)
+            subject = load_subject(args.subject, args.subject_file)
+            prepared = prepare(settings, subject, args.recording)
+            stop.hold()
+        except BaseException:
+            if not stop.requested():
+                raise
+            # what was raised, or broke, is what the signal made of the imports and checks under way
+        if stop.requested():
+            logger.warning("stopped by %s before the session began: nothing was written", stop.by)
+            return stop.code
+        folder = new_folder(Path(args.out) / subject.id)
+        logger.info("session folder: %s", shown(folder))
+        run(prepared, settings, subject, folder, stop)
+        return stop.code
 
 
-def start(args):
-    """Run a session as the command line asks; return the exit code."""
-    from realtime.Subject import load_subject
-
-    settings = read_settings(args)
-    subject = load_subject(args.subject, args.subject_file)
-    prepared = prepare(settings, subject, args.recording)
-    folder = new_folder(Path(args.out) / subject.id)
-    logger.info("session folder: %s", shown(folder))
-    return run(prepared, settings, subject, folder)
-
-
-def run(prepared, settings, subject, folder):
-    """Run a prepared session into its folder; return the exit code (130 after Ctrl-C)."""
+def run(prepared, settings, subject, folder, stop):
+    """Run a prepared session into its folder, to its end or until `stop`."""
     from realtime.Utils.audio import open_sink
     from realtime.Utils.engine import Session
     from realtime.Utils.event_log import EventLog
     from realtime.Utils.markers import LslMarkers
     from realtime.Utils.report import sentences, write_report
     from realtime.Utils.sounds import write_sounds
+    from utils import config
     from utils.provenance import write_json
 
     source = prepared.source
@@ -157,7 +113,7 @@ def run(prepared, settings, subject, folder):
     about = describe(prepared, settings, subject)
     write_json(folder / "session.json", about)
     write_sounds(folder / "sounds", prepared.sounds, settings.audio.rate)
-    log = EventLog(folder / "log.jsonl", STREAM_RATE, settings.source.start)
+    log = EventLog(folder / "log.jsonl", STREAM_RATE, source.begins)
     sink = open_sink(prepared.sink[0], settings.audio, folder, prepared.sounds)
     markers = LslMarkers(settings.markers) if settings.markers.lsl else None
     session = Session(
@@ -170,6 +126,7 @@ def run(prepared, settings, subject, folder):
         markers,
         log,
         settings,
+        stop,
     )
     for level, text in prepared.notices:
         session.notice(text, level)
@@ -178,20 +135,21 @@ def run(prepared, settings, subject, folder):
     try:
         ending = session.run()
     finally:
+        about |= {"ending": ending, "wall_seconds": round(time.perf_counter() - began, 3)}
+        about |= {"samples": session.sample, "counts": _counts(log.events)}
+        write_json(folder / "session.json", about)
+        if stop.requested():
+            logger.info("stopped by %s: the log is complete, the report is being written", stop.by)
         summary = write_report(
             log.events,
             folder,
             recorded=settings.cues.mode == "recorded",
-            simulated=about["simulated"],
+            simulated=prepared.simulated,
             seconds=session.sample / STREAM_RATE,
             settings=settings,
         )
-        about |= {"ending": ending, "wall_seconds": round(time.perf_counter() - began, 3)}
-        about |= {"samples": session.sample, "counts": _counts(log.events)}
-        write_json(folder / "session.json", about)
     for line in (*sentences(summary), f"written to {shown(folder)}"):
         logger.info("%s", line)
-    return 130 if ending == "interrupted" else 0
 
 
 def new_folder(parent):
@@ -221,56 +179,18 @@ def describe(prepared, settings, subject):
         except metadata.PackageNotFoundError:
             versions[package] = None
     source = prepared.source
-    folder = source.path.resolve().parent
+    rates = [{"rate": rate, "channels": list(names)} for rate, names in source.rates.items()]
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "ending": None,
         "subject": subject.model_dump(),
-        "recording": {**source.fingerprint(), "rate": source.rate, "seconds": source.seconds},
-        "simulated": provenance.is_simulated(folder, folder.parent),
+        "recording": {**source.fingerprint(), "rates": rates, "seconds": source.seconds},
+        "simulated": prepared.simulated,
         "channels": list(prepared.montage.picks),
         "seed": settings.seed,
         "git": provenance.git_revision(),
         "versions": versions,
     }
-
-
-def _checkpoints(settings):
-    chosen = {"NREM": settings.decoder.checkpoint, "REM": settings.decoder.rem_checkpoint}
-    return {stage: path for stage, path in chosen.items() if path is not None}
-
-
-def _stager(settings, present):
-    from realtime.Model import networks
-    from realtime.Model.stagers import SIStagingStager, YasaStager
-
-    if settings.stager == "yasa":
-        if settings.checkpoint is not None:
-            raise UserError("--stager-checkpoint belongs to --stager sistaging; yasa brings its own")
-        return YasaStager(settings, present)
-    if settings.checkpoint is None:
-        raise UserError("--stager sistaging needs --stager-checkpoint FILE (or use --stager yasa)")
-    return SIStagingStager(settings, networks.restore(settings.checkpoint, "stager"), present)
-
-
-def _decoders(settings, checkpoints, montage, notices):
-    """Return {"NREM" | "REM": Decoder}, and say when there is none and why."""
-    from realtime.Model import networks
-    from realtime.Model.decoder import Decoder
-
-    if not checkpoints:
-        notices.append((logging.INFO, "decoding off: no --decoder-checkpoint"))
-        return {}
-    count = len(settings.decoder.channels)
-    decoders = {
-        stage: Decoder(networks.restore(path, "decoder", count), count) for stage, path in checkpoints.items()
-    }
-    if montage.decoder is None:
-        lacking = ", ".join(montage.lacking)
-        notices.append((logging.WARNING, f"decoding off: recording lacks channels {lacking}"))
-        return {}
-    if settings.gate.rem and "REM" not in decoders:
-        notices.append((logging.WARNING, "cues in REM are not decoded: no decoder.rem_checkpoint"))
-    return decoders
 
 
 def _counts(events):

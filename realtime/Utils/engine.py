@@ -6,8 +6,6 @@ when exactly the samples before s are in the buffer, however the source cuts its
 """
 
 import logging
-import signal
-import threading
 import time
 from collections import deque
 
@@ -19,7 +17,6 @@ from realtime.Model.stagers import WINDOW, StageEstimate
 from realtime.Utils.buffer import RingBuffer
 from realtime.Utils.gate import GateState, advance
 from realtime.Utils.markers import CUE_BASE, DECODE_FAILED, DECODED_BASE, GROUP_BASE
-from realtime.Utils.resample import Resampler
 from utils.vocabulary import ITEMS, REM, STAGES, STREAM_RATE, UNKNOWN
 
 logger = logging.getLogger(__name__)
@@ -44,15 +41,15 @@ class Session:
     markers : LslMarkers | None
     log : EventLog
     settings : SessionSettings
+    stop : StopRequest
     """
 
-    def __init__(self, source, montage, stager, decoders, schedule, sink, markers, log, settings):
+    def __init__(self, source, montage, stager, decoders, schedule, sink, markers, log, settings, stop):
         self.source, self.montage, self.stager, self.decoders = source, montage, stager, decoders
         self.schedule, self.sink, self.markers, self.log = schedule, sink, markers, log
-        self.settings = settings
+        self.settings, self._stop = settings, stop
         self.gate = GateState()
         self._recorded = settings.cues.mode == "recorded"
-        self._resampler = Resampler(source.rate, STREAM_RATE, len(montage.picks))
         self._buffer = RingBuffer(len(montage.picks), _BUFFER)
         self._step = round(settings.staging.every_seconds * STREAM_RATE)
         self._stage_due = WINDOW
@@ -60,7 +57,6 @@ class Session:
         self._unknown = None  # why the last staging could not tell
         self._coming = deque()  # (cue, stage) decided, onset ahead
         self._reading = deque()  # (cue, stage) sounded, response still arriving
-        self._stop = threading.Event()
 
     @property
     def sample(self):
@@ -73,35 +69,31 @@ class Session:
         self.log.write(self.sample, "notice", level=logging.getLevelName(level).lower(), text=text)
 
     def run(self):
-        """Take the source to its end, or to Ctrl-C.
+        """Take the source to its end, or until the session is to stop.
 
         Returns
         -------
         ending : str
-            "end of recording" or "interrupted".
+            "end of recording", or how it was stopped (`StopRequest.ending`).
         """
         ending = "error"
-        restore = self._catch_signals()
         try:
             with (
                 logging_redirect_tqdm(),
                 tqdm(total=round(self.source.seconds, 1), unit="s", unit_scale=True, disable=None) as bar,
             ):
-                for chunk in self.source:
-                    self.feed(self._resampler.push(chunk))
-                    bar.update(chunk.shape[1] / self.source.rate)
-                    if self._stop.is_set():
-                        break
-            ending = "interrupted" if self._stop.is_set() else "end of recording"
+                for chunk in self.source.chunks(self._stop.requested):
+                    self.feed(chunk)
+                    bar.update(chunk.shape[1] / STREAM_RATE)
+            ending = self._stop.ending if self._stop.requested() else "end of recording"
         finally:
             self._finish(ending)
-            restore()
         return ending
 
     def feed(self, block):
-        """Take (channels, n) µV at the stream's rate, and do what falls due within it."""
+        """Take (channels, n) µV at the stream's rate, and do what falls due within it, or until a stop."""
         taken = 0
-        while taken < block.shape[1]:
+        while taken < block.shape[1] and not self._stop.requested():
             count = min(block.shape[1] - taken, self._next_due() - self.sample)
             self._buffer.write(block[:, taken : taken + count])
             taken += count
@@ -166,7 +158,7 @@ class Session:
         """Start or stop cueing."""
         is_open = self.gate.open
         self.log.write(now, "gate", open=is_open, stage=stage_name(self.gate.stage))
-        seconds = self.settings.source.start + now / STREAM_RATE
+        seconds = self.source.begins + now / STREAM_RATE
         logger.info("%.0f s: gate %s", seconds, "open" if is_open else "closed")
         if self._recorded:
             return
@@ -267,14 +259,6 @@ class Session:
         if self.markers is not None:
             self.markers.close()
         self.log.close()
-
-    def _catch_signals(self):
-        """Turn Ctrl-C and a termination signal into a clean end after the running chunk."""
-        if threading.current_thread() is not threading.main_thread():
-            return lambda: None
-        wanted = (signal.SIGINT, signal.SIGTERM)
-        before = {s: signal.signal(s, lambda *_: self._stop.set()) for s in wanted}
-        return lambda: [signal.signal(s, old) for s, old in before.items()]
 
 
 def stage_name(stage):

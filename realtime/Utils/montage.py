@@ -7,6 +7,7 @@ import numpy as np
 from utils.errors import UserError, nearest
 
 _PREFIXES = ("eeg ", "eog ", "emg ", "ecg ")
+_REFERENCES = ("-ref", "-le", "-avg")  # of a whole recording: they tell no electrode from another
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def make_montage(channels, decoder_channels, names, where):
     Raises
     ------
     UserError
-        A staging channel is not in the recording (with the nearest names).
+        A staging channel is not in the recording (with the nearest names), or two of the decoder's channels
+        are one electrode.
     """
     picks = []
 
@@ -98,7 +100,7 @@ def make_montage(channels, decoder_channels, names, where):
             picks.append(found)
         return picks.index(found)
 
-    derivations, problems = [], []
+    derivations, problems, absent = [], [], []
     for kind in ("eeg", "eog", "emg"):
         wanted = [getattr(channels, kind), getattr(channels, f"{kind}_ref")]
         if wanted[0] is None:
@@ -108,18 +110,49 @@ def make_montage(channels, decoder_channels, names, where):
         for key, want, have in zip((kind, f"{kind}_ref"), wanted, found, strict=True):
             if want is not None and have is None:
                 problems.append(f"channels.{key} = {want!r} ({_hint(want, names)})")
+                absent.append(key)
         if found[0] is not None:
             derivations.append((row(found[0]), None if found[1] is None else row(found[1])))
     if problems:
         raise UserError(
-            f"{where}: the recording lacks {'; '.join(problems)}; "
-            f"it has {', '.join(names)}; choose with --set channels.eeg=NAME"
+            f"{where}: the recording lacks {'; '.join(problems)}; it has {', '.join(names)}; "
+            f"{_remedy(absent, channels)}"
         )
 
+    _refuse_twice(decoder_channels, where)
     found = {c: find_channel(c, names) for c in decoder_channels}
     lacking = tuple(c for c, have in found.items() if have is None)
     rows = None if lacking or not found else tuple(row(have) for have in found.values())
     return Montage(tuple(picks), tuple(derivations), rows, lacking)
+
+
+def _refuse_twice(decoder_channels, where):
+    """Raise when two of the decoder's channels mean one electrode, whatever their spelling."""
+    seen = {}
+    for name in decoder_channels:
+        first = seen.setdefault(_electrode(name), name)
+        if first != name:
+            raise UserError(
+                f"{where}: decoder.channels names one electrode twice, as {first!r} and as {name!r}; "
+                "list every channel once, in the order of training"
+            )
+
+
+def _electrode(name):
+    """Return what is left of a name without type prefix and common reference: "EEG Fz-Ref" -> "fz"."""
+    folded = plain(name)
+    return next((folded[: -len(r)] for r in _REFERENCES if folded.endswith(r)), folded)
+
+
+def _remedy(absent, channels):
+    """Return the settings that mend missing channels."""
+    choose = " ".join(f"--set channels.{key}=NAME" for key in absent)
+    optional = [key for key in ("eog", "emg") if key in absent]
+    if "eeg" in absent or not optional:
+        return f"choose with {choose}"
+    nulls = [key for kind in optional for key in (kind, f"{kind}_ref") if getattr(channels, key) is not None]
+    without = " ".join(f"--set channels.{key}=null" for key in nulls)
+    return f"choose with {choose}, or stage without (--stager yasa): {without}"
 
 
 def _hint(name, names):

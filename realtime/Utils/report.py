@@ -44,9 +44,11 @@ def summarise(events, *, recorded, simulated, seconds):
     for _, duration, stage, _ in stage_spans(events):
         minutes[stage] += duration / 60
     minutes["unknown"] += max(0.0, seconds / 60 - sum(minutes.values()))  # before the first staging
+    warned = [e for e in events if e["event"] == "notice" and e["detail"]["level"] == "warning"]
     result = {
-        "recording": "simulated" if simulated else "real",
+        "recording": "simulated" if simulated else "not marked as simulated",
         "ending": next((e["detail"]["reason"] for e in events if e["event"] == "stop"), "torn off"),
+        "warnings": [e["detail"]["text"] for e in warned],
         "minutes": round(seconds / 60, 3),
         "stage_minutes": {stage: round(m, 3) for stage, m in minutes.items()},
         "gate_openings": sum(e["event"] == "gate" and e["detail"]["open"] for e in events),
@@ -71,7 +73,7 @@ def summarise(events, *, recorded, simulated, seconds):
     else:
         hits = sum(e["detail"]["item"] == e["detail"]["cued"] for e in decodes)
         result["accuracy"] = {**proportion(hits, len(decodes), CHANCE), "interval": "Wilson 95 %"}
-        kind = "simulated recording: says nothing about people" if simulated else "real recording"
+        kind = "simulated recording: says nothing about people" if simulated else _kind(result)
         result["accuracy_note"] = f"top-1 of 15 on cues used while the gate was open; {kind}"
     return result
 
@@ -81,7 +83,7 @@ def sentences(summary):
     stages = ", ".join(f"{s} {m:.1f}" for s, m in summary["stage_minutes"].items())
     cues, decodes = summary["cues"], summary["decodes"]
     lines = [
-        f"{summary['minutes']:.1f} min of a {summary['recording']} recording, {summary['ending']}",
+        f"{summary['minutes']:.1f} min of a {_kind(summary)}, {summary['ending']}",
         f"minutes per stage: {stages}",
         f"cues: {cues['total']} ({cues['skipped']} skipped); "
         f"decodes: {decodes['total']} ({decodes['failed']} failed)",
@@ -94,9 +96,9 @@ def sentences(summary):
         lines.append(
             f"top-1 {accuracy['accuracy']:.1%} of n = {accuracy['n']} "
             f"(95 % {accuracy['low']:.1%} to {accuracy['high']:.1%}, chance {CHANCE:.1%}), "
-            f"{summary['recording']} recording"
+            f"{_kind(summary)}"
         )
-    return lines
+    return [*lines, *(f"warning: {text}" for text in summary["warnings"])]
 
 
 def write_hypnogram(events, path):
@@ -120,10 +122,15 @@ def write_report(events, folder, *, recorded, simulated, seconds, settings):
         events,
         folder / "session.png",
         title=f"{folder.parent.name}, {folder.name}",
-        kind=f"{summary['recording']} recording",
+        kind=_kind(summary),
         threshold=settings.gate.nrem_probability,
     )
     return summary
+
+
+def _kind(summary):
+    simulated = summary["recording"] == "simulated"
+    return "simulated recording" if simulated else f"recording {summary['recording']}"
 
 
 def _count(events, key, names):

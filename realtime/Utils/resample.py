@@ -1,7 +1,10 @@
 """Any sampling rate to the loop's, block by block, without a seam.
 
-The same polyphase filter as `scipy.signal.resample_poly` (zero delay on the sample clock: output k
-belongs to time k / rate), delivered as soon as the filter's right half has arrived.
+The polyphase filter of `scipy.signal.resample_poly` (zero delay on the sample clock: output k belongs to
+time k / rate), delivered as soon as the filter's right half has arrived. Two things differ. Every phase of
+the filter has the gain 1 at 0 Hz: scipy's differ by some 0.0004, so that a dead electrode with an offset
+would come out as a signal. And before its first sample a channel is taken to have the value of that sample
+instead of zero, so that an offset does not begin with a step.
 """
 
 from fractions import Fraction
@@ -51,17 +54,24 @@ class Resampler:
         taps = (
             signal.firwin(2 * self._half + 1, 1 / longest, window=("kaiser", 5.0)) if longest > 1 else [1.0]
         )
-        taps = np.asarray(taps) * self.up
+        taps = np.array(taps)
+        for phase in range(self.up):
+            taps[phase :: self.up] /= taps[phase :: self.up].sum()
         padding = (self.down - self._half % self.down) % self.down
         self._taps = np.concatenate([np.zeros(padding), taps])
         self._skip = (self._half + padding) // self.down
+        self._offset = np.zeros((channels, 1)) if longest == 1 else None  # unknown until the first sample
         self._held = np.zeros((channels, 0))
         self._held_start = 0  # input index of the first held sample, a multiple of `down`
         self._done = 0  # outputs delivered
 
     def push(self, block):
         """Take (channels, n) and return the outputs (channels, m) that are now complete, float64."""
-        self._held = np.concatenate([self._held, np.asarray(block, np.float64)], axis=1)
+        block = np.asarray(block, np.float64)
+        if self._offset is None and block.shape[1]:
+            self._offset = np.where(np.isfinite(block[:, :1]), block[:, :1], 0.0)
+        if block.shape[1]:
+            self._held = np.concatenate([self._held, block - self._offset], axis=1)
         received = self._held_start + self._held.shape[1]
         ready = ((received - 1) * self.up - self._half) // self.down + 1 if received else 0
         if ready <= self._done:
@@ -71,7 +81,7 @@ class Resampler:
         result = filtered[:, self._done - offset + self._skip : ready - offset + self._skip]
         self._done = ready
         self._forget()
-        return result
+        return result + self._offset
 
     def _forget(self):
         """Drop input that no later output needs, in whole periods so that the filter's phase stays put."""
@@ -80,3 +90,33 @@ class Resampler:
         if keep_from > self._held_start:
             self._held = self._held[:, keep_from - self._held_start :]
             self._held_start = keep_from
+
+
+class Merger:
+    """Channels of several rates to one rate, in step.
+
+    Parameters
+    ----------
+    groups : sequence of (float, sequence of int)
+        Rate in Hz and the rows that its channels get in the output.
+    target : float
+        Hz.
+    """
+
+    def __init__(self, groups, target):
+        self._rows = [list(rows) for _, rows in groups]
+        self._resamplers = [Resampler(rate, target, len(rows)) for rate, rows in groups]
+        self._waiting = [np.zeros((len(rows), 0)) for _, rows in groups]
+
+    def push(self, blocks):
+        """Take one block a group and return the outputs (channels, m) that all groups have, float64."""
+        self._waiting = [
+            np.concatenate([held, resampler.push(block)], axis=1)
+            for held, resampler, block in zip(self._waiting, self._resamplers, blocks, strict=True)
+        ]
+        count = min(held.shape[1] for held in self._waiting)
+        result = np.empty((sum(map(len, self._rows)), count))
+        for rows, held in zip(self._rows, self._waiting, strict=True):
+            result[rows] = held[:, :count]
+        self._waiting = [held[:, count:] for held in self._waiting]
+        return result

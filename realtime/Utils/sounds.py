@@ -42,7 +42,8 @@ def load_sounds(folder, rate):
     Raises
     ------
     UserError
-        A missing or unreadable file, wrong sampling rate, length or number of channels.
+        A missing or unreadable file, wrong sampling rate, length or number of channels, or samples that
+        are not finite.
     """
     import soundfile
 
@@ -64,6 +65,12 @@ def load_sounds(folder, rate):
             raise UserError(f"{shown(path)}: {data.shape[1]} channels, expected 1 (mono)")
         if abs(len(data) - length) > rate * 1e-3:
             raise UserError(f"{shown(path)}: {len(data) / rate:.3f} s long, expected {SECONDS} s")
+        if not np.isfinite(data).all():
+            bad = int(np.count_nonzero(~np.isfinite(data)))
+            raise UserError(
+                f"{shown(path)}: {bad} samples are not finite (NaN or infinite); export the sound again, "
+                "best as 16 bit PCM"
+            )
         count = min(length, len(data))
         sounds[index, :count] = data[:count, 0]
     return sounds

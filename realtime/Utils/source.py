@@ -1,33 +1,40 @@
-"""A recorded file as the stream: read lazily, checked, paced, in µV.
+"""A recorded file as the stream: read lazily, checked, paced, in µV at the stream's rate.
 
-A source has `names` (channels of the recording), `rate` (Hz), `seconds` (length), `open(picks)`,
-iteration over (channels, n) float32 µV chunks, and `time_of(seconds)` (when that part of the stream is
-due on the `time.perf_counter` clock; None when the source is not paced).
+A source has `names` (channels of the recording), `seconds` (length), `open(picks)`, `chunks(stopped)`
+(iteration over (channels, n) chunks in µV at `STREAM_RATE`) and `time_of(seconds)` (when that part of the
+stream is due on the `time.perf_counter` clock; None when the source is not paced).
 """
 
-import hashlib
 import logging
+import math
 import re
 import time
-import warnings
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from scipy import signal
 
+from realtime.Utils.recording import Recording
+from realtime.Utils.resample import Merger, ratio
 from utils.errors import UserError, nearest
 from utils.paths import shown
-from utils.vocabulary import ITEMS
+from utils.vocabulary import ITEMS, STREAM_RATE
 
-logger = logging.getLogger(__name__)
-
+LOWEST_RATE = 100
+"""Hz; below it neither staging nor decoding has the band that it needs."""
 _TO_MICROVOLT = {"V": 1e6, "uV": 1.0}
-_MIB = 2**20
+_MISTAKEN = ((1e6, "volts"), (1e3, "millivolts"))
 _CUE = re.compile(r"(?:[^/]+/)?cue/(.+)", re.IGNORECASE)  # MNE prefixes BrainVision's with "Comment/"
+_NAP = 0.02
+"""Seconds between two looks at whether the session is to end, while the source waits."""
 
 
 class ReplaySource:
     """A recording that MNE can read, delivered as the amplifier would.
+
+    Every channel is read at its own sampling rate and resampled on its own sample clock, so that neither
+    channels that are not used nor the way the file is cut into reads can change a sample.
 
     Parameters
     ----------
@@ -38,12 +45,14 @@ class ReplaySource:
     Attributes
     ----------
     names : list of str
-    rate : float
-        Hz, of the recording.
+    rates : dict
+        {Hz: tuple of names} of the opened channels, the highest rate first.
+    begins : float
+        Seconds of the recording before the first sample delivered.
     seconds : float
         Length of the part that is replayed.
-    notices : list of str
-        What the reader remarked; the session logs it.
+    notices : list of (int, str)
+        Logging level and text; the session logs them.
 
     Raises
     ------
@@ -54,33 +63,52 @@ class ReplaySource:
     def __init__(self, path, settings):
         self.path = Path(path)
         self.settings = settings
-        self._raw, self.notices = _read(self.path)
-        self.names = list(self._raw.ch_names)
-        self.rate = float(self._raw.info["sfreq"])
-        total = self._raw.n_times / self.rate
-        if self._raw.n_times == 0 or not self.names:
-            raise UserError(f"{shown(self.path)}: the recording holds no data")
-        if settings.start >= total:
+        self._recording = Recording(self.path)
+        self.names = self._recording.names
+        self.notices = list(self._recording.notices)
+        if settings.start >= self._recording.seconds:
             raise UserError(
-                f"{shown(self.path)}: source.start = {settings.start} s; the recording ends at {total:.1f} s"
+                f"{shown(self.path)}: source.start = {settings.start} s; the recording ends at "
+                f"{self._recording.seconds:.1f} s"
             )
-        self._first = round(settings.start * self.rate)
-        last = total if settings.stop is None else min(settings.stop, total)
-        self._last = min(round(last * self.rate), self._raw.n_times)
-        if self._last <= self._first:
+        self._started = None
+
+    def open(self, picks):
+        """Choose the channels to deliver, by name in `names`, in this order.
+
+        Raises
+        ------
+        UserError
+            A channel's rate is too low or cannot be converted, or nothing lies between start and stop.
+        """
+        self._picks = list(picks)
+        self._groups = self._recording.groups(self._picks)
+        self.rates = {g.rate: tuple(self._picks[p] for p in g.places) for g in self._groups}
+        self._check_rates()
+        settings, exact = self.settings, [_exact(rate) for rate in self.rates]
+        if len(exact) == 1:
+            begin = round(settings.start * exact[0]) / exact[0]
+        else:
+            # all channels must have a sample there: a whole multiple of every sampling period
+            step = Fraction(
+                math.lcm(*(rate.denominator for rate in exact)), math.gcd(*(rate.numerator for rate in exact))
+            )
+            begin = Fraction(settings.start) // step * step
+        self._first = [int(begin * rate) for rate in exact]
+        self.begins = float(begin)
+        if abs(self.begins - settings.start) > 5e-4:
+            text = f"the replay begins at {self.begins:g} s, where every channel has a sample"
+            self.notices.append((logging.INFO, text))
+        last = math.inf if settings.stop is None else settings.stop
+        ends = [min(round(min(last, g.length / g.rate) * g.rate), g.length) / g.rate for g in self._groups]
+        self.seconds = min(ends) - self.begins
+        if min(round(self.seconds * rate) for rate in self.rates) < 1:
             raise UserError(
                 f"{shown(self.path)}: there is no sample between source.start = {settings.start} s "
                 f"and source.stop = {settings.stop} s"
             )
-        self.seconds = (self._last - self._first) / self.rate
-        self._rows = None
-        self._started = None
 
-    def open(self, picks):
-        """Choose the channels to deliver, by name in `names`, in this order."""
-        self._rows = [self.names.index(p) for p in picks]
-
-    def check_unit(self, rows, what="EEG"):
+    def check_unit(self, rows, what="EEG", others_fit=False):
         """Refuse a recording whose amplitude cannot be µV.
 
         The median over channels and 30 s windows of the SD (after removing the trend) must lie in
@@ -92,6 +120,8 @@ class ReplaySource:
             Rows of the opened picks to look at.
         what : str
             What they hold, for the message.
+        others_fit : bool
+            Other channels of the recording have passed, so that the unit of the whole file is right.
 
         Returns
         -------
@@ -101,26 +131,40 @@ class ReplaySource:
         Raises
         ------
         UserError
-            Too small or too large by any factor; the message names the flag that mends it, if one does.
+            Too small or too large by any factor; the message says what mends it.
         """
-        amplitude = self._amplitude(rows) * _TO_MICROVOLT[self.settings.unit]
-        low, high = self.settings.amplitude_range
+        settings = self.settings
+        scale = _TO_MICROVOLT[settings.unit]
+        amplitude = self._amplitude(rows) * scale
+        low, high = settings.amplitude_range
         if low <= amplitude <= high:
             return amplitude
-        other = "V" if self.settings.unit == "uV" else "uV"
-        corrected = amplitude / _TO_MICROVOLT[self.settings.unit] * _TO_MICROVOLT[other]
+        other = "V" if settings.unit == "uV" else "uV"
+        corrected = amplitude / scale * _TO_MICROVOLT[other]
         found = (
             f"{shown(self.path)}: the {what}'s typical SD is {amplitude:.3g} µV with --unit "
-            f"{self.settings.unit}, expected {low:g} to {high:g} µV"
+            f"{settings.unit}, expected {low:g} to {high:g} µV"
         )
-        if low <= corrected <= high:
-            raise UserError(f"{found}; with --unit {other} it would be {corrected:.3g} µV, so use that")
         if amplitude == 0:
-            raise UserError(f"{found}: the channels are flat; check the electrodes and the channel names")
-        raise UserError(
-            f"{found}; neither --unit mends that: check the physical unit in the file's header, "
-            "or widen source.amplitude_range if the amplitude is real"
-        )
+            remedy = (
+                "it is flat: check the electrode, the channel's name, and the unit in which the file was "
+                "written (volts stored as whole µV become zero)"
+            )
+        elif low <= corrected <= high and not others_fit:
+            remedy = f"with --unit {other} it would be {corrected:.3g} µV, so use that"
+        elif amplitude < low / 10:
+            meant = [name for factor, name in _MISTAKEN if low <= amplitude * factor <= high]
+            cause = f"{meant[0]} labelled µV in the file's header" if meant else "a wrong unit in the header"
+            remedy = (
+                f"it is all but flat: most likely {cause}, else a dead electrode; neither --unit mends that, "
+                "so correct the header"
+            )
+        else:
+            remedy = (
+                "neither --unit mends that: check the physical unit in the file's header, "
+                "or widen source.amplitude_range if the amplitude is real"
+            )
+        raise UserError(f"{found}; {remedy}")
 
     def cues(self):
         """Return [(seconds since the start of the replay, item)] of the annotations "cue/<item>".
@@ -130,9 +174,9 @@ class ReplaySource:
         UserError
             There is no such annotation, or one names an unknown item.
         """
-        annotations = self._raw.annotations
+        annotations = self._recording.annotations
         # MNE counts onsets from the measurement's start, which may lie before the first sample.
-        shift = self._raw.first_time
+        shift = self._recording.first_time
         found = []
         for onset, text in zip(annotations.onset, annotations.description, strict=True):
             match = _CUE.fullmatch(str(text).strip())
@@ -143,7 +187,7 @@ class ReplaySource:
                 close = nearest(item, ITEMS, 1)
                 hint = f"did you mean {close[0]!r}?" if close else f"items: {', '.join(ITEMS)}"
                 raise UserError(f"{shown(self.path)}: annotation {text!r} names no item; {hint}")
-            seconds = float(onset) - shift - self._first / self.rate
+            seconds = float(onset) - shift - self.begins
             if 0 <= seconds < self.seconds:
                 found.append((seconds, ITEMS.index(item)))
         if not found:
@@ -155,19 +199,7 @@ class ReplaySource:
 
     def fingerprint(self):
         """Return name, size and a hash: SHA-256 of size, first and last MiB of every file."""
-        files = [Path(f) for f in self._raw.filenames if f is not None]
-        if self.path.is_file() and self.path.resolve() not in [f.resolve() for f in files]:
-            files.insert(0, self.path)  # the header of a format in several files
-        digest, size = hashlib.sha256(), 0
-        for file in files:
-            length = file.stat().st_size
-            size += length
-            digest.update(str(length).encode())
-            with file.open("rb") as handle:
-                digest.update(handle.read(_MIB))
-                handle.seek(max(0, length - _MIB))
-                digest.update(handle.read(_MIB))
-        return {"name": self.path.name, "bytes": size, "sha256_size_ends": digest.hexdigest()}
+        return self._recording.fingerprint()
 
     def time_of(self, seconds):
         """Return when `seconds` of the replay are due on the perf_counter clock; None when not paced."""
@@ -175,70 +207,113 @@ class ReplaySource:
             return None
         return self._started + seconds / self.settings.speed
 
-    def __iter__(self):
-        step = self._chunk()
-        self._started = time.perf_counter()
-        for start, block in self._blocks():
-            for offset in range(0, block.shape[1], step):
-                chunk = block[:, offset : offset + step]
-                end = start + offset + chunk.shape[1] - self._first
-                due = self.time_of(end / self.rate)
-                if due is not None:
-                    time.sleep(max(0.0, due - time.perf_counter()))
-                yield chunk
+    def chunks(self, stopped=lambda: False):
+        """Deliver the recording.
 
-    def _chunk(self):
+        Parameters
+        ----------
+        stopped : callable
+            Tells whether to end now; asked before every chunk and all the time while waiting for one.
+
+        Yields
+        ------
+        chunk : float array, shape (channels, n)
+            µV at `STREAM_RATE`.
+        """
+        merger = Merger([(g.rate, g.places) for g in self._groups], STREAM_RATE)
+        self._started = time.perf_counter()
+        for begin, end in _steps(0.0, self.seconds, self.settings.read_seconds):
+            if stopped():
+                return
+            span = [(self._index(k, begin), self._index(k, end)) for k in range(len(self._groups))]
+            blocks = [self._load(g, *indices) for g, indices in zip(self._groups, span, strict=True)]
+            for start, stop in _steps(begin, end, self._chunk_seconds()):
+                self._wait(self.time_of(stop), stopped)
+                if stopped():
+                    return
+                yield merger.push(
+                    block[:, self._index(k, start) - span[k][0] : self._index(k, stop) - span[k][0]]
+                    for k, block in enumerate(blocks)
+                )
+
+    def _check_rates(self):
+        for rate, names in self.rates.items():
+            where = f"{shown(self.path)}: {_listed(names)}"
+            if rate < LOWEST_RATE:
+                raise UserError(
+                    f"{where}: sampling rate {rate:g} Hz; staging and decoding need at least "
+                    f"{LOWEST_RATE} Hz: choose other channels, "
+                    "or do without an EOG or EMG with --set channels.eog=null or --set channels.emg=null"
+                )
+            try:
+                ratio(rate, STREAM_RATE)
+            except UserError as error:
+                raise UserError(f"{where}: {error}") from None
+
+    def _index(self, group, seconds):
+        """Return the number of the sample, in the file, of group `group` at that time of the replay."""
+        return self._first[group] + round(seconds * self._groups[group].rate)
+
+    def _chunk_seconds(self):
         seconds = self.settings.chunk_seconds
         if seconds is None:
             seconds = 0.05 if self.settings.speed > 0 else self.settings.read_seconds
-        return max(1, round(seconds * self.rate))
+        return seconds
 
-    def _blocks(self):
-        """Yield (first sample in the file, µV block) of `read_seconds` each."""
-        step = max(1, round(self.settings.read_seconds * self.rate))
-        for start in range(self._first, self._last, step):
-            yield start, self._load(start, min(start + step, self._last))
+    def _wait(self, due, stopped):
+        if due is None:
+            return
+        while not stopped() and (left := due - time.perf_counter()) > 0:
+            time.sleep(min(left, _NAP))
 
-    def _load(self, start, stop):
-        # One read for the span of channels, then the wanted rows in the wanted order.
-        order = sorted(set(self._rows))
+    def _load(self, group, start, stop):
+        data = self._read(group, start, stop)
+        return (data * _TO_MICROVOLT[self.settings.unit]).astype(np.float32)
+
+    def _read(self, group, start, stop, places=None):
         try:
-            data = self._raw.get_data(picks=order, start=start, stop=stop, verbose="error")
+            return group.read(start, stop, places)
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
-                f"{shown(self.path)}: cannot be read at {start / self.rate:.1f} s of the file: {error}"
+                f"{shown(self.path)}: cannot be read at {start / group.rate:.1f} s of the file: {error}"
             ) from error
-        rows = data[[order.index(r) for r in self._rows]]
-        return (rows * _TO_MICROVOLT[self.settings.unit]).astype(np.float32)
 
     def _amplitude(self, rows):
         """Return the typical SD in the reader's own unit, over windows spread over the replayed part."""
-        picks = sorted({self._rows[r] for r in rows})
-        length = min(round(30 * self.rate), self._last - self._first)
-        count = min(self.settings.amplitude_windows, max(1, (self._last - self._first) // length))
-        starts = np.linspace(self._first, self._last - length, count).round().astype(int)
         deviations = []
-        for start in starts:
-            data = self._raw.get_data(picks=picks, start=start, stop=start + length, verbose="error")
-            data = data[np.isfinite(data).all(axis=1)]
-            if data.size:
-                deviations += list(signal.detrend(data, axis=1).std(axis=1))
+        for k, group in enumerate(self._groups):
+            places = [row for row in rows if row in group.places]
+            if not places:
+                continue
+            first, last = self._index(k, 0), self._index(k, self.seconds)
+            length = min(round(30 * group.rate), last - first)
+            count = min(self.settings.amplitude_windows, max(1, (last - first) // length))
+            for start in np.linspace(first, last - length, count).round().astype(int):
+                data = self._read(group, start, start + length, places)
+                data = data[np.isfinite(data).all(axis=1)]
+                if data.size:
+                    deviations += list(signal.detrend(data, axis=1).std(axis=1))
         if not deviations:
-            raise UserError(f"{shown(self.path)}: the EEG holds no finite samples in {count} windows of 30 s")
+            names = _listed([self._picks[row] for row in rows])
+            raise UserError(f"{shown(self.path)}: {names}: no window of 30 s holds finite samples only")
         return float(np.median(deviations))
 
 
-def _read(path):
-    """Return MNE's Raw (data stay on disk) and what the reader remarked."""
-    import mne
+def _exact(rate):
+    """Return a rate in Hz as the fraction that its conversion uses."""
+    up, down = ratio(rate, STREAM_RATE)
+    return Fraction(STREAM_RATE) * down / up
 
-    if not path.exists():
-        raise UserError(f"{path}: recording not found")
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            raw = mne.io.read_raw(path, preload=False, verbose="warning")
-    except Exception as error:  # a broken file fails in as many ways as there are readers
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{shown(path)}: MNE cannot read this recording: {reason[:300]}") from error
-    return raw, [" ".join(str(w.message).split()) for w in caught]
+
+def _steps(begin, end, step):
+    """Yield (start, stop) that cover [begin, end) in steps."""
+    count = max(1, math.ceil((end - begin) / step - 1e-9))
+    for k in range(count):
+        yield begin + k * step, end if k == count - 1 else begin + (k + 1) * step
+
+
+def _listed(names, most=6):
+    """Return names for a message; a long list is cut."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

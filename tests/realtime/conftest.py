@@ -66,6 +66,21 @@ def broken_recording(raw55, tmp_path_factory):
     return path
 
 
+_ENCODER = {"depth": 1, "heads": 1, "ffn": 8}
+SMALL = {
+    "SIStaging": {
+        "members": 1, "branch_filters": 2, "block_filters": 2, "map_filters": 4, "series_filters": (4, 4, 4),
+        "pool_filters": (4, 4), "lstm": 4, "dense": 4,
+    },
+    "N23SIMD": {
+        "members": 1, "d_model": 8, "features": 8, "class_hidden": 8, "head_size": 4,
+        "stem": {"filters": 8, "dilations": [1], "dense": 8},
+        "sleep_encoder": _ENCODER, "image_encoder": _ENCODER, "audio_encoder": _ENCODER,
+    },
+}  # fmt: skip
+"""Sizes of networks that are built and traced in a moment."""
+
+
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory):
     """Small untrained networks: a stager whose last bias says N2, and a decoder."""
@@ -73,20 +88,15 @@ def checkpoints(tmp_path_factory):
     from model import checkpoint
 
     folder = tmp_path_factory.mktemp("checkpoints")
-    stager = model.build(
-        "SIStaging", members=1, branch_filters=2, block_filters=2, map_filters=4,
-        series_filters=(4, 4, 4), pool_filters=(4, 4), lstm=4, dense=4,
-    )  # fmt: skip
+    stager = model.build("SIStaging", **SMALL["SIStaging"])
     checkpoint.published_names(stager)["individual_models/0/fc/bias"].assign([0, 5, 0, 0])
     checkpoint.save(stager, folder / "stager.npz")
-    small = {"depth": 1, "heads": 1, "ffn": 8}
-    decoder = model.build(
-        "N23SIMD", members=1, d_model=8, features=8, class_hidden=8, head_size=4,
-        stem={"filters": 8, "dilations": [1], "dense": 8},
-        sleep_encoder=small, image_encoder=small, audio_encoder=small,
-    )  # fmt: skip
+    decoder = model.build("N23SIMD", **SMALL["N23SIMD"])
     checkpoint.save(decoder, folder / "decoder.npz")
-    return SimpleNamespace(stager=folder / "stager.npz", decoder=folder / "decoder.npz")
+    checkpoint.save(decoder, folder / "simulated.npz", simulated=True)
+    return SimpleNamespace(
+        stager=folder / "stager.npz", decoder=folder / "decoder.npz", simulated=folder / "simulated.npz"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -131,6 +141,18 @@ def read_session(folder, code=0):
         summary=json.loads((folder / "summary.json").read_text(encoding="utf-8")),
         about=json.loads((folder / "session.json").read_text(encoding="utf-8")),
     )
+
+
+def of(result, event):
+    """The events of one kind."""
+    return [e for e in result.events if e["event"] == event]
+
+
+def timeless(folder):
+    """The log as a table without its wall-clock columns."""
+    rows = [line.split("\t") for line in (folder / "log.tsv").read_text(encoding="utf-8").splitlines()]
+    first = next(i for i, name in enumerate(rows[0]) if name.startswith("wall_"))
+    return [row[:first] for row in rows]
 
 
 @pytest.fixture

@@ -46,6 +46,12 @@ def test_a_folder_of_sounds_is_read_back_and_checked(tmp_path):
     soundfile.write(kiwi, np.stack([sounds[6]] * 2, axis=1), 16000)
     with pytest.raises(UserError, match=r"kiwi\.wav: 2 channels"):
         load_sounds(tmp_path, 16000)
+    for bad in (np.nan, np.inf):
+        broken = sounds[6].copy()
+        broken[100:103] = bad
+        soundfile.write(kiwi, broken, 16000, subtype="FLOAT")
+        with pytest.raises(UserError, match=r"kiwi\.wav: 3 samples are not finite"):
+            load_sounds(tmp_path, 16000)
     kiwi.write_text("not a sound")
     with pytest.raises(UserError, match=r"kiwi\.wav: not readable"):
         load_sounds(tmp_path, 16000)

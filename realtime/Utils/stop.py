@@ -1,0 +1,72 @@
+"""The wish to end: Ctrl-C and the termination signal, turned into an orderly end.
+
+Before a session has written anything, the first signal ends the program at once. From then on it is only
+noted: the loop ends, the log is closed and the report written; further signals change nothing.
+"""
+
+import signal
+import threading
+from contextlib import contextmanager
+
+_ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+
+class StoppedError(KeyboardInterrupt):
+    """A signal came before the session began; no part of the program may swallow it."""
+
+
+class StopRequest:
+    """Whether, and by what, the session is to be ended.
+
+    Attributes
+    ----------
+    signal : signal.Signals | None
+        The first signal that came.
+    """
+
+    def __init__(self):
+        self.signal = None
+        self._held = False
+
+    def requested(self):
+        """Tell whether a signal has come."""
+        return self.signal is not None
+
+    @property
+    def ending(self):
+        """What the session's log says: "interrupted" (Ctrl-C) or "terminated" (SIGTERM)."""
+        return _ENDINGS[self.signal]
+
+    @property
+    def by(self):
+        """The signal in words, for the screen."""
+        return "Ctrl-C" if self.signal == signal.SIGINT else self.signal.name
+
+    @property
+    def code(self):
+        """Exit code of the process: 130 after Ctrl-C, 143 after SIGTERM, 0 without a signal."""
+        return 0 if self.signal is None else 128 + self.signal
+
+    def hold(self):
+        """From now on only note signals: there are files to be completed."""
+        self._held = True
+
+    @contextmanager
+    def catching(self):
+        """Take the signals in; outside the main thread Python delivers none, so nothing is done there."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._take) for number in _ENDINGS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _take(self, number, frame):
+        # A handler may run between any two steps of the program: it takes no lock and writes nothing.
+        if self.signal is None:
+            self.signal = signal.Signals(number)
+            if not self._held:
+                raise StoppedError
