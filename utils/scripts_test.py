@@ -163,6 +163,7 @@ def _warnings(trained, subjects):
 
 
 def controls(window, network):
+    """Return which control a result is, if any: for the window tested and for the labels trained on."""
     controls = {"window": window, "meaning": CONTROLS[window]}
     if network.notes.get("labels_shuffled"):
         controls["training_labels"] = "negative control: trained on labels shuffled within subject"
