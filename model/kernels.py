@@ -61,10 +61,13 @@ def layer_norm(rows, gamma, beta, epsilon):
         unit = centred * scale
 
         def gradient(upstream):
-            inner = upstream * gamma
-            slope = tf.reduce_mean(inner * unit, axis=1, keepdims=True)
-            mean = tf.reduce_mean(inner, axis=1, keepdims=True)
-            return scale * (inner - mean - unit * slope), _column_sum(upstream * unit), _column_sum(upstream)
+            width = rows.shape[1]
+            product = upstream * unit
+            # Means of upstream * gamma and of its product with unit: two products with a column.
+            mean = tf.matmul(upstream, gamma[:, None]) / width
+            slope = tf.matmul(product, gamma[:, None]) / width
+            inner = upstream * gamma - mean - unit * slope
+            return scale * inner, _column_sum(product), _column_sum(upstream)
 
         return unit * gamma + beta, gradient
 

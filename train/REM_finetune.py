@@ -5,10 +5,11 @@ Data      data/SI Main Test/subject_test_*/REM*
 Reads     the checkpoint trained here, otherwise the released one in data/Model checkpoint/Decoding/
 Writes    results/Decoding checkpoint/..._finetune/SUBJECT/: ensemble.npz, log.csv;
           results/REM_finetune/: summary.json, predictions.csv, figures; results/REM_finetune.pickle
+          (of --subjects results/REM_finetune_test_3/ and so on)
 Published fine-tuned top-1 on 12 subjects 31.65 % (chance 6.67 %), a figure for which the test part helped to
           choose the epoch; ours is chosen on validation trials alone, theirs is printed as published_score
 
-  python train/REM_finetune.py
+  python train/REM_finetune.py            (stop it whenever you like: it goes on after its last state)
   python train/REM_finetune.py --subjects subject_test_3
   python train/REM_finetune.py --quick          (after train/REMSIMD.py --quick)
 """

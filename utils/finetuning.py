@@ -5,6 +5,7 @@ the report. The epoch is that of the highest validation top-1 of the whole ensem
 validation loss, then to the earliest. Nothing that depends on the test part has a say in it.
 """
 
+import hashlib
 import logging
 from pathlib import Path
 
@@ -12,19 +13,22 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from data.trials import fingerprint
 from model import checkpoint
-from utils import config
+from utils import config, evaluation
 from utils.errors import UserError
 from utils.paths import shown, writing
-from utils.run_folder import board
+from utils.run_folder import board, chosen_epoch
 from utils.trainer import MemberTrainer, Recipe
-from utils.training import chosen_epoch, scores
+from utils.training import scores
 
 log = logging.getLogger(__name__)
 
 SAVE_EVERY = 10
-"""Epochs between two states on disk; with the published sizes a state is 3 GB."""
+"""Epochs between two states on disk; with the published sizes a state is 2 GB."""
+FILES = (
+    "ensemble.npz", "result.npz", "state.npz", "log.csv", "broken_batch_*.npz", "tensorboard/events.*",
+)  # fmt: skip
+"""What fine-tuning to a subject writes and --restart forgets."""
 
 
 class Finetuner:
@@ -37,15 +41,21 @@ class Finetuner:
     network : model.ensemble.Ensemble
         The trained ensemble; it is not changed.
     notes : dict
-        Kept with every checkpoint.
+        Kept with every checkpoint; `checkpoint_fingerprint` tells one start from another.
+
+    Attributes
+    ----------
+    settings : utils.experiment.Experiment
+        Those given, with the network that the checkpoint really holds.
     """
 
     def __init__(self, settings, network, notes):
         if settings.finetune is None:
             raise UserError("the settings have no `finetune` section; extend params/N23_finetune.yaml")
         self.plan, self.notes = settings.finetune, notes
-        self.settings = settings.model_copy(update={"model": network.settings})
-        self.network, self.mode = network.network, network.mode
+        members = len(network.individual_models)
+        self.settings = settings.model_copy(update={"model": network.settings, "members": members})
+        self.network, self.mode, self.start_notes = network.network, network.mode, network.notes
         self.start = [
             {name: variable.numpy() for name, variable in checkpoint.member_variables(member).items()}
             for member in network.individual_models
@@ -57,7 +67,9 @@ class Finetuner:
     def trainer(self):
         """The one network that serves all members of all subjects, made when first needed."""
         if self._trainer is None:
-            self._trainer = MemberTrainer(self.settings, recipe=self.recipe)
+            train = self.settings.train.model_copy(update={"seed": self.plan.seed})
+            settings = self.settings.model_copy(update={"train": train})
+            self._trainer = MemberTrainer(settings, recipe=self.recipe)
         return self._trainer
 
     def tune(self, subject, folder, restart=False):
@@ -78,26 +90,38 @@ class Finetuner:
             "probability" (n_test, K), "chosen_epoch", "validation_top1", "published_score".
         """
         folder = Path(folder)
+        check_parts(subject)
         identity = {
-            "data_fingerprint": fingerprint([subject.file]),
-            "checkpoint_fingerprint": self.notes["checkpoint_fingerprint"],
+            "data": content_hash([subject.file]),
+            "checkpoint": self.notes["checkpoint_fingerprint"],
             "finetune": self.plan.model_dump(mode="json"),
         }
         if restart:
-            for name in ("state.npz", "result.npz", "ensemble.npz", "log.csv"):
-                (folder / name).unlink(missing_ok=True)
-        for name in ("result.npz", "state.npz"):
-            if (folder / name).exists():
-                header, arrays = checkpoint.read_arrays(folder / name)
-                _check_identity(folder / name, header.get("identity"), identity)
-                if name == "result.npz":
-                    log.info("%s: fine-tuned already; --restart does it anew", shown(folder))
-                    return {**header["result"], **arrays}
-                run = _Run(header["history"], header["test"], arrays)
-                break
+            for pattern in FILES:
+                for path in folder.glob(pattern):
+                    path.unlink()
+        result, state = folder / "result.npz", folder / "state.npz"
+        if result.exists() and (folder / "ensemble.npz").exists():
+            header, arrays = checkpoint.read_arrays(result)
+            _check_identity(result, header.get("identity"), identity)
+            state.unlink(missing_ok=True)
+            log.info("%s: fine-tuned already; --restart does it anew", shown(folder))
+            return {**header["result"], **arrays}
+        if state.exists():
+            header, arrays = checkpoint.read_arrays(state)
+            _check_identity(state, header.get("identity"), identity)
+            run = _Run(header["history"], header["test"], arrays)
+            log.info("going on in %s: %d of %d epochs", shown(folder), len(run.history), self.plan.epochs)
         else:
             run = _Run([], [], self._fresh())
-        return self._continue(subject, folder, identity, run)
+        try:
+            self._continue(subject, folder, identity, run)
+        except KeyboardInterrupt:
+            kept = len(checkpoint.read_header(state)["history"]) if state.exists() else 0
+            again = "; go on without --restart, which would forget them" if restart else ""
+            log.info("epochs kept in %s: %d of %d%s", shown(folder), kept, self.plan.epochs, again)
+            raise
+        return self._finish(subject, folder, identity, run)
 
     def _fresh(self):
         arrays = {}
@@ -109,9 +133,6 @@ class Finetuner:
 
     def _continue(self, subject, folder, identity, run):
         fit, choose, report = (subject.part(part) for part in ("train", "val", "test"))
-        for part, trials in (("train", fit), ("val", choose)):
-            if not len(trials):
-                raise UserError(f"{shown(subject.file)}: no trial with data_type {part!r}: cannot fine-tune")
         plan, members = self.plan, len(self.start)
         keys = ("image", "audio", "sleep", "label") if self.settings.model.awake else ("sleep", "label")
         batch_size = self.settings.evaluate.batch_size
@@ -149,20 +170,9 @@ class Finetuner:
             if (epoch + 1) % SAVE_EVERY == 0 or epoch + 1 == plan.epochs:
                 header = {"identity": identity, "history": run.history, "test": run.test}
                 checkpoint.write_arrays(folder / "state.npz", header, run.arrays)
-        return self._finish(subject, folder, identity, run)
 
     def _finish(self, subject, folder, identity, run):
-        members = len(self.start)
-        best = [_of(index, run.arrays, "best") for index in range(members)]
-        report, probability = subject.part("test"), 0.0
-        for weights in best:
-            self.trainer.load_weights(weights)
-            if len(report):
-                batch_size = self.settings.evaluate.batch_size
-                probability += self.trainer.predict(report.arrays()["sleep"], batch_size) / members
-        if not len(report):
-            probability = np.zeros((0, self.settings.model.classes), np.float32)
-        epoch = chosen_epoch(run.history)
+        members, epoch = len(self.start), chosen_epoch(run.history)
         result = {
             "chosen_epoch": epoch,
             "validation_top1": run.history[epoch]["validation_top1"],
@@ -170,18 +180,59 @@ class Finetuner:
         }
         with writing(folder / "log.csv") as temporary:
             pd.DataFrame(run.history).to_csv(temporary, index=False)
-        with board(folder / "tensorboard") as scalars:
-            for row in run.history:
-                scalars(row["epoch"], {k: v for k, v in row.items() if k != "epoch"})
-        arrays = {f"individual_models/{i}/{n}": a for i, w in enumerate(best) for n, a in w.items()}
-        notes = {**self.notes, **result, "finetuned_to": subject.name}
+        with board(folder / "tensorboard", run.history):
+            pass
+        arrays = {
+            f"individual_models/{index}/{name}": array
+            for index in range(members)
+            for name, array in _of(index, run.arrays, "best").items()
+        }
+        path = folder / "ensemble.npz"
         checkpoint.write_ensemble(
-            folder / "ensemble.npz", self.network, self.mode, members, self.settings.model, arrays, notes
-        )
+            path, self.network, self.mode, members, self.settings.model, arrays,
+            {**self.notes, **result, **self._inherited(subject)},
+        )  # fmt: skip
+        # What is reported is what this file gives, not what the training's copy of it gave.
+        tuned, sleep = checkpoint.restore(path), subject.part("test").arrays()["sleep"]
+        probability = evaluation.predict(tuned, sleep, self.settings.evaluate.batch_size)
         header = {"identity": identity, "result": result}
-        checkpoint.write_arrays(folder / "result.npz", header, {"probability": np.asarray(probability)})
+        checkpoint.write_arrays(folder / "result.npz", header, {"probability": probability})
         (folder / "state.npz").unlink(missing_ok=True)
-        return {**result, "probability": np.asarray(probability)}
+        return {**result, "probability": probability}
+
+    def _inherited(self, subject):
+        """Return the notes by which a test of the tuned ensemble knows what it was trained on."""
+        seen = {*self.start_notes.get("training_subjects", ()), subject.name}
+        return {
+            "finetuned_to": subject.name,
+            "training_subjects": sorted(seen),
+            "validation_subjects": self.start_notes.get("validation_subjects", []),
+            "labels_shuffled": self.start_notes.get("labels_shuffled", False),
+            "simulated": bool(self.notes.get("simulated") or self.start_notes.get("simulated")),
+        }
+
+
+def check_parts(subject):
+    """Refuse a `data.trials.TestSubject` without trials to fit or to choose the epoch with."""
+    for part in ("train", "val"):
+        if not len(subject.part(part)):
+            raise UserError(
+                f"{shown(subject.file)}: no trial with data_type {part!r}, so it cannot be fine-tuned to; "
+                "name the other subjects with --subjects"
+            )
+
+
+def content_hash(files):
+    """Return a sha256 over every byte of some files.
+
+    `data.trials.fingerprint` samples, for data too large to read twice. A fine-tuning is taken up again
+    by this hash, and its probabilities must never meet the labels of another file.
+    """
+    total = hashlib.sha256()
+    for file in files:
+        with Path(file).open("rb") as handle:
+            total.update(hashlib.file_digest(handle, "sha256").digest())
+    return total.hexdigest()
 
 
 class _Run:
@@ -224,7 +275,9 @@ def _check_identity(path, before, now):
     before, now = config.flat(before or {}), config.flat(now)
     changed = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
     if changed:
+        words = {"data": "other trials", "checkpoint": "another start checkpoint"}
+        listed = [words.get(k) or f"{k} {before.get(k)} (now {now.get(k)})" for k in changed]
         raise UserError(
-            f"{shown(path)} belongs to a fine-tuning with other {', '.join(changed)}; "
+            f"{shown(path)} belongs to a fine-tuning with {', '.join(listed)}; "
             "pass --restart to replace it or --results DIR to write elsewhere"
         )

@@ -1,5 +1,6 @@
 """The optimizer of every network: Adam with the published, decoupled weight decay."""
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -22,7 +23,9 @@ class AdamW:
 
     def __init__(self, variables, learning_rate, weight_decay=0.0, epsilon=1e-7):
         self.targets = [v.value for v in variables]
-        self.learning_rate, self.weight_decay, self.epsilon = learning_rate, weight_decay, epsilon
+        with np.errstate(over="ignore"):  # one that float32 cannot hold breaks the weights, which is noticed
+            self.learning_rate = np.float32(learning_rate)
+        self.weight_decay, self.epsilon = weight_decay, epsilon
         self.iterations = tf.Variable(0, dtype=tf.int64, trainable=False, name="iterations")
         self.moments = [
             [tf.Variable(tf.zeros_like(target), trainable=False) for target in self.targets] for _ in range(2)

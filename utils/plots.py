@@ -194,6 +194,27 @@ def compared_runs(values, rows, path, measure, title="", kind=None):
         save(figure, path)
 
 
+def compared_methods(rows, path, title="", kind=None):
+    """Draw methods side by side on the same trials: accuracy with interval, chance, and other seeds.
+
+    Parameters
+    ----------
+    rows : dict
+        {name: {"n", "accuracy", "low", "high", "chance", "values" (accuracies of all seeds, may be empty)}}.
+    """
+    with plt.rc_context(COLUMN):
+        figure, axes = plt.subplots(figsize=(max(WIDTH, 0.8 * len(rows)), 2.6), layout="constrained")
+        _chance(axes, next(iter(rows.values()))["chance"])
+        for place, row in enumerate(rows.values()):
+            values = [100 * value for value in row["values"]]
+            axes.plot([place - 0.22] * len(values), values, ".", color=GREY, markersize=4, clip_on=False)
+            _point(axes, place, row, "o", BLUE)
+        axes.set_xticks(range(len(rows)), list(rows))
+        axes.set(xlim=(-0.6, len(rows) - 0.4), ylim=(0, 100), ylabel="Accuracy (%), 95 % interval")
+        _title(figure, title, kind, f"n = {next(iter(rows.values()))['n']} trials; grey: seeds")
+        save(figure, path)
+
+
 def _point(axes, x, row, mark, colour):
     y = row["accuracy"] * 100
     error = np.maximum([[y - row["low"] * 100], [row["high"] * 100 - y]], 0)

@@ -63,8 +63,10 @@ def train_decoder(name, args):
     trials, validation, notes = _training_data(settings, args.skip_bad)
     kind = "simulated" if notes["simulated"] else None
     log.info(
-        "training %s on %d %strials of %d files in %s%s",
-        name, len(trials), f"{kind} " if kind else "", len(trials.files), notes["data"],
+        "training %s on %d %strials of %d files, sleep %s (%s)%s",
+        name, len(trials), f"{kind} " if kind else "", len(trials.files),
+        "with awake trials" if trials.awake else "alone",
+        shown(trials.files[0].with_name("Whole*" if trials.awake else "sleep*")),
         f", validation on {len(validation)} trials of {', '.join(validation.subjects)}" if validation else "",
     )  # fmt: skip
     folder = experiment.run_folder(experiment.results_root(args), settings.network, mode)
@@ -80,6 +82,9 @@ def train_decoder(name, args):
 
         plots.training_curve(pd.read_csv(folder / "log.csv"), folder / "training.png", folder.name, kind)
         cli.say(f"checkpoint: {shown(path)}", f"log: {shown(folder / 'log.csv')}")
+        if settings.train.shuffle_labels:
+            option = f" --mode {mode}" if mode not in (None, "normal") else ""
+            cli.say(f'test it with: python test/{name}.py{option} --checkpoint "{shown(path)}"')
     else:
         cli.say(f"member {args.member}: {shown(path)}")
 
@@ -87,16 +92,27 @@ def train_decoder(name, args):
 def _devices(text):
     """Return the devices of "GPU:0,GPU:1" as TensorFlow names them, after checking that they are there."""
     tf = quiet.import_tensorflow()
-    if not text:
+    if text is None:
         return ()
     known = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
-    devices = tuple(part.strip() for part in text.split(","))
+    devices = tuple(_parts(text, "--devices", ",".join(known)))
+    devices = tuple(device.removeprefix("/").removeprefix("device:").upper() for device in devices)
     for device in devices:
         if device not in known:
             raise UserError(f"--devices {text}: no device {device!r}; there are {', '.join(known)}")
     if len(set(devices)) < len(devices):
         raise UserError(f"--devices {text}: a device stands there twice")
+    if len(devices) < 2:
+        raise UserError(f"--devices {text}: name two or more that share every batch; one needs no --devices")
     return devices
+
+
+def _parts(text, option, example):
+    """Return the words of "a,b"."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise UserError(f"{option} {text!r}: expected names with commas between them, such as {example}")
+    return parts
 
 
 def _training_data(settings, skip_bad):
@@ -116,7 +132,9 @@ def _training_data(settings, skip_bad):
 
     validation, files = None, None
     if train.validation_subjects:
-        subjects = TrainingTrials(root, settings.stage, awake=settings.model.awake).subjects
+        subjects = TrainingTrials(
+            root, settings.stage, awake=settings.model.awake, skip_bad=skip_bad
+        ).subjects
         held_out = validation_subjects(subjects, train.validation_subjects, train.seed)
         trials, validation = read(exclude=held_out), read(only=held_out)
         files = [*trials.files, *validation.files]
@@ -126,10 +144,11 @@ def _training_data(settings, skip_bad):
     return trials, validation, {
         "data": shown(root),
         "data_fingerprint": fingerprint(files or trials.files),
-        "simulated": trials.simulated,
+        "simulated": trials.simulated or bool(validation and validation.simulated),
         "training_subjects": sorted(set(trials.subjects)),
         "validation_subjects": sorted(set(validation.subjects)) if validation else [],
         "training_trials": len(trials),
+        "validation_trials": len(validation) if validation else 0,
         "skipped": skipped,
         "labels_shuffled": train.shuffle_labels,
     }  # fmt: skip
@@ -150,29 +169,33 @@ def finetune_decoder(name, network_name, args):
     """Fine-tune a decoder to every test subject, and report on the test part of their trials."""
     settings = experiment.read(name, args, network=network_name)
     quiet.import_tensorflow()
-    from data.trials import fingerprint, read_test_subjects
-    from utils import evaluation, scripts_test
-    from utils.finetuning import Finetuner
+    from data.tfrecords import AWAKE_SAMPLES, CHANNELS, CLASSES, SLEEP_SAMPLES
+    from data.trials import read_test_subjects
+    from utils import evaluation, finetuning, scripts_test
     from utils.paths import shown
 
     root, results = experiment.data_root(settings), experiment.results_root(args)
-    only = [part.strip() for part in args.subjects.split(",")] if args.subjects else None
+    only = None if args.subjects is None else _parts(args.subjects, "--subjects", "subject_test_3")
     skipped = [] if args.skip_bad else None
     subjects = read_test_subjects(root, settings.stage, skipped=skipped, only=only)
+    for subject in subjects:  # all of them now, not after hours
+        finetuning.check_parts(subject)
     network, notes = scripts_test.open_checkpoint(settings, args, None, root, subjects, skipped)
-    notes["checkpoint_fingerprint"] = fingerprint(_checkpoint_files(notes["checkpoint"]))
+    network.settings.check_data(SLEEP_SAMPLES, CHANNELS, CLASSES, AWAKE_SAMPLES, notes["checkpoint"])
+    notes["checkpoint_fingerprint"] = finetuning.content_hash(_checkpoint_files(notes["checkpoint"]))
     notes["controls"] = scripts_test.controls("cue", network)
     notes["data_types"] = ["test"]
-    for subject in subjects:
-        evaluation.check_fits(network, subject.sleep.shape, subject.file, notes["checkpoint"])
-    tuner = Finetuner(settings, network, notes)
+    tuner = finetuning.Finetuner(settings, network, notes)
     folder = experiment.run_folder(results, settings.network, finetune=True)
+    if only is not None:  # a part of the subjects is another result, with a folder of its own
+        name = "_".join([name, *(subject.name.removeprefix("subject_") for subject in subjects)])
     predictions, extra = [], {}
-    for subject in subjects:  # with their awake trials they are large: one at a time
-        (subject,) = read_test_subjects(
-            root, settings.stage, awake=network.settings.awake, only=[subject.name],
-            skipped=None if skipped is None else [],
-        )  # fmt: skip
+    for name_of in [subject.name for subject in subjects]:
+        # With their awake trials they are large: one at a time. Awake trials may be bad too.
+        found = None if skipped is None else []
+        awake = network.settings.awake
+        (subject,) = read_test_subjects(root, settings.stage, awake=awake, only=[name_of], skipped=found)
+        _note_more(skipped, found, notes)
         result = tuner.tune(subject, folder / subject.name, args.restart)
         probability = result.pop("probability")
         test = subject.part("test").places
@@ -184,12 +207,23 @@ def finetune_decoder(name, network_name, args):
         extra[subject.name] = result
     summary = evaluation.report(predictions, results / name, name, settings.evaluate, notes, extra)
     for place in (folder, results / name):
-        config.save(settings, place / "settings.yaml")
+        config.save(tuner.settings, place / "settings.yaml")
     cli.say(*evaluation.table(summary))
     cli.say(
         "published_score lets the test part choose the epoch, as the original did: for comparison only",
         f"written: {shown(results / name)}; checkpoints: {shown(folder)}/SUBJECT/ensemble.npz",
     )
+
+
+def _note_more(skipped, found, notes):
+    """Add to the trials left out those that turned out bad when their awake trials were read."""
+    known = [(row["file"], row["record"]) for row in skipped or ()]
+    more = [row for row in found or () if (row["file"], row["record"]) not in known]
+    if more:
+        skipped += more
+        warning = f"{len(more)} more trials of {more[0]['file']} left out, the first: {more[0]['reason']}"
+        notes["warnings"].append(warning)
+        log.warning("WARNING: %s", warning)
 
 
 def _checkpoint_files(path):

@@ -47,7 +47,7 @@ class MemberTrainer:
     """
 
     def __init__(self, settings, dropout=None, compiled=True, recipe=None, devices=()):
-        self.settings = settings
+        self.settings, self._dropout = settings, dropout
         self.recipe = recipe or main_recipe(settings)
         self.compiled = compiled
         self.strategy = tf.distribute.MirroredStrategy(list(devices)) if len(devices) > 1 else None
@@ -68,12 +68,17 @@ class MemberTrainer:
         with tf.GradientTape() as tape:
             loss, probabilities = self.member.loss_and_probabilities(inputs, training=True)
             scaled = loss * (self.recipe.loss_scale / replicas)
-        gradients = tape.gradient(scaled, self.trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        # Without contrastive terms their projections get zeros (which need TensorFlow's own variables).
+        gradients = tape.gradient(
+            scaled, [v.value for v in self.trained], unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
         if replicas > 1:
             context = tf.distribute.get_replica_context()
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         self.optimizer.apply(gradients)
-        return loss, probabilities, gradients
+        # A compiled ReLU makes 0 of NaN: the loss alone looks well while the weights break down.
+        finite = tf.reduce_all([tf.math.is_finite(tf.reduce_sum(gradient)) for gradient in gradients])
+        return tf.where(finite, loss, np.nan), probabilities, gradients
 
     def _shared_step(self, inputs):
         loss, probabilities, gradients = self.strategy.run(self._step, args=(inputs,))
@@ -81,7 +86,10 @@ class MemberTrainer:
         return local(loss)[0], tf.concat(local(probabilities), axis=0), [local(g)[0] for g in gradients]
 
     def step(self, inputs):
-        """Take one optimizer step on a batch; return its loss, probabilities (B, K) and gradients."""
+        """Take one optimizer step on a batch; return its loss, probabilities (B, K) and gradients.
+
+        The loss is NaN if a gradient is not finite.
+        """
         if self.strategy is not None:
             return self._step_on_devices(inputs)
         inputs = tuple(tf.convert_to_tensor(x) for x in inputs)
@@ -113,16 +121,22 @@ class MemberTrainer:
         return self._traced[None](values)
 
     def predict(self, x, batch_size):
-        """Return probabilities (n, K) of trials (n, ...) in inference mode."""
+        """Return probabilities (n, K) of trials (n, ...) in inference mode, or refuse those that are none."""
         if self._forward is None:
             signature = [tf.TensorSpec((None, *self.member.input_size), tf.float32)]
             self._forward = tf.function(self.member.predict_step, input_signature=signature, autograph=False)
         parts = [self._forward(x[i : i + batch_size]).numpy() for i in range(0, len(x), batch_size)]
-        return np.concatenate(parts)
+        probabilities = np.concatenate(parts)
+        if not np.isfinite(probabilities).all():
+            raise UserError(
+                "the network's outputs are no longer finite: lower the learning rate "
+                f"(now {self.recipe.learning_rate}) and begin anew with --restart"
+            )
+        return probabilities
 
     def start(self, index):
         """Set every value to that of member `index` before its first epoch."""
-        fresh = registry.build_member(self.settings.model, index, seed=self.settings.train.seed)
+        fresh = registry.build_member(self.settings.model, index, self._dropout, self.settings.train.seed)
         for mine, theirs in zip(self.member.variables, fresh.variables, strict=True):
             mine.assign(theirs)
         self.optimizer.reset()
@@ -175,7 +189,7 @@ class MemberTrainer:
             count, loss = len(inputs[-1]), float(loss)
             if not np.isfinite(loss):
                 raise UserError(
-                    f"the loss became {loss} at {bar.desc}, trials {trials}-{trials + count - 1}"
+                    f"loss or gradients became {loss} at {bar.desc}, trials {trials}-{trials + count - 1}"
                     f"{_keep_evidence(evidence, inputs, loss, trials)}: lower the learning rate "
                     f"(now {self.recipe.learning_rate}) and begin anew with --restart"
                 )
@@ -205,12 +219,19 @@ def _not_frozen(named, patterns):
     """Return the trainable variables whose names match none of the patterns."""
     for pattern in patterns:
         if not any(fnmatch(name, pattern) for name in named):
-            raise UserError(f"finetune.freeze: no variable's name matches {pattern!r}")
-    return [
+            example = next(iter(named))
+            raise UserError(
+                f"finetune.freeze: no variable's name matches {pattern!r}; names are such as {example!r}, "
+                "* stands for anything"
+            )
+    left = [
         variable
         for name, variable in named.items()
         if variable.trainable and not any(fnmatch(name, pattern) for pattern in patterns)
     ]
+    if not left:
+        raise UserError(f"finetune.freeze {', '.join(patterns)}: nothing is left to train")
+    return left
 
 
 def prefetched(batches, ahead=2):

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from utils import run_folder
 from utils.errors import UserError
 from utils.paths import shown
-from utils.run_folder import RunFolder, board
 from utils.trainer import MemberTrainer
 
 log = logging.getLogger(__name__)
@@ -57,30 +57,65 @@ def train(settings, trials, folder, mode=None, notes=None, validation=None, opti
         The checkpoint of the whole ensemble, or a member's state if only that one was trained.
     """
     options = options or Options()
-    run = RunFolder(folder, settings, mode, notes or {}, options.restart)
-    wanted = settings.train.epochs
+    _check(options, settings, len(trials))
+    if options.restart:
+        run_folder.forget(folder)
+    run = run_folder.RunFolder(folder, settings, mode, notes or {})
     if options.collect:
-        return run.join()
-    if options.member is not None and not 0 <= options.member < settings.members:
-        raise UserError(f"--member {options.member}: the members are 0-{settings.members - 1}")
+        path = run.join()
+        run.record()
+        return path
+    alone = options.member is not None
     if run.is_complete():
-        log.info("%s: already trained for %d epochs; --restart trains anew", shown(run.folder), wanted)
-        return run.final
+        epochs = settings.train.epochs
+        log.info("%s: already trained for %d epochs; --restart trains anew", shown(run.folder), epochs)
+        return run.state(options.member) if alone else run.final
     run.begin(options.member)
-    members = range(settings.members) if options.member is None else [options.member]
-    if any(len(run.histories[i]) < wanted for i in members):
-        _train_members(run, members, trials, validation, options)
-    if options.member is not None:
+    members = [options.member] if alone else range(settings.members)
+    if any(len(run.histories[i]) < settings.train.epochs for i in members):
+        try:
+            _train_members(run, members, trials, validation, options)
+        except KeyboardInterrupt:
+            run.read_histories()
+            again = "; go on without --restart, which would forget them" if options.restart else ""
+            log.info("finished epochs by member, kept in %s: %s%s", shown(run.folder), _done(run), again)
+            raise
+    if alone:
         log.info("member %d is trained; when all are: --collect", options.member)
         return run.state(options.member)
     return run.join()
 
 
+def _check(options, settings, trials):
+    """Refuse options that do not go together, before anything is changed on disk."""
+    alone = options.member is not None
+    if alone and not 0 <= options.member < settings.members:
+        raise UserError(f"--member {options.member}: the members are 0-{settings.members - 1}")
+    if options.collect and alone:
+        raise UserError("--collect joins all members, --member trains one: give one of the two")
+    if options.restart and (options.collect or alone):
+        other = "--collect" if options.collect else "--member"
+        raise UserError(
+            f"--restart forgets all members and does not go with {other}: remove the run's folder, or begin "
+            "in another one with --results DIR"
+        )
+    devices, batch_size = len(options.devices), settings.train.batch_size
+    last = trials % batch_size or batch_size
+    if last < devices:
+        raise UserError(
+            f"--devices: the last batch of an epoch holds {last} of the {trials} trials, too few for "
+            f"{devices} devices: choose another train.batch_size (now {batch_size})"
+        )
+
+
+def _done(run):
+    return ", ".join(str(len(history)) for history in run.histories)
+
+
 def _train_members(run, members, trials, validation, options):
     settings, wanted = run.settings, run.settings.train.epochs
-    done = ", ".join(str(len(run.histories[i])) for i in members)
-    if done.strip("0, "):
-        log.info("going on in %s: epochs done by member: %s of %d", shown(run.folder), done, wanted)
+    if any(run.histories[i] for i in members):
+        log.info("going on in %s: epochs done by member: %s of %d", shown(run.folder), _done(run), wanted)
     keys = ("image", "audio", "sleep", "label") if settings.model.awake else ("sleep", "label")
     trainer = MemberTrainer(settings, devices=options.devices)
     for index in members:
@@ -89,9 +124,11 @@ def _train_members(run, members, trials, validation, options):
             continue
         if history:
             trainer.load_state(run.read_state(index), run.state(index))
+            if validation is not None:  # what a kill after the last state may have prevented
+                run.keep_best(index, trainer.weights)
         else:
             trainer.start(index)
-        with board(run.folder / "tensorboard" / f"member_{index}") as scalars:
+        with run_folder.board(run.folder / "tensorboard" / f"member_{index}", history) as scalars:
             for epoch in range(len(history), wanted):
                 name = f"member {index + 1}/{settings.members}, epoch {epoch + 1}/{wanted}"
                 batches = trials.batches(settings.train.batch_size, seed=settings.train.seed, epoch=epoch)
@@ -101,13 +138,13 @@ def _train_members(run, members, trials, validation, options):
                 row = {"member": index, "epoch": epoch, "loss": loss, "train_top1": top1}
                 if validation is not None:
                     row |= validate(trainer, validation, settings.evaluate.batch_size)
-                history.append(row)
-                if validation is not None and chosen_epoch(history) == epoch:
-                    run.keep_best(index, epoch, trainer.weights())
                 run.keep_epoch(index, epoch, trainer.weights)
+                history.append(row)
                 run.write_state(index, trainer.state())
+                if validation is not None:
+                    run.keep_best(index, trainer.weights)
                 run.write_log(options.member)
-                scalars(epoch, {k: v for k, v in row.items() if k not in ("member", "epoch")})
+                scalars(row)
 
 
 def validate(trainer, trials, batch_size):
@@ -126,8 +163,3 @@ def scores(probability, label):
     """Return the cross-entropy and the hits (top-1) of each trial."""
     of_label = np.take_along_axis(probability, label[:, None], axis=1)[:, 0]
     return -np.log(np.maximum(of_label, 1e-12)), probability.argmax(axis=1) == label
-
-
-def chosen_epoch(history):
-    """Return the epoch of the highest validation top-1; ties: the lowest loss, then the earliest epoch."""
-    return min(history, key=lambda r: (-r["validation_top1"], r["validation_loss"], r["epoch"]))["epoch"]

@@ -1,0 +1,139 @@
+"""Small simulated cohorts, small trainings and real kills, for the tests of the training scripts."""
+
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+# Sums are bit-identical for one number of threads only: the tests' process takes the scripts' own.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
+
+SMALL = [
+    "--quick", "--set", "model.stem.filters=8", "--set", "model.stem.dilations=[1]",
+    "--set", "model.d_model=8", "--set", "model.sleep_encoder.ffn=8",
+]  # fmt: skip
+"""A network that compiles in seconds."""
+
+
+def call(script, *arguments):
+    """Run a script in this process and return its exit code."""
+    from utils import cli
+
+    main = runpy.run_path(str(ROOT / script))["main"]
+    return cli.run(main, [str(argument) for argument in arguments])
+
+
+def simulate(folder):
+    """Simulate the NREM trials of the preset `test` (4 training and 2 test subjects)."""
+    none = ("cohort.rem_trials", "cohort.so_trials", "staging.train_subjects", "staging.test_subjects")
+    less = ["recording.stages=[[W, 1.0]]", *(f"{key}=0" for key in none)]
+    options = [word for setting in less for word in ("--set", setting)]
+    assert call("data/simulate.py", "--preset", "test", "--out", folder, *options) == 0
+    return folder
+
+
+def start(script, *arguments, **environment):
+    """Start a script as a process of its own."""
+    command = [sys.executable, str(ROOT / script), *map(str, arguments)]
+    return subprocess.Popen(
+        command,
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+KILLED = """
+import importlib, os, runpy, signal, sys
+sys.path.insert(0, {root!r})
+from utils import cli, quiet
+quiet.import_tensorflow()
+for module, name, value in {settings!r}:
+    setattr(importlib.import_module(module), name, value)
+*module, name = {where!r}
+owner = importlib.import_module(module[0])
+for part in module[1:]:
+    owner = getattr(owner, part)
+method, calls = getattr(owner, name), 0
+
+def deadly(*args, **kwargs):
+    global calls
+    calls += 1
+    if calls == {nth} and {before}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    method(*args, **kwargs)
+    if calls == {nth}:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(owner, name, deadly)
+sys.exit(cli.run(runpy.run_path({script!r})["main"], {arguments!r}))
+"""
+
+
+def kill_at(where, script, *arguments, nth=1, before=False, settings=()):
+    """Run a script that gets SIGKILL at the nth call of a method: right before it, or right after it.
+
+    Parameters
+    ----------
+    where : (module, class, method)
+    settings : sequence of (module, name, value)
+        Module constants changed in that process.
+    """
+    code = KILLED.format(
+        root=str(ROOT), where=where, nth=nth, before=before, settings=list(settings),
+        script=str(ROOT / script), arguments=[str(a) for a in arguments],
+    )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return done.stderr
+
+
+def arrays(path):
+    """Return {name: array} of an .npz file without its header."""
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files if name != "header.json"}
+
+
+def same(one, other):
+    """Tell whether two .npz files hold the same names and bits (headers aside)."""
+    one, other = arrays(one), arrays(other)
+    return one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
+
+
+def last_line(stderr):
+    return stderr.strip().splitlines()[-1]
+
+
+def one_sentence(stderr, *words):
+    """Assert that a script ended with one error line that holds all words."""
+    last = last_line(stderr)
+    assert last.startswith("error: ") and "Traceback" not in stderr, stderr
+    assert stderr.count("error: ") == 1, stderr
+    missing = [word for word in words if word not in last]
+    assert not missing, f"{missing} not in: {last}"
+
+
+def scalars(folder):
+    """Return {name: [(step, value), ...]} of the TensorBoard events in a folder."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    events.Reload()
+    return {
+        tag: [(e.step, float(_number(e.tensor_proto))) for e in events.Tensors(tag)]
+        for tag in events.Tags()["tensors"]
+    }
+
+
+def _number(proto):
+    import tensorflow as tf
+
+    return tf.make_ndarray(proto)
