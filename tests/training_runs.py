@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,3 +138,59 @@ def _number(proto):
     import tensorflow as tf
 
     return tf.make_ndarray(proto)
+
+
+def corrupted(cohort, root):
+    """Copy the sleep trials; damage one record a file, the last one to the end of its file.
+
+    Returns {file name: (record, what a message says)}.
+    """
+    from data.tfrecords import SLEEP, Field, RecordFile, write_records
+
+    folder = root / "SI Main Train_tfrecords" / "N2N3"
+    shutil.copytree(
+        cohort / "SI Main Train_tfrecords" / "N2N3", folder, ignore=shutil.ignore_patterns("Whole*")
+    )
+    shutil.copytree(cohort / "SI Main Test", root / "SI Main Test")
+    shutil.copy(cohort / "simulation.json", root)
+    files = sorted(folder.iterdir())
+    # One that a careless user put among the training files though he is a test subject.
+    files[3] = files[3].rename(folder / "sleep_subject_test_0.tfrecord")
+
+    def rewrite(file, record, change, schema=SLEEP):
+        stored = RecordFile(file, SLEEP)
+        trials = [dict(stored.read(i)) for i in range(len(stored))]
+        trials[record] = change(trials[record])
+        parts = [root / f"part_{i}" for i in range(len(trials))]
+        for index, (part, trial) in enumerate(zip(parts, trials, strict=True)):
+            write_records(part, schema if index == record else SLEEP, [trial], simulated=True)
+        file.write_bytes(b"".join(part.read_bytes() for part in parts))
+        for part in parts:
+            part.unlink()
+
+    def with_nan(trial):
+        eeg = trial["feature_Sleep_EEG"].copy()
+        eeg[7, 100] = np.nan
+        return {**trial, "feature_Sleep_EEG": eeg}
+
+    def two_items(trial):
+        label = np.zeros(15, np.float32)
+        label[[2, 5]] = 1
+        return {**trial, "category_name": label}
+
+    def fewer_channels(trial):
+        return {**trial, "feature_Sleep_EEG": trial["feature_Sleep_EEG"][:54].copy()}
+
+    rewrite(files[0], 3, with_nan)
+    rewrite(files[1], 5, two_items)
+    rewrite(files[2], 7, fewer_channels, {**SLEEP, "feature_Sleep_EEG": Field((54, 200), np.float32)})
+    size = RecordFile(files[3], SLEEP).size(0)
+    flipped = bytearray(files[3].read_bytes())
+    flipped[2 * size + 5000] ^= 0xFF  # inside the payload of record 2
+    files[3].write_bytes(bytes(flipped[: 28 * size + 400]))  # and the last two are cut off
+    return {
+        files[0].name: (3, "1 of 11000 values are NaN or infinite"),
+        files[1].name: (5, "expected a one-hot label"),
+        files[2].name: (7, "expected shape (55, 200), found (54, 200)"),
+        files[3].name: (2, "fails its checksum"),
+    }

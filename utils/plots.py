@@ -254,15 +254,22 @@ def training_curve(history, path, title="", kind=None):
     Parameters
     ----------
     history : pandas.DataFrame
-        Columns member, epoch, loss, train_top1 (log.csv of a run).
+        Columns member, epoch, loss, train_top1, with validation subjects validation_top1 (log.csv of a run).
     """
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(1, 2, figsize=(6.8, 2.6))
         for member, rows in history.groupby("member"):
             panels[0].plot(rows["epoch"] + 1, rows["loss"], label=f"member {member + 1}")
-            panels[1].plot(rows["epoch"] + 1, rows["train_top1"] * 100)
+            (line,) = panels[1].plot(rows["epoch"] + 1, rows["train_top1"] * 100)
+            if "validation_top1" in rows:
+                validated = rows["validation_top1"] * 100
+                panels[1].plot(rows["epoch"] + 1, validated, "--", color=line.get_color())
         panels[0].set(xlabel="Epoch", ylabel="Training loss")
-        panels[1].set(xlabel="Epoch", ylabel="Top-1 on training trials (%)")
+        both = "validation_top1" in history
+        label = "Top-1 (%), dashed: validation" if both else "Top-1 on training trials (%)"
+        panels[1].set(xlabel="Epoch", ylabel=label)
+        for panel in panels:
+            panel.xaxis.get_major_locator().set_params(integer=True)
         panels[0].legend(frameon=False)
         figure.suptitle(titled(title, kind), fontsize=9)
         figure.tight_layout()

@@ -148,9 +148,10 @@ def _warnings(trained, subjects):
     """Return what speaks against taking the result at face value."""
     found = []
     simulated = [s.name for s in subjects if s.simulated]
-    seen = sorted(set(trained.get("training_subjects", ())) & {s.name for s in subjects})
-    if seen:
-        found.append(f"the checkpoint was trained on test subjects {', '.join(seen)}: this is no test")
+    for key, use in (("training_subjects", "trained on"), ("validation_subjects", "chosen on")):
+        seen = sorted(set(trained.get(key, ())) & {s.name for s in subjects})
+        if seen:
+            found.append(f"the checkpoint was {use} test subjects {', '.join(seen)}: this is no test")
     if 0 < len(simulated) < len(subjects):
         found.append(f"only some test subjects are marked as simulated: {', '.join(simulated)}")
     if trained.get("simulated") and not simulated:

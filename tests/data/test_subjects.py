@@ -168,11 +168,12 @@ ODD = {
 
 @pytest.mark.parametrize("kind", ODD)
 @pytest.mark.parametrize("field", ["category", "data_type"])
-def test_odd_values_are_refused_in_one_short_sentence(tmp_path, raw, field, kind):
+def test_odd_values_are_refused_in_one_short_sentence(tmp_path, raw, field, kind, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # messages then show short paths
     trials = [dict(raw[0]), dict(raw[1]) | {field: ODD[kind]}]
     with pytest.raises(UserError, match=rf"trial 1, field '{field}': ") as caught:
         read_test_subjects(_write(tmp_path, trials))
-    assert len(str(caught.value).removeprefix(str(tmp_path))) < 400
+    assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize("wrap", [np.str_, np.array, str])

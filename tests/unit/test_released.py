@@ -15,6 +15,7 @@ import yaml
 from model import checkpoint, convert, object_graph, registry, released
 from utils import cli, config, experiment
 from utils.errors import UserError
+from utils.paths import shown
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = [pytest.param(row, id=f"{row.network}-{row.mode}") for row in released.PUBLISHED]
@@ -210,7 +211,7 @@ def test_what_was_trained_here_comes_first(tmp_path):
         experiment.find_checkpoint(results, "N23SIMD", "retrained", data)
     for word in (
         "no checkpoint of N23SIMD", "N2N3_SIMD_Retrained/ensemble.npz", "N2N3_SIMD_Retrained.ckpt",
-        "python train/N23SIMD.py --mode retrained", str(data / "Model checkpoint" / "Decoding"),
+        "python train/N23SIMD.py --mode retrained", shown(data / "Model checkpoint" / "Decoding"),
     ):  # fmt: skip
         assert word in str(caught.value)
     folder = data / "Model checkpoint" / "Decoding"
