@@ -71,7 +71,8 @@ class Stage(Settings):
 
     `next`: the other three stages in the order W, N2, N3, R. `length`: the classes of bout length, whose
     medians in minutes are `median_min` and whose standard deviations of the logarithm are `spread`.
-    `tendency`: share of the variance of bout lengths (as normal scores) that lies between nights.
+    `tendency`: share of the variance of bout lengths (as normal scores) that lies between nights. `shift` is
+    added to every score: nights with long bouts have fewer of them, which alone would make bouts too short.
     """
 
     next: Odds
@@ -79,6 +80,7 @@ class Stage(Settings):
     median_min: tuple[Annotated[float, Field(gt=0, le=300)], ...]
     spread: tuple[Annotated[float, Field(gt=0, le=3)], ...]
     tendency: float = Field(ge=0, lt=1)
+    shift: float = Field(0.0, ge=-1, le=1)
 
     @model_validator(mode="after")
     def _whole(self):
@@ -245,7 +247,7 @@ def simulate_hypnogram(settings, seed, *purpose):
         others = [code for code in range(len(KEYS)) if code != now]
         before, now = KEYS[now], others[rng.choice(len(others), p=chances)]
         stage = stages[now]
-        score = np.sqrt(stage.tendency) * tendency[int(now != WAKE)]
+        score = stage.shift + np.sqrt(stage.tendency) * tendency[int(now != WAKE)]
         score += np.sqrt(1 - stage.tendency) * rng.standard_normal()
         curve = classes[now] @ stage.length.chances(before, *place)
         length = min(int(np.searchsorted(curve, ndtr(score))) + 1, stop - time)

@@ -24,6 +24,7 @@ from data.simulation_hypnogram import (
     Odds,
     cumulative,
     cycle_place,
+    simulate_hypnogram,
 )  # fmt: skip
 from utils.cli import parser, run, say
 from utils.config import load
@@ -40,10 +41,11 @@ REM_APART_MIN = 15
 CYCLE_FROM_MIN = (0.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 75.0, 90.0, 120.0)
 CLASSES = 4
 """Classes of bout length: with fewer, the first descent to N3 is too slow; more bring nothing."""
-RIDGE = 0.1
+RIDGE = 0.03
 """Penalty on the logarithms of the factors: what was never seen keeps a factor of 1. Weak, or a few nights
 would never tell that R does not come in the first hour."""
 _FEWEST = 20
+_ROUNDS, _NIGHTS = 3, 300
 _YASA = {0: "WAKE", 1: "LIGHT", 2: "DEEP", 3: "REM"}
 _HEADER = """\
 # Hypnograms of whole nights (data/simulation_hypnogram.py): a semi-Markov model of W (with N1), N2, N3 and R.
@@ -55,7 +57,7 @@ _HEADER = """\
 #   the first R) or since the end of the last bout of R (second half).
 # stages: odds of the next stage (`next`: the other three in the order W, N2, N3, R) and of the class of bout
 #   length (`length`): base x after (the stage before) x cycle x quarter of the night. tendency: share of the
-#   variance of bout lengths that lies between nights.
+#   variance of bout lengths that lies between nights; shift: added to the normal scores of bout lengths.
 # observed: what the recordings look like, for comparison only (data.simulation_hypnogram_fit.describe).
 # mode `test`: the same for the test recordings; 12 nights only, so its odds are rough.
 """
@@ -183,7 +185,8 @@ def fit_hypnogram(hypnograms, source):
     The wakefulness before the first and after the last epoch of sleep is taken apart; its quantiles are kept.
     In between, lengths of a stage come from a mixture of lognormals cut into epochs, the last bout counting
     as at least as long as it is; then the odds of the classes and of the next stage are multinomial
-    logistic regressions. `tendency` is the intraclass correlation of normal scores of the lengths.
+    logistic regressions. `tendency` is the intraclass correlation of normal scores of the lengths; `shift` is
+    found by simulating: it makes the mean logarithm of the lengths right.
 
     Parameters
     ----------
@@ -204,15 +207,31 @@ def fit_hypnogram(hypnograms, source):
             raise UserError(f"{source}: fewer than {_FEWEST} bouts of {key}, too few to fit anything to")
     asleep = [np.flatnonzero(hypnogram != WAKE) for hypnogram in hypnograms]
     after = [len(hypnogram) - 1 - place[-1] for hypnogram, place in zip(hypnograms, asleep, strict=True)]
-    return _rounded({
+    tree = {
         "source": source,
         "night_hours": np.quantile([len(h) / (60 * EPOCHS_PER_MIN) for h in hypnograms], LEVELS),
         "sleep_latency_min": np.quantile([place[0] / EPOCHS_PER_MIN for place in asleep], LEVELS),
         "final_wake_min": np.quantile(np.array(after) / EPOCHS_PER_MIN, LEVELS),
-        "cycle_from_min": list(CYCLE_FROM_MIN),
-        "stages": {key: _fit_stage(bouts[bouts[:, 2] == code], code) for code, key in enumerate(KEYS)},
+        "cycle_from_min": CYCLE_FROM_MIN,
+        "stages": {key: _fit_stage(bouts[bouts[:, _STAGE] == code], code) for code, key in enumerate(KEYS)},
         "observed": describe(hypnograms),
-    })  # fmt: skip
+    }
+    mean, deviation = _log_lengths(hypnograms)
+    for _ in range(_ROUNDS):
+        model = Hypnogram(**_rounded(tree))
+        found, _ = _log_lengths([simulate_hypnogram(model, 0, "fit", i) for i in range(_NIGHTS)])
+        for code, key in enumerate(KEYS):
+            tree["stages"][key]["shift"] += float((mean[code] - found[code]) / deviation[code])
+    return _rounded(tree)
+
+
+def _log_lengths(hypnograms):
+    """Return mean and standard deviation of the logarithm of the bout lengths of each stage, (4,) each."""
+    edges = [np.r_[0, np.flatnonzero(np.diff(hypnogram)) + 1, len(hypnogram)] for hypnogram in hypnograms]
+    lengths = np.log(np.concatenate([np.diff(places) for places in edges]))
+    stage = np.concatenate([h[places[:-1]] for h, places in zip(hypnograms, edges, strict=True)])
+    groups = [lengths[stage == code] for code in range(len(KEYS))]
+    return [group.mean() for group in groups], [group.std() for group in groups]
 
 
 # Columns of the table of bouts.
@@ -253,6 +272,7 @@ def _fit_stage(bouts, code):
         "length": lasting,
         "median_min": median,
         "spread": spread,
+        "shift": 0.0,
         "tendency": _tendency(bouts[~open_end], Odds(**lasting), median, spread),
     }
 
@@ -278,19 +298,13 @@ def _fit_classes(length, open_end):
     starts = [np.log(np.quantile(length, (np.arange(CLASSES) + 0.5) / CLASSES) + 0.3 * np.arange(CLASSES))]
     starts.append(np.linspace(0, np.log(length.max()), CLASSES))
     bounds = [(-1, 6)] * CLASSES + [(-2, 0.7)] * CLASSES + [(-6, 6)] * CLASSES
-    found = min(
-        (
-            optimize.minimize(
-                loss,
-                np.r_[start, np.full(CLASSES, np.log(0.5)), np.zeros(CLASSES)],
-                bounds=bounds,
-                method="L-BFGS-B",
-                options={"ftol": 1e-10, "maxiter": 1000, "maxfun": 100_000},
-            )
-            for start in starts
-        ),
-        key=lambda result: result.fun,
-    )
+    options = {"ftol": 1e-10, "maxiter": 1000, "maxfun": 100_000}
+    rest = np.r_[np.full(CLASSES, np.log(0.5)), np.zeros(CLASSES)]
+    fits = [
+        optimize.minimize(loss, np.r_[start, rest], bounds=bounds, method="L-BFGS-B", options=options)
+        for start in starts
+    ]
+    found = min(fits, key=lambda result: result.fun)
     median, spread, _ = np.exp(found.x.reshape(3, CLASSES))
     order = np.argsort(median)
     return median[order] / EPOCHS_PER_MIN, spread[order]

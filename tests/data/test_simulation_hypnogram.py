@@ -80,17 +80,17 @@ def test_hours_fix_the_length_and_nothing_else_is_drawn_anew():
 def test_stage_shares_and_night_lengths_are_those_of_the_recordings(groups, group):
     settings, _, simulated = groups[group]
     real = settings.observed
-    assert np.abs(row(simulated["share"]) - row(real.share)).max() < far(group, 0.035, 0.045)
-    assert np.abs(row(simulated["share_sd"]) - row(real.share_sd)).max() < far(group, 0.06, 0.08)
+    assert np.abs(row(simulated["share"]) - row(real.share)).max() < far(group, 0.035, 0.05)
+    assert np.abs(row(simulated["share_sd"]) - row(real.share_sd)).max() < far(group, 0.05, 0.08)
     by_quarter = [
         row(a) - row(b) for a, b in zip(simulated["share_by_quarter"], real.share_by_quarter, strict=True)
     ]
-    assert np.abs(by_quarter).max() < far(group, 0.065, 0.11)
+    assert np.abs(by_quarter).max() < far(group, 0.07, 0.11)
     assert simulated["night_hours"][0] == pytest.approx(real.night_hours[0], abs=0.25)
     assert simulated["night_hours"][1] == pytest.approx(real.night_hours[1], abs=0.2)
     # What makes a night a night: N3 belongs to its beginning, R to its end.
     share = np.array([row(quarter) for quarter in simulated["share_by_quarter"]])
-    assert share[0, N3] > far(group, 2, 1.4) * share[3, N3]
+    assert share[0, N3] > far(group, 2, 1.3) * share[3, N3]
     assert share[3, REM] > 2.5 * share[0, REM]
 
 
@@ -99,10 +99,11 @@ def test_stage_shares_and_night_lengths_are_those_of_the_recordings(groups, grou
 def test_bouts_are_as_long_and_as_many_as_in_the_recordings(groups, group, stage):
     settings, _, simulated = groups[group]
     real, bouts = settings.observed.bouts[stage], simulated["bouts"][stage]
-    assert bouts["median_min"] == pytest.approx(real.median_min, abs=far(group, 0.5, 1.5))
-    assert bouts["p90_min"] == pytest.approx(real.p90_min, rel=far(group, 0.25, 0.4))
-    assert bouts["per_night"] == pytest.approx(real.per_night, rel=far(group, 0.15, 0.2))
-    assert bout_distance(bouts["cumulative"], real.cumulative) < far(group, 0.07, 0.1)
+    assert bouts["median_min"] == pytest.approx(real.median_min, abs=far(group, 0.5, 1.0))
+    assert bouts["p90_min"] == pytest.approx(real.p90_min, rel=far(group, 0.2, 0.35))
+    assert bouts["mean_min"] == pytest.approx(real.mean_min, rel=far(group, 0.15, 0.25))
+    assert bouts["per_night"] == pytest.approx(real.per_night, rel=far(group, 0.18, 0.2))
+    assert bout_distance(bouts["cumulative"], real.cumulative) < far(group, 0.045, 0.085)
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -120,12 +121,13 @@ def test_first_occurrences_and_cycles_come_when_they_do_in_the_recordings(groups
     settings, _, simulated = groups[group]
     real, found = settings.observed.first_min, simulated["first_min"]
     assert found["N2"][2] == pytest.approx(real["N2"][2], abs=5)
-    assert found["N3"][2] == pytest.approx(real["N3"][2], abs=far(group, 10, 15))
-    assert found["R"][0] == pytest.approx(real["R"][0], abs=20)
+    assert found["N3"][2] == pytest.approx(real["N3"][2], abs=far(group, 7, 15))
+    assert found["R"][0] == pytest.approx(real["R"][0], abs=far(group, 10, 35))
     assert found["R"][2] == pytest.approx(real["R"][2], abs=far(group, 20, 40))
-    assert simulated["rem_cycle_min"][2] == pytest.approx(settings.observed.rem_cycle_min[2], abs=15)
+    assert found["R"][4] == pytest.approx(real["R"][4], abs=far(group, 40, 75))
+    assert simulated["rem_cycle_min"][2] == pytest.approx(settings.observed.rem_cycle_min[2], abs=10)
     assert max(simulated["lacking"].values()) <= 0.05
-    assert simulated["sleep"]["SE"] == pytest.approx(settings.observed.sleep["SE"], abs=6)
+    assert simulated["sleep"]["SE"] == pytest.approx(settings.observed.sleep["SE"], abs=5)
 
 
 def test_a_first_order_chain_would_fail_the_same_comparison(groups):
@@ -143,7 +145,7 @@ def test_a_first_order_chain_would_fail_the_same_comparison(groups):
     chain = describe(nights)
     assert np.abs(row(chain["share"]) - row(real.share)).max() < 0.04
     distances = [bout_distance(chain["bouts"][key]["cumulative"], real.bouts[key].cumulative) for key in KEYS]
-    assert min(distances[:3]) > 0.14 > 0.07
+    assert min(distances[:3]) > 0.14 > 3 * 0.045
     assert chain["rem_cycle_min"][2] < real.rem_cycle_min[2] - 15
 
 
@@ -256,6 +258,7 @@ def test_a_missing_hypnogram_file_is_named(tmp_path):
         ("cycle_from_min=[0, 10, 10]", "must begin with 0 and increase"),
         ("cycle_from_min=[0, 10, 20]", r"stages\.W\.next\.cycle has 20 rows, expected 6"),
         ("stages.N2.tendency=1", r"stages\.N2\.tendency.*less than 1"),
+        ("stages.N2.shift=2", r"stages\.N2\.shift.*less than or equal to 1"),
         ("stages.N2.spread=[1, 1]", r"stages\.N2: .*same number of classes"),
         ("stages.N2.median_min=[0, 1, 2, 3]", r"stages\.N2\.median_min.*greater than 0"),
         ("stages.N2.next.base=[0, 0, 0]", "only zeros"),
