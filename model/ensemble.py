@@ -35,6 +35,7 @@ class Ensemble(keras.Model):
         self.network, self.mode = network, mode
         self.settings = members[0].settings
         self._forward = None
+        self._prepared = False
         self.built = True
 
     def call(self, inputs, training=False):
@@ -61,12 +62,19 @@ class Ensemble(keras.Model):
         if not len(x):
             return np.zeros((0, self.settings.classes), np.float32)
         forward = self._traced_forward()
-        members = self.individual_models
-        if len(members) == 1:
-            return forward(_values(members[0]), x).numpy()
-        # Side by side, one member a core, wastes less than several cores on one small product.
-        with ThreadPoolExecutor(len(members)) as pool:
-            return _mean(list(pool.map(lambda member: forward(_values(member), x), members))).numpy()
+        waiting = list(self.individual_models)
+        outputs = []
+        if not self._prepared:
+            # TensorFlow prepares a function when it first runs: by several threads at once, each would do so.
+            outputs.append(forward(_values(waiting.pop(0)), x))
+            self._prepared = True
+        if len(waiting) == 1:
+            outputs.append(forward(_values(waiting[0]), x))
+        elif waiting:
+            # Side by side, one member a core, wastes less than several cores on one small product.
+            with ThreadPoolExecutor(len(waiting)) as pool:
+                outputs += pool.map(lambda member: forward(_values(member), x), waiting)
+        return _mean(outputs).numpy()
 
     def _traced_forward(self):
         """Return the one traced function that serves all members: a member's variables are arguments."""

@@ -302,6 +302,7 @@ def test_labels_become_epochs(tmp_path):
     assert nights["subject_1"].dtype == np.int8
 
 
+@pytest.mark.slow
 def test_the_fit_finds_the_model_again(groups, tmp_path):
     """From nights that the model simulated, the command makes a model that simulates such nights."""
     nights = {f"subject_{i}": night for i, night in enumerate(groups["training"][1][:60])}

@@ -164,6 +164,7 @@ def test_a_stopped_training_goes_on_to_the_same_end(cohort, tmp_path, run_script
     assert logs[0] == logs[1]
 
 
+@pytest.mark.slow
 def test_seed_matters_and_more_epochs_go_on(cohort, tmp_path, call_script):
     options = ["--quick", "--data", cohort, *TINY, "--set", "train.epochs=1"]
     for seed in ("1", "2"):

@@ -496,7 +496,9 @@ def test_help_imports_nothing_heavy(run_script, tmp_path):
 # Published sizes
 
 
-@pytest.mark.parametrize("row", [STAGING, REM_SISD, pytest.param(RETRAINED, marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize(
+    "row", [STAGING, *(pytest.param(row, marks=pytest.mark.slow) for row in (REM_SISD, RETRAINED))], ids=str
+)
 def test_a_whole_ensemble_of_published_size(row, tmp_path):
     members = ensemble(row)
     path = write_original(tmp_path / row.files[0], members)

@@ -54,6 +54,7 @@ def test_no_interval_is_empty_where_all_trials_are_alike(hit):
         assert result["high"] - result["low"] == pytest.approx(stats.proportion(0, 10, CHANCE)["high"])
 
 
+@pytest.mark.slow
 def test_interval_covers_the_population_mean():
     """12 subjects whose true accuracies vary: the 95 % interval holds the true mean 90-99 % of the time."""
     random = np.random.default_rng(0)
