@@ -120,10 +120,8 @@ class TrainingTrials:
             raise UserError(f"shuffle_seed {shuffle_seed!r}: must be a whole number from 0 up")
         self.root, self.stage, self.awake = Path(root), stage, awake
         refuse_unfinished(root)
-        pickled = stage == "REM" and not awake
-        kind = "pickle" if pickled else "tfrecords"
-        folder = self.root / f"SI Main Train_{kind}" / stage
-        files = one_file_a_subject(find(folder, "Whole*" if awake else "sleep*", "training trials"))
+        folder, files = training_files(self.root, stage, awake)
+        pickled = "pickle" in folder.parent.name
         self.files = _chosen(files, only, exclude, folder)
         self.subjects = [subject_name(file) for file in self.files]
         self.skipped = []
@@ -264,6 +262,26 @@ class TrainingTrials:
             words = np.frombuffer(hashlib.sha256(name.encode()).digest(), np.uint32)
             labels[own] = np.random.default_rng([2, seed, *words]).permutation(labels[own])
         return labels
+
+
+def training_files(root, stage="N2N3", awake=True):
+    """Return the folder of training trials and its files, one a subject, without opening any.
+
+    Parameters
+    ----------
+    root : str | Path
+    stage : "N2N3" | "REM"
+    awake : bool
+        Files with awake trials ("Whole*") or without ("sleep*").
+
+    Raises
+    ------
+    UserError
+        No such folder or file, or two files of one subject.
+    """
+    kind = "pickle" if stage == "REM" and not awake else "tfrecords"
+    folder = Path(root) / f"SI Main Train_{kind}" / stage
+    return folder, one_file_a_subject(find(folder, "Whole*" if awake else "sleep*", "training trials"))
 
 
 class _PickledSleep:

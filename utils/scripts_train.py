@@ -117,8 +117,9 @@ def _parts(text, option, example):
 
 def _training_data(settings, skip_bad):
     """Return the trials to train on, those of the validation subjects (or None), and notes about both."""
+    from data.checks import subject_name
     from data.tfrecords import AWAKE_SAMPLES, CHANNELS, CLASSES, SLEEP_SAMPLES
-    from data.trials import TrainingTrials, fingerprint
+    from data.trials import TrainingTrials, fingerprint, training_files
     from utils.paths import shown
 
     root, train = experiment.data_root(settings), settings.train
@@ -132,9 +133,8 @@ def _training_data(settings, skip_bad):
 
     validation, files = None, None
     if train.validation_subjects:
-        subjects = TrainingTrials(
-            root, settings.stage, awake=settings.model.awake, skip_bad=skip_bad
-        ).subjects
+        _, files = training_files(root, settings.stage, settings.model.awake)
+        subjects = [subject_name(file) for file in files]
         held_out = validation_subjects(subjects, train.validation_subjects, train.seed)
         trials, validation = read(exclude=held_out), read(only=held_out)
         files = [*trials.files, *validation.files]
