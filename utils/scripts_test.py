@@ -95,17 +95,6 @@ def _parts(text):
     return tuple(part for part in DATA_TYPES if part in given)
 
 
-def _parts(text):
-    """Return the parts of --data-type, each once, in the order of `DATA_TYPES`."""
-    from data.trials import DATA_TYPES
-
-    given = [part.strip() for part in text.split(",")]
-    unknown = [part for part in given if part not in DATA_TYPES]
-    if unknown:
-        raise UserError(f"--data-type {text!r}: {unknown[0]!r} is no part; there are {','.join(DATA_TYPES)}")
-    return tuple(part for part in DATA_TYPES if part in given)
-
-
 def _run_name(name, mode, network):
     shuffled = ["shuffled"] if network.notes.get("labels_shuffled") else []
     return "_".join([name, *([mode] if mode not in (None, "normal") else []), *shuffled])
