@@ -16,7 +16,7 @@ else
   READY := check-environment
 endif
 
-.PHONY: help setup check-environment demo test test-slow real-eeg class-loss-study lint bench clean
+.PHONY: help setup check-environment demo test test-slow real-eeg class-loss-study simulated-benchmark lint bench clean
 
 help:  ## list the verbs
 	@echo "make VERB                 (own environment: make VERB PYTHON=python)"
@@ -52,6 +52,9 @@ real-eeg: $(READY) $(AEON)  ## small decoder and LDA on real EEG (key presses)
 
 class-loss-study: $(READY)  ## published class loss against logits, on a simulated cohort
 	@$(PY) -m utils.study_class_loss
+
+simulated-benchmark: $(READY)  ## is what was planted found, and only that? about an hour
+	@$(PY) -m utils.simulated_benchmark
 
 lint: $(READY)  ## check format and rules with ruff
 	@$(PY) -m ruff format --check .

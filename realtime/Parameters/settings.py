@@ -104,6 +104,29 @@ class GateSettings(Settings):
     rem_detections: PositiveInt = 30
 
 
+class LockSettings(Settings):
+    """Locking of cues to a phase of the slow oscillation (`realtime.Utils.phase`)."""
+
+    method: Literal["none", "threshold_delay", "echt"] = "none"
+    channel: str | None = None
+    target_degrees: float = Field(0.0, gt=-180, lt=180)
+    threshold_uv: float = Field(-60.0, ge=-300, le=-10)
+    adaptive: bool = True
+    learn: bool = False
+    trough_to_peak_s: float = Field(0.53, ge=0.2, le=1.2)
+    echt_band_hz: tuple[float, float] = (0.3, 2.0)
+    lead_seconds: float = Field(0.06, ge=0.02, le=0.5)
+    wait_seconds: float = Field(20.0, ge=1, le=600)
+    otherwise: Literal["cue", "skip"] = "cue"
+
+    @model_validator(mode="after")
+    def _check(self):
+        low, high = self.echt_band_hz
+        if not 0.1 <= low < high <= 4:
+            raise ValueError(f"echt_band_hz ({low}, {high}) must rise between 0.1 and 4 Hz")
+        return self
+
+
 class CueSettings(Settings):
     """When which item is cued."""
 
@@ -113,10 +136,13 @@ class CueSettings(Settings):
     groups: tuple[tuple[int, ...], tuple[int, ...]] = (tuple(range(8)), tuple(range(8, 15)))
     lead_seconds: float = Field(0.2, ge=0, le=1)
     sound_recorded: bool = False
+    lock: LockSettings = LockSettings()
 
     @model_validator(mode="after")
     def _check(self):
         low, high = self.interval_seconds
+        if self.mode == "recorded" and self.lock.method != "none":
+            raise ValueError("lock.method must be none with recorded cues: their times are given")
         if not 2.5 <= low <= high:
             raise ValueError(
                 f"interval_seconds ({low}, {high}) must rise and be at least 2.5 s: "

@@ -10,13 +10,18 @@ from utils.vocabulary import STREAM_RATE
 
 @dataclass(frozen=True)
 class Cue:
-    """One cue: its number in the session, item, group and onset as a sample index."""
+    """One cue: its number in the session, item, group and onset as a sample index.
+
+    `locked`: it waited for a phase of the slow oscillation and found it; `skipped`: why it is not played.
+    """
 
     number: int
     item: int
     group: int
     onset: int
     recorded: bool = False
+    locked: bool = False
+    skipped: str | None = None
 
 
 def generator(seed, subject, purpose):
@@ -48,15 +53,23 @@ class CueSchedule:
     subject : Subject
     """
 
+    lock = None
+
     def __init__(self, settings, seed, subject):
         self._groups = settings.groups
         self._interval = [s * STREAM_RATE for s in settings.interval_seconds]
         self._group_length = round(settings.group_seconds * STREAM_RATE)
-        self._lead = round(settings.lead_seconds * STREAM_RATE)
+        locked = settings.lock.method != "none"
+        self._lead = round((settings.lock if locked else settings).lead_seconds * STREAM_RATE)
         self._intervals = generator(seed, subject, "intervals")
         self._items = generator(seed, subject, "items")
         self._onset = None
         self._count = 0
+
+    @property
+    def onset(self):
+        """Sample at which the next cue is planned; None while there is none."""
+        return self._onset
 
     @property
     def due(self):
@@ -71,13 +84,14 @@ class CueSchedule:
         """End cueing: the cue that was coming is dropped."""
         self._onset = None
 
-    def take(self):
-        """Return the cue that is due and plan the next one."""
-        onset, group = self._onset, self.group(self._onset)
+    def take(self, now, onset=None, **more):
+        """Return the cue that is due, at another `onset` if given, and plan the next one."""
+        onset = self._onset if onset is None else onset
+        group = self.group(onset)
         self._count += 1
         item = int(self._items.choice(self._groups[group]))
         self._onset = self._after(onset)
-        return Cue(self._count, item, group, onset)
+        return Cue(self._count, item, group, onset, **more)
 
     def group(self, sample):
         """Return the group (0 or 1) whose turn it is at `sample`."""
@@ -101,6 +115,8 @@ class RecordedCues:
     groups : sequence of 2 sequences of int
     """
 
+    lock = None
+
     def __init__(self, cues, groups):
         self._cues = [
             Cue(
@@ -119,7 +135,7 @@ class RecordedCues:
         """Sample of the next recorded cue; None when there is none left."""
         return self._cues[self._next].onset if self._next < len(self._cues) else None
 
-    def take(self):
+    def take(self, now):
         """Return the cue that is due and go on to the next."""
         self._next += 1
         return self._cues[self._next - 1]

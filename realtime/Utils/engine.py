@@ -9,6 +9,7 @@ import logging
 import time
 from collections import deque
 
+import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -17,6 +18,7 @@ from realtime.Model.stagers import WINDOW, StageEstimate
 from realtime.Utils.buffer import RingBuffer
 from realtime.Utils.gate import GateState, advance
 from realtime.Utils.markers import CUE_BASE, DECODE_FAILED, DECODED_BASE, GROUP_BASE
+from realtime.Utils.phase import MEASURED_AFTER, achieved_phase
 from utils.vocabulary import ITEMS, REM, STAGES, STREAM_RATE, UNKNOWN
 
 logger = logging.getLogger(__name__)
@@ -36,7 +38,7 @@ class Session:
         `update(window, end)`, see `realtime.Model.stagers`.
     decoders : dict
         "NREM" and "REM" to a `Decoder`; a key that is absent decodes nothing.
-    schedule : CueSchedule | RecordedCues
+    schedule : CueSchedule | LockedCues | RecordedCues
     sink : FileSink | DeviceSink
     markers : LslMarkers | None
     log : EventLog
@@ -49,6 +51,7 @@ class Session:
         self.schedule, self.sink, self.markers, self.log = schedule, sink, markers, log
         self.settings, self._stop = settings, stop
         self.gate = GateState()
+        self._lock = schedule.lock
         self._recorded = settings.cues.mode == "recorded"
         self._buffer = RingBuffer(len(montage.picks), _BUFFER)
         self._step = round(settings.staging.every_seconds * STREAM_RATE)
@@ -57,6 +60,7 @@ class Session:
         self._unknown = None  # why the last staging could not tell
         self._coming = deque()  # (cue, stage) decided, onset ahead
         self._reading = deque()  # (cue, stage) sounded, response still arriving
+        self._measuring = deque()  # cues sounded, the phase they met not measured yet
 
     @property
     def sample(self):
@@ -95,7 +99,10 @@ class Session:
         taken = 0
         while taken < block.shape[1] and not self._stop.requested():
             count = min(block.shape[1] - taken, self._next_due() - self.sample)
-            self._buffer.write(block[:, taken : taken + count])
+            part = block[:, taken : taken + count]
+            self._buffer.write(part)
+            if self._lock is not None:
+                self._lock.feed(self.montage.locking(part))
             taken += count
             self._fire(self.sample)
             self.sink.advance(self.sample)
@@ -104,6 +111,7 @@ class Session:
         due = [self._stage_due + self._step if self._hold_staging() else self._stage_due]
         due += [cue.onset for cue, _ in list(self._coming)[:1]]
         due += [cue.onset + AFTER for cue, _ in list(self._reading)[:1]]
+        due += [cue.onset + MEASURED_AFTER for cue in list(self._measuring)[:1]]
         due += [d for d in (self.schedule.due, self._group_due) if d is not None]
         return max(min(due), self.sample + 1)
 
@@ -116,6 +124,8 @@ class Session:
             self._mark_group(now)
         while self.schedule.due is not None and self.schedule.due <= now:
             self._decide(now)
+        while self._measuring and self._measuring[0].onset + MEASURED_AFTER <= now:
+            self._measure(self._measuring.popleft())
         while self._coming and self._coming[0][0].onset <= now:
             self._sound(*self._coming.popleft())
 
@@ -177,15 +187,18 @@ class Session:
 
     def _decide(self, now):
         """Take the cue that is due: send it on its way, or say why not."""
-        cue, stage = self.schedule.take(), self.gate.stage
-        if self._recorded and not self.gate.open:
+        cue, stage = self.schedule.take(now), self.gate.stage
+        if cue is None:  # it waits for its phase
+            return
+        skipped = "the gate is closed" if self._recorded and not self.gate.open else cue.skipped
+        if skipped:
             self.log.write(
                 now,
                 "cue_skipped",
                 number=cue.number,
                 item=ITEMS[cue.item],
                 stage=stage_name(stage),
-                reason="the gate is closed",
+                reason=skipped,
             )
             return
         if self._sounds:
@@ -209,7 +222,9 @@ class Session:
             stage=stage_name(stage),
             recorded=cue.recorded,
             sounded=self._sounds,
+            locked=cue.locked,
         )
+        self._measuring.append(cue)
         if self._decoder(stage) is not None:
             self._reading.append((cue, stage))
 
@@ -236,6 +251,22 @@ class Session:
             stage=stage_name(stage),
             recorded=cue.recorded,
             probabilities=_rounded(probabilities),
+        )
+
+    def _measure(self, cue):
+        """Log the phase of the slow oscillation that a cue met, now that it can be seen from both sides."""
+        if cue.onset < MEASURED_AFTER:  # a recorded cue in the first seconds
+            return
+        around = self._buffer.read(cue.onset - MEASURED_AFTER, cue.onset + MEASURED_AFTER)
+        degrees = achieved_phase(self.montage.locking(around), MEASURED_AFTER)
+        if cue.locked and np.isfinite(degrees):
+            self._lock.learn(degrees)
+        self.log.write(
+            cue.onset + MEASURED_AFTER,
+            "cue_phase",
+            number=cue.number,
+            locked=cue.locked,
+            degrees=round(degrees, 3) if np.isfinite(degrees) else None,
         )
 
     def _failed(self, now, cue, reason):

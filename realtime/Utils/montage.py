@@ -24,17 +24,25 @@ class Montage:
         Rows of the decoder's channels in its order; None where the recording lacks some of them.
     lacking : tuple of str
         The decoder's channels that the recording lacks.
+    lock : pair | None
+        (row, row of the reference or None) whose slow oscillation cues wait for; None: the staging EEG.
     """
 
     picks: tuple
     derivations: tuple
     decoder: tuple | None
     lacking: tuple
+    lock: tuple | None = None
 
     @property
     def eeg_rows(self):
         """Rows that hold EEG: the staging EEG and the decoder's channels."""
         return sorted({self.derivations[0][0], *(self.decoder or ())})
+
+    def locking(self, window):
+        """Return the derivation (n,) of a window (channels, n) whose slow oscillation cues wait for."""
+        channel, reference = self.lock or self.derivations[0]
+        return window[channel] if reference is None else window[channel] - window[reference]
 
     def derive(self, window):
         """Return the derivations (3, n) of a window (channels, n); an absent channel is NaN."""
@@ -74,7 +82,7 @@ def find_channel(name, names):
     return matches[0] if matches else None
 
 
-def make_montage(channels, decoder_channels, names, where):
+def make_montage(channels, decoder_channels, names, where, lock=None):
     """Resolve the settings' channel names in a recording.
 
     Parameters
@@ -86,6 +94,8 @@ def make_montage(channels, decoder_channels, names, where):
         Channels of the recording.
     where : str
         The recording, for messages.
+    lock : str | None
+        Channel whose slow oscillation cues wait for, with the reference of the staging EEG.
 
     Raises
     ------
@@ -113,6 +123,8 @@ def make_montage(channels, decoder_channels, names, where):
                 absent.append(key)
         if found[0] is not None:
             derivations.append((row(found[0]), None if found[1] is None else row(found[1])))
+    if lock is not None and find_channel(lock, names) is None:
+        problems.append(f"cues.lock.channel = {lock!r} ({_hint(lock, names)})")
     if problems:
         raise UserError(
             f"{where}: the recording lacks {'; '.join(problems)}; it has {', '.join(names)}; "
@@ -123,7 +135,8 @@ def make_montage(channels, decoder_channels, names, where):
     found = {c: find_channel(c, names) for c in decoder_channels}
     lacking = tuple(c for c, have in found.items() if have is None)
     rows = None if lacking or not found else tuple(row(have) for have in found.values())
-    return Montage(tuple(picks), tuple(derivations), rows, lacking)
+    pair = None if lock is None else (row(find_channel(lock, names)), derivations[0][1])
+    return Montage(tuple(picks), tuple(derivations), rows, lacking, pair)
 
 
 def _refuse_twice(decoder_channels, where):

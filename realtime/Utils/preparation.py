@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from realtime.Utils.audio import choose_sink
 from realtime.Utils.cues import CueSchedule, RecordedCues
 from realtime.Utils.montage import make_montage
+from realtime.Utils.phase import LockedCues, PhaseLock
 from realtime.Utils.sounds import load_sounds, synthesise
 from realtime.Utils.source import ReplaySource
 from utils.errors import UserError
@@ -55,9 +56,11 @@ def prepare(settings, subject, recording):
             raise UserError(f"the package {package} is not installed: pip install -e '.[realtime]'")
     checkpoints = _checkpoints(settings)
     source = ReplaySource(recording, settings.source)
+    lock = settings.cues.lock
     montage = make_montage(
-        settings.channels, settings.decoder.channels if checkpoints else (), source.names, shown(recording)
-    )
+        settings.channels, settings.decoder.channels if checkpoints else (), source.names, shown(recording),
+        lock=lock.channel,
+    )  # fmt: skip
     source.open(montage.picks)
     amplitude = source.check_unit(montage.eeg_rows)
     for pair, what in zip(montage.derivations, _KINDS, strict=True):
@@ -67,6 +70,8 @@ def prepare(settings, subject, recording):
         schedule = RecordedCues(source.cues(), settings.cues.groups)
     else:
         schedule = CueSchedule(settings.cues, settings.seed, subject)
+        if lock.method != "none":
+            schedule = LockedCues(schedule, PhaseLock(lock, round(lock.lead_seconds * STREAM_RATE)))
     rate = settings.audio.rate
     sounds = load_sounds(settings.audio.folder, rate) if settings.audio.folder else synthesise(rate)
     sink = choose_sink(settings.audio, settings.source.speed)

@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+import numpy as np
+
 from utils.paths import writing
 from utils.provenance import write_json
 from utils.stats import proportion
@@ -58,6 +60,7 @@ def summarise(events, *, recorded, simulated, seconds):
             "per_stage": _count(cues, "stage", (*STAGES, "unknown")),
             "skipped": sum(e["event"] == "cue_skipped" for e in events),
         },
+        "phase": _phases(events),
         "decodes": {
             "total": len(decodes),
             "failed": sum(e["event"] == "decode_failed" for e in events),
@@ -78,6 +81,22 @@ def summarise(events, *, recorded, simulated, seconds):
     return result
 
 
+def _phases(events):
+    """Return how cues met the slow oscillation: those that waited for it and those that did not."""
+    result = {}
+    for name, locked in (("locked", True), ("not locked", False)):
+        met = [e["detail"] for e in events if e["event"] == "cue_phase" and e["detail"]["locked"] is locked]
+        degrees = np.array([d["degrees"] for d in met if d["degrees"] is not None])
+        if len(degrees):
+            mean = np.exp(1j * np.radians(degrees)).mean()
+            result[name] = {
+                "n": len(degrees),
+                "mean_degrees": round(float(np.degrees(np.angle(mean))), 1),
+                "circular_sd_degrees": round(float(np.degrees(np.sqrt(-2 * np.log(abs(mean))))), 1),
+            }
+    return result or None
+
+
 def sentences(summary):
     """Return the summary as lines for the screen."""
     stages = ", ".join(f"{s} {m:.1f}" for s, m in summary["stage_minutes"].items())
@@ -88,6 +107,11 @@ def sentences(summary):
         f"cues: {cues['total']} ({cues['skipped']} skipped); "
         f"decodes: {decodes['total']} ({decodes['failed']} failed)",
     ]
+    for name, row in (summary["phase"] or {}).items():
+        lines.append(
+            f"phase of the slow oscillation at cues {name}: mean {row['mean_degrees']:.0f} degrees, "
+            f"circular SD {row['circular_sd_degrees']:.0f}, n = {row['n']}"
+        )
     accuracy = summary["accuracy"]
     if accuracy is None:
         if decodes["total"]:

@@ -1,0 +1,191 @@
+"""Locking of cues to the slow oscillation: known phases, any chunks, fall-backs, whole sessions."""
+
+import numpy as np
+import pytest
+
+from realtime.Parameters.settings import CueSettings, LockSettings
+from realtime.Subject import Subject
+from realtime.Utils.cues import CueSchedule
+from realtime.Utils.phase import TICK, LockedCues, PhaseLock, achieved_phase, newest_phase
+from utils.errors import UserError
+
+from .conftest import of, timeless
+
+RATE = 500
+METHODS = ("threshold_delay", "echt")
+
+
+def slow_sleep(seconds, seed=0, noise=12.0):
+    """EEG (n,) with a slow oscillation every 2 to 4 s, and its phase in degrees (NaN between them)."""
+    random = np.random.default_rng(seed)
+    n = seconds * RATE
+    eeg, phase = np.cumsum(random.normal(0, 1, n)), np.full(n, np.nan)
+    eeg -= np.convolve(eeg, np.ones(1000) / 1000, "same")
+    eeg *= noise / eeg.std()
+    start = 2 * RATE
+    while start < n - 3 * RATE:
+        period = random.uniform(0.9, 1.3) * RATE
+        t = np.arange(int(period))
+        degrees = 90 + 360 * t / period  # from the falling zero crossing through the trough to the peak
+        wave = np.cos(np.radians(degrees)) * random.uniform(50, 90) * np.hanning(len(t)) ** 0.3
+        eeg[start : start + len(t)] += wave
+        phase[start : start + len(t)] = (degrees + 180) % 360 - 180
+        start += len(t) + int(random.uniform(1, 2.5) * RATE)
+    return eeg, phase
+
+
+def locked(eeg, settings, cuts=(TICK,), lead=30):
+    """Onsets that the lock proposes, at least 3 s apart; the stream comes in blocks of the given sizes."""
+    lock, onsets, at, turn = PhaseLock(settings, lead), [], 0, 0
+    seen = set()
+    while at < len(eeg):
+        lock.feed(eeg[at : at + cuts[turn % len(cuts)]])
+        at, turn = at + cuts[turn % len(cuts)], turn + 1
+        found = lock.onset(onsets[-1] + 3 * RATE if onsets else 0)
+        if found is not None and found not in seen:
+            onsets.append(found)
+            seen.add(found)
+    return np.array(onsets)
+
+
+def spread(degrees):
+    mean = np.exp(1j * np.radians(degrees)).mean()
+    return np.degrees(np.angle(mean)), abs(mean)
+
+
+@pytest.mark.parametrize("frequency", [0.6, 0.8, 1.0])
+def test_phases_of_a_pure_oscillation(frequency):
+    t = np.arange(6 * RATE) / RATE
+    for degrees in range(-180, 180, 45):
+        wave = 60 * np.cos(2 * np.pi * frequency * (t - 3) + np.radians(degrees))
+        assert abs((achieved_phase(wave, 3 * RATE) - degrees + 180) % 360 - 180) < 5
+        newest = np.degrees(newest_phase(wave[2 * RATE + 1 : 4 * RATE + 1], (0.3, 2.0)))
+        expected = degrees + 360 * frequency
+        assert abs((newest - expected + 180) % 360 - 180) < 30, "no sample after it is known"
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("target", [0, -90])
+def test_cues_meet_the_planted_phase(method, target):
+    eeg, phase = slow_sleep(400)
+    onsets = locked(eeg, LockSettings(method=method, target_degrees=target, threshold_uv=-30))
+    met = phase[onsets[onsets < len(phase)]]
+    met = met[np.isfinite(met)]
+    assert len(met) > 50 and len(met) > 0.7 * len(onsets)
+    mean, strength = spread(met)
+    assert abs(mean - target) < 35 and strength > 0.6
+    assert np.mean(np.abs((met - target + 180) % 360 - 180) < 45) > 0.6
+    random = phase[np.random.default_rng(1).integers(0, len(phase), 300)]
+    assert spread(random[np.isfinite(random)])[1] < 0.3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_proposals_do_not_depend_on_the_blocks(method):
+    eeg, _ = slow_sleep(60)
+    settings = LockSettings(method=method, threshold_uv=-30)
+    proposals = []
+    for cuts in ((1,), (7, 3), (TICK,)):
+        lock, found, at, turn = PhaseLock(settings, 30), {}, 0, 0
+        while at < len(eeg):
+            lock.feed(eeg[at : at + cuts[turn % len(cuts)]])
+            at, turn = at + cuts[turn % len(cuts)], turn + 1
+            if lock.onset(0) is not None:
+                found.setdefault(lock.onset(0), lock.now)
+        proposals.append(found)
+    assert proposals[0] == proposals[1] == proposals[2] and len(proposals[0]) > 5
+    assert all(onset >= now + 30 for onset, now in proposals[0].items()), "never too late to be played"
+
+
+def test_the_delay_follows_the_night():
+    eeg, _ = slow_sleep(200)
+    lock = PhaseLock(LockSettings(method="threshold_delay", threshold_uv=-30, trough_to_peak_s=1.0), 30)
+    assert lock._finder.to_peak == 1.0
+    lock.feed(eeg)
+    # Planted: half of 0.9 to 1.3 s, from which the delay of the filter that finds the trough is taken.
+    assert 0.3 < lock._finder.to_peak < 0.6
+
+
+def test_a_steady_error_is_learnt():
+    """Cues that come 40 degrees early push the target until they meet it."""
+    lock = PhaseLock(LockSettings(method="echt", target_degrees=-20, learn=True), 30)
+    for _ in range(30):
+        lock.learn(-60 + lock.early)
+    assert lock.early == pytest.approx(40, abs=1)
+    quiet = PhaseLock(LockSettings(method="echt"), 30)
+    for _ in range(30):
+        quiet.learn(-40)
+    assert quiet.early == 0
+
+
+def test_noise_and_gaps_do_no_harm():
+    random = np.random.default_rng(0)
+    settings = LockSettings(method="echt")
+    assert len(locked(random.normal(0, 5, 30 * RATE), settings)) == 0, "no trough deep enough"
+    eeg, _ = slow_sleep(60)
+    eeg[20 * RATE : 21 * RATE] = np.nan
+    onsets = locked(eeg, LockSettings(method="echt", threshold_uv=-30))
+    assert (onsets > 30 * RATE).any(), "it goes on after a gap"
+
+
+def schedule(**lock):
+    settings = CueSettings(lock=LockSettings(method="echt", wait_seconds=3, **lock))
+    return CueSchedule(settings, 1, Subject(id="s")), settings.lock
+
+
+@pytest.mark.parametrize("otherwise", ["cue", "skip"])
+def test_without_a_slow_oscillation_the_rule_holds(otherwise):
+    plan, settings = schedule(otherwise=otherwise)
+    cues = LockedCues(plan, PhaseLock(settings, 30))
+    cues.start(0)
+    planned = plan.onset
+    taken = None
+    for now in range(cues.due, 20 * RATE, TICK):
+        cues.lock.feed(np.zeros(now - cues.lock.now))
+        if cues.due > now:
+            continue
+        taken = cues.take(now)
+        if taken is not None:
+            break
+    assert taken.number == 1 and not taken.locked
+    assert planned + 3 * RATE - 2 * TICK <= taken.onset <= planned + 3 * RATE + 2 * TICK
+    assert (taken.skipped is None) == (otherwise == "cue")
+    assert otherwise == "cue" or "no slow oscillation within 3 s" in taken.skipped
+    assert plan.onset >= taken.onset + 4 * RATE, "the next one is planned from it on"
+
+
+def test_settings_that_make_no_sense_are_refused():
+    for change in ({"target_degrees": 200}, {"threshold_uv": 5}, {"echt_band_hz": (2, 1)}, {"method": "pll"}):
+        with pytest.raises(ValueError, match=next(iter(change))):
+            LockSettings(**change)
+    with pytest.raises(ValueError, match=r"lock.method must be none with recorded cues"):
+        CueSettings(mode="recorded", lock=LockSettings(method="echt"))
+
+
+def test_a_locked_session_is_the_same_whatever_the_chunks(session, recording, flags):
+    lock = [
+        "--set",
+        "cues.lock.method=echt",
+        "--set",
+        "cues.lock.threshold_uv=-15",
+        "--set",
+        "cues.lock.channel=Fz",
+    ]
+    results = [
+        session(recording, *flags, *lock, "--set", f"source.chunk_seconds={chunk}")
+        for chunk in ("null", 0.013)
+    ]
+    assert timeless(results[0].folder) == timeless(results[1].folder)
+    cues, phases = of(results[0], "cue"), of(results[0], "cue_phase")
+    assert any(e["detail"]["locked"] for e in cues)
+    assert [e["detail"]["number"] for e in phases] == [
+        e["detail"]["number"] for e in cues if e["sample"] + 1500 <= results[0].events[-1]["sample"]
+    ]
+    gaps = np.diff([e["sample"] for e in cues])
+    assert (gaps >= 4 * RATE).all(), "locked cues keep the published distance at least"
+    assert results[0].summary["phase"]["locked"]["n"] == sum(e["detail"]["locked"] for e in phases)
+
+
+def test_an_unknown_channel_is_named(main, recording, flags, tmp_path):
+    arguments = ["--recording", str(recording), "--out", str(tmp_path), *flags]
+    with pytest.raises(UserError, match=r"cues\.lock\.channel = 'Fzz' \(nearest: Fz"):
+        main([*arguments, "--set", "cues.lock.channel=Fzz"])

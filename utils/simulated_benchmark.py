@@ -1,0 +1,183 @@
+"""Can the planted truth be found, and only the truth? The published scripts on simulated cohorts.
+
+Trains and tests the sleep-only and the multi-domain decoder on training subjects and decodes unseen ones, by
+the very scripts users run, and compares what comes out with what was planted: awake + sleep at least as good
+as sleep alone, both above chance, up-states of the slow oscillation above down-states, fine-tuned above
+zero-shot, more strength more accuracy; nothing with strength zero or shuffled labels. All is simulated.
+
+Writes    data/simulated/benchmark (a data set a strength); results/simulated_benchmark/summary.json,
+          rows.csv, accuracy.png and a folder a run with what the scripts write and their commands
+Stop it whenever you like: the same command goes on where it was.
+
+  python -m utils.simulated_benchmark
+  python -m utils.simulated_benchmark --quick      (hardly any training: to try the command)
+"""
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field, model_validator
+from tqdm import tqdm
+
+from utils import cli, config, provenance
+from utils.errors import UserError
+from utils.experiment import Experiment
+from utils.paths import RESULTS, ROOT, shown
+
+log = logging.getLogger(__name__)
+
+Strength = Annotated[float, Field(ge=0, le=20)]
+
+
+class Benchmark(config.Settings):
+    """Settings of the benchmark (params/simulated_benchmark.yaml)."""
+
+    data: str
+    preset: str
+    cohort: dict[str, Any]
+    """Settings of the simulation that differ from its preset."""
+    strengths: tuple[Strength, ...] = Field(min_length=2)
+    strength: Strength
+    seeds: tuple[int, ...] = Field(min_length=1)
+    change: dict[str, Any]
+    awake: dict[str, Any] = Field({})
+    finetune: dict[str, Any] = Field({})
+
+    @model_validator(mode="after")
+    def _whole(self):
+        if list(self.strengths) != sorted(set(self.strengths)) or self.strengths[0] != 0:
+            raise ValueError(f"strengths {self.strengths}: give them in rising order, beginning with 0")
+        if self.strength not in self.strengths or self.strength == 0:
+            raise ValueError(f"strength {self.strength} must be one of the strengths and not 0")
+        return self
+
+    def folder(self, strength):
+        """Return the folder of the data set of a strength."""
+        return ROOT / self.data / f"strength_{strength:g}"
+
+    def experiment(self):
+        """Return the `Experiment` of the sleep-only network with the changes of all runs."""
+        changes = [f"{key}={json.dumps(value)}" for key, value in config.flat(self.change).items()]
+        return config.load(Experiment, "N23SISD", overrides=changes)
+
+
+class Run(NamedTuple):
+    """Scripts run one after the other with one seed; every later one uses what the first one trained."""
+
+    name: str
+    strength: float
+    scripts: tuple
+    """(script, its own arguments) pairs; {results} stands for the run's folder."""
+
+    def key(self, seed):
+        return f"{self.name}_strength_{self.strength:g}_seed_{seed}"
+
+
+def runs(study):
+    """Return the runs that each seed goes through."""
+    sleep = [("train/N23SISD.py", ()), ("test/N23SISD.py", ())]
+    control = "{results}/Decoding checkpoint/N2N3_SISD_shuffled/ensemble.npz"
+    shuffled = [("train/N23SISD.py", ("--shuffle-labels",)), ("test/N23SISD.py", ("--checkpoint", control))]
+    awake = _arguments(study.awake)
+    both = [(script, awake) for script in ("train/N23SIMD.py", "test/N23SIMD.py", "test/N23SIMD_SO.py")]
+    both.append(("train/N23_finetune.py", (*awake, *_arguments(study.finetune))))
+    return [
+        *(Run("SISD", strength, tuple(sleep)) for strength in study.strengths),
+        Run("SISD_shuffled", study.strength, tuple(shuffled)),
+        Run("SIMD", study.strength, tuple(both)),
+    ]
+
+
+def _arguments(change):
+    flat = config.flat(change)
+    return tuple(word for key, value in flat.items() for word in ("--set", f"{key}={json.dumps(value)}"))
+
+
+def write_data(study):
+    """Simulate the data sets that are not there yet."""
+    from data.simulation_dataset import write_dataset
+    from data.simulation_settings import load_settings
+
+    for strength in study.strengths:
+        changes = [f"{k}={json.dumps(v)}" for k, v in config.flat(study.cohort).items()]
+        settings = load_settings(study.preset, [*changes, f"memory.strength={strength}"])
+        write_dataset(settings, study.folder(strength))
+
+
+def execute(study, folder):
+    """Run every script that was not run before with these settings on these data.
+
+    Parameters
+    ----------
+    study : Benchmark
+    folder : Path
+
+    Raises
+    ------
+    UserError
+        A script failed; its own message is above.
+    """
+    jobs = [(run, seed) for seed in study.seeds for run in runs(study)]
+    for run, seed in tqdm(jobs, desc="benchmark", unit="run"):
+        place, data = folder / run.key(seed), study.folder(run.strength)
+        common = ("--data", str(data), "--results", str(place), *_arguments(study.change))
+        commands = [
+            [
+                script,
+                *common,
+                "--set",
+                f"train.seed={seed}",
+                *(word.replace("{results}", str(place)) for word in own),
+            ]
+            for script, own in run.scripts
+        ]
+        done = {"commands": commands, "data": _identity(data)}
+        if _read(place / "done.json") == done:
+            continue
+        for command in commands:
+            log.info("%s: %s", place.name, command[0])
+            code = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
+            if code == 130:
+                raise KeyboardInterrupt
+            if code:
+                raise UserError(
+                    f"{run.key(seed)}: {command[0]} ended with exit code {code} (its message is above); "
+                    "mend that and give the same command again, finished runs are kept"
+                )
+        provenance.write_json(place / "done.json", done)
+
+
+def _identity(data):
+    """Return what tells a simulated data set from another: its manifest's settings and version."""
+    manifest = _read(data / provenance.SIDECAR)
+    return {"settings": manifest["settings"], "version": manifest["version"]}
+
+
+def _read(path):
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def main(argv=None):
+    """Simulate, run, compare, print the table."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--results", metavar="DIR", help="default: results/simulated_benchmark")
+    parser.add_argument("--set", dest="overrides", metavar="a.b=c", action="append", default=[])
+    parser.add_argument("--quick", action="store_true", help="hardly any training: to try the command")
+    args = parser.parse_args(argv)
+    study = config.load(Benchmark, "simulated_benchmark", overrides=args.overrides, quick=args.quick)
+    default = RESULTS / "quick" / "simulated_benchmark" if args.quick else RESULTS / "simulated_benchmark"
+    folder = Path(args.results) if args.results else default
+    study.experiment()  # what no network knows is refused before anything is simulated
+    write_data(study)
+    execute(study, folder)
+    from utils.simulated_verdicts import report, table
+
+    cli.say(*table(report(study, folder)), f"written: {shown(folder)}")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
