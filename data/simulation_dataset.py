@@ -7,11 +7,14 @@ interruption, `simulation.unfinished.json` holds the size and the checksum of ev
 import hashlib
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 
-from data.simulation_jobs import all_jobs, recording_jobs
+from data.simulation_hypnogram import given_hypnogram
+from data.simulation_jobs import PARTS, all_jobs
 from data.simulation_memory import Subject
+from data.simulation_processes import write_jobs
 from utils.errors import UserError
 from utils.paths import shown, writing
 from utils.provenance import MARK
@@ -21,15 +24,18 @@ from utils.vocabulary import ITEMS
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Raised with every change that makes the simulator write other bytes for the same settings."""
+_TEMPORARY = re.compile(r"\.(.+)\.\d+\.tmp(\.\w+)?")
+"""Names that `utils.paths.writing` and `utils.brainvision` give to unfinished files."""
 
 
-def write_dataset(settings, out, recording_only=False, force=False, verify=False):
+def write_dataset(settings, out, *, recording_only=False, bids=False, force=False, verify=False, processes=1):
     """Write a simulated data set.
 
     A complete data set of the same settings is left as it is after a look at every file's size; files that
-    are missing or damaged are written again. An unfinished one of the same settings is gone on with.
+    are missing or damaged are written again. An unfinished one of the same settings is gone on with, and
+    one that lacks a part (raw nights) gets it.
 
     Parameters
     ----------
@@ -38,11 +44,15 @@ def write_dataset(settings, out, recording_only=False, force=False, verify=False
         Folder of the data set.
     recording_only : bool
         Write only the continuous recording.
+    bids : bool
+        Write raw nights and wake sessions too, as a BIDS folder.
     force : bool
         Replace a simulated data set of other settings, finished or not. Only files that the simulator wrote
         are removed.
     verify : bool
         Compare every file's checksum too, which reads them all (`force` does so as well).
+    processes : int
+        How many files are written at the same time; they have the same bytes with any number.
 
     Returns
     -------
@@ -55,14 +65,21 @@ def write_dataset(settings, out, recording_only=False, force=False, verify=False
         The folder holds something else, or there is not enough room.
     """
     out = Path(out)
-    jobs = recording_jobs(settings) if recording_only else all_jobs(settings)
-    manifest = _manifest(settings, jobs)
+    parts = PARTS[:1] if recording_only else PARTS if bids else PARTS[:2]
+    if recording_only and bids:
+        raise UserError("--recording writes nothing but the short recording; leave out --bids or --recording")
     old = _found(out)
     written, outdated = {}, []
     if old is not None:
         written = old.pop("written", None)
         written = written if isinstance(written, dict) else {}
-        if old != manifest:
+        # Parts that are there already, with these settings, stay parts of the data set.
+        more = tuple(part for part in PARTS if part in parts or part in old.get("parts", ()))
+        jobs = all_jobs(settings, more)
+        manifest = _manifest(settings, more, jobs)
+        if _same(old, manifest):
+            parts = more
+        else:
             if not force:
                 kind = "a" if (out / COMPLETE).is_file() else "an unfinished"
                 raise UserError(
@@ -71,33 +88,66 @@ def write_dataset(settings, out, recording_only=False, force=False, verify=False
                     "with --out"
                 )
             written, outdated = {}, [out / file for file in old["files"] if (out / file).is_file()]
+    jobs = all_jobs(settings, parts)
+    manifest = _manifest(settings, parts, jobs)
     good = _intact(out, manifest["files"], written, verify or force)
     if (out / COMPLETE).is_file() and not outdated:
-        damaged = [file for file in manifest["files"] if file not in good]
-        if not damaged:
+        lacking = [file for file in manifest["files"] if file not in good]
+        if not lacking:
             log.info("%s: complete with these settings already, left as it is", shown(out))
             return False
-        log.warning("%s: missing or damaged, written again: %s", shown(out), ", ".join(damaged))
+        damaged = [file for file in lacking if file in old["files"]]
+        if damaged:
+            log.warning("%s: missing or damaged, written again: %s", shown(out), ", ".join(damaged))
     waiting = [job for job in jobs if not good.issuperset(job.files)]
     _check_room(out, sum(job.size for job in waiting) - sum(file.stat().st_size for file in outdated))
     if (out / COMPLETE).is_file():
         (out / COMPLETE).replace(out / UNFINISHED)  # from here on the folder counts as unfinished
-    for file in outdated:
-        file.unlink()
-    _write_files(out, waiting, manifest, {file: written[file] for file in manifest["files"] if file in good})
+    _remove(out, outdated)
+    _remove_leftovers(out, manifest["files"])
+    kept = {file: written[file] for file in manifest["files"] if file in good}
+    _write_files(out, waiting, manifest, kept, processes)
     return True
 
 
-def _write_files(out, jobs, manifest, written):
+def _same(old, manifest):
+    """Tell whether a data set that is there has the settings of `manifest`, whatever parts it has."""
+    loose = ("files", "parts")
+    old, new = ({key: m[key] for key in m if key not in loose} for m in (old, manifest))
+    return old == new
+
+
+def _write_files(out, jobs, manifest, written, processes):
     from tqdm import tqdm
 
     _write_json({**manifest, "written": written}, out / UNFINISHED)
-    for job in tqdm(jobs, desc="simulating", unit="job", disable=None):
-        job.write(out)
+    done = write_jobs(jobs, out, processes)
+    for job in tqdm(done, total=len(jobs), desc="simulating", unit="job", disable=None):
         written |= {file: _description(out / file) for file in job.files}
         _write_json({**manifest, "written": written}, out / UNFINISHED)
     _write_json({**manifest, "written": dict(sorted(written.items()))}, out / COMPLETE)
     (out / UNFINISHED).unlink()
+
+
+def _remove(out, files):
+    """Remove files, and the folders that are empty then."""
+    for file in files:
+        file.unlink()
+        for folder in file.parents:
+            if folder == out or any(folder.iterdir()):
+                break
+            folder.rmdir()
+
+
+def _remove_leftovers(out, files):
+    """Remove the temporary files that a killed simulation left beside the files it was writing."""
+    for folder in {(out / file).parent for file in files}:
+        for left in folder.glob(".*.tmp*"):
+            name = _TEMPORARY.fullmatch(left.name)
+            if name and (folder / name[1]).relative_to(out).as_posix() in files:
+                left.unlink()
+    for left in (out / "bids").glob(".unfinished-*"):
+        shutil.rmtree(left)
 
 
 def _intact(out, files, written, verify):
@@ -120,19 +170,23 @@ def _description(path):
     return {"size": path.stat().st_size, "sha256": digest}
 
 
-def _manifest(settings, jobs):
+def _manifest(settings, parts, jobs):
     subject = Subject(settings, "test", settings.recording.test_subject)
+    given = settings.night.hypnogram
     return {
         MARK: True,
         "note": "written by data/simulate.py; no figure made from it says anything about people",
         "version": VERSION,
         "settings": settings.model_dump(mode="json"),
+        # A file that a path in the settings names may change.
+        "hypnogram": given_hypnogram(given).tolist() if isinstance(given, str) else None,
         "planted": {
             "chance": 1 / len(ITEMS),
             "item_components_in_sleep_s": subject.planted_latencies(),
-            "share_by_phase_of_slow_oscillation": dict(settings.slow_oscillation.share),
+            "share_by_phase_of_slow_oscillation": dict(settings.gate.share),
             "recording_subject": subject.name,
         },
+        "parts": list(parts),
         "files": sorted(file for job in jobs for file in job.files),
     }
 

@@ -1,17 +1,32 @@
-"""The simulated head: where the electrodes are, how sources reach them, where random numbers come from."""
+"""The simulated head: dipoles in a sphere of three layers, electrodes on it, and named random numbers.
+
+The forward solution is MNE's for a spherical head (Berg and Scherg 1994). A subject's radius, conductivities
+and electrode places differ a little from everybody else's. The eyes lie outside the brain's sphere; their
+dipoles are taken in a homogeneous conductor of infinite extent, V = p · d / (4 pi sigma |d|³), good enough
+for the size and the sides of eye movements.
+"""
 
 import zlib
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 
+from utils.errors import UserError, nearest
 from utils.vocabulary import EEG_MONTAGE
 
 MASTOIDS = ("M1", "M2")
 EOG = ("EOG1", "EOG2")
 EMG = ("EMG1", "EMG2")
-SCALP = (*EEG_MONTAGE, *MASTOIDS)
-"""Channels with a place on the head, in the order of every array here: 55 EEG, then the mastoids."""
+
+_DEPTH = 0.82
+"""Sources lie at this share of the head's radius: cortex, below a brain's surface at 0.90."""
+_RELATIVE_RADII = (0.90, 0.92, 0.97, 1.0)
+_CSF_S_M = 1.0
+_CANTHI = {"EOG1": (-0.74, 0.60, -0.42), "EOG2": (0.74, 0.60, -0.20)}
+"""Directions of the EOG electrodes: beside the outer canthi, the left one 1 cm lower, the right one 1 cm
+higher (AASM manual)."""
+_EYES = np.array([[-0.34, 0.78, -0.31], [0.34, 0.78, -0.31]])
+"""Centres of the eyeballs in radii of the head."""
 
 
 def generator(seed, *purpose):
@@ -44,47 +59,39 @@ def standard_montage():
     return mne.channels.make_standard_montage(renamed if renamed in known else "standard_1005")
 
 
-@cache
-def electrode_directions():
-    """Return the directions of `SCALP` from the head's centre in the standard 10-05 montage, (57, 3)."""
-    places = standard_montage().get_positions()["ch_pos"]
-    points = np.array([places[name] for name in SCALP])
-    # Least squares for the sphere |p - c|² = r², linear in c and r² - |c|².
-    design = np.column_stack([2 * points, np.ones(len(points))])
-    centre = np.linalg.lstsq(design, (points**2).sum(axis=1), rcond=None)[0][:3]
-    directions = points - centre
-    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
-
-
-def topography(towards, width):
-    """Return a smooth topography: a Gaussian of the angle to a direction.
-
-    Parameters
-    ----------
-    towards : array (3,) | sequence of str
-        A direction, or electrodes whose mean direction is meant.
-    width : float
-        Standard deviation of the Gaussian in degrees.
-
-    Returns
-    -------
-    gain : array (57,)
-        At most 1, in the order of `SCALP`.
-    """
-    directions = electrode_directions()
-    if isinstance(towards[0], str):
-        towards = directions[[SCALP.index(name) for name in towards]].mean(axis=0)
-    towards = np.asarray(towards, float) / np.linalg.norm(towards)
-    angle = np.degrees(np.arccos(np.clip(directions @ towards, -1, 1)))
-    return np.exp(-0.5 * (angle / width) ** 2)
-
-
-def sphere_points(count, lowest=-0.35):
+def sphere_points(count, lowest):
     """Return `count` directions spread evenly over the head above height `lowest` (golden spiral), (n, 3)."""
     height = lowest + (1 - lowest) * (np.arange(count) + 0.5) / count
     turn = np.pi * (3 - np.sqrt(5)) * np.arange(count)
     radius = np.sqrt(1 - height**2)
     return np.column_stack([radius * np.cos(turn), radius * np.sin(turn), height])
+
+
+SOURCES = sphere_points(162, -0.3)
+"""Directions of the sources from the head's centre, x to the right, y to the nose: the same in all heads."""
+
+
+@cache
+def _template():
+    """Return {name: direction from the head's centre} of the 10-05 positions."""
+    places = standard_montage().get_positions()["ch_pos"]
+    points = np.array([places[name] for name in (*EEG_MONTAGE, *MASTOIDS)])
+    # Least squares for the sphere |p - c|² = r², linear in c and r² - |c|².
+    design = np.column_stack([2 * points, np.ones(len(points))])
+    centre = np.linalg.lstsq(design, (points**2).sum(axis=1), rcond=None)[0][:3]
+    return {name: _unit(point - centre) for name, point in places.items()}
+
+
+def electrode_direction(name):
+    """Return the direction of a 10-05 position, an EOG electrode or a mastoid from the centre, (3,)."""
+    if name in _CANTHI:
+        return _unit(np.array(_CANTHI[name]))
+    template = _template()
+    if name not in template:
+        close = nearest(name, tuple(template), 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise UserError(f"head.montage: {name!r} is no position of the 10-05 system{hint}")
+    return template[name]
 
 
 class Head:
@@ -93,32 +100,130 @@ class Head:
     Parameters
     ----------
     rng : numpy.random.Generator
-        The subject's own; the places of its sources differ a little from everybody else's.
+        The subject's own.
+    settings : data.simulation_body_settings.HeadSettings
 
     Attributes
     ----------
-    background : array (57, 24)
-        Gains of the background's independent sources; every row has norm 1.
-    slow, spindle, alpha, theta, vertex, eyes : array (57,)
-        Topographies of slow waves, spindles, alpha, theta, the evoked response and of eye movements
-        (the part that reaches the scalp).
+    names : tuple of str
+        The head channels: the EEG montage, M1, M2, EOG1, EOG2.
+    n_eeg : int
+        Number of EEG channels, the first ones.
+    positions : array (n, 3)
+        Of the head channels in m, from the centre of the sphere.
+    radius : float
+        In m.
+    conductivities : tuple of 4 floats
+        Brain, cerebrospinal fluid, skull and scalp in S/m.
+    gain : array (n,)
+        What each channel's amplifier multiplies its signal by.
     """
 
-    def __init__(self, rng):
-        def near(names, width):
-            return topography(_wobble(rng, names), width)
+    def __init__(self, rng, settings):
+        self.names = (*settings.montage, *MASTOIDS, *EOG)
+        self.n_eeg = len(settings.montage)
+        self.radius = 1e-3 * np.clip(rng.normal(settings.radius_mm, settings.radius_sd_mm), 70, 120)
+        brain, ratio = (
+            middle * np.exp(settings.conductivity_sd * rng.standard_normal())
+            for middle in (settings.brain_s_m, settings.skull_ratio)
+        )
+        self.conductivities = (brain, _CSF_S_M, brain / ratio, brain)
+        standard = np.array([electrode_direction(name) for name in self.names])
+        jitter = 1e-3 * settings.jitter_mm / self.radius * rng.standard_normal(standard.shape)
+        self.positions = self.radius * _unit(standard + jitter)
+        self.gain = np.clip(rng.normal(1, settings.gain_sd, len(self.names)), 0.5, 1.5)
+        self._wobble = np.radians(settings.wobble_deg)
+        self._seed = int(rng.integers(2**63))
+        self._patches, self._distances = {}, {}
 
-        gains = np.stack([topography(point + rng.normal(0, 0.1, 3), 38.0) for point in sphere_points(24)], 1)
-        gains *= rng.choice([-1.0, 1.0], 24) * rng.lognormal(0, 0.2, 24)
-        self.background = gains / np.linalg.norm(gains, axis=1, keepdims=True)
-        self.slow = near(("F1", "FCz", "F2"), 55.0)
-        self.spindle = near(("Cz", "CPz"), 45.0)
-        self.alpha = near(("O1", "Oz", "O2", "Pz"), 45.0)
-        self.theta = near(("FCz", "Cz"), 50.0)
-        self.vertex = near(("FCz", "Cz"), 50.0)
-        self.eyes = near(("Fp1", "Fp2"), 25.0)
+    @cached_property
+    def leadfield(self):
+        """Return the potentials of radial dipoles of 1 nAm at `SOURCES`, (n, N) µV against the mastoids."""
+        import mne
+
+        model = mne.make_sphere_model(
+            r0=(0.0, 0.0, 0.0),
+            head_radius=self.radius,
+            relative_radii=_RELATIVE_RADII,
+            sigmas=self.conductivities,
+            verbose="error",
+        )
+        info = mne.create_info(list(self.names), 500.0, "eeg")
+        places = dict(zip(self.names, self.positions, strict=True))
+        info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
+        sources = mne.setup_volume_source_space(
+            pos={"rr": _DEPTH * self.radius * SOURCES, "nn": SOURCES}, verbose="error"
+        )
+        forward = mne.make_forward_solution(
+            info, trans=None, src=sources, bem=model, meg=False, eeg=True, mindist=0.0, verbose="error"
+        )
+        moments = forward["sol"]["data"].reshape(len(self.names), len(SOURCES), 3)  # V per Am, three axes
+        radial = np.einsum("csa,sa->cs", moments, SOURCES)
+        return self.referenced(1e-9 * 1e6 * radial)
+
+    def referenced(self, potentials):
+        """Return potentials (n, ...) of the head channels against the mean of the mastoids."""
+        return potentials - potentials[self.n_eeg : self.n_eeg + len(MASTOIDS)].mean(axis=0)
+
+    def pattern(self, moments):
+        """Return the potentials of dipole moments (N,) in nAm at `SOURCES`, pointing outwards: (n,) in µV."""
+        return self.leadfield @ np.asarray(moments, float)
+
+    def patch(self, where, spread_deg=25.0):
+        """Return the topography of a patch of cortex.
+
+        Parameters
+        ----------
+        where : str | sequence of str | array (3,)
+            An electrode or several, the middle of which is meant, or a direction. The subject's own patch is
+            a little beside it, always at the same place.
+        spread_deg : float
+            Standard deviation of the patch's Gaussian, seen from the centre of the head.
+
+        Returns
+        -------
+        topography : array (n,)
+            Against the mean mastoid; 1 at the EEG channel where it is largest.
+        """
+        if isinstance(where, str):
+            where = (where,)
+        named = isinstance(where[0], str)
+        words = tuple(where) if named else (zlib.crc32(np.asarray(where, float).tobytes()),)
+        key = (words, float(spread_deg))
+        if key not in self._patches:
+            place = np.mean([electrode_direction(w) for w in where], axis=0) if named else np.asarray(where)
+            own = generator(self._seed, *words).standard_normal(3)
+            angle = SOURCES @ _unit(_unit(place) + self._wobble * own)
+            degrees = np.degrees(np.arccos(np.clip(angle, -1, 1)))
+            topography = self.pattern(np.exp(-0.5 * (degrees / spread_deg) ** 2))
+            eeg = topography[: self.n_eeg]
+            self._patches[key] = topography / eeg[np.abs(eeg).argmax()]
+        return self._patches[key]
+
+    def distance(self, name):
+        """Return how far it is along the scalp from a 10-05 position to each head channel, (n,) in m."""
+        if name not in self._distances:
+            cosine = _unit(self.positions) @ electrode_direction(name)
+            arc = self.radius * np.arccos(np.clip(cosine, -1, 1))
+            if name in self.names:
+                arc[self.names.index(name)] = 0.0
+            self._distances[name] = arc
+        return self._distances[name]
+
+    @cached_property
+    def eyes(self):
+        """Return what turning the eyes changes: to the right and upwards, two topographies (n, 2).
+
+        To the right, EOG2 rises by 1 against EOG1; upwards, the EEG channel that changes most does by 1.
+        """
+        distance = self.positions[:, None] - self.radius * _EYES
+        field = (distance / np.linalg.norm(distance, axis=2, keepdims=True) ** 3).sum(axis=1)
+        field = self.referenced(field)  # (n, 3): for a moment along each axis, 4 pi sigma apart
+        right, up = field[:, 0], field[:, 2]
+        left_eye = len(self.names) - len(EOG)
+        right = right / (right[left_eye + 1] - right[left_eye])
+        return np.column_stack([right, up / up[: self.n_eeg].max()])
 
 
-def _wobble(rng, names):
-    directions = electrode_directions()
-    return directions[[SCALP.index(name) for name in names]].mean(axis=0) + rng.normal(0, 0.08, 3)
+def _unit(vectors):
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)

@@ -1,35 +1,28 @@
-"""The planted memory signal: what a cue or a picture adds to the background, item by item.
+"""One simulated person: responses to pictures and sounds in wake and to items in sleep, memory scores.
 
-Every item has a few components: a smooth spatial pattern times a short oscillation. They are shared between
-wake and sleep and, as far as `similarity` says, between subjects. In sleep they come later, slower, weaker,
-with a jitter, and not after every cue. Pictures and sounds add early components of their own in wake. On top
-comes what any stimulus evokes, which says nothing about the item.
+In sleep an item's semantic part is weaker, later and slower than in wake; when and how strongly it comes is
+planned by `data.simulation_cues`. How well an item is remembered goes with its reactivations.
 """
 
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 
-from data.simulation_head import SCALP, Head, generator, sphere_points, topography
-from utils.vocabulary import EEG_MONTAGE, ITEMS, STREAM_RATE
+from data.simulation_head import Head, generator
+from data.simulation_items import Items, course, variation
+from utils.vocabulary import ITEMS, STREAM_RATE
 
-MODALITIES = ("image", "audio")
+RESPONSE_S = 2.0
+"""A response in sleep is over so many seconds after its onset."""
+SIZE_SD = 0.2
+"""Spread (SD of the logarithm) of what sounds and pictures evoke, between trials."""
 
-
-class Component(NamedTuple):
-    """One spatial pattern with its time course: a Gaussian in time times a cosine."""
-
-    pattern: np.ndarray  # (57,), root mean square 1 over the 55 EEG channels
-    latency: float  # s
-    width: float  # s, standard deviation
-    frequency: float  # Hz
-    phase: float
-
-    def at(self, t, delay=0.0, stretch=1.0):
-        """Return the time course at the times `t` in s, later by `delay` and slower by `stretch`."""
-        x = (t - delay) / stretch - self.latency
-        wave = np.cos(2 * np.pi * self.frequency * x + self.phase)
-        return np.exp(-0.5 * (x / self.width) ** 2) * wave
+_FADE_S = 0.2
+_WAKE_POTENTIAL = ((0.06, 0.012, 1.5), (0.10, 0.018, -5.0), (0.19, 0.035, 6.0))
+"""Latency and width in s and size in µV of P1, N1 and P2 to any picture or sound."""
+_SLEEP_POTENTIAL = ((0.20, 0.035, 1.0), (0.35, 0.05, -1.0))
+"""The same of P200 and N350 to any cue in sleep, with size 1."""
+_VERTEX = ("FCz", "Cz")
 
 
 class Subject:
@@ -46,51 +39,44 @@ class Subject:
     name : str
         As the published folders and files name it: "subject_0", "subject_test_0".
     head : data.simulation_head.Head
+    items : data.simulation_items.Items
+    strength : array (15,)
+        What the item parts are multiplied by in this subject, stage, trial and gate apart.
     """
 
     def __init__(self, settings, group, number):
         self.settings, self.group, self.number = settings, group, number
         self.name = f"subject_test_{number}" if group == "test" else f"subject_{number}"
-        self.head = Head(self.generator("head"))
-        memory, seed = settings.memory, settings.seed
-        self._semantic = self._items(memory, seed, "semantic", memory.components, (0.25, 0.55), (0.06, 0.12))
-        self._early = {
-            modality: self._items(memory, seed, modality, 1, (0.10, 0.22), (0.02, 0.05))
-            for modality in MODALITIES
-        }
 
     def generator(self, *purpose):
         """Return the subject's random generator for a purpose; see `data.simulation_head.generator`."""
         return generator(self.settings.seed, self.group, self.number, *purpose)
 
-    def _items(self, memory, seed, kind, count, latencies, widths):
-        items = []
-        for item in range(len(ITEMS)):
-            common = generator(seed, "items", kind, item)
-            own = self.generator("items", kind, item)
-            components = []
-            for _ in range(count):
-                shared, personal = _pattern(common), _pattern(own)
-                mixed = _unit(np.sqrt(memory.similarity) * shared + np.sqrt(1 - memory.similarity) * personal)
-                width = common.uniform(*widths)
-                components.append(
-                    Component(
-                        pattern=mixed,
-                        latency=common.uniform(*latencies) + own.normal(0, 0.01),
-                        width=width,
-                        frequency=common.uniform(0.15, 0.5) / width,
-                        phase=common.uniform(0, 2 * np.pi),
-                    )
-                )
-            items.append(components)
-        return items
+    @cached_property
+    def head(self):
+        """Return the subject's head; made when it is first asked for."""
+        return Head(self.generator("head"), self.settings.head)
+
+    @cached_property
+    def items(self):
+        """Return the subject's items; made when they are first asked for."""
+        return Items(self.settings.memory, self.settings.seed, self.head, self.generator)
+
+    @cached_property
+    def strength(self):
+        """Return the strength of the items in this subject, array (15,)."""
+        memory = self.settings.memory
+        items = memory.item_strength
+        if isinstance(items, float):
+            items = variation(generator(self.settings.seed, "items", "strength"), items, len(ITEMS))
+        return memory.strength * np.array(items) * variation(self.generator("strength"), memory.subject_sd)
 
     def planted_latencies(self):
-        """Return, for each item, when its components peak in sleep: {item: [s after the cue, ...]}."""
-        memory = self.settings.memory
+        """Return when each item's components peak after a cue in NREM: {item: [s, ...]}."""
+        timing = self.settings.memory.timing.NREM
         return {
-            name: [round(memory.sleep_delay_s + memory.sleep_stretch * c.latency, 3) for c in components]
-            for name, components in zip(ITEMS, self._semantic, strict=True)
+            name: [round(timing.delay_s + timing.stretch * c.latency, 3) for c in components]
+            for name, components in zip(ITEMS, self.items.semantic, strict=True)
         }
 
     def awake_response(self, rng, modality, item, n):
@@ -102,85 +88,101 @@ class Subject:
         modality : "image" | "audio"
         item : int
         n : int
-            Samples at 500 Hz.
+            Samples at 500 Hz; all is over after 1 s.
 
         Returns
         -------
-        response : array (57, n)
+        response : array (n_head, n)
             In µV.
         """
         memory = self.settings.memory
         t = np.arange(n) / STREAM_RATE
-        gain = memory.strength * rng.lognormal(0, 0.2)
-        response = gain * memory.semantic_uv * _sum(self._semantic[item], t)
-        response += gain * memory.modality_uv * _sum(self._early[modality][item], t)
-        return response + rng.lognormal(0, 0.2) * _evoked_awake(modality, t)
+        gain = self.strength[item] * variation(rng, memory.trial_sd)
+        response = gain * memory.semantic_uv * course(self.items.semantic[item], t)
+        response += gain * memory.modality_uv * course(self.items.early[modality][item], t)
+        where = ("O1", "Oz", "O2") if modality == "image" else _VERTEX
+        size = variation(rng, SIZE_SD)
+        return response + size * np.outer(self.head.patch(where), _peaks(_WAKE_POTENTIAL, t))
 
-    def sleep_response(self, rng, item, n, onset=0, rem=False, share=1.0):
-        """Return the response to a cue in sleep.
+    def sleep_response(self, item, stage, n, gain=1.0, jitter_s=0.0, onset=0):
+        """Return the item part of a reactivation in sleep.
 
         Parameters
         ----------
-        rng : numpy.random.Generator
         item : int
+        stage : "N2" | "N3" | "R"
         n : int
             Samples at 500 Hz.
+        gain : float
+            Multiplies `memory.semantic_uv`.
+        jitter_s : float
+            Later than usual by this.
         onset : int
-            Sample of the cue; the response follows it.
-        rem : bool
-            In REM sleep the item's part is weaker and there is no K-complex.
-        share : float
-            Multiplies the item's part.
+            Sample of the cue; nothing is before it, and nothing `RESPONSE_S` after it.
 
         Returns
         -------
-        response : array (57, n)
+        response : array (n_head, n)
             In µV.
         """
-        memory = self.settings.memory
+        memory, timing = self.settings.memory, self.settings.memory.timing.of(stage)
         t = (np.arange(n) - onset) / STREAM_RATE
-        # Everything is drawn whether it is used or not, so that one setting does not change the others.
-        gain, jitter = rng.lognormal(0, 0.3), rng.normal(0, memory.jitter_s)
-        reactivated, evoked = rng.random(2)
-        size, late = rng.lognormal(0, 0.3), rng.normal(0, 0.04)
-        response = np.zeros((len(SCALP), n))
-        if reactivated < memory.reactivated:
-            amplitude = memory.strength * memory.semantic_uv * memory.sleep_gain * gain
-            amplitude *= share * (memory.rem_gain if rem else 1.0)
-            course = _sum(self._semantic[item], t, memory.sleep_delay_s + jitter, memory.sleep_stretch)
-            response += amplitude * course
-        if evoked < memory.evoked_share and not rem:
-            trough = -np.exp(-0.5 * ((t - 0.55 - late) / 0.11) ** 2)
-            peak = 0.6 * np.exp(-0.5 * ((t - 0.95 - late) / 0.17) ** 2)
-            response += memory.evoked_uv * size * np.outer(self.head.vertex, trough + peak)
-        response[:, :onset] = 0
-        return response
+        awake = (t - timing.delay_s - jitter_s) / timing.stretch
+        fade = np.clip((RESPONSE_S - t) / _FADE_S, 0, 1) * (t >= 0)
+        return gain * memory.semantic_uv * course(self.items.semantic[item], awake) * fade
+
+    def sound_response(self, stage, n, size=1.0):
+        """Return the auditory potential that any cue evokes in sleep, from its onset on, (n_head, n) µV."""
+        size = size * self.settings.memory.sound.potential_uv[stage]
+        return size * np.outer(self.head.patch(_VERTEX), _peaks(_SLEEP_POTENTIAL, np.arange(n) / STREAM_RATE))
 
 
-def _sum(components, t, delay=0.0, stretch=1.0):
-    patterns = np.stack([c.pattern for c in components], axis=1)
-    return patterns @ np.stack([c.at(t, delay, stretch) for c in components])
+def propensity(subject):
+    """Return how readily each item is reactivated without a cue in this subject: shares, array (15,)."""
+    sd = subject.settings.memory.spontaneous.item_sd
+    common = generator(subject.settings.seed, "items", "propensity").standard_normal(len(ITEMS))
+    own = subject.generator("propensity").standard_normal(len(ITEMS))
+    weight = np.exp(sd * np.sqrt(0.5) * (common + own))
+    return weight / weight.sum()
 
 
-def _evoked_awake(modality, t):
-    """Return what every picture or sound evokes in wake: P1-N1-P2, (57, n) in µV."""
-    where = ("O1", "Oz", "O2") if modality == "image" else ("Cz", "FCz")
-    course = sum(
-        size * np.exp(-0.5 * ((t - latency) / width) ** 2)
-        for latency, width, size in ((0.06, 0.012, 1.5), (0.10, 0.018, -5.0), (0.19, 0.035, 6.0))
-    )
-    return np.outer(topography(where, 45.0), course)
+def memory_scores(subject, counts):
+    """Return how well a subject remembers each item, given how much it was reactivated.
+
+    Over the items of a subject, the scores correlate with `counts` at `memory.behaviour_r` on average over
+    subjects. The rest is an item effect that all subjects share, and chance. Scores are logistic functions
+    of a normal score, so they stay between 0 and 1.
+
+    Parameters
+    ----------
+    subject : Subject
+    counts : array (15,)
+        Number or summed gain of each item's reactivations; without any spread the scores are effects and
+        chance alone.
+
+    Returns
+    -------
+    scores : array (15,)
+        Between 0 and 1.
+    """
+    memory, behaviour = subject.settings.memory, subject.settings.memory.behaviour
+    rng = subject.generator("behaviour")
+    personal, level = rng.standard_normal(len(ITEMS)), rng.standard_normal()
+    common = generator(subject.settings.seed, "items", "behaviour").standard_normal(len(ITEMS))
+    counts = np.asarray(counts, float) - np.mean(counts)
+    spread = counts.std()
+    score = np.zeros(len(ITEMS))
+    if spread > 0:
+        score = counts / spread
+        # Items that all subjects reactivate more must not be the easier ones by coincidence.
+        common = common - score * (common @ score) / len(ITEMS)
+    rest = np.sqrt(behaviour.item_share) * common + np.sqrt(1 - behaviour.item_share) * personal
+    z = memory.behaviour_r * score + np.sqrt(1 - memory.behaviour_r**2) * rest
+    slope = behaviour.mean * (1 - behaviour.mean)  # of the logistic function at the mean
+    x = np.log(behaviour.mean / (1 - behaviour.mean))
+    x = x + (behaviour.item_sd * z + behaviour.subject_sd * level) / slope
+    return 1 / (1 + np.exp(-x))
 
 
-_BUMPS = 30
-
-
-def _pattern(rng):
-    weights = rng.standard_normal(_BUMPS)
-    bumps = np.stack([topography(point, 28.0) for point in sphere_points(_BUMPS)], axis=1)
-    return _unit(bumps @ weights)
-
-
-def _unit(pattern):
-    eeg = pattern[: len(EEG_MONTAGE)]
-    return (pattern - eeg.mean()) / eeg.std()  # the common average reference would remove the mean anyway
+def _peaks(peaks, t):
+    return sum(size * np.exp(-0.5 * ((t - latency) / width) ** 2) for latency, width, size in peaks)

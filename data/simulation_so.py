@@ -1,25 +1,18 @@
 """Simulated trials by phase of the slow oscillation: in every trial there is one, where its group says.
 
 The oscillation is an up-state, a down-state and a second up-state; scalp EEG goes up in up-states and deep
-down in the down-state. How much of the memory signal follows a cue in each group is a setting: a planted
-difference to try the analysis with, no finding.
+down in the down-state. It is the only one of its stretch, so the true phase at the cue is that of the group,
+and the gate (`data.simulation_gate`) makes the groups differ: planted to try the analysis with, no finding.
 """
 
 import numpy as np
-from scipy import signal
+import pandas as pd
 
-from data.simulation_trials import BEFORE_CUE, RAW_PER_SAMPLE, backgrounds, nrem_stages, trial
+from data.simulation_trials import BEFORE_CUE, cued_trials, nrem_stages
 from data.so_groups import SO_GROUPS
-from data.tfrecords import CHANNELS, SLEEP_SAMPLES
-from utils.vocabulary import ITEMS, STREAM_RATE
+from utils.vocabulary import ITEMS
 
-_QUIET = {"slow_waves_per_min": 0.0, "k_complexes_per_min": 0.0}
-"""Slow events of the background would blur the phase."""
-_HEIGHTS = (0.3, -0.58, 0.42)
-"""Of the first up-state, the down-state and the second up-state; trough to second peak is 1."""
-
-_MARGIN = int(0.04 * STREAM_RATE)
-"""Samples that smoothing looks to either side."""
+_ORIGINS = ("F3", "Fz", "F4", "FCz")
 
 
 def so_trials(subject, count):
@@ -37,63 +30,82 @@ def so_trials(subject, count):
         For each of `SO_GROUPS` item int (count,), the items as evenly as possible, and eeg float32
         (count, 200, 55), samples first as published.
     """
-    settings = subject.settings
-    group = np.repeat(SO_GROUPS, count)
-    rng = subject.generator("SO", "order")
-    items = np.concatenate(
-        [rng.permutation(np.resize(rng.permutation(len(ITEMS)), count)) for _ in SO_GROUPS]
-    )
-    stages = nrem_stages(rng, settings.cohort.n3_share, len(group))
-    n, onset = SLEEP_SAMPLES * RAW_PER_SAMPLE, int(BEFORE_CUE * STREAM_RATE)
-    eeg = np.empty((len(group), SLEEP_SAMPLES, CHANNELS), np.float32)
-    for place, raw in backgrounds(subject, ("SO", "background"), stages, n, _QUIET):
-        rng = subject.generator("SO", "trial", place)
-        wave = slow_oscillation(rng, settings.slow_oscillation, group[place], n, onset)
-        share = settings.slow_oscillation.share[group[place]]
-        response = subject.sleep_response(rng, items[place], n, onset, share=share)
-        eeg[place] = trial(raw + np.outer(subject.head.slow, wave) + response).T
+    trials = planned_so_trials(subject, count)
     return {
-        name: (items[start : start + count], eeg[start : start + count])
-        for name, start in zip(SO_GROUPS, range(0, len(group), max(count, 1)), strict=False)
+        group: (
+            trials.item[start : start + count],
+            np.swapaxes(trials.eeg[start : start + count], 1, 2).copy(),
+        )
+        for group, start in zip(SO_GROUPS, range(0, len(trials.item), max(count, 1)), strict=False)
     }
 
 
-def slow_oscillation(rng, settings, group, n, onset):
-    """Return one slow oscillation, placed so that a cue falls on the phase of a group.
+def planned_so_trials(subject, count):
+    """Simulate the trials of `so_trials` as `data.simulation_trials.Trials`, group after group."""
+    group = np.repeat(SO_GROUPS, count)
+    rng = subject.generator("SO", "order")
+    items = [rng.permutation(np.resize(rng.permutation(len(ITEMS)), count)) for _ in SO_GROUPS]
+    stages = nrem_stages(rng, subject.settings.cohort.n3_share, len(group))
+
+    def slow_oscillations(stage, places, cue_s):
+        rng = subject.generator("SO", "oscillations", stage)
+        return place_oscillations(rng, group[places], cue_s, stage, subject.settings.stages)
+
+    return cued_trials(subject, ("SO",), np.concatenate(items), stages, BEFORE_CUE, slow_oscillations)
+
+
+def place_oscillations(rng, groups, cue_s, stage, settings):
+    """Place one slow oscillation for each cue, so that the cue falls on the phase of its group.
+
+    Cues lie well inside the ranges of `data.simulation_scene.so_phase`: in the middle of an up-state or the
+    down-state, at a crossing between two, on the rise of the first one, 0.15 to 0.45 s before or after all.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-    settings : data.simulation_settings.SlowOscillation
-    group : str
-        One of `SO_GROUPS`.
-    n, onset : int
-        Samples at 500 Hz; the cue's sample.
+    groups : array (n,) of str
+        Of `SO_GROUPS`.
+    cue_s : float array (n,)
+        Times of the cues in s.
+    stage : "N2" | "N3"
+    settings : data.simulation_body_settings.Stages
+        Of slow oscillations in general and of their amplitude in the stage.
 
     Returns
     -------
-    wave : array (n,)
-        In µV; it reaches beyond both ends where the group demands it. From the trough to the second peak
-        as in `data.simulation_stages.slow_wave`, 0.7 to 1.25 Hz.
+    oscillations : DataFrame (n rows)
+        As `data.simulation_scene.Scene.events["slow_oscillation"]` holds them.
     """
-    first, down, second = rng.uniform((0.3, 0.35, 0.45), (0.45, 0.6, 0.8))
-    amplitude, place = rng.uniform(*settings.amplitude_uv), rng.uniform(-1, 1)
-    trough, peak, end = first, first + down, first + down + second
-    # Seconds from the oscillation's onset to the cue: the middle of the group's range, and how far it goes.
-    middle, reach = {
-        "Pre-SO": (-0.3, 0.15),
+    n, waves = len(groups), settings.slow_waves
+    first, down, second = (rng.uniform(*length, n) for length in (waves.first_up_s, waves.down_s, waves.up_s))
+    up_start, end = first + down, first + down + second
+    # From the oscillation's start to the cue: the middle of the group's range, and how far it goes.
+    where = {
+        "Pre-SO": (np.full(n, -0.3), np.full(n, 0.15)),
         "trans-1st-Up": (0.2 * first, 0.1 * first),
         "1st-Up": (0.5 * first, 0.1 * first),
-        "trans-Down": (trough, 0.15 * first),
-        "Down": (trough + 0.5 * down, 0.1 * down),
-        "trans-2nd-Up": (peak, 0.15 * down),
-        "2nd-Up": (peak + 0.5 * second, 0.1 * second),
-        "Post-SO": (end + 0.3, 0.15),
-    }[group]
-    smooth = signal.windows.hann(2 * _MARGIN + 1)
-    t = (np.arange(-_MARGIN, n + _MARGIN) - onset) / STREAM_RATE + middle + reach * place
-    wave = np.zeros(len(t))
-    for start, length, height in zip((0, trough, peak), (first, down, second), _HEIGHTS, strict=True):
-        inside = (t >= start) & (t < start + length)
-        wave[inside] = height * np.sin(np.pi * (t[inside] - start) / length)
-    return amplitude * np.convolve(wave, smooth / smooth.sum(), mode="valid")
+        "trans-Down": (first, 0.1 * first),
+        "Down": (first + 0.5 * down, 0.1 * down),
+        "trans-2nd-Up": (up_start, 0.1 * down),
+        "2nd-Up": (up_start + 0.5 * second, 0.1 * second),
+        "Post-SO": (end + 0.3, np.full(n, 0.15)),
+    }
+    middle, reach = (
+        np.choose([SO_GROUPS.index(g) for g in groups], [where[g][k] for g in SO_GROUPS]) for k in (0, 1)
+    )
+    start = cue_s - middle - reach * rng.uniform(-1, 1, n)
+    return pd.DataFrame(
+        {
+            "start_s": start,
+            "trough_start_s": start + first,
+            "trough_s": start + first + 0.5 * down,
+            "up_start_s": start + up_start,
+            "peak_s": start + up_start + 0.5 * second,
+            "end_s": start + end,
+            "amplitude_uv": rng.uniform(*settings.of(stage).slow_oscillation_uv, n),
+            "kind": "so",
+            "origin": rng.choice(_ORIGINS, n).astype(object),
+            "speed_m_s": rng.uniform(*waves.speed_m_s, n),
+            "stage": stage,
+        }
+    )

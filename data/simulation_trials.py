@@ -1,22 +1,33 @@
-"""Simulated trials of one subject, from raw 500 Hz EEG through the project's own preprocessing."""
+"""Simulated trials of one subject, from raw 500 Hz EEG through the project's own preprocessing.
+
+Trials come from packed stretches of sleep or wake: every trial has a stretch of its own with its cue alone,
+so nothing of another cue is in it, and the phase of slow oscillations and the spindles are the planted ones.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from data.simulation_head import EMG, EOG, SCALP
-from data.simulation_stages import join, stage_eeg, stage_polysomnogram
+from data.simulation_cues import plan_cues
+from data.simulation_items import MODALITIES
+from data.simulation_scene import Scene, five_stages
 from data.tfrecords import AWAKE_PER_SLEEP, AWAKE_SAMPLES, CHANNELS, SLEEP_SAMPLES, STAGING_SAMPLES
 from utils.preprocessing import decoding_window, staging_window
+from utils.provenance import MARK
 from utils.vocabulary import ITEMS, SLEEP_RATE, STAGES, STREAM_RATE
 
 RAW_PER_SAMPLE = int(STREAM_RATE / SLEEP_RATE)
 BEFORE_CUE = 0.2
 """A sleep trial starts this many seconds before its cue."""
-STAGE_KEYS = ("W", "N2", "N3", "R")
-"""The simulated stages in the order of `utils.vocabulary.STAGES`; W stands for W/N1."""
+PRECUE = 2.0
+"""A pre-cue trial starts this many seconds before its cue, and ends there."""
+STRETCH = int(4.0 * STREAM_RATE)
+"""Samples from one cue to the next: a response has ended when the next pre-cue trial begins."""
 
-_PAUSE = 50  # raw samples between two trials cut from one stretch of background
+_CUE_AT = int(2.1 * STREAM_RATE)
+_AWAKE_STRETCH = int(0.9 * STREAM_RATE)
+_TOGETHER = 25  # stretches rendered at a time
 _SECONDS_PER_WINDOW = 3
 
 
@@ -28,10 +39,14 @@ class Trials(NamedTuple):
     item : int array (n,)
     eeg : float32 array (n, 55, 200)
         Channels first, as stored.
+    truth : DataFrame (n rows)
+        What was planted at each trial's cue; see `data.simulation_cues.plan_cues`. Its times count within the
+        packed stretches of the trial's stage.
     """
 
     item: np.ndarray
     eeg: np.ndarray
+    truth: pd.DataFrame
 
 
 def sleep_trials(subject, kind, count):
@@ -48,20 +63,13 @@ def sleep_trials(subject, kind, count):
     trials : Trials
         The 15 items as evenly as `count` allows, in random order.
     """
-    items, stages = _plan(subject, kind, count)
-    n = SLEEP_SAMPLES * RAW_PER_SAMPLE
-    onset = int(BEFORE_CUE * STREAM_RATE)
-    eeg = np.empty((count, CHANNELS, SLEEP_SAMPLES), np.float32)
-    for place, raw in backgrounds(subject, (kind, "background"), stages, n):
-        rng = subject.generator(kind, "response", place)
-        eeg[place] = trial(raw + subject.sleep_response(rng, items[place], n, onset, kind == "REM"))
-    return Trials(items, eeg)
+    return cued_trials(subject, (kind,), *_plan(subject, kind, count), BEFORE_CUE)
 
 
 def precue_trials(subject, kind, count):
-    """Simulate the 2 s before the cues of `sleep_trials`: background alone, with the labels that follow.
+    """Simulate the 2 s before the cues of `sleep_trials`: the same stretches, with the labels that follow.
 
-    The stretches are other ones than those around the cues, so nothing at all leads from them to an item.
+    A stretch has no other cue, so nothing at all leads from these trials to an item.
 
     Parameters
     ----------
@@ -72,13 +80,46 @@ def precue_trials(subject, kind, count):
     Returns
     -------
     trials : Trials
-        With the items of `sleep_trials(subject, kind, count)`.
+        With the items and the truth of `sleep_trials(subject, kind, count)`.
     """
-    items, stages = _plan(subject, kind, count)
-    eeg = np.empty((count, CHANNELS, SLEEP_SAMPLES), np.float32)
-    for place, raw in backgrounds(subject, (kind, "precue"), stages, SLEEP_SAMPLES * RAW_PER_SAMPLE):
-        eeg[place] = trial(raw)
-    return Trials(items, eeg)
+    return cued_trials(subject, (kind,), *_plan(subject, kind, count), PRECUE)
+
+
+def cued_trials(subject, purpose, items, stages, before_s, slow_oscillations=None):
+    """Simulate 2 s near the cue of each of some trials.
+
+    Parameters
+    ----------
+    subject : data.simulation_memory.Subject
+    purpose : tuple of str
+        What they are for; other purposes get other stretches.
+    items : int array (n,)
+    stages : array (n,) of "N2" | "N3" | "R"
+    before_s : float
+        The 2 s begin so long before the cue.
+    slow_oscillations : callable | None
+        `slow_oscillations(stage, places, cue_s)` returns the slow oscillations of a stage's stretches, given
+        the numbers of its trials and the times of their cues in s; None: those that the stage brings along.
+
+    Returns
+    -------
+    trials : Trials
+    """
+    n = SLEEP_SAMPLES * RAW_PER_SAMPLE
+    eeg = np.empty((len(items), CHANNELS, SLEEP_SAMPLES), np.float32)
+    truth = []
+    for stage in np.unique(stages).tolist():
+        places = np.flatnonzero(stages == stage)
+        onsets = _CUE_AT + STRETCH * np.arange(len(places))
+        fixed = None
+        if slow_oscillations is not None:
+            fixed = {"slow_oscillation": slow_oscillations(stage, places, onsets / STREAM_RATE)}
+        scene = _scene(subject, (*purpose, stage), stage, len(places) * STRETCH, fixed)
+        truth.append(plan_cues(subject, scene, onsets, items[places], (*purpose, stage)).set_index(places))
+        starts = onsets - round(before_s * STREAM_RATE)
+        for place, raw in zip(places, _windows(scene, starts, n), strict=True):
+            eeg[place] = trial(raw)
+    return Trials(items, eeg, pd.concat(truth).sort_index() if truth else pd.DataFrame())
 
 
 def nrem_stages(rng, share, count):
@@ -87,45 +128,8 @@ def nrem_stages(rng, share, count):
     return rng.permutation(np.repeat(["N3", "N2"], [deep, count - deep]))
 
 
-def backgrounds(subject, purpose, stages, n, change=None):
-    """Yield raw stretches of sleep without cues for trials of given stages.
-
-    Parameters
-    ----------
-    subject : data.simulation_memory.Subject
-    purpose : tuple of str
-        What they are for; other purposes get other stretches.
-    stages : str array (count,)
-    n : int
-        Samples at 500 Hz.
-    change : dict | None
-        Settings of the stages to replace.
-
-    Yields
-    ------
-    place : int
-        Number of the trial.
-    raw : float32 array (57, n)
-        In µV.
-    """
-    for stage in np.unique(stages):
-        places = np.flatnonzero(stages == stage)
-        settings = getattr(subject.settings.stages, stage).model_copy(update=change or {})
-        rng = subject.generator(*purpose, str(stage))
-        yield from zip(places.tolist(), _cut(subject, settings, rng, len(places), n), strict=True)
-
-
-def _plan(subject, kind, count):
-    """Return items and stages of trials, both (count,)."""
-    rng = subject.generator(kind, "order")
-    items = rng.permutation(np.resize(np.arange(len(ITEMS)), count))
-    if kind == "REM":
-        return items, np.full(count, "R")
-    return items, nrem_stages(rng, subject.settings.cohort.n3_share, count)
-
-
 def awake_trials(subject, modality):
-    """Simulate the trials of 0.8 s that follow pictures or sounds in wake.
+    """Simulate the trials of 0.8 s that follow pictures or sounds in wake, with open eyes.
 
     Parameters
     ----------
@@ -138,13 +142,16 @@ def awake_trials(subject, modality):
         The n trials of every item, channels first.
     """
     per_item = subject.settings.cohort.awake_trials
-    n = AWAKE_SAMPLES * RAW_PER_SAMPLE
-    rng = subject.generator("awake", modality)
+    count, n = len(ITEMS) * per_item, AWAKE_SAMPLES * RAW_PER_SAMPLE
+    open_eyes = {"alpha": pd.DataFrame({"start_s": [], "duration_s": []})}
+    scene = _scene(subject, ("awake", modality), "W", count * _AWAKE_STRETCH, open_eyes)
+    rng = subject.generator("awake", modality, "response")
     eeg = np.empty((len(ITEMS), per_item, CHANNELS, AWAKE_SAMPLES), np.float32)
-    raws = _cut(subject, subject.settings.stages.W, rng, len(ITEMS) * per_item, n)
-    for index, raw in enumerate(raws):
+    starts = _AWAKE_STRETCH * np.arange(count)
+    for index, raw in enumerate(_windows(scene, starts, n)):
         item, number = divmod(index, per_item)
-        eeg[item, number] = trial(raw + subject.awake_response(rng, modality, item, n))
+        response = subject.awake_response(rng, modality, item, n)
+        eeg[item, number] = trial(raw[:CHANNELS] + response[:CHANNELS])
     return eeg
 
 
@@ -176,6 +183,33 @@ def data_types(subject, kind, count):
     return subject.generator(kind, "data_type").permutation(parts).tolist()
 
 
+def whole_data(awake, sleep):
+    """Return all trials of one subject as `Whole_data.pickle` holds them (for the Lasso baseline).
+
+    Parameters
+    ----------
+    awake : dict of str to array (15, n, 55, 80)
+        What `awake_trials` returns for "image" and "audio".
+    sleep : dict of str to Trials
+        What `sleep_trials` returns for "N2N3" and "REM".
+
+    Returns
+    -------
+    content : dict of str to list of dict
+        awake_image, awake_audio, N2N3 and REM: one {simulated, category, EEG} a trial.
+    """
+    one_hot = np.eye(len(ITEMS), dtype=np.float32)
+
+    def marked(items, eeg):
+        return [{MARK: True, "category": one_hot[i], "EEG": e} for i, e in zip(items, eeg, strict=True)]
+
+    content = {}
+    for modality in MODALITIES:
+        items = np.repeat(np.arange(len(ITEMS)), awake[modality].shape[1])
+        content[f"awake_{modality}"] = marked(items, np.concatenate(awake[modality]))
+    return content | {kind: marked(trials.item, trials.eeg) for kind, trials in sleep.items()}
+
+
 def staging_night(subject, epochs):
     """Simulate a short night for the stagers.
 
@@ -195,31 +229,41 @@ def staging_night(subject, epochs):
     stages = (np.arange(epochs) * len(STAGES) // max(epochs, 1) + subject.number) % len(STAGES)
     if not epochs:
         return np.zeros((0, 3, STAGING_SAMPLES), np.float32), stages
-    blocks = np.split(stages, np.flatnonzero(np.diff(stages)) + 1)
-    overlap = int(STREAM_RATE)
-    segments = []
-    for number, block in enumerate(blocks):
-        n = len(block) * STAGING_SAMPLES + (overlap if number else 0)
-        stage = getattr(subject.settings.stages, STAGE_KEYS[block[0]])
-        segments.append(stage_polysomnogram(subject.generator("staging", number), subject.head, stage, n))
-    data = join(segments, overlap)
-    names = (*SCALP, *EOG, *EMG)
+    keys = five_stages(subject.generator("staging", "stages"), stages, subject.settings.stages)
+    scene = Scene(subject, ("staging",), keys)
     pairs = [("C4", "M1"), ("EOG1", "M2"), ("EMG1", "EMG2")]
-    derived = np.stack([data[names.index(plus)] - data[names.index(minus)] for plus, minus in pairs])
-    step = int(_SECONDS_PER_WINDOW * STREAM_RATE)
+    plus, minus = ([scene.names.index(pair[end]) for pair in pairs] for end in (0, 1))
+    derived = np.empty((len(pairs), scene.n), np.float32)
+    for start in range(0, scene.n, STAGING_SAMPLES):
+        raw = scene.render(start, start + STAGING_SAMPLES)
+        derived[:, start : start + STAGING_SAMPLES] = raw[plus] - raw[minus]
     corners = subject.settings.staging.corners_hz
-    starts = range(0, derived.shape[1] - STAGING_SAMPLES + 1, step)
+    starts = range(0, scene.n - STAGING_SAMPLES + 1, int(_SECONDS_PER_WINDOW * STREAM_RATE))
     windows = [staging_window(derived[:, s : s + STAGING_SAMPLES], STREAM_RATE, corners) for s in starts]
     return np.stack(windows), stages
 
 
-def _cut(subject, stage, rng, count, n):
-    """Return `count` raw stretches of (57, n) of one stage's background without cues."""
-    background = stage_eeg(rng, subject.head, stage, count * (n + _PAUSE))
-    starts = range(0, count * (n + _PAUSE), n + _PAUSE)
-    return [background[:, start : start + n] for start in starts]
-
-
 def trial(raw):
-    """Return a stored trial (55, n / 5) of raw EEG (57, n)."""
+    """Return a stored trial (55, n / 5) of raw EEG (55 or more channels, n)."""
     return np.ascontiguousarray(decoding_window(raw[:CHANNELS], RAW_PER_SAMPLE).T)
+
+
+def _plan(subject, kind, count):
+    """Return items and stages of trials, both (count,)."""
+    rng = subject.generator(kind, "order")
+    items = rng.permutation(np.resize(np.arange(len(ITEMS)), count))
+    if kind == "REM":
+        return items, np.full(count, "R")
+    return items, nrem_stages(rng, subject.settings.cohort.n3_share, count)
+
+
+def _scene(subject, purpose, stage, n, fixed=None):
+    return Scene(subject, purpose, [stage] * -(-n // STAGING_SAMPLES), n, clean=True, fixed=fixed)
+
+
+def _windows(scene, starts, n):
+    """Yield the `n` raw samples from each of `starts`, increasing, without holding a whole scene."""
+    for first in range(0, len(starts), _TOGETHER):
+        some = starts[first : first + _TOGETHER]
+        raw = scene.render(int(some[0]), int(some[-1]) + n)
+        yield from (raw[:, start - some[0] : start - some[0] + n] for start in some)

@@ -20,6 +20,11 @@ TINY = (
     "staging.epochs=2",
     "recording.stages=[[N2, 1.0]]",
     "recording.cues_from_min=0.1",
+    "night.hypnogram=[[W, 0.5], [N2, 1.0], [N3, 0.5]]",
+    "night.train_subjects=1",
+    "night.test_subjects=1",
+    "night.cues_from_min=0.0",
+    "night.wake.rest_min=0.1",
 )
 
 

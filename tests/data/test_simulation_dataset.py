@@ -3,11 +3,15 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from data import simulation_dataset
+from data.pickles import read_pickle
 from data.simulation_dataset import COMPLETE, UNFINISHED, write_dataset
 from data.simulation_jobs import all_jobs
+from data.simulation_night import hypnogram
+from data.simulation_processes import write_jobs
 from data.simulation_settings import load_settings
 from tests.data.conftest import TINY, digests
 from utils.errors import UserError
@@ -34,7 +38,12 @@ def test_layout_and_manifest(cohort, tiny):
         "SI Staging/Test/subject_test_0/Whole_subject_test_0.pickle",
         "SI Staging/Test/subject_test_0/raw_subject_test_0.pickle",
         "SI Staging Label/Whole_label_data.pickle",
+        "SI Main Train/subject_0/Whole_data.pickle",
+        "SI Main Test/subject_test_0/Whole_data.pickle",
         "recordings/simulated_night.vhdr",
+        "truth/truth.json",
+        "truth/subject_0_trials.npz",
+        "truth/subject_test_0_trials.npz",
     ):
         assert name in manifest["files"]
 
@@ -121,7 +130,7 @@ def test_a_file_that_no_record_was_kept_of_is_written_again(cohort, tiny, half):
     assert digests(half) == digests(cohort)
 
 
-@pytest.mark.parametrize("written", [None, [], {"x": 1}, 5])
+@pytest.mark.parametrize("written", [[], {"x": 1}])
 def test_a_manifest_without_sizes_trusts_no_file(cohort, tiny, half, written):
     manifest = json.loads((half / UNFINISHED).read_text(encoding="utf-8"))
     manifest["written"] = written
@@ -139,12 +148,12 @@ def test_sizes_and_checksums_are_kept(cohort):
 
 
 def test_the_manifest_grows_with_the_files(tiny, tmp_path, monkeypatch):
-    def stop(_):
+    def stop(*_):
         raise KeyboardInterrupt
 
     jobs = all_jobs(tiny)
-    stopped = [jobs[0], jobs[1]._replace(write=stop)]
-    monkeypatch.setattr(simulation_dataset, "all_jobs", lambda _: stopped)
+    stopped = [jobs[0], jobs[1]._replace(function=stop)]
+    monkeypatch.setattr(simulation_dataset, "all_jobs", lambda *_: stopped)
     with pytest.raises(KeyboardInterrupt):
         write_dataset(tiny, tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / UNFINISHED).read_text(encoding="utf-8"))
@@ -192,3 +201,38 @@ def test_size_is_foreseen(cohort, tiny):
     foreseen = sum(job.size for job in all_jobs(tiny))
     written = sum(file.stat().st_size for file in cohort.rglob("*") if file.is_file())
     assert foreseen == pytest.approx(written, rel=0.02)
+
+
+def test_hypnograms_of_whole_nights_are_those_of_the_raw_nights(cohort, tiny):
+    labels = read_pickle(cohort / "SI Staging Label/Whole_label_data.pickle")
+    assert list(labels) == ["subject_0", "subject_1", "subject_test_0"]
+    for name, group, number in (("subject_1", "train", 1), ("subject_test_0", "test", 0)):
+        runs, codes = labels[name], hypnogram(tiny.night, tiny.seed, group, number)
+        lengths = np.diff(runs["onset"]) / 30
+        assert np.repeat(runs["label"], lengths.astype(int)).tolist() == codes.tolist()
+
+
+def test_whole_data_hold_the_trials_of_the_other_files(cohort):
+    whole = read_pickle(cohort / "SI Main Test/subject_test_0/Whole_data.pickle")
+    trials = read_pickle(cohort / PICKLE)
+    assert {name: len(part) for name, part in whole.items()} == {
+        "awake_image": 30, "awake_audio": 30, "N2N3": 10, "REM": 3,
+    }  # fmt: skip
+    for one, other in zip(whole["N2N3"], trials, strict=True):
+        assert np.array_equal(one["EEG"], other["Sleep_EEG"])
+        assert np.array_equal(one["category"], other["category"])
+        assert one["simulated"] is True
+
+
+def test_an_error_in_one_process_ends_the_others_and_is_told(tiny, tmp_path):
+    from multiprocessing import active_children
+
+    jobs = all_jobs(tiny, ("recording",))
+    broken = jobs[0]._replace(arguments=("no settings",))
+    with pytest.raises(AttributeError, match="no attribute 'recording'"):
+        list(write_jobs([broken, *jobs], tmp_path, 2))
+    for process in active_children():
+        process.join(20)
+    assert not active_children()
+    with pytest.raises(UserError, match="--jobs 0: give at least 1"):
+        list(write_jobs(jobs, tmp_path, 0))

@@ -58,10 +58,10 @@ def test_numbers_and_labels_that_do_not_fit(tmp_path, windows, labels, message):
 
 def test_hypnograms(cohort):
     hypnograms = read_stage_labels(cohort)
-    assert list(hypnograms) == ["subject_0", "subject_test_0"]
+    assert list(hypnograms) == ["subject_0", "subject_1", "subject_test_0"]
     onset, stage = hypnograms["subject_0"]
-    assert onset.tolist() == [0, 30, 60]
-    assert stage.tolist() == [0, 2]
+    assert onset.tolist() == [0, 30, 90, 120]
+    assert stage.tolist() == [0, 1, 2]
 
 
 def test_published_quirks_of_hypnograms_are_accepted(tmp_path):
