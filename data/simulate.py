@@ -8,7 +8,7 @@ No figure made from simulated data says anything about people: every file carrie
   python data/simulate.py --preset demo                 16 + 6 subjects, 2.8 GB: enough to train a decoder
   python data/simulate.py --preset paper                123 + 12 subjects as published, 33 GB
   python data/simulate.py --preset demo --bids          raw nights too, as a BIDS folder (1.6 GB a night)
-  python data/simulate.py --recording                   only the short recording (14 min, BrainVision)
+  python data/simulate.py --recording                   only the short recording (20 min, BrainVision)
 
 Written to data/simulated/<preset>/ unless --out names another folder. Interrupted, the same command goes on.
 """

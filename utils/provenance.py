@@ -18,7 +18,9 @@ SIDECAR = "simulation.json"
 UNFINISHED_SIDECAR = "simulation.unfinished.json"
 """Lies there instead of `SIDECAR` while the simulator is writing, or after it was interrupted."""
 
-PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "mne", "yasa", "pandas", "lightgbm")
+PACKAGES = (
+    "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "mne", "mne-bids", "yasa", "pandas", "lightgbm",
+)  # fmt: skip
 
 
 def record(**more):

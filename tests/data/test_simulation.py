@@ -89,7 +89,7 @@ def night():
     return simulate_recording(load_settings("demo"))
 
 
-@pytest.mark.parametrize("minute", [6.5, 7.0, 8.0, 9.5, 11.5, 13.5])
+@pytest.mark.parametrize("minute", [8.5, 9.5, 12.0, 14.5, 16.0, 18.5, 19.5])
 def test_yasa_recognises_the_planted_stage_from_the_past_alone(night, minute):
     import mne
     import yasa
