@@ -57,7 +57,7 @@ def test_a_room_imports_only_what_it_may(path):
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_matplotlib_stays_in_plots(path):
-    if name_of(path) != "utils/plots.py":
+    if path.parent.name != "utils" or not path.stem.startswith("plots"):
         assert not any(m.split(".")[0] in ("matplotlib", "seaborn") for m in imports(path))
 
 
@@ -67,9 +67,7 @@ def test_nothing_is_unpickled_plainly(path):
     if name_of(path) in allowed:
         return
     used = imports(path)
-    assert (
-        not used & {"pickle", "joblib", "dill", "cloudpickle"} or name_of(path) == "realtime/Model/stagers.py"
-    )
+    assert not used & {"pickle", "joblib", "dill", "cloudpickle"} or name_of(path) == "utils/stagers.py"
     source = path.read_text(encoding="utf-8")
     assert "allow_pickle=True" not in source and "yaml.load(" not in source
 
