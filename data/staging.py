@@ -1,15 +1,15 @@
 """Staging windows and expert hypnograms as stager training and evaluation read them."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from data.checks import brief, entry, find, natural, one_file_a_subject, one_hot, signal, subject_name
-from data.marks import are_simulated, refuse_unfinished, trials_are_marked
+from data.marks import refuse_unfinished, trials_are_marked
 from data.order import permutation, slices
 from data.pickles import read_pickle
+from data.records import Records
 from data.tfrecords import STAGING, STAGING_SAMPLES, RecordFile
 from utils.errors import UserError
 from utils.paths import shown
@@ -20,49 +20,47 @@ WINDOWS_PER_EPOCH = 10
 """Staging windows of 30 s start every 3 s, so ten fall on one scored epoch of 30 s."""
 
 
-class StagingWindows:
+class StagingWindows(Records):
     """The training subjects' staging windows (`SI Staging/Train/subject*/Whole*`, TFRecords).
+
+    Every window is read from its place when its turn comes: one batch is held (180 kB a window).
 
     Parameters
     ----------
     root : str | Path
         The folder that holds `SI Staging`.
+    only, exclude, shuffle_seed, skip_bad
+        As for `data.trials.TrainingTrials`.
 
     Attributes
     ----------
-    files : list of Path
-    subjects : list of str
+    files, subjects, skipped
+        As in `data.records.Records`.
 
     Raises
     ------
     UserError
-        No such files, or a damaged one.
+        No such files, a damaged one, an unknown subject, or a simulated data set that is not complete.
     """
 
-    def __init__(self, root):
+    unit = "window"
+
+    def __init__(self, root, *, only=None, exclude=(), shuffle_seed=None, skip_bad=False):
         self.root = Path(root)
         refuse_unfinished(root)
-        folder = self.root / "SI Staging" / "Train"
-        self.files = one_file_a_subject(find(folder, "subject*/Whole*", "staging windows"))
-        self.subjects = [subject_name(file) for file in self.files]
-        self._sources = [RecordFile(file, STAGING) for file in self.files]
-        self._starts = np.cumsum([0] + [len(source) for source in self._sources])
-        if not len(self):
-            raise UserError(f"{shown(folder)}: its {len(self.files)} files hold no window; get them again")
-
-    def __len__(self):
-        return int(self._starts[-1])
-
-    @cached_property
-    def simulated(self):
-        """Whether the folder or any of the files is marked as simulated."""
-        return are_simulated(self.files, self.root)
+        folder, files = training_files(self.root)
+        self._choose(files, only, exclude, folder)
+        self._sources = [RecordFile(file, STAGING, skip_bad) for file in self.files]
+        self._take(folder, skip_bad, check_training_window, shuffle_seed)
 
     def read(self, index):
         """Return "window" float32 (3, 15000) and "label" float32 one-hot (4,) of one place in `files`."""
-        which = int(np.searchsorted(self._starts, index, side="right")) - 1
-        source, place = self._sources[which], int(index - self._starts[which])
-        return check_training_window(source.read(place), source.where(place))
+        which, place = self._places[index]
+        source = self._sources[which]
+        record = check_training_window(source.read(place), source.where(place))
+        if self._labels is not None:
+            record["label"] = np.eye(len(STAGES), dtype=np.float32)[self._labels[index]]
+        return record
 
     def batches(self, batch_size, seed, epoch, drop_last=False):
         """Yield the batches of one epoch, in an order that depends on `seed` and `epoch` only.
@@ -104,6 +102,25 @@ class StagingSubject:
     simulated: bool = False
 
 
+def training_files(root):
+    """Return the folder of training windows and its files, one a subject, without opening any."""
+    folder = Path(root) / "SI Staging" / "Train"
+    return folder, one_file_a_subject(find(folder, "subject*/Whole*", "staging windows"))
+
+
+def staging_files(root):
+    """Return the window files of the staging test subjects (`SI Staging/Test/subject*/Whole*`).
+
+    Raises
+    ------
+    UserError
+        No such files, two of one subject, or a simulated data set that is not complete.
+    """
+    refuse_unfinished(root)
+    folder = Path(root) / "SI Staging" / "Test"
+    return one_file_a_subject(find(folder, "subject*/Whole*", "staging test subjects"))
+
+
 def read_staging_subjects(root):
     """Yield the staging test subjects one after the other (a real night takes 1.5 GB).
 
@@ -119,30 +136,48 @@ def read_staging_subjects(root):
     Raises
     ------
     UserError
-        No such files, a wrong field or shape, or numbers of windows and epochs that do not go together.
+        As `staging_files` and `read_staging_subject`.
     """
-    refuse_unfinished(root)
-    marked = is_simulated(root)
-    folder = Path(root) / "SI Staging" / "Test"
-    for file in one_file_a_subject(find(folder, "subject*/Whole*", "staging test subjects")):
-        raw = find(file.parent, "raw*", "30 s stage labels")
-        if len(raw) != 1:
-            raise UserError(f"{shown(file.parent)}: expected one raw* file of 30 s labels, found {len(raw)}")
-        content = list_of(file)
-        checked = [check_window(window, f"{shown(file)}, window {i}") for i, window in enumerate(content)]
-        stages, windows = zip(*checked, strict=True) if checked else ((), ())
-        epochs = [
-            check_stage(label, f"{shown(raw[0])}, epoch {i}") for i, label in enumerate(list_of(raw[0]))
-        ]
-        check_counts(file, len(windows), raw[0], len(epochs))
-        yield StagingSubject(
-            name=subject_name(file),
-            file=file,
-            window=np.stack(windows) if windows else np.zeros((0, 3, STAGING_SAMPLES), np.float32),
-            window_stage=np.array(stages, np.int64),
-            epoch_stage=np.array(epochs, np.int64),
-            simulated=marked or trials_are_marked(content),
-        )
+    for file in staging_files(root):
+        yield read_staging_subject(file, root)
+
+
+def read_staging_subject(file, root, gaps=False):
+    """Read one staging test subject's night.
+
+    Parameters
+    ----------
+    file : Path
+        One of `staging_files`; the 30 s labels lie beside it (`raw*`).
+    root : str | Path
+    gaps : bool
+        Accept windows with samples that are not finite: the stager calls them unknown.
+
+    Returns
+    -------
+    subject : StagingSubject
+
+    Raises
+    ------
+    UserError
+        A wrong field or shape, or numbers of windows and epochs that do not go together.
+    """
+    raw = find(file.parent, "raw*", "30 s stage labels")
+    if len(raw) != 1:
+        raise UserError(f"{shown(file.parent)}: expected one raw* file of 30 s labels, found {len(raw)}")
+    content = list_of(file)
+    checked = [check_window(window, f"{shown(file)}, window {i}", gaps) for i, window in enumerate(content)]
+    stages, windows = zip(*checked, strict=True) if checked else ((), ())
+    epochs = [check_stage(label, f"{shown(raw[0])}, epoch {i}") for i, label in enumerate(list_of(raw[0]))]
+    check_counts(file, len(windows), raw[0], len(epochs))
+    return StagingSubject(
+        name=subject_name(file),
+        file=file,
+        window=np.stack(windows) if windows else np.zeros((0, 3, STAGING_SAMPLES), np.float32),
+        window_stage=np.array(stages, np.int64),
+        epoch_stage=np.array(epochs, np.int64),
+        simulated=is_simulated(root) or trials_are_marked(content),
+    )
 
 
 def read_stage_labels(root):
@@ -154,6 +189,7 @@ def read_stage_labels(root):
     Parameters
     ----------
     root : str | Path
+        The folder that holds `SI Staging Label`, or the label file itself.
 
     Returns
     -------
@@ -165,8 +201,10 @@ def read_stage_labels(root):
     UserError
         The file is missing, onsets run backwards, or a stage is not 0 to 3.
     """
-    refuse_unfinished(root)
-    file = find(Path(root) / "SI Staging Label", "Whole_label_data.pickle", "expert hypnograms")[0]
+    file = Path(root)
+    if not file.is_file():
+        refuse_unfinished(root)
+        file = find(file / "SI Staging Label", "Whole_label_data.pickle", "expert hypnograms")[0]
     content = dict_of(file)
     return {
         str(name): check_hypnogram(content[name], f"{shown(file)}, {name}")
@@ -187,10 +225,13 @@ def check_training_window(record, where):
     return {"window": signal(record, "feature_data", shape, where), "label": label}
 
 
-def check_window(window, where):
-    """Return stage code and signals (3, 15000) of a test subject's staging window, or refuse it."""
+def check_window(window, where, gaps=False):
+    """Return stage code and signals (3, 15000) of a test subject's staging window, or refuse it.
+
+    With `gaps` samples that are not finite are let through.
+    """
     stage = check_stage(entry(window, "label", where), f"{where}, field 'label'")
-    return stage, signal(window, "data", (3, STAGING_SAMPLES), where)
+    return stage, signal(window, "data", (3, STAGING_SAMPLES), where, gaps)
 
 
 def check_counts(file, windows, raw, epochs):

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,11 @@ from data.checks import (
     one_file_a_subject,
     one_hot,
     signal,
-    subject_name,
     warn_of_scale,
 )
 from data.marks import are_simulated, refuse_unfinished
 from data.order import awake_draws, permutation, slices
+from data.records import Records
 from data.so_groups import SO_GROUPS, SOSubject, read_so_groups
 from data.subjects import (
     DATA_TYPES,
@@ -34,7 +33,7 @@ from data.subjects import (
     read_test_subjects,
 )
 from data.tfrecords import CHANNELS, SLEEP, SLEEP_SAMPLES, WHOLE, RecordFile
-from utils.errors import UserError, nearest
+from utils.errors import UserError
 from utils.paths import shown
 from utils.vocabulary import ITEMS
 
@@ -61,7 +60,7 @@ log = logging.getLogger(__name__)
 _SAMPLED = 65536
 
 
-class TrainingTrials:
+class TrainingTrials(Records):
     """The training subjects' sleep trials, each with one awake image and one awake audio trial.
 
     **Order and draw.** An epoch goes through all trials of all files in one permutation that depends on
@@ -116,43 +115,19 @@ class TrainingTrials:
     ):
         if stage not in TRIAL_STAGES:
             raise UserError(f"stage {stage!r} is unknown; there are {' and '.join(TRIAL_STAGES)}")
-        if shuffle_seed is not None and (type(shuffle_seed) is not int or shuffle_seed < 0):
-            raise UserError(f"shuffle_seed {shuffle_seed!r}: must be a whole number from 0 up")
         self.root, self.stage, self.awake = Path(root), stage, awake
         refuse_unfinished(root)
         folder, files = training_files(self.root, stage, awake)
         pickled = "pickle" in folder.parent.name
-        self.files = _chosen(files, only, exclude, folder)
-        self.subjects = [subject_name(file) for file in self.files]
-        self.skipped = []
-        self._warned = set()
+        self._choose(files, only, exclude, folder)
         if pickled:
             skipped = self.skipped if skip_bad else None
             self._sources = [_PickledSleep(file, skipped) for file in self.files]
         else:
             self._sources = [RecordFile(f, WHOLE if awake else SLEEP, skip_bad) for f in self.files]
-        if skip_bad and not pickled:
-            kept = self._check_all()
-        else:
-            kept = [np.arange(len(source)) for source in self._sources]
-        # One row a trial: number of the file, place in it.
-        self._places = np.concatenate([_rows(which, places) for which, places in enumerate(kept)])
-        if not len(self):
-            raise UserError(
-                f"{shown(folder)}: its {len(self.files)} files hold no {'good ' if skip_bad else ''}trial; "
-                "get them again"
-            )
-        self._report_skipped()
-        self._labels = None if shuffle_seed is None else self._shuffled_labels(shuffle_seed)
-        log.debug("%s: %d trials in %d files", shown(folder), len(self), len(self.files))
-
-    def __len__(self):
-        return len(self._places)
-
-    @cached_property
-    def simulated(self):
-        """Whether the folder or any of the files is marked as simulated."""
-        return are_simulated(self.files, self.root)
+        # All 15 awake trials are checked: any of them may be drawn one day. Pickles are checked as they open.
+        check = None if pickled else lambda record, where: _checked(record, where, awake)
+        self._take(folder, skip_bad, check, shuffle_seed)
 
     def read(self, index, drawn=None):
         """Read one trial.
@@ -208,60 +183,8 @@ class TrainingTrials:
             ]
             yield {key: np.stack([trial[key] for trial in trials]) for key in trials[0]}
 
-    def _check_all(self):
-        """Return the places of each file's good records; note the others in `skipped`."""
-        from tqdm import tqdm
-
-        kept = []
-        with tqdm(total=sum(map(len, self._sources)), desc="checking", unit="trial", disable=None) as bar:
-            for which, source in enumerate(self._sources):
-                good, largest = [], 0.0
-                for place in range(len(source)):
-                    where = source.where(place)
-                    try:
-                        # All 15 awake trials: any of them may be drawn one day.
-                        trial = _checked(source.read(place), where, self.awake)
-                    except UserError as error:
-                        self.skipped.append(left_out(source.path, place, where, error))
-                    else:
-                        good.append(place)
-                        largest = max(largest, float(np.abs(trial["sleep"]).max()))
-                    bar.update()
-                if source.damage:
-                    place = len(source)
-                    self.skipped.append({"file": str(source.path), "record": place, "reason": source.damage})
-                if warn_of_scale(source.path, largest):
-                    self._warned.add(which)
-                kept.append(np.array(good, np.int64))
-        return kept
-
-    def _report_skipped(self):
-        if self.skipped:
-            first = self.skipped[0]
-            log.warning(
-                "%d bad records left out, %d kept; the first: %s, record %d: %s",
-                len(self.skipped), len(self),
-                shown(first["file"]), first["record"], first["reason"],
-            )  # fmt: skip
-        empty = sorted(set(range(len(self.files))) - set(self._places[:, 0].tolist()))
-        for which in empty:
-            log.warning("%s: no trial of %s is left", shown(self.files[which]), self.subjects[which])
-
-    def _shuffled_labels(self, seed):
-        """Return the class index of every trial, permuted within each subject, int8 (n,)."""
-        from tqdm import tqdm
-
-        labels = np.empty(len(self), np.int8)
-        for index in tqdm(range(len(self)), desc="labels", unit="trial", disable=None, leave=False):
-            which, place = self._places[index]
-            source = self._sources[which]
-            label = source.peek(place, "category_name")
-            labels[index] = one_hot(label, source.where(place), "category_name").argmax()
-        for which, name in enumerate(self.subjects):
-            own = np.flatnonzero(self._places[:, 0] == which)
-            words = np.frombuffer(hashlib.sha256(name.encode()).digest(), np.uint32)
-            labels[own] = np.random.default_rng([2, seed, *words]).permutation(labels[own])
-        return labels
+    def _largest(self, record):
+        return float(np.abs(record["sleep"]).max())
 
 
 def training_files(root, stage="N2N3", awake=True):
@@ -333,31 +256,6 @@ def _checked(record, where, awake):
         for key, field in (("image", "feature_awake_image_erp"), ("audio", "feature_awake_audio_erp")):
             trial[key] = finite(record[field], where, field).swapaxes(-1, -2)
     return trial
-
-
-def _chosen(files, only, exclude, folder):
-    """Return the files of the subjects asked for; refuse a name that no file has."""
-    by_name = {subject_name(file): file for file in files}
-    only, exclude = _names(only), _names(exclude) or set()
-    for name in [*(only or ()), *exclude]:
-        if name not in by_name:
-            close = nearest(name, by_name)
-            hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(by_name)}"
-            raise UserError(f"{shown(folder)}: no subject {name!r}; {hint}")
-    chosen = [
-        file for name, file in by_name.items() if (only is None or name in only) and name not in exclude
-    ]
-    if not chosen:
-        raise UserError(f"{shown(folder)}: no subject is left of {len(by_name)} after only and exclude")
-    return chosen
-
-
-def _names(given):
-    return {given} if isinstance(given, str) else None if given is None else set(map(str, given))
-
-
-def _rows(which, places):
-    return np.column_stack([np.full(len(places), which), places]).astype(np.int64)
 
 
 def fingerprint(files):

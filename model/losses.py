@@ -59,10 +59,10 @@ def staging_loss(probabilities, label, class_weights):
     probabilities : tensor (B, 4)
     label : tensor (B, 4)
         One-hot.
-    class_weights : sequence of 4 floats
+    class_weights : sequence of 4 floats, or tensor (4,)
     """
     entropy = tf.nn.weighted_cross_entropy_with_logits(
-        labels=label, logits=probabilities, pos_weight=tf.constant(class_weights, probabilities.dtype)
+        labels=label, logits=probabilities, pos_weight=tf.cast(class_weights, probabilities.dtype)
     )
     found = tf.cast(tf.argmax(probabilities, axis=-1), tf.float32)
     true = tf.cast(tf.argmax(label, axis=-1), tf.float32)

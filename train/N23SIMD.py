@@ -20,7 +20,7 @@ from utils import cli, scripts_train
 
 def main(argv=None):
     args = scripts_train.parser(__doc__, modes=("normal", "retrained")).parse_args(argv)
-    scripts_train.train_decoder("N23SIMD", args)
+    scripts_train.train("N23SIMD", args)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from utils import cli, scripts_train
 
 def main(argv=None):
     args = scripts_train.parser(__doc__).parse_args(argv)
-    scripts_train.train_decoder("REMSIMD", args)
+    scripts_train.train("REMSIMD", args)
 
 
 if __name__ == "__main__":

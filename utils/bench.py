@@ -18,22 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from utils import cli, config, provenance, quiet
+from utils import bench_staging, cli, config, provenance, quiet
 from utils.errors import UserError
 from utils.paths import RESULTS, ROOT, shown
+from utils.timing import best_seconds
 
 TRAINING_GFLOP, RETRAINED_GFLOP = 19.9, 4.35
-
-
-def best_seconds(call, repeats=5):
-    """Return the shortest of several timings of `call` after one call that is not counted."""
-    call()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def random_batch(count, seed=0):
@@ -125,6 +115,7 @@ MEASUREMENTS = {
     "prediction-1": lambda: prediction(1),
     "prediction-5": lambda: prediction(5),
     "reading": reading,
+    **bench_staging.MEASUREMENTS,
 }
 
 
@@ -187,6 +178,7 @@ def measure():
     table.add("read training trials, against training", measured("reading")["rate"], "trials/s", trials, 10)
     table.add("training, first step (compiling)", train["first_step_seconds"], "s", None)
     table.add("memory of training, one member, B = 64", measured("memory")["gigabytes"], "GB", None)
+    bench_staging.add_rows(table, beside_matmul)
     return table.rows
 
 

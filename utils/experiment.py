@@ -62,6 +62,28 @@ class EvaluateSettings(config.Settings):
     seed: int = Field(ge=0)
 
 
+class StagingEvaluation(config.Settings):
+    """What a stager's evaluation adds: smoothing, YASA beside it, and the gates it is tried in."""
+
+    smoothing: float = Field(0.1, gt=0, le=1)
+    latency_smoothing: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0, 0.5, 0.2, 0.1)
+    block_minutes: float = Field(10.0, ge=0.5)
+    reliability_bins: int = Field(10, ge=2, le=100)
+    yasa: bool = True
+    yasa_every_seconds: float = Field(30.0, ge=0.1, le=30)
+    stitched_microvolts: tuple[float, float, float] = (25.0, 40.0, 10.0)
+    gate_every_windows: PositiveInt = 2
+    gate_thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
+    gate_detections: tuple[PositiveInt, ...] = (1, 5, 10, 20, 30, 40)
+
+    @field_validator("yasa_every_seconds")
+    @classmethod
+    def _ends_of_epochs(cls, seconds):
+        if abs(30 / seconds - round(30 / seconds)) > 1e-9:
+            raise ValueError("must go into 30 s a whole number of times, so that epochs' ends are staged")
+        return seconds
+
+
 class Experiment(config.Settings):
     """One experiment: a network, its data, its training and its evaluation."""
 
@@ -73,6 +95,7 @@ class Experiment(config.Settings):
     train: TrainSettings
     evaluate: EvaluateSettings
     finetune: FinetuneSettings | None = None
+    staging: StagingEvaluation | None = None
 
 
 def read(name, args, network=None):

@@ -305,7 +305,7 @@ def plot_session(log, path, title="", kind=None, threshold=0.8):
             3, 1, figsize=(6.5, 6), sharex=True, height_ratios=[1, 1, 1.5], layout="constrained"
         )
         _draw_hypnogram(top, times, smoothed)
-        _draw_hypnodensity(middle, times, smoothed)
+        draw_hypnodensity(middle, times, smoothed)
         _draw_gate(bottom, times, smoothed, threshold)
         _draw_cues(bottom, log, scale)
         bottom.set_xlabel(f"Time in the recording ({unit})")
@@ -316,7 +316,7 @@ def plot_session(log, path, title="", kind=None, threshold=0.8):
 
 
 # Okabe and Ito's colours, told apart with every kind of colour vision; in the order of STAGES.
-_STAGE_COLOURS = ("#E69F00", "#56B4E9", "#0072B2", "#009E73")
+STAGE_COLOURS = ("#E69F00", "#56B4E9", "#0072B2", "#009E73")
 
 
 def _draw_hypnogram(axes, times, smoothed):
@@ -325,7 +325,7 @@ def _draw_hypnogram(axes, times, smoothed):
     codes = np.where(known, np.nan_to_num(smoothed).argmax(axis=1), 0)
     level = np.where(known, [rows[STAGES[c]] for c in codes], np.nan)
     axes.step(times, level, where="post", color="black", linewidth=1)
-    for code, colour in enumerate(_STAGE_COLOURS):
+    for code, colour in enumerate(STAGE_COLOURS):
         own = np.where(known & (codes == code), level, np.nan)
         starts, stops, height = times[:-1], times[1:], own[:-1]
         axes.hlines(height, starts, stops, color=colour, linewidth=4)
@@ -334,12 +334,13 @@ def _draw_hypnogram(axes, times, smoothed):
     axes.set_ylabel("Stage")
 
 
-def _draw_hypnodensity(axes, times, smoothed):
+def draw_hypnodensity(axes, times, smoothed):
+    """Draw probabilities (n, 4) as stacked areas; an estimate holds from its time to the next."""
     base = np.zeros(len(times))
     for code in (2, 1, 3, 0):  # deepest sleep at the bottom, as in the hypnogram
         upper = base + smoothed[:, code]
         axes.fill_between(
-            times, base, upper, step="post", color=_STAGE_COLOURS[code], linewidth=0, label=STAGES[code]
+            times, base, upper, step="post", color=STAGE_COLOURS[code], linewidth=0, label=STAGES[code]
         )
         base = upper
     axes.set_ylim(0, 1)

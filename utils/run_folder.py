@@ -14,7 +14,7 @@ from utils.paths import shown, writing
 
 log = logging.getLogger(__name__)
 
-EXTENDABLE = ("train.epochs", "train.keep_epochs", "members", "evaluate.", "finetune")
+EXTENDABLE = ("train.epochs", "train.keep_epochs", "members", "evaluate.", "finetune", "staging")
 """Settings that may change between a run and its continuation (beginnings of their names)."""
 
 

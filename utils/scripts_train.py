@@ -1,11 +1,13 @@
 """What a training script does, from the command line to the last line it prints."""
 
 import logging
+from functools import partial
 
 import numpy as np
 
 from utils import cli, config, experiment, quiet
 from utils.errors import UserError
+from utils.vocabulary import STAGES
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +50,8 @@ def _parser(doc, modes=()):
     return result
 
 
-def train_decoder(name, args):
-    """Train a decoder and print where it is."""
+def train(name, args):
+    """Train a decoder or a stager and print where it is."""
     if args.validation_subjects is not None:
         args.overrides.append(f"train.validation_subjects={args.validation_subjects}")
     if args.shuffle_labels:
@@ -63,11 +65,11 @@ def train_decoder(name, args):
     trials, validation, notes = _training_data(settings, args.skip_bad)
     kind = "simulated" if notes["simulated"] else None
     log.info(
-        "training %s on %d %strials of %d files, sleep %s (%s)%s",
-        name, len(trials), f"{kind} " if kind else "", len(trials.files),
-        "with awake trials" if trials.awake else "alone",
-        shown(trials.files[0].with_name("Whole*" if trials.awake else "sleep*")),
-        f", validation on {len(validation)} trials of {', '.join(validation.subjects)}" if validation else "",
+        "training %s on %d %s%ss of %d files%s%s",
+        name, len(trials), f"{kind} " if kind else "", trials.unit, len(trials.files),
+        _what_is_read(settings, trials),
+        f", validation on {len(validation)} {trials.unit}s of {', '.join(validation.subjects)}"
+        if validation else "",
     )  # fmt: skip
     folder = experiment.run_folder(experiment.results_root(args), settings.network, mode)
     if settings.train.shuffle_labels:
@@ -84,7 +86,8 @@ def train_decoder(name, args):
         cli.say(f"checkpoint: {shown(path)}", f"log: {shown(folder / 'log.csv')}")
         if settings.train.shuffle_labels:
             option = f" --mode {mode}" if mode not in (None, "normal") else ""
-            cli.say(f'test it with: python test/{name}.py{option} --checkpoint "{shown(path)}"')
+            script = f"{name}test" if settings.model.kind == "stager" else name
+            cli.say(f'test it with: python test/{script}.py{option} --checkpoint "{shown(path)}"')
     else:
         cli.say(f"member {args.member}: {shown(path)}")
 
@@ -115,26 +118,63 @@ def _parts(text, option, example):
     return parts
 
 
+def _what_is_read(settings, trials):
+    from utils.paths import shown
+
+    if settings.model.kind == "stager":
+        return f" ({shown(trials.files[0].parents[1])}/subject*/Whole*)"
+    words, pattern = ("with awake trials", "Whole*") if trials.awake else ("alone", "sleep*")
+    return f", sleep {words} ({shown(trials.files[0].with_name(pattern))})"
+
+
+def _reader(settings):
+    """Return the function that opens the experiment's training records, after checking that they fit."""
+    from data import tfrecords
+    from utils.paths import shown
+
+    root = experiment.data_root(settings)
+    if settings.model.kind == "stager":
+        from data.staging import StagingWindows
+
+        shape = tfrecords.STAGING["feature_data"].shape
+        settings.model.check_data(shape[1], shape[0], len(STAGES), shown(root))
+        return partial(StagingWindows, root)
+    from data.trials import TrainingTrials
+
+    settings.model.check_data(
+        tfrecords.SLEEP_SAMPLES, tfrecords.CHANNELS, tfrecords.CLASSES, tfrecords.AWAKE_SAMPLES, shown(root)
+    )
+    return partial(TrainingTrials, root, settings.stage, awake=settings.model.awake)
+
+
+def _training_subjects(settings):
+    """Return the names of the training subjects, without opening a file."""
+    from data import staging, trials
+    from data.checks import subject_name
+
+    root = experiment.data_root(settings)
+    if settings.model.kind == "stager":
+        _, files = staging.training_files(root)
+    else:
+        _, files = trials.training_files(root, settings.stage, settings.model.awake)
+    return [subject_name(file) for file in files]
+
+
 def _training_data(settings, skip_bad):
     """Return the trials to train on, those of the validation subjects (or None), and notes about both."""
-    from data.checks import subject_name
-    from data.tfrecords import AWAKE_SAMPLES, CHANNELS, CLASSES, SLEEP_SAMPLES
-    from data.trials import TrainingTrials, fingerprint, training_files
+    from data.trials import fingerprint
     from utils.paths import shown
 
     root, train = experiment.data_root(settings), settings.train
-    settings.model.check_data(SLEEP_SAMPLES, CHANNELS, CLASSES, AWAKE_SAMPLES, shown(root))
+    reader = _reader(settings)
 
     def read(**choice):
         seed = train.seed if train.shuffle_labels else None
-        return TrainingTrials(
-            root, settings.stage, awake=settings.model.awake, shuffle_seed=seed, skip_bad=skip_bad, **choice
-        )
+        return reader(shuffle_seed=seed, skip_bad=skip_bad, **choice)
 
     validation, files = None, None
     if train.validation_subjects:
-        _, files = training_files(root, settings.stage, settings.model.awake)
-        subjects = [subject_name(file) for file in files]
+        subjects = _training_subjects(settings)
         held_out = validation_subjects(subjects, train.validation_subjects, train.seed)
         trials, validation = read(exclude=held_out), read(only=held_out)
         files = [*trials.files, *validation.files]

@@ -56,6 +56,7 @@ class MemberTrainer:
             named = checkpoint.member_variables(self.member)
             self.names, self.variables = list(named), list(named.values())
             self.random_state = [v for v in self.member.variables if "seed_generator" in v.path]
+            self.member_values = _member_values(self.member)
             self.trained = _not_frozen(named, self.recipe.frozen)
             self.optimizer = AdamW(
                 self.trained, self.recipe.learning_rate, self.recipe.weight_decay, epsilon=1e-7
@@ -95,8 +96,9 @@ class MemberTrainer:
         inputs = tuple(tf.convert_to_tensor(x) for x in inputs)
         if not self.compiled:
             return self._step(inputs)
-        # Traced once for batches of any size, and once more if an epoch ends in a very small one.
-        count = len(inputs[-1]) if len(inputs[-1]) < WHOLE else None
+        # Traced once for batches of any size; a decoder once more if an epoch ends in a very small one.
+        small = self.settings.model.kind == "decoder" and len(inputs[-1]) < WHOLE
+        count = len(inputs[-1]) if small else None
         if count not in self._traced:
             signature = tuple(tf.TensorSpec((count, *x.shape[1:]), x.dtype) for x in inputs)
             self._traced[count] = tf.function(self._step, input_signature=[signature], autograph=False)
@@ -139,6 +141,8 @@ class MemberTrainer:
         fresh = registry.build_member(self.settings.model, index, self._dropout, self.settings.train.seed)
         for mine, theirs in zip(self.member.variables, fresh.variables, strict=True):
             mine.assign(theirs)
+        for name, value in _member_values(fresh).items():
+            self.member_values[name].assign(value)
         self.optimizer.reset()
 
     def load_weights(self, arrays):
@@ -167,8 +171,14 @@ class MemberTrainer:
         return {
             **{f"weights/{n}": v for n, v in zip(self.names, self.variables, strict=True)},
             **{f"random/{i}": v for i, v in enumerate(self.random_state)},
+            **{f"member/{n}": v for n, v in self.member_values.items()},
             **{f"optimizer/{i}": v for i, v in enumerate(self.optimizer.variables)},
         }
+
+    @property
+    def keys(self):
+        """Names of the arrays of a batch, in the order in which the network takes them."""
+        return batch_keys(self.settings.model)
 
     def epoch(self, batches, bar, evidence=None):
         """Train one epoch; return its mean loss and its training top-1.
@@ -188,9 +198,10 @@ class MemberTrainer:
             loss, probabilities, _ = self.step(inputs)
             count, loss = len(inputs[-1]), float(loss)
             if not np.isfinite(loss):
+                batch = dict(zip(self.keys, inputs, strict=True))
                 raise UserError(
                     f"loss or gradients became {loss} at {bar.desc}, trials {trials}-{trials + count - 1}"
-                    f"{_keep_evidence(evidence, inputs, loss, trials)}: lower the learning rate "
+                    f"{_keep_evidence(evidence, batch, loss, trials)}: lower the learning rate "
                     f"(now {self.recipe.learning_rate}) and begin anew with --restart"
                 )
             hits += int(np.sum(probabilities.numpy().argmax(axis=1) == inputs[-1].argmax(axis=1)))
@@ -205,13 +216,24 @@ class MemberTrainer:
         return losses / trials, hits / trials
 
 
-def _keep_evidence(path, inputs, loss, first):
+def batch_keys(settings):
+    """Return the names of a batch's arrays, label last, as a network with these settings takes them."""
+    if settings.kind == "stager":
+        return "window", "label"
+    return ("image", "audio", "sleep", "label") if settings.awake else ("sleep", "label")
+
+
+def _member_values(member):
+    """Return what a member holds besides its weights (the class weights of a stager's loss)."""
+    return getattr(member, "member_values", {})
+
+
+def _keep_evidence(path, batch, loss, first):
     """Write the batch at which training broke down; return how the message goes on."""
     if path is None:
         return ""
-    names = {4: ("image", "audio", "sleep", "label"), 2: ("sleep", "label")}[len(inputs)]
     with writing(path) as temporary:
-        np.savez(temporary, loss=loss, first_trial=first, **dict(zip(names, inputs, strict=True)))
+        np.savez(temporary, loss=loss, first_trial=first, **batch)
     return f" (the batch is kept in {shown(path)})"
 
 

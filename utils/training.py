@@ -39,7 +39,8 @@ def train(settings, trials, folder, mode=None, notes=None, validation=None, opti
     ----------
     settings : utils.experiment.Experiment
     trials : data.trials.TrainingTrials
-        Or anything with ``len()`` and ``batches(batch_size, seed, epoch)``.
+        Or anything with ``len()``, ``unit`` and ``batches(batch_size, seed, epoch)``, such as
+        data.staging.StagingWindows.
     folder : Path
         Receives settings.yaml, run.json, log.csv, member_*.npz (states) and ensemble.npz.
     mode : str | None
@@ -116,7 +117,6 @@ def _train_members(run, members, trials, validation, options):
     settings, wanted = run.settings, run.settings.train.epochs
     if any(run.histories[i] for i in members):
         log.info("going on in %s: epochs done by member: %s of %d", shown(run.folder), _done(run), wanted)
-    keys = ("image", "audio", "sleep", "label") if settings.model.awake else ("sleep", "label")
     trainer = MemberTrainer(settings, devices=options.devices)
     for index in members:
         history = run.histories[index]
@@ -132,8 +132,8 @@ def _train_members(run, members, trials, validation, options):
             for epoch in range(len(history), wanted):
                 name = f"member {index + 1}/{settings.members}, epoch {epoch + 1}/{wanted}"
                 batches = trials.batches(settings.train.batch_size, seed=settings.train.seed, epoch=epoch)
-                inputs = (tuple(batch[key] for key in keys) for batch in batches)
-                with tqdm(total=len(trials), desc=name, unit="trial") as bar:
+                inputs = (tuple(batch[key] for key in trainer.keys) for batch in batches)
+                with tqdm(total=len(trials), desc=name, unit=trials.unit) as bar:
                     loss, top1 = trainer.epoch(inputs, bar, run.folder / f"broken_batch_member_{index}.npz")
                 row = {"member": index, "epoch": epoch, "loss": loss, "train_top1": top1}
                 if validation is not None:
@@ -150,8 +150,9 @@ def _train_members(run, members, trials, validation, options):
 def validate(trainer, trials, batch_size):
     """Return cross-entropy and top-1 of a member on the validation subjects' trials."""
     losses, hits = [], []
+    signal = trainer.keys[-2]  # a prediction needs the sleep trials, or the windows, alone
     for batch in trials.batches(batch_size, seed=0, epoch=0):
-        probability = trainer.predict(batch["sleep"], batch_size)
+        probability = trainer.predict(batch[signal], batch_size)
         loss, hit = scores(probability, batch["label"].argmax(axis=1))
         losses.append(loss)
         hits.append(hit)

@@ -121,12 +121,19 @@ class Stager(keras.Model):
         Replaces every dropout rate.
     class_weights : sequence of 4 floats
         Weights of this member's loss.
+
+    Attributes
+    ----------
+    member_values : dict of str to tf.Variable
+        What members differ in besides their weights: a training that serves all members with one traced
+        network sets it.
     """
 
     def __init__(self, settings, seed=0, dropout=None, class_weights=None, name="member"):
         super().__init__(name=name)
         s = self.settings = settings
-        self.class_weights = tuple(class_weights or s.class_weights[0])
+        weights = tf.Variable(class_weights or s.class_weights[0], trainable=False, dtype=tf.float32)
+        self.member_values = {"class_weights": weights}
         make = Maker(seed, dropout)
         self.branches = [Branch(k, s, make, f"conv_fs{i}") for i, k in enumerate(s.kernels, start=1)]
         self.maps = [
@@ -200,7 +207,8 @@ class Stager(keras.Model):
         x, label = inputs
         label = checked_label(label, self.settings.classes)
         probabilities = self(x, training=training)
-        loss = staging_loss(probabilities, one_hot(label, self.settings.classes), self.class_weights)
+        weights = self.member_values["class_weights"]
+        loss = staging_loss(probabilities, one_hot(label, self.settings.classes), weights)
         return loss, probabilities
 
     def predict_step(self, x):

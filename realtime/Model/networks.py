@@ -1,9 +1,9 @@
 """Trained networks from checkpoints, refused when they are not what the loop asked for."""
 
 from realtime.Model.decoder import AFTER, BEFORE
-from realtime.Model.stagers import WINDOW
 from utils.errors import UserError
 from utils.paths import shown
+from utils.stagers import WINDOW
 from utils.vocabulary import ITEMS, SLEEP_RATE, STAGES, STREAM_RATE
 
 _ASKED = {

@@ -14,11 +14,11 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from realtime.Model.decoder import AFTER, BEFORE
-from realtime.Model.stagers import WINDOW, StageEstimate
 from realtime.Utils.buffer import RingBuffer
-from realtime.Utils.gate import GateState, advance
 from realtime.Utils.markers import CUE_BASE, DECODE_FAILED, DECODED_BASE, GROUP_BASE
 from realtime.Utils.phase import MEASURED_AFTER, achieved_phase
+from utils.gate import GateState, advance
+from utils.stagers import WINDOW, StageEstimate
 from utils.vocabulary import ITEMS, REM, STAGES, STREAM_RATE, UNKNOWN
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Session:
         Opened for the montage's picks.
     montage : Montage
     stager : object
-        `update(window, end)`, see `realtime.Model.stagers`.
+        `update(window, end)`, see `utils.stagers`.
     decoders : dict
         "NREM" and "REM" to a `Decoder`; a key that is absent decodes nothing.
     schedule : CueSchedule | LockedCues | RecordedCues

@@ -120,7 +120,7 @@ def _checkpoints(settings):
 
 def _stager(settings, present, simulated, notices):
     from realtime.Model import networks
-    from realtime.Model.stagers import SIStagingStager, YasaStager
+    from utils.stagers import SIStagingStager, YasaStager
 
     if settings.stager == "yasa":
         if settings.checkpoint is not None:

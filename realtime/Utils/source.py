@@ -16,9 +16,9 @@ import numpy as np
 from scipy import signal
 
 from realtime.Utils.recording import Recording
-from realtime.Utils.resample import Merger, ratio
 from utils.errors import UserError, nearest
 from utils.paths import shown
+from utils.resample import Merger, ratio
 from utils.vocabulary import ITEMS, STREAM_RATE
 
 LOWEST_RATE = 100

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from data.pickles import read_pickle, write_pickle
-from data.staging import StagingWindows, read_stage_labels, read_staging_subjects
+from data.staging import (
+    StagingWindows,
+    read_stage_labels,
+    read_staging_subject,
+    read_staging_subjects,
+    staging_files,
+)
 from data.tfrecords import STAGING, RecordFile, write_records
 from utils.errors import UserError
 
@@ -86,3 +92,32 @@ def test_wrong_hypnograms(tmp_path, entry, message):
     assert read_pickle(path)
     with pytest.raises(UserError, match=rf"subject_5.*{message}"):
         read_stage_labels(tmp_path)
+
+
+def test_bad_windows_are_left_out_on_request(cohort, tmp_path):
+    source = RecordFile(StagingWindows(cohort).files[0], STAGING)
+    records = [dict(source.read(place)) for place in range(3)]
+    spoilt = records[1]["feature_data"].copy()
+    spoilt[2, 7] = np.nan
+    records[1] = {**records[1], "feature_data": spoilt}
+    file = tmp_path / "SI Staging/Train/subject_0/Whole_a.tfrecord"
+    write_records(file, STAGING, records)
+    with pytest.raises(UserError, match="record 1, field 'feature_data': 1 of 45000 values are NaN"):
+        StagingWindows(tmp_path).read(1)
+    kept = StagingWindows(tmp_path, skip_bad=True)
+    assert len(kept) == 2 and [row["record"] for row in kept.skipped] == [1]
+    np.testing.assert_array_equal(kept.read(1)["window"], records[2]["feature_data"])
+    with pytest.raises(UserError, match="no subject 'subject_1'"):
+        StagingWindows(tmp_path, only=["subject_1"])
+
+
+def test_a_night_with_gaps_is_read_where_gaps_are_allowed(tmp_path):
+    folder = tmp_path / "SI Staging/Test/subject_test_0"
+    data = np.ones((3, 15000), np.float32)
+    data[1, 5] = np.nan
+    write_pickle([{"label": 1, "data": data}], folder / "Whole_0.pickle")
+    write_pickle([1], folder / "raw_0.pickle")
+    (file,) = staging_files(tmp_path)
+    assert np.isnan(read_staging_subject(file, tmp_path, gaps=True).window).sum() == 1
+    with pytest.raises(UserError, match="1 of 45000 values are NaN"):
+        read_staging_subject(file, tmp_path)

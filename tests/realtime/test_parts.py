@@ -5,16 +5,17 @@ import pytest
 from scipy import signal
 
 from realtime.Parameters import SessionSettings
-from realtime.Parameters.settings import CueSettings, GateSettings
+from realtime.Parameters.settings import CueSettings
 from realtime.Subject import Subject, load_subject
 from realtime.Utils.buffer import RingBuffer
 from realtime.Utils.cues import CueSchedule, RecordedCues
 from realtime.Utils.event_log import EventLog, read_log
-from realtime.Utils.gate import GateState, advance
 from realtime.Utils.montage import find_channel, make_montage
-from realtime.Utils.resample import Merger, Resampler, ratio
 from utils import config
 from utils.errors import UserError
+from utils.gate import GateState, advance
+from utils.resample import Merger, Resampler, ratio
+from utils.staging_settings import GateSettings
 from utils.vocabulary import N2, N3, REM, UNKNOWN, WAKE
 
 

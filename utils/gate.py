@@ -32,6 +32,28 @@ class GateState:
     open: bool = False
 
 
+def blend(old, new, weight):
+    """Return weight * new + (1 - weight) * old; without old probabilities (None) the new ones."""
+    new = np.asarray(new, float)
+    return new if old is None else weight * new + (1 - weight) * np.asarray(old)
+
+
+def states(history, settings):
+    """Return the `GateState` after each estimate of a history of probabilities: the gate of a whole night.
+
+    Parameters
+    ----------
+    history : sequence of (array (4,) or None)
+        What the stager said, one entry a staging; None where it could not tell.
+    settings : GateSettings
+    """
+    state, found = GateState(), []
+    for probabilities in history:
+        state = advance(state, probabilities, settings)
+        found.append(state)
+    return found
+
+
 def advance(state, probabilities, settings):
     """Return the gate's state after a new stage estimate.
 
@@ -49,9 +71,7 @@ def advance(state, probabilities, settings):
     """
     if probabilities is None:
         return GateState()
-    new = np.asarray(probabilities, float)
-    if state.probabilities is not None:
-        new = settings.smoothing * new + (1 - settings.smoothing) * np.asarray(state.probabilities)
+    new = blend(state.probabilities, probabilities, settings.smoothing)
     stage = int(new.argmax())
     n2 = state.n2 + 1 if stage == N2 else 0
     n3 = state.n3 + 1 if stage == N3 else 0
