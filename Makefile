@@ -16,7 +16,7 @@ else
   READY := check-environment
 endif
 
-.PHONY: help setup check-environment demo test test-slow real-eeg class-loss-study lint bench clean
+.PHONY: help setup check-environment demo test test-slow real-eeg class-loss-study lasso-real lint bench clean
 
 help:  ## list the verbs
 	@echo "make VERB                 (own environment: make VERB PYTHON=python)"
@@ -52,6 +52,9 @@ real-eeg: $(READY) $(AEON)  ## small decoder and LDA on real EEG (key presses)
 
 class-loss-study: $(READY)  ## published class loss against logits, on a simulated cohort
 	@$(PY) -m utils.study_class_loss
+
+lasso-real: $(READY) $(AEON)  ## Lasso GLM on real EEG (key presses), accuracy over time
+	@$(PY) -m utils.study_lasso_real
 
 lint: $(READY)  ## check format and rules with ruff
 	@$(PY) -m ruff format --check .

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils import cli, config, provenance, quiet
+from utils import bench_lasso, cli, config, provenance, quiet
 from utils.errors import UserError
 from utils.paths import RESULTS, ROOT, shown
 
@@ -125,6 +125,7 @@ MEASUREMENTS = {
     "prediction-1": lambda: prediction(1),
     "prediction-5": lambda: prediction(5),
     "reading": reading,
+    "lasso": bench_lasso.measure,
 }
 
 
@@ -187,6 +188,7 @@ def measure():
     table.add("read training trials, against training", measured("reading")["rate"], "trials/s", trials, 10)
     table.add("training, first step (compiling)", train["first_step_seconds"], "s", None)
     table.add("memory of training, one member, B = 64", measured("memory")["gigabytes"], "GB", None)
+    bench_lasso.rows(table, measured("lasso"))
     return table.rows
 
 
@@ -198,7 +200,8 @@ def main(argv=None):
     parser.add_argument("--measure", choices=tuple(MEASUREMENTS), help="one measurement alone, as JSON")
     args = parser.parse_args(argv)
     if args.measure:
-        quiet.import_tensorflow()
+        if args.measure != "lasso":  # whose memory is measured without it
+            quiet.import_tensorflow()
         print(json.dumps(MEASUREMENTS[args.measure]()))
         return
     rows = measure()

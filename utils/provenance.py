@@ -18,7 +18,18 @@ SIDECAR = "simulation.json"
 UNFINISHED_SIDECAR = "simulation.unfinished.json"
 """Lies there instead of `SIDECAR` while the simulator is writing, or after it was interrupted."""
 
-PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "mne", "yasa", "pandas", "lightgbm")
+PACKAGES = (
+    "tensorflow",
+    "keras",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "mne",
+    "yasa",
+    "pandas",
+    "lightgbm",
+    "numba",
+)
 
 
 def record(**more):
