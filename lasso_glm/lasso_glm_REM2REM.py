@@ -1,0 +1,27 @@
+"""Lasso GLM within REM sleep: a decoder at every time sample, five folds a
+subject: one to test, the next to choose the time with, three to train.
+
+Data      REM of data/SI Main Train/subject_*/Whole_data.pickle and
+          data/SI Main Test/subject_test_*/Whole_data.pickle (or --data DIR)
+Writes    results/lasso_REM2REM/: summary.json, accuracy.csv, validation.csv, mean.csv, figures, subjects/;
+          results/lasso_REM2REM.pickle (docs/lasso.md)
+Published no figure (chance 6.7 %)
+Expect    few trials a subject, some without any: reported as missing
+
+  python lasso_glm/lasso_glm_REM2REM.py --jobs 2
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
+
+from utils import cli, scripts_lasso
+
+
+def main(argv=None):
+    scripts_lasso.main("REM2REM", __doc__, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

@@ -1,0 +1,28 @@
+"""Lasso GLM from awake pictures and sounds to sleep: a decoder at every time sample, trained on all trials of
+one side, tested on all of the other through 13 windows of 0.8 s, every 0.1 s of the sleep trial.
+
+Data      everything of data/SI Main Train/subject_*/Whole_data.pickle and
+          data/SI Main Test/subject_test_*/Whole_data.pickle (or --data DIR)
+Writes    results/lasso_awake2sleep/: summary.json, accuracy.csv, mean.csv, figures, subjects/;
+          results/lasso_awake2sleep.pickle (docs/lasso.md)
+Published no figure (chance 6.7 %)
+Expect    near chance: aligning domains is what the networks are for
+
+  python lasso_glm/lasso_glm_awake2sleep.py --jobs 2
+  python lasso_glm/lasso_glm_awake2sleep.py --generalise
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
+
+from utils import cli, scripts_lasso
+
+
+def main(argv=None):
+    scripts_lasso.main("awake2sleep", __doc__, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

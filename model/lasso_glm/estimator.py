@@ -1,0 +1,100 @@
+"""The Lasso GLM of one time sample, as a scikit-learn classifier."""
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from model.lasso_glm import parts
+
+
+class LassoGLM(ClassifierMixin, BaseEstimator):
+    """One-vs-rest binomial GLM with an L1 (and L2) penalty and a free intercept.
+
+    Minimises, for every class against the rest, -(1/n) log-likelihood + l1 sum|b| + (l2/2) sum b^2: the
+    objective of glmnet and MATLAB's lassoglm without standardisation. scikit-learn's C is 1 / (n l1).
+
+    Parameters
+    ----------
+    l1, l2 : float
+        Penalties; 0.005 and 0 are the published ones.
+    scale : "own" | "train" | None
+        Channels are divided by a percentile of |x| over the trials: "own" (published) that of the very set
+        handed in, to train on or to predict, so a prediction depends on the trials predicted with it; "train"
+        that of the training trials; None not at all.
+    percentile : float
+        MATLAB's prctile. A channel whose percentile is 0 is not divided.
+    tol : float
+        Violation of the optimality conditions to stop at.
+    newton_steps : int
+        At most; a `ConvergenceWarning` tells when they did not do.
+
+    Attributes
+    ----------
+    classes_ : array (K,)
+    coef_ : float64 array (K, p)
+        Of the scaled channels.
+    intercept_ : float64 array (K,)
+    scale_ : float64 array (p,)
+        What training channels were divided by.
+    residual_ : float64 array (K,)
+        Largest violation of the optimality conditions.
+    n_features_in_ : int
+    """
+
+    def __init__(self, l1=5e-3, l2=0.0, scale="own", percentile=95.0, tol=1e-10, newton_steps=500):
+        self.l1 = l1
+        self.l2 = l2
+        self.scale = scale
+        self.percentile = percentile
+        self.tol = tol
+        self.newton_steps = newton_steps
+
+    def fit(self, X, y):  # noqa: N803
+        """Fit to trials X (n, p) of classes y (n,); NaN is refused."""
+        parts.check_parameters(self.l1, self.l2, self.scale, self.percentile)
+        X, y = validate_data(self, X, y, dtype=np.float64)  # noqa: N806
+        check_classification_targets(y)
+        self.classes_, label = np.unique(y, return_inverse=True)
+        self.scale_ = np.ones(X.shape[1])
+        if self.scale is not None:
+            self.scale_ = parts.channel_scale(X, self.percentile)
+        found = parts.fit(
+            (X / self.scale_)[:, None],
+            label,
+            len(self.classes_),
+            self.l1,
+            self.l2,
+            self.tol,
+            self.newton_steps,
+        )
+        self.coef_, self.intercept_, self.residual_ = (part[0] for part in found)
+        return self
+
+    def log_odds(self, X):  # noqa: N803
+        """Return the log odds of every class against the rest, float64 (n, K)."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)  # noqa: N806
+        own = self.scale == "own"
+        return (
+            X / (parts.channel_scale(X, self.percentile) if own else self.scale_) @ self.coef_.T
+            + self.intercept_
+        )
+
+    def decision_function(self, X):  # noqa: N803
+        """Return `log_odds`, of two classes those of the second alone (n,), as scikit-learn wants it."""
+        odds = self.log_odds(X)
+        return odds[:, 1] if len(self.classes_) == 2 else odds
+
+    def predict_proba(self, X):  # noqa: N803
+        """Return the classes' probabilities divided by their sum, float64 (n, K).
+
+        The GLMs know nothing of each other, so their own probabilities (the logistic function of `log_odds`)
+        do not add up to 1; which is the largest is not changed.
+        """
+        return parts.normalised(self.log_odds(X))
+
+    def predict(self, X):  # noqa: N803
+        """Return the class of the largest probability; ties go to the first."""
+        best = self.log_odds(X).argmax(axis=1)
+        return self.classes_[best]

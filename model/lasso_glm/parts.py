@@ -1,0 +1,96 @@
+"""What the estimator of one time sample and that of many share: scaling, fitting, probabilities."""
+
+import warnings
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from model.lasso_glm.solver import solve
+
+SCALES = ("own", "train", None)
+
+
+def check_parameters(l1, l2, scale, percentile):
+    """Refuse parameters without a minimum or without a meaning, as a `ValueError`."""
+    if not (l1 >= 0 and l2 >= 0 and l1 + l2 > 0):
+        raise ValueError(
+            f"l1={l1}, l2={l2}: neither may be negative, and one has to be positive: without a penalty "
+            "separable classes have no solution"
+        )
+    if scale not in SCALES:
+        raise ValueError(f"scale={scale!r}: expected 'own', 'train' or None")
+    if not 0 < percentile <= 100:
+        raise ValueError(f"percentile={percentile}: expected a number above 0, at most 100")
+
+
+def channel_scale(x, percentile):
+    """Return the percentile of |x| over trials, which channels are divided by.
+
+    MATLAB's prctile: order statistic i of n stands at (i - 0.5) / n, linear in between (Hazen). A channel
+    whose percentile is 0 (it is silent) is left as it is: its scale is 1.
+
+    Parameters
+    ----------
+    x : array (n, ...)
+    percentile : float
+
+    Returns
+    -------
+    scale : float64 array (...)
+    """
+    n = len(x)
+    ordered = np.sort(np.abs(np.ascontiguousarray(np.moveaxis(x, 0, -1))), axis=-1)
+    place = np.clip(percentile / 100 * n - 0.5, 0, n - 1)
+    low = int(place)
+    below, above = (ordered[..., min(k, n - 1)].astype(np.float64) for k in (low, low + 1))
+    scale = below + (place - low) * (above - below)
+    return np.where(scale > 0, scale, 1.0)
+
+
+def fit(x, label, classes, l1, l2, tol, newton_steps):
+    """Fit one-vs-rest GLMs at all time samples.
+
+    Parameters
+    ----------
+    x : float64 array (n, T, C)
+        Scaled, finite.
+    label : int array (n,)
+        0 to classes - 1. A class without a trial can never be decoded: coefficients 0, intercept -inf.
+    classes : int
+    l1, l2, tol : float
+    newton_steps : int
+
+    Returns
+    -------
+    coef : float64 array (T, K, C)
+    intercept, residual : float64 array (T, K)
+    """
+    times, channels = x.shape[1:]
+    present = np.flatnonzero(np.bincount(label, minlength=classes))
+    if len(present) < 2:
+        raise ValueError(f"the trials to train on are of {len(present)} class, at least two are needed")
+    one_hot = np.ascontiguousarray((label == present[:, None]).astype(np.float64))
+    rows = np.array(x.transpose(1, 2, 0), np.float64, order="C", copy=True)
+    found = solve(rows, one_hot, float(l1), float(l2), float(tol), int(newton_steps))
+    coef = np.zeros((times, classes, channels))
+    intercept, residual = np.full((times, classes), -np.inf), np.zeros((times, classes))
+    coef[:, present], intercept[:, present], residual[:, present] = found
+    if not (residual <= tol).all():
+        t, k = np.unravel_index(np.argmax(residual), residual.shape)
+        warnings.warn(
+            f"time sample {t}, class {k}: the optimality conditions hold to {residual[t, k]:.1e} only, asked "
+            f"for was {tol:.1e}; channels of very unequal size are the usual reason",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return coef, intercept, residual
+
+
+def normalised(decision):
+    """Return probabilities that add up to 1 over the last axis, from each class's log odds against the rest.
+
+    Each class's own probability is the logistic function of its log odds; these are divided by their sum.
+    """
+    log = -np.logaddexp(0.0, -np.asarray(decision, np.float64))
+    odds = np.exp(log - log.max(axis=-1, keepdims=True))
+    return odds / odds.sum(axis=-1, keepdims=True)

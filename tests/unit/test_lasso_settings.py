@@ -1,0 +1,46 @@
+"""Settings of the Lasso GLMs: published values, windows that fit a trial, refusals that name the key."""
+
+import pytest
+
+from utils import config, lasso_settings
+from utils.errors import UserError
+from utils.lasso_settings import LassoSettings
+
+
+def load(*overrides):
+    return config.load(LassoSettings, "lasso_glm", overrides=overrides)
+
+
+def test_published_values():
+    settings = load()
+    assert settings.glm == {"l1": 0.005, "l2": 0.0, "scale": "own", "percentile": 95}
+    assert settings.folds == 5 and settings.windows.samples == {"step": 10, "count": 13}
+    assert load("scale=none").glm["scale"] is None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("windows.count=14", r"windows.*last window ends after 2.1 s"),
+        ("windows.step=0.105", r"windows.*0.105 s is no whole number of samples"),
+        ("windows.seconds=0.5", r"windows.*awake trials last 0.8 s"),
+        ("penalty.l1=0", r"penalty.l1 = 0"),
+        ("penalty.lambda=0.005", r"unknown key 'penalty.lambda'"),
+        ("scale=test", r"scale = 'test'"),
+        ("folds=2", r"folds = 2"),
+    ],
+)
+def test_refusals(override, message):
+    with pytest.raises(UserError, match=message):
+        load(override)
+
+
+def test_times_count_from_onset_and_cue():
+    assert lasso_settings.seconds("image", 80)[:2] == [0.0, 0.01]
+    assert lasso_settings.seconds("REM", 200)[20] == 0.0 and lasso_settings.seconds("N2N3", 200)[-1] == 1.79
+
+
+def test_every_experiment_has_its_script():
+    scripts = {path.stem for path in (config.PARAMS.parent / "lasso_glm").glob("*.py")}
+    assert scripts == {f"lasso_glm_{name}" for name in lasso_settings.PLANS}
+    assert len(scripts) == 7
