@@ -67,33 +67,35 @@ def deadly(*args, **kwargs):
     global calls
     calls += 1
     if calls == {nth} and {before}:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), {number})
     method(*args, **kwargs)
     if calls == {nth}:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), {number})
 
 setattr(owner, name, deadly)
 sys.exit(cli.run(runpy.run_path({script!r})["main"], {arguments!r}))
 """
 
 
-def kill_at(where, script, *arguments, nth=1, before=False, settings=()):
-    """Run a script that gets SIGKILL at the nth call of a method: right before it, or right after it.
+def kill_at(where, script, *arguments, nth=1, before=False, settings=(), number=signal.SIGKILL):
+    """Run a script that gets a signal at the nth call of a method: right before it, or right after it.
 
     Parameters
     ----------
     where : (module, class, method)
     settings : sequence of (module, name, value)
         Module constants changed in that process.
+    number : signal.Signals
+        SIGKILL, or SIGINT, after which the script must end by itself with code 130.
     """
     code = KILLED.format(
-        root=str(ROOT), where=where, nth=nth, before=before, settings=list(settings),
+        root=str(ROOT), where=where, nth=nth, before=before, settings=list(settings), number=int(number),
         script=str(ROOT / script), arguments=[str(a) for a in arguments],
     )  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
     )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert done.returncode == (130 if number == signal.SIGINT else -number), done.stderr
     return done.stderr
 
 

@@ -23,11 +23,12 @@ CASES = {
 
 @pytest.fixture(scope="module", params=CASES)
 def case(request):
-    """A network of one member with the reference weights and no dropout, and its figures."""
+    """A network of one member with the reference weights and no dropout, its figures, and the weights."""
     name, mode, _, _ = CASES[request.param]
     network = model.build(name, members=1, mode=mode, dropout=0.0)
-    checkpoint.load_published(network, reference.weights(request.param))
-    return request.param, network, reference.figures(request.param)
+    weights = reference.weights(request.param)
+    checkpoint.load_published(network, weights)
+    return request.param, network, reference.figures(request.param), weights
 
 
 def inputs_of(key, seed, batch):
@@ -38,7 +39,7 @@ def inputs_of(key, seed, batch):
 
 
 def test_sizes(case):
-    key, network, _ = case
+    key, network, _, _ = case
     _, _, trainable, variables = CASES[key]
     named = checkpoint.member_variables(network.individual_models[0])
     assert {n: list(v.shape) for n, v in named.items()} == reference.manifest(key)
@@ -47,8 +48,7 @@ def test_sizes(case):
 
 
 def test_evaluation(case):
-    key, network, golden = case
-    checkpoint.load_published(network, reference.weights(key))
+    key, network, golden, _ = case
     inputs = inputs_of(key, golden["seed_eval"], golden["B_eval"])
     loss, probabilities = network.individual_models[0].loss_and_probabilities(inputs, training=False)
     assert float(loss) == pytest.approx(float(golden["eval_loss"]), rel=1e-6)
@@ -59,21 +59,19 @@ def test_evaluation(case):
 
 
 def test_one_hot_labels_are_the_same(case):
-    key, network, golden = case
-    checkpoint.load_published(network, reference.weights(key))
+    key, network, golden, _ = case
     *eeg, label = inputs_of(key, golden["seed_eval"], golden["B_eval"])
     one_hot = np.eye(network.settings.classes, dtype=np.float32)[label]
     loss, _ = network.individual_models[0].loss_and_probabilities((*eeg, one_hot), training=False)
     assert float(loss) == pytest.approx(float(golden["eval_loss"]), rel=1e-6)
 
 
-@pytest.mark.parametrize("key", CASES)
-def test_three_training_steps(key):
+def test_three_training_steps(case):
     """The training loop's own step: probabilities, gradient norms and weights along three steps.
 
     The reference took its steps with TensorFlow Addons' AdamW at the published rate and decay.
     """
-    golden = reference.figures(key)
+    key, _, golden, weights = case
     name, mode, _, _ = CASES[key]
     settings = config.load(Experiment, name, mode=mode)
     assert (settings.train.learning_rate, settings.train.weight_decay) == (
@@ -82,7 +80,7 @@ def test_three_training_steps(key):
     )
     # Compiling takes longer than the steps; one network of each kind goes the way of a real training.
     trainer = MemberTrainer(settings, dropout=0.0, compiled=key in ("REMSISD", "SIStaging"))
-    checkpoint.load_published(Ensemble([trainer.member], name, mode), reference.weights(key))
+    checkpoint.load_published(Ensemble([trainer.member], name, mode), weights)
     inputs = inputs_of(key, golden["seed_train"], golden["B_train"])
     named = checkpoint.member_variables(trainer.member)
     losses = []

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -69,8 +70,8 @@ def broken_recording(raw55, tmp_path_factory):
 _ENCODER = {"depth": 1, "heads": 1, "ffn": 8}
 SMALL = {
     "SIStaging": {
-        "members": 1, "branch_filters": 2, "block_filters": 2, "map_filters": 4, "series_filters": (4, 4, 4),
-        "pool_filters": (4, 4), "lstm": 4, "dense": 4,
+        "members": 1, "kernels": (500,), "branch_filters": 2, "block_filters": 2, "map_filters": 4,
+        "series_filters": (4, 4, 4), "pool_filters": (4, 4), "lstm": 4, "dense": 4,
     },
     "N23SIMD": {
         "members": 1, "d_model": 8, "features": 8, "class_hidden": 8, "head_size": 4,
@@ -83,7 +84,10 @@ SMALL = {
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory):
-    """Small untrained networks: a stager whose last bias says N2, and a decoder."""
+    """Small untrained networks: a stager whose last bias says N2, and decoders.
+
+    `decoder` has the sleep path alone, which is all that a session runs; `simulated` is a whole network.
+    """
     import model
     from model import checkpoint
 
@@ -91,9 +95,8 @@ def checkpoints(tmp_path_factory):
     stager = model.build("SIStaging", **SMALL["SIStaging"])
     checkpoint.published_names(stager)["individual_models/0/fc/bias"].assign([0, 5, 0, 0])
     checkpoint.save(stager, folder / "stager.npz")
-    decoder = model.build("N23SIMD", **SMALL["N23SIMD"])
-    checkpoint.save(decoder, folder / "decoder.npz")
-    checkpoint.save(decoder, folder / "simulated.npz", simulated=True)
+    checkpoint.save(model.build("N23SIMD", awake=False, **SMALL["N23SIMD"]), folder / "decoder.npz")
+    checkpoint.save(model.build("N23SIMD", **SMALL["N23SIMD"]), folder / "simulated.npz", simulated=True)
     return SimpleNamespace(
         stager=folder / "stager.npz", decoder=folder / "decoder.npz", simulated=folder / "simulated.npz"
     )
@@ -107,6 +110,36 @@ def flags(checkpoints):
         "--decoder-checkpoint", str(checkpoints.decoder),
         "--set", "gate.nrem_detections=1",
     ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def staged(flags):
+    """The same flags without a decoder."""
+    at = flags.index("--decoder-checkpoint")
+    return [*flags[:at], *flags[at + 2 :]]
+
+
+_RESTORED = {}
+
+
+@pytest.fixture(autouse=True)
+def restored_once(monkeypatch):
+    """A checkpoint's network is opened and traced once for all sessions of this process.
+
+    Prediction changes nothing in a network; sessions in processes of their own open theirs anew.
+    """
+    from realtime.Model import networks
+
+    real = networks.restore
+
+    def restore(path, kind, channels=None):
+        file = Path(path)
+        key = file, file.stat().st_mtime_ns if file.exists() else None, kind, channels
+        if key not in _RESTORED:
+            _RESTORED[key] = real(path, kind, channels)
+        return _RESTORED[key]
+
+    monkeypatch.setattr(networks, "restore", restore)
 
 
 @pytest.fixture(scope="session")

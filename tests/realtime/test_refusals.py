@@ -120,23 +120,27 @@ def test_the_hint_for_a_recording_with_eeg_only_works(main, raw55, tmp_path):
         assert main([*arguments, *more, *hint]) == 0
 
 
-def test_exit_codes(command, recording, checkpoints, tmp_path):
+def test_exit_codes(call_script, command, recording, checkpoints, tmp_path):
+    """One of them as a process of its own, as a user sees it."""
     fake = tmp_path / "night.edf"
     fake.write_text("this is no EDF")
     cases = [
-        (["--recording", tmp_path / "nothing.edf"], "recording not found"),
         (["--recording", fake], "night.edf: MNE cannot read this recording"),
         (["--recording", recording, "--set", "channels.eog=LOC"], "channels.eog = 'LOC'"),
         (["--recording", recording, "--unit", "uV"], "with --unit V it would be"),
         (["--recording", recording, "--set", "gates.rem=true"], "unknown key"),
         (["--recording", recording, "--decoder-checkpoint", checkpoints.stager], "needs a decoder"),
     ]
-    for arguments, words in cases:
-        done = command(*arguments)
-        assert done.returncode == 2, done.stderr
-        assert words in done.stderr
-        last = done.stderr.strip().splitlines()[-1]
-        assert last.startswith("error: ") and "Traceback" not in done.stderr
+    done = command("--recording", tmp_path / "nothing.edf")
+    ended = [(done.returncode, done.stderr, "recording not found")]
+    out = ["--out", tmp_path / "out"]
+    ended += [(*call_script("realtime/Main_Decode.py", *out, *case), words) for case, words in cases]
+    for code, stderr, words in ended:
+        assert code == 2, stderr
+        assert words in stderr
+        last = stderr.strip().splitlines()[-1]
+        assert last.startswith("error: ") and "Traceback" not in stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_help_is_quick_and_light(tmp_path):

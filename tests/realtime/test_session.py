@@ -13,8 +13,16 @@ from utils.vocabulary import EEG_MONTAGE, ITEMS
 from .conftest import BAD_CUE, CUES, RATE, SECONDS, of, read_session, timeless
 
 
-def test_a_session_keeps_the_rules(session, recording, flags):
-    result = session(recording, *flags)
+@pytest.fixture(scope="module")
+def whole(main, recording, flags, tmp_path_factory):
+    """A session on the whole recording; read only."""
+    out = tmp_path_factory.mktemp("whole")
+    code = main(["--recording", str(recording), "--out", str(out), "--subject", "s1", *flags])
+    return read_session(out / "s1" / "session_001", code)
+
+
+def test_a_session_keeps_the_rules(whole):
+    result = whole
     assert result.code == 0
     stages, cues, decodes = (of(result, e) for e in ("stage", "cue", "decode"))
     assert {e["detail"]["stage"] for e in stages} == {"N2"}
@@ -49,8 +57,8 @@ def test_a_session_keeps_the_rules(session, recording, flags):
     assert sum(result.summary["stage_minutes"].values()) == pytest.approx(SECONDS / 60, abs=0.01)
 
 
-def test_the_folder_is_complete_and_readable(session, recording, flags):
-    result = session(recording, *flags)
+def test_the_folder_is_complete_and_readable(whole):
+    result = whole
     names = {p.name for p in result.folder.iterdir()}
     assert names == {
         "settings.yaml", "session.json", "log.jsonl", "log.tsv", "hypnogram.tsv", "sounds", "cues.flac",
@@ -78,12 +86,13 @@ def test_the_folder_is_complete_and_readable(session, recording, flags):
         starts - onsets <= 2 * rate / RATE
     )  # the fade begins at zero
     assert (result.folder / "session.png").stat().st_size > 10_000
-    assert session(recording, *flags, "--stop", "40").folder.name == "session_002"
 
 
-def test_a_session_too_short_to_stage_is_reported_all_the_same(session, recording, flags):
-    result = session(recording, *flags, "--start", 5, "--stop", 8)
-    assert result.code == 0
+def test_a_session_too_short_to_stage_is_reported_all_the_same(session, recording, staged, tmp_path):
+    (tmp_path / "s1" / "session_001").mkdir(parents=True)  # an earlier session
+    result = session(recording, *staged, "--start", 5, "--stop", 8)
+    assert result.code == 0 and result.folder.name == "session_002"
+    assert not list((tmp_path / "s1" / "session_001").iterdir())
     assert result.summary["stage_minutes"] == {"W/N1": 0, "N2": 0, "N3": 0, "R": 0, "unknown": 0.05}
     assert result.events[-1]["seconds"] == 8 and result.events[-1]["sample"] == 1500
     assert (result.folder / "session.png").exists()
@@ -137,13 +146,13 @@ def test_a_simulated_recording_is_called_simulated_everywhere(session, recording
     assert "simulated" in result.summary["accuracy_note"]
 
 
-def test_a_recording_carries_its_own_mark(session, raw55, flags, tmp_path):
+def test_a_recording_carries_its_own_mark(session, raw55, staged, tmp_path):
     import mne
 
     raw = raw55.copy().crop(0, 40)
     raw.set_annotations(raw.annotations + mne.Annotations([0], [0], ["simulated"]))
     mne.export.export_raw(tmp_path / "copied.vhdr", raw, fmt="brainvision", verbose="error")
-    result = session(tmp_path / "copied.vhdr", *flags)
+    result = session(tmp_path / "copied.vhdr", *staged)
     assert result.summary["recording"] == "simulated" and result.about["simulated"] is True
     assert "recording simulated" in [e["detail"]["text"] for e in of(result, "notice")]
 
@@ -176,11 +185,11 @@ def test_a_failed_decode_is_logged_and_the_session_goes_on(session, broken_recor
     assert result.summary["decodes"]["failed"] >= 1
 
 
-def test_a_bad_staging_channel_closes_the_gate_and_says_why(session, raw55, flags, tmp_path):
+def test_a_bad_staging_channel_closes_the_gate_and_says_why(session, raw55, staged, tmp_path):
     raw = raw55.copy().load_data()
     raw._data[raw.ch_names.index("EMG1"), 40 * RATE : 41 * RATE] = np.nan
     raw.save(tmp_path / "bad_raw.fif", verbose="error")
-    result = session(tmp_path / "bad_raw.fif", *flags)
+    result = session(tmp_path / "bad_raw.fif", *staged)
     reasons = {e["detail"]["reason"] for e in of(result, "stage")}
     assert reasons == {None, "EMG holds samples that are not finite"}
     assert [e["detail"]["open"] for e in of(result, "gate")][:3] == [True, False, True]

@@ -48,8 +48,8 @@ def _ended(process, code):
     return errors
 
 
-def test_ctrl_c_leaves_a_valid_folder(started, recording, flags):
-    process, folder = started("--recording", recording, *flags, "--speed", 10)
+def test_ctrl_c_leaves_a_valid_folder(started, recording, staged):
+    process, folder = started("--recording", recording, *staged, "--speed", 10)
     log = folder / "log.jsonl"
     _until(lambda: log.exists() and '"cue"' in log.read_text(encoding="utf-8"), process)
     process.send_signal(signal.SIGINT)

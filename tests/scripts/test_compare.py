@@ -5,12 +5,13 @@ import json
 import evaluation_data as made
 import numpy as np
 import pytest
+import training_runs as runs
 
 from data.pickles import write_pickle
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory, run_script):
+def results(tmp_path_factory):
     """Two untrained networks tested on the same three simulated subjects by the very scripts."""
     root, random = tmp_path_factory.mktemp("cohort"), np.random.default_rng(0)
     for number in range(3):
@@ -19,10 +20,8 @@ def results(tmp_path_factory, run_script):
     folder = tmp_path_factory.mktemp("results")
     for name in ("N23SIMD", "N23SISD"):
         path = made.tiny_checkpoint(root / f"{name}.npz", name)
-        done = run_script(
-            f"test/{name}.py", "--quick", "--data", root, "--results", folder, "--checkpoint", path
-        )
-        assert done.returncode == 0, done.stderr
+        places = ["--data", root, "--results", folder, "--checkpoint", path]
+        assert runs.call(f"test/{name}.py", "--quick", *places) == 0
     return folder
 
 
@@ -44,8 +43,8 @@ def test_measure_and_wrong_calls(results, call_script, tmp_path):
     places = ["--results", results]
     code, stderr = call_script("test/compare.py", "N23SIMD", "N23SISD", "--measure", "top3", *places)
     assert code == 0 and (results / "compare" / "N23SIMD_vs_N23SISD_top3.csv").is_file(), stderr
-    for runs, words in [(["N23SIMD"], "at least two"), (["N23SIMD", "N23SIDS"], "did you mean N23SISD?")]:
-        code, stderr = call_script("test/compare.py", *runs, *places)
+    for names, words in [(["N23SIMD"], "at least two"), (["N23SIMD", "N23SIDS"], "did you mean N23SISD?")]:
+        code, stderr = call_script("test/compare.py", *names, *places)
         assert code == 2 and stderr.startswith("error: ") and words in stderr and stderr.count("\n") == 1
     with pytest.raises(SystemExit):
         call_script("test/compare.py", "N23SIMD", "N23SISD", "--measure", "top5", *places)

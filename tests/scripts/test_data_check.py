@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import training_runs as runs
 
 from data import inventory
 from data.pickles import read_pickle, write_pickle
@@ -94,10 +95,10 @@ def test_a_good_folder_has_no_problem_and_the_right_counts(whole, tmp_path, call
     assert sum(so) == 2 * 8 * 2
 
 
-def test_what_is_printed(whole, run_script, tmp_path):
-    done = run_script("data/check.py", whole, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    text = done.stdout
+def test_what_is_printed(whole, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert runs.call("data/check.py", whole) == 0
+    text = capsys.readouterr().out
     assert "simulated: no figure made from it says anything about people" in text.splitlines()[0]
     assert "60 simulated trials  train/N23SIMD.py" in text
     assert "missing:" in text and "Model checkpoint/Decoding/N2N3_SIMD.ckpt" in text

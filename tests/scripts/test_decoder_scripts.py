@@ -1,17 +1,19 @@
 """train/N23SIMD.py and test/N23SIMD.py as a user runs them: from other folders, killed, wrongly called."""
 
 import json
+import logging
 import os
 import pickle
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import training_runs as runs
+from training_runs import same
 
 from utils.vocabulary import ITEMS
 
@@ -20,15 +22,6 @@ TINY = [
     "--set", "members=1", "--set", "model.stem.filters=8", "--set", "model.d_model=8",
     "--set", "model.awake_samples=80", "--set", "model.sleep_encoder.ffn=8",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    """A freshly simulated data set."""
-    folder = tmp_path_factory.mktemp("simulated") / "test"
-    command = [sys.executable, str(ROOT / "data" / "simulate.py"), "--preset", "test", "--out", str(folder)]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +43,6 @@ def trained(cohort, tmp_path_factory):
 
 def run_folder(results):
     return results / "Decoding checkpoint" / "N2N3_SIMD"
-
-
-def arrays(path):
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files if name != "header.json"}
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
 
 
 def test_quick_training_and_test(trained, cohort, run_script):
@@ -94,10 +78,11 @@ def test_quick_training_and_test(trained, cohort, run_script):
         assert (trained / "N23SIMD" / figure).stat().st_size > 5000
 
 
-def test_running_again_changes_nothing(trained, cohort, run_script):
+def test_running_again_changes_nothing(trained, cohort, call_script, caplog):
+    caplog.set_level(logging.INFO)
     before = (run_folder(trained) / "ensemble.npz").read_bytes()
-    done = run_script("train/N23SIMD.py", "--quick", "--data", cohort, "--results", trained)
-    assert done.returncode == 0 and "already trained" in done.stderr
+    code, stderr = call_script("train/N23SIMD.py", "--quick", "--data", cohort, "--results", trained)
+    assert code == 0 and "already trained" in caplog.text, stderr
     assert (run_folder(trained) / "ensemble.npz").read_bytes() == before
 
 
@@ -107,60 +92,37 @@ def test_fewer_epochs_and_broken_weights_are_refused(trained, cohort, tmp_path, 
     assert code == 2 and "was trained for 2 epochs, train.epochs asks for 1" in stderr
     one_step = [*TINY, "--set", "train.epochs=1", "--set", "train.batch_size=256"]
     exploding = [*one_step, "--set", "train.learning_rate=1e39"]
-    code, stderr = call_script("train/N23SIMD.py", *places, tmp_path, *exploding)
+    code, stderr = call_script("train/N23SISD.py", *places, tmp_path, *exploding)
     assert code == 2 and "no longer finite" in stderr
-    assert not (run_folder(tmp_path) / "ensemble.npz").exists()
+    assert not list(tmp_path.rglob("ensemble.npz"))
     code, stderr = call_script("train/N23SIMD.py", *places, tmp_path, "--set", "train.learning_rate=.inf")
     assert code == 2 and "finite" in stderr
 
 
-def test_other_settings_do_not_overwrite_a_run(trained, cohort, run_script):
-    done = run_script(
-        "train/N23SIMD.py",
-        "--quick",
-        "--data",
-        cohort,
-        "--results",
-        trained,
-        "--set",
-        "train.learning_rate=0.5",
-    )
-    assert done.returncode == 2
-    assert "train.learning_rate (0.001 before, now 0.5)" in done.stderr and "--restart" in done.stderr
+def test_other_settings_do_not_overwrite_a_run(trained, cohort, call_script):
+    places = ["--quick", "--data", cohort, "--results", trained]
+    code, stderr = call_script("train/N23SIMD.py", *places, "--set", "train.learning_rate=0.5")
+    assert code == 2
+    assert "train.learning_rate (0.001 before, now 0.5)" in stderr and "--restart" in stderr
 
 
-def test_a_stopped_training_goes_on_to_the_same_end(cohort, tmp_path, run_script):
-    """Ctrl-C after the first epoch is on disk, run again: the same bits as an uninterrupted run.
+def test_a_stopped_training_goes_on_to_the_same_end(trained, cohort, tmp_path, call_script, caplog):
+    """Ctrl-C when the first epoch is on disk, run again: the same bits as the uninterrupted run.
 
     tests/scripts/test_training_validation.py does it with SIGKILL.
     """
-    options = ["--quick", "--data", str(cohort), *TINY, "--set", "train.epochs=8"]
-    whole = run_script("train/N23SIMD.py", *options, "--results", tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
-    command = [
-        sys.executable,
-        str(ROOT / "train" / "N23SIMD.py"),
-        *options,
-        "--results",
-        str(tmp_path / "cut"),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    state = run_folder(tmp_path / "cut") / "member_0.npz"
-    deadline = time.time() + 120
-    while not state.exists() and time.time() < deadline:
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGINT)
-    stderr = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, stderr
-    assert not (run_folder(tmp_path / "cut") / "ensemble.npz").exists()
-    again = run_script("train/N23SIMD.py", *options, "--results", tmp_path / "cut")
-    assert again.returncode == 0 and "going on" in again.stderr
-    for name in ("ensemble.npz", "member_0.npz"):
-        assert same(
-            arrays(run_folder(tmp_path / "whole") / name), arrays(run_folder(tmp_path / "cut") / name)
-        )
-    logs = [(run_folder(tmp_path / run) / "log.csv").read_text() for run in ("whole", "cut")]
+    options = ["--quick", "--data", cohort, "--results", tmp_path]
+    state = ("utils.run_folder", "RunFolder", "write_state")
+    stderr = runs.kill_at(state, "train/N23SIMD.py", *options, nth=1, number=signal.SIGINT)
+    assert "stopped by Ctrl-C" in stderr and "Traceback" not in stderr
+    assert (run_folder(tmp_path) / "member_0.npz").exists()
+    assert not (run_folder(tmp_path) / "ensemble.npz").exists()
+    caplog.set_level(logging.INFO)
+    code, stderr = call_script("train/N23SIMD.py", *options)
+    assert code == 0 and "going on" in caplog.text and "epochs done by member: 1, 0 of 2" in caplog.text
+    for name in ("ensemble.npz", "member_0.npz", "member_1.npz"):
+        assert same(run_folder(trained) / name, run_folder(tmp_path) / name)
+    logs = [(run_folder(place) / "log.csv").read_text() for place in (trained, tmp_path)]
     assert logs[0] == logs[1]
 
 
@@ -170,7 +132,7 @@ def test_seed_matters_and_more_epochs_go_on(cohort, tmp_path, call_script):
     for seed in ("1", "2"):
         place = ["--set", f"train.seed={seed}", "--results", tmp_path / seed]
         assert call_script("train/N23SIMD.py", *options, *place)[0] == 0
-    assert not same(*(arrays(run_folder(tmp_path / s) / "ensemble.npz") for s in ("1", "2")))
+    assert not same(*(run_folder(tmp_path / seed) / "ensemble.npz" for seed in ("1", "2")))
     more = ["--set", "train.seed=1", "--set", "train.epochs=2", "--results", tmp_path / "1"]
     assert call_script("train/N23SIMD.py", *options, *more)[0] == 0
     rows = pd.read_csv(run_folder(tmp_path / "1") / "log.csv")
@@ -222,7 +184,7 @@ def stager(tmp_path_factory):
     return path
 
 
-def test_hostile_test_pickle_is_refused(trained, tmp_path, run_script):
+def test_hostile_test_pickle_is_refused(trained, tmp_path, call_script):
     class Evil:
         def __reduce__(self):
             return os.system, (f"touch {tmp_path}/ran",)
@@ -230,14 +192,20 @@ def test_hostile_test_pickle_is_refused(trained, tmp_path, run_script):
     folder = tmp_path / "SI Main Test" / "subject_test_0"
     folder.mkdir(parents=True)
     (folder / "N2N3_data.pickle").write_bytes(pickle.dumps([Evil()]))
-    done = run_script("test/N23SIMD.py", "--quick", "--data", tmp_path, "--results", trained)
-    assert done.returncode == 2 and "N2N3_data.pickle" in done.stderr
+    code, stderr = call_script("test/N23SIMD.py", "--quick", "--data", tmp_path, "--results", trained)
+    assert code == 2 and "N2N3_data.pickle" in stderr
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize(
-    "script", ["train/N23SIMD.py", "test/N23SIMD.py", "data/simulate.py", "realtime/Main_Decode.py"]
-)
+DECODERS = ("N23SIMD", "N23SISD", "REMSIMD", "REMSISD")
+SCRIPTS = [
+    *(f"{folder}/{name}.py" for folder in ("train", "test") for name in DECODERS),
+    "train/N23_finetune.py", "train/REM_finetune.py", "test/N23SIMD_SO.py", "test/N23SIMD_retrained_SO.py",
+    "data/check.py", "data/simulate.py", "realtime/Main_Decode.py",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_help_is_quick_and_imports_nothing_heavy(script):
     code = (
         "import runpy, sys; sys.argv = ['x', '--help']\n"

@@ -6,6 +6,7 @@ import evaluation_data as made
 import numpy as np
 import pandas as pd
 import pytest
+import training_runs as runs
 
 from data.pickles import read_pickle, write_pickle
 from data.trials import SO_GROUPS
@@ -62,17 +63,18 @@ def test_eight_rows_in_order_and_a_group_without_trials_is_missing(
     assert (tmp_path / name / "settings.yaml").is_file()
 
 
-def test_the_table_names_the_missing_group_and_says_simulated(cohort, checkpoints, tmp_path, run_script):
+def test_the_table_names_the_missing_group_and_says_simulated(
+    cohort, checkpoints, tmp_path, monkeypatch, capsys, caplog
+):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "SI Main Test").symlink_to(cohort / "SI Main Test")
     (tmp_path / "data" / "simulation.json").write_text("{}")
-    done = run_script(
-        "test/N23SIMD_SO.py", "--quick", "--data", "data", "--results", "out",
-        "--checkpoint", checkpoints["N23SIMD_SO"], cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "(simulated data)" in done.stdout and "Down           no trials" in done.stdout
-    assert "the checkpoint is not marked as trained on simulated data" in done.stderr
+    monkeypatch.chdir(tmp_path)
+    places = ["--data", "data", "--results", "out", "--checkpoint", checkpoints["N23SIMD_SO"]]
+    assert runs.call("test/N23SIMD_SO.py", "--quick", *places) == 0
+    printed = capsys.readouterr().out
+    assert "(simulated data)" in printed and "Down           no trials" in printed
+    assert "the checkpoint is not marked as trained on simulated data" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
-"""train/*.py --devices ends where one device ends; REM goes from training to fine-tuning."""
+"""train/*.py --devices ends where one device ends."""
 
-import json
 import subprocess
 import sys
 
@@ -20,8 +19,7 @@ sys.exit(cli.run(runpy.run_path({script!r})["main"], {arguments!r}))
 """
 
 
-def test_a_training_on_two_devices_ends_where_one_device_ends(tmp_path):
-    cohort = runs.simulate(tmp_path / "data")
+def test_a_training_on_two_devices_ends_where_one_device_ends(cohort, tmp_path):
     # Without dropout: every device draws masks of its own.
     quiet = ["--set", "model.class_dropout=0", "--set", "model.sleep_encoder.ffn_dropout=0"]
     options = [*SMALL, *quiet, "--set", "members=1", "--set", "train.epochs=1", "--data", str(cohort)]
@@ -38,23 +36,3 @@ def test_a_training_on_two_devices_ends_where_one_device_ends(tmp_path):
     assert one.keys() == two.keys()
     for name in one:
         np.testing.assert_allclose(one[name], two[name], rtol=0.02, atol=2e-3, err_msg=name)
-
-
-def test_rem_from_training_to_fine_tuning(tmp_path):
-    """train/REM_finetune.py takes up what train/REMSIMD.py left and reports each test subject."""
-    out = tmp_path / "data"
-    none = ("cohort.train_trials", "cohort.so_trials", "staging.train_subjects", "staging.test_subjects")
-    less = ["recording.stages=[[W, 1.0]]", "cohort.rem_trials=10", *(f"{key}=0" for key in none)]
-    settings = [word for change in less for word in ("--set", change)]
-    assert runs.call("data/simulate.py", "--preset", "test", "--out", out, *settings) == 0
-    places = ["--data", out, "--results", tmp_path / "results"]
-    assert runs.call("train/REMSIMD.py", *SMALL, "--set", "train.epochs=1", *places) == 0
-    assert runs.call("train/REM_finetune.py", "--quick", "--set", "finetune.epochs=2", *places) == 0
-    summary = json.loads((tmp_path / "results" / "REM_finetune" / "summary.json").read_text())
-    assert summary["simulated"] is True
-    before = arrays(tmp_path / "results" / "Decoding checkpoint" / "REM_SIMD" / "ensemble.npz")
-    for subject in ("subject_test_0", "subject_test_1"):
-        folder = tmp_path / "results" / "Decoding checkpoint" / "REM_SIMD_finetune" / subject
-        after = arrays(folder / "ensemble.npz")
-        changed = [name for name in before if not np.array_equal(before[name], after[name])]
-        assert changed and not any("_emb_input/conv1d_layer" in name for name in changed)

@@ -18,11 +18,6 @@ RUN = "Decoding checkpoint/N2N3_SISD"
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return runs.simulate(tmp_path_factory.mktemp("simulated") / "test")
-
-
-@pytest.fixture(scope="module")
 def sequential(cohort, tmp_path_factory):
     """Run folder of two members of two epochs, one after the other, with two epochs of weights kept."""
     results = tmp_path_factory.mktemp("sequential")

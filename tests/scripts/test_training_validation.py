@@ -20,11 +20,6 @@ WRITE_STATE = ("utils.run_folder", "RunFolder", "write_state")
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    return runs.simulate(tmp_path_factory.mktemp("simulated") / "test")
-
-
-@pytest.fixture(scope="module")
 def chosen(cohort, tmp_path_factory):
     """Run folder of two members of four epochs with a validation subject; all weights are kept."""
     results = tmp_path_factory.mktemp("chosen")
