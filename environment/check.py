@@ -13,7 +13,7 @@ from pathlib import Path
 def requirements(project):
     """Return the requirements of pyproject.toml, extras included."""
     extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + extras["realtime"] + extras["dev"]
+    wanted = project["dependencies"] + extras["realtime"] + extras["prepare"] + extras["dev"]
     return [line for line in wanted if not line.startswith(project["name"])]
 
 

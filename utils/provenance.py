@@ -18,7 +18,21 @@ SIDECAR = "simulation.json"
 UNFINISHED_SIDECAR = "simulation.unfinished.json"
 """Lies there instead of `SIDECAR` while the simulator is writing, or after it was interrupted."""
 
-PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "mne", "yasa", "pandas", "lightgbm")
+PACKAGES = (
+    "tensorflow",
+    "keras",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "mne",
+    "yasa",
+    "pandas",
+    "lightgbm",
+    "mne-bids",
+    "pyprep",
+    "mne-icalabel",
+    "autoreject",
+)
 
 
 def record(**more):

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from realtime.Utils.resample import Resampler
 from utils.errors import UserError
 from utils.preprocessing import staging_window
+from utils.resample import Resampler
 from utils.vocabulary import STAGES, STAGING_SECONDS, STREAM_RATE
 
 logger = logging.getLogger(__name__)

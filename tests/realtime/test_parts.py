@@ -11,10 +11,11 @@ from realtime.Utils.buffer import RingBuffer
 from realtime.Utils.cues import CueSchedule, RecordedCues
 from realtime.Utils.event_log import EventLog, read_log
 from realtime.Utils.gate import GateState, advance
-from realtime.Utils.montage import find_channel, make_montage
-from realtime.Utils.resample import Merger, Resampler, ratio
+from realtime.Utils.montage import make_montage
 from utils import config
+from utils.channels import find_channel
 from utils.errors import UserError
+from utils.resample import Merger, Resampler, ratio
 from utils.vocabulary import N2, N3, REM, UNKNOWN, WAKE
 
 
