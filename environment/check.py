@@ -13,7 +13,13 @@ from pathlib import Path
 def requirements(project):
     """Return the requirements of pyproject.toml, extras included."""
     extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + extras["realtime"] + extras["cluster"] + extras["dev"]
+    wanted = [
+        *project["dependencies"],
+        *extras["realtime"],
+        *extras["prepare"],
+        *extras["cluster"],
+        *extras["dev"],
+    ]
     return [line for line in wanted if not line.startswith(project["name"])]
 
 

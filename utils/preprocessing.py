@@ -12,21 +12,24 @@ CLIP = 15.0
 """Robustly scaled EEG is clipped to this many interquartile ranges (published real-time rule)."""
 
 
-def decoding_window(eeg, decimation=5):
+def decoding_window(eeg, decimation=5, average=True):
     """Turn raw EEG around a cue into a decoder trial (published real-time rule, section 6 of the SPEC).
 
     Common average reference, zero-phase decimation, per-channel robust scaling, clipping.
 
     Parameters
     ----------
-    eeg : array, shape (C, n)
-        EEG in µV from -0.2 to +1.8 s around the cue; 1000 samples at 500 Hz.
+    eeg : array, shape (C, n) or (B, C, n)
+        EEG in µV from -0.2 to +1.8 s around the cue; 1000 samples at 500 Hz. B windows at once give the same
+        as each by itself, faster.
     decimation : int
         Ratio of the stream's rate to the decoder's 100 Hz.
+    average : bool
+        Take the common average reference, as published; False for EEG that has its reference already.
 
     Returns
     -------
-    trial : float32 array, shape (n / decimation, C)
+    trial : float32 array, shape (n / decimation, C) or (B, n / decimation, C)
 
     Raises
     ------
@@ -36,9 +39,9 @@ def decoding_window(eeg, decimation=5):
     eeg = np.asarray(eeg, np.float64)
     if not np.isfinite(eeg).all():
         raise ValueError("the decoding window holds samples that are not finite")
-    referenced = eeg - eeg.mean(axis=0, keepdims=True)
-    decimated = signal.sosfiltfilt(_antialias(decimation), referenced, axis=1)[:, ::decimation]
-    return scale_trial(decimated).T.astype(np.float32)
+    referenced = eeg - eeg.mean(axis=-2, keepdims=True) if average else eeg
+    decimated = signal.sosfiltfilt(_antialias(decimation), referenced, axis=-1)[..., ::decimation]
+    return np.swapaxes(scale_trial(decimated), -1, -2).astype(np.float32)
 
 
 @lru_cache
@@ -48,11 +51,11 @@ def _antialias(decimation):
 
 
 def scale_trial(eeg):
-    """Scale each channel of (C, n) by its median and interquartile range, and clip to ±15.
+    """Scale each channel of (..., C, n) by its median and interquartile range, and clip to ±15.
 
     A channel without spread (disconnected) becomes zeros.
     """
-    low, middle, high = np.percentile(eeg, [25, 50, 75], axis=1, keepdims=True)
+    low, middle, high = np.percentile(eeg, [25, 50, 75], axis=-1, keepdims=True)
     spread = high - low
     spread[spread < 1e-9] = np.inf
     return np.clip((eeg - middle) / spread, -CLIP, CLIP)

@@ -20,7 +20,7 @@ UNFINISHED_SIDECAR = "simulation.unfinished.json"
 
 PACKAGES = (
     "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "mne", "mne-bids", "yasa", "pandas", "lightgbm",
-    "numba",
+    "numba", "pyprep", "mne-icalabel", "autoreject",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Any sampling rate to the loop's, block by block, without a seam.
+"""Any sampling rate to another, block by block, without a seam.
 
 The polyphase filter of `scipy.signal.resample_poly` (zero delay on the sample clock: output k belongs to
 time k / rate), delivered as soon as the filter's right half has arrived. Two things differ. Every phase of

@@ -1,9 +1,11 @@
 """What a test script does, from the command line to the last line it prints."""
 
 import logging
+from pathlib import Path
 
 from utils import cli, config, experiment
 from utils.errors import UserError
+from utils.paths import DATA, RESULTS
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,23 @@ def parser(doc, modes=(), groups=False):
             default="train,val,test",
             help="parts of the test subjects' trials (default: train,val,test; zero-shot nothing is fitted)",
         )
+    return result
+
+
+def reactivation_parser(doc):
+    """Return the argument parser of test/reactivation.py."""
+    result = cli.parser(doc)
+    result.add_argument("--config", metavar="YAML", help="settings instead of params/reactivation.yaml")
+    result.add_argument("--set", dest="overrides", metavar="a.b=c", action="append", default=[])
+    result.add_argument("--data", type=Path, default=DATA / "prepared", metavar="DIR", help="data/prepared")
+    result.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="default: results/")
+    result.add_argument("--network", default="N23SIMD", help="decoder of N2 and N3 (default: N23SIMD)")
+    result.add_argument("--checkpoint", metavar="FILE", help="of it, instead of the one trained here")
+    result.add_argument("--rem-network", metavar="NAME", help="decoder of REM; without one REM is left out")
+    result.add_argument("--rem-checkpoint", metavar="FILE")
+    result.add_argument("--subjects", metavar="NAMES", help="only these, with commas between")
+    result.add_argument("--control", metavar="SESSION", help="name of the session before learning")
+    result.add_argument("--behaviour", type=Path, metavar="TABLE", help="TSV or CSV: subject, item, score")
     return result
 
 

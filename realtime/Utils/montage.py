@@ -4,10 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.errors import UserError, nearest
-
-_PREFIXES = ("eeg ", "eog ", "emg ", "ecg ")
-_REFERENCES = ("-ref", "-le", "-avg")  # of a whole recording: they tell no electrode from another
+from utils.channels import electrode, find_channel, hint
+from utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -54,34 +52,6 @@ class Montage:
         return result
 
 
-def plain(name):
-    """Return a channel name without its type prefix, in lower case: "EEG C4" -> "c4"."""
-    folded = " ".join(str(name).split()).casefold()
-    for prefix in _PREFIXES:
-        if folded.startswith(prefix):
-            return folded[len(prefix) :]
-    return folded
-
-
-def find_channel(name, names):
-    """Return the entry of `names` that `name` means, or None.
-
-    An exact match wins; else type prefix ("EEG ", "EOG ", "EMG ", "ECG ") and case are ignored. A
-    derivation such as "C4-M1" is a channel of its own and never taken for "C4".
-
-    Raises
-    ------
-    UserError
-        More than one channel matches.
-    """
-    if name in names:
-        return name
-    matches = [n for n in names if plain(n) == plain(name)]
-    if len(matches) > 1:
-        raise UserError(f"channel {name!r} matches {', '.join(matches)}: give the full name")
-    return matches[0] if matches else None
-
-
 def make_montage(channels, decoder_channels, names, where, lock=None):
     """Resolve the settings' channel names in a recording.
 
@@ -119,12 +89,12 @@ def make_montage(channels, decoder_channels, names, where, lock=None):
         found = [None if w is None else find_channel(w, names) for w in wanted]
         for key, want, have in zip((kind, f"{kind}_ref"), wanted, found, strict=True):
             if want is not None and have is None:
-                problems.append(f"channels.{key} = {want!r} ({_hint(want, names)})")
+                problems.append(f"channels.{key} = {want!r} ({hint(want, names)})")
                 absent.append(key)
         if found[0] is not None:
             derivations.append((row(found[0]), None if found[1] is None else row(found[1])))
     if lock is not None and find_channel(lock, names) is None:
-        problems.append(f"cues.lock.channel = {lock!r} ({_hint(lock, names)})")
+        problems.append(f"cues.lock.channel = {lock!r} ({hint(lock, names)})")
     if problems:
         raise UserError(
             f"{where}: the recording lacks {'; '.join(problems)}; it has {', '.join(names)}; "
@@ -143,18 +113,12 @@ def _refuse_twice(decoder_channels, where):
     """Raise when two of the decoder's channels mean one electrode, whatever their spelling."""
     seen = {}
     for name in decoder_channels:
-        first = seen.setdefault(_electrode(name), name)
+        first = seen.setdefault(electrode(name), name)
         if first != name:
             raise UserError(
                 f"{where}: decoder.channels names one electrode twice, as {first!r} and as {name!r}; "
                 "list every channel once, in the order of training"
             )
-
-
-def _electrode(name):
-    """Return what is left of a name without type prefix and common reference: "EEG Fz-Ref" -> "fz"."""
-    folded = plain(name)
-    return next((folded[: -len(r)] for r in _REFERENCES if folded.endswith(r)), folded)
 
 
 def _remedy(absent, channels):
@@ -166,9 +130,3 @@ def _remedy(absent, channels):
     nulls = [key for kind in optional for key in (kind, f"{kind}_ref") if getattr(channels, key) is not None]
     without = " ".join(f"--set channels.{key}=null" for key in nulls)
     return f"choose with {choose}, or stage without (--stager yasa): {without}"
-
-
-def _hint(name, names):
-    by_plain = {plain(n): n for n in names}
-    close = [by_plain[c] for c in nearest(plain(name), by_plain)]
-    return f"nearest: {', '.join(close)}" if close else "nothing like it"

@@ -13,18 +13,17 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from scipy import signal
 
-from realtime.Utils.recording import Recording
+from utils import amplitude
+from utils.channels import listed
 from utils.errors import UserError, nearest
 from utils.paths import shown
+from utils.recording import Recording
 from utils.resample import Merger, ratio
 from utils.vocabulary import ITEMS, STREAM_RATE
 
 LOWEST_RATE = 100
 """Hz; below it neither staging nor decoding has the band that it needs."""
-_TO_MICROVOLT = {"V": 1e6, "uV": 1.0}
-_MISTAKEN = ((1e6, "volts"), (1e3, "millivolts"))
 _CUE = re.compile(r"(?:[^/]+/)?cue/(.+)", re.IGNORECASE)  # MNE prefixes BrainVision's with "Comment/"
 _NAP = 0.02
 """Seconds between two looks at whether the session is to end, while the source waits."""
@@ -133,38 +132,10 @@ class ReplaySource:
         UserError
             Too small or too large by any factor; the message says what mends it.
         """
-        settings = self.settings
-        scale = _TO_MICROVOLT[settings.unit]
-        amplitude = self._amplitude(rows) * scale
-        low, high = settings.amplitude_range
-        if low <= amplitude <= high:
-            return amplitude
-        other = "V" if settings.unit == "uV" else "uV"
-        corrected = amplitude / scale * _TO_MICROVOLT[other]
-        found = (
-            f"{shown(self.path)}: the {what}'s typical SD is {amplitude:.3g} µV with --unit "
-            f"{settings.unit}, expected {low:g} to {high:g} µV"
-        )
-        if amplitude == 0:
-            remedy = (
-                "it is flat: check the electrode, the channel's name, and the unit in which the file was "
-                "written (volts stored as whole µV become zero)"
-            )
-        elif low <= corrected <= high and not others_fit:
-            remedy = f"with --unit {other} it would be {corrected:.3g} µV, so use that"
-        elif amplitude < low / 10:
-            meant = [name for factor, name in _MISTAKEN if low <= amplitude * factor <= high]
-            cause = f"{meant[0]} labelled µV in the file's header" if meant else "a wrong unit in the header"
-            remedy = (
-                f"it is all but flat: most likely {cause}, else a dead electrode; neither --unit mends that, "
-                "so correct the header"
-            )
-        else:
-            remedy = (
-                "neither --unit mends that: check the physical unit in the file's header, "
-                "or widen source.amplitude_range if the amplitude is real"
-            )
-        raise UserError(f"{found}; {remedy}")
+        return amplitude.check(
+            self._amplitude(rows), self.settings.unit, self.settings.amplitude_range, shown(self.path), what,
+            others_fit, limit="source.amplitude_range",
+        )  # fmt: skip
 
     def cues(self):
         """Return [(seconds since the start of the replay, item)] of the annotations "cue/<item>".
@@ -238,7 +209,7 @@ class ReplaySource:
 
     def _check_rates(self):
         for rate, names in self.rates.items():
-            where = f"{shown(self.path)}: {_listed(names)}"
+            where = f"{shown(self.path)}: {listed(names)}"
             if rate < LOWEST_RATE:
                 raise UserError(
                     f"{where}: sampling rate {rate:g} Hz; staging and decoding need at least "
@@ -268,7 +239,7 @@ class ReplaySource:
 
     def _load(self, group, start, stop):
         data = self._read(group, start, stop)
-        return (data * _TO_MICROVOLT[self.settings.unit]).astype(np.float32)
+        return (data * amplitude.TO_MICROVOLT[self.settings.unit]).astype(np.float32)
 
     def _read(self, group, start, stop, places=None):
         try:
@@ -290,11 +261,9 @@ class ReplaySource:
             count = min(self.settings.amplitude_windows, max(1, (last - first) // length))
             for start in np.linspace(first, last - length, count).round().astype(int):
                 data = self._read(group, start, start + length, places)
-                data = data[np.isfinite(data).all(axis=1)]
-                if data.size:
-                    deviations += list(signal.detrend(data, axis=1).std(axis=1))
+                deviations += amplitude.deviations(data)
         if not deviations:
-            names = _listed([self._picks[row] for row in rows])
+            names = listed([self._picks[row] for row in rows])
             raise UserError(f"{shown(self.path)}: {names}: no window of 30 s holds finite samples only")
         return float(np.median(deviations))
 
@@ -310,10 +279,3 @@ def _steps(begin, end, step):
     count = max(1, math.ceil((end - begin) / step - 1e-9))
     for k in range(count):
         yield begin + k * step, end if k == count - 1 else begin + (k + 1) * step
-
-
-def _listed(names, most=6):
-    """Return names for a message; a long list is cut."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from realtime.Utils.edf import read_gdf_samples, read_header
+from utils.edf import read_gdf_samples, read_header
 from utils.errors import UserError
 from utils.paths import shown
 
@@ -126,6 +126,33 @@ class Recording:
             raw = self._raw if rate == self._rate else self._open(names, rate)
             groups.append(RateGroup(rate, places, raw, tuple(raw.ch_names.index(name) for name in names)))
         return groups
+
+    def triggers(self, name=None):
+        """Return [(seconds after the first sample, code)] of a trigger channel.
+
+        Parameters
+        ----------
+        name : str | None
+            Of the channel; None = the one MNE takes for it.
+
+        Raises
+        ------
+        UserError
+            There is no such channel.
+        """
+        import mne
+
+        if name is not None and name not in self.names:
+            raise UserError(
+                f"{shown(self.path)}: no trigger channel {name!r}; it has {', '.join(self.names)}"
+            )
+        try:
+            found = mne.find_events(
+                self._raw, stim_channel=name, shortest_event=1, initial_event=True, verbose="error"
+            )
+        except ValueError as error:
+            raise UserError(f"{shown(self.path)}: no trigger channel ({error}); name one") from error
+        return [((sample - self._raw.first_samp) / self._rate, int(code)) for sample, _, code in found]
 
     def fingerprint(self):
         """Return name, size and a hash: SHA-256 of size, first and last MiB of every file."""

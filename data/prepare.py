@@ -1,0 +1,70 @@
+"""Prepare a lab's own recordings: every file that the training, test, Lasso, staging and SO scripts read.
+
+Reads     a BIDS folder, or recordings of any format that MNE reads (docs/own_data.md walks through it)
+Settings  params/prepare.yaml: events, channels, steps, stages, split; every default with its reason
+Writes    the published layout (docs/data_format.md), Prepared/<subject>/report.html and manifest.json
+
+  python data/prepare.py --bids my_study --out data/my_study
+  python data/prepare.py --recordings 'raw/*.edf' --config my_prepare.yaml --out data/my_study --jobs 2
+  python data/prepare.py --recordings raw/s1_night.edf --verify-stages data/ --as subject_3
+
+Started again it goes on where it was; a subject that fails stops no other. Exit code: 0 all complete, 1 some
+failed.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
+
+from utils.cli import parser, run, say
+from utils.errors import UserError
+from utils.paths import DATA
+
+
+def main(argv=None):
+    arguments = parser(__doc__)
+    source = arguments.add_mutually_exclusive_group(required=True)
+    source.add_argument("--bids", type=Path, metavar="ROOT", help="BIDS folder")
+    source.add_argument("--recordings", metavar="GLOB", help="recordings, for example 'raw/**/*.edf'")
+    arguments.add_argument("--config", metavar="YAML", help="settings instead of params/prepare.yaml")
+    arguments.add_argument("--set", dest="overrides", metavar="a.b=c", action="append", default=[])
+    arguments.add_argument("--out", type=Path, default=DATA / "prepared", metavar="DIR", help="data/prepared")
+    arguments.add_argument(
+        "--subjects", metavar="NAMES", help="only these of the lab's names, with commas between"
+    )
+    arguments.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="subjects side by side (default: 1)"
+    )
+    arguments.add_argument("--force", action="store_true", help="replace what other settings made")
+    arguments.add_argument(
+        "--verify-stages", type=Path, metavar="LABELS",
+        help="compare the recording's staging with a released label file (or the folder that holds it)",
+    )  # fmt: skip
+    arguments.add_argument(
+        "--as", dest="subject", metavar="NAME", help="whose labels: subject_3, subject_test_1"
+    )
+    args = arguments.parse_args(argv)
+    if args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs}: at least 1")
+    from data import prepare_inputs, prepare_run
+    from data.prepare_settings import load_settings
+
+    settings = load_settings(args.config, args.overrides)
+    if args.bids is not None:
+        sources = prepare_inputs.find_bids(args.bids, settings)
+    else:
+        sources = prepare_inputs.find_recordings(args.recordings, settings)
+    if args.verify_stages is not None:
+        from data import verify_stages
+
+        say(*verify_stages.verify(sources, settings, args.verify_stages, args.subject, args.out))
+        return 0
+    only = None if args.subjects is None else args.subjects.split(",")
+    manifest = prepare_run.prepare(sources, settings, args.out, args.jobs, only, args.force)
+    say(*prepare_run.lines(manifest, args.out))
+    return int(any(record["status"] != "complete" for record in manifest["subjects"].values()))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,195 @@
+"""From raw recordings to the published layout: files, agreement with real time, resuming, failures."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import recordings
+from conftest import PATTERN, QUICK
+
+from data import inventory, prepare_inputs, prepare_run
+from data.pickles import read_pickle
+from data.prepare_settings import Preparation, load_settings
+from data.prepare_signal import SignalFile
+from data.staging import StagingWindows, read_stage_labels, read_staging_subjects
+from data.trials import TrainingTrials, read_so_groups, read_test_subjects
+from realtime.Parameters.settings import SourceSettings
+from realtime.Utils.source import ReplaySource
+from utils.errors import UserError
+from utils.preprocessing import decoding_window
+from utils.vocabulary import EEG_MONTAGE, ITEMS
+
+
+def quick(lab, out, *more, jobs=1, only=None, **options):
+    settings = load_settings(None, [*QUICK, "outputs.report=false", "stages.windows=false", *more])
+    sources = prepare_inputs.find_recordings(str(lab / "s*"), settings)
+    return prepare_run.prepare(sources, settings, out, jobs, only, **options)
+
+
+def test_the_yaml_states_the_defaults():
+    assert load_settings() == Preparation()
+
+
+def test_every_file_of_the_layout_is_there_and_passes_the_check(prepared):
+    out, manifest, _ = prepared
+    assert [r["status"] for r in manifest["subjects"].values()] == ["complete", "complete"]
+    assert manifest["names"] == {"s0": "subject_0", "s1": "subject_test_0"}
+    found = inventory.take(out)
+    assert found.problems == []
+    missing = [part.pattern for part, files in found.found.items() if not files]
+    assert missing == []
+    assert not (out / ".unfinished").exists()
+
+
+def test_the_scripts_readers_get_batches(prepared):
+    out, *_ = prepared
+    for stage in ("N2N3", "REM"):
+        trials = TrainingTrials(out, stage)
+        batch = next(iter(trials.batches(4, 0, 0)))
+        assert batch["sleep"].shape == (4, 200, 55) and batch["image"].shape == (4, 80, 55)
+        assert len(TrainingTrials(out, stage, awake=False)) == len(trials)
+        (subject,) = read_test_subjects(out, stage, awake=True)
+        assert {"train", "val", "test"} == set(subject.data_type)
+        assert len(read_test_subjects(out, stage, window="precue")[0]) == len(subject)
+        assert np.abs(subject.sleep).max() <= 15
+    assert len(StagingWindows(out)) == 41
+    (night,) = read_staging_subjects(out)
+    assert night.epoch_stage.tolist() == [0, 1, 1, 2, 3]
+    labels = read_stage_labels(out)
+    assert labels["subject_0"][0].tolist() == [0, 30, 90, 120, 150]
+    (groups,) = read_so_groups(out)
+    assert 10 < len(groups) <= 45
+
+
+def test_offline_trials_are_those_of_the_real_time_loop(lab, tmp_path):
+    """With the filters off, the same samples give the same trial, to the last digit."""
+    settings = load_settings("prepare_realtime", [PATTERN, "outputs.continuous=all", "outputs.report=false"])
+    sources = prepare_inputs.find_recordings(str(lab / "s0_night.vhdr"), settings)
+    manifest = prepare_run.prepare(sources, settings, tmp_path)
+    assert manifest["subjects"]["subject_0"]["status"] == "complete"
+    own = read_pickle(tmp_path / "SI Main Train" / "subject_0" / "Whole_data.pickle")["N2N3"]
+
+    source = ReplaySource(lab / "s0_night.vhdr", SourceSettings())
+    source.open(list(EEG_MONTAGE))
+    stream = np.concatenate(list(source.chunks()), axis=1).astype(np.float32)
+    asleep = [(t, item) for t, item in source.cues() if 30 <= t < 120]
+    assert len(own) == len(asleep)
+    for trial, (seconds, item) in zip(own, asleep, strict=True):
+        start = round(seconds * 500) - 100
+        assert trial["category"].argmax() == item
+        assert np.array_equal(trial["EEG"].T, decoding_window(stream[:, start : start + 1000]))
+
+
+def test_filtered_trials_hold_the_band_and_not_the_mains(prepared):
+    out, *_ = prepared
+    eeg = SignalFile(out / "Prepared" / "subject_test_0" / "night" / "eeg.npy")
+    about = json.loads((out / "Prepared" / "subject_test_0" / "night" / "eeg.json").read_text())
+    assert about["channels"] == list(EEG_MONTAGE) and about["rate"] == 500
+    data = eeg.read(5000, 55000, [11]).astype(float)
+    power = np.abs(np.fft.rfft(data[0] * np.hanning(50000))) ** 2
+    hz = np.fft.rfftfreq(50000, 1 / 500)
+    assert power[(hz > 60)].mean() < 1e-3 * power[(hz > 20) & (hz < 40)].mean()
+    assert abs(eeg.read(0, eeg.shape[1], 11).mean()) < 1
+
+
+def test_a_second_run_does_nothing_and_a_missing_file_is_made_again(lab, tmp_path, caplog):
+    caplog.set_level("INFO")
+    quick(lab, tmp_path)
+    first = json.loads((tmp_path / "manifest.json").read_text())
+    record = tmp_path / "Prepared" / "subject_test_0" / "subject.json"
+    before = record.stat().st_mtime_ns
+    caplog.clear()
+    quick(lab, tmp_path)
+    assert record.stat().st_mtime_ns == before
+    assert sum("is there" in r.message for r in caplog.records) == 2
+
+    (tmp_path / "Prepared" / "subject_test_0" / "trials.npz").unlink()
+    again = quick(lab, tmp_path)
+    assert record.stat().st_mtime_ns > before
+    for name, about in first["subjects"].items():
+        assert again["subjects"][name]["files"].keys() == about["files"].keys()
+    key = "Prepared/subject_test_0/night/eeg.npy"
+    assert (
+        again["subjects"]["subject_test_0"]["files"][key] == first["subjects"]["subject_test_0"]["files"][key]
+    )
+    with pytest.raises(UserError, match="other settings"):
+        quick(lab, tmp_path, "steps.reference=mastoids")
+
+
+def test_a_subject_that_fails_stops_no_other_and_leaves_nothing(lab, tmp_path):
+    broken = tmp_path / "lab"
+    shutil.copytree(lab, broken)
+    (broken / "s0_wake_raw.fif").write_bytes(b"no recording")
+    manifest = quick(broken, tmp_path / "out")
+    failed, done = manifest["subjects"]["subject_0"], manifest["subjects"]["subject_test_0"]
+    assert (
+        failed["status"] == "failed" and failed["step"] == "opening" and "s0_wake_raw.fif" in failed["reason"]
+    )
+    assert done["status"] == "complete"
+    left = [p for p in (tmp_path / "out").rglob("*") if "subject_0" in p.as_posix() and p.is_file()]
+    assert left == []
+
+    shutil.copy(lab / "s0_wake_raw.fif", broken / "s0_wake_raw.fif")
+    manifest = quick(broken, tmp_path / "out")
+    assert manifest["subjects"]["subject_0"]["status"] == "complete"
+
+
+def test_an_interrupted_preparation_goes_on(lab, tmp_path, monkeypatch):
+    from data import prepare_subject
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_subject, "write_trials", killed)
+        with pytest.raises(KeyboardInterrupt):
+            quick(lab, tmp_path, only=["s1"])
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["manifest.json"]
+    assert quick(lab, tmp_path, only=["s1"])["subjects"]["subject_test_0"]["status"] == "complete"
+
+
+@pytest.mark.slow
+def test_several_jobs_give_the_same_files(lab, tmp_path):
+    one, two = quick(lab, tmp_path / "one"), quick(lab, tmp_path / "two", jobs=2)
+    for name, record in one["subjects"].items():
+        assert record["files"] == two["subjects"][name]["files"]
+
+
+def test_names_stay_when_a_subject_comes_later(lab):
+    settings = load_settings(None, [PATTERN, "split.test=[s1]"])
+    sources = prepare_inputs.find_recordings(str(lab / "s*"), settings)
+    known = prepare_inputs.assign(sources, settings)
+    more = [prepare_inputs.Source("a_first", sources[0].sessions), *sources]
+    later = prepare_inputs.assign(more, settings, known)
+    assert {k: later[k] for k in known} == known and later["a_first"] == "subject_1"
+
+
+def test_volts_and_microvolts_are_told_apart(lab, tmp_path):
+    raw, _ = recordings.night(3, stages=["N2"] * 2)
+    raw._data *= 1e6  # µV that the file calls volts
+    recordings.write(raw, tmp_path / "lab" / "s0_night_raw.fif")
+    manifest = quick(tmp_path / "lab", tmp_path / "out", "split.test=[]")
+    record = manifest["subjects"]["subject_0"]
+    assert record["step"] == "units" and "recordings.unit uV" in record["reason"]
+    assert "expected 0.5 to 500 µV" in record["reason"]
+    manifest = quick(tmp_path / "lab", tmp_path / "out2", "split.test=[]", "recordings.unit=uV")
+    assert manifest["subjects"]["subject_0"]["status"] == "complete"
+
+
+def test_the_report_shows_what_was_done(prepared):
+    out, manifest, _ = prepared
+    text = (out / "Prepared" / "subject_test_0" / "report.html").read_text(encoding="utf-8")
+    for words in (
+        "Spectra",
+        "Hypnogram and cues",
+        "ICA",
+        "Responses",
+        "cues in N2",
+        "image",
+        "Slow oscillations",
+    ):
+        assert words in text
+    removed = manifest["subjects"]["subject_test_0"]["sessions"]["wake"]["components_removed"]
+    assert "eye blink" in removed
+    assert manifest["subjects"]["subject_0"]["per_item"]["image"] == [1] * len(ITEMS)
