@@ -67,7 +67,7 @@ def test_recording_is_readable_by_mne_and_is_what_is_simulated_into_memory(cohor
 def test_the_recording_of_the_demo_follows_its_plan():
     settings = load_settings("demo")
     night = recorded_night(settings)
-    assert night.scene.n == 14 * 60 * RATE
+    assert night.scene.n == 20 * 60 * RATE
     assert night.subject.name == "subject_test_0"
     onsets = night.cues["onset_s"].to_numpy()
     assert len(onsets) > 60

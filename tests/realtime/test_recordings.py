@@ -95,7 +95,8 @@ def test_a_dead_electrode_with_an_offset_is_found_flat(session, raw55, flags, tm
     reasons = {
         e["seconds"]: e["detail"]["reason"] for e in of(session(tmp_path / "off_raw.fif", *flags), "stage")
     }
-    assert reasons[30.0] is None and reasons[max(reasons)] == "EEG is flat"
+    assert reasons[30.0] == "EEG is flat for 10% of the window or more"
+    assert reasons[max(reasons)] == "EEG is flat"
 
 
 # --- a real night's worth of nap -----------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import csv
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,7 +91,9 @@ def test_a_good_folder_has_no_problem_and_the_right_counts(whole, tmp_path, call
             found = counts["SI Main Test/subject_test_*/REM*", subject.name, part, item]
             assert found == expected
     assert counts["SI Staging/Test/subject*/Whole*", "subject_test_0", "", "W/N1"] == 10
-    assert counts["SI Staging Label/Whole_label_data.pickle", "subject_0", "", "N3"] == 1
+    assert (
+        counts["SI Staging Label/Whole_label_data.pickle", "subject_0", "", "N3"] == 3
+    )  # of a whole short night
     so = [n for (part, *_), n in counts.items() if part.endswith("SO*")]
     assert sum(so) == 2 * 8 * 2
 
@@ -138,7 +141,7 @@ def test_every_kind_of_damage_is_named(spoilt):
     _rewrite(spoilt, SO_1, lambda groups: groups["Down"]["decode_data"].fill(np.inf))
     _rewrite(spoilt, f"{NIGHT}/Whole_subject_test_0.pickle", lambda windows: windows[3].update(label=9))
     _rewrite(spoilt, f"{NIGHT}/raw_subject_test_0.pickle", lambda stages: stages.append("N2"))
-    _rewrite(spoilt, LABELS, lambda labels: labels["subject_0"].update(onset=[0, 60, 30]))
+    _rewrite(spoilt, LABELS, lambda labels: labels["subject_0"].update(onset=[0, 60, 30, 90, 120]))
     write_pickle({"awake_image": [{"category": 3}], "awake_audio": [], "N2N3": 5}, spoilt / WHOLE_DATA)
     found = {place[:3]: place[3] for place in _problems(spoilt)}
     assert found.keys() == {
@@ -163,6 +166,7 @@ def test_every_kind_of_damage_is_named(spoilt):
 
 
 WHOLE_DATA = "SI Main Train/subject_0/Whole_data.pickle"
+TEST_WHOLE_DATA = "SI Main Test/subject_test_0/Whole_data.pickle"
 
 
 def test_problems_are_printed_a_few_a_file(spoilt, call_script, capsys):
@@ -188,7 +192,11 @@ def test_single_trials_for_the_lasso_are_counted(spoilt):
     }
     write_pickle(content, spoilt / WHOLE_DATA)
     found = inventory.take(spoilt)
-    rows = {row[2:4]: row[4] for row in found.rows() if row[0].endswith("subject_*/Whole_data.pickle")}
+    rows = {
+        row[2:4]: row[4]
+        for row in found.rows()
+        if row[0].endswith("subject_*/Whole_data.pickle") and row[1] == Path(WHOLE_DATA).parent.name
+    }
     assert rows["awake_image", "kiwi"] == 3 and rows["N2N3", "alarm"] == 1
     assert sum(rows.values()) == 4
 
@@ -211,9 +219,10 @@ def test_a_subject_or_a_trial_in_both_groups_is_a_problem(spoilt):
     reasons = [place[3] for place in _problems(spoilt)]
     assert sum("subject_test_0 is a training subject too" in reason for reason in reasons) == 1
     (spoilt / file).rename(spoilt / file.replace("test_0", "99"))
-    (place,) = _problems(spoilt)
-    assert place[0] == TEST_0
-    assert place[3].startswith("3 of its sleep trials are in ") and "sleep_subject_99" in place[3]
+    found = {place[0]: place[3] for place in _problems(spoilt)}
+    assert found.keys() == {TEST_0, TEST_WHOLE_DATA}, "the single trials of that subject hold them too"
+    for reason in found.values():
+        assert reason.startswith("3 of its sleep trials are in ") and "sleep_subject_99" in reason
 
 
 def test_stager_and_decoder_groups_are_separate(spoilt):

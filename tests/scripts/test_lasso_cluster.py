@@ -8,8 +8,9 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT
 from lasso_data import same, write_cohort
+
+from utils.paths import ROOT
 
 SCRIPT = "lasso_glm/lasso_glm_image2image.py"
 FAST = ("--set", "statistics.bootstrap=200", "--set", "statistics.permutations=200")

@@ -8,10 +8,10 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from lasso_data import arrays, same, write_cohort
 
 from data.pickles import read_pickle, write_pickle
+from utils.paths import ROOT
 
 FAST = ("--set", "statistics.bootstrap=200", "--set", "statistics.permutations=200")
 ALONE = ("--part", "1/1")  # every subject, without the report, which follows from their files
