@@ -98,7 +98,8 @@ def plan_reactivations(subject, scene, purpose, cues=()):
     -------
     reactivations : DataFrame
         By onset: onset_s, item, item_index, stage, gain (of the item part relative to `memory.semantic_uv`),
-        in_up_state (bool: placed in the up-state after a slow oscillation's trough).
+        in_up_state (bool: placed in the up-state after a slow oscillation's trough). What has no strength is
+        none of them: with `memory.strength` 0 there are no rows.
     """
     memory, plan = subject.settings.memory, subject.settings.memory.spontaneous
 
@@ -124,7 +125,7 @@ def plan_reactivations(subject, scene, purpose, cues=()):
         return subject.sleep_response(items[k], stages[k], length, gain[k], jitter[k])
 
     scene.add_signal(Responses(len(subject.head.names), samples, length, response))
-    return pd.DataFrame(
+    planted = pd.DataFrame(
         {
             "onset_s": samples / STREAM_RATE,
             "item": np.array(ITEMS, object)[items],
@@ -134,6 +135,7 @@ def plan_reactivations(subject, scene, purpose, cues=()):
             "in_up_state": in_up_state,
         }
     )
+    return planted[gain > 0].reset_index(drop=True)
 
 
 class Responses:

@@ -64,6 +64,8 @@ def write_dataset(settings, out, *, recording_only=False, bids=False, force=Fals
     UserError
         The folder holds something else, or there is not enough room.
     """
+    if processes < 1:
+        raise UserError(f"--jobs {processes}: give at least 1")
     out = Path(out)
     parts = PARTS[:1] if recording_only else PARTS if bids else PARTS[:2]
     if recording_only and bids:

@@ -12,6 +12,7 @@ from functools import cache, cached_property
 import numpy as np
 
 from utils.errors import UserError, nearest
+from utils.one_thread import on_one_thread
 from utils.vocabulary import EEG_MONTAGE
 
 MASTOIDS = ("M1", "M2")
@@ -72,6 +73,7 @@ SOURCES = sphere_points(162, -0.3)
 
 
 @cache
+@on_one_thread
 def _template():
     """Return {name: direction from the head's centre} of the 10-05 positions."""
     places = standard_montage().get_positions()["ch_pos"]
@@ -137,6 +139,7 @@ class Head:
         self._patches, self._distances = {}, {}
 
     @cached_property
+    @on_one_thread
     def leadfield(self):
         """Return the potentials of radial dipoles of 1 nAm at `SOURCES`, (n, N) µV against the mastoids."""
         import mne
@@ -165,10 +168,12 @@ class Head:
         """Return potentials (n, ...) of the head channels against the mean of the mastoids."""
         return potentials - potentials[self.n_eeg : self.n_eeg + len(MASTOIDS)].mean(axis=0)
 
+    @on_one_thread
     def pattern(self, moments):
         """Return the potentials of dipole moments (N,) in nAm at `SOURCES`, pointing outwards: (n,) in µV."""
         return self.leadfield @ np.asarray(moments, float)
 
+    @on_one_thread
     def patch(self, where, spread_deg=25.0):
         """Return the topography of a patch of cortex.
 

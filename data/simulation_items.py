@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.simulation_head import SOURCES, generator
+from utils.one_thread import on_one_thread
 from utils.vocabulary import ITEMS
 
 MODALITIES = ("image", "audio")
@@ -99,6 +100,7 @@ class Items:
         }
 
 
+@on_one_thread
 def course(components, t):
     """Return the sum of components at the times `t` (n,) in s, as potentials (n_head, n) of size 1."""
     patterns = np.stack([component.pattern for component in components], axis=1)
@@ -129,6 +131,7 @@ def _components(memory, head, common, own, count, latencies, widths):
     return components
 
 
+@on_one_thread
 def _moments(rng, memory):
     """Return dipole moments at `SOURCES`, (N,) with norm 1: patches of either sign at random places."""
     places = SOURCES[rng.choice(len(SOURCES), memory.patches)]

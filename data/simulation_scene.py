@@ -1,7 +1,7 @@
 """A stretch of simulated sleep or wake: events are drawn at once, signals are made as they are asked for.
 
 A scene is made of blocks of 10 s, each a function of scene and number alone, so whatever is asked for in
-whatever chunks has the same bytes, and no more than a few blocks are held.
+whatever chunks has the same bytes, with any number of threads, and no more than a few blocks are held.
 """
 
 from functools import cached_property
@@ -28,6 +28,7 @@ from data.simulation_waves import (
     spindle,
 )  # fmt: skip
 from data.tfrecords import STAGING_SAMPLES
+from utils.one_thread import on_one_thread
 
 __all__ = ["Scene", "five_stages"]
 
@@ -127,6 +128,7 @@ class Scene:
         """Return group and phase of the slow oscillation at samples; see `data.simulation_waves.so_phase`."""
         return so_phase(self.events["slow_oscillation"], np.asarray(samples) / RATE)
 
+    @on_one_thread
     def render(self, start, stop):
         """Return the signals from sample `start` to `stop`.
 

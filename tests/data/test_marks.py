@@ -157,7 +157,7 @@ def test_the_mark_is_an_annotation_at_the_beginning_that_is_no_cue(cohort, tiny)
     import mne
 
     from data.simulation_night import simulate_recording
-    from realtime.Parameters.settings import SourceSettings
+    from realtime.Parameters.source import SourceSettings
     from realtime.Utils.source import ReplaySource
 
     raw = mne.io.read_raw_brainvision(cohort / NIGHT, verbose="error")

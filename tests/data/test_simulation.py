@@ -110,7 +110,8 @@ def test_yasa_recognises_the_planted_stage_from_the_past_alone(night, minute):
         assert now["N2"] + now["N3"] >= 0.75
 
 
-def test_script_runs_from_another_folder_and_in_two_processes(tmp_path, cohort):
+@pytest.mark.slow
+def test_script_runs_from_another_folder_and_in_two_processes(tmp_path, cohort, call_script):
     script = ROOT / "data" / "simulate.py"
     out = tmp_path / "set"
     settings = [part for change in TINY for part in ("--set", change)]
@@ -119,11 +120,9 @@ def test_script_runs_from_another_folder_and_in_two_processes(tmp_path, cohort):
     assert done.returncode == 0, done.stderr
     assert "simulated data: set" in done.stdout
     assert digests(out) == digests(cohort)  # written by one process
-    refused = subprocess.run(
-        [*command, "--set", "seed=3"], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
-    assert refused.returncode == 2
-    assert "give --force" in refused.stderr
+    code, stderr = call_script("data/simulate.py", *command[2:], "--set", "seed=3")
+    assert code == 2
+    assert "give --force" in stderr
 
 
 def test_help_is_instant_and_needs_a_preset():

@@ -158,6 +158,7 @@ def test_no_other_file_is_left_and_the_size_is_foreseen(out, settings):
     assert foreseen == pytest.approx(written, rel=0.06)
 
 
+@pytest.mark.slow
 def test_a_simulation_killed_in_the_middle_of_two_nights_goes_on(out, settings, tmp_path):
     """kill -9 while two processes write: none survives, the rest is written, nothing is left, same bytes."""
     again = tmp_path / "killed"

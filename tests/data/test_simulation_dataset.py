@@ -108,6 +108,7 @@ def test_half_written_data_set_is_completed(cohort, tiny, half):
     assert kept.stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_half_written_data_set_of_other_settings_needs_force(cohort, half):
     other = load_settings("test", [*TINY, "seed=7", "recording.test_subject=1"])
     before = digests(half)
@@ -197,6 +198,12 @@ def test_no_room_is_said_before_anything_is_written(tiny, tmp_path, monkeypatch)
     assert not (tmp_path / "out").exists()
 
 
+def test_no_processes_are_refused_before_anything_is_written(tiny, tmp_path):
+    with pytest.raises(UserError, match=r"--jobs 0: give at least 1"):
+        write_dataset(tiny, tmp_path / "new", processes=0)
+    assert not (tmp_path / "new").exists()
+
+
 def test_size_is_foreseen(cohort, tiny):
     foreseen = sum(job.size for job in all_jobs(tiny))
     written = sum(file.stat().st_size for file in cohort.rglob("*") if file.is_file())
@@ -224,6 +231,7 @@ def test_whole_data_hold_the_trials_of_the_other_files(cohort):
         assert one["simulated"] is True
 
 
+@pytest.mark.slow
 def test_an_error_in_one_process_ends_the_others_and_is_told(tiny, tmp_path):
     from multiprocessing import active_children
 

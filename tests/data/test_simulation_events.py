@@ -186,7 +186,10 @@ def test_wake_and_n1_are_told_apart():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("stages.spindles.coupling=1.2", r"stages\.spindles\.coupling = 1\.2: .*less than or equal to 1"),
+        (
+            "stages.spindles.coupling=1.2",
+            r"stages\.spindles\.coupling = 1\.2: .*equal to 1 .permitted: at least 0 and at most 1",
+        ),
         ("stages.spindles.fast_hz=[13, 260]", r"stages\.spindles\.fast_hz.*less than 250"),
         ("stages.spindles.slow_hz=[13, 11]", "slow_hz runs from 13 to 11: the lower end comes first"),
         ("stages.N2.spindles_per_min=-3", r"stages\.N2\.spindles_per_min.*greater than or equal to 0"),

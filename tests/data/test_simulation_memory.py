@@ -222,6 +222,13 @@ def test_spontaneous_reactivations_are_in_the_signal():
     )
 
 
+def test_what_has_no_strength_is_not_called_planted():
+    """Neither the truth nor the annotations name reactivations of which nothing is in the signal."""
+    subject = person("memory.spontaneous.per_min={N2: 20, N3: 4, R: 4}", "memory.strength=0")
+    found = plan_reactivations(subject, scene_of(subject, "N2", 1), ("signal",))
+    assert len(found) == 0 and "onset_s" in found
+
+
 @pytest.mark.parametrize("r", [-0.4, 0.0, 0.5, 0.9])
 def test_memory_scores_correlate_with_reactivation_as_planted(r):
     found, scores = [], []

@@ -4,11 +4,13 @@ from functools import cache
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from data.pickles import read_pickle
 from data.simulation_memory import Subject
 from data.simulation_settings import load_settings
 from data.simulation_so import place_oscillations, planned_so_trials, so_trials
+from data.simulation_trials import awake_trials
 from data.so_groups import SO_GROUPS, read_so_groups
 from data.trials import read_test_subjects
 from utils.vocabulary import EEG_MONTAGE
@@ -120,6 +122,17 @@ def test_written_files_hold_all_groups(cohort, tiny):
         assert np.array_equal(label, own[name][0])
     content = read_pickle(subject.file)
     assert {key for group in content.values() for key in group} == {"simulated", "label", "decode_data"}
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_no_byte_depends_on_the_number_of_threads(cohort, tiny, threads):
+    with threadpool_limits(threads):
+        subject = Subject(tiny, "test", 0)
+        own, awake = so_trials(subject, 2), awake_trials(subject, "audio")
+    (written,) = read_so_groups(cohort)
+    assert all(np.array_equal(written.groups[name][0], own[name][1]) for name in SO_GROUPS)
+    with threadpool_limits(1):
+        assert np.array_equal(awake, awake_trials(Subject(tiny, "test", 0), "audio"))
 
 
 @pytest.mark.parametrize("stage", ["N2N3", "REM"])
