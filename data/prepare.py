@@ -26,7 +26,9 @@ def main(argv=None):
     arguments = parser(__doc__)
     source = arguments.add_mutually_exclusive_group(required=True)
     source.add_argument("--bids", type=Path, metavar="ROOT", help="BIDS folder")
-    source.add_argument("--recordings", metavar="GLOB", help="recordings, for example 'raw/**/*.edf'")
+    source.add_argument(
+        "--recordings", nargs="+", metavar="GLOB", help="recordings, for example 'raw/**/*.edf'"
+    )
     arguments.add_argument("--config", metavar="YAML", help="settings instead of params/prepare.yaml")
     arguments.add_argument("--set", dest="overrides", metavar="a.b=c", action="append", default=[])
     arguments.add_argument("--out", type=Path, default=DATA / "prepared", metavar="DIR", help="data/prepared")

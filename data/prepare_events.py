@@ -13,7 +13,7 @@ from utils.vocabulary import ITEMS
 COLUMNS = ("onset_s", "item", "item_index", "modality", "phase")
 
 
-def read_events(session, recording, annotations, settings):
+def read_events(session, recording, annotations, settings, remarks=None):
     """Return what was shown or played when.
 
     Parameters
@@ -22,6 +22,8 @@ def read_events(session, recording, annotations, settings):
     recording : utils.recording.Recording
     annotations : mne.Annotations
     settings : data.prepare_settings.Events
+    remarks : list | None
+        What the user should know is appended.
 
     Returns
     -------
@@ -53,6 +55,8 @@ def read_events(session, recording, annotations, settings):
             found.append((onset + settings.shift_seconds, item, ITEMS.index(item), modality, phase))
     table = pd.DataFrame(found, columns=list(COLUMNS)).astype({"onset_s": float, "item_index": int})
     inside = (table.onset_s >= 0) & (table.onset_s < recording.seconds)
+    if remarks is not None and not inside.all():
+        remarks.append(f"{int((~inside).sum())} of {len(table)} events lie outside the recording: left out")
     return table[inside].sort_values("onset_s", kind="stable", ignore_index=True), dict(unmapped)
 
 

@@ -94,14 +94,27 @@ def find_bids(root, settings):
 
 
 def find_recordings(pattern, settings):
-    """Return the `Source`s of the files that a glob pattern names.
+    """Return the `Source`s of the files that a glob pattern names, or several of them.
+
+    Parameters
+    ----------
+    pattern : str | list of str
+        Several: also what a shell makes of a pattern without quotes.
+    settings : data.prepare_settings.Preparation
 
     Raises
     ------
     UserError
         No file, or one whose path names no subject or no known session.
     """
-    found = [Path(p) for p in glob.glob(pattern, recursive=True)]  # noqa: PTH207 (absolute patterns too)
+    patterns = [pattern] if isinstance(pattern, str) else list(pattern)
+    pattern = " ".join(patterns)
+    found = {
+        Path(p)
+        for one in patterns
+        # a file's own name may hold brackets; pathlib's glob takes no absolute patterns
+        for p in ([one] if Path(one).is_file() else glob.glob(one, recursive=True))  # noqa: PTH207
+    }
     paths = sorted((p for p in found if p.suffix.lower() in _FORMATS), key=natural)
     if not paths:
         what = f"{len(found)} files, none of them" if found else "no"

@@ -109,7 +109,7 @@ def clean(session, name, settings, folder, step):
     step("channels")
     plan = make_plan(settings.channels, recording.names, where)
     step("events")
-    events, unmapped = read_events(session, recording, annotations, settings.events)
+    events, unmapped = read_events(session, recording, annotations, settings.events, remarks)
     step("reading")
     raw = load(recording, plan.picks, settings.recordings, folder / "raw.npy")
     step("units")

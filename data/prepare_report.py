@@ -260,12 +260,43 @@ def _session(d):
     parts.append(_listed("Remarks", d.remarks))
     parts.append(_listed("Events without a rule", [f"{text}: {n}" for text, n in d.unmapped.items()]))
     for kind, row in d.dropped.items():
-        parts.append(
-            _listed(f"Trials: {kind}", [f"{key}: {value}" for key, value in row.items() if value is not None])
-        )
+        if row["events"]:
+            parts.append(
+                _listed(
+                    f"Trials: {kind}", [f"{key}: {value}" for key, value in row.items() if value is not None]
+                )
+            )
     if d.hypnogram is not None:
-        parts.append(_listed("Found", [f"{key}: {value}" for key, value in d.so.items() if key != "wave"]))
+        parts.append(_listed("Found", found_lines(d.so)))
     return "".join(parts)
+
+
+def found_lines(so):
+    """Return what was found in a sleep recording as sentences.
+
+    Parameters
+    ----------
+    so : dict
+        As `Details.so`.
+    """
+    lines = [f"{so['count']} slow oscillations, {so['spindles']} spindles"]
+    if so.get("coupled_spindles"):
+        lines.append(
+            f"{so['coupled_spindles']} spindles on a slow oscillation, mean phase "
+            f"{so['coupling_phase_rad']:.2f} rad (0: peak of the up-state), "
+            f"resultant length {so['coupling_strength']:.2f}"
+        )
+    groups = ", ".join(f"{name} {n}" for name, n in so["cues_by_group"].items())
+    lines.append(f"cues by phase: {groups}")
+    for kind, row in so.get("against_truth", {}).items():
+        shares = ", ".join(
+            f"{key} {'-' if row[key] is None else format(row[key], '.2f')}" for key in ("precision", "recall")
+        )
+        lines.append(
+            f"{kind.replace('_', ' ')} against what was planted: {shares} ({row['hits']} of {row['true']} "
+            f"planted, {row['found']} found)"
+        )
+    return lines
 
 
 def _listed(title, lines):

@@ -185,6 +185,11 @@ def lines(manifest, out):
             mark = ", simulated" if record["simulated"] else ""
             result.append(f"{name} ({record['source']}{mark}): {counts}; {size}")
             result += [f"  note: {note}" for note in record["notes"]]
+            result += [
+                f"  note, {label}: {remark}"
+                for label, own in record["sessions"].items()
+                for remark in own["remarks"]
+            ]
         else:
             result.append(f"{name} ({record['source']}) FAILED at {record['step']!r}: {record['reason']}")
     done = sum(r["status"] == "complete" for r in manifest["subjects"].values())

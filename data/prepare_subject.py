@@ -1,5 +1,6 @@
 """One subject from recordings to files: all of them appear at once, at the end, or none."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -60,6 +61,7 @@ def prepare_subject(source, name, settings, out):
 
     work = out / UNFINISHED / name
     shutil.rmtree(work, ignore_errors=True)
+    _forget_peak()
     record = {"subject": name, "source": source.name}
     try:
         with threadpool_limits(settings.threads):
@@ -81,11 +83,10 @@ def prepare_subject(source, name, settings, out):
     finally:
         shutil.rmtree(work, ignore_errors=True)
     step("end")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     record |= {
         "seconds": round(time.perf_counter() - started, 1),
         "seconds_by_step": {k: round(v, 1) for k, v in steps["seconds"].items()},
-        "peak_bytes": peak,
+        "peak_bytes": _peak(),
     }
     if record["status"] == "complete":
         write_json(out / PREPARED / name / RECORD, record)
@@ -93,6 +94,20 @@ def prepare_subject(source, name, settings, out):
     else:
         log.error("%s (%s) FAILED at %r: %s", source.name, name, record["step"], record["reason"])
     return record
+
+
+def _forget_peak():
+    """Let the peak of memory count from now on (Linux), so that an earlier subject's is not a later one's."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _peak():
+    """Return the highest resident memory in bytes: since `_forget_peak` on Linux, else of the process."""
+    with contextlib.suppress(OSError, IndexError):
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _prepare(source, name, settings, work, steps, step):

@@ -44,6 +44,8 @@ class BrainVisionWriter:
     comment : str
         Free text for the header.
     live : bool
+    finite : bool
+        Refuse samples that are not finite; False keeps them as they are (32-bit floats only).
 
     Attributes
     ----------
@@ -59,11 +61,12 @@ class BrainVisionWriter:
         live recording where one exists.
     """
 
-    def __init__(self, path, names, rate, *, unit="µV", resolution=None, start=None, comment="", live=False):
+    def __init__(self, path, names, rate, *, unit="µV", resolution=None, start=None, comment="", live=False,
+                 finite=True):  # fmt: skip
         self.path = path = Path(path)
         self.names, self.rate, self.live = tuple(names), float(rate), live
         self.n_samples = self.clipped = 0
-        self._resolution, self._markers = resolution, 0
+        self._resolution, self._markers, self._finite = resolution, 0, finite
         problem = _problem(path, self.names, self.rate, resolution)
         if problem:
             raise UserError(f"{shown(path)}: {problem}")
@@ -75,16 +78,39 @@ class BrainVisionWriter:
         if not live:
             for suffix, file in self._files.items():
                 self._files[suffix] = file.with_name(f".{file.name}.{os.getpid()}.tmp{suffix}")
-        self._samples = self._files[".eeg"].open("wb")
+        try:
+            self._begin(unit, comment, start)
+        except OSError:
+            if live:  # a full disk: what was begun is worth nothing
+                self.discard()
+            raise
+
+    def _begin(self, unit, comment, start):
+        # unbuffered when live: what an error leaves behind is what the system has, nothing waits in here
+        self._samples = self._files[".eeg"].open("wb", buffering=0 if self.live else -1)
         self._marks = self._files[".vmrk"].open("w", encoding="utf-8", newline="\r\n")
         self._files[".vhdr"].write_text(
-            _header(path, self.names, self.rate, unit, resolution, comment), encoding="utf-8", newline="\r\n"
-        )
-        self._marks.write(_marker_header(path))
+            _header(self.path, self.names, self.rate, unit, self._resolution, comment),
+            encoding="utf-8", newline="\r\n",
+        )  # fmt: skip
+        self._marks.write(_marker_header(self.path))
         when = "" if start is None else start.strftime("%Y%m%d%H%M%S%f")
         self._mark("New Segment", "", 0, 1, f",{when}" if when else "")
-        if live:
+        if self.live:
             self.flush()
+            with self._files[".vhdr"].open("rb+") as header:
+                os.fsync(header.fileno())
+
+    def discard(self):
+        """Close and remove all that was written."""
+        for name in ("_samples", "_marks"):
+            if hasattr(self, name):
+                try:
+                    getattr(self, name).close()
+                except OSError as error:  # what was not yet written cannot be
+                    log.debug("%s: %s", shown(self.path), error)
+        for file in self._files.values():
+            file.unlink(missing_ok=True)
 
     def append(self, data):
         """Append samples.
@@ -102,7 +128,7 @@ class BrainVisionWriter:
         data = np.asarray(data)
         if data.ndim != 2 or len(data) != len(self.names):
             raise ValueError(f"expected ({len(self.names)}, n) samples, got {data.shape}")
-        if not np.isfinite(data).all():
+        if (self._finite or self._resolution is not None) and not np.isfinite(data).all():
             raise ValueError("samples must be finite")
         if self._resolution is None:
             frames = data.T.astype("<f4", order="C")
@@ -111,8 +137,18 @@ class BrainVisionWriter:
             steps = np.rint(data.T / self._resolution)
             self.clipped += int(np.count_nonzero((steps < limits.min) | (steps > limits.max)))
             frames = np.clip(steps, limits.min, limits.max).astype("<i2", order="C")
-        self._samples.write(frames.data)
+        left = memoryview(frames.reshape(-1)).cast("B") if frames.size else b""
+        while left:  # an unbuffered file may take a part only
+            left = left[self._samples.write(left) :]
         self.n_samples += data.shape[1]
+
+    def skip(self, count):
+        """Append `count` samples of zeros to a `live` recording; on most disks they take no room."""
+        frame = len(self.names) * (4 if self._resolution is None else 2)
+        length = (self.n_samples + count) * frame
+        self._samples.truncate(length)
+        self._samples.seek(length)
+        self.n_samples += count
 
     def marker(self, sample, description, duration=1, kind="Comment"):
         """Append a marker.
@@ -135,11 +171,18 @@ class BrainVisionWriter:
         self._markers += 1
         text = f"{_coded(kind)},{_coded(description)},{int(sample) + 1},{int(duration)},0{rest}"
         self._marks.write(f"Mk{self._markers}={text}\n")
+        if self.live:  # a process that is killed takes no marker with it
+            self._marks.flush()
 
     def flush(self):
         """Put everything appended so far onto the disk; a `live` recording is complete up to here then."""
         for file in (self._samples, self._marks):
             file.flush()
+            os.fsync(file.fileno())
+
+    def sync(self):
+        """Bring what a `live` recording has written onto the disk; may run beside `append`."""
+        for file in (self._samples, self._marks):
             os.fsync(file.fileno())
 
     def close(self):
@@ -157,6 +200,17 @@ class BrainVisionWriter:
             for suffix in SUFFIXES:
                 self._files[suffix].replace(self.path.with_suffix(suffix))
 
+    def abandon(self):
+        """Leave a live recording whose disk failed: cut off a torn last sample, close what can be closed."""
+        frame = len(self.names) * (4 if self._resolution is None else 2)
+        for file, length in ((self._samples, self.n_samples * frame), (self._marks, None)):
+            try:
+                if length is not None:
+                    file.truncate(length)
+                file.close()
+            except OSError as error:  # the disk is full, or gone: readers tolerate a torn end
+                log.debug("%s: %s", shown(self.path), error)
+
     def __enter__(self):
         return self
 
@@ -164,10 +218,7 @@ class BrainVisionWriter:
         if kind is None or self.live:
             self.close()
             return
-        self._samples.close()
-        self._marks.close()
-        for file in self._files.values():
-            file.unlink(missing_ok=True)
+        self.discard()
 
 
 def _problem(path, names, rate, resolution):

@@ -132,14 +132,16 @@ def hypnogram(onset, duration, stage, cues, title, kind=None):
     with plt.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(9, 2.6), layout="constrained")
         height = {code: -place for place, code in enumerate(_ORDER)}
+        whole = float(np.max(np.asarray(onset) + np.asarray(duration), initial=0.0))
+        unit, scale = ("h", 3600) if whole > 7200 else ("min", 60)
         edges, values = [], []
         for o, d, s in zip(onset, duration, stage, strict=True):
             value = height.get(int(s), np.nan)
-            edges += [o / 3600, (o + d) / 3600]
+            edges += [o / scale, (o + d) / scale]
             values += [value, value]
         ax.plot(edges, values, color="C0", linewidth=1.2)
         ax.plot(
-            np.asarray(cues) / 3600,
+            np.asarray(cues) / scale,
             np.full(len(cues), -3.7),
             "|",
             color="C3",
@@ -147,7 +149,7 @@ def hypnogram(onset, duration, stage, cues, title, kind=None):
             label=f"{len(cues)} cues",
         )
         ax.set_yticks([height[c] for c in _ORDER], [STAGES[c] for c in _ORDER])
-        ax.set(xlabel="Time (h)", ylim=(-4.2, 0.5))
+        ax.set(xlabel=f"Time ({unit})", ylim=(-4.2, 0.5))
         ax.legend(frameon=False, loc="upper right", ncols=2)
         figure.suptitle(titled(title, kind))
     return figure
@@ -211,3 +213,52 @@ def _topography(values, info, axes):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         mne.viz.plot_topomap(values, info, axes=axes, show=False, contours=0, sensors=False)
+
+
+def nap(stages, oscillations, spindles, wave, channel, path, title, kind=None):
+    """Draw the stages of a short recording with everything found in it, the mean wave and the waves' size.
+
+    Parameters
+    ----------
+    stages : DataFrame
+        onset, duration (s), stage (code).
+    oscillations, spindles : DataFrame
+        trough_s and amplitude_uv; peak_s.
+    wave : (array (T,), array (n, T))
+        s from the trough; every slow oscillation in µV.
+    channel : str
+        Where the oscillations were looked for.
+    path : Path
+    title, kind : str
+    """
+    from utils.plots import save
+    from utils.plots_staging import draw_stages
+
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplot_mosaic(
+            [["stages", "stages"], ["wave", "size"]], figsize=(7.5, 4.8), height_ratios=(1.1, 1),
+            layout="constrained",
+        )  # fmt: skip
+        edges = [*stages.onset, stages.onset.iloc[-1] + stages.duration.iloc[-1]]
+        draw_stages(axes["stages"], np.array(edges) / 60, stages.stage.to_numpy(int))
+        for row, times in enumerate((oscillations.trough_s, spindles.peak_s)):
+            place = -1.0 - row
+            axes["stages"].plot(times / 60, np.full(len(times), place), "|", color=f"C{row}", markersize=7)
+        ticks, labels = axes["stages"].get_yticks(), [t.get_text() for t in axes["stages"].get_yticklabels()]
+        axes["stages"].set_yticks(
+            [*ticks, -1, -2], [*labels, f"{len(oscillations)} SO", f"{len(spindles)} spindles"]
+        )
+        axes["stages"].set(xlabel="Time (min)", xlim=(0, edges[-1] / 60), ylim=(-2.6, 3.5))
+        times, waves = wave
+        mean, spread = waves.mean(axis=0), waves.std(axis=0)
+        axes["wave"].fill_between(times, mean - spread, mean + spread, color="C0", alpha=0.2, linewidth=0)
+        axes["wave"].plot(times, mean, color="C0")
+        axes["wave"].axhline(0, color="0.7", linewidth=0.8)
+        axes["wave"].set(
+            xlabel="Time from the trough (s)", ylabel=f"{channel} (µV)",
+            title=f"Mean and SD of {len(waves)} slow oscillations",
+        )  # fmt: skip
+        axes["size"].hist(oscillations.amplitude_uv, bins=20, color="C0")
+        axes["size"].set(xlabel="Trough to peak (µV)", ylabel="Slow oscillations", title="Their size")
+        figure.suptitle(titled(title, kind))
+        save(figure, path)

@@ -62,11 +62,14 @@ def rates(table, path, promised, title="", kind=None):
             own = table[table.stage == stage].groupby("item")[["rate", "control_rate"]].mean().reindex(ITEMS)
             ax.barh(range(len(ITEMS)), own.rate, color=BLUE, height=0.7, label="night")
             ax.plot(own.control_rate, range(len(ITEMS)), "D", color=ORANGE, markersize=4, label="control")
-            ax.set(xlabel="Events per minute", title=stage)
+            highest = np.nanmax([own.rate.max(), own.control_rate.max(), 0.01])
+            ax.set(xlabel="Events per minute", title=stage, xlim=(-0.02 * highest, 1.1 * highest))
             ax.set_yticks(range(len(ITEMS)), ITEMS)
             ax.set_ylim(len(ITEMS) - 0.5, -0.5)
         axes[0, -1].legend(frameon=False, loc="lower right")
-        more = f"n = {table.subject.nunique()} subjects, control allowed {promised:g} per min over all items"
+        count = table.subject.nunique()
+        who = "1 subject" if count == 1 else f"{count} subjects"
+        more = f"n = {who}, control allowed {promised:g} per min over all items"
         figure.suptitle(titled(f"{title}\n{more}", kind), fontsize=9)
         save(figure, path)
 

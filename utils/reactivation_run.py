@@ -89,6 +89,7 @@ def analyse(subject, nights, before, decoders, settings, root):
         raise UserError(f"{subject}: the control has no {', '.join(decoders)}; nothing can be calibrated")
     levels = found.calibrate(control, settings, step)
     summary, tables = {"nights": {}, "levels": _about(levels, settings)}, []
+    summary["warnings"] = too_short(levels, settings.false_alarms_per_min)
     for night in nights:
         log.info("%s %s: %.0f min", subject, night.session, night.eeg.seconds / 60)
         course = reactivation.slide(night, decoders, settings)
@@ -141,6 +142,26 @@ def _truth(night, course, events, minutes, settings):
     return found.against_truth(
         events, own, minutes, settings.tolerance_seconds, settings.false_alarms_per_min
     )
+
+
+def too_short(levels, rate):
+    """Return a sentence for each stage whose control is too short to show the promised rate of false alarms.
+
+    Below one expected event the threshold is the control's highest score, whatever was promised.
+
+    Parameters
+    ----------
+    levels : dict
+        Of `utils.reactivation_events.calibrate`.
+    rate : float
+        False alarms allowed a minute.
+    """
+    return [
+        f"the control holds {level['minutes']:.1f} min of {STAGES[code]}, too few to show {rate:g} false "
+        f"alarms a minute (at least {1 / rate:g} min); expect about one in {level['minutes']:.1f} min"
+        for code, level in levels.items()
+        if level["minutes"] * rate < 1
+    ]
 
 
 def _about(levels, settings):
@@ -220,6 +241,7 @@ def lines(summary):
     beside = " (simulated data)" if summary["simulated"] else ""
     result = [f"reactivations without cues{beside}"]
     for subject, about in summary["subjects"].items():
+        result += [f"  warning, {subject}: {text}" for text in about.get("warnings", ())]
         for session, own in about["nights"].items():
             minutes = sum(own["minutes"].values())
             rate = f"{own['events_per_min']:.2f}" if own["events_per_min"] is not None else "no"

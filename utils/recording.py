@@ -89,7 +89,7 @@ class Recording:
         self.seconds = self._raw.n_times / self._rate
         self.annotations, self.first_time = self._raw.annotations, self._raw.first_time
         rates = [self._rate] * len(self.names)
-        self.notices = [(logging.INFO, f"the reader says: {text}") for text in remarks]
+        self.notices = [(_level(text), f"the reader says: {text}") for text in remarks]
         suffix = self.path.suffix.lower()
         self._divisible = suffix in (".edf", ".bdf")
         if self._divisible:
@@ -181,6 +181,11 @@ class Recording:
             f"{shown(self.path)}: {', '.join(names)} at {rate:g} Hz, but other channels have {self._rate:g} "
             "Hz and its reader cannot part them; convert the recording to EDF, or to one sampling rate"
         )
+
+
+def _level(remark):
+    """Return how loudly a reader's remark is passed on: events behind its end mean a file cut short."""
+    return logging.WARNING if "outside" in remark and "data range" in remark else logging.INFO
 
 
 def _read(path, **more):

@@ -14,7 +14,7 @@ from data.prepare_settings import Preparation, load_settings
 from data.prepare_signal import SignalFile
 from data.staging import StagingWindows, read_stage_labels, read_staging_subjects
 from data.trials import TrainingTrials, read_so_groups, read_test_subjects
-from realtime.Parameters.settings import SourceSettings
+from realtime.Parameters.source import SourceSettings
 from realtime.Utils.source import ReplaySource
 from utils.errors import UserError
 from utils.preprocessing import decoding_window
@@ -93,6 +93,7 @@ def test_filtered_trials_hold_the_band_and_not_the_mains(prepared):
     assert abs(eeg.read(0, eeg.shape[1], 11).mean()) < 1
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing_and_a_missing_file_is_made_again(lab, tmp_path, caplog):
     caplog.set_level("INFO")
     quick(lab, tmp_path)
@@ -117,6 +118,7 @@ def test_a_second_run_does_nothing_and_a_missing_file_is_made_again(lab, tmp_pat
         quick(lab, tmp_path, "steps.reference=mastoids")
 
 
+@pytest.mark.slow
 def test_a_subject_that_fails_stops_no_other_and_leaves_nothing(lab, tmp_path):
     broken = tmp_path / "lab"
     shutil.copytree(lab, broken)
@@ -135,6 +137,7 @@ def test_a_subject_that_fails_stops_no_other_and_leaves_nothing(lab, tmp_path):
     assert manifest["subjects"]["subject_0"]["status"] == "complete"
 
 
+@pytest.mark.slow
 def test_an_interrupted_preparation_goes_on(lab, tmp_path, monkeypatch):
     from data import prepare_subject
 
@@ -188,8 +191,11 @@ def test_the_report_shows_what_was_done(prepared):
         "cues in N2",
         "image",
         "Slow oscillations",
+        "cues by phase: Pre-SO ",
     ):
         assert words in text
+    assert "{&#x27;" not in text, "no Python dict is shown to people"
+    assert "Trials: cue" in text and "events: 0" not in text  # a night's report says nothing of pictures
     removed = manifest["subjects"]["subject_test_0"]["sessions"]["wake"]["components_removed"]
     assert "eye blink" in removed
     assert manifest["subjects"]["subject_0"]["per_item"]["image"] == [1] * len(ITEMS)

@@ -1,5 +1,8 @@
 """Parts of the preparation: who is who, events, channels as matrices, components, parts in time, BIDS."""
 
+import logging
+import os
+import sys
 import warnings
 
 import mne
@@ -8,7 +11,7 @@ import pandas as pd
 import pytest
 import recordings
 
-from data import prepare_inputs, prepare_trials
+from data import prepare_inputs, prepare_run, prepare_subject, prepare_trials
 from data.prepare_channels import interpolation, make_plan, rereference
 from data.prepare_cleaning import artefact_operator, find_bad
 from data.prepare_events import read_events
@@ -48,10 +51,53 @@ def test_events_by_text_and_what_no_rule_knows(tmp_path):
         [1.0, "alarm", "cue"], [2.0, "motorcycle", "image"], [3.0, "apple", "cue"],
     ]  # fmt: skip
     assert unmapped == {"hello": 2}
-    shifted, _ = read_events(*source, Events(rules=rules, items={"bike": "motorcycle"}, shift_seconds=0.05))
+    remarks = []
+    late, early = (Events(rules=rules, items={"bike": "motorcycle"}, shift_seconds=s) for s in (0.05, -1.5))
+    shifted, _ = read_events(*source, late, remarks)
+    assert remarks == []
+    assert read_events(*source, early, remarks)[0].onset_s.tolist() == [0.5, 1.5]
+    assert remarks == ["1 of 3 events lie outside the recording: left out"]
     assert shifted.onset_s.tolist() == [1.05, 2.05, 3.05]
     with pytest.raises(UserError, match="'bike' is none of the 15 items"):
         read_events(*source, Events())
+
+
+def test_a_recording_that_was_cut_short_is_remarked_on(tmp_path):
+    raw, _ = recordings.night(0, stages=["N2"] * 2, names=NAMES)
+    recordings.write(raw, tmp_path / "s1_night.vhdr")
+    samples = tmp_path / "s1_night.eeg"
+    os.truncate(samples, samples.stat().st_size // 2 // 1000 * 1000)
+    texts = [
+        text for level, text in Recording(tmp_path / "s1_night.vhdr").notices if level >= logging.WARNING
+    ]
+    assert any("outside" in text and "data range" in text for text in texts)
+    about = {"remarks": texts}
+    record = {
+        "status": "complete", "source": "s1", "simulated": False, "counts": {}, "notes": [], "seconds": 1.0,
+        "peak_bytes": 1, "sessions": {"night": about},
+    }  # fmt: skip
+    said = prepare_run.lines({"subjects": {"subject_0": record}}, tmp_path)
+    assert f"  note, night: {texts[0]}" in said
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems know the process' peak only")
+def test_a_subject_s_peak_of_memory_is_its_own():
+    big = np.ones(40_000_000)
+    before = prepare_subject._peak()
+    assert before > big.nbytes
+    del big
+    prepare_subject._forget_peak()
+    assert prepare_subject._peak() < before - 200_000_000
+
+
+def test_files_may_be_named_one_by_one(tmp_path):
+    for name in ("s1_night.vhdr", "s2_night.vhdr", "s[3]_night.vhdr"):
+        (tmp_path / name).touch()
+    settings = load_settings(None, ["recordings.pattern=(?P<subject>s[^_]+)_(?P<session>night)"])
+    one = prepare_inputs.find_recordings(str(tmp_path / "s?_night.vhdr"), settings)
+    assert [source.name for source in one] == ["s1", "s2"]
+    files = [str(tmp_path / name) for name in ("s1_night.vhdr", "s[3]_night.vhdr")]
+    assert [source.name for source in prepare_inputs.find_recordings(files, settings)] == ["s1", "s[3]"]
 
 
 def test_events_of_a_trigger_channel(tmp_path):
@@ -128,6 +174,7 @@ def test_references_are_what_they_say():
     assert np.array_equal(rereference(names, "average", (), "standard_1005", "file"), np.eye(18))
 
 
+@pytest.mark.slow
 def test_blinks_go_and_the_rest_stays(tmp_path):
     settings = load_settings(None, ["steps.ica.minutes=2"])
     with_blinks, without = (recordings.wake(0, names=EEG_MONTAGE[::2], blinks=b) for b in (True, False))

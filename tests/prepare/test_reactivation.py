@@ -169,3 +169,11 @@ def test_behaviour_tables_are_checked(tmp_path):
     path.write_text("subject\titem\tscore\nsub-1\talarn\t0.5\n")
     with pytest.raises(ValueError, match="did you mean 'alarm'"):
         reactivation_events.read_behaviour(path, ["sub-1"], {})
+
+
+def test_a_control_that_is_too_short_promises_nothing():
+    levels = {1: {"minutes": 2.0}, 2: {"minutes": 5.0}}
+    (warning,) = reactivation_run.too_short(levels, 0.2)
+    assert "2.0 min of N2" in warning and "at least 5 min" in warning and "one in 2.0 min" in warning
+    summary = {"simulated": True, "subjects": {"s": {"warnings": [warning], "nights": {}}}}
+    assert f"  warning, s: {warning}" in reactivation_run.lines(summary)

@@ -1,0 +1,52 @@
+"""The study of planted truth from end to end, on naps of three minutes and with an untrained decoder."""
+
+import json
+
+import pytest
+
+from utils import config, study_planted
+from utils.paths import ROOT
+
+pytestmark = pytest.mark.slow
+_ENCODER = {"depth": 1, "heads": 1, "ffn": 8}
+SMALL = {
+    "members": 1, "d_model": 8, "features": 8, "class_hidden": 8, "head_size": 4,
+    "stem": {"filters": 8, "dilations": [1], "dense": 8},
+    "sleep_encoder": _ENCODER, "image_encoder": _ENCODER, "audio_encoder": _ENCODER,
+}  # fmt: skip
+
+
+def test_both_parts_run_and_count_what_was_planted(tmp_path, monkeypatch):
+    import model
+    from model import checkpoint
+
+    path = tmp_path / "decoder.npz"
+    checkpoint.save(model.build("N23SIMD", **SMALL), path, simulated=True)
+    nights = [f"sets.{name}.night.hypnogram=[[N2, 1], [N3, 3]]" for name in ("cued", "naps_1", "naps_0")]
+    one = [
+        f"sets.{name}.{part}.test_subjects=1"
+        for name in ("cued", "naps_1", "naps_0")
+        for part in ("cohort", "night")
+    ]
+    changes = [
+        *nights, *one, "before.recording.stages=[[W, 0.5], [N3, 2]]",
+        "looked_at.naps_1=1", "looked_at.naps_0=1",
+        f"data={(tmp_path / 'data').as_posix()}", f"decoder.checkpoint={path.as_posix()}",
+        "reactivation.step_seconds=1.0", "reactivation.control.minutes=1", "reactivation.permutations=100",
+    ]  # fmt: skip
+    study = config.load(study_planted.Study, "planted_study", overrides=changes)
+    assert (ROOT / study.data) == tmp_path / "data"
+    lines = study_planted.run(study, tmp_path / "results")
+    summary = json.loads((tmp_path / "results" / "summary.json").read_text())
+    row = summary["cued"]["subject_test_0"]
+    assert row["so"]["true"] > 20 and row["so"]["precision"] > 0.6 and row["so"]["recall"] > 0.3
+    for name in ("naps_1", "naps_0"):
+        assert set(summary["naps"][name]) == {"shuffled phases", "nap before learning"}
+        for own in summary["naps"][name].values():
+            night = own["nights"]["subject_test_0"]
+            assert 2 < night["minutes"] < 3.1 and night["promised_false_per_min"] == 0.2
+    planted = [
+        summary["naps"][n]["shuffled phases"]["nights"]["subject_test_0"]["true"] for n in study_planted.NAPS
+    ]
+    assert planted[0] > 0 == planted[1], "with strength 0 nothing is there to be found"
+    assert sum(line.startswith("| naps_") for line in lines) == 4
