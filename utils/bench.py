@@ -162,11 +162,24 @@ class Table:
         print(f"  {name:<46} {value:9.4g} {unit:<9}{beside}", flush=True)
 
 
-def measure():
-    """Return {name: {value, unit, baseline, ratio, target, holds}}."""
+PARTS = ("decoders", "stager", "lasso")
+
+
+def measure(parts=PARTS):
+    """Return {name: {value, unit, baseline, ratio, target, holds}} of these parts."""
     table = Table()
-    train, rate = beside_matmul("training")
     print("  GFLOP/s are beside this machine's float32 matrix multiplication, 2048 x 2048")
+    if "decoders" in parts:
+        _decoders(table)
+    if "stager" in parts:
+        bench_staging.add_rows(table, beside_matmul)
+    if "lasso" in parts:
+        bench_lasso.rows(table, measured("lasso"))
+    return table.rows
+
+
+def _decoders(table):
+    train, rate = beside_matmul("training")
     table.add("train N23SIMD, one member, B = 16", train["rate"], "GFLOP/s", rate, 0.65)
     one, rate_one = beside_matmul("prediction-1")
     five, rate_five = beside_matmul("prediction-5")
@@ -179,9 +192,6 @@ def measure():
     table.add("read training trials, against training", measured("reading")["rate"], "trials/s", trials, 10)
     table.add("training, first step (compiling)", train["first_step_seconds"], "s", None)
     table.add("memory of training, one member, B = 64", measured("memory")["gigabytes"], "GB", None)
-    bench_staging.add_rows(table, beside_matmul)
-    bench_lasso.rows(table, measured("lasso"))
-    return table.rows
 
 
 def main(argv=None):
@@ -190,11 +200,15 @@ def main(argv=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--measure", choices=tuple(MEASUREMENTS), help="one measurement alone, as JSON")
+    parser.add_argument("--only", choices=PARTS, help="one part of the table; nothing is written")
     args = parser.parse_args(argv)
     if args.measure:
         if args.measure != "lasso":  # whose memory is measured without it
             quiet.import_tensorflow()
         print(json.dumps(MEASUREMENTS[args.measure]()))
+        return
+    if args.only:
+        measure((args.only,))
         return
     rows = measure()
     path = RESULTS / "bench.json"

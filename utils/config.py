@@ -223,6 +223,9 @@ def flat(tree, prefix=""):
     return result
 
 
+_BOUNDS = ("greater_than_equal", "greater_than", "less_than_equal", "less_than")
+
+
 def _sentence(schema, error, tree, where, origin, prefix):
     loc = _keys(error, tree)
     parts = [prefix, *loc] if prefix else loc
@@ -240,7 +243,28 @@ def _sentence(schema, error, tree, where, origin, prefix):
     if error["type"] in ("model_type", "model_attributes_type"):
         message = "expected a mapping of settings"
     found = "" if isinstance(error["input"], dict) else f" = {_short(error['input'])}"
-    return f"{place}: {dotted or 'settings'}{found}: {message[0].lower() + message[1:]}"
+    permitted = _permitted(schema, loc) if error["type"] in _BOUNDS else ""
+    return f"{place}: {dotted or 'settings'}{found}: {message[0].lower() + message[1:]}{permitted}"
+
+
+def _permitted(schema, loc):
+    """Return " (permitted: at least 0 and at most 1)" where a field has bounds on both sides, else ""."""
+    field = None
+    for key in loc:
+        if schema is None or key not in schema.model_fields:
+            return ""
+        field = schema.model_fields[key]
+        kinds = [field.annotation, *get_args(field.annotation)]
+        kinds = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        schema = kinds[0] if len(kinds) == 1 else None
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    bounds = [
+        f"{word} {getattr(part, name):g}"
+        for part in (field.metadata if field is not None else ())
+        for name, word in words.items()
+        if getattr(part, name, None) is not None
+    ]
+    return f" (permitted: {' and '.join(bounds)})" if len(bounds) == 2 else ""
 
 
 def _keys(error, tree):

@@ -287,7 +287,7 @@ def _method(plan):
     chosen = (
         "each test fold at the time sample that its validation fold likes best (the earliest of equals)"
         if not plan.tests
-        else "each subject at the offset and time that the mean of all other subjects likes best"
+        else "each subject at the offset and time that the mean of the other half of the subjects likes best"
     )
     return {
         "peak": f"accuracy over subjects, {chosen}; 95 %, two-level bootstrap over subjects and trials",

@@ -117,9 +117,12 @@ def peaks_within(results):
 
 
 def peaks_across(results):
-    """Return every subject's accuracy at the offset and time that all other subjects choose.
+    """Return every subject's accuracy at the offset and time that the other half of the subjects chooses.
 
-    Trained and tested on all trials of each side, a subject has none left to choose with.
+    Trained and tested on all trials of each side, a subject has none left to choose with. Every second one is
+    in the same half. Choosing by all others would not do: each accuracy by itself would be fair, but what one
+    subject adds to the others' choices makes the accuracies depend on each other, and their mean spreads
+    twice as wide as any test or interval over subjects takes it to.
 
     Parameters
     ----------
@@ -134,9 +137,12 @@ def peaks_across(results):
     if len(results) < 2:
         return {}
     maps = {name: own["hits"] / own["n"] for name, own in results.items()}
-    total, rows = sum(maps.values()), {}
-    for name, own in results.items():
-        offset, sample = np.unravel_index(np.argmax(np.round(total - maps[name], 12)), total.shape)
+    halves = [list(maps)[start::2] for start in (0, 1)]
+    totals = [sum(maps[name] for name in half) for half in halves]
+    rows = {}
+    for place, (name, own) in enumerate(results.items()):
+        others = totals[1 - place % 2]
+        offset, sample = np.unravel_index(np.argmax(np.round(others, 12)), others.shape)
         rows[name] = {
             "hits": int(own["hits"][offset, sample]),
             "n": int(own["n"]),

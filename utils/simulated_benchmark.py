@@ -3,13 +3,16 @@
 Trains and tests the sleep-only and the multi-domain decoder on training subjects and decodes unseen ones, by
 the very scripts users run, and compares what comes out with what was planted: awake + sleep at least as good
 as sleep alone, both above chance, up-states of the slow oscillation above down-states, fine-tuned above
-zero-shot, more strength more accuracy; nothing with strength zero or shuffled labels. All is simulated.
+zero-shot, more strength more accuracy; nothing with strength 0
+or shuffled labels. Beside them the Lasso GLMs of every subject: on trials left out, from awake to sleep, and
+when their accuracy peaks. All is simulated.
 
-Writes    data/simulated/benchmark (a data set a strength); results/simulated_benchmark/summary.json,
+Writes    data/simulated/benchmark (a data set a strength, 6 GB); results/simulated_benchmark/summary.json,
           rows.csv, accuracy.png and a folder a run with what the scripts write and their commands
-Stop it whenever you like: the same command goes on where it was.
+Stop it whenever you like: the same command goes on where it was, also after both folders have moved.
 
   python -m utils.simulated_benchmark
+  python -m utils.simulated_benchmark --many-trials (fine-tuning with 270 trials of a subject as well)
   python -m utils.simulated_benchmark --quick      (hardly any training: to try the command)
 """
 
@@ -27,6 +30,7 @@ from utils import cli, config, provenance
 from utils.errors import UserError
 from utils.experiment import Experiment
 from utils.paths import RESULTS, ROOT, shown
+from utils.simulated_lasso import EXPERIMENTS
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +50,9 @@ class Benchmark(config.Settings):
     change: dict[str, Any]
     awake: dict[str, Any] = Field({})
     finetune: dict[str, Any] = Field({})
+    many_trials: dict[str, Any] = Field({})
+    """What differs from `cohort` in the data set of fine-tuning with many trials; empty: no such run."""
+    lasso: dict[str, Any] = Field({})
 
     @model_validator(mode="after")
     def _whole(self):
@@ -55,9 +62,17 @@ class Benchmark(config.Settings):
             raise ValueError(f"strength {self.strength} must be one of the strengths and not 0")
         return self
 
-    def folder(self, strength):
-        """Return the folder of the data set of a strength."""
-        return ROOT / self.data / f"strength_{strength:g}"
+    def folder(self, strength, many=False):
+        """Return the folder of the data set of a strength, with `many` of that with many trials."""
+        return ROOT / self.data / f"strength_{strength:g}{'_many' if many else ''}"
+
+    def simulation(self, strength, many=False):
+        """Return the settings of the simulation of a strength, with `many` of that with many trials."""
+        from data.simulation_settings import load_settings
+
+        flat = config.flat(self.cohort) | (config.flat(self.many_trials) if many else {})
+        changes = [f"{key}={json.dumps(value)}" for key, value in flat.items()]
+        return load_settings(self.preset, [*changes, f"memory.strength={strength}"])
 
     def experiment(self):
         """Return the `Experiment` of the sleep-only network with the changes of all runs."""
@@ -71,24 +86,37 @@ class Run(NamedTuple):
     name: str
     strength: float
     scripts: tuple
-    """(script, its own arguments) pairs; {results} stands for the run's folder."""
+    """(script, its own arguments) pairs; {results} stands for the run's folder, {SIMD} for that of SIMD."""
+    many: bool = False
+    lasso: bool = False
+    once: bool = False
+    """With the first seed alone."""
 
     def key(self, seed):
         return f"{self.name}_strength_{self.strength:g}_seed_{seed}"
 
 
 def runs(study):
-    """Return the runs that each seed goes through."""
+    """Return the runs that each seed goes through, but for those that are run once."""
     sleep = [("train/N23SISD.py", ()), ("test/N23SISD.py", ())]
     control = "{results}/Decoding checkpoint/N2N3_SISD_shuffled/ensemble.npz"
     shuffled = [("train/N23SISD.py", ("--shuffle-labels",)), ("test/N23SISD.py", ("--checkpoint", control))]
     awake = _arguments(study.awake)
     both = [(script, awake) for script in ("train/N23SIMD.py", "test/N23SIMD.py", "test/N23SIMD_SO.py")]
     both.append(("train/N23_finetune.py", (*awake, *_arguments(study.finetune))))
+    trained = ("--checkpoint", "{SIMD}/Decoding checkpoint/N2N3_SIMD/ensemble.npz")
+    many = [
+        ("test/N23SIMD.py", (*awake, *trained)),
+        ("train/N23_finetune.py", (*awake, *_arguments(study.finetune), *trained)),
+    ]
+    # Once: no seed but that of the folds has a say in a Lasso GLM.
+    linear = tuple((f"lasso_glm/lasso_glm_{name}.py", ()) for name in EXPERIMENTS)
     return [
+        *(Run("lasso", strength, linear, lasso=True, once=True) for strength in (0.0, study.strength)),
         *(Run("SISD", strength, tuple(sleep)) for strength in study.strengths),
         Run("SISD_shuffled", study.strength, tuple(shuffled)),
         Run("SIMD", study.strength, tuple(both)),
+        *([Run("SIMD_many", study.strength, tuple(many), many=True, once=True)] if study.many_trials else []),
     ]
 
 
@@ -100,12 +128,10 @@ def _arguments(change):
 def write_data(study):
     """Simulate the data sets that are not there yet."""
     from data.simulation_dataset import write_dataset
-    from data.simulation_settings import load_settings
 
-    for strength in study.strengths:
-        changes = [f"{k}={json.dumps(v)}" for k, v in config.flat(study.cohort).items()]
-        settings = load_settings(study.preset, [*changes, f"memory.strength={strength}"])
-        write_dataset(settings, study.folder(strength))
+    many = [(study.strength, True)] if study.many_trials else []
+    for place in (*((strength, False) for strength in study.strengths), *many):
+        write_dataset(study.simulation(*place), study.folder(*place))
 
 
 def execute(study, folder):
@@ -121,22 +147,13 @@ def execute(study, folder):
     UserError
         A script failed; its own message is above.
     """
-    jobs = [(run, seed) for seed in study.seeds for run in runs(study)]
+    first = study.seeds[0]
+    jobs = [(run, seed) for seed in study.seeds for run in runs(study) if seed == first or not run.once]
     for run, seed in tqdm(jobs, desc="benchmark", unit="run"):
-        place, data = folder / run.key(seed), study.folder(run.strength)
-        common = ("--data", str(data), "--results", str(place), *_arguments(study.change))
-        commands = [
-            [
-                script,
-                *common,
-                "--set",
-                f"train.seed={seed}",
-                *(word.replace("{results}", str(place)) for word in own),
-            ]
-            for script, own in run.scripts
-        ]
+        place, data = folder / run.key(seed), study.folder(run.strength, run.many)
+        commands = _commands(study, run, seed, folder)
         done = {"commands": commands, "data": _identity(data)}
-        if _read(place / "done.json") == done:
+        if _placeless(_read(place / "done.json")) == _placeless(done):
             continue
         for command in commands:
             log.info("%s: %s", place.name, command[0])
@@ -149,6 +166,43 @@ def execute(study, folder):
                     "mend that and give the same command again, finished runs are kept"
                 )
         provenance.write_json(place / "done.json", done)
+
+
+def _commands(study, run, seed, folder):
+    """Return the commands of a run, lists of words."""
+    place, data = folder / run.key(seed), study.folder(run.strength, run.many)
+    of_kind, of_seed = (study.lasso, "seed") if run.lasso else (study.change, "train.seed")
+    common = ("--data", str(data), "--results", str(place), *_arguments(of_kind))
+    places = {
+        "{results}": str(place),
+        "{SIMD}": str(folder / f"SIMD_strength_{study.strength:g}_seed_{seed}"),
+    }
+
+    def filled(word):
+        for name, path in places.items():
+            word = word.replace(name, path)
+        return word
+
+    return [[script, *common, "--set", f"{of_seed}={seed}", *map(filled, own)] for script, own in run.scripts]
+
+
+def _placeless(done):
+    """Return what a run's done.json says without where data and results lie: both may have moved since."""
+    if done is None:
+        return None
+    commands = []
+    for words in done["commands"]:
+        data, results = (words[words.index(flag) + 1] for flag in ("--data", "--results"))
+        names = {data: "{data}", results: "{results}", str(Path(results).parent): "{all}"}
+        commands.append([_renamed(word, names) for word in words])
+    return {**done, "commands": commands}
+
+
+def _renamed(word, names):
+    for path, name in names.items():
+        if word == path or word.startswith(f"{path}/"):
+            return name + word.removeprefix(path)
+    return word
 
 
 def _identity(data):
@@ -166,11 +220,16 @@ def main(argv=None):
     parser = cli.parser(__doc__)
     parser.add_argument("--results", metavar="DIR", help="default: results/simulated_benchmark")
     parser.add_argument("--set", dest="overrides", metavar="a.b=c", action="append", default=[])
+    parser.add_argument(
+        "--many-trials", action="store_true", help="fine-tune with 270 trials of a subject too"
+    )
     parser.add_argument("--quick", action="store_true", help="hardly any training: to try the command")
     args = parser.parse_args(argv)
     study = config.load(Benchmark, "simulated_benchmark", overrides=args.overrides, quick=args.quick)
     default = RESULTS / "quick" / "simulated_benchmark" if args.quick else RESULTS / "simulated_benchmark"
     folder = Path(args.results) if args.results else default
+    if not args.many_trials:
+        study = study.model_copy(update={"many_trials": {}})
     study.experiment()  # what no network knows is refused before anything is simulated
     write_data(study)
     execute(study, folder)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import page_trend_test
 
-from utils import plots, provenance, stats
+from utils import plots, provenance, simulated_lasso, stats
 from utils.errors import UserError
 from utils.evaluation import write_csv
 from utils.paths import shown
@@ -43,15 +43,21 @@ def report(study, folder):
         }
         for name, own in hits.items()
     }
+    verdicts = _verdicts(study, hits, rows, settings)
+    lasso = simulated_lasso.rows(study, folder)
+    verdicts += simulated_lasso.verdicts(study, folder, lasso)
+    rows |= lasso
     summary = {
         "benchmark": "planted truth against what is found (simulated)",
         "simulated": True,
         "measure": f"top-1 of {len(ITEMS)} on unseen subjects, chance {CHANCE:.4f}",
         "method": "accuracy of a subject: its trials of all seeds; interval: 95 %, two-level bootstrap over "
-        "subjects and trials; p: two-sided Wilcoxon signed-rank over subjects",
+        "subjects and trials; p: two-sided Wilcoxon signed-rank over subjects. Lasso: nested peak of a "
+        "subject's own trials (docs/lasso.md), beside the interval of permuted labels; one run, nothing in "
+        "it starts at random",
         "seeds": list(study.seeds),
         "rows": rows,
-        "verdicts": _verdicts(study, hits, rows, settings),
+        "verdicts": verdicts,
         "settings": study.model_dump(mode="json"),
         "provenance": provenance.record(),
     }
@@ -78,10 +84,16 @@ def _hits(study, folder):
         "SIMD, zero-shot, test part": (f"SIMD_{base}", "N23SIMD", ("data_type", ("test",))),
         "SIMD, fine-tuned, test part": (f"SIMD_{base}", "N23_finetune", None),
     }
-    return {
-        row: _read([folder / f"{run}_seed_{seed}" / name / "predictions.csv" for seed in study.seeds], only)
-        for row, (run, name, only) in places.items()
+    many = {
+        "SIMD, zero-shot, many trials": (f"SIMD_many_{base}", "N23SIMD", ("data_type", ("test",))),
+        "SIMD, fine-tuned, many trials": (f"SIMD_many_{base}", "N23_finetune", None),
     }
+    found = {}
+    for row, (run, name, only) in (places | (many if study.many_trials else {})).items():
+        seeds = study.seeds[:1] if row in many else study.seeds
+        files = [folder / f"{run}_seed_{seed}" / name / "predictions.csv" for seed in seeds]
+        found[row] = _read(files, only)
+    return found
 
 
 def _read(files, only):
@@ -130,6 +142,9 @@ def _verdicts(study, hits, rows, settings):
         at_chance("strength 0: chance in the interval", by_strength[0]),
         at_chance("shuffled labels: chance in the interval", "SISD, shuffled labels"),
     ]
+    if study.many_trials:
+        many = ("SIMD, fine-tuned, many trials", "SIMD, zero-shot, many trials")
+        found.append(compare("fine-tuned > zero-shot, many trials", *many))
     if found[0]["verdict"] == "not shown":  # the claim is "at least as good"
         found[0]["verdict"] = "not contradicted"
     return found
@@ -155,8 +170,13 @@ def table(summary):
     lines = [f"{summary['benchmark']}: {summary['measure']}, seeds {summary['seeds']}"]
     for name, row in summary["rows"].items():
         lines.append(
-            f"  {name:<30} {row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]  "
+            f"  {name:<32} {row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]  "
             f"{row['subjects']} subjects, n = {row['n']}"
+            + (
+                f"; permuted [{row['permuted_low']:.3f}, {row['permuted_high']:.3f}]"
+                if "permuted_low" in row
+                else ""
+            )
         )
     for verdict in summary["verdicts"]:
         line = f"  {verdict['verdict']:<17} {verdict['claim']}"
@@ -167,5 +187,5 @@ def table(summary):
             )
         elif "page_p" in verdict:
             line += f" (Page's trend test p = {verdict['page_p']:.3g})"
-        lines.append(line)
+        lines.append(line + simulated_lasso.lines(verdict))
     return lines

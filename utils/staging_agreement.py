@@ -66,6 +66,9 @@ def bland_altman(reference, observed):
     reference, observed : dict of str to int array (m,)
         Stages of 30 s epochs by night.
 
+    Both count the epochs alone that both scored: what one could not stage is no wakefulness. Nights without
+    such an epoch are left out.
+
     Returns
     -------
     result : dict
@@ -73,9 +76,12 @@ def bland_altman(reference, observed):
         loa_high (bias -+ 1.96 SD)}}; limits are None below `FEWEST_NIGHTS` nights. A night in which a
         statistic is not defined (latency of R without R) is left out of it.
     """
-    rows = [
-        [night_statistics(to_yasa(scored[night])) for scored in (reference, observed)] for night in reference
-    ]
+    rows = []
+    for night in reference:
+        pair = [np.asarray(scored[night]) for scored in (reference, observed)]
+        both = (pair[0] != UNKNOWN) & (pair[1] != UNKNOWN)
+        if both.any():
+            rows.append([night_statistics(to_yasa(codes[both])) for codes in pair])
     result = {}
     for key in STATISTICS:
         pairs = np.array([[one[key], other[key]] for one, other in rows], float).reshape(-1, 2)

@@ -44,6 +44,9 @@ class StagingSettings(Settings):
     stager: Literal["yasa", "sistaging"] = "yasa"
     checkpoint: str | None = None
     every_seconds: float = Field(5.0, ge=0.1, le=30)
+    answer_seconds: float = Field(1.0, gt=0, le=4)
+    silent_seconds: float = Field(12.0, ge=5, le=60)
+    timeout_seconds: float = Field(10.0, ge=1, le=60)
     flat_microvolts: float = Field(0.01, ge=0)
     dead_share: float = Field(0.1, gt=0, le=1)
     yasa: YasaSettings = YasaSettings()

@@ -4,6 +4,8 @@ A key that stands twice would silently lose its first value, so it is refused. D
 text as they are typed (plain YAML reads the key `on` as true and `1` as a number).
 """
 
+import copy
+from functools import lru_cache
 from typing import ClassVar
 
 import yaml
@@ -73,11 +75,7 @@ def parse(text, where):
         No YAML, a key that stands twice, an anchor that contains itself, values beyond any use.
     """
     try:
-        loader = _Loader(text)
-        try:
-            tree = loader.get_single_data()
-        finally:
-            loader.dispose()
+        tree = _tree(text)
     except RecursionError:
         raise UserError(
             f"{where}: nested deeper than any settings are (permitted: {DEEPEST} levels)"
@@ -90,7 +88,17 @@ def parse(text, where):
     except (yaml.YAMLError, ValueError, LookupError) as error:
         raise UserError(f"{where}: not readable as YAML: {' '.join(str(error).split())[:200]}") from None
     _count(tree, where, 0, 0)
-    return tree
+    return copy.deepcopy(tree)
+
+
+@lru_cache(maxsize=64)
+def _tree(text):
+    """Return what a text holds; the same few files are read again and again (never change the result)."""
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def _count(tree, where, level, count):

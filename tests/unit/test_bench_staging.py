@@ -3,7 +3,7 @@
 import pytest
 
 from model.settings import StagerSettings
-from utils import bench_staging
+from utils import bench, bench_staging
 from utils.bench import MEASUREMENTS, Table
 
 
@@ -35,3 +35,17 @@ def test_operations_of_a_window():
     end = 5 + 4 * (1 + 1) + 1 + 4
     assert bench_staging.forward_gflop(small) == pytest.approx(2e-9 * (branch + maps + pooled + end))
     assert bench_staging.forward_gflop(StagerSettings()) == pytest.approx(1.65, abs=0.01)
+
+
+def test_one_part_alone_measures_nothing_else(monkeypatch, capsys, tmp_path):
+    asked = []
+
+    def gives(name):
+        asked.append(name)
+        return {"rate": 60.0, "first_step_seconds": 20.0, "windows": 12, "seconds": 0.1, "first": 2.0}
+
+    monkeypatch.setattr(bench, "measured", gives)
+    monkeypatch.setattr(bench, "RESULTS", tmp_path)
+    bench.main(["--only", "stager"])
+    assert set(asked) == {"matmul", *bench_staging.MEASUREMENTS}
+    assert "6 stagers against 1, first call" in capsys.readouterr().out and not list(tmp_path.iterdir())

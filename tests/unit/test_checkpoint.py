@@ -31,6 +31,7 @@ def sleep():
     return np.random.default_rng(0).standard_normal((3, 200, 4)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_members_differ_and_do_not_depend_on_their_number(sleep):
     three, two, other = small(3), small(2), small(2, seed=1)
     for index in range(2):
@@ -168,12 +169,14 @@ def test_builder_refuses_what_is_no_number(what, value):
     assert what in str(caught.value) and repr(value) in str(caught.value)
 
 
+@pytest.mark.slow
 def test_builder_takes_any_whole_number():
     network = model.build("N23SIMD", members=np.int64(1), seed=np.int32(3), **SMALL)
     for name, array in arrays_of(model.build("N23SIMD", members=1, seed=3, **SMALL)).items():
         np.testing.assert_array_equal(arrays_of(network)[name], array)
 
 
+@pytest.mark.slow
 def test_training_on_sleep_alone_by_one_switch(tmp_path):
     """`model.awake=false` on N23SIMD: the network of N23SISD, and a sleep loss that stands alone."""
     alone = model.build("N23SIMD", members=1, awake=False, **SMALL)

@@ -45,7 +45,7 @@ def problems(draw):
     return x, label, classes, l1, l2
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(problems())
 def test_optimality_conditions_hold_on_random_problems(problem):
     x, label, classes, l1, l2 = problem

@@ -72,7 +72,25 @@ def test_the_peak_is_chosen_on_validation_alone():
     assert [row["cells"] for row in rows.values()] == [row["cells"] for row in others.values()]
 
 
-def test_the_peak_of_a_map_is_chosen_by_the_other_subjects():
+def test_without_signal_the_peak_of_a_map_spreads_as_permuted_labels_do():
+    """Chosen by all other subjects instead of the other half, it is outside in two cohorts of five."""
+    random, outside, by_all_others = np.random.default_rng(5), 0, 0
+    shape, n, subjects, cohorts = (13, 80), 90, 20, 200
+    spread = 1.96 * np.sqrt(CHANCE * (1 - CHANCE) / (n * subjects))
+    blank = {"n": np.int32(n), "decoded": np.zeros((*shape, 1), int), "cued": np.zeros(1, int)}
+    for _ in range(cohorts):
+        hits = random.binomial(n, CHANCE, (subjects, *shape))
+        rows = lasso_stats.peaks_across({f"s{k}": {**blank, "hits": own} for k, own in enumerate(hits)})
+        mean = np.mean([row["hits"] / n for row in rows.values()])
+        outside += abs(mean - CHANCE) > spread
+        flat, total = hits.reshape(subjects, -1), hits.sum(axis=0).ravel()
+        mean = np.mean([own[(total - own).argmax()] / n for own in flat])
+        by_all_others += abs(mean - CHANCE) > spread
+    assert outside <= 0.12 * cohorts
+    assert by_all_others >= 0.25 * cohorts
+
+
+def test_the_peak_of_a_map_is_chosen_by_the_other_half():
     random = np.random.default_rng(3)
     rate = np.full((13, 80), CHANCE)
     rate[4, 30] = 0.8

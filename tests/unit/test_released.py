@@ -20,6 +20,7 @@ from utils.paths import shown
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = [pytest.param(row, id=f"{row.network}-{row.mode}") for row in released.PUBLISHED]
 SIMD, RETRAINED, SISD, REM_SIMD, REM_SISD, STAGING = released.PUBLISHED
+LONG = [pytest.param(*row.values, id=row.id, marks=pytest.mark.slow) for row in ROWS[2:]]
 MEMBERS = {"SIStaging": 6}
 THIS, BUT = "this is N23SIMD in", "expected"
 
@@ -187,7 +188,7 @@ def test_run_folders():
 # Whole ensembles
 
 
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", [*ROWS[:2], *LONG])
 def test_a_released_ensemble_is_found_and_restored(row, small, tmp_path, caplog):
     """All published members of two networks, two members of the others."""
     members = ensemble(row, None if row in (SISD, STAGING) else [0, 1])
@@ -245,6 +246,7 @@ def test_half_copied_checkpoints_say_which_file_is_missing(small, tmp_path):
         checkpoint.restore(path)
 
 
+@pytest.mark.slow
 def test_fewer_members_than_published(small, tmp_path, caplog):
     members = ensemble(SISD, [0, 2, 4])
     members[3] = dict(list(member(SISD, 3).items())[:7])
@@ -388,6 +390,7 @@ def contents(path):
 
 
 @pytest.mark.parametrize("row", [RETRAINED, STAGING], ids=str)
+@pytest.mark.slow
 def test_npz_to_tensorflow_and_back_is_bit_identical(row, small, tmp_path, capsys):
     network = registry.build(row.network, members=2, mode=row.mode, classes=3 if row is RETRAINED else 4)
     first, middle, last = tmp_path / "ensemble.npz", tmp_path / "OUT.ckpt", tmp_path / "again.npz"
@@ -403,6 +406,7 @@ def test_npz_to_tensorflow_and_back_is_bit_identical(row, small, tmp_path, capsy
     assert "SIMULATED" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_others_can_load_what_is_converted(small, tmp_path):
     """An object graph with the original's names takes its values from the file without a rest."""
     network = registry.build("REMSISD", members=1)
@@ -424,6 +428,7 @@ def test_released_to_npz(small, tmp_path, capsys):
     assert_holds(network, members.values())
 
 
+@pytest.mark.slow
 def test_convert_refuses(small, tmp_path, capsys, monkeypatch):
     source, target = tmp_path / "a.npz", tmp_path / "b.ckpt"
     checkpoint.save(registry.build("REMSISD", members=1), source)
@@ -500,7 +505,7 @@ def test_help_imports_nothing_heavy(run_script, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "row", [STAGING, *(pytest.param(row, marks=pytest.mark.slow) for row in (REM_SISD, RETRAINED))], ids=str
+    "row", [pytest.param(row, marks=pytest.mark.slow) for row in (STAGING, REM_SISD, RETRAINED)], ids=str
 )
 def test_a_whole_ensemble_of_published_size(row, tmp_path):
     members = ensemble(row)

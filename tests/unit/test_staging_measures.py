@@ -158,6 +158,18 @@ def test_bland_altman_is_yasas():
     assert staging_agreement.bland_altman(two, two)["TST"]["loa_low"] is None, "too few nights for limits"
 
 
+def test_what_was_not_staged_is_no_wakefulness():
+    """Half of a night unknown, the other half right: no bias. A night unknown throughout does not count."""
+    nights = {"a": np.array([0, 0, 1, 1, 2, 2, 3, 3]), "b": np.array([0, 1, 1, 1])}
+    partly = {"a": np.r_[[UNKNOWN] * 4, nights["a"][4:]], "b": np.full(4, UNKNOWN)}
+    found = staging_agreement.bland_altman(nights, partly)
+    assert found["TST"]["n"] == 1 and found["TST"]["difference"] == [0]
+    assert found["SE"]["difference"] == [0] and found["SE"]["mean"] == [100]
+    assert (
+        staging_agreement.bland_altman(nights, {"a": partly["b"][[0] * 8], "b": partly["b"]})["TST"]["n"] == 0
+    )
+
+
 def test_gate_study_by_hand():
     """Open from 63 to 123 s: 63 of 120 s of N2 are missed, and 3 s of W could be cued."""
     epochs = np.array([1, 1, 1, 1, 0, 0])

@@ -54,6 +54,7 @@ def test_window_means():
     np.testing.assert_array_equal(study_choice.window_means(trials, 1), trials.eeg.reshape(2, -1))
 
 
+@pytest.mark.slow
 def test_the_lda_s_choice_finds_what_was_planted(real):
     """Only the slow drift of one channel tells the hands apart: long windows without trial scaling win."""
     random = np.random.default_rng(0)

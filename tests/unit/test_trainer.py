@@ -212,8 +212,12 @@ print(json.dumps({{
 
 @pytest.mark.parametrize(
     ("name", "counts"),
-    [("N23SIMD", (17, 17, 17)), pytest.param("REMSISD", (7, 33, 18), marks=pytest.mark.slow)],
+    [
+        ("N23SISD", (17, 17, 17)),
+        *((name, (7, 33, 18)) for name in ("N23SIMD", "REMSISD")),
+    ],
 )
+@pytest.mark.slow
 def test_two_devices_equal_one(name, counts, tmp_path):
     """Two logical CPU devices share batches of odd sizes: loss, outputs, gradients and weights are the same.
 
