@@ -1,4 +1,4 @@
-"""Typed settings of a session; the defaults with their reasons are in params/realtime.yaml."""
+"""Settings of a session; the defaults and their reasons are in params/realtime.yaml."""
 
 from realtime.Parameters.settings import SessionSettings
 

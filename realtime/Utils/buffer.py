@@ -9,6 +9,8 @@ class RingBuffer:
     Parameters
     ----------
     channels, length : int
+    origin : int
+        Index of the first sample that will be written.
 
     Attributes
     ----------
@@ -16,14 +18,14 @@ class RingBuffer:
         Index just after the newest sample.
     """
 
-    def __init__(self, channels, length):
+    def __init__(self, channels, length, origin=0):
         self._data = np.zeros((channels, length), np.float32)
-        self.end = 0
+        self._origin = self.end = origin
 
     @property
     def start(self):
         """Index of the oldest sample that is still held."""
-        return max(0, self.end - self._data.shape[1])
+        return max(self._origin, self.end - self._data.shape[1])
 
     def write(self, block):
         """Append (channels, n) samples."""

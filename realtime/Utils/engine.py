@@ -1,29 +1,26 @@
 """The session: one loop on the sample clock.
 
-Everything that is decided is a function of the sample index, of the data up to that sample and of the
-settings; the wall clock paces the source and stamps the log. An event that is due at sample s happens
-when exactly the samples before s are in the buffer, however the source cuts its chunks.
+Everything that is decided is a function of the sample index, of the data up to that sample, of the settings
+and of the inputs (realtime/Utils/inputs.py); the wall clock paces the source and stamps the log. An event
+that is due at sample s happens when exactly the samples before s are in the buffer, however the source cuts
+its chunks.
 """
 
+import contextlib
 import logging
-import time
-from collections import deque
 
-import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from realtime.Model.decoder import AFTER, BEFORE
-from realtime.Utils.buffer import RingBuffer
-from realtime.Utils.markers import CUE_BASE, DECODE_FAILED, DECODED_BASE, GROUP_BASE
-from realtime.Utils.phase import MEASURED_AFTER, achieved_phase
-from utils.gate import GateState, advance
-from utils.stagers import WINDOW, StageEstimate
-from utils.vocabulary import ITEMS, REM, STAGES, STREAM_RATE, UNKNOWN
+from realtime.Utils.commands import Commands
+from realtime.Utils.cueing import Cueing
+from realtime.Utils.decoding import Decoding
+from realtime.Utils.staging import Staging
+from realtime.Utils.status import Status
+from realtime.Utils.watch import Watch
+from utils.vocabulary import STREAM_RATE, UNKNOWN
 
 logger = logging.getLogger(__name__)
-
-_BUFFER = 2 * WINDOW
 
 
 class Session:
@@ -31,46 +28,37 @@ class Session:
 
     Parameters
     ----------
-    source : ReplaySource
-        Opened for the montage's picks.
-    montage : Montage
-    stager : object
-        `update(window, end)`, see `utils.stagers`.
-    decoders : dict
-        "NREM" and "REM" to a `Decoder`; a key that is absent decodes nothing.
+    night : Night
     schedule : CueSchedule | LockedCues | RecordedCues
-    sink : FileSink | DeviceSink
-    markers : LslMarkers | None
-    log : EventLog
-    settings : SessionSettings
+    workers : Workers
+        `stager` and `decoder` (None: nothing is decoded) and `kinds` of decoders, see
+        `realtime.Utils.preparation`.
     stop : StopRequest
+    panel : Panel | None
+        Where the operator's commands come from and the state goes to.
+    about : dict | None
+        For the state: `session`, `subject`, `simulated`, `folder`.
     """
 
-    def __init__(self, source, montage, stager, decoders, schedule, sink, markers, log, settings, stop):
-        self.source, self.montage, self.stager, self.decoders = source, montage, stager, decoders
-        self.schedule, self.sink, self.markers, self.log = schedule, sink, markers, log
-        self.settings, self._stop = settings, stop
-        self.gate = GateState()
-        self._lock = schedule.lock
-        self._recorded = settings.cues.mode == "recorded"
-        self._buffer = RingBuffer(len(montage.picks), _BUFFER)
-        self._step = round(settings.staging.every_seconds * STREAM_RATE)
-        self._stage_due = WINDOW
-        self._group_due = None
-        self._unknown = None  # why the last staging could not tell
-        self._coming = deque()  # (cue, stage) decided, onset ahead
-        self._reading = deque()  # (cue, stage) sounded, response still arriving
-        self._measuring = deque()  # cues sounded, the phase they met not measured yet
+    def __init__(self, night, schedule, workers, stop, panel=None, about=None):
+        self.night, self._stop, self._panel, self._workers = night, stop, panel, workers
+        self.watch = Watch(night, self)
+        self.decoding = Decoding(night, workers.decoder, workers.kinds, self.watch.decoder_flags)
+        self.cueing = Cueing(night, schedule, lambda: self.staging.gate, self.decoding.expect)
+        self.staging = Staging(night, workers.stager, self._holds, self._staged)
+        self._commands = Commands(self, stop)
+        self.stream = {"state": "current", "gaps": 0, "lost_samples": 0}
+        self._status = Status(self, about or {})
+        self._marked = UNKNOWN  # the stage whose marker went out last
 
     @property
     def sample(self):
-        """Samples of the stream taken in so far."""
-        return self._buffer.end
+        """Samples of the session so far."""
+        return self.night.sample
 
-    def notice(self, text, level=logging.INFO):
-        """Say something on the screen and in the log."""
-        logger.log(level, "%s", text)
-        self.log.write(self.sample, "notice", level=logging.getLevelName(level).lower(), text=text)
+    def status(self):
+        """Return what the session is doing now (`realtime.Utils.status`)."""
+        return self._status.take()
 
     def run(self):
         """Take the source to its end, or until the session is to stop.
@@ -80,226 +68,148 @@ class Session:
         ending : str
             "end of recording", or how it was stopped (`StopRequest.ending`).
         """
-        ending = "error"
+        source, ending = self.night.source, "error"
+        length = None if source.seconds == float("inf") else round(source.seconds, 1)
         try:
             with (
                 logging_redirect_tqdm(),
-                tqdm(total=round(self.source.seconds, 1), unit="s", unit_scale=True, disable=None) as bar,
+                tqdm(total=length, unit="s", unit_scale=True, disable=None) as bar,
             ):
-                for chunk in self.source.chunks(self._stop.requested):
+                for chunk in source.chunks(self._stop.requested):
+                    self.look()
                     self.feed(chunk)
                     bar.update(chunk.shape[1] / STREAM_RATE)
+                    if self._panel is not None:
+                        self._panel.show(self, chunk)
             ending = self._stop.ending if self._stop.requested() else "end of recording"
         finally:
             self._finish(ending)
         return ending
 
+    def look(self):
+        """Take the inputs that have come since the last chunk."""
+        now, night = self.sample, self.night
+        self._repeat(now)  # what a replayed session met before its first sample
+        if hasattr(night.source, "take_inputs"):
+            for kind, detail in night.source.take_inputs():
+                self._input(now, kind, detail)
+        if self._panel is not None:
+            for request in self._panel.take():
+                self._commands.take(now, request)
+        self.decoding.collect()
+        for part, faults in self._faulty():
+            for fault in faults:
+                self._fault(part, fault["state"], fault["reason"])
+        if hasattr(night.sink, "played"):
+            for sound in night.sink.played():
+                night.write(now, "sound", **sound)
+
     def feed(self, block):
         """Take (channels, n) µV at the stream's rate, and do what falls due within it, or until a stop."""
-        taken = 0
+        taken, buffer = 0, self.night.buffer
         while taken < block.shape[1] and not self._stop.requested():
             count = min(block.shape[1] - taken, self._next_due() - self.sample)
             part = block[:, taken : taken + count]
-            self._buffer.write(part)
-            if self._lock is not None:
-                self._lock.feed(self.montage.locking(part))
+            buffer.write(part)
+            self.cueing.feed(part)
             taken += count
             self._fire(self.sample)
-            self.sink.advance(self.sample)
+            self.night.sink.advance(self.sample)
 
     def _next_due(self):
-        due = [self._stage_due + self._step if self._hold_staging() else self._stage_due]
-        due += [cue.onset for cue, _ in list(self._coming)[:1]]
-        due += [cue.onset + AFTER for cue, _ in list(self._reading)[:1]]
-        due += [cue.onset + MEASURED_AFTER for cue in list(self._measuring)[:1]]
-        due += [d for d in (self.schedule.due, self._group_due) if d is not None]
+        due = [self.staging.due, self.watch.due, *self.decoding.due(), *self.cueing.due()]
+        due += [d for d in (self.night.inputs.due,) if d is not None]
         return max(min(due), self.sample + 1)
 
     def _fire(self, now):
-        while self._reading and self._reading[0][0].onset + AFTER <= now:
-            self._decode(*self._reading.popleft())
-        if self._stage_due <= now and (not self._hold_staging() or self._stage_due + self._step <= now):
-            self._stage(now)
-        if self._group_due is not None and self._group_due <= now:
-            self._mark_group(now)
-        while self.schedule.due is not None and self.schedule.due <= now:
-            self._decide(now)
-        while self._measuring and self._measuring[0].onset + MEASURED_AFTER <= now:
-            self._measure(self._measuring.popleft())
-        while self._coming and self._coming[0][0].onset <= now:
-            self._sound(*self._coming.popleft())
+        self.decoding.fire(now)
+        self.staging.fire(now)
+        self.watch.fire(now)
+        self.cueing.fire(now)
+        self._repeat(now)
 
-    def _hold_staging(self):
+    def _repeat(self, now):
+        """Take the inputs of a log: as a session does, when all that was due at this sample has been done."""
+        for event, detail in self.night.inputs.take(now):
+            if event == "command":
+                self._commands.repeat(now, detail)
+            else:
+                self._input(now, event, detail)
+
+    def _holds(self, now):
         """Between a cue and its decode nothing is staged (published), for one interval at most."""
-        return any(self._decoder(stage) for _, stage in (*self._coming, *self._reading))
+        return self.decoding.reading or any(self.decoding.reads(stage) for _, stage in self.cueing.coming)
 
-    def _decoder(self, stage):
-        return self.decoders.get("REM" if stage == REM else "NREM")
+    def _staged(self, now, estimate):
+        self.watch.staged(now, estimate)
+        self.cueing.update(now)
+        codes, stage = self.night.settings.markers.stage_codes, self.staging.gate.stage
+        if codes is not None and stage not in (UNKNOWN, self._marked):
+            self.night.mark(codes[stage])
+            self._marked = stage
 
-    def _stage(self, now):
-        while self._stage_due <= now:
-            self._stage_due += self._step
-        began = time.perf_counter()
-        try:
-            estimate = self.stager.update(self.montage.derive(self._buffer.read(now - WINDOW, now)), now)
-        except Exception as error:  # a night goes on without this one estimate; the reason is on record
-            estimate = StageEstimate(None, _reason(error))
-            logger.debug("staging failed", exc_info=True)
-        was, self.gate = self.gate, advance(self.gate, estimate.probabilities, self.settings.gate)
-        gate = self.gate
-        self.log.write(
-            now,
-            "stage",
-            latency=time.perf_counter() - began,
-            stage=stage_name(gate.stage),
-            probabilities=_rounded(estimate.probabilities),
-            smoothed=_rounded(gate.probabilities),
-            consecutive={"N2": gate.n2, "N3": gate.n3, "R": gate.rem, "NREM": gate.nrem},
-            open=gate.open,
-            reason=estimate.reason,
-        )
-        if estimate.reason and estimate.reason != self._unknown:
-            logger.warning("stage unknown: %s", estimate.reason)
-        self._unknown = estimate.reason
-        if gate.open != was.open:
-            self._turn(now)
-
-    def _turn(self, now):
-        """Start or stop cueing."""
-        is_open = self.gate.open
-        self.log.write(now, "gate", open=is_open, stage=stage_name(self.gate.stage))
-        seconds = self.source.begins + now / STREAM_RATE
-        logger.info("%.0f s: gate %s", seconds, "open" if is_open else "closed")
-        if self._recorded:
+    def _input(self, now, kind, detail):
+        """Take what the source or the recorder report."""
+        night = self.night
+        if kind == "gap":
+            self.stream["gaps"] += 1
+            self.stream["lost_samples"] += round(detail["seconds"] * STREAM_RATE)
+            night.write(now, "gap", **detail)
             return
-        if is_open:
-            self.schedule.start(now)
-            self._mark_group(now)
-        else:
-            self.schedule.stop()
-            self._group_due = None
-
-    def _mark_group(self, now):
-        group = self.schedule.group(now)
-        self._group_due = self.schedule.next_switch(now)
-        self._mark(now, GROUP_BASE + group)
-        self.log.write(now, "group", GROUP_BASE + group, group=group)
-
-    def _decide(self, now):
-        """Take the cue that is due: send it on its way, or say why not."""
-        cue, stage = self.schedule.take(now), self.gate.stage
-        if cue is None:  # it waits for its phase
+        if kind != "stream":
+            self._fault(kind, detail["state"], detail.get("reason", ""))
             return
-        skipped = "the gate is closed" if self._recorded and not self.gate.open else cue.skipped
-        if skipped:
-            self.log.write(
-                now,
-                "cue_skipped",
-                number=cue.number,
-                item=ITEMS[cue.item],
-                stage=stage_name(stage),
-                reason=skipped,
-            )
+        state = detail["state"]
+        self.stream["state"] = state
+        night.write(now, "stream", **detail)
+        text = detail.get("reason") or _STREAM.get(state, state)
+        if state in ("current", "back"):
+            logger.info("stream: %s", text)
+            self.cueing.unblock(now, "stream")
             return
-        if self._sounds:
-            self.sink.schedule(cue, self.source.time_of(cue.onset / STREAM_RATE))
-        self._coming.append((cue, stage))
+        logger.warning("stream: %s", text)
+        self.cueing.block(now, "stream", text)
+        if state in ("lost", "refused") and self.staging.reason != text:
+            self.staging.forget(now, text)
 
-    @property
-    def _sounds(self):
-        return not self._recorded or self.settings.cues.sound_recorded
+    def _fault(self, part, state, reason):
+        self.night.fault(part, state, reason)
+        self._status.fault(part, state, reason)
 
-    def _sound(self, cue, stage):
-        """The cue's onset has come."""
-        self._mark(cue.onset, CUE_BASE + cue.item)
-        self.log.write(
-            cue.onset,
-            "cue",
-            CUE_BASE + cue.item,
-            number=cue.number,
-            item=ITEMS[cue.item],
-            group=cue.group,
-            stage=stage_name(stage),
-            recorded=cue.recorded,
-            sounded=self._sounds,
-            locked=cue.locked,
-        )
-        self._measuring.append(cue)
-        if self._decoder(stage) is not None:
-            self._reading.append((cue, stage))
-
-    def _decode(self, cue, stage):
-        began = time.perf_counter()
-        now = cue.onset + AFTER
-        try:
-            eeg = self._buffer.read(cue.onset - BEFORE, now)[list(self.montage.decoder)]
-            probabilities = self._decoder(stage).predict(eeg)
-        except Exception as error:  # a failed decode never stops a night; the reason is on record
-            logger.debug("decoding failed", exc_info=True)
-            self._failed(now, cue, _reason(error))
-            return
-        winner = int(probabilities.argmax())
-        self._mark(now, DECODED_BASE + winner)
-        self.log.write(
-            now,
-            "decode",
-            DECODED_BASE + winner,
-            latency=time.perf_counter() - began,
-            number=cue.number,
-            cued=ITEMS[cue.item],
-            item=ITEMS[winner],
-            stage=stage_name(stage),
-            recorded=cue.recorded,
-            probabilities=_rounded(probabilities),
-        )
-
-    def _measure(self, cue):
-        """Log the phase of the slow oscillation that a cue met, now that it can be seen from both sides."""
-        if cue.onset < MEASURED_AFTER:  # a recorded cue in the first seconds
-            return
-        around = self._buffer.read(cue.onset - MEASURED_AFTER, cue.onset + MEASURED_AFTER)
-        degrees = achieved_phase(self.montage.locking(around), MEASURED_AFTER)
-        if cue.locked and np.isfinite(degrees):
-            self._lock.learn(degrees)
-        self.log.write(
-            cue.onset + MEASURED_AFTER,
-            "cue_phase",
-            number=cue.number,
-            locked=cue.locked,
-            degrees=round(degrees, 3) if np.isfinite(degrees) else None,
-        )
-
-    def _failed(self, now, cue, reason):
-        self._mark(now, DECODE_FAILED)
-        self.log.write(
-            now, "decode_failed", DECODE_FAILED, number=cue.number, cued=ITEMS[cue.item], reason=reason
-        )
-        logger.warning("decode of cue %d failed: %s", cue.number, reason)
-
-    def _mark(self, sample, code):
-        if self.markers is not None:
-            self.markers.send(code, self.source.time_of(sample / STREAM_RATE))
+    def _faulty(self):
+        """Yield (part, faults) of the parts that something went wrong with since the last look."""
+        night, workers = self.night, self._workers
+        parts = {
+            "sound": night.sink,
+            "marker": night.ports,
+            "stager": workers.stager,
+            "decoder": workers.decoder,
+            "log": night.log,
+        }
+        for name, part in parts.items():
+            if part is not None and hasattr(part, "take_faults") and (found := part.take_faults()):
+                yield name, found
 
     def _finish(self, ending):
         """Bring every file to a state that can be read."""
-        for cue, _ in self._reading:
-            self._failed(self.sample, cue, "the session ended before +1.8 s")
-        self._reading.clear()
-        self.log.write(self.sample, "stop", reason=ending)
-        self.sink.close(self.sample)
-        if self.markers is not None:
-            self.markers.close()
-        self.log.close()
+        night = self.night
+        if self._stop.requested():
+            with contextlib.suppress(AttributeError):
+                night.sink.silence()
+        self.decoding.close()
+        self.look()
+        night.write(self.sample, "stop", reason=ending)
+        night.sink.close(self.sample)
+        if night.ports is not None:
+            night.ports.close()
+        self._workers.close()
+        night.log.close()
 
 
-def stage_name(stage):
-    """Return the name of a stage code; "unknown" for `UNKNOWN`."""
-    return "unknown" if stage == UNKNOWN else STAGES[stage]
-
-
-def _rounded(probabilities):
-    return None if probabilities is None else [round(float(p), 6) for p in probabilities]
-
-
-def _reason(error):
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+_STREAM = {
+    "stalled": "no samples are coming",
+    "lost": "the stream is lost",
+    "behind": "samples arrive late",
+    "current": "up to date again",
+    "back": "samples are coming again",
+}

@@ -224,9 +224,11 @@ class PhaseLock:
         With a method other than "none".
     lead : int
         Samples between a decision and the earliest onset.
+    origin : int
+        Sample of the session at which the stream begins.
     """
 
-    def __init__(self, settings, lead):
+    def __init__(self, settings, lead, origin=0):
         self.settings, self.lead = settings, lead
         self._wave = SlowWave()
         self._finder = ThresholdDelay(settings) if settings.method == "threshold_delay" else None
@@ -234,7 +236,7 @@ class PhaseLock:
         self._pending = np.zeros(0)
         self._onset = None
         self._errors = deque(maxlen=_LEARNED)
-        self.now = 0
+        self.now = origin
 
     @property
     def early(self):
@@ -284,6 +286,7 @@ class LockedCues:
         self._wait = round(lock.settings.wait_seconds * STREAM_RATE)
         self._look = 0
         self.group, self.next_switch, self.stop = schedule.group, schedule.next_switch, schedule.stop
+        self.switch_group, self.resume = schedule.switch_group, schedule.resume
 
     @property
     def due(self):

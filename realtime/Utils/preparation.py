@@ -4,15 +4,17 @@ import logging
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from realtime.Model import networks
+from realtime.Model.parts import open_workers
+from realtime.Utils import calibration
 from realtime.Utils.audio import choose_sink
 from realtime.Utils.cues import CueSchedule, RecordedCues
+from realtime.Utils.faults import FaultySource
 from realtime.Utils.montage import make_montage
 from realtime.Utils.phase import LockedCues, PhaseLock
-from realtime.Utils.sounds import load_sounds, synthesise
-from realtime.Utils.source import ReplaySource
+from realtime.Utils.playlist import read_playlist, sounds_of
+from realtime.Utils.source import open_source
 from utils.errors import UserError
-from utils.paths import shown
-from utils.provenance import is_simulated
 from utils.vocabulary import STREAM_RATE
 
 _KINDS = ("EEG", "EOG", "EMG")
@@ -34,8 +36,7 @@ class Prepared:
 
     source: object
     montage: object
-    stager: object
-    decoders: dict
+    workers: object
     schedule: object
     sounds: object
     sink: tuple
@@ -43,22 +44,37 @@ class Prepared:
     notices: list
 
 
-def prepare(settings, subject, recording):
+def prepare(planned):
     """Open and check everything; nothing is written yet.
+
+    Parameters
+    ----------
+    planned : realtime.Utils.plan.Plan
 
     Raises
     ------
     UserError
-        Whatever is wrong with the recording, the settings or a checkpoint.
+        Whatever is wrong with the source, the settings or a checkpoint.
     """
+    settings = planned.settings
     for package in ("soundfile", *(["mne_lsl"] if settings.markers.lsl else [])):
         if find_spec(package) is None:
             raise UserError(f"the package {package} is not installed: pip install -e '.[realtime]'")
     checkpoints = _checkpoints(settings)
-    source = ReplaySource(recording, settings.source)
-    lock = settings.cues.lock
+    source = open_source(settings.source, planned)
+    if settings.faults:
+        source = FaultySource(source, settings.faults)
+    try:
+        return _prepare(planned, settings, source, checkpoints)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _prepare(planned, settings, source, checkpoints):
+    lock, where = settings.cues.lock, source.where
     montage = make_montage(
-        settings.channels, settings.decoder.channels if checkpoints else (), source.names, shown(recording),
+        settings.channels, settings.decoder.channels if checkpoints else (), source.names, where,
         lock=lock.channel,
     )  # fmt: skip
     source.open(montage.picks)
@@ -69,32 +85,49 @@ def prepare(settings, subject, recording):
     if settings.cues.mode == "recorded":
         schedule = RecordedCues(source.cues(), settings.cues.groups)
     else:
-        schedule = CueSchedule(settings.cues, settings.seed, subject)
+        playlist = None if settings.cues.playlist is None else read_playlist(settings.cues.playlist)
+        schedule = CueSchedule(settings.cues, settings.seed, planned.subject, playlist)
+        schedule.resume(planned.events)
         if lock.method != "none":
-            schedule = LockedCues(schedule, PhaseLock(lock, round(lock.lead_seconds * STREAM_RATE)))
-    rate = settings.audio.rate
-    sounds = load_sounds(settings.audio.folder, rate) if settings.audio.folder else synthesise(rate)
-    sink = choose_sink(settings.audio, settings.source.speed)
-    simulated = _is_simulated(source.path)
+            lead = round(lock.lead_seconds * STREAM_RATE)
+            schedule = LockedCues(schedule, PhaseLock(lock, lead, planned.origin))
+    sounds = sounds_of(settings)
+    sink = choose_sink(settings.audio, settings.source.pace)
 
-    notices = [(logging.INFO, f"recording {'simulated' if simulated else 'not marked as simulated'}")]
+    notices = [(logging.INFO, f"recording {'simulated' if source.simulated else 'not marked as simulated'}")]
     notices += source.notices
+    if settings.faults:
+        text = f"{len(settings.faults)} faults are injected on purpose (faults in the settings): a rehearsal"
+        notices.append((logging.WARNING, text))
     notices.append((logging.INFO, f"EEG amplitude: typical SD {amplitude:.1f} µV"))
     notices += _resampled(source.rates)
     present = [pair is not None for pair in montage.derivations]
     absent = [n for n, there in zip(_KINDS, present, strict=True) if not there]
     if absent:
         notices.append((logging.WARNING, f"staging without {' and '.join(absent)}"))
-    stager = _stager(settings.staging, present, simulated, notices)
-    decoders = _decoders(settings, checkpoints, montage, simulated, notices)
-    notices.append((logging.INFO, f"cues go to a {sink[0]} ({sink[1]})"))
-    return Prepared(source, montage, stager, decoders, schedule, sounds, sink, simulated, notices)
+    if not checkpoints:
+        notices.append((logging.INFO, "decoding off: no --decoder-checkpoint"))
+    elif montage.decoder is None:
+        for path in checkpoints.values():  # refused now rather than on the day it would be used
+            networks.restore(path, "decoder", len(settings.decoder.channels))
+        lacking = ", ".join(montage.lacking)
+        notices.append((logging.WARNING, f"decoding off: recording lacks channels {lacking}"))
+        checkpoints = {}
+    workers = open_workers(settings, present, checkpoints, source.simulated, _apart(settings, source))
+    notices += workers.notices
+    where = "no cue sounds" if sink[0] == "null" else f"cues go to a {sink[0]}"
+    notices.append((logging.INFO, f"{where} ({sink[1]})"))
+    if planned.folder is None and not planned.inputs.replaying:  # else its settings hold the volume already
+        calibrated = calibration.check_sounds(settings, sounds)
+        notices += [] if calibrated is None else [(logging.INFO, calibrated)]
+    return Prepared(source, montage, workers, schedule, sounds, sink, source.simulated, notices)
 
 
-def _is_simulated(path):
-    folder = path.resolve().parent
-    # a data set keeps its recordings in a folder of that name, and its mark beside that folder
-    return is_simulated(path, *([folder.parent] if folder.name == "recordings" else []))
+def _apart(settings, source):
+    """Tell whether networks compute in processes of their own: where nothing may wait for them."""
+    if settings.workers == "auto":
+        return source.real_time
+    return settings.workers == "process"
 
 
 def _resampled(rates):
@@ -116,50 +149,3 @@ def _resampled(rates):
 def _checkpoints(settings):
     chosen = {"NREM": settings.decoder.checkpoint, "REM": settings.decoder.rem_checkpoint}
     return {stage: path for stage, path in chosen.items() if path is not None}
-
-
-def _stager(settings, present, simulated, notices):
-    from realtime.Model import networks
-    from utils.stagers import SIStagingStager, YasaStager
-
-    if settings.stager == "yasa":
-        if settings.checkpoint is not None:
-            raise UserError("--stager-checkpoint belongs to --stager sistaging; yasa brings its own")
-        stager = YasaStager(settings, present)
-        stager.warm_up()
-        return stager
-    if settings.checkpoint is None:
-        raise UserError("--stager sistaging needs --stager-checkpoint FILE (or use --stager yasa)")
-    network = networks.restore(settings.checkpoint, "stager")
-    stager = SIStagingStager(settings, network, present)
-    networks.warm_up(stager, settings.checkpoint)
-    if not simulated and network.notes.get("simulated"):
-        text = "stager trained on simulated data: these stages mean nothing about real sleep"
-        notices.append((logging.WARNING, f"{text} ({shown(settings.checkpoint)})"))
-    return stager
-
-
-def _decoders(settings, checkpoints, montage, simulated, notices):
-    """Return {"NREM" | "REM": Decoder}, and say when there is none and why."""
-    from realtime.Model import networks
-    from realtime.Model.decoder import Decoder
-
-    if not checkpoints:
-        notices.append((logging.INFO, "decoding off: no --decoder-checkpoint"))
-        return {}
-    count = len(settings.decoder.channels)
-    found = {stage: networks.restore(path, "decoder", count) for stage, path in checkpoints.items()}
-    if montage.decoder is None:
-        lacking = ", ".join(montage.lacking)
-        notices.append((logging.WARNING, f"decoding off: recording lacks channels {lacking}"))
-        return {}
-    decoders = {stage: Decoder(network, count) for stage, network in found.items()}
-    for stage, decoder in decoders.items():
-        networks.warm_up(decoder, checkpoints[stage])
-    if settings.gate.rem and "REM" not in decoders:
-        notices.append((logging.WARNING, "cues in REM are not decoded: no decoder.rem_checkpoint"))
-    made_up = [shown(checkpoints[s]) for s, network in found.items() if network.notes.get("simulated")]
-    if made_up and not simulated:
-        text = "decoder trained on simulated data: these decodes mean nothing about real memories"
-        notices.append((logging.WARNING, f"{text} ({', '.join(dict.fromkeys(made_up))})"))
-    return decoders

@@ -4,10 +4,11 @@ from collections import Counter
 
 import numpy as np
 
+from realtime.Utils.event_log import unheard
 from utils.paths import writing
 from utils.provenance import write_json
 from utils.stats import proportion
-from utils.vocabulary import ITEMS, STAGES
+from utils.vocabulary import ITEMS, STAGES, STREAM_RATE
 
 CHANCE = 1 / len(ITEMS)
 
@@ -15,11 +16,17 @@ CHANCE = 1 / len(ITEMS)
 def stage_spans(events):
     """Return [(onset s, duration s, stage, smoothed probabilities | None)], one a staging.
 
-    An estimate stands until the next one; the time before the first is not covered.
+    An estimate stands until the next one, or until the session broke off before a --resume; the time before
+    the first is not covered.
     """
     stages = [e for e in events if e["event"] == "stage"]
     starts = [e["seconds"] for e in stages]
     ends = [*starts[1:], events[-1]["seconds"]] if stages else []
+    for e in events:
+        if e["event"] == "resume" and e["detail"].get("after") is not None:
+            broke = e["seconds"] - (e["sample"] - e["detail"]["after"]) / STREAM_RATE
+            ends = [min(end, max(start, broke)) if start < e["seconds"] <= end else end
+                    for start, end in zip(starts, ends, strict=True)]  # fmt: skip
     return [
         (start, round(end - start, 3), e["detail"]["stage"], e["detail"]["smoothed"])
         for e, start, end in zip(stages, starts, ends, strict=True)
@@ -34,14 +41,17 @@ def summarise(events, *, recorded, simulated, seconds):
     events : list of dict
         As in log.jsonl.
     recorded : bool
-        The cues are the recording's own, so the truth of every decode is known.
+        The signal holds responses to these cues (a live stream, or a recording's own cues), so the truth of
+        every decode is known.
     simulated : bool
         The recording is simulated.
     seconds : float
         Length of the session.
     """
-    cues = [e for e in events if e["event"] == "cue"]
-    decodes = [e for e in events if e["event"] == "decode"]
+    silent = unheard(events)
+    heard = [e for e in events if e["detail"].get("number") not in silent]
+    cues = [e for e in heard if e["event"] == "cue"]
+    decodes = [e for e in heard if e["event"] == "decode" and not e["detail"].get("sham")]
     minutes = dict.fromkeys((*STAGES, "unknown"), 0.0)
     for _, duration, stage, _ in stage_spans(events):
         minutes[stage] += duration / 60
@@ -59,8 +69,11 @@ def summarise(events, *, recorded, simulated, seconds):
             "per_item": _count(cues, "item", ITEMS),
             "per_stage": _count(cues, "stage", (*STAGES, "unknown")),
             "skipped": sum(e["event"] == "cue_skipped" for e in events),
+            "cancelled": sum(e["event"] == "cue_cancelled" for e in events),
+            "not_sounded": sum(e["event"] == "cue" for e in events) - len(cues),
+            "shams": sum(e["event"] == "sham" for e in events),
         },
-        "phase": _phases(events),
+        "phase": _phases(heard),
         "decodes": {
             "total": len(decodes),
             "failed": sum(e["event"] == "decode_failed" for e in events),
@@ -107,6 +120,8 @@ def sentences(summary):
         f"cues: {cues['total']} ({cues['skipped']} skipped); "
         f"decodes: {decodes['total']} ({decodes['failed']} failed)",
     ]
+    if cues["not_sounded"]:
+        lines.append(f"not counted: {cues['not_sounded']} cues that did not sound (device gone or late)")
     for name, row in (summary["phase"] or {}).items():
         lines.append(
             f"phase of the slow oscillation at cues {name}: mean {row['mean_degrees']:.0f} degrees, "

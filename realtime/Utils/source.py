@@ -1,8 +1,11 @@
 """A recorded file as the stream: read lazily, checked, paced, in µV at the stream's rate.
 
-A source has `names` (channels of the recording), `seconds` (length), `open(picks)`, `chunks(stopped)`
-(iteration over (channels, n) chunks in µV at `STREAM_RATE`) and `time_of(seconds)` (when that part of the
-stream is due on the `time.perf_counter` clock; None when the source is not paced).
+A source has `names` (channels of the recording), `seconds` (length, infinite when live), `live` (what comes
+is recorded, and responds to cues), `real_time` (it comes as time goes by), `simulated`,
+`where` (what it is called in messages), `open(picks)`, `chunks(stopped)` (iteration over (channels, n)
+chunks in µV at `STREAM_RATE`), `time_of(seconds)` (when that part of the stream is due on the
+`time.perf_counter` clock; None when the source is not paced) and `close()`. Live ones have `take_inputs()`
+and `recorder` too (realtime/Utils/live.py).
 """
 
 import logging
@@ -18,6 +21,7 @@ from utils import amplitude
 from utils.channels import listed
 from utils.errors import UserError, nearest
 from utils.paths import shown
+from utils.provenance import is_simulated
 from utils.recording import Recording
 from utils.resample import Merger, ratio
 from utils.vocabulary import ITEMS, STREAM_RATE
@@ -27,6 +31,37 @@ LOWEST_RATE = 100
 _CUE = re.compile(r"(?:[^/]+/)?cue/(.+)", re.IGNORECASE)  # MNE prefixes BrainVision's with "Comment/"
 _NAP = 0.02
 """Seconds between two looks at whether the session is to end, while the source waits."""
+
+
+def open_source(settings, planned):
+    """Return the source that the settings name.
+
+    Parameters
+    ----------
+    settings : SourceSettings
+    planned : realtime.Utils.plan.Plan
+        Its recording, for `kind: replay`; where a session goes on; the gaps of one that is replayed.
+
+    Raises
+    ------
+    UserError
+        No recording for a replay; whatever the source refuses.
+    """
+    if settings.kind == "replay":
+        if planned.recording is None:
+            raise UserError("--source replay needs --recording FILE")
+        return ReplaySource(planned.recording, settings, planned.skipped, planned.gaps)
+    if settings.kind == "lsl":
+        from realtime.Utils.source_lsl import LslSource
+
+        return LslSource(settings)
+    if settings.kind == "brainflow":
+        from realtime.Utils.source_brainflow import BrainflowSource
+
+        return BrainflowSource(settings)
+    from realtime.Utils.source_simulate import SimulateSource
+
+    return SimulateSource(settings, planned.origin)
 
 
 class ReplaySource:
@@ -40,6 +75,10 @@ class ReplaySource:
     path : str | Path
         Any format of `mne.io.read_raw`.
     settings : SourceSettings
+    skip : int
+        Samples at 500 Hz after `settings.start` that a session has had already: it goes on there.
+    gaps : sequence of (int, int)
+        First sample of the recording, and number of samples, that the stream lacked; NaN there.
 
     Attributes
     ----------
@@ -52,6 +91,8 @@ class ReplaySource:
         Length of the part that is replayed.
     notices : list of (int, str)
         Logging level and text; the session logs them.
+    simulated : bool
+        The recording is marked as simulated.
 
     Raises
     ------
@@ -59,8 +100,16 @@ class ReplaySource:
         Missing or unreadable file, no data, nothing between start and stop.
     """
 
-    def __init__(self, path, settings):
+    live = False
+
+    def __init__(self, path, settings, skip=0, gaps=()):
         self.path = Path(path)
+        self.real_time = settings.speed == 1
+        if skip:
+            settings = settings.model_copy(update={"start": settings.start + skip / STREAM_RATE})
+        self._skip, self._gaps = skip / STREAM_RATE, tuple(gaps)
+        self.where = shown(path)
+        self.simulated = _is_simulated(self.path)
         self.settings = settings
         self._recording = Recording(self.path)
         self.names = self._recording.names
@@ -94,13 +143,13 @@ class ReplaySource:
             )
             begin = Fraction(settings.start) // step * step
         self._first = [int(begin * rate) for rate in exact]
-        self.begins = float(begin)
-        if abs(self.begins - settings.start) > 5e-4:
-            text = f"the replay begins at {self.begins:g} s, where every channel has a sample"
+        self.begins = float(begin) - self._skip
+        if abs(float(begin) - settings.start) > 5e-4:
+            text = f"the replay begins at {float(begin):g} s, where every channel has a sample"
             self.notices.append((logging.INFO, text))
         last = math.inf if settings.stop is None else settings.stop
         ends = [min(round(min(last, g.length / g.rate) * g.rate), g.length) / g.rate for g in self._groups]
-        self.seconds = min(ends) - self.begins
+        self.seconds = min(ends) - float(begin)
         if min(round(self.seconds * rate) for rate in self.rates) < 1:
             raise UserError(
                 f"{shown(self.path)}: there is no sample between source.start = {settings.start} s "
@@ -159,7 +208,7 @@ class ReplaySource:
                 hint = f"did you mean {close[0]!r}?" if close else f"items: {', '.join(ITEMS)}"
                 raise UserError(f"{shown(self.path)}: annotation {text!r} names no item; {hint}")
             seconds = float(onset) - shift - self.begins
-            if 0 <= seconds < self.seconds:
+            if self._skip <= seconds < self._skip + self.seconds:
                 found.append((seconds, ITEMS.index(item)))
         if not found:
             raise UserError(
@@ -188,7 +237,7 @@ class ReplaySource:
 
         Yields
         ------
-        chunk : float array, shape (channels, n)
+        chunk : float32 array, shape (channels, n)
             µV at `STREAM_RATE`.
         """
         merger = Merger([(g.rate, g.places) for g in self._groups], STREAM_RATE)
@@ -202,10 +251,14 @@ class ReplaySource:
                 self._wait(self.time_of(stop), stopped)
                 if stopped():
                     return
-                yield merger.push(
+                chunk = merger.push(
                     block[:, self._index(k, start) - span[k][0] : self._index(k, stop) - span[k][0]]
                     for k, block in enumerate(blocks)
                 )
+                yield chunk.astype(np.float32)  # what a live source delivers, to the bit
+
+    def close(self):
+        """Nothing to close: samples are read when they are needed."""
 
     def _check_rates(self):
         for rate, names in self.rates.items():
@@ -239,6 +292,9 @@ class ReplaySource:
 
     def _load(self, group, start, stop):
         data = self._read(group, start, stop)
+        for first, count in self._gaps:
+            if first < stop and start < first + count:
+                data[:, max(0, first - start) : first + count - start] = np.nan
         return (data * amplitude.TO_MICROVOLT[self.settings.unit]).astype(np.float32)
 
     def _read(self, group, start, stop, places=None):
@@ -266,6 +322,12 @@ class ReplaySource:
             names = listed([self._picks[row] for row in rows])
             raise UserError(f"{shown(self.path)}: {names}: no window of 30 s holds finite samples only")
         return float(np.median(deviations))
+
+
+def _is_simulated(path):
+    folder = path.resolve().parent
+    # a data set keeps its recordings in a folder of that name, and its mark beside that folder
+    return is_simulated(path, *([folder.parent] if folder.name == "recordings" else []))
 
 
 def _exact(rate):

@@ -22,24 +22,33 @@ class StopRequest:
     ----------
     signal : signal.Signals | None
         The first signal that came.
+    asked : bool
+        The operator has asked for the end.
     """
 
     def __init__(self):
         self.signal = None
+        self.asked = False
         self._held = False
 
     def requested(self):
-        """Tell whether a signal has come."""
-        return self.signal is not None
+        """Tell whether a signal, or the operator's command, has come."""
+        return self.signal is not None or self.asked
+
+    def ask(self):
+        """End the session in order: the operator's command."""
+        self.asked = True
 
     @property
     def ending(self):
-        """What the session's log says: "interrupted" (Ctrl-C) or "terminated" (SIGTERM)."""
-        return _ENDINGS[self.signal]
+        """What the log says: "interrupted" (Ctrl-C), "terminated" (SIGTERM) or "stopped" (command)."""
+        return "stopped" if self.signal is None else _ENDINGS[self.signal]
 
     @property
     def by(self):
         """The signal in words, for the screen."""
+        if self.signal is None:
+            return "the operator"
         return "Ctrl-C" if self.signal == signal.SIGINT else self.signal.name
 
     @property

@@ -48,6 +48,7 @@ def test_sistaging(session, recording, checkpoints):
     assert of(result, "stage")[-1]["detail"]["open"]
 
 
+@pytest.mark.slow
 def test_yasa_at_another_rate(session, raw55, tmp_path):
     """256 Hz and a dead electrode: YASA's past and the reasons are the same too."""
     raw = raw55.copy().resample(256, verbose="error")

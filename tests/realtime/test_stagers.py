@@ -19,6 +19,7 @@ def _noise(seconds, seed=0):
     return np.random.default_rng(seed).standard_normal((3, seconds * 500)).astype(np.float32) * 20
 
 
+@pytest.mark.slow
 def test_yasa_stager_gives_yasas_own_probabilities(yasa_settings):
     import mne
     import yasa

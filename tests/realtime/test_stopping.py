@@ -82,11 +82,13 @@ def test_a_signal_before_the_session_leaves_nothing(started, recording, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "at", "code", "ending"),
     [
         (signal.SIGINT, "settings.yaml", 130, "interrupted"),  # the folder is being made
-        (signal.SIGTERM, "log.jsonl", 143, "terminated"),  # the source waits for its first chunk, 60 s long
+        # the source waits for its first chunk, 60 s long
+        (signal.SIGTERM, "log.jsonl", 143, "terminated"),
     ],
 )
 def test_a_signal_ends_a_session_at_once(started, recording, number, at, code, ending):
@@ -101,6 +103,7 @@ def test_a_signal_ends_a_session_at_once(started, recording, number, at, code, e
     assert (folder / "log.tsv").exists() and (folder / "session.png").exists()
 
 
+@pytest.mark.slow
 def test_signals_while_the_report_is_written_change_nothing(started, recording):
     process, folder = started("--recording", recording, "--stop", 40)
     _until((folder / "log.tsv").exists, process)  # the last file before the report

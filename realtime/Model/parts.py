@@ -1,0 +1,154 @@
+"""Builds what computes in a session: the stager, and the decoders. In this process or in a worker's.
+
+Each function returns what answers and what is to be said about it, as `realtime.Utils.worker` wants it.
+"""
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+
+from realtime.Model import networks
+from realtime.Model.decoder import Decoder
+from realtime.Utils.worker import InlineWorker, ProcessWorker
+from utils.errors import UserError
+from utils.paths import shown
+
+
+def build_stager(settings, present, simulated):
+    """Return a stager's `update` and [(logging level, text)].
+
+    Parameters
+    ----------
+    settings : StagingSettings
+    present : sequence of 3 bools
+        EEG, EOG, EMG.
+    simulated : bool
+        The signal is simulated.
+
+    Raises
+    ------
+    UserError
+        A checkpoint that is missing, unreadable or of another kind.
+    """
+    from utils.stagers import SIStagingStager, YasaStager
+
+    if settings.stager == "yasa":
+        if settings.checkpoint is not None:
+            raise UserError("--stager-checkpoint belongs to --stager sistaging; yasa brings its own")
+        stager = YasaStager(settings, present)
+        stager.warm_up()
+        return stager.update, []
+    if settings.checkpoint is None:
+        raise UserError("--stager sistaging needs --stager-checkpoint FILE (or use --stager yasa)")
+    network = networks.restore(settings.checkpoint, "stager")
+    stager = SIStagingStager(settings, network, present)
+    networks.warm_up(stager, settings.checkpoint)
+    notices = []
+    if not simulated and network.notes.get("simulated"):
+        text = "stager trained on simulated data: these stages mean nothing about real sleep"
+        notices.append((logging.WARNING, f"{text} ({shown(settings.checkpoint)})"))
+    return stager.update, notices
+
+
+def build_decoders(checkpoints, channels, rem, simulated):
+    """Return `predict(kind, eeg)` and [(logging level, text)].
+
+    Parameters
+    ----------
+    checkpoints : dict
+        {"NREM" | "REM": path}, not empty.
+    channels : int
+        That the settings name.
+    rem : bool
+        Cues are played in REM too.
+    simulated : bool
+        The signal is simulated.
+
+    Raises
+    ------
+    UserError
+        A checkpoint that is missing, unreadable or of another kind or size.
+    """
+    found = {kind: networks.restore(path, "decoder", channels) for kind, path in checkpoints.items()}
+    decoders = {kind: Decoder(network, channels) for kind, network in found.items()}
+    for kind, decoder in decoders.items():
+        networks.warm_up(decoder, checkpoints[kind])
+    notices = []
+    if rem and "REM" not in decoders:
+        notices.append((logging.WARNING, "cues in REM are not decoded: no decoder.rem_checkpoint"))
+    made_up = [shown(checkpoints[kind]) for kind, net in found.items() if net.notes.get("simulated")]
+    if made_up and not simulated:
+        text = "decoder trained on simulated data: these decodes mean nothing about real memories"
+        notices.append((logging.WARNING, f"{text} ({', '.join(dict.fromkeys(made_up))})"))
+    return partial(_predict, decoders), notices
+
+
+def _predict(decoders, kind, eeg):
+    return decoders[kind].predict(eeg)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """What computes in a session.
+
+    Attributes
+    ----------
+    stager : InlineWorker | ProcessWorker
+    decoder : InlineWorker | ProcessWorker | None
+    kinds : frozenset of str
+        "NREM", "REM": what is decoded.
+    notices : list of (int, str)
+    """
+
+    stager: object
+    decoder: object
+    kinds: frozenset
+    notices: list
+
+    def close(self):
+        """End the processes."""
+        for worker in (self.stager, self.decoder):
+            if worker is not None:
+                worker.close()
+
+
+def open_workers(settings, present, checkpoints, simulated, apart):
+    """Start what computes in a session.
+
+    Parameters
+    ----------
+    settings : SessionSettings
+    present : sequence of 3 bools
+        EEG, EOG, EMG.
+    checkpoints : dict
+        {"NREM" | "REM": path}; empty decodes nothing.
+    simulated : bool
+    apart : bool
+        In processes of their own.
+
+    Raises
+    ------
+    UserError
+        As `build_stager` and `build_decoders`.
+    """
+    staging = build_stager, (settings.staging, tuple(present), simulated)
+    decoding = build_decoders, (
+        checkpoints, len(settings.decoder.channels), settings.gate.rem, simulated,
+    )  # fmt: skip
+    stager, notices = _open("stager", *staging, settings.staging.timeout_seconds, apart)
+    if not checkpoints:
+        return Workers(stager, None, frozenset(), notices)
+    try:
+        decoder, more = _open("decoder", *decoding, settings.decoder.timeout_seconds, apart)
+    except BaseException:
+        stager.close()
+        raise
+    return Workers(stager, decoder, frozenset(checkpoints), [*notices, *more])
+
+
+def _open(name, build, arguments, timeout, apart):
+    if not apart:
+        function, notices = build(*arguments)
+        return InlineWorker(function), notices
+    worker = ProcessWorker(name, build, arguments, timeout)
+    return worker, worker.start()

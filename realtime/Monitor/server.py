@@ -1,0 +1,124 @@
+"""Starts the monitor: in this process (the script), or in one of its own beside a session."""
+
+import json
+import logging
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from utils.errors import UserError
+from utils.paths import ROOT
+
+logger = logging.getLogger(__name__)
+
+
+def serve(path, port=0, announce=None):
+    """Serve the monitor until it is stopped.
+
+    Parameters
+    ----------
+    path : Path
+        A session's folder, or one that holds subjects' sessions.
+    port : int
+        0 = any that is free.
+    announce : callable | None
+        `announce(url, view_url)` is called when it is reachable.
+
+    Raises
+    ------
+    UserError
+        The packages are not installed, there is no session, or the port is taken.
+    """
+    try:
+        import uvicorn
+
+        from realtime.Monitor.app import Access, make_app
+    except ImportError as error:
+        raise UserError(f"the monitor needs {error.name}: pip install -e '.[monitor]'") from error
+    path = Path(path).resolve()
+    root, first = path, None
+    if (path / "session.json").is_file():
+        root, first = path.parents[1], (path.parent.name, path.name)
+    if first is None and not any(path.glob("*/session_*/session.json")):
+        raise UserError(f"{path}: no session is there")
+    token, view = _tokens(path)
+    try:
+        listener = socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise UserError(f"--port {port}: {error.strerror or error}") from error
+    port = listener.getsockname()[1]
+    place = "" if first is None else f"session/{first[0]}/{first[1]}"
+    if announce is not None:
+        announce(f"http://127.0.0.1:{port}/{place}#{token}", f"http://127.0.0.1:{port}/{place}#{view}")
+    app = make_app(root, Access(token, view), first)
+    config = uvicorn.Config(app, log_level="warning", ws_ping_interval=20, timeout_graceful_shutdown=1)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _tokens(path):
+    """Return the running session's tokens: a monitor that is started again knows the same ones."""
+    try:
+        content = json.loads((path / "control.json").read_text(encoding="utf-8"))
+        return content["token"], content["view_token"]
+    except (OSError, ValueError, KeyError):
+        return secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+
+
+class Launched:
+    """A monitor in a process of its own; nothing here waits for it.
+
+    Attributes
+    ----------
+    url, view_url : str | None
+        None until it is reachable.
+    process : subprocess.Popen
+    """
+
+    def __init__(self, folder, port=0):
+        self.url = self.view_url = None
+        self._there = threading.Event()
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "realtime" / "monitor.py"), str(folder), "--port", str(port),
+            "--quiet"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,  # Ctrl-C is for the session; it ends the monitor itself
+        )  # fmt: skip
+        threading.Thread(target=self._listen, name="monitor", daemon=True).start()
+
+    def wait(self, seconds=30):
+        """Wait until it is reachable or has failed; return the address or None."""
+        self._there.wait(seconds)
+        return self.url
+
+    def close(self):
+        """End it."""
+        self.process.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(5)
+
+    def _listen(self):
+        with self.process.stdout, self.process.stderr:
+            url, view_url = (self.process.stdout.readline().strip() for _ in range(2))
+            if url and view_url:
+                self.url, self.view_url = url, view_url
+                logger.info("monitor: %s", url)
+                logger.info("to look only: %s", view_url)
+            self._there.set()
+            errors = self.process.stderr.read().strip()  # until it ends
+            if self.url is None:
+                logger.error("the monitor did not start: %s", errors[-300:])
+            elif self.process.wait() not in (0, -15, 130, 143):
+                logger.error(
+                    "the monitor ended (%s); start it again with: python realtime/monitor.py SESSION",
+                    self.process.returncode,
+                )
+
+
+def launch(folder, port=0):
+    """Start a monitor in a process of its own; where that fails, the session goes on without."""
+    return Launched(folder, port)

@@ -1,0 +1,73 @@
+"""What can be set about sound and markers; params/realtime.yaml says why."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from utils.config import Settings
+
+PUBLISHED = frozenset({*range(1, 16), *range(21, 37), 90, 91})
+"""Codes that are taken: cues, decodes, a failed decode, groups."""
+
+
+class AudioSettings(Settings):
+    """Where cues sound, and how loud at most."""
+
+    sink: Literal["auto", "file", "device", "null"] = "auto"
+    device: str | None = None
+    rate: int = Field(16000, ge=8000, le=96000)
+    folder: str | None = None
+    fade_seconds: float = Field(0.005, ge=0, le=0.1)
+    max_seconds: float = Field(0.5, gt=0, le=2)
+    volume_db: float = Field(-20.0, ge=-120)
+    calibration: str | None = None
+    max_db: float = Field(-6.0, le=0)
+    late_seconds: float = Field(0.05, ge=0.005, le=5)
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.volume_db > self.max_db:
+            raise ValueError(f"volume_db ({self.volume_db}) is above the cap max_db ({self.max_db})")
+        return self
+
+
+class SerialSettings(Settings):
+    """A serial port, or a trigger box that is one."""
+
+    port: str
+    baud: int = Field(115200, ge=1200)
+    pulse_seconds: float = Field(0.01, gt=0, le=0.1)
+    reset: bool = True
+
+
+class ParallelSettings(Settings):
+    """A parallel port."""
+
+    port: str = "/dev/parport0"
+    pulse_seconds: float = Field(0.01, gt=0, le=0.1)
+    library: str = "inpoutx64.dll"
+
+
+class MarkerSettings(Settings):
+    """Markers for other programs; the log holds them in any case."""
+
+    lsl: bool = False
+    serial: SerialSettings | None = None
+    parallel: ParallelSettings | None = None
+    sham_code: int | None = Field(None, ge=1, le=255)
+    stage_codes: tuple[int, int, int, int] | None = None
+    name: str = "SleepInterpreterMarkers"
+    source_id: str = "sleep-interpreter-markers"
+    format: Literal["int32", "string"] = "int32"
+    loopback: bool = True
+    session_id: str = Field("default", pattern=r"^[A-Za-z0-9_-]+$")
+
+    @model_validator(mode="after")
+    def _check(self):
+        codes = [self.sham_code, *(self.stage_codes or ())]
+        for code in (c for c in codes if c is not None):
+            if not 1 <= code <= 255 or code in PUBLISHED:
+                raise ValueError(
+                    f"code {code}: free are 16-20, 37-89 and 92-255 (a byte, not a published code)"
+                )
+        return self

@@ -1,0 +1,104 @@
+"""Lines of JSON on a socket, with limits of length, time and number."""
+
+import json
+import threading
+import time
+
+LONGEST = 16 * 1024
+"""Bytes of a request: a mark's text of 500 characters, each written as two escapes, and room to spare."""
+
+
+class Lines:
+    """Read lines from a socket whose other end may do what it likes.
+
+    Parameters
+    ----------
+    link : socket.socket
+    """
+
+    def __init__(self, link):
+        self._link, self._rest = link, b""
+
+    def next(self, begins, whole):
+        """Return the next line (bytes), None when the other end has gone or took too long.
+
+        Parameters
+        ----------
+        begins : float
+            Seconds within which something must come.
+        whole : float
+            Seconds from then on within which the line must be complete.
+
+        Raises
+        ------
+        ValueError
+            The line is longer than 16 KiB.
+        """
+        deadline = time.monotonic() + (whole if self._rest else begins)
+        while b"\n" not in self._rest:
+            if len(self._rest) > LONGEST:
+                self.send(ok=False, error="the line is too long")
+                raise ValueError("a line that is too long")
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            self._link.settimeout(left)
+            try:
+                part = self._link.recv(4096)
+            except TimeoutError:
+                return None
+            if not part:
+                return None
+            if not self._rest:
+                deadline = min(deadline, time.monotonic() + whole) if whole < begins else deadline
+            self._rest += part
+        line, self._rest = self._rest.split(b"\n", 1)
+        return line
+
+    def send(self, **content):
+        """Send a line; at most 5 s are waited for a reader.
+
+        Raises
+        ------
+        OSError
+            The other end has gone or does not read.
+        ValueError
+            A content that JSON has no words for.
+        """
+        self._link.settimeout(5.0)
+        self._link.sendall(line_of(**content))
+
+
+class Rate:
+    """Allow so many a second.
+
+    Parameters
+    ----------
+    most : int
+    """
+
+    def __init__(self, most):
+        self._most, self._left, self._last = most, float(most), time.monotonic()
+        self._lock = threading.Lock()
+
+    def allows(self):
+        """Count one; False when it is one too many."""
+        with self._lock:
+            now = time.monotonic()
+            self._left = min(float(self._most), self._left + (now - self._last) * self._most)
+            self._last = now
+            if self._left < 1:
+                return False
+            self._left -= 1
+            return True
+
+
+def line_of(**content):
+    """Return a line of JSON (bytes).
+
+    Raises
+    ------
+    TypeError, ValueError
+        Something that JSON has no words for: an object, a number that is not finite.
+    """
+    return (json.dumps(content, allow_nan=False) + "\n").encode()

@@ -1,0 +1,219 @@
+"""What is to be run: a new session, one that broke off, or the replay of one."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from realtime.Utils import calibration
+from realtime.Utils.event_log import read_log
+from realtime.Utils.inputs import Recorded
+from utils import config
+from utils.errors import UserError
+from utils.paths import shown
+from utils.vocabulary import STREAM_RATE
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A session to be run.
+
+    Attributes
+    ----------
+    settings : SessionSettings
+    subject : Subject
+    recording : Path | None
+        For a replay.
+    folder : Path | None
+        Of the session that goes on; None makes a new one.
+    events : tuple of dict
+        Of the session that goes on.
+    origin : int
+        Sample at which it begins.
+    inputs : Recorded
+        Of the session that is replayed.
+    gaps : tuple
+        (first sample, samples), on the recording's own clock, that it lacks.
+    """
+
+    settings: object
+    subject: object
+    recording: Path | None = None
+    folder: Path | None = None
+    events: tuple = ()
+    origin: int = 0
+    inputs: Recorded = field(default_factory=Recorded)
+    gaps: tuple = ()
+
+    @property
+    def resumed(self):
+        """Whether a session goes on."""
+        return bool(self.events)
+
+    @property
+    def skipped(self):
+        """Samples at 500 Hz of a replayed recording that an earlier part of the session has had."""
+        return self.origin if self.folder is not None else 0
+
+    def prepare(self):
+        """Open and check everything (`realtime.Utils.preparation.prepare`)."""
+        from realtime.Utils.preparation import prepare
+
+        return prepare(self)
+
+
+def make(args):
+    """Return the `Plan` that the command line asks for.
+
+    Raises
+    ------
+    UserError
+        A folder that holds no session, settings that do not fit, flags that contradict each other.
+    """
+    from realtime.Subject import load_subject
+    from realtime.Utils.command import read_settings
+
+    if args.resume:
+        return _resumed(args)
+    if args.session:
+        return _replayed(args)
+    if args.segment is not None:
+        raise UserError("--segment belongs to --session")
+    settings = read_settings(args)
+    subject = load_subject(args.subject, args.subject_file)
+    if args.recording is not None and settings.source.kind != "replay":
+        raise UserError(f"--recording belongs to --source replay, not to {settings.source.kind}")
+    settings = calibration.apply(settings, subject)
+    return Plan(settings, subject, None if args.recording is None else Path(args.recording))
+
+
+def _resumed(args):
+    """Plan to go on with a session in its own folder."""
+    folder, settings, about = _open(args.resume, ())
+    _refuse_changes(args, "--resume goes on with the session's own settings", ("speed",))
+    if args.speed is not None:
+        settings = _open(args.resume, [f"source.speed={args.speed}"])[1]
+    if about["ending"] in ("end of recording", "stopped"):
+        raise UserError(f"{shown(folder)}: the session ended ({about['ending']}); begin a new one")
+    if (folder / "control.json").is_file() and _alive(folder / "control.json"):
+        raise UserError(f"{shown(folder)}: the session is still running (see control.json)")
+    events = read_log(folder / "log.jsonl")
+    if not events:
+        raise UserError(f"{shown(folder)}: nothing was logged; begin a new session")
+    last = max(e["sample"] for e in events)
+    recording = about["recording"].get("path")
+    origin = _resume_sample(settings, about, last)
+    return Plan(settings, _subject(about), recording and Path(recording), folder, tuple(events), origin)
+
+
+def _resume_sample(settings, about, last):
+    """Return the sample at which a session goes on: where its stream is now."""
+    if settings.source.kind == "replay":
+        return last + 1
+    import datetime
+
+    began = datetime.datetime.fromisoformat(about["first_sample_at"])
+    passed = (datetime.datetime.now(datetime.UTC) - began).total_seconds()
+    # a clock that was set back must not make a sample come twice
+    return max(last + 1, round(passed * STREAM_RATE))
+
+
+def _replayed(args):
+    """Plan to replay a session from its own recording."""
+    number = 1 if args.segment is None else args.segment
+    folder = Path(args.session)
+    overrides = [
+        "source.kind=replay", "source.unit=V", "source.start=0", "source.stop=null",
+        "recording.enabled=false",
+        "control.enabled=never", "faults=[]", "source.speed=0", "markers.lsl=false", "markers.serial=null",
+        "markers.parallel=null", *_given(args),
+    ]  # fmt: skip
+    folder, settings, about = _open(args.session, overrides)
+    recording = folder / "recording" / f"segment_{number:03d}.vhdr"
+    if not recording.is_file():
+        raise UserError(
+            f"{shown(recording)}: not there; only live sessions record their stream (a replay: give "
+            "--recording)"
+        )
+    events = read_log(folder / "log.jsonl")
+    segments = _segments(folder, events)
+    if recording.name not in segments:
+        raise UserError(f"{shown(recording)}: it holds no sample; there are {', '.join(segments)}")
+    origin, count, lacking = segments[recording.name]
+    after = min((first for first, _, _ in segments.values() if first > origin), default=None)
+    own = [e for e in events if e["sample"] >= origin and (after is None or e["sample"] < after)]
+    before = tuple(e for e in events if e["sample"] < origin)
+    ends = [e["sample"] for e in own if e["event"] == "stop"]
+    if ends:  # the recording goes on for the moment that closing took
+        stop = min((ends[-1] - origin) / STREAM_RATE, count)
+        source = settings.source.model_copy(update={"stop": stop})
+        settings = settings.model_copy(update={"source": source})
+    begun = {0, *(e["sample"] for e in events if e["event"] == "resume")}
+    logged = [(e["detail"]["first"], e["detail"]["count"]) for e in own if e["event"] == "gap"]
+    # a stream counts from where its process began: only there are the log's gaps the file's too
+    gaps = tuple(sorted({*lacking, *(logged if origin in begun else ())}))
+    return Plan(settings, _subject(about), recording, None, before, origin, Recorded(own, origin), gaps)
+
+
+def _segments(folder, events):
+    """Return {file: (sample of the session at which it begins, its seconds, its gaps)}."""
+    from realtime.Utils.night_recording import segments
+
+    resumed = [e["sample"] for e in events if e["event"] == "resume"]
+    found = {}
+    for part in segments(folder):
+        rate = part.raw.info["sfreq"]
+        first = round(part.first * STREAM_RATE / rate)
+        first = next((s for s in resumed if abs(s - first) <= STREAM_RATE / rate), first)  # rates that round
+        found[part.path.name] = (first, part.raw.n_times / rate, part.gaps)
+    return found
+
+
+def _given(args):
+    from realtime.Utils.command import given
+
+    return given(args)
+
+
+def _open(path, overrides):
+    """Return a session's folder, settings and session.json."""
+    from realtime.Parameters import SessionSettings
+
+    folder = Path(path)
+    for name in ("settings.yaml", "session.json", "log.jsonl"):
+        if not (folder / name).is_file():
+            raise UserError(f"{shown(folder)}: no session is there: {name} is missing")
+    settings = config.load(SessionSettings, folder / "settings.yaml", overrides=overrides)
+    return folder, settings, json.loads((folder / "session.json").read_text(encoding="utf-8"))
+
+
+def _subject(about):
+    from realtime.Subject import Subject
+
+    return config.validate(Subject, about["subject"], "session.json")
+
+
+def _refuse_changes(args, why, allowed):
+    from realtime.Utils.command import _FLAGS
+
+    flags = [f for f in (*_FLAGS, "recording", "subject", "subject_file", "config") if f not in allowed]
+    changed = [f"--{flag.replace('_', '-')}" for flag in flags if getattr(args, flag) is not None]
+    changed += ["--set"] if args.overrides else []
+    if changed:
+        raise UserError(f"{why}: leave out {', '.join(changed)}")
+
+
+def _alive(path):
+    """Tell whether the process that wrote a control.json is running."""
+    import os
+
+    found = re.search(r'"pid": (\d+)', path.read_text(encoding="utf-8"))
+    if found is None:
+        return False
+    try:
+        os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OSError):
+        return True
+    return True

@@ -1,0 +1,123 @@
+"""Mixes cues into consecutive blocks of frames; nothing it gives is ever louder than the cap."""
+
+import math
+
+import numpy as np
+
+_RAMP_SECONDS = 0.01
+"""Time over which a change of volume, or silence, takes effect: short, and no click."""
+
+
+class Renderer:
+    """Mix scheduled sounds into consecutive blocks of frames.
+
+    Parameters
+    ----------
+    sounds : sequence of float32 arrays
+        One an item, or a sound of a playlist; each of its own length.
+    volume_db, max_db : float
+        Gain, and the level no frame ever exceeds, relative to full scale.
+    rate : int
+        Hz.
+
+    Attributes
+    ----------
+    position : int
+        Frames rendered so far.
+    """
+
+    def __init__(self, sounds, volume_db, max_db, rate=16000):
+        # what is not a number is silence, whoever made it
+        self._sounds = [np.nan_to_num(np.asarray(s, np.float32), posinf=0, neginf=0) for s in sounds]
+        self._max_db = max_db
+        self._cap = np.float32(10 ** (max_db / 20))
+        self._active = []  # (number, sound, frame of its onset, gain)
+        self._ramp = max(1, round(_RAMP_SECONDS * rate))
+        self._gain = self._target = self._level(volume_db)
+        self._fade = None  # frames left until silence
+        self.position = 0
+
+    @property
+    def volume_db(self):
+        """The volume in force, dB relative to full scale."""
+        return 20 * math.log10(self._target) if self._target > 0 else -math.inf
+
+    def set_volume(self, db):
+        """Change the volume; never above the cap.
+
+        Returns
+        -------
+        db : float
+            The level in force.
+        """
+        self._target = self._level(db)
+        return self.volume_db
+
+    def schedule(self, item, frame, gain_db=0.0, number=None):
+        """Let `item` sound from `frame` on, or from the next frame when that one is past.
+
+        Returns
+        -------
+        frame : int
+            Where it will really begin.
+        """
+        frame = max(frame, self.position)
+        gain = 10 ** (gain_db / 20) if math.isfinite(gain_db) else 0.0
+        self._active = [*self._active, (number, item, frame, np.float32(gain))]
+        return frame
+
+    def cancel(self):
+        """Take back what has not begun; return its numbers."""
+        ahead = [entry[0] for entry in self._active if entry[2] >= self.position]
+        self._active = [entry for entry in self._active if entry[2] < self.position]
+        return ahead
+
+    def silence(self):
+        """Fade out what sounds within 10 ms, and take back what has not begun; return its numbers."""
+        ahead = self.cancel()
+        self._fade = self._ramp if self._active else None
+        return ahead
+
+    def render(self, count):
+        """Return the next `count` frames, float32 (count,)."""
+        block = np.zeros(count, np.float32)
+        stop = self.position + count
+        still = []
+        for entry in self._active:
+            _, item, onset, gain = entry
+            sound = self._sounds[item]
+            first, last = max(onset, self.position), min(onset + sound.size, stop)
+            if first < last:
+                block[first - self.position : last - self.position] += (
+                    gain * sound[first - onset : last - onset]
+                )
+            if onset + sound.size > stop:
+                still.append(entry)
+        self._active = still
+        self.position = stop
+        block *= self._gains(count)
+        if self._fade is not None:
+            self._fade_out(block)
+        # a sum of finite sounds may still overflow: what is not a number is silence here too
+        np.nan_to_num(block, copy=False, nan=0, posinf=self._cap, neginf=-self._cap)
+        return np.clip(block, -self._cap, self._cap, out=block)
+
+    def _gains(self, count):
+        """Return the gain of each of the next frames; it moves to its target in steps too small to hear."""
+        if self._gain == self._target:
+            return np.float32(self._gain)
+        share = np.minimum(np.arange(1, count + 1) / self._ramp, 1)
+        gains = self._gain + (self._target - self._gain) * share
+        self._gain = self._target if count >= self._ramp else float(gains[-1])
+        return gains.astype(np.float32)
+
+    def _fade_out(self, block):
+        left = self._fade - np.arange(block.size)
+        block *= np.clip(left / self._ramp, 0, 1).astype(np.float32)
+        self._fade -= block.size
+        if self._fade <= 0:
+            self._active, self._fade = [e for e in self._active if e[2] >= self.position], None
+
+    def _level(self, db):
+        db = min(float(db), self._max_db) if math.isfinite(db) else -math.inf
+        return 10 ** (db / 20) if db > -math.inf else 0.0

@@ -1,0 +1,89 @@
+"""What can be asked of a session, and the check that every request passes before the session sees it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+LONGEST_TEXT = 500
+"""Characters of a mark."""
+_LARGEST = 200.0
+"""dB; no level is further from full scale."""
+_ARGS = {
+    "pause": (),
+    "resume": (),
+    "volume": ("db", "change_db"),
+    "mark": ("text",),
+    "group": (),
+    "stop": (),
+    "status": (),
+}
+COMMANDS = tuple(_ARGS)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody wants of the session.
+
+    Attributes
+    ----------
+    command : str
+    args : dict
+    origin : str
+        Who: "monitor", "keyboard", ...
+    reply : callable
+        `reply(ok, **more)`; may be called from any thread, once.
+    """
+
+    command: str
+    args: dict
+    origin: str
+    reply: Any
+
+
+def checked(command, args):
+    """Return the args of a command as the session may have them: known names, finite numbers, plain text.
+
+    Parameters
+    ----------
+    command : str
+    args : dict
+        As received, from whomever.
+
+    Raises
+    ------
+    ValueError
+        Unknown command or argument, no finite number in dB, text that is too long or is no text.
+    """
+    if not isinstance(command, str) or command not in _ARGS:
+        raise ValueError(f"unknown command {clean(repr(command), 40)}; there are {', '.join(COMMANDS)}")
+    if not isinstance(args, dict):
+        raise ValueError("args must be an object")
+    allowed = _ARGS[command]
+    unknown = [name for name in args if name not in allowed]
+    if unknown:
+        takes = " or ".join(allowed) or "no argument"
+        raise ValueError(f"{command} takes {takes}, not {clean(str(unknown[0]), 40)!r}")
+    if command == "volume":
+        given = {name: value for name, value in args.items() if value is not None}
+        if len(given) != 1:
+            raise ValueError("volume needs one number: db, or change_db")
+        return {name: _decibel(value) for name, value in given.items()}
+    if command == "mark" and "text" in args:
+        text = args["text"]
+        if not isinstance(text, str) or len(text) > LONGEST_TEXT:
+            raise ValueError(f"a mark's text has at most {LONGEST_TEXT} characters")
+        return {"text": clean(text, LONGEST_TEXT)}
+    return dict(args)
+
+
+def clean(text, most):
+    """Return text of one line that can be written anywhere: no control characters, no half characters."""
+    whole = text.encode("utf-8", "replace").decode("utf-8")
+    # a terminal obeys control characters, so none may reach the screen from a socket
+    return " ".join("".join(c if c.isprintable() else " " for c in whole).split())[:most]
+
+
+def _decibel(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+        found = "no number" if not isinstance(value, int | float) else f"{clean(repr(value), 20)}"
+        raise ValueError(f"volume needs a level in dB, at most {_LARGEST:g} from full scale; found {found}")
+    return float(value)

@@ -1,0 +1,181 @@
+"""Time stamps of a stream: which samples are missing, which stamps merely jitter, when a clock was set.
+
+Outlets stamp a chunk when they push it, so stamps jitter by milliseconds, and a program that hesitated pushes
+what it owes at once: late stamps that are in time again soon after. Lost samples are a step that stays. A
+clock that is set is a step without the waiting time that a loss takes.
+"""
+
+import numpy as np
+
+_HOLD_SECONDS = 0.15
+"""After a step this much signal is awaited to see whether the step stays."""
+_HOLD_MOST = 10.0
+"""A backlog that is worked off is awaited for this much signal at most."""
+_TRACK_SECONDS = 60.0
+"""Time constant with which the stream's clock and its jitter are followed: no amplifier drifts faster."""
+_EVEN_SECONDS = 0.002
+"""Stamps that never go back by more: a stream without jitter, in which each loss has its exact place."""
+_JITTERS = 2.0
+"""Stamps off by more than this many times their mean jitter are a step."""
+_CLOCK_SECONDS = 0.1
+"""Samples that arrive earlier than their stamps allow by more than this: the clock was set, nothing lost."""
+_SILENT_SECONDS = 0.3
+"""Where the clock was set during a silence at least as long, the silence is taken for the loss."""
+
+
+class StreamClock:
+    """Turn stamped chunks into pieces of signal and gaps, and know when each sample was taken.
+
+    Parameters
+    ----------
+    rate : float
+        Hz.
+    tolerance : float
+        Steps in s up to which stamps jitter at least.
+
+    Attributes
+    ----------
+    count : int
+        Samples so far, those of gaps included.
+    """
+
+    def __init__(self, rate, tolerance):
+        self._rate, self._tolerance = rate, tolerance
+        self._zero = None  # when sample 0 was taken, on the stamps' clock
+        self._jitter = 0.0  # mean absolute, s
+        self._followed = 0  # samples
+        self._delay = None  # shortest time lately from a stamp to its arrival, s
+        self._falling = (
+            0.0  # by how much that time shrank of late from chunk to chunk: a backlog, fast stamps
+        )
+        self._held = []  # (data, stamps, arrived) since a step
+        self._silence = 0.0  # before the step
+        self._arrived = None
+        self.count = 0
+
+    def time_of(self, sample):
+        """Return when a sample was, or will be, taken on the stamps' clock; None before the first."""
+        return None if self._zero is None else self._zero + sample / self._rate
+
+    def take(self, data, stamps, arrived):
+        """Take a chunk.
+
+        Parameters
+        ----------
+        data : array (channels, n)
+        stamps : array (n,)
+            Seconds.
+        arrived : float
+            When it was pulled.
+
+        Returns
+        -------
+        pieces : list of ("data", array) | ("gap", int samples) | ("clock", float seconds)
+        """
+        silence = 0.0 if self._arrived is None else arrived - self._arrived
+        self._arrived = arrived
+        if self._zero is None:
+            self._zero = float(stamps[0])
+        if self._held:
+            self._held.append((data, stamps, arrived))
+            return self._settle() if self._ready() else []
+        late = self._late(stamps)
+        over = np.abs(late) > self._limit
+        if not over.any():
+            self._follow(late, arrived - float(stamps[-1]))
+            self.count += len(stamps)
+            return [("data", data)]
+        first = int(over.argmax())
+        before = []
+        if first:
+            self._follow(late[:first])
+            self.count += first
+            before = [("data", data[:, :first])]
+        self._held = [(data[:, first:], stamps[first:], arrived)]
+        self._silence = silence if not first else 0.0
+        return before + (self._settle() if self._ready() else [])
+
+    def flush(self):
+        """Return what is held back, as no more is coming for now."""
+        pieces = []
+        while self._held:
+            pieces += self._settle()
+        return pieces
+
+    @property
+    def _limit(self):
+        return max(self._tolerance, _JITTERS * self._jitter)
+
+    def _late(self, stamps):
+        """Return by how much stamps are later than those of the next samples should be, s."""
+        return stamps - (self._zero + (self.count + np.arange(len(stamps))) / self._rate)
+
+    def _ready(self):
+        """Tell whether enough is held: a while of signal, at the end of which the delay no longer shrinks."""
+        late = self._late(np.concatenate([s for _, s, _ in self._held]))
+        if len(late) < _HOLD_SECONDS * self._rate:
+            return False
+        earlier, later = np.array_split(late[-self._window :], 2)
+        shrinks = np.median(earlier) - np.median(later) > self._limit
+        return not shrinks or len(late) >= _HOLD_MOST * self._rate
+
+    @property
+    def _window(self):
+        return max(2, round(_HOLD_SECONDS * self._rate))
+
+    def _settle(self):
+        """Decide what a step was, now that some signal after it is there."""
+        data = np.concatenate([d for d, _, _ in self._held], axis=1)
+        stamps = np.concatenate([s for _, s, _ in self._held])
+        held, self._held = self._held, []
+        late, limit = self._late(stamps), self._limit
+        step = float(np.median(late[-self._window :]))
+        if abs(step) <= limit:
+            self._follow(late)
+            self.count += len(stamps)
+            return [("data", data)]
+        inside = np.flatnonzero(np.abs(late) <= limit)
+        begin = int(inside[-1]) + 1 if len(inside) and len(stamps) - inside[-1] > 1 else 0
+        pieces = [("data", data[:, :begin])] if begin else []
+        data, stamps, late = data[:, begin:], stamps[begin:], late[begin:]
+        further = np.flatnonzero(late - late[0] > limit)
+        if len(further) and (np.maximum.accumulate(late) - late).max() <= _EVEN_SECONDS:  # a second loss
+            end = int(further[0])
+            self._held = [(data[:, end:], stamps[end:], held[-1][2])]
+            step = float(np.median(late[:end]))
+        else:
+            end = len(stamps)
+        missing, set_by = self._explain(step, held)
+        if set_by:
+            self._zero += set_by
+            self._delay = None
+            if set_by > 0 or set_by < -_CLOCK_SECONDS:  # a little back: a gap that jitter made too long
+                pieces.append(("clock", set_by))
+        if missing:
+            pieces.append(("gap", missing))
+        self.count += begin + missing + end
+        self._silence = 0.0
+        return [*pieces, ("data", data[:, :end])]
+
+    def _explain(self, step, held):
+        """Return how many samples are missing, and by how much the clock was set."""
+        _, stamps, arrived = held[0]
+        early = 0.0 if self._delay is None else self._delay - (arrived - float(stamps[-1])) - self._falling
+        if step > 0 and early <= max(_CLOCK_SECONDS, step / 2):
+            return round(step * self._rate), 0.0
+        # the stamps say nothing of what is missing; what was silent for long was not being recorded
+        silent = self._silence - len(stamps) / self._rate
+        missing = max(0, round(silent * self._rate)) if self._silence >= _SILENT_SECONDS else 0
+        return missing, step - missing / self._rate
+
+    def _follow(self, late, delay=None):
+        self._followed = min(self._followed + len(late), _TRACK_SECONDS * self._rate)
+        share = len(late) / self._followed  # a plain mean at first
+        self._zero += share * float(np.mean(np.clip(late, -self._limit, self._limit)))
+        self._jitter += share * (float(np.mean(np.minimum(np.abs(late), self._limit))) - self._jitter)
+        if delay is not None:
+            rising = np.inf if self._delay is None else self._delay + 0.001 * len(late) / self._rate
+            self._falling = max(
+                0.8 * self._falling, min(rising - delay, 1.0) if self._delay is not None else 0.0
+            )
+            self._delay = min(rising, delay)

@@ -1,0 +1,98 @@
+"""Keeping the machine awake, by real processes."""
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from realtime.Utils import awake as module
+from realtime.Utils.awake import awake
+from utils.paths import ROOT
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the programs of Linux")
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Put a program of the name systemd-inhibit in front, since containers have none that works."""
+
+    def install(body):
+        path = tmp_path / "bin" / "systemd-inhibit"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
+        return path
+
+    return install
+
+
+SKIP = 'while [ "${1#--}" != "$1" ]; do shift; done'  # over the options, to the command
+
+
+def test_the_hold_is_there_within_the_block_and_gone_after_it(program, tmp_path):
+    program(f'echo $$ > {tmp_path}/pid; echo "$*" > {tmp_path}/words; {SKIP}; exec "$@"')
+    with awake() as how:
+        assert how == "systemd-inhibit"
+        pid = int((tmp_path / "pid").read_text())
+        os.kill(pid, 0)
+        assert "--what=sleep:idle:handle-lid-switch" in (tmp_path / "words").read_text()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_refusal_is_said_and_is_no_error(program, caplog):
+    program('echo "Failed to inhibit: Access denied" >&2; exit 1')
+    with caplog.at_level(logging.WARNING), awake() as how:
+        assert how is None
+    assert "Access denied" in caplog.text and "by hand" in caplog.text
+
+
+def test_without_a_right_over_the_lid_sleep_is_held_back_all_the_same(program, tmp_path):
+    program(f'case "$*" in *lid*) exit 1;; esac; echo "$*" > {tmp_path}/words; {SKIP}; exec "$@"')
+    with awake() as how:
+        assert how == "systemd-inhibit" and "--what=sleep:idle " in (tmp_path / "words").read_text()
+
+
+def test_a_system_that_does_not_answer_is_not_waited_for(program, monkeypatch):
+    monkeypatch.setattr(module, "_PATIENCE", 0.2)
+    program("exec sleep 60")
+    with awake() as how:
+        assert how is None
+
+
+def test_the_hold_ends_with_a_session_that_is_killed(program, tmp_path):
+    program(f'echo $$ > {tmp_path}/pid; {SKIP}; exec "$@"')
+    code = """
+        import os, signal
+        from realtime.Utils.awake import awake
+        with awake() as how:
+            assert how
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, timeout=60)
+    assert done.returncode == -9
+    pid = int((tmp_path / "pid").read_text())
+    for _ in range(100):
+        try:
+            if "(cat) Z" in Path(f"/proc/{pid}/stat").read_text():
+                return
+        except OSError:
+            return
+        time.sleep(0.02)
+    pytest.fail("the hold is still there")
+
+
+def test_where_nothing_can_hold_it_says_so(monkeypatch, caplog, tmp_path):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with caplog.at_level(logging.WARNING), awake() as how:
+        assert how is None
+    assert "switch off its sleep by hand" in caplog.text
+    with awake(wanted=False) as how:
+        assert how is None

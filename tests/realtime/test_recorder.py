@@ -1,0 +1,212 @@
+"""The recorder: killed, on a full disk, torn at the end; what was acknowledged is always readable."""
+
+import resource
+import subprocess
+import sys
+from itertools import pairwise
+
+import mne
+import numpy as np
+import pytest
+
+from realtime.Parameters.source import RecordingSettings
+from realtime.Utils import recorder as module
+from realtime.Utils.recorder import PLACE, Recorder
+from utils.paths import ROOT
+
+NAMES, RATE = ("A", "B", "C"), 500.0
+
+
+def counter(first, count):
+    return np.stack([np.arange(first, first + count) + 1000 * c for c in range(3)]).astype(np.float32)
+
+
+def read(path):
+    raw = mne.io.read_raw(path, preload=True, verbose="error")
+    return raw, raw.get_data() * 1e6
+
+
+def place(raw):
+    (found,) = [a for a in raw.annotations.description if PLACE in a]
+    return int(found.split(":")[-1])
+
+
+_WRITER = """
+import os, random, signal, sys, time
+from pathlib import Path
+import numpy as np
+from realtime.Parameters.source import RecordingSettings
+from realtime.Utils.recorder import Recorder
+out, count = Path(sys.argv[1]), int(sys.argv[2])
+rng = random.Random(3)
+for number in range(count):
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        written = 0
+        recorder = Recorder(out / str(number), ("A", "B", "C"), 500.0, RecordingSettings(sync_seconds=0.1))
+        told = -1
+        while True:
+            if written % 700 == 690:
+                recorder.gap(7)
+                written += 7
+            block = np.stack([np.arange(written, written + 10) + 1000 * c for c in range(3)])
+            recorder.append(block.astype(np.float32))
+            written += 10
+            recorder.tick()
+            if recorder.acknowledged != told:
+                told = recorder.acknowledged
+                os.write(writing, b"%d\\n" % told)
+    os.read(reading, 1)
+    time.sleep(rng.uniform(0.0, 0.35))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.close(writing)
+    told = b""
+    while part := os.read(reading, 65536):
+        told += part
+    os.close(reading)
+    print(number, (b"0" + told).split()[-1].decode(), flush=True)
+"""
+
+
+def test_kill_9_at_20_moments_loses_no_acknowledged_sample(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-c", _WRITER, str(tmp_path), "20"],
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    said = [line.split() for line in run.stdout.splitlines()]
+    assert len(said) == 20 and sum(int(n) > 0 for _, n in said) > 10
+    for number, acknowledged in said:
+        raw, data = read(tmp_path / number / "segment_001.vhdr")
+        assert raw.n_times >= int(acknowledged)
+        expected = counter(0, raw.n_times)
+        for gap in (a for a in raw.annotations if a["description"] == "BAD_ACQ_SKIP/gap"):
+            first, count = round(gap["onset"] * RATE), round(gap["duration"] * RATE)
+            assert count == 7
+            expected[:, first : first + count] = 0
+        np.testing.assert_allclose(data, expected, rtol=1e-6)  # no gap without its marker
+
+
+@pytest.mark.parametrize("cut", [1, 5, 11])
+def test_a_torn_last_block_costs_that_block_only(tmp_path, cut):
+    recorder = Recorder(tmp_path, NAMES, RATE, RecordingSettings())
+    recorder.append(counter(0, 100))
+    recorder.close()
+    eeg = tmp_path / "segment_001.eeg"
+    with eeg.open("rb+") as file:
+        file.truncate(eeg.stat().st_size - cut)
+    raw, data = read(tmp_path / "segment_001.vhdr")
+    assert raw.n_times == 99
+    np.testing.assert_allclose(data, counter(0, 99), rtol=1e-6)
+
+
+def fill(recorder, position, seconds):
+    """Append until the recorder reports a failure; return the next sample."""
+    for number in range(int(seconds * RATE / 50)):
+        recorder.append(counter(position, 50))
+        position += 50
+        recorder.tick()
+        if number == 20:
+            recorder.flush()
+        if recorder._failed_at is not None:
+            return position
+    raise AssertionError("it never failed")
+
+
+def check_full_disk(folder, monkeypatch, make_room):
+    """A disk is full; then there is room again: both segments hold their own samples at their own place."""
+    monkeypatch.setattr(module, "_AGAIN", 1e9)
+    recorder = Recorder(folder, NAMES, RATE, RecordingSettings(sync_seconds=0.1), first=4000)
+    position = fill(recorder, 0, 600)
+    ((kind, detail),) = recorder.take_inputs()
+    assert (kind, detail["state"]) == ("recorder", "failed") and "segment_001" in detail["reason"]
+    safe = recorder.acknowledged
+    recorder.append(counter(position, 50))
+    position += 50
+    make_room()
+    monkeypatch.setattr(module, "_AGAIN", 0.0)
+    recorder.tick()
+    again = position
+    recorder.append(counter(position, 100))
+    recorder.close()
+    states = [d["state"] for _, d in recorder.take_inputs()]
+    assert states == ["back"]
+    segments = sorted(folder.glob("segment_*.vhdr"))
+    assert [p.name for p in segments] == ["segment_001.vhdr", "segment_002.vhdr"]
+    raw, data = read(segments[0])
+    assert raw.n_times >= safe > 0 and place(raw) == 4000
+    np.testing.assert_allclose(data, counter(0, raw.n_times), rtol=1e-6)
+    raw, data = read(segments[1])
+    assert place(raw) == 4000 + again and raw.n_times == 100
+    np.testing.assert_allclose(data, counter(again, 100), rtol=1e-6)
+
+
+def test_a_file_that_may_not_grow_is_reported_and_the_recording_goes_on(tmp_path, monkeypatch):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        check_full_disk(tmp_path, monkeypatch, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_reported_and_the_recording_goes_on(tmp_path, monkeypatch):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a small disk cannot be mounted here (needs root)")
+    try:
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(100_000))
+        check_full_disk(disk / "recording", monkeypatch, ballast.unlink)
+        with (disk / "rest").open("wb", buffering=0) as rest, pytest.raises(OSError, match="No space"):
+            while True:
+                rest.write(bytes(4096))
+        with pytest.raises(OSError, match="No space"):  # attempts on a full disk leave nothing behind
+            Recorder(disk / "recording", NAMES, RATE, RecordingSettings())
+        assert len(list((disk / "recording").iterdir())) == 6
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_long_gap_takes_neither_time_nor_room(tmp_path):
+    recorder = Recorder(tmp_path, NAMES, RATE, RecordingSettings())
+    recorder.append(counter(0, 50))
+    hours = 3 * 3600 * 500
+    recorder.gap(hours)
+    recorder.append(counter(50, 50))
+    recorder.close()
+    eeg = tmp_path / "segment_001.eeg"
+    assert eeg.stat().st_size == (hours + 100) * 12
+    if sys.platform == "linux":
+        assert eeg.stat().st_blocks * 512 < 1_000_000
+    raw = mne.io.read_raw(tmp_path / "segment_001.vhdr", verbose="error")
+    (gap,) = [a for a in raw.annotations if a["description"].startswith("BAD_ACQ_SKIP")]
+    assert gap["duration"] == pytest.approx(hours / RATE)
+    np.testing.assert_allclose(raw[:, hours + 50 :][0] * 1e6, counter(50, 50), rtol=1e-6)
+
+
+def test_what_is_not_finite_stays_as_it_came(tmp_path):
+    recorder = Recorder(tmp_path, NAMES, RATE, RecordingSettings())
+    data = counter(0, 10)
+    data[1] = np.nan
+    recorder.append(data)
+    recorder.close()
+    _, found = read(tmp_path / "segment_001.vhdr")
+    assert np.isnan(found[1]).all()
+    np.testing.assert_allclose(found[[0, 2]], data[[0, 2]], rtol=1e-6)
+
+
+def test_segments_are_numbered_on_and_never_replaced(tmp_path):
+    for first in (0, 700):
+        recorder = Recorder(tmp_path, NAMES, RATE, RecordingSettings(), first=first)
+        recorder.append(counter(first, 20))
+        recorder.close()
+    paths = sorted(tmp_path.glob("*.vhdr"))
+    assert [place(read(p)[0]) for p in paths] == [0, 700]
+    assert all(a != b for a, b in pairwise(paths)) and (tmp_path / "segment_001.eeg").stat().st_size == 240

@@ -1,0 +1,158 @@
+"""A killed session goes on in its folder: the same cues, counters and groups; nothing logged is lost."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from realtime.Utils.event_log import read_log
+from utils.errors import UserError
+
+from .conftest import SCRIPT, of, read_session
+
+
+def _start(recording, out, staged, *more):
+    words = [sys.executable, str(SCRIPT), "--recording", str(recording), "--out", str(out), "--subject", "s1",
+             *map(str, staged), "--set", "staging.answer_seconds=0.5", *map(str, more)]  # fmt: skip
+    return subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )  # fmt: skip
+
+
+def _killed(process, folder, condition):
+    """Kill -9 as soon as the log meets the condition; return the events that were acknowledged by then."""
+    deadline = time.monotonic() + 90
+    while True:
+        lines = (
+            (folder / "log.jsonl").read_bytes().split(b"\n")[:-1] if (folder / "log.jsonl").exists() else []
+        )
+        if condition(lines):
+            break
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return [json.loads(line) for line in lines]
+
+
+def _cues(events):
+    return [(e["detail"]["number"], e["detail"]["item"]) for e in events if e["event"] == "cue"]
+
+
+@pytest.mark.slow
+def test_a_killed_replay_goes_on_with_the_same_cues(main, recording, staged, tmp_path):
+    """The first cues of the killed session and those after it are those of the uninterrupted one."""
+    short = ["--stop", 76, "--set", "cues.interval_seconds=[2.5, 3]", "--set", "cues.sham_share=0.3",
+             "--set", "cues.rule=balanced"]  # fmt: skip
+    more = [*short, "--set", "staging.answer_seconds=0.5"]
+    code = main(["--recording", str(recording), "--out", str(tmp_path / "whole"), "--subject", "s1",
+                 *map(str, staged), *map(str, more)])  # fmt: skip
+    whole = read_session(tmp_path / "whole" / "s1" / "session_001", code)
+
+    folder = tmp_path / "s1" / "session_001"
+    process = _start(recording, tmp_path, staged, *short, "--speed", 8)
+    before = _killed(process, folder, lambda lines: sum(b'"cue"' in line for line in lines) >= 2)
+    with (folder / "log.jsonl").open("ab") as handle:
+        handle.write(b'{"sample": 99, "ev')  # a line that the kill tore
+    assert main(["--resume", str(folder), "--speed", "0"]) == 0
+    result = read_session(folder)
+    assert result.events[: len(before)] == before
+    (resumed,) = of(result, "resume")
+    earlier = result.events[: result.events.index(resumed)]  # more than `before` where the kill came late
+    assert resumed["sample"] == max(e["sample"] for e in earlier) + 1
+    kinds = ("cue", "sham")
+    drawn = [
+        (e["detail"]["number"], e["event"], e["detail"]["item"]) for e in result.events if e["event"] in kinds
+    ]
+    wanted = [
+        (e["detail"]["number"], e["event"], e["detail"]["item"]) for e in whole.events if e["event"] in kinds
+    ]
+    # the groups' turns depend on when a cue comes, so items agree as long as both are in the same turn
+    numbers = [number for number, _, _ in drawn]
+    assert numbers == list(range(1, len(numbers) + 1)) and len(drawn) > len(_cues(before))
+    assert drawn[: len(_cues(before))] == wanted[: len(_cues(before))]
+    assert [kind for _, kind, _ in drawn] == [kind for _, kind, _ in wanted][: len(drawn)]
+    assert result.summary["ending"] == "end of recording"
+    # the gate had to open anew: no cue in the first 30 s after the restart
+    after = [e for e in of(result, "cue") if e["sample"] > resumed["sample"]]
+    assert after and after[0]["sample"] > resumed["sample"] + 15000
+    with pytest.raises(UserError, match="the session ended"):
+        main(["--resume", str(folder)])
+
+
+def test_what_cannot_be_resumed_is_refused(main, recording, staged, tmp_path):
+    with pytest.raises(UserError, match=r"settings\.yaml is missing"):
+        main(["--resume", str(tmp_path)])
+    with pytest.raises(UserError, match="own settings: leave out --subject, --set"):
+        main(
+            ["--resume", str(_ended(main, recording, staged, tmp_path)), "--subject", "x", "--set", "seed=3"]
+        )
+
+
+def test_another_seed_is_noticed(main, recording, staged, tmp_path):
+    folder = _ended(main, recording, staged, tmp_path)
+    lines = (folder / "log.jsonl").read_text().splitlines(keepends=True)
+    first = next(k for k, line in enumerate(lines) if '"event": "cue"' in line)
+    (folder / "log.jsonl").write_text("".join(lines[: first + 1]))  # as if it had been killed there
+    about = json.loads((folder / "session.json").read_text())
+    (folder / "session.json").write_text(json.dumps(about | {"ending": None}))
+    text = (folder / "settings.yaml").read_text()
+    (folder / "settings.yaml").write_text(text.replace("seed: 1642", "seed: 7"))
+    with pytest.raises(UserError, match="seed, subject, groups and rule must be those of the session"):
+        main(["--resume", str(folder)])
+
+
+def _ended(main, recording, staged, out):
+    main(
+        [
+            "--recording",
+            str(recording),
+            "--out",
+            str(out),
+            "--subject",
+            "s1",
+            *map(str, staged),
+            "--stop",
+            "50",
+        ]
+    )
+    return sorted((out / "s1").iterdir())[-1]
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments(main, recording, staged, tmp_path):
+    """Each time everything that was acknowledged is readable, and the session goes on."""
+    rng = random.Random(1642)
+    folder = tmp_path / "s1" / "session_001"
+    process = _start(recording, tmp_path, staged, "--speed", 4)
+    _killed(process, folder, lambda lines: len(lines) > 3)
+    known = read_log(folder / "log.jsonl")
+    for _ in range(19):
+        process = subprocess.Popen(
+            [sys.executable, str(SCRIPT), "--resume", str(folder), "--speed", "2"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        lines = len(known)
+        wait = rng.uniform(0, 1.5)
+        began = []
+
+        def ready(found, lines=lines, wait=wait, began=began):
+            if len(found) <= lines:
+                return False
+            began.append(time.monotonic())
+            return time.monotonic() - began[0] > wait
+
+        acknowledged = _killed(process, folder, ready)
+        assert acknowledged[: len(known)] == known
+        known = read_log(folder / "log.jsonl")
+        assert known[: len(acknowledged)] == acknowledged
+        numbers = [
+            e["detail"]["number"] for e in known if e["event"] in ("cue", "cue_cancelled", "cue_skipped")
+        ]
+        assert numbers == sorted(set(numbers))
