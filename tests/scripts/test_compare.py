@@ -25,6 +25,7 @@ def results(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_two_runs_of_test_scripts(results, run_script, tmp_path):
     done = run_script(
         "test/compare.py", results / "N23SIMD", results / "N23SISD", "--results", results, cwd=tmp_path

@@ -86,6 +86,7 @@ def test_running_again_changes_nothing(trained, cohort, call_script, caplog):
     assert (run_folder(trained) / "ensemble.npz").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_fewer_epochs_and_broken_weights_are_refused(trained, cohort, tmp_path, call_script):
     places = ["--quick", "--data", cohort, "--results"]
     code, stderr = call_script("train/N23SIMD.py", *places, trained, "--set", "train.epochs=1")
@@ -106,6 +107,7 @@ def test_other_settings_do_not_overwrite_a_run(trained, cohort, call_script):
     assert "train.learning_rate (0.001 before, now 0.5)" in stderr and "--restart" in stderr
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_to_the_same_end(trained, cohort, tmp_path, call_script, caplog):
     """Ctrl-C when the first epoch is on disk, run again: the same bits as the uninterrupted run.
 

@@ -41,6 +41,7 @@ def summary_of(folder):
     return json.loads((folder / "summary.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_bad_trial_stops_the_test_or_is_left_out_and_listed(test_script, tmp_path, caplog):
     code, stderr = test_script()
     assert code == 2 and "trial 4" in stderr and "NaN" in stderr
@@ -84,6 +85,7 @@ def test_only_the_parts_asked_for(test_script, tmp_path):
     assert code == 2 and "--data-type" in stderr
 
 
+@pytest.mark.slow
 def test_marks_that_do_not_agree_are_said(test_script, tmp_path, caplog):
     trained = made.tiny_checkpoint(tmp_path / "simulated.npz")
     code, stderr = test_script("--window", "precue", checkpoint=trained)

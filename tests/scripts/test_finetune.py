@@ -42,6 +42,7 @@ def tuned(cohort, start, tmp_path_factory):
     return results
 
 
+@pytest.mark.slow
 def test_the_convolutions_stay_and_all_else_changes(start, tuned):
     before = arrays(start)
     for subject in SUBJECTS:
@@ -55,6 +56,7 @@ def test_the_convolutions_stay_and_all_else_changes(start, tuned):
         assert any(name.endswith("/moving_mean") for name in before.keys() - frozen)
 
 
+@pytest.mark.slow
 def test_the_tuned_checkpoints_give_the_reported_figures(cohort, tuned):
     """Test probabilities to the last bit, the validation figures of the chosen epoch, and the notes."""
     from data.trials import read_test_subjects
@@ -92,6 +94,7 @@ def test_the_tuned_checkpoints_give_the_reported_figures(cohort, tuned):
     assert not list((tuned / TUNED).rglob("state.npz"))
 
 
+@pytest.mark.slow
 def test_killed_it_comes_to_the_same_bits(cohort, start, tuned, tmp_path, call_script, caplog):
     """SIGKILL right after the state of the second epoch (states every epoch here): the same in the end."""
     options = ["--quick", *EPOCHS, "--data", cohort, "--results", tmp_path, "--checkpoint", start]
@@ -112,6 +115,7 @@ def test_killed_it_comes_to_the_same_bits(cohort, start, tuned, tmp_path, call_s
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in whole.iterdir())
 
 
+@pytest.mark.slow
 def test_a_result_is_taken_up_and_nothing_is_trained_again(
     cohort, start, tuned, tmp_path, call_script, monkeypatch, caplog
 ):
@@ -186,6 +190,7 @@ def altered(cohort, tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_the_test_part_has_no_say_in_weights_or_epoch(altered, start, tuned, tmp_path, call_script):
     """Other test trials, or none: the same weights, log and chosen epochs; who has none is missing."""
     options = ["--quick", *EPOCHS, "--data", altered, "--results", tmp_path, "--checkpoint", start]

@@ -48,6 +48,7 @@ def cluster(tmp_path):
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_nothing_but_time(cluster, call_script, tmp_path):
     address, workers = cluster
     data = write_cohort(tmp_path / "data", subjects=5, awake=4, asleep=1)

@@ -23,7 +23,7 @@ def script(name):
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    return write_cohort(tmp_path_factory.mktemp("cohort"), subjects=3, awake=3, asleep=1, strength=3.0)
+    return write_cohort(tmp_path_factory.mktemp("cohort"), subjects=2, awake=3, asleep=1, strength=3.0)
 
 
 @pytest.fixture
@@ -38,6 +38,7 @@ def run(call_script, cohort, tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_jobs_parts_and_resuming_give_the_same_bits(run, call_script, cohort, tmp_path, caplog):
     whole = run("image2image")
     same(whole, run("image2image", "--jobs", "2", results=tmp_path / "jobs"))
@@ -49,9 +50,10 @@ def test_jobs_parts_and_resuming_give_the_same_bits(run, call_script, cohort, tm
     caplog.clear()
     with caplog.at_level("INFO"):
         same(whole, run("image2image", results=shares))
-    assert "3 of 3 subjects are there already" in caplog.text
+    assert "2 of 2 subjects are there already" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(run, cohort, tmp_path, caplog):
     whole, killed = run("image2image", *ALONE), tmp_path / "killed"
     command = [
@@ -74,9 +76,10 @@ def test_a_killed_run_goes_on_where_it_was(run, cohort, tmp_path, caplog):
     caplog.clear()
     with caplog.at_level("INFO"):
         same(whole, run("image2image", *ALONE, results=killed))
-    assert " of 3 subjects are there already" in caplog.text
+    assert " of 2 subjects are there already" in caplog.text
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused_and_changed_data_computed_anew(run, call_script, tmp_path, caplog):
     data = write_cohort(tmp_path / "data", subjects=2, awake=3, asleep=2)
     folder = run("image2image", *ALONE, data=data)
@@ -91,6 +94,7 @@ def test_other_settings_are_refused_and_changed_data_computed_anew(run, call_scr
     assert any((before[key] != value).any() for key, value in arrays(folder).items() if "hits" in key)
 
 
+@pytest.mark.slow
 def test_few_trials_are_named_and_too_few_are_missing(run, call_script, tmp_path, caplog):
     data = write_cohort(tmp_path / "data", subjects=2, awake=6, asleep=2)
     file = data / "SI Main Train" / "subject_0" / "Whole_data.pickle"

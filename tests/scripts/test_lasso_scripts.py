@@ -37,7 +37,13 @@ def run(call_script, cohort, tmp_path):
     return call
 
 
-@pytest.mark.parametrize("name", ["image2image", "audio2audio", "N2N3N2N3", "REM2REM"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "image2image",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("audio2audio", "N2N3N2N3", "REM2REM")),
+    ],
+)
 def test_within_recovers_the_planted_time(name, run):
     folder = run(name)
     summary = json.loads((folder / "summary.json").read_text())
@@ -71,6 +77,7 @@ def test_within_recovers_the_planted_time(name, run):
 
 
 @pytest.mark.parametrize(("name", "domain"), [("awake2sleep", "image"), ("NREM2awake", "N2N3")])
+@pytest.mark.slow
 def test_cross_recovers_the_planted_offset(name, domain, run):
     folder = run(name, "--generalise")
     test = "N2N3" if domain == "image" else "image"
@@ -96,12 +103,14 @@ def test_cross_recovers_the_planted_offset(name, domain, run):
     assert f"patterns_{domain}.png" in names
 
 
+@pytest.mark.slow
 def test_rem2awake_reports_who_has_no_rem(run, capsys):
     summary = json.loads((run("REM2awake") / "summary.json").read_text())
     assert summary["missing"] == {"subject_1": {"REM": "no trials"}}
     assert summary["results"]["REM/image"]["subjects"] == 2
 
 
+@pytest.mark.slow
 def test_without_strength_it_stays_in_the_permutation_interval(run, tmp_path):
     data = write_cohort(tmp_path / "none", subjects=3, awake=4, asleep=1, strength=0.0, seed=5)
     row = json.loads((run("image2image", data=data) / "summary.json").read_text())["results"]["image/image"]

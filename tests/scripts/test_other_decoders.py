@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import training_runs as runs
-from training_runs import arrays
+from training_runs import SMALL, arrays
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def results(tmp_path_factory):
 @pytest.mark.parametrize("name", ["N23SISD", "REMSIMD", "REMSISD"])
 def test_quick_training_and_test(name, simulated, results, capsys):
     places = ["--data", simulated, "--results", results]
-    assert runs.call(f"train/{name}.py", "--quick", *places) == 0
+    assert runs.call(f"train/{name}.py", *SMALL, *places) == 0
     assert runs.call(f"test/{name}.py", "--quick", *places) == 0
     assert "(simulated data)" in capsys.readouterr().out
     summary = json.loads((results / name / "summary.json").read_text())
@@ -35,12 +35,13 @@ def test_quick_training_and_test(name, simulated, results, capsys):
     assert (results / f"{name}.pickle").is_file()
 
 
+@pytest.mark.slow
 def test_rem_from_training_to_fine_tuning(simulated, results):
     """train/REM_finetune.py takes up what train/REMSIMD.py left above and reports each test subject."""
     places = ["--data", simulated, "--results", results]
     ensemble = results / "Decoding checkpoint" / "REM_SIMD" / "ensemble.npz"
     if not ensemble.exists():  # this test was asked for alone
-        assert runs.call("train/REMSIMD.py", "--quick", *places) == 0
+        assert runs.call("train/REMSIMD.py", *SMALL, *places) == 0
     assert runs.call("train/REM_finetune.py", "--quick", "--set", "finetune.epochs=2", *places) == 0
     summary = json.loads((results / "REM_finetune" / "summary.json").read_text())
     assert summary["simulated"] is True

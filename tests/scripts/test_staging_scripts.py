@@ -101,6 +101,7 @@ def test_members_have_their_own_class_weights_and_keep_them_in_the_state():
     assert float(trainer.step((x, label))[0]) == pytest.approx(losses[1], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_training_goes_on_in_the_same_bits(cohort, tmp_path):
     assert train(cohort, tmp_path / "straight") == 0
     assert train(cohort, tmp_path / "halted", "--set", "train.epochs=1") == 0
@@ -115,6 +116,7 @@ def test_training_goes_on_in_the_same_bits(cohort, tmp_path):
     assert notes["simulated"] and notes["training_trials"] == 22
 
 
+@pytest.mark.slow
 def test_validation_subjects_and_shuffled_labels(cohort, tmp_path):
     options = ["--members", "1", "--set", "train.epochs=1"]
     assert train(cohort, tmp_path, *options, "--validation-subjects", "1", "--shuffle-labels") == 0

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import training_runs as runs
 from training_runs import SMALL, arrays
 
@@ -19,6 +20,7 @@ sys.exit(cli.run(runpy.run_path({script!r})["main"], {arguments!r}))
 """
 
 
+@pytest.mark.slow
 def test_a_training_on_two_devices_ends_where_one_device_ends(cohort, tmp_path):
     # Without dropout: every device draws masks of its own.
     quiet = ["--set", "model.class_dropout=0", "--set", "model.sleep_encoder.ffn_dropout=0"]

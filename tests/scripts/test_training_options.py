@@ -37,6 +37,7 @@ def content(folder):
     return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.slow
 def test_log_and_tensorboard_hold_every_epoch(sequential):
     rows = pd.read_csv(sequential / "log.csv")
     assert list(rows) == ["member", "epoch", "loss", "train_top1"]
@@ -64,6 +65,7 @@ def test_only_the_last_epochs_are_kept(sequential):
             np.testing.assert_array_equal(ensemble[f"individual_models/{member}/{name}"], array)
 
 
+@pytest.mark.slow
 def test_members_trained_by_processes_side_by_side_equal_the_sequential_run(
     cohort, sequential, tmp_path, call_script
 ):
@@ -178,6 +180,7 @@ def test_other_data_are_refused(copied, cohort, call_script, tmp_path):
         shutil.copy(folder / "member_1.npz", folder / "member_0.npz")
 
 
+@pytest.mark.slow
 def test_weights_that_break_down_cost_nothing_of_the_run(copied, cohort, call_script):
     """An extension from weights that are NaN: one sentence, the batch as evidence, all earlier states there.
 
@@ -214,6 +217,7 @@ def test_weights_that_break_down_cost_nothing_of_the_run(copied, cohort, call_sc
     one_sentence(stderr, "unfinished")
 
 
+@pytest.mark.slow
 def test_an_exploding_learning_rate_is_one_sentence(cohort, tmp_path, call_script):
     places = [*SMALL, "--data", cohort, "--results", tmp_path]
     code, stderr = call_script(SCRIPT, *places, "--members", "1", "--set", "train.learning_rate=1e30")
@@ -225,6 +229,7 @@ def test_an_exploding_learning_rate_is_one_sentence(cohort, tmp_path, call_scrip
     assert not (folder / "member_0.npz").exists() and not (folder / "ensemble.npz").exists()
 
 
+@pytest.mark.slow
 def test_bad_records_stop_a_training_or_are_listed(cohort, tmp_path, call_script, caplog):
     root = tmp_path / "data"
     damage = runs.corrupted(cohort, root)
@@ -280,6 +285,7 @@ def test_bad_records_stop_a_training_or_are_listed(cohort, tmp_path, call_script
         (["model.awake=false", "model.class_loss=logits"], "sleep alone"),
     ],
 )
+@pytest.mark.slow
 def test_variants_train_and_test_end_to_end(options, said, cohort, tmp_path, call_script, caplog):
     changes = [word for option in options for word in ("--set", option)]
     places = ["--data", cohort, "--results", tmp_path]

@@ -28,6 +28,7 @@ def chosen(cohort, tmp_path_factory):
     return results / RUN
 
 
+@pytest.mark.slow
 def test_the_ensemble_holds_the_epochs_that_validation_chose(chosen):
     rows = pd.read_csv(chosen / "log.csv")
     header = checkpoint.read_header(chosen / "ensemble.npz")
@@ -49,6 +50,7 @@ def test_the_ensemble_holds_the_epochs_that_validation_chose(chosen):
     assert all(len(values) == 4 for values in found.values())
 
 
+@pytest.mark.slow
 def test_validation_figures_are_those_of_the_kept_weights(chosen, cohort):
     """Recomputed from an epoch's weights and the validation subject's file, outside the training loop."""
     from data.trials import TrainingTrials
@@ -70,6 +72,7 @@ def test_validation_figures_are_those_of_the_kept_weights(chosen, cohort):
     assert row["validation_loss"] == pytest.approx(loss, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_no_subject_is_in_two_splits(chosen, cohort):
     from data.trials import TrainingTrials, read_test_subjects
 
@@ -116,6 +119,7 @@ def test_the_validation_subject_is_in_no_batch(cohort, tmp_path, monkeypatch, ca
         assert len(trials_of(subject)) == 30
 
 
+@pytest.mark.slow
 def test_killed_and_extended_with_validation_it_comes_to_the_same_bits(chosen, cohort, tmp_path, call_script):
     """SIGKILL right after a state, right before one and during an extension; and without any test file.
 
@@ -158,6 +162,7 @@ def test_killed_and_extended_with_validation_it_comes_to_the_same_bits(chosen, c
     assert not [p for p in folder.rglob("*") if p.name.startswith(".")], "no temporary file is left"
 
 
+@pytest.mark.slow
 def test_best_weights_of_another_epoch_are_refused(chosen, cohort, tmp_path, call_script):
     folder = tmp_path / RUN
     shutil.copytree(chosen, folder)
