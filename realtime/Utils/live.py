@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 _POLL = 0.02
 _ASK_SECONDS = 5.0
 """Between two looks at what is there instead of a stream that is lost."""
+_FIRST_SECONDS = 2.5
+"""Before the session a stream is looked after this soon: no sample of it is needed yet."""
 _PIECE = 5000
 """Samples of a gap that the session is given at a time."""
 
@@ -88,7 +90,7 @@ class LiveSource:
         """Let go of the device."""
 
     def lost(self):
-        """Called by the thread now and then while no samples come; may return why none will be taken."""
+        """Called by the thread now and then while no samples come: connect anew, or say why none will be."""
 
     # --- before the session -------------------------------------------------------------------------
 
@@ -101,6 +103,7 @@ class LiveSource:
             No sample comes.
         """
         self._choose(picks)
+        self._arrived = time.perf_counter()
         self._thread = threading.Thread(target=self._acquire, name="acquisition", daemon=True)
         self._thread.start()
         wanted = round(self.settings.look_seconds * self._rate)
@@ -110,7 +113,8 @@ class LiveSource:
                 raise UserError(f"{self.where}: {self._died}")
             if time.perf_counter() > deadline:
                 raise UserError(
-                    f"{self.where}: {self._seen} samples came in {self.settings.look_seconds + 10:.0f} s, "
+                    self.refusal
+                    or f"{self.where}: {self._seen} samples came in {self.settings.look_seconds + 10:.0f} s, "
                     f"expected {wanted}; is the amplifier streaming, and is its rate {self._rate:g} Hz?"
                 )
             time.sleep(_POLL)
@@ -285,9 +289,11 @@ class LiveSource:
                 self._remember(microvolts)
                 return
             self._store(self._clock.take(microvolts, np.asarray(stamps, float), now))
-        elif self._begun and now - self._arrived > 0.3:
-            self._store(self._clock.flush())
-            if now - self._arrived > self.settings.lost_seconds and now - self._asked > _ASK_SECONDS:
+        elif now - self._arrived > 0.3:
+            if self._begun:
+                self._store(self._clock.flush())
+            patience = self.settings.lost_seconds if self._begun else _FIRST_SECONDS
+            if now - self._arrived > patience and now - self._asked > _ASK_SECONDS:
                 self._asked = now
                 self.refusal = self.lost() or self.refusal
         if self.recorder is not None and self._begun:

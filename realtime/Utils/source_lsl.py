@@ -25,6 +25,11 @@ itself to whatever comes back under the source_id, at another sampling rate too.
 _LOOK_SECONDS = 0.5
 _UNSURE_SECONDS = 30.0
 """Samples of a stream that cannot be looked at are kept this long, and then dropped."""
+_STUCK_SECONDS = 20.0
+"""A stream that is there and sends nothing for so long is connected to anew: liblsl's inlet may have lost it
+without end. Not sooner, since what a bad network holds back would be lost with the old connection."""
+_RESOLVE_SECONDS = 1.0
+"""How long a stream is looked for again; a busy machine answers late, and liblsl asks twice in this time."""
 _ALL_SECONDS = 1.0
 """Further streams that fit are awaited this long."""
 _UNITS = {
@@ -66,9 +71,13 @@ class LslSource(LiveSource):
         if "str" in str(info.dtype):
             raise UserError(f"{self._where}: it carries text, not a signal; choose another (source.lsl)")
         self._info, self._xdf = info, None
-        self._pending, self._doubt, self._looked = [], False, -np.inf
+        self._pending, self._doubt, self._looked, self._came = [], False, -np.inf, -np.inf
         self._connect()
-        full = self._inlet.get_sinfo(timeout=wanted.timeout_seconds)
+        try:
+            full = self._inlet.get_sinfo(timeout=wanted.timeout_seconds)
+        except (RuntimeError, TimeoutError) as error:
+            self.disconnect()
+            raise UserError(f"{self._where}: it does not say what it is ({error}); restart it") from None
         self._described = _description(full)
         names = list(full.get_channel_names() or [])
         if len(names) != info.n_channels or len(set(names)) != len(names):
@@ -125,7 +134,8 @@ class LslSource(LiveSource):
             return _nothing(len(self.names))
         data, stamps = self._inlet.pull_chunk(timeout=0.0, max_samples=8192)
         if len(stamps):
-            self._doubt = self._doubt or now - self._came > _DOUBT_SECONDS
+            silent = now - self._came  # what was connected to just now is what was looked at
+            self._doubt = self._doubt or (self._came > self._connected and silent > _DOUBT_SECONDS)
             self._came = now
         if self._doubt:
             return self._verified(data, stamps, now)
@@ -133,17 +143,17 @@ class LslSource(LiveSource):
         return data, np.asarray(stamps, float) + self._offset
 
     def lost(self):
-        """Say why what is there will not be taken; where another was refused, take one that fits."""
+        """Say why what is there is not taken; connect anew where another was refused or nothing comes."""
         found, others = self._candidates()
-        for info, full in found:
+        if found:
+            info, full = found[0]
             why = self._differs(info, full)
             if why is None and self._inlet is None:
-                self._info = info
-                self._connect()
-                self._came, self._doubt = time.perf_counter(), False
                 logger.info("%s is there again as it was", self._where)
-            if why is None:
-                return None
+                self._reconnect(info)
+            elif why is None and self._is_stuck():
+                logger.warning("%s is there but sends nothing: connecting to it anew", self._where)
+                self._reconnect(info)
             return why
         if others:
             there = ", ".join(sorted(_described(i) for i in others))
@@ -152,6 +162,21 @@ class LslSource(LiveSource):
                 "end this session and begin a new one"
             )
         return None
+
+    def _is_stuck(self):
+        """Whether nothing came for so long that the connection may be to blame."""
+        patience = _STUCK_SECONDS if self._begun else 0.0
+        return not self._pending and time.perf_counter() - max(self._connected, self._came) > patience
+
+    def _reconnect(self, info):
+        """Take a stream that is known to fit; where that fails, the next look tries again."""
+        self.disconnect()
+        self._info, self._doubt = info, False
+        try:
+            self._connect()
+        except (RuntimeError, TimeoutError) as error:
+            logger.warning("%s: %s", self._where, error)
+            self._inlet = None
 
     def _verified(self, data, stamps, now):
         """Return the samples that came after a silence once it is known that they are of the same kind."""
@@ -195,10 +220,10 @@ class LslSource(LiveSource):
                 return False
             return info.source_id != "" or (info.name, info.stype) == (self._info.name, self._info.stype)
 
-        own = resolve_streams(timeout=0.3, source_id=self._info.source_id or None, minimum=1)
+        own = resolve_streams(timeout=_RESOLVE_SECONDS, source_id=self._info.source_id or None, minimum=1)
         own, others = [i for i in own if is_own(i)], []
         if not own:
-            others = resolve_streams(timeout=0.3, minimum=99)
+            others = resolve_streams(timeout=_RESOLVE_SECONDS, minimum=99)
             own = [i for i in others if is_own(i)]  # it has come between the two looks
         found = []
         for info in own:
@@ -259,7 +284,7 @@ class LslSource(LiveSource):
 
         self._inlet = StreamInlet(self._info, max_buffered=_BUFFERED, processing_flags=None)
         self._inlet.open_stream(timeout=10.0)
-        self._offset, self._corrected, self._came = 0.0, -np.inf, time.perf_counter()
+        self._offset, self._corrected, self._connected = 0.0, -np.inf, time.perf_counter()
         self._correct()
 
     def _correct(self):

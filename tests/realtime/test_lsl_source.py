@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from realtime.Parameters.source import RecordingSettings, SourceSettings
+from realtime.Utils import live, source_lsl
 from realtime.Utils.night_recording import gaps
 from realtime.Utils.source import ReplaySource
 from realtime.Utils.source_lsl import LslSource
@@ -16,7 +17,7 @@ from .live import SESSION_ID, outlet, tell
 
 
 def settings(source_id, **more):
-    lsl = {"session_id": SESSION_ID, "source_id": source_id, "timeout_seconds": 3, **more.pop("lsl", {})}
+    lsl = {"session_id": SESSION_ID, "source_id": source_id, "timeout_seconds": 15, **more.pop("lsl", {})}
     return SourceSettings(kind="lsl", look_seconds=0.5, stall_seconds=0.5, lost_seconds=1.2, lsl=lsl, **more)
 
 
@@ -99,6 +100,44 @@ def test_the_stream_s_unit_must_fit_its_amplitude(ident, connect, unit, passes):
         else:
             with pytest.raises(UserError, match=r"µV"):
                 source.check_unit([0, 1])
+
+
+def test_a_stream_just_found_is_taken_without_a_second_look(ident, connect, monkeypatch):
+    with outlet(ident, "--channels", 3) as amplifier:
+        source = connect(ident)
+        looks = []
+        monkeypatch.setattr(source, "_candidates", lambda: looks.append(1) or ([], []))
+        tell(amplifier, "stall 1.5")
+        time.sleep(0.5)
+        source._inlet.flush()  # its first samples come late, as on a busy machine
+        source.open(["E01"])
+    assert not looks
+
+
+def test_a_connection_that_sends_nothing_is_made_anew(ident, connect, monkeypatch):
+    with outlet(ident, "--channels", 3):
+        source = connect(ident)
+        with outlet(ident + "dead", "--channels", 3):
+            dead = connect(ident + "dead")._inlet
+        time.sleep(0.2)
+        dead.flush()
+        own, source._inlet = source._inlet, dead  # an inlet that liblsl lost without end
+        own.close_stream()
+        monkeypatch.setattr(live, "_FIRST_SECONDS", 0.5)
+        taker = Taker(source, ["COUNTER"])
+        taker.until(lambda t: t.count > 250)
+        monkeypatch.setattr(source_lsl, "_STUCK_SECONDS", 2.0)
+        monkeypatch.setattr(live, "_ASK_SECONDS", 0.5)
+        own, source._inlet = source._inlet, dead
+        own.close_stream()
+        taker.until(lambda t: "lost" in t.states())
+        taker.until(lambda t: t.named("gap"))
+        count = taker.count
+        taker.until(lambda t: t.count > count + 250)
+    assert taker.states()[:3] == ["stalled", "lost", "back"]
+    counter = np.concatenate(taker.data, axis=1)[0]
+    there = np.flatnonzero(np.isfinite(counter))
+    np.testing.assert_array_equal(counter[there] - there, counter[0])  # what was lost is a gap of its length
 
 
 def test_a_stall_delivers_the_backlog_and_losses_are_gaps(ident, connect, tmp_path):

@@ -107,7 +107,7 @@ def test_a_folder_that_cannot_be_written_is_a_no_go(main, capsys, recording, sta
 def live(source_id, *more):
     return [
         "--source", "lsl", "--set", f"source.lsl.session_id={SESSION_ID}",
-        "--set", f"source.lsl.source_id={source_id}", "--set", "source.lsl.timeout_seconds=2",
+        "--set", f"source.lsl.source_id={source_id}", "--set", "source.lsl.timeout_seconds=10",
         "--set", "audio.sink=file", "--set", "quality.seconds=2", *more,
     ]  # fmt: skip
 
