@@ -118,7 +118,7 @@ def test_an_amplifier_is_listened_to_before_the_night(check, signal_microvolts, 
     now_and_then = np.arange(data.shape[1]) // 500 % 2 == 0  # an electrode dead for good is refused at once
     for name in ("C4", "Oz"):
         data[NAMES.index(name), now_and_then] = 0.0
-    code, found, _ = check(*live(f"{source}-none", *flags))
+    code, found, _ = check(*live(f"{source}-none", *flags, "--set", "source.lsl.timeout_seconds=1"))
     assert code == 3 and "no LSL stream" in found["session"][1]
     with outlet(source, "--file", save_stream(tmp_path / "night.npz", data, NAMES), "--seconds", 600):
         code, found, remedies = check(*live(source, *flags))
