@@ -117,8 +117,8 @@ def cued_trials(subject, purpose, items, stages, before_s, slow_oscillations=Non
         scene = _scene(subject, (*purpose, stage), stage, len(places) * STRETCH, fixed)
         truth.append(plan_cues(subject, scene, onsets, items[places], (*purpose, stage)).set_index(places))
         starts = onsets - round(before_s * STREAM_RATE)
-        for place, raw in zip(places, _windows(scene, starts, n), strict=True):
-            eeg[place] = trial(raw)
+        for some, raw in _windows(scene, starts, n):
+            eeg[places[some]] = stored(raw)
     return Trials(items, eeg, pd.concat(truth).sort_index() if truth else pd.DataFrame())
 
 
@@ -146,13 +146,12 @@ def awake_trials(subject, modality):
     open_eyes = {"alpha": pd.DataFrame({"start_s": [], "duration_s": []})}
     scene = _scene(subject, ("awake", modality), "W", count * _AWAKE_STRETCH, open_eyes)
     rng = subject.generator("awake", modality, "response")
-    eeg = np.empty((len(ITEMS), per_item, CHANNELS, AWAKE_SAMPLES), np.float32)
-    starts = _AWAKE_STRETCH * np.arange(count)
-    for index, raw in enumerate(_windows(scene, starts, n)):
-        item, number = divmod(index, per_item)
-        response = subject.awake_response(rng, modality, item, n)
-        eeg[item, number] = trial(raw[:CHANNELS] + response[:CHANNELS])
-    return eeg
+    eeg = np.empty((count, CHANNELS, AWAKE_SAMPLES), np.float32)
+    for some, raw in _windows(scene, _AWAKE_STRETCH * np.arange(count), n):
+        places = np.arange(count)[some]
+        responses = [subject.awake_response(rng, modality, int(k) // per_item, n) for k in places]
+        eeg[places] = stored(raw[:, :CHANNELS] + np.stack(responses)[:, :CHANNELS])
+    return eeg.reshape(len(ITEMS), per_item, CHANNELS, AWAKE_SAMPLES)
 
 
 def draw_awake(subject, kind, place, pool):
@@ -243,9 +242,9 @@ def staging_night(subject, epochs):
     return np.stack(windows), stages
 
 
-def trial(raw):
-    """Return a stored trial (55, n / 5) of raw EEG (55 or more channels, n)."""
-    return np.ascontiguousarray(decoding_window(raw[:CHANNELS], RAW_PER_SAMPLE).T)
+def stored(raw):
+    """Return stored trials (k, 55, n / 5) of raw EEG (k, 55 or more channels, n)."""
+    return decoding_window(raw[:, :CHANNELS], RAW_PER_SAMPLE).swapaxes(1, 2)
 
 
 def _plan(subject, kind, count):
@@ -262,8 +261,12 @@ def _scene(subject, purpose, stage, n, fixed=None):
 
 
 def _windows(scene, starts, n):
-    """Yield the `n` raw samples from each of `starts`, increasing, without holding a whole scene."""
+    """Yield (which of them: slice, raw (k, channels, n)) of the samples from each of `starts`, increasing.
+
+    No more than a piece of the scene is held.
+    """
     for first in range(0, len(starts), _TOGETHER):
-        some = starts[first : first + _TOGETHER]
-        raw = scene.render(int(some[0]), int(some[-1]) + n)
-        yield from (raw[:, start - some[0] : start - some[0] + n] for start in some)
+        some = slice(first, first + _TOGETHER)
+        own = starts[some] - starts[first]
+        raw = scene.render(int(starts[first]), int(starts[first] + own[-1]) + n)
+        yield some, np.stack([raw[:, start : start + n] for start in own])

@@ -32,7 +32,8 @@ class ControlSettings(Settings):
     """What shows how often nothing looks like a reactivation."""
 
     kind: Literal["shuffled", "prelearning"] = "shuffled"
-    minutes: PositiveFloat = 20.0
+    minutes: PositiveFloat = 60.0
+    confidence: float = Field(0.95, gt=0.5, lt=1)
     seed: int = Field(1642, ge=0)
 
 

@@ -70,7 +70,8 @@ def calibrate(control, settings, step):
     -------
     levels : dict of int to dict
         {stage: "base" (n, 15) control probabilities, "threshold", "minutes", "false_alarms" (15,) control
-        events of each item above it}. A stage without control is left out.
+        events of each item above it, "bound_per_min" up to which the true rate may lie (`rate_bound`)}. A
+        stage without control is left out.
     """
     levels = {}
     for code in np.unique(control.stage):
@@ -82,7 +83,7 @@ def calibrate(control, settings, step):
             own.time[order], own.stretch[order], score.max(axis=1)[order], settings.refractory_seconds
         )
         found = order[found]
-        allowed = int(settings.false_alarms_per_min * minutes)
+        allowed = allowed_events(minutes, settings.false_alarms_per_min, settings.control.confidence)
         best = score.max(axis=1)[found]
         threshold = float(best[allowed]) if allowed < len(best) else float(best.min(initial=0.0))
         above = found[best > threshold]
@@ -93,8 +94,24 @@ def calibrate(control, settings, step):
         )
         levels[int(code)] = {
             "base": own.probability, "threshold": threshold, "minutes": minutes, "false_alarms": alarms,
+            "bound_per_min": rate_bound(int(alarms.sum()), minutes, settings.control.confidence),
         }  # fmt: skip
     return levels
+
+
+def rate_bound(events, minutes, confidence):
+    """Return the upper bound of a Poisson rate (a minute) of which `events` were seen: one-sided, exact.
+
+    Source: Garwood (1936), Biometrika 28:437.
+    """
+    return float(distributions.chi2.ppf(confidence, 2 * events + 2) / 2 / minutes) if minutes else np.inf
+
+
+def allowed_events(minutes, rate, confidence):
+    """Return how many events a control may hold so that `rate_bound` is at most `rate`; 0 if none may."""
+    few = np.arange(int(rate * minutes) + 1)
+    fitting = [n for n in few if rate_bound(n, minutes, confidence) <= rate]
+    return int(fitting[-1]) if fitting else 0
 
 
 def _in_order(course):

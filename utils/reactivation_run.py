@@ -89,7 +89,7 @@ def analyse(subject, nights, before, decoders, settings, root):
         raise UserError(f"{subject}: the control has no {', '.join(decoders)}; nothing can be calibrated")
     levels = found.calibrate(control, settings, step)
     summary, tables = {"nights": {}, "levels": _about(levels, settings)}, []
-    summary["warnings"] = too_short(levels, settings.false_alarms_per_min)
+    summary["warnings"] = too_short(levels, settings)
     for night in nights:
         log.info("%s %s: %.0f min", subject, night.session, night.eeg.seconds / 60)
         course = reactivation.slide(night, decoders, settings)
@@ -144,23 +144,24 @@ def _truth(night, course, events, minutes, settings):
     )
 
 
-def too_short(levels, rate):
+def too_short(levels, settings):
     """Return a sentence for each stage whose control is too short to show the promised rate of false alarms.
 
-    Below one expected event the threshold is the control's highest score, whatever was promised.
+    The threshold is then the control's highest score, which promises less.
 
     Parameters
     ----------
     levels : dict
         Of `utils.reactivation_events.calibrate`.
-    rate : float
-        False alarms allowed a minute.
+    settings : utils.reactivation.ReactivationSettings
     """
+    rate, confidence = settings.false_alarms_per_min, settings.control.confidence
+    needed = -np.log1p(-confidence) / rate
     return [
         f"the control holds {level['minutes']:.1f} min of {STAGES[code]}, too few to show {rate:g} false "
-        f"alarms a minute (at least {1 / rate:g} min); expect about one in {level['minutes']:.1f} min"
+        f"alarms a minute (at least {needed:.0f} min); they may be up to {level['bound_per_min']:.2g}"
         for code, level in levels.items()
-        if level["minutes"] * rate < 1
+        if level["bound_per_min"] > rate
     ]
 
 
@@ -170,6 +171,7 @@ def _about(levels, settings):
             "threshold_sd": level["threshold"],
             "control_minutes": round(level["minutes"], 2),
             "control_events": int(level["false_alarms"].sum()),
+            "bound_per_min": level["bound_per_min"],
             "allowed_per_min": settings.false_alarms_per_min,
         }
         for code, level in levels.items()

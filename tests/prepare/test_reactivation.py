@@ -171,9 +171,43 @@ def test_behaviour_tables_are_checked(tmp_path):
         reactivation_events.read_behaviour(path, ["sub-1"], {})
 
 
+def course(rng, minutes):
+    """Return what a decoder says of noise, a window a second."""
+    n = round(60 * minutes)
+    probability = np.exp(rng.standard_normal((n, 15)))
+    probability /= probability.sum(axis=1, keepdims=True)
+    time, one = np.arange(n, dtype=float), np.ones(n, int)
+    return reactivation.Course(time, one, one, probability, np.ones(n, bool))
+
+
+@pytest.mark.parametrize(("confidence", "low", "high"), [(0.95, 0.0, 0.1), (0.501, 0.3, 0.7)])
+def test_the_promise_about_false_alarms_is_kept_as_often_as_stated(confidence, low, high):
+    settings = SETTINGS.model_copy(
+        update={"control": SETTINGS.control.model_copy(update={"confidence": confidence})}
+    )
+    broken, rng = [], np.random.default_rng(5)
+    for _ in range(120):
+        levels = reactivation_events.calibrate(course(rng, 20), settings, 1.0)
+        rate = len(reactivation_events.find_events(course(rng, 400), levels, settings)) / 400
+        broken.append(rate > settings.false_alarms_per_min)
+    assert low <= np.mean(broken) <= high
+
+
+def test_the_bound_of_a_rate_is_that_of_the_tables():
+    # upper 95 % limits of Poisson means for 0, 1 and 5 events
+    found = [reactivation_events.rate_bound(k, 1.0, 0.95) for k in (0, 1, 5)]
+    np.testing.assert_allclose(found, [2.996, 4.744, 10.513], atol=1e-3)
+    assert reactivation_events.allowed_events(60, 0.2, 0.95) == 6
+    assert reactivation_events.allowed_events(5, 0.2, 0.95) == 0
+
+
 def test_a_control_that_is_too_short_promises_nothing():
-    levels = {1: {"minutes": 2.0}, 2: {"minutes": 5.0}}
-    (warning,) = reactivation_run.too_short(levels, 0.2)
-    assert "2.0 min of N2" in warning and "at least 5 min" in warning and "one in 2.0 min" in warning
+    settings = ReactivationSettings(false_alarms_per_min=0.2)
+    levels = {
+        code: {"minutes": m, "bound_per_min": reactivation_events.rate_bound(0, m, 0.95)}
+        for code, m in ((1, 2.0), (2, 15.0))
+    }
+    (warning,) = reactivation_run.too_short(levels, settings)
+    assert "2.0 min of N2" in warning and "at least 15 min" in warning and "up to 1.5" in warning
     summary = {"simulated": True, "subjects": {"s": {"warnings": [warning], "nights": {}}}}
     assert f"  warning, s: {warning}" in reactivation_run.lines(summary)
