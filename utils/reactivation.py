@@ -40,7 +40,7 @@ class ControlSettings(Settings):
 class ReactivationSettings(Settings):
     """How reactivations are looked for. params/reactivation.yaml holds every default and its reason."""
 
-    step_seconds: float = Field(0.1, ge=0.01, le=2)
+    step_seconds: float = Field(0.05, ge=0.01, le=2)
     batch_size: PositiveInt = 256
     stages: tuple[Literal["N2", "N3", "R"], ...] = ("N2", "N3", "R")
     guard_seconds: float = Field(4.0, ge=0)

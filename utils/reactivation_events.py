@@ -12,21 +12,21 @@ from utils.vocabulary import ITEMS, STAGES
 _LEAST = 1e-30
 
 
-def scores(probability, control):
-    """Return how much more likely each item is than in the control, in the control's SDs: (T, 15).
+def scores(probability):
+    """Return how much more likely each item is than it usually is in this sleep, in SDs: (T, 15).
 
-    Evidence for an item is the logarithm of its probability minus the mean over all items (a linear function
-    of a network's last layer, so it does not saturate). Decoders favour some items: the control's mean is
-    subtracted and its SD divided by, item by item.
+    Evidence for an item is the logarithm of its probability minus the mean over all items (linear in what a
+    network's last layer gives, so it does not saturate). Decoders favour some items, and others in another
+    recording: each item's evidence is taken in SDs from its mean over the same sleep, so that no difference
+    between a night and its control looks like events. Reactivations are too rare to matter.
 
     Parameters
     ----------
     probability : array (T, 15)
-    control : array (n, 15)
+        Of one recording and stage.
     """
-    base = _evidence(control)
-    spread = np.maximum(base.std(axis=0), 1e-6)
-    return (_evidence(probability) - base.mean(axis=0)) / spread
+    evidence = _evidence(probability)
+    return (evidence - evidence.mean(axis=0)) / np.maximum(evidence.std(axis=0), 1e-6)
 
 
 def _evidence(p):
@@ -57,7 +57,7 @@ def peaks(time, stretch, score, refractory):
 
 
 def calibrate(control, settings, step):
-    """Return for every stage the scores' base and the threshold with the stated rate of false alarms.
+    """Return for every stage the threshold of scores that keeps the stated rate of false alarms.
 
     Parameters
     ----------
@@ -69,15 +69,14 @@ def calibrate(control, settings, step):
     Returns
     -------
     levels : dict of int to dict
-        {stage: "base" (n, 15) control probabilities, "threshold", "minutes", "false_alarms" (15,) control
-        events of each item above it, "bound_per_min" up to which the true rate may lie (`rate_bound`)}. A
-        stage without control is left out.
+        {stage: "threshold", "minutes", "false_alarms" (15,) control events of each item above it,
+        "bound_per_min" up to which the true rate may lie (`rate_bound`)}; no stage without control.
     """
     levels = {}
     for code in np.unique(control.stage):
         own = control.some(control.stage == code)
         minutes = len(own.time) * step / 60
-        score = scores(own.probability, own.probability)
+        score = scores(own.probability)
         order = _in_order(own)
         found = peaks(
             own.time[order], own.stretch[order], score.max(axis=1)[order], settings.refractory_seconds
@@ -93,7 +92,7 @@ def calibrate(control, settings, step):
             else np.zeros(len(ITEMS), int)
         )
         levels[int(code)] = {
-            "base": own.probability, "threshold": threshold, "minutes": minutes, "false_alarms": alarms,
+            "threshold": threshold, "minutes": minutes, "false_alarms": alarms,
             "bound_per_min": rate_bound(int(alarms.sum()), minutes, settings.control.confidence),
         }  # fmt: skip
     return levels
@@ -125,14 +124,14 @@ def find_events(course, levels, settings):
     Returns
     -------
     events : DataFrame
-        onset_s (where a cue would have been), item, stage (name), score (SDs above the control), probability.
+        onset_s (where a cue would have been), item, stage (name), score (SDs above the usual), probability.
     """
     rows = []
     for code, level in levels.items():
         own = course.some((course.stage == code) & course.free)
         if not len(own.time):
             continue
-        score = scores(own.probability, level["base"])
+        score = scores(own.probability)
         for place in peaks(own.time, own.stretch, score.max(axis=1), settings.refractory_seconds):
             if score[place].max() <= level["threshold"]:
                 break

@@ -6,10 +6,10 @@ none, under both controls (shuffled phases; a nap before learning). The decoder 
 simulated-benchmark`, trained on other people with the same items.
 
   python -m utils.study_planted --only cued         (minutes; needs no decoder)
-  python -m utils.study_planted                     (about half an hour)
+  python -m utils.study_planted                     (about an hour)
 
-Writes    data/simulated/planted/ (5 GB); results/planted/summary.json, tables.md
-Stop it whenever you like: the same command goes on with what is not simulated or prepared yet.
+Writes    data/simulated/planted/ (5 GB); results/planted/summary.json, tables.md, courses/*.npz
+Stop it whenever you like: the same command goes on with what is not simulated, prepared or decoded yet.
 """
 
 import dataclasses
@@ -25,11 +25,14 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from data.so_groups import SO_GROUPS
 from utils import cli, config, provenance, quiet
+from utils import planted_tables as markdown
 from utils.errors import UserError
 from utils.paths import RESULTS, ROOT, shown, writing
 
 log = logging.getLogger(__name__)
 CUED, NAPS = "cued", ("naps_1", "naps_0")
+LAGS_S = np.round(np.arange(-0.2, 0.201, 0.02), 2)
+"""Where the decoder is asked around the onset of a planted reactivation."""
 
 
 class Preparing(config.Settings):
@@ -164,14 +167,74 @@ def events(truth, folder, tolerance):
     }
 
 
-def naps(study, name, predict):
+def kept(path, make, key):
+    """Return what a decoder said in one recording: from the file if it is there for the same `key` (str)."""
+    from utils.reactivation import Course
+
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as stored:
+            if str(stored["key"]) == key:
+                return Course(**{name: stored[name] for name in stored.files if name != "key"})
+    course = make()
+    with writing(path) as temporary:
+        np.savez(temporary, key=key, **vars(course))
+    return course
+
+
+def around(night, own, course, predict):
+    """Decode around planted reactivations.
+
+    Parameters
+    ----------
+    night : utils.reactivation.Night
+    own : DataFrame
+        onset_s, item: those planted in the sleep that `course` covers, at least 3 s from the ends.
+    course : utils.reactivation.Course
+        Of the night; its SDs are the scale.
+    predict : callable
+
+    Returns
+    -------
+    hits, scores : array (len(own), len(LAGS_S))
+        Whether the planted item comes out on top, and its score in SDs.
+    """
+    from utils.preprocessing import decoding_window
+    from utils.reactivation import BEFORE
+    from utils.reactivation_events import scores
+    from utils.vocabulary import ITEMS, STREAM_RATE
+
+    places = np.array([ITEMS.index(item) for item in own["item"]], int)
+    rows = np.arange(len(own))
+    usual = course.probability[course.free]
+    hits, found = np.zeros((2, len(own), len(LAGS_S)))
+    for k, lag in enumerate(LAGS_S):
+        starts = np.rint((own.onset_s.to_numpy() + lag - BEFORE) * STREAM_RATE).astype(int)
+        windows = np.stack([night.eeg.read(start, start + 1000) for start in starts])
+        probability = predict(decoding_window(windows, 5, night.average))
+        score = scores(np.concatenate([usual, probability]))[len(usual) :]
+        hits[:, k], found[:, k] = score.argmax(axis=1) == places, score[rows, places]
+    return hits, found
+
+
+def naps(study, name, predict, folder):
     """Look for reactivations in one set's naps under both controls.
+
+    Parameters
+    ----------
+    study : Study
+    name : str
+        Of the set.
+    predict : callable
+        Of the decoder.
+    folder : Path
+        Keeps what the decoder said.
 
     Returns
     -------
     found : dict of str to dict
-        By control: "nights" {subject: as `reactivation_events.against_truth`, "events_of_item" (15,)},
-        "relation" to the planted memory scores, "relation_to_planted" of events and planted counts.
+        By control: "nights" {subject: as `reactivation_events.against_truth`}, "relation" to the planted
+        memory scores, "relation_to_planted" of events and planted counts. With planted reactivations also
+        "around": "lag_s", "top1", "score_sd" and "n".
     """
     from utils import reactivation
     from utils import reactivation_events as found
@@ -182,7 +245,10 @@ def naps(study, name, predict):
     settings = config.load(ReactivationSettings, "reactivation", overrides=changes)
     decoders = dict.fromkeys(settings.stages, predict)
     result = {c: {"nights": {}} for c in ("shuffled phases", "nap before learning")}
-    rates, memory, planted = {c: [] for c in result}, [], []
+    rates, memory, planted, lags = {c: [] for c in result}, [], [], []
+    key = json.dumps(
+        [study.model_dump(mode="json", exclude={"looked_at", "tolerance"}), settings.step_seconds]
+    )
     root, out = simulated(study, name)
     for number, (subject, truth, folder) in zip(
         range(study.looked_at[name]), sessions(root, out), strict=False
@@ -192,15 +258,23 @@ def naps(study, name, predict):
         own = own[own.gain > 0][["onset_s", "item"]]
         night = dataclasses.replace(night, truth=own)
         log.info("%s %s: sliding", name, subject)
-        course = reactivation.slide(night, decoders, settings)
         quiet_nap = reactivation.read_night(before_learning(study, number))
-        controls = {
-            "shuffled phases": reactivation.shuffled(night, decoders, settings),
-            "nap before learning": reactivation.slide(quiet_nap, decoders, settings),
+        made = {
+            "night": lambda n=night: reactivation.slide(n, decoders, settings),
+            "shuffled phases": lambda n=night: reactivation.shuffled(n, decoders, settings),
+            "nap before learning": lambda n=quiet_nap: reactivation.slide(n, decoders, settings),
         }
+        controls = {
+            what: kept(folder / f"{name}_{number}_{what.replace(' ', '_')}.npz", make, key)
+            for what, make in made.items()
+        }
+        course = controls.pop("night")
         minutes = float(course.free.sum() * settings.step_seconds / 60)
         codes = [STAGES.index(stage) for stage in settings.stages]
         inside = own[np.isin(night.hypnogram.at(own.onset_s.to_numpy()), codes)].reset_index(drop=True)
+        safe = inside[(inside.onset_s > 3) & (inside.onset_s < night.eeg.seconds - 3)]
+        if len(safe):
+            lags.append(around(night, safe, course, predict))
         for control, calibrating in controls.items():
             levels = found.calibrate(calibrating, settings, settings.step_seconds)
             seen = found.find_events(course, levels, settings)
@@ -217,63 +291,11 @@ def naps(study, name, predict):
             result[control][key] = found.relation(
                 pd.concat(tables), pd.concat(scores), settings.permutations, settings.control.seed
             )
+    if lags:
+        hits, scores = (np.concatenate(parts) for parts in zip(*lags, strict=True))
+        top1, sd = hits.mean(axis=0).tolist(), scores.mean(axis=0).tolist()
+        result["around"] = {"lag_s": LAGS_S.tolist(), "top1": top1, "score_sd": sd, "n": len(hits)}
     return result
-
-
-def _number(value, digits=2):
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def event_table(found):
-    """Return the Markdown table of the cued nights."""
-    rows = {
-        "slow oscillations: planted in N2 and N3, found": lambda r: f"{r['so']['true']}, {r['so']['found']}",
-        "trough within 0.25 s: precision, recall": lambda r: _pair(r["so"]),
-        "spindles: planted, found": lambda r: f"{r['spindles']['true']}, {r['spindles']['found']}",
-        "middle within 0.5 s: precision, recall": lambda r: _pair(r["spindles"]),
-        "phase at cues inside an oscillation, found minus true: mean, SD (rad)": lambda r: (
-            f"{_number(r['phase']['mean_rad'])}, {_number(r['phase']['sd_rad'])} (n = {r['phase']['n']})"
-        ),
-        "cues whose group is known and found: same group, same or next": lambda r: (
-            "{same}, {next} of {n}".format(**r["groups"])
-        ),
-    }
-    lines = [
-        "| | " + " | ".join(f"{name} (simulated)" for name in found) + " |",
-        "|---" * (1 + len(found)) + "|",
-    ]
-    return lines + [
-        f"| {title} | " + " | ".join(cell(r) for r in found.values()) + " |" for title, cell in rows.items()
-    ]
-
-
-def _pair(row):
-    return f"{_number(row['precision'])}, {_number(row['recall'])}"
-
-
-def nap_table(found):
-    """Return the Markdown table of the naps, a row a set and control, summed over subjects."""
-    lines = [
-        "| naps (simulated) | control | events a minute | planted, found | with the right item | by accident "
-        "| false a minute, each nap | rho with memory (p) | rho with planted counts (p) |",
-        "|---" * 9 + "|",
-    ]
-    for name, controls in found.items():
-        for control, own in controls.items():
-            nights = own["nights"].values()
-            total = {k: sum(n[k] for n in nights) for k in ("true", "hits", "right_item", "found", "minutes")}
-            accident = np.mean([n["recall_by_accident"] for n in nights])
-            each = ", ".join(_number(n["false_per_min"]) for n in nights)
-            rho = [
-                f"{_number(r['mean_rho'])} ({_number(r['p'], 4)})" if r["n"] else "-"
-                for r in (own["relation"], own["relation_to_planted"])
-            ]
-            lines.append(
-                f"| {name}, {len(own['nights'])} of {total['minutes'] / len(own['nights']):.0f} min "
-                f"| {control} | {total['found'] / total['minutes']:.2f} | {total['true']}, {total['hits']} "
-                f"| {total['right_item']} | {accident:.0%} | {each} | {' | '.join(rho)} |"
-            )
-    return lines
 
 
 def run(study, folder, only=None):
@@ -293,10 +315,11 @@ def run(study, folder, only=None):
         if not file.is_file():
             raise UserError(f"{shown(file)} is not there: run `make simulated-benchmark` first (an hour)")
         predict = checkpoint.restore(file, study.decoder.network, None).predict_proba
-        summary["naps"] = {name: naps(study, name, predict) for name in NAPS}
+        summary["naps"] = {name: naps(study, name, predict, folder / "courses") for name in NAPS}
     provenance.write_json(path, {**summary, "provenance": provenance.record()})
-    lines = [*(event_table(summary[CUED]) if CUED in summary else ()), ""]
-    lines += nap_table(summary["naps"]) if "naps" in summary else []
+    lines = [*(markdown.event_table(summary[CUED]) if CUED in summary else ()), ""]
+    if "naps" in summary:
+        lines += [*markdown.nap_table(summary["naps"]), "", *markdown.lag_table(summary["naps"])]
     with writing(folder / "tables.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return lines

@@ -193,6 +193,16 @@ def test_the_promise_about_false_alarms_is_kept_as_often_as_stated(confidence, l
     assert low <= np.mean(broken) <= high
 
 
+def test_a_night_on_which_the_decoder_is_surer_of_everything_has_no_more_events():
+    rng = np.random.default_rng(6)
+    control, night = course(rng, 60), course(rng, 60)
+    night.probability = night.probability**2  # twice the evidence throughout, and one item favoured
+    night.probability[:, 3] *= 5
+    night.probability /= night.probability.sum(axis=1, keepdims=True)
+    levels = reactivation_events.calibrate(control, SETTINGS, 1.0)
+    assert len(reactivation_events.find_events(night, levels, SETTINGS)) < 60 * 2 * 0.5
+
+
 def test_the_bound_of_a_rate_is_that_of_the_tables():
     # upper 95 % limits of Poisson means for 0, 1 and 5 events
     found = [reactivation_events.rate_bound(k, 1.0, 0.95) for k in (0, 1, 5)]

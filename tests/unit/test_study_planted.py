@@ -8,7 +8,7 @@ import pytest
 
 from data.prepare_settings import load_settings
 from data.simulation_settings import load_settings as simulation
-from utils import config, study_planted
+from utils import config, planted_tables, study_planted
 from utils.errors import UserError
 from utils.reactivation import ReactivationSettings
 
@@ -52,7 +52,7 @@ def test_events_of_a_night_by_hand(tmp_path, study):
     assert row["spindles"]["precision"] == 1 and row["spindles"]["recall"] == 0.5
     assert row["groups"] == {"n": 2, "same": 1, "next": 2}
     assert row["phase"]["n"] == 2 and row["phase"]["mean_rad"] == pytest.approx(0.05, abs=1e-3)
-    table = study_planted.event_table({"subject_test_0": row})
+    table = planted_tables.event_table({"subject_test_0": row})
     assert table[2].endswith("| 3, 3 |") and table[-1].endswith("| 1, 2 of 2 |")
     truth["night/cues"] = cues.assign(onset_s=cues.onset_s + 1)
     with pytest.raises(UserError, match="not those of the simulation"):
@@ -67,7 +67,7 @@ def test_the_table_of_naps(tmp_path):
     relation = {"mean_rho": 0.5, "p": 0.01, "n": 2}
     own = {"nights": {"a": night, "b": night}, "relation": relation,
            "relation_to_planted": {"mean_rho": None, "p": None, "n": 0}}  # fmt: skip
-    (*_, line) = study_planted.nap_table({"naps_1": {"shuffled phases": own}})
+    (*_, line) = planted_tables.nap_table({"naps_1": {"shuffled phases": own}})
     assert line == (
         "| naps_1, 2 of 50 min | shuffled phases | 0.40 | 60, 20 | 16 | 2% | 0.20, 0.20 | 0.50 (0.0100) | - |"
     )
@@ -88,3 +88,20 @@ def test_a_part_keeps_what_the_other_found(tmp_path, study, monkeypatch):
     (tmp_path / "summary.json").write_text(json.dumps(kept))
     study_planted.run(study, tmp_path, "cued")
     assert {"naps", "cued"} <= set(json.loads((tmp_path / "summary.json").read_text()))
+
+
+def test_what_a_decoder_said_is_kept_for_the_same_settings(tmp_path):
+    from utils.reactivation import Course
+
+    made = []
+
+    def make():
+        made.append(1)
+        n = len(made)
+        return Course(np.arange(n), np.ones(n, int), np.ones(n, int), np.ones((n, 15)), np.ones(n, bool))
+
+    path = tmp_path / "courses" / "night.npz"
+    first = study_planted.kept(path, make, "a")
+    again = study_planted.kept(path, make, "a")
+    assert len(made) == 1 and all(np.array_equal(vars(first)[k], vars(again)[k]) for k in vars(first))
+    assert len(study_planted.kept(path, make, "b").time) == 2  # other settings: decoded anew
