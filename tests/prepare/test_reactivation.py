@@ -186,9 +186,9 @@ def test_the_promise_about_false_alarms_is_kept_as_often_as_stated(confidence, l
         update={"control": SETTINGS.control.model_copy(update={"confidence": confidence})}
     )
     broken, rng = [], np.random.default_rng(5)
-    for _ in range(120):
+    for _ in range(50):
         levels = reactivation_events.calibrate(course(rng, 20), settings, 1.0)
-        rate = len(reactivation_events.find_events(course(rng, 400), levels, settings)) / 400
+        rate = len(reactivation_events.find_events(course(rng, 120), levels, settings)) / 120
         broken.append(rate > settings.false_alarms_per_min)
     assert low <= np.mean(broken) <= high
 
