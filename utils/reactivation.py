@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from pydantic import Field, PositiveFloat, PositiveInt
+from tqdm import tqdm
 
 from data.prepare_signal import SignalFile
 from data.scorings import UNSCORED, Hypnogram
@@ -183,7 +184,8 @@ def slide(night, decoders, settings):
         starts = np.rint((time[some] - BEFORE) * STREAM_RATE).astype(int)
         return np.stack([night.eeg.read(start, start + _WINDOW) for start in starts])
 
-    probability = _decode(windows, stage, decoders, night.average, settings)
+    with tqdm(total=len(time), desc=f"{night.subject} {night.session}", unit="window") as bar:
+        probability = _decode(windows, stage, decoders, night.average, settings, bar)
     cues = np.sort(night.cues.onset_s.to_numpy(float))
     before = np.searchsorted(cues, time + BEFORE, side="right") - 1
     since = (
@@ -201,7 +203,7 @@ def slide(night, decoders, settings):
     return Course(time, stage, stretch, probability, free)
 
 
-def _decode(windows, stage, decoders, average, settings):
+def _decode(windows, stage, decoders, average, settings, bar):
     """Return probabilities (T, 15) of windows, a batch of one decoder at a time."""
     probability = np.zeros((len(stage), 15), np.float32)
     for decoder in dict.fromkeys(decoders.values()):
@@ -211,6 +213,7 @@ def _decode(windows, stage, decoders, average, settings):
             some = places[start : start + settings.batch_size]
             batch = decoding_window(windows(some), _RATIO, average)
             probability[some] = decoder(batch)
+            bar.update(len(some))
     return probability
 
 
@@ -230,20 +233,24 @@ def shuffled(night, decoders, settings):
     """
     rng = np.random.default_rng([settings.control.seed, *f"{night.subject} {night.session}".encode()])
     length = round(_BLOCK_S * STREAM_RATE)
-    parts = []
-    for name, _ in decoders.items():
+    inside = np.arange(BEFORE, _BLOCK_S - AFTER + 1e-9, settings.step_seconds)
+    most = max(1, round(settings.control.minutes * 60 / _BLOCK_S))
+    pieces = []
+    for name in decoders:
         starts = _pieces(night, STAGES.index(name), length, settings)
         rng.shuffle(starts)
-        for start in starts[: max(1, round(settings.control.minutes * 60 / _BLOCK_S))]:
+        pieces += [(STAGES.index(name), start) for start in starts[:most]]
+    parts = []
+    with tqdm(total=len(pieces) * len(inside), desc=f"{night.subject} control", unit="window") as bar:
+        for code, start in pieces:
             raw = _shuffle_phases(night.eeg.read(start, start + length), rng)
-            inside = np.arange(BEFORE, _BLOCK_S - AFTER + 1e-9, settings.step_seconds)
-            stage = np.full(len(inside), STAGES.index(name))
+            stage = np.full(len(inside), code)
 
-            def windows(some, raw=raw, inside=inside):
+            def windows(some, raw=raw):
                 starts = np.rint((inside[some] - BEFORE) * STREAM_RATE).astype(int)
                 return np.stack([raw[:, start : start + _WINDOW] for start in starts])
 
-            probability = _decode(windows, stage, decoders, night.average, settings)
+            probability = _decode(windows, stage, decoders, night.average, settings, bar)
             time = start / STREAM_RATE + inside
             parts.append(
                 Course(time, stage, np.full(len(time), len(parts)), probability, np.ones(len(time), bool))
