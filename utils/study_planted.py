@@ -216,7 +216,7 @@ def around(night, own, course, predict):
     return hits, found
 
 
-def naps(study, name, predict, folder):
+def naps(study, name, predict, cache):
     """Look for reactivations in one set's naps under both controls.
 
     Parameters
@@ -226,8 +226,8 @@ def naps(study, name, predict, folder):
         Of the set.
     predict : callable
         Of the decoder.
-    folder : Path
-        Keeps what the decoder said.
+    cache : Path
+        Folder that keeps what the decoder said.
 
     Returns
     -------
@@ -265,7 +265,7 @@ def naps(study, name, predict, folder):
             "nap before learning": lambda n=quiet_nap: reactivation.slide(n, decoders, settings),
         }
         controls = {
-            what: kept(folder / f"{name}_{number}_{what.replace(' ', '_')}.npz", make, key)
+            what: kept(cache / f"{name}_{number}_{what.replace(' ', '_')}.npz", make, key)
             for what, make in made.items()
         }
         course = controls.pop("night")

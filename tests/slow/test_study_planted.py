@@ -50,6 +50,7 @@ def test_both_parts_run_and_count_what_was_planted(tmp_path, monkeypatch):
         summary["naps"][n]["shuffled phases"]["nights"]["subject_test_0"]["true"] for n in study_planted.NAPS
     ]
     assert planted[0] > 0 == planted[1], "with strength 0 nothing is there to be found"
+    assert len(list((tmp_path / "results" / "courses").glob("*.npz"))) == 6
     around = summary["naps"]["naps_1"]["around"]
     assert 0 < around["n"] <= planted[0] and len(around["top1"]) == len(study_planted.LAGS_S)
     assert sum(line.startswith("| naps_") for line in lines) == 5
