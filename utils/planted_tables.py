@@ -37,8 +37,8 @@ def _pair(row):
 def nap_table(found):
     """Return the Markdown table of the naps, a row a set and control, summed over subjects."""
     lines = [
-        "| naps (simulated) | control | events a minute | planted, found | with the right item | by accident "
-        "| false a minute, each nap | rho with memory (p) | rho with planted counts (p) |",
+        "| naps (simulated) | control, false a minute allowed | events a minute | planted, found "
+        "| with the right item | by accident | false a minute, each nap | rho with memory (p) | rho with planted counts (p) |",
         "|---" * 9 + "|",
     ]
     for name, controls in found.items():

@@ -16,6 +16,7 @@ import dataclasses
 import json
 import logging
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ class Study(config.Settings):
     decoder: Decoder
     looked_at: dict[str, PositiveInt]
     reactivation: dict[str, Any]
+    rates_per_min: tuple[PositiveFloat, ...] = Field(min_length=1)
     tolerance: Tolerance
 
 
@@ -181,6 +183,13 @@ def kept(path, make, key):
     return course
 
 
+def _key(study, settings):
+    """Return what decides over a decoded nap, as text."""
+    made = study.model_dump(mode="json", include={"preset", "common", "sets", "before", "prepare", "decoder"})
+    chosen = settings.model_dump(mode="json", include={"step_seconds", "stages", "guard_seconds", "control"})
+    return json.dumps([made, chosen])
+
+
 def around(night, own, course, predict):
     """Decode around planted reactivations.
 
@@ -232,9 +241,10 @@ def naps(study, name, predict, cache):
     Returns
     -------
     found : dict of str to dict
-        By control: "nights" {subject: as `reactivation_events.against_truth`}, "relation" to the planted
-        memory scores, "relation_to_planted" of events and planted counts. With planted reactivations also
-        "around": "lag_s", "top1", "score_sd" and "n".
+        By control and allowed rate ("shuffled phases, 0.2"): "nights" {subject: as
+        `reactivation_events.against_truth`}, "relation" to the planted memory scores, "relation_to_planted"
+        of events and planted counts. With planted reactivations also "around": "lag_s", "top1", "score_sd",
+        "n".
     """
     from utils import reactivation
     from utils import reactivation_events as found
@@ -244,11 +254,10 @@ def naps(study, name, predict, cache):
     changes = _overrides(study.reactivation)
     settings = config.load(ReactivationSettings, "reactivation", overrides=changes)
     decoders = dict.fromkeys(settings.stages, predict)
-    result = {c: {"nights": {}} for c in ("shuffled phases", "nap before learning")}
+    controls = ("shuffled phases", "nap before learning")
+    result = {f"{c}, {rate:g}": {"nights": {}} for c in controls for rate in study.rates_per_min}
     rates, memory, planted, lags = {c: [] for c in result}, [], [], []
-    key = json.dumps(
-        [study.model_dump(mode="json", exclude={"looked_at", "tolerance"}), settings.step_seconds]
-    )
+    key = _key(study, settings)
     root, out = simulated(study, name)
     for number, (subject, truth, folder) in zip(
         range(study.looked_at[name]), sessions(root, out), strict=False
@@ -264,24 +273,26 @@ def naps(study, name, predict, cache):
             "shuffled phases": lambda n=night: reactivation.shuffled(n, decoders, settings),
             "nap before learning": lambda n=quiet_nap: reactivation.slide(n, decoders, settings),
         }
-        controls = {
+        said = {
             what: kept(cache / f"{name}_{number}_{what.replace(' ', '_')}.npz", make, key)
             for what, make in made.items()
         }
-        course = controls.pop("night")
+        course = said.pop("night")
         minutes = float(course.free.sum() * settings.step_seconds / 60)
         codes = [STAGES.index(stage) for stage in settings.stages]
         inside = own[np.isin(night.hypnogram.at(own.onset_s.to_numpy()), codes)].reset_index(drop=True)
         safe = inside[(inside.onset_s > 3) & (inside.onset_s < night.eeg.seconds - 3)]
         if len(safe):
             lags.append(around(night, safe, course, predict))
-        for control, calibrating in controls.items():
-            levels = found.calibrate(calibrating, settings, settings.step_seconds)
-            seen = found.find_events(course, levels, settings)
-            result[control]["nights"][subject] = found.against_truth(
-                seen, inside, minutes, settings.tolerance_seconds, settings.false_alarms_per_min
+        for (control, calibrating), rate in product(said.items(), study.rates_per_min):
+            allowed = settings.model_copy(update={"false_alarms_per_min": rate})
+            levels = found.calibrate(calibrating, allowed, settings.step_seconds)
+            seen = found.find_events(course, levels, allowed)
+            row = f"{control}, {rate:g}"
+            result[row]["nights"][subject] = found.against_truth(
+                seen, inside, minutes, settings.tolerance_seconds, rate
             )
-            rates[control].append(found.rates(subject, course, seen, levels, settings.step_seconds))
+            rates[row].append(found.rates(subject, course, seen, levels, settings.step_seconds))
         scores = truth["night/memory"][["item", "memory_score"]].rename(columns={"memory_score": "score"})
         memory.append(scores.assign(subject=subject))
         counts = inside["item"].value_counts().reindex(ITEMS, fill_value=0)

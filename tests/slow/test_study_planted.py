@@ -41,16 +41,21 @@ def test_both_parts_run_and_count_what_was_planted(tmp_path, monkeypatch):
     row = summary["cued"]["subject_test_0"]
     assert row["so"]["true"] > 20 and row["so"]["precision"] > 0.6 and row["so"]["recall"] > 0.3
     for name in ("naps_1", "naps_0"):
-        controls = {"shuffled phases", "nap before learning"}
+        controls = {
+            f"{c}, {r:g}" for c in ("shuffled phases", "nap before learning") for r in study.rates_per_min
+        }
         assert set(summary["naps"][name]) == controls | ({"around"} if name == "naps_1" else set())
         for control in controls:
             night = summary["naps"][name][control]["nights"]["subject_test_0"]
-            assert 2 < night["minutes"] < 3.1 and night["promised_false_per_min"] == 0.2
+            assert 2 < night["minutes"] < 3.1 and night["promised_false_per_min"] == float(
+                control.split()[-1]
+            )
     planted = [
-        summary["naps"][n]["shuffled phases"]["nights"]["subject_test_0"]["true"] for n in study_planted.NAPS
+        summary["naps"][n]["shuffled phases, 3"]["nights"]["subject_test_0"]["true"]
+        for n in study_planted.NAPS
     ]
     assert planted[0] > 0 == planted[1], "with strength 0 nothing is there to be found"
     assert len(list((tmp_path / "results" / "courses").glob("*.npz"))) == 6
     around = summary["naps"]["naps_1"]["around"]
     assert 0 < around["n"] <= planted[0] and len(around["top1"]) == len(study_planted.LAGS_S)
-    assert sum(line.startswith("| naps_") for line in lines) == 5
+    assert sum(line.startswith("| naps_") for line in lines) == 17
