@@ -38,7 +38,8 @@ def nap_table(found):
     """Return the Markdown table of the naps, a row a set and control, summed over subjects."""
     lines = [
         "| naps (simulated) | control, false a minute allowed | events a minute | planted, found "
-        "| with the right item | by accident | false a minute, each nap | rho with memory (p) | rho with planted counts (p) |",
+        "| with the right item | by accident | false a minute, each nap | rho with memory (p) "
+        "| rho with planted counts (p) |",
         "|---" * 9 + "|",
     ]
     for name, controls in found.items():
@@ -70,7 +71,7 @@ def lag_table(found):
             rows = list(zip(own["lag_s"], own["top1"], own["score_sd"], strict=True))[::2]
             lines += [
                 f"| {name} (simulated), n = {own['n']}: ms from a planted reactivation | "
-                + " | ".join(f"{1000 * lag:.0f}" for lag, *_ in rows) + " |",
+                + " | ".join(f"{round(1000 * lag)}" for lag, *_ in rows) + " |",
                 "|---" * (1 + len(rows)) + "|",
                 "| planted item on top (%; chance 6.7) | "
                 + " | ".join(f"{100 * t:.0f}" for _, t, _ in rows) + " |",
