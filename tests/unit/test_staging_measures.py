@@ -7,7 +7,8 @@ from sklearn import metrics
 
 from data.hypnogram_statistics import night_statistics
 from data.hypnograms import to_yasa
-from utils import gate_study, staging_agreement, staging_measures
+from utils import config, gate_study, staging_agreement, staging_measures
+from utils.experiment import Experiment
 from utils.staging_replay import Estimates, stages, stitched
 from utils.staging_settings import GateSettings
 from utils.vocabulary import UNKNOWN
@@ -44,6 +45,18 @@ def test_agreement_is_scikit_learns_and_yasas():
     assert row["chance"] == pytest.approx(
         sum(np.mean(truth == code) * np.mean(found == code) for code in range(4))
     )
+
+
+def test_agreement_of_scorers_has_an_interval_and_chance_beside_it():
+    truth, found = two_scorers()
+    evaluate = config.load(Experiment, "SIStaging", overrides=["evaluate.bootstrap=200"]).evaluate
+    row = staging_agreement.agreement({"a": truth}, {"a": found}, ("expert", "YASA"), 10, evaluate)
+    low, high = row["interval"]["accuracy"]
+    assert low < row["pooled"]["accuracy"] < high and 0 < row["chance"] < 1
+    assert np.sum(row["confusion"]) == row["epochs"] == len(truth)
+    unknown = {"a": np.full(len(truth), UNKNOWN)}
+    nothing = staging_agreement.agreement({"a": truth}, unknown, ("expert", "YASA"), 10, evaluate)
+    assert nothing["pooled"] is None and nothing["interval"]["accuracy"] is None
 
 
 def test_missing_stages_and_all_wake():
