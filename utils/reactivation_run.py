@@ -114,7 +114,7 @@ def analyse(subject, nights, before, decoders, settings, root):
             },
             "events": {name: int((events.stage == name).sum()) for name in decoders},
             "events_per_min": len(events) / minutes if minutes else None,
-            "expected_false_per_min": settings.false_alarms_per_min,
+            "false_per_min_at_most": max(level["bound_per_min"] for level in levels.values()),
             "so_groups": {g: int((events.so_group == g).sum()) for g in (*SO_GROUPS, "none")},
         }
         if night.truth is not None:
@@ -250,7 +250,7 @@ def lines(summary):
             result.append(
                 f"  {subject} {session}: {sum(own['events'].values())} events in {minutes:.1f} min, "
                 f"{rate} per min; "
-                f"the control gives at most {own['expected_false_per_min']:g}"
+                f"up to {own['false_per_min_at_most']:.2g} may be false"
             )
             if "truth" in own:
                 t = own["truth"]

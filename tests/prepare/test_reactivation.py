@@ -91,6 +91,7 @@ def test_planted_reactivations_are_found_and_false_alarms_keep_their_promise(tmp
     assert truth["right_item"] > 0.5 * truth["hits"]  # chance: 1 of 15
     assert truth["false_per_min"] < 1.0
     assert rates.events.sum() == summary["nights"]["nap"]["events"]["N2"]
+    assert 0.49 < summary["nights"]["nap"]["false_per_min_at_most"] < 0.6  # of 6 min without an event, or so
 
     with np.load(tmp_path / "out" / own.subject / "nap.npz") as stored:
         assert stored["states_time"].shape == (15, len(stored["time_s"]))
