@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -45,8 +46,11 @@ class Trials:
     eeg : float array (n, T, C)
     label : int array (n,)
         Index into `CLASSES`.
+    unit : str
+        What one of them is called.
     """
 
+    unit: ClassVar[str] = "trial"
     eeg: np.ndarray
     label: np.ndarray
 

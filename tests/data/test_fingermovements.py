@@ -5,6 +5,7 @@ import pytest
 
 from data import fingermovements
 from data.fingermovements import CHANNELS, CLASSES, Trials, prepared, read, read_ts, unfolded
+from data.trials import TrainingTrials
 from utils.errors import UserError
 from utils.preprocessing import scale_trial
 
@@ -136,6 +137,12 @@ def test_batches_hold_every_trial_once_in_an_order_of_seed_and_epoch(trials):
     assert all(np.array_equal(a["sleep"], b["sleep"]) for a, b in zip(first, again, strict=True))
     assert not np.array_equal(first[0]["sleep"], other[0]["sleep"])
     assert len(CLASSES) == label.shape[1]
+
+
+def test_they_have_what_the_training_loop_asks_for(trials):
+    """As `data.trials.TrainingTrials`: the loop names its unit, counts it and draws batches."""
+    assert trials.unit == "trial" == TrainingTrials.unit
+    assert len(trials) == 21 and callable(trials.batches)
 
 
 def test_trial_scaling_is_the_project_s(trials):
