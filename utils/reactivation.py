@@ -180,12 +180,11 @@ def slide(night, decoders, settings):
     known = np.isin(stage, [STAGES.index(name) for name in decoders])
     time, stage, stretch = time[known], stage[known], stretch[known]
 
-    def windows(some):
-        starts = np.rint((time[some] - BEFORE) * STREAM_RATE).astype(int)
-        return np.stack([night.eeg.read(start, start + _WINDOW) for start in starts])
+    def trials(some):
+        return trials_at(night.eeg.read, time[some], night.average)
 
     with tqdm(total=len(time), desc=f"{night.subject} {night.session}", unit="window") as bar:
-        probability = _decode(windows, stage, decoders, night.average, settings, bar)
+        probability = _decode(trials, stage, decoders, settings, bar)
     cues = np.sort(night.cues.onset_s.to_numpy(float))
     before = np.searchsorted(cues, time + BEFORE, side="right") - 1
     since = (
@@ -203,16 +202,31 @@ def slide(night, decoders, settings):
     return Course(time, stage, stretch, probability, free)
 
 
-def _decode(windows, stage, decoders, average, settings, bar):
-    """Return probabilities (T, 15) of windows, a batch of one decoder at a time."""
+def trials_at(read, time, average):
+    """Return the trials (n, 200, C) that a decoder reads, as if there had been cues at some times.
+
+    Parameters
+    ----------
+    read : callable
+        `read(start, stop)` returns raw samples (C, stop - start) at 500 Hz in µV.
+    time : array (n,)
+        s from the first sample on.
+    average : bool
+        Take the common average reference.
+    """
+    starts = np.rint((time - BEFORE) * STREAM_RATE).astype(int)
+    return decoding_window(np.stack([read(start, start + _WINDOW) for start in starts]), _RATIO, average)
+
+
+def _decode(trials, stage, decoders, settings, bar):
+    """Return probabilities (T, 15) of trials, a batch of one decoder at a time."""
     probability = np.zeros((len(stage), 15), np.float32)
     for decoder in dict.fromkeys(decoders.values()):
         codes = [STAGES.index(name) for name, own in decoders.items() if own is decoder]
         places = np.flatnonzero(np.isin(stage, codes))
         for start in range(0, len(places), settings.batch_size):
             some = places[start : start + settings.batch_size]
-            batch = decoding_window(windows(some), _RATIO, average)
-            probability[some] = decoder(batch)
+            probability[some] = decoder(trials(some))
             bar.update(len(some))
     return probability
 
@@ -246,11 +260,10 @@ def shuffled(night, decoders, settings):
             raw = _shuffle_phases(night.eeg.read(start, start + length), rng)
             stage = np.full(len(inside), code)
 
-            def windows(some, raw=raw):
-                starts = np.rint((inside[some] - BEFORE) * STREAM_RATE).astype(int)
-                return np.stack([raw[:, start : start + _WINDOW] for start in starts])
+            def trials(some, raw=raw):
+                return trials_at(lambda first, last: raw[:, first:last], inside[some], night.average)
 
-            probability = _decode(windows, stage, decoders, night.average, settings, bar)
+            probability = _decode(trials, stage, decoders, settings, bar)
             time = start / STREAM_RATE + inside
             parts.append(
                 Course(time, stage, np.full(len(time), len(parts)), probability, np.ones(len(time), bool))

@@ -207,19 +207,16 @@ def around(night, own, course, predict):
     hits, scores : array (len(own), len(LAGS_S))
         Whether the planted item comes out on top, and its score in SDs.
     """
-    from utils.preprocessing import decoding_window
-    from utils.reactivation import BEFORE
+    from utils.reactivation import trials_at
     from utils.reactivation_events import scores
-    from utils.vocabulary import ITEMS, STREAM_RATE
+    from utils.vocabulary import ITEMS
 
     places = np.array([ITEMS.index(item) for item in own["item"]], int)
     rows = np.arange(len(own))
     usual = course.probability[course.free]
     hits, found = np.zeros((2, len(own), len(LAGS_S)))
     for k, lag in enumerate(LAGS_S):
-        starts = np.rint((own.onset_s.to_numpy() + lag - BEFORE) * STREAM_RATE).astype(int)
-        windows = np.stack([night.eeg.read(start, start + 1000) for start in starts])
-        probability = predict(decoding_window(windows, 5, night.average))
+        probability = predict(trials_at(night.eeg.read, own.onset_s.to_numpy() + lag, night.average))
         score = scores(np.concatenate([usual, probability]))[len(usual) :]
         hits[:, k], found[:, k] = score.argmax(axis=1) == places, score[rows, places]
     return hits, found

@@ -113,9 +113,7 @@ class Cueing:
             night.write(
                 now,
                 "cue_cancelled",
-                number=cue.number,
-                item=ITEMS[cue.item],
-                group=cue.group,
+                **_named(cue),
                 reason=self.why(),
             )
         if begun:
@@ -173,9 +171,7 @@ class Cueing:
             night.write(
                 now,
                 "cue_skipped",
-                number=cue.number,
-                item=ITEMS[cue.item],
-                group=cue.group,
+                **_named(cue),
                 stage=stage_name(stage),
                 reason=skipped,
             )
@@ -202,9 +198,7 @@ class Cueing:
             cue.onset,
             "sham" if cue.sham else "cue",
             code,
-            number=cue.number,
-            item=ITEMS[cue.item],
-            group=cue.group,
+            **_named(cue),
             stage=stage_name(stage),
             recorded=cue.recorded,
             sounded=self._sounds and not cue.sham,
@@ -235,3 +229,8 @@ class Cueing:
             locked=cue.locked,
             degrees=round(degrees, 3) if np.isfinite(degrees) else None,
         )
+
+
+def _named(cue):
+    """Return what every entry of the log says of the cue that it is about."""
+    return {"number": cue.number, "item": ITEMS[cue.item], "group": cue.group}
