@@ -14,7 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from model import checkpoint
-from utils import config, evaluation
+from utils import config, evaluation, locks
 from utils.errors import UserError
 from utils.paths import shown, writing
 from utils.run_folder import board, chosen_epoch
@@ -88,9 +88,22 @@ class Finetuner:
         -------
         result : dict
             "probability" (n_test, K), "chosen_epoch", "validation_top1", "published_score".
+
+        Raises
+        ------
+        UserError
+            Parts that are missing, a folder of another fine-tuning, or one in which another process works.
         """
-        folder = Path(folder)
         check_parts(subject)
+        folder = Path(folder)
+        with locks.held(
+            folder / ".lock",
+            refusal="{path}: another process is fine-tuning to this subject here; wait for its end, or write "
+            "elsewhere with --results DIR",
+        ):
+            return self._tune(subject, folder, restart)
+
+    def _tune(self, subject, folder, restart):
         identity = {
             "data": content_hash([subject.file]),
             "checkpoint": self.notes["checkpoint_fingerprint"],

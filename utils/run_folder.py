@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from model import checkpoint
-from utils import config, experiment, provenance
+from utils import config, experiment, locks, provenance
 from utils.errors import UserError
 from utils.paths import shown, writing
 
@@ -33,6 +33,15 @@ def forget(folder):
     for pattern in FILES:
         for path in Path(folder).glob(pattern):
             path.unlink()
+
+
+def held(folder, members):
+    """Keep other processes from training these members in this folder meanwhile; see `utils.locks.held`."""
+    return locks.held(
+        *(Path(folder) / f".member_{index}.lock" for index in members),
+        refusal="{path}: another process is training this member here; wait for its end, or write elsewhere "
+        "with --results DIR",
+    )
 
 
 class RunFolder:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from utils import run_folder
 from utils.errors import UserError
 from utils.paths import shown
+from utils.run_folder import RunFolder
 from utils.trainer import MemberTrainer
 
 log = logging.getLogger(__name__)
@@ -56,35 +57,36 @@ def train(settings, trials, folder, mode=None, notes=None, validation=None, opti
     -------
     path : Path
         The checkpoint of the whole ensemble, or a member's state if only that one was trained.
+
+    Raises
+    ------
+    UserError
+        Options or a folder that do not fit; another process trains one of the members in this folder.
     """
     options = options or Options()
     _check(options, settings, len(trials))
-    if options.restart:
-        run_folder.forget(folder)
-    run = run_folder.RunFolder(folder, settings, mode, notes or {})
-    if options.collect:
-        path = run.join()
-        run.record()
-        return path
     alone = options.member is not None
-    if run.is_complete():
-        epochs = settings.train.epochs
-        log.info("%s: already trained for %d epochs; --restart trains anew", shown(run.folder), epochs)
-        return run.state(options.member) if alone else run.final
-    run.begin(options.member)
     members = [options.member] if alone else range(settings.members)
-    if any(len(run.histories[i]) < settings.train.epochs for i in members):
-        try:
-            _train_members(run, members, trials, validation, options)
-        except KeyboardInterrupt:
-            run.read_histories()
-            again = "; go on without --restart, which would forget them" if options.restart else ""
-            log.info("finished epochs by member, kept in %s: %s%s", shown(run.folder), _done(run), again)
-            raise
-    if alone:
-        log.info("member %d is trained; when all are: --collect", options.member)
-        return run.state(options.member)
-    return run.join()
+    if not options.restart:
+        run = RunFolder(folder, settings, mode, notes or {})
+        if options.collect:
+            path = run.join()
+            run.record()
+            return path
+        if run.is_complete():
+            epochs = settings.train.epochs
+            log.info("%s: already trained for %d epochs; --restart trains anew", shown(run.folder), epochs)
+            return run.state(options.member) if alone else run.final
+    with run_folder.held(folder, members):
+        if options.restart:
+            run_folder.forget(folder)
+        run = RunFolder(folder, settings, mode, notes or {})
+        run.begin(options.member)
+        _train_members(run, members, trials, validation, options)
+        if not alone:
+            return run.join()
+    log.info("member %d is trained; when all are: --collect", options.member)
+    return run.state(options.member)
 
 
 def _check(options, settings, trials):
@@ -114,6 +116,19 @@ def _done(run):
 
 
 def _train_members(run, members, trials, validation, options):
+    """Train the members that are not at their last epoch; what is done is told when it is interrupted."""
+    if all(len(run.histories[i]) >= run.settings.train.epochs for i in members):
+        return
+    try:
+        _train_each(run, members, trials, validation, options)
+    except KeyboardInterrupt:
+        run.read_histories()
+        again = "; go on without --restart, which would forget them" if options.restart else ""
+        log.info("finished epochs by member, kept in %s: %s%s", shown(run.folder), _done(run), again)
+        raise
+
+
+def _train_each(run, members, trials, validation, options):
     settings, wanted = run.settings, run.settings.train.epochs
     if any(run.histories[i] for i in members):
         log.info("going on in %s: epochs done by member: %s of %d", shown(run.folder), _done(run), wanted)

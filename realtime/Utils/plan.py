@@ -1,14 +1,13 @@
 """What is to be run: a new session, one that broke off, or the replay of one."""
 
 import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from realtime.Utils import calibration
 from realtime.Utils.event_log import read_log
 from realtime.Utils.inputs import Recorded
-from utils import config
+from utils import config, locks
 from utils.errors import UserError
 from utils.paths import shown
 from utils.vocabulary import STREAM_RATE
@@ -62,6 +61,15 @@ class Plan:
         return prepare(self)
 
 
+def held(folder):
+    """Keep other processes from running a session in this folder meanwhile; see `utils.locks.held`."""
+    return locks.held(
+        folder / ".lock",
+        refusal=f"{shown(folder)}: the session is still running, in another process: go on there, or end it "
+        "first",
+    )
+
+
 def make(args):
     """Return the `Plan` that the command line asks for.
 
@@ -95,8 +103,8 @@ def _resumed(args):
         settings = _open(args.resume, [f"source.speed={args.speed}"])[1]
     if about["ending"] in ("end of recording", "stopped"):
         raise UserError(f"{shown(folder)}: the session ended ({about['ending']}); begin a new one")
-    if (folder / "control.json").is_file() and _alive(folder / "control.json"):
-        raise UserError(f"{shown(folder)}: the session is still running (see control.json)")
+    with held(folder):
+        pass  # told before everything is made ready
     events = read_log(folder / "log.jsonl")
     if not events:
         raise UserError(f"{shown(folder)}: nothing was logged; begin a new session")
@@ -201,19 +209,3 @@ def _refuse_changes(args, why, allowed):
     changed += ["--set"] if args.overrides else []
     if changed:
         raise UserError(f"{why}: leave out {', '.join(changed)}")
-
-
-def _alive(path):
-    """Tell whether the process that wrote a control.json is running."""
-    import os
-
-    found = re.search(r'"pid": (\d+)', path.read_text(encoding="utf-8"))
-    if found is None:
-        return False
-    try:
-        os.kill(int(found[1]), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OSError):
-        return True
-    return True

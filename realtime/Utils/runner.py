@@ -29,6 +29,7 @@ def run(prepared, planned, folder, stop, monitor=False):
     from realtime.Utils.engine import Session
     from realtime.Utils.event_log import EventLog
     from realtime.Utils.night import Night
+    from realtime.Utils.plan import held
     from realtime.Utils.ports import open_ports
     from realtime.Utils.sounds import write_sounds
     from utils import config
@@ -39,6 +40,7 @@ def run(prepared, planned, folder, stop, monitor=False):
     with contextlib.ExitStack() as closing:
         closing.callback(prepared.workers.close)
         closing.callback(source.close)
+        closing.enter_context(held(folder))
         if goes_on:
             about = json.loads((folder / "session.json").read_text(encoding="utf-8"))
         else:

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from realtime.Utils.event_log import read_log
+from realtime.Utils.plan import held
 from utils.errors import UserError
 
 from .conftest import SCRIPT, of, read_session
@@ -93,6 +94,20 @@ def test_what_cannot_be_resumed_is_refused(main, recording, staged, tmp_path):
         main(
             ["--resume", str(_ended(main, recording, staged, tmp_path)), "--subject", "x", "--set", "seed=3"]
         )
+
+
+def test_only_a_session_that_still_runs_is_left_to_its_process(main, recording, staged, tmp_path):
+    """A process number that the broken session left proves nothing: after a restart it may be another's."""
+    folder = _ended(main, recording, staged, tmp_path)
+    about = json.loads((folder / "session.json").read_text())
+    (folder / "session.json").write_text(json.dumps(about | {"ending": None}))  # as if it had been killed
+    (folder / "control.json").write_text(json.dumps({"pid": os.getpid()}))
+    log = (folder / "log.jsonl").read_bytes()
+    with held(folder), pytest.raises(UserError, match="the session is still running, in another process"):
+        main(["--resume", str(folder), "--speed", "0"])
+    assert (folder / "log.jsonl").read_bytes() == log
+    assert main(["--resume", str(folder), "--speed", "0"]) == 0
+    assert len(of(read_session(folder), "resume")) == 1
 
 
 def test_another_seed_is_noticed(main, recording, staged, tmp_path):

@@ -12,7 +12,7 @@ from training_runs import SMALL, arrays, one_sentence, same
 
 from data.pickles import read_pickle, write_pickle
 from model import checkpoint, registry
-from utils import config, experiment
+from utils import config, experiment, locks
 from utils.finetuning import published_score
 
 SCRIPT = "train/N23_finetune.py"
@@ -260,6 +260,15 @@ def test_wrong_calls_are_one_sentence(options, words, cohort, start, tmp_path, c
     code, stderr = call_script(SCRIPT, "--quick", *places, *options)
     assert code == 2
     one_sentence(stderr, *words)
+    assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_a_subject_to_whom_another_process_tunes_is_left_to_it(cohort, start, tmp_path, call_script):
+    places = ["--data", cohort, "--results", tmp_path, "--checkpoint", start]
+    with locks.held(tmp_path / TUNED / SUBJECTS[0] / ".lock", refusal="as a process does while it tunes"):
+        code, stderr = call_script(SCRIPT, "--quick", *EPOCHS, *places, "--restart")
+    assert code == 2
+    one_sentence(stderr, SUBJECTS[0], "another process is fine-tuning to this subject here")
     assert not list(tmp_path.rglob("*.npz"))
 
 

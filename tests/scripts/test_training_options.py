@@ -12,6 +12,7 @@ import training_runs as runs
 from training_runs import SMALL, arrays, one_sentence, same
 
 from model import checkpoint
+from utils import run_folder
 
 SCRIPT, TEST = "train/N23SISD.py", "test/N23SISD.py"
 RUN = "Decoding checkpoint/N2N3_SISD"
@@ -165,6 +166,22 @@ def test_what_does_not_fit_a_run_is_refused_and_nothing_is_written(copied, cohor
     code, stderr = call_script(SCRIPT, *places)
     assert code == 2
     one_sentence(stderr, "member_0.npz", "holds a whole checkpoint of N23SISD", "--restart")
+
+
+def test_a_member_that_another_process_trains_is_left_to_it(copied, cohort, call_script):
+    """The same command twice, one member twice, --restart beside a training: refused, nothing is changed."""
+    results, folder = copied
+    options = [*SMALL, "--data", cohort, "--results", results, "--set", "train.keep_epochs=1"]
+    before = content(folder)
+    with run_folder.held(folder, [1]):  # as a process does while it trains
+        for more in (["--set", "train.epochs=3"], ["--set", "train.epochs=3", "--member", 1], ["--restart"]):
+            code, stderr = call_script(SCRIPT, *options, *more)
+            assert code == 2
+            one_sentence(
+                stderr, ".member_1.lock", "another process is training this member here", "--results"
+            )
+    changed = {p.name for p, data in content(folder).items() if before.get(p) != data}
+    assert changed <= {".member_0.lock", ".member_1.lock"} and before.keys() <= content(folder).keys()
 
 
 def test_other_data_are_refused(copied, cohort, call_script, tmp_path):

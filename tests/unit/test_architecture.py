@@ -25,8 +25,8 @@ MAY_IMPORT = {
 }
 # The floor of the house: read by every room, so it reads nothing of them.
 FLOOR = {
-    "amplitude", "channels", "cli", "config", "edf", "errors", "one_thread", "paths", "preprocessing",
-    "provenance", "quiet", "recording", "resample", "stats", "vocabulary", "yaml_text",
+    "amplitude", "channels", "cli", "config", "edf", "errors", "locks", "one_thread", "paths",
+    "preprocessing", "provenance", "quiet", "recording", "resample", "stats", "vocabulary", "yaml_text",
 }  # fmt: skip
 
 
