@@ -98,9 +98,7 @@ def test_what_cannot_be_resumed_is_refused(main, recording, staged, tmp_path):
 
 def test_only_a_session_that_still_runs_is_left_to_its_process(main, recording, staged, tmp_path):
     """A process number that the broken session left proves nothing: after a restart it may be another's."""
-    folder = _ended(main, recording, staged, tmp_path)
-    about = json.loads((folder / "session.json").read_text())
-    (folder / "session.json").write_text(json.dumps(about | {"ending": None}))  # as if it had been killed
+    folder = _broken_off(main, recording, staged, tmp_path)
     (folder / "control.json").write_text(json.dumps({"pid": os.getpid()}))
     log = (folder / "log.jsonl").read_bytes()
     with held(folder), pytest.raises(UserError, match="the session is still running, in another process"):
@@ -111,16 +109,22 @@ def test_only_a_session_that_still_runs_is_left_to_its_process(main, recording, 
 
 
 def test_another_seed_is_noticed(main, recording, staged, tmp_path):
-    folder = _ended(main, recording, staged, tmp_path)
-    lines = (folder / "log.jsonl").read_text().splitlines(keepends=True)
-    first = next(k for k, line in enumerate(lines) if '"event": "cue"' in line)
-    (folder / "log.jsonl").write_text("".join(lines[: first + 1]))  # as if it had been killed there
-    about = json.loads((folder / "session.json").read_text())
-    (folder / "session.json").write_text(json.dumps(about | {"ending": None}))
+    folder = _broken_off(main, recording, staged, tmp_path)
     text = (folder / "settings.yaml").read_text()
     (folder / "settings.yaml").write_text(text.replace("seed: 1642", "seed: 7"))
     with pytest.raises(UserError, match="seed, subject, groups and rule must be those of the session"):
         main(["--resume", str(folder)])
+
+
+def _broken_off(main, recording, staged, out):
+    """Return the folder of a session as if it had been killed after its first cue."""
+    folder = _ended(main, recording, staged, out)
+    lines = (folder / "log.jsonl").read_text().splitlines(keepends=True)
+    first = next(k for k, line in enumerate(lines) if '"event": "cue"' in line)
+    (folder / "log.jsonl").write_text("".join(lines[: first + 1]))
+    about = json.loads((folder / "session.json").read_text())
+    (folder / "session.json").write_text(json.dumps(about | {"ending": None}))
+    return folder
 
 
 def _ended(main, recording, staged, out):
