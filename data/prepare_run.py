@@ -13,7 +13,7 @@ from data.pickles import write_pickle
 from data.prepare_cleaning import need
 from data.prepare_inputs import assign
 from data.prepare_subject import PREPARED, RECORD, UNFINISHED, prepare_subject, read_record
-from utils import provenance
+from utils import locks, provenance
 from utils.errors import UserError
 from utils.paths import shown
 from utils.provenance import MARK, write_json
@@ -48,12 +48,23 @@ def prepare(sources, settings, out, jobs=1, only=None, force=False):
     Raises
     ------
     UserError
-        The folder holds something that was prepared with other settings, or is no such folder.
+        The folder holds something that was prepared with other settings, is no such folder, or another
+        process prepares into it.
     """
-    out, digest = Path(out), _digest(settings)
+    out = Path(out)
     for method in (settings.steps.bad_channels.method, settings.steps.ica.method, settings.rejection.method):
         need(method)
-    before = _read_manifest(out)
+    _read_manifest(out)  # a folder of something else stays as it is
+    with locks.held(
+        out / locks.LOCK,
+        refusal=f"{shown(out)}: another process is preparing into this folder; wait for its end (several "
+        "subjects side by side: --jobs), or choose another --out",
+    ):
+        return _prepare(sources, settings, out, jobs, only, force)
+
+
+def _prepare(sources, settings, out, jobs, only, force):
+    before, digest = _read_manifest(out), _digest(settings)
     if before is not None and before.get("settings_sha256") != digest:
         if not force:
             raise UserError(

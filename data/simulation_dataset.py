@@ -15,6 +15,7 @@ from data.simulation_hypnogram import given_hypnogram
 from data.simulation_jobs import PARTS, all_jobs
 from data.simulation_memory import Subject
 from data.simulation_processes import write_jobs
+from utils import locks
 from utils.errors import UserError
 from utils.paths import shown, writing
 from utils.provenance import MARK
@@ -62,7 +63,7 @@ def write_dataset(settings, out, *, recording_only=False, bids=False, force=Fals
     Raises
     ------
     UserError
-        The folder holds something else, or there is not enough room.
+        The folder holds something else, another process writes into it, or there is not enough room.
     """
     if processes < 1:
         raise UserError(f"--jobs {processes}: give at least 1")
@@ -103,12 +104,17 @@ def write_dataset(settings, out, *, recording_only=False, bids=False, force=Fals
             log.warning("%s: missing or damaged, written again: %s", shown(out), ", ".join(damaged))
     waiting = [job for job in jobs if not good.issuperset(job.files)]
     _check_room(out, sum(job.size for job in waiting) - sum(file.stat().st_size for file in outdated))
-    if (out / COMPLETE).is_file():
-        (out / COMPLETE).replace(out / UNFINISHED)  # from here on the folder counts as unfinished
-    _remove(out, outdated)
-    _remove_leftovers(out, manifest["files"])
-    kept = {file: written[file] for file in manifest["files"] if file in good}
-    _write_files(out, waiting, manifest, kept, processes)
+    with locks.held(
+        out / locks.LOCK,
+        refusal=f"{shown(out)}: another process is simulating into this folder; wait for its end, or choose "
+        "another with --out",
+    ):
+        if (out / COMPLETE).is_file():
+            (out / COMPLETE).replace(out / UNFINISHED)  # from here on the folder counts as unfinished
+        _remove(out, outdated)
+        _remove_leftovers(out, manifest["files"])
+        kept = {file: written[file] for file in manifest["files"] if file in good}
+        _write_files(out, waiting, manifest, kept, processes)
     return True
 
 
@@ -197,7 +203,7 @@ def _found(out):
     """Return the manifest of what the simulator wrote into the folder before, None if it is empty."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{shown(out)}: is a file; give a folder with --out")
-    if not out.exists() or not any(out.iterdir()):
+    if not out.exists() or all(path.name == locks.LOCK for path in out.iterdir()):
         return None
     path = next((out / name for name in (COMPLETE, UNFINISHED) if (out / name).is_file()), None)
     if path is None:

@@ -6,13 +6,16 @@ restart of the machine it may be another process's).
 """
 
 import logging
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from utils.errors import UserError
 from utils.paths import shown
 
 log = logging.getLogger(__name__)
+
+LOCK = ".lock"
+"""What the lock of a whole folder is called."""
 
 
 @contextmanager
@@ -24,7 +27,8 @@ def held(*paths, refusal):
     Parameters
     ----------
     *paths : Path
-        Lock files; they, and their folder, are made and stay there, empty.
+        Lock files, empty; they, and their folder, are made. The files are removed in the end; one that a kill
+        left is no hindrance.
     refusal : str
         What to say when another process holds one; "{path}" stands for the lock file.
 
@@ -41,6 +45,9 @@ def held(*paths, refusal):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 # a file whose mere existence is the lock would outlive a kill
                 stack.enter_context(FileLock(path, timeout=0, fallback_to_soft=False))
+                stack.callback(
+                    _remove, path
+                )  # while it is held: nobody waits for it, and FileLock takes no dead one
             except Timeout:
                 raise UserError(refusal.replace("{path}", shown(path))) from None
             except (OSError, NotImplementedError) as error:
@@ -48,3 +55,8 @@ def held(*paths, refusal):
                     "%s cannot be locked (%s): see that no other process writes here", shown(path), error
                 )
         yield
+
+
+def _remove(path):
+    with suppress(OSError):  # Windows: it is open until the lock is let go
+        path.unlink()

@@ -64,7 +64,7 @@ class Plan:
 def held(folder):
     """Keep other processes from running a session in this folder meanwhile; see `utils.locks.held`."""
     return locks.held(
-        folder / ".lock",
+        folder / locks.LOCK,
         refusal=f"{shown(folder)}: the session is still running, in another process: go on there, or end it "
         "first",
     )

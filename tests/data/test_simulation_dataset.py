@@ -14,6 +14,7 @@ from data.simulation_night import hypnogram
 from data.simulation_processes import write_jobs
 from data.simulation_settings import load_settings
 from tests.data.conftest import TINY, digests
+from utils import locks
 from utils.errors import UserError
 from utils.vocabulary import ITEMS
 
@@ -52,6 +53,15 @@ def test_complete_data_set_is_left_alone(cohort, tiny):
     before = {file: file.stat().st_mtime_ns for file in cohort.rglob("*")}
     assert write_dataset(tiny, cohort) is False
     assert {file: file.stat().st_mtime_ns for file in cohort.rglob("*")} == before
+
+
+def test_two_processes_do_not_simulate_into_one_folder(tmp_path, tiny):
+    with locks.held(tmp_path / ".lock", refusal="as a process does while it simulates"):
+        with pytest.raises(UserError, match="another process is simulating into this folder"):
+            write_dataset(tiny, tmp_path)
+        assert [p.name for p in tmp_path.iterdir()] == [".lock"]
+    (tmp_path / ".lock").touch()  # as a kill leaves it
+    assert write_dataset(tiny, tmp_path) and not (tmp_path / ".lock").exists()
 
 
 def test_other_settings_need_force(cohort, tmp_path):

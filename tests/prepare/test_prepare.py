@@ -16,6 +16,7 @@ from data.staging import StagingWindows, read_stage_labels, read_staging_subject
 from data.trials import TrainingTrials, read_so_groups, read_test_subjects
 from realtime.Parameters.source import SourceSettings
 from realtime.Utils.source import ReplaySource
+from utils import locks
 from utils.errors import UserError
 from utils.preprocessing import decoding_window
 from utils.vocabulary import EEG_MONTAGE, ITEMS
@@ -116,6 +117,16 @@ def test_a_second_run_does_nothing_and_a_missing_file_is_made_again(lab, tmp_pat
     )
     with pytest.raises(UserError, match="other settings"):
         quick(lab, tmp_path, "steps.reference=mastoids")
+
+
+def test_two_processes_do_not_prepare_into_one_folder(lab, tmp_path):
+    """The first one's end would take the other one's unfinished files away."""
+    work = tmp_path / ".unfinished" / "subject_0"
+    work.mkdir(parents=True)
+    with locks.held(tmp_path / ".lock", refusal="as a process does while it prepares"):
+        with pytest.raises(UserError, match=r"another process is preparing into this folder.*--jobs"):
+            quick(lab, tmp_path)
+        assert work.is_dir() and not (tmp_path / "manifest.json").exists()
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ def test_the_folder_is_complete_and_readable(whole):
     names = {p.name for p in result.folder.iterdir()}
     assert names == {
         "settings.yaml", "session.json", "log.jsonl", "log.tsv", "hypnogram.tsv", "sounds", "cues.flac",
-        "session.png", "summary.json", ".lock",
+        "session.png", "summary.json",
     }  # fmt: skip
     assert {p.stem for p in (result.folder / "sounds").iterdir()} == set(ITEMS)
     from realtime.Parameters import SessionSettings

@@ -33,8 +33,10 @@ def test_another_process_is_refused_until_the_holder_is_killed(tmp_path):
             pass
         holder.send_signal(signal.SIGKILL)
         holder.wait()
+        assert path.is_file()
         with locks.held(path, refusal="the kill left it"):
             pass
+        assert not path.exists() and not free.exists()
 
 
 def test_where_nothing_can_be_locked_the_work_goes_on_and_it_is_said(tmp_path, caplog):
