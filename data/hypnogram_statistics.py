@@ -164,7 +164,7 @@ def report(path, out):
     if not hypnograms:
         raise UserError(f"{shown(path)}: holds no recording")
     path = Path(path)
-    root = path.parents[1] if path.is_file() else path
+    root = path.resolve().parents[1] if path.is_file() else path
     kind = "simulated" if is_simulated(root) else None
     groups = {
         "training recordings": {n: h for n, h in hypnograms.items() if "test" not in n},

@@ -38,7 +38,9 @@ def main(argv=None):
     arguments.add_argument(
         "--jobs", type=int, default=1, metavar="N", help="subjects side by side (default: 1)"
     )
-    arguments.add_argument("--force", action="store_true", help="replace what other settings made")
+    arguments.add_argument(
+        "--force", action="store_true", help="prepare anew; replace what other settings made"
+    )
     arguments.add_argument(
         "--verify-stages", type=Path, metavar="LABELS",
         help="compare the recording's staging with a released label file (or the folder that holds it)",

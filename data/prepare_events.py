@@ -67,9 +67,8 @@ def _rows(session, recording, annotations, settings):
     if settings.source == "events_tsv":
         return _table(session)
     # MNE counts onsets from the measurement's start, which may lie before the first sample.
-    shift = recording.first_time if annotations.orig_time is not None else 0.0
     return [
-        (float(onset) - shift, str(text).strip(), _number(text), None)
+        (float(onset) - recording.first_time, str(text).strip(), _number(text), None)
         for onset, text in zip(annotations.onset, annotations.description, strict=True)
     ]
 
@@ -97,8 +96,11 @@ def _table(session):
 
 
 def _number(text):
-    """Return the trigger's number in "S  12", "Stimulus/S 12" or "12"; None where there is none."""
-    found = re.fullmatch(r"(?:[^/]+/)?[A-Za-z]?\s*(\d+)", str(text).strip())
+    """Return the trigger's number in "S  12", "Stimulus/S 12" or "12"; None where there is none.
+
+    The number of a response ("Response/R  1") or a comment is another matter: rules match those by text.
+    """
+    found = re.fullmatch(r"(?:(?:stimulus|trigger)/)?(?!r)[a-z]?\s*(\d+)", str(text).strip(), re.IGNORECASE)
     return int(found[1]) if found else None
 
 

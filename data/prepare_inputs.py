@@ -79,12 +79,14 @@ def find_bids(root, settings):
     if not root.is_dir():
         raise UserError(f"{root}: BIDS folder not found")
     found = mne_bids.find_matching_paths(root, datatypes="eeg", suffixes="eeg", extensions=list(_FORMATS))
+    # derivatives/ and sourcedata/ hold the same recordings once more
+    found = [p for p in found if p.fpath.relative_to(root).parts[0].startswith("sub-")]
     if not found:
         raise UserError(f"{shown(root)}: no sub-*/**/eeg/*_eeg.* recording in it; is it a BIDS folder?")
     sessions, groups = {}, _groups(root / "participants.tsv", settings.split.group_column)
     for path in sorted(found, key=lambda p: natural(p.fpath)):
-        label = path.session or path.task or ""
-        kind = _kind(label, settings, path.fpath)
+        both = f"{path.session}_{path.task}" if path.session and path.task else None
+        kind = _kind((both, path.session, path.task), settings, path.fpath)
         events = path.copy().update(suffix="events", extension=".tsv").fpath
         parts = (path.session, path.task, path.run and f"run{path.run}")
         run = "_".join(part for part in parts if part) or kind
@@ -116,6 +118,8 @@ def find_recordings(pattern, settings):
         for p in ([one] if Path(one).is_file() else glob.glob(one, recursive=True))  # noqa: PTH207
     }
     paths = sorted((p for p in found if p.suffix.lower() in _FORMATS), key=natural)
+    scorings = {scoring for path in paths for scoring in _scorings(path, settings.stages.file)}
+    paths = [path for path in paths if path not in scorings]
     if not paths:
         what = f"{len(found)} files, none of them" if found else "no"
         raise UserError(f"--recordings {pattern!r}: {what} recording ({', '.join(_FORMATS)})")
@@ -130,9 +134,17 @@ def find_recordings(pattern, settings):
             )
         parts = found.groupdict()
         label = parts.get("session") or ""
-        kind = _kind(label, settings, path)
+        kind = _kind((label,), settings, path)
         sessions.setdefault(parts["subject"], []).append(Session(label or kind, kind, path))
     return [Source(name, _distinct(own)) for name, own in sessions.items()]
+
+
+def _scorings(path, pattern):
+    """Return the files that hold a recording's scoring: EDF+ scorings look like recordings."""
+    if pattern is None or "{stem}" not in pattern:
+        return []
+    stem = glob.escape(path.name.split(".")[0])
+    return [other for other in path.parent.glob(pattern.replace("{stem}", stem)) if other != path]
 
 
 def assign(sources, settings, known=None):
@@ -194,17 +206,24 @@ def _test_subjects(new, settings, sources):
     return set(sorted(draw, key=draw.get)[:count])
 
 
-def _kind(label, settings, path):
+def _kind(labels, settings, path):
+    """Return what a recording holds, by its labels (BIDS: "session_task", session, task)."""
     known = settings.recordings.sessions
     folded = {name.casefold(): kind for name, kind in known.items()}
-    kind = folded.get(str(label).casefold(), settings.recordings.default_session)
-    if kind is None:
+    labels = [label for label in labels if label] or [""]
+    found = {label: folded[label.casefold()] for label in labels if label.casefold() in folded}
+    if found:
+        first = next(iter(found))
+        if first != labels[0] and len(set(found.values())) > 1:
+            said = " and ".join(f"{label}: {kind}" for label, kind in found.items())
+            raise UserError(f"{shown(path)}: recordings.sessions says {said}; say what {labels[0]!r} is")
+        return found[first]
+    if settings.recordings.default_session is None:
         raise UserError(
-            f"{shown(path)}: session {label!r} is none of recordings.sessions ({', '.join(known)}); add "
-            "it there, or "
-            "set recordings.default_session"
+            f"{shown(path)}: session {' or '.join(map(repr, labels))} is none of recordings.sessions "
+            f"({', '.join(known)}); add it there, or set recordings.default_session"
         )
-    return kind
+    return settings.recordings.default_session
 
 
 def _distinct(sessions):

@@ -225,8 +225,19 @@ def write_staging(folder, name, cleaned, settings, notes):
             f"{gaps} epochs inside the night are not scored: they count as W/N1 in raw* and the label file"
         )
     filled = np.where(codes == UNSCORED, WAKE, codes)[first:last]
-    count = 0
-    if settings.stages.windows:
+    count, wanted = 0, settings.channels
+    asked = {"eeg": wanted.eeg, "eog": wanted.eog, "emg": wanted.emg}
+    lacking = [
+        f"{kind.upper()} ({pair[0]})"
+        for (kind, pair), found in zip(asked.items(), cleaned.plan.derivations, strict=True)
+        if pair is not None and found is None
+    ]
+    if settings.stages.windows and lacking:
+        notes.append(
+            f"no staging windows: there is no {', no '.join(lacking)}; name the channels in channels.eeg, "
+            "eog and emg (null, where none was recorded, makes a row of zeros)"
+        )
+    elif settings.stages.windows:
         test, mark = name.startswith("subject_test_"), {MARK: True} if cleaned.simulated else {}
         windows = staging_windows(cleaned.raw, cleaned.plan, codes, settings.stages)
         base = folder / "SI Staging" / ("Test" if test else "Train") / name

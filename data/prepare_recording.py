@@ -1,5 +1,6 @@
 """One recording through all steps, from the lab's file to cleaned EEG, events, stages, slow oscillations."""
 
+import hashlib
 import logging
 import re
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from data.prepare_cleaning import artefact_operator, find_bad
 from data.prepare_events import read_events
 from data.prepare_inputs import Session, bids_details
 from data.prepare_signal import SignalFile, check_amplitude, derived, filter_file, load, multiply
-from data.prepare_stages import find_stages
+from data.prepare_stages import beside, find_stages
 from data.prepare_trials import bad_spans, with_stage
 from data.scorings import UNSCORED, Hypnogram
 from utils.channels import listed
@@ -121,7 +122,7 @@ def clean(session, name, settings, folder, step):
     hypnogram, source = None, None
     if session.kind == "sleep":
         step("stages")
-        hypnogram, source, more = find_stages(session, annotations, first, raw, plan, settings.stages)
+        hypnogram, source, more = find_stages(session, annotations, recording, raw, plan, settings.stages)
         remarks += more
     step("bad channels")
     bad = _bad_channels(raw, plan, name, bads, settings, where)
@@ -142,7 +143,7 @@ def clean(session, name, settings, folder, step):
     chain = (reference @ mending @ operator)[: len(plan.montage)]
     eeg = multiply(working, heads, chain, folder / "eeg.npy")
     oscillations, spindles = _sleep_events(
-        working, heads, plan, mending @ operator, hypnogram, settings, step
+        working, heads, plan, mending @ operator, hypnogram, settings, step, remarks
     )
     working.path.unlink()
     events = with_stage(events, hypnogram)
@@ -155,15 +156,33 @@ def clean(session, name, settings, folder, step):
     return Cleaned(
         session, raw, eeg, plan, events, hypnogram, source, oscillations, spindles, bad, components,
         bad_spans(annotations, settings.rejection.annotations, first), unmapped, amplitude, truth, remarks,
-        simulated, recording.fingerprint(),
+        simulated, fingerprint(session, recording, settings),
     )  # fmt: skip
+
+
+def fingerprint(session, recording, settings):
+    """Return what tells whether a session's files are still the same: recording, markers, tables, scoring.
+
+    Parameters
+    ----------
+    session : Session
+    recording : utils.recording.Recording
+        Of the session.
+    settings : data.prepare_settings.Preparation
+    """
+    path = session.path
+    files = [path.with_suffix(".vmrk"), session.events, beside(session, settings.stages)]
+    if session.bids is not None:
+        files.append(session.bids.copy().update(suffix="channels", extension=".tsv").fpath)
+    there = {file.name: file for file in files if file is not None and file.is_file()}
+    hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in sorted(there.items())}
+    return {**recording.fingerprint(), "beside": hashes}
 
 
 def _truth(annotations, first_time):
     """Return what annotations "true/..." of a simulated recording say, with onsets from the first sample."""
-    shift = first_time if getattr(annotations, "orig_time", None) is not None else 0.0
     rows = [
-        (float(a["onset"]) - shift, float(a["duration"]), _TRUE.sub("", str(a["description"])))
+        (float(a["onset"]) - first_time, float(a["duration"]), _TRUE.sub("", str(a["description"])))
         for a in annotations
         if _TRUE.match(str(a["description"]))
     ]
@@ -228,7 +247,7 @@ def _spread(plan, interpolating):
     return result
 
 
-def _sleep_events(working, heads, plan, mending, hypnogram, settings, step):
+def _sleep_events(working, heads, plan, mending, hypnogram, settings, step, remarks):
     """Return slow oscillations and spindles of a sleep recording; empty tables otherwise."""
     empty = so_events.detect_so(np.zeros(0), np.zeros(0, int), settings.slow_oscillations)
     none = so_events.detect_spindles(np.zeros((0, 0)), [], np.zeros(0, int), settings.spindles, empty)
@@ -236,8 +255,13 @@ def _sleep_events(working, heads, plan, mending, hypnogram, settings, step):
         return empty, none
     step("slow oscillations and spindles")
     montage = list(plan.montage)
-    names = [settings.slow_oscillations.channel, *settings.spindles.channels]
-    names = [n for n in names if n in montage]
+    slow, spindle = settings.slow_oscillations.channel, settings.spindles.channels
+    names = [n for n in (slow, *spindle) if n in montage]
+    for channel, what in ((slow, "slow oscillations"), *((n, "spindles") for n in spindle)):
+        if channel not in montage:
+            remarks.append(f"no {what} were searched at {channel}: it is not in channels.montage")
+    if not names:
+        return empty, none
     weights = mending[[montage.index(n) for n in names]]
     there = [plan.heads.index(n) for n in settings.channels.mastoids if n in plan.heads]
     if settings.slow_oscillations.reference == "mastoids" and there:
@@ -246,11 +270,12 @@ def _sleep_events(working, heads, plan, mending, hypnogram, settings, step):
     signals = derived(working, heads, weights)
     stages = np.full(signals.shape[1], UNSCORED)
     stages[:] = hypnogram.at(np.arange(signals.shape[1]) / so_events.RATE)
-    if settings.slow_oscillations.channel not in montage:
-        return empty, none
-    oscillations = so_events.detect_so(signals[0], stages, settings.slow_oscillations)
-    spindles = so_events.detect_spindles(signals[1:], names[1:], stages, settings.spindles, oscillations)
-    return oscillations, spindles
+    oscillations, first = empty, int(slow in montage)
+    if slow in montage:
+        oscillations = so_events.detect_so(signals[0], stages, settings.slow_oscillations)
+    return oscillations, so_events.detect_spindles(
+        signals[first:], names[first:], stages, settings.spindles, oscillations
+    )
 
 
 def _copied(file, path):

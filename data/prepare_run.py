@@ -12,6 +12,7 @@ from pathlib import Path
 from data.pickles import write_pickle
 from data.prepare_cleaning import need
 from data.prepare_inputs import assign
+from data.prepare_recording import fingerprint
 from data.prepare_subject import PREPARED, RECORD, UNFINISHED, prepare_subject, read_record
 from utils import locks, provenance
 from utils.errors import UserError
@@ -39,7 +40,7 @@ def prepare(sources, settings, out, jobs=1, only=None, force=False):
     only : iterable of str | None
         The lab's names of those wanted now; None for all.
     force : bool
-        Replace what was prepared with other settings.
+        Prepare all that are wanted anew, and replace what was prepared with other settings.
 
     Returns
     -------
@@ -48,7 +49,7 @@ def prepare(sources, settings, out, jobs=1, only=None, force=False):
     Raises
     ------
     UserError
-        The folder holds something that was prepared with other settings, is no such folder, or another
+        The folder holds something that was prepared with other settings or by somebody else, or another
         process prepares into it.
     """
     out = Path(out)
@@ -65,19 +66,25 @@ def prepare(sources, settings, out, jobs=1, only=None, force=False):
 
 def _prepare(sources, settings, out, jobs, only, force):
     before, digest = _read_manifest(out), _digest(settings)
-    if before is not None and before.get("settings_sha256") != digest:
-        if not force:
-            raise UserError(
-                f"{shown(out / MANIFEST)}: this folder was prepared with other settings; choose another "
-                "--out, or --force "
-                "to prepare everything again"
-            )
-        _forget(out, before)
-        before = None
-    names = assign(sources, settings, (before or {}).get("names"))
+    others = before is not None and before.get("settings_sha256") != digest
+    if others and not force:
+        raise UserError(
+            f"{shown(out / MANIFEST)}: this folder was prepared with other settings; choose another --out, "
+            "or --force to prepare everything again"
+        )
+    names = assign(sources, settings, None if others else (before or {}).get("names"))
     unknown = sorted(set(only or ()) - set(names))
     if unknown:
         raise UserError(f"--subjects: no {unknown[0]!r}; there are {', '.join(names)}")
+    if others:
+        lost = [r["source"] for r in before["subjects"].values() if r["source"] not in (only or names)]
+        if lost:
+            raise UserError(
+                f"{shown(out / MANIFEST)}: --force with other settings would remove {', '.join(lost)}, who "
+                "would not be prepared again: prepare all of them, or choose another --out"
+            )
+        _forget(out, before)
+        before = None
     manifest = {
         **provenance.record(),
         "settings": settings.model_dump(mode="json"),
@@ -91,7 +98,7 @@ def _prepare(sources, settings, out, jobs, only, force):
         if only is not None and source.name not in only:
             continue
         record = read_record(out, names[source.name])
-        if record is not None and record["inputs"] == _fingerprints(source):
+        if record is not None and not force and record["inputs"] == _fingerprints(source, settings):
             log.info("%s (%s): is there", source.name, names[source.name])
             manifest["subjects"][names[source.name]] = record
         else:
@@ -148,9 +155,9 @@ def _digest(settings):
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
-def _fingerprints(source):
+def _fingerprints(source, settings):
     try:
-        return {s.label: Recording(s.path).fingerprint() for s in source.sessions}
+        return {s.label: fingerprint(s, Recording(s.path), settings) for s in source.sessions}
     except UserError:
         return None  # the preparation says what is wrong with it
 
@@ -158,6 +165,12 @@ def _fingerprints(source):
 def _read_manifest(out):
     path = out / MANIFEST
     if not path.is_file():
+        ours = {UNFINISHED, locks.LOCK}
+        if out.is_dir() and any(p.name not in ours for p in out.iterdir()):
+            raise UserError(
+                f"{shown(out)}: holds files that no preparation has written ({MANIFEST} is missing); nothing "
+                "was changed, give an empty folder with --out"
+            )
         return None
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -192,7 +205,9 @@ def lines(manifest, out):
     for name, record in manifest["subjects"].items():
         if record["status"] == "complete":
             counts = ", ".join(f"{kind} {n}" for kind, n in record["counts"].items() if isinstance(n, int))
-            size = f"{record['seconds']:.0f} s, {record['peak_bytes'] / 2**30:.1f} GiB"
+            size = f"{record['seconds']:.0f} s"
+            if record["peak_bytes"] is not None:
+                size += f", {record['peak_bytes'] / 2**30:.1f} GiB"
             mark = ", simulated" if record["simulated"] else ""
             result.append(f"{name} ({record['source']}{mark}): {counts}; {size}")
             result += [f"  note: {note}" for note in record["notes"]]

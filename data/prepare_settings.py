@@ -191,6 +191,7 @@ class Stages(Settings):
     annotation: str = r"(?:stage/|Sleep stage )(?P<stage>.+)"
     numbers: Literal["auto", "yasa", "rk"] = "auto"
     epoch_seconds: PositiveFloat = 30.0
+    use_clock: bool = True
     offset_seconds: float = 0.0
     windows: bool = True
     filters: tuple[Range, Range, Range] = ((0.3, 35.0), (0.3, 35.0), (10.0, 100.0))

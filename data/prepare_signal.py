@@ -13,6 +13,8 @@ from utils.vocabulary import STREAM_RATE
 
 PIECE_SECONDS = 30.0
 _BLOCK = 30_000
+_TAIL_SECONDS = 0.2
+"""More than half of the resampler's filter: so much of the last sample is put behind a recording."""
 
 
 class SignalFile:
@@ -81,7 +83,7 @@ def load(recording, picks, settings, path):
     seconds = min(group.length / group.rate for group in groups)
     file = SignalFile(path, (len(picks), round(seconds * STREAM_RATE)))
     merger = Merger([(group.rate, group.places) for group in groups], STREAM_RATE)
-    scale, done = amplitude.TO_MICROVOLT[settings.unit], 0
+    scale, done, blocks = amplitude.TO_MICROVOLT[settings.unit], 0, []
     count = math.ceil(seconds / settings.chunk_seconds)
     bad = np.zeros(len(picks), int)
     for k in range(count):
@@ -99,6 +101,14 @@ def load(recording, picks, settings, path):
         bad += (~np.isfinite(merged)).sum(axis=1)
         file.write(done, np.nan_to_num(merged, nan=0.0, posinf=0.0, neginf=0.0))
         done += merged.shape[1]
+    if blocks and not bad.any() and done < file.shape[1]:  # the resampler's last half filter
+        tail = [
+            np.repeat(block[:, -1:], math.ceil(_TAIL_SECONDS * group.rate), axis=1)
+            for block, group in zip(blocks, groups, strict=True)
+        ]
+        merged = merger.push(tail).astype(np.float32)[:, : file.shape[1] - done]
+        file.write(done, merged)
+        done += merged.shape[1]
     if bad.any():
         worst = int(bad.argmax())
         raise UserError(
@@ -109,7 +119,7 @@ def load(recording, picks, settings, path):
 
 
 def _cut(file, done):
-    """Cut off what the resampler's last half filter did not deliver: the file ends where its samples end."""
+    """Cut off what the resampler did not deliver: the file ends where its samples end."""
     if done == file.shape[1]:
         return file
     shorter = SignalFile(file.path.with_suffix(".cut.npy"), (file.shape[0], done))

@@ -1,5 +1,6 @@
 """Sleep stages of a recording: the expert's, or YASA's."""
 
+import glob
 import warnings
 
 import numpy as np
@@ -15,15 +16,14 @@ _LEAST_SECONDS = 300
 """YASA's classifier needs five minutes."""
 
 
-def find_stages(session, annotations, first_time, file, plan, settings):
+def find_stages(session, annotations, recording, file, plan, settings):
     """Return the hypnogram of a sleep recording, where it comes from, and remarks.
 
     Parameters
     ----------
     session : data.prepare_inputs.Session
     annotations : mne.Annotations
-    first_time : float
-        Of the recording on the annotations' clock, s.
+    recording : utils.recording.Recording
     file : data.prepare_signal.SignalFile
         Unfiltered, rows as in the plan.
     plan : data.prepare_channels.Plan
@@ -35,6 +35,11 @@ def find_stages(session, annotations, first_time, file, plan, settings):
     source : str
         "expert: FILE", "expert: annotations", or "YASA".
     remarks : list of str
+
+    Raises
+    ------
+    UserError
+        No such source of stages, a scoring that is unreadable or that by its clock lies elsewhere.
     """
     where = shown(session.path)
     if settings.source in ("auto", "file") and (path := beside(session, settings)) is not None:
@@ -44,17 +49,42 @@ def find_stages(session, annotations, first_time, file, plan, settings):
             f"{where}: stages.source is file, but there is no {settings.file or 'stages.file'} beside it"
         )
     else:
-        rows = from_annotations(
-            annotations, settings.annotation, first_time if annotations.orig_time is not None else 0.0
-        )
+        rows = from_annotations(annotations, settings.annotation, recording.first_time)
         if settings.source == "annotations" and not rows:
             raise UserError(f"{where}: no annotation matches stages.annotation = {settings.annotation!r}")
         if settings.source in ("auto", "annotations") and rows:
             found, source = make(rows, where, settings.numbers), "expert: annotations"
         else:
             return stage_with_yasa(file, plan, where), "YASA", ["staged by YASA, not by an expert"]
-    found = found.shifted(settings.offset_seconds)
-    return found, source, length_remarks(found, file.seconds)
+    later, remarks = 0.0, []
+    if settings.use_clock and found.clock is not None and recording.clock is not None:
+        later = _by_clock(found, recording.clock, file.seconds, source, where)
+        remarks += [f"by the clocks, the scoring begins {later:g} s after the recording"] if later else []
+    found = found.shifted(later + settings.offset_seconds)
+    return found, source, remarks + length_remarks(found, file.seconds)
+
+
+def _by_clock(hypnogram, clock, seconds, source, where):
+    """Return how many s after a recording's first sample a scoring begins, by the time of day of both.
+
+    Raises
+    ------
+    UserError
+        Less than half of the scoring lies in the recording then.
+    """
+    day = 86400.0
+    later = (hypnogram.clock - clock + day / 2) % day - day / 2
+    if abs(later) < 1:  # clocks in whole seconds
+        return 0.0
+    begin, end = hypnogram.onset + later, hypnogram.onset + hypnogram.duration + later
+    inside = np.clip(np.minimum(end, seconds) - np.maximum(begin, 0), 0, None).sum()
+    if inside < hypnogram.duration.sum() / 2:
+        raise UserError(
+            f"{where}: the scoring ({source}) begins {later:g} s after the recording by their clocks, and "
+            "less than half of it lies in the recording; if it begins with the recording, set "
+            "stages.use_clock=false"
+        )
+    return round(later, 3)
 
 
 def beside(session, settings):
@@ -67,7 +97,7 @@ def beside(session, settings):
     """
     if settings.file is None:
         return None
-    stem = session.path.name.split(".")[0]
+    stem = glob.escape(session.path.name.split(".")[0])
     found = sorted(session.path.parent.glob(settings.file.replace("{stem}", stem)))
     found = [path for path in found if path != session.path]
     if len(found) > 1:

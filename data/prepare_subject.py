@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import resource
 import shutil
 import sys
 import time
@@ -17,6 +16,8 @@ from data import prepare_trials as cutting
 from data.prepare_outputs import write_staging, write_trials
 from data.prepare_recording import clean
 from data.prepare_report import Details, write_report
+from data.prepare_stages import epoch_codes
+from data.scorings import UNSCORED
 from data.tfrecords import AWAKE_SAMPLES, SLEEP_SAMPLES
 from utils.errors import UserError
 from utils.paths import shown, writing
@@ -107,14 +108,19 @@ def _peak():
     with contextlib.suppress(OSError, IndexError):
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    with contextlib.suppress(ImportError):  # Windows
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return None
 
 
 def _prepare(source, name, settings, work, steps, step):
     """Write all files of a subject below `work`/files and return what there is to say about them."""
     files, notes, details = work / "files", [], []
     found = {kind: [] for kind in (*cutting.WINDOWS, "sleep")}
-    left_out, best = {}, None
+    left_out, nights = {}, []
     for session in source.sessions:
         steps["session"] = session.label
         cleaned = clean(session, source.name, settings, work / session.label, step)
@@ -124,13 +130,19 @@ def _prepare(source, name, settings, work, steps, step):
         detail = Details.of(cleaned, dropped, settings.slow_oscillations.channel)
         details.append(detail)
         if session.kind == "sleep":
-            if best is None or cleaned.raw.seconds > best.raw.seconds:
-                best = cleaned
+            nights.append((_scored(cleaned), cleaned))
             _write_tables(files / PREPARED / name / session.label, cleaned, settings, name)
         if session.kind == "wake":
             shutil.rmtree(work / session.label)
     steps["session"] = None
     step("writing")
+    best = max(nights, key=lambda night: night[0])[1] if nights else None
+    others = [own.session.label for epochs, own in nights if own is not best and epochs]
+    if others:
+        notes.append(
+            f"staging windows and labels are those of {best.session.label}, the longest scored night; not "
+            f"those of {', '.join(others)}"
+        )
     channels = len(settings.channels.montage)
     trials = {m: cutting.join(found[m], channels, AWAKE_SAMPLES) for m in ("image", "audio")}
     sleep = cutting.join(found["cue"], channels, SLEEP_SAMPLES)
@@ -203,6 +215,12 @@ def _trials(cleaned, settings, found):
     return counts
 
 
+def _scored(cleaned):
+    """Return how many epochs of a night are scored."""
+    codes = epoch_codes(cleaned.hypnogram, cleaned.raw.seconds)
+    return int((codes != UNSCORED).sum())
+
+
 def _reset(trials):
     return cutting.Trials(trials.table.reset_index(drop=True), trials.eeg)
 
@@ -269,12 +287,24 @@ def _move(files, out, record):
     for file in sorted(p for p in files.rglob("*") if p.is_file()):
         relative = file.relative_to(files).as_posix()
         record["files"][relative] = {"bytes": file.stat().st_size, "sha256": _digest(file)}
-    stale = out / PREPARED / record["subject"] / RECORD
-    stale.unlink(missing_ok=True)  # from here on until the new record is there, the subject is unfinished
+    path = out / PREPARED / record["subject"] / RECORD
+    before = _files_of(path)
+    if before:  # from here on until the new record is there, the subject is unfinished
+        write_json(path, {"status": "unfinished", "files": {**before, **record["files"]}})
+    for relative in before.keys() - record["files"].keys():
+        (out / relative).unlink(missing_ok=True)  # what the recordings of now no longer give
     for relative in record["files"]:
         target = out / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         (files / relative).replace(target)
+
+
+def _files_of(record):
+    """Return the files that a subject's record names, as far as there is one."""
+    try:
+        return json.loads(record.read_text(encoding="utf-8")).get("files", {})
+    except (OSError, ValueError):
+        return {}
 
 
 def _digest(file):
@@ -291,6 +321,8 @@ def read_record(out, name):
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        return None
+    if record.get("status") != "complete":
         return None
     for relative, about in record.get("files", {}).items():
         file = Path(out) / relative

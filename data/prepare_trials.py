@@ -122,9 +122,8 @@ def bad_spans(annotations, pattern, first_time):
     """Return (start, stop) in s of the annotations that make trials bad, array (n, 2)."""
     if pattern is None:
         return np.zeros((0, 2))
-    shift = first_time if annotations.orig_time is not None else 0.0
     found = [
-        (float(o) - shift, float(o) - shift + float(d))
+        (float(o) - first_time, float(o) - first_time + float(d))
         for o, d, text in zip(annotations.onset, annotations.duration, annotations.description, strict=True)
         if re.fullmatch(pattern, str(text).strip())
     ]

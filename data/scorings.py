@@ -9,7 +9,7 @@ import csv
 import io
 import re
 import xml.etree.ElementTree as Xml
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -63,12 +63,15 @@ class Hypnogram:
         0 = W or N1, 1 = N2, 2 = N3, 3 = R, -1 = not scored.
     names : tuple of str
         As written in the file.
+    clock : float | None
+        Time of day at which the scoring begins, in s after midnight, where the file says one.
     """
 
     onset: np.ndarray
     duration: np.ndarray
     stage: np.ndarray
     names: tuple = ()
+    clock: float | None = None
 
     @property
     def seconds(self):
@@ -88,7 +91,7 @@ class Hypnogram:
 
     def shifted(self, seconds):
         """Return the hypnogram with all times later by `seconds`."""
-        return Hypnogram(self.onset + seconds, self.duration, self.stage, self.names)
+        return replace(self, onset=self.onset + seconds)
 
 
 def make(rows, where, numbers="auto"):
@@ -143,7 +146,8 @@ def read_hypnogram(path, numbers="auto", epoch_seconds=30.0):
         raise UserError(f"{path}: hypnogram not found")
     where, suffix = shown(path), path.suffix.lower()
     if suffix in (".edf", ".bdf", ".fif", ".vhdr", ".vmrk"):
-        return make(_annotations(path), where, numbers)
+        rows, clock = _annotations(path)
+        return replace(make(rows, where, numbers), clock=clock)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -151,8 +155,10 @@ def read_hypnogram(path, numbers="auto", epoch_seconds=30.0):
     if suffix == ".xml" or text.lstrip().startswith("<?xml"):
         return make(_profusion(text, where), where, "rk" if numbers == "auto" else numbers)
     if re.search(r"(?m)^(Sleep Stage|Stage)\t.*\bEvent\b", text):
-        return make(_remlogic(text, where), where, numbers)
-    return make(_table(text, where, epoch_seconds), where, numbers)
+        rows, clock = _remlogic(text, where)
+    else:
+        rows, clock = _table(text, where, epoch_seconds)
+    return replace(make(rows, where, numbers), clock=clock)
 
 
 def _codes(names, where, numbers):
@@ -197,7 +203,28 @@ def _annotations(path):
         found = mne.read_annotations(path)
     except Exception as error:
         raise UserError(f"{shown(path)}: MNE reads no annotations of it: {error}") from error
-    return from_annotations(found, r"(?:stage/|Sleep stage )(?P<stage>.+)")
+    clock = None
+    if path.suffix.lower() in (".edf", ".bdf"):
+        with path.open("rb") as handle:  # MNE passes the header's time of the beginning over
+            clock = _clock(handle.read(184)[176:].decode("latin-1"))
+    elif found.orig_time is not None:
+        clock = _clock(f"{found.orig_time:%H:%M:%S}")
+    return from_annotations(found, r"(?:stage/|Sleep stage )(?P<stage>.+)"), clock
+
+
+def _clock(text):
+    """Return a time of day in s after midnight; None where there is none, or midnight (anonymised files)."""
+    # dots last: a date may have them too
+    patterns = (
+        rf"(?<!\d)(\d{{1,2}}){dot}(\d{{2}}){dot}(\d{{2}})(?!\d)(?:\.\d+)?\s*([ap]m)?" for dot in (":", r"\.")
+    )
+    found = next(filter(None, (re.search(pattern, text, re.IGNORECASE) for pattern in patterns)), None)
+    if found is None:
+        return None
+    hour, minute, second = map(int, found.groups()[:3])
+    if found[4]:
+        hour = hour % 12 + (12 if found[4].lower() == "pm" else 0)
+    return hour * 3600.0 + minute * 60 + second or None
 
 
 def from_annotations(annotations, pattern, first_time=0.0):
@@ -262,7 +289,7 @@ def _remlogic(text, where):
             moment += timedelta(days=1)
         first = first or moment
         rows.append(((moment - first).total_seconds(), length, event))
-    return rows
+    return rows, None if first is None else _clock(f"{first:%H:%M:%S}")
 
 
 def _table(text, where, epoch_seconds):
@@ -276,7 +303,7 @@ def _table(text, where, epoch_seconds):
     ]
     place = next((header.index(name) for name in _STAGE_COLUMNS if name in header), None)
     if place is None and delimiter is None:  # one stage a line, without a header
-        return [(k * epoch_seconds, epoch_seconds, line.strip()) for k, line in enumerate(lines)]
+        return [(k * epoch_seconds, epoch_seconds, line.strip()) for k, line in enumerate(lines)], None
     if place is None:
         raise UserError(
             f"{where}: no column of stages; it has {', '.join(header)}, known are {', '.join(_STAGE_COLUMNS)}"
@@ -284,10 +311,12 @@ def _table(text, where, epoch_seconds):
     onset = next((header.index(name) for name in _ONSET_COLUMNS if name in header), None)
     length = next((header.index(name) for name in _DURATION_COLUMNS if name in header), None)
     rows = list(csv.reader(io.StringIO("\n".join(lines[1:])), delimiter=delimiter or ","))
-    try:
-        times = [float(row[onset]) for row in rows] if onset is not None else None
-    except ValueError:
-        times = None  # a clock: epochs follow each other
+    times, clock = None, None
+    if onset is not None:
+        try:
+            times = [float(row[onset]) for row in rows]
+        except ValueError:
+            times, clock = _times_of_day([row[onset] for row in rows])
     result = []
     for k, row in enumerate(rows):
         try:
@@ -303,4 +332,18 @@ def _table(text, where, epoch_seconds):
     if length is None and times is not None and len(times) > 1:
         gaps = np.diff(times)
         result = [(o, float(g), s) for (o, _, s), g in zip(result, [*gaps, gaps[-1]], strict=True)]
-    return result
+    return result, clock
+
+
+def _times_of_day(cells):
+    """Return the seconds since the first of a column of clock times, and that one's time of day.
+
+    (None, None) where not all are times: then the epochs follow each other.
+    """
+    clocks = [_clock(cell) or (0.0 if re.search(r"0?0[:.]00[:.]00", cell) else None) for cell in cells]
+    if not clocks or None in clocks:
+        return None, None
+    times, day = [0.0], 86400.0
+    for before, now in pairwise(clocks):
+        times.append(times[-1] + (now - before) % day)
+    return times, clocks[0] or None

@@ -145,9 +145,7 @@ def verify(sources, settings, path, name, out):
     )
     with tempfile.TemporaryDirectory() as folder:
         file = load(recording, plan.picks, settings.recordings, Path(folder) / "raw.npy")
-        hypnogram, source, remarks = find_stages(
-            session, annotations, recording.first_time, file, plan, settings.stages
-        )
+        hypnogram, source, remarks = find_stages(session, annotations, recording, file, plan, settings.stages)
         codes, seconds = epoch_codes(hypnogram, file.seconds), file.seconds
     plain, best = agreement(codes, labels, 0.0), best_shift(codes, labels)
     report = {

@@ -11,6 +11,8 @@ from utils.errors import UserError
 from utils.paths import shown
 
 _MIB = 2**20
+_HELD_SECONDS = 0.01
+"""A lower code that lasts so long was sent; amplifiers' lines fall within a sample or two of each other."""
 _OURS = "Number of records from the header does not match"  # we say it ourselves, in seconds
 
 
@@ -68,6 +70,8 @@ class Recording:
     seconds : float
     annotations : mne.Annotations
         Onsets count from `first_time`, s.
+    clock : float | None
+        Time of day of the first sample, in s after midnight; None where the file says none, or midnight.
     notices : list of (int, str)
         Logging level and what is to be said about the file.
 
@@ -85,6 +89,7 @@ class Recording:
         self.names = list(self._raw.ch_names)
         if self._raw.n_times == 0 or not self.names:
             raise UserError(f"{shown(self.path)}: the recording holds no data")
+        self.clock = _clock(self._raw)
         self._rate = float(self._raw.info["sfreq"])
         self.seconds = self._raw.n_times / self._rate
         self.annotations, self.first_time = self._raw.annotations, self._raw.first_time
@@ -130,6 +135,9 @@ class Recording:
     def triggers(self, name=None):
         """Return [(seconds after the first sample, code)] of a trigger channel.
 
+        A code begins where the channel rises to it, or falls to it from a higher one and stays: lines that
+        fall one after the other pass through lower codes for a moment.
+
         Parameters
         ----------
         name : str | None
@@ -147,12 +155,19 @@ class Recording:
                 f"{shown(self.path)}: no trigger channel {name!r}; it has {', '.join(self.names)}"
             )
         try:
-            found = mne.find_events(
-                self._raw, stim_channel=name, shortest_event=1, initial_event=True, verbose="error"
-            )
+            steps = mne.find_events(
+                self._raw, stim_channel=name, output="step", consecutive=True, shortest_event=1,
+                initial_event=True, verbose="error",
+            )  # fmt: skip
         except ValueError as error:
             raise UserError(f"{shown(self.path)}: no trigger channel ({error}); name one") from error
-        return [((sample - self._raw.first_samp) / self._rate, int(code)) for sample, _, code in found]
+        starts = (steps[:, 0] - self._raw.first_samp) / self._rate
+        ends = [*starts[1:], self.seconds]
+        return [
+            (float(start), int(code))
+            for start, end, (_, before, code) in zip(starts, ends, steps, strict=True)
+            if code > before or (code != 0 and end - start >= _HELD_SECONDS)
+        ]
 
     def fingerprint(self):
         """Return name, size and a hash: SHA-256 of size, first and last MiB of every file."""
@@ -181,6 +196,15 @@ class Recording:
             f"{shown(self.path)}: {', '.join(names)} at {rate:g} Hz, but other channels have {self._rate:g} "
             "Hz and its reader cannot part them; convert the recording to EDF, or to one sampling rate"
         )
+
+
+def _clock(raw):
+    """Return the time of day of a Raw's first sample in s after midnight, by the laboratory's clock."""
+    begun = raw.info["meas_date"]
+    if begun is None:
+        return None
+    clock = begun.hour * 3600 + begun.minute * 60 + begun.second + begun.microsecond * 1e-6
+    return (clock + raw.first_time) % 86400 if clock else None
 
 
 def _level(remark):

@@ -109,8 +109,9 @@ def test_statistics_by_hand():
     assert counts.tolist() == [[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1]]
 
 
-def test_the_command(labels, tmp_path, call_script, capsys):
-    code, _ = call_script("data/hypnograms.py", labels, "--out", tmp_path / "out")
+def test_the_command(labels, tmp_path, call_script, monkeypatch):
+    monkeypatch.chdir(labels.parent)  # in the file's own folder
+    code, _ = call_script("data/hypnograms.py", labels.name, "--out", tmp_path / "out")
     assert code == 0
     content = json.loads((tmp_path / "out" / "cohort.json").read_text())
     assert {name: group["nights"] for name, group in content["groups"].items()} == {

@@ -1,17 +1,22 @@
 """Hypnograms of every format, R&K stages, lengths, and the comparison with released labels."""
 
+import datetime
+from types import SimpleNamespace
+
+import edfio
 import mne
 import numpy as np
 import pytest
 import recordings
 
 from data.pickles import write_pickle
-from data.prepare_inputs import find_recordings
+from data.prepare_inputs import Session, find_recordings
 from data.prepare_settings import load_settings
-from data.prepare_stages import length_remarks
+from data.prepare_stages import find_stages, length_remarks
 from data.scorings import make, read_hypnogram
 from data.verify_stages import agreement, best_shift, kappa, released, verify
 from utils.errors import UserError
+from utils.recording import Recording
 
 WANTED = [0, 0, 1, 2, 3, -1]
 FILES = {
@@ -59,6 +64,54 @@ def test_edf_annotations(tmp_path):
     raw.set_annotations(mne.Annotations(30.0 * np.arange(6), [30.0] * 6, texts))
     raw.save(tmp_path / "a_raw.fif", verbose="error")
     assert read_hypnogram(tmp_path / "a_raw.fif").epochs(6).tolist() == WANTED
+
+
+def test_clocks_of_every_format(tmp_path):
+    table = "Start;Stage\n" + "".join(f"01.02.2024 {t};{s}\n" for t, s in CLOCKS)
+    edfio.Edf(
+        [], starttime=datetime.time(23, 59, 30),
+        annotations=[edfio.EdfAnnotation(30 * k, 30, f"Sleep stage {s}") for k, (_, s) in enumerate(CLOCKS)],
+    ).write(tmp_path / "plus.edf")  # fmt: skip
+    for name, text in (("table.csv", table), ("remlogic.txt", FILES["remlogic.txt"])):
+        (tmp_path / name).write_text(text)
+    gap = read_hypnogram(tmp_path / "table.csv")
+    assert gap.clock == 86370 and gap.onset.tolist() == [0, 30, 90] and gap.duration.tolist() == [30, 60, 60]
+    assert read_hypnogram(tmp_path / "plus.edf").clock == 86370
+    assert read_hypnogram(tmp_path / "remlogic.txt").clock == 86310
+    elapsed = (
+        table.replace("23:59:30", "00:00:00").replace("00:00:00;N3", "00:00:30;N3").replace("00:01", "00:02")
+    )
+    (tmp_path / "elapsed.csv").write_text(elapsed.replace("01.02.2024 ", ""))
+    assert read_hypnogram(tmp_path / "elapsed.csv").clock is None
+    for name in ("bids.tsv", "lines.txt", "profusion.xml"):
+        (tmp_path / name).write_text(FILES[name])
+        assert read_hypnogram(tmp_path / name).clock is None
+
+
+CLOCKS = (("23:59:30", "N2"), ("00:00:00", "N3"), ("00:01:00", "R"))
+
+
+def test_a_scoring_begins_when_its_clock_says(tmp_path):
+    """A scoring of RemLogic, begun ten minutes after the recording, as its export usually is."""
+    raw = mne.io.RawArray(np.zeros((1, 90_000)), mne.create_info(["C4"], 100, "eeg"), verbose="error")
+    raw.set_meas_date(datetime.datetime(2024, 2, 1, 23, 48, 30, tzinfo=datetime.UTC))
+    raw.save(tmp_path / "a_night_raw.fif", verbose="error")
+    (tmp_path / "a_night_raw_scoring.txt").write_text(FILES["remlogic.txt"])
+    recording, file = Recording(tmp_path / "a_night_raw.fif"), SimpleNamespace(seconds=900.0)
+    session = Session("night", "sleep", recording.path)
+
+    def found(*changes):
+        stages = load_settings(None, ["stages.file='{stem}_scoring.*'", *changes]).stages
+        return find_stages(session, recording.annotations, recording, file, None, stages)
+
+    hypnogram, source, remarks = found()
+    assert hypnogram.onset[0] == 600 and source == "expert: a_night_raw_scoring.txt"
+    assert remarks[0] == "by the clocks, the scoring begins 600 s after the recording"
+    assert found("stages.use_clock=false")[0].onset[0] == 0
+    assert found("stages.offset_seconds=-30")[0].onset[0] == 570
+    file.seconds = 640.0
+    with pytest.raises(UserError, match=r"begins 600 s after the recording.*stages\.use_clock=false"):
+        found()
 
 
 def test_numbers_that_mean_two_things_are_refused():

@@ -129,6 +129,68 @@ def test_two_processes_do_not_prepare_into_one_folder(lab, tmp_path):
         assert work.is_dir() and not (tmp_path / "manifest.json").exists()
 
 
+def test_a_folder_of_something_else_stays_as_it_is(lab, tmp_path):
+    """The released data set's own folder, say."""
+    labels = tmp_path / "SI Staging Label" / "Whole_label_data.pickle"
+    labels.parent.mkdir()
+    labels.write_bytes(b"135 hypnograms")
+    with pytest.raises(UserError, match="holds files that no preparation has written"):
+        quick(lab, tmp_path)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [labels] and labels.stat().st_size == 14
+
+
+def test_what_was_corrected_is_prepared_again_and_nothing_old_stays(tmp_path):
+    """Two nights of one person at 250 Hz, scored in files beside them; then a scoring is corrected."""
+    root, out = tmp_path / "lab", tmp_path / "out"
+    for label, stages in (("night", ["N2"] * 3), ("nap", ["N2"] * 2)):
+        raw, _ = recordings.night(0, stages=stages, names=["C4", "F3", "Cz"], planted=False)
+        raw.set_annotations(raw.annotations[[t.startswith("cue") for t in raw.annotations.description]])
+        recordings.write(raw.resample(250, verbose="error"), root / f"s1_{label}_raw.fif")
+        (root / f"s1_{label}_raw.txt").write_text("\n".join(stages))
+    options = [
+        "recordings.pattern=(?P<subject>s1)_(?P<session>night|nap)", "stages.file='{stem}.txt'",
+        "channels.montage=[F3, Cz]", "channels.eog=[HEOG, null]", "stages.windows=true", "split.test=[]",
+        "split.test_share=0",
+    ]  # fmt: skip
+
+    def prepare(*more, **force):
+        return quick(root, out, *options, *more, **force)["subjects"]["subject_0"]
+
+    first = prepare()
+    old = out / "Prepared/subject_0/nap/cues.tsv"
+    assert old.is_file() and first["counts"]["REM"] == 0 < first["counts"]["N2N3"]
+    # the resampler's end takes no epoch away; the longest scored night is used, and that is said
+    assert first["hypnogram"] == {"onset": [0.0, 90.0], "label": [1]}
+    notes = " | ".join(first["notes"])
+    assert "those of night, the longest scored night; not those of nap" in notes
+    assert "no staging windows: there is no EOG (HEOG)" in notes and first["counts"]["staging windows"] == 0
+    remarks = first["sessions"]["night"]["remarks"]
+    assert any("no slow oscillations were searched at Fz" in text for text in remarks)
+    assert not any("spindles were searched at Cz" in text for text in remarks)
+
+    record = out / "Prepared/subject_0/subject.json"
+    before = record.stat().st_mtime_ns
+    assert prepare() == first and record.stat().st_mtime_ns == before
+    (root / "s1_night_raw.txt").write_text("R\nR\nR")
+    second = prepare()
+    assert second["counts"]["REM"] > 20 and read_stage_labels(out)["subject_0"][1].tolist() == [3]
+    assert old.is_file()
+    (root / "s1_nap_raw.fif").unlink()
+    third = prepare()
+    assert third["counts"]["N2N3"] == 0 and not old.exists()
+    before = record.stat().st_mtime_ns
+    assert prepare(force=True)["counts"] == third["counts"] and record.stat().st_mtime_ns > before
+
+
+def test_other_settings_for_some_remove_nobody_else(lab, tmp_path):
+    record = {"subject_0": {"source": "s0", "status": "complete", "files": {}}}
+    manifest = {"settings_sha256": "other", "subjects": record, "names": {"s0": "subject_0"}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="would remove s0, who would not be prepared again"):
+        quick(lab, tmp_path, only=["s1"], force=True)
+    assert json.loads((tmp_path / "manifest.json").read_text()) == manifest
+
+
 @pytest.mark.slow
 def test_a_subject_that_fails_stops_no_other_and_leaves_nothing(lab, tmp_path):
     broken = tmp_path / "lab"

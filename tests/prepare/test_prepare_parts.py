@@ -1,5 +1,6 @@
 """Parts of the preparation: who is who, events, channels as matrices, components, parts in time, BIDS."""
 
+import datetime
 import logging
 import os
 import sys
@@ -11,13 +12,14 @@ import pandas as pd
 import pytest
 import recordings
 
-from data import prepare_inputs, prepare_run, prepare_subject, prepare_trials
+from data import prepare_inputs, prepare_recording, prepare_run, prepare_subject, prepare_trials
 from data.prepare_channels import interpolation, make_plan, rereference
 from data.prepare_cleaning import artefact_operator, find_bad
 from data.prepare_events import read_events
 from data.prepare_inputs import Session
 from data.prepare_settings import Channels, Events, Rejection, Rule, Steps, load_settings
 from data.prepare_signal import SignalFile
+from data.scorings import from_annotations
 from utils.errors import UserError
 from utils.recording import Recording
 from utils.vocabulary import EEG_MONTAGE
@@ -113,6 +115,82 @@ def test_events_of_a_trigger_channel(tmp_path):
     assert only["item"].tolist() == ["apple"]
     with pytest.raises(UserError, match="no trigger channel 'STX'"):
         read_events(*source, Events(source="stim", stim_channel="STX", rules=rules))
+
+
+def test_a_cropped_recording_s_events_count_from_its_first_sample(tmp_path):
+    """With and without a date: MNE's onsets count from the measurement's start in both."""
+    data = recordings.background(60, ["Fz", "Cz"], 0)
+    for date in (None, datetime.datetime(2020, 1, 1, 22, tzinfo=datetime.UTC)):
+        raw = mne.io.RawArray(data, mne.create_info(["Fz", "Cz"], 500.0, "eeg"), verbose="error")
+        raw.set_meas_date(date)
+        texts = ["cue/alarm", "stage/N2", "BAD_ jump", "true/so"]
+        raw.set_annotations(mne.Annotations([20.0, 30.0, 40.0, 50.0], [0, 20, 1, 0], texts, orig_time=date))
+        raw.crop(10)
+        recordings.write(raw, tmp_path / "a_night_raw.fif")
+        recording = Recording(tmp_path / "a_night_raw.fif")
+        session, found = Session("night", "sleep", recording.path), recording.annotations
+        assert recording.first_time == 10
+        assert read_events(session, recording, found, Events())[0].onset_s.tolist() == [10.0]
+        stages = from_annotations(found, load_settings().stages.annotation, recording.first_time)
+        assert stages == [(20.0, 20.0, "N2")]
+        spans = prepare_trials.bad_spans(found, load_settings().rejection.annotations, recording.first_time)
+        assert spans.tolist() == [[30.0, 31.0]]
+        assert prepare_recording._truth(found, recording.first_time).onset_s.tolist() == [40.0]
+
+
+def test_a_response_s_number_is_no_trigger(tmp_path):
+    source = written(
+        tmp_path, ["Stimulus/S  1", "Response/R  1", "R 1", "Comment/1", "S 1", "1", "Trigger/1"]
+    )
+    rules = (Rule(code=1, item="alarm", modality="image"), Rule(match="Response/.*", modality="ignore"))
+    table, unmapped = read_events(*source, Events(rules=rules))
+    assert table.onset_s.tolist() == [1.0, 5.0, 6.0, 7.0]
+    assert unmapped == {"R 1": 1, "Comment/1": 1}
+
+
+def test_codes_that_are_held_until_the_next_are_found(tmp_path):
+    source = written(tmp_path, [], stim=[0])
+    raw = mne.io.read_raw(source[1].path, preload=True, verbose="error")
+    held = [(0, 50, 7), (100, 300, 12), (300, 500, 5), (500, 501, 4), (501, 700, 9), (900, 1100, 3)]
+    for start, stop, code in held:
+        raw._data[2, start:stop] = code
+    recordings.write(raw, tmp_path / "a_night_raw.fif")
+    found = Recording(tmp_path / "a_night_raw.fif").triggers("STI")
+    # 4 stood for one sample, on the way from 5 to 9
+    assert found == [(0.0, 7), (0.2, 12), (0.6, 5), (1.002, 9), (1.8, 3)]
+
+
+def test_what_looks_like_a_recording_and_is_none_of_it(tmp_path):
+    """Scorings in EDF+ beside the recordings; cleaned copies in a BIDS folder's derivatives."""
+    for name in ("s1_night.edf", "s1_night_scoring.edf", "s2_night.edf"):
+        (tmp_path / name).touch()
+    pattern = "recordings.pattern=(?P<subject>s\\d)_(?P<session>night)"
+    settings = load_settings(None, [pattern, "stages.file='{stem}_scoring.*'"])
+    sources = prepare_inputs.find_recordings(str(tmp_path / "*.edf"), settings)
+    assert [[s.path.name for s in source.sessions] for source in sources] == [
+        ["s1_night.edf"],
+        ["s2_night.edf"],
+    ]
+
+    for folder in ("b", "b/derivatives/clean", "b/sourcedata"):
+        place = tmp_path / folder / "sub-01" / "ses-1" / "eeg"
+        place.mkdir(parents=True)
+        for task in ("encoding", "sleep"):
+            (place / f"sub-01_ses-1_task-{task}_eeg.vhdr").touch()
+
+    def kinds(sessions):
+        (source,) = prepare_inputs.find_bids(
+            tmp_path / "b", load_settings(None, [f"recordings.sessions={sessions}"])
+        )
+        return {s.label: s.kind for s in source.sessions}
+
+    wanted = {"1_encoding": "wake", "1_sleep": "sleep"}
+    assert kinds("{encoding: wake, sleep: sleep}") == wanted
+    assert kinds('{"1": sleep, 1_encoding: wake}') == wanted
+    with pytest.raises(UserError, match=r"1: sleep and encoding: wake; say what '1_encoding' is"):
+        kinds('{"1": sleep, encoding: wake}')
+    with pytest.raises(UserError, match=r"session '1_encoding' or '1' or 'encoding' is none of"):
+        kinds("{night: sleep}")
 
 
 @pytest.mark.parametrize(
