@@ -7,6 +7,7 @@ from scipy import stats as distributions
 from data.so_events import compare_events
 from utils.errors import UserError, nearest
 from utils.paths import shown
+from utils.reactivation import joined
 from utils.vocabulary import ITEMS, STAGES
 
 _LEAST = 1e-30
@@ -56,12 +57,13 @@ def peaks(time, stretch, score, refractory):
     return np.array(found, int)
 
 
-def calibrate(control, settings, step):
+def calibrate(controls, settings, step):
     """Return for every stage the threshold of scores that keeps the stated rate of false alarms.
 
     Parameters
     ----------
-    control : utils.reactivation.Course
+    controls : list of utils.reactivation.Course
+        One a recording; each is scored in its own SDs, as the nights are.
     settings : utils.reactivation.ReactivationSettings
     step : float
         s between two windows.
@@ -73,10 +75,12 @@ def calibrate(control, settings, step):
         "bound_per_min" up to which the true rate may lie (`rate_bound`)}; no stage without control.
     """
     levels = {}
-    for code in np.unique(control.stage):
-        own = control.some(control.stage == code)
+    for code in np.unique(np.concatenate([control.stage for control in controls])):
+        parts = [control.some(control.stage == code) for control in controls]
+        parts = [part for part in parts if len(part.time)]
+        score = np.concatenate([scores(part.probability) for part in parts])
+        own = joined(parts)
         minutes = len(own.time) * step / 60
-        score = scores(own.probability)
         order = _in_order(own)
         found = peaks(
             own.time[order], own.stretch[order], score.max(axis=1)[order], settings.refractory_seconds

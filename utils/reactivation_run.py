@@ -82,12 +82,12 @@ def analyse(subject, nights, before, decoders, settings, root):
     log.info("%s: control (%s)", subject, settings.control.kind)
     if before:
         parts = [reactivation.slide(night, decoders, settings) for night in before]
-        control = reactivation.joined([c.some(c.free) for c in parts])
+        controls = [course.some(course.free) for course in parts]
     else:
-        control = reactivation.joined([reactivation.shuffled(night, decoders, settings) for night in nights])
-    if not len(control.time):
+        controls = [reactivation.shuffled(night, decoders, settings) for night in nights]
+    if not any(len(control.time) for control in controls):
         raise UserError(f"{subject}: the control has no {', '.join(decoders)}; nothing can be calibrated")
-    levels = found.calibrate(control, settings, step)
+    levels = found.calibrate(controls, settings, step)
     summary, tables = {"nights": {}, "levels": _about(levels, settings)}, []
     summary["warnings"] = too_short(levels, settings)
     for night in nights:

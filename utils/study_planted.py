@@ -283,7 +283,7 @@ def naps(study, name, predict, cache):
             lags.append(around(night, safe, course, predict))
         for (control, calibrating), rate in product(said.items(), study.rates_per_min):
             allowed = settings.model_copy(update={"false_alarms_per_min": rate})
-            levels = found.calibrate(calibrating, allowed, settings.step_seconds)
+            levels = found.calibrate([calibrating], allowed, settings.step_seconds)
             seen = found.find_events(course, levels, allowed)
             row = f"{control}, {rate:g}"
             result[row]["nights"][subject] = found.against_truth(

@@ -188,7 +188,7 @@ def test_the_promise_about_false_alarms_is_kept_as_often_as_stated(confidence, l
     )
     broken, rng = [], np.random.default_rng(5)
     for _ in range(50):
-        levels = reactivation_events.calibrate(course(rng, 20), settings, 1.0)
+        levels = reactivation_events.calibrate([course(rng, 20)], settings, 1.0)
         rate = len(reactivation_events.find_events(course(rng, 120), levels, settings)) / 120
         broken.append(rate > settings.false_alarms_per_min)
     assert low <= np.mean(broken) <= high
@@ -200,8 +200,27 @@ def test_a_night_on_which_the_decoder_is_surer_of_everything_has_no_more_events(
     night.probability = night.probability**2  # twice the evidence throughout, and one item favoured
     night.probability[:, 3] *= 5
     night.probability /= night.probability.sum(axis=1, keepdims=True)
-    levels = reactivation_events.calibrate(control, SETTINGS, 1.0)
+    levels = reactivation_events.calibrate([control], SETTINGS, 1.0)
     assert len(reactivation_events.find_events(night, levels, SETTINGS)) < 60 * 2 * 0.5
+
+
+def test_recordings_that_favour_other_items_keep_the_promise_together():
+    """Two nights, each with its own control: scored together, their differences would lower the threshold."""
+    rng, false = np.random.default_rng(8), []
+
+    def favouring(minutes, favour):
+        own = course(rng, minutes)
+        own.probability = own.probability * favour
+        own.probability /= own.probability.sum(axis=1, keepdims=True)
+        return own
+
+    for _ in range(10):
+        favours = np.exp(2 * rng.standard_normal((2, 15)))
+        levels = reactivation_events.calibrate([favouring(30, f) for f in favours], SETTINGS, 1.0)
+        for favour in favours:
+            night = favouring(60, favour)
+            false.append(len(reactivation_events.find_events(night, levels, SETTINGS)) / 60)
+    assert np.mean(np.array(false) > SETTINGS.false_alarms_per_min) <= 0.2
 
 
 def test_the_bound_of_a_rate_is_that_of_the_tables():
