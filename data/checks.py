@@ -50,7 +50,7 @@ def subject_name(path):
         found = re.search(r"subject_(test_)?\d+", text)
         if found:
             return found.group()
-    return path.stem
+    return path.parent.name if path.parent.name.startswith("subject") else path.stem
 
 
 def one_hot(values, where, field):

@@ -22,16 +22,15 @@ def calibration(label, probability, bins):
     Returns
     -------
     result : dict
-        ece, log_loss (mean of -ln p(true class); ln K for a uniform guess), confidence (mean), bins (list
-        of {from, to, n, confidence, accuracy, low, high (Wilson 95 %)}, None in an empty bin); None where
-        there are no trials.
+        ece, log_loss (mean of -ln p(true class), p at least 1e-12; ln K for a uniform guess), confidence
+        (mean), bins (list of {from, to, n, confidence, accuracy, low, high (Wilson 95 %)}, None in an empty
+        bin); None where there are no trials.
     """
     if not len(label):
         return {"ece": None, "log_loss": None, "confidence": None, "bins": []}
-    from sklearn.metrics import log_loss
-
     probability = np.asarray(probability, np.float32)
     confidence = probability.max(axis=1).astype(float)
+    of_label = probability[np.arange(len(label)), label].astype(float)
     correct = true_rank(label, probability) == 0
     edges = np.linspace(0, 1, bins + 1)
     place = np.searchsorted(edges[1:-1], confidence, side="left")
@@ -46,7 +45,7 @@ def calibration(label, probability, bins):
         rows.append(row | {key: hits[key] for key in ("accuracy", "low", "high")})
     return {
         "ece": error / len(label),
-        "log_loss": float(log_loss(label, probability, labels=np.arange(probability.shape[1]))),
+        "log_loss": float(-np.log(np.maximum(of_label, 1e-12)).mean()),
         "confidence": float(confidence.mean()),
         "bins": rows,
     }

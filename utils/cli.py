@@ -45,6 +45,9 @@ def say(*lines):
 
 def run(main, argv=None):
     """Call `main(argv)` as a command: exit code 2 and one line for a `UserError`, 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):  # a code page that lacks a sign must not end a script
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if "-v" in sys.argv or "--verbose" in sys.argv:
         logging.getLogger().setLevel(logging.DEBUG)

@@ -133,11 +133,21 @@ def _read_runs(folders, results):
     for place in places:
         if places.count(place) > 1:
             raise UserError(f"{shown(place)}: given twice; a run cannot be compared with itself")
+    return [_read_run(path, name) for path, name in zip(paths, _names(places), strict=True)]
+
+
+def _names(places):
+    """Return a name for each run: its folder's, with as many folders before it as set it apart."""
     names = [place.name for place in places]
-    return [
-        _read_run(path, place.name if names.count(place.name) == 1 else f"{place.parent.name}_{place.name}")
-        for path, place in zip(paths, places, strict=True)
-    ]
+    for depth in range(2, max(len(place.parts) for place in places) + 1):
+        twice = {name for name in names if names.count(name) > 1}
+        names = [
+            "_".join(place.parts[-depth:]).lstrip("/_") if name in twice else name
+            for place, name in zip(places, names, strict=True)
+        ]
+    if len(set(names)) < len(names):
+        raise UserError(f"two runs would have one name, {', '.join(names)}: rename a folder")
+    return names
 
 
 def _find_run(folder, results):

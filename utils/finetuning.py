@@ -5,7 +5,6 @@ the report. The epoch is that of the highest validation top-1 of the whole ensem
 validation loss, then to the earliest. Nothing that depends on the test part has a say in it.
 """
 
-import hashlib
 import logging
 from pathlib import Path
 
@@ -13,10 +12,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from data.trials import content_hash
 from model import checkpoint
 from utils import config, evaluation, locks
 from utils.errors import UserError
-from utils.paths import shown, writing
+from utils.paths import shown, sweep, writing
 from utils.run_folder import board, chosen_epoch
 from utils.trainer import MemberTrainer, Recipe
 from utils.training import scores
@@ -109,6 +109,7 @@ class Finetuner:
             "checkpoint": self.notes["checkpoint_fingerprint"],
             "finetune": self.plan.model_dump(mode="json"),
         }
+        sweep(folder)
         if restart:
             for pattern in FILES:
                 for path in folder.glob(pattern):
@@ -233,19 +234,6 @@ def check_parts(subject):
                 f"{shown(subject.file)}: no trial with data_type {part!r}, so it cannot be fine-tuned to; "
                 "name the other subjects with --subjects"
             )
-
-
-def content_hash(files):
-    """Return a sha256 over every byte of some files.
-
-    `data.trials.fingerprint` samples, for data too large to read twice. A fine-tuning is taken up again
-    by this hash, and its probabilities must never meet the labels of another file.
-    """
-    total = hashlib.sha256()
-    for file in files:
-        with Path(file).open("rb") as handle:
-            total.update(hashlib.file_digest(handle, "sha256").digest())
-    return total.hexdigest()
 
 
 class _Run:

@@ -101,14 +101,14 @@ def subject_file(folder, name):
 
 def _job(plan, settings, name, file, root, generalise):
     """Return all that a worker needs to know, as plain data."""
-    from data.trials import fingerprint
+    from data.trials import content_hash
 
     tree = settings.model_dump(mode="json")
     key = {
         "experiment": plan.name,
         "generalise": generalise,
         "settings": {part: tree[part] for part in LIMITING},
-        "data": fingerprint([file]),
+        "data": content_hash([file]),
     }
     places = {"file": str(Path(file).absolute()), "root": str(Path(root).absolute())}
     return {"name": name, **places, "plan": plan, "settings": settings, "key": key}

@@ -29,6 +29,15 @@ def kept(path):
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
 
+def sweep(folder, names="*"):
+    """Remove what a process that was killed in `writing` left of files in a folder that match `names`.
+
+    Only for folders, or names, that nobody else writes at the moment (`utils.locks`).
+    """
+    for left in Path(folder).rglob(f".{names}.*.tmp*"):
+        left.unlink()
+
+
 @contextmanager
 def writing(path):
     """Give a temporary path beside `path`; on success it is synced and renamed, on an error removed.

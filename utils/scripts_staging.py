@@ -46,5 +46,5 @@ def test_stager(name, network_name, args):
     network.settings.check_data(samples, channels, len(STAGES), notes["checkpoint"])
     folder = experiment.results_root(args) / name
     summary = staging_evaluation.evaluate(network, files, root, folder, name, settings, notes)
-    config.save(settings, folder / "settings.yaml")
+    config.save(scripts_test.held(settings, network), folder / "settings.yaml")
     cli.say(*staging_evaluation.table(summary), f"written: {shown(folder)} and {shown(folder)}.pickle")

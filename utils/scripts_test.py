@@ -78,7 +78,7 @@ def test_decoder(name, args):
     folder_name = "_".join([_run_name(name, mode, network), *suffixes])
     folder = experiment.results_root(args) / folder_name
     summary = evaluation.evaluate(network, subjects, folder, folder_name, settings.evaluate, notes)
-    config.save(settings, folder / "settings.yaml")
+    config.save(held(settings, network), folder / "settings.yaml")
     cli.say(*evaluation.table(summary), f"written: {shown(folder)} and {shown(folder)}.pickle")
 
 
@@ -99,7 +99,7 @@ def test_so_groups(name, args, mode):
     summary = evaluation_groups.evaluate_groups(
         network, subjects, folder, folder_name, settings.evaluate, notes
     )
-    config.save(settings, folder / "settings.yaml")
+    config.save(held(settings, network), folder / "settings.yaml")
     cli.say(*evaluation_groups.table(summary), f"written: {shown(folder)} and {shown(folder)}.pickle")
 
 
@@ -128,6 +128,7 @@ def open_checkpoint(settings, args, mode, root, subjects, skipped=None):
     results = experiment.results_root(args)
     path = args.checkpoint or experiment.find_checkpoint(results, settings.network, mode, root)
     network = checkpoint.restore(path, settings.network, mode)
+    _check_agreement(args.overrides, settings, held(settings, network), shown(path))
     files = [s.file for s in subjects]
     log.info("testing %s (%s)", shown(path), ", ".join(s.name for s in subjects))
     warnings = _warnings(network.notes, subjects)
@@ -150,6 +151,27 @@ def open_checkpoint(settings, args, mode, root, subjects, skipped=None):
     for warning in warnings:
         log.warning("WARNING: %s", warning)
     return network, {**notes, "warnings": warnings}
+
+
+def held(settings, network):
+    """Return the settings with the network and the members that a checkpoint really holds."""
+    return settings.model_copy(update={"model": network.settings, "members": len(network.individual_models)})
+
+
+def _check_agreement(overrides, settings, real, where):
+    """Refuse --set of what the checkpoint decides, where it differs: it would have no effect.
+
+    The same --set may be given to training and test.
+    """
+    parts = {"model", "members"}
+    asked, there = (config.flat(s.model_dump(mode="json", include=parts)) for s in (settings, real))
+    for key in (config.parse_override(text)[0] for text in overrides):
+        for name in asked:
+            if (name == key or name.startswith(f"{key}.")) and asked[name] != there.get(name):
+                raise UserError(
+                    f"--set {name}={asked[name]}: no effect here, {where} was trained with "
+                    f"{there.get(name)}; leave it out, or train a network with it"
+                )
 
 
 def _warnings(trained, subjects):

@@ -210,7 +210,7 @@ def finetune_decoder(name, network_name, args):
     settings = experiment.read(name, args, network=network_name)
     quiet.import_tensorflow()
     from data.tfrecords import AWAKE_SAMPLES, CHANNELS, CLASSES, SLEEP_SAMPLES
-    from data.trials import read_test_subjects
+    from data.trials import content_hash, read_test_subjects
     from utils import evaluation, finetuning, scripts_test
     from utils.paths import shown
 
@@ -222,9 +222,14 @@ def finetune_decoder(name, network_name, args):
         finetuning.check_parts(subject)
     network, notes = scripts_test.open_checkpoint(settings, args, None, root, subjects, skipped)
     network.settings.check_data(SLEEP_SAMPLES, CHANNELS, CLASSES, AWAKE_SAMPLES, notes["checkpoint"])
-    notes["checkpoint_fingerprint"] = finetuning.content_hash(_checkpoint_files(notes["checkpoint"]))
+    notes["checkpoint_fingerprint"] = content_hash(_checkpoint_files(notes["checkpoint"]))
     notes["controls"] = scripts_test.controls("cue", network)
     notes["data_types"] = ["test"]
+    for key in (config.parse_override(text)[0] for text in args.overrides):
+        if key.startswith("train.") and hasattr(settings.finetune, key.removeprefix("train.")):
+            log.warning(
+                "WARNING: --set %s has no effect here: finetune.%s has", key, key.removeprefix("train.")
+            )
     tuner = finetuning.Finetuner(settings, network, notes)
     folder = experiment.run_folder(results, settings.network, finetune=True)
     if only is not None:  # a part of the subjects is another result, with a folder of its own

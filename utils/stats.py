@@ -326,6 +326,10 @@ def difference(first, second, resamples, seed, balanced=False):
         for one, other in zip(first, second, strict=True)
     ]
     low, high = np.percentile(_two_level_means(draws, resamples, seed), [2.5, 97.5])
+    hits = [np.concatenate([correct for _, correct in run]) for run in (first, second)]
+    if all(len(set(own.tolist())) == 1 for own in hits):  # nothing to resample: of Wilson's over all trials
+        one, other = (proportion(int(own.sum()), len(own), 0.5) for own in hits)
+        low, high = one["low"] - other["high"], one["high"] - other["low"]
     return {
         "subjects": len(draws),
         "first_mean": float(np.mean(rates[0])),

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from utils import run_folder
 from utils.errors import UserError
-from utils.paths import shown
+from utils.paths import shown, sweep
 from utils.run_folder import RunFolder
 from utils.trainer import MemberTrainer
 
@@ -78,6 +78,7 @@ def train(settings, trials, folder, mode=None, notes=None, validation=None, opti
             log.info("%s: already trained for %d epochs; --restart trains anew", shown(run.folder), epochs)
             return run.state(options.member) if alone else run.final
     with run_folder.held(folder, members):
+        sweep(folder, f"*member_{options.member}*" if alone else "*")
         if options.restart:
             run_folder.forget(folder)
         run = RunFolder(folder, settings, mode, notes or {})

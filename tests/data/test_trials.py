@@ -243,6 +243,7 @@ def test_names():
     assert subject_name("a/Whole_subject_12.tfrecord") == "subject_12"
     assert subject_name("a/subject_test_3/N2N3.pickle") == "subject_test_3"
     assert subject_name("a/Whole_part.tfrecord") == "Whole_part"
+    assert subject_name("a/subject1/Whole_data.tfrecord") == "subject1"
 
 
 def test_a_second_file_of_a_subject_is_refused(cohort, tmp_path):

@@ -15,6 +15,7 @@ import pytest
 import training_runs as runs
 from training_runs import same
 
+from utils import config, experiment
 from utils.vocabulary import ITEMS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,6 +60,9 @@ def test_quick_training_and_test(trained, cohort, run_script):
     assert "simulated" in done.stdout and "chance 0.0667" in done.stdout
     summary = json.loads((trained / "N23SIMD" / "summary.json").read_text())
     assert summary["simulated"] is True
+    real = config.load(experiment.Experiment, folder / "settings.yaml")
+    kept = experiment.differences(trained / "N23SIMD" / "settings.yaml", real)
+    assert not [key for key in kept if key.startswith(("model", "members"))], "what was tested"
     overall = summary["overall"]
     assert overall["low"] <= overall["accuracy"] <= overall["high"] and overall["chance"] == 1 / 15
     table = pd.read_csv(trained / "N23SIMD" / "predictions.csv")

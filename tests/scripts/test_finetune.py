@@ -250,6 +250,8 @@ def test_a_subject_without_a_part_is_one_sentence_before_anything_is_tuned(
         ),
         (["--set", "finetune.freeze=['*']"], ["nothing is left to train"]),
         (["--set", "finetune.epochs=0"], ["finetune.epochs = 0"]),
+        (["--set", "model.class_loss=logits"], ["no effect here", "was trained with published"]),
+        (["--set", "members=1"], ["--set members=1", "was trained with 2"]),
         (["--config", "N23SIMD"], ["no `finetune` section", "N23_finetune.yaml"]),
         (["--config", "REM_finetune"], ["REMSIMD", "N23SIMD"]),
         (["--checkpoint", "nowhere.npz"], ["nowhere.npz", "not found"]),

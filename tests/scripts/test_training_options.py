@@ -183,6 +183,22 @@ def test_a_member_that_another_process_trains_is_left_to_it(copied, cohort, call
     assert content(folder) == before
 
 
+def test_what_a_kill_left_of_a_file_is_swept_away(copied, cohort, call_script):
+    """But nothing of another member, which another process may be writing."""
+    results, folder = copied
+    left = [
+        folder / f".{name}.4711.tmp.npz" for name in ("member_0.npz", "best_member_0.npz", "member_1.npz")
+    ]
+    for path in left:
+        path.write_bytes(b"half a state")
+    (folder / "ensemble.npz").unlink()
+    options = [*SMALL, "--data", cohort, "--results", results, "--set", "train.keep_epochs=1"]
+    assert call_script(SCRIPT, *options, "--member", 0)[0] == 0
+    assert [path.exists() for path in left] == [False, False, True]
+    assert call_script(SCRIPT, *options)[0] == 0
+    assert not left[-1].exists() and (folder / "ensemble.npz").is_file()
+
+
 def test_other_data_are_refused(copied, cohort, call_script, tmp_path):
     """Also when the fingerprint, which samples, cannot see it: the number of trials is compared."""
     results, folder = copied

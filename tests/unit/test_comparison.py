@@ -99,6 +99,16 @@ def test_the_same_run_under_two_names_does_not_differ(results):
     assert set(found["runs"]) == {f"{results.name}_N23SIMD", "again_N23SIMD"}
 
 
+def test_runs_of_studies_that_are_built_alike_stay_apart(results):
+    """Two seeds, each with a results folder of its own; the better one alone was left once."""
+    places = [results / study / "results" / "N23SIMD" for study in ("s1", "s2")]
+    for place, name in zip(places, ("N23SIMD", "N23SISD"), strict=True):
+        shutil.copytree(results / name, place)
+    found = comparison.compare([*places, "N23SISD"], results)
+    assert list(found["runs"]) == ["s1_results_N23SIMD", "s2_results_N23SIMD", "N23SISD"]
+    assert len(found["pairs"]) == 3
+
+
 def test_different_data_are_refused_unless_asked_for(results):
     made.write_run(results / "REMSIMD", STRONG, {"data_fingerprint": "e" * 64}, seed=1)
     with pytest.raises(UserError, match="different data") as error:

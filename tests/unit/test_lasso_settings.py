@@ -2,7 +2,7 @@
 
 import pytest
 
-from utils import config, lasso_settings
+from utils import config, lasso_run, lasso_settings
 from utils.errors import UserError
 from utils.lasso_settings import LassoSettings
 
@@ -44,3 +44,18 @@ def test_every_experiment_has_its_script():
     scripts = {path.stem for path in (config.PARAMS.parent / "lasso_glm").glob("*.py")}
     assert scripts == {f"lasso_glm_{name}" for name in lasso_settings.PLANS}
     assert len(scripts) == 7
+
+
+def test_a_corrected_label_in_the_middle_of_a_file_is_noticed(tmp_path):
+    """Labels are one-hot arrays: the corrected file is as long as before, and its ends are the same."""
+    file = tmp_path / "Whole_data.pickle"
+    file.write_bytes(b"a" * 400_000)
+    plan, settings = next(iter(lasso_settings.PLANS.values())), load()
+
+    def key():
+        return lasso_run._job(plan, settings, "subject_0", file, tmp_path, False)["key"]
+
+    before = key()
+    assert key() == before
+    file.write_bytes(b"a" * 200_000 + b"b" + b"a" * 199_999)
+    assert key() != before

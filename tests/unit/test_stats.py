@@ -30,6 +30,8 @@ def test_no_trials_is_no_accuracy():
     assert stats.over_subjects([np.zeros(0, bool)], 1000, 0, CHANCE)["accuracy"] is None
     assert stats.balanced_over_subjects([(none, none)], 1000, 0, CHANCE)["accuracy"] is None
     assert calibration(np.zeros(0, int), np.zeros((0, 15)), 15)["ece"] is None
+    sure = np.array([[1e-10, 1 - 1e-10]])  # and wrong: no less so than it says
+    assert calibration(np.array([0]), sure, 15)["log_loss"] == pytest.approx(10 * np.log(10), rel=1e-4)
 
 
 def test_mean_is_over_subjects_not_trials():
@@ -259,3 +261,12 @@ def test_ece_by_hand():
     assert result["log_loss"] == pytest.approx(log_loss(label, probability, labels=[0, 1, 2]), abs=1e-6)
     uniform = calibration(label, np.full((4, 15), 1 / 15), 15)
     assert uniform["log_loss"] == pytest.approx(np.log(15), abs=1e-5)
+
+
+def test_a_difference_of_runs_that_are_all_alike_is_not_certain():
+    """Nothing to resample: eight trials in each of six subjects, all right and all wrong, or both wrong."""
+    right, wrong = ([(np.zeros(8, int), np.full(8, hit)) for _ in range(6)] for hit in (True, False))
+    found = stats.difference(right, wrong, 200, 0)
+    assert found["difference"] == found["high"] == 1 and 0.8 < found["low"] < 0.9
+    found = stats.difference(wrong, wrong, 200, 0)
+    assert found["difference"] == 0 and found["low"] == -found["high"] and 0.05 < found["high"] < 0.1
