@@ -8,8 +8,9 @@ the `time.perf_counter` clock, None when time is not paced. No sink raises into 
 import logging
 import time
 
-from realtime.Utils.player import DeviceSink, available, device_of, sounddevice
+from realtime.Utils.player import available, device_of, sounddevice
 from realtime.Utils.renderer import Renderer
+from realtime.Utils.sink_device import DeviceSink
 from utils.errors import UserError
 from utils.vocabulary import STREAM_RATE
 

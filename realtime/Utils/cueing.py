@@ -87,9 +87,17 @@ class Cueing:
             self._cancel(now)
 
     def switch_group(self, now):
-        """Change to the other group now (operator)."""
+        """Change to the other group now (operator).
+
+        Raises
+        ------
+        ValueError
+            The cues are a recording's.
+        """
+        if self._recorded:
+            raise ValueError("recorded cues have no turns")
         self.schedule.switch_group(now)
-        if self.playing and not self._recorded:
+        if self.playing:
             self._mark_group(now)
 
     def _cancel(self, now):
@@ -97,19 +105,21 @@ class Cueing:
         night = self._night
         if not self.coming:
             return
-        taken_back = set(night.sink.cancel())
-        if night.ports is not None:
-            night.ports.cancel()
-        begun = []
-        while self.coming:
-            cue, stage = self.coming.popleft()
+        taken_back, begun, ended = set(night.sink.cancel()), [], []
+        for cue, stage in self.coming:
             silent = cue.sham or not self._sounds
             started = (
                 night.inputs.begun(cue.number) if night.inputs.replaying else cue.number not in taken_back
             )
             if started and not silent:
                 begun.append((cue, stage))
-                continue
+            else:
+                ended.append(cue)
+        if night.ports is not None:  # before the log, which waits for the disk
+            night.ports.cancel([cue.number for cue in ended])
+        self.coming.clear()
+        self.coming.extend(begun)
+        for cue in ended:
             night.write(
                 now,
                 "cue_cancelled",
@@ -118,7 +128,6 @@ class Cueing:
             )
         if begun:
             night.write(now, "begun", numbers=[cue.number for cue, _ in begun])
-            self.coming.extend(begun)
 
     def why(self):
         """Return in one line why there are no cues, or None."""
@@ -176,22 +185,22 @@ class Cueing:
                 reason=skipped,
             )
             return
-        when = night.when(cue.onset)
-        if not cue.sham:
-            if self._sounds:
-                night.sink.schedule(cue, when)
-            if when is not None:
-                night.mark(CUE_BASE + cue.item, when)
-        elif night.settings.markers.sham_code is not None and when is not None:
-            night.mark(night.settings.markers.sham_code, when)
+        when, code = night.when(cue.onset), self._code(cue)
+        if self._sounds and not cue.sham:
+            night.sink.schedule(cue, when)
+        if night.ports is not None and code is not None and when is not None:
+            night.ports.send(code, when, cue.number)
         if hasattr(night.source, "cued"):
             night.source.cued(cue.item, cue.onset, cue.sham)
         self.coming.append((cue, stage))
 
+    def _code(self, cue):
+        return self._night.settings.markers.sham_code if cue.sham else CUE_BASE + cue.item
+
     def _sound(self, cue, stage):
         """The cue's onset has come."""
         night = self._night
-        code = night.settings.markers.sham_code if cue.sham else CUE_BASE + cue.item
+        code = self._code(cue)
         if night.when(cue.onset) is None and code is not None:
             night.mark(code)
         night.write(

@@ -11,8 +11,6 @@ import threading
 import time
 from collections import deque
 
-from realtime.Utils.markers import CUE_CODES
-
 logger = logging.getLogger(__name__)
 
 _SPIN = 0.0015
@@ -169,7 +167,7 @@ class Ports:
         """Return the ports' names."""
         return [line.port.name for line in self._lines]
 
-    def send(self, code, at=None):
+    def send(self, code, at=None, cue=None):
         """Send a code to every port.
 
         Parameters
@@ -178,6 +176,8 @@ class Ports:
             1 to 255.
         at : float | None
             `time.perf_counter` time; None = now.
+        cue : int | None
+            Number of the cue, or sham, whose onset it marks: it can be taken back by that.
 
         Raises
         ------
@@ -188,12 +188,12 @@ class Ports:
             raise ValueError(f"marker {code}: a code is a byte from 1 to 255")
         at = time.perf_counter() if at is None else at
         for line in self._lines:
-            line.put(code, at)
+            line.put(code, at, cue)
 
-    def cancel(self):
-        """Take back the cues' codes that have not been sent."""
+    def cancel(self, cues):
+        """Take back the codes of these cues (numbers) that have not been sent."""
         for line in self._lines:
-            line.cancel()
+            line.cancel(cues)
 
     def take_faults(self):
         """Return [{"state", "reason"}] since the last call."""
@@ -237,15 +237,15 @@ class _Line:
         self._thread = threading.Thread(target=self._serve, name=f"port {port.name}", daemon=True)
         self._thread.start()
 
-    def put(self, code, at):
+    def put(self, code, at, cue):
         with self._news:
             self._count += 1
-            self._codes.put((at, self._count, code))
+            self._codes.put((at, self._count, code, cue))
             self._news.notify()
 
-    def cancel(self):
+    def cancel(self, cues):
         with self._news:
-            self._taken_back |= {n for at, n, code in self._codes.queue if code in CUE_CODES}
+            self._taken_back.update(cues)
             self._news.notify()
 
     def close(self):
@@ -261,18 +261,19 @@ class _Line:
 
     def _serve(self):
         while (entry := self._next()) is not None:
-            at, _, code = entry
+            at, _, code, cue = entry
             while (left := at - time.perf_counter()) > 0:
                 if left > _SPIN:
                     time.sleep(left - _SPIN)
-            self._send(code, at)
+            if cue not in self._taken_back:
+                self._send(code, at)
 
     def _next(self):
         """Wait until the first code is nearly due, and return it; None at the end."""
         with self._news:
             while True:
-                while self._codes.queue and self._codes.queue[0][1] in self._taken_back:
-                    self._taken_back.discard(self._codes.get()[1])
+                while self._codes.queue and self._codes.queue[0][3] in self._taken_back:
+                    self._taken_back.discard(self._codes.get()[3])
                 if self._codes.queue:
                     left = self._codes.queue[0][0] - time.perf_counter() - 2 * _SPIN
                     if left <= 0:

@@ -72,6 +72,10 @@ class Renderer:
         self._active = [entry for entry in self._active if entry[2] < self.position]
         return ahead
 
+    def clear(self):
+        """Forget what sounds and what has not begun: the frames in between went nowhere."""
+        self._active, self._fade = [], None
+
     def silence(self):
         """Fade out what sounds within 10 ms, and take back what has not begun; return its numbers."""
         ahead = self.cancel()

@@ -52,7 +52,7 @@ class Staging:
         self._asked = self._look = None  # window's end of the open question; when to look for its answer
         self._known = None  # window's end of the last answer
         self._reason = None
-        self._waiting = set()
+        self._waiting, self._waited = set(), None  # asked, and its answer late; asked, and waited for
         self.latency, self.late = None, 0
 
     @property
@@ -97,9 +97,14 @@ class Staging:
     def _take(self, now):
         asked, night = self._asked, self._night
         planned = night.inputs.stage_fault(asked)
-        # what comes faster than time, as a replay or a backlog does, leaves the stager no time: wait for it
-        patient = not night.paced or night.behind() > 1.0
-        for answer in self._worker.answers(wait=60.0 if not night.paced else 3.0 if patient else None):
+        # what comes faster than time, as a replay or a backlog does, leaves the stager no time: wait for it;
+        # in a backlog once a question, or a stager that is dead would hold up the night at every look
+        wait = None
+        if not night.paced:
+            wait = 60.0
+        elif night.behind() > 1.0 and self._waited != asked:
+            wait, self._waited = 3.0, asked
+        for answer in self._worker.answers(wait=wait):
             if answer.key == asked:
                 if planned:
                     answer = Answer(asked, StageEstimate(None, planned), fault=True)

@@ -1,8 +1,9 @@
 """Where staging and decoding are computed: in this process, or in one of their own.
 
-A worker is asked with a key and gives the answers back under it, in the order of the questions. A live
-session uses a process of its own for each network, so that neither a long computation nor a crash of one can
-hold up acquisition or cues; a replay at full speed computes in place. Both give the same numbers.
+A worker is asked with a key and gives the answers back under it, in the order of the questions; one that no
+process took in time is answered at once, as a fault. A live session uses a process of its own for each
+network, so that neither a long computation nor a crash of one can hold up acquisition or cues; a replay at
+full speed computes in place. Both give the same numbers.
 """
 
 import logging
@@ -98,7 +99,7 @@ class ProcessWorker:
         so that it can be sent there. What it raises is raised by `start`.
     arguments : tuple
     timeout : float
-        Seconds after which a question counts as lost, and the process with it.
+        Seconds after which a question counts as lost, and the process with it where it has the question.
     """
 
     def __init__(self, name, build, arguments=(), timeout=10.0):
@@ -124,10 +125,13 @@ class ProcessWorker:
         Exception
             What `build` raised.
         """
-        first = self._spawn()
-        if isinstance(first, BaseException):
+        try:
+            first = self._spawn()
+            if isinstance(first, BaseException):
+                raise first
+        except BaseException:
             self.close()
-            raise first
+            raise
         self.notes = first
         threading.Thread(target=self._tend, name=f"{self.name} worker", daemon=True).start()
         return first
@@ -135,6 +139,7 @@ class ProcessWorker:
     @property
     def busy(self):
         """Whether a question is open."""
+        self._look_at_the_clock()
         with self._lock:
             return bool(self._questions)
 
@@ -184,12 +189,18 @@ class ProcessWorker:
     def _spawn(self):
         """Start a process; return its notes, or what building it raised."""
         context = multiprocessing.get_context("spawn")
-        self._link, far = context.Pipe()
-        self._process = context.Process(
+        near, far = context.Pipe()
+        process = context.Process(
             target=_serve, args=(far, self._build, self._arguments), name=self.name, daemon=True
         )
-        self._process.start()
-        far.close()
+        try:
+            process.start()
+        except BaseException:  # no memory, no handles
+            near.close()
+            raise
+        finally:
+            far.close()
+        self._link, self._process = near, process
         try:
             return self._link.recv()
         except (EOFError, OSError):
@@ -199,9 +210,20 @@ class ProcessWorker:
             )
 
     def _look_at_the_clock(self):
-        with self._lock:
-            if self._sent is not None and time.perf_counter() - self._sent > self._timeout:
-                self._process.kill()  # the tending thread sees its pipe close
+        now = time.perf_counter()
+        with self._news:
+            sent = []
+            if self._sent is not None:
+                sent = [self._questions.popleft()]
+                if now - self._sent > self._timeout:
+                    self._process.kill()  # the tending thread sees its pipe close
+            while self._questions and now - self._questions[0][2] > self._timeout:  # no process took it
+                key, _, asked = self._questions.popleft()
+                self._answers.append(Answer(key, None, self._silence(), now - asked, fault=True))
+            self._questions.extendleft(sent)
+
+    def _silence(self):
+        return f"no answer of the {self.name} within {self._timeout:g} s"
 
     def _tend(self):
         """Carry questions there and answers back; start the process anew when it is gone."""
@@ -216,7 +238,8 @@ class ProcessWorker:
                 self._link.send(arguments)
                 value, error = self._link.recv()
                 self._give(Answer(key, value, error, time.perf_counter() - asked))
-            except (EOFError, OSError):
+            except Exception as error:  # a pipe that closed, or no memory for what went through it
+                logger.debug("%s: %s", self.name, reason(error))
                 with self._lock:
                     if self._closed:
                         return
@@ -233,15 +256,18 @@ class ProcessWorker:
         self._process.join(5)
         slow = seconds >= self._timeout
         text = (
-            f"no answer of the {self.name} within {self._timeout:g} s"
-            if slow
-            else f"the {self.name}'s process ended with code {self._process.exitcode}"
+            self._silence() if slow else f"the {self.name}'s process ended with code {self._process.exitcode}"
         )
         self._faults.append({"state": "lost", "reason": text})
         logger.error("%s; it is started anew", text)
         self._give(Answer(key, None, text, seconds, fault=True))
         while True:
-            first = self._spawn()
+            self._process.kill()  # where it lives on without its pipe, or refused to build
+            self._link.close()
+            try:
+                first = self._spawn()
+            except Exception as error:  # no memory, no handles: there may be some later
+                first = error
             with self._lock:
                 if self._closed:
                     self._process.kill()

@@ -93,13 +93,15 @@ def test_cues_that_will_not_sound_send_nothing():
     port = _Slow()
     ports = Ports([port])
     when = time.perf_counter() + 0.15
-    ports.send(5, when)
+    ports.send(5, when, cue=1)
+    ports.send(50, when, cue=2)  # a sham
     ports.send(21, when)  # a decode stays
-    ports.cancel()
-    ports.send(6, when + 0.02)
+    ports.send(7, when + 0.02, cue=3)  # a cue that has begun stays
+    ports.cancel([1, 2])
+    ports.send(6, when + 0.04, cue=4)
     time.sleep(0.3)
     ports.close()
-    assert [code for code, _, _ in port.sent] == [21, 6]
+    assert [code for code, _, _ in port.sent] == [21, 7, 6]
 
 
 @pytest.mark.parametrize("code", [0, 256, -1])

@@ -2,13 +2,18 @@
 
 from collections import Counter
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
+from realtime.Parameters import SessionSettings
 from realtime.Parameters.cues import CueSettings
 from realtime.Subject import Subject
-from realtime.Utils.cues import CueSchedule
+from realtime.Utils.commands import Commands
+from realtime.Utils.cueing import Cueing
+from realtime.Utils.cues import CueSchedule, RecordedCues
 from realtime.Utils.playlist import read_playlist, read_sound
+from realtime.Utils.request import Request
 from utils.errors import UserError
 from utils.vocabulary import ITEMS
 
@@ -76,6 +81,18 @@ def test_the_operator_turns_the_groups():
     assert [schedule.group(s) for s in (0, 15000)] == [0, 1]
     schedule.switch_group(100)
     assert [schedule.group(s) for s in (200, 15000)] == [1, 0]
+
+
+def test_the_operator_cannot_turn_recorded_cues():
+    rows, answers = [], []
+    night = SimpleNamespace(
+        settings=SessionSettings(cues={"mode": "recorded"}), write=lambda *row, **more: rows.append(more)
+    )
+    cueing = Cueing(night, RecordedCues([(1.0, 0)], ((0,), (1,))), None, None)
+    commands = Commands(SimpleNamespace(night=night, cueing=cueing), stop=None)
+    commands.take(7, Request("group", {}, "keyboard", lambda ok, **more: answers.append((ok, more["error"]))))
+    assert answers == [(False, "recorded cues have no turns")]
+    assert rows[0]["command"] == "group" and rows[0]["ok"] is False
 
 
 def _write(path, text):

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections import deque
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,9 +11,12 @@ import pytest
 import soundfile
 
 from realtime.Monitor.history import History
+from realtime.Parameters import SessionSettings
 from realtime.Parameters.output import AudioSettings, MarkerSettings
 from realtime.Utils.audio import FileSink, choose_sink
+from realtime.Utils.cueing import Cueing
 from realtime.Utils.cues import Cue
+from realtime.Utils.inputs import Recorded
 from realtime.Utils.morning_data import load
 from realtime.Utils.night_recording import annotations
 from realtime.Utils.player import Player
@@ -145,6 +149,41 @@ def test_a_cue_that_the_card_could_begin_too_late_does_not_sound(tmp_path):
     assert missed["number"] == 1 and missed["dac"] is None and "late" in missed["reason"]
     assert played["number"] == 2 and 20 <= played["late_ms"] < 50 and np.abs(block).max() > 0.1
     assert (tmp_path / "audio.tsv").read_text().splitlines()[1].split("\t")[4] == "n/a"
+
+
+def test_markers_are_taken_back_with_their_cues_and_no_others(tmp_path):
+    """A cue whose frames the card has already sounds, with its marker; a later one and a sham do not."""
+    sent, log = [], []
+    port = SimpleNamespace(
+        name="port", open=lambda: None, close=lambda: None, send=lambda code, at: sent.append(code)
+    )
+    ports, begun = Ports([port]), time.perf_counter()
+    sounds = np.full((15, 8000), 0.5, np.float32)
+    player = Player(tmp_path / "audio.tsv", Renderer(sounds, -20, -6), 16000, late=0.05)
+    cues = deque([Cue(1, 4, 0, 12), Cue(2, 5, 0, 100), Cue(3, 6, 0, 110, sham=True)])
+    night = SimpleNamespace(
+        settings=SessionSettings(markers={"sham_code": 50}), sink=player, ports=ports, inputs=Recorded(),
+        when=lambda sample: begun + sample / 500, source=None, mark=ports.send,
+        write=lambda now, event, code=None, **more: log.append((event, code, more.get("number"))),
+    )  # fmt: skip
+    schedule = SimpleNamespace(lock=None, stop=cues.clear, take=lambda now: cues.popleft())
+    gate = SimpleNamespace(open=True, stage=1)
+    cueing = Cueing(night, schedule, lambda: gate, lambda cue, stage: None)
+    cueing.playing = True
+    while cues:
+        cueing._decide(0)
+    block = np.zeros((480, 1), np.float32)  # 30 ms
+    player.callback(block, 480, SimpleNamespace(outputBufferDacTime=0.01, currentTime=0.0), None)
+    cueing.block(3, "operator", "paused by the operator")
+    while cueing.coming:
+        cueing._sound(*cueing.coming.popleft())
+    time.sleep(max(0.0, begun + 0.3 - time.perf_counter()))
+    ports.close()
+    player.close()
+    assert [row for row in log if row[0] != "cueing"] == [
+        ("cue_cancelled", None, 2), ("cue_cancelled", None, 3), ("begun", None, None), ("cue", 5, 1),
+    ]  # fmt: skip
+    assert sent == [5] and [row["number"] for row in player.played()] == [1]
 
 
 def test_cues_that_did_not_sound_count_nowhere(tmp_path):

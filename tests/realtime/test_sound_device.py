@@ -4,14 +4,17 @@ import os
 import shutil
 import subprocess
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from realtime.Parameters.output import AudioSettings
+from realtime.Utils import player, sink_device
 from realtime.Utils.audio import choose_sink, open_sink, play_now
 from realtime.Utils.cues import Cue
 from realtime.Utils.player import available
+from realtime.Utils.sink_device import DeviceSink
 
 from .live import Live, named
 
@@ -73,6 +76,129 @@ def until(condition, what, seconds=60):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.05)
     return found
+
+
+class Cards:
+    """PortAudio with the cards that are plugged in."""
+
+    PortAudioError = OSError
+
+    def __init__(self, *names):
+        self.names, self.opened, self.lists = list(names), [], 0
+
+    def query_devices(self, device=None, kind=None):
+        devices = [{"name": n, "hostapi": 0, "max_output_channels": 2} for n in self.names]
+        return devices[device or 0] if kind else devices
+
+    def query_hostapis(self, index):
+        return {"name": "ALSA"}
+
+    def check_output_settings(self, *args, **more):
+        pass
+
+    def _terminate(self):
+        pass
+
+    def _initialize(self):
+        self.lists += 1
+
+    def OutputStream(self, device, callback, **more):  # noqa: N802 (sounddevice's name)
+        stream = SimpleNamespace(active=True, callback=callback, device=self.names[device or 0])
+        stream.start = stream.close = lambda: None
+        stream.abort = lambda: setattr(stream, "active", False)
+        self.opened.append(stream)
+        return stream
+
+    def block(self, frames=480):
+        """Ask the newest stream for frames that leave the converter 30 ms later; return their peak."""
+        out = np.zeros((frames, 1), np.float32)
+        self.opened[-1].callback(
+            out, frames, SimpleNamespace(outputBufferDacTime=0.03, currentTime=0.0), None
+        )
+        return np.abs(out).max()
+
+    def unplug(self, *names):
+        """Take the card away; these are listed from now on."""
+        self.names = list(names)
+        self.opened[-1].active = False
+
+
+@pytest.fixture
+def cards(monkeypatch):
+    """A card that is found again within moments, and a loudspeaker."""
+    found = Cards("Headphones: USB (hw:1,0)", "Loudspeaker: PCH (hw:0,0)")
+    for module in (player, sink_device):
+        monkeypatch.setattr(module, "sounddevice", lambda: found)
+    monkeypatch.setattr(sink_device, "_LOOK", 0.02)
+    monkeypatch.setattr(sink_device, "_AGAIN", 0.1)
+    return found
+
+
+@pytest.fixture
+def sink(cards, tmp_path):
+    """A sink on the first card; its sounds last half a second."""
+    found = DeviceSink(tmp_path / "audio.tsv", AudioSettings(), [np.full(8000, 0.5, np.float32)] * 15)
+    yield found
+    found.close(0)
+
+
+def comes_back(cards, sink):
+    """Let the newest stream ask for frames until the sink says that its card is back; return the peaks."""
+    peaks = []
+    until(lambda: len(cards.opened) > 1, "it is opened again", 5)
+
+    def back():
+        peaks.append(cards.block())
+        return [f["state"] for f in sink.take_faults()] == ["back"]
+
+    until(back, "back", 5)
+    return peaks
+
+
+def test_what_waits_or_sounds_when_the_card_goes_is_over(cards, sink):
+    sink.schedule(Cue(1, 0, 0, 500), time.perf_counter() + 0.02)
+    assert cards.block() > 0.01  # it sounds, for half a second
+    sink.schedule(Cue(2, 0, 0, 1000), time.perf_counter() + 30)
+    cards.unplug()
+    (fault,) = until(sink.take_faults, "the loss is noticed", 5)
+    assert fault["state"] == "lost" and "Headphones" in fault["reason"]
+    sink.advance(0)
+    sounded, silent = sorted(sink.played(), key=lambda row: row["number"])
+    assert sounded["number"] == 1 and sounded["dac"] is not None
+    assert silent == {"number": 2, "dac": None, "reason": fault["reason"]}
+    assert sink.cancel() == []
+    cards.names = ["Headphones: USB (hw:1,0)"]
+    assert max(comes_back(cards, sink)) == 0  # the rest of cue 1 is not played hours later
+    sink.schedule(Cue(3, 0, 0, 1500), time.perf_counter() + 0.02)
+    assert cards.block() > 0.01
+
+
+@pytest.mark.parametrize("again", ["Headphones: USB (hw:1,0)", "Headphones: USB (hw:2,0)"])
+def test_no_other_card_than_the_lost_one_is_opened(cards, sink, again):
+    cards.unplug("Loudspeaker: PCH (hw:0,0)")  # number 0, and the default, is the loudspeaker now
+    until(lambda: cards.lists > 3, "it looks for the card", 5)
+    assert len(cards.opened) == 1 and sink.lost
+    cards.names = ["Loudspeaker: PCH (hw:0,0)", again]
+    comes_back(cards, sink)
+    assert cards.opened[-1].device == again and sink.lost is None
+
+
+def test_of_two_equal_cards_the_other_one_is_not_taken(cards, tmp_path):
+    cards.names = ["Headphones: USB (hw:1,0)", "Headphones: USB (hw:2,0)"]
+    sink = DeviceSink(tmp_path / "audio.tsv", AudioSettings(), [np.zeros(80, np.float32)] * 15)
+    cards.unplug("Headphones: USB (hw:2,0)")
+    until(lambda: cards.lists > 3, "it looks for the card", 5)
+    sink.close(0)
+    assert len(cards.opened) == 1
+
+
+def test_a_lost_card_is_looked_for_now_and_then(cards, sink, monkeypatch):
+    monkeypatch.setattr(sink_device, "_AGAIN", 0.5)
+    cards.unplug()
+    until(lambda: cards.lists, "it looks for the card", 5)
+    time.sleep(0.3)  # 15 looks at the stream
+    assert cards.lists == 1
+    until(lambda: cards.lists == 2, "it looks again", 5)
 
 
 @pytest.fixture
@@ -138,13 +264,14 @@ def test_cues_sound_at_their_level_and_the_device_may_vanish(server, tmp_path):
         (fault,) = until(sink.take_faults, "the loss is noticed")
         assert fault["state"] == "lost" and sink.lost
         assert sink.cancel() == []  # what waited was taken back when the device was lost
+        assert collect()[3:] == [{"number": 4, "dac": None, "reason": fault["reason"]}]
         sink.schedule(Cue(5, 5, 0, 5), time.perf_counter() + 1)
-        assert collect()[3:] == [{"number": 5, "dac": None, "reason": fault["reason"]}]
+        assert collect()[4:] == [{"number": 5, "dac": None, "reason": fault["reason"]}]
         server.start()
         (fault,) = until(sink.take_faults, "the return is noticed")
         assert fault["state"] == "back" and sink.lost is None
         sink.schedule(Cue(6, 6, 0, 6), time.perf_counter() + 0.5)
-        assert until(lambda: collect()[4:], "a cue after the return")[0]["dac"] is not None
+        assert until(lambda: collect()[5:], "a cue after the return")[0]["dac"] is not None
     finally:
         sink.close(0)
     # the cap, after the whole way through the system
@@ -153,7 +280,7 @@ def test_cues_sound_at_their_level_and_the_device_may_vanish(server, tmp_path):
         assert sounding(tmp_path / "ears", level) > 0.15 * RATE
     rows = [line.split("\t") for line in (tmp_path / "audio.tsv").read_text().splitlines()]
     assert rows[0][:6] == ["cue", "item", "onset_sample", "requested_s", "dac_s", "late_ms"]
-    assert [row[0] for row in rows[1:]] == ["1", "2", "3", "5", "6"] and rows[4][3] == "n/a"
+    assert [row[0] for row in rows[1:]] == list("123456") and rows[4][3] == rows[5][3] == "n/a"
 
 
 def test_calibration_plays_through_the_same_device(server, tmp_path):
