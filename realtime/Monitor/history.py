@@ -9,6 +9,7 @@ import numpy as np
 from scipy import signal
 
 from realtime.Utils.event_log import is_silence
+from realtime.Utils.recorder import PLACE
 from utils.vocabulary import ITEMS, STAGES
 
 logger = logging.getLogger(__name__)
@@ -191,7 +192,7 @@ class Signals:
 
     def _recorded(self, segments, wanted, start, seconds):
         """Read our own BrainVision: 32-bit floats, all channels of a sample together, growing or not."""
-        starts = self._segment_starts(len(segments))
+        starts = [_start(path) for path in segments]
         number = max((k for k, first in enumerate(starts) if first <= start), default=0)
         names, rate = _header(segments[number])
         path = segments[number].with_suffix(".eeg")
@@ -205,12 +206,14 @@ class Signals:
             data[:, : last - first] = mapped[first:last, rows].T
         return [names[row] for row in rows], rate, data
 
-    def _segment_starts(self, count):
-        starts = [0.0]
-        for at, kind, *_ in self._history.events:
-            if kind == "resume":
-                starts.append(at)
-        return (starts + [starts[-1]] * count)[:count]
+
+def _start(path):
+    """Return where a segment begins on the session's clock, s, as its markers say."""
+    _, rate = _header(path)
+    for line in path.with_suffix(".vmrk").read_text(encoding="utf-8").splitlines():
+        if PLACE in line:
+            return int(line.partition(PLACE)[2].split(",")[0]) / rate
+    return 0.0
 
 
 def _header(path):

@@ -7,6 +7,30 @@ from realtime.Utils.request import checked
 logger = logging.getLogger(__name__)
 
 
+def left(events):
+    """Return the commands by which a session that goes on is as the operator left it: volume, and a pause.
+
+    Parameters
+    ----------
+    events : sequence of dict
+        Of the session before, as in log.jsonl.
+
+    Returns
+    -------
+    details : list of dict
+        For `Commands.repeat`; their origin is "resume".
+    """
+    found = []
+    volumes = [e["detail"]["db"] for e in events if e["event"] == "volume"]
+    if volumes:
+        found.append(("volume", {"db": volumes[-1]}))
+    given = [e["detail"] for e in events if e["event"] == "command" and e["detail"]["ok"]]
+    asked = [detail["command"] for detail in given if detail["command"] in ("pause", "resume")]
+    if asked and asked[-1] == "pause":
+        found.append(("pause", {}))
+    return [{"command": name, "args": args, "origin": "resume", "ok": True} for name, args in found]
+
+
 class Commands:
     """Carry out commands.
 

@@ -9,12 +9,10 @@ its chunks.
 import contextlib
 import logging
 
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
-
 from realtime.Utils.commands import Commands
 from realtime.Utils.cueing import Cueing
 from realtime.Utils.decoding import Decoding
+from realtime.Utils.screen import progress
 from realtime.Utils.staging import Staging
 from realtime.Utils.status import Status
 from realtime.Utils.watch import Watch
@@ -71,10 +69,7 @@ class Session:
         source, ending = self.night.source, "error"
         length = None if source.seconds == float("inf") else round(source.seconds, 1)
         try:
-            with (
-                logging_redirect_tqdm(),
-                tqdm(total=length, unit="s", unit_scale=True, disable=None) as bar,
-            ):
+            with progress(source.real_time, length) as bar:
                 for chunk in source.chunks(self._stop.requested):
                     self.look()
                     self.feed(chunk)
@@ -85,6 +80,10 @@ class Session:
         finally:
             self._finish(ending)
         return ending
+
+    def command(self, detail):
+        """Carry out a command as if it had come now (`realtime.Utils.commands.left`)."""
+        self._commands.repeat(self.sample, detail)
 
     def look(self):
         """Take the inputs that have come since the last chunk."""

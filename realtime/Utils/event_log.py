@@ -9,6 +9,7 @@ import datetime
 import json
 import logging
 import os
+import tempfile
 from collections import Counter, deque
 from pathlib import Path
 
@@ -105,7 +106,23 @@ class EventLog:
         if not self._file.closed:
             self._save()
             self._file.close()
-            write_table(read_log(self.path), self.path.with_suffix(".tsv"))
+            if self._waiting:
+                self._keep_elsewhere()
+            try:
+                write_table(read_log(self.path), self.path.with_suffix(".tsv"))
+            except OSError as error:
+                logger.error("%s cannot be written (%s)", self.path.with_suffix(".tsv"), error.strerror)
+
+    def _keep_elsewhere(self):
+        """Write the events that the disk did not take into the system's folder for temporary files."""
+        name = f"{self.path.parent.parent.name}_{self.path.parent.name}_rest_of_log_"
+        handle, place = tempfile.mkstemp(".jsonl", name)
+        with os.fdopen(handle, "wb") as file:
+            file.write(b"".join(self._waiting))
+        logger.error(
+            "the last %d events did not fit on the disk: they are in %s; append that file to %s",
+            len(self._waiting), place, self.path,
+        )  # fmt: skip
 
     def _save(self):
         failed = len(self._waiting) > 1

@@ -30,6 +30,8 @@ _ASK_SECONDS = 5.0
 """Between two looks at what is there instead of a stream that is lost."""
 _FIRST_SECONDS = 2.5
 """Before the session a stream is looked after this soon: no sample of it is needed yet."""
+_APART_SECONDS = 1.0
+"""Stamps that are further than this from the arrival of every sample are not on this machine's clock."""
 _PIECE = 5000
 """Samples of a gap that the session is given at a time."""
 
@@ -70,7 +72,8 @@ class LiveSource:
         self._clock = StreamClock(self._stamped_rate, settings.gap_seconds)
         self._queue, self._inputs = queue.SimpleQueue(), deque()
         self._texts = deque()
-        self._preview, self._seen = deque(), 0
+        self._preview, self._delays, self._seen = deque(), deque(), 0
+        self._said_apart = False
         self._running, self._ending = threading.Event(), threading.Event()
         self._begun = False
         self._arrived = time.perf_counter()
@@ -103,12 +106,13 @@ class LiveSource:
             No sample comes.
         """
         self._choose(picks)
-        self._arrived = time.perf_counter()
+        began = self._arrived = time.perf_counter()
         self._thread = threading.Thread(target=self._acquire, name="acquisition", daemon=True)
         self._thread.start()
         wanted = round(self.settings.look_seconds * self._rate)
-        deadline = time.perf_counter() + self.settings.look_seconds + 10
-        while self._seen < wanted:
+        deadline = began + self.settings.look_seconds + 10
+        # old stamps may be those of a backlog: that has come within the time of a look
+        while self._seen < wanted or (self._ahead() and time.perf_counter() < deadline - 10):
             if self._died is not None:
                 raise UserError(f"{self.where}: {self._died}")
             if time.perf_counter() > deadline:
@@ -118,6 +122,17 @@ class LiveSource:
                     f"expected {wanted}; is the amplifier streaming, and is its rate {self._rate:g} Hz?"
                 )
             time.sleep(_POLL)
+        if ahead := self._ahead():
+            self.notices.append((logging.WARNING, _apart(ahead)))
+            self._said_apart = True
+
+    def _ahead(self):
+        """Return by how much the stamps are ahead of this machine's clock, s; 0 where they are on it.
+
+        The shortest time from a stamp to its arrival tells: a network only makes it longer.
+        """
+        least = min(list(self._delays), default=0.0)
+        return -least if abs(least) > _APART_SECONDS else 0.0
 
     def _choose(self, picks):
         self._picks = list(picks)
@@ -278,15 +293,17 @@ class LiveSource:
 
     def _turn(self):
         if self._running.is_set() and not self._begun:
-            self._begun = True
-            self._clock = StreamClock(self._stamped_rate, self.settings.gap_seconds)
+            self._begun, ahead = True, self._ahead()
+            self._clock = StreamClock(self._stamped_rate, self.settings.gap_seconds, ahead)
+            if ahead and not self._said_apart:  # set since the stream was opened
+                self._inputs.append(("clock", {"state": "set", "reason": _apart(ahead)}))
         data, stamps = self.pull()
         now = time.perf_counter()
         if len(stamps):
             self._arrived, self.refusal = now, None
             microvolts = (np.asarray(data, np.float64).T * self._factors).astype(np.float32)
             if not self._begun:
-                self._remember(microvolts)
+                self._remember(microvolts, now - float(stamps[-1]))
                 return
             self._store(self._clock.take(microvolts, np.asarray(stamps, float), now))
         elif now - self._arrived > 0.3:
@@ -322,9 +339,19 @@ class LiveSource:
                 self._queue.put(("data", piece))
                 first += piece.shape[1]
 
-    def _remember(self, microvolts):
+    def _remember(self, microvolts, delay):
         self._preview.append(microvolts)
+        self._delays.append(delay)
         self._seen += microvolts.shape[1]
         most = round(self.settings.look_seconds * self._rate)
         while sum(p.shape[1] for p in self._preview) - self._preview[0].shape[1] >= most:
             self._preview.popleft()
+            self._delays.popleft()
+
+
+def _apart(ahead):
+    side = "ahead of" if ahead > 0 else "behind"
+    return (
+        f"the stream's stamps are {abs(ahead):.1f} s {side} this machine's clock: "
+        "its samples are taken to be of the moment at which they come"
+    )

@@ -288,6 +288,10 @@ class LockedCues:
         self.group, self.next_switch, self.stop = schedule.group, schedule.next_switch, schedule.stop
         self.switch_group, self.resume = schedule.switch_group, schedule.resume
 
+    def begin_at(self, sample):
+        """Begin the stream at a sample of the session, before anything of it has come."""
+        self.lock.now = sample
+
     @property
     def due(self):
         """Sample at which to look next whether the phase is coming; None while there is no cue to come."""

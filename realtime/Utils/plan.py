@@ -1,7 +1,7 @@
 """What is to be run: a new session, one that broke off, or the replay of one."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from realtime.Utils import calibration
@@ -54,6 +54,14 @@ class Plan:
         """Samples at 500 Hz of a replayed recording that an earlier part of the session has had."""
         return self.origin if self.folder is not None else 0
 
+    def at_now(self, about):
+        """Return the plan of a session that goes on, with the sample at which its stream is by now.
+
+        Networks and sound take their time to be made ready, and a resumed session's gap is as long as it was.
+        """
+        last = max(e["sample"] for e in self.events)
+        return replace(self, origin=_resume_sample(self.settings, about, last))
+
     def prepare(self):
         """Open and check everything (`realtime.Utils.preparation.prepare`)."""
         from realtime.Utils.preparation import prepare
@@ -98,14 +106,20 @@ def make(args):
 def _resumed(args):
     """Plan to go on with a session in its own folder."""
     folder, settings, about = _open(args.resume, ())
-    _refuse_changes(args, "--resume goes on with the session's own settings", ("speed",))
+    why = "--resume goes on with the session's own settings"
+    _refuse_changes(args, why, ("speed",))
+    if args.dry_run:
+        raise UserError(f"{why}, its sound and its markers too: leave out --dry-run")
     if args.speed is not None:
         settings = _open(args.resume, [f"source.speed={args.speed}"])[1]
     if about["ending"] in ("end of recording", "stopped"):
         raise UserError(f"{shown(folder)}: the session ended ({about['ending']}); begin a new one")
     with held(folder):
         pass  # told before everything is made ready
-    events = read_log(folder / "log.jsonl")
+    try:
+        events = read_log(folder / "log.jsonl")
+    except ValueError as error:
+        raise UserError(f"{error}: take that line out (keep a copy), and resume again") from None
     if not events:
         raise UserError(f"{shown(folder)}: nothing was logged; begin a new session")
     last = max(e["sample"] for e in events)
@@ -120,7 +134,8 @@ def _resume_sample(settings, about, last):
         return last + 1
     import datetime
 
-    began = datetime.datetime.fromisoformat(about["first_sample_at"])
+    # killed before its first sample: it was about to begin
+    began = datetime.datetime.fromisoformat(about.get("first_sample_at") or about["started"])
     passed = (datetime.datetime.now(datetime.UTC) - began).total_seconds()
     # a clock that was set back must not make a sample come twice
     return max(last + 1, round(passed * STREAM_RATE))

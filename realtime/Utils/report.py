@@ -59,7 +59,7 @@ def summarise(events, *, recorded, simulated, seconds):
     warned = [e for e in events if e["event"] == "notice" and e["detail"]["level"] == "warning"]
     result = {
         "recording": "simulated" if simulated else "not marked as simulated",
-        "ending": next((e["detail"]["reason"] for e in events if e["event"] == "stop"), "torn off"),
+        "ending": next((e["detail"]["reason"] for e in reversed(events) if e["event"] == "stop"), "torn off"),
         "warnings": [e["detail"]["text"] for e in warned],
         "minutes": round(seconds / 60, 3),
         "stage_minutes": {stage: round(m, 3) for stage, m in minutes.items()},

@@ -26,6 +26,7 @@ def run(prepared, planned, folder, stop, monitor=False):
     """
     from realtime.Utils.audio import open_sink
     from realtime.Utils.awake import awake
+    from realtime.Utils.commands import left
     from realtime.Utils.engine import Session
     from realtime.Utils.event_log import EventLog
     from realtime.Utils.night import Night
@@ -38,11 +39,16 @@ def run(prepared, planned, folder, stop, monitor=False):
     settings, source = planned.settings, prepared.source
     goes_on = planned.folder is not None
     with contextlib.ExitStack() as closing:
+        closing.enter_context(held(folder))  # let go last: closing writes too
         closing.callback(prepared.workers.close)
         closing.callback(source.close)
-        closing.enter_context(held(folder))
+        closing.enter_context(awake(source.real_time))
         if goes_on:
             about = json.loads((folder / "session.json").read_text(encoding="utf-8"))
+            planned = planned.at_now(about)
+            for part in (source, prepared.schedule):
+                if hasattr(part, "begin_at"):
+                    part.begin_at(planned.origin)
         else:
             config.save(settings, folder / "settings.yaml")
             about = describe(prepared, planned)
@@ -65,13 +71,14 @@ def run(prepared, planned, folder, stop, monitor=False):
         session = Session(night, prepared.schedule, prepared.workers, stop, panel, facts)
         if goes_on:
             log.write(planned.origin, "resume", segment=_segment(source), after=planned.events[-1]["sample"])
+            for detail in left(planned.events):
+                session.command(detail)
         for level, text in prepared.notices:
             night.notice(text, level)
         if monitor:
             from realtime.Monitor.server import launch
 
             closing.callback(launch(folder).close)
-        closing.enter_context(awake(source.real_time))
         _go(session, prepared, planned, folder, about, stop)
 
 

@@ -38,7 +38,7 @@ class SimulateSource(LiveSource):
         from utils.live_simulation import LiveNight
 
         self.night = LiveNight(settings.simulate)
-        self._origin = origin
+        self._origin = self._begin = origin
         self.real_time = settings.speed > 0
         names = list(self.night.names)
         where = f"simulated sleeper {settings.simulate.subject}"
@@ -47,6 +47,10 @@ class SimulateSource(LiveSource):
         self._lock = threading.Lock()
         self._next, self._zero = origin, None
         self._prepared = -1
+
+    def begin_at(self, sample):
+        """Begin the session at a sample of the night, whatever was listened to before."""
+        self._begin = sample
 
     def open(self, picks):
         """Choose the channels to deliver."""
@@ -71,6 +75,7 @@ class SimulateSource(LiveSource):
         """Return what is due by now at speed 1: data (n, channels) and stamps (n,)."""
         now = time.perf_counter()
         if self._begun and self._zero is None:
+            self._origin = self._begin
             self._zero, self._next = now, self._origin
         if self._zero is None:  # listened to before the session: the night has not begun
             if not hasattr(self, "_listened"):
@@ -98,6 +103,7 @@ class SimulateSource(LiveSource):
                 if self._next >= self.night.n and self._queue.empty():
                     return
             return
+        self._origin = self._begin
         for start in range(self._origin, self.night.n, _CHUNK):
             if stopped():
                 return

@@ -34,7 +34,7 @@ class Status:
         """Take note of a part that failed or works again."""
         if state == "back":
             self._faults.pop(part, None)
-        else:
+        elif state != "set":  # a clock that was set has happened, and is over
             self._faults[part] = reason
 
     def take(self):

@@ -67,6 +67,8 @@ class StopRequest:
             yield
             return
         before = {number: signal.signal(number, self._take) for number in _ENDINGS}
+        if hasattr(signal, "SIGHUP"):  # a closed terminal, a dropped ssh: the night goes on without its keys
+            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             yield
         finally:

@@ -3,6 +3,9 @@
 Outlets stamp a chunk when they push it, so stamps jitter by milliseconds, and a program that hesitated pushes
 what it owes at once: late stamps that are in time again soon after. Lost samples are a step that stays. A
 clock that is set is a step without the waiting time that a loss takes.
+
+Cues and markers are due on this machine's clock. So what the stamps are ahead of it, from the start or since
+a clock was set, is kept apart from where the samples lie.
 """
 
 import numpy as np
@@ -32,6 +35,8 @@ class StreamClock:
         Hz.
     tolerance : float
         Steps in s up to which stamps jitter at least.
+    ahead : float
+        By how much the stamps are ahead of the clock that `arrived` is on, s.
 
     Attributes
     ----------
@@ -39,8 +44,8 @@ class StreamClock:
         Samples so far, those of gaps included.
     """
 
-    def __init__(self, rate, tolerance):
-        self._rate, self._tolerance = rate, tolerance
+    def __init__(self, rate, tolerance, ahead=0.0):
+        self._rate, self._tolerance, self._ahead = rate, tolerance, ahead
         self._zero = None  # when sample 0 was taken, on the stamps' clock
         self._jitter = 0.0  # mean absolute, s
         self._followed = 0  # samples
@@ -54,8 +59,8 @@ class StreamClock:
         self.count = 0
 
     def time_of(self, sample):
-        """Return when a sample was, or will be, taken on the stamps' clock; None before the first."""
-        return None if self._zero is None else self._zero + sample / self._rate
+        """Return when a sample was, or will be, taken on the clock of `arrived`; None before the first."""
+        return None if self._zero is None else self._zero - self._ahead + sample / self._rate
 
     def take(self, data, stamps, arrived):
         """Take a chunk.
@@ -150,6 +155,7 @@ class StreamClock:
             self._zero += set_by
             self._delay = None
             if set_by > 0 or set_by < -_CLOCK_SECONDS:  # a little back: a gap that jitter made too long
+                self._ahead += set_by
                 pieces.append(("clock", set_by))
         if missing:
             pieces.append(("gap", missing))

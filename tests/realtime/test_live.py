@@ -86,14 +86,18 @@ def test_losses_are_gaps_of_their_true_length_and_a_replay_decides_the_same(main
 
 def test_a_stream_that_dies_is_lost_and_returns(main, stream, staged, tmp_path):
     source = f"{os.getpid()}-returns"
-    with outlet(source, "--file", stream, "--seconds", 400):
+    with outlet(source, "--file", stream, "--seconds", 400) as amplifier:
         live = Live(main, tmp_path, *arguments(source, *staged, "--set", "source.lost_seconds=1.5"))
         live.until(lambda e: len(e) > 2, what="a beginning")
         live.until(lambda e: live.state()["sample"] > 1000, what="two seconds")
+        tell(amplifier, "jump -3")
+        live.until(lambda e: named(e, "fault", part="clock", state="set"), what="its clock is set")
     stalled = live.until(lambda e: named(e, "stream", state="stalled"), what="silence is noticed")
     live.until(lambda e: named(e, "stream", state="lost"), what="the loss")
     state = live.state()
-    assert not state["cueing"] and [a["kind"] for a in state["alarms"]] == ["stream"]
+    assert not state["cueing"] and [a["kind"] for a in state["alarms"]] == [
+        "stream"
+    ]  # a clock that was set is over
     assert live.folder.joinpath("recording", "segment_001.eeg").stat().st_size > 58 * 4 * 900
     with outlet(source, "--file", stream, "--seconds", 400):
         live.until(lambda e: named(e, "stream", state="back"), what="its return")

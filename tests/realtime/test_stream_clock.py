@@ -1,8 +1,13 @@
 """Time stamps of a stream: losses, jitter, backlogs, clocks that are set."""
 
+import logging
+import time
+
 import numpy as np
 import pytest
 
+from realtime.Parameters.source import SourceSettings
+from realtime.Utils.live import LiveSource
 from realtime.Utils.stream_clock import StreamClock
 
 RATE, CHUNK = 500, 10
@@ -84,13 +89,14 @@ def test_a_clock_that_is_set_loses_nothing(jump):
     out, events, clock = run(chunks)
     assert [kind for kind, _ in events] == ["clock"] and events[0][1] == pytest.approx(jump, abs=1e-6)
     np.testing.assert_array_equal(out, np.arange(20 * RATE))
-    assert clock.time_of(0) == pytest.approx(100 + jump + 1 / RATE, abs=1e-3)
+    assert clock.time_of(0) == pytest.approx(100 + 1 / RATE, abs=1e-3)  # cues are due on the machine's clock
 
 
 @pytest.mark.parametrize("jump", [-5000.0, 0.0, 5000.0])
 def test_a_silence_is_a_gap_of_its_length_whatever_the_clock_did_meanwhile(jump):
     chunks = [(f, s + (jump if s > 110 else 0), a) for f, s, a in stream(60) if not 110 < s <= 130]
-    out, events, _ = run(chunks)
+    out, events, clock = run(chunks)
+    assert clock.time_of(60 * RATE) == pytest.approx(160, abs=0.05)
     gaps = [n for kind, n in events if kind == "gap"]
     assert sum(gaps) == 20 * RATE
     assert [kind for kind, _ in events if kind == "clock"] == (["clock"] if jump else [])
@@ -122,3 +128,65 @@ def test_losses_in_a_stream_that_is_played_too_fast_are_losses():
     assert [kind for kind, _ in events] == ["gap"]
     there = np.flatnonzero(np.isfinite(out))
     np.testing.assert_array_equal(out[there], there)
+
+
+class Made(LiveSource):
+    """A stream of one channel whose stamps are `off` s from the machine's clock, after a backlog of seconds."""
+
+    def __init__(self, off, backlog=0.0):
+        settings = SourceSettings(kind="lsl", look_seconds=0.5, behind_seconds=0.2)
+        super().__init__(settings, ["E1"], RATE, [1.0], "a stream")
+        self.off, self._began, self._sent = off, time.perf_counter() - backlog, 0
+
+    def pull(self):
+        """Return what has come since the last call, at most 8 s of it."""
+        count = min(round((time.perf_counter() - self._began) * RATE) - self._sent, 8 * RATE)
+        stamps = self._began + (self._sent + np.arange(count)) / RATE + self.off
+        self._sent += count
+        return np.zeros((count, 1)), stamps
+
+    def time_off(self, seconds=0.5):
+        """Take the stream for a while; return by how much the newest sample is due late, and the inputs."""
+        taken, until = 0, time.perf_counter() + seconds
+        for chunk in self.chunks(lambda: time.perf_counter() > until):
+            taken += chunk.shape[1]
+        return self.time_of(taken / RATE) - time.perf_counter(), self.take_inputs()
+
+
+@pytest.mark.parametrize(
+    ("off", "says"),
+    [(1e5, "100000.0 s ahead of"), (-1e5, "100000.0 s behind"), (0.5, None), (-0.1, None), (0.0, None)],
+)
+def test_stamps_that_are_not_on_the_machine_s_clock_are_noticed_and_taken_out(off, says):
+    source = Made(off)
+    try:
+        source.open(["E1"])
+        late, inputs = source.time_off()
+    finally:
+        source.close()
+    assert late == pytest.approx(0.0 if says else off, abs=0.15) and inputs == []
+    notices = [(level, text.split(" s clock")[0]) for level, text in source.notices]
+    assert (notices == []) if says is None else (says in notices[0][1] and notices[0][0] == logging.WARNING)
+
+
+def test_a_backlog_before_the_session_is_not_taken_for_another_clock():
+    source = Made(0.0, backlog=40.0)
+    try:
+        source.open(["E1"])
+        late, _ = source.time_off()
+    finally:
+        source.close()
+    assert source.notices == [] and late == pytest.approx(0, abs=0.15)
+
+
+def test_a_clock_that_is_set_between_opening_and_the_session_is_taken_out_and_said():
+    source = Made(0.0)
+    try:
+        source.open(["E1"])
+        source.off = 7.0
+        time.sleep(0.1)
+        late, inputs = source.time_off()
+    finally:
+        source.close()
+    assert source.notices == [] and late == pytest.approx(0, abs=0.15)
+    assert [(kind, detail["state"]) for kind, detail in inputs] == [("clock", "set")]
