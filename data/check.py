@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from utils.cli import parser, run, say
-from utils.paths import DATA, shown
+from sleep_interpreter.utils.core.command_line import parser, run, say
+from sleep_interpreter.utils.core.paths import DATA, shown
 
 
 def main(argv=None):
@@ -25,7 +25,8 @@ def main(argv=None):
     arguments.add_argument("--fast", action="store_true", help="read headers and counts only")
     arguments.add_argument("--csv", type=Path, metavar="FILE", help="write the counts as a table")
     args = arguments.parse_args(argv)
-    from data import inventory, inventory_text
+    from sleep_interpreter.data.inventory import survey as inventory
+    from sleep_interpreter.data.inventory import text as inventory_text
 
     found = inventory.take(args.folder, args.fast)
     say(*inventory_text.lines(found))

@@ -1,4 +1,4 @@
-"""Expert hypnograms: from the published label file to yasa.Hypnogram and back, and what a cohort looks like.
+"""Expert hypnograms of the published label file: what a cohort looks like.
 
 Data      data/SI Staging Label/Whole_label_data.pickle (or a file or data folder given)
 Prints    sleep statistics, bouts and the file's quirks, training and test recordings apart
@@ -16,135 +16,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-import numpy as np
-
-from utils.errors import UserError
-from utils.vocabulary import STAGES, STAGING_SECONDS, UNKNOWN
-
-YASA = ("WAKE", "N2", "N3", "REM")
-"""YASA's names of the project's stages, by code."""
-LABEL_FILE = "Whole_label_data.pickle"
-
-
-def epochs_of(onset, stage):
-    """Return the stage of each whole 30 s epoch of a published hypnogram: int64 (n,).
-
-    An epoch has the stage that is scored at its beginning; a rest of less than 30 s at the end is dropped. So
-    repeated stages, segments of 0 s and onsets off the 30 s grid (subject_74) need no rule of their own.
-
-    Parameters
-    ----------
-    onset : array (n + 1,)
-        Onsets of the segments in s, the last one being the end.
-    stage : int array (n,)
-    """
-    onset = np.asarray(onset, float)
-    starts = onset[0] + STAGING_SECONDS * np.arange(int((onset[-1] - onset[0]) // STAGING_SECONDS))
-    # Segments of 0 s hold no epoch: `right` steps over them.
-    return np.asarray(stage, np.int64)[np.searchsorted(onset, starts, side="right") - 1]
-
-
-def segments_of(epochs):
-    """Return an entry of the published label file ({"onset", "label"}) of stages of 30 s epochs.
-
-    Neighbouring epochs of one stage become one segment.
-
-    Raises
-    ------
-    UserError
-        An epoch is unknown: the published format has no code for that.
-    """
-    epochs = np.asarray(epochs, int)
-    if (epochs == UNKNOWN).any():
-        place = int(np.flatnonzero(epochs == UNKNOWN)[0])
-        raise UserError(
-            f"epoch {place} is unknown, which the published label file cannot hold: score it or cut it off"
-        )
-    starts = np.flatnonzero(np.diff(epochs, prepend=UNKNOWN)) if len(epochs) else np.zeros(0, int)
-    onset = [int(STAGING_SECONDS * start) for start in (*starts, len(epochs))]
-    return {"onset": onset, "label": [int(epochs[start]) for start in starts]}
-
-
-def to_yasa(epochs, scorer="expert"):
-    """Return a yasa.Hypnogram of stages of 30 s epochs; W/N1 becomes WAKE, unknown UNS.
-
-    Parameters
-    ----------
-    epochs : int array (n,)
-        Stage codes, or `UNKNOWN`.
-    scorer : str
-    """
-    import yasa
-
-    names = np.array([*YASA, "UNS"], object)
-    return yasa.Hypnogram(names[np.asarray(epochs, int)], n_stages=5, freq="30s", scorer=scorer)
-
-
-def from_yasa(hypnogram):
-    """Return the stage codes of a yasa.Hypnogram's epochs: int64 (n,); WAKE and N1 are one, ART is unknown.
-
-    Raises
-    ------
-    UserError
-        Stages that cannot be told apart here (LIGHT), or other epochs than of 30 s.
-    """
-    import pandas as pd
-
-    if pd.Timedelta(hypnogram.freq) != pd.Timedelta(seconds=STAGING_SECONDS):
-        raise UserError(f"a hypnogram of {hypnogram.freq} epochs: expected {STAGING_SECONDS} s")
-    codes = {"WAKE": 0, "N1": 0, "N2": 1, "N3": 2, "REM": 3, "ART": UNKNOWN, "UNS": UNKNOWN}
-    names = hypnogram.hypno.astype(str).tolist()
-    other = sorted(set(names) - set(codes))
-    if other:
-        raise UserError(
-            f"a hypnogram with stage {other[0]}: this project needs {', '.join(STAGES)} (5 stages in YASA)"
-        )
-    return np.array([codes[name] for name in names], np.int64)
-
-
-def read_label_file(path):
-    """Return {recording: yasa.Hypnogram} and {recording: (onset, stage)} of a published label file.
-
-    Parameters
-    ----------
-    path : str | Path
-        The file, or the data folder that holds "SI Staging Label".
-
-    Raises
-    ------
-    UserError
-        As `data.staging.read_stage_labels`.
-    """
-    from data.staging import read_stage_labels
-
-    published = read_stage_labels(path)
-    return {name: to_yasa(epochs_of(*entry)) for name, entry in published.items()}, published
-
-
-def write_label_file(hypnograms, path):
-    """Write {recording: yasa.Hypnogram} as a label file in the published layout.
-
-    What a hypnogram of epochs does not hold is not in it: repeated stages are joined, and there is no rest of
-    less than 30 s. Reading it gives the same epochs again.
-    """
-    from data.pickles import write_pickle
-
-    write_pickle({name: segments_of(from_yasa(h)) for name, h in hypnograms.items()}, path)
+from sleep_interpreter.utils.core.command_line import parser, run, say
+from sleep_interpreter.utils.core.paths import DATA, RESULTS
 
 
 def main(argv=None):
-    from data import hypnogram_statistics
-    from utils import cli
-    from utils.paths import DATA, RESULTS
+    arguments = parser(__doc__)
+    arguments.add_argument(
+        "labels", nargs="?", type=Path, default=DATA, help="Whole_label_data.pickle or a data folder"
+    )
+    arguments.add_argument("--out", type=Path, default=RESULTS / "hypnograms", metavar="DIR")
+    args = arguments.parse_args(argv)
+    from sleep_interpreter.data.formats import hypnogram_statistics
 
-    parser = cli.parser(__doc__)
-    parser.add_argument("labels", nargs="?", type=Path, default=DATA, help=f"{LABEL_FILE} or a data folder")
-    parser.add_argument("--out", type=Path, default=RESULTS / "hypnograms", metavar="DIR")
-    args = parser.parse_args(argv)
-    cli.say(*hypnogram_statistics.report(args.labels, args.out))
+    say(*hypnogram_statistics.report(args.labels, args.out))
 
 
 if __name__ == "__main__":
-    from utils.cli import run
-
     sys.exit(run(main))

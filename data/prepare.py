@@ -17,9 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from utils.cli import parser, run, say
-from utils.errors import UserError
-from utils.paths import DATA
+from sleep_interpreter.utils.core.command_line import parser, run, say
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import DATA
 
 
 def main(argv=None):
@@ -51,16 +51,17 @@ def main(argv=None):
     args = arguments.parse_args(argv)
     if args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: at least 1")
-    from data import prepare_inputs, prepare_run
-    from data.prepare_settings import load_settings
+    from sleep_interpreter.data.preparation import inputs
+    from sleep_interpreter.data.preparation import run as prepare_run
+    from sleep_interpreter.data.preparation.settings import load_settings
 
     settings = load_settings(args.config, args.overrides)
     if args.bids is not None:
-        sources = prepare_inputs.find_bids(args.bids, settings)
+        sources = inputs.find_bids(args.bids, settings)
     else:
-        sources = prepare_inputs.find_recordings(args.recordings, settings)
+        sources = inputs.find_recordings(args.recordings, settings)
     if args.verify_stages is not None:
-        from data import verify_stages
+        from sleep_interpreter.data.preparation import verify_stages
 
         say(*verify_stages.verify(sources, settings, args.verify_stages, args.subject, args.out))
         return 0

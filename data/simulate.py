@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from utils.cli import parser, run
-from utils.paths import DATA, shown
+from sleep_interpreter.utils.core.command_line import parser, run
+from sleep_interpreter.utils.core.paths import DATA, shown
 
 
 def main(argv=None):
@@ -39,8 +39,8 @@ def main(argv=None):
     if preset is None or (args.quick and preset != "test"):
         arguments.error("give --preset demo, test or paper (--quick means test)")
     processes = args.jobs if args.jobs is not None else 1 if preset == "test" else os.cpu_count() or 1
-    from data.simulation_dataset import write_dataset
-    from data.simulation_settings import load_settings
+    from sleep_interpreter.data.simulation.dataset import write_dataset
+    from sleep_interpreter.data.simulation.settings import load_settings
 
     out = args.out or DATA / "simulated" / (f"{preset}_recording" if args.recording else preset)
     write_dataset(

@@ -16,7 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from utils import cli, scripts_lasso
+from sleep_interpreter.lasso_glm.engine import commands as scripts_lasso
+from sleep_interpreter.utils.core import command_line
 
 
 def main(argv=None):
@@ -24,4 +25,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(command_line.run(main))

@@ -3,11 +3,11 @@
 import math
 from numbers import Integral, Real
 
-from model.settings import DecoderSettings, StagerSettings
-from utils import config
-from utils.errors import UserError, nearest
-from utils.paths import PARAMS
-from utils.quiet import import_tensorflow
+from sleep_interpreter.model.networks.settings import DecoderSettings, StagerSettings
+from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.paths import PARAMS
+from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow
 
 DEFAULT_SEED = 1642
 """The published training seed."""
@@ -35,12 +35,12 @@ def build(name, members=None, mode=None, dropout=None, seed=DEFAULT_SEED, **over
         Seed of the initial weights and dropout masks; members differ, and member i is the same in an
         ensemble of any size.
     **overrides
-        Any key of `model.settings.DecoderSettings` or `StagerSettings`; a nested section is given as a
+        Any key of `model.networks.settings.DecoderSettings` or `StagerSettings`; a nested section is given as a
         mapping of what differs: ``build("N23SIMD", channels=28, sleep_encoder={"depth": 1})``.
 
     Returns
     -------
-    ensemble : model.ensemble.Ensemble
+    ensemble : sleep_interpreter.model.networks.ensemble.Ensemble
 
     Raises
     ------
@@ -79,7 +79,7 @@ def build_from(settings, members, network, mode=None, dropout=None, seed=DEFAULT
     if dropout is not None and not (_is(dropout, Real) and math.isfinite(dropout) and 0 <= dropout < 1):
         raise UserError(f"dropout = {dropout!r}: permitted is 0 <= dropout < 1")
     import_tensorflow()
-    from model.ensemble import Ensemble
+    from sleep_interpreter.model.networks.ensemble import Ensemble
 
     made = [build_member(settings, index, dropout, seed) for index in range(members)]
     return Ensemble(made, network, None if mode == "normal" else mode)
@@ -90,11 +90,11 @@ def build_member(settings, index, dropout=None, seed=DEFAULT_SEED):
     import_tensorflow()
     entropy = (seed, index)
     if isinstance(settings, StagerSettings):
-        from model.SIStaging.network import Stager
+        from sleep_interpreter.model.SIStaging.network import Stager
 
         weights = settings.class_weights[index % len(settings.class_weights)]
         return Stager(settings, entropy, dropout, weights)
-    from model.multi_encoder import MultiDomainDecoder, SleepDecoder
+    from sleep_interpreter.model.networks.decoder import MultiDomainDecoder, SleepDecoder
 
     return (MultiDomainDecoder if settings.awake else SleepDecoder)(settings, entropy, dropout)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from utils.config import read_yaml
-from utils.DotDict import DotDict
+from sleep_interpreter.utils.core.config import read_yaml
+from sleep_interpreter.utils.DotDict import DotDict
 
 lasso_glm_params = DotDict(read_yaml(Path(__file__).with_name("lasso_glm.yaml")))

@@ -20,13 +20,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from realtime.Utils import command
-from utils.cli import parser, run
+from sleep_interpreter.realtime.Setup import command_line
+from sleep_interpreter.utils.core.command_line import parser, run
 
 
 def main(argv=None):
     """Run one session."""
-    return command.start(parser(__doc__), argv)
+    return command_line.start(parser(__doc__), argv)
 
 
 if __name__ == "__main__":

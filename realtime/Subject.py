@@ -3,10 +3,9 @@
 import re
 
 from pydantic import Field, field_validator
-
-from utils.config import Settings, read_yaml, validate
-from utils.errors import UserError
-from utils.paths import shown
+from sleep_interpreter.utils.core.config import Settings, read_yaml, validate
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown
 
 _ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from utils.cli import parser, run, say
+from sleep_interpreter.utils.core.command_line import parser, run, say
 
 
 def main(argv=None):
@@ -28,7 +28,7 @@ def main(argv=None):
     arguments.add_argument("--simulate", type=float, metavar="DB", help="a listener with this threshold")
     arguments.add_argument("--out", type=Path, help="default: results/realtime/SUBJECT")
     args = arguments.parse_args(argv)
-    from realtime.Utils.calibrating import calibrate
+    from sleep_interpreter.realtime.Cues.loudness_session import calibrate
 
     path, found = calibrate(args.subject, args.config, args.overrides, args.above, args.simulate, args.out)
     say(f"threshold {found.threshold_db:g} dB, volume {found.volume_db:g} dB")

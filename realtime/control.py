@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from utils.cli import parser, run, say
+from sleep_interpreter.utils.core.command_line import parser, run, say
 
 
 def main(argv=None):
@@ -26,7 +26,7 @@ def main(argv=None):
     arguments.add_argument("value", nargs="?", help="volume: dB; mark: text")
     arguments.add_argument("--by", type=float, metavar="DB", help="volume: change by so many dB")
     args = arguments.parse_args(argv)
-    from realtime.Utils.client import Client, arguments_of
+    from sleep_interpreter.realtime.Control.control_client import Client, arguments_of
 
     answer = Client(args.session).ask(args.command, **arguments_of(args.command, args.value, args.by))
     state = answer.get("state")

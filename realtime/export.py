@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from utils.cli import parser, run, say
-from utils.paths import shown
+from sleep_interpreter.utils.core.command_line import parser, run, say
+from sleep_interpreter.utils.core.paths import shown
 
 
 def main(argv=None):
@@ -24,7 +24,7 @@ def main(argv=None):
     arguments.add_argument("--bdf", type=Path, metavar="FILE")
     arguments.add_argument("--brainvision", type=Path, metavar="FILE")
     args = arguments.parse_args(argv)
-    from realtime.Utils import export
+    from sleep_interpreter.realtime.Recording import export
 
     wanted = [
         (args.bids, export.export_bids), (args.edf, export.export_edf), (args.bdf, export.export_edf),

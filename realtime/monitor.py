@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from utils.cli import parser, run, say
+from sleep_interpreter.utils.core.command_line import parser, run, say
 
 
 def main(argv=None):
@@ -24,7 +24,7 @@ def main(argv=None):
     arguments.add_argument("--port", type=int, default=0, help="default: any that is free")
     arguments.add_argument("--quiet", action="store_true", help="print the two addresses only")
     args = arguments.parse_args(argv)
-    from realtime.Monitor.server import serve
+    from sleep_interpreter.realtime.Monitor.server import serve
 
     def announce(url, view_url):
         say(url, view_url) if args.quiet else say(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from utils.cli import parser, run, say
+from sleep_interpreter.utils.core.command_line import parser, run, say
 
 
 def main(argv=None):
@@ -30,7 +30,7 @@ def main(argv=None):
     arguments.add_argument("--sink", choices=["auto", "file", "device"], default="auto")
     arguments.add_argument("--out", type=Path, help="default: results/rehearsal")
     args = arguments.parse_args(argv)
-    from realtime.Utils.rehearsal import rehearse
+    from sleep_interpreter.realtime.Setup.rehearsal import rehearse
 
     lines, good = rehearse(args)
     say(*lines)

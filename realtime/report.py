@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from utils.cli import parser, run, say
+from sleep_interpreter.utils.core.command_line import parser, run, say
 
 
 def main(argv=None):
@@ -20,8 +20,8 @@ def main(argv=None):
     arguments = parser(__doc__)
     arguments.add_argument("session", type=Path, nargs="+", help="the session's folder")
     args = arguments.parse_args(argv)
-    from realtime.Utils.morning import write_morning_report
-    from utils.paths import shown
+    from sleep_interpreter.realtime.Report.night_report import write_morning_report
+    from sleep_interpreter.utils.core.paths import shown
 
     for folder in args.session:
         say(shown(write_morning_report(folder)))

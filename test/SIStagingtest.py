@@ -16,13 +16,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from utils import cli, scripts_staging
+from sleep_interpreter.train.commands import test_stager
+from sleep_interpreter.utils.core import command_line
 
 
 def main(argv=None):
-    args = scripts_staging.parser(__doc__).parse_args(argv)
-    scripts_staging.test_stager("SIStagingtest", "SIStaging", args)
+    args = test_stager.parser(__doc__).parse_args(argv)
+    test_stager.test_stager("SIStagingtest", "SIStaging", args)
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(command_line.run(main))

@@ -17,15 +17,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from utils import cli, scripts_test
+from sleep_interpreter.train.commands import test as scripts_test
+from sleep_interpreter.utils.core import command_line
 
 
 def main(argv=None):
     args = scripts_test.reactivation_parser(__doc__).parse_args(argv)
-    from utils import reactivation_run
+    from sleep_interpreter.train.evaluation import reactivation_run
 
     reactivation_run.main(args)
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(command_line.run(main))

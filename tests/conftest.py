@@ -10,9 +10,11 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MNE_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))  # as utils.quiet
+os.environ.setdefault(
+    "TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // 2))
+)  # as utils.core.tensorflow_import
 
-LONG = ("prepare", "scripts", "realtime", "monitor", "golden")
+LONG = ("preparation", "train", "lasso_glm", "realtime", "monitor", "golden")
 """Folders whose files take longest: they are begun first, so that no process is left alone with one."""
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,7 +34,8 @@ def pytest_xdist_make_scheduler(config, log):
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid):
             file = super()._split_scope(nodeid)
-            return "tests/prepare" if file.startswith("tests/prepare/") else file
+            folder = "tests/data/preparation"
+            return folder if file.startswith(folder) else file
 
     return Scheduling(config, log)
 
@@ -53,11 +56,11 @@ def run_script():
 @pytest.fixture
 def call_script(capsys):
     """Return a function that calls a script in this process (one import of TensorFlow for all calls)."""
-    from utils import cli
+    from sleep_interpreter.utils.core import command_line
 
     def call(script, *arguments):
         main = runpy.run_path(str(ROOT / script))["main"]
-        code = cli.run(main, [str(a) for a in arguments])
+        code = command_line.run(main, [str(a) for a in arguments])
         return code, capsys.readouterr().err
 
     return call

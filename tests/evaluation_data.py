@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-
-from utils import config, experiment
-from utils.evaluation import Predictions, report
-from utils.vocabulary import ITEMS
+from sleep_interpreter.train.evaluation.decoder_report import Predictions, report
+from sleep_interpreter.train.settings import experiment
+from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core.constants import ITEMS
 
 SETTINGS = experiment.EvaluateSettings(
     batch_size=16, bootstrap=200, permutations=200, calibration_bins=15, seed=3
@@ -40,8 +40,9 @@ def write_run(folder, strengths, notes=None, n=60, seed=0, labels_seed=7, **more
 
 def tiny_checkpoint(path, name="N23SIMD", mode=None, notes=None, **overrides):
     """Save an untrained network that is traced in a moment; return its path."""
-    import model
-    from model import checkpoint
+    from sleep_interpreter.model.checkpoints import checkpoint
+
+    from sleep_interpreter import model
 
     small = config.load(experiment.Experiment, name, quick=True).model.model_dump(exclude_unset=True)
     small["stem"] = {"filters": 8, "dilations": [1], "dense": 8}

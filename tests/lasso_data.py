@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-
-from data.pickles import write_pickle
-from utils.provenance import MARK
-from utils.vocabulary import ITEMS
+from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.provenance import MARK
+from sleep_interpreter.utils.core.safe_pickle import write_pickle
 
 PLANTED = {"image": 0.30, "audio": 0.40, "sleep": 0.62}
 """Seconds after onset (asleep: after the cue) at which the items differ most."""

@@ -2,10 +2,9 @@
 
 import numpy as np
 from scipy import signal
-
-from data.simulation_memory import Subject
-from data.simulation_scene import Scene
-from data.simulation_settings import load_settings
+from sleep_interpreter.data.simulation.memory import Subject
+from sleep_interpreter.data.simulation.scene import Scene
+from sleep_interpreter.data.simulation.settings import load_settings
 
 STAGES = ("W", "N1", "N2", "N3", "R")
 RATES = (

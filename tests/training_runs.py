@@ -23,10 +23,10 @@ SMALL = [
 
 def call(script, *arguments):
     """Run a script in this process and return its exit code."""
-    from utils import cli
+    from sleep_interpreter.utils.core import command_line
 
     main = runpy.run_path(str(ROOT / script))["main"]
-    return cli.run(main, [str(argument) for argument in arguments])
+    return command_line.run(main, [str(argument) for argument in arguments])
 
 
 def simulate(folder):
@@ -148,7 +148,7 @@ def corrupted(cohort, root):
 
     Returns {file name: (record, what a message says)}.
     """
-    from data.tfrecords import SLEEP, Field, RecordFile, write_records
+    from sleep_interpreter.data.formats.tfrecords import SLEEP, Field, RecordFile, write_records
 
     folder = root / "SI Main Train_tfrecords" / "N2N3"
     shutil.copytree(

@@ -1,6 +1,6 @@
 """A dictionary whose keys are also attributes, as in the published layout."""
 
-from utils.errors import nearest
+from sleep_interpreter.utils.core.errors import nearest
 
 
 class DotDict(dict):

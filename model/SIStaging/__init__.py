@@ -2,6 +2,6 @@
 
 from functools import partial
 
-from model.registry import build as build_network
+from sleep_interpreter.model.registry import build as build_network
 
 build = partial(build_network, "SIStaging")

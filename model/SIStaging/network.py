@@ -9,10 +9,9 @@ checkpoint needs it); here it shows as a transposition.
 import keras
 import tensorflow as tf
 from keras import initializers, layers, ops
-
-from model.inputs import checked_label, checked_signal
-from model.layers import Maker, Series
-from model.losses import one_hot, staging_loss
+from sleep_interpreter.model.networks.input_checks import checked_label, checked_signal
+from sleep_interpreter.model.networks.layers import Maker, Series
+from sleep_interpreter.model.networks.losses import one_hot, staging_loss
 
 
 def _conv(filters, kernel, make, name, stride=1, dilation=1):
@@ -115,7 +114,7 @@ class Stager(keras.Model):
 
     Parameters
     ----------
-    settings : model.settings.StagerSettings
+    settings : sleep_interpreter.model.networks.settings.StagerSettings
     seed : int | sequence of int
     dropout : float | None
         Replaces every dropout rate.

@@ -1,6 +1,6 @@
 """The linear baseline: one-vs-rest binomial GLMs with an L1 penalty, solved exactly (docs/lasso.md)."""
 
-from model.lasso_glm.estimator import LassoGLM
-from model.lasso_glm.time_resolved import TimeResolvedLassoGLM
+from sleep_interpreter.model.lasso_glm.estimator import LassoGLM
+from sleep_interpreter.model.lasso_glm.time_resolved import TimeResolvedLassoGLM
 
 __all__ = ["LassoGLM", "TimeResolvedLassoGLM"]

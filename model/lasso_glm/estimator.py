@@ -4,8 +4,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-
-from model.lasso_glm import parts
+from sleep_interpreter.model.lasso_glm import parts
 
 
 class LassoGLM(ClassifierMixin, BaseEstimator):

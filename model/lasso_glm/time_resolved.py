@@ -3,8 +3,7 @@
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
-
-from model.lasso_glm import parts
+from sleep_interpreter.model.lasso_glm import parts
 
 
 class TimeResolvedLassoGLM(BaseEstimator):

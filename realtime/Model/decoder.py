@@ -1,9 +1,8 @@
 """Decoder: the EEG around a cue to 15 probabilities."""
 
 import numpy as np
-
-from utils.preprocessing import decoding_window
-from utils.vocabulary import ITEMS, SLEEP_RATE, STREAM_RATE
+from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE, STREAM_RATE
+from sleep_interpreter.utils.signal.preprocessing import decoding_window
 
 BEFORE = round(0.2 * STREAM_RATE)
 """Samples of the decode window before the cue's onset."""

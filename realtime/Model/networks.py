@@ -1,10 +1,10 @@
 """Trained networks from checkpoints, refused when they are not what the loop asked for."""
 
-from realtime.Model.decoder import AFTER, BEFORE
-from utils.errors import UserError
-from utils.paths import shown
-from utils.stagers import WINDOW
-from utils.vocabulary import ITEMS, SLEEP_RATE, STAGES, STREAM_RATE
+from sleep_interpreter.realtime.Model.decoder import AFTER, BEFORE
+from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE, STAGES, STREAM_RATE
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.staging.stagers import WINDOW
 
 _ASKED = {
     "decoder": {
@@ -42,7 +42,7 @@ def restore(path, kind, channels=None):
     UserError
         Not a checkpoint, one of another kind of network, or one of other channels, samples or classes.
     """
-    from model import checkpoint
+    from sleep_interpreter.model.checkpoints import checkpoint
 
     network = checkpoint.restore(path)
     flag = f"--{kind}-checkpoint"

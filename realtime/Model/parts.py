@@ -1,17 +1,17 @@
 """Builds what computes in a session: the stager, and the decoders. In this process or in a worker's.
 
-Each function returns what answers and what is to be said about it, as `realtime.Utils.worker` wants it.
+Each function returns what answers and what is to be said about it, as `realtime.Model.worker` wants it.
 """
 
 import logging
 from dataclasses import dataclass
 from functools import partial
 
-from realtime.Model import networks
-from realtime.Model.decoder import Decoder
-from realtime.Utils.worker import InlineWorker, ProcessWorker
-from utils.errors import UserError
-from utils.paths import shown
+from sleep_interpreter.realtime.Model import networks
+from sleep_interpreter.realtime.Model.decoder import Decoder
+from sleep_interpreter.realtime.Model.worker import InlineWorker, ProcessWorker
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown
 
 
 def build_stager(settings, present, simulated):
@@ -30,7 +30,7 @@ def build_stager(settings, present, simulated):
     UserError
         A checkpoint that is missing, unreadable or of another kind.
     """
-    from utils.stagers import SIStagingStager, YasaStager
+    from sleep_interpreter.utils.staging.stagers import SIStagingStager, YasaStager
 
     if settings.stager == "yasa":
         if settings.checkpoint is not None:

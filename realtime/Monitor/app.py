@@ -15,10 +15,9 @@ from pathlib import Path
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
-
-from realtime.Monitor.history import History, Signals, sessions
-from realtime.Monitor.link import Link, Reader
-from utils.errors import UserError
+from sleep_interpreter.realtime.Monitor.history import History, Signals, sessions
+from sleep_interpreter.realtime.Monitor.link import Link, Reader
+from sleep_interpreter.utils.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 

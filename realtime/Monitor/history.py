@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from scipy import signal
-
-from realtime.Utils.event_log import is_silence
-from realtime.Utils.recorder import PLACE
-from utils.vocabulary import ITEMS, STAGES
+from sleep_interpreter.realtime.Recording.event_log import is_silence
+from sleep_interpreter.realtime.Recording.recorder import PLACE
+from sleep_interpreter.utils.core.constants import ITEMS, STAGES
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +170,7 @@ class Signals:
         if path is None:
             raise ValueError("the session has no recording")
         if self._replayed is None:
-            from utils.recording import Recording
+            from sleep_interpreter.utils.signal.recording import Recording
 
             self._replayed = Recording(path)
         groups = self._replayed.groups(wanted)

@@ -6,8 +6,8 @@ import threading
 import time
 from collections import deque
 
-from realtime.Utils.control import FILE, Client
-from utils.errors import UserError
+from sleep_interpreter.realtime.Control.control_server import FILE, Client
+from sleep_interpreter.utils.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import sys
 import threading
 from pathlib import Path
 
-from utils.errors import UserError
-from utils.paths import ROOT
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import ROOT
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +34,7 @@ def serve(path, port=0, announce=None):
     """
     try:
         import uvicorn
-
-        from realtime.Monitor.app import Access, make_app
+        from sleep_interpreter.realtime.Monitor.app import Access, make_app
     except ImportError as error:
         raise UserError(f"the monitor needs {error.name}: pip install -e '.[monitor]'") from error
     path = Path(path).resolve()

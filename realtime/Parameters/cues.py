@@ -3,12 +3,11 @@
 from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
-
-from utils.config import Settings
+from sleep_interpreter.utils.core.config import Settings
 
 
 class LockSettings(Settings):
-    """Locking of cues to a phase of the slow oscillation (`realtime.Utils.phase`)."""
+    """Locking of cues to a phase of the slow oscillation (`realtime.Cues.phase_locking`)."""
 
     method: Literal["none", "threshold_delay", "echt"] = "none"
     channel: str | None = None

@@ -3,8 +3,7 @@
 from typing import Literal
 
 from pydantic import Field, model_validator
-
-from utils.config import Settings
+from sleep_interpreter.utils.core.config import Settings
 
 PUBLISHED = frozenset({*range(1, 16), *range(21, 37), 90, 91})
 """Codes that are taken: cues, decodes, a failed decode, groups."""

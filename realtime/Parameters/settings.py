@@ -3,15 +3,14 @@
 from typing import Literal
 
 from pydantic import Field, model_validator
-
-from realtime.Parameters.cues import CueSettings
-from realtime.Parameters.faults import Fault
-from realtime.Parameters.output import AudioSettings, MarkerSettings
-from realtime.Parameters.source import RecordingSettings, SourceSettings
-from realtime.Parameters.watching import ArousalSettings, ControlSettings, QualitySettings
-from utils.config import Settings
-from utils.staging_settings import GateSettings, StagingSettings
-from utils.vocabulary import EEG_MONTAGE
+from sleep_interpreter.realtime.Parameters.cues import CueSettings
+from sleep_interpreter.realtime.Parameters.faults import Fault
+from sleep_interpreter.realtime.Parameters.output import AudioSettings, MarkerSettings
+from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
+from sleep_interpreter.realtime.Parameters.watching import ArousalSettings, ControlSettings, QualitySettings
+from sleep_interpreter.utils.core.config import Settings
+from sleep_interpreter.utils.core.constants import EEG_MONTAGE
+from sleep_interpreter.utils.staging.settings import GateSettings, StagingSettings
 
 
 class ChannelSettings(Settings):

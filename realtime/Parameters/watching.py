@@ -3,8 +3,7 @@
 from typing import Literal
 
 from pydantic import Field, model_validator
-
-from utils.config import Settings
+from sleep_interpreter.utils.core.config import Settings
 
 
 class QualitySettings(Settings):

@@ -3,9 +3,8 @@
 import hashlib
 
 import pytest
-
-from data.simulation_dataset import write_dataset
-from data.simulation_settings import load_settings
+from sleep_interpreter.data.simulation.dataset import write_dataset
+from sleep_interpreter.data.simulation.settings import load_settings
 
 TINY = (
     "cohort.train_subjects=2",

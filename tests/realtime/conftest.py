@@ -10,9 +10,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-from utils.paths import ROOT
-from utils.vocabulary import EEG_MONTAGE, ITEMS
+from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
+from sleep_interpreter.utils.core.paths import ROOT
 
 SCRIPT = ROOT / "realtime" / "Main_Decode.py"
 RATE = 500
@@ -88,8 +87,9 @@ def checkpoints(tmp_path_factory):
 
     `decoder` has the sleep path alone, which is all that a session runs; `simulated` is a whole network.
     """
-    import model
-    from model import checkpoint
+    from sleep_interpreter.model.checkpoints import checkpoint
+
+    from sleep_interpreter import model
 
     folder = tmp_path_factory.mktemp("checkpoints")
     stager = model.build("SIStaging", **SMALL["SIStaging"])
@@ -128,7 +128,7 @@ def restored_once(monkeypatch):
 
     Prediction changes nothing in a network; sessions in processes of their own open theirs anew.
     """
-    from realtime.Model import networks
+    from sleep_interpreter.realtime.Model import networks
 
     real = networks.restore
 

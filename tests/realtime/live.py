@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-
-from realtime.Utils.control import Client
-from utils.paths import ROOT
+from sleep_interpreter.realtime.Control.control_server import Client
+from sleep_interpreter.utils.core.paths import ROOT
 
 SESSION_ID = f"t{os.getpid()}"
 """LSL is configured once in a process: all tests of this one share a session id of their own."""
@@ -20,9 +19,9 @@ SESSION_ID = f"t{os.getpid()}"
 
 @contextmanager
 def outlet(source_id, *arguments, session_id=SESSION_ID):
-    """Run realtime/Utils/outlet.py; what is written to its `stdin` are commands."""
+    """Run realtime/Setup/stand_in_amplifier.py; what is written to its `stdin` are commands."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "realtime.Utils.outlet", "--source-id", source_id, "--session-id", session_id,
+        [sys.executable, "-m", "sleep_interpreter.realtime.Setup.stand_in_amplifier", "--source-id", source_id, "--session-id", session_id,
          *map(str, arguments)],
         cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.utils.core import config
 
-from realtime.Parameters import SessionSettings
-from realtime.Utils import arousal_study
-from utils import config
+from benchmarks.realtime import arousal
 
 RATE = 500
 
@@ -43,17 +43,17 @@ def settings():
 
 
 def test_quiet_sleep_with_spindles_pauses_nothing(settings):
-    assert arousal_study.signs(sleep(90), settings) == []
+    assert arousal.signs(sleep(90), settings) == []
 
 
 @pytest.mark.parametrize("kind", ["EMG rise", "alpha burst", "beta burst", "movement"])
 def test_each_sign_is_seen_within_a_second(kind, settings):
-    found = arousal_study.signs(_planted(kind, sleep(80), 60.1), settings)
+    found = arousal.signs(_planted(kind, sleep(80), 60.1), settings)
     assert found and 60.1 < found[0][0] <= 61.1 and any(kind in why for _, why in found)
 
 
 def test_a_stage_of_wakefulness_is_a_sign(settings):
-    from realtime.Utils.arousal import Arousal
+    from sleep_interpreter.realtime.Session.arousal_detector import Arousal
 
     assert Arousal(settings).staged([0.6, 0.4, 0, 0]) == "stage W/N1"
     assert Arousal(settings).staged([0.4, 0.6, 0, 0]) is None
@@ -62,7 +62,7 @@ def test_a_stage_of_wakefulness_is_a_sign(settings):
 def test_the_study_counts_delays_and_what_nothing_explains():
     planted = np.array([[10.0, 12.0], [50.0, 55.0], [56.0, 58.0], [100.0, 104.0]])
     found = [(t, "x") for t in (10.5, 50.75, 51.0, 57.0, 70.0, 71.0, 99.0, 150.0)]
-    result = arousal_study.judge(found, planted, 235.0, 20.0)
+    result = arousal.judge(found, planted, 235.0, 20.0)
     # the first lies before the medians are there; two that touch are one; 70 and 71 are one pause
     assert result["events"] == 2 and result["delays"] == [0.75] and result["false"] == 3
     assert result["hours"] == pytest.approx((235 - 35 - 11 - 7) / 3600)

@@ -10,10 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-
-from realtime.Utils import awake as module
-from realtime.Utils.awake import awake
-from utils.paths import ROOT
+from sleep_interpreter.realtime.Utils import keep_awake as module
+from sleep_interpreter.realtime.Utils.keep_awake import awake
+from sleep_interpreter.utils.core.paths import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the programs of Linux")
 
@@ -71,7 +70,7 @@ def test_the_hold_ends_with_a_session_that_is_killed(program, tmp_path):
     program(f'echo $$ > {tmp_path}/pid; {SKIP}; exec "$@"')
     code = """
         import os, signal
-        from realtime.Utils.awake import awake
+        from sleep_interpreter.realtime.Utils.keep_awake import awake
         with awake() as how:
             assert how
             os.kill(os.getpid(), signal.SIGKILL)

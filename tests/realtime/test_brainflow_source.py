@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("brainflow", reason="the extra [boards] is not installed")
 
-from realtime.Parameters.source import RecordingSettings, SourceSettings
-from realtime.Utils.source_brainflow import BrainflowSource
-from utils.errors import UserError
+from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
+from sleep_interpreter.realtime.Sources.brainflow_source import BrainflowSource
+from sleep_interpreter.utils.core.errors import UserError
 
 
 def test_an_unknown_board_is_refused_with_the_known_ones():

@@ -12,15 +12,14 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-
-from realtime.Parameters.watching import ControlSettings
-from realtime.Utils.client import Client, arguments_of
-from realtime.Utils.commands import Commands
-from realtime.Utils.control import Control
-from realtime.Utils.event_log import EventLog, read_log
-from realtime.Utils.request import Request, checked
-from utils.errors import UserError
-from utils.paths import ROOT
+from sleep_interpreter.realtime.Control.control_client import Client, arguments_of
+from sleep_interpreter.realtime.Control.control_server import Control
+from sleep_interpreter.realtime.Control.request import Request, checked
+from sleep_interpreter.realtime.Parameters.watching import ControlSettings
+from sleep_interpreter.realtime.Recording.event_log import EventLog, read_log
+from sleep_interpreter.realtime.Session.operator_commands import Commands
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import ROOT
 
 
 @contextmanager
@@ -190,7 +189,7 @@ class _Night:
     def __init__(self, folder):
         from types import SimpleNamespace as Names
 
-        from realtime.Utils.audio import NullSink
+        from sleep_interpreter.realtime.Output.audio import NullSink
 
         self.log = EventLog(folder / "log.jsonl", 500.0)
         self.sink, self.source = NullSink(-20.0, -6.0), Names()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from realtime.Utils import endurance
+from benchmarks.realtime import endurance
 
 
 @pytest.mark.slow

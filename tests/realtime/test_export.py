@@ -6,13 +6,12 @@ import mne
 import mne_bids
 import numpy as np
 import pytest
-
-from realtime import export as script
-from realtime.Parameters.source import RecordingSettings
-from realtime.Utils.event_log import EventLog
-from realtime.Utils.night_recording import gaps, segments
-from realtime.Utils.recorder import Recorder
-from utils.errors import UserError
+from sleep_interpreter.realtime import export as script
+from sleep_interpreter.realtime.Parameters.source import RecordingSettings
+from sleep_interpreter.realtime.Recording.event_log import EventLog
+from sleep_interpreter.realtime.Recording.recorder import Recorder
+from sleep_interpreter.realtime.Recording.session_recording import gaps, segments
+from sleep_interpreter.utils.core.errors import UserError
 
 NAMES, RATE = ("C3", "C4", "EOG1", "EMG1"), 250.0
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from realtime.Utils.event_log import decisions, read_log
-from utils.errors import UserError
+from sleep_interpreter.realtime.Recording.event_log import decisions, read_log
+from sleep_interpreter.utils.core.errors import UserError
 
 from .conftest import of
 
@@ -96,7 +95,7 @@ def test_a_fault_of_an_unused_channel_is_refused(session, recording, staged):
 
 
 def test_a_stager_that_raises_and_one_that_is_well_again(session, recording, staged, monkeypatch):
-    from utils.stagers import SIStagingStager
+    from sleep_interpreter.utils.staging.stagers import SIStagingStager
 
     real, calls = SIStagingStager.update, []
 
@@ -117,7 +116,7 @@ def test_a_stager_that_raises_and_one_that_is_well_again(session, recording, sta
 
 def test_a_full_disk_loses_no_event_and_the_session_goes_on(session, recording, staged, monkeypatch):
     """The log's file refuses for a while, as a full disk does; everything is there in the end, in order."""
-    from realtime.Utils import event_log
+    from sleep_interpreter.realtime.Recording import event_log
 
     real, state = event_log.os.fsync, {"calls": 0}
 
@@ -138,7 +137,7 @@ def test_a_full_disk_loses_no_event_and_the_session_goes_on(session, recording, 
 
 def test_a_real_full_file_system_keeps_what_was_there(tmp_path):
     """/dev/full answers every write with "no space left"."""
-    from realtime.Utils.event_log import EventLog, read_log
+    from sleep_interpreter.realtime.Recording.event_log import EventLog, read_log
 
     log = EventLog(tmp_path / "log.jsonl", 500)
     log.write(1, "cue", 3)

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from utils.paths import ROOT
+from sleep_interpreter.utils.core.paths import ROOT
 
 _CODE = """
 import importlib, sys
@@ -23,7 +23,7 @@ for name in list(sys.modules):
         del sys.modules[name]
 for path in sorted(Path("realtime").rglob("*.py")):
     name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
-    if name != "realtime.Monitor.app":  # the server itself, imported where it is started
+    if name != "sleep_interpreter.realtime.Monitor.app":  # the server itself, imported where it is started
         importlib.import_module(name)
 print("all")
 """

@@ -5,9 +5,8 @@ import sys
 import time
 
 import pytest
-
-from realtime.Utils.keyboard import Keyboard, _Console
-from utils.paths import ROOT
+from sleep_interpreter.realtime.Control.keyboard import Keyboard, _Console
+from sleep_interpreter.utils.core.paths import ROOT
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
 
@@ -112,7 +111,7 @@ def test_without_a_terminal_there_is_no_keyboard(tmp_path):
 CHILD = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from realtime.Utils.keyboard import Keyboard
+from sleep_interpreter.realtime.Control.keyboard import Keyboard
 print("reading", Keyboard(lambda r: True).start(), flush=True)
 """
 SHELL = """

@@ -10,10 +10,9 @@ import time
 
 import mne
 import pytest
-
-from realtime.Utils.event_log import read_log
-from realtime.Utils.night_recording import segments
-from utils.vocabulary import EEG_MONTAGE
+from sleep_interpreter.realtime.Recording.event_log import read_log
+from sleep_interpreter.realtime.Recording.session_recording import segments
+from sleep_interpreter.utils.core.constants import EEG_MONTAGE
 
 from .conftest import SCRIPT
 

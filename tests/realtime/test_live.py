@@ -5,9 +5,8 @@ import os
 import mne
 import numpy as np
 import pytest
-
-from realtime.Utils.event_log import decisions, read_log
-from utils.vocabulary import EEG_MONTAGE
+from sleep_interpreter.realtime.Recording.event_log import decisions, read_log
+from sleep_interpreter.utils.core.constants import EEG_MONTAGE
 
 from .conftest import read_session
 from .live import SESSION_ID, Live, named, outlet, save_stream, tell

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-
-from realtime.Utils.audio import FileSink, NullSink
-from realtime.Utils.cues import Cue
-from realtime.Utils.renderer import Renderer
+from sleep_interpreter.realtime.Cues.schedule import Cue
+from sleep_interpreter.realtime.Output.audio import FileSink, NullSink
+from sleep_interpreter.realtime.Output.mixer import Renderer
 
 _STEPS = st.one_of(
     st.tuples(st.just("cue"), st.integers(0, 2), st.floats(-80, 60)),

@@ -5,13 +5,13 @@ import time
 
 import numpy as np
 import pytest
-
-from realtime.Parameters.source import RecordingSettings, SourceSettings
-from realtime.Utils import live, source_lsl
-from realtime.Utils.night_recording import gaps
-from realtime.Utils.source import ReplaySource
-from realtime.Utils.source_lsl import LslSource
-from utils.errors import UserError
+from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
+from sleep_interpreter.realtime.Recording.session_recording import gaps
+from sleep_interpreter.realtime.Sources import live_source as live
+from sleep_interpreter.realtime.Sources import lsl_source
+from sleep_interpreter.realtime.Sources.file_source import ReplaySource
+from sleep_interpreter.realtime.Sources.lsl_source import LslSource
+from sleep_interpreter.utils.core.errors import UserError
 
 from .live import SESSION_ID, outlet, tell
 
@@ -126,7 +126,7 @@ def test_a_connection_that_sends_nothing_is_made_anew(ident, connect, monkeypatc
         monkeypatch.setattr(live, "_FIRST_SECONDS", 0.5)
         taker = Taker(source, ["COUNTER"])
         taker.until(lambda t: t.count > 250)
-        monkeypatch.setattr(source_lsl, "_STUCK_SECONDS", 2.0)
+        monkeypatch.setattr(lsl_source, "_STUCK_SECONDS", 2.0)
         monkeypatch.setattr(live, "_ASK_SECONDS", 0.5)
         own, source._inlet = source._inlet, dead
         own.close_stream()

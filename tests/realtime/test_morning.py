@@ -8,15 +8,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-from realtime.Utils.event_log import EventLog
-from realtime.Utils.morning import write_morning_report
-from realtime.Utils.morning_data import load
-from realtime.Utils.morning_signal import evoked, open_segments, spectrogram
-from realtime.Utils.recorder import Recorder
-from realtime.Utils.report import stage_spans
-from utils.errors import UserError
-from utils.vocabulary import ITEMS
+from sleep_interpreter.realtime.Recording.event_log import EventLog
+from sleep_interpreter.realtime.Recording.recorder import Recorder
+from sleep_interpreter.realtime.Report.night_data import load
+from sleep_interpreter.realtime.Report.night_report import write_morning_report
+from sleep_interpreter.realtime.Report.night_signal import evoked, open_segments, spectrogram
+from sleep_interpreter.realtime.Report.summary import stage_spans
+from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.errors import UserError
 
 RATE = 500
 NAMES = ["Fz", "Cz", "Pz", "C3", "C4", "F3", "F4", "O1", "O2", "M1", "EOG1", "EMG1"]

@@ -3,13 +3,12 @@
 import mne
 import numpy as np
 import pytest
-
-from model import checkpoint
-from utils.gate import states
-from utils.resample import Resampler
-from utils.stagers import SIStagingStager, YasaStager
-from utils.staging_replay import of_windows, replay
-from utils.staging_settings import GateSettings, StagingSettings
+from sleep_interpreter.model.checkpoints import checkpoint
+from sleep_interpreter.utils.signal.resample import Resampler
+from sleep_interpreter.utils.staging.cue_gate import states
+from sleep_interpreter.utils.staging.replay import of_windows, replay
+from sleep_interpreter.utils.staging.settings import GateSettings, StagingSettings
+from sleep_interpreter.utils.staging.stagers import SIStagingStager, YasaStager
 
 from .conftest import of
 
@@ -66,7 +65,7 @@ def test_yasa_at_another_rate(session, raw55, tmp_path):
 
 def test_stored_windows_are_staged_as_the_loop_would_stage_them(recording, checkpoints):
     """What the released data set stores, filtered and z-scored, gives what the raw window gives."""
-    from utils.preprocessing import staging_window
+    from sleep_interpreter.utils.signal.preprocessing import staging_window
 
     staging = StagingSettings(stager="sistaging")
     network = checkpoint.restore(checkpoints.stager)

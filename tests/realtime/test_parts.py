@@ -3,21 +3,20 @@
 import numpy as np
 import pytest
 from scipy import signal
-
-from realtime.Parameters import SessionSettings
-from realtime.Parameters.cues import CueSettings
-from realtime.Subject import Subject, load_subject
-from realtime.Utils.buffer import RingBuffer
-from realtime.Utils.cues import CueSchedule, RecordedCues
-from realtime.Utils.event_log import EventLog, read_log
-from realtime.Utils.montage import make_montage
-from utils import config
-from utils.channels import find_channel
-from utils.errors import UserError
-from utils.gate import GateState, advance
-from utils.resample import Merger, Resampler, ratio
-from utils.staging_settings import GateSettings
-from utils.vocabulary import N2, N3, REM, UNKNOWN, WAKE
+from sleep_interpreter.realtime.Cues.schedule import CueSchedule, RecordedCues
+from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.realtime.Parameters.cues import CueSettings
+from sleep_interpreter.realtime.Recording.event_log import EventLog, read_log
+from sleep_interpreter.realtime.Sources.montage import make_montage
+from sleep_interpreter.realtime.Subject import Subject, load_subject
+from sleep_interpreter.realtime.Utils.ring_buffer import RingBuffer
+from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core.constants import N2, N3, REM, UNKNOWN, WAKE
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.signal.channel_names import find_channel
+from sleep_interpreter.utils.signal.resample import Merger, Resampler, ratio
+from sleep_interpreter.utils.staging.cue_gate import GateState, advance
+from sleep_interpreter.utils.staging.settings import GateSettings
 
 
 def test_defaults_of_the_yaml_are_those_of_the_class():

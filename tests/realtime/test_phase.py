@@ -2,12 +2,17 @@
 
 import numpy as np
 import pytest
-
-from realtime.Parameters.cues import CueSettings, LockSettings
-from realtime.Subject import Subject
-from realtime.Utils.cues import CueSchedule
-from realtime.Utils.phase import TICK, LockedCues, PhaseLock, achieved_phase, newest_phase
-from utils.errors import UserError
+from sleep_interpreter.realtime.Cues.phase_locking import (
+    TICK,
+    LockedCues,
+    PhaseLock,
+    achieved_phase,
+    newest_phase,
+)
+from sleep_interpreter.realtime.Cues.schedule import CueSchedule
+from sleep_interpreter.realtime.Parameters.cues import CueSettings, LockSettings
+from sleep_interpreter.realtime.Subject import Subject
+from sleep_interpreter.utils.core.errors import UserError
 
 from .conftest import of, timeless
 
@@ -196,7 +201,7 @@ def test_an_unknown_channel_is_named(main, recording, flags, tmp_path):
 @pytest.mark.parametrize("method", ["random", *METHODS])
 def test_the_study_s_measures(method):
     """Its onsets and shares on a signal of known phase: locked cues meet the target, random ones do not."""
-    from realtime.Utils import phase_study
+    from benchmarks.realtime import phase as phase_study
 
     eeg, phase = slow_sleep(150, seed=4)
     lock = LockSettings(method="none" if method == "random" else method, threshold_uv=-30, otherwise="skip")
@@ -214,7 +219,7 @@ def test_the_study_s_measures(method):
 
 
 def test_few_cues_get_no_figure():
-    from realtime.Utils import phase_study
+    from benchmarks.realtime import phase as phase_study
 
     row = phase_study.summary(np.array([10.0, np.nan, 20.0]), 0.0)
     assert row["cues"] == 3 and row["met"] == 2 and row["near"] is None and row["sd"] is None

@@ -7,10 +7,9 @@ import tty
 
 import numpy as np
 import pytest
-
-from realtime.Parameters.output import MarkerSettings, ParallelSettings, SerialSettings
-from realtime.Utils.ports import Ports, SerialPort, open_ports
-from utils.errors import UserError
+from sleep_interpreter.realtime.Output.marker_ports import Ports, SerialPort, open_ports
+from sleep_interpreter.realtime.Parameters.output import MarkerSettings, ParallelSettings, SerialSettings
+from sleep_interpreter.utils.core.errors import UserError
 
 
 class _Slow:

@@ -5,8 +5,7 @@ import subprocess
 
 import numpy as np
 import pytest
-
-from utils.vocabulary import EEG_MONTAGE
+from sleep_interpreter.utils.core.constants import EEG_MONTAGE
 
 from .conftest import of
 from .live import SESSION_ID, outlet, save_stream

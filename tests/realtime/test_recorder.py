@@ -8,11 +8,10 @@ from itertools import pairwise
 import mne
 import numpy as np
 import pytest
-
-from realtime.Parameters.source import RecordingSettings
-from realtime.Utils import recorder as module
-from realtime.Utils.recorder import PLACE, Recorder
-from utils.paths import ROOT
+from sleep_interpreter.realtime.Parameters.source import RecordingSettings
+from sleep_interpreter.realtime.Recording import recorder as module
+from sleep_interpreter.realtime.Recording.recorder import PLACE, Recorder
+from sleep_interpreter.utils.core.paths import ROOT
 
 NAMES, RATE = ("A", "B", "C"), 500.0
 
@@ -35,8 +34,8 @@ _WRITER = """
 import os, random, signal, sys, time
 from pathlib import Path
 import numpy as np
-from realtime.Parameters.source import RecordingSettings
-from realtime.Utils.recorder import Recorder
+from sleep_interpreter.realtime.Parameters.source import RecordingSettings
+from sleep_interpreter.realtime.Recording.recorder import Recorder
 out, count = Path(sys.argv[1]), int(sys.argv[2])
 rng = random.Random(3)
 for number in range(count):

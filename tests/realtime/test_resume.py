@@ -9,10 +9,9 @@ import sys
 import time
 
 import pytest
-
-from realtime.Utils.event_log import read_log
-from realtime.Utils.plan import held
-from utils.errors import UserError
+from sleep_interpreter.realtime.Recording.event_log import read_log
+from sleep_interpreter.realtime.Utils.session_lock import held
+from sleep_interpreter.utils.core.errors import UserError
 
 from .conftest import SCRIPT, of, read_session
 

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 from scipy import signal
-
-from realtime.Parameters.source import SourceSettings
-from realtime.Utils.source import ReplaySource
-from utils.errors import UserError
-from utils.vocabulary import EEG_MONTAGE
+from sleep_interpreter.realtime.Parameters.source import SourceSettings
+from sleep_interpreter.realtime.Sources.file_source import ReplaySource
+from sleep_interpreter.utils.core.constants import EEG_MONTAGE
+from sleep_interpreter.utils.core.errors import UserError
 
 from .conftest import CUES, RATE, of, timeless
 from .edf_writer import write_edf, write_gdf

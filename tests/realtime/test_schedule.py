@@ -5,17 +5,16 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
-
-from realtime.Parameters import SessionSettings
-from realtime.Parameters.cues import CueSettings
-from realtime.Subject import Subject
-from realtime.Utils.commands import Commands
-from realtime.Utils.cueing import Cueing
-from realtime.Utils.cues import CueSchedule, RecordedCues
-from realtime.Utils.playlist import read_playlist, read_sound
-from realtime.Utils.request import Request
-from utils.errors import UserError
-from utils.vocabulary import ITEMS
+from sleep_interpreter.realtime.Control.request import Request
+from sleep_interpreter.realtime.Cues.playlist import read_playlist, read_sound
+from sleep_interpreter.realtime.Cues.schedule import CueSchedule, RecordedCues
+from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.realtime.Parameters.cues import CueSettings
+from sleep_interpreter.realtime.Session.cueing import Cueing
+from sleep_interpreter.realtime.Session.operator_commands import Commands
+from sleep_interpreter.realtime.Subject import Subject
+from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.errors import UserError
 
 WHO = Subject(id="s1")
 

@@ -8,9 +8,8 @@ import threading
 import time
 
 import pytest
-
-from realtime.Utils import screen as screen_module
-from realtime.Utils.screen import Screen, progress
+from sleep_interpreter.realtime.Utils import terminal as screen_module
+from sleep_interpreter.realtime.Utils.terminal import Screen, progress
 
 from .live import Live, named
 

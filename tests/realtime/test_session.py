@@ -6,9 +6,8 @@ import threading
 import numpy as np
 import pytest
 import soundfile
-
-from utils import config
-from utils.vocabulary import EEG_MONTAGE, ITEMS
+from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
 
 from .conftest import BAD_CUE, CUES, RATE, SECONDS, of, read_session, timeless
 
@@ -66,7 +65,7 @@ def test_the_folder_is_complete_and_readable(whole):
         "session.png", "summary.json",
     }  # fmt: skip
     assert {p.stem for p in (result.folder / "sounds").iterdir()} == set(ITEMS)
-    from realtime.Parameters import SessionSettings
+    from sleep_interpreter.realtime.Parameters import SessionSettings
 
     settings = config.load(SessionSettings, result.folder / "settings.yaml")
     assert settings.gate.nrem_detections == 1 and settings.staging.stager == "sistaging"
@@ -223,9 +222,8 @@ def test_no_personal_data_leave_the_recording(session, raw55, flags, tmp_path):
 
 def test_markers_of_a_session_reach_an_lsl_receiver(main, recording, flags, tmp_path):
     from mne_lsl.lsl import StreamInlet, resolve_streams
-
-    from realtime.Parameters.output import MarkerSettings
-    from realtime.Utils.ports import LslPort, Ports
+    from sleep_interpreter.realtime.Output.marker_ports import LslPort, Ports
+    from sleep_interpreter.realtime.Parameters.output import MarkerSettings
 
     unique = f"t{os.getpid()}"  # LSL is configured once in a process, so this is the other test's session too
     Ports([LslPort(MarkerSettings(session_id=unique, source_id=f"{unique}-first"))]).close()

@@ -9,23 +9,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
-
-from realtime.Monitor.history import History
-from realtime.Parameters import SessionSettings
-from realtime.Parameters.output import AudioSettings, MarkerSettings
-from realtime.Utils.audio import FileSink, choose_sink
-from realtime.Utils.cueing import Cueing
-from realtime.Utils.cues import Cue
-from realtime.Utils.inputs import Recorded
-from realtime.Utils.morning_data import load
-from realtime.Utils.night_recording import annotations
-from realtime.Utils.player import Player
-from realtime.Utils.ports import LslPort, Ports
-from realtime.Utils.renderer import Renderer
-from realtime.Utils.report import sentences, summarise
-from realtime.Utils.sounds import load_sounds, synthesise, write_sounds
-from utils.errors import UserError
-from utils.vocabulary import ITEMS
+from sleep_interpreter.realtime.Cues.schedule import Cue
+from sleep_interpreter.realtime.Cues.sounds import load_sounds, synthesise, write_sounds
+from sleep_interpreter.realtime.Monitor.history import History
+from sleep_interpreter.realtime.Output.audio import FileSink, choose_sink
+from sleep_interpreter.realtime.Output.marker_ports import LslPort, Ports
+from sleep_interpreter.realtime.Output.mixer import Renderer
+from sleep_interpreter.realtime.Output.player import Player
+from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.realtime.Parameters.output import AudioSettings, MarkerSettings
+from sleep_interpreter.realtime.Recording.session_recording import annotations
+from sleep_interpreter.realtime.Report.night_data import load
+from sleep_interpreter.realtime.Report.summary import sentences, summarise
+from sleep_interpreter.realtime.Session.cueing import Cueing
+from sleep_interpreter.realtime.Sources.recorded_inputs import Recorded
+from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.errors import UserError
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 48000])

@@ -8,13 +8,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-from realtime.Parameters.output import AudioSettings
-from realtime.Utils import player, sink_device
-from realtime.Utils.audio import choose_sink, open_sink, play_now
-from realtime.Utils.cues import Cue
-from realtime.Utils.player import available
-from realtime.Utils.sink_device import DeviceSink
+from sleep_interpreter.realtime.Cues.schedule import Cue
+from sleep_interpreter.realtime.Output import player, sound_card
+from sleep_interpreter.realtime.Output.audio import choose_sink, open_sink, play_now
+from sleep_interpreter.realtime.Output.player import available
+from sleep_interpreter.realtime.Output.sound_card import DeviceSink
+from sleep_interpreter.realtime.Parameters.output import AudioSettings
 
 from .live import Live, named
 
@@ -127,10 +126,10 @@ class Cards:
 def cards(monkeypatch):
     """A card that is found again within moments, and a loudspeaker."""
     found = Cards("Headphones: USB (hw:1,0)", "Loudspeaker: PCH (hw:0,0)")
-    for module in (player, sink_device):
+    for module in (player, sound_card):
         monkeypatch.setattr(module, "sounddevice", lambda: found)
-    monkeypatch.setattr(sink_device, "_LOOK", 0.02)
-    monkeypatch.setattr(sink_device, "_AGAIN", 0.1)
+    monkeypatch.setattr(sound_card, "_LOOK", 0.02)
+    monkeypatch.setattr(sound_card, "_AGAIN", 0.1)
     return found
 
 
@@ -193,7 +192,7 @@ def test_of_two_equal_cards_the_other_one_is_not_taken(cards, tmp_path):
 
 
 def test_a_lost_card_is_looked_for_now_and_then(cards, sink, monkeypatch):
-    monkeypatch.setattr(sink_device, "_AGAIN", 0.5)
+    monkeypatch.setattr(sound_card, "_AGAIN", 0.5)
     cards.unplug()
     until(lambda: cards.lists, "it looks for the card", 5)
     time.sleep(0.3)  # 15 looks at the stream

@@ -5,9 +5,8 @@ import logging
 import numpy as np
 import pytest
 from scipy import signal
-
-from utils.errors import UserError
-from utils.staging_settings import StagingSettings
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.staging.settings import StagingSettings
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +22,7 @@ def _noise(seconds, seed=0):
 def test_yasa_stager_gives_yasas_own_probabilities(yasa_settings):
     import mne
     import yasa
-
-    from utils.stagers import YasaStager
+    from sleep_interpreter.utils.staging.stagers import YasaStager
 
     data = np.cumsum(_noise(135), axis=1) * 0.2
     stager = YasaStager(yasa_settings, (True, True, True))
@@ -41,7 +39,7 @@ def test_yasa_stager_gives_yasas_own_probabilities(yasa_settings):
 
 
 def test_yasa_stager_says_what_is_wrong(yasa_settings, caplog):
-    from utils.stagers import YasaStager
+    from sleep_interpreter.utils.staging.stagers import YasaStager
 
     stager = YasaStager(yasa_settings, (True, False, True))
     data = _noise(300)
@@ -74,7 +72,7 @@ def test_yasa_stager_says_what_is_wrong(yasa_settings, caplog):
     ],
 )
 def test_a_flat_channel_and_one_in_volts_are_told_apart(scale, reason):
-    from utils.stagers import fault
+    from sleep_interpreter.utils.staging.stagers import fault
 
     found = fault(_noise(30) * scale / 20 + 5, (True, False, False), 0.01)
     if reason is None or scale < 1e-6:
@@ -84,7 +82,7 @@ def test_a_flat_channel_and_one_in_volts_are_told_apart(scale, reason):
 
 
 def test_yasa_stager_needs_eeg(yasa_settings):
-    from utils.stagers import YasaStager
+    from sleep_interpreter.utils.staging.stagers import YasaStager
 
     with pytest.raises(UserError, match="needs an EEG channel"):
         YasaStager(yasa_settings, (False, True, True))
@@ -116,7 +114,7 @@ def _with(change):
     ],
 )
 def test_a_disconnected_electrode_is_unknown_with_its_reason(change, reason):
-    from utils.stagers import fault
+    from sleep_interpreter.utils.staging.stagers import fault
 
     settings = StagingSettings()
     found = fault(_with(change), (True, True, True), settings.flat_microvolts, settings.dead_share)
@@ -125,7 +123,7 @@ def test_a_disconnected_electrode_is_unknown_with_its_reason(change, reason):
 
 def test_both_stagers_say_unknown(yasa_settings):
     """EMG off: no stage, from the network neither, though it would give probabilities for anything."""
-    from utils.stagers import SIStagingStager, YasaStager
+    from sleep_interpreter.utils.staging.stagers import SIStagingStager, YasaStager
 
     class Sure:
         def predict_proba(self, windows):
@@ -147,9 +145,8 @@ def test_both_stagers_say_unknown(yasa_settings):
 def test_yasa_on_the_whole_recording_is_yasas_own():
     import mne
     import yasa
-
-    from utils.resample import Resampler
-    from utils.stagers import yasa_whole_night
+    from sleep_interpreter.utils.signal.resample import Resampler
+    from sleep_interpreter.utils.staging.stagers import yasa_whole_night
 
     data = np.cumsum(_noise(330), axis=1) * 0.2
     found = yasa_whole_night(data, (True, True, True), 5)

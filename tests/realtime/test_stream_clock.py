@@ -5,10 +5,9 @@ import time
 
 import numpy as np
 import pytest
-
-from realtime.Parameters.source import SourceSettings
-from realtime.Utils.live import LiveSource
-from realtime.Utils.stream_clock import StreamClock
+from sleep_interpreter.realtime.Parameters.source import SourceSettings
+from sleep_interpreter.realtime.Sources.live_source import LiveSource
+from sleep_interpreter.realtime.Sources.stream_clock import StreamClock
 
 RATE, CHUNK = 500, 10
 

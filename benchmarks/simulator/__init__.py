@@ -1,0 +1,1 @@
+"""Simulated nights measured beside real sleep."""

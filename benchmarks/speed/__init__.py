@@ -1,0 +1,1 @@
+"""Speed as a share of the machine's own matrix multiplication."""

@@ -1,0 +1,1 @@
+"""Stagers on a real night."""

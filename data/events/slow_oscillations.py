@@ -1,0 +1,352 @@
+"""Slow oscillations and spindles (YASA), the phase that a cue fell on, and the eight groups by phase.
+
+The paper's definitions are not public: thresholds are settings (params/prepare.yaml), the groups are defined
+by `so_phase` and drawn in docs/data_format.md.
+"""
+
+import logging
+import warnings
+
+import numpy as np
+import pandas as pd
+from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
+from sleep_interpreter.utils.core.constants import N2, N3
+
+RATE = 100.0
+"""Hz of the signals that are searched."""
+SO_COLUMNS = (
+    "start_s",
+    "trough_start_s",
+    "trough_s",
+    "up_start_s",
+    "peak_s",
+    "end_s",
+    "amplitude_uv",
+    "stage",
+)
+SPINDLE_COLUMNS = (
+    "start_s",
+    "peak_s",
+    "end_s",
+    "duration_s",
+    "frequency_hz",
+    "amplitude_uv",
+    "channel",
+    "kind",
+    "so",
+    "so_phase_rad",
+)
+_SLOW_BELOW = 13.0
+"""Hz; spindles below it are called slow, the others fast."""
+_TRANSITION = 0.15
+"""Share of a half-wave on either side of a zero crossing that counts as transition."""
+_NREM = (N2, N3)
+
+
+def detect_so(signal, stages, settings):
+    """Find slow oscillations in N2 and N3.
+
+    YASA finds the down-state (negative half-wave) and the up-state after it. The first up-state is the
+    positive half-wave of the same band that ends where the down-state begins; its length is limited to
+    `first_up_s`.
+
+    Parameters
+    ----------
+    signal : array (n,)
+        µV at 100 Hz.
+    stages : int array (n,)
+        Stage of every sample (0 = W or N1, 1 = N2, 2 = N3, 3 = R, -1 = not scored).
+    settings : sleep_interpreter.data.preparation.settings.SlowOscillations
+
+    Returns
+    -------
+    table : DataFrame
+        One row an oscillation, times in s: start_s (first up-state), trough_start_s, trough_s (minimum),
+        up_start_s (second up-state), peak_s (its maximum), end_s, amplitude_uv (trough to peak), stage.
+    """
+    import mne
+    import yasa
+
+    if not np.isin(stages, _NREM).any() or len(signal) < 30 * RATE:
+        return pd.DataFrame({name: [] for name in SO_COLUMNS})
+    with _quietly():
+        found = yasa.sw_detect(
+            signal, RATE, ["SO"], hypno=stages, include=_NREM, freq_sw=settings.freq_hz,
+            dur_neg=settings.negative_s, dur_pos=settings.positive_s,
+            amp_neg=settings.negative_uv, amp_pos=settings.positive_uv,
+            amp_ptp=settings.peak_to_peak_uv, verbose="ERROR",
+        )  # fmt: skip
+        low, high = settings.freq_hz
+        band = mne.filter.filter_data(
+            np.asarray(signal, float),
+            RATE,
+            low,
+            high,
+            l_trans_bandwidth=0.2,
+            h_trans_bandwidth=0.2,
+            verbose="error",
+        )  # as YASA filters
+    if found is None:
+        return pd.DataFrame({name: [] for name in SO_COLUMNS})
+    rows = found.summary()
+    rising = np.flatnonzero((band[:-1] <= 0) & (band[1:] > 0)) / RATE
+    start = rows["Start"].to_numpy(float)
+    before = np.searchsorted(rising, start - settings.first_up_s[0], side="right") - 1
+    first = (
+        np.where(before >= 0, rising[np.maximum(before, 0)], -np.inf)
+        if len(rising)
+        else np.full(len(start), -np.inf)
+    )
+    first = np.maximum(first, start - settings.first_up_s[1])
+    return pd.DataFrame(
+        {
+            "start_s": first,
+            "trough_start_s": start,
+            "trough_s": rows["NegPeak"].to_numpy(float),
+            "up_start_s": rows["MidCrossing"].to_numpy(float),
+            "peak_s": rows["PosPeak"].to_numpy(float),
+            "end_s": rows["End"].to_numpy(float),
+            "amplitude_uv": rows["PTP"].to_numpy(float),
+            "stage": rows["Stage"].to_numpy(int),
+        }
+    )
+
+
+def so_phase(table, seconds, around=0.5):
+    """Return the phase of the slow oscillation at given times.
+
+    An oscillation has three half-waves: the first up-state from `start_s` to `trough_start_s`, the down-state
+    to `up_start_s`, the second up-state to `end_s`. A transition takes the 15 % of a half-wave on either side
+    of the zero crossing between two. From the `around` seconds before the oscillation to those after it, the
+    groups are
+
+    ============= =====================================================================
+    Pre-SO        up to the first up-state's beginning
+    trans-1st-Up  the first 35 % of the first up-state
+    1st-Up        until 15 % of the first up-state are left
+    trans-Down    those 15 %, and the first 15 % of the down-state
+    Down          until 15 % of the down-state are left
+    trans-2nd-Up  those 15 %, and the first 15 % of the second up-state
+    2nd-Up        the rest of the second up-state
+    Post-SO       after it
+    ============= =====================================================================
+
+    Where two oscillations claim a time, the one that is inside it wins, then the nearer trough.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As from `detect_so`; start_s, trough_start_s, trough_s, up_start_s, peak_s, end_s are needed.
+    seconds : array (n,)
+    around : float
+        s before and after an oscillation that belong to Pre-SO and Post-SO.
+
+    Returns
+    -------
+    group : int array (n,)
+        Index into `data.formats.slow_oscillation_trials.SO_GROUPS`; -1 where no oscillation is near.
+    phase : float array (n,)
+        rad in (-pi, pi], NaN outside an oscillation: 0 at the peaks of the up-states, pi at the trough,
+        linear between those and the zero crossings (-pi/2 rising, pi/2 falling).
+    row : int array (n,)
+        Of the oscillation in the table, or -1.
+    """
+    seconds = np.atleast_1d(np.asarray(seconds, float))
+    group, phase, row = np.full(len(seconds), -1), np.full(len(seconds), np.nan), np.full(len(seconds), -1)
+    if not len(table):
+        return group, phase, row
+    times = {
+        key: table[key].to_numpy(float)
+        for key in ("start_s", "trough_start_s", "trough_s", "up_start_s", "peak_s", "end_s")
+    }
+    for k, t in enumerate(seconds):
+        near = np.flatnonzero((t >= times["start_s"] - around) & (t < times["end_s"] + around))
+        if not len(near):
+            continue
+        inside = (t >= times["start_s"][near]) & (t < times["end_s"][near])
+        distance = np.abs(times["trough_s"][near] - t)
+        best = near[np.lexsort((distance, ~inside))[0]]
+        row[k] = best
+        group[k], phase[k] = _place(t, *(times[key][best] for key in times))
+    return group, phase, row
+
+
+def group_limits(start, falling, rising, end):
+    """Return the seven times at which one group of `so_phase` passes into the next.
+
+    Parameters
+    ----------
+    start, falling, rising, end : float
+        Beginning of the first up-state, of the down-state, of the second up-state, and its end, s.
+    """
+    first, down, second = falling - start, rising - falling, end - rising
+    return [
+        start,
+        start + (0.2 + _TRANSITION) * first,
+        falling - _TRANSITION * first,
+        falling + _TRANSITION * down,
+        rising - _TRANSITION * down,
+        rising + _TRANSITION * second,
+        end,
+    ]
+
+
+def _place(t, start, falling, trough, rising, peak, end):
+    """Return group and phase of a time near one oscillation."""
+    group = int(np.searchsorted(group_limits(start, falling, rising, end), t, side="right"))
+    if not start <= t < end:
+        return group, np.nan
+    marks = [start, (start + falling) / 2, falling, trough, rising, peak, end]
+    phase = np.interp(t, marks, np.pi * np.arange(-0.5, 3.0, 0.5))
+    return group, float(np.pi - (np.pi - phase) % (2 * np.pi))
+
+
+def detect_spindles(signals, names, stages, settings, oscillations):
+    """Find spindles in N2 and N3, and the slow oscillations that they ride on.
+
+    A spindle seen in several channels is one: of those that overlap, the largest is kept.
+
+    Parameters
+    ----------
+    signals : array (channels, n)
+        µV at 100 Hz.
+    names : list of str
+    stages : int array (n,)
+    settings : sleep_interpreter.data.preparation.settings.Spindles
+    oscillations : DataFrame
+        From `detect_so`.
+
+    Returns
+    -------
+    table : DataFrame
+        start_s, peak_s, end_s, duration_s, frequency_hz, amplitude_uv (peak to peak), channel, kind ("slow"
+        below 13 Hz, else "fast"), so (row of the oscillation whose first up-state to end holds the peak, or
+        -1), so_phase_rad.
+    """
+    import yasa
+
+    empty = pd.DataFrame({name: [] for name in SPINDLE_COLUMNS})
+    if not len(names) or not np.isin(stages, _NREM).any() or signals.shape[1] < 30 * RATE:
+        return empty
+    with _quietly():
+        thresholds = {
+            "corr": settings.threshold_correlation,
+            "rms": settings.threshold_rms,
+            "rel_pow": settings.threshold_relative_power,
+        }
+        found = yasa.spindles_detect(
+            signals, RATE, list(names), hypno=stages, include=_NREM, freq_sp=settings.freq_hz,
+            duration=settings.duration_s, thresh=thresholds, verbose="ERROR",
+        )  # fmt: skip
+    if found is None:
+        return empty
+    rows = found.summary().sort_values("Amplitude", ascending=False)
+    kept, taken = [], []
+    for row in rows.itertuples():
+        if not any(row.Start < end and row.End > start for start, end in taken):
+            kept.append(row)
+            taken.append((row.Start, row.End))
+    kept.sort(key=lambda r: r.Start)
+    table = pd.DataFrame(
+        [(r.Start, r.Peak, r.End, r.Duration, r.Frequency, r.Amplitude, r.Channel) for r in kept],
+        columns=list(SPINDLE_COLUMNS[:7]),
+    )
+    table["kind"] = np.where(table.frequency_hz < _SLOW_BELOW, "slow", "fast")
+    _, phase, row = so_phase(oscillations, table.peak_s.to_numpy(), around=0.0)
+    return table.assign(so=row, so_phase_rad=phase)
+
+
+def at_cues(cues, oscillations, spindles, around, after_cue):
+    """Return the cues with columns so_group, so_phase_rad, so_row and spindle_coupled.
+
+    Parameters
+    ----------
+    cues : DataFrame
+        With onset_s and stage.
+    oscillations, spindles : DataFrame
+    around : float
+        As in `so_phase`.
+    after_cue : float
+        A spindle that starts within so many seconds after the cue is coupled.
+
+    Returns
+    -------
+    cues : DataFrame
+        so_group is "none" where no oscillation is near, and outside N2 and N3.
+    """
+    group, phase, row = so_phase(oscillations, cues.onset_s.to_numpy(), around)
+    outside = ~np.isin(cues.stage.to_numpy(), _NREM)
+    group[outside], phase[outside], row[outside] = -1, np.nan, -1
+    starts = spindles.start_s.to_numpy(float)
+    coupled = [bool(((starts >= t) & (starts < t + after_cue)).any()) for t in cues.onset_s]
+    names = np.array([*SO_GROUPS, "none"])
+    return cues.assign(
+        so_group=names[group], so_phase_rad=phase, so_row=row, spindle_coupled=np.array(coupled, bool)
+    )
+
+
+def compare_events(found, true, tolerance):
+    """Return how well detected events hit true ones, each counted once.
+
+    Parameters
+    ----------
+    found, true : array
+        Times in s.
+    tolerance : float
+        Largest distance of a hit, s.
+
+    Returns
+    -------
+    result : dict
+        "precision", "recall" (None without events), "hits", "found", "true", "pairs" (k, 2) of their places.
+    """
+    found, true = np.asarray(found, float), np.asarray(true, float)
+    pairs, used = [], set()
+    order = [
+        (abs(found[i] - t), i, j)
+        for j, t in enumerate(true)
+        for i in np.flatnonzero(np.abs(found - t) <= tolerance)
+    ]
+    hit = set()
+    for _, i, j in sorted(order):
+        if i not in used and j not in hit:
+            used.add(i)
+            hit.add(j)
+            pairs.append((int(i), j))
+    return {
+        "precision": len(pairs) / len(found) if len(found) else None,
+        "recall": len(pairs) / len(true) if len(true) else None,
+        "hits": len(pairs),
+        "found": len(found),
+        "true": len(true),
+        "pairs": np.array(pairs, int).reshape(-1, 2),
+    }
+
+
+def phase_error(found, true):
+    """Return circular mean and SD in rad of found - true phases where both are known, and their number."""
+    difference = np.asarray(found, float) - np.asarray(true, float)
+    difference = difference[np.isfinite(difference)]
+    if not len(difference):
+        return {"mean_rad": None, "sd_rad": None, "n": 0}
+    mean = np.exp(1j * difference).mean()
+    length = min(max(abs(mean), 1e-12), 1.0)
+    return {
+        "mean_rad": float(np.angle(mean)),
+        "sd_rad": float(np.sqrt(-2 * np.log(length))),
+        "n": len(difference),
+    }
+
+
+class _quietly(warnings.catch_warnings):  # noqa: N801
+    """YASA warns (log and warnings) where it finds nothing, which is no fault here."""
+
+    def __enter__(self):
+        super().__enter__()
+        warnings.simplefilter("ignore")
+        self._level = logging.getLogger("yasa").level
+        logging.getLogger("yasa").setLevel(logging.CRITICAL)
+
+    def __exit__(self, *error):
+        logging.getLogger("yasa").setLevel(self._level)
+        super().__exit__(*error)

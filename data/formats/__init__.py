@@ -1,0 +1,1 @@
+"""Readers and writers of the published file layout."""

@@ -1,0 +1,23 @@
+"""Order and draw of an epoch: functions of seed, epoch and position alone, so a resumed run repeats them."""
+
+import numpy as np
+from sleep_interpreter.data.formats.tfrecords import AWAKE_PER_SLEEP
+from sleep_interpreter.utils.core.errors import UserError
+
+
+def permutation(count, seed, epoch):
+    """Return the order of `count` trials in an epoch, int array (count,)."""
+    return np.random.default_rng([0, seed, epoch]).permutation(count)
+
+
+def awake_draws(count, seed, epoch):
+    """Return which of its 15 awake trials goes with the trial at each position of an epoch, int (count,)."""
+    return np.random.default_rng([1, seed, epoch]).integers(AWAKE_PER_SLEEP, size=count)
+
+
+def slices(count, batch_size, drop_last=False):
+    """Return the slices that cut `count` trials into batches."""
+    if batch_size < 1:
+        raise UserError(f"batch size {batch_size}: must be at least 1")
+    stop = count - count % batch_size if drop_last else count
+    return [slice(start, min(start + batch_size, count)) for start in range(0, stop, batch_size)]

@@ -1,0 +1,209 @@
+"""Cohort statistics of hypnograms: YASA's sleep statistics, bouts and transitions."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sleep_interpreter.data.formats.hypnograms import epochs_of, from_yasa, read_label_file
+from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.provenance import is_simulated, record, write_json
+
+EPOCHS_PER_MIN = 60 // STAGING_SECONDS
+STATISTICS = {
+    "TIB": "time in bed (min)",
+    "TST": "total sleep time, N2 + N3 + R (min)",
+    "SE": "sleep efficiency (%)",
+    "SOL": "latency of N2 or deeper (min)",
+    "WASO": "W/N1 between first and last sleep (min)",
+    "N2": "N2 (min)",
+    "N3": "N3 (min)",
+    "REM": "R (min)",
+    "Lat_REM": "latency of R (min)",
+}
+"""YASA's sleep statistics that the labels allow, with what they mean where W and N1 are one."""
+LONG_TAIL_MIN = 30
+
+
+def night_statistics(hypnogram):
+    """Return the `STATISTICS` of one yasa.Hypnogram; NaN where one is not defined (a stage that is absent).
+
+    Unknown epochs count as time in bed only. A night without a known epoch of sleep has no latencies.
+    """
+    epochs = from_yasa(hypnogram)
+    found = dict.fromkeys(STATISTICS, np.nan)
+    if not (epochs > 0).any():  # YASA has no statistics of a night without sleep
+        minutes = len(epochs) / EPOCHS_PER_MIN
+        return found | {"TIB": minutes, "TST": 0.0, "SE": 0.0, "N2": 0.0, "N3": 0.0, "REM": 0.0}
+    statistics = hypnogram.sleep_statistics()
+    return {key: float(statistics.get(key, np.nan)) for key in found}
+
+
+def bouts(epochs):
+    """Return the (stage, epochs) of every stretch of one stage: int array (n, 2)."""
+    epochs = np.asarray(epochs)
+    if not len(epochs):
+        return np.zeros((0, 2), int)
+    starts = np.flatnonzero(np.diff(epochs, prepend=epochs[0] - 1))
+    return np.column_stack([epochs[starts], np.diff([*starts, len(epochs)])])
+
+
+def transitions(nights):
+    """Return how often a stage (row) was followed by another or itself (column) after 30 s: int (4, 4)."""
+    counts = np.zeros((len(STAGES), len(STAGES)), int)
+    for epochs in nights:
+        before, after = np.asarray(epochs[:-1]), np.asarray(epochs[1:])
+        known = (before != UNKNOWN) & (after != UNKNOWN)
+        np.add.at(counts, (before[known], after[known]), 1)
+    return counts
+
+
+def quirks(published):
+    """Return {quirk: recordings} of hypnograms as the published file holds them."""
+    found = {"repeated stages": [], "a segment of 0 s": [], "onsets off the 30 s grid": []}
+    found |= {f"a last segment beyond {LONG_TAIL_MIN} min": [], "no N3": [], "no R": []}
+    for name, (onset, stage) in published.items():
+        length = np.diff(onset)
+        epochs = epochs_of(onset, stage)
+        for quirk, there in zip(
+            found,
+            (
+                (np.diff(stage) == 0).any(),
+                (length == 0).any(),
+                ((onset[:-1] - onset[0]) % STAGING_SECONDS != 0).any(),
+                len(length) and length[-1] > 60 * LONG_TAIL_MIN,
+                not (epochs == 2).any(),
+                not (epochs == 3).any(),
+            ),
+            strict=True,
+        ):
+            if there:
+                found[quirk].append(name)
+    return found
+
+
+def cohort(hypnograms):
+    """Return the statistics of one group of nights as a mapping for JSON.
+
+    Parameters
+    ----------
+    hypnograms : dict of str to yasa.Hypnogram
+
+    Returns
+    -------
+    result : dict
+        nights, hours, "statistics" ({key: {n, mean, sd, median, p5, p95}}), "share" (of epochs by stage),
+        "bouts" ({stage: {n, median_min, p90_min, longest_min}}), "transitions" (counts after 30 s).
+    """
+    nights = [from_yasa(h) for h in hypnograms.values()]
+    table = pd.DataFrame([night_statistics(h) for h in hypnograms.values()])
+    all_bouts = np.concatenate([bouts(night) for night in nights])
+    counts = np.array([np.sum(all_bouts[all_bouts[:, 0] == code, 1]) for code in range(len(STAGES))])
+    return {
+        "nights": len(nights),
+        "hours": float(sum(map(len, nights)) / EPOCHS_PER_MIN / 60),
+        "statistics": {key: _spread(table[key].dropna().to_numpy()) for key in STATISTICS},
+        "share": {stage: float(n / max(1, counts.sum())) for stage, n in zip(STAGES, counts, strict=True)},
+        "bouts": {
+            stage: _bout_row(all_bouts[all_bouts[:, 0] == code, 1] / EPOCHS_PER_MIN)
+            for code, stage in enumerate(STAGES)
+        },
+        "transitions": transitions(nights).tolist(),
+    }
+
+
+def _spread(values):
+    if not len(values):
+        return {"n": 0} | dict.fromkeys(("mean", "sd", "median", "p5", "p95"))
+    low, middle, high = np.percentile(values, [5, 50, 95])
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"n": len(values), "mean": float(values.mean()), "sd": sd, "median": float(middle),
+            "p5": float(low), "p95": float(high)}  # fmt: skip
+
+
+def _bout_row(minutes):
+    if not len(minutes):
+        return {"n": 0, "median_min": None, "p90_min": None, "longest_min": None}
+    median, p90 = np.percentile(minutes, [50, 90])
+    longest = float(minutes.max())
+    return {"n": len(minutes), "median_min": float(median), "p90_min": float(p90), "longest_min": longest}
+
+
+def shares_by_hour(nights, hours=9.0, step_min=10):
+    """Return times in h (n,) and the share of each stage at them (n, 4), of the nights still going on.
+
+    NaN where fewer than a tenth of the nights, or than 3, go on.
+    """
+    fewest = max(min(3, len(nights)), len(nights) / 10)
+    step = step_min * EPOCHS_PER_MIN
+    places = np.arange(0, int(hours * 60 * EPOCHS_PER_MIN), step)
+    shares = np.full((len(places), len(STAGES)), np.nan)
+    for row, place in enumerate(places):
+        going_on = [night[place : place + step] for night in nights if len(night) > place]
+        if len(going_on) >= fewest:
+            there = np.concatenate(going_on)
+            shares[row] = [np.mean(there == code) for code in range(len(STAGES))]
+    return places / EPOCHS_PER_MIN / 60, shares
+
+
+def report(path, out):
+    """Print and draw a label file's cohort; return the lines for the terminal.
+
+    Parameters
+    ----------
+    path : str | Path
+        Label file, or the data folder.
+    out : Path
+        Receives nights.csv, cohort.json and cohort.png.
+    """
+    from sleep_interpreter.utils.plots import staging as plots_staging
+
+    hypnograms, published = read_label_file(path)
+    if not hypnograms:
+        raise UserError(f"{shown(path)}: holds no recording")
+    path = Path(path)
+    root = path.resolve().parents[1] if path.is_file() else path
+    kind = "simulated" if is_simulated(root) else None
+    groups = {
+        "training recordings": {n: h for n, h in hypnograms.items() if "test" not in n},
+        "test recordings": {n: h for n, h in hypnograms.items() if "test" in n},
+    }
+    groups = {name: own for name, own in groups.items() if own}
+    found = {name: cohort(own) for name, own in groups.items()}
+    strange = quirks(published)
+    nights = pd.DataFrame([{"recording": n, **night_statistics(h)} for n, h in hypnograms.items()])
+    with writing(out / "nights.csv") as temporary:
+        nights.to_csv(temporary, index=False, float_format="%.6g")
+    content = {"file": shown(path), "simulated": kind is not None, "groups": found, "quirks": strange}
+    write_json(out / "cohort.json", content | {"provenance": record()})
+    curves = {name: [from_yasa(h) for h in own.values()] for name, own in groups.items()}
+    plots_staging.cohort_figure(
+        {name: (shares_by_hour(own), [bouts(night) for night in own]) for name, own in curves.items()},
+        found, out / "cohort.png", kind,
+    )  # fmt: skip
+    beside = " (simulated)" if kind else ""
+    lines = []
+    for name, group in found.items():
+        lines += [f"{name}{beside}: {group['nights']} nights, {group['hours']:.0f} h", *_table(group)]
+    lines.append("quirks of the file, recordings:")
+    lines += [f"  {quirk:<32} {len(names):4d}{_some(names)}" for quirk, names in strange.items()]
+    return [*lines, f"written: {shown(out)}"]
+
+
+def _table(group):
+    lines = [f"  {'':<40} {'nights':>6} {'median':>7} {'5 % to 95 %':>18}"]
+    for key, words in STATISTICS.items():
+        row = group["statistics"][key]
+        if row["n"]:
+            spread = f"{row['p5']:.1f} to {row['p95']:.1f}"
+            lines.append(f"  {words:<40} {row['n']:6d} {row['median']:7.1f} {spread:>18}")
+    for stage, row in group["bouts"].items():
+        share = f"{group['share'][stage]:.1%} of the time"
+        length = f", bouts: median {row['median_min']:.1f} min, 90 % {row['p90_min']:.1f}" if row["n"] else ""
+        lines.append(f"  {stage:<5} {share}{length}")
+    return lines
+
+
+def _some(names):
+    return f"  {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ""

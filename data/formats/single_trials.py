@@ -1,0 +1,133 @@
+"""Single trials of one subject, awake and asleep, for the linear baselines: Whole_data.pickle."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
+from sleep_interpreter.data.formats.tfrecords import AWAKE_SAMPLES, CHANNELS, SLEEP_SAMPLES
+from sleep_interpreter.data.formats.validation import (
+    brief,
+    entry,
+    item_index,
+    natural,
+    one_file_a_subject,
+    signal,
+    subject_name,
+)
+from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.provenance import is_simulated
+from sleep_interpreter.utils.core.safe_pickle import HOW_TO_SIMULATE, read_pickle
+
+DOMAINS = {
+    "image": ("awake_image", AWAKE_SAMPLES),
+    "audio": ("awake_audio", AWAKE_SAMPLES),
+    "N2N3": ("N2N3", SLEEP_SAMPLES),
+    "REM": ("REM", SLEEP_SAMPLES),
+}
+"""Name of a domain: its key in the pickle, and how many samples its trials have."""
+PATTERNS = ("SI Main Train/subject_*/Whole_data.pickle", "SI Main Test/subject_test_*/Whole_data.pickle")
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """Trials of one domain.
+
+    Attributes
+    ----------
+    eeg : float32 array (n, T, 55)
+        T = 80 awake, 200 asleep, at 100 Hz.
+    label : int64 array (n,)
+        Index into `utils.core.constants.ITEMS`.
+    """
+
+    eeg: np.ndarray
+    label: np.ndarray
+
+    def __len__(self):
+        return len(self.label)
+
+
+@dataclass(frozen=True, eq=False)
+class SingleTrials:
+    """One subject's trials, name and data in one.
+
+    Attributes
+    ----------
+    name : str
+        Of the folder, e.g. "subject_12".
+    file : Path
+    domains : dict of str to Trials
+        Those asked for; without a trial where the subject has none of a stage.
+    simulated : bool
+        The file or the data set is marked as simulated.
+    """
+
+    name: str
+    file: Path
+    domains: dict
+    simulated: bool
+
+
+def find_subjects(root):
+    """Return the subjects' files, {name: path}, training subjects before test subjects, in natural order.
+
+    Raises
+    ------
+    UserError
+        There is none, or the simulator was interrupted while it wrote this data set.
+    """
+    root = Path(root)
+    refuse_unfinished(root)
+    files = [file for pattern in PATTERNS for file in sorted(root.glob(pattern), key=natural)]
+    if not files:
+        places = " nor ".join(f"{shown(root)}/{pattern}" for pattern in PATTERNS)
+        raise UserError(f"no single trials found: there is neither {places}; {HOW_TO_SIMULATE}")
+    return {subject_name(file.parent): file for file in one_file_a_subject(files)}
+
+
+def read_subject(path, domains=tuple(DOMAINS), root=None):
+    """Read one subject's trials.
+
+    Parameters
+    ----------
+    path : str | Path
+        Whole_data.pickle in the subject's folder.
+    domains : iterable of str
+        Which of `DOMAINS`; the others are not looked at.
+    root : str | Path | None
+        The data set's folder, whose mark of simulation counts too.
+
+    Returns
+    -------
+    subject : SingleTrials
+
+    Raises
+    ------
+    UserError
+        No such file or no complete pickle; a domain that is missing or no list; a trial whose category is no
+        item, or whose EEG is not finite or not of its shape, named with its item.
+    """
+    path = Path(path)
+    content = read_pickle(path)
+    read, marked = {}, root is not None and is_simulated(root)
+    for domain in domains:
+        key, samples = DOMAINS[domain]
+        stored = entry(content, key, shown(path))
+        if not isinstance(stored, list | tuple):
+            raise UserError(f"{shown(path)}, field {key!r}: expected a list of trials, found {brief(stored)}")
+        read[domain] = _trials(stored, key, samples, path)
+        marked = marked or trials_are_marked(stored)
+    return SingleTrials(subject_name(path.parent), path, read, bool(marked))
+
+
+def _trials(stored, key, samples, path):
+    eeg = np.empty((len(stored), samples, CHANNELS), np.float32)
+    label = np.empty(len(stored), np.int64)
+    for place, trial in enumerate(stored):
+        where = f"{shown(path)}, {key} trial {place}"
+        label[place] = item_index(entry(trial, "category", where), where)
+        eeg[place] = signal(trial, "EEG", (CHANNELS, samples), f"{where} ({ITEMS[label[place]]})").T
+    return Trials(eeg, label)

@@ -1,0 +1,143 @@
+"""Test subjects' trials grouped by the phase of the slow oscillation that the cue fell on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
+from sleep_interpreter.data.formats.test_trials import find_test_files
+from sleep_interpreter.data.formats.tfrecords import CHANNELS, SLEEP_SAMPLES
+from sleep_interpreter.data.formats.validation import (
+    brief,
+    entry,
+    finite,
+    one_file_a_subject,
+    one_hot,
+    subject_name,
+    warn_of_scale,
+)
+from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.provenance import is_simulated
+from sleep_interpreter.utils.core.safe_pickle import read_pickle
+
+SO_GROUPS = (
+    "Pre-SO",
+    "trans-1st-Up",
+    "1st-Up",
+    "trans-Down",
+    "Down",
+    "trans-2nd-Up",
+    "2nd-Up",
+    "Post-SO",
+)
+"""Groups of cues by phase of the slow oscillation, in the order in which it passes through them."""
+
+
+@dataclass(frozen=True, eq=False)
+class SOSubject:
+    """One test subject's trials by phase of the slow oscillation at the cue.
+
+    Attributes
+    ----------
+    name : str
+    file : Path
+    groups : dict of str to (sleep, label)
+        All of `SO_GROUPS` in their order; sleep float32 (n, 200, 55), label int64 (n,), n = 0 for a group
+        without trials.
+    simulated : bool
+        The file or the data set is marked as simulated.
+    """
+
+    name: str
+    file: Path
+    groups: dict
+    simulated: bool = False
+
+    def __len__(self):
+        return sum(len(label) for _, label in self.groups.values())
+
+
+def read_so_groups(root):
+    """Read the test subjects' trials by phase of the slow oscillation (`SI Main Test/subject_test_*/SO*`).
+
+    Parameters
+    ----------
+    root : str | Path
+        The folder that holds `SI Main Test`.
+
+    Returns
+    -------
+    subjects : list of SOSubject
+        In natural order.
+
+    Raises
+    ------
+    UserError
+        No such files, an unknown group, a missing field, a wrong shape, a label that is not one-hot or
+        values that are not finite, naming file, group and trial.
+    """
+    refuse_unfinished(root)
+    files = one_file_a_subject(find_test_files(root, "SO"))
+    marked = is_simulated(root)
+    return [_read_so_subject(file, marked) for file in files]
+
+
+def dict_of_groups(content, file):
+    """Return what a pickle of groups holds when all its names are known, its groups unchecked."""
+    if not isinstance(content, dict):
+        raise UserError(f"{shown(file)}: expected a dict of groups of trials, found {type(content).__name__}")
+    for name in content:
+        if name not in SO_GROUPS:
+            close = nearest(name, SO_GROUPS, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"groups: {', '.join(SO_GROUPS)}"
+            raise UserError(f"{shown(file)}: unknown group {brief(name)}; {hint}")
+    return content
+
+
+_EMPTY = (np.zeros((0, SLEEP_SAMPLES, CHANNELS), np.float32), np.zeros(0, np.int64))
+
+
+def _read_so_subject(file, marked):
+    content = dict_of_groups(read_pickle(file), file)
+    groups = {
+        name: check_group(content[name], f"{shown(file)}, group {name!r}") if name in content else _EMPTY
+        for name in SO_GROUPS
+    }
+    warn_of_scale(file, max(float(np.abs(sleep).max(initial=0)) for sleep, _ in groups.values()))
+    marked = marked or trials_are_marked(content.values())
+    return SOSubject(subject_name(file), file, groups, marked)
+
+
+def check_group(group, where):
+    """Return sleep (n, 200, 55) and label (n,) of one group as pickled, or refuse it by trial and field."""
+    labels = _array(entry(group, "label", where), "label", where)
+    eeg = _array(entry(group, "decode_data", where), "decode_data", where)
+    if not labels.size and not eeg.size:
+        return _EMPTY
+    if labels.ndim != 2 or labels.shape[1] != len(ITEMS) or labels.dtype.kind not in "biuf":
+        raise UserError(
+            f"{where}, field 'label': expected one-hot labels (n, {len(ITEMS)}), "
+            f"found {labels.dtype} {labels.shape}"
+        )
+    expected = (len(labels), SLEEP_SAMPLES, CHANNELS)
+    if eeg.shape != expected or eeg.dtype.kind != "f":
+        raise UserError(
+            f"{where}, field 'decode_data': expected floats {expected} for {len(labels)} labels, "
+            f"found {eeg.dtype} {eeg.shape}"
+        )
+    for number, label in enumerate(labels):
+        one_hot(label, f"{where}, trial {number}", "label")
+    with np.errstate(over="ignore"):
+        eeg = np.ascontiguousarray(eeg, np.float32)
+    for number, trial in enumerate(eeg):
+        finite(trial, f"{where}, trial {number}", "decode_data")
+    return eeg, labels.argmax(axis=1).astype(np.int64)
+
+
+def _array(values, field, where):
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, OverflowError):  # lists of unequal length
+        raise UserError(f"{where}, field {field!r}: expected an array, found {brief(values)}") from None

@@ -1,0 +1,296 @@
+"""Staging windows and expert hypnograms as stager training and evaluation read them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sleep_interpreter.data.formats.epoch_order import permutation, slices
+from sleep_interpreter.data.formats.records import Records
+from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
+from sleep_interpreter.data.formats.tfrecords import STAGING, STAGING_SAMPLES, RecordFile
+from sleep_interpreter.data.formats.validation import (
+    brief,
+    entry,
+    find,
+    natural,
+    one_file_a_subject,
+    one_hot,
+    signal,
+    subject_name,
+)
+from sleep_interpreter.utils.core.constants import STAGES
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.provenance import is_simulated
+from sleep_interpreter.utils.core.safe_pickle import read_pickle
+
+WINDOWS_PER_EPOCH = 10
+"""Staging windows of 30 s start every 3 s, so ten fall on one scored epoch of 30 s."""
+
+
+class StagingWindows(Records):
+    """The training subjects' staging windows (`SI Staging/Train/subject*/Whole*`, TFRecords).
+
+    Every window is read from its place when its turn comes: one batch is held (180 kB a window).
+
+    Parameters
+    ----------
+    root : str | Path
+        The folder that holds `SI Staging`.
+    only, exclude, shuffle_seed, skip_bad
+        As for `data.formats.training_trials.TrainingTrials`.
+
+    Attributes
+    ----------
+    files, subjects, skipped
+        As in `data.formats.records.Records`.
+
+    Raises
+    ------
+    UserError
+        No such files, a damaged one, an unknown subject, or a simulated data set that is not complete.
+    """
+
+    unit = "window"
+
+    def __init__(self, root, *, only=None, exclude=(), shuffle_seed=None, skip_bad=False):
+        self.root = Path(root)
+        refuse_unfinished(root)
+        folder, files = training_files(self.root)
+        self._choose(files, only, exclude, folder)
+        self._sources = [RecordFile(file, STAGING, skip_bad) for file in self.files]
+        self._take(folder, skip_bad, check_training_window, shuffle_seed)
+
+    def read(self, index):
+        """Return "window" float32 (3, 15000) and "label" float32 one-hot (4,) of one place in `files`."""
+        which, place = self._places[index]
+        source = self._sources[which]
+        record = check_training_window(source.read(place), source.where(place))
+        if self._labels is not None:
+            record["label"] = np.eye(len(STAGES), dtype=np.float32)[self._labels[index]]
+        return record
+
+    def batches(self, batch_size, seed, epoch, drop_last=False):
+        """Yield the batches of one epoch, in an order that depends on `seed` and `epoch` only.
+
+        Yields
+        ------
+        batch : dict of str to float32 array
+            "window" (B, 3, 15000), "label" (B, 4) one-hot.
+        """
+        order = permutation(len(self), seed, epoch)
+        for some in slices(len(self), batch_size, drop_last):
+            windows = [self.read(index) for index in order[some]]
+            yield {key: np.stack([window[key] for window in windows]) for key in windows[0]}
+
+
+@dataclass(frozen=True, eq=False)
+class StagingSubject:
+    """One test subject's night for stager evaluation.
+
+    Attributes
+    ----------
+    name : str
+    file : Path
+    window : float32 array, shape (n, 3, 15000)
+        One every 3 s; n = 10 * m - 9.
+    window_stage : int64 array, shape (n,)
+        Stage code stored with each window.
+    epoch_stage : int64 array, shape (m,)
+        Expert stage of each 30 s epoch.
+    simulated : bool
+        The file or the data set is marked as simulated.
+    """
+
+    name: str
+    file: Path
+    window: np.ndarray
+    window_stage: np.ndarray
+    epoch_stage: np.ndarray
+    simulated: bool = False
+
+
+def training_files(root):
+    """Return the folder of training windows and its files, one a subject, without opening any."""
+    folder = Path(root) / "SI Staging" / "Train"
+    return folder, one_file_a_subject(find(folder, "subject*/Whole*", "staging windows"))
+
+
+def staging_files(root):
+    """Return the window files of the staging test subjects (`SI Staging/Test/subject*/Whole*`).
+
+    Raises
+    ------
+    UserError
+        No such files, two of one subject, or a simulated data set that is not complete.
+    """
+    refuse_unfinished(root)
+    folder = Path(root) / "SI Staging" / "Test"
+    return one_file_a_subject(find(folder, "subject*/Whole*", "staging test subjects"))
+
+
+def read_staging_subjects(root):
+    """Yield the staging test subjects one after the other (a real night takes 1.5 GB).
+
+    Parameters
+    ----------
+    root : str | Path
+        The folder that holds `SI Staging`.
+
+    Yields
+    ------
+    subject : StagingSubject
+
+    Raises
+    ------
+    UserError
+        As `staging_files` and `read_staging_subject`.
+    """
+    for file in staging_files(root):
+        yield read_staging_subject(file, root)
+
+
+def read_staging_subject(file, root, gaps=False):
+    """Read one staging test subject's night.
+
+    Parameters
+    ----------
+    file : Path
+        One of `staging_files`; the 30 s labels lie beside it (`raw*`).
+    root : str | Path
+    gaps : bool
+        Accept windows with samples that are not finite: the stager calls them unknown.
+
+    Returns
+    -------
+    subject : StagingSubject
+
+    Raises
+    ------
+    UserError
+        A wrong field or shape, or numbers of windows and epochs that do not go together.
+    """
+    raw = find(file.parent, "raw*", "30 s stage labels")
+    if len(raw) != 1:
+        raise UserError(f"{shown(file.parent)}: expected one raw* file of 30 s labels, found {len(raw)}")
+    content = list_of(file)
+    checked = [check_window(window, f"{shown(file)}, window {i}", gaps) for i, window in enumerate(content)]
+    stages, windows = zip(*checked, strict=True) if checked else ((), ())
+    epochs = [check_stage(label, f"{shown(raw[0])}, epoch {i}") for i, label in enumerate(list_of(raw[0]))]
+    check_counts(file, len(windows), raw[0], len(epochs))
+    return StagingSubject(
+        name=subject_name(file),
+        file=file,
+        window=np.stack(windows) if windows else np.zeros((0, 3, STAGING_SAMPLES), np.float32),
+        window_stage=np.array(stages, np.int64),
+        epoch_stage=np.array(epochs, np.int64),
+        simulated=is_simulated(root) or trials_are_marked(content),
+    )
+
+
+def read_stage_labels(root):
+    """Read the expert hypnograms (`SI Staging Label/Whole_label_data.pickle`).
+
+    The published quirks are kept as they are: neighbouring segments may repeat a stage, a segment may be
+    0 s long, the last one may be of any length.
+
+    Parameters
+    ----------
+    root : str | Path
+        The folder that holds `SI Staging Label`, or the label file itself.
+
+    Returns
+    -------
+    hypnograms : dict of str to (onset, stage)
+        `onset` float64 (n + 1,) in s, the last one being the end; `stage` int64 (n,).
+
+    Raises
+    ------
+    UserError
+        The file is missing, onsets run backwards, or a stage is not 0 to 3.
+    """
+    file = Path(root)
+    if not file.is_file():
+        refuse_unfinished(root)
+        file = find(file / "SI Staging Label", "Whole_label_data.pickle", "expert hypnograms")[0]
+    content = dict_of(file)
+    return {
+        str(name): check_hypnogram(content[name], f"{shown(file)}, {name}")
+        for name in sorted(content, key=natural)
+    }
+
+
+def check_training_window(record, where):
+    """Return "window" (3, 15000) and one-hot "label" (4,) of a record, or refuse it."""
+    label = one_hot(record["category_name"], where, "category_name")
+    code = int(record["feature_label"][0])
+    if code != int(label.argmax()):
+        raise UserError(
+            f"{where}, field 'feature_label': says stage {code}, but 'category_name' says "
+            f"{int(label.argmax())}"
+        )
+    shape = STAGING["feature_data"].shape
+    return {"window": signal(record, "feature_data", shape, where), "label": label}
+
+
+def check_window(window, where, gaps=False):
+    """Return stage code and signals (3, 15000) of a test subject's staging window, or refuse it.
+
+    With `gaps` samples that are not finite are let through.
+    """
+    stage = check_stage(entry(window, "label", where), f"{where}, field 'label'")
+    return stage, signal(window, "data", (3, STAGING_SAMPLES), where, gaps)
+
+
+def check_counts(file, windows, raw, epochs):
+    """Refuse numbers of windows and of scored epochs that do not go together."""
+    expected = max(0, WINDOWS_PER_EPOCH * (epochs - 1) + 1)
+    if windows != expected:
+        raise UserError(
+            f"{shown(file)}: {epochs} epochs in {raw.name} need {expected} windows, found {windows}"
+        )
+
+
+def check_hypnogram(hypnogram, where):
+    """Return onsets in s (n + 1,) and stage codes (n,) of a subject's expert hypnogram, or refuse it."""
+    labels = entry(hypnogram, "label", where)
+    if not isinstance(labels, list | tuple) and getattr(labels, "ndim", 0) != 1:
+        raise UserError(f"{where}, field 'label': expected a list of stages, found {brief(labels)}")
+    stage = np.array([check_stage(label, f"{where}, field 'label'") for label in labels], np.int64)
+    times = entry(hypnogram, "onset", where)
+    try:
+        onset = np.asarray(times, np.float64)
+    except (ValueError, TypeError, OverflowError):
+        raise UserError(f"{where}, field 'onset': expected times in s, found {brief(times)}") from None
+    if onset.shape != (len(stage) + 1,):
+        raise UserError(f"{where}: {len(stage)} stages need {len(stage) + 1} onsets, found {onset.size}")
+    if not (np.isfinite(onset).all() and (np.diff(onset) >= 0).all()):
+        raise UserError(f"{where}, field 'onset': the times run backwards or are not finite")
+    return onset, stage
+
+
+def check_stage(value, where):
+    """Return a stage code as int, or refuse what is none."""
+    try:
+        number = np.asarray(value)
+    except (ValueError, TypeError, OverflowError):
+        number = np.empty(0)
+    if number.size != 1 or number.dtype.kind not in "iuf" or number.item() not in range(len(STAGES)):
+        raise UserError(f"{where}: expected a stage from 0 to {len(STAGES) - 1}, found {brief(value)}")
+    return int(number.item())
+
+
+def list_of(file):
+    """Return the list that a pickle holds, its entries unchecked."""
+    content = read_pickle(file)
+    if not isinstance(content, list):
+        raise UserError(f"{shown(file)}: expected a list, found {type(content).__name__}")
+    return content
+
+
+def dict_of(file):
+    """Return the dict of subjects that a pickle holds, its values unchecked."""
+    content = read_pickle(file)
+    if not isinstance(content, dict):
+        raise UserError(f"{shown(file)}: expected a dict of subjects, found {type(content).__name__}")
+    return content

@@ -1,0 +1,308 @@
+"""The test subjects' trials: read as a whole, given out part by part for fine-tuning and reporting."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sleep_interpreter.data.formats.epoch_order import awake_draws, permutation, slices
+from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
+from sleep_interpreter.data.formats.tfrecords import AWAKE_PER_SLEEP, AWAKE_SAMPLES, CHANNELS, SLEEP_SAMPLES
+from sleep_interpreter.data.formats.validation import (
+    entry,
+    find,
+    item_index,
+    left_out,
+    one_file_a_subject,
+    part_of,
+    signal,
+    subject_name,
+    warn_of_scale,
+)
+from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.provenance import is_simulated
+from sleep_interpreter.utils.core.safe_pickle import read_pickle
+
+DATA_TYPES = ("train", "val", "test")
+"""Parts of a test subject's trials: to fine-tune on, to choose the epoch with, to report."""
+TRIAL_STAGES = ("N2N3", "REM")
+WINDOWS = ("cue", "precue")
+"""2 s around the cue (-0.2 to 1.8 s), or the 2 s before it: a negative control of this project's own."""
+
+
+@dataclass(frozen=True, eq=False)
+class TestSubject:
+    """One unseen subject's sleep trials of one stage.
+
+    Attributes
+    ----------
+    name : str
+        Folder name, e.g. "subject_test_3".
+    file : Path
+        The pickle they come from.
+    sleep : float32 array, shape (n, 200, 55)
+    label : int64 array, shape (n,)
+        Index into `utils.core.constants.ITEMS`.
+    data_type : str array, shape (n,)
+        "train", "val" or "test".
+    image, audio : float32 array, shape (n, 15, 80, 55), or None
+        The 15 awake trials of the same item beside each sleep trial, if asked for.
+    data_types : tuple of str
+        The parts that were asked for.
+    simulated : bool
+        The file or the data set is marked as simulated.
+    """
+
+    __test__ = False  # the name is no pytest class
+
+    name: str
+    file: Path
+    sleep: np.ndarray
+    label: np.ndarray
+    data_type: np.ndarray
+    image: np.ndarray | None = None
+    audio: np.ndarray | None = None
+    data_types: tuple = DATA_TYPES
+    simulated: bool = False
+
+    def __len__(self):
+        return len(self.label)
+
+    def part(self, data_type):
+        """Return the trials of one part.
+
+        Parameters
+        ----------
+        data_type : "train" | "val" | "test"
+
+        Returns
+        -------
+        trials : SubjectTrials
+            Empty when the subject has no such trial.
+
+        Raises
+        ------
+        UserError
+            An unknown part, or one that was not read.
+        """
+        _check_parts([data_type])
+        if data_type not in self.data_types:
+            raise UserError(
+                f"{shown(self.file)}: the part {data_type!r} was not read, only {', '.join(self.data_types)}"
+            )
+        return SubjectTrials(self, np.flatnonzero(self.data_type == data_type))
+
+
+class SubjectTrials:
+    """Some trials of one test subject, in batches like those of `data.formats.training_trials.TrainingTrials`.
+
+    Order and awake draw depend on seed, epoch and position only, as there.
+
+    Parameters
+    ----------
+    subject : TestSubject
+    places : int array (n,)
+        Which of its trials.
+    """
+
+    def __init__(self, subject, places):
+        self.subject, self.places = subject, np.asarray(places, np.int64)
+
+    def __len__(self):
+        return len(self.places)
+
+    def arrays(self):
+        """Return all sleep trials in stored order.
+
+        Returns
+        -------
+        arrays : dict of str to float32 array
+            "sleep" (n, 200, 55), "label" (n, 15) one-hot.
+        """
+        return {"sleep": self.subject.sleep[self.places], "label": self._one_hot(self.places)}
+
+    def batches(self, batch_size, seed, epoch, drop_last=False):
+        """Yield the batches of one epoch.
+
+        Parameters
+        ----------
+        batch_size : int
+        seed, epoch : int
+            Together they determine order and draw; not negative.
+        drop_last : bool
+            Leave out a last batch that is not full.
+
+        Yields
+        ------
+        batch : dict of str to float32 array
+            "sleep" (B, 200, 55), "label" (B, 15); "image" and "audio" (B, 80, 55), one of the 15 drawn for
+            every trial and epoch, when the subject was read with awake trials.
+        """
+        order = self.places[permutation(len(self), seed, epoch)]
+        drawn = awake_draws(len(self), seed, epoch)
+        for some in slices(len(self), batch_size, drop_last):
+            places = order[some]
+            batch = {"sleep": self.subject.sleep[places], "label": self._one_hot(places)}
+            if self.subject.image is not None:
+                batch["image"] = self.subject.image[places, drawn[some]]
+                batch["audio"] = self.subject.audio[places, drawn[some]]
+            yield batch
+
+    def _one_hot(self, places):
+        return np.eye(len(ITEMS), dtype=np.float32)[self.subject.label[places]]
+
+
+def read_test_subjects(
+    root, stage="N2N3", data_types=DATA_TYPES, awake=False, *, window="cue", skipped=None, only=None
+):
+    """Read the test subjects' trials.
+
+    Parameters
+    ----------
+    root : str | Path
+        The folder that holds `SI Main Test`.
+    stage : "N2N3" | "REM"
+    data_types : iterable of str
+        Which parts to keep: "train", "val", "test".
+    awake : bool
+        Take the awake trials along (12 times the memory).
+    window : "cue" | "precue"
+        "precue" reads `precue_{stage}*`, the 2 s before each cue, where no decoder may find its item. The
+        published data hold no such files.
+    skipped : list | None
+        Bad trials are appended here, {"file": str, "record": int, "reason": str}, and left out; None: the
+        first one raises.
+    only : iterable of str | None
+        Names of the subjects wanted, so that one after the other can be held; None for all.
+
+    Returns
+    -------
+    subjects : list of TestSubject
+        In natural order; a subject without a trial of these parts is there with n = 0.
+
+    Raises
+    ------
+    UserError
+        No such files, a simulated data set that is not complete, or a trial with a missing field, a wrong
+        shape or label, or values that are not finite, naming file and trial.
+    """
+    if stage not in TRIAL_STAGES:
+        raise UserError(f"stage {stage!r} is unknown; there are {' and '.join(TRIAL_STAGES)}")
+    parts = (data_types,) if isinstance(data_types, str) else tuple(data_types)
+    _check_parts(parts)
+    refuse_unfinished(root)
+    files = one_file_a_subject(find_test_files(root, stage, window))
+    marked = is_simulated(root)
+    if only is not None:
+        files = _of_subjects(files, list(only))
+    return [_read_test_subject(file, parts, awake, skipped, marked) for file in files]
+
+
+def _of_subjects(files, names):
+    known = {subject_name(file): file for file in files}
+    for name in names:
+        if name not in known:
+            raise UserError(f"no test subject {name!r}; there are {', '.join(known)}")
+    return [file for name, file in known.items() if name in names]
+
+
+def find_test_files(root, stage="N2N3", window="cue"):
+    """Return the test subjects' pickles of one stage ("N2N3", "REM" or "SO"), in natural order."""
+    if window not in WINDOWS:
+        raise UserError(f"window {window!r} is unknown; there are {' and '.join(WINDOWS)}")
+    folder = Path(root) / "SI Main Test"
+    if window == "cue":
+        return find(folder, f"subject_test_*/{stage}*", "test subjects")
+    pattern = f"subject_test_*/precue_{stage}*"
+    if not any(folder.glob(pattern)):
+        raise UserError(
+            f"no trials from before the cue found: there is no {shown(folder)}/{pattern}; the published "
+            "files hold no pre-cue window, `python data/simulate.py` writes one, and docs/data_format.md "
+            "says what to put there from recordings of your own"
+        )
+    return find(folder, pattern, "trials from before the cue")
+
+
+def check_test_trial(trial, where, awake):
+    """Return what a test subject's trial holds, checked, samples first.
+
+    Parameters
+    ----------
+    trial : object
+        As pickled.
+    where : str
+        File and trial, for messages.
+    awake : bool
+        Take the awake trials along.
+
+    Returns
+    -------
+    columns : dict
+        "data_type" str, "label" int, "sleep" (200, 55), with awake trials "image" and "audio" (15, 80, 55).
+
+    Raises
+    ------
+    UserError
+        A field is missing or wrong.
+    """
+    columns = {
+        "data_type": part_of(trial, DATA_TYPES, where),
+        "label": item_index(entry(trial, "category", where), where),
+        "sleep": signal(trial, "Sleep_EEG", (CHANNELS, SLEEP_SAMPLES), where).T,
+    }
+    for key in ("image", "audio") if awake else ():
+        shape = (AWAKE_PER_SLEEP, CHANNELS, AWAKE_SAMPLES)
+        columns[key] = signal(trial, f"awake_{key}_erp", shape, where).transpose(0, 2, 1)
+    return columns
+
+
+def list_of_trials(file):
+    """Return the list that a pickle of trials holds, its entries unchecked."""
+    trials = read_pickle(file)
+    if not isinstance(trials, list):
+        raise UserError(f"{shown(file)}: expected a list of trials, found {type(trials).__name__}")
+    return trials
+
+
+def _check_parts(parts):
+    unknown = [part for part in parts if part not in DATA_TYPES]
+    if unknown:
+        raise UserError(f"data_type {unknown[0]!r} is unknown; there are {', '.join(DATA_TYPES)}")
+
+
+def _read_test_subject(file, parts, awake, skipped, marked):
+    trials = list_of_trials(file)
+    columns = {"sleep": [], "label": [], "data_type": [], "image": [], "audio": []}
+    largest = 0.0
+    for number, trial in enumerate(trials):
+        where = f"{shown(file)}, trial {number}"
+        try:
+            if part_of(trial, DATA_TYPES, where) not in parts:
+                continue
+            checked = check_test_trial(trial, where, awake)
+        except UserError as error:
+            if skipped is None:
+                raise
+            skipped.append(left_out(file, number, where, error))
+            continue
+        for key, value in checked.items():
+            columns[key].append(value)
+        largest = max(largest, float(np.abs(checked["sleep"]).max()))
+    warn_of_scale(file, largest)
+    awake_shape = (AWAKE_PER_SLEEP, AWAKE_SAMPLES, CHANNELS)
+    return TestSubject(
+        name=subject_name(file),
+        file=file,
+        sleep=_stack(columns["sleep"], (SLEEP_SAMPLES, CHANNELS)),
+        label=np.array(columns["label"], np.int64),
+        data_type=np.array(columns["data_type"], "U5"),
+        image=_stack(columns["image"], awake_shape) if awake else None,
+        audio=_stack(columns["audio"], awake_shape) if awake else None,
+        data_types=parts,
+        simulated=marked or trials_are_marked(trials),
+    )
+
+
+def _stack(arrays, shape):
+    return np.ascontiguousarray(np.stack(arrays)) if arrays else np.zeros((0, *shape), np.float32)

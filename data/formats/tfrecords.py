@@ -1,0 +1,361 @@
+"""TFRecord files of the published layout: a writer, and a reader with random access.
+
+A TFRecord file is a chain of records: length (uint64), its checksum (uint32), the payload, its checksum
+(uint32). Each payload is a `tf.train.Example` whose values are serialised tensors. The reader scans the
+chain once, checking every length, and then reads single records, checking every payload it reads; a file
+is never loaded whole.
+"""
+
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from sleep_interpreter.data.formats import protobuf
+from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS, STAGES
+from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.provenance import MARK
+from sleep_interpreter.utils.core.safe_pickle import HOW_TO_SIMULATE
+from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow
+
+CHANNELS = len(EEG_MONTAGE)
+CLASSES = len(ITEMS)
+AWAKE_PER_SLEEP = 15
+"""Awake trials of the same item stored beside every sleep trial."""
+SLEEP_SAMPLES = 200
+AWAKE_SAMPLES = 80
+STAGING_SAMPLES = 15000
+
+
+class Field(NamedTuple):
+    """Shape and type of one tensor of a record."""
+
+    shape: tuple
+    dtype: type
+
+
+SLEEP = {
+    "category_name": Field((CLASSES,), np.float32),
+    "feature_Sleep_EEG": Field((CHANNELS, SLEEP_SAMPLES), np.float32),
+}
+"""Sleep trials without awake trials (`sleep*`)."""
+
+WHOLE = {
+    **SLEEP,
+    "feature_awake_image_erp": Field((AWAKE_PER_SLEEP, CHANNELS, AWAKE_SAMPLES), np.float32),
+    "feature_awake_audio_erp": Field((AWAKE_PER_SLEEP, CHANNELS, AWAKE_SAMPLES), np.float32),
+}
+"""Sleep trials with 15 awake image and 15 awake audio trials of the same item each (`Whole*`)."""
+
+STAGING = {
+    "category_name": Field((len(STAGES),), np.float32),
+    "feature_label": Field((1,), np.int32),
+    "feature_data": Field((3, STAGING_SAMPLES), np.float32),
+}
+"""Staging windows: one-hot stage, stage code, EEG, EOG and EMG."""
+
+_HEADER = struct.Struct("<QI")
+_FOOTER = struct.Struct("<I")
+_TYPED = {"float32": "float_val", "int32": "int_val"}
+"""Where a tensor holds its values when they are not raw bytes."""
+
+
+class RecordFile:
+    """Random access to the records of one TFRecord file.
+
+    Parameters
+    ----------
+    path : str | Path
+    schema : dict of str to Field
+        Which tensors a record holds: `WHOLE`, `SLEEP` or `STAGING`.
+    partial : bool
+        Read the records before a damage of the chain instead of refusing the file.
+
+    Attributes
+    ----------
+    damage : str | None
+        With `partial`: what is wrong with the record after the last readable one.
+
+    Raises
+    ------
+    UserError
+        Missing file, or a record whose length fails its checksum or that runs past the end of the file
+        (damaged, truncated, or no TFRecord).
+    """
+
+    def __init__(self, path, schema, partial=False):
+        self.path = Path(path)
+        self.schema = schema
+        self._offsets, self._lengths, self.damage = _scan(self.path)
+        if self.damage and not partial:
+            raise UserError(f"{self.where(len(self))}: {self.damage}")
+
+    def __len__(self):
+        return len(self._offsets)
+
+    def where(self, index):
+        """Return the name of a record for messages: file and record number, counted from 0."""
+        return f"{shown(self.path)}, record {index}"
+
+    def size(self, index):
+        """Return the bytes that a record takes in the file."""
+        return int(self._lengths[index]) + _HEADER.size + _FOOTER.size
+
+    def payload(self, index):
+        """Return the serialised `tf.train.Example` of a record, bytes.
+
+        Raises
+        ------
+        UserError
+            The payload fails its checksum, or the file has become shorter.
+        """
+        length = int(self._lengths[index])
+        with self.path.open("rb") as handle:
+            handle.seek(self._offsets[index])
+            stored = handle.read(length + _FOOTER.size)
+        if len(stored) != length + _FOOTER.size:
+            raise UserError(f"{self.where(index)}: the file has become shorter while it was being read")
+        payload = stored[:length]
+        if masked_checksum(payload) != _FOOTER.unpack(stored[length:])[0]:
+            raise UserError(
+                f"{self.where(index)}: the record's content fails its checksum; "
+                "the file is damaged, get it again"
+            )
+        return payload
+
+    def is_marked(self, index):
+        """Tell whether a record is marked as simulated, without reading its tensors."""
+        with self.path.open("rb") as handle:
+            handle.seek(self._offsets[index])
+            value = protobuf.find_feature(handle, int(self._lengths[index]), MARK)
+        return value is not None and value[-1:] not in (b"", b"\0")  # the one number in it ends it
+
+    def peek(self, index, name):
+        """Read one small tensor without the rest of the record; its checksum is not verified.
+
+        Raises
+        ------
+        UserError
+            As `read`.
+        """
+        with self.path.open("rb") as handle:
+            handle.seek(self._offsets[index])
+            value = protobuf.find_feature(handle, int(self._lengths[index]), name)
+        values = None if value is None else protobuf.bytes_list(value)
+        if values is None or len(values) != 1:
+            return self.read(index, [name])[name]  # whatever is wrong or unusual is found there
+        return self._decode(values[0], f"{self.where(index)}, field {name!r}", self.schema[name], None)
+
+    def read(self, index, fields=None, trial=None):
+        """Read tensors of one record.
+
+        Parameters
+        ----------
+        index : int
+            Record number, from 0.
+        fields : iterable of str | None
+            The tensors wanted; None for all of the schema.
+        trial : int | None
+            Of a field with 15 awake trials take only this one, so (15, 55, 80) comes as (55, 80).
+
+        Returns
+        -------
+        record : dict of str to array
+            Arrays with the schema's shapes and types, most of them read-only.
+
+        Raises
+        ------
+        UserError
+            A field is missing or has another shape or type, naming file, record and field.
+        """
+        tf = import_tensorflow()
+        from google.protobuf.message import DecodeError
+
+        try:
+            feature = tf.train.Example.FromString(self.payload(index)).features.feature
+        except DecodeError:
+            raise UserError(f"{self.where(index)}: not a tf.train.Example; get the file again") from None
+        return {
+            name: self._tensor(index, feature, name, trial)
+            for name in (self.schema if fields is None else fields)
+        }
+
+    def _tensor(self, index, feature, name, trial):
+        where = f"{self.where(index)}, field {name!r}"
+        if name not in feature:
+            close = nearest(name, feature, 1)
+            raise UserError(
+                f"{where}: missing; the record holds {', '.join(sorted(feature)) or 'nothing'}"
+                + (f" (the nearest is {close[0]!r})" if close else "")
+            )
+        values = feature[name].bytes_list.value
+        if len(values) != 1:
+            raise UserError(f"{where}: expected one serialised tensor, found {len(values)} byte strings")
+        return self._decode(values[0], where, self.schema[name], trial)
+
+    @staticmethod
+    def _decode(serialised, where, expected, trial):
+        """Return the array (of one awake trial of 15) that a serialised tensor holds."""
+        from google.protobuf.message import DecodeError
+
+        try:
+            proto = _tensor_proto().FromString(serialised)
+        except DecodeError:
+            raise UserError(f"{where}: not a serialised tensor") from None
+        shape = tuple(d.size for d in proto.tensor_shape.dim)
+        if proto.tensor_shape.unknown_rank or shape != expected.shape:
+            raise UserError(f"{where}: expected shape {expected.shape}, found {shape}")
+        dtype = np.dtype(expected.dtype)
+        found = _dtype_name(proto.dtype)
+        if found != dtype.name:
+            raise UserError(f"{where}: expected {dtype.name}, found {found}")
+        content, size = proto.tensor_content, int(np.prod(shape))
+        if not content:
+            # A tiny tensor may be stored as typed values, a constant one as a single value.
+            typed = getattr(proto, _TYPED[dtype.name])
+            if len(typed) not in (1, size):
+                raise UserError(
+                    f"{where}: expected {size} values for shape {shape} (or one for all), found {len(typed)}"
+                )
+            values = np.array(typed, dtype) if len(typed) == size else np.full(size, typed[0], dtype)
+            values = values.reshape(shape)
+        elif len(content) != size * dtype.itemsize:
+            raise UserError(
+                f"{where}: expected {size * dtype.itemsize} bytes for shape {shape}, found {len(content)}"
+            )
+        elif trial is not None and len(shape) == 3:
+            part = size // shape[0]
+            one = np.frombuffer(content, dtype, count=part, offset=trial * part * dtype.itemsize)
+            return one.reshape(shape[1:]).copy()  # a view would keep all 15 in memory
+        else:
+            values = np.frombuffer(content, dtype).reshape(shape)
+        return values[trial] if trial is not None and len(shape) == 3 else values
+
+
+def masked_checksum(content):
+    """Return the CRC-32C of bytes, rotated and offset as TFRecord files store it (their format's rule)."""
+    from google_crc32c import value
+
+    crc = value(content)
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def is_tfrecord(path):
+    """Tell whether a file begins as a TFRecord: with a length that matches its checksum."""
+    with Path(path).open("rb") as handle:
+        header = handle.read(_HEADER.size)
+    return len(header) == _HEADER.size and masked_checksum(header[:8]) == _HEADER.unpack(header)[1]
+
+
+def write_records(path, schema, records, simulated=False):
+    """Write a TFRecord file, complete or not at all.
+
+    Parameters
+    ----------
+    path : str | Path
+    schema : dict of str to Field
+        `WHOLE`, `SLEEP` or `STAGING`.
+    records : iterable of dict of str to array
+        The tensors of each record; every field of the schema and no other.
+    simulated : bool
+        Mark every record as simulated (`utils.core.provenance.MARK`); readers that ask for fields ignore it.
+
+    Returns
+    -------
+    count : int
+        Number of records written.
+
+    Raises
+    ------
+    ValueError
+        A record does not follow the schema.
+    UserError
+        The file cannot be written.
+    """
+    tf = import_tensorflow()
+
+    count = 0
+    try:
+        with writing(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
+            for record in records:
+                writer.write(_example(record, schema, f"{shown(path)}, record {count}", simulated))
+                count += 1
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"{shown(path)}: cannot be written ({error})") from None
+    return count
+
+
+def _example(record, schema, where, simulated):
+    tf = import_tensorflow()
+
+    if set(record) != set(schema):
+        raise ValueError(f"{where}: expected the fields {sorted(schema)}, found {sorted(record)}")
+    features = {}
+    for name, (shape, dtype) in schema.items():
+        array = np.ascontiguousarray(record[name])
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError(
+                f"{where}, field {name!r}: expected {np.dtype(dtype).name} {shape}, "
+                f"found {array.dtype} {array.shape}"
+            )
+        proto = _tensor_proto()(dtype=tf.as_dtype(dtype).as_datatype_enum, tensor_content=array.tobytes())
+        for size in shape:
+            proto.tensor_shape.dim.add(size=size)
+        value = proto.SerializeToString(deterministic=True)
+        features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+    if simulated:
+        features[MARK] = tf.train.Feature(int64_list=tf.train.Int64List(value=[1]))
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return example.SerializeToString(deterministic=True)
+
+
+def _tensor_proto():
+    import_tensorflow()  # quietly, which the next line would not be
+    from tensorflow.core.framework.tensor_pb2 import TensorProto
+
+    return TensorProto
+
+
+def _dtype_name(enum):
+    tf = import_tensorflow()
+
+    try:
+        return tf.as_dtype(enum).name
+    except TypeError:
+        return f"unknown type {enum}"
+
+
+def _scan(path):
+    """Return the payloads' offsets and lengths, two int64 arrays, and what ended the scan early or None."""
+    offsets, lengths, damage = [], [], None
+    try:
+        with path.open("rb") as handle:
+            size = handle.seek(0, 2)
+            position = 0
+            while position < size:
+                handle.seek(position)
+                header = handle.read(_HEADER.size)
+                complete = len(header) == _HEADER.size
+                length, checksum = _HEADER.unpack(header) if complete else (0, 0)
+                if complete and masked_checksum(header[:8]) != checksum:
+                    damage = (
+                        "the record's length fails its checksum; the file is damaged from here on or "
+                        "not a TFRecord, get it again"
+                    )
+                    break
+                end = position + _HEADER.size + length + _FOOTER.size
+                if not complete or end > size:
+                    damage = (
+                        f"the record runs past the end of the file ({size} bytes); "
+                        "the file is truncated, get it again"
+                    )
+                    break
+                offsets.append(position + _HEADER.size)
+                lengths.append(length)
+                position = end
+    except FileNotFoundError:
+        raise UserError(f"{path}: file not found; {HOW_TO_SIMULATE}") from None
+    except OSError as error:
+        raise UserError(f"{shown(path)}: cannot be read ({error.strerror})") from None
+    return np.array(offsets, np.int64), np.array(lengths, np.int64), damage

@@ -1,0 +1,178 @@
+"""What every reader checks: that files are there, and that labels and signals are what they should be.
+
+`where` is the place named in a message: file and record or trial.
+"""
+
+import logging
+import re
+import reprlib
+from pathlib import Path
+
+import numpy as np
+from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.safe_pickle import HOW_TO_SIMULATE
+from sleep_interpreter.utils.signal.preprocessing import CLIP
+
+log = logging.getLogger(__name__)
+
+
+def find(folder, pattern, what):
+    """Return the files in `folder` that match `pattern` in natural order; a `UserError` if there is none."""
+    files = sorted((p for p in Path(folder).glob(pattern) if p.is_file()), key=natural)
+    if not files:
+        raise UserError(f"no {what} found: there is no {shown(folder)}/{pattern}; {HOW_TO_SIMULATE}")
+    return files
+
+
+def one_file_a_subject(files):
+    """Refuse a second file of one subject: counted twice, it would pass for another subject."""
+    seen = {}
+    for file in files:
+        name = subject_name(file)
+        if name in seen:
+            raise UserError(f"{shown(file)} and {shown(seen[name])} are both of {name}; remove one of them")
+        seen[name] = file
+    return files
+
+
+def natural(path):
+    """Sort key that puts subject_test_2 before subject_test_10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
+
+
+def subject_name(path):
+    """Return the subject a file belongs to by its own name or its folder's, else the file's stem."""
+    path = Path(path)
+    for text in (path.stem, path.parent.name):
+        found = re.search(r"subject_(test_)?\d+", text)
+        if found:
+            return found.group()
+    return path.parent.name if path.parent.name.startswith("subject") else path.stem
+
+
+def one_hot(values, where, field):
+    """Return `values` when they are one-hot, else raise a `UserError`."""
+    values = np.asarray(values)
+    if not (np.isin(values, (0, 1)).all() and values.sum() == 1):
+        raise UserError(f"{where}, field {field!r}: expected a one-hot label, found {values.tolist()}")
+    return values
+
+
+def brief(value):
+    """Return what a message shows of an unexpected value, whatever it is, in a few words."""
+    if isinstance(value, np.ndarray) and value.size > 32:
+        return f"{value.dtype} array {value.shape}"
+    return " ".join(reprlib.repr(value).split())
+
+
+def unwrapped(value):
+    """Return the text inside a 0-dimensional array (which some exporters write), else the value itself."""
+    return value.item() if isinstance(value, np.ndarray) and value.shape == () else value
+
+
+def item_index(category, where):
+    """Return the class index of a trial's category: an item's name or a one-hot vector (15,).
+
+    A bare number is refused: nobody could tell whether it counts from 0 or from 1.
+    """
+    category = unwrapped(category)
+    if isinstance(category, str):
+        if category in ITEMS:
+            return ITEMS.index(category)
+        close = nearest(category, ITEMS, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"items: {', '.join(ITEMS)}"
+        raise UserError(f"{where}, field 'category': unknown item {brief(str(category))}; {hint}")
+    try:
+        values = np.asarray(category)
+    except (ValueError, TypeError, OverflowError):  # lists of unequal length
+        values = np.empty(0, object)
+    if values.shape != (len(ITEMS),) or values.dtype.kind not in "biuf":
+        raise UserError(
+            f"{where}, field 'category': expected a one-hot label of {len(ITEMS)} or an item's name, "
+            f"found {brief(category)}"
+        )
+    return int(one_hot(values, where, "category").argmax())
+
+
+def part_of(trial, parts, where):
+    """Return a trial's `data_type`, which has to be one of `parts`."""
+    part = unwrapped(entry(trial, "data_type", where))
+    if not isinstance(part, str) or part not in parts:
+        raise UserError(f"{where}, field 'data_type': expected {' / '.join(parts)}, found {brief(part)}")
+    return str(part)
+
+
+def entry(trial, key, where):
+    """Return `trial[key]`, or raise a `UserError` that names the nearest key there is."""
+    if not isinstance(trial, dict):
+        raise UserError(f"{where}: expected a dict, found {type(trial).__name__}")
+    if key not in trial:
+        close = nearest(key, trial, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"it holds {', '.join(map(str, trial))}"
+        raise UserError(f"{where}: no field {key!r}; {hint}")
+    return trial[key]
+
+
+def signal(trial, key, shape, where, gaps=False):
+    """Return a trial's signals as float32 of `shape`, finite unless `gaps`, or raise a `UserError`."""
+    values = entry(trial, key, where)
+    if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
+        found = f"{values.dtype} array" if isinstance(values, np.ndarray) else type(values).__name__
+        raise UserError(f"{where}, field {key!r}: expected an array of floats, found {found}")
+    if values.shape != tuple(shape):
+        raise UserError(f"{where}, field {key!r}: expected shape {tuple(shape)}, found {values.shape}")
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite and is refused as that
+        values = values.astype(np.float32, copy=False)
+    return values if gaps else finite(values, where, key)
+
+
+def finite(values, where, field):
+    """Return `values` when every one is finite, else raise a `UserError`."""
+    if not np.isfinite(values).all():
+        bad = int(np.size(values) - np.isfinite(values).sum())
+        raise UserError(f"{where}, field {field!r}: {bad} of {np.size(values)} values are NaN or infinite")
+    return values
+
+
+def warn_of_scale(file, largest):
+    """Log one warning when a file's sleep trials exceed the published range (other scaling is possible).
+
+    Parameters
+    ----------
+    file : Path
+    largest : float
+        Largest absolute value found in its sleep trials.
+
+    Returns
+    -------
+    warned : bool
+    """
+    warned = bool(largest > CLIP + 0.01)  # more than a rounding
+    if warned:
+        log.warning("%s: %s", shown(file), scale_remark(largest))
+    return warned
+
+
+def scale_remark(largest):
+    """Return what there is to say about sleep trials whose largest absolute value is beyond the range."""
+    return (
+        f"its sleep trials reach {largest:.4g}; expected are robustly scaled ones within ±{CLIP:g} (median "
+        "0 and interquartile range 1 in each channel), and a decoder trained on those reads no others"
+    )
+
+
+def left_out(file, record, where, error):
+    """Return the entry of a list of skipped records: {"file", "record", "reason"}.
+
+    Parameters
+    ----------
+    file : Path
+    record : int
+        Number of the record or trial in its file, from 0.
+    where : str
+        Its name in messages, dropped from the reason.
+    error : UserError
+    """
+    return {"file": str(file), "record": record, "reason": str(error).removeprefix(where).lstrip(",: ")}

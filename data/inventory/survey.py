@@ -1,0 +1,301 @@
+"""Takes stock of a data folder: what of the published layout is there, how many trials, what is wrong."""
+
+import csv
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from sleep_interpreter.data.formats.staging_windows import check_counts
+from sleep_interpreter.data.formats.test_trials import DATA_TYPES
+from sleep_interpreter.data.formats.validation import CLIP, natural, scale_remark, subject_name
+from sleep_interpreter.data.inventory import files as kinds
+from sleep_interpreter.data.inventory.files import Findings, Problem, Reader
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.provenance import SIDECAR, UNFINISHED_SIDECAR, is_simulated
+
+FEW = 5
+"""Fewer trials of a class than this are remarked on."""
+
+
+class Part(NamedTuple):
+    """One kind of file of the layout: where, how it is read, whose it is ("train", "test", ""), what for."""
+
+    pattern: str
+    reader: Reader
+    group: str
+    use: str
+
+    @property
+    def domain(self):
+        """The folder's first words: who is a test subject of the decoders may train the stagers."""
+        return self.pattern[: len("SI Main")]
+
+
+TRAIN, TEST = "SI Main Train_tfrecords", "SI Main Test/subject_test_*"
+NIGHTS = "SI Staging/Test/subject*"
+PARTS = (
+    Part(f"{TRAIN}/N2N3/Whole*", kinds.WHOLE_RECORDS, "train", "train/N23SIMD.py"),
+    Part(f"{TRAIN}/N2N3/sleep*", kinds.SLEEP_RECORDS, "train", "train/N23SISD.py"),
+    Part(f"{TRAIN}/REM/Whole*", kinds.WHOLE_RECORDS, "train", "train/REMSIMD.py"),
+    Part("SI Main Train_pickle/REM/sleep*", kinds.SLEEP_PICKLE, "train", "train/REMSISD.py"),
+    Part(f"{TEST}/N2N3*", kinds.TEST_PICKLE, "test", "test/N23*.py, fine-tuning"),
+    Part(f"{TEST}/REM*", kinds.TEST_PICKLE, "test", "test/REM*.py, fine-tuning"),
+    Part(f"{TEST}/SO*", kinds.SO_PICKLE, "test", "test/*_SO.py"),
+    Part(f"{TEST}/precue_N2N3*", kinds.BEFORE_CUE_PICKLE, "test", "control (not in the published data)"),
+    Part(f"{TEST}/precue_REM*", kinds.BEFORE_CUE_PICKLE, "test", "control (not in the published data)"),
+    Part("SI Main Train/subject_*/Whole_data.pickle", kinds.SINGLE_TRIALS_PICKLE, "train", "lasso_glm/"),
+    Part(f"{TEST}/Whole_data.pickle", kinds.SINGLE_TRIALS_PICKLE, "test", "lasso_glm/"),
+    Part("SI Staging/Train/subject*/Whole*", kinds.STAGING_RECORDS, "train", "train/SIStaging.py"),
+    Part(f"{NIGHTS}/Whole*", kinds.WINDOWS_PICKLE, "test", "test/SIStagingtest.py"),
+    Part(f"{NIGHTS}/raw*", kinds.EPOCHS_PICKLE, "test", "test/SIStagingtest.py"),
+    Part("SI Staging Label/Whole_label_data.pickle", kinds.HYPNOGRAMS_PICKLE, "", "expert hypnograms"),
+)
+CHECKPOINTS = (
+    "Decoding/N2N3_SIMD.ckpt",
+    "Decoding/N2N3_SISD.ckpt",
+    "Decoding/REM_SIMD.ckpt",
+    "Decoding/REM_SISD.ckpt",
+    "Decoding/N2N3_SIMD_Retrained.ckpt",
+    "Staging/Staging_model.ckpt",
+)
+
+
+@dataclass
+class Inventory:
+    """What is there and what is wrong.
+
+    Attributes
+    ----------
+    root : Path
+    fast : bool
+        Only headers were read.
+    found : dict of Part to list of Findings
+        A part that is missing has an empty list.
+    checkpoints : dict of str to bool
+        Released checkpoints by name: complete or not there.
+    problems : list of Problem
+        What no reader of this project would accept, or what makes results wrong.
+    warnings : list of str
+        What is worth knowing before results are believed.
+    """
+
+    root: Path
+    fast: bool
+    found: dict = field(default_factory=dict)
+    checkpoints: dict = field(default_factory=dict)
+    problems: list = field(default_factory=list)
+    warnings: list = field(default_factory=list)
+
+    @property
+    def simulated(self):
+        """Whether the folder or a trial in it is marked as simulated."""
+        return is_simulated(self.root) or any(f.marked for found in self.found.values() for f in found)
+
+    def rows(self):
+        """Yield (part, subject, section, class, count) of everything counted, zero counts included."""
+        for part, found in self.found.items():
+            for findings in found:
+                own = subject_name(findings.file)
+                for subject, section in dict.fromkeys(key[:2] for key in findings.counts):
+                    for name in part.reader.classes:
+                        count = findings.counts[subject, section, name]
+                        yield part.pattern, subject or own, section, name, count
+
+    def write_csv(self, path):
+        """Write `rows` as a table with a header; simulated counts say so in a column."""
+        simulated = self.simulated
+        with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
+            table = csv.writer(handle)
+            table.writerow(["part", "subject", "section", "class", "count", "simulated"])
+            table.writerows((*row, simulated) for row in self.rows())
+
+
+def take(root, fast=False):
+    """Take stock of a data folder.
+
+    Parameters
+    ----------
+    root : str | Path
+        Folder with the published layout.
+    fast : bool
+        Read headers and labels of TFRecords only; pickles are found but not counted.
+
+    Returns
+    -------
+    inventory : Inventory
+
+    Raises
+    ------
+    UserError
+        There is no such folder, or nothing of the layout in it.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; give the one that holds `SI Main Train_tfrecords`")
+    files = {part: _files(root, part) for part in PARTS}
+    inventory = Inventory(root, fast)
+    inventory.checkpoints = _checkpoints(root / "Model checkpoint", inventory.problems)
+    if not any(files.values()) and not any(inventory.checkpoints.values()):
+        raise UserError(
+            f"{shown(root)}: holds nothing of the published layout ({PARTS[0].pattern}, {PARTS[4].pattern}, "
+            "...: see docs/data_format.md); give the folder that holds `SI Main Train_tfrecords`"
+        )
+    if (root / UNFINISHED_SIDECAR).is_file() and not (root / SIDECAR).is_file():
+        reason = "the simulator was interrupted; run the same `python data/simulate.py` command again"
+        inventory.problems.append(Problem(root / UNFINISHED_SIDECAR, "", "", reason))
+    _read(inventory, files)
+    _compare(inventory)
+    return inventory
+
+
+def _files(root, part):
+    return sorted((path for path in root.glob(part.pattern) if path.is_file()), key=natural)
+
+
+def _checkpoints(folder, problems):
+    """Return which released checkpoints are there; a TensorFlow checkpoint is an index and data files."""
+    there = {}
+    for name in CHECKPOINTS:
+        index = folder / f"{name}.index"
+        data = list(index.parent.glob(f"{index.stem}.data-*"))
+        there[name] = index.is_file() and bool(data)
+        if index.is_file() != bool(data):
+            lacking = "its .data-* file" if index.is_file() else "its .index file"
+            problems.append(Problem(index.with_suffix(""), "", "", f"{lacking} is missing; get it again"))
+    return there
+
+
+def _read(inventory, files):
+    from tqdm import tqdm
+
+    total = sum(file.stat().st_size for some in files.values() for file in some)
+    with tqdm(total=total, desc="reading", unit="B", unit_scale=True, disable=None) as bar:
+        for part, some in files.items():
+            inventory.found[part] = []
+            for file in some:
+                try:
+                    findings = part.reader.read(file, inventory.fast, bar.update)
+                except UserError as error:
+                    findings = Findings(file)
+                    findings.problem(error)
+                inventory.found[part].append(findings)
+                inventory.problems += findings.problems
+
+
+def _compare(inventory):
+    """Add what only shows between files."""
+    for part, found in inventory.found.items():
+        by_subject = defaultdict(list)
+        for findings in found:
+            by_subject[subject_name(findings.file)].append(findings.file)
+            if findings.trials == 0 and not findings.problems:
+                inventory.warnings.append(f"{shown(findings.file)}: holds no {part.reader.unit}")
+            if findings.largest > CLIP + 0.01:
+                inventory.warnings.append(f"{shown(findings.file)}: {scale_remark(findings.largest)}")
+        for subject, files in by_subject.items():
+            if part.group and len(files) > 1:
+                reason = f"a second file of {subject} beside {shown(files[0])}; remove one of them"
+                inventory.problems.append(Problem(files[1], "", "", reason))
+    for domain in sorted({part.domain for part in PARTS}):
+        _compare_groups(inventory, domain)
+    _compare_marks(inventory)
+    _compare_counts(inventory)
+    _compare_subjects(inventory)
+
+
+def _of(inventory, domain, group):
+    """Return the findings of all files of one group of subjects."""
+    parts = [part for part in inventory.found if (part.domain, part.group) == (domain, group)]
+    return [findings for part in parts for findings in inventory.found[part]]
+
+
+def _compare_groups(inventory, domain):
+    """Find subjects and trials that are in both groups: a test on them is none."""
+    train, test = _of(inventory, domain, "train"), _of(inventory, domain, "test")
+    names = {subject_name(f.file): f.file for f in reversed(train)}
+    for subject, file in {subject_name(f.file): f.file for f in reversed(test)}.items():
+        if subject in names:
+            reason = f"{subject} is a training subject too ({shown(names[subject])}); a test on it is none"
+            inventory.problems.append(Problem(file, "", "", reason))
+    trained = {digest: f.file for f in reversed(train) for digest in f.digests}
+    for findings in test:
+        for file, count in Counter(trained[d] for d in findings.digests & trained.keys()).items():
+            reason = f"{count} of its sleep trials are in {shown(file)} too; a test on them is none"
+            inventory.problems.append(Problem(findings.file, "", "", reason))
+
+
+def _compare_marks(inventory):
+    """Find real and simulated trials side by side."""
+    everything = [findings for found in inventory.found.values() for findings in found]
+    marked = [findings.file for findings in everything if findings.marked]
+    unmarked = [findings.file for findings in everything if findings.unmarked]
+    if marked and unmarked:
+        reason = f"holds simulated trials, but {shown(unmarked[0])} holds some that are not marked so"
+        inventory.problems.append(Problem(marked[0], "", "", reason))
+
+
+def _compare_counts(inventory):
+    for part, found in inventory.found.items():
+        totals = defaultdict(Counter)
+        for findings in found:
+            for (subject, _, name), count in findings.counts.items():
+                totals[subject or subject_name(findings.file)][name] += count
+        fewest = {
+            subject: min((counts[name], name) for name in part.reader.classes)
+            for subject, counts in totals.items()
+        }
+        few = [subject for subject, (count, _) in fewest.items() if count < FEW]
+        if few:
+            subject = min(few, key=lambda name: fewest[name])
+            count, name = fewest[subject]
+            inventory.warnings.append(
+                f"{part.pattern}: {len(few)} of {len(totals)} subjects have a class with fewer than {FEW} "
+                f"{part.reader.unit} (fewest: {count} of {name!r}, {subject})"
+            )
+        for findings in found if part.reader is kinds.TEST_PICKLE and not inventory.fast else ():
+            sections = {section for _, section, _ in findings.counts}
+            lacking = [name for name in DATA_TYPES if name not in sections]
+            if lacking and findings.trials:
+                inventory.warnings.append(
+                    f"{shown(findings.file)}: no trial of data_type {' or '.join(map(repr, lacking))}"
+                )
+
+
+def _compare_subjects(inventory):
+    """Remark on subjects that lack a file that others have, and on numbers that do not go together."""
+    tables = {
+        part.pattern: {subject_name(findings.file): findings for findings in found}
+        for part, found in inventory.found.items()
+    }
+    for part in inventory.found:
+        subjects = tables[part.pattern].keys()
+        everybody = {subject_name(f.file) for f in _of(inventory, part.domain, part.group)}
+        lacking = sorted(everybody - subjects, key=natural)
+        if part.group and subjects and lacking:
+            inventory.warnings.append(f"{part.pattern}: none of {_listed(lacking)}")
+
+    def pairs(one, other):
+        one, other = tables[one], tables[other]
+        for subject in sorted(one.keys() & other.keys(), key=natural):
+            pair = one[subject], other[subject]
+            if not any(findings.problems or findings.trials is None for findings in pair):
+                yield subject, *pair
+
+    for subject, whole, sleep in pairs(f"{TRAIN}/N2N3/Whole*", f"{TRAIN}/N2N3/sleep*"):
+        if whole.trials != sleep.trials:
+            inventory.warnings.append(
+                f"{subject}: {whole.trials} trials in {whole.file.name}, {sleep.trials} in {sleep.file.name}"
+            )
+    for _, windows, epochs in pairs(f"{NIGHTS}/Whole*", f"{NIGHTS}/raw*"):
+        try:
+            check_counts(windows.file, windows.trials, epochs.file, epochs.trials)
+        except UserError as error:
+            windows.problem(error)
+            inventory.problems.append(windows.problems[-1])
+
+
+def _listed(names, most=5):
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

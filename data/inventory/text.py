@@ -1,0 +1,90 @@
+"""An inventory of a data folder as lines of text."""
+
+from collections import defaultdict
+
+from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
+from sleep_interpreter.data.formats.test_trials import DATA_TYPES
+from sleep_interpreter.data.formats.validation import natural
+from sleep_interpreter.utils.core.paths import shown
+
+PROBLEMS_OF_A_FILE = 5
+"""So many problems of one file are listed; the rest is counted."""
+
+_SECTIONS = ("", *DATA_TYPES, *SO_GROUPS, "awake_image", "awake_audio", "N2N3", "REM")
+_WIDTH = 52
+
+
+def lines(inventory):
+    """Return what `python data/check.py` prints: files, counts, warnings, problems.
+
+    Parameters
+    ----------
+    inventory : sleep_interpreter.data.inventory.survey.Inventory
+
+    Returns
+    -------
+    lines : list of str
+    """
+    simulated = (
+        " – simulated: no figure made from it says anything about people" if inventory.simulated else ""
+    )
+    result = [f"{shown(inventory.root)}{simulated}", "", *_files(inventory), *_counts(inventory)]
+    if inventory.fast:
+        result += ["", "only headers were read (--fast): signals are unchecked, pickles uncounted"]
+    if inventory.warnings:
+        result += ["", "to know before results are believed:", *(f"  {text}" for text in inventory.warnings)]
+    return [*result, "", *_problems(inventory)]
+
+
+def _files(inventory):
+    kind = "simulated " if inventory.simulated else ""
+    result = [f"{'part':<{_WIDTH}}{'files':>7}{'holds':>28}  for"]
+    missing = []
+    for part, found in inventory.found.items():
+        if not found:
+            missing.append((part.pattern, part.use))
+            continue
+        trials = [findings.trials for findings in found]
+        holds = "not counted" if None in trials else f"{sum(trials)} {kind}{part.reader.unit}"
+        result.append(f"{part.pattern:<{_WIDTH}}{len(found):>7}{holds:>28}  {part.use}")
+    for name, there in inventory.checkpoints.items():
+        if there:
+            result.append(f"{'Model checkpoint/' + name:<{_WIDTH}}{'there':>7}")
+        else:
+            missing.append((f"Model checkpoint/{name}", "released weights"))
+    if missing:
+        result += ["", "missing:", *(f"  {pattern:<{_WIDTH}}{use}" for pattern, use in missing)]
+    return result
+
+
+def _counts(inventory):
+    units = {part.pattern: part.reader.unit for part in inventory.found}
+    tables = defaultdict(lambda: defaultdict(dict))
+    for part, subject, section, name, count in inventory.rows():
+        tables[part][subject, section][name] = count
+    result = []
+    for part, rows in tables.items():
+        names = list(next(iter(rows.values())))
+        label = max(len(" ".join(key)) for key in rows) + 2
+        title = f"{'simulated ' if inventory.simulated else ''}{units[part]} by class: {part}"
+        result += ["", title, " " * label + "".join(f"{name[:5]:>6}" for name in names) + f"{'all':>8}"]
+        for key in sorted(rows, key=lambda key: (natural(key[0]), _SECTIONS.index(key[1]))):
+            numbers = "".join(f"{rows[key][name]:>6}" for name in names)
+            result.append(f"{' '.join(key):<{label}}{numbers}{sum(rows[key].values()):>8}")
+    return result
+
+
+def _problems(inventory):
+    if not inventory.problems:
+        return ["no problem found"]
+    by_file = defaultdict(list)
+    for problem in inventory.problems:
+        by_file[problem.file].append(problem)
+    result = [f"problems: {len(inventory.problems)}"]
+    for file, problems in by_file.items():
+        for problem in problems[:PROBLEMS_OF_A_FILE]:
+            where = [shown(file), problem.record, f"field {problem.field!r}" if problem.field else ""]
+            result.append(f"  {', '.join(filter(None, where))}: {problem.reason}")
+        if len(problems) > PROBLEMS_OF_A_FILE:
+            result.append(f"  {shown(file)}: and {len(problems) - PROBLEMS_OF_A_FILE} more")
+    return result

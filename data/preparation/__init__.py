@@ -1,0 +1,1 @@
+"""A lab's own recordings into files of the published layout."""

@@ -1,0 +1,224 @@
+"""From a recording's channels to the montage of the trials, as matrices.
+
+Interpolation, removal of components and re-referencing are linear in the channels. Each is done by MNE once,
+on the identity, and what it makes of that is the matrix by which a whole night is multiplied in pieces.
+"""
+
+import warnings
+from dataclasses import dataclass, field
+
+import numpy as np
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.signal.channel_names import electrode, find_channel, hint, listed
+
+KINDS = ("eeg", "eog", "emg")
+
+
+@dataclass
+class Plan:
+    """Which channels of a recording are read, and what they are for.
+
+    Attributes
+    ----------
+    picks : list of str
+        Channels of the recording, in the order of the working file's rows.
+    montage : tuple of str
+        Channels of the trials, in order.
+    rows : dict of str to int
+        {montage channel or mastoid: row}; a missing one is not in it.
+    missing : list of str
+        Montage channels that the recording lacks.
+    derivations : list of 3 pairs or None
+        EEG, EOG, EMG of the stager: (row, row to subtract or None).
+    notes : list of str
+        What was found and done, for the report.
+    """
+
+    picks: list
+    montage: tuple
+    rows: dict
+    missing: list
+    derivations: list
+    notes: list = field(default_factory=list)
+
+    @property
+    def eeg(self):
+        """Montage channels that are there, in the montage's order."""
+        return [name for name in self.montage if name in self.rows]
+
+    @property
+    def heads(self):
+        """Names of the rows that hold EEG or a mastoid, in the order of the rows."""
+        return sorted(self.rows, key=self.rows.get)
+
+
+def make_plan(settings, names, where):
+    """Find the channels of the settings in a recording.
+
+    Parameters
+    ----------
+    settings : sleep_interpreter.data.preparation.settings.Channels
+    names : list of str
+        Channels of the recording.
+    where : str
+        The recording, for messages.
+
+    Raises
+    ------
+    UserError
+        More channels are missing than may be interpolated, or a renamed one is not there.
+    """
+    for lab in settings.rename:
+        if lab not in names:
+            raise UserError(
+                f"{where}: channels.rename names {lab!r}, which is not there ({hint(lab, names)})"
+            )
+    lab_names = {ours: lab for lab, ours in settings.rename.items()}
+    free = [name for name in names if name not in settings.rename]
+    picks, notes = [], []
+
+    def row(ours):
+        """Return the row of one of our names, or None."""
+        found = lab_names.get(ours) or find_channel(ours, free) or _same_electrode(ours, free)
+        if found is None:
+            return None
+        if found not in picks:
+            picks.append(found)
+            if found != ours:
+                notes.append(f"{found} is taken for {ours}")
+        return picks.index(found)
+
+    rows = {name: row(name) for name in (*settings.montage, *settings.mastoids)}
+    missing = [name for name in settings.montage if rows[name] is None]
+    if len(missing) > settings.interpolate_share * len(settings.montage):
+        raise UserError(
+            f"{where}: {len(missing)} of {len(settings.montage)} channels of the montage are missing "
+            f"({listed(missing)}), at most {settings.interpolate_share:.0%} are interpolated; give your own "
+            f"channels.montage, channels.rename or channels.interpolate_share; it has {listed(names, 70)}"
+        )
+    derivations = []
+    for kind in KINDS:
+        pair = getattr(settings, kind)
+        if pair is None or (plus := row(pair[0])) is None:
+            derivations.append(None)
+            notes.append(f"no {kind.upper()} for staging" + (f": there is no {pair[0]}" if pair else ""))
+            continue
+        minus = row(pair[1]) if pair[1] is not None else None
+        if pair[1] is not None and minus is None:
+            notes.append(f"staging: there is no {pair[1]}, so {pair[0]} is used as recorded")
+        derivations.append((plus, minus))
+    unused = [name for name in names if name not in picks]
+    if unused:
+        notes.append(f"not used: {listed(unused, 70)}")
+    return Plan(
+        picks, settings.montage, {n: r for n, r in rows.items() if r is not None}, missing, derivations, notes
+    )
+
+
+def _same_electrode(name, names):
+    """Return the one channel that is this electrode with the recording's reference behind it ("Fz-Ref")."""
+    found = [n for n in names if electrode(n) == electrode(name)]
+    return found[0] if len(found) == 1 else None
+
+
+def info(names, positions, rate=500.0, where="channels"):
+    """Return MNE's info of EEG channels with positions where they are known.
+
+    Returns
+    -------
+    info : mne.Info
+    unplaced : list of str
+        Channels whose position nobody knows.
+    """
+    import mne
+
+    made = mne.create_info(list(names), rate, "eeg")
+    try:
+        with warnings.catch_warnings(), mne.use_log_level("error"):
+            warnings.simplefilter("ignore", FutureWarning)  # MNE 1.13 renames standard_1005
+            montage = mne.channels.make_standard_montage(positions)
+    except ValueError as error:
+        raise UserError(f"{where}: channels.positions = {positions!r}: {error}") from None
+    known = {name.casefold() for name in montage.ch_names}
+    made.set_montage(montage, match_case=False, on_missing="ignore", verbose="error")
+    return made, [name for name in names if name.casefold() not in known]
+
+
+def matrix(names, positions, change, where):
+    """Return what a linear change of MNE's does, as a matrix (channels, channels).
+
+    Parameters
+    ----------
+    names : list of str
+    positions : str
+    change : callable
+        Takes an mne.io.Raw and changes it, or returns the changed one.
+    where : str
+        The recording, for messages.
+    """
+    import mne
+
+    made, _ = info(names, positions, where=where)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        raw = mne.io.RawArray(np.eye(len(names)), made, verbose="error")
+        changed = change(raw)
+    return (raw if changed is None else changed).get_data()
+
+
+def interpolation(names, bad, positions, where):
+    """Return the matrix that replaces bad (or missing) channels by spherical splines of the others.
+
+    Raises
+    ------
+    UserError
+        The position of a channel is not known, so nothing can be interpolated.
+    """
+    if not bad:
+        return np.eye(len(names))
+    _, unplaced = info(names, positions, where=where)
+    if unplaced:
+        raise UserError(
+            f"{where}: {listed(bad)} would have to be interpolated, but {positions} has no position for "
+            f"{listed(unplaced)}; rename them or take them out of channels.montage"
+        )
+
+    def change(raw):
+        raw.info["bads"] = list(bad)
+        raw.interpolate_bads(reset_bads=True, verbose="error")
+
+    return matrix(names, positions, change, where)
+
+
+def rereference(names, kind, mastoids, positions, where):
+    """Return the matrix of a reference: "mastoids", "REST", or the identity for "average" and "none".
+
+    The average is taken in every trial by `utils.signal.preprocessing.decoding_window`, as in real time.
+    """
+    import mne
+
+    if kind in ("average", "none"):
+        return np.eye(len(names))
+    if kind == "mastoids":
+        there = [name for name in mastoids if name in names]
+        if not there:
+            raise UserError(f"{where}: steps.reference is mastoids, but there is no {' or '.join(mastoids)}")
+        return matrix(names, positions, lambda raw: raw.set_eeg_reference(there, verbose="error"), where)
+    eeg = [name for name in names if name not in mastoids]
+    made, unplaced = info(eeg, positions, where=where)
+    if unplaced:
+        raise UserError(f"{where}: REST needs positions, {positions} has none for {listed(unplaced)}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sphere = mne.make_sphere_model("auto", "auto", made, verbose="error")
+        sources = mne.setup_volume_source_space(sphere=sphere, exclude=30.0, pos=15.0, verbose="error")
+        forward = mne.make_forward_solution(made, None, sources, sphere, meg=False, verbose="error")
+    result = np.eye(len(names))
+    places = [names.index(name) for name in eeg]
+    result[np.ix_(places, places)] = matrix(
+        eeg,
+        positions,
+        lambda raw: mne.set_eeg_reference(raw, "REST", forward=forward, verbose="error")[0],
+        where,
+    )
+    return result

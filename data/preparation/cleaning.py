@@ -1,0 +1,151 @@
+"""Finds what is not from the brain: bad channels (pyprep) and components of wake EEG (ICA, ICLabel)."""
+
+import logging
+import warnings
+
+import numpy as np
+from scipy import signal
+from sleep_interpreter.data.preparation.channels import info, matrix
+from sleep_interpreter.data.preparation.signal import pieces, without_line
+from sleep_interpreter.utils.core.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_RATE = 250.0
+"""Hz; ICLabel was trained on 1 to 100 Hz, pyprep's noise criterion looks above 50 Hz."""
+_LEAST_ICA = 4
+_LEAST_PYPREP = 16
+"""Channels; with the six of a polysomnography, pyprep calls four of them bad for want of neighbours."""
+_LIBRARIES = {"pyprep": "pyprep", "iclabel": "mne-icalabel", "autoreject": "autoreject"}
+
+
+def need(method):
+    """Refuse a method whose package is not installed, before hours of work."""
+    from importlib.util import find_spec
+
+    package = _LIBRARIES.get(method)
+    if package is not None and find_spec(package.replace("-", "_")) is None:
+        raise UserError(f"the package {package} is not installed: pip install -e '.[prepare]'")
+
+
+def find_bad(file, plan, settings, seed, positions):
+    """Return {channel: reason} of montage channels that pyprep takes for bad.
+
+    Parameters
+    ----------
+    file : sleep_interpreter.data.preparation.signal.SignalFile
+        Unfiltered.
+    plan : sleep_interpreter.data.preparation.channels.Plan
+    settings : sleep_interpreter.data.preparation.settings.BadChannels
+    seed : int
+    positions : str
+    """
+    if settings.method == "none":
+        return {}
+    if len(plan.eeg) < _LEAST_PYPREP:
+        few = f"{len(plan.eeg)} channels are too few to compare with each other ({_LEAST_PYPREP} are needed)"
+        plan.notes.append(f"{few}: no search for bad channels")
+        return {}
+    import mne
+    from pyprep.find_noisy_channels import NoisyChannels
+
+    rows = [plan.rows[name] for name in plan.eeg]
+    found = [
+        signal.decimate(signal.detrend(p.astype(float), axis=1), 2, axis=1)
+        for p in pieces(file, rows, settings.minutes)
+    ]
+    made, _ = info(plan.eeg, positions, _RATE)
+    with warnings.catch_warnings(), mne.use_log_level("error"):
+        warnings.simplefilter("ignore")
+        raw = mne.io.RawArray(np.concatenate(found, axis=1) * 1e-6, made, verbose="error")
+        noisy = NoisyChannels(raw, do_detrend=True, random_state=seed, ransac=settings.ransac)
+        noisy.find_all_bads()
+    reasons = {}
+    for kind, names in noisy.get_bads(as_dict=True).items():
+        for name in names if kind != "bad_all" else ():
+            reasons.setdefault(str(name), []).append(kind.removeprefix("bad_by_"))
+    return {name: f"pyprep: {', '.join(kinds)}" for name, kinds in reasons.items()}
+
+
+def artefact_operator(file, plan, bad, steps, seed, positions):
+    """Find components of wake EEG that are no brain's, and the matrix that takes them out.
+
+    Parameters
+    ----------
+    file : sleep_interpreter.data.preparation.signal.SignalFile
+        Unfiltered.
+    plan : sleep_interpreter.data.preparation.channels.Plan
+    bad : collection of str
+        Channels that are left alone.
+    steps : sleep_interpreter.data.preparation.settings.Steps
+    seed : int
+    positions : str
+
+    Returns
+    -------
+    operator : array (n, n) | None
+        Over `names`; None where nothing is done.
+    names : list of str
+        The channels that took part.
+    found : list of dict
+        {"component", "label", "probability", "removed", "topography"} of every component.
+    """
+    settings = steps.ica
+    _, unplaced = info(plan.eeg, positions)
+    names = [name for name in plan.eeg if name not in bad and name not in unplaced]
+    if settings.method == "none" or len(names) < _LEAST_ICA:
+        return None, [], []
+    import mne
+    from mne_icalabel import label_components
+
+    rows = [plan.rows[name] for name in names]
+    data = np.concatenate(
+        [
+            signal.decimate(without_line(p, steps.line_noise), 2, axis=1)
+            for p in pieces(file, rows, settings.minutes)
+        ],
+        axis=1,
+    )
+    made, _ = info(names, positions, _RATE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        raw = mne.io.RawArray(data * 1e-6, made, verbose="error").filter(1.0, 100.0, verbose="error")
+        raw.set_eeg_reference("average", verbose="error")
+        components = settings.components if settings.components < 1 else int(settings.components)
+        ica = mne.preprocessing.ICA(
+            components,
+            method="infomax",
+            fit_params={"extended": True},
+            random_state=seed,
+            max_iter=500,
+            verbose="error",
+        ).fit(raw, verbose="error")
+        labels = label_components(raw, ica, method="iclabel")
+    topographies = ica.get_components()
+    found = [
+        {
+            "component": k,
+            "label": label,
+            "probability": float(p),
+            "removed": bool(label in settings.remove and p >= settings.probability),
+            "topography": topographies[:, k],
+        }
+        for k, (label, p) in enumerate(zip(labels["labels"], labels["y_pred_proba"], strict=True))
+    ]
+    exclude = [row["component"] for row in found if row["removed"]]
+    if not exclude:
+        return None, names, found
+
+    def clean(r):
+        r.set_eeg_reference("average", verbose="error")
+        return ica.apply(r, exclude=exclude, verbose="error")
+
+    def nothing(r):
+        r._data[:] = 0
+        return ica.apply(r, exclude=exclude, verbose="error")
+
+    # the components' means only move a channel's offset, which no trial keeps
+    operator = matrix(names, positions, clean, "ICA") - matrix(names, positions, nothing, "ICA")
+    average = np.eye(len(names)) - 1 / len(names)
+    # what is taken out is taken out of the recorded reference, so that others can still be chosen
+    return np.eye(len(names)) - (average - operator), names, found

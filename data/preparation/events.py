@@ -1,0 +1,132 @@
+"""Events of a recording, through the mapping of the settings: which item, which modality, which phase."""
+
+import re
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.paths import shown
+
+COLUMNS = ("onset_s", "item", "item_index", "modality", "phase")
+
+
+def read_events(session, recording, annotations, settings, remarks=None):
+    """Return what was shown or played when.
+
+    Parameters
+    ----------
+    session : sleep_interpreter.data.preparation.inputs.Session
+    recording : sleep_interpreter.utils.signal.recording.Recording
+    annotations : mne.Annotations
+    settings : sleep_interpreter.data.preparation.settings.Events
+    remarks : list | None
+        What the user should know is appended.
+
+    Returns
+    -------
+    events : DataFrame
+        onset_s (s after the recording's first sample), item, item_index, modality ("image", "audio", "cue"),
+        phase (text or None); sorted by onset.
+    unmapped : dict of str to int
+        Texts (or codes) that no rule knows, with their counts.
+
+    Raises
+    ------
+    UserError
+        No such source of events, an item or modality that does not exist.
+    """
+    rows = _rows(session, recording, annotations, settings)
+    found, unmapped = [], Counter()
+    for onset, text, code, phase in rows:
+        rule, groups = _first_match(settings.rules, text, code)
+        if rule is None:
+            unmapped[text if text is not None else str(code)] += 1
+            continue
+        if rule.modality == "ignore":
+            continue
+        where = f"{shown(session.path)}: event {text if text is not None else code!r} at {onset:.2f} s"
+        modality = rule.modality or _modality(groups["modality"], where)
+        item = _item(rule.item or groups["item"], settings.items, where)
+        phase = rule.phase or groups.get("phase") or phase
+        if settings.phases is None or phase in settings.phases:
+            found.append((onset + settings.shift_seconds, item, ITEMS.index(item), modality, phase))
+    table = pd.DataFrame(found, columns=list(COLUMNS)).astype({"onset_s": float, "item_index": int})
+    inside = (table.onset_s >= 0) & (table.onset_s < recording.seconds)
+    if remarks is not None and not inside.all():
+        remarks.append(f"{int((~inside).sum())} of {len(table)} events lie outside the recording: left out")
+    return table[inside].sort_values("onset_s", kind="stable", ignore_index=True), dict(unmapped)
+
+
+def _rows(session, recording, annotations, settings):
+    """Return (onset in s, text or None, number or None, phase or None) of every event of the recording."""
+    if settings.source == "stim":
+        return [(onset, None, code, None) for onset, code in recording.triggers(settings.stim_channel)]
+    if settings.source == "events_tsv":
+        return _table(session)
+    # MNE counts onsets from the measurement's start, which may lie before the first sample.
+    return [
+        (float(onset) - recording.first_time, str(text).strip(), _number(text), None)
+        for onset, text in zip(annotations.onset, annotations.description, strict=True)
+    ]
+
+
+def _table(session):
+    if session.events is None:
+        raise UserError(
+            f"{shown(session.path)}: events.source is events_tsv, but there is no events.tsv beside it; "
+            "use annotations "
+            "or stim"
+        )
+    table = pd.read_csv(session.events, sep="\t", dtype=str, keep_default_na=False)
+    if "onset" not in table:
+        raise UserError(f"{shown(session.events)}: no column 'onset'; it has {', '.join(table.columns)}")
+    onset = pd.to_numeric(table.onset, errors="coerce")
+    if not np.isfinite(onset).all():
+        raise UserError(f"{shown(session.events)}: column 'onset' holds what is no number of seconds")
+    text = table["trial_type"] if "trial_type" in table else pd.Series([None] * len(table))
+    code = table.get("value", text)
+    phase = table["phase"] if "phase" in table else pd.Series([""] * len(table))
+    return [
+        (float(o), t, _number(c), p if p not in ("", "n/a") else None)
+        for o, t, c, p in zip(onset, text, code, phase, strict=True)
+    ]
+
+
+def _number(text):
+    """Return the trigger's number in "S  12", "Stimulus/S 12" or "12"; None where there is none.
+
+    The number of a response ("Response/R  1") or a comment is another matter: rules match those by text.
+    """
+    found = re.fullmatch(r"(?:(?:stimulus|trigger)/)?(?!r)[a-z]?\s*(\d+)", str(text).strip(), re.IGNORECASE)
+    return int(found[1]) if found else None
+
+
+def _first_match(rules, text, code):
+    for rule in rules:
+        if rule.code is not None:
+            if code == rule.code:
+                return rule, {}
+        elif text is not None:
+            # MNE puts the kind of marker before BrainVision's: "Comment/cue/alarm"
+            for candidate in dict.fromkeys([text, text.partition("/")[2]]):
+                found = re.fullmatch(rule.match, candidate) if candidate else None
+                if found:
+                    return rule, found.groupdict()
+    return None, {}
+
+
+def _modality(text, where):
+    if text not in ("image", "audio", "cue"):
+        raise UserError(f"{where}: modality {text!r}; there are image, audio and cue (events.rules)")
+    return text
+
+
+def _item(text, names, where):
+    item = names.get(text, text)
+    if item not in ITEMS:
+        close = nearest(item, ITEMS, 1)
+        hint = f"did you mean {close[0]!r}?" if close else "name it in events.items"
+        raise UserError(f"{where}: {text!r} is none of the 15 items; {hint}")
+    return item

@@ -1,0 +1,271 @@
+"""Finds a lab's recordings: whose they are, what they hold, who is a test subject."""
+
+import csv
+import glob
+import logging
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sleep_interpreter.data.formats.validation import natural
+from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.paths import shown
+
+log = logging.getLogger(__name__)
+
+_FORMATS = (".vhdr", ".edf", ".bdf", ".set", ".fif", ".cnt", ".gdf")
+
+
+@dataclass(frozen=True)
+class Session:
+    """One recording.
+
+    Attributes
+    ----------
+    label : str
+        Name of its folder: BIDS' session, task and run, or the session that the path names.
+    kind : "wake" | "sleep"
+    path : Path
+    events : Path | None
+        BIDS: its events.tsv.
+    bids : mne_bids.BIDSPath | None
+        To read it through mne-bids.
+    """
+
+    label: str
+    kind: str
+    path: Path
+    events: Path | None = None
+    bids: object = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """One person's recordings, before a name of the published layout is given.
+
+    Attributes
+    ----------
+    name : str
+        The lab's own, for example "sub-001".
+    sessions : tuple of Session
+    test : bool | None
+        What participants.tsv says; None where it says nothing.
+    """
+
+    name: str
+    sessions: tuple
+    test: bool | None = None
+
+
+def find_bids(root, settings):
+    """Return the `Source`s of a BIDS folder.
+
+    Parameters
+    ----------
+    root : str | Path
+    settings : sleep_interpreter.data.preparation.settings.Preparation
+
+    Raises
+    ------
+    UserError
+        No EEG in it, or a session that the settings do not know.
+    """
+    import mne_bids
+
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"{root}: BIDS folder not found")
+    found = mne_bids.find_matching_paths(root, datatypes="eeg", suffixes="eeg", extensions=list(_FORMATS))
+    # derivatives/ and sourcedata/ hold the same recordings once more
+    found = [p for p in found if p.fpath.relative_to(root).parts[0].startswith("sub-")]
+    if not found:
+        raise UserError(f"{shown(root)}: no sub-*/**/eeg/*_eeg.* recording in it; is it a BIDS folder?")
+    sessions, groups = {}, _groups(root / "participants.tsv", settings.split.group_column)
+    for path in sorted(found, key=lambda p: natural(p.fpath)):
+        both = f"{path.session}_{path.task}" if path.session and path.task else None
+        kind = _kind((both, path.session, path.task), settings, path.fpath)
+        events = path.copy().update(suffix="events", extension=".tsv").fpath
+        parts = (path.session, path.task, path.run and f"run{path.run}")
+        run = "_".join(part for part in parts if part) or kind
+        session = Session(run, kind, path.fpath, events if events.is_file() else None, path)
+        sessions.setdefault(f"sub-{path.subject}", []).append(session)
+    return [Source(name, _distinct(own), groups.get(name)) for name, own in sessions.items()]
+
+
+def find_recordings(pattern, settings):
+    """Return the `Source`s of the files that a glob pattern names, or several of them.
+
+    Parameters
+    ----------
+    pattern : str | list of str
+        Several: also what a shell makes of a pattern without quotes.
+    settings : sleep_interpreter.data.preparation.settings.Preparation
+
+    Raises
+    ------
+    UserError
+        No file, or one whose path names no subject or no known session.
+    """
+    patterns = [pattern] if isinstance(pattern, str) else list(pattern)
+    pattern = " ".join(patterns)
+    found = {
+        Path(p)
+        for one in patterns
+        # a file's own name may hold brackets; pathlib's glob takes no absolute patterns
+        for p in ([one] if Path(one).is_file() else glob.glob(one, recursive=True))  # noqa: PTH207
+    }
+    paths = sorted((p for p in found if p.suffix.lower() in _FORMATS), key=natural)
+    scorings = {scoring for path in paths for scoring in _scorings(path, settings.stages.file)}
+    paths = [path for path in paths if path not in scorings]
+    if not paths:
+        what = f"{len(found)} files, none of them" if found else "no"
+        raise UserError(f"--recordings {pattern!r}: {what} recording ({', '.join(_FORMATS)})")
+    rule, sessions = re.compile(settings.recordings.pattern), {}
+    for path in paths:
+        text = f"{path.parent.name}/{path.name}"
+        found = rule.search(path.name) or rule.search(text)
+        if found is None:
+            raise UserError(
+                f"{shown(path)}: recordings.pattern {settings.recordings.pattern!r} finds no subject in "
+                f"{text!r}"
+            )
+        parts = found.groupdict()
+        label = parts.get("session") or ""
+        kind = _kind((label,), settings, path)
+        sessions.setdefault(parts["subject"], []).append(Session(label or kind, kind, path))
+    return [Source(name, _distinct(own)) for name, own in sessions.items()]
+
+
+def _scorings(path, pattern):
+    """Return the files that hold a recording's scoring: EDF+ scorings look like recordings."""
+    if pattern is None or "{stem}" not in pattern:
+        return []
+    stem = glob.escape(path.name.split(".")[0])
+    return [other for other in path.parent.glob(pattern.replace("{stem}", stem)) if other != path]
+
+
+def assign(sources, settings, known=None):
+    """Give every source its name in the published layout: subject_<n> or subject_test_<n>.
+
+    Parameters
+    ----------
+    sources : list of Source
+    settings : sleep_interpreter.data.preparation.settings.Preparation
+    known : dict | None
+        {lab's name: our name} of an earlier preparation; those keep their names.
+
+    Returns
+    -------
+    names : dict of str to str
+        {lab's name: our name}.
+
+    Raises
+    ------
+    UserError
+        `split.test` names somebody who is not there, or who was a training subject before.
+    """
+    own = [source.name for source in sources]
+    for name in settings.split.test:
+        if name not in own:
+            close = nearest(name, own, 3)
+            raise UserError(
+                f"split.test: no subject {name!r}; "
+                f"{'nearest: ' + ', '.join(close) if close else f'there are {len(own)}'}"
+            )
+    names = {name: ours for name, ours in (known or {}).items() if name in own}
+    taken = set((known or {}).values())
+    test = _test_subjects([s for s in sources if s.name not in names], settings, sources)
+    for name in settings.split.test:
+        if name in names and not names[name].startswith("subject_test_"):
+            raise UserError(
+                f"split.test: {name} is the training subject {names[name]} of this folder already; "
+                "prepare into "
+                "another folder"
+            )
+    for source in sources:
+        if source.name not in names:
+            prefix = "subject_test_" if source.name in test else "subject_"
+            number = next(n for n in range(len(taken) + 1) if f"{prefix}{n}" not in taken)
+            names[source.name] = f"{prefix}{number}"
+            taken.add(names[source.name])
+    return names
+
+
+def _test_subjects(new, settings, sources):
+    if settings.split.test:
+        return set(settings.split.test)
+    if any(source.test is not None for source in sources):
+        return {source.name for source in new if source.test}
+    # Drawn by everybody's own number from the seed, so that one more subject does not move the others
+    count = round(settings.split.test_share * len(sources))
+    count = max(count, 1) if settings.split.test_share and len(sources) > 1 else count
+    draw = {s.name: np.random.default_rng([settings.seed, *s.name.encode()]).random() for s in sources}
+    return set(sorted(draw, key=draw.get)[:count])
+
+
+def _kind(labels, settings, path):
+    """Return what a recording holds, by its labels (BIDS: "session_task", session, task)."""
+    known = settings.recordings.sessions
+    folded = {name.casefold(): kind for name, kind in known.items()}
+    labels = [label for label in labels if label] or [""]
+    found = {label: folded[label.casefold()] for label in labels if label.casefold() in folded}
+    if found:
+        first = next(iter(found))
+        if first != labels[0] and len(set(found.values())) > 1:
+            said = " and ".join(f"{label}: {kind}" for label, kind in found.items())
+            raise UserError(f"{shown(path)}: recordings.sessions says {said}; say what {labels[0]!r} is")
+        return found[first]
+    if settings.recordings.default_session is None:
+        raise UserError(
+            f"{shown(path)}: session {' or '.join(map(repr, labels))} is none of recordings.sessions "
+            f"({', '.join(known)}); add it there, or set recordings.default_session"
+        )
+    return settings.recordings.default_session
+
+
+def _distinct(sessions):
+    """Number sessions of one label, so that each has a folder of its own."""
+    labels = [s.label for s in sessions]
+    return tuple(
+        s if labels.count(s.label) == 1 else Session(f"{s.label}_{k}", s.kind, s.path, s.events, s.bids)
+        for k, s in enumerate(sessions)
+    )
+
+
+def _groups(table, column):
+    """Return {subject: is a test subject} of participants.tsv; empty without such a column."""
+    if column is None or not table.is_file():
+        return {}
+    with table.open(encoding="utf-8-sig", newline="") as handle:
+        rows = list(csv.DictReader(handle, delimiter="\t"))
+    if not rows or column not in rows[0]:
+        return {}
+    return {
+        f"sub-{str(row.get('participant_id', '')).removeprefix('sub-')}": str(row[column]).strip() == "test"
+        for row in rows
+        if str(row[column]).strip() in ("train", "test")
+    }
+
+
+def bids_details(session):
+    """Return annotations and bad channels that a BIDS folder states about a recording (through mne-bids).
+
+    Returns
+    -------
+    annotations : mne.Annotations
+    bads : list of str
+    """
+    import mne_bids
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            raw = mne_bids.read_raw_bids(session.bids, verbose="error")
+    except Exception as error:  # as many ways to fail as there are readers
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{shown(session.path)}: mne-bids cannot read this recording: {reason[:300]}"
+        ) from error
+    return raw.annotations, list(raw.info["bads"])

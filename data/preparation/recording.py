@@ -1,0 +1,291 @@
+"""One recording through all steps, from the lab's file to cleaned EEG, events, stages, slow oscillations."""
+
+import hashlib
+import logging
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from sleep_interpreter.data.events import slow_oscillations
+from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram
+from sleep_interpreter.data.preparation.channels import Plan, interpolation, make_plan, rereference
+from sleep_interpreter.data.preparation.cleaning import artefact_operator, find_bad
+from sleep_interpreter.data.preparation.events import read_events
+from sleep_interpreter.data.preparation.inputs import Session, bids_details
+from sleep_interpreter.data.preparation.signal import (
+    SignalFile,
+    check_amplitude,
+    derived,
+    filter_file,
+    load,
+    multiply,
+)
+from sleep_interpreter.data.preparation.stages import beside, find_stages
+from sleep_interpreter.data.preparation.trials import bad_spans, with_stage
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.provenance import MARK, SIDECAR, UNFINISHED_SIDECAR, is_simulated
+from sleep_interpreter.utils.signal.channel_names import listed
+from sleep_interpreter.utils.signal.recording import Recording
+
+log = logging.getLogger(__name__)
+
+_TRUE = re.compile(r"(?:[^/]+/)?true/")
+_LEVELS = 5
+"""Folders above a recording that may hold the sidecar of a simulated data set: bids/sub-*/ses-*/eeg/."""
+
+
+@dataclass
+class Cleaned:
+    """One recording after all steps.
+
+    Attributes
+    ----------
+    session : Session
+    raw, eeg : SignalFile
+        As recorded (rows of the plan) and cleaned (rows of the montage), both 500 Hz and µV.
+    plan : Plan
+    events : DataFrame
+        Of `data.preparation.events`, with the stage at the onset; cues also with their slow oscillation.
+    hypnogram : Hypnogram | None
+    stage_source : str | None
+    oscillations, spindles : DataFrame
+    bad : dict of str to str
+        Bad channel: reason; missing ones too.
+    components : list of dict
+        Of the ICA.
+    bad_spans : array (n, 2)
+        Annotated artefacts in s.
+    unmapped : dict of str to int
+    truth : DataFrame
+        onset_s, duration_s, event: what a simulated recording says was planted ("true/..."); else empty.
+    amplitude : float
+        Typical SD of 30 s in µV.
+    remarks : list of str
+    simulated : bool
+    fingerprint : dict
+    """
+
+    session: Session
+    raw: SignalFile
+    eeg: SignalFile
+    plan: Plan
+    events: pd.DataFrame
+    hypnogram: Hypnogram | None
+    stage_source: str | None
+    oscillations: pd.DataFrame
+    spindles: pd.DataFrame
+    bad: dict
+    components: list
+    bad_spans: np.ndarray
+    unmapped: dict
+    amplitude: float
+    truth: pd.DataFrame
+    remarks: list = field(default_factory=list)
+    simulated: bool = False
+    fingerprint: dict = field(default_factory=dict)
+
+
+def clean(session, name, settings, folder, step):
+    """Take one recording through all steps.
+
+    Parameters
+    ----------
+    session : Session
+    name : str
+        The lab's own name of the subject.
+    settings : sleep_interpreter.data.preparation.settings.Preparation
+    folder : Path
+        For the working files.
+    step : callable
+        Is told the name of every step as it begins.
+
+    Returns
+    -------
+    cleaned : Cleaned
+    """
+    where = shown(session.path)
+    step("opening")
+    recording = Recording(session.path)
+    remarks = [text for level, text in recording.notices if level >= logging.WARNING]
+    annotations, first, bads = recording.annotations, recording.first_time, []
+    if session.bids is not None:
+        annotations, bads = bids_details(session)
+    simulated = _is_simulated(session.path, annotations)
+    step("channels")
+    plan = make_plan(settings.channels, recording.names, where)
+    step("events")
+    events, unmapped = read_events(session, recording, annotations, settings.events, remarks)
+    step("reading")
+    raw = load(recording, plan.picks, settings.recordings, folder / "raw.npy")
+    step("units")
+    amplitude = check_amplitude(raw, [plan.rows[n] for n in plan.eeg], settings.recordings, where)
+    for kind, pair in zip(("EEG", "EOG", "EMG"), plan.derivations, strict=True):
+        if pair is not None and session.kind == "sleep":
+            label = f"{kind} ({plan.picks[pair[0]]})"
+            check_amplitude(raw, [pair[0]], settings.recordings, where, label, others_fit=True)
+    hypnogram, source = None, None
+    if session.kind == "sleep":
+        step("stages")
+        hypnogram, source, more = find_stages(session, annotations, recording, raw, plan, settings.stages)
+        remarks += more
+    step("bad channels")
+    bad = _bad_channels(raw, plan, name, bads, settings, where)
+    operator, components = np.eye(len(plan.heads)), []
+    if session.kind == "wake":
+        step("ICA")
+        operator, components = _components(raw, plan, bad, settings)
+    step("filtering")
+    working = SignalFile(_copied(raw, folder / "filtered.npy"))
+    heads = [plan.rows[n] for n in plan.heads]
+    filter_file(working, heads, settings.steps)
+    step("interpolation and reference")
+    mending = _spread(plan, interpolation(list(plan.montage), bad, settings.channels.positions, where))
+    space = [*plan.montage, *(n for n in plan.heads if n not in plan.montage)]
+    reference = rereference(
+        space, settings.steps.reference, settings.channels.mastoids, settings.channels.positions, where
+    )
+    chain = (reference @ mending @ operator)[: len(plan.montage)]
+    eeg = multiply(working, heads, chain, folder / "eeg.npy")
+    oscillations, spindles = _sleep_events(
+        working, heads, plan, mending @ operator, hypnogram, settings, step, remarks
+    )
+    working.path.unlink()
+    events = with_stage(events, hypnogram)
+    cues = events[events.modality == "cue"]
+    around, after = settings.slow_oscillations.around_s, settings.spindles.after_cue_s
+    known = slow_oscillations.at_cues(cues, oscillations, spindles, around, after)
+    events = events.join(known[["so_group", "so_phase_rad", "so_row", "spindle_coupled"]])
+    truth = _truth(annotations, first) if simulated else _truth((), 0.0)
+    unmapped = {text: n for text, n in unmapped.items() if not _known(text, settings)}
+    return Cleaned(
+        session, raw, eeg, plan, events, hypnogram, source, oscillations, spindles, bad, components,
+        bad_spans(annotations, settings.rejection.annotations, first), unmapped, amplitude, truth, remarks,
+        simulated, fingerprint(session, recording, settings),
+    )  # fmt: skip
+
+
+def fingerprint(session, recording, settings):
+    """Return what tells whether a session's files are still the same: recording, markers, tables, scoring.
+
+    Parameters
+    ----------
+    session : Session
+    recording : sleep_interpreter.utils.signal.recording.Recording
+        Of the session.
+    settings : sleep_interpreter.data.preparation.settings.Preparation
+    """
+    path = session.path
+    files = [path.with_suffix(".vmrk"), session.events, beside(session, settings.stages)]
+    if session.bids is not None:
+        files.append(session.bids.copy().update(suffix="channels", extension=".tsv").fpath)
+    there = {file.name: file for file in files if file is not None and file.is_file()}
+    hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in sorted(there.items())}
+    return {**recording.fingerprint(), "beside": hashes}
+
+
+def _truth(annotations, first_time):
+    """Return what annotations "true/..." of a simulated recording say, with onsets from the first sample."""
+    rows = [
+        (float(a["onset"]) - first_time, float(a["duration"]), _TRUE.sub("", str(a["description"])))
+        for a in annotations
+        if _TRUE.match(str(a["description"]))
+    ]
+    return pd.DataFrame(rows, columns=["onset_s", "duration_s", "event"])
+
+
+def _known(text, settings):
+    """Tell whether an event that no rule maps is understood all the same: a stage, an artefact, the truth."""
+    patterns = [r"(?:true/.*|New Segment/?.*|BAD_ACQ_SKIP)", re.escape(MARK), settings.stages.annotation]
+    patterns += [settings.rejection.annotations] if settings.rejection.annotations else []
+    return any(re.fullmatch(p, t) for p in patterns for t in (text, text.partition("/")[2]))
+
+
+def _is_simulated(path, annotations):
+    marked = any(re.fullmatch(rf"(?:.*/)?{MARK}", str(text)) for text in annotations.description)
+    if marked or is_simulated(path):
+        return True
+    folders = path.resolve().parents[:_LEVELS]
+    return any(
+        (folder / sidecar).is_file() for folder in folders for sidecar in (SIDECAR, UNFINISHED_SIDECAR)
+    )
+
+
+def _bad_channels(raw, plan, name, stated, settings, where):
+    """Return {channel: reason} of all that has to be interpolated, or refuse too many."""
+    bad = {n: "missing" for n in plan.missing}
+    for known, reason in ((stated, "channels.tsv"), (settings.channels.bad.get(name, ()), "channels.bad")):
+        bad |= {n: reason for n in known if n in plan.montage and n not in bad}
+    found = find_bad(raw, plan, settings.steps.bad_channels, settings.seed, settings.channels.positions)
+    bad |= {n: reason for n, reason in found.items() if n not in bad}
+    share = settings.channels.interpolate_share
+    if len(bad) > share * len(plan.montage):
+        raise UserError(
+            f"{where}: {len(bad)} of {len(plan.montage)} channels are missing or bad "
+            f"({listed(bad, 70)}), at most {share:.0%} are "
+            "interpolated; look at the recording, or set steps.bad_channels or channels.interpolate_share"
+        )
+    return bad
+
+
+def _components(raw, plan, bad, settings):
+    """Return the matrix over the head's rows that takes artefacts' components out, and what was found."""
+    operator, names, found = artefact_operator(
+        raw, plan, bad, settings.steps, settings.seed, settings.channels.positions
+    )
+    full = np.eye(len(plan.heads))
+    if operator is not None:
+        places = [plan.heads.index(n) for n in names]
+        full[np.ix_(places, places)] = operator
+    return full, found
+
+
+def _spread(plan, interpolating):
+    """Return the matrix from the head's rows to the whole montage and the mastoids behind it."""
+    outside = [n for n in plan.heads if n not in plan.montage]
+    result = np.zeros((len(plan.montage) + len(outside), len(plan.heads)))
+    for k, name in enumerate(plan.heads):
+        if name in plan.montage:
+            result[: len(plan.montage), k] = interpolating[:, plan.montage.index(name)]
+        else:
+            result[len(plan.montage) + outside.index(name), k] = 1
+    return result
+
+
+def _sleep_events(working, heads, plan, mending, hypnogram, settings, step, remarks):
+    """Return slow oscillations and spindles of a sleep recording; empty tables otherwise."""
+    empty = slow_oscillations.detect_so(np.zeros(0), np.zeros(0, int), settings.slow_oscillations)
+    none = slow_oscillations.detect_spindles(np.zeros((0, 0)), [], np.zeros(0, int), settings.spindles, empty)
+    if hypnogram is None:
+        return empty, none
+    step("slow oscillations and spindles")
+    montage = list(plan.montage)
+    slow, spindle = settings.slow_oscillations.channel, settings.spindles.channels
+    names = [n for n in (slow, *spindle) if n in montage]
+    for channel, what in ((slow, "slow oscillations"), *((n, "spindles") for n in spindle)):
+        if channel not in montage:
+            remarks.append(f"no {what} were searched at {channel}: it is not in channels.montage")
+    if not names:
+        return empty, none
+    weights = mending[[montage.index(n) for n in names]]
+    there = [plan.heads.index(n) for n in settings.channels.mastoids if n in plan.heads]
+    if settings.slow_oscillations.reference == "mastoids" and there:
+        weights = weights.copy()
+        weights[:, there] -= 1 / len(there)
+    signals = derived(working, heads, weights)
+    stages = np.full(signals.shape[1], UNSCORED)
+    stages[:] = hypnogram.at(np.arange(signals.shape[1]) / slow_oscillations.RATE)
+    oscillations, first = empty, int(slow in montage)
+    if slow in montage:
+        oscillations = slow_oscillations.detect_so(signals[0], stages, settings.slow_oscillations)
+    return oscillations, slow_oscillations.detect_spindles(
+        signals[first:], names[first:], stages, settings.spindles, oscillations
+    )
+
+
+def _copied(file, path):
+    copy = SignalFile(path, file.shape)
+    for start, stop in file.blocks():
+        copy.write(start, file.read(start, stop))
+    return copy.path

@@ -1,0 +1,231 @@
+"""All subjects: who is who, what is done already, several at a time, and the manifest of the whole."""
+
+import hashlib
+import json
+import logging
+import multiprocessing
+import shutil
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from sleep_interpreter.data.preparation.cleaning import need
+from sleep_interpreter.data.preparation.inputs import assign
+from sleep_interpreter.data.preparation.recording import fingerprint
+from sleep_interpreter.data.preparation.subject import (
+    PREPARED,
+    RECORD,
+    UNFINISHED,
+    prepare_subject,
+    read_record,
+)
+from sleep_interpreter.utils.core import file_locks, provenance
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.provenance import MARK, write_json
+from sleep_interpreter.utils.core.safe_pickle import write_pickle
+from sleep_interpreter.utils.signal.recording import Recording
+
+log = logging.getLogger(__name__)
+MANIFEST = "manifest.json"
+LABELS = "SI Staging Label/Whole_label_data.pickle"
+_NO_RESULT = ("threads", "outputs.report", "recordings.chunk_seconds")
+"""Settings that change no file of the layout, so that another value does not mean another data set."""
+
+
+def prepare(sources, settings, out, jobs=1, only=None, force=False):
+    """Prepare subjects into a folder and write its manifest.
+
+    Parameters
+    ----------
+    sources : list of sleep_interpreter.data.preparation.inputs.Source
+    settings : sleep_interpreter.data.preparation.settings.Preparation
+    out : str | Path
+    jobs : int
+        Subjects side by side.
+    only : iterable of str | None
+        The lab's names of those wanted now; None for all.
+    force : bool
+        Prepare all that are wanted anew, and replace what was prepared with other settings.
+
+    Returns
+    -------
+    manifest : dict
+
+    Raises
+    ------
+    UserError
+        The folder holds something that was prepared with other settings or by somebody else, or another
+        process prepares into it.
+    """
+    out = Path(out)
+    for method in (settings.steps.bad_channels.method, settings.steps.ica.method, settings.rejection.method):
+        need(method)
+    _read_manifest(out)  # a folder of something else stays as it is
+    with file_locks.held(
+        out / file_locks.LOCK,
+        refusal=f"{shown(out)}: another process is preparing into this folder; wait for its end (several "
+        "subjects side by side: --jobs), or choose another --out",
+    ):
+        return _prepare(sources, settings, out, jobs, only, force)
+
+
+def _prepare(sources, settings, out, jobs, only, force):
+    before, digest = _read_manifest(out), _digest(settings)
+    others = before is not None and before.get("settings_sha256") != digest
+    if others and not force:
+        raise UserError(
+            f"{shown(out / MANIFEST)}: this folder was prepared with other settings; choose another --out, "
+            "or --force to prepare everything again"
+        )
+    names = assign(sources, settings, None if others else (before or {}).get("names"))
+    unknown = sorted(set(only or ()) - set(names))
+    if unknown:
+        raise UserError(f"--subjects: no {unknown[0]!r}; there are {', '.join(names)}")
+    if others:
+        lost = [r["source"] for r in before["subjects"].values() if r["source"] not in (only or names)]
+        if lost:
+            raise UserError(
+                f"{shown(out / MANIFEST)}: --force with other settings would remove {', '.join(lost)}, who "
+                "would not be prepared again: prepare all of them, or choose another --out"
+            )
+        _forget(out, before)
+        before = None
+    manifest = {
+        **provenance.record(),
+        "settings": settings.model_dump(mode="json"),
+        "settings_sha256": digest,
+        "names": {**(before or {}).get("names", {}), **names},
+        "subjects": dict((before or {}).get("subjects", {})),
+    }
+    write_json(out / MANIFEST, manifest)  # names are fixed before anybody is prepared under them
+    todo = []
+    for source in sources:
+        if only is not None and source.name not in only:
+            continue
+        record = read_record(out, names[source.name])
+        if record is not None and not force and record["inputs"] == _fingerprints(source, settings):
+            log.info("%s (%s): is there", source.name, names[source.name])
+            manifest["subjects"][names[source.name]] = record
+        else:
+            todo.append((source, names[source.name], settings, out))
+    for record in _run(todo, jobs):
+        manifest["subjects"][record["subject"]] = record
+        write_json(out / MANIFEST, manifest)
+    _write_labels(out, manifest["subjects"])
+    shutil.rmtree(out / UNFINISHED, ignore_errors=True)
+    write_json(out / MANIFEST, manifest)
+    return manifest
+
+
+def _run(todo, jobs):
+    """Yield the record of each subject as it is done."""
+    if jobs == 1 or len(todo) < 2:
+        yield from (prepare_subject(*one) for one in todo)
+        return
+    # new processes: forked ones would share the state of libraries that hold threads
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=_log_as_here, initargs=(log.getEffectiveLevel(),)
+    ) as pool:
+        futures = {pool.submit(prepare_subject, *one): one for one in todo}
+        for future in as_completed(futures):
+            source, name, *_ = futures[future]
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                reason = (
+                    "its process was killed (out of memory?); run the same command again, with fewer --jobs"
+                )
+                yield {
+                    "subject": name,
+                    "source": source.name,
+                    "status": "failed",
+                    "step": "?",
+                    "reason": reason,
+                }
+
+
+def _log_as_here(level):
+    logging.basicConfig(level=level, format="%(message)s")
+
+
+def _digest(settings):
+    tree = settings.model_dump(mode="json")
+    for dotted in _NO_RESULT:
+        *path, last = dotted.split(".")
+        node = tree
+        for key in path:
+            node = node[key]
+        node.pop(last)
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def _fingerprints(source, settings):
+    try:
+        return {s.label: fingerprint(s, Recording(s.path), settings) for s in source.sessions}
+    except UserError:
+        return None  # the preparation says what is wrong with it
+
+
+def _read_manifest(out):
+    path = out / MANIFEST
+    if not path.is_file():
+        ours = {UNFINISHED, file_locks.LOCK}
+        if out.is_dir() and any(p.name not in ours for p in out.iterdir()):
+            raise UserError(
+                f"{shown(out)}: holds files that no preparation has written ({MANIFEST} is missing); nothing "
+                "was changed, give an empty folder with --out"
+            )
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{shown(path)}: no readable JSON ({error}); remove it to begin again") from None
+
+
+def _forget(out, manifest):
+    """Remove what an earlier preparation wrote, by its own account and nothing else."""
+    for name, record in manifest["subjects"].items():
+        (out / PREPARED / name / RECORD).unlink(missing_ok=True)
+        for relative in record.get("files", {}):
+            (out / relative).unlink(missing_ok=True)
+    (out / LABELS).unlink(missing_ok=True)
+    (out / MANIFEST).unlink()
+
+
+def _write_labels(out, records):
+    """Write the hypnograms of all complete subjects into the one label file."""
+    hypnograms = {
+        name: {**({MARK: True} if record["simulated"] else {}), **record["hypnogram"]}
+        for name, record in sorted(records.items())
+        if record["status"] == "complete" and record.get("hypnogram")
+    }
+    if hypnograms:
+        write_pickle(hypnograms, out / LABELS)
+
+
+def lines(manifest, out):
+    """Return what the command says at its end."""
+    result = []
+    for name, record in manifest["subjects"].items():
+        if record["status"] == "complete":
+            counts = ", ".join(f"{kind} {n}" for kind, n in record["counts"].items() if isinstance(n, int))
+            size = f"{record['seconds']:.0f} s"
+            if record["peak_bytes"] is not None:
+                size += f", {record['peak_bytes'] / 2**30:.1f} GiB"
+            mark = ", simulated" if record["simulated"] else ""
+            result.append(f"{name} ({record['source']}{mark}): {counts}; {size}")
+            result += [f"  note: {note}" for note in record["notes"]]
+            result += [
+                f"  note, {label}: {remark}"
+                for label, own in record["sessions"].items()
+                for remark in own["remarks"]
+            ]
+        else:
+            result.append(f"{name} ({record['source']}) FAILED at {record['step']!r}: {record['reason']}")
+    done = sum(r["status"] == "complete" for r in manifest["subjects"].values())
+    result.append(
+        f"prepared: {done} of {len(manifest['subjects'])} subjects in {shown(out)}, account in {MANIFEST}"
+    )
+    return result

@@ -1,0 +1,260 @@
+"""What can be set about a preparation. params/prepare.yaml holds every default and the reason for it."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field_validator, model_validator
+from sleep_interpreter.utils.core.config import Settings, load
+from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
+
+Name = Annotated[str, StringConstraints(min_length=1)]
+MODALITIES = ("image", "audio", "cue")
+"""What an event is: a picture or a sound in wake, a sound in sleep."""
+Range = tuple[float, float]
+
+
+def _pattern(text):
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ValueError(f"no regular expression ({error})") from None
+
+
+class Recordings(Settings):
+    """Which recording is whose, what it holds, in which unit."""
+
+    sessions: dict[Name, Literal["wake", "sleep"]] = Field({"wake": "wake", "night": "sleep", "nap": "sleep"})
+    default_session: Literal["wake", "sleep"] | None = None
+    pattern: str = r"(?P<subject>[^/_]+)_(?P<session>[^/_.]+)[^/]*"
+    unit: Literal["V", "uV"] = "V"
+    amplitude_range: Range = (0.5, 500.0)
+    chunk_seconds: float = Field(60.0, ge=1, le=3600)
+
+    @field_validator("pattern")
+    @classmethod
+    def _names_a_subject(cls, text):
+        if "subject" not in _pattern(text).groupindex:
+            raise ValueError("needs a group (?P<subject>...) that finds the subject in the path")
+        return text
+
+    @model_validator(mode="after")
+    def _check(self):
+        low, high = self.amplitude_range
+        if not 0 < low < high:
+            raise ValueError(f"amplitude_range ({low}, {high}) must be two rising positive numbers in µV")
+        return self
+
+
+class Split(Settings):
+    """Who is a test subject, and the parts of a test subject's trials."""
+
+    test: tuple[Name, ...] = ()
+    test_share: float = Field(0.1, ge=0, le=1)
+    group_column: str | None = "group"
+    parts: tuple[float, float, float] = (0.6, 0.2, 0.2)
+
+    @model_validator(mode="after")
+    def _check(self):
+        if min(self.parts) < 0 or abs(sum(self.parts) - 1) > 1e-6:
+            raise ValueError(f"parts {self.parts}: three shares (train, val, test) that add up to 1")
+        return self
+
+
+class Rule(Settings):
+    """What an event of the recording means: by its text (regular expression) or by its number."""
+
+    match: str | None = None
+    code: int | None = None
+    item: str | None = None
+    modality: Literal["image", "audio", "cue", "ignore"] | None = None
+    phase: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self):
+        if (self.match is None) == (self.code is None):
+            raise ValueError("a rule needs either `match` (text) or `code` (number)")
+        groups = _pattern(self.match).groupindex if self.match is not None else {}
+        if self.modality != "ignore":
+            for key in ("item", "modality"):
+                if (getattr(self, key) is None) == (key not in groups):
+                    raise ValueError(f"{key}: give it, or a group (?P<{key}>...) in `match`, not both")
+        return self
+
+
+class Events(Settings):
+    """Where events stand and what they mean."""
+
+    source: Literal["annotations", "stim", "events_tsv"] = "annotations"
+    stim_channel: str | None = None
+    rules: tuple[Rule, ...] = (
+        Rule(match=r"cue/(?P<item>.+)", modality="cue"),
+        Rule(match=r"(?P<modality>image|audio)/(?P<item>.+)"),
+    )
+    items: dict[Name, Literal[ITEMS]] = Field({})
+    phases: tuple[Name, ...] | None = None
+    shift_seconds: float = Field(0.0, ge=-10, le=10)
+
+    @model_validator(mode="after")
+    def _check(self):
+        if not self.rules:
+            raise ValueError("rules: at least one event has to mean something")
+        return self
+
+
+class Channels(Settings):
+    """Channels of the trials, of the stager, and what may be missing."""
+
+    montage: tuple[Name, ...] = EEG_MONTAGE
+    rename: dict[Name, Name] = Field({})
+    mastoids: tuple[Name, ...] = ("M1", "M2")
+    eeg: tuple[Name, Name | None] = ("C4", "M1")
+    eog: tuple[Name, Name | None] | None = ("EOG1", "M2")
+    emg: tuple[Name, Name | None] | None = ("EMG1", "EMG2")
+    bad: dict[Name, tuple[Name, ...]] = Field({})
+    interpolate_share: float = Field(0.25, ge=0, le=0.5)
+    positions: str = "standard_1005"
+
+    @model_validator(mode="after")
+    def _check(self):
+        if len({name.casefold() for name in self.montage}) != len(self.montage):
+            raise ValueError("montage names a channel twice")
+        return self
+
+
+class LineNoise(Settings):
+    """Removal of the mains' frequency and its harmonics (zero-phase FIR notch)."""
+
+    hz: float | None = Field(50.0, gt=40, lt=70)
+    width_hz: float = Field(2.0, gt=0, le=10)
+
+
+class BadChannels(Settings):
+    """Search for bad channels with pyprep, on pieces spread over the recording."""
+
+    method: Literal["pyprep", "none"] = "pyprep"
+    minutes: PositiveFloat = 10.0
+    ransac: bool = False
+
+
+class Ica(Settings):
+    """Independent components of wake recordings, named by ICLabel."""
+
+    method: Literal["iclabel", "none"] = "iclabel"
+    minutes: PositiveFloat = 20.0
+    components: float = Field(0.99, gt=0)
+    probability: float = Field(0.8, ge=0.5, le=1)
+    remove: tuple[
+        Literal["muscle artifact", "eye blink", "heart beat", "line noise", "channel noise"], ...
+    ] = ("muscle artifact", "eye blink", "heart beat", "line noise", "channel noise")
+
+
+class Steps(Settings):
+    """The steps between a recording and its trials, in this order."""
+
+    line_noise: LineNoise = LineNoise()
+    bandpass_hz: Range | None = (0.1, 50.0)
+    bad_channels: BadChannels = BadChannels()
+    ica: Ica = Ica()
+    reference: Literal["average", "mastoids", "REST", "none"] = "average"
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.bandpass_hz is not None and not 0 < self.bandpass_hz[0] < self.bandpass_hz[1] < 250:
+            raise ValueError(f"bandpass_hz {self.bandpass_hz}: corners must rise between 0 and 250 Hz")
+        return self
+
+
+class Rejection(Settings):
+    """Which trials are left out for their amplitude."""
+
+    method: Literal["thresholds", "autoreject", "none"] = "thresholds"
+    wake_uv: PositiveFloat = 200.0
+    sleep_uv: PositiveFloat = 500.0
+    flat_uv: float = Field(0.1, ge=0)
+    share: float = Field(0.1, ge=0, lt=1)
+    annotations: str | None = "(?i)(?!.*bad_channel)(?:.*/)?(?:bad|artefact|artifact)[ _/].*"
+
+    @field_validator("annotations")
+    @classmethod
+    def _readable(cls, text):
+        if text is not None:
+            _pattern(text)
+        return text
+
+
+class Stages(Settings):
+    """Where sleep stages come from, and how they are read."""
+
+    source: Literal["auto", "file", "annotations", "yasa"] = "auto"
+    file: str | None = None
+    annotation: str = r"(?:stage/|Sleep stage )(?P<stage>.+)"
+    numbers: Literal["auto", "yasa", "rk"] = "auto"
+    epoch_seconds: PositiveFloat = 30.0
+    use_clock: bool = True
+    offset_seconds: float = 0.0
+    windows: bool = True
+    filters: tuple[Range, Range, Range] = ((0.3, 35.0), (0.3, 35.0), (10.0, 100.0))
+
+    @field_validator("annotation")
+    @classmethod
+    def _names_a_stage(cls, text):
+        if "stage" not in _pattern(text).groupindex:
+            raise ValueError("needs a group (?P<stage>...)")
+        return text
+
+
+class SlowOscillations(Settings):
+    """Detection of slow oscillations with YASA, and what is near enough to a cue."""
+
+    channel: Name = "Fz"
+    reference: Literal["mastoids", "recorded"] = "mastoids"
+    freq_hz: Range = (0.3, 1.5)
+    negative_s: Range = (0.15, 1.0)
+    positive_s: Range = (0.1, 1.0)
+    negative_uv: Range = (30.0, 300.0)
+    positive_uv: Range = (8.0, 200.0)
+    peak_to_peak_uv: Range = (60.0, 500.0)
+    first_up_s: Range = (0.1, 1.0)
+    around_s: PositiveFloat = 0.5
+
+
+class Spindles(Settings):
+    """Detection of spindles with YASA, and what counts as coupled."""
+
+    channels: tuple[Name, ...] = ("Fz", "Cz", "Pz")
+    freq_hz: Range = (11.0, 16.0)
+    duration_s: Range = (0.5, 2.5)
+    threshold_correlation: float = Field(0.65, ge=0, le=1)
+    threshold_rms: float = Field(1.5, gt=0)
+    threshold_relative_power: float = Field(0.2, ge=0, le=1)
+    after_cue_s: PositiveFloat = 1.5
+
+
+class Outputs(Settings):
+    """What is written besides the published layout."""
+
+    continuous: Literal["none", "test", "all"] = "test"
+    precue: bool = True
+    report: bool = True
+
+
+class Preparation(Settings):
+    """Everything that decides what is made of recordings."""
+
+    seed: int = Field(1642, ge=0)
+    recordings: Recordings = Recordings()
+    split: Split = Split()
+    events: Events = Events()
+    channels: Channels = Channels()
+    steps: Steps = Steps()
+    rejection: Rejection = Rejection()
+    stages: Stages = Stages()
+    slow_oscillations: SlowOscillations = SlowOscillations()
+    spindles: Spindles = Spindles()
+    outputs: Outputs = Outputs()
+    threads: PositiveInt = 1
+
+
+def load_settings(source=None, overrides=()):
+    """Return the `Preparation` of a YAML file (params/prepare.yaml by default) with `--set` overrides."""
+    return load(Preparation, source or "prepare", overrides=overrides)

@@ -1,0 +1,217 @@
+"""Sleep stages of a recording: the expert's, or YASA's."""
+
+import glob
+import warnings
+
+import numpy as np
+from sleep_interpreter.data.formats.scoring_readers import (
+    UNSCORED,
+    Hypnogram,
+    from_annotations,
+    make,
+    read_hypnogram,
+)
+from sleep_interpreter.utils.core.constants import N2, N3, REM, STAGING_SECONDS, STREAM_RATE, WAKE
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown
+
+_YASA_RATE = 100
+_YASA_CODES = {"W": WAKE, "N1": WAKE, "N2": N2, "N3": N3, "R": REM}
+_LEAST_SECONDS = 300
+"""YASA's classifier needs five minutes."""
+
+
+def find_stages(session, annotations, recording, file, plan, settings):
+    """Return the hypnogram of a sleep recording, where it comes from, and remarks.
+
+    Parameters
+    ----------
+    session : sleep_interpreter.data.preparation.inputs.Session
+    annotations : mne.Annotations
+    recording : sleep_interpreter.utils.signal.recording.Recording
+    file : sleep_interpreter.data.preparation.signal.SignalFile
+        Unfiltered, rows as in the plan.
+    plan : sleep_interpreter.data.preparation.channels.Plan
+    settings : sleep_interpreter.data.preparation.settings.Stages
+
+    Returns
+    -------
+    hypnogram : sleep_interpreter.data.formats.scoring_readers.Hypnogram
+    source : str
+        "expert: FILE", "expert: annotations", or "YASA".
+    remarks : list of str
+
+    Raises
+    ------
+    UserError
+        No such source of stages, a scoring that is unreadable or that by its clock lies elsewhere.
+    """
+    where = shown(session.path)
+    if settings.source in ("auto", "file") and (path := beside(session, settings)) is not None:
+        found, source = read_hypnogram(path, settings.numbers, settings.epoch_seconds), f"expert: {path.name}"
+    elif settings.source == "file":
+        raise UserError(
+            f"{where}: stages.source is file, but there is no {settings.file or 'stages.file'} beside it"
+        )
+    else:
+        rows = from_annotations(annotations, settings.annotation, recording.first_time)
+        if settings.source == "annotations" and not rows:
+            raise UserError(f"{where}: no annotation matches stages.annotation = {settings.annotation!r}")
+        if settings.source in ("auto", "annotations") and rows:
+            found, source = make(rows, where, settings.numbers), "expert: annotations"
+        else:
+            return stage_with_yasa(file, plan, where), "YASA", ["staged by YASA, not by an expert"]
+    later, remarks = 0.0, []
+    if settings.use_clock and found.clock is not None and recording.clock is not None:
+        later = _by_clock(found, recording.clock, file.seconds, source, where)
+        remarks += [f"by the clocks, the scoring begins {later:g} s after the recording"] if later else []
+    found = found.shifted(later + settings.offset_seconds)
+    return found, source, remarks + length_remarks(found, file.seconds)
+
+
+def _by_clock(hypnogram, clock, seconds, source, where):
+    """Return how many s after a recording's first sample a scoring begins, by the time of day of both.
+
+    Raises
+    ------
+    UserError
+        Less than half of the scoring lies in the recording then.
+    """
+    day = 86400.0
+    later = (hypnogram.clock - clock + day / 2) % day - day / 2
+    if abs(later) < 1:  # clocks in whole seconds
+        return 0.0
+    begin, end = hypnogram.onset + later, hypnogram.onset + hypnogram.duration + later
+    inside = np.clip(np.minimum(end, seconds) - np.maximum(begin, 0), 0, None).sum()
+    if inside < hypnogram.duration.sum() / 2:
+        raise UserError(
+            f"{where}: the scoring ({source}) begins {later:g} s after the recording by their clocks, and "
+            "less than half of it lies in the recording; if it begins with the recording, set "
+            "stages.use_clock=false"
+        )
+    return round(later, 3)
+
+
+def beside(session, settings):
+    """Return the hypnogram file of a recording, or None.
+
+    Raises
+    ------
+    UserError
+        Several files match `stages.file`.
+    """
+    if settings.file is None:
+        return None
+    stem = glob.escape(session.path.name.split(".")[0])
+    found = sorted(session.path.parent.glob(settings.file.replace("{stem}", stem)))
+    found = [path for path in found if path != session.path]
+    if len(found) > 1:
+        raise UserError(
+            f"{shown(session.path)}: stages.file matches {', '.join(p.name for p in found)}: make it "
+            "match one"
+        )
+    return found[0] if found else None
+
+
+def length_remarks(hypnogram, seconds):
+    """Return what there is to say where hypnogram and recording disagree in length, as sentences."""
+    remarks = []
+    first, last = float(hypnogram.onset.min(initial=0.0)), hypnogram.seconds
+    if first < 0:
+        remarks.append(f"the hypnogram begins {-first:g} s before the recording")
+    if last > seconds + 1:
+        remarks.append(f"the hypnogram ends {last - seconds:g} s after the recording; that part is left out")
+    if last < seconds - STAGING_SECONDS:
+        remarks.append(f"the last {seconds - last:g} s of the recording are not scored")
+    return remarks
+
+
+def stage_with_yasa(file, plan, where):
+    """Return the hypnogram that YASA's pretrained classifier gives for the whole recording.
+
+    Raises
+    ------
+    UserError
+        No EEG for staging, or less than five minutes.
+    """
+    import mne
+    import yasa
+
+    if plan.derivations[0] is None:
+        raise UserError(f"{where}: YASA needs an EEG channel (channels.eeg), and there is no hypnogram")
+    if file.seconds < _LEAST_SECONDS:
+        raise UserError(
+            f"{where}: {file.seconds:.0f} s are too short for YASA ({_LEAST_SECONDS} s), and there is no "
+            "hypnogram"
+        )
+    names, signals = [], []
+    for kind, pair in zip(("eeg", "eog", "emg"), plan.derivations, strict=True):
+        if pair is not None:
+            signal = derivation(file, pair, 0, file.shape[1]).astype(float)
+            signals.append(mne.filter.resample(signal, down=5.0, method="polyphase", verbose="error"))
+            names.append(kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        raw = mne.io.RawArray(
+            np.stack(signals) * 1e-6, mne.create_info(names, _YASA_RATE, "eeg"), verbose="error"
+        )
+        staging = yasa.SleepStaging(
+            raw, "eeg", eog_name="eog" if "eog" in names else None, emg_name="emg" if "emg" in names else None
+        )
+        predicted = staging.predict()
+    stages = getattr(predicted, "hypno", predicted)
+    codes = [_YASA_CODES[{"WAKE": "W", "REM": "R"}.get(str(s), str(s))] for s in stages]
+    onset = np.arange(len(codes)) * float(STAGING_SECONDS)
+    return Hypnogram(
+        onset, np.full(len(codes), float(STAGING_SECONDS)), np.array(codes, int), tuple(map(str, stages))
+    )
+
+
+def derivation(file, pair, start, stop):
+    """Return one derivation (n,) of the stager in µV, raw: channel minus its reference."""
+    plus, minus = pair
+    signal = file.read(start, stop, plus)
+    return signal if minus is None else signal - file.read(start, stop, minus)
+
+
+def epoch_codes(hypnogram, seconds):
+    """Return the stage of every whole 30 s epoch of a recording, int array; -1 where nobody scored."""
+    return hypnogram.epochs(int(seconds // STAGING_SECONDS), STAGING_SECONDS)
+
+
+def scored_span(codes):
+    """Return (first, last + 1) of the scored epochs; (0, 0) where there is none."""
+    scored = np.flatnonzero(codes != UNSCORED)
+    return (int(scored[0]), int(scored[-1]) + 1) if len(scored) else (0, 0)
+
+
+def staging_windows(file, plan, codes, settings):
+    """Yield the stager's windows of the scored part of a night, one every 3 s, as in real time.
+
+    Parameters
+    ----------
+    file : sleep_interpreter.data.preparation.signal.SignalFile
+        Unfiltered.
+    plan : sleep_interpreter.data.preparation.channels.Plan
+    codes : int array
+        Stage of every 30 s epoch of the recording.
+    settings : sleep_interpreter.data.preparation.settings.Stages
+
+    Yields
+    ------
+    code : int
+        Of the epoch that the window begins in; -1 where nobody scored it.
+    window : float32 array (3, 15000)
+    """
+    from sleep_interpreter.utils.signal.preprocessing import staging_window
+
+    first, last = scored_span(codes)
+    length = round(STAGING_SECONDS * STREAM_RATE)
+    step = length // 10
+    for k in range(max(0, 10 * (last - first) - 9)):
+        start = first * length + k * step
+        rows = [
+            np.zeros(length, np.float32) if pair is None else derivation(file, pair, start, start + length)
+            for pair in plan.derivations
+        ]
+        yield int(codes[first + k // 10]), staging_window(np.stack(rows), STREAM_RATE, settings.filters)

@@ -1,0 +1,189 @@
+"""Compares the staging of a raw recording with a released label file, epoch by epoch.
+
+For whoever holds a raw recording of a subject whose hypnogram is in `SI Staging
+Label/Whole_label_data.pickle`: does the recording belong to those labels, are they shifted against each
+other, where do they differ.
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram
+from sleep_interpreter.data.formats.staging_windows import check_hypnogram, dict_of
+from sleep_interpreter.data.preparation.channels import make_plan
+from sleep_interpreter.data.preparation.inputs import bids_details
+from sleep_interpreter.data.preparation.signal import load
+from sleep_interpreter.data.preparation.stages import epoch_codes, find_stages
+from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS
+from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.provenance import write_json
+from sleep_interpreter.utils.signal.recording import Recording
+
+_STEP_S = 5.0
+_MOST_S = 600.0
+_LEAST_EPOCHS = 10
+
+
+def released(path, name):
+    """Return the `Hypnogram` of one subject in a released label file.
+
+    Parameters
+    ----------
+    path : str | Path
+        The pickle, or the data folder that holds `SI Staging Label`.
+    name : str
+        "subject_3".
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "SI Staging Label" / "Whole_label_data.pickle"
+    content = dict_of(path)
+    if name not in content:
+        close = nearest(str(name), content, 3)
+        raise UserError(
+            f"{shown(path)}: no subject {name!r} (--as); "
+            f"{'nearest: ' + ', '.join(close) if close else f'it has {len(content)}'}"
+        )
+    onset, stage = check_hypnogram(content[name], f"{shown(path)}, {name}")
+    return Hypnogram(onset[:-1], np.diff(onset), stage, tuple(STAGES[s] for s in stage))
+
+
+def kappa(table):
+    """Return Cohen's kappa of a table of counts (K, K); None where chance agreement is complete."""
+    table = np.asarray(table, float)
+    n = table.sum()
+    if n == 0:
+        return None
+    chance = float((table.sum(axis=0) * table.sum(axis=1)).sum() / n**2)
+    return None if chance >= 1 else (float(np.trace(table) / n) - chance) / (1 - chance)
+
+
+def agreement(codes, labels, shift):
+    """Return how stages of epochs agree with a hypnogram that is taken `shift` seconds later.
+
+    Parameters
+    ----------
+    codes : int array (n,)
+        Of the recording's 30 s epochs; -1 = not scored.
+    labels : Hypnogram
+    shift : float
+        Second t of the recording is second t + shift of the labels.
+
+    Returns
+    -------
+    result : dict
+        "n" epochs that both have, "agreement", "kappa", "table" (4, 4) rows recording, columns labels;
+        "epochs": which.
+    """
+    middle = (np.arange(len(codes)) + 0.5) * STAGING_SECONDS
+    other = labels.at(middle + shift)
+    both = (codes != UNSCORED) & (other != UNSCORED)
+    table = np.zeros((len(STAGES), len(STAGES)), int)
+    np.add.at(table, (codes[both], other[both]), 1)
+    n = int(both.sum())
+    return {
+        "shift_s": float(shift),
+        "n": n,
+        "agreement": float(np.trace(table) / n) if n else None,
+        "kappa": kappa(table),
+        "table": table.tolist(),
+        "labels": other,
+        "differ": np.flatnonzero(both & (codes != other)),
+    }
+
+
+def best_shift(codes, labels):
+    """Return the `agreement` at the shift within 10 min with the highest kappa; the middle of equal ones.
+
+    A shift counts only if it leaves at least 80 % of the epochs that are compared without one.
+    """
+    found = [agreement(codes, labels, s) for s in sorted(np.arange(-_MOST_S, _MOST_S + 1, _STEP_S), key=abs)]
+    least = max(_LEAST_EPOCHS, 0.8 * found[0]["n"])
+    fair = [f for f in found if f["n"] >= least and f["kappa"] is not None]
+    if not fair:
+        return found[0]
+    best = max(f["kappa"] for f in fair)
+    alike = sorted((f for f in fair if f["kappa"] > best - 1e-9), key=lambda f: f["shift_s"])
+    return alike[len(alike) // 2]  # epochs hide shifts below 30 s: the middle of those that fit alike
+
+
+def verify(sources, settings, path, name, out):
+    """Compare one recording with the labels of one subject, and write what was found.
+
+    Parameters
+    ----------
+    sources : list of sleep_interpreter.data.preparation.inputs.Source
+        With exactly one sleep recording.
+    settings : sleep_interpreter.data.preparation.settings.Preparation
+        `stages` decides how the recording is staged: by its own hypnogram or by YASA.
+    path : Path
+        Label file, or the folder that holds it.
+    name : str
+        Whose labels.
+    out : Path
+        Receives verify_<name>.json and .tsv.
+
+    Returns
+    -------
+    lines : list of str
+    """
+    nights = [s for source in sources for s in source.sessions if s.kind == "sleep"]
+    if len(nights) != 1:
+        raise UserError(
+            f"--verify-stages: needs one sleep recording, found {len(nights)}; name it with --recordings"
+        )
+    if name is None:
+        raise UserError("--verify-stages: say whose labels they are with --as, for example --as subject_3")
+    labels, session = released(path, name), nights[0]
+    recording = Recording(session.path)
+    annotations = recording.annotations if session.bids is None else bids_details(session)[0]
+    plan = make_plan(
+        settings.channels.model_copy(update={"montage": ()}), recording.names, shown(session.path)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        file = load(recording, plan.picks, settings.recordings, Path(folder) / "raw.npy")
+        hypnogram, source, remarks = find_stages(session, annotations, recording, file, plan, settings.stages)
+        codes, seconds = epoch_codes(hypnogram, file.seconds), file.seconds
+    plain, best = agreement(codes, labels, 0.0), best_shift(codes, labels)
+    report = {
+        "recording": session.path.name,
+        "subject": name,
+        "staged_by": source,
+        "recording_s": seconds,
+        "labels_s": labels.seconds,
+        "remarks": remarks,
+        "unshifted": {k: plain[k] for k in ("n", "agreement", "kappa", "table")},
+        "best": {k: best[k] for k in ("shift_s", "n", "agreement", "kappa", "table")},
+        "stages": list(STAGES),
+    }
+    write_json(Path(out) / f"verify_{name}.json", report)
+    rows = [f"{k * STAGING_SECONDS}\t{STAGES[codes[k]]}\t{STAGES[best['labels'][k]]}" for k in best["differ"]]
+    with writing(Path(out) / f"verify_{name}.tsv") as temporary:
+        temporary.write_text("\n".join(["onset_s\trecording\tlabels", *rows]) + "\n", encoding="utf-8")
+    return [
+        *_lines(report, best),
+        f"written: {shown(Path(out) / f'verify_{name}')}.json, .tsv (epochs that differ)",
+    ]
+
+
+def _lines(report, best):
+    def figures(row):
+        values = [f"{row[k]:.3f}" if row[k] is not None else "undefined" for k in ("agreement", "kappa")]
+        return f"agreement {values[0]}, kappa {values[1]} over {row['n']} epochs"
+
+    table = [f"{'recording / labels':<20}" + "".join(f"{s:>7}" for s in STAGES)]
+    table += [
+        f"{s:<20}" + "".join(f"{n:>7}" for n in row) for s, row in zip(STAGES, best["table"], strict=True)
+    ]
+    length = report["recording_s"] - report["labels_s"]
+    return [
+        f"{report['recording']} (staged by {report['staged_by']}) against the labels of {report['subject']}",
+        f"recording {report['recording_s']:.0f} s, labels {report['labels_s']:.0f} s: {abs(length):.0f} "
+        f"s {'longer' if length >= 0 else 'shorter'}",
+        f"without a shift: {figures(report['unshifted'])}",
+        f"best shift {best['shift_s']:+.0f} s: {figures(report['best'])}",
+        *table,
+        *(f"remark: {text}" for text in report["remarks"]),
+    ]

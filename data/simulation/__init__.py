@@ -1,0 +1,1 @@
+"""The simulator: head, sleep, memory, data sets and live sleepers."""

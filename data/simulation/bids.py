@@ -1,0 +1,265 @@
+"""Raw nights and wake sessions as a BIDS folder, `bids/` of a simulated data set.
+
+mne-bids writes the sidecars (channels, electrodes, coordinates, scans), from the first second of each
+recording; the recording itself is then streamed to its place in the folder, so it is never held in memory or
+copied. A session is written in a folder beside and moved when all of it is there.
+"""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+from sleep_interpreter.data.simulation import truth
+from sleep_interpreter.data.simulation.head import EMG, EOG, MASTOIDS
+from sleep_interpreter.data.simulation.items import MODALITIES
+from sleep_interpreter.data.simulation.memory import Subject
+from sleep_interpreter.data.simulation.night import COLUMNS, Night, WakeSession, hypnogram
+from sleep_interpreter.utils.core.constants import ITEMS, STAGING_SECONDS, STREAM_RATE
+from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.provenance import MARK, write_json
+from sleep_interpreter.utils.signal.brainvision_writer import SUFFIXES, BrainVisionWriter
+from sleep_interpreter.utils.signal.electrodes import standard_montage
+
+FOLDER = "bids"
+DATASET_FILES = tuple(
+    f"{FOLDER}/{name}"
+    for name in ("dataset_description.json", "participants.tsv", "participants.json", "README")
+)
+TASKS = {"night": ("sleep",), "wake": MODALITIES}
+"""Tasks (BIDS entity) of each session."""
+
+_STUB_S = 1
+_RECALL = "recall"
+_SPACE = "CapTrak"  # how mne-bids calls the coordinates of MNE's standard montages
+_README = """\
+Simulated nights and wake sessions of targeted memory reactivation. NO PERSON WAS RECORDED: everything here
+was written by data/simulate.py of Sleep Interpreter, and no figure made from it says anything about people.
+
+ses-wake: task-image and task-audio, 15 items as pictures and as sounds. ses-night: task-sleep, the sounds as
+cues in sleep; beh/: how well each item is remembered. Events whose name begins with "true/" are known in
+simulated data only. Everything planted lies in the folder truth/ beside this one.
+"""
+_LEVELS = {
+    "stage/": "sleep stage of the next 30 s; W stands for W and N1, the column stage tells which",
+    "cue/": "onset of a sound in sleep",
+    "image/": "onset of a picture in wake",
+    "audio/": "onset of a sound in wake",
+    "artefact/bad_channel/": "planted: this channel is flat or noisy",
+    "artefact/": "planted artefact",
+    "true/spindle": "planted spindle",
+    "true/reactivation/": "planted reactivation without a cue",
+    "true/": "planted slow oscillation (so) or K-complex, spontaneous or evoked by a cue",
+    MARK: "says that the recording is simulated",
+}
+"""What descriptions of events mean, by their beginnings."""
+_EVENTS = {
+    "onset": {"Description": "from the beginning of the recording", "Units": "s"},
+    "duration": {"Description": "of the event", "Units": "s"},
+    "trial_type": {"Description": "what happens"},
+    "sample": {"Description": "onset in samples, counted from 0"},
+    "item": {"Description": "which of the 15 items"},
+    "modality": {"Description": "as a picture (image) or as a sound (audio)"},
+    "stage": {"Description": "planted stage: W, N1, N2, N3, R"},
+    "so_group": {"Description": "group of the true phase of the slow oscillation at the cue, or none"},
+    "so_phase_rad": {"Description": "true phase of the slow oscillation at the cue", "Units": "rad"},
+}
+
+
+def label(group, number):
+    """Return a subject's label: "007" for training subject 7, "test007" for test subject 7."""
+    return f"test{number:03d}" if group == "test" else f"{number:03d}"
+
+
+def session_files(group, number, session):
+    """Return the files of one session, "night" or "wake", relative to the data set's root."""
+    subject = f"sub-{label(group, number)}"
+    folder, stem = f"{FOLDER}/{subject}/ses-{session}", f"{subject}_ses-{session}"
+    files = [f"{folder}/{stem}_scans.tsv"]
+    space = f"{folder}/eeg/{stem}_space-{_SPACE}"
+    files += [f"{space}_coordsystem.json", f"{space}_electrodes.tsv", f"{space}_electrodes.json"]
+    for task in TASKS[session]:
+        run = f"{folder}/eeg/{stem}_task-{task}"
+        files += [f"{run}_{rest}" for rest in ("channels.tsv", "eeg.json", "events.tsv", "events.json")]
+        files += [f"{run}_eeg{suffix}" for suffix in SUFFIXES]
+    if session == "night":
+        files += [f"{folder}/beh/{stem}_task-{_RECALL}_beh{suffix}" for suffix in (".tsv", ".json")]
+    return (*files, truth.file_name(Subject(None, group, number).name, session))
+
+
+def seconds(settings, group, number, session):
+    """Return about how long the recordings of a session are together, in s, without planning them."""
+    if session == "night":
+        return STAGING_SECONDS * len(hypnogram(settings.night, settings.seed, group, number))
+    plan = settings.night.wake
+    trials = plan.repetitions * len(ITEMS) * np.mean(plan.interval_s)
+    return len(MODALITIES) * (60 * plan.rest_min + trials + 5)
+
+
+def write_session(out, settings, group, number, session):
+    """Write one session of a subject: its recordings with all sidecars, and what was planted in it.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the data set.
+    settings : sleep_interpreter.data.simulation.settings.Simulation
+    group : "train" | "test"
+    number : int
+    session : "night" | "wake"
+    """
+    unfinished = out / FOLDER / f".unfinished-{label(group, number)}-{session}"
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a simulation that was killed
+    tables = {}
+    for task in TASKS[session]:
+        made = (
+            Night(settings, group, number)
+            if session == "night"
+            else WakeSession(settings, group, number, task)
+        )
+        _write_run(unfinished / FOLDER, label(group, number), session, task, made)
+        prefix = session if session == "night" else f"{session}/{task}"
+        tables |= {f"{prefix}/{name}": table for name, table in made.tables().items()}
+    files = session_files(group, number, session)
+    if session == "night":
+        _write_scores(unfinished, files, made.memory)
+    truth.write_truth(unfinished / files[-1], tables, truth.subject_arrays(made.subject))
+    for file in files:
+        (out / file).parent.mkdir(parents=True, exist_ok=True)
+        (unfinished / file).replace(out / file)
+    shutil.rmtree(unfinished)
+
+
+def write_dataset_files(out, settings):
+    """Write what stands at the top of the BIDS folder: description, participants, README."""
+    from mne_bids import make_dataset_description
+
+    root = out / FOLDER
+    root.mkdir(parents=True, exist_ok=True)
+    make_dataset_description(
+        path=root,
+        name="Simulated targeted memory reactivation in sleep (no person was recorded)",
+        dataset_type="raw",
+        authors=["data/simulate.py of Sleep Interpreter"],
+        generated_by=[
+            {"Name": "Sleep Interpreter, data/simulate.py", "Description": "physiological simulator"}
+        ],
+        overwrite=True,
+        verbose="error",
+    )
+    path = root / "dataset_description.json"
+    write_json(path, {**json.loads(path.read_text(encoding="utf-8")), MARK: True})
+    night = settings.night
+    people = [
+        {
+            "participant_id": f"sub-{label(group, number)}",
+            "group": group,
+            "subject": Subject(settings, group, number).name,
+        }
+        for group, count in (("train", night.train_subjects), ("test", night.test_subjects))
+        for number in range(count)
+    ]
+    _write_table(
+        root / "participants.tsv", pd.DataFrame(people, columns=["participant_id", "group", "subject"])
+    )
+    write_json(
+        root / "participants.json",
+        {
+            "group": {
+                "Description": "what the subject's trials are for",
+                "Levels": {"train": "training of the decoders", "test": "an unseen subject"},
+            },
+            "subject": {"Description": "the subject's name in the other files of the data set"},
+        },
+    )
+    with writing(root / "README") as temporary:
+        temporary.write_text(_README, encoding="utf-8")
+
+
+def _write_run(root, subject, session, task, made):
+    """Write one recording with its sidecars into the BIDS folder `root`."""
+    import mne_bids
+
+    path = mne_bids.BIDSPath(
+        subject=subject,
+        session=session,
+        task=task,
+        datatype="eeg",
+        suffix="eeg",
+        extension=".vhdr",
+        root=root,
+    )
+    mne_bids.write_raw_bids(
+        _stub(root.parent / "stub", made), path, overwrite=True, readme=False, verbose="error"
+    )
+    made.write(path.fpath, made.subject.settings.night.resolution_uv)
+    sidecar = path.copy().update(extension=".json")
+    entries = {
+        "Manufacturer": "none (simulated)",
+        "EEGReference": f"mean of {' and '.join(MASTOIDS)}",
+        "EEGGround": "none (simulated)",
+        "RecordingDuration": made.scene.n / STREAM_RATE,
+        "InstitutionName": "none (simulated)",
+    }
+    mne_bids.update_sidecar_json(sidecar, entries, verbose="error")
+    table = made.annotations()
+    events = pd.DataFrame(
+        {
+            "onset": table["sample"] / STREAM_RATE,
+            "duration": table["duration"] / STREAM_RATE,
+            "trial_type": table["description"],
+            "sample": table["sample"],
+            **{column: table[column] for column in COLUMNS},
+        }
+    )
+    path.update(suffix="events", extension=".tsv")
+    _write_table(path.fpath, events)
+    levels = {
+        text: next(meaning for beginning, meaning in _LEVELS.items() if text.startswith(beginning))
+        for text in sorted(set(table["description"]))
+    }
+    described = _EVENTS | {"trial_type": {**_EVENTS["trial_type"], "Levels": levels}}
+    write_json(path.update(extension=".json").fpath, described)
+
+
+def _stub(folder, made):
+    """Return the first second of a recording as an MNE Raw, read from a file, as mne-bids wants it."""
+    import mne
+
+    scene = made.scene
+    path = folder / "stub.vhdr"
+    with BrainVisionWriter(path, scene.names, STREAM_RATE, start=made.started) as writer:
+        writer.append(np.zeros((len(scene.names), int(_STUB_S * STREAM_RATE)), np.float32))
+    raw = mne.io.read_raw_brainvision(path, verbose="error")
+    kinds = {name: kind for names, kind in ((EOG, "eog"), (EMG, "emg")) for name in names}
+    raw.set_channel_types(kinds, verbose="error")
+    raw.set_montage(standard_montage(), verbose="error")
+    raw.info["line_freq"] = made.subject.settings.sensors.line_hz
+    raw.info["bads"] = _bad_channels(scene)
+    raw.set_annotations(None)
+    return raw
+
+
+def _bad_channels(scene):
+    """Return the channels that are bad for half of a recording or more; the others are artefacts in it."""
+    lasting = scene.events["bad_channel"].groupby("channel")["duration_s"].sum()
+    return [name for name in scene.names if lasting.get(name, 0.0) >= 0.5 * scene.n / STREAM_RATE]
+
+
+def _write_scores(root, files, memory):
+    """Write how well each item is remembered into the two behaviour files."""
+    table, description = (root / next(f for f in files if f.endswith(end)) for end in ("beh.tsv", "beh.json"))
+    _write_table(table, memory[["item", "memory_score"]])
+    write_json(
+        description,
+        {
+            "TaskName": _RECALL,
+            "item": {"Description": "which of the 15 items"},
+            "memory_score": {"Description": "how well it is remembered after the night, 0 to 1 (simulated)"},
+        },
+    )
+
+
+def _write_table(path, table):
+    with writing(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.10g", encoding="utf-8")

@@ -1,0 +1,343 @@
+"""When things happen in simulated sleep and wake: slow oscillations, spindles, eye movements, arousals.
+
+Every kind is drawn from a generator of its own, so another rate of one kind changes no other.
+"""
+
+import numpy as np
+import pandas as pd
+from sleep_interpreter.data.simulation.waves import time_at_phase
+from sleep_interpreter.utils.core.constants import N2, N3, REM, STAGING_SECONDS, WAKE
+
+EPOCH_S = float(STAGING_SECONDS)
+COLUMNS = {
+    "slow_oscillation": (
+        "start_s", "trough_start_s", "trough_s", "up_start_s", "peak_s", "end_s", "amplitude_uv", "kind",
+        "origin", "speed_m_s", "stage",
+    ),
+    "spindle": (
+        "start_s", "duration_s", "frequency_hz", "amplitude_uv", "kind", "so", "phase_rad", "origin", "stage",
+    ),
+    "alpha": ("start_s", "duration_s"),
+    "eye": ("start_s", "duration_s", "kind", "amplitude_uv", "direction", "stage"),
+    "sawtooth": ("start_s", "duration_s", "frequency_hz", "amplitude_uv"),
+    "arousal": ("start_s", "duration_s", "stage"),
+    "movement": ("start_s", "duration_s", "stage"),
+}  # fmt: skip
+"""Columns of every kind of event. "alpha" holds the times of closed eyes in wake."""
+TRAITS = ("background", "alpha", "slow_oscillation", "spindle")
+"""What is larger in some people than in others."""
+ARTEFACTS = ("arousal", "movement")
+"""Kinds that a clean scene has none of."""
+
+_ORIGINS = ("AF3", "AF4", "F3", "Fz", "F4", "FCz", "FC3", "FC4", "Cz", "CPz", "Pz")
+_ORIGIN_SHARES = np.array([2, 2, 3, 4, 3, 4, 2, 2, 2, 1, 1]) / 26
+"""Where slow oscillations arise: most of them in front (Massimini et al. 2004)."""
+_SPINDLE_ORIGINS = {"slow": ("F3", "Fz", "F4"), "fast": ("C3", "Cz", "C4", "CP3", "CPz", "CP4", "Pz")}
+_SUBJECT_SD_HZ = 0.25  # of spindle frequencies between subjects
+_AROUSAL_S = (3.0, 15.0)  # (AASM)
+_MOVEMENT_S = (2.0, 8.0)
+_BLINK_S = (0.2, 0.4)
+_SAWTOOTH_S, _SAWTOOTH_HZ = (2.0, 8.0), (2.0, 5.0)
+
+
+def draw_events(rng_of, stages, total_s, settings, person, fixed, clean):
+    """Draw all events of a scene.
+
+    Parameters
+    ----------
+    rng_of : callable
+        `rng_of(kind)` returns the generator of a kind.
+    stages : sequence of str
+        "W", "N1", "N2", "N3" or "R" of every 30 s; the last one holds to the end.
+    total_s : float
+    settings : sleep_interpreter.data.simulation.body_settings.Stages
+    person : dict of str to float
+        What the subject's amplitudes are multiplied by, by `TRAITS`.
+    fixed : dict of str to DataFrame
+        Kinds that are given, not drawn.
+    clean : bool
+        No arousals and movements.
+
+    Returns
+    -------
+    events : dict of str to DataFrame
+        With the columns of `COLUMNS`, by onset.
+    """
+    plan = _Plan(stages, total_s, settings, person)
+    makers = {
+        "slow_oscillation": _slow_oscillations,
+        "spindle": _spindles,
+        "alpha": _closed_eyes,
+        "eye": _eye_movements,
+        "sawtooth": _sawtooth,
+        "arousal": _arousals,
+        "movement": _movements,
+    }
+    events = {}
+    for kind, make in makers.items():  # spindles look at slow oscillations, blinks at closed eyes
+        if kind in fixed:
+            table = fixed[kind]
+        elif clean and kind in ARTEFACTS:
+            table = _table(kind, [])
+        else:
+            table = make(rng_of(kind), plan, events)
+        events[kind] = table.sort_values("start_s", kind="stable", ignore_index=True)
+    return events
+
+
+class _Plan:
+    """Stages over time."""
+
+    def __init__(self, stages, total_s, settings, person):
+        self.stages, self.total_s, self.settings, self.person = list(stages), total_s, settings, person
+
+    def key(self, second):
+        return self.stages[min(int(second // EPOCH_S), len(self.stages) - 1)]
+
+    def of(self, second):
+        return self.settings.of(self.key(second))
+
+    def bouts(self, key):
+        """Yield (start, stop) in s of the uninterrupted stretches of a stage."""
+        start = None
+        for place, stage in enumerate([*self.stages, None]):
+            if stage == key and start is None:
+                start = place * EPOCH_S
+            elif stage != key and start is not None:
+                yield start, (self.total_s if stage is None else min(place * EPOCH_S, self.total_s))
+                start = None
+
+    def times(self, rng, per_s, mean_s, draw_length, train=0.0):
+        """Yield (start, length) of events that do not overlap, within the scene.
+
+        `per_s(settings of the stage)` is the rate, `mean_s` the mean length, `draw_length()` returns one, and
+        after a share `train` of the events the next one follows at once.
+        """
+        now = 0.0
+        while now < self.total_s:
+            stage, rate = self.key(now), per_s(self.of(now))
+            boundary = (now // EPOCH_S + 1) * EPOCH_S
+            if now >= len(self.stages) * EPOCH_S:
+                boundary = self.total_s
+            if rate <= 0:
+                now = boundary
+                continue
+            rest = max(1 / rate - mean_s, 0.02)
+            at_once = min(_AT_ONCE_S, rest)
+            if train and rng.random() < train:
+                gap = at_once * rng.uniform(0.2, 1.8)
+            else:
+                gap = rng.exponential((rest - train * at_once) / (1 - train) if train < 1 else at_once)
+            if now + gap >= boundary and self.key(boundary) != stage:
+                now = boundary  # exponential gaps have no memory, so another stage starts anew
+                continue
+            start, length = now + gap, draw_length()
+            if start + length >= self.total_s:
+                return
+            yield start, length
+            now = start + length
+
+
+_AT_ONCE_S = 0.1
+
+
+def _table(kind, rows):
+    table = pd.DataFrame(rows, columns=COLUMNS[kind])
+    numbers = {name: float for name in COLUMNS[kind] if name.endswith(("_s", "_hz", "_uv", "_rad"))}
+    return table.astype(numbers | ({"so": int} if "so" in COLUMNS[kind] else {}))
+
+
+def _skewed(rng, ends):
+    """Return an amplitude between two ends, more often a small one."""
+    return ends[0] + (ends[1] - ends[0]) * rng.beta(2, 3)
+
+
+def _slow_oscillations(rng, plan, _):
+    waves = plan.settings.slow_waves
+    parts = (waves.first_up_s, waves.down_s, waves.up_s)
+    drawn = []
+
+    def length():
+        drawn.append([rng.uniform(*part) for part in parts])
+        return sum(drawn[-1])
+
+    def rate(stage):
+        return (stage.slow_oscillations_per_min + stage.k_complexes_per_min) / 60
+
+    rows = []
+    for start, _ in plan.times(rng, rate, np.mean(parts, axis=1).sum(), length, waves.train):
+        first, down, up = drawn[-1]
+        stage = plan.of(start)
+        is_complex = rng.random() * 60 * rate(stage) < stage.k_complexes_per_min
+        up_start = start + first + down
+        rows.append(
+            (
+                start,
+                start + first,
+                start + first + down * rng.uniform(0.42, 0.55),
+                up_start,
+                up_start + up * rng.uniform(0.4, 0.55),
+                up_start + up,
+                plan.person["slow_oscillation"]
+                * _skewed(rng, stage.k_complex_uv if is_complex else stage.slow_oscillation_uv),
+                "k_complex" if is_complex else "so",
+                str(rng.choice(_ORIGINS, p=_ORIGIN_SHARES)),
+                rng.uniform(*waves.speed_m_s),
+                plan.key(start),
+            )
+        )
+    return _table("slow_oscillation", rows)
+
+
+def _spindles(rng, plan, events):
+    spindles, waves = plan.settings.spindles, events["slow_oscillation"]
+    shift = rng.normal(0, _SUBJECT_SD_HZ)
+    longest = spindles.duration_s
+    times = plan.times(
+        rng, lambda s: s.spindles_per_min / 60, np.mean(longest), lambda: rng.uniform(*longest)
+    )
+    free = np.ones(len(waves), bool)
+    troughs, stages = waves["trough_s"].to_numpy(float), waves["stage"].to_numpy(object)
+    waves = waves.to_dict("records")
+    rows = []
+    for start, length in times:
+        key = plan.key(start)
+        kind = "fast" if rng.random() < spindles.fast_share else "slow"
+        low, high = spindles.fast_hz if kind == "fast" else spindles.slow_hz
+        frequency = np.clip(rng.normal(low + 0.45 * (high - low), 0.2 * (high - low)) + shift, low, high)
+        amplitude = plan.person["spindle"] * _skewed(rng, plan.of(start).spindle_uv)
+        origin = str(rng.choice(_SPINDLE_ORIGINS[kind]))
+        coupled, spread = rng.random() < spindles.coupling, rng.normal(0, spindles.phase_sd_rad)
+        so, phase = -1, np.nan
+        near = np.flatnonzero(free & (stages == key) & (np.abs(troughs - start) < 0.5 * EPOCH_S))
+        if coupled and len(near):
+            so = int(near[np.abs(troughs[near] - start).argmin()])
+            free[so] = False
+            wanted = spindles.slow_phase_rad if kind == "slow" else 2 * np.pi + spindles.fast_phase_rad
+            angle = np.clip(wanted + spread, -0.5 * np.pi, 2.5 * np.pi)
+            phase = np.pi - np.mod(np.pi - angle, 2 * np.pi)
+            start = time_at_phase(waves[so], angle) - 0.5 * length
+        rows.append((start, length, frequency, amplitude, kind, so, phase, origin, key))
+    rows.sort(key=lambda row: row[0])
+    kept, end = [], 0.0
+    for row in rows:  # moved onto its oscillation, a spindle may meet another one
+        if row[0] >= end and row[0] + row[1] < plan.total_s:
+            kept.append(row)
+            end = row[0] + row[1] + 0.1
+    return _table("spindle", kept)
+
+
+def _closed_eyes(rng, plan, _):
+    eyes = plan.settings.eyes_closed
+    rows = []
+    for start, stop in plan.bouts("W"):
+        now, closed = start, rng.random() < eyes.share
+        while now < stop:
+            share = eyes.share if closed else 1 - eyes.share
+            length = min(rng.exponential(2 * eyes.bout_s * share) if share < 1 else np.inf, stop - now)
+            if closed and length > 0:
+                rows.append((now, length))
+            now, closed = now + length, not closed
+    return _table("alpha", rows)
+
+
+def _eye_movements(rng, plan, events):
+    settings = plan.settings
+    rows = []
+
+    def add(start, length, kind, ends, direction):
+        rows.append((start, length, kind, _skewed(rng, ends), direction, plan.key(start)))
+
+    for start, length in plan.times(
+        rng, lambda s: s.blinks_per_min / 60, np.mean(_BLINK_S), lambda: rng.uniform(*_BLINK_S)
+    ):
+        add(start, length, "blink", settings.blink_uv, "up")
+    for start, length in plan.times(
+        rng, lambda s: s.saccades_per_min / 60, 0.6, lambda: rng.uniform(0.3, 0.9)
+    ):
+        add(start, length, "saccade", settings.saccade_uv, _direction(rng))
+    closed = events["alpha"][["start_s", "duration_s"]].to_numpy(float)
+    rows = [row for row in rows if not ((closed[:, 0] <= row[0]) & (row[0] < closed.sum(axis=1))).any()]
+    for start, length in plan.times(
+        rng, lambda s: s.saccade_bursts_per_min / 60, 5.0, lambda: rng.uniform(2.0, 8.0)
+    ):
+        now = start
+        while now < start + length:
+            hold = rng.uniform(0.25, 0.8)
+            add(now, hold, "saccade", settings.saccade_uv, _direction(rng))
+            now += hold + rng.exponential(0.25)
+    for start, length in plan.times(
+        rng, lambda s: s.slow_eye_movements_per_min / 60, 4.0, lambda: rng.uniform(2.5, 5.5)
+    ):
+        add(start, length, "slow", settings.slow_eye_uv, str(rng.choice(["left", "right"])))
+    return _table("eye", [row for row in rows if row[0] + row[1] < plan.total_s])
+
+
+def _direction(rng):
+    return str(rng.choice(["left", "right", "up", "down"], p=[0.38, 0.38, 0.12, 0.12]))
+
+
+def _sawtooth(rng, plan, _):
+    times = plan.times(
+        rng,
+        lambda s: s.sawtooth_bursts_per_min / 60,
+        np.mean(_SAWTOOTH_S),
+        lambda: rng.uniform(*_SAWTOOTH_S),
+    )
+    return _table(
+        "sawtooth",
+        [
+            (start, length, rng.uniform(*_SAWTOOTH_HZ), _skewed(rng, plan.of(start).sawtooth_uv))
+            for start, length in times
+        ],
+    )
+
+
+def _arousals(rng, plan, _):
+    times = plan.times(rng, lambda s: s.arousals_per_h / 3600, 6.0, lambda: _skewed(rng, _AROUSAL_S))
+    return _table("arousal", [(start, length, plan.key(start)) for start, length in times])
+
+
+def _movements(rng, plan, _):
+    times = plan.times(rng, lambda s: s.movements_per_h / 3600, 5.0, lambda: rng.uniform(*_MOVEMENT_S))
+    return _table("movement", [(start, length, plan.key(start)) for start, length in times])
+
+
+def five_stages(rng, codes, settings):
+    """Split wake and N1, which have one code in hypnograms of files.
+
+    The last epochs before sleep are N1, and so are short interruptions of sleep; how many is random, at most
+    `n1_min` minutes. Wake before REM sleep passes through N1 alike.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    codes : sequence of int
+        0 = W or N1, 1 = N2, 2 = N3, 3 = R, for every 30 s.
+    settings : sleep_interpreter.data.simulation.body_settings.Stages
+
+    Returns
+    -------
+    stages : list of str
+        "W", "N1", "N2", "N3" or "R".
+    """
+    names = {N2: "N2", N3: "N3", REM: "R"}
+    codes = [int(code) for code in codes]
+    most = int(settings.n1_min * 60 / EPOCH_S)
+    stages, place = [], 0
+    while place < len(codes):
+        stop = place
+        while stop < len(codes) and codes[stop] == codes[place]:
+            stop += 1
+        length = stop - place
+        if codes[place] != WAKE:
+            stages += [names[codes[place]]] * length
+        else:
+            drowsy = min(int(rng.integers(1, most + 1)) if most else 0, length)
+            if stop == len(codes):
+                drowsy = 0
+            elif drowsy == length and place == 0 and length > 1:
+                drowsy -= 1  # a night begins awake
+            stages += ["W"] * (length - drowsy) + ["N1"] * drowsy
+        place = stop
+    return stages

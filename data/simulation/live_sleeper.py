@@ -1,0 +1,153 @@
+"""A simulated sleeper who hears cues as they are played: for rehearsals and tests of a session.
+
+The night is the simulator's (data/simulation/scene.py): events drawn at once, signal made block by block.
+What a cue evokes cannot be planned ahead here, so it is added to the signal when it is asked for, with the
+same responses, gated by the same slow oscillations and spindles as in a planned night (evoked K-complexes
+excepted: those belong to the events that are drawn at once).
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from sleep_interpreter.data.simulation.gate import open_gate
+from sleep_interpreter.data.simulation.hypnogram import load_hypnogram, simulate_hypnogram
+from sleep_interpreter.data.simulation.items import variation
+from sleep_interpreter.data.simulation.memory import RESPONSE_S, SIZE_SD, Subject
+from sleep_interpreter.data.simulation.scene import Scene, five_stages
+from sleep_interpreter.data.simulation.settings import load_settings
+from sleep_interpreter.utils.core.constants import STAGING_SECONDS, STREAM_RATE
+from sleep_interpreter.utils.core.errors import UserError
+
+_LENGTH = round(RESPONSE_S * STREAM_RATE)
+_COUNTED = 2**15
+"""Counters begin again here, µV."""
+_EPOCH = round(STAGING_SECONDS * STREAM_RATE)
+
+
+@dataclass(frozen=True)
+class Played:
+    """A cue that the sleeper heard: the truth about it.
+
+    Attributes
+    ----------
+    item, onset : int
+    stage : str
+        "W", "N1", "N2", "N3" or "R".
+    gain : float
+        Of the item's response; 0 if nothing was reactivated.
+    """
+
+    item: int
+    onset: int
+    stage: str
+    gain: float
+
+
+class LiveNight:
+    """A night that is made as time goes by.
+
+    Parameters
+    ----------
+    settings : sleep_interpreter.realtime.Parameters.source.SimulateSettings
+        Subject, preset, overrides, hours, start and stage.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Channels.
+    n : int
+        Samples at 500 Hz.
+    stages : list of str
+        Of each 30 s.
+    played : list of Played
+    """
+
+    def __init__(self, settings):
+        simulation = load_settings(settings.preset, settings.overrides)
+        if settings.subject >= simulation.cohort.test_subjects:
+            raise UserError(
+                f"source.simulate.subject = {settings.subject}: the preset {settings.preset!r} has test "
+                f"subjects 0 to {simulation.cohort.test_subjects - 1}"
+            )
+        self._subject = Subject(simulation, "test", settings.subject)
+        epochs = max(1, round(settings.hours * 3600 / STAGING_SECONDS))
+        self.stages = self._hypnogram(settings, simulation, epochs)
+        first = round(settings.start_minutes * 60 / STAGING_SECONDS)
+        if first >= len(self.stages):
+            raise UserError(
+                f"source.simulate.start_minutes = {settings.start_minutes}: the night has ended by then"
+            )
+        self.stages = self.stages[first:]
+        self._scene = Scene(self._subject, ("live", settings.stage or "night"), self.stages)
+        self._counters = settings.counters
+        counters = [f"COUNTER{k + 1}" for k in range(self._counters)]
+        self.names, self.n = (*self._scene.names, *counters), self._scene.n
+        self._responses, self.played = deque(), []
+
+    def _hypnogram(self, settings, simulation, epochs):
+        if settings.stage is not None:
+            return [settings.stage] * epochs
+        # shorter nights are the beginning of one that the model knows
+        model = load_hypnogram(overrides=[f"hours={max(8.0, settings.hours)}"])
+        codes = simulate_hypnogram(model, simulation.seed, "test", settings.subject)[:epochs]
+        return five_stages(self._subject.generator("live", "stages"), codes, simulation.stages)
+
+    def stage_at(self, sample):
+        """Return the stage at a sample."""
+        return self.stages[min(sample // _EPOCH, len(self.stages) - 1)]
+
+    def phase_at(self, samples):
+        """Return the planted phase of the slow oscillation at samples, degrees; NaN outside of one."""
+        return np.degrees(self._scene.phase(np.asarray(samples))[1])
+
+    def disturbances(self):
+        """Return onset and end of every planted arousal and movement, (m, 2) s."""
+        tables = [self._scene.events[name] for name in ("arousal", "movement")]
+        spans = [t[["start_s", "duration_s"]].to_numpy(float).cumsum(axis=1) for t in tables]
+        return np.concatenate(spans)
+
+    def hear(self, item, onset):
+        """Let the sleeper hear a cue at a sample that has not been rendered yet.
+
+        Parameters
+        ----------
+        item : int
+        onset : int
+        """
+        subject, stage = self._subject, self.stage_at(onset)
+        gain = 0.0
+        if stage in ("N2", "N3", "R"):
+            memory = subject.settings.memory
+            rng = subject.generator("live", "cue", onset)
+            gate = open_gate(subject.settings.gate, self._scene, np.array([onset]))["gate"].to_numpy()[0]
+            reactivated = rng.random() < memory.reactivated
+            trial = float(np.asarray(variation(rng, memory.trial_sd)))
+            share = getattr(memory.stage_gain, stage)
+            gain = float(reactivated * trial * subject.strength[item] * share * gate)
+            jitter = memory.timing.of(stage).jitter_s * rng.standard_normal()
+            size = float(np.asarray(variation(rng, SIZE_SD)))
+            response = subject.sleep_response(item, stage, _LENGTH, gain, jitter)
+            response = response + subject.sound_response(stage, _LENGTH, size)
+            head = self._scene.head
+            self._responses.append((onset, head.referenced(response * head.gain[:, None])))
+        self.played.append(Played(item, onset, stage, gain))
+
+    def render(self, start, stop):
+        """Return samples [start, stop) of all channels, float32 (channels, stop - start) µV."""
+        data = self._scene.render(start, stop)
+        while self._responses and self._responses[0][0] + _LENGTH <= start:
+            self._responses.popleft()
+        for onset, response in self._responses:
+            low, high = max(start, onset), min(stop, onset + _LENGTH)
+            if low < high:
+                data[: len(response), low - start : high - start] += response[:, low - onset : high - onset]
+        if self._counters:
+            count = (np.arange(start, stop) % _COUNTED).astype(data.dtype)
+            data = np.concatenate([data, np.tile(count, (self._counters, 1))])
+        return data
+
+    def ahead(self, sample):
+        """Make the block that holds a sample now, so that rendering it later is quick."""
+        if sample < self.n:
+            self._scene.render(sample, sample + 1)

@@ -1,0 +1,277 @@
+"""Simulated trials of one subject, from raw 500 Hz EEG through the project's own preprocessing.
+
+Trials come from packed stretches of sleep or wake: every trial has a stretch of its own with its cue alone,
+so nothing of another cue is in it, and the phase of slow oscillations and the spindles are the planted ones.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from sleep_interpreter.data.formats.tfrecords import (
+    AWAKE_PER_SLEEP,
+    AWAKE_SAMPLES,
+    CHANNELS,
+    SLEEP_SAMPLES,
+    STAGING_SAMPLES,
+)
+from sleep_interpreter.data.simulation.cues import plan_cues
+from sleep_interpreter.data.simulation.items import MODALITIES
+from sleep_interpreter.data.simulation.scene import Scene, five_stages
+from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE, STAGES, STREAM_RATE
+from sleep_interpreter.utils.core.provenance import MARK
+from sleep_interpreter.utils.signal.preprocessing import decoding_window, staging_window
+
+RAW_PER_SAMPLE = int(STREAM_RATE / SLEEP_RATE)
+BEFORE_CUE = 0.2
+"""A sleep trial starts this many seconds before its cue."""
+PRECUE = 2.0
+"""A pre-cue trial starts this many seconds before its cue, and ends there."""
+STRETCH = int(4.0 * STREAM_RATE)
+"""Samples from one cue to the next: a response has ended when the next pre-cue trial begins."""
+
+_CUE_AT = int(2.1 * STREAM_RATE)
+_AWAKE_STRETCH = int(0.9 * STREAM_RATE)
+_TOGETHER = 25  # stretches rendered at a time
+_SECONDS_PER_WINDOW = 3
+
+
+class Trials(NamedTuple):
+    """Sleep trials of one subject.
+
+    Attributes
+    ----------
+    item : int array (n,)
+    eeg : float32 array (n, 55, 200)
+        Channels first, as stored.
+    truth : DataFrame (n rows)
+        What was planted at each trial's cue; see `data.simulation.cues.plan_cues`. Its times count within the
+        packed stretches of the trial's stage.
+    """
+
+    item: np.ndarray
+    eeg: np.ndarray
+    truth: pd.DataFrame
+
+
+def sleep_trials(subject, kind, count):
+    """Simulate trials of 2 s around cues in sleep.
+
+    Parameters
+    ----------
+    subject : sleep_interpreter.data.simulation.memory.Subject
+    kind : "N2N3" | "REM"
+    count : int
+
+    Returns
+    -------
+    trials : Trials
+        The 15 items as evenly as `count` allows, in random order.
+    """
+    return cued_trials(subject, (kind,), *_plan(subject, kind, count), BEFORE_CUE)
+
+
+def precue_trials(subject, kind, count):
+    """Simulate the 2 s before the cues of `sleep_trials`: the same stretches, with the labels that follow.
+
+    A stretch has no other cue, so nothing at all leads from these trials to an item.
+
+    Parameters
+    ----------
+    subject : sleep_interpreter.data.simulation.memory.Subject
+    kind : "N2N3" | "REM"
+    count : int
+
+    Returns
+    -------
+    trials : Trials
+        With the items and the truth of `sleep_trials(subject, kind, count)`.
+    """
+    return cued_trials(subject, (kind,), *_plan(subject, kind, count), PRECUE)
+
+
+def cued_trials(subject, purpose, items, stages, before_s, slow_oscillations=None):
+    """Simulate 2 s near the cue of each of some trials.
+
+    Parameters
+    ----------
+    subject : sleep_interpreter.data.simulation.memory.Subject
+    purpose : tuple of str
+        What they are for; other purposes get other stretches.
+    items : int array (n,)
+    stages : array (n,) of "N2" | "N3" | "R"
+    before_s : float
+        The 2 s begin so long before the cue.
+    slow_oscillations : callable | None
+        `slow_oscillations(stage, places, cue_s)` returns the slow oscillations of a stage's stretches, given
+        the numbers of its trials and the times of their cues in s; None: those that the stage brings along.
+
+    Returns
+    -------
+    trials : Trials
+    """
+    n = SLEEP_SAMPLES * RAW_PER_SAMPLE
+    eeg = np.empty((len(items), CHANNELS, SLEEP_SAMPLES), np.float32)
+    truth = []
+    for stage in np.unique(stages).tolist():
+        places = np.flatnonzero(stages == stage)
+        onsets = _CUE_AT + STRETCH * np.arange(len(places))
+        fixed = None
+        if slow_oscillations is not None:
+            fixed = {"slow_oscillation": slow_oscillations(stage, places, onsets / STREAM_RATE)}
+        scene = _scene(subject, (*purpose, stage), stage, len(places) * STRETCH, fixed)
+        truth.append(plan_cues(subject, scene, onsets, items[places], (*purpose, stage)).set_index(places))
+        starts = onsets - round(before_s * STREAM_RATE)
+        for some, raw in _windows(scene, starts, n):
+            eeg[places[some]] = stored(raw)
+    return Trials(items, eeg, pd.concat(truth).sort_index() if truth else pd.DataFrame())
+
+
+def nrem_stages(rng, share, count):
+    """Return "N2" or "N3" for each of `count` trials in random order, a given share of them N3."""
+    deep = round(count * share)
+    return rng.permutation(np.repeat(["N3", "N2"], [deep, count - deep]))
+
+
+def awake_trials(subject, modality):
+    """Simulate the trials of 0.8 s that follow pictures or sounds in wake, with open eyes.
+
+    Parameters
+    ----------
+    subject : sleep_interpreter.data.simulation.memory.Subject
+    modality : "image" | "audio"
+
+    Returns
+    -------
+    eeg : float32 array (15, n, 55, 80)
+        The n trials of every item, channels first.
+    """
+    per_item = subject.settings.cohort.awake_trials
+    count, n = len(ITEMS) * per_item, AWAKE_SAMPLES * RAW_PER_SAMPLE
+    open_eyes = {"alpha": pd.DataFrame({"start_s": [], "duration_s": []})}
+    scene = _scene(subject, ("awake", modality), "W", count * _AWAKE_STRETCH, open_eyes)
+    rng = subject.generator("awake", modality, "response")
+    eeg = np.empty((count, CHANNELS, AWAKE_SAMPLES), np.float32)
+    for some, raw in _windows(scene, _AWAKE_STRETCH * np.arange(count), n):
+        places = np.arange(count)[some]
+        responses = [subject.awake_response(rng, modality, int(k) // per_item, n) for k in places]
+        eeg[places] = stored(raw[:, :CHANNELS] + np.stack(responses)[:, :CHANNELS])
+    return eeg.reshape(len(ITEMS), per_item, CHANNELS, AWAKE_SAMPLES)
+
+
+def draw_awake(subject, kind, place, pool):
+    """Return the 15 awake trials stored beside a sleep trial: different ones if there are 15.
+
+    Parameters
+    ----------
+    subject : sleep_interpreter.data.simulation.memory.Subject
+    kind : "N2N3" | "REM"
+    place : int
+        Number of the sleep trial.
+    pool : array (n, 55, 80)
+        The awake trials of its item.
+
+    Returns
+    -------
+    eeg : float32 array (15, 55, 80)
+    """
+    order = subject.generator(kind, "awake", place).permutation(len(pool))
+    return pool[np.resize(order, AWAKE_PER_SLEEP)]
+
+
+def data_types(subject, kind, count):
+    """Return "train", "val" or "test" for each of a test subject's trials, in random order."""
+    shares = subject.settings.cohort.data_type_shares
+    ends = np.rint(np.cumsum(shares) * count).astype(int)
+    parts = np.repeat(["train", "val", "test"], np.diff([0, *ends[:2], count]))
+    return subject.generator(kind, "data_type").permutation(parts).tolist()
+
+
+def whole_data(awake, sleep):
+    """Return all trials of one subject as `Whole_data.pickle` holds them (for the Lasso baseline).
+
+    Parameters
+    ----------
+    awake : dict of str to array (15, n, 55, 80)
+        What `awake_trials` returns for "image" and "audio".
+    sleep : dict of str to Trials
+        What `sleep_trials` returns for "N2N3" and "REM".
+
+    Returns
+    -------
+    content : dict of str to list of dict
+        awake_image, awake_audio, N2N3 and REM: one {simulated, category, EEG} a trial.
+    """
+    one_hot = np.eye(len(ITEMS), dtype=np.float32)
+
+    def marked(items, eeg):
+        return [{MARK: True, "category": one_hot[i], "EEG": e} for i, e in zip(items, eeg, strict=True)]
+
+    content = {}
+    for modality in MODALITIES:
+        items = np.repeat(np.arange(len(ITEMS)), awake[modality].shape[1])
+        content[f"awake_{modality}"] = marked(items, np.concatenate(awake[modality]))
+    return content | {kind: marked(trials.item, trials.eeg) for kind, trials in sleep.items()}
+
+
+def staging_night(subject, epochs):
+    """Simulate a short night for the stagers.
+
+    Parameters
+    ----------
+    subject : sleep_interpreter.data.simulation.memory.Subject
+    epochs : int
+        Number of 30 s epochs; the stages come in blocks, starting with another one in each subject.
+
+    Returns
+    -------
+    windows : float32 array (10 * epochs - 9, 3, 15000)
+        One every 3 s: EEG C4 - M1, EOG1 - M2, EMG1 - EMG2, band-passed and z-scored.
+    stages : int array (epochs,)
+        Stage of each epoch; window k belongs to epoch k // 10.
+    """
+    stages = (np.arange(epochs) * len(STAGES) // max(epochs, 1) + subject.number) % len(STAGES)
+    if not epochs:
+        return np.zeros((0, 3, STAGING_SAMPLES), np.float32), stages
+    keys = five_stages(subject.generator("staging", "stages"), stages, subject.settings.stages)
+    scene = Scene(subject, ("staging",), keys)
+    pairs = [("C4", "M1"), ("EOG1", "M2"), ("EMG1", "EMG2")]
+    plus, minus = ([scene.names.index(pair[end]) for pair in pairs] for end in (0, 1))
+    derived = np.empty((len(pairs), scene.n), np.float32)
+    for start in range(0, scene.n, STAGING_SAMPLES):
+        raw = scene.render(start, start + STAGING_SAMPLES)
+        derived[:, start : start + STAGING_SAMPLES] = raw[plus] - raw[minus]
+    corners = subject.settings.staging.corners_hz
+    starts = range(0, scene.n - STAGING_SAMPLES + 1, int(_SECONDS_PER_WINDOW * STREAM_RATE))
+    windows = [staging_window(derived[:, s : s + STAGING_SAMPLES], STREAM_RATE, corners) for s in starts]
+    return np.stack(windows), stages
+
+
+def stored(raw):
+    """Return stored trials (k, 55, n / 5) of raw EEG (k, 55 or more channels, n)."""
+    return decoding_window(raw[:, :CHANNELS], RAW_PER_SAMPLE).swapaxes(1, 2)
+
+
+def _plan(subject, kind, count):
+    """Return items and stages of trials, both (count,)."""
+    rng = subject.generator(kind, "order")
+    items = rng.permutation(np.resize(np.arange(len(ITEMS)), count))
+    if kind == "REM":
+        return items, np.full(count, "R")
+    return items, nrem_stages(rng, subject.settings.cohort.n3_share, count)
+
+
+def _scene(subject, purpose, stage, n, fixed=None):
+    return Scene(subject, purpose, [stage] * -(-n // STAGING_SAMPLES), n, clean=True, fixed=fixed)
+
+
+def _windows(scene, starts, n):
+    """Yield (which of them: slice, raw (k, channels, n)) of the samples from each of `starts`, increasing.
+
+    No more than a piece of the scene is held.
+    """
+    for first in range(0, len(starts), _TOGETHER):
+        some = slice(first, first + _TOGETHER)
+        own = starts[some] - starts[first]
+        raw = scene.render(int(starts[first]), int(starts[first] + own[-1]) + n)
+        yield some, np.stack([raw[:, start : start + n] for start in own])

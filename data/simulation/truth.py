@@ -1,0 +1,163 @@
+"""Everything planted, as files: `truth/<subject>_<session>.npz` with tables and arrays, `truth/truth.json`.
+
+`read_truth` puts a subject's files together again. What is in them is described in docs/data_format.md.
+"""
+
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.provenance import MARK, write_json
+
+FOLDER = "truth"
+OVERVIEW = f"{FOLDER}/truth.json"
+SESSIONS = ("trials", "wake", "night")
+"""Sessions with a truth file of their own: trials made without a recording, the wake sessions, the night."""
+
+_TABLE, _ARRAY = "table", "array"
+_COURSE_S = {"semantic": 2.0, "image": 0.8, "audio": 0.8}
+
+
+class Truth(NamedTuple):
+    """What was planted in one subject.
+
+    Attributes
+    ----------
+    tables : dict of str to DataFrame
+        "<session>/<name>", e.g. "night/cues"; times in s from the beginning of the session.
+    arrays : dict of str to array
+        "items/...", "head/...": the same in all sessions.
+    """
+
+    tables: dict
+    arrays: dict
+
+
+def file_name(subject, session):
+    """Return the truth file of one session of a subject, relative to the data set's root."""
+    return f"{FOLDER}/{subject}_{session}.npz"
+
+
+def write_truth(path, tables, arrays=None):
+    """Write tables and arrays into one .npz that nothing needs to be unpickled for.
+
+    Parameters
+    ----------
+    path : str | Path
+    tables : dict of str to DataFrame
+        Columns hold numbers, booleans or text; text that is missing is kept as "".
+    arrays : dict of str to array
+    """
+    content = {MARK: np.array(True)}
+    for name, table in tables.items():
+        content |= {f"{_TABLE}:{name}:{column}": _plain(table[column]) for column in table.columns}
+    content |= {f"{_ARRAY}:{name}": np.asarray(values) for name, values in (arrays or {}).items()}
+    with writing(path) as temporary, temporary.open("wb") as handle:
+        np.savez_compressed(handle, **content)
+
+
+def read_truth(root, subject):
+    """Read everything planted in one subject.
+
+    Parameters
+    ----------
+    root : str | Path
+        Folder of a simulated data set.
+    subject : str
+        E.g. "subject_7", "subject_test_0".
+
+    Returns
+    -------
+    truth : Truth
+
+    Raises
+    ------
+    UserError
+        There is no truth of such a subject, or a file of it is damaged.
+    """
+    folder = Path(root) / FOLDER
+    files = [Path(root) / file_name(subject, session) for session in SESSIONS]
+    files = [file for file in files if file.is_file()]
+    if not files:
+        known = sorted({file.stem.rpartition("_")[0] for file in folder.glob("*.npz")})
+        there = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "") if known else "nobody"
+        raise UserError(f"{shown(folder)}: no truth of {subject!r}; there is that of {there}")
+    columns, arrays = {}, {}
+    for file in files:
+        try:
+            with file.open("rb") as handle, np.load(handle, allow_pickle=False) as content:
+                values = {key: content[key] for key in content.files}
+        except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
+            raise UserError(f"{shown(file)}: damaged ({error}); simulate the data set again") from None
+        for key, value in values.items():
+            kind, _, name = key.partition(":")
+            if kind == _TABLE:
+                table, _, column = name.partition(":")
+                columns.setdefault(table, {})[column] = value
+            elif kind == _ARRAY:
+                arrays[name] = value
+    return Truth({name: pd.DataFrame(table) for name, table in columns.items()}, arrays)
+
+
+def subject_arrays(subject):
+    """Return what is planted in a subject once and for all, as arrays.
+
+    Returns
+    -------
+    arrays : dict of str to array
+        items/<...> as `data.simulation.items.Items.arrays` says; items/<kind>_course_<W|NREM|REM> (15, k, n):
+        the components' time courses at 100 Hz from the onset on; items/strength (15,); of the head channels
+        (n_head,) head/names, head/gain and head/positions_m (n_head, 3); head/radius_m,
+        head/conductivities_s_m (brain, cerebrospinal fluid, skull, scalp).
+    """
+    timing = subject.settings.memory.timing
+    arrays = {f"items/{name}": value for name, value in subject.items.arrays().items()}
+    for kind, components in {"semantic": subject.items.semantic, **subject.items.early}.items():
+        t = np.arange(0, _COURSE_S[kind], 1 / SLEEP_RATE)
+        times = {"W": t}
+        if kind == "semantic":
+            for sleep in ("NREM", "REM"):
+                own = getattr(timing, sleep)
+                times[sleep] = (t - own.delay_s) / own.stretch
+        for state, at in times.items():
+            courses = [[component.at(at) for component in item] for item in components]
+            arrays[f"items/{kind}_course_{state}"] = np.array(courses, np.float32)
+    arrays["items/strength"] = subject.strength
+    arrays["head/names"] = np.array(subject.head.names)
+    arrays["head/gain"], arrays["head/positions_m"] = subject.head.gain, subject.head.positions
+    arrays["head/radius_m"] = np.array(subject.head.radius)
+    arrays["head/conductivities_s_m"] = np.array(subject.head.conductivities)
+    return arrays
+
+
+def write_overview(out, settings):
+    """Write `truth.json`: settings and what the numbers mean, readable by any program.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the data set.
+    settings : sleep_interpreter.data.simulation.settings.Simulation
+    """
+    content = {
+        MARK: True,
+        "note": "planted by data/simulate.py; see docs/data_format.md for the files beside this one",
+        "items": list(ITEMS),
+        "chance": 1 / len(ITEMS),
+        "files": [file_name("<subject>", session) for session in SESSIONS],
+        "settings": settings.model_dump(mode="json"),
+    }
+    write_json(out / OVERVIEW, content)
+
+
+def _plain(column):
+    """Return a column as an array that can be written without pickling."""
+    if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        return column.to_numpy()
+    return np.array(["" if pd.isna(value) else str(value) for value in column], dtype=str)

@@ -1,0 +1,1 @@
+"""Fits, runs and reports of the Lasso GLMs."""

@@ -1,0 +1,71 @@
+"""What a Lasso GLM script does, from the command line to the last line it prints."""
+
+import argparse
+
+from sleep_interpreter.utils.core import command_line, parallel
+
+
+def main(name, doc, argv=None):
+    """Run one of `lasso_glm.engine.settings.PLANS` as a command."""
+    args = parser(doc, cross="2awake" in name or "2sleep" in name).parse_args(argv)
+    from sleep_interpreter.data.formats.single_trials import find_subjects
+    from sleep_interpreter.lasso_glm.engine import report as lasso_report
+    from sleep_interpreter.lasso_glm.engine import run as lasso_run
+    from sleep_interpreter.lasso_glm.engine import settings as lasso_settings
+    from sleep_interpreter.train.settings.experiment import data_root, results_root
+    from sleep_interpreter.utils.core import config
+    from sleep_interpreter.utils.core.paths import shown
+
+    settings, plan = lasso_settings.read(args), lasso_settings.PLANS[name]
+    root = data_root(settings)
+    files = find_subjects(root)
+    folder = results_root(args) / f"lasso_{name}"
+    results = lasso_run.run(
+        plan,
+        settings,
+        files,
+        root,
+        folder,
+        generalise=getattr(args, "generalise", False),
+        restart=args.restart,
+        part=args.part,
+        jobs=args.jobs,
+        backend=args.backend,
+        scheduler=args.scheduler,
+    )
+    if args.part is not None:
+        command_line.say(
+            f"{len(results)} of {len(files)} subjects: {shown(folder)}; a run without --part gathers them"
+        )
+        return
+    summary = lasso_report.report(plan, settings, results, folder, {"data": shown(root)})
+    config.save(settings, folder / "settings.yaml")
+    command_line.say(
+        *lasso_report.table(summary), f"written: {shown(folder)} and {plan.pickle}.pickle beside it"
+    )
+
+
+def parser(doc, cross=False):
+    """Return the argument parser of a Lasso GLM script; with `cross` of one that decodes another domain."""
+    result = command_line.add_experiment(command_line.parser(doc))
+    result.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="processes on this machine (default: 1)"
+    )
+    result.add_argument("--backend", choices=parallel.BACKENDS, default="joblib", help="default: joblib")
+    result.add_argument("--scheduler", metavar="ADDRESS", help="of a running Dask scheduler: tcp://host:8786")
+    result.add_argument("--restart", action="store_true", help="compute anew what is there already")
+    result.add_argument(
+        "--part", type=_part, metavar="I/N", help="the Ith of N shares of the subjects, without a report"
+    )
+    if cross:
+        result.add_argument(
+            "--generalise", action="store_true", help="every training sample against every test sample too"
+        )
+    return result
+
+
+def _part(text):
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected I/N with I from 1 to N, for example 3/10")
+    return int(index), int(count)

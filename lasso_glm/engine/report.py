@@ -1,0 +1,325 @@
+"""What a Lasso GLM experiment writes about a cohort: result pickle, tidy tables, summary and figures."""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+from sleep_interpreter.lasso_glm.engine.settings import seconds
+from sleep_interpreter.utils.core import provenance
+from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.safe_pickle import write_pickle
+from sleep_interpreter.utils.metrics import time_course_tests
+from sleep_interpreter.utils.plots import lasso as plots_lasso
+
+CHANCE = 1 / len(ITEMS)
+COLUMNS = ("subject", "experiment", "train", "test", "fold", "offset", "time", "accuracy", "n")
+
+
+def report(plan, settings, results, folder, notes):
+    """Write everything about an experiment and return the summary.
+
+    Parameters
+    ----------
+    plan : sleep_interpreter.lasso_glm.engine.settings.Plan
+    settings : sleep_interpreter.lasso_glm.engine.settings.LassoSettings
+    results : dict of str to sleep_interpreter.lasso_glm.engine.run.SubjectResult
+    folder : Path
+        Receives summary.json, accuracy.csv, validation.csv, mean.csv and figures; the pickle goes beside it.
+    notes : dict
+        Kept in the summary.
+
+    Returns
+    -------
+    summary : dict
+        As in summary.json.
+
+    Raises
+    ------
+    UserError
+        No subject has the trials that the experiment needs.
+    """
+    (folder / "summary.json").unlink(missing_ok=True)  # a run killed here leaves no old summary
+    simulated = any(own.header["simulated"] for own in results.values())
+    kind = "simulated" if simulated else None
+    pairs, curves = {}, []
+    for pair in plan.pairs:
+        own = {name: r.arrays["/".join(pair)] for name, r in results.items() if "/".join(pair) in r.arrays}
+        if own:
+            describe = _cross if plan.tests else _within
+            pairs["/".join(pair)], rows, drawn = describe(pair, own, settings)
+            curves.append(rows)
+            _draw(plan, pair, drawn, results, own, folder, kind)
+    if not pairs:
+        raise UserError(
+            f"{plan.name}: none of the {len(results)} subjects has the trials for it (domains "
+            f"{', '.join(plan.domains)}); the warnings above say what is missing"
+        )
+    summary = {
+        "experiment": plan.name,
+        "measure": f"top-1 of {len(ITEMS)} at every time sample",
+        "chance": CHANCE,
+        "simulated": simulated,
+        **notes,
+        "results": pairs,
+        "subjects": {name: _subject_row(own) for name, own in results.items()},
+        "missing": {name: own.header["missing"] for name, own in results.items() if own.header["missing"]},
+        "few_trials": {name: own.header["few"] for name, own in results.items() if own.header["few"]},
+        "settings": settings.model_dump(mode="json"),
+        "method": _method(plan),
+        "provenance": provenance.record(),
+    }
+    tables = [_tidy(plan, name, own, settings, "hits", "n") for name, own in results.items()]
+    _write_csv(folder / "accuracy.csv", tables)
+    if not plan.tests:
+        tables = [
+            _tidy(plan, name, own, settings, "validation_hits", "validation_n")
+            for name, own in results.items()
+        ]
+        _write_csv(folder / "validation.csv", tables)
+    _write_csv(folder / "mean.csv", curves)
+    write_pickle(
+        published_structure(plan, results, settings, simulated), folder.parent / f"{plan.pickle}.pickle"
+    )
+    provenance.write_json(folder / "summary.json", summary)
+    return summary
+
+
+def published_structure(plan, results, settings, simulated):
+    """Return the original's result pickle: accuracies in percent; docs/lasso.md describes it."""
+    mark = {provenance.MARK: True} if simulated else {}
+    if not plan.tests:
+        train = plan.train[0]
+        found = {}
+        for name, own in results.items():
+            arrays = own.arrays.get(f"{train}/{train}")
+            found[name] = (
+                [] if arrays is None else [_percent_of_fold(arrays, k) for k in range(len(arrays["n"]))]
+            )
+        return mark | found
+
+    def windows(own, train):
+        return {
+            offset: {test: _percent_at(own.arrays.get(f"{train}/{test}"), offset) for test in plan.tests}
+            for offset in range(settings.windows.count)
+        }
+
+    if len(plan.train) == 1:
+        return mark | {name: windows(own, plan.train[0]) for name, own in results.items()}
+    return mark | {
+        name: {train: windows(own, train) for train in plan.train} for name, own in results.items()
+    }
+
+
+def _percent_of_fold(arrays, fold):
+    shares = (arrays[f"{part}hits"][fold] / arrays[f"{part}n"][fold] for part in ("validation_", ""))
+    return [(100 * share).astype(np.float32) for share in shares]
+
+
+def _percent_at(arrays, offset):
+    return [] if arrays is None else [(100 * arrays["hits"][offset] / arrays["n"]).astype(np.float32)]
+
+
+def _within(pair, own, settings):
+    """Return a domain's entry of the summary, its rows of mean.csv, and what the figures show."""
+    curves = np.array([a["hits"].sum(axis=0) / a["n"].sum() for a in own.values()])
+    validation = np.mean(
+        [a["validation_hits"].sum(axis=0) / a["validation_n"].sum() for a in own.values()], axis=0
+    )
+    times = np.array(seconds(pair[0], curves.shape[1]))
+    tested, mask = time_course_tests.clusters(curves, CHANCE, settings.statistics)
+    interval = time_course_tests.band(curves, settings.statistics.bootstrap, settings.statistics.seed)
+    peaks = time_course_tests.peaks_within(own)
+    chosen = np.concatenate([row["cells"] for row in peaks.values()])
+    best = int(validation.argmax())
+    entry = {
+        "subjects": len(own),
+        "n": int(sum(a["n"].sum() for a in own.values())),
+        "peak": time_course_tests.peak(peaks, CHANCE, settings.statistics),
+        "peak_times": {key: float(times[round(q)]) for key, q in _quartiles(chosen).items()},
+        "validation_curve_peaks_at": float(times[best]),
+        "clusters": _in_seconds(tested, lambda place: float(times[place[-1]])),
+        "largest_residual": float(max(a["residual"] for a in own.values())),
+        "peak_by_subject": _peak_rows(peaks),
+    }
+    low, high = interval or (np.full(len(times), np.nan),) * 2
+    mean = curves.mean(axis=0)
+    columns = {"train": pair[0], "test": pair[1], "time": times, "accuracy": mean, "low": low, "high": high}
+    drawn = {"times": times, "mean": mean, "interval": interval, "mask": mask, "sample": best}
+    drawn |= {"subjects": len(own), "n": entry["n"]}
+    return entry, pd.DataFrame({**columns, "significant": mask, "subjects": len(own)}), drawn
+
+
+def _cross(pair, own, settings):
+    """Return a pair's entry of the summary, its rows of mean.csv, and what the figures show."""
+    maps = np.array([a["hits"] / a["n"] for a in own.values()])
+    times = np.array(seconds("image", maps.shape[2]))
+    offsets = np.array(_offsets(settings))
+    tested, mask = time_course_tests.clusters(maps, CHANCE, settings.statistics)
+    peaks = time_course_tests.peaks_across(own)
+    entry = {
+        "subjects": len(own),
+        "n": int(sum(a["n"] for a in own.values())),
+        "peak": time_course_tests.peak(peaks, CHANCE, settings.statistics),
+        "clusters": _in_seconds(tested, lambda place: [float(offsets[place[0]]), float(times[place[1]])]),
+        "peak_by_subject": _peak_rows(peaks),
+    }
+    most = Counter(tuple(row["cells"][0]) for row in peaks.values()).most_common(1)
+    mean = maps.mean(axis=0)
+    rows = pd.DataFrame(
+        {
+            "train": pair[0],
+            "test": pair[1],
+            "offset": np.repeat(offsets, len(times)),
+            "time": np.tile(times, len(offsets)),
+            "accuracy": mean.ravel(),
+            "significant": mask.ravel(),
+            "subjects": len(own),
+        }
+    )
+    drawn = {
+        "times": times,
+        "offsets": offsets,
+        "mean": mean,
+        "mask": mask,
+        "subjects": len(own),
+        "n": entry["n"],
+    }
+    drawn["cell"] = most[0][0] if most else None
+    if all("generalised" in a for a in own.values()):
+        everywhere = np.array([a["generalised"] / a["n"] for a in own.values()])
+        found, where = time_course_tests.clusters(everywhere, CHANCE, settings.statistics)
+        axes = [
+            np.array(seconds(domain, size)) for domain, size in zip(pair, everywhere.shape[1:], strict=True)
+        ]
+        entry["generalised"] = _in_seconds(found, lambda p: [float(axes[0][p[0]]), float(axes[1][p[1]])])
+        drawn["generalised"] = {"mean": everywhere.mean(axis=0), "mask": where, "axes": axes}
+    return entry, rows, drawn
+
+
+def _draw(plan, pair, drawn, results, own, folder, kind):
+    name = f"{pair[0]}_{pair[1]}" if plan.tests else pair[0]
+    title = f"{plan.name}: {pair[0]} to {pair[1]}" if plan.tests else plan.name
+    if not plan.tests:
+        plots_lasso.accuracy_over_time(drawn, CHANCE, folder / "accuracy.png", pair[0], title, kind)
+        place, patterns = drawn["sample"], [a["patterns"] for a in own.values()]
+        at = drawn["times"][place]
+    else:
+        plots_lasso.offset_map(drawn, CHANCE, folder / f"map_{name}.png", title, kind)
+        if "generalised" in drawn:
+            path = folder / f"generalisation_{name}.png"
+            plots_lasso.generalisation(drawn["generalised"], drawn, CHANCE, path, pair, title, kind)
+        if drawn["cell"] is None or pair != next(p for p in plan.pairs if p[0] == pair[0]):
+            return  # patterns belong to the training domain: once
+        shared = [results[subject].arrays[pair[0]] for subject in own]
+        place = drawn["cell"][1] + (0 if pair[0] in ("image", "audio") else _first(drawn))
+        place = int(np.flatnonzero(shared[0]["fitted"] == place)[0])
+        patterns = [a["patterns"] for a in shared]
+        at = seconds(pair[0], 200)[int(shared[0]["fitted"][place])]
+    mean = np.mean([p[place] for p in patterns], axis=0)
+    plots_lasso.patterns(mean, ITEMS, folder / f"patterns_{pair[0]}.png", at, len(own), plan.name, kind)
+
+
+def _first(drawn):
+    """Return the first sample of the chosen window in the sleep trial."""
+    return round(float(drawn["offsets"][drawn["cell"][0]]) * 100)
+
+
+def _offsets(settings):
+    return [round(settings.windows.step * place, 4) for place in range(settings.windows.count)]
+
+
+def _quartiles(chosen):
+    return dict(
+        zip(("lower_quartile", "median", "upper_quartile"), np.percentile(chosen, [25, 50, 75]), strict=True)
+    )
+
+
+def _in_seconds(tested, convert):
+    rows = [
+        {**row, "first": convert(row["first"]), "last": convert(row["last"])} for row in tested["clusters"]
+    ]
+    return {**tested, "clusters": rows}
+
+
+def _peak_rows(peaks):
+    return {
+        name: {"n": row["n"], "hits": row["hits"], "accuracy": row["hits"] / row["n"], "cells": row["cells"]}
+        for name, row in peaks.items()
+    }
+
+
+def _subject_row(own):
+    """Return trials a domain, and the share of the most frequent item: what always naming it would get."""
+    rows = {}
+    for pair, arrays in own.arrays.items():
+        if "cued" in arrays:
+            cued = arrays["cued"].reshape(-1, arrays["cued"].shape[-1]).sum(axis=0)
+            rows[pair] = float(cued.max() / cued.sum())
+    return {"n": own.header["n"], "most_frequent_item": rows}
+
+
+def _tidy(plan, name, own, settings, hits, trials):
+    """Return one subject's rows of accuracy.csv."""
+    frames = []
+    for train, test in plan.pairs:
+        arrays = own.arrays.get(f"{train}/{test}")
+        if arrays is None:
+            continue
+        rows, samples = arrays[hits].shape
+        n = np.broadcast_to(arrays[trials], rows)
+        times = seconds("image" if plan.tests else train, samples)
+        frame = pd.DataFrame({"time": np.tile(times, rows), "accuracy": (arrays[hits] / n[:, None]).ravel()})
+        frame["n"] = np.repeat(n, samples)
+        lead = np.repeat(_offsets(settings) if plan.tests else np.arange(rows), samples)
+        frame["offset" if plan.tests else "fold"] = lead
+        frames.append(frame.assign(subject=name, experiment=plan.name, train=train, test=test))
+    return pd.concat(frames).reindex(columns=list(COLUMNS)) if frames else pd.DataFrame(columns=list(COLUMNS))
+
+
+def _write_csv(path, frames):
+    full = [frame for frame in frames if len(frame)]
+    with writing(path) as temporary:
+        pd.concat(full, ignore_index=True).to_csv(temporary, index=False, float_format="%.6g")
+
+
+def _method(plan):
+    chosen = (
+        "each test fold at the time sample that its validation fold likes best (the earliest of equals)"
+        if not plan.tests
+        else "each subject at the offset and time that the mean of the other half of the subjects likes best"
+    )
+    return {
+        "peak": f"accuracy over subjects, {chosen}; 95 %, two-level bootstrap over subjects and trials",
+        "curve": "mean over subjects; 95 %, bootstrap over subjects, at every sample of its own",
+        "permutation": "labels permuted within subject and fold against fixed decisions; low and high: 95 %",
+        "clusters": "cluster-based permutation over subjects against chance, first and last in s",
+        "classes": "an item without a training trial is never decoded, its test trials count as misses",
+    }
+
+
+def table(summary):
+    """Return the lines of a summary for the terminal, each with n, chance and interval."""
+    beside = " (simulated data)" if summary["simulated"] else ""
+    lines = [f"{summary['experiment']}{beside}: top-1 of {len(ITEMS)}, chance {100 * CHANCE:.1f} %"]
+    for pair, row in summary["results"].items():
+        peak = row["peak"]
+        if peak is None:
+            lines.append(f"  {pair}: n = {row['n']} trials of 1 subject; a nested peak takes two")
+            continue
+        null = peak["permutation"]
+        lines.append(
+            f"  {pair}: nested peak {100 * peak['accuracy']:.1f} % ({100 * peak['low']:.1f} to "
+            f"{100 * peak['high']:.1f}), n = {peak['n']} trials of {peak['subjects']} subjects; "
+            f"permuted labels {100 * null['low']:.1f} to {100 * null['high']:.1f} %, p = {null['p']:.4f}"
+        )
+        significant = [c for c in row["clusters"]["clusters"] if c["p"] < 0.05]
+        note = row["clusters"]["note"]
+        lines.append(
+            f"    {len(significant)} clusters above chance" if "not tested" not in note else f"    {note}"
+        )
+    if summary["missing"]:
+        missing = [f"{name} ({', '.join(domains)})" for name, domains in summary["missing"].items()]
+        lines.append(f"  missing: {', '.join(missing)}")
+    return lines

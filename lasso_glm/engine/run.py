@@ -1,0 +1,234 @@
+"""Run a Lasso GLM experiment over a cohort: a task and a file a subject, so that runs go on after a kill."""
+
+import io
+import json
+import logging
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sleep_interpreter.utils.core import parallel
+from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown, writing
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+FEW = 5
+"""Fewer trials of a class than this are remarked on."""
+LIMITING = ("penalty", "scale", "percentile", "folds", "windows", "seed")
+"""Settings that change a subject's figures; statistics over subjects are computed anew every time."""
+
+
+@dataclass(frozen=True, eq=False)
+class SubjectResult:
+    """What became of one subject.
+
+    Attributes
+    ----------
+    name : str
+    header : dict
+        "key" (settings and data that it belongs to), "n" {domain: trials}, "missing" {domain: why}, "few"
+        {domain: {item: trials}}, "simulated".
+    arrays : dict of str to dict
+        By "train/test" (and by "train" for what the tests share), as `lasso_glm.engine.fits` returns them; what is
+        missing is not there.
+    """
+
+    name: str
+    header: dict
+    arrays: dict
+
+
+def run(plan, settings, files, root, folder, *, generalise=False, restart=False, part=None, **spread):
+    """Compute what is not yet there and return all results.
+
+    Parameters
+    ----------
+    plan : sleep_interpreter.lasso_glm.engine.settings.Plan
+    settings : sleep_interpreter.lasso_glm.engine.settings.LassoSettings
+    files : dict of str to Path
+        {subject: Whole_data.pickle}, as of `data.formats.single_trials.find_subjects`.
+    root : Path
+        The data set's folder.
+    folder : Path
+        Receives subjects/NAME.npz.
+    generalise, restart : bool
+        Temporal generalisation too; forget what is there.
+    part : tuple of int | None
+        (I, N): only every Nth subject, from the Ith (1 to N): a share of the work for one of N machines.
+    **spread
+        jobs, backend and scheduler of `utils.core.parallel.results`.
+
+    Returns
+    -------
+    results : dict of str to SubjectResult
+        In the order of `files`.
+
+    Raises
+    ------
+    UserError
+        A file there belongs to other settings, or a subject's data are refused.
+    """
+    kept, jobs = {}, []
+    chosen = list(files.items()) if part is None else list(files.items())[part[0] - 1 :: part[1]]
+    for name, file in chosen:
+        job = _job(plan, settings, name, file, root, generalise)
+        path = subject_file(folder, name)
+        if not restart and path.exists() and (found := _still_good(path, job["key"])):
+            kept[name] = found
+        else:
+            jobs.append(job)
+    if kept:
+        log.info("%d of %d subjects are there already", len(kept), len(chosen))
+    bar = tqdm(total=len(chosen), initial=len(kept), desc=plan.name, unit="subject", dynamic_ncols=True)
+    with bar:
+        for name, header, arrays in parallel.results(compute, jobs, **spread):
+            write_subject(subject_file(folder, name), header, arrays)
+            kept[name] = SubjectResult(name, header, _nested(arrays))
+            _remark(kept[name])
+            bar.update()
+    return {name: kept[name] for name, _ in chosen}
+
+
+def subject_file(folder, name):
+    """Return the path of one subject's result."""
+    return Path(folder) / "subjects" / f"{name}.npz"
+
+
+def _job(plan, settings, name, file, root, generalise):
+    """Return all that a worker needs to know, as plain data."""
+    from sleep_interpreter.data.formats.training_trials import content_hash
+
+    tree = settings.model_dump(mode="json")
+    key = {
+        "experiment": plan.name,
+        "generalise": generalise,
+        "settings": {part: tree[part] for part in LIMITING},
+        "data": content_hash([file]),
+    }
+    places = {"file": str(Path(file).absolute()), "root": str(Path(root).absolute())}
+    return {"name": name, **places, "plan": plan, "settings": settings, "key": key}
+
+
+def _still_good(path, key):
+    """Return the result in a file if it is of these settings and data."""
+    result = read_subject_file(path)
+    other = result.header["key"]
+    if {**other, "data": None} != {**key, "data": None}:
+        raise UserError(
+            f"{shown(path)}: computed with other settings; pass --restart to compute all subjects anew, or "
+            "--results DIR to write elsewhere"
+        )
+    if other["data"] != key["data"]:
+        log.warning("%s: its data have changed, it is computed anew", result.name)
+        return None
+    return result
+
+
+def compute(job):
+    """Return (name, header, flat arrays) of one subject; runs in a worker."""
+    from sleep_interpreter.data.formats.single_trials import read_subject
+    from sleep_interpreter.lasso_glm.engine import fits
+
+    plan, settings, name = job["plan"], job["settings"], job["name"]
+    subject = read_subject(job["file"], plan.domains, job["root"])
+    trials = {domain: (own.eeg, own.label) for domain, own in subject.domains.items()}
+    counts = {domain: np.bincount(label, minlength=len(ITEMS)) for domain, (_, label) in trials.items()}
+    header = {
+        "subject": name,
+        "key": job["key"],
+        "n": {domain: int(count.sum()) for domain, count in counts.items()},
+        "few": {domain: few for domain, count in counts.items() if (few := _few(count))},
+        "simulated": subject.simulated,
+        "missing": {},
+    }
+    arrays = {}
+    for train in plan.train:
+        eeg, label = trials[train]
+        if not plan.tests:
+            folds = fits.folds_of(len(label), settings.folds, settings.seed, name)
+            if why := _unfit_for_folds(label, folds):
+                header["missing"][train] = why
+                continue
+            arrays[f"{train}/{train}"] = fits.within(eeg, label, folds, len(ITEMS), **settings.glm)
+            continue
+        if len(np.unique(label)) < 2:
+            header["missing"][train] = _one_class(label)
+            continue
+        tests = {test: trials[test] for test in plan.tests if len(trials[test][1])}
+        header["missing"] |= {test: "no trials" for test in plan.tests if test not in tests}
+        if tests:
+            arrays[train], results = fits.cross(
+                (eeg, label),
+                tests,
+                settings.windows.samples,
+                len(ITEMS),
+                job["key"]["generalise"],
+                **settings.glm,
+            )
+            arrays |= {f"{train}/{test}": result for test, result in results.items()}
+    return (
+        name,
+        header,
+        {f"{pair}:{key}": value for pair, own in arrays.items() for key, value in own.items()},
+    )
+
+
+def _few(count):
+    return {ITEMS[k]: int(count[k]) for k in np.flatnonzero(count < FEW)} if count.any() else {}
+
+
+def _one_class(label):
+    return f"all {len(label)} trials are of {ITEMS[label[0]]}" if len(label) else "no trials"
+
+
+def _unfit_for_folds(label, folds):
+    """Return why the trials cannot be decoded in folds, or None."""
+    if len(label) == 0:
+        return "no trials"
+    if len(label) < len(folds):
+        return f"{len(label)} trials, fewer than the {len(folds)} folds"
+    for k in range(len(folds)):
+        train = [folds[o] for o in range(len(folds)) if o not in (k, (k + 1) % len(folds))]
+        if len(np.unique(label[np.concatenate(train)])) < 2:
+            return f"the trials to train on for fold {k + 1} are all of one item"
+    return None
+
+
+def _remark(result):
+    """Log what is missing or scarce, by subject, domain and item."""
+    for domain, why in result.header["missing"].items():
+        log.warning("%s, %s: missing (%s)", result.name, domain, why)
+    for domain, few in result.header["few"].items():
+        listed = ", ".join(f"{item} {n}" for item, n in few.items())
+        log.warning("%s, %s: fewer than %d trials of %s", result.name, domain, FEW, listed)
+
+
+def write_subject(path, header, arrays):
+    """Write one subject's result, complete or not at all."""
+    memory = io.BytesIO()
+    np.savez_compressed(memory, header=np.array(json.dumps(header)), **arrays)
+    with writing(path) as temporary:
+        temporary.write_bytes(memory.getvalue())
+
+
+def read_subject_file(path):
+    """Read what `write_subject` wrote."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+        header = json.loads(str(arrays.pop("header")))
+        return SubjectResult(header["subject"], header, _nested(arrays))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{shown(path)}: not a subject's result ({error}); remove it and run again") from None
+
+
+def _nested(arrays):
+    nested = {}
+    for key, value in arrays.items():
+        pair, _, name = key.partition(":")
+        nested.setdefault(pair, {})[name] = value
+    return nested

@@ -1,0 +1,105 @@
+"""This project's own files: one .npz with plain arrays (never pickled) and a JSON header."""
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import ConfigDict, PositiveInt
+from sleep_interpreter.model.networks.settings import ModelSettings
+from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown, writing
+
+FORMAT = 1
+
+
+class Header(config.Settings):
+    """What a checkpoint says of itself."""
+
+    format: Literal[FORMAT]
+    network: str
+    mode: str | None
+    members: PositiveInt
+    model: ModelSettings
+    notes: dict[str, Any]
+
+
+class StateHeader(config.Settings):
+    """What the state of one member's training says of itself; the training loop may add more."""
+
+    model_config = ConfigDict(extra="allow")
+
+    history: list[dict[str, Any]]
+    notes: dict[str, Any]
+
+
+def check_header(header, path):
+    """Return the `Header` that a checkpoint's own header is, or raise a `UserError` that says what it is."""
+    if isinstance(header, dict) and "network" not in header and "history" in header:
+        raise UserError(
+            f"{shown(path)}: holds the training state of one member; a checkpoint is the ensemble.npz that "
+            "the training writes beside it in the end"
+        )
+    if not isinstance(header, dict) or "network" not in header:
+        raise UserError(f"{shown(path)}: no checkpoint of this project (its header lacks the network's name)")
+    return config.validate(Header, header, f"header of {shown(path)}")
+
+
+def write_arrays(path, header, arrays):
+    """Write a JSON header and named arrays to one .npz file (atomically)."""
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise UserError(f"{shown(path)}: a checkpoint's name ends in .npz")
+    header = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    with writing(path) as temporary:
+        np.savez(temporary, **{"header.json": header}, **arrays)
+
+
+def read_state(path, header_only=False):
+    """Return header and arrays (none with `header_only`) of a member's training state.
+
+    Returns
+    -------
+    header : dict
+        With "history" (a row an epoch) and "notes".
+    arrays : {name: array}
+
+    Raises
+    ------
+    UserError
+        Damaged, or no training state (such as an ensemble under a member's name).
+    """
+    header = read_header(path)
+    if isinstance(header, dict) and "network" in header:
+        raise UserError(
+            f"{shown(path)}: holds a whole checkpoint of {header['network']}, expected the training state of "
+            "one member; move it away or pass --restart"
+        )
+    header = config.validate(StateHeader, header, f"header of {shown(path)}").model_dump()
+    return header, {} if header_only else read_arrays(path)[1]
+
+
+def read_header(path):
+    """Return the header alone of a file that `write_arrays` wrote; its arrays are not read."""
+    return read_arrays(path, header_only=True)[0]
+
+
+def read_arrays(path, header_only=False):
+    """Return the header and the arrays (none with `header_only`) of a file that `write_arrays` wrote."""
+    path = Path(path)
+    if not path.is_file():
+        inside = path / "ensemble.npz"
+        hint = f"; did you mean {shown(inside)}?" if inside.is_file() else ""
+        raise UserError(f"{shown(path)}: checkpoint not found{hint}")
+    try:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
+            header = json.loads(stored["header.json"].tobytes())
+            names = [] if header_only else [name for name in stored.files if name != "header.json"]
+            arrays = {name: stored[name] for name in names}
+    except (AttributeError, OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{shown(path)}: not readable as a checkpoint: {reason}") from None
+    return header, arrays

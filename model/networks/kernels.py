@@ -1,0 +1,199 @@
+"""The decoders' arithmetic as pure functions, written for speed on CPUs; the results are the usual ones.
+
+Three things make the difference (measured by `make bench`, told in docs/architecture.md):
+
+- sequences are matrices of rows (B * T, features), so that product, bias and ReLU become one operation;
+- a batch goes through the network in parts, each computed by one thread, which wastes less than several
+  threads on one small product; where a batch matters as a whole (batch normalisation), the parts are
+  looked at together;
+- gradients of the common pieces are written out, so that nothing is computed or kept twice.
+"""
+
+import tensorflow as tf
+from sleep_interpreter.model.networks import multi_device
+
+
+def dense(rows, kernel, bias, relu=False):
+    """Return rows (N, in) times kernel (in, out) plus bias (out,), rectified if asked for."""
+    product = tf.nn.bias_add(tf.matmul(rows, kernel), bias)
+    return tf.nn.relu(product) if relu else product
+
+
+def dropout_scale(rate):
+    """Return what kept values are multiplied by: 1 / (share that `dropout_keep` keeps)."""
+    bits, zeros = _dropout_bits(rate)
+    return 2**bits / (2**bits - zeros)
+
+
+def dropout_keep(shape, rate, seed):
+    """Return which values dropout keeps, a random bool tensor of `shape`.
+
+    Parameters
+    ----------
+    shape : int tensor (rank,)
+    rate : float
+        Share of values dropped: 8 random bits a value if it is a multiple of 1/256, otherwise 16, which
+        meet it to 1/131072.
+    seed : int tensor (2,)
+    """
+    bits, zeros = _dropout_bits(rate)
+    count = tf.reduce_prod(shape)
+    packed = tf.random.stateless_uniform(
+        [(count * bits + 31) // 32], tf.cast(seed, tf.int32), minval=None, maxval=None, dtype=tf.int32
+    )
+    drawn = tf.reshape(tf.bitcast(packed, tf.uint8 if bits == 8 else tf.uint16), [-1])[:count]
+    return tf.reshape(drawn, shape) >= zeros
+
+
+def _dropout_bits(rate):
+    bits = 8 if float(rate * 256).is_integer() else 16
+    return bits, min(round(rate * 2**bits), 2**bits - 1)
+
+
+def layer_norm(rows, gamma, beta, epsilon):
+    """Return rows (N, F), each normalised over its features."""
+
+    @tf.custom_gradient
+    def normalise(rows, gamma, beta):
+        centred = rows - tf.reduce_mean(rows, axis=1, keepdims=True)
+        scale = tf.math.rsqrt(tf.reduce_mean(centred * centred, axis=1, keepdims=True) + epsilon)
+        unit = centred * scale
+
+        def gradient(upstream):
+            width = rows.shape[1]
+            product = upstream * unit
+            # Means of upstream * gamma and of its product with unit: two products with a column.
+            mean = tf.matmul(upstream, gamma[:, None]) / width
+            slope = tf.matmul(product, gamma[:, None]) / width
+            inner = upstream * gamma - mean - unit * slope
+            return scale * inner, _column_sum(product), _column_sum(upstream)
+
+        return unit * gamma + beta, gradient
+
+    return normalise(rows, gamma, beta)
+
+
+def batch_norm(parts, gamma, beta, epsilon, mean=None, variance=None):
+    """Normalise each feature over all rows of all parts, or by the mean and variance given.
+
+    Parameters
+    ----------
+    parts : list of tensors (N_i, F)
+    gamma, beta : tensors (F,)
+    epsilon : float
+    mean, variance : tensors (F,) or None
+
+    Returns
+    -------
+    parts : list of tensors (N_i, F)
+    mean, variance : tensors (F,)
+        Of this batch (variance with divisor N), or as given.
+    """
+    if mean is not None:
+        scale = gamma * tf.math.rsqrt(variance + epsilon)
+        shift = beta - mean * scale
+        return [rows * scale + shift for rows in parts], mean, variance
+
+    @tf.custom_gradient
+    def normalise(gamma, beta, *parts):
+        count = multi_device.total(tf.cast(tf.add_n([tf.shape(rows)[0] for rows in parts]), tf.float32))
+        mean = multi_device.total(tf.add_n([_column_sum(rows) for rows in parts])) / count
+        centred = [rows - mean for rows in parts]
+        variance = multi_device.total(tf.add_n([_column_sum(rows * rows) for rows in centred])) / count
+        scale = tf.math.rsqrt(variance + epsilon)
+        out = [rows * (gamma * scale) + beta for rows in centred]
+
+        def gradient(*upstream):
+            *upstream, _, _ = upstream  # mean and variance only feed the running averages
+            d_beta = tf.add_n([_column_sum(up) for up in upstream])
+            product = tf.add_n([_column_sum(up * rows) for up, rows in zip(upstream, centred, strict=True)])
+            factor = gamma * scale
+            slope = factor * scale * scale * multi_device.total(product) / count
+            offset = factor * multi_device.total(d_beta) / count
+            d_parts = [
+                up * factor - rows * slope - offset for up, rows in zip(upstream, centred, strict=True)
+            ]
+            return (product * scale, d_beta, *d_parts)
+
+        return (*out, mean, variance), gradient
+
+    *out, mean, variance = normalise(gamma, beta, *parts)
+    return out, tf.stop_gradient(mean), tf.stop_gradient(variance)
+
+
+def attend(query, key, value, mask=None):
+    """Return softmax(query key^T) value of each head, all (B, H, T, size).
+
+    Parameters
+    ----------
+    query, key, value : tensors (B, H, T, size)
+        The query already scaled.
+    mask : tensor (B, H, T, T) or None
+        Multiplied with the attention (dropout).
+    """
+
+    @tf.custom_gradient
+    def core(query, key, value):
+        attention = tf.nn.softmax(tf.matmul(query, key, transpose_b=True))
+        kept = attention if mask is None else attention * mask
+        out = tf.matmul(kept, value)
+
+        def gradient(upstream):
+            d_attention = tf.matmul(upstream, value, transpose_b=True)
+            if mask is not None:
+                d_attention *= mask
+            # The softmax's own sum, sum(attention * d_attention), is also the shorter sum(out * upstream).
+            d_scores = attention * (d_attention - tf.reduce_sum(out * upstream, axis=-1, keepdims=True))
+            return (
+                tf.matmul(d_scores, key),
+                tf.matmul(d_scores, query, transpose_a=True),
+                tf.matmul(kept, upstream, transpose_a=True),
+            )
+
+        return out, gradient
+
+    return core(query, key, value)
+
+
+def feed_forward(rows, kernel1, bias1, kernel2, bias2, keep=None, scale=1.0):
+    """Return dense(dropout(ReLU(dense(rows)))).
+
+    Parameters
+    ----------
+    rows : tensor (N, F)
+    kernel1, bias1, kernel2, bias2 : tensors
+    keep : bool tensor (N, hidden) or None
+        Which hidden values are kept.
+    scale : float
+        What the kept ones are multiplied by; here the second kernel is, being smaller.
+    """
+
+    @tf.custom_gradient
+    def core(rows, kernel1, bias1, kernel2, bias2):
+        hidden = dense(rows, kernel1, bias1, relu=True)
+        if keep is not None:
+            hidden = tf.where(keep, hidden, 0.0)
+            kernel2 *= scale
+        out = dense(hidden, kernel2, bias2)
+
+        def gradient(upstream):
+            d_hidden = tf.matmul(upstream, kernel2, transpose_b=True)
+            # What was rectified or dropped is zero in `hidden`: one comparison serves both.
+            d_hidden = tf.raw_ops.ReluGrad(gradients=d_hidden, features=hidden)
+            # The transpose of the wider product, which is the faster one.
+            d_kernel2 = tf.transpose(tf.matmul(upstream, hidden, transpose_a=True))
+            return (
+                tf.matmul(d_hidden, kernel1, transpose_b=True),
+                tf.matmul(rows, d_hidden, transpose_a=True),
+                _column_sum(d_hidden),
+                d_kernel2 if keep is None else d_kernel2 * scale,
+                _column_sum(upstream),
+            )
+
+        return out, gradient
+
+    return core(rows, kernel1, bias1, kernel2, bias2)
+
+
+def _column_sum(rows):
+    return tf.raw_ops.BiasAddGrad(out_backprop=rows)  # several times as fast as reduce_sum(axis=0)

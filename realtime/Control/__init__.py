@@ -1,0 +1,1 @@
+"""Commands of the operator, and what a session publishes."""

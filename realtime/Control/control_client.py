@@ -1,0 +1,123 @@
+"""The other end of a session's control (realtime/Control/control_server.py): ask it, or read its feed."""
+
+import json
+import socket
+
+from sleep_interpreter.realtime.Utils.json_lines import line_of
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown
+
+_PATIENCE = 10.0
+"""Seconds waited for an answer."""
+
+
+class Client:
+    """Talk to a running session.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the session.
+    origin : str
+        Who asks, for the log.
+
+    Raises
+    ------
+    UserError
+        No session is running there.
+    """
+
+    def __init__(self, folder, origin="command line"):
+        self._path = folder / "control.json"
+        try:
+            about = json.loads(self._path.read_text(encoding="utf-8"))
+            self._address = about["host"], about["port"]
+            self._token, self._view = about["token"], about["view_token"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{shown(self._path)}: no session is running there ({error})") from error
+        self._origin = origin
+
+    def connect(self):
+        """Return a connected socket.
+
+        Raises
+        ------
+        UserError
+            Nobody listens.
+        """
+        try:
+            return socket.create_connection(self._address, timeout=_PATIENCE)
+        except OSError as error:
+            raise UserError(
+                f"{shown(self._path)}: nobody listens on port {self._address[1]} "
+                f"({error.strerror or error}); if the session broke off, go on with it by "
+                "python realtime/Main_Decode.py --resume SESSION"
+            ) from error
+
+    def request(self, command, **args):
+        """Return the line (bytes) that asks for a command, for a connection of one's own."""
+        return line_of(token=self._token, command=command, args=args, origin=self._origin)
+
+    def ask(self, command, **args):
+        """Ask, and return the answer: {"ok", "sample", "text"} or {"ok", "error"}.
+
+        Raises
+        ------
+        UserError
+            No answer comes.
+        """
+        try:
+            with self.connect() as link:
+                link.sendall(self.request(command, **args))
+                return json.loads(link.makefile("rb").readline())
+        except (OSError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{command}: the session ended before it answered ({error})") from error
+
+    def feed(self):
+        """Yield what the session publishes, {"kind", "payload"}, until it ends.
+
+        Raises
+        ------
+        UserError
+            Nobody listens, or the session refuses.
+        """
+        with self.connect() as link:
+            link.sendall(line_of(token=self._view, command="subscribe", origin=self._origin))
+            lines = link.makefile("rb")
+            first = json.loads(lines.readline() or b'{"ok": false, "error": "it ended"}')
+            if not first["ok"]:
+                raise UserError(f"the session gives no feed: {first['error']}")
+            link.settimeout(None)
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    return
+                yield json.loads(line)
+
+
+def arguments_of(command, value, by=None):
+    """Return the args of a command as typed: volume takes dB, or `by` how many; mark takes text.
+
+    Raises
+    ------
+    UserError
+        A value that is missing, is no number, or that the command does not take.
+    """
+    if by is not None:
+        if command != "volume" or value is not None:
+            raise UserError("--by belongs to volume, without another value")
+        return {"change_db": by}
+    if command == "mark":
+        return {"text": value or ""}
+    if command != "volume":
+        if value is not None:
+            raise UserError(f"{command} takes no value, found {value!r}")
+        return {}
+    try:
+        level = float(value)
+    except (TypeError, ValueError):
+        level = None
+    if level is None or not abs(level) <= 200:
+        raise UserError(f"volume needs a level in dB, such as -26; found {value!r}")
+    return {"db": level}

@@ -1,0 +1,326 @@
+"""Control of a running session from outside: a server on this machine, JSON a line, tokens.
+
+A request is {"token", "command", "args", "origin"}; it is answered when the session has taken it, with
+{"ok": true, "sample", "text"} or {"ok": false, "error"}. `subscribe` turns the connection into a feed of
+what the session publishes (realtime/Control/publisher.py). Where to connect, and the tokens, stand in control.json
+in the session's folder, which only its owner may read.
+
+    control = Control(folder, settings.control)        # the session's side
+    for request in control.take():
+        request.reply(True, sample=0, text="done")
+    control.publish("state", {"sample": 0})
+    Client(folder).ask("mark", text="turned over")     # another process
+    for message in Client(folder).feed():
+        print(message["kind"])
+
+Nothing a client does can hold up the session: requests are checked, limited in number and wait in a bounded
+queue, feeds are dropped when their reader is slow, and every connection has a thread of its own. Connections
+that show no token within seconds are closed, and make room for others before that when there are many.
+"""
+
+import contextlib
+import hmac
+import json
+import logging
+import os
+import queue
+import secrets
+import socket
+import threading
+import time
+from datetime import UTC, datetime
+
+from sleep_interpreter.realtime.Control.control_client import Client, arguments_of
+from sleep_interpreter.realtime.Control.publisher import Feed
+from sleep_interpreter.realtime.Control.request import COMMANDS, Request, checked, clean
+from sleep_interpreter.realtime.Utils.json_lines import Lines, Rate, line_of
+from sleep_interpreter.utils.core.errors import UserError
+
+__all__ = ["COMMANDS", "FILE", "Client", "Control", "Request", "arguments_of"]
+
+logger = logging.getLogger(__name__)
+
+FILE = "control.json"
+_VIEW = ("status", "subscribe")
+_KNOWN, _STRANGERS = 32, 16
+"""Connections with and without a token yet."""
+_FIRST_SECONDS, _WHOLE_SECONDS, _IDLE_SECONDS = 3.0, 10.0, 3600.0
+"""To show a token; to complete a line; between two lines."""
+_PER_CONNECTION, _PER_SECOND = 20, {"control": 50, "view": 25}
+_AT_ONCE = 20
+"""Requests that the session is given at a time."""
+_WAIT = 5.0
+"""Seconds a client waits for the session to take its request."""
+_LOOPBACK = ("127.", "::1", "localhost")
+
+
+class Control:
+    """Serve control on a socket.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the session; control.json is written there.
+    settings : ControlSettings
+
+    Attributes
+    ----------
+    token, view_token : str
+        Secrets: for everything, and for looking only.
+    host, port
+        Where it listens.
+
+    Raises
+    ------
+    UserError
+        The port is taken, or control.json cannot be written.
+    """
+
+    def __init__(self, folder, settings):
+        self._requests = queue.Queue(maxsize=100)
+        self._feeds, self._lock = [], threading.Lock()
+        self._links, self._threads = {}, set()  # {socket: whether it has shown a token}, oldest first
+        self._rates = {rights: Rate(most) for rights, most in _PER_SECOND.items()}
+        self._closing, self._told = False, False
+        self.token, self.view_token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        try:
+            self._server = socket.create_server((settings.host, settings.port), family=family, backlog=64)
+        except OSError as error:
+            raise UserError(
+                f"control.host = {settings.host!r}, control.port = {settings.port}: {error.strerror or error}"
+            ) from error
+        self.host, self.port = self._server.getsockname()[:2]
+        if not settings.host.startswith(_LOOPBACK):
+            logger.warning(
+                "control.host = %r: other machines can reach the session's control, and what is sent is not "
+                "encrypted", settings.host,
+            )  # fmt: skip
+        self._path = folder / FILE
+        try:
+            self._write()
+        except OSError as error:
+            self._server.close()
+            raise UserError(f"{self._path}: cannot be written ({error.strerror or error})") from error
+        self._server.settimeout(0.5)
+        self._accepting = threading.Thread(target=self._accept, name="control", daemon=True)
+        self._accepting.start()
+
+    def take(self):
+        """Return the requests since the last call, at most 20 at a time; never waits."""
+        found = []
+        with contextlib.suppress(queue.Empty):
+            while len(found) < _AT_ONCE:
+                found.append(self._requests.get_nowait())
+        return found
+
+    def put(self, request):
+        """Add a request from within this process; False when too many are waiting."""
+        try:
+            self._requests.put_nowait(request)
+        except queue.Full:
+            return False
+        return True
+
+    @property
+    def watched(self):
+        """Whether anybody reads the feed."""
+        return bool(self._feeds)
+
+    def publish(self, kind, payload):
+        """Give {"kind", "payload"} to every reader; who is slow misses it. Never waits, never raises."""
+        if not self._feeds:
+            return
+        try:
+            line = line_of(kind=kind, payload=payload)
+        except (TypeError, ValueError) as error:  # a number that JSON has not: readers go without this one
+            if not self._told:
+                logger.error("%s cannot be published: %s", kind, error)
+            self._told = True
+            return
+        with self._lock:
+            feeds = list(self._feeds)
+        for feed in feeds:
+            feed.put(line)
+
+    def close(self):
+        """End the server and all connections, the answers to what was asked first; control.json goes."""
+        self._closing = True
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+        self._shut([self._server], socket.SHUT_RDWR)  # wakes the thread where the system can
+        with contextlib.suppress(OSError):
+            self._server.close()
+        self._accepting.join(2)
+        while waiting := self.take():
+            for request in waiting:
+                request.reply(False, error="the session has ended")
+        with self._lock:
+            feeds, links, threads = list(self._feeds), list(self._links), list(self._threads)
+        for feed in feeds:
+            feed.close()
+        self._shut(links, socket.SHUT_RD)  # who waits for an answer still gets it
+        deadline = time.monotonic() + 1.0
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._shut(links, socket.SHUT_RDWR)  # a feed whose reader does not read
+        for thread in threads:
+            thread.join(1.0)
+
+    # --- the server's threads -----------------------------------------------------------------------
+
+    def _write(self):
+        content = {
+            "host": self.host,
+            "port": self.port,
+            "token": self.token,
+            "view_token": self.view_token,
+            "pid": os.getpid(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        temporary = self._path.with_name(f".{FILE}.{os.getpid()}.tmp")
+        temporary.unlink(missing_ok=True)  # an old one might be readable by others
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(content, file)
+        temporary.replace(self._path)
+
+    def _accept(self):
+        while not self._closing:
+            try:
+                link, _ = self._server.accept()
+            except TimeoutError:
+                continue
+            except OSError as error:
+                if self._closing:
+                    return
+                logger.debug("control: %s", error)  # no file descriptor is free: there will be again
+                time.sleep(0.1)
+                continue
+            with self._lock:
+                strangers = [other for other, known in self._links.items() if not known]
+                oldest = strangers[: max(0, len(strangers) - _STRANGERS + 1)]
+                for other in oldest:  # its thread sees the end and closes it
+                    del self._links[other]
+                self._links[link] = False
+            self._shut(oldest, socket.SHUT_RDWR)
+            thread = threading.Thread(target=self._client, args=(link,), name="control client", daemon=True)
+            with self._lock:
+                self._threads.add(thread)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system has no thread left
+                logger.debug("control: %s", error)
+                self._forget(link, thread)
+
+    def _client(self, link):
+        try:
+            self._talk(link)
+        except (OSError, ValueError) as error:  # who goes away, or talks nonsense, harms itself only
+            logger.debug("control client: %s", error)
+        finally:
+            self._forget(link, threading.current_thread())
+
+    def _forget(self, link, thread):
+        with self._lock:
+            self._links.pop(link, None)
+            self._threads.discard(thread)
+        link.close()
+
+    def _talk(self, link):
+        lines, own, rights = Lines(link), Rate(_PER_CONNECTION), None
+        while True:
+            begins = _FIRST_SECONDS if rights is None else _IDLE_SECONDS
+            line = lines.next(begins, _FIRST_SECONDS if rights is None else _WHOLE_SECONDS)
+            if line is None:
+                return
+            if not own.allows():
+                lines.send(ok=False, error="too many requests")
+                return
+            try:
+                request, token = _parsed(line)
+                rights = self._rights(token)
+                if rights is None or not self._admit(link):
+                    lines.send(ok=False, error="token" if rights is None else "too many connections")
+                    return
+            except ValueError as error:
+                lines.send(ok=False, error=str(error))
+                return
+            if request.get("command") == "subscribe":
+                lines.send(ok=True, text="subscribed", rights=rights)
+                self._feed(link)
+                return
+            lines.send(**self._ask(request, rights))
+
+    def _rights(self, token):
+        """Return "control", "view" or None; comparing takes as long for a wrong token as for a right one."""
+        whole = hmac.compare_digest(token, self.token.encode())
+        view = hmac.compare_digest(token, self.view_token.encode())
+        return "control" if whole else "view" if view else None
+
+    def _admit(self, link):
+        """Count a connection among those that have shown a token; False when there are too many."""
+        with self._lock:
+            if link not in self._links or (not self._links[link] and sum(self._links.values()) >= _KNOWN):
+                return False
+            self._links[link] = True
+            return True
+
+    def _ask(self, request, rights):
+        """Return the session's answer."""
+        command = request.get("command")
+        if rights == "view" and command in COMMANDS and command not in _VIEW:
+            return {"ok": False, "error": "this token may only look"}
+        try:
+            args = checked(command, request.get("args") or {})
+        except ValueError as error:
+            return {"ok": False, "error": str(error)}
+        if not self._rates[rights].allows():
+            return {"ok": False, "error": "too many requests: try again in a second"}
+        origin = request.get("origin")
+        origin = clean(origin, 40) if isinstance(origin, str) else ""
+        answers = queue.Queue()
+        asked = Request(command, args, origin or "socket", lambda ok, **more: answers.put({"ok": ok, **more}))
+        if self._closing or not self.put(asked):
+            return {"ok": False, "error": "the session is busy or ends"}
+        try:
+            return answers.get(timeout=_WAIT)
+        except queue.Empty:
+            return {"ok": False, "error": f"no answer within {_WAIT:g} s; it may still be carried out"}
+
+    def _feed(self, link):
+        feed = Feed(link)
+        with self._lock:
+            self._feeds.append(feed)
+        try:
+            if not self._closing:
+                feed.run()
+        finally:
+            with self._lock:
+                self._feeds.remove(feed)
+
+    @staticmethod
+    def _shut(links, how):
+        for link in links:
+            with contextlib.suppress(OSError):
+                link.shutdown(how)
+
+
+def _parsed(line):
+    """Return the request and its token (bytes) of a line.
+
+    Raises
+    ------
+    ValueError
+        It is no JSON object with a token.
+    """
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ValueError("no JSON") from None
+    if not isinstance(request, dict):
+        raise ValueError("expected an object")
+    token = request.get("token")
+    if not isinstance(token, str):
+        raise ValueError("token")
+    return request, token.encode("utf-8", "replace")

@@ -1,0 +1,1 @@
+"""Which cue comes when, and how loud."""

@@ -1,0 +1,275 @@
+"""How loud the cues may be for one sleeper: threshold of hearing by a staircase, the session's level from it.
+
+The rule is the modified Hughson-Westlake one of audiometry (Carhart and Jerger 1959, J Speech Hear Disord
+24:330): 10 dB down after each sound that was heard, 5 dB up after each that was not; the threshold is the
+lowest level at which at least two of three sounds were heard on the way up. Silent catch trials tell
+whether the answers mean anything. Levels are dB relative to full scale: they hold for one device at one
+setting of the system's own volume.
+"""
+
+import hashlib
+import math
+from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+from sleep_interpreter.utils.core.config import Settings, read_yaml, validate
+from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown, writing
+
+DOWN_DB, UP_DB = 10.0, 5.0
+FLOOR_DB = -100.0
+"""Below it there is nothing in 16 bits."""
+_NEEDED, _OF = 2, 3
+_MOST = 60
+_GUESSED = 1 / 3
+"""Share of catch trials that were "heard" above which the answers are not believed."""
+
+
+class Calibration(Settings):
+    """A calibration file."""
+
+    subject: str
+    measured: str
+    volume_db: float = Field(ge=-120)
+    threshold_db: float
+    above_db: float
+    max_db: float = Field(le=0)
+    device: str | None
+    rate: int
+    sounds: str
+    catch_trials: int = Field(ge=0)
+    catch_heard: int = Field(ge=0)
+    simulated: bool
+    trials: list[dict]
+
+
+class Staircase:
+    """Levels to present, and the threshold that follows from the answers.
+
+    Parameters
+    ----------
+    start_db, max_db : float
+        First level; cap, which is never exceeded.
+
+    Attributes
+    ----------
+    level : float
+        Of the next sound, dB.
+    threshold : float | None
+        Once it is known.
+    """
+
+    def __init__(self, start_db, max_db):
+        self._max = max_db
+        self.level, self.threshold = min(start_db, max_db), None
+        self._rising = False
+        self._ascending = defaultdict(list)
+        self._missed_at_cap = 0
+
+    def answer(self, heard):
+        """Take the answer to the sound at `level` and move on.
+
+        Raises
+        ------
+        UserError
+            Nothing is heard at the cap.
+        """
+        level = self.level
+        if self._rising:
+            self._ascending[level].append(heard)
+        answers = self._ascending[level]
+        if heard and (level <= FLOOR_DB or (sum(answers) >= _NEEDED and len(answers) <= _OF)):
+            self.threshold = level
+            return
+        if not heard and level >= self._max:
+            self._missed_at_cap += 1
+            if self._missed_at_cap >= _NEEDED:
+                raise UserError(
+                    f"nothing is heard at the cap (audio.max_db = {self._max:g} dB): look at cable, "
+                    "headphones and the system's volume"
+                )
+        if len(answers) >= _OF:  # not two of three: this level is below the threshold
+            answers.clear()
+        self._rising = not heard
+        step = -DOWN_DB if heard else UP_DB
+        self.level = min(self._max, max(FLOOR_DB, level + step))
+
+
+def measure(present, start_db, max_db, random, catch_share=0.2):
+    """Find the threshold of hearing.
+
+    Parameters
+    ----------
+    present : callable
+        `present(item, level)` plays the item's sound at that level (None: silence) and returns whether the
+        listener says that it was heard.
+    start_db, max_db : float
+    random : numpy.random.Generator
+        Of items and catch trials.
+    catch_share : float
+        Share of silent trials.
+
+    Returns
+    -------
+    threshold : float
+        dB relative to full scale.
+    trials : list of dict
+        item, level_db (None: a catch trial), heard.
+
+    Raises
+    ------
+    UserError
+        Nothing is heard at the cap, silence is "heard" too often, or the answers do not settle.
+    """
+    staircase, trials, items = Staircase(start_db, max_db), [], []
+    while staircase.threshold is None:
+        if len(trials) >= _MOST:
+            raise UserError(f"no threshold after {_MOST} sounds: the answers do not settle; begin anew")
+        catch = bool(trials) and random.random() < catch_share
+        items = items or list(random.permutation(len(ITEMS)))
+        item = int(items.pop())
+        level = None if catch else staircase.level
+        heard = bool(present(item, level))
+        trials.append({"item": ITEMS[item], "level_db": level, "heard": heard})
+        if not catch:
+            staircase.answer(heard)
+    catches = [trial["heard"] for trial in trials if trial["level_db"] is None]
+    if catches and sum(catches) / len(catches) > _GUESSED:
+        raise UserError(
+            f"{sum(catches)} of {len(catches)} silent trials were heard: the answers are guesses; begin anew"
+        )
+    return staircase.threshold, trials
+
+
+def simulated_listener(threshold_db, random, slope_db=2.0):
+    """Return a `present` that hears as a logistic function of the level, for trying without a listener."""
+
+    def present(item, level):
+        if level is None:
+            return False
+        return random.random() < 1 / (1 + math.exp(-(level - threshold_db) / slope_db))
+
+    return present
+
+
+def fingerprint(sounds):
+    """Return a hash of the sounds that were heard, so that others are not played at their level."""
+    digest = hashlib.sha256()
+    for sound in sounds:
+        digest.update(np.ascontiguousarray(sound, np.float32).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save(folder, subject, audio, sounds, measured, above_db, simulated=False):
+    """Write a calibration into the next free `calibration_NNN.yaml` of a folder.
+
+    Parameters
+    ----------
+    folder : Path
+    subject : str
+        Id.
+    audio : AudioSettings
+    sounds : sequence of float32 arrays
+    measured : tuple of (float, list of dict)
+        As `measure` returns it.
+    above_db : float
+        The session's level above the threshold.
+    simulated : bool
+        There was no listener.
+
+    Returns
+    -------
+    path : Path
+    """
+    import yaml
+
+    threshold, trials = measured
+    catches = [trial["heard"] for trial in trials if trial["level_db"] is None]
+    content = Calibration(
+        subject=subject, measured=datetime.now(UTC).isoformat(timespec="seconds"),
+        volume_db=min(threshold + above_db, audio.max_db), threshold_db=threshold, above_db=above_db,
+        max_db=audio.max_db, device=audio.device, rate=audio.rate, sounds=fingerprint(sounds),
+        catch_trials=len(catches), catch_heard=sum(catches), simulated=simulated, trials=trials,
+    )  # fmt: skip
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while (path := folder / f"calibration_{number:03d}.yaml").exists():
+        number += 1
+    with writing(path) as temporary:
+        temporary.write_text(yaml.safe_dump(content.model_dump(), sort_keys=False), encoding="utf-8")
+    return path
+
+
+def load(path):
+    """Return the `Calibration` in a file.
+
+    Raises
+    ------
+    UserError
+        It cannot be read, or is no calibration.
+    """
+    return validate(Calibration, read_yaml(Path(path)), shown(Path(path)))
+
+
+def apply(settings, subject):
+    """Return settings whose volume is that of the subject's calibration; the same without one.
+
+    Parameters
+    ----------
+    settings : SessionSettings
+    subject : Subject
+
+    Raises
+    ------
+    UserError
+        The calibration is of another subject or device, above the cap, or of a simulated listener while
+        cues go to a real one.
+    """
+    audio = settings.audio
+    if audio.calibration is None:
+        return settings
+    where = f"audio.calibration: {audio.calibration}"
+    if not Path(audio.calibration).is_file():
+        raise UserError(f"{where}: there is no such file; realtime/calibrate.py makes one")
+    found = load(audio.calibration)
+    if found.subject != subject.id:
+        raise UserError(f"{where} is of subject {found.subject!r}, this is {subject.id!r}")
+    if found.volume_db > audio.max_db:
+        raise UserError(
+            f"{where}: volume_db {found.volume_db:g} is above the cap audio.max_db {audio.max_db:g}; "
+            "calibrate again with this cap"
+        )
+    if found.device != audio.device or found.rate != audio.rate:
+        raise UserError(
+            f"{where} was measured with audio.device {found.device}, audio.rate {found.rate}; this is "
+            f"{audio.device}, {audio.rate}"
+        )
+    if found.simulated and settings.source.kind in ("lsl", "brainflow"):
+        raise UserError(f"{where} is of a simulated listener: calibrate with the sleeper")
+    changed = audio.model_copy(update={"volume_db": found.volume_db})
+    return settings.model_copy(update={"audio": changed})
+
+
+def check_sounds(settings, sounds):
+    """Return what the session's log says of the calibration; None without one.
+
+    Raises
+    ------
+    UserError
+        It was measured with other sounds.
+    """
+    path = settings.audio.calibration
+    if path is None:
+        return None
+    found = load(path)
+    if found.sounds != fingerprint(sounds):
+        raise UserError(f"audio.calibration: {path} was measured with other sounds; calibrate again")
+    return (
+        f"volume {found.volume_db:g} dB from {shown(Path(path))}: {found.above_db:g} dB above the threshold "
+        f"of {found.threshold_db:g} dB measured {found.measured}"
+    )

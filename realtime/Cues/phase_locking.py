@@ -1,0 +1,316 @@
+"""Locks cues to the slow oscillation: says, from the past alone, when it will reach a phase.
+
+0 degrees is the peak of the up-state (scalp EEG positive), -90 the rising zero crossing before it, 180 the
+trough of the down-state. Two ways to predict it, both causal and both on a fixed grid of the sample clock, so
+that nothing depends on how the stream is cut:
+
+- threshold_delay: a trough below a threshold, then a delay (Ngo et al. 2013, Neuron 78:545), which follows
+  the times from trough to peak measured so far in this night;
+- echt: phase of the newest sample by the endpoint-corrected Hilbert transform (Schreglmann et al. 2021,
+  Nature Communications 12:363), and the time that the oscillation takes from there to the target.
+"""
+
+from collections import deque
+from functools import cache
+
+import numpy as np
+from scipy import signal
+from sleep_interpreter.utils.core.constants import STREAM_RATE
+
+TICK = 10
+"""Samples between two looks at the stream: 20 ms."""
+MEASURED_AFTER = 1500
+"""Samples after an onset that are needed to measure the phase it met: 3 s."""
+
+_KEPT = 2500
+"""Samples kept: 5 s, the span over which the threshold adapts."""
+_SLOW = (0.25, 4.0)
+_MEASURE = (0.3, 2.0)
+_TO_PEAK = (0.2, 1.2)
+"""Times from trough to peak in s outside which a pair is no slow oscillation."""
+_SEEN_AFTER = 1000
+"""Samples after a trough when its peak is looked for: 2 s, so that the filter sees enough behind it."""
+_TROUGHS = 20
+_LEARNED = 20
+
+
+class SlowWave:
+    """The newest 5 s of one channel, band-passed by a filter that runs on through the session."""
+
+    def __init__(self):
+        self._sos = signal.butter(2, _SLOW, "bandpass", fs=STREAM_RATE, output="sos")
+        self._state = None
+        self.values = np.zeros(_KEPT)
+        self.raw = np.zeros(_KEPT)
+
+    def take(self, block):
+        """Take (n,) samples in µV."""
+        block = np.asarray(block, float)
+        if self._state is None:  # as if the first value had always been there: no jump at the beginning
+            self._state = signal.sosfilt_zi(self._sos) * block[0]
+        filtered, self._state = signal.sosfilt(self._sos, block, zi=self._state)
+        self.values = np.concatenate([self.values, filtered])[-_KEPT:]
+        self.raw = np.concatenate([self.raw, block])[-_KEPT:]
+
+
+class ThresholdDelay:
+    """Trough below a threshold, then a delay.
+
+    Parameters
+    ----------
+    settings : sleep_interpreter.realtime.Parameters.settings.LockSettings
+
+    Attributes
+    ----------
+    to_peak : float
+        Seconds from trough to peak: the running median of this night, at first the setting's.
+    """
+
+    def __init__(self, settings):
+        self._threshold, self._adaptive = settings.threshold_uv, settings.adaptive
+        self._target = settings.target_degrees
+        self._first, self._found = settings.trough_to_peak_s, deque(maxlen=_TROUGHS)
+        self._lowest = None  # (value, sample) of the dip that the signal is in
+        self._trough = None  # sample of the last trough, until its peak is found
+
+    @property
+    def to_peak(self):
+        """Seconds from trough to peak, as far as known."""
+        return float(np.median(self._found)) if len(self._found) >= 5 else self._first
+
+    def look(self, wave, now, early=0.0):
+        """Return the sample at which the target comes, or None.
+
+        Parameters
+        ----------
+        wave : SlowWave
+        now : int
+            Index after the newest sample.
+        early : float
+            Degrees by which cues of this night came before the target.
+        """
+        newest = wave.values[-TICK:]
+        self._find_peak(wave, now)
+        place = int(newest.argmin())
+        if self._lowest is None:
+            if newest[place] >= self._bound(wave):
+                return None
+            self._lowest = (newest[place], now - TICK + place)
+            return None
+        if newest[place] < self._lowest[0]:
+            self._lowest = (newest[place], now - TICK + place)
+            return None
+        value, trough = self._lowest
+        if newest[-1] < 0.9 * value:  # still at the bottom
+            return None
+        self._lowest, self._trough = None, trough
+        share = 1 + (self._target + early) / 180  # of the time from the trough to the next peak
+        return trough + round(share * self.to_peak * STREAM_RATE)
+
+    def _bound(self, wave):
+        if not self._adaptive:
+            return self._threshold
+        return min(self._threshold, 0.7 * float(wave.values[:-TICK].min()))
+
+    def _find_peak(self, wave, now):
+        """Some time after a trough, note when its peak really came, seen from both sides."""
+        if self._trough is None or now - self._trough < _SEEN_AFTER:
+            return
+        first, last = (round(s * STREAM_RATE) for s in _TO_PEAK)
+        after = _from_both_sides(wave.raw)[_KEPT - (now - self._trough) :][first:last]
+        place = int(after.argmax())
+        if after[place] > 0 and 0 < place < len(after) - 1:
+            self._found.append((first + place) / STREAM_RATE)
+        self._trough = None
+
+
+class EndpointHilbert:
+    """Phase of the newest sample, then the time to the target at the oscillation's own pace.
+
+    Parameters
+    ----------
+    settings : sleep_interpreter.realtime.Parameters.settings.LockSettings
+    lead : int
+        Samples that a cue needs to be on its way.
+    """
+
+    def __init__(self, settings, lead):
+        self._target, self._lead = np.radians(settings.target_degrees), lead
+        self._threshold, self._band = settings.threshold_uv, settings.echt_band_hz
+        self._before = deque(maxlen=10)  # phases of the last ticks
+
+    def look(self, wave, now, early=0.0):
+        """Return the sample at which the target comes, or None; as in `ThresholdDelay.look`."""
+        phase = newest_phase(wave.raw[-1000:], self._band)
+        self._before.append(phase)
+        if len(self._before) < self._before.maxlen or wave.values[-600:].min() > self._threshold:
+            return None
+        turned = np.unwrap(self._before)
+        pace = (turned[-1] - turned[0]) / ((len(turned) - 1) * TICK)  # radians a sample
+        pace = np.clip(pace, *(2 * np.pi * np.array(self._band) / STREAM_RATE))
+        own = _filter_phase(pace * STREAM_RATE / (2 * np.pi), self._band)
+        ahead = ((self._target + np.radians(early) - phase + own) % (2 * np.pi)) / pace
+        if not self._lead < ahead <= self._lead + 2 * TICK:
+            return None
+        return now - 1 + round(ahead)
+
+
+def newest_phase(trace, band):
+    """Return the phase of the last sample of 2 s of EEG by the endpoint-corrected Hilbert transform.
+
+    Parameters
+    ----------
+    trace : array (1000,)
+        2 s at 500 Hz in µV.
+    band : (float, float)
+        Corners in Hz of the second-order Butterworth filter whose response weights the spectrum.
+
+    Returns
+    -------
+    phase : float
+        Radians; 0 at a peak.
+    """
+    slow = np.asarray(trace, float).reshape(-1, 5).mean(axis=1)  # 100 Hz
+    spectrum = np.fft.fft(slow - slow.mean()) * _response(len(slow), tuple(band))
+    # The mean of five samples stands 2 samples before the newest: 0.1 % of a slow oscillation's period.
+    return float(np.angle(np.fft.ifft(spectrum)[-1]))
+
+
+def _filter_phase(frequency, band):
+    """Return what the weighting filter adds to the phase of an oscillation of `frequency` Hz, in radians."""
+    b, a = signal.butter(2, band, "bandpass", fs=100.0)
+    return float(np.angle(signal.freqz(b, a, worN=[frequency], fs=100.0)[1][0]))
+
+
+@cache
+def _response(n, band):
+    """Return the weights of the spectrum's bins (n,): twice the filter's response, 0 for negative ones."""
+    frequency = np.fft.fftfreq(n, 0.01)
+    b, a = signal.butter(2, band, "bandpass", fs=100.0)
+    _, response = signal.freqz(b, a, worN=np.abs(frequency), fs=100.0)
+    return np.where(frequency > 0, 2 * response, 0)
+
+
+def achieved_phase(trace, at):
+    """Measure the phase that an onset met, with the samples after it: zero-phase 0.3 to 2 Hz and Hilbert.
+
+    Parameters
+    ----------
+    trace : array (n,)
+        EEG in µV at 500 Hz, at least 3 s to both sides of the onset.
+    at : int
+        Index of the onset in it.
+
+    Returns
+    -------
+    degrees : float
+        In (-180, 180]; 0 at the up-state's peak.
+    """
+    return float(np.degrees(np.angle(signal.hilbert(_from_both_sides(trace))[at])))
+
+
+def _from_both_sides(trace):
+    sos = signal.butter(2, _MEASURE, "bandpass", fs=STREAM_RATE, output="sos")
+    return signal.sosfiltfilt(sos, np.asarray(trace, float) - np.mean(trace))
+
+
+class PhaseLock:
+    """Waits for the phase that a cue is to meet.
+
+    Parameters
+    ----------
+    settings : sleep_interpreter.realtime.Parameters.settings.LockSettings
+        With a method other than "none".
+    lead : int
+        Samples between a decision and the earliest onset.
+    origin : int
+        Sample of the session at which the stream begins.
+    """
+
+    def __init__(self, settings, lead, origin=0):
+        self.settings, self.lead = settings, lead
+        self._wave = SlowWave()
+        self._finder = ThresholdDelay(settings) if settings.method == "threshold_delay" else None
+        self._finder = self._finder or EndpointHilbert(settings, lead)
+        self._pending = np.zeros(0)
+        self._onset = None
+        self._errors = deque(maxlen=_LEARNED)
+        self.now = origin
+
+    @property
+    def early(self):
+        """Degrees by which the last cues came before the target; 0 until five were measured."""
+        if not self.settings.learn or len(self._errors) < 5:
+            return 0.0
+        return -float(np.degrees(np.angle(np.mean(self._errors))))
+
+    def learn(self, degrees):
+        """Take the phase that a locked cue met, as measured from both sides."""
+        # What is met has the correction of its time in it: errors are those without it.
+        error = np.radians(degrees - self.settings.target_degrees - self.early)
+        self._errors.append(np.exp(1j * error))
+
+    def feed(self, block):
+        """Take (n,) µV of the locking channel; whole ticks are looked at, the rest waits."""
+        self._pending = np.concatenate([self._pending, block])
+        while len(self._pending) >= TICK:
+            part, self._pending = self._pending[:TICK], self._pending[TICK:]
+            if not np.isfinite(part).all():
+                part = np.zeros(TICK)
+            self._wave.take(part)
+            self.now += TICK
+            found = self._finder.look(self._wave, self.now, self.early)
+            if found is not None:
+                self._onset = found
+            if self._onset is not None and self._onset < self.now + self.lead:
+                self._onset = None  # too late for it
+
+    def onset(self, earliest):
+        """Return the sample at which the target is expected, at or after `earliest`, or None."""
+        return self._onset if self._onset is not None and self._onset >= earliest else None
+
+
+class LockedCues:
+    """A schedule whose cues wait for their phase from the planned onset on.
+
+    Parameters
+    ----------
+    schedule : sleep_interpreter.realtime.Cues.schedule.CueSchedule
+    lock : PhaseLock
+        Fed with the stream by the session.
+    """
+
+    def __init__(self, schedule, lock):
+        self._schedule, self.lock = schedule, lock
+        self._wait = round(lock.settings.wait_seconds * STREAM_RATE)
+        self._look = 0
+        self.group, self.next_switch, self.stop = schedule.group, schedule.next_switch, schedule.stop
+        self.switch_group, self.resume = schedule.switch_group, schedule.resume
+
+    def begin_at(self, sample):
+        """Begin the stream at a sample of the session, before anything of it has come."""
+        self.lock.now = sample
+
+    @property
+    def due(self):
+        """Sample at which to look next whether the phase is coming; None while there is no cue to come."""
+        planned = self._schedule.due
+        return None if planned is None else -(-max(planned, self._look) // TICK) * TICK
+
+    def start(self, sample):
+        """Begin cueing: the gate opened at `sample`."""
+        self._look = 0
+        self._schedule.start(sample)
+
+    def take(self, now):
+        """Return the cue if its phase is coming or its time is over, None while it waits."""
+        planned, soonest = self._schedule.onset, now + self.lock.lead
+        onset = self.lock.onset(max(planned, soonest))
+        if onset is not None:
+            return self._schedule.take(now, onset, locked=True)
+        if soonest < planned + self._wait:
+            self._look = now + TICK
+            return None
+        why = f"no slow oscillation within {self.lock.settings.wait_seconds:g} s"
+        skipped = why if self.lock.settings.otherwise == "skip" else None
+        return self._schedule.take(now, soonest, skipped=skipped)

@@ -1,0 +1,1 @@
+"""What is written down: signals, events, exports."""

@@ -1,0 +1,227 @@
+"""The record of a session: one JSON line an event, on disk before the session goes on.
+
+What an event says about the sleeper and the session (`sample`, `seconds`, `event`, `code`, `detail`) is
+a function of the recording and the settings. What the clock on the wall says is apart, under `wall`.
+"""
+
+import contextlib
+import datetime
+import json
+import logging
+import os
+import tempfile
+from collections import Counter, deque
+from pathlib import Path
+
+from sleep_interpreter.utils.core.paths import writing
+
+logger = logging.getLogger(__name__)
+
+_FIRST = ("sample", "seconds", "event", "code")
+_WALL = ("latency_ms", "time")
+_OF_THE_WALL = ("notice", "stop", "sound", "fault")
+"""Events that a replay need not have, or has with other words."""
+
+
+class EventLog:
+    """Append-only log.jsonl.
+
+    A full disk does not end a session: what cannot be written is kept and written, in order, as soon as there
+    is room, and the log says so (`take_faults`).
+
+    Parameters
+    ----------
+    path : Path
+        Must not exist yet, unless `resume`.
+    rate : float
+        Hz of the sample clock.
+    offset : float
+        Seconds of the recording before sample 0 (source.start).
+    resume : bool
+        Go on with a log that is there; a last line torn by a crash is cut off.
+    listener : callable | None
+        `listener(event)` is called after each event.
+
+    Attributes
+    ----------
+    counts : dict
+        {event: how many}.
+    """
+
+    def __init__(self, path, rate, offset=0.0, resume=False, listener=None):
+        self.path = Path(path)
+        self.counts = Counter()
+        self._rate, self._offset, self._listener = rate, offset, listener
+        self._waiting, self._faults = [], deque()
+        if resume:
+            self.counts.update(e["event"] for e in read_log(self.path))
+            self._file = self.path.open("rb+", buffering=0)
+            self._good = _whole(self.path)
+            self._file.truncate(self._good)
+            self._file.seek(self._good)
+        else:
+            self._file = self.path.open("xb", buffering=0)
+            self._good = 0
+
+    def write(self, sample, event, code=None, *, latency=None, **detail):
+        """Append an event and sync it to disk.
+
+        Parameters
+        ----------
+        sample : int
+            On the session's sample clock.
+        event : str
+        code : int | None
+            Marker code, when the event has one.
+        latency : float | None
+            Seconds of computing; belongs to the wall clock.
+        **detail
+            Plain values that JSON can hold.
+        """
+        wall = {"time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")}
+        if latency is not None:
+            wall["latency_ms"] = round(latency * 1e3, 3)
+        entry = {
+            "sample": int(sample),
+            "seconds": round(self._offset + sample / self._rate, 3),
+            "event": event,
+            "code": code,
+            "detail": detail,
+            "wall": wall,
+        }
+        self._waiting.append((json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        self._save()
+        self.counts[event] += 1
+        if self._listener is not None:
+            self._listener(entry)
+
+    def take_faults(self):
+        """Return [{"state": "failed" | "back", "reason"}] since the last call."""
+        found = list(self._faults)
+        self._faults.clear()
+        return found
+
+    def close(self):
+        """Close log.jsonl and write log.tsv beside it."""
+        if not self._file.closed:
+            self._save()
+            self._file.close()
+            if self._waiting:
+                self._keep_elsewhere()
+            try:
+                write_table(read_log(self.path), self.path.with_suffix(".tsv"))
+            except OSError as error:
+                logger.error("%s cannot be written (%s)", self.path.with_suffix(".tsv"), error.strerror)
+
+    def _keep_elsewhere(self):
+        """Write the events that the disk did not take into the system's folder for temporary files."""
+        name = f"{self.path.parent.parent.name}_{self.path.parent.name}_rest_of_log_"
+        handle, place = tempfile.mkstemp(".jsonl", name)
+        with os.fdopen(handle, "wb") as file:
+            file.write(b"".join(self._waiting))
+        logger.error(
+            "the last %d events did not fit on the disk: they are in %s; append that file to %s",
+            len(self._waiting), place, self.path,
+        )  # fmt: skip
+
+    def _save(self):
+        failed = len(self._waiting) > 1
+        data = memoryview(b"".join(self._waiting))
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            # half a line may be there: the next attempt writes over it
+            self._file.seek(self._good)
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._good)
+            if not failed:
+                self._faults.append({"state": "failed", "reason": f"{self.path.name}: {error.strerror}"})
+                logger.error(
+                    "%s cannot be written (%s); events are kept in memory", self.path, error.strerror
+                )
+            return
+        self._good = self._file.tell()
+        if failed:
+            text = f"{self.path.name}: {len(self._waiting)} events that had waited are written"
+            self._faults.append({"state": "back", "reason": text})
+        self._waiting.clear()
+
+
+def _whole(path):
+    """Return the length in bytes of the whole lines of a file."""
+    data = Path(path).read_bytes()
+    return data.rfind(b"\n") + 1
+
+
+def read_log(path):
+    """Return the events of a log.jsonl; a last line torn by a crash is left out.
+
+    Raises
+    ------
+    ValueError
+        A line other than the last is damaged.
+    """
+    lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
+    events = []
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            if number == len(lines):  # no newline after it: it was being written
+                break
+            raise ValueError(f"{path}: line {number} is damaged") from None
+    return events
+
+
+def write_table(events, path):
+    """Write events as a table: one column a detail, the wall clock's columns last."""
+    details = sorted({key for e in events for key in e["detail"]})
+    header = [*_FIRST, *details, *(f"wall_{key}" for key in _WALL)]
+    with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as handle:
+        handle.write("\t".join(header) + "\n")
+        for e in events:
+            values = [e[key] for key in _FIRST]
+            values += [e["detail"].get(key) for key in details]
+            values += [e["wall"].get(key) for key in _WALL]
+            handle.write("\t".join(map(_cell, values)) + "\n")
+
+
+def _cell(value):
+    if value is None:
+        return "n/a"
+    if isinstance(value, str):
+        return " ".join(value.split())
+    return json.dumps(value, ensure_ascii=False)
+
+
+def unheard(events):
+    """Return the numbers of cues that did not sound after all: the device was gone or late."""
+    return {e["detail"]["number"] for e in events if is_silence(e)}
+
+
+def is_silence(event):
+    """Tell whether an event says that a cue did not sound."""
+    return event["event"] == "sound" and event["detail"].get("dac", 0) is None
+
+
+def decisions(events):
+    """Return what a session decided, without what belongs to wall time: equal for a session and its replay.
+
+    Parameters
+    ----------
+    events : sequence of dict
+        As in log.jsonl.
+
+    Returns
+    -------
+    decided : list of tuple
+        (sample, event, code, detail), sorted.
+    """
+    kept = [
+        (e["sample"], e["event"], e["code"], e["detail"]) for e in events if e["event"] not in _OF_THE_WALL
+    ]
+    return sorted(kept, key=lambda e: (e[0], e[1], json.dumps(e[3], sort_keys=True)))

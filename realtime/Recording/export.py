@@ -1,0 +1,196 @@
+"""A session's recording in the formats that other programs read: BIDS, EDF+, BDF+, one BrainVision file."""
+
+import contextlib
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import mne
+import numpy as np
+from sleep_interpreter.realtime.Recording.session_recording import join
+from sleep_interpreter.utils.core.config import read_yaml
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.provenance import MARK, write_json
+from sleep_interpreter.utils.signal.channel_names import find_channel
+
+logger = logging.getLogger(__name__)
+
+TASK = "sleep"
+
+
+def export_brainvision(folder, path):
+    """Write the joined recording as BrainVision (.vhdr, .vmrk, .eeg)."""
+    path = Path(path)
+    if path.suffix != ".vhdr":
+        raise UserError(f"{shown(path)}: the name of a BrainVision recording ends in .vhdr")
+    _refuse_existing(path)
+    return join(folder, path)
+
+
+def export_edf(folder, path):
+    """Write the joined recording as EDF+ (.edf, 16 bits) or BDF+ (.bdf, 24 bits), by its suffix.
+
+    Parameters
+    ----------
+    folder : str | Path
+        Of the session.
+    path : str | Path
+
+    Returns
+    -------
+    path : Path
+
+    Raises
+    ------
+    UserError
+        Another suffix, a file that exists, no recording, not enough memory for it.
+    """
+    path = Path(path)
+    if path.suffix not in (".edf", ".bdf"):
+        raise UserError(f"{shown(path)}: the name ends in .edf or .bdf")
+    _refuse_existing(path)
+    with _joined(folder, path.parent) as raw:
+        _refuse_too_large(raw, path)
+        raw.load_data(verbose="error")
+        _finite(raw)
+        with writing(path) as temporary, warnings.catch_warnings():
+            # MNE says that it writes 16 bits and no filter settings
+            warnings.simplefilter("ignore", RuntimeWarning)
+            mne.export.export_raw(
+                temporary, raw, fmt=path.suffix[1:], physical_range="channelwise", verbose="error"
+            )
+    return path
+
+
+def export_bids(folder, root):
+    """Add the joined recording to a BIDS folder, as sub-<id>/ses-<session>/eeg/..._task-sleep_eeg.vhdr.
+
+    Parameters
+    ----------
+    folder : str | Path
+        Of the session.
+    root : str | Path
+        Made if it is not there.
+
+    Returns
+    -------
+    path : Path
+        Of the recording.
+
+    Raises
+    ------
+    UserError
+        The recording is in it already, or there is none.
+    """
+    import mne_bids
+
+    folder, root = Path(folder), Path(root)
+    about = json.loads((folder / "session.json").read_text(encoding="utf-8"))
+    label = about["subject"]["session"] or folder.name
+    path = mne_bids.BIDSPath(
+        subject=_plain(about["subject"]["id"]), session=_plain(label), task=TASK, datatype="eeg",
+        suffix="eeg", extension=".vhdr", root=root,
+    )  # fmt: skip
+    _refuse_existing(path.fpath)
+    root.mkdir(parents=True, exist_ok=True)
+    new = not (root / "dataset_description.json").exists()
+    with _joined(folder, root.parent) as raw, warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mne_bids.write_raw_bids(raw, path, overwrite=False, verbose="error")
+    entries = {
+        "SoftwareFilters": "n/a", "Manufacturer": "n/a",
+        "TaskDescription": "sleep with targeted memory reactivation",
+    }  # fmt: skip
+    mne_bids.update_sidecar_json(path.copy().update(extension=".json"), entries, verbose="error")
+    description = root / "dataset_description.json"
+    content = json.loads(description.read_text(encoding="utf-8"))
+    if new:
+        content |= {"Name": "Sleep Interpreter sessions"}
+    if about["simulated"]:
+        content[MARK] = True
+    write_json(description, content)
+    return path.fpath
+
+
+@contextlib.contextmanager
+def _joined(folder, beside):
+    """Give the joined recording, read lazily from a temporary file."""
+    Path(beside).mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=".export", dir=beside))
+    try:
+        path = join(folder, place / "joined.vhdr")
+        raw = mne.io.read_raw_brainvision(path, preload=False, verbose="error")
+        raw.annotations.rename(
+            {text: text.removeprefix("Comment/") for text in set(raw.annotations.description)},
+            verbose="error",
+        )
+        new = [k for k, text in enumerate(raw.annotations.description) if text.startswith("New Segment")]
+        raw.annotations.delete(new)
+        raw.set_channel_types(_types(folder, raw.ch_names), verbose="error")
+        yield raw
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _types(folder, names):
+    """Return {channel: type} where the settings, or the channel's own name, say EOG, EMG or ECG."""
+    channels = (read_yaml(Path(folder) / "settings.yaml") or {}).get("channels", {})
+    types = {
+        name: kind.lower()
+        for name in names
+        for kind in ("EOG", "EMG", "ECG")
+        if kind in name.upper()
+    }  # fmt: skip
+    for kind in ("eog", "emg"):
+        for key in (kind, f"{kind}_ref"):
+            name = channels.get(key)
+            found = find_channel(name, names) if name else None
+            if found is not None and key == kind:
+                types[found] = kind
+    return types
+
+
+def _finite(raw):
+    """Replace samples that are not finite, which no EDF can hold, by zeros under "BAD_not_finite"."""
+    for row, name in enumerate(raw.ch_names):
+        data = raw._data[row]
+        bad = ~np.isfinite(data)
+        if not bad.any():
+            continue
+        data[bad] = 0.0
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], bad, [False]]).astype(np.int8)))
+        rate = raw.info["sfreq"]
+        logger.warning("%s: %d samples are not finite; zeros take their place", name, bad.sum())
+        raw.annotations.append(
+            edges[::2] / rate + raw.first_time, (edges[1::2] - edges[::2]) / rate, f"BAD_not_finite {name}"
+        )
+
+
+def _refuse_existing(path):
+    if Path(path).exists():
+        raise UserError(f"{shown(path)}: exists already; nothing is replaced, name another")
+
+
+def _refuse_too_large(raw, path):
+    """EDF's writer holds the whole night in memory, several times."""
+    needed = 3 * 8 * raw.n_times * len(raw.ch_names)
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return
+    if needed > there:
+        raise UserError(
+            f"{shown(path)}: the night needs about {needed / 2**30:.0f} GiB of memory as EDF or BDF, the "
+            f"machine has {there / 2**30:.0f}; --bids and --brainvision need next to none"
+        )
+
+
+def _plain(text):
+    """Return a BIDS label: letters and digits."""
+    return re.sub(r"[^A-Za-z0-9]", "", text) or "unnamed"

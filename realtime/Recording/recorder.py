@@ -1,0 +1,196 @@
+"""The raw stream on disk: append-only BrainVision, on the disk once a second, readable at any moment."""
+
+import logging
+import re
+import threading
+import time
+from collections import deque
+
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.provenance import MARK
+from sleep_interpreter.utils.signal.brainvision_writer import BrainVisionWriter
+
+logger = logging.getLogger(__name__)
+
+GAP_KIND, GAP_TEXT = "BAD_ACQ_SKIP", "gap"
+"""Marker of lost samples. MNE's filters leave out what is annotated "BAD_ACQ_SKIP/..."."""
+PLACE = "first sample of the stream:"
+"""Marker at a segment's begin, with a number: where in the session's stream the segment lies."""
+_AGAIN = 10.0
+"""Seconds between two attempts to record again after a failure."""
+_SYNCS = 3600
+"""Durations of the newest syncs that are kept."""
+
+
+class Recorder:
+    """Record all channels as they come; go on in a new segment after a failure.
+
+    Samples are handed to the system at once, so that they outlive the process; a thread brings them to
+    the disk once a second, so that a slow disk holds up nobody.
+
+    Parameters
+    ----------
+    folder : Path
+        recording/ of a session.
+    names : sequence of str
+    rate : float
+        Hz.
+    settings : RecordingSettings
+    simulated : bool
+        The stream is simulated; the recording says so.
+    start : datetime.datetime | None
+        Time of the first sample.
+    first : int
+        Where in the session's stream it begins, samples of the stream's own rate.
+
+    Attributes
+    ----------
+    path : Path
+        Of the segment's header.
+    acknowledged : int
+        Samples of the segment that are on the disk, whatever happens now.
+    bytes : int
+        Length of the segment's file of samples that is on the disk.
+    syncs : deque of float
+        How long the newest syncs took, s.
+    """
+
+    def __init__(self, folder, names, rate, settings, *, simulated=False, start=None, first=0):
+        self._folder, self._names, self._rate, self._settings = folder, tuple(names), rate, settings
+        self._simulated, self._inputs = simulated, []
+        self.bytes_per_second = 4 * len(self._names) * rate
+        self.syncs = deque(maxlen=_SYNCS)
+        self._position, self._missed, self._failed_at = first, 0, None
+        self._due, self._ending = threading.Event(), False
+        self._trouble = None  # (writer, error) of a sync
+        self._open(start)
+        self._thread = threading.Thread(target=self._sync, name="recording to disk", daemon=True)
+        self._thread.start()
+
+    def append(self, data):
+        """Append (channels, n) float32 µV; a disk that fails is reported, not raised."""
+        self._do(lambda: self._writer.append(data), data.shape[1])
+
+    def gap(self, count):
+        """Append `count` samples that were lost: zeros under a marker of the gap's length."""
+
+        def write():
+            self._writer.marker(self._writer.n_samples, GAP_TEXT, count, GAP_KIND)
+            self._writer.skip(count)
+
+        self._do(write, count)
+
+    def marker(self, text):
+        """Append a marker at the newest sample."""
+        self._do(lambda: self._writer.marker(max(0, self._writer.n_samples - 1), text), 0)
+
+    def tick(self):
+        """Have everything brought to the disk when it is time to; try again after a failure."""
+        now = time.monotonic()
+        self._look()
+        if self._failed_at is not None:
+            if now - self._failed_at >= _AGAIN:
+                self._retry(now)
+        elif now - self._asked >= self._settings.sync_seconds:
+            self._asked = now
+            self._due.set()
+
+    def flush(self):
+        """Bring everything to the disk, and wait for it."""
+        self._look()
+        if self._failed_at is None:
+            self._do(self._writer.sync, 0)
+            if self._failed_at is None:
+                self._acknowledge(self._writer, self._writer.n_samples)
+
+    def take_inputs(self):
+        """Return [("recorder", {"state", "reason"})] since the last call."""
+        found, self._inputs = self._inputs, []
+        return found
+
+    def close(self):
+        """Finish the segment."""
+        if self._ending:
+            return
+        self._ending = True
+        self._due.set()
+        self._thread.join(30)
+        self.flush()
+        if self._failed_at is None:
+            self._do(self._writer.close, 0)
+
+    def _open(self, start=None):
+        self._folder.mkdir(parents=True, exist_ok=True)
+        taken = [int(m[1]) for p in self._folder.iterdir() if (m := re.match(r"segment_(\d+)\.", p.name))]
+        path = self._folder / f"segment_{max(taken, default=0) + 1:03d}.vhdr"
+        comment = "Recorded by Sleep Interpreter; µV as received."
+        writer = BrainVisionWriter(
+            path, self._names, self._rate, start=start, comment=comment, live=True, finite=False
+        )
+        try:
+            writer.marker(0, f"{PLACE} {self._position}")
+            if self._simulated:
+                writer.marker(0, MARK)
+            writer.sync()
+        except OSError:
+            writer.discard()
+            raise
+        self._writer, self.path = writer, path
+        self.acknowledged, self.bytes, self._asked = 0, 0, time.monotonic()
+
+    def _sync(self):
+        """Bring the recording to the disk whenever it is due: a thread."""
+        while not self._ending:
+            self._due.wait()
+            self._due.clear()
+            writer = self._writer
+            count, began = writer.n_samples, time.perf_counter()
+            try:
+                writer.sync()
+            except (OSError, ValueError) as error:  # ValueError: given up meanwhile
+                self._trouble = (writer, error)
+                continue
+            self.syncs.append(time.perf_counter() - began)
+            self._acknowledge(writer, count)
+
+    def _acknowledge(self, writer, count):
+        if writer is self._writer:
+            self.acknowledged = max(self.acknowledged, count)
+            self.bytes = self.acknowledged * 4 * len(self._names)
+
+    def _look(self):
+        """Take what went wrong in the thread."""
+        trouble, self._trouble = self._trouble, None
+        if trouble is not None and trouble[0] is self._writer and self._failed_at is None:
+            self._fail(trouble[1], 0)
+
+    def _do(self, action, samples):
+        self._position += samples
+        if self._failed_at is not None:
+            self._missed += samples
+            return
+        try:
+            action()
+        except OSError as error:
+            self._fail(error, samples)
+
+    def _fail(self, error, samples):
+        # what the writer took is in the file unless the disk itself is broken
+        self._failed_at, self._missed = time.monotonic(), samples
+        self._writer.abandon()
+        text = f"{self.path.name} cannot be written: {getattr(error, 'strerror', None) or error}"
+        logger.error("%s; %d samples of it are safe", text, self.acknowledged)
+        self._inputs.append(("recorder", {"state": "failed", "reason": text}))
+
+    def _retry(self, now):
+        try:
+            self._open()
+        except (OSError, UserError) as error:
+            logger.debug("recording again: %s", error)
+            self._failed_at = now
+            return
+        self._failed_at = None
+        lost = self._missed / self._rate
+        text = f"recording goes on in {self.path.name}; {lost:.1f} s were not recorded"
+        logger.warning("%s", text)
+        self._inputs.append(("recorder", {"state": "back", "reason": text}))

@@ -1,0 +1,194 @@
+"""A session's recording put together: segments, gaps, the time between them, the events of its log."""
+
+import datetime
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import mne
+import numpy as np
+from sleep_interpreter.realtime.Recording.event_log import read_log, unheard
+from sleep_interpreter.realtime.Recording.recorder import GAP_KIND, GAP_TEXT, PLACE
+from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.provenance import MARK
+from sleep_interpreter.utils.signal.brainvision_writer import BrainVisionWriter
+
+logger = logging.getLogger(__name__)
+
+_PIECE_SECONDS = 60
+_GAP = f"{GAP_KIND}/{GAP_TEXT}"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One file of a session's recording.
+
+    Attributes
+    ----------
+    path : Path
+    raw : mne.io.Raw
+        Not loaded.
+    first : int
+        Sample of the session's stream (at the stream's rate) at which it begins.
+    gaps : tuple of (int, int)
+        First sample of the segment, and number, of what the stream lacked.
+    marks : tuple of (int, str)
+        Sample of the segment and text of its other markers.
+    """
+
+    path: Path
+    raw: object
+    first: int
+    gaps: tuple
+    marks: tuple
+
+    @property
+    def end(self):
+        """Sample of the session's stream after its last one."""
+        return self.first + self.raw.n_times
+
+
+def gaps(path):
+    """Return ((first sample, number), ...) of what a recorded segment (.vhdr) lacks."""
+    return _segment(path).gaps
+
+
+def segments(folder):
+    """Return the segments of a session's folder in the order of time.
+
+    Raises
+    ------
+    UserError
+        There are none, or one cannot be read.
+    """
+    paths = sorted((Path(folder) / "recording").glob("segment_*.vhdr"))
+    if not paths:
+        raise UserError(f"{shown(folder)}: no recording is there; only live sessions record their stream")
+    found = sorted((_segment(path) for path in paths), key=lambda s: (s.first, s.path.name))
+    kept = [s for s in found if s.raw.n_times]
+    kinds = {(tuple(s.raw.ch_names), s.raw.info["sfreq"]) for s in kept}
+    if not kept or len(kinds) > 1:
+        what = "of different channels or rates" if kept else "all empty"
+        raise UserError(f"{shown(folder)}: the segments of its recording are {what}")
+    return kept
+
+
+def annotations(folder, rate):
+    """Return [(sample at `rate`, text)] of what a session's log says about the sleeper and the cues."""
+    found, stage = [], None
+    events = read_log(Path(folder) / "log.jsonl")
+    silent = unheard(events)
+    for event in events:
+        detail, kind, text = event["detail"], event["event"], None
+        if kind in ("cue", "sham"):
+            text = f"{'cue_not_sounded' if detail['number'] in silent else kind}/{detail['item']}"
+        elif kind == "decode":
+            text = f"decode/{detail['item']}"
+        elif kind == "decode_failed":
+            text = "decode_failed"
+        elif kind == "stage" and detail["stage"] != stage:
+            stage = detail["stage"]
+            text = f"stage/{stage}"
+        elif kind == "gate":
+            text = f"gate/{'open' if detail['open'] else 'closed'}"
+        elif kind == "group":
+            text = f"group/{detail['group']}"
+        elif kind == "cueing":
+            text = "cueing/on" if detail["on"] else f"cueing/off {detail.get('reason') or ''}".strip()
+        elif kind == "stream":
+            text = f"stream/{detail['state']}"
+        elif kind == "arousal":
+            text = f"arousal/{detail['reason']}"
+        elif kind == "resume":
+            text = "resume"
+        if text:
+            found.append((round(event["sample"] * rate / STREAM_RATE), text))
+    return sorted(found, key=lambda entry: entry[0])
+
+
+def join(folder, path):
+    """Write a session's recording as one BrainVision file; memory holds a minute of it.
+
+    What the stream lacked, and the time between segments, are zeros under an annotation "BAD_ACQ_SKIP/gap" of
+    their true length. Segments of a session that went on lie where the session's clock put them.
+
+    Parameters
+    ----------
+    folder : str | Path
+        Of the session.
+    path : str | Path
+        .vhdr to be written.
+
+    Returns
+    -------
+    path : Path
+
+    Raises
+    ------
+    UserError
+        No recording, or one that cannot be read.
+    """
+    parts = segments(folder)
+    raw = parts[0].raw
+    rate, position = raw.info["sfreq"], 0
+    begin = raw.info["meas_date"]
+    if begin is not None:
+        begin -= datetime.timedelta(seconds=parts[0].first / rate)
+    with BrainVisionWriter(
+        path,
+        raw.ch_names,
+        rate,
+        start=begin,
+        comment=f"Session {Path(folder).name}, segments joined.",
+        finite=False,
+    ) as writer:
+        for part in parts:
+            if part.first < position:
+                logger.warning("%s begins before the one before it ends; it is put after it", part.path.name)
+            first = max(part.first, position)
+            if first > position:
+                writer.marker(position, GAP_TEXT, first - position, GAP_KIND)
+                _zeros(writer, first - position)
+            for start in range(0, part.raw.n_times, round(_PIECE_SECONDS * rate)):
+                stop = min(part.raw.n_times, start + round(_PIECE_SECONDS * rate))
+                writer.append(part.raw.get_data(start=start, stop=stop, verbose="error") * 1e6)
+            for sample, count in part.gaps:
+                writer.marker(first + sample, GAP_TEXT, count, GAP_KIND)
+            for sample, text in part.marks:
+                if not (text == MARK and first):
+                    writer.marker(first + sample, text)
+            position = first + part.raw.n_times
+        for sample, text in annotations(folder, rate):
+            if sample < position:
+                writer.marker(sample, text)
+    return Path(path)
+
+
+def _zeros(writer, count):
+    for start in range(0, count, 10_000):
+        writer.append(np.zeros((len(writer.names), min(10_000, count - start)), np.float32))
+
+
+def _segment(path):
+    path = Path(path)
+    try:
+        raw = mne.io.read_raw_brainvision(path, preload=False, verbose="error")
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise UserError(f"{shown(path)}: cannot be read: {' '.join(str(error).split())}") from error
+    rate, first, lacking, marks = raw.info["sfreq"], 0, [], []
+    for onset, duration, text in zip(
+        raw.annotations.onset, raw.annotations.duration, raw.annotations.description, strict=True
+    ):
+        sample = round((onset - raw.first_time) * rate)
+        said = text.removeprefix("Comment/")
+        if text.startswith(GAP_KIND):
+            # a process that was killed may have announced more than it wrote
+            lacking.append((sample, min(round(duration * rate), raw.n_times - sample)))
+        elif match := re.fullmatch(rf"{re.escape(PLACE)} (\d+)", said):
+            first = int(match[1])
+        elif not text.startswith("New Segment"):
+            marks.append((sample, said))
+    return Segment(path, raw, first, tuple(lacking), tuple(marks))

@@ -1,0 +1,1 @@
+"""The summary of a session and the report of the night."""

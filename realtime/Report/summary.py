@@ -1,0 +1,176 @@
+"""What is left of a session: summary, hypnogram table and figure, all made from its events."""
+
+from collections import Counter
+
+import numpy as np
+from sleep_interpreter.realtime.Recording.event_log import unheard
+from sleep_interpreter.utils.core.constants import ITEMS, STAGES, STREAM_RATE
+from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.provenance import write_json
+from sleep_interpreter.utils.metrics.statistics import proportion
+
+CHANCE = 1 / len(ITEMS)
+
+
+def stage_spans(events):
+    """Return [(onset s, duration s, stage, smoothed probabilities | None)], one a staging.
+
+    An estimate stands until the next one, or until the session broke off before a --resume; the time before
+    the first is not covered.
+    """
+    stages = [e for e in events if e["event"] == "stage"]
+    starts = [e["seconds"] for e in stages]
+    ends = [*starts[1:], events[-1]["seconds"]] if stages else []
+    for e in events:
+        if e["event"] == "resume" and e["detail"].get("after") is not None:
+            broke = e["seconds"] - (e["sample"] - e["detail"]["after"]) / STREAM_RATE
+            ends = [min(end, max(start, broke)) if start < e["seconds"] <= end else end
+                    for start, end in zip(starts, ends, strict=True)]  # fmt: skip
+    return [
+        (start, round(end - start, 3), e["detail"]["stage"], e["detail"]["smoothed"])
+        for e, start, end in zip(stages, starts, ends, strict=True)
+    ]
+
+
+def summarise(events, *, recorded, simulated, seconds):
+    """Return the session's counts as a mapping for JSON.
+
+    Parameters
+    ----------
+    events : list of dict
+        As in log.jsonl.
+    recorded : bool
+        The signal holds responses to these cues (a live stream, or a recording's own cues), so the truth of
+        every decode is known.
+    simulated : bool
+        The recording is simulated.
+    seconds : float
+        Length of the session.
+    """
+    silent = unheard(events)
+    heard = [e for e in events if e["detail"].get("number") not in silent]
+    cues = [e for e in heard if e["event"] == "cue"]
+    decodes = [e for e in heard if e["event"] == "decode" and not e["detail"].get("sham")]
+    minutes = dict.fromkeys((*STAGES, "unknown"), 0.0)
+    for _, duration, stage, _ in stage_spans(events):
+        minutes[stage] += duration / 60
+    minutes["unknown"] += max(0.0, seconds / 60 - sum(minutes.values()))  # before the first staging
+    warned = [e for e in events if e["event"] == "notice" and e["detail"]["level"] == "warning"]
+    result = {
+        "recording": "simulated" if simulated else "not marked as simulated",
+        "ending": next((e["detail"]["reason"] for e in reversed(events) if e["event"] == "stop"), "torn off"),
+        "warnings": [e["detail"]["text"] for e in warned],
+        "minutes": round(seconds / 60, 3),
+        "stage_minutes": {stage: round(m, 3) for stage, m in minutes.items()},
+        "gate_openings": sum(e["event"] == "gate" and e["detail"]["open"] for e in events),
+        "cues": {
+            "total": len(cues),
+            "per_item": _count(cues, "item", ITEMS),
+            "per_stage": _count(cues, "stage", (*STAGES, "unknown")),
+            "skipped": sum(e["event"] == "cue_skipped" for e in events),
+            "cancelled": sum(e["event"] == "cue_cancelled" for e in events),
+            "not_sounded": sum(e["event"] == "cue" for e in events) - len(cues),
+            "shams": sum(e["event"] == "sham" for e in events),
+        },
+        "phase": _phases(heard),
+        "decodes": {
+            "total": len(decodes),
+            "failed": sum(e["event"] == "decode_failed" for e in events),
+            "per_item": _count(decodes, "item", ITEMS),
+        },
+    }
+    if not recorded:
+        result["accuracy"] = None
+        result["accuracy_note"] = (
+            "decodes can be neither right nor wrong here: the recording holds no response to cues that were "
+            "scheduled by this replay"
+        )
+    else:
+        hits = sum(e["detail"]["item"] == e["detail"]["cued"] for e in decodes)
+        result["accuracy"] = {**proportion(hits, len(decodes), CHANCE), "interval": "Wilson 95 %"}
+        kind = "simulated recording: says nothing about people" if simulated else _kind(result)
+        result["accuracy_note"] = f"top-1 of 15 on cues used while the gate was open; {kind}"
+    return result
+
+
+def _phases(events):
+    """Return how cues met the slow oscillation: those that waited for it and those that did not."""
+    result = {}
+    for name, locked in (("locked", True), ("not locked", False)):
+        met = [e["detail"] for e in events if e["event"] == "cue_phase" and e["detail"]["locked"] is locked]
+        degrees = np.array([d["degrees"] for d in met if d["degrees"] is not None])
+        if len(degrees):
+            mean = np.exp(1j * np.radians(degrees)).mean()
+            result[name] = {
+                "n": len(degrees),
+                "mean_degrees": round(float(np.degrees(np.angle(mean))), 1),
+                "circular_sd_degrees": round(float(np.degrees(np.sqrt(-2 * np.log(abs(mean))))), 1),
+            }
+    return result or None
+
+
+def sentences(summary):
+    """Return the summary as lines for the screen."""
+    stages = ", ".join(f"{s} {m:.1f}" for s, m in summary["stage_minutes"].items())
+    cues, decodes = summary["cues"], summary["decodes"]
+    lines = [
+        f"{summary['minutes']:.1f} min of a {_kind(summary)}, {summary['ending']}",
+        f"minutes per stage: {stages}",
+        f"cues: {cues['total']} ({cues['skipped']} skipped); "
+        f"decodes: {decodes['total']} ({decodes['failed']} failed)",
+    ]
+    if cues["not_sounded"]:
+        lines.append(f"not counted: {cues['not_sounded']} cues that did not sound (device gone or late)")
+    for name, row in (summary["phase"] or {}).items():
+        lines.append(
+            f"phase of the slow oscillation at cues {name}: mean {row['mean_degrees']:.0f} degrees, "
+            f"circular SD {row['circular_sd_degrees']:.0f}, n = {row['n']}"
+        )
+    accuracy = summary["accuracy"]
+    if accuracy is None:
+        if decodes["total"]:
+            lines.append(summary["accuracy_note"])
+    elif accuracy["n"]:
+        lines.append(
+            f"top-1 {accuracy['accuracy']:.1%} of n = {accuracy['n']} "
+            f"(95 % {accuracy['low']:.1%} to {accuracy['high']:.1%}, chance {CHANCE:.1%}), "
+            f"{_kind(summary)}"
+        )
+    return [*lines, *(f"warning: {text}" for text in summary["warnings"])]
+
+
+def write_hypnogram(events, path):
+    """Write one row a staging: onset and duration in s, smoothed stage and probabilities."""
+    header = ["onset", "duration", "stage", *(f"p_{s.replace('/', '_')}" for s in STAGES)]
+    with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as handle:
+        handle.write("\t".join(header) + "\n")
+        for onset, duration, stage, smoothed in stage_spans(events):
+            numbers = ["n/a"] * len(STAGES) if smoothed is None else [f"{p:.6f}" for p in smoothed]
+            handle.write("\t".join([f"{onset:.3f}", f"{duration:.3f}", stage, *numbers]) + "\n")
+
+
+def write_report(events, folder, *, recorded, simulated, seconds, settings):
+    """Write hypnogram.tsv, summary.json and session.png into the session's folder; return the summary."""
+    from sleep_interpreter.utils.plots.decoding import plot_session
+
+    summary = summarise(events, recorded=recorded, simulated=simulated, seconds=seconds)
+    write_hypnogram(events, folder / "hypnogram.tsv")
+    write_json(folder / "summary.json", summary)
+    plot_session(
+        events,
+        folder / "session.png",
+        title=f"{folder.parent.name}, {folder.name}",
+        kind=_kind(summary),
+        threshold=settings.gate.nrem_probability,
+    )
+    return summary
+
+
+def _kind(summary):
+    simulated = summary["recording"] == "simulated"
+    return "simulated recording" if simulated else f"recording {summary['recording']}"
+
+
+def _count(events, key, names):
+    found = Counter(e["detail"][key] for e in events)
+    return {name: found[name] for name in names}

@@ -1,0 +1,1 @@
+"""The session on the sample clock: staging, cueing, decoding, monitoring."""

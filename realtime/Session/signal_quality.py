@@ -1,0 +1,88 @@
+"""Signal quality, channel by channel: what a dead, railed or noisy electrode looks like in a few seconds."""
+
+import numpy as np
+from sleep_interpreter.utils.core.constants import STREAM_RATE
+
+_RAIL = 1e-3
+"""Samples this close to a channel's highest or lowest value, as a share of its range, are on a rail."""
+_BAND = (1.0, 100.0)
+_LINE_WIDTH = 1.0
+
+
+class Quality:
+    """Look at the last seconds of every channel.
+
+    A reason stands for `clear_seconds` after it was last seen, so that a loose electrode does not flicker.
+
+    Parameters
+    ----------
+    settings : QualitySettings
+    names : sequence of str
+        Channels, one a row of the window.
+
+    Attributes
+    ----------
+    samples : int
+        Length of the window to look at.
+    """
+
+    def __init__(self, settings, names):
+        self._settings, self._names = settings, tuple(names)
+        self.samples = round(settings.seconds * STREAM_RATE)
+        self._clear = round(settings.clear_seconds * STREAM_RATE)
+        self._seen = {}  # name: (reason, sample at which it was last seen)
+        frequency = np.fft.rfftfreq(self.samples, 1 / STREAM_RATE)
+        self._band = (frequency >= _BAND[0]) & (frequency <= _BAND[1])
+        line = settings.line_hz
+        self._line = None if line is None else np.abs(frequency - line) <= _LINE_WIDTH
+
+    def look(self, window, now):
+        """Return {channel: reason, or None where it is good}.
+
+        Parameters
+        ----------
+        window : array (rows, samples)
+            µV at 500 Hz, ending at sample `now`.
+        now : int
+        """
+        found = self._reasons(np.asarray(window, float))
+        result = {}
+        for name, reason in zip(self._names, found, strict=True):
+            if reason is not None:
+                self._seen[name] = reason, now
+            elif name in self._seen and now - self._seen[name][1] < self._clear:
+                reason = self._seen[name][0]
+            else:
+                self._seen.pop(name, None)
+            result[name] = reason
+        return result
+
+    def _reasons(self, window):
+        settings = self._settings
+        finite = np.isfinite(window).all(axis=1)
+        safe = np.where(finite[:, None], window, 0.0)
+        halves = safe[:, : safe.shape[1] // 250 * 250].reshape(len(safe), -1, 250)
+        flat = (halves.std(axis=2) < settings.flat_microvolts).mean(axis=1)
+        low, high = safe.min(axis=1, keepdims=True), safe.max(axis=1, keepdims=True)
+        near = _RAIL * (high - low)
+        railed = np.maximum((safe >= high - near).mean(axis=1), (safe <= low + near).mean(axis=1))
+        spread = np.subtract(*np.percentile(safe, [75, 25], axis=1))
+        power = np.abs(np.fft.rfft(safe - safe.mean(axis=1, keepdims=True), axis=1)) ** 2
+        total = power[:, self._band].sum(axis=1) + 1e-12
+        share = np.zeros(len(safe)) if self._line is None else power[:, self._line].sum(axis=1) / total
+        reasons = []
+        for row in range(len(safe)):
+            if not finite[row]:
+                reason = "holds samples that are not finite"
+            elif flat[row] >= settings.dead_share:
+                reason = "is flat"
+            elif railed[row] >= settings.dead_share:
+                reason = "is railed"
+            elif spread[row] > settings.largest_microvolts:
+                reason = "has an amplitude out of range"
+            elif share[row] > settings.line_share:
+                reason = "carries little but line noise"
+            else:
+                reason = None
+            reasons.append(reason)
+        return reasons

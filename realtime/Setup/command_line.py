@@ -1,0 +1,95 @@
+"""The command line of realtime/Main_Decode.py."""
+
+import logging
+from pathlib import Path
+
+from sleep_interpreter.realtime.Utils.stop_request import StopRequest
+from sleep_interpreter.utils.core.paths import RESULTS, shown
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser):
+    """Add the flags of realtime/Main_Decode.py."""
+    add = parser.add_argument
+    sources = ["replay", "lsl", "brainflow", "simulate"]
+    add("--source", choices=sources, help="where the signal comes from (default: replay, a recorded file)")
+    add(
+        "--recording",
+        metavar="FILE",
+        help="for --source replay: any format MNE reads (EDF, BrainVision, ...)",
+    )
+    add("--speed", type=float, metavar="X", help="0 = as fast as possible (default), 1 = real time")
+    add("--unit", choices=["V", "uV"], help="what MNE returns for this file: V (its convention) or µV")
+    add("--start", type=float, metavar="S", help="begin here in the recording, in s")
+    add("--stop", type=float, metavar="S", help="end here in the recording, in s")
+    add("--stager", choices=["yasa", "sistaging"], help="default yasa, which needs no checkpoint")
+    add("--stager-checkpoint", metavar="FILE", help="weights of sistaging")
+    add("--decoder-checkpoint", metavar="FILE", help="weights of the decoder; without it nothing is decoded")
+    add("--cues", choices=["scheduled", "recorded"], help='cues of our own, or the annotations "cue/<item>"')
+    add("--lsl-markers", action="store_const", const=True, help="send the markers over LSL too")
+    add("--subject", metavar="ID", help="pseudonym: letters, digits, - and _")
+    add("--subject-file", metavar="YAML", help="id, session, notes")
+    add("--config", metavar="YAML", help="settings file instead of params/realtime.yaml")
+    add("--set", dest="overrides", metavar="a.b=c", action="append", default=[], help="change one setting")
+    add("--out", metavar="DIR", default=str(RESULTS / "realtime"), help="default: results/realtime")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument(
+        "--check", action="store_true", help="test everything a night needs, say go or no-go, end"
+    )
+    way.add_argument("--resume", metavar="SESSION", help="go on with a session that broke off, in its folder")
+    way.add_argument(
+        "--session",
+        metavar="SESSION",
+        help="replay a session's own recording, with all that the operator did",
+    )
+    add("--segment", type=int, metavar="N", help="with --session: which part of its recording (default: 1)")
+    add(
+        "--dry-run",
+        action="store_true",
+        help="everything as in the night, but nothing sounds, no marker goes out",
+    )
+    add("--monitor", action="store_true", help="show the session in the browser (127.0.0.1)")
+
+
+def start(parser, argv=None):
+    """Run a session as the command line asks.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Gets the flags of `add_arguments`.
+    argv : list of str | None
+
+    Returns
+    -------
+    code : int
+        0; 130 after Ctrl-C and 143 after SIGTERM, at whatever moment it came; 3 if --check says no-go.
+    """
+    stop = StopRequest()
+    with stop.catching():
+        try:
+            add_arguments(parser)
+            args = parser.parse_args(argv)
+            from sleep_interpreter.realtime.Setup import plan
+
+            planned = plan.make(args)
+            if args.check:
+                from sleep_interpreter.realtime.Setup.preflight import check
+
+                return check(planned, Path(args.out) / planned.subject.id)
+            prepared = planned.prepare()
+            stop.hold()
+        except BaseException:
+            if not stop.requested():
+                raise
+            # what was raised, or broke, is what the signal made of the imports and checks under way
+        if stop.requested():
+            logger.warning("stopped by %s before the session began: nothing was written", stop.by)
+            return stop.code
+        from sleep_interpreter.realtime.Setup import runner
+
+        folder = planned.folder or runner.new_folder(Path(args.out) / planned.subject.id)
+        logger.info("session folder: %s", shown(folder))
+        runner.run(prepared, planned, folder, stop, monitor=args.monitor)
+        return stop.code

@@ -1,0 +1,210 @@
+"""What is to be run: a new session, one that broke off, or the replay of one."""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from sleep_interpreter.realtime.Cues import loudness_calibration
+from sleep_interpreter.realtime.Recording.event_log import read_log
+from sleep_interpreter.realtime.Setup.options import FLAGS, given, read_settings
+from sleep_interpreter.realtime.Sources.recorded_inputs import Recorded
+from sleep_interpreter.realtime.Utils.session_lock import held
+from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A session to be run.
+
+    Attributes
+    ----------
+    settings : SessionSettings
+    subject : Subject
+    recording : Path | None
+        For a replay.
+    folder : Path | None
+        Of the session that goes on; None makes a new one.
+    events : tuple of dict
+        Of the session that goes on.
+    origin : int
+        Sample at which it begins.
+    inputs : Recorded
+        Of the session that is replayed.
+    gaps : tuple
+        (first sample, samples), on the recording's own clock, that it lacks.
+    """
+
+    settings: object
+    subject: object
+    recording: Path | None = None
+    folder: Path | None = None
+    events: tuple = ()
+    origin: int = 0
+    inputs: Recorded = field(default_factory=Recorded)
+    gaps: tuple = ()
+
+    @property
+    def resumed(self):
+        """Whether a session goes on."""
+        return bool(self.events)
+
+    @property
+    def skipped(self):
+        """Samples at 500 Hz of a replayed recording that an earlier part of the session has had."""
+        return self.origin if self.folder is not None else 0
+
+    def at_now(self, about):
+        """Return the plan of a session that goes on, with the sample at which its stream is by now.
+
+        Networks and sound take their time to be made ready, and a resumed session's gap is as long as it was.
+        """
+        last = max(e["sample"] for e in self.events)
+        return replace(self, origin=_resume_sample(self.settings, about, last))
+
+    def prepare(self):
+        """Open and check everything (`realtime.Setup.preparation.prepare`)."""
+        from sleep_interpreter.realtime.Setup.preparation import prepare
+
+        return prepare(self)
+
+
+def make(args):
+    """Return the `Plan` that the command line asks for.
+
+    Raises
+    ------
+    UserError
+        A folder that holds no session, settings that do not fit, flags that contradict each other.
+    """
+    from sleep_interpreter.realtime.Subject import load_subject
+
+    if args.resume:
+        return _resumed(args)
+    if args.session:
+        return _replayed(args)
+    if args.segment is not None:
+        raise UserError("--segment belongs to --session")
+    settings = read_settings(args)
+    subject = load_subject(args.subject, args.subject_file)
+    if args.recording is not None and settings.source.kind != "replay":
+        raise UserError(f"--recording belongs to --source replay, not to {settings.source.kind}")
+    settings = loudness_calibration.apply(settings, subject)
+    return Plan(settings, subject, None if args.recording is None else Path(args.recording))
+
+
+def _resumed(args):
+    """Plan to go on with a session in its own folder."""
+    folder, settings, about = _open(args.resume, ())
+    why = "--resume goes on with the session's own settings"
+    _refuse_changes(args, why, ("speed",))
+    if args.dry_run:
+        raise UserError(f"{why}, its sound and its markers too: leave out --dry-run")
+    if args.speed is not None:
+        settings = _open(args.resume, [f"source.speed={args.speed}"])[1]
+    if about["ending"] in ("end of recording", "stopped"):
+        raise UserError(f"{shown(folder)}: the session ended ({about['ending']}); begin a new one")
+    with held(folder):
+        pass  # told before everything is made ready
+    try:
+        events = read_log(folder / "log.jsonl")
+    except ValueError as error:
+        raise UserError(f"{error}: take that line out (keep a copy), and resume again") from None
+    if not events:
+        raise UserError(f"{shown(folder)}: nothing was logged; begin a new session")
+    last = max(e["sample"] for e in events)
+    recording = about["recording"].get("path")
+    origin = _resume_sample(settings, about, last)
+    return Plan(settings, _subject(about), recording and Path(recording), folder, tuple(events), origin)
+
+
+def _resume_sample(settings, about, last):
+    """Return the sample at which a session goes on: where its stream is now."""
+    if settings.source.kind == "replay":
+        return last + 1
+    import datetime
+
+    # killed before its first sample: it was about to begin
+    began = datetime.datetime.fromisoformat(about.get("first_sample_at") or about["started"])
+    passed = (datetime.datetime.now(datetime.UTC) - began).total_seconds()
+    # a clock that was set back must not make a sample come twice
+    return max(last + 1, round(passed * STREAM_RATE))
+
+
+def _replayed(args):
+    """Plan to replay a session from its own recording."""
+    number = 1 if args.segment is None else args.segment
+    folder = Path(args.session)
+    overrides = [
+        "source.kind=replay", "source.unit=V", "source.start=0", "source.stop=null",
+        "recording.enabled=false",
+        "control.enabled=never", "faults=[]", "source.speed=0", "markers.lsl=false", "markers.serial=null",
+        "markers.parallel=null", *given(args),
+    ]  # fmt: skip
+    folder, settings, about = _open(args.session, overrides)
+    recording = folder / "recording" / f"segment_{number:03d}.vhdr"
+    if not recording.is_file():
+        raise UserError(
+            f"{shown(recording)}: not there; only live sessions record their stream (a replay: give "
+            "--recording)"
+        )
+    events = read_log(folder / "log.jsonl")
+    segments = _segments(folder, events)
+    if recording.name not in segments:
+        raise UserError(f"{shown(recording)}: it holds no sample; there are {', '.join(segments)}")
+    origin, count, lacking = segments[recording.name]
+    after = min((first for first, _, _ in segments.values() if first > origin), default=None)
+    own = [e for e in events if e["sample"] >= origin and (after is None or e["sample"] < after)]
+    before = tuple(e for e in events if e["sample"] < origin)
+    ends = [e["sample"] for e in own if e["event"] == "stop"]
+    if ends:  # the recording goes on for the moment that closing took
+        stop = min((ends[-1] - origin) / STREAM_RATE, count)
+        source = settings.source.model_copy(update={"stop": stop})
+        settings = settings.model_copy(update={"source": source})
+    begun = {0, *(e["sample"] for e in events if e["event"] == "resume")}
+    logged = [(e["detail"]["first"], e["detail"]["count"]) for e in own if e["event"] == "gap"]
+    # a stream counts from where its process began: only there are the log's gaps the file's too
+    gaps = tuple(sorted({*lacking, *(logged if origin in begun else ())}))
+    return Plan(settings, _subject(about), recording, None, before, origin, Recorded(own, origin), gaps)
+
+
+def _segments(folder, events):
+    """Return {file: (sample of the session at which it begins, its seconds, its gaps)}."""
+    from sleep_interpreter.realtime.Recording.session_recording import segments
+
+    resumed = [e["sample"] for e in events if e["event"] == "resume"]
+    found = {}
+    for part in segments(folder):
+        rate = part.raw.info["sfreq"]
+        first = round(part.first * STREAM_RATE / rate)
+        first = next((s for s in resumed if abs(s - first) <= STREAM_RATE / rate), first)  # rates that round
+        found[part.path.name] = (first, part.raw.n_times / rate, part.gaps)
+    return found
+
+
+def _open(path, overrides):
+    """Return a session's folder, settings and session.json."""
+    from sleep_interpreter.realtime.Parameters import SessionSettings
+
+    folder = Path(path)
+    for name in ("settings.yaml", "session.json", "log.jsonl"):
+        if not (folder / name).is_file():
+            raise UserError(f"{shown(folder)}: no session is there: {name} is missing")
+    settings = config.load(SessionSettings, folder / "settings.yaml", overrides=overrides)
+    return folder, settings, json.loads((folder / "session.json").read_text(encoding="utf-8"))
+
+
+def _subject(about):
+    from sleep_interpreter.realtime.Subject import Subject
+
+    return config.validate(Subject, about["subject"], "session.json")
+
+
+def _refuse_changes(args, why, allowed):
+    flags = [f for f in (*FLAGS, "recording", "subject", "subject_file", "config") if f not in allowed]
+    changed = [f"--{flag.replace('_', '-')}" for flag in flags if getattr(args, flag) is not None]
+    changed += ["--set"] if args.overrides else []
+    if changed:
+        raise UserError(f"{why}: leave out {', '.join(changed)}")

@@ -1,0 +1,306 @@
+"""Tests everything a night needs, and says go or no-go with the remedy (`--check`)."""
+
+import logging
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown
+
+logger = logging.getLogger(__name__)
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+NO_GO = 3
+"""Exit code of a no-go."""
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was tested.
+
+    Attributes
+    ----------
+    name : str
+    state : str
+        "ok", "warn" or "fail".
+    found : str
+    remedy : str
+        What to do, empty when nothing.
+    """
+
+    name: str
+    state: str
+    found: str
+    remedy: str = ""
+
+
+def check(planned, out):
+    """Test everything, print the table, and return the exit code: 0 go, 3 no-go.
+
+    Parameters
+    ----------
+    planned : sleep_interpreter.realtime.Setup.plan.Plan
+    out : Path
+        Where the session's folder would be made.
+    """
+    from sleep_interpreter.utils.core.command_line import say
+
+    checks = run(planned, planned.folder or out)
+    width = max(len(c.name) for c in checks)
+    lines = [f"{c.state:<5} {c.name:<{width}}  {c.found}" for c in checks]
+    lines += [f"      {c.name}: {c.remedy}" for c in checks if c.remedy]
+    failed = [c.name for c in checks if c.state == FAIL]
+    say(*lines, f"NO-GO: {', '.join(failed)}" if failed else "GO")
+    return NO_GO if failed else 0
+
+
+def run(planned, out):
+    """Return the list of `Check`; whatever fails, all that can be tested beside it is.
+
+    Parameters
+    ----------
+    planned : sleep_interpreter.realtime.Setup.plan.Plan
+    out : Path
+    """
+    settings = planned.settings
+    sound = _sound(settings)
+    # a live stream is listened to for as long as the quality of its channels needs
+    listen = max(settings.source.look_seconds, settings.quality.seconds + 1)
+    changed = {"source": settings.source.model_copy(update={"look_seconds": listen})}
+    if sound.state == FAIL:  # said already: look at everything else
+        changed["audio"] = settings.audio.model_copy(update={"sink": "null"})
+    planned = replace(planned, settings=settings.model_copy(update=changed))
+    others = [*_machine(), _clock(), _awake()]
+    began = time.perf_counter()
+    try:
+        prepared = planned.prepare()
+    except UserError as error:
+        remedy = "see the sentence; signal and models cannot be tested before"
+        session = Check("session", FAIL, str(error), remedy)
+        return [session, *others, sound, *_ports(settings), _disk(out, settings)]
+    source = prepared.source
+    try:
+        opened = f"{source.where}: opened and tested in {time.perf_counter() - began:.1f} s"
+        return [
+            Check("source", OK, opened),
+            *others,
+            *(Check("notice", WARN, text) for level, text in prepared.notices if level >= logging.WARNING),
+            *_signal(prepared, settings),
+            *_models(prepared, settings),
+            sound,
+            *_ports(settings),
+            _disk(out, settings, source),
+        ]
+    finally:
+        prepared.workers.close()
+        source.close()
+
+
+def _machine():
+    """Return the checks of cores, load and memory."""
+    cores = os.cpu_count() or 1
+    found = [Check("cores", OK if cores > 1 else WARN, f"{cores}", "" if cores > 1 else "two are the least")]
+    if hasattr(os, "getloadavg"):
+        load = os.getloadavg()[0]
+        busy = load > cores
+        remedy = "end other programs before the night" if busy else ""
+        found.append(Check("load", WARN if busy else OK, f"{load:.1f} of {cores} in the last minute", remedy))
+    memory = _memory()
+    if memory is not None:
+        little = memory < 3 * _GIB
+        remedy = "3 GiB are needed for networks and recording" if little else ""
+        found.append(Check("memory", FAIL if little else OK, f"{memory / _GIB:.1f} GiB free", remedy))
+    return found
+
+
+def _memory():
+    """Return the free memory in bytes, None where it cannot be told."""
+    path = Path("/proc/meminfo")
+    if not path.exists():
+        return None
+    for line in path.read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _clock():
+    """Compare the clocks that the session uses over half a second."""
+    wall, monotonic = time.time(), time.perf_counter()
+    time.sleep(0.5)
+    drift = (time.time() - wall) - (time.perf_counter() - monotonic)
+    bad = abs(drift) > 0.005
+    remedy = "the time of day is being set: wait until it is, or stamps of the log will jump" if bad else ""
+    return Check(
+        "clock", WARN if bad else OK, f"time of day against monotonic: {drift * 1e3:+.2f} ms in 0.5 s", remedy
+    )
+
+
+def _awake():
+    from sleep_interpreter.realtime.Utils.keep_awake import awake
+
+    with awake() as how:
+        pass
+    if how is None:
+        remedy = "switch off sleep, screen lock and lid actions by hand"
+        return Check("stay awake", WARN, "nothing here keeps the machine awake", remedy)
+    return Check("stay awake", OK, f"by {how}, as long as the session runs")
+
+
+def _signal(prepared, settings):
+    """Return the checks of every channel in use, on what the stream gave so far."""
+    from sleep_interpreter.realtime.Session.signal_quality import Quality
+
+    montage, source = prepared.montage, prepared.source
+    quality = Quality(settings.quality, montage.picks)
+    window = _window(source, quality.samples)
+    if window is None:
+        text = f"less than {settings.quality.seconds:g} s of signal to look at"
+        return [Check("channels", WARN, text, "nothing is known of the electrodes: look at them on a screen")]
+    found = {name: reason for name, reason in quality.look(window, quality.samples).items() if reason}
+    staging = {montage.picks[row] for pair in montage.derivations if pair for row in pair if row is not None}
+    bad = sorted(staging & set(found))
+    others = sorted(set(found) - staging)
+    checks = []
+    if bad:
+        text = ", ".join(f"{name} {found[name]}" for name in bad)
+        checks.append(Check("staging channels", FAIL, text, "mend the electrode, or choose another channel"))
+    else:
+        checks.append(Check("staging channels", OK, ", ".join(sorted(staging))))
+    if others:
+        text = ", ".join(f"{name} {found[name]}" for name in others)
+        checks.append(
+            Check("decoding channels", WARN, text, "mend these electrodes: decoding reads them too")
+        )
+    elif montage.decoder:
+        checks.append(Check("decoding channels", OK, f"{len(montage.decoder)} channels"))
+    return checks
+
+
+def _window(source, samples):
+    """Return (picks, samples) µV at 500 Hz of a source that is not yet running, or None."""
+    parts, have = [], 0
+    if source.live and hasattr(source, "preview"):
+        from sleep_interpreter.utils.signal.resample import Resampler
+
+        (rate,) = source.rates
+        rows = [source.names.index(name) for name in source.rates[rate]]
+        data = source.preview()[rows]
+        parts = [Resampler(rate, STREAM_RATE, len(rows)).push(data)]
+        have = parts[0].shape[1]
+    else:
+        for chunk in source.chunks():
+            parts.append(chunk)
+            have += chunk.shape[1]
+            if have >= samples:
+                break
+    return np.concatenate(parts, axis=1)[:, -samples:] if have >= samples else None
+
+
+def _models(prepared, settings):
+    """Return the checks of stager and decoder: one answer each, timed."""
+    from sleep_interpreter.realtime.Model.decoder import AFTER, BEFORE
+    from sleep_interpreter.utils.staging.stagers import WINDOW
+
+    rng, workers = np.random.default_rng(0), prepared.workers
+    window = 20 * rng.standard_normal((3, WINDOW))
+    limit = settings.staging.answer_seconds
+    checks = [_timed(workers.stager, "stager", (window, WINDOW), limit, settings.staging.stager)]
+    for kind in sorted(workers.kinds):
+        eeg = 20 * rng.standard_normal((len(settings.decoder.channels), BEFORE + AFTER))
+        checks.append(_timed(workers.decoder, f"decoder {kind}", (kind, eeg), 0.6, "answer"))
+    return checks
+
+
+def _timed(worker, name, question, limit, what):
+    worker.ask(name, *question)
+    answers = worker.answers(wait=30.0)
+    if not answers or answers[0].error:
+        why = answers[0].error if answers else "no answer within 30 s"
+        return Check(name, FAIL, why, "choose another checkpoint or stager")
+    seconds = answers[0].seconds
+    slow = seconds > limit
+    remedy = (
+        f"the session expects it within {limit:g} s: end other programs, or use fewer members" if slow else ""
+    )
+    return Check(name, WARN if slow else OK, f"{what} in {seconds:.2f} s", remedy)
+
+
+def _sound(settings):
+    """Choose the sink as a session does; a device is given silence, to see that it takes it."""
+    from sleep_interpreter.realtime.Output.audio import choose_sink
+    from sleep_interpreter.realtime.Output.player import silent_trial
+
+    audio, source = settings.audio, settings.source
+    mend = "connect the device, choose another one (audio.device), or audio.sink=file on purpose"
+    try:
+        kind, why = choose_sink(audio, source.pace)
+    except UserError as error:
+        return Check("sound", FAIL, str(error), mend)
+    loudest = f"volume {audio.volume_db:g} dB, cap {audio.max_db:g} dB"
+    if kind == "device":
+        if why := silent_trial(audio):
+            return Check("sound", FAIL, why, mend)
+        return Check("sound", OK, f"{audio.device or 'the default device'} takes frames, {loudest}")
+    if audio.sink == kind:
+        return Check("sound", OK, f"{kind} ({why}), {loudest}")
+    remedy = "nobody will hear a cue: connect a device, or choose audio.sink=file on purpose"
+    return Check("sound", WARN, f"{kind} ({why}), {loudest}", remedy)
+
+
+def _ports(settings):
+    """Open every port and let it go again; no code is sent into the amplifier's recording."""
+    from sleep_interpreter.realtime.Output.marker_ports import open_ports
+
+    try:
+        ports = open_ports(settings.markers)
+    except UserError as error:
+        return [
+            Check("markers", FAIL, str(error), "connect the port, or leave it out of markers in the settings")
+        ]
+    if ports is None:
+        return [Check("markers", OK, "to the log only")]
+    names = ", ".join(ports.names)
+    ports.close()
+    return [Check("markers", OK, names)]
+
+
+def _disk(out, settings, source=None):
+    """Check that the sessions' folder can be written and synced, and holds a night; nothing stays in it.
+
+    Without a source, how much a night needs is not known.
+    """
+    folder = out.absolute()
+    while not folder.exists():  # the session will make it
+        folder = folder.parent
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder) as handle:
+            handle.write(b"\0" * 128_000)
+            began = time.perf_counter()
+            handle.flush()
+            os.fsync(handle.fileno())
+            sync = time.perf_counter() - began
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        where = f"{shown(folder)}: {error.strerror or error}"
+        return Check("disk", FAIL, where, "make room there, or choose another folder with --out")
+    wanted, night = settings.recording.reserve_gib * _GIB, 0
+    need = "what a night needs is not known without the stream"
+    if source is not None:
+        if source.live and settings.recording.enabled:
+            night = len(source.names) * 4 * next(iter(source.rates)) * 8 * 3600
+        need = f"8 h need {night / _GIB:.1f} GiB"
+    wanted += night
+    text = f"{free / _GIB:.1f} GiB free, {need}; a sync takes {sync * 1e3:.1f} ms"
+    if free < wanted:
+        room = f"make room: {wanted / _GIB:.1f} GiB with the reserve (recording.reserve_gib)"
+        return Check("disk", FAIL, text, f"{room}, or choose another folder with --out")
+    slow = sync > 0.2
+    return Check("disk", WARN if slow else OK, text, "a slow disk: record to another one" if slow else "")

@@ -1,0 +1,151 @@
+"""Everything a session needs, opened and checked before a folder is made."""
+
+import logging
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from sleep_interpreter.realtime.Cues import loudness_calibration
+from sleep_interpreter.realtime.Cues.phase_locking import LockedCues, PhaseLock
+from sleep_interpreter.realtime.Cues.playlist import read_playlist, sounds_of
+from sleep_interpreter.realtime.Cues.schedule import CueSchedule, RecordedCues
+from sleep_interpreter.realtime.Model import networks
+from sleep_interpreter.realtime.Model.parts import open_workers
+from sleep_interpreter.realtime.Output.audio import choose_sink
+from sleep_interpreter.realtime.Sources.faulty_source import FaultySource
+from sleep_interpreter.realtime.Sources.file_source import open_source
+from sleep_interpreter.realtime.Sources.montage import make_montage
+from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.core.errors import UserError
+
+_KINDS = ("EEG", "EOG", "EMG")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a session needs, checked before anything is written.
+
+    Attributes
+    ----------
+    sink : tuple of 2 str
+        Kind, and why that one.
+    simulated : bool
+        The recording is marked as simulated.
+    notices : list of (int, str)
+        Logging level and text, for the session's log.
+    """
+
+    source: object
+    montage: object
+    workers: object
+    schedule: object
+    sounds: object
+    sink: tuple
+    simulated: bool
+    notices: list
+
+
+def prepare(planned):
+    """Open and check everything; nothing is written yet.
+
+    Parameters
+    ----------
+    planned : sleep_interpreter.realtime.Setup.plan.Plan
+
+    Raises
+    ------
+    UserError
+        Whatever is wrong with the source, the settings or a checkpoint.
+    """
+    settings = planned.settings
+    for package in ("soundfile", *(["mne_lsl"] if settings.markers.lsl else [])):
+        if find_spec(package) is None:
+            raise UserError(f"the package {package} is not installed: pip install -e '.[realtime]'")
+    checkpoints = _checkpoints(settings)
+    source = open_source(settings.source, planned)
+    if settings.faults:
+        source = FaultySource(source, settings.faults)
+    try:
+        return _prepare(planned, settings, source, checkpoints)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _prepare(planned, settings, source, checkpoints):
+    lock, where = settings.cues.lock, source.where
+    montage = make_montage(
+        settings.channels, settings.decoder.channels if checkpoints else (), source.names, where,
+        lock=lock.channel,
+    )  # fmt: skip
+    source.open(montage.picks)
+    amplitude = source.check_unit(montage.eeg_rows)
+    for pair, what in zip(montage.derivations, _KINDS, strict=True):
+        if pair is not None:
+            source.check_unit([pair[0]], f"{what} ({montage.picks[pair[0]]})", others_fit=True)
+    if settings.cues.mode == "recorded":
+        schedule = RecordedCues(source.cues(), settings.cues.groups)
+    else:
+        playlist = None if settings.cues.playlist is None else read_playlist(settings.cues.playlist)
+        schedule = CueSchedule(settings.cues, settings.seed, planned.subject, playlist)
+        schedule.resume(planned.events)
+        if lock.method != "none":
+            lead = round(lock.lead_seconds * STREAM_RATE)
+            schedule = LockedCues(schedule, PhaseLock(lock, lead, planned.origin))
+    sounds = sounds_of(settings)
+    sink = choose_sink(settings.audio, settings.source.pace)
+
+    notices = [(logging.INFO, f"recording {'simulated' if source.simulated else 'not marked as simulated'}")]
+    notices += source.notices
+    if settings.faults:
+        text = f"{len(settings.faults)} faults are injected on purpose (faults in the settings): a rehearsal"
+        notices.append((logging.WARNING, text))
+    notices.append((logging.INFO, f"EEG amplitude: typical SD {amplitude:.1f} µV"))
+    notices += _resampled(source.rates)
+    present = [pair is not None for pair in montage.derivations]
+    absent = [n for n, there in zip(_KINDS, present, strict=True) if not there]
+    if absent:
+        notices.append((logging.WARNING, f"staging without {' and '.join(absent)}"))
+    if not checkpoints:
+        notices.append((logging.INFO, "decoding off: no --decoder-checkpoint"))
+    elif montage.decoder is None:
+        for path in checkpoints.values():  # refused now rather than on the day it would be used
+            networks.restore(path, "decoder", len(settings.decoder.channels))
+        lacking = ", ".join(montage.lacking)
+        notices.append((logging.WARNING, f"decoding off: recording lacks channels {lacking}"))
+        checkpoints = {}
+    workers = open_workers(settings, present, checkpoints, source.simulated, _apart(settings, source))
+    notices += workers.notices
+    where = "no cue sounds" if sink[0] == "null" else f"cues go to a {sink[0]}"
+    notices.append((logging.INFO, f"{where} ({sink[1]})"))
+    if planned.folder is None and not planned.inputs.replaying:  # else its settings hold the volume already
+        calibrated = loudness_calibration.check_sounds(settings, sounds)
+        notices += [] if calibrated is None else [(logging.INFO, calibrated)]
+    return Prepared(source, montage, workers, schedule, sounds, sink, source.simulated, notices)
+
+
+def _apart(settings, source):
+    """Tell whether networks compute in processes of their own: where nothing may wait for them."""
+    if settings.workers == "auto":
+        return source.real_time
+    return settings.workers == "process"
+
+
+def _resampled(rates):
+    """Return one notice a sampling rate that is not the stream's."""
+    notices = []
+    for rate, names in rates.items():
+        if rate == STREAM_RATE:
+            continue
+        which = "" if len(rates) == 1 else f"{', '.join(names)} "
+        text = f"{which}resampled from {rate:g} to {STREAM_RATE:g} Hz: "
+        if rate < STREAM_RATE:
+            text += f"nothing above {rate / 2:g} Hz is in the signal"
+        else:
+            text += f"what lies above {STREAM_RATE / 2:g} Hz was filtered away before"
+        notices.append((logging.WARNING if rate < STREAM_RATE else logging.INFO, text))
+    return notices
+
+
+def _checkpoints(settings):
+    chosen = {"NREM": settings.decoder.checkpoint, "REM": settings.decoder.rem_checkpoint}
+    return {stage: path for stage, path in chosen.items() if path is not None}

@@ -1,0 +1,199 @@
+"""A prepared session, run into its folder: to its end, and to the report."""
+
+import contextlib
+import json
+import logging
+import time
+from datetime import UTC, datetime
+
+from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.core.paths import shown
+
+logger = logging.getLogger(__name__)
+
+
+def run(prepared, planned, folder, stop, monitor=False):
+    """Run a session into its folder, to its end or until `stop`.
+
+    Parameters
+    ----------
+    prepared : sleep_interpreter.realtime.Setup.preparation.Prepared
+    planned : sleep_interpreter.realtime.Setup.plan.Plan
+    folder : Path
+    stop : StopRequest
+    monitor : bool
+        Show it in the browser.
+    """
+    from sleep_interpreter.realtime.Cues.sounds import write_sounds
+    from sleep_interpreter.realtime.Output.audio import open_sink
+    from sleep_interpreter.realtime.Output.marker_ports import open_ports
+    from sleep_interpreter.realtime.Recording.event_log import EventLog
+    from sleep_interpreter.realtime.Session.operator_commands import left
+    from sleep_interpreter.realtime.Session.session import Session
+    from sleep_interpreter.realtime.Session.session_context import Night
+    from sleep_interpreter.realtime.Utils.keep_awake import awake
+    from sleep_interpreter.realtime.Utils.session_lock import held
+    from sleep_interpreter.utils.core import config
+    from sleep_interpreter.utils.core.provenance import write_json
+
+    settings, source = planned.settings, prepared.source
+    goes_on = planned.folder is not None
+    with contextlib.ExitStack() as closing:
+        closing.enter_context(held(folder))  # let go last: closing writes too
+        closing.callback(prepared.workers.close)
+        closing.callback(source.close)
+        closing.enter_context(awake(source.real_time))
+        if goes_on:
+            about = json.loads((folder / "session.json").read_text(encoding="utf-8"))
+            planned = planned.at_now(about)
+            for part in (source, prepared.schedule):
+                if hasattr(part, "begin_at"):
+                    part.begin_at(planned.origin)
+        else:
+            config.save(settings, folder / "settings.yaml")
+            about = describe(prepared, planned)
+            write_json(folder / "session.json", about)
+            write_sounds(folder / "sounds", prepared.sounds, settings.audio.rate)
+        sink = open_sink(prepared.sink[0], settings.audio, folder, prepared.sounds, planned.origin)
+        ports = open_ports(settings.markers, folder)
+        panel = _panel(settings, folder, source, closing)
+        log = EventLog(
+            folder / "log.jsonl", STREAM_RATE, source.begins, resume=goes_on,
+            listener=None if panel is None else panel.event,
+        )  # fmt: skip
+        if source.live and settings.recording.enabled:
+            source.record(folder / "recording", settings.recording, planned.origin)
+        night = Night(source, prepared.montage, sink, ports, log, settings, planned.inputs, planned.origin)
+        facts = {
+            "session": folder.name, "subject": planned.subject.id, "simulated": prepared.simulated,
+            "folder": folder,
+        }  # fmt: skip
+        session = Session(night, prepared.schedule, prepared.workers, stop, panel, facts)
+        if goes_on:
+            log.write(planned.origin, "resume", segment=_segment(source), after=planned.events[-1]["sample"])
+            for detail in left(planned.events):
+                session.command(detail)
+        for level, text in prepared.notices:
+            night.notice(text, level)
+        if monitor:
+            from sleep_interpreter.realtime.Monitor.server import launch
+
+            closing.callback(launch(folder).close)
+        _go(session, prepared, planned, folder, about, stop)
+
+
+def _go(session, prepared, planned, folder, about, stop):
+    """Run, and leave session.json and the report whatever happens."""
+    from sleep_interpreter.realtime.Recording.event_log import read_log
+    from sleep_interpreter.realtime.Report.summary import sentences, write_report
+    from sleep_interpreter.utils.core.provenance import write_json
+
+    settings = planned.settings
+    began = time.perf_counter()
+    if "first_sample_at" not in about:
+        about["first_sample_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
+        write_json(folder / "session.json", about)
+    ending = "error"
+    try:
+        ending = session.run()
+    finally:
+        events = read_log(folder / "log.jsonl")
+        about |= {"ending": ending, "wall_seconds": round(time.perf_counter() - began, 3)}
+        about |= {"samples": session.sample, "counts": dict(sorted(session.night.log.counts.items()))}
+        write_json(folder / "session.json", about)
+        if stop.requested():
+            logger.info("stopped by %s: the log is complete, the report is being written", stop.by)
+        summary = write_report(
+            events,
+            folder,
+            recorded=settings.cues.mode == "recorded" or prepared.source.live or planned.inputs.replaying,
+            simulated=prepared.simulated,
+            seconds=session.sample / STREAM_RATE,
+            settings=settings,
+        )
+    for line in (*sentences(summary), f"written to {shown(folder)}"):
+        logger.info("%s", line)
+    if prepared.source.live:
+        _morning(folder)
+
+
+def _morning(folder):
+    """Write the morning report; where that fails the night itself is safe, and it can be made again."""
+    try:
+        from sleep_interpreter.realtime.Report.night_report import write_morning_report
+
+        logger.info("morning report: %s", shown(write_morning_report(folder)))
+    except Exception:
+        logger.exception(
+            "the morning report failed; once mended: python realtime/report.py %s", shown(folder)
+        )
+
+
+def _panel(settings, folder, source, closing):
+    """Return what the operator controls the session with, or None."""
+    from sleep_interpreter.realtime.Control.control_server import Control
+    from sleep_interpreter.realtime.Control.keyboard import Keyboard
+    from sleep_interpreter.realtime.Session.status import Panel
+
+    wanted = settings.control.enabled
+    if wanted == "never" or (wanted == "auto" and not source.real_time):
+        return None
+    control = Control(folder, settings.control)
+    keyboard = None
+    if settings.control.keyboard:
+        keyboard = Keyboard(control.put)
+        keyboard.start()
+    panel = Panel(control, keyboard)
+    closing.callback(panel.close)
+    return panel
+
+
+def _segment(source):
+    recorder = getattr(source, "recorder", None)
+    return None if recorder is None else recorder.path.name
+
+
+def new_folder(parent):
+    """Make and return the next free `session_NNN` in `parent`; an existing one is never touched."""
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        folder = parent / f"session_{number:03d}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def describe(prepared, planned):
+    """Return where a session comes from, without anything the recording says about a person."""
+    from importlib import metadata
+
+    from sleep_interpreter.utils.core import provenance
+
+    versions = provenance.versions()
+    for package in ("mne-lsl", "sounddevice", "soundfile", "brainflow"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    source, settings = prepared.source, planned.settings
+    rates = [{"rate": rate, "channels": list(names)} for rate, names in source.rates.items()]
+    seconds = None if source.live else source.seconds
+    recording = {**source.fingerprint(), "rates": rates, "seconds": seconds}
+    if planned.recording is not None:
+        recording["path"] = str(planned.recording.resolve())
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "ending": None,
+        "source": settings.source.kind,
+        "subject": planned.subject.model_dump(),
+        "recording": recording,
+        "simulated": prepared.simulated,
+        "channels": list(prepared.montage.picks),
+        "seed": settings.seed,
+        "git": provenance.git_revision(),
+        "versions": versions,
+    }

@@ -1,0 +1,123 @@
+"""An LSL outlet that stands in for an amplifier, for rehearsals, the soak test and the tests.
+
+  python -m sleep_interpreter.realtime.Setup.stand_in_amplifier --source-id amp1 --session-id trial --seconds 60     (a counter, and noise)
+  python -m sleep_interpreter.realtime.Setup.stand_in_amplifier --source-id amp1 --session-id trial --file night.npz  (names, rate, µV)
+
+A line on standard input is a command: `lose N` (chunks that are not pushed), `stall S` (pushes nothing for S
+seconds, then the backlog at once), `jump S` (stamps jump by S seconds), `quit`.
+"""
+
+import argparse
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run from any directory
+
+import numpy as np
+
+
+def main(argv=None):
+    """Stream until the end, or until told to quit."""
+    args = _arguments(argv)
+    from sleep_interpreter.realtime.Utils.liblsl import configure
+
+    configure(True, args.session_id)
+    from mne_lsl.lsl import StreamInfo, StreamOutlet, local_clock
+
+    names, rate, data = _signal(args)
+    info = StreamInfo(args.name, "EEG", len(names), rate, "float32", args.source_id)
+    info.set_channel_names(names)
+    info.set_channel_units([args.unit] * len(names))
+    outlet = StreamOutlet(info, max_buffered=360)
+    if args.wait:
+        outlet.wait_for_consumer(timeout=60)
+    commands = deque()
+    threading.Thread(target=lambda: commands.extend(_lines(commands)), daemon=True).start()
+    rng = np.random.default_rng(0)
+    size, sent, lose, shift = max(1, round(args.chunk * rate)), 0, 0, 0.0
+    began, clock = time.perf_counter(), local_clock()
+    total = round(args.seconds * rate)
+    print("streaming", flush=True)
+    while sent < total:
+        due = began + (sent + size) / rate / args.speed
+        while time.perf_counter() < due:
+            time.sleep(min(0.002, max(0.0, due - time.perf_counter())))
+        while commands:
+            word, *value = commands.popleft().split()
+            if word == "quit":
+                return 0
+            lose += int(value[0]) if word == "lose" else 0
+            shift += float(value[0]) if word == "jump" else 0.0
+            if word == "stall":
+                time.sleep(float(value[0]))
+        block = data(sent, size)
+        stamp = clock + (sent + size - 1) / rate + shift  # of the newest sample, on the amplifier's own clock
+        if args.jitter:
+            stamp += float(rng.uniform(-args.jitter, args.jitter))
+        if lose > 0 or (args.loss and rng.random() < args.loss):
+            lose = max(0, lose - 1)
+        else:
+            outlet.push_chunk(np.ascontiguousarray(block, np.float32), timestamp=stamp)
+        sent += size
+    time.sleep(0.5)
+    return 0
+
+
+def _arguments(argv):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--name", default="Outlet")
+    add("--source-id", default="outlet")
+    add("--session-id", default="default")
+    add("--file", type=Path, help=".npz with names, rate and data (channels, n) in µV")
+    add("--count", action="store_true", help="the file's first channel gives way to a counter")
+    add("--channels", type=int, default=64)
+    add("--unit", default="uv", help="what the stream calls it; the numbers stay")
+    add("--prefix", default="E", help="of the channels' names")
+    add("--rate", type=float, default=500.0)
+    add("--seconds", type=float, default=60.0)
+    add("--chunk", type=float, default=0.02, help="seconds pushed at a time")
+    add("--loss", type=float, default=0.0, help="share of chunks that are not pushed")
+    add("--jitter", type=float, default=0.0, help="s, by which stamps are off at random")
+    add("--speed", type=float, default=1.0, help="pushed this much faster than its stamps say, for tests")
+    add("--wait", action="store_true", help="begin when somebody listens")
+    return parser.parse_args(argv)
+
+
+def _signal(args):
+    """Return names, rate, and data(first, count) -> (count, channels)."""
+    if args.file is not None:
+        with np.load(args.file, allow_pickle=False) as content:
+            data, names, rate = content["data"], [str(n) for n in content["names"]], float(content["rate"])
+
+        def played(first, count):
+            block = data[:, np.arange(first, first + count) % data.shape[1]].T.copy()
+            if args.count:
+                block[:, 0] = np.arange(first, first + count) % 2**22
+            return block
+
+        return names, rate, played
+    names = ["COUNTER", *(f"{args.prefix}{k:02d}" for k in range(1, args.channels))]
+    noise = 20 * np.random.default_rng(1).standard_normal((5000, args.channels)).astype(np.float32)
+
+    def block(first, count):
+        made = noise[np.arange(first, first + count) % 5000].copy()
+        made[:, 0] = np.arange(first, first + count) % 2**22  # whole numbers that a float32 holds
+        return made
+
+    return names, args.rate, block
+
+
+def _lines(commands):
+    for line in sys.stdin:
+        commands.append(line.strip())
+    return ()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

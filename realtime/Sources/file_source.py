@@ -1,0 +1,342 @@
+"""A recorded file as the stream: read lazily, checked, paced, in µV at the stream's rate.
+
+A source has `names` (channels of the recording), `seconds` (length, infinite when live), `live` (what comes
+is recorded, and responds to cues), `real_time` (it comes as time goes by), `simulated`,
+`where` (what it is called in messages), `open(picks)`, `chunks(stopped)` (iteration over (channels, n)
+chunks in µV at `STREAM_RATE`), `time_of(seconds)` (when that part of the stream is due on the
+`time.perf_counter` clock; None when the source is not paced) and `close()`. Live ones have `take_inputs()`
+and `recorder` too (realtime/Sources/live_source.py).
+"""
+
+import logging
+import math
+import re
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
+from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.provenance import is_simulated
+from sleep_interpreter.utils.signal import units as amplitude
+from sleep_interpreter.utils.signal.channel_names import listed
+from sleep_interpreter.utils.signal.recording import Recording
+from sleep_interpreter.utils.signal.resample import Merger, ratio
+
+LOWEST_RATE = 100
+"""Hz; below it neither staging nor decoding has the band that it needs."""
+_CUE = re.compile(r"(?:[^/]+/)?cue/(.+)", re.IGNORECASE)  # MNE prefixes BrainVision's with "Comment/"
+_NAP = 0.02
+"""Seconds between two looks at whether the session is to end, while the source waits."""
+
+
+def open_source(settings, planned):
+    """Return the source that the settings name.
+
+    Parameters
+    ----------
+    settings : SourceSettings
+    planned : sleep_interpreter.realtime.Setup.plan.Plan
+        Its recording, for `kind: replay`; where a session goes on; the gaps of one that is replayed.
+
+    Raises
+    ------
+    UserError
+        No recording for a replay; whatever the source refuses.
+    """
+    if settings.kind == "replay":
+        if planned.recording is None:
+            raise UserError("--source replay needs --recording FILE")
+        return ReplaySource(planned.recording, settings, planned.skipped, planned.gaps)
+    if settings.kind == "lsl":
+        from sleep_interpreter.realtime.Sources.lsl_source import LslSource
+
+        return LslSource(settings)
+    if settings.kind == "brainflow":
+        from sleep_interpreter.realtime.Sources.brainflow_source import BrainflowSource
+
+        return BrainflowSource(settings)
+    from sleep_interpreter.realtime.Sources.simulated_source import SimulateSource
+
+    return SimulateSource(settings, planned.origin)
+
+
+class ReplaySource:
+    """A recording that MNE can read, delivered as the amplifier would.
+
+    Every channel is read at its own sampling rate and resampled on its own sample clock, so that neither
+    channels that are not used nor the way the file is cut into reads can change a sample.
+
+    Parameters
+    ----------
+    path : str | Path
+        Any format of `mne.io.read_raw`.
+    settings : SourceSettings
+    skip : int
+        Samples at 500 Hz after `settings.start` that a session has had already: it goes on there.
+    gaps : sequence of (int, int)
+        First sample of the recording, and number of samples, that the stream lacked; NaN there.
+
+    Attributes
+    ----------
+    names : list of str
+    rates : dict
+        {Hz: tuple of names} of the opened channels, the highest rate first.
+    begins : float
+        Seconds of the recording before the first sample delivered.
+    seconds : float
+        Length of the part that is replayed.
+    notices : list of (int, str)
+        Logging level and text; the session logs them.
+    simulated : bool
+        The recording is marked as simulated.
+
+    Raises
+    ------
+    UserError
+        Missing or unreadable file, no data, nothing between start and stop.
+    """
+
+    live = False
+
+    def __init__(self, path, settings, skip=0, gaps=()):
+        self.path = Path(path)
+        self.real_time = settings.speed == 1
+        if skip:
+            settings = settings.model_copy(update={"start": settings.start + skip / STREAM_RATE})
+        self._skip, self._gaps = skip / STREAM_RATE, tuple(gaps)
+        self.where = shown(path)
+        self.simulated = _is_simulated(self.path)
+        self.settings = settings
+        self._recording = Recording(self.path)
+        self.names = self._recording.names
+        self.notices = list(self._recording.notices)
+        if settings.start >= self._recording.seconds:
+            raise UserError(
+                f"{shown(self.path)}: source.start = {settings.start} s; the recording ends at "
+                f"{self._recording.seconds:.1f} s"
+            )
+        self._started = None
+
+    def open(self, picks):
+        """Choose the channels to deliver, by name in `names`, in this order.
+
+        Raises
+        ------
+        UserError
+            A channel's rate is too low or cannot be converted, or nothing lies between start and stop.
+        """
+        self._picks = list(picks)
+        self._groups = self._recording.groups(self._picks)
+        self.rates = {g.rate: tuple(self._picks[p] for p in g.places) for g in self._groups}
+        self._check_rates()
+        settings, exact = self.settings, [_exact(rate) for rate in self.rates]
+        if len(exact) == 1:
+            begin = round(settings.start * exact[0]) / exact[0]
+        else:
+            # all channels must have a sample there: a whole multiple of every sampling period
+            step = Fraction(
+                math.lcm(*(rate.denominator for rate in exact)), math.gcd(*(rate.numerator for rate in exact))
+            )
+            begin = Fraction(settings.start) // step * step
+        self._first = [int(begin * rate) for rate in exact]
+        self.begins = float(begin) - self._skip
+        if abs(float(begin) - settings.start) > 5e-4:
+            text = f"the replay begins at {float(begin):g} s, where every channel has a sample"
+            self.notices.append((logging.INFO, text))
+        last = math.inf if settings.stop is None else settings.stop
+        ends = [min(round(min(last, g.length / g.rate) * g.rate), g.length) / g.rate for g in self._groups]
+        self.seconds = min(ends) - float(begin)
+        if min(round(self.seconds * rate) for rate in self.rates) < 1:
+            raise UserError(
+                f"{shown(self.path)}: there is no sample between source.start = {settings.start} s "
+                f"and source.stop = {settings.stop} s"
+            )
+
+    def check_unit(self, rows, what="EEG", others_fit=False):
+        """Refuse a recording whose amplitude cannot be µV.
+
+        The median over channels and 30 s windows of the SD (after removing the trend) must lie in
+        `amplitude_range`.
+
+        Parameters
+        ----------
+        rows : sequence of int
+            Rows of the opened picks to look at.
+        what : str
+            What they hold, for the message.
+        others_fit : bool
+            Other channels of the recording have passed, so that the unit of the whole file is right.
+
+        Returns
+        -------
+        amplitude : float
+            Typical SD in µV.
+
+        Raises
+        ------
+        UserError
+            Too small or too large by any factor; the message says what mends it.
+        """
+        return amplitude.check(
+            self._amplitude(rows), self.settings.unit, self.settings.amplitude_range, shown(self.path), what,
+            others_fit, limit="source.amplitude_range",
+        )  # fmt: skip
+
+    def cues(self):
+        """Return [(seconds since the start of the replay, item)] of the annotations "cue/<item>".
+
+        Raises
+        ------
+        UserError
+            There is no such annotation, or one names an unknown item.
+        """
+        annotations = self._recording.annotations
+        # MNE counts onsets from the measurement's start, which may lie before the first sample.
+        shift = self._recording.first_time
+        found = []
+        for onset, text in zip(annotations.onset, annotations.description, strict=True):
+            match = _CUE.fullmatch(str(text).strip())
+            if match is None:
+                continue
+            item = match[1]
+            if item not in ITEMS:
+                close = nearest(item, ITEMS, 1)
+                hint = f"did you mean {close[0]!r}?" if close else f"items: {', '.join(ITEMS)}"
+                raise UserError(f"{shown(self.path)}: annotation {text!r} names no item; {hint}")
+            seconds = float(onset) - shift - self.begins
+            if self._skip <= seconds < self._skip + self.seconds:
+                found.append((seconds, ITEMS.index(item)))
+        if not found:
+            raise UserError(
+                f'{shown(self.path)}: --cues recorded, but the recording holds no annotation "cue/<item>" '
+                "in the part that is replayed; use --cues scheduled"
+            )
+        return sorted(found)
+
+    def fingerprint(self):
+        """Return name, size and a hash: SHA-256 of size, first and last MiB of every file."""
+        return self._recording.fingerprint()
+
+    def time_of(self, seconds):
+        """Return when `seconds` of the replay are due on the perf_counter clock; None when not paced."""
+        if self._started is None or self.settings.speed == 0:
+            return None
+        return self._started + seconds / self.settings.speed
+
+    def chunks(self, stopped=lambda: False):
+        """Deliver the recording.
+
+        Parameters
+        ----------
+        stopped : callable
+            Tells whether to end now; asked before every chunk and all the time while waiting for one.
+
+        Yields
+        ------
+        chunk : float32 array, shape (channels, n)
+            µV at `STREAM_RATE`.
+        """
+        merger = Merger([(g.rate, g.places) for g in self._groups], STREAM_RATE)
+        self._started = time.perf_counter()
+        for begin, end in _steps(0.0, self.seconds, self.settings.read_seconds):
+            if stopped():
+                return
+            span = [(self._index(k, begin), self._index(k, end)) for k in range(len(self._groups))]
+            blocks = [self._load(g, *indices) for g, indices in zip(self._groups, span, strict=True)]
+            for start, stop in _steps(begin, end, self._chunk_seconds()):
+                self._wait(self.time_of(stop), stopped)
+                if stopped():
+                    return
+                chunk = merger.push(
+                    block[:, self._index(k, start) - span[k][0] : self._index(k, stop) - span[k][0]]
+                    for k, block in enumerate(blocks)
+                )
+                yield chunk.astype(np.float32)  # what a live source delivers, to the bit
+
+    def close(self):
+        """Nothing to close: samples are read when they are needed."""
+
+    def _check_rates(self):
+        for rate, names in self.rates.items():
+            where = f"{shown(self.path)}: {listed(names)}"
+            if rate < LOWEST_RATE:
+                raise UserError(
+                    f"{where}: sampling rate {rate:g} Hz; staging and decoding need at least "
+                    f"{LOWEST_RATE} Hz: choose other channels, "
+                    "or do without an EOG or EMG with --set channels.eog=null or --set channels.emg=null"
+                )
+            try:
+                ratio(rate, STREAM_RATE)
+            except UserError as error:
+                raise UserError(f"{where}: {error}") from None
+
+    def _index(self, group, seconds):
+        """Return the number of the sample, in the file, of group `group` at that time of the replay."""
+        return self._first[group] + round(seconds * self._groups[group].rate)
+
+    def _chunk_seconds(self):
+        seconds = self.settings.chunk_seconds
+        if seconds is None:
+            seconds = 0.05 if self.settings.speed > 0 else self.settings.read_seconds
+        return seconds
+
+    def _wait(self, due, stopped):
+        if due is None:
+            return
+        while not stopped() and (left := due - time.perf_counter()) > 0:
+            time.sleep(min(left, _NAP))
+
+    def _load(self, group, start, stop):
+        data = self._read(group, start, stop)
+        for first, count in self._gaps:
+            if first < stop and start < first + count:
+                data[:, max(0, first - start) : first + count - start] = np.nan
+        return (data * amplitude.TO_MICROVOLT[self.settings.unit]).astype(np.float32)
+
+    def _read(self, group, start, stop, places=None):
+        try:
+            return group.read(start, stop, places)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"{shown(self.path)}: cannot be read at {start / group.rate:.1f} s of the file: {error}"
+            ) from error
+
+    def _amplitude(self, rows):
+        """Return the typical SD in the reader's own unit, over windows spread over the replayed part."""
+        deviations = []
+        for k, group in enumerate(self._groups):
+            places = [row for row in rows if row in group.places]
+            if not places:
+                continue
+            first, last = self._index(k, 0), self._index(k, self.seconds)
+            length = min(round(30 * group.rate), last - first)
+            count = min(self.settings.amplitude_windows, max(1, (last - first) // length))
+            for start in np.linspace(first, last - length, count).round().astype(int):
+                data = self._read(group, start, start + length, places)
+                deviations += amplitude.deviations(data)
+        if not deviations:
+            names = listed([self._picks[row] for row in rows])
+            raise UserError(f"{shown(self.path)}: {names}: no window of 30 s holds finite samples only")
+        return float(np.median(deviations))
+
+
+def _is_simulated(path):
+    folder = path.resolve().parent
+    # a data set keeps its recordings in a folder of that name, and its mark beside that folder
+    return is_simulated(path, *([folder.parent] if folder.name == "recordings" else []))
+
+
+def _exact(rate):
+    """Return a rate in Hz as the fraction that its conversion uses."""
+    up, down = ratio(rate, STREAM_RATE)
+    return Fraction(STREAM_RATE) * down / up
+
+
+def _steps(begin, end, step):
+    """Yield (start, stop) that cover [begin, end) in steps."""
+    count = max(1, math.ceil((end - begin) / step - 1e-9))
+    for k in range(count):
+        yield begin + k * step, end if k == count - 1 else begin + (k + 1) * step

@@ -1,0 +1,368 @@
+"""An amplifier's stream over the Lab Streaming Layer, by mne-lsl's StreamInlet.
+
+StreamInlet and a buffer of our own rather than StreamLSL: that one copies its whole buffer at every pull and
+loses samples without a word when its reader stalls (docs/realtime.md).
+"""
+
+import logging
+import time
+
+import numpy as np
+from sleep_interpreter.realtime.Sources.live_source import LiveSource
+from sleep_interpreter.realtime.Utils.liblsl import configure
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.signal.channel_names import listed
+
+logger = logging.getLogger(__name__)
+
+_BUFFERED = 360
+"""Seconds that liblsl keeps for a reader that stalls."""
+_CORRECT_SECONDS = 60.0
+_DOUBT_SECONDS = 0.3
+"""After a silence as long, the stream is looked at again before its samples are taken: liblsl connects by
+itself to whatever comes back under the source_id, at another sampling rate too."""
+_LOOK_SECONDS = 0.5
+_UNSURE_SECONDS = 30.0
+"""Samples of a stream that cannot be looked at are kept this long, and then dropped."""
+_STUCK_SECONDS = 20.0
+"""A stream that is there and sends nothing for so long is connected to anew: liblsl's inlet may have lost it
+without end. Not sooner, since what a bad network holds back would be lost with the old connection."""
+_RESOLVE_SECONDS = 1.0
+"""How long a stream is looked for again; a busy machine answers late, and liblsl asks twice in this time."""
+_ALL_SECONDS = 1.0
+"""Further streams that fit are awaited this long."""
+_UNITS = {
+    "v": 1e6, "volt": 1e6, "volts": 1e6, "mv": 1e3, "millivolt": 1e3, "millivolts": 1e3,
+    "uv": 1.0, "µv": 1.0, "μv": 1.0, "microvolt": 1.0, "microvolts": 1.0, "nv": 1e-3, "nanovolts": 1e-3,
+}  # fmt: skip
+"""What a stream may call its unit, and what its numbers are multiplied with to give µV."""
+_MNE_EXPONENTS = {"0": 1e6, "-3": 1e3, "-6": 1.0, "-9": 1e-3}
+"""mne-lsl writes the unit's power of ten relative to volts."""
+
+
+class LslSource(LiveSource):
+    """A stream of the Lab Streaming Layer.
+
+    Parameters
+    ----------
+    settings : SourceSettings
+
+    Raises
+    ------
+    UserError
+        No such stream, or several; one that cannot be found again after a restart; a rate, unit or number of
+        channels that is not the expected one; a unit that nobody knows.
+    """
+
+    def __init__(self, settings):
+        wanted = settings.lsl
+        configure(wanted.loopback, wanted.session_id)
+        info = _find(wanted)
+        self._where = f"LSL stream {info.name!r} ({info.source_id or 'no source_id'})"
+        if not info.source_id and not wanted.without_source_id:
+            raise UserError(
+                f"{self._where}: without a source_id it cannot be found again when its program restarts; "
+                "give it one there, or take the risk with --set source.lsl.without_source_id=true"
+            )
+        if info.sfreq <= 0 or (wanted.rate is not None and abs(info.sfreq - wanted.rate) > 1e-6):
+            wished = "a regular rate" if wanted.rate is None else f"{wanted.rate:g} Hz"
+            raise UserError(f"{self._where}: {info.sfreq:g} Hz, expected {wished} (source.lsl.rate)")
+        if "str" in str(info.dtype):
+            raise UserError(f"{self._where}: it carries text, not a signal; choose another (source.lsl)")
+        self._info, self._xdf = info, None
+        self._pending, self._doubt, self._looked, self._came = [], False, -np.inf, -np.inf
+        self._connect()
+        try:
+            full = self._inlet.get_sinfo(timeout=wanted.timeout_seconds)
+        except (RuntimeError, TimeoutError) as error:
+            self.disconnect()
+            raise UserError(f"{self._where}: it does not say what it is ({error}); restart it") from None
+        self._described = _description(full)
+        names = list(full.get_channel_names() or [])
+        if len(names) != info.n_channels or len(set(names)) != len(names):
+            found = (
+                f"{len(names)} channel names, {len(set(names))} of them different"
+                if names
+                else "no channel names"
+            )
+            raise UserError(
+                f"{self._where}: {found} for {info.n_channels} channels; name the channels in the "
+                "amplifier's program"
+            )
+        factors, self._unclear = _units(full, names, wanted.unit)
+        super().__init__(settings, names, info.sfreq, factors, self._where)
+
+    def open(self, picks):
+        """Choose the channels to deliver, and begin to listen.
+
+        Raises
+        ------
+        UserError
+            The unit of one of them is not known; no sample comes.
+        """
+        needed = [f"{name} ({self._unclear[name]})" for name in picks if name in self._unclear]
+        if needed:
+            raise UserError(
+                f"{self._where}: the unit is not known of {listed(needed)}; say it with "
+                "--set source.lsl.unit=uV (or V, mV)"
+            )
+        if self._unclear:
+            text = f"recorded as received, their unit is not one of voltage: {listed(list(self._unclear))}"
+            self.notices.append((logging.INFO, text))
+        super().open(picks)
+
+    def _copy(self):
+        from sleep_interpreter.realtime.Sources.xdf_copy import XdfCopy
+
+        path = self.recorder.path.with_suffix(".xdf")
+        self._xdf = XdfCopy(
+            path, self._info.source_id, self._info.name, lambda *entry: self._inputs.append(entry)
+        )
+
+    def close(self):
+        """End the thread, the recordings and the connection."""
+        super().close()
+        xdf, self._xdf = self._xdf, None
+        if xdf is not None:
+            xdf.close()
+
+    def pull(self):
+        """Return what has come: data (n, channels), stamps (n,) on the perf_counter clock."""
+        now = time.perf_counter()
+        if self._inlet is None:
+            return _nothing(len(self.names))
+        data, stamps = self._inlet.pull_chunk(timeout=0.0, max_samples=8192)
+        if len(stamps):
+            silent = now - self._came  # what was connected to just now is what was looked at
+            self._doubt = self._doubt or (self._came > self._connected and silent > _DOUBT_SECONDS)
+            self._came = now
+        if self._doubt:
+            return self._verified(data, stamps, now)
+        self._correct()
+        return data, np.asarray(stamps, float) + self._offset
+
+    def lost(self):
+        """Say why what is there is not taken; connect anew where another was refused or nothing comes."""
+        found, others = self._candidates()
+        if found:
+            info, full = found[0]
+            why = self._differs(info, full)
+            if why is None and self._inlet is None:
+                logger.info("%s is there again as it was", self._where)
+                self._reconnect(info)
+            elif why is None and self._is_stuck():
+                logger.warning("%s is there but sends nothing: connecting to it anew", self._where)
+                self._reconnect(info)
+            return why
+        if others:
+            there = ", ".join(sorted(_described(i) for i in others))
+            return (
+                f"{self._where} is away; there is {there}, which is not taken: give it the old source_id, or "
+                "end this session and begin a new one"
+            )
+        return None
+
+    def _is_stuck(self):
+        """Whether nothing came for so long that the connection may be to blame."""
+        patience = _STUCK_SECONDS if self._begun else 0.0
+        return not self._pending and time.perf_counter() - max(self._connected, self._came) > patience
+
+    def _reconnect(self, info):
+        """Take a stream that is known to fit; where that fails, the next look tries again."""
+        self.disconnect()
+        self._info, self._doubt = info, False
+        try:
+            self._connect()
+        except (RuntimeError, TimeoutError) as error:
+            logger.warning("%s: %s", self._where, error)
+            self._inlet = None
+
+    def _verified(self, data, stamps, now):
+        """Return the samples that came after a silence once it is known that they are of the same kind."""
+        if len(stamps):  # pull_chunk's arrays are its own
+            self._pending.append((now, np.array(data), np.array(stamps, float)))
+        if not self._pending or now - self._looked < _LOOK_SECONDS:
+            return _nothing(len(self.names))
+        self._looked = now
+        found, _ = self._candidates()
+        if not found:
+            if now - self._pending[0][0] > _UNSURE_SECONDS:
+                self._refuse(f"{self._where}: samples come, but the stream does not say what it is")
+            return _nothing(len(self.names))
+        info, full = found[0]
+        if (why := self._differs(info, full)) is not None:
+            self._refuse(why)
+            return _nothing(len(self.names))
+        self._info, self._doubt = info, False
+        self._corrected = -np.inf  # its clock may be another one
+        self._correct()
+        pending, self._pending = self._pending, []
+        return (
+            np.concatenate([d for _, d, _ in pending]),
+            np.concatenate([s for _, _, s in pending]) + self._offset,
+        )
+
+    def _refuse(self, why):
+        """Let go of a stream that is not the session's."""
+        logger.error("%s", why)
+        self.refusal = why
+        self._pending, self._doubt = [], False
+        self._inlet.close_stream()
+        self._inlet = None
+
+    def _candidates(self):
+        """Return [(stream, its description)] of this source_id, and the streams that may be meant else."""
+        from mne_lsl.lsl import StreamInlet, resolve_streams
+
+        def is_own(info):
+            if info.source_id != self._info.source_id:
+                return False
+            return info.source_id != "" or (info.name, info.stype) == (self._info.name, self._info.stype)
+
+        own = resolve_streams(timeout=_RESOLVE_SECONDS, source_id=self._info.source_id or None, minimum=1)
+        own, others = [i for i in own if is_own(i)], []
+        if not own:
+            others = resolve_streams(timeout=_RESOLVE_SECONDS, minimum=99)
+            own = [i for i in others if is_own(i)]  # it has come between the two looks
+        found = []
+        for info in own:
+            if info.uid == self._info.uid:
+                found.append((info, None))
+                continue
+            inlet = StreamInlet(info, max_buffered=1, recover=False)
+            try:
+                inlet.open_stream(timeout=2.0)
+                found.append((info, inlet.get_sinfo(timeout=2.0)))
+            except (RuntimeError, TimeoutError) as error:  # it went away again: looked at the next time
+                logger.debug("%s: %s", self._where, error)
+            finally:
+                inlet.close_stream()
+        if own:
+            return found, []
+        return [], [i for i in others if i.name == self._info.name or i.stype == self._info.stype]
+
+    def _differs(self, info, full):
+        """Say in what a stream that came back is another one; None if it is the same."""
+        if full is None:
+            return None
+        now, before = _description(full), self._described
+        if now == before:
+            return None
+        if (now["channels"], now["rate"]) != (before["channels"], before["rate"]):
+            changed = (
+                f"{now['channels']} channels at {now['rate']:g} Hz instead of {before['channels']} at "
+                f"{before['rate']:g} Hz"
+            )
+        else:
+            key = next(k for k in now if now[k] != before[k])
+            changed = f"other {_CALLED[key]}"
+        return (
+            f"{self._where} came back with {changed}: set the amplifier as it was, or end this session and "
+            "begin a new one"
+        )
+
+    def disconnect(self):
+        """Close the inlet."""
+        if self._inlet is not None:
+            self._inlet.close_stream()
+
+    def fingerprint(self):
+        """Return what the stream says about itself."""
+        info = self._info
+        return {
+            "name": info.name,
+            "type": info.stype,
+            "source_id": info.source_id,
+            "host": info.hostname,
+            "rate": info.sfreq,
+            "channels_of_stream": list(self.names),
+        }
+
+    def _connect(self):
+        from mne_lsl.lsl import StreamInlet
+
+        self._inlet = StreamInlet(self._info, max_buffered=_BUFFERED, processing_flags=None)
+        self._inlet.open_stream(timeout=10.0)
+        self._offset, self._corrected, self._connected = 0.0, -np.inf, time.perf_counter()
+        self._correct()
+
+    def _correct(self):
+        """Keep the offset from the stream's clock to perf_counter; asked for once a minute."""
+        from mne_lsl.lsl import local_clock
+
+        now = time.perf_counter()
+        if now - self._corrected < _CORRECT_SECONDS:
+            return
+        self._corrected = now
+        try:
+            correction = self._inlet.time_correction(timeout=1.0)
+        except (RuntimeError, TimeoutError) as error:  # the stream is away: the last one stands
+            logger.debug("time correction: %s", error)
+            return
+        self._offset = correction + time.perf_counter() - local_clock()
+
+
+def _units(full, names, wanted):
+    """Return what each channel's numbers are multiplied with to give µV, and {name: unit} of unknown ones."""
+    if wanted is not None:
+        return [{"V": 1e6, "mV": 1e3, "uV": 1.0}[wanted]] * len(names), {}
+    factors, unclear = [], {}
+    for name, unit in zip(names, full.get_channel_units() or [None] * len(names), strict=True):
+        text = str(unit).strip().lower()
+        factor = _UNITS.get(text, _MNE_EXPONENTS.get(text))
+        if factor is None:
+            unclear[name] = unit
+        factors.append(1.0 if factor is None else factor)
+    return factors, unclear
+
+
+def _find(wanted):
+    """Return the one stream that fits."""
+    from mne_lsl.lsl import resolve_streams
+
+    asked = {"name": wanted.name, "stype": wanted.type, "source_id": wanted.source_id}
+    asked = {key: value for key, value in asked.items() if value is not None}
+    found = resolve_streams(timeout=wanted.timeout_seconds, minimum=1, **asked)
+    if not found:
+        others = resolve_streams(timeout=1.0, minimum=99)
+        there = ", ".join(sorted(_described(i) for i in others)) or "none at all"
+        raise UserError(
+            f"no LSL stream with {asked or 'any name'} within {wanted.timeout_seconds:g} s (source.lsl); "
+            f"there are: {there}{'; source.lsl.loopback: on this machine only' if wanted.loopback else ''}"
+        )
+    found = (
+        resolve_streams(timeout=_ALL_SECONDS, minimum=2, **asked) or found
+    )  # the first one may not be the only one
+    if len({i.uid for i in found}) > 1:
+        raise UserError(
+            f"{len(found)} LSL streams fit: {', '.join(sorted(_described(i) for i in found))}; choose one "
+            "with --set source.lsl.source_id=... or source.lsl.name=..."
+        )
+    return found[0]
+
+
+_CALLED = {
+    "name": "name", "type": "type", "names": "channel names", "units": "units", "format": "data format",
+}  # fmt: skip
+
+
+def _description(full):
+    """Return what must stay the same while a session runs."""
+    return {
+        "name": full.name,
+        "type": full.stype,
+        "channels": full.n_channels,
+        "rate": full.sfreq,
+        "format": str(full.dtype),
+        "names": list(full.get_channel_names() or []),
+        "units": list(full.get_channel_units() or []),
+    }
+
+
+def _nothing(channels):
+    return np.zeros((0, channels), np.float32), np.zeros(0)
+
+
+def _described(info):
+    kind = f"type {info.stype}, source_id {info.source_id!r}"
+    return f"{info.name!r} ({kind}, {info.n_channels} x {info.sfreq:g} Hz)"

@@ -1,0 +1,136 @@
+"""A simulated sleeper as the stream: paced like an amplifier, or N times as fast; unpaced at speed 0.
+
+The session tells it of every cue before the samples of its onset are delivered; the sleeper responds, so that
+decodes of a simulated night have a truth.
+"""
+
+import threading
+import time
+
+import numpy as np
+from sleep_interpreter.realtime.Sources.live_source import LiveSource
+from sleep_interpreter.utils.core.constants import STREAM_RATE
+
+_CHUNK = 50
+"""Samples delivered at a time at speed 0: a cue is decided longer than this before its onset."""
+_AHEAD = round(5 * STREAM_RATE)
+
+
+class SimulateSource(LiveSource):
+    """A simulated night.
+
+    Parameters
+    ----------
+    settings : SourceSettings
+    origin : int
+        Sample of the night at which a resumed session goes on.
+
+    Attributes
+    ----------
+    night : sleep_interpreter.data.simulation.live_sleeper.LiveNight
+        With the truth: `stages`, `played`.
+    """
+
+    simulated = True
+
+    def __init__(self, settings, origin=0):
+        from sleep_interpreter.data.simulation.live_sleeper import LiveNight
+
+        self.night = LiveNight(settings.simulate)
+        self._origin = self._begin = origin
+        self.real_time = settings.speed > 0
+        names = list(self.night.names)
+        where = f"simulated sleeper {settings.simulate.subject}"
+        pace = settings.speed or 1.0
+        super().__init__(settings, names, STREAM_RATE, [1.0] * len(names), where, pace)
+        self._lock = threading.Lock()
+        self._next, self._zero = origin, None
+        self._prepared = -1
+
+    def begin_at(self, sample):
+        """Begin the session at a sample of the night, whatever was listened to before."""
+        self._begin = sample
+
+    def open(self, picks):
+        """Choose the channels to deliver."""
+        if self.real_time:
+            super().open(picks)
+            return
+        self._choose(picks)
+        look = min(round(self.settings.look_seconds * STREAM_RATE), self.night.n - self._origin)
+        self._remember(self.night.render(self._origin, self._origin + look))
+
+    def cued(self, item, onset, sham):
+        """The session will play a cue at sample `onset` of the session."""
+        if not sham:
+            with self._lock:
+                self.night.hear(item, onset)
+
+    def time_of(self, seconds):
+        """Return when that part of the session is due on the perf_counter clock; None at speed 0."""
+        return super().time_of(seconds) if self.real_time else None
+
+    def pull(self):
+        """Return what is due by now at speed 1: data (n, channels) and stamps (n,)."""
+        now = time.perf_counter()
+        if self._begun and self._zero is None:
+            self._origin = self._begin
+            self._zero, self._next = now, self._origin
+        if self._zero is None:  # listened to before the session: the night has not begun
+            if not hasattr(self, "_listened"):
+                self._listened, self._first = now, self._origin
+            due = self._origin + int((now - self._listened) * self._stamped_rate)
+            zero = self._listened
+        else:
+            due = self._origin + int((now - self._zero) * self._stamped_rate)
+            zero = self._zero
+        due = min(due, self.night.n)
+        if due <= self._next:
+            self._prepare()
+            return np.zeros((0, len(self.names))), np.zeros(0)
+        with self._lock:
+            data = self.night.render(self._next, due)
+        stamps = zero + (np.arange(self._next, due) - self._origin) / self._stamped_rate
+        self._next = due
+        return data.T, stamps
+
+    def chunks(self, stopped=lambda: False):
+        """Deliver the night."""
+        if self.real_time:
+            for chunk in super().chunks(stopped):
+                yield chunk
+                if self._next >= self.night.n and self._queue.empty():
+                    return
+            return
+        self._origin = self._begin
+        for start in range(self._origin, self.night.n, _CHUNK):
+            if stopped():
+                return
+            data = self.night.render(start, min(start + _CHUNK, self.night.n))
+            if self.recorder is not None:
+                self.recorder.append(data)
+                while self._texts:
+                    self.recorder.marker(self._texts.popleft())
+                self.recorder.tick()
+                self._inputs.extend(self.recorder.take_inputs())
+            yield data[self._rows]
+
+    def _prepare(self):
+        """Make the next block in good time: it takes longer than a chunk may wait."""
+        block = (self._next + _AHEAD) // _AHEAD
+        if block != self._prepared:
+            self._prepared = block
+            threading.Thread(target=self._make, args=(self._next + _AHEAD,), daemon=True).start()
+
+    def _make(self, sample):
+        with self._lock:
+            self.night.ahead(sample)
+
+    def fingerprint(self):
+        """Return which sleeper it is."""
+        return {
+            "name": self.where,
+            "rate": STREAM_RATE,
+            "simulate": self.settings.simulate.model_dump(mode="json"),
+            "channels_of_stream": list(self.names),
+        }

@@ -1,0 +1,72 @@
+"""test/reactivation.py from the command line, on a prepared night, with a small untrained decoder."""
+
+import json
+
+import numpy as np
+import pytest
+from sleep_interpreter.utils.core.constants import ITEMS
+
+_ENCODER = {"depth": 1, "heads": 1, "ffn": 8}
+SMALL = {
+    "members": 1, "d_model": 8, "features": 8, "class_hidden": 8, "head_size": 4,
+    "stem": {"filters": 8, "dilations": [1], "dense": 8},
+    "sleep_encoder": _ENCODER, "image_encoder": _ENCODER, "audio_encoder": _ENCODER,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory):
+    """Return the path of a small decoder that is marked as trained on simulated data."""
+    from sleep_interpreter.model.checkpoints import checkpoint
+
+    from sleep_interpreter import model
+
+    path = tmp_path_factory.mktemp("checkpoint") / "decoder.npz"
+    checkpoint.save(model.build("N23SIMD", **SMALL), path, simulated=True)
+    return path
+
+
+def test_the_script_writes_what_its_help_says(prepared, decoder, call_script, tmp_path):
+    out, *_ = prepared
+    scores = tmp_path / "scores.tsv"
+    rows = [f"s1\t{item}\t{k}" for k, item in enumerate(ITEMS)]  # the lab's own name of the subject
+    scores.write_text("\n".join(["subject\titem\tscore", *rows]) + "\n")
+    options = ["--set", "step_seconds=0.5", "--set", "guard_seconds=0", "--set", "control.minutes=1"]
+    code, said = call_script(
+        "test/reactivation.py", "--data", out, "--results", tmp_path, "--checkpoint", decoder,
+        "--behaviour", scores, "--set", "false_alarms_per_min=10", "--set", "permutations=200", *options,
+    )  # fmt: skip
+    assert code == 0, said
+    root = tmp_path / "reactivation"
+    names = ("summary.json", "rates.tsv", "rates.png", "behaviour.tsv", "behaviour.png")
+    for name in (
+        *names,
+        "subject_test_0/night.npz",
+        "subject_test_0/night.png",
+        "subject_test_0/night_events.tsv",
+    ):
+        assert (root / name).is_file(), name
+    summary = json.loads((root / "summary.json").read_text())
+    assert set(summary["subjects"]) == {"subject_test_0"} and summary["behaviour"]["permutations"] == 200
+    assert set(summary["subjects"]["subject_test_0"]["levels"]) == {"N2", "N3"}  # REM has no decoder here
+    assert summary["subjects"]["subject_test_0"]["warnings"] == []  # 10 a minute are allowed
+    with np.load(root / "subject_test_0" / "night.npz") as stored:
+        assert set(stored["stage"]) == {1, 2} and np.allclose(stored["probability"].sum(axis=1), 1, atol=1e-4)
+
+
+def test_what_is_missing_is_said(prepared, decoder, call_script, tmp_path):
+    out, *_ = prepared
+    code, said = call_script("test/reactivation.py", "--data", tmp_path, "--checkpoint", decoder)
+    assert code == 2 and "outputs.continuous" in said
+    code, said = call_script(
+        "test/reactivation.py",
+        "--data",
+        out,
+        "--checkpoint",
+        decoder,
+        "--control",
+        "before",
+        "--results",
+        tmp_path,
+    )
+    assert code == 2 and "no session 'before'; it has night" in said

@@ -1,0 +1,256 @@
+"""The simulator's bookkeeping: complete or known not to be, nothing of others touched, damage found."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from sleep_interpreter.data.simulation import dataset
+from sleep_interpreter.data.simulation.dataset import COMPLETE, UNFINISHED, write_dataset
+from sleep_interpreter.data.simulation.jobs import all_jobs
+from sleep_interpreter.data.simulation.night import hypnogram
+from sleep_interpreter.data.simulation.processes import write_jobs
+from sleep_interpreter.data.simulation.settings import load_settings
+from sleep_interpreter.utils.core import file_locks
+from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.safe_pickle import read_pickle
+
+from tests.data.conftest import TINY, digests
+
+WHOLE = "SI Main Train_tfrecords/N2N3/Whole_subject_0.tfrecord"
+PICKLE = "SI Main Test/subject_test_0/N2N3_data.pickle"
+
+
+def test_layout_and_manifest(cohort, tiny):
+    manifest = json.loads((cohort / COMPLETE).read_text(encoding="utf-8"))
+    assert manifest["simulated"] is True
+    assert manifest["settings"] == tiny.model_dump(mode="json")
+    assert manifest["files"] == sorted(set(digests(cohort)) - {COMPLETE})
+    assert set(manifest["planted"]["item_components_in_sleep_s"]) == set(ITEMS)
+    for name in (
+        "SI Main Train_tfrecords/N2N3/Whole_subject_0.tfrecord",
+        "SI Main Train_tfrecords/N2N3/sleep_subject_0.tfrecord",
+        "SI Main Train_tfrecords/REM/Whole_subject_0.tfrecord",
+        "SI Main Train_pickle/REM/sleep_subject_0.pickle",
+        "SI Main Test/subject_test_0/N2N3_data.pickle",
+        "SI Main Test/subject_test_0/REM_data.pickle",
+        "SI Staging/Train/subject_0/Whole_subject_0.tfrecord",
+        "SI Staging/Test/subject_test_0/Whole_subject_test_0.pickle",
+        "SI Staging/Test/subject_test_0/raw_subject_test_0.pickle",
+        "SI Staging Label/Whole_label_data.pickle",
+        "SI Main Train/subject_0/Whole_data.pickle",
+        "SI Main Test/subject_test_0/Whole_data.pickle",
+        "recordings/simulated_night.vhdr",
+        "truth/truth.json",
+        "truth/subject_0_trials.npz",
+        "truth/subject_test_0_trials.npz",
+    ):
+        assert name in manifest["files"]
+
+
+def test_complete_data_set_is_left_alone(cohort, tiny):
+    before = {file: file.stat().st_mtime_ns for file in cohort.rglob("*")}
+    assert write_dataset(tiny, cohort) is False
+    assert {file: file.stat().st_mtime_ns for file in cohort.rglob("*")} == before
+
+
+def test_two_processes_do_not_simulate_into_one_folder(tmp_path, tiny):
+    with file_locks.held(tmp_path / ".lock", refusal="as a process does while it simulates"):
+        with pytest.raises(UserError, match="another process is simulating into this folder"):
+            write_dataset(tiny, tmp_path)
+        assert [p.name for p in tmp_path.iterdir()] == [".lock"]
+    (tmp_path / ".lock").touch()  # as a kill leaves it
+    assert write_dataset(tiny, tmp_path) and not (tmp_path / ".lock").exists()
+
+
+def test_other_settings_need_force(cohort, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(cohort, out)
+    (out / "notes.txt").write_text("mine", encoding="utf-8")
+    smaller = load_settings("test", [*TINY, "cohort.train_subjects=1"])
+    with pytest.raises(
+        UserError, match=r"a simulated data set of other settings .*nothing was changed, give --force"
+    ):
+        write_dataset(smaller, out)
+    assert set(digests(out)) - {"notes.txt"} == set(digests(cohort))
+    assert write_dataset(smaller, out, force=True)
+    assert not list(out.rglob("*subject_1*"))  # nothing of the larger cohort is left behind
+    assert (out / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_folder_with_other_files_is_refused(tiny, tmp_path):
+    real = tmp_path / "SI Main Test" / "subject_test_0" / "N2N3_data.pickle"
+    real.parent.mkdir(parents=True)
+    real.write_bytes(b"a real night")
+    for force in (False, True):
+        with pytest.raises(UserError, match="did not write; nothing was changed"):
+            write_dataset(tiny, tmp_path, force=force)
+    assert real.read_bytes() == b"a real night"
+
+
+@pytest.mark.parametrize("content", ["no json", "[]", '{"files": ["../outside"]}'])
+def test_manifest_that_is_none_or_points_outside_is_refused(tiny, tmp_path, content):
+    (tmp_path / "outside").write_text("mine", encoding="utf-8")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / COMPLETE).write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match="not a manifest of the simulator"):
+        write_dataset(tiny, out, force=True)
+    assert (tmp_path / "outside").is_file()
+
+
+@pytest.fixture
+def half(cohort, tmp_path):
+    """A copy of the tiny data set that was interrupted, without the Whole file of subject 0."""
+    out = tmp_path / "half"
+    shutil.copytree(cohort, out)
+    (out / COMPLETE).rename(out / UNFINISHED)
+    (out / WHOLE).unlink()
+    return out
+
+
+def test_half_written_data_set_is_completed(cohort, tiny, half):
+    kept = half / PICKLE
+    written = kept.stat().st_mtime_ns
+    assert write_dataset(tiny, half)
+    assert digests(half) == digests(cohort)
+    assert kept.stat().st_mtime_ns == written
+
+
+@pytest.mark.slow
+def test_half_written_data_set_of_other_settings_needs_force(cohort, half):
+    other = load_settings("test", [*TINY, "seed=7", "recording.test_subject=1"])
+    before = digests(half)
+    with pytest.raises(UserError, match=r"an unfinished simulated data set of other settings.*--force"):
+        write_dataset(other, half)
+    assert digests(half) == before
+    assert write_dataset(other, half, force=True)
+    assert not (half / UNFINISHED).exists()
+    night = "recordings/simulated_night.eeg"
+    assert digests(half)[night] != digests(cohort)[night]
+
+
+def test_a_file_that_no_record_was_kept_of_is_written_again(cohort, tiny, half):
+    """Killed between a file and its entry in the manifest."""
+    manifest = json.loads((half / UNFINISHED).read_text(encoding="utf-8"))
+    assert manifest["written"].pop(PICKLE)
+    (half / UNFINISHED).write_text(json.dumps(manifest), encoding="utf-8")
+    (half / PICKLE).write_bytes(b"who knows")
+    assert write_dataset(tiny, half)
+    assert digests(half) == digests(cohort)
+
+
+@pytest.mark.parametrize("written", [[], {"x": 1}])
+def test_a_manifest_without_sizes_trusts_no_file(cohort, tiny, half, written):
+    manifest = json.loads((half / UNFINISHED).read_text(encoding="utf-8"))
+    manifest["written"] = written
+    (half / UNFINISHED).write_text(json.dumps(manifest), encoding="utf-8")
+    assert write_dataset(tiny, half)
+    assert digests(half) == digests(cohort)
+
+
+def test_sizes_and_checksums_are_kept(cohort):
+    manifest = json.loads((cohort / COMPLETE).read_text(encoding="utf-8"))
+    found = digests(cohort)
+    assert manifest["written"] == {
+        file: {"size": (cohort / file).stat().st_size, "sha256": found[file]} for file in manifest["files"]
+    }
+
+
+def test_the_manifest_grows_with_the_files(tiny, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    jobs = all_jobs(tiny)
+    stopped = [jobs[0], jobs[1]._replace(function=stop)]
+    monkeypatch.setattr(dataset, "all_jobs", lambda *_: stopped)
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset(tiny, tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / UNFINISHED).read_text(encoding="utf-8"))
+    assert set(manifest["written"]) == set(jobs[0].files)
+    assert not (tmp_path / "out" / COMPLETE).exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_a_damaged_file_of_a_complete_data_set_is_written_again(cohort, tiny, tmp_path, damage, caplog):
+    out = tmp_path / "damaged"
+    shutil.copytree(cohort, out)
+    if damage == "missing":
+        (out / WHOLE).unlink()
+    else:
+        (out / WHOLE).write_bytes((out / WHOLE).read_bytes()[:-1])
+    kept = (out / PICKLE).stat().st_mtime_ns
+    assert write_dataset(tiny, out)
+    assert digests(out) == digests(cohort)
+    assert (out / PICKLE).stat().st_mtime_ns == kept
+    assert f"missing or damaged, written again: {WHOLE}" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["verify", "force"])
+def test_a_changed_byte_is_found_by_verify(cohort, tiny, tmp_path, how):
+    out = tmp_path / "changed"
+    shutil.copytree(cohort, out)
+    content = bytearray((out / PICKLE).read_bytes())
+    content[len(content) // 2] ^= 1
+    (out / PICKLE).write_bytes(content)
+    assert write_dataset(tiny, out) is False  # same size: only the checksum tells
+    assert write_dataset(tiny, out, **{how: True})
+    assert digests(out) == digests(cohort)
+    assert write_dataset(tiny, out, **{how: True}) is False
+
+
+def test_no_room_is_said_before_anything_is_written(tiny, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
+    monkeypatch.setattr(dataset.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(UserError, match=r"needs 0\.\d\d GB, but only 0\.00 GB are free"):
+        write_dataset(tiny, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_processes_are_refused_before_anything_is_written(tiny, tmp_path):
+    with pytest.raises(UserError, match=r"--jobs 0: give at least 1"):
+        write_dataset(tiny, tmp_path / "new", processes=0)
+    assert not (tmp_path / "new").exists()
+
+
+def test_size_is_foreseen(cohort, tiny):
+    foreseen = sum(job.size for job in all_jobs(tiny))
+    written = sum(file.stat().st_size for file in cohort.rglob("*") if file.is_file())
+    assert foreseen == pytest.approx(written, rel=0.02)
+
+
+def test_hypnograms_of_whole_nights_are_those_of_the_raw_nights(cohort, tiny):
+    labels = read_pickle(cohort / "SI Staging Label/Whole_label_data.pickle")
+    assert list(labels) == ["subject_0", "subject_1", "subject_test_0"]
+    for name, group, number in (("subject_1", "train", 1), ("subject_test_0", "test", 0)):
+        runs, codes = labels[name], hypnogram(tiny.night, tiny.seed, group, number)
+        lengths = np.diff(runs["onset"]) / 30
+        assert np.repeat(runs["label"], lengths.astype(int)).tolist() == codes.tolist()
+
+
+def test_whole_data_hold_the_trials_of_the_other_files(cohort):
+    whole = read_pickle(cohort / "SI Main Test/subject_test_0/Whole_data.pickle")
+    trials = read_pickle(cohort / PICKLE)
+    assert {name: len(part) for name, part in whole.items()} == {
+        "awake_image": 30, "awake_audio": 30, "N2N3": 10, "REM": 3,
+    }  # fmt: skip
+    for one, other in zip(whole["N2N3"], trials, strict=True):
+        assert np.array_equal(one["EEG"], other["Sleep_EEG"])
+        assert np.array_equal(one["category"], other["category"])
+        assert one["simulated"] is True
+
+
+@pytest.mark.slow
+def test_an_error_in_one_process_ends_the_others_and_is_told(tiny, tmp_path):
+    from multiprocessing import active_children
+
+    jobs = all_jobs(tiny, ("recording",))
+    broken = jobs[0]._replace(arguments=("no settings",))
+    with pytest.raises(AttributeError, match="no attribute 'recording'"):
+        list(write_jobs([broken, *jobs], tmp_path, 2))
+    for process in active_children():
+        process.join(20)
+    assert not active_children()
+    with pytest.raises(UserError, match="--jobs 0: give at least 1"):
+        list(write_jobs(jobs, tmp_path, 0))

@@ -1,0 +1,273 @@
+"""Intervals, permutation tests and corrections: known values, coverage, and honesty about few subjects."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.stats import kstest
+from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_score
+from sleep_interpreter.utils.metrics import statistics
+from sleep_interpreter.utils.metrics.reliability import calibration
+
+CHANCE = 1 / 15
+
+
+def test_proportion_against_known_wilson_interval():
+    row = statistics.proportion(10, 100, CHANCE)
+    assert (row["accuracy"], row["n"], row["hits"]) == (0.1, 100, 10)
+    # Wilson score interval by its closed form, z = 1.959964
+    z, p, n = 1.959963984540054, 0.1, 100
+    centre, half = (p + z**2 / (2 * n)), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    assert row["low"] == pytest.approx((centre - half) / (1 + z**2 / n))
+    assert row["high"] == pytest.approx((centre + half) / (1 + z**2 / n))
+
+
+def test_no_trials_is_no_accuracy():
+    none = np.zeros(15, int)
+    assert statistics.proportion(0, 0, CHANCE)["accuracy"] is None
+    assert statistics.balanced(none, none, 100, 0, CHANCE)["accuracy"] is None
+    assert statistics.over_subjects([np.zeros(0, bool)], 1000, 0, CHANCE)["accuracy"] is None
+    assert statistics.balanced_over_subjects([(none, none)], 1000, 0, CHANCE)["accuracy"] is None
+    assert calibration(np.zeros(0, int), np.zeros((0, 15)), 15)["ece"] is None
+    sure = np.array([[1e-10, 1 - 1e-10]])  # and wrong: no less so than it says
+    assert calibration(np.array([0]), sure, 15)["log_loss"] == pytest.approx(10 * np.log(10), rel=1e-4)
+
+
+def test_mean_is_over_subjects_not_trials():
+    rows = [np.ones(10, bool), np.zeros(30, bool), np.zeros(0, bool)]
+    result = statistics.over_subjects(rows, 1000, 0, CHANCE)
+    assert (result["subjects"], result["n"]) == (2, 40)
+    assert result["accuracy"] == 0.5 and result["pooled"] == 0.25
+    assert statistics.over_subjects(rows, 1000, 0, CHANCE) == result
+    assert statistics.over_subjects(rows, 1000, 1, CHANCE)["low"] <= result["accuracy"]
+
+
+@pytest.mark.parametrize("hit", [False, True])
+def test_no_interval_is_empty_where_all_trials_are_alike(hit):
+    """0 of 10 is no evidence for exactly 0 %."""
+    rows, none = [np.full(5, hit)] * 2, statistics.class_counts(np.arange(10), np.full(10, hit), 15)
+    for result in (
+        statistics.over_subjects(rows, 200, 0, CHANCE),
+        statistics.balanced_over_subjects([none], 200, 0, CHANCE),
+        statistics.balanced(*none, 200, 0, CHANCE),
+    ):
+        assert result["accuracy"] == hit
+        assert result["high"] - result["low"] == pytest.approx(statistics.proportion(0, 10, CHANCE)["high"])
+
+
+@pytest.mark.slow
+def test_interval_covers_the_population_mean():
+    """12 subjects whose true accuracies vary: the 95 % interval holds the true mean 90-99 % of the time."""
+    random = np.random.default_rng(0)
+    covered = {"hits": 0, "balanced": 0, "difference": 0}
+    for _ in range(300):
+        true = random.beta(6, 18, size=12)  # mean 0.25
+        labels = [random.integers(15, size=80) for _ in true]
+        rows = [random.random(80) < p for p in true]
+        other = [random.random(80) < 0.8 * p for p in true]  # mean 0.2
+        tables = [statistics.class_counts(*pair, 15) for pair in zip(labels, rows, strict=True)]
+        result = statistics.over_subjects(rows, 400, 0, CHANCE)
+        covered["hits"] += result["low"] <= 0.25 <= result["high"]
+        result = statistics.balanced_over_subjects(tables, 400, 0, CHANCE)
+        covered["balanced"] += result["low"] <= 0.25 <= result["high"]
+        pairs = [list(zip(labels, correct, strict=True)) for correct in (rows, other)]
+        result = statistics.difference(*pairs, 400, 0)
+        covered["difference"] += result["low"] <= 0.05 <= result["high"]
+    for what, count in covered.items():
+        assert 0.90 <= count / 300 <= 0.995, f"{what}: {count / 300:.3f}"
+
+
+@pytest.mark.parametrize(("n", "accuracy"), [(150, 0.07), (150, 0.5), (600, 0.25)])
+def test_a_subjects_balanced_interval_covers_its_balanced_accuracy(n, accuracy):
+    random, covered = np.random.default_rng(1), 0
+    for _ in range(200):
+        recall = random.beta(5, 5 * (1 - accuracy) / accuracy, size=15)
+        label = random.integers(15, size=n)
+        table = statistics.class_counts(label, random.random(n) < recall[label], 15)
+        row = statistics.balanced(*table, 400, 0, CHANCE)
+        covered += row["low"] <= recall.mean() <= row["high"]
+    assert 0.89 <= covered / 200 <= 0.995
+
+
+def test_measures_agree_with_scikit_learn():
+    random = np.random.default_rng(0)
+    label = np.repeat(np.arange(15), np.arange(1, 16))
+    probability = random.dirichlet(np.ones(15), len(label))
+    rank = statistics.true_rank(label, probability)
+    guess = probability.argmax(axis=1)
+    assert np.array_equal(rank == 0, guess == label)
+    top3 = top_k_accuracy_score(label, probability, k=3, labels=np.arange(15))
+    assert np.mean(rank < 3) == pytest.approx(top3)
+    row = statistics.balanced(*statistics.class_counts(label, rank == 0, 15), 100, 0, CHANCE)
+    assert row["accuracy"] == pytest.approx(balanced_accuracy_score(label, guess))
+    observed, _ = statistics.permutation_null(label, probability, 100, random)
+    assert observed == pytest.approx(
+        {"top1": np.mean(guess == label), "top3": top3, "balanced": row["accuracy"]}
+    )
+
+
+def test_ties_go_to_the_first_class():
+    probability = np.full((3, 15), 1 / 15)
+    probability[1, [4, 9]] += 0.1
+    assert statistics.true_rank(np.array([0, 4, 2]), probability).tolist() == [0, 0, 2]
+    assert statistics.true_rank(np.array([3, 9, 3]), probability).tolist() == [3, 1, 3]
+    assert statistics.tied(probability) == 3
+    assert statistics.tied(np.random.default_rng(0).dirichlet(np.ones(15), 50)) == 0
+
+
+def test_classes_without_trials_have_no_recall():
+    row = statistics.balanced(np.array([2, 0, 0]), np.array([2, 4, 0]), 100, 0, 1 / 3)
+    assert row["accuracy"] == 0.5 and row["classes"] == 2
+
+
+def test_permutation_p_is_uniform_where_there_is_nothing():
+    """Biased guesses, unequal classes, no information: p over subjects is uniform, within one no smaller."""
+    random = np.random.default_rng(4)
+    group, alone = [], []
+    for _ in range(300):
+        observed, nulls = [], []
+        for _ in range(5):
+            label = random.choice(15, size=80, p=np.arange(1, 16) / 120)
+            probability = random.dirichlet(np.arange(1, 16) / 8, 80)
+            value, null = statistics.permutation_null(label, probability, 199, random)
+            observed.append(value["balanced"])
+            nulls.append(null["balanced"])
+            alone.append(statistics.permutation_p(value["top1"], null["top1"])["p"])
+        group.append(statistics.permutation_p(np.mean(observed), np.mean(nulls, axis=0))["p"])
+    assert kstest(group, "uniform").pvalue > 0.01
+    assert np.mean(np.array(alone) <= 0.05) < 0.07
+
+
+def test_permutation_p_by_hand_and_against_every_permutation():
+    label = np.array([0, 0, 1, 1, 2])
+    probability = np.eye(3)[[0, 0, 1, 2, 2]] * 0.8 + 0.2 / 3
+    hits = [np.sum(np.array(order) == [0, 0, 1, 2, 2]) for order in itertools.permutations(label)]
+    exact = np.mean(np.array(hits) >= 4)
+    observed, null = statistics.permutation_null(label, probability, 20_000, np.random.default_rng(0))
+    assert observed["top1"] == pytest.approx(0.8)
+    assert statistics.permutation_p(observed["top1"], null["top1"])["p"] == pytest.approx(exact, abs=0.01)
+    assert statistics.permutation_p(1.0, np.zeros(99))["p"] == 0.01, "never 0"
+
+
+def test_permutation_is_not_fooled_by_a_decoder_that_always_says_the_same():
+    label = np.repeat([0, 5, 9], [60, 20, 20])
+    probability = np.full((100, 15), 0.02)
+    probability[:, 0] = 0.72
+    observed, null = statistics.permutation_null(label, probability, 500, np.random.default_rng(0))
+    assert observed["top1"] == 0.6 and observed["balanced"] == pytest.approx(1 / 3)
+    assert statistics.proportion(60, 100, CHANCE)["p"] < 1e-20, "far above 1 in 15"
+    for measure in statistics.MEASURES:
+        assert statistics.permutation_p(observed[measure], null[measure])["p"] == 1
+
+
+def test_permutations_are_repeatable_and_keep_their_number():
+    label, probability = np.arange(15), np.random.default_rng(0).dirichlet(np.ones(15), 15)
+    nulls = [
+        statistics.permutation_null(label, probability, 300, np.random.default_rng(s))[1] for s in (1, 1, 2)
+    ]
+    assert np.array_equal(nulls[0]["top3"], nulls[1]["top3"])
+    assert not np.array_equal(nulls[0]["top3"], nulls[2]["top3"])
+    assert nulls[0]["top1"].shape == (300,) and nulls[0]["top1"].mean() == pytest.approx(CHANCE, abs=0.02)
+
+
+def test_test_against_chance_over_subjects():
+    above = statistics.against_chance([0.1, 0.2, 0.15, 0.12, 0.3, 0.11], CHANCE, 10_000, 0)
+    assert above["wilcoxon_p"] == above["sign_flip_p"] == pytest.approx(1 / 64)
+    below = statistics.against_chance([0.01, 0.02, 0.0, 0.03, 0.04, 0.05], CHANCE, 10_000, 0)
+    assert below["wilcoxon_p"] == below["sign_flip_p"] == 1
+    exactly = statistics.against_chance([CHANCE] * 8, CHANCE, 1000, 0)
+    assert exactly["wilcoxon_p"] == exactly["sign_flip_p"] == 1
+    few = statistics.against_chance([0.9] * 5, CHANCE, 1000, 0)
+    assert few["wilcoxon_p"] is None and "5 of the 6" in few["note"]
+
+
+def test_holm_by_hand():
+    # sorted: 0.005 x 4 = 0.02; 0.01 x 3 = 0.03; 0.03 x 2 = 0.06; 0.04 x 1 = 0.04, but not below 0.06
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.5, None, 0.01]) == [0.5, None, 0.02]
+    assert statistics.holm([0.9, 0.8]) == [1.0, 1.0] and statistics.holm([]) == []
+
+
+def subjects(rates, n=100, seed=0):
+    """Return (label, correct) of subjects with exactly these rates."""
+    random, rows = np.random.default_rng(seed), []
+    for rate in rates:
+        correct = random.permutation(np.arange(n) < round(rate * n))
+        rows.append((np.arange(n) % 15, correct))
+    return rows
+
+
+def test_paired_difference():
+    first = subjects([0.30, 0.25, 0.40, 0.22, 0.31, 0.28])
+    second = subjects([0.20, 0.24, 0.35, 0.20, 0.25, 0.21], seed=1)
+    row = statistics.paired(first, second, 500, 1000, 0)
+    assert row["difference"] == pytest.approx(0.31 / 6) and row["low"] < row["difference"] < row["high"]
+    assert row["wilcoxon_p"] == row["sign_flip_p"] == row["smallest_p"] == pytest.approx(2 / 64)
+    turned = statistics.paired(second, first, 500, 1000, 0)
+    assert turned["difference"] == -row["difference"] and turned["wilcoxon_p"] == row["wilcoxon_p"]
+
+
+def test_paired_with_itself_and_with_other_trials():
+    first = subjects([0.3, 0.2, 0.4])
+    same = statistics.paired(first, first, 200, 200, 0)
+    assert (same["difference"], same["low"], same["high"], same["wilcoxon_p"]) == (0, 0, 0, 1)
+    assert same["smallest_p"] == 1 and same["differing"] == 0
+    other = [(np.flip(label), np.flip(correct)) for label, correct in first]
+    unmatched = statistics.paired(first, other, 200, 200, 0)
+    assert unmatched["difference"] == 0 and unmatched["low"] < 0 < unmatched["high"]
+
+
+def test_pairing_the_trials_narrows_the_interval():
+    first = subjects([0.5] * 4, n=300)
+    second = [(label, correct & (np.arange(300) % 10 != 0)) for label, correct in first]
+    paired = statistics.paired(first, second, 500, 200, 0)
+    shifted = [(np.roll(label, 1), correct) for label, correct in second]
+    apart = statistics.paired(first, shifted, 500, 200, 0)
+    assert paired["high"] - paired["low"] < 0.7 * (apart["high"] - apart["low"])
+
+
+def test_balanced_pairs_weigh_classes_alike():
+    label = np.repeat([0, 1], [90, 10])
+    rows = [[(label, label == 0)] * 3, [(label, label == 1)] * 3]
+    assert statistics.paired(*rows, 200, 200, 0)["difference"] == pytest.approx(0.8)
+    assert statistics.paired(*rows, 200, 200, 0, balanced=True)["difference"] == pytest.approx(0)
+
+
+def test_ece_of_a_calibrated_and_of_an_overconfident_decoder():
+    random = np.random.default_rng(0)
+    probability = random.dirichlet(np.full(15, 0.3), 20_000)
+    label = (random.random((20_000, 1)) > probability.cumsum(axis=1)).sum(axis=1).clip(max=14)
+    calibrated = calibration(label, probability, 15)
+    assert calibrated["ece"] < 0.015
+    assert calibrated["confidence"] == pytest.approx(np.mean(probability.argmax(axis=1) == label), abs=0.01)
+    sure = np.full((10_000, 15), 0.1 / 14)
+    sure[:, 3] = 0.9
+    label = np.where(random.random(10_000) < 0.5, 3, 7)
+    assert calibration(label, sure, 15)["ece"] == pytest.approx(0.4, abs=0.015)
+
+
+def test_ece_by_hand():
+    probability = np.full((4, 3), [0.5, 0.25, 0.25])
+    probability[2:] = [0.125, 0.75, 0.125]
+    label = np.array([0, 1, 1, 1])
+    # two trials at confidence 0.5 with accuracy 0.5, two at 0.75 with accuracy 1: 0.5 * 0 + 0.5 * 0.25
+    result = calibration(label, probability, 10)
+    assert result["ece"] == 0.125
+    filled = [row for row in result["bins"] if row["n"]]
+    assert [(row["from"], row["to"]) for row in filled] == [
+        (0.4, 0.5),
+        (pytest.approx(0.7), pytest.approx(0.8)),
+    ]
+    assert [row["accuracy"] for row in filled] == [0.5, 1.0] and len(result["bins"]) == 10
+    assert result["log_loss"] == pytest.approx(log_loss(label, probability, labels=[0, 1, 2]), abs=1e-6)
+    uniform = calibration(label, np.full((4, 15), 1 / 15), 15)
+    assert uniform["log_loss"] == pytest.approx(np.log(15), abs=1e-5)
+
+
+def test_a_difference_of_runs_that_are_all_alike_is_not_certain():
+    """Nothing to resample: eight trials in each of six subjects, all right and all wrong, or both wrong."""
+    right, wrong = ([(np.zeros(8, int), np.full(8, hit)) for _ in range(6)] for hit in (True, False))
+    found = statistics.difference(right, wrong, 200, 0)
+    assert found["difference"] == found["high"] == 1 and 0.8 < found["low"] < 0.9
+    found = statistics.difference(wrong, wrong, 200, 0)
+    assert found["difference"] == 0 and found["low"] == -found["high"] and 0.05 < found["high"] < 0.1

@@ -1,0 +1,129 @@
+"""Clusters, bands, nested peaks, permuted labels: they find what is there and hold their level elsewhere."""
+
+import numpy as np
+import pytest
+from sleep_interpreter.lasso_glm.engine.settings import Statistics
+from sleep_interpreter.utils.metrics import time_course_tests
+
+SETTINGS = Statistics(bootstrap=500, permutations=200, cluster_p=0.05, seed=0)
+CHANCE = 0.25
+
+
+def within_result(random, hits, validation=None, n=20):
+    """Return a subject's result of five folds with hit rates (T,) in the test and validation folds."""
+    validation = hits if validation is None else validation
+    folds, samples = 5, len(hits)
+    cued = np.full((folds, 4), n // 4)
+    return {
+        "hits": random.binomial(n, hits, (folds, samples)),
+        "validation_hits": random.binomial(n, validation, (folds, samples)),
+        "n": np.full(folds, n),
+        "validation_n": np.full(folds, n),
+        "decoded": np.broadcast_to(cued[:, None], (folds, samples, 4)),
+        "cued": cued,
+    }
+
+
+def test_clusters_find_the_planted_stretch_and_its_place():
+    random = np.random.default_rng(0)
+    values = CHANCE + 0.03 * random.standard_normal((12, 60))
+    values[:, 20:30] += 0.1
+    tested, mask = time_course_tests.clusters(values, CHANCE, SETTINGS)
+    assert tested["subjects"] == 12 and mask[21:29].all() and mask[:15].sum() + mask[35:].sum() == 0
+    best = tested["clusters"][0]
+    assert best["p"] <= 0.01 and abs(best["first"][0] - 20) <= 2 and abs(best["last"][0] - 29) <= 2
+    maps = CHANCE + 0.03 * random.standard_normal((8, 13, 40))
+    maps[:, 4:7, 10:20] += 0.1
+    tested, mask = time_course_tests.clusters(maps, CHANCE, SETTINGS)
+    assert mask[5, 15] and tested["clusters"][0]["first"][0] in (3, 4) and mask.mean() < 0.15
+
+
+def test_clusters_hold_their_level_under_chance():
+    random = np.random.default_rng(1)
+    found = 0
+    for _ in range(100):
+        _, mask = time_course_tests.clusters(
+            random.binomial(60, CHANCE, (7, 20)) / 60, CHANCE, SETTINGS
+        )  # exhaustive: 128 sign flips
+        found += mask.any()
+    assert found <= 12  # 5 expected; more than 12 in 1 of 1000
+
+
+def test_clusters_stand_what_does_not_vary():
+    values = np.full((6, 10), CHANCE)
+    assert not time_course_tests.clusters(values, CHANCE, SETTINGS)[1].any()
+    values[:, 3] = 0.5
+    assert time_course_tests.clusters(values, CHANCE, SETTINGS)[1].tolist() == [k == 3 for k in range(10)]
+    tested, mask = time_course_tests.clusters(values[:5], CHANCE, SETTINGS)
+    assert not mask.any() and "5 of the 6 subjects" in tested["note"]
+
+
+def test_the_peak_is_chosen_on_validation_alone():
+    random = np.random.default_rng(2)
+    rate = np.full(80, CHANCE)
+    results = {f"subject_{s}": within_result(random, rate) for s in range(20)}
+    nested = time_course_tests.peak(time_course_tests.peaks_within(results), CHANCE, SETTINGS)
+    assert nested["low"] <= CHANCE <= nested["high"] and nested["permutation"]["p"] > 0.02
+    greedy = np.mean([r["hits"].sum(axis=0).max() / 100 for r in results.values()])
+    assert greedy > nested["permutation"]["high"]  # what choosing on the test trials would have claimed
+    changed = {name: {**r, "hits": np.zeros_like(r["hits"])} for name, r in results.items()}
+    rows, others = time_course_tests.peaks_within(results), time_course_tests.peaks_within(changed)
+    assert [row["cells"] for row in rows.values()] == [row["cells"] for row in others.values()]
+
+
+def test_without_signal_the_peak_of_a_map_spreads_as_permuted_labels_do():
+    """Chosen by all other subjects instead of the other half, it is outside in two cohorts of five."""
+    random, outside, by_all_others = np.random.default_rng(5), 0, 0
+    shape, n, subjects, cohorts = (13, 80), 90, 20, 200
+    spread = 1.96 * np.sqrt(CHANCE * (1 - CHANCE) / (n * subjects))
+    blank = {"n": np.int32(n), "decoded": np.zeros((*shape, 1), int), "cued": np.zeros(1, int)}
+    for _ in range(cohorts):
+        hits = random.binomial(n, CHANCE, (subjects, *shape))
+        rows = time_course_tests.peaks_across({f"s{k}": {**blank, "hits": own} for k, own in enumerate(hits)})
+        mean = np.mean([row["hits"] / n for row in rows.values()])
+        outside += abs(mean - CHANCE) > spread
+        flat, total = hits.reshape(subjects, -1), hits.sum(axis=0).ravel()
+        mean = np.mean([own[(total - own).argmax()] / n for own in flat])
+        by_all_others += abs(mean - CHANCE) > spread
+    assert outside <= 0.12 * cohorts
+    assert by_all_others >= 0.25 * cohorts
+
+
+def test_the_peak_of_a_map_is_chosen_by_the_other_half():
+    random = np.random.default_rng(3)
+    rate = np.full((13, 80), CHANCE)
+    rate[4, 30] = 0.8
+    cued = np.full(4, 25)
+    own = {
+        f"subject_{s}": {
+            "hits": random.binomial(100, rate),
+            "n": np.int32(100),
+            "decoded": np.broadcast_to(cued, (13, 80, 4)),
+            "cued": cued,
+        }
+        for s in range(6)
+    }
+    rows = time_course_tests.peaks_across(own)
+    assert all(row["cells"] == [[4, 30]] for row in rows.values())
+    odd = {**own, "subject_0": {**own["subject_0"], "hits": own["subject_0"]["hits"][::-1]}}
+    assert time_course_tests.peaks_across(odd)["subject_0"]["cells"] == [[4, 30]]
+    assert time_course_tests.peaks_across({"subject_0": own["subject_0"]}) == {}
+    assert time_course_tests.peak({}, CHANCE, SETTINGS) is None
+
+
+def test_permuted_labels_depend_on_the_margins_alone():
+    """An unbalanced set that is always called by its most frequent class gets just that, with no spread."""
+    row = {"n": 100, "decoded": np.array([[100, 0]]), "cued": np.array([[70, 30]])}
+    np.testing.assert_allclose(time_course_tests.permuted(row, 50, np.random.default_rng(0)), 0.7)
+    row = {"n": 100, "decoded": np.array([[50, 50]]), "cued": np.array([[50, 50]])}
+    null = time_course_tests.permuted(row, 4000, np.random.default_rng(0))
+    assert null.mean() == pytest.approx(0.5, abs=0.005)
+    assert null.std() == pytest.approx(2 * np.sqrt(50**4 / (100**2 * 99)) / 100, rel=0.05)  # hypergeometric
+
+
+def test_bands_cover_and_need_two_subjects():
+    random = np.random.default_rng(4)
+    curves = random.normal(0.3, 0.05, (40, 200))
+    low, high = time_course_tests.band(curves, 1000, 0)
+    assert 0.85 < np.mean((low <= 0.3) & (high >= 0.3)) < 0.99
+    assert time_course_tests.band(curves[:1], 1000, 0) is None

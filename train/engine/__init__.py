@@ -1,0 +1,1 @@
+"""Training loop, fine-tuning and the run folder."""

@@ -1,0 +1,284 @@
+"""Fine-tuning of a trained ensemble to one test subject at a time (SPEC section 2).
+
+The subject's own parts are used for one thing each: `train` to fit, `val` to choose the epoch, `test` for
+the report. The epoch is that of the highest validation top-1 of the whole ensemble; ties go to the lowest
+validation loss, then to the earliest. Nothing that depends on the test part has a say in it.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sleep_interpreter.data.formats.training_trials import content_hash
+from sleep_interpreter.model.checkpoints import checkpoint
+from sleep_interpreter.train.engine.loop import scores
+from sleep_interpreter.train.engine.member_trainer import MemberTrainer, Recipe
+from sleep_interpreter.train.engine.run_folder import board, chosen_epoch
+from sleep_interpreter.train.evaluation import decoder_report
+from sleep_interpreter.utils.core import config, file_locks
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown, sweep, writing
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+SAVE_EVERY = 10
+"""Epochs between two states on disk; with the published sizes a state is 2 GB."""
+FILES = (
+    "ensemble.npz", "result.npz", "state.npz", "log.csv", "broken_batch_*.npz", "tensorboard/events.*",
+)  # fmt: skip
+"""What fine-tuning to a subject writes and --restart forgets."""
+
+
+class Finetuner:
+    """Fine-tunes copies of one ensemble.
+
+    Parameters
+    ----------
+    settings : sleep_interpreter.train.settings.experiment.Experiment
+        With a `finetune` section.
+    network : sleep_interpreter.model.networks.ensemble.Ensemble
+        The trained ensemble; it is not changed.
+    notes : dict
+        Kept with every checkpoint; `checkpoint_fingerprint` tells one start from another.
+
+    Attributes
+    ----------
+    settings : sleep_interpreter.train.settings.experiment.Experiment
+        Those given, with the network that the checkpoint really holds.
+    """
+
+    def __init__(self, settings, network, notes):
+        if settings.finetune is None:
+            raise UserError("the settings have no `finetune` section; extend params/N23_finetune.yaml")
+        self.plan, self.notes = settings.finetune, notes
+        members = len(network.individual_models)
+        self.settings = settings.model_copy(update={"model": network.settings, "members": members})
+        self.network, self.mode, self.start_notes = network.network, network.mode, network.notes
+        self.start = [
+            {name: variable.numpy() for name, variable in checkpoint.member_variables(member).items()}
+            for member in network.individual_models
+        ]
+        self.recipe = Recipe(self.plan.learning_rate, frozen=self.plan.freeze, loss_scale=1 / len(self.start))
+        self._trainer = None
+
+    @property
+    def trainer(self):
+        """The one network that serves all members of all subjects, made when first needed."""
+        if self._trainer is None:
+            train = self.settings.train.model_copy(update={"seed": self.plan.seed})
+            settings = self.settings.model_copy(update={"train": train})
+            self._trainer = MemberTrainer(settings, recipe=self.recipe)
+        return self._trainer
+
+    def tune(self, subject, folder, restart=False):
+        """Fine-tune to one subject, or take up what is there already.
+
+        Parameters
+        ----------
+        subject : sleep_interpreter.data.formats.training_trials.TestSubject
+            Read with its awake trials if the network has awake branches.
+        folder : Path
+            Receives log.csv, ensemble.npz (the chosen epoch) and, while it runs, state.npz.
+        restart : bool
+            Forget what is there.
+
+        Returns
+        -------
+        result : dict
+            "probability" (n_test, K), "chosen_epoch", "validation_top1", "published_score".
+
+        Raises
+        ------
+        UserError
+            Parts that are missing, a folder of another fine-tuning, or one in which another process works.
+        """
+        check_parts(subject)
+        folder = Path(folder)
+        with file_locks.held(
+            folder / file_locks.LOCK,
+            refusal="{path}: another process is fine-tuning to this subject here; wait for its end, or write "
+            "elsewhere with --results DIR",
+        ):
+            return self._tune(subject, folder, restart)
+
+    def _tune(self, subject, folder, restart):
+        identity = {
+            "data": content_hash([subject.file]),
+            "checkpoint": self.notes["checkpoint_fingerprint"],
+            "finetune": self.plan.model_dump(mode="json"),
+        }
+        sweep(folder)
+        if restart:
+            for pattern in FILES:
+                for path in folder.glob(pattern):
+                    path.unlink()
+        result, state = folder / "result.npz", folder / "state.npz"
+        if result.exists() and (folder / "ensemble.npz").exists():
+            header, arrays = checkpoint.read_arrays(result)
+            _check_identity(result, header.get("identity"), identity)
+            state.unlink(missing_ok=True)
+            log.info("%s: fine-tuned already; --restart does it anew", shown(folder))
+            return {**header["result"], **arrays}
+        if state.exists():
+            header, arrays = checkpoint.read_arrays(state)
+            _check_identity(state, header.get("identity"), identity)
+            run = _Run(header["history"], header["test"], arrays)
+            log.info("going on in %s: %d of %d epochs", shown(folder), len(run.history), self.plan.epochs)
+        else:
+            run = _Run([], [], self._fresh())
+        try:
+            self._continue(subject, folder, identity, run)
+        except KeyboardInterrupt:
+            kept = len(checkpoint.read_header(state)["history"]) if state.exists() else 0
+            again = "; go on without --restart, which would forget them" if restart else ""
+            log.info("epochs kept in %s: %d of %d%s", shown(folder), kept, self.plan.epochs, again)
+            raise
+        return self._finish(subject, folder, identity, run)
+
+    def _fresh(self):
+        arrays = {}
+        for index, weights in enumerate(self.start):
+            self.trainer.start(index)  # the member's own dropout
+            self.trainer.load_weights(weights)
+            arrays |= _numbered(index, self.trainer.state())
+        return arrays
+
+    def _continue(self, subject, folder, identity, run):
+        fit, choose, report = (subject.part(part) for part in ("train", "val", "test"))
+        plan, members = self.plan, len(self.start)
+        keys = ("image", "audio", "sleep", "label") if self.settings.model.awake else ("sleep", "label")
+        batch_size = self.settings.evaluate.batch_size
+        for epoch in range(len(run.history), plan.epochs):
+            name = f"{subject.name}, epoch {epoch + 1}/{plan.epochs}"
+            losses, top1, validation, test = [], [], 0.0, 0.0
+            with tqdm(total=members * len(fit), desc=name, unit="trial") as bar:
+                for index in range(members):
+                    self.trainer.load_state(_of(index, run.arrays), folder / "state.npz")
+                    batches = fit.batches(plan.batch_size, seed=plan.seed, epoch=epoch)
+                    inputs = (tuple(batch[key] for key in keys) for batch in batches)
+                    evidence = folder / f"broken_batch_member_{index}.npz"
+                    loss, hits = self.trainer.epoch(inputs, bar, evidence)
+                    losses.append(loss)
+                    top1.append(hits)
+                    run.arrays |= _numbered(index, self.trainer.state())
+                    validation += self.trainer.predict(choose.arrays()["sleep"], batch_size) / members
+                    if len(report):
+                        test += self.trainer.predict(report.arrays()["sleep"], batch_size) / members
+            loss, hits = scores(validation, choose.arrays()["label"].argmax(axis=1))
+            run.history.append(
+                {
+                    "epoch": epoch,
+                    "loss": float(np.mean(losses)),
+                    "train_top1": float(np.mean(top1)),
+                    "validation_loss": float(loss.mean()),
+                    "validation_top1": float(hits.mean()),
+                }
+            )
+            if len(report):  # for the published score alone
+                _, hits = scores(test, report.arrays()["label"].argmax(axis=1))
+                run.test.append(float(hits.mean()))
+            if chosen_epoch(run.history) == epoch:
+                run.keep_best(members)
+            if (epoch + 1) % SAVE_EVERY == 0 or epoch + 1 == plan.epochs:
+                header = {"identity": identity, "history": run.history, "test": run.test}
+                checkpoint.write_arrays(folder / "state.npz", header, run.arrays)
+
+    def _finish(self, subject, folder, identity, run):
+        members, epoch = len(self.start), chosen_epoch(run.history)
+        result = {
+            "chosen_epoch": epoch,
+            "validation_top1": run.history[epoch]["validation_top1"],
+            "published_score": published_score(run.history, run.test),
+        }
+        with writing(folder / "log.csv") as temporary:
+            pd.DataFrame(run.history).to_csv(temporary, index=False)
+        with board(folder / "tensorboard", run.history):
+            pass
+        arrays = {
+            f"individual_models/{index}/{name}": array
+            for index in range(members)
+            for name, array in _of(index, run.arrays, "best").items()
+        }
+        path = folder / "ensemble.npz"
+        checkpoint.write_ensemble(
+            path, self.network, self.mode, members, self.settings.model, arrays,
+            {**self.notes, **result, **self._inherited(subject)},
+        )  # fmt: skip
+        # What is reported is what this file gives, not what the training's copy of it gave.
+        tuned, sleep = checkpoint.restore(path), subject.part("test").arrays()["sleep"]
+        probability = decoder_report.predict(tuned, sleep, self.settings.evaluate.batch_size)
+        header = {"identity": identity, "result": result}
+        checkpoint.write_arrays(folder / "result.npz", header, {"probability": probability})
+        (folder / "state.npz").unlink(missing_ok=True)
+        return {**result, "probability": probability}
+
+    def _inherited(self, subject):
+        """Return the notes by which a test of the tuned ensemble knows what it was trained on."""
+        seen = {*self.start_notes.get("training_subjects", ()), subject.name}
+        return {
+            "finetuned_to": subject.name,
+            "training_subjects": sorted(seen),
+            "validation_subjects": self.start_notes.get("validation_subjects", []),
+            "labels_shuffled": self.start_notes.get("labels_shuffled", False),
+            "simulated": bool(self.notes.get("simulated") or self.start_notes.get("simulated")),
+        }
+
+
+def check_parts(subject):
+    """Refuse a `data.formats.training_trials.TestSubject` without trials to fit or to choose the epoch with."""
+    for part in ("train", "val"):
+        if not len(subject.part(part)):
+            raise UserError(
+                f"{shown(subject.file)}: no trial with data_type {part!r}, so it cannot be fine-tuned to; "
+                "name the other subjects with --subjects"
+            )
+
+
+class _Run:
+    """What a fine-tuning has come to: history, test top-1 of each epoch, values of all members."""
+
+    def __init__(self, history, test, arrays):
+        self.history, self.test, self.arrays = history, test, arrays
+
+    def keep_best(self, members):
+        for index in range(members):
+            state = _of(index, self.arrays)
+            for name, array in state.items():
+                if name.startswith("weights/"):
+                    self.arrays[f"best/{index}/{name.removeprefix('weights/')}"] = array
+
+
+def published_score(history, test):
+    """Return the original's figure, for comparison only: it lets the test part choose.
+
+    Among the epochs of the highest validation top-1 the original takes the one of the highest TEST top-1,
+    and reports the mean of validation and test (SPEC section 2). None without test trials.
+    """
+    if not test:
+        return None
+    highest = max(row["validation_top1"] for row in history)
+    ties = [row["epoch"] for row in history if row["validation_top1"] == highest]
+    return (highest + max(test[epoch] for epoch in ties)) / 2
+
+
+def _numbered(index, state):
+    return {f"member/{index}/{name}": array for name, array in state.items()}
+
+
+def _of(index, arrays, kind="member"):
+    start = f"{kind}/{index}/"
+    return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+
+
+def _check_identity(path, before, now):
+    before, now = config.flat(before or {}), config.flat(now)
+    changed = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
+    if changed:
+        words = {"data": "other trials", "checkpoint": "another start checkpoint"}
+        listed = [words.get(k) or f"{k} {before.get(k)} (now {now.get(k)})" for k in changed]
+        raise UserError(
+            f"{shown(path)} belongs to a fine-tuning with {', '.join(listed)}; "
+            "pass --restart to replace it or --results DIR to write elsewhere"
+        )

@@ -1,0 +1,181 @@
+"""The one training loop: members one after the other, a state after every epoch, resumed after a kill.
+
+A member's state (weights, optimizer, random-number state, history) is one file that is replaced
+atomically after each epoch; whatever stops the training, the same command goes on after the last one.
+Members depend on nothing but the settings and their number, so they may as well be trained by separate
+processes and joined afterwards.
+"""
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+from sleep_interpreter.train.engine import run_folder
+from sleep_interpreter.train.engine.member_trainer import MemberTrainer
+from sleep_interpreter.train.engine.run_folder import RunFolder
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown, sweep
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+
+class Options(NamedTuple):
+    """How a training is run, besides what is trained."""
+
+    restart: bool = False
+    member: int | None = None
+    """Train this member alone and do not join."""
+    collect: bool = False
+    """Join members that separate processes have trained."""
+    devices: tuple = ()
+    """Two or more devices share every batch of a member."""
+
+
+def train(settings, trials, folder, mode=None, notes=None, validation=None, options=None):
+    """Train an ensemble and write its checkpoint.
+
+    Parameters
+    ----------
+    settings : sleep_interpreter.train.settings.experiment.Experiment
+    trials : sleep_interpreter.data.formats.training_trials.TrainingTrials
+        Or anything with ``len()``, ``unit`` and ``batches(batch_size, seed, epoch)``, such as
+        sleep_interpreter.data.formats.staging_windows.StagingWindows.
+    folder : Path
+        Receives settings.yaml, run.json, log.csv, member_*.npz (states) and ensemble.npz.
+    mode : str | None
+        Mode of the network, kept in the checkpoint.
+    notes : dict | None
+        Kept in run.json and in the checkpoint (data fingerprint, simulated or not).
+    validation : sleep_interpreter.data.formats.training_trials.TrainingTrials | None
+        Trials of other training subjects, to choose each member's epoch with; without them the last epoch
+        is kept, which is the published rule.
+    options : Options | None
+
+    Returns
+    -------
+    path : Path
+        The checkpoint of the whole ensemble, or a member's state if only that one was trained.
+
+    Raises
+    ------
+    UserError
+        Options or a folder that do not fit; another process trains one of the members in this folder.
+    """
+    options = options or Options()
+    _check(options, settings, len(trials))
+    alone = options.member is not None
+    members = [options.member] if alone else range(settings.members)
+    if not options.restart:
+        run = RunFolder(folder, settings, mode, notes or {})
+        if options.collect:
+            path = run.join()
+            run.record()
+            return path
+        if run.is_complete():
+            epochs = settings.train.epochs
+            log.info("%s: already trained for %d epochs; --restart trains anew", shown(run.folder), epochs)
+            return run.state(options.member) if alone else run.final
+    with run_folder.held(folder, members):
+        sweep(folder, f"*member_{options.member}*" if alone else "*")
+        if options.restart:
+            run_folder.forget(folder)
+        run = RunFolder(folder, settings, mode, notes or {})
+        run.begin(options.member)
+        _train_members(run, members, trials, validation, options)
+        if not alone:
+            return run.join()
+    log.info("member %d is trained; when all are: --collect", options.member)
+    return run.state(options.member)
+
+
+def _check(options, settings, trials):
+    """Refuse options that do not go together, before anything is changed on disk."""
+    alone = options.member is not None
+    if alone and not 0 <= options.member < settings.members:
+        raise UserError(f"--member {options.member}: the members are 0-{settings.members - 1}")
+    if options.collect and alone:
+        raise UserError("--collect joins all members, --member trains one: give one of the two")
+    if options.restart and (options.collect or alone):
+        other = "--collect" if options.collect else "--member"
+        raise UserError(
+            f"--restart forgets all members and does not go with {other}: remove the run's folder, or begin "
+            "in another one with --results DIR"
+        )
+    devices, batch_size = len(options.devices), settings.train.batch_size
+    last = trials % batch_size or batch_size
+    if last < devices:
+        raise UserError(
+            f"--devices: the last batch of an epoch holds {last} of the {trials} trials, too few for "
+            f"{devices} devices: choose another train.batch_size (now {batch_size})"
+        )
+
+
+def _done(run):
+    return ", ".join(str(len(history)) for history in run.histories)
+
+
+def _train_members(run, members, trials, validation, options):
+    """Train the members that are not at their last epoch; what is done is told when it is interrupted."""
+    if all(len(run.histories[i]) >= run.settings.train.epochs for i in members):
+        return
+    try:
+        _train_each(run, members, trials, validation, options)
+    except KeyboardInterrupt:
+        run.read_histories()
+        again = "; go on without --restart, which would forget them" if options.restart else ""
+        log.info("finished epochs by member, kept in %s: %s%s", shown(run.folder), _done(run), again)
+        raise
+
+
+def _train_each(run, members, trials, validation, options):
+    settings, wanted = run.settings, run.settings.train.epochs
+    if any(run.histories[i] for i in members):
+        log.info("going on in %s: epochs done by member: %s of %d", shown(run.folder), _done(run), wanted)
+    trainer = MemberTrainer(settings, devices=options.devices)
+    for index in members:
+        history = run.histories[index]
+        if len(history) >= wanted:
+            continue
+        if history:
+            trainer.load_state(run.read_state(index), run.state(index))
+            if validation is not None:  # what a kill after the last state may have prevented
+                run.keep_best(index, trainer.weights)
+        else:
+            trainer.start(index)
+        with run_folder.board(run.folder / "tensorboard" / f"member_{index}", history) as scalars:
+            for epoch in range(len(history), wanted):
+                name = f"member {index + 1}/{settings.members}, epoch {epoch + 1}/{wanted}"
+                batches = trials.batches(settings.train.batch_size, seed=settings.train.seed, epoch=epoch)
+                inputs = (tuple(batch[key] for key in trainer.keys) for batch in batches)
+                with tqdm(total=len(trials), desc=name, unit=trials.unit) as bar:
+                    loss, top1 = trainer.epoch(inputs, bar, run.folder / f"broken_batch_member_{index}.npz")
+                row = {"member": index, "epoch": epoch, "loss": loss, "train_top1": top1}
+                if validation is not None:
+                    row |= validate(trainer, validation, settings.evaluate.batch_size)
+                run.keep_epoch(index, epoch, trainer.weights)
+                history.append(row)
+                run.write_state(index, trainer.state())
+                if validation is not None:
+                    run.keep_best(index, trainer.weights)
+                run.write_log(options.member)
+                scalars(row)
+
+
+def validate(trainer, trials, batch_size):
+    """Return cross-entropy and top-1 of a member on the validation subjects' trials."""
+    losses, hits = [], []
+    signal = trainer.keys[-2]  # a prediction needs the sleep trials, or the windows, alone
+    for batch in trials.batches(batch_size, seed=0, epoch=0):
+        probability = trainer.predict(batch[signal], batch_size)
+        loss, hit = scores(probability, batch["label"].argmax(axis=1))
+        losses.append(loss)
+        hits.append(hit)
+    losses, hits = np.concatenate(losses), np.concatenate(hits)
+    return {"validation_loss": float(losses.mean()), "validation_top1": float(hits.mean())}
+
+
+def scores(probability, label):
+    """Return the cross-entropy and the hits (top-1) of each trial."""
+    of_label = np.take_along_axis(probability, label[:, None], axis=1)[:, 0]
+    return -np.log(np.maximum(of_label, 1e-12)), probability.argmax(axis=1) == label

@@ -1,0 +1,275 @@
+"""The folder of a training: what is in it, whether it may be gone on with, how members become an ensemble."""
+
+import csv
+import io
+import logging
+import os
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from sleep_interpreter.model.checkpoints import checkpoint
+from sleep_interpreter.train.settings import experiment
+from sleep_interpreter.utils.core import config, file_locks, provenance
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown, writing
+
+log = logging.getLogger(__name__)
+
+EXTENDABLE = ("train.epochs", "train.keep_epochs", "members", "evaluate.", "finetune", "staging")
+"""Settings that may change between a run and its continuation (beginnings of their names)."""
+
+
+SAME_DATA = ("data_fingerprint", "training_trials", "validation_trials")
+"""Notes that tell whether a state was trained on the data of now."""
+
+FILES = (
+    "ensemble*.npz", "member_*.npz", "best_member_*.npz", "epochs/*.npz", "broken_batch_*.npz",
+    "log*.csv", "run*.json", "settings.yaml", "training.png", "tensorboard/*/events.*",
+)  # fmt: skip
+"""What a training writes and --restart forgets; first what a test script would take for its result."""
+
+
+def forget(folder):
+    """Remove what an earlier training wrote."""
+    for pattern in FILES:
+        for path in Path(folder).glob(pattern):
+            path.unlink()
+
+
+def held(folder, members):
+    """Keep other processes from training these members in this folder meanwhile; see `utils.core.file_locks.held`."""
+    return file_locks.held(
+        *(Path(folder) / f".member_{index}.lock" for index in members),
+        refusal="{path}: another process is training this member here; wait for its end, or write elsewhere "
+        "with --results DIR",
+    )
+
+
+class RunFolder:
+    """Files of one training.
+
+    Parameters
+    ----------
+    folder : str | Path
+    settings : sleep_interpreter.train.settings.experiment.Experiment
+    mode : str | None
+    notes : dict
+        Kept in run.json and in checkpoints; `SAME_DATA` tells whether the data are the same.
+
+    Raises
+    ------
+    UserError
+        The folder holds a run with other settings, on other data or of more epochs; nothing was changed.
+    """
+
+    def __init__(self, folder, settings, mode, notes):
+        self.folder, self.settings, self.mode, self.notes = Path(folder), settings, mode, notes
+        self.final = self.folder / "ensemble.npz"
+        self._check_settings()
+        self.read_histories()
+        longest = max(map(len, self.histories))
+        if longest > settings.train.epochs:
+            raise UserError(
+                f"{shown(self.folder)} was trained for {longest} epochs, train.epochs asks for "
+                f"{settings.train.epochs}: pass --restart to train anew or --results DIR to write elsewhere"
+            )
+
+    def read_histories(self):
+        """Look up on disk how far each member is: `histories` is a list of rows a member."""
+        self.histories = [self._history(index) for index in range(self.settings.members)]
+
+    def state(self, index):
+        """Return the path of a member's state."""
+        return self.folder / f"member_{index}.npz"
+
+    def best(self, index):
+        """Return the path of a member's weights at its chosen epoch (with validation subjects)."""
+        return self.folder / f"best_member_{index}.npz"
+
+    def is_complete(self):
+        """Tell whether the ensemble on disk is of this many members and epochs, and the members too."""
+        wanted = self.settings.train.epochs
+        if not self.final.exists() or any(len(history) != wanted for history in self.histories):
+            return False
+        header = checkpoint.read_header(self.final)
+        return (header["members"], header["notes"].get("epochs")) == (self.settings.members, wanted)
+
+    def begin(self, member=None):
+        """Write down what is about to be trained; an ensemble of an earlier stage gets another name."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.final.exists():
+            header = checkpoint.read_header(self.final)
+            old = self.folder / f"ensemble_{header['members']}x{header['notes'].get('epochs')}_epochs.npz"
+            with suppress(FileNotFoundError):  # the process of another member was quicker
+                self.final.replace(old)
+                log.info("the earlier ensemble is kept as %s", shown(old))
+        config.save(self.settings, self.folder / "settings.yaml")
+        self.record(member)
+
+    def record(self, member=None):
+        """Write run.json, or run_member_I.json for a member trained alone."""
+        name = "run.json" if member is None else f"run_member_{member}.json"
+        # Another number of threads sums in another order: the same seed gives the same bits for one number.
+        threads = os.environ.get("TF_NUM_INTRAOP_THREADS")
+        record = provenance.record(seed=self.settings.train.seed, threads=threads, **self.notes)
+        provenance.write_json(self.folder / name, record)
+
+    def read_state(self, index):
+        return checkpoint.read_state(self.state(index))[1]
+
+    def write_state(self, index, arrays):
+        header = {
+            "member": index, "history": self.histories[index], "notes": self.notes, "settings": self._fixed(),
+        }  # fmt: skip
+        checkpoint.write_arrays(self.state(index), header, arrays)
+
+    def keep_best(self, index, weights):
+        """Keep a member's weights if its last epoch is the chosen one; `weights` is called then.
+
+        Called after the state is on disk: until then the best weights so far are needed, and afterwards
+        the state itself holds those of the last epoch (see `_chosen`).
+        """
+        epoch = chosen_epoch(self.histories[index])
+        if epoch == self.histories[index][-1]["epoch"]:
+            checkpoint.write_arrays(self.best(index), {"member": index, "epoch": epoch}, weights())
+
+    def keep_epoch(self, index, epoch, weights):
+        """Keep the weights of the last `train.keep_epochs` epochs; `weights` is called if any are kept."""
+        keep = self.settings.train.keep_epochs
+        folder = self.folder / "epochs"
+        if keep:
+            path = folder / f"member_{index}_epoch_{epoch:04d}.npz"
+            checkpoint.write_arrays(path, {"member": index, "epoch": epoch}, weights())
+        for path in sorted(folder.glob(f"member_{index}_epoch_*.npz"))[: -keep or None]:
+            path.unlink()
+
+    def write_log(self, member=None):
+        """Write the histories as a table: log.csv, or log_member_I.csv of a member trained alone."""
+        histories = self.histories if member is None else [self.histories[member]]
+        rows = [row for history in histories for row in history]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        name = "log.csv" if member is None else f"log_member_{member}.csv"
+        with writing(self.folder / name) as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+
+    def join(self):
+        """Write the checkpoint that really holds all members, and return its path."""
+        settings, wanted = self.settings, self.settings.train.epochs
+        self.read_histories()
+        short = {i: len(h) for i, h in enumerate(self.histories) if len(h) != wanted}
+        if short:
+            listed = ", ".join(f"member {i} has {n} of {wanted} epochs" for i, n in short.items())
+            raise UserError(f"{shown(self.folder)}: not all members are trained: {listed}")
+        by_validation = settings.train.validation_subjects > 0
+        arrays, epochs = {}, []
+        for index in range(settings.members):
+            epoch = chosen_epoch(self.histories[index]) if by_validation else wanted - 1
+            epochs.append(epoch)
+            weights = self._weights(index, epoch)
+            arrays |= {f"individual_models/{index}/{name}": array for name, array in weights.items()}
+        notes = {**self.notes, "epochs": wanted, **({"chosen_epochs": epochs} if by_validation else {})}
+        checkpoint.write_ensemble(
+            self.final, settings.network, self.mode, settings.members, settings.model, arrays, notes
+        )
+        self.write_log()
+        log.info("trained: %s", shown(self.final))
+        return self.final
+
+    def _weights(self, index, epoch):
+        """Return {published name: array} of a member after an epoch: its last or its chosen one."""
+        if epoch == self.histories[index][-1]["epoch"]:
+            state = self.read_state(index)
+            return {n.removeprefix("weights/"): a for n, a in state.items() if n.startswith("weights/")}
+        header, weights = checkpoint.read_arrays(self.best(index))
+        if header.get("epoch") != epoch:
+            raise UserError(
+                f"{shown(self.best(index))}: holds epoch {header.get('epoch')}, but {self.state(index).name} "
+                f"says that epoch {epoch} was the best; pass --restart to train anew"
+            )
+        return weights
+
+    def _check_settings(self):
+        saved = self.folder / "settings.yaml"
+        held = [p for pattern in ("member_*.npz", "ensemble*.npz") for p in sorted(self.folder.glob(pattern))]
+        if not held:
+            return
+        if not saved.is_file():
+            raise UserError(
+                f"{shown(self.folder)} holds {held[0].name}, but settings.yaml is missing, so nobody knows "
+                "what was trained: put it back, or pass --restart to train anew"
+            )
+        changed = experiment.differences(saved, self.settings)
+        self._refuse_changes({k: v for k, v in changed.items() if not k.startswith(EXTENDABLE)}, self.folder)
+
+    def _refuse_changes(self, changed, where):
+        if changed:
+            listed = ", ".join(f"{k} ({before} before, now {now})" for k, (before, now) in changed.items())
+            raise UserError(
+                f"{shown(where)} holds a run with other settings: {listed}; pass --restart to replace "
+                "it or --results DIR to write elsewhere"
+            )
+
+    def _fixed(self):
+        """Return the settings that must not change between a run and its continuation, as {"a.b": value}."""
+        flat = config.flat(self.settings.model_dump(mode="json"))
+        return {k: v for k, v in flat.items() if not k.startswith(EXTENDABLE)}
+
+    def _history(self, index):
+        """Return a member's rows so far, after checking that it was trained on these data and like this.
+
+        The state says so itself: settings.yaml may be that of another process which trains another member.
+        """
+        path = self.state(index)
+        if not path.exists():
+            return []
+        header, _ = checkpoint.read_state(path, header_only=True)
+        for key in SAME_DATA:
+            before, now = (notes.get(key) for notes in (header["notes"], self.notes))
+            if before != now:
+                raise UserError(
+                    f"{shown(path)} was trained on other data ({key.replace('_', ' ')} {before}, now {now}); "
+                    "give the same data (and --skip-bad, if it was given), pass --restart or --results DIR"
+                )
+        before, now = header.get("settings", {}), self._fixed()
+        changed = {k: (before[k], now[k]) for k in before.keys() & now.keys() if before[k] != now[k]}
+        self._refuse_changes(dict(sorted(changed.items())), path)
+        return header["history"]
+
+
+def chosen_epoch(history):
+    """Return the epoch of the highest validation top-1; ties: the lowest loss, then the earliest epoch."""
+    return min(history, key=lambda r: (-r["validation_top1"], r["validation_loss"], r["epoch"]))["epoch"]
+
+
+@contextmanager
+def board(folder, history=()):
+    """Give a function (row) that writes the row of an epoch into `folder` as TensorBoard scalars.
+
+    Parameters
+    ----------
+    folder : Path
+    history : list of dict
+        Rows of earlier epochs. They are written again, in place of the files that are there: a run that
+        was killed may have left a row out of those.
+    """
+    import tensorflow as tf
+
+    for old in Path(folder).glob("events.*"):
+        old.unlink()
+    writer = tf.summary.create_file_writer(str(folder))
+
+    def scalars(row):
+        with writer.as_default():
+            for name in row.keys() - {"member", "epoch"}:
+                tf.summary.scalar(name, row[name], step=row["epoch"])
+        writer.flush()
+
+    try:
+        for row in history:
+            scalars(row)
+        yield scalars
+    finally:
+        writer.close()

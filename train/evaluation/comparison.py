@@ -1,0 +1,333 @@
+"""Results of several runs side by side: the same subjects, paired tests, corrected for their number."""
+
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sleep_interpreter.train.evaluation.decoder_report import kind_of, write_csv
+from sleep_interpreter.train.settings.experiment import EvaluateSettings
+from sleep_interpreter.utils.core import config, provenance
+from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.paths import PARAMS, shown
+from sleep_interpreter.utils.metrics import decoding_metrics, statistics
+from sleep_interpreter.utils.plots import decoding as plots
+
+LEVEL = 0.05
+LONGEST_NAME = 120
+PROBABILITIES = [f"p_{item}" for item in ITEMS]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a test script wrote.
+
+    Attributes
+    ----------
+    name : str
+        Of its folder; with the folder above where two runs are called the same.
+    folder : Path
+    summary : dict
+    trials : dict of str to pandas.DataFrame
+        predictions.csv by subject, subjects without trials left out.
+    """
+
+    name: str
+    folder: Path
+    summary: dict
+    trials: dict
+
+    def labels(self, subject):
+        """Return the class index of a subject's trials, int array (n,)."""
+        return np.array([ITEMS.index(item) for item in self.trials[subject]["item"]])
+
+    def probability(self, subject):
+        """Return the probabilities of a subject's trials, float32 array (n, K): the very numbers written."""
+        return self.trials[subject][PROBABILITIES].to_numpy(np.float32)
+
+
+def compare(folders, results, measure="top1", different_data=False, name=None):
+    """Compare runs over the subjects they share and write the comparison.
+
+    Parameters
+    ----------
+    folders : list of str
+        Result folders of test scripts, or their names in `results`.
+    results : Path
+        The comparison goes to its folder "compare": NAME.csv (one row a run), NAME_pairs.csv,
+        NAME_subjects.csv, NAME.json and NAME.png.
+    measure : "top1" | "top3" | "balanced"
+    different_data : bool
+        Compare runs on other data or other trials, too; subjects of the same name are then taken for the
+        same person.
+    name : str | None
+        Instead of the runs' names joined with "_vs_".
+
+    Returns
+    -------
+    comparison : dict
+        As in the JSON file, with "path".
+
+    Raises
+    ------
+    UserError
+        Fewer than two runs, a folder without complete results, other test data, fewer than two subjects in
+        common.
+    """
+    runs = _read_runs(folders, Path(results))
+    settings = evaluate_settings()
+    warnings = []
+    if different_data:
+        warnings.append("not checked to be the same test data: subjects of one name are taken for one person")
+    else:
+        _check_same_data(runs)
+    windows = {run.name: (run.summary.get("controls") or {}).get("window", "cue") for run in runs}
+    if len(set(windows.values())) > 1:
+        warnings.append("windows differ: " + ", ".join(f"{n} {window}" for n, window in windows.items()))
+    warnings += [f"{run.name}: {text}" for run in runs for text in run.summary.get("warnings", ())]
+    values = {
+        run.name: {
+            s: decoding_metrics.accuracies(run.labels(s), run.probability(s))[measure] for s in run.trials
+        }
+        for run in runs
+    }
+    hits = {run.name: _hits(run, measure) for run in runs}
+    rows = {run.name: _run_row(run, hits[run.name], measure, settings) for run in runs}
+    pairs = _pairs(hits, measure, settings)
+    kinds = [kind for run in runs if (kind := kind_of(run.summary))]
+    comparison = {
+        "measure": statistics.NAMES[measure],
+        "simulated": any(run.summary.get("simulated") for run in runs),
+        "kind": "simulated" if "simulated" in kinds else (kinds or [None])[0],
+        "warnings": warnings,
+        "runs": rows,
+        "pairs": pairs,
+        "method": {
+            "interval": f"95 %, two-level bootstrap over subjects and trials, {settings.bootstrap} resamples",
+            "difference": "of the means over common subjects; 95 % as above, the same trials drawn for both "
+            "(errs on the wide side)",
+            "tests": (
+                "two-sided over common subjects: Wilcoxon signed-rank, and sign flips of the differences "
+                f"(all, or {settings.permutations} drawn where there are more); Holm: over the pairs"
+            ),
+        },
+        "provenance": provenance.record(),
+    }
+    stem = _stem(name, runs, measure)
+    comparison["path"] = str(_write(comparison, values, Path(results) / "compare", stem))
+    return comparison
+
+
+def evaluate_settings():
+    """Return the `evaluate` section of params/_base.yaml: resamples, permutations, seed."""
+    path = PARAMS / "_base.yaml"
+    tree, origin = config.resolve(path)
+    return config.validate(EvaluateSettings, tree["evaluate"], shown(path), origin, "evaluate")
+
+
+def _read_runs(folders, results):
+    if len(folders) < 2:
+        raise UserError("give at least two results folders, for example: results/N23SIMD results/N23SISD")
+    paths = [_find_run(folder, results) for folder in folders]
+    places = [path.resolve() for path in paths]
+    for place in places:
+        if places.count(place) > 1:
+            raise UserError(f"{shown(place)}: given twice; a run cannot be compared with itself")
+    return [_read_run(path, name) for path, name in zip(paths, _names(places), strict=True)]
+
+
+def _names(places):
+    """Return a name for each run: its folder's, with as many folders before it as set it apart."""
+    names = [place.name for place in places]
+    for depth in range(2, max(len(place.parts) for place in places) + 1):
+        twice = {name for name in names if names.count(name) > 1}
+        names = [
+            "_".join(place.parts[-depth:]).lstrip("/_") if name in twice else name
+            for place, name in zip(places, names, strict=True)
+        ]
+    if len(set(names)) < len(names):
+        raise UserError(f"two runs would have one name, {', '.join(names)}: rename a folder")
+    return names
+
+
+def _find_run(folder, results):
+    for path in (Path(folder), results / folder):
+        if path.is_dir():
+            return path
+    known = sorted(path.parent.name for path in results.glob("*/predictions.csv"))
+    close = nearest(Path(folder).name, known, 1)
+    hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}" if known else ""
+    raise UserError(f"{folder}: no such results folder, here or in {shown(results)}{hint}")
+
+
+def _read_run(folder, name):
+    path = folder / "summary.json"
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        table = pd.read_csv(folder / "predictions.csv", dtype={"subject": str})
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name
+        raise UserError(
+            f"{shown(folder)}: {missing} is missing, so no complete results of a test script; run it again"
+        ) from None
+    except ValueError as error:  # whatever either reader finds wrong
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{shown(folder)}: its results are not readable ({reason})") from None
+    if not isinstance(summary, dict):
+        raise UserError(f"{shown(path)}: expected a mapping, found {type(summary).__name__}; test again")
+    if "group" in table:
+        raise UserError(f"{shown(folder)}: holds groups of trials; compare takes runs without groups")
+    missing = [c for c in ("subject", "item", "data_type", *PROBABILITIES) if c not in table]
+    if missing:
+        raise UserError(f"{shown(folder)}/predictions.csv: column {missing[0]!r} is missing; test again")
+    numbers = table[PROBABILITIES].apply(pd.to_numeric, errors="coerce")
+    good = table["item"].isin(ITEMS) & np.isfinite(numbers).all(axis=1) & table["subject"].notna()
+    if not good.all():
+        raise UserError(
+            f"{shown(folder)}/predictions.csv, line {good.idxmin() + 2}: no subject, an unknown item or "
+            "probabilities that are no finite numbers; test again"
+        )
+    if table.empty:
+        raise UserError(f"{shown(folder)}/predictions.csv: holds no trial")
+    return Run(name, folder, summary, dict(iter(table.groupby("subject", sort=False))))
+
+
+def _check_same_data(runs):
+    """Refuse runs on other files or other trials than the first."""
+    first = runs[0]
+    for run in runs[1:]:
+        prints = [r.summary.get("data_fingerprint") for r in (first, run)]
+        if None in prints or prints[0] != prints[1]:
+            raise UserError(
+                f"{shown(first.folder)} and {shown(run.folder)} were tested on different data "
+                f"({first.summary.get('data')}, {run.summary.get('data')}: data_fingerprint differs); test "
+                "both on the same, or say --different-data if subjects of one name are the same people"
+            )
+        for subject in [s for s in first.trials if s in run.trials]:
+            if not np.array_equal(first.trials[subject]["item"], run.trials[subject]["item"]):
+                raise UserError(
+                    f"{subject} was tested on other trials in {shown(first.folder)} "
+                    f"({_parts(first, subject)}) than in {shown(run.folder)} ({_parts(run, subject)}); test "
+                    "both on the same ones (test scripts take --data-type), or say --different-data"
+                )
+
+
+def _parts(run, subject):
+    counts = run.trials[subject]["data_type"].value_counts()
+    return ", ".join(f"{count} {part}" for part, count in counts.items())
+
+
+def _hits(run, measure):
+    """Return {subject: (label, whether correct by this measure)}."""
+    below = 3 if measure == "top3" else 1
+    labels = {subject: run.labels(subject) for subject in run.trials}
+    return {
+        s: (label, statistics.true_rank(label, run.probability(s)) < below) for s, label in labels.items()
+    }
+
+
+def _run_row(run, hits, measure, settings):
+    draw = (settings.bootstrap, settings.seed, statistics.chances(len(ITEMS))[measure])
+    if measure == "balanced":
+        tables = [statistics.class_counts(*own, len(ITEMS)) for own in hits.values()]
+        row = statistics.balanced_over_subjects(tables, *draw)
+    else:
+        row = statistics.over_subjects([correct for _, correct in hits.values()], *draw)
+    return {
+        **row,
+        "folder": shown(run.folder),
+        "checkpoint": run.summary.get("checkpoint"),
+        "data_fingerprint": run.summary.get("data_fingerprint"),
+        "kind": kind_of(run.summary),
+    }
+
+
+def _pairs(hits, measure, settings):
+    pairs = []
+    for one, other in itertools.combinations(hits, 2):
+        common = [subject for subject in hits[one] if subject in hits[other]]
+        if len(common) < 2:
+            raise UserError(
+                f"{one} and {other} have {len(common)} test subjects in common; a paired comparison needs 2"
+            )
+        samples = [[hits[run][subject] for subject in common] for run in (one, other)]
+        draw = (settings.bootstrap, settings.permutations, settings.seed)
+        row = statistics.paired(*samples, *draw, balanced=measure == "balanced")
+        pairs.append({"first": one, "second": other, **row})
+    for test in ("wilcoxon", "sign_flip", "smallest"):
+        adjusted = statistics.holm([pair[f"{test}_p"] for pair in pairs])
+        for pair, p in zip(pairs, adjusted, strict=True):
+            pair[f"{test}_p_holm"] = p
+    for pair in pairs:
+        pair["note"] = None
+        if pair["smallest_p_holm"] >= LEVEL:
+            corrected = " after Holm" if pair["smallest_p"] < LEVEL else ""
+            pair["note"] = (
+                f"too few subjects for p < {LEVEL}: with {pair['differing']} that differ, the smallest these "
+                f"tests can reach{corrected} is {pair['smallest_p_holm']:.3g}"
+            )
+    return pairs
+
+
+def _stem(name, runs, measure):
+    stem = name or "_vs_".join(run.name for run in runs) + ("" if measure == "top1" else f"_{measure}")
+    if len(stem) > LONGEST_NAME or Path(stem).name != stem:
+        raise UserError(
+            f"{stem!r} is no good file name (too long, or with a slash); give a short one with --name"
+        )
+    return stem
+
+
+def _write(comparison, values, folder, stem):
+    rows = [
+        {"run": name, **row, "measure": comparison["measure"]} for name, row in comparison["runs"].items()
+    ]
+    write_csv(folder / f"{stem}.csv", [pd.DataFrame(rows)])
+    write_csv(folder / f"{stem}_pairs.csv", [pd.DataFrame(comparison["pairs"])])
+    by_subject = pd.DataFrame(values).rename_axis("subject").reset_index()
+    write_csv(folder / f"{stem}_subjects.csv", [by_subject])
+    plots.compared_runs(
+        values,
+        comparison["runs"],
+        folder / f"{stem}.png",
+        comparison["measure"],
+        f"{len(values)} runs" if len(values) > 2 else " vs ".join(values),
+        comparison["kind"],
+    )
+    provenance.write_json(folder / f"{stem}.json", comparison)
+    return folder / stem
+
+
+def table(comparison):
+    """Return the comparison as lines for a terminal."""
+    kind = f" ({comparison['kind']})" if comparison["kind"] else ""
+    chance = next(iter(comparison["runs"].values()))["chance"]
+    width = max(len(name) for name in comparison["runs"])
+    lines = [
+        f"{comparison['measure']}, chance {chance:.4f}{kind}",
+        f"  {'':<{width}} {'mean':>6} {'95 % interval':>16} {'subjects':>8} {'n':>6}",
+    ]
+    for name, row in comparison["runs"].items():
+        interval = f"[{row['low']:.3f}, {row['high']:.3f}]"
+        lines.append(
+            f"  {name:<{width}} {row['accuracy']:6.3f} {interval:>16} {row['subjects']:8d} {row['n']:6d}"
+        )
+    corrected = f", Holm over {len(comparison['pairs'])} pairs in brackets"
+    lines.append(
+        f"paired over common subjects, two-sided{corrected if len(comparison['pairs']) > 1 else ''}{kind}"
+    )
+    for pair in comparison["pairs"]:
+        tests = [
+            f"{label} p = {pair[f'{test}_p']:.3g}"
+            + (f" ({pair[f'{test}_p_holm']:.3g})" if len(comparison["pairs"]) > 1 else "")
+            for label, test in (("Wilcoxon", "wilcoxon"), ("sign flips", "sign_flip"))
+        ]
+        lines.append(
+            f"  {pair['first']} - {pair['second']}: {pair['difference']:+.3f} [{pair['low']:+.3f}, "
+            f"{pair['high']:+.3f}], {pair['subjects']} common subjects; {', '.join(tests)}"
+        )
+        lines += [f"    {pair['note']}"] if pair["note"] else []
+    return lines + [f"  warning: {warning}" for warning in comparison["warnings"]]

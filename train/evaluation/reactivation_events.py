@@ -1,0 +1,289 @@
+"""From probabilities over time to events, rates, and their relation to behaviour."""
+
+import numpy as np
+import pandas as pd
+from scipy import stats as distributions
+from sleep_interpreter.data.events.slow_oscillations import compare_events
+from sleep_interpreter.train.evaluation.sliding_decoder import joined
+from sleep_interpreter.utils.core.constants import ITEMS, STAGES
+from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.paths import shown
+
+_LEAST = 1e-30
+
+
+def scores(probability):
+    """Return how much more likely each item is than it usually is in this sleep, in SDs: (T, 15).
+
+    Evidence for an item is the logarithm of its probability minus the mean over all items (linear in what a
+    network's last layer gives, so it does not saturate). Decoders favour some items, and others in another
+    recording: each item's evidence is taken in SDs from its mean over the same sleep, so that no difference
+    between a night and its control looks like events. Reactivations are too rare to matter.
+
+    Parameters
+    ----------
+    probability : array (T, 15)
+        Of one recording and stage.
+    """
+    evidence = _evidence(probability)
+    return (evidence - evidence.mean(axis=0)) / np.maximum(evidence.std(axis=0), 1e-6)
+
+
+def _evidence(p):
+    logarithm = np.log(np.maximum(np.asarray(p, float), _LEAST))
+    return logarithm - logarithm.mean(axis=1, keepdims=True)
+
+
+def peaks(time, stretch, score, refractory):
+    """Return the places of peaks, highest first: each is the highest within `refractory` s of those left.
+
+    A threshold then keeps the first of them, so lowering it never removes an event.
+
+    Parameters
+    ----------
+    time, stretch : array (T,)
+        Rising times; no peak suppresses one of another stretch.
+    score : array (T,)
+    """
+    left, found = np.ones(len(time), bool), []
+    for place in np.argsort(-score, kind="stable"):
+        if not left[place]:
+            continue
+        found.append(int(place))
+        lo, hi = np.searchsorted(time, [time[place] - refractory, time[place] + refractory])
+        near = np.arange(lo, hi)
+        left[near[stretch[near] == stretch[place]]] = False
+    return np.array(found, int)
+
+
+def calibrate(controls, settings, step):
+    """Return for every stage the threshold of scores that keeps the stated rate of false alarms.
+
+    Parameters
+    ----------
+    controls : list of sleep_interpreter.train.evaluation.sliding_decoder.Course
+        One a recording; each is scored in its own SDs, as the nights are.
+    settings : sleep_interpreter.train.evaluation.sliding_decoder.ReactivationSettings
+    step : float
+        s between two windows.
+
+    Returns
+    -------
+    levels : dict of int to dict
+        {stage: "threshold", "minutes", "false_alarms" (15,) control events of each item above it,
+        "bound_per_min" up to which the true rate may lie (`rate_bound`)}; no stage without control.
+    """
+    levels = {}
+    for code in np.unique(np.concatenate([control.stage for control in controls])):
+        parts = [control.some(control.stage == code) for control in controls]
+        parts = [part for part in parts if len(part.time)]
+        score = np.concatenate([scores(part.probability) for part in parts])
+        own = joined(parts)
+        minutes = len(own.time) * step / 60
+        order = _in_order(own)
+        found = peaks(
+            own.time[order], own.stretch[order], score.max(axis=1)[order], settings.refractory_seconds
+        )
+        found = order[found]
+        allowed = allowed_events(minutes, settings.false_alarms_per_min, settings.control.confidence)
+        best = score.max(axis=1)[found]
+        threshold = float(best[allowed]) if allowed < len(best) else float(best.min(initial=0.0))
+        above = found[best > threshold]
+        alarms = (
+            np.bincount(score[above].argmax(axis=1), minlength=len(ITEMS))
+            if len(above)
+            else np.zeros(len(ITEMS), int)
+        )
+        levels[int(code)] = {
+            "threshold": threshold, "minutes": minutes, "false_alarms": alarms,
+            "bound_per_min": rate_bound(int(alarms.sum()), minutes, settings.control.confidence),
+        }  # fmt: skip
+    return levels
+
+
+def rate_bound(events, minutes, confidence):
+    """Return the upper bound of a Poisson rate (a minute) of which `events` were seen: one-sided, exact.
+
+    Source: Garwood (1936), Biometrika 28:437.
+    """
+    return float(distributions.chi2.ppf(confidence, 2 * events + 2) / 2 / minutes) if minutes else np.inf
+
+
+def allowed_events(minutes, rate, confidence):
+    """Return how many events a control may hold so that `rate_bound` is at most `rate`; 0 if none may."""
+    few = np.arange(int(rate * minutes) + 1)
+    fitting = [n for n in few if rate_bound(n, minutes, confidence) <= rate]
+    return int(fitting[-1]) if fitting else 0
+
+
+def _in_order(course):
+    """Return the order in which times rise (a control's pieces were drawn in any order)."""
+    return np.argsort(course.time, kind="stable")
+
+
+def find_events(course, levels, settings):
+    """Return the reactivation events of a course, in order of time.
+
+    Returns
+    -------
+    events : DataFrame
+        onset_s (where a cue would have been), item, stage (name), score (SDs above the usual), probability.
+    """
+    rows = []
+    for code, level in levels.items():
+        own = course.some((course.stage == code) & course.free)
+        if not len(own.time):
+            continue
+        score = scores(own.probability)
+        for place in peaks(own.time, own.stretch, score.max(axis=1), settings.refractory_seconds):
+            if score[place].max() <= level["threshold"]:
+                break
+            item = int(score[place].argmax())
+            p = float(own.probability[place, item])
+            rows.append((float(own.time[place]), ITEMS[item], STAGES[code], float(score[place, item]), p))
+    table = pd.DataFrame(rows, columns=["onset_s", "item", "stage", "score", "probability"])
+    return table.sort_values("onset_s", ignore_index=True)
+
+
+def rates(subject, course, events, levels, step):
+    """Return events a minute of every item and stage, beside what the control gives.
+
+    Returns
+    -------
+    table : DataFrame
+        subject, stage, item, events, minutes, rate, control_rate, excess (rate minus control_rate); a minute.
+    """
+    rows = []
+    for code, level in levels.items():
+        minutes = float(((course.stage == code) & course.free).sum() * step / 60)
+        for k, item in enumerate(ITEMS):
+            n = int(((events.stage == STAGES[code]) & (events["item"] == item)).sum())
+            rate = n / minutes if minutes else np.nan
+            control = level["false_alarms"][k] / level["minutes"] if level["minutes"] else np.nan
+            rows.append((subject, STAGES[code], item, n, minutes, rate, control, rate - control))
+    names = ["subject", "stage", "item", "events", "minutes", "rate", "control_rate", "excess"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def against_truth(events, truth, minutes, tolerance, false_alarms_per_min):
+    """Return how events compare with planted reactivations (simulated nights only).
+
+    Parameters
+    ----------
+    events : DataFrame
+    truth : DataFrame
+        onset_s, item: those inside the searched sleep.
+    minutes : float
+        Searched.
+    tolerance : float
+        s
+    false_alarms_per_min : float
+        What the threshold promises.
+
+    Returns
+    -------
+    result : dict
+    """
+    found = compare_events(events.onset_s, truth.onset_s, tolerance)
+    pairs = found.pop("pairs")
+    same = [events["item"].iloc[i] == truth["item"].iloc[j] for i, j in pairs]
+    false = len(events) - found["hits"]
+    # events that fall beside a planted one by accident: each planted one covers 2 * tolerance
+    covered = min(1.0, len(truth) * 2 * tolerance / (60 * minutes)) if minutes else 0.0
+    return {
+        **found,
+        "right_item": int(sum(same)),
+        "minutes": minutes,
+        "planted_per_min": len(truth) / minutes if minutes else None,
+        "events_per_min": len(events) / minutes if minutes else None,
+        "false_per_min": false / minutes if minutes else None,
+        "promised_false_per_min": false_alarms_per_min,
+        "recall_by_accident": float(1 - np.exp(-len(events) * 2 * tolerance / (60 * minutes)))
+        if minutes
+        else None,
+        "covered_by_truth": covered,
+    }
+
+
+def read_behaviour(path, subjects, aliases):
+    """Read a table of memory scores: columns subject, item, score (TSV or CSV; more columns are ignored).
+
+    Parameters
+    ----------
+    path : Path
+    subjects : list of str
+        Wanted.
+    aliases : dict of str to str
+        {the lab's name: our name}.
+
+    Returns
+    -------
+    table : DataFrame
+        subject (our names), item, score; rows without a score are left out.
+
+    Raises
+    ------
+    UserError
+        A column is missing, an item is unknown, or nobody of the subjects is in it.
+    """
+    table = pd.read_csv(path, sep=None, engine="python", dtype={"subject": str})
+    for column in ("subject", "item", "score"):
+        if column not in table:
+            raise UserError(
+                f"{shown(path)}: no column {column!r}; it has {', '.join(map(str, table.columns))}"
+            )
+    unknown = sorted(set(table["item"].astype(str)) - set(ITEMS))
+    if unknown:
+        close = nearest(unknown[0], ITEMS, 1)
+        raise UserError(
+            f"{shown(path)}: unknown item {unknown[0]!r}{f'; did you mean {close[0]!r}?' if close else ''}"
+        )
+    table = table.assign(subject=table.subject.map(lambda s: aliases.get(s, s)))
+    table = table[table.subject.isin(subjects) & table.score.notna()]
+    if table.empty:
+        raise UserError(f"{shown(path)}: none of {', '.join(subjects)} is in it")
+    return table[["subject", "item", "score"]].reset_index(drop=True)
+
+
+def relation(rate_table, behaviour, permutations, seed):
+    """Return the rank correlation of events and memory over items, within subjects and over all of them.
+
+    Spearman's rho over the items of each subject; over subjects the mean of Fisher's z. p: how often items
+    permuted within every subject give a mean at least as far from zero (two-sided), which assumes nothing
+    about subjects.
+
+    Returns
+    -------
+    result : dict
+        "subjects" {name: rho or None}, "mean_rho", "p", "n" subjects that count, "permutations".
+    """
+    total = rate_table.groupby(["subject", "item"], as_index=False).events.sum()
+    pairs = {}
+    for subject, own in behaviour.groupby("subject"):
+        both = own.merge(total[total.subject == subject], on="item")
+        if len(both) >= 4 and both.events.nunique() > 1 and both.score.nunique() > 1:
+            pairs[subject] = (_ranks(both.events), _ranks(both.score))
+    rho = {s: float((x * y).sum()) for s, (x, y) in pairs.items()}
+    names = {str(s): rho.get(s) for s in behaviour.subject.unique()}
+    if not rho:
+        return {"subjects": names, "mean_rho": None, "p": None, "n": 0, "permutations": permutations}
+    rng = np.random.default_rng(seed)
+    observed = np.mean([_fisher(r) for r in rho.values()])
+    null = np.zeros(permutations)
+    for x, y in pairs.values():
+        orders = rng.permuted(np.tile(y, (permutations, 1)), axis=1)
+        null += _fisher(orders @ x)
+    p = (1 + (np.abs(null / len(pairs)) >= abs(observed) - 1e-12).sum()) / (1 + permutations)
+    mean = float(np.tanh(observed))
+    return {"subjects": names, "mean_rho": mean, "p": float(p), "n": len(pairs), "permutations": permutations}
+
+
+def _ranks(values):
+    """Return ranks of mean 0 and length 1, so that a product is Spearman's rho."""
+    ranks = distributions.rankdata(np.asarray(values, float))
+    ranks -= ranks.mean()
+    return ranks / np.linalg.norm(ranks)
+
+
+def _fisher(rho):
+    return np.arctanh(np.clip(rho, -0.999999, 0.999999))

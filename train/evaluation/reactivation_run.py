@@ -1,0 +1,272 @@
+"""What test/reactivation.py does: nights, decoders, events, files, figures."""
+
+import json
+import logging
+
+import numpy as np
+import pandas as pd
+from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
+from sleep_interpreter.train.evaluation import reactivation_events as found
+from sleep_interpreter.train.evaluation import sliding_decoder
+from sleep_interpreter.train.evaluation.sliding_decoder import ReactivationSettings
+from sleep_interpreter.train.settings import experiment
+from sleep_interpreter.utils.core import command_line, config, provenance
+from sleep_interpreter.utils.core.constants import ITEMS, STAGES
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.plots import reactivation as plots_reactivation
+
+log = logging.getLogger(__name__)
+
+
+def main(args):
+    """Look for reactivations and write everything about them."""
+    overrides = [*args.overrides, *(["control.kind=prelearning"] if args.control else [])]
+    settings = config.load(ReactivationSettings, args.config or "reactivation", overrides=overrides)
+    if settings.control.kind == "prelearning" and not args.control:
+        raise UserError("control.kind is prelearning: name the session with --control")
+    folders = _folders(args)
+    decoders, notes = _decoders(args, settings)
+    root = args.results / "reactivation"
+    tables, courses, summaries = [], {}, {}
+    for subject, own in folders.items():
+        controls = [f for f in own if f.name == args.control]
+        nights = [sliding_decoder.read_night(f) for f in own if f.name != args.control]
+        if args.control and not controls:
+            raise UserError(
+                f"{subject}: no session {args.control!r}; it has {', '.join(f.name for f in own)}"
+            )
+        before = [sliding_decoder.read_night(f) for f in controls]
+        summaries[subject], table = analyse(subject, nights, before, decoders, settings, root)
+        tables.append(table)
+        courses[subject] = nights
+    simulated = any(night.simulated for own in courses.values() for night in own)
+    rates = pd.concat(tables, ignore_index=True)
+    kind = "simulated" if simulated else notes["kind"]
+    summary = {
+        "simulated": simulated,
+        "decoders": notes["decoders"],
+        "settings": settings.model_dump(mode="json"),
+        "subjects": summaries,
+        "data": shown(args.data),
+        "provenance": provenance.record(),
+    }
+    _write_table(root / "rates.tsv", rates)
+    plots_reactivation.rates(
+        rates, root / "rates.png", settings.false_alarms_per_min, "Reactivations without cues", kind
+    )
+    if args.behaviour is not None:
+        summary["behaviour"] = _behaviour(args, rates, settings, root, kind)
+    provenance.write_json(root / "summary.json", summary)
+    command_line.say(*lines(summary), f"written: {shown(root)}")
+
+
+def analyse(subject, nights, before, decoders, settings, root):
+    """Look through one subject's nights and write its files.
+
+    Parameters
+    ----------
+    subject : str
+    nights : list of sleep_interpreter.train.evaluation.sliding_decoder.Night
+    before : list of sleep_interpreter.train.evaluation.sliding_decoder.Night
+        Nights before learning, for the control; empty: shuffled phases.
+    decoders : dict of str to callable
+        {"N2" | "N3" | "R": (n, 200, C) -> (n, 15)}.
+    settings : ReactivationSettings
+    root : Path
+
+    Returns
+    -------
+    summary : dict
+    rates : DataFrame
+    """
+    step = settings.step_seconds
+    log.info("%s: control (%s)", subject, settings.control.kind)
+    if before:
+        parts = [sliding_decoder.slide(night, decoders, settings) for night in before]
+        controls = [course.some(course.free) for course in parts]
+    else:
+        controls = [sliding_decoder.shuffled(night, decoders, settings) for night in nights]
+    if not any(len(control.time) for control in controls):
+        raise UserError(f"{subject}: the control has no {', '.join(decoders)}; nothing can be calibrated")
+    levels = found.calibrate(controls, settings, step)
+    summary, tables = {"nights": {}, "levels": _about(levels, settings)}, []
+    summary["warnings"] = too_short(levels, settings)
+    for night in nights:
+        log.info("%s %s: %.0f min", subject, night.session, night.eeg.seconds / 60)
+        course = sliding_decoder.slide(night, decoders, settings)
+        events = found.find_events(course, levels, settings)
+        group, phase, _ = sliding_decoder.so_phase(night.oscillations, events.onset_s.to_numpy())
+        events = events.assign(so_group=np.array([*SO_GROUPS, "none"])[group], so_phase_rad=phase)
+        base = root / subject / night.session
+        sliding_decoder.save(base.with_suffix(".npz"), course, night, events, ITEMS)
+        _write_table(base.with_name(f"{base.name}_events.tsv"), events)
+        kind = "simulated" if night.simulated else None
+        title = f"{subject} {night.session}"
+        plots_reactivation.night(
+            night.hypnogram, events, night.cues.onset_s, base.with_suffix(".png"), title, kind
+        )
+        table = found.rates(subject, course, events, levels, step)
+        tables.append(table)
+        minutes = float(course.free.sum() * step / 60)
+        about = {
+            "minutes": {
+                name: float((course.free & (course.stage == STAGES.index(name))).sum() * step / 60)
+                for name in decoders
+            },
+            "events": {name: int((events.stage == name).sum()) for name in decoders},
+            "events_per_min": len(events) / minutes if minutes else None,
+            "false_per_min_at_most": max(level["bound_per_min"] for level in levels.values()),
+            "so_groups": {g: int((events.so_group == g).sum()) for g in (*SO_GROUPS, "none")},
+        }
+        if night.truth is not None:
+            about["truth"] = _truth(night, course, events, minutes, settings)
+        summary["nights"][night.session] = about
+    joined = pd.concat(tables, ignore_index=True)
+    total = joined.groupby(["subject", "stage", "item"], as_index=False, sort=False)[
+        ["events", "minutes"]
+    ].sum()
+    control_rate = joined.groupby(["stage", "item"]).control_rate.first()
+    total["rate"] = total.events / total.minutes.where(total.minutes > 0)
+    total["control_rate"] = [control_rate[s, i] for s, i in zip(total.stage, total["item"], strict=True)]
+    return summary, total.assign(excess=total.rate - total.control_rate)
+
+
+def _truth(night, course, events, minutes, settings):
+    """Compare with planted reactivations that lie in the searched sleep."""
+    time, truth = course.time[course.free], night.truth
+    near = np.searchsorted(time, truth.onset_s.to_numpy() - settings.step_seconds)
+    inside = [
+        k < len(time) and time[k] <= t + settings.step_seconds
+        for k, t in zip(near, truth.onset_s, strict=True)
+    ]
+    own = truth[np.array(inside, bool)].reset_index(drop=True)
+    return found.against_truth(
+        events, own, minutes, settings.tolerance_seconds, settings.false_alarms_per_min
+    )
+
+
+def too_short(levels, settings):
+    """Return a sentence for each stage whose control is too short to show the promised rate of false alarms.
+
+    The threshold is then the control's highest score, which promises less.
+
+    Parameters
+    ----------
+    levels : dict
+        Of `train.evaluation.reactivation_events.calibrate`.
+    settings : sleep_interpreter.train.evaluation.sliding_decoder.ReactivationSettings
+    """
+    rate, confidence = settings.false_alarms_per_min, settings.control.confidence
+    needed = -np.log1p(-confidence) / rate
+    return [
+        f"the control holds {level['minutes']:.1f} min of {STAGES[code]}, too few to show {rate:g} false "
+        f"alarms a minute (at least {needed:.0f} min); they may be up to {level['bound_per_min']:.2g}"
+        for code, level in levels.items()
+        if level["bound_per_min"] > rate
+    ]
+
+
+def _about(levels, settings):
+    return {
+        STAGES[code]: {
+            "threshold_sd": level["threshold"],
+            "control_minutes": round(level["minutes"], 2),
+            "control_events": int(level["false_alarms"].sum()),
+            "bound_per_min": level["bound_per_min"],
+            "allowed_per_min": settings.false_alarms_per_min,
+        }
+        for code, level in levels.items()
+    }
+
+
+def _folders(args):
+    """Return {subject: folders of prepared nights}, those that kept their EEG."""
+    found = {}
+    for file in sorted(args.data.glob("Prepared/*/*/eeg.npy")):
+        found.setdefault(file.parent.parent.name, []).append(file.parent)
+    if not found:
+        raise UserError(
+            f"{shown(args.data)}: no Prepared/<subject>/<session>/eeg.npy; prepare recordings with "
+            "data/prepare.py "
+            "and outputs.continuous = test or all"
+        )
+    wanted = args.subjects.split(",") if args.subjects else list(found)
+    for name in wanted:
+        if name not in found:
+            raise UserError(f"--subjects: no {name!r} with a kept night; there are {', '.join(found)}")
+    return {name: found[name] for name in wanted}
+
+
+def _decoders(args, settings):
+    """Return {stage: predict} and what there is to say about the decoders."""
+    from sleep_interpreter.model.checkpoints import checkpoint
+
+    chosen = [(("N2", "N3"), args.network, args.checkpoint), (("R",), args.rem_network, args.rem_checkpoint)]
+    decoders, about, kinds = {}, {}, []
+    for stages, network, path in chosen:
+        stages = [s for s in stages if s in settings.stages]
+        if not stages or network is None:
+            continue
+        path = path or experiment.find_checkpoint(args.results, network, None, args.data)
+        restored = checkpoint.restore(path, network, None)
+        decoders |= dict.fromkeys(stages, restored.predict_proba)
+        about["+".join(stages)] = {"network": network, "checkpoint": shown(path)}
+        if restored.notes.get("simulated"):
+            kinds.append("decoder trained on simulated data")
+    if not decoders:
+        raise UserError(
+            f"no decoder for the stages {', '.join(settings.stages)}; name one with --network or "
+            "--rem-network"
+        )
+    return decoders, {"decoders": about, "kind": kinds[0] if kinds else None}
+
+
+def _behaviour(args, rates, settings, root, kind):
+    manifest = args.data / "manifest.json"
+    aliases = json.loads(manifest.read_text(encoding="utf-8"))["names"] if manifest.is_file() else {}
+    subjects = sorted(rates.subject.unique())
+    behaviour = found.read_behaviour(args.behaviour, subjects, aliases)
+    result = found.relation(rates, behaviour, settings.permutations, settings.control.seed)
+    total = rates.groupby(["subject", "item"], as_index=False).events.sum()
+    pairs = behaviour.merge(total, on=["subject", "item"])
+    plots_reactivation.behaviour(pairs, result, root / "behaviour.png", "Reactivation and memory", kind)
+    _write_table(root / "behaviour.tsv", pairs)
+    return result
+
+
+def _write_table(path, table):
+    with writing(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.4f")
+
+
+def lines(summary):
+    """Return what the command says at its end."""
+    beside = " (simulated data)" if summary["simulated"] else ""
+    result = [f"reactivations without cues{beside}"]
+    for subject, about in summary["subjects"].items():
+        result += [f"  warning, {subject}: {text}" for text in about.get("warnings", ())]
+        for session, own in about["nights"].items():
+            minutes = sum(own["minutes"].values())
+            rate = f"{own['events_per_min']:.2f}" if own["events_per_min"] is not None else "no"
+            result.append(
+                f"  {subject} {session}: {sum(own['events'].values())} events in {minutes:.1f} min, "
+                f"{rate} per min; "
+                f"up to {own['false_per_min_at_most']:.2g} may be false"
+            )
+            if "truth" in own:
+                t = own["truth"]
+                result.append(
+                    f"    planted {t['true']}, found {t['hits']} ({t['right_item']} with the right item); "
+                    f"false {t['false_per_min']:.2f} per min, by accident {t['recall_by_accident']:.2f} "
+                    "would be found"
+                )
+    if "behaviour" in summary:
+        b = summary["behaviour"]
+        rho = (
+            "no subject to correlate"
+            if b["mean_rho"] is None
+            else f"mean rho {b['mean_rho']:.3f}, p = {b['p']:.4f}"
+        )
+        result.append(f"  memory and events over items: {rho} (n = {b['n']} subjects{beside})")
+    return result

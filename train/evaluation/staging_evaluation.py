@@ -1,0 +1,385 @@
+"""The evaluation of stagers: one night at a time, against the expert and beside YASA."""
+
+import logging
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from sleep_interpreter.data.formats.staging_windows import read_staging_subject
+from sleep_interpreter.train.evaluation import staging_agreement
+from sleep_interpreter.train.evaluation.decoder_report import write_csv
+from sleep_interpreter.utils.core import provenance
+from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.safe_pickle import write_pickle
+from sleep_interpreter.utils.metrics import staging_metrics
+from sleep_interpreter.utils.plots import staging as plots_staging
+from sleep_interpreter.utils.staging import gate_tradeoff
+from sleep_interpreter.utils.staging.replay import (
+    WINDOW_STEP,
+    Estimates,
+    of_windows,
+    replay,
+    stages,
+    stitched,
+)
+from sleep_interpreter.utils.staging.settings import GateSettings, StagingSettings
+from sleep_interpreter.utils.staging.stagers import SIStagingStager, YasaStager, yasa_whole_night
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+WHOLE, CAUSAL = "YASA, whole night", "YASA, past alone"
+ALL_PRESENT = (True, True, True)
+
+
+@dataclass(eq=False)
+class StagedNight:
+    """What stagers said about one night.
+
+    Attributes
+    ----------
+    name : str
+    epochs : int array (m,)
+        Expert stages.
+    estimates : Estimates
+        Of the stager under test, one a stored window.
+    found : int array (m,)
+        Its stage of each epoch: of the window that covers the epoch, unsmoothed.
+    others : dict of str to int array (m,)
+        Stages of each epoch by YASA.
+    past : Estimates | None
+        Of YASA on the past alone.
+    """
+
+    name: str
+    epochs: np.ndarray
+    estimates: Estimates
+    found: np.ndarray
+    others: dict = field(default_factory=dict)
+    past: Estimates | None = None
+
+
+def stage_night(subject, network, settings, batch_size, progress=None):
+    """Stage one test subject's night.
+
+    Parameters
+    ----------
+    subject : sleep_interpreter.data.formats.staging_windows.StagingSubject
+    network : sleep_interpreter.model.networks.ensemble.Ensemble
+    settings : sleep_interpreter.train.settings.experiment.StagingEvaluation
+    batch_size : int
+    progress : tqdm | None
+
+    Returns
+    -------
+    night : StagedNight
+
+    Raises
+    ------
+    UserError
+        Shorter than 30 s, or without a single window that can be staged; the reasons are named.
+    """
+    if not len(subject.window):
+        raise UserError(f"{shown(subject.file)}: shorter than {STAGING_SECONDS} s, nothing can be staged")
+    staging = StagingSettings(stager="sistaging")
+    stager = SIStagingStager(staging, network, prepared=True)
+    estimates = of_windows(stager, subject.window, batch_size, progress)
+    if not estimates.known.any():
+        why = "; ".join(f"{reason} ({n} windows)" for reason, n in estimates.unknown_reasons().items())
+        raise UserError(f"{shown(subject.file)}: no window can be staged: {why}")
+    rows = staging_metrics.at_epochs(estimates, len(subject.epoch_stage))
+    night = StagedNight(
+        subject.name, subject.epoch_stage, estimates, _picked(stages(estimates.probability), rows)
+    )
+    if settings.yasa:
+        signal = stitched(subject.window, settings.stitched_microvolts)
+        minutes = staging.yasa.minimum_minutes
+        night.others[WHOLE] = stages(yasa_whole_night(signal, ALL_PRESENT, minutes))
+        stager = YasaStager(StagingSettings(), ALL_PRESENT)
+        night.past = replay(stager, signal, settings.yasa_every_seconds)
+        rows = staging_metrics.at_epochs(night.past, len(subject.epoch_stage))
+        night.others[CAUSAL] = _picked(stages(night.past.probability), rows)
+    return night
+
+
+def _picked(codes, rows):
+    return np.where(rows < 0, UNKNOWN, codes[rows]) if len(codes) else np.full(len(rows), UNKNOWN)
+
+
+def evaluate(network, files, root, folder, name, experiment, notes):
+    """Stage and measure every test subject, and write everything about it.
+
+    What is wrong with one subject is reported and the others go on.
+
+    Parameters
+    ----------
+    network : sleep_interpreter.model.networks.ensemble.Ensemble
+    files : list of Path
+        Of `data.formats.staging_windows.staging_files`.
+    root : Path
+        Data folder.
+    folder : Path
+        Receives summary.json, predictions.csv and the figures; the result pickle goes beside it.
+    name : str
+    experiment : sleep_interpreter.train.settings.experiment.Experiment
+    notes : dict
+        Kept in the summary (checkpoint, data, "simulated", "warnings" ...).
+
+    Returns
+    -------
+    summary : dict
+
+    Raises
+    ------
+    UserError
+        Not one subject could be staged.
+    """
+    nights, failures, simulated = [], [], bool(notes.get("simulated"))
+    kind = kind_of(notes)
+    # Without the old summary first: a run that is killed leaves none beside another run's figures.
+    (folder / "summary.json").unlink(missing_ok=True)
+    for file in files:
+        try:
+            subject = read_staging_subject(file, root, gaps=True)
+            with tqdm(total=len(subject.window), desc=subject.name, unit="window", disable=None) as bar:
+                night = stage_night(subject, network, experiment.staging, experiment.evaluate.batch_size, bar)
+            spectrum = staging_metrics.spectrum(subject.window[::10, 0])
+            plots_staging.night_figure(
+                night, spectrum, experiment.staging.smoothing, folder / "nights" / f"{night.name}.png", kind
+            )
+            del subject
+        except Exception as error:  # one subject's trouble must not cost the cohort; it stands in the summary
+            reason = f"{'' if isinstance(error, UserError) else type(error).__name__ + ': '}{error}"
+            failures.append({"file": shown(file), "reason": " ".join(reason.split())})
+            log.warning("WARNING: %s left out: %s", shown(file), failures[-1]["reason"])
+            log.debug("details", exc_info=True)
+        else:
+            nights.append(night)
+    if not nights:
+        raise UserError(f"none of {len(files)} subjects could be staged; the first: {failures[0]['reason']}")
+    summary = measured(nights, experiment, {**notes, "simulated": simulated}, name, failures)
+    _write(nights, summary, folder, name, experiment, kind)
+    provenance.write_json(folder / "summary.json", summary)
+    return summary
+
+
+def kind_of(notes):
+    """Return what stands beside every number and title: "simulated", or None."""
+    if notes.get("simulated"):
+        return "simulated"
+    trained = (notes.get("checkpoint_notes") or {}).get("simulated")
+    return "stager trained on simulated data" if trained else None
+
+
+def measured(nights, experiment, notes, name, failures):
+    """Return the summary of staged nights."""
+    settings, evaluate = experiment.staging, experiment.evaluate
+    grids = {night.name: _grid(night, settings.smoothing) for night in nights}
+    epochs = {night.name: (night.epochs, night.found) for night in nights}
+    size = max(1, round(settings.block_minutes * 60 / STAGING_SECONDS))
+    draw = (evaluate.bootstrap, evaluate.seed)
+    subjects = {}
+    for night in nights:
+        seed = [evaluate.seed, zlib.crc32(night.name.encode())]
+        known = night.estimates.known
+        subjects[night.name] = {
+            "epochs": _row([epochs[night.name]], size, evaluate.bootstrap, seed),
+            "grid": _row([grids[night.name]], 10 * size, evaluate.bootstrap, seed),
+            "unknown": {"share": float(1 - known.mean()), "reasons": night.estimates.unknown_reasons()},
+            "absent_stages": [s for c, s in enumerate(STAGES) if not (night.epochs == c).any()],
+        }
+    overall = {
+        "subjects": len(nights),
+        "epochs": _row(epochs.values(), size, *draw),
+        "grid": _row(grids.values(), 10 * size, *draw),
+        "mean_over_subjects": {
+            part: {m: _mean([row[part][m] for row in subjects.values()]) for m in staging_metrics.MEASURES}
+            for part in ("epochs", "grid")
+        },
+    }
+    expert = {night.name: night.epochs for night in nights}
+    scorers = {name: {night.name: night.found for night in nights}}
+    for other in nights[0].others:
+        scorers[other] = {night.name: night.others[other] for night in nights}
+    pairs = [("expert", expert, key, found) for key, found in scorers.items()]
+    pairs += [(name, scorers[name], key, found) for key, found in scorers.items() if key != name]
+    few = (
+        ""
+        if len(nights) > 1
+        else "1 subject: the interval is over stretches of its night and says nothing about another"
+    )
+    return {
+        "experiment": name,
+        "measure": "stages W/N1, N2, N3, R",
+        "warnings": [*notes.pop("warnings", ()), *([few] if few else [])],
+        **notes,
+        "overall": overall,
+        "subjects": subjects,
+        "failures": failures,
+        "latency": _latency(nights, settings),
+        "reliability": _reliability(nights, settings),
+        "gate": _gates(nights, settings, name),
+        "agreement": [
+            staging_agreement.agreement(ref, obs, (one, two), size, evaluate) for one, ref, two, obs in pairs
+        ],
+        "sleep_statistics": {
+            key: staging_agreement.bland_altman(expert, found) for key, found in scorers.items()
+        },
+        "method": METHOD | {"smoothing": settings.smoothing, "block_minutes": settings.block_minutes},
+        "provenance": provenance.record(),
+    }
+
+
+METHOD = {
+    "epochs": "30 s epochs: the window that covers the epoch exactly, unsmoothed",
+    "grid": "published: smoothed estimate of the window from 3 k s on against the expert's stage there",
+    "interval": "95 %, bootstrap over subjects, then over stretches of consecutive time within them",
+    "chance": "expected from how often either names each stage; majority: always the most frequent stage",
+    "unknown": "windows that could not be staged are left out of agreement and counted apart",
+    "latency": "from a true change of stage to the first estimate after it, and before the next change, that "
+    "names the new stage; a window's estimate is there when the window ends; changes whose new stage was "
+    "named already are early and have none",
+    "gate": "the gate of params/realtime.yaml, staged every 6 s (stored windows) instead of 5 s",
+    "yasa": "on the windows put together to one recording of assumed scale (staging.stitched_microvolts)",
+}
+"""How the figures were computed, for the summary."""
+
+
+def _grid(night, smoothing):
+    return staging_metrics.published_grid(stages(night.estimates.smoothed(smoothing)), night.epochs)
+
+
+def _row(pairs, size, resamples, seed):
+    """Return the agreement of (truth, found) pairs, one a night, with intervals."""
+    pairs = list(pairs)
+    counts = sum(staging_metrics.confusion(*pair) for pair in pairs)
+    tables = [staging_metrics.blocks(*pair, size) for pair in pairs]
+    row = staging_metrics.agreement(counts)
+    return row | {
+        "interval": staging_metrics.intervals(tables, resamples, seed),
+        "confusion": counts.tolist(),
+    }
+
+
+def _mean(values):
+    values = [value for value in values if value is not None]
+    return float(np.mean(values)) if values else None
+
+
+def _gates(nights, settings, name):
+    """Return the gate's table for the stager under test, and for YASA where it was asked about as often."""
+    step = settings.gate_every_windows
+    gated = {name: [gate_tradeoff.Night(n.name, n.estimates.every(step), n.epochs) for n in nights]}
+    if settings.yasa and settings.yasa_every_seconds <= WINDOW_STEP * step:
+        gated[CAUSAL] = [gate_tradeoff.Night(n.name, n.past, n.epochs) for n in nights]
+    choices = (settings.gate_thresholds, settings.gate_detections)
+    return {scorer: gate_tradeoff.sweep(own, GateSettings(), *choices) for scorer, own in gated.items()}
+
+
+def _latency(nights, settings):
+    found = {}
+    for weight in settings.latency_smoothing:
+        rows = []
+        for night in nights:
+            codes = stages(night.estimates.smoothed(weight))
+            rows += staging_metrics.onset_latencies(night.estimates.seconds, codes, night.epochs)
+        into = {stage: [row for row in rows if row["to"] == stage] for stage in STAGES}
+        found[f"{weight:g}"] = {
+            **staging_metrics.latency_summary(rows),
+            "to": {stage: staging_metrics.latency_summary(own) for stage, own in into.items()},
+            "changes": rows,
+        }
+    return found
+
+
+def _reliability(nights, settings):
+    """Return the reliability of P(N2) + P(N3) at the ends of epochs, as given and as the gate smooths it."""
+    truth = np.concatenate([night.epochs for night in nights])
+    found = {}
+    for words, weight in (("as given", 1.0), ("smoothed as in real time", GateSettings().smoothing)):
+        rows = []
+        for night in nights:
+            at = staging_metrics.at_epochs(night.estimates, len(night.epochs))
+            rows.append(np.where(at[:, None] < 0, np.nan, night.estimates.smoothed(weight)[at]))
+        found[words] = staging_metrics.reliability(np.concatenate(rows), truth, settings.reliability_bins)
+    return found
+
+
+def _write(nights, summary, folder, name, experiment, kind):
+    smoothing = experiment.staging.smoothing
+    pickled, frames = {}, []
+    for night in nights:
+        truth, found = _grid(night, smoothing)
+        smooth = night.estimates.smoothed(smoothing)
+        smooth = np.concatenate([smooth, np.repeat(smooth[-1:], len(truth) - len(smooth), axis=0)])
+        pickled[night.name] = {
+            "label": truth, "prediction": found, "probability": smooth.astype(np.float32),
+            **({"simulated": True} if summary["simulated"] else {}),
+        }  # fmt: skip
+        frames.append(_frame(night))
+    write_pickle(pickled, folder.parent / f"{name}.pickle")
+    write_csv(folder / "predictions.csv", frames)
+    counts = {part: np.array(summary["overall"][part]["confusion"]) for part in ("epochs", "grid")}
+    plots_staging.confusion_figure(counts, folder / "confusion_matrix.png", name, kind)
+    plots_staging.latency_figure(summary["latency"], folder / "latency.png", name, kind)
+    plots_staging.reliability_figure(summary["reliability"], folder / "reliability.png", name, kind)
+    plots_staging.bland_altman_figure(summary["sleep_statistics"], folder / "sleep_statistics.png", kind)
+    plots_staging.gate_figure(summary["gate"], folder / "gate.png", kind)
+
+
+def _frame(night):
+    """Return one row a 30 s epoch: expert, stagers, and the probabilities of the one under test."""
+    names = np.array([*STAGES, "unknown"])
+    at = staging_metrics.at_epochs(night.estimates, len(night.epochs))
+    probability = np.where(at[:, None] < 0, np.nan, night.estimates.probability[at])
+    columns = {"subject": night.name, "epoch": np.arange(len(night.epochs)), "expert": names[night.epochs]}
+    columns |= {"stage": names[night.found], **{key: names[codes] for key, codes in night.others.items()}}
+    return pd.DataFrame(columns | {f"p_{stage}": probability[:, k] for k, stage in enumerate(STAGES)})
+
+
+def table(summary):
+    """Return the summary as lines for a terminal."""
+    kind = kind_of(summary)
+    lines = [f"{summary['experiment']}: {summary['measure']}{'' if kind is None else f' ({kind})'}"]
+    for part, words in (("epochs", "30 s epochs"), ("grid", "published 3 s grid, smoothed")):
+        lines.append(
+            f"  {words:<30} {'accuracy':>8} {'95 % interval':>16} {'kappa':>6} {'macro F1':>8} "
+            f"{'chance':>7} {'n':>7}"
+        )
+        rows = {n: row[part] for n, row in summary["subjects"].items()} | {"all": summary["overall"][part]}
+        lines += [_line(label, row) for label, row in rows.items()]
+    for other in summary["agreement"]:
+        if other["pooled"]:
+            kappa = "-" if other["pooled"]["kappa"] is None else f"{other['pooled']['kappa']:.3f}"
+            found = other["interval"]["accuracy"]
+            interval = "no interval" if found is None else f"95 % {found[0]:.1%} to {found[1]:.1%}"
+            lines.append(
+                f"  {' and '.join(other['scorers'])}: agree in {other['pooled']['accuracy']:.1%} "
+                f"({interval}, chance {other['chance']:.1%}), kappa {kappa}, n = {other['epochs']} epochs"
+            )
+    for weight, row in summary["latency"].items():
+        if row["followed"]:
+            lines.append(
+                f"  onset latency, smoothing {weight}: mean {row['mean']:.0f} s, "
+                f"90th percentile {row['p90']:.0f} s, {row['followed']} of {row['n']} changes followed, "
+                f"{row['early']} named before they came"
+            )
+    for scorer, rows in summary["gate"].items():
+        lines += [f"  {line}" for line in gate_tradeoff.table(rows, scorer)]
+    lines += [f"  left out: {row['file']}: {row['reason']}" for row in summary["failures"]]
+    return lines + [f"  warning: {warning}" for warning in summary["warnings"]]
+
+
+def _line(name, row):
+    if not row["n"]:
+        return f"  {name:<30} no epoch"
+    interval = row["interval"]["accuracy"]
+    spread = "too short" if interval is None else "[{:.3f}, {:.3f}]".format(*interval)
+    kappa = "-" if row["kappa"] is None else f"{row['kappa']:.3f}"
+    return (
+        f"  {name:<30} {row['accuracy']:8.3f} {spread:>16} {kappa:>6} "
+        f"{row['macro_f1']:8.3f} {row['chance']:7.3f} {row['n']:7d}"
+    )

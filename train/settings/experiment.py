@@ -1,0 +1,197 @@
+"""Settings of an experiment: what params/*.yaml hold for the training and test scripts."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, StringConstraints, field_validator
+from sleep_interpreter.model.checkpoints import published_names, tf_checkpoint
+from sleep_interpreter.model.networks.settings import ModelSettings
+from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import DATA, RESULTS, ROOT, kept, shown
+
+log = logging.getLogger(__name__)
+
+
+class DataSettings(config.Settings):
+    """Which data set."""
+
+    root: str = "data"
+
+    @field_validator("root")
+    @classmethod
+    def _one_spelling(cls, root):
+        return kept(root)
+
+
+class TrainSettings(config.Settings):
+    """How members are trained."""
+
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    seed: int = Field(ge=0)
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    validation_subjects: int = Field(0, ge=0)
+    keep_epochs: int = Field(0, ge=0)
+    shuffle_labels: bool = False
+
+
+class FinetuneSettings(config.Settings):
+    """How a trained ensemble is fitted to one test subject (with Adam; SPEC section 2)."""
+
+    learning_rate: float = Field(gt=0)
+    batch_size: PositiveInt
+    epochs: PositiveInt
+    seed: int = Field(ge=0)
+    freeze: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()
+    """Patterns (fnmatch) over names of layers as in a checkpoint: "*_emb_input/conv1d_layer*"."""
+
+
+class EvaluateSettings(config.Settings):
+    """How a trained network is evaluated."""
+
+    batch_size: PositiveInt
+    bootstrap: int = Field(ge=100)
+    permutations: int = Field(10_000, ge=100)
+    calibration_bins: int = Field(15, ge=2, le=100)
+    seed: int = Field(ge=0)
+
+
+class StagingEvaluation(config.Settings):
+    """What a stager's evaluation adds: smoothing, YASA beside it, and the gates it is tried in."""
+
+    smoothing: float = Field(0.1, gt=0, le=1)
+    latency_smoothing: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0, 0.5, 0.2, 0.1)
+    block_minutes: float = Field(10.0, ge=0.5)
+    reliability_bins: int = Field(10, ge=2, le=100)
+    yasa: bool = True
+    yasa_every_seconds: float = Field(30.0, ge=0.1, le=30)
+    stitched_microvolts: tuple[float, float, float] = (25.0, 40.0, 10.0)
+    gate_every_windows: PositiveInt = 2
+    gate_thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
+    gate_detections: tuple[PositiveInt, ...] = (1, 5, 10, 20, 30, 40)
+
+    @field_validator("yasa_every_seconds")
+    @classmethod
+    def _ends_of_epochs(cls, seconds):
+        if abs(30 / seconds - round(30 / seconds)) > 1e-9:
+            raise ValueError("must go into 30 s a whole number of times, so that epochs' ends are staged")
+        return seconds
+
+
+class Experiment(config.Settings):
+    """One experiment: a network, its data, its training and its evaluation."""
+
+    network: str
+    stage: str = "N2N3"
+    members: PositiveInt
+    model: ModelSettings
+    data: DataSettings
+    train: TrainSettings
+    evaluate: EvaluateSettings
+    finetune: FinetuneSettings | None = None
+    staging: StagingEvaluation | None = None
+
+
+def read(name, args, network=None):
+    """Return the `Experiment` that a script's command line asks for.
+
+    Parameters
+    ----------
+    name : str
+        Name in params/, used unless ``--config`` names a file.
+    args : argparse.Namespace
+        With `config`, `overrides`, `quick`, `mode`, and None or a value in `members` and `data`.
+    network : str | None
+        The network that the script is for; None: it is called as `name`.
+
+    Raises
+    ------
+    UserError
+        Settings of another network, and whatever `utils.core.config.load` refuses.
+    """
+    network = network or name
+    overrides = list(args.overrides)
+    if getattr(args, "members", None) is not None:
+        overrides.append(f"members={args.members}")
+    if getattr(args, "data", None) is not None:
+        overrides.append(f"data.root={json.dumps(str(Path(args.data).absolute()))}")
+    source = args.config or name
+    mode = getattr(args, "mode", None)
+    tree, origin = config.resolve(config.find(source), overrides=overrides, mode=mode)
+    if tree.get("network", network) != network:
+        where = origin.get("network", source)
+        raise UserError(f"{where}: describes network {tree['network']}, this script is for {network}")
+    return config.load(Experiment, source, overrides=overrides, quick=args.quick, mode=mode)
+
+
+def differences(saved, settings):
+    """Return {"train.epochs": (saved, now)} of every setting that differs from a run's settings.yaml.
+
+    Both are read as `Experiment`, so that another spelling of the same value or a key that a newer version
+    added with a default is no difference.
+    """
+    before = config.flat(config.load(Experiment, saved).model_dump(mode="json"))
+    now = config.flat(settings.model_dump(mode="json"))
+    keys = sorted(before.keys() | now.keys())
+    return {k: (before.get(k), now.get(k)) for k in keys if before.get(k) != now.get(k)}
+
+
+def data_root(settings):
+    """Return the data folder; a relative one in a settings file counts from the project's folder."""
+    return ROOT / settings.data.root
+
+
+def results_root(args):
+    """Return the results folder: --results, or results/ (results/quick under --quick)."""
+    if args.results:
+        return Path(args.results)
+    return RESULTS / "quick" if args.quick else RESULTS
+
+
+def run_folder(root, network, mode=None, finetune=False):
+    """Return the folder that holds a trained (or fine-tuned) network under the results folder `root`."""
+    row = published_names.entry(network, mode)
+    return Path(root) / f"{row.kind} checkpoint" / (f"{row.run}_finetune" if finetune else row.run)
+
+
+def find_checkpoint(results, network, mode=None, data=DATA):
+    """Return the checkpoint to evaluate: what this project trained, otherwise a released one.
+
+    Parameters
+    ----------
+    results : Path
+        Results folder; what was trained into it comes first.
+    network, mode : str | None
+    data : str | Path
+        Data folder; its "Model checkpoint" is looked into before that of the project's own data/.
+
+    Raises
+    ------
+    UserError
+        Neither is there, or a training is not finished; all places are named.
+    """
+    row = published_names.entry(network, mode)
+    option = f" --mode {mode}" if mode not in (None, "normal") else ""
+    command = f"`python train/{network}.py{option}`"
+    trained = run_folder(results, network, mode) / "ensemble.npz"
+    if trained.is_file():
+        return trained
+    if any(trained.parent.glob("member_*.npz")):  # a released one in its place would pass for it
+        raise UserError(
+            f"{shown(trained.parent)}: members, but no ensemble.npz: the training is unfinished; go on with "
+            f"{command} (--collect joins members trained alone) or name a file with --checkpoint"
+        )
+    folders = [Path(folder) / "Model checkpoint" / row.kind for folder in dict.fromkeys([Path(data), DATA])]
+    found = [folder / name for folder in folders for name in row.files if tf_checkpoint.is_one(folder / name)]
+    if len(found) > 1:
+        others = ", ".join(map(shown, found[1:]))
+        log.info("%s is taken; there is also %s (name one with --checkpoint)", shown(found[0]), others)
+    if found:
+        return found[0]
+    files = f" nor {' or '.join(row.files)} in {' or '.join(map(shown, folders))}" if row.files else ""
+    raise UserError(f"no checkpoint of {network}: neither {shown(trained)} (made by {command}){files}")

@@ -1,0 +1,1 @@
+"""Errors, paths, settings, command line, locks, provenance: what every package stands on."""

@@ -1,0 +1,69 @@
+"""What every command shares: how it ends, how it speaks. Imports nothing heavy, so --help is instant."""
+
+import argparse
+import logging
+import sys
+
+from sleep_interpreter.utils.core.errors import UserError
+
+
+def parser(doc, **kwargs):
+    """Return an argument parser whose help is the script's own docstring."""
+    result = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs
+    )
+    result.add_argument("-v", "--verbose", action="store_true", help="show debugging messages")
+    return result
+
+
+def add_settings(result):
+    """Add the flags of every script that reads settings."""
+    result.add_argument("--config", metavar="YAML", help="settings file instead of the one in params/")
+    result.add_argument(
+        "--set", dest="overrides", metavar="a.b=c", action="append", default=[], help="change one setting"
+    )
+    result.add_argument(
+        "--quick", action="store_true", help="small and fast settings, on the simulated `test` data set"
+    )
+    return result
+
+
+def add_experiment(result, modes=()):
+    """Add the flags of every script that runs an experiment: settings, data, results, mode."""
+    add_settings(result)
+    result.add_argument("--data", metavar="DIR", help="data folder (default: data/, the published layout)")
+    result.add_argument("--results", metavar="DIR", help="results folder (default: results/)")
+    if modes:
+        result.add_argument("--mode", choices=modes, default=modes[0], help=f"default: {modes[0]}")
+    return result
+
+
+def say(*lines):
+    """Print a script's last words to standard output; everything else is logged."""
+    print(*lines, sep="\n", flush=True)
+
+
+def run(main, argv=None):
+    """Call `main(argv)` as a command: exit code 2 and one line for a `UserError`, 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):  # a code page that lacks a sign must not end a script
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    if "-v" in sys.argv or "--verbose" in sys.argv:
+        logging.getLogger().setLevel(logging.DEBUG)
+    for noisy in ("absl", "tensorflow", "matplotlib", "numba", "yasa", "h5py", "PIL", "fontTools"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        return main(argv) or 0
+    except UserError as error:
+        sys.stdout.flush()
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:  # disk full, no permission, a folder that vanished: the system says it best
+        logging.getLogger(__name__).debug("details", exc_info=True)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error} (--verbose shows where)", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C; what is written is complete, a training goes on after it", file=sys.stderr)
+        return 130

@@ -1,0 +1,17 @@
+"""The one exception for problems the user can mend."""
+
+
+class UserError(ValueError):
+    """Wrong input: the message names the file, the field, what was found and what to do.
+
+    Scripts print it as one line and end with exit code 2 (see `utils.core.command_line.run`).
+    """
+
+
+def nearest(name, known, count=3):
+    """Return the names in `known` closest to `name`, best first (empty when none is close)."""
+    import difflib
+
+    by_fold = {str(k).casefold(): k for k in known}
+    close = difflib.get_close_matches(str(name).casefold(), by_fold, n=count, cutoff=0.5)
+    return [by_fold[c] for c in close]

@@ -1,0 +1,62 @@
+"""Locks between processes: who writes here, and does it still live?
+
+A lock is a file that the system keeps locked for its holder and unlocks when that process ends, however it
+ends: a kill or a power cut leaves nothing to be cleaned up, as a written process number would (after a
+restart of the machine it may be another process's).
+"""
+
+import logging
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown
+
+log = logging.getLogger(__name__)
+
+LOCK = ".lock"
+"""What the lock of a whole folder is called."""
+
+
+@contextmanager
+def held(*paths, refusal):
+    """Hold locks, so that no other process holds any of them meanwhile.
+
+    Where a file system has no locks (some network drives), that is said and the work goes on without.
+
+    Parameters
+    ----------
+    *paths : Path
+        Lock files, empty; they, and their folder, are made. The files are removed in the end; one that a kill
+        left is no hindrance.
+    refusal : str
+        What to say when another process holds one; "{path}" stands for the lock file.
+
+    Raises
+    ------
+    UserError
+        Another process holds one of them; none is held then.
+    """
+    from filelock import FileLock, Timeout
+
+    with ExitStack() as stack:
+        for path in map(Path, paths):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # a file whose mere existence is the lock would outlive a kill
+                stack.enter_context(FileLock(path, timeout=0, fallback_to_soft=False))
+                stack.callback(
+                    _remove, path
+                )  # while it is held: nobody waits for it, and FileLock takes no dead one
+            except Timeout:
+                raise UserError(refusal.replace("{path}", shown(path))) from None
+            except (OSError, NotImplementedError) as error:
+                log.warning(
+                    "%s cannot be locked (%s): see that no other process writes here", shown(path), error
+                )
+        yield
+
+
+def _remove(path):
+    with suppress(OSError):  # Windows: it is open until the lock is let go
+        path.unlink()

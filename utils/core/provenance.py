@@ -1,0 +1,116 @@
+"""Where a result comes from: versions, git revision, data and command, saved with every run."""
+
+import json
+import platform
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+from sleep_interpreter.utils.core.paths import ROOT, writing
+
+MARK = "simulated"
+"""The mark of everything simulated: key of a trial's dict, feature of a TFRecord, description of a marker."""
+SIDECAR = "simulation.json"
+"""Lies in the root of a complete simulated data set."""
+UNFINISHED_SIDECAR = "simulation.unfinished.json"
+"""Lies there instead of `SIDECAR` while the simulator is writing, or after it was interrupted."""
+
+PACKAGES = (
+    "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "mne", "mne-bids", "yasa", "pandas", "lightgbm",
+    "numba", "pyprep", "mne-icalabel", "autoreject",
+)  # fmt: skip
+
+
+def record(**more):
+    """Return what is worth keeping about this run as a mapping for JSON."""
+    return {
+        "command": [str(part) for part in sys.argv],
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git": git_revision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions(),
+        **more,
+    }
+
+
+def versions():
+    """Return the installed versions of the packages that can change a number."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def git_revision():
+    """Return the commit of the checkout, with "+changes" when files differ from it; None outside git."""
+
+    def git(*words):
+        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    try:
+        revision = git("rev-parse", "HEAD")
+        if revision is None:
+            return None
+        return revision + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except FileNotFoundError:
+        return None
+
+
+def is_simulated(*paths):
+    """Tell whether one of the paths is marked as written by the simulator, to the end or interrupted.
+
+    Trials carry the same mark inside their files; `data.formats.simulation_marks.carries_mark` looks there.
+
+    Parameters
+    ----------
+    *paths : str | Path
+        Folders: marked by `SIDECAR` or `UNFINISHED_SIDECAR` in them, or by a BrainVision recording in them.
+        Files: a BrainVision recording (.vhdr, .eeg or .vmrk) by its marker `MARK`, which survives copying;
+        any file by a sidecar in its folder.
+
+    Returns
+    -------
+    simulated : bool
+    """
+    for path in map(Path, paths):
+        folder = path.parent if path.is_file() else path
+        if any((folder / name).is_file() for name in (SIDECAR, UNFINISHED_SIDECAR)):
+            return True
+        recordings = sorted(path.glob("*.vmrk")) if path.is_dir() else [path]
+        if any(_recording_is_marked(recording) for recording in recordings):
+            return True
+    return False
+
+
+def _recording_is_marked(path):
+    """Tell whether a BrainVision recording, named by any of its files, has the marker `MARK`."""
+    markers = path.with_suffix(".vmrk")
+    if path.suffix.lower() == ".vhdr" and path.is_file():
+        named = re.search(rb"(?m)^MarkerFile=([^\r\n]+)", path.read_bytes())
+        if named:  # a renamed header still names its markers
+            text = named[1].decode("utf-8", "replace").strip().replace("$b", path.stem)
+            markers = path.with_name(text)
+    elif path.suffix.lower() == ".vmrk":
+        markers = path
+    elif path.suffix.lower() != ".eeg":
+        return False
+    if not markers.is_file():
+        return False
+    marker = re.compile(rb"Mk\d+=[^,]*,(?:[^,]*/)?" + MARK.encode() + rb"\s*,")
+    with markers.open("rb") as lines:
+        return any(marker.match(line) for line in lines)
+
+
+def write_json(path, content):
+    """Write JSON atomically; NaN is refused, since readers differ on it."""
+    with writing(path) as temporary:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,203 @@
+"""From a subject's predictions to its row of numbers, and from all subjects' rows to the overall one."""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.metrics import statistics
+from sleep_interpreter.utils.metrics.reliability import calibration
+
+UNTESTED = {"p": None, "mean": None, "permutations": 0}
+"""In the place of a permutation test's result where there is no trial."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a decoder said about one subject's trials.
+
+    Attributes
+    ----------
+    subject : str
+    file : Path
+        Where the trials come from, for messages.
+    label : int array (n,)
+        Index into `utils.core.constants.ITEMS`.
+    data_type : str array (n,)
+        "train", "val" or "test".
+    probability : float32 array (n, K)
+    """
+
+    subject: str
+    file: Path
+    label: np.ndarray
+    data_type: np.ndarray
+    probability: np.ndarray
+
+    def __len__(self):
+        return len(self.label)
+
+    @property
+    def decoded(self):
+        """Index of the most probable item, int array (n,); ties go to the first in the vocabulary."""
+        return np.asarray(self.probability).argmax(axis=1)
+
+    @property
+    def rank(self):
+        """Place of the true item, int array (n,): 0 is a top-1 hit, below 3 a top-3 hit."""
+        return statistics.true_rank(self.label, self.probability)
+
+
+def check(predictions):
+    """Refuse predictions that are no probabilities of the project's items.
+
+    Raises
+    ------
+    UserError
+        No trial at all, a subject twice, another number of classes or of rows, labels out of range, numbers
+        that are not finite or do not add up to 1.
+    """
+    names = [p.subject for p in predictions]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{name}: its predictions were given twice; give every subject once")
+    if not any(len(p) for p in predictions):
+        raise UserError(
+            f"{len(predictions)} test subjects were found, but none has a trial: nothing to evaluate"
+        )
+    for p in predictions:
+        problem = _problem(np.asarray(p.label), p.data_type, np.asarray(p.probability))
+        if problem:
+            raise UserError(f"{shown(p.file)} ({p.subject}): {problem}")
+
+
+def _problem(label, data_type, probability):
+    if probability.shape != (len(label), len(ITEMS)) or len(data_type) != len(label):
+        return (
+            f"expected probabilities of shape {(len(label), len(ITEMS))}, found {probability.shape} for "
+            f"{len(label)} labels and {len(data_type)} data types"
+        )
+    if len(label) and not (label.dtype.kind in "iu" and label.min() >= 0 and label.max() < len(ITEMS)):
+        return f"labels have to be whole numbers from 0 to {len(ITEMS) - 1}"
+    if not np.isfinite(probability).all():
+        return "the network gave probabilities that are not finite"
+    if len(label) and (probability.min() < 0 or np.abs(probability.sum(axis=1) - 1).max() > 1e-3):
+        return "the network's outputs are no probabilities (negative, or not adding up to 1)"
+    return None
+
+
+def subject_row(predictions, settings):
+    """Measure one subject.
+
+    Parameters
+    ----------
+    predictions : Predictions
+    settings : sleep_interpreter.train.settings.experiment.EvaluateSettings
+
+    Returns
+    -------
+    row : dict
+        Top-1 as in `stats.proportion`, "top3" the same, "balanced" as in `stats.balanced`, each with its
+        "permutation"; "recall" by item, "calibration", "data_types" (trials of each). Without trials n is 0
+        and every figure None.
+    null : dict of str to float array (permutations,) | None
+        The measures under permuted labels.
+    """
+    p, chance = predictions, statistics.chances(len(ITEMS))
+    # A seed of the name: a subject's figures do not depend on which others are tested along with it.
+    seed = [settings.seed, zlib.crc32(p.subject.encode())]
+    rank, null = p.rank, None
+    hits, n = statistics.class_counts(p.label, rank == 0, len(ITEMS))
+    row = statistics.proportion(int(np.sum(rank == 0)), len(p), chance["top1"])
+    row["top3"] = statistics.proportion(int(np.sum(rank < 3)), len(p), chance["top3"])
+    row["balanced"] = statistics.balanced(hits, n, settings.bootstrap, seed, chance["balanced"])
+    permutation = {m: dict(UNTESTED) for m in statistics.MEASURES}
+    if len(p):
+        observed, null = statistics.permutation_null(
+            p.label, p.probability, settings.permutations, np.random.default_rng(seed)
+        )
+        permutation = {m: statistics.permutation_p(observed[m], null[m]) for m in statistics.MEASURES}
+    row["permutation"] = permutation["top1"]
+    row["top3"]["permutation"], row["balanced"]["permutation"] = permutation["top3"], permutation["balanced"]
+    row["recall"] = recall(hits, n)
+    row["calibration"] = calibration(p.label, p.probability, settings.calibration_bins)
+    parts, counts = np.unique(np.asarray(p.data_type, str), return_counts=True)
+    row["data_types"] = {str(part): int(count) for part, count in zip(parts, counts, strict=True)}
+    return row, null
+
+
+def overall_row(predictions, nulls, settings):
+    """Measure all subjects together, each counting once.
+
+    Parameters
+    ----------
+    predictions : list of Predictions
+    nulls : list of dict | None
+        Second result of `subject_row` of each.
+    settings : sleep_interpreter.train.settings.experiment.EvaluateSettings
+
+    Returns
+    -------
+    row : dict
+        Top-1 as in `stats.over_subjects`, "top3" and "balanced" the same; in each "permutation" (mean over
+        subjects against the mean over subjects of permuted labels) and "against_chance" (over subjects);
+        "recall" by item and "calibration", pooled over trials; "ties", the trials that the tie rule decided.
+    """
+    tested = [(p, null) for p, null in zip(predictions, nulls, strict=True) if len(p)]
+    chance = statistics.chances(len(ITEMS))
+    ranks = [p.rank for p, _ in tested]
+    tables = [
+        statistics.class_counts(p.label, r == 0, len(ITEMS)) for (p, _), r in zip(tested, ranks, strict=True)
+    ]
+    draw = (settings.bootstrap, settings.seed)
+    rows = {
+        "top1": statistics.over_subjects([r == 0 for r in ranks], *draw, chance["top1"]),
+        "top3": statistics.over_subjects([r < 3 for r in ranks], *draw, chance["top3"]),
+        "balanced": statistics.balanced_over_subjects(tables, *draw, chance["balanced"]),
+    }
+    values = [accuracies(p.label, p.probability) for p, _ in tested]
+    for measure, row in rows.items():
+        row["permutation"] = dict(UNTESTED)
+        if tested:
+            group_null = np.mean([null[measure] for _, null in tested], axis=0)
+            row["permutation"] = statistics.permutation_p(row["accuracy"], group_null)
+        row["against_chance"] = statistics.against_chance(
+            [value[measure] for value in values], chance[measure], settings.permutations, settings.seed
+        )
+    label = np.concatenate([p.label for p, _ in tested]) if tested else np.zeros(0, int)
+    probability = np.concatenate([p.probability for p, _ in tested]) if tested else np.zeros((0, len(ITEMS)))
+    return {
+        **rows["top1"],
+        "top3": rows["top3"],
+        "balanced": rows["balanced"],
+        "recall": recall(*(sum(column) for column in zip(*tables, strict=True))) if tested else {},
+        "calibration": calibration(label, probability, settings.calibration_bins),
+        "ties": statistics.tied(probability) if tested else 0,
+    }
+
+
+def accuracies(label, probability):
+    """Return top-1, top-3 and balanced accuracy of one subject's trials as a dict of floats."""
+    rank = statistics.true_rank(label, probability)
+    hits, n = statistics.class_counts(label, rank == 0, len(ITEMS))
+    balanced = float(np.mean(hits[n > 0] / n[n > 0]))
+    return {"top1": float(np.mean(rank == 0)), "top3": float(np.mean(rank < 3)), "balanced": balanced}
+
+
+def recall(hits, n):
+    """Return {item: {n, hits, recall}}; recall is None where an item has no trial."""
+    return {
+        item: {"n": int(m), "hits": int(h), "recall": float(h / m) if m else None}
+        for item, h, m in zip(ITEMS, hits, n, strict=True)
+    }
+
+
+def confusion(predictions):
+    """Return how often each item (row) was decoded as each other (column): int array (K, K)."""
+    from sklearn.metrics import confusion_matrix
+
+    if not len(predictions):
+        return np.zeros((len(ITEMS), len(ITEMS)), int)
+    return confusion_matrix(predictions.label, predictions.decoded, labels=np.arange(len(ITEMS)))

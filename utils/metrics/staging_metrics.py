@@ -1,0 +1,231 @@
+"""Measures of a stager against expert stages: agreement with intervals, latency of a change, reliability."""
+
+import numpy as np
+from sleep_interpreter.utils.core.constants import N2, N3, STAGES, STAGING_SECONDS, UNKNOWN
+from sleep_interpreter.utils.metrics.statistics import proportion
+
+K = len(STAGES)
+MEASURES = ("accuracy", "kappa", "macro_f1")
+_CODES = np.arange(K)
+
+
+def confusion(truth, found):
+    """Return how often each true stage (row) was called each (column): int (4, 4), without unknown."""
+    truth, found = np.asarray(truth, int), np.asarray(found, int)
+    known = (truth != UNKNOWN) & (found != UNKNOWN)
+    counts = np.zeros((K, K), int)
+    np.add.at(counts, (truth[known], found[known]), 1)
+    return counts
+
+
+def agreement(counts):
+    """Return the measures of one confusion matrix.
+
+    Parameters
+    ----------
+    counts : int array (4, 4)
+
+    Returns
+    -------
+    result : dict
+        n, accuracy, chance (expected from how often either names each stage; kappa is measured from it),
+        majority (share of the most frequent true stage: what always naming it would get), kappa, macro_f1
+        (mean over the true stages that occur), stages ({stage: {n, precision, recall, f1}}). None where there
+        is nothing to divide by.
+    """
+    counts = np.asarray(counts, float)
+    n = int(counts.sum())
+    values = {m: float(v) for m, v in zip(MEASURES, _measures(counts[None])[:, 0], strict=True)}
+    rows, columns, hits = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
+    per_stage = {
+        stage: {
+            "n": int(rows[code]),
+            "precision": _share(hits[code], columns[code]),
+            "recall": _share(hits[code], rows[code]),
+            "f1": _share(2 * hits[code], rows[code] + columns[code]),
+        }
+        for code, stage in enumerate(STAGES)
+    }
+    return {
+        "n": n,
+        **{m: None if not np.isfinite(v) else v for m, v in values.items()},
+        "chance": _share(rows @ columns, n * n),
+        "majority": _share(rows.max(), n),
+        "stages": per_stage,
+    }
+
+
+def _share(part, whole):
+    return float(part / whole) if whole else None
+
+
+def _measures(tables):
+    """Return accuracy, kappa and macro F1 (3, R) of confusion matrices (R, 4, 4); NaN where undefined."""
+    n = tables.sum(axis=(1, 2))
+    rows, columns = tables.sum(axis=2), tables.sum(axis=1)
+    hits = np.diagonal(tables, axis1=1, axis2=2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        accuracy = hits.sum(axis=1) / n
+        chance = (rows * columns).sum(axis=1) / n**2
+        kappa = (accuracy - chance) / (1 - chance)
+        f1 = np.where(rows > 0, 2 * hits / (rows + columns), 0)
+        macro = f1.sum(axis=1) / (rows > 0).sum(axis=1)
+    return np.array([accuracy, kappa, macro])
+
+
+def blocks(truth, found, size):
+    """Return the confusion matrices of consecutive blocks of `size` places: int (n, 4, 4)."""
+    starts = range(0, len(truth), size)
+    parts = [confusion(truth[s : s + size], found[s : s + size]) for s in starts]
+    return np.array([part for part in parts if part.any()] or [np.zeros((K, K), int)])
+
+
+def intervals(tables, resamples, seed):
+    """Return 95 % intervals of `MEASURES` pooled over nights: {measure: [low, high]}.
+
+    Two-level bootstrap: nights are drawn with replacement, then blocks of consecutive time within each.
+    Single epochs would make the interval too narrow: neighbours are alike. One night gives an interval over
+    its own blocks, which says nothing about another sleeper; a single block gives none (None).
+
+    Parameters
+    ----------
+    tables : list of int array (n, 4, 4)
+        `blocks` of every night.
+    resamples, seed : int
+    """
+    if sum(map(len, tables)) < 2:
+        return dict.fromkeys(MEASURES)
+    random = np.random.default_rng(seed)
+    total = np.zeros((resamples, K * K))
+    for _ in tables:
+        drawn = random.integers(len(tables), size=resamples)
+        for which, own in enumerate(tables):
+            rows = np.flatnonzero(drawn == which)
+            times = random.multinomial(len(own), np.full(len(own), 1 / len(own)), size=len(rows))
+            total[rows] += times @ own.reshape(len(own), -1)
+    draws = _measures(total.reshape(-1, K, K))
+    return {
+        measure: None if np.isnan(row).all() else [float(v) for v in np.nanpercentile(row, [2.5, 97.5])]
+        for measure, row in zip(MEASURES, draws, strict=True)
+    }
+
+
+def published_grid(found, epochs):
+    """Return expert and stager on the published 3 s grid, as int arrays (10 m,).
+
+    Estimate k, of the window that begins at 3 k s, stands beside the expert's stage at 3 k s; the last one is
+    repeated for the 9 places that no window begins at (SPEC section 3).
+
+    Parameters
+    ----------
+    found : int array (10 m - 9,)
+    epochs : int array (m,)
+    """
+    truth = np.repeat(np.asarray(epochs, int), 10)
+    return truth, np.concatenate([found, np.repeat(found[-1:], len(truth) - len(found))])
+
+
+def at_epochs(estimates, count):
+    """Return the rows of the windows that cover each of `count` epochs exactly: int array, -1 for none."""
+    ends = STAGING_SECONDS * (1 + np.arange(count))
+    rows = np.searchsorted(estimates.seconds, ends - 1e-6)
+    there = rows < len(estimates)
+    there[there] = np.abs(estimates.seconds[rows[there]] - ends[there]) < 1e-3
+    return np.where(there, rows, -1)
+
+
+def onset_latencies(seconds, found, epochs):
+    """Return how long after every true change of stage the online estimate follows.
+
+    A change counts as followed by the first estimate after it, and before the next true change, that names
+    the new stage. Where the new stage was named already when the change came, nothing followed it: such a
+    change is `early` and has no latency (a stager that always says the same would have the shortest of all).
+
+    Parameters
+    ----------
+    seconds : float array (n,)
+        When each estimate is there.
+    found : int array (n,)
+        Stage of each estimate.
+    epochs : int array (m,)
+        Expert stages of 30 s.
+
+    Returns
+    -------
+    rows : list of dict
+        at (s), from, to (stages), lasts (s until the next change), early, latency (s; None: never followed,
+        or early).
+    """
+    epochs = np.asarray(epochs, int)
+    starts = np.flatnonzero(np.diff(epochs)) + 1
+    rows = []
+    stops = np.append(starts[1:], len(epochs))[: len(starts)]
+    for start, stop in zip(starts, stops, strict=True):
+        if UNKNOWN in (epochs[start], epochs[start - 1]):
+            continue
+        at, end = STAGING_SECONDS * start, STAGING_SECONDS * stop
+        before = np.flatnonzero(seconds <= at)
+        early = bool(len(before) and found[before[-1]] == epochs[start])
+        inside = (seconds > at) & (seconds < end) & (found == epochs[start])
+        latency = float(seconds[inside][0] - at) if inside.any() and not early else None
+        words = {"from": STAGES[epochs[start - 1]], "to": STAGES[epochs[start]]}
+        rows.append({"at": float(at), **words, "lasts": float(end - at), "early": early, "latency": latency})
+    return rows
+
+
+def latency_summary(rows):
+    """Return n, early, followed, share_followed, mean and p90 (s) of the followed; None for none."""
+    values = [row["latency"] for row in rows if row["latency"] is not None]
+    return {
+        "n": len(rows),
+        "early": sum(row["early"] for row in rows),
+        "followed": len(values),
+        "share_followed": _share(len(values), len(rows)),
+        "mean": float(np.mean(values)) if values else None,
+        "p90": float(np.percentile(values, 90)) if values else None,
+    }
+
+
+def reliability(probability, truth, bins):
+    """Return how often it was N2 or N3 where P(N2) + P(N3) had a value: the gate's quantity.
+
+    Parameters
+    ----------
+    probability : array (n, 4)
+        NaN rows (unknown) are left out.
+    truth : int array (n,)
+    bins : int
+        Of equal width.
+
+    Returns
+    -------
+    result : dict
+        n, ece (mean over epochs of |share - probability| of their bin), bins (list of {from, to, n,
+        probability, share, low, high (Wilson 95 %, as if epochs were independent)}).
+    """
+    truth = np.asarray(truth, int)
+    known = np.isfinite(probability).all(axis=1) & (truth != UNKNOWN)
+    p = probability[known, N2] + probability[known, N3]
+    hit = np.isin(truth[known], (N2, N3))
+    edges = np.linspace(0, 1, bins + 1)
+    place = np.searchsorted(edges[1:-1], p, side="left")
+    rows, error = [], 0.0
+    for index in range(bins):
+        own = place == index
+        share = proportion(int(hit[own].sum()), int(own.sum()), 0.5)
+        row = {"from": float(edges[index]), "to": float(edges[index + 1]), "n": share["n"]}
+        mean = float(p[own].mean()) if own.any() else None
+        if mean is not None:
+            error += share["n"] * abs(share["accuracy"] - mean)
+        rows.append(row | {"probability": mean, "share": share["accuracy"], "low": share["low"],
+                           "high": share["high"]})  # fmt: skip
+    return {"n": len(p), "ece": error / len(p) if len(p) else None, "bins": rows}
+
+
+def spectrum(windows):
+    """Return frequencies (f,) from 0.5 to 30 Hz and power in dB (f, n) of a channel's windows (n, 15000)."""
+    from scipy import signal
+
+    frequencies, power = signal.welch(np.nan_to_num(windows), 500, nperseg=2000, axis=-1)
+    kept = (frequencies >= 0.5) & (frequencies <= 30)
+    return frequencies[kept], 10 * np.log10(np.maximum(power[:, kept], 1e-12)).T

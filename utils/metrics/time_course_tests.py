@@ -1,0 +1,205 @@
+"""Statistics of accuracies over time, the subject being the unit: bands, clusters, peaks, permuted labels."""
+
+import numpy as np
+from scipy.stats import t as student
+from sleep_interpreter.utils.metrics import statistics
+from sleep_interpreter.utils.metrics.statistics import FEWEST_SUBJECTS
+
+
+def band(curves, resamples, seed):
+    """Return a bootstrap 95 % interval of the mean over subjects, at every sample of its own.
+
+    Parameters
+    ----------
+    curves : array (S, T)
+    resamples, seed : int
+
+    Returns
+    -------
+    low, high : array (T,), or None with a single subject
+    """
+    curves = np.asarray(curves, np.float64)
+    if len(curves) < 2:
+        return None
+    drawn = np.random.default_rng(seed).multinomial(
+        len(curves), np.full(len(curves), 1 / len(curves)), resamples
+    )
+    return tuple(np.percentile(drawn @ curves / len(curves), [2.5, 97.5], axis=0))
+
+
+def clusters(values, chance, settings):
+    """Find where accuracy is above chance over subjects: a cluster-based permutation test.
+
+    Maris and Oostenveld (2007, J Neurosci Methods 164), by mne.stats: samples whose one-sided t exceeds a
+    threshold join their neighbours (in both directions of a map), and a cluster's sum of t is held against
+    the largest of every permutation, in which subjects' differences from chance change their sign at random.
+    The test says that there is something above chance; where a cluster begins and ends is no test of its own.
+
+    Parameters
+    ----------
+    values : array (S, T) or (S, rows, T)
+    chance : float
+    settings : sleep_interpreter.lasso_glm.engine.settings.Statistics
+
+    Returns
+    -------
+    result : dict
+        subjects, clusters (list of {"p", "size", "first", "last"}, in samples, of all that were found), note.
+    mask : bool array, as one subject's values
+        Samples of clusters with p < 0.05.
+    """
+    import mne
+
+    values = np.asarray(values, np.float64)
+    mask = np.zeros(values.shape[1:], bool)
+    count = len(values)
+    if count < FEWEST_SUBJECTS:
+        why = f"not tested over subjects: {count} of the {FEWEST_SUBJECTS} subjects that takes"
+        return {"subjects": count, "clusters": [], "note": why}, mask
+    threshold = float(student.ppf(1 - settings.cluster_p, count - 1))
+    with mne.utils.use_log_level("ERROR"):
+        _, found, p_values, _ = mne.stats.permutation_cluster_1samp_test(
+            values - chance,
+            threshold=threshold,
+            n_permutations=settings.permutations,
+            tail=1,
+            stat_fun=_steady_t,
+            out_type="mask",
+            seed=settings.seed,
+        )
+    rows = []
+    for cluster, p in zip(found, p_values, strict=True):
+        inside = np.zeros(mask.shape, bool)
+        inside[cluster] = True
+        places = np.argwhere(inside)
+        first, last = places.min(axis=0).tolist(), places.max(axis=0).tolist()
+        rows.append({"p": float(p), "size": int(inside.sum()), "first": first, "last": last})
+        mask |= inside & (p < 0.05)
+    note = f"one-sided, t > {threshold:.3f}, {settings.permutations} sign flips (all where there are fewer)"
+    return {"subjects": count, "clusters": sorted(rows, key=lambda row: row["p"]), "note": note}, mask
+
+
+def _steady_t(values):
+    """Return one-sample t, steadied where all subjects are alike (Ridgway et al., 2012, NeuroImage 59)."""
+    from mne.stats import ttest_1samp_no_p
+
+    if not np.ptp(values, axis=0).any():  # nobody differs anywhere: t is infinite, or 0
+        return 1e6 * np.sign(values.mean(axis=0))
+    return ttest_1samp_no_p(values, sigma=1e-3)
+
+
+def peaks_within(results):
+    """Return every subject's accuracy at the time that its validation trials choose, fold by fold.
+
+    Parameters
+    ----------
+    results : dict of str to dict
+        {subject: result of `lasso_glm.engine.fits.within`}.
+
+    Returns
+    -------
+    rows : dict of str to dict
+        hits, n, cells (one a fold: fold, time sample), decoded and cued (folds, K) at these cells.
+    """
+    rows = {}
+    for name, own in results.items():
+        chosen = own["validation_hits"].argmax(axis=1)  # the earliest of equals
+        folds = np.arange(len(chosen))
+        rows[name] = {
+            "hits": int(own["hits"][folds, chosen].sum()),
+            "n": int(own["n"].sum()),
+            "cells": chosen.tolist(),
+            "decoded": own["decoded"][folds, chosen],
+            "cued": own["cued"],
+        }
+    return rows
+
+
+def peaks_across(results):
+    """Return every subject's accuracy at the offset and time that the other half of the subjects chooses.
+
+    Trained and tested on all trials of each side, a subject has none left to choose with. Every second one is
+    in the same half. Choosing by all others would not do: each accuracy by itself would be fair, but what one
+    subject adds to the others' choices makes the accuracies depend on each other, and their mean spreads
+    twice as wide as any test or interval over subjects takes it to.
+
+    Parameters
+    ----------
+    results : dict of str to dict
+        {subject: result of one test set of `lasso_glm.engine.fits.cross`}.
+
+    Returns
+    -------
+    rows : dict of str to dict
+        As `peaks_within`; cells holds one [offset, time sample]. Empty with a single subject.
+    """
+    if len(results) < 2:
+        return {}
+    maps = {name: own["hits"] / own["n"] for name, own in results.items()}
+    halves = [list(maps)[start::2] for start in (0, 1)]
+    totals = [sum(maps[name] for name in half) for half in halves]
+    rows = {}
+    for place, (name, own) in enumerate(results.items()):
+        others = totals[1 - place % 2]
+        offset, sample = np.unravel_index(np.argmax(np.round(others, 12)), others.shape)
+        rows[name] = {
+            "hits": int(own["hits"][offset, sample]),
+            "n": int(own["n"]),
+            "cells": [[int(offset), int(sample)]],
+            "decoded": own["decoded"][offset, sample][None],
+            "cued": own["cued"][None],
+        }
+    return rows
+
+
+def peak(rows, chance, settings):
+    """Summarise nested peaks over subjects.
+
+    Parameters
+    ----------
+    rows : dict of str to dict
+        Of `peaks_within` or `peaks_across`.
+    chance : float
+    settings : sleep_interpreter.lasso_glm.engine.settings.Statistics
+
+    Returns
+    -------
+    result : dict
+        That of `utils.metrics.statistics.over_subjects` with against_chance (`utils.metrics.statistics.against_chance`) and
+        permutation: p, mean, low and high (95 %) of the same mean with labels permuted within fold and
+        subject; None without subjects.
+    """
+    if not rows:
+        return None
+    seed, names = settings.seed, list(rows)
+    correct = [np.arange(rows[name]["n"]) < rows[name]["hits"] for name in names]
+    result = statistics.over_subjects(correct, settings.bootstrap, seed, chance)
+    accuracies = [own.mean() for own in correct]
+    random = np.random.default_rng(seed)
+    null = np.mean([permuted(rows[name], settings.permutations, random) for name in names], axis=0)
+    low, high = np.percentile(null, [2.5, 97.5])
+    return {
+        **result,
+        "against_chance": statistics.against_chance(accuracies, chance, settings.permutations, seed),
+        "permutation": {
+            **statistics.permutation_p(result["accuracy"], null),
+            "low": float(low),
+            "high": float(high),
+        },
+    }
+
+
+def permuted(row, permutations, random):
+    """Return accuracies (permutations,) of fixed decisions under labels permuted within fold.
+
+    How often each class was due and how often it was decoded is all that decides about them.
+    """
+    hits = np.zeros(permutations, np.int64)
+    for decoded, cued in zip(row["decoded"], row["cued"], strict=True):
+        decisions, label = (np.repeat(np.arange(len(counts)), counts) for counts in (decoded, cued))
+        step = max(1, 2_000_000 // max(1, len(label)))
+        for start in range(0, permutations, step):
+            some = min(step, permutations - start)
+            shuffled = random.permuted(np.broadcast_to(label, (some, len(label))), axis=1)
+            hits[start : start + some] += (shuffled == decisions).sum(axis=1)
+    return hits / row["n"]

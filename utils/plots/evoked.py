@@ -1,0 +1,135 @@
+"""Figures of what cues met and evoked, for the morning report: phases, responses, decodes; as SVG."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+from sleep_interpreter.utils.plots.decoding import BLUE, GREY, ORANGE, titled
+from sleep_interpreter.utils.plots.session import NARROW, RC, WIDE, panels, svg
+
+
+def rose(degrees, target, title, kind=None):
+    """Draw the phases that cues met, with their mean and the target.
+
+    Parameters
+    ----------
+    degrees : array (n,)
+        0 = peak of the up-state.
+    target : float | None
+        None draws none: these cues did not wait for a phase.
+    """
+    with plt.rc_context(RC):
+        figure, axes = panels(size=(NARROW, 3.4), subplot_kw={"projection": "polar"})
+        edges = np.radians(np.arange(-180, 181, 20))
+        counts, _ = np.histogram(np.angle(np.exp(1j * np.radians(degrees))), edges)
+        axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=BLUE, edgecolor="none", alpha=0.8)
+        top = max(1, counts.max())
+        mean = np.exp(1j * np.radians(degrees)).mean()
+        axes.plot([np.angle(mean)] * 2, [0, top * abs(mean)], color=ORANGE, linewidth=2.5, label="mean")
+        if target is not None:
+            axes.plot([np.radians(target)] * 2, [0, top], "--", color="black", linewidth=1.5, label="target")
+        axes.set_theta_zero_location("N")
+        axes.set_theta_direction(-1)
+        axes.set_xticks(np.radians([0, 90, 180, 270]), ["0° up-state", "90°", "180° down", "−90°"])
+        axes.set_ylim(0, top)
+        axes.set_yticks([top], [f"{top}"])
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(-0.15, -0.15))
+        axes.set_title(titled(f"{title}, n = {len(degrees)}\n", kind), loc="left", fontsize=9)
+        return svg(figure)
+
+
+def evoked(responses, channel, kind=None):
+    """Draw mean responses at one channel with 95 % intervals of the mean.
+
+    Parameters
+    ----------
+    responses : dict
+        {"cues" | "shams": Evoked}.
+    channel : str
+    """
+    with plt.rc_context(RC):
+        figure, axes = panels(size=(WIDE, 2.8))
+        for (name, found), shade in zip(responses.items(), (ORANGE, GREY), strict=False):
+            row = found.names.index(channel)
+            mean, half = found.mean[row], found.half[row]
+            axes.fill_between(found.seconds, mean - half, mean + half, color=shade, alpha=0.25, linewidth=0)
+            axes.plot(found.seconds, mean, color=shade, label=f"{name}, n = {found.n}")
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.axhline(0, color="black", linewidth=0.5)
+        axes.set(xlabel="Time since the onset (s)", ylabel=f"{channel} (µV)")
+        axes.set_xlim(-0.5, 2.0)
+        axes.legend(frameon=False)
+        axes.set_title(titled(f"Evoked response at {channel}, mean and its 95 % interval", kind), loc="left")
+        return svg(figure)
+
+
+WINDOWS = ((0.1, 0.3), (0.3, 0.7), (0.7, 1.2))
+"""Seconds after the onset of the maps: chosen beforehand, around P200, N550 and P900."""
+
+
+def topographies(responses, kind=None):
+    """Draw maps of the mean responses in fixed windows, all on one scale.
+
+    Parameters
+    ----------
+    responses : dict
+        {"cues" | "shams": Evoked}.
+    """
+    import mne
+    from sleep_interpreter.utils.signal.electrodes import head_info
+
+    rows = {
+        name: [
+            found.mean[:, (found.seconds >= low) & (found.seconds < high)].mean(axis=1)
+            for low, high in WINDOWS
+        ]
+        for name, found in responses.items()
+    }
+    edge = max(1e-9, np.nanmax(np.abs(list(rows.values()))))
+    with plt.rc_context(RC):
+        figure, axes = panels(len(rows), len(WINDOWS), size=(WIDE * 0.8, 2.2 * len(rows)), squeeze=False)
+        for place, (name, maps) in zip(axes, rows.items(), strict=True):
+            info = head_info(responses[name].names)
+            for spot, values, (low, high) in zip(place, maps, WINDOWS, strict=True):
+                image, _ = mne.viz.plot_topomap(
+                    values, info, axes=spot, show=False, vlim=(-edge, edge), cmap="RdBu_r", contours=4
+                )
+                spot.set_title(f"{name}, {low:g} to {high:g} s")
+                for artist in spot.get_images():
+                    artist.set_rasterized(True)
+        bar = figure.colorbar(image, ax=axes, shrink=0.6)
+        bar.set_label("µV")
+        bar.outline.set_visible(False)
+        figure.suptitle(titled("On the head", kind), x=0.02, ha="left")
+        return svg(figure)
+
+
+def confusion(pairs, names, chance, kind=None):
+    """Draw how often each cued item was decoded as each other.
+
+    Parameters
+    ----------
+    pairs : int array (n, 2)
+        Cued, decoded.
+    names : sequence of str
+    chance : float
+    """
+    counts = np.zeros((len(names), len(names)), int)
+    np.add.at(counts, tuple(np.asarray(pairs).T), 1)
+    with plt.rc_context(RC):
+        figure, axes = panels(size=(WIDE * 0.72, 5.6))
+        image = axes.imshow(counts, cmap="cividis", vmin=0, vmax=max(1, counts.max()))
+        for i, j in zip(*np.nonzero(counts), strict=True):
+            shade = "white" if counts[i, j] < 0.6 * counts.max() else "#111111"
+            axes.text(j, i, counts[i, j], ha="center", va="center", color=shade, fontsize=7)
+        axes.set_xticks(range(len(names)), names, rotation=90)
+        axes.set_yticks(range(len(names)), [f"{n} ({c})" for n, c in zip(names, counts.sum(1), strict=True)])
+        axes.set(xlabel="Decoded item", ylabel="Cued item (decodes)")
+        axes.spines[:].set_visible(False)
+        bar = figure.colorbar(image, ax=axes, shrink=0.6)
+        bar.locator = MaxNLocator(integer=True)
+        bar.update_ticks()
+        bar.set_label(f"Decodes; by chance {chance:.1%} of a row in each")
+        bar.outline.set_visible(False)
+        axes.set_title(titled(f"Decoded against cued, n = {counts.sum()}", kind), loc="left")
+        return svg(figure)

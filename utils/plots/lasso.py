@@ -1,0 +1,181 @@
+"""Figures of the Lasso GLMs: accuracy over time and offset, temporal generalisation, patterns on the
+scalp."""
+
+import numpy as np
+from matplotlib import pyplot as plt
+from sleep_interpreter.utils.core.constants import EEG_MONTAGE
+from sleep_interpreter.utils.plots import decoding as plots
+from sleep_interpreter.utils.plots.decoding import BLUE, COLUMN, GREY, ORANGE, WIDTH
+
+ASLEEP = ("N2N3", "REM")
+
+
+def accuracy_over_time(curve, chance, path, domain, title="", kind=None, band="95 %, subjects drawn"):
+    """Draw mean accuracy over time with its interval, chance, and a bar where clusters are significant.
+
+    Parameters
+    ----------
+    curve : dict
+        times (s), mean (T,), interval (low, high) or None, mask (T,) of significant samples, subjects, n.
+    chance : float
+    path : Path
+    domain : str
+        What time counts from: "N2N3" and "REM" the cue, "key press" that, others the onset.
+    title, kind : str
+        `kind` ("simulated") is shown beside the title.
+    band : str
+        What the shaded interval is.
+    """
+    times, mean = curve["times"], 100 * curve["mean"]
+    with plt.rc_context(COLUMN):
+        figure, axes = plt.subplots(figsize=(WIDTH, 2.6), layout="constrained")
+        axes.axhline(
+            100 * chance, color=GREY, linestyle="--", linewidth=1, label=f"chance, {100 * chance:.1f} %"
+        )
+        low, high = mean, mean
+        if curve["interval"] is not None:
+            low, high = (100 * part for part in curve["interval"])
+            axes.fill_between(times, low, high, color=BLUE, alpha=0.25, linewidth=0, label=band)
+        axes.plot(times, mean, color=BLUE, linewidth=1.2)
+        span = max(high.max(), 100 * chance) - min(low.min(), 100 * chance)
+        below = min(low.min(), 100 * chance) - 0.08 * max(span, 0.5)
+        if curve["mask"].any():
+            bar = np.where(curve["mask"], below, np.nan)
+            axes.plot(times, bar, color=ORANGE, linewidth=3, solid_capstyle="butt", label="cluster, p < 0.05")
+        axes.set_ylim(below - 0.06 * max(span, 0.5), None)
+        axes.set_xlim(times[0], times[-1])
+        if domain in ASLEEP:
+            axes.axvline(0, color=GREY, linewidth=0.6)
+        axes.set(xlabel=_axis(domain), ylabel="Top-1 accuracy (%)")
+        figure.legend(frameon=False, loc="outside lower center", ncols=3, columnspacing=1, handlelength=1.2)
+        _title(figure, title, kind, curve)
+        plots.save(figure, path)
+
+
+def offset_map(result, chance, path, title="", kind=None):
+    """Draw mean accuracy by the window's place in the sleep trial and the time in the window.
+
+    Parameters
+    ----------
+    result : dict
+        offsets, times (s), mean (offsets, times), mask of significant cells, subjects, n.
+    chance : float
+    """
+    with plt.rc_context(COLUMN):
+        figure, axes = plt.subplots(figsize=(WIDTH, 2.7), layout="constrained")
+        _heat(
+            figure, axes, (result["times"], result["offsets"] - 0.2), result["mean"], result["mask"], chance
+        )
+        axes.set(
+            xlabel="Time after onset, awake (s)",
+            ylabel="Beginning of the window,\nafter the cue in sleep (s)",
+        )
+        _title(figure, title, kind, result)
+        plots.save(figure, path)
+
+
+def generalisation(result, about, chance, path, pair, title="", kind=None):
+    """Draw mean accuracy by the training sample and the sample tested.
+
+    Parameters
+    ----------
+    result : dict
+        mean and mask (training samples, test samples), axes: their times in s.
+    about : dict
+        subjects, n.
+    pair : tuple of str
+        Domains of training and test.
+    """
+    own, other = result["axes"]
+    size = (WIDTH, 2.2) if len(other) > len(own) else (WIDTH, 4.6)
+    with plt.rc_context(COLUMN):
+        figure, axes = plt.subplots(figsize=size, layout="constrained")
+        _heat(figure, axes, (other, own), result["mean"], result["mask"], chance)
+        axes.set(
+            xlabel=f"Tested: {_axis(pair[1], short=True)}", ylabel=f"Trained: {_axis(pair[0], short=True)}"
+        )
+        _title(figure, title, kind, about)
+        plots.save(figure, path)
+
+
+def patterns(values, items, path, at, subjects, title="", kind=None, channels=EEG_MONTAGE):
+    """Draw each item's pattern (Haufe-transformed coefficients) as a topography.
+
+    Parameters
+    ----------
+    values : array (K, C)
+        In the data's unit for one standard deviation of the decoder's output.
+    items : sequence of str
+    at : float
+        Time in s, for the title.
+    subjects : int
+    channels : sequence of str
+        Names of the 10-05 system.
+    """
+    import mne
+
+    info = mne.create_info(list(channels), 100.0, "eeg")
+    info.set_montage("standard_1005", verbose="ERROR")
+    columns = min(5, len(items))
+    rows = -(-len(items) // columns)
+    top = max(float(np.abs(values).max()), 1e-12)
+    height = 0.78 * rows + 1.15  # inches: topographies, title and colour bar
+    with plt.rc_context(COLUMN):
+        figure, panels = plt.subplots(
+            rows, columns, figsize=(WIDTH, height),
+            gridspec_kw={"left": 0.02, "right": 0.98, "top": 1 - 0.55 / height, "bottom": 0.6 / height},
+        )  # fmt: skip
+        panels = np.atleast_1d(panels).ravel()
+        for place, panel in enumerate(panels):
+            if place >= len(items):
+                panel.set_axis_off()
+                continue
+            image, _ = mne.viz.plot_topomap(
+                values[place],
+                info,
+                axes=panel,
+                show=False,
+                vlim=(-top, top),
+                cmap="RdBu_r",
+                contours=0,
+                sensors=False,
+            )
+            panel.set_title(items[place], fontsize=6.5, pad=2)
+        bar = figure.colorbar(
+            image, cax=figure.add_axes((0.1, 0.45 / height, 0.8, 0.08 / height)), orientation="horizontal"
+        )
+        bar.set_label("Pattern (data's unit per SD of the decoder's output)")
+        bar.outline.set_visible(False)
+        people = f"{subjects} subject{'s' if subjects != 1 else ''}"
+        figure.suptitle(
+            f"{plots.titled(title, kind)}\npatterns at {at:.2f} s, mean of {people}",
+            fontsize=8,
+            y=1 - 0.06 / height,
+        )
+        plots.save(figure, path)
+
+
+def _heat(figure, axes, coordinates, values, mask, chance):
+    across, down = coordinates
+    values = 100 * values
+    middle = 100 * chance
+    reach = max(np.abs(values - middle).max(), 0.5)  # as far below as above: equal colours, equal distances
+    image = axes.pcolormesh(
+        across, down, values, cmap="RdBu_r", vmin=middle - reach, vmax=middle + reach, rasterized=True
+    )
+    if mask.any() and not mask.all() and min(mask.shape) > 1:
+        axes.contour(across, down, mask.astype(float), levels=[0.5], colors="black", linewidths=0.8)
+    bar = figure.colorbar(image, ax=axes, pad=0.02)
+    bar.set_label(f"Top-1 accuracy (%)\nwhite: chance, {100 * chance:.1f} %; line: p < 0.05", fontsize=6.5)
+    bar.ax.set_ylim(min(values.min(), middle - 0.5), max(values.max(), middle + 0.5))
+    bar.outline.set_visible(False)
+
+
+def _axis(domain, short=False):
+    event = "cue" if domain in ASLEEP else "key press" if domain == "key press" else "onset"
+    return f"s after {event}, {domain}" if short else f"Time after the {event} (s)"
+
+
+def _title(figure, title, kind, about):
+    people = f"{about['subjects']} subject{'s' if about['subjects'] != 1 else ''}"
+    figure.suptitle(f"{plots.titled(title, kind)}\n{people}, n = {about['n']} trials", fontsize=8)

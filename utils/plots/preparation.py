@@ -1,0 +1,263 @@
+"""Figures of a prepared subject's report: spectra, components, responses, hypnogram with cues.
+
+They are returned, not saved: MNE's report puts them into its page, `close` frees them.
+"""
+
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+from sleep_interpreter.utils.core.constants import STAGES
+from sleep_interpreter.utils.plots.decoding import STYLE, titled
+
+_ORDER = (0, 3, 1, 2)
+"""Stage codes from top to bottom of a hypnogram: W/N1, R, N2, N3."""
+
+
+def close(figure):
+    """Free a figure."""
+    plt.close(figure)
+
+
+def spectra(hz, before, after, title, kind=None):
+    """Draw power spectra of all channels, as recorded and cleaned.
+
+    Parameters
+    ----------
+    hz : array (f,)
+    before, after : array (channels, f)
+        µV²/Hz.
+    title, kind : str
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")
+        for ax, power, label in zip(axes, (before, after), ("as recorded", "cleaned"), strict=True):
+            ax.semilogy(hz, np.maximum(power.T, 1e-6), color="0.6", linewidth=0.5)
+            ax.semilogy(
+                hz,
+                np.maximum(np.median(power, axis=0), 1e-6),
+                color="C0",
+                linewidth=1.5,
+                label="median of channels",
+            )
+            ax.set(xlabel="Frequency (Hz)", title=label, xlim=(0, 100))
+        axes[0].set_ylabel("Power (µV²/Hz)")
+        axes[1].legend(frameon=False)
+        figure.suptitle(titled(title, kind))
+    return figure
+
+
+def components(found, info, title, kind=None, most=20):
+    """Draw the topographies of independent components with ICLabel's names; removed ones are marked.
+
+    Parameters
+    ----------
+    found : list of dict
+        "topography", "label", "probability", "removed".
+    info : mne.Info
+    """
+    shown = found[:most]
+    columns = 5
+    rows = -(-len(shown) // columns)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(9, 2.0 * rows), layout="constrained", squeeze=False
+        )
+        for ax in axes.flat[len(shown) :]:
+            ax.set_visible(False)
+        for ax, row in zip(axes.flat, shown, strict=False):
+            _topography(row["topography"], info, ax)
+            mark = "removed: " if row["removed"] else ""
+            ax.set_title(
+                f"{mark}{row['label']} {row['probability']:.2f}", fontsize=7, color="C3" if mark else "black"
+            )
+        figure.suptitle(titled(title, kind))
+    return figure
+
+
+def response(times, mean, info, n, title, kind=None):
+    """Draw a mean response: all channels over time, and topographies at its three largest moments.
+
+    Parameters
+    ----------
+    times : array (T,)
+        s.
+    mean : array (C, T)
+        In units of a trial's interquartile range.
+    info : mne.Info
+    n : int
+        Trials.
+    """
+    power = mean.std(axis=0)
+    moments = []
+    for place in np.argsort(power)[::-1]:
+        if all(abs(times[place] - times[other]) > 0.1 for other in moments):
+            moments.append(place)
+        if len(moments) == 3:
+            break
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(9, 3.2), layout="constrained")
+        grid = figure.add_gridspec(1, 6)
+        ax = figure.add_subplot(grid[0, :3])
+        ax.plot(times, mean.T, color="0.5", linewidth=0.5)
+        ax.plot(times, power, color="C3", linewidth=1.5, label="SD over channels")
+        ax.axvline(0, color="black", linewidth=0.8)
+        ax.set(xlabel="Time from the stimulus (s)", ylabel="Interquartile ranges", title=f"n = {n} trials")
+        ax.legend(frameon=False)
+        for k, place in enumerate(sorted(moments)):
+            axis = figure.add_subplot(grid[0, 3 + k])
+            _topography(mean[:, place], info, axis)
+            axis.set_title(f"{times[place]:.2f} s")
+        figure.suptitle(titled(title, kind))
+    return figure
+
+
+def hypnogram(onset, duration, stage, cues, title, kind=None):
+    """Draw stages over the night, the cues below.
+
+    Parameters
+    ----------
+    onset, duration : array (n,)
+        s.
+    stage : int array (n,)
+        Codes; -1 is left out.
+    cues : array
+        Onsets in s.
+    """
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(9, 2.6), layout="constrained")
+        height = {code: -place for place, code in enumerate(_ORDER)}
+        whole = float(np.max(np.asarray(onset) + np.asarray(duration), initial=0.0))
+        unit, scale = ("h", 3600) if whole > 7200 else ("min", 60)
+        edges, values = [], []
+        for o, d, s in zip(onset, duration, stage, strict=True):
+            value = height.get(int(s), np.nan)
+            edges += [o / scale, (o + d) / scale]
+            values += [value, value]
+        ax.plot(edges, values, color="C0", linewidth=1.2)
+        ax.plot(
+            np.asarray(cues) / scale,
+            np.full(len(cues), -3.7),
+            "|",
+            color="C3",
+            markersize=6,
+            label=f"{len(cues)} cues",
+        )
+        ax.set_yticks([height[c] for c in _ORDER], [STAGES[c] for c in _ORDER])
+        ax.set(xlabel=f"Time ({unit})", ylim=(-4.2, 0.5))
+        ax.legend(frameon=False, loc="upper right", ncols=2)
+        figure.suptitle(titled(title, kind))
+    return figure
+
+
+def slow_oscillations(times, mean, groups, counts, title, kind=None):
+    """Draw the mean slow oscillation and how many cues fell on each of the eight groups.
+
+    Parameters
+    ----------
+    times : array (T,)
+        s from the trough.
+    mean : array (T,)
+        µV.
+    groups : sequence of str
+    counts : sequence of int
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(9, 3.0), layout="constrained")
+        axes[0].plot(times, mean, color="C0")
+        axes[0].axhline(0, color="0.7", linewidth=0.8)
+        axes[0].set(xlabel="Time from the trough (s)", ylabel="µV", title="Mean slow oscillation")
+        axes[1].bar(range(len(groups)), counts, color="C0")
+        axes[1].set_xticks(range(len(groups)), groups, rotation=45, ha="right")
+        axes[1].set(ylabel="Cues", title="Cues by phase", ylim=(0, max(1, *counts) * 1.05))
+        figure.suptitle(titled(title, kind))
+    return figure
+
+
+def phase_groups(names, limits, wave, path):
+    """Draw the definition of the eight groups of cues over one slow oscillation, and save it.
+
+    Parameters
+    ----------
+    names : sequence of str
+    limits : array (9,)
+        Where each begins, and the last ends, s.
+    wave : (array, array)
+        Times in s and amplitudes.
+    path : Path
+    """
+    from sleep_interpreter.utils.plots.decoding import save
+
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(7.5, 3.0), layout="constrained")
+        for k, name in enumerate(names):
+            ax.axvspan(limits[k], limits[k + 1], color=f"C{k}", alpha=0.25, linewidth=0)
+            ax.text(
+                (limits[k] + limits[k + 1]) / 2, 1.15, name, rotation=90, ha="center", va="bottom", fontsize=8
+            )
+        ax.plot(*wave, color="black")
+        ax.axhline(0, color="0.5", linewidth=0.8)
+        ax.set(xlabel="Time (s)", ylabel="EEG (trough = -1)", xlim=(limits[0], limits[-1]), ylim=(-1.1, 2.4))
+        ax.set_yticks([-1, 0, 1])
+        save(figure, path)
+
+
+def _topography(values, info, axes):
+    import mne
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mne.viz.plot_topomap(values, info, axes=axes, show=False, contours=0, sensors=False)
+
+
+def nap(stages, oscillations, spindles, wave, channel, path, title, kind=None):
+    """Draw the stages of a short recording with everything found in it, the mean wave and the waves' size.
+
+    Parameters
+    ----------
+    stages : DataFrame
+        onset, duration (s), stage (code).
+    oscillations, spindles : DataFrame
+        trough_s and amplitude_uv; peak_s.
+    wave : (array (T,), array (n, T))
+        s from the trough; every slow oscillation in µV.
+    channel : str
+        Where the oscillations were looked for.
+    path : Path
+    title, kind : str
+    """
+    from sleep_interpreter.utils.plots.decoding import save
+    from sleep_interpreter.utils.plots.staging import draw_stages
+
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplot_mosaic(
+            [["stages", "stages"], ["wave", "size"]], figsize=(7.5, 4.8), height_ratios=(1.1, 1),
+            layout="constrained",
+        )  # fmt: skip
+        edges = [*stages.onset, stages.onset.iloc[-1] + stages.duration.iloc[-1]]
+        draw_stages(axes["stages"], np.array(edges) / 60, stages.stage.to_numpy(int))
+        for row, times in enumerate((oscillations.trough_s, spindles.peak_s)):
+            place = -1.0 - row
+            axes["stages"].plot(times / 60, np.full(len(times), place), "|", color=f"C{row}", markersize=7)
+        ticks, labels = axes["stages"].get_yticks(), [t.get_text() for t in axes["stages"].get_yticklabels()]
+        axes["stages"].set_yticks(
+            [*ticks, -1, -2], [*labels, f"{len(oscillations)} SO", f"{len(spindles)} spindles"]
+        )
+        axes["stages"].set(xlabel="Time (min)", xlim=(0, edges[-1] / 60), ylim=(-2.6, 3.5))
+        times, waves = wave
+        mean, spread = waves.mean(axis=0), waves.std(axis=0)
+        axes["wave"].fill_between(times, mean - spread, mean + spread, color="C0", alpha=0.2, linewidth=0)
+        axes["wave"].plot(times, mean, color="C0")
+        axes["wave"].axhline(0, color="0.7", linewidth=0.8)
+        axes["wave"].set(
+            xlabel="Time from the trough (s)", ylabel=f"{channel} (µV)",
+            title=f"Mean and SD of {len(waves)} slow oscillations",
+        )  # fmt: skip
+        axes["size"].hist(oscillations.amplitude_uv, bins=20, color="C0")
+        axes["size"].set(xlabel="Trough to peak (µV)", ylabel="Slow oscillations", title="Their size")
+        figure.suptitle(titled(title, kind))
+        save(figure, path)

@@ -1,0 +1,284 @@
+"""Figures of the morning report, as SVG for a page: their black is the page's own colour of text."""
+
+import io
+import re
+from itertools import count
+
+import matplotlib.pyplot as plt
+import numpy as np
+from sleep_interpreter.utils.core.constants import STAGES
+from sleep_interpreter.utils.plots.decoding import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    STAGE_COLOURS,
+    STYLE,
+    draw_hypnodensity,
+    titled,
+)
+from sleep_interpreter.utils.plots.staging import LINES, draw_stages
+
+_NUMBER = count(1)
+RC = {
+    **STYLE,
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "svg.hashsalt": "session",
+    "savefig.bbox": None,
+    "font.size": 9,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+}
+WIDE, NARROW = 9.0, 4.3
+"""Inches."""
+MARKS = {"cue": ("|", ORANGE), "sham": ("|", GREY)}
+
+
+def panels(*shape, size, **more):
+    """Return a figure of a size in inches and its axes."""
+    return plt.subplots(*shape, figsize=size, layout="constrained", **more)
+
+
+def svg(figure):
+    """Return a figure as an element of a page: no prolog, ids of its own, black as `currentColor`."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, dpi=130, metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    wide = f'style="width: {6.2 * figure.get_figwidth():.1f}rem"'  # so that all have letters of one size
+    text = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', rf"<svg \1{wide}", text, count=1)
+    own = f"f{next(_NUMBER)}-"
+    text = re.sub(r'\bid="', f'id="{own}', text)
+    text = re.sub(r"url\(#", f"url(#{own}", text)
+    text = re.sub(r'xlink:href="#', f'xlink:href="#{own}', text)
+    text = re.sub(r"#000000\b", "currentColor", text)
+    # text without a colour of its own is black: let it be the page's
+    return text.replace("<svg ", '<svg fill="currentColor" aria-hidden="true" ', 1)
+
+
+def overview(spans, marks, spectrum, on, outages, limits, kind=None):
+    """Draw the night: stages with cues, hypnodensity, spectrogram, and when cueing was on.
+
+    Parameters
+    ----------
+    spans : list of (onset s, duration s, stage, smoothed probabilities | None)
+    marks : dict
+        {"cue" | "sham": seconds}.
+    spectrum : Spectrogram | None
+        `seconds` (n + 1,), `hz`, `decibel`, `channel`.
+    on : dict
+        {"gate open" | "cueing": [(begin s, end s)]}.
+    outages : list of (begin s, end s)
+        In which nothing ran.
+    limits : (float, float)
+        Seconds at which the session began and ended.
+    """
+    length = limits[1] - limits[0]
+    unit, scale = ("h", 3600) if length > 7200 else ("min", 60)
+
+    def at(seconds):
+        return (np.asarray(seconds, float) - limits[0]) / scale
+
+    rows = [1.3, 1.2, *([1.5] if spectrum is not None else []), 0.6]
+    with plt.rc_context(RC):
+        figure, axes = panels(len(rows), 1, size=(WIDE, 1.45 * sum(rows)), sharex=True, height_ratios=rows)
+        _stages(axes[0], spans, marks, at)
+        _density(axes[1], spans, at)
+        if spectrum is not None:
+            _spectrogram(figure, axes[2], spectrum, at)
+        for row, (name, shade) in enumerate((("cueing", ORANGE), ("gate open", BLUE))):
+            bars = [(float(at(a)), float(at(b) - at(a))) for a, b in on.get(name, [])]
+            axes[-1].broken_barh(bars, (row - 0.35, 0.7), color=shade, linewidth=0)
+        axes[-1].set_yticks([0, 1], ["cueing on", "gate open"])
+        axes[-1].set_ylim(-0.6, 1.6)
+        for a, b in outages:
+            for place in axes:
+                place.axvspan(at(a), at(b), color=PINK, alpha=0.35, linewidth=0)
+        axes[-1].set_xlabel(f"Time since the session began ({unit})")
+        axes[-1].set_xlim(0, max(length / scale, 1 / scale))
+        axes[0].set_title(titled("The night", kind), loc="left")
+        figure.align_ylabels()
+        return svg(figure)
+
+
+def _stages(axes, spans, marks, at):
+    codes = {name: code for code, name in enumerate(STAGES)} | {"unknown": -1}
+    for group in _runs(spans):
+        edges = [at(s) for s, *_ in group] + [at(group[-1][0] + group[-1][1])]
+        draw_stages(axes, np.array(edges), [codes[s[2]] for s in group], unknown=True)
+    if not spans:
+        axes.set_yticks([])
+    axes.set_ylim(-1.7, 4.5)
+    ticks, names = list(axes.get_yticks()), [t.get_text() for t in axes.get_yticklabels()]
+    for row, (name, seconds) in enumerate(marks.items()):
+        mark, shade = MARKS[name]
+        y = -0.8 - 0.6 * row
+        axes.plot(at(seconds), np.full(len(seconds), y), mark, color=shade, markersize=5, alpha=0.8)
+        ticks.append(y)
+        names.append(f"{name}s ({len(seconds)})")
+    axes.set_yticks(ticks, names)
+    axes.set_ylabel("Stage")
+
+
+def _density(axes, spans, at):
+    known = [s for s in spans if s[3] is not None]
+    if not known:
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "no stage was known", transform=axes.transAxes, ha="center")
+        return
+    edges, values = [], []
+    for group in _runs(spans):
+        edges += [at(s) for s, *_ in group] + [at(group[-1][0] + group[-1][1])]
+        values += [s[3] or [np.nan] * len(STAGES) for s in group] + [[np.nan] * len(STAGES)]
+    axes.set_rasterization_zorder(3)
+    draw_hypnodensity(axes, np.array(edges, float), np.array(values, float))
+    axes.set_rasterization_zorder(None)
+    for area in axes.collections:  # thousands of steps: as an image it is a tenth of the page
+        area.set_rasterized(True)
+
+
+def _spectrogram(figure, axes, spectrum, at):
+    finite = spectrum.decibel[np.isfinite(spectrum.decibel)]
+    low, high = np.percentile(finite, [5, 97]) if finite.size else (0, 1)
+    step = spectrum.hz[1] - spectrum.hz[0]
+    image = axes.pcolormesh(
+        at(spectrum.seconds),
+        np.append(spectrum.hz, spectrum.hz[-1] + step) - step / 2,
+        spectrum.decibel,
+        cmap="cividis",
+        vmin=low,
+        vmax=max(high, low + 1),
+        rasterized=True,
+    )
+    axes.set_ylabel(f"{spectrum.channel}\n(Hz)")
+    bar = figure.colorbar(image, cax=axes.inset_axes([1.02, 0, 0.015, 1]))
+    bar.set_label("dB (µV²/Hz)")
+    bar.outline.set_visible(False)
+
+
+def _runs(spans):
+    """Yield spans that follow each other without a hole, as lists."""
+    group = []
+    for span in spans:
+        if group and span[0] - (group[-1][0] + group[-1][1]) > 0.5:
+            yield group
+            group = []
+        group.append(span)
+    if group:
+        yield group
+
+
+def cue_counts(items, by_stage, shams, kind=None):
+    """Draw how often each item was cued, by stage, and its shams.
+
+    Parameters
+    ----------
+    items : sequence of str
+    by_stage : dict
+        {stage: counts (items,)}.
+    shams : sequence of int
+    """
+    shades = dict(zip((*STAGES, "unknown"), (*STAGE_COLOURS, GREY), strict=True))
+    with plt.rc_context(RC):
+        figure, axes = panels(size=(WIDE, 2.6))
+        base = np.zeros(len(items))
+        for stage, counts in by_stage.items():
+            if np.any(counts):
+                axes.bar(np.arange(len(items)) - 0.15, counts, 0.5, base, color=shades[stage], label=stage)
+                base = base + counts
+        if np.any(shams):
+            axes.bar(np.arange(len(items)) + 0.28, shams, 0.25, color=GREY, hatch="////", label="sham")
+        axes.set_xticks(range(len(items)), items, rotation=40, ha="right")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.set_ylabel("Cues")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+        axes.set_title(titled("Cues an item", kind), loc="left")
+        return svg(figure)
+
+
+def intervals(seconds, kind=None):
+    """Draw the intervals between cues that followed each other.
+
+    Parameters
+    ----------
+    seconds : array (n,)
+    """
+    with plt.rc_context(RC):
+        figure, axes = panels(size=(NARROW, 2.4))
+        top = max(8.0, np.percentile(seconds, 98)) if len(seconds) else 8.0
+        axes.hist(np.clip(seconds, 0, top), bins=np.linspace(0, top, 41), color=BLUE)
+        axes.set(xlabel=f"s (from {top:.0f} s on in the last bar)", ylabel="Intervals")
+        axes.set_title(titled(f"Between cues, n = {len(seconds)}", kind), loc="left", fontsize=9)
+        return svg(figure)
+
+
+def latencies(values, kind=None):
+    """Draw the share of events within each latency, one panel each.
+
+    Parameters
+    ----------
+    values : dict
+        {what: milliseconds (n,)}.
+    """
+    rows = -(-len(values) // 2)
+    with plt.rc_context(RC):
+        figure, axes = panels(rows, 2, size=(WIDE, 1.9 * rows), squeeze=False)
+        for axes_, (name, found), shade in zip(axes.flat, values.items(), LINES, strict=False):
+            found = np.sort(found)
+            shares = np.arange(len(found) + 1) / len(found)
+            axes_.step(np.append(found[:1], found), shares, where="post", color=shade)
+            axes_.set_title(f"{name}, n = {len(found)}", loc="left", fontsize=8)
+            axes_.set_ylim(0, 1.02)
+            axes_.set(xlabel="ms", ylabel="Share")
+            if found[0] > 0 and found[-1] > 30 * np.median(found):
+                axes_.set_xscale("log")
+        for empty in axes.flat[len(values) :]:
+            empty.set_axis_off()
+        figure.suptitle(titled("Latencies", kind), x=0.02, ha="left", fontsize=10)
+        return svg(figure)
+
+
+def quality(bad, limits, outages, kind=None, most=24):
+    """Draw when which channel had a bad signal; the worst ones when there are many.
+
+    Parameters
+    ----------
+    bad : dict
+        {channel: [(begin s, end s, reason)]}.
+    limits : (float, float)
+        Seconds at which the session began and ended.
+    outages : list of (begin s, end s)
+    """
+    length = limits[1] - limits[0]
+    unit, scale = ("h", 3600) if length > 7200 else ("min", 60)
+    worst = sorted(bad, key=lambda name: -sum(e - b for b, e, _ in bad[name]))[:most]
+    reasons = sorted({kind_of(r) for name in worst for *_, r in bad[name]})
+    shades = dict(zip(reasons, (ORANGE, BLUE, GREEN, PINK, GREY, "#E69F00", "#56B4E9") * 3, strict=False))
+    with plt.rc_context(RC):
+        figure, axes = panels(size=(WIDE, 0.9 + 0.2 * max(3, len(worst))))
+        for row, name in enumerate(worst):
+            for begin, end, reason in bad[name]:
+                bar = ((begin - limits[0]) / scale, max(end - begin, length / 800) / scale)
+                axes.broken_barh([bar], (row - 0.4, 0.8), color=shades[kind_of(reason)], linewidth=0)
+        for a, b in outages:
+            axes.axvspan((a - limits[0]) / scale, (b - limits[0]) / scale, color=PINK, alpha=0.35)
+        for reason in reasons:
+            axes.plot([], [], "s", color=shades[reason], label=reason)
+        axes.set_yticks(range(len(worst)), worst)
+        axes.set_ylim(len(worst) - 0.4, -0.6)
+        axes.set_xlim(0, max(length, 1) / scale)
+        axes.set_xlabel(f"Time since the session began ({unit})")
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+        axes.set_title(titled("Channels with a bad signal", kind), loc="left")
+        return svg(figure)
+
+
+def kind_of(reason):
+    """Return a reason with dots for its numbers."""
+    return re.sub(r"[-+]?\d[\d.,]*(\s*(%|µV|Hz|s)\b)?", "…", reason).strip()[:40]

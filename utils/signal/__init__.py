@@ -1,0 +1,1 @@
+"""Channels, units, recordings, resampling and preprocessing of signals."""

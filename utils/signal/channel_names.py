@@ -1,0 +1,54 @@
+"""Channel names as labs spell them: which of a recording's channels a name means."""
+
+from sleep_interpreter.utils.core.errors import UserError, nearest
+
+_PREFIXES = ("eeg ", "eog ", "emg ", "ecg ")
+_REFERENCES = ("-ref", "-le", "-avg")  # of a whole recording: they tell no electrode from another
+
+
+def plain(name):
+    """Return a channel name without its type prefix, in lower case: "EEG C4" -> "c4"."""
+    folded = " ".join(str(name).split()).casefold()
+    for prefix in _PREFIXES:
+        if folded.startswith(prefix):
+            return folded[len(prefix) :]
+    return folded
+
+
+def electrode(name):
+    """Return what is left of a name without type prefix and common reference: "EEG Fz-Ref" -> "fz"."""
+    folded = plain(name)
+    return next((folded[: -len(r)] for r in _REFERENCES if folded.endswith(r)), folded)
+
+
+def find_channel(name, names):
+    """Return the entry of `names` that `name` means, or None.
+
+    An exact match wins; else type prefix ("EEG ", "EOG ", "EMG ", "ECG ") and case are ignored. A
+    derivation such as "C4-M1" is a channel of its own and never taken for "C4".
+
+    Raises
+    ------
+    UserError
+        More than one channel matches.
+    """
+    if name in names:
+        return name
+    matches = [n for n in names if plain(n) == plain(name)]
+    if len(matches) > 1:
+        raise UserError(f"channel {name!r} matches {', '.join(matches)}: give the full name")
+    return matches[0] if matches else None
+
+
+def hint(name, names):
+    """Return the channels nearest to `name`, for a message."""
+    by_plain = {plain(n): n for n in names}
+    close = [by_plain[c] for c in nearest(plain(name), by_plain)]
+    return f"nearest: {', '.join(close)}" if close else "nothing like it"
+
+
+def listed(names, most=6):
+    """Return names for a message; a long list is cut."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

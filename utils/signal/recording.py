@@ -1,0 +1,227 @@
+"""A recording on disk: its channels, each at its own sampling rate, read lazily through MNE."""
+
+import hashlib
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.signal.edf_header import read_gdf_samples, read_header
+
+_MIB = 2**20
+_HELD_SECONDS = 0.01
+"""A lower code that lasts so long was sent; amplifiers' lines fall within a sample or two of each other."""
+_OURS = "Number of records from the header does not match"  # we say it ourselves, in seconds
+
+
+@dataclass(frozen=True)
+class RateGroup:
+    """Channels of one sampling rate.
+
+    Attributes
+    ----------
+    rate : float
+        Hz.
+    places : tuple of int
+        Where they stand among the channels that were asked for.
+    """
+
+    rate: float
+    places: tuple
+    _raw: object
+    _rows: tuple
+
+    @property
+    def length(self):
+        """Samples a channel."""
+        return self._raw.n_times
+
+    def read(self, start, stop, places=None):
+        """Return samples [start, stop), shape (channels, n), in the reader's unit.
+
+        Parameters
+        ----------
+        start, stop : int
+        places : sequence of int | None
+            Only these of `places`, in this order; None = all.
+        """
+        rows = self._rows if places is None else [self._rows[self.places.index(p)] for p in places]
+        order = sorted(set(rows))  # one read for the span of channels
+        data = self._raw.get_data(picks=order, start=start, stop=stop, verbose="error")
+        return data[[order.index(row) for row in rows]]
+
+
+class Recording:
+    """A file in any format of `mne.io.read_raw`; samples stay on disk.
+
+    Channels of EDF, BDF and GDF may differ in rate. MNE raises all to the highest rate among those it opens,
+    in every read apart, so here those of one rate are opened alone.
+
+    Parameters
+    ----------
+    path : str | Path
+
+    Attributes
+    ----------
+    names : list of str
+        Channels.
+    seconds : float
+    annotations : mne.Annotations
+        Onsets count from `first_time`, s.
+    clock : float | None
+        Time of day of the first sample, in s after midnight; None where the file says none, or midnight.
+    notices : list of (int, str)
+        Logging level and what is to be said about the file.
+
+    Raises
+    ------
+    UserError
+        Missing or unreadable file, or no data in it.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        if not self.path.exists():
+            raise UserError(f"{self.path}: recording not found")
+        self._raw, remarks = _read(self.path)
+        self.names = list(self._raw.ch_names)
+        if self._raw.n_times == 0 or not self.names:
+            raise UserError(f"{shown(self.path)}: the recording holds no data")
+        self.clock = _clock(self._raw)
+        self._rate = float(self._raw.info["sfreq"])
+        self.seconds = self._raw.n_times / self._rate
+        self.annotations, self.first_time = self._raw.annotations, self._raw.first_time
+        rates = [self._rate] * len(self.names)
+        self.notices = [(_level(text), f"the reader says: {text}") for text in remarks]
+        suffix = self.path.suffix.lower()
+        self._divisible = suffix in (".edf", ".bdf")
+        if self._divisible:
+            header = read_header(self.path)
+            rates = header.rates
+            self.notices += [(logging.WARNING, text) for text in header.faults()]
+        elif suffix == ".gdf":
+            samples = read_gdf_samples(self.path)
+            rates = [self._rate * (n / max(samples)) for n in samples]
+        self._rates = dict(zip(self.names, rates, strict=True))
+
+    def groups(self, picks):
+        """Open channels, each at its own rate.
+
+        Parameters
+        ----------
+        picks : sequence of str
+
+        Returns
+        -------
+        groups : list of RateGroup
+            The fastest first.
+
+        Raises
+        ------
+        UserError
+            MNE cannot read some of them at their own rate.
+        """
+        rates = [self._rates[name] for name in picks]
+        groups = []
+        for rate in sorted(set(rates), reverse=True):
+            places = tuple(place for place, own in enumerate(rates) if own == rate)
+            names = [picks[place] for place in places]
+            raw = self._raw if rate == self._rate else self._open(names, rate)
+            groups.append(RateGroup(rate, places, raw, tuple(raw.ch_names.index(name) for name in names)))
+        return groups
+
+    def triggers(self, name=None):
+        """Return [(seconds after the first sample, code)] of a trigger channel.
+
+        A code begins where the channel rises to it, or falls to it from a higher one and stays: lines that
+        fall one after the other pass through lower codes for a moment.
+
+        Parameters
+        ----------
+        name : str | None
+            Of the channel; None = the one MNE takes for it.
+
+        Raises
+        ------
+        UserError
+            There is no such channel.
+        """
+        import mne
+
+        if name is not None and name not in self.names:
+            raise UserError(
+                f"{shown(self.path)}: no trigger channel {name!r}; it has {', '.join(self.names)}"
+            )
+        try:
+            steps = mne.find_events(
+                self._raw, stim_channel=name, output="step", consecutive=True, shortest_event=1,
+                initial_event=True, verbose="error",
+            )  # fmt: skip
+        except ValueError as error:
+            raise UserError(f"{shown(self.path)}: no trigger channel ({error}); name one") from error
+        starts = (steps[:, 0] - self._raw.first_samp) / self._rate
+        ends = [*starts[1:], self.seconds]
+        return [
+            (float(start), int(code))
+            for start, end, (_, before, code) in zip(starts, ends, steps, strict=True)
+            if code > before or (code != 0 and end - start >= _HELD_SECONDS)
+        ]
+
+    def fingerprint(self):
+        """Return name, size and a hash: SHA-256 of size, first and last MiB of every file."""
+        files = [Path(f) for f in self._raw.filenames if f is not None]
+        if self.path.is_file() and self.path.resolve() not in [f.resolve() for f in files]:
+            files.insert(0, self.path)  # the header of a format in several files
+        digest, size = hashlib.sha256(), 0
+        for file in files:
+            length = file.stat().st_size
+            size += length
+            digest.update(str(length).encode())
+            with file.open("rb") as handle:
+                digest.update(handle.read(_MIB))
+                handle.seek(max(0, length - _MIB))
+                digest.update(handle.read(_MIB))
+        return {"name": self.path.name, "bytes": size, "sha256_size_ends": digest.hexdigest()}
+
+    def _open(self, names, rate):
+        """Open some channels alone, so that no other one's rate matters."""
+        if self._divisible:
+            raw, _ = _read(self.path, include=list(names), exclude_after_unique=True)
+            if sorted(raw.ch_names) == sorted(names) and abs(raw.info["sfreq"] - rate) < 1e-9 * rate:
+                return raw
+        # MNE's GDF reader gives other channels than those asked for when it opens some alone
+        raise UserError(
+            f"{shown(self.path)}: {', '.join(names)} at {rate:g} Hz, but other channels have {self._rate:g} "
+            "Hz and its reader cannot part them; convert the recording to EDF, or to one sampling rate"
+        )
+
+
+def _clock(raw):
+    """Return the time of day of a Raw's first sample in s after midnight, by the laboratory's clock."""
+    begun = raw.info["meas_date"]
+    if begun is None:
+        return None
+    clock = begun.hour * 3600 + begun.minute * 60 + begun.second + begun.microsecond * 1e-6
+    return (clock + raw.first_time) % 86400 if clock else None
+
+
+def _level(remark):
+    """Return how loudly a reader's remark is passed on: events behind its end mean a file cut short."""
+    return logging.WARNING if "outside" in remark and "data range" in remark else logging.INFO
+
+
+def _read(path, **more):
+    """Return MNE's Raw (data stay on disk) and what the reader remarked."""
+    import mne
+
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            raw = mne.io.read_raw(path, preload=False, verbose="warning", **more)
+    except Exception as error:  # a broken file fails in as many ways as there are readers
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{shown(path)}: MNE cannot read this recording: {reason[:300]}") from error
+    remarks = [" ".join(str(w.message).split()) for w in caught]
+    return raw, [text for text in remarks if not text.startswith(_OURS)]

@@ -1,0 +1,75 @@
+"""The V/µV trap: whether a recording's amplitude can be that of a head, and what mends it."""
+
+import numpy as np
+from scipy import signal
+from sleep_interpreter.utils.core.errors import UserError
+
+TO_MICROVOLT = {"V": 1e6, "uV": 1.0}
+"""What the reader's numbers are multiplied with: MNE gives volts, some files hold µV labelled V."""
+_MISTAKEN = ((1e6, "volts"), (1e3, "millivolts"))
+
+
+def deviations(data):
+    """Return the SDs of the finite rows of (channels, n) after removing their trends, as a list."""
+    data = data[np.isfinite(data).all(axis=1)]
+    return list(signal.detrend(data, axis=1).std(axis=1)) if data.size else []
+
+
+def check(amplitude, unit, limits, where, what="EEG", others_fit=False, option="--unit", limit="limits"):
+    """Refuse an amplitude that cannot be µV.
+
+    Parameters
+    ----------
+    amplitude : float
+        Typical SD of 30 s in the reader's own unit.
+    unit : "V" | "uV"
+        What that unit is taken to be.
+    limits : (float, float)
+        Permitted range in µV.
+    where, what : str
+        The recording, and which of its channels, for the message.
+    others_fit : bool
+        Other channels of the recording have passed, so that the unit of the whole file is right.
+    option, limit : str
+        How the user sets the unit and the range, for the message.
+
+    Returns
+    -------
+    amplitude : float
+        In µV.
+
+    Raises
+    ------
+    UserError
+        Too small or too large by any factor; the message says what mends it.
+    """
+    low, high = limits
+    microvolts = amplitude * TO_MICROVOLT[unit]
+    if low <= microvolts <= high:
+        return microvolts
+    other = "V" if unit == "uV" else "uV"
+    corrected = amplitude * TO_MICROVOLT[other]
+    found = (
+        f"{where}: the {what}'s typical SD is {microvolts:.3g} µV with {option} "
+        f"{unit}, expected {low:g} to {high:g} µV"
+    )
+    if microvolts == 0:
+        remedy = (
+            "it is flat: check the electrode, the channel's name, and the unit in which the file was "
+            "written (volts stored as whole µV become zero)"
+        )
+    elif low <= corrected <= high and not others_fit:
+        remedy = f"with {option} {other} it would be {corrected:.3g} µV, so use that"
+    elif microvolts < low / 10:
+        meant = [name for factor, name in _MISTAKEN if low <= microvolts * factor <= high]
+        cause = f"{meant[0]} labelled µV in the file's header" if meant else "a wrong unit in the header"
+        remedy = (
+            f"it is all but flat: most likely {cause}, else a dead electrode; neither {option} mends that, "
+            "so correct the header"
+        )
+    else:
+        remedy = (
+            f"neither {option} mends that: check the physical unit in the file's header, "
+            f"or widen {limit} if the amplitude is real"
+        )
+    raise UserError(f"{found}; {remedy}")

@@ -1,0 +1,1 @@
+"""Stagers and the cue gate, the same offline and in real time."""

@@ -1,0 +1,186 @@
+"""Stage a recording or stored windows offline as real time would: the same stager, the same windows.
+
+A stager (`utils.staging.stagers`) is asked at the moments at which the loop asks it, with the samples that the loop
+has by then. Nothing later than the end of a window is used.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, STREAM_RATE, UNKNOWN
+from sleep_interpreter.utils.staging.cue_gate import blend
+from sleep_interpreter.utils.staging.stagers import WINDOW
+
+WINDOW_STEP = 3.0
+"""Stored windows of the published layout begin every 3 s."""
+_OVERLAP = WINDOW - round(WINDOW_STEP * STREAM_RATE)
+_EDGE = round(2 * STREAM_RATE)
+"""Samples at both ends of an overlap that the filters' transients may have changed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """What a stager said about a night.
+
+    Attributes
+    ----------
+    seconds : float array (n,)
+        End of each window in s since the recording's start: the moment at which the estimate is there.
+    probability : float array (n, 4)
+        As the stager gave them; a row of NaN where the stage is unknown.
+    reason : list of (str or None)
+        Why a row is unknown.
+    """
+
+    seconds: np.ndarray
+    probability: np.ndarray
+    reason: list
+
+    def __len__(self):
+        return len(self.seconds)
+
+    @property
+    def known(self):
+        """Where a stage was given: bool array (n,)."""
+        return np.isfinite(self.probability).all(axis=1)
+
+    @property
+    def history(self):
+        """Probabilities as `utils.staging.cue_gate.states` takes them: an array a staging, None where unknown."""
+        return [row if there else None for row, there in zip(self.probability, self.known, strict=True)]
+
+    def smoothed(self, weight):
+        """Return p = weight * new + (1 - weight) * old (n, 4), beginning anew after what is unknown."""
+        result, old = np.full_like(self.probability, np.nan), None
+        for place, new in enumerate(self.history):
+            old = None if new is None else blend(old, new, weight)
+            if old is not None:
+                result[place] = old
+        return result
+
+    def every(self, step):
+        """Return every `step`-th estimate, as if the stager had been asked less often."""
+        return Estimates(self.seconds[::step], self.probability[::step], self.reason[::step])
+
+    def unknown_reasons(self):
+        """Return {reason: how often}."""
+        return {reason: self.reason.count(reason) for reason in dict.fromkeys(self.reason) if reason}
+
+
+def stages(probability):
+    """Return the most probable stage of each row (n, 4): int array (n,), `UNKNOWN` where a row is NaN."""
+    known = np.isfinite(probability).all(axis=1)
+    return np.where(known, np.where(known[:, None], probability, 0).argmax(axis=1), UNKNOWN)
+
+
+def replay(stager, signal, every_seconds, progress=None):
+    """Stage a continuous recording as the real-time loop does.
+
+    Parameters
+    ----------
+    stager : sleep_interpreter.utils.staging.stagers.Stager
+        A fresh one: it may remember what it has seen.
+    signal : array (3, n)
+        EEG, EOG and EMG derivations in µV at 500 Hz; an absent channel's row is NaN.
+    every_seconds : float
+        Time between two stagings (`staging.every_seconds` of a session).
+    progress : tqdm | None
+
+    Returns
+    -------
+    estimates : Estimates
+        None at all of a recording shorter than 30 s.
+    """
+    step = round(every_seconds * STREAM_RATE)
+    ends = range(WINDOW, signal.shape[1] + 1, step)
+    found = []
+    for end in ends:
+        found.append(stager.update(np.asarray(signal[:, end - WINDOW : end], np.float32), end))
+        if progress is not None:
+            progress.update()
+    return _collected(np.array(ends, float) / STREAM_RATE, found)
+
+
+def of_windows(stager, windows, batch_size, progress=None):
+    """Stage stored windows of the published layout, one every 3 s.
+
+    Parameters
+    ----------
+    stager : sleep_interpreter.utils.staging.stagers.SIStagingStager
+        For prepared windows.
+    windows : array (n, 3, 15000)
+    batch_size : int
+        Windows a forward pass; changes the speed only.
+    progress : tqdm | None
+
+    Returns
+    -------
+    estimates : Estimates
+    """
+    found = []
+    for start in range(0, len(windows), batch_size):
+        found += stager.estimates(windows[start : start + batch_size])
+        if progress is not None:
+            progress.update(len(found) - progress.n)
+    return _collected(STAGING_SECONDS + WINDOW_STEP * np.arange(len(windows)), found)
+
+
+def _collected(seconds, found):
+    rows = [np.full(len(STAGES), np.nan) if e.probabilities is None else e.probabilities for e in found]
+    probability = np.array(rows, float).reshape(len(found), len(STAGES))
+    return Estimates(seconds, probability, [e.reason for e in found])
+
+
+def stitched(windows, microvolts):
+    """Put stored windows together to one continuous recording, for stagers that need one.
+
+    Every channel of a stored window was shifted and scaled on its own, so neighbours differ by a line where
+    they overlap; each window is brought to the scale of the one before it. What stays unknown is one scale a
+    channel for the whole night, which `microvolts` sets. Filters' transients at the ends of windows stay out.
+
+    Parameters
+    ----------
+    windows : array (n, 3, 15000)
+        One every 3 s.
+    microvolts : sequence of 3 floats
+        Median SD over 30 s that EEG, EOG and EMG are given.
+
+    Returns
+    -------
+    signal : float32 array (3, 15000 + 1500 * (n - 1))
+        In µV as far as `microvolts` is right. NaN where a window is not finite and no other covers the time.
+    """
+    step = WINDOW - _OVERLAP
+    count = len(windows)
+    signal = np.full((3, WINDOW + step * (count - 1)), np.nan, np.float32)
+    for channel in range(3):
+        scale, shift, deviations = 1.0, 0.0, []
+        for place in range(count):
+            own = np.asarray(windows[place, channel], float)
+            start = place * step
+            if not np.isfinite(own).all():
+                continue
+            before = signal[channel, start + _EDGE : start + _OVERLAP - _EDGE]
+            scale, shift = _fit(own[_EDGE : _OVERLAP - _EDGE], before, scale, shift)
+            placed = scale * own + shift
+            # The middle of a window is best; its first part is there already, unless a gap was before it.
+            there = np.isfinite(signal[channel, start : start + _OVERLAP - _EDGE])
+            head = np.where(there, signal[channel, start : start + _OVERLAP - _EDGE], placed[: len(there)])
+            signal[channel, start : start + WINDOW] = np.concatenate([head, placed[len(there) :]])
+            deviations.append(placed.std())
+        usual = np.median([d for d in deviations if d > 0] or [1.0])
+        signal[channel] *= microvolts[channel] / usual
+    return signal
+
+
+def _fit(own, before, scale, shift):
+    """Return the scale and shift that take a window to what is there already; the last ones where unclear."""
+    there = np.isfinite(before)
+    if there.sum() < _EDGE or own[there].std() < 1e-6:
+        return scale, shift
+    x, y = own[there], before[there].astype(float)
+    centred = x - x.mean()
+    slope = float(centred @ (y - y.mean()) / (centred @ centred))
+    if slope <= 0:  # a window that has nothing to do with the one before it
+        return scale, shift
+    return slope, float(y.mean() - slope * x.mean())
