@@ -3,6 +3,7 @@
 import re
 
 from pydantic import Field, field_validator
+
 from sleep_interpreter.utils.core.config import Settings, read_yaml, validate
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown

@@ -2,7 +2,8 @@
 
 The packages of this project lie beside this folder, as the published layout has them, and are imported by one
 name: `sleep_interpreter.utils`, `sleep_interpreter.data`, `sleep_interpreter.model` and so on. In a checkout
-they are found there; an installed copy has them inside this folder.
+they are found there; an installed copy has them inside this folder. (The links in this folder are for type
+checkers and editors; Python does not need them.)
 """
 
 from pathlib import Path

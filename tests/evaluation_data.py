@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.train.evaluation.decoder_report import Predictions, report
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import config
@@ -40,9 +41,8 @@ def write_run(folder, strengths, notes=None, n=60, seed=0, labels_seed=7, **more
 
 def tiny_checkpoint(path, name="N23SIMD", mode=None, notes=None, **overrides):
     """Save an untrained network that is traced in a moment; return its path."""
-    from sleep_interpreter.model.checkpoints import checkpoint
-
     from sleep_interpreter import model
+    from sleep_interpreter.model.checkpoints import checkpoint
 
     small = config.load(experiment.Experiment, name, quick=True).model.model_dump(exclude_unset=True)
     small["stem"] = {"filters": 8, "dilations": [1], "dense": 8}

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.provenance import MARK
 from sleep_interpreter.utils.core.safe_pickle import write_pickle

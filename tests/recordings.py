@@ -5,6 +5,7 @@ import warnings
 import mne
 import numpy as np
 from scipy import signal
+
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
 
 RATE = 500.0

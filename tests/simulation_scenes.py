@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy import signal
+
 from sleep_interpreter.data.simulation.memory import Subject
 from sleep_interpreter.data.simulation.scene import Scene
 from sleep_interpreter.data.simulation.settings import load_settings

@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, PositiveInt
+
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import command_line, config, provenance, tensorflow_import
 from sleep_interpreter.utils.core.constants import ITEMS
@@ -242,6 +243,7 @@ def _compared(study, correct, subjects, settings):
 
 def _write(summary, networks, curve, folder):
     import pandas as pd
+
     from sleep_interpreter.train.evaluation.decoder_report import write_csv
     from sleep_interpreter.utils.plots import decoding as plots
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+
 from sleep_interpreter.data.formats.epoch_order import permutation, slices
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import DATA, shown

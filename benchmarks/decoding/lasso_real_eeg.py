@@ -10,6 +10,8 @@ import sys
 
 import numpy as np
 import pandas as pd
+
+from benchmarks.decoding import fingermovements
 from sleep_interpreter.lasso_glm.engine import settings as lasso_settings
 from sleep_interpreter.lasso_glm.engine.fits import folds_of, within
 from sleep_interpreter.model.lasso_glm import TimeResolvedLassoGLM
@@ -18,8 +20,6 @@ from sleep_interpreter.utils.core import command_line, provenance
 from sleep_interpreter.utils.core.paths import shown, writing
 from sleep_interpreter.utils.metrics import statistics
 from sleep_interpreter.utils.plots import lasso as plots_lasso
-
-from benchmarks.decoding import fingermovements
 
 NAME = "lasso_fingermovements"
 SECONDS_BEFORE = 0.63

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, model_validator
+from tqdm import tqdm
+
+from benchmarks.decoding.planted_lasso import EXPERIMENTS
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import RESULTS, ROOT, shown
-from tqdm import tqdm
-
-from benchmarks.decoding.planted_lasso import EXPERIMENTS
 
 log = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE, SLEEP_RATE, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown

@@ -10,6 +10,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 from scipy.stats import page_trend_test
+
+from benchmarks.decoding import planted_lasso
 from sleep_interpreter.train.evaluation.decoder_report import write_csv
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.constants import ITEMS
@@ -17,8 +19,6 @@ from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.metrics import statistics
 from sleep_interpreter.utils.plots import decoding as plots
-
-from benchmarks.decoding import planted_lasso
 
 UP = ("1st-Up", "trans-2nd-Up", "2nd-Up")
 DOWN = ("trans-Down", "Down")

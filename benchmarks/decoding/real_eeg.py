@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, PositiveInt
+
 from sleep_interpreter.utils.core import command_line, config, provenance, tensorflow_import
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import RESULTS, shown
@@ -88,9 +89,8 @@ def run(study, folder, restart=False):
     summary : dict
         As in summary.json.
     """
-    from sleep_interpreter.data.formats.training_trials import fingerprint
-
     from benchmarks.decoding import fingermovements, real_eeg_choice
+    from sleep_interpreter.data.formats.training_trials import fingerprint
 
     study.chosen_from()
     files = [fingermovements.find(part) for part in ("TRAIN", "TEST")]
@@ -157,11 +157,10 @@ def _test_lda(choice, train, test):
 
 def _train_and_test(study, choice, loss, seed, train, test, folder, notes, restart):
     """Train an ensemble on the whole training part with the project's loop; return its probabilities."""
-    from sleep_interpreter.model.checkpoints import checkpoint
-    from sleep_interpreter.train.engine import loop
-
     from benchmarks.decoding import real_eeg_choice
     from benchmarks.decoding.fingermovements import CLASSES, prepared
+    from sleep_interpreter.model.checkpoints import checkpoint
+    from sleep_interpreter.train.engine import loop
 
     candidate = study.candidates[choice["candidate"]]
     settings = real_eeg_choice.experiment_of(
@@ -208,10 +207,10 @@ def _over_seeds(decoded, names, label):
 
 def _write(summary, decoded, label, folder):
     import pandas as pd
-    from sleep_interpreter.train.evaluation.decoder_report import write_csv
-    from sleep_interpreter.utils.plots import decoding as plots
 
     from benchmarks.decoding.fingermovements import CLASSES
+    from sleep_interpreter.train.evaluation.decoder_report import write_csv
+    from sleep_interpreter.utils.plots import decoding as plots
 
     frames = [
         pd.DataFrame({"method": name, "trial": np.arange(len(label)), "hand": np.array(CLASSES)[label],

@@ -4,13 +4,13 @@ import json
 import logging
 
 import numpy as np
+from tqdm import tqdm
+
+from benchmarks.decoding import fingermovements
 from sleep_interpreter.train.engine.loop import scores
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config, provenance
 from sleep_interpreter.utils.core.paths import shown
-from tqdm import tqdm
-
-from benchmarks.decoding import fingermovements
 
 log = logging.getLogger(__name__)
 

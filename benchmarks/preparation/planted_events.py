@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pydantic import Field, PositiveFloat, PositiveInt
+
+from benchmarks.preparation import planted_tables as markdown
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.utils.core import command_line, config, provenance, tensorflow_import
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import RESULTS, ROOT, shown, writing
-
-from benchmarks.preparation import planted_tables as markdown
 
 log = logging.getLogger(__name__)
 CUED, NAPS = "cued", ("naps_1", "naps_0")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from sleep_interpreter.utils.core import command_line, provenance, tensorflow_import
 from sleep_interpreter.utils.core.constants import ITEMS, N2, N3, STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError

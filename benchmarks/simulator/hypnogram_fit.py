@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 from scipy import optimize
 from scipy.special import ndtri
+
 from sleep_interpreter.data.simulation.hypnogram import (  # fmt: skip
     EPOCHS_PER_MIN,
     KEYS,

@@ -6,6 +6,7 @@ All functions take signals in µV, (channels, samples), and stages as one of `ST
 from dataclasses import dataclass
 
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import STAGING_SECONDS
 
 STAGES_5 = ("W", "N1", "N2", "N3", "R")

@@ -9,11 +9,11 @@ import logging
 from itertools import pairwise
 
 import numpy as np
-from sleep_interpreter.utils.core.constants import STAGING_SECONDS, STREAM_RATE
-from sleep_interpreter.utils.core.paths import writing
 
 from benchmarks.simulator import events, measures
 from benchmarks.simulator.staging import yasa_stages
+from sleep_interpreter.utils.core.constants import STAGING_SECONDS, STREAM_RATE
+from sleep_interpreter.utils.core.paths import writing
 
 log = logging.getLogger(__name__)
 

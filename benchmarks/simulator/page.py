@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from sleep_interpreter.utils.core.constants import STAGES
-
 from benchmarks.simulator.measures import STAGES_5
 from benchmarks.simulator.normal_values import normal_values
 from benchmarks.simulator.staging import MEASURES
 from benchmarks.simulator.tables import number, p_value, percent, spread, table
+from sleep_interpreter.utils.core.constants import STAGES
 
 TEMPLATE = Path(__file__).with_suffix(".md")
 _NREM = ("N2", "N3")

@@ -2,10 +2,10 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS
-from sleep_interpreter.utils.plots.decoding import BLUE, GREEN, GREY, ORANGE, PINK, STYLE, save
 
 from benchmarks.simulator.measures import STAGES_5
+from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS
+from sleep_interpreter.utils.plots.decoding import BLUE, GREEN, GREY, ORANGE, PINK, STYLE, save
 
 COLOURS = dict(zip(STAGES_5, ("#E69F00", PINK, "#56B4E9", BLUE, GREEN), strict=True))
 """Colour of a stage, of the palette of Okabe and Ito."""
@@ -273,6 +273,7 @@ def topographies(maps, path):
 
 def _map(figure, axes, values, names, title, unit):
     import mne
+
     from sleep_interpreter.utils.signal.electrodes import standard_montage
 
     info = mne.create_info(list(names), 100.0, "eeg")

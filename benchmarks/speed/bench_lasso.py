@@ -49,8 +49,9 @@ def measure(sample=48):
         fit), gigabytes (resident at its highest), residual, coefficient_error (of liblinear, against ours),
         same_decision (share of sampled held-out trials with the same sign of the log odds).
     """
-    from sleep_interpreter.lasso_glm.engine.fits import folds_of, within
     from threadpoolctl import threadpool_limits
+
+    from sleep_interpreter.lasso_glm.engine.fits import folds_of, within
 
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # liblinear's about convergence: its error is in the result
@@ -73,6 +74,7 @@ def measure(sample=48):
 
 def _beside_liblinear(eeg, label, folds, sample):
     from sklearn.linear_model import LogisticRegression
+
     from sleep_interpreter.model.lasso_glm import TimeResolvedLassoGLM
     from sleep_interpreter.model.lasso_glm.parts import channel_scale
 

@@ -7,9 +7,9 @@ three times as much for a training step. They are counted from the settings by `
 import time
 
 import numpy as np
-from sleep_interpreter.utils.core import config
 
 from benchmarks.speed.timing import best_seconds
+from sleep_interpreter.utils.core import config
 
 
 def forward_gflop(settings):

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.train.evaluation.staging_agreement import agreement
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import command_line, config, provenance

@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.utils.core.constants import N2, N3
 

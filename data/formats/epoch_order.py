@@ -1,6 +1,7 @@
 """Order and draw of an epoch: functions of seed, epoch and position alone, so a resumed run repeats them."""
 
 import numpy as np
+
 from sleep_interpreter.data.formats.tfrecords import AWAKE_PER_SLEEP
 from sleep_interpreter.utils.core.errors import UserError
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from sleep_interpreter.data.formats.hypnograms import epochs_of, from_yasa, read_label_file
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError

@@ -5,6 +5,7 @@ to N2, and N1 is always 0 min.
 """
 
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
 

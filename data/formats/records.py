@@ -5,11 +5,12 @@ import logging
 from functools import cached_property
 
 import numpy as np
+from tqdm import tqdm
+
 from sleep_interpreter.data.formats.simulation_marks import are_simulated
 from sleep_interpreter.data.formats.validation import left_out, one_hot, subject_name, warn_of_scale
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import shown
-from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import N2, N3, REM, UNKNOWN, WAKE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown

@@ -7,6 +7,7 @@ import pickletools
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.data.formats.tfrecords import RecordFile, is_tfrecord
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.data.formats.tfrecords import AWAKE_SAMPLES, CHANNELS, SLEEP_SAMPLES
 from sleep_interpreter.data.formats.validation import (

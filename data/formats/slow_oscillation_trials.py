@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.data.formats.test_trials import find_test_files
 from sleep_interpreter.data.formats.tfrecords import CHANNELS, SLEEP_SAMPLES

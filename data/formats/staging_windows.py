@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.data.formats.epoch_order import permutation, slices
 from sleep_interpreter.data.formats.records import Records
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked

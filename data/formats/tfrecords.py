@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
 from sleep_interpreter.data.formats import protobuf
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS, STAGES
 from sleep_interpreter.utils.core.errors import UserError, nearest

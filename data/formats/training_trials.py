@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.data.formats.epoch_order import awake_draws, permutation, slices
 from sleep_interpreter.data.formats.records import Records
 from sleep_interpreter.data.formats.simulation_marks import are_simulated, refuse_unfinished

@@ -9,6 +9,7 @@ import reprlib
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import shown

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from sleep_interpreter.data.formats.simulation_marks import trials_are_marked
 from sleep_interpreter.data.formats.slow_oscillation_trials import check_group, dict_of_groups
 from sleep_interpreter.data.formats.staging_windows import (

@@ -8,6 +8,7 @@ import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.channel_names import electrode, find_channel, hint, listed
 

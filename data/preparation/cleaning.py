@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 from scipy import signal
+
 from sleep_interpreter.data.preparation.channels import info, matrix
 from sleep_interpreter.data.preparation.signal import pieces, without_line
 from sleep_interpreter.utils.core.errors import UserError

@@ -3,6 +3,7 @@
 import logging
 
 import numpy as np
+
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.data.formats.test_trials import TRIAL_STAGES

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+
 from sleep_interpreter.data.events import slow_oscillations
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram
 from sleep_interpreter.data.preparation.channels import Plan, interpolation, make_plan, rereference

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import signal
+
 from sleep_interpreter.data.events.slow_oscillations import compare_events, group_limits
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.data.preparation.channels import info
@@ -166,6 +167,7 @@ def write_report(path, name, source, details, trials, notes, settings):
     settings : sleep_interpreter.data.preparation.settings.Preparation
     """
     import mne
+
     from sleep_interpreter.utils.plots import preparation as plots
 
     kind = "simulated" if any(d.simulated for d in details) else None

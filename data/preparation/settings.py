@@ -4,6 +4,7 @@ import re
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field_validator, model_validator
+
 from sleep_interpreter.utils.core.config import Settings, load
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
 

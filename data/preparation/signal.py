@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown

@@ -4,6 +4,7 @@ import glob
 import warnings
 
 import numpy as np
+
 from sleep_interpreter.data.formats.scoring_readers import (
     UNSCORED,
     Hypnogram,

@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED
 from sleep_interpreter.data.formats.tfrecords import AWAKE_SAMPLES, SLEEP_SAMPLES
 from sleep_interpreter.data.preparation import trials as cutting

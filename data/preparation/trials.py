@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED
 from sleep_interpreter.data.formats.test_trials import DATA_TYPES
 from sleep_interpreter.data.formats.tfrecords import AWAKE_SAMPLES, SLEEP_SAMPLES

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram
 from sleep_interpreter.data.formats.staging_windows import check_hypnogram, dict_of
 from sleep_interpreter.data.preparation.channels import make_plan

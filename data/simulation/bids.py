@@ -10,6 +10,7 @@ import shutil
 
 import numpy as np
 import pandas as pd
+
 from sleep_interpreter.data.simulation import truth
 from sleep_interpreter.data.simulation.head import EMG, EOG, MASTOIDS
 from sleep_interpreter.data.simulation.items import MODALITIES

@@ -3,6 +3,7 @@
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
+
 from sleep_interpreter.utils.core.config import Settings
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE, STREAM_RATE
 

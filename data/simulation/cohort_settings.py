@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
+
 from sleep_interpreter.data.simulation.hypnogram import EPOCHS_PER_MIN, StageKey
 from sleep_interpreter.utils.core.config import Settings
 

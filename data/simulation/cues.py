@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+
 from sleep_interpreter.data.formats.tfrecords import STAGING_SAMPLES
 from sleep_interpreter.data.simulation.gate import open_gate
 from sleep_interpreter.data.simulation.items import variation

@@ -5,6 +5,7 @@ Every kind is drawn from a generator of its own, so another rate of one kind cha
 
 import numpy as np
 import pandas as pd
+
 from sleep_interpreter.data.simulation.waves import time_at_phase
 from sleep_interpreter.utils.core.constants import N2, N3, REM, STAGING_SECONDS, WAKE
 

@@ -7,6 +7,7 @@ the gate. The dependence is planted: no result on simulated data shows that memo
 
 import numpy as np
 import pandas as pd
+
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.data.simulation.memory_settings import NO_GROUP
 from sleep_interpreter.utils.core.constants import STREAM_RATE

@@ -14,6 +14,7 @@ from typing import Annotated, Literal, get_args
 import numpy as np
 from pydantic import Field, model_validator
 from scipy.special import ndtr
+
 from sleep_interpreter.data.simulation.head import generator
 from sleep_interpreter.utils.core.config import Settings, load
 from sleep_interpreter.utils.core.constants import REM, STAGING_SECONDS, WAKE

@@ -9,6 +9,7 @@ Time courses are shared but for a personal shift of some 10 ms.
 from typing import NamedTuple
 
 import numpy as np
+
 from sleep_interpreter.data.simulation.head import SOURCES, generator
 from sleep_interpreter.utils.core.blas_threads import on_one_thread
 from sleep_interpreter.utils.core.constants import ITEMS

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.data.formats.tfrecords import SLEEP, STAGING, WHOLE, write_records
 from sleep_interpreter.data.simulation import bids, truth

@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+
 from sleep_interpreter.data.simulation.gate import open_gate
 from sleep_interpreter.data.simulation.hypnogram import load_hypnogram, simulate_hypnogram
 from sleep_interpreter.data.simulation.items import variation

@@ -7,6 +7,7 @@ planned by `data.simulation.cues`. How well an item is remembered goes with its 
 from functools import cached_property
 
 import numpy as np
+
 from sleep_interpreter.data.simulation.head import Head, generator
 from sleep_interpreter.data.simulation.items import Items, course, variation
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+
 from sleep_interpreter.data.simulation.cohort_settings import Recording
 from sleep_interpreter.data.simulation.cues import Responses, plan_cues, plan_reactivations
 from sleep_interpreter.data.simulation.hypnogram import given_hypnogram, load_hypnogram, simulate_hypnogram

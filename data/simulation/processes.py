@@ -7,8 +7,9 @@ import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing.connection import wait
 
-from sleep_interpreter.utils.core.errors import UserError
 from threadpoolctl import threadpool_limits
+
+from sleep_interpreter.utils.core.errors import UserError
 
 
 def write_jobs(jobs, out, processes):

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+
 from sleep_interpreter.data.formats.tfrecords import STAGING_SAMPLES
 from sleep_interpreter.data.simulation.events import COLUMNS, TRAITS, draw_events, five_stages
 from sleep_interpreter.data.simulation.head import EMG, sphere_points

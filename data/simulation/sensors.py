@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from scipy import signal
+
 from sleep_interpreter.data.simulation.waves import BLOCK, RATE, box
 
 BAD_COLUMNS = ("start_s", "duration_s", "channel", "kind")

@@ -1,6 +1,7 @@
 """Settings of the simulator (`params/simulation.yaml`)."""
 
 from pydantic import Field
+
 from sleep_interpreter.data.simulation.body_settings import HeadSettings, SensorSettings, Stages
 from sleep_interpreter.data.simulation.cohort_settings import Cohort, Night, Recording, StagingData
 from sleep_interpreter.data.simulation.memory_settings import Gate, Memory

@@ -7,6 +7,7 @@ and the gate (`data.simulation.gate`) makes the groups differ: planted to try th
 
 import numpy as np
 import pandas as pd
+
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.data.simulation.trials import BEFORE_CUE, cued_trials, nrem_stages
 from sleep_interpreter.utils.core.constants import ITEMS

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+
 from sleep_interpreter.data.formats.tfrecords import (
     AWAKE_PER_SLEEP,
     AWAKE_SAMPLES,

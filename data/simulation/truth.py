@@ -10,6 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
+
 from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown, writing

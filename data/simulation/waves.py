@@ -6,6 +6,7 @@ All that is random about an event stands in its row of a table; a shape is a fun
 import numpy as np
 from scipy import fft
 from scipy.interpolate import PchipInterpolator
+
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 

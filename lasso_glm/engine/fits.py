@@ -7,6 +7,7 @@ it is looked at through (`cross` fits 80 samples for 13 windows awake to sleep, 
 import zlib
 
 import numpy as np
+
 from sleep_interpreter.model.lasso_glm import TimeResolvedLassoGLM
 
 

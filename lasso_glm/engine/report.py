@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pandas as pd
+
 from sleep_interpreter.lasso_glm.engine.settings import seconds
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.constants import ITEMS

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
+
 from sleep_interpreter.train.settings.experiment import DataSettings
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.constants import SLEEP_RATE

@@ -9,6 +9,7 @@ checkpoint needs it); here it shows as a transposition.
 import keras
 import tensorflow as tf
 from keras import initializers, layers, ops
+
 from sleep_interpreter.model.networks.input_checks import checked_label, checked_signal
 from sleep_interpreter.model.networks.layers import Maker, Series
 from sleep_interpreter.model.networks.losses import one_hot, staging_loss

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import published_names as released
 from sleep_interpreter.model.checkpoints.npz_archive import (

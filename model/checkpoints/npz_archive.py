@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import ConfigDict, PositiveInt
+
 from sleep_interpreter.model.networks.settings import ModelSettings
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
 from sleep_interpreter.model import registry
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow

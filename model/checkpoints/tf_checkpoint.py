@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.model.checkpoints.published_names import MEMBER, few
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
+
 from sleep_interpreter.model.lasso_glm.solver import solve
 
 SCALES = ("own", "train", None)

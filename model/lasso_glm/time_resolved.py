@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
+
 from sleep_interpreter.model.lasso_glm import parts
 
 

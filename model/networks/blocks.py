@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 from keras import initializers, layers
+
 from sleep_interpreter.model.networks import kernels, multi_device
 from sleep_interpreter.model.networks.layers import BatchNorm, Dense, LayerNorm
 

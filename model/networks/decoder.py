@@ -2,6 +2,7 @@
 
 import keras
 import tensorflow as tf
+
 from sleep_interpreter.model.networks.blocks import ClassHead, ContrastivePair, FeatureHead, Stem
 from sleep_interpreter.model.networks.input_checks import checked_label, checked_signal
 from sleep_interpreter.model.networks.layers import Maker, sinusoid_table

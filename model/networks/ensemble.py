@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 import tensorflow as tf
+
 from sleep_interpreter.model.networks.input_checks import checked_signal
 
 

@@ -10,6 +10,7 @@ Three things make the difference (measured by `make bench`, told in docs/archite
 """
 
 import tensorflow as tf
+
 from sleep_interpreter.model.networks import multi_device
 
 

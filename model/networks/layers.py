@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import initializers, layers
+
 from sleep_interpreter.model.networks import kernels, multi_device
 
 

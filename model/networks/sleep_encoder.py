@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import tensorflow as tf
+
 from sleep_interpreter.model.networks import multi_device
 from sleep_interpreter.model.networks.blocks import ClassHead, Encoder, FeatureHead, Stem
 from sleep_interpreter.model.networks.layers import sinusoid_table

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import Field
+
 from sleep_interpreter.utils.core.config import Settings, read_yaml, validate
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError

@@ -5,6 +5,7 @@ import sys
 import time
 
 import numpy as np
+
 from sleep_interpreter.realtime.Cues import loudness_calibration
 from sleep_interpreter.realtime.Cues.playlist import sounds_of
 from sleep_interpreter.realtime.Output.audio import play_now

@@ -15,6 +15,7 @@ from functools import cache
 
 import numpy as np
 from scipy import signal
+
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 
 TICK = 10

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.realtime.Cues.sounds import load_sounds, synthesise
 from sleep_interpreter.realtime.Output.player import resampled
 from sleep_interpreter.utils.core.config import read_yaml

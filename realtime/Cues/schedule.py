@@ -5,6 +5,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 

@@ -1,6 +1,7 @@
 """Decoder: the EEG around a cue to 15 probabilities."""
 
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE, STREAM_RATE
 from sleep_interpreter.utils.signal.preprocessing import decoding_window
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+
 from sleep_interpreter.realtime.Monitor.history import History, Signals, sessions
 from sleep_interpreter.realtime.Monitor.link import Link, Reader
 from sleep_interpreter.utils.core.errors import UserError

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy import signal
+
 from sleep_interpreter.realtime.Recording.event_log import is_silence
 from sleep_interpreter.realtime.Recording.recorder import PLACE
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES

@@ -34,6 +34,7 @@ def serve(path, port=0, announce=None):
     """
     try:
         import uvicorn
+
         from sleep_interpreter.realtime.Monitor.app import Access, make_app
     except ImportError as error:
         raise UserError(f"the monitor needs {error.name}: pip install -e '.[monitor]'") from error

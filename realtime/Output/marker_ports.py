@@ -36,6 +36,7 @@ class LslPort:
     def open(self):
         """Make the stream."""
         from mne_lsl.lsl import StreamInfo, StreamOutlet, local_clock
+
         from sleep_interpreter.realtime.Utils.liblsl import configure
 
         settings = self._settings

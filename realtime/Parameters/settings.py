@@ -3,6 +3,7 @@
 from typing import Literal
 
 from pydantic import Field, model_validator
+
 from sleep_interpreter.realtime.Parameters.cues import CueSettings
 from sleep_interpreter.realtime.Parameters.faults import Fault
 from sleep_interpreter.realtime.Parameters.output import AudioSettings, MarkerSettings

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from pydantic import Field, model_validator
+
 from sleep_interpreter.utils.core.config import Settings
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import mne
 import numpy as np
+
 from sleep_interpreter.realtime.Recording.session_recording import join
 from sleep_interpreter.utils.core.config import read_yaml
 from sleep_interpreter.utils.core.errors import UserError

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mne
 import numpy as np
+
 from sleep_interpreter.realtime.Recording.event_log import read_log, unheard
 from sleep_interpreter.realtime.Recording.recorder import GAP_KIND, GAP_TEXT, PLACE
 from sleep_interpreter.utils.core.constants import STREAM_RATE

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.realtime.Recording.event_log import read_log, unheard
 from sleep_interpreter.realtime.Report.summary import stage_spans
 from sleep_interpreter.utils.core.config import read_yaml

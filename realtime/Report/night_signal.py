@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import signal
+
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.channel_names import find_channel
 from sleep_interpreter.utils.signal.electrodes import on_head

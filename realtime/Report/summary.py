@@ -3,6 +3,7 @@
 from collections import Counter
 
 import numpy as np
+
 from sleep_interpreter.realtime.Recording.event_log import unheard
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.paths import writing

@@ -7,6 +7,7 @@ EEG's bands leave the spindles out, and each measure is compared with its own ru
 from collections import deque
 
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 
 _LOOKS_PER_SECOND = 4

@@ -1,6 +1,7 @@
 """Watching over signal and sleeper within a session: what holds cues back besides the gate."""
 
 import numpy as np
+
 from sleep_interpreter.realtime.Session.arousal_detector import Arousal
 from sleep_interpreter.realtime.Session.signal_quality import Quality
 from sleep_interpreter.utils.core.constants import STREAM_RATE

@@ -1,6 +1,7 @@
 """Signal quality, channel by channel: what a dead, railed or noisy electrode looks like in a few seconds."""
 
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 
 _RAIL = 1e-3

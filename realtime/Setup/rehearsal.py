@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.realtime.Recording.event_log import read_log, unheard
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE
 from sleep_interpreter.utils.core.paths import RESULTS, ROOT, shown
@@ -66,9 +67,8 @@ def checkpoints(out, members):
     stager, decoder = out / "stager.npz", out / f"decoder_{members}.npz"
     if stager.exists() and decoder.exists():
         return stager, decoder
-    from sleep_interpreter.model.checkpoints import checkpoint
-
     from sleep_interpreter import model
+    from sleep_interpreter.model.checkpoints import checkpoint
 
     logger.info("making a stager of 6 and a decoder of %d members, full size", members)
     network = model.build("SIStaging", members=6)

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.utils.core.command_line import parser, run, say
 from sleep_interpreter.utils.core.paths import ROOT
 
@@ -75,6 +76,7 @@ def soak(name, seconds, rate, folder):
     figures : dict
     """
     import mne
+
     from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
     from sleep_interpreter.realtime.Sources.lsl_source import LslSource
 

@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+
 from sleep_interpreter.realtime.Sources.live_source import LiveSource
 from sleep_interpreter.utils.core.errors import UserError
 

@@ -7,6 +7,7 @@ live source would.
 from itertools import pairwise
 
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.channel_names import find_channel, hint

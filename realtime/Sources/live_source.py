@@ -14,6 +14,7 @@ from collections import deque
 from datetime import UTC, datetime
 
 import numpy as np
+
 from sleep_interpreter.realtime.Recording.recorder import Recorder
 from sleep_interpreter.realtime.Sources.stream_clock import StreamClock
 from sleep_interpreter.utils.core.constants import STREAM_RATE

@@ -8,6 +8,7 @@ import logging
 import time
 
 import numpy as np
+
 from sleep_interpreter.realtime.Sources.live_source import LiveSource
 from sleep_interpreter.realtime.Utils.liblsl import configure
 from sleep_interpreter.utils.core.errors import UserError

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.channel_names import electrode, find_channel, hint
 

@@ -8,6 +8,7 @@ import threading
 import time
 
 import numpy as np
+
 from sleep_interpreter.realtime.Sources.live_source import LiveSource
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 

@@ -1,10 +1,10 @@
 """The stager's rows of `make bench`: what is compared with what, and the operations counted."""
 
 import pytest
-from sleep_interpreter.model.networks.settings import StagerSettings
 
 from benchmarks.speed import bench, bench_staging
 from benchmarks.speed.bench import MEASUREMENTS, Table
+from sleep_interpreter.model.networks.settings import StagerSettings
 
 
 def test_rows_and_their_targets(capsys):

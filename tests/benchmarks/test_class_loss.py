@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from sleep_interpreter.utils.core import command_line, config
 
 from benchmarks.decoding import class_loss
+from sleep_interpreter.utils.core import command_line, config
 
 pytestmark = pytest.mark.slow
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from sleep_interpreter.data.formats.training_trials import TrainingTrials
-from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.signal.preprocessing import scale_trial
 
 from benchmarks.decoding import fingermovements
 from benchmarks.decoding.fingermovements import CHANNELS, CLASSES, Trials, prepared, read, read_ts, unfolded
+from sleep_interpreter.data.formats.training_trials import TrainingTrials
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.signal.preprocessing import scale_trial
 
 SAMPLES = 50
 

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+
+from benchmarks.decoding import planted_benchmark, planted_lasso, planted_verdicts
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
-
-from benchmarks.decoding import planted_benchmark, planted_lasso, planted_verdicts
 
 RATES = {
     "SISD_strength_0": 1 / 15, "SISD_strength_0.5": 0.2, "SISD_strength_1": 0.4, "SISD_strength_2": 0.6,

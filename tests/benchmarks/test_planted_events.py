@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+
+from benchmarks.preparation import planted_events, planted_tables
 from sleep_interpreter.data.preparation.settings import load_settings
 from sleep_interpreter.data.simulation.settings import load_settings as simulation
 from sleep_interpreter.train.evaluation.sliding_decoder import ReactivationSettings
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
-
-from benchmarks.preparation import planted_events, planted_tables
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from sleep_interpreter.utils.core import config
-from sleep_interpreter.utils.core.paths import ROOT
 
 from benchmarks.preparation import planted_events
+from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core.paths import ROOT
 
 pytestmark = pytest.mark.slow
 _ENCODER = {"depth": 1, "heads": 1, "ffn": 8}
@@ -18,9 +18,8 @@ SMALL = {
 
 
 def test_both_parts_run_and_count_what_was_planted(tmp_path, monkeypatch):
-    from sleep_interpreter.model.checkpoints import checkpoint
-
     from sleep_interpreter import model
+    from sleep_interpreter.model.checkpoints import checkpoint
 
     path = tmp_path / "decoder.npz"
     checkpoint.save(model.build("N23SIMD", **SMALL), path, simulated=True)

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from sleep_interpreter.utils.core import command_line
-from sleep_interpreter.utils.metrics.statistics import proportion
 
 from benchmarks.decoding import fingermovements, real_eeg
+from sleep_interpreter.utils.core import command_line
+from sleep_interpreter.utils.metrics.statistics import proportion
 
 pytestmark = pytest.mark.slow
 

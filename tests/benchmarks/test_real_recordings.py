@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from sleep_interpreter.data.formats.staging_windows import read_staging_subjects
 
 from benchmarks.decoding import fingermovements
 from benchmarks.preparation.real_recordings import study
+from sleep_interpreter.data.formats.staging_windows import read_staging_subjects
 
 pytestmark = pytest.mark.slow
 

@@ -4,15 +4,15 @@ import re
 
 import numpy as np
 import pytest
-from sleep_interpreter.data.simulation.night import Night
-from sleep_interpreter.data.simulation.settings import load_settings
-from sleep_interpreter.utils.core import config
-from sleep_interpreter.utils.core.errors import UserError
 
 from benchmarks.simulator import events, measures, nights, staging, summary
 from benchmarks.simulator import real_recordings as real
 from benchmarks.simulator.normal_values import within
 from benchmarks.simulator.report import PAGE, Normal, Report, find_labels, hypnograms
+from sleep_interpreter.data.simulation.night import Night
+from sleep_interpreter.data.simulation.settings import load_settings
+from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core.errors import UserError
 
 RATE = 125
 

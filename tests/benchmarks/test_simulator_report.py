@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from sleep_interpreter.utils.core import command_line
 
 from benchmarks.simulator import report as simulator_report
 from benchmarks.simulator.page import TEMPLATE
+from sleep_interpreter.utils.core import command_line
 
 pytestmark = pytest.mark.slow
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from sleep_interpreter.train.settings import experiment
-from sleep_interpreter.utils.core import config
-from sleep_interpreter.utils.core.errors import UserError
 
 from benchmarks.decoding import class_loss, real_eeg, real_eeg_choice
 from benchmarks.decoding.fingermovements import Trials
+from sleep_interpreter.train.settings import experiment
+from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import hashlib
 
 import pytest
+
 from sleep_interpreter.data.simulation.dataset import write_dataset
 from sleep_interpreter.data.simulation.settings import load_settings
 

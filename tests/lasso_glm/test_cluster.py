@@ -9,6 +9,7 @@ import time
 
 import pytest
 from lasso_data import same, write_cohort
+
 from sleep_interpreter.utils.core.paths import ROOT
 
 SCRIPT = "lasso_glm/lasso_glm_image2image.py"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.lasso_glm.engine import fits
 from sleep_interpreter.model.lasso_glm import TimeResolvedLassoGLM
 

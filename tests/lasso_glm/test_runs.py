@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 from lasso_data import arrays, same, write_cohort
+
 from sleep_interpreter.utils.core.paths import ROOT
 from sleep_interpreter.utils.core.safe_pickle import read_pickle, write_pickle
 

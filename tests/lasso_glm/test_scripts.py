@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from lasso_data import PLANTED, write_cohort
+
 from sleep_interpreter.lasso_glm.engine.settings import PLANS
 from sleep_interpreter.utils.core.safe_pickle import read_pickle
 

@@ -1,6 +1,7 @@
 """Settings of the Lasso GLMs: published values, windows that fit a trial, refusals that name the key."""
 
 import pytest
+
 from sleep_interpreter.lasso_glm.engine import run as lasso_run
 from sleep_interpreter.lasso_glm.engine import settings as lasso_settings
 from sleep_interpreter.lasso_glm.engine.settings import LassoSettings

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from sleep_interpreter import model
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.networks.settings import DecoderSettings, StagerSettings
 from sleep_interpreter.utils.core.errors import UserError
-
-from sleep_interpreter import model
 
 SMALL = {
     "channels": 4, "d_model": 8, "head_size": 4, "features": 6, "class_hidden": 5,

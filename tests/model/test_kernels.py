@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.networks import kernels, sleep_encoder
 from sleep_interpreter.model.networks.layers import BatchNorm, Dense, Dropout, LayerNorm

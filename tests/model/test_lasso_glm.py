@@ -8,6 +8,7 @@ from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import check_estimator
+
 from sleep_interpreter.model.lasso_glm import LassoGLM, TimeResolvedLassoGLM
 from sleep_interpreter.model.lasso_glm.parts import channel_scale
 

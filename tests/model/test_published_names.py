@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import checkpoint, convert, published_names, tf_checkpoint
 from sleep_interpreter.train.settings import experiment
@@ -170,7 +171,9 @@ def test_the_table_has_every_network_and_mode_once():
 def test_names_and_shapes_are_those_of_the_released_files(row):
     """The manifests list what stands in the released checkpoints."""
     key = row.network if row.mode == "normal" else f"{row.network}_{row.mode}"
-    manifest = json.loads((ROOT / "tests" / "model" / "golden" / "figures" / f"{key}.manifest.json").read_text())
+    manifest = json.loads(
+        (ROOT / "tests" / "model" / "golden" / "figures" / f"{key}.manifest.json").read_text()
+    )
     assert {
         n: list(s) for n, s in published_names.published_shapes(row.network, row.mode).items()
     } == manifest

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
 from sleep_interpreter.utils.core.paths import ROOT
 
@@ -87,9 +88,8 @@ def checkpoints(tmp_path_factory):
 
     `decoder` has the sleep path alone, which is all that a session runs; `simulated` is a whole network.
     """
-    from sleep_interpreter.model.checkpoints import checkpoint
-
     from sleep_interpreter import model
+    from sleep_interpreter.model.checkpoints import checkpoint
 
     folder = tmp_path_factory.mktemp("checkpoints")
     stager = model.build("SIStaging", **SMALL["SIStaging"])

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.realtime.Control.control_server import Client
 from sleep_interpreter.utils.core.paths import ROOT
 

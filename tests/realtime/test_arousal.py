@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from sleep_interpreter.realtime.Parameters import SessionSettings
-from sleep_interpreter.utils.core import config
 
 from benchmarks.realtime import arousal
+from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.utils.core import config
 
 RATE = 500
 

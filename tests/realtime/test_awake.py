@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from sleep_interpreter.realtime.Utils import keep_awake as module
 from sleep_interpreter.realtime.Utils.keep_awake import awake
 from sleep_interpreter.utils.core.paths import ROOT

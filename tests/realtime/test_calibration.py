@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import yaml
+
 from sleep_interpreter.realtime.Cues import loudness_calibration, loudness_session
 from sleep_interpreter.realtime.Cues.playlist import sounds_of
 from sleep_interpreter.realtime.Parameters import SessionSettings

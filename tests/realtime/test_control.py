@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.realtime.Control.control_client import Client, arguments_of
 from sleep_interpreter.realtime.Control.control_server import Control
 from sleep_interpreter.realtime.Control.request import Request, checked

@@ -6,6 +6,7 @@ import mne
 import mne_bids
 import numpy as np
 import pytest
+
 from sleep_interpreter.realtime import export as script
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings
 from sleep_interpreter.realtime.Recording.event_log import EventLog

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.realtime.Recording.event_log import decisions, read_log
 from sleep_interpreter.utils.core.errors import UserError
 

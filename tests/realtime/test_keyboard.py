@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+
 from sleep_interpreter.realtime.Control.keyboard import Keyboard, _Console
 from sleep_interpreter.utils.core.paths import ROOT
 

@@ -10,6 +10,7 @@ import time
 
 import mne
 import pytest
+
 from sleep_interpreter.realtime.Recording.event_log import read_log
 from sleep_interpreter.realtime.Recording.session_recording import segments
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE

@@ -5,6 +5,7 @@ import os
 import mne
 import numpy as np
 import pytest
+
 from sleep_interpreter.realtime.Recording.event_log import decisions, read_log
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE
 

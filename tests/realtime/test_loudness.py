@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+
 from sleep_interpreter.realtime.Cues.schedule import Cue
 from sleep_interpreter.realtime.Output.audio import FileSink, NullSink
 from sleep_interpreter.realtime.Output.mixer import Renderer

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
 from sleep_interpreter.realtime.Recording.session_recording import gaps
 from sleep_interpreter.realtime.Sources import live_source as live

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.realtime.Recording.event_log import EventLog
 from sleep_interpreter.realtime.Recording.recorder import Recorder
 from sleep_interpreter.realtime.Report.night_data import load

@@ -3,6 +3,7 @@
 import mne
 import numpy as np
 import pytest
+
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.utils.signal.resample import Resampler
 from sleep_interpreter.utils.staging.cue_gate import states

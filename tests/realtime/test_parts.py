@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import signal
+
 from sleep_interpreter.realtime.Cues.schedule import CueSchedule, RecordedCues
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.cues import CueSettings

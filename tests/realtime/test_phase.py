@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.realtime.Cues.phase_locking import (
     TICK,
     LockedCues,

@@ -7,6 +7,7 @@ import tty
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.realtime.Output.marker_ports import Ports, SerialPort, open_ports
 from sleep_interpreter.realtime.Parameters.output import MarkerSettings, ParallelSettings, SerialSettings
 from sleep_interpreter.utils.core.errors import UserError

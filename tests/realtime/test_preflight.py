@@ -5,6 +5,7 @@ import subprocess
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE
 
 from .conftest import of

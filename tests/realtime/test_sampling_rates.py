@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import signal
+
 from sleep_interpreter.realtime.Parameters.source import SourceSettings
 from sleep_interpreter.realtime.Sources.file_source import ReplaySource
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE

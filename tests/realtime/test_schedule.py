@@ -5,6 +5,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
+
 from sleep_interpreter.realtime.Control.request import Request
 from sleep_interpreter.realtime.Cues.playlist import read_playlist, read_sound
 from sleep_interpreter.realtime.Cues.schedule import CueSchedule, RecordedCues

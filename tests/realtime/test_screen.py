@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+
 from sleep_interpreter.realtime.Utils import terminal as screen_module
 from sleep_interpreter.realtime.Utils.terminal import Screen, progress
 

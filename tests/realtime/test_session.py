@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 import soundfile
+
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
 
@@ -222,6 +223,7 @@ def test_no_personal_data_leave_the_recording(session, raw55, flags, tmp_path):
 
 def test_markers_of_a_session_reach_an_lsl_receiver(main, recording, flags, tmp_path):
     from mne_lsl.lsl import StreamInlet, resolve_streams
+
     from sleep_interpreter.realtime.Output.marker_ports import LslPort, Ports
     from sleep_interpreter.realtime.Parameters.output import MarkerSettings
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+
 from sleep_interpreter.realtime.Cues.schedule import Cue
 from sleep_interpreter.realtime.Cues.sounds import load_sounds, synthesise, write_sounds
 from sleep_interpreter.realtime.Monitor.history import History

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.realtime.Cues.schedule import Cue
 from sleep_interpreter.realtime.Output import player, sound_card
 from sleep_interpreter.realtime.Output.audio import choose_sink, open_sink, play_now

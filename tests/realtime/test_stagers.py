@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 from scipy import signal
+
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.staging.settings import StagingSettings
 
@@ -22,6 +23,7 @@ def _noise(seconds, seed=0):
 def test_yasa_stager_gives_yasas_own_probabilities(yasa_settings):
     import mne
     import yasa
+
     from sleep_interpreter.utils.staging.stagers import YasaStager
 
     data = np.cumsum(_noise(135), axis=1) * 0.2
@@ -145,6 +147,7 @@ def test_both_stagers_say_unknown(yasa_settings):
 def test_yasa_on_the_whole_recording_is_yasas_own():
     import mne
     import yasa
+
     from sleep_interpreter.utils.signal.resample import Resampler
     from sleep_interpreter.utils.staging.stagers import yasa_whole_night
 

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.realtime.Parameters.source import SourceSettings
 from sleep_interpreter.realtime.Sources.live_source import LiveSource
 from sleep_interpreter.realtime.Sources.stream_clock import StreamClock

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.realtime.Model.worker import InlineWorker, ProcessWorker
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Session.staging import Staging

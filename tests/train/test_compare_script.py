@@ -6,6 +6,7 @@ import evaluation_data as made
 import numpy as np
 import pytest
 import training_runs as runs
+
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 
 

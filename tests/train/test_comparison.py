@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import wilcoxon
+
 from sleep_interpreter.train.evaluation import comparison
 from sleep_interpreter.utils.core.errors import UserError
 

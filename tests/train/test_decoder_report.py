@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score
+
 from sleep_interpreter.train.evaluation import decoder_report, group_report
 from sleep_interpreter.train.evaluation.decoder_report import Predictions
 from sleep_interpreter.train.settings import experiment

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import training_runs as runs
+from training_runs import same
+
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.constants import ITEMS
-from training_runs import same
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -182,9 +183,8 @@ def test_a_wrong_call_ends_with_code_2_and_no_traceback(run_script, tmp_path):
 
 @pytest.fixture(scope="module")
 def stager(tmp_path_factory):
-    from sleep_interpreter.model.checkpoints import checkpoint
-
     from sleep_interpreter import model
+    from sleep_interpreter.model.checkpoints import checkpoint
 
     path = tmp_path_factory.mktemp("stager") / "stager.npz"
     checkpoint.save(model.build("SIStaging", members=1, kernels=(50,)), path)

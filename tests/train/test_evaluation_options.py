@@ -5,6 +5,7 @@ import json
 import evaluation_data as made
 import numpy as np
 import pytest
+
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 
 

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import training_runs as runs
+from training_runs import SMALL, arrays, one_sentence, same
+
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.train.engine.finetuning import published_score
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import config, file_locks
 from sleep_interpreter.utils.core.safe_pickle import read_pickle, write_pickle
-from training_runs import SMALL, arrays, one_sentence, same
 
 SCRIPT = "train/N23_finetune.py"
 TUNED = "Decoding checkpoint/N2N3_SIMD_finetune"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import training_runs as runs
+
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.train.engine.loop import Options, _check, scores

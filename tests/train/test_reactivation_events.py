@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
 from sleep_interpreter.data.formats.scoring_readers import Hypnogram
 from sleep_interpreter.data.preparation.signal import SignalFile
 from sleep_interpreter.train.evaluation import reactivation_events, reactivation_run, sliding_decoder

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import training_runs as runs
+
 from sleep_interpreter.data.formats.training_trials import SO_GROUPS
 from sleep_interpreter.utils.core.safe_pickle import read_pickle, write_pickle
 

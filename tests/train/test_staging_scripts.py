@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import training_runs as runs
+
 from sleep_interpreter.data.formats.tfrecords import STAGING, write_records
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.registry import build_from

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import training_runs as runs
+from training_runs import SMALL, arrays, one_sentence, same
+
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.train.engine import run_folder
-from training_runs import SMALL, arrays, one_sentence, same
 
 SCRIPT, TEST = "train/N23SISD.py", "test/N23SISD.py"
 RUN = "Decoding checkpoint/N2N3_SISD"

@@ -9,6 +9,7 @@ import sys
 import mne
 import numpy as np
 import pytest
+
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import ROOT
 from sleep_interpreter.utils.core.provenance import is_simulated

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import pytest
 import yaml
 from pydantic import Field
+
 from sleep_interpreter.model.checkpoints import published_names
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.train.settings.experiment import Experiment

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.utils.core.constants import N2, N3, REM, UNKNOWN, WAKE
 from sleep_interpreter.utils.staging.cue_gate import blend, states
 from sleep_interpreter.utils.staging.settings import GateSettings

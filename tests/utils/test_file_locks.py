@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from sleep_interpreter.utils.core import file_locks
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import ROOT

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import signal
+
 from sleep_interpreter.utils.signal import preprocessing
 
 

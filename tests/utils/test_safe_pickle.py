@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.safe_pickle import read_pickle, write_pickle
 

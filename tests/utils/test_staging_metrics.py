@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics
+
 from sleep_interpreter.data.formats.hypnogram_statistics import night_statistics
 from sleep_interpreter.data.formats.hypnograms import to_yasa
 from sleep_interpreter.train.evaluation import staging_agreement

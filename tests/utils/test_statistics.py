@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_score
+
 from sleep_interpreter.utils.metrics import statistics
 from sleep_interpreter.utils.metrics.reliability import calibration
 

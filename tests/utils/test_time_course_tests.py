@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.lasso_glm.engine.settings import Statistics
 from sleep_interpreter.utils.metrics import time_course_tests
 

@@ -4,6 +4,7 @@ import logging
 from functools import partial
 
 import numpy as np
+
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import command_line, config, tensorflow_import
 from sleep_interpreter.utils.core.constants import STAGES
@@ -79,6 +80,7 @@ def train(name, args):
     path = loop.train(settings, trials, folder, mode, notes, validation, options)
     if args.member is None:
         import pandas as pd
+
         from sleep_interpreter.utils.plots import decoding as plots
 
         plots.training_curve(pd.read_csv(folder / "log.csv"), folder / "training.png", folder.name, kind)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
+
 from sleep_interpreter.data.formats.training_trials import content_hash
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.train.engine.loop import scores
@@ -19,7 +21,6 @@ from sleep_interpreter.train.evaluation import decoder_report
 from sleep_interpreter.utils.core import config, file_locks
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown, sweep, writing
-from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,13 @@ import logging
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
+
 from sleep_interpreter.train.engine import run_folder
 from sleep_interpreter.train.engine.member_trainer import MemberTrainer
 from sleep_interpreter.train.engine.run_folder import RunFolder
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown, sweep
-from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 

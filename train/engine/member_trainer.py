@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.networks.sleep_encoder import WHOLE

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from sleep_interpreter.train.evaluation.decoder_report import kind_of, write_csv
 from sleep_interpreter.train.settings.experiment import EvaluateSettings
 from sleep_interpreter.utils.core import config, provenance

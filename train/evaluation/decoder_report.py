@@ -2,6 +2,8 @@
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
+
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
@@ -10,7 +12,6 @@ from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.metrics import decoding_metrics
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
 from sleep_interpreter.utils.plots import decoding as plots
-from tqdm import tqdm
 
 __all__ = ["Predictions", "check_fits", "evaluate", "predict", "report", "table"]
 TIES = "ties in probability go to the item that comes first in alphabetical order"

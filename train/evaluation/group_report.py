@@ -3,6 +3,8 @@
 import zlib
 
 import numpy as np
+from tqdm import tqdm
+
 from sleep_interpreter.train.evaluation.decoder_report import (
     FEW_SUBJECTS,
     beside,
@@ -21,7 +23,6 @@ from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.metrics import decoding_metrics, statistics
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
 from sleep_interpreter.utils.plots import decoding as plots
-from tqdm import tqdm
 
 
 def evaluate_groups(model, subjects, folder, name, settings, notes):

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from scipy import stats as distributions
+
 from sleep_interpreter.data.events.slow_oscillations import compare_events
 from sleep_interpreter.train.evaluation.sliding_decoder import joined
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES

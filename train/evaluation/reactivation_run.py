@@ -5,6 +5,7 @@ import logging
 
 import numpy as np
 import pandas as pd
+
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.train.evaluation import reactivation_events as found
 from sleep_interpreter.train.evaluation import sliding_decoder

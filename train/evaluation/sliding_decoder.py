@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from pydantic import Field, PositiveFloat, PositiveInt
+from tqdm import tqdm
+
 from sleep_interpreter.data.events.slow_oscillations import so_phase
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram
 from sleep_interpreter.data.preparation.signal import SignalFile
@@ -17,7 +19,6 @@ from sleep_interpreter.utils.core.constants import SLEEP_RATE, STAGES, STREAM_RA
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.signal.preprocessing import decoding_window
-from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 BEFORE, AFTER = 0.2, 1.8

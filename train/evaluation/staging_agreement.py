@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 from scipy import stats
+
 from sleep_interpreter.data.formats.hypnogram_statistics import STATISTICS, night_statistics
 from sleep_interpreter.data.formats.hypnograms import to_yasa
 from sleep_interpreter.utils.core.constants import UNKNOWN

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
+
 from sleep_interpreter.data.formats.staging_windows import read_staging_subject
 from sleep_interpreter.train.evaluation import staging_agreement
 from sleep_interpreter.train.evaluation.decoder_report import write_csv
@@ -27,7 +29,6 @@ from sleep_interpreter.utils.staging.replay import (
 )
 from sleep_interpreter.utils.staging.settings import GateSettings, StagingSettings
 from sleep_interpreter.utils.staging.stagers import SIStagingStager, YasaStager, yasa_whole_night
-from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, StringConstraints, field_validator
+
 from sleep_interpreter.model.checkpoints import published_names, tf_checkpoint
 from sleep_interpreter.model.networks.settings import ModelSettings
 from sleep_interpreter.utils.core import config

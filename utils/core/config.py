@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+
 from sleep_interpreter.utils.core import yaml_reader
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import PARAMS, shown, writing

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy._core import multiarray, numeric
+
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown, writing
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import ClassVar
 
 import yaml
+
 from sleep_interpreter.utils.core.errors import UserError
 
 DEEPEST = 50

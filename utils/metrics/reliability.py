@@ -1,6 +1,7 @@
 """Calibration: whether a decoder is right as often as it says it is."""
 
 import numpy as np
+
 from sleep_interpreter.utils.metrics.statistics import proportion, true_rank
 
 

@@ -1,6 +1,7 @@
 """Measures of a stager against expert stages: agreement with intervals, latency of a change, reliability."""
 
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import N2, N3, STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.metrics.statistics import proportion
 

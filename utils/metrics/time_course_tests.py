@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy.stats import t as student
+
 from sleep_interpreter.utils.metrics import statistics
 from sleep_interpreter.utils.metrics.statistics import FEWEST_SUBJECTS
 

@@ -6,6 +6,7 @@ matplotlib.use("Agg")  # files only: the scripts run on machines without a scree
 
 import matplotlib.pyplot as plt
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.paths import writing
 

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import MaxNLocator
+
 from sleep_interpreter.utils.plots.decoding import BLUE, GREY, ORANGE, titled
 from sleep_interpreter.utils.plots.session import NARROW, RC, WIDE, panels, svg
 
@@ -76,6 +77,7 @@ def topographies(responses, kind=None):
         {"cues" | "shams": Evoked}.
     """
     import mne
+
     from sleep_interpreter.utils.signal.electrodes import head_info
 
     rows = {

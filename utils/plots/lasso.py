@@ -3,6 +3,7 @@ scalp."""
 
 import numpy as np
 from matplotlib import pyplot as plt
+
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE
 from sleep_interpreter.utils.plots import decoding as plots
 from sleep_interpreter.utils.plots.decoding import BLUE, COLUMN, GREY, ORANGE, WIDTH

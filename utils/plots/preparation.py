@@ -7,6 +7,7 @@ import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.plots.decoding import STYLE, titled
 

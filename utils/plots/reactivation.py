@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES
 from sleep_interpreter.utils.plots.decoding import BLUE, GREY, ORANGE, STYLE, save, titled
 

@@ -6,6 +6,7 @@ from itertools import count
 
 import matplotlib.pyplot as plt
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.plots.decoding import (
     BLUE,

@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.plots.decoding import (
     BLUE,

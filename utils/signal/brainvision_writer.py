@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
 

@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 from scipy import signal
+
 from sleep_interpreter.utils.core.errors import UserError
 
 MAX_FACTOR = 1024

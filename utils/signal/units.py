@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy import signal
+
 from sleep_interpreter.utils.core.errors import UserError
 
 TO_MICROVOLT = {"V": 1e6, "uV": 1.0}

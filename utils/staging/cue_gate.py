@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import N2, N3, REM, UNKNOWN
 
 

@@ -7,6 +7,7 @@ the real-time loop (`utils.staging.cue_gate`). It takes any night: a staged reco
 from typing import NamedTuple
 
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import N2, N3, STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.staging.cue_gate import states
 from sleep_interpreter.utils.staging.replay import Estimates

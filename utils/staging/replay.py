@@ -7,6 +7,7 @@ has by then. Nothing later than the end of a window is used.
 from dataclasses import dataclass
 
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, STREAM_RATE, UNKNOWN
 from sleep_interpreter.utils.staging.cue_gate import blend
 from sleep_interpreter.utils.staging.stagers import WINDOW

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.preprocessing import staging_window

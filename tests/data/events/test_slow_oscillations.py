@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import recordings
+
 from sleep_interpreter.data.events import slow_oscillations
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.data.preparation.settings import SlowOscillations, Spindles

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.data.formats.simulation_marks import are_simulated, carries_mark
 from sleep_interpreter.data.formats.staging_windows import StagingWindows, read_staging_subjects
 from sleep_interpreter.data.formats.tfrecords import SLEEP, RecordFile, write_records
@@ -154,6 +155,7 @@ def test_a_recording_is_marked_by_its_markers_wherever_it_goes(cohort, tmp_path)
 
 def test_the_mark_is_an_annotation_at_the_beginning_that_is_no_cue(cohort, tiny):
     import mne
+
     from sleep_interpreter.data.simulation.night import simulate_recording
     from sleep_interpreter.realtime.Parameters.source import SourceSettings
     from sleep_interpreter.realtime.Sources.file_source import ReplaySource

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from lasso_data import write_cohort
+
 from sleep_interpreter.data.formats import single_trials
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS, read_so_groups
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.safe_pickle import write_pickle

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.data.formats.staging_windows import (
     StagingWindows,
     read_stage_labels,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.data.formats.training_trials import TrainingTrials, read_test_subjects
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.provenance import MARK

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.data.formats import protobuf
 from sleep_interpreter.data.formats.tfrecords import (
     SLEEP,

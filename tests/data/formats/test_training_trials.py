@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.data.formats.tfrecords import SLEEP, WHOLE, RecordFile, write_records
 from sleep_interpreter.data.formats.training_trials import TrainingTrials, fingerprint, read_test_subjects
 from sleep_interpreter.data.formats.validation import natural, subject_name

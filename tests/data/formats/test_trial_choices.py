@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.data.formats.tfrecords import SLEEP, WHOLE, RecordFile, write_records
 from sleep_interpreter.data.formats.training_trials import TrainingTrials, read_so_groups, read_test_subjects
 from sleep_interpreter.utils.core.errors import UserError

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import training_runs as runs
+
 from sleep_interpreter.data.formats.tfrecords import SLEEP, WHOLE, RecordFile, write_records
 from sleep_interpreter.data.formats.training_trials import TrainingTrials, read_test_subjects
 from sleep_interpreter.data.inventory import survey as inventory

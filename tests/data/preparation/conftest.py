@@ -2,6 +2,7 @@
 
 import pytest
 import recordings
+
 from sleep_interpreter.data.preparation import inputs
 from sleep_interpreter.data.preparation import run as prepare_run
 from sleep_interpreter.data.preparation.settings import load_settings

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import recordings
+
 from sleep_interpreter.data.formats.scoring_readers import from_annotations
 from sleep_interpreter.data.preparation import inputs, subject, trials
 from sleep_interpreter.data.preparation import recording as prepare_recording

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import recordings
+
 from sleep_interpreter.data.formats.staging_windows import (
     StagingWindows,
     read_stage_labels,
@@ -24,7 +25,6 @@ from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.safe_pickle import read_pickle
 from sleep_interpreter.utils.signal.preprocessing import decoding_window
-
 from tests.data.preparation.conftest import PATTERN, QUICK
 
 

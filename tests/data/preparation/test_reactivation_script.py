@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.utils.core.constants import ITEMS
 
 _ENCODER = {"depth": 1, "heads": 1, "ffn": 8}
@@ -17,9 +18,8 @@ SMALL = {
 @pytest.fixture(scope="module")
 def decoder(tmp_path_factory):
     """Return the path of a small decoder that is marked as trained on simulated data."""
-    from sleep_interpreter.model.checkpoints import checkpoint
-
     from sleep_interpreter import model
+    from sleep_interpreter.model.checkpoints import checkpoint
 
     path = tmp_path_factory.mktemp("checkpoint") / "decoder.npz"
     checkpoint.save(model.build("N23SIMD", **SMALL), path, simulated=True)

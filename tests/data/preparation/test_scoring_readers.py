@@ -8,6 +8,7 @@ import mne
 import numpy as np
 import pytest
 import recordings
+
 from sleep_interpreter.data.formats.scoring_readers import make, read_hypnogram
 from sleep_interpreter.data.preparation.inputs import Session, find_recordings
 from sleep_interpreter.data.preparation.settings import load_settings

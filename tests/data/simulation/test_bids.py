@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+
 from sleep_interpreter.data.simulation.bids import session_files
 from sleep_interpreter.data.simulation.dataset import COMPLETE, UNFINISHED, write_dataset
 from sleep_interpreter.data.simulation.jobs import all_jobs
@@ -20,7 +21,6 @@ from sleep_interpreter.data.simulation.truth import read_truth
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.paths import ROOT
 from sleep_interpreter.utils.core.provenance import is_simulated
-
 from tests.data.conftest import TINY, digests
 
 NOBODY = (

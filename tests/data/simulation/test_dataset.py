@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.data.simulation import dataset
 from sleep_interpreter.data.simulation.dataset import COMPLETE, UNFINISHED, write_dataset
 from sleep_interpreter.data.simulation.jobs import all_jobs
@@ -15,7 +16,6 @@ from sleep_interpreter.utils.core import file_locks
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.safe_pickle import read_pickle
-
 from tests.data.conftest import TINY, digests
 
 WHOLE = "SI Main Train_tfrecords/N2N3/Whole_subject_0.tfrecord"

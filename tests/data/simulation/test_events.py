@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from sleep_interpreter.data.simulation.events import COLUMNS, five_stages
 from sleep_interpreter.data.simulation.settings import load_settings
 from sleep_interpreter.utils.core.errors import UserError
-
 from tests.simulation_scenes import scene
 
 HALF_HOUR = 30.0

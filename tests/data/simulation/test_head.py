@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.data.simulation.head import (
     EOG,
     MASTOIDS,

@@ -6,6 +6,8 @@ import sys
 
 import numpy as np
 import pytest
+
+from benchmarks.simulator.hypnogram_fit import BOUT_MIN, bout_distance, describe, main, read_labels
 from sleep_interpreter.data.simulation.hypnogram import (
     KEYS,
     Hypnogram,
@@ -20,8 +22,6 @@ from sleep_interpreter.utils.core.constants import N2, N3, REM, WAKE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import PARAMS, ROOT
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
-
-from benchmarks.simulator.hypnogram_fit import BOUT_MIN, bout_distance, describe, main, read_labels
 
 GROUPS = ("training", "test")
 NIGHTS = {"training": 100, "test": 100}

@@ -4,6 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.data.simulation.cues import plan_cues, plan_reactivations
 from sleep_interpreter.data.simulation.items import EARLY_S, SEMANTIC_S
 from sleep_interpreter.data.simulation.memory import RESPONSE_S, Subject, memory_scores, propensity

@@ -6,6 +6,7 @@ import mne
 import numpy as np
 import pandas as pd
 import pytest
+
 from sleep_interpreter.data.simulation.hypnogram import load_hypnogram, simulate_hypnogram
 from sleep_interpreter.data.simulation.memory import RESPONSE_S
 from sleep_interpreter.data.simulation.night import (
@@ -20,7 +21,6 @@ from sleep_interpreter.data.simulation.night import (
 )
 from sleep_interpreter.data.simulation.settings import load_settings
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
-
 from tests.data.conftest import TINY
 
 RATE = 500

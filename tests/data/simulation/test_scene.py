@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import signal
-from sleep_interpreter.data.simulation.scene import Scene
 
+from sleep_interpreter.data.simulation.scene import Scene
 from tests.simulation_scenes import (
     ALIKE,
     NO_EVENTS,

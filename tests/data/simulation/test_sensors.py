@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.data.simulation.settings import load_settings
 from sleep_interpreter.utils.core.errors import UserError
-
 from tests.simulation_scenes import NO_EVENTS, NO_SENSORS, SILENT, density, rendered, scene, subject
 
 EEG = slice(0, 55)

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.data.simulation.dataset import COMPLETE, write_dataset
 from sleep_interpreter.data.simulation.jobs import LABELS
 from sleep_interpreter.data.simulation.night import simulate_recording
@@ -13,7 +14,6 @@ from sleep_interpreter.data.simulation.truth import OVERVIEW
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import ROOT
 from sleep_interpreter.utils.core.safe_pickle import read_pickle
-
 from tests.data.conftest import TINY, digests
 
 

@@ -4,6 +4,8 @@ from functools import cache
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
+
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS, read_so_groups
 from sleep_interpreter.data.formats.training_trials import read_test_subjects
 from sleep_interpreter.data.simulation.memory import Subject
@@ -12,7 +14,6 @@ from sleep_interpreter.data.simulation.so import place_oscillations, planned_so_
 from sleep_interpreter.data.simulation.trials import awake_trials
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE
 from sleep_interpreter.utils.core.safe_pickle import read_pickle
-from threadpoolctl import threadpool_limits
 
 CUE = 20
 """Sample of the cue in a trial at 100 Hz."""

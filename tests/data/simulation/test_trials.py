@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
 from sleep_interpreter.data.formats.tfrecords import STAGING_SAMPLES
 from sleep_interpreter.data.simulation.memory import Subject
 from sleep_interpreter.data.simulation.settings import load_settings

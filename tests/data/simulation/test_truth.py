@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+
 from sleep_interpreter.data.formats.test_trials import read_test_subjects
 from sleep_interpreter.data.simulation.memory import Subject, memory_scores
 from sleep_interpreter.data.simulation.trials import sleep_trials

@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.data.simulation.waves import (
     BLOCK,
@@ -21,7 +22,6 @@ from sleep_interpreter.data.simulation.waves import (
     spindle,
     time_at_phase,
 )
-
 from tests.simulation_scenes import density
 
 WAVE = {

@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from tests.model.golden import reference
+
+from sleep_interpreter import model
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.networks.ensemble import Ensemble
 from sleep_interpreter.train.engine.member_trainer import MemberTrainer
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config
-
-from sleep_interpreter import model
+from tests.model.golden import reference
 
 CASES = {
     "N23SIMD": ("N23SIMD", "normal", 28_726_160, 509),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from sleep_interpreter.model.lasso_glm import LassoGLM, TimeResolvedLassoGLM
 
 

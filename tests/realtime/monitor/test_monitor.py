@@ -9,9 +9,9 @@ import urllib.request
 
 import mne
 import pytest
+
 from sleep_interpreter.realtime.Monitor.server import launch
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
-
 from tests.realtime.conftest import *  # noqa: F403  (the session's fixtures)
 from tests.realtime.live import SESSION_ID, Live, named, outlet, save_stream
 from tests.realtime.monitor.browser import chromium, until

