@@ -20,6 +20,7 @@ from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import shown, writing
 from sleep_interpreter.utils.core.provenance import write_json
+from sleep_interpreter.utils.metrics.staging_metrics import cohen_kappa, confusion
 from sleep_interpreter.utils.signal.recording import Recording
 
 _STEP_S = 5.0
@@ -51,16 +52,6 @@ def released(path, name):
     return Hypnogram(onset[:-1], np.diff(onset), stage, tuple(STAGES[s] for s in stage))
 
 
-def kappa(table):
-    """Return Cohen's kappa of a table of counts (K, K); None where chance agreement is complete."""
-    table = np.asarray(table, float)
-    n = table.sum()
-    if n == 0:
-        return None
-    chance = float((table.sum(axis=0) * table.sum(axis=1)).sum() / n**2)
-    return None if chance >= 1 else (float(np.trace(table) / n) - chance) / (1 - chance)
-
-
 def agreement(codes, labels, shift):
     """Return how stages of epochs agree with a hypnogram that is taken `shift` seconds later.
 
@@ -81,14 +72,13 @@ def agreement(codes, labels, shift):
     middle = (np.arange(len(codes)) + 0.5) * STAGING_SECONDS
     other = labels.at(middle + shift)
     both = (codes != UNSCORED) & (other != UNSCORED)
-    table = np.zeros((len(STAGES), len(STAGES)), int)
-    np.add.at(table, (codes[both], other[both]), 1)
-    n = int(both.sum())
+    table = confusion(codes[both], other[both])
+    n, kappa = int(both.sum()), cohen_kappa(table)
     return {
         "shift_s": float(shift),
         "n": n,
         "agreement": float(np.trace(table) / n) if n else None,
-        "kappa": kappa(table),
+        "kappa": float(kappa) if np.isfinite(kappa) else None,
         "table": table.tolist(),
         "labels": other,
         "differ": np.flatnonzero(both & (codes != other)),

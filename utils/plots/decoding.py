@@ -112,7 +112,7 @@ def reliability(calibration, path, title="", kind=None):
     Parameters
     ----------
     calibration : dict
-        Result of `utils.metrics.reliability.calibration`.
+        Result of `utils.metrics.reliability.confidence_reliability`.
     """
     bins = [row for row in calibration["bins"] if row["n"]]
     total = sum(row["n"] for row in bins)

@@ -13,7 +13,7 @@ from sleep_interpreter.data.formats.scoring_readers import make, read_hypnogram
 from sleep_interpreter.data.preparation.inputs import Session, find_recordings
 from sleep_interpreter.data.preparation.settings import load_settings
 from sleep_interpreter.data.preparation.stages import find_stages, length_remarks
-from sleep_interpreter.data.preparation.verify_stages import agreement, best_shift, kappa, released, verify
+from sleep_interpreter.data.preparation.verify_stages import agreement, best_shift, released, verify
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.signal.recording import Recording
@@ -142,11 +142,6 @@ def test_lengths_that_disagree_are_told():
     assert "60 s after the recording" in length_remarks(hypnogram, 240)[0]
     assert "100 s of the recording are not scored" in length_remarks(hypnogram, 400)[0]
     assert "begins 30 s before" in length_remarks(hypnogram.shifted(-30), 270)[0]
-
-
-def test_kappa_of_a_known_table():
-    assert kappa([[20, 5], [10, 15]]) == pytest.approx(0.4)
-    assert kappa([[5, 0], [0, 0]]) is None
 
 
 def test_a_shift_between_recording_and_labels_is_found():
