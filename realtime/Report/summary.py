@@ -152,7 +152,7 @@ def write_hypnogram(events, path):
 
 def write_report(events, folder, *, recorded, simulated, seconds, settings):
     """Write hypnogram.tsv, summary.json and session.png into the session's folder; return the summary."""
-    from sleep_interpreter.utils.plots.decoding import plot_session
+    from sleep_interpreter.utils.plots.session import plot_session
 
     summary = summarise(events, recorded=recorded, simulated=simulated, seconds=seconds)
     write_hypnogram(events, folder / "hypnogram.tsv")
