@@ -41,7 +41,7 @@ def subject_accuracies(by_subject, overall, path, title="", kind=None):
     Parameters
     ----------
     by_subject : dict
-        {name: result of `utils.metrics.statistics.proportion`}; subjects without trials are named below the axis.
+        {name: result of `utils.metrics.statistics.proportion`}; subjects without trials are named below.
     overall : dict
         Result of `utils.metrics.statistics.over_subjects`.
     """

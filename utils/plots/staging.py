@@ -50,10 +50,8 @@ def night_figure(night, spectrum, smoothing, path, kind=None):
     times = np.append(night.estimates.seconds, night.estimates.seconds[-1] + 3) / scale
     smooth = night.estimates.smoothed(smoothing)
     rows = {"expert": night.epochs, "stager": night.found, **night.others}
-    size, panels = (
-        (6.5, 1.15 * len(rows) + 3.4),
-        {"sharex": True, "height_ratios": [1] * len(rows) + [1.3, 1.3]},
-    )
+    size, ratios = (6.5, 1.15 * len(rows) + 3.4), [1] * len(rows) + [1.3, 1.3]
+    panels = {"sharex": True, "height_ratios": ratios}
     with saved_figure(path, size, len(rows) + 2, 1, **panels) as (figure, axes):
         for place, (name, codes) in zip(axes, rows.items(), strict=False):
             _draw_scorer(place, edges, codes, name)
@@ -91,10 +89,7 @@ def confusion_figure(counts, path, title="", kind=None):
         for axes, (part, table) in zip(panels[0], counts.items(), strict=True):
             rows = table.sum(axis=1, keepdims=True)
             share = 100 * np.divide(table, rows, out=np.zeros(table.shape), where=rows > 0)
-            texts = [
-                [f"{value:.0f}" if n else "-" for value in own] for own, n in zip(share, rows, strict=True)
-            ]
-            _draw_shares(axes, share, texts)
+            _draw_shares(axes, share, np.where(rows > 0, np.char.mod("%.0f", share), "-"))
             names = [f"{stage}\n({n})" for stage, n in zip(STAGES, rows[:, 0], strict=True)]
             axes.set_yticks(range(len(STAGES)), names)
             axes.set(xlabel="Stager", ylabel="Expert (n)")
@@ -104,9 +99,9 @@ def confusion_figure(counts, path, title="", kind=None):
 def _draw_shares(axes, share, texts):
     """Draw a matrix of stages by stages in percent, with a text in each cell."""
     axes.imshow(share, cmap="cividis", vmin=0, vmax=100)
-    for row, column in np.ndindex(*share.shape):
-        colour = "black" if share[row, column] > 55 else "white"
-        axes.text(column, row, texts[row][column], ha="center", va="center", color=colour)
+    for (row, column), value in np.ndenumerate(share):
+        colour = "black" if value > 55 else "white"
+        axes.text(column, row, texts[row, column], ha="center", va="center", color=colour)
     axes.set_xticks(range(len(STAGES)), STAGES)
     axes.set_yticks(range(len(STAGES)), STAGES)
     axes.spines[:].set_visible(False)
@@ -273,7 +268,7 @@ def cohort_figure(curves, groups, path, kind=None):
             counts = np.array(groups[name]["transitions"], float)
             off = np.where(np.eye(len(STAGES), dtype=bool), np.nan, counts)
             share = 100 * off / np.maximum(np.nansum(off, axis=1, keepdims=True), 1)
-            _draw_shares(row[2], share, [["" if np.isnan(v) else f"{v:.0f}" for v in own] for own in share])
+            _draw_shares(row[2], share, np.where(np.isfinite(share), np.char.mod("%.0f", share), ""))
             row[2].set(xlabel="Next stage", ylabel="Bout of (% of its ends)")
         above = {"loc": "upper center", "ncols": 4, "bbox_to_anchor": (0.5, 1.18)}
         panels[0, 0].legend(frameon=False, fontsize=7, **above)
