@@ -16,12 +16,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from sleep_interpreter.lasso_glm.engine import commands as scripts_lasso
+from sleep_interpreter.lasso_glm.engine import commands
 from sleep_interpreter.utils.core import command_line
 
 
-def main(argv=None):
-    scripts_lasso.main("REM2REM", __doc__, argv)
+def main(argv: list[str] | None = None) -> None:
+    commands.run_plan("REM2REM", __doc__, argv)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Writes    results/N23SIMD/: summary.json, subjects.csv, predictions.csv, confusi
           accuracy.png, calibration.png; results/N23SIMD.pickle
 Controls  --window precue: EEG before the cue (results/N23SIMD_precue/); permuted labels: always
 Parts     --data-type test: only those trials that fine-tuning does not see (results/N23SIMD_test/)
-Parts     --data-type test: only those trials that fine-tuning does not see (results/N23SIMD_test/)
 Published zero-shot top-1 on 12 unseen subjects 24.12 % (chance 6.67 %)
 
   python test/N23SIMD.py
@@ -19,13 +18,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from sleep_interpreter.train.commands import test as scripts_test
+from sleep_interpreter.train.commands import scripts
 from sleep_interpreter.utils.core import command_line
 
 
-def main(argv=None):
-    args = scripts_test.parser(__doc__, modes=("normal", "retrained")).parse_args(argv)
-    scripts_test.test_decoder("N23SIMD", args)
+def main(argv: list[str] | None = None) -> None:
+    scripts.test_decoder("N23SIMD", __doc__, argv, modes=("normal", "retrained"))
 
 
 if __name__ == "__main__":

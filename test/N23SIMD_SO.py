@@ -15,13 +15,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from sleep_interpreter.train.commands import test as scripts_test
+from sleep_interpreter.train.commands import scripts
 from sleep_interpreter.utils.core import command_line
 
 
-def main(argv=None):
-    args = scripts_test.parser(__doc__, groups=True).parse_args(argv)
-    scripts_test.test_so_groups("N23SIMD", args, mode="normal")
+def main(argv: list[str] | None = None) -> None:
+    scripts.test_so_groups("N23SIMD", __doc__, argv, mode="normal")
 
 
 if __name__ == "__main__":

@@ -18,12 +18,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from sleep_interpreter.train.commands import test as scripts_test
+from sleep_interpreter.train.commands import scripts
 from sleep_interpreter.utils.core import command_line
 
 
-def main(argv=None):
-    scripts_test.test_decoder("REMSIMD", scripts_test.parser(__doc__).parse_args(argv))
+def main(argv: list[str] | None = None) -> None:
+    scripts.test_decoder("REMSIMD", __doc__, argv)
 
 
 if __name__ == "__main__":

@@ -16,13 +16,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from sleep_interpreter.train.commands import test_stager
+from sleep_interpreter.train.commands import scripts
 from sleep_interpreter.utils.core import command_line
 
 
-def main(argv=None):
-    args = test_stager.parser(__doc__).parse_args(argv)
-    test_stager.test_stager("SIStagingtest", "SIStaging", args)
+def main(argv: list[str] | None = None) -> None:
+    scripts.test_stager("SIStagingtest", "SIStaging", __doc__, argv)
 
 
 if __name__ == "__main__":

@@ -15,24 +15,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
+from sleep_interpreter.train.commands import scripts
 from sleep_interpreter.utils.core import command_line
-from sleep_interpreter.utils.core.paths import RESULTS, shown
 
 
-def main(argv=None):
-    parser = command_line.parser(__doc__)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="results folder, or its name in --results")
-    parser.add_argument("--measure", choices=("top1", "top3", "balanced"), default="top1")
-    parser.add_argument("--results", metavar="DIR", default=str(RESULTS), help="default: results/")
-    parser.add_argument("--name", help="of the files written, instead of the runs' names")
-    parser.add_argument(
-        "--different-data", action="store_true", help="also where the test data differ (names still match)"
-    )
-    args = parser.parse_args(argv)
-    from sleep_interpreter.train.evaluation import comparison
-
-    found = comparison.compare(args.runs, Path(args.results), args.measure, args.different_data, args.name)
-    command_line.say(*comparison.table(found), f"written: {shown(found['path'])}.csv, .json, .png")
+def main(argv: list[str] | None = None) -> None:
+    scripts.compare(__doc__, argv)
 
 
 if __name__ == "__main__":

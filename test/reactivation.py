@@ -17,15 +17,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from sleep_interpreter.train.commands import test as scripts_test
+from sleep_interpreter.train.commands import scripts
 from sleep_interpreter.utils.core import command_line
 
 
-def main(argv=None):
-    args = scripts_test.reactivation_parser(__doc__).parse_args(argv)
-    from sleep_interpreter.train.evaluation import reactivation_run
-
-    reactivation_run.main(args)
+def main(argv: list[str] | None = None) -> None:
+    scripts.reactivation(__doc__, argv)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from sleep_interpreter.train.commands import train as scripts_train
+from sleep_interpreter.train.commands import scripts
 from sleep_interpreter.utils.core import command_line
 
 
-def main(argv=None):
-    args = scripts_train.parser(__doc__).parse_args(argv)
-    scripts_train.train("REMSISD", args)
+def main(argv: list[str] | None = None) -> None:
+    scripts.train("REMSISD", __doc__, argv)
 
 
 if __name__ == "__main__":

@@ -267,7 +267,7 @@ def naps(study, name, predict, cache):
         quiet_nap = reactivation.read_night(before_learning(study, number))
         made = {
             "night": lambda n=night: reactivation.slide(n, decoders, settings),
-            "shuffled phases": lambda n=night: reactivation.shuffled(n, decoders, settings),
+            "shuffled phases": lambda n=night: reactivation.slide_shuffled(n, decoders, settings),
             "nap before learning": lambda n=quiet_nap: reactivation.slide(n, decoders, settings),
         }
         said = {
@@ -283,7 +283,7 @@ def naps(study, name, predict, cache):
             lags.append(around(night, safe, course, predict))
         for (control, calibrating), rate in product(said.items(), study.rates_per_min):
             allowed = settings.model_copy(update={"false_alarms_per_min": rate})
-            levels = found.calibrate([calibrating], allowed, settings.step_seconds)
+            levels = found.thresholds([calibrating], allowed, settings.step_seconds)
             seen = found.find_events(course, levels, allowed)
             row = f"{control}, {rate:g}"
             result[row]["nights"][subject] = found.against_truth(

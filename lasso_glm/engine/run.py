@@ -34,8 +34,8 @@ class SubjectResult:
         "key" (settings and data that it belongs to), "n" {domain: trials}, "missing" {domain: why}, "few"
         {domain: {item: trials}}, "simulated".
     arrays : dict of str to dict
-        By "train/test" (and by "train" for what the tests share), as `lasso_glm.engine.fits` returns them; what is
-        missing is not there.
+        By "train/test" (and by "train" for what the tests share), as `lasso_glm.engine.fits` returns them;
+        what is missing is not there.
     """
 
     name: str

@@ -56,7 +56,7 @@ def test_numbers_are_those_of_the_runs(results):
     assert pd.read_csv(f"{stem}.csv")["run"].tolist() == ["N23SIMD", "N23SISD"]
     assert pd.read_csv(f"{stem}_pairs.csv")["smallest_p"].tolist() == [pytest.approx(2 / 128)]
     assert stem.with_suffix(".png").stat().st_size > 5000
-    text = "\n".join(comparison.table(found))
+    text = "\n".join(comparison.summary_lines(found))
     assert text.count("(simulated)") == 2 and "7 common subjects" in text
 
 
@@ -69,7 +69,7 @@ def test_three_runs_are_corrected_for_three_pairs_over_common_subjects(results):
     few = pairs["N23SISD", "N23SIMD_retrained"]
     assert few["subjects"] == 5 and few["smallest_p"] == pytest.approx(1 / 16)
     assert "too few subjects for p < 0.05" in few["note"] and "0.125" in few["note"]
-    assert "Holm over 3 pairs" in "\n".join(comparison.table(found))
+    assert "Holm over 3 pairs" in "\n".join(comparison.summary_lines(found))
 
 
 @pytest.mark.parametrize("measure", ["top3", "balanced"])
@@ -141,10 +141,10 @@ def test_windows_and_warnings_of_the_runs_are_repeated(results):
 def test_simulated_when_any_run_is(results):
     made.write_run(results / "other", STRONG, {"simulated": False}, seed=1)
     found = comparison.compare(["other", "N23SIMD"], results)
-    assert found["simulated"] is True and "(simulated)" in comparison.table(found)[0]
+    assert found["simulated"] is True and "(simulated)" in comparison.summary_lines(found)[0]
     made.write_run(results / "another", WEAK, {"simulated": False}, seed=2)
     found = comparison.compare(["other", "another"], results)
-    assert found["simulated"] is False and "simulated" not in comparison.table(found)[0]
+    assert found["simulated"] is False and "simulated" not in comparison.summary_lines(found)[0]
 
 
 def damage(folder, how):

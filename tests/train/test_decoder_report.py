@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from sleep_interpreter.train.evaluation import decoder_report, group_report
+from sleep_interpreter.train.evaluation import decoder_report
 from sleep_interpreter.train.evaluation.decoder_report import Predictions
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import config
@@ -19,7 +19,7 @@ from sleep_interpreter.utils.core.paths import PARAMS
 from sleep_interpreter.utils.core.safe_pickle import read_pickle
 from sleep_interpreter.utils.metrics import decoding_metrics
 from sleep_interpreter.utils.metrics.reliability import confidence_reliability
-from sleep_interpreter.utils.plots import decoding as plots
+from sleep_interpreter.utils.plots import style
 
 NOTES = {"simulated": True, "data_fingerprint": made.FINGERPRINT, "warnings": ["given"]}
 
@@ -99,7 +99,7 @@ def test_a_subject_without_trials_is_missing_not_zero(people, tmp_path):
         assert part["accuracy"] is None and part["low"] is None and part["permutation"]["p"] is None
     assert row["calibration"]["ece"] is None and row["recall"]["ball"]["recall"] is None
     assert pd.read_csv(tmp_path / "run" / "subjects.csv").set_index("subject")["accuracy"].isna().sum() == 1
-    lines = decoder_report.table(summary)
+    lines = decoder_report.summary_lines(summary)
     assert any("subject_test_1" in line and "no trials" in line for line in lines)
 
 
@@ -130,7 +130,7 @@ def test_extra_columns_stand_in_the_rows(people, tmp_path):
     assert summary["subjects"]["subject_test_0"]["chosen_epoch"] == 7
     flat = pd.read_csv(tmp_path / "run" / "subjects.csv").set_index("subject")
     assert flat.loc["subject_test_0", "published_score"] == 0.25
-    line = next(line for line in decoder_report.table(summary) if "subject_test_0" in line)
+    line = next(line for line in decoder_report.summary_lines(summary) if "subject_test_0" in line)
     assert "published_score 0.250" in line and "chosen_epoch 7" in line
     for wrong in ({"subject_test_0": {"accuracy": 1.0}}, {"nobody": {"x": 1}}):
         with pytest.raises(ValueError, match=r"accuracy|nobody"):
@@ -139,7 +139,7 @@ def test_extra_columns_stand_in_the_rows(people, tmp_path):
 
 def test_everything_simulated_says_so(people, tmp_path, monkeypatch):
     titles = []
-    monkeypatch.setattr(plots, "save", lambda figure, path: titles.append(figure.get_suptitle()))
+    monkeypatch.setattr(style, "save", lambda figure, path: titles.append(figure.get_suptitle()))
     for notes, words in [
         ({"simulated": True}, "simulated"),
         ({"simulated": False, "checkpoint_notes": {"simulated": True}}, "trained on simulated data"),
@@ -147,7 +147,7 @@ def test_everything_simulated_says_so(people, tmp_path, monkeypatch):
     ]:
         titles.clear()
         summary = decoder_report.report(people, tmp_path / "run", "run", made.SETTINGS, notes)
-        line = decoder_report.table(summary)[0]
+        line = decoder_report.summary_lines(summary)[0]
         assert len(titles) == 3
         for text in [line, *titles]:
             assert words in text if words else "simulated" not in text
@@ -268,7 +268,7 @@ def grouped(strengths, counts, people=7):
 def test_groups_have_a_row_each_and_holm_over_those_with_trials(tmp_path):
     predictions = grouped([0.0, 2.0, 1.0, 0.0], [30, 30, 0, 45])
     folder = tmp_path / "N23SIMD_SO"
-    summary = group_report.report_groups(predictions, folder, "N23SIMD_SO", made.SETTINGS, NOTES)
+    summary = decoder_report.report_groups(predictions, folder, "N23SIMD_SO", made.SETTINGS, NOTES)
     assert list(summary["groups"]) == list(GROUPS) and summary["missing"] == ["Down"]
     rows = summary["groups"]
     assert rows["Down"]["accuracy"] is None and rows["Down"]["permutation_p_holm"] is None
@@ -291,13 +291,13 @@ def test_groups_have_a_row_each_and_holm_over_those_with_trials(tmp_path):
     flat = pd.read_csv(folder / "groups.csv").set_index("group")
     assert flat.loc["Post-SO", "n"] == 270 and np.isnan(flat.loc["Down", "accuracy"])
     assert (folder / "groups.png").stat().st_size > 5000
-    lines = group_report.table(summary)
+    lines = decoder_report.group_summary_lines(summary)
     assert "(simulated data)" in lines[0] and any("Down" in line and "no trials" in line for line in lines)
 
 
 def test_groups_without_any_trial_are_refused(tmp_path):
     with pytest.raises(UserError, match="no trial in any of the groups"):
-        group_report.report_groups(grouped([0] * 4, [0] * 4), tmp_path / "SO", "SO", made.SETTINGS, NOTES)
+        decoder_report.report_groups(grouped([0] * 4, [0] * 4), tmp_path / "SO", "SO", made.SETTINGS, NOTES)
 
 
 def test_defaults_are_those_of_the_settings_file():

@@ -7,7 +7,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from sleep_interpreter.data.formats.scoring_readers import Hypnogram
 from sleep_interpreter.data.preparation.signal import SignalFile
-from sleep_interpreter.train.evaluation import reactivation_events, reactivation_run, sliding_decoder
+from sleep_interpreter.train.commands import reactivation
+from sleep_interpreter.train.evaluation import reactivation_events, sliding_decoder
 from sleep_interpreter.train.evaluation.sliding_decoder import ReactivationSettings
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.signal.preprocessing import decoding_window
@@ -75,7 +76,7 @@ def analyse(own, decoder, root, before=()):
         settings = SETTINGS.model_copy(
             update={"control": SETTINGS.control.model_copy(update={"kind": "prelearning"})}
         )
-    return reactivation_run.analyse(own.subject, [own], list(before), {"N2": decoder}, settings, root)
+    return reactivation.analyse(own.subject, [own], list(before), {"N2": decoder}, settings, root)
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +191,7 @@ def test_the_promise_about_false_alarms_is_kept_as_often_as_stated(confidence, l
     )
     broken, rng = [], np.random.default_rng(5)
     for _ in range(50):
-        levels = reactivation_events.calibrate([course(rng, 20)], settings, 1.0)
+        levels = reactivation_events.thresholds([course(rng, 20)], settings, 1.0)
         rate = len(reactivation_events.find_events(course(rng, 120), levels, settings)) / 120
         broken.append(rate > settings.false_alarms_per_min)
     assert low <= np.mean(broken) <= high
@@ -202,7 +203,7 @@ def test_a_night_on_which_the_decoder_is_surer_of_everything_has_no_more_events(
     night.probability = night.probability**2  # twice the evidence throughout, and one item favoured
     night.probability[:, 3] *= 5
     night.probability /= night.probability.sum(axis=1, keepdims=True)
-    levels = reactivation_events.calibrate([control], SETTINGS, 1.0)
+    levels = reactivation_events.thresholds([control], SETTINGS, 1.0)
     assert len(reactivation_events.find_events(night, levels, SETTINGS)) < 60 * 2 * 0.5
 
 
@@ -218,7 +219,7 @@ def test_recordings_that_favour_other_items_keep_the_promise_together():
 
     for _ in range(10):
         favours = np.exp(2 * rng.standard_normal((2, 15)))
-        levels = reactivation_events.calibrate([favouring(30, f) for f in favours], SETTINGS, 1.0)
+        levels = reactivation_events.thresholds([favouring(30, f) for f in favours], SETTINGS, 1.0)
         for favour in favours:
             night = favouring(60, favour)
             false.append(len(reactivation_events.find_events(night, levels, SETTINGS)) / 60)
@@ -239,7 +240,7 @@ def test_a_control_that_is_too_short_promises_nothing():
         code: {"minutes": m, "bound_per_min": reactivation_events.rate_bound(0, m, 0.95)}
         for code, m in ((1, 2.0), (2, 15.0))
     }
-    (warning,) = reactivation_run.too_short(levels, settings)
+    (warning,) = reactivation.too_short(levels, settings)
     assert "2.0 min of N2" in warning and "at least 15 min" in warning and "up to 1.5" in warning
     summary = {"simulated": True, "subjects": {"s": {"warnings": [warning], "nights": {}}}}
-    assert f"  warning, s: {warning}" in reactivation_run.lines(summary)
+    assert f"  warning, s: {warning}" in reactivation.summary_lines(summary)

@@ -173,7 +173,7 @@ def test_a_member_that_another_process_trains_is_left_to_it(copied, cohort, call
     results, folder = copied
     options = [*SMALL, "--data", cohort, "--results", results, "--set", "train.keep_epochs=1"]
     before = content(folder)
-    with run_folder.held(folder, [1]):  # as a process does while it trains
+    with run_folder.lock_members(folder, [1]):  # as a process does while it trains
         for more in (["--set", "train.epochs=3"], ["--set", "train.epochs=3", "--member", 1], ["--restart"]):
             code, stderr = call_script(SCRIPT, *options, *more)
             assert code == 2

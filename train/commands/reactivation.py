@@ -1,15 +1,20 @@
 """What test/reactivation.py does: nights, decoders, events, files, figures."""
 
+import argparse
 import json
 import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from sleep_interpreter.data.events.slow_oscillations import so_phase
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
-from sleep_interpreter.train.evaluation import reactivation_events as found
-from sleep_interpreter.train.evaluation import sliding_decoder
-from sleep_interpreter.train.evaluation.sliding_decoder import ReactivationSettings
+from sleep_interpreter.model.checkpoints import checkpoint
+from sleep_interpreter.train.evaluation import reactivation_events, sliding_decoder
+from sleep_interpreter.train.evaluation.decoder_report import kind_of
+from sleep_interpreter.train.evaluation.sliding_decoder import Decoder, Night, ReactivationSettings
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES
@@ -20,7 +25,7 @@ from sleep_interpreter.utils.plots import reactivation as plots_reactivation
 log = logging.getLogger(__name__)
 
 
-def main(args):
+def find_reactivations(args: argparse.Namespace) -> None:
     """Look for reactivations and write everything about them."""
     overrides = [*args.overrides, *(["control.kind=prelearning"] if args.control else [])]
     settings = config.load(ReactivationSettings, args.config or "reactivation", overrides=overrides)
@@ -29,19 +34,17 @@ def main(args):
     folders = _folders(args)
     decoders, notes = _decoders(args, settings)
     root = args.results / "reactivation"
-    tables, courses, summaries = [], {}, {}
+    tables, summaries, simulated = [], {}, False
     for subject, own in folders.items():
-        controls = [f for f in own if f.name == args.control]
         nights = [sliding_decoder.read_night(f) for f in own if f.name != args.control]
-        if args.control and not controls:
+        before = [sliding_decoder.read_night(f) for f in own if f.name == args.control]
+        if args.control and not before:
             raise UserError(
                 f"{subject}: no session {args.control!r}; it has {', '.join(f.name for f in own)}"
             )
-        before = [sliding_decoder.read_night(f) for f in controls]
         summaries[subject], table = analyse(subject, nights, before, decoders, settings, root)
         tables.append(table)
-        courses[subject] = nights
-    simulated = any(night.simulated for own in courses.values() for night in own)
+        simulated = simulated or any(night.simulated for night in nights)
     rates = pd.concat(tables, ignore_index=True)
     kind = "simulated" if simulated else notes["kind"]
     summary = {
@@ -59,17 +62,20 @@ def main(args):
     if args.behaviour is not None:
         summary["behaviour"] = _behaviour(args, rates, settings, root, kind)
     provenance.write_json(root / "summary.json", summary)
-    command_line.say(*lines(summary), f"written: {shown(root)}")
+    command_line.say(*summary_lines(summary), f"written: {shown(root)}")
 
 
-def analyse(subject, nights, before, decoders, settings, root):
+def analyse(
+    subject: str, nights: Sequence[Night], before: Sequence[Night], decoders: Mapping[str, Decoder],
+    settings: ReactivationSettings, root: Path,
+) -> tuple[dict, pd.DataFrame]:  # fmt: skip
     """Look through one subject's nights and write its files.
 
     Parameters
     ----------
     subject : str
-    nights : list of sleep_interpreter.train.evaluation.sliding_decoder.Night
-    before : list of sleep_interpreter.train.evaluation.sliding_decoder.Night
+    nights : list of Night
+    before : list of Night
         Nights before learning, for the control; empty: shuffled phases.
     decoders : dict of str to callable
         {"N2" | "N3" | "R": (n, 200, C) -> (n, 15)}.
@@ -87,17 +93,17 @@ def analyse(subject, nights, before, decoders, settings, root):
         parts = [sliding_decoder.slide(night, decoders, settings) for night in before]
         controls = [course.some(course.free) for course in parts]
     else:
-        controls = [sliding_decoder.shuffled(night, decoders, settings) for night in nights]
+        controls = [sliding_decoder.slide_shuffled(night, decoders, settings) for night in nights]
     if not any(len(control.time) for control in controls):
         raise UserError(f"{subject}: the control has no {', '.join(decoders)}; nothing can be calibrated")
-    levels = found.calibrate(controls, settings, step)
+    levels = reactivation_events.thresholds(controls, settings, step)
     summary, tables = {"nights": {}, "levels": _about(levels, settings)}, []
     summary["warnings"] = too_short(levels, settings)
     for night in nights:
         log.info("%s %s: %.0f min", subject, night.session, night.eeg.seconds / 60)
         course = sliding_decoder.slide(night, decoders, settings)
-        events = found.find_events(course, levels, settings)
-        group, phase, _ = sliding_decoder.so_phase(night.oscillations, events.onset_s.to_numpy())
+        events = reactivation_events.find_events(course, levels, settings)
+        group, phase, _ = so_phase(night.oscillations, events.onset_s.to_numpy())
         events = events.assign(so_group=np.array([*SO_GROUPS, "none"])[group], so_phase_rad=phase)
         base = root / subject / night.session
         sliding_decoder.save(base.with_suffix(".npz"), course, night, events, ITEMS)
@@ -107,14 +113,12 @@ def analyse(subject, nights, before, decoders, settings, root):
         plots_reactivation.night(
             night.hypnogram, events, night.cues.onset_s, base.with_suffix(".png"), title, kind
         )
-        table = found.rates(subject, course, events, levels, step)
+        table = reactivation_events.rates(subject, course, events, levels, step)
         tables.append(table)
         minutes = float(course.free.sum() * step / 60)
+        in_stage = {name: course.free & (course.stage == STAGES.index(name)) for name in decoders}
         about = {
-            "minutes": {
-                name: float((course.free & (course.stage == STAGES.index(name))).sum() * step / 60)
-                for name in decoders
-            },
+            "minutes": {name: float(windows.sum() * step / 60) for name, windows in in_stage.items()},
             "events": {name: int((events.stage == name).sum()) for name in decoders},
             "events_per_min": len(events) / minutes if minutes else None,
             "false_per_min_at_most": max(level["bound_per_min"] for level in levels.values()),
@@ -124,9 +128,8 @@ def analyse(subject, nights, before, decoders, settings, root):
             about["truth"] = _truth(night, course, events, minutes, settings)
         summary["nights"][night.session] = about
     joined = pd.concat(tables, ignore_index=True)
-    total = joined.groupby(["subject", "stage", "item"], as_index=False, sort=False)[
-        ["events", "minutes"]
-    ].sum()
+    by_item = joined.groupby(["subject", "stage", "item"], as_index=False, sort=False)
+    total = by_item[["events", "minutes"]].sum()
     control_rate = joined.groupby(["stage", "item"]).control_rate.first()
     total["rate"] = total.events / total.minutes.where(total.minutes > 0)
     total["control_rate"] = [control_rate[s, i] for s, i in zip(total.stage, total["item"], strict=True)]
@@ -142,12 +145,12 @@ def _truth(night, course, events, minutes, settings):
         for k, t in zip(near, truth.onset_s, strict=True)
     ]
     own = truth[np.array(inside, bool)].reset_index(drop=True)
-    return found.against_truth(
+    return reactivation_events.against_truth(
         events, own, minutes, settings.tolerance_seconds, settings.false_alarms_per_min
     )
 
 
-def too_short(levels, settings):
+def too_short(levels: Mapping[int, Mapping], settings: ReactivationSettings) -> list[str]:
     """Return a sentence for each stage whose control is too short to show the promised rate of false alarms.
 
     The threshold is then the control's highest score, which promises less.
@@ -155,8 +158,8 @@ def too_short(levels, settings):
     Parameters
     ----------
     levels : dict
-        Of `train.evaluation.reactivation_events.calibrate`.
-    settings : sleep_interpreter.train.evaluation.sliding_decoder.ReactivationSettings
+        Of `train.evaluation.reactivation_events.thresholds`.
+    settings : ReactivationSettings
     """
     rate, confidence = settings.false_alarms_per_min, settings.control.confidence
     needed = -np.log1p(-confidence) / rate
@@ -189,8 +192,7 @@ def _folders(args):
     if not found:
         raise UserError(
             f"{shown(args.data)}: no Prepared/<subject>/<session>/eeg.npy; prepare recordings with "
-            "data/prepare.py "
-            "and outputs.continuous = test or all"
+            "data/prepare.py and outputs.continuous = test or all"
         )
     wanted = args.subjects.split(",") if args.subjects else list(found)
     for name in wanted:
@@ -201,34 +203,31 @@ def _folders(args):
 
 def _decoders(args, settings):
     """Return {stage: predict} and what there is to say about the decoders."""
-    from sleep_interpreter.model.checkpoints import checkpoint
-
     chosen = [(("N2", "N3"), args.network, args.checkpoint), (("R",), args.rem_network, args.rem_checkpoint)]
     decoders, about, kinds = {}, {}, []
-    for stages, network, path in chosen:
-        stages = [s for s in stages if s in settings.stages]
+    for possible, network, path in chosen:
+        stages = [stage for stage in possible if stage in settings.stages]
         if not stages or network is None:
             continue
         path = path or experiment.find_checkpoint(args.results, network, None, args.data)
         restored = checkpoint.restore(path, network, None)
         decoders |= dict.fromkeys(stages, restored.predict_proba)
         about["+".join(stages)] = {"network": network, "checkpoint": shown(path)}
-        if restored.notes.get("simulated"):
-            kinds.append("decoder trained on simulated data")
+        kinds.append(kind_of({"checkpoint_notes": restored.notes}))
     if not decoders:
         raise UserError(
             f"no decoder for the stages {', '.join(settings.stages)}; name one with --network or "
             "--rem-network"
         )
-    return decoders, {"decoders": about, "kind": kinds[0] if kinds else None}
+    return decoders, {"decoders": about, "kind": next((kind for kind in kinds if kind), None)}
 
 
 def _behaviour(args, rates, settings, root, kind):
     manifest = args.data / "manifest.json"
     aliases = json.loads(manifest.read_text(encoding="utf-8"))["names"] if manifest.is_file() else {}
     subjects = sorted(rates.subject.unique())
-    behaviour = found.read_behaviour(args.behaviour, subjects, aliases)
-    result = found.relation(rates, behaviour, settings.permutations, settings.control.seed)
+    behaviour = reactivation_events.read_behaviour(args.behaviour, subjects, aliases)
+    result = reactivation_events.relation(rates, behaviour, settings.permutations, settings.control.seed)
     total = rates.groupby(["subject", "item"], as_index=False).events.sum()
     pairs = behaviour.merge(total, on=["subject", "item"])
     plots_reactivation.behaviour(pairs, result, root / "behaviour.png", "Reactivation and memory", kind)
@@ -241,7 +240,7 @@ def _write_table(path, table):
         table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.4f")
 
 
-def lines(summary):
+def summary_lines(summary: Mapping) -> list[str]:
     """Return what the command says at its end."""
     beside = " (simulated data)" if summary["simulated"] else ""
     result = [f"reactivations without cues{beside}"]
@@ -252,8 +251,7 @@ def lines(summary):
             rate = f"{own['events_per_min']:.2f}" if own["events_per_min"] is not None else "no"
             result.append(
                 f"  {subject} {session}: {sum(own['events'].values())} events in {minutes:.1f} min, "
-                f"{rate} per min; "
-                f"up to {own['false_per_min_at_most']:.2g} may be false"
+                f"{rate} per min; up to {own['false_per_min_at_most']:.2g} may be false"
             )
             if "truth" in own:
                 t = own["truth"]
@@ -263,11 +261,8 @@ def lines(summary):
                     "would be found"
                 )
     if "behaviour" in summary:
-        b = summary["behaviour"]
-        rho = (
-            "no subject to correlate"
-            if b["mean_rho"] is None
-            else f"mean rho {b['mean_rho']:.3f}, p = {b['p']:.4f}"
-        )
+        b, rho = summary["behaviour"], "no subject to correlate"
+        if b["mean_rho"] is not None:
+            rho = f"mean rho {b['mean_rho']:.3f}, p = {b['p']:.4f}"
         result.append(f"  memory and events over items: {rho} (n = {b['n']} subjects{beside})")
     return result

@@ -1,68 +1,57 @@
-"""What a test script does, from the command line to the last line it prints."""
+"""What the test scripts do: open the checkpoint, read the test subjects, evaluate, write and print."""
 
+import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
+from sleep_interpreter.data.formats.simulation_marks import carries_mark
+from sleep_interpreter.data.formats.staging_windows import staging_files
+from sleep_interpreter.data.formats.tfrecords import STAGING
+from sleep_interpreter.data.formats.training_trials import (
+    DATA_TYPES,
+    fingerprint,
+    read_so_groups,
+    read_test_subjects,
+)
+from sleep_interpreter.data.formats.validation import subject_name
+from sleep_interpreter.model.checkpoints import checkpoint
+from sleep_interpreter.model.networks.ensemble import Ensemble
+from sleep_interpreter.train.commands.scripts import WINDOWS
+from sleep_interpreter.train.evaluation import decoder_report, staging_evaluation
 from sleep_interpreter.train.settings import experiment
+from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import command_line, config
+from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import DATA, RESULTS
+from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.provenance import is_simulated
 
 log = logging.getLogger(__name__)
 
-CONTROLS = {
-    "cue": "none: the trials as stored, around the cue",
-    "precue": "negative control: EEG from before the cue, which cannot know the item; chance is expected",
-}
-"""What a window of the sleep trials tests, for the summary."""
+
+class Source(Protocol):
+    """What is known of a test subject before its trials are read."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def file(self) -> Path: ...
+    @property
+    def simulated(self) -> bool: ...
 
 
-def parser(doc, modes=(), groups=False):
-    """Return the argument parser of a test script; with `groups` of one that tests groups of trials."""
-    result = command_line.add_experiment(command_line.parser(doc), modes)
-    result.add_argument("--checkpoint", metavar="FILE", help="checkpoint instead of the one trained here")
-    if not groups:
-        result.add_argument(
-            "--skip-bad",
-            action="store_true",
-            help="leave out damaged trials (and say so) instead of stopping",
-        )
-        result.add_argument(
-            "--window", choices=tuple(CONTROLS), default="cue", help="precue: control before the cue"
-        )
-        result.add_argument(
-            "--data-type",
-            metavar="PARTS",
-            default="train,val,test",
-            help="parts of the test subjects' trials (default: train,val,test; zero-shot nothing is fitted)",
-        )
-    return result
+class StagingSource(NamedTuple):
+    """A stager's test subject before its night is read."""
+
+    name: str
+    file: Path
+    simulated: bool
 
 
-def reactivation_parser(doc):
-    """Return the argument parser of test/reactivation.py."""
-    result = command_line.parser(doc)
-    result.add_argument("--config", metavar="YAML", help="settings instead of params/reactivation.yaml")
-    result.add_argument("--set", dest="overrides", metavar="a.b=c", action="append", default=[])
-    result.add_argument("--data", type=Path, default=DATA / "prepared", metavar="DIR", help="data/prepared")
-    result.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="default: results/")
-    result.add_argument("--network", default="N23SIMD", help="decoder of N2 and N3 (default: N23SIMD)")
-    result.add_argument("--checkpoint", metavar="FILE", help="of it, instead of the one trained here")
-    result.add_argument("--rem-network", metavar="NAME", help="decoder of REM; without one REM is left out")
-    result.add_argument("--rem-checkpoint", metavar="FILE")
-    result.add_argument("--subjects", metavar="NAMES", help="only these, with commas between")
-    result.add_argument("--control", metavar="SESSION", help="name of the session before learning")
-    result.add_argument("--behaviour", type=Path, metavar="TABLE", help="TSV or CSV: subject, item, score")
-    return result
-
-
-def test_decoder(name, args):
+def test_decoder(name: str, settings: Experiment, args: argparse.Namespace) -> None:
     """Evaluate a decoder on the test subjects and print the table."""
-    settings = experiment.read(name, args)
-    from sleep_interpreter.data.formats.training_trials import DATA_TYPES, read_test_subjects
-    from sleep_interpreter.train.evaluation import decoder_report
-    from sleep_interpreter.utils.core.paths import shown
-
     root = experiment.data_root(settings)
     skipped = [] if args.skip_bad else None
     parts = _parts(args.data_type)
@@ -76,41 +65,53 @@ def test_decoder(name, args):
         *(parts if len(parts) < len(DATA_TYPES) else ()),
         *([args.window] if args.window != "cue" else []),
     ]
-    folder_name = "_".join([_run_name(name, mode, network), *suffixes])
-    folder = experiment.results_root(args) / folder_name
-    summary = decoder_report.evaluate(network, subjects, folder, folder_name, settings.evaluate, notes)
-    config.save(held(settings, network), folder / "settings.yaml")
-    command_line.say(*decoder_report.table(summary), f"written: {shown(folder)} and {shown(folder)}.pickle")
+    name = "_".join([_run_name(name, mode, network), *suffixes])
+    folder = experiment.results_root(args) / name
+    summary = decoder_report.evaluate(network, subjects, folder, name, settings.evaluate, notes)
+    _finish(settings, network, folder, decoder_report.summary_lines(summary))
 
 
-def test_so_groups(name, args, mode):
+def test_so_groups(name: str, settings: Experiment, args: argparse.Namespace) -> None:
     """Evaluate a decoder by phase of the slow oscillation and print the table."""
-    args.mode = mode
-    settings = experiment.read(name, args)
-    from sleep_interpreter.data.formats.training_trials import read_so_groups
-    from sleep_interpreter.train.evaluation import group_report
-    from sleep_interpreter.utils.core.paths import shown
-
     root = experiment.data_root(settings)
     subjects = read_so_groups(root)
-    network, notes = open_checkpoint(settings, args, mode, root, subjects)
+    network, notes = open_checkpoint(settings, args, args.mode, root, subjects)
     notes["controls"] = controls("cue", network)
-    folder_name = f"{_run_name(name, mode, network)}_SO"
-    folder = experiment.results_root(args) / folder_name
-    summary = group_report.evaluate_groups(network, subjects, folder, folder_name, settings.evaluate, notes)
-    config.save(held(settings, network), folder / "settings.yaml")
-    command_line.say(*group_report.table(summary), f"written: {shown(folder)} and {shown(folder)}.pickle")
+    name = f"{_run_name(name, args.mode, network)}_SO"
+    folder = experiment.results_root(args) / name
+    summary = decoder_report.evaluate_groups(network, subjects, folder, name, settings.evaluate, notes)
+    _finish(settings, network, folder, decoder_report.group_summary_lines(summary))
+
+
+def test_stager(name: str, settings: Experiment, args: argparse.Namespace) -> None:
+    """Evaluate a stager on the test subjects and print the table."""
+    if settings.staging is None:
+        where = args.config or f"params/{settings.network}.yaml"
+        raise UserError(f"{where}: `staging` is missing: how a stager is tested (see params/SIStaging.yaml)")
+    root = experiment.data_root(settings)
+    files = staging_files(root)
+    marked = is_simulated(root)
+    sources = [StagingSource(subject_name(file), file, marked or carries_mark(file)) for file in files]
+    network, notes = open_checkpoint(settings, args, None, root, sources)
+    channels, samples = STAGING["feature_data"].shape
+    network.settings.check_data(samples, channels, len(STAGES), notes["checkpoint"])
+    folder = experiment.results_root(args) / name
+    summary = staging_evaluation.evaluate(network, files, root, folder, name, settings, notes)
+    _finish(settings, network, folder, staging_evaluation.summary_lines(summary))
+
+
+def _finish(settings, network, folder, lines):
+    config.save(restored_settings(settings, network), folder / "settings.yaml")
+    command_line.say(*lines, f"written: {shown(folder)} and {shown(folder)}.pickle")
 
 
 def _parts(text):
     """Return the parts of --data-type, each once, in the order of `DATA_TYPES`."""
-    from sleep_interpreter.data.formats.training_trials import DATA_TYPES
-
-    given = [part.strip() for part in text.split(",")]
-    unknown = [part for part in given if part not in DATA_TYPES]
+    wanted = [part.strip() for part in text.split(",")]
+    unknown = [part for part in wanted if part not in DATA_TYPES]
     if unknown:
         raise UserError(f"--data-type {text!r}: {unknown[0]!r} is no part; there are {','.join(DATA_TYPES)}")
-    return tuple(part for part in DATA_TYPES if part in given)
+    return tuple(part for part in DATA_TYPES if part in wanted)
 
 
 def _run_name(name, mode, network):
@@ -118,16 +119,15 @@ def _run_name(name, mode, network):
     return "_".join([name, *([mode] if mode not in (None, "normal") else []), *shuffled])
 
 
-def open_checkpoint(settings, args, mode, root, subjects, skipped=None):
+def open_checkpoint(
+    settings: Experiment, args: argparse.Namespace, mode: str | None, root: Path,
+    subjects: Sequence[Source], skipped: list[dict] | None = None,
+) -> tuple[Ensemble, dict]:  # fmt: skip
     """Return the network to test and the notes about it and the data; log what speaks against the test."""
-    from sleep_interpreter.data.formats.training_trials import fingerprint
-    from sleep_interpreter.model.checkpoints import checkpoint
-    from sleep_interpreter.utils.core.paths import shown
-
     results = experiment.results_root(args)
     path = args.checkpoint or experiment.find_checkpoint(results, settings.network, mode, root)
     network = checkpoint.restore(path, settings.network, mode)
-    _check_agreement(args.overrides, settings, held(settings, network), shown(path))
+    _check_agreement(args.overrides, settings, restored_settings(settings, network), shown(path))
     files = [s.file for s in subjects]
     log.info("testing %s (%s)", shown(path), ", ".join(s.name for s in subjects))
     warnings = _warnings(network.notes, subjects)
@@ -152,7 +152,7 @@ def open_checkpoint(settings, args, mode, root, subjects, skipped=None):
     return network, {**notes, "warnings": warnings}
 
 
-def held(settings, network):
+def restored_settings(settings: Experiment, network: Ensemble) -> Experiment:
     """Return the settings with the network and the members that a checkpoint really holds."""
     return settings.model_copy(update={"model": network.settings, "members": len(network.individual_models)})
 
@@ -192,9 +192,9 @@ def _warnings(trained, subjects):
     return found
 
 
-def controls(window, network):
+def controls(window: str, network: Ensemble) -> dict[str, str]:
     """Return which control a result is, if any: for the window tested and for the labels trained on."""
-    controls = {"window": window, "meaning": CONTROLS[window]}
+    found = {"window": window, "meaning": WINDOWS[window]}
     if network.notes.get("labels_shuffled"):
-        controls["training_labels"] = "negative control: trained on labels shuffled within subject"
-    return controls
+        found["training_labels"] = "negative control: trained on labels shuffled within subject"
+    return found

@@ -1,67 +1,48 @@
-"""What a training script does, from the command line to the last line it prints."""
+"""What the training and fine-tuning scripts do: read the trials, train, write, print where it is."""
 
+import argparse
 import logging
+from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
+import pandas as pd
 
+from sleep_interpreter.data.formats import staging_windows, training_trials
+from sleep_interpreter.data.formats.staging_windows import StagingWindows
+from sleep_interpreter.data.formats.tfrecords import (
+    AWAKE_SAMPLES,
+    CHANNELS,
+    CLASSES,
+    SLEEP_SAMPLES,
+    STAGING,
+)
+from sleep_interpreter.data.formats.training_trials import (
+    TrainingTrials,
+    content_hash,
+    fingerprint,
+    read_test_subjects,
+)
+from sleep_interpreter.data.formats.validation import subject_name
+from sleep_interpreter.model.checkpoints import tf_checkpoint
+from sleep_interpreter.train.commands import test
+from sleep_interpreter.train.engine import finetuning, loop
+from sleep_interpreter.train.evaluation import decoder_report
 from sleep_interpreter.train.settings import experiment
+from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import command_line, config, tensorflow_import
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
+from sleep_interpreter.utils.plots import decoding as plots
 
 log = logging.getLogger(__name__)
 
 
-def parser(doc, modes=()):
-    """Return the argument parser of a training script."""
-    result = _parser(doc, modes)
-    result.add_argument("--members", type=int, metavar="N", help="members of the ensemble")
-    result.add_argument(
-        "--member", type=int, metavar="I", help="train member I alone (0, 1, ...), do not join"
-    )
-    result.add_argument("--collect", action="store_true", help="join members trained alone")
-    result.add_argument(
-        "--validation-subjects", type=int, metavar="N",
-        help="keep N training subjects out and choose each member's epoch on them (default: last epoch)",
-    )  # fmt: skip
-    result.add_argument(
-        "--shuffle-labels", action="store_true", help="negative control: permute labels within subjects"
-    )
-    result.add_argument(
-        "--devices", metavar="A,B", help="devices that share every batch, for example GPU:0,GPU:1"
-    )
-    return result
-
-
-def finetune_parser(doc):
-    """Return the argument parser of a fine-tuning script."""
-    result = _parser(doc)
-    result.add_argument("--checkpoint", metavar="FILE", help="checkpoint instead of the one trained here")
-    result.add_argument("--subjects", metavar="A,B", help="only these subjects, for example subject_test_3")
-    return result
-
-
-def _parser(doc, modes=()):
-    result = command_line.add_experiment(command_line.parser(doc), modes)
-    result.add_argument("--restart", action="store_true", help="forget an earlier run and begin anew")
-    result.add_argument(
-        "--skip-bad", action="store_true", help="leave out damaged trials and list them, instead of stopping"
-    )
-    return result
-
-
-def train(name, args):
+def train(name: str, settings: Experiment, args: argparse.Namespace) -> None:
     """Train a decoder or a stager and print where it is."""
-    if args.validation_subjects is not None:
-        args.overrides.append(f"train.validation_subjects={args.validation_subjects}")
-    if args.shuffle_labels:
-        args.overrides.append("train.shuffle_labels=true")
-    settings = experiment.read(name, args)
     devices = _devices(args.devices)
-    from sleep_interpreter.train.engine import loop
-    from sleep_interpreter.utils.core.paths import shown
-
     mode = getattr(args, "mode", None)
     trials, validation, notes = _training_data(settings, args.skip_bad)
     kind = "simulated" if notes["simulated"] else None
@@ -79,10 +60,6 @@ def train(name, args):
     options = loop.Options(args.restart, args.member, args.collect, devices)
     path = loop.train(settings, trials, folder, mode, notes, validation, options)
     if args.member is None:
-        import pandas as pd
-
-        from sleep_interpreter.utils.plots import decoding as plots
-
         plots.training_curve(pd.read_csv(folder / "log.csv"), folder / "training.png", folder.name, kind)
         command_line.say(f"checkpoint: {shown(path)}", f"log: {shown(folder / 'log.csv')}")
         if settings.train.shuffle_labels:
@@ -95,9 +72,9 @@ def train(name, args):
 
 def _devices(text):
     """Return the devices of "GPU:0,GPU:1" as TensorFlow names them, after checking that they are there."""
-    tf = tensorflow_import.import_tensorflow()
     if text is None:
         return ()
+    tf = tensorflow_import.import_tensorflow()
     known = [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
     devices = tuple(_parts(text, "--devices", ",".join(known)))
     devices = tuple(device.removeprefix("/").removeprefix("device:").upper() for device in devices)
@@ -120,8 +97,6 @@ def _parts(text, option, example):
 
 
 def _what_is_read(settings, trials):
-    from sleep_interpreter.utils.core.paths import shown
-
     if settings.model.kind == "stager":
         return f" ({shown(trials.files[0].parents[1])}/subject*/Whole*)"
     words, pattern = ("with awake trials", "Whole*") if trials.awake else ("alone", "sleep*")
@@ -130,43 +105,27 @@ def _what_is_read(settings, trials):
 
 def _reader(settings):
     """Return the function that opens the experiment's training records, after checking that they fit."""
-    from sleep_interpreter.data.formats import tfrecords
-    from sleep_interpreter.utils.core.paths import shown
-
     root = experiment.data_root(settings)
     if settings.model.kind == "stager":
-        from sleep_interpreter.data.formats.staging_windows import StagingWindows
-
-        shape = tfrecords.STAGING["feature_data"].shape
+        shape = STAGING["feature_data"].shape
         settings.model.check_data(shape[1], shape[0], len(STAGES), shown(root))
         return partial(StagingWindows, root)
-    from sleep_interpreter.data.formats.training_trials import TrainingTrials
-
-    settings.model.check_data(
-        tfrecords.SLEEP_SAMPLES, tfrecords.CHANNELS, tfrecords.CLASSES, tfrecords.AWAKE_SAMPLES, shown(root)
-    )
+    settings.model.check_data(SLEEP_SAMPLES, CHANNELS, CLASSES, AWAKE_SAMPLES, shown(root))
     return partial(TrainingTrials, root, settings.stage, awake=settings.model.awake)
 
 
 def _training_subjects(settings):
     """Return the names of the training subjects, without opening a file."""
-    from sleep_interpreter.data.formats import staging_windows
-    from sleep_interpreter.data.formats import training_trials as trials
-    from sleep_interpreter.data.formats.validation import subject_name
-
     root = experiment.data_root(settings)
     if settings.model.kind == "stager":
         _, files = staging_windows.training_files(root)
     else:
-        _, files = trials.training_files(root, settings.stage, settings.model.awake)
+        _, files = training_trials.training_files(root, settings.stage, settings.model.awake)
     return [subject_name(file) for file in files]
 
 
 def _training_data(settings, skip_bad):
     """Return the trials to train on, those of the validation subjects (or None), and notes about both."""
-    from sleep_interpreter.data.formats.training_trials import fingerprint
-    from sleep_interpreter.utils.core.paths import shown
-
     root, train = experiment.data_root(settings), settings.train
     reader = _reader(settings)
 
@@ -196,38 +155,29 @@ def _training_data(settings, skip_bad):
     }  # fmt: skip
 
 
-def validation_subjects(subjects, count, seed):
+def validation_subjects(subjects: Iterable[str], count: int, seed: int) -> list[str]:
     """Return which training subjects are kept out to choose the epoch: a draw by the seed."""
-    subjects = sorted(set(subjects))
-    if count >= len(subjects):
+    names = sorted(set(subjects))
+    if count >= len(names):
         raise UserError(
-            f"train.validation_subjects = {count}: of {len(subjects)} training subjects at least one must "
+            f"train.validation_subjects = {count}: of {len(names)} training subjects at least one must "
             "be left to train on"
         )
-    return sorted(np.random.default_rng([2, seed]).choice(subjects, count, replace=False).tolist())
+    return sorted(np.random.default_rng([2, seed]).choice(names, count, replace=False).tolist())
 
 
-def finetune_decoder(name, network_name, args):
+def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) -> None:
     """Fine-tune a decoder to every test subject, and report on the test part of their trials."""
-    settings = experiment.read(name, args, network=network_name)
-    tensorflow_import.import_tensorflow()
-    from sleep_interpreter.data.formats.tfrecords import AWAKE_SAMPLES, CHANNELS, CLASSES, SLEEP_SAMPLES
-    from sleep_interpreter.data.formats.training_trials import content_hash, read_test_subjects
-    from sleep_interpreter.train.commands import test as scripts_test
-    from sleep_interpreter.train.engine import finetuning
-    from sleep_interpreter.train.evaluation import decoder_report
-    from sleep_interpreter.utils.core.paths import shown
-
     root, results = experiment.data_root(settings), experiment.results_root(args)
     only = None if args.subjects is None else _parts(args.subjects, "--subjects", "subject_test_3")
     skipped = [] if args.skip_bad else None
     subjects = read_test_subjects(root, settings.stage, skipped=skipped, only=only)
     for subject in subjects:  # all of them now, not after hours
         finetuning.check_parts(subject)
-    network, notes = scripts_test.open_checkpoint(settings, args, None, root, subjects, skipped)
+    network, notes = test.open_checkpoint(settings, args, None, root, subjects, skipped)
     network.settings.check_data(SLEEP_SAMPLES, CHANNELS, CLASSES, AWAKE_SAMPLES, notes["checkpoint"])
     notes["checkpoint_fingerprint"] = content_hash(_checkpoint_files(notes["checkpoint"]))
-    notes["controls"] = scripts_test.controls("cue", network)
+    notes["controls"] = test.controls("cue", network)
     notes["data_types"] = ["test"]
     for key in (config.parse_override(text)[0] for text in args.overrides):
         if key.startswith("train.") and hasattr(settings.finetune, key.removeprefix("train.")):
@@ -247,17 +197,14 @@ def finetune_decoder(name, network_name, args):
         _note_more(skipped, found, notes)
         result = tuner.tune(subject, folder / subject.name, args.restart)
         probability = result.pop("probability")
-        test = subject.part("test").places
-        predictions.append(
-            decoder_report.Predictions(
-                subject.name, subject.file, subject.label[test], subject.data_type[test], probability
-            )
-        )
+        own = subject.part("test").places
+        labels, parts = subject.label[own], subject.data_type[own]
+        predictions.append(Predictions(subject.name, subject.file, labels, parts, probability))
         extra[subject.name] = result
     summary = decoder_report.report(predictions, results / name, name, settings.evaluate, notes, extra)
     for place in (folder, results / name):
         config.save(tuner.settings, place / "settings.yaml")
-    command_line.say(*decoder_report.table(summary))
+    command_line.say(*decoder_report.summary_lines(summary))
     command_line.say(
         "published_score lets the test part choose the epoch, as the original did: for comparison only",
         f"written: {shown(results / name)}; checkpoints: {shown(folder)}/SUBJECT/ensemble.npz",
@@ -276,8 +223,6 @@ def _note_more(skipped, found, notes):
 
 
 def _checkpoint_files(path):
-    from sleep_interpreter.model.checkpoints import tf_checkpoint
-
     if not tf_checkpoint.is_one(path):
         return [path]
     prefix = tf_checkpoint.prefix_of(path)

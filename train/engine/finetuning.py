@@ -228,7 +228,7 @@ class Finetuner:
 
 
 def check_parts(subject):
-    """Refuse a `data.formats.training_trials.TestSubject` without trials to fit or to choose the epoch with."""
+    """Refuse a subject without trials to fit or to choose the epoch with."""
     for part in ("train", "val"):
         if not len(subject.part(part)):
             raise UserError(

@@ -77,7 +77,7 @@ def train(settings, trials, folder, mode=None, notes=None, validation=None, opti
             epochs = settings.train.epochs
             log.info("%s: already trained for %d epochs; --restart trains anew", shown(run.folder), epochs)
             return run.state(options.member) if alone else run.final
-    with run_folder.held(folder, members):
+    with run_folder.lock_members(folder, members):
         sweep(folder, f"*member_{options.member}*" if alone else "*")
         if options.restart:
             run_folder.forget(folder)

@@ -36,8 +36,8 @@ def forget(folder):
             path.unlink()
 
 
-def held(folder, members):
-    """Keep other processes from training these members in this folder meanwhile; see `utils.core.file_locks.held`."""
+def lock_members(folder, members):
+    """Keep other processes from training these members in this folder meanwhile (`utils.core.file_locks`)."""
     return file_locks.held(
         *(Path(folder) / f".member_{index}.lock" for index in members),
         refusal="{path}: another process is training this member here; wait for its end, or write elsewhere "

@@ -2,13 +2,15 @@
 
 import itertools
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sleep_interpreter.train.evaluation.decoder_report import kind_of, write_csv
+from sleep_interpreter.train.evaluation.decoder_report import interval_text, kind_of, write_csv
 from sleep_interpreter.train.settings.experiment import EvaluateSettings
 from sleep_interpreter.utils.core import config, provenance
 from sleep_interpreter.utils.core.constants import ITEMS
@@ -89,12 +91,11 @@ def compare(folders, results, measure="top1", different_data=False, name=None):
     if len(set(windows.values())) > 1:
         warnings.append("windows differ: " + ", ".join(f"{n} {window}" for n, window in windows.items()))
     warnings += [f"{run.name}: {text}" for run in runs for text in run.summary.get("warnings", ())]
-    values = {
-        run.name: {
-            s: decoding_metrics.accuracies(run.labels(s), run.probability(s))[measure] for s in run.trials
-        }
-        for run in runs
-    }
+    values: dict[str, dict[str, float]] = {run.name: {} for run in runs}
+    for run in runs:
+        for s in run.trials:
+            own = decoding_metrics.accuracies(run.labels(s), run.probability(s))
+            values[run.name][s] = own[measure]
     hits = {run.name: _hits(run, measure) for run in runs}
     rows = {run.name: _run_row(run, hits[run.name], measure, settings) for run in runs}
     pairs = _pairs(hits, measure, settings)
@@ -223,17 +224,17 @@ def _parts(run, subject):
 
 def _hits(run, measure):
     """Return {subject: (label, whether correct by this measure)}."""
-    below = 3 if measure == "top3" else 1
-    labels = {subject: run.labels(subject) for subject in run.trials}
-    return {
-        s: (label, statistics.true_rank(label, run.probability(s)) < below) for s, label in labels.items()
-    }
+    below, hits = 3 if measure == "top3" else 1, {}
+    for subject in run.trials:
+        label = run.labels(subject)
+        hits[subject] = label, statistics.true_rank(label, run.probability(subject)) < below
+    return hits
 
 
 def _run_row(run, hits, measure, settings):
     draw = (settings.bootstrap, settings.seed, statistics.chances(len(ITEMS))[measure])
     if measure == "balanced":
-        tables = [statistics.class_counts(*own, len(ITEMS)) for own in hits.values()]
+        tables = [statistics.class_counts(label, hit, len(ITEMS)) for label, hit in hits.values()]
         row = statistics.balanced_over_subjects(tables, *draw)
     else:
         row = statistics.over_subjects([correct for _, correct in hits.values()], *draw)
@@ -254,9 +255,11 @@ def _pairs(hits, measure, settings):
             raise UserError(
                 f"{one} and {other} have {len(common)} test subjects in common; a paired comparison needs 2"
             )
-        samples = [[hits[run][subject] for subject in common] for run in (one, other)]
-        draw = (settings.bootstrap, settings.permutations, settings.seed)
-        row = statistics.paired(*samples, *draw, balanced=measure == "balanced")
+        first, second = ([hits[run][subject] for subject in common] for run in (one, other))
+        row = statistics.paired(
+            first, second, settings.bootstrap, settings.permutations, settings.seed,
+            balanced=measure == "balanced",
+        )  # fmt: skip
         pairs.append({"first": one, "second": other, **row})
     for test in ("wilcoxon", "sign_flip", "smallest"):
         adjusted = statistics.holm([pair[f"{test}_p"] for pair in pairs])
@@ -302,7 +305,7 @@ def _write(comparison, values, folder, stem):
     return folder / stem
 
 
-def table(comparison):
+def summary_lines(comparison: Mapping[str, Any]) -> list[str]:
     """Return the comparison as lines for a terminal."""
     kind = f" ({comparison['kind']})" if comparison["kind"] else ""
     chance = next(iter(comparison["runs"].values()))["chance"]
@@ -312,18 +315,14 @@ def table(comparison):
         f"  {'':<{width}} {'mean':>6} {'95 % interval':>16} {'subjects':>8} {'n':>6}",
     ]
     for name, row in comparison["runs"].items():
-        interval = f"[{row['low']:.3f}, {row['high']:.3f}]"
-        lines.append(
-            f"  {name:<{width}} {row['accuracy']:6.3f} {interval:>16} {row['subjects']:8d} {row['n']:6d}"
-        )
-    corrected = f", Holm over {len(comparison['pairs'])} pairs in brackets"
-    lines.append(
-        f"paired over common subjects, two-sided{corrected if len(comparison['pairs']) > 1 else ''}{kind}"
-    )
+        numbers = f"{interval_text(row):>16} {row['subjects']:8d} {row['n']:6d}"
+        lines.append(f"  {name:<{width}} {row['accuracy']:6.3f} {numbers}")
+    several = len(comparison["pairs"]) > 1
+    corrected = f", Holm over {len(comparison['pairs'])} pairs in brackets" if several else ""
+    lines.append(f"paired over common subjects, two-sided{corrected}{kind}")
     for pair in comparison["pairs"]:
         tests = [
-            f"{label} p = {pair[f'{test}_p']:.3g}"
-            + (f" ({pair[f'{test}_p_holm']:.3g})" if len(comparison["pairs"]) > 1 else "")
+            f"{label} p = {pair[f'{test}_p']:.3g}" + (f" ({pair[f'{test}_p_holm']:.3g})" if several else "")
             for label, test in (("Wilcoxon", "wilcoxon"), ("sign flips", "sign_flip"))
         ]
         lines.append(

@@ -1,4 +1,9 @@
-"""The one evaluation of decoders: what every test script measures and writes."""
+"""The one evaluation of decoders, on trials or groups of trials: what test scripts measure and write."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,11 +14,10 @@ from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown, writing
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
-from sleep_interpreter.utils.metrics import decoding_metrics
+from sleep_interpreter.utils.metrics import decoding_metrics, statistics
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
 from sleep_interpreter.utils.plots import decoding as plots
 
-__all__ = ["Predictions", "check_fits", "evaluate", "predict", "report", "table"]
 TIES = "ties in probability go to the item that comes first in alphabetical order"
 FEW_SUBJECTS = {
     1: "1 subject with trials: the overall interval is over its trials only and says nothing about another",
@@ -102,26 +106,15 @@ def report(predictions, folder, name, settings, notes, per_subject_extra=None):
     if unknown := sorted(set(extra) - set(rows)):
         raise ValueError(f"per_subject_extra names subjects without predictions: {unknown}")
     overall = decoding_metrics.overall_row(predictions, nulls, settings)
-    notes = dict(notes)
-    if "skipped" in notes:
-        notes["skipped"] = {"count": len(notes["skipped"]), "records": notes["skipped"]}
-    summary = {
-        "experiment": name,
-        "measure": f"top-1 of {len(ITEMS)}",
-        "warnings": [*notes.pop("warnings", ()), *_warnings(overall)],
-        **notes,
-        "overall": overall,
-        "subjects": rows,
-        "missing": [p.subject for p in predictions if not len(p)],
-        "extra": sorted({key for own in extra.values() for key in own}),
-        **method(settings),
-        "provenance": provenance.record(),
-    }
+    missing = [p.subject for p in predictions if not len(p)]
+    found = {"overall": overall, "subjects": rows, "missing": missing}
+    found["extra"] = sorted({key for own in extra.values() for key in own})
+    summary = _summary(name, notes, _warnings(overall), found, settings)
     # Without the old summary first: a run that is killed here leaves no summary beside another run's trials.
     (folder / "summary.json").unlink(missing_ok=True)
     write_csv(folder / "predictions.csv", [trial_rows(p) for p in predictions])
     write_csv(folder / "confusion_matrix.csv", [_confusion_rows(predictions)])
-    _write_subjects(folder / "subjects.csv", rows)
+    write_csv(folder / "subjects.csv", [_flat_rows("subject", rows)])
     write_pickle(
         {p.subject: {**stored(p), "data_type": [str(t) for t in p.data_type]} for p in predictions},
         folder.parent / f"{name}.pickle",
@@ -133,6 +126,23 @@ def report(predictions, folder, name, settings, notes, per_subject_extra=None):
     plots.reliability(overall["calibration"], folder / "calibration.png", name, kind)
     provenance.write_json(folder / "summary.json", summary)
     return summary
+
+
+def _summary(name, notes, warnings, found, settings, **more):
+    """Return the summary of what was found, with the notes before and the method after it."""
+    notes = dict(notes)
+    if "skipped" in notes:
+        notes["skipped"] = {"count": len(notes["skipped"]), "records": notes["skipped"]}
+    return {
+        "experiment": name,
+        "measure": f"top-1 of {len(ITEMS)}",
+        "warnings": [*notes.pop("warnings", ()), *warnings],
+        **notes,
+        **found,
+        **method(settings),
+        **more,
+        "provenance": provenance.record(),
+    }
 
 
 def check_fits(model, shape, file, checkpoint=None):
@@ -229,11 +239,11 @@ def trial_rows(predictions, **columns):
     return pd.DataFrame(frame | {f"p_{item}": p.probability[:, k] for k, item in enumerate(ITEMS)})
 
 
-def write_csv(path, frames):
-    """Write data frames below each other, with every float32 digit, complete or not at all."""
+def write_csv(path: Path, frames: Sequence[pd.DataFrame], digits: int = 9) -> None:
+    """Write data frames below each other, complete or not at all; 9 digits are all that float32 has."""
     full = [frame for frame in frames if len(frame)] or frames[:1]
     with writing(path) as temporary:
-        pd.concat(full, ignore_index=True).to_csv(temporary, index=False, float_format="%.9g")
+        pd.concat(full, ignore_index=True).to_csv(temporary, index=False, float_format=f"%.{digits}g")
 
 
 def _confusion_rows(predictions):
@@ -249,15 +259,15 @@ def _confusion_rows(predictions):
     )
 
 
-def _write_subjects(path, rows):
-    """Write the subjects' figures as a flat table (recall and bins are in summary.json)."""
-    flat = pd.json_normalize([{"subject": name, **row} for name, row in rows.items()])
-    dropped = [c for c in flat if c.startswith("recall.") or c == "calibration.bins"]
-    write_csv(path, [flat.drop(columns=dropped)])
+def _flat_rows(key, rows):
+    """Return one row a subject or group without what a table cannot hold (it is in summary.json)."""
+    flat = pd.json_normalize([{key: name, **row} for name, row in rows.items()])
+    dropped = ("recall.", "by_subject.", "calibration.bins")
+    return flat.drop(columns=[column for column in flat if str(column).startswith(dropped)])
 
 
-def table(summary):
-    """Return the summary as lines for a terminal."""
+def summary_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return the summary of `report` as lines for a terminal."""
     overall = summary["overall"]
     lines = [
         f"{summary['experiment']}: {summary['measure']}, chance {overall['chance']:.4f}{beside(summary)}",
@@ -285,13 +295,141 @@ def table(summary):
 def _line(name, row):
     if row["n"] == 0:
         return f"  {name:<18} no trials"
-    low_high = f"[{row['low']:.3f}, {row['high']:.3f}]"
     return (
-        f"  {name:<18} {row['accuracy']:6.3f} {low_high:>16} {row['permutation']['p']:8.4f} "
+        f"  {name:<18} {row['accuracy']:6.3f} {interval_text(row):>16} {row['permutation']['p']:8.4f} "
         f"{row['top3']['accuracy']:6.3f} {row['balanced']['accuracy']:8.3f} {row['calibration']['ece']:6.3f} "
         f"{row['n']:6d}"
     )
 
 
+def interval_text(row: Mapping[str, Any]) -> str:
+    """Return the interval of a row as "[0.123, 0.234]"."""
+    return f"[{row['low']:.3f}, {row['high']:.3f}]"
+
+
 def _short(value):
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def evaluate_groups(model, subjects, folder, name, settings, notes):
+    """Evaluate a decoder on groups of trials of unseen subjects and write everything about it.
+
+    Parameters
+    ----------
+    model : sleep_interpreter.model.networks.ensemble.Ensemble
+    subjects : list
+        With `name`, `file` and `groups`: {group: (sleep (n, T, C), label (n,))}, all with the same groups.
+    folder, name, settings, notes
+        As in `report`.
+
+    Returns
+    -------
+    summary : dict
+        As in summary.json.
+    """
+    names = list(dict.fromkeys(group for subject in subjects for group in subject.groups))
+    predictions = {group: [] for group in names}
+    total = sum(len(label) for subject in subjects for _, label in subject.groups.values())
+    with tqdm(total=total, desc="testing", unit="trial") as bar:
+        for subject in subjects:
+            for group, (sleep, label) in subject.groups.items():
+                check_fits(model, sleep.shape, subject.file, notes.get("checkpoint"))
+                probability = predict(model, sleep, settings.batch_size, bar)
+                # The original files of groups do not say which part of the data a trial belongs to.
+                parts = np.full(len(label), "SO")
+                predictions[group].append(Predictions(subject.name, subject.file, label, parts, probability))
+    return report_groups(predictions, folder, name, settings, notes)
+
+
+def report_groups(predictions, folder, name, settings, notes):
+    """Measure predictions by group, write everything about them and return the summary.
+
+    Parameters
+    ----------
+    predictions : dict of str to list of Predictions
+        {group: one a subject}, in the order of the groups.
+    folder : Path
+        Receives summary.json, groups.csv, predictions.csv and groups.png; the result pickle goes beside it.
+    name, settings, notes
+        As in `report`.
+
+    Returns
+    -------
+    summary : dict
+        As in summary.json: "groups" holds `decoding_metrics.overall_row` of each with "permutation_p_holm"
+        and the subjects' own rows.
+
+    Raises
+    ------
+    UserError
+        No trial in any group, or outputs that are no probabilities.
+    """
+    if not any(len(p) for own in predictions.values() for p in own):
+        raise UserError(f"no trial in any of the groups {', '.join(predictions)}: nothing to evaluate")
+    groups = {group: _group_row(group, own, settings) for group, own in predictions.items()}
+    for measure in statistics.MEASURES:
+        rows = [row if measure == "top1" else row[measure] for row in groups.values()]
+        adjusted = statistics.holm([row["permutation"]["p"] for row in rows])
+        for row, p in zip(rows, adjusted, strict=True):
+            row["permutation_p_holm"] = p
+    found = {"groups": groups, "missing": [group for group, row in groups.items() if not row["n"]]}
+    holm = "permutation p of a measure, corrected over the groups that have trials (Holm 1979)"
+    summary = _summary(name, notes, _group_warnings(groups), found, settings, holm=holm)
+    (folder / "summary.json").unlink(missing_ok=True)
+    frames = [trial_rows(p, group=group) for group, own in predictions.items() for p in own]
+    write_csv(folder / "predictions.csv", frames)
+    write_csv(folder / "groups.csv", [_flat_rows("group", groups)])
+    results: dict[str, dict] = {}
+    for group, own in predictions.items():
+        for p in own:
+            results.setdefault(p.subject, {})[group] = stored(p)
+    write_pickle(results, folder.parent / f"{name}.pickle")
+    drawn = {
+        group: {**row, "values": [s["accuracy"] for s in row["by_subject"].values() if s["n"]]}
+        for group, row in groups.items()
+    }
+    plots.group_accuracies(drawn, folder / "groups.png", name, kind_of(notes))
+    provenance.write_json(folder / "summary.json", summary)
+    return summary
+
+
+def _group_row(group, predictions, settings):
+    if any(len(p) for p in predictions):
+        decoding_metrics.check(predictions)
+    chance, nulls, by_subject = statistics.chances(len(ITEMS)), [], {}
+    for p in predictions:
+        by_subject[p.subject] = statistics.proportion(int(np.sum(p.rank == 0)), len(p), chance["top1"])
+        null = None
+        if len(p):
+            random = np.random.default_rng([settings.seed, zlib.crc32(f"{p.subject} {group}".encode())])
+            null = statistics.permutation_null(p.label, p.probability, settings.permutations, random)[1]
+        nulls.append(null)
+    return {**decoding_metrics.overall_row(predictions, nulls, settings), "by_subject": by_subject}
+
+
+def _group_warnings(groups):
+    few = [group for group, row in groups.items() if row["subjects"] in FEW_SUBJECTS]
+    if not few:
+        return []
+    which = "all groups" if len(few) == len(groups) else ", ".join(few)
+    return [f"{which}: trials of fewer than 4 subjects, the 95 % interval is too narrow"]
+
+
+def group_summary_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return the summary of `report_groups` as lines for a terminal."""
+    chance = next(iter(summary["groups"].values()))["chance"]
+    lines = [
+        f"{summary['experiment']}: {summary['measure']}, chance {chance:.4f}{beside(summary)}",
+        f"  {'':<14} {'top-1':>6} {'95 % interval':>16} {'perm. p':>8} {'Holm':>7} {'top-3':>6} "
+        f"{'balanced':>8} {'subjects':>8} {'n':>6}",
+    ]
+    for group, row in summary["groups"].items():
+        if not row["n"]:
+            lines.append(f"  {group:<14} no trials")
+            continue
+        lines.append(
+            f"  {group:<14} {row['accuracy']:6.3f} {interval_text(row):>16} {row['permutation']['p']:8.4f} "
+            f"{row['permutation_p_holm']:7.4f} {row['top3']['accuracy']:6.3f} "
+            f"{row['balanced']['accuracy']:8.3f} {row['subjects']:8d} {row['n']:6d}"
+        )
+    return lines + [f"  warning: {warning}" for warning in summary["warnings"]]

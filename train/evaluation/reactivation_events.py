@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from scipy import stats as distributions
+from scipy import stats
 
 from sleep_interpreter.data.events.slow_oscillations import compare_events
 from sleep_interpreter.train.evaluation.sliding_decoder import joined
@@ -57,14 +57,14 @@ def peaks(time, stretch, score, refractory):
     return np.array(found, int)
 
 
-def calibrate(controls, settings, step):
+def thresholds(controls, settings, step):
     """Return for every stage the threshold of scores that keeps the stated rate of false alarms.
 
     Parameters
     ----------
-    controls : list of sleep_interpreter.train.evaluation.sliding_decoder.Course
+    controls : list of Course
         One a recording; each is scored in its own SDs, as the nights are.
-    settings : sleep_interpreter.train.evaluation.sliding_decoder.ReactivationSettings
+    settings : ReactivationSettings
     step : float
         s between two windows.
 
@@ -79,22 +79,14 @@ def calibrate(controls, settings, step):
         parts = [control.some(control.stage == code) for control in controls]
         parts = [part for part in parts if len(part.time)]
         score = np.concatenate([scores(part.probability) for part in parts])
-        own = joined(parts)
+        own, highest = joined(parts), score.max(axis=1)
         minutes = len(own.time) * step / 60
-        order = _in_order(own)
-        found = peaks(
-            own.time[order], own.stretch[order], score.max(axis=1)[order], settings.refractory_seconds
-        )
-        found = order[found]
+        order = np.argsort(own.time, kind="stable")  # a control's pieces were drawn in any order
+        found = order[peaks(own.time[order], own.stretch[order], highest[order], settings.refractory_seconds)]
         allowed = allowed_events(minutes, settings.false_alarms_per_min, settings.control.confidence)
-        best = score.max(axis=1)[found]
+        best = highest[found]
         threshold = float(best[allowed]) if allowed < len(best) else float(best.min(initial=0.0))
-        above = found[best > threshold]
-        alarms = (
-            np.bincount(score[above].argmax(axis=1), minlength=len(ITEMS))
-            if len(above)
-            else np.zeros(len(ITEMS), int)
-        )
+        alarms = np.bincount(score[found[best > threshold]].argmax(axis=1), minlength=len(ITEMS))
         levels[int(code)] = {
             "threshold": threshold, "minutes": minutes, "false_alarms": alarms,
             "bound_per_min": rate_bound(int(alarms.sum()), minutes, settings.control.confidence),
@@ -107,7 +99,7 @@ def rate_bound(events, minutes, confidence):
 
     Source: Garwood (1936), Biometrika 28:437.
     """
-    return float(distributions.chi2.ppf(confidence, 2 * events + 2) / 2 / minutes) if minutes else np.inf
+    return float(stats.chi2.ppf(confidence, 2 * events + 2) / 2 / minutes) if minutes else np.inf
 
 
 def allowed_events(minutes, rate, confidence):
@@ -115,11 +107,6 @@ def allowed_events(minutes, rate, confidence):
     few = np.arange(int(rate * minutes) + 1)
     fitting = [n for n in few if rate_bound(n, minutes, confidence) <= rate]
     return int(fitting[-1]) if fitting else 0
-
-
-def _in_order(course):
-    """Return the order in which times rise (a control's pieces were drawn in any order)."""
-    return np.argsort(course.time, kind="stable")
 
 
 def find_events(course, levels, settings):
@@ -188,20 +175,22 @@ def against_truth(events, truth, minutes, tolerance, false_alarms_per_min):
     found = compare_events(events.onset_s, truth.onset_s, tolerance)
     pairs = found.pop("pairs")
     same = [events["item"].iloc[i] == truth["item"].iloc[j] for i, j in pairs]
-    false = len(events) - found["hits"]
+
+    def rate(number):
+        return number / minutes if minutes else None
+
     # events that fall beside a planted one by accident: each planted one covers 2 * tolerance
     covered = min(1.0, len(truth) * 2 * tolerance / (60 * minutes)) if minutes else 0.0
+    accident = float(1 - np.exp(-len(events) * 2 * tolerance / (60 * minutes))) if minutes else None
     return {
         **found,
         "right_item": int(sum(same)),
         "minutes": minutes,
-        "planted_per_min": len(truth) / minutes if minutes else None,
-        "events_per_min": len(events) / minutes if minutes else None,
-        "false_per_min": false / minutes if minutes else None,
+        "planted_per_min": rate(len(truth)),
+        "events_per_min": rate(len(events)),
+        "false_per_min": rate(len(events) - found["hits"]),
         "promised_false_per_min": false_alarms_per_min,
-        "recall_by_accident": float(1 - np.exp(-len(events) * 2 * tolerance / (60 * minutes)))
-        if minutes
-        else None,
+        "recall_by_accident": accident,
         "covered_by_truth": covered,
     }
 
@@ -235,10 +224,8 @@ def read_behaviour(path, subjects, aliases):
             )
     unknown = sorted(set(table["item"].astype(str)) - set(ITEMS))
     if unknown:
-        close = nearest(unknown[0], ITEMS, 1)
-        raise UserError(
-            f"{shown(path)}: unknown item {unknown[0]!r}{f'; did you mean {close[0]!r}?' if close else ''}"
-        )
+        close = [f"; did you mean {name!r}?" for name in nearest(unknown[0], ITEMS, 1)]
+        raise UserError(f"{shown(path)}: unknown item {unknown[0]!r}{''.join(close)}")
     table = table.assign(subject=table.subject.map(lambda s: aliases.get(s, s)))
     table = table[table.subject.isin(subjects) & table.score.notna()]
     if table.empty:
@@ -281,7 +268,7 @@ def relation(rate_table, behaviour, permutations, seed):
 
 def _ranks(values):
     """Return ranks of mean 0 and length 1, so that a product is Spearman's rho."""
-    ranks = distributions.rankdata(np.asarray(values, float))
+    ranks = stats.rankdata(np.asarray(values, float))
     ranks -= ranks.mean()
     return ranks / np.linalg.norm(ranks)
 

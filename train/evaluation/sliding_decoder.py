@@ -1,7 +1,7 @@
 """A decoder slid over sleep without cues: windows, probabilities, and the control that shows chance."""
 
 import json
-import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,12 +15,13 @@ from sleep_interpreter.data.events.slow_oscillations import so_phase
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram
 from sleep_interpreter.data.preparation.signal import SignalFile
 from sleep_interpreter.utils.core.config import Settings
-from sleep_interpreter.utils.core.constants import SLEEP_RATE, STAGES, STREAM_RATE
+from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE, STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import shown, writing
 from sleep_interpreter.utils.signal.preprocessing import decoding_window
 
-log = logging.getLogger(__name__)
+Decoder = Callable[[np.ndarray], np.ndarray]
+"""From trials (n, 200, C) to probabilities (n, 15)."""
 BEFORE, AFTER = 0.2, 1.8
 """Seconds of a window before and after the time that it stands for: as around a cue."""
 _RATIO = round(STREAM_RATE / SLEEP_RATE)
@@ -162,14 +163,14 @@ def window_times(night, settings):
     return time[keep], stage[keep], stretch[keep]
 
 
-def slide(night, decoders, settings):
+def slide(night: Night, decoders: Mapping[str, Decoder], settings: ReactivationSettings) -> Course:
     """Decode a night window by window.
 
     Parameters
     ----------
     night : Night
-    decoders : dict of str to callable
-        {"N2" | "N3" | "R": function (n, 200, C) -> (n, 15)}; stages without one are left out.
+    decoders : dict of str to Decoder
+        By stage ("N2", "N3", "R"); stages without one are left out.
     settings : ReactivationSettings
 
     Returns
@@ -186,19 +187,11 @@ def slide(night, decoders, settings):
     with tqdm(total=len(time), desc=f"{night.subject} {night.session}", unit="window") as bar:
         probability = _decode(trials, stage, decoders, settings, bar)
     cues = np.sort(night.cues.onset_s.to_numpy(float))
-    before = np.searchsorted(cues, time + BEFORE, side="right") - 1
-    since = (
-        np.where(before >= 0, time - cues[np.maximum(before, 0)], np.inf)
-        if len(cues)
-        else np.full(len(time), np.inf)
-    )
+    cues = np.concatenate([[-np.inf], cues, [np.inf]])
+    following = np.searchsorted(cues, time + BEFORE, side="right")
+    since, until = time - cues[following - 1], cues[following] - time
     # a window also sees the response if the next cue falls into it
-    after = (
-        np.where(before + 1 < len(cues), cues[np.minimum(before + 1, len(cues) - 1)] - time, np.inf)
-        if len(cues)
-        else since
-    )
-    free = (since > settings.guard_seconds) & (after > AFTER)
+    free = (since > settings.guard_seconds) & (until > AFTER)
     return Course(time, stage, stretch, probability, free)
 
 
@@ -220,7 +213,7 @@ def trials_at(read, time, average):
 
 def _decode(trials, stage, decoders, settings, bar):
     """Return probabilities (T, 15) of trials, a batch of one decoder at a time."""
-    probability = np.zeros((len(stage), 15), np.float32)
+    probability = np.zeros((len(stage), len(ITEMS)), np.float32)
     for decoder in dict.fromkeys(decoders.values()):
         codes = [STAGES.index(name) for name, own in decoders.items() if own is decoder]
         places = np.flatnonzero(np.isin(stage, codes))
@@ -231,7 +224,7 @@ def _decode(trials, stage, decoders, settings, bar):
     return probability
 
 
-def shuffled(night, decoders, settings):
+def slide_shuffled(night: Night, decoders: Mapping[str, Decoder], settings: ReactivationSettings) -> Course:
     """Decode the same sleep with shuffled phases: a control in which nothing can be reactivated at a moment.
 
     Pieces of 30 s of one stage keep every channel's spectrum and every pair's cross-spectrum (random phases,
@@ -274,9 +267,8 @@ def shuffled(night, decoders, settings):
 def joined(courses):
     """Return several courses as one; stretches stay apart."""
     if not courses:
-        return Course(
-            np.zeros(0), np.zeros(0, int), np.zeros(0, int), np.zeros((0, 15), np.float32), np.zeros(0, bool)
-        )
+        none = np.zeros(0, int)
+        return Course(np.zeros(0), none, none, np.zeros((0, len(ITEMS)), np.float32), np.zeros(0, bool))
     shift, stretch = 0, []
     for course in courses:
         stretch.append(course.stretch + shift)
@@ -317,8 +309,6 @@ def save(path, course, night, events, items):
     so_phase_rad (T,), probability (T, 15), states_time (15, T) the same transposed as temporally delayed
     linear modelling takes it, items (15,), event_time_s, event_item, event_score, simulated.
     """
-    from sleep_interpreter.utils.core.paths import writing
-
     group, phase, _ = so_phase(night.oscillations, course.time)
     with writing(path) as temporary, temporary.open("wb") as handle:
         np.savez_compressed(

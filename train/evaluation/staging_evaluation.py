@@ -2,7 +2,9 @@
 
 import logging
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -342,7 +344,7 @@ def _frame(night):
     return pd.DataFrame(columns | {f"p_{stage}": probability[:, k] for k, stage in enumerate(STAGES)})
 
 
-def table(summary):
+def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the summary as lines for a terminal."""
     kind = kind_of(summary)
     lines = [f"{summary['experiment']}: {summary['measure']}{'' if kind is None else f' ({kind})'}"]

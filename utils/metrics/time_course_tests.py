@@ -160,9 +160,9 @@ def peak(rows, chance, settings):
     Returns
     -------
     result : dict
-        That of `utils.metrics.statistics.over_subjects` with against_chance (`utils.metrics.statistics.against_chance`) and
-        permutation: p, mean, low and high (95 %) of the same mean with labels permuted within fold and
-        subject; None without subjects.
+        That of `statistics.over_subjects` with against_chance (`statistics.against_chance`) and permutation:
+        p, mean, low and high (95 %) of the same mean with labels permuted within fold and subject; None
+        without subjects.
     """
     if not rows:
         return None

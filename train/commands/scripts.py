@@ -1,0 +1,156 @@
+"""What the scripts in train/ and test/ call: their options, and the command that does the work.
+
+Settings are read, and refused, before anything heavy is imported.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from sleep_interpreter.train.settings import experiment
+from sleep_interpreter.utils.core import command_line, tensorflow_import
+from sleep_interpreter.utils.core.paths import DATA, RESULTS, shown
+
+Arguments = Sequence[str] | None
+"""Words of the command line; None: the process's own."""
+
+WINDOWS = {
+    "cue": "none: the trials as stored, around the cue",
+    "precue": "negative control: EEG from before the cue, which cannot know the item; chance is expected",
+}
+"""What a window of the sleep trials tests, for the summary."""
+
+
+def train(name: str, doc: str | None, argv: Arguments, modes: Sequence[str] = ()) -> None:
+    """Train a decoder or a stager."""
+    parser = _training_parser(doc, modes)
+    parser.add_argument("--members", type=int, metavar="N", help="members of the ensemble")
+    parser.add_argument(
+        "--member", type=int, metavar="I", help="train member I alone (0, 1, ...), do not join"
+    )
+    parser.add_argument("--collect", action="store_true", help="join members trained alone")
+    parser.add_argument(
+        "--validation-subjects", type=int, metavar="N",
+        help="keep N training subjects out and choose each member's epoch on them (default: last epoch)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shuffle-labels", action="store_true", help="negative control: permute labels within subjects"
+    )
+    parser.add_argument(
+        "--devices", metavar="A,B", help="devices that share every batch, for example GPU:0,GPU:1"
+    )
+    args = parser.parse_args(argv)
+    if args.validation_subjects is not None:
+        args.overrides.append(f"train.validation_subjects={args.validation_subjects}")
+    if args.shuffle_labels:
+        args.overrides.append("train.shuffle_labels=true")
+    settings = experiment.read(name, args)
+    tensorflow_import.import_tensorflow()
+    from sleep_interpreter.train.commands import train as command  # lazy: start-up
+
+    command.train(name, settings, args)
+
+
+def finetune(name: str, network: str, doc: str | None, argv: Arguments) -> None:
+    """Fine-tune a decoder to every test subject."""
+    parser = _training_parser(doc)
+    parser.add_argument("--checkpoint", metavar="FILE", help="checkpoint instead of the one trained here")
+    parser.add_argument("--subjects", metavar="A,B", help="only these subjects, for example subject_test_3")
+    args = parser.parse_args(argv)
+    settings = experiment.read(name, args, network=network)
+    tensorflow_import.import_tensorflow()
+    from sleep_interpreter.train.commands import train as command  # lazy: start-up
+
+    command.finetune_decoder(name, settings, args)
+
+
+def _training_parser(doc, modes=()):
+    parser = command_line.add_experiment(command_line.parser(doc), modes)
+    parser.add_argument("--restart", action="store_true", help="forget an earlier run and begin anew")
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave out damaged trials and list them, instead of stopping"
+    )
+    return parser
+
+
+def test_decoder(name: str, doc: str | None, argv: Arguments, modes: Sequence[str] = ()) -> None:
+    """Test a decoder on the test subjects."""
+    parser = _testing_parser(doc, modes)
+    parser.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave out damaged trials (and say so) instead of stopping",
+    )
+    parser.add_argument(
+        "--window", choices=tuple(WINDOWS), default="cue", help="precue: control before the cue"
+    )
+    parser.add_argument(
+        "--data-type",
+        metavar="PARTS",
+        default="train,val,test",
+        help="parts of the test subjects' trials (default: train,val,test; zero-shot nothing is fitted)",
+    )
+    _test("test_decoder", name, name, parser.parse_args(argv))
+
+
+def test_so_groups(name: str, doc: str | None, argv: Arguments, mode: str) -> None:
+    """Test a decoder by phase of the slow oscillation."""
+    args = _testing_parser(doc).parse_args(argv, argparse.Namespace(mode=mode))
+    _test("test_so_groups", name, name, args)
+
+
+def test_stager(name: str, network: str, doc: str | None, argv: Arguments) -> None:
+    """Test a stager on the test subjects."""
+    _test("test_stager", name, network, _testing_parser(doc).parse_args(argv))
+
+
+def _testing_parser(doc, modes=()):
+    parser = command_line.add_experiment(command_line.parser(doc), modes)
+    parser.add_argument("--checkpoint", metavar="FILE", help="checkpoint instead of the one trained here")
+    return parser
+
+
+def _test(what, name, network, args):
+    settings = experiment.read(network, args)
+    tensorflow_import.import_tensorflow()
+    from sleep_interpreter.train.commands import test as command  # lazy: start-up
+
+    getattr(command, what)(name, settings, args)
+
+
+def reactivation(doc: str | None, argv: Arguments) -> None:
+    """Look for reactivations without cues."""
+    parser = command_line.parser(doc)
+    parser.add_argument("--config", metavar="YAML", help="settings instead of params/reactivation.yaml")
+    parser.add_argument("--set", dest="overrides", metavar="a.b=c", action="append", default=[])
+    parser.add_argument("--data", type=Path, default=DATA / "prepared", metavar="DIR", help="data/prepared")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="default: results/")
+    parser.add_argument("--network", default="N23SIMD", help="decoder of N2 and N3 (default: N23SIMD)")
+    parser.add_argument("--checkpoint", metavar="FILE", help="of it, instead of the one trained here")
+    parser.add_argument("--rem-network", metavar="NAME", help="decoder of REM; without one REM is left out")
+    parser.add_argument("--rem-checkpoint", metavar="FILE")
+    parser.add_argument("--subjects", metavar="NAMES", help="only these, with commas between")
+    parser.add_argument("--control", metavar="SESSION", help="name of the session before learning")
+    parser.add_argument("--behaviour", type=Path, metavar="TABLE", help="TSV or CSV: subject, item, score")
+    args = parser.parse_args(argv)
+    from sleep_interpreter.train.commands import reactivation as command  # lazy: start-up
+
+    command.find_reactivations(args)
+
+
+def compare(doc: str | None, argv: Arguments) -> None:
+    """Compare results of test scripts."""
+    parser = command_line.parser(doc)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="results folder, or its name in --results")
+    parser.add_argument("--measure", choices=("top1", "top3", "balanced"), default="top1")
+    parser.add_argument("--results", metavar="DIR", default=str(RESULTS), help="default: results/")
+    parser.add_argument("--name", help="of the files written, instead of the runs' names")
+    parser.add_argument(
+        "--different-data", action="store_true", help="also where the test data differ (names still match)"
+    )
+    args = parser.parse_args(argv)
+    from sleep_interpreter.train.evaluation import comparison  # lazy: start-up
+
+    found = comparison.compare(args.runs, Path(args.results), args.measure, args.different_data, args.name)
+    lines = comparison.summary_lines(found)
+    command_line.say(*lines, f"written: {shown(found['path'])}.csv, .json, .png")
