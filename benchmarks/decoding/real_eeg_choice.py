@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.decoding import fingermovements
-from sleep_interpreter.train.engine.loop import scores
+from sleep_interpreter.train.engine.loop import cross_entropy_and_hits
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config, provenance
 from sleep_interpreter.utils.core.paths import shown
@@ -114,7 +114,8 @@ def _fold(trainer, number, train, held_out, settings, name):
         for epoch in range(settings.train.epochs):
             batches = train.batches(size, seed=seed, epoch=epoch)
             trainer.epoch(((batch["sleep"], batch["label"]) for batch in batches), bar)
-            loss, hit = scores(trainer.predict(eeg, settings.evaluate.batch_size), held_out.label)
+            predicted = trainer.predict(eeg, settings.evaluate.batch_size)
+            loss, hit = cross_entropy_and_hits(predicted, held_out.label)
             rows.append({"hits": int(hit.sum()), "cross_entropy": float(loss.sum())})
     return {"n": len(held_out), "epochs": rows}
 

@@ -52,7 +52,7 @@ def read_recording(path, channels=CHANNELS):
 
 def epochs_of(estimates, count):
     """Return the stage of each of `count` 30 s epochs: that of the window which covers it."""
-    rows = staging_metrics.at_epochs(estimates, count)
+    rows = staging_metrics.at_epochs(estimates.seconds, count)
     return np.where(rows < 0, UNKNOWN, stages(estimates.probability)[rows])
 
 

@@ -1,51 +1,42 @@
 """What a Lasso GLM script does, from the command line to the last line it prints."""
 
 import argparse
+from collections.abc import Sequence
 
-from sleep_interpreter.utils.core import command_line, parallel
+from sleep_interpreter.lasso_glm.engine import settings as lasso_settings
+from sleep_interpreter.train.settings.experiment import data_root, results_root
+from sleep_interpreter.utils.core import command_line, config, parallel
+from sleep_interpreter.utils.core.paths import shown
 
 
-def main(name, doc, argv=None):
+def run_plan(name: str, doc: str | None, argv: Sequence[str] | None = None) -> None:
     """Run one of `lasso_glm.engine.settings.PLANS` as a command."""
-    args = parser(doc, cross="2awake" in name or "2sleep" in name).parse_args(argv)
-    from sleep_interpreter.data.formats.single_trials import find_subjects
-    from sleep_interpreter.lasso_glm.engine import report as lasso_report
-    from sleep_interpreter.lasso_glm.engine import run as lasso_run
-    from sleep_interpreter.lasso_glm.engine import settings as lasso_settings
-    from sleep_interpreter.train.settings.experiment import data_root, results_root
-    from sleep_interpreter.utils.core import config
-    from sleep_interpreter.utils.core.paths import shown
+    plan = lasso_settings.PLANS[name]
+    args = parser(doc, cross=bool(plan.tests)).parse_args(argv)
+    settings = lasso_settings.read(args)
+    from sleep_interpreter.data.formats.single_trials import find_subjects  # lazy: start-up
+    from sleep_interpreter.lasso_glm.engine import report, run  # lazy: start-up
 
-    settings, plan = lasso_settings.read(args), lasso_settings.PLANS[name]
     root = data_root(settings)
     files = find_subjects(root)
     folder = results_root(args) / f"lasso_{name}"
-    results = lasso_run.run(
-        plan,
-        settings,
-        files,
-        root,
-        folder,
-        generalise=getattr(args, "generalise", False),
-        restart=args.restart,
-        part=args.part,
-        jobs=args.jobs,
-        backend=args.backend,
-        scheduler=args.scheduler,
-    )
+    results = run.run(
+        plan, settings, files, root, folder,
+        generalise=getattr(args, "generalise", False), restart=args.restart, part=args.part,
+        jobs=args.jobs, backend=args.backend, scheduler=args.scheduler,
+    )  # fmt: skip
     if args.part is not None:
         command_line.say(
             f"{len(results)} of {len(files)} subjects: {shown(folder)}; a run without --part gathers them"
         )
         return
-    summary = lasso_report.report(plan, settings, results, folder, {"data": shown(root)})
+    summary = report.report(plan, settings, results, folder, {"data": shown(root)})
     config.save(settings, folder / "settings.yaml")
-    command_line.say(
-        *lasso_report.table(summary), f"written: {shown(folder)} and {plan.pickle}.pickle beside it"
-    )
+    written = f"written: {shown(folder)} and {plan.pickle}.pickle beside it"
+    command_line.say(*report.summary_lines(summary), written)
 
 
-def parser(doc, cross=False):
+def parser(doc: str | None, cross: bool = False) -> argparse.ArgumentParser:
     """Return the argument parser of a Lasso GLM script; with `cross` of one that decodes another domain."""
     result = command_line.add_experiment(command_line.parser(doc))
     result.add_argument(

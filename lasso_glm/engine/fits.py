@@ -1,23 +1,66 @@
-"""The two kinds of Lasso GLM experiment on one subject's trials: `within` a domain, and `cross` to another.
+"""The two kinds of baseline experiment on one subject's trials: `within` a domain, and `cross` to another.
 
 Nothing is fitted twice: a model belongs to a time sample of its training set, whichever windows and test sets
 it is looked at through (`cross` fits 80 samples for 13 windows awake to sleep, 200 the other way round).
 """
 
 import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from sleep_interpreter.model.lasso_glm import TimeResolvedLassoGLM
 
+Trials = tuple[np.ndarray, np.ndarray]
+"""EEG (n, T, C) and labels (n,)."""
 
-def folds_of(count, folds, seed, subject):
+
+class Baseline(Protocol):
+    """A linear decoder for each time sample, such as `model.lasso_glm.TimeResolvedLassoGLM`.
+
+    Attributes
+    ----------
+    weights_ : array (T, K, C)
+        Prepared trials times these plus the intercepts are the evidence for each class.
+    intercept_, residual_ : array (T, K)
+        The residual says how far a fit is from its solution: 0 where that is found in one step.
+    """
+
+    weights_: Any
+    intercept_: np.ndarray
+    residual_: np.ndarray
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> "Baseline": ...  # noqa: N803
+    def prepared(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
+        """Return trials (n, T', C) as the weights take them."""
+
+    def predict(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
+        """Return the classes (n, T) of trials (n, T, C)."""
+
+    def patterns(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
+        """Return what the decoders look like on the scalp (T, K, C), from the trials of `fit`."""
+
+
+BASELINES: dict[str, Callable[..., Baseline]] = {
+    "lasso": TimeResolvedLassoGLM,
+}
+"""Every baseline by the name that a `Plan` gives: a new one is a file with its class and a line here.
+
+It is made with classes (K) and the keywords of `LassoSettings.glm`; it may ignore these.
+"""
+
+
+def folds_of(count: int, folds: int, seed: int, subject: str) -> list[np.ndarray]:
     """Return the trials of each fold: a shuffle of the subject's own, cut into equal parts."""
     order = np.random.default_rng([seed, zlib.crc32(subject.encode())]).permutation(count)
     return np.array_split(order, folds)
 
 
-def within(eeg, label, folds, classes, **parameters):
+def within(
+    eeg: np.ndarray, label: np.ndarray, folds: Sequence[np.ndarray], classes: int,
+    baseline: str = "lasso", **parameters: Any,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Decode each fold with models trained on all others but the next one, which is there to choose with.
 
     Parameters
@@ -28,8 +71,8 @@ def within(eeg, label, folds, classes, **parameters):
         As of `folds_of`. Fold k is tested, k + 1 is for validation, the others train.
     classes : int
         K.
-    **parameters
-        Of `TimeResolvedLassoGLM`.
+    baseline : str
+        Of `BASELINES`; `parameters` are its.
 
     Returns
     -------
@@ -40,30 +83,32 @@ def within(eeg, label, folds, classes, **parameters):
         (): the largest.
     """
     count, (times, channels) = len(folds), eeg.shape[1:]
-    result = {key: np.zeros((count, times), np.int32) for key in ("hits", "validation_hits")}
-    result |= {key: np.zeros(count, np.int32) for key in ("n", "validation_n")}
-    result |= {"decoded": np.zeros((count, times, classes), np.int32)}
-    result |= {key: np.zeros((count, classes), np.int32) for key in ("cued", "trained")}
+    shapes: dict[str, tuple[int, ...]] = {
+        "hits": (times,), "validation_hits": (times,), "n": (), "validation_n": (),
+        "decoded": (times, classes), "cued": (classes,), "trained": (classes,),
+    }  # fmt: skip
+    result: dict[str, np.ndarray] = {
+        key: np.zeros((count, *shape), np.int32) for key, shape in shapes.items()
+    }
     patterns, residual = np.zeros((times, classes, channels)), 0.0
     for k in range(count):
         test, validation = folds[k], folds[(k + 1) % count]
         train = np.concatenate([folds[(k + more) % count] for more in range(2, count)])
-        glm = TimeResolvedLassoGLM(classes=classes, **parameters).fit(eeg[train], label[train])
-        predicted = glm.predict(eeg[test])
-        result["hits"][k] = (predicted == label[test][:, None]).sum(axis=0)
-        result["decoded"][k] = _counts(predicted.T, classes)
-        result["validation_hits"][k] = (glm.predict(eeg[validation]) == label[validation][:, None]).sum(
-            axis=0
-        )
-        result["n"][k], result["validation_n"][k] = len(test), len(validation)
+        glm = BASELINES[baseline](classes=classes, **parameters).fit(eeg[train], label[train])
+        for part, own in (("", test), ("validation_", validation)):
+            predicted = glm.predict(eeg[own])
+            result[f"{part}hits"][k] = (predicted == label[own][:, None]).sum(axis=0)
+            result[f"{part}n"][k] = len(own)
+            if own is test:
+                result["decoded"][k] = _counts(predicted.T, classes)
         result["cued"][k] = np.bincount(label[test], minlength=classes)
         result["trained"][k] = np.bincount(label[train], minlength=classes)
         patterns += glm.patterns(eeg[train]) / count
         residual = max(residual, float(glm.residual_.max()))
-    return {**result, "patterns": patterns.astype(np.float32), "residual": np.float64(residual)}
+    return {**result, "patterns": patterns.astype(np.float32), "residual": np.array(residual)}
 
 
-def window_samples(windows, short, long):
+def window_samples(windows: Mapping[str, int], short: int, long: int) -> np.ndarray:
     """Return which sample of the long trials goes with each of the short ones, int array (offsets, short).
 
     Parameters
@@ -79,7 +124,15 @@ def window_samples(windows, short, long):
     return index
 
 
-def cross(train, tests, windows, classes, generalise=False, **parameters):
+def cross(
+    train: Trials,
+    tests: Mapping[str, Trials],
+    windows: Mapping[str, int],
+    classes: int,
+    generalise: bool = False,
+    baseline: str = "lasso",
+    **parameters: Any,
+) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
     """Train on all trials of one domain and decode all trials of others, through sliding windows.
 
     Parameters
@@ -94,8 +147,8 @@ def cross(train, tests, windows, classes, generalise=False, **parameters):
         K.
     generalise : bool
         Decode every test sample with the model of every training sample too.
-    **parameters
-        Of `TimeResolvedLassoGLM`.
+    baseline : str
+        Of `BASELINES`; `parameters` are its.
 
     Returns
     -------
@@ -114,12 +167,12 @@ def cross(train, tests, windows, classes, generalise=False, **parameters):
     still = np.broadcast_to(np.arange(slides.shape[1]), slides.shape)
     of_train, of_test = (still, slides) if own <= long else (slides, still)
     fitted = np.unique(of_train)
-    glm = TimeResolvedLassoGLM(classes=classes, **parameters).fit(eeg[:, fitted], label)
+    glm = BASELINES[baseline](classes=classes, **parameters).fit(eeg[:, fitted], label)
     shared = {
         "fitted": fitted.astype(np.int32),
         "patterns": glm.patterns(eeg[:, fitted]).astype(np.float32),
         "trained": np.bincount(label, minlength=classes).astype(np.int32),
-        "residual": np.float64(glm.residual_.max()),
+        "residual": np.array(glm.residual_.max()),
     }
     results = {
         name: _decoded(glm, fitted, other, of_train, of_test, classes, generalise)
@@ -151,7 +204,7 @@ def _decoded(glm, fitted, test, of_train, of_test, classes, generalise):
         "hits": hits,
         "decoded": decoded,
         "cued": np.bincount(label, minlength=classes).astype(np.int32),
-        "n": np.int32(len(label)),
+        "n": np.array(len(label), np.int32),
     }
     return result | ({"generalised": everywhere} if generalise else {})
 

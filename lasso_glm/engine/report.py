@@ -1,15 +1,19 @@
 """What a Lasso GLM experiment writes about a cohort: result pickle, tidy tables, summary and figures."""
 
 from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sleep_interpreter.lasso_glm.engine.settings import seconds
+from sleep_interpreter.lasso_glm.engine.run import SubjectResult
+from sleep_interpreter.lasso_glm.engine.settings import LassoSettings, Plan, seconds
+from sleep_interpreter.train.evaluation.decoder_report import write_csv
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import writing
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.metrics import time_course_tests
 from sleep_interpreter.utils.plots import lasso as plots_lasso
@@ -18,14 +22,18 @@ CHANCE = 1 / len(ITEMS)
 COLUMNS = ("subject", "experiment", "train", "test", "fold", "offset", "time", "accuracy", "n")
 
 
-def report(plan, settings, results, folder, notes):
+def report(
+    plan: Plan,
+    settings: LassoSettings,
+    results: Mapping[str, SubjectResult],
+    folder: Path,
+    notes: Mapping[str, Any],
+) -> dict[str, Any]:
     """Write everything about an experiment and return the summary.
 
     Parameters
     ----------
-    plan : sleep_interpreter.lasso_glm.engine.settings.Plan
-    settings : sleep_interpreter.lasso_glm.engine.settings.LassoSettings
-    results : dict of str to sleep_interpreter.lasso_glm.engine.run.SubjectResult
+    results : dict of str to SubjectResult
     folder : Path
         Receives summary.json, accuracy.csv, validation.csv, mean.csv and figures; the pickle goes beside it.
     notes : dict
@@ -71,34 +79,24 @@ def report(plan, settings, results, folder, notes):
         "method": _method(plan),
         "provenance": provenance.record(),
     }
-    tables = [_tidy(plan, name, own, settings, "hits", "n") for name, own in results.items()]
-    _write_csv(folder / "accuracy.csv", tables)
-    if not plan.tests:
-        tables = [
-            _tidy(plan, name, own, settings, "validation_hits", "validation_n")
-            for name, own in results.items()
-        ]
-        _write_csv(folder / "validation.csv", tables)
-    _write_csv(folder / "mean.csv", curves)
-    write_pickle(
-        published_structure(plan, results, settings, simulated), folder.parent / f"{plan.pickle}.pickle"
-    )
+    for file, part in (("accuracy", ""), *(() if plan.tests else (("validation", "validation_"),))):
+        tables = [_tidy(plan, name, own, settings, part) for name, own in results.items()]
+        write_csv(folder / f"{file}.csv", tables, digits=6)
+    write_csv(folder / "mean.csv", curves, digits=6)
+    published = published_structure(plan, results, settings, simulated)
+    write_pickle(published, folder.parent / f"{plan.pickle}.pickle")
     provenance.write_json(folder / "summary.json", summary)
     return summary
 
 
-def published_structure(plan, results, settings, simulated):
+def published_structure(
+    plan: Plan, results: Mapping[str, SubjectResult], settings: LassoSettings, simulated: bool
+) -> dict[str, Any]:
     """Return the original's result pickle: accuracies in percent; docs/lasso.md describes it."""
     mark = {provenance.MARK: True} if simulated else {}
     if not plan.tests:
-        train = plan.train[0]
-        found = {}
-        for name, own in results.items():
-            arrays = own.arrays.get(f"{train}/{train}")
-            found[name] = (
-                [] if arrays is None else [_percent_of_fold(arrays, k) for k in range(len(arrays["n"]))]
-            )
-        return mark | found
+        (pair,) = ("/".join(pair) for pair in plan.pairs)
+        return mark | {name: _percent_of_folds(own.arrays.get(pair)) for name, own in results.items()}
 
     def windows(own, train):
         return {
@@ -113,9 +111,11 @@ def published_structure(plan, results, settings, simulated):
     }
 
 
-def _percent_of_fold(arrays, fold):
-    shares = (arrays[f"{part}hits"][fold] / arrays[f"{part}n"][fold] for part in ("validation_", ""))
-    return [(100 * share).astype(np.float32) for share in shares]
+def _percent_of_folds(arrays):
+    if arrays is None:
+        return []
+    parts = [100 * arrays[f"{part}hits"] / arrays[f"{part}n"][:, None] for part in ("validation_", "")]
+    return [[part[fold].astype(np.float32) for part in parts] for fold in range(len(arrays["n"]))]
 
 
 def _percent_at(arrays, offset):
@@ -168,26 +168,11 @@ def _cross(pair, own, settings):
     }
     most = Counter(tuple(row["cells"][0]) for row in peaks.values()).most_common(1)
     mean = maps.mean(axis=0)
-    rows = pd.DataFrame(
-        {
-            "train": pair[0],
-            "test": pair[1],
-            "offset": np.repeat(offsets, len(times)),
-            "time": np.tile(times, len(offsets)),
-            "accuracy": mean.ravel(),
-            "significant": mask.ravel(),
-            "subjects": len(own),
-        }
-    )
-    drawn = {
-        "times": times,
-        "offsets": offsets,
-        "mean": mean,
-        "mask": mask,
-        "subjects": len(own),
-        "n": entry["n"],
-    }
-    drawn["cell"] = most[0][0] if most else None
+    columns = {"train": pair[0], "test": pair[1], "offset": np.repeat(offsets, len(times))}
+    columns |= {"time": np.tile(times, len(offsets)), "accuracy": mean.ravel(), "significant": mask.ravel()}
+    rows = pd.DataFrame({**columns, "subjects": len(own)})
+    drawn = {"times": times, "offsets": offsets, "mean": mean, "mask": mask, "subjects": len(own)}
+    drawn |= {"n": entry["n"], "cell": most[0][0] if most else None}
     if all("generalised" in a for a in own.values()):
         everywhere = np.array([a["generalised"] / a["n"] for a in own.values()])
         found, where = time_course_tests.clusters(everywhere, CHANCE, settings.statistics)
@@ -232,15 +217,13 @@ def _offsets(settings):
 
 
 def _quartiles(chosen):
-    return dict(
-        zip(("lower_quartile", "median", "upper_quartile"), np.percentile(chosen, [25, 50, 75]), strict=True)
-    )
+    names = ("lower_quartile", "median", "upper_quartile")
+    return dict(zip(names, np.percentile(chosen, [25, 50, 75]), strict=True))
 
 
 def _in_seconds(tested, convert):
-    rows = [
-        {**row, "first": convert(row["first"]), "last": convert(row["last"])} for row in tested["clusters"]
-    ]
+    ends = ("first", "last")
+    rows = [{**row, **{end: convert(row[end]) for end in ends}} for row in tested["clusters"]]
     return {**tested, "clusters": rows}
 
 
@@ -261,28 +244,23 @@ def _subject_row(own):
     return {"n": own.header["n"], "most_frequent_item": rows}
 
 
-def _tidy(plan, name, own, settings, hits, trials):
-    """Return one subject's rows of accuracy.csv."""
+def _tidy(plan, name, own, settings, part):
+    """Return one subject's rows of accuracy.csv, or with part = "validation_" of validation.csv."""
     frames = []
     for train, test in plan.pairs:
         arrays = own.arrays.get(f"{train}/{test}")
         if arrays is None:
             continue
-        rows, samples = arrays[hits].shape
-        n = np.broadcast_to(arrays[trials], rows)
+        hits = arrays[f"{part}hits"]
+        rows, samples = hits.shape
+        n = np.broadcast_to(arrays[f"{part}n"], rows)
         times = seconds("image" if plan.tests else train, samples)
-        frame = pd.DataFrame({"time": np.tile(times, rows), "accuracy": (arrays[hits] / n[:, None]).ravel()})
+        frame = pd.DataFrame({"time": np.tile(times, rows), "accuracy": (hits / n[:, None]).ravel()})
         frame["n"] = np.repeat(n, samples)
         lead = np.repeat(_offsets(settings) if plan.tests else np.arange(rows), samples)
         frame["offset" if plan.tests else "fold"] = lead
         frames.append(frame.assign(subject=name, experiment=plan.name, train=train, test=test))
     return pd.concat(frames).reindex(columns=list(COLUMNS)) if frames else pd.DataFrame(columns=list(COLUMNS))
-
-
-def _write_csv(path, frames):
-    full = [frame for frame in frames if len(frame)]
-    with writing(path) as temporary:
-        pd.concat(full, ignore_index=True).to_csv(temporary, index=False, float_format="%.6g")
 
 
 def _method(plan):
@@ -300,7 +278,7 @@ def _method(plan):
     }
 
 
-def table(summary):
+def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the lines of a summary for the terminal, each with n, chance and interval."""
     beside = " (simulated data)" if summary["simulated"] else ""
     lines = [f"{summary['experiment']}{beside}: top-1 of {len(ITEMS)}, chance {100 * CHANCE:.1f} %"]

@@ -4,12 +4,18 @@ import io
 import json
 import logging
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from sleep_interpreter.data.formats.single_trials import read_subject
+from sleep_interpreter.data.formats.training_trials import content_hash
+from sleep_interpreter.lasso_glm.engine import fits
+from sleep_interpreter.lasso_glm.engine.settings import LassoSettings, Plan
 from sleep_interpreter.utils.core import parallel
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
@@ -43,13 +49,22 @@ class SubjectResult:
     arrays: dict
 
 
-def run(plan, settings, files, root, folder, *, generalise=False, restart=False, part=None, **spread):
+def run(
+    plan: Plan,
+    settings: LassoSettings,
+    files: Mapping[str, Path],
+    root: Path,
+    folder: Path,
+    *,
+    generalise: bool = False,
+    restart: bool = False,
+    part: tuple[int, int] | None = None,
+    **spread: Any,
+) -> dict[str, SubjectResult]:
     """Compute what is not yet there and return all results.
 
     Parameters
     ----------
-    plan : sleep_interpreter.lasso_glm.engine.settings.Plan
-    settings : sleep_interpreter.lasso_glm.engine.settings.LassoSettings
     files : dict of str to Path
         {subject: Whole_data.pickle}, as of `data.formats.single_trials.find_subjects`.
     root : Path
@@ -94,15 +109,13 @@ def run(plan, settings, files, root, folder, *, generalise=False, restart=False,
     return {name: kept[name] for name, _ in chosen}
 
 
-def subject_file(folder, name):
+def subject_file(folder: str | Path, name: str) -> Path:
     """Return the path of one subject's result."""
     return Path(folder) / "subjects" / f"{name}.npz"
 
 
 def _job(plan, settings, name, file, root, generalise):
     """Return all that a worker needs to know, as plain data."""
-    from sleep_interpreter.data.formats.training_trials import content_hash
-
     tree = settings.model_dump(mode="json")
     key = {
         "experiment": plan.name,
@@ -129,11 +142,8 @@ def _still_good(path, key):
     return result
 
 
-def compute(job):
+def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
     """Return (name, header, flat arrays) of one subject; runs in a worker."""
-    from sleep_interpreter.data.formats.single_trials import read_subject
-    from sleep_interpreter.lasso_glm.engine import fits
-
     plan, settings, name = job["plan"], job["settings"], job["name"]
     subject = read_subject(job["file"], plan.domains, job["root"])
     trials = {domain: (own.eeg, own.label) for domain, own in subject.domains.items()}
@@ -154,7 +164,9 @@ def compute(job):
             if why := _unfit_for_folds(label, folds):
                 header["missing"][train] = why
                 continue
-            arrays[f"{train}/{train}"] = fits.within(eeg, label, folds, len(ITEMS), **settings.glm)
+            arrays[f"{train}/{train}"] = fits.within(
+                eeg, label, folds, len(ITEMS), plan.baseline, **settings.glm
+            )
             continue
         if len(np.unique(label)) < 2:
             header["missing"][train] = _one_class(label)
@@ -163,19 +175,12 @@ def compute(job):
         header["missing"] |= {test: "no trials" for test in plan.tests if test not in tests}
         if tests:
             arrays[train], results = fits.cross(
-                (eeg, label),
-                tests,
-                settings.windows.samples,
-                len(ITEMS),
-                job["key"]["generalise"],
-                **settings.glm,
-            )
+                (eeg, label), tests, settings.windows.samples, len(ITEMS), job["key"]["generalise"],
+                plan.baseline, **settings.glm,
+            )  # fmt: skip
             arrays |= {f"{train}/{test}": result for test, result in results.items()}
-    return (
-        name,
-        header,
-        {f"{pair}:{key}": value for pair, own in arrays.items() for key, value in own.items()},
-    )
+    flat = {f"{pair}:{key}": value for pair, own in arrays.items() for key, value in own.items()}
+    return name, header, flat
 
 
 def _few(count):
@@ -208,15 +213,16 @@ def _remark(result):
         log.warning("%s, %s: fewer than %d trials of %s", result.name, domain, FEW, listed)
 
 
-def write_subject(path, header, arrays):
+def write_subject(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Write one subject's result, complete or not at all."""
     memory = io.BytesIO()
-    np.savez_compressed(memory, header=np.array(json.dumps(header)), **arrays)
+    content: dict[str, Any] = {"header": np.array(json.dumps(header)), **arrays}
+    np.savez_compressed(memory, **content)
     with writing(path) as temporary:
         temporary.write_bytes(memory.getvalue())
 
 
-def read_subject_file(path):
+def read_subject_file(path: Path) -> SubjectResult:
     """Read what `write_subject` wrote."""
     try:
         with np.load(path, allow_pickle=False) as stored:
@@ -228,7 +234,7 @@ def read_subject_file(path):
 
 
 def _nested(arrays):
-    nested = {}
+    nested: dict[str, dict] = {}
     for key, value in arrays.items():
         pair, _, name = key.partition(":")
         nested.setdefault(pair, {})[name] = value

@@ -1,9 +1,10 @@
 """The seven Lasso GLM experiments, and the settings they share (params/lasso_glm.yaml)."""
 
+import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -30,20 +31,23 @@ class Plan:
         Domains to test on; empty: the training domain's own, in folds.
     pickle : str
         Stem of the original's result pickle.
+    baseline : str
+        The decoder, of `lasso_glm.engine.fits.BASELINES`.
     """
 
     name: str
-    train: tuple
-    tests: tuple
+    train: tuple[str, ...]
+    tests: tuple[str, ...]
     pickle: str
+    baseline: str = "lasso"
 
     @property
-    def domains(self):
+    def domains(self) -> tuple[str, ...]:
         """All domains that are read."""
         return (*self.train, *self.tests)
 
     @property
-    def pairs(self):
+    def pairs(self) -> tuple[tuple[str, str], ...]:
         """What is trained on and tested on: tuple of (train, test)."""
         return tuple((train, test) for train in self.train for test in self.tests or (train,))
 
@@ -60,6 +64,7 @@ PLANS = {
         Plan("REM2awake", ("REM",), ("image", "audio"), "lasso_REM2awake"),
     )
 }
+"""Every experiment of lasso_glm/: a new one is a line here and its script."""
 
 
 class Penalty(config.Settings):
@@ -77,7 +82,7 @@ class Windows(config.Settings):
     count: PositiveInt
 
     @property
-    def samples(self):
+    def samples(self) -> dict[str, int]:
         """The same in samples."""
         return {"step": round(self.step * SLEEP_RATE), "count": self.count}
 
@@ -116,13 +121,13 @@ class LassoSettings(config.Settings):
     statistics: Statistics
 
     @property
-    def glm(self):
+    def glm(self) -> dict[str, Any]:
         """Arguments of `model.lasso_glm.TimeResolvedLassoGLM`."""
         scale = None if self.scale == "none" else self.scale
         return {"l1": self.penalty.l1, "l2": self.penalty.l2, "scale": scale, "percentile": self.percentile}
 
 
-def read(args):
+def read(args: argparse.Namespace) -> LassoSettings:
     """Return the settings that a script's command line asks for, or raise a `UserError`."""
     overrides = list(args.overrides)
     if args.data is not None:
@@ -130,7 +135,7 @@ def read(args):
     return config.load(LassoSettings, args.config or "lasso_glm", overrides=overrides, quick=args.quick)
 
 
-def seconds(domain, samples):
+def seconds(domain: str, samples: int) -> list[float]:
     """Return the time of each sample in s: after a picture's or sound's onset, or around a cue in sleep."""
     before = BEFORE_CUE if domain in ("N2N3", "REM") else 0.0
     return [round(sample / SLEEP_RATE - before, 4) for sample in range(samples)]

@@ -13,7 +13,7 @@ import training_runs as runs
 
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import checkpoint
-from sleep_interpreter.train.engine.loop import Options, _check, scores
+from sleep_interpreter.train.engine.loop import Options, _check, cross_entropy_and_hits
 from sleep_interpreter.train.engine.member_trainer import (
     MemberTrainer,
     Recipe,
@@ -149,7 +149,7 @@ def test_prefetched_gives_all_batches_in_order_and_raises_errors_of_reading():
 
 def test_scores():
     probability = np.array([[0.5, 0.25, 0.25], [0.1, 0.9, 0.0], [0.0, 1.0, 0.0]], np.float32)
-    loss, hits = scores(probability, np.array([0, 0, 2]))
+    loss, hits = cross_entropy_and_hits(probability, np.array([0, 0, 2]))
     np.testing.assert_allclose(loss, [np.log(2), np.log(10), np.log(1e12)], rtol=1e-5)
     assert hits.tolist() == [True, False, False]
 

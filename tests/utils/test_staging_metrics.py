@@ -137,8 +137,8 @@ def test_published_grid_pads_the_last_nine():
 
 def test_windows_that_cover_epochs():
     every3, every5 = estimates([0] * 21), estimates([0] * 13, every=5)
-    assert staging_metrics.at_epochs(every3, 4).tolist() == [0, 10, 20, -1]
-    assert staging_metrics.at_epochs(every5, 3).tolist() == [0, 6, 12]
+    assert staging_metrics.at_epochs(every3.seconds, 4).tolist() == [0, 10, 20, -1]
+    assert staging_metrics.at_epochs(every5.seconds, 3).tolist() == [0, 6, 12]
 
 
 def test_latency_by_hand():

@@ -73,14 +73,11 @@ def analyse(
 
     Parameters
     ----------
-    subject : str
     nights : list of Night
     before : list of Night
         Nights before learning, for the control; empty: shuffled phases.
     decoders : dict of str to callable
         {"N2" | "N3" | "R": (n, 200, C) -> (n, 15)}.
-    settings : ReactivationSettings
-    root : Path
 
     Returns
     -------
@@ -111,7 +108,7 @@ def analyse(
         kind = "simulated" if night.simulated else None
         title = f"{subject} {night.session}"
         plots_reactivation.night(
-            night.hypnogram, events, night.cues.onset_s, base.with_suffix(".png"), title, kind
+            night.hypnogram, events, night.cues.onset_s.to_numpy(float), base.with_suffix(".png"), title, kind
         )
         table = reactivation_events.rates(subject, course, events, levels, step)
         tables.append(table)
@@ -159,7 +156,6 @@ def too_short(levels: Mapping[int, Mapping], settings: ReactivationSettings) -> 
     ----------
     levels : dict
         Of `train.evaluation.reactivation_events.thresholds`.
-    settings : ReactivationSettings
     """
     rate, confidence = settings.false_alarms_per_min, settings.control.confidence
     needed = -np.log1p(-confidence) / rate
@@ -186,7 +182,7 @@ def _about(levels, settings):
 
 def _folders(args):
     """Return {subject: folders of prepared nights}, those that kept their EEG."""
-    found = {}
+    found: dict[str, list[Path]] = {}
     for file in sorted(args.data.glob("Prepared/*/*/eeg.npy")):
         found.setdefault(file.parent.parent.name, []).append(file.parent)
     if not found:
@@ -204,7 +200,8 @@ def _folders(args):
 def _decoders(args, settings):
     """Return {stage: predict} and what there is to say about the decoders."""
     chosen = [(("N2", "N3"), args.network, args.checkpoint), (("R",), args.rem_network, args.rem_checkpoint)]
-    decoders, about, kinds = {}, {}, []
+    decoders: dict[str, Decoder] = {}
+    about, kinds = {}, []
     for possible, network, path in chosen:
         stages = [stage for stage in possible if stage in settings.stages]
         if not stages or network is None:

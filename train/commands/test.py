@@ -53,7 +53,7 @@ class StagingSource(NamedTuple):
 def test_decoder(name: str, settings: Experiment, args: argparse.Namespace) -> None:
     """Evaluate a decoder on the test subjects and print the table."""
     root = experiment.data_root(settings)
-    skipped = [] if args.skip_bad else None
+    skipped: list[dict] | None = [] if args.skip_bad else None
     parts = _parts(args.data_type)
     subjects = read_test_subjects(root, settings.stage, parts, window=args.window, skipped=skipped)
     mode = getattr(args, "mode", None)

@@ -170,7 +170,7 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
     """Fine-tune a decoder to every test subject, and report on the test part of their trials."""
     root, results = experiment.data_root(settings), experiment.results_root(args)
     only = None if args.subjects is None else _parts(args.subjects, "--subjects", "subject_test_3")
-    skipped = [] if args.skip_bad else None
+    skipped: list[dict] | None = [] if args.skip_bad else None
     subjects = read_test_subjects(root, settings.stage, skipped=skipped, only=only)
     for subject in subjects:  # all of them now, not after hours
         finetuning.check_parts(subject)
@@ -191,7 +191,7 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
     predictions, extra = [], {}
     for name_of in [subject.name for subject in subjects]:
         # With their awake trials they are large: one at a time. Awake trials may be bad too.
-        found = None if skipped is None else []
+        found: list[dict] | None = None if skipped is None else []
         awake = network.settings.awake
         (subject,) = read_test_subjects(root, settings.stage, awake=awake, only=[name_of], skipped=found)
         _note_more(skipped, found, notes)

@@ -6,18 +6,22 @@ validation loss, then to the earliest. Nothing that depends on the test part has
 """
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from sleep_interpreter.data.formats.training_trials import content_hash
+from sleep_interpreter.data.formats.training_trials import TestSubject, content_hash
 from sleep_interpreter.model.checkpoints import checkpoint
-from sleep_interpreter.train.engine.loop import scores
+from sleep_interpreter.model.networks.ensemble import Ensemble
+from sleep_interpreter.train.engine.loop import cross_entropy_and_hits
 from sleep_interpreter.train.engine.member_trainer import MemberTrainer, Recipe
-from sleep_interpreter.train.engine.run_folder import board, chosen_epoch
+from sleep_interpreter.train.engine.run_folder import History, board, chosen_epoch
 from sleep_interpreter.train.evaluation import decoder_report
+from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config, file_locks
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown, sweep, writing
@@ -50,7 +54,7 @@ class Finetuner:
         Those given, with the network that the checkpoint really holds.
     """
 
-    def __init__(self, settings, network, notes):
+    def __init__(self, settings: Experiment, network: Ensemble, notes: Mapping[str, Any]) -> None:
         if settings.finetune is None:
             raise UserError("the settings have no `finetune` section; extend params/N23_finetune.yaml")
         self.plan, self.notes = settings.finetune, notes
@@ -62,10 +66,10 @@ class Finetuner:
             for member in network.individual_models
         ]
         self.recipe = Recipe(self.plan.learning_rate, frozen=self.plan.freeze, loss_scale=1 / len(self.start))
-        self._trainer = None
+        self._trainer: MemberTrainer | None = None
 
     @property
-    def trainer(self):
+    def trainer(self) -> MemberTrainer:
         """The one network that serves all members of all subjects, made when first needed."""
         if self._trainer is None:
             train = self.settings.train.model_copy(update={"seed": self.plan.seed})
@@ -73,7 +77,7 @@ class Finetuner:
             self._trainer = MemberTrainer(settings, recipe=self.recipe)
         return self._trainer
 
-    def tune(self, subject, folder, restart=False):
+    def tune(self, subject: TestSubject, folder: Path, restart: bool = False) -> dict[str, Any]:
         """Fine-tune to one subject, or take up what is there already.
 
         Parameters
@@ -139,7 +143,7 @@ class Finetuner:
         return self._finish(subject, folder, identity, run)
 
     def _fresh(self):
-        arrays = {}
+        arrays: dict[str, np.ndarray] = {}
         for index, weights in enumerate(self.start):
             self.trainer.start(index)  # the member's own dropout
             self.trainer.load_weights(weights)
@@ -149,36 +153,31 @@ class Finetuner:
     def _continue(self, subject, folder, identity, run):
         fit, choose, report = (subject.part(part) for part in ("train", "val", "test"))
         plan, members = self.plan, len(self.start)
-        keys = ("image", "audio", "sleep", "label") if self.settings.model.awake else ("sleep", "label")
         batch_size = self.settings.evaluate.batch_size
         for epoch in range(len(run.history), plan.epochs):
             name = f"{subject.name}, epoch {epoch + 1}/{plan.epochs}"
-            losses, top1, validation, test = [], [], 0.0, 0.0
+            losses, top1 = [], []
+            validation: Any = 0.0
+            test: Any = 0.0
             with tqdm(total=members * len(fit), desc=name, unit="trial") as bar:
                 for index in range(members):
                     self.trainer.load_state(_of(index, run.arrays), folder / "state.npz")
                     batches = fit.batches(plan.batch_size, seed=plan.seed, epoch=epoch)
-                    inputs = (tuple(batch[key] for key in keys) for batch in batches)
+                    inputs = (tuple(batch[key] for key in self.trainer.keys) for batch in batches)
                     evidence = folder / f"broken_batch_member_{index}.npz"
-                    loss, hits = self.trainer.epoch(inputs, bar, evidence)
-                    losses.append(loss)
-                    top1.append(hits)
+                    mean_loss, share = self.trainer.epoch(inputs, bar, evidence)
+                    losses.append(mean_loss)
+                    top1.append(share)
                     run.arrays |= _numbered(index, self.trainer.state())
                     validation += self.trainer.predict(choose.arrays()["sleep"], batch_size) / members
                     if len(report):
                         test += self.trainer.predict(report.arrays()["sleep"], batch_size) / members
-            loss, hits = scores(validation, choose.arrays()["label"].argmax(axis=1))
-            run.history.append(
-                {
-                    "epoch": epoch,
-                    "loss": float(np.mean(losses)),
-                    "train_top1": float(np.mean(top1)),
-                    "validation_loss": float(loss.mean()),
-                    "validation_top1": float(hits.mean()),
-                }
-            )
+            loss, hits = cross_entropy_and_hits(validation, choose.arrays()["label"].argmax(axis=1))
+            row = {"epoch": epoch, "loss": float(np.mean(losses)), "train_top1": float(np.mean(top1))}
+            row |= {"validation_loss": float(loss.mean()), "validation_top1": float(hits.mean())}
+            run.history.append(row)
             if len(report):  # for the published score alone
-                _, hits = scores(test, report.arrays()["label"].argmax(axis=1))
+                _, hits = cross_entropy_and_hits(test, report.arrays()["label"].argmax(axis=1))
                 run.test.append(float(hits.mean()))
             if chosen_epoch(run.history) == epoch:
                 run.keep_best(members)
@@ -227,7 +226,7 @@ class Finetuner:
         }
 
 
-def check_parts(subject):
+def check_parts(subject: TestSubject) -> None:
     """Refuse a subject without trials to fit or to choose the epoch with."""
     for part in ("train", "val"):
         if not len(subject.part(part)):
@@ -251,7 +250,7 @@ class _Run:
                     self.arrays[f"best/{index}/{name.removeprefix('weights/')}"] = array
 
 
-def published_score(history, test):
+def published_score(history: History, test: Sequence[float]) -> float | None:
     """Return the original's figure, for comparison only: it lets the test part choose.
 
     Among the epochs of the highest validation top-1 the original takes the one of the highest TEST top-1,

@@ -7,14 +7,17 @@ processes and joined afterwards.
 """
 
 import logging
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from sleep_interpreter.data.formats.trial_reader import TrialReader
 from sleep_interpreter.train.engine import run_folder
 from sleep_interpreter.train.engine.member_trainer import MemberTrainer
 from sleep_interpreter.train.engine.run_folder import RunFolder
+from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown, sweep
 
@@ -33,12 +36,19 @@ class Options(NamedTuple):
     """Two or more devices share every batch of a member."""
 
 
-def train(settings, trials, folder, mode=None, notes=None, validation=None, options=None):
+def train(
+    settings: Experiment,
+    trials: TrialReader,
+    folder: Path,
+    mode: str | None = None,
+    notes: dict | None = None,
+    validation: TrialReader | None = None,
+    options: Options | None = None,
+) -> Path:
     """Train an ensemble and write its checkpoint.
 
     Parameters
     ----------
-    settings : sleep_interpreter.train.settings.experiment.Experiment
     trials : sleep_interpreter.data.formats.training_trials.TrainingTrials
         Or anything with ``len()``, ``unit`` and ``batches(batch_size, seed, epoch)``, such as
         sleep_interpreter.data.formats.staging_windows.StagingWindows.
@@ -51,7 +61,6 @@ def train(settings, trials, folder, mode=None, notes=None, validation=None, opti
     validation : sleep_interpreter.data.formats.training_trials.TrainingTrials | None
         Trials of other training subjects, to choose each member's epoch with; without them the last epoch
         is kept, which is the published rule.
-    options : Options | None
 
     Returns
     -------
@@ -65,8 +74,8 @@ def train(settings, trials, folder, mode=None, notes=None, validation=None, opti
     """
     options = options or Options()
     _check(options, settings, len(trials))
-    alone = options.member is not None
-    members = [options.member] if alone else range(settings.members)
+    member = options.member
+    members = range(settings.members) if member is None else [member]
     if not options.restart:
         run = RunFolder(folder, settings, mode, notes or {})
         if options.collect:
@@ -76,18 +85,18 @@ def train(settings, trials, folder, mode=None, notes=None, validation=None, opti
         if run.is_complete():
             epochs = settings.train.epochs
             log.info("%s: already trained for %d epochs; --restart trains anew", shown(run.folder), epochs)
-            return run.state(options.member) if alone else run.final
+            return run.final if member is None else run.state(member)
     with run_folder.lock_members(folder, members):
-        sweep(folder, f"*member_{options.member}*" if alone else "*")
+        sweep(folder, "*" if member is None else f"*member_{member}*")
         if options.restart:
             run_folder.forget(folder)
         run = RunFolder(folder, settings, mode, notes or {})
-        run.begin(options.member)
+        run.begin(member)
         _train_members(run, members, trials, validation, options)
-        if not alone:
+        if member is None:
             return run.join()
-    log.info("member %d is trained; when all are: --collect", options.member)
-    return run.state(options.member)
+    log.info("member %d is trained; when all are: --collect", member)
+    return run.state(member)
 
 
 def _check(options, settings, trials):
@@ -112,71 +121,64 @@ def _check(options, settings, trials):
         )
 
 
-def _done(run):
-    return ", ".join(str(len(history)) for history in run.histories)
-
-
 def _train_members(run, members, trials, validation, options):
     """Train the members that are not at their last epoch; what is done is told when it is interrupted."""
-    if all(len(run.histories[i]) >= run.settings.train.epochs for i in members):
+    wanted = run.settings.train.epochs
+    unfinished = [index for index in members if len(run.histories[index]) < wanted]
+    if not unfinished:
         return
+    if any(run.histories[index] for index in members):
+        log.info("going on in %s: epochs done by member: %s of %d", shown(run.folder), run.done(), wanted)
     try:
-        _train_each(run, members, trials, validation, options)
+        trainer = MemberTrainer(run.settings, devices=options.devices)
+        for index in unfinished:
+            _train_member(run, index, trainer, trials, validation, options.member)
     except KeyboardInterrupt:
         run.read_histories()
         again = "; go on without --restart, which would forget them" if options.restart else ""
-        log.info("finished epochs by member, kept in %s: %s%s", shown(run.folder), _done(run), again)
+        log.info("finished epochs by member, kept in %s: %s%s", shown(run.folder), run.done(), again)
         raise
 
 
-def _train_each(run, members, trials, validation, options):
-    settings, wanted = run.settings, run.settings.train.epochs
-    if any(run.histories[i] for i in members):
-        log.info("going on in %s: epochs done by member: %s of %d", shown(run.folder), _done(run), wanted)
-    trainer = MemberTrainer(settings, devices=options.devices)
-    for index in members:
-        history = run.histories[index]
-        if len(history) >= wanted:
-            continue
-        if history:
-            trainer.load_state(run.read_state(index), run.state(index))
-            if validation is not None:  # what a kill after the last state may have prevented
+def _train_member(run, index, trainer, trials, validation, alone):
+    settings, history, wanted = run.settings, run.histories[index], run.settings.train.epochs
+    if history:
+        trainer.load_state(run.read_state(index), run.state(index))
+        if validation is not None:  # what a kill after the last state may have prevented
+            run.keep_best(index, trainer.weights)
+    else:
+        trainer.start(index)
+    with run_folder.board(run.folder / "tensorboard" / f"member_{index}", history) as scalars:
+        for epoch in range(len(history), wanted):
+            name = f"member {index + 1}/{settings.members}, epoch {epoch + 1}/{wanted}"
+            batches = trials.batches(settings.train.batch_size, seed=settings.train.seed, epoch=epoch)
+            inputs = (tuple(batch[key] for key in trainer.keys) for batch in batches)
+            with tqdm(total=len(trials), desc=name, unit=trials.unit) as bar:
+                loss, top1 = trainer.epoch(inputs, bar, run.folder / f"broken_batch_member_{index}.npz")
+            row = {"member": index, "epoch": epoch, "loss": loss, "train_top1": top1}
+            if validation is not None:
+                row |= validate(trainer, validation, settings.evaluate.batch_size)
+            run.keep_epoch(index, epoch, trainer.weights)
+            history.append(row)
+            run.write_state(index, trainer.state())
+            if validation is not None:
                 run.keep_best(index, trainer.weights)
-        else:
-            trainer.start(index)
-        with run_folder.board(run.folder / "tensorboard" / f"member_{index}", history) as scalars:
-            for epoch in range(len(history), wanted):
-                name = f"member {index + 1}/{settings.members}, epoch {epoch + 1}/{wanted}"
-                batches = trials.batches(settings.train.batch_size, seed=settings.train.seed, epoch=epoch)
-                inputs = (tuple(batch[key] for key in trainer.keys) for batch in batches)
-                with tqdm(total=len(trials), desc=name, unit=trials.unit) as bar:
-                    loss, top1 = trainer.epoch(inputs, bar, run.folder / f"broken_batch_member_{index}.npz")
-                row = {"member": index, "epoch": epoch, "loss": loss, "train_top1": top1}
-                if validation is not None:
-                    row |= validate(trainer, validation, settings.evaluate.batch_size)
-                run.keep_epoch(index, epoch, trainer.weights)
-                history.append(row)
-                run.write_state(index, trainer.state())
-                if validation is not None:
-                    run.keep_best(index, trainer.weights)
-                run.write_log(options.member)
-                scalars(row)
+            run.write_log(alone)
+            scalars(row)
 
 
-def validate(trainer, trials, batch_size):
+def validate(trainer: MemberTrainer, trials: TrialReader, batch_size: int) -> dict[str, float]:
     """Return cross-entropy and top-1 of a member on the validation subjects' trials."""
-    losses, hits = [], []
     signal = trainer.keys[-2]  # a prediction needs the sleep trials, or the windows, alone
+    parts = []
     for batch in trials.batches(batch_size, seed=0, epoch=0):
         probability = trainer.predict(batch[signal], batch_size)
-        loss, hit = scores(probability, batch["label"].argmax(axis=1))
-        losses.append(loss)
-        hits.append(hit)
-    losses, hits = np.concatenate(losses), np.concatenate(hits)
+        parts.append(cross_entropy_and_hits(probability, batch["label"].argmax(axis=1)))
+    losses, hits = (np.concatenate(part) for part in zip(*parts, strict=True))
     return {"validation_loss": float(losses.mean()), "validation_top1": float(hits.mean())}
 
 
-def scores(probability, label):
+def cross_entropy_and_hits(probability: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the cross-entropy and the hits (top-1) of each trial."""
     of_label = np.take_along_axis(probability, label[:, None], axis=1)[:, 0]
     return -np.log(np.maximum(of_label, 1e-12)), probability.argmax(axis=1) == label

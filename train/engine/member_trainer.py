@@ -1,19 +1,28 @@
 """One optimizer step, one epoch, and the state between epochs, of any network."""
 
 from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import checkpoint
+from sleep_interpreter.model.networks.settings import ModelSettings
 from sleep_interpreter.model.networks.sleep_encoder import WHOLE
 from sleep_interpreter.train.engine.optimizer import AdamW
+from sleep_interpreter.train.engine.run_folder import Arrays
+from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown, writing
+
+Inputs = tuple[np.ndarray, ...]
+"""The arrays of a batch, as the network's call takes them, label last."""
 
 
 class Recipe(NamedTuple):
@@ -25,7 +34,7 @@ class Recipe(NamedTuple):
     loss_scale: float = 1.0
 
 
-def main_recipe(settings):
+def main_recipe(settings: Experiment) -> Recipe:
     """Return the recipe of the main training of an `train.settings.experiment.Experiment`."""
     train = settings.train
     return Recipe(train.learning_rate, train.weight_decay if train.optimizer == "adamw" else 0.0)
@@ -36,7 +45,6 @@ class MemberTrainer:
 
     Parameters
     ----------
-    settings : sleep_interpreter.train.settings.experiment.Experiment
     dropout : float | None
         Replaces every dropout rate.
     compiled : bool
@@ -47,11 +55,18 @@ class MemberTrainer:
         Two or more devices share every batch (tf.distribute.MirroredStrategy), as if it were on one.
     """
 
-    def __init__(self, settings, dropout=None, compiled=True, recipe=None, devices=()):
+    def __init__(
+        self,
+        settings: Experiment,
+        dropout: float | None = None,
+        compiled: bool = True,
+        recipe: Recipe | None = None,
+        devices: Sequence[str] = (),
+    ) -> None:
         self.settings, self._dropout = settings, dropout
         self.recipe = recipe or main_recipe(settings)
         self.compiled = compiled
-        self.strategy = tf.distribute.MirroredStrategy(list(devices)) if len(devices) > 1 else None
+        self.strategy: Any = tf.distribute.MirroredStrategy(list(devices)) if len(devices) > 1 else None
         with self.strategy.scope() if self.strategy else tf.init_scope():
             self.member = registry.build_member(settings.model, 0, dropout, settings.train.seed)
             named = checkpoint.member_variables(self.member)
@@ -62,8 +77,8 @@ class MemberTrainer:
             self.optimizer = AdamW(
                 self.trained, self.recipe.learning_rate, self.recipe.weight_decay, epsilon=1e-7
             )
-        self._traced = {}
-        self._forward = None
+        self._traced: dict[int | None, Any] = {}
+        self._forward: Any = None
 
     def _step(self, inputs):
         replicas = self.strategy.num_replicas_in_sync if self.strategy else 1
@@ -87,7 +102,7 @@ class MemberTrainer:
         local = self.strategy.experimental_local_results
         return local(loss)[0], tf.concat(local(probabilities), axis=0), [local(g)[0] for g in gradients]
 
-    def step(self, inputs):
+    def step(self, inputs: Inputs) -> tuple[Any, Any, list[Any]]:
         """Take one optimizer step on a batch; return its loss, probabilities (B, K) and gradients.
 
         The loss is NaN if a gradient is not finite.
@@ -123,7 +138,7 @@ class MemberTrainer:
             self._traced[None] = tf.function(self._shared_step, autograph=False, reduce_retracing=True)
         return self._traced[None](values)
 
-    def predict(self, x, batch_size):
+    def predict(self, x: np.ndarray, batch_size: int) -> np.ndarray:
         """Return probabilities (n, K) of trials (n, ...) in inference mode, or refuse those that are none."""
         if self._forward is None:
             signature = [tf.TensorSpec((None, *self.member.input_size), tf.float32)]
@@ -137,7 +152,7 @@ class MemberTrainer:
             )
         return probabilities
 
-    def start(self, index):
+    def start(self, index: int) -> None:
         """Set every value to that of member `index` before its first epoch."""
         fresh = registry.build_member(self.settings.model, index, self._dropout, self.settings.train.seed)
         for mine, theirs in zip(self.member.variables, fresh.variables, strict=True):
@@ -146,21 +161,21 @@ class MemberTrainer:
             self.member_values[name].assign(value)
         self.optimizer.reset()
 
-    def load_weights(self, arrays):
+    def load_weights(self, arrays: Arrays) -> None:
         """Set the weights from {published name: array} of one member; the optimizer forgets its steps."""
         for name, variable in zip(self.names, self.variables, strict=True):
             variable.assign(arrays[name])
         self.optimizer.reset()
 
-    def weights(self):
+    def weights(self) -> dict[str, np.ndarray]:
         """Return {published name: array}."""
         return {name: v.numpy() for name, v in zip(self.names, self.variables, strict=True)}
 
-    def state(self):
+    def state(self) -> dict[str, np.ndarray]:
         """Return all values that the next epoch depends on, as {name: array}."""
         return {name: variable.numpy() for name, variable in self._named_state().items()}
 
-    def load_state(self, arrays, where):
+    def load_state(self, arrays: Arrays, where: str | Path) -> None:
         """Set all values from what `state` returned."""
         named = self._named_state()
         if set(named) != set(arrays):
@@ -177,11 +192,13 @@ class MemberTrainer:
         }
 
     @property
-    def keys(self):
+    def keys(self) -> tuple[str, ...]:
         """Names of the arrays of a batch, in the order in which the network takes them."""
         return batch_keys(self.settings.model)
 
-    def epoch(self, batches, bar, evidence=None):
+    def epoch(
+        self, batches: Iterable[Inputs], bar: tqdm, evidence: Path | None = None
+    ) -> tuple[float, float]:
         """Train one epoch; return its mean loss and its training top-1.
 
         Parameters
@@ -217,7 +234,7 @@ class MemberTrainer:
         return losses / trials, hits / trials
 
 
-def batch_keys(settings):
+def batch_keys(settings: ModelSettings) -> tuple[str, ...]:
     """Return the names of a batch's arrays, label last, as a network with these settings takes them."""
     if settings.kind == "stager":
         return "window", "label"
@@ -257,7 +274,7 @@ def _not_frozen(named, patterns):
     return left
 
 
-def prefetched(batches, ahead=2):
+def prefetched(batches: Iterable[Inputs], ahead: int = 2) -> Iterator[Inputs]:
     """Yield from `batches`, read `ahead` by a thread whose errors are raised here."""
     batches = iter(batches)
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:

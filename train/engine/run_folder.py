@@ -1,19 +1,29 @@
 """The folder of a training: what is in it, whether it may be gone on with, how members become an ensemble."""
 
 import csv
-import io
 import logging
 import os
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
 
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.train.settings import experiment
+from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config, file_locks, provenance
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown, writing
 
 log = logging.getLogger(__name__)
+
+Arrays = Mapping[str, np.ndarray]
+"""{name: values} of a member's weights or state."""
+History = Sequence[Mapping[str, Any]]
+"""One row an epoch: epoch, loss, train_top1, with validation subjects validation_loss and validation_top1."""
 
 EXTENDABLE = ("train.epochs", "train.keep_epochs", "members", "evaluate.", "finetune", "staging")
 """Settings that may change between a run and its continuation (beginnings of their names)."""
@@ -29,14 +39,14 @@ FILES = (
 """What a training writes and --restart forgets; first what a test script would take for its result."""
 
 
-def forget(folder):
+def forget(folder: str | Path) -> None:
     """Remove what an earlier training wrote."""
     for pattern in FILES:
         for path in Path(folder).glob(pattern):
             path.unlink()
 
 
-def lock_members(folder, members):
+def lock_members(folder: str | Path, members: Iterable[int]) -> AbstractContextManager:
     """Keep other processes from training these members in this folder meanwhile (`utils.core.file_locks`)."""
     return file_locks.held(
         *(Path(folder) / f".member_{index}.lock" for index in members),
@@ -50,9 +60,6 @@ class RunFolder:
 
     Parameters
     ----------
-    folder : str | Path
-    settings : sleep_interpreter.train.settings.experiment.Experiment
-    mode : str | None
     notes : dict
         Kept in run.json and in checkpoints; `SAME_DATA` tells whether the data are the same.
 
@@ -62,7 +69,9 @@ class RunFolder:
         The folder holds a run with other settings, on other data or of more epochs; nothing was changed.
     """
 
-    def __init__(self, folder, settings, mode, notes):
+    def __init__(
+        self, folder: str | Path, settings: Experiment, mode: str | None, notes: Mapping[str, Any]
+    ) -> None:
         self.folder, self.settings, self.mode, self.notes = Path(folder), settings, mode, notes
         self.final = self.folder / "ensemble.npz"
         self._check_settings()
@@ -74,19 +83,23 @@ class RunFolder:
                 f"{settings.train.epochs}: pass --restart to train anew or --results DIR to write elsewhere"
             )
 
-    def read_histories(self):
+    def read_histories(self) -> None:
         """Look up on disk how far each member is: `histories` is a list of rows a member."""
         self.histories = [self._history(index) for index in range(self.settings.members)]
 
-    def state(self, index):
+    def done(self) -> str:
+        """Return the members' numbers of epochs as text."""
+        return ", ".join(str(len(history)) for history in self.histories)
+
+    def state(self, index: int) -> Path:
         """Return the path of a member's state."""
         return self.folder / f"member_{index}.npz"
 
-    def best(self, index):
+    def best(self, index: int) -> Path:
         """Return the path of a member's weights at its chosen epoch (with validation subjects)."""
         return self.folder / f"best_member_{index}.npz"
 
-    def is_complete(self):
+    def is_complete(self) -> bool:
         """Tell whether the ensemble on disk is of this many members and epochs, and the members too."""
         wanted = self.settings.train.epochs
         if not self.final.exists() or any(len(history) != wanted for history in self.histories):
@@ -94,7 +107,7 @@ class RunFolder:
         header = checkpoint.read_header(self.final)
         return (header["members"], header["notes"].get("epochs")) == (self.settings.members, wanted)
 
-    def begin(self, member=None):
+    def begin(self, member: int | None = None) -> None:
         """Write down what is about to be trained; an ensemble of an earlier stage gets another name."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.final.exists():
@@ -106,7 +119,7 @@ class RunFolder:
         config.save(self.settings, self.folder / "settings.yaml")
         self.record(member)
 
-    def record(self, member=None):
+    def record(self, member: int | None = None) -> None:
         """Write run.json, or run_member_I.json for a member trained alone."""
         name = "run.json" if member is None else f"run_member_{member}.json"
         # Another number of threads sums in another order: the same seed gives the same bits for one number.
@@ -114,16 +127,16 @@ class RunFolder:
         record = provenance.record(seed=self.settings.train.seed, threads=threads, **self.notes)
         provenance.write_json(self.folder / name, record)
 
-    def read_state(self, index):
+    def read_state(self, index: int) -> Arrays:
         return checkpoint.read_state(self.state(index))[1]
 
-    def write_state(self, index, arrays):
+    def write_state(self, index: int, arrays: Arrays) -> None:
         header = {
             "member": index, "history": self.histories[index], "notes": self.notes, "settings": self._fixed(),
         }  # fmt: skip
         checkpoint.write_arrays(self.state(index), header, arrays)
 
-    def keep_best(self, index, weights):
+    def keep_best(self, index: int, weights: Callable[[], Arrays]) -> None:
         """Keep a member's weights if its last epoch is the chosen one; `weights` is called then.
 
         Called after the state is on disk: until then the best weights so far are needed, and afterwards
@@ -133,7 +146,7 @@ class RunFolder:
         if epoch == self.histories[index][-1]["epoch"]:
             checkpoint.write_arrays(self.best(index), {"member": index, "epoch": epoch}, weights())
 
-    def keep_epoch(self, index, epoch, weights):
+    def keep_epoch(self, index: int, epoch: int, weights: Callable[[], Arrays]) -> None:
         """Keep the weights of the last `train.keep_epochs` epochs; `weights` is called if any are kept."""
         keep = self.settings.train.keep_epochs
         folder = self.folder / "epochs"
@@ -143,19 +156,20 @@ class RunFolder:
         for path in sorted(folder.glob(f"member_{index}_epoch_*.npz"))[: -keep or None]:
             path.unlink()
 
-    def write_log(self, member=None):
+    def write_log(self, member: int | None = None) -> None:
         """Write the histories as a table: log.csv, or log_member_I.csv of a member trained alone."""
         histories = self.histories if member is None else [self.histories[member]]
         rows = [row for history in histories for row in history]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
         name = "log.csv" if member is None else f"log_member_{member}.csv"
-        with writing(self.folder / name) as temporary:
-            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+        with (
+            writing(self.folder / name) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
 
-    def join(self):
+    def join(self) -> Path:
         """Write the checkpoint that really holds all members, and return its path."""
         settings, wanted = self.settings, self.settings.train.epochs
         self.read_histories()
@@ -164,7 +178,8 @@ class RunFolder:
             listed = ", ".join(f"member {i} has {n} of {wanted} epochs" for i, n in short.items())
             raise UserError(f"{shown(self.folder)}: not all members are trained: {listed}")
         by_validation = settings.train.validation_subjects > 0
-        arrays, epochs = {}, []
+        arrays: dict[str, np.ndarray] = {}
+        epochs = []
         for index in range(settings.members):
             epoch = chosen_epoch(self.histories[index]) if by_validation else wanted - 1
             epochs.append(epoch)
@@ -193,12 +208,12 @@ class RunFolder:
 
     def _check_settings(self):
         saved = self.folder / "settings.yaml"
-        held = [p for pattern in ("member_*.npz", "ensemble*.npz") for p in sorted(self.folder.glob(pattern))]
-        if not held:
+        there = [p for kind in ("member_*.npz", "ensemble*.npz") for p in sorted(self.folder.glob(kind))]
+        if not there:
             return
         if not saved.is_file():
             raise UserError(
-                f"{shown(self.folder)} holds {held[0].name}, but settings.yaml is missing, so nobody knows "
+                f"{shown(self.folder)} holds {there[0].name}, but settings.yaml is missing, so nobody knows "
                 "what was trained: put it back, or pass --restart to train anew"
             )
         changed = experiment.differences(saved, self.settings)
@@ -239,24 +254,21 @@ class RunFolder:
         return header["history"]
 
 
-def chosen_epoch(history):
+def chosen_epoch(history: History) -> int:
     """Return the epoch of the highest validation top-1; ties: the lowest loss, then the earliest epoch."""
     return min(history, key=lambda r: (-r["validation_top1"], r["validation_loss"], r["epoch"]))["epoch"]
 
 
 @contextmanager
-def board(folder, history=()):
+def board(folder: str | Path, history: History = ()) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Give a function (row) that writes the row of an epoch into `folder` as TensorBoard scalars.
 
     Parameters
     ----------
-    folder : Path
     history : list of dict
         Rows of earlier epochs. They are written again, in place of the files that are there: a run that
         was killed may have left a row out of those.
     """
-    import tensorflow as tf
-
     for old in Path(folder).glob("events.*"):
         old.unlink()
     writer = tf.summary.create_file_writer(str(folder))

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,16 +43,22 @@ class Run:
     summary: dict
     trials: dict
 
-    def labels(self, subject):
+    def labels(self, subject: str) -> np.ndarray:
         """Return the class index of a subject's trials, int array (n,)."""
         return np.array([ITEMS.index(item) for item in self.trials[subject]["item"]])
 
-    def probability(self, subject):
+    def probability(self, subject: str) -> np.ndarray:
         """Return the probabilities of a subject's trials, float32 array (n, K): the very numbers written."""
         return self.trials[subject][PROBABILITIES].to_numpy(np.float32)
 
 
-def compare(folders, results, measure="top1", different_data=False, name=None):
+def compare(
+    folders: Sequence[str],
+    results: Path,
+    measure: str = "top1",
+    different_data: bool = False,
+    name: str | None = None,
+) -> dict[str, Any]:
     """Compare runs over the subjects they share and write the comparison.
 
     Parameters
@@ -99,7 +105,7 @@ def compare(folders, results, measure="top1", different_data=False, name=None):
     hits = {run.name: _hits(run, measure) for run in runs}
     rows = {run.name: _run_row(run, hits[run.name], measure, settings) for run in runs}
     pairs = _pairs(hits, measure, settings)
-    kinds = [kind for run in runs if (kind := kind_of(run.summary))]
+    kinds: list[str | None] = [kind for run in runs if (kind := kind_of(run.summary))]
     comparison = {
         "measure": statistics.NAMES[measure],
         "simulated": any(run.summary.get("simulated") for run in runs),
@@ -123,7 +129,7 @@ def compare(folders, results, measure="top1", different_data=False, name=None):
     return comparison
 
 
-def evaluate_settings():
+def evaluate_settings() -> EvaluateSettings:
     """Return the `evaluate` section of params/_base.yaml: resamples, permutations, seed."""
     path = PARAMS / "_base.yaml"
     tree, origin = config.resolve(path)
@@ -182,9 +188,9 @@ def _read_run(folder, name):
         raise UserError(f"{shown(path)}: expected a mapping, found {type(summary).__name__}; test again")
     if "group" in table:
         raise UserError(f"{shown(folder)}: holds groups of trials; compare takes runs without groups")
-    missing = [c for c in ("subject", "item", "data_type", *PROBABILITIES) if c not in table]
-    if missing:
-        raise UserError(f"{shown(folder)}/predictions.csv: column {missing[0]!r} is missing; test again")
+    for column in ("subject", "item", "data_type", *PROBABILITIES):
+        if column not in table:
+            raise UserError(f"{shown(folder)}/predictions.csv: column {column!r} is missing; test again")
     numbers = table[PROBABILITIES].apply(pd.to_numeric, errors="coerce")
     good = table["item"].isin(ITEMS) & np.isfinite(numbers).all(axis=1) & table["subject"].notna()
     if not good.all():

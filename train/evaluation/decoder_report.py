@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from sleep_interpreter.data.formats.training_trials import SOSubject, TestSubject
+from sleep_interpreter.model.networks.ensemble import Ensemble
+from sleep_interpreter.train.settings.experiment import EvaluateSettings
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
@@ -37,12 +40,18 @@ def predict(model, sleep, batch_size, progress=None):
     return np.concatenate(parts) if parts else np.zeros((0, model.settings.classes), np.float32)
 
 
-def evaluate(model, subjects, folder, name, settings, notes):
+def evaluate(
+    model: Ensemble,
+    subjects: Sequence[TestSubject],
+    folder: Path,
+    name: str,
+    settings: EvaluateSettings,
+    notes: Mapping[str, Any],
+) -> dict[str, Any]:
     """Evaluate a decoder on unseen subjects and write everything about it.
 
     Parameters
     ----------
-    model : sleep_interpreter.model.networks.ensemble.Ensemble
     subjects : list of sleep_interpreter.data.formats.training_trials.TestSubject
     folder, name, settings, notes
         As in `report`.
@@ -64,7 +73,14 @@ def evaluate(model, subjects, folder, name, settings, notes):
     return report(predictions, folder, name, settings, notes)
 
 
-def report(predictions, folder, name, settings, notes, per_subject_extra=None):
+def report(
+    predictions: Sequence[Predictions],
+    folder: Path,
+    name: str,
+    settings: EvaluateSettings,
+    notes: Mapping[str, Any],
+    per_subject_extra: Mapping[str, dict] | None = None,
+) -> dict[str, Any]:
     """Measure predictions, write everything about them and return the summary.
 
     Parameters
@@ -76,7 +92,6 @@ def report(predictions, folder, name, settings, notes, per_subject_extra=None):
         result pickle goes beside it.
     name : str
         Name of the experiment and of its result pickle.
-    settings : sleep_interpreter.train.settings.experiment.EvaluateSettings
     notes : dict
         Kept in the summary: checkpoint, data, "simulated" or not, "warnings" (list of str), "skipped" (list
         of the trials left out), ...
@@ -113,15 +128,16 @@ def report(predictions, folder, name, settings, notes, per_subject_extra=None):
     # Without the old summary first: a run that is killed here leaves no summary beside another run's trials.
     (folder / "summary.json").unlink(missing_ok=True)
     write_csv(folder / "predictions.csv", [trial_rows(p) for p in predictions])
-    write_csv(folder / "confusion_matrix.csv", [_confusion_rows(predictions)])
+    confusion = [(p.subject, decoding_metrics.confusion(p)) for p in predictions]
+    confusion.insert(0, ("all", np.sum([counts for _, counts in confusion], axis=0)))
+    write_csv(folder / "confusion_matrix.csv", [_confusion_rows(confusion)])
     write_csv(folder / "subjects.csv", [_flat_rows("subject", rows)])
     write_pickle(
         {p.subject: {**stored(p), "data_type": [str(t) for t in p.data_type]} for p in predictions},
         folder.parent / f"{name}.pickle",
     )
     kind = kind_of(notes)
-    confusion = sum(decoding_metrics.confusion(p) for p in predictions)
-    plots.confusion_matrix(confusion, ITEMS, folder / "confusion_matrix.png", name, kind)
+    plots.confusion_matrix(confusion[0][1], ITEMS, folder / "confusion_matrix.png", name, kind)
     plots.subject_accuracies(rows, overall, folder / "accuracy.png", name, kind)
     plots.reliability(overall["calibration"], folder / "calibration.png", name, kind)
     provenance.write_json(folder / "summary.json", summary)
@@ -145,12 +161,13 @@ def _summary(name, notes, warnings, found, settings, **more):
     }
 
 
-def check_fits(model, shape, file, checkpoint=None):
+def check_fits(
+    model: Ensemble, shape: tuple[int, ...], file: str | Path, checkpoint: str | Path | None = None
+) -> None:
     """Refuse a network that was made for other trials.
 
     Parameters
     ----------
-    model : sleep_interpreter.model.networks.ensemble.Ensemble
     shape : tuple
         (n, T, C) of the trials.
     file, checkpoint : str | Path
@@ -172,7 +189,7 @@ def check_fits(model, shape, file, checkpoint=None):
         )
 
 
-def kind_of(notes):
+def kind_of(notes: Mapping[str, Any]) -> str | None:
     """Return what stands beside every number and title: "simulated", or None."""
     if notes.get("simulated"):
         return "simulated"
@@ -181,13 +198,13 @@ def kind_of(notes):
     return None
 
 
-def beside(notes):
+def beside(notes: Mapping[str, Any]) -> str:
     """Return `kind_of` as it stands behind a line for the terminal: " (simulated data)", or nothing."""
     kind = kind_of(notes)
     return "" if kind is None else " (simulated data)" if kind == "simulated" else f" ({kind})"
 
 
-def method(settings):
+def method(settings: EvaluateSettings) -> dict[str, Any]:
     """Return how the figures were computed, for the summary."""
     return {
         "interval": {
@@ -216,13 +233,13 @@ def _warnings(overall):
     return found
 
 
-def stored(predictions):
+def stored(predictions: Predictions) -> dict[str, np.ndarray]:
     """Return what the result pickle keeps of a subject."""
     p = predictions
     return {"label": p.label, "prediction": p.decoded, "probability": p.probability}
 
 
-def trial_rows(predictions, **columns):
+def trial_rows(predictions: Predictions, **columns: str) -> pd.DataFrame:
     """Return one row a trial with all probabilities, as a data frame; `columns` come after the subject."""
     p = predictions
     names = np.array(ITEMS)
@@ -246,13 +263,11 @@ def write_csv(path: Path, frames: Sequence[pd.DataFrame], digits: int = 9) -> No
         pd.concat(full, ignore_index=True).to_csv(temporary, index=False, float_format=f"%.{digits}g")
 
 
-def _confusion_rows(predictions):
-    total = sum(decoding_metrics.confusion(p) for p in predictions)
-    blocks = [("all", total), *((p.subject, decoding_metrics.confusion(p)) for p in predictions)]
+def _confusion_rows(confusion):
     return pd.DataFrame(
         [
             [name, item, *row]
-            for name, counts in blocks
+            for name, counts in confusion
             for item, row in zip(ITEMS, counts.tolist(), strict=True)
         ],
         columns=["subject", "item", *(f"decoded_{item}" for item in ITEMS)],
@@ -311,12 +326,18 @@ def _short(value):
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def evaluate_groups(model, subjects, folder, name, settings, notes):
+def evaluate_groups(
+    model: Ensemble,
+    subjects: Sequence[SOSubject],
+    folder: Path,
+    name: str,
+    settings: EvaluateSettings,
+    notes: Mapping[str, Any],
+) -> dict[str, Any]:
     """Evaluate a decoder on groups of trials of unseen subjects and write everything about it.
 
     Parameters
     ----------
-    model : sleep_interpreter.model.networks.ensemble.Ensemble
     subjects : list
         With `name`, `file` and `groups`: {group: (sleep (n, T, C), label (n,))}, all with the same groups.
     folder, name, settings, notes
@@ -328,7 +349,7 @@ def evaluate_groups(model, subjects, folder, name, settings, notes):
         As in summary.json.
     """
     names = list(dict.fromkeys(group for subject in subjects for group in subject.groups))
-    predictions = {group: [] for group in names}
+    predictions: dict[str, list[Predictions]] = {group: [] for group in names}
     total = sum(len(label) for subject in subjects for _, label in subject.groups.values())
     with tqdm(total=total, desc="testing", unit="trial") as bar:
         for subject in subjects:
@@ -341,7 +362,13 @@ def evaluate_groups(model, subjects, folder, name, settings, notes):
     return report_groups(predictions, folder, name, settings, notes)
 
 
-def report_groups(predictions, folder, name, settings, notes):
+def report_groups(
+    predictions: Mapping[str, list[Predictions]],
+    folder: Path,
+    name: str,
+    settings: EvaluateSettings,
+    notes: Mapping[str, Any],
+) -> dict[str, Any]:
     """Measure predictions by group, write everything about them and return the summary.
 
     Parameters
@@ -370,8 +397,8 @@ def report_groups(predictions, folder, name, settings, notes):
     for measure in statistics.MEASURES:
         rows = [row if measure == "top1" else row[measure] for row in groups.values()]
         adjusted = statistics.holm([row["permutation"]["p"] for row in rows])
-        for row, p in zip(rows, adjusted, strict=True):
-            row["permutation_p_holm"] = p
+        for row, p_holm in zip(rows, adjusted, strict=True):
+            row["permutation_p_holm"] = p_holm
     found = {"groups": groups, "missing": [group for group, row in groups.items() if not row["n"]]}
     holm = "permutation p of a measure, corrected over the groups that have trials (Holm 1979)"
     summary = _summary(name, notes, _group_warnings(groups), found, settings, holm=holm)

@@ -1,11 +1,15 @@
 """From probabilities over time to events, rates, and their relation to behaviour."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from sleep_interpreter.data.events.slow_oscillations import compare_events
-from sleep_interpreter.train.evaluation.sliding_decoder import joined
+from sleep_interpreter.train.evaluation.sliding_decoder import Course, ReactivationSettings, joined
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import shown
@@ -13,7 +17,7 @@ from sleep_interpreter.utils.core.paths import shown
 _LEAST = 1e-30
 
 
-def scores(probability):
+def scores(probability: np.ndarray) -> np.ndarray:
     """Return how much more likely each item is than it usually is in this sleep, in SDs: (T, 15).
 
     Evidence for an item is the logarithm of its probability minus the mean over all items (linear in what a
@@ -35,7 +39,7 @@ def _evidence(p):
     return logarithm - logarithm.mean(axis=1, keepdims=True)
 
 
-def peaks(time, stretch, score, refractory):
+def peaks(time: np.ndarray, stretch: np.ndarray, score: np.ndarray, refractory: float) -> np.ndarray:
     """Return the places of peaks, highest first: each is the highest within `refractory` s of those left.
 
     A threshold then keeps the first of them, so lowering it never removes an event.
@@ -57,14 +61,13 @@ def peaks(time, stretch, score, refractory):
     return np.array(found, int)
 
 
-def thresholds(controls, settings, step):
+def thresholds(controls: Sequence[Course], settings: ReactivationSettings, step: float) -> dict[int, dict]:
     """Return for every stage the threshold of scores that keeps the stated rate of false alarms.
 
     Parameters
     ----------
     controls : list of Course
         One a recording; each is scored in its own SDs, as the nights are.
-    settings : ReactivationSettings
     step : float
         s between two windows.
 
@@ -94,7 +97,7 @@ def thresholds(controls, settings, step):
     return levels
 
 
-def rate_bound(events, minutes, confidence):
+def rate_bound(events: int, minutes: float, confidence: float) -> float:
     """Return the upper bound of a Poisson rate (a minute) of which `events` were seen: one-sided, exact.
 
     Source: Garwood (1936), Biometrika 28:437.
@@ -102,14 +105,14 @@ def rate_bound(events, minutes, confidence):
     return float(stats.chi2.ppf(confidence, 2 * events + 2) / 2 / minutes) if minutes else np.inf
 
 
-def allowed_events(minutes, rate, confidence):
+def allowed_events(minutes: float, rate: float, confidence: float) -> int:
     """Return how many events a control may hold so that `rate_bound` is at most `rate`; 0 if none may."""
-    few = np.arange(int(rate * minutes) + 1)
+    few = range(int(rate * minutes) + 1)
     fitting = [n for n in few if rate_bound(n, minutes, confidence) <= rate]
-    return int(fitting[-1]) if fitting else 0
+    return fitting[-1] if fitting else 0
 
 
-def find_events(course, levels, settings):
+def find_events(course: Course, levels: Mapping[int, dict], settings: ReactivationSettings) -> pd.DataFrame:
     """Return the reactivation events of a course, in order of time.
 
     Returns
@@ -133,7 +136,9 @@ def find_events(course, levels, settings):
     return table.sort_values("onset_s", ignore_index=True)
 
 
-def rates(subject, course, events, levels, step):
+def rates(
+    subject: str, course: Course, events: pd.DataFrame, levels: Mapping[int, dict], step: float
+) -> pd.DataFrame:
     """Return events a minute of every item and stage, beside what the control gives.
 
     Returns
@@ -153,7 +158,9 @@ def rates(subject, course, events, levels, step):
     return pd.DataFrame(rows, columns=names)
 
 
-def against_truth(events, truth, minutes, tolerance, false_alarms_per_min):
+def against_truth(
+    events: pd.DataFrame, truth: pd.DataFrame, minutes: float, tolerance: float, false_alarms_per_min: float
+) -> dict[str, Any]:
     """Return how events compare with planted reactivations (simulated nights only).
 
     Parameters
@@ -195,12 +202,11 @@ def against_truth(events, truth, minutes, tolerance, false_alarms_per_min):
     }
 
 
-def read_behaviour(path, subjects, aliases):
+def read_behaviour(path: Path, subjects: Sequence[str], aliases: Mapping[str, str]) -> pd.DataFrame:
     """Read a table of memory scores: columns subject, item, score (TSV or CSV; more columns are ignored).
 
     Parameters
     ----------
-    path : Path
     subjects : list of str
         Wanted.
     aliases : dict of str to str
@@ -233,7 +239,9 @@ def read_behaviour(path, subjects, aliases):
     return table[["subject", "item", "score"]].reset_index(drop=True)
 
 
-def relation(rate_table, behaviour, permutations, seed):
+def relation(
+    rate_table: pd.DataFrame, behaviour: pd.DataFrame, permutations: int, seed: int
+) -> dict[str, Any]:
     """Return the rank correlation of events and memory over items, within subjects and over all of them.
 
     Spearman's rho over the items of each subject; over subjects the mean of Fisher's z. p: how often items

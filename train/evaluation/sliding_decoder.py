@@ -1,7 +1,7 @@
 """A decoder slid over sleep without cues: windows, probabilities, and the control that shows chance."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -104,13 +104,13 @@ class Course:
     probability: np.ndarray
     free: np.ndarray
 
-    def some(self, keep):
+    def some(self, keep: np.ndarray) -> "Course":
         """Return the times of a mask."""
         parts = (self.time, self.stage, self.stretch, self.probability, self.free)
         return Course(*(part[keep] for part in parts))
 
 
-def read_night(folder):
+def read_night(folder: str | Path) -> Night:
     """Read a prepared sleep recording.
 
     Raises
@@ -149,7 +149,7 @@ def _reactivations(path):
     )
 
 
-def window_times(night, settings):
+def window_times(night: Night, settings: ReactivationSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return times, stages and stretches of all windows to decode, three arrays (T,).
 
     A stretch is uninterrupted sleep of one stage.
@@ -168,14 +168,8 @@ def slide(night: Night, decoders: Mapping[str, Decoder], settings: ReactivationS
 
     Parameters
     ----------
-    night : Night
     decoders : dict of str to Decoder
         By stage ("N2", "N3", "R"); stages without one are left out.
-    settings : ReactivationSettings
-
-    Returns
-    -------
-    course : Course
     """
     time, stage, stretch = window_times(night, settings)
     known = np.isin(stage, [STAGES.index(name) for name in decoders])
@@ -195,7 +189,7 @@ def slide(night: Night, decoders: Mapping[str, Decoder], settings: ReactivationS
     return Course(time, stage, stretch, probability, free)
 
 
-def trials_at(read, time, average):
+def trials_at(read: Callable[[int, int], np.ndarray], time: np.ndarray, average: bool) -> np.ndarray:
     """Return the trials (n, 200, C) that a decoder reads, as if there had been cues at some times.
 
     Parameters
@@ -247,7 +241,7 @@ def slide_shuffled(night: Night, decoders: Mapping[str, Decoder], settings: Reac
         starts = _pieces(night, STAGES.index(name), length, settings)
         rng.shuffle(starts)
         pieces += [(STAGES.index(name), start) for start in starts[:most]]
-    parts = []
+    parts: list[Course] = []
     with tqdm(total=len(pieces) * len(inside), desc=f"{night.subject} control", unit="window") as bar:
         for code, start in pieces:
             raw = _shuffle_phases(night.eeg.read(start, start + length), rng)
@@ -264,7 +258,7 @@ def slide_shuffled(night: Night, decoders: Mapping[str, Decoder], settings: Reac
     return joined(parts)
 
 
-def joined(courses):
+def joined(courses: Sequence[Course]) -> Course:
     """Return several courses as one; stretches stay apart."""
     if not courses:
         none = np.zeros(0, int)
@@ -302,7 +296,7 @@ def _shuffle_phases(raw, rng):
     return np.fft.irfft(spectrum * np.exp(1j * phase), raw.shape[1], axis=1)
 
 
-def save(path, course, night, events, items):
+def save(path: Path, course: Course, night: Night, events: pd.DataFrame, items: Sequence[str]) -> None:
     """Write a course as .npz: times, stage, phase, probabilities, and the matrix that TDLM tools take.
 
     Arrays: time_s (T,), stage (T,) codes, stretch (T,), free (T,), so_group (T,) index into SO_GROUPS or -1,

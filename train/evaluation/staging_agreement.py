@@ -1,6 +1,8 @@
 """Stagers beside each other and beside the expert: agreement epoch by epoch, and Bland-Altman."""
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -9,12 +11,15 @@ from sleep_interpreter.data.formats.hypnogram_statistics import STATISTICS, nigh
 from sleep_interpreter.data.formats.hypnograms import to_yasa
 from sleep_interpreter.utils.core.constants import UNKNOWN
 from sleep_interpreter.utils.metrics import staging_metrics
+from sleep_interpreter.utils.metrics.statistics import Resampling
 
+Stages = Mapping[str, np.ndarray]
+"""Stages of 30 s epochs, int array (m,), by night."""
 FEWEST_NIGHTS = 3
 """Limits of agreement of fewer nights would be guesses."""
 
 
-def epoch_agreement(reference, observed, names):
+def epoch_agreement(reference: Stages, observed: Stages, names: tuple[str, str]) -> dict[str, Any]:
     """Return the agreement of two scorers epoch by epoch, as yasa.EpochByEpochAgreement measures it.
 
     Parameters
@@ -70,7 +75,9 @@ def _mean(values):
     return float(np.mean(known)) if known else None
 
 
-def agreement(reference, observed, names, size, evaluate):
+def agreement(
+    reference: Stages, observed: Stages, names: tuple[str, str], size: int, evaluate: Resampling
+) -> dict[str, Any]:
     """Return `epoch_agreement` with intervals, chance and confusion beside it.
 
     Parameters
@@ -89,7 +96,7 @@ def agreement(reference, observed, names, size, evaluate):
         And "interval" {measure: [low, high]}, "chance", "confusion" (4, 4) counts of epochs that both scored.
     """
     tables = [staging_metrics.blocks(reference[n], observed[n], size) for n in reference]
-    counts = sum(staging_metrics.confusion(reference[n], observed[n]) for n in reference)
+    counts = np.sum([table.sum(axis=0) for table in tables], axis=0)
     return epoch_agreement(reference, observed, names) | {
         "interval": staging_metrics.intervals(tables, evaluate.bootstrap, evaluate.seed),
         "chance": staging_metrics.agreement(counts)["chance"],
@@ -97,7 +104,7 @@ def agreement(reference, observed, names, size, evaluate):
     }
 
 
-def bland_altman(reference, observed):
+def bland_altman(reference: Stages, observed: Stages) -> dict[str, dict]:
     """Return bias and limits of agreement of sleep statistics (Bland and Altman 1986), observed - reference.
 
     Parameters

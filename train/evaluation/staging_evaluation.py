@@ -2,17 +2,20 @@
 
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from sleep_interpreter.data.formats.staging_windows import read_staging_subject
+from sleep_interpreter.data.formats.staging_windows import StagingSubject, read_staging_subject
+from sleep_interpreter.model.networks.ensemble import Ensemble
 from sleep_interpreter.train.evaluation import staging_agreement
 from sleep_interpreter.train.evaluation.decoder_report import write_csv
+from sleep_interpreter.train.settings.experiment import Experiment, StagingEvaluation
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
@@ -66,20 +69,14 @@ class StagedNight:
     past: Estimates | None = None
 
 
-def stage_night(subject, network, settings, batch_size, progress=None):
+def stage_night(
+    subject: StagingSubject,
+    network: Ensemble,
+    settings: StagingEvaluation,
+    batch_size: int,
+    progress: tqdm | None = None,
+) -> StagedNight:
     """Stage one test subject's night.
-
-    Parameters
-    ----------
-    subject : sleep_interpreter.data.formats.staging_windows.StagingSubject
-    network : sleep_interpreter.model.networks.ensemble.Ensemble
-    settings : sleep_interpreter.train.settings.experiment.StagingEvaluation
-    batch_size : int
-    progress : tqdm | None
-
-    Returns
-    -------
-    night : StagedNight
 
     Raises
     ------
@@ -94,7 +91,7 @@ def stage_night(subject, network, settings, batch_size, progress=None):
     if not estimates.known.any():
         why = "; ".join(f"{reason} ({n} windows)" for reason, n in estimates.unknown_reasons().items())
         raise UserError(f"{shown(subject.file)}: no window can be staged: {why}")
-    rows = staging_metrics.at_epochs(estimates, len(subject.epoch_stage))
+    rows = staging_metrics.at_epochs(estimates.seconds, len(subject.epoch_stage))
     night = StagedNight(
         subject.name, subject.epoch_stage, estimates, _picked(stages(estimates.probability), rows)
     )
@@ -102,9 +99,9 @@ def stage_night(subject, network, settings, batch_size, progress=None):
         signal = stitched(subject.window, settings.stitched_microvolts)
         minutes = staging.yasa.minimum_minutes
         night.others[WHOLE] = stages(yasa_whole_night(signal, ALL_PRESENT, minutes))
-        stager = YasaStager(StagingSettings(), ALL_PRESENT)
-        night.past = replay(stager, signal, settings.yasa_every_seconds)
-        rows = staging_metrics.at_epochs(night.past, len(subject.epoch_stage))
+        past = YasaStager(StagingSettings(), ALL_PRESENT)
+        night.past = replay(past, signal, settings.yasa_every_seconds)
+        rows = staging_metrics.at_epochs(night.past.seconds, len(subject.epoch_stage))
         night.others[CAUSAL] = _picked(stages(night.past.probability), rows)
     return night
 
@@ -113,22 +110,27 @@ def _picked(codes, rows):
     return np.where(rows < 0, UNKNOWN, codes[rows]) if len(codes) else np.full(len(rows), UNKNOWN)
 
 
-def evaluate(network, files, root, folder, name, experiment, notes):
+def evaluate(
+    network: Ensemble,
+    files: Sequence[Path],
+    root: Path,
+    folder: Path,
+    name: str,
+    experiment: Experiment,
+    notes: Mapping[str, Any],
+) -> dict[str, Any]:
     """Stage and measure every test subject, and write everything about it.
 
     What is wrong with one subject is reported and the others go on.
 
     Parameters
     ----------
-    network : sleep_interpreter.model.networks.ensemble.Ensemble
     files : list of Path
         Of `data.formats.staging_windows.staging_files`.
     root : Path
         Data folder.
     folder : Path
         Receives summary.json, predictions.csv and the figures; the result pickle goes beside it.
-    name : str
-    experiment : sleep_interpreter.train.settings.experiment.Experiment
     notes : dict
         Kept in the summary (checkpoint, data, "simulated", "warnings" ...).
 
@@ -141,6 +143,7 @@ def evaluate(network, files, root, folder, name, experiment, notes):
     UserError
         Not one subject could be staged.
     """
+    settings = staging_settings(experiment)
     nights, failures, simulated = [], [], bool(notes.get("simulated"))
     kind = kind_of(notes)
     # Without the old summary first: a run that is killed leaves none beside another run's figures.
@@ -149,10 +152,10 @@ def evaluate(network, files, root, folder, name, experiment, notes):
         try:
             subject = read_staging_subject(file, root, gaps=True)
             with tqdm(total=len(subject.window), desc=subject.name, unit="window", disable=None) as bar:
-                night = stage_night(subject, network, experiment.staging, experiment.evaluate.batch_size, bar)
+                night = stage_night(subject, network, settings, experiment.evaluate.batch_size, bar)
             spectrum = staging_metrics.spectrum(subject.window[::10, 0])
             plots_staging.night_figure(
-                night, spectrum, experiment.staging.smoothing, folder / "nights" / f"{night.name}.png", kind
+                night, spectrum, settings.smoothing, folder / "nights" / f"{night.name}.png", kind
             )
             del subject
         except Exception as error:  # one subject's trouble must not cost the cohort; it stands in the summary
@@ -165,12 +168,19 @@ def evaluate(network, files, root, folder, name, experiment, notes):
     if not nights:
         raise UserError(f"none of {len(files)} subjects could be staged; the first: {failures[0]['reason']}")
     summary = measured(nights, experiment, {**notes, "simulated": simulated}, name, failures)
-    _write(nights, summary, folder, name, experiment, kind)
+    _write(nights, summary, folder, name, settings.smoothing, kind)
     provenance.write_json(folder / "summary.json", summary)
     return summary
 
 
-def kind_of(notes):
+def staging_settings(experiment: Experiment) -> StagingEvaluation:
+    """Return how a stager is tested, or refuse an experiment that does not say so."""
+    if experiment.staging is None:
+        raise UserError("`staging` is missing: how a stager is tested (see params/SIStaging.yaml)")
+    return experiment.staging
+
+
+def kind_of(notes: Mapping[str, Any]) -> str | None:
     """Return what stands beside every number and title: "simulated", or None."""
     if notes.get("simulated"):
         return "simulated"
@@ -178,9 +188,15 @@ def kind_of(notes):
     return "stager trained on simulated data" if trained else None
 
 
-def measured(nights, experiment, notes, name, failures):
+def measured(
+    nights: Sequence[StagedNight],
+    experiment: Experiment,
+    notes: dict[str, Any],
+    name: str,
+    failures: list[dict],
+) -> dict[str, Any]:
     """Return the summary of staged nights."""
-    settings, evaluate = experiment.staging, experiment.evaluate
+    settings, evaluate = staging_settings(experiment), experiment.evaluate
     grids = {night.name: _grid(night, settings.smoothing) for night in nights}
     epochs = {night.name: (night.epochs, night.found) for night in nights}
     size = max(1, round(settings.block_minutes * 60 / STAGING_SECONDS))
@@ -259,8 +275,8 @@ def _grid(night, smoothing):
 def _row(pairs, size, resamples, seed):
     """Return the agreement of (truth, found) pairs, one a night, with intervals."""
     pairs = list(pairs)
-    counts = sum(staging_metrics.confusion(*pair) for pair in pairs)
-    tables = [staging_metrics.blocks(*pair, size) for pair in pairs]
+    tables = [staging_metrics.blocks(truth, found, size) for truth, found in pairs]
+    counts = np.sum([table.sum(axis=0) for table in tables], axis=0)
     row = staging_metrics.agreement(counts)
     return row | {
         "interval": staging_metrics.intervals(tables, resamples, seed),
@@ -306,14 +322,13 @@ def _reliability(nights, settings):
     for words, weight in (("as given", 1.0), ("smoothed as in real time", GateSettings().smoothing)):
         rows = []
         for night in nights:
-            at = staging_metrics.at_epochs(night.estimates, len(night.epochs))
+            at = staging_metrics.at_epochs(night.estimates.seconds, len(night.epochs))
             rows.append(np.where(at[:, None] < 0, np.nan, night.estimates.smoothed(weight)[at]))
         found[words] = nrem_reliability(np.concatenate(rows), truth, settings.reliability_bins)
     return found
 
 
-def _write(nights, summary, folder, name, experiment, kind):
-    smoothing = experiment.staging.smoothing
+def _write(nights, summary, folder, name, smoothing, kind):
     pickled, frames = {}, []
     for night in nights:
         truth, found = _grid(night, smoothing)
@@ -337,7 +352,7 @@ def _write(nights, summary, folder, name, experiment, kind):
 def _frame(night):
     """Return one row a 30 s epoch: expert, stagers, and the probabilities of the one under test."""
     names = np.array([*STAGES, "unknown"])
-    at = staging_metrics.at_epochs(night.estimates, len(night.epochs))
+    at = staging_metrics.at_epochs(night.estimates.seconds, len(night.epochs))
     probability = np.where(at[:, None] < 0, np.nan, night.estimates.probability[at])
     columns = {"subject": night.name, "epoch": np.arange(len(night.epochs)), "expert": names[night.epochs]}
     columns |= {"stage": names[night.found], **{key: names[codes] for key, codes in night.others.items()}}

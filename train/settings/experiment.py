@@ -1,9 +1,10 @@
 """Settings of an experiment: what params/*.yaml hold for the training and test scripts."""
 
+import argparse
 import json
 import logging
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, PositiveInt, StringConstraints, field_validator
 
@@ -98,7 +99,7 @@ class Experiment(config.Settings):
     staging: StagingEvaluation | None = None
 
 
-def read(name, args, network=None):
+def read(name: str, args: argparse.Namespace, network: str | None = None) -> Experiment:
     """Return the `Experiment` that a script's command line asks for.
 
     Parameters
@@ -130,7 +131,7 @@ def read(name, args, network=None):
     return config.load(Experiment, source, overrides=overrides, quick=args.quick, mode=mode)
 
 
-def differences(saved, settings):
+def differences(saved: Path, settings: Experiment) -> dict[str, tuple]:
     """Return {"train.epochs": (saved, now)} of every setting that differs from a run's settings.yaml.
 
     Both are read as `Experiment`, so that another spelling of the same value or a key that a newer version
@@ -142,12 +143,19 @@ def differences(saved, settings):
     return {k: (before.get(k), now.get(k)) for k in keys if before.get(k) != now.get(k)}
 
 
-def data_root(settings):
+class NamesData(Protocol):
+    """Settings that say which data set."""
+
+    @property
+    def data(self) -> DataSettings: ...
+
+
+def data_root(settings: NamesData) -> Path:
     """Return the data folder; a relative one in a settings file counts from the project's folder."""
     return ROOT / settings.data.root
 
 
-def results_root(args):
+def results_root(args: argparse.Namespace) -> Path:
     """Return the results folder: --results, or results/ (results/quick under --quick)."""
     if args.results:
         return Path(args.results)
@@ -167,7 +175,6 @@ def find_checkpoint(results, network, mode=None, data=DATA):
     ----------
     results : Path
         Results folder; what was trained into it comes first.
-    network, mode : str | None
     data : str | Path
         Data folder; its "Model checkpoint" is looked into before that of the project's own data/.
 

@@ -1,8 +1,10 @@
 """From a subject's predictions to its row of numbers, and from all subjects' rows to the overall one."""
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -11,6 +13,14 @@ from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.metrics import statistics
 from sleep_interpreter.utils.metrics.reliability import confidence_reliability
+
+
+class EvaluationSettings(statistics.Resampling, Protocol):
+    """Settings of an evaluation: also the number of bins of confidence."""
+
+    @property
+    def calibration_bins(self) -> int: ...
+
 
 UNTESTED = {"p": None, "mean": None, "permutations": 0}
 """In the place of a permutation test's result where there is no trial."""
@@ -42,17 +52,17 @@ class Predictions:
         return len(self.label)
 
     @property
-    def decoded(self):
+    def decoded(self) -> np.ndarray:
         """Index of the most probable item, int array (n,); ties go to the first in the vocabulary."""
         return np.asarray(self.probability).argmax(axis=1)
 
     @property
-    def rank(self):
+    def rank(self) -> np.ndarray:
         """Place of the true item, int array (n,): 0 is a top-1 hit, below 3 a top-3 hit."""
         return statistics.true_rank(self.label, self.probability)
 
 
-def check(predictions):
+def check(predictions: Sequence[Predictions]) -> None:
     """Refuse predictions that are no probabilities of the project's items.
 
     Raises
@@ -89,13 +99,14 @@ def _problem(label, data_type, probability):
     return None
 
 
-def subject_row(predictions, settings):
+def subject_row(
+    predictions: Predictions, settings: EvaluationSettings
+) -> tuple[dict[str, Any], dict[str, np.ndarray] | None]:
     """Measure one subject.
 
     Parameters
     ----------
     predictions : Predictions
-    settings : sleep_interpreter.train.settings.experiment.EvaluateSettings
 
     Returns
     -------
@@ -129,7 +140,11 @@ def subject_row(predictions, settings):
     return row, null
 
 
-def overall_row(predictions, nulls, settings):
+def overall_row(
+    predictions: Sequence[Predictions],
+    nulls: Sequence[dict[str, np.ndarray] | None],
+    settings: EvaluationSettings,
+) -> dict[str, Any]:
     """Measure all subjects together, each counting once.
 
     Parameters
@@ -137,7 +152,6 @@ def overall_row(predictions, nulls, settings):
     predictions : list of Predictions
     nulls : list of dict | None
         Second result of `subject_row` of each.
-    settings : sleep_interpreter.train.settings.experiment.EvaluateSettings
 
     Returns
     -------
@@ -146,7 +160,7 @@ def overall_row(predictions, nulls, settings):
         subjects against the mean over subjects of permuted labels) and "against_chance" (over subjects);
         "recall" by item and "calibration", pooled over trials; "ties", the trials that the tie rule decided.
     """
-    tested = [(p, null) for p, null in zip(predictions, nulls, strict=True) if len(p)]
+    tested = [(p, null) for p, null in zip(predictions, nulls, strict=True) if null is not None]
     chance = statistics.chances(len(ITEMS))
     ranks = [p.rank for p, _ in tested]
     tables = [
@@ -179,7 +193,7 @@ def overall_row(predictions, nulls, settings):
     }
 
 
-def accuracies(label, probability):
+def accuracies(label: np.ndarray, probability: np.ndarray) -> dict[str, float]:
     """Return top-1, top-3 and balanced accuracy of one subject's trials as a dict of floats."""
     rank = statistics.true_rank(label, probability)
     hits, n = statistics.class_counts(label, rank == 0, len(ITEMS))
@@ -187,7 +201,7 @@ def accuracies(label, probability):
     return {"top1": float(np.mean(rank == 0)), "top3": float(np.mean(rank < 3)), "balanced": balanced}
 
 
-def recall(hits, n):
+def recall(hits: np.ndarray, n: np.ndarray) -> dict[str, dict]:
     """Return {item: {n, hits, recall}}; recall is None where an item has no trial."""
     return {
         item: {"n": int(m), "hits": int(h), "recall": float(h / m) if m else None}
@@ -195,6 +209,6 @@ def recall(hits, n):
     }
 
 
-def confusion(predictions):
+def confusion(predictions: Predictions) -> np.ndarray:
     """Return how often each item (row) was decoded as each other (column): int array (K, K)."""
     return statistics.confusion_counts(predictions.label, predictions.decoded, len(ITEMS))

@@ -19,13 +19,11 @@ def reliability_bins(
     said : float array (n,)
         Probabilities.
     happened : bool array (n,)
-    bins : int
     keys : (str, str)
         What a row calls the mean probability and the share of cases that happened.
 
     Returns
     -------
-    error : float | None
     rows : list of dict
         {from, to, n, the two `keys`, low, high (Wilson 95 %, as if cases were independent)}; None in an
         empty bin.
@@ -51,7 +49,6 @@ def confidence_reliability(label: np.ndarray, probability: np.ndarray, bins: int
     ----------
     label : int array (n,)
     probability : array (n, K)
-    bins : int
 
     Returns
     -------
@@ -78,7 +75,6 @@ def nrem_reliability(probability: np.ndarray, truth: np.ndarray, bins: int) -> d
     probability : array (n, 4)
         NaN rows (unknown) are left out.
     truth : int array (n,)
-    bins : int
 
     Returns
     -------

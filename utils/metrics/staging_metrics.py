@@ -1,6 +1,10 @@
 """Measures of a stager against expert stages: agreement with intervals, and latency of a change."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import signal
 
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, STREAM_RATE, UNKNOWN
@@ -10,14 +14,14 @@ K = len(STAGES)
 MEASURES = ("accuracy", "kappa", "macro_f1")
 
 
-def confusion(truth, found):
+def confusion(truth: ArrayLike, found: ArrayLike) -> np.ndarray:
     """Return how often each true stage (row) was called each (column): int (4, 4), without unknown."""
     truth, found = np.asarray(truth, int), np.asarray(found, int)
     known = (truth != UNKNOWN) & (found != UNKNOWN)
     return confusion_counts(truth[known], found[known], K)
 
 
-def agreement(counts):
+def agreement(counts: ArrayLike) -> dict[str, Any]:
     """Return the measures of one confusion matrix.
 
     Parameters
@@ -58,7 +62,7 @@ def _share(part, whole):
     return float(part / whole) if whole else None
 
 
-def cohen_kappa(tables):
+def cohen_kappa(tables: ArrayLike) -> np.ndarray:
     """Return Cohen's kappa of confusion matrices (..., K, K); NaN where empty or complete by chance alone."""
     tables = np.asarray(tables, float)
     n = tables.sum(axis=(-2, -1))
@@ -80,14 +84,16 @@ def _measures(tables):
     return np.array([accuracy, cohen_kappa(tables), macro])
 
 
-def blocks(truth, found, size):
+def blocks(truth: np.ndarray, found: np.ndarray, size: int) -> np.ndarray:
     """Return the confusion matrices of consecutive blocks of `size` places: int (n, 4, 4)."""
     starts = range(0, len(truth), size)
     parts = [confusion(truth[s : s + size], found[s : s + size]) for s in starts]
     return np.array([part for part in parts if part.any()] or [np.zeros((K, K), int)])
 
 
-def intervals(tables, resamples, seed):
+def intervals(
+    tables: Sequence[np.ndarray], resamples: int, seed: int | Sequence[int]
+) -> dict[str, list[float] | None]:
     """Return 95 % intervals of `MEASURES` pooled over nights: {measure: [low, high]}.
 
     Two-level bootstrap: nights are drawn with replacement, then blocks of consecutive time within each.
@@ -98,7 +104,6 @@ def intervals(tables, resamples, seed):
     ----------
     tables : list of int array (n, 4, 4)
         `blocks` of every night.
-    resamples, seed : int
     """
     if sum(map(len, tables)) < 2:
         return dict.fromkeys(MEASURES)
@@ -117,7 +122,7 @@ def intervals(tables, resamples, seed):
     }
 
 
-def published_grid(found, epochs):
+def published_grid(found: np.ndarray, epochs: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return expert and stager on the published 3 s grid, as int arrays (10 m,).
 
     Estimate k, of the window that begins at 3 k s, stands beside the expert's stage at 3 k s; the last one is
@@ -132,16 +137,16 @@ def published_grid(found, epochs):
     return truth, np.concatenate([found, np.repeat(found[-1:], len(truth) - len(found))])
 
 
-def at_epochs(estimates, count):
-    """Return the rows of the windows that cover each of `count` epochs exactly: int array, -1 for none."""
+def at_epochs(seconds: np.ndarray, count: int) -> np.ndarray:
+    """Return the windows, by their ends in s, that cover each of `count` epochs exactly: int array, -1 for none."""
     ends = STAGING_SECONDS * (1 + np.arange(count))
-    rows = np.searchsorted(estimates.seconds, ends - 1e-6)
-    there = rows < len(estimates)
-    there[there] = np.abs(estimates.seconds[rows[there]] - ends[there]) < 1e-3
+    rows = np.searchsorted(seconds, ends - 1e-6)
+    there = rows < len(seconds)
+    there[there] = np.abs(seconds[rows[there]] - ends[there]) < 1e-3
     return np.where(there, rows, -1)
 
 
-def onset_latencies(seconds, found, epochs):
+def onset_latencies(seconds: np.ndarray, found: np.ndarray, epochs: ArrayLike) -> list[dict]:
     """Return how long after every true change of stage the online estimate follows.
 
     A change counts as followed by the first estimate after it, and before the next true change, that names
@@ -180,7 +185,7 @@ def onset_latencies(seconds, found, epochs):
     return rows
 
 
-def latency_summary(rows):
+def latency_summary(rows: Sequence[dict]) -> dict[str, Any]:
     """Return n, early, followed, share_followed, mean and p90 (s) of the followed; None for none."""
     values = [row["latency"] for row in rows if row["latency"] is not None]
     return {
@@ -193,7 +198,7 @@ def latency_summary(rows):
     }
 
 
-def spectrum(windows):
+def spectrum(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return frequencies (f,) from 0.5 to 30 Hz and power in dB (f, n) of a channel's windows (n, 15000)."""
     frequencies, power = signal.welch(np.nan_to_num(windows), STREAM_RATE, nperseg=2000, axis=-1)
     kept = (frequencies >= 0.5) & (frequencies <= 30)

@@ -5,10 +5,11 @@ classes' recalls, so that frequent items do not count for more). Ties in probabi
 comes first in the vocabulary, as with `numpy.argmax`; the rule does not look at the label.
 """
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 MEASURES = ("top1", "top3", "balanced")
@@ -17,8 +18,10 @@ FEWEST_SUBJECTS = 6
 """Subjects needed for a test over subjects: with 5, no two-sided signed-rank or sign-flip p is below 0.05."""
 
 
-Hits = tuple[np.ndarray, np.ndarray]
-"""Label and whether correct of every trial; or hits and trials of every class."""
+Trials = tuple[np.ndarray, np.ndarray]
+"""Label (n,) and whether correct (n,) of one subject's trials."""
+Counts = tuple[np.ndarray, np.ndarray]
+"""Hits (K,) and trials (K,) of every class."""
 Draw = Callable[[int, np.random.Generator], np.ndarray]
 
 
@@ -33,12 +36,12 @@ class Resampling(Protocol):
     def seed(self) -> int: ...
 
 
-def chances(classes):
+def chances(classes: int) -> dict[str, float]:
     """Return what guessing gets on each measure: 1/K, 3/K, 1/K."""
     return {"top1": 1 / classes, "top3": min(3, classes) / classes, "balanced": 1 / classes}
 
 
-def ranking(probability):
+def ranking(probability: np.ndarray) -> np.ndarray:
     """Return the place of every class in every trial, 0 for the most probable: int array (n, K)."""
     order = np.argsort(-np.asarray(probability, float), axis=1, kind="stable")
     places = np.empty(order.shape, np.int16)
@@ -46,37 +49,36 @@ def ranking(probability):
     return places
 
 
-def true_rank(label, probability):
+def true_rank(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
     """Return the place of the true class: int array (n,); 0 is a top-1 hit, below 3 a top-3 hit."""
     return ranking(probability)[np.arange(len(label)), label]
 
 
-def tied(probability):
+def tied(probability: np.ndarray) -> int:
     """Count the trials in which the tie rule decides what is first, or what is among the first three."""
     ordered = -np.sort(-np.asarray(probability), axis=1)
     places = [place for place in (0, 2) if place + 1 < ordered.shape[1]]
     return int(np.any([ordered[:, place] == ordered[:, place + 1] for place in places], axis=0).sum())
 
 
-def confusion_counts(truth, found, classes):
+def confusion_counts(truth: ArrayLike, found: ArrayLike, classes: int) -> np.ndarray:
     """Return how often each true class (row) was called each (column): int array (K, K)."""
     counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (truth, found), 1)
+    np.add.at(counts, (np.asarray(truth), np.asarray(found)), 1)
     return counts
 
 
-def class_counts(label, correct, classes=0):
+def class_counts(label: np.ndarray, correct: np.ndarray, classes: int = 0) -> Counts:
     """Return hits and trials of every class: two int arrays (K,), K the larger of `classes` and those met."""
     n = np.bincount(label, minlength=classes)
     return np.bincount(np.asarray(label)[np.asarray(correct, bool)], minlength=len(n)), n
 
 
-def proportion(hits, n, chance):
+def proportion(hits: int, n: int, chance: float) -> dict[str, Any]:
     """Return a hit rate of one subject with its Wilson 95 % interval.
 
     Parameters
     ----------
-    hits, n : int
     chance : float
         Hit rate of guessing.
 
@@ -99,7 +101,9 @@ def _wilson(hits, n):
     return interval.low, interval.high
 
 
-def balanced(hits, n, resamples, seed, chance):
+def balanced(
+    hits: np.ndarray, n: np.ndarray, resamples: int, seed: int | Sequence[int], chance: float
+) -> dict[str, Any]:
     """Return balanced accuracy of one subject with a bootstrap 95 % interval over trials.
 
     Classes without a trial have no recall and are left out of the mean. Trials are drawn with replacement
@@ -109,8 +113,6 @@ def balanced(hits, n, resamples, seed, chance):
     ----------
     hits, n : int array (K,)
         Hits and trials of every class.
-    resamples, seed : int
-    chance : float
 
     Returns
     -------
@@ -128,7 +130,7 @@ def balanced(hits, n, resamples, seed, chance):
     return {"n": total, "classes": int(np.count_nonzero(n)), **row, "chance": chance}
 
 
-def over_subjects(correct, resamples, seed, chance):
+def over_subjects(correct: Sequence[np.ndarray], resamples: int, seed: int, chance: float) -> dict[str, Any]:
     """Return the mean hit rate over subjects with a two-level bootstrap 95 % interval.
 
     Subjects are drawn with replacement, then trials within each drawn subject, so the interval covers the
@@ -140,9 +142,6 @@ def over_subjects(correct, resamples, seed, chance):
     ----------
     correct : list of bool arrays
         One array a subject, one entry a trial; subjects without trials are left out.
-    resamples : int
-    seed : int
-    chance : float
 
     Returns
     -------
@@ -157,7 +156,9 @@ def over_subjects(correct, resamples, seed, chance):
     return _two_level(values, trials, draws, resamples, seed, chance, pooled)
 
 
-def balanced_over_subjects(tables, resamples, seed, chance):
+def balanced_over_subjects(
+    tables: Sequence[Counts], resamples: int, seed: int, chance: float
+) -> dict[str, Any]:
     """Return mean balanced accuracy over subjects; intervals as in `over_subjects` and `balanced`.
 
     Parameters
@@ -209,7 +210,9 @@ def _mean_recall(hits, n):
     return recall.sum(axis=-1) / (n > 0).sum(axis=-1)
 
 
-def permutation_null(label, probability, permutations, random):
+def permutation_null(
+    label: np.ndarray, probability: np.ndarray, permutations: int, random: np.random.Generator
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Return every measure of the same predictions under shuffled labels.
 
     The labels of one subject are permuted against its fixed predictions, which keeps both how often each
@@ -219,8 +222,6 @@ def permutation_null(label, probability, permutations, random):
     ----------
     label : int array (n,)
     probability : array (n, K)
-    permutations : int
-    random : numpy.random.Generator
 
     Returns
     -------
@@ -250,7 +251,7 @@ def permutation_null(label, probability, permutations, random):
     return {measure: float(value) for measure, value in measures(label).items()}, null
 
 
-def permutation_p(observed, null):
+def permutation_p(observed: float, null: np.ndarray) -> dict[str, Any]:
     """Return the one-sided p (1 + number at least as high) / (1 + permutations), and the null's mean."""
     at_least = int(np.sum(np.asarray(null) >= observed - 1e-9))  # another order of sums may round otherwise
     return {"p": (1 + at_least) / (1 + len(null)), "mean": float(np.mean(null)), "permutations": len(null)}
@@ -263,17 +264,15 @@ def too_few_subjects(count: int) -> str | None:
     return f"not tested over subjects: {count} of the {FEWEST_SUBJECTS} subjects that takes"
 
 
-def against_chance(values, chance, permutations, seed):
+def against_chance(values: Sequence[float], chance: float, permutations: int, seed: int) -> dict[str, Any]:
     """Test whether subjects' accuracies lie above chance, the subject being the unit.
 
     Parameters
     ----------
     values : array (S,)
         One accuracy a subject.
-    chance : float
     permutations : int
         Sign flips are all enumerated when there are no more than this, otherwise drawn.
-    seed : int
 
     Returns
     -------
@@ -287,7 +286,14 @@ def against_chance(values, chance, permutations, seed):
     return {"subjects": len(values), "wilcoxon_p": wilcoxon_p, "sign_flip_p": sign_flip_p, "note": note}
 
 
-def paired(first, second, resamples, permutations, seed, balanced=False):
+def paired(
+    first: Sequence[Trials],
+    second: Sequence[Trials],
+    resamples: int,
+    permutations: int,
+    seed: int,
+    balanced: bool = False,
+) -> dict[str, Any]:
     """Compare two decoders over the subjects that both were tested on, and test the difference.
 
     Parameters
@@ -315,14 +321,15 @@ def paired(first, second, resamples, permutations, seed, balanced=False):
     }
 
 
-def difference(first, second, resamples, seed, balanced=False):
+def difference(
+    first: Sequence[Trials], second: Sequence[Trials], resamples: int, seed: int, balanced: bool = False
+) -> dict[str, Any]:
     """Return the mean difference of two decoders over the subjects that both were tested on.
 
     Parameters
     ----------
     first, second : list of (label, correct)
         One entry a subject, in the same order: int array (n,) and bool array (n,).
-    resamples, seed : int
     balanced : bool
         Compare balanced accuracy instead of the rate of correct trials.
 
@@ -361,16 +368,16 @@ def _rates(first, second, balanced):
 def _difference_draws(one, other, balanced, size, random):
     """Draw trials anew `size` times; return the difference of the two decoders' rates."""
     if len(one[0]) == len(other[0]) and np.array_equal(one[0], other[0]):
-        label, n = np.asarray(one[0]), len(one[0])
+        label = np.asarray(one[0])
         outcome = 2 * np.asarray(one[1], int) + np.asarray(other[1], int)
         cells = np.bincount(4 * label + outcome, minlength=4 * (label.max() + 1))
-        counts = random.multinomial(n, cells / n, size=size).reshape(size, -1, 4)
+        counts = random.multinomial(len(label), cells / len(label), size=size).reshape(size, -1, 4)
         trials = counts.sum(axis=-1)
-        hits = counts[..., 2] + counts[..., 3], counts[..., 1] + counts[..., 3]
-        return _rate(hits[0], trials, balanced) - _rate(hits[1], trials, balanced)
+        both = counts[..., 3]
+        return _rate(counts[..., 2] + both, trials, balanced) - _rate(counts[..., 1] + both, trials, balanced)
     drawn = []
-    for label, correct in (one, other):
-        hits, n = class_counts(label, correct)
+    for own in (one, other):
+        hits, n = class_counts(*own)
         cells = np.concatenate([hits, n - hits])
         counts = random.multinomial(n.sum(), cells / n.sum(), size=size)
         drawn.append(_rate(counts[:, : len(n)], counts[:, : len(n)] + counts[:, len(n) :], balanced))
@@ -398,13 +405,14 @@ def _one_sample(difference, alternative, permutations, seed):
     return float(stats.wilcoxon(difference, alternative=alternative).pvalue), float(flips.pvalue)
 
 
-def holm(p_values):
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Return p-values adjusted for their number after Holm (1979), in the order given.
 
     None (nothing tested) stays None and does not count.
     """
     tested = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
-    adjusted, highest = [None] * len(p_values), 0.0
+    highest = 0.0
+    adjusted: list[float | None] = [None] * len(p_values)
     for step, (p, place) in enumerate(tested):
         highest = max(highest, min(1.0, (len(tested) - step) * p))
         adjusted[place] = highest

@@ -1,18 +1,28 @@
 """Statistics of accuracies over time, the subject being the unit: bands, clusters, peaks, permuted labels."""
 
+from collections.abc import Mapping
+from typing import Any, Protocol
+
 import numpy as np
 from scipy.stats import t as student
 
 from sleep_interpreter.utils.metrics import statistics
+from sleep_interpreter.utils.metrics.statistics import Resampling
 
 
-def band(curves, resamples, seed):
+class ClusterSettings(Resampling, Protocol):
+    """Settings of a cluster test: also the one-sided p of a sample from which it may join a cluster."""
+
+    @property
+    def cluster_p(self) -> float: ...
+
+
+def band(curves: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Return a bootstrap 95 % interval of the mean over subjects, at every sample of its own.
 
     Parameters
     ----------
     curves : array (S, T)
-    resamples, seed : int
 
     Returns
     -------
@@ -27,7 +37,9 @@ def band(curves, resamples, seed):
     return tuple(np.percentile(drawn @ curves / len(curves), [2.5, 97.5], axis=0))
 
 
-def clusters(values, chance, settings):
+def clusters(
+    values: np.ndarray, chance: float, settings: ClusterSettings
+) -> tuple[dict[str, Any], np.ndarray]:
     """Find where accuracy is above chance over subjects: a cluster-based permutation test.
 
     Maris and Oostenveld (2007, J Neurosci Methods 164), by mne.stats: samples whose one-sided t exceeds a
@@ -38,8 +50,6 @@ def clusters(values, chance, settings):
     Parameters
     ----------
     values : array (S, T) or (S, rows, T)
-    chance : float
-    settings : sleep_interpreter.lasso_glm.engine.settings.Statistics
 
     Returns
     -------
@@ -87,7 +97,7 @@ def _steady_t(values):
     return mne.stats.ttest_1samp_no_p(values, sigma=1e-3)
 
 
-def peaks_within(results):
+def peaks_within(results: Mapping[str, dict]) -> dict[str, dict]:
     """Return every subject's accuracy at the time that its validation trials choose, fold by fold.
 
     Parameters
@@ -116,7 +126,7 @@ def _peak_row(own, at, cells):
             "cued": cued}  # fmt: skip
 
 
-def peaks_across(results):
+def peaks_across(results: Mapping[str, dict]) -> dict[str, dict]:
     """Return every subject's accuracy at the offset and time that the other half of the subjects chooses.
 
     Trained and tested on all trials of each side, a subject has none left to choose with. Every second one is
@@ -147,15 +157,13 @@ def peaks_across(results):
     return rows
 
 
-def peak(rows, chance, settings):
+def peak(rows: Mapping[str, dict], chance: float, settings: Resampling) -> dict[str, Any] | None:
     """Summarise nested peaks over subjects.
 
     Parameters
     ----------
     rows : dict of str to dict
         Of `peaks_within` or `peaks_across`.
-    chance : float
-    settings : sleep_interpreter.lasso_glm.engine.settings.Statistics
 
     Returns
     -------
@@ -184,7 +192,7 @@ def peak(rows, chance, settings):
     }
 
 
-def permuted(row, permutations, random):
+def permuted(row: Mapping[str, Any], permutations: int, random: np.random.Generator) -> np.ndarray:
     """Return accuracies (permutations,) of fixed decisions under labels permuted within fold.
 
     How often each class was due and how often it was decoded is all that decides about them.

@@ -1,11 +1,21 @@
 """Figures of decoders: confusion, accuracy by subject, group, run or method, reliability, training."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pandas as pd
 
 from sleep_interpreter.utils.plots.style import BLUE, GREY, ORANGE, STYLE, column_figure, saved_figure, titled
 
+Rows = Mapping[str, Mapping[str, Any]]
+"""By subject, group, run or method: n, accuracy, low, high, chance and what a figure needs besides."""
 
-def confusion_matrix(counts, names, path, title="", kind=None):
+
+def confusion_matrix(
+    counts: np.ndarray, names: Sequence[str], path: Path, title: str = "", kind: str | None = None
+) -> None:
     """Draw how often each item was decoded as each other, as shares of the cued item's trials.
 
     Parameters
@@ -14,7 +24,6 @@ def confusion_matrix(counts, names, path, title="", kind=None):
         Rows are cued, columns decoded items.
     names : sequence of str
         One a class.
-    path : Path
     title, kind : str
         `kind` ("simulated") is shown beside the title.
     """
@@ -35,7 +44,9 @@ def confusion_matrix(counts, names, path, title="", kind=None):
         bar.ax.axvline(100 / len(names), color="white", linewidth=1)
 
 
-def subject_accuracies(by_subject, overall, path, title="", kind=None):
+def subject_accuracies(
+    by_subject: Rows, overall: Mapping[str, Any], path: Path, title: str = "", kind: str | None = None
+) -> None:
     """Draw top-1 of every subject with its interval, the mean with its interval, and chance.
 
     Parameters
@@ -62,7 +73,7 @@ def subject_accuracies(by_subject, overall, path, title="", kind=None):
         axes.set(xlabel="Test subject", ylabel="Top-1 accuracy (%), 95 % interval")
 
 
-def reliability(found, path, title="", kind=None):
+def reliability(found: Mapping[str, Any], path: Path, title: str = "", kind: str | None = None) -> None:
     """Draw accuracy against confidence in bins, and how many trials each bin holds.
 
     Parameters
@@ -89,7 +100,7 @@ def reliability(found, path, title="", kind=None):
         figure.align_ylabels()
 
 
-def group_accuracies(groups, path, title="", kind=None):
+def group_accuracies(groups: Rows, path: Path, title: str = "", kind: str | None = None) -> None:
     """Draw top-1 of groups of trials in their order, with interval, subjects, chance and n.
 
     Parameters
@@ -115,7 +126,14 @@ def group_accuracies(groups, path, title="", kind=None):
         axes.set(xlabel="Phase of the slow oscillation", ylabel="Top-1 accuracy (%), 95 % interval")
 
 
-def compared_runs(values, rows, path, measure, title="", kind=None):
+def compared_runs(
+    values: Mapping[str, Mapping[str, float]],
+    rows: Rows,
+    path: Path,
+    measure: str,
+    title: str = "",
+    kind: str | None = None,
+) -> None:
     """Draw runs side by side: one line a subject, the mean over subjects with its interval, chance.
 
     Parameters
@@ -144,7 +162,7 @@ def compared_runs(values, rows, path, measure, title="", kind=None):
         axes.set(ylabel=f"{measure[0].upper()}{measure[1:]} (%),\n95 % interval of the mean")
 
 
-def compared_methods(rows, path, title="", kind=None):
+def compared_methods(rows: Rows, path: Path, title: str = "", kind: str | None = None) -> None:
     """Draw methods side by side on the same trials: accuracy with interval, chance, and other seeds.
 
     Parameters
@@ -188,7 +206,7 @@ def _heading(title, kind, more):
     return f"{first}\n{more}" if len(first) + len(more) > 46 else f"{first}, {more}"
 
 
-def training_curve(history, path, title="", kind=None):
+def training_curve(history: pd.DataFrame, path: Path, title: str = "", kind: str | None = None) -> None:
     """Draw training loss and training top-1 against the epoch, one line a member.
 
     Parameters
@@ -198,8 +216,8 @@ def training_curve(history, path, title="", kind=None):
     """
     look = {"style": STYLE, "layout": "tight", "heading": titled(title, kind), "fontsize": 9}
     with saved_figure(path, (6.8, 2.6), 1, 2, **look) as (_, panels):
-        for member, rows in history.groupby("member"):
-            panels[0].plot(rows["epoch"] + 1, rows["loss"], label=f"member {member + 1}")
+        for number, (_, rows) in enumerate(history.groupby("member"), 1):
+            panels[0].plot(rows["epoch"] + 1, rows["loss"], label=f"member {number}")
             (line,) = panels[1].plot(rows["epoch"] + 1, rows["train_top1"] * 100)
             if "validation_top1" in rows:
                 validated = rows["validation_top1"] * 100

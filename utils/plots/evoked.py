@@ -1,7 +1,7 @@
 """Figures of what cues met and evoked, for the night report: phases, responses, decodes; as SVG."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -11,18 +11,11 @@ from sleep_interpreter.utils.plots.session import NARROW, WIDE, page_figure, svg
 from sleep_interpreter.utils.plots.style import BLUE, GREY, ORANGE, titled
 from sleep_interpreter.utils.signal.electrodes import head_info
 
-
-class MeanResponse(Protocol):
-    """Mean response of `n` cues: seconds (T,), names of channels, mean and half an interval (channels, T)."""
-
-    seconds: np.ndarray
-    names: Sequence[str]
-    mean: np.ndarray
-    half: np.ndarray
-    n: int
+Responses = Mapping[str, Any]
+"""{"cues" | "shams": realtime.Report.night_signal.Evoked}"""
 
 
-def rose(degrees, target, title, kind=None):
+def rose(degrees: np.ndarray, target: float | None, title: str, kind: str | None = None) -> str:
     """Draw the phases that cues met, with their mean and the target.
 
     Parameters
@@ -52,14 +45,13 @@ def rose(degrees, target, title, kind=None):
         return svg(figure)
 
 
-def evoked(responses, channel, kind=None):
+def evoked(responses: Responses, channel: str, kind: str | None = None) -> str:
     """Draw mean responses at one channel with 95 % intervals of the mean.
 
     Parameters
     ----------
     responses : dict
         {"cues" | "shams": Evoked}.
-    channel : str
     """
     with page_figure((WIDE, 2.8)) as (figure, axes):
         for (name, found), shade in zip(responses.items(), (ORANGE, GREY), strict=False):
@@ -80,7 +72,7 @@ WINDOWS = ((0.1, 0.3), (0.3, 0.7), (0.7, 1.2))
 """Seconds after the onset of the maps: chosen beforehand, around P200, N550 and P900."""
 
 
-def topographies(responses, kind=None):
+def topographies(responses: Responses, kind: str | None = None) -> str:
     """Draw maps of the mean responses in fixed windows, all on one scale.
 
     Parameters
@@ -116,17 +108,15 @@ def topographies(responses, kind=None):
         return svg(figure)
 
 
-def confusion(pairs, names, chance, kind=None):
+def confusion(pairs: np.ndarray, names: Sequence[str], chance: float, kind: str | None = None) -> str:
     """Draw how often each cued item was decoded as each other.
 
     Parameters
     ----------
     pairs : int array (n, 2)
         Cued, decoded.
-    names : sequence of str
-    chance : float
     """
-    counts = confusion_counts(*np.asarray(pairs).T, len(names))
+    counts = confusion_counts(pairs[:, 0], pairs[:, 1], len(names))
     with page_figure((WIDE * 0.72, 5.6)) as (figure, axes):
         image = axes.imshow(counts, cmap="cividis", vmin=0, vmax=max(1, counts.max()))
         for i, j in zip(*np.nonzero(counts), strict=True):

@@ -1,6 +1,10 @@
 """Figures of the Lasso GLMs: accuracy over time and offset, temporal generalisation, patterns on the
 scalp."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from matplotlib import pyplot as plt
 
@@ -20,15 +24,21 @@ from sleep_interpreter.utils.plots.style import (
 ASLEEP = ("N2N3", "REM")
 
 
-def accuracy_over_time(curve, chance, path, domain, title="", kind=None, band="95 %, subjects drawn"):
+def accuracy_over_time(
+    curve: Mapping[str, Any],
+    chance: float,
+    path: Path,
+    domain: str,
+    title: str = "",
+    kind: str | None = None,
+    band: str = "95 %, subjects drawn",
+) -> None:
     """Draw mean accuracy over time with its interval, chance, and a bar where clusters are significant.
 
     Parameters
     ----------
     curve : dict
         times (s), mean (T,), interval (low, high) or None, mask (T,) of significant samples, subjects, n.
-    chance : float
-    path : Path
     domain : str
         What time counts from: "N2N3" and "REM" the cue, "key press" that, others the onset.
     title, kind : str
@@ -58,14 +68,15 @@ def accuracy_over_time(curve, chance, path, domain, title="", kind=None, band="9
         figure.legend(frameon=False, loc="outside lower center", ncols=3, columnspacing=1, handlelength=1.2)
 
 
-def offset_map(result, chance, path, title="", kind=None):
+def offset_map(
+    result: Mapping[str, Any], chance: float, path: Path, title: str = "", kind: str | None = None
+) -> None:
     """Draw mean accuracy by the window's place in the sleep trial and the time in the window.
 
     Parameters
     ----------
     result : dict
         offsets, times (s), mean (offsets, times), mask of significant cells, subjects, n.
-    chance : float
     """
     with column_figure(path, _heading(title, kind, result), 2.7) as (figure, axes):
         places = result["times"], result["offsets"] - 0.2
@@ -74,7 +85,15 @@ def offset_map(result, chance, path, title="", kind=None):
         axes.set_ylabel("Beginning of the window,\nafter the cue in sleep (s)")
 
 
-def generalisation(result, about, chance, path, pair, title="", kind=None):
+def generalisation(
+    result: Mapping[str, Any],
+    about: Mapping[str, Any],
+    chance: float,
+    path: Path,
+    pair: Sequence[str],
+    title: str = "",
+    kind: str | None = None,
+) -> None:
     """Draw mean accuracy by the training sample and the sample tested.
 
     Parameters
@@ -94,17 +113,24 @@ def generalisation(result, about, chance, path, pair, title="", kind=None):
         axes.set_ylabel(f"Trained: {_axis(pair[0], short=True)}")
 
 
-def patterns(values, items, path, at, subjects, title="", kind=None, channels=EEG_MONTAGE):
+def patterns(
+    values: np.ndarray,
+    items: Sequence[str],
+    path: Path,
+    at: float,
+    subjects: int,
+    title: str = "",
+    kind: str | None = None,
+    channels: Sequence[str] = EEG_MONTAGE,
+) -> None:
     """Draw each item's pattern (Haufe-transformed coefficients) as a topography.
 
     Parameters
     ----------
     values : array (K, C)
         In the data's unit for one standard deviation of the decoder's output.
-    items : sequence of str
     at : float
         Time in s, for the title.
-    subjects : int
     channels : sequence of str
         Names of the 10-05 system.
     """

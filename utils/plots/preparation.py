@@ -4,9 +4,14 @@ They are returned, not saved: MNE's report puts them into its page, `close` free
 """
 
 import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.plots.style import (
@@ -22,12 +27,14 @@ from sleep_interpreter.utils.plots.style import (
 )
 
 
-def close(figure):
+def close(figure: Figure) -> None:
     """Free a figure."""
     plt.close(figure)
 
 
-def spectra(hz, before, after, title, kind=None):
+def spectra(
+    hz: np.ndarray, before: np.ndarray, after: np.ndarray, title: str, kind: str | None = None
+) -> Figure:
     """Draw power spectra of all channels, as recorded and cleaned.
 
     Parameters
@@ -35,7 +42,6 @@ def spectra(hz, before, after, title, kind=None):
     hz : array (f,)
     before, after : array (channels, f)
         µV²/Hz.
-    title, kind : str
 
     Returns
     -------
@@ -52,14 +58,15 @@ def spectra(hz, before, after, title, kind=None):
     return figure
 
 
-def components(found, info, title, kind=None, most=20):
+def components(
+    found: Sequence[dict], info: Any, title: str, kind: str | None = None, most: int = 20
+) -> Figure:
     """Draw the topographies of independent components with ICLabel's names; removed ones are marked.
 
     Parameters
     ----------
     found : list of dict
         "topography", "label", "probability", "removed".
-    info : mne.Info
     """
     shown = found[:most]
     rows, heading = -(-len(shown) // 5), titled(title, kind)
@@ -74,7 +81,9 @@ def components(found, info, title, kind=None, most=20):
     return figure
 
 
-def response(times, mean, info, n, title, kind=None):
+def response(
+    times: np.ndarray, mean: np.ndarray, info: Any, n: int, title: str, kind: str | None = None
+) -> Figure:
     """Draw a mean response: all channels over time, and topographies at its three largest moments.
 
     Parameters
@@ -83,12 +92,11 @@ def response(times, mean, info, n, title, kind=None):
         s.
     mean : array (C, T)
         In units of a trial's interquartile range.
-    info : mne.Info
     n : int
         Trials.
     """
     power = mean.std(axis=0)
-    moments = []
+    moments: list[int] = []
     for place in np.argsort(power)[::-1]:
         if all(abs(times[place] - times[other]) > 0.1 for other in moments):
             moments.append(place)
@@ -111,7 +119,14 @@ def response(times, mean, info, n, title, kind=None):
     return figure
 
 
-def hypnogram(onset, duration, stage, cues, title, kind=None):
+def hypnogram(
+    onset: np.ndarray,
+    duration: np.ndarray,
+    stage: np.ndarray,
+    cues: Sequence[float] | np.ndarray,
+    title: str,
+    kind: str | None = None,
+) -> Figure:
     """Draw stages over the night, the cues below.
 
     Parameters
@@ -135,7 +150,14 @@ def hypnogram(onset, duration, stage, cues, title, kind=None):
     return figure
 
 
-def slow_oscillations(times, mean, groups, counts, title, kind=None):
+def slow_oscillations(
+    times: np.ndarray,
+    mean: np.ndarray,
+    groups: Sequence[str],
+    counts: Sequence[int],
+    title: str,
+    kind: str | None = None,
+) -> Figure:
     """Draw the mean slow oscillation and how many cues fell on each of the eight groups.
 
     Parameters
@@ -144,8 +166,6 @@ def slow_oscillations(times, mean, groups, counts, title, kind=None):
         s from the trough.
     mean : array (T,)
         µV.
-    groups : sequence of str
-    counts : sequence of int
     """
     with new_figure((9, 3.0), 1, 2, heading=titled(title, kind)) as (figure, axes):
         axes[0].plot(times, mean, color="C0")
@@ -157,17 +177,17 @@ def slow_oscillations(times, mean, groups, counts, title, kind=None):
     return figure
 
 
-def phase_groups(names, limits, wave, path):
+def phase_groups(
+    names: Sequence[str], limits: np.ndarray, wave: tuple[np.ndarray, np.ndarray], path: Path
+) -> None:
     """Draw the definition of the eight groups of cues over one slow oscillation, and save it.
 
     Parameters
     ----------
-    names : sequence of str
     limits : array (9,)
         Where each begins, and the last ends, s.
     wave : (array, array)
         Times in s and amplitudes.
-    path : Path
     """
     with saved_figure(path, (7.5, 3.0)) as (_, ax):
         for k, name in enumerate(names):
@@ -188,7 +208,16 @@ def _topography(values, info, axes):
         mne.viz.plot_topomap(values, info, axes=axes, show=False, contours=0, sensors=False)
 
 
-def nap(stages, oscillations, spindles, wave, channel, path, title, kind=None):
+def nap(
+    stages: pd.DataFrame,
+    oscillations: pd.DataFrame,
+    spindles: pd.DataFrame,
+    wave: tuple[np.ndarray, np.ndarray],
+    channel: str,
+    path: Path,
+    title: str,
+    kind: str | None = None,
+) -> None:
     """Draw the stages of a short recording with everything found in it, the mean wave and the waves' size.
 
     Parameters
@@ -201,8 +230,6 @@ def nap(stages, oscillations, spindles, wave, channel, path, title, kind=None):
         s from the trough; every slow oscillation in µV.
     channel : str
         Where the oscillations were looked for.
-    path : Path
-    title, kind : str
     """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplot_mosaic(
@@ -211,9 +238,9 @@ def nap(stages, oscillations, spindles, wave, channel, path, title, kind=None):
         )  # fmt: skip
         edges = [*stages.onset, stages.onset.iloc[-1] + stages.duration.iloc[-1]]
         draw_stages(axes["stages"], np.array(edges) / 60, stages.stage.to_numpy(int))
-        for row, times in enumerate((oscillations.trough_s, spindles.peak_s)):
-            place = -1.0 - row
-            axes["stages"].plot(times / 60, np.full(len(times), place), "|", color=f"C{row}", markersize=7)
+        for row, seconds in enumerate((oscillations.trough_s, spindles.peak_s)):
+            place = np.full(len(seconds), -1.0 - row)
+            axes["stages"].plot(seconds / 60, place, "|", color=f"C{row}", markersize=7)
         ticks, labels = axes["stages"].get_yticks(), [t.get_text() for t in axes["stages"].get_yticklabels()]
         labels += [f"{len(oscillations)} SO", f"{len(spindles)} spindles"]
         axes["stages"].set_yticks([*ticks, -1, -2], labels)

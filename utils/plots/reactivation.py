@@ -1,8 +1,11 @@
 """Figures of reactivations without cues."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES
 from sleep_interpreter.utils.plots.style import (
@@ -17,26 +20,22 @@ from sleep_interpreter.utils.plots.style import (
 )
 
 
-class Scoring(Protocol):
-    """Stages of a recording: onset and duration (n,) in s, stage codes (n,)."""
-
-    onset: np.ndarray
-    duration: np.ndarray
-    stage: np.ndarray
-
-
-def night(hypnogram, events, cues, path, title="", kind=None):
-    """Draw the stages of a night and every event by item below.
+def night(
+    hypnogram: Any,
+    events: pd.DataFrame,
+    cues: np.ndarray,
+    path: Path,
+    title: str = "",
+    kind: str | None = None,
+) -> None:
+    """Draw the stages of a night (a `Hypnogram` of data/formats) and every event by item below.
 
     Parameters
     ----------
-    hypnogram : sleep_interpreter.data.formats.scoring_readers.Hypnogram
     events : DataFrame
         onset_s, item.
     cues : array
         Onsets in s.
-    path : Path
-    title, kind : str
     """
     panels = {"sharex": True, "height_ratios": (1, 2.2)}
     heading = titled(f"{title}, {len(events)} events", kind)
@@ -52,14 +51,13 @@ def night(hypnogram, events, cues, path, title="", kind=None):
         axes[1].set(xlabel="Time (min)", ylabel="Item of the event", ylim=(len(ITEMS) - 0.5, -0.5))
 
 
-def rates(table, path, promised, title="", kind=None):
+def rates(table: pd.DataFrame, path: Path, promised: float, title: str = "", kind: str | None = None) -> None:
     """Draw events a minute of every item and stage, mean over subjects, beside the control.
 
     Parameters
     ----------
     table : DataFrame
         As from `train.evaluation.reactivation_events.rates`.
-    path : Path
     promised : float
         Control events a minute that the threshold allows, all items together.
     """
@@ -80,7 +78,9 @@ def rates(table, path, promised, title="", kind=None):
         axes[0, -1].legend(frameon=False, loc="lower right")
 
 
-def behaviour(pairs, result, path, title="", kind=None):
+def behaviour(
+    pairs: pd.DataFrame, result: Mapping[str, Any], path: Path, title: str = "", kind: str | None = None
+) -> None:
     """Draw memory scores against events, as ranks within subjects.
 
     Parameters
@@ -89,7 +89,6 @@ def behaviour(pairs, result, path, title="", kind=None):
         subject, events, score: one row an item.
     result : dict
         As from `train.evaluation.reactivation_events.relation`.
-    path : Path
     """
     p = "" if result["p"] is None else "p < 0.001" if result["p"] < 0.001 else f"p = {result['p']:.3f}"
     text = "no subject to correlate"

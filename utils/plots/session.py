@@ -5,11 +5,16 @@ The black of an SVG is the page's own colour of text.
 
 import io
 import re
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from sleep_interpreter.utils.core.constants import STAGES, UNKNOWN
 from sleep_interpreter.utils.plots.style import (
@@ -46,12 +51,20 @@ WIDE, NARROW = 9.0, 4.3
 MARKS = {"cue": ("|", ORANGE), "sham": ("|", GREY)}
 
 
-def page_figure(size: tuple[float, float], *shape: int, **panels: Any):
+Interval = tuple[float, float]
+"""Begin and end in s."""
+Span = tuple[float, float, str, Sequence[float] | None]
+"""Onset and duration in s, stage, smoothed probabilities."""
+
+
+def page_figure(
+    size: tuple[float, float], *shape: int, **panels: Any
+) -> AbstractContextManager[tuple[Figure, Any]]:
     """Give a figure in the style of the page and its axes, as `new_figure` does."""
     return new_figure(size, *shape, style=RC, **panels)
 
 
-def svg(figure):
+def svg(figure: Figure) -> str:
     """Return a figure as an element of a page: no prolog, ids of its own, black as `currentColor`."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, dpi=130, metadata={"Date": None, "Creator": None})
@@ -70,7 +83,9 @@ def svg(figure):
     return text.replace("<svg ", '<svg fill="currentColor" aria-hidden="true" ', 1)
 
 
-def plot_session(log, path, title="", kind=None, threshold=0.8):
+def plot_session(
+    log: Sequence[dict], path: str | Path, title: str = "", kind: str | None = None, threshold: float = 0.8
+) -> None:
     """Draw a real-time session: hypnogram, hypnodensity, and the gate with its cues.
 
     Parameters
@@ -79,7 +94,6 @@ def plot_session(log, path, title="", kind=None, threshold=0.8):
         Events of a session (log.jsonl); `seconds` is the time axis.
     path : str | Path
         PNG.
-    title : str
     kind : str | None
         "real recording" or "simulated recording", put into the title.
     threshold : float
@@ -96,7 +110,7 @@ def plot_session(log, path, title="", kind=None, threshold=0.8):
     known = np.isfinite(smoothed).all(axis=1)
     codes = np.where(known, np.nan_to_num(smoothed).argmax(axis=1), UNKNOWN)
     panels = {"sharex": True, "height_ratios": [1, 1, 1.5]}
-    with saved_figure(path, (6.5, 6), 3, 1, **panels) as (figure, (top, middle, bottom)):
+    with saved_figure(Path(path), (6.5, 6), 3, 1, **panels) as (figure, (top, middle, bottom)):
         draw_stages(top, times, codes[:-1], widths=(1, 4))
         top.set_ylabel("Stage")
         draw_hypnodensity(middle, times, smoothed)
@@ -145,7 +159,15 @@ def _draw_cues(axes, log, scale):
         label.set_fontsize("x-small")
 
 
-def overview(spans, marks, spectrum, on, outages, limits, kind=None):
+def overview(
+    spans: Sequence[Span],
+    marks: Mapping[str, Sequence[float]],
+    spectrum: Any,
+    on: Mapping[str, Sequence[Interval]],
+    outages: Sequence[Interval],
+    limits: Interval,
+    kind: str | None = None,
+) -> str:
     """Draw the night: stages with cues, hypnodensity, spectrogram, and when cueing was on.
 
     Parameters
@@ -247,7 +269,7 @@ def _spectrogram(figure, axes, spectrum, at):
 
 def _runs(spans):
     """Yield spans that follow each other without a hole, as lists."""
-    group = []
+    group: list = []
     for span in spans:
         if group and span[0] - (group[-1][0] + group[-1][1]) > 0.5:
             yield group
@@ -257,15 +279,15 @@ def _runs(spans):
         yield group
 
 
-def cue_counts(items, by_stage, shams, kind=None):
+def cue_counts(
+    items: Sequence[str], by_stage: Mapping[str, np.ndarray], shams: ArrayLike, kind: str | None = None
+) -> str:
     """Draw how often each item was cued, by stage, and its shams.
 
     Parameters
     ----------
-    items : sequence of str
     by_stage : dict
         {stage: counts (items,)}.
-    shams : sequence of int
     """
     shades = dict(zip((*STAGES, "unknown"), (*STAGE_COLOURS, GREY), strict=True))
     with page_figure((WIDE, 2.6)) as (figure, axes):
@@ -285,7 +307,7 @@ def cue_counts(items, by_stage, shams, kind=None):
         return svg(figure)
 
 
-def intervals(seconds, kind=None):
+def intervals(seconds: np.ndarray, kind: str | None = None) -> str:
     """Draw the intervals between cues that followed each other.
 
     Parameters
@@ -300,7 +322,7 @@ def intervals(seconds, kind=None):
         return svg(figure)
 
 
-def latencies(values, kind=None):
+def latencies(values: Mapping[str, ArrayLike], kind: str | None = None) -> str:
     """Draw the share of events within each latency, one panel each.
 
     Parameters
@@ -325,7 +347,13 @@ def latencies(values, kind=None):
         return svg(figure)
 
 
-def quality(bad, limits, outages, kind=None, most=24):
+def quality(
+    bad: Mapping[str, Sequence[tuple[float, float, str]]],
+    limits: Interval,
+    outages: Sequence[Interval],
+    kind: str | None = None,
+    most: int = 24,
+) -> str:
     """Draw when which channel had a bad signal; the worst ones when there are many.
 
     Parameters
@@ -359,6 +387,6 @@ def quality(bad, limits, outages, kind=None, most=24):
         return svg(figure)
 
 
-def kind_of(reason):
+def kind_of(reason: str) -> str:
     """Return a reason with dots for its numbers."""
     return re.sub(r"[-+]?\d[\d.,]*(\s*(%|µV|Hz|s)\b)?", "…", reason).strip()[:40]

@@ -1,6 +1,8 @@
 """Figures of staging: nights, agreement, latency, reliability, gates, cohorts."""
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,25 +23,19 @@ from sleep_interpreter.utils.plots.style import (
     time_unit,
     titled,
 )
-from sleep_interpreter.utils.staging.replay import Estimates
 
 
-class Night(Protocol):
-    """What is drawn of a staged night: expert, stager and others by epoch, and the stager's estimates."""
-
-    name: str
-    epochs: np.ndarray
-    estimates: Estimates
-    found: np.ndarray
-    others: dict[str, np.ndarray]
-
-
-def night_figure(night, spectrum, smoothing, path, kind=None):
-    """Draw one subject's night: expert, stager, hypnodensity, spectrogram.
+def night_figure(
+    night: Any,
+    spectrum: tuple[np.ndarray, np.ndarray],
+    smoothing: float,
+    path: Path,
+    kind: str | None = None,
+) -> None:
+    """Draw one subject's night (a `StagedNight`): expert, stagers, hypnodensity, spectrogram.
 
     Parameters
     ----------
-    night : sleep_interpreter.train.evaluation.staging_evaluation.StagedNight
     spectrum : (float array (f,), float array (f, m))
         Frequencies in Hz and power in dB of the EEG of each epoch.
     smoothing : float
@@ -74,7 +70,9 @@ def _draw_scorer(axes, edges, codes, name):
     axes.tick_params(axis="y", labelsize=7)
 
 
-def confusion_figure(counts, path, title="", kind=None):
+def confusion_figure(
+    counts: Mapping[str, np.ndarray], path: Path, title: str = "", kind: str | None = None
+) -> None:
     """Draw confusion matrices (shares of the true stage's time), one panel each.
 
     Parameters
@@ -107,7 +105,7 @@ def _draw_shares(axes, share, texts):
     axes.spines[:].set_visible(False)
 
 
-def latency_figure(latency, path, title="", kind=None):
+def latency_figure(latency: Mapping[str, Any], path: Path, title: str = "", kind: str | None = None) -> None:
     """Draw which share of stage changes the online estimate has followed after how long.
 
     Parameters
@@ -133,7 +131,9 @@ def latency_figure(latency, path, title="", kind=None):
             axes.legend(title="Weight of a new estimate", frameon=False, fontsize=6, loc="lower right")
 
 
-def reliability_figure(curves, path, title="", kind=None):
+def reliability_figure(
+    curves: Mapping[str, Any], path: Path, title: str = "", kind: str | None = None
+) -> None:
     """Draw how often it was N2 or N3 against P(N2) + P(N3), one curve a kind of smoothing."""
     with column_figure(path, titled(title, kind), 3.0) as (_, axes):
         axes.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1, label="perfectly calibrated")
@@ -153,7 +153,12 @@ def reliability_figure(curves, path, title="", kind=None):
         axes.legend(frameon=False, fontsize=6, loc="upper left")
 
 
-def bland_altman_figure(scorers, path, kind=None, shown=("TST", "SE", "SOL", "N2", "N3", "REM")):
+def bland_altman_figure(
+    scorers: Mapping[str, Any],
+    path: Path,
+    kind: str | None = None,
+    shown: Sequence[str] = ("TST", "SE", "SOL", "N2", "N3", "REM"),
+) -> None:
     """Draw differences of sleep statistics against their means, a row a stager (Bland and Altman 1986).
 
     Parameters
@@ -180,7 +185,7 @@ def bland_altman_figure(scorers, path, kind=None, shown=("TST", "SE", "SOL", "N2
         figure.supxlabel("Mean of both, min (SE: %)", fontsize=8)
 
 
-def gate_figure(gates, path, kind=None):
+def gate_figure(gates: Mapping[str, list[dict]], path: Path, kind: str | None = None) -> None:
     """Draw false cues and missed N2/N3 against the gate's threshold, a row a stager, a line a run length.
 
     Parameters
@@ -214,7 +219,13 @@ def gate_figure(gates, path, kind=None):
             axes.set_xlabel("Threshold of P(N2) + P(N3)")
 
 
-def stagers_figure(rows, hypnodensity, path, title="", unit="min"):
+def stagers_figure(
+    rows: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    hypnodensity: tuple[str, np.ndarray, np.ndarray] | None,
+    path: Path,
+    title: str = "",
+    unit: str = "min",
+) -> None:
     """Draw several stagers' hypnograms of one recording below each other, and one's hypnodensity.
 
     Parameters
@@ -239,7 +250,9 @@ def stagers_figure(rows, hypnodensity, path, title="", unit="min"):
         axes[0].set_title(title, fontsize=9)
 
 
-def cohort_figure(curves, groups, path, kind=None):
+def cohort_figure(
+    curves: Mapping[str, Any], groups: Mapping[str, Any], path: Path, kind: str | None = None
+) -> None:
     """Draw a cohort of hypnograms: stages over the night, how long bouts last, minutes and transitions.
 
     Parameters

@@ -4,7 +4,7 @@ Axes have labels with units, colours are safe for colour-blind readers, letters 
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from sleep_interpreter.utils.core.constants import STAGES, UNKNOWN
 from sleep_interpreter.utils.core.paths import writing
@@ -89,7 +90,9 @@ def saved_figure(
         save(figure, path)
 
 
-def column_figure(path: Path, heading: str, height: float, *shape: int, width: float = WIDTH, **more: Any):
+def column_figure(
+    path: Path, heading: str, height: float, *shape: int, width: float = WIDTH, **more: Any
+) -> AbstractContextManager[tuple[Figure, Any]]:
     """Give a figure of a journal's column, at least `WIDTH` wide, as `saved_figure` does."""
     more = {"style": COLUMN, "heading": heading, "fontsize": 8} | more
     return saved_figure(path, (max(WIDTH, width), height), *shape, **more)
@@ -113,7 +116,7 @@ def time_unit(seconds: float) -> tuple[str, int]:
 
 
 def stage_line(
-    onset: Sequence[float], duration: Sequence[float], stage: Sequence[int]
+    onset: ArrayLike, duration: ArrayLike, stage: Sequence[int] | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return times (2 n,) in s and heights (2 n,) of a hypnogram's line; NaN where nothing is known."""
     start = np.asarray(onset, float)
