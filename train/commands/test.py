@@ -4,17 +4,14 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from sleep_interpreter.data.formats.simulation_marks import carries_mark
+from sleep_interpreter.data.formats.slow_oscillation_trials import read_so_groups
 from sleep_interpreter.data.formats.staging_windows import staging_files
+from sleep_interpreter.data.formats.test_trials import DATA_TYPES, read_test_subjects
 from sleep_interpreter.data.formats.tfrecords import STAGING
-from sleep_interpreter.data.formats.training_trials import (
-    DATA_TYPES,
-    fingerprint,
-    read_so_groups,
-    read_test_subjects,
-)
+from sleep_interpreter.data.formats.training_trials import fingerprint
 from sleep_interpreter.data.formats.validation import subject_name
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.networks.ensemble import Ensemble
@@ -31,19 +28,8 @@ from sleep_interpreter.utils.core.provenance import is_simulated
 log = logging.getLogger(__name__)
 
 
-class Source(Protocol):
-    """What is known of a test subject before its trials are read."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def file(self) -> Path: ...
-    @property
-    def simulated(self) -> bool: ...
-
-
-class StagingSource(NamedTuple):
-    """A stager's test subject before its night is read."""
+class Source(NamedTuple):
+    """What has to be known of a test subject: here a stager's, whose night is read later."""
 
     name: str
     file: Path
@@ -91,7 +77,7 @@ def test_stager(name: str, settings: Experiment, args: argparse.Namespace) -> No
     root = experiment.data_root(settings)
     files = staging_files(root)
     marked = is_simulated(root)
-    sources = [StagingSource(subject_name(file), file, marked or carries_mark(file)) for file in files]
+    sources = [Source(subject_name(file), file, marked or carries_mark(file)) for file in files]
     network, notes = open_checkpoint(settings, args, None, root, sources)
     channels, samples = STAGING["feature_data"].shape
     network.settings.check_data(samples, channels, len(STAGES), notes["checkpoint"])
@@ -121,7 +107,7 @@ def _run_name(name, mode, network):
 
 def open_checkpoint(
     settings: Experiment, args: argparse.Namespace, mode: str | None, root: Path,
-    subjects: Sequence[Source], skipped: list[dict] | None = None,
+    subjects: Sequence[Any], skipped: list[dict] | None = None,
 ) -> tuple[Ensemble, dict]:  # fmt: skip
     """Return the network to test and the notes about it and the data; log what speaks against the test."""
     results = experiment.results_root(args)

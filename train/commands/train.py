@@ -8,21 +8,10 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from sleep_interpreter.data.formats import staging_windows, training_trials
+from sleep_interpreter.data.formats import staging_windows, tfrecords, training_trials
 from sleep_interpreter.data.formats.staging_windows import StagingWindows
-from sleep_interpreter.data.formats.tfrecords import (
-    AWAKE_SAMPLES,
-    CHANNELS,
-    CLASSES,
-    SLEEP_SAMPLES,
-    STAGING,
-)
-from sleep_interpreter.data.formats.training_trials import (
-    TrainingTrials,
-    content_hash,
-    fingerprint,
-    read_test_subjects,
-)
+from sleep_interpreter.data.formats.test_trials import read_test_subjects
+from sleep_interpreter.data.formats.training_trials import TrainingTrials, content_hash, fingerprint
 from sleep_interpreter.data.formats.validation import subject_name
 from sleep_interpreter.model.checkpoints import tf_checkpoint
 from sleep_interpreter.train.commands import test
@@ -38,6 +27,8 @@ from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
 from sleep_interpreter.utils.plots import decoding as plots
 
 log = logging.getLogger(__name__)
+
+TRIAL_SIZES = tfrecords.SLEEP_SAMPLES, tfrecords.CHANNELS, tfrecords.CLASSES, tfrecords.AWAKE_SAMPLES
 
 
 def train(name: str, settings: Experiment, args: argparse.Namespace) -> None:
@@ -107,10 +98,10 @@ def _reader(settings):
     """Return the function that opens the experiment's training records, after checking that they fit."""
     root = experiment.data_root(settings)
     if settings.model.kind == "stager":
-        shape = STAGING["feature_data"].shape
+        shape = tfrecords.STAGING["feature_data"].shape
         settings.model.check_data(shape[1], shape[0], len(STAGES), shown(root))
         return partial(StagingWindows, root)
-    settings.model.check_data(SLEEP_SAMPLES, CHANNELS, CLASSES, AWAKE_SAMPLES, shown(root))
+    settings.model.check_data(*TRIAL_SIZES, shown(root))
     return partial(TrainingTrials, root, settings.stage, awake=settings.model.awake)
 
 
@@ -175,7 +166,7 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
     for subject in subjects:  # all of them now, not after hours
         finetuning.check_parts(subject)
     network, notes = test.open_checkpoint(settings, args, None, root, subjects, skipped)
-    network.settings.check_data(SLEEP_SAMPLES, CHANNELS, CLASSES, AWAKE_SAMPLES, notes["checkpoint"])
+    network.settings.check_data(*TRIAL_SIZES, notes["checkpoint"])
     notes["checkpoint_fingerprint"] = content_hash(_checkpoint_files(notes["checkpoint"]))
     notes["controls"] = test.controls("cue", network)
     notes["data_types"] = ["test"]

@@ -51,6 +51,11 @@ class Run:
         """Return the probabilities of a subject's trials, float32 array (n, K): the very numbers written."""
         return self.trials[subject][PROBABILITIES].to_numpy(np.float32)
 
+    def accuracies(self, measure: str) -> dict[str, float]:
+        """Return each subject's accuracy."""
+        measured = {s: decoding_metrics.accuracies(self.labels(s), self.probability(s)) for s in self.trials}
+        return {subject: own[measure] for subject, own in measured.items()}
+
 
 def compare(
     folders: Sequence[str],
@@ -97,11 +102,7 @@ def compare(
     if len(set(windows.values())) > 1:
         warnings.append("windows differ: " + ", ".join(f"{n} {window}" for n, window in windows.items()))
     warnings += [f"{run.name}: {text}" for run in runs for text in run.summary.get("warnings", ())]
-    values: dict[str, dict[str, float]] = {run.name: {} for run in runs}
-    for run in runs:
-        for s in run.trials:
-            own = decoding_metrics.accuracies(run.labels(s), run.probability(s))
-            values[run.name][s] = own[measure]
+    values = {run.name: run.accuracies(measure) for run in runs}
     hits = {run.name: _hits(run, measure) for run in runs}
     rows = {run.name: _run_row(run, hits[run.name], measure, settings) for run in runs}
     pairs = _pairs(hits, measure, settings)

@@ -138,7 +138,7 @@ def published_grid(found: np.ndarray, epochs: ArrayLike) -> tuple[np.ndarray, np
 
 
 def at_epochs(seconds: np.ndarray, count: int) -> np.ndarray:
-    """Return the windows, by their ends in s, that cover each of `count` epochs exactly: int array, -1 for none."""
+    """Return the windows (by their ends in s) that cover each of `count` epochs exactly; -1 for none."""
     ends = STAGING_SECONDS * (1 + np.arange(count))
     rows = np.searchsorted(seconds, ends - 1e-6)
     there = rows < len(seconds)

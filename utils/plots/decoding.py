@@ -60,12 +60,7 @@ def subject_accuracies(
     crowded = len(names) > 14 or max(map(len, names)) > 3
     ends, heading = len(names) + 0.5, _heading(title, kind, f"n = {overall['n']} trials")
     with column_figure(path, heading, 2.6, width=0.16 * len(names)) as (_, axes):
-        _chance(axes, overall["chance"])
-        for place, row in enumerate(by_subject.values()):
-            if row["n"]:
-                _point(axes, place, row, "o", BLUE)
-            else:
-                _no_trials(axes, place, overall["chance"])
+        _draw_rows(axes, by_subject.values(), overall["chance"])
         _point(axes, ends, overall, "s", ORANGE)
         axes.set_xticks([*range(len(names)), ends], [*names, "mean"], rotation=90 if crowded else 0)
         axes.set_xlim(-0.6, ends + 0.6)
@@ -111,14 +106,7 @@ def group_accuracies(groups: Rows, path: Path, title: str = "", kind: str | None
     subjects = max(row["subjects"] for row in groups.values())
     heading = _heading(title, kind, f"{subjects} subjects (grey)")
     with column_figure(path, heading, 2.9, width=0.4 * len(groups)) as (_, axes):
-        _chance(axes, next(iter(groups.values()))["chance"])
-        for place, row in enumerate(groups.values()):
-            if not row["n"]:
-                _no_trials(axes, place, row["chance"])
-                continue
-            values = [100 * value for value in row["values"]]
-            axes.plot([place - 0.22] * len(values), values, ".", color=GREY, markersize=3, clip_on=False)
-            _point(axes, place, row, "o", BLUE)
+        _draw_rows(axes, groups.values(), next(iter(groups.values()))["chance"], dots=3)
         names = [f"{name}\nn = {row['n']}" for name, row in groups.items()]
         axes.set_xticks(range(len(groups)), names, rotation=90)
         axes.set_xlim(-0.6, len(groups) - 0.4)
@@ -172,13 +160,24 @@ def compared_methods(rows: Rows, path: Path, title: str = "", kind: str | None =
     """
     heading = _heading(title, kind, f"n = {next(iter(rows.values()))['n']} trials; grey: seeds")
     with column_figure(path, heading, 2.6, width=0.8 * len(rows)) as (_, axes):
-        _chance(axes, next(iter(rows.values()))["chance"])
-        for place, row in enumerate(rows.values()):
-            values = [100 * value for value in row["values"]]
-            axes.plot([place - 0.22] * len(values), values, ".", color=GREY, markersize=4, clip_on=False)
-            _point(axes, place, row, "o", BLUE)
+        _draw_rows(axes, rows.values(), next(iter(rows.values()))["chance"], dots=4)
         axes.set_xticks(range(len(rows)), list(rows))
         axes.set(xlim=(-0.6, len(rows) - 0.4), ylim=(0, 100), ylabel="Accuracy (%), 95 % interval")
+
+
+def _draw_rows(axes, rows, chance, dots=0):
+    """Draw chance and each row's accuracy with its interval; its "values" as dots of this size beside it."""
+    _chance(axes, chance)
+    for place, row in enumerate(rows):
+        if not row["n"]:
+            above = 100 * chance + 1  # clear of the chance line
+            look = {"rotation": 90, "ha": "center", "va": "bottom", "color": GREY, "fontsize": 7}
+            axes.text(place, above, "no trials", **look)
+            continue
+        if dots:
+            values = [100 * value for value in row["values"]]
+            axes.plot([place - 0.22] * len(values), values, ".", color=GREY, markersize=dots, clip_on=False)
+        _point(axes, place, row, "o", BLUE)
 
 
 def _point(axes, x, row, mark, colour):
@@ -193,11 +192,6 @@ def _chance(axes, chance):
     axes.axhline(chance * 100, color=GREY, linestyle="--", linewidth=1, zorder=0)
     words = {"transform": axes.get_yaxis_transform(), "va": "center", "color": GREY, "fontsize": 7}
     axes.text(1.01, chance * 100, "chance", **words)
-
-
-def _no_trials(axes, x, chance):
-    y = 100 * chance + 1  # clear of the chance line
-    axes.text(x, y, "no trials", rotation=90, ha="center", va="bottom", color=GREY, fontsize=7)
 
 
 def _heading(title, kind, more):

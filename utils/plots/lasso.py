@@ -9,17 +9,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE
-from sleep_interpreter.utils.plots.style import (
-    BLUE,
-    COLUMN,
-    GREY,
-    ORANGE,
-    WIDTH,
-    column_figure,
-    counted,
-    save,
-    titled,
-)
+from sleep_interpreter.utils.plots import style
 
 ASLEEP = ("N2N3", "REM")
 
@@ -47,23 +37,25 @@ def accuracy_over_time(
         What the shaded interval is.
     """
     times, mean = curve["times"], 100 * curve["mean"]
-    with column_figure(path, _heading(title, kind, curve), 2.6) as (figure, axes):
+    with style.column_figure(path, _heading(title, kind, curve), 2.6) as (figure, axes):
         said = f"chance, {100 * chance:.1f} %"
-        axes.axhline(100 * chance, color=GREY, linestyle="--", linewidth=1, label=said)
+        axes.axhline(100 * chance, color=style.GREY, linestyle="--", linewidth=1, label=said)
         low, high = mean, mean
         if curve["interval"] is not None:
             low, high = (100 * part for part in curve["interval"])
-            axes.fill_between(times, low, high, color=BLUE, alpha=0.25, linewidth=0, label=band)
-        axes.plot(times, mean, color=BLUE, linewidth=1.2)
+            axes.fill_between(times, low, high, color=style.BLUE, alpha=0.25, linewidth=0, label=band)
+        axes.plot(times, mean, color=style.BLUE, linewidth=1.2)
         span = max(high.max(), 100 * chance) - min(low.min(), 100 * chance)
         below = min(low.min(), 100 * chance) - 0.08 * max(span, 0.5)
         if curve["mask"].any():
             bar = np.where(curve["mask"], below, np.nan)
-            axes.plot(times, bar, color=ORANGE, linewidth=3, solid_capstyle="butt", label="cluster, p < 0.05")
+            axes.plot(
+                times, bar, color=style.ORANGE, linewidth=3, solid_capstyle="butt", label="cluster, p < 0.05"
+            )
         axes.set_ylim(below - 0.06 * max(span, 0.5), None)
         axes.set_xlim(times[0], times[-1])
         if domain in ASLEEP:
-            axes.axvline(0, color=GREY, linewidth=0.6)
+            axes.axvline(0, color=style.GREY, linewidth=0.6)
         axes.set(xlabel=_axis(domain), ylabel="Top-1 accuracy (%)")
         figure.legend(frameon=False, loc="outside lower center", ncols=3, columnspacing=1, handlelength=1.2)
 
@@ -78,7 +70,7 @@ def offset_map(
     result : dict
         offsets, times (s), mean (offsets, times), mask of significant cells, subjects, n.
     """
-    with column_figure(path, _heading(title, kind, result), 2.7) as (figure, axes):
+    with style.column_figure(path, _heading(title, kind, result), 2.7) as (figure, axes):
         places = result["times"], result["offsets"] - 0.2
         _heat(figure, axes, places, result["mean"], result["mask"], chance)
         axes.set_xlabel("Time after onset, awake (s)")
@@ -107,7 +99,7 @@ def generalisation(
     """
     own, other = result["axes"]
     height = 2.2 if len(other) > len(own) else 4.6
-    with column_figure(path, _heading(title, kind, about), height) as (figure, axes):
+    with style.column_figure(path, _heading(title, kind, about), height) as (figure, axes):
         _heat(figure, axes, (other, own), result["mean"], result["mask"], chance)
         axes.set_xlabel(f"Tested: {_axis(pair[1], short=True)}")
         axes.set_ylabel(f"Trained: {_axis(pair[0], short=True)}")
@@ -142,9 +134,9 @@ def patterns(
     rows = -(-len(items) // columns)
     top = max(float(np.abs(values).max()), 1e-12)
     height = 0.78 * rows + 1.15  # inches: topographies, title and colour bar
-    with plt.rc_context(COLUMN):
+    with plt.rc_context(style.COLUMN):
         figure, panels = plt.subplots(
-            rows, columns, figsize=(WIDTH, height),
+            rows, columns, figsize=(style.WIDTH, height),
             gridspec_kw={"left": 0.02, "right": 0.98, "top": 1 - 0.55 / height, "bottom": 0.6 / height},
         )  # fmt: skip
         panels = np.atleast_1d(panels).ravel()
@@ -161,9 +153,10 @@ def patterns(
         bar = figure.colorbar(image, cax=below, orientation="horizontal")
         bar.set_label("Pattern (data's unit per SD of the decoder's output)")
         bar.outline.set_visible(False)
-        heading = f"{titled(title, kind)}\npatterns at {at:.2f} s, mean of {counted(subjects, 'subject')}"
+        people = style.counted(subjects, "subject")
+        heading = f"{style.titled(title, kind)}\npatterns at {at:.2f} s, mean of {people}"
         figure.suptitle(heading, fontsize=8, y=1 - 0.06 / height)
-        save(figure, path)
+        style.save(figure, path)
 
 
 def _heat(figure, axes, coordinates, values, mask, chance):
@@ -188,4 +181,6 @@ def _axis(domain, short=False):
 
 
 def _heading(title, kind, about):
-    return f"{titled(title, kind)}\n{counted(about['subjects'], 'subject')}, n = {about['n']} trials"
+    return (
+        f"{style.titled(title, kind)}\n{style.counted(about['subjects'], 'subject')}, n = {about['n']} trials"
+    )

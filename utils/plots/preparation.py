@@ -14,17 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sleep_interpreter.utils.core.constants import STAGES
-from sleep_interpreter.utils.plots.style import (
-    STAGE_HEIGHTS,
-    STYLE,
-    draw_stages,
-    new_figure,
-    save,
-    saved_figure,
-    stage_line,
-    time_unit,
-    titled,
-)
+from sleep_interpreter.utils.plots import style
 
 
 def close(figure: Figure) -> None:
@@ -47,7 +37,7 @@ def spectra(
     -------
     figure : matplotlib.figure.Figure
     """
-    with new_figure((9, 3.2), 1, 2, sharey=True, heading=titled(title, kind)) as (figure, axes):
+    with style.new_figure((9, 3.2), 1, 2, sharey=True, heading=style.titled(title, kind)) as (figure, axes):
         for ax, power, label in zip(axes, (before, after), ("as recorded", "cleaned"), strict=True):
             ax.semilogy(hz, np.maximum(power.T, 1e-6), color="0.6", linewidth=0.5)
             median = np.maximum(np.median(power, axis=0), 1e-6)
@@ -69,8 +59,8 @@ def components(
         "topography", "label", "probability", "removed".
     """
     shown = found[:most]
-    rows, heading = -(-len(shown) // 5), titled(title, kind)
-    with new_figure((9, 2.0 * rows), rows, 5, squeeze=False, heading=heading) as (figure, axes):
+    rows, heading = -(-len(shown) // 5), style.titled(title, kind)
+    with style.new_figure((9, 2.0 * rows), rows, 5, squeeze=False, heading=heading) as (figure, axes):
         for ax in axes.flat[len(shown) :]:
             ax.set_visible(False)
         for ax, row in zip(axes.flat, shown, strict=False):
@@ -102,7 +92,7 @@ def response(
             moments.append(place)
         if len(moments) == 3:
             break
-    with plt.rc_context(STYLE):
+    with plt.rc_context(style.STYLE):
         figure = plt.figure(figsize=(9, 3.2), layout="constrained")
         grid = figure.add_gridspec(1, 6)
         ax = figure.add_subplot(grid[0, :3])
@@ -115,7 +105,7 @@ def response(
             axis = figure.add_subplot(grid[0, 3 + k])
             _topography(mean[:, place], info, axis)
             axis.set_title(f"{times[place]:.2f} s")
-        figure.suptitle(titled(title, kind))
+        figure.suptitle(style.titled(title, kind))
     return figure
 
 
@@ -138,13 +128,13 @@ def hypnogram(
     cues : array
         Onsets in s.
     """
-    edges, heights = stage_line(onset, duration, stage)
-    unit, scale = time_unit(edges.max(initial=0.0))
-    with new_figure((9, 2.6), heading=titled(title, kind)) as (figure, ax):
+    edges, heights = style.stage_line(onset, duration, stage)
+    unit, scale = style.time_unit(edges.max(initial=0.0))
+    with style.new_figure((9, 2.6), heading=style.titled(title, kind)) as (figure, ax):
         ax.plot(edges / scale, heights, color="C0", linewidth=1.2)
         place = np.full(len(cues), -0.7)
         ax.plot(np.asarray(cues) / scale, place, "|", color="C3", markersize=6, label=f"{len(cues)} cues")
-        ax.set_yticks([STAGE_HEIGHTS[code] for code in range(len(STAGES))], STAGES)
+        ax.set_yticks([style.STAGE_HEIGHTS[code] for code in range(len(STAGES))], STAGES)
         ax.set(xlabel=f"Time ({unit})", ylim=(-1.2, 3.5))
         ax.legend(frameon=False, loc="upper right", ncols=2)
     return figure
@@ -167,7 +157,7 @@ def slow_oscillations(
     mean : array (T,)
         µV.
     """
-    with new_figure((9, 3.0), 1, 2, heading=titled(title, kind)) as (figure, axes):
+    with style.new_figure((9, 3.0), 1, 2, heading=style.titled(title, kind)) as (figure, axes):
         axes[0].plot(times, mean, color="C0")
         axes[0].axhline(0, color="0.7", linewidth=0.8)
         axes[0].set(xlabel="Time from the trough (s)", ylabel="µV", title="Mean slow oscillation")
@@ -189,7 +179,7 @@ def phase_groups(
     wave : (array, array)
         Times in s and amplitudes.
     """
-    with saved_figure(path, (7.5, 3.0)) as (_, ax):
+    with style.saved_figure(path, (7.5, 3.0)) as (_, ax):
         for k, name in enumerate(names):
             ax.axvspan(limits[k], limits[k + 1], color=f"C{k}", alpha=0.25, linewidth=0)
             middle = (limits[k] + limits[k + 1]) / 2
@@ -231,13 +221,13 @@ def nap(
     channel : str
         Where the oscillations were looked for.
     """
-    with plt.rc_context(STYLE):
+    with plt.rc_context(style.STYLE):
         figure, axes = plt.subplot_mosaic(
             [["stages", "stages"], ["wave", "size"]], figsize=(7.5, 4.8), height_ratios=(1.1, 1),
             layout="constrained",
         )  # fmt: skip
         edges = [*stages.onset, stages.onset.iloc[-1] + stages.duration.iloc[-1]]
-        draw_stages(axes["stages"], np.array(edges) / 60, stages.stage.to_numpy(int))
+        style.draw_stages(axes["stages"], np.array(edges) / 60, stages.stage.to_numpy(int))
         for row, seconds in enumerate((oscillations.trough_s, spindles.peak_s)):
             place = np.full(len(seconds), -1.0 - row)
             axes["stages"].plot(seconds / 60, place, "|", color=f"C{row}", markersize=7)
@@ -256,5 +246,5 @@ def nap(
         )  # fmt: skip
         axes["size"].hist(oscillations.amplitude_uv, bins=20, color="C0")
         axes["size"].set(xlabel="Trough to peak (µV)", ylabel="Slow oscillations", title="Their size")
-        figure.suptitle(titled(title, kind))
-        save(figure, path)
+        figure.suptitle(style.titled(title, kind))
+        style.save(figure, path)

@@ -8,16 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES
-from sleep_interpreter.utils.plots.style import (
-    BLUE,
-    GREY,
-    ORANGE,
-    STAGE_HEIGHTS,
-    counted,
-    saved_figure,
-    stage_line,
-    titled,
-)
+from sleep_interpreter.utils.plots import style
 
 
 def night(
@@ -38,15 +29,15 @@ def night(
         Onsets in s.
     """
     panels = {"sharex": True, "height_ratios": (1, 2.2)}
-    heading = titled(f"{title}, {len(events)} events", kind)
-    with saved_figure(path, (7, 4.6), 2, 1, heading=heading, **panels) as (_, axes):
-        edges, heights = stage_line(hypnogram.onset, hypnogram.duration, hypnogram.stage)
+    heading = style.titled(f"{title}, {len(events)} events", kind)
+    with style.saved_figure(path, (7, 4.6), 2, 1, heading=heading, **panels) as (_, axes):
+        edges, heights = style.stage_line(hypnogram.onset, hypnogram.duration, hypnogram.stage)
         axes[0].plot(edges / 60, heights, color="black", linewidth=1)
-        axes[0].plot(np.asarray(cues) / 60, np.full(len(cues), -0.8), "|", color=GREY, markersize=4)
-        places = [STAGE_HEIGHTS[code] for code in range(len(STAGES))]
+        axes[0].plot(np.asarray(cues) / 60, np.full(len(cues), -0.8), "|", color=style.GREY, markersize=4)
+        places = [style.STAGE_HEIGHTS[code] for code in range(len(STAGES))]
         axes[0].set_yticks([-0.8, *places], ["cues", *STAGES])
         places = [ITEMS.index(item) for item in events["item"]]
-        axes[1].plot(events.onset_s / 60, places, "|", color=ORANGE, markersize=6)
+        axes[1].plot(events.onset_s / 60, places, "|", color=style.ORANGE, markersize=6)
         axes[1].set_yticks(range(len(ITEMS)), ITEMS, fontsize=7)
         axes[1].set(xlabel="Time (min)", ylabel="Item of the event", ylim=(len(ITEMS) - 0.5, -0.5))
 
@@ -63,14 +54,21 @@ def rates(table: pd.DataFrame, path: Path, promised: float, title: str = "", kin
     """
     stages = [s for s in STAGES if (table.stage == s).any()]
     columns = max(1, len(stages))
-    who = counted(table.subject.nunique(), "subject")
+    who = style.counted(table.subject.nunique(), "subject")
     more = f"n = {who}, control allowed {promised:g} per min over all items"
-    look = {"heading": titled(f"{title}\n{more}", kind), "fontsize": 9, "sharey": True, "squeeze": False}
-    with saved_figure(path, (2.6 * columns + 1.2, 3.8), 1, columns, **look) as (_, axes):
+    look = {
+        "heading": style.titled(f"{title}\n{more}", kind),
+        "fontsize": 9,
+        "sharey": True,
+        "squeeze": False,
+    }
+    with style.saved_figure(path, (2.6 * columns + 1.2, 3.8), 1, columns, **look) as (_, axes):
         for ax, stage in zip(axes[0], stages, strict=False):
             own = table[table.stage == stage].groupby("item")[["rate", "control_rate"]].mean().reindex(ITEMS)
-            ax.barh(range(len(ITEMS)), own.rate, color=BLUE, height=0.7, label="night")
-            ax.plot(own.control_rate, range(len(ITEMS)), "D", color=ORANGE, markersize=4, label="control")
+            ax.barh(range(len(ITEMS)), own.rate, color=style.BLUE, height=0.7, label="night")
+            ax.plot(
+                own.control_rate, range(len(ITEMS)), "D", color=style.ORANGE, markersize=4, label="control"
+            )
             highest = np.nanmax([own.rate.max(), own.control_rate.max(), 0.01])
             ax.set(xlabel="Events per minute", title=stage, xlim=(-0.02 * highest, 1.1 * highest))
             ax.set_yticks(range(len(ITEMS)), ITEMS)
@@ -94,8 +92,8 @@ def behaviour(
     text = "no subject to correlate"
     if result["mean_rho"] is not None:
         text = f"mean rho {result['mean_rho']:.2f}, n = {result['n']} subjects, {p}"
-    heading = titled(f"{title}\n{text}", kind)
-    with saved_figure(path, (4.2, 3.6), heading=heading, fontsize=9) as (_, ax):
+    heading = style.titled(f"{title}\n{text}", kind)
+    with style.saved_figure(path, (4.2, 3.6), heading=heading, fontsize=9) as (_, ax):
         for k, (subject, own) in enumerate(pairs.groupby("subject")):
             rho = result["subjects"].get(subject)
             label = f"{subject}: {rho:.2f}" if rho is not None else f"{subject}: -"

@@ -17,26 +17,11 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from sleep_interpreter.utils.core.constants import STAGES, UNKNOWN
-from sleep_interpreter.utils.plots.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    LINES,
-    ORANGE,
-    PINK,
-    STAGE_COLOURS,
-    STYLE,
-    draw_hypnodensity,
-    draw_stages,
-    new_figure,
-    saved_figure,
-    time_unit,
-    titled,
-)
+from sleep_interpreter.utils.plots import style
 
 _NUMBER = count(1)
 RC = {
-    **STYLE,
+    **style.STYLE,
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "svg.hashsalt": "session",
@@ -48,7 +33,7 @@ RC = {
 }
 WIDE, NARROW = 9.0, 4.3
 """Inches."""
-MARKS = {"cue": ("|", ORANGE), "sham": ("|", GREY)}
+MARKS = {"cue": ("|", style.ORANGE), "sham": ("|", style.GREY)}
 
 
 Interval = tuple[float, float]
@@ -61,7 +46,7 @@ def page_figure(
     size: tuple[float, float], *shape: int, **panels: Any
 ) -> AbstractContextManager[tuple[Figure, Any]]:
     """Give a figure in the style of the page and its axes, as `new_figure` does."""
-    return new_figure(size, *shape, style=RC, **panels)
+    return style.new_figure(size, *shape, style=RC, **panels)
 
 
 def svg(figure: Figure) -> str:
@@ -102,7 +87,7 @@ def plot_session(
     stages = [e for e in log if e["event"] == "stage"]
     end = max((e["seconds"] for e in log), default=0.0)
     begin = min((e["seconds"] for e in log), default=0.0)
-    unit, scale = time_unit(end - begin)
+    unit, scale = style.time_unit(end - begin)
     # A closing point makes the last estimate as wide as the others.
     times = np.array([e["seconds"] for e in stages] + [end]) / scale
     rows = [e["detail"]["smoothed"] or [np.nan] * len(STAGES) for e in stages]
@@ -110,21 +95,21 @@ def plot_session(
     known = np.isfinite(smoothed).all(axis=1)
     codes = np.where(known, np.nan_to_num(smoothed).argmax(axis=1), UNKNOWN)
     panels = {"sharex": True, "height_ratios": [1, 1, 1.5]}
-    with saved_figure(Path(path), (6.5, 6), 3, 1, **panels) as (figure, (top, middle, bottom)):
-        draw_stages(top, times, codes[:-1], widths=(1, 4))
+    with style.saved_figure(Path(path), (6.5, 6), 3, 1, **panels) as (figure, (top, middle, bottom)):
+        style.draw_stages(top, times, codes[:-1], widths=(1, 4))
         top.set_ylabel("Stage")
-        draw_hypnodensity(middle, times, smoothed)
+        style.draw_hypnodensity(middle, times, smoothed)
         _draw_gate(bottom, times, smoothed, threshold)
         _draw_cues(bottom, log, scale)
         bottom.set_xlabel(f"Time in the recording ({unit})")
         bottom.set_xlim(begin / scale, max(end, begin + 1) / scale)
-        top.set_title(titled(title, kind))
+        top.set_title(style.titled(title, kind))
         figure.align_ylabels()
 
 
 def _draw_gate(axes, times, smoothed, threshold):
     axes.step(times, smoothed[:, 1] + smoothed[:, 2], where="post", color="black", linewidth=1)
-    axes.axhline(threshold, color=GREY, linestyle="--", linewidth=1)
+    axes.axhline(threshold, color=style.GREY, linestyle="--", linewidth=1)
     beside = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": "small"}
     axes.text(1.01, threshold, "threshold", **beside)
     axes.set_ylim(-0.3, 1.05)
@@ -139,12 +124,12 @@ def _draw_cues(axes, log, scale):
     known = any(e["detail"]["recorded"] for e in decoded.values())
     for group, y in enumerate(rows):
         when = [e["seconds"] / scale for e in cues if e["detail"]["group"] == group]
-        axes.plot(when, [y] * len(when), "|", color=(ORANGE, PINK)[group], markersize=7)
+        axes.plot(when, [y] * len(when), "|", color=(style.ORANGE, style.PINK)[group], markersize=7)
     ticks = list(rows)
     names = ["group 0", "group 1"]
     if known:
         axes.set_ylim(-0.5, 1.05)
-        for right, y, mark, colour in ((True, -0.32, "o", BLUE), (False, -0.42, "x", "black")):
+        for right, y, mark, colour in ((True, -0.32, "o", style.BLUE), (False, -0.42, "x", "black")):
             when = [
                 e["seconds"] / scale
                 for e in decoded.values()
@@ -153,7 +138,7 @@ def _draw_cues(axes, log, scale):
             axes.plot(when, [y] * len(when), mark, color=colour, markersize=3)
             ticks.append(y)
             names.append("right" if right else "wrong")
-    axes.axhline(0, color=GREY, linewidth=0.5)
+    axes.axhline(0, color=style.GREY, linewidth=0.5)
     axes.set_yticks([0, 0.5, 1, *ticks], ["0", "0.5", "1", *names])
     for label in axes.get_yticklabels()[3:]:
         label.set_fontsize("x-small")
@@ -185,7 +170,7 @@ def overview(
         Seconds at which the session began and ended.
     """
     length = limits[1] - limits[0]
-    unit, scale = time_unit(length)
+    unit, scale = style.time_unit(length)
 
     def at(seconds):
         return (np.asarray(seconds, float) - limits[0]) / scale
@@ -197,17 +182,17 @@ def overview(
         _density(axes[1], spans, at)
         if spectrum is not None:
             _spectrogram(figure, axes[2], spectrum, at)
-        for row, (name, shade) in enumerate((("cueing", ORANGE), ("gate open", BLUE))):
+        for row, (name, shade) in enumerate((("cueing", style.ORANGE), ("gate open", style.BLUE))):
             bars = [(float(at(a)), float(at(b) - at(a))) for a, b in on.get(name, [])]
             axes[-1].broken_barh(bars, (row - 0.35, 0.7), color=shade, linewidth=0)
         axes[-1].set_yticks([0, 1], ["cueing on", "gate open"])
         axes[-1].set_ylim(-0.6, 1.6)
         for a, b in outages:
             for place in axes:
-                place.axvspan(at(a), at(b), color=PINK, alpha=0.35, linewidth=0)
+                place.axvspan(at(a), at(b), color=style.PINK, alpha=0.35, linewidth=0)
         axes[-1].set_xlabel(f"Time since the session began ({unit})")
         axes[-1].set_xlim(0, max(length / scale, 1 / scale))
-        axes[0].set_title(titled("The night", kind), loc="left")
+        axes[0].set_title(style.titled("The night", kind), loc="left")
         figure.align_ylabels()
         return svg(figure)
 
@@ -216,7 +201,7 @@ def _stages(axes, spans, marks, at):
     codes = {name: code for code, name in enumerate(STAGES)} | {"unknown": -1}
     for group in _runs(spans):
         edges = [at(s) for s, *_ in group] + [at(group[-1][0] + group[-1][1])]
-        draw_stages(axes, np.array(edges), [codes[s[2]] for s in group], unknown=True)
+        style.draw_stages(axes, np.array(edges), [codes[s[2]] for s in group], unknown=True)
     if not spans:
         axes.set_yticks([])
     axes.set_ylim(-1.7, 4.5)
@@ -242,7 +227,7 @@ def _density(axes, spans, at):
         edges += [at(s) for s, *_ in group] + [at(group[-1][0] + group[-1][1])]
         values += [s[3] or [np.nan] * len(STAGES) for s in group] + [[np.nan] * len(STAGES)]
     axes.set_rasterization_zorder(3)
-    draw_hypnodensity(axes, np.array(edges, float), np.array(values, float))
+    style.draw_hypnodensity(axes, np.array(edges, float), np.array(values, float))
     axes.set_rasterization_zorder(None)
     for area in axes.collections:  # thousands of steps: as an image it is a tenth of the page
         area.set_rasterized(True)
@@ -289,7 +274,7 @@ def cue_counts(
     by_stage : dict
         {stage: counts (items,)}.
     """
-    shades = dict(zip((*STAGES, "unknown"), (*STAGE_COLOURS, GREY), strict=True))
+    shades = dict(zip((*STAGES, "unknown"), (*style.STAGE_COLOURS, style.GREY), strict=True))
     with page_figure((WIDE, 2.6)) as (figure, axes):
         base = np.zeros(len(items))
         for stage, counts in by_stage.items():
@@ -297,13 +282,13 @@ def cue_counts(
                 axes.bar(np.arange(len(items)) - 0.15, counts, 0.5, base, color=shades[stage], label=stage)
                 base = base + counts
         if np.any(shams):
-            axes.bar(np.arange(len(items)) + 0.28, shams, 0.25, color=GREY, hatch="////", label="sham")
+            axes.bar(np.arange(len(items)) + 0.28, shams, 0.25, color=style.GREY, hatch="////", label="sham")
         axes.set_xticks(range(len(items)), items, rotation=40, ha="right")
         axes.yaxis.get_major_locator().set_params(integer=True)
         axes.set_ylabel("Cues")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-        axes.set_title(titled("Cues an item", kind), loc="left")
+        axes.set_title(style.titled("Cues an item", kind), loc="left")
         return svg(figure)
 
 
@@ -316,9 +301,9 @@ def intervals(seconds: np.ndarray, kind: str | None = None) -> str:
     """
     with page_figure((NARROW, 2.4)) as (figure, axes):
         top = max(8.0, np.percentile(seconds, 98)) if len(seconds) else 8.0
-        axes.hist(np.clip(seconds, 0, top), bins=np.linspace(0, top, 41), color=BLUE)
+        axes.hist(np.clip(seconds, 0, top), bins=np.linspace(0, top, 41), color=style.BLUE)
         axes.set(xlabel=f"s (from {top:.0f} s on in the last bar)", ylabel="Intervals")
-        axes.set_title(titled(f"Between cues, n = {len(seconds)}", kind), loc="left", fontsize=9)
+        axes.set_title(style.titled(f"Between cues, n = {len(seconds)}", kind), loc="left", fontsize=9)
         return svg(figure)
 
 
@@ -332,7 +317,7 @@ def latencies(values: Mapping[str, ArrayLike], kind: str | None = None) -> str:
     """
     rows = -(-len(values) // 2)
     with page_figure((WIDE, 1.9 * rows), rows, 2, squeeze=False) as (figure, axes):
-        for axes_, (name, found), shade in zip(axes.flat, values.items(), LINES, strict=False):
+        for axes_, (name, found), shade in zip(axes.flat, values.items(), style.LINES, strict=False):
             found = np.sort(found)
             shares = np.arange(len(found) + 1) / len(found)
             axes_.step(np.append(found[:1], found), shares, where="post", color=shade)
@@ -343,7 +328,7 @@ def latencies(values: Mapping[str, ArrayLike], kind: str | None = None) -> str:
                 axes_.set_xscale("log")
         for empty in axes.flat[len(values) :]:
             empty.set_axis_off()
-        figure.suptitle(titled("Latencies", kind), x=0.02, ha="left", fontsize=10)
+        figure.suptitle(style.titled("Latencies", kind), x=0.02, ha="left", fontsize=10)
         return svg(figure)
 
 
@@ -365,17 +350,23 @@ def quality(
     outages : list of (begin s, end s)
     """
     length = limits[1] - limits[0]
-    unit, scale = time_unit(length)
+    unit, scale = style.time_unit(length)
     worst = sorted(bad, key=lambda name: -sum(e - b for b, e, _ in bad[name]))[:most]
     reasons = sorted({kind_of(r) for name in worst for *_, r in bad[name]})
-    shades = dict(zip(reasons, (ORANGE, BLUE, GREEN, PINK, GREY, "#E69F00", "#56B4E9") * 3, strict=False))
+    shades = dict(
+        zip(
+            reasons,
+            (style.ORANGE, style.BLUE, style.GREEN, style.PINK, style.GREY, "#E69F00", "#56B4E9") * 3,
+            strict=False,
+        )
+    )
     with page_figure((WIDE, 0.9 + 0.2 * max(3, len(worst)))) as (figure, axes):
         for row, name in enumerate(worst):
             for begin, end, reason in bad[name]:
                 bar = ((begin - limits[0]) / scale, max(end - begin, length / 800) / scale)
                 axes.broken_barh([bar], (row - 0.4, 0.8), color=shades[kind_of(reason)], linewidth=0)
         for a, b in outages:
-            axes.axvspan((a - limits[0]) / scale, (b - limits[0]) / scale, color=PINK, alpha=0.35)
+            axes.axvspan((a - limits[0]) / scale, (b - limits[0]) / scale, color=style.PINK, alpha=0.35)
         for reason in reasons:
             axes.plot([], [], "s", color=shades[reason], label=reason)
         axes.set_yticks(range(len(worst)), worst)
@@ -383,7 +374,7 @@ def quality(
         axes.set_xlim(0, max(length, 1) / scale)
         axes.set_xlabel(f"Time since the session began ({unit})")
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-        axes.set_title(titled("Channels with a bad signal", kind), loc="left")
+        axes.set_title(style.titled("Channels with a bad signal", kind), loc="left")
         return svg(figure)
 
 

@@ -8,21 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
-from sleep_interpreter.utils.plots.style import (
-    BLUE,
-    GREY,
-    LINES,
-    ORANGE,
-    STAGE_COLOURS,
-    column_figure,
-    counted,
-    draw_hypnodensity,
-    draw_stages,
-    saved_figure,
-    stack_stages,
-    time_unit,
-    titled,
-)
+from sleep_interpreter.utils.plots import style
 
 
 def night_figure(
@@ -41,17 +27,17 @@ def night_figure(
     smoothing : float
         Weight of a new estimate in the hypnodensity.
     """
-    unit, scale = time_unit(len(night.epochs) * STAGING_SECONDS)
+    unit, scale = style.time_unit(len(night.epochs) * STAGING_SECONDS)
     edges = np.arange(len(night.epochs) + 1) * STAGING_SECONDS / scale
     times = np.append(night.estimates.seconds, night.estimates.seconds[-1] + 3) / scale
     smooth = night.estimates.smoothed(smoothing)
     rows = {"expert": night.epochs, "stager": night.found, **night.others}
     size, ratios = (6.5, 1.15 * len(rows) + 3.4), [1] * len(rows) + [1.3, 1.3]
     panels = {"sharex": True, "height_ratios": ratios}
-    with saved_figure(path, size, len(rows) + 2, 1, **panels) as (figure, axes):
+    with style.saved_figure(path, size, len(rows) + 2, 1, **panels) as (figure, axes):
         for place, (name, codes) in zip(axes, rows.items(), strict=False):
             _draw_scorer(place, edges, codes, name)
-        draw_hypnodensity(axes[-2], times, np.vstack([smooth, smooth[-1:]]))
+        style.draw_hypnodensity(axes[-2], times, np.vstack([smooth, smooth[-1:]]))
         axes[-2].set_ylabel("Probability")
         frequencies, power = spectrum
         low, high = np.percentile(power, [5, 97])
@@ -61,11 +47,13 @@ def night_figure(
         )  # fmt: skip
         axes[-1].set(ylabel="EEG (Hz)", xlabel=f"Time ({unit})", xlim=(0, edges[-1]))
         figure.colorbar(image, cax=axes[-1].inset_axes([1.02, 0, 0.015, 1]), label="Power (dB)")
-        axes[0].set_title(f"{titled(night.name, kind)}; hypnodensity smoothed with {smoothing:g}", fontsize=9)
+        axes[0].set_title(
+            f"{style.titled(night.name, kind)}; hypnodensity smoothed with {smoothing:g}", fontsize=9
+        )
 
 
 def _draw_scorer(axes, edges, codes, name):
-    draw_stages(axes, edges, codes, unknown=bool((np.asarray(codes) == UNKNOWN).any()))
+    style.draw_stages(axes, edges, codes, unknown=bool((np.asarray(codes) == UNKNOWN).any()))
     axes.set_ylabel(name.replace(", ", ",\n"), fontsize=8)
     axes.tick_params(axis="y", labelsize=7)
 
@@ -81,9 +69,9 @@ def confusion_figure(
         "epochs" and "grid".
     """
     words = {"epochs": "30 s epochs", "grid": "3 s grid, smoothed"}
-    size, heading = (3.2 * len(counts), 3.3), f"{titled(title, kind)}: share of the expert's stage (%)"
+    size, heading = (3.2 * len(counts), 3.3), f"{style.titled(title, kind)}: share of the expert's stage (%)"
     look = {"heading": heading, "fontsize": 9, "squeeze": False}
-    with saved_figure(path, size, 1, len(counts), **look) as (_, panels):
+    with style.saved_figure(path, size, 1, len(counts), **look) as (_, panels):
         for axes, (part, table) in zip(panels[0], counts.items(), strict=True):
             rows = table.sum(axis=1, keepdims=True)
             share = 100 * np.divide(table, rows, out=np.zeros(table.shape), where=rows > 0)
@@ -114,9 +102,9 @@ def latency_figure(latency: Mapping[str, Any], path: Path, title: str = "", kind
         {weight of a new estimate: {n, mean, p90, changes}}.
     """
     n = next(iter(latency.values()))["n"] if latency else 0
-    with column_figure(path, f"{titled(title, kind)}, n = {n} changes", 2.7) as (_, axes):
+    with style.column_figure(path, f"{style.titled(title, kind)}, n = {n} changes", 2.7) as (_, axes):
         longest = 60.0
-        for (weight, row), colour in zip(latency.items(), LINES, strict=False):
+        for (weight, row), colour in zip(latency.items(), style.LINES, strict=False):
             values = np.sort([c["latency"] for c in row["changes"] if c["latency"] is not None])
             if not len(values):
                 continue
@@ -135,9 +123,9 @@ def reliability_figure(
     curves: Mapping[str, Any], path: Path, title: str = "", kind: str | None = None
 ) -> None:
     """Draw how often it was N2 or N3 against P(N2) + P(N3), one curve a kind of smoothing."""
-    with column_figure(path, titled(title, kind), 3.0) as (_, axes):
-        axes.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1, label="perfectly calibrated")
-        for (words, curve), colour, mark in zip(curves.items(), LINES, "os^v", strict=False):
+    with style.column_figure(path, style.titled(title, kind), 3.0) as (_, axes):
+        axes.plot([0, 1], [0, 1], "--", color=style.GREY, linewidth=1, label="perfectly calibrated")
+        for (words, curve), colour, mark in zip(curves.items(), style.LINES, "os^v", strict=False):
             bins = [row for row in curve["bins"] if row["n"]]
             if not bins:
                 continue
@@ -166,19 +154,19 @@ def bland_altman_figure(
     scorers : dict
         {stager: result of `train.evaluation.staging_agreement.bland_altman`}.
     """
-    heading = titled("Sleep statistics: bias and 95 % limits of agreement", kind)
+    heading = style.titled("Sleep statistics: bias and 95 % limits of agreement", kind)
     size, look = (1.75 * len(shown), 1.75 * len(scorers) + 0.4), {"heading": heading, "fontsize": 9}
-    with saved_figure(path, size, len(scorers), len(shown), squeeze=False, **look) as (figure, panels):
+    with style.saved_figure(path, size, len(scorers), len(shown), squeeze=False, **look) as (figure, panels):
         for row, (name, statistics) in zip(panels, scorers.items(), strict=True):
             for axes, key in zip(row, shown, strict=True):
                 own = statistics[key]
-                axes.plot(own["mean"], own["difference"], "o", color=BLUE, markersize=4)
-                axes.axhline(0, color=GREY, linewidth=0.6)
+                axes.plot(own["mean"], own["difference"], "o", color=style.BLUE, markersize=4)
+                axes.axhline(0, color=style.GREY, linewidth=0.6)
                 if own["bias"] is not None:
-                    axes.axhline(own["bias"], color=ORANGE, linewidth=1)
+                    axes.axhline(own["bias"], color=style.ORANGE, linewidth=1)
                 for limit in ("loa_low", "loa_high"):
                     if own[limit] is not None:
-                        axes.axhline(own[limit], color=ORANGE, linewidth=1, linestyle="--")
+                        axes.axhline(own[limit], color=style.ORANGE, linewidth=1, linestyle="--")
                 axes.tick_params(labelsize=7)
                 axes.set_title(f"{key}, n = {own['n']}", fontsize=8)
             row[0].set_ylabel(f"{name}\n- expert", fontsize=8)
@@ -194,7 +182,7 @@ def gate_figure(gates: Mapping[str, list[dict]], path: Path, kind: str | None = 
         {stager: result of `utils.staging.gate_tradeoff.sweep`}.
     """
     size = (6.8, 2.7 * len(gates) + 0.2)
-    with saved_figure(path, size, len(gates), 2, sharex=True, squeeze=False) as (_, panels):
+    with style.saved_figure(path, size, len(gates), 2, sharex=True, squeeze=False) as (_, panels):
         for pair, (name, rows) in zip(panels, gates.items(), strict=True):
             counts = list(dict.fromkeys(row["detections"] for row in rows))
             shades = plt.colormaps["viridis"](np.linspace(0, 0.9, len(counts)))
@@ -213,7 +201,8 @@ def gate_figure(gates: Mapping[str, list[dict]], path: Path, kind: str | None = 
                 title="NREM detections\nin a row", frameon=False, fontsize=7, title_fontsize=7,
                 loc="center left", bbox_to_anchor=(1, 0.5),
             )  # fmt: skip
-            title = f"{titled(name, kind)}, {counted(rows[0]['nights'], 'night')}, {rows[0]['hours']:.1f} h"
+            nights = style.counted(rows[0]["nights"], "night")
+            title = f"{style.titled(name, kind)}, {nights}, {rows[0]['hours']:.1f} h"
             pair[0].set_title(title, fontsize=9, loc="left")
         for axes in panels[-1]:
             axes.set_xlabel("Threshold of P(N2) + P(N3)")
@@ -237,13 +226,13 @@ def stagers_figure(
     """
     count = len(rows) + (hypnodensity is not None)
     size = (6.5, 1.25 * count + 0.6)
-    with saved_figure(path, size, count, 1, sharex=True, squeeze=False) as (_, panels):
+    with style.saved_figure(path, size, count, 1, sharex=True, squeeze=False) as (_, panels):
         axes = panels[:, 0]
         for place, (name, (edges, codes)) in zip(axes, rows.items(), strict=False):
             _draw_scorer(place, edges, codes, name.replace("trained on ", "trained on\n"))
         if hypnodensity is not None:
             name, times, probability = hypnodensity
-            draw_hypnodensity(axes[-1], times, probability)
+            style.draw_hypnodensity(axes[-1], times, probability)
             axes[-1].set_ylabel(name.replace(", ", ",\n"), fontsize=8)
         axes[-1].set_xlabel(f"Time in the recording ({unit})")
         axes[-1].set_xlim(left=0)
@@ -263,10 +252,10 @@ def cohort_figure(
         {group: result of `data.formats.hypnogram_statistics.cohort`}.
     """
     nights = ", ".join(f"{group['nights']} {name}" for name, group in groups.items())
-    look = {"heading": titled(f"Hypnograms: {nights}", kind), "fontsize": 9, "squeeze": False}
-    with saved_figure(path, (9, 2.7 * len(curves)), len(curves), 3, **look) as (_, panels):
+    look = {"heading": style.titled(f"Hypnograms: {nights}", kind), "fontsize": 9, "squeeze": False}
+    with style.saved_figure(path, (9, 2.7 * len(curves)), len(curves), 3, **look) as (_, panels):
         for row, (name, ((hours, shares), each)) in zip(panels, curves.items(), strict=True):
-            stack_stages(row[0], hours, shares, step="mid")
+            style.stack_stages(row[0], hours, shares, step="mid")
             row[0].set(ylabel=f"{name}\nShare of nights going on", xlabel="Time (h)", ylim=(0, 1))
             row[0].margins(x=0)
             every = np.concatenate(each)
@@ -275,7 +264,7 @@ def cohort_figure(
                 if len(minutes):
                     left = 100 * (1 - np.arange(len(minutes)) / len(minutes))
                     said = f"{stage}, n = {len(minutes)}"
-                    row[1].step(minutes, left, color=STAGE_COLOURS[code], label=said)
+                    row[1].step(minutes, left, color=style.STAGE_COLOURS[code], label=said)
             row[1].set(xscale="log", yscale="log", xlabel="Length (min)", ylabel="Bouts at least as long (%)")
             row[1].legend(frameon=False, fontsize=7)
             counts = np.array(groups[name]["transitions"], float)
