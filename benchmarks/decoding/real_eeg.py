@@ -208,9 +208,9 @@ def _over_seeds(decoded, names, label):
 def _write(summary, decoded, label, folder):
     import pandas as pd
 
+    from benchmarks import plots as study_plots
     from benchmarks.decoding.fingermovements import CLASSES
     from sleep_interpreter.train.evaluation.decoder_report import write_csv
-    from sleep_interpreter.utils.plots import decoding as plots
 
     frames = [
         pd.DataFrame({"method": name, "trial": np.arange(len(label)), "hand": np.array(CLASSES)[label],
@@ -223,7 +223,7 @@ def _write(summary, decoded, label, folder):
         bars[f"{loss}\nloss"] = {**results[row["reported"]], "values": row["accuracies"]}
         bars[f"{loss},\nshuffled"] = {**results[f"{loss}, shuffled labels"], "values": []}
     title = "Left or right hand before a key press"
-    plots.compared_methods(bars, folder / "accuracy.png", title, "real EEG, awake")
+    study_plots.compared_methods(bars, folder / "accuracy.png", title, "real EEG, awake")
     provenance.write_json(folder / "summary.json", summary)
 
 

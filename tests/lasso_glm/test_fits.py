@@ -83,6 +83,39 @@ def test_generalisation_holds_the_windows():
         np.testing.assert_array_equal(full["it"][key], plain["it"][key])
 
 
+class NearestMean:
+    """A baseline of another kind: the class with the nearest mean, at every time sample."""
+
+    def __init__(self, classes, **unused):
+        self.classes = classes
+
+    def fit(self, X, y):  # noqa: N803
+        means = np.array([X[y == k].mean(axis=0) for k in range(self.classes)]).transpose(1, 0, 2)
+        self.weights_, self.intercept_ = means, -0.5 * (means**2).sum(axis=2)
+        self.residual_ = np.zeros(means.shape[:2])
+        return self
+
+    def prepared(self, X):  # noqa: N803
+        return X.astype(float)
+
+    def predict(self, X):  # noqa: N803
+        return (np.einsum("ntc,tkc->ntk", X, self.weights_) + self.intercept_).argmax(axis=2)
+
+    def patterns(self, X):  # noqa: N803
+        return self.weights_
+
+
+def test_another_baseline_is_a_class_and_a_line(monkeypatch):
+    monkeypatch.setitem(fits.BASELINES, "nearest mean", NearestMean)
+    eeg, label = trials(100, 12, 6, 0)
+    inside = fits.within(eeg, label, fits.folds_of(100, 5, 0, "s"), CLASSES, "nearest mean", l1=0.1)
+    assert inside["hits"].sum(axis=0)[6] > 70 and inside["residual"] == 0
+    awake, asleep = trials(60, 8, 3, 1), trials(72, 20, 9, 2)
+    _, results = fits.cross(awake, {"it": asleep}, WINDOWS, CLASSES, baseline="nearest mean")
+    maps = results["it"]["hits"] / 72
+    assert maps[2, 3] > 0.7 > maps[0, 3]
+
+
 def test_a_class_absent_from_training_is_never_decoded():
     eeg, label = trials(80, 8, 3, 1)
     few = label != 3

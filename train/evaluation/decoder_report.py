@@ -189,13 +189,12 @@ def check_fits(
         )
 
 
-def kind_of(notes: Mapping[str, Any]) -> str | None:
+def kind_of(notes: Mapping[str, Any], network: str = "decoder") -> str | None:
     """Return what stands beside every number and title: "simulated", or None."""
     if notes.get("simulated"):
         return "simulated"
-    if (notes.get("checkpoint_notes") or {}).get("simulated"):
-        return "decoder trained on simulated data"
-    return None
+    trained = (notes.get("checkpoint_notes") or {}).get("simulated")
+    return f"{network} trained on simulated data" if trained else None
 
 
 def beside(notes: Mapping[str, Any]) -> str:

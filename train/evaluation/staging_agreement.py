@@ -95,13 +95,10 @@ def agreement(
     result : dict
         And "interval" {measure: [low, high]}, "chance", "confusion" (4, 4) counts of epochs that both scored.
     """
-    tables = [staging_metrics.blocks(reference[n], observed[n], size) for n in reference]
-    counts = np.sum([table.sum(axis=0) for table in tables], axis=0)
-    return epoch_agreement(reference, observed, names) | {
-        "interval": staging_metrics.intervals(tables, evaluate.bootstrap, evaluate.seed),
-        "chance": staging_metrics.agreement(counts)["chance"],
-        "confusion": counts.tolist(),
-    }
+    pairs = [(reference[night], observed[night]) for night in reference]
+    pooled = staging_metrics.pooled_agreement(pairs, size, evaluate.bootstrap, evaluate.seed)
+    more = {key: pooled[key] for key in ("interval", "chance", "confusion")}
+    return epoch_agreement(reference, observed, names) | more
 
 
 def bland_altman(reference: Stages, observed: Stages) -> dict[str, dict]:

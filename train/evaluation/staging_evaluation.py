@@ -14,7 +14,7 @@ from tqdm import tqdm
 from sleep_interpreter.data.formats.staging_windows import StagingSubject, read_staging_subject
 from sleep_interpreter.model.networks.ensemble import Ensemble
 from sleep_interpreter.train.evaluation import staging_agreement
-from sleep_interpreter.train.evaluation.decoder_report import write_csv
+from sleep_interpreter.train.evaluation.decoder_report import kind_of, write_csv
 from sleep_interpreter.train.settings.experiment import Experiment, StagingEvaluation
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
@@ -23,6 +23,7 @@ from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.metrics import staging_metrics
 from sleep_interpreter.utils.metrics.reliability import nrem_reliability
+from sleep_interpreter.utils.metrics.staging_metrics import pooled_agreement
 from sleep_interpreter.utils.plots import staging as plots_staging
 from sleep_interpreter.utils.staging import gate_tradeoff
 from sleep_interpreter.utils.staging.replay import (
@@ -145,7 +146,7 @@ def evaluate(
     """
     settings = staging_settings(experiment)
     nights, failures, simulated = [], [], bool(notes.get("simulated"))
-    kind = kind_of(notes)
+    kind = kind_of(notes, "stager")
     # Without the old summary first: a run that is killed leaves none beside another run's figures.
     (folder / "summary.json").unlink(missing_ok=True)
     for file in files:
@@ -180,14 +181,6 @@ def staging_settings(experiment: Experiment) -> StagingEvaluation:
     return experiment.staging
 
 
-def kind_of(notes: Mapping[str, Any]) -> str | None:
-    """Return what stands beside every number and title: "simulated", or None."""
-    if notes.get("simulated"):
-        return "simulated"
-    trained = (notes.get("checkpoint_notes") or {}).get("simulated")
-    return "stager trained on simulated data" if trained else None
-
-
 def measured(
     nights: Sequence[StagedNight],
     experiment: Experiment,
@@ -206,15 +199,15 @@ def measured(
         seed = [evaluate.seed, zlib.crc32(night.name.encode())]
         known = night.estimates.known
         subjects[night.name] = {
-            "epochs": _row([epochs[night.name]], size, evaluate.bootstrap, seed),
-            "grid": _row([grids[night.name]], 10 * size, evaluate.bootstrap, seed),
+            "epochs": pooled_agreement([epochs[night.name]], size, evaluate.bootstrap, seed),
+            "grid": pooled_agreement([grids[night.name]], 10 * size, evaluate.bootstrap, seed),
             "unknown": {"share": float(1 - known.mean()), "reasons": night.estimates.unknown_reasons()},
             "absent_stages": [s for c, s in enumerate(STAGES) if not (night.epochs == c).any()],
         }
     overall = {
         "subjects": len(nights),
-        "epochs": _row(epochs.values(), size, *draw),
-        "grid": _row(grids.values(), 10 * size, *draw),
+        "epochs": pooled_agreement(epochs.values(), size, *draw),
+        "grid": pooled_agreement(grids.values(), 10 * size, *draw),
         "mean_over_subjects": {
             part: {m: _mean([row[part][m] for row in subjects.values()]) for m in staging_metrics.MEASURES}
             for part in ("epochs", "grid")
@@ -270,18 +263,6 @@ METHOD = {
 
 def _grid(night, smoothing):
     return staging_metrics.published_grid(stages(night.estimates.smoothed(smoothing)), night.epochs)
-
-
-def _row(pairs, size, resamples, seed):
-    """Return the agreement of (truth, found) pairs, one a night, with intervals."""
-    pairs = list(pairs)
-    tables = [staging_metrics.blocks(truth, found, size) for truth, found in pairs]
-    counts = np.sum([table.sum(axis=0) for table in tables], axis=0)
-    row = staging_metrics.agreement(counts)
-    return row | {
-        "interval": staging_metrics.intervals(tables, resamples, seed),
-        "confusion": counts.tolist(),
-    }
 
 
 def _mean(values):
@@ -361,7 +342,7 @@ def _frame(night):
 
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the summary as lines for a terminal."""
-    kind = kind_of(summary)
+    kind = kind_of(summary, "stager")
     lines = [f"{summary['experiment']}: {summary['measure']}{'' if kind is None else f' ({kind})'}"]
     for part, words in (("epochs", "30 s epochs"), ("grid", "published 3 s grid, smoothed")):
         lines.append(

@@ -1,6 +1,6 @@
 """Measures of a stager against expert stages: agreement with intervals, and latency of a change."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,6 +120,19 @@ def intervals(
         measure: None if np.isnan(row).all() else [float(v) for v in np.nanpercentile(row, [2.5, 97.5])]
         for measure, row in zip(MEASURES, draws, strict=True)
     }
+
+
+def pooled_agreement(
+    pairs: Iterable[Sequence[np.ndarray]], size: int, resamples: int, seed: int | Sequence[int]
+) -> dict[str, Any]:
+    """Return the `agreement` of pairs of truth and found stages, one a night, with intervals and confusion.
+
+    `size` is that of the `blocks` that the bootstrap draws.
+    """
+    tables = [blocks(truth, found, size) for truth, found in pairs]
+    counts = np.sum([table.sum(axis=0) for table in tables], axis=0)
+    more = {"interval": intervals(tables, resamples, seed), "confusion": counts.tolist()}
+    return agreement(counts) | more
 
 
 def published_grid(found: np.ndarray, epochs: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -1,11 +1,12 @@
 """Figures of decoders: confusion, accuracy by subject, group, run or method, reliability, training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from sleep_interpreter.utils.plots.style import BLUE, GREY, ORANGE, STYLE, column_figure, saved_figure, titled
 
@@ -31,7 +32,7 @@ def confusion_matrix(
     rows = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, rows, out=np.full(counts.shape, np.nan), where=rows > 0) * 100
     top = max(200 / len(names), np.nanmax(share, initial=0.0))
-    with column_figure(path, _heading(title, kind, f"n = {counts.sum()} trials"), 3.9) as (figure, axes):
+    with column_figure(path, heading_with(title, kind, f"n = {counts.sum()} trials"), 3.9) as (figure, axes):
         image = axes.imshow(share, cmap="cividis", vmin=0, vmax=top)
         axes.set_xticks(range(len(names)), names, rotation=90)
         labels = [f"{name} ({n})" for name, n in zip(names, rows[:, 0], strict=True)]
@@ -58,9 +59,9 @@ def subject_accuracies(
     """
     names = [name.replace("subject_test_", "") for name in by_subject]
     crowded = len(names) > 14 or max(map(len, names)) > 3
-    ends, heading = len(names) + 0.5, _heading(title, kind, f"n = {overall['n']} trials")
+    ends, heading = len(names) + 0.5, heading_with(title, kind, f"n = {overall['n']} trials")
     with column_figure(path, heading, 2.6, width=0.16 * len(names)) as (_, axes):
-        _draw_rows(axes, by_subject.values(), overall["chance"])
+        draw_rows(axes, by_subject.values(), overall["chance"])
         _point(axes, ends, overall, "s", ORANGE)
         axes.set_xticks([*range(len(names)), ends], [*names, "mean"], rotation=90 if crowded else 0)
         axes.set_xlim(-0.6, ends + 0.6)
@@ -78,7 +79,7 @@ def reliability(found: Mapping[str, Any], path: Path, title: str = "", kind: str
     """
     bins = [row for row in found["bins"] if row["n"]]
     total = sum(row["n"] for row in bins)
-    heading = _heading(title, kind, f"n = {total} trials, ECE {found['ece']:.3f}")
+    heading = heading_with(title, kind, f"n = {total} trials, ECE {found['ece']:.3f}")
     with column_figure(path, heading, 3.6, 2, 1, sharex=True, height_ratios=[3, 1]) as (figure, panels):
         top, bottom = panels
         top.plot([0, 100], [0, 100], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
@@ -104,9 +105,9 @@ def group_accuracies(groups: Rows, path: Path, title: str = "", kind: str | None
         {name: {"n", "subjects", "accuracy", "low", "high", "chance", "values" (one a subject)}}.
     """
     subjects = max(row["subjects"] for row in groups.values())
-    heading = _heading(title, kind, f"{subjects} subjects (grey)")
+    heading = heading_with(title, kind, f"{subjects} subjects (grey)")
     with column_figure(path, heading, 2.9, width=0.4 * len(groups)) as (_, axes):
-        _draw_rows(axes, groups.values(), next(iter(groups.values()))["chance"], dots=3)
+        draw_rows(axes, groups.values(), next(iter(groups.values()))["chance"], dots=3)
         names = [f"{name}\nn = {row['n']}" for name, row in groups.items()]
         axes.set_xticks(range(len(groups)), names, rotation=90)
         axes.set_xlim(-0.6, len(groups) - 0.4)
@@ -134,7 +135,7 @@ def compared_runs(
         For the axis.
     """
     runs = list(values)
-    heading = _heading(title, kind, "grey: subjects")
+    heading = heading_with(title, kind, "grey: subjects")
     with column_figure(path, heading, 2.8, width=0.6 * len(runs)) as (_, axes):
         _chance(axes, next(iter(rows.values()))["chance"])
         for subject in dict.fromkeys(name for own in values.values() for name in own):
@@ -150,22 +151,7 @@ def compared_runs(
         axes.set(ylabel=f"{measure[0].upper()}{measure[1:]} (%),\n95 % interval of the mean")
 
 
-def compared_methods(rows: Rows, path: Path, title: str = "", kind: str | None = None) -> None:
-    """Draw methods side by side on the same trials: accuracy with interval, chance, and other seeds.
-
-    Parameters
-    ----------
-    rows : dict
-        {name: {"n", "accuracy", "low", "high", "chance", "values" (accuracies of all seeds, may be empty)}}.
-    """
-    heading = _heading(title, kind, f"n = {next(iter(rows.values()))['n']} trials; grey: seeds")
-    with column_figure(path, heading, 2.6, width=0.8 * len(rows)) as (_, axes):
-        _draw_rows(axes, rows.values(), next(iter(rows.values()))["chance"], dots=4)
-        axes.set_xticks(range(len(rows)), list(rows))
-        axes.set(xlim=(-0.6, len(rows) - 0.4), ylim=(0, 100), ylabel="Accuracy (%), 95 % interval")
-
-
-def _draw_rows(axes, rows, chance, dots=0):
+def draw_rows(axes: Axes, rows: Iterable[Mapping[str, Any]], chance: float, dots: float = 0) -> None:
     """Draw chance and each row's accuracy with its interval; its "values" as dots of this size beside it."""
     _chance(axes, chance)
     for place, row in enumerate(rows):
@@ -194,7 +180,7 @@ def _chance(axes, chance):
     axes.text(1.01, chance * 100, "chance", **words)
 
 
-def _heading(title, kind, more):
+def heading_with(title: str, kind: str | None, more: str) -> str:
     """Return what stands above a figure, on two lines where one would be wider than the column."""
     first = titled(title, kind)
     return f"{first}\n{more}" if len(first) + len(more) > 46 else f"{first}, {more}"

@@ -10,7 +10,6 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from sleep_interpreter.utils.core.constants import STAGES
@@ -196,55 +195,3 @@ def _topography(values, info, axes):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         mne.viz.plot_topomap(values, info, axes=axes, show=False, contours=0, sensors=False)
-
-
-def nap(
-    stages: pd.DataFrame,
-    oscillations: pd.DataFrame,
-    spindles: pd.DataFrame,
-    wave: tuple[np.ndarray, np.ndarray],
-    channel: str,
-    path: Path,
-    title: str,
-    kind: str | None = None,
-) -> None:
-    """Draw the stages of a short recording with everything found in it, the mean wave and the waves' size.
-
-    Parameters
-    ----------
-    stages : DataFrame
-        onset, duration (s), stage (code).
-    oscillations, spindles : DataFrame
-        trough_s and amplitude_uv; peak_s.
-    wave : (array (T,), array (n, T))
-        s from the trough; every slow oscillation in µV.
-    channel : str
-        Where the oscillations were looked for.
-    """
-    with plt.rc_context(style.STYLE):
-        figure, axes = plt.subplot_mosaic(
-            [["stages", "stages"], ["wave", "size"]], figsize=(7.5, 4.8), height_ratios=(1.1, 1),
-            layout="constrained",
-        )  # fmt: skip
-        edges = [*stages.onset, stages.onset.iloc[-1] + stages.duration.iloc[-1]]
-        style.draw_stages(axes["stages"], np.array(edges) / 60, stages.stage.to_numpy(int))
-        for row, seconds in enumerate((oscillations.trough_s, spindles.peak_s)):
-            place = np.full(len(seconds), -1.0 - row)
-            axes["stages"].plot(seconds / 60, place, "|", color=f"C{row}", markersize=7)
-        ticks, labels = axes["stages"].get_yticks(), [t.get_text() for t in axes["stages"].get_yticklabels()]
-        labels += [f"{len(oscillations)} SO", f"{len(spindles)} spindles"]
-        axes["stages"].set_yticks([*ticks, -1, -2], labels)
-        axes["stages"].set(xlabel="Time (min)", xlim=(0, edges[-1] / 60), ylim=(-2.6, 3.5))
-        times, waves = wave
-        mean, spread = waves.mean(axis=0), waves.std(axis=0)
-        axes["wave"].fill_between(times, mean - spread, mean + spread, color="C0", alpha=0.2, linewidth=0)
-        axes["wave"].plot(times, mean, color="C0")
-        axes["wave"].axhline(0, color="0.7", linewidth=0.8)
-        axes["wave"].set(
-            xlabel="Time from the trough (s)", ylabel=f"{channel} (µV)",
-            title=f"Mean and SD of {len(waves)} slow oscillations",
-        )  # fmt: skip
-        axes["size"].hist(oscillations.amplitude_uv, bins=20, color="C0")
-        axes["size"].set(xlabel="Trough to peak (µV)", ylabel="Slow oscillations", title="Their size")
-        figure.suptitle(style.titled(title, kind))
-        style.save(figure, path)

@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.plots import style
@@ -36,7 +37,7 @@ def night_figure(
     panels = {"sharex": True, "height_ratios": ratios}
     with style.saved_figure(path, size, len(rows) + 2, 1, **panels) as (figure, axes):
         for place, (name, codes) in zip(axes, rows.items(), strict=False):
-            _draw_scorer(place, edges, codes, name)
+            draw_scorer(place, edges, codes, name)
         style.draw_hypnodensity(axes[-2], times, np.vstack([smooth, smooth[-1:]]))
         axes[-2].set_ylabel("Probability")
         frequencies, power = spectrum
@@ -52,7 +53,8 @@ def night_figure(
         )
 
 
-def _draw_scorer(axes, edges, codes, name):
+def draw_scorer(axes: Axes, edges: np.ndarray, codes: np.ndarray, name: str) -> None:
+    """Draw the stages (n,) that a scorer gave between edges (n + 1,), with its name."""
     style.draw_stages(axes, edges, codes, unknown=bool((np.asarray(codes) == UNKNOWN).any()))
     axes.set_ylabel(name.replace(", ", ",\n"), fontsize=8)
     axes.tick_params(axis="y", labelsize=7)
@@ -206,37 +208,6 @@ def gate_figure(gates: Mapping[str, list[dict]], path: Path, kind: str | None = 
             pair[0].set_title(title, fontsize=9, loc="left")
         for axes in panels[-1]:
             axes.set_xlabel("Threshold of P(N2) + P(N3)")
-
-
-def stagers_figure(
-    rows: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    hypnodensity: tuple[str, np.ndarray, np.ndarray] | None,
-    path: Path,
-    title: str = "",
-    unit: str = "min",
-) -> None:
-    """Draw several stagers' hypnograms of one recording below each other, and one's hypnodensity.
-
-    Parameters
-    ----------
-    rows : dict of str to (float array (n + 1,), int array (n,))
-        Edges in minutes and stages, by stager.
-    hypnodensity : (str, float array (n + 1,), float array (n + 1, 4)) | None
-        Whose, times, probabilities.
-    """
-    count = len(rows) + (hypnodensity is not None)
-    size = (6.5, 1.25 * count + 0.6)
-    with style.saved_figure(path, size, count, 1, sharex=True, squeeze=False) as (_, panels):
-        axes = panels[:, 0]
-        for place, (name, (edges, codes)) in zip(axes, rows.items(), strict=False):
-            _draw_scorer(place, edges, codes, name.replace("trained on ", "trained on\n"))
-        if hypnodensity is not None:
-            name, times, probability = hypnodensity
-            style.draw_hypnodensity(axes[-1], times, probability)
-            axes[-1].set_ylabel(name.replace(", ", ",\n"), fontsize=8)
-        axes[-1].set_xlabel(f"Time in the recording ({unit})")
-        axes[-1].set_xlim(left=0)
-        axes[0].set_title(title, fontsize=9)
 
 
 def cohort_figure(
