@@ -3,19 +3,22 @@
 import argparse
 from collections.abc import Sequence
 
-from sleep_interpreter.lasso_glm.engine import settings as lasso_settings
-from sleep_interpreter.train.settings.experiment import data_root, results_root
-from sleep_interpreter.utils.core import command_line, config, parallel
+from sleep_interpreter.lasso_glm.engine.plans import PLANS
+from sleep_interpreter.utils.core import command_line, parallel
 from sleep_interpreter.utils.core.paths import shown
 
 
 def run_plan(name: str, doc: str | None, argv: Sequence[str] | None = None) -> None:
-    """Run one of `lasso_glm.engine.settings.PLANS` as a command."""
-    plan = lasso_settings.PLANS[name]
+    """Run one of `PLANS` as a command."""
+    plan = PLANS[name]
     args = parser(doc, cross=bool(plan.tests)).parse_args(argv)
+    from sleep_interpreter.lasso_glm.engine import settings as lasso_settings  # lazy: start-up
+
     settings = lasso_settings.read(args)
     from sleep_interpreter.data.formats.single_trials import find_subjects  # lazy: start-up
     from sleep_interpreter.lasso_glm.engine import report, run  # lazy: start-up
+    from sleep_interpreter.train.settings.experiment import data_root, results_root  # lazy: start-up
+    from sleep_interpreter.utils.core import config  # lazy: start-up
 
     root = data_root(settings)
     files = find_subjects(root)

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from sleep_interpreter.data.formats.single_trials import read_subject
 from sleep_interpreter.data.formats.training_trials import content_hash
 from sleep_interpreter.lasso_glm.engine import fits
-from sleep_interpreter.lasso_glm.engine.settings import LassoSettings, Plan
+from sleep_interpreter.lasso_glm.engine.plans import Plan
+from sleep_interpreter.lasso_glm.engine.settings import LassoSettings
 from sleep_interpreter.utils.core import parallel
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError

@@ -1,8 +1,7 @@
-"""The seven Lasso GLM experiments, and the settings they share (params/lasso_glm.yaml)."""
+"""Settings that the Lasso GLM experiments share (params/lasso_glm.yaml)."""
 
 import argparse
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,56 +14,6 @@ from sleep_interpreter.utils.core.constants import SLEEP_RATE
 AWAKE_SAMPLES, SLEEP_SAMPLES = 80, 200
 BEFORE_CUE = 0.2
 """Seconds of a sleep trial that lie before the cue; awake trials begin at the onset."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One experiment.
-
-    Attributes
-    ----------
-    name : str
-        As in lasso_glm/lasso_glm_NAME.py.
-    train : tuple of str
-        Domains to train on, one after the other.
-    tests : tuple of str
-        Domains to test on; empty: the training domain's own, in folds.
-    pickle : str
-        Stem of the original's result pickle.
-    baseline : str
-        The decoder, of `lasso_glm.engine.fits.BASELINES`.
-    """
-
-    name: str
-    train: tuple[str, ...]
-    tests: tuple[str, ...]
-    pickle: str
-    baseline: str = "lasso"
-
-    @property
-    def domains(self) -> tuple[str, ...]:
-        """All domains that are read."""
-        return (*self.train, *self.tests)
-
-    @property
-    def pairs(self) -> tuple[tuple[str, str], ...]:
-        """What is trained on and tested on: tuple of (train, test)."""
-        return tuple((train, test) for train in self.train for test in self.tests or (train,))
-
-
-PLANS = {
-    plan.name: plan
-    for plan in (
-        Plan("image2image", ("image",), (), "lasso_image2image"),
-        Plan("audio2audio", ("audio",), (), "lasso_audio2audio"),
-        Plan("N2N3N2N3", ("N2N3",), (), "lasso_N2N32N2N3"),
-        Plan("REM2REM", ("REM",), (), "lasso_REM2REM"),
-        Plan("awake2sleep", ("image", "audio"), ("N2N3", "REM"), "lasso_awake2sleep"),
-        Plan("NREM2awake", ("N2N3",), ("image", "audio"), "lasso_NREM2awake"),
-        Plan("REM2awake", ("REM",), ("image", "audio"), "lasso_REM2awake"),
-    )
-}
-"""Every experiment of lasso_glm/: a new one is a line here and its script."""
 
 
 class Penalty(config.Settings):

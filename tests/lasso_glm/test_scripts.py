@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from lasso_data import PLANTED, write_cohort
 
-from sleep_interpreter.lasso_glm.engine.settings import PLANS
+from sleep_interpreter.lasso_glm.engine.plans import PLANS
 from sleep_interpreter.utils.core.safe_pickle import read_pickle
 
 FAST = ("--set", "statistics.bootstrap=200", "--set", "statistics.permutations=200")

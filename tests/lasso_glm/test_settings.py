@@ -4,6 +4,7 @@ import pytest
 
 from sleep_interpreter.lasso_glm.engine import run as lasso_run
 from sleep_interpreter.lasso_glm.engine import settings as lasso_settings
+from sleep_interpreter.lasso_glm.engine.plans import PLANS
 from sleep_interpreter.lasso_glm.engine.settings import LassoSettings
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
@@ -44,7 +45,7 @@ def test_times_count_from_onset_and_cue():
 
 def test_every_experiment_has_its_script():
     scripts = {path.stem for path in (config.PARAMS.parent / "lasso_glm").glob("*.py")}
-    assert scripts == {f"lasso_glm_{name}" for name in lasso_settings.PLANS}
+    assert scripts == {f"lasso_glm_{name}" for name in PLANS}
     assert len(scripts) == 7
 
 
@@ -52,7 +53,7 @@ def test_a_corrected_label_in_the_middle_of_a_file_is_noticed(tmp_path):
     """Labels are one-hot arrays: the corrected file is as long as before, and its ends are the same."""
     file = tmp_path / "Whole_data.pickle"
     file.write_bytes(b"a" * 400_000)
-    plan, settings = next(iter(lasso_settings.PLANS.values())), load()
+    plan, settings = next(iter(PLANS.values())), load()
 
     def key():
         return lasso_run._job(plan, settings, "subject_0", file, tmp_path, False)["key"]

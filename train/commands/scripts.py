@@ -7,7 +7,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import command_line, tensorflow_import
 from sleep_interpreter.utils.core.paths import DATA, RESULTS, shown
 
@@ -44,7 +43,7 @@ def train(name: str, doc: str | None, argv: Arguments, modes: Sequence[str] = ()
         args.overrides.append(f"train.validation_subjects={args.validation_subjects}")
     if args.shuffle_labels:
         args.overrides.append("train.shuffle_labels=true")
-    settings = experiment.read(name, args)
+    settings = _read_settings(name, args)
     tensorflow_import.import_tensorflow()
     from sleep_interpreter.train.commands import train as command  # lazy: start-up
 
@@ -57,11 +56,17 @@ def finetune(name: str, network: str, doc: str | None, argv: Arguments) -> None:
     parser.add_argument("--checkpoint", metavar="FILE", help="checkpoint instead of the one trained here")
     parser.add_argument("--subjects", metavar="A,B", help="only these subjects, for example subject_test_3")
     args = parser.parse_args(argv)
-    settings = experiment.read(name, args, network=network)
+    settings = _read_settings(name, args, network)
     tensorflow_import.import_tensorflow()
     from sleep_interpreter.train.commands import train as command  # lazy: start-up
 
     command.finetune_decoder(name, settings, args)
+
+
+def _read_settings(name, args, network=None):
+    from sleep_interpreter.train.settings import experiment  # lazy: start-up
+
+    return experiment.read(name, args, network)
 
 
 def _training_parser(doc, modes=()):
@@ -111,7 +116,7 @@ def _testing_parser(doc, modes=()):
 
 
 def _test(what, name, network, args):
-    settings = experiment.read(network, args)
+    settings = _read_settings(network, args)
     tensorflow_import.import_tensorflow()
     from sleep_interpreter.train.commands import test as command  # lazy: start-up
 
