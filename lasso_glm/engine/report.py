@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sleep_interpreter.lasso_glm.engine.run import SubjectResult
 from sleep_interpreter.lasso_glm.engine.plans import Plan
+from sleep_interpreter.lasso_glm.engine.run import SubjectResult
 from sleep_interpreter.lasso_glm.engine.settings import LassoSettings, seconds
 from sleep_interpreter.train.evaluation.decoder_report import write_csv
 from sleep_interpreter.utils.core import provenance

@@ -3,14 +3,13 @@
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from sleep_interpreter.data.formats.training_trials import SOSubject, TestSubject
-from sleep_interpreter.model.networks.ensemble import Ensemble
 from sleep_interpreter.train.settings.experiment import EvaluateSettings
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.constants import ITEMS
@@ -20,6 +19,9 @@ from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.metrics import decoding_metrics, statistics
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
 from sleep_interpreter.utils.plots import decoding as plots
+
+if TYPE_CHECKING:  # it brings TensorFlow
+    from sleep_interpreter.model.networks.ensemble import Ensemble
 
 TIES = "ties in probability go to the item that comes first in alphabetical order"
 FEW_SUBJECTS = {
@@ -41,7 +43,7 @@ def predict(model, sleep, batch_size, progress=None):
 
 
 def evaluate(
-    model: Ensemble,
+    model: "Ensemble",
     subjects: Sequence[TestSubject],
     folder: Path,
     name: str,
@@ -162,7 +164,7 @@ def _summary(name, notes, warnings, found, settings, **more):
 
 
 def check_fits(
-    model: Ensemble, shape: tuple[int, ...], file: str | Path, checkpoint: str | Path | None = None
+    model: "Ensemble", shape: tuple[int, ...], file: str | Path, checkpoint: str | Path | None = None
 ) -> None:
     """Refuse a network that was made for other trials.
 
@@ -326,7 +328,7 @@ def _short(value):
 
 
 def evaluate_groups(
-    model: Ensemble,
+    model: "Ensemble",
     subjects: Sequence[SOSubject],
     folder: Path,
     name: str,

@@ -5,14 +5,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from sleep_interpreter.data.formats.staging_windows import StagingSubject, read_staging_subject
-from sleep_interpreter.model.networks.ensemble import Ensemble
 from sleep_interpreter.train.evaluation import staging_agreement
 from sleep_interpreter.train.evaluation.decoder_report import kind_of, write_csv
 from sleep_interpreter.train.settings.experiment import Experiment, StagingEvaluation
@@ -36,6 +35,9 @@ from sleep_interpreter.utils.staging.replay import (
 )
 from sleep_interpreter.utils.staging.settings import GateSettings, StagingSettings
 from sleep_interpreter.utils.staging.stagers import SIStagingStager, YasaStager, yasa_whole_night
+
+if TYPE_CHECKING:  # it brings TensorFlow
+    from sleep_interpreter.model.networks.ensemble import Ensemble
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ class StagedNight:
 
 def stage_night(
     subject: StagingSubject,
-    network: Ensemble,
+    network: "Ensemble",
     settings: StagingEvaluation,
     batch_size: int,
     progress: tqdm | None = None,
@@ -112,7 +114,7 @@ def _picked(codes, rows):
 
 
 def evaluate(
-    network: Ensemble,
+    network: "Ensemble",
     files: Sequence[Path],
     root: Path,
     folder: Path,
@@ -194,7 +196,7 @@ def measured(
     epochs = {night.name: (night.epochs, night.found) for night in nights}
     size = max(1, round(settings.block_minutes * 60 / STAGING_SECONDS))
     draw = (evaluate.bootstrap, evaluate.seed)
-    subjects = {}
+    subjects: dict[str, dict] = {}
     for night in nights:
         seed = [evaluate.seed, zlib.crc32(night.name.encode())]
         known = night.estimates.known
