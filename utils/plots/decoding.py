@@ -157,7 +157,7 @@ def draw_rows(axes: Axes, rows: Iterable[Mapping[str, Any]], chance: float, dots
     for place, row in enumerate(rows):
         if not row["n"]:
             above = 100 * chance + 1  # clear of the chance line
-            look: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "bottom", "color": GREY, "fontsize": 7}
+            look: Any = {"rotation": 90, "ha": "center", "va": "bottom", "color": GREY, "fontsize": 7}
             axes.text(place, above, "no trials", **look)
             continue
         if dots:
