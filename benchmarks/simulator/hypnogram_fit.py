@@ -49,8 +49,8 @@ _ROUNDS, _NIGHTS = 3, 300
 _YASA = {0: "WAKE", 1: "LIGHT", 2: "DEEP", 3: "REM"}
 _HEADER = """\
 # Hypnograms of whole nights (data/simulation/hypnogram.py): a semi-Markov model of W (with N1), N2, N3 and R.
-# Written by `python -m benchmarks.simulator.hypnogram_fit LABELS`, which says how the figures are found; do not
-# edit single odds by hand, they belong together. Figures made from simulated nights are simulated.
+# Written by `python -m benchmarks.simulator.hypnogram_fit LABELS`, which says how the figures are found; do
+# not edit single odds by hand, they belong together. Figures made from simulated nights are simulated.
 #
 # night_hours, sleep_latency_min, final_wake_min: quantiles at 0, 1, 5, 10, 25, 50, 75, 90, 95, 99, 100 %.
 # cycle_from_min: where rows of `cycle` begin, in minutes since sleep onset (first half of the rows, before
