@@ -13,8 +13,8 @@ from sleep_interpreter.utils.core.paths import ROOT
 
 HOLDER = """
 import sys, time
-from utils import locks
-with locks.held(sys.argv[1], refusal="held"):
+from sleep_interpreter.utils.core import file_locks
+with file_locks.held(sys.argv[1], refusal="held"):
     print("holding", flush=True)
     time.sleep(60)
 """
