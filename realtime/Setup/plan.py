@@ -192,7 +192,9 @@ def _open(path, overrides):
     for name in ("settings.yaml", "session.json", "log.jsonl"):
         if not (folder / name).is_file():
             raise UserError(f"{shown(folder)}: no session is there: {name} is missing")
-    settings = config.load(SessionSettings, folder / "settings.yaml", overrides=overrides)
+    tree, origins = config.resolve(folder / "settings.yaml", overrides=overrides)
+    tree.get("control", {}).pop("keyboard", None)  # sessions of version 0.1 could be controlled by keys
+    settings = config.validate(SessionSettings, tree, shown(folder / "settings.yaml"), origins)
     return folder, settings, json.loads((folder / "session.json").read_text(encoding="utf-8"))
 
 

@@ -141,7 +141,7 @@ def start_session(folder, name, stager, decoder, args, environment):
         "--set", f"source.lsl.session_id={name}", "--set", f"source.lsl.source_id={name}",
         "--set", f"markers.session_id={name}", "--set", f"markers.source_id={name}-markers",
         "--set", f"audio.sink={args.sink}", "--set", "gate.nrem_detections=1",
-        "--set", "control.keyboard=false", "--set", "cues.sham_share=0.1",
+        "--set", "cues.sham_share=0.1",
         *(["--monitor"] if args.monitor else []),
     ]  # fmt: skip
     with (folder / "session.log").open("w") as log:

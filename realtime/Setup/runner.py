@@ -132,18 +132,13 @@ def _morning(folder):
 def _panel(settings, folder, source, closing):
     """Return what the operator controls the session with, or None."""
     from sleep_interpreter.realtime.Control.control_server import Control
-    from sleep_interpreter.realtime.Control.keyboard import Keyboard
     from sleep_interpreter.realtime.Session.status import Panel
 
     wanted = settings.control.enabled
     if wanted == "never" or (wanted == "auto" and not source.real_time):
         return None
     control = Control(folder, settings.control)
-    keyboard = None
-    if settings.control.keyboard:
-        keyboard = Keyboard(control.put)
-        keyboard.start()
-    panel = Panel(control, keyboard)
+    panel = Panel(control)
     closing.callback(panel.close)
     return panel
 

@@ -67,8 +67,10 @@ class StopRequest:
             yield
             return
         before = {number: signal.signal(number, self._take) for number in _ENDINGS}
-        if hasattr(signal, "SIGHUP"):  # a closed terminal, a dropped ssh: the night goes on without its keys
-            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for name in ("SIGHUP", "SIGTSTP"):  # a closed terminal, a dropped ssh, Ctrl-Z: the night goes on
+            if hasattr(signal, name):
+                number = getattr(signal, name)
+                before[number] = signal.signal(number, signal.SIG_IGN)
         try:
             yield
         finally:

@@ -96,6 +96,14 @@ def test_what_cannot_be_resumed_is_refused(main, recording, staged, tmp_path):
         )
 
 
+def test_settings_of_a_session_that_could_be_controlled_by_keys_are_read(main, recording, staged, tmp_path):
+    folder = _ended(main, recording, staged, tmp_path)
+    path = folder / "settings.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("control:\n", "control:\n  keyboard: true\n"))
+    with pytest.raises(UserError, match="the session ended"):  # and not a word about the key
+        main(["--resume", str(folder)])
+
+
 def test_only_a_session_that_still_runs_is_left_to_its_process(main, recording, staged, tmp_path):
     """A process number that the broken session left proves nothing: after a restart it may be another's."""
     folder = _broken_off(main, recording, staged, tmp_path)

@@ -35,7 +35,7 @@ def live(main, flags, amplifier, tmp_path_factory):
         "--set", f"source.lsl.session_id={SESSION_ID}",
         "--set", f"source.lsl.source_id={os.getpid()}-monitor",
         "--set", "source.look_seconds=1", "--set", "workers=inline", "--set", "audio.sink=file",
-        "--set", "control.keyboard=false", "--set", "arousal.enabled=false",
+        "--set", "arousal.enabled=false",
         "--set", "cues.interval_seconds=[2.5, 3]", *flags,
     )  # fmt: skip
     session.until(lambda events: len(events) > 2, what="a beginning")

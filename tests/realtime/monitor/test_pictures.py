@@ -11,7 +11,7 @@ from tests.realtime.conftest import *  # noqa: F403  (the session's fixtures)
 from tests.realtime.live import Live, named
 from tests.realtime.monitor.browser import chromium, until
 
-SHOWN = ["--set", "control.keyboard=false", "--set", "control.enabled=always", "--set", "audio.sink=file"]
+SHOWN = ["--set", "control.enabled=always", "--set", "audio.sink=file"]
 
 
 def _picture(live, path, width, height, light=False):
