@@ -59,7 +59,7 @@ class SimulateSource(LiveSource):
             return
         self._choose(picks)
         look = min(round(self.settings.look_seconds * STREAM_RATE), self.night.n - self._origin)
-        self._remember(self.night.render(self._origin, self._origin + look))
+        self._remember(self.night.render(self._origin, self._origin + look), 0.0)
 
     def cued(self, item, onset, sham):
         """The session will play a cue at sample `onset` of the session."""

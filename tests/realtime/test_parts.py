@@ -9,6 +9,7 @@ from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.cues import CueSettings
 from sleep_interpreter.realtime.Recording.event_log import EventLog, read_log
 from sleep_interpreter.realtime.Sources.montage import make_montage
+from sleep_interpreter.realtime.Sources.recorded_inputs import Recorded
 from sleep_interpreter.realtime.Subject import Subject, load_subject
 from sleep_interpreter.realtime.Utils.ring_buffer import RingBuffer
 from sleep_interpreter.utils.core import config
@@ -186,6 +187,33 @@ def test_ring_buffer_gives_what_was_written_and_nothing_else():
     for start, stop, words in ((12, 15, "oldest"), (20, 24, "stream is at 23"), (-1, 3, "not a range")):
         with pytest.raises(IndexError, match=words):
             buffer.read(start, stop)
+
+
+def test_a_ring_buffer_of_a_session_that_goes_on_holds_nothing_from_before_its_origin():
+    buffer = RingBuffer(1, 10, origin=1000)
+    assert (buffer.start, buffer.end) == (1000, 1000)
+    buffer.write(np.arange(4.0)[None])
+    assert (buffer.start, buffer.end) == (1000, 1004)
+    np.testing.assert_array_equal(buffer.read(1000, 1004), [[0, 1, 2, 3]])
+    with pytest.raises(IndexError, match="oldest one held is 1000"):
+        buffer.read(998, 1002)
+    buffer.write(np.arange(4.0, 23)[None])
+    assert (buffer.start, buffer.end) == (1013, 1023)
+
+
+# --- inputs of a replay --------------------------------------------------------------------------------
+
+
+def test_a_replay_takes_the_inputs_of_its_first_sample():
+    events = [
+        {"sample": sample, "event": event, "detail": {"at": sample}}
+        for sample, event in ((499, "command"), (500, "stream"), (500, "cue"), (700, "gap"))
+    ]
+    inputs = Recorded(events, start=500)
+    assert inputs.replaying and inputs.due == 500
+    assert list(inputs.take(499)) == []
+    assert list(inputs.take(500)) == [("stream", {"at": 500})] and inputs.due == 700
+    assert list(inputs.take(10_000)) == [("gap", {"at": 700})] and inputs.due is None
 
 
 # --- gate ----------------------------------------------------------------------------------------------
