@@ -8,6 +8,7 @@ from sleep_interpreter.realtime.Cues import loudness_calibration
 from sleep_interpreter.realtime.Recording.event_log import read_log
 from sleep_interpreter.realtime.Setup.options import FLAGS, given, read_settings
 from sleep_interpreter.realtime.Sources.recorded_inputs import Recorded
+from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.realtime.Utils.session_lock import held
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.constants import STREAM_RATE
@@ -89,7 +90,7 @@ def make(args):
         raise UserError("--segment belongs to --session")
     settings = read_settings(args)
     subject = load_subject(args.subject, args.subject_file)
-    if args.recording is not None and settings.source.kind != "replay":
+    if args.recording is not None and not SOURCES.load(settings.source.kind).takes_recording:
         raise UserError(f"--recording belongs to --source replay, not to {settings.source.kind}")
     settings = loudness_calibration.apply(settings, subject)
     return Plan(settings, subject, None if args.recording is None else Path(args.recording))
@@ -122,7 +123,7 @@ def _resumed(args):
 
 def _resume_sample(settings, about, last):
     """Return the sample at which a session goes on: where its stream is now."""
-    if settings.source.kind == "replay":
+    if not SOURCES.load(settings.source.kind).live:
         return last + 1
     import datetime
 

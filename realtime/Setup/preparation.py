@@ -12,8 +12,8 @@ from sleep_interpreter.realtime.Model import networks
 from sleep_interpreter.realtime.Model.parts import open_workers
 from sleep_interpreter.realtime.Output.audio import choose_sink
 from sleep_interpreter.realtime.Sources.faulty_source import FaultySource
-from sleep_interpreter.realtime.Sources.file_source import open_source
 from sleep_interpreter.realtime.Sources.montage import make_montage
+from sleep_interpreter.realtime.Sources.source import open_source
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 

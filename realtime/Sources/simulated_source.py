@@ -32,7 +32,7 @@ class SimulateSource(LiveSource):
         With the truth: `stages`, `played`.
     """
 
-    simulated = True
+    simulated, amplifier = True, False
 
     def __init__(self, settings, origin=0):
         from sleep_interpreter.data.simulation.live_sleeper import LiveNight
@@ -47,6 +47,11 @@ class SimulateSource(LiveSource):
         self._lock = threading.Lock()
         self._next, self._zero = origin, None
         self._prepared = -1
+
+    @classmethod
+    def for_session(cls, settings, plan):
+        """Return a sleeper whose night goes on at the plan's sample."""
+        return cls(settings, plan.origin)
 
     def begin_at(self, sample):
         """Begin the session at a sample of the night, whatever was listened to before."""
