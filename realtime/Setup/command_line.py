@@ -83,7 +83,7 @@ def start(parser, argv=None):
 
                 return check(planned, Path(args.out) / planned.subject.id)
             prepared = planned.prepare()
-            stop.hold()
+            stop.defer()
         except BaseException:
             if not stop.requested():
                 raise

@@ -145,9 +145,9 @@ def _clock():
 
 
 def _awake():
-    from sleep_interpreter.realtime.Utils.keep_awake import awake
+    from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
 
-    with awake() as how:
+    with prevent_sleep() as how:
         pass
     if how is None:
         remedy = "switch off sleep, screen lock and lid actions by hand"

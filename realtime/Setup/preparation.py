@@ -110,7 +110,7 @@ def _prepare(planned, settings, source, checkpoints):
     elif montage.decoder is None:
         for path in checkpoints.values():  # refused now rather than on the day it would be used
             networks.restore(path, "decoder", len(settings.decoder.channels))
-        lacking = ", ".join(montage.lacking)
+        lacking = ", ".join(montage.missing)
         notices.append((logging.WARNING, f"decoding off: recording lacks channels {lacking}"))
         checkpoints = {}
     workers = open_workers(settings, present, checkpoints, source.simulated, _apart(settings, source))

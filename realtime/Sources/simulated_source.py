@@ -17,7 +17,7 @@ _CHUNK = 50
 _AHEAD = round(5 * STREAM_RATE)
 
 
-class SimulateSource(LiveSource):
+class SimulatedSource(LiveSource):
     """A simulated night.
 
     Parameters

@@ -10,7 +10,7 @@ SOURCES = Registry(
         "replay": f"{_SOURCES}.file_source:ReplaySource",
         "lsl": f"{_SOURCES}.lsl_source:LslSource",
         "brainflow": f"{_SOURCES}.brainflow_source:BrainflowSource",
-        "simulate": f"{_SOURCES}.simulated_source:SimulateSource",
+        "simulate": f"{_SOURCES}.simulated_source:SimulatedSource",
     },
 )
 """Classes that are a `realtime.Sources.source.Source`."""
