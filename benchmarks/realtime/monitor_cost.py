@@ -57,7 +57,7 @@ def cost(out, seconds):
         raise UserError("no Chromium on this machine: make test-tools")
     from playwright.sync_api import sync_playwright
 
-    from sleep_interpreter.realtime.Monitor.server import launch
+    from sleep_interpreter.realtime.Monitor.server import MonitorProcess
 
     folder = out / time.strftime("%Y%m%d_%H%M%S")
     folder.mkdir(parents=True)
@@ -81,7 +81,7 @@ def cost(out, seconds):
         monitor = None
         for count in BROWSERS:
             if count and monitor is None:
-                monitor = launch(where)
+                monitor = MonitorProcess(where)
                 stack.callback(monitor.close)
                 if monitor.wait(120) is None:
                     raise UserError("the monitor did not start")

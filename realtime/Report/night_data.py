@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sleep_interpreter.realtime.Recording.event_log import read_log, unheard
+from sleep_interpreter.realtime.Recording.event_log import read_log, silent_cues
 from sleep_interpreter.realtime.Report.summary import stage_spans
 from sleep_interpreter.utils.core.config import read_yaml
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
@@ -137,7 +137,7 @@ class Morning:
     @cached_property
     def unheard(self):
         """Numbers of cues that did not sound after all."""
-        return unheard(self.events)
+        return silent_cues(self.events)
 
     def phases(self):
         """Return {"locked" | "not locked": degrees (n,)} of the cues that sounded."""

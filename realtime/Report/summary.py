@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from sleep_interpreter.realtime.Recording.event_log import unheard
+from sleep_interpreter.realtime.Recording.event_log import silent_cues
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.paths import writing
 from sleep_interpreter.utils.core.provenance import write_json
@@ -48,7 +48,7 @@ def summarise(events, *, recorded, simulated, seconds):
     seconds : float
         Length of the session.
     """
-    silent = unheard(events)
+    silent = silent_cues(events)
     heard = [e for e in events if e["detail"].get("number") not in silent]
     cues = [e for e in heard if e["event"] == "cue"]
     decodes = [e for e in heard if e["event"] == "decode" and not e["detail"].get("sham")]

@@ -31,18 +31,18 @@ def run(prepared, planned, folder, stop, monitor=False):
     from sleep_interpreter.realtime.Session.operator_commands import left
     from sleep_interpreter.realtime.Session.session import Session
     from sleep_interpreter.realtime.Session.session_context import Night
-    from sleep_interpreter.realtime.Utils.keep_awake import awake
-    from sleep_interpreter.realtime.Utils.session_lock import held
+    from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
+    from sleep_interpreter.realtime.Utils.session_lock import lock_session
     from sleep_interpreter.utils.core import config
     from sleep_interpreter.utils.core.provenance import write_json
 
     settings, source = planned.settings, prepared.source
     goes_on = planned.folder is not None
     with contextlib.ExitStack() as closing:
-        closing.enter_context(held(folder))  # let go last: closing writes too
+        closing.enter_context(lock_session(folder))  # let go last: closing writes too
         closing.callback(prepared.workers.close)
         closing.callback(source.close)
-        closing.enter_context(awake(source.real_time))
+        closing.enter_context(prevent_sleep(source.real_time))
         if goes_on:
             about = json.loads((folder / "session.json").read_text(encoding="utf-8"))
             planned = planned.at_now(about)
@@ -76,9 +76,9 @@ def run(prepared, planned, folder, stop, monitor=False):
         for level, text in prepared.notices:
             night.notice(text, level)
         if monitor:
-            from sleep_interpreter.realtime.Monitor.server import launch
+            from sleep_interpreter.realtime.Monitor.server import MonitorProcess
 
-            closing.callback(launch(folder).close)
+            closing.callback(MonitorProcess(folder).close)
         _go(session, prepared, planned, folder, about, stop)
 
 
@@ -132,18 +132,13 @@ def _morning(folder):
 def _panel(settings, folder, source, closing):
     """Return what the operator controls the session with, or None."""
     from sleep_interpreter.realtime.Control.control_server import Control
-    from sleep_interpreter.realtime.Control.keyboard import Keyboard
     from sleep_interpreter.realtime.Session.status import Panel
 
     wanted = settings.control.enabled
     if wanted == "never" or (wanted == "auto" and not source.real_time):
         return None
     control = Control(folder, settings.control)
-    keyboard = None
-    if settings.control.keyboard:
-        keyboard = Keyboard(control.put)
-        keyboard.start()
-    panel = Panel(control, keyboard)
+    panel = Panel(control)
     closing.callback(panel.close)
     return panel
 

@@ -4,7 +4,7 @@ from sleep_interpreter.utils.core import file_locks
 from sleep_interpreter.utils.core.paths import shown
 
 
-def held(folder):
+def lock_session(folder):
     """Keep other processes from running a session in this folder meanwhile; see `utils.core.file_locks.held`."""
     return file_locks.held(
         folder / file_locks.LOCK,

@@ -12,7 +12,7 @@ import soundfile
 
 from sleep_interpreter.realtime.Cues.schedule import Cue
 from sleep_interpreter.realtime.Cues.sounds import load_sounds, synthesise, write_sounds
-from sleep_interpreter.realtime.Monitor.history import History
+from sleep_interpreter.realtime.Monitor.history import SessionHistory
 from sleep_interpreter.realtime.Output.audio import FileSink, choose_sink
 from sleep_interpreter.realtime.Output.marker_ports import LslPort, Ports
 from sleep_interpreter.realtime.Output.mixer import Renderer
@@ -23,7 +23,7 @@ from sleep_interpreter.realtime.Recording.session_recording import annotations
 from sleep_interpreter.realtime.Report.night_data import load
 from sleep_interpreter.realtime.Report.summary import sentences, summarise
 from sleep_interpreter.realtime.Session.cueing import Cueing
-from sleep_interpreter.realtime.Sources.recorded_inputs import Recorded
+from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -162,7 +162,7 @@ def test_markers_are_taken_back_with_their_cues_and_no_others(tmp_path):
     player = Player(tmp_path / "audio.tsv", Renderer(sounds, -20, -6), 16000, late=0.05)
     cues = deque([Cue(1, 4, 0, 12), Cue(2, 5, 0, 100), Cue(3, 6, 0, 110, sham=True)])
     night = SimpleNamespace(
-        settings=SessionSettings(markers={"sham_code": 50}), sink=player, ports=ports, inputs=Recorded(),
+        settings=SessionSettings(markers={"sham_code": 50}), sink=player, ports=ports, inputs=ReplayedInputs(),
         when=lambda sample: begun + sample / 500, source=None, mark=ports.send,
         write=lambda now, event, code=None, **more: log.append((event, code, more.get("number"))),
     )  # fmt: skip
@@ -210,7 +210,7 @@ def test_cues_that_did_not_sound_count_nowhere(tmp_path):
     assert [text for _, text in annotations(tmp_path, 500) if "cue" in text] == [
         "cue/ball", "cue_not_sounded/ball",
     ]  # fmt: skip
-    history = History(tmp_path)
+    history = SessionHistory(tmp_path)
     assert [c[3] for c in history.content()["cues"]] == [1]
 
 

@@ -299,7 +299,7 @@ def test_calibration_plays_through_the_same_device(server, tmp_path):
 def test_a_session_goes_on_without_its_device_and_uses_it_again(server, main, staged, tmp_path):
     live = Live(
         main, tmp_path, "--source", "simulate", "--speed", "1", *staged, "--set", "audio.sink=device",
-        "--set", "audio.device=pulse", "--set", "control.keyboard=false",
+        "--set", "audio.device=pulse",
     )  # fmt: skip
 
     def sounds(played, after=0):
