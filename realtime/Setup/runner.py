@@ -25,8 +25,8 @@ def run(prepared, planned, folder, stop, monitor=False):
         Show it in the browser.
     """
     from sleep_interpreter.realtime.Cues.sounds import write_sounds
-    from sleep_interpreter.realtime.Output.audio import open_sink
     from sleep_interpreter.realtime.Output.marker_ports import open_ports
+    from sleep_interpreter.realtime.Output.sinks import open_sink
     from sleep_interpreter.realtime.Recording.event_log import EventLog
     from sleep_interpreter.realtime.Session.operator_commands import left
     from sleep_interpreter.realtime.Session.session import Session
