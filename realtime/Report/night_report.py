@@ -8,8 +8,8 @@ import logging
 from pathlib import Path
 
 from sleep_interpreter.realtime.Report import night_sections as sections
-from sleep_interpreter.realtime.Report.night_data import load
-from sleep_interpreter.realtime.Report.night_signal import evoked, open_segments, spectrogram
+from sleep_interpreter.realtime.Report.recorded_signal import evoked, open_segments, spectrogram
+from sleep_interpreter.realtime.Report.session_data import load
 from sleep_interpreter.utils.core.paths import shown, writing
 from sleep_interpreter.utils.plots import html_page
 

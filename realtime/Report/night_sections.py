@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from sleep_interpreter.realtime.Report.night_signal import AFTER, BEFORE, LARGEST, SHARE
+from sleep_interpreter.realtime.Report.recorded_signal import AFTER, BEFORE, LARGEST, SHARE
 from sleep_interpreter.realtime.Report.summary import CHANCE
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES
 from sleep_interpreter.utils.metrics.statistics import proportion

@@ -20,7 +20,7 @@ from sleep_interpreter.realtime.Output.player import Player
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.output import AudioSettings, MarkerSettings
 from sleep_interpreter.realtime.Recording.session_recording import annotations
-from sleep_interpreter.realtime.Report.night_data import load
+from sleep_interpreter.realtime.Report.session_data import load
 from sleep_interpreter.realtime.Report.summary import sentences, summarise
 from sleep_interpreter.realtime.Session.cueing import Cueing
 from sleep_interpreter.realtime.Sources.recorded_inputs import Recorded

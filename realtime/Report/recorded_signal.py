@@ -37,7 +37,7 @@ class Opened:
 
     Parameters
     ----------
-    segment : sleep_interpreter.realtime.Report.night_data.Segment
+    segment : sleep_interpreter.realtime.Report.session_data.Segment
     unit : str
         "V" or "uV", what the reader's numbers are.
 

@@ -11,9 +11,9 @@ import pytest
 
 from sleep_interpreter.realtime.Recording.event_log import EventLog
 from sleep_interpreter.realtime.Recording.recorder import Recorder
-from sleep_interpreter.realtime.Report.night_data import load
 from sleep_interpreter.realtime.Report.night_report import write_morning_report
-from sleep_interpreter.realtime.Report.night_signal import evoked, open_segments, spectrogram
+from sleep_interpreter.realtime.Report.recorded_signal import evoked, open_segments, spectrogram
+from sleep_interpreter.realtime.Report.session_data import load
 from sleep_interpreter.realtime.Report.summary import stage_spans
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
