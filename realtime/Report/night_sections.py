@@ -1,4 +1,4 @@
-"""The sections of the morning report, each from a `Morning` to HTML."""
+"""The sections of the night report, each from a `SessionData` to HTML."""
 
 from collections import Counter
 
@@ -17,43 +17,43 @@ _WITHIN = 45
 """Degrees around the target."""
 
 
-def subject(morning):
+def subject(session):
     """Return whose session it is."""
-    return morning.about.get("subject", {}).get("id") or morning.folder.resolve().parent.name
+    return session.about.get("subject", {}).get("id") or session.folder.resolve().parent.name
 
 
-def head(morning, kind):
+def head(session, kind):
     """Return what is said above the first section."""
-    began, length = morning.started, morning.ends - morning.begins
+    began, length = session.started, session.ends - session.begins
     when = "" if began is None else f", begun {began:%Y-%m-%d %H:%M} ({began.tzname()})"
-    parts = [html_page.paragraph(f"{_long(length)}{when}; {morning.ending}.", _state(morning))]
+    parts = [html_page.paragraph(f"{_long(length)}{when}; {session.ending}.", _state(session))]
     if kind is not None:
         text = {
             "simulated recording": "This recording is simulated: nothing in this report says anything about "
             "people.",
         }.get(kind, "session.json does not say whether this recording is simulated.")
         parts.append(html_page.paragraph(text, "note"))
-    warnings = [e["detail"]["text"] for e in morning.of("notice") if e["detail"].get("level") == "warning"]
-    if not morning.live:
+    warnings = [e["detail"]["text"] for e in session.of("notice") if e["detail"].get("level") == "warning"]
+    if not session.live:
         warnings.append(
             "this was a replay: the sleeper of the recording did not hear the cues of this session"
-            if morning.setting("cues.mode") != "recorded"
+            if session.setting("cues.mode") != "recorded"
             else "this was a replay of a recording with its own cues"
         )
-    if warnings or morning.lacking:
-        parts.append(html_page.bullets([*dict.fromkeys(warnings), *morning.lacking]))
+    if warnings or session.lacking:
+        parts.append(html_page.bullets([*dict.fromkeys(warnings), *session.lacking]))
     return parts
 
 
-def night(morning, spectrum, kind):
+def night(session, spectrum, kind):
     """Stages, cues, spectrogram, and when cueing was on."""
-    spans = morning.spans
-    marks = {name: [c["seconds"] for c in morning.cues(name)] for name in ("cue", "sham")}
+    spans = session.spans
+    marks = {name: [c["seconds"] for c in session.cues(name)] for name in ("cue", "sham")}
     marks = {name: seconds for name, seconds in marks.items() if seconds or name == "cue"}
-    gate, on = morning.states("gate", "open"), morning.states("cueing", "on")
-    limits = (morning.begins, morning.ends)
+    gate, on = session.states("gate", "open"), session.states("cueing", "on")
+    limits = (session.begins, session.ends)
     svg = plots_session.overview(
-        spans, marks, spectrum, {"gate open": _plain(gate), "cueing": _plain(on)}, morning.outages(), limits,
+        spans, marks, spectrum, {"gate open": _plain(gate), "cueing": _plain(on)}, session.outages(), limits,
         kind,
     )  # fmt: skip
     minutes = dict.fromkeys((*STAGES, "unknown"), 0.0)
@@ -66,7 +66,7 @@ def night(morning, spectrum, kind):
         "Stage after smoothing and cues (top), probabilities of the stages, spectrogram of the staging EEG "
         "(Welch, 4 s windows in each 30 s), and when gate and cueing were on."
     )
-    if morning.outages():
+    if session.outages():
         caption += " Shaded: no session ran."
     if spectrum is None:
         caption = caption.replace("spectrogram of the staging EEG (Welch, 4 s windows in each 30 s), ", "")
@@ -78,18 +78,18 @@ def night(morning, spectrum, kind):
     )
 
 
-def cues(morning, kind):
+def cues(session, kind):
     """How often which item was cued, in which group and stage, and at what intervals."""
-    cued, shams = morning.cues(), morning.cues("sham")
+    cued, shams = session.cues(), session.cues("sham")
     if not cued and not shams:
-        skipped = len(morning.of("cue_skipped", "cue_cancelled"))
+        skipped = len(session.of("cue_skipped", "cue_cancelled"))
         return html_page.paragraph(f"No cue was played; {skipped} were skipped or taken back.")
     names = [*STAGES, "unknown"]
     counts = Counter((c["item"], c["stage"]) for c in cued)
     by_stage = {s: [counts[item, s] for item in ITEMS] for s in names}
     sham = Counter(c["item"] for c in shams)
     used = [s for s in names if any(by_stage[s])]
-    other = {name: Counter(e["detail"]["item"] for e in morning.of(name)) for name in
+    other = {name: Counter(e["detail"]["item"] for e in session.of(name)) for name in
              ("cue_skipped", "cue_cancelled")}  # fmt: skip
     groups = {c["item"]: c.get("group") for c in (*cued, *shams)}
     rows = [
@@ -101,8 +101,8 @@ def cues(morning, kind):
     total = html_page.table(
         ("Item", "group", "cues", *used, "shams", "skipped", "taken back"), rows,
         "Cues that sounded, by the stage at their decision; shams are silent and logged."
-        + (f" {len(morning.unheard)} more did not sound (device gone or late) and are counted nowhere here."
-           if morning.unheard else ""),
+        + (f" {len(session.unheard)} more did not sound (device gone or late) and are counted nowhere here."
+           if session.unheard else ""),
     )  # fmt: skip
     turns = Counter((c.get("group"), c["stage"]) for c in cued)
     group_rows = [
@@ -126,9 +126,9 @@ def cues(morning, kind):
     return html + html_page.table(("Group", *used, "all"), group_rows, "Cues by group.") + total
 
 
-def pauses(morning):
+def pauses(session):
     """How often and how long cueing paused, and why."""
-    found = morning.pauses()
+    found = session.pauses()
     if not found:
         return html_page.paragraph("Cueing never paused after it had begun, or never began.")
     lengths = {}
@@ -142,7 +142,7 @@ def pauses(morning):
         ("Reason at its beginning", "pauses", "min", "median s"), rows[:_ROWS],
         "A pause lasts until cueing is on again; meanwhile another reason may have taken over.",
     )  # fmt: skip
-    arousals = Counter(e["detail"]["reason"] for e in morning.of("arousal"))
+    arousals = Counter(e["detail"]["reason"] for e in session.of("arousal"))
     if arousals:
         html += html_page.table(
             ("Arousal", "times"), list(arousals.most_common()), "While the gate was open."
@@ -150,12 +150,12 @@ def pauses(morning):
     return html
 
 
-def phase(morning, kind):
+def phase(session, kind):
     """Which phase cues met, against the target."""
-    found = morning.phases()
+    found = session.phases()
     if not found:
         return html_page.paragraph("The phase of no cue was measured.")
-    target = morning.setting("cues.lock.target_degrees", 0.0)
+    target = session.setting("cues.lock.target_degrees", 0.0)
     html, rows = "", []
     for name, degrees in found.items():
         mean = np.exp(1j * np.radians(degrees)).mean()
@@ -180,7 +180,7 @@ def phase(morning, kind):
     return html + html_page.table(header, rows, caption)
 
 
-def responses(morning, found, heard, kind):
+def responses(session, found, heard, kind):
     """Mean responses to cues and shams."""
     if not heard:
         return html_page.paragraph(
@@ -216,15 +216,15 @@ def responses(morning, found, heard, kind):
     return html
 
 
-def decoding(morning, kind):
+def decoding(session, kind):
     """What was decoded after which cue."""
-    failed = morning.of("decode_failed")
+    failed = session.of("decode_failed")
     reasons = Counter(e["detail"]["reason"] for e in failed)
     why = html_page.table(("Decodes that failed", "times"), list(reasons.most_common(20))) if failed else ""
-    pairs, shams = morning.decodes(), morning.decodes(sham=True)
+    pairs, shams = session.decodes(), session.decodes(sham=True)
     if not len(pairs) and not len(shams):
         return html_page.paragraph("Nothing was decoded.") + why
-    if not morning.truth:
+    if not session.truth:
         return (
             html_page.paragraph(
                 f"{len(pairs)} decodes. They can be neither right nor wrong: the recording holds no response "
@@ -252,15 +252,15 @@ def decoding(morning, kind):
             evoked.confusion(pairs, ITEMS, CHANCE, kind),
             f"Decoded against cued items, {len(pairs)} decodes; the diagonal is right.",
         )
-    flagged = sum(bool(e["detail"].get("flags")) for e in morning.of("decode"))
+    flagged = sum(bool(e["detail"].get("flags")) for e in session.of("decode"))
     if flagged:
         html += html_page.paragraph(f"{flagged} decodes had a channel with a bad signal (flags in the log).")
     return html + why
 
 
-def latencies(morning, kind):
+def latencies(session, kind):
     """Distributions of what was timed."""
-    found = morning.latencies()
+    found = session.latencies()
     if not found:
         return html_page.paragraph("Nothing was timed.")
     rows = [
@@ -274,32 +274,32 @@ def latencies(morning, kind):
     )
 
 
-def quality(morning, kind):
+def quality(session, kind):
     """When which channel had a bad signal."""
-    bad = morning.bad_channels()
+    bad = session.bad_channels()
     if not bad:
         return html_page.paragraph("No channel in use was found bad.")
-    length = max(1e-9, morning.ends - morning.begins)
+    length = max(1e-9, session.ends - session.begins)
     rows = []
     for name, found in sorted(bad.items(), key=lambda entry: -sum(e - b for b, e, _ in entry[1])):
         seconds = sum(e - b for b, e, _ in found)
         reasons = Counter(plots_session.kind_of(r) for *_, r in found)
         rows.append((name, len(found), seconds / 60, f"{seconds / length:.1%}",
                      ", ".join(f"{r} ({n})" for r, n in reasons.most_common(4))))  # fmt: skip
-    svg = plots_session.quality(bad, (morning.begins, morning.ends), morning.outages(), kind)
+    svg = plots_session.quality(bad, (session.begins, session.ends), session.outages(), kind)
     return html_page.figure(svg, f"{len(bad)} channels were bad at some time; the table has the numbers.") + (
         html_page.table(("Channel", "times", "min", "of the session", "reasons"), rows[:_ROWS])
     )
 
 
-def faults(morning):
+def faults(session):
     """What went wrong, and what the operator did."""
-    counted = Counter(_class(e) for e in morning.events if _class(e))
-    lost = sum(e["detail"].get("seconds", 0) for e in morning.of("gap"))
-    rows = [("samples lost", f"{lost:.2f} s in {len(morning.of('gap'))} gaps")]
+    counted = Counter(_class(e) for e in session.events if _class(e))
+    lost = sum(e["detail"].get("seconds", 0) for e in session.of("gap"))
+    rows = [("samples lost", f"{lost:.2f} s in {len(session.of('gap'))} gaps")]
     rows += [(name, str(number)) for name, number in counted.most_common() if name != "gap"]
-    begin = morning.begins
-    told = [e for e in morning.events if _class(e)]
+    begin = session.begins
+    told = [e for e in session.events if _class(e)]
     listed = [(_clock(e["seconds"] - begin), e["event"], _words(e)) for e in told]
     html = html_page.table(("What", "how much"), rows)
     if listed:
@@ -308,9 +308,9 @@ def faults(morning):
     return html
 
 
-def origin(morning):
+def origin(session):
     """Where the numbers come from."""
-    about = morning.about
+    about = session.about
     rows = [
         (name, str(about[key]))
         for name, key in (("started", "started"), ("ending", "ending"), ("seed", "seed"), ("git", "git"))
@@ -322,7 +322,7 @@ def origin(morning):
     html = html_page.table(("", ""), rows) if rows else ""
     notes = about.get("subject", {}).get("notes")
     html += html_page.paragraph(f"Notes: {notes}") if notes else ""
-    path = morning.folder / "settings.yaml"
+    path = session.folder / "settings.yaml"
     if path.is_file():
         html += html_page.details("All settings", path.read_text(encoding="utf-8", errors="replace"))
     return html or html_page.paragraph("Nothing says it.")
@@ -378,5 +378,5 @@ def _clock(seconds):
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def _state(morning):
-    return "bad" if morning.ending.startswith(("broken", "error")) else None
+def _state(session):
+    return "bad" if session.ending.startswith(("broken", "error")) else None

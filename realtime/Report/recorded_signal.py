@@ -1,4 +1,4 @@
-"""What the morning report takes from the recording itself: spectrogram and evoked responses, piece by piece.
+"""What the night report takes from the recording itself: spectrogram and evoked responses, piece by piece.
 
 Memory holds one piece at a time, whatever the length of the night and the number of channels.
 """
@@ -87,11 +87,11 @@ class Opened:
         return any(a < end and begin < b for a, b in self._lost)
 
 
-def open_segments(morning):
+def open_segments(session):
     """Return ([Opened], [what could not be read, in words])."""
-    unit = "V" if morning.live else morning.setting("source.unit", "V")
+    unit = "V" if session.live else session.setting("source.unit", "V")
     found, problems = [], []
-    for segment in morning.segments:
+    for segment in session.segments:
         try:
             found.append(Opened(segment, unit))
         except UserError as error:
@@ -101,7 +101,7 @@ def open_segments(morning):
             name = segment.path.with_suffix(".vmrk").name
             problems.append(f"{name} is missing: samples that were lost are not told from signal")
     if found:
-        short = morning.ends - (found[-1].begins + found[-1].seconds)
+        short = session.ends - (found[-1].begins + found[-1].seconds)
         if short > _SHORT:
             problems.append(f"the recording ends {short:.0f} s before the session: the rest is not shown")
     return found, problems
@@ -127,15 +127,15 @@ class Spectrogram:
     channel: str
 
 
-def spectrogram(segments, morning):
+def spectrogram(segments, session):
     """Return the `Spectrogram` of the staging EEG over the whole session, None without it.
 
     Welch's method in each 30 s: windows of 4 s, half overlapping, Hann, in dB of µV²/Hz.
     """
-    begins, count = morning.begins, max(1, int(np.ceil((morning.ends - morning.begins) / EPOCH)))
+    begins, count = session.begins, max(1, int(np.ceil((session.ends - session.begins) / EPOCH)))
     hz, decibel, label = None, None, None
     for segment in segments:
-        pair = _pair(segment.names, morning)
+        pair = _pair(segment.names, session)
         if pair is None:
             continue
         picks = [name for name in pair if name is not None]
@@ -255,9 +255,9 @@ def _usable(data):
     return bool(np.isfinite(data).all() and (np.ptp(data, axis=1) > LARGEST).mean() <= SHARE)
 
 
-def _pair(names, morning):
+def _pair(names, session):
     """Return the staging EEG and its reference as a recording calls them, None where it lacks them."""
-    wanted = [morning.setting("channels.eeg", "C4"), morning.setting("channels.eeg_ref")]
+    wanted = [session.setting("channels.eeg", "C4"), session.setting("channels.eeg_ref")]
     try:
         found = [None if name is None else find_channel(name, names) for name in wanted]
     except UserError:

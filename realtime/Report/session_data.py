@@ -1,4 +1,4 @@
-"""What a session's folder tells about the night, for the morning report; any part of it may be missing."""
+"""What a session's folder tells about the night, for the night report; any part of it may be missing."""
 
 import json
 import re
@@ -38,7 +38,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Morning:
+class SessionData:
     """A session as its folder has it.
 
     Attributes
@@ -229,7 +229,7 @@ class Morning:
         return resume["seconds"] - behind / STREAM_RATE
 
 
-def load(folder):
+def load_session(folder):
     """Read a session's folder.
 
     Parameters
@@ -238,7 +238,7 @@ def load(folder):
 
     Returns
     -------
-    morning : Morning
+    session : SessionData
 
     Raises
     ------
@@ -263,24 +263,24 @@ def load(folder):
     about, settings, summary = (read[name] for name in ("session.json", "settings.yaml", "summary.json"))
     parts = ("subject", "recording", "versions")
     about = {key: value for key, value in about.items() if key not in parts or isinstance(value, dict)}
-    morning = Morning(folder, events, about, settings, summary, [], lacking)
-    morning.segments.extend(_segments(morning))
-    if not morning.segments:
+    session = SessionData(folder, events, about, settings, summary, [], lacking)
+    session.segments.extend(_segments(session))
+    if not session.segments:
         lacking.append("no recording of the signal: no spectrogram, no evoked responses")
-    return morning
+    return session
 
 
-def _segments(morning):
+def _segments(session):
     """Find the files of the recording and where each begins."""
-    own = sorted((morning.folder / "recording").glob("segment_*.vhdr"))
+    own = sorted((session.folder / "recording").glob("segment_*.vhdr"))
     if not own:
-        path = morning.about.get("recording", {}).get("path")
+        path = session.about.get("recording", {}).get("path")
         return [Segment(Path(path), 0.0)] if path and Path(path).exists() else []
-    begins = {own[0].name: (morning.begins, True)}
-    for e in morning.of("resume"):
+    begins = {own[0].name: (session.begins, True)}
+    for e in session.of("resume"):
         if e["detail"].get("segment"):
             begins[e["detail"]["segment"]] = e["seconds"], True
-    for e in morning.of("fault"):
+    for e in session.of("fault"):
         back = _BACK.search(e["detail"].get("reason") or "")
         if back and e["detail"].get("state") == "back":
             begins.setdefault(back[1], (e["seconds"], False))

@@ -110,7 +110,7 @@ def _phases(events):
     return result or None
 
 
-def sentences(summary):
+def summary_lines(summary):
     """Return the summary as lines for the screen."""
     stages = ", ".join(f"{s} {m:.1f}" for s, m in summary["stage_minutes"].items())
     cues, decodes = summary["cues"], summary["decodes"]
@@ -150,7 +150,7 @@ def write_hypnogram(events, path):
             handle.write("\t".join([f"{onset:.3f}", f"{duration:.3f}", stage, *numbers]) + "\n")
 
 
-def write_report(events, folder, *, recorded, simulated, seconds, settings):
+def write_summary(events, folder, *, recorded, simulated, seconds, settings):
     """Write hypnogram.tsv, summary.json and session.png into the session's folder; return the summary."""
     from sleep_interpreter.utils.plots.decoding import plot_session
 
