@@ -13,15 +13,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
 from sleep_interpreter.utils.core.command_line import parser, run, say
+from sleep_interpreter.utils.core.paths import shown
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Write the reports of the sessions given."""
     arguments = parser(__doc__)
     arguments.add_argument("session", type=Path, nargs="+", help="the session's folder")
     args = arguments.parse_args(argv)
-    from sleep_interpreter.realtime.Report.night_report import write_night_report
-    from sleep_interpreter.utils.core.paths import shown
+    from sleep_interpreter.realtime.Report.night_report import write_night_report  # lazy: start-up
 
     for folder in args.session:
         say(shown(write_night_report(folder)))

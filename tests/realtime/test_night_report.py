@@ -206,7 +206,7 @@ def test_the_spectrogram_is_of_the_derivation_and_leaves_gaps_out(session):
 
 def test_numbers_of_the_night_are_those_of_the_log(session):
     loaded = load_session(session)
-    assert loaded.truth and loaded.live and loaded.ending == "stopped"
+    assert loaded.has_responses and loaded.live and loaded.ending == "stopped"
     assert len(loaded.decodes()) == 16 and len(loaded.decodes(sham=True)) == 5
     right = (loaded.decodes()[:, 0] == loaded.decodes()[:, 1]).sum()
     assert right == sum(n % 3 == 0 for n, onset in enumerate(ONSETS) if onset not in SHAMS)
