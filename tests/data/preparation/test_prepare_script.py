@@ -241,9 +241,9 @@ def test_several_jobs_give_the_same_files(lab, tmp_path):
 def test_names_stay_when_a_subject_comes_later(lab):
     settings = load_settings(None, [PATTERN, "split.test=[s1]"])
     sources = inputs.find_recordings(str(lab / "s*"), settings)
-    known = inputs.assign(sources, settings)
+    known = inputs.assign_names(sources, settings)
     more = [inputs.Source("a_first", sources[0].sessions), *sources]
-    later = inputs.assign(more, settings, known)
+    later = inputs.assign_names(more, settings, known)
     assert {k: later[k] for k in known} == known and later["a_first"] == "subject_1"
 
 
