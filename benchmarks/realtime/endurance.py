@@ -120,7 +120,7 @@ def _reached(folder):
 
 
 def _stopped(folder):
-    """Tell whether the log has its stop: what comes after is the morning report."""
+    """Tell whether the log has its stop: what comes after is the night report."""
     with (folder / "log.jsonl").open("rb") as handle:
         handle.seek(max(0, handle.seek(0, 2) - 2000))
         return b'"event": "stop"' in handle.read()

@@ -20,8 +20,8 @@ from sleep_interpreter.realtime.Output.sound_card import Player
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.output import AudioSettings, MarkerSettings
 from sleep_interpreter.realtime.Recording.session_recording import annotations
-from sleep_interpreter.realtime.Report.night_data import load
-from sleep_interpreter.realtime.Report.summary import sentences, summarise
+from sleep_interpreter.realtime.Report.session_data import load_session
+from sleep_interpreter.realtime.Report.summary import summarise, summary_lines
 from sleep_interpreter.realtime.Session.cueing import Cueing
 from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
 from sleep_interpreter.utils.core.constants import ITEMS
@@ -203,10 +203,10 @@ def test_cues_that_did_not_sound_count_nowhere(tmp_path):
     found = summarise(events, recorded=True, simulated=True, seconds=10)
     assert found["cues"]["total"] == 1 and found["cues"]["not_sounded"] == 1
     assert found["decodes"]["total"] == found["accuracy"]["n"] == found["phase"]["not locked"]["n"] == 1
-    assert any("1 cues that did not sound" in line for line in sentences(found))
+    assert any("1 cues that did not sound" in line for line in summary_lines(found))
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
-    morning = load(tmp_path)
-    assert [c["number"] for c in morning.cues()] == [1] and len(morning.decodes()) == 1
+    loaded = load_session(tmp_path)
+    assert [c["number"] for c in loaded.cues()] == [1] and len(loaded.decodes()) == 1
     assert [text for _, text in annotations(tmp_path, 500) if "cue" in text] == [
         "cue/ball", "cue_not_sounded/ball",
     ]  # fmt: skip

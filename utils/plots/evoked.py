@@ -1,4 +1,4 @@
-"""Figures of what cues met and evoked, for the morning report: phases, responses, decodes; as SVG."""
+"""Figures of what cues met and evoked, for the night report: phases, responses, decodes; as SVG."""
 
 import matplotlib.pyplot as plt
 import numpy as np

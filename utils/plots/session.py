@@ -1,4 +1,4 @@
-"""Figures of the morning report, as SVG for a page: their black is the page's own colour of text."""
+"""Figures of the night report, as SVG for a page: their black is the page's own colour of text."""
 
 import io
 import re

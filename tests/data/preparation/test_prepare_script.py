@@ -13,7 +13,7 @@ from sleep_interpreter.data.formats.staging_windows import (
     read_staging_subjects,
 )
 from sleep_interpreter.data.formats.training_trials import TrainingTrials, read_so_groups, read_test_subjects
-from sleep_interpreter.data.inventory import survey as inventory
+from sleep_interpreter.data.inventory.survey import survey_folder
 from sleep_interpreter.data.preparation import inputs
 from sleep_interpreter.data.preparation import run as prepare_run
 from sleep_interpreter.data.preparation.settings import Preparation, load_settings
@@ -42,7 +42,7 @@ def test_every_file_of_the_layout_is_there_and_passes_the_check(prepared):
     out, manifest, _ = prepared
     assert [r["status"] for r in manifest["subjects"].values()] == ["complete", "complete"]
     assert manifest["names"] == {"s0": "subject_0", "s1": "subject_test_0"}
-    found = inventory.take(out)
+    found = survey_folder(out)
     assert found.problems == []
     missing = [part.pattern for part, files in found.found.items() if not files]
     assert missing == []
@@ -241,9 +241,9 @@ def test_several_jobs_give_the_same_files(lab, tmp_path):
 def test_names_stay_when_a_subject_comes_later(lab):
     settings = load_settings(None, [PATTERN, "split.test=[s1]"])
     sources = inputs.find_recordings(str(lab / "s*"), settings)
-    known = inputs.assign(sources, settings)
+    known = inputs.assign_names(sources, settings)
     more = [inputs.Source("a_first", sources[0].sessions), *sources]
-    later = inputs.assign(more, settings, known)
+    later = inputs.assign_names(more, settings, known)
     assert {k: later[k] for k in known} == known and later["a_first"] == "subject_1"
 
 
