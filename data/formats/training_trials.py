@@ -1,6 +1,5 @@
 """Sleep and awake trials as training and evaluation read them, whatever files they come from."""
 
-import hashlib
 import logging
 from pathlib import Path
 
@@ -8,17 +7,10 @@ import numpy as np
 
 from sleep_interpreter.data.formats.epoch_order import awake_draws, permutation, slices
 from sleep_interpreter.data.formats.records import Records
-from sleep_interpreter.data.formats.simulation_marks import are_simulated, refuse_unfinished
-from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS, SOSubject, read_so_groups
+from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished
 from sleep_interpreter.data.formats.test_trials import (
-    DATA_TYPES,
     TRIAL_STAGES,
-    WINDOWS,
-    SubjectTrials,
-    TestSubject,
-    find_test_files,
     list_of_trials,
-    read_test_subjects,
 )
 from sleep_interpreter.data.formats.tfrecords import CHANNELS, SLEEP, SLEEP_SAMPLES, WHOLE, RecordFile
 from sleep_interpreter.data.formats.validation import (
@@ -27,7 +19,6 @@ from sleep_interpreter.data.formats.validation import (
     finite,
     item_index,
     left_out,
-    natural,
     one_file_a_subject,
     one_hot,
     signal,
@@ -37,27 +28,7 @@ from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
 
-__all__ = [
-    "DATA_TYPES",
-    "SO_GROUPS",
-    "TRIAL_STAGES",
-    "WINDOWS",
-    "SOSubject",
-    "SubjectTrials",
-    "TestSubject",
-    "TrainingTrials",
-    "are_simulated",
-    "find_test_files",
-    "fingerprint",
-    "permutation",
-    "read_so_groups",
-    "read_test_subjects",
-    "slices",
-]
-
 log = logging.getLogger(__name__)
-
-_SAMPLED = 65536
 
 
 class TrainingTrials(Records):
@@ -256,47 +227,3 @@ def _checked(record, where, awake):
         for key, field in (("image", "feature_awake_image_erp"), ("audio", "feature_awake_audio_erp")):
             trial[key] = finite(record[field], where, field).swapaxes(-1, -2)
     return trial
-
-
-def content_hash(files):
-    """Return a sha256 over every byte of some files.
-
-    `fingerprint` samples, for data too large to read twice. What is taken up again by a hash takes this one:
-    a corrected label changes neither a file's size nor its ends.
-    """
-    total = hashlib.sha256()
-    for file in files:
-        with Path(file).open("rb") as handle:
-            total.update(hashlib.file_digest(handle, "sha256").digest())
-    return total.hexdigest()
-
-
-def fingerprint(files):
-    """Return a sha256 that tells one set of data files from another.
-
-    It covers each file's name, its size and its first and last 64 KiB, not every byte: a change in the
-    middle of a large file that keeps its size goes unnoticed. It names the data a result came from; it is
-    no protection against tampering. Names count relative to the files' common folder, so moving a whole
-    data set keeps its fingerprint.
-
-    Parameters
-    ----------
-    files : iterable of str | Path
-
-    Returns
-    -------
-    digest : str
-        64 hexadecimal digits.
-    """
-    files = sorted((Path(file).resolve() for file in files), key=natural)
-    total = hashlib.sha256()
-    for file in files:
-        common = next(p for p in file.parents if all(p in other.parents for other in files))
-        size = file.stat().st_size
-        total.update(f"{file.relative_to(common).as_posix()}\0{size}\0".encode())
-        with file.open("rb") as handle:
-            total.update(handle.read(_SAMPLED))
-            if size > _SAMPLED:
-                handle.seek(max(_SAMPLED, size - _SAMPLED))
-                total.update(handle.read(_SAMPLED))
-    return total.hexdigest()
