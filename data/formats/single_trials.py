@@ -1,7 +1,9 @@
 """Single trials of one subject, awake and asleep, for the linear baselines: Whole_data.pickle."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +35,7 @@ PATTERNS = ("SI Main Train/subject_*/Whole_data.pickle", "SI Main Test/subject_t
 
 
 @dataclass(frozen=True, eq=False)
-class Trials:
+class DomainTrials:
     """Trials of one domain.
 
     Attributes
@@ -47,7 +49,7 @@ class Trials:
     eeg: np.ndarray
     label: np.ndarray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.label)
 
 
@@ -60,7 +62,7 @@ class SingleTrials:
     name : str
         Of the folder, e.g. "subject_12".
     file : Path
-    domains : dict of str to Trials
+    domains : dict of str to DomainTrials
         Those asked for; without a trial where the subject has none of a stage.
     simulated : bool
         The file or the data set is marked as simulated.
@@ -68,11 +70,11 @@ class SingleTrials:
 
     name: str
     file: Path
-    domains: dict
+    domains: dict[str, DomainTrials]
     simulated: bool
 
 
-def find_subjects(root):
+def find_subjects(root: str | Path) -> dict[str, Path]:
     """Return the subjects' files, {name: path}, training subjects before test subjects, in natural order.
 
     Raises
@@ -89,7 +91,9 @@ def find_subjects(root):
     return {subject_name(file.parent): file for file in one_file_a_subject(files)}
 
 
-def read_subject(path, domains=tuple(DOMAINS), root=None):
+def read_subject(
+    path: str | Path, domains: Iterable[str] = tuple(DOMAINS), root: str | Path | None = None
+) -> SingleTrials:
     """Read one subject's trials.
 
     Parameters
@@ -100,10 +104,6 @@ def read_subject(path, domains=tuple(DOMAINS), root=None):
         Which of `DOMAINS`; the others are not looked at.
     root : str | Path | None
         The data set's folder, whose mark of simulation counts too.
-
-    Returns
-    -------
-    subject : SingleTrials
 
     Raises
     ------
@@ -124,11 +124,11 @@ def read_subject(path, domains=tuple(DOMAINS), root=None):
     return SingleTrials(subject_name(path.parent), path, read, bool(marked))
 
 
-def _trials(stored, key, samples, path):
+def _trials(stored: Any, key: str, samples: int, path: Path) -> DomainTrials:
     eeg = np.empty((len(stored), samples, CHANNELS), np.float32)
     label = np.empty(len(stored), np.int64)
     for place, trial in enumerate(stored):
         where = f"{shown(path)}, {key} trial {place}"
         label[place] = item_index(entry(trial, "category", where), where)
         eeg[place] = signal(trial, "EEG", (CHANNELS, samples), f"{where} ({ITEMS[label[place]]})").T
-    return Trials(eeg, label)
+    return DomainTrials(eeg, label)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from sleep_interpreter.data.formats.validation import (
     finite,
     one_file_a_subject,
     one_hot,
+    read_container,
     subject_name,
     warn_of_scale,
 )
@@ -21,7 +23,6 @@ from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.core.provenance import is_simulated
-from sleep_interpreter.utils.core.safe_pickle import read_pickle
 
 SO_GROUPS = (
     "Pre-SO",
@@ -53,25 +54,17 @@ class SOSubject:
 
     name: str
     file: Path
-    groups: dict
+    groups: dict[str, tuple[np.ndarray, np.ndarray]]
     simulated: bool = False
 
-    def __len__(self):
+    def __len__(self) -> int:
         return sum(len(label) for _, label in self.groups.values())
 
 
-def read_so_groups(root):
-    """Read the test subjects' trials by phase of the slow oscillation (`SI Main Test/subject_test_*/SO*`).
+def read_so_groups(root: str | Path) -> list[SOSubject]:
+    """Read the test subjects' trials by phase of the slow oscillation, in natural order.
 
-    Parameters
-    ----------
-    root : str | Path
-        The folder that holds `SI Main Test`.
-
-    Returns
-    -------
-    subjects : list of SOSubject
-        In natural order.
+    `root` is the folder that holds `SI Main Test/subject_test_*/SO*`.
 
     Raises
     ------
@@ -85,10 +78,9 @@ def read_so_groups(root):
     return [_read_so_subject(file, marked) for file in files]
 
 
-def dict_of_groups(content, file):
+def read_group_dict(file: Path) -> dict[str, Any]:
     """Return what a pickle of groups holds when all its names are known, its groups unchecked."""
-    if not isinstance(content, dict):
-        raise UserError(f"{shown(file)}: expected a dict of groups of trials, found {type(content).__name__}")
+    content = read_container(file, dict, " of groups of trials")
     for name in content:
         if name not in SO_GROUPS:
             close = nearest(name, SO_GROUPS, 1)
@@ -100,8 +92,8 @@ def dict_of_groups(content, file):
 _EMPTY = (np.zeros((0, SLEEP_SAMPLES, CHANNELS), np.float32), np.zeros(0, np.int64))
 
 
-def _read_so_subject(file, marked):
-    content = dict_of_groups(read_pickle(file), file)
+def _read_so_subject(file: Path, marked: bool) -> SOSubject:
+    content = read_group_dict(file)
     groups = {
         name: check_group(content[name], f"{shown(file)}, group {name!r}") if name in content else _EMPTY
         for name in SO_GROUPS
@@ -111,7 +103,7 @@ def _read_so_subject(file, marked):
     return SOSubject(subject_name(file), file, groups, marked)
 
 
-def check_group(group, where):
+def check_group(group: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Return sleep (n, 200, 55) and label (n,) of one group as pickled, or refuse it by trial and field."""
     labels = _array(entry(group, "label", where), "label", where)
     eeg = _array(entry(group, "decode_data", where), "decode_data", where)
@@ -137,7 +129,7 @@ def check_group(group, where):
     return eeg, labels.argmax(axis=1).astype(np.int64)
 
 
-def _array(values, field, where):
+def _array(values: Any, field: str, where: str) -> np.ndarray:
     try:
         return np.asarray(values)
     except (ValueError, TypeError, OverflowError):  # lists of unequal length

@@ -10,16 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sleep_interpreter.data.formats.simulation_marks import trials_are_marked
-from sleep_interpreter.data.formats.slow_oscillation_trials import check_group, dict_of_groups
+from sleep_interpreter.data.formats.slow_oscillation_trials import check_group, read_group_dict
 from sleep_interpreter.data.formats.staging_windows import (
     check_hypnogram,
     check_stage,
     check_training_window,
     check_window,
-    dict_of,
-    list_of,
 )
-from sleep_interpreter.data.formats.test_trials import check_test_trial, list_of_trials
+from sleep_interpreter.data.formats.test_trials import check_test_trial
 from sleep_interpreter.data.formats.tfrecords import (
     AWAKE_SAMPLES,
     CHANNELS,
@@ -29,11 +27,18 @@ from sleep_interpreter.data.formats.tfrecords import (
     WHOLE,
     RecordFile,
 )
-from sleep_interpreter.data.formats.validation import brief, entry, finite, item_index, one_hot, signal
+from sleep_interpreter.data.formats.validation import (
+    brief,
+    entry,
+    finite,
+    item_index,
+    one_hot,
+    read_container,
+    signal,
+)
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES, STAGING_SECONDS
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
-from sleep_interpreter.utils.core.safe_pickle import read_pickle
 
 _PLACES = re.compile(
     r"(?P<record>(?:(?:record|trial|window|epoch|group|list|subject)[ _][^,:]+(?:, )?)*)"
@@ -180,7 +185,7 @@ def _read_sleep(found):
         item = item_index(entry(trial, "category", where), where)
         return trial, item, signal(trial, "Sleep_EEG", (CHANNELS, SLEEP_SAMPLES), where)
 
-    for trial, item, eeg in found.each(list_of_trials(found.file), "trial", check):
+    for trial, item, eeg in found.each(read_container(found.file, list, " of trials"), "trial", check):
         found.count("", ITEMS[item])
         found.mark(trials_are_marked([trial]))
         found.sleep(eeg)
@@ -190,7 +195,7 @@ def _read_test_trials(found, awake=True):
     def check(trial, where):
         return trial, check_test_trial(trial, where, awake)
 
-    for trial, checked in found.each(list_of_trials(found.file), "trial", check):
+    for trial, checked in found.each(read_container(found.file, list, " of trials"), "trial", check):
         found.count(checked["data_type"], ITEMS[checked["label"]])
         found.mark(trials_are_marked([trial]))
         found.sleep(checked["sleep"].T)
@@ -201,7 +206,7 @@ def _read_before_cue(found):
 
 
 def _read_groups(found):
-    for name, group in dict_of_groups(read_pickle(found.file), found.file).items():
+    for name, group in read_group_dict(found.file).items():
         try:
             sleep, label = check_group(group, f"{shown(found.file)}, group {name!r}")
         except UserError as error:
@@ -215,7 +220,7 @@ def _read_groups(found):
 
 
 def _read_single_trials(found):
-    content = dict_of(found.file)
+    content = read_container(found.file, dict, " of subjects")
     for name, samples in (
         ("awake_image", AWAKE_SAMPLES),
         ("awake_audio", AWAKE_SAMPLES),
@@ -245,18 +250,18 @@ def _read_windows(found):
     def check(window, where):
         return window, check_window(window, where)[0]
 
-    for window, stage in found.each(list_of(found.file), "window", check):
+    for window, stage in found.each(read_container(found.file, list), "window", check):
         found.count("", STAGES[stage])
         found.mark(trials_are_marked([window]))
 
 
 def _read_epochs(found):
-    for stage in found.each(list_of(found.file), "epoch", check_stage):
+    for stage in found.each(read_container(found.file, list), "epoch", check_stage):
         found.count("", STAGES[stage])
 
 
 def _read_hypnograms(found):
-    for name, hypnogram in dict_of(found.file).items():
+    for name, hypnogram in read_container(found.file, dict, " of subjects").items():
         try:
             onset, stages = check_hypnogram(hypnogram, f"{shown(found.file)}, {name}")
         except UserError as error:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram
-from sleep_interpreter.data.formats.staging_windows import check_hypnogram, dict_of
+from sleep_interpreter.data.formats.staging_windows import check_hypnogram
+from sleep_interpreter.data.formats.validation import read_container
 from sleep_interpreter.data.preparation.channels import make_plan
 from sleep_interpreter.data.preparation.inputs import bids_details
 from sleep_interpreter.data.preparation.signal import load
@@ -40,7 +41,7 @@ def released(path, name):
     path = Path(path)
     if path.is_dir():
         path = path / "SI Staging Label" / "Whole_label_data.pickle"
-    content = dict_of(path)
+    content = read_container(path, dict, " of subjects")
     if name not in content:
         close = nearest(str(name), content, 3)
         raise UserError(
