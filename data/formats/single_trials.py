@@ -7,17 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from sleep_interpreter.data.formats import validation
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.data.formats.tfrecords import AWAKE_SAMPLES, CHANNELS, SLEEP_SAMPLES
-from sleep_interpreter.data.formats.validation import (
-    brief,
-    entry,
-    item_index,
-    natural,
-    one_file_a_subject,
-    signal,
-    subject_name,
-)
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
@@ -84,11 +76,11 @@ def find_subjects(root: str | Path) -> dict[str, Path]:
     """
     root = Path(root)
     refuse_unfinished(root)
-    files = [file for pattern in PATTERNS for file in sorted(root.glob(pattern), key=natural)]
+    files = [file for pattern in PATTERNS for file in sorted(root.glob(pattern), key=validation.natural)]
     if not files:
         places = " nor ".join(f"{shown(root)}/{pattern}" for pattern in PATTERNS)
         raise UserError(f"no single trials found: there is neither {places}; {HOW_TO_SIMULATE}")
-    return {subject_name(file.parent): file for file in one_file_a_subject(files)}
+    return {validation.subject_name(file.parent): file for file in validation.one_file_a_subject(files)}
 
 
 def read_subject(
@@ -116,12 +108,14 @@ def read_subject(
     read, marked = {}, root is not None and is_simulated(root)
     for domain in domains:
         key, samples = DOMAINS[domain]
-        stored = entry(content, key, shown(path))
+        stored = validation.entry(content, key, shown(path))
         if not isinstance(stored, list | tuple):
-            raise UserError(f"{shown(path)}, field {key!r}: expected a list of trials, found {brief(stored)}")
+            raise UserError(
+                f"{shown(path)}, field {key!r}: expected a list of trials, found {validation.brief(stored)}"
+            )
         read[domain] = _trials(stored, key, samples, path)
         marked = marked or trials_are_marked(stored)
-    return SingleTrials(subject_name(path.parent), path, read, bool(marked))
+    return SingleTrials(validation.subject_name(path.parent), path, read, bool(marked))
 
 
 def _trials(stored: Any, key: str, samples: int, path: Path) -> DomainTrials:
@@ -129,6 +123,8 @@ def _trials(stored: Any, key: str, samples: int, path: Path) -> DomainTrials:
     label = np.empty(len(stored), np.int64)
     for place, trial in enumerate(stored):
         where = f"{shown(path)}, {key} trial {place}"
-        label[place] = item_index(entry(trial, "category", where), where)
-        eeg[place] = signal(trial, "EEG", (CHANNELS, samples), f"{where} ({ITEMS[label[place]]})").T
+        label[place] = validation.item_index(validation.entry(trial, "category", where), where)
+        eeg[place] = validation.signal(
+            trial, "EEG", (CHANNELS, samples), f"{where} ({ITEMS[label[place]]})"
+        ).T
     return DomainTrials(eeg, label)

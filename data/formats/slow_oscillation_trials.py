@@ -6,19 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from sleep_interpreter.data.formats import validation
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.data.formats.test_trials import find_test_files
 from sleep_interpreter.data.formats.tfrecords import CHANNELS, SLEEP_SAMPLES
-from sleep_interpreter.data.formats.validation import (
-    brief,
-    entry,
-    finite,
-    one_file_a_subject,
-    one_hot,
-    read_container,
-    subject_name,
-    warn_of_scale,
-)
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import shown
@@ -70,22 +61,22 @@ def read_so_groups(root: str | Path) -> list[SOSubject]:
     ------
     UserError
         No such files, an unknown group, a missing field, a wrong shape, a label that is not one-hot or
-        values that are not finite, naming file, group and trial.
+        values that are not validation.finite, naming file, group and trial.
     """
     refuse_unfinished(root)
-    files = one_file_a_subject(find_test_files(root, "SO"))
+    files = validation.one_file_a_subject(find_test_files(root, "SO"))
     marked = is_simulated(root)
     return [_read_so_subject(file, marked) for file in files]
 
 
 def read_group_dict(file: Path) -> dict[str, Any]:
     """Return what a pickle of groups holds when all its names are known, its groups unchecked."""
-    content = read_container(file, dict, " of groups of trials")
+    content = validation.read_container(file, dict, " of groups of trials")
     for name in content:
         if name not in SO_GROUPS:
             close = nearest(name, SO_GROUPS, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"groups: {', '.join(SO_GROUPS)}"
-            raise UserError(f"{shown(file)}: unknown group {brief(name)}; {hint}")
+            raise UserError(f"{shown(file)}: unknown group {validation.brief(name)}; {hint}")
     return content
 
 
@@ -98,15 +89,15 @@ def _read_so_subject(file: Path, marked: bool) -> SOSubject:
         name: check_group(content[name], f"{shown(file)}, group {name!r}") if name in content else _EMPTY
         for name in SO_GROUPS
     }
-    warn_of_scale(file, max(float(np.abs(sleep).max(initial=0)) for sleep, _ in groups.values()))
+    validation.warn_of_scale(file, max(float(np.abs(sleep).max(initial=0)) for sleep, _ in groups.values()))
     marked = marked or trials_are_marked(content.values())
-    return SOSubject(subject_name(file), file, groups, marked)
+    return SOSubject(validation.subject_name(file), file, groups, marked)
 
 
 def check_group(group: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Return sleep (n, 200, 55) and label (n,) of one group as pickled, or refuse it by trial and field."""
-    labels = _array(entry(group, "label", where), "label", where)
-    eeg = _array(entry(group, "decode_data", where), "decode_data", where)
+    labels = _array(validation.entry(group, "label", where), "label", where)
+    eeg = _array(validation.entry(group, "decode_data", where), "decode_data", where)
     if not labels.size and not eeg.size:
         return _EMPTY
     if labels.ndim != 2 or labels.shape[1] != len(ITEMS) or labels.dtype.kind not in "biuf":
@@ -121,11 +112,11 @@ def check_group(group: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
             f"found {eeg.dtype} {eeg.shape}"
         )
     for number, label in enumerate(labels):
-        one_hot(label, f"{where}, trial {number}", "label")
+        validation.one_hot(label, f"{where}, trial {number}", "label")
     with np.errstate(over="ignore"):
         eeg = np.ascontiguousarray(eeg, np.float32)
     for number, trial in enumerate(eeg):
-        finite(trial, f"{where}, trial {number}", "decode_data")
+        validation.finite(trial, f"{where}, trial {number}", "decode_data")
     return eeg, labels.argmax(axis=1).astype(np.int64)
 
 
@@ -133,4 +124,6 @@ def _array(values: Any, field: str, where: str) -> np.ndarray:
     try:
         return np.asarray(values)
     except (ValueError, TypeError, OverflowError):  # lists of unequal length
-        raise UserError(f"{where}, field {field!r}: expected an array, found {brief(values)}") from None
+        raise UserError(
+            f"{where}, field {field!r}: expected an array, found {validation.brief(values)}"
+        ) from None

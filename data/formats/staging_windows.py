@@ -7,20 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from sleep_interpreter.data.formats import validation
 from sleep_interpreter.data.formats.records import Records
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.data.formats.tfrecords import STAGING, STAGING_SAMPLES, RecordFile
-from sleep_interpreter.data.formats.validation import (
-    brief,
-    entry,
-    find,
-    natural,
-    one_file_a_subject,
-    one_hot,
-    read_container,
-    signal,
-    subject_name,
-)
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
@@ -106,7 +96,7 @@ class StagingSubject:
 def training_files(root: str | Path) -> tuple[Path, list[Path]]:
     """Return the folder of training windows and its files, one a subject, without opening any."""
     folder = Path(root) / "SI Staging" / "Train"
-    return folder, one_file_a_subject(find(folder, "subject*/Whole*", "staging windows"))
+    return folder, validation.subject_files(folder, "subject*/Whole*", "staging windows")
 
 
 def staging_files(root: str | Path) -> list[Path]:
@@ -119,7 +109,7 @@ def staging_files(root: str | Path) -> list[Path]:
     """
     refuse_unfinished(root)
     folder = Path(root) / "SI Staging" / "Test"
-    return one_file_a_subject(find(folder, "subject*/Whole*", "staging test subjects"))
+    return validation.subject_files(folder, "subject*/Whole*", "staging test subjects")
 
 
 def read_staging_subjects(root: str | Path) -> Iterator[StagingSubject]:
@@ -144,17 +134,17 @@ def read_staging_subject(file: Path, root: str | Path, gaps: bool = False) -> St
     UserError
         A wrong field or shape, or numbers of windows and epochs that do not go together.
     """
-    raw = find(file.parent, "raw*", "30 s stage labels")
+    raw = validation.find(file.parent, "raw*", "30 s stage labels")
     if len(raw) != 1:
         raise UserError(f"{shown(file.parent)}: expected one raw* file of 30 s labels, found {len(raw)}")
-    content = read_container(file, list)
+    content = validation.read_container(file, list)
     checked = [check_window(window, f"{shown(file)}, window {i}", gaps) for i, window in enumerate(content)]
     stages, windows = zip(*checked, strict=True) if checked else ((), ())
-    scored = read_container(raw[0], list)
+    scored = validation.read_container(raw[0], list)
     epochs = [check_stage(label, f"{shown(raw[0])}, epoch {i}") for i, label in enumerate(scored)]
     check_counts(file, len(windows), raw[0], len(epochs))
     return StagingSubject(
-        name=subject_name(file),
+        name=validation.subject_name(file),
         file=file,
         window=np.stack(windows) if windows else np.zeros((0, 3, STAGING_SAMPLES), np.float32),
         window_stage=np.array(stages, np.int64),
@@ -187,17 +177,17 @@ def read_stage_labels(root: str | Path) -> dict[str, tuple[np.ndarray, np.ndarra
     file = Path(root)
     if not file.is_file():
         refuse_unfinished(root)
-        file = find(file / "SI Staging Label", "Whole_label_data.pickle", "expert hypnograms")[0]
-    content = read_container(file, dict, " of subjects")
+        file = validation.find(file / "SI Staging Label", "Whole_label_data.pickle", "expert hypnograms")[0]
+    content = validation.read_container(file, dict, " of subjects")
     return {
         str(name): check_hypnogram(content[name], f"{shown(file)}, {name}")
-        for name in sorted(content, key=natural)
+        for name in sorted(content, key=validation.natural)
     }
 
 
 def check_training_window(record: dict[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
     """Return "window" (3, 15000) and one-hot "label" (4,) of a record, or refuse it."""
-    label = one_hot(record["category_name"], where, "category_name")
+    label = validation.one_hot(record["category_name"], where, "category_name")
     code = int(record["feature_label"][0])
     if code != int(label.argmax()):
         raise UserError(
@@ -205,7 +195,7 @@ def check_training_window(record: dict[str, np.ndarray], where: str) -> dict[str
             f"{int(label.argmax())}"
         )
     shape = STAGING["feature_data"].shape
-    return {"window": signal(record, "feature_data", shape, where), "label": label}
+    return {"window": validation.signal(record, "feature_data", shape, where), "label": label}
 
 
 def check_window(window: Any, where: str, gaps: bool = False) -> tuple[int, np.ndarray]:
@@ -213,8 +203,8 @@ def check_window(window: Any, where: str, gaps: bool = False) -> tuple[int, np.n
 
     With `gaps` samples that are not finite are let through.
     """
-    stage = check_stage(entry(window, "label", where), f"{where}, field 'label'")
-    return stage, signal(window, "data", (3, STAGING_SAMPLES), where, gaps)
+    stage = check_stage(validation.entry(window, "label", where), f"{where}, field 'label'")
+    return stage, validation.signal(window, "data", (3, STAGING_SAMPLES), where, gaps)
 
 
 def check_counts(file: Path, windows: int, raw: Path, epochs: int) -> None:
@@ -228,15 +218,19 @@ def check_counts(file: Path, windows: int, raw: Path, epochs: int) -> None:
 
 def check_hypnogram(hypnogram: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Return onsets in s (n + 1,) and stage codes (n,) of a subject's expert hypnogram, or refuse it."""
-    labels = entry(hypnogram, "label", where)
+    labels = validation.entry(hypnogram, "label", where)
     if not isinstance(labels, list | tuple) and getattr(labels, "ndim", 0) != 1:
-        raise UserError(f"{where}, field 'label': expected a list of stages, found {brief(labels)}")
+        raise UserError(
+            f"{where}, field 'label': expected a list of stages, found {validation.brief(labels)}"
+        )
     stage = np.array([check_stage(label, f"{where}, field 'label'") for label in labels], np.int64)
-    times = entry(hypnogram, "onset", where)
+    times = validation.entry(hypnogram, "onset", where)
     try:
         onset = np.asarray(times, np.float64)
     except (ValueError, TypeError, OverflowError):
-        raise UserError(f"{where}, field 'onset': expected times in s, found {brief(times)}") from None
+        raise UserError(
+            f"{where}, field 'onset': expected times in s, found {validation.brief(times)}"
+        ) from None
     if onset.shape != (len(stage) + 1,):
         raise UserError(f"{where}: {len(stage)} stages need {len(stage) + 1} onsets, found {onset.size}")
     if not (np.isfinite(onset).all() and (np.diff(onset) >= 0).all()):
@@ -251,5 +245,7 @@ def check_stage(value: Any, where: str) -> int:
     except (ValueError, TypeError, OverflowError):
         number = np.empty(0)
     if number.size != 1 or number.dtype.kind not in "iuf" or number.item() not in range(len(STAGES)):
-        raise UserError(f"{where}: expected a stage from 0 to {len(STAGES) - 1}, found {brief(value)}")
+        raise UserError(
+            f"{where}: expected a stage from 0 to {len(STAGES) - 1}, found {validation.brief(value)}"
+        )
     return int(number.item())

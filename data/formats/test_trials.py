@@ -7,22 +7,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from sleep_interpreter.data.formats import validation
 from sleep_interpreter.data.formats.epoch_order import awake_draws, permutation, slices
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.data.formats.tfrecords import AWAKE_PER_SLEEP, AWAKE_SAMPLES, CHANNELS, SLEEP_SAMPLES
 from sleep_interpreter.data.formats.trial_reader import Batch
-from sleep_interpreter.data.formats.validation import (
-    entry,
-    find,
-    item_index,
-    left_out,
-    one_file_a_subject,
-    part_of,
-    read_container,
-    signal,
-    subject_name,
-    warn_of_scale,
-)
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
@@ -176,10 +165,10 @@ def read_test_subjects(
     parts = (data_types,) if isinstance(data_types, str) else tuple(data_types)
     _check_parts(parts)
     refuse_unfinished(root)
-    files = one_file_a_subject(find_test_files(root, stage, window))
+    files = validation.one_file_a_subject(find_test_files(root, stage, window))
     marked = is_simulated(root)
     if only is not None:
-        names, known = list(only), {subject_name(file): file for file in files}
+        names, known = list(only), {validation.subject_name(file): file for file in files}
         for name in names:
             if name not in known:
                 raise UserError(f"no test subject {name!r}; there are {', '.join(known)}")
@@ -199,7 +188,7 @@ def find_test_files(root: str | Path, stage: str = "N2N3", window: str = "cue") 
         raise UserError(f"window {window!r} is unknown; there are {' and '.join(WINDOWS)}")
     folder = Path(root) / "SI Main Test"
     if window == "cue":
-        return find(folder, f"subject_test_*/{stage}*", "test subjects")
+        return validation.find(folder, f"subject_test_*/{stage}*", "test subjects")
     pattern = f"subject_test_*/precue_{stage}*"
     if not any(folder.glob(pattern)):
         raise UserError(
@@ -207,7 +196,7 @@ def find_test_files(root: str | Path, stage: str = "N2N3", window: str = "cue") 
             "files hold no pre-cue window, `python data/simulate.py` writes one, and docs/data_format.md "
             "says what to put there from recordings of your own"
         )
-    return find(folder, pattern, "trials from before the cue")
+    return validation.find(folder, pattern, "trials from before the cue")
 
 
 def check_test_trial(trial: Any, where: str, awake: bool) -> dict[str, Any]:
@@ -233,13 +222,13 @@ def check_test_trial(trial: Any, where: str, awake: bool) -> dict[str, Any]:
         A field is missing or wrong.
     """
     columns = {
-        "data_type": part_of(trial, DATA_TYPES, where),
-        "label": item_index(entry(trial, "category", where), where),
-        "sleep": signal(trial, "Sleep_EEG", (CHANNELS, SLEEP_SAMPLES), where).T,
+        "data_type": validation.part_of(trial, DATA_TYPES, where),
+        "label": validation.item_index(validation.entry(trial, "category", where), where),
+        "sleep": validation.signal(trial, "Sleep_EEG", (CHANNELS, SLEEP_SAMPLES), where).T,
     }
     for key in ("image", "audio") if awake else ():
         shape = (AWAKE_PER_SLEEP, CHANNELS, AWAKE_SAMPLES)
-        columns[key] = signal(trial, f"awake_{key}_erp", shape, where).transpose(0, 2, 1)
+        columns[key] = validation.signal(trial, f"awake_{key}_erp", shape, where).transpose(0, 2, 1)
     return columns
 
 
@@ -252,27 +241,27 @@ def _check_parts(parts: Iterable[str]) -> None:
 def _read_test_subject(
     file: Path, parts: tuple[str, ...], awake: bool, skipped: list[dict] | None, marked: bool
 ) -> TestSubject:
-    trials = read_container(file, list, " of trials")
+    trials = validation.read_container(file, list, " of trials")
     columns: dict[str, list] = {"sleep": [], "label": [], "data_type": [], "image": [], "audio": []}
     largest = 0.0
     for number, trial in enumerate(trials):
         where = f"{shown(file)}, trial {number}"
         try:
-            if part_of(trial, DATA_TYPES, where) not in parts:
+            if validation.part_of(trial, DATA_TYPES, where) not in parts:
                 continue
             checked = check_test_trial(trial, where, awake)
         except UserError as error:
             if skipped is None:
                 raise
-            skipped.append(left_out(file, number, where, error))
+            skipped.append(validation.left_out(file, number, where, error))
             continue
         for key, value in checked.items():
             columns[key].append(value)
         largest = max(largest, float(np.abs(checked["sleep"]).max()))
-    warn_of_scale(file, largest)
+    validation.warn_of_scale(file, largest)
     awake_shape = (AWAKE_PER_SLEEP, AWAKE_SAMPLES, CHANNELS)
     return TestSubject(
-        name=subject_name(file),
+        name=validation.subject_name(file),
         file=file,
         sleep=_stack(columns["sleep"], (SLEEP_SAMPLES, CHANNELS)),
         label=np.array(columns["label"], np.int64),

@@ -203,8 +203,11 @@ class RecordFile:
     @staticmethod
     def _decode(serialised: bytes, where: str, expected: Field, trial: int | None) -> np.ndarray:
         """Return the array (of one awake trial of 15) that a serialised tensor holds."""
+        import_tensorflow()  # quietly, which the next line would not be
+        from tensorflow.core.framework.tensor_pb2 import TensorProto  # lazy: start-up
+
         try:
-            proto = _tensor_proto().FromString(serialised)
+            proto = TensorProto.FromString(serialised)
         except DecodeError:
             raise UserError(f"{where}: not a serialised tensor") from None
         shape = tuple(d.size for d in proto.tensor_shape.dim)
@@ -293,22 +296,12 @@ def _example(record: Record, schema: Schema, where: str, simulated: bool) -> byt
                 f"{where}, field {name!r}: expected {np.dtype(dtype).name} {shape}, "
                 f"found {array.dtype} {array.shape}"
             )
-        proto = _tensor_proto()(dtype=tf.as_dtype(dtype).as_datatype_enum, tensor_content=array.tobytes())
-        for size in shape:
-            proto.tensor_shape.dim.add(size=size)
-        value = proto.SerializeToString(deterministic=True)
+        value = tf.io.serialize_tensor(array).numpy()
         features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
     if simulated:
         features[MARK] = tf.train.Feature(int64_list=tf.train.Int64List(value=[1]))
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return example.SerializeToString(deterministic=True)
-
-
-def _tensor_proto() -> Any:
-    import_tensorflow()  # quietly, which the next line would not be
-    from tensorflow.core.framework.tensor_pb2 import TensorProto  # lazy: start-up
-
-    return TensorProto
 
 
 def _dtype_name(enum: int) -> str:

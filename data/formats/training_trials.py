@@ -5,20 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from sleep_interpreter.data.formats import validation
 from sleep_interpreter.data.formats.records import Records
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished
 from sleep_interpreter.data.formats.test_trials import check_trial_stage
 from sleep_interpreter.data.formats.tfrecords import CHANNELS, SLEEP, SLEEP_SAMPLES, WHOLE, RecordFile
-from sleep_interpreter.data.formats.validation import (
-    entry,
-    find,
-    finite,
-    item_index,
-    one_file_a_subject,
-    one_hot,
-    read_container,
-    signal,
-)
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.paths import shown
 
@@ -100,12 +91,12 @@ class TrainingTrials(Records):
         All 15 awake trials are checked where all are given: any of them may be drawn one day.
         """
         trial = {
-            "sleep": finite(record["feature_Sleep_EEG"], where, "feature_Sleep_EEG").T,
-            "label": one_hot(record["category_name"], where, "category_name"),
+            "sleep": validation.finite(record["feature_Sleep_EEG"], where, "feature_Sleep_EEG").T,
+            "label": validation.one_hot(record["category_name"], where, "category_name"),
         }
         for key in ("image", "audio") if self.awake else ():
             field = f"feature_awake_{key}_erp"
-            trial[key] = finite(record[field], where, field).swapaxes(-1, -2)
+            trial[key] = validation.finite(record[field], where, field).swapaxes(-1, -2)
         return trial
 
     def _largest(self, record: dict[str, np.ndarray]) -> float:
@@ -129,7 +120,7 @@ def training_files(root: str | Path, stage: str = "N2N3", awake: bool = True) ->
     """
     kind = "pickle" if stage == "REM" and not awake else "tfrecords"
     folder = Path(root) / f"SI Main Train_{kind}" / stage
-    return folder, one_file_a_subject(find(folder, "Whole*" if awake else "sleep*", "training trials"))
+    return folder, validation.subject_files(folder, "Whole*" if awake else "sleep*", "training trials")
 
 
 class _PickledSleep:
@@ -139,7 +130,7 @@ class _PickledSleep:
 
     def __init__(self, file: Path) -> None:
         self.path = file
-        self._trials = read_container(file, list, " of trials")
+        self._trials = validation.read_container(file, list, " of trials")
 
     def __len__(self) -> int:
         return len(self._trials)
@@ -149,8 +140,8 @@ class _PickledSleep:
 
     def read(self, index: int, *, trial: int | None = None) -> dict[str, np.ndarray]:
         where, stored = self.where(index), self._trials[index]
-        item = item_index(entry(stored, "category", where), where)
-        eeg = signal(stored, "Sleep_EEG", (CHANNELS, SLEEP_SAMPLES), where)
+        item = validation.item_index(validation.entry(stored, "category", where), where)
+        eeg = validation.signal(stored, "Sleep_EEG", (CHANNELS, SLEEP_SAMPLES), where)
         return {"category_name": np.eye(len(ITEMS), dtype=np.float32)[item], "feature_Sleep_EEG": eeg}
 
     def peek(self, index: int, name: str) -> np.ndarray:

@@ -31,6 +31,11 @@ def find(folder: str | Path, pattern: str, what: str) -> list[Path]:
     return files
 
 
+def subject_files(folder: str | Path, pattern: str, what: str) -> list[Path]:
+    """Return the files in `folder` that match `pattern`, one a subject, as `find` does."""
+    return one_file_a_subject(find(folder, pattern, what))
+
+
 def one_file_a_subject(files: list[Path]) -> list[Path]:
     """Refuse a second file of one subject: counted twice, it would pass for another subject."""
     seen: dict[str, Path] = {}

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sleep_interpreter.data.formats import validation
 from sleep_interpreter.data.formats.simulation_marks import trials_are_marked
 from sleep_interpreter.data.formats.slow_oscillation_trials import check_group, read_group_dict
 from sleep_interpreter.data.formats.staging_windows import (
@@ -26,15 +27,6 @@ from sleep_interpreter.data.formats.tfrecords import (
     STAGING,
     WHOLE,
     RecordFile,
-)
-from sleep_interpreter.data.formats.validation import (
-    brief,
-    entry,
-    finite,
-    item_index,
-    one_hot,
-    read_container,
-    signal,
 )
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES, STAGING_SECONDS
 from sleep_interpreter.utils.core.errors import UserError
@@ -137,7 +129,7 @@ def _records(schema, names, check, unit="trials"):
             where = records.where(index)
             try:
                 if fast:
-                    label = one_hot(records.peek(index, "category_name"), where, "category_name")
+                    label = validation.one_hot(records.peek(index, "category_name"), where, "category_name")
                 else:
                     label = check(found, records.read(index), where)
                 found.count("", names[int(label.argmax())])
@@ -153,10 +145,10 @@ def _records(schema, names, check, unit="trials"):
 
 
 def _trial_record(found, record, where):
-    eeg = finite(record["feature_Sleep_EEG"], where, "feature_Sleep_EEG")
-    label = one_hot(record["category_name"], where, "category_name")
+    eeg = validation.finite(record["feature_Sleep_EEG"], where, "feature_Sleep_EEG")
+    label = validation.one_hot(record["category_name"], where, "category_name")
     for name in set(record) & {"feature_awake_image_erp", "feature_awake_audio_erp"}:
-        finite(record[name], where, name)
+        validation.finite(record[name], where, name)
     found.sleep(eeg)
     return label
 
@@ -182,10 +174,12 @@ def _pickled(read, classes, unit="trials"):
 
 def _read_sleep(found):
     def check(trial, where):
-        item = item_index(entry(trial, "category", where), where)
-        return trial, item, signal(trial, "Sleep_EEG", (CHANNELS, SLEEP_SAMPLES), where)
+        item = validation.item_index(validation.entry(trial, "category", where), where)
+        return trial, item, validation.signal(trial, "Sleep_EEG", (CHANNELS, SLEEP_SAMPLES), where)
 
-    for trial, item, eeg in found.each(read_container(found.file, list, " of trials"), "trial", check):
+    for trial, item, eeg in found.each(
+        validation.read_container(found.file, list, " of trials"), "trial", check
+    ):
         found.count("", ITEMS[item])
         found.mark(trials_are_marked([trial]))
         found.sleep(eeg)
@@ -195,7 +189,9 @@ def _read_test_trials(found, awake=True):
     def check(trial, where):
         return trial, check_test_trial(trial, where, awake)
 
-    for trial, checked in found.each(read_container(found.file, list, " of trials"), "trial", check):
+    for trial, checked in found.each(
+        validation.read_container(found.file, list, " of trials"), "trial", check
+    ):
         found.count(checked["data_type"], ITEMS[checked["label"]])
         found.mark(trials_are_marked([trial]))
         found.sleep(checked["sleep"].T)
@@ -220,7 +216,7 @@ def _read_groups(found):
 
 
 def _read_single_trials(found):
-    content = read_container(found.file, dict, " of subjects")
+    content = validation.read_container(found.file, dict, " of subjects")
     for name, samples in (
         ("awake_image", AWAKE_SAMPLES),
         ("awake_audio", AWAKE_SAMPLES),
@@ -229,13 +225,13 @@ def _read_single_trials(found):
     ):
 
         def check(trial, where, samples=samples):
-            item = item_index(entry(trial, "category", where), where)
-            return trial, item, signal(trial, "EEG", (CHANNELS, samples), where)
+            item = validation.item_index(validation.entry(trial, "category", where), where)
+            return trial, item, validation.signal(trial, "EEG", (CHANNELS, samples), where)
 
         try:
-            trials = entry(content, name, shown(found.file))
+            trials = validation.entry(content, name, shown(found.file))
             if not isinstance(trials, list):
-                raise UserError(f"list {name}: expected a list of trials, found {brief(trials)}")
+                raise UserError(f"list {name}: expected a list of trials, found {validation.brief(trials)}")
         except UserError as error:
             found.problem(error)
             continue
@@ -250,18 +246,18 @@ def _read_windows(found):
     def check(window, where):
         return window, check_window(window, where)[0]
 
-    for window, stage in found.each(read_container(found.file, list), "window", check):
+    for window, stage in found.each(validation.read_container(found.file, list), "window", check):
         found.count("", STAGES[stage])
         found.mark(trials_are_marked([window]))
 
 
 def _read_epochs(found):
-    for stage in found.each(read_container(found.file, list), "epoch", check_stage):
+    for stage in found.each(validation.read_container(found.file, list), "epoch", check_stage):
         found.count("", STAGES[stage])
 
 
 def _read_hypnograms(found):
-    for name, hypnogram in read_container(found.file, dict, " of subjects").items():
+    for name, hypnogram in validation.read_container(found.file, dict, " of subjects").items():
         try:
             onset, stages = check_hypnogram(hypnogram, f"{shown(found.file)}, {name}")
         except UserError as error:
