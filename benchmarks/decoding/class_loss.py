@@ -81,7 +81,8 @@ def measure(study, folder, restart=False):
     summary : dict
         As in summary.json.
     """
-    from sleep_interpreter.data.formats.training_trials import fingerprint, read_test_subjects
+    from sleep_interpreter.data.formats.fingerprints import fingerprint
+    from sleep_interpreter.data.formats.test_trials import read_test_subjects
     from sleep_interpreter.data.simulation.dataset import write_dataset
     from sleep_interpreter.data.simulation.settings import load_settings
     from sleep_interpreter.utils.metrics.statistics import chances
@@ -143,7 +144,8 @@ def _check(study):
 
 
 def _training_data(study, network, root):
-    from sleep_interpreter.data.formats.training_trials import TrainingTrials, fingerprint
+    from sleep_interpreter.data.formats.fingerprints import fingerprint
+    from sleep_interpreter.data.formats.training_trials import TrainingTrials
 
     settings = study.experiment(network, study.losses[0], study.seeds[0])
     trials = TrainingTrials(root, settings.stage, awake=settings.model.awake)

@@ -90,7 +90,7 @@ def measure(study, folder, restart=False):
         As in summary.json.
     """
     from benchmarks.decoding import fingermovements, real_eeg_choice
-    from sleep_interpreter.data.formats.training_trials import fingerprint
+    from sleep_interpreter.data.formats.fingerprints import fingerprint
 
     study.chosen_from()
     files = [fingermovements.find(part) for part in ("TRAIN", "TEST")]

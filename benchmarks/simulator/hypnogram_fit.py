@@ -168,10 +168,11 @@ def read_labels(path):
 
     An epoch has the stage that is scored at its beginning; a rest of less than 30 s at the end is dropped.
     """
-    from sleep_interpreter.data.formats.staging_windows import check_hypnogram, dict_of
+    from sleep_interpreter.data.formats.staging_windows import check_hypnogram
+    from sleep_interpreter.data.formats.validation import read_container
 
     nights = {}
-    for name, entry in dict_of(path).items():
+    for name, entry in read_container(path, dict, " of subjects").items():
         onset, stage = check_hypnogram(entry, f"{shown(path)}, {name}")
         starts = onset[0] + STAGING_SECONDS * np.arange(int((onset[-1] - onset[0]) // STAGING_SECONDS))
         # Segments of 0 s hold no epoch: `right` steps over them.

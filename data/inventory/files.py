@@ -12,16 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sleep_interpreter.data.formats.simulation_marks import trials_are_marked
-from sleep_interpreter.data.formats.slow_oscillation_trials import check_group, dict_of_groups
+from sleep_interpreter.data.formats.slow_oscillation_trials import check_group, read_group_dict
 from sleep_interpreter.data.formats.staging_windows import (
     check_hypnogram,
     check_stage,
     check_training_window,
     check_window,
-    dict_of,
-    list_of,
 )
-from sleep_interpreter.data.formats.test_trials import check_test_trial, list_of_trials
+from sleep_interpreter.data.formats.test_trials import check_test_trial
 from sleep_interpreter.data.formats.tfrecords import (
     AWAKE_SAMPLES,
     CHANNELS,
@@ -31,11 +29,18 @@ from sleep_interpreter.data.formats.tfrecords import (
     WHOLE,
     RecordFile,
 )
-from sleep_interpreter.data.formats.validation import brief, entry, finite, item_index, one_hot, signal
+from sleep_interpreter.data.formats.validation import (
+    brief,
+    entry,
+    finite,
+    item_index,
+    one_hot,
+    read_container,
+    signal,
+)
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES, STAGING_SECONDS
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
-from sleep_interpreter.utils.core.safe_pickle import read_pickle
 
 _PLACES = re.compile(
     r"(?P<record>(?:(?:record|trial|window|epoch|group|list|subject)[ _][^,:]+(?:, )?)*)"
@@ -181,6 +186,14 @@ def _pickle(read: Callable[[Findings], None], classes: tuple[str, ...], unit: st
     return Reader(read_or_skip, classes, unit)
 
 
+def _list(file: Path) -> list:
+    return read_container(file, list)
+
+
+def _list_of_trials(file: Path) -> list:
+    return read_container(file, list, " of trials")
+
+
 def _pickled_list(
     read: Callable[[Path], Iterable], name: str, check: Check, classes: tuple[str, ...], unit: str = "trials"
 ) -> Reader:
@@ -214,7 +227,7 @@ def _check_epoch(epoch: Any, where: str) -> dict:
 
 
 def _read_groups(found: Findings) -> None:
-    for name, group in dict_of_groups(read_pickle(found.file), found.file).items():
+    for name, group in read_group_dict(found.file).items():
         try:
             sleep, label = check_group(group, f"{shown(found.file)}, group {name!r}")
         except UserError as error:
@@ -226,7 +239,7 @@ def _read_groups(found: Findings) -> None:
 
 
 def _read_single_trials(found: Findings) -> None:
-    content = dict_of(found.file)
+    content = read_container(found.file, dict, " of subjects")
     samples = {"awake_image": AWAKE_SAMPLES, "awake_audio": AWAKE_SAMPLES}
     samples |= {"N2N3": SLEEP_SAMPLES, "REM": SLEEP_SAMPLES}
     for name, length in samples.items():
@@ -245,7 +258,7 @@ def _read_single_trials(found: Findings) -> None:
 
 
 def _read_hypnograms(found: Findings) -> None:
-    for name, hypnogram in dict_of(found.file).items():
+    for name, hypnogram in read_container(found.file, dict, " of subjects").items():
         try:
             onset, stages = check_hypnogram(hypnogram, f"{shown(found.file)}, {name}")
         except UserError as error:
@@ -261,11 +274,11 @@ _check_sleep_trial = partial(_check_trial, key="Sleep_EEG", samples=SLEEP_SAMPLE
 WHOLE_RECORDS = _tfrecords(WHOLE, ITEMS, _check_trial_record)
 SLEEP_RECORDS = _tfrecords(SLEEP, ITEMS, _check_trial_record)
 STAGING_RECORDS = _tfrecords(STAGING, STAGES, _check_window_record, "windows")
-SLEEP_PICKLE = _pickled_list(list_of_trials, "trial", _check_sleep_trial, ITEMS)
-TEST_PICKLE = _pickled_list(list_of_trials, "trial", partial(_check_test_trial, awake=True), ITEMS)
-BEFORE_CUE_PICKLE = _pickled_list(list_of_trials, "trial", partial(_check_test_trial, awake=False), ITEMS)
+SLEEP_PICKLE = _pickled_list(_list_of_trials, "trial", _check_sleep_trial, ITEMS)
+TEST_PICKLE = _pickled_list(_list_of_trials, "trial", partial(_check_test_trial, awake=True), ITEMS)
+BEFORE_CUE_PICKLE = _pickled_list(_list_of_trials, "trial", partial(_check_test_trial, awake=False), ITEMS)
 SO_PICKLE = _pickle(_read_groups, ITEMS)
 SINGLE_TRIALS_PICKLE = _pickle(_read_single_trials, ITEMS)
-WINDOWS_PICKLE = _pickled_list(list_of, "window", _check_window, STAGES, "windows")
-EPOCHS_PICKLE = _pickled_list(list_of, "epoch", _check_epoch, STAGES, "epochs")
+WINDOWS_PICKLE = _pickled_list(_list, "window", _check_window, STAGES, "windows")
+EPOCHS_PICKLE = _pickled_list(_list, "epoch", _check_epoch, STAGES, "epochs")
 HYPNOGRAMS_PICKLE = _pickle(_read_hypnograms, STAGES, "epochs")

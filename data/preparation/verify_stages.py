@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram
-from sleep_interpreter.data.formats.staging_windows import check_hypnogram, dict_of
+from sleep_interpreter.data.formats.staging_windows import check_hypnogram
+from sleep_interpreter.data.formats.validation import read_container
 from sleep_interpreter.data.preparation.channels import make_plan
 from sleep_interpreter.data.preparation.inputs import Source, bids_details
 from sleep_interpreter.data.preparation.settings import Preparation
@@ -35,7 +36,7 @@ def read_released_hypnogram(path: str | Path, name: str | None) -> Hypnogram:
     path = Path(path)
     if path.is_dir():
         path = path / "SI Staging Label" / "Whole_label_data.pickle"
-    content = dict_of(path)
+    content = read_container(path, dict, " of subjects")
     if name not in content:
         close = nearest(str(name), content, 3)
         hint = f"nearest: {', '.join(close)}" if close else f"it has {len(content)}"

@@ -61,7 +61,7 @@ def test_the_convolutions_stay_and_all_else_changes(start, tuned):
 @pytest.mark.slow
 def test_the_tuned_checkpoints_give_the_reported_figures(cohort, tuned):
     """Test probabilities to the last bit, the validation figures of the chosen epoch, and the notes."""
-    from sleep_interpreter.data.formats.training_trials import read_test_subjects
+    from sleep_interpreter.data.formats.test_trials import read_test_subjects
 
     stored = read_pickle(tuned / "N23_finetune.pickle")
     table = pd.read_csv(tuned / "N23_finetune" / "predictions.csv")

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from sleep_interpreter.data.formats.training_trials import content_hash
+from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.train.engine.loop import scores
 from sleep_interpreter.train.engine.member_trainer import MemberTrainer, Recipe
@@ -78,7 +78,7 @@ class Finetuner:
 
         Parameters
         ----------
-        subject : sleep_interpreter.data.formats.training_trials.TestSubject
+        subject : sleep_interpreter.data.formats.test_trials.TestSubject
             Read with its awake trials if the network has awake branches.
         folder : Path
             Receives log.csv, ensemble.npz (the chosen epoch) and, while it runs, state.npz.
@@ -228,7 +228,7 @@ class Finetuner:
 
 
 def check_parts(subject):
-    """Refuse a `data.formats.training_trials.TestSubject` without trials to fit or to choose the epoch with."""
+    """Refuse a `data.formats.test_trials.TestSubject` without trials to fit or to choose the epoch with."""
     for part in ("train", "val"):
         if not len(subject.part(part)):
             raise UserError(

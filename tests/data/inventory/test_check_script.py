@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import training_runs as runs
 
+from sleep_interpreter.data.formats.test_trials import read_test_subjects
 from sleep_interpreter.data.formats.tfrecords import SLEEP, WHOLE, RecordFile, write_records
-from sleep_interpreter.data.formats.training_trials import TrainingTrials, read_test_subjects
+from sleep_interpreter.data.formats.training_trials import TrainingTrials
 from sleep_interpreter.data.inventory.survey import survey_folder
 from sleep_interpreter.data.inventory.text import summary_lines
 from sleep_interpreter.data.simulation.dataset import write_dataset

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import recordings
 
+from sleep_interpreter.data.formats.slow_oscillation_trials import read_so_groups
 from sleep_interpreter.data.formats.staging_windows import (
     StagingWindows,
     read_stage_labels,
     read_staging_subjects,
 )
-from sleep_interpreter.data.formats.training_trials import TrainingTrials, read_so_groups, read_test_subjects
+from sleep_interpreter.data.formats.test_trials import read_test_subjects
+from sleep_interpreter.data.formats.training_trials import TrainingTrials
 from sleep_interpreter.data.inventory.survey import survey_folder
 from sleep_interpreter.data.preparation import inputs
 from sleep_interpreter.data.preparation import run as prepare_run
