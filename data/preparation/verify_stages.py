@@ -23,7 +23,7 @@ from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import shown, writing
 from sleep_interpreter.utils.core.provenance import write_json
-from sleep_interpreter.utils.metrics import staging_metrics
+from sleep_interpreter.utils.metrics.staging_metrics import cohen_kappa, confusion
 from sleep_interpreter.utils.signal.recording import Recording
 
 _STEP_S = 5.0
@@ -57,14 +57,16 @@ def agreement(codes: np.ndarray, labels: Hypnogram, shift: float) -> dict:
         "n" epochs that both have, "agreement", "kappa" (None where chance agreement is complete), "table"
         (4, 4) rows recording, columns labels; "labels" of the epochs; "differ": which epochs do.
     """
-    other = labels.at((np.arange(len(codes)) + 0.5) * STAGING_SECONDS + shift)
-    table = staging_metrics.confusion(codes, other)
-    found = staging_metrics.agreement(table)
+    middle = (np.arange(len(codes)) + 0.5) * STAGING_SECONDS
+    other = labels.at(middle + shift)
+    both = (codes != UNSCORED) & (other != UNSCORED)
+    table = confusion(codes[both], other[both])
+    n, kappa = int(both.sum()), cohen_kappa(table)
     return {
         "shift_s": float(shift),
-        "n": found["n"],
-        "agreement": found["accuracy"],
-        "kappa": found["kappa"],
+        "n": n,
+        "agreement": float(np.trace(table) / n) if n else None,
+        "kappa": float(kappa) if np.isfinite(kappa) else None,
         "table": table.tolist(),
         "labels": other,
         "differ": np.flatnonzero((codes != UNSCORED) & (other != UNSCORED) & (codes != other)),

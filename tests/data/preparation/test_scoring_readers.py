@@ -149,17 +149,6 @@ def test_lengths_that_disagree_are_told():
     assert "begins 30 s before" in length_remarks(hypnogram.shifted(-30), 270)[0]
 
 
-def test_kappa_of_a_known_table():
-    def kappa(table):
-        labels = make(
-            [(30.0 * k, 30.0, "W" if column == 0 else "N2") for k, (_, column) in enumerate(table)], "x"
-        )
-        return agreement(np.array([row for row, _ in table]), labels, 0.0)["kappa"]
-
-    assert kappa([(0, 0)] * 20 + [(0, 1)] * 5 + [(1, 0)] * 10 + [(1, 1)] * 15) == pytest.approx(0.4)
-    assert kappa([(0, 0)] * 5) is None
-
-
 def test_a_shift_between_recording_and_labels_is_found():
     rng = np.random.default_rng(0)
     stages = np.repeat(rng.integers(0, 4, 40), rng.integers(3, 9, 40))
