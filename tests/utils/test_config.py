@@ -151,8 +151,8 @@ def test_numbers_that_readers_of_yaml_take_for_different_things_are_refused(valu
     with assert_refused as caught:
         config.load(Outer, tmp_path / "odd.yaml")
     assert str(caught.value).endswith(
-        f"odd.yaml, line 3: not readable as YAML: {value} is not the same to all readers of YAML (octal, base "
-        f'60, text ...); write a plain decimal number, or "{value}" if text is meant'
+        f"odd.yaml, line 3: not readable as YAML: {value} is not the same to all readers of YAML (octal, "
+        f'base 60, text ...); write a plain decimal number, or "{value}" if text is meant'
     )
     (tmp_path / "odd.yaml").write_text(f'name: "{value}"\n{value}: 1\n')
     assert config.read_yaml(tmp_path / "odd.yaml") == {"name": value, value: 1}

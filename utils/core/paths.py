@@ -1,7 +1,10 @@
 """Where things are, from whatever folder a script is started."""
 
 import os
+import re
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -10,7 +13,7 @@ DATA = ROOT / "data"
 RESULTS = ROOT / "results"
 
 
-def shown(path):
+def shown(path: str | Path) -> str:
     """Return `path` as a user would type it: relative to the working folder where that is shorter."""
     path = Path(path)
     try:
@@ -20,7 +23,36 @@ def shown(path):
     return relative if len(relative) < len(str(path)) else str(path)
 
 
-def kept(path):
+def shorten_paths(text: str) -> str:
+    """Return a message with each absolute path in it as `shown` gives it.
+
+    Error and log messages hold full paths; this is applied once, where they reach the terminal
+    (`utils.core.command_line`). Paths may hold spaces: only their beginning is looked at.
+    """
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:  # removed meanwhile
+        return text
+    for pattern, relative in _prefixes(folder):
+        text = pattern.sub(lambda found, to=relative: to if found[1] else to.rstrip(os.sep) or ".", text)
+    return text
+
+
+@lru_cache(maxsize=8)
+def _prefixes(folder: str) -> list[tuple[re.Pattern[str], str]]:
+    """Return (beginning of a path, what it is from `folder`), for every folder above where that is shorter."""
+    separator = re.escape(os.sep)
+    above = [Path(folder), *Path(folder).parents]
+    relative = [f"..{os.sep}" * up for up in range(len(above))]
+    return [
+        # the folder itself only before the end or a sign that ends a path, since names may hold spaces
+        (re.compile(rf"(?<![\w./\\~-]){re.escape(str(start))}(?:({separator})|(?=$|[\"',;:)\]\n]))"), to)
+        for start, to in zip(above, relative, strict=True)
+        if len(to) <= len(str(start)) and start != start.parent
+    ]
+
+
+def relative_to_project(path: str | Path) -> str:
     """Return a folder as settings keep it, in one spelling: relative to the project's where it lies inside.
 
     A relative `path` counts from the project's folder.
@@ -29,7 +61,7 @@ def kept(path):
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
 
-def sweep(folder, names="*"):
+def remove_temporary_files(folder: str | Path, names: str = "*") -> None:
     """Remove what a process that was killed in `writing` left of files in a folder that match `names`.
 
     Only for folders, or names, that nobody else writes at the moment (`utils.core.file_locks`).
@@ -39,7 +71,7 @@ def sweep(folder, names="*"):
 
 
 @contextmanager
-def writing(path):
+def writing(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is synced and renamed, on an error removed.
 
     A reader therefore sees the old file or the complete new one, never a half-written one.
