@@ -20,6 +20,7 @@ from sleep_interpreter.data.preparation.subject import (
     read_record,
 )
 from sleep_interpreter.utils.core import file_locks, provenance
+from sleep_interpreter.utils.core.command_line import set_up_logging
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.core.provenance import MARK, write_json
@@ -126,7 +127,7 @@ def _run(todo, jobs):
     # new processes: forked ones would share the state of libraries that hold threads
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_log_as_here, initargs=(log.getEffectiveLevel(),)
+        jobs, mp_context=context, initializer=set_up_logging, initargs=(log.getEffectiveLevel(),)
     ) as pool:
         futures = {pool.submit(prepare_subject, *one): one for one in todo}
         for future in as_completed(futures):
@@ -144,10 +145,6 @@ def _run(todo, jobs):
                     "step": "?",
                     "reason": reason,
                 }
-
-
-def _log_as_here(level):
-    logging.basicConfig(level=level, format="%(message)s")
 
 
 def _digest(settings):
