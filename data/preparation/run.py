@@ -63,7 +63,7 @@ def prepare(sources, settings, out, jobs=1, only=None, force=False):
     for method in (settings.steps.bad_channels.method, settings.steps.ica.method, settings.rejection.method):
         need(method)
     _read_manifest(out)  # a folder of something else stays as it is
-    with file_locks.held(
+    with file_locks.locked(
         out / file_locks.LOCK,
         refusal=f"{shown(out)}: another process is preparing into this folder; wait for its end (several "
         "subjects side by side: --jobs), or choose another --out",

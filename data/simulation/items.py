@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sleep_interpreter.data.simulation.head import SOURCES, generator
-from sleep_interpreter.utils.core.blas_threads import on_one_thread
+from sleep_interpreter.utils.core.parallel import on_one_thread
 from sleep_interpreter.utils.core.constants import ITEMS
 
 MODALITIES = ("image", "audio")

@@ -20,7 +20,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_paths_in_messages_are_what_shown_gives(folder):
-    inside, beside, above = folder / "a b" / "x.yaml", folder.parent / "lab two" / "y", folder.parent / "z.npz"
+    inside, above = folder / "a b" / "x.yaml", folder.parent / "z.npz"
+    beside = folder.parent / "lab two" / "y"
     for path in (inside, folder, beside, above, folder.parent, folder.parents[1] / "w"):
         for text in ("{}: not found", "no '{}'", "written: {}", "'{}'; or ({}), {}"):
             assert shorten_paths(text.replace("{}", str(path))) == text.replace("{}", shown(path)), path
@@ -47,7 +48,7 @@ def test_errors_logs_and_last_words_show_short_paths(folder, capsys, monkeypatch
     ("raised", "code", "words"),
     [
         (None, 0, ""),
-        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 2, "error: /x/y: No space left on device ("),
+        (OSError(errno.ENOSPC, "No space left", "/x/y"), 2, "error: /x/y: No space left ("),
         (KeyboardInterrupt(), 130, "stopped by Ctrl-C"),
     ],
 )

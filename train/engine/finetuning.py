@@ -97,7 +97,7 @@ class Finetuner:
         """
         check_parts(subject)
         folder = Path(folder)
-        with file_locks.held(
+        with file_locks.locked(
             folder / file_locks.LOCK,
             refusal="{path}: another process is fine-tuning to this subject here; wait for its end, or write "
             "elsewhere with --results DIR",

@@ -5,12 +5,13 @@ import io
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shorten_paths
 
 
-def parser(doc: str | None, **kwargs: str) -> argparse.ArgumentParser:
+def parser(doc: str | None, **kwargs: Any) -> argparse.ArgumentParser:
     """Return an argument parser whose help is the script's own docstring."""
     result = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs

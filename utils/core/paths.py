@@ -30,26 +30,27 @@ def shorten_paths(text: str) -> str:
     (`utils.core.command_line`). Paths may hold spaces: only their beginning is looked at.
     """
     try:
-        folder = os.getcwd()
+        folder = str(Path.cwd())
     except FileNotFoundError:  # removed meanwhile
         return text
-    for pattern, relative in _prefixes(folder):
-        text = pattern.sub(lambda found, to=relative: to if found[1] else to.rstrip(os.sep) or ".", text)
+    for pattern, relative in _beginnings(folder):
+        text = pattern.sub(relative, text)
     return text
 
 
 @lru_cache(maxsize=8)
-def _prefixes(folder: str) -> list[tuple[re.Pattern[str], str]]:
-    """Return (beginning of a path, what it is from `folder`), for every folder above where that is shorter."""
-    separator = re.escape(os.sep)
-    above = [Path(folder), *Path(folder).parents]
-    relative = [f"..{os.sep}" * up for up in range(len(above))]
-    return [
-        # the folder itself only before the end or a sign that ends a path, since names may hold spaces
-        (re.compile(rf"(?<![\w./\\~-]){re.escape(str(start))}(?:({separator})|(?=$|[\"',;:)\]\n]))"), to)
-        for start, to in zip(above, relative, strict=True)
-        if len(to) <= len(str(start)) and start != start.parent
-    ]
+def _beginnings(folder: str) -> list[tuple[re.Pattern[str], str]]:
+    """Return (how a path may begin, what that is from `folder`), where that is shorter."""
+    found = []
+    for level, start in enumerate([Path(folder), *Path(folder).parents][:-1]):
+        below = f"..{os.sep}" * level
+        if len(below) <= len(str(start)):
+            beginning = rf"(?<![\w./\\~-]){re.escape(str(start))}"
+            # the folder itself only before a sign that ends a path, since names may hold spaces
+            itself = (re.compile(rf"{beginning}(?=$|[\"',;:)\]\n])"), below[:-1] or ".")
+            inside = (re.compile(beginning + re.escape(os.sep)), below)
+            found += [(pattern, to.replace("\\", r"\\")) for pattern, to in (inside, itself)]
+    return found
 
 
 def relative_to_project(path: str | Path) -> str:
