@@ -22,6 +22,7 @@ from sleep_interpreter.data.preparation.subject import (
     read_record,
 )
 from sleep_interpreter.utils.core import file_locks, provenance
+from sleep_interpreter.utils.core.command_line import set_up_logging
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.core.provenance import MARK, write_json
@@ -65,7 +66,7 @@ def prepare(
     for method in (settings.steps.bad_channels.method, settings.steps.ica.method, settings.rejection.method):
         require_package(method)
     _read_manifest(out)  # a folder of something else stays as it is
-    with file_locks.held(
+    with file_locks.locked(
         out / file_locks.LOCK,
         refusal=f"{shown(out)}: another process is preparing into this folder; wait for its end (several "
         "subjects side by side: --jobs), or choose another --out",
@@ -133,7 +134,7 @@ def _run(todo: Sequence[Task], jobs: int) -> Iterator[dict]:
     # new processes: forked ones would share the state of libraries that hold threads
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_log_as_here, initargs=(log.getEffectiveLevel(),)
+        jobs, mp_context=context, initializer=set_up_logging, initargs=(log.getEffectiveLevel(),)
     ) as pool:
         futures = {pool.submit(prepare_subject, *one): one for one in todo}
         for future in as_completed(futures):
@@ -143,10 +144,6 @@ def _run(todo: Sequence[Task], jobs: int) -> Iterator[dict]:
             except BrokenProcessPool:
                 record = {"subject": name, "source": source.name, "status": "failed"}
                 yield record | {"step": "?", "reason": _KILLED}
-
-
-def _log_as_here(level: int) -> None:
-    logging.basicConfig(level=level, format="%(message)s")
 
 
 def _digest(settings: Preparation) -> str:

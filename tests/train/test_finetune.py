@@ -275,7 +275,7 @@ def test_wrong_calls_are_one_sentence(options, words, cohort, start, tmp_path, c
 
 def test_a_subject_to_whom_another_process_tunes_is_left_to_it(cohort, start, tmp_path, call_script):
     places = ["--data", cohort, "--results", tmp_path, "--checkpoint", start]
-    with file_locks.held(
+    with file_locks.locked(
         tmp_path / TUNED / SUBJECTS[0] / ".lock", refusal="as a process does while it tunes"
     ):
         code, stderr = call_script(SCRIPT, "--quick", *EPOCHS, *places, "--restart")

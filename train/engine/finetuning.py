@@ -20,7 +20,7 @@ from sleep_interpreter.train.engine.run_folder import board, chosen_epoch
 from sleep_interpreter.train.evaluation import decoder_report
 from sleep_interpreter.utils.core import config, file_locks
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, sweep, writing
+from sleep_interpreter.utils.core.paths import remove_temporary_files, shown, writing
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Finetuner:
         """
         check_parts(subject)
         folder = Path(folder)
-        with file_locks.held(
+        with file_locks.locked(
             folder / file_locks.LOCK,
             refusal="{path}: another process is fine-tuning to this subject here; wait for its end, or write "
             "elsewhere with --results DIR",
@@ -110,7 +110,7 @@ class Finetuner:
             "checkpoint": self.notes["checkpoint_fingerprint"],
             "finetune": self.plan.model_dump(mode="json"),
         }
-        sweep(folder)
+        remove_temporary_files(folder)
         if restart:
             for pattern in FILES:
                 for path in folder.glob(pattern):

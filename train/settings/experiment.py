@@ -11,7 +11,7 @@ from sleep_interpreter.model.checkpoints import published_names, tf_checkpoint
 from sleep_interpreter.model.networks.settings import ModelSettings
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import DATA, RESULTS, ROOT, kept, shown
+from sleep_interpreter.utils.core.paths import DATA, RESULTS, ROOT, relative_to_project, shown
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class DataSettings(config.Settings):
     @field_validator("root")
     @classmethod
     def _one_spelling(cls, root):
-        return kept(root)
+        return relative_to_project(root)
 
 
 class TrainSettings(config.Settings):

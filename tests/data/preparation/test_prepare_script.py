@@ -131,7 +131,7 @@ def test_two_processes_do_not_prepare_into_one_folder(lab, tmp_path):
     """The first one's end would take the other one's unfinished files away."""
     work = tmp_path / ".unfinished" / "subject_0"
     work.mkdir(parents=True)
-    with file_locks.held(tmp_path / ".lock", refusal="as a process does while it prepares"):
+    with file_locks.locked(tmp_path / ".lock", refusal="as a process does while it prepares"):
         with pytest.raises(UserError, match=r"another process is preparing into this folder.*--jobs"):
             quick(lab, tmp_path)
         assert work.is_dir() and not (tmp_path / "manifest.json").exists()
