@@ -1,8 +1,8 @@
 """What can be set about a network; every default is the published value (SPEC sections 1 and 3)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, PositiveInt, model_validator
 
 from sleep_interpreter.utils.core.config import Settings
 from sleep_interpreter.utils.core.errors import UserError
@@ -14,8 +14,8 @@ class EncoderSettings(Settings):
     depth: PositiveInt
     heads: PositiveInt
     ffn: PositiveInt
-    attention_dropout: float = Field(0.0, ge=0, lt=1)
-    ffn_dropout: float = Field(0.0, ge=0, lt=1)
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
+    ffn_dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
 class StemSettings(Settings):
@@ -30,19 +30,19 @@ class StemSettings(Settings):
 class ClassWeights(Settings):
     """Weights of the class losses; their weighted sum is divided by `divisor`."""
 
-    sleep: float = Field(1.0, ge=0)
-    image: float = Field(0.0, ge=0)
-    audio: float = Field(0.0, ge=0)
-    divisor: float = Field(1.0, gt=0)
+    sleep: float = Field(default=1.0, ge=0)
+    image: float = Field(default=0.0, ge=0)
+    audio: float = Field(default=0.0, ge=0)
+    divisor: float = Field(default=1.0, gt=0)
 
 
 class ContrastiveWeights(Settings):
     """Weights of the contrastive terms; their weighted sum is divided by `divisor`."""
 
-    awake: float = Field(0.0, ge=0)
-    sleep_audio: float = Field(0.0, ge=0)
-    sleep_image: float = Field(0.0, ge=0)
-    divisor: float = Field(1.0, gt=0)
+    awake: float = Field(default=0.0, ge=0)
+    sleep_audio: float = Field(default=0.0, ge=0)
+    sleep_image: float = Field(default=0.0, ge=0)
+    divisor: float = Field(default=1.0, gt=0)
 
 
 class ProjectionWidths(Settings):
@@ -67,8 +67,8 @@ class DecoderSettings(Settings):
     channels: PositiveInt = 55
     sleep_samples: PositiveInt = 200
     awake_samples: PositiveInt = 80
-    classes: int = Field(15, ge=2)
-    d_model: int = Field(128, ge=2, multiple_of=2)
+    classes: int = Field(default=15, ge=2)
+    d_model: int = Field(default=128, ge=2, multiple_of=2)
     head_size: PositiveInt = 64
     stem: StemSettings = StemSettings()
     sleep_encoder: EncoderSettings = EncoderSettings(depth=12, heads=6, ffn=1024, ffn_dropout=0.5)
@@ -78,7 +78,7 @@ class DecoderSettings(Settings):
     position_awake: bool = False
     features: PositiveInt = 256
     class_hidden: PositiveInt = 128
-    class_dropout: float = Field(0.5, ge=0, lt=1)
+    class_dropout: float = Field(default=0.5, ge=0, lt=1)
     view_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     class_weights: ClassWeights = ClassWeights()
     contrastive_weights: ContrastiveWeights = ContrastiveWeights()
@@ -87,16 +87,16 @@ class DecoderSettings(Settings):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _drop_awake_weights(cls, data, handler):
-        made = handler(data)
-        weights = made.class_weights
-        if isinstance(data, dict) and not made.awake and (weights.image or weights.audio):
+    def _drop_awake_weights(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        settings = handler(data)
+        weights = settings.class_weights
+        if isinstance(data, dict) and not settings.awake and (weights.image or weights.audio):
             # The divisor is the sum of all three weights; of the sleep loss alone it would make 5/7.
             return handler({**data, "class_weights": {}})
-        return made
+        return settings
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if min(self.view_weights) < 0 or sum(self.view_weights) <= 0:
             raise ValueError("view_weights must not be negative and not all zero")
         if len(self.stem.dilations) == 0:
@@ -111,7 +111,14 @@ class DecoderSettings(Settings):
                 )
         return self
 
-    def check_data(self, sleep_samples, channels, classes, awake_samples=None, where="the data"):
+    def check_data(
+        self,
+        sleep_samples: int,
+        channels: int,
+        classes: int,
+        awake_samples: int | None = None,
+        where: str = "the data",
+    ) -> None:
         """Refuse data that this network does not take.
 
         Parameters
@@ -142,7 +149,7 @@ class StagerSettings(Settings):
     kind: Literal["stager"] = "stager"
     channels: PositiveInt = 3
     samples: PositiveInt = 15000
-    classes: int = Field(4, ge=2)
+    classes: int = Field(default=4, ge=2)
     kernels: tuple[PositiveInt, ...] = (500, 250, 125, 62, 1000, 2000)
     stride: PositiveInt = 62
     branch_filters: PositiveInt = 16
@@ -152,7 +159,7 @@ class StagerSettings(Settings):
     pool_filters: tuple[PositiveInt, PositiveInt] = (128, 64)
     lstm: PositiveInt = 256
     dense: PositiveInt = 64
-    dropout: float = Field(0.5, ge=0, lt=1)
+    dropout: float = Field(default=0.5, ge=0, lt=1)
     class_weights: tuple[tuple[float, ...], ...] = (
         (1.1, 1.2, 1.0, 1.0),
         (1.1, 1.0, 1.2, 1.0),
@@ -163,7 +170,7 @@ class StagerSettings(Settings):
     )
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if not self.class_weights:
             raise ValueError("class_weights needs at least one row")
         if any(len(w) != self.classes for w in self.class_weights):
@@ -174,19 +181,35 @@ class StagerSettings(Settings):
             )
         return self
 
-    def check_data(self, samples, channels, classes, where="the data"):
+    def check_data(self, samples: int, channels: int, classes: int, where: str = "the data") -> None:
         """Refuse windows (B, channels, samples) and labels that this network does not take."""
         _compare(self, {"samples": samples, "channels": channels, "classes": classes}, where)
 
 
-def _compare(settings, found, where):
-    wrong = [
+def _compare(settings: Settings, found: dict[str, int], where: str) -> None:
+    differences = [
         f"model.{key} is {getattr(settings, key)}, the data have {value}"
         for key, value in found.items()
         if getattr(settings, key) != value
     ]
-    if wrong:
-        raise UserError(f"{where} does not fit the network: {'; '.join(wrong)}")
+    if differences:
+        raise UserError(f"{where} does not fit the network: {'; '.join(differences)}")
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def with_dropout(settings: AnySettings, rate: float | None) -> AnySettings:
+    """Return settings with every dropout rate replaced, those of nested sections too; None keeps them."""
+    if rate is None:
+        return settings
+    changes: dict[str, Any] = {}
+    for key, value in settings:
+        if isinstance(value, Settings):
+            changes[key] = with_dropout(value, rate)
+        elif key.endswith("dropout"):
+            changes[key] = rate
+    return settings.model_copy(update=changes)
 
 
 ModelSettings = Annotated[DecoderSettings | StagerSettings, Field(discriminator="kind")]
