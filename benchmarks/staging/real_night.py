@@ -17,6 +17,7 @@ import numpy as np
 
 from sleep_interpreter.train.evaluation.staging_agreement import agreement
 from sleep_interpreter.train.settings import experiment
+from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.constants import STAGES, STREAM_RATE, UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
@@ -138,7 +139,7 @@ def main(argv=None):
     from sleep_interpreter.model.checkpoints import checkpoint
 
     try:
-        path = args.checkpoint or experiment.find_checkpoint(RESULTS, "SIStaging")
+        path = args.checkpoint or trained_networks.find_checkpoint(RESULTS, "SIStaging")
         network = checkpoint.restore(path, "SIStaging")
     except UserError as error:
         if args.checkpoint:

@@ -6,6 +6,8 @@ convolve along the feature maps and treat the time steps as channels. That is ke
 checkpoint needs it); here it shows as a transposition.
 """
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 from keras import initializers, layers, ops
@@ -13,6 +15,7 @@ from keras import initializers, layers, ops
 from sleep_interpreter.model.networks.input_checks import checked_label, checked_signal
 from sleep_interpreter.model.networks.layers import Maker, Series
 from sleep_interpreter.model.networks.losses import one_hot, staging_loss
+from sleep_interpreter.model.SIStaging.settings import StagerSettings
 
 
 def _conv(filters, kernel, make, name, stride=1, dilation=1):
@@ -214,3 +217,9 @@ class Stager(keras.Model):
     def predict_step(self, x):
         """Return what `predict_proba` returns, for one batch."""
         return self(tf.cast(x, tf.float32), training=False)
+
+
+def build_member(settings: StagerSettings, seed: Sequence[int], dropout: float | None = None) -> Stager:
+    """Build a member; its number, the second of `seed`, chooses the class weights of its loss."""
+    weights = settings.class_weights[seed[1] % len(settings.class_weights)]
+    return Stager(settings, seed, dropout, weights)

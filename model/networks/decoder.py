@@ -1,5 +1,7 @@
 """A member of a decoder: the multi-domain network (SIMD) and the sleep-only network (SISD)."""
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
@@ -8,6 +10,7 @@ from sleep_interpreter.model.networks.input_checks import checked_label, checked
 from sleep_interpreter.model.networks.layers import Maker, sinusoid_table
 from sleep_interpreter.model.networks.losses import class_loss, one_hot
 from sleep_interpreter.model.networks.multi_device import gathered
+from sleep_interpreter.model.networks.settings import DecoderSettings
 from sleep_interpreter.model.networks.sleep_encoder import SleepPath, in_parts
 
 
@@ -157,3 +160,10 @@ class MultiDomainDecoder(SleepDecoder):
             )
             loss += contrast / c.divisor
         return loss, tf.exp(log_sleep)
+
+
+def build_member(
+    settings: DecoderSettings, seed: Sequence[int], dropout: float | None = None
+) -> SleepDecoder | MultiDomainDecoder:
+    """Build a member that takes awake trials along, or a sleep-only one."""
+    return (MultiDomainDecoder if settings.awake else SleepDecoder)(settings, seed, dropout)

@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from sleep_interpreter import model
 from sleep_interpreter.model.checkpoints import checkpoint
-from sleep_interpreter.model.networks.settings import DecoderSettings, StagerSettings
+from sleep_interpreter.model.networks.settings import DecoderSettings
+from sleep_interpreter.model.SIStaging.settings import StagerSettings
 from sleep_interpreter.utils.core.errors import UserError
 
 SMALL = {
@@ -23,7 +24,7 @@ def small(members=1, seed=0):
 
 
 def arrays_of(network):
-    return {name: variable.numpy() for name, variable in checkpoint.published_names(network).items()}
+    return {name: variable.numpy() for name, variable in checkpoint.ensemble_variables(network).items()}
 
 
 @pytest.fixture
@@ -244,7 +245,7 @@ def test_sleep_only_network():
     """The sleep path alone gives the prediction of the multi-domain network with the same weights."""
     both = small()
     alone = model.build("N23SIMD", members=1, awake=False, **SMALL)
-    shared = set(checkpoint.published_names(alone))
+    shared = set(checkpoint.ensemble_variables(alone))
     checkpoint.load_published(alone, {n: a for n, a in arrays_of(both).items() if n in shared})
     eeg = np.random.default_rng(0).standard_normal((2, 200, 4)).astype(np.float32)
     loss, probabilities = alone((eeg, np.array([0, 1])))

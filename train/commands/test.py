@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from sleep_interpreter.train.settings import experiment
+from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import DATA, RESULTS
@@ -125,7 +126,7 @@ def open_checkpoint(settings, args, mode, root, subjects, skipped=None):
     from sleep_interpreter.utils.core.paths import shown
 
     results = experiment.results_root(args)
-    path = args.checkpoint or experiment.find_checkpoint(results, settings.network, mode, root)
+    path = args.checkpoint or trained_networks.find_checkpoint(results, settings.network, mode, root)
     network = checkpoint.restore(path, settings.network, mode)
     _check_agreement(args.overrides, settings, held(settings, network), shown(path))
     files = [s.file for s in subjects]

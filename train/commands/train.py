@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from sleep_interpreter.train.settings import experiment
+from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config, tensorflow_import
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.errors import UserError
@@ -72,7 +73,7 @@ def train(name, args):
         f", validation on {len(validation)} {trials.unit}s of {', '.join(validation.subjects)}"
         if validation else "",
     )  # fmt: skip
-    folder = experiment.run_folder(experiment.results_root(args), settings.network, mode)
+    folder = trained_networks.run_folder(experiment.results_root(args), settings.network, mode)
     if settings.train.shuffle_labels:
         folder = folder.with_name(f"{folder.name}_shuffled")
         log.warning("labels are shuffled within subjects: a negative control, written to %s", shown(folder))
@@ -235,7 +236,7 @@ def finetune_decoder(name, network_name, args):
                 "WARNING: --set %s has no effect here: finetune.%s has", key, key.removeprefix("train.")
             )
     tuner = finetuning.Finetuner(settings, network, notes)
-    folder = experiment.run_folder(results, settings.network, finetune=True)
+    folder = trained_networks.run_folder(results, settings.network, finetune=True)
     if only is not None:  # a part of the subjects is another result, with a folder of its own
         name = "_".join([name, *(subject.name.removeprefix("subject_") for subject in subjects)])
     predictions, extra = [], {}
