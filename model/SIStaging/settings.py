@@ -1,6 +1,6 @@
 """What can be set about the staging network; every default is the published value (SPEC section 3)."""
 
-from typing import ClassVar, Literal
+from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -10,11 +10,9 @@ from sleep_interpreter.model.networks.registration import NetworkSettings, Publi
 class StagerSettings(NetworkSettings):
     """A staging member: 30 s of EEG, EOG and EMG to four stages."""
 
-    task: ClassVar[Literal["decoding", "staging"]] = "staging"
-    builder: ClassVar[str] = "sleep_interpreter.model.SIStaging.network:build_member"
-    published: ClassVar[tuple[PublishedNetwork, ...]] = (
-        PublishedNetwork("SIStaging", "normal", "SIStaging", ("Staging",), "Staging"),
-    )
+    task = "staging"
+    builder = "sleep_interpreter.model.SIStaging.network:build_member"
+    published = (PublishedNetwork("SIStaging", "normal", "SIStaging", ("Staging",), "Staging"),)
 
     kind: Literal["stager"] = "stager"
     channels: PositiveInt = 3
@@ -40,7 +38,7 @@ class StagerSettings(NetworkSettings):
     )
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if not self.class_weights:
             raise ValueError("class_weights needs at least one row")
         if any(len(w) != self.classes for w in self.class_weights):
@@ -50,7 +48,3 @@ class StagerSettings(NetworkSettings):
                 "the last of series_filters must equal the first of pool_filters (they are added)"
             )
         return self
-
-    def check_data(self, samples, channels, classes, where="the data"):
-        """Refuse windows (B, channels, samples) and labels that this network does not take."""
-        self.check_sizes({"samples": samples, "channels": channels, "classes": classes}, where)

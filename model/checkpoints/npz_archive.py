@@ -54,7 +54,9 @@ def write_arrays(path: str | Path, header: dict[str, Any], arrays: Mapping[str, 
     if path.suffix != ".npz":
         raise UserError(f"{shown(path)}: a checkpoint's name ends in .npz")
     with writing(path) as temporary:
-        np.savez(temporary, **{"header.json": np.frombuffer(json.dumps(header).encode(), np.uint8)}, **arrays)
+        text = np.frombuffer(json.dumps(header).encode(), np.uint8)
+        content: dict[str, Any] = {"header.json": text, **arrays}
+        np.savez(temporary, **content)
 
 
 def read_state(path: str | Path, header_only: bool = False) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

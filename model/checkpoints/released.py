@@ -82,7 +82,7 @@ def read(
             words, f"; left out as incomplete: {few(partial)}" if partial else "",
         )  # fmt: skip
     prefixed = any(MEMBER.fullmatch(key) for key in graph.shapes)  # otherwise a single member's
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for place, index in enumerate(complete):
         values = {n: graph.read(f"individual_models/{index}/{n}" if prefixed else n) for n in expected}
         if _untrained(values):

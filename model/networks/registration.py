@@ -7,7 +7,6 @@ function that builds a member, and the names of released checkpoints. Nothing he
 import math
 import pkgutil
 import random
-from collections.abc import Callable
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, cast
@@ -45,7 +44,7 @@ class NetworkSettings(config.Settings):
     """Base of the settings of every network; a subclass is what is registered.
 
     A subclass has the fields `kind` (a `Literal` of its own), `channels` and `classes`; one for sleep trials
-    `sleep_samples` and `awake` too (whether it takes awake trials along). It overrides `check_data`.
+    `sleep_samples` and `awake` too (whether it takes awake trials along).
     """
 
     task: ClassVar[Literal["decoding", "staging"]] = "decoding"
@@ -65,11 +64,36 @@ class NetworkSettings(config.Settings):
         sleep_samples: int
         awake: bool
 
-        check_data: Callable[..., None]
-        """Refuse data (samples, channels, classes, ...) that this network does not take."""
+    def check_data(
+        self,
+        samples: int,
+        channels: int,
+        classes: int,
+        awake_samples: int | None = None,
+        where: str = "the data",
+    ) -> None:
+        """Refuse data that this network does not take.
 
-    def check_sizes(self, found: dict[str, int], where: str) -> None:
-        """Refuse data whose sizes, {name of a setting: value}, are not those of the settings."""
+        Parameters
+        ----------
+        samples, channels, classes : int
+            T and C of sleep trials or staging windows, and K of their labels.
+        awake_samples : int | None
+            T of the awake trials; None where there are none.
+        where : str
+            What the message names: a file or a folder.
+
+        Raises
+        ------
+        UserError
+            Every setting that differs, with its value and what the data hold.
+        """
+        key = "samples" if self.task == "staging" else "sleep_samples"
+        found = {key: samples, "channels": channels, "classes": classes}
+        if self.task == "decoding" and self.awake:
+            if awake_samples is None:
+                raise UserError(f"{where}: no awake trials, but model.awake is true: set model.awake=false")
+            found["awake_samples"] = awake_samples
         wrong = [
             f"model.{key} is {getattr(self, key)}, the data have {value}"
             for key, value in found.items()

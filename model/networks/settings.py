@@ -1,12 +1,11 @@
 """What can be set about a decoder; every default is the published value (SPEC section 1)."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
 from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork
 from sleep_interpreter.utils.core.config import Settings
-from sleep_interpreter.utils.core.errors import UserError
 
 
 class EncoderSettings(Settings):
@@ -62,8 +61,8 @@ class DecoderSettings(NetworkSettings):
     that are no longer there go with them: the sleep loss then stands alone, with weight 1.
     """
 
-    builder: ClassVar[str] = "sleep_interpreter.model.networks.decoder:build_member"
-    published: ClassVar[tuple[PublishedNetwork, ...]] = (
+    builder = "sleep_interpreter.model.networks.decoder:build_member"
+    published = (
         PublishedNetwork("N23SIMD", "normal", "N2N3_SIMD", ("N2N3_SIMD", "N23_SIMD")),
         PublishedNetwork(
             "N23SIMD", "retrained", "N2N3_SIMD_Retrained", ("N2N3_SIMD_Retrained", "N23_SIMD_Retrained")
@@ -122,27 +121,3 @@ class DecoderSettings(NetworkSettings):
                     "both sides of a contrastive pair are compared as vectors of one length"
                 )
         return self
-
-    def check_data(self, sleep_samples, channels, classes, awake_samples=None, where="the data"):
-        """Refuse data that this network does not take.
-
-        Parameters
-        ----------
-        sleep_samples, channels, classes : int
-            T and C of the sleep trials (B, T, C), and K of their labels.
-        awake_samples : int | None
-            T of the awake trials; None where there are none.
-        where : str
-            What the message names: a file or a folder.
-
-        Raises
-        ------
-        UserError
-            Every setting that differs, with its value and what the data hold.
-        """
-        found = {"sleep_samples": sleep_samples, "channels": channels, "classes": classes}
-        if self.awake:
-            if awake_samples is None:
-                raise UserError(f"{where}: no awake trials, but model.awake is true: set model.awake=false")
-            found["awake_samples"] = awake_samples
-        self.check_sizes(found, where)
