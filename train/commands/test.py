@@ -131,7 +131,7 @@ def open_checkpoint(settings, args, mode, root, subjects, skipped=None):
     _check_agreement(args.overrides, settings, held(settings, network), shown(path))
     files = [s.file for s in subjects]
     log.info("testing %s (%s)", shown(path), ", ".join(s.name for s in subjects))
-    warnings = _warnings(network.notes, subjects)
+    warnings = cautions(network.notes, subjects)
     notes = {
         "checkpoint": shown(path),
         "checkpoint_notes": network.notes,
@@ -174,8 +174,15 @@ def _check_agreement(overrides, settings, real, where):
                 )
 
 
-def _warnings(trained, subjects):
-    """Return what speaks against taking the result at face value."""
+def cautions(trained, subjects):
+    """Return what speaks against taking a result at face value.
+
+    Parameters
+    ----------
+    trained : dict
+        Notes of the checkpoint.
+    subjects : sequence of objects with `name` and `simulated`
+    """
     found = []
     simulated = [s.name for s in subjects if s.simulated]
     for key, use in (("training_subjects", "trained on"), ("validation_subjects", "chosen on")):

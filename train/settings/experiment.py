@@ -11,7 +11,7 @@ from sleep_interpreter.model.networks.registration import settings_source
 from sleep_interpreter.model.registry import ModelSettings
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import RESULTS, ROOT, kept
+from sleep_interpreter.utils.core.paths import PROJECT, RESULTS, kept
 
 
 class DataSettings(config.Settings):
@@ -142,7 +142,7 @@ def differences(saved, settings):
 
 def data_root(settings):
     """Return the data folder; a relative one in a settings file counts from the project's folder."""
-    return ROOT / settings.data.root
+    return PROJECT / settings.data.root
 
 
 def results_root(args):
