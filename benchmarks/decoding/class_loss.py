@@ -196,7 +196,7 @@ class _Looker:
         from sleep_interpreter.train.evaluation import decoder_report
 
         if self.network is None:
-            self.network = registry.build_from(settings.model, 1, self.name)
+            self.network = registry.build_ensemble(settings.model, 1, self.name)
         rows = []
         for epoch in sorted(
             {e for e in self.study.looks if e < settings.train.epochs} | {settings.train.epochs}

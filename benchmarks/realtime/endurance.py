@@ -82,7 +82,7 @@ def _networks(out):
         "SIStaging", members=1, kernels=(500,), branch_filters=2, block_filters=2, map_filters=4,
         series_filters=(4, 4, 4), pool_filters=(4, 4), lstm=4, dense=4,
     )  # fmt: skip
-    checkpoint.published_names(stager)["individual_models/0/fc/bias"].assign([0, 5, 0, 0])
+    checkpoint.ensemble_variables(stager)["individual_models/0/fc/bias"].assign([0, 5, 0, 0])
     checkpoint.save(stager, out / "stager.npz", simulated=True)
     decoder = model.build(
         "N23SIMD", members=1, awake=False, d_model=8, features=8, class_hidden=8, head_size=4,

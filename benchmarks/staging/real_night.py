@@ -18,6 +18,7 @@ from benchmarks import runner
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.train.evaluation.staging_agreement import agreement
 from sleep_interpreter.train.settings import experiment
+from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.constants import STAGES, STREAM_RATE, UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
@@ -133,7 +134,7 @@ def _lines(row):
 def run(settings, folder, args):
     """Stage the real night with what there is; return the table."""
     try:
-        path = args.checkpoint or experiment.find_checkpoint(RESULTS, "SIStaging")
+        path = args.checkpoint or trained_networks.find_checkpoint(RESULTS, "SIStaging")
         network = checkpoint.restore(path, "SIStaging")
     except UserError as error:
         if args.checkpoint:

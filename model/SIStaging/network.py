@@ -17,7 +17,8 @@ from keras import initializers, layers, ops
 from sleep_interpreter.model.networks.input_checks import checked_label, checked_signal
 from sleep_interpreter.model.networks.layers import Block, Seed, Shape, next_seed, serializable
 from sleep_interpreter.model.networks.losses import one_hot, staging_loss
-from sleep_interpreter.model.networks.settings import StagerSettings, with_dropout
+from sleep_interpreter.model.networks.settings import with_dropout
+from sleep_interpreter.model.SIStaging.settings import StagerSettings
 
 
 def _glorot(random: np.random.Generator) -> initializers.Initializer:
@@ -282,3 +283,9 @@ class Stager(keras.Model):
         weights = self.member_values["class_weights"]
         loss = staging_loss(probabilities, one_hot(label, self.settings.classes), weights)
         return loss, probabilities
+
+
+def build_member(settings: StagerSettings, seed: Sequence[int], dropout: float | None = None) -> Stager:
+    """Build a member; its number, the second of `seed`, chooses the class weights of its loss."""
+    weights = settings.class_weights[seed[1] % len(settings.class_weights)]
+    return Stager(settings, seed, dropout, weights)

@@ -1,5 +1,6 @@
 """A member of a decoder: the multi-domain network (SIMD) and the sleep-only network (SISD)."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -288,3 +289,10 @@ def split_batch(batch: tf.Tensor) -> list[tf.Tensor]:
     count = tf.shape(batch)[0]
     cuts = [count * i // BATCH_PARTS for i in range(BATCH_PARTS + 1)]
     return [batch[start:stop] for start, stop in pairwise(cuts)]
+
+
+def build_member(
+    settings: DecoderSettings, seed: Sequence[int], dropout: float | None = None
+) -> SleepDecoder | MultiDomainDecoder:
+    """Build a member that takes awake trials along, or a sleep-only one."""
+    return (MultiDomainDecoder if settings.awake else SleepDecoder)(settings, seed, dropout)

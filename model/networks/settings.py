@@ -1,11 +1,11 @@
-"""What can be set about a network; every default is the published value (SPEC sections 1 and 3)."""
+"""What can be set about a decoder; every default is the published value (SPEC section 1)."""
 
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, ModelWrapValidatorHandler, PositiveInt, model_validator
 
+from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork
 from sleep_interpreter.utils.core.config import Settings
-from sleep_interpreter.utils.core.errors import UserError
 
 
 class EncoderSettings(Settings):
@@ -53,13 +53,24 @@ class ProjectionWidths(Settings):
     memory: PositiveInt = 80
 
 
-class DecoderSettings(Settings):
+class DecoderSettings(NetworkSettings):
     """A decoder member: awake image + awake audio + sleep (`awake`), or sleep alone.
 
     Two switches make the comparisons of a study: ``awake=False`` leaves out the awake trials and all that
     belongs to them, ``contrastive=False`` leaves out the contrastive terms alone. Weights of class losses
     that are no longer there go with them: the sleep loss then stands alone, with weight 1.
     """
+
+    builder = "sleep_interpreter.model.networks.decoder:build_member"
+    published = (
+        PublishedNetwork("N23SIMD", "normal", "N2N3_SIMD", ("N2N3_SIMD", "N23_SIMD")),
+        PublishedNetwork(
+            "N23SIMD", "retrained", "N2N3_SIMD_Retrained", ("N2N3_SIMD_Retrained", "N23_SIMD_Retrained")
+        ),
+        PublishedNetwork("N23SISD", "normal", "N2N3_SISD", ("N2N3_SISD", "N23_SISD")),
+        PublishedNetwork("REMSIMD", "normal", "REM_SIMD", ("REM_SIMD",)),
+        PublishedNetwork("REMSISD", "normal", "REM_SISD", ("REM_SISD",)),
+    )
 
     kind: Literal["decoder"] = "decoder"
     awake: bool = True
@@ -111,90 +122,6 @@ class DecoderSettings(Settings):
                 )
         return self
 
-    def check_data(
-        self,
-        sleep_samples: int,
-        channels: int,
-        classes: int,
-        awake_samples: int | None = None,
-        where: str = "the data",
-    ) -> None:
-        """Refuse data that this network does not take.
-
-        Parameters
-        ----------
-        sleep_samples, channels, classes : int
-            T and C of the sleep trials (B, T, C), and K of their labels.
-        awake_samples : int | None
-            T of the awake trials; None where there are none.
-        where : str
-            What the message names: a file or a folder.
-
-        Raises
-        ------
-        UserError
-            Every setting that differs, with its value and what the data hold.
-        """
-        found = {"sleep_samples": sleep_samples, "channels": channels, "classes": classes}
-        if self.awake:
-            if awake_samples is None:
-                raise UserError(f"{where}: no awake trials, but model.awake is true: set model.awake=false")
-            found["awake_samples"] = awake_samples
-        _compare(self, found, where)
-
-
-class StagerSettings(Settings):
-    """A staging member: 30 s of EEG, EOG and EMG to four stages."""
-
-    kind: Literal["stager"] = "stager"
-    channels: PositiveInt = 3
-    samples: PositiveInt = 15000
-    classes: int = Field(default=4, ge=2)
-    kernels: tuple[PositiveInt, ...] = (500, 250, 125, 62, 1000, 2000)
-    stride: PositiveInt = 62
-    branch_filters: PositiveInt = 16
-    block_filters: PositiveInt = 32
-    map_filters: PositiveInt = 240
-    series_filters: tuple[PositiveInt, PositiveInt, PositiveInt] = (256, 192, 128)
-    pool_filters: tuple[PositiveInt, PositiveInt] = (128, 64)
-    lstm: PositiveInt = 256
-    dense: PositiveInt = 64
-    dropout: float = Field(default=0.5, ge=0, lt=1)
-    class_weights: tuple[tuple[float, ...], ...] = (
-        (1.1, 1.2, 1.0, 1.0),
-        (1.1, 1.0, 1.2, 1.0),
-        (1.1, 1.0, 1.0, 1.1),
-        (1.0, 1.2, 1.2, 1.0),
-        (1.0, 1.2, 1.0, 1.1),
-        (1.0, 1.0, 1.2, 1.1),
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not self.class_weights:
-            raise ValueError("class_weights needs at least one row")
-        if any(len(w) != self.classes for w in self.class_weights):
-            raise ValueError(f"every row of class_weights needs {self.classes} numbers")
-        if self.series_filters[-1] != self.pool_filters[0]:
-            raise ValueError(
-                "the last of series_filters must equal the first of pool_filters (they are added)"
-            )
-        return self
-
-    def check_data(self, samples: int, channels: int, classes: int, where: str = "the data") -> None:
-        """Refuse windows (B, channels, samples) and labels that this network does not take."""
-        _compare(self, {"samples": samples, "channels": channels, "classes": classes}, where)
-
-
-def _compare(settings: Settings, found: dict[str, int], where: str) -> None:
-    differences = [
-        f"model.{key} is {getattr(settings, key)}, the data have {value}"
-        for key, value in found.items()
-        if getattr(settings, key) != value
-    ]
-    if differences:
-        raise UserError(f"{where} does not fit the network: {'; '.join(differences)}")
-
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
@@ -210,7 +137,3 @@ def with_dropout(settings: AnySettings, rate: float | None) -> AnySettings:
         elif key.endswith("dropout"):
             changes[key] = rate
     return settings.model_copy(update=changes)
-
-
-ModelSettings = Annotated[DecoderSettings | StagerSettings, Field(discriminator="kind")]
-"""Settings of any network; the key `kind` tells which."""

@@ -30,7 +30,7 @@ def start(tmp_path_factory):
     settings = config.load(experiment.Experiment, "N23SIMD", quick=True, overrides=small)
     path = tmp_path_factory.mktemp("start") / "ensemble.npz"
     subjects = [f"subject_{number}" for number in range(4)]
-    network = registry.build_from(settings.model, settings.members, "N23SIMD")
+    network = registry.build_ensemble(settings.model, settings.members, "N23SIMD")
     checkpoint.save(network, path, simulated=True, training_subjects=subjects)
     return path
 

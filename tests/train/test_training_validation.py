@@ -62,7 +62,7 @@ def test_validation_figures_are_those_of_the_kept_weights(chosen, cohort):
     trials = TrainingTrials(cohort, "N2N3", awake=False, only=held_out)
     read = [trials.read(index) for index in range(len(trials))]
     settings = checkpoint.check_header(header, chosen).model
-    network = registry.build_from(settings, 1, "N23SISD")
+    network = registry.build_ensemble(settings, 1, "N23SISD")
     checkpoint.load_published(network, arrays(chosen / "epochs" / "member_1_epoch_0002.npz"))
     probability = network.predict_proba(np.stack([t["sleep"] for t in read]))
     label = np.array([t["label"].argmax() for t in read])

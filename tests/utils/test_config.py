@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import Field
 
-from sleep_interpreter.model.checkpoints import published_names
+from sleep_interpreter.model.checkpoints import released
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config
@@ -320,7 +320,7 @@ def test_fine_tuning(name, network):
     assert settings.network == network
     fine = settings.finetune
     assert (fine.learning_rate, fine.batch_size, fine.epochs) == (2e-5, 64, 200)
-    shapes = published_names.published_shapes(network, "normal")
+    shapes = released.published_shapes(network, "normal")
     frozen = {n for n in shapes if any(fnmatch(n.rpartition("/")[0], pattern) for pattern in fine.freeze)}
     trained = [s for n, s in shapes.items() if n not in frozen and "moving_" not in n]
     assert len(frozen) == 2 * {"N23SIMD": 18, "REMSIMD": 6}[network]

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from sleep_interpreter.train.settings import experiment
+from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import DATA, RESULTS
@@ -125,12 +126,12 @@ def open_checkpoint(settings, args, mode, root, subjects, skipped=None):
     from sleep_interpreter.utils.core.paths import shown
 
     results = experiment.results_root(args)
-    path = args.checkpoint or experiment.find_checkpoint(results, settings.network, mode, root)
+    path = args.checkpoint or trained_networks.find_checkpoint(results, settings.network, mode, root)
     network = checkpoint.restore(path, settings.network, mode)
     _check_agreement(args.overrides, settings, held(settings, network), shown(path))
     files = [s.file for s in subjects]
     log.info("testing %s (%s)", shown(path), ", ".join(s.name for s in subjects))
-    warnings = _warnings(network.notes, subjects)
+    warnings = cautions(network.notes, subjects)
     notes = {
         "checkpoint": shown(path),
         "checkpoint_notes": network.notes,
@@ -173,8 +174,15 @@ def _check_agreement(overrides, settings, real, where):
                 )
 
 
-def _warnings(trained, subjects):
-    """Return what speaks against taking the result at face value."""
+def cautions(trained, subjects):
+    """Return what speaks against taking a result at face value.
+
+    Parameters
+    ----------
+    trained : dict
+        Notes of the checkpoint.
+    subjects : sequence of objects with `name` and `simulated`
+    """
     found = []
     simulated = [s.name for s in subjects if s.simulated]
     for key, use in (("training_subjects", "trained on"), ("validation_subjects", "chosen on")):

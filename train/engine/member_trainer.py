@@ -142,6 +142,12 @@ class MemberTrainer:
     def start(self, index):
         """Set every value to that of member `index` before its first epoch."""
         fresh = registry.build_member(self.settings.model, index, self._dropout, self.settings.train.seed)
+        for mine, theirs in zip(self.names, checkpoint.member_variables(fresh), strict=True):
+            if mine != theirs:
+                raise UserError(
+                    f"network {self.settings.model.kind!r}: {mine!r} is called {theirs!r} when built again, so it "
+                    "could not be found in a checkpoint: give its layer a name"
+                )
         for mine, theirs in zip(self.member.variables, fresh.variables, strict=True):
             mine.assign(theirs)
         for name, value in _member_values(fresh).items():
@@ -221,7 +227,7 @@ class MemberTrainer:
 
 def batch_keys(settings):
     """Return the names of a batch's arrays, label last, as a network with these settings takes them."""
-    if settings.kind == "stager":
+    if settings.task == "staging":
         return "window", "label"
     return ("image", "audio", "sleep", "label") if settings.awake else ("sleep", "label")
 

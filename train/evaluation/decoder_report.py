@@ -11,6 +11,7 @@ from sleep_interpreter.utils.core.paths import shown, writing
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.metrics import decoding_metrics
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
+from sleep_interpreter.utils.model import predict
 from sleep_interpreter.utils.plots import decoding as plots
 
 __all__ = ["Predictions", "check_fits", "evaluate", "predict", "report", "table"]
@@ -21,16 +22,6 @@ FEW_SUBJECTS = {
     3: "3 subjects with trials: the overall 95 % interval is too narrow (measured: it covers 88 %)",
 }
 """Measured on binomial subjects of 80 trials whose true accuracies vary (0.25 on average)."""
-
-
-def predict(model, sleep, batch_size, progress=None):
-    """Return class probabilities (n, K) of sleep trials (n, T, C), a batch at a time."""
-    parts = []
-    for start in range(0, len(sleep), batch_size):
-        parts.append(model.predict_proba(sleep[start : start + batch_size]))
-        if progress is not None:
-            progress.update(len(parts[-1]))
-    return np.concatenate(parts) if parts else np.zeros((0, model.settings.classes), np.float32)
 
 
 def evaluate(model, subjects, folder, name, settings, notes):

@@ -8,9 +8,13 @@ from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+"""The checkout, or the installed package: code and params/ lie in it."""
+CHECKOUT = (ROOT / "pyproject.toml").is_file()
+PROJECT = ROOT if CHECKOUT else Path.cwd()
+"""What data/ and results/ lie in: the checkout, or where the package is installed the working folder."""
 PARAMS = ROOT / "params"
-DATA = ROOT / "data"
-RESULTS = ROOT / "results"
+DATA = PROJECT / "data"
+RESULTS = PROJECT / "results"
 
 
 def shown(path: str | Path) -> str:
@@ -58,8 +62,8 @@ def relative_to_project(path: str | Path) -> str:
 
     A relative `path` counts from the project's folder.
     """
-    path = Path(os.path.realpath(ROOT / Path(path).expanduser()))
-    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+    path = Path(os.path.realpath(PROJECT / Path(path).expanduser()))
+    return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else str(path)
 
 
 def remove_temporary_files(folder: str | Path, names: str = "*") -> None:

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sleep_interpreter.utils.core.paths import ROOT, writing
+from sleep_interpreter.utils.core.paths import CHECKOUT, ROOT, writing
 
 MARK = "simulated"
 """The mark of everything simulated: key of a trial's dict, feature of a TFRecord, description of a marker."""
@@ -57,7 +57,7 @@ def git_revision() -> str | None:
         return done.stdout.strip() if done.returncode == 0 else None
 
     try:
-        revision = git("rev-parse", "HEAD")
+        revision = git("rev-parse", "HEAD") if CHECKOUT else None
         if revision is None:
             return None
         return revision + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
