@@ -133,7 +133,7 @@ STEPS: tuple[Step, ...] = (
         "-m sleep_interpreter.realtime.Setup.stand_in_amplifier --source-id smoke --session-id s --seconds 2"
     ),
     # benchmarks and verbs
-    Step("make test ARGS='tests/test_architecture.py -p no:randomly'"),
+    Step("make test ARGS=tests/utils/test_preprocessing.py"),
     Step("make test-slow ARGS='tests/train/test_training_devices.py'"),
     Step("make test-tools"),
     Step("make demo ARGS=--quick"),
