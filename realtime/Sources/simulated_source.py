@@ -28,16 +28,16 @@ class SimulatedSource(LiveSource):
 
     Attributes
     ----------
-    night : sleep_interpreter.data.simulation.live_sleeper.LiveNight
+    night : sleep_interpreter.data.simulation.live_sleeper.LiveSleeper
         With the truth: `stages`, `played`.
     """
 
     simulated, amplifier = True, False
 
     def __init__(self, settings, origin=0):
-        from sleep_interpreter.data.simulation.live_sleeper import LiveNight
+        from sleep_interpreter.data.simulation.live_sleeper import LiveSleeper
 
-        self.night = LiveNight(settings.simulate)
+        self.night = LiveSleeper(settings.simulate)
         self._origin = self._begin = origin
         self.real_time = settings.speed > 0
         names = list(self.night.names)
