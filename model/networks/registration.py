@@ -143,20 +143,16 @@ def build_member(
     random.seed(f"{seed}/{index}")  # Keras draws from it the seeds of initialisers that have none
     try:
         member = cast(Member, pkgutil.resolve_name(settings.builder)(settings, (seed, index), dropout))
-        if _unbuilt(member):
+        if not all(layer.built for layer in member._flatten_layers()):
             member.predict_step(tf.zeros((1, *member.input_size)))
     finally:
         random.setstate(state)
-    if left := _unbuilt(member):
+    if left := [layer.name for layer in member._flatten_layers() if not layer.built]:
         raise UserError(
             f"network {settings.kind!r}: layer {left[0]!r} has no weights after a first prediction, so that "
             "they could neither be trained nor stored: build it in the network's `build`"
         )
     return member
-
-
-def _unbuilt(member: Member) -> list[str]:
-    return [layer.name for layer in member._flatten_layers() if not layer.built]
 
 
 def build_ensemble(
@@ -168,16 +164,9 @@ def build_ensemble(
     seed: int = DEFAULT_SEED,
 ) -> "Ensemble":
     """Build an ensemble from resolved settings; see `sleep_interpreter.model.registry.build`."""
-    if not _is(members, Integral) or members < 1:
-        raise UserError(f"members = {members!r}: an ensemble needs at least one, and a whole number of them")
-    if not _is(seed, Integral) or seed < 0:
-        raise UserError(f"seed = {seed!r}: permitted are whole numbers from 0 on")
-    if dropout is not None and not (_is(dropout, Real) and math.isfinite(dropout) and 0 <= dropout < 1):
-        raise UserError(f"dropout = {dropout!r}: permitted is 0 <= dropout < 1")
-    import_tensorflow()
+    made = [build_member(settings, index, dropout, seed) for index in range(members)]
     from sleep_interpreter.model.networks.ensemble import Ensemble  # lazy: start-up
 
-    made = [build_member(settings, index, dropout, seed) for index in range(members)]
     return Ensemble(made, network, None if mode == "normal" else mode)
 
 
@@ -192,8 +181,14 @@ def build_published(
 ) -> "Ensemble":
     """Build a network by its name in params/; see `sleep_interpreter.model.registry.build`."""
     settings, published = settings_from_params(kinds, name, mode, **overrides)
-    count = published if members is None else members
-    return build_ensemble(settings, count, network=name, mode=mode, dropout=dropout, seed=seed)
+    members = published if members is None else members
+    if not _is(members, Integral) or members < 1:
+        raise UserError(f"members = {members!r}: an ensemble needs at least one, and a whole number of them")
+    if not _is(seed, Integral) or seed < 0:
+        raise UserError(f"seed = {seed!r}: permitted are whole numbers from 0 on")
+    if dropout is not None and not (_is(dropout, Real) and math.isfinite(dropout) and 0 <= dropout < 1):
+        raise UserError(f"dropout = {dropout!r}: permitted is 0 <= dropout < 1")
+    return build_ensemble(settings, members, network=name, mode=mode, dropout=dropout, seed=seed)
 
 
 def _is(value: object, kind: type) -> bool:
