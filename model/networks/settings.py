@@ -1,8 +1,8 @@
 """What can be set about a decoder; every default is the published value (SPEC section 1)."""
 
-from typing import Literal
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, PositiveInt, model_validator
 
 from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork
 from sleep_interpreter.utils.core.config import Settings
@@ -14,8 +14,8 @@ class EncoderSettings(Settings):
     depth: PositiveInt
     heads: PositiveInt
     ffn: PositiveInt
-    attention_dropout: float = Field(0.0, ge=0, lt=1)
-    ffn_dropout: float = Field(0.0, ge=0, lt=1)
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
+    ffn_dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
 class StemSettings(Settings):
@@ -30,19 +30,19 @@ class StemSettings(Settings):
 class ClassWeights(Settings):
     """Weights of the class losses; their weighted sum is divided by `divisor`."""
 
-    sleep: float = Field(1.0, ge=0)
-    image: float = Field(0.0, ge=0)
-    audio: float = Field(0.0, ge=0)
-    divisor: float = Field(1.0, gt=0)
+    sleep: float = Field(default=1.0, ge=0)
+    image: float = Field(default=0.0, ge=0)
+    audio: float = Field(default=0.0, ge=0)
+    divisor: float = Field(default=1.0, gt=0)
 
 
 class ContrastiveWeights(Settings):
     """Weights of the contrastive terms; their weighted sum is divided by `divisor`."""
 
-    awake: float = Field(0.0, ge=0)
-    sleep_audio: float = Field(0.0, ge=0)
-    sleep_image: float = Field(0.0, ge=0)
-    divisor: float = Field(1.0, gt=0)
+    awake: float = Field(default=0.0, ge=0)
+    sleep_audio: float = Field(default=0.0, ge=0)
+    sleep_image: float = Field(default=0.0, ge=0)
+    divisor: float = Field(default=1.0, gt=0)
 
 
 class ProjectionWidths(Settings):
@@ -78,8 +78,8 @@ class DecoderSettings(NetworkSettings):
     channels: PositiveInt = 55
     sleep_samples: PositiveInt = 200
     awake_samples: PositiveInt = 80
-    classes: int = Field(15, ge=2)
-    d_model: int = Field(128, ge=2, multiple_of=2)
+    classes: int = Field(default=15, ge=2)
+    d_model: int = Field(default=128, ge=2, multiple_of=2)
     head_size: PositiveInt = 64
     stem: StemSettings = StemSettings()
     sleep_encoder: EncoderSettings = EncoderSettings(depth=12, heads=6, ffn=1024, ffn_dropout=0.5)
@@ -89,7 +89,7 @@ class DecoderSettings(NetworkSettings):
     position_awake: bool = False
     features: PositiveInt = 256
     class_hidden: PositiveInt = 128
-    class_dropout: float = Field(0.5, ge=0, lt=1)
+    class_dropout: float = Field(default=0.5, ge=0, lt=1)
     view_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     class_weights: ClassWeights = ClassWeights()
     contrastive_weights: ContrastiveWeights = ContrastiveWeights()
@@ -98,16 +98,16 @@ class DecoderSettings(NetworkSettings):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _drop_awake_weights(cls, data, handler):
-        made = handler(data)
-        weights = made.class_weights
-        if isinstance(data, dict) and not made.awake and (weights.image or weights.audio):
+    def _drop_awake_weights(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        settings = handler(data)
+        weights = settings.class_weights
+        if isinstance(data, dict) and not settings.awake and (weights.image or weights.audio):
             # The divisor is the sum of all three weights; of the sleep loss alone it would make 5/7.
             return handler({**data, "class_weights": {}})
-        return made
+        return settings
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if min(self.view_weights) < 0 or sum(self.view_weights) <= 0:
             raise ValueError("view_weights must not be negative and not all zero")
         if len(self.stem.dilations) == 0:
@@ -121,3 +121,19 @@ class DecoderSettings(NetworkSettings):
                     "both sides of a contrastive pair are compared as vectors of one length"
                 )
         return self
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def with_dropout(settings: AnySettings, rate: float | None) -> AnySettings:
+    """Return settings with every dropout rate replaced, those of nested sections too; None keeps them."""
+    if rate is None:
+        return settings
+    changes: dict[str, Any] = {}
+    for key, value in settings:
+        if isinstance(value, Settings):
+            changes[key] = with_dropout(value, rate)
+        elif key.endswith("dropout"):
+            changes[key] = rate
+    return settings.model_copy(update=changes)

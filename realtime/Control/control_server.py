@@ -33,7 +33,7 @@ from datetime import UTC, datetime
 from sleep_interpreter.realtime.Control.control_client import Client, arguments_of
 from sleep_interpreter.realtime.Control.publisher import Feed
 from sleep_interpreter.realtime.Control.request import COMMANDS, Request, checked, clean
-from sleep_interpreter.realtime.Utils.json_lines import Lines, Rate, line_of
+from sleep_interpreter.realtime.Utils.json_lines import JsonLineSocket, RateLimit, json_line
 from sleep_interpreter.utils.core.errors import UserError
 
 __all__ = ["COMMANDS", "FILE", "Client", "Control", "Request", "arguments_of"]
@@ -80,7 +80,7 @@ class Control:
         self._requests = queue.Queue(maxsize=100)
         self._feeds, self._lock = [], threading.Lock()
         self._links, self._threads = {}, set()  # {socket: whether it has shown a token}, oldest first
-        self._rates = {rights: Rate(most) for rights, most in _PER_SECOND.items()}
+        self._rates = {rights: RateLimit(most) for rights, most in _PER_SECOND.items()}
         self._closing, self._told = False, False
         self.token, self.view_token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -132,7 +132,7 @@ class Control:
         if not self._feeds:
             return
         try:
-            line = line_of(kind=kind, payload=payload)
+            line = json_line(kind=kind, payload=payload)
         except (TypeError, ValueError) as error:  # a number that JSON has not: readers go without this one
             if not self._told:
                 logger.error("%s cannot be published: %s", kind, error)
@@ -228,10 +228,10 @@ class Control:
         link.close()
 
     def _talk(self, link):
-        lines, own, rights = Lines(link), Rate(_PER_CONNECTION), None
+        lines, own, rights = JsonLineSocket(link), RateLimit(_PER_CONNECTION), None
         while True:
             begins = _FIRST_SECONDS if rights is None else _IDLE_SECONDS
-            line = lines.next(begins, _FIRST_SECONDS if rights is None else _WHOLE_SECONDS)
+            line = lines.read_line(begins, _FIRST_SECONDS if rights is None else _WHOLE_SECONDS)
             if line is None:
                 return
             if not own.allows():

@@ -28,7 +28,7 @@ class Request:
     command : str
     args : dict
     origin : str
-        Who: "monitor", "keyboard", ...
+        Who: "monitor", "command line", ...
     reply : callable
         `reply(ok, **more)`; may be called from any thread, once.
     """

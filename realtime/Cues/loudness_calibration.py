@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
+from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.utils.core.config import Settings, read_yaml, validate
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
@@ -250,7 +251,7 @@ def apply(settings, subject):
             f"{where} was measured with audio.device {found.device}, audio.rate {found.rate}; this is "
             f"{audio.device}, {audio.rate}"
         )
-    if found.simulated and settings.source.kind in ("lsl", "brainflow"):
+    if found.simulated and SOURCES.load(settings.source.kind).amplifier:
         raise UserError(f"{where} is of a simulated listener: calibrate with the sleeper")
     changed = audio.model_copy(update={"volume_db": found.volume_db})
     return settings.model_copy(update={"audio": changed})

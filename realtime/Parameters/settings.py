@@ -8,7 +8,11 @@ from sleep_interpreter.realtime.Parameters.cues import CueSettings
 from sleep_interpreter.realtime.Parameters.faults import Fault
 from sleep_interpreter.realtime.Parameters.output import AudioSettings, MarkerSettings
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
-from sleep_interpreter.realtime.Parameters.watching import ArousalSettings, ControlSettings, QualitySettings
+from sleep_interpreter.realtime.Parameters.watching import (
+    ArousalSettings,
+    QualitySettings,
+    RemoteControlSettings,
+)
 from sleep_interpreter.utils.core.config import Settings
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE
 from sleep_interpreter.utils.staging.settings import GateSettings, StagingSettings
@@ -63,5 +67,5 @@ class SessionSettings(Settings):
     decoder: DecoderChoice = DecoderChoice()
     quality: QualitySettings = QualitySettings()
     arousal: ArousalSettings = ArousalSettings()
-    control: ControlSettings = ControlSettings()
+    control: RemoteControlSettings = RemoteControlSettings()
     faults: tuple[Fault, ...] = ()

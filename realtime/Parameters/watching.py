@@ -32,13 +32,22 @@ class ArousalSettings(Settings):
     wake_probability: float = Field(0.5, gt=0, le=1)
 
 
-class ControlSettings(Settings):
-    """Control of a running session from other programs and the keyboard."""
+class RemoteControlSettings(Settings):
+    """Control of a running session from other programs."""
 
     enabled: Literal["auto", "always", "never"] = "auto"
     host: str = "127.0.0.1"
     port: int = Field(0, ge=0, le=65535)
-    keyboard: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_keyboard(cls, data):
+        if isinstance(data, dict) and "keyboard" in data:
+            raise ValueError(
+                "keyboard: a session reads no keys any more; leave it out, and use python "
+                "realtime/control.py SESSION COMMAND from another terminal, or the monitor (--monitor)"
+            )
+        return data
 
     @model_validator(mode="after")
     def _check(self):

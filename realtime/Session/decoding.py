@@ -4,8 +4,8 @@ import logging
 from collections import deque
 
 from sleep_interpreter.realtime.Model.decoder import AFTER, BEFORE
-from sleep_interpreter.realtime.Model.worker import reason
-from sleep_interpreter.realtime.Output.marker_codes import DECODE_FAILED, DECODED_BASE
+from sleep_interpreter.realtime.Model.worker import error_line
+from sleep_interpreter.realtime.Parameters.output import DECODE_FAILED, DECODED_BASE
 from sleep_interpreter.realtime.Session.session_context import rounded, stage_name
 from sleep_interpreter.utils.core.constants import ITEMS, REM
 
@@ -59,7 +59,7 @@ class Decoding:
             try:
                 eeg = night.buffer.read(cue.onset - BEFORE, cue.onset + AFTER)[list(night.montage.decoder)]
             except IndexError as error:
-                self._failed(cue.onset + AFTER, cue, reason(error))
+                self._failed(cue.onset + AFTER, cue, error_line(error))
                 continue
             self._asked[cue.number] = cue, stage, self._flags()
             self._worker.ask(cue.number, "REM" if stage == REM else "NREM", eeg)

@@ -15,7 +15,7 @@ from sleep_interpreter.realtime.Session.monitoring import Watch
 from sleep_interpreter.realtime.Session.operator_commands import Commands
 from sleep_interpreter.realtime.Session.staging import Staging
 from sleep_interpreter.realtime.Session.status import Status
-from sleep_interpreter.realtime.Utils.terminal import progress
+from sleep_interpreter.realtime.Utils.terminal import progress_bar
 from sleep_interpreter.utils.core.constants import STREAM_RATE, UNKNOWN
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Session:
         source, ending = self.night.source, "error"
         length = None if source.seconds == float("inf") else round(source.seconds, 1)
         try:
-            with progress(source.real_time, length) as bar:
+            with progress_bar(source.real_time, length) as bar:
                 for chunk in source.chunks(self._stop.requested):
                     self.look()
                     self.feed(chunk)
@@ -129,7 +129,7 @@ class Session:
 
     def _repeat(self, now):
         """Take the inputs of a log: as a session does, when all that was due at this sample has been done."""
-        for event, detail in self.night.inputs.take(now):
+        for event, detail in self.night.inputs.pop_due(now):
             if event == "command":
                 self._commands.repeat(now, detail)
             else:

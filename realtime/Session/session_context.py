@@ -26,7 +26,7 @@ class Night:
         As in realtime/Output/marker_ports.py.
     log : EventLog
     settings : SessionSettings
-    inputs : sleep_interpreter.realtime.Sources.recorded_inputs.Recorded
+    inputs : sleep_interpreter.realtime.Sources.recorded_inputs.ReplayedInputs
     origin : int
         Sample of the session at which the source begins; above 0 when a session is resumed.
 

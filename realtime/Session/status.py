@@ -1,4 +1,4 @@
-"""What a session is doing now, as one dict: for the monitor, the keyboard and control clients."""
+"""What a session is doing now, as one dict: for the monitor and control clients."""
 
 import shutil
 import time
@@ -126,19 +126,18 @@ class Status:
 
 
 class Panel:
-    """Connects a session with control, keyboard and feed.
+    """Connects a session with control and feed.
 
     Parameters
     ----------
-    control : Control | None
-    keyboard : Keyboard | None
+    control : Control
     """
 
     _STATE_SECONDS = 0.2
     _FEED_RATE = 100
 
-    def __init__(self, control, keyboard=None):
-        self._control, self._keyboard = control, keyboard
+    def __init__(self, control):
+        self._control = control
         self._shown = 0.0
         self._signals = []
         self._first = None
@@ -191,7 +190,5 @@ class Panel:
         self._control.publish("state", session.status())
 
     def close(self):
-        """Give the terminal back and end the server."""
-        if self._keyboard is not None:
-            self._keyboard.close()
+        """End the server."""
         self._control.close()

@@ -46,7 +46,7 @@ def test_members_differ_and_do_not_depend_on_their_number(sleep):
             np.testing.assert_array_equal(
                 variable, checkpoint.member_variables(two.individual_models[index])[name]
             )
-    first, second = (m.sleep_probabilities(sleep) for m in two.individual_models)
+    first, second = (m(sleep) for m in two.individual_models)
     assert not np.allclose(first, second)
     assert not np.allclose(two.predict_proba(sleep), other.predict_proba(sleep))
     np.testing.assert_allclose(two.predict_proba(sleep), (first + second) / 2, atol=1e-6)

@@ -190,7 +190,7 @@ class _Night:
     def __init__(self, folder):
         from types import SimpleNamespace as Names
 
-        from sleep_interpreter.realtime.Output.audio import NullSink
+        from sleep_interpreter.realtime.Output.sinks import NullSink
 
         self.log = EventLog(folder / "log.jsonl", 500.0)
         self.sink, self.source = NullSink(-20.0, -6.0), Names()
@@ -206,7 +206,7 @@ def test_a_wrong_request_from_within_is_refused_and_logged(tmp_path, command, ar
 
     night, answers = _Night(tmp_path), []
     commands = Commands(Names(night=night), stop=None)
-    commands.take(7, Request(command, args, "keyboard", lambda ok, **more: answers.append((ok, more))))
+    commands.take(7, Request(command, args, "command line", lambda ok, **more: answers.append((ok, more))))
     night.log.close()
     assert answers[0][0] is False
     (event,) = read_log(tmp_path / "log.jsonl")
@@ -306,7 +306,7 @@ def test_too_many_clients_with_a_token_are_refused(tmp_path):
 
 def test_requests_wait_in_a_bounded_queue_and_are_given_in_portions(tmp_path):
     with session(tmp_path, answering=False) as (control, _):
-        request = Request("group", {}, "keyboard", lambda ok, **more: None)
+        request = Request("group", {}, "command line", lambda ok, **more: None)
         taken = [control.put(request) for _ in range(150)]
         assert sum(taken) == 100
         assert [len(control.take()) for _ in range(6)] == [20, 20, 20, 20, 20, 0]

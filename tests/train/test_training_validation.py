@@ -74,7 +74,8 @@ def test_validation_figures_are_those_of_the_kept_weights(chosen, cohort):
 
 @pytest.mark.slow
 def test_no_subject_is_in_two_splits(chosen, cohort):
-    from sleep_interpreter.data.formats.training_trials import TrainingTrials, read_test_subjects
+    from sleep_interpreter.data.formats.test_trials import read_test_subjects
+    from sleep_interpreter.data.formats.training_trials import TrainingTrials
 
     notes = checkpoint.read_header(chosen / "ensemble.npz")["notes"]
     record = json.loads((chosen / "run.json").read_text())

@@ -60,7 +60,7 @@ def reactivation_parser(doc):
 def test_decoder(name, args):
     """Evaluate a decoder on the test subjects and print the table."""
     settings = experiment.read(name, args)
-    from sleep_interpreter.data.formats.training_trials import DATA_TYPES, read_test_subjects
+    from sleep_interpreter.data.formats.test_trials import DATA_TYPES, read_test_subjects
     from sleep_interpreter.train.evaluation import decoder_report
     from sleep_interpreter.utils.core.paths import shown
 
@@ -88,7 +88,7 @@ def test_so_groups(name, args, mode):
     """Evaluate a decoder by phase of the slow oscillation and print the table."""
     args.mode = mode
     settings = experiment.read(name, args)
-    from sleep_interpreter.data.formats.training_trials import read_so_groups
+    from sleep_interpreter.data.formats.slow_oscillation_trials import read_so_groups
     from sleep_interpreter.train.evaluation import group_report
     from sleep_interpreter.utils.core.paths import shown
 
@@ -105,7 +105,7 @@ def test_so_groups(name, args, mode):
 
 def _parts(text):
     """Return the parts of --data-type, each once, in the order of `DATA_TYPES`."""
-    from sleep_interpreter.data.formats.training_trials import DATA_TYPES
+    from sleep_interpreter.data.formats.test_trials import DATA_TYPES
 
     given = [part.strip() for part in text.split(",")]
     unknown = [part for part in given if part not in DATA_TYPES]
@@ -121,7 +121,7 @@ def _run_name(name, mode, network):
 
 def open_checkpoint(settings, args, mode, root, subjects, skipped=None):
     """Return the network to test and the notes about it and the data; log what speaks against the test."""
-    from sleep_interpreter.data.formats.training_trials import fingerprint
+    from sleep_interpreter.data.formats.fingerprints import fingerprint
     from sleep_interpreter.model.checkpoints import checkpoint
     from sleep_interpreter.utils.core.paths import shown
 

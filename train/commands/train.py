@@ -165,7 +165,7 @@ def _training_subjects(settings):
 
 def _training_data(settings, skip_bad):
     """Return the trials to train on, those of the validation subjects (or None), and notes about both."""
-    from sleep_interpreter.data.formats.training_trials import fingerprint
+    from sleep_interpreter.data.formats.fingerprints import fingerprint
     from sleep_interpreter.utils.core.paths import shown
 
     root, train = experiment.data_root(settings), settings.train
@@ -212,8 +212,9 @@ def finetune_decoder(name, network_name, args):
     """Fine-tune a decoder to every test subject, and report on the test part of their trials."""
     settings = experiment.read(name, args, network=network_name)
     tensorflow_import.import_tensorflow()
+    from sleep_interpreter.data.formats.fingerprints import content_hash
+    from sleep_interpreter.data.formats.test_trials import read_test_subjects
     from sleep_interpreter.data.formats.tfrecords import AWAKE_SAMPLES, CHANNELS, CLASSES, SLEEP_SAMPLES
-    from sleep_interpreter.data.formats.training_trials import content_hash, read_test_subjects
     from sleep_interpreter.train.commands import test as scripts_test
     from sleep_interpreter.train.engine import finetuning
     from sleep_interpreter.train.evaluation import decoder_report

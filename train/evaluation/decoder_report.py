@@ -30,7 +30,7 @@ def evaluate(model, subjects, folder, name, settings, notes):
     Parameters
     ----------
     model : sleep_interpreter.model.networks.ensemble.Ensemble
-    subjects : list of sleep_interpreter.data.formats.training_trials.TestSubject
+    subjects : list of sleep_interpreter.data.formats.test_trials.TestSubject
     folder, name, settings, notes
         As in `report`.
 

@@ -11,7 +11,7 @@ from sleep_interpreter.model.networks.registration import settings_source
 from sleep_interpreter.model.registry import ModelSettings
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import PROJECT, RESULTS, kept
+from sleep_interpreter.utils.core.paths import PROJECT, RESULTS, relative_to_project
 
 
 class DataSettings(config.Settings):
@@ -22,7 +22,7 @@ class DataSettings(config.Settings):
     @field_validator("root")
     @classmethod
     def _one_spelling(cls, root):
-        return kept(root)
+        return relative_to_project(root)
 
 
 class TrainSettings(config.Settings):

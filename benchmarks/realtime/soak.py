@@ -3,8 +3,8 @@
 An outlet in another process streams 64 channels at 500 Hz with a counter in the first one. The whole session
 is rehearsed by realtime/rehearse.py; this takes no network, no sound and no stager, so it runs anywhere.
 
-  python -m sleep_interpreter.realtime.Setup.soak --minutes 2
-  python -m sleep_interpreter.realtime.Setup.soak --minutes 10 --busy --loss 0.05
+  python -m benchmarks.realtime.soak --minutes 2
+  python -m benchmarks.realtime.soak --minutes 10 --busy --loss 0.05
 """
 
 import json
