@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Field
 
-from sleep_interpreter.model.networks.registration import (
+from sleep_interpreter.model.networks.building import (
     DEFAULT_SEED,
-    NetworkSettings,
-    PublishedNetwork,
     build_ensemble,
     build_member,
     build_published,
-    kind_of,
     settings_from_params,
 )
+from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork, kind_of
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import PARAMS
