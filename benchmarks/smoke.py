@@ -145,6 +145,7 @@ STEPS: tuple[Step, ...] = (
     Step("make simulated-benchmark ARGS=--quick"),
     Step("make planted-study ARGS=--quick", ("make simulated-benchmark",)),
     Step("make real-preparation"),
+    Step("-m benchmarks.preparation.so_groups"),
     Step("make simulator-report ARGS=--quick"),
     Step(f"make hypnogram-fit ARGS='{DATA} --out {OUT}/hypnogram.yaml'", (SIMULATE,)),
     Step("make phase-study ARGS='--minutes 0.5 --subjects 1'"),
