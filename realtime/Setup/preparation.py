@@ -11,7 +11,7 @@ from sleep_interpreter.realtime.Cues.schedule import CueSchedule, RecordedCues
 from sleep_interpreter.realtime.Model import networks
 from sleep_interpreter.realtime.Model.parts import open_workers
 from sleep_interpreter.realtime.Output.audio import choose_sink
-from sleep_interpreter.realtime.Sources.faulty_source import FaultySource
+from sleep_interpreter.realtime.Sources.faulty_source import add_faults
 from sleep_interpreter.realtime.Sources.montage import make_montage
 from sleep_interpreter.realtime.Sources.source import open_source
 from sleep_interpreter.utils.core.constants import STREAM_RATE
@@ -63,7 +63,7 @@ def prepare(planned):
     checkpoints = _checkpoints(settings)
     source = open_source(settings.source, planned)
     if settings.faults:
-        source = FaultySource(source, settings.faults)
+        source = add_faults(source, settings.faults)
     try:
         return _prepare(planned, settings, source, checkpoints)
     except BaseException:
