@@ -8,8 +8,7 @@ import numpy as np
 
 from sleep_interpreter.realtime.Cues import loudness_calibration
 from sleep_interpreter.realtime.Cues.playlist import sounds_of
-from sleep_interpreter.realtime.Output.audio import play_now
-from sleep_interpreter.realtime.Output.player import available
+from sleep_interpreter.realtime.Output.sound_card import device_problem, play_now
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Subject import load_subject
 from sleep_interpreter.utils.core import config
@@ -57,7 +56,7 @@ def calibrate(identifier, source=None, overrides=(), above_db=10.0, simulated=No
         raise UserError(f"--above {above_db:g}: dB above the threshold, 0 or more")
     sounds, random = sounds_of(settings), np.random.default_rng()
     if simulated is None:
-        if lacking := available(audio):
+        if lacking := device_problem(audio):
             raise UserError(f"{lacking}; with --simulate DB nothing sounds")
         present = _listener(audio, sounds, random, _keyboard if ask is None else ask)
     else:

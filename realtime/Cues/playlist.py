@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sleep_interpreter.realtime.Cues.sounds import load_sounds, synthesise
-from sleep_interpreter.realtime.Output.player import resampled
+from sleep_interpreter.realtime.Output.mixer import resample_sound
 from sleep_interpreter.utils.core.config import read_yaml
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError, nearest
@@ -96,7 +96,7 @@ def read_sound(path, rate, max_seconds, fade_seconds):
         raise UserError(
             f"{shown(path)}: {len(data) / found:.3f} s long; audio.max_seconds permits {max_seconds:g} s"
         )
-    sound = resampled(data[:, 0], found, rate)
+    sound = resample_sound(data[:, 0], found, rate)
     return faded(np.clip(sound, -1, 1), round(fade_seconds * rate))
 
 

@@ -2,35 +2,16 @@
 
 import zlib
 from collections import deque
-from dataclasses import dataclass
 
 import numpy as np
 
+from sleep_interpreter.realtime.Output.cue import Cue
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 
 _HOUR = round(3600 * STREAM_RATE)
 _TAKEN = ("cue", "sham", "cue_skipped", "cue_cancelled")
 """Events that a cue of the schedule ends in."""
-
-
-@dataclass(frozen=True)
-class Cue:
-    """One cue: its number in the session, item, group and onset as a sample index.
-
-    `locked`: it waited for a phase of the slow oscillation and found it; `skipped`: why it is not played;
-    `gain_db`: its sound's own gain; `sham`: it is logged and decoded like a cue, but nothing sounds.
-    """
-
-    number: int
-    item: int
-    group: int
-    onset: int
-    recorded: bool = False
-    locked: bool = False
-    skipped: str | None = None
-    gain_db: float = 0.0
-    sham: bool = False
 
 
 def generator(seed, subject, purpose):

@@ -11,7 +11,7 @@ from collections import deque
 import numpy as np
 
 from sleep_interpreter.realtime.Cues.phase_locking import MEASURED_AFTER, achieved_phase
-from sleep_interpreter.realtime.Output.marker_codes import CUE_BASE, GROUP_BASE
+from sleep_interpreter.realtime.Parameters.output import CUE_BASE, GROUP_BASE
 from sleep_interpreter.realtime.Session.session_context import stage_name
 from sleep_interpreter.utils.core.constants import ITEMS
 

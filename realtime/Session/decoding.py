@@ -5,7 +5,7 @@ from collections import deque
 
 from sleep_interpreter.realtime.Model.decoder import AFTER, BEFORE
 from sleep_interpreter.realtime.Model.worker import error_line
-from sleep_interpreter.realtime.Output.marker_codes import DECODE_FAILED, DECODED_BASE
+from sleep_interpreter.realtime.Parameters.output import DECODE_FAILED, DECODED_BASE
 from sleep_interpreter.realtime.Session.session_context import rounded, stage_name
 from sleep_interpreter.utils.core.constants import ITEMS, REM
 

@@ -142,7 +142,7 @@ def _replayed(args):
         "source.kind=replay", "source.unit=V", "source.start=0", "source.stop=null",
         "recording.enabled=false",
         "control.enabled=never", "faults=[]", "source.speed=0", "markers.lsl=false", "markers.serial=null",
-        "markers.parallel=null", *given(args),
+        "markers.parallel=null", "markers.ports=null", *given(args),
     ]  # fmt: skip
     folder, settings, about = _open(args.session, overrides)
     recording = folder / "recording" / f"segment_{number:03d}.vhdr"

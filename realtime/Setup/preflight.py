@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sleep_interpreter.realtime.Parameters.output import SOUND_SINKS
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
@@ -235,8 +236,7 @@ def _timed(worker, name, question, limit, what):
 
 def _sound(settings):
     """Choose the sink as a session does; a device is given silence, to see that it takes it."""
-    from sleep_interpreter.realtime.Output.audio import choose_sink
-    from sleep_interpreter.realtime.Output.player import silent_trial
+    from sleep_interpreter.realtime.Output.sinks import choose_sink
 
     audio, source = settings.audio, settings.source
     mend = "connect the device, choose another one (audio.device), or audio.sink=file on purpose"
@@ -245,9 +245,9 @@ def _sound(settings):
     except UserError as error:
         return Check("sound", FAIL, str(error), mend)
     loudest = f"volume {audio.volume_db:g} dB, cap {audio.max_db:g} dB"
+    if problem := SOUND_SINKS.load(kind).try_out(audio):
+        return Check("sound", FAIL, problem, mend)
     if kind == "device":
-        if why := silent_trial(audio):
-            return Check("sound", FAIL, why, mend)
         return Check("sound", OK, f"{audio.device or 'the default device'} takes frames, {loudest}")
     if audio.sink == kind:
         return Check("sound", OK, f"{kind} ({why}), {loudest}")

@@ -10,7 +10,7 @@ from sleep_interpreter.realtime.Cues.playlist import read_playlist, sounds_of
 from sleep_interpreter.realtime.Cues.schedule import CueSchedule, RecordedCues
 from sleep_interpreter.realtime.Model import networks
 from sleep_interpreter.realtime.Model.parts import open_workers
-from sleep_interpreter.realtime.Output.audio import choose_sink
+from sleep_interpreter.realtime.Output.sinks import choose_sink
 from sleep_interpreter.realtime.Sources.faulty_source import add_faults
 from sleep_interpreter.realtime.Sources.montage import make_montage
 from sleep_interpreter.realtime.Sources.source import open_source

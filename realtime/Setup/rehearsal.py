@@ -72,7 +72,7 @@ def checkpoints(out, members):
 
     logger.info("making a stager of 6 and a decoder of %d members, full size", members)
     network = model.build("SIStaging", members=6)
-    names = checkpoint.published_names(network)
+    names = checkpoint.ensemble_variables(network)
     for member in range(6):  # it says N2, whatever it sees
         names[f"individual_models/{member}/fc/bias"].assign([0, 5, 0, 0])
     checkpoint.save(network, stager)

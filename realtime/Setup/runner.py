@@ -25,8 +25,8 @@ def run(prepared, planned, folder, stop, monitor=False):
         Show it in the browser.
     """
     from sleep_interpreter.realtime.Cues.sounds import write_sounds
-    from sleep_interpreter.realtime.Output.audio import open_sink
     from sleep_interpreter.realtime.Output.marker_ports import open_ports
+    from sleep_interpreter.realtime.Output.sinks import open_sink
     from sleep_interpreter.realtime.Recording.event_log import EventLog
     from sleep_interpreter.realtime.Session.operator_commands import left
     from sleep_interpreter.realtime.Session.session import Session
@@ -85,7 +85,7 @@ def run(prepared, planned, folder, stop, monitor=False):
 def _go(session, prepared, planned, folder, about, stop):
     """Run, and leave session.json and the report whatever happens."""
     from sleep_interpreter.realtime.Recording.event_log import read_log
-    from sleep_interpreter.realtime.Report.summary import sentences, write_report
+    from sleep_interpreter.realtime.Report.summary import summary_lines, write_summary
     from sleep_interpreter.utils.core.provenance import write_json
 
     settings = planned.settings
@@ -103,7 +103,7 @@ def _go(session, prepared, planned, folder, about, stop):
         write_json(folder / "session.json", about)
         if stop.requested():
             logger.info("stopped by %s: the log is complete, the report is being written", stop.by)
-        summary = write_report(
+        summary = write_summary(
             events,
             folder,
             recorded=settings.cues.mode == "recorded" or prepared.source.live or planned.inputs.replaying,
@@ -111,22 +111,20 @@ def _go(session, prepared, planned, folder, about, stop):
             seconds=session.sample / STREAM_RATE,
             settings=settings,
         )
-    for line in (*sentences(summary), f"written to {shown(folder)}"):
+    for line in (*summary_lines(summary), f"written to {shown(folder)}"):
         logger.info("%s", line)
     if prepared.source.live:
-        _morning(folder)
+        _write_night_report(folder)
 
 
-def _morning(folder):
-    """Write the morning report; where that fails the night itself is safe, and it can be made again."""
+def _write_night_report(folder):
+    """Write the night report; where that fails the night itself is safe, and it can be made again."""
     try:
-        from sleep_interpreter.realtime.Report.night_report import write_morning_report
+        from sleep_interpreter.realtime.Report.night_report import write_night_report
 
-        logger.info("morning report: %s", shown(write_morning_report(folder)))
+        logger.info("night report: %s", shown(write_night_report(folder)))
     except Exception:
-        logger.exception(
-            "the morning report failed; once mended: python realtime/report.py %s", shown(folder)
-        )
+        logger.exception("the night report failed; once mended: python realtime/report.py %s", shown(folder))
 
 
 def _panel(settings, folder, source, closing):

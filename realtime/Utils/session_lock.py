@@ -10,4 +10,4 @@ from sleep_interpreter.utils.core.paths import shown
 def lock_session(folder: Path) -> AbstractContextManager[None]:
     """Keep other processes from running a session in this folder (`utils.core.file_locks`)."""
     refusal = "the session is still running, in another process: go on there, or end it first"
-    return file_locks.held(folder / file_locks.LOCK, refusal=f"{shown(folder)}: {refusal}")
+    return file_locks.locked(folder / file_locks.LOCK, refusal=f"{shown(folder)}: {refusal}")

@@ -190,7 +190,7 @@ class _Night:
     def __init__(self, folder):
         from types import SimpleNamespace as Names
 
-        from sleep_interpreter.realtime.Output.audio import NullSink
+        from sleep_interpreter.realtime.Output.sinks import NullSink
 
         self.log = EventLog(folder / "log.jsonl", 500.0)
         self.sink, self.source = NullSink(-20.0, -6.0), Names()

@@ -109,7 +109,10 @@ def test_only_a_session_that_still_runs_is_left_to_its_process(main, recording, 
     folder = _broken_off(main, recording, staged, tmp_path)
     (folder / "control.json").write_text(json.dumps({"pid": os.getpid()}))
     log = (folder / "log.jsonl").read_bytes()
-    with lock_session(folder), pytest.raises(UserError, match="the session is still running, in another process"):
+    with (
+        lock_session(folder),
+        pytest.raises(UserError, match="the session is still running, in another process"),
+    ):
         main(["--resume", str(folder), "--speed", "0"])
     assert (folder / "log.jsonl").read_bytes() == log
     assert main(["--resume", str(folder), "--speed", "0"]) == 0

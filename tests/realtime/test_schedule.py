@@ -90,7 +90,9 @@ def test_the_operator_cannot_turn_recorded_cues():
     )
     cueing = Cueing(night, RecordedCues([(1.0, 0)], ((0,), (1,))), None, None)
     commands = Commands(SimpleNamespace(night=night, cueing=cueing), stop=None)
-    commands.take(7, Request("group", {}, "command line", lambda ok, **more: answers.append((ok, more["error"]))))
+    commands.take(
+        7, Request("group", {}, "command line", lambda ok, **more: answers.append((ok, more["error"])))
+    )
     assert answers == [(False, "recorded cues have no turns")]
     assert rows[0]["command"] == "group" and rows[0]["ok"] is False
 
