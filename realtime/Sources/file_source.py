@@ -218,10 +218,11 @@ class ReplaySource(Source):
                 self._wait(self.time_of(stop), stopped)
                 if stopped():
                     return
-                chunk = merger.push(
+                parts = [
                     block[:, self._index(k, start) - span[k][0] : self._index(k, stop) - span[k][0]]
                     for k, block in enumerate(blocks)
-                )
+                ]
+                chunk = merger.push(parts)
                 yield chunk.astype(np.float32)  # what a live source delivers, to the bit
 
     def _check_rates(self):
