@@ -89,13 +89,7 @@ class ReplaySource(Source):
         return cls(plan.recording, settings, plan.skipped, plan.gaps)
 
     def open(self, picks: Sequence[str]) -> None:
-        """Choose the channels to deliver, by name in `names`, in this order.
-
-        Raises
-        ------
-        UserError
-            A channel's rate is too low or cannot be converted, or nothing lies between start and stop.
-        """
+        """Choose the channels, and find a begin at which all of them have a sample."""
         self._picks = list(picks)
         self._groups = self._recording.groups(self._picks)
         self.rates = {g.rate: tuple(self._picks[p] for p in g.places) for g in self._groups}
@@ -124,43 +118,14 @@ class ReplaySource(Source):
             )
 
     def check_unit(self, rows: Sequence[int], what: str = "EEG", others_fit: bool = False) -> float:
-        """Refuse a recording whose amplitude cannot be µV.
-
-        The median over channels and 30 s windows of the SD (after removing the trend) must lie in
-        `amplitude_range`.
-
-        Parameters
-        ----------
-        rows : sequence of int
-            Rows of the opened picks to look at.
-        what : str
-            What they hold, for the message.
-        others_fit : bool
-            Other channels of the recording have passed, so that the unit of the whole file is right.
-
-        Returns
-        -------
-        amplitude : float
-            Typical SD in µV.
-
-        Raises
-        ------
-        UserError
-            Too small or too large by any factor; the message says what mends it.
-        """
+        """Refuse amplitudes, in windows of 30 s spread over the recording, that cannot be µV."""
         return amplitude.check(
             self._amplitude(rows), self.settings.unit, self.settings.amplitude_range, shown(self.path), what,
             others_fit, limit="source.amplitude_range",
         )  # fmt: skip
 
     def cues(self) -> list[tuple[float, int]]:
-        """Return [(seconds since the start of the replay, item)] of the annotations "cue/<item>".
-
-        Raises
-        ------
-        UserError
-            There is no such annotation, or one names an unknown item.
-        """
+        """Return [(seconds since the start of the replay, item)] of the annotations "cue/<item>"."""
         annotations = self._recording.annotations
         # MNE counts onsets from the measurement's start, which may lie before the first sample.
         shift = self._recording.first_time
@@ -195,18 +160,7 @@ class ReplaySource(Source):
         return self._started + seconds / self.settings.speed
 
     def chunks(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
-        """Deliver the recording.
-
-        Parameters
-        ----------
-        stopped : callable
-            Tells whether to end now; asked before every chunk and all the time while waiting for one.
-
-        Yields
-        ------
-        chunk : float32 array, shape (channels, n)
-            µV at `STREAM_RATE`.
-        """
+        """Deliver the recording."""
         merger = Merger([(g.rate, g.places) for g in self._groups], STREAM_RATE)
         self._started = time.perf_counter()
         for begin, end in _steps(0.0, self.seconds, self.settings.read_seconds):

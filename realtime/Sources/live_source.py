@@ -104,13 +104,7 @@ class LiveSource(Source):
     # --- before the session -------------------------------------------------------------------------
 
     def open(self, picks: Sequence[str]) -> None:
-        """Choose the channels to deliver, and begin to listen.
-
-        Raises
-        ------
-        UserError
-            No sample comes.
-        """
+        """Choose the channels to deliver, and begin to listen."""
         self._select(picks)
         began = self._arrived = time.perf_counter()
         self._thread = threading.Thread(target=self._acquire, name="acquisition", daemon=True)
@@ -196,13 +190,7 @@ class LiveSource(Source):
         return found
 
     def chunks(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
-        """Deliver the stream from now on.
-
-        Yields
-        ------
-        chunk : float32 array (picks, n)
-            µV at 500 Hz; empty while nothing comes.
-        """
+        """Deliver the stream from now on."""
         self._running.set()
         empty = np.zeros((len(self._rows), 0), np.float32)
         delivered = 0

@@ -94,13 +94,7 @@ class LslSource(LiveSource):
         super().__init__(settings, names, info.sfreq, factors, self._where)
 
     def open(self, picks: Sequence[str]) -> None:
-        """Choose the channels to deliver, and begin to listen.
-
-        Raises
-        ------
-        UserError
-            The unit of one of them is not known; no sample comes.
-        """
+        """Choose the channels to deliver, and begin to listen."""
         needed = [f"{name} ({self._unclear[name]})" for name in picks if name in self._unclear]
         if needed:
             raise UserError(

@@ -99,17 +99,15 @@ def make_montage(
     derivations: list[Derivation | None] = []
     problems, absent = [], []
     for kind in ("eeg", "eog", "emg"):
-        wanted = [getattr(channels, kind), getattr(channels, f"{kind}_ref")]
-        if wanted[0] is None:
-            derivations.append(None)
-            continue
-        found = [None if w is None else find_channel(w, names) for w in wanted]
-        for key, want, have in zip((kind, f"{kind}_ref"), wanted, found, strict=True):
-            if want is not None and have is None:
-                problems.append(f"channels.{key} = {want!r} ({hint(want, names)})")
+        rows: list[int | None] = []
+        for key in (kind, f"{kind}_ref"):
+            name = getattr(channels, key)
+            found = None if name is None else find_channel(name, names)
+            if name is not None and found is None:
+                problems.append(f"channels.{key} = {name!r} ({hint(name, names)})")
                 absent.append(key)
-        if found[0] is not None:
-            derivations.append((row(found[0]), None if found[1] is None else row(found[1])))
+            rows.append(None if found is None else row(found))
+        derivations.append(None if rows[0] is None else (rows[0], rows[1]))
     if lock is not None and find_channel(lock, names) is None:
         problems.append(f"cues.lock.channel = {lock!r} ({hint(lock, names)})")
     if problems:
@@ -119,12 +117,12 @@ def make_montage(
         )
 
     _refuse_twice(decoder_channels, where)
-    electrodes = {c: find_channel(c, names) for c in decoder_channels}
-    missing = tuple(c for c, have in electrodes.items() if have is None)
-    rows = None if missing or not electrodes else tuple(row(have) for have in electrodes.values())
+    electrodes = [find_channel(c, names) for c in decoder_channels]
+    missing = tuple(c for c, found in zip(decoder_channels, electrodes, strict=True) if found is None)
+    decoder = None if missing or not electrodes else tuple(row(found) for found in electrodes)
     eeg = derivations[0]
     pair = None if lock is None or eeg is None else (row(find_channel(lock, names)), eeg[1])
-    return Montage(tuple(picks), tuple(derivations), rows, missing, pair)
+    return Montage(tuple(picks), tuple(derivations), decoder, missing, pair)
 
 
 def _refuse_twice(decoder_channels, where):
