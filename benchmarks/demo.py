@@ -23,9 +23,11 @@ DECODER = OUT / "Decoding checkpoint" / "N2N3_SIMD_Retrained" / "ensemble.npz"
 NIGHT = DATA / "recordings" / "simulated_night.vhdr"
 
 
-def commands():
-    """Return the demo's steps as (what it does, command line)."""
+def commands(quick=False):
+    """Return the demo's steps as (what it does, command line); with `quick` the decoder hardly learns."""
     demo = ["--config", "params/demo.yaml", "--mode", "retrained", "--results", OUT]
+    if quick:
+        demo += ["--set", "train.epochs=1", "--set", "model.stem.filters=8", "--set", "model.d_model=8"]
     session = ["realtime/Main_Decode.py", "--source", "replay", "--stager", "yasa", "--out", OUT / "sessions"]
     return [
         ("simulate a cohort and a night", ["data/simulate.py", "--preset", "demo"]),
@@ -127,9 +129,11 @@ BODY
 
 def main(argv=None):
     """Run all steps; stop at the first that fails."""
-    argparse.ArgumentParser(description=__doc__).parse_args(argv)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="hardly any training: to try the command")
+    args = parser.parse_args(argv)
     began = time.perf_counter()
-    steps = commands()
+    steps = commands(args.quick)
     for place, (what, command) in enumerate(steps, start=1):
         typed = " ".join(f'"{w}"' if " " in w else w for w in (_typed(part) for part in command))
         print(f"\n[{place}/{len(steps)}] {what}\n  python {typed}", flush=True)

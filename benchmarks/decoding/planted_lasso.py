@@ -28,7 +28,7 @@ def rows(study, folder):
 
     Parameters
     ----------
-    study : benchmarks.decoding.planted_benchmark.Benchmark
+    study : benchmarks.decoding.planted_benchmark.PlantedBenchmarkSettings
     folder : Path
         With the finished runs.
     """

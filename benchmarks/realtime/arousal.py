@@ -9,16 +9,16 @@ on the simulated subjects 4 and 5, which this does not use.
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks import runner
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.source import SimulateSettings
 from sleep_interpreter.realtime.Session.arousal_detector import ArousalDetector
 from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.utils.core.constants import STREAM_RATE
-from sleep_interpreter.utils.core.paths import RESULTS, shown
+from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.core.provenance import record, write_json
 from sleep_interpreter.utils.metrics.statistics import proportion
 
@@ -160,18 +160,20 @@ def _line(row):
     )
 
 
-def main(argv=None):
-    """Run it."""
-    parser = command_line.parser(__doc__)
+def run(settings, folder, args):
+    """Run the study; return its table."""
+    subjects = range(args.first, args.first + args.subjects)
+    return study(args.minutes, subjects, folder, args.overrides)
+
+
+def _arguments(parser):
     parser.add_argument("--minutes", type=float, default=20.0, help="of each stage and simulated subject")
     parser.add_argument("--subjects", type=int, default=4, help="simulated; 4 and 5 chose the settings")
     parser.add_argument("--first", type=int, default=0, help="of these subjects")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="a.b=c")
-    parser.add_argument("--out", type=Path, default=RESULTS / "arousal_study")
-    args = parser.parse_args(argv)
-    subjects = range(args.first, args.first + args.subjects)
-    command_line.say(*study(args.minutes, subjects, args.out, args.overrides))
-    return 0
+
+
+main = runner.command(__doc__, "arousal_study", run, arguments=_arguments)
 
 
 if __name__ == "__main__":

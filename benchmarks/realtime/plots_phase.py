@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from sleep_interpreter.utils.plots.decoding import BLUE, COLUMN, GREY, ORANGE, WIDTH, save
+from sleep_interpreter.utils.plots.style import BLUE, COLUMN, GREY, ORANGE, WIDTH, save
 
 _BINS = np.arange(-180, 181, 30)
 

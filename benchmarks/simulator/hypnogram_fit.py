@@ -49,8 +49,8 @@ _ROUNDS, _NIGHTS = 3, 300
 _YASA = {0: "WAKE", 1: "LIGHT", 2: "DEEP", 3: "REM"}
 _HEADER = """\
 # Hypnograms of whole nights (data/simulation/hypnogram.py): a semi-Markov model of W (with N1), N2, N3 and R.
-# Written by `python -m benchmarks.simulator.hypnogram_fit LABELS`, which says how the figures are found; do not
-# edit single odds by hand, they belong together. Figures made from simulated nights are simulated.
+# Written by `python -m benchmarks.simulator.hypnogram_fit LABELS`, which says how the figures are found; do
+# not edit single odds by hand, they belong together. Figures made from simulated nights are simulated.
 #
 # night_hours, sleep_latency_min, final_wake_min: quantiles at 0, 1, 5, 10, 25, 50, 75, 90, 95, 99, 100 %.
 # cycle_from_min: where rows of `cycle` begin, in minutes since sleep onset (first half of the rows, before
@@ -168,10 +168,11 @@ def read_labels(path):
 
     An epoch has the stage that is scored at its beginning; a rest of less than 30 s at the end is dropped.
     """
-    from sleep_interpreter.data.formats.staging_windows import check_hypnogram, dict_of
+    from sleep_interpreter.data.formats.staging_windows import check_hypnogram
+    from sleep_interpreter.data.formats.validation import read_container
 
     nights = {}
-    for name, entry in dict_of(path).items():
+    for name, entry in read_container(path, dict, " of subjects").items():
         onset, stage = check_hypnogram(entry, f"{shown(path)}, {name}")
         starts = onset[0] + STAGING_SECONDS * np.arange(int((onset[-1] - onset[0]) // STAGING_SECONDS))
         # Segments of 0 s hold no epoch: `right` steps over them.

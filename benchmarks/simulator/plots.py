@@ -5,7 +5,7 @@ import numpy as np
 
 from benchmarks.simulator.measures import STAGES_5
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS
-from sleep_interpreter.utils.plots.decoding import BLUE, GREEN, GREY, ORANGE, PINK, STYLE, save
+from sleep_interpreter.utils.plots.style import BLUE, GREEN, GREY, ORANGE, PINK, STYLE, save
 
 COLOURS = dict(zip(STAGES_5, ("#E69F00", PINK, "#56B4E9", BLUE, GREEN), strict=True))
 """Colour of a stage, of the palette of Okabe and Ito."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from benchmarks.simulator.measures import STAGES_5
 from sleep_interpreter.utils.core.constants import REM, STAGES, STAGING_SECONDS, WAKE
+from sleep_interpreter.utils.metrics.staging_metrics import cohen_kappa
 
 _CODES = {"W": 0, "N1": 0, "N2": 1, "N3": 2, "R": 3}
 _FEWEST_NIGHTS = 5
@@ -57,25 +58,27 @@ def staging_agreement(planted, seen):
     -------
     result : dict
         n; accuracy and kappa (Cohen's) with W and N1 as one stage and with five stages ("accuracy_5",
-        "kappa_5"); f1, {stage: F1} of `utils.core.constants.STAGES` where planted; confusion, int lists (4, 4),
-        and confusion_5, (5, 5): rows planted, columns seen.
+        "kappa_5"); f1, {stage: F1} of `utils.core.constants.STAGES` where planted; confusion, int lists
+        (4, 4), and confusion_5, (5, 5): rows planted, columns seen.
     """
-    from sklearn.metrics import cohen_kappa_score, confusion_matrix, f1_score
+    from sklearn.metrics import confusion_matrix, f1_score  # lazy: start-up
 
     length = min(len(planted), len(seen))
     planted, seen = np.asarray(planted)[:length], np.asarray(seen)[:length]
     first, second = to_codes(planted), to_codes(seen)
     there = sorted(set(first.tolist()))
+    confusion = confusion_matrix(first, second, labels=range(len(STAGES)))
+    confusion_5 = confusion_matrix(planted, seen, labels=STAGES_5)
     f1 = f1_score(first, second, labels=there, average=None, zero_division=0.0)
     return {
         "n": length,
         "accuracy": float(np.mean(first == second)),
-        "kappa": float(cohen_kappa_score(first, second, labels=range(len(STAGES)))),
+        "kappa": float(cohen_kappa(confusion)),
         "accuracy_5": float(np.mean(planted == seen)),
-        "kappa_5": float(cohen_kappa_score(planted, seen, labels=STAGES_5)),
+        "kappa_5": float(cohen_kappa(confusion_5)),
         "f1": {STAGES[code]: float(value) for code, value in zip(there, f1, strict=True)},
-        "confusion": confusion_matrix(first, second, labels=range(len(STAGES))).tolist(),
-        "confusion_5": confusion_matrix(planted, seen, labels=STAGES_5).tolist(),
+        "confusion": confusion.tolist(),
+        "confusion_5": confusion_5.tolist(),
     }
 
 

@@ -1,7 +1,9 @@
 """What can be set about a preparation. params/prepare.yaml holds every default and the reason for it."""
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field_validator, model_validator
 
@@ -9,12 +11,10 @@ from sleep_interpreter.utils.core.config import Settings, load
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
 
 Name = Annotated[str, StringConstraints(min_length=1)]
-MODALITIES = ("image", "audio", "cue")
-"""What an event is: a picture or a sound in wake, a sound in sleep."""
 Range = tuple[float, float]
 
 
-def _pattern(text):
+def _pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except re.error as error:
@@ -33,13 +33,13 @@ class Recordings(Settings):
 
     @field_validator("pattern")
     @classmethod
-    def _names_a_subject(cls, text):
+    def _names_a_subject(cls, text: str) -> str:
         if "subject" not in _pattern(text).groupindex:
             raise ValueError("needs a group (?P<subject>...) that finds the subject in the path")
         return text
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         low, high = self.amplitude_range
         if not 0 < low < high:
             raise ValueError(f"amplitude_range ({low}, {high}) must be two rising positive numbers in µV")
@@ -55,7 +55,7 @@ class Split(Settings):
     parts: tuple[float, float, float] = (0.6, 0.2, 0.2)
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if min(self.parts) < 0 or abs(sum(self.parts) - 1) > 1e-6:
             raise ValueError(f"parts {self.parts}: three shares (train, val, test) that add up to 1")
         return self
@@ -71,7 +71,7 @@ class Rule(Settings):
     phase: str | None = None
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if (self.match is None) == (self.code is None):
             raise ValueError("a rule needs either `match` (text) or `code` (number)")
         groups = _pattern(self.match).groupindex if self.match is not None else {}
@@ -91,12 +91,12 @@ class Events(Settings):
         Rule(match=r"cue/(?P<item>.+)", modality="cue"),
         Rule(match=r"(?P<modality>image|audio)/(?P<item>.+)"),
     )
-    items: dict[Name, Literal[ITEMS]] = Field({})
+    items: dict[Name, Literal[ITEMS]] = Field({})  # type: ignore[valid-type]
     phases: tuple[Name, ...] | None = None
     shift_seconds: float = Field(0.0, ge=-10, le=10)
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if not self.rules:
             raise ValueError("rules: at least one event has to mean something")
         return self
@@ -116,7 +116,7 @@ class Channels(Settings):
     positions: str = "standard_1005"
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if len({name.casefold() for name in self.montage}) != len(self.montage):
             raise ValueError("montage names a channel twice")
         return self
@@ -159,7 +159,7 @@ class Steps(Settings):
     reference: Literal["average", "mastoids", "REST", "none"] = "average"
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if self.bandpass_hz is not None and not 0 < self.bandpass_hz[0] < self.bandpass_hz[1] < 250:
             raise ValueError(f"bandpass_hz {self.bandpass_hz}: corners must rise between 0 and 250 Hz")
         return self
@@ -177,7 +177,7 @@ class Rejection(Settings):
 
     @field_validator("annotations")
     @classmethod
-    def _readable(cls, text):
+    def _readable(cls, text: str | None) -> str | None:
         if text is not None:
             _pattern(text)
         return text
@@ -198,7 +198,7 @@ class Stages(Settings):
 
     @field_validator("annotation")
     @classmethod
-    def _names_a_stage(cls, text):
+    def _names_a_stage(cls, text: str) -> str:
         if "stage" not in _pattern(text).groupindex:
             raise ValueError("needs a group (?P<stage>...)")
         return text
@@ -256,6 +256,6 @@ class Preparation(Settings):
     threads: PositiveInt = 1
 
 
-def load_settings(source=None, overrides=()):
-    """Return the `Preparation` of a YAML file (params/prepare.yaml by default) with `--set` overrides."""
+def load_settings(source: str | Path | None = None, overrides: Iterable[str] = ()) -> Preparation:
+    """Return the settings of a YAML file (params/prepare.yaml by default) with `--set` overrides."""
     return load(Preparation, source or "prepare", overrides=overrides)

@@ -104,7 +104,7 @@ def write_dataset(settings, out, *, recording_only=False, bids=False, force=Fals
             log.warning("%s: missing or damaged, written again: %s", shown(out), ", ".join(damaged))
     waiting = [job for job in jobs if not good.issuperset(job.files)]
     _check_room(out, sum(job.size for job in waiting) - sum(file.stat().st_size for file in outdated))
-    with file_locks.held(
+    with file_locks.locked(
         out / file_locks.LOCK,
         refusal=f"{shown(out)}: another process is simulating into this folder; wait for its end, or choose "
         "another with --out",

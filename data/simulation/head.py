@@ -11,9 +11,9 @@ from functools import cache, cached_property
 
 import numpy as np
 
-from sleep_interpreter.utils.core.blas_threads import on_one_thread
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE
 from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.parallel import on_one_thread
 from sleep_interpreter.utils.signal.electrodes import standard_montage
 
 MASTOIDS = ("M1", "M2")

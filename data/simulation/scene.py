@@ -28,7 +28,7 @@ from sleep_interpreter.data.simulation.waves import (  # fmt: skip
     so_phase,
     spindle,
 )
-from sleep_interpreter.utils.core.blas_threads import on_one_thread
+from sleep_interpreter.utils.core.parallel import on_one_thread
 
 __all__ = ["Scene", "five_stages"]
 

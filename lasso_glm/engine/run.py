@@ -101,7 +101,7 @@ def subject_file(folder, name):
 
 def _job(plan, settings, name, file, root, generalise):
     """Return all that a worker needs to know, as plain data."""
-    from sleep_interpreter.data.formats.training_trials import content_hash
+    from sleep_interpreter.data.formats.fingerprints import content_hash
 
     tree = settings.model_dump(mode="json")
     key = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sleep_interpreter.realtime.Utils.json_lines import line_of
+from sleep_interpreter.realtime.Utils.json_lines import json_line
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
 
@@ -60,7 +60,7 @@ class Client:
 
     def request(self, command: str, **args: Any) -> bytes:
         """Return the line (bytes) that asks for a command, for a connection of one's own."""
-        return line_of(token=self._token, command=command, args=args, origin=self._origin)
+        return json_line(token=self._token, command=command, args=args, origin=self._origin)
 
     def ask(self, command: str, **args: Any) -> dict[str, Any]:
         """Ask, and return the answer: {"ok", "sample", "text"} or {"ok", "error"}.
@@ -88,7 +88,7 @@ class Client:
             Nobody listens, or the session refuses.
         """
         with self.connect() as link:
-            link.sendall(line_of(token=self._view, command="subscribe", origin=self._origin))
+            link.sendall(json_line(token=self._view, command="subscribe", origin=self._origin))
             lines = link.makefile("rb")
             first = json.loads(lines.readline() or b'{"ok": false, "error": "it ended"}')
             if not first["ok"]:

@@ -38,7 +38,7 @@ from typing import Any
 from sleep_interpreter.realtime.Control.control_client import Client, arguments_of
 from sleep_interpreter.realtime.Control.request import COMMANDS, Request, checked_args, clean
 from sleep_interpreter.realtime.Parameters.watching import RemoteControlSettings
-from sleep_interpreter.realtime.Utils.json_lines import Lines, Rate, line_of
+from sleep_interpreter.realtime.Utils.json_lines import JsonLineSocket, RateLimit, json_line
 from sleep_interpreter.utils.core.errors import UserError
 
 __all__ = ["COMMANDS", "FILE", "Client", "Control", "Request", "arguments_of"]
@@ -153,7 +153,7 @@ class Control:
         # whether each has shown a token, oldest first
         self._links: dict[socket.socket, bool] = {}
         self._threads: set[threading.Thread] = set()
-        self._rates = {rights: Rate(most) for rights, most in _PER_SECOND.items()}
+        self._rates = {rights: RateLimit(most) for rights, most in _PER_SECOND.items()}
         self._closing, self._warned = False, False
         self.token, self.view_token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -205,7 +205,7 @@ class Control:
         if not self._feeds:
             return
         try:
-            line = line_of(kind=kind, payload=payload)
+            line = json_line(kind=kind, payload=payload)
         except (TypeError, ValueError) as error:  # a number that JSON has not: readers go without this one
             if not self._warned:
                 logger.error("%s cannot be published: %s", kind, error)
@@ -301,10 +301,10 @@ class Control:
         link.close()
 
     def _talk(self, link: socket.socket) -> None:
-        lines, own, rights = Lines(link), Rate(_PER_CONNECTION), None
+        lines, own, rights = JsonLineSocket(link), RateLimit(_PER_CONNECTION), None
         while True:
             begins = _FIRST_SECONDS if rights is None else _IDLE_SECONDS
-            line = lines.next(begins, _FIRST_SECONDS if rights is None else _WHOLE_SECONDS)
+            line = lines.read_line(begins, _FIRST_SECONDS if rights is None else _WHOLE_SECONDS)
             if line is None:
                 return
             if not own.allows():

@@ -27,6 +27,7 @@ from sleep_interpreter.realtime.Output.sound_card import device_problem, play_no
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.output import AudioSettings
 from sleep_interpreter.realtime.Subject import Subject, load_subject
+from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.config import Settings, read_yaml, validate
 from sleep_interpreter.utils.core.constants import ITEMS
@@ -280,7 +281,7 @@ def apply(settings: SessionSettings, subject: Subject) -> SessionSettings:
             f"{where} was measured with audio.device {found.device}, audio.rate {found.rate}; this is "
             f"{audio.device}, {audio.rate}"
         )
-    if found.simulated and settings.source.kind in ("lsl", "brainflow"):
+    if found.simulated and SOURCES.load(settings.source.kind).amplifier:
         raise UserError(f"{where} is of a simulated listener: calibrate with the sleeper")
     changed = audio.model_copy(update={"volume_db": found.volume_db})
     return settings.model_copy(update={"audio": changed})

@@ -21,12 +21,15 @@ _TAKEN = ("cue", "sham", "cue_skipped", "cue_cancelled")
 
 
 class Schedule(Protocol):
-    """What a session asks for its cues: `CueSchedule`, `LockedCues`, `RecordedCues`."""
+    """What a session asks for its cues: `CueSchedule`, `LockedCues`, `RecordedCues`.
 
-    @property
-    def lock(self) -> PhaseLock | None:
-        """What waits for a phase of the slow oscillation, to be given the stream; None without."""
-        ...
+    Attributes
+    ----------
+    lock : PhaseLock | None
+        What waits for a phase of the slow oscillation, to be given the stream.
+    """
+
+    lock: PhaseLock | None = None
 
     @property
     def due(self) -> int | None:
@@ -37,25 +40,26 @@ class Schedule(Protocol):
         """Return the cue that is due, and plan the one after it; None while it waits for its phase."""
         ...
 
+    def begin_at(self, sample: int) -> None:
+        """Begin the stream at a sample of the session, before anything of it has come."""
+
     def start(self, sample: int) -> None:
         """Begin cueing: the gate opened at `sample`."""
-        ...
 
     def stop(self) -> None:
         """End cueing: the cue that was to come is dropped."""
-        ...
 
     def group(self, sample: int) -> int | None:
         """Return the group (0 or 1) whose turn it is at `sample`, None where they take no turns."""
-        ...
+        return None
 
     def next_switch(self, sample: int) -> int | None:
         """Return the first sample after `sample` at which the group changes."""
-        ...
+        return None
 
     def switch_group(self, sample: int) -> None:
         """Give the other group its turn; ValueError where they take no turns."""
-        ...
+        raise ValueError("recorded cues have no turns")
 
 
 def purpose_generator(seed: int, subject: Subject, purpose: str) -> np.random.Generator:
@@ -73,7 +77,7 @@ def purpose_generator(seed: int, subject: Subject, purpose: str) -> np.random.Ge
     return np.random.default_rng(np.random.SeedSequence([seed, *words]))
 
 
-class CueSchedule:
+class CueSchedule(Schedule):
     """Cues at uniformly drawn intervals while the gate is open.
 
     The first cue comes one interval after the gate opens. Groups take turns by the session's clock, so a
@@ -89,8 +93,6 @@ class CueSchedule:
     playlist : Playlist | None
         Its groups and gains instead of the settings' groups.
     """
-
-    lock: PhaseLock | None = None
 
     def __init__(
         self, settings: CueSettings, seed: int, subject: Subject, playlist: Playlist | None = None
@@ -213,7 +215,7 @@ class CueSchedule:
         return onset
 
 
-class LockedCues:
+class LockedCues(Schedule):
     """A schedule whose cues wait for their phase from the planned onset on.
 
     Parameters
@@ -224,16 +226,14 @@ class LockedCues:
     """
 
     def __init__(self, schedule: CueSchedule, lock: PhaseLock) -> None:
-        self._schedule = schedule
-        self.lock: PhaseLock = lock
+        self._schedule, self._phase = schedule, lock
+        self.lock = lock
         self._wait = round(lock.settings.wait_seconds * STREAM_RATE)
         self._poll_at = 0
-        self.group, self.next_switch, self.stop = schedule.group, schedule.next_switch, schedule.stop
-        self.switch_group, self.resume = schedule.switch_group, schedule.resume
 
     def begin_at(self, sample: int) -> None:
         """Begin the stream at a sample of the session, before anything of it has come."""
-        self.lock.now = sample
+        self._phase.now = sample
 
     @property
     def due(self) -> int | None:
@@ -246,22 +246,38 @@ class LockedCues:
         self._poll_at = 0
         self._schedule.start(sample)
 
+    def stop(self) -> None:
+        """End cueing: the cue that was to come is dropped."""
+        self._schedule.stop()
+
+    def group(self, sample: int) -> int:
+        """Return the group whose turn it is at `sample`."""
+        return self._schedule.group(sample)
+
+    def next_switch(self, sample: int) -> int:
+        """Return the first sample after `sample` at which the group changes."""
+        return self._schedule.next_switch(sample)
+
+    def switch_group(self, sample: int) -> None:
+        """Give the other group its turn."""
+        self._schedule.switch_group(sample)
+
     def next_cue(self, now: int) -> Cue | None:
         """Return the cue if its phase is coming or its time is over, None while it waits."""
-        planned, soonest = self._schedule.onset, now + self.lock.lead
+        planned, soonest = self._schedule.onset, now + self._phase.lead
         assert planned is not None, "cueing has begun"
-        onset = self.lock.onset(max(planned, soonest))
+        onset = self._phase.onset(max(planned, soonest))
         if onset is not None:
             return self._schedule.next_cue(now, onset, locked=True)
         if soonest < planned + self._wait:
             self._poll_at = now + TICK
             return None
-        why = f"no slow oscillation within {self.lock.settings.wait_seconds:g} s"
-        skipped = why if self.lock.settings.otherwise == "skip" else None
+        why = f"no slow oscillation within {self._phase.settings.wait_seconds:g} s"
+        skipped = why if self._phase.settings.otherwise == "skip" else None
         return self._schedule.next_cue(now, soonest, skipped=skipped)
 
 
-class RecordedCues:
+class RecordedCues(Schedule):
     """The cues that a recording's annotations hold, in order; neither gate nor groups change them.
 
     Parameters
@@ -270,8 +286,6 @@ class RecordedCues:
         Seconds since the start of the session, item.
     groups : sequence of 2 sequences of int
     """
-
-    lock: PhaseLock | None = None
 
     def __init__(self, cues: Sequence[tuple[float, int]], groups: Sequence[Sequence[int]]) -> None:
         self._cues = [
@@ -295,19 +309,3 @@ class RecordedCues:
         """Return the cue that is due and go on to the next."""
         self._next += 1
         return self._cues[self._next - 1]
-
-    def start(self, sample: int) -> None:
-        """Nothing to do."""
-
-    def stop(self) -> None:
-        """Nothing to do."""
-
-    def group(self, sample: int) -> None:
-        """Return None: groups take no turns."""
-
-    def next_switch(self, sample: int) -> None:
-        """Return None."""
-
-    def switch_group(self, sample: int) -> None:
-        """Raise ValueError."""
-        raise ValueError("recorded cues have no turns")

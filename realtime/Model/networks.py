@@ -46,10 +46,9 @@ def restore(path, kind, channels=None):
 
     network = checkpoint.restore(path)
     flag = f"--{kind}-checkpoint"
-    if network.settings.kind != kind:
-        raise UserError(
-            f"{shown(path)}: holds {network.network}, a {network.settings.kind}; {flag} needs a {kind}"
-        )
+    own = "stager" if network.settings.task == "staging" else "decoder"
+    if own != kind:
+        raise UserError(f"{shown(path)}: holds {network.network}, a {own}; {flag} needs a {kind}")
     asked = dict(_ASKED[kind])
     if channels is not None:
         asked["channels"] = (channels, "as many as decoder.channels names")

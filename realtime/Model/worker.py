@@ -40,7 +40,7 @@ class Answer:
     fault: bool = False
 
 
-def reason(error):
+def error_line(error):
     """Return an exception in one line of at most 300 characters."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
@@ -70,7 +70,7 @@ class InlineWorker:
             value, error = self._function(*arguments), None
         except Exception as raised:  # a night goes on without this one answer; the reason is on record
             logger.debug("computation failed", exc_info=True)
-            value, error = None, reason(raised)
+            value, error = None, error_line(raised)
         self._answers.append(Answer(key, value, error, time.perf_counter() - began))
 
     def answers(self, wait=None):
@@ -239,7 +239,7 @@ class ProcessWorker:
                 value, error = self._link.recv()
                 self._give(Answer(key, value, error, time.perf_counter() - asked))
             except Exception as error:  # a pipe that closed, or no memory for what went through it
-                logger.debug("%s: %s", self.name, reason(error))
+                logger.debug("%s: %s", self.name, error_line(error))
                 with self._lock:
                     if self._closed:
                         return
@@ -275,7 +275,7 @@ class ProcessWorker:
                 if not isinstance(first, BaseException):
                     self._faults.append({"state": "back", "reason": f"the {self.name} works again"})
                     return
-            logger.error("the %s cannot be started: %s", self.name, reason(first))
+            logger.error("the %s cannot be started: %s", self.name, error_line(first))
             time.sleep(1.0)
 
 
@@ -298,7 +298,7 @@ def _serve(link, build, arguments):
         try:
             answer = function(*question), None
         except Exception as error:
-            answer = None, reason(error)
+            answer = None, error_line(error)
         try:
             link.send(answer)
         except OSError:

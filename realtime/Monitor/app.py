@@ -16,8 +16,8 @@ from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
-from sleep_interpreter.realtime.Monitor.history import History, Signals, sessions
-from sleep_interpreter.realtime.Monitor.link import Link, Reader
+from sleep_interpreter.realtime.Monitor.history import SessionHistory, SignalReader, list_sessions
+from sleep_interpreter.realtime.Monitor.link import BrowserQueue, SessionFeed
 from sleep_interpreter.utils.core.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -97,8 +97,8 @@ def make_app(root, access, first=None):
         if not (folder / "session.json").is_file():
             return None
         if (subject, name) not in open_sessions:
-            history = History(folder)
-            open_sessions[subject, name] = history, Signals(history), Link(folder)
+            history = SessionHistory(folder)
+            open_sessions[subject, name] = history, SignalReader(history), SessionFeed(folder)
         return open_sessions[subject, name]
 
     @app.middleware("http")
@@ -127,7 +127,7 @@ def make_app(root, access, first=None):
 
     @app.get("/api/sessions")
     def listed(request: Request):
-        return {"sessions": sessions(root), "first": first, "rights": request.state.rights}
+        return {"sessions": list_sessions(root), "first": first, "rights": request.state.rights}
 
     @app.get("/api/{subject}/{name}/history")
     def history(request: Request, subject: str, name: str):
@@ -224,7 +224,7 @@ def make_app(root, access, first=None):
 async def _relay(socket, link):
     """Give a browser the feed until it goes."""
     loop, news = asyncio.get_running_loop(), asyncio.Event()
-    reader = Reader(lambda: loop.call_soon_threadsafe(news.set))
+    reader = BrowserQueue(lambda: loop.call_soon_threadsafe(news.set))
     link.add(reader)
     gone = asyncio.create_task(socket.receive())
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy import signal
 
-from sleep_interpreter.realtime.Recording.event_log import is_silence
+from sleep_interpreter.realtime.Recording.event_log import is_silent_cue
 from sleep_interpreter.realtime.Recording.recorder import PLACE
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES
 
@@ -20,7 +20,7 @@ _MOST_EVENTS = 400
 _SHOWN_RATE = 100.0
 
 
-class History:
+class SessionHistory:
     """A session's log, read on as it grows.
 
     Parameters
@@ -87,7 +87,7 @@ class History:
             )
         elif kind == "cue_phase":
             self.phases.append([detail["number"], detail["locked"], detail["degrees"]])
-        silent = is_silence(event)
+        silent = is_silent_cue(event)
         if silent:
             self.cues = [cue for cue in self.cues if cue[3] != detail["number"]]
         if silent or kind not in ("stage", "cue_phase", "sound"):
@@ -97,12 +97,12 @@ class History:
                 del self.events[:-_MOST_EVENTS]
 
 
-class Signals:
+class SignalReader:
     """A session's signal on disk: its own recording, or the file that it replays.
 
     Parameters
     ----------
-    history : History
+    history : SessionHistory
     """
 
     def __init__(self, history):
@@ -227,7 +227,7 @@ def _header(path):
     return names, 1e6 / interval
 
 
-def sessions(root):
+def list_sessions(root):
     """Return the sessions below a folder, the newest first: [{subject, session, started, ending, ...}]."""
     found = []
     for path in sorted(Path(root).glob("*/session_*/session.json")):

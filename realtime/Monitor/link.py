@@ -16,7 +16,7 @@ _MOST = 60
 """Lines kept for a browser that is slow."""
 
 
-class Reader:
+class BrowserQueue:
     """One browser's queue; the oldest lines are dropped."""
 
     def __init__(self, wake):
@@ -35,7 +35,7 @@ class Reader:
         return found
 
 
-class Link:
+class SessionFeed:
     """Keeps a connection to a session as long as it runs.
 
     Parameters

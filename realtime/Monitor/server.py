@@ -67,8 +67,8 @@ def _tokens(path):
         return secrets.token_urlsafe(24), secrets.token_urlsafe(24)
 
 
-class Launched:
-    """A monitor in a process of its own; nothing here waits for it.
+class MonitorProcess:
+    """A monitor in a process of its own; where it does not start, the session goes on without.
 
     Attributes
     ----------
@@ -117,8 +117,3 @@ class Launched:
                     "the monitor ended (%s); start it again with: python realtime/monitor.py SESSION",
                     self.process.returncode,
                 )
-
-
-def launch(folder, port=0):
-    """Start a monitor in a process of its own; where that fails, the session goes on without."""
-    return Launched(folder, port)

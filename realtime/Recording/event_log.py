@@ -198,12 +198,12 @@ def _cell(value):
     return json.dumps(value, ensure_ascii=False)
 
 
-def unheard(events):
+def silent_cues(events):
     """Return the numbers of cues that did not sound after all: the device was gone or late."""
-    return {e["detail"]["number"] for e in events if is_silence(e)}
+    return {e["detail"]["number"] for e in events if is_silent_cue(e)}
 
 
-def is_silence(event):
+def is_silent_cue(event):
     """Tell whether an event says that a cue did not sound."""
     return event["event"] == "sound" and event["detail"].get("dac", 0) is None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import mne
 import numpy as np
 
-from sleep_interpreter.realtime.Recording.event_log import read_log, unheard
+from sleep_interpreter.realtime.Recording.event_log import read_log, silent_cues
 from sleep_interpreter.realtime.Recording.recorder import GAP_KIND, GAP_TEXT, PLACE
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
@@ -81,7 +81,7 @@ def annotations(folder, rate):
     """Return [(sample at `rate`, text)] of what a session's log says about the sleeper and the cues."""
     found, stage = [], None
     events = read_log(Path(folder) / "log.jsonl")
-    silent = unheard(events)
+    silent = silent_cues(events)
     for event in events:
         detail, kind, text = event["detail"], event["event"], None
         if kind in ("cue", "sham"):

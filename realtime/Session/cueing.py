@@ -189,8 +189,7 @@ class CueController:
             context.sink.schedule(cue, when)
         if context.ports is not None and code is not None and when is not None:
             context.ports.send(code, when, cue.number)
-        if hasattr(context.source, "cued"):
-            context.source.cued(cue.item, cue.onset, cue.sham)
+        context.source.cued(cue.item, cue.onset, cue.sham)
         self.pending.append((cue, stage))
 
     def _code(self, cue: Cue) -> int | None:

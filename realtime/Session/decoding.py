@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from sleep_interpreter.realtime.Model.decoder import AFTER, BEFORE
-from sleep_interpreter.realtime.Model.worker import Answer, InlineWorker, ProcessWorker, reason
+from sleep_interpreter.realtime.Model.worker import Answer, InlineWorker, ProcessWorker, error_line
 from sleep_interpreter.realtime.Output.cue import Cue
 from sleep_interpreter.realtime.Parameters.output import DECODE_FAILED, DECODED_BASE
 from sleep_interpreter.realtime.Session.session_context import SessionContext, rounded, stage_name
@@ -69,7 +69,7 @@ class ResponseDecoding:
             try:
                 window = context.buffer.read(cue.onset - BEFORE, cue.onset + AFTER)
             except IndexError as error:
-                self._failed(cue.onset + AFTER, cue, reason(error))
+                self._failed(cue.onset + AFTER, cue, error_line(error))
                 continue
             self._asked[cue.number] = cue, stage, self._flags()
             kind = "REM" if stage == REM else "NREM"

@@ -123,8 +123,7 @@ class CommandHandler:
 
     def _mark(self, now: int, text: str = "") -> str:
         context = self._context
-        recorder = getattr(context.source, "recorder", None)
-        if recorder is not None and not context.inputs.replaying:
+        if context.source.recorder is not None and not context.inputs.replaying:
             context.source.annotate(f"mark {text}".strip())
         return f"marked: {text}" if text else "marked"
 

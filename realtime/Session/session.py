@@ -22,7 +22,7 @@ from sleep_interpreter.realtime.Session.signal_monitor import SignalMonitor
 from sleep_interpreter.realtime.Session.staging import OnlineStaging
 from sleep_interpreter.realtime.Session.status import OperatorPanel, SessionStatus
 from sleep_interpreter.realtime.Utils.stop_request import StopRequest
-from sleep_interpreter.realtime.Utils.terminal import progress
+from sleep_interpreter.realtime.Utils.terminal import progress_bar
 from sleep_interpreter.utils.core.constants import STREAM_RATE, UNKNOWN
 from sleep_interpreter.utils.staging.stagers import StageEstimate
 
@@ -85,7 +85,7 @@ class Session:
         source, ending = self.context.source, "error"
         length = None if source.seconds == float("inf") else round(source.seconds, 1)
         try:
-            with progress(source.real_time, length) as bar:
+            with progress_bar(source.real_time, length) as bar:
                 for chunk in source.chunks(self._stop.requested):
                     self.poll_inputs()
                     self.push_samples(chunk)
@@ -105,9 +105,8 @@ class Session:
         """Take the inputs that have come since the last chunk."""
         now, context = self.sample, self.context
         self._replay_inputs(now)  # what a replayed session met before its first sample
-        if hasattr(context.source, "take_inputs"):
-            for kind, detail in context.source.take_inputs():
-                self._handle_input(now, kind, detail)
+        for kind, detail in context.source.take_inputs():
+            self._handle_input(now, kind, detail)
         if self._panel is not None:
             for request in self._panel.poll_requests():
                 self._commands.handle(now, request)
@@ -143,7 +142,7 @@ class Session:
 
     def _replay_inputs(self, now: int) -> None:
         """Take the inputs of a log: as a session does, when all that was due at this sample has been done."""
-        for event, detail in self.context.inputs.take(now):
+        for event, detail in self.context.inputs.pop_due(now):
             if event == "command":
                 self._commands.replay(now, detail)
             else:

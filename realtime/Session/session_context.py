@@ -10,7 +10,8 @@ from sleep_interpreter.realtime.Output.sinks import SoundSink
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Recording.event_log import EventLog
 from sleep_interpreter.realtime.Sources.montage import Montage
-from sleep_interpreter.realtime.Sources.recorded_inputs import Recorded
+from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
+from sleep_interpreter.realtime.Sources.source import Source
 from sleep_interpreter.realtime.Utils.ring_buffer import RingBuffer
 from sleep_interpreter.utils.core.constants import STAGES, STREAM_RATE, UNKNOWN
 from sleep_interpreter.utils.staging.stagers import WINDOW
@@ -25,27 +26,26 @@ class SessionContext:
 
     Parameters
     ----------
-    source : object
-        As in realtime/Sources/file_source.py.
+    source : Source
     montage : Montage
     sink : SoundSink
     ports : MarkerHub | None
     log : EventLog
     settings : SessionSettings
-    inputs : sleep_interpreter.realtime.Sources.recorded_inputs.Recorded
+    inputs : sleep_interpreter.realtime.Sources.recorded_inputs.ReplayedInputs
     origin : int
         Sample of the session at which the source begins; above 0 when a session is resumed.
     """
 
     def __init__(
         self,
-        source: Any,
+        source: Source,
         montage: Montage,
         sink: SoundSink,
         ports: MarkerHub | None,
         log: EventLog,
         settings: SessionSettings,
-        inputs: Recorded,
+        inputs: ReplayedInputs,
         origin: int = 0,
     ) -> None:
         self.source, self.montage, self.sink, self.ports = source, montage, sink, ports

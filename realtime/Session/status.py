@@ -108,7 +108,7 @@ class SessionStatus:
         }
 
     def _recording(self) -> dict[str, Any]:
-        recorder = getattr(self._context.source, "recorder", None)
+        recorder = self._context.source.recorder
         try:
             free = shutil.disk_usage(self._about["folder"]).free
         except OSError:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sleep_interpreter.realtime.Parameters.output import SOUND_SINKS
+from sleep_interpreter.realtime.Utils.registries import SOUND_SINKS
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
@@ -146,9 +146,9 @@ def _clock():
 
 
 def _awake():
-    from sleep_interpreter.realtime.Utils.keep_awake import awake
+    from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
 
-    with awake() as how:
+    with prevent_sleep() as how:
         pass
     if how is None:
         remedy = "switch off sleep, screen lock and lid actions by hand"
@@ -189,13 +189,12 @@ def _signal(prepared, settings):
 def _window(source, samples):
     """Return (picks, samples) µV at 500 Hz of a source that is not yet running, or None."""
     parts, have = [], 0
-    if source.live and hasattr(source, "preview"):
+    if (seen := source.preview()) is not None:
         from sleep_interpreter.utils.signal.resample import Resampler
 
         (rate,) = source.rates
         rows = [source.names.index(name) for name in source.rates[rate]]
-        data = source.preview()[rows]
-        parts = [Resampler(rate, STREAM_RATE, len(rows)).push(data)]
+        parts = [Resampler(rate, STREAM_RATE, len(rows)).push(seen[rows])]
         have = parts[0].shape[1]
     else:
         for chunk in source.chunks():

@@ -6,14 +6,14 @@ from importlib.util import find_spec
 
 from sleep_interpreter.realtime.Cues import loudness_calibration
 from sleep_interpreter.realtime.Cues.phase_locking import PhaseLock
-from sleep_interpreter.realtime.Cues.sounds import read_playlist, session_sounds
 from sleep_interpreter.realtime.Cues.schedule import CueSchedule, LockedCues, RecordedCues
+from sleep_interpreter.realtime.Cues.sounds import read_playlist, session_sounds
 from sleep_interpreter.realtime.Model import networks
 from sleep_interpreter.realtime.Model.parts import open_workers
 from sleep_interpreter.realtime.Output.sinks import choose_sink
 from sleep_interpreter.realtime.Sources.faulty_source import FaultySource
-from sleep_interpreter.realtime.Sources.file_source import open_source
 from sleep_interpreter.realtime.Sources.montage import make_montage
+from sleep_interpreter.realtime.Sources.source import open_source
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -110,7 +110,7 @@ def _prepare(planned, settings, source, checkpoints):
     elif montage.decoder is None:
         for path in checkpoints.values():  # refused now rather than on the day it would be used
             networks.restore(path, "decoder", len(settings.decoder.channels))
-        lacking = ", ".join(montage.lacking)
+        lacking = ", ".join(montage.missing)
         notices.append((logging.WARNING, f"decoding off: recording lacks channels {lacking}"))
         checkpoints = {}
     workers = open_workers(settings, present, checkpoints, source.simulated, _apart(settings, source))

@@ -31,18 +31,18 @@ def run(prepared, planned, folder, stop, monitor=False):
     from sleep_interpreter.realtime.Session.operator_commands import commands_to_restore
     from sleep_interpreter.realtime.Session.session import Session
     from sleep_interpreter.realtime.Session.session_context import SessionContext
-    from sleep_interpreter.realtime.Utils.keep_awake import awake
-    from sleep_interpreter.realtime.Utils.session_lock import held
+    from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
+    from sleep_interpreter.realtime.Utils.session_lock import lock_session
     from sleep_interpreter.utils.core import config
     from sleep_interpreter.utils.core.provenance import write_json
 
     settings, source = planned.settings, prepared.source
     goes_on = planned.folder is not None
     with contextlib.ExitStack() as closing:
-        closing.enter_context(held(folder))  # let go last: closing writes too
+        closing.enter_context(lock_session(folder))  # let go last: closing writes too
         closing.callback(prepared.workers.close)
         closing.callback(source.close)
-        closing.enter_context(awake(source.real_time))
+        closing.enter_context(prevent_sleep(source.real_time))
         if goes_on:
             about = json.loads((folder / "session.json").read_text(encoding="utf-8"))
             planned = planned.at_now(about)
@@ -78,16 +78,16 @@ def run(prepared, planned, folder, stop, monitor=False):
         for level, text in prepared.notices:
             context.log_notice(text, level)
         if monitor:
-            from sleep_interpreter.realtime.Monitor.server import launch
+            from sleep_interpreter.realtime.Monitor.server import MonitorProcess
 
-            closing.callback(launch(folder).close)
+            closing.callback(MonitorProcess(folder).close)
         _go(session, prepared, planned, folder, about, stop)
 
 
 def _go(session, prepared, planned, folder, about, stop):
     """Run, and leave session.json and the report whatever happens."""
     from sleep_interpreter.realtime.Recording.event_log import read_log
-    from sleep_interpreter.realtime.Report.summary import sentences, write_report
+    from sleep_interpreter.realtime.Report.summary import summary_lines, write_summary
     from sleep_interpreter.utils.core.provenance import write_json
 
     settings = planned.settings
@@ -105,7 +105,7 @@ def _go(session, prepared, planned, folder, about, stop):
         write_json(folder / "session.json", about)
         if stop.requested():
             logger.info("stopped by %s: the log is complete, the report is being written", stop.by)
-        summary = write_report(
+        summary = write_summary(
             events,
             folder,
             recorded=settings.cues.mode == "recorded" or prepared.source.live or planned.inputs.replaying,
@@ -113,22 +113,20 @@ def _go(session, prepared, planned, folder, about, stop):
             seconds=session.sample / STREAM_RATE,
             settings=settings,
         )
-    for line in (*sentences(summary), f"written to {shown(folder)}"):
+    for line in (*summary_lines(summary), f"written to {shown(folder)}"):
         logger.info("%s", line)
     if prepared.source.live:
-        _morning(folder)
+        _write_night_report(folder)
 
 
-def _morning(folder):
-    """Write the morning report; where that fails the night itself is safe, and it can be made again."""
+def _write_night_report(folder):
+    """Write the night report; where that fails the night itself is safe, and it can be made again."""
     try:
-        from sleep_interpreter.realtime.Report.night_report import write_morning_report
+        from sleep_interpreter.realtime.Report.night_report import write_night_report
 
-        logger.info("morning report: %s", shown(write_morning_report(folder)))
+        logger.info("night report: %s", shown(write_night_report(folder)))
     except Exception:
-        logger.exception(
-            "the morning report failed; once mended: python realtime/report.py %s", shown(folder)
-        )
+        logger.exception("the night report failed; once mended: python realtime/report.py %s", shown(folder))
 
 
 def _panel(settings, folder, source, closing):

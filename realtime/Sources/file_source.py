@@ -1,12 +1,4 @@
-"""A recorded file as the stream: read lazily, checked, paced, in µV at the stream's rate.
-
-A source has `names` (channels of the recording), `seconds` (length, infinite when live), `live` (what comes
-is recorded, and responds to cues), `real_time` (it comes as time goes by), `simulated`,
-`where` (what it is called in messages), `open(picks)`, `chunks(stopped)` (iteration over (channels, n)
-chunks in µV at `STREAM_RATE`), `time_of(seconds)` (when that part of the stream is due on the
-`time.perf_counter` clock; None when the source is not paced) and `close()`. Live ones have `take_inputs()`
-and `recorder` too (realtime/Sources/live_source.py).
-"""
+"""A recorded file as the stream: read lazily, checked, paced, in µV at the stream's rate."""
 
 import logging
 import math
@@ -17,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sleep_interpreter.realtime.Sources.source import Source
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import shown
@@ -33,38 +26,7 @@ _NAP = 0.02
 """Seconds between two looks at whether the session is to end, while the source waits."""
 
 
-def open_source(settings, planned):
-    """Return the source that the settings name.
-
-    Parameters
-    ----------
-    settings : SourceSettings
-    planned : sleep_interpreter.realtime.Setup.plan.Plan
-        Its recording, for `kind: replay`; where a session goes on; the gaps of one that is replayed.
-
-    Raises
-    ------
-    UserError
-        No recording for a replay; whatever the source refuses.
-    """
-    if settings.kind == "replay":
-        if planned.recording is None:
-            raise UserError("--source replay needs --recording FILE")
-        return ReplaySource(planned.recording, settings, planned.skipped, planned.gaps)
-    if settings.kind == "lsl":
-        from sleep_interpreter.realtime.Sources.lsl_source import LslSource
-
-        return LslSource(settings)
-    if settings.kind == "brainflow":
-        from sleep_interpreter.realtime.Sources.brainflow_source import BrainflowSource
-
-        return BrainflowSource(settings)
-    from sleep_interpreter.realtime.Sources.simulated_source import SimulateSource
-
-    return SimulateSource(settings, planned.origin)
-
-
-class ReplaySource:
+class ReplaySource(Source):
     """A recording that MNE can read, delivered as the amplifier would.
 
     Every channel is read at its own sampling rate and resampled on its own sample clock, so that neither
@@ -100,7 +62,7 @@ class ReplaySource:
         Missing or unreadable file, no data, nothing between start and stop.
     """
 
-    live = False
+    takes_recording = True
 
     def __init__(self, path, settings, skip=0, gaps=()):
         self.path = Path(path)
@@ -120,6 +82,13 @@ class ReplaySource:
                 f"{self._recording.seconds:.1f} s"
             )
         self._started = None
+
+    @classmethod
+    def for_session(cls, settings, plan):
+        """Return the replay of the plan's recording."""
+        if plan.recording is None:
+            raise UserError("--source replay needs --recording FILE")
+        return cls(plan.recording, settings, plan.skipped, plan.gaps)
 
     def open(self, picks):
         """Choose the channels to deliver, by name in `names`, in this order.
@@ -256,9 +225,6 @@ class ReplaySource:
                     for k, block in enumerate(blocks)
                 )
                 yield chunk.astype(np.float32)  # what a live source delivers, to the bit
-
-    def close(self):
-        """Nothing to close: samples are read when they are needed."""
 
     def _check_rates(self):
         for rate, names in self.rates.items():

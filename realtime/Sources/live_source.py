@@ -6,7 +6,6 @@ time k / 500 s, and resamples. Stalls and backlogs are reported as inputs, since
 """
 
 import logging
-import math
 import queue
 import threading
 import time
@@ -16,6 +15,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from sleep_interpreter.realtime.Recording.recorder import Recorder
+from sleep_interpreter.realtime.Sources.source import Source
 from sleep_interpreter.realtime.Sources.stream_clock import StreamClock
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
@@ -36,7 +36,7 @@ _PIECE = 5000
 """Samples of a gap that the session is given at a time."""
 
 
-class LiveSource:
+class LiveSource(Source):
     """An amplifier's stream. A subclass connects and pulls.
 
     Parameters
@@ -58,7 +58,7 @@ class LiveSource:
     recorder : Recorder | None
     """
 
-    live, real_time, simulated, seconds, begins = True, True, False, math.inf, 0.0
+    live = real_time = amplifier = True
 
     def __init__(self, settings, names, rate, factors, where, pace=1.0):
         self.settings, self.names, self.where = settings, list(names), where

@@ -20,7 +20,7 @@ class Montage:
         EEG, EOG, EMG: (row, row of the reference or None); None for a channel that is absent.
     decoder : tuple of int | None
         Rows of the decoder's channels in its order; None where the recording lacks some of them.
-    lacking : tuple of str
+    missing : tuple of str
         The decoder's channels that the recording lacks.
     lock : pair | None
         (row, row of the reference or None) whose slow oscillation cues wait for; None: the staging EEG.
@@ -29,7 +29,7 @@ class Montage:
     picks: tuple
     derivations: tuple
     decoder: tuple | None
-    lacking: tuple
+    missing: tuple
     lock: tuple | None = None
 
     @property
@@ -103,10 +103,10 @@ def make_montage(channels, decoder_channels, names, where, lock=None):
 
     _refuse_twice(decoder_channels, where)
     found = {c: find_channel(c, names) for c in decoder_channels}
-    lacking = tuple(c for c, have in found.items() if have is None)
-    rows = None if lacking or not found else tuple(row(have) for have in found.values())
+    missing = tuple(c for c, have in found.items() if have is None)
+    rows = None if missing or not found else tuple(row(have) for have in found.values())
     pair = None if lock is None else (row(find_channel(lock, names)), derivations[0][1])
-    return Montage(tuple(picks), tuple(derivations), rows, lacking, pair)
+    return Montage(tuple(picks), tuple(derivations), rows, missing, pair)
 
 
 def _refuse_twice(decoder_channels, where):

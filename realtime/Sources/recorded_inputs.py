@@ -1,7 +1,7 @@
 """What enters a session besides samples, and how a replay gives it again.
 
 Commands of the operator, a stream that stalls, an answer that comes late: each is taken at a sample and
-logged with it. `Recorded` reads them back from a log, so that a replay of the session's recording meets the
+logged with it. `ReplayedInputs` reads them back from a log, so that a replay of the session's recording meets the
 same inputs at the same samples and decides the same.
 """
 
@@ -11,7 +11,7 @@ _TAKEN = ("command", "gap", "stream")
 """Events that are inputs as they stand."""
 
 
-class Recorded:
+class ReplayedInputs:
     """The inputs of a log, for a replay; empty for a session of its own.
 
     Parameters
@@ -46,7 +46,7 @@ class Recorded:
         """Sample of the next input; None when there is none left."""
         return self._inputs[0][0] if self._inputs else None
 
-    def take(self, now):
+    def pop_due(self, now):
         """Yield (event, detail) of the inputs up to sample `now`."""
         while self._inputs and self._inputs[0][0] <= now:
             _, event, detail = self._inputs.popleft()

@@ -17,7 +17,7 @@ _CHUNK = 50
 _AHEAD = round(5 * STREAM_RATE)
 
 
-class SimulateSource(LiveSource):
+class SimulatedSource(LiveSource):
     """A simulated night.
 
     Parameters
@@ -32,7 +32,7 @@ class SimulateSource(LiveSource):
         With the truth: `stages`, `played`.
     """
 
-    simulated = True
+    simulated, amplifier = True, False
 
     def __init__(self, settings, origin=0):
         from sleep_interpreter.data.simulation.live_sleeper import LiveNight
@@ -48,6 +48,11 @@ class SimulateSource(LiveSource):
         self._next, self._zero = origin, None
         self._prepared = -1
 
+    @classmethod
+    def for_session(cls, settings, plan):
+        """Return a sleeper whose night goes on at the plan's sample."""
+        return cls(settings, plan.origin)
+
     def begin_at(self, sample):
         """Begin the session at a sample of the night, whatever was listened to before."""
         self._begin = sample
@@ -59,7 +64,7 @@ class SimulateSource(LiveSource):
             return
         self._choose(picks)
         look = min(round(self.settings.look_seconds * STREAM_RATE), self.night.n - self._origin)
-        self._remember(self.night.render(self._origin, self._origin + look))
+        self._remember(self.night.render(self._origin, self._origin + look), 0.0)
 
     def cued(self, item, onset, sham):
         """The session will play a cue at sample `onset` of the session."""

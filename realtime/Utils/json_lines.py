@@ -8,7 +8,7 @@ LONGEST = 16 * 1024
 """Bytes of a request: a mark's text of 500 characters, each written as two escapes, and room to spare."""
 
 
-class Lines:
+class JsonLineSocket:
     """Read lines from a socket whose other end may do what it likes.
 
     Parameters
@@ -19,7 +19,7 @@ class Lines:
     def __init__(self, link):
         self._link, self._rest = link, b""
 
-    def next(self, begins, whole):
+    def read_line(self, begins, whole):
         """Return the next line (bytes), None when the other end has gone or took too long.
 
         Parameters
@@ -66,10 +66,10 @@ class Lines:
             A content that JSON has no words for.
         """
         self._link.settimeout(5.0)
-        self._link.sendall(line_of(**content))
+        self._link.sendall(json_line(**content))
 
 
-class Rate:
+class RateLimit:
     """Allow so many a second.
 
     Parameters
@@ -93,7 +93,7 @@ class Rate:
             return True
 
 
-def line_of(**content):
+def json_line(**content):
     """Return a line of JSON (bytes).
 
     Raises

@@ -18,7 +18,7 @@ _PATIENCE = 5.0
 _HOLDING = ["sh", "-c", "echo held; exec cat >/dev/null"]
 
 
-def means():
+def sleep_inhibitor():
     """Return by what this machine is kept awake ("systemd-inhibit", "caffeinate", "Windows"), or None."""
     if sys.platform == "win32":
         return "Windows"
@@ -28,7 +28,7 @@ def means():
 
 
 @contextlib.contextmanager
-def awake(wanted=True):
+def prevent_sleep(wanted=True):
     """Hold back sleep, idle and lid actions within the `with` block.
 
     Parameters
@@ -41,7 +41,7 @@ def awake(wanted=True):
     how : str | None
         By what the system said that it holds; None where nothing does.
     """
-    how = means() if wanted else None
+    how = sleep_inhibitor() if wanted else None
     if how is None:
         if wanted:
             logger.warning("nothing here keeps the machine awake: switch off its sleep by hand")

@@ -4,9 +4,9 @@ from sleep_interpreter.utils.core import file_locks
 from sleep_interpreter.utils.core.paths import shown
 
 
-def held(folder):
-    """Keep other processes from running a session in this folder meanwhile; see `utils.core.file_locks.held`."""
-    return file_locks.held(
+def lock_session(folder):
+    """Keep other processes from running a session in this folder (`utils.core.file_locks.locked`)."""
+    return file_locks.locked(
         folder / file_locks.LOCK,
         refusal=f"{shown(folder)}: the session is still running, in another process: go on there, or end it "
         "first",

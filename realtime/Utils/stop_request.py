@@ -29,7 +29,7 @@ class StopRequest:
     def __init__(self):
         self.signal = None
         self.asked = False
-        self._held = False
+        self._deferred = False
 
     def requested(self):
         """Tell whether a signal, or the operator's command, has come."""
@@ -56,9 +56,9 @@ class StopRequest:
         """Exit code of the process: 130 after Ctrl-C, 143 after SIGTERM, 0 without a signal."""
         return 0 if self.signal is None else 128 + self.signal
 
-    def hold(self):
+    def defer(self):
         """From now on only note signals: there are files to be completed."""
-        self._held = True
+        self._deferred = True
 
     @contextmanager
     def catching(self):
@@ -81,5 +81,5 @@ class StopRequest:
         # A handler may run between any two steps of the program: it takes no lock and writes nothing.
         if self.signal is None:
             self.signal = signal.Signals(number)
-            if not self._held:
+            if not self._deferred:
                 raise StoppedError

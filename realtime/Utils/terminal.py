@@ -27,7 +27,7 @@ _QUICK_EDIT, _EXTENDED = 0x40, 0x80
 
 
 @contextlib.contextmanager
-def progress(real_time, seconds):
+def progress_bar(real_time, seconds):
     """Show how far a session is, beside what is logged.
 
     Parameters
@@ -46,7 +46,7 @@ def progress(real_time, seconds):
         with logging_redirect_tqdm(), tqdm(total=seconds, unit="s", unit_scale=True, disable=None) as bar:
             yield bar
         return
-    screen = Screen(sys.stderr, seconds)
+    screen = TerminalWriter(sys.stderr, seconds)
     screen.begin()
     with contextlib.ExitStack() as closing:
         closing.callback(screen.end)
@@ -54,7 +54,7 @@ def progress(real_time, seconds):
         yield screen
 
 
-class Screen:
+class TerminalWriter:
     """Stands in for standard error, of the loggers too, and hands what is written to a thread.
 
     Parameters

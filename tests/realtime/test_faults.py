@@ -58,7 +58,6 @@ def test_a_stall_stops_cues_and_loses_nothing(session, recording, staged):
     assert not of(result, "gap") and not _cues_between(result, 45, 51) and _cues_between(result, 51, 80)
 
 
-@pytest.mark.slow
 def test_a_replay_meets_a_stall_before_the_first_sample(main, staged, tmp_path):
     """As where a stream begins with a backlog."""
     words = ["--subject", "s1", "--source", "simulate", "--speed", "0", "--out", str(tmp_path / "night")]

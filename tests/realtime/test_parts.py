@@ -9,6 +9,7 @@ from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.cues import CueSettings
 from sleep_interpreter.realtime.Recording.event_log import EventLog, read_log
 from sleep_interpreter.realtime.Sources.montage import make_montage
+from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
 from sleep_interpreter.realtime.Subject import Subject, load_subject
 from sleep_interpreter.realtime.Utils.ring_buffer import RingBuffer
 from sleep_interpreter.utils.core import config
@@ -89,7 +90,7 @@ def test_montage_subtracts_references_and_names_what_is_missing():
     derived = montage.derive(window)
     np.testing.assert_array_equal(derived[:2], [[4, 5], [2, 3]])
     assert np.isnan(derived[2]).all()
-    assert make_montage(channels, ("Fz", "Oz"), ["Fz", "C4", "M1", "EOG1"], "x.edf").lacking == ("Oz",)
+    assert make_montage(channels, ("Fz", "Oz"), ["Fz", "C4", "M1", "EOG1"], "x.edf").missing == ("Oz",)
     with pytest.raises(UserError, match=r"x\.edf: .*channels\.eog = 'EOG1' \(nearest: EOG2\)"):
         make_montage(channels, (), ["C4", "M1", "EOG2"], "x.edf")
 
@@ -186,6 +187,33 @@ def test_ring_buffer_gives_what_was_written_and_nothing_else():
     for start, stop, words in ((12, 15, "oldest"), (20, 24, "stream is at 23"), (-1, 3, "not a range")):
         with pytest.raises(IndexError, match=words):
             buffer.read(start, stop)
+
+
+def test_a_ring_buffer_of_a_session_that_goes_on_holds_nothing_from_before_its_origin():
+    buffer = RingBuffer(1, 10, origin=1000)
+    assert (buffer.start, buffer.end) == (1000, 1000)
+    buffer.write(np.arange(4.0)[None])
+    assert (buffer.start, buffer.end) == (1000, 1004)
+    np.testing.assert_array_equal(buffer.read(1000, 1004), [[0, 1, 2, 3]])
+    with pytest.raises(IndexError, match="oldest one held is 1000"):
+        buffer.read(998, 1002)
+    buffer.write(np.arange(4.0, 23)[None])
+    assert (buffer.start, buffer.end) == (1013, 1023)
+
+
+# --- inputs of a replay --------------------------------------------------------------------------------
+
+
+def test_a_replay_takes_the_inputs_of_its_first_sample():
+    events = [
+        {"sample": sample, "event": event, "detail": {"at": sample}}
+        for sample, event in ((499, "command"), (500, "stream"), (500, "cue"), (700, "gap"))
+    ]
+    inputs = ReplayedInputs(events, start=500)
+    assert inputs.replaying and inputs.due == 500
+    assert list(inputs.pop_due(499)) == []
+    assert list(inputs.pop_due(500)) == [("stream", {"at": 500})] and inputs.due == 700
+    assert list(inputs.pop_due(10_000)) == [("gap", {"at": 700})] and inputs.due is None
 
 
 # --- gate ----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from sleep_interpreter.realtime.Recording.event_log import read_log
-from sleep_interpreter.realtime.Utils.session_lock import held
+from sleep_interpreter.realtime.Utils.session_lock import lock_session
 from sleep_interpreter.utils.core.errors import UserError
 
 from .conftest import SCRIPT, of, read_session
@@ -109,7 +109,10 @@ def test_only_a_session_that_still_runs_is_left_to_its_process(main, recording, 
     folder = _broken_off(main, recording, staged, tmp_path)
     (folder / "control.json").write_text(json.dumps({"pid": os.getpid()}))
     log = (folder / "log.jsonl").read_bytes()
-    with held(folder), pytest.raises(UserError, match="the session is still running, in another process"):
+    with (
+        lock_session(folder),
+        pytest.raises(UserError, match="the session is still running, in another process"),
+    ):
         main(["--resume", str(folder), "--speed", "0"])
     assert (folder / "log.jsonl").read_bytes() == log
     assert main(["--resume", str(folder), "--speed", "0"]) == 0

@@ -12,7 +12,7 @@ import soundfile
 
 from sleep_interpreter.realtime.Cues.schedule import Cue
 from sleep_interpreter.realtime.Cues.sounds import load_sounds, synthesise, write_sounds
-from sleep_interpreter.realtime.Monitor.history import History
+from sleep_interpreter.realtime.Monitor.history import SessionHistory
 from sleep_interpreter.realtime.Output.marker_ports import LslPort, MarkerHub
 from sleep_interpreter.realtime.Output.mixer import Mixer
 from sleep_interpreter.realtime.Output.sinks import FileSink, choose_sink
@@ -20,10 +20,10 @@ from sleep_interpreter.realtime.Output.sound_card import Player
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.output import AudioSettings, MarkerSettings
 from sleep_interpreter.realtime.Recording.session_recording import annotations
-from sleep_interpreter.realtime.Report.night_data import load
-from sleep_interpreter.realtime.Report.summary import sentences, summarise
+from sleep_interpreter.realtime.Report.session_data import load_session
+from sleep_interpreter.realtime.Report.summary import summarise, summary_lines
 from sleep_interpreter.realtime.Session.cueing import CueController
-from sleep_interpreter.realtime.Sources.recorded_inputs import Recorded
+from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -162,8 +162,9 @@ def test_markers_are_taken_back_with_their_cues_and_no_others(tmp_path):
     player = Player(tmp_path / "audio.tsv", Mixer(sounds, -20, -6), 16000, late=0.05)
     cues = deque([Cue(1, 4, 0, 12), Cue(2, 5, 0, 100), Cue(3, 6, 0, 110, sham=True)])
     context = SimpleNamespace(
-        settings=SessionSettings(markers={"sham_code": 50}), sink=player, ports=ports, inputs=Recorded(),
-        clock_time=lambda sample: begun + sample / 500, source=None, send_marker=ports.send,
+        settings=SessionSettings(markers={"sham_code": 50}), sink=player, ports=ports,
+        inputs=ReplayedInputs(), clock_time=lambda sample: begun + sample / 500, send_marker=ports.send,
+        source=SimpleNamespace(cued=lambda *args: None),
         log_event=lambda now, event, code=None, **more: log.append((event, code, more.get("number"))),
     )  # fmt: skip
     schedule = SimpleNamespace(lock=None, stop=cues.clear, next_cue=lambda now: cues.popleft())
@@ -203,14 +204,14 @@ def test_cues_that_did_not_sound_count_nowhere(tmp_path):
     found = summarise(events, recorded=True, simulated=True, seconds=10)
     assert found["cues"]["total"] == 1 and found["cues"]["not_sounded"] == 1
     assert found["decodes"]["total"] == found["accuracy"]["n"] == found["phase"]["not locked"]["n"] == 1
-    assert any("1 cues that did not sound" in line for line in sentences(found))
+    assert any("1 cues that did not sound" in line for line in summary_lines(found))
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
-    morning = load(tmp_path)
-    assert [c["number"] for c in morning.cues()] == [1] and len(morning.decodes()) == 1
+    loaded = load_session(tmp_path)
+    assert [c["number"] for c in loaded.cues()] == [1] and len(loaded.decodes()) == 1
     assert [text for _, text in annotations(tmp_path, 500) if "cue" in text] == [
         "cue/ball", "cue_not_sounded/ball",
     ]  # fmt: skip
-    history = History(tmp_path)
+    history = SessionHistory(tmp_path)
     assert [c[3] for c in history.content()["cues"]] == [1]
 
 

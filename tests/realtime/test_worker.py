@@ -12,7 +12,7 @@ import pytest
 from sleep_interpreter.realtime.Model.worker import InlineWorker, ProcessWorker
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Session.staging import OnlineStaging
-from sleep_interpreter.realtime.Sources.recorded_inputs import Recorded
+from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
 from sleep_interpreter.utils.core.errors import UserError
 
 
@@ -161,8 +161,9 @@ def test_in_a_backlog_a_silent_stager_is_waited_for_once_a_question():
             return []
 
     context = SimpleNamespace(
-        settings=SessionSettings(), origin=0, sample=15000, inputs=Recorded(), paced=True,
-        latency=lambda: 2.0, log_event=lambda *row, **more: taken.append(row), seconds=lambda sample: sample / 500,
+        settings=SessionSettings(), origin=0, sample=15000, inputs=ReplayedInputs(), paced=True,
+        latency=lambda: 2.0, log_event=lambda *row, **more: taken.append(row),
+        seconds=lambda sample: sample / 500,
         montage=SimpleNamespace(derive=lambda window: window),
         buffer=SimpleNamespace(read=lambda start, end: np.zeros((3, 1))),
     )  # fmt: skip

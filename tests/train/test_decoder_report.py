@@ -18,7 +18,7 @@ from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import PARAMS
 from sleep_interpreter.utils.core.safe_pickle import read_pickle
 from sleep_interpreter.utils.metrics import decoding_metrics
-from sleep_interpreter.utils.metrics.reliability import calibration
+from sleep_interpreter.utils.metrics.reliability import confidence_reliability
 from sleep_interpreter.utils.plots import decoding as plots
 
 NOTES = {"simulated": True, "data_fingerprint": made.FINGERPRINT, "warnings": ["given"]}
@@ -80,7 +80,7 @@ def test_report_writes_the_same_numbers_everywhere(people, tmp_path):
     assert overall["pooled"] == pytest.approx(table["correct"].mean())
     assert overall["recall"]["ball"]["hits"] == table[table["item"] == "ball"]["correct"].sum()
     assert (overall["chance"], overall["top3"]["chance"]) == (1 / 15, 0.2)
-    pooled = calibration(
+    pooled = confidence_reliability(
         np.concatenate([p.label for p in people]), np.concatenate([p.probability for p in people]), 15
     )
     assert overall["calibration"] == pooled
@@ -220,7 +220,7 @@ def test_a_stale_summary_does_not_outlive_a_new_evaluation(people, tmp_path, mon
 
 
 def fixed_subject(name, said, label):
-    from sleep_interpreter.data.formats.training_trials import TestSubject
+    from sleep_interpreter.data.formats.test_trials import TestSubject
 
     sleep = np.zeros((len(label), 200, 55), np.float32) + np.array(said, np.float32).reshape(-1, 1, 1)
     return TestSubject(

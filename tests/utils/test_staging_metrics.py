@@ -1,8 +1,11 @@
 """Agreement, latency, reliability, gates and stitching: by hand, and against YASA's own tools."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
+import yasa
 from sklearn import metrics
 
 from sleep_interpreter.data.formats.hypnogram_statistics import night_statistics
@@ -12,6 +15,7 @@ from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.constants import UNKNOWN
 from sleep_interpreter.utils.metrics import staging_metrics
+from sleep_interpreter.utils.metrics.reliability import nrem_reliability
 from sleep_interpreter.utils.staging import gate_tradeoff
 from sleep_interpreter.utils.staging.replay import Estimates, stages, stitched
 from sleep_interpreter.utils.staging.settings import GateSettings
@@ -42,12 +46,38 @@ def test_agreement_is_scikit_learns_and_yasas():
     theirs = metrics.precision_recall_fscore_support(truth, found)
     for key, values in zip(("precision", "recall", "f1", "n"), theirs, strict=True):
         assert [stage[key] for stage in row["stages"].values()] == pytest.approx(list(values))
-    yasas = staging_agreement.epoch_agreement({"a": truth}, {"a": found}, ("expert", "stager"))
-    assert yasas["pooled"]["kappa"] == pytest.approx(row["kappa"])
-    assert yasas["pooled"]["accuracy"] == pytest.approx(row["accuracy"])
     assert row["chance"] == pytest.approx(
         sum(np.mean(truth == code) * np.mean(found == code) for code in range(4))
     )
+
+
+def test_epoch_agreement_is_yasas():
+    """Over all epochs and as a mean over nights, one of which has no kappa."""
+    reference = {f"s{i}": two_scorers(seed=i)[0] for i in range(3)} | {"awake": np.zeros(20, int)}
+    observed = {f"s{i}": two_scorers(seed=i)[1] for i in range(3)} | {"awake": np.zeros(20, int)}
+    ours = staging_agreement.epoch_agreement(reference, observed, ("expert", "stager"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compared = yasa.EpochByEpochAgreement(
+            {n: to_yasa(codes, "expert") for n, codes in reference.items()},
+            {n: to_yasa(codes, "stager") for n, codes in observed.items()},
+        )
+        pooled, mean = compared.get_agreement(pooled=True), compared.get_agreement().mean()
+    assert ours["epochs"] == len(compared.data) and ours["nights"] == 4
+    for own, theirs in ((ours["pooled"], pooled), (ours["mean"], mean)):
+        for measure, value in own.items():
+            whole = 1 if measure in ("kappa", "mcc") else 100
+            assert value == pytest.approx(theirs[measure] / whole), measure
+
+
+def test_kappa_of_known_tables():
+    """By hand, and scikit-learn's; a stack of tables gives one value each."""
+    tables = np.random.default_rng(0).integers(0, 9, (3, 5, 5))
+    assert staging_metrics.cohen_kappa([[20, 5], [10, 15]]) == pytest.approx(0.4)
+    assert np.isnan(staging_metrics.cohen_kappa([[5, 0], [0, 0]]))
+    for table, kappa in zip(tables, staging_metrics.cohen_kappa(tables), strict=True):
+        truth, found = (np.repeat(codes.ravel(), table.ravel()) for codes in np.indices((5, 5)))
+        assert kappa == pytest.approx(metrics.cohen_kappa_score(truth, found))
 
 
 def test_agreement_of_scorers_has_an_interval_and_chance_beside_it():
@@ -141,19 +171,17 @@ def test_smoothing_costs_latency():
 def test_reliability_by_hand():
     probability = np.array([[0.9, 0.1, 0, 0]] * 10 + [[0.2, 0.4, 0.4, 0]] * 10 + [[np.nan] * 4])
     truth = np.array([0] * 9 + [1] + [1] * 6 + [3] * 4 + [0])
-    found = staging_metrics.reliability(probability, truth, 10)
+    found = nrem_reliability(probability, truth, 10)
     bins = [row for row in found["bins"] if row["n"]]
     assert [(row["n"], row["probability"], row["share"]) for row in bins] == [
         (10, pytest.approx(0.1), 0.1),
         (10, pytest.approx(0.8), 0.6),
     ]
     assert found["n"] == 20 and found["ece"] == pytest.approx(0.1)
-    assert staging_metrics.reliability(probability[-1:], truth[-1:], 10)["ece"] is None
+    assert nrem_reliability(probability[-1:], truth[-1:], 10)["ece"] is None
 
 
 def test_bland_altman_is_yasas():
-    import yasa
-
     reference = {f"s{i}": two_scorers(seed=i)[0] for i in range(5)}
     observed = {f"s{i}": two_scorers(seed=i)[1] for i in range(5)}
     ours = staging_agreement.bland_altman(reference, observed)

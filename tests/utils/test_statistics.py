@@ -8,7 +8,7 @@ from scipy.stats import kstest
 from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_score
 
 from sleep_interpreter.utils.metrics import statistics
-from sleep_interpreter.utils.metrics.reliability import calibration
+from sleep_interpreter.utils.metrics.reliability import confidence_reliability
 
 CHANCE = 1 / 15
 
@@ -29,9 +29,11 @@ def test_no_trials_is_no_accuracy():
     assert statistics.balanced(none, none, 100, 0, CHANCE)["accuracy"] is None
     assert statistics.over_subjects([np.zeros(0, bool)], 1000, 0, CHANCE)["accuracy"] is None
     assert statistics.balanced_over_subjects([(none, none)], 1000, 0, CHANCE)["accuracy"] is None
-    assert calibration(np.zeros(0, int), np.zeros((0, 15)), 15)["ece"] is None
+    assert confidence_reliability(np.zeros(0, int), np.zeros((0, 15)), 15)["ece"] is None
     sure = np.array([[1e-10, 1 - 1e-10]])  # and wrong: no less so than it says
-    assert calibration(np.array([0]), sure, 15)["log_loss"] == pytest.approx(10 * np.log(10), rel=1e-4)
+    assert confidence_reliability(np.array([0]), sure, 15)["log_loss"] == pytest.approx(
+        10 * np.log(10), rel=1e-4
+    )
 
 
 def test_mean_is_over_subjects_not_trials():
@@ -238,13 +240,13 @@ def test_ece_of_a_calibrated_and_of_an_overconfident_decoder():
     random = np.random.default_rng(0)
     probability = random.dirichlet(np.full(15, 0.3), 20_000)
     label = (random.random((20_000, 1)) > probability.cumsum(axis=1)).sum(axis=1).clip(max=14)
-    calibrated = calibration(label, probability, 15)
+    calibrated = confidence_reliability(label, probability, 15)
     assert calibrated["ece"] < 0.015
     assert calibrated["confidence"] == pytest.approx(np.mean(probability.argmax(axis=1) == label), abs=0.01)
     sure = np.full((10_000, 15), 0.1 / 14)
     sure[:, 3] = 0.9
     label = np.where(random.random(10_000) < 0.5, 3, 7)
-    assert calibration(label, sure, 15)["ece"] == pytest.approx(0.4, abs=0.015)
+    assert confidence_reliability(label, sure, 15)["ece"] == pytest.approx(0.4, abs=0.015)
 
 
 def test_ece_by_hand():
@@ -252,7 +254,7 @@ def test_ece_by_hand():
     probability[2:] = [0.125, 0.75, 0.125]
     label = np.array([0, 1, 1, 1])
     # two trials at confidence 0.5 with accuracy 0.5, two at 0.75 with accuracy 1: 0.5 * 0 + 0.5 * 0.25
-    result = calibration(label, probability, 10)
+    result = confidence_reliability(label, probability, 10)
     assert result["ece"] == 0.125
     filled = [row for row in result["bins"] if row["n"]]
     assert [(row["from"], row["to"]) for row in filled] == [
@@ -261,7 +263,7 @@ def test_ece_by_hand():
     ]
     assert [row["accuracy"] for row in filled] == [0.5, 1.0] and len(result["bins"]) == 10
     assert result["log_loss"] == pytest.approx(log_loss(label, probability, labels=[0, 1, 2]), abs=1e-6)
-    uniform = calibration(label, np.full((4, 15), 1 / 15), 15)
+    uniform = confidence_reliability(label, np.full((4, 15), 1 / 15), 15)
     assert uniform["log_loss"] == pytest.approx(np.log(15), abs=1e-5)
 
 

@@ -39,6 +39,17 @@ def test_clusters_find_the_planted_stretch_and_its_place():
     assert mask[5, 15] and tested["clusters"][0]["first"][0] in (3, 4) and mask.mean() < 0.15
 
 
+def test_what_lies_below_chance_is_no_cluster():
+    """One-sided: a stretch that all subjects decode worse than chance is neither reported nor counted."""
+    values = CHANCE + 0.03 * np.random.default_rng(6).standard_normal((12, 60))
+    values[:, 20:30] -= 0.1
+    tested, mask = time_course_tests.clusters(values, CHANCE, SETTINGS)
+    assert not mask.any()
+    assert all(row["last"][0] < 20 or row["first"][0] > 29 for row in tested["clusters"])
+    above, _ = time_course_tests.clusters(2 * CHANCE - values, CHANCE, SETTINGS)
+    assert above["clusters"][0]["p"] <= 0.01 and tested["subjects"] == above["subjects"] == 12
+
+
 def test_clusters_hold_their_level_under_chance():
     random = np.random.default_rng(1)
     found = 0

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from sleep_interpreter.train.settings import experiment
+from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import DATA, RESULTS
@@ -59,7 +60,7 @@ def reactivation_parser(doc):
 def test_decoder(name, args):
     """Evaluate a decoder on the test subjects and print the table."""
     settings = experiment.read(name, args)
-    from sleep_interpreter.data.formats.training_trials import DATA_TYPES, read_test_subjects
+    from sleep_interpreter.data.formats.test_trials import DATA_TYPES, read_test_subjects
     from sleep_interpreter.train.evaluation import decoder_report
     from sleep_interpreter.utils.core.paths import shown
 
@@ -87,7 +88,7 @@ def test_so_groups(name, args, mode):
     """Evaluate a decoder by phase of the slow oscillation and print the table."""
     args.mode = mode
     settings = experiment.read(name, args)
-    from sleep_interpreter.data.formats.training_trials import read_so_groups
+    from sleep_interpreter.data.formats.slow_oscillation_trials import read_so_groups
     from sleep_interpreter.train.evaluation import group_report
     from sleep_interpreter.utils.core.paths import shown
 
@@ -104,7 +105,7 @@ def test_so_groups(name, args, mode):
 
 def _parts(text):
     """Return the parts of --data-type, each once, in the order of `DATA_TYPES`."""
-    from sleep_interpreter.data.formats.training_trials import DATA_TYPES
+    from sleep_interpreter.data.formats.test_trials import DATA_TYPES
 
     given = [part.strip() for part in text.split(",")]
     unknown = [part for part in given if part not in DATA_TYPES]
@@ -120,17 +121,17 @@ def _run_name(name, mode, network):
 
 def open_checkpoint(settings, args, mode, root, subjects, skipped=None):
     """Return the network to test and the notes about it and the data; log what speaks against the test."""
-    from sleep_interpreter.data.formats.training_trials import fingerprint
+    from sleep_interpreter.data.formats.fingerprints import fingerprint
     from sleep_interpreter.model.checkpoints import checkpoint
     from sleep_interpreter.utils.core.paths import shown
 
     results = experiment.results_root(args)
-    path = args.checkpoint or experiment.find_checkpoint(results, settings.network, mode, root)
+    path = args.checkpoint or trained_networks.find_checkpoint(results, settings.network, mode, root)
     network = checkpoint.restore(path, settings.network, mode)
     _check_agreement(args.overrides, settings, held(settings, network), shown(path))
     files = [s.file for s in subjects]
     log.info("testing %s (%s)", shown(path), ", ".join(s.name for s in subjects))
-    warnings = _warnings(network.notes, subjects)
+    warnings = cautions(network.notes, subjects)
     notes = {
         "checkpoint": shown(path),
         "checkpoint_notes": network.notes,
@@ -173,8 +174,15 @@ def _check_agreement(overrides, settings, real, where):
                 )
 
 
-def _warnings(trained, subjects):
-    """Return what speaks against taking the result at face value."""
+def cautions(trained, subjects):
+    """Return what speaks against taking a result at face value.
+
+    Parameters
+    ----------
+    trained : dict
+        Notes of the checkpoint.
+    subjects : sequence of objects with `name` and `simulated`
+    """
     found = []
     simulated = [s.name for s in subjects if s.simulated]
     for key, use in (("training_subjects", "trained on"), ("validation_subjects", "chosen on")):

@@ -45,7 +45,7 @@ def test_stager(name, network_name, args):
     sources = [_Source(subject_name(file), file, marked or carries_mark(file)) for file in files]
     network, notes = scripts_test.open_checkpoint(settings, args, None, root, sources)
     channels, samples = STAGING["feature_data"].shape
-    network.settings.check_data(samples, channels, len(STAGES), notes["checkpoint"])
+    network.settings.check_data(samples, channels, len(STAGES), where=notes["checkpoint"])
     folder = experiment.results_root(args) / name
     summary = staging_evaluation.evaluate(network, files, root, folder, name, settings, notes)
     config.save(scripts_test.held(settings, network), folder / "settings.yaml")

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from sleep_interpreter.train.settings import experiment
+from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config, tensorflow_import
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.errors import UserError
@@ -72,7 +73,7 @@ def train(name, args):
         f", validation on {len(validation)} {trials.unit}s of {', '.join(validation.subjects)}"
         if validation else "",
     )  # fmt: skip
-    folder = experiment.run_folder(experiment.results_root(args), settings.network, mode)
+    folder = trained_networks.run_folder(experiment.results_root(args), settings.network, mode)
     if settings.train.shuffle_labels:
         folder = folder.with_name(f"{folder.name}_shuffled")
         log.warning("labels are shuffled within subjects: a negative control, written to %s", shown(folder))
@@ -87,7 +88,7 @@ def train(name, args):
         command_line.say(f"checkpoint: {shown(path)}", f"log: {shown(folder / 'log.csv')}")
         if settings.train.shuffle_labels:
             option = f" --mode {mode}" if mode not in (None, "normal") else ""
-            script = f"{name}test" if settings.model.kind == "stager" else name
+            script = f"{name}test" if settings.model.task == "staging" else name
             command_line.say(f'test it with: python test/{script}.py{option} --checkpoint "{shown(path)}"')
     else:
         command_line.say(f"member {args.member}: {shown(path)}")
@@ -122,7 +123,7 @@ def _parts(text, option, example):
 def _what_is_read(settings, trials):
     from sleep_interpreter.utils.core.paths import shown
 
-    if settings.model.kind == "stager":
+    if settings.model.task == "staging":
         return f" ({shown(trials.files[0].parents[1])}/subject*/Whole*)"
     words, pattern = ("with awake trials", "Whole*") if trials.awake else ("alone", "sleep*")
     return f", sleep {words} ({shown(trials.files[0].with_name(pattern))})"
@@ -134,11 +135,11 @@ def _reader(settings):
     from sleep_interpreter.utils.core.paths import shown
 
     root = experiment.data_root(settings)
-    if settings.model.kind == "stager":
+    if settings.model.task == "staging":
         from sleep_interpreter.data.formats.staging_windows import StagingWindows
 
         shape = tfrecords.STAGING["feature_data"].shape
-        settings.model.check_data(shape[1], shape[0], len(STAGES), shown(root))
+        settings.model.check_data(shape[1], shape[0], len(STAGES), where=shown(root))
         return partial(StagingWindows, root)
     from sleep_interpreter.data.formats.training_trials import TrainingTrials
 
@@ -155,7 +156,7 @@ def _training_subjects(settings):
     from sleep_interpreter.data.formats.validation import subject_name
 
     root = experiment.data_root(settings)
-    if settings.model.kind == "stager":
+    if settings.model.task == "staging":
         _, files = staging_windows.training_files(root)
     else:
         _, files = trials.training_files(root, settings.stage, settings.model.awake)
@@ -164,7 +165,7 @@ def _training_subjects(settings):
 
 def _training_data(settings, skip_bad):
     """Return the trials to train on, those of the validation subjects (or None), and notes about both."""
-    from sleep_interpreter.data.formats.training_trials import fingerprint
+    from sleep_interpreter.data.formats.fingerprints import fingerprint
     from sleep_interpreter.utils.core.paths import shown
 
     root, train = experiment.data_root(settings), settings.train
@@ -211,8 +212,9 @@ def finetune_decoder(name, network_name, args):
     """Fine-tune a decoder to every test subject, and report on the test part of their trials."""
     settings = experiment.read(name, args, network=network_name)
     tensorflow_import.import_tensorflow()
+    from sleep_interpreter.data.formats.fingerprints import content_hash
+    from sleep_interpreter.data.formats.test_trials import read_test_subjects
     from sleep_interpreter.data.formats.tfrecords import AWAKE_SAMPLES, CHANNELS, CLASSES, SLEEP_SAMPLES
-    from sleep_interpreter.data.formats.training_trials import content_hash, read_test_subjects
     from sleep_interpreter.train.commands import test as scripts_test
     from sleep_interpreter.train.engine import finetuning
     from sleep_interpreter.train.evaluation import decoder_report
@@ -235,7 +237,7 @@ def finetune_decoder(name, network_name, args):
                 "WARNING: --set %s has no effect here: finetune.%s has", key, key.removeprefix("train.")
             )
     tuner = finetuning.Finetuner(settings, network, notes)
-    folder = experiment.run_folder(results, settings.network, finetune=True)
+    folder = trained_networks.run_folder(results, settings.network, finetune=True)
     if only is not None:  # a part of the subjects is another result, with a folder of its own
         name = "_".join([name, *(subject.name.removeprefix("subject_") for subject in subjects)])
     predictions, extra = [], {}

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from sleep_interpreter.data.formats.training_trials import content_hash
+from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.train.engine.loop import scores
 from sleep_interpreter.train.engine.member_trainer import MemberTrainer, Recipe
@@ -20,7 +20,7 @@ from sleep_interpreter.train.engine.run_folder import board, chosen_epoch
 from sleep_interpreter.train.evaluation import decoder_report
 from sleep_interpreter.utils.core import config, file_locks
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, sweep, writing
+from sleep_interpreter.utils.core.paths import remove_temporary_files, shown, writing
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Finetuner:
 
         Parameters
         ----------
-        subject : sleep_interpreter.data.formats.training_trials.TestSubject
+        subject : sleep_interpreter.data.formats.test_trials.TestSubject
             Read with its awake trials if the network has awake branches.
         folder : Path
             Receives log.csv, ensemble.npz (the chosen epoch) and, while it runs, state.npz.
@@ -97,7 +97,7 @@ class Finetuner:
         """
         check_parts(subject)
         folder = Path(folder)
-        with file_locks.held(
+        with file_locks.locked(
             folder / file_locks.LOCK,
             refusal="{path}: another process is fine-tuning to this subject here; wait for its end, or write "
             "elsewhere with --results DIR",
@@ -110,7 +110,7 @@ class Finetuner:
             "checkpoint": self.notes["checkpoint_fingerprint"],
             "finetune": self.plan.model_dump(mode="json"),
         }
-        sweep(folder)
+        remove_temporary_files(folder)
         if restart:
             for pattern in FILES:
                 for path in folder.glob(pattern):
@@ -228,7 +228,7 @@ class Finetuner:
 
 
 def check_parts(subject):
-    """Refuse a `data.formats.training_trials.TestSubject` without trials to fit or to choose the epoch with."""
+    """Refuse a `data.formats.test_trials.TestSubject` without trials to fit or to choose the epoch with."""
     for part in ("train", "val"):
         if not len(subject.part(part)):
             raise UserError(

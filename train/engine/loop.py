@@ -16,7 +16,7 @@ from sleep_interpreter.train.engine import run_folder
 from sleep_interpreter.train.engine.member_trainer import MemberTrainer
 from sleep_interpreter.train.engine.run_folder import RunFolder
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, sweep
+from sleep_interpreter.utils.core.paths import remove_temporary_files, shown
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def train(settings, trials, folder, mode=None, notes=None, validation=None, opti
             log.info("%s: already trained for %d epochs; --restart trains anew", shown(run.folder), epochs)
             return run.state(options.member) if alone else run.final
     with run_folder.held(folder, members):
-        sweep(folder, f"*member_{options.member}*" if alone else "*")
+        remove_temporary_files(folder, f"*member_{options.member}*" if alone else "*")
         if options.restart:
             run_folder.forget(folder)
         run = RunFolder(folder, settings, mode, notes or {})

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import checkpoint
-from sleep_interpreter.model.networks.sleep_encoder import WHOLE
+from sleep_interpreter.model.networks.decoder import SMALLEST_SPLIT_BATCH
 from sleep_interpreter.train.engine.optimizer import AdamW
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown, writing
@@ -98,7 +98,7 @@ class MemberTrainer:
         if not self.compiled:
             return self._step(inputs)
         # Traced once for batches of any size; a decoder once more if an epoch ends in a very small one.
-        small = self.settings.model.kind == "decoder" and len(inputs[-1]) < WHOLE
+        small = self.settings.model.kind == "decoder" and len(inputs[-1]) < SMALLEST_SPLIT_BATCH
         count = len(inputs[-1]) if small else None
         if count not in self._traced:
             signature = tuple(tf.TensorSpec((count, *x.shape[1:]), x.dtype) for x in inputs)
@@ -127,7 +127,9 @@ class MemberTrainer:
         """Return probabilities (n, K) of trials (n, ...) in inference mode, or refuse those that are none."""
         if self._forward is None:
             signature = [tf.TensorSpec((None, *self.member.input_size), tf.float32)]
-            self._forward = tf.function(self.member.predict_step, input_signature=signature, autograph=False)
+            self._forward = tf.function(
+                lambda x: self.member(x, training=False), input_signature=signature, autograph=False
+            )
         parts = [self._forward(x[i : i + batch_size]).numpy() for i in range(0, len(x), batch_size)]
         probabilities = np.concatenate(parts)
         if not np.isfinite(probabilities).all():
@@ -140,6 +142,12 @@ class MemberTrainer:
     def start(self, index):
         """Set every value to that of member `index` before its first epoch."""
         fresh = registry.build_member(self.settings.model, index, self._dropout, self.settings.train.seed)
+        for mine, theirs in zip(self.names, checkpoint.member_variables(fresh), strict=True):
+            if mine != theirs:
+                raise UserError(
+                    f"network {self.settings.model.kind!r}: {mine!r} is called {theirs!r} when built again, so it "
+                    "could not be found in a checkpoint: give its layer a name"
+                )
         for mine, theirs in zip(self.member.variables, fresh.variables, strict=True):
             mine.assign(theirs)
         for name, value in _member_values(fresh).items():
@@ -219,7 +227,7 @@ class MemberTrainer:
 
 def batch_keys(settings):
     """Return the names of a batch's arrays, label last, as a network with these settings takes them."""
-    if settings.kind == "stager":
+    if settings.task == "staging":
         return "window", "label"
     return ("image", "audio", "sleep", "label") if settings.awake else ("sleep", "label")
 

@@ -37,8 +37,8 @@ def forget(folder):
 
 
 def held(folder, members):
-    """Keep other processes from training these members in this folder meanwhile; see `utils.core.file_locks.held`."""
-    return file_locks.held(
+    """Keep other processes from training these members in this folder (`utils.core.file_locks.locked`)."""
+    return file_locks.locked(
         *(Path(folder) / f".member_{index}.lock" for index in members),
         refusal="{path}: another process is training this member here; wait for its end, or write elsewhere "
         "with --results DIR",

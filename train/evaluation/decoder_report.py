@@ -11,6 +11,7 @@ from sleep_interpreter.utils.core.paths import shown, writing
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.metrics import decoding_metrics
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
+from sleep_interpreter.utils.model import predict
 from sleep_interpreter.utils.plots import decoding as plots
 
 __all__ = ["Predictions", "check_fits", "evaluate", "predict", "report", "table"]
@@ -23,23 +24,13 @@ FEW_SUBJECTS = {
 """Measured on binomial subjects of 80 trials whose true accuracies vary (0.25 on average)."""
 
 
-def predict(model, sleep, batch_size, progress=None):
-    """Return class probabilities (n, K) of sleep trials (n, T, C), a batch at a time."""
-    parts = []
-    for start in range(0, len(sleep), batch_size):
-        parts.append(model.predict_proba(sleep[start : start + batch_size]))
-        if progress is not None:
-            progress.update(len(parts[-1]))
-    return np.concatenate(parts) if parts else np.zeros((0, model.settings.classes), np.float32)
-
-
 def evaluate(model, subjects, folder, name, settings, notes):
     """Evaluate a decoder on unseen subjects and write everything about it.
 
     Parameters
     ----------
     model : sleep_interpreter.model.networks.ensemble.Ensemble
-    subjects : list of sleep_interpreter.data.formats.training_trials.TestSubject
+    subjects : list of sleep_interpreter.data.formats.test_trials.TestSubject
     folder, name, settings, notes
         As in `report`.
 

@@ -1,11 +1,8 @@
-"""Stagers beside each other and beside the expert, through YASA's own agreement tools, and Bland-Altman."""
+"""Stagers beside each other and beside the expert: agreement epoch by epoch, and Bland-Altman."""
 
-import logging
 import warnings
-from contextlib import contextmanager
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
 from sleep_interpreter.data.formats.hypnogram_statistics import STATISTICS, night_statistics
@@ -18,39 +15,59 @@ FEWEST_NIGHTS = 3
 
 
 def epoch_agreement(reference, observed, names):
-    """Return YASA's epoch-by-epoch agreement (yasa.EpochByEpochAgreement) of two scorers.
+    """Return the agreement of two scorers epoch by epoch, as yasa.EpochByEpochAgreement measures it.
 
     Parameters
     ----------
     reference, observed : dict of str to int array (m,)
-        Stages of 30 s epochs by night; unknown epochs are left out by YASA.
+        Stages of 30 s epochs by night; epochs that either does not know are left out.
     names : (str, str)
         Of the scorers.
 
     Returns
     -------
     result : dict
-        nights, epochs (scored by both), nights_left_out (nothing in common), pooled and mean ({accuracy,
-        balanced_acc, kappa, mcc, precision, f1}; YASA gives percent, here they are shares).
+        scorers, nights, epochs (scored by both), nights_left_out (nothing in common), pooled and mean over
+        nights ({accuracy, balanced_acc, kappa, mcc, precision, f1}, the last two weighted by how often the
+        reference names a stage; None where one is not defined).
     """
-    import yasa
-
-    left_out, kept = [], []
-    for night in reference:
-        both = (np.asarray(reference[night]) != UNKNOWN) & (np.asarray(observed[night]) != UNKNOWN)
-        (kept if both.any() else left_out).append(night)
+    pairs = {night: _scored_by_both(reference[night], observed[night]) for night in reference}
+    kept = [pair for pair in pairs.values() if pair.size]
+    left_out = [night for night, pair in pairs.items() if not pair.size]
     result = {"scorers": list(names), "nights": len(kept), "nights_left_out": left_out}
     if not kept:
         return result | {"epochs": 0, "pooled": None, "mean": None}
-    with _yasa_quiet():
-        compared = yasa.EpochByEpochAgreement(
-            {n: to_yasa(reference[n], names[0]) for n in kept},
-            {n: to_yasa(observed[n], names[1]) for n in kept},
-        )
-        pooled = compared.get_agreement(pooled=True)
-        each = compared.get_agreement()
-    mean = each if isinstance(each, pd.Series) else each.mean()
-    return result | {"epochs": len(compared.data), "pooled": _shares(pooled), "mean": _shares(mean)}
+    together, each = np.concatenate(kept, axis=1), [_scores(*pair) for pair in kept]
+    mean = {key: _mean([scores[key] for scores in each]) for key in each[0]}
+    return result | {"epochs": together.shape[1], "pooled": _scores(*together), "mean": mean}
+
+
+def _scored_by_both(reference, observed):
+    """Return the stages of the epochs that both know: int array (2, n)."""
+    pair = np.array([reference, observed], int)
+    return pair[:, (pair != UNKNOWN).all(axis=0)]
+
+
+def _scores(reference, observed):
+    from sklearn import metrics  # lazy: start-up
+
+    with warnings.catch_warnings():  # stages that a night lacks are no news
+        warnings.simplefilter("ignore")
+        weighted = {"average": "weighted", "zero_division": 0}
+        found = {
+            "accuracy": metrics.accuracy_score(reference, observed),
+            "balanced_acc": metrics.balanced_accuracy_score(reference, observed),
+            "kappa": staging_metrics.cohen_kappa(staging_metrics.confusion(reference, observed)),
+            "mcc": metrics.matthews_corrcoef(reference, observed),
+            "precision": metrics.precision_score(reference, observed, **weighted),
+            "f1": metrics.f1_score(reference, observed, **weighted),
+        }
+    return {key: float(value) if np.isfinite(value) else None for key, value in found.items()}
+
+
+def _mean(values):
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def agreement(reference, observed, names, size, evaluate):
@@ -80,12 +97,6 @@ def agreement(reference, observed, names, size, evaluate):
     }
 
 
-def _shares(measures):
-    percent = ("accuracy", "balanced_acc", "precision", "f1")
-    values = {key: float(value) / (100 if key in percent else 1) for key, value in measures.items()}
-    return {key: value if np.isfinite(value) else None for key, value in values.items()}
-
-
 def bland_altman(reference, observed):
     """Return bias and limits of agreement of sleep statistics (Bland and Altman 1986), observed - reference.
 
@@ -106,10 +117,9 @@ def bland_altman(reference, observed):
     """
     rows = []
     for night in reference:
-        pair = [np.asarray(scored[night]) for scored in (reference, observed)]
-        both = (pair[0] != UNKNOWN) & (pair[1] != UNKNOWN)
-        if both.any():
-            rows.append([night_statistics(to_yasa(codes[both])) for codes in pair])
+        pair = _scored_by_both(reference[night], observed[night])
+        if pair.size:
+            rows.append([night_statistics(to_yasa(codes)) for codes in pair])
     result = {}
     for key in STATISTICS:
         pairs = np.array([[one[key], other[key]] for one, other in rows], float).reshape(-1, 2)
@@ -128,17 +138,3 @@ def bland_altman(reference, observed):
                     "loa_low": bias - 1.96 * sd, "loa_high": bias + 1.96 * sd}  # fmt: skip
         result[key] = row
     return result
-
-
-@contextmanager
-def _yasa_quiet():
-    """Keep YASA and scikit-learn from warning of stages that a night lacks; that is no news here."""
-    logger = logging.getLogger("yasa")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

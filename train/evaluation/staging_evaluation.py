@@ -17,6 +17,7 @@ from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.metrics import staging_metrics
+from sleep_interpreter.utils.metrics.reliability import nrem_reliability
 from sleep_interpreter.utils.plots import staging as plots_staging
 from sleep_interpreter.utils.staging import gate_tradeoff
 from sleep_interpreter.utils.staging.replay import (
@@ -305,7 +306,7 @@ def _reliability(nights, settings):
         for night in nights:
             at = staging_metrics.at_epochs(night.estimates, len(night.epochs))
             rows.append(np.where(at[:, None] < 0, np.nan, night.estimates.smoothed(weight)[at]))
-        found[words] = staging_metrics.reliability(np.concatenate(rows), truth, settings.reliability_bins)
+        found[words] = nrem_reliability(np.concatenate(rows), truth, settings.reliability_bins)
     return found
 
 

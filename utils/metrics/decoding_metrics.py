@@ -10,7 +10,7 @@ from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.metrics import statistics
-from sleep_interpreter.utils.metrics.reliability import calibration
+from sleep_interpreter.utils.metrics.reliability import confidence_reliability
 
 UNTESTED = {"p": None, "mean": None, "permutations": 0}
 """In the place of a permutation test's result where there is no trial."""
@@ -123,7 +123,7 @@ def subject_row(predictions, settings):
     row["permutation"] = permutation["top1"]
     row["top3"]["permutation"], row["balanced"]["permutation"] = permutation["top3"], permutation["balanced"]
     row["recall"] = recall(hits, n)
-    row["calibration"] = calibration(p.label, p.probability, settings.calibration_bins)
+    row["calibration"] = confidence_reliability(p.label, p.probability, settings.calibration_bins)
     parts, counts = np.unique(np.asarray(p.data_type, str), return_counts=True)
     row["data_types"] = {str(part): int(count) for part, count in zip(parts, counts, strict=True)}
     return row, null
@@ -174,7 +174,7 @@ def overall_row(predictions, nulls, settings):
         "top3": rows["top3"],
         "balanced": rows["balanced"],
         "recall": recall(*(sum(column) for column in zip(*tables, strict=True))) if tested else {},
-        "calibration": calibration(label, probability, settings.calibration_bins),
+        "calibration": confidence_reliability(label, probability, settings.calibration_bins),
         "ties": statistics.tied(probability) if tested else 0,
     }
 
@@ -197,8 +197,4 @@ def recall(hits, n):
 
 def confusion(predictions):
     """Return how often each item (row) was decoded as each other (column): int array (K, K)."""
-    from sklearn.metrics import confusion_matrix
-
-    if not len(predictions):
-        return np.zeros((len(ITEMS), len(ITEMS)), int)
-    return confusion_matrix(predictions.label, predictions.decoded, labels=np.arange(len(ITEMS)))
+    return statistics.confusion_counts(predictions.label, predictions.decoded, len(ITEMS))

@@ -1,17 +1,51 @@
-"""Calibration: whether a decoder is right as often as it says it is."""
+"""Reliability of probabilities: whether what is said to be so likely happens so often."""
 
 import numpy as np
 
+from sleep_interpreter.utils.core.constants import N2, N3, UNKNOWN
 from sleep_interpreter.utils.metrics.statistics import proportion, true_rank
 
 
-def calibration(label, probability, bins):
-    """Return how far a decoder's confidence can be taken at its word.
+def reliability_bins(
+    said: np.ndarray, happened: np.ndarray, bins: int, keys: tuple[str, str]
+) -> tuple[float | None, list[dict]]:
+    """Return the expected calibration error and what happened in each bin of equal width, open on the left.
 
-    The expected calibration error is that of Guo et al. (2017, On calibration of modern neural networks,
-    ICML, eq. 3): trials are binned by confidence (the highest probability) into `bins` intervals of equal
-    width, open on the left; ECE is the mean over trials of |accuracy - confidence| of their bin. It is
-    biased upwards when bins hold few trials.
+    The error is that of Guo et al. (2017, On calibration of modern neural networks, ICML, eq. 3): the mean
+    over cases of |share - probability| of their bin. It is biased upwards when bins hold few cases.
+
+    Parameters
+    ----------
+    said : float array (n,)
+        Probabilities.
+    happened : bool array (n,)
+    bins : int
+    keys : (str, str)
+        What a row calls the mean probability and the share of cases that happened.
+
+    Returns
+    -------
+    error : float | None
+    rows : list of dict
+        {from, to, n, the two `keys`, low, high (Wilson 95 %, as if cases were independent)}; None in an
+        empty bin.
+    """
+    edges = np.linspace(0, 1, bins + 1)
+    place = np.searchsorted(edges[1:-1], said, side="left")
+    rows, error = [], 0.0
+    for index in range(bins):
+        own = place == index
+        share = proportion(int(happened[own].sum()), int(own.sum()), 0.5)
+        mean = float(said[own].mean()) if share["n"] else None
+        if mean is not None:
+            error += share["n"] * abs(share["accuracy"] - mean)
+        row = {"from": float(edges[index]), "to": float(edges[index + 1]), "n": share["n"], keys[0]: mean}
+        rows.append(row | {keys[1]: share["accuracy"], "low": share["low"], "high": share["high"]})
+    return error / len(said) if len(said) else None, rows
+
+
+def confidence_reliability(label: np.ndarray, probability: np.ndarray, bins: int) -> dict:
+    """Return how far a decoder's confidence (its highest probability) can be taken at its word.
 
     Parameters
     ----------
@@ -23,8 +57,7 @@ def calibration(label, probability, bins):
     -------
     result : dict
         ece, log_loss (mean of -ln p(true class), p at least 1e-12; ln K for a uniform guess), confidence
-        (mean), bins (list of {from, to, n, confidence, accuracy, low, high (Wilson 95 %)}, None in an empty
-        bin); None where there are no trials.
+        (mean), bins (`reliability_bins` with confidence and accuracy); None where there are no trials.
     """
     if not len(label):
         return {"ece": None, "log_loss": None, "confidence": None, "bins": []}
@@ -32,20 +65,28 @@ def calibration(label, probability, bins):
     confidence = probability.max(axis=1).astype(float)
     of_label = probability[np.arange(len(label)), label].astype(float)
     correct = true_rank(label, probability) == 0
-    edges = np.linspace(0, 1, bins + 1)
-    place = np.searchsorted(edges[1:-1], confidence, side="left")
-    rows, error = [], 0.0
-    for index in range(bins):
-        own = place == index
-        hits = proportion(int(correct[own].sum()), int(own.sum()), chance=1 / probability.shape[1])
-        row = {"from": float(edges[index]), "to": float(edges[index + 1]), "n": hits["n"], "confidence": None}
-        if row["n"]:
-            row["confidence"] = float(confidence[own].mean())
-            error += row["n"] * abs(hits["accuracy"] - row["confidence"])
-        rows.append(row | {key: hits[key] for key in ("accuracy", "low", "high")})
-    return {
-        "ece": error / len(label),
-        "log_loss": float(-np.log(np.maximum(of_label, 1e-12)).mean()),
-        "confidence": float(confidence.mean()),
-        "bins": rows,
-    }
+    error, rows = reliability_bins(confidence, correct, bins, ("confidence", "accuracy"))
+    log_loss = float(-np.log(np.maximum(of_label, 1e-12)).mean())
+    return {"ece": error, "log_loss": log_loss, "confidence": float(confidence.mean()), "bins": rows}
+
+
+def nrem_reliability(probability: np.ndarray, truth: np.ndarray, bins: int) -> dict:
+    """Return how often it was N2 or N3 where P(N2) + P(N3) had a value: the gate's quantity.
+
+    Parameters
+    ----------
+    probability : array (n, 4)
+        NaN rows (unknown) are left out.
+    truth : int array (n,)
+    bins : int
+
+    Returns
+    -------
+    result : dict
+        n, ece (None without a known epoch), bins (`reliability_bins` with probability and share).
+    """
+    truth = np.asarray(truth, int)
+    known = np.isfinite(probability).all(axis=1) & (truth != UNKNOWN)
+    p = probability[known, N2] + probability[known, N3]
+    error, rows = reliability_bins(p, np.isin(truth[known], (N2, N3)), bins, ("probability", "share"))
+    return {"n": len(p), "ece": error, "bins": rows}

@@ -1,22 +1,20 @@
-"""Measures of a stager against expert stages: agreement with intervals, latency of a change, reliability."""
+"""Measures of a stager against expert stages: agreement with intervals, and latency of a change."""
 
 import numpy as np
+from scipy import signal
 
-from sleep_interpreter.utils.core.constants import N2, N3, STAGES, STAGING_SECONDS, UNKNOWN
-from sleep_interpreter.utils.metrics.statistics import proportion
+from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, STREAM_RATE, UNKNOWN
+from sleep_interpreter.utils.metrics.statistics import confusion_counts
 
 K = len(STAGES)
 MEASURES = ("accuracy", "kappa", "macro_f1")
-_CODES = np.arange(K)
 
 
 def confusion(truth, found):
     """Return how often each true stage (row) was called each (column): int (4, 4), without unknown."""
     truth, found = np.asarray(truth, int), np.asarray(found, int)
     known = (truth != UNKNOWN) & (found != UNKNOWN)
-    counts = np.zeros((K, K), int)
-    np.add.at(counts, (truth[known], found[known]), 1)
-    return counts
+    return confusion_counts(truth[known], found[known], K)
 
 
 def agreement(counts):
@@ -60,6 +58,16 @@ def _share(part, whole):
     return float(part / whole) if whole else None
 
 
+def cohen_kappa(tables):
+    """Return Cohen's kappa of confusion matrices (..., K, K); NaN where empty or complete by chance alone."""
+    tables = np.asarray(tables, float)
+    n = tables.sum(axis=(-2, -1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        agreed = np.trace(tables, axis1=-2, axis2=-1) / n
+        chance = (tables.sum(axis=-1) * tables.sum(axis=-2)).sum(axis=-1) / n**2
+        return (agreed - chance) / (1 - chance)
+
+
 def _measures(tables):
     """Return accuracy, kappa and macro F1 (3, R) of confusion matrices (R, 4, 4); NaN where undefined."""
     n = tables.sum(axis=(1, 2))
@@ -67,11 +75,9 @@ def _measures(tables):
     hits = np.diagonal(tables, axis1=1, axis2=2)
     with np.errstate(invalid="ignore", divide="ignore"):
         accuracy = hits.sum(axis=1) / n
-        chance = (rows * columns).sum(axis=1) / n**2
-        kappa = (accuracy - chance) / (1 - chance)
         f1 = np.where(rows > 0, 2 * hits / (rows + columns), 0)
         macro = f1.sum(axis=1) / (rows > 0).sum(axis=1)
-    return np.array([accuracy, kappa, macro])
+    return np.array([accuracy, cohen_kappa(tables), macro])
 
 
 def blocks(truth, found, size):
@@ -187,46 +193,8 @@ def latency_summary(rows):
     }
 
 
-def reliability(probability, truth, bins):
-    """Return how often it was N2 or N3 where P(N2) + P(N3) had a value: the gate's quantity.
-
-    Parameters
-    ----------
-    probability : array (n, 4)
-        NaN rows (unknown) are left out.
-    truth : int array (n,)
-    bins : int
-        Of equal width.
-
-    Returns
-    -------
-    result : dict
-        n, ece (mean over epochs of |share - probability| of their bin), bins (list of {from, to, n,
-        probability, share, low, high (Wilson 95 %, as if epochs were independent)}).
-    """
-    truth = np.asarray(truth, int)
-    known = np.isfinite(probability).all(axis=1) & (truth != UNKNOWN)
-    p = probability[known, N2] + probability[known, N3]
-    hit = np.isin(truth[known], (N2, N3))
-    edges = np.linspace(0, 1, bins + 1)
-    place = np.searchsorted(edges[1:-1], p, side="left")
-    rows, error = [], 0.0
-    for index in range(bins):
-        own = place == index
-        share = proportion(int(hit[own].sum()), int(own.sum()), 0.5)
-        row = {"from": float(edges[index]), "to": float(edges[index + 1]), "n": share["n"]}
-        mean = float(p[own].mean()) if own.any() else None
-        if mean is not None:
-            error += share["n"] * abs(share["accuracy"] - mean)
-        rows.append(row | {"probability": mean, "share": share["accuracy"], "low": share["low"],
-                           "high": share["high"]})  # fmt: skip
-    return {"n": len(p), "ece": error / len(p) if len(p) else None, "bins": rows}
-
-
 def spectrum(windows):
     """Return frequencies (f,) from 0.5 to 30 Hz and power in dB (f, n) of a channel's windows (n, 15000)."""
-    from scipy import signal
-
-    frequencies, power = signal.welch(np.nan_to_num(windows), 500, nperseg=2000, axis=-1)
+    frequencies, power = signal.welch(np.nan_to_num(windows), STREAM_RATE, nperseg=2000, axis=-1)
     kept = (frequencies >= 0.5) & (frequencies <= 30)
     return frequencies[kept], 10 * np.log10(np.maximum(power[:, kept], 1e-12)).T

@@ -5,14 +5,32 @@ classes' recalls, so that frequent items do not count for more). Ties in probabi
 comes first in the vocabulary, as with `numpy.argmax`; the rule does not look at the label.
 """
 
+from collections.abc import Callable
+from typing import Protocol
+
 import numpy as np
 from scipy import stats
-from scipy.stats import binomtest
 
 MEASURES = ("top1", "top3", "balanced")
 NAMES = {"top1": "top-1", "top3": "top-3", "balanced": "balanced accuracy"}
 FEWEST_SUBJECTS = 6
 """Subjects needed for a test over subjects: with 5, no two-sided signed-rank or sign-flip p is below 0.05."""
+
+
+Hits = tuple[np.ndarray, np.ndarray]
+"""Label and whether correct of every trial; or hits and trials of every class."""
+Draw = Callable[[int, np.random.Generator], np.ndarray]
+
+
+class Resampling(Protocol):
+    """Settings of intervals and tests: resamples, permutations and the seed of both."""
+
+    @property
+    def bootstrap(self) -> int: ...
+    @property
+    def permutations(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
 
 
 def chances(classes):
@@ -40,6 +58,13 @@ def tied(probability):
     return int(np.any([ordered[:, place] == ordered[:, place + 1] for place in places], axis=0).sum())
 
 
+def confusion_counts(truth, found, classes):
+    """Return how often each true class (row) was called each (column): int array (K, K)."""
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (truth, found), 1)
+    return counts
+
+
 def class_counts(label, correct, classes=0):
     """Return hits and trials of every class: two int arrays (K,), K the larger of `classes` and those met."""
     n = np.bincount(label, minlength=classes)
@@ -63,16 +88,15 @@ def proportion(hits, n, chance):
     """
     if n == 0:
         return {"n": 0, "hits": 0, "accuracy": None, "low": None, "high": None, "chance": chance, "p": None}
-    interval = binomtest(hits, n).proportion_ci(0.95, method="wilson")
-    return {
-        "n": int(n),
-        "hits": int(hits),
-        "accuracy": hits / n,
-        "low": interval.low,
-        "high": interval.high,
-        "chance": chance,
-        "p": float(binomtest(hits, n, chance, alternative="greater").pvalue),
-    }
+    low, high = _wilson(hits, n)
+    p = float(stats.binomtest(hits, n, chance, alternative="greater").pvalue)
+    row = {"n": int(n), "hits": int(hits), "accuracy": hits / n, "low": low, "high": high}
+    return {**row, "chance": chance, "p": p}
+
+
+def _wilson(hits, n):
+    interval = stats.binomtest(int(hits), int(n)).proportion_ci(0.95, method="wilson")
+    return interval.low, interval.high
 
 
 def balanced(hits, n, resamples, seed, chance):
@@ -93,15 +117,15 @@ def balanced(hits, n, resamples, seed, chance):
     result : dict
         n, classes (with trials), accuracy, low, high, chance; None where there are no trials.
     """
-    total = int(np.sum(n))
-    row = {"n": total, "classes": int(np.count_nonzero(n)), "accuracy": None, "low": None, "high": None}
+    total, row = int(np.sum(n)), dict.fromkeys(("accuracy", "low", "high"))
     if total:
         draws = _balanced_draws(hits, n, resamples, np.random.default_rng(seed))
-        row["accuracy"] = float(_mean_recall(np.asarray(hits), np.asarray(n)))
-        alike = row["accuracy"] in (0, 1)
-        low_high = _all_alike(row["accuracy"], total) if alike else np.percentile(draws, [2.5, 97.5])
-        row["low"], row["high"] = map(float, low_high)
-    return {**row, "chance": chance}
+        accuracy = float(_mean_recall(np.asarray(hits), np.asarray(n)))
+        # drawn anew, trials that all hit or all miss would never differ
+        alike = accuracy in (0, 1)
+        low, high = _wilson(accuracy * total, total) if alike else np.percentile(draws, [2.5, 97.5])
+        row = {"accuracy": accuracy, "low": float(low), "high": float(high)}
+    return {"n": total, "classes": int(np.count_nonzero(n)), **row, "chance": chance}
 
 
 def over_subjects(correct, resamples, seed, chance):
@@ -129,9 +153,8 @@ def over_subjects(correct, resamples, seed, chance):
     # Drawing a subject's trials with replacement makes its hits binomial.
     draws = [lambda size, rng, h=h, n=n: rng.binomial(n, h / n, size) / n for h, n in counts]
     pooled = sum(h for h, _ in counts) / max(1, sum(n for _, n in counts))
-    return _two_level(
-        [h / n for h, n in counts], [n for _, n in counts], draws, resamples, seed, chance, pooled
-    )
+    values, trials = [h / n for h, n in counts], sum(n for _, n in counts)
+    return _two_level(values, trials, draws, resamples, seed, chance, pooled)
 
 
 def balanced_over_subjects(tables, resamples, seed, chance):
@@ -146,32 +169,19 @@ def balanced_over_subjects(tables, resamples, seed, chance):
     draws = [lambda size, rng, h=h, n=n: _balanced_draws(h, n, size, rng) for h, n in tables]
     values = [_mean_recall(h, n) for h, n in tables]
     pooled = _mean_recall(*(sum(column) for column in zip(*tables, strict=True))) if tables else 0.0
-    return _two_level(values, [n.sum() for _, n in tables], draws, resamples, seed, chance, pooled)
+    trials = sum(int(n.sum()) for _, n in tables)
+    return _two_level(values, trials, draws, resamples, seed, chance, pooled)
 
 
 def _two_level(values, trials, draws, resamples, seed, chance, pooled):
-    count = len(values)
-    if not count:
+    if not values:
         empty = dict.fromkeys(("accuracy", "low", "high", "pooled"))
         return {"subjects": 0, "n": 0, **empty, "chance": chance}
     low, high = np.percentile(_two_level_means(draws, resamples, seed), [2.5, 97.5])
     if pooled in (0, 1):
-        low, high = _all_alike(pooled, np.sum(trials))
-    return {
-        "subjects": count,
-        "n": int(np.sum(trials)),
-        "accuracy": float(np.mean(values)),
-        "low": float(low),
-        "high": float(high),
-        "chance": chance,
-        "pooled": float(pooled),
-    }
-
-
-def _all_alike(rate, n):
-    """Return Wilson's interval where all trials hit or all miss: drawn anew, they would never differ."""
-    interval = binomtest(int(rate * n), int(n)).proportion_ci(0.95, method="wilson")
-    return interval.low, interval.high
+        low, high = _wilson(pooled * trials, trials)
+    mean = {"accuracy": float(np.mean(values)), "low": float(low), "high": float(high)}
+    return {"subjects": len(values), "n": trials, **mean, "chance": chance, "pooled": float(pooled)}
 
 
 def _two_level_means(draws, resamples, seed):
@@ -242,10 +252,15 @@ def permutation_null(label, probability, permutations, random):
 
 def permutation_p(observed, null):
     """Return the one-sided p (1 + number at least as high) / (1 + permutations), and the null's mean."""
-    at_least = int(
-        np.sum(np.asarray(null) >= observed - 1e-9)
-    )  # sums in another order may differ by rounding
+    at_least = int(np.sum(np.asarray(null) >= observed - 1e-9))  # another order of sums may round otherwise
     return {"p": (1 + at_least) / (1 + len(null)), "mean": float(np.mean(null)), "permutations": len(null)}
+
+
+def too_few_subjects(count: int) -> str | None:
+    """Return why nothing is tested over so few subjects, or None."""
+    if count >= FEWEST_SUBJECTS:
+        return None
+    return f"not tested over subjects: {count} of the {FEWEST_SUBJECTS} subjects that takes"
 
 
 def against_chance(values, chance, permutations, seed):
@@ -265,8 +280,7 @@ def against_chance(values, chance, permutations, seed):
     result : dict
         subjects, wilcoxon_p and sign_flip_p (one-sided), or why they are None.
     """
-    if len(values) < FEWEST_SUBJECTS:
-        why = f"not tested over subjects: {len(values)} of the {FEWEST_SUBJECTS} subjects that takes"
+    if why := too_few_subjects(len(values)):
         return {"subjects": len(values), "wilcoxon_p": None, "sign_flip_p": None, "note": why}
     wilcoxon_p, sign_flip_p = _one_sample(np.asarray(values) - chance, "greater", permutations, seed)
     note = "one-sided against chance: Wilcoxon signed-rank, and sign-flip permutation of the mean"
@@ -389,10 +403,9 @@ def holm(p_values):
 
     None (nothing tested) stays None and does not count.
     """
-    places = [place for place, p in enumerate(p_values) if p is not None]
-    places.sort(key=lambda place: p_values[place])
+    tested = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
     adjusted, highest = [None] * len(p_values), 0.0
-    for step, place in enumerate(places):
-        highest = max(highest, min(1.0, (len(places) - step) * p_values[place]))
+    for step, (p, place) in enumerate(tested):
+        highest = max(highest, min(1.0, (len(tested) - step) * p))
         adjusted[place] = highest
     return adjusted

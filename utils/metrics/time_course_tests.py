@@ -4,7 +4,6 @@ import numpy as np
 from scipy.stats import t as student
 
 from sleep_interpreter.utils.metrics import statistics
-from sleep_interpreter.utils.metrics.statistics import FEWEST_SUBJECTS
 
 
 def band(curves, resamples, seed):
@@ -49,13 +48,12 @@ def clusters(values, chance, settings):
     mask : bool array, as one subject's values
         Samples of clusters with p < 0.05.
     """
-    import mne
+    import mne  # lazy: start-up
 
     values = np.asarray(values, np.float64)
     mask = np.zeros(values.shape[1:], bool)
     count = len(values)
-    if count < FEWEST_SUBJECTS:
-        why = f"not tested over subjects: {count} of the {FEWEST_SUBJECTS} subjects that takes"
+    if why := statistics.too_few_subjects(count):
         return {"subjects": count, "clusters": [], "note": why}, mask
     threshold = float(student.ppf(1 - settings.cluster_p, count - 1))
     with mne.utils.use_log_level("ERROR"):
@@ -82,11 +80,11 @@ def clusters(values, chance, settings):
 
 def _steady_t(values):
     """Return one-sample t, steadied where all subjects are alike (Ridgway et al., 2012, NeuroImage 59)."""
-    from mne.stats import ttest_1samp_no_p
+    import mne  # lazy: start-up
 
     if not np.ptp(values, axis=0).any():  # nobody differs anywhere: t is infinite, or 0
         return 1e6 * np.sign(values.mean(axis=0))
-    return ttest_1samp_no_p(values, sigma=1e-3)
+    return mne.stats.ttest_1samp_no_p(values, sigma=1e-3)
 
 
 def peaks_within(results):
@@ -106,14 +104,16 @@ def peaks_within(results):
     for name, own in results.items():
         chosen = own["validation_hits"].argmax(axis=1)  # the earliest of equals
         folds = np.arange(len(chosen))
-        rows[name] = {
-            "hits": int(own["hits"][folds, chosen].sum()),
-            "n": int(own["n"].sum()),
-            "cells": chosen.tolist(),
-            "decoded": own["decoded"][folds, chosen],
-            "cued": own["cued"],
-        }
+        rows[name] = _peak_row(own, (folds, chosen), chosen.tolist())
     return rows
+
+
+def _peak_row(own, at, cells):
+    """Return a subject's hits and decisions at the chosen places (a number a fold)."""
+    hits, decoded = np.atleast_1d(own["hits"][at]), np.atleast_2d(own["decoded"][at])
+    cued = np.atleast_2d(own["cued"])
+    return {"hits": int(hits.sum()), "n": int(np.sum(own["n"])), "cells": cells, "decoded": decoded,
+            "cued": cued}  # fmt: skip
 
 
 def peaks_across(results):
@@ -143,13 +143,7 @@ def peaks_across(results):
     for place, (name, own) in enumerate(results.items()):
         others = totals[1 - place % 2]
         offset, sample = np.unravel_index(np.argmax(np.round(others, 12)), others.shape)
-        rows[name] = {
-            "hits": int(own["hits"][offset, sample]),
-            "n": int(own["n"]),
-            "cells": [[int(offset), int(sample)]],
-            "decoded": own["decoded"][offset, sample][None],
-            "cued": own["cued"][None],
-        }
+        rows[name] = _peak_row(own, (offset, sample), [[int(offset), int(sample)]])
     return rows
 
 

@@ -1,11 +1,25 @@
-"""Figures of what cues met and evoked, for the morning report: phases, responses, decodes; as SVG."""
+"""Figures of what cues met and evoked, for the night report: phases, responses, decodes; as SVG."""
 
-import matplotlib.pyplot as plt
+from collections.abc import Sequence
+from typing import Protocol
+
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from sleep_interpreter.utils.plots.decoding import BLUE, GREY, ORANGE, titled
-from sleep_interpreter.utils.plots.session import NARROW, RC, WIDE, panels, svg
+from sleep_interpreter.utils.metrics.statistics import confusion_counts
+from sleep_interpreter.utils.plots.session import NARROW, WIDE, page_figure, svg
+from sleep_interpreter.utils.plots.style import BLUE, GREY, ORANGE, titled
+from sleep_interpreter.utils.signal.electrodes import head_info
+
+
+class MeanResponse(Protocol):
+    """Mean response of `n` cues: seconds (T,), names of channels, mean and half an interval (channels, T)."""
+
+    seconds: np.ndarray
+    names: Sequence[str]
+    mean: np.ndarray
+    half: np.ndarray
+    n: int
 
 
 def rose(degrees, target, title, kind=None):
@@ -18,8 +32,7 @@ def rose(degrees, target, title, kind=None):
     target : float | None
         None draws none: these cues did not wait for a phase.
     """
-    with plt.rc_context(RC):
-        figure, axes = panels(size=(NARROW, 3.4), subplot_kw={"projection": "polar"})
+    with page_figure((NARROW, 3.4), subplot_kw={"projection": "polar"}) as (figure, axes):
         edges = np.radians(np.arange(-180, 181, 20))
         counts, _ = np.histogram(np.angle(np.exp(1j * np.radians(degrees))), edges)
         axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=BLUE, edgecolor="none", alpha=0.8)
@@ -48,8 +61,7 @@ def evoked(responses, channel, kind=None):
         {"cues" | "shams": Evoked}.
     channel : str
     """
-    with plt.rc_context(RC):
-        figure, axes = panels(size=(WIDE, 2.8))
+    with page_figure((WIDE, 2.8)) as (figure, axes):
         for (name, found), shade in zip(responses.items(), (ORANGE, GREY), strict=False):
             row = found.names.index(channel)
             mean, half = found.mean[row], found.half[row]
@@ -76,9 +88,7 @@ def topographies(responses, kind=None):
     responses : dict
         {"cues" | "shams": Evoked}.
     """
-    import mne
-
-    from sleep_interpreter.utils.signal.electrodes import head_info
+    import mne  # lazy: start-up
 
     rows = {
         name: [
@@ -88,8 +98,8 @@ def topographies(responses, kind=None):
         for name, found in responses.items()
     }
     edge = max(1e-9, np.nanmax(np.abs(list(rows.values()))))
-    with plt.rc_context(RC):
-        figure, axes = panels(len(rows), len(WINDOWS), size=(WIDE * 0.8, 2.2 * len(rows)), squeeze=False)
+    size, shape = (WIDE * 0.8, 2.2 * len(rows)), (len(rows), len(WINDOWS))
+    with page_figure(size, *shape, squeeze=False) as (figure, axes):
         for place, (name, maps) in zip(axes, rows.items(), strict=True):
             info = head_info(responses[name].names)
             for spot, values, (low, high) in zip(place, maps, WINDOWS, strict=True):
@@ -116,10 +126,8 @@ def confusion(pairs, names, chance, kind=None):
     names : sequence of str
     chance : float
     """
-    counts = np.zeros((len(names), len(names)), int)
-    np.add.at(counts, tuple(np.asarray(pairs).T), 1)
-    with plt.rc_context(RC):
-        figure, axes = panels(size=(WIDE * 0.72, 5.6))
+    counts = confusion_counts(*np.asarray(pairs).T, len(names))
+    with page_figure((WIDE * 0.72, 5.6)) as (figure, axes):
         image = axes.imshow(counts, cmap="cividis", vmin=0, vmax=max(1, counts.max()))
         for i, j in zip(*np.nonzero(counts), strict=True):
             shade = "white" if counts[i, j] < 0.6 * counts.max() else "#111111"

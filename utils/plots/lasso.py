@@ -5,8 +5,17 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE
-from sleep_interpreter.utils.plots import decoding as plots
-from sleep_interpreter.utils.plots.decoding import BLUE, COLUMN, GREY, ORANGE, WIDTH
+from sleep_interpreter.utils.plots.style import (
+    BLUE,
+    COLUMN,
+    GREY,
+    ORANGE,
+    WIDTH,
+    column_figure,
+    counted,
+    save,
+    titled,
+)
 
 ASLEEP = ("N2N3", "REM")
 
@@ -28,11 +37,9 @@ def accuracy_over_time(curve, chance, path, domain, title="", kind=None, band="9
         What the shaded interval is.
     """
     times, mean = curve["times"], 100 * curve["mean"]
-    with plt.rc_context(COLUMN):
-        figure, axes = plt.subplots(figsize=(WIDTH, 2.6), layout="constrained")
-        axes.axhline(
-            100 * chance, color=GREY, linestyle="--", linewidth=1, label=f"chance, {100 * chance:.1f} %"
-        )
+    with column_figure(path, _heading(title, kind, curve), 2.6) as (figure, axes):
+        said = f"chance, {100 * chance:.1f} %"
+        axes.axhline(100 * chance, color=GREY, linestyle="--", linewidth=1, label=said)
         low, high = mean, mean
         if curve["interval"] is not None:
             low, high = (100 * part for part in curve["interval"])
@@ -49,8 +56,6 @@ def accuracy_over_time(curve, chance, path, domain, title="", kind=None, band="9
             axes.axvline(0, color=GREY, linewidth=0.6)
         axes.set(xlabel=_axis(domain), ylabel="Top-1 accuracy (%)")
         figure.legend(frameon=False, loc="outside lower center", ncols=3, columnspacing=1, handlelength=1.2)
-        _title(figure, title, kind, curve)
-        plots.save(figure, path)
 
 
 def offset_map(result, chance, path, title="", kind=None):
@@ -62,17 +67,11 @@ def offset_map(result, chance, path, title="", kind=None):
         offsets, times (s), mean (offsets, times), mask of significant cells, subjects, n.
     chance : float
     """
-    with plt.rc_context(COLUMN):
-        figure, axes = plt.subplots(figsize=(WIDTH, 2.7), layout="constrained")
-        _heat(
-            figure, axes, (result["times"], result["offsets"] - 0.2), result["mean"], result["mask"], chance
-        )
-        axes.set(
-            xlabel="Time after onset, awake (s)",
-            ylabel="Beginning of the window,\nafter the cue in sleep (s)",
-        )
-        _title(figure, title, kind, result)
-        plots.save(figure, path)
+    with column_figure(path, _heading(title, kind, result), 2.7) as (figure, axes):
+        places = result["times"], result["offsets"] - 0.2
+        _heat(figure, axes, places, result["mean"], result["mask"], chance)
+        axes.set_xlabel("Time after onset, awake (s)")
+        axes.set_ylabel("Beginning of the window,\nafter the cue in sleep (s)")
 
 
 def generalisation(result, about, chance, path, pair, title="", kind=None):
@@ -88,15 +87,11 @@ def generalisation(result, about, chance, path, pair, title="", kind=None):
         Domains of training and test.
     """
     own, other = result["axes"]
-    size = (WIDTH, 2.2) if len(other) > len(own) else (WIDTH, 4.6)
-    with plt.rc_context(COLUMN):
-        figure, axes = plt.subplots(figsize=size, layout="constrained")
+    height = 2.2 if len(other) > len(own) else 4.6
+    with column_figure(path, _heading(title, kind, about), height) as (figure, axes):
         _heat(figure, axes, (other, own), result["mean"], result["mask"], chance)
-        axes.set(
-            xlabel=f"Tested: {_axis(pair[1], short=True)}", ylabel=f"Trained: {_axis(pair[0], short=True)}"
-        )
-        _title(figure, title, kind, about)
-        plots.save(figure, path)
+        axes.set_xlabel(f"Tested: {_axis(pair[1], short=True)}")
+        axes.set_ylabel(f"Trained: {_axis(pair[0], short=True)}")
 
 
 def patterns(values, items, path, at, subjects, title="", kind=None, channels=EEG_MONTAGE):
@@ -113,7 +108,7 @@ def patterns(values, items, path, at, subjects, title="", kind=None, channels=EE
     channels : sequence of str
         Names of the 10-05 system.
     """
-    import mne
+    import mne  # lazy: start-up
 
     info = mne.create_info(list(channels), 100.0, "eeg")
     info.set_montage("standard_1005", verbose="ERROR")
@@ -132,28 +127,17 @@ def patterns(values, items, path, at, subjects, title="", kind=None, channels=EE
                 panel.set_axis_off()
                 continue
             image, _ = mne.viz.plot_topomap(
-                values[place],
-                info,
-                axes=panel,
-                show=False,
-                vlim=(-top, top),
-                cmap="RdBu_r",
-                contours=0,
+                values[place], info, axes=panel, show=False, vlim=(-top, top), cmap="RdBu_r", contours=0,
                 sensors=False,
-            )
+            )  # fmt: skip
             panel.set_title(items[place], fontsize=6.5, pad=2)
-        bar = figure.colorbar(
-            image, cax=figure.add_axes((0.1, 0.45 / height, 0.8, 0.08 / height)), orientation="horizontal"
-        )
+        below = figure.add_axes((0.1, 0.45 / height, 0.8, 0.08 / height))
+        bar = figure.colorbar(image, cax=below, orientation="horizontal")
         bar.set_label("Pattern (data's unit per SD of the decoder's output)")
         bar.outline.set_visible(False)
-        people = f"{subjects} subject{'s' if subjects != 1 else ''}"
-        figure.suptitle(
-            f"{plots.titled(title, kind)}\npatterns at {at:.2f} s, mean of {people}",
-            fontsize=8,
-            y=1 - 0.06 / height,
-        )
-        plots.save(figure, path)
+        heading = f"{titled(title, kind)}\npatterns at {at:.2f} s, mean of {counted(subjects, 'subject')}"
+        figure.suptitle(heading, fontsize=8, y=1 - 0.06 / height)
+        save(figure, path)
 
 
 def _heat(figure, axes, coordinates, values, mask, chance):
@@ -177,6 +161,5 @@ def _axis(domain, short=False):
     return f"s after {event}, {domain}" if short else f"Time after the {event} (s)"
 
 
-def _title(figure, title, kind, about):
-    people = f"{about['subjects']} subject{'s' if about['subjects'] != 1 else ''}"
-    figure.suptitle(f"{plots.titled(title, kind)}\n{people}, n = {about['n']} trials", fontsize=8)
+def _heading(title, kind, about):
+    return f"{titled(title, kind)}\n{counted(about['subjects'], 'subject')}, n = {about['n']} trials"

@@ -9,10 +9,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from sleep_interpreter.utils.core.constants import STAGES
-from sleep_interpreter.utils.plots.decoding import STYLE, titled
-
-_ORDER = (0, 3, 1, 2)
-"""Stage codes from top to bottom of a hypnogram: W/N1, R, N2, N3."""
+from sleep_interpreter.utils.plots.style import (
+    STAGE_HEIGHTS,
+    STYLE,
+    draw_stages,
+    new_figure,
+    save,
+    saved_figure,
+    stage_line,
+    time_unit,
+    titled,
+)
 
 
 def close(figure):
@@ -34,21 +41,14 @@ def spectra(hz, before, after, title, kind=None):
     -------
     figure : matplotlib.figure.Figure
     """
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")
+    with new_figure((9, 3.2), 1, 2, sharey=True, heading=titled(title, kind)) as (figure, axes):
         for ax, power, label in zip(axes, (before, after), ("as recorded", "cleaned"), strict=True):
             ax.semilogy(hz, np.maximum(power.T, 1e-6), color="0.6", linewidth=0.5)
-            ax.semilogy(
-                hz,
-                np.maximum(np.median(power, axis=0), 1e-6),
-                color="C0",
-                linewidth=1.5,
-                label="median of channels",
-            )
+            median = np.maximum(np.median(power, axis=0), 1e-6)
+            ax.semilogy(hz, median, color="C0", linewidth=1.5, label="median of channels")
             ax.set(xlabel="Frequency (Hz)", title=label, xlim=(0, 100))
         axes[0].set_ylabel("Power (µV²/Hz)")
         axes[1].legend(frameon=False)
-        figure.suptitle(titled(title, kind))
     return figure
 
 
@@ -62,21 +62,15 @@ def components(found, info, title, kind=None, most=20):
     info : mne.Info
     """
     shown = found[:most]
-    columns = 5
-    rows = -(-len(shown) // columns)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(9, 2.0 * rows), layout="constrained", squeeze=False
-        )
+    rows, heading = -(-len(shown) // 5), titled(title, kind)
+    with new_figure((9, 2.0 * rows), rows, 5, squeeze=False, heading=heading) as (figure, axes):
         for ax in axes.flat[len(shown) :]:
             ax.set_visible(False)
         for ax, row in zip(axes.flat, shown, strict=False):
             _topography(row["topography"], info, ax)
             mark = "removed: " if row["removed"] else ""
-            ax.set_title(
-                f"{mark}{row['label']} {row['probability']:.2f}", fontsize=7, color="C3" if mark else "black"
-            )
-        figure.suptitle(titled(title, kind))
+            said = f"{mark}{row['label']} {row['probability']:.2f}"
+            ax.set_title(said, fontsize=7, color="C3" if mark else "black")
     return figure
 
 
@@ -129,29 +123,15 @@ def hypnogram(onset, duration, stage, cues, title, kind=None):
     cues : array
         Onsets in s.
     """
-    with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(9, 2.6), layout="constrained")
-        height = {code: -place for place, code in enumerate(_ORDER)}
-        whole = float(np.max(np.asarray(onset) + np.asarray(duration), initial=0.0))
-        unit, scale = ("h", 3600) if whole > 7200 else ("min", 60)
-        edges, values = [], []
-        for o, d, s in zip(onset, duration, stage, strict=True):
-            value = height.get(int(s), np.nan)
-            edges += [o / scale, (o + d) / scale]
-            values += [value, value]
-        ax.plot(edges, values, color="C0", linewidth=1.2)
-        ax.plot(
-            np.asarray(cues) / scale,
-            np.full(len(cues), -3.7),
-            "|",
-            color="C3",
-            markersize=6,
-            label=f"{len(cues)} cues",
-        )
-        ax.set_yticks([height[c] for c in _ORDER], [STAGES[c] for c in _ORDER])
-        ax.set(xlabel=f"Time ({unit})", ylim=(-4.2, 0.5))
+    edges, heights = stage_line(onset, duration, stage)
+    unit, scale = time_unit(edges.max(initial=0.0))
+    with new_figure((9, 2.6), heading=titled(title, kind)) as (figure, ax):
+        ax.plot(edges / scale, heights, color="C0", linewidth=1.2)
+        place = np.full(len(cues), -0.7)
+        ax.plot(np.asarray(cues) / scale, place, "|", color="C3", markersize=6, label=f"{len(cues)} cues")
+        ax.set_yticks([STAGE_HEIGHTS[code] for code in range(len(STAGES))], STAGES)
+        ax.set(xlabel=f"Time ({unit})", ylim=(-1.2, 3.5))
         ax.legend(frameon=False, loc="upper right", ncols=2)
-        figure.suptitle(titled(title, kind))
     return figure
 
 
@@ -167,15 +147,13 @@ def slow_oscillations(times, mean, groups, counts, title, kind=None):
     groups : sequence of str
     counts : sequence of int
     """
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(9, 3.0), layout="constrained")
+    with new_figure((9, 3.0), 1, 2, heading=titled(title, kind)) as (figure, axes):
         axes[0].plot(times, mean, color="C0")
         axes[0].axhline(0, color="0.7", linewidth=0.8)
         axes[0].set(xlabel="Time from the trough (s)", ylabel="µV", title="Mean slow oscillation")
         axes[1].bar(range(len(groups)), counts, color="C0")
         axes[1].set_xticks(range(len(groups)), groups, rotation=45, ha="right")
         axes[1].set(ylabel="Cues", title="Cues by phase", ylim=(0, max(1, *counts) * 1.05))
-        figure.suptitle(titled(title, kind))
     return figure
 
 
@@ -191,24 +169,19 @@ def phase_groups(names, limits, wave, path):
         Times in s and amplitudes.
     path : Path
     """
-    from sleep_interpreter.utils.plots.decoding import save
-
-    with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(7.5, 3.0), layout="constrained")
+    with saved_figure(path, (7.5, 3.0)) as (_, ax):
         for k, name in enumerate(names):
             ax.axvspan(limits[k], limits[k + 1], color=f"C{k}", alpha=0.25, linewidth=0)
-            ax.text(
-                (limits[k] + limits[k + 1]) / 2, 1.15, name, rotation=90, ha="center", va="bottom", fontsize=8
-            )
+            middle = (limits[k] + limits[k + 1]) / 2
+            ax.text(middle, 1.15, name, rotation=90, ha="center", va="bottom", fontsize=8)
         ax.plot(*wave, color="black")
         ax.axhline(0, color="0.5", linewidth=0.8)
         ax.set(xlabel="Time (s)", ylabel="EEG (trough = -1)", xlim=(limits[0], limits[-1]), ylim=(-1.1, 2.4))
         ax.set_yticks([-1, 0, 1])
-        save(figure, path)
 
 
 def _topography(values, info, axes):
-    import mne
+    import mne  # lazy: start-up
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -231,9 +204,6 @@ def nap(stages, oscillations, spindles, wave, channel, path, title, kind=None):
     path : Path
     title, kind : str
     """
-    from sleep_interpreter.utils.plots.decoding import save
-    from sleep_interpreter.utils.plots.staging import draw_stages
-
     with plt.rc_context(STYLE):
         figure, axes = plt.subplot_mosaic(
             [["stages", "stages"], ["wave", "size"]], figsize=(7.5, 4.8), height_ratios=(1.1, 1),
@@ -245,9 +215,8 @@ def nap(stages, oscillations, spindles, wave, channel, path, title, kind=None):
             place = -1.0 - row
             axes["stages"].plot(times / 60, np.full(len(times), place), "|", color=f"C{row}", markersize=7)
         ticks, labels = axes["stages"].get_yticks(), [t.get_text() for t in axes["stages"].get_yticklabels()]
-        axes["stages"].set_yticks(
-            [*ticks, -1, -2], [*labels, f"{len(oscillations)} SO", f"{len(spindles)} spindles"]
-        )
+        labels += [f"{len(oscillations)} SO", f"{len(spindles)} spindles"]
+        axes["stages"].set_yticks([*ticks, -1, -2], labels)
         axes["stages"].set(xlabel="Time (min)", xlim=(0, edges[-1] / 60), ylim=(-2.6, 3.5))
         times, waves = wave
         mean, spread = waves.mean(axis=0), waves.std(axis=0)

@@ -1,12 +1,28 @@
 """Figures of reactivations without cues."""
 
-import matplotlib.pyplot as plt
+from typing import Protocol
+
 import numpy as np
 
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES
-from sleep_interpreter.utils.plots.decoding import BLUE, GREY, ORANGE, STYLE, save, titled
+from sleep_interpreter.utils.plots.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    STAGE_HEIGHTS,
+    counted,
+    saved_figure,
+    stage_line,
+    titled,
+)
 
-_LEVEL = {0: 3, 3: 2, 1: 1, 2: 0}
+
+class Scoring(Protocol):
+    """Stages of a recording: onset and duration (n,) in s, stage codes (n,)."""
+
+    onset: np.ndarray
+    duration: np.ndarray
+    stage: np.ndarray
 
 
 def night(hypnogram, events, cues, path, title="", kind=None):
@@ -22,23 +38,18 @@ def night(hypnogram, events, cues, path, title="", kind=None):
     path : Path
     title, kind : str
     """
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            2, 1, figsize=(7, 4.6), sharex=True, height_ratios=(1, 2.2), layout="constrained"
-        )
-        edges, levels = [], []
-        for onset, length, stage in zip(hypnogram.onset, hypnogram.duration, hypnogram.stage, strict=True):
-            edges += [onset / 60, (onset + length) / 60]
-            levels += [_LEVEL.get(int(stage), np.nan)] * 2
-        axes[0].plot(edges, levels, color="black", linewidth=1)
+    panels = {"sharex": True, "height_ratios": (1, 2.2)}
+    heading = titled(f"{title}, {len(events)} events", kind)
+    with saved_figure(path, (7, 4.6), 2, 1, heading=heading, **panels) as (_, axes):
+        edges, heights = stage_line(hypnogram.onset, hypnogram.duration, hypnogram.stage)
+        axes[0].plot(edges / 60, heights, color="black", linewidth=1)
         axes[0].plot(np.asarray(cues) / 60, np.full(len(cues), -0.8), "|", color=GREY, markersize=4)
-        axes[0].set_yticks([-0.8, *_LEVEL.values()], ["cues", *(STAGES[code] for code in _LEVEL)])
+        places = [STAGE_HEIGHTS[code] for code in range(len(STAGES))]
+        axes[0].set_yticks([-0.8, *places], ["cues", *STAGES])
         places = [ITEMS.index(item) for item in events["item"]]
         axes[1].plot(events.onset_s / 60, places, "|", color=ORANGE, markersize=6)
         axes[1].set_yticks(range(len(ITEMS)), ITEMS, fontsize=7)
         axes[1].set(xlabel="Time (min)", ylabel="Item of the event", ylim=(len(ITEMS) - 0.5, -0.5))
-        figure.suptitle(titled(f"{title}, {len(events)} events", kind))
-        save(figure, path)
 
 
 def rates(table, path, promised, title="", kind=None):
@@ -53,11 +64,11 @@ def rates(table, path, promised, title="", kind=None):
         Control events a minute that the threshold allows, all items together.
     """
     stages = [s for s in STAGES if (table.stage == s).any()]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            1, max(1, len(stages)), figsize=(2.6 * max(1, len(stages)) + 1.2, 3.8), sharey=True,
-            squeeze=False, layout="constrained",
-        )  # fmt: skip
+    columns = max(1, len(stages))
+    who = counted(table.subject.nunique(), "subject")
+    more = f"n = {who}, control allowed {promised:g} per min over all items"
+    look = {"heading": titled(f"{title}\n{more}", kind), "fontsize": 9, "sharey": True, "squeeze": False}
+    with saved_figure(path, (2.6 * columns + 1.2, 3.8), 1, columns, **look) as (_, axes):
         for ax, stage in zip(axes[0], stages, strict=False):
             own = table[table.stage == stage].groupby("item")[["rate", "control_rate"]].mean().reindex(ITEMS)
             ax.barh(range(len(ITEMS)), own.rate, color=BLUE, height=0.7, label="night")
@@ -67,11 +78,6 @@ def rates(table, path, promised, title="", kind=None):
             ax.set_yticks(range(len(ITEMS)), ITEMS)
             ax.set_ylim(len(ITEMS) - 0.5, -0.5)
         axes[0, -1].legend(frameon=False, loc="lower right")
-        count = table.subject.nunique()
-        who = "1 subject" if count == 1 else f"{count} subjects"
-        more = f"n = {who}, control allowed {promised:g} per min over all items"
-        figure.suptitle(titled(f"{title}\n{more}", kind), fontsize=9)
-        save(figure, path)
 
 
 def behaviour(pairs, result, path, title="", kind=None):
@@ -85,26 +91,17 @@ def behaviour(pairs, result, path, title="", kind=None):
         As from `train.evaluation.reactivation_events.relation`.
     path : Path
     """
-    with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(4.2, 3.6), layout="constrained")
+    p = "" if result["p"] is None else "p < 0.001" if result["p"] < 0.001 else f"p = {result['p']:.3f}"
+    text = "no subject to correlate"
+    if result["mean_rho"] is not None:
+        text = f"mean rho {result['mean_rho']:.2f}, n = {result['n']} subjects, {p}"
+    heading = titled(f"{title}\n{text}", kind)
+    with saved_figure(path, (4.2, 3.6), heading=heading, fontsize=9) as (_, ax):
         for k, (subject, own) in enumerate(pairs.groupby("subject")):
             rho = result["subjects"].get(subject)
             label = f"{subject}: {rho:.2f}" if rho is not None else f"{subject}: -"
-            ax.plot(
-                own.events.rank(),
-                own.score.rank(),
-                "o",
-                markersize=3,
-                color=f"C{k % 10}",
-                alpha=0.6,
-                label=label,
-            )
-        p = "" if result["p"] is None else "p < 0.001" if result["p"] < 0.001 else f"p = {result['p']:.3f}"
-        text = "no subject to correlate"
-        if result["mean_rho"] is not None:
-            text = f"mean rho {result['mean_rho']:.2f}, n = {result['n']} subjects, {p}"
+            dots = {"markersize": 3, "color": f"C{k % 10}", "alpha": 0.6, "label": label}
+            ax.plot(own.events.rank(), own.score.rank(), "o", **dots)
         ax.set(xlabel="Events of the item (rank within subject)", ylabel="Memory score (rank within subject)")
         if pairs.subject.nunique() <= 12:
             ax.legend(frameon=False, fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
-        figure.suptitle(titled(f"{title}\n{text}", kind), fontsize=9)
-        save(figure, path)

@@ -1,25 +1,33 @@
-"""Figures of the morning report, as SVG for a page: their black is the page's own colour of text."""
+"""Figures of real-time sessions: one as a file, those of the night report as SVG for a page.
+
+The black of an SVG is the page's own colour of text.
+"""
 
 import io
 import re
 from itertools import count
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from sleep_interpreter.utils.core.constants import STAGES
-from sleep_interpreter.utils.plots.decoding import (
+from sleep_interpreter.utils.core.constants import STAGES, UNKNOWN
+from sleep_interpreter.utils.plots.style import (
     BLUE,
     GREEN,
     GREY,
+    LINES,
     ORANGE,
     PINK,
     STAGE_COLOURS,
     STYLE,
     draw_hypnodensity,
+    draw_stages,
+    new_figure,
+    saved_figure,
+    time_unit,
     titled,
 )
-from sleep_interpreter.utils.plots.staging import LINES, draw_stages
 
 _NUMBER = count(1)
 RC = {
@@ -38,9 +46,9 @@ WIDE, NARROW = 9.0, 4.3
 MARKS = {"cue": ("|", ORANGE), "sham": ("|", GREY)}
 
 
-def panels(*shape, size, **more):
-    """Return a figure of a size in inches and its axes."""
-    return plt.subplots(*shape, figsize=size, layout="constrained", **more)
+def page_figure(size: tuple[float, float], *shape: int, **panels: Any):
+    """Give a figure in the style of the page and its axes, as `new_figure` does."""
+    return new_figure(size, *shape, style=RC, **panels)
 
 
 def svg(figure):
@@ -62,6 +70,81 @@ def svg(figure):
     return text.replace("<svg ", '<svg fill="currentColor" aria-hidden="true" ', 1)
 
 
+def plot_session(log, path, title="", kind=None, threshold=0.8):
+    """Draw a real-time session: hypnogram, hypnodensity, and the gate with its cues.
+
+    Parameters
+    ----------
+    log : list of dict
+        Events of a session (log.jsonl); `seconds` is the time axis.
+    path : str | Path
+        PNG.
+    title : str
+    kind : str | None
+        "real recording" or "simulated recording", put into the title.
+    threshold : float
+        P(N2) + P(N3) from which the gate may open.
+    """
+    stages = [e for e in log if e["event"] == "stage"]
+    end = max((e["seconds"] for e in log), default=0.0)
+    begin = min((e["seconds"] for e in log), default=0.0)
+    unit, scale = time_unit(end - begin)
+    # A closing point makes the last estimate as wide as the others.
+    times = np.array([e["seconds"] for e in stages] + [end]) / scale
+    rows = [e["detail"]["smoothed"] or [np.nan] * len(STAGES) for e in stages]
+    smoothed = np.array([*rows, rows[-1]] if rows else [[np.nan] * len(STAGES)])
+    known = np.isfinite(smoothed).all(axis=1)
+    codes = np.where(known, np.nan_to_num(smoothed).argmax(axis=1), UNKNOWN)
+    panels = {"sharex": True, "height_ratios": [1, 1, 1.5]}
+    with saved_figure(path, (6.5, 6), 3, 1, **panels) as (figure, (top, middle, bottom)):
+        draw_stages(top, times, codes[:-1], widths=(1, 4))
+        top.set_ylabel("Stage")
+        draw_hypnodensity(middle, times, smoothed)
+        _draw_gate(bottom, times, smoothed, threshold)
+        _draw_cues(bottom, log, scale)
+        bottom.set_xlabel(f"Time in the recording ({unit})")
+        bottom.set_xlim(begin / scale, max(end, begin + 1) / scale)
+        top.set_title(titled(title, kind))
+        figure.align_ylabels()
+
+
+def _draw_gate(axes, times, smoothed, threshold):
+    axes.step(times, smoothed[:, 1] + smoothed[:, 2], where="post", color="black", linewidth=1)
+    axes.axhline(threshold, color=GREY, linestyle="--", linewidth=1)
+    beside = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": "small"}
+    axes.text(1.01, threshold, "threshold", **beside)
+    axes.set_ylim(-0.3, 1.05)
+    axes.set_ylabel("P(N2) + P(N3)")
+
+
+def _draw_cues(axes, log, scale):
+    """Put cues as ticks below the curve, one row a group, and the decodes below them."""
+    cues = [e for e in log if e["event"] == "cue"]
+    decoded = {e["detail"]["number"]: e for e in log if e["event"] == "decode"}
+    rows = (-0.12, -0.22)
+    known = any(e["detail"]["recorded"] for e in decoded.values())
+    for group, y in enumerate(rows):
+        when = [e["seconds"] / scale for e in cues if e["detail"]["group"] == group]
+        axes.plot(when, [y] * len(when), "|", color=(ORANGE, PINK)[group], markersize=7)
+    ticks = list(rows)
+    names = ["group 0", "group 1"]
+    if known:
+        axes.set_ylim(-0.5, 1.05)
+        for right, y, mark, colour in ((True, -0.32, "o", BLUE), (False, -0.42, "x", "black")):
+            when = [
+                e["seconds"] / scale
+                for e in decoded.values()
+                if (e["detail"]["item"] == e["detail"]["cued"]) == right
+            ]
+            axes.plot(when, [y] * len(when), mark, color=colour, markersize=3)
+            ticks.append(y)
+            names.append("right" if right else "wrong")
+    axes.axhline(0, color=GREY, linewidth=0.5)
+    axes.set_yticks([0, 0.5, 1, *ticks], ["0", "0.5", "1", *names])
+    for label in axes.get_yticklabels()[3:]:
+        label.set_fontsize("x-small")
+
+
 def overview(spans, marks, spectrum, on, outages, limits, kind=None):
     """Draw the night: stages with cues, hypnodensity, spectrogram, and when cueing was on.
 
@@ -80,14 +163,14 @@ def overview(spans, marks, spectrum, on, outages, limits, kind=None):
         Seconds at which the session began and ended.
     """
     length = limits[1] - limits[0]
-    unit, scale = ("h", 3600) if length > 7200 else ("min", 60)
+    unit, scale = time_unit(length)
 
     def at(seconds):
         return (np.asarray(seconds, float) - limits[0]) / scale
 
     rows = [1.3, 1.2, *([1.5] if spectrum is not None else []), 0.6]
-    with plt.rc_context(RC):
-        figure, axes = panels(len(rows), 1, size=(WIDE, 1.45 * sum(rows)), sharex=True, height_ratios=rows)
+    size, panels = (WIDE, 1.45 * sum(rows)), {"sharex": True, "height_ratios": rows}
+    with page_figure(size, len(rows), 1, **panels) as (figure, axes):
         _stages(axes[0], spans, marks, at)
         _density(axes[1], spans, at)
         if spectrum is not None:
@@ -185,8 +268,7 @@ def cue_counts(items, by_stage, shams, kind=None):
     shams : sequence of int
     """
     shades = dict(zip((*STAGES, "unknown"), (*STAGE_COLOURS, GREY), strict=True))
-    with plt.rc_context(RC):
-        figure, axes = panels(size=(WIDE, 2.6))
+    with page_figure((WIDE, 2.6)) as (figure, axes):
         base = np.zeros(len(items))
         for stage, counts in by_stage.items():
             if np.any(counts):
@@ -210,8 +292,7 @@ def intervals(seconds, kind=None):
     ----------
     seconds : array (n,)
     """
-    with plt.rc_context(RC):
-        figure, axes = panels(size=(NARROW, 2.4))
+    with page_figure((NARROW, 2.4)) as (figure, axes):
         top = max(8.0, np.percentile(seconds, 98)) if len(seconds) else 8.0
         axes.hist(np.clip(seconds, 0, top), bins=np.linspace(0, top, 41), color=BLUE)
         axes.set(xlabel=f"s (from {top:.0f} s on in the last bar)", ylabel="Intervals")
@@ -228,8 +309,7 @@ def latencies(values, kind=None):
         {what: milliseconds (n,)}.
     """
     rows = -(-len(values) // 2)
-    with plt.rc_context(RC):
-        figure, axes = panels(rows, 2, size=(WIDE, 1.9 * rows), squeeze=False)
+    with page_figure((WIDE, 1.9 * rows), rows, 2, squeeze=False) as (figure, axes):
         for axes_, (name, found), shade in zip(axes.flat, values.items(), LINES, strict=False):
             found = np.sort(found)
             shares = np.arange(len(found) + 1) / len(found)
@@ -257,12 +337,11 @@ def quality(bad, limits, outages, kind=None, most=24):
     outages : list of (begin s, end s)
     """
     length = limits[1] - limits[0]
-    unit, scale = ("h", 3600) if length > 7200 else ("min", 60)
+    unit, scale = time_unit(length)
     worst = sorted(bad, key=lambda name: -sum(e - b for b, e, _ in bad[name]))[:most]
     reasons = sorted({kind_of(r) for name in worst for *_, r in bad[name]})
     shades = dict(zip(reasons, (ORANGE, BLUE, GREEN, PINK, GREY, "#E69F00", "#56B4E9") * 3, strict=False))
-    with plt.rc_context(RC):
-        figure, axes = panels(size=(WIDE, 0.9 + 0.2 * max(3, len(worst))))
+    with page_figure((WIDE, 0.9 + 0.2 * max(3, len(worst)))) as (figure, axes):
         for row, name in enumerate(worst):
             for begin, end, reason in bad[name]:
                 bar = ((begin - limits[0]) / scale, max(end - begin, length / 800) / scale)

@@ -1,43 +1,37 @@
 """Figures of staging: nights, agreement, latency, reliability, gates, cohorts."""
 
+from typing import Protocol
+
 import matplotlib.pyplot as plt
 import numpy as np
 
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
-from sleep_interpreter.utils.plots.decoding import (
+from sleep_interpreter.utils.plots.style import (
     BLUE,
-    COLUMN,
-    GREEN,
     GREY,
+    LINES,
     ORANGE,
-    PINK,
     STAGE_COLOURS,
-    STYLE,
-    WIDTH,
+    column_figure,
+    counted,
     draw_hypnodensity,
-    save,
+    draw_stages,
+    saved_figure,
+    stack_stages,
+    time_unit,
     titled,
 )
-
-LEVELS = {0: 3, 3: 2, 1: 1, 2: 0, UNKNOWN: 4}
-"""Height of each stage in a hypnogram: W/N1, R, N2, N3 from above, unknown on top."""
-LINES = (BLUE, ORANGE, GREEN, PINK, GREY, "black")
+from sleep_interpreter.utils.staging.replay import Estimates
 
 
-def draw_stages(axes, times, codes, colour="black", unknown=False):
-    """Draw stages (n,) as steps over times (n + 1,), each stage in its colour.
+class Night(Protocol):
+    """What is drawn of a staged night: expert, stager and others by epoch, and the stager's estimates."""
 
-    With `unknown` there is a row for it.
-    """
-    level = np.array([LEVELS[int(code)] for code in codes])
-    axes.step(times, [*level, level[-1]], where="post", color=colour, linewidth=0.8)
-    for code, shade in enumerate(STAGE_COLOURS):
-        own = np.flatnonzero(np.asarray(codes) == code)
-        axes.hlines(level[own], np.asarray(times)[own], np.asarray(times)[own + 1], color=shade, linewidth=3)
-    rows = [*STAGES, "unknown"] if unknown else list(STAGES)
-    places = [LEVELS[c] for c in (0, 1, 2, 3, UNKNOWN)][: len(rows)]
-    axes.set_yticks(places, rows)
-    axes.set_ylim(-0.5, 4.5 if unknown else 3.5)
+    name: str
+    epochs: np.ndarray
+    estimates: Estimates
+    found: np.ndarray
+    others: dict[str, np.ndarray]
 
 
 def night_figure(night, spectrum, smoothing, path, kind=None):
@@ -51,20 +45,16 @@ def night_figure(night, spectrum, smoothing, path, kind=None):
     smoothing : float
         Weight of a new estimate in the hypnodensity.
     """
-    unit, scale = ("h", 3600) if len(night.epochs) * STAGING_SECONDS > 7200 else ("min", 60)
+    unit, scale = time_unit(len(night.epochs) * STAGING_SECONDS)
     edges = np.arange(len(night.epochs) + 1) * STAGING_SECONDS / scale
     times = np.append(night.estimates.seconds, night.estimates.seconds[-1] + 3) / scale
     smooth = night.estimates.smoothed(smoothing)
     rows = {"expert": night.epochs, "stager": night.found, **night.others}
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            len(rows) + 2, 1, figsize=(6.5, 1.15 * len(rows) + 3.4), sharex=True, layout="constrained",
-            height_ratios=[1] * len(rows) + [1.3, 1.3],
-        )  # fmt: skip
+    size, ratios = (6.5, 1.15 * len(rows) + 3.4), [1] * len(rows) + [1.3, 1.3]
+    panels = {"sharex": True, "height_ratios": ratios}
+    with saved_figure(path, size, len(rows) + 2, 1, **panels) as (figure, axes):
         for place, (name, codes) in zip(axes, rows.items(), strict=False):
-            draw_stages(place, edges, codes, unknown=bool((np.asarray(codes) == UNKNOWN).any()))
-            place.set_ylabel(name.replace(", ", ",\n"), fontsize=8)
-            place.tick_params(axis="y", labelsize=7)
+            _draw_scorer(place, edges, codes, name)
         draw_hypnodensity(axes[-2], times, np.vstack([smooth, smooth[-1:]]))
         axes[-2].set_ylabel("Probability")
         frequencies, power = spectrum
@@ -76,7 +66,12 @@ def night_figure(night, spectrum, smoothing, path, kind=None):
         axes[-1].set(ylabel="EEG (Hz)", xlabel=f"Time ({unit})", xlim=(0, edges[-1]))
         figure.colorbar(image, cax=axes[-1].inset_axes([1.02, 0, 0.015, 1]), label="Power (dB)")
         axes[0].set_title(f"{titled(night.name, kind)}; hypnodensity smoothed with {smoothing:g}", fontsize=9)
-        save(figure, path)
+
+
+def _draw_scorer(axes, edges, codes, name):
+    draw_stages(axes, edges, codes, unknown=bool((np.asarray(codes) == UNKNOWN).any()))
+    axes.set_ylabel(name.replace(", ", ",\n"), fontsize=8)
+    axes.tick_params(axis="y", labelsize=7)
 
 
 def confusion_figure(counts, path, title="", kind=None):
@@ -88,26 +83,28 @@ def confusion_figure(counts, path, title="", kind=None):
         "epochs" and "grid".
     """
     words = {"epochs": "30 s epochs", "grid": "3 s grid, smoothed"}
-    with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(
-            1, len(counts), figsize=(3.2 * len(counts), 3.3), layout="constrained", squeeze=False
-        )
+    size, heading = (3.2 * len(counts), 3.3), f"{titled(title, kind)}: share of the expert's stage (%)"
+    look = {"heading": heading, "fontsize": 9, "squeeze": False}
+    with saved_figure(path, size, 1, len(counts), **look) as (_, panels):
         for axes, (part, table) in zip(panels[0], counts.items(), strict=True):
             rows = table.sum(axis=1, keepdims=True)
             share = 100 * np.divide(table, rows, out=np.zeros(table.shape), where=rows > 0)
-            axes.imshow(share, cmap="cividis", vmin=0, vmax=100)
-            for row, column in np.ndindex(*share.shape):
-                text = f"{share[row, column]:.0f}" if rows[row, 0] else "-"
-                colour = "black" if share[row, column] > 55 else "white"
-                axes.text(column, row, text, ha="center", va="center", color=colour)
+            _draw_shares(axes, share, np.where(rows > 0, np.char.mod("%.0f", share), "-"))
             names = [f"{stage}\n({n})" for stage, n in zip(STAGES, rows[:, 0], strict=True)]
-            axes.set_xticks(range(len(STAGES)), STAGES)
             axes.set_yticks(range(len(STAGES)), names)
-            axes.spines[:].set_visible(False)
             axes.set(xlabel="Stager", ylabel="Expert (n)")
             axes.set_title(f"{words.get(part, part)}, n = {table.sum()}", fontsize=9)
-        figure.suptitle(f"{titled(title, kind)}: share of the expert's stage (%)", fontsize=9)
-        save(figure, path)
+
+
+def _draw_shares(axes, share, texts):
+    """Draw a matrix of stages by stages in percent, with a text in each cell."""
+    axes.imshow(share, cmap="cividis", vmin=0, vmax=100)
+    for (row, column), value in np.ndenumerate(share):
+        colour = "black" if value > 55 else "white"
+        axes.text(column, row, texts[row, column], ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(STAGES)), STAGES)
+    axes.set_yticks(range(len(STAGES)), STAGES)
+    axes.spines[:].set_visible(False)
 
 
 def latency_figure(latency, path, title="", kind=None):
@@ -118,8 +115,8 @@ def latency_figure(latency, path, title="", kind=None):
     latency : dict
         {weight of a new estimate: {n, mean, p90, changes}}.
     """
-    with plt.rc_context(COLUMN):
-        figure, axes = plt.subplots(figsize=(WIDTH, 2.7), layout="constrained")
+    n = next(iter(latency.values()))["n"] if latency else 0
+    with column_figure(path, f"{titled(title, kind)}, n = {n} changes", 2.7) as (_, axes):
         longest = 60.0
         for (weight, row), colour in zip(latency.items(), LINES, strict=False):
             values = np.sort([c["latency"] for c in row["changes"] if c["latency"] is not None])
@@ -134,15 +131,11 @@ def latency_figure(latency, path, title="", kind=None):
         axes.set_ylabel("Changes followed (%)")
         if axes.get_lines():
             axes.legend(title="Weight of a new estimate", frameon=False, fontsize=6, loc="lower right")
-        n = next(iter(latency.values()))["n"] if latency else 0
-        figure.suptitle(f"{titled(title, kind)}, n = {n} changes", fontsize=8)
-        save(figure, path)
 
 
 def reliability_figure(curves, path, title="", kind=None):
     """Draw how often it was N2 or N3 against P(N2) + P(N3), one curve a kind of smoothing."""
-    with plt.rc_context(COLUMN):
-        figure, axes = plt.subplots(figsize=(WIDTH, 3.0), layout="constrained")
+    with column_figure(path, titled(title, kind), 3.0) as (_, axes):
         axes.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1, label="perfectly calibrated")
         for (words, curve), colour, mark in zip(curves.items(), LINES, "os^v", strict=False):
             bins = [row for row in curve["bins"] if row["n"]]
@@ -158,8 +151,6 @@ def reliability_figure(curves, path, title="", kind=None):
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="P(N2) + P(N3)")
         axes.set_ylabel("Share of epochs in N2 or N3 (95 %)")
         axes.legend(frameon=False, fontsize=6, loc="upper left")
-        figure.suptitle(titled(title, kind), fontsize=8)
-        save(figure, path)
 
 
 def bland_altman_figure(scorers, path, kind=None, shown=("TST", "SE", "SOL", "N2", "N3", "REM")):
@@ -170,11 +161,9 @@ def bland_altman_figure(scorers, path, kind=None, shown=("TST", "SE", "SOL", "N2
     scorers : dict
         {stager: result of `train.evaluation.staging_agreement.bland_altman`}.
     """
-    with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(
-            len(scorers), len(shown), figsize=(1.75 * len(shown), 1.75 * len(scorers) + 0.4),
-            layout="constrained", squeeze=False,
-        )  # fmt: skip
+    heading = titled("Sleep statistics: bias and 95 % limits of agreement", kind)
+    size, look = (1.75 * len(shown), 1.75 * len(scorers) + 0.4), {"heading": heading, "fontsize": 9}
+    with saved_figure(path, size, len(scorers), len(shown), squeeze=False, **look) as (figure, panels):
         for row, (name, statistics) in zip(panels, scorers.items(), strict=True):
             for axes, key in zip(row, shown, strict=True):
                 own = statistics[key]
@@ -188,10 +177,7 @@ def bland_altman_figure(scorers, path, kind=None, shown=("TST", "SE", "SOL", "N2
                 axes.tick_params(labelsize=7)
                 axes.set_title(f"{key}, n = {own['n']}", fontsize=8)
             row[0].set_ylabel(f"{name}\n- expert", fontsize=8)
-        unit = "min (SE: %)"
-        figure.supxlabel(f"Mean of both, {unit}", fontsize=8)
-        figure.suptitle(titled("Sleep statistics: bias and 95 % limits of agreement", kind), fontsize=9)
-        save(figure, path)
+        figure.supxlabel("Mean of both, min (SE: %)", fontsize=8)
 
 
 def gate_figure(gates, path, kind=None):
@@ -202,11 +188,8 @@ def gate_figure(gates, path, kind=None):
     gates : dict
         {stager: result of `utils.staging.gate_tradeoff.sweep`}.
     """
-    with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(
-            len(gates), 2, figsize=(6.8, 2.7 * len(gates) + 0.2), sharex=True, layout="constrained",
-            squeeze=False,
-        )  # fmt: skip
+    size = (6.8, 2.7 * len(gates) + 0.2)
+    with saved_figure(path, size, len(gates), 2, sharex=True, squeeze=False) as (_, panels):
         for pair, (name, rows) in zip(panels, gates.items(), strict=True):
             counts = list(dict.fromkeys(row["detections"] for row in rows))
             shades = plt.colormaps["viridis"](np.linspace(0, 0.9, len(counts)))
@@ -225,12 +208,10 @@ def gate_figure(gates, path, kind=None):
                 title="NREM detections\nin a row", frameon=False, fontsize=7, title_fontsize=7,
                 loc="center left", bbox_to_anchor=(1, 0.5),
             )  # fmt: skip
-            counted = "1 night" if rows[0]["nights"] == 1 else f"{rows[0]['nights']} nights"
-            title = f"{titled(name, kind)}, {counted}, {rows[0]['hours']:.1f} h"
+            title = f"{titled(name, kind)}, {counted(rows[0]['nights'], 'night')}, {rows[0]['hours']:.1f} h"
             pair[0].set_title(title, fontsize=9, loc="left")
         for axes in panels[-1]:
             axes.set_xlabel("Threshold of P(N2) + P(N3)")
-        save(figure, path)
 
 
 def stagers_figure(rows, hypnodensity, path, title="", unit="min"):
@@ -244,14 +225,11 @@ def stagers_figure(rows, hypnodensity, path, title="", unit="min"):
         Whose, times, probabilities.
     """
     count = len(rows) + (hypnodensity is not None)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            count, 1, figsize=(6.5, 1.25 * count + 0.6), sharex=True, layout="constrained"
-        )
+    size = (6.5, 1.25 * count + 0.6)
+    with saved_figure(path, size, count, 1, sharex=True, squeeze=False) as (_, panels):
+        axes = panels[:, 0]
         for place, (name, (edges, codes)) in zip(axes, rows.items(), strict=False):
-            draw_stages(place, edges, codes, unknown=bool((np.asarray(codes) == UNKNOWN).any()))
-            place.set_ylabel(name.replace(", ", ",\n").replace("trained on ", "trained on\n"), fontsize=8)
-            place.tick_params(axis="y", labelsize=7)
+            _draw_scorer(place, edges, codes, name.replace("trained on ", "trained on\n"))
         if hypnodensity is not None:
             name, times, probability = hypnodensity
             draw_hypnodensity(axes[-1], times, probability)
@@ -259,7 +237,6 @@ def stagers_figure(rows, hypnodensity, path, title="", unit="min"):
         axes[-1].set_xlabel(f"Time in the recording ({unit})")
         axes[-1].set_xlim(left=0)
         axes[0].set_title(title, fontsize=9)
-        save(figure, path)
 
 
 def cohort_figure(curves, groups, path, kind=None):
@@ -272,18 +249,11 @@ def cohort_figure(curves, groups, path, kind=None):
     groups : dict
         {group: result of `data.formats.hypnogram_statistics.cohort`}.
     """
-    with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(
-            len(curves), 3, figsize=(9, 2.7 * len(curves)), layout="constrained", squeeze=False
-        )
+    nights = ", ".join(f"{group['nights']} {name}" for name, group in groups.items())
+    look = {"heading": titled(f"Hypnograms: {nights}", kind), "fontsize": 9, "squeeze": False}
+    with saved_figure(path, (9, 2.7 * len(curves)), len(curves), 3, **look) as (_, panels):
         for row, (name, ((hours, shares), each)) in zip(panels, curves.items(), strict=True):
-            base = np.zeros(len(hours))
-            for code in (2, 1, 3, 0):
-                upper = base + shares[:, code]
-                row[0].fill_between(
-                    hours, base, upper, color=STAGE_COLOURS[code], label=STAGES[code], step="mid"
-                )
-                base = upper
+            stack_stages(row[0], hours, shares, step="mid")
             row[0].set(ylabel=f"{name}\nShare of nights going on", xlabel="Time (h)", ylim=(0, 1))
             row[0].margins(x=0)
             every = np.concatenate(each)
@@ -291,25 +261,14 @@ def cohort_figure(curves, groups, path, kind=None):
                 minutes = np.sort(every[every[:, 0] == code, 1]) * STAGING_SECONDS / 60
                 if len(minutes):
                     left = 100 * (1 - np.arange(len(minutes)) / len(minutes))
-                    row[1].step(
-                        minutes, left, color=STAGE_COLOURS[code], label=f"{stage}, n = {len(minutes)}"
-                    )
+                    said = f"{stage}, n = {len(minutes)}"
+                    row[1].step(minutes, left, color=STAGE_COLOURS[code], label=said)
             row[1].set(xscale="log", yscale="log", xlabel="Length (min)", ylabel="Bouts at least as long (%)")
             row[1].legend(frameon=False, fontsize=7)
             counts = np.array(groups[name]["transitions"], float)
             off = np.where(np.eye(len(STAGES), dtype=bool), np.nan, counts)
             share = 100 * off / np.maximum(np.nansum(off, axis=1, keepdims=True), 1)
-            row[2].imshow(share, cmap="cividis", vmin=0, vmax=100)
-            for one, other in np.argwhere(np.isfinite(share)):
-                colour = "black" if share[one, other] > 55 else "white"
-                row[2].text(other, one, f"{share[one, other]:.0f}", ha="center", va="center", color=colour)
-            row[2].set_xticks(range(len(STAGES)), STAGES)
-            row[2].set_yticks(range(len(STAGES)), STAGES)
+            _draw_shares(row[2], share, np.where(np.isfinite(share), np.char.mod("%.0f", share), ""))
             row[2].set(xlabel="Next stage", ylabel="Bout of (% of its ends)")
-            row[2].spines[:].set_visible(False)
-        panels[0, 0].legend(
-            frameon=False, fontsize=7, loc="upper center", ncols=4, bbox_to_anchor=(0.5, 1.18)
-        )
-        counted = ", ".join(f"{group['nights']} {name}" for name, group in groups.items())
-        figure.suptitle(titled(f"Hypnograms: {counted}", kind), fontsize=9)
-        save(figure, path)
+        above = {"loc": "upper center", "ncols": 4, "bbox_to_anchor": (0.5, 1.18)}
+        panels[0, 0].legend(frameon=False, fontsize=7, **above)

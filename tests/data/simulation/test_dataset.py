@@ -56,7 +56,7 @@ def test_complete_data_set_is_left_alone(cohort, tiny):
 
 
 def test_two_processes_do_not_simulate_into_one_folder(tmp_path, tiny):
-    with file_locks.held(tmp_path / ".lock", refusal="as a process does while it simulates"):
+    with file_locks.locked(tmp_path / ".lock", refusal="as a process does while it simulates"):
         with pytest.raises(UserError, match="another process is simulating into this folder"):
             write_dataset(tiny, tmp_path)
         assert [p.name for p in tmp_path.iterdir()] == [".lock"]

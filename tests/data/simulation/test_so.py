@@ -7,7 +7,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS, read_so_groups
-from sleep_interpreter.data.formats.training_trials import read_test_subjects
+from sleep_interpreter.data.formats.test_trials import read_test_subjects
 from sleep_interpreter.data.simulation.memory import Subject
 from sleep_interpreter.data.simulation.settings import load_settings
 from sleep_interpreter.data.simulation.so import place_oscillations, planned_so_trials, so_trials

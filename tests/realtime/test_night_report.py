@@ -1,4 +1,4 @@
-"""The morning report, on folders made by the session's own log and recorder, with planted responses."""
+"""The night report, on folders made by the session's own log and recorder, with planted responses."""
 
 import json
 import re
@@ -11,9 +11,9 @@ import pytest
 
 from sleep_interpreter.realtime.Recording.event_log import EventLog
 from sleep_interpreter.realtime.Recording.recorder import Recorder
-from sleep_interpreter.realtime.Report.night_data import load
-from sleep_interpreter.realtime.Report.night_report import write_morning_report
-from sleep_interpreter.realtime.Report.night_signal import evoked, open_segments, spectrogram
+from sleep_interpreter.realtime.Report.night_report import write_night_report
+from sleep_interpreter.realtime.Report.recorded_signal import evoked, open_segments, spectrogram
+from sleep_interpreter.realtime.Report.session_data import load_session
 from sleep_interpreter.realtime.Report.summary import stage_spans
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
@@ -69,7 +69,7 @@ def recorder(folder, simulated=True):
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
     """A session of 150 s with a gap, an arousal, a bad channel, a fault and a mark."""
-    folder = tmp_path_factory.mktemp("morning") / "s1" / "session_001"
+    folder = tmp_path_factory.mktemp("night") / "s1" / "session_001"
     folder.mkdir(parents=True)
     about = {
         "source": "simulate", "simulated": True, "subject": {"id": "s<1>", "session": "", "notes": "<b>bold"},
@@ -160,7 +160,7 @@ def read(path):
 
 
 def test_the_page_is_whole_and_asks_nothing_of_the_network(session):
-    path = write_morning_report(session)
+    path = write_night_report(session)
     assert path == session / "report.html"
     text, raw = read(path), path.read_text(encoding="utf-8")
     assert "default-src 'none'" in raw
@@ -176,10 +176,10 @@ def test_the_page_is_whole_and_asks_nothing_of_the_network(session):
 
 
 def test_a_planted_response_comes_out_with_its_size_and_shams_without(session):
-    morning = load(session)
-    opened, problems = open_segments(morning)
+    loaded = load_session(session)
+    opened, problems = open_segments(loaded)
     assert problems == []
-    found = {k: evoked(opened, [c["seconds"] for c in morning.cues(k)]) for k in ("cue", "sham")}
+    found = {k: evoked(opened, [c["seconds"] for c in loaded.cues(k)]) for k in ("cue", "sham")}
     assert found["cue"].names == ("Fz", "Cz", "Pz", "C3", "C4", "F3", "F4", "O1", "O2")
     # one cue meets the gap: it must be left out, not averaged with zeros
     assert (found["cue"].n, found["cue"].rejected, found["cue"].missing) == (15, 1, 0)
@@ -194,9 +194,9 @@ def test_a_planted_response_comes_out_with_its_size_and_shams_without(session):
 
 
 def test_the_spectrogram_is_of_the_derivation_and_leaves_gaps_out(session):
-    morning = load(session)
-    opened, _ = open_segments(morning)
-    found = spectrogram(opened, morning)
+    loaded = load_session(session)
+    opened, _ = open_segments(loaded)
+    found = spectrogram(opened, loaded)
     assert found.channel == "C4 - M1" and found.decibel.shape[1] == 5
     missing = np.isnan(found.decibel).all(axis=0)
     assert missing.tolist() == [False, False, False, False, True]  # the gap lies in the last half minute
@@ -205,15 +205,15 @@ def test_the_spectrogram_is_of_the_derivation_and_leaves_gaps_out(session):
 
 
 def test_numbers_of_the_night_are_those_of_the_log(session):
-    morning = load(session)
-    assert morning.truth and morning.live and morning.ending == "stopped"
-    assert len(morning.decodes()) == 16 and len(morning.decodes(sham=True)) == 5
-    right = (morning.decodes()[:, 0] == morning.decodes()[:, 1]).sum()
+    loaded = load_session(session)
+    assert loaded.has_responses and loaded.live and loaded.ending == "stopped"
+    assert len(loaded.decodes()) == 16 and len(loaded.decodes(sham=True)) == 5
+    right = (loaded.decodes()[:, 0] == loaded.decodes()[:, 1]).sum()
     assert right == sum(n % 3 == 0 for n, onset in enumerate(ONSETS) if onset not in SHAMS)
-    assert morning.pauses() == [(120.0, 130.0, "arousal: EMG rise")]
-    assert morning.bad_channels() == {"O1": [(20.0, 40.0, "flat for 40 % of 4 s")]}
-    assert morning.latencies()["marker sent, after its time"].tolist() == [0.25]  # the torn row is left out
-    assert sum(map(len, morning.phases().values())) == 16
+    assert loaded.pauses() == [(120.0, 130.0, "arousal: EMG rise")]
+    assert loaded.bad_channels() == {"O1": [(20.0, 40.0, "flat for 40 % of 4 s")]}
+    assert loaded.latencies()["marker sent, after its time"].tolist() == [0.25]  # the torn row is left out
+    assert sum(map(len, loaded.phases().values())) == 16
 
 
 def copy(session, folder, names=("log.jsonl", "session.json", "settings.yaml")):
@@ -225,7 +225,7 @@ def copy(session, folder, names=("log.jsonl", "session.json", "settings.yaml")):
 
 def test_a_log_alone_is_enough(session, tmp_path):
     folder = copy(session, tmp_path / "session_001", ["log.jsonl"])
-    text = read(write_morning_report(folder))
+    text = read(write_night_report(folder))
     assert "session.json is missing" in text and "no recording of the signal" in text
     assert "does not say whether this recording is simulated" in text
 
@@ -236,19 +236,19 @@ def test_a_log_without_cues_stages_and_decodes_makes_a_page(tmp_path):
     log = EventLog(folder / "log.jsonl", RATE)
     log.write(0, "notice", level="info", text="begun")
     log.close()
-    text = read(write_morning_report(folder))
+    text = read(write_night_report(folder))
     assert "No cue was played" in text and "Nothing was decoded" in text
 
 
 def test_what_is_no_session_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"log\.jsonl is missing"):
-        write_morning_report(tmp_path)
+        write_night_report(tmp_path)
     (tmp_path / "log.jsonl").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="before anything was logged"):
-        write_morning_report(tmp_path)
+        write_night_report(tmp_path)
     (tmp_path / "log.jsonl").write_text('{"a"\n{}\n', encoding="utf-8")
     with pytest.raises(UserError, match="line 1 is damaged"):
-        write_morning_report(tmp_path)
+        write_night_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
 
 
@@ -273,18 +273,18 @@ def test_a_resumed_session_finds_each_cue_in_its_segment(tmp_path):
         record = recorder(folder, simulated=False)
         record.append(data[:, begin * RATE : end * RATE])
         record.close()
-    morning = load(folder)
-    opened, _ = open_segments(morning)
-    found = evoked(opened, [c["seconds"] for c in morning.cues()])
+    loaded = load_session(folder)
+    opened, _ = open_segments(loaded)
+    found = evoked(opened, [c["seconds"] for c in loaded.cues()])
     expected = [o for o in ONSETS if o not in SHAMS and (o < 57 or o >= 95)]
     assert (found.n, found.missing) == (len(expected), 0)
     peak = (found.seconds > 0.45) & (found.seconds < 0.55)
     assert abs(found.mean[1, peak].mean() - 29) < 4
-    assert morning.outages() == [(60.0, 90.0)]
-    assert morning.states("gate", "open")[0][:2] == (10.0, 60.0)
+    assert loaded.outages() == [(60.0, 90.0)]
+    assert loaded.states("gate", "open")[0][:2] == (10.0, 60.0)
     # the last stage before the crash does not stand for the half minute in which nothing ran
-    assert sum(duration for _, duration, *_ in stage_spans(morning.events)) == pytest.approx(50 + 55, abs=0.1)
-    assert "Shaded: no session ran" in read(write_morning_report(folder))
+    assert sum(duration for _, duration, *_ in stage_spans(loaded.events)) == pytest.approx(50 + 55, abs=0.1)
+    assert "Shaded: no session ran" in read(write_night_report(folder))
 
 
 def test_a_segment_of_unknown_beginning_gives_no_responses(session, tmp_path):
@@ -302,17 +302,17 @@ def test_a_segment_of_unknown_beginning_gives_no_responses(session, tmp_path):
         record = recorder(folder)
         record.append(data[:, begin * RATE : end * RATE])
         record.close()
-    morning = load(folder)
-    assert [s.exact for s in morning.segments] == [True, False]
-    opened, _ = open_segments(morning)
-    found = evoked(opened, [c["seconds"] for c in morning.cues()])
+    loaded = load_session(folder)
+    assert [s.exact for s in loaded.segments] == [True, False]
+    opened, _ = open_segments(loaded)
+    found = evoked(opened, [c["seconds"] for c in loaded.cues()])
     assert found.n == sum(o < 55 for o in ONSETS if o not in SHAMS) and found.missing > 0
 
 
 def test_what_a_file_holds_no_response_to_is_not_judged(session, tmp_path):
     folder = copy(session, tmp_path / "session_001")
     (folder / "session.json").write_text('{"source": "replay", "simulated": false}', encoding="utf-8")
-    text = read(write_morning_report(folder))
+    text = read(write_night_report(folder))
     assert "neither right nor wrong" in text and "did not hear the cues" in text
     assert "Top-1" not in text
 

@@ -1,14 +1,16 @@
-"""What the morning report takes from the recording itself: spectrogram and evoked responses, piece by piece.
+"""What the night report takes from the recording itself: spectrogram and evoked responses, piece by piece.
 
 Memory holds one piece at a time, whatever the length of the night and the number of channels.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import signal
 
+from sleep_interpreter.realtime.Report.session_data import Segment, SessionData
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.channel_names import find_channel
 from sleep_interpreter.utils.signal.electrodes import on_head
@@ -22,24 +24,18 @@ EPOCH = 30.0
 HIGHEST_HZ = 25.0
 BEFORE, AFTER = 0.5, 2.0
 """Seconds of a response around a cue's onset; the part before is its baseline."""
-LARGEST = 500.0
-"""µV from peak to peak within a response; beyond it is no EEG of sleep."""
-SHARE = 0.1
+MOST_PEAK_TO_PEAK = 500.0
+"""µV within a response; beyond it is no EEG of sleep."""
+MOST_BEYOND = 0.1
 """Share of the channels that may be beyond it."""
 _EPOCHS_AT_A_TIME = 20
-_LOST = "BAD_ACQ_SKIP"
+_LOST_SAMPLES = "BAD_ACQ_SKIP"
 _SHORT = 5.0
 """Seconds by which a recording may end before the session without a word."""
 
 
-class Opened:
-    """A segment of the recording.
-
-    Parameters
-    ----------
-    segment : sleep_interpreter.realtime.Report.night_data.Segment
-    unit : str
-        "V" or "uV", what the reader's numbers are.
+class SegmentReader:
+    """Reads a segment of the recording in µV; `unit`, "V" or "uV", is what the file's numbers are.
 
     Raises
     ------
@@ -47,33 +43,27 @@ class Opened:
         It cannot be read.
     """
 
-    def __init__(self, segment, unit):
+    def __init__(self, segment: Segment, unit: str) -> None:
         self._recording = Recording(segment.path)
-        self.begins, self.exact = segment.begins, segment.exact
-        self.names, self.seconds = self._recording.names, self._recording.seconds
+        self.begin, self.exact = segment.begin, segment.exact
+        self.names, self.end = self._recording.names, segment.begin + self._recording.seconds
         self._factor = TO_MICROVOLT[unit]
-        lost, shift = self._recording.annotations, self._recording.first_time
+        marks, shift = self._recording.annotations, self._recording.first_time
         self._lost = [
-            (self.begins + onset - shift, self.begins + onset - shift + duration)
-            for onset, duration, text in zip(lost.onset, lost.duration, lost.description, strict=True)
-            if str(text).startswith(_LOST)
+            (self.begin + onset - shift, self.begin + onset - shift + duration)
+            for onset, duration, text in zip(marks.onset, marks.duration, marks.description, strict=True)
+            if str(text).startswith(_LOST_SAMPLES)
         ]
-        self._picks = None
 
-    def choose(self, picks):
-        """Open channels; those of another rate than the first one's are left out.
-
-        Returns
-        -------
-        names : list of str
-        """
+    def select(self, picks: list[str]) -> list[str]:
+        """Choose the channels to read; return those that are left, as those of another rate are not read."""
         group = next(g for g in self._recording.groups(picks) if 0 in g.places)
         self._group, self.rate = group, group.rate
         return [picks[place] for place in group.places]
 
-    def read(self, begin, count):
+    def read(self, begin: float, count: int) -> np.ndarray | None:
         """Return (channels, count) µV from second `begin` of the log's clock on; None beyond the segment."""
-        first = round((begin - self.begins) * self.rate)
+        first = round((begin - self.begin) * self.rate)
         if first < 0 or first + count > self._group.length:
             return None
         try:
@@ -82,18 +72,19 @@ class Opened:
             logger.debug("%s", error)
             return None
 
-    def lost(self, begin, end):
+    def has_gap(self, begin: float, end: float) -> bool:
         """Tell whether samples were lost in that span."""
         return any(a < end and begin < b for a, b in self._lost)
 
 
-def open_segments(morning):
-    """Return ([Opened], [what could not be read, in words])."""
-    unit = "V" if morning.live else morning.setting("source.unit", "V")
-    found, problems = [], []
-    for segment in morning.segments:
+def open_segments(session: SessionData) -> tuple[list[SegmentReader], list[str]]:
+    """Return the segments that can be read, and what could not be read, in words."""
+    unit = "V" if session.live else session.setting("source.unit", "V")
+    found: list[SegmentReader] = []
+    problems: list[str] = []
+    for segment in session.segments:
         try:
-            found.append(Opened(segment, unit))
+            found.append(SegmentReader(segment, unit))
         except UserError as error:
             problems.append(str(error))
             continue
@@ -101,7 +92,7 @@ def open_segments(morning):
             name = segment.path.with_suffix(".vmrk").name
             problems.append(f"{name} is missing: samples that were lost are not told from signal")
     if found:
-        short = morning.ends - (found[-1].begins + found[-1].seconds)
+        short = session.end - found[-1].end
         if short > _SHORT:
             problems.append(f"the recording ends {short:.0f} s before the session: the rest is not shown")
     return found, problems
@@ -127,27 +118,24 @@ class Spectrogram:
     channel: str
 
 
-def spectrogram(segments, morning):
-    """Return the `Spectrogram` of the staging EEG over the whole session, None without it.
+def spectrogram(segments: Sequence[SegmentReader], session: SessionData) -> Spectrogram | None:
+    """Return the spectrogram of the staging EEG over the whole session, None without it.
 
     Welch's method in each 30 s: windows of 4 s, half overlapping, Hann, in dB of µV²/Hz.
     """
-    begins, count = morning.begins, max(1, int(np.ceil((morning.ends - morning.begins) / EPOCH)))
-    hz, decibel, label = None, None, None
+    begin, count = session.begin, max(1, int(np.ceil((session.end - session.begin) / EPOCH)))
+    hz, decibel, label = None, None, ""
     for segment in segments:
-        pair = _pair(segment.names, morning)
-        if pair is None:
-            continue
-        picks = [name for name in pair if name is not None]
-        if len(segment.choose(picks)) < len(picks):
+        picks = _derivation(segment.names, session)
+        if not picks or len(segment.select(picks)) < len(picks):
             continue
         length = round(EPOCH * segment.rate)
         label = " - ".join(picks)
-        first = max(0, int(np.ceil((segment.begins - begins) / EPOCH)))
-        last = min(count, int((segment.begins + segment.seconds - begins) // EPOCH))
+        first = max(0, int(np.ceil((segment.begin - begin) / EPOCH)))
+        last = min(count, int((segment.end - begin) // EPOCH))
         for start in range(first, last, _EPOCHS_AT_A_TIME):
             wanted = min(_EPOCHS_AT_A_TIME, last - start)
-            data = segment.read(begins + start * EPOCH, wanted * length)
+            data = segment.read(begin + start * EPOCH, wanted * length)
             if data is None:
                 continue
             trace = (data[0] - data[1] if len(picks) == 2 else data[0]).reshape(wanted, length)
@@ -155,19 +143,19 @@ def spectrogram(segments, morning):
                 trace, segment.rate, nperseg=round(4 * segment.rate), detrend="linear"
             )
             keep = (frequencies > 0) & (frequencies <= HIGHEST_HZ)
-            if decibel is None:
+            if hz is None or decibel is None:
                 hz, decibel = frequencies[keep], np.full((keep.sum(), count), np.nan)
             if keep.sum() != len(decibel):  # another rate: another grid
                 continue
             for k in range(wanted):
-                begin = begins + (start + k) * EPOCH
-                if np.isfinite(trace[k]).all() and not segment.lost(begin, begin + EPOCH):
+                onset = begin + (start + k) * EPOCH
+                if np.isfinite(trace[k]).all() and not segment.has_gap(onset, onset + EPOCH):
                     with np.errstate(divide="ignore"):
                         decibel[:, start + k] = 10 * np.log10(power[k, keep])
-    if decibel is None:
+    if hz is None or decibel is None:
         return None
     decibel[~np.isfinite(decibel)] = np.nan
-    return Spectrogram(begins + np.arange(count + 1) * EPOCH, hz, decibel, label)
+    return Spectrogram(begin + np.arange(count + 1) * EPOCH, hz, decibel, label)
 
 
 @dataclass(frozen=True)
@@ -186,7 +174,7 @@ class Evoked:
     """
 
     seconds: np.ndarray
-    names: tuple
+    names: tuple[str, ...]
     mean: np.ndarray
     half: np.ndarray
     n: int
@@ -194,48 +182,39 @@ class Evoked:
     missing: int
 
 
-def evoked(segments, onsets):
-    """Average the recording around onsets.
+def evoked(segments: Sequence[SegmentReader], onsets: Sequence[float]) -> Evoked | None:
+    """Average the recording around onsets, which are seconds on the log's clock.
 
-    Parameters
-    ----------
-    segments : list of Opened
-    onsets : sequence of float
-        Seconds on the log's clock.
-
-    Returns
-    -------
-    result : Evoked | None
-        Of the channels named after a place on the head; None when there is none, or no onset was recorded.
+    The result is of the channels named after a place on the head; None when there is none, or no onset was
+    recorded.
     """
-    total = square = None
+    total = square = np.zeros(())
     n = rejected = found = 0
-    chosen, step = None, None
+    chosen: list[str] | None = None
     for segment in (s for s in segments if s.exact):
         wanted = list(on_head(segment.names)) if chosen is None else chosen
         if not wanted or any(name not in segment.names for name in wanted):
             continue
-        opened = segment.choose(wanted)
+        selected = segment.select(wanted)
         if chosen is None:
-            chosen, rate, step = opened, segment.rate, max(1, round(segment.rate / 100))
-        if opened != chosen or segment.rate != rate:
+            chosen, rate, step = selected, segment.rate, max(1, round(segment.rate / 100))
+            before, length = round(BEFORE * rate), round((BEFORE + AFTER) * rate) // step * step
+        if selected != chosen or segment.rate != rate:
             continue
-        before, length = round(BEFORE * rate), round((BEFORE + AFTER) * rate) // step * step
         for onset in onsets:
             begin = onset - before / rate
-            if not segment.begins <= begin <= segment.begins + segment.seconds:
+            if not segment.begin <= begin <= segment.end:
                 continue
             data = segment.read(begin, length)
             if data is None:
                 continue
             found += 1
-            if segment.lost(begin, begin + length / rate) or not _usable(data):
+            if segment.has_gap(begin, begin + length / rate) or not _usable(data):
                 rejected += 1
                 continue
             data = data - data[:, :before].mean(axis=1, keepdims=True)
             data = data.reshape(len(data), -1, step).mean(axis=2)
-            total = data if total is None else total + data
-            square = data**2 if square is None else square + data**2
+            total, square = total + data, square + data**2
             n += 1
     if chosen is None or found == 0:
         return None
@@ -250,16 +229,16 @@ def evoked(segments, onsets):
     return Evoked(seconds, tuple(chosen), mean, half, n, rejected, len(onsets) - found)
 
 
-def _usable(data):
+def _usable(data: np.ndarray) -> bool:
     """Tell whether a response can be averaged: finite, and at most a tenth of the channels beyond 500 µV."""
-    return bool(np.isfinite(data).all() and (np.ptp(data, axis=1) > LARGEST).mean() <= SHARE)
+    return bool(np.isfinite(data).all() and (np.ptp(data, axis=1) > MOST_PEAK_TO_PEAK).mean() <= MOST_BEYOND)
 
 
-def _pair(names, morning):
-    """Return the staging EEG and its reference as a recording calls them, None where it lacks them."""
-    wanted = [morning.setting("channels.eeg", "C4"), morning.setting("channels.eeg_ref")]
+def _derivation(names: Sequence[str], session: SessionData) -> list[str]:
+    """Return the staging EEG and its reference, if it has one, as a recording calls them; [] without them."""
+    wanted = [session.setting("channels.eeg", "C4"), session.setting("channels.eeg_ref")]
     try:
-        found = [None if name is None else find_channel(name, names) for name in wanted]
+        found = [find_channel(name, names) for name in wanted if name is not None]
     except UserError:
-        return None
-    return None if any(w and not f for w, f in zip(wanted, found, strict=True)) else found
+        return []
+    return [] if None in found else [name for name in found if name]

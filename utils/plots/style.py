@@ -1,0 +1,169 @@
+"""What all figures share: colours, sizes, one way to make and to write them, and how stages are drawn.
+
+Axes have labels with units, colours are safe for colour-blind readers, letters are readable at column width.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # files only: the scripts run on machines without a screen
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sleep_interpreter.utils.core.constants import STAGES, UNKNOWN
+from sleep_interpreter.utils.core.paths import writing
+
+BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
+"""Colours of the palette of Okabe and Ito, which survives colour blindness."""
+LINES = (BLUE, ORANGE, GREEN, PINK, GREY, "black")
+STAGE_COLOURS = ("#E69F00", "#56B4E9", "#0072B2", "#009E73")
+"""Of the same palette, in the order of STAGES."""
+STAGE_HEIGHTS = {0: 3, 3: 2, 1: 1, 2: 0, UNKNOWN: 4}
+"""Height of each stage in a hypnogram: W/N1, R, N2, N3 from above, unknown on top."""
+
+STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.dpi": 150,
+    "savefig.bbox": "tight",
+}
+
+WIDTH = 3.5
+"""Width of a journal's column in inches."""
+COLUMN: Any = {
+    **STYLE, "font.size": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7,
+    "legend.title_fontsize": 7, "savefig.bbox": None, "savefig.dpi": 300,
+}  # fmt: skip
+"""For figures of that width: saved at exactly their size."""
+
+
+def titled(title: str, kind: str | None) -> str:
+    """Return a title that says where the data come from, such as "N23SIMD (simulated)"."""
+    return title if kind is None else f"{title} ({kind})"
+
+
+@contextmanager
+def new_figure(
+    size: tuple[float, float], *shape: int, heading: str = "", fontsize: float | None = None,
+    style: Any = STYLE, layout: Any = "constrained", **panels: Any,
+) -> Iterator[tuple[Figure, Any]]:  # fmt: skip
+    """Give a figure and its axes, to be drawn on in a style.
+
+    Parameters
+    ----------
+    size : (float, float)
+        Inches.
+    *shape : int
+        Rows and columns of panels; none: one panel.
+    heading : str
+        Stands above all panels.
+    fontsize : float | None
+        Of the heading.
+    style : dict
+        `STYLE`, `COLUMN` or others of matplotlib's settings.
+    **panels
+        Of `matplotlib.pyplot.subplots`.
+    """
+    with plt.rc_context(style):
+        figure, axes = plt.subplots(*shape, figsize=size, layout=layout, **panels)
+        if heading:
+            figure.suptitle(heading, **({"fontsize": fontsize} if fontsize else {}))
+        yield figure, axes
+
+
+@contextmanager
+def saved_figure(
+    path: Path, size: tuple[float, float], *shape: int, **more: Any
+) -> Iterator[tuple[Figure, Any]]:
+    """Give a figure and its axes as `new_figure` does, and write it to `path` at the end."""
+    with new_figure(size, *shape, **more) as (figure, axes):
+        yield figure, axes
+        save(figure, path)
+
+
+def column_figure(path: Path, heading: str, height: float, *shape: int, width: float = WIDTH, **more: Any):
+    """Give a figure of a journal's column, at least `WIDTH` wide, as `saved_figure` does."""
+    more = {"style": COLUMN, "heading": heading, "fontsize": 8} | more
+    return saved_figure(path, (max(WIDTH, width), height), *shape, **more)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure atomically and close it."""
+    with writing(path) as temporary:
+        figure.savefig(temporary, metadata={"Software": None})
+    plt.close(figure)
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things in words: "1 subject", "3 subjects"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def time_unit(seconds: float) -> tuple[str, int]:
+    """Return the unit of a time axis and its length in seconds: hours from two hours on, else minutes."""
+    return ("h", 3600) if seconds > 7200 else ("min", 60)
+
+
+def stage_line(
+    onset: Sequence[float], duration: Sequence[float], stage: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return times (2 n,) in s and heights (2 n,) of a hypnogram's line; NaN where nothing is known."""
+    start = np.asarray(onset, float)
+    edges = np.column_stack([start, start + np.asarray(duration, float)]).ravel()
+    heights = [np.nan if code == UNKNOWN else STAGE_HEIGHTS.get(int(code), np.nan) for code in stage]
+    return edges, np.repeat(heights, 2)
+
+
+def draw_stages(
+    axes: Axes,
+    times: np.ndarray,
+    codes: Sequence[int] | np.ndarray,
+    unknown: bool = False,
+    widths: tuple[float, float] = (0.8, 3),
+) -> None:
+    """Draw stages (n,) as steps over times (n + 1,), each stage in its colour.
+
+    With `unknown` there is a row for it; without, the line has a gap there. `widths` are those of the line
+    and of the coloured bars.
+    """
+    codes = np.asarray(codes, int)
+    level = np.array([STAGE_HEIGHTS[code] for code in codes.tolist()], float)
+    if not unknown:
+        level[codes == UNKNOWN] = np.nan
+    closed = [*level, level[-1] if len(level) else np.nan]
+    axes.step(times, closed, where="post", color="black", linewidth=widths[0])
+    for code, shade in enumerate(STAGE_COLOURS):
+        own = np.flatnonzero(codes == code)
+        bars = np.asarray(times)[own], np.asarray(times)[own + 1]
+        axes.hlines(level[own], *bars, color=shade, linewidth=widths[1])
+    rows = dict(zip((*STAGES, "unknown"), (0, 1, 2, 3, UNKNOWN), strict=True))
+    if not unknown:
+        del rows["unknown"]
+    axes.set_yticks([STAGE_HEIGHTS[code] for code in rows.values()], list(rows))
+    axes.set_ylim(-0.5, 4.5 if unknown else 3.5)
+
+
+def draw_hypnodensity(axes: Axes, times: np.ndarray, smoothed: np.ndarray) -> None:
+    """Draw probabilities (n, 4) as stacked areas; an estimate holds from its time to the next."""
+    stack_stages(axes, times, smoothed, step="post", linewidth=0)
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("Probability")
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+
+
+def stack_stages(axes: Axes, times: np.ndarray, shares: np.ndarray, **areas: Any) -> None:
+    """Draw the shares of the stages (n, 4) as areas on each other, the deepest sleep at the bottom."""
+    base = np.zeros(len(times))
+    for code in (2, 1, 3, 0):
+        upper = base + shares[:, code]
+        axes.fill_between(times, base, upper, color=STAGE_COLOURS[code], label=STAGES[code], **areas)
+        base = upper
