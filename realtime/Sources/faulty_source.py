@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from sleep_interpreter.realtime.Parameters.faults import Fault
+from sleep_interpreter.realtime.Parameters.settings import Fault
 from sleep_interpreter.realtime.Sources.source import Input, Source
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
