@@ -23,25 +23,24 @@ class BrainflowSource(LiveSource):
 
     def __init__(self, settings: SourceSettings) -> None:
         try:
-            # lazy: optional dependency
-            from brainflow.board_shim import BoardIds, BoardShim, BrainFlowError, BrainFlowInputParams
+            from brainflow import board_shim  # lazy: optional dependency
         except ImportError:
             raise UserError("the package brainflow is not installed: pip install -e '.[boards]'") from None
         wanted = settings.brainflow
-        BoardShim.disable_board_logger()
-        board = _board_id(BoardIds, wanted.board)
-        parameters = BrainFlowInputParams()
+        board_shim.BoardShim.disable_board_logger()
+        board = _board_id(board_shim.BoardIds, wanted.board)
+        parameters = board_shim.BrainFlowInputParams()
         for key in ("serial_port", "ip_address", "ip_port", "mac_address", "serial_number", "file"):
             setattr(parameters, key, getattr(wanted, key))
         if wanted.master_board is not None:
-            parameters.master_board = _board_id(BoardIds, wanted.master_board)
+            parameters.master_board = _board_id(board_shim.BoardIds, wanted.master_board)
         where = f"brainflow board {wanted.board}"
         try:
-            self._board = BoardShim(board, parameters)
+            self._board = board_shim.BoardShim(board, parameters)
             self._board.prepare_session()
             self._board.start_stream(_BUFFERED)
-            described = BoardShim.get_board_descr(self._board.get_board_id())
-        except BrainFlowError as error:
+            described = board_shim.BoardShim.get_board_descr(self._board.get_board_id())
+        except board_shim.BrainFlowError as error:
             raise UserError(f"{where}: {error}") from error
         names, self._channels = _channels(described)
         self._stamps, rate = described["timestamp_channel"], float(described["sampling_rate"])
