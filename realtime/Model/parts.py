@@ -6,7 +6,6 @@ Each function returns what answers and what is to be said about it, as `realtime
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +59,16 @@ def build_stager(settings, present, simulated):
 def build_decoders(
     checkpoints: Mapping[str, str | Path], channels: int, rem: bool, simulated: bool
 ) -> tuple[Callable[[str, np.ndarray], np.ndarray], list[Notice]]:
-    """Return `predict(kind, eeg)` and [(logging level, text)].
+    """Return `predict(kind, eeg)` and notices.
 
     Parameters
     ----------
-    checkpoints : dict
+    checkpoints : mapping
         {"NREM" | "REM": path}, not empty.
     channels : int
         That the settings name.
     rem : bool
         Cues are played in REM too.
-    simulated : bool
-        The signal is simulated.
 
     Raises
     ------
@@ -89,11 +86,7 @@ def build_decoders(
     if made_up and not simulated:
         text = "decoder trained on simulated data: these decodes mean nothing about real memories"
         notices.append((logging.WARNING, f"{text} ({', '.join(dict.fromkeys(made_up))})"))
-    return partial(_predict, decoders), notices
-
-
-def _predict(decoders, kind, eeg):
-    return decoders[kind].predict(eeg)
+    return lambda kind, eeg: decoders[kind].predict(eeg), notices
 
 
 @dataclass(frozen=True)
