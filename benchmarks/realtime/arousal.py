@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks import runner
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.source import SimulateSettings
-from sleep_interpreter.realtime.Session.arousal_detector import Arousal
+from sleep_interpreter.realtime.Session.arousal_detector import ArousalDetector
 from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.paths import shown
@@ -45,9 +45,9 @@ def signs(derivations, settings):
     -------
     found : list of (float, str)
     """
-    arousal, found = Arousal(settings), []
+    arousal, found = ArousalDetector(settings), []
     for now in range(arousal.samples, derivations.shape[1] + 1, _STEP):
-        reason = arousal.look(derivations[:, now - arousal.samples : now], now)
+        reason = arousal.detect(derivations[:, now - arousal.samples : now])
         if reason is not None:
             found.append((now / STREAM_RATE, reason))
     return found

@@ -15,11 +15,10 @@ from benchmarks import runner
 from sleep_interpreter.realtime.Cues.phase_locking import (
     MEASURED_AFTER,
     TICK,
-    LockedCues,
     PhaseLock,
     achieved_phase,
 )
-from sleep_interpreter.realtime.Cues.schedule import CueSchedule
+from sleep_interpreter.realtime.Cues.schedule import CueSchedule, LockedCues
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.source import SimulateSettings
 from sleep_interpreter.realtime.Subject import Subject
@@ -59,9 +58,9 @@ def onsets(trace, settings):
     found = []
     for now in range(TICK, len(trace), TICK):
         if lock is not None:
-            lock.feed(trace[now - TICK : now])
+            lock.push_samples(trace[now - TICK : now])
         while plan.due is not None and plan.due <= now:
-            cue = plan.take(now)
+            cue = plan.next_cue(now)
             if cue is None:
                 break
             if not cue.skipped:
