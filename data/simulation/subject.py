@@ -17,8 +17,8 @@ import numpy as np
 from sleep_interpreter.data.simulation.head import SOURCES, Head
 from sleep_interpreter.data.simulation.random_numbers import generator, variation
 from sleep_interpreter.data.simulation.settings import Memory, Simulation, SleepKey
-from sleep_interpreter.utils.core.blas_threads import on_one_thread
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
+from sleep_interpreter.utils.core.parallel import on_one_thread
 
 MODALITIES = ("image", "audio")
 SEMANTIC_S = (0.3, 0.6)
