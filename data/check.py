@@ -19,17 +19,17 @@ from sleep_interpreter.utils.core.command_line import parser, run, say
 from sleep_interpreter.utils.core.paths import DATA, shown
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     arguments = parser(__doc__)
     arguments.add_argument("folder", type=Path, nargs="?", default=DATA, metavar="DIR", help="default: data/")
     arguments.add_argument("--fast", action="store_true", help="read headers and counts only")
     arguments.add_argument("--csv", type=Path, metavar="FILE", help="write the counts as a table")
     args = arguments.parse_args(argv)
-    from sleep_interpreter.data.inventory import survey as inventory
-    from sleep_interpreter.data.inventory import text as inventory_text
+    from sleep_interpreter.data.inventory.survey import survey_folder  # lazy: start-up
+    from sleep_interpreter.data.inventory.text import summary_lines  # lazy: start-up
 
-    found = inventory.take(args.folder, args.fast)
-    say(*inventory_text.lines(found))
+    found = survey_folder(args.folder, args.fast)
+    say(*summary_lines(found))
     if args.csv:
         found.write_csv(args.csv)
         say(f"written: {shown(args.csv)}")

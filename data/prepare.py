@@ -22,7 +22,7 @@ from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import DATA
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     arguments = parser(__doc__)
     source = arguments.add_mutually_exclusive_group(required=True)
     source.add_argument("--bids", type=Path, metavar="ROOT", help="BIDS folder")
@@ -51,9 +51,10 @@ def main(argv=None):
     args = arguments.parse_args(argv)
     if args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: at least 1")
-    from sleep_interpreter.data.preparation import inputs
-    from sleep_interpreter.data.preparation import run as prepare_run
-    from sleep_interpreter.data.preparation.settings import load_settings
+    from sleep_interpreter.data.preparation import inputs  # lazy: start-up
+    from sleep_interpreter.data.preparation.run import prepare, summary_lines  # lazy: start-up
+    from sleep_interpreter.data.preparation.settings import load_settings  # lazy: start-up
+    from sleep_interpreter.data.preparation.verify_stages import verify_stages  # lazy: start-up
 
     settings = load_settings(args.config, args.overrides)
     if args.bids is not None:
@@ -61,13 +62,11 @@ def main(argv=None):
     else:
         sources = inputs.find_recordings(args.recordings, settings)
     if args.verify_stages is not None:
-        from sleep_interpreter.data.preparation import verify_stages
-
-        say(*verify_stages.verify(sources, settings, args.verify_stages, args.subject, args.out))
+        say(*verify_stages(sources, settings, args.verify_stages, args.subject, args.out))
         return 0
     only = None if args.subjects is None else args.subjects.split(",")
-    manifest = prepare_run.prepare(sources, settings, args.out, args.jobs, only, args.force)
-    say(*prepare_run.lines(manifest, args.out))
+    manifest = prepare(sources, settings, args.out, args.jobs, only, args.force)
+    say(*summary_lines(manifest, args.out))
     return int(any(record["status"] != "complete" for record in manifest["subjects"].values()))
 
 

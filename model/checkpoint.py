@@ -10,31 +10,31 @@ Nobody has to convert a released checkpoint: every script opens it as it is.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
+from sleep_interpreter.model.checkpoints import convert
 from sleep_interpreter.utils.core.command_line import parser, run, say
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser(__doc__)
     commands = arguments.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    look = commands.add_parser("inspect", help="what a checkpoint is and holds")
-    look.add_argument(
+    inspecting = commands.add_parser("inspect", help="what a checkpoint is and holds")
+    inspecting.add_argument(
         "file", metavar="FILE", help="a .npz, or a TensorFlow checkpoint with or without .index"
     )
-    turn = commands.add_parser("convert", help="from TensorFlow's format to .npz, or back")
-    turn.add_argument("source", metavar="SRC")
-    turn.add_argument("target", metavar="DST", help="ends in .npz, or in .ckpt for TensorFlow's format")
-    turn.add_argument("--overwrite", action="store_true", help="replace DST if it is there")
-    for command in (look, turn):  # accepted behind the command too, without undoing one in front of it
+    converting = commands.add_parser("convert", help="from TensorFlow's format to .npz, or back")
+    converting.add_argument("source", metavar="SRC")
+    converting.add_argument("target", metavar="DST", help="ends in .npz, or in .ckpt for TensorFlow's format")
+    converting.add_argument("--overwrite", action="store_true", help="replace DST if it is there")
+    for command in (inspecting, converting):  # accepted behind the command too, without undoing one before it
         command.add_argument(
             "-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="names and shapes"
         )
     args = arguments.parse_args(argv)
-    from sleep_interpreter.model.checkpoints import convert
-
     if args.command == "inspect":
         say(*convert.inspect(args.file, args.verbose))
     else:

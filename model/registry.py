@@ -1,24 +1,87 @@
-"""From a published name to a network: the YAML in params/ is the only place where variants differ."""
+"""All networks: which there are, and from a published name to an ensemble.
 
-import math
-from numbers import Integral, Real
+A network is added here as one line in `NETWORKS`, or by another package under its entry point group. Sizes
+and weights of variants stand in params/ alone.
+"""
 
-from sleep_interpreter.model.networks.settings import DecoderSettings, StagerSettings
+import logging
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+from pydantic import Field
+
+from sleep_interpreter.model.networks.building import (
+    DEFAULT_SEED,
+    build_ensemble,
+    build_member,
+    build_published,
+    settings_from_params,
+)
+from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork, kind_of
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import PARAMS
-from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow
+from sleep_interpreter.utils.core.registry import Registry
 
-DEFAULT_SEED = 1642
-"""The published training seed."""
+if TYPE_CHECKING:
+    from sleep_interpreter.model.networks.ensemble import Ensemble
+
+__all__ = [
+    "DEFAULT_SEED", "KINDS", "PUBLISHED", "ModelSettings", "build", "build_ensemble", "build_member",
+    "described", "names", "published_network", "published_settings",
+]  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+NETWORKS = Registry(
+    "network",
+    "sleep_interpreter.networks",
+    {
+        "decoder": "sleep_interpreter.model.networks.settings:DecoderSettings",
+        "stager": "sleep_interpreter.model.SIStaging.settings:StagerSettings",
+    },
+)
+"""{`kind` of a network's settings: their class}"""
 
 
-def names():
-    """Return the names of all networks, read off params/."""
-    return sorted(p.stem for p in PARAMS.glob("[!_]*.yaml") if config.read_yaml(p).get("network") == p.stem)
+def _load_all() -> tuple[type[NetworkSettings], ...]:
+    found = []
+    for name in NETWORKS.names():
+        try:
+            schema = NETWORKS.load(name)
+            if kind_of(schema) != name:
+                raise UserError(f"its settings have kind {kind_of(schema)!r}, and must have that name")
+            found.append(schema)
+        except UserError as error:  # one package that fails must not stop every script
+            log.warning("WARNING: network %s of another package left out: %s", name, error)
+    return tuple(found)
 
 
-def build(name, members=None, mode=None, dropout=None, seed=DEFAULT_SEED, **overrides):
+KINDS = _load_all()
+"""The settings classes of all networks."""
+PUBLISHED = tuple(row for schema in KINDS for row in schema.published)
+
+if TYPE_CHECKING:
+    ModelSettings = NetworkSettings
+else:
+    ModelSettings = Annotated[Union[KINDS], Field(discriminator="kind")]  # noqa: UP007
+    """Settings of any network; the key `kind` tells which."""
+
+
+def names() -> list[str]:
+    """Return the names of all networks, read off params/ and the folders of other packages."""
+    folders = (PARAMS, *(schema.params for schema in KINDS if schema.params is not None))
+    files = [path for folder in folders for path in folder.glob("[!_]*.yaml")]
+    return sorted({p.stem for p in files if config.read_yaml(p).get("network") == p.stem})
+
+
+def build(
+    name: str,
+    members: int | None = None,
+    mode: str | None = None,
+    dropout: float | None = None,
+    seed: int = DEFAULT_SEED,
+    **overrides: Any,
+) -> "Ensemble":
     """Build a network.
 
     Parameters
@@ -35,8 +98,8 @@ def build(name, members=None, mode=None, dropout=None, seed=DEFAULT_SEED, **over
         Seed of the initial weights and dropout masks; members differ, and member i is the same in an
         ensemble of any size.
     **overrides
-        Any key of `model.networks.settings.DecoderSettings` or `StagerSettings`; a nested section is given as a
-        mapping of what differs: ``build("N23SIMD", channels=28, sleep_encoder={"depth": 1})``.
+        Any key of the network's settings, such as `model.networks.settings.DecoderSettings`; a nested section
+        is given as a mapping of what differs: ``build("N23SIMD", channels=28, sleep_encoder={"depth": 1})``.
 
     Returns
     -------
@@ -47,63 +110,26 @@ def build(name, members=None, mode=None, dropout=None, seed=DEFAULT_SEED, **over
     UserError
         Unknown name, mode or key (the nearest known one is named), or a value out of range.
     """
-    settings, published = published_settings(name, mode, **overrides)
-    count = published if members is None else members
-    return build_from(settings, count, network=name, mode=mode, dropout=dropout, seed=seed)
-
-
-def published_settings(name, mode=None, **overrides):
-    """Return the model settings that params/ hold for a network, and its published number of members.
-
-    Parameters and errors are those of `build`.
-    """
     known = names()
     if name not in known:
         close = nearest(name, known, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
         raise UserError(f"no network is called {name!r}; {hint}")
-    tree, origin = config.resolve(config.find(name), mode=mode)
-    config.merge(tree, {"model": overrides}, origin, "build()")
-    where = f"params/{name}.yaml"
-    if "members" not in tree:
-        raise UserError(f"{where}: 'members' is missing")
-    return validate_model(tree.get("model", {}), where, origin), tree["members"]
+    return build_published(KINDS, name, members, mode, dropout, seed, **overrides)
 
 
-def build_from(settings, members, network, mode=None, dropout=None, seed=DEFAULT_SEED):
-    """Build an ensemble from resolved settings; see `build`."""
-    if not _is(members, Integral) or members < 1:
-        raise UserError(f"members = {members!r}: an ensemble needs at least one, and a whole number of them")
-    if not _is(seed, Integral) or seed < 0:
-        raise UserError(f"seed = {seed!r}: permitted are whole numbers from 0 on")
-    if dropout is not None and not (_is(dropout, Real) and math.isfinite(dropout) and 0 <= dropout < 1):
-        raise UserError(f"dropout = {dropout!r}: permitted is 0 <= dropout < 1")
-    import_tensorflow()
-    from sleep_interpreter.model.networks.ensemble import Ensemble
-
-    made = [build_member(settings, index, dropout, seed) for index in range(members)]
-    return Ensemble(made, network, None if mode == "normal" else mode)
+def published_settings(network: str, mode: str | None = None) -> tuple[NetworkSettings, int]:
+    """Return the model settings that params/ hold for a network, and its published number of members."""
+    return settings_from_params(KINDS, network, mode)
 
 
-def build_member(settings, index, dropout=None, seed=DEFAULT_SEED):
-    """Build member `index` of an ensemble; it depends on `seed` and `index` alone."""
-    import_tensorflow()
-    entropy = (seed, index)
-    if isinstance(settings, StagerSettings):
-        from sleep_interpreter.model.SIStaging.network import Stager
-
-        weights = settings.class_weights[index % len(settings.class_weights)]
-        return Stager(settings, entropy, dropout, weights)
-    from sleep_interpreter.model.networks.decoder import MultiDomainDecoder, SleepDecoder
-
-    return (MultiDomainDecoder if settings.awake else SleepDecoder)(settings, entropy, dropout)
+def published_network(network: str, mode: str | None = None) -> PublishedNetwork:
+    """Return what a network's files are called; one that is not published has a row under its own name."""
+    wanted = (network, mode or "normal")
+    return next((row for row in PUBLISHED if row[:2] == wanted), PublishedNetwork(*wanted, network))
 
 
-def _is(value, kind):
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def validate_model(tree, where, origin=None):
-    """Return the model settings that a plain mapping holds (the key `kind` says which)."""
-    schema = StagerSettings if tree.get("kind") == "stager" else DecoderSettings
-    return config.validate(schema, tree, where, origin, prefix="model")
+def described(network: str, mode: str | None = None) -> str:
+    """Return a network and its mode in words; modes are named only where there are several."""
+    several = sum(row.network == network for row in PUBLISHED) > 1
+    return f"{network} in {mode or 'normal'} mode" if several or mode not in (None, "normal") else network

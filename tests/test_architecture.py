@@ -1,111 +1,213 @@
-"""The house rules of docs/architecture.md, held by the code itself."""
+"""The order of packages and the other rules of docs/architecture.md, held by the code itself."""
 
 import ast
+import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("data", "lasso_glm", "model", "realtime", "test", "train", "utils")
-FILES = sorted(
-    path
-    for room in ROOMS
-    for path in (ROOT / room).rglob("*.py")
-    if "external" not in path.parts and "simulated" not in path.parts
-)
-# What a room may import of the others; scripts in train/, test/ and lasso_glm/ are imported by nobody.
-MAY_IMPORT = {
-    "data": {"data", "utils"},
-    "model": {"model", "utils"},
-    "utils": {"data", "model", "utils"},
-    "realtime": {"model", "realtime", "utils"},
-    "train": {"data", "model", "utils"},
-    "test": {"data", "model", "utils"},
-    "lasso_glm": {"data", "model", "utils"},
+ORDER = (
+    "utils/core", "utils/signal", "utils/metrics", "utils/plots", "utils/staging", "utils",
+    "params",
+    "data/formats", "data/events", "data/inventory", "data/simulation", "data/preparation", "data",
+    "model/networks", "model/SIStaging", "model/lasso_glm", "model/registry.py", "model/N23SIMD",
+    "model/N23SISD", "model/REMSIMD", "model/REMSISD", "model/checkpoints", "model", "utils/model.py",
+    "train/settings", "train/evaluation", "train/engine", "train/commands", "train", "test",
+    "lasso_glm/engine", "lasso_glm",
+    "realtime/Subject.py", "realtime/Utils", "realtime/Parameters", "realtime/Recording",
+    "realtime/Sources", "realtime/Output", "realtime/Cues", "realtime/Model", "realtime/Control",
+    "realtime/Session", "realtime/Report", "realtime/Monitor", "realtime/Setup", "realtime",
+    "sleep_interpreter",
+    "benchmarks/speed", "benchmarks/runner.py", "benchmarks/staging", "benchmarks/decoding",
+    "benchmarks/preparation", "benchmarks/simulator", "benchmarks/realtime", "benchmarks",
+)  # fmt: skip
+"""From the ground up: a package imports what stands before it, and itself. A single file may have a place of
+its own; what is in no package of a folder (its scripts) stands where the folder stands."""
+LAZY = "# lazy:"
+"""An import inside a function says with this why it is there: start-up time, or an optional dependency."""
+SCRIPT_FOLDERS = ("train", "test", "lasso_glm")
+
+
+def listed(*patterns):
+    """Return the tracked and new Python files that match, as paths from the root."""
+    found = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", *patterns],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    return sorted(name for name in set(found) if (ROOT / name).is_file() and not name.startswith("tests/"))
+
+
+FILES = [name for name in listed("*.py") if not name.startswith(("environment/", ".ci/", "setup.py"))]
+MODULES = {
+    ("" if name.startswith(("benchmarks/", "sleep_interpreter/")) else "sleep_interpreter.")
+    + name[:-3].replace("/", ".").removesuffix(".__init__"): name
+    for name in FILES
 }
-# The floor of the house: read by every room, so it reads nothing of them.
-FLOOR = {
-    "amplitude", "channels", "cli", "config", "edf", "errors", "locks", "one_thread", "paths",
-    "preprocessing", "provenance", "quiet", "recording", "resample", "stats", "vocabulary", "yaml_text",
-}  # fmt: skip
 
 
-def name_of(path):
-    return path.relative_to(ROOT).as_posix()
+@cache
+def tree(name):
+    """Return the syntax tree of a file, each node with its `parent`."""
+    top = ast.parse((ROOT / name).read_text(encoding="utf-8"))
+    for node in ast.walk(top):
+        for child in ast.iter_child_nodes(node):
+            child.parent = node
+    return top
 
 
-def is_script(path):
-    return path.relative_to(ROOT).parts[0] in ("train", "test", "lasso_glm") and path.stem != "__init__"
+def parents(node):
+    """Yield what a node lies in, from the inside out."""
+    while hasattr(node, "parent"):
+        node = node.parent
+        yield node
 
 
-def imports(path, everywhere=True):
-    """Return the modules that a file imports; with everywhere=False only those imported at its top."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = set()
-    for node in ast.walk(tree) if everywhere else tree.body:
+def in_function(node):
+    """Whether a node lies in a function."""
+    return any(isinstance(p, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) for p in parents(node))
+
+
+def for_types_only(node):
+    """Whether an import is read by type checkers alone."""
+    return any(isinstance(p, ast.If) and ast.unparse(p.test).endswith("TYPE_CHECKING") for p in parents(node))
+
+
+def imports(name):
+    """Yield (node, module) of a file's imports, `from package import module` as that module."""
+    for node in ast.walk(tree(name)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            for alias in node.names:
+                yield node, alias.name
         elif isinstance(node, ast.ImportFrom):
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            assert node.level == 0, f"{name}:{node.lineno}: relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield node, inner if inner in MODULES else node.module
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_a_room_imports_only_what_it_may(path):
-    room = path.relative_to(ROOT).parts[0]
-    used = {module.split(".")[0] for module in imports(path)} & set(ROOMS)
-    assert used <= MAY_IMPORT[room], f"{name_of(path)} imports from {used - MAY_IMPORT[room]}"
-    if room == "utils" and path.stem in FLOOR:
-        assert used <= {"utils"}, f"{name_of(path)} is read by every room and may not import from {used}"
+def place(name):
+    """Return the place of a file in ORDER."""
+    path = Path(name)
+    for candidate in (path, *path.parents):
+        if candidate.as_posix() in ORDER:
+            return ORDER.index(candidate.as_posix())
+    raise AssertionError(f"{name}: its package has no place in ORDER")
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_matplotlib_stays_in_plots(path):
-    if not name_of(path).startswith("utils/plots"):
-        assert not any(m.split(".")[0] in ("matplotlib", "seaborn") for m in imports(path))
+def own_imports(name):
+    """Yield (node, file) of the imports of this project's own modules."""
+    for node, module in imports(name):
+        if module in MODULES and MODULES[module] != name:
+            yield node, MODULES[module]
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_nothing_is_unpickled_plainly(path):
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_is_imported_from_above(name):
+    for node, module in imports(name):
+        head = module.split(".")[0]
+        assert head not in ("utils", "data", "model", "realtime", "train", "lasso_glm", "params", "tests"), (
+            f"{name}:{node.lineno}: {module} is imported as sleep_interpreter.{module}"
+        )
+        if head in ("sleep_interpreter", "benchmarks"):
+            assert module in MODULES or module == "sleep_interpreter", f"{name}:{node.lineno}: no {module}"
+    for node, other in own_imports(name):
+        assert place(other) <= place(name), (
+            f"{name}:{node.lineno} imports {other}, which stands above it: {ORDER[place(other)]} is after "
+            f"{ORDER[place(name)]} in the order of packages"
+        )
+
+
+def test_no_imports_go_round_in_a_circle():
+    below = {name: {other for _, other in own_imports(name)} for name in FILES}
+    done, under_way = set(), []
+
+    def visit(name):
+        if name in under_way:
+            circle = " -> ".join([*under_way[under_way.index(name) :], name])
+            raise AssertionError(f"imports go round in a circle: {circle}")
+        if name in done:
+            return
+        under_way.append(name)
+        for other in sorted(below[name]):
+            visit(other)
+        under_way.pop()
+        done.add(name)
+
+    for name in FILES:
+        visit(name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_import_inside_a_function_says_why(name):
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    silent = [
+        f"{name}:{node.lineno}: {lines[node.lineno - 1].strip()}"
+        for node, _ in imports(name)
+        if in_function(node)
+        and not for_types_only(node)
+        and not any(LAZY in line for line in lines[node.lineno - 1 : node.end_lineno])
+    ]
+    if not name.startswith("benchmarks/"):  # no start-up of a user's script waits for them
+        assert not silent, "\n".join(silent)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_matplotlib_stays_in_plots(name):
+    if not name.startswith(("utils/plots/", "benchmarks/")):
+        assert not any(module.split(".")[0] in ("matplotlib", "seaborn") for _, module in imports(name))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_is_unpickled_plainly(name):
     # the restricted unpickler itself; processes of joblib, which nobody reads files with
-    allowed = {"utils/core/safe_pickle.py", "utils/core/parallel.py"}
-    if name_of(path) in allowed:
-        return
-    used = imports(path)
-    assert (
-        not used & {"pickle", "joblib", "dill", "cloudpickle"} or name_of(path) == "utils/staging/stagers.py"
-    )
-    source = path.read_text(encoding="utf-8")
+    used = {module.split(".")[0] for _, module in imports(name)}
+    if name not in ("utils/core/safe_pickle.py", "utils/core/parallel.py", "utils/staging/stagers.py"):
+        assert not used & {"pickle", "joblib", "dill", "cloudpickle"}
+    source = (ROOT / name).read_text(encoding="utf-8")
     assert "allow_pickle=True" not in source and "yaml.load(" not in source
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_modules_keep_one_purpose(path):
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 400
-    if is_script(path):
-        assert sum(bool(line.strip()) for line in lines) <= 40, "a script is a docstring and a call"
+@pytest.mark.parametrize("name", [n for n in FILES if str(Path(n).parent) in SCRIPT_FOLDERS])
+def test_a_script_is_a_docstring_and_a_call(name):
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    assert sum(bool(line.strip()) for line in lines) <= 60
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_public_names_are_documented(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert ast.get_docstring(tree), "module docstring"
-    for node in tree.body:
+@pytest.mark.parametrize("name", FILES)
+def test_public_names_are_documented(name):
+    assert ast.get_docstring(tree(name)), "module docstring"
+    for node in tree(name).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            if node.name == "main":
-                continue
-            assert ast.get_docstring(node), f"{node.name} has no docstring"
+            assert node.name == "main" or ast.get_docstring(node), f"{node.name} has no docstring"
 
 
 def test_every_script_shows_its_help_without_heavy_imports():
     """`--help` must answer at once, so nothing heavy is imported before the arguments are read."""
-    heavy = {"tensorflow", "keras", "mne", "yasa", "sklearn", "matplotlib", "scipy"}
-    scripts = [path for path in FILES if is_script(path)]
-    for path in scripts:
-        assert not {m.split(".")[0] for m in imports(path, everywhere=False)} & heavy, name_of(path)
+    heavy = {"tensorflow", "keras", "mne", "yasa", "sklearn", "matplotlib", "scipy", "pandas"}
+    for name in FILES:
+        if Path(name).parent.as_posix() not in (*SCRIPT_FOLDERS, "data", "realtime"):
+            continue
+        reached, waiting = set(), [name]
+        while waiting:
+            file = waiting.pop()
+            if file in reached:
+                continue
+            reached.add(file)
+            for node, module in imports(file):
+                if in_function(node) or for_types_only(node):
+                    continue
+                assert module.split(".")[0] not in heavy, f"{name} --help imports {module} in {file}"
+                if module in MODULES:
+                    waiting.append(MODULES[module])
 
 
 def test_no_test_package_shadows_the_standard_library():
     assert not (ROOT / "test" / "__init__.py").exists()
     assert not list((ROOT / "test").glob("test_*.py"))
+
+
+def test_equal_names_of_test_files_are_none():
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

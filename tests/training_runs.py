@@ -54,8 +54,8 @@ KILLED = """
 import importlib, os, runpy, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may ignore it
 sys.path.insert(0, {root!r})
-from utils import cli, quiet
-quiet.import_tensorflow()
+from sleep_interpreter.utils.core import command_line, tensorflow_import
+tensorflow_import.import_tensorflow()
 for module, name, value in {settings!r}:
     setattr(importlib.import_module(module), name, value)
 *module, name = {where!r}
@@ -74,7 +74,7 @@ def deadly(*args, **kwargs):
         os.kill(os.getpid(), {number})
 
 setattr(owner, name, deadly)
-sys.exit(cli.run(runpy.run_path({script!r})["main"], {arguments!r}))
+sys.exit(command_line.run(runpy.run_path({script!r})["main"], {arguments!r}))
 """
 
 

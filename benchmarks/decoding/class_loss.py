@@ -13,21 +13,19 @@ Stop it whenever you like: the same command goes on where it was.
   python -m benchmarks.decoding.class_loss
 """
 
-import argparse
-import json
 import logging
 import sys
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, PositiveInt
 
+from benchmarks import runner
 from sleep_interpreter.train.settings import experiment
-from sleep_interpreter.utils.core import command_line, config, provenance, tensorflow_import
+from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import RESULTS, ROOT, shown
+from sleep_interpreter.utils.core.paths import ROOT, shown
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +39,7 @@ class Network(config.Settings):
     change: dict[str, Any] = Field({})
 
 
-class Study(config.Settings):
+class ClassLossSettings(config.Settings):
     """Settings of the study (params/class_loss_study.yaml)."""
 
     data: str
@@ -65,19 +63,15 @@ class Study(config.Settings):
             "train.keep_epochs": change["train.epochs"],
         }
         mode = self.networks[network].mode
-        return config.load(experiment.Experiment, network, overrides=_overrides(change), mode=mode)
+        return config.load(experiment.Experiment, network, overrides=runner.overrides(change), mode=mode)
 
 
-def _overrides(change):
-    return [f"{key}={json.dumps(value)}" for key, value in change.items()]
-
-
-def run(study, folder, restart=False):
+def measure(study, folder, restart=False):
     """Simulate, train, test and compare; write everything and return the summary.
 
     Parameters
     ----------
-    study : Study
+    study : ClassLossSettings
     folder : Path
     restart : bool
         Forget trained networks.
@@ -87,7 +81,8 @@ def run(study, folder, restart=False):
     summary : dict
         As in summary.json.
     """
-    from sleep_interpreter.data.formats.training_trials import fingerprint, read_test_subjects
+    from sleep_interpreter.data.formats.fingerprints import fingerprint
+    from sleep_interpreter.data.formats.test_trials import read_test_subjects
     from sleep_interpreter.data.simulation.dataset import write_dataset
     from sleep_interpreter.data.simulation.settings import load_settings
     from sleep_interpreter.utils.metrics.statistics import chances
@@ -95,7 +90,7 @@ def run(study, folder, restart=False):
     _check(study)
     root = ROOT / study.data
     try:
-        write_dataset(load_settings("demo", _overrides(config.flat(study.cohort))), root)
+        write_dataset(load_settings("demo", runner.overrides(study.cohort)), root)
     except UserError as error:
         raise UserError(f"{error} (of this command: --set data=DIR)") from None
     subjects = read_test_subjects(root, "N2N3")
@@ -149,7 +144,8 @@ def _check(study):
 
 
 def _training_data(study, network, root):
-    from sleep_interpreter.data.formats.training_trials import TrainingTrials, fingerprint
+    from sleep_interpreter.data.formats.fingerprints import fingerprint
+    from sleep_interpreter.data.formats.training_trials import TrainingTrials
 
     settings = study.experiment(network, study.losses[0], study.seeds[0])
     trials = TrainingTrials(root, settings.stage, awake=settings.model.awake)
@@ -170,10 +166,11 @@ def _train(settings, mode, trials, notes, folder, restart):
 
 def _test(settings, mode, path, subjects, folder, name):
     """Test one network as test scripts do; return {subject: (label, correct)}."""
+    from sleep_interpreter.train.commands import scripts
     from sleep_interpreter.train.commands import test as scripts_test
     from sleep_interpreter.train.evaluation import decoder_report
 
-    args = argparse.Namespace(checkpoint=str(path), results=str(folder), quick=False)
+    args = scripts.testing_parser("").parse_args(["--checkpoint", str(path), "--results", str(folder)])
     root = experiment.data_root(settings)
     network, notes = scripts_test.open_checkpoint(settings, args, mode, root, subjects)
     predictions = [
@@ -200,7 +197,7 @@ class _Looker:
         from sleep_interpreter.train.evaluation import decoder_report
 
         if self.network is None:
-            self.network = registry.build_from(settings.model, 1, self.name)
+            self.network = registry.build_ensemble(settings.model, 1, self.name)
         rows = []
         for epoch in sorted(
             {e for e in self.study.looks if e < settings.train.epochs} | {settings.train.epochs}
@@ -286,20 +283,15 @@ def table(summary):
     return lines
 
 
-def main(argv=None):
-    """Run the study and print the table."""
-    parser = command_line.parser(__doc__)
-    parser.add_argument("--results", metavar="DIR", help="default: results/class_loss")
-    parser.add_argument("--set", dest="overrides", metavar="a.b=c", action="append", default=[])
-    parser.add_argument("--quick", action="store_true", help="hardly any training: to try the command")
-    parser.add_argument("--restart", action="store_true", help="forget an earlier run and begin anew")
-    args = parser.parse_args(argv)
-    study = config.load(Study, "class_loss_study", overrides=args.overrides, quick=args.quick)
-    tensorflow_import.import_tensorflow()
-    default = RESULTS / "quick" / "class_loss" if args.quick else RESULTS / "class_loss"
-    folder = Path(args.results) if args.results else default
-    summary = run(study, folder, args.restart)
-    command_line.say(*table(summary), f"written: {shown(folder)}")
+def run(study, folder, args):
+    """Run the study; return its table."""
+    return table(measure(study, folder, args.restart))
+
+
+main = runner.command(
+    __doc__, "class_loss", run, schema=ClassLossSettings, params="class_loss_study",
+    arguments=runner.add_restart, tensorflow=True,
+)  # fmt: skip
 
 
 if __name__ == "__main__":

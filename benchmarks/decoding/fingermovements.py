@@ -262,8 +262,8 @@ def prepared(trials, reference="average", scale="trial", fitted_on=None):
         "average" subtracts the mean of all channels at each sample, as the decoders' own preparation does.
     scale : "trial" | "train" | "none"
         "trial" is the project's rule: median and interquartile range of each channel of each trial
-        (`utils.signal.preprocessing.scale_trial`). "train" takes both per channel from `fitted_on`, which keeps
-        a trial's offset and size. Both clip to ±15.
+        (`utils.signal.preprocessing.scale_trial`). "train" takes both per channel from `fitted_on`, which
+        keeps a trial's offset and size. Both clip to ±15.
     fitted_on : Trials | None
         Trials to train on, for "train".
 

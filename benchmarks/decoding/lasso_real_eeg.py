@@ -1,6 +1,6 @@
 """The Lasso GLM on real EEG: `make lasso-real`, or `python -m benchmarks.decoding.lasso_real_eeg`.
 
-FingerMovements (benchmarks/decoding/fingermovements.py): one person, awake, left or right key press, 0.5 s of EEG that end
+FingerMovements (see fingermovements.py): one person, awake, left or right key press, 0.5 s of EEG that end
 0.13 s before the press; 316 trials to train on and 100 to test with, as published. The very model of
 lasso_glm/, with the published penalty and scaling, on the EEG as it is stored; no setting was tried but
 these. The time sample is chosen by five folds inside the training part; the test part is looked at once.

@@ -12,7 +12,7 @@ Writes    data/simulated/benchmark (a data set a strength, 6 GB); results/simula
 Stop it whenever you like: the same command goes on where it was, also after both folders have moved.
 
   python -m benchmarks.decoding.planted_benchmark
-  python -m benchmarks.decoding.planted_benchmark --many-trials (fine-tuning with 270 trials of a subject as well)
+  python -m benchmarks.decoding.planted_benchmark --many-trials   (fine-tuning with 270 trials too)
   python -m benchmarks.decoding.planted_benchmark --quick      (hardly any training: to try the command)
 """
 
@@ -26,18 +26,20 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, model_validator
 from tqdm import tqdm
 
+from benchmarks import runner
+from benchmarks.decoding import planted_verdicts
 from benchmarks.decoding.planted_lasso import EXPERIMENTS
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import RESULTS, ROOT, shown
+from sleep_interpreter.utils.core.paths import ROOT
 
 log = logging.getLogger(__name__)
 
 Strength = Annotated[float, Field(ge=0, le=20)]
 
 
-class Benchmark(config.Settings):
+class PlantedBenchmarkSettings(config.Settings):
     """Settings of the benchmark (params/simulated_benchmark.yaml)."""
 
     data: str
@@ -70,14 +72,12 @@ class Benchmark(config.Settings):
         """Return the settings of the simulation of a strength, with `many` of that with many trials."""
         from sleep_interpreter.data.simulation.settings import load_settings
 
-        flat = config.flat(self.cohort) | (config.flat(self.many_trials) if many else {})
-        changes = [f"{key}={json.dumps(value)}" for key, value in flat.items()]
+        changes = runner.overrides(self.cohort, self.many_trials if many else {})
         return load_settings(self.preset, [*changes, f"memory.strength={strength}"])
 
     def experiment(self):
         """Return the `Experiment` of the sleep-only network with the changes of all runs."""
-        changes = [f"{key}={json.dumps(value)}" for key, value in config.flat(self.change).items()]
-        return config.load(Experiment, "N23SISD", overrides=changes)
+        return config.load(Experiment, "N23SISD", overrides=runner.overrides(self.change))
 
 
 class Run(NamedTuple):
@@ -215,27 +215,25 @@ def _read(path):
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def main(argv=None):
-    """Simulate, run, compare, print the table."""
-    parser = command_line.parser(__doc__)
-    parser.add_argument("--results", metavar="DIR", help="default: results/simulated_benchmark")
-    parser.add_argument("--set", dest="overrides", metavar="a.b=c", action="append", default=[])
-    parser.add_argument(
-        "--many-trials", action="store_true", help="fine-tune with 270 trials of a subject too"
-    )
-    parser.add_argument("--quick", action="store_true", help="hardly any training: to try the command")
-    args = parser.parse_args(argv)
-    study = config.load(Benchmark, "simulated_benchmark", overrides=args.overrides, quick=args.quick)
-    default = RESULTS / "quick" / "simulated_benchmark" if args.quick else RESULTS / "simulated_benchmark"
-    folder = Path(args.results) if args.results else default
+def run(study, folder, args):
+    """Simulate, run, compare; return the table."""
     if not args.many_trials:
         study = study.model_copy(update={"many_trials": {}})
     study.experiment()  # what no network knows is refused before anything is simulated
     write_data(study)
     execute(study, folder)
-    from benchmarks.decoding.planted_verdicts import report, table
+    return planted_verdicts.table(planted_verdicts.report(study, folder))
 
-    command_line.say(*table(report(study, folder)), f"written: {shown(folder)}")
+
+def _arguments_of_command(parser):
+    parser.add_argument(
+        "--many-trials", action="store_true", help="fine-tune with 270 trials of a subject too"
+    )
+
+
+main = runner.command(
+    __doc__, "simulated_benchmark", run, schema=PlantedBenchmarkSettings, arguments=_arguments_of_command
+)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def report(study, folder):
 
     Parameters
     ----------
-    study : benchmarks.decoding.planted_benchmark.Benchmark
+    study : benchmarks.decoding.planted_benchmark.PlantedBenchmarkSettings
     folder : Path
         With the finished runs.
     """

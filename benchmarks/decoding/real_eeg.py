@@ -16,15 +16,15 @@ Stop it whenever you like: the same command goes on where it was.
 import dataclasses
 import logging
 import sys
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from sleep_interpreter.utils.core import command_line, config, provenance, tensorflow_import
+from benchmarks import runner
+from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import RESULTS, shown
+from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.metrics.statistics import proportion
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class LdaChoices(config.Settings):
     samples: tuple[PositiveInt, ...] = Field(min_length=1)
 
 
-class Study(config.Settings):
+class RealEegSettings(config.Settings):
     """Settings of the study (params/fingermovements_study.yaml)."""
 
     experiment: str
@@ -74,12 +74,12 @@ class Study(config.Settings):
         return {n: c for n, c in self.candidates.items() if n in (self.only or self.candidates)}
 
 
-def run(study, folder, restart=False):
+def measure(study, folder, restart=False):
     """Choose, train and test; write everything and return the summary.
 
     Parameters
     ----------
-    study : Study
+    study : RealEegSettings
     folder : Path
     restart : bool
         Forget trained networks and measured candidates.
@@ -90,7 +90,7 @@ def run(study, folder, restart=False):
         As in summary.json.
     """
     from benchmarks.decoding import fingermovements, real_eeg_choice
-    from sleep_interpreter.data.formats.training_trials import fingerprint
+    from sleep_interpreter.data.formats.fingerprints import fingerprint
 
     study.chosen_from()
     files = [fingermovements.find(part) for part in ("TRAIN", "TEST")]
@@ -247,20 +247,15 @@ def table(summary):
     return lines
 
 
-def main(argv=None):
-    """Run the study and print the table."""
-    parser = command_line.parser(__doc__)
-    parser.add_argument("--results", metavar="DIR", help="default: results/real_eeg")
-    parser.add_argument("--set", dest="overrides", metavar="a.b=c", action="append", default=[])
-    parser.add_argument("--quick", action="store_true", help="hardly any training: to try the command")
-    parser.add_argument("--restart", action="store_true", help="forget an earlier run and begin anew")
-    args = parser.parse_args(argv)
-    study = config.load(Study, "fingermovements_study", overrides=args.overrides, quick=args.quick)
-    tensorflow_import.import_tensorflow()
-    default = RESULTS / "quick" / "real_eeg" if args.quick else RESULTS / "real_eeg"
-    folder = Path(args.results) if args.results else default
-    summary = run(study, folder, args.restart)
-    command_line.say(*table(summary), f"written: {shown(folder)}")
+def run(study, folder, args):
+    """Run the study; return its table."""
+    return table(measure(study, folder, args.restart))
+
+
+main = runner.command(
+    __doc__, "real_eeg", run, schema=RealEegSettings, params="fingermovements_study",
+    arguments=runner.add_restart, tensorflow=True,
+)  # fmt: skip
 
 
 if __name__ == "__main__":

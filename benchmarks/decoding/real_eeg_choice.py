@@ -28,7 +28,7 @@ def experiment_of(study, candidate, loss, **more):
 
     Parameters
     ----------
-    study : benchmarks.decoding.real_eeg.Study
+    study : benchmarks.decoding.real_eeg.RealEegSettings
     candidate : benchmarks.decoding.real_eeg.Candidate
     loss : "published" | "logits"
     **more
@@ -45,7 +45,7 @@ def choose_network(study, trials, loss, folder, notes):
 
     Parameters
     ----------
-    study : benchmarks.decoding.real_eeg.Study
+    study : benchmarks.decoding.real_eeg.RealEegSettings
     trials : benchmarks.decoding.fingermovements.Trials
         The training part, as read.
     loss : "published" | "logits"

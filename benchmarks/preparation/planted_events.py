@@ -17,18 +17,18 @@ import json
 import logging
 import sys
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from benchmarks import runner
 from benchmarks.preparation import planted_tables as markdown
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
-from sleep_interpreter.utils.core import command_line, config, provenance, tensorflow_import
+from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import RESULTS, ROOT, shown, writing
+from sleep_interpreter.utils.core.paths import ROOT, shown, writing
 
 log = logging.getLogger(__name__)
 CUED, NAPS = "cued", ("naps_1", "naps_0")
@@ -58,7 +58,7 @@ class Tolerance(config.Settings):
     spindle_s: PositiveFloat
 
 
-class Study(config.Settings):
+class PlantedEventsSettings(config.Settings):
     """Settings of the study (params/planted_study.yaml)."""
 
     data: str
@@ -72,13 +72,6 @@ class Study(config.Settings):
     reactivation: dict[str, Any]
     rates_per_min: tuple[PositiveFloat, ...] = Field(min_length=1)
     tolerance: Tolerance
-
-
-def _overrides(*changes):
-    flat = {}
-    for change in changes:
-        flat |= config.flat(change)
-    return [f"{key}={json.dumps(value)}" for key, value in flat.items()]
 
 
 def _prepared(sources, settings, out):
@@ -99,12 +92,12 @@ def simulated(study, name):
     from sleep_interpreter.data.simulation.settings import load_settings as simulation
 
     root = ROOT / study.data / name
-    overrides = _overrides(study.common, study.sets[name])
+    overrides = runner.overrides(study.common, study.sets[name])
     write_dataset(simulation(study.preset, overrides), root, bids=True, processes=2)
     if name == CUED:
-        settings = load_settings(None, _overrides(study.prepare.change_cued))
+        settings = load_settings(None, runner.overrides(study.prepare.change_cued))
     else:
-        settings = load_settings(study.prepare.config, _overrides(study.prepare.change))
+        settings = load_settings(study.prepare.config, runner.overrides(study.prepare.change))
     out = root.with_name(f"{name}_prepared")
     _prepared(inputs.find_bids(root / "bids", settings), settings, out)
     return root, out
@@ -118,13 +111,13 @@ def before_learning(study, number):
     from sleep_interpreter.data.simulation.settings import load_settings as simulation
 
     root = ROOT / study.data / f"before_{number}"
-    change = _overrides(study.common, study.before, {"recording": {"test_subject": number}})
+    change = runner.overrides(study.common, study.before, {"recording": {"test_subject": number}})
     write_dataset(
         simulation(study.preset, [*change, f"cohort.test_subjects={number + 1}"]), root, recording_only=True
     )
     settings = load_settings(
         study.prepare.config,
-        [*_overrides(study.prepare.change), "recordings.default_session=sleep",
+        [*runner.overrides(study.prepare.change), "recordings.default_session=sleep",
          "recordings.pattern=(?P<subject>simulated)_night"],
     )  # fmt: skip
     sources = inputs.find_recordings(str(root / "recordings" / "*.vhdr"), settings)
@@ -227,7 +220,7 @@ def naps(study, name, predict, cache):
 
     Parameters
     ----------
-    study : Study
+    study : PlantedEventsSettings
     name : str
         Of the set.
     predict : callable
@@ -248,7 +241,7 @@ def naps(study, name, predict, cache):
     from sleep_interpreter.train.evaluation.sliding_decoder import ReactivationSettings
     from sleep_interpreter.utils.core.constants import ITEMS, STAGES
 
-    changes = _overrides(study.reactivation)
+    changes = runner.overrides(study.reactivation)
     settings = config.load(ReactivationSettings, "reactivation", overrides=changes)
     decoders = dict.fromkeys(settings.stages, predict)
     controls = ("shuffled phases", "nap before learning")
@@ -306,7 +299,7 @@ def naps(study, name, predict, cache):
     return result
 
 
-def run(study, folder, only=None):
+def measure(study, folder, only=None):
     """Run the parts that are wanted, write summary.json and tables.md, return the tables' lines."""
     path = folder / "summary.json"
     summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -333,16 +326,19 @@ def run(study, folder, only=None):
     return lines
 
 
-def main(argv=None):
-    """Run the study."""
-    parser = command_line.parser(__doc__)
+def run(study, folder, args):
+    """Simulate, prepare and compare; return the tables."""
+    return measure(study, folder, args.only)
+
+
+def _arguments_of_command(parser):
     parser.add_argument("--only", choices=[CUED, "naps"], help="one of the two parts")
-    parser.add_argument("--set", dest="overrides", metavar="a.b=c", action="append", default=[])
-    parser.add_argument("--results", type=Path, default=RESULTS / "planted", metavar="DIR")
-    args = parser.parse_args(argv)
-    tensorflow_import.import_tensorflow()
-    study = config.load(Study, "planted_study", overrides=args.overrides)
-    command_line.say(*run(study, args.results, args.only), f"written: {shown(args.results)}")
+
+
+main = runner.command(
+    __doc__, "planted", run, schema=PlantedEventsSettings, params="planted_study",
+    arguments=_arguments_of_command, tensorflow=True,
+)  # fmt: skip
 
 
 if __name__ == "__main__":

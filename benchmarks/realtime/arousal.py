@@ -9,16 +9,16 @@ on the simulated subjects 4 and 5, which this does not use.
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks import runner
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.source import SimulateSettings
-from sleep_interpreter.realtime.Session.arousal_detector import Arousal
+from sleep_interpreter.realtime.Session.arousal_detector import ArousalDetector
 from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.utils.core.constants import STREAM_RATE
-from sleep_interpreter.utils.core.paths import RESULTS, shown
+from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.core.provenance import record, write_json
 from sleep_interpreter.utils.metrics.statistics import proportion
 
@@ -45,9 +45,9 @@ def signs(derivations, settings):
     -------
     found : list of (float, str)
     """
-    arousal, found = Arousal(settings), []
+    arousal, found = ArousalDetector(settings), []
     for now in range(arousal.samples, derivations.shape[1] + 1, _STEP):
-        reason = arousal.look(derivations[:, now - arousal.samples : now], now)
+        reason = arousal.detect(derivations[:, now - arousal.samples : now])
         if reason is not None:
             found.append((now / STREAM_RATE, reason))
     return found
@@ -102,10 +102,11 @@ def _joined(planted):
 
 def simulated(subject, stage, minutes):
     """Return (derivations (3, n), planted (m, 2) s) of a stretch of one stage."""
-    from sleep_interpreter.data.simulation.live_sleeper import LiveNight
+    from sleep_interpreter.data.simulation.live_sleeper import LiveSleeper
 
     overrides = tuple(f"stages.{stage}.{rate}" for rate in RATES)
-    night = LiveNight(SimulateSettings(subject=subject, hours=minutes / 60, stage=stage, overrides=overrides))
+    settings = SimulateSettings(subject=subject, hours=minutes / 60, stage=stage, overrides=overrides)
+    night = LiveSleeper(settings)
     rows = [night.names.index(name) for name in ("C4", "EOG1", "EMG1")]
     pieces = [night.render(s, min(s + _PIECE, night.n))[rows] for s in range(0, night.n, _PIECE)]
     return np.concatenate(pieces, axis=1).astype(float), night.disturbances()
@@ -160,18 +161,20 @@ def _line(row):
     )
 
 
-def main(argv=None):
-    """Run it."""
-    parser = command_line.parser(__doc__)
+def run(settings, folder, args):
+    """Run the study; return its table."""
+    subjects = range(args.first, args.first + args.subjects)
+    return study(args.minutes, subjects, folder, args.overrides)
+
+
+def _arguments(parser):
     parser.add_argument("--minutes", type=float, default=20.0, help="of each stage and simulated subject")
     parser.add_argument("--subjects", type=int, default=4, help="simulated; 4 and 5 chose the settings")
     parser.add_argument("--first", type=int, default=0, help="of these subjects")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="a.b=c")
-    parser.add_argument("--out", type=Path, default=RESULTS / "arousal_study")
-    args = parser.parse_args(argv)
-    subjects = range(args.first, args.first + args.subjects)
-    command_line.say(*study(args.minutes, subjects, args.out, args.overrides))
-    return 0
+
+
+main = runner.command(__doc__, "arousal_study", run, arguments=_arguments)
 
 
 if __name__ == "__main__":

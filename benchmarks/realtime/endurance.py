@@ -13,16 +13,16 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks import runner
 from sleep_interpreter.realtime.Recording.event_log import decisions, read_log
 from sleep_interpreter.realtime.Setup.rehearsal import memory
 from sleep_interpreter.utils.core import command_line
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import RESULTS, ROOT, shown
+from sleep_interpreter.utils.core.paths import ROOT, shown
 from sleep_interpreter.utils.core.provenance import record, write_json
 
 _CHANNELS = 64
@@ -82,7 +82,7 @@ def _networks(out):
         "SIStaging", members=1, kernels=(500,), branch_filters=2, block_filters=2, map_filters=4,
         series_filters=(4, 4, 4), pool_filters=(4, 4), lstm=4, dense=4,
     )  # fmt: skip
-    checkpoint.published_names(stager)["individual_models/0/fc/bias"].assign([0, 5, 0, 0])
+    checkpoint.ensemble_variables(stager)["individual_models/0/fc/bias"].assign([0, 5, 0, 0])
     checkpoint.save(stager, out / "stager.npz", simulated=True)
     decoder = model.build(
         "N23SIMD", members=1, awake=False, d_model=8, features=8, class_hidden=8, head_size=4,
@@ -120,7 +120,7 @@ def _reached(folder):
 
 
 def _stopped(folder):
-    """Tell whether the log has its stop: what comes after is the morning report."""
+    """Tell whether the log has its stop: what comes after is the night report."""
     with (folder / "log.jsonl").open("rb") as handle:
         handle.seek(max(0, handle.seek(0, 2) - 2000))
         return b'"event": "stop"' in handle.read()
@@ -198,24 +198,27 @@ def _counts(raw):
     return True
 
 
-def main(argv=None):
-    """Run it, say and write what was found."""
-    parser = command_line.parser(__doc__)
-    parser.add_argument("--hours", type=float, default=8.0)
-    parser.add_argument("--start-minutes", type=float, default=0.0, help="into the simulated night")
-    parser.add_argument("--out", type=Path, help="default: a new folder in results/endurance")
-    parser.add_argument("--keep", action="store_true", help="keep the recordings (4 GB for 8 h)")
-    args = parser.parse_args(argv)
-    out = args.out or RESULTS / "endurance" / time.strftime("%Y%m%d_%H%M%S")
-    report = endure(out.resolve(), args.hours, args.start_minutes)
-    write_json(out / "endurance.json", {**report, "provenance": record()})
+def run(settings, folder, args):
+    """Run it, write and return what was found, and whether all holds."""
+    if args.results is None:
+        folder = folder / time.strftime("%Y%m%d_%H%M%S")
+    report = endure(folder.resolve(), args.hours, args.start_minutes)
+    write_json(folder / "endurance.json", {**report, "provenance": record()})
     if not args.keep:
-        for recording in out.glob("*/s1/session_*/recording"):
+        for recording in folder.glob("*/s1/session_*/recording"):
             shutil.rmtree(recording)
     lines = [f"{key}: {value}" for key, value in report.items() if key != "holds"]
     lines += [f"{'holds' if met else 'FAILS'}  {what}" for what, met in report["holds"].items()]
-    command_line.say(*lines, f"written to {shown(out)}")
-    return 0 if all(report["holds"].values()) else 1
+    return lines, all(report["holds"].values())
+
+
+def _arguments(parser):
+    parser.add_argument("--hours", type=float, default=8.0)
+    parser.add_argument("--start-minutes", type=float, default=0.0, help="into the simulated night")
+    parser.add_argument("--keep", action="store_true", help="keep the recordings (4 GB for 8 h)")
+
+
+main = runner.command(__doc__, "endurance", run, arguments=_arguments)
 
 
 if __name__ == "__main__":

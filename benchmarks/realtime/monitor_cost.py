@@ -18,12 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import runner
 from sleep_interpreter.realtime.Control.control_client import Client
 from sleep_interpreter.realtime.Recording.event_log import read_log
 from sleep_interpreter.realtime.Setup import rehearsal
 from sleep_interpreter.utils.core import command_line
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import RESULTS, ROOT, shown
+from sleep_interpreter.utils.core.paths import ROOT, shown
 from sleep_interpreter.utils.core.provenance import record, write_json
 
 BROWSERS = (0, 1, 5)
@@ -56,7 +57,7 @@ def cost(out, seconds):
         raise UserError("no Chromium on this machine: make test-tools")
     from playwright.sync_api import sync_playwright
 
-    from sleep_interpreter.realtime.Monitor.server import launch
+    from sleep_interpreter.realtime.Monitor.server import MonitorProcess
 
     folder = out / time.strftime("%Y%m%d_%H%M%S")
     folder.mkdir(parents=True)
@@ -67,7 +68,8 @@ def cost(out, seconds):
     with contextlib.ExitStack() as stack:
         environment = stack.enter_context(rehearsal.sound_server("auto"))
         stack.callback(rehearsal.end, subprocess.Popen(
-            [sys.executable, "-m", "sleep_interpreter.realtime.Setup.stand_in_amplifier", "--session-id", name, "--source-id", name,
+            [sys.executable, "-m", "sleep_interpreter.realtime.Setup.stand_in_amplifier",
+             "--session-id", name, "--source-id", name,
              "--file", str(rehearsal.signal(folder)), "--count", "--seconds", "7200"],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         ))  # fmt: skip
@@ -79,7 +81,7 @@ def cost(out, seconds):
         monitor = None
         for count in BROWSERS:
             if count and monitor is None:
-                monitor = launch(where)
+                monitor = MonitorProcess(where)
                 stack.callback(monitor.close)
                 if monitor.wait(120) is None:
                     raise UserError("the monitor did not start")
@@ -157,18 +159,6 @@ def _spread(values):
     return {"n": len(values), "median": round(float(p50), 2), "p95": round(float(p95), 2)}
 
 
-def main(argv=None):
-    """Run it, say and write the table."""
-    parser = command_line.parser(__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0, help="with each number of browsers")
-    parser.add_argument("--out", type=Path, default=RESULTS / "monitor_cost")
-    args = parser.parse_args(argv)
-    rows, folder = cost(args.out.resolve(), args.seconds)
-    write_json(folder / "monitor_cost.json", {"rows": rows, "provenance": record()})
-    command_line.say(*map(_line, rows), f"written to {shown(folder)}")
-    return 0
-
-
 def _line(row):
     own = "no monitor" if row["cpu_share"] is None else (
         f"monitor with {row['browsers']} browser(s): {100 * row['cpu_share']:.1f} % of a core, "
@@ -179,6 +169,20 @@ def _line(row):
         for name, s in (("sample to session", row["latency_ms"]), ("cue onset", row["onset_ms"])) if s
     ]  # fmt: skip
     return f"{own}; {'; '.join(both)}; {row['lost']} samples lost"
+
+
+def run(settings, folder, args):
+    """Run it, write and return the table."""
+    rows, folder = cost(folder.resolve(), args.seconds)
+    write_json(folder / "monitor_cost.json", {"rows": rows, "provenance": record()})
+    return map(_line, rows)
+
+
+def _arguments(parser):
+    parser.add_argument("--seconds", type=float, default=60.0, help="with each number of browsers")
+
+
+main = runner.command(__doc__, "monitor_cost", run, arguments=_arguments)
 
 
 if __name__ == "__main__":

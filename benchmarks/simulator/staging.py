@@ -58,8 +58,8 @@ def staging_agreement(planted, seen):
     -------
     result : dict
         n; accuracy and kappa (Cohen's) with W and N1 as one stage and with five stages ("accuracy_5",
-        "kappa_5"); f1, {stage: F1} of `utils.core.constants.STAGES` where planted; confusion, int lists (4, 4),
-        and confusion_5, (5, 5): rows planted, columns seen.
+        "kappa_5"); f1, {stage: F1} of `utils.core.constants.STAGES` where planted; confusion, int lists
+        (4, 4), and confusion_5, (5, 5): rows planted, columns seen.
     """
     from sklearn.metrics import confusion_matrix, f1_score  # lazy: start-up
 

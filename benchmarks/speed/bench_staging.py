@@ -17,7 +17,7 @@ def forward_gflop(settings):
 
     Parameters
     ----------
-    settings : sleep_interpreter.model.networks.settings.StagerSettings
+    settings : sleep_interpreter.model.SIStaging.settings.StagerSettings
     """
     s = settings
     time_steps = -(-s.samples // s.stride)

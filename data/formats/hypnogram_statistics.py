@@ -1,15 +1,20 @@
 """Cohort statistics of hypnograms: YASA's sleep statistics, bouts and transitions."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from sleep_interpreter.data.formats.hypnograms import epochs_of, from_yasa, read_label_file
-from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
+from sleep_interpreter.utils.core.constants import N3, REM, STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown, writing
 from sleep_interpreter.utils.core.provenance import is_simulated, record, write_json
+
+if TYPE_CHECKING:
+    import yasa
 
 EPOCHS_PER_MIN = 60 // STAGING_SECONDS
 STATISTICS = {
@@ -27,7 +32,7 @@ STATISTICS = {
 LONG_TAIL_MIN = 30
 
 
-def night_statistics(hypnogram):
+def night_statistics(hypnogram: "yasa.Hypnogram") -> dict[str, float]:
     """Return the `STATISTICS` of one yasa.Hypnogram; NaN where one is not defined (a stage that is absent).
 
     Unknown epochs count as time in bed only. A night without a known epoch of sleep has no latencies.
@@ -41,7 +46,7 @@ def night_statistics(hypnogram):
     return {key: float(statistics.get(key, np.nan)) for key in found}
 
 
-def bouts(epochs):
+def bouts(epochs: np.ndarray) -> np.ndarray:
     """Return the (stage, epochs) of every stretch of one stage: int array (n, 2)."""
     epochs = np.asarray(epochs)
     if not len(epochs):
@@ -50,7 +55,7 @@ def bouts(epochs):
     return np.column_stack([epochs[starts], np.diff([*starts, len(epochs)])])
 
 
-def transitions(nights):
+def transitions(nights: Iterable[np.ndarray]) -> np.ndarray:
     """Return how often a stage (row) was followed by another or itself (column) after 30 s: int (4, 4)."""
     counts = np.zeros((len(STAGES), len(STAGES)), int)
     for epochs in nights:
@@ -60,36 +65,27 @@ def transitions(nights):
     return counts
 
 
-def quirks(published):
+def quirks(published: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, list[str]]:
     """Return {quirk: recordings} of hypnograms as the published file holds them."""
-    found = {"repeated stages": [], "a segment of 0 s": [], "onsets off the 30 s grid": []}
-    found |= {f"a last segment beyond {LONG_TAIL_MIN} min": [], "no N3": [], "no R": []}
+    found: dict[str, list[str]] = {}
     for name, (onset, stage) in published.items():
         length = np.diff(onset)
         epochs = epochs_of(onset, stage)
-        for quirk, there in zip(
-            found,
-            (
-                (np.diff(stage) == 0).any(),
-                (length == 0).any(),
-                ((onset[:-1] - onset[0]) % STAGING_SECONDS != 0).any(),
-                len(length) and length[-1] > 60 * LONG_TAIL_MIN,
-                not (epochs == 2).any(),
-                not (epochs == 3).any(),
-            ),
-            strict=True,
-        ):
-            if there:
-                found[quirk].append(name)
+        of_this = {
+            "repeated stages": (np.diff(stage) == 0).any(),
+            "a segment of 0 s": (length == 0).any(),
+            "onsets off the 30 s grid": ((onset[:-1] - onset[0]) % STAGING_SECONDS != 0).any(),
+            f"a last segment beyond {LONG_TAIL_MIN} min": len(length) and length[-1] > 60 * LONG_TAIL_MIN,
+            "no N3": N3 not in epochs,
+            "no R": REM not in epochs,
+        }
+        for quirk, there in of_this.items():
+            found.setdefault(quirk, []).extend([name] if there else [])
     return found
 
 
-def cohort(hypnograms):
+def cohort(hypnograms: dict[str, "yasa.Hypnogram"]) -> dict[str, Any]:
     """Return the statistics of one group of nights as a mapping for JSON.
-
-    Parameters
-    ----------
-    hypnograms : dict of str to yasa.Hypnogram
 
     Returns
     -------
@@ -114,7 +110,7 @@ def cohort(hypnograms):
     }
 
 
-def _spread(values):
+def _spread(values: np.ndarray) -> dict[str, Any]:
     if not len(values):
         return {"n": 0} | dict.fromkeys(("mean", "sd", "median", "p5", "p95"))
     low, middle, high = np.percentile(values, [5, 50, 95])
@@ -123,7 +119,7 @@ def _spread(values):
             "p5": float(low), "p95": float(high)}  # fmt: skip
 
 
-def _bout_row(minutes):
+def _bout_row(minutes: np.ndarray) -> dict[str, Any]:
     if not len(minutes):
         return {"n": 0, "median_min": None, "p90_min": None, "longest_min": None}
     median, p90 = np.percentile(minutes, [50, 90])
@@ -131,7 +127,9 @@ def _bout_row(minutes):
     return {"n": len(minutes), "median_min": float(median), "p90_min": float(p90), "longest_min": longest}
 
 
-def shares_by_hour(nights, hours=9.0, step_min=10):
+def shares_by_hour(
+    nights: list[np.ndarray], hours: float = 9.0, step_min: int = 10
+) -> tuple[np.ndarray, np.ndarray]:
     """Return times in h (n,) and the share of each stage at them (n, 4), of the nights still going on.
 
     NaN where fewer than a tenth of the nights, or than 3, go on.
@@ -148,7 +146,7 @@ def shares_by_hour(nights, hours=9.0, step_min=10):
     return places / EPOCHS_PER_MIN / 60, shares
 
 
-def report(path, out):
+def report(path: str | Path, out: Path) -> list[str]:
     """Print and draw a label file's cohort; return the lines for the terminal.
 
     Parameters
@@ -158,7 +156,7 @@ def report(path, out):
     out : Path
         Receives nights.csv, cohort.json and cohort.png.
     """
-    from sleep_interpreter.utils.plots import staging as plots_staging
+    from sleep_interpreter.utils.plots import staging as plots_staging  # lazy: start-up
 
     hypnograms, published = read_label_file(path)
     if not hypnograms:
@@ -192,7 +190,7 @@ def report(path, out):
     return [*lines, f"written: {shown(out)}"]
 
 
-def _table(group):
+def _table(group: dict[str, Any]) -> list[str]:
     lines = [f"  {'':<40} {'nights':>6} {'median':>7} {'5 % to 95 %':>18}"]
     for key, words in STATISTICS.items():
         row = group["statistics"][key]
@@ -206,5 +204,5 @@ def _table(group):
     return lines
 
 
-def _some(names):
+def _some(names: list[str]) -> str:
     return f"  {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ""

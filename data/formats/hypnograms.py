@@ -4,17 +4,24 @@ The published file does not tell W from N1. Both are WAKE here, so "wake" includ
 to N2, and N1 is always 0 min.
 """
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
+from sleep_interpreter.data.formats.staging_windows import read_stage_labels
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.safe_pickle import write_pickle
+
+if TYPE_CHECKING:
+    import yasa
 
 YASA = ("WAKE", "N2", "N3", "REM")
 """YASA's names of the project's stages, by code."""
-LABEL_FILE = "Whole_label_data.pickle"
 
 
-def epochs_of(onset, stage):
+def epochs_of(onset: np.ndarray, stage: np.ndarray) -> np.ndarray:
     """Return the stage of each whole 30 s epoch of a published hypnogram: int64 (n,).
 
     An epoch has the stage that is scored at its beginning; a rest of less than 30 s at the end is dropped. So
@@ -32,7 +39,7 @@ def epochs_of(onset, stage):
     return np.asarray(stage, np.int64)[np.searchsorted(onset, starts, side="right") - 1]
 
 
-def segments_of(epochs):
+def segments_of(epochs: np.ndarray) -> dict[str, list[int]]:
     """Return an entry of the published label file ({"onset", "label"}) of stages of 30 s epochs.
 
     Neighbouring epochs of one stage become one segment.
@@ -53,22 +60,15 @@ def segments_of(epochs):
     return {"onset": onset, "label": [int(epochs[start]) for start in starts]}
 
 
-def to_yasa(epochs, scorer="expert"):
-    """Return a yasa.Hypnogram of stages of 30 s epochs; W/N1 becomes WAKE, unknown UNS.
-
-    Parameters
-    ----------
-    epochs : int array (n,)
-        Stage codes, or `UNKNOWN`.
-    scorer : str
-    """
-    import yasa
+def to_yasa(epochs: np.ndarray, scorer: str = "expert") -> "yasa.Hypnogram":
+    """Return a yasa.Hypnogram of stage codes of 30 s epochs, (n,); W/N1 becomes WAKE, unknown UNS."""
+    import yasa  # lazy: start-up
 
     names = np.array([*YASA, "UNS"], object)
     return yasa.Hypnogram(names[np.asarray(epochs, int)], n_stages=5, freq="30s", scorer=scorer)
 
 
-def from_yasa(hypnogram):
+def from_yasa(hypnogram: "yasa.Hypnogram") -> np.ndarray:
     """Return the stage codes of a yasa.Hypnogram's epochs: int64 (n,); WAKE and N1 are one, ART is unknown.
 
     Raises
@@ -76,7 +76,7 @@ def from_yasa(hypnogram):
     UserError
         Stages that cannot be told apart here (LIGHT), or other epochs than of 30 s.
     """
-    import pandas as pd
+    import pandas as pd  # lazy: start-up
 
     if pd.Timedelta(hypnogram.freq) != pd.Timedelta(seconds=STAGING_SECONDS):
         raise UserError(f"a hypnogram of {hypnogram.freq} epochs: expected {STAGING_SECONDS} s")
@@ -90,7 +90,7 @@ def from_yasa(hypnogram):
     return np.array([codes[name] for name in names], np.int64)
 
 
-def read_label_file(path):
+def read_label_file(path: str | Path) -> tuple[dict[str, "yasa.Hypnogram"], dict[str, Any]]:
     """Return {recording: yasa.Hypnogram} and {recording: (onset, stage)} of a published label file.
 
     Parameters
@@ -103,18 +103,14 @@ def read_label_file(path):
     UserError
         As `data.formats.staging_windows.read_stage_labels`.
     """
-    from sleep_interpreter.data.formats.staging_windows import read_stage_labels
-
     published = read_stage_labels(path)
     return {name: to_yasa(epochs_of(*entry)) for name, entry in published.items()}, published
 
 
-def write_label_file(hypnograms, path):
+def write_label_file(hypnograms: dict[str, "yasa.Hypnogram"], path: str | Path) -> None:
     """Write {recording: yasa.Hypnogram} as a label file in the published layout.
 
     What a hypnogram of epochs does not hold is not in it: repeated stages are joined, and there is no rest of
     less than 30 s. Reading it gives the same epochs again.
     """
-    from sleep_interpreter.utils.core.safe_pickle import write_pickle
-
     write_pickle({name: segments_of(from_yasa(h)) for name, h in hypnograms.items()}, path)

@@ -6,6 +6,10 @@ their length. An Example holds `features` (1), that a map `feature` (1) of entri
 a value holds `bytes_list` (1) of byte strings (1).
 """
 
+import io
+from collections.abc import Iterator
+from typing import BinaryIO
+
 _LENGTH_DELIMITED = 2
 _LARGEST_VALUE = 1 << 20
 
@@ -14,21 +18,10 @@ class _MalformedError(Exception):
     """The bytes are not what an Example looks like."""
 
 
-def find_feature(handle, length, name):
-    """Return the serialised value of one feature, or None when it is not there or the bytes are unusual.
+def find_feature(handle: BinaryIO, length: int, name: str) -> bytes | None:
+    """Return the serialised `tf.train.Feature` of a name, None when it is not there or the bytes are unusual.
 
-    Parameters
-    ----------
-    handle : binary file
-        At the beginning of the Example.
-    length : int
-        Bytes of the Example.
-    name : str
-
-    Returns
-    -------
-    value : bytes | None
-        A serialised `tf.train.Feature`.
+    `handle` stands at the beginning of the Example, which is `length` bytes long.
     """
     wanted, found = name.encode(), None
     try:
@@ -49,10 +42,8 @@ def find_feature(handle, length, name):
     return found
 
 
-def bytes_list(value):
+def bytes_list(value: bytes) -> list[bytes] | None:
     """Return the byte strings of a serialised `tf.train.Feature`, or None when it holds anything else."""
-    import io
-
     handle, strings = io.BytesIO(value), []
     try:
         for values, number in _fields(handle, len(value)):
@@ -65,7 +56,7 @@ def bytes_list(value):
     return strings
 
 
-def _fields(handle, stop, only=None):
+def _fields(handle: BinaryIO, stop: int, only: int | None = None) -> Iterator[tuple[int, int]]:
     """Yield (end, field number) of the length-delimited fields up to `stop`, the file at their content."""
     position = handle.tell()
     while position < stop:
@@ -84,7 +75,7 @@ def _fields(handle, stop, only=None):
         position = end
 
 
-def _varint(head, start):
+def _varint(head: bytes, start: int) -> tuple[int, int]:
     value = 0
     for place, byte in enumerate(head[start : start + 10]):
         value |= (byte & 127) << (7 * place)

@@ -1,13 +1,18 @@
-"""Labelled records of several files: chosen subjects, good records, shuffled labels."""
+"""Labelled records of several files: chosen subjects, good records, shuffled labels, batches."""
 
 import hashlib
 import logging
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
 
+from sleep_interpreter.data.formats.epoch_order import awake_draws, permutation, slices
 from sleep_interpreter.data.formats.simulation_marks import are_simulated
+from sleep_interpreter.data.formats.trial_reader import Batch
 from sleep_interpreter.data.formats.validation import left_out, one_hot, subject_name, warn_of_scale
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import shown
@@ -15,10 +20,46 @@ from sleep_interpreter.utils.core.paths import shown
 log = logging.getLogger(__name__)
 
 
-class Records:
-    """What trials and staging windows share; a subclass sets `root`, opens its files and reads.
+class RecordSource(Protocol):
+    """One subject's records with random access, such as `data.formats.tfrecords.RecordFile`."""
 
-    A subclass calls `_choose`, sets `_sources` (one a file, as `data.formats.tfrecords.RecordFile`), calls `_take`.
+    path: Path
+    damage: str | None
+
+    def __len__(self) -> int:
+        """Return the number of readable records."""
+
+    def where(self, index: int) -> str:
+        """Return the name of a record for messages."""
+
+    def read(self, index: int, *, trial: int | None = None) -> dict[str, np.ndarray]:
+        """Read one record; of 15 awake trials take one, or all with None."""
+
+    def peek(self, index: int, name: str) -> np.ndarray:
+        """Read one small field without the rest."""
+
+
+class Records:
+    """What trials and staging windows share; a subclass opens its files and says how a record is checked.
+
+    Parameters
+    ----------
+    root : Path
+        The data set's folder.
+    folder : Path
+        The folder of the files, for messages.
+    files : list of Path
+        One a subject.
+    open_file : callable
+        `open_file(file)` returns the `RecordSource` of a file.
+    only, exclude
+        Names of the subjects to keep and to leave out; None for all and for none.
+    shuffle_seed : int | None
+        Permute the labels within each subject.
+    skip_bad : bool
+        Check every record completely now and leave out those that fail.
+    check_now : bool
+        Check every record completely now and refuse the first that fails.
 
     Attributes
     ----------
@@ -35,43 +76,34 @@ class Records:
 
     unit = "trial"
 
-    def _choose(self, files, only, exclude, folder):
-        """Keep the files of the subjects asked for; refuse a name that no file has."""
-        by_name = {subject_name(file): file for file in files}
-        only, exclude = _names(only), _names(exclude) or set()
-        for name in [*(only or ()), *exclude]:
-            if name not in by_name:
-                close = nearest(name, by_name)
-                hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(by_name)}"
-                raise UserError(f"{shown(folder)}: no subject {name!r}; {hint}")
-        self.files = [f for n, f in by_name.items() if (only is None or n in only) and n not in exclude]
-        if not self.files:
-            raise UserError(f"{shown(folder)}: no subject is left of {len(by_name)} after only and exclude")
+    def __init__(
+        self,
+        root: Path,
+        folder: Path,
+        files: list[Path],
+        open_file: Callable[[Path], RecordSource],
+        *,
+        only: Iterable[str] | None,
+        exclude: Iterable[str] | None,
+        shuffle_seed: int | None,
+        skip_bad: bool,
+        check_now: bool = False,
+    ) -> None:
+        self.root = root
+        self.files = _chosen(files, only, exclude, folder)
         self.subjects = [subject_name(file) for file in self.files]
-        self.skipped, self._warned = [], set()
-
-    def _take(self, folder, skip_bad, check=None, shuffle_seed=None):
-        """Number the records that are used; `check` (None: there is nothing to check) is called for each.
-
-        Parameters
-        ----------
-        folder : Path
-            For messages.
-        skip_bad : bool
-            Check every record completely now and leave out those that fail.
-        check : callable | None
-            `check(record, where)` returns the record as it is used, or raises a `UserError`.
-        shuffle_seed : int | None
-            Permute the labels within each subject.
-        """
+        self.skipped: list[dict] = []
+        self._warned: set[int] = set()
         if shuffle_seed is not None and (type(shuffle_seed) is not int or shuffle_seed < 0):
             raise UserError(f"shuffle_seed {shuffle_seed!r}: must be a whole number from 0 up")
-        if skip_bad and check is not None:
-            kept = self._check_all(check)
+        self._sources = [open_file(file) for file in self.files]
+        if skip_bad or check_now:
+            kept = self._check_all(skip_bad)
         else:
             kept = [np.arange(len(source)) for source in self._sources]
         # One row a record: number of the file, place in it.
-        self._places = np.concatenate([_rows(which, places) for which, places in enumerate(kept)])
+        numbers = np.repeat(np.arange(len(kept)), [len(places) for places in kept])
+        self._places = np.column_stack([numbers, np.concatenate(kept)]).astype(np.int64)
         if not len(self):
             raise UserError(
                 f"{shown(folder)}: its {len(self.files)} files hold no {'good ' if skip_bad else ''}"
@@ -81,30 +113,82 @@ class Records:
         self._labels = None if shuffle_seed is None else self._shuffled_labels(shuffle_seed)
         log.debug("%s: %d %ss in %d files", shown(folder), len(self), self.unit, len(self.files))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._places)
 
     @cached_property
-    def simulated(self):
+    def simulated(self) -> bool:
         """Whether the folder or any of the files is marked as simulated."""
         return are_simulated(self.files, self.root)
 
-    def _largest(self, record):
+    def checked(self, record: dict[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
+        """Return a stored record as it is used, with "label" one-hot, or raise a `UserError`."""
+        raise NotImplementedError
+
+    def read(self, index: int, drawn: int | None = None) -> dict[str, np.ndarray]:
+        """Read one record.
+
+        Parameters
+        ----------
+        index : int
+            Place among all (good) records in the order of `files`.
+        drawn : int | None
+            Which of its 15 awake trials to take along; needed when there are any.
+
+        Returns
+        -------
+        record : dict of str to float32 array
+            Without the batch axis what `batches` yields.
+
+        Raises
+        ------
+        UserError
+            The record is not finite or not one-hot, or a field is wrong, naming file and record.
+        """
+        number, place = self._places[index]
+        source = self._sources[number]
+        record = self.checked(source.read(place, trial=drawn), source.where(place))
+        if number not in self._warned and warn_of_scale(source.path, self._largest(record)):
+            self._warned.add(number)
+        if self._labels is not None:
+            record["label"] = np.eye(len(record["label"]), dtype=np.float32)[self._labels[index]]
+        return record
+
+    def batches(self, batch_size: int, seed: int, epoch: int, drop_last: bool = False) -> Iterator[Batch]:
+        """Yield the batches of one epoch, float32 arrays by name.
+
+        Parameters
+        ----------
+        batch_size : int
+        seed, epoch : int
+            Together they determine order and draw; not negative.
+        drop_last : bool
+            Leave out a last batch that is not full.
+        """
+        order = permutation(len(self), seed, epoch)
+        drawn = awake_draws(len(self), seed, epoch)
+        for some in slices(len(self), batch_size, drop_last):
+            records = [self.read(int(i), int(draw)) for i, draw in zip(order[some], drawn[some], strict=True)]
+            yield {key: np.stack([record[key] for record in records]) for key in records[0]}
+
+    def _largest(self, record: dict[str, np.ndarray]) -> float:
         """Return the amplitude by which a file's scale is judged; 0 where any scale will do."""
         return 0.0
 
-    def _check_all(self, check):
-        """Return the places of each file's good records; note the others in `skipped`."""
+    def _check_all(self, skip_bad: bool) -> list[np.ndarray]:
+        """Return the places of each file's good records; note the others in `skipped`, or refuse them."""
         kept = []
         total = sum(map(len, self._sources))
         with tqdm(total=total, desc="checking", unit=self.unit, disable=None) as bar:
-            for which, source in enumerate(self._sources):
+            for number, source in enumerate(self._sources):
                 good, largest = [], 0.0
                 for place in range(len(source)):
                     where = source.where(place)
                     try:
-                        record = check(source.read(place), where)
+                        record = self.checked(source.read(place), where)
                     except UserError as error:
+                        if not skip_bad:
+                            raise
                         self.skipped.append(left_out(source.path, place, where, error))
                     else:
                         good.append(place)
@@ -114,11 +198,11 @@ class Records:
                     place = len(source)
                     self.skipped.append({"file": str(source.path), "record": place, "reason": source.damage})
                 if warn_of_scale(source.path, largest):
-                    self._warned.add(which)
+                    self._warned.add(number)
                 kept.append(np.array(good, np.int64))
         return kept
 
-    def _report_skipped(self):
+    def _report_skipped(self) -> None:
         if self.skipped:
             first = self.skipped[0]
             log.warning(
@@ -126,28 +210,41 @@ class Records:
                 len(self.skipped), len(self),
                 shown(first["file"]), first["record"], first["reason"],
             )  # fmt: skip
-        empty = sorted(set(range(len(self.files))) - set(self._places[:, 0].tolist()))
-        for which in empty:
-            log.warning("%s: no %s of %s is left", shown(self.files[which]), self.unit, self.subjects[which])
+        for number in sorted(set(range(len(self.files))) - set(self._places[:, 0].tolist())):
+            file, subject = self.files[number], self.subjects[number]
+            log.warning("%s: no %s of %s is left", shown(file), self.unit, subject)
 
-    def _shuffled_labels(self, seed):
+    def _shuffled_labels(self, seed: int) -> np.ndarray:
         """Return the class index of every record, permuted within each subject, int8 (n,)."""
         labels = np.empty(len(self), np.int8)
         for index in tqdm(range(len(self)), desc="labels", unit=self.unit, disable=None, leave=False):
-            which, place = self._places[index]
-            source = self._sources[which]
+            number, place = self._places[index]
+            source = self._sources[number]
             label = source.peek(place, "category_name")
             labels[index] = one_hot(label, source.where(place), "category_name").argmax()
-        for which, name in enumerate(self.subjects):
-            own = np.flatnonzero(self._places[:, 0] == which)
+        for number, name in enumerate(self.subjects):
+            own = np.flatnonzero(self._places[:, 0] == number)
             words = np.frombuffer(hashlib.sha256(name.encode()).digest(), np.uint32)
             labels[own] = np.random.default_rng([2, seed, *words]).permutation(labels[own])
         return labels
 
 
-def _names(given):
-    return {given} if isinstance(given, str) else None if given is None else set(map(str, given))
+def _chosen(
+    files: list[Path], only: Iterable[str] | None, exclude: Iterable[str] | None, folder: Path
+) -> list[Path]:
+    """Return the files of the subjects asked for; refuse a name that no file has."""
+    by_name = {subject_name(file): file for file in files}
+    only, exclude = _names(only), _names(exclude) or set()
+    for name in [*(only or ()), *exclude]:
+        if name not in by_name:
+            close = nearest(name, by_name)
+            hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(by_name)}"
+            raise UserError(f"{shown(folder)}: no subject {name!r}; {hint}")
+    chosen = [f for n, f in by_name.items() if (only is None or n in only) and n not in exclude]
+    if not chosen:
+        raise UserError(f"{shown(folder)}: no subject is left of {len(by_name)} after only and exclude")
+    return chosen
 
 
-def _rows(which, places):
-    return np.column_stack([np.full(len(places), which), places]).astype(np.int64)
+def _names(names: Iterable[str] | None) -> set[str] | None:
+    return {names} if isinstance(names, str) else None if names is None else set(map(str, names))

@@ -13,12 +13,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sleep_interpreter.utils.core.constants import N2, N3, REM, UNKNOWN, WAKE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
+
+if TYPE_CHECKING:
+    import mne
+
+Row = tuple[float, float, str]
+"""Onset in s, duration in s, stage as written."""
 
 UNSCORED = UNKNOWN
 """Code of what nobody scored, or of movement time."""
@@ -36,17 +43,9 @@ _NAMES = {
 """AASM, R&K (Rechtschaffen and Kales, 1968; S3, S4 are N3), Sleep-EDF, YASA, RemLogic names, lower case."""
 _NUMBERS = {0: WAKE, 1: WAKE, 2: N2, 3: N3}
 _STAGE_COLUMNS = (
-    "stage",
-    "stages",
-    "sleep_stage",
-    "sleep stage",
-    "stage_hum",
-    "majority",
-    "hypno",
-    "label",
-    "trial_type",
+    "stage", "stages", "sleep_stage", "sleep stage", "stage_hum", "majority", "hypno", "label", "trial_type",
     "description",
-)
+)  # fmt: skip
 _ONSET_COLUMNS = ("onset", "onset_s", "start", "begin", "time")
 _DURATION_COLUMNS = ("duration", "duration_s", "duration[s]")
 
@@ -70,36 +69,36 @@ class Hypnogram:
     onset: np.ndarray
     duration: np.ndarray
     stage: np.ndarray
-    names: tuple = ()
+    names: tuple[str, ...] = ()
     clock: float | None = None
 
     @property
-    def seconds(self):
+    def seconds(self) -> float:
         """Length from zero to the end of the last scored piece."""
         return float((self.onset + self.duration).max(initial=0.0))
 
-    def at(self, seconds):
+    def at(self, seconds: np.ndarray | float) -> np.ndarray:
         """Return the stage at times in s, int array; -1 outside."""
         seconds = np.asarray(seconds, float)
         place = np.searchsorted(self.onset, seconds + 1e-9, side="right") - 1
         inside = (place >= 0) & (seconds < (self.onset + self.duration)[place] - 1e-9)
         return np.where(inside, self.stage[place], UNSCORED)
 
-    def epochs(self, count, seconds=30.0):
+    def epochs(self, count: int, seconds: float = 30.0) -> np.ndarray:
         """Return the stage at the middle of each of `count` epochs, int array."""
         return self.at((np.arange(count) + 0.5) * seconds)
 
-    def shifted(self, seconds):
+    def shifted(self, seconds: float) -> "Hypnogram":
         """Return the hypnogram with all times later by `seconds`."""
         return replace(self, onset=self.onset + seconds)
 
 
-def make(rows, where, numbers="auto"):
+def make(rows: list[Row], where: str, numbers: str = "auto") -> Hypnogram:
     """Return the `Hypnogram` of rows (onset in s, duration in s, stage as written).
 
     Parameters
     ----------
-    rows : list of tuple
+    rows : list of Row
     where : str
         The file, for messages.
     numbers : "auto" | "yasa" | "rk"
@@ -125,7 +124,7 @@ def make(rows, where, numbers="auto"):
     return Hypnogram(onset, duration, np.array(_codes(names, where, numbers), int), tuple(names))
 
 
-def read_hypnogram(path, numbers="auto", epoch_seconds=30.0):
+def read_hypnogram(path: str | Path, numbers: str = "auto", epoch_seconds: float = 30.0) -> Hypnogram:
     """Read a hypnogram of any of the formats above.
 
     Parameters
@@ -161,7 +160,7 @@ def read_hypnogram(path, numbers="auto", epoch_seconds=30.0):
     return replace(make(rows, where, numbers), clock=clock)
 
 
-def _codes(names, where, numbers):
+def _codes(names: list[str], where: str, numbers: str) -> list[int]:
     values = {int(float(n)) for n in names if re.fullmatch(r"\d+(\.0*)?", n)}
     if values & {4, 5} and numbers == "auto":
         # REM by another name ("Sleep stage R", "REM"), so that 4 can only be S4
@@ -170,8 +169,7 @@ def _codes(names, where, numbers):
         elif 3 in values:
             raise UserError(
                 f"{where}: stages are numbers up to 4, which is REM for YASA and S4 for Rechtschaffen "
-                "and Kales; say "
-                "which with stages.numbers = yasa or rk"
+                "and Kales; say which with stages.numbers = yasa or rk"
             )
         else:
             numbers = "yasa"
@@ -183,21 +181,21 @@ def _codes(names, where, numbers):
             continue
         folded = _folded(name)
         found = _NAMES.get(name.casefold(), _NAMES.get(folded))
-        if found is None and re.fullmatch(r"[1-4]", folded):
-            found = {1: WAKE, 2: N2, 3: N3, 4: N3}[int(folded)]
+        if found is None and folded in ("1", "2", "3", "4"):  # after "Sleep stage"
+            found = _NUMBERS.get(int(folded), N3)
         if found is None:
             raise UserError(f"{where}: {name!r} is no sleep stage that is known here")
         codes.append(found)
     return codes
 
 
-def _folded(name):
+def _folded(name: str) -> str:
     """Return a stage's name in lower case without "Sleep stage" and the like before it."""
     return re.sub(r"^(sleep stage|sleep-stage|stage[/ _]*)\s*", "", name.casefold()).strip() or name
 
 
-def _annotations(path):
-    import mne
+def _annotations(path: Path) -> tuple[list[Row], float | None]:
+    import mne  # lazy: start-up
 
     try:
         found = mne.read_annotations(path)
@@ -212,7 +210,7 @@ def _annotations(path):
     return from_annotations(found, r"(?:stage/|Sleep stage )(?P<stage>.+)"), clock
 
 
-def _clock(text):
+def _clock(text: str) -> float | None:
     """Return a time of day in s after midnight; None where there is none, or midnight (anonymised files)."""
     # dots last: a date may have them too
     patterns = (
@@ -227,7 +225,7 @@ def _clock(text):
     return hour * 3600.0 + minute * 60 + second or None
 
 
-def from_annotations(annotations, pattern, first_time=0.0):
+def from_annotations(annotations: "mne.Annotations", pattern: str, first_time: float = 0.0) -> list[Row]:
     """Return rows for `make` of those annotations that `pattern` takes for stages.
 
     Parameters
@@ -238,7 +236,7 @@ def from_annotations(annotations, pattern, first_time=0.0):
     first_time : float
         Time of the recording's first sample on the annotations' clock, s.
     """
-    found = []
+    found: list[list] = []
     for onset, duration, text in zip(
         annotations.onset, annotations.duration, annotations.description, strict=True
     ):
@@ -252,10 +250,10 @@ def from_annotations(annotations, pattern, first_time=0.0):
             row[1] = following[0] - row[0]
     if found and found[-1][1] < 1:
         found[-1][1] = 30.0
-    return [tuple(row) for row in found]
+    return [(onset, duration, stage) for onset, duration, stage in found]
 
 
-def _profusion(text, where):
+def _profusion(text: str, where: str) -> list[Row]:
     try:
         root = Xml.fromstring(text)
     except Xml.ParseError as error:
@@ -267,11 +265,12 @@ def _profusion(text, where):
     return [(k * length, length, (stage.text or "").strip()) for k, stage in enumerate(stages)]
 
 
-def _remlogic(text, where):
+def _remlogic(text: str, where: str) -> tuple[list[Row], float | None]:
     """Read a RemLogic export: a table after a header, with clock times and events such as SLEEP-S2."""
     lines = text.splitlines()
     start = next(k for k, line in enumerate(lines) if re.match(r"(Sleep Stage|Stage)\t", line))
-    rows, day, first = [], timedelta(0), None
+    rows: list[Row] = []
+    day, first = timedelta(0), None
     for row in csv.DictReader(lines[start:], delimiter="\t"):
         event = next((v for k, v in row.items() if k and k.strip() == "Event"), "") or ""
         if not event.upper().startswith("SLEEP"):
@@ -284,15 +283,15 @@ def _remlogic(text, where):
             raise UserError(
                 f"{where}: a RemLogic row without time [hh:mm:ss] or duration: {clock!r}"
             ) from None
+        first = first or moment
         if rows and moment < first + timedelta(seconds=rows[-1][0]):  # past midnight
             day += timedelta(days=1)
             moment += timedelta(days=1)
-        first = first or moment
         rows.append(((moment - first).total_seconds(), length, event))
     return rows, None if first is None else _clock(f"{first:%H:%M:%S}")
 
 
-def _table(text, where, epoch_seconds):
+def _table(text: str, where: str, epoch_seconds: float) -> tuple[list[Row], float | None]:
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if not lines:
         raise UserError(f"{where}: is empty")
@@ -311,23 +310,22 @@ def _table(text, where, epoch_seconds):
     onset = next((header.index(name) for name in _ONSET_COLUMNS if name in header), None)
     length = next((header.index(name) for name in _DURATION_COLUMNS if name in header), None)
     rows = list(csv.reader(io.StringIO("\n".join(lines[1:])), delimiter=delimiter or ","))
-    times, clock = None, None
+    times: list[float] | None = None
+    clock = None
     if onset is not None:
         try:
             times = [float(row[onset]) for row in rows]
         except ValueError:
             times, clock = _times_of_day([row[onset] for row in rows])
-    result = []
+    result: list[Row] = []
     for k, row in enumerate(rows):
-        try:
-            duration = float(row[length]) if length is not None else epoch_seconds
-        except ValueError:
-            raise UserError(f"{where}, row {k + 2}: duration {row[length]!r} is no number") from None
-        begin = (
-            times[k]
-            if times is not None
-            else sum(r[1] for r in result[-1:]) + (result[-1][0] if result else 0)
-        )
+        duration = epoch_seconds
+        if length is not None:
+            try:
+                duration = float(row[length])
+            except ValueError:
+                raise UserError(f"{where}, row {k + 2}: duration {row[length]!r} is no number") from None
+        begin = times[k] if times is not None else sum(result[-1][:2]) if result else 0.0
         result.append((begin, duration, row[place].strip().strip('"')))
     if length is None and times is not None and len(times) > 1:
         gaps = np.diff(times)
@@ -335,13 +333,14 @@ def _table(text, where, epoch_seconds):
     return result, clock
 
 
-def _times_of_day(cells):
+def _times_of_day(cells: list[str]) -> tuple[list[float] | None, float | None]:
     """Return the seconds since the first of a column of clock times, and that one's time of day.
 
     (None, None) where not all are times: then the epochs follow each other.
     """
-    clocks = [_clock(cell) or (0.0 if re.search(r"0?0[:.]00[:.]00", cell) else None) for cell in cells]
-    if not clocks or None in clocks:
+    found = [_clock(cell) or (0.0 if re.search(r"0?0[:.]00[:.]00", cell) else None) for cell in cells]
+    clocks = [clock for clock in found if clock is not None]
+    if not clocks or len(clocks) < len(found):
         return None, None
     times, day = [0.0], 86400.0
     for before, now in pairwise(clocks):

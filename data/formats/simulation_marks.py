@@ -4,7 +4,9 @@ The mark's names are in `utils.core.provenance`, which knows the marks beside th
 """
 
 import pickletools
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,19 +22,12 @@ _TEXT = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
 _REMEMBERING = ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT")
 
 
-def carries_mark(path):
+def carries_mark(path: str | Path) -> bool:
     """Tell whether a file carries the simulator's mark inside.
 
-    Parameters
-    ----------
-    path : str | Path
-        A TFRecord (its first record is looked at), a pickle (its first trial, group or subject) or a
-        BrainVision recording, by content, not by name.
-
-    Returns
-    -------
-    marked : bool
-        False for a damaged file and for kinds of file that hold no mark (`raw*` stage labels).
+    A TFRecord (its first record is looked at), a pickle (its first trial, group or subject) or a BrainVision
+    recording, by content, not by name. False for a damaged file and for kinds of file that hold no mark
+    (`raw*` stage labels).
 
     Raises
     ------
@@ -50,29 +45,18 @@ def carries_mark(path):
     return _pickle_is_marked(path)
 
 
-def are_simulated(files, root=None):
-    """Tell whether any of the files, or the data set's folder, is marked as simulated.
-
-    Parameters
-    ----------
-    files : iterable of str | Path
-    root : str | Path | None
-        Folder of the data set.
-
-    Returns
-    -------
-    simulated : bool
-    """
+def are_simulated(files: Iterable[str | Path], root: str | Path | None = None) -> bool:
+    """Tell whether any of the files, or the data set's folder `root`, is marked as simulated."""
     return (root is not None and is_simulated(root)) or any(carries_mark(file) for file in files)
 
 
-def trials_are_marked(trials):
+def trials_are_marked(trials: Iterable[Any]) -> bool:
     """Tell whether any of these dicts (trials, groups, subjects), already read, carries the mark."""
     marks = [trial.get(MARK) for trial in trials if isinstance(trial, dict)]
     return any(isinstance(mark, bool | np.bool_) and bool(mark) for mark in marks)
 
 
-def refuse_unfinished(root):
+def refuse_unfinished(root: str | Path) -> None:
     """Raise a `UserError` when the simulator was interrupted while it wrote this data set."""
     root = Path(root)
     if (root / UNFINISHED_SIDECAR).is_file() and not (root / SIDECAR).is_file():
@@ -82,7 +66,7 @@ def refuse_unfinished(root):
         )
 
 
-def _pickle_is_marked(path):
+def _pickle_is_marked(path: Path) -> bool:
     """Look for the key and a true value after it among the first instructions; nothing is executed."""
     key = False
     try:
@@ -95,7 +79,7 @@ def _pickle_is_marked(path):
                 if opcode.name in _TEXT and argument == MARK:
                     key = True
                 if step == _STEPS:
-                    return False
+                    break
     except (ValueError, EOFError, OverflowError, MemoryError):
-        return False  # no complete pickle: whoever reads it says so
+        pass  # no complete pickle: whoever reads it says so
     return False

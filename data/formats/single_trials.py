@@ -1,21 +1,15 @@
 """Single trials of one subject, awake and asleep, for the linear baselines: Whole_data.pickle."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from sleep_interpreter.data.formats import validation
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.data.formats.tfrecords import AWAKE_SAMPLES, CHANNELS, SLEEP_SAMPLES
-from sleep_interpreter.data.formats.validation import (
-    brief,
-    entry,
-    item_index,
-    natural,
-    one_file_a_subject,
-    signal,
-    subject_name,
-)
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
@@ -33,7 +27,7 @@ PATTERNS = ("SI Main Train/subject_*/Whole_data.pickle", "SI Main Test/subject_t
 
 
 @dataclass(frozen=True, eq=False)
-class Trials:
+class DomainTrials:
     """Trials of one domain.
 
     Attributes
@@ -47,7 +41,7 @@ class Trials:
     eeg: np.ndarray
     label: np.ndarray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.label)
 
 
@@ -60,7 +54,7 @@ class SingleTrials:
     name : str
         Of the folder, e.g. "subject_12".
     file : Path
-    domains : dict of str to Trials
+    domains : dict of str to DomainTrials
         Those asked for; without a trial where the subject has none of a stage.
     simulated : bool
         The file or the data set is marked as simulated.
@@ -68,11 +62,11 @@ class SingleTrials:
 
     name: str
     file: Path
-    domains: dict
+    domains: dict[str, DomainTrials]
     simulated: bool
 
 
-def find_subjects(root):
+def find_subjects(root: str | Path) -> dict[str, Path]:
     """Return the subjects' files, {name: path}, training subjects before test subjects, in natural order.
 
     Raises
@@ -82,14 +76,16 @@ def find_subjects(root):
     """
     root = Path(root)
     refuse_unfinished(root)
-    files = [file for pattern in PATTERNS for file in sorted(root.glob(pattern), key=natural)]
+    files = [file for pattern in PATTERNS for file in sorted(root.glob(pattern), key=validation.natural)]
     if not files:
         places = " nor ".join(f"{shown(root)}/{pattern}" for pattern in PATTERNS)
         raise UserError(f"no single trials found: there is neither {places}; {HOW_TO_SIMULATE}")
-    return {subject_name(file.parent): file for file in one_file_a_subject(files)}
+    return {validation.subject_name(file.parent): file for file in validation.one_file_a_subject(files)}
 
 
-def read_subject(path, domains=tuple(DOMAINS), root=None):
+def read_subject(
+    path: str | Path, domains: Iterable[str] = tuple(DOMAINS), root: str | Path | None = None
+) -> SingleTrials:
     """Read one subject's trials.
 
     Parameters
@@ -100,10 +96,6 @@ def read_subject(path, domains=tuple(DOMAINS), root=None):
         Which of `DOMAINS`; the others are not looked at.
     root : str | Path | None
         The data set's folder, whose mark of simulation counts too.
-
-    Returns
-    -------
-    subject : SingleTrials
 
     Raises
     ------
@@ -116,19 +108,23 @@ def read_subject(path, domains=tuple(DOMAINS), root=None):
     read, marked = {}, root is not None and is_simulated(root)
     for domain in domains:
         key, samples = DOMAINS[domain]
-        stored = entry(content, key, shown(path))
+        stored = validation.entry(content, key, shown(path))
         if not isinstance(stored, list | tuple):
-            raise UserError(f"{shown(path)}, field {key!r}: expected a list of trials, found {brief(stored)}")
+            raise UserError(
+                f"{shown(path)}, field {key!r}: expected a list of trials, found {validation.brief(stored)}"
+            )
         read[domain] = _trials(stored, key, samples, path)
         marked = marked or trials_are_marked(stored)
-    return SingleTrials(subject_name(path.parent), path, read, bool(marked))
+    return SingleTrials(validation.subject_name(path.parent), path, read, bool(marked))
 
 
-def _trials(stored, key, samples, path):
+def _trials(stored: Any, key: str, samples: int, path: Path) -> DomainTrials:
     eeg = np.empty((len(stored), samples, CHANNELS), np.float32)
     label = np.empty(len(stored), np.int64)
     for place, trial in enumerate(stored):
         where = f"{shown(path)}, {key} trial {place}"
-        label[place] = item_index(entry(trial, "category", where), where)
-        eeg[place] = signal(trial, "EEG", (CHANNELS, samples), f"{where} ({ITEMS[label[place]]})").T
-    return Trials(eeg, label)
+        label[place] = validation.item_index(validation.entry(trial, "category", where), where)
+        eeg[place] = validation.signal(
+            trial, "EEG", (CHANNELS, samples), f"{where} ({ITEMS[label[place]]})"
+        ).T
+    return DomainTrials(eeg, label)

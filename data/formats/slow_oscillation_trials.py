@@ -2,26 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from sleep_interpreter.data.formats import validation
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.data.formats.test_trials import find_test_files
 from sleep_interpreter.data.formats.tfrecords import CHANNELS, SLEEP_SAMPLES
-from sleep_interpreter.data.formats.validation import (
-    brief,
-    entry,
-    finite,
-    one_file_a_subject,
-    one_hot,
-    subject_name,
-    warn_of_scale,
-)
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.core.provenance import is_simulated
-from sleep_interpreter.utils.core.safe_pickle import read_pickle
 
 SO_GROUPS = (
     "Pre-SO",
@@ -53,68 +45,59 @@ class SOSubject:
 
     name: str
     file: Path
-    groups: dict
+    groups: dict[str, tuple[np.ndarray, np.ndarray]]
     simulated: bool = False
 
-    def __len__(self):
+    def __len__(self) -> int:
         return sum(len(label) for _, label in self.groups.values())
 
 
-def read_so_groups(root):
-    """Read the test subjects' trials by phase of the slow oscillation (`SI Main Test/subject_test_*/SO*`).
+def read_so_groups(root: str | Path) -> list[SOSubject]:
+    """Read the test subjects' trials by phase of the slow oscillation, in natural order.
 
-    Parameters
-    ----------
-    root : str | Path
-        The folder that holds `SI Main Test`.
-
-    Returns
-    -------
-    subjects : list of SOSubject
-        In natural order.
+    `root` is the folder that holds `SI Main Test/subject_test_*/SO*`.
 
     Raises
     ------
     UserError
         No such files, an unknown group, a missing field, a wrong shape, a label that is not one-hot or
-        values that are not finite, naming file, group and trial.
+        values that are not validation.finite, naming file, group and trial.
     """
     refuse_unfinished(root)
-    files = one_file_a_subject(find_test_files(root, "SO"))
+    files = validation.one_file_a_subject(find_test_files(root, "SO"))
     marked = is_simulated(root)
     return [_read_so_subject(file, marked) for file in files]
 
 
-def dict_of_groups(content, file):
+def read_group_dict(file: Path) -> dict[str, Any]:
     """Return what a pickle of groups holds when all its names are known, its groups unchecked."""
-    if not isinstance(content, dict):
-        raise UserError(f"{shown(file)}: expected a dict of groups of trials, found {type(content).__name__}")
+    content = validation.read_container(file, dict, " of groups of trials")
     for name in content:
         if name not in SO_GROUPS:
             close = nearest(name, SO_GROUPS, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"groups: {', '.join(SO_GROUPS)}"
-            raise UserError(f"{shown(file)}: unknown group {brief(name)}; {hint}")
+            raise UserError(f"{shown(file)}: unknown group {validation.brief(name)}; {hint}")
     return content
 
 
 _EMPTY = (np.zeros((0, SLEEP_SAMPLES, CHANNELS), np.float32), np.zeros(0, np.int64))
 
 
-def _read_so_subject(file, marked):
-    content = dict_of_groups(read_pickle(file), file)
+def _read_so_subject(file: Path, marked: bool) -> SOSubject:
+    content = read_group_dict(file)
     groups = {
         name: check_group(content[name], f"{shown(file)}, group {name!r}") if name in content else _EMPTY
         for name in SO_GROUPS
     }
-    warn_of_scale(file, max(float(np.abs(sleep).max(initial=0)) for sleep, _ in groups.values()))
+    validation.warn_of_scale(file, max(float(np.abs(sleep).max(initial=0)) for sleep, _ in groups.values()))
     marked = marked or trials_are_marked(content.values())
-    return SOSubject(subject_name(file), file, groups, marked)
+    return SOSubject(validation.subject_name(file), file, groups, marked)
 
 
-def check_group(group, where):
+def check_group(group: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Return sleep (n, 200, 55) and label (n,) of one group as pickled, or refuse it by trial and field."""
-    labels = _array(entry(group, "label", where), "label", where)
-    eeg = _array(entry(group, "decode_data", where), "decode_data", where)
+    labels = _array(validation.entry(group, "label", where), "label", where)
+    eeg = _array(validation.entry(group, "decode_data", where), "decode_data", where)
     if not labels.size and not eeg.size:
         return _EMPTY
     if labels.ndim != 2 or labels.shape[1] != len(ITEMS) or labels.dtype.kind not in "biuf":
@@ -129,16 +112,18 @@ def check_group(group, where):
             f"found {eeg.dtype} {eeg.shape}"
         )
     for number, label in enumerate(labels):
-        one_hot(label, f"{where}, trial {number}", "label")
+        validation.one_hot(label, f"{where}, trial {number}", "label")
     with np.errstate(over="ignore"):
         eeg = np.ascontiguousarray(eeg, np.float32)
     for number, trial in enumerate(eeg):
-        finite(trial, f"{where}, trial {number}", "decode_data")
+        validation.finite(trial, f"{where}, trial {number}", "decode_data")
     return eeg, labels.argmax(axis=1).astype(np.int64)
 
 
-def _array(values, field, where):
+def _array(values: Any, field: str, where: str) -> np.ndarray:
     try:
         return np.asarray(values)
     except (ValueError, TypeError, OverflowError):  # lists of unequal length
-        raise UserError(f"{where}, field {field!r}: expected an array, found {brief(values)}") from None
+        raise UserError(
+            f"{where}, field {field!r}: expected an array, found {validation.brief(values)}"
+        ) from None

@@ -1,29 +1,20 @@
 """Staging windows and expert hypnograms as stager training and evaluation read them."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from sleep_interpreter.data.formats.epoch_order import permutation, slices
+from sleep_interpreter.data.formats import validation
 from sleep_interpreter.data.formats.records import Records
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.data.formats.tfrecords import STAGING, STAGING_SAMPLES, RecordFile
-from sleep_interpreter.data.formats.validation import (
-    brief,
-    entry,
-    find,
-    natural,
-    one_file_a_subject,
-    one_hot,
-    signal,
-    subject_name,
-)
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.core.provenance import is_simulated
-from sleep_interpreter.utils.core.safe_pickle import read_pickle
 
 WINDOWS_PER_EPOCH = 10
 """Staging windows of 30 s start every 3 s, so ten fall on one scored epoch of 30 s."""
@@ -32,7 +23,8 @@ WINDOWS_PER_EPOCH = 10
 class StagingWindows(Records):
     """The training subjects' staging windows (`SI Staging/Train/subject*/Whole*`, TFRecords).
 
-    Every window is read from its place when its turn comes: one batch is held (180 kB a window).
+    A batch holds float32 arrays "window" (B, 3, 15000) and "label" (B, 4) one-hot. Every window is read from
+    its place when its turn comes: one batch is held (180 kB a window).
 
     Parameters
     ----------
@@ -54,35 +46,25 @@ class StagingWindows(Records):
 
     unit = "window"
 
-    def __init__(self, root, *, only=None, exclude=(), shuffle_seed=None, skip_bad=False):
-        self.root = Path(root)
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        only: Iterable[str] | None = None,
+        exclude: Iterable[str] | None = (),
+        shuffle_seed: int | None = None,
+        skip_bad: bool = False,
+    ) -> None:
         refuse_unfinished(root)
-        folder, files = training_files(self.root)
-        self._choose(files, only, exclude, folder)
-        self._sources = [RecordFile(file, STAGING, skip_bad) for file in self.files]
-        self._take(folder, skip_bad, check_training_window, shuffle_seed)
+        folder, files = training_files(root)
+        super().__init__(
+            Path(root), folder, files, lambda file: RecordFile(file, STAGING, skip_bad),
+            only=only, exclude=exclude, shuffle_seed=shuffle_seed, skip_bad=skip_bad,
+        )  # fmt: skip
 
-    def read(self, index):
-        """Return "window" float32 (3, 15000) and "label" float32 one-hot (4,) of one place in `files`."""
-        which, place = self._places[index]
-        source = self._sources[which]
-        record = check_training_window(source.read(place), source.where(place))
-        if self._labels is not None:
-            record["label"] = np.eye(len(STAGES), dtype=np.float32)[self._labels[index]]
-        return record
-
-    def batches(self, batch_size, seed, epoch, drop_last=False):
-        """Yield the batches of one epoch, in an order that depends on `seed` and `epoch` only.
-
-        Yields
-        ------
-        batch : dict of str to float32 array
-            "window" (B, 3, 15000), "label" (B, 4) one-hot.
-        """
-        order = permutation(len(self), seed, epoch)
-        for some in slices(len(self), batch_size, drop_last):
-            windows = [self.read(index) for index in order[some]]
-            yield {key: np.stack([window[key] for window in windows]) for key in windows[0]}
+    def checked(self, record: dict[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
+        """Return "window" (3, 15000) and one-hot "label" (4,) of a record, or refuse it."""
+        return check_training_window(record, where)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,13 +93,13 @@ class StagingSubject:
     simulated: bool = False
 
 
-def training_files(root):
+def training_files(root: str | Path) -> tuple[Path, list[Path]]:
     """Return the folder of training windows and its files, one a subject, without opening any."""
     folder = Path(root) / "SI Staging" / "Train"
-    return folder, one_file_a_subject(find(folder, "subject*/Whole*", "staging windows"))
+    return folder, validation.subject_files(folder, "subject*/Whole*", "staging windows")
 
 
-def staging_files(root):
+def staging_files(root: str | Path) -> list[Path]:
     """Return the window files of the staging test subjects (`SI Staging/Test/subject*/Whole*`).
 
     Raises
@@ -127,31 +109,16 @@ def staging_files(root):
     """
     refuse_unfinished(root)
     folder = Path(root) / "SI Staging" / "Test"
-    return one_file_a_subject(find(folder, "subject*/Whole*", "staging test subjects"))
+    return validation.subject_files(folder, "subject*/Whole*", "staging test subjects")
 
 
-def read_staging_subjects(root):
-    """Yield the staging test subjects one after the other (a real night takes 1.5 GB).
-
-    Parameters
-    ----------
-    root : str | Path
-        The folder that holds `SI Staging`.
-
-    Yields
-    ------
-    subject : StagingSubject
-
-    Raises
-    ------
-    UserError
-        As `staging_files` and `read_staging_subject`.
-    """
+def read_staging_subjects(root: str | Path) -> Iterator[StagingSubject]:
+    """Yield the staging test subjects one after the other (a real night takes 1.5 GB)."""
     for file in staging_files(root):
         yield read_staging_subject(file, root)
 
 
-def read_staging_subject(file, root, gaps=False):
+def read_staging_subject(file: Path, root: str | Path, gaps: bool = False) -> StagingSubject:
     """Read one staging test subject's night.
 
     Parameters
@@ -162,25 +129,22 @@ def read_staging_subject(file, root, gaps=False):
     gaps : bool
         Accept windows with samples that are not finite: the stager calls them unknown.
 
-    Returns
-    -------
-    subject : StagingSubject
-
     Raises
     ------
     UserError
         A wrong field or shape, or numbers of windows and epochs that do not go together.
     """
-    raw = find(file.parent, "raw*", "30 s stage labels")
+    raw = validation.find(file.parent, "raw*", "30 s stage labels")
     if len(raw) != 1:
         raise UserError(f"{shown(file.parent)}: expected one raw* file of 30 s labels, found {len(raw)}")
-    content = list_of(file)
+    content = validation.read_container(file, list)
     checked = [check_window(window, f"{shown(file)}, window {i}", gaps) for i, window in enumerate(content)]
     stages, windows = zip(*checked, strict=True) if checked else ((), ())
-    epochs = [check_stage(label, f"{shown(raw[0])}, epoch {i}") for i, label in enumerate(list_of(raw[0]))]
+    scored = validation.read_container(raw[0], list)
+    epochs = [check_stage(label, f"{shown(raw[0])}, epoch {i}") for i, label in enumerate(scored)]
     check_counts(file, len(windows), raw[0], len(epochs))
     return StagingSubject(
-        name=subject_name(file),
+        name=validation.subject_name(file),
         file=file,
         window=np.stack(windows) if windows else np.zeros((0, 3, STAGING_SAMPLES), np.float32),
         window_stage=np.array(stages, np.int64),
@@ -189,7 +153,7 @@ def read_staging_subject(file, root, gaps=False):
     )
 
 
-def read_stage_labels(root):
+def read_stage_labels(root: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Read the expert hypnograms (`SI Staging Label/Whole_label_data.pickle`).
 
     The published quirks are kept as they are: neighbouring segments may repeat a stage, a segment may be
@@ -213,17 +177,17 @@ def read_stage_labels(root):
     file = Path(root)
     if not file.is_file():
         refuse_unfinished(root)
-        file = find(file / "SI Staging Label", "Whole_label_data.pickle", "expert hypnograms")[0]
-    content = dict_of(file)
+        file = validation.find(file / "SI Staging Label", "Whole_label_data.pickle", "expert hypnograms")[0]
+    content = validation.read_container(file, dict, " of subjects")
     return {
         str(name): check_hypnogram(content[name], f"{shown(file)}, {name}")
-        for name in sorted(content, key=natural)
+        for name in sorted(content, key=validation.natural)
     }
 
 
-def check_training_window(record, where):
+def check_training_window(record: dict[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
     """Return "window" (3, 15000) and one-hot "label" (4,) of a record, or refuse it."""
-    label = one_hot(record["category_name"], where, "category_name")
+    label = validation.one_hot(record["category_name"], where, "category_name")
     code = int(record["feature_label"][0])
     if code != int(label.argmax()):
         raise UserError(
@@ -231,19 +195,19 @@ def check_training_window(record, where):
             f"{int(label.argmax())}"
         )
     shape = STAGING["feature_data"].shape
-    return {"window": signal(record, "feature_data", shape, where), "label": label}
+    return {"window": validation.signal(record, "feature_data", shape, where), "label": label}
 
 
-def check_window(window, where, gaps=False):
+def check_window(window: Any, where: str, gaps: bool = False) -> tuple[int, np.ndarray]:
     """Return stage code and signals (3, 15000) of a test subject's staging window, or refuse it.
 
     With `gaps` samples that are not finite are let through.
     """
-    stage = check_stage(entry(window, "label", where), f"{where}, field 'label'")
-    return stage, signal(window, "data", (3, STAGING_SAMPLES), where, gaps)
+    stage = check_stage(validation.entry(window, "label", where), f"{where}, field 'label'")
+    return stage, validation.signal(window, "data", (3, STAGING_SAMPLES), where, gaps)
 
 
-def check_counts(file, windows, raw, epochs):
+def check_counts(file: Path, windows: int, raw: Path, epochs: int) -> None:
     """Refuse numbers of windows and of scored epochs that do not go together."""
     expected = max(0, WINDOWS_PER_EPOCH * (epochs - 1) + 1)
     if windows != expected:
@@ -252,17 +216,21 @@ def check_counts(file, windows, raw, epochs):
         )
 
 
-def check_hypnogram(hypnogram, where):
+def check_hypnogram(hypnogram: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Return onsets in s (n + 1,) and stage codes (n,) of a subject's expert hypnogram, or refuse it."""
-    labels = entry(hypnogram, "label", where)
+    labels = validation.entry(hypnogram, "label", where)
     if not isinstance(labels, list | tuple) and getattr(labels, "ndim", 0) != 1:
-        raise UserError(f"{where}, field 'label': expected a list of stages, found {brief(labels)}")
+        raise UserError(
+            f"{where}, field 'label': expected a list of stages, found {validation.brief(labels)}"
+        )
     stage = np.array([check_stage(label, f"{where}, field 'label'") for label in labels], np.int64)
-    times = entry(hypnogram, "onset", where)
+    times = validation.entry(hypnogram, "onset", where)
     try:
         onset = np.asarray(times, np.float64)
     except (ValueError, TypeError, OverflowError):
-        raise UserError(f"{where}, field 'onset': expected times in s, found {brief(times)}") from None
+        raise UserError(
+            f"{where}, field 'onset': expected times in s, found {validation.brief(times)}"
+        ) from None
     if onset.shape != (len(stage) + 1,):
         raise UserError(f"{where}: {len(stage)} stages need {len(stage) + 1} onsets, found {onset.size}")
     if not (np.isfinite(onset).all() and (np.diff(onset) >= 0).all()):
@@ -270,28 +238,14 @@ def check_hypnogram(hypnogram, where):
     return onset, stage
 
 
-def check_stage(value, where):
+def check_stage(value: Any, where: str) -> int:
     """Return a stage code as int, or refuse what is none."""
     try:
         number = np.asarray(value)
     except (ValueError, TypeError, OverflowError):
         number = np.empty(0)
     if number.size != 1 or number.dtype.kind not in "iuf" or number.item() not in range(len(STAGES)):
-        raise UserError(f"{where}: expected a stage from 0 to {len(STAGES) - 1}, found {brief(value)}")
+        raise UserError(
+            f"{where}: expected a stage from 0 to {len(STAGES) - 1}, found {validation.brief(value)}"
+        )
     return int(number.item())
-
-
-def list_of(file):
-    """Return the list that a pickle holds, its entries unchecked."""
-    content = read_pickle(file)
-    if not isinstance(content, list):
-        raise UserError(f"{shown(file)}: expected a list, found {type(content).__name__}")
-    return content
-
-
-def dict_of(file):
-    """Return the dict of subjects that a pickle holds, its values unchecked."""
-    content = read_pickle(file)
-    if not isinstance(content, dict):
-        raise UserError(f"{shown(file)}: expected a dict of subjects, found {type(content).__name__}")
-    return content

@@ -1,29 +1,21 @@
 """The test subjects' trials: read as a whole, given out part by part for fine-tuning and reporting."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
+from sleep_interpreter.data.formats import validation
 from sleep_interpreter.data.formats.epoch_order import awake_draws, permutation, slices
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.data.formats.tfrecords import AWAKE_PER_SLEEP, AWAKE_SAMPLES, CHANNELS, SLEEP_SAMPLES
-from sleep_interpreter.data.formats.validation import (
-    entry,
-    find,
-    item_index,
-    left_out,
-    one_file_a_subject,
-    part_of,
-    signal,
-    subject_name,
-    warn_of_scale,
-)
+from sleep_interpreter.data.formats.trial_reader import Batch
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.core.provenance import is_simulated
-from sleep_interpreter.utils.core.safe_pickle import read_pickle
 
 DATA_TYPES = ("train", "val", "test")
 """Parts of a test subject's trials: to fine-tune on, to choose the epoch with, to report."""
@@ -64,23 +56,14 @@ class TestSubject:
     data_type: np.ndarray
     image: np.ndarray | None = None
     audio: np.ndarray | None = None
-    data_types: tuple = DATA_TYPES
+    data_types: tuple[str, ...] = DATA_TYPES
     simulated: bool = False
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.label)
 
-    def part(self, data_type):
-        """Return the trials of one part.
-
-        Parameters
-        ----------
-        data_type : "train" | "val" | "test"
-
-        Returns
-        -------
-        trials : SubjectTrials
-            Empty when the subject has no such trial.
+    def part(self, data_type: str) -> "SubjectTrials":
+        """Return the trials of one part, "train", "val" or "test"; empty when the subject has no such trial.
 
         Raises
         ------
@@ -96,43 +79,26 @@ class TestSubject:
 
 
 class SubjectTrials:
-    """Some trials of one test subject, in batches like those of `data.formats.training_trials.TrainingTrials`.
+    """Some trials of one test subject, in batches like those of `training_trials.TrainingTrials`.
 
-    Order and awake draw depend on seed, epoch and position only, as there.
-
-    Parameters
-    ----------
-    subject : TestSubject
-    places : int array (n,)
-        Which of its trials.
+    Order and awake draw depend on seed, epoch and position only, as there. `places` (n,) says which of the
+    subject's trials.
     """
 
-    def __init__(self, subject, places):
+    unit: ClassVar[str] = "trial"
+
+    def __init__(self, subject: TestSubject, places: np.ndarray) -> None:
         self.subject, self.places = subject, np.asarray(places, np.int64)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.places)
 
-    def arrays(self):
-        """Return all sleep trials in stored order.
-
-        Returns
-        -------
-        arrays : dict of str to float32 array
-            "sleep" (n, 200, 55), "label" (n, 15) one-hot.
-        """
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all sleep trials in stored order: float32 "sleep" (n, 200, 55), "label" (n, 15) one-hot."""
         return {"sleep": self.subject.sleep[self.places], "label": self._one_hot(self.places)}
 
-    def batches(self, batch_size, seed, epoch, drop_last=False):
-        """Yield the batches of one epoch.
-
-        Parameters
-        ----------
-        batch_size : int
-        seed, epoch : int
-            Together they determine order and draw; not negative.
-        drop_last : bool
-            Leave out a last batch that is not full.
+    def batches(self, batch_size: int, seed: int, epoch: int, drop_last: bool = False) -> Iterator[Batch]:
+        """Yield the batches of one epoch; the parameters are those of `data.formats.records.Records.batches`.
 
         Yields
         ------
@@ -145,18 +111,25 @@ class SubjectTrials:
         for some in slices(len(self), batch_size, drop_last):
             places = order[some]
             batch = {"sleep": self.subject.sleep[places], "label": self._one_hot(places)}
-            if self.subject.image is not None:
+            if self.subject.image is not None and self.subject.audio is not None:
                 batch["image"] = self.subject.image[places, drawn[some]]
                 batch["audio"] = self.subject.audio[places, drawn[some]]
             yield batch
 
-    def _one_hot(self, places):
+    def _one_hot(self, places: np.ndarray) -> np.ndarray:
         return np.eye(len(ITEMS), dtype=np.float32)[self.subject.label[places]]
 
 
 def read_test_subjects(
-    root, stage="N2N3", data_types=DATA_TYPES, awake=False, *, window="cue", skipped=None, only=None
-):
+    root: str | Path,
+    stage: str = "N2N3",
+    data_types: str | Iterable[str] = DATA_TYPES,
+    awake: bool = False,
+    *,
+    window: str = "cue",
+    skipped: list[dict] | None = None,
+    only: Iterable[str] | None = None,
+) -> list[TestSubject]:
     """Read the test subjects' trials.
 
     Parameters
@@ -188,33 +161,34 @@ def read_test_subjects(
         No such files, a simulated data set that is not complete, or a trial with a missing field, a wrong
         shape or label, or values that are not finite, naming file and trial.
     """
-    if stage not in TRIAL_STAGES:
-        raise UserError(f"stage {stage!r} is unknown; there are {' and '.join(TRIAL_STAGES)}")
+    check_trial_stage(stage)
     parts = (data_types,) if isinstance(data_types, str) else tuple(data_types)
     _check_parts(parts)
     refuse_unfinished(root)
-    files = one_file_a_subject(find_test_files(root, stage, window))
+    files = validation.one_file_a_subject(find_test_files(root, stage, window))
     marked = is_simulated(root)
     if only is not None:
-        files = _of_subjects(files, list(only))
+        names, known = list(only), {validation.subject_name(file): file for file in files}
+        for name in names:
+            if name not in known:
+                raise UserError(f"no test subject {name!r}; there are {', '.join(known)}")
+        files = [file for name, file in known.items() if name in names]
     return [_read_test_subject(file, parts, awake, skipped, marked) for file in files]
 
 
-def _of_subjects(files, names):
-    known = {subject_name(file): file for file in files}
-    for name in names:
-        if name not in known:
-            raise UserError(f"no test subject {name!r}; there are {', '.join(known)}")
-    return [file for name, file in known.items() if name in names]
+def check_trial_stage(stage: str) -> None:
+    """Refuse a stage that no decoder's trials are of."""
+    if stage not in TRIAL_STAGES:
+        raise UserError(f"stage {stage!r} is unknown; there are {' and '.join(TRIAL_STAGES)}")
 
 
-def find_test_files(root, stage="N2N3", window="cue"):
+def find_test_files(root: str | Path, stage: str = "N2N3", window: str = "cue") -> list[Path]:
     """Return the test subjects' pickles of one stage ("N2N3", "REM" or "SO"), in natural order."""
     if window not in WINDOWS:
         raise UserError(f"window {window!r} is unknown; there are {' and '.join(WINDOWS)}")
     folder = Path(root) / "SI Main Test"
     if window == "cue":
-        return find(folder, f"subject_test_*/{stage}*", "test subjects")
+        return validation.find(folder, f"subject_test_*/{stage}*", "test subjects")
     pattern = f"subject_test_*/precue_{stage}*"
     if not any(folder.glob(pattern)):
         raise UserError(
@@ -222,10 +196,10 @@ def find_test_files(root, stage="N2N3", window="cue"):
             "files hold no pre-cue window, `python data/simulate.py` writes one, and docs/data_format.md "
             "says what to put there from recordings of your own"
         )
-    return find(folder, pattern, "trials from before the cue")
+    return validation.find(folder, pattern, "trials from before the cue")
 
 
-def check_test_trial(trial, where, awake):
+def check_test_trial(trial: Any, where: str, awake: bool) -> dict[str, Any]:
     """Return what a test subject's trial holds, checked, samples first.
 
     Parameters
@@ -248,52 +222,46 @@ def check_test_trial(trial, where, awake):
         A field is missing or wrong.
     """
     columns = {
-        "data_type": part_of(trial, DATA_TYPES, where),
-        "label": item_index(entry(trial, "category", where), where),
-        "sleep": signal(trial, "Sleep_EEG", (CHANNELS, SLEEP_SAMPLES), where).T,
+        "data_type": validation.part_of(trial, DATA_TYPES, where),
+        "label": validation.item_index(validation.entry(trial, "category", where), where),
+        "sleep": validation.signal(trial, "Sleep_EEG", (CHANNELS, SLEEP_SAMPLES), where).T,
     }
     for key in ("image", "audio") if awake else ():
         shape = (AWAKE_PER_SLEEP, CHANNELS, AWAKE_SAMPLES)
-        columns[key] = signal(trial, f"awake_{key}_erp", shape, where).transpose(0, 2, 1)
+        columns[key] = validation.signal(trial, f"awake_{key}_erp", shape, where).transpose(0, 2, 1)
     return columns
 
 
-def list_of_trials(file):
-    """Return the list that a pickle of trials holds, its entries unchecked."""
-    trials = read_pickle(file)
-    if not isinstance(trials, list):
-        raise UserError(f"{shown(file)}: expected a list of trials, found {type(trials).__name__}")
-    return trials
-
-
-def _check_parts(parts):
+def _check_parts(parts: Iterable[str]) -> None:
     unknown = [part for part in parts if part not in DATA_TYPES]
     if unknown:
         raise UserError(f"data_type {unknown[0]!r} is unknown; there are {', '.join(DATA_TYPES)}")
 
 
-def _read_test_subject(file, parts, awake, skipped, marked):
-    trials = list_of_trials(file)
-    columns = {"sleep": [], "label": [], "data_type": [], "image": [], "audio": []}
+def _read_test_subject(
+    file: Path, parts: tuple[str, ...], awake: bool, skipped: list[dict] | None, marked: bool
+) -> TestSubject:
+    trials = validation.read_container(file, list, " of trials")
+    columns: dict[str, list] = {"sleep": [], "label": [], "data_type": [], "image": [], "audio": []}
     largest = 0.0
     for number, trial in enumerate(trials):
         where = f"{shown(file)}, trial {number}"
         try:
-            if part_of(trial, DATA_TYPES, where) not in parts:
+            if validation.part_of(trial, DATA_TYPES, where) not in parts:
                 continue
             checked = check_test_trial(trial, where, awake)
         except UserError as error:
             if skipped is None:
                 raise
-            skipped.append(left_out(file, number, where, error))
+            skipped.append(validation.left_out(file, number, where, error))
             continue
         for key, value in checked.items():
             columns[key].append(value)
         largest = max(largest, float(np.abs(checked["sleep"]).max()))
-    warn_of_scale(file, largest)
+    validation.warn_of_scale(file, largest)
     awake_shape = (AWAKE_PER_SLEEP, AWAKE_SAMPLES, CHANNELS)
     return TestSubject(
-        name=subject_name(file),
+        name=validation.subject_name(file),
         file=file,
         sleep=_stack(columns["sleep"], (SLEEP_SAMPLES, CHANNELS)),
         label=np.array(columns["label"], np.int64),
@@ -305,5 +273,5 @@ def _read_test_subject(file, parts, awake, skipped, marked):
     )
 
 
-def _stack(arrays, shape):
+def _stack(arrays: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     return np.ascontiguousarray(np.stack(arrays)) if arrays else np.zeros((0, *shape), np.float32)

@@ -7,10 +7,13 @@ is never loaded whole.
 """
 
 import struct
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from google.protobuf.message import DecodeError
+from google_crc32c import value as crc32c
 
 from sleep_interpreter.data.formats import protobuf
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS, STAGES
@@ -32,24 +35,28 @@ STAGING_SAMPLES = 15000
 class Field(NamedTuple):
     """Shape and type of one tensor of a record."""
 
-    shape: tuple
+    shape: tuple[int, ...]
     dtype: type
 
 
-SLEEP = {
+Schema = dict[str, Field]
+Record = dict[str, np.ndarray]
+
+
+SLEEP: Schema = {
     "category_name": Field((CLASSES,), np.float32),
     "feature_Sleep_EEG": Field((CHANNELS, SLEEP_SAMPLES), np.float32),
 }
 """Sleep trials without awake trials (`sleep*`)."""
 
-WHOLE = {
+WHOLE: Schema = {
     **SLEEP,
     "feature_awake_image_erp": Field((AWAKE_PER_SLEEP, CHANNELS, AWAKE_SAMPLES), np.float32),
     "feature_awake_audio_erp": Field((AWAKE_PER_SLEEP, CHANNELS, AWAKE_SAMPLES), np.float32),
 }
 """Sleep trials with 15 awake image and 15 awake audio trials of the same item each (`Whole*`)."""
 
-STAGING = {
+STAGING: Schema = {
     "category_name": Field((len(STAGES),), np.float32),
     "feature_label": Field((1,), np.int32),
     "feature_data": Field((3, STAGING_SAMPLES), np.float32),
@@ -85,25 +92,25 @@ class RecordFile:
         (damaged, truncated, or no TFRecord).
     """
 
-    def __init__(self, path, schema, partial=False):
+    def __init__(self, path: str | Path, schema: Schema, partial: bool = False) -> None:
         self.path = Path(path)
         self.schema = schema
         self._offsets, self._lengths, self.damage = _scan(self.path)
         if self.damage and not partial:
             raise UserError(f"{self.where(len(self))}: {self.damage}")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._offsets)
 
-    def where(self, index):
+    def where(self, index: int) -> str:
         """Return the name of a record for messages: file and record number, counted from 0."""
         return f"{shown(self.path)}, record {index}"
 
-    def size(self, index):
+    def size(self, index: int) -> int:
         """Return the bytes that a record takes in the file."""
         return int(self._lengths[index]) + _HEADER.size + _FOOTER.size
 
-    def payload(self, index):
+    def payload(self, index: int) -> bytes:
         """Return the serialised `tf.train.Example` of a record, bytes.
 
         Raises
@@ -125,14 +132,14 @@ class RecordFile:
             )
         return payload
 
-    def is_marked(self, index):
+    def is_marked(self, index: int) -> bool:
         """Tell whether a record is marked as simulated, without reading its tensors."""
         with self.path.open("rb") as handle:
             handle.seek(self._offsets[index])
             value = protobuf.find_feature(handle, int(self._lengths[index]), MARK)
         return value is not None and value[-1:] not in (b"", b"\0")  # the one number in it ends it
 
-    def peek(self, index, name):
+    def peek(self, index: int, name: str) -> np.ndarray:
         """Read one small tensor without the rest of the record; its checksum is not verified.
 
         Raises
@@ -148,7 +155,7 @@ class RecordFile:
             return self.read(index, [name])[name]  # whatever is wrong or unusual is found there
         return self._decode(values[0], f"{self.where(index)}, field {name!r}", self.schema[name], None)
 
-    def read(self, index, fields=None, trial=None):
+    def read(self, index: int, fields: Iterable[str] | None = None, trial: int | None = None) -> Record:
         """Read tensors of one record.
 
         Parameters
@@ -171,8 +178,6 @@ class RecordFile:
             A field is missing or has another shape or type, naming file, record and field.
         """
         tf = import_tensorflow()
-        from google.protobuf.message import DecodeError
-
         try:
             feature = tf.train.Example.FromString(self.payload(index)).features.feature
         except DecodeError:
@@ -182,7 +187,7 @@ class RecordFile:
             for name in (self.schema if fields is None else fields)
         }
 
-    def _tensor(self, index, feature, name, trial):
+    def _tensor(self, index: int, feature: Any, name: str, trial: int | None) -> np.ndarray:
         where = f"{self.where(index)}, field {name!r}"
         if name not in feature:
             close = nearest(name, feature, 1)
@@ -196,12 +201,13 @@ class RecordFile:
         return self._decode(values[0], where, self.schema[name], trial)
 
     @staticmethod
-    def _decode(serialised, where, expected, trial):
+    def _decode(serialised: bytes, where: str, expected: Field, trial: int | None) -> np.ndarray:
         """Return the array (of one awake trial of 15) that a serialised tensor holds."""
-        from google.protobuf.message import DecodeError
+        import_tensorflow()  # quietly, which the next line would not be
+        from tensorflow.core.framework.tensor_pb2 import TensorProto  # lazy: start-up
 
         try:
-            proto = _tensor_proto().FromString(serialised)
+            proto = TensorProto.FromString(serialised)
         except DecodeError:
             raise UserError(f"{where}: not a serialised tensor") from None
         shape = tuple(d.size for d in proto.tensor_shape.dim)
@@ -220,37 +226,34 @@ class RecordFile:
                     f"{where}: expected {size} values for shape {shape} (or one for all), found {len(typed)}"
                 )
             values = np.array(typed, dtype) if len(typed) == size else np.full(size, typed[0], dtype)
-            values = values.reshape(shape)
         elif len(content) != size * dtype.itemsize:
             raise UserError(
                 f"{where}: expected {size * dtype.itemsize} bytes for shape {shape}, found {len(content)}"
             )
-        elif trial is not None and len(shape) == 3:
-            part = size // shape[0]
-            one = np.frombuffer(content, dtype, count=part, offset=trial * part * dtype.itemsize)
-            return one.reshape(shape[1:]).copy()  # a view would keep all 15 in memory
         else:
-            values = np.frombuffer(content, dtype).reshape(shape)
-        return values[trial] if trial is not None and len(shape) == 3 else values
+            values = np.frombuffer(content, dtype)
+        values = values.reshape(shape)
+        # A copy, since a view would keep all 15 in memory.
+        return values[trial].copy() if trial is not None and len(shape) == 3 else values
 
 
-def masked_checksum(content):
+def masked_checksum(content: bytes) -> int:
     """Return the CRC-32C of bytes, rotated and offset as TFRecord files store it (their format's rule)."""
-    from google_crc32c import value
-
-    crc = value(content)
+    crc = crc32c(content)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def is_tfrecord(path):
+def is_tfrecord(path: str | Path) -> bool:
     """Tell whether a file begins as a TFRecord: with a length that matches its checksum."""
     with Path(path).open("rb") as handle:
         header = handle.read(_HEADER.size)
     return len(header) == _HEADER.size and masked_checksum(header[:8]) == _HEADER.unpack(header)[1]
 
 
-def write_records(path, schema, records, simulated=False):
-    """Write a TFRecord file, complete or not at all.
+def write_records(
+    path: str | Path, schema: Schema, records: Iterable[Record], simulated: bool = False
+) -> int:
+    """Write a TFRecord file, complete or not at all; return the number of records.
 
     Parameters
     ----------
@@ -262,11 +265,6 @@ def write_records(path, schema, records, simulated=False):
     simulated : bool
         Mark every record as simulated (`utils.core.provenance.MARK`); readers that ask for fields ignore it.
 
-    Returns
-    -------
-    count : int
-        Number of records written.
-
     Raises
     ------
     ValueError
@@ -275,7 +273,6 @@ def write_records(path, schema, records, simulated=False):
         The file cannot be written.
     """
     tf = import_tensorflow()
-
     count = 0
     try:
         with writing(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
@@ -287,9 +284,8 @@ def write_records(path, schema, records, simulated=False):
     return count
 
 
-def _example(record, schema, where, simulated):
+def _example(record: Record, schema: Schema, where: str, simulated: bool) -> bytes:
     tf = import_tensorflow()
-
     if set(record) != set(schema):
         raise ValueError(f"{where}: expected the fields {sorted(schema)}, found {sorted(record)}")
     features = {}
@@ -300,10 +296,7 @@ def _example(record, schema, where, simulated):
                 f"{where}, field {name!r}: expected {np.dtype(dtype).name} {shape}, "
                 f"found {array.dtype} {array.shape}"
             )
-        proto = _tensor_proto()(dtype=tf.as_dtype(dtype).as_datatype_enum, tensor_content=array.tobytes())
-        for size in shape:
-            proto.tensor_shape.dim.add(size=size)
-        value = proto.SerializeToString(deterministic=True)
+        value = tf.io.serialize_tensor(array).numpy()
         features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
     if simulated:
         features[MARK] = tf.train.Feature(int64_list=tf.train.Int64List(value=[1]))
@@ -311,23 +304,14 @@ def _example(record, schema, where, simulated):
     return example.SerializeToString(deterministic=True)
 
 
-def _tensor_proto():
-    import_tensorflow()  # quietly, which the next line would not be
-    from tensorflow.core.framework.tensor_pb2 import TensorProto
-
-    return TensorProto
-
-
-def _dtype_name(enum):
-    tf = import_tensorflow()
-
+def _dtype_name(enum: int) -> str:
     try:
-        return tf.as_dtype(enum).name
+        return import_tensorflow().as_dtype(enum).name
     except TypeError:
         return f"unknown type {enum}"
 
 
-def _scan(path):
+def _scan(path: Path) -> tuple[np.ndarray, np.ndarray, str | None]:
     """Return the payloads' offsets and lengths, two int64 arrays, and what ended the scan early or None."""
     offsets, lengths, damage = [], [], None
     try:

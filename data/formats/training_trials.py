@@ -1,67 +1,24 @@
-"""Sleep and awake trials as training and evaluation read them, whatever files they come from."""
+"""The training subjects' sleep trials, with or without awake trials beside them."""
 
-import hashlib
-import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from sleep_interpreter.data.formats.epoch_order import awake_draws, permutation, slices
+from sleep_interpreter.data.formats import validation
 from sleep_interpreter.data.formats.records import Records
-from sleep_interpreter.data.formats.simulation_marks import are_simulated, refuse_unfinished
-from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS, SOSubject, read_so_groups
-from sleep_interpreter.data.formats.test_trials import (
-    DATA_TYPES,
-    TRIAL_STAGES,
-    WINDOWS,
-    SubjectTrials,
-    TestSubject,
-    find_test_files,
-    list_of_trials,
-    read_test_subjects,
-)
+from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished
+from sleep_interpreter.data.formats.test_trials import check_trial_stage
 from sleep_interpreter.data.formats.tfrecords import CHANNELS, SLEEP, SLEEP_SAMPLES, WHOLE, RecordFile
-from sleep_interpreter.data.formats.validation import (
-    entry,
-    find,
-    finite,
-    item_index,
-    left_out,
-    natural,
-    one_file_a_subject,
-    one_hot,
-    signal,
-    warn_of_scale,
-)
 from sleep_interpreter.utils.core.constants import ITEMS
-from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
-
-__all__ = [
-    "DATA_TYPES",
-    "SO_GROUPS",
-    "TRIAL_STAGES",
-    "WINDOWS",
-    "SOSubject",
-    "SubjectTrials",
-    "TestSubject",
-    "TrainingTrials",
-    "are_simulated",
-    "find_test_files",
-    "fingerprint",
-    "permutation",
-    "read_so_groups",
-    "read_test_subjects",
-    "slices",
-]
-
-log = logging.getLogger(__name__)
-
-_SAMPLED = 65536
 
 
 class TrainingTrials(Records):
     """The training subjects' sleep trials, each with one awake image and one awake audio trial.
+
+    A batch holds float32 arrays "sleep" (B, 200, 55), "label" (B, 15) one-hot and, with awake trials, "image"
+    and "audio" (B, 80, 55).
 
     **Order and draw.** An epoch goes through all trials of all files in one permutation that depends on
     `seed` and `epoch` only. A sleep trial is stored with 15 awake trials of the same item; in every epoch
@@ -96,13 +53,8 @@ class TrainingTrials(Records):
 
     Attributes
     ----------
-    files : list of Path
-        In natural order (subject 2 before subject 10).
-    subjects : list of str
-        Name of each file's subject where the file name tells it, otherwise the file's name.
-    skipped : list of dict
-        With `skip_bad` what was left out: {"file": str, "record": int, "reason": str}. Of a file that is
-        damaged in the middle the last entry stands for everything from that record on.
+    files, subjects, skipped, unit
+        As in `data.formats.records.Records`.
 
     Raises
     ------
@@ -111,83 +63,47 @@ class TrainingTrials(Records):
     """
 
     def __init__(
-        self, root, stage="N2N3", awake=True, *, only=None, exclude=(), shuffle_seed=None, skip_bad=False
-    ):
-        if stage not in TRIAL_STAGES:
-            raise UserError(f"stage {stage!r} is unknown; there are {' and '.join(TRIAL_STAGES)}")
-        self.root, self.stage, self.awake = Path(root), stage, awake
+        self,
+        root: str | Path,
+        stage: str = "N2N3",
+        awake: bool = True,
+        *,
+        only: Iterable[str] | None = None,
+        exclude: Iterable[str] | None = (),
+        shuffle_seed: int | None = None,
+        skip_bad: bool = False,
+    ) -> None:
+        check_trial_stage(stage)
+        self.stage, self.awake = stage, awake
         refuse_unfinished(root)
-        folder, files = training_files(self.root, stage, awake)
+        folder, files = training_files(root, stage, awake)
         pickled = "pickle" in folder.parent.name
-        self._choose(files, only, exclude, folder)
-        if pickled:
-            skipped = self.skipped if skip_bad else None
-            self._sources = [_PickledSleep(file, skipped) for file in self.files]
-        else:
-            self._sources = [RecordFile(f, WHOLE if awake else SLEEP, skip_bad) for f in self.files]
-        # All 15 awake trials are checked: any of them may be drawn one day. Pickles are checked as they open.
-        check = None if pickled else lambda record, where: _checked(record, where, awake)
-        self._take(folder, skip_bad, check, shuffle_seed)
+        schema = WHOLE if awake else SLEEP
+        super().__init__(
+            Path(root), folder, files,
+            _PickledSleep if pickled else lambda file: RecordFile(file, schema, skip_bad),
+            only=only, exclude=exclude, shuffle_seed=shuffle_seed, skip_bad=skip_bad, check_now=pickled,
+        )  # fmt: skip
 
-    def read(self, index, drawn=None):
-        """Read one trial.
+    def checked(self, record: dict[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
+        """Return a record as a trial, samples first; refuse values that are not finite or not one-hot.
 
-        Parameters
-        ----------
-        index : int
-            Place among all (good) trials in the order of `files`.
-        drawn : int | None
-            Which of its 15 awake trials to take along; needed when the trials are with awake ones.
-
-        Returns
-        -------
-        trial : dict of str to float32 array
-            "sleep" (200, 55), "label" (15,) one-hot, with awake trials "image" and "audio" (80, 55).
-
-        Raises
-        ------
-        UserError
-            The record is not finite or not one-hot, or a field is wrong, naming file and record.
+        All 15 awake trials are checked where all are given: any of them may be drawn one day.
         """
-        which, place = self._places[index]
-        source = self._sources[which]
-        trial = _checked(source.read(place, trial=drawn), source.where(place), self.awake)
-        if which not in self._warned and warn_of_scale(source.path, np.abs(trial["sleep"]).max()):
-            self._warned.add(which)
-        if self._labels is not None:
-            trial["label"] = np.eye(len(ITEMS), dtype=np.float32)[self._labels[index]]
+        trial = {
+            "sleep": validation.finite(record["feature_Sleep_EEG"], where, "feature_Sleep_EEG").T,
+            "label": validation.one_hot(record["category_name"], where, "category_name"),
+        }
+        for key in ("image", "audio") if self.awake else ():
+            field = f"feature_awake_{key}_erp"
+            trial[key] = validation.finite(record[field], where, field).swapaxes(-1, -2)
         return trial
 
-    def batches(self, batch_size, seed, epoch, drop_last=False):
-        """Yield the batches of one epoch.
-
-        Parameters
-        ----------
-        batch_size : int
-        seed, epoch : int
-            Together they determine order and draw; not negative.
-        drop_last : bool
-            Leave out a last batch that is not full.
-
-        Yields
-        ------
-        batch : dict of str to float32 array
-            "sleep" (B, 200, 55), "label" (B, 15), with awake trials "image" and "audio" (B, 80, 55).
-        """
-        order = permutation(len(self), seed, epoch)
-        drawn = awake_draws(len(self), seed, epoch)
-        for some in slices(len(self), batch_size, drop_last):
-            trials = [
-                self.read(index, int(draw) if self.awake else None)
-                for index, draw in zip(order[some], drawn[some], strict=True)
-            ]
-            yield {key: np.stack([trial[key] for trial in trials]) for key in trials[0]}
-
-    def _largest(self, record):
+    def _largest(self, record: dict[str, np.ndarray]) -> float:
         return float(np.abs(record["sleep"]).max())
 
 
-def training_files(root, stage="N2N3", awake=True):
+def training_files(root: str | Path, stage: str = "N2N3", awake: bool = True) -> tuple[Path, list[Path]]:
     """Return the folder of training trials and its files, one a subject, without opening any.
 
     Parameters
@@ -204,99 +120,29 @@ def training_files(root, stage="N2N3", awake=True):
     """
     kind = "pickle" if stage == "REM" and not awake else "tfrecords"
     folder = Path(root) / f"SI Main Train_{kind}" / stage
-    return folder, one_file_a_subject(find(folder, "Whole*" if awake else "sleep*", "training trials"))
+    return folder, validation.subject_files(folder, "Whole*" if awake else "sleep*", "training trials")
 
 
 class _PickledSleep:
-    """Sleep trials of one `SI Main Train_pickle/REM/sleep*` file behind the interface of a RecordFile.
+    """Sleep trials of one `SI Main Train_pickle/REM/sleep*` file: a `data.formats.records.RecordSource`."""
 
-    Bad trials are appended to `skipped`, or raise when that is None.
-    """
+    damage: str | None = None
 
-    def __init__(self, file, skipped=None):
+    def __init__(self, file: Path) -> None:
         self.path = file
-        self._trials, self._numbers = [], []
-        largest = 0.0
-        for number, trial in enumerate(list_of_trials(file)):
-            where = f"{shown(file)}, trial {number}"
-            label = np.zeros(len(ITEMS), np.float32)
-            try:
-                label[item_index(entry(trial, "category", where), where)] = 1
-                eeg = signal(trial, "Sleep_EEG", (CHANNELS, SLEEP_SAMPLES), where)
-            except UserError as error:
-                if skipped is None:
-                    raise
-                skipped.append(left_out(file, number, where, error))
-                continue
-            self._trials.append({"category_name": label, "feature_Sleep_EEG": eeg})
-            self._numbers.append(number)
-            largest = max(largest, float(np.abs(eeg).max()))
-        warn_of_scale(file, largest)
+        self._trials = validation.read_container(file, list, " of trials")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._trials)
 
-    def where(self, index):
-        return f"{shown(self.path)}, trial {self._numbers[index]}"
+    def where(self, index: int) -> str:
+        return f"{shown(self.path)}, trial {index}"
 
-    def read(self, index, trial=None):
-        return self._trials[index]
+    def read(self, index: int, *, trial: int | None = None) -> dict[str, np.ndarray]:
+        where, stored = self.where(index), self._trials[index]
+        item = validation.item_index(validation.entry(stored, "category", where), where)
+        eeg = validation.signal(stored, "Sleep_EEG", (CHANNELS, SLEEP_SAMPLES), where)
+        return {"category_name": np.eye(len(ITEMS), dtype=np.float32)[item], "feature_Sleep_EEG": eeg}
 
-    def peek(self, index, name):
-        return self._trials[index][name]
-
-
-def _checked(record, where, awake):
-    """Return a record as a trial, samples first; refuse values that are not finite or not one-hot."""
-    trial = {
-        "sleep": finite(record["feature_Sleep_EEG"], where, "feature_Sleep_EEG").T,
-        "label": one_hot(record["category_name"], where, "category_name"),
-    }
-    if awake:
-        for key, field in (("image", "feature_awake_image_erp"), ("audio", "feature_awake_audio_erp")):
-            trial[key] = finite(record[field], where, field).swapaxes(-1, -2)
-    return trial
-
-
-def content_hash(files):
-    """Return a sha256 over every byte of some files.
-
-    `fingerprint` samples, for data too large to read twice. What is taken up again by a hash takes this one:
-    a corrected label changes neither a file's size nor its ends.
-    """
-    total = hashlib.sha256()
-    for file in files:
-        with Path(file).open("rb") as handle:
-            total.update(hashlib.file_digest(handle, "sha256").digest())
-    return total.hexdigest()
-
-
-def fingerprint(files):
-    """Return a sha256 that tells one set of data files from another.
-
-    It covers each file's name, its size and its first and last 64 KiB, not every byte: a change in the
-    middle of a large file that keeps its size goes unnoticed. It names the data a result came from; it is
-    no protection against tampering. Names count relative to the files' common folder, so moving a whole
-    data set keeps its fingerprint.
-
-    Parameters
-    ----------
-    files : iterable of str | Path
-
-    Returns
-    -------
-    digest : str
-        64 hexadecimal digits.
-    """
-    files = sorted((Path(file).resolve() for file in files), key=natural)
-    total = hashlib.sha256()
-    for file in files:
-        common = next(p for p in file.parents if all(p in other.parents for other in files))
-        size = file.stat().st_size
-        total.update(f"{file.relative_to(common).as_posix()}\0{size}\0".encode())
-        with file.open("rb") as handle:
-            total.update(handle.read(_SAMPLED))
-            if size > _SAMPLED:
-                handle.seek(max(_SAMPLED, size - _SAMPLED))
-                total.update(handle.read(_SAMPLED))
-    return total.hexdigest()
+    def peek(self, index: int, name: str) -> np.ndarray:
+        return self.read(index)[name]

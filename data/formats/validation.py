@@ -6,20 +6,24 @@
 import logging
 import re
 import reprlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import shown
-from sleep_interpreter.utils.core.safe_pickle import HOW_TO_SIMULATE
+from sleep_interpreter.utils.core.safe_pickle import HOW_TO_SIMULATE, read_pickle
 from sleep_interpreter.utils.signal.preprocessing import CLIP
 
 log = logging.getLogger(__name__)
 
+_Container = TypeVar("_Container", list, dict)
 
-def find(folder, pattern, what):
+
+def find(folder: str | Path, pattern: str, what: str) -> list[Path]:
     """Return the files in `folder` that match `pattern` in natural order; a `UserError` if there is none."""
     files = sorted((p for p in Path(folder).glob(pattern) if p.is_file()), key=natural)
     if not files:
@@ -27,9 +31,14 @@ def find(folder, pattern, what):
     return files
 
 
-def one_file_a_subject(files):
+def subject_files(folder: str | Path, pattern: str, what: str) -> list[Path]:
+    """Return the files in `folder` that match `pattern`, one a subject, as `find` does."""
+    return one_file_a_subject(find(folder, pattern, what))
+
+
+def one_file_a_subject(files: list[Path]) -> list[Path]:
     """Refuse a second file of one subject: counted twice, it would pass for another subject."""
-    seen = {}
+    seen: dict[str, Path] = {}
     for file in files:
         name = subject_name(file)
         if name in seen:
@@ -38,12 +47,23 @@ def one_file_a_subject(files):
     return files
 
 
-def natural(path):
+def read_container(file: Path, kind: type[_Container], content: str = "") -> _Container:
+    """Return the list or dict that a pickle holds, its entries unchecked.
+
+    `content` says in a message what it is a list or dict of, e.g. " of trials".
+    """
+    found = read_pickle(file)
+    if not isinstance(found, kind):
+        raise UserError(f"{shown(file)}: expected a {kind.__name__}{content}, found {type(found).__name__}")
+    return found
+
+
+def natural(path: str | Path) -> list[tuple[int, str]]:
     """Sort key that puts subject_test_2 before subject_test_10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
 
 
-def subject_name(path):
+def subject_name(path: str | Path) -> str:
     """Return the subject a file belongs to by its own name or its folder's, else the file's stem."""
     path = Path(path)
     for text in (path.stem, path.parent.name):
@@ -53,7 +73,7 @@ def subject_name(path):
     return path.parent.name if path.parent.name.startswith("subject") else path.stem
 
 
-def one_hot(values, where, field):
+def one_hot(values: Any, where: str, field: str) -> np.ndarray:
     """Return `values` when they are one-hot, else raise a `UserError`."""
     values = np.asarray(values)
     if not (np.isin(values, (0, 1)).all() and values.sum() == 1):
@@ -61,19 +81,19 @@ def one_hot(values, where, field):
     return values
 
 
-def brief(value):
+def brief(value: Any) -> str:
     """Return what a message shows of an unexpected value, whatever it is, in a few words."""
     if isinstance(value, np.ndarray) and value.size > 32:
         return f"{value.dtype} array {value.shape}"
     return " ".join(reprlib.repr(value).split())
 
 
-def unwrapped(value):
+def unwrapped(value: Any) -> Any:
     """Return the text inside a 0-dimensional array (which some exporters write), else the value itself."""
     return value.item() if isinstance(value, np.ndarray) and value.shape == () else value
 
 
-def item_index(category, where):
+def item_index(category: Any, where: str) -> int:
     """Return the class index of a trial's category: an item's name or a one-hot vector (15,).
 
     A bare number is refused: nobody could tell whether it counts from 0 or from 1.
@@ -97,7 +117,7 @@ def item_index(category, where):
     return int(one_hot(values, where, "category").argmax())
 
 
-def part_of(trial, parts, where):
+def part_of(trial: Any, parts: Iterable[str], where: str) -> str:
     """Return a trial's `data_type`, which has to be one of `parts`."""
     part = unwrapped(entry(trial, "data_type", where))
     if not isinstance(part, str) or part not in parts:
@@ -105,7 +125,7 @@ def part_of(trial, parts, where):
     return str(part)
 
 
-def entry(trial, key, where):
+def entry(trial: Any, key: str, where: str) -> Any:
     """Return `trial[key]`, or raise a `UserError` that names the nearest key there is."""
     if not isinstance(trial, dict):
         raise UserError(f"{where}: expected a dict, found {type(trial).__name__}")
@@ -116,7 +136,7 @@ def entry(trial, key, where):
     return trial[key]
 
 
-def signal(trial, key, shape, where, gaps=False):
+def signal(trial: Any, key: str, shape: tuple[int, ...], where: str, gaps: bool = False) -> np.ndarray:
     """Return a trial's signals as float32 of `shape`, finite unless `gaps`, or raise a `UserError`."""
     values = entry(trial, key, where)
     if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
@@ -129,7 +149,7 @@ def signal(trial, key, shape, where, gaps=False):
     return values if gaps else finite(values, where, key)
 
 
-def finite(values, where, field):
+def finite(values: np.ndarray, where: str, field: str) -> np.ndarray:
     """Return `values` when every one is finite, else raise a `UserError`."""
     if not np.isfinite(values).all():
         bad = int(np.size(values) - np.isfinite(values).sum())
@@ -137,18 +157,10 @@ def finite(values, where, field):
     return values
 
 
-def warn_of_scale(file, largest):
+def warn_of_scale(file: Path, largest: float) -> bool:
     """Log one warning when a file's sleep trials exceed the published range (other scaling is possible).
 
-    Parameters
-    ----------
-    file : Path
-    largest : float
-        Largest absolute value found in its sleep trials.
-
-    Returns
-    -------
-    warned : bool
+    `largest` is the largest absolute value found in them. Returns whether there was a warning.
     """
     warned = bool(largest > CLIP + 0.01)  # more than a rounding
     if warned:
@@ -156,7 +168,7 @@ def warn_of_scale(file, largest):
     return warned
 
 
-def scale_remark(largest):
+def scale_remark(largest: float) -> str:
     """Return what there is to say about sleep trials whose largest absolute value is beyond the range."""
     return (
         f"its sleep trials reach {largest:.4g}; expected are robustly scaled ones within ±{CLIP:g} (median "
@@ -164,16 +176,9 @@ def scale_remark(largest):
     )
 
 
-def left_out(file, record, where, error):
-    """Return the entry of a list of skipped records: {"file", "record", "reason"}.
+def left_out(file: Path, record: int, where: str, error: UserError) -> dict[str, Any]:
+    """Return the entry of a list of skipped records: {"file", "record" (from 0), "reason"}.
 
-    Parameters
-    ----------
-    file : Path
-    record : int
-        Number of the record or trial in its file, from 0.
-    where : str
-        Its name in messages, dropped from the reason.
-    error : UserError
+    `where` is the record's name in messages; it is dropped from the reason.
     """
     return {"file": str(file), "record": record, "reason": str(error).removeprefix(where).lstrip(",: ")}

@@ -3,23 +3,23 @@
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sleep_interpreter.data.formats.simulation_marks import trials_are_marked
-from sleep_interpreter.data.formats.slow_oscillation_trials import check_group, dict_of_groups
+from sleep_interpreter.data.formats.slow_oscillation_trials import check_group, read_group_dict
 from sleep_interpreter.data.formats.staging_windows import (
     check_hypnogram,
     check_stage,
     check_training_window,
     check_window,
-    dict_of,
-    list_of,
 )
-from sleep_interpreter.data.formats.test_trials import check_test_trial, list_of_trials
+from sleep_interpreter.data.formats.test_trials import check_test_trial
 from sleep_interpreter.data.formats.tfrecords import (
     AWAKE_SAMPLES,
     CHANNELS,
@@ -29,17 +29,26 @@ from sleep_interpreter.data.formats.tfrecords import (
     WHOLE,
     RecordFile,
 )
-from sleep_interpreter.data.formats.validation import brief, entry, finite, item_index, one_hot, signal
+from sleep_interpreter.data.formats.validation import (
+    brief,
+    entry,
+    finite,
+    item_index,
+    one_hot,
+    read_container,
+    signal,
+)
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES, STAGING_SECONDS
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
-from sleep_interpreter.utils.core.safe_pickle import read_pickle
 
 _PLACES = re.compile(
     r"(?P<record>(?:(?:record|trial|window|epoch|group|list|subject)[ _][^,:]+(?:, )?)*)"
     r"(?:field '(?P<field>[^']+)')?(?:: )?(?P<reason>.*)",
     re.DOTALL,
 )
+Check = Callable[[Any, str], dict]
+"""Takes a trial and the words for where it is; gives what `Findings.add` takes, or raises a `UserError`."""
 
 
 class Problem(NamedTuple):
@@ -57,225 +66,219 @@ class Findings:
 
     Attributes
     ----------
-    file : Path
-    trials : int | None
+    trials
         Trials, windows or epochs that could be read; None where only a full read would tell.
-    counts : Counter
+    counts
         Of (subject or "", section, class name); "" stands for the file's own subject.
-    problems : list of Problem
-    marked, unmarked : int
+    marked, unmarked
         Trials with and without the mark of simulation, of those that may carry one.
-    largest : float
+    largest
         Largest absolute value in the sleep trials.
-    digests : set of bytes
+    digests
         One of every sleep trial's signals, to find the same trial elsewhere.
     """
 
     file: Path
     trials: int | None = 0
-    counts: Counter = field(default_factory=Counter)
-    problems: list = field(default_factory=list)
+    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    problems: list[Problem] = field(default_factory=list)
     marked: int = 0
     unmarked: int = 0
     largest: float = 0.0
-    digests: set = field(default_factory=set)
+    digests: set[bytes] = field(default_factory=set)
 
-    def count(self, section, name, subject="", number=1):
-        """Count trials of one class."""
-        self.trials += number
+    def add(self, name: str, section: str = "", subject: str = "", number: int = 1, *,
+            marked: bool | None = None, eeg: np.ndarray | None = None) -> None:  # fmt: skip
+        """Count trials of one class.
+
+        Parameters
+        ----------
+        marked
+            Whether the trial is marked as simulated; None where it carries no mark.
+        eeg
+            A sleep trial's signals, channels first.
+        """
+        self.trials = (self.trials or 0) + number
         self.counts[subject, section, name] += number
+        if marked is not None:
+            self.marked += bool(marked)
+            self.unmarked += not marked
+        if eeg is not None:
+            self.largest = max(self.largest, float(np.abs(eeg).max(initial=0)))
+            content = np.ascontiguousarray(eeg, np.float32).data
+            self.digests.add(hashlib.blake2b(content, digest_size=8).digest())
 
-    def mark(self, marked):
-        """Count one trial by its mark."""
-        self.marked += bool(marked)
-        self.unmarked += not marked
-
-    def sleep(self, eeg):
-        """Note a sleep trial's size and signals, channels first."""
-        self.largest = max(self.largest, float(np.abs(eeg).max(initial=0)))
-        self.digests.add(hashlib.blake2b(np.ascontiguousarray(eeg, np.float32), digest_size=8).digest())
-
-    def problem(self, error):
-        """Note what a `UserError` says."""
+    def add_problem(self, error: UserError) -> None:
+        """Note what an error says."""
         text = str(error).removeprefix(shown(self.file)).removeprefix(str(self.file)).lstrip(",: ")
         found = _PLACES.fullmatch(text)
+        assert found is not None  # it matches any text
         record = found["record"].removesuffix(", ")
         self.problems.append(Problem(self.file, record, found["field"] or "", found["reason"]))
 
-    def each(self, items, name, check):
-        """Yield the checked ones of `items`; note the others as problems."""
+    def add_checked(self, items: Iterable, name: str, check: Check) -> None:
+        """Count the items that pass a check, and note the others as problems."""
         for number, item in enumerate(items):
             try:
-                checked = check(item, f"{shown(self.file)}, {name} {number}")
+                self.add(**check(item, f"{shown(self.file)}, {name} {number}"))
             except UserError as error:
-                self.problem(error)
-            else:
-                yield checked
+                self.add_problem(error)
 
 
 class Reader(NamedTuple):
-    """How a kind of file is read: `read(file, fast, tick)` gives `Findings`, `tick(bytes)` tells progress.
+    """How a kind of file is read: `read(file, fast, progress)` gives `Findings`, `progress` takes bytes read.
 
     With `fast` only headers are read; `Findings.trials` is None where they do not tell the number.
     """
 
-    read: Any
-    classes: tuple
+    read: Callable[[Path, bool, Callable[[int], Any]], Findings]
+    classes: tuple[str, ...]
     unit: str = "trials"
 
 
-def _records(schema, names, check, unit="trials"):
-    def read(file, fast, tick):
+def _tfrecords(schema: Mapping, names: tuple[str, ...], check: Check, unit: str = "trials") -> Reader:
+    def read(file: Path, fast: bool, progress: Callable[[int], Any]) -> Findings:
         found = Findings(file)
         records = RecordFile(file, schema, partial=True)
         for index in range(len(records)):
             where = records.where(index)
             try:
                 if fast:
-                    label = one_hot(records.peek(index, "category_name"), where, "category_name")
+                    label, more = one_hot(records.peek(index, "category_name"), where, "category_name"), {}
                 else:
-                    label = check(found, records.read(index), where)
-                found.count("", names[int(label.argmax())])
-                found.mark(records.is_marked(index))
+                    more = check(records.read(index), where)
+                    label = more.pop("label")
+                found.add(names[int(label.argmax())], marked=records.is_marked(index), **more)
             except UserError as error:
-                found.problem(error)
-            tick(records.size(index))
+                found.add_problem(error)
+            progress(records.size(index))
         if records.damage:
-            found.problem(UserError(f"{records.where(len(records))}: {records.damage}"))
+            found.add_problem(UserError(f"{records.where(len(records))}: {records.damage}"))
         return found
 
     return Reader(read, names, unit)
 
 
-def _trial_record(found, record, where):
+def _check_trial_record(record: Mapping[str, np.ndarray], where: str) -> dict:
     eeg = finite(record["feature_Sleep_EEG"], where, "feature_Sleep_EEG")
     label = one_hot(record["category_name"], where, "category_name")
     for name in set(record) & {"feature_awake_image_erp", "feature_awake_audio_erp"}:
         finite(record[name], where, name)
-    found.sleep(eeg)
-    return label
+    return {"label": label, "eeg": eeg}
 
 
-def _window_record(found, record, where):
-    return check_training_window(record, where)["label"]
+def _check_window_record(record: Mapping[str, np.ndarray], where: str) -> dict:
+    return {"label": check_training_window(record, where)["label"]}
 
 
-def _pickled(read, classes, unit="trials"):
+def _pickle(read: Callable[[Findings], None], classes: tuple[str, ...], unit: str = "trials") -> Reader:
     """Return a reader of pickles, which can only be read as a whole."""
 
-    def read_or_skip(file, fast, tick):
+    def read_or_skip(file: Path, fast: bool, progress: Callable[[int], Any]) -> Findings:
         found = Findings(file)
         if fast:
             found.trials = None
         else:
             read(found)
-        tick(file.stat().st_size)
+        progress(file.stat().st_size)
         return found
 
     return Reader(read_or_skip, classes, unit)
 
 
-def _read_sleep(found):
-    def check(trial, where):
-        item = item_index(entry(trial, "category", where), where)
-        return trial, item, signal(trial, "Sleep_EEG", (CHANNELS, SLEEP_SAMPLES), where)
-
-    for trial, item, eeg in found.each(list_of_trials(found.file), "trial", check):
-        found.count("", ITEMS[item])
-        found.mark(trials_are_marked([trial]))
-        found.sleep(eeg)
+def _list(file: Path) -> list:
+    return read_container(file, list)
 
 
-def _read_test_trials(found, awake=True):
-    def check(trial, where):
-        return trial, check_test_trial(trial, where, awake)
-
-    for trial, checked in found.each(list_of_trials(found.file), "trial", check):
-        found.count(checked["data_type"], ITEMS[checked["label"]])
-        found.mark(trials_are_marked([trial]))
-        found.sleep(checked["sleep"].T)
+def _list_of_trials(file: Path) -> list:
+    return read_container(file, list, " of trials")
 
 
-def _read_before_cue(found):
-    _read_test_trials(found, awake=False)
+def _pickled_list(
+    read: Callable[[Path], Iterable], name: str, check: Check, classes: tuple[str, ...], unit: str = "trials"
+) -> Reader:
+    """Return a reader of pickles that hold a list of trials."""
+    return _pickle(lambda found: found.add_checked(read(found.file), name, check), classes, unit)
 
 
-def _read_groups(found):
-    for name, group in dict_of_groups(read_pickle(found.file), found.file).items():
+def _check_trial(trial: Any, where: str, key: str, samples: int) -> dict:
+    item = item_index(entry(trial, "category", where), where)
+    eeg = signal(trial, key, (CHANNELS, samples), where)
+    asleep = samples == SLEEP_SAMPLES
+    return {"name": ITEMS[item], "marked": trials_are_marked([trial]), "eeg": eeg if asleep else None}
+
+
+def _check_test_trial(trial: Any, where: str, awake: bool) -> dict:
+    checked = check_test_trial(trial, where, awake)
+    return {
+        "name": ITEMS[checked["label"]],
+        "section": checked["data_type"],
+        "marked": trials_are_marked([trial]),
+        "eeg": checked["sleep"].T,
+    }
+
+
+def _check_window(window: Any, where: str) -> dict:
+    return {"name": STAGES[check_window(window, where)[0]], "marked": trials_are_marked([window])}
+
+
+def _check_epoch(epoch: Any, where: str) -> dict:
+    return {"name": STAGES[check_stage(epoch, where)]}
+
+
+def _read_groups(found: Findings) -> None:
+    for name, group in read_group_dict(found.file).items():
         try:
             sleep, label = check_group(group, f"{shown(found.file)}, group {name!r}")
         except UserError as error:
-            found.problem(error)
+            found.add_problem(error)
             continue
-        for eeg, item in zip(sleep, label, strict=True):
-            found.count(name, ITEMS[item])
-            found.sleep(eeg.T)
-        if len(label):
-            found.mark(trials_are_marked([group]))
+        for k, (eeg, item) in enumerate(zip(sleep, label, strict=True)):
+            # the mark is the group's
+            found.add(ITEMS[item], name, marked=None if k else trials_are_marked([group]), eeg=eeg.T)
 
 
-def _read_single_trials(found):
-    content = dict_of(found.file)
-    for name, samples in (
-        ("awake_image", AWAKE_SAMPLES),
-        ("awake_audio", AWAKE_SAMPLES),
-        ("N2N3", SLEEP_SAMPLES),
-        ("REM", SLEEP_SAMPLES),
-    ):
+def _read_single_trials(found: Findings) -> None:
+    content = read_container(found.file, dict, " of subjects")
+    samples = {"awake_image": AWAKE_SAMPLES, "awake_audio": AWAKE_SAMPLES}
+    samples |= {"N2N3": SLEEP_SAMPLES, "REM": SLEEP_SAMPLES}
+    for name, length in samples.items():
 
-        def check(trial, where, samples=samples):
-            item = item_index(entry(trial, "category", where), where)
-            return trial, item, signal(trial, "EEG", (CHANNELS, samples), where)
+        def check(trial: Any, where: str, name: str = name, length: int = length) -> dict:
+            return {**_check_trial(trial, where, "EEG", length), "section": name}
 
         try:
             trials = entry(content, name, shown(found.file))
             if not isinstance(trials, list):
                 raise UserError(f"list {name}: expected a list of trials, found {brief(trials)}")
         except UserError as error:
-            found.problem(error)
+            found.add_problem(error)
             continue
-        for trial, item, eeg in found.each(trials, f"list {name}, trial", check):
-            found.count(name, ITEMS[item])
-            found.mark(trials_are_marked([trial]))
-            if samples == SLEEP_SAMPLES:
-                found.sleep(eeg)
+        found.add_checked(trials, f"list {name}, trial", check)
 
 
-def _read_windows(found):
-    def check(window, where):
-        return window, check_window(window, where)[0]
-
-    for window, stage in found.each(list_of(found.file), "window", check):
-        found.count("", STAGES[stage])
-        found.mark(trials_are_marked([window]))
-
-
-def _read_epochs(found):
-    for stage in found.each(list_of(found.file), "epoch", check_stage):
-        found.count("", STAGES[stage])
-
-
-def _read_hypnograms(found):
-    for name, hypnogram in dict_of(found.file).items():
+def _read_hypnograms(found: Findings) -> None:
+    for name, hypnogram in read_container(found.file, dict, " of subjects").items():
         try:
             onset, stages = check_hypnogram(hypnogram, f"{shown(found.file)}, {name}")
         except UserError as error:
-            found.problem(error)
+            found.add_problem(error)
             continue
         for code, stage in enumerate(STAGES):
-            seconds = float(np.diff(onset)[stages == code].sum())
-            found.count("", stage, str(name), round(seconds / STAGING_SECONDS))
-        found.mark(trials_are_marked([hypnogram]))
+            epochs = round(float(np.diff(onset)[stages == code].sum()) / STAGING_SECONDS)
+            marked = None if code else trials_are_marked([hypnogram])  # the mark is the hypnogram's
+            found.add(stage, subject=str(name), number=epochs, marked=marked)
 
 
-WHOLE_RECORDS = _records(WHOLE, ITEMS, _trial_record)
-SLEEP_RECORDS = _records(SLEEP, ITEMS, _trial_record)
-STAGING_RECORDS = _records(STAGING, STAGES, _window_record, "windows")
-SLEEP_PICKLE = _pickled(_read_sleep, ITEMS)
-TEST_PICKLE = _pickled(_read_test_trials, ITEMS)
-BEFORE_CUE_PICKLE = _pickled(_read_before_cue, ITEMS)
-SO_PICKLE = _pickled(_read_groups, ITEMS)
-SINGLE_TRIALS_PICKLE = _pickled(_read_single_trials, ITEMS)
-WINDOWS_PICKLE = _pickled(_read_windows, STAGES, "windows")
-EPOCHS_PICKLE = _pickled(_read_epochs, STAGES, "epochs")
-HYPNOGRAMS_PICKLE = _pickled(_read_hypnograms, STAGES, "epochs")
+_check_sleep_trial = partial(_check_trial, key="Sleep_EEG", samples=SLEEP_SAMPLES)
+WHOLE_RECORDS = _tfrecords(WHOLE, ITEMS, _check_trial_record)
+SLEEP_RECORDS = _tfrecords(SLEEP, ITEMS, _check_trial_record)
+STAGING_RECORDS = _tfrecords(STAGING, STAGES, _check_window_record, "windows")
+SLEEP_PICKLE = _pickled_list(_list_of_trials, "trial", _check_sleep_trial, ITEMS)
+TEST_PICKLE = _pickled_list(_list_of_trials, "trial", partial(_check_test_trial, awake=True), ITEMS)
+BEFORE_CUE_PICKLE = _pickled_list(_list_of_trials, "trial", partial(_check_test_trial, awake=False), ITEMS)
+SO_PICKLE = _pickle(_read_groups, ITEMS)
+SINGLE_TRIALS_PICKLE = _pickle(_read_single_trials, ITEMS)
+WINDOWS_PICKLE = _pickled_list(_list, "window", _check_window, STAGES, "windows")
+EPOCHS_PICKLE = _pickled_list(_list, "epoch", _check_epoch, STAGES, "epochs")
+HYPNOGRAMS_PICKLE = _pickle(_read_hypnograms, STAGES, "epochs")

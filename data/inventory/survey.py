@@ -1,10 +1,13 @@
-"""Takes stock of a data folder: what of the published layout is there, how many trials, what is wrong."""
+"""Surveys a data folder: what of the published layout is there, how many trials, what is wrong."""
 
 import csv
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+
+from tqdm import tqdm
 
 from sleep_interpreter.data.formats.staging_windows import check_counts
 from sleep_interpreter.data.formats.test_trials import DATA_TYPES
@@ -14,6 +17,7 @@ from sleep_interpreter.data.inventory.files import Findings, Problem, Reader
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown, writing
 from sleep_interpreter.utils.core.provenance import SIDECAR, UNFINISHED_SIDECAR, is_simulated
+from sleep_interpreter.utils.signal.channel_names import listed
 
 FEW = 5
 """Fewer trials of a class than this are remarked on."""
@@ -28,7 +32,7 @@ class Part(NamedTuple):
     use: str
 
     @property
-    def domain(self):
+    def domain(self) -> str:
         """The folder's first words: who is a test subject of the decoders may train the stagers."""
         return self.pattern[: len("SI Main")]
 
@@ -68,32 +72,40 @@ class Inventory:
 
     Attributes
     ----------
-    root : Path
-    fast : bool
+    fast
         Only headers were read.
-    found : dict of Part to list of Findings
+    found
         A part that is missing has an empty list.
-    checkpoints : dict of str to bool
+    checkpoints
         Released checkpoints by name: complete or not there.
-    problems : list of Problem
+    problems
         What no reader of this project would accept, or what makes results wrong.
-    warnings : list of str
+    warnings
         What is worth knowing before results are believed.
     """
 
     root: Path
     fast: bool
-    found: dict = field(default_factory=dict)
-    checkpoints: dict = field(default_factory=dict)
-    problems: list = field(default_factory=list)
-    warnings: list = field(default_factory=list)
+    found: dict[Part, list[Findings]] = field(default_factory=dict)
+    checkpoints: dict[str, bool] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def add_problem(self, file: Path, reason: str) -> None:
+        """Note what is wrong with a file as a whole."""
+        self.problems.append(Problem(file, "", "", reason))
+
+    def select(self, domain: str, group: str) -> list[Findings]:
+        """Return the findings of all files of one group of subjects."""
+        parts = [part for part in self.found if (part.domain, part.group) == (domain, group)]
+        return [findings for part in parts for findings in self.found[part]]
 
     @property
-    def simulated(self):
+    def simulated(self) -> bool:
         """Whether the folder or a trial in it is marked as simulated."""
         return is_simulated(self.root) or any(f.marked for found in self.found.values() for f in found)
 
-    def rows(self):
+    def rows(self) -> Iterator[tuple[str, str, str, str, int]]:
         """Yield (part, subject, section, class, count) of everything counted, zero counts included."""
         for part, found in self.found.items():
             for findings in found:
@@ -103,7 +115,7 @@ class Inventory:
                         count = findings.counts[subject, section, name]
                         yield part.pattern, subject or own, section, name, count
 
-    def write_csv(self, path):
+    def write_csv(self, path: Path) -> None:
         """Write `rows` as a table with a header; simulated counts say so in a column."""
         simulated = self.simulated
         with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
@@ -112,19 +124,10 @@ class Inventory:
             table.writerows((*row, simulated) for row in self.rows())
 
 
-def take(root, fast=False):
-    """Take stock of a data folder.
+def survey_folder(root: str | Path, fast: bool = False) -> Inventory:
+    """Find out what a folder of the published layout holds.
 
-    Parameters
-    ----------
-    root : str | Path
-        Folder with the published layout.
-    fast : bool
-        Read headers and labels of TFRecords only; pickles are found but not counted.
-
-    Returns
-    -------
-    inventory : Inventory
+    With `fast` only headers and labels of TFRecords are read; pickles are found but not counted.
 
     Raises
     ------
@@ -134,9 +137,12 @@ def take(root, fast=False):
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give the one that holds `SI Main Train_tfrecords`")
-    files = {part: _files(root, part) for part in PARTS}
+    files = {
+        part: sorted((path for path in root.glob(part.pattern) if path.is_file()), key=natural)
+        for part in PARTS
+    }
     inventory = Inventory(root, fast)
-    inventory.checkpoints = _checkpoints(root / "Model checkpoint", inventory.problems)
+    _find_checkpoints(inventory)
     if not any(files.values()) and not any(inventory.checkpoints.values()):
         raise UserError(
             f"{shown(root)}: holds nothing of the published layout ({PARTS[0].pattern}, {PARTS[4].pattern}, "
@@ -144,32 +150,24 @@ def take(root, fast=False):
         )
     if (root / UNFINISHED_SIDECAR).is_file() and not (root / SIDECAR).is_file():
         reason = "the simulator was interrupted; run the same `python data/simulate.py` command again"
-        inventory.problems.append(Problem(root / UNFINISHED_SIDECAR, "", "", reason))
+        inventory.add_problem(root / UNFINISHED_SIDECAR, reason)
     _read(inventory, files)
     _compare(inventory)
     return inventory
 
 
-def _files(root, part):
-    return sorted((path for path in root.glob(part.pattern) if path.is_file()), key=natural)
-
-
-def _checkpoints(folder, problems):
-    """Return which released checkpoints are there; a TensorFlow checkpoint is an index and data files."""
-    there = {}
+def _find_checkpoints(inventory: Inventory) -> None:
+    """Note which released checkpoints are there; a TensorFlow checkpoint is an index and data files."""
     for name in CHECKPOINTS:
-        index = folder / f"{name}.index"
+        index = inventory.root / "Model checkpoint" / f"{name}.index"
         data = list(index.parent.glob(f"{index.stem}.data-*"))
-        there[name] = index.is_file() and bool(data)
+        inventory.checkpoints[name] = index.is_file() and bool(data)
         if index.is_file() != bool(data):
             lacking = "its .data-* file" if index.is_file() else "its .index file"
-            problems.append(Problem(index.with_suffix(""), "", "", f"{lacking} is missing; get it again"))
-    return there
+            inventory.add_problem(index.with_suffix(""), f"{lacking} is missing; get it again")
 
 
-def _read(inventory, files):
-    from tqdm import tqdm
-
+def _read(inventory: Inventory, files: dict[Part, list[Path]]) -> None:
     total = sum(file.stat().st_size for some in files.values() for file in some)
     with tqdm(total=total, desc="reading", unit="B", unit_scale=True, disable=None) as bar:
         for part, some in files.items():
@@ -179,12 +177,12 @@ def _read(inventory, files):
                     findings = part.reader.read(file, inventory.fast, bar.update)
                 except UserError as error:
                     findings = Findings(file)
-                    findings.problem(error)
+                    findings.add_problem(error)
                 inventory.found[part].append(findings)
                 inventory.problems += findings.problems
 
 
-def _compare(inventory):
+def _compare(inventory: Inventory) -> None:
     """Add what only shows between files."""
     for part, found in inventory.found.items():
         by_subject = defaultdict(list)
@@ -197,7 +195,7 @@ def _compare(inventory):
         for subject, files in by_subject.items():
             if part.group and len(files) > 1:
                 reason = f"a second file of {subject} beside {shown(files[0])}; remove one of them"
-                inventory.problems.append(Problem(files[1], "", "", reason))
+                inventory.add_problem(files[1], reason)
     for domain in sorted({part.domain for part in PARTS}):
         _compare_groups(inventory, domain)
     _compare_marks(inventory)
@@ -205,40 +203,35 @@ def _compare(inventory):
     _compare_subjects(inventory)
 
 
-def _of(inventory, domain, group):
-    """Return the findings of all files of one group of subjects."""
-    parts = [part for part in inventory.found if (part.domain, part.group) == (domain, group)]
-    return [findings for part in parts for findings in inventory.found[part]]
-
-
-def _compare_groups(inventory, domain):
+def _compare_groups(inventory: Inventory, domain: str) -> None:
     """Find subjects and trials that are in both groups: a test on them is none."""
-    train, test = _of(inventory, domain, "train"), _of(inventory, domain, "test")
+    train, test = inventory.select(domain, "train"), inventory.select(domain, "test")
     names = {subject_name(f.file): f.file for f in reversed(train)}
     for subject, file in {subject_name(f.file): f.file for f in reversed(test)}.items():
         if subject in names:
             reason = f"{subject} is a training subject too ({shown(names[subject])}); a test on it is none"
-            inventory.problems.append(Problem(file, "", "", reason))
+            inventory.add_problem(file, reason)
     trained = {digest: f.file for f in reversed(train) for digest in f.digests}
     for findings in test:
         for file, count in Counter(trained[d] for d in findings.digests & trained.keys()).items():
             reason = f"{count} of its sleep trials are in {shown(file)} too; a test on them is none"
-            inventory.problems.append(Problem(findings.file, "", "", reason))
+            inventory.add_problem(findings.file, reason)
 
 
-def _compare_marks(inventory):
+def _compare_marks(inventory: Inventory) -> None:
     """Find real and simulated trials side by side."""
     everything = [findings for found in inventory.found.values() for findings in found]
     marked = [findings.file for findings in everything if findings.marked]
     unmarked = [findings.file for findings in everything if findings.unmarked]
     if marked and unmarked:
         reason = f"holds simulated trials, but {shown(unmarked[0])} holds some that are not marked so"
-        inventory.problems.append(Problem(marked[0], "", "", reason))
+        inventory.add_problem(marked[0], reason)
 
 
-def _compare_counts(inventory):
+def _compare_counts(inventory: Inventory) -> None:
+    """Remark on classes with few trials, and on test subjects that lack a part of their trials."""
     for part, found in inventory.found.items():
-        totals = defaultdict(Counter)
+        totals: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for findings in found:
             for (subject, _, name), count in findings.counts.items():
                 totals[subject or subject_name(findings.file)][name] += count
@@ -263,7 +256,7 @@ def _compare_counts(inventory):
                 )
 
 
-def _compare_subjects(inventory):
+def _compare_subjects(inventory: Inventory) -> None:
     """Remark on subjects that lack a file that others have, and on numbers that do not go together."""
     tables = {
         part.pattern: {subject_name(findings.file): findings for findings in found}
@@ -271,15 +264,14 @@ def _compare_subjects(inventory):
     }
     for part in inventory.found:
         subjects = tables[part.pattern].keys()
-        everybody = {subject_name(f.file) for f in _of(inventory, part.domain, part.group)}
+        everybody = {subject_name(f.file) for f in inventory.select(part.domain, part.group)}
         lacking = sorted(everybody - subjects, key=natural)
         if part.group and subjects and lacking:
-            inventory.warnings.append(f"{part.pattern}: none of {_listed(lacking)}")
+            inventory.warnings.append(f"{part.pattern}: none of {listed(lacking, 5)}")
 
-    def pairs(one, other):
-        one, other = tables[one], tables[other]
-        for subject in sorted(one.keys() & other.keys(), key=natural):
-            pair = one[subject], other[subject]
+    def pairs(one: str, other: str) -> Iterator[tuple[str, Findings, Findings]]:
+        for subject in sorted(tables[one].keys() & tables[other].keys(), key=natural):
+            pair = tables[one][subject], tables[other][subject]
             if not any(findings.problems or findings.trials is None for findings in pair):
                 yield subject, *pair
 
@@ -292,10 +284,5 @@ def _compare_subjects(inventory):
         try:
             check_counts(windows.file, windows.trials, epochs.file, epochs.trials)
         except UserError as error:
-            windows.problem(error)
+            windows.add_problem(error)
             inventory.problems.append(windows.problems[-1])
-
-
-def _listed(names, most=5):
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

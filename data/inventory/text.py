@@ -1,10 +1,13 @@
 """An inventory of a data folder as lines of text."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.data.formats.test_trials import DATA_TYPES
 from sleep_interpreter.data.formats.validation import natural
+from sleep_interpreter.data.inventory.files import Problem
+from sleep_interpreter.data.inventory.survey import Inventory
 from sleep_interpreter.utils.core.paths import shown
 
 PROBLEMS_OF_A_FILE = 5
@@ -14,29 +17,20 @@ _SECTIONS = ("", *DATA_TYPES, *SO_GROUPS, "awake_image", "awake_audio", "N2N3", 
 _WIDTH = 52
 
 
-def lines(inventory):
-    """Return what `python data/check.py` prints: files, counts, warnings, problems.
-
-    Parameters
-    ----------
-    inventory : sleep_interpreter.data.inventory.survey.Inventory
-
-    Returns
-    -------
-    lines : list of str
-    """
+def summary_lines(inventory: Inventory) -> list[str]:
+    """Return what `python data/check.py` prints: files, counts, warnings, problems."""
     simulated = (
         " – simulated: no figure made from it says anything about people" if inventory.simulated else ""
     )
-    result = [f"{shown(inventory.root)}{simulated}", "", *_files(inventory), *_counts(inventory)]
+    result = [f"{shown(inventory.root)}{simulated}", "", *_file_lines(inventory), *_count_lines(inventory)]
     if inventory.fast:
         result += ["", "only headers were read (--fast): signals are unchecked, pickles uncounted"]
     if inventory.warnings:
         result += ["", "to know before results are believed:", *(f"  {text}" for text in inventory.warnings)]
-    return [*result, "", *_problems(inventory)]
+    return [*result, "", *_problem_lines(inventory.problems)]
 
 
-def _files(inventory):
+def _file_lines(inventory: Inventory) -> list[str]:
     kind = "simulated " if inventory.simulated else ""
     result = [f"{'part':<{_WIDTH}}{'files':>7}{'holds':>28}  for"]
     missing = []
@@ -44,8 +38,8 @@ def _files(inventory):
         if not found:
             missing.append((part.pattern, part.use))
             continue
-        trials = [findings.trials for findings in found]
-        holds = "not counted" if None in trials else f"{sum(trials)} {kind}{part.reader.unit}"
+        counted = [findings.trials for findings in found if findings.trials is not None]
+        holds = f"{sum(counted)} {kind}{part.reader.unit}" if len(counted) == len(found) else "not counted"
         result.append(f"{part.pattern:<{_WIDTH}}{len(found):>7}{holds:>28}  {part.use}")
     for name, there in inventory.checkpoints.items():
         if there:
@@ -57,9 +51,9 @@ def _files(inventory):
     return result
 
 
-def _counts(inventory):
+def _count_lines(inventory: Inventory) -> list[str]:
     units = {part.pattern: part.reader.unit for part in inventory.found}
-    tables = defaultdict(lambda: defaultdict(dict))
+    tables: dict[str, dict[tuple[str, str], dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
     for part, subject, section, name, count in inventory.rows():
         tables[part][subject, section][name] = count
     result = []
@@ -74,17 +68,17 @@ def _counts(inventory):
     return result
 
 
-def _problems(inventory):
-    if not inventory.problems:
-        return ["no problem found"]
+def _problem_lines(problems: Iterable[Problem]) -> list[str]:
     by_file = defaultdict(list)
-    for problem in inventory.problems:
+    for problem in problems:
         by_file[problem.file].append(problem)
-    result = [f"problems: {len(inventory.problems)}"]
-    for file, problems in by_file.items():
-        for problem in problems[:PROBLEMS_OF_A_FILE]:
+    if not by_file:
+        return ["no problem found"]
+    result = [f"problems: {sum(map(len, by_file.values()))}"]
+    for file, own in by_file.items():
+        for problem in own[:PROBLEMS_OF_A_FILE]:
             where = [shown(file), problem.record, f"field {problem.field!r}" if problem.field else ""]
             result.append(f"  {', '.join(filter(None, where))}: {problem.reason}")
-        if len(problems) > PROBLEMS_OF_A_FILE:
-            result.append(f"  {shown(file)}: and {len(problems) - PROBLEMS_OF_A_FILE} more")
+        if len(own) > PROBLEMS_OF_A_FILE:
+            result.append(f"  {shown(file)}: and {len(own) - PROBLEMS_OF_A_FILE} more")
     return result

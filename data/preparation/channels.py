@@ -5,14 +5,19 @@ on the identity, and what it makes of that is the matrix by which a whole night 
 """
 
 import warnings
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+import mne
 import numpy as np
 
+from sleep_interpreter.data.preparation.settings import Channels
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.channel_names import electrode, find_channel, hint, listed
 
 KINDS = ("eeg", "eog", "emg")
+Derivation = tuple[int, int | None]
+"""Rows of a channel and of its reference, which is None where the channel is used as recorded."""
 
 
 @dataclass
@@ -21,48 +26,40 @@ class Plan:
 
     Attributes
     ----------
-    picks : list of str
+    picks
         Channels of the recording, in the order of the working file's rows.
-    montage : tuple of str
+    montage
         Channels of the trials, in order.
-    rows : dict of str to int
+    rows
         {montage channel or mastoid: row}; a missing one is not in it.
-    missing : list of str
+    missing
         Montage channels that the recording lacks.
-    derivations : list of 3 pairs or None
-        EEG, EOG, EMG of the stager: (row, row to subtract or None).
-    notes : list of str
+    derivations
+        EEG, EOG, EMG of the stager: (row, row to subtract or None), or None.
+    notes
         What was found and done, for the report.
     """
 
-    picks: list
-    montage: tuple
-    rows: dict
-    missing: list
-    derivations: list
-    notes: list = field(default_factory=list)
+    picks: list[str]
+    montage: tuple[str, ...]
+    rows: dict[str, int]
+    missing: list[str]
+    derivations: list[Derivation | None]
+    notes: list[str] = field(default_factory=list)
 
     @property
-    def eeg(self):
+    def eeg(self) -> list[str]:
         """Montage channels that are there, in the montage's order."""
         return [name for name in self.montage if name in self.rows]
 
     @property
-    def heads(self):
+    def heads(self) -> list[str]:
         """Names of the rows that hold EEG or a mastoid, in the order of the rows."""
-        return sorted(self.rows, key=self.rows.get)
+        return sorted(self.rows, key=self.rows.__getitem__)
 
 
-def make_plan(settings, names, where):
-    """Find the channels of the settings in a recording.
-
-    Parameters
-    ----------
-    settings : sleep_interpreter.data.preparation.settings.Channels
-    names : list of str
-        Channels of the recording.
-    where : str
-        The recording, for messages.
+def make_plan(settings: Channels, names: Sequence[str], where: str) -> Plan:
+    """Find the channels of the settings in a recording; `where` names it in messages.
 
     Raises
     ------
@@ -76,9 +73,10 @@ def make_plan(settings, names, where):
             )
     lab_names = {ours: lab for lab, ours in settings.rename.items()}
     free = [name for name in names if name not in settings.rename]
-    picks, notes = [], []
+    picks: list[str] = []
+    notes: list[str] = []
 
-    def row(ours):
+    def row(ours: str) -> int | None:
         """Return the row of one of our names, or None."""
         found = lab_names.get(ours) or find_channel(ours, free) or _same_electrode(ours, free)
         if found is None:
@@ -89,15 +87,16 @@ def make_plan(settings, names, where):
                 notes.append(f"{found} is taken for {ours}")
         return picks.index(found)
 
-    rows = {name: row(name) for name in (*settings.montage, *settings.mastoids)}
-    missing = [name for name in settings.montage if rows[name] is None]
+    found = {name: row(name) for name in (*settings.montage, *settings.mastoids)}
+    rows = {name: place for name, place in found.items() if place is not None}
+    missing = [name for name in settings.montage if name not in rows]
     if len(missing) > settings.interpolate_share * len(settings.montage):
         raise UserError(
             f"{where}: {len(missing)} of {len(settings.montage)} channels of the montage are missing "
             f"({listed(missing)}), at most {settings.interpolate_share:.0%} are interpolated; give your own "
             f"channels.montage, channels.rename or channels.interpolate_share; it has {listed(names, 70)}"
         )
-    derivations = []
+    derivations: list[Derivation | None] = []
     for kind in KINDS:
         pair = getattr(settings, kind)
         if pair is None or (plus := row(pair[0])) is None:
@@ -111,28 +110,19 @@ def make_plan(settings, names, where):
     unused = [name for name in names if name not in picks]
     if unused:
         notes.append(f"not used: {listed(unused, 70)}")
-    return Plan(
-        picks, settings.montage, {n: r for n, r in rows.items() if r is not None}, missing, derivations, notes
-    )
+    return Plan(picks, settings.montage, rows, missing, derivations, notes)
 
 
-def _same_electrode(name, names):
+def _same_electrode(name: str, names: Iterable[str]) -> str | None:
     """Return the one channel that is this electrode with the recording's reference behind it ("Fz-Ref")."""
     found = [n for n in names if electrode(n) == electrode(name)]
     return found[0] if len(found) == 1 else None
 
 
-def info(names, positions, rate=500.0, where="channels"):
-    """Return MNE's info of EEG channels with positions where they are known.
-
-    Returns
-    -------
-    info : mne.Info
-    unplaced : list of str
-        Channels whose position nobody knows.
-    """
-    import mne
-
+def make_info(
+    names: Iterable[str], positions: str, rate: float = 500.0, where: str = "channels"
+) -> tuple[mne.Info, list[str]]:
+    """Return MNE's info of EEG channels, and those of them whose position nobody knows."""
     made = mne.create_info(list(names), rate, "eeg")
     try:
         with warnings.catch_warnings(), mne.use_log_level("error"):
@@ -145,29 +135,24 @@ def info(names, positions, rate=500.0, where="channels"):
     return made, [name for name in names if name.casefold() not in known]
 
 
-def matrix(names, positions, change, where):
+def matrix(
+    names: Sequence[str],
+    positions: str,
+    change: Callable[[mne.io.BaseRaw], mne.io.BaseRaw | None],
+    where: str,
+) -> np.ndarray:
     """Return what a linear change of MNE's does, as a matrix (channels, channels).
 
-    Parameters
-    ----------
-    names : list of str
-    positions : str
-    change : callable
-        Takes an mne.io.Raw and changes it, or returns the changed one.
-    where : str
-        The recording, for messages.
+    `change` takes a recording and changes it, or returns the changed one.
     """
-    import mne
-
-    made, _ = info(names, positions, where=where)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    made, _ = make_info(names, positions, where=where)
+    with warnings.catch_warnings(action="ignore"):
         raw = mne.io.RawArray(np.eye(len(names)), made, verbose="error")
         changed = change(raw)
     return (raw if changed is None else changed).get_data()
 
 
-def interpolation(names, bad, positions, where):
+def interpolation(names: Sequence[str], bad: Collection[str], positions: str, where: str) -> np.ndarray:
     """Return the matrix that replaces bad (or missing) channels by spherical splines of the others.
 
     Raises
@@ -177,27 +162,27 @@ def interpolation(names, bad, positions, where):
     """
     if not bad:
         return np.eye(len(names))
-    _, unplaced = info(names, positions, where=where)
+    _, unplaced = make_info(names, positions, where=where)
     if unplaced:
         raise UserError(
             f"{where}: {listed(bad)} would have to be interpolated, but {positions} has no position for "
             f"{listed(unplaced)}; rename them or take them out of channels.montage"
         )
 
-    def change(raw):
+    def change(raw: mne.io.BaseRaw) -> None:
         raw.info["bads"] = list(bad)
         raw.interpolate_bads(reset_bads=True, verbose="error")
 
     return matrix(names, positions, change, where)
 
 
-def rereference(names, kind, mastoids, positions, where):
+def rereference(
+    names: Sequence[str], kind: str, mastoids: Sequence[str], positions: str, where: str
+) -> np.ndarray:
     """Return the matrix of a reference: "mastoids", "REST", or the identity for "average" and "none".
 
     The average is taken in every trial by `utils.signal.preprocessing.decoding_window`, as in real time.
     """
-    import mne
-
     if kind in ("average", "none"):
         return np.eye(len(names))
     if kind == "mastoids":
@@ -206,20 +191,23 @@ def rereference(names, kind, mastoids, positions, where):
             raise UserError(f"{where}: steps.reference is mastoids, but there is no {' or '.join(mastoids)}")
         return matrix(names, positions, lambda raw: raw.set_eeg_reference(there, verbose="error"), where)
     eeg = [name for name in names if name not in mastoids]
-    made, unplaced = info(eeg, positions, where=where)
+    made, unplaced = make_info(eeg, positions, where=where)
     if unplaced:
         raise UserError(f"{where}: REST needs positions, {positions} has none for {listed(unplaced)}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         sphere = mne.make_sphere_model("auto", "auto", made, verbose="error")
         sources = mne.setup_volume_source_space(sphere=sphere, exclude=30.0, pos=15.0, verbose="error")
         forward = mne.make_forward_solution(made, None, sources, sphere, meg=False, verbose="error")
-    result = np.eye(len(names))
-    places = [names.index(name) for name in eeg]
-    result[np.ix_(places, places)] = matrix(
-        eeg,
-        positions,
-        lambda raw: mne.set_eeg_reference(raw, "REST", forward=forward, verbose="error")[0],
-        where,
-    )
+
+    def change(raw: mne.io.BaseRaw) -> mne.io.BaseRaw:
+        return mne.set_eeg_reference(raw, "REST", forward=forward, verbose="error")[0]
+
+    return embedded(matrix(eeg, positions, change, where), eeg, names)
+
+
+def embedded(operator: np.ndarray, names: Sequence[str], within: Sequence[str]) -> np.ndarray:
+    """Return a matrix over some channels as one over more of them, which leaves the others alone."""
+    result = np.eye(len(within))
+    places = [within.index(name) for name in names]
+    result[np.ix_(places, places)] = operator
     return result

@@ -1,16 +1,17 @@
 """Finds what is not from the brain: bad channels (pyprep) and components of wake EEG (ICA, ICLabel)."""
 
-import logging
 import warnings
+from collections.abc import Collection
+from importlib.util import find_spec
 
+import mne
 import numpy as np
 from scipy import signal
 
-from sleep_interpreter.data.preparation.channels import info, matrix
-from sleep_interpreter.data.preparation.signal import pieces, without_line
+from sleep_interpreter.data.preparation.channels import Plan, make_info, matrix
+from sleep_interpreter.data.preparation.settings import BadChannels, Steps
+from sleep_interpreter.data.preparation.signal import SignalFile, pieces, without_line
 from sleep_interpreter.utils.core.errors import UserError
-
-log = logging.getLogger(__name__)
 
 _RATE = 250.0
 """Hz; ICLabel was trained on 1 to 100 Hz, pyprep's noise criterion looks above 50 Hz."""
@@ -20,67 +21,48 @@ _LEAST_PYPREP = 16
 _LIBRARIES = {"pyprep": "pyprep", "iclabel": "mne-icalabel", "autoreject": "autoreject"}
 
 
-def need(method):
+def require_package(method: str) -> None:
     """Refuse a method whose package is not installed, before hours of work."""
-    from importlib.util import find_spec
-
     package = _LIBRARIES.get(method)
     if package is not None and find_spec(package.replace("-", "_")) is None:
         raise UserError(f"the package {package} is not installed: pip install -e '.[prepare]'")
 
 
-def find_bad(file, plan, settings, seed, positions):
-    """Return {channel: reason} of montage channels that pyprep takes for bad.
-
-    Parameters
-    ----------
-    file : sleep_interpreter.data.preparation.signal.SignalFile
-        Unfiltered.
-    plan : sleep_interpreter.data.preparation.channels.Plan
-    settings : sleep_interpreter.data.preparation.settings.BadChannels
-    seed : int
-    positions : str
-    """
+def find_bad(
+    file: SignalFile, plan: Plan, settings: BadChannels, seed: int, positions: str
+) -> dict[str, str]:
+    """Return {channel: reason} of montage channels that pyprep takes for bad in the unfiltered file."""
     if settings.method == "none":
         return {}
     if len(plan.eeg) < _LEAST_PYPREP:
         few = f"{len(plan.eeg)} channels are too few to compare with each other ({_LEAST_PYPREP} are needed)"
         plan.notes.append(f"{few}: no search for bad channels")
         return {}
-    import mne
-    from pyprep.find_noisy_channels import NoisyChannels
+    from pyprep.find_noisy_channels import NoisyChannels  # lazy: optional dependency
 
     rows = [plan.rows[name] for name in plan.eeg]
     found = [
         signal.decimate(signal.detrend(p.astype(float), axis=1), 2, axis=1)
         for p in pieces(file, rows, settings.minutes)
     ]
-    made, _ = info(plan.eeg, positions, _RATE)
-    with warnings.catch_warnings(), mne.use_log_level("error"):
-        warnings.simplefilter("ignore")
+    made, _ = make_info(plan.eeg, positions, _RATE)
+    with warnings.catch_warnings(action="ignore"), mne.use_log_level("error"):
         raw = mne.io.RawArray(np.concatenate(found, axis=1) * 1e-6, made, verbose="error")
         noisy = NoisyChannels(raw, do_detrend=True, random_state=seed, ransac=settings.ransac)
         noisy.find_all_bads()
-    reasons = {}
+    reasons: dict[str, list[str]] = {}
     for kind, names in noisy.get_bads(as_dict=True).items():
         for name in names if kind != "bad_all" else ():
             reasons.setdefault(str(name), []).append(kind.removeprefix("bad_by_"))
     return {name: f"pyprep: {', '.join(kinds)}" for name, kinds in reasons.items()}
 
 
-def artefact_operator(file, plan, bad, steps, seed, positions):
+def artefact_operator(
+    file: SignalFile, plan: Plan, bad: Collection[str], steps: Steps, seed: int, positions: str
+) -> tuple[np.ndarray | None, list[str], list[dict]]:
     """Find components of wake EEG that are no brain's, and the matrix that takes them out.
 
-    Parameters
-    ----------
-    file : sleep_interpreter.data.preparation.signal.SignalFile
-        Unfiltered.
-    plan : sleep_interpreter.data.preparation.channels.Plan
-    bad : collection of str
-        Channels that are left alone.
-    steps : sleep_interpreter.data.preparation.settings.Steps
-    seed : int
-    positions : str
+    The file is unfiltered; channels that are bad are left alone.
 
     Returns
     -------
@@ -92,35 +74,27 @@ def artefact_operator(file, plan, bad, steps, seed, positions):
         {"component", "label", "probability", "removed", "topography"} of every component.
     """
     settings = steps.ica
-    _, unplaced = info(plan.eeg, positions)
+    _, unplaced = make_info(plan.eeg, positions)
     names = [name for name in plan.eeg if name not in bad and name not in unplaced]
     if settings.method == "none" or len(names) < _LEAST_ICA:
         return None, [], []
-    import mne
-    from mne_icalabel import label_components
+    from mne_icalabel import label_components  # lazy: optional dependency
 
     rows = [plan.rows[name] for name in names]
-    data = np.concatenate(
-        [
-            signal.decimate(without_line(p, steps.line_noise), 2, axis=1)
-            for p in pieces(file, rows, settings.minutes)
-        ],
-        axis=1,
-    )
-    made, _ = info(names, positions, _RATE)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        raw = mne.io.RawArray(data * 1e-6, made, verbose="error").filter(1.0, 100.0, verbose="error")
+    data = [
+        signal.decimate(without_line(p, steps.line_noise), 2, axis=1)
+        for p in pieces(file, rows, settings.minutes)
+    ]
+    made, _ = make_info(names, positions, _RATE)
+    with warnings.catch_warnings(action="ignore"):
+        raw = mne.io.RawArray(np.concatenate(data, axis=1) * 1e-6, made, verbose="error")
+        raw.filter(1.0, 100.0, verbose="error")
         raw.set_eeg_reference("average", verbose="error")
         components = settings.components if settings.components < 1 else int(settings.components)
         ica = mne.preprocessing.ICA(
-            components,
-            method="infomax",
-            fit_params={"extended": True},
-            random_state=seed,
-            max_iter=500,
+            components, method="infomax", fit_params={"extended": True}, random_state=seed, max_iter=500,
             verbose="error",
-        ).fit(raw, verbose="error")
+        ).fit(raw, verbose="error")  # fmt: skip
         labels = label_components(raw, ica, method="iclabel")
     topographies = ica.get_components()
     found = [
@@ -137,16 +111,16 @@ def artefact_operator(file, plan, bad, steps, seed, positions):
     if not exclude:
         return None, names, found
 
-    def clean(r):
+    def clean(r: mne.io.BaseRaw) -> mne.io.BaseRaw:
         r.set_eeg_reference("average", verbose="error")
         return ica.apply(r, exclude=exclude, verbose="error")
 
-    def nothing(r):
+    def clean_zeros(r: mne.io.BaseRaw) -> mne.io.BaseRaw:
         r._data[:] = 0
         return ica.apply(r, exclude=exclude, verbose="error")
 
     # the components' means only move a channel's offset, which no trial keeps
-    operator = matrix(names, positions, clean, "ICA") - matrix(names, positions, nothing, "ICA")
+    operator = matrix(names, positions, clean, "ICA") - matrix(names, positions, clean_zeros, "ICA")
     average = np.eye(len(names)) - 1 / len(names)
     # what is taken out is taken out of the recorded reference, so that others can still be chosen
     return np.eye(len(names)) - (average - operator), names, found

@@ -2,28 +2,29 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
+import mne
 import numpy as np
 import pandas as pd
 
+from sleep_interpreter.data.preparation.inputs import Session
+from sleep_interpreter.data.preparation.settings import Events, Rule
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.signal.recording import Recording
 
 COLUMNS = ("onset_s", "item", "item_index", "modality", "phase")
+Row = tuple[float, str | None, int | None, str | None]
+"""Onset in s, text, number and phase of one event of a recording."""
 
 
-def read_events(session, recording, annotations, settings, remarks=None):
-    """Return what was shown or played when.
-
-    Parameters
-    ----------
-    session : sleep_interpreter.data.preparation.inputs.Session
-    recording : sleep_interpreter.utils.signal.recording.Recording
-    annotations : mne.Annotations
-    settings : sleep_interpreter.data.preparation.settings.Events
-    remarks : list | None
-        What the user should know is appended.
+def read_events(
+    session: Session, recording: Recording, annotations: mne.Annotations, settings: Events,
+    remarks: list[str] | None = None,
+) -> tuple[pd.DataFrame, dict[str, int]]:  # fmt: skip
+    """Return what was shown or played when; what the user should know is appended to `remarks`.
 
     Returns
     -------
@@ -39,7 +40,8 @@ def read_events(session, recording, annotations, settings, remarks=None):
         No such source of events, an item or modality that does not exist.
     """
     rows = _rows(session, recording, annotations, settings)
-    found, unmapped = [], Counter()
+    found = []
+    unmapped: Counter[str] = Counter()
     for onset, text, code, phase in rows:
         rule, groups = _first_match(settings.rules, text, code)
         if rule is None:
@@ -60,8 +62,9 @@ def read_events(session, recording, annotations, settings, remarks=None):
     return table[inside].sort_values("onset_s", kind="stable", ignore_index=True), dict(unmapped)
 
 
-def _rows(session, recording, annotations, settings):
-    """Return (onset in s, text or None, number or None, phase or None) of every event of the recording."""
+def _rows(
+    session: Session, recording: Recording, annotations: mne.Annotations, settings: Events
+) -> list[Row]:
     if settings.source == "stim":
         return [(onset, None, code, None) for onset, code in recording.triggers(settings.stim_channel)]
     if settings.source == "events_tsv":
@@ -73,12 +76,11 @@ def _rows(session, recording, annotations, settings):
     ]
 
 
-def _table(session):
+def _table(session: Session) -> list[Row]:
     if session.events is None:
         raise UserError(
             f"{shown(session.path)}: events.source is events_tsv, but there is no events.tsv beside it; "
-            "use annotations "
-            "or stim"
+            "use annotations or stim"
         )
     table = pd.read_csv(session.events, sep="\t", dtype=str, keep_default_na=False)
     if "onset" not in table:
@@ -95,7 +97,7 @@ def _table(session):
     ]
 
 
-def _number(text):
+def _number(text: object) -> int | None:
     """Return the trigger's number in "S  12", "Stimulus/S 12" or "12"; None where there is none.
 
     The number of a response ("Response/R  1") or a comment is another matter: rules match those by text.
@@ -104,12 +106,14 @@ def _number(text):
     return int(found[1]) if found else None
 
 
-def _first_match(rules, text, code):
+def _first_match(
+    rules: Sequence[Rule], text: str | None, code: int | None
+) -> tuple[Rule | None, dict[str, str]]:
     for rule in rules:
         if rule.code is not None:
             if code == rule.code:
                 return rule, {}
-        elif text is not None:
+        elif text is not None and rule.match is not None:
             # MNE puts the kind of marker before BrainVision's: "Comment/cue/alarm"
             for candidate in dict.fromkeys([text, text.partition("/")[2]]):
                 found = re.fullmatch(rule.match, candidate) if candidate else None
@@ -118,13 +122,13 @@ def _first_match(rules, text, code):
     return None, {}
 
 
-def _modality(text, where):
+def _modality(text: str, where: str) -> str:
     if text not in ("image", "audio", "cue"):
         raise UserError(f"{where}: modality {text!r}; there are image, audio and cue (events.rules)")
     return text
 
 
-def _item(text, names, where):
+def _item(text: str, names: Mapping[str, str], where: str) -> str:
     item = names.get(text, text)
     if item not in ITEMS:
         close = nearest(item, ITEMS, 1)

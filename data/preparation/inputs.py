@@ -2,21 +2,24 @@
 
 import csv
 import glob
-import logging
 import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
+import mne
+import mne_bids
 import numpy as np
 
 from sleep_interpreter.data.formats.validation import natural
+from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import shown
 
-log = logging.getLogger(__name__)
-
 _FORMATS = (".vhdr", ".edf", ".bdf", ".set", ".fif", ".cnt", ".gdf")
+SessionKind = Literal["wake", "sleep"]
 
 
 @dataclass(frozen=True)
@@ -25,21 +28,19 @@ class Session:
 
     Attributes
     ----------
-    label : str
+    label
         Name of its folder: BIDS' session, task and run, or the session that the path names.
-    kind : "wake" | "sleep"
-    path : Path
-    events : Path | None
+    events
         BIDS: its events.tsv.
-    bids : mne_bids.BIDSPath | None
+    bids
         To read it through mne-bids.
     """
 
     label: str
-    kind: str
+    kind: SessionKind
     path: Path
     events: Path | None = None
-    bids: object = None
+    bids: mne_bids.BIDSPath | None = None
 
 
 @dataclass(frozen=True)
@@ -48,33 +49,25 @@ class Source:
 
     Attributes
     ----------
-    name : str
+    name
         The lab's own, for example "sub-001".
-    sessions : tuple of Session
-    test : bool | None
-        What participants.tsv says; None where it says nothing.
+    test
+        Whether participants.tsv calls it a test subject; None where it says nothing.
     """
 
     name: str
-    sessions: tuple
+    sessions: tuple[Session, ...]
     test: bool | None = None
 
 
-def find_bids(root, settings):
-    """Return the `Source`s of a BIDS folder.
-
-    Parameters
-    ----------
-    root : str | Path
-    settings : sleep_interpreter.data.preparation.settings.Preparation
+def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
+    """Return the people of a BIDS folder.
 
     Raises
     ------
     UserError
         No EEG in it, or a session that the settings do not know.
     """
-    import mne_bids
-
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root}: BIDS folder not found")
@@ -83,7 +76,8 @@ def find_bids(root, settings):
     found = [p for p in found if p.fpath.relative_to(root).parts[0].startswith("sub-")]
     if not found:
         raise UserError(f"{shown(root)}: no sub-*/**/eeg/*_eeg.* recording in it; is it a BIDS folder?")
-    sessions, groups = {}, _groups(root / "participants.tsv", settings.split.group_column)
+    sessions: dict[str, list[Session]] = {}
+    groups = _groups(root / "participants.tsv", settings.split.group_column)
     for path in sorted(found, key=lambda p: natural(p.fpath)):
         both = f"{path.session}_{path.task}" if path.session and path.task else None
         kind = _kind((both, path.session, path.task), settings, path.fpath)
@@ -95,14 +89,8 @@ def find_bids(root, settings):
     return [Source(name, _distinct(own), groups.get(name)) for name, own in sessions.items()]
 
 
-def find_recordings(pattern, settings):
-    """Return the `Source`s of the files that a glob pattern names, or several of them.
-
-    Parameters
-    ----------
-    pattern : str | list of str
-        Several: also what a shell makes of a pattern without quotes.
-    settings : sleep_interpreter.data.preparation.settings.Preparation
+def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list[Source]:
+    """Return the people whose files a glob pattern names, or several (what a shell makes of an unquoted one).
 
     Raises
     ------
@@ -111,19 +99,20 @@ def find_recordings(pattern, settings):
     """
     patterns = [pattern] if isinstance(pattern, str) else list(pattern)
     pattern = " ".join(patterns)
-    found = {
+    files = {
         Path(p)
         for one in patterns
         # a file's own name may hold brackets; pathlib's glob takes no absolute patterns
         for p in ([one] if Path(one).is_file() else glob.glob(one, recursive=True))  # noqa: PTH207
     }
-    paths = sorted((p for p in found if p.suffix.lower() in _FORMATS), key=natural)
+    paths = sorted((p for p in files if p.suffix.lower() in _FORMATS), key=natural)
     scorings = {scoring for path in paths for scoring in _scorings(path, settings.stages.file)}
     paths = [path for path in paths if path not in scorings]
     if not paths:
-        what = f"{len(found)} files, none of them" if found else "no"
+        what = f"{len(files)} files, none of them" if files else "no"
         raise UserError(f"--recordings {pattern!r}: {what} recording ({', '.join(_FORMATS)})")
-    rule, sessions = re.compile(settings.recordings.pattern), {}
+    rule = re.compile(settings.recordings.pattern)
+    sessions: dict[str, list[Session]] = {}
     for path in paths:
         text = f"{path.parent.name}/{path.name}"
         found = rule.search(path.name) or rule.search(text)
@@ -139,7 +128,7 @@ def find_recordings(pattern, settings):
     return [Source(name, _distinct(own)) for name, own in sessions.items()]
 
 
-def _scorings(path, pattern):
+def _scorings(path: Path, pattern: str | None) -> list[Path]:
     """Return the files that hold a recording's scoring: EDF+ scorings look like recordings."""
     if pattern is None or "{stem}" not in pattern:
         return []
@@ -147,20 +136,12 @@ def _scorings(path, pattern):
     return [other for other in path.parent.glob(pattern.replace("{stem}", stem)) if other != path]
 
 
-def assign(sources, settings, known=None):
-    """Give every source its name in the published layout: subject_<n> or subject_test_<n>.
+def assign_names(
+    sources: Sequence[Source], settings: Preparation, known: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return {lab's name: name in the published layout}: subject_<n> or subject_test_<n>.
 
-    Parameters
-    ----------
-    sources : list of Source
-    settings : sleep_interpreter.data.preparation.settings.Preparation
-    known : dict | None
-        {lab's name: our name} of an earlier preparation; those keep their names.
-
-    Returns
-    -------
-    names : dict of str to str
-        {lab's name: our name}.
+    Those who are `known` from an earlier preparation keep their names.
 
     Raises
     ------
@@ -182,8 +163,7 @@ def assign(sources, settings, known=None):
         if name in names and not names[name].startswith("subject_test_"):
             raise UserError(
                 f"split.test: {name} is the training subject {names[name]} of this folder already; "
-                "prepare into "
-                "another folder"
+                "prepare into another folder"
             )
     for source in sources:
         if source.name not in names:
@@ -194,7 +174,7 @@ def assign(sources, settings, known=None):
     return names
 
 
-def _test_subjects(new, settings, sources):
+def _test_subjects(new: Sequence[Source], settings: Preparation, sources: Sequence[Source]) -> set[str]:
     if settings.split.test:
         return set(settings.split.test)
     if any(source.test is not None for source in sources):
@@ -203,39 +183,39 @@ def _test_subjects(new, settings, sources):
     count = round(settings.split.test_share * len(sources))
     count = max(count, 1) if settings.split.test_share and len(sources) > 1 else count
     draw = {s.name: np.random.default_rng([settings.seed, *s.name.encode()]).random() for s in sources}
-    return set(sorted(draw, key=draw.get)[:count])
+    return set(sorted(draw, key=draw.__getitem__)[:count])
 
 
-def _kind(labels, settings, path):
+def _kind(labels: Sequence[str | None], settings: Preparation, path: Path) -> SessionKind:
     """Return what a recording holds, by its labels (BIDS: "session_task", session, task)."""
     known = settings.recordings.sessions
     folded = {name.casefold(): kind for name, kind in known.items()}
-    labels = [label for label in labels if label] or [""]
-    found = {label: folded[label.casefold()] for label in labels if label.casefold() in folded}
+    named = [label for label in labels if label] or [""]
+    found = {label: folded[label.casefold()] for label in named if label.casefold() in folded}
     if found:
         first = next(iter(found))
-        if first != labels[0] and len(set(found.values())) > 1:
-            said = " and ".join(f"{label}: {kind}" for label, kind in found.items())
-            raise UserError(f"{shown(path)}: recordings.sessions says {said}; say what {labels[0]!r} is")
+        if first != named[0] and len(set(found.values())) > 1:
+            kinds = " and ".join(f"{label}: {kind}" for label, kind in found.items())
+            raise UserError(f"{shown(path)}: recordings.sessions says {kinds}; say what {named[0]!r} is")
         return found[first]
     if settings.recordings.default_session is None:
         raise UserError(
-            f"{shown(path)}: session {' or '.join(map(repr, labels))} is none of recordings.sessions "
+            f"{shown(path)}: session {' or '.join(map(repr, named))} is none of recordings.sessions "
             f"({', '.join(known)}); add it there, or set recordings.default_session"
         )
     return settings.recordings.default_session
 
 
-def _distinct(sessions):
+def _distinct(sessions: Sequence[Session]) -> tuple[Session, ...]:
     """Number sessions of one label, so that each has a folder of its own."""
     labels = [s.label for s in sessions]
     return tuple(
-        s if labels.count(s.label) == 1 else Session(f"{s.label}_{k}", s.kind, s.path, s.events, s.bids)
+        s if labels.count(s.label) == 1 else replace(s, label=f"{s.label}_{k}")
         for k, s in enumerate(sessions)
     )
 
 
-def _groups(table, column):
+def _groups(table: Path, column: str | None) -> dict[str, bool]:
     """Return {subject: is a test subject} of participants.tsv; empty without such a column."""
     if column is None or not table.is_file():
         return {}
@@ -250,19 +230,10 @@ def _groups(table, column):
     }
 
 
-def bids_details(session):
-    """Return annotations and bad channels that a BIDS folder states about a recording (through mne-bids).
-
-    Returns
-    -------
-    annotations : mne.Annotations
-    bads : list of str
-    """
-    import mne_bids
-
+def bids_details(session: Session) -> tuple[mne.Annotations, list[str]]:
+    """Return annotations and bad channels that a BIDS folder states about a recording (through mne-bids)."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             raw = mne_bids.read_raw_bids(session.bids, verbose="error")
     except Exception as error:  # as many ways to fail as there are readers
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -1,12 +1,14 @@
 """Writes one prepared subject's files, in the published layout (docs/data_format.md)."""
 
-import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
-from sleep_interpreter.data.formats.test_trials import TRIAL_STAGES
+from sleep_interpreter.data.formats.test_trials import DATA_TYPES, TRIAL_STAGES
 from sleep_interpreter.data.formats.tfrecords import (
     AWAKE_PER_SLEEP,
     CHANNELS,
@@ -15,43 +17,43 @@ from sleep_interpreter.data.formats.tfrecords import (
     WHOLE,
     write_records,
 )
+from sleep_interpreter.data.preparation.channels import KINDS
+from sleep_interpreter.data.preparation.recording import Cleaned
+from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.stages import epoch_codes, scored_span, staging_windows
-from sleep_interpreter.data.preparation.trials import parts_in_time
+from sleep_interpreter.data.preparation.trials import Trials, parts_in_time
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES, STAGING_SECONDS, WAKE
 from sleep_interpreter.utils.core.paths import writing
 from sleep_interpreter.utils.core.provenance import MARK
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 
-log = logging.getLogger(__name__)
 MODALITIES = ("image", "audio")
+AwakeDraws = dict[int, dict[str, np.ndarray]]
+"""{place of a sleep trial: {modality: places of its awake trials}}."""
 
 
-def write_trials(folder, name, trials, precue, settings, simulated, notes):
-    """Write the trial files of one subject.
+def write_trials(
+    folder: Path, name: str, trials: Mapping[str, Trials], precue: Mapping[str, Trials],
+    settings: Preparation, simulated: bool, notes: list[str],
+) -> dict:  # fmt: skip
+    """Write the trial files of one subject, and return how many trials there are by kind and part.
 
     Parameters
     ----------
-    folder : Path
+    folder
         Root of the layout.
-    name : str
+    name
         "subject_3" or "subject_test_0".
-    trials : dict of str to Trials
+    trials
         "image", "audio", "N2N3", "REM".
-    precue : dict of str to Trials
+    precue
         "N2N3", "REM": the trials before those cues, in their order.
-    settings : sleep_interpreter.data.preparation.settings.Preparation
-    simulated : bool
-    notes : list
+    notes
         What the user should know is appended.
-
-    Returns
-    -------
-    counts : dict
-        Trials by kind (and part), for the manifest.
     """
     mark = {MARK: True} if simulated else {}
     parts = {stage: parts_in_time(trials[stage].table, settings.split.parts) for stage in TRIAL_STAGES}
-    counts = {kind: len(own.table) for kind, own in trials.items()}
+    counts: dict = {kind: len(own.table) for kind, own in trials.items()}
     if len(settings.channels.montage) != CHANNELS:
         notes.append(
             f"{len(settings.channels.montage)} channels: the scripts read {CHANNELS}, so trials are in "
@@ -61,21 +63,14 @@ def write_trials(folder, name, trials, precue, settings, simulated, notes):
         return counts
     test = name.startswith("subject_test_")
     main = folder / ("SI Main Test" if test else "SI Main Train") / name
-    write_pickle(
-        {
-            **mark,
-            **{f"awake_{m}": _single(trials[m], mark) for m in MODALITIES},
-            **{stage: _single(trials[stage], mark) for stage in TRIAL_STAGES},
-        },
-        main / "Whole_data.pickle",
-    )
+    single = {f"awake_{m}": _records(trials[m], mark, "EEG") for m in MODALITIES}
+    single |= {stage: _records(trials[stage], mark, "EEG") for stage in TRIAL_STAGES}
+    write_pickle({**mark, **single}, main / "Whole_data.pickle")
     for stage in TRIAL_STAGES:
         draws = _awake_draws(trials, stage, name, settings.seed, notes)
         if test:
             _write_test(main, stage, trials, draws, parts[stage], precue.get(stage), mark)
-            counts |= {
-                f"{stage} {part}": int((parts[stage] == part).sum()) for part in ("train", "val", "test")
-            }
+            counts |= {f"{stage} {part}": int((parts[stage] == part).sum()) for part in DATA_TYPES}
         elif len(trials[stage].table):
             _write_training(folder, name, stage, trials, draws, mark)
     if test:
@@ -85,30 +80,33 @@ def write_trials(folder, name, trials, precue, settings, simulated, notes):
     return counts
 
 
-def _one_hot(index, names=ITEMS):
+def _one_hot(index: int, names: Sequence[str] = ITEMS) -> np.ndarray:
     return np.eye(len(names), dtype=np.float32)[int(index)]
 
 
-def _single(trials, mark):
-    return [
-        {**mark, "category": _one_hot(item), "EEG": eeg}
-        for item, eeg in zip(trials.table.item_index, trials.eeg, strict=True)
+def _records(trials: Trials, mark: dict, key: str, parts: np.ndarray | None = None) -> list[dict]:
+    """Return trials as pickles hold them, one dict each, with the EEG under `key`."""
+    records: list[dict] = [
+        {**mark, "category": _one_hot(item), key: eeg}
+        for item, eeg in zip(trials.items, trials.eeg, strict=True)
     ]
+    if parts is not None:
+        for record, part in zip(records, parts, strict=True):
+            record["data_type"] = str(part)
+    return records
 
 
-def _awake_draws(trials, stage, name, seed, notes):
-    """Return {place of a sleep trial: {modality: 15 places}} for those whose item has awake trials of both
-    kinds.
+def _awake_draws(
+    trials: Mapping[str, Trials], stage: str, name: str, seed: int, notes: list[str]
+) -> AwakeDraws:
+    """Draw 15 awake trials of both kinds for each sleep trial whose item has some.
 
     15 different ones where there are 15, otherwise some repeatedly. The draw depends on the seed, the subject
     and the trial's place only.
     """
-    pools = {
-        m: [np.flatnonzero(trials[m].table.item_index.to_numpy() == k) for k in range(len(ITEMS))]
-        for m in MODALITIES
-    }
+    pools = {m: [np.flatnonzero(trials[m].items == k) for k in range(len(ITEMS))] for m in MODALITIES}
     draws = {}
-    for place, item in enumerate(trials[stage].table.item_index.to_numpy(int)):
+    for place, item in enumerate(trials[stage].items):
         own = [pools[m][item] for m in MODALITIES]
         if all(len(pool) for pool in own):
             rng = np.random.default_rng([seed, *f"{name} {stage}".encode(), place])
@@ -118,102 +116,90 @@ def _awake_draws(trials, stage, name, seed, notes):
             }
     lacking = len(trials[stage].table) - len(draws)
     if lacking:
-        notes.append(
-            f"{stage}: {lacking} of {len(trials[stage].table)} sleep trials have no awake trials of "
-            "their item"
-        )
-    few = [
-        ITEMS[k] for k in range(len(ITEMS)) if 0 < min(len(pools[m][k]) for m in MODALITIES) < AWAKE_PER_SLEEP
-    ]
+        total = len(trials[stage].table)
+        notes.append(f"{stage}: {lacking} of {total} sleep trials have no awake trials of their item")
+    fewest = [min(len(pools[m][k]) for m in MODALITIES) for k in range(len(ITEMS))]
+    few = [item for item, n in zip(ITEMS, fewest, strict=True) if 0 < n < AWAKE_PER_SLEEP]
     if few and draws:
         which = "all items" if len(few) == len(ITEMS) else ", ".join(few)
-        notes.append(
-            f"{stage}: fewer than {AWAKE_PER_SLEEP} awake trials of {which}: some are stored repeatedly"
-        )
+        text = f"fewer than {AWAKE_PER_SLEEP} awake trials of {which}: some are stored repeatedly"
+        notes.append(f"{stage}: {text}")
     return draws
 
 
-def _write_test(main, stage, trials, draws, parts, precue, mark):
+def _write_test(
+    main: Path, stage: str, trials: Mapping[str, Trials], draws: AwakeDraws, parts: np.ndarray,
+    precue: Trials | None, mark: dict,
+) -> None:  # fmt: skip
     """Write a test subject's pickles; awake trials go in only if every sleep trial has them."""
-    own, complete = trials[stage], len(draws) == len(trials[stage].table)
-    content = []
-    for place, (item, eeg, part) in enumerate(zip(own.table.item_index, own.eeg, parts, strict=True)):
-        trial = {**mark, "category": _one_hot(item), "Sleep_EEG": eeg, "data_type": str(part)}
-        if complete:
+    content = _records(trials[stage], mark, "Sleep_EEG", parts)
+    if len(draws) == len(content):
+        for place, trial in enumerate(content):
             trial |= {f"awake_{m}_erp": trials[m].eeg[draws[place][m]] for m in MODALITIES}
-        content.append(trial)
     write_pickle(content, main / f"{stage}_data.pickle")
     if precue is not None:
-        before = [
-            {**mark, "category": _one_hot(item), "Sleep_EEG": eeg, "data_type": str(part)}
-            for item, eeg, part in zip(
-                precue.table.item_index, precue.eeg, parts[precue.table.index], strict=True
-            )
-        ]
+        before = _records(precue, mark, "Sleep_EEG", parts[precue.table.index])
         write_pickle(before, main / f"precue_{stage}_data.pickle")
 
 
-def _write_training(folder, name, stage, trials, draws, mark):
+def _write_training(
+    folder: Path, name: str, stage: str, trials: Mapping[str, Trials], draws: AwakeDraws, mark: dict
+) -> None:
     own = trials[stage]
     tfrecords = folder / "SI Main Train_tfrecords" / stage
     if draws:
         whole = (
             {
-                "category_name": _one_hot(own.table.item_index.iloc[place]),
+                "category_name": _one_hot(own.items[place]),
                 "feature_Sleep_EEG": own.eeg[place],
                 **{f"feature_awake_{m}_erp": trials[m].eeg[places[m]] for m in MODALITIES},
             }
             for place, places in draws.items()
         )
         write_records(tfrecords / f"Whole_{name}.tfrecord", WHOLE, whole, bool(mark))
-    items = own.table.item_index
     if stage == "N2N3":
         sleep = (
             {"category_name": _one_hot(item), "feature_Sleep_EEG": eeg}
-            for item, eeg in zip(items, own.eeg, strict=True)
+            for item, eeg in zip(own.items, own.eeg, strict=True)
         )
         write_records(tfrecords / f"sleep_{name}.tfrecord", SLEEP, sleep, bool(mark))
     else:
-        content = [
-            {**mark, "category": _one_hot(item), "Sleep_EEG": eeg}
-            for item, eeg in zip(items, own.eeg, strict=True)
-        ]
-        write_pickle(content, folder / "SI Main Train_pickle" / "REM" / f"sleep_{name}.pickle")
+        path = folder / "SI Main Train_pickle" / "REM" / f"sleep_{name}.pickle"
+        write_pickle(_records(own, mark, "Sleep_EEG"), path)
 
 
-def _groups(trials, mark):
+def _groups(trials: Trials, mark: dict) -> dict[str, dict]:
     """Return the content of an SO pickle: all eight groups, samples first as published."""
     group = trials.table.get("so_group")
     content = {}
     for name in SO_GROUPS:
         places = np.flatnonzero(group == name) if group is not None else np.zeros(0, int)
-        items = trials.table.item_index.to_numpy(int)[places]
         eeg = np.ascontiguousarray(trials.eeg[places].transpose(0, 2, 1))
-        content[name] = {**mark, "label": np.eye(len(ITEMS), dtype=np.float32)[items], "decode_data": eeg}
+        label = np.eye(len(ITEMS), dtype=np.float32)[trials.items[places]]
+        content[name] = {**mark, "label": label, "decode_data": eeg}
     return content
 
 
-def _write_npz(path, trials, parts, settings, simulated):
-    arrays = {"channels": np.array(settings.channels.montage), "simulated": np.array(simulated)}
+def _write_npz(
+    path: Path, trials: Mapping[str, Trials], parts: Mapping[str, np.ndarray], settings: Preparation,
+    simulated: bool,
+) -> None:  # fmt: skip
+    arrays: dict[str, Any] = {
+        "channels": np.array(settings.channels.montage),
+        "simulated": np.array(simulated),
+    }
     for kind, own in trials.items():
-        arrays |= {f"{kind}_eeg": own.eeg, f"{kind}_item": own.table.item_index.to_numpy(int)}
+        arrays |= {f"{kind}_eeg": own.eeg, f"{kind}_item": own.items}
         if kind in parts:
             arrays[f"{kind}_data_type"] = parts[kind]
     with writing(path) as temporary, temporary.open("wb") as handle:
         np.savez_compressed(handle, **arrays)
 
 
-def write_staging(folder, name, cleaned, settings, notes):
-    """Write a subject's staging windows and 30 s labels.
-
-    Parameters
-    ----------
-    folder : Path
-    name : str
-    cleaned : sleep_interpreter.data.preparation.recording.Cleaned
-        Its longest scored night.
-    settings : sleep_interpreter.data.preparation.settings.Preparation
-    notes : list
+def write_staging(
+    folder: Path, name: str, cleaned: Cleaned, settings: Preparation, notes: list[str]
+) -> tuple[dict | None, int]:
+    """Write staging windows and 30 s labels of a subject's longest scored night.
 
     Returns
     -------
@@ -222,21 +208,21 @@ def write_staging(folder, name, cleaned, settings, notes):
     count : int
         Windows written.
     """
+    if cleaned.hypnogram is None:
+        return None, 0
     codes = epoch_codes(cleaned.hypnogram, cleaned.raw.seconds)
     first, last = scored_span(codes)
     if last - first < 1:
         return None, 0
     gaps = int((codes[first:last] == UNSCORED).sum())
     if gaps:
-        notes.append(
-            f"{gaps} epochs inside the night are not scored: they count as W/N1 in raw* and the label file"
-        )
+        text = "are not scored: they count as W/N1 in raw* and the label file"
+        notes.append(f"{gaps} epochs inside the night {text}")
     filled = np.where(codes == UNSCORED, WAKE, codes)[first:last]
-    count, wanted = 0, settings.channels
-    asked = {"eeg": wanted.eeg, "eog": wanted.eog, "emg": wanted.emg}
+    count, wanted = 0, [getattr(settings.channels, kind) for kind in KINDS]
     lacking = [
         f"{kind.upper()} ({pair[0]})"
-        for (kind, pair), found in zip(asked.items(), cleaned.plan.derivations, strict=True)
+        for kind, pair, found in zip(KINDS, wanted, cleaned.plan.derivations, strict=True)
         if pair is not None and found is None
     ]
     if settings.stages.windows and lacking:

@@ -3,17 +3,21 @@
 import hashlib
 import logging
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
+import mne
 import numpy as np
 import pandas as pd
 
 from sleep_interpreter.data.events import slow_oscillations
-from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram
-from sleep_interpreter.data.preparation.channels import Plan, interpolation, make_plan, rereference
+from sleep_interpreter.data.formats.scoring_readers import Hypnogram
+from sleep_interpreter.data.preparation.channels import Plan, embedded, interpolation, make_plan, rereference
 from sleep_interpreter.data.preparation.cleaning import artefact_operator, find_bad
 from sleep_interpreter.data.preparation.events import read_events
 from sleep_interpreter.data.preparation.inputs import Session, bids_details
+from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.signal import (
     SignalFile,
     check_amplitude,
@@ -22,7 +26,7 @@ from sleep_interpreter.data.preparation.signal import (
     load,
     multiply,
 )
-from sleep_interpreter.data.preparation.stages import beside, find_stages
+from sleep_interpreter.data.preparation.stages import find_stages, scoring_file
 from sleep_interpreter.data.preparation.trials import bad_spans, with_stage
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
@@ -30,9 +34,7 @@ from sleep_interpreter.utils.core.provenance import MARK, SIDECAR, UNFINISHED_SI
 from sleep_interpreter.utils.signal.channel_names import listed
 from sleep_interpreter.utils.signal.recording import Recording
 
-log = logging.getLogger(__name__)
-
-_TRUE = re.compile(r"(?:[^/]+/)?true/")
+_PLANTED = re.compile(r"(?:[^/]+/)?true/")
 _LEVELS = 5
 """Folders above a recording that may hold the sidecar of a simulated data set: bids/sub-*/ses-*/eeg/."""
 
@@ -43,29 +45,22 @@ class Cleaned:
 
     Attributes
     ----------
-    session : Session
-    raw, eeg : SignalFile
+    raw, eeg
         As recorded (rows of the plan) and cleaned (rows of the montage), both 500 Hz and µV.
-    plan : Plan
-    events : DataFrame
+    events
         Of `data.preparation.events`, with the stage at the onset; cues also with their slow oscillation.
-    hypnogram : Hypnogram | None
-    stage_source : str | None
-    oscillations, spindles : DataFrame
-    bad : dict of str to str
-        Bad channel: reason; missing ones too.
-    components : list of dict
-        Of the ICA.
-    bad_spans : array (n, 2)
-        Annotated artefacts in s.
-    unmapped : dict of str to int
-    truth : DataFrame
-        onset_s, duration_s, event: what a simulated recording says was planted ("true/..."); else empty.
-    amplitude : float
+    bad
+        {bad channel: reason}; missing ones too.
+    components
+        Of the ICA, as `data.preparation.cleaning.artefact_operator` gives them.
+    bad_spans
+        Annotated artefacts in s, array (n, 2).
+    unmapped
+        {event that no rule knows: count}.
+    amplitude
         Typical SD of 30 s in µV.
-    remarks : list of str
-    simulated : bool
-    fingerprint : dict
+    truth
+        onset_s, duration_s, event: what a simulated recording says was planted ("true/..."); else empty.
     """
 
     session: Session
@@ -77,40 +72,42 @@ class Cleaned:
     stage_source: str | None
     oscillations: pd.DataFrame
     spindles: pd.DataFrame
-    bad: dict
-    components: list
+    bad: dict[str, str]
+    components: list[dict]
     bad_spans: np.ndarray
-    unmapped: dict
+    unmapped: dict[str, int]
     amplitude: float
     truth: pd.DataFrame
-    remarks: list = field(default_factory=list)
-    simulated: bool = False
-    fingerprint: dict = field(default_factory=dict)
+    remarks: list[str]
+    simulated: bool
+    fingerprint: dict
+
+    @property
+    def cues(self) -> pd.DataFrame:
+        """The events that are cues."""
+        return self.events[self.events.modality == "cue"]
 
 
-def clean(session, name, settings, folder, step):
+def clean(
+    session: Session, name: str, settings: Preparation, folder: Path, step: Callable[[str], None]
+) -> Cleaned:
     """Take one recording through all steps.
 
     Parameters
     ----------
-    session : Session
-    name : str
+    name
         The lab's own name of the subject.
-    settings : sleep_interpreter.data.preparation.settings.Preparation
-    folder : Path
+    folder
         For the working files.
-    step : callable
+    step
         Is told the name of every step as it begins.
-
-    Returns
-    -------
-    cleaned : Cleaned
     """
     where = shown(session.path)
     step("opening")
     recording = Recording(session.path)
     remarks = [text for level, text in recording.notices if level >= logging.WARNING]
-    annotations, first, bads = recording.annotations, recording.first_time, []
+    annotations, first = recording.annotations, recording.first_time
+    bads: list[str] = []
     if session.bids is not None:
         annotations, bads = bids_details(session)
     simulated = _is_simulated(session.path, annotations)
@@ -133,12 +130,16 @@ def clean(session, name, settings, folder, step):
         remarks += more
     step("bad channels")
     bad = _bad_channels(raw, plan, name, bads, settings, where)
-    operator, components = np.eye(len(plan.heads)), []
+    operator, components = np.eye(len(plan.heads)), list[dict]()
     if session.kind == "wake":
         step("ICA")
-        operator, components = _components(raw, plan, bad, settings)
+        positions = settings.channels.positions
+        taken_out, names, components = artefact_operator(
+            raw, plan, bad, settings.steps, settings.seed, positions
+        )
+        operator = operator if taken_out is None else embedded(taken_out, names, plan.heads)
     step("filtering")
-    working = SignalFile(_copied(raw, folder / "filtered.npy"))
+    working = raw.copy(folder / "filtered.npy")
     heads = [plan.rows[n] for n in plan.heads]
     filter_file(working, heads, settings.steps)
     step("interpolation and reference")
@@ -156,10 +157,10 @@ def clean(session, name, settings, folder, step):
     events = with_stage(events, hypnogram)
     cues = events[events.modality == "cue"]
     around, after = settings.slow_oscillations.around_s, settings.spindles.after_cue_s
-    known = slow_oscillations.at_cues(cues, oscillations, spindles, around, after)
-    events = events.join(known[["so_group", "so_phase_rad", "so_row", "spindle_coupled"]])
-    truth = _truth(annotations, first) if simulated else _truth((), 0.0)
-    unmapped = {text: n for text, n in unmapped.items() if not _known(text, settings)}
+    at_cues = slow_oscillations.at_cues(cues, oscillations, spindles, around, after)
+    events = events.join(at_cues[["so_group", "so_phase_rad", "so_row", "spindle_coupled"]])
+    truth = _planted(annotations if simulated else (), first)
+    unmapped = {text: n for text, n in unmapped.items() if not _is_understood(text, settings)}
     return Cleaned(
         session, raw, eeg, plan, events, hypnogram, source, oscillations, spindles, bad, components,
         bad_spans(annotations, settings.rejection.annotations, first), unmapped, amplitude, truth, remarks,
@@ -167,18 +168,9 @@ def clean(session, name, settings, folder, step):
     )  # fmt: skip
 
 
-def fingerprint(session, recording, settings):
-    """Return what tells whether a session's files are still the same: recording, markers, tables, scoring.
-
-    Parameters
-    ----------
-    session : Session
-    recording : sleep_interpreter.utils.signal.recording.Recording
-        Of the session.
-    settings : sleep_interpreter.data.preparation.settings.Preparation
-    """
-    path = session.path
-    files = [path.with_suffix(".vmrk"), session.events, beside(session, settings.stages)]
+def fingerprint(session: Session, recording: Recording, settings: Preparation) -> dict:
+    """Return what tells whether a session's files are still the same: recording, markers, tables, scoring."""
+    files = [session.path.with_suffix(".vmrk"), session.events, scoring_file(session, settings.stages)]
     if session.bids is not None:
         files.append(session.bids.copy().update(suffix="channels", extension=".tsv").fpath)
     there = {file.name: file for file in files if file is not None and file.is_file()}
@@ -186,24 +178,24 @@ def fingerprint(session, recording, settings):
     return {**recording.fingerprint(), "beside": hashes}
 
 
-def _truth(annotations, first_time):
+def _planted(annotations: Iterable[dict], first_time: float) -> pd.DataFrame:
     """Return what annotations "true/..." of a simulated recording say, with onsets from the first sample."""
     rows = [
-        (float(a["onset"]) - first_time, float(a["duration"]), _TRUE.sub("", str(a["description"])))
+        (float(a["onset"]) - first_time, float(a["duration"]), _PLANTED.sub("", str(a["description"])))
         for a in annotations
-        if _TRUE.match(str(a["description"]))
+        if _PLANTED.match(str(a["description"]))
     ]
     return pd.DataFrame(rows, columns=["onset_s", "duration_s", "event"])
 
 
-def _known(text, settings):
+def _is_understood(text: str, settings: Preparation) -> bool:
     """Tell whether an event that no rule maps is understood all the same: a stage, an artefact, the truth."""
     patterns = [r"(?:true/.*|New Segment/?.*|BAD_ACQ_SKIP)", re.escape(MARK), settings.stages.annotation]
     patterns += [settings.rejection.annotations] if settings.rejection.annotations else []
     return any(re.fullmatch(p, t) for p in patterns for t in (text, text.partition("/")[2]))
 
 
-def _is_simulated(path, annotations):
+def _is_simulated(path: Path, annotations: mne.Annotations) -> bool:
     marked = any(re.fullmatch(rf"(?:.*/)?{MARK}", str(text)) for text in annotations.description)
     if marked or is_simulated(path):
         return True
@@ -213,7 +205,9 @@ def _is_simulated(path, annotations):
     )
 
 
-def _bad_channels(raw, plan, name, stated, settings, where):
+def _bad_channels(
+    raw: SignalFile, plan: Plan, name: str, stated: Collection[str], settings: Preparation, where: str
+) -> dict[str, str]:
     """Return {channel: reason} of all that has to be interpolated, or refuse too many."""
     bad = {n: "missing" for n in plan.missing}
     for known, reason in ((stated, "channels.tsv"), (settings.channels.bad.get(name, ()), "channels.bad")):
@@ -224,25 +218,13 @@ def _bad_channels(raw, plan, name, stated, settings, where):
     if len(bad) > share * len(plan.montage):
         raise UserError(
             f"{where}: {len(bad)} of {len(plan.montage)} channels are missing or bad "
-            f"({listed(bad, 70)}), at most {share:.0%} are "
-            "interpolated; look at the recording, or set steps.bad_channels or channels.interpolate_share"
+            f"({listed(bad, 70)}), at most {share:.0%} are interpolated; look at the recording, "
+            "or set steps.bad_channels or channels.interpolate_share"
         )
     return bad
 
 
-def _components(raw, plan, bad, settings):
-    """Return the matrix over the head's rows that takes artefacts' components out, and what was found."""
-    operator, names, found = artefact_operator(
-        raw, plan, bad, settings.steps, settings.seed, settings.channels.positions
-    )
-    full = np.eye(len(plan.heads))
-    if operator is not None:
-        places = [plan.heads.index(n) for n in names]
-        full[np.ix_(places, places)] = operator
-    return full, found
-
-
-def _spread(plan, interpolating):
+def _spread(plan: Plan, interpolating: np.ndarray) -> np.ndarray:
     """Return the matrix from the head's rows to the whole montage and the mastoids behind it."""
     outside = [n for n in plan.heads if n not in plan.montage]
     result = np.zeros((len(plan.montage) + len(outside), len(plan.heads)))
@@ -254,7 +236,10 @@ def _spread(plan, interpolating):
     return result
 
 
-def _sleep_events(working, heads, plan, mending, hypnogram, settings, step, remarks):
+def _sleep_events(
+    working: SignalFile, heads: list[int], plan: Plan, mending: np.ndarray, hypnogram: Hypnogram | None,
+    settings: Preparation, step: Callable[[str], None], remarks: list[str],
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """Return slow oscillations and spindles of a sleep recording; empty tables otherwise."""
     empty = slow_oscillations.detect_so(np.zeros(0), np.zeros(0, int), settings.slow_oscillations)
     none = slow_oscillations.detect_spindles(np.zeros((0, 0)), [], np.zeros(0, int), settings.spindles, empty)
@@ -275,18 +260,10 @@ def _sleep_events(working, heads, plan, mending, hypnogram, settings, step, rema
         weights = weights.copy()
         weights[:, there] -= 1 / len(there)
     signals = derived(working, heads, weights)
-    stages = np.full(signals.shape[1], UNSCORED)
-    stages[:] = hypnogram.at(np.arange(signals.shape[1]) / slow_oscillations.RATE)
+    stages = hypnogram.at(np.arange(signals.shape[1]) / slow_oscillations.RATE)
     oscillations, first = empty, int(slow in montage)
     if slow in montage:
         oscillations = slow_oscillations.detect_so(signals[0], stages, settings.slow_oscillations)
     return oscillations, slow_oscillations.detect_spindles(
         signals[first:], names[first:], stages, settings.spindles, oscillations
     )
-
-
-def _copied(file, path):
-    copy = SignalFile(path, file.shape)
-    for start, stop in file.blocks():
-        copy.write(start, file.read(start, stop))
-    return copy.path

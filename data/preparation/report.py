@@ -1,20 +1,29 @@
 """The quality report of a prepared subject (MNE's HTML report)."""
 
-import html
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
+import mne
 import numpy as np
 from scipy import signal
 
-from sleep_interpreter.data.events.slow_oscillations import compare_events, group_limits
+from sleep_interpreter.data.events.slow_oscillations import compare_events
+from sleep_interpreter.data.formats.scoring_readers import Hypnogram
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
-from sleep_interpreter.data.preparation.channels import info
+from sleep_interpreter.data.preparation.channels import make_info
+from sleep_interpreter.data.preparation.recording import Cleaned
+from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.signal import pieces
-from sleep_interpreter.data.preparation.trials import WINDOWS
+from sleep_interpreter.data.preparation.trials import WINDOWS, Trials
 from sleep_interpreter.utils.core.constants import ITEMS, N2, N3, SLEEP_RATE, STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.plots import preparation as plots
+from sleep_interpreter.utils.plots.html_page import render
 
+_TEMPLATE = Path(__file__).with_suffix(".html")
 _MINUTES = 10
 _AROUND = 1.5
 _NEAR = 0.4
@@ -22,91 +31,60 @@ _NEAR = 0.4
 
 
 @dataclass
-class Details:
-    """What a report says of one recording, kept when its working files are gone.
+class SessionDetails:
+    """What the report and the manifest say of one recording, kept when its working files are gone.
 
     Attributes
     ----------
-    label, kind, recording : str
-    amplitude : float
-    channels : list of str
-    notes, remarks : list of str
-    bad : dict
-    components : list of dict
-    unmapped, dropped : dict
-    spectra : tuple
-        hz, power as recorded, power cleaned.
-    hypnogram : Hypnogram | None
-    cues : DataFrame
-    so : dict
-        Counts, mean wave and coupling.
-    simulated : bool
+    dropped
+        {window of a trial: {reason: number of trials that were left out}}.
+    spectra
+        Frequencies in Hz; power as recorded, and cleaned.
+    so
+        Counts of slow oscillations and spindles, mean wave and coupling.
     """
 
-    label: str
-    kind: str
-    recording: str
-    seconds: float
-    amplitude: float
-    notes: list
-    remarks: list
-    bad: dict
-    components: list
-    component_names: list
-    unmapped: dict
-    dropped: dict
-    spectra: tuple
-    hypnogram: object
-    stage_source: str | None
-    cues: object
+    cleaned: Cleaned
+    dropped: dict[str, dict]
+    spectra: tuple[np.ndarray, np.ndarray, np.ndarray]
     so: dict
-    simulated: bool
-    fingerprint: dict = field(default_factory=dict)
 
     @classmethod
-    def of(cls, cleaned, dropped, channel):
-        """Take from a `data.preparation.recording.Cleaned` what is told of it; `channel` shows the waves."""
+    def of(cls, cleaned: Cleaned, dropped: dict[str, dict], channel: str) -> Self:
+        """Take what is told of a recording from its files; `channel` shows the waves."""
         rows = [cleaned.plan.rows[n] for n in cleaned.plan.eeg]
         hz, before = _spectrum(pieces(cleaned.raw, rows, _MINUTES))
         _, after = _spectrum(pieces(cleaned.eeg, None, _MINUTES))
-        cues = cleaned.events[cleaned.events.modality == "cue"]
-        names = [n for n in cleaned.plan.eeg if n not in cleaned.bad]
-        return cls(
-            cleaned.session.label, cleaned.session.kind, cleaned.session.path.name, cleaned.raw.seconds,
-            cleaned.amplitude, cleaned.plan.notes, cleaned.remarks, cleaned.bad, cleaned.components, names,
-            cleaned.unmapped, dropped,
-            (hz, before, after), cleaned.hypnogram, cleaned.stage_source, cues,
-            _oscillations(cleaned, cues, channel),
-            cleaned.simulated, cleaned.fingerprint,
-        )  # fmt: skip
+        return cls(cleaned, dropped, (hz, before, after), _oscillations(cleaned, channel))
 
-    def summary(self):
+    def summary(self) -> dict:
         """Return what the manifest keeps of this recording."""
+        cleaned, hypnogram = self.cleaned, self.cleaned.hypnogram
         minutes = None
-        if self.hypnogram is not None:
+        if hypnogram is not None:
             minutes = {
-                name: round(float(self.hypnogram.duration[self.hypnogram.stage == code].sum()) / 60, 1)
+                name: round(float(hypnogram.duration[hypnogram.stage == code].sum()) / 60, 1)
                 for code, name in enumerate(STAGES)
             }
         return {
-            "recording": self.recording,
-            "kind": self.kind,
-            "seconds": self.seconds,
-            "amplitude_uv": round(self.amplitude, 2),
-            "bad": self.bad,
-            "components_removed": [c["label"] for c in self.components if c["removed"]],
-            "components": len(self.components),
-            "stages": self.stage_source,
+            "recording": cleaned.session.path.name,
+            "kind": cleaned.session.kind,
+            "seconds": cleaned.raw.seconds,
+            "amplitude_uv": round(cleaned.amplitude, 2),
+            "bad": cleaned.bad,
+            "components_removed": [c["label"] for c in cleaned.components if c["removed"]],
+            "components": len(cleaned.components),
+            "stages": cleaned.stage_source,
             "minutes": minutes,
             "trials": self.dropped,
-            "unmapped_events": self.unmapped,
+            "unmapped_events": cleaned.unmapped,
             "slow_oscillations": {k: v for k, v in self.so.items() if k != "wave"},
-            "channels": self.notes,
-            "remarks": self.remarks,
+            "channels": cleaned.plan.notes,
+            "remarks": cleaned.remarks,
         }
 
 
-def _spectrum(parts):
+def _spectrum(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     powers = []
     for part in parts:
         hz, power = signal.welch(part, STREAM_RATE, nperseg=min(2000, part.shape[1]), axis=1)
@@ -114,11 +92,11 @@ def _spectrum(parts):
     return hz[hz <= 100], np.median(powers, axis=0)[:, hz <= 100]
 
 
-def _oscillations(cleaned, cues, channel):
+def _oscillations(cleaned: Cleaned, channel: str) -> dict:
     """Return counts of what was found, and the mean wave around troughs at the channel of the detection."""
-    table, spindles = cleaned.oscillations, cleaned.spindles
-    counts = {g: int((cues.so_group == g).sum()) if "so_group" in cues else 0 for g in SO_GROUPS}
-    found = {"count": len(table), "spindles": len(spindles), "cues_by_group": counts}
+    table, spindles, cues = cleaned.oscillations, cleaned.spindles, cleaned.cues
+    counts = {g: int((cues.so_group == g).sum()) for g in SO_GROUPS}
+    found: dict = {"count": len(table), "spindles": len(spindles), "cues_by_group": counts}
     if len(spindles):
         coupled = spindles[spindles.so >= 0]
         found["coupled_spindles"] = len(coupled)
@@ -126,8 +104,8 @@ def _oscillations(cleaned, cues, channel):
         if len(phase):
             vector = np.exp(1j * phase).mean()
             found |= {"coupling_phase_rad": float(np.angle(vector)), "coupling_strength": float(abs(vector))}
-    if len(cleaned.truth):
-        found["against_truth"] = _against_truth(cleaned)
+    if len(cleaned.truth) and cleaned.hypnogram is not None:
+        found["against_truth"] = _against_truth(cleaned, cleaned.hypnogram)
     names = list(cleaned.plan.montage)
     if len(table) and channel in names:
         reach = int(_AROUND * STREAM_RATE)
@@ -139,10 +117,10 @@ def _oscillations(cleaned, cues, channel):
     return found
 
 
-def _against_truth(cleaned):
+def _against_truth(cleaned: Cleaned, hypnogram: Hypnogram) -> dict[str, dict]:
     """Return precision and recall of slow oscillations and spindles in a simulated night (middles)."""
     truth = cleaned.truth.assign(middle=cleaned.truth.onset_s + cleaned.truth.duration_s / 2)
-    truth = truth[np.isin(cleaned.hypnogram.at(truth.middle.to_numpy()), (N2, N3))]
+    truth = truth[np.isin(hypnogram.at(truth.middle.to_numpy()), (N2, N3))]
     waves = truth[truth.event.isin(("so", "k_complex", "evoked"))]
     spindles = truth[truth.event.str.startswith("spindle")]
     found, bursts = cleaned.oscillations, cleaned.spindles
@@ -153,53 +131,39 @@ def _against_truth(cleaned):
     return {kind: {k: v for k, v in row.items() if k != "pairs"} for kind, row in compared.items()}
 
 
-def write_report(path, name, source, details, trials, notes, settings):
-    """Write the HTML report of a subject.
-
-    Parameters
-    ----------
-    path : Path
-    name, source : str
-        Our name and the lab's.
-    details : list of Details
-    trials : dict of str to sleep_interpreter.data.preparation.trials.Trials
-    notes : list of str
-    settings : sleep_interpreter.data.preparation.settings.Preparation
-    """
-    import mne
-
-    from sleep_interpreter.utils.plots import preparation as plots
-
-    kind = "simulated" if any(d.simulated for d in details) else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+def write_report(
+    path: Path, name: str, source: str, details: Sequence[SessionDetails], trials: Mapping[str, Trials],
+    notes: Sequence[str], settings: Preparation,
+) -> None:  # fmt: skip
+    """Write the HTML report of a subject: `name` is ours, `source` the lab's."""
+    kind = "simulated" if any(d.cleaned.simulated for d in details) else None
+    positions = settings.channels.positions
+    with warnings.catch_warnings(action="ignore"):
         report = mne.Report(title=f"{name} ({source}{', simulated' if kind else ''})", verbose="error")
 
-        def add(figure, title, section):
+        def add(figure: Any, title: str, section: str) -> None:
             report.add_figure(figure, title=title, section=section, image_format="png")
             plots.close(figure)
 
-        report.add_html(_counts(trials, notes), title="Trials", section="Summary")
-        positions = settings.channels.positions
+        report.add_html(_trials_html(trials, notes), title="Trials", section="Summary")
         for d in details:
-            report.add_html(_session(d), title="What was done", section=d.label)
-            add(plots.spectra(*d.spectra, d.label, kind), "Spectra", d.label)
-            if d.components:
-                made, _ = info(d.component_names, positions)
-                add(plots.components(d.components, made, "Independent components", kind), "ICA", d.label)
-            if d.hypnogram is not None:
-                h = d.hypnogram
-                figure = plots.hypnogram(
-                    h.onset, h.duration, h.stage, d.cues.onset_s.to_numpy(), d.stage_source, kind
-                )
-                add(figure, "Hypnogram and cues", d.label)
+            cleaned, label = d.cleaned, d.cleaned.session.label
+            report.add_html(_session_html(d), title="What was done", section=label)
+            add(plots.spectra(*d.spectra, label, kind), "Spectra", label)
+            if cleaned.components:
+                names = [n for n in cleaned.plan.eeg if n not in cleaned.bad]
+                made, _ = make_info(names, positions)
+                add(plots.components(cleaned.components, made, "Independent components", kind), "ICA", label)
+            if cleaned.hypnogram is not None:
+                h, cues = cleaned.hypnogram, cleaned.cues.onset_s.to_numpy()
+                figure = plots.hypnogram(h.onset, h.duration, h.stage, cues, cleaned.stage_source, kind)
+                add(figure, "Hypnogram and cues", label)
             if "wave" in d.so:
-                counts = d.so["cues_by_group"]
-                figure = plots.slow_oscillations(
-                    *d.so["wave"], list(counts), list(counts.values()), "Slow oscillations", kind
-                )
-                add(figure, "Slow oscillations", d.label)
-        made, unplaced = info(settings.channels.montage, positions)
+                (times, wave), title = d.so["wave"], "Slow oscillations"
+                groups, counts = zip(*d.so["cues_by_group"].items(), strict=True)
+                figure = plots.slow_oscillations(times, wave, list(groups), list(counts), title, kind)
+                add(figure, title, label)
+        made, unplaced = make_info(settings.channels.montage, positions)
         for label, own in _groups(trials):
             if len(own.table) and not unplaced:
                 window = label if label in WINDOWS else "cue"
@@ -212,73 +176,41 @@ def write_report(path, name, source, details, trials, notes, settings):
             report.save(temporary, open_browser=False, overwrite=True, verbose="error")
 
 
-def draw_so_groups(path):
-    """Draw the definition of the eight groups by phase (docs/images/so_groups.png).
-
-    Parameters
-    ----------
-    path : Path
-    """
-    from sleep_interpreter.utils.plots.preparation import phase_groups
-
-    marks = (0.0, 0.35, 0.8, 1.4)
-    limits = [-0.5, *group_limits(*marks), marks[-1] + 0.5]
-    times = np.linspace(limits[0], limits[-1], 1000)
-    wave = np.zeros(len(times))
-    for start, stop, height in zip(marks[:-1], marks[1:], (0.5, -1.0, 0.7), strict=True):
-        inside = (times >= start) & (times < stop)
-        wave[inside] = height * np.sin(np.pi * (times[inside] - start) / (stop - start))
-    phase_groups(SO_GROUPS, limits, (times, wave), path)
-
-
-def _groups(trials):
+def _groups(trials: Mapping[str, Trials]) -> Iterator[tuple[str, Trials]]:
     """Yield (label, trials) of every modality and stage."""
     for kind in ("image", "audio"):
         yield kind, trials[kind]
     for code, stage in enumerate(STAGES[1:], start=1):
         own = trials["REM" if stage == "R" else "N2N3"]
-        yield f"cues in {stage}", own.some((own.table.stage == code).to_numpy(bool))
+        yield f"cues in {stage}", own.select((own.table.stage == code).to_numpy(bool))
 
 
-def _counts(trials, notes):
-    head = "".join(f"<th>{html.escape(kind)}</th>" for kind in trials)
-    rows = []
-    for k, item in enumerate(ITEMS):
-        cells = "".join(f"<td>{int((t.table.item_index == k).sum())}</td>" for t in trials.values())
-        rows.append(f"<tr><td>{item}</td>{cells}</tr>")
-    total = "".join(f"<td><b>{len(t.table)}</b></td>" for t in trials.values())
-    body = "".join([f"<tr><th>item</th>{head}</tr>", *rows, f"<tr><td><b>all</b></td>{total}</tr>"])
-    return f"<table>{body}</table>{_listed('Notes', notes)}"
+def _trials_html(trials: Mapping[str, Trials], notes: Sequence[str]) -> str:
+    rows = [(item, [own.per_item[k] for own in trials.values()]) for k, item in enumerate(ITEMS)]
+    totals = [len(own.table) for own in trials.values()]
+    return render(_TEMPLATE, kinds=list(trials), rows=rows, totals=totals, lists={"Notes": notes})
 
 
-def _session(d):
-    parts = [
-        f"<p>{html.escape(d.recording)}: {d.seconds / 60:.1f} min, typical SD of 30 s {d.amplitude:.1f} "
-        "µV</p>"
-    ]
-    parts.append(_listed("Channels", [*d.notes, *(f"{n}: {why}, interpolated" for n, why in d.bad.items())]))
-    parts.append(_listed("Remarks", d.remarks))
-    parts.append(_listed("Events without a rule", [f"{text}: {n}" for text, n in d.unmapped.items()]))
-    for kind, row in d.dropped.items():
+def _session_html(details: SessionDetails) -> str:
+    cleaned = details.cleaned
+    minutes, amplitude = cleaned.raw.seconds / 60, cleaned.amplitude
+    text = f"{cleaned.session.path.name}: {minutes:.1f} min, typical SD of 30 s {amplitude:.1f} µV"
+    bad = [f"{name}: {why}, interpolated" for name, why in cleaned.bad.items()]
+    lists = {
+        "Channels": [*cleaned.plan.notes, *bad],
+        "Remarks": cleaned.remarks,
+        "Events without a rule": [f"{event}: {n}" for event, n in cleaned.unmapped.items()],
+    }
+    for kind, row in details.dropped.items():
         if row["events"]:
-            parts.append(
-                _listed(
-                    f"Trials: {kind}", [f"{key}: {value}" for key, value in row.items() if value is not None]
-                )
-            )
-    if d.hypnogram is not None:
-        parts.append(_listed("Found", found_lines(d.so)))
-    return "".join(parts)
+            lists[f"Trials: {kind}"] = [f"{key}: {value}" for key, value in row.items() if value is not None]
+    if cleaned.hypnogram is not None:
+        lists["Found"] = found_lines(details.so)
+    return render(_TEMPLATE, text=text, lists=lists)
 
 
-def found_lines(so):
-    """Return what was found in a sleep recording as sentences.
-
-    Parameters
-    ----------
-    so : dict
-        As `Details.so`.
-    """
+def found_lines(so: Mapping) -> list[str]:
+    """Return what was found in a sleep recording (`SessionDetails.so`) as lines."""
     lines = [f"{so['count']} slow oscillations, {so['spindles']} spindles"]
     if so.get("coupled_spindles"):
         lines.append(
@@ -297,10 +229,3 @@ def found_lines(so):
             f"planted, {row['found']} found)"
         )
     return lines
-
-
-def _listed(title, lines):
-    if not lines:
-        return ""
-    items = "".join(f"<li>{html.escape(str(line))}</li>" for line in lines)
-    return f"<h4>{html.escape(title)}</h4><ul>{items}</ul>"

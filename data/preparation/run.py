@@ -5,13 +5,15 @@ import json
 import logging
 import multiprocessing
 import shutil
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from sleep_interpreter.data.preparation.cleaning import need
-from sleep_interpreter.data.preparation.inputs import assign
+from sleep_interpreter.data.preparation.cleaning import require_package
+from sleep_interpreter.data.preparation.inputs import Source, assign_names
 from sleep_interpreter.data.preparation.recording import fingerprint
+from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.subject import (
     PREPARED,
     RECORD,
@@ -20,6 +22,7 @@ from sleep_interpreter.data.preparation.subject import (
     read_record,
 )
 from sleep_interpreter.utils.core import file_locks, provenance
+from sleep_interpreter.utils.core.command_line import set_up_logging
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.core.provenance import MARK, write_json
@@ -33,24 +36,25 @@ _NO_RESULT = ("threads", "outputs.report", "recordings.chunk_seconds")
 """Settings that change no file of the layout, so that another value does not mean another data set."""
 
 
-def prepare(sources, settings, out, jobs=1, only=None, force=False):
-    """Prepare subjects into a folder and write its manifest.
+_KILLED = "its process was killed (out of memory?); run the same command again, with fewer --jobs"
+Task = tuple[Source, str, Preparation, Path]
+"""What `prepare_subject` takes."""
+
+
+def prepare(
+    sources: Sequence[Source], settings: Preparation, out: str | Path, jobs: int = 1,
+    only: Collection[str] | None = None, force: bool = False,
+) -> dict:  # fmt: skip
+    """Prepare subjects into a folder; write its manifest, and return it.
 
     Parameters
     ----------
-    sources : list of sleep_interpreter.data.preparation.inputs.Source
-    settings : sleep_interpreter.data.preparation.settings.Preparation
-    out : str | Path
-    jobs : int
+    jobs
         Subjects side by side.
-    only : iterable of str | None
+    only
         The lab's names of those wanted now; None for all.
-    force : bool
+    force
         Prepare all that are wanted anew, and replace what was prepared with other settings.
-
-    Returns
-    -------
-    manifest : dict
 
     Raises
     ------
@@ -60,9 +64,9 @@ def prepare(sources, settings, out, jobs=1, only=None, force=False):
     """
     out = Path(out)
     for method in (settings.steps.bad_channels.method, settings.steps.ica.method, settings.rejection.method):
-        need(method)
+        require_package(method)
     _read_manifest(out)  # a folder of something else stays as it is
-    with file_locks.held(
+    with file_locks.locked(
         out / file_locks.LOCK,
         refusal=f"{shown(out)}: another process is preparing into this folder; wait for its end (several "
         "subjects side by side: --jobs), or choose another --out",
@@ -70,26 +74,29 @@ def prepare(sources, settings, out, jobs=1, only=None, force=False):
         return _prepare(sources, settings, out, jobs, only, force)
 
 
-def _prepare(sources, settings, out, jobs, only, force):
+def _prepare(
+    sources: Sequence[Source], settings: Preparation, out: Path, jobs: int, only: Collection[str] | None,
+    force: bool,
+) -> dict:  # fmt: skip
     before, digest = _read_manifest(out), _digest(settings)
-    others = before is not None and before.get("settings_sha256") != digest
-    if others and not force:
+    replace = before is not None and before.get("settings_sha256") != digest
+    if replace and not force:
         raise UserError(
             f"{shown(out / MANIFEST)}: this folder was prepared with other settings; choose another --out, "
             "or --force to prepare everything again"
         )
-    names = assign(sources, settings, None if others else (before or {}).get("names"))
+    names = assign_names(sources, settings, None if replace else (before or {}).get("names"))
     unknown = sorted(set(only or ()) - set(names))
     if unknown:
         raise UserError(f"--subjects: no {unknown[0]!r}; there are {', '.join(names)}")
-    if others:
+    if before is not None and replace:
         lost = [r["source"] for r in before["subjects"].values() if r["source"] not in (only or names)]
         if lost:
             raise UserError(
                 f"{shown(out / MANIFEST)}: --force with other settings would remove {', '.join(lost)}, who "
                 "would not be prepared again: prepare all of them, or choose another --out"
             )
-        _forget(out, before)
+        _remove_prepared(out, before)
         before = None
     manifest = {
         **provenance.record(),
@@ -99,16 +106,17 @@ def _prepare(sources, settings, out, jobs, only, force):
         "subjects": dict((before or {}).get("subjects", {})),
     }
     write_json(out / MANIFEST, manifest)  # names are fixed before anybody is prepared under them
-    todo = []
+    todo: list[Task] = []
     for source in sources:
         if only is not None and source.name not in only:
             continue
-        record = read_record(out, names[source.name])
+        name = names[source.name]
+        record = read_record(out, name)
         if record is not None and not force and record["inputs"] == _fingerprints(source, settings):
-            log.info("%s (%s): is there", source.name, names[source.name])
-            manifest["subjects"][names[source.name]] = record
+            log.info("%s (%s): is there", source.name, name)
+            manifest["subjects"][name] = record
         else:
-            todo.append((source, names[source.name], settings, out))
+            todo.append((source, name, settings, out))
     for record in _run(todo, jobs):
         manifest["subjects"][record["subject"]] = record
         write_json(out / MANIFEST, manifest)
@@ -118,7 +126,7 @@ def _prepare(sources, settings, out, jobs, only, force):
     return manifest
 
 
-def _run(todo, jobs):
+def _run(todo: Sequence[Task], jobs: int) -> Iterator[dict]:
     """Yield the record of each subject as it is done."""
     if jobs == 1 or len(todo) < 2:
         yield from (prepare_subject(*one) for one in todo)
@@ -126,7 +134,7 @@ def _run(todo, jobs):
     # new processes: forked ones would share the state of libraries that hold threads
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_log_as_here, initargs=(log.getEffectiveLevel(),)
+        jobs, mp_context=context, initializer=set_up_logging, initargs=(log.getEffectiveLevel(),)
     ) as pool:
         futures = {pool.submit(prepare_subject, *one): one for one in todo}
         for future in as_completed(futures):
@@ -134,23 +142,11 @@ def _run(todo, jobs):
             try:
                 yield future.result()
             except BrokenProcessPool:
-                reason = (
-                    "its process was killed (out of memory?); run the same command again, with fewer --jobs"
-                )
-                yield {
-                    "subject": name,
-                    "source": source.name,
-                    "status": "failed",
-                    "step": "?",
-                    "reason": reason,
-                }
+                record = {"subject": name, "source": source.name, "status": "failed"}
+                yield record | {"step": "?", "reason": _KILLED}
 
 
-def _log_as_here(level):
-    logging.basicConfig(level=level, format="%(message)s")
-
-
-def _digest(settings):
+def _digest(settings: Preparation) -> str:
     tree = settings.model_dump(mode="json")
     for dotted in _NO_RESULT:
         *path, last = dotted.split(".")
@@ -161,14 +157,14 @@ def _digest(settings):
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
-def _fingerprints(source, settings):
+def _fingerprints(source: Source, settings: Preparation) -> dict | None:
     try:
         return {s.label: fingerprint(s, Recording(s.path), settings) for s in source.sessions}
     except UserError:
         return None  # the preparation says what is wrong with it
 
 
-def _read_manifest(out):
+def _read_manifest(out: Path) -> dict | None:
     path = out / MANIFEST
     if not path.is_file():
         ours = {UNFINISHED, file_locks.LOCK}
@@ -184,7 +180,7 @@ def _read_manifest(out):
         raise UserError(f"{shown(path)}: no readable JSON ({error}); remove it to begin again") from None
 
 
-def _forget(out, manifest):
+def _remove_prepared(out: Path, manifest: dict) -> None:
     """Remove what an earlier preparation wrote, by its own account and nothing else."""
     for name, record in manifest["subjects"].items():
         (out / PREPARED / name / RECORD).unlink(missing_ok=True)
@@ -194,7 +190,7 @@ def _forget(out, manifest):
     (out / MANIFEST).unlink()
 
 
-def _write_labels(out, records):
+def _write_labels(out: Path, records: dict[str, dict]) -> None:
     """Write the hypnograms of all complete subjects into the one label file."""
     hypnograms = {
         name: {**({MARK: True} if record["simulated"] else {}), **record["hypnogram"]}
@@ -205,7 +201,7 @@ def _write_labels(out, records):
         write_pickle(hypnograms, out / LABELS)
 
 
-def lines(manifest, out):
+def summary_lines(manifest: dict, out: Path) -> list[str]:
     """Return what the command says at its end."""
     result = []
     for name, record in manifest["subjects"].items():
@@ -217,15 +213,10 @@ def lines(manifest, out):
             mark = ", simulated" if record["simulated"] else ""
             result.append(f"{name} ({record['source']}{mark}): {counts}; {size}")
             result += [f"  note: {note}" for note in record["notes"]]
-            result += [
-                f"  note, {label}: {remark}"
-                for label, own in record["sessions"].items()
-                for remark in own["remarks"]
-            ]
+            for label, own in record["sessions"].items():
+                result += [f"  note, {label}: {remark}" for remark in own["remarks"]]
         else:
             result.append(f"{name} ({record['source']}) FAILED at {record['step']!r}: {record['reason']}")
     done = sum(r["status"] == "complete" for r in manifest["subjects"].values())
-    result.append(
-        f"prepared: {done} of {len(manifest['subjects'])} subjects in {shown(out)}, account in {MANIFEST}"
-    )
-    return result
+    total = len(manifest["subjects"])
+    return [*result, f"prepared: {done} of {total} subjects in {shown(out)}, account in {MANIFEST}"]

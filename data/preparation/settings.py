@@ -1,20 +1,21 @@
 """What can be set about a preparation. params/prepare.yaml holds every default and the reason for it."""
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field_validator, model_validator
 
+from sleep_interpreter.data.events.settings import SlowOscillationDetection, SpindleDetection
 from sleep_interpreter.utils.core.config import Settings, load
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
 
 Name = Annotated[str, StringConstraints(min_length=1)]
-MODALITIES = ("image", "audio", "cue")
-"""What an event is: a picture or a sound in wake, a sound in sleep."""
 Range = tuple[float, float]
 
 
-def _pattern(text):
+def _pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except re.error as error:
@@ -33,13 +34,13 @@ class Recordings(Settings):
 
     @field_validator("pattern")
     @classmethod
-    def _names_a_subject(cls, text):
+    def _names_a_subject(cls, text: str) -> str:
         if "subject" not in _pattern(text).groupindex:
             raise ValueError("needs a group (?P<subject>...) that finds the subject in the path")
         return text
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         low, high = self.amplitude_range
         if not 0 < low < high:
             raise ValueError(f"amplitude_range ({low}, {high}) must be two rising positive numbers in µV")
@@ -55,7 +56,7 @@ class Split(Settings):
     parts: tuple[float, float, float] = (0.6, 0.2, 0.2)
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if min(self.parts) < 0 or abs(sum(self.parts) - 1) > 1e-6:
             raise ValueError(f"parts {self.parts}: three shares (train, val, test) that add up to 1")
         return self
@@ -71,7 +72,7 @@ class Rule(Settings):
     phase: str | None = None
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if (self.match is None) == (self.code is None):
             raise ValueError("a rule needs either `match` (text) or `code` (number)")
         groups = _pattern(self.match).groupindex if self.match is not None else {}
@@ -91,12 +92,12 @@ class Events(Settings):
         Rule(match=r"cue/(?P<item>.+)", modality="cue"),
         Rule(match=r"(?P<modality>image|audio)/(?P<item>.+)"),
     )
-    items: dict[Name, Literal[ITEMS]] = Field({})
+    items: dict[Name, Literal[ITEMS]] = Field({})  # type: ignore[valid-type]
     phases: tuple[Name, ...] | None = None
     shift_seconds: float = Field(0.0, ge=-10, le=10)
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if not self.rules:
             raise ValueError("rules: at least one event has to mean something")
         return self
@@ -116,7 +117,7 @@ class Channels(Settings):
     positions: str = "standard_1005"
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if len({name.casefold() for name in self.montage}) != len(self.montage):
             raise ValueError("montage names a channel twice")
         return self
@@ -159,7 +160,7 @@ class Steps(Settings):
     reference: Literal["average", "mastoids", "REST", "none"] = "average"
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if self.bandpass_hz is not None and not 0 < self.bandpass_hz[0] < self.bandpass_hz[1] < 250:
             raise ValueError(f"bandpass_hz {self.bandpass_hz}: corners must rise between 0 and 250 Hz")
         return self
@@ -177,7 +178,7 @@ class Rejection(Settings):
 
     @field_validator("annotations")
     @classmethod
-    def _readable(cls, text):
+    def _readable(cls, text: str | None) -> str | None:
         if text is not None:
             _pattern(text)
         return text
@@ -198,37 +199,10 @@ class Stages(Settings):
 
     @field_validator("annotation")
     @classmethod
-    def _names_a_stage(cls, text):
+    def _names_a_stage(cls, text: str) -> str:
         if "stage" not in _pattern(text).groupindex:
             raise ValueError("needs a group (?P<stage>...)")
         return text
-
-
-class SlowOscillations(Settings):
-    """Detection of slow oscillations with YASA, and what is near enough to a cue."""
-
-    channel: Name = "Fz"
-    reference: Literal["mastoids", "recorded"] = "mastoids"
-    freq_hz: Range = (0.3, 1.5)
-    negative_s: Range = (0.15, 1.0)
-    positive_s: Range = (0.1, 1.0)
-    negative_uv: Range = (30.0, 300.0)
-    positive_uv: Range = (8.0, 200.0)
-    peak_to_peak_uv: Range = (60.0, 500.0)
-    first_up_s: Range = (0.1, 1.0)
-    around_s: PositiveFloat = 0.5
-
-
-class Spindles(Settings):
-    """Detection of spindles with YASA, and what counts as coupled."""
-
-    channels: tuple[Name, ...] = ("Fz", "Cz", "Pz")
-    freq_hz: Range = (11.0, 16.0)
-    duration_s: Range = (0.5, 2.5)
-    threshold_correlation: float = Field(0.65, ge=0, le=1)
-    threshold_rms: float = Field(1.5, gt=0)
-    threshold_relative_power: float = Field(0.2, ge=0, le=1)
-    after_cue_s: PositiveFloat = 1.5
 
 
 class Outputs(Settings):
@@ -250,12 +224,12 @@ class Preparation(Settings):
     steps: Steps = Steps()
     rejection: Rejection = Rejection()
     stages: Stages = Stages()
-    slow_oscillations: SlowOscillations = SlowOscillations()
-    spindles: Spindles = Spindles()
+    slow_oscillations: SlowOscillationDetection = SlowOscillationDetection()
+    spindles: SpindleDetection = SpindleDetection()
     outputs: Outputs = Outputs()
     threads: PositiveInt = 1
 
 
-def load_settings(source=None, overrides=()):
-    """Return the `Preparation` of a YAML file (params/prepare.yaml by default) with `--set` overrides."""
+def load_settings(source: str | Path | None = None, overrides: Iterable[str] = ()) -> Preparation:
+    """Return the settings of a YAML file (params/prepare.yaml by default) with `--set` overrides."""
     return load(Preparation, source or "prepare", overrides=overrides)

@@ -1,14 +1,19 @@
 """A recording as a file of µV at 500 Hz that is never in memory as a whole: read, filtered, multiplied."""
 
 import math
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import mne
 import numpy as np
 
+from sleep_interpreter.data.preparation.settings import LineNoise, Recordings, Steps
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
-from sleep_interpreter.utils.signal import units as amplitude
+from sleep_interpreter.utils.signal import units
+from sleep_interpreter.utils.signal.recording import Recording
 from sleep_interpreter.utils.signal.resample import Merger
 
 PIECE_SECONDS = 30.0
@@ -20,59 +25,48 @@ _TAIL_SECONDS = 0.2
 class SignalFile:
     """Channels by samples in a .npy file, float32; every access opens it anew, so no page stays in memory.
 
-    Parameters
-    ----------
-    path : Path
-    shape : (int, int) | None
-        Make a new file of this shape; None: open the one that is there.
+    With a shape (channels, samples) a new file is made; without it the one that is there is opened.
     """
 
-    def __init__(self, path, shape=None):
+    def __init__(self, path: str | Path, shape: tuple[int, int] | None = None) -> None:
         self.path = Path(path)
         if shape is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             np.lib.format.open_memmap(self.path, mode="w+", dtype=np.float32, shape=shape)
-        self.shape = tuple(np.load(self.path, mmap_mode="r").shape)
+        self.shape: tuple[int, int] = tuple(np.load(self.path, mmap_mode="r").shape)
 
-    def read(self, start, stop, rows=None):
+    def read(self, start: int, stop: int, rows: int | Sequence[int] | None = None) -> np.ndarray:
         """Return samples [start, stop) as an array (rows, n) of its own; rows: None, a number or a list."""
         mapped = np.load(self.path, mmap_mode="r")
         if rows is None:
             return np.array(mapped[:, start:stop])
-        if np.ndim(rows) == 0:
+        if isinstance(rows, int | np.integer):
             return np.array(mapped[rows, start:stop])
         return np.stack([mapped[row, start:stop] for row in rows])
 
-    def write(self, start, block, rows=None):
+    def write(self, start: int, block: np.ndarray, rows: int | Sequence[int] | None = None) -> None:
         """Write (rows, n) samples from `start` on."""
         mapped = np.load(self.path, mmap_mode="r+")
         mapped[slice(None) if rows is None else rows, start : start + block.shape[-1]] = block
         mapped.flush()
 
     @property
-    def seconds(self):
+    def seconds(self) -> float:
         """Length in s."""
         return self.shape[1] / STREAM_RATE
 
-    def blocks(self, size=_BLOCK):
+    def blocks(self, size: int = _BLOCK) -> Iterator[tuple[int, int]]:
         """Yield (start, stop) that cover the file."""
         for start in range(0, self.shape[1], size):
             yield start, min(start + size, self.shape[1])
 
+    def copy(self, path: Path) -> "SignalFile":
+        """Return a copy in another file."""
+        return SignalFile(shutil.copyfile(self.path, path))
 
-def load(recording, picks, settings, path):
+
+def load(recording: Recording, picks: Sequence[str], settings: Recordings, path: Path) -> SignalFile:
     """Copy channels of a recording into a working file, in µV at 500 Hz, as the real-time source does.
-
-    Parameters
-    ----------
-    recording : sleep_interpreter.utils.signal.recording.Recording
-    picks : list of str
-    settings : sleep_interpreter.data.preparation.settings.Recordings
-    path : Path
-
-    Returns
-    -------
-    file : SignalFile
 
     Raises
     ------
@@ -83,7 +77,8 @@ def load(recording, picks, settings, path):
     seconds = min(group.length / group.rate for group in groups)
     file = SignalFile(path, (len(picks), round(seconds * STREAM_RATE)))
     merger = Merger([(group.rate, group.places) for group in groups], STREAM_RATE)
-    scale, done, blocks = amplitude.TO_MICROVOLT[settings.unit], 0, []
+    scale, done = units.TO_MICROVOLT[settings.unit], 0
+    blocks: list[np.ndarray] = []
     count = math.ceil(seconds / settings.chunk_seconds)
     bad = np.zeros(len(picks), int)
     for k in range(count):
@@ -118,7 +113,7 @@ def load(recording, picks, settings, path):
     return _cut(file, done)
 
 
-def _cut(file, done):
+def _cut(file: SignalFile, done: int) -> SignalFile:
     """Cut off what the resampler did not deliver: the file ends where its samples end."""
     if done == file.shape[1]:
         return file
@@ -129,33 +124,29 @@ def _cut(file, done):
     return SignalFile(file.path)
 
 
-def pieces(file, rows, minutes):
-    """Return pieces of 30 s spread over a file that make up so many minutes: list of arrays (rows, n)."""
+def pieces(file: SignalFile, rows: Sequence[int] | None, minutes: float) -> list[np.ndarray]:
+    """Return pieces of 30 s spread over a file that make up so many minutes: arrays (rows, n)."""
     length = min(round(PIECE_SECONDS * STREAM_RATE), file.shape[1])
     count = max(1, min(round(minutes * 60 / PIECE_SECONDS), file.shape[1] // length))
     starts = np.linspace(0, file.shape[1] - length, count).astype(int)
     return [file.read(start, start + length, rows) for start in starts]
 
 
-def check_amplitude(file, rows, settings, where, what="EEG", others_fit=False):
+def check_amplitude(
+    file: SignalFile, rows: Sequence[int], settings: Recordings, where: str, what: str = "EEG",
+    others_fit: bool = False,
+) -> float:  # fmt: skip
     """Return the typical SD of 30 s in µV, or refuse what cannot be µV (`utils.signal.units.check`)."""
-    found = [d for piece in pieces(file, rows, 10) for d in amplitude.deviations(piece.astype(float))]
-    typical = float(np.median(found)) / amplitude.TO_MICROVOLT[settings.unit]
-    return amplitude.check(
+    found = [d for piece in pieces(file, rows, 10) for d in units.deviations(piece.astype(float))]
+    typical = float(np.median(found)) / units.TO_MICROVOLT[settings.unit]
+    return units.check(
         typical, settings.unit, settings.amplitude_range, where, what, others_fit,
         "recordings.unit", "recordings.amplitude_range",
     )  # fmt: skip
 
 
-def filtered(data, steps):
-    """Return (channels, n) or (n,) without line noise, band-passed, float64 (MNE's zero-phase FIRs)."""
-    return bandpassed(without_line(data, steps.line_noise), steps.bandpass_hz)
-
-
-def without_line(data, line):
-    """Return signals at 500 Hz without the mains' frequency and its harmonics."""
-    import mne
-
+def without_line(data: np.ndarray, line: LineNoise) -> np.ndarray:
+    """Return signals at 500 Hz without the mains' frequency and its harmonics, float64."""
     data = np.asarray(data, np.float64)
     if line.hz is None:
         return data
@@ -165,39 +156,19 @@ def without_line(data, line):
     )
 
 
-def bandpassed(data, corners):
-    """Return signals at 500 Hz between two corners in Hz; None changes nothing."""
-    import mne
-
-    data = np.asarray(data, np.float64)
-    if corners is None:
-        return data
-    low, high = corners
-    return mne.filter.filter_data(data, STREAM_RATE, low, high, verbose="error", n_jobs=1)
-
-
-def filter_file(file, rows, steps):
-    """Filter rows of a working file in place, one whole channel at a time."""
+def filter_file(file: SignalFile, rows: Sequence[int], steps: Steps) -> None:
+    """Filter rows of a working file in place, one whole channel at a time (MNE's zero-phase FIRs)."""
     if steps.line_noise.hz is None and steps.bandpass_hz is None:
         return
     for row in rows:
-        file.write(0, filtered(file.read(0, file.shape[1], row), steps).astype(np.float32), row)
+        data = without_line(file.read(0, file.shape[1], row), steps.line_noise)
+        if steps.bandpass_hz is not None:
+            data = mne.filter.filter_data(data, STREAM_RATE, *steps.bandpass_hz, verbose="error", n_jobs=1)
+        file.write(0, data.astype(np.float32), row)
 
 
-def multiply(file, rows, operator, path):
-    """Write operator @ file[rows] as another file, block by block; the identity copies bit for bit.
-
-    Parameters
-    ----------
-    file : SignalFile
-    rows : list of int
-    operator : array (m, len(rows))
-    path : Path
-
-    Returns
-    -------
-    result : SignalFile, shape (m, n)
-    """
+def multiply(file: SignalFile, rows: Sequence[int], operator: np.ndarray, path: Path) -> SignalFile:
+    """Write operator (m, rows) @ file[rows] as another file, in blocks; the identity copies bit for bit."""
     result = SignalFile(path, (len(operator), file.shape[1]))
     same = operator.shape[0] == operator.shape[1] and np.array_equal(operator, np.eye(len(operator)))
     for start, stop in file.blocks():
@@ -206,15 +177,13 @@ def multiply(file, rows, operator, path):
     return result
 
 
-def derived(file, rows, operator):
+def derived(file: SignalFile, rows: Sequence[int], operator: np.ndarray) -> np.ndarray:
     """Return operator @ file[rows] in memory at 100 Hz, float64 (m, n / 5), for the detectors."""
-    import mne
-
     result = []
     for weights in operator:
         used = np.flatnonzero(weights)
         signal = np.zeros(file.shape[1])
-        for k in used:
+        for k in used.tolist():
             signal += weights[k] * file.read(0, file.shape[1], rows[k])
         result.append(mne.filter.resample(signal, down=5.0, npad="auto", method="polyphase", verbose="error"))
     return np.stack(result) if result else np.zeros((0, math.ceil(file.shape[1] / 5)))

@@ -2,7 +2,10 @@
 
 import glob
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 
+import mne
 import numpy as np
 
 from sleep_interpreter.data.formats.scoring_readers import (
@@ -12,9 +15,15 @@ from sleep_interpreter.data.formats.scoring_readers import (
     make,
     read_hypnogram,
 )
+from sleep_interpreter.data.preparation.channels import KINDS, Derivation, Plan
+from sleep_interpreter.data.preparation.inputs import Session
+from sleep_interpreter.data.preparation.settings import Stages
+from sleep_interpreter.data.preparation.signal import SignalFile
 from sleep_interpreter.utils.core.constants import N2, N3, REM, STAGING_SECONDS, STREAM_RATE, WAKE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.signal.preprocessing import staging_window
+from sleep_interpreter.utils.signal.recording import Recording
 
 _YASA_RATE = 100
 _YASA_CODES = {"W": WAKE, "N1": WAKE, "N2": N2, "N3": N3, "R": REM}
@@ -22,25 +31,14 @@ _LEAST_SECONDS = 300
 """YASA's classifier needs five minutes."""
 
 
-def find_stages(session, annotations, recording, file, plan, settings):
+def find_stages(
+    session: Session, annotations: mne.Annotations, recording: Recording, file: SignalFile, plan: Plan,
+    settings: Stages,
+) -> tuple[Hypnogram, str, list[str]]:  # fmt: skip
     """Return the hypnogram of a sleep recording, where it comes from, and remarks.
 
-    Parameters
-    ----------
-    session : sleep_interpreter.data.preparation.inputs.Session
-    annotations : mne.Annotations
-    recording : sleep_interpreter.utils.signal.recording.Recording
-    file : sleep_interpreter.data.preparation.signal.SignalFile
-        Unfiltered, rows as in the plan.
-    plan : sleep_interpreter.data.preparation.channels.Plan
-    settings : sleep_interpreter.data.preparation.settings.Stages
-
-    Returns
-    -------
-    hypnogram : sleep_interpreter.data.formats.scoring_readers.Hypnogram
-    source : str
-        "expert: FILE", "expert: annotations", or "YASA".
-    remarks : list of str
+    The file is unfiltered, with rows as in the plan. Stages come from "expert: FILE", "expert: annotations",
+    or "YASA".
 
     Raises
     ------
@@ -48,7 +46,7 @@ def find_stages(session, annotations, recording, file, plan, settings):
         No such source of stages, a scoring that is unreadable or that by its clock lies elsewhere.
     """
     where = shown(session.path)
-    if settings.source in ("auto", "file") and (path := beside(session, settings)) is not None:
+    if settings.source in ("auto", "file") and (path := scoring_file(session, settings)) is not None:
         found, source = read_hypnogram(path, settings.numbers, settings.epoch_seconds), f"expert: {path.name}"
     elif settings.source == "file":
         raise UserError(
@@ -62,15 +60,17 @@ def find_stages(session, annotations, recording, file, plan, settings):
             found, source = make(rows, where, settings.numbers), "expert: annotations"
         else:
             return stage_with_yasa(file, plan, where), "YASA", ["staged by YASA, not by an expert"]
-    later, remarks = 0.0, []
+    later, remarks = 0.0, list[str]()
     if settings.use_clock and found.clock is not None and recording.clock is not None:
-        later = _by_clock(found, recording.clock, file.seconds, source, where)
+        later = _clock_offset(
+            found.clock, recording.clock, found, file.seconds, f"{where}: the scoring ({source})"
+        )
         remarks += [f"by the clocks, the scoring begins {later:g} s after the recording"] if later else []
     found = found.shifted(later + settings.offset_seconds)
     return found, source, remarks + length_remarks(found, file.seconds)
 
 
-def _by_clock(hypnogram, clock, seconds, source, where):
+def _clock_offset(scoring: float, recording: float, hypnogram: Hypnogram, seconds: float, what: str) -> float:
     """Return how many s after a recording's first sample a scoring begins, by the time of day of both.
 
     Raises
@@ -79,21 +79,20 @@ def _by_clock(hypnogram, clock, seconds, source, where):
         Less than half of the scoring lies in the recording then.
     """
     day = 86400.0
-    later = (hypnogram.clock - clock + day / 2) % day - day / 2
+    later = (scoring - recording + day / 2) % day - day / 2
     if abs(later) < 1:  # clocks in whole seconds
         return 0.0
     begin, end = hypnogram.onset + later, hypnogram.onset + hypnogram.duration + later
     inside = np.clip(np.minimum(end, seconds) - np.maximum(begin, 0), 0, None).sum()
     if inside < hypnogram.duration.sum() / 2:
         raise UserError(
-            f"{where}: the scoring ({source}) begins {later:g} s after the recording by their clocks, and "
-            "less than half of it lies in the recording; if it begins with the recording, set "
-            "stages.use_clock=false"
+            f"{what} begins {later:g} s after the recording by their clocks, and less than half of it lies "
+            "in the recording; if it begins with the recording, set stages.use_clock=false"
         )
     return round(later, 3)
 
 
-def beside(session, settings):
+def scoring_file(session: Session, settings: Stages) -> Path | None:
     """Return the hypnogram file of a recording, or None.
 
     Raises
@@ -114,7 +113,7 @@ def beside(session, settings):
     return found[0] if found else None
 
 
-def length_remarks(hypnogram, seconds):
+def length_remarks(hypnogram: Hypnogram, seconds: float) -> list[str]:
     """Return what there is to say where hypnogram and recording disagree in length, as sentences."""
     remarks = []
     first, last = float(hypnogram.onset.min(initial=0.0)), hypnogram.seconds
@@ -127,7 +126,7 @@ def length_remarks(hypnogram, seconds):
     return remarks
 
 
-def stage_with_yasa(file, plan, where):
+def stage_with_yasa(file: SignalFile, plan: Plan, where: str) -> Hypnogram:
     """Return the hypnogram that YASA's pretrained classifier gives for the whole recording.
 
     Raises
@@ -135,8 +134,7 @@ def stage_with_yasa(file, plan, where):
     UserError
         No EEG for staging, or less than five minutes.
     """
-    import mne
-    import yasa
+    import yasa  # lazy: start-up
 
     if plan.derivations[0] is None:
         raise UserError(f"{where}: YASA needs an EEG channel (channels.eeg), and there is no hypnogram")
@@ -146,16 +144,14 @@ def stage_with_yasa(file, plan, where):
             "hypnogram"
         )
     names, signals = [], []
-    for kind, pair in zip(("eeg", "eog", "emg"), plan.derivations, strict=True):
+    for kind, pair in zip(KINDS, plan.derivations, strict=True):
         if pair is not None:
-            signal = derivation(file, pair, 0, file.shape[1]).astype(float)
+            signal = _derived(file, pair, 0, file.shape[1]).astype(float)
             signals.append(mne.filter.resample(signal, down=5.0, method="polyphase", verbose="error"))
             names.append(kind)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        raw = mne.io.RawArray(
-            np.stack(signals) * 1e-6, mne.create_info(names, _YASA_RATE, "eeg"), verbose="error"
-        )
+    with warnings.catch_warnings(action="ignore"):
+        info = mne.create_info(names, _YASA_RATE, "eeg")
+        raw = mne.io.RawArray(np.stack(signals) * 1e-6, info, verbose="error")
         staging = yasa.SleepStaging(
             raw, "eeg", eog_name="eog" if "eog" in names else None, emg_name="emg" if "emg" in names else None
         )
@@ -163,40 +159,34 @@ def stage_with_yasa(file, plan, where):
     stages = getattr(predicted, "hypno", predicted)
     codes = [_YASA_CODES[{"WAKE": "W", "REM": "R"}.get(str(s), str(s))] for s in stages]
     onset = np.arange(len(codes)) * float(STAGING_SECONDS)
-    return Hypnogram(
-        onset, np.full(len(codes), float(STAGING_SECONDS)), np.array(codes, int), tuple(map(str, stages))
-    )
+    duration = np.full(len(codes), float(STAGING_SECONDS))
+    return Hypnogram(onset, duration, np.array(codes, int), tuple(map(str, stages)))
 
 
-def derivation(file, pair, start, stop):
+def _derived(file: SignalFile, pair: Derivation, start: int, stop: int) -> np.ndarray:
     """Return one derivation (n,) of the stager in µV, raw: channel minus its reference."""
     plus, minus = pair
     signal = file.read(start, stop, plus)
     return signal if minus is None else signal - file.read(start, stop, minus)
 
 
-def epoch_codes(hypnogram, seconds):
+def epoch_codes(hypnogram: Hypnogram, seconds: float) -> np.ndarray:
     """Return the stage of every whole 30 s epoch of a recording, int array; -1 where nobody scored."""
     return hypnogram.epochs(int(seconds // STAGING_SECONDS), STAGING_SECONDS)
 
 
-def scored_span(codes):
+def scored_span(codes: np.ndarray) -> tuple[int, int]:
     """Return (first, last + 1) of the scored epochs; (0, 0) where there is none."""
     scored = np.flatnonzero(codes != UNSCORED)
     return (int(scored[0]), int(scored[-1]) + 1) if len(scored) else (0, 0)
 
 
-def staging_windows(file, plan, codes, settings):
+def staging_windows(
+    file: SignalFile, plan: Plan, codes: np.ndarray, settings: Stages
+) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the stager's windows of the scored part of a night, one every 3 s, as in real time.
 
-    Parameters
-    ----------
-    file : sleep_interpreter.data.preparation.signal.SignalFile
-        Unfiltered.
-    plan : sleep_interpreter.data.preparation.channels.Plan
-    codes : int array
-        Stage of every 30 s epoch of the recording.
-    settings : sleep_interpreter.data.preparation.settings.Stages
+    The file is unfiltered; `codes` are the stages of its 30 s epochs.
 
     Yields
     ------
@@ -204,15 +194,13 @@ def staging_windows(file, plan, codes, settings):
         Of the epoch that the window begins in; -1 where nobody scored it.
     window : float32 array (3, 15000)
     """
-    from sleep_interpreter.utils.signal.preprocessing import staging_window
-
     first, last = scored_span(codes)
     length = round(STAGING_SECONDS * STREAM_RATE)
     step = length // 10
     for k in range(max(0, 10 * (last - first) - 9)):
         start = first * length + k * step
         rows = [
-            np.zeros(length, np.float32) if pair is None else derivation(file, pair, start, start + length)
+            np.zeros(length, np.float32) if pair is None else _derived(file, pair, start, start + length)
             for pair in plan.derivations
         ]
         yield int(codes[first + k // 10]), staging_window(np.stack(rows), STREAM_RATE, settings.filters)

@@ -8,17 +8,22 @@ import shutil
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED
 from sleep_interpreter.data.formats.tfrecords import AWAKE_SAMPLES, SLEEP_SAMPLES
 from sleep_interpreter.data.preparation import trials as cutting
+from sleep_interpreter.data.preparation.inputs import Source
 from sleep_interpreter.data.preparation.outputs import write_staging, write_trials
-from sleep_interpreter.data.preparation.recording import clean
-from sleep_interpreter.data.preparation.report import Details, write_report
+from sleep_interpreter.data.preparation.recording import Cleaned, clean
+from sleep_interpreter.data.preparation.report import SessionDetails, write_report
+from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.stages import epoch_codes
+from sleep_interpreter.data.preparation.trials import Trials
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown, writing
@@ -28,117 +33,114 @@ log = logging.getLogger(__name__)
 PREPARED = "Prepared"
 RECORD = "subject.json"
 UNFINISHED = ".unfinished"
+_FEW = 5
+"""Fewer trials of an item than this are remarked on."""
 
 
-def prepare_subject(source, name, settings, out):
-    """Prepare one subject; whatever fails is told by step and reason.
+class _Progress:
+    """Logs every step of a subject's preparation as it begins, and adds up the seconds that each takes."""
 
-    Parameters
-    ----------
-    source : sleep_interpreter.data.preparation.inputs.Source
-    name : str
-        In the published layout.
-    settings : sleep_interpreter.data.preparation.settings.Preparation
-    out : Path
-        Root of the layout.
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        self.session: str | None = None
+        self.step, self.seconds = "beginning", dict[str, float]()
+        self._since = time.perf_counter()
+
+    def __call__(self, step: str) -> None:
+        now = time.perf_counter()
+        self.seconds[self.step] = self.seconds.get(self.step, 0.0) + now - self._since
+        self.step, self._since = step, now
+        log.info("%s %s: %s", self.subject, self.session or "", step)
+
+
+def prepare_subject(source: Source, name: str, settings: Preparation, out: Path) -> dict:
+    """Prepare one subject into the layout below `out`; whatever fails is told by step and reason.
 
     Returns
     -------
     record : dict
         "status" "complete" or "failed"; with "failed" also "step", "reason".
     """
-    from threadpoolctl import threadpool_limits
-
-    started, steps = (
-        time.perf_counter(),
-        {"session": None, "step": "beginning", "seconds": {}, "since": time.perf_counter()},
-    )
-
-    def step(text):
-        now = time.perf_counter()
-        steps["seconds"][steps["step"]] = steps["seconds"].get(steps["step"], 0.0) + now - steps["since"]
-        steps["step"], steps["since"] = text, now
-        log.info("%s (%s) %s: %s", source.name, name, steps["session"] or "", text)
-
+    started, label = time.perf_counter(), f"{source.name} ({name})"
+    step = _Progress(label)
     work = out / UNFINISHED / name
     shutil.rmtree(work, ignore_errors=True)
-    _forget_peak()
-    record = {"subject": name, "source": source.name}
+    _reset_peak_memory()
+    record: dict = {"subject": name, "source": source.name}
+    reason = None
     try:
         with threadpool_limits(settings.threads):
-            record |= _prepare(source, name, settings, work, steps, step)
+            record |= _prepare(source, name, settings, work, step)
         step("moving into place")
         _move(work / "files", out, record)
-        record["status"] = "complete"
     except UserError as error:
-        record |= {
-            "status": "failed",
-            "step": steps["step"],
-            "session": steps["session"],
-            "reason": str(error),
-        }
+        reason = str(error)
     except Exception as error:  # one subject's trouble must not stop the others
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        record |= {"status": "failed", "step": steps["step"], "session": steps["session"], "reason": reason}
         log.debug("%s", traceback.format_exc())
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    if reason is None:
+        record["status"] = "complete"
+    else:
+        record |= {"status": "failed", "step": step.step, "session": step.session, "reason": reason}
     step("end")
     record |= {
         "seconds": round(time.perf_counter() - started, 1),
-        "seconds_by_step": {k: round(v, 1) for k, v in steps["seconds"].items()},
-        "peak_bytes": _peak(),
+        "seconds_by_step": {k: round(v, 1) for k, v in step.seconds.items()},
+        "peak_bytes": _peak_memory(),
     }
-    if record["status"] == "complete":
+    if reason is None:
         write_json(out / PREPARED / name / RECORD, record)
-        log.info("%s (%s): done in %.0f s", source.name, name, record["seconds"])
+        log.info("%s: done in %.0f s", label, record["seconds"])
     else:
-        log.error("%s (%s) FAILED at %r: %s", source.name, name, record["step"], record["reason"])
+        log.error("%s FAILED at %r: %s", label, record["step"], reason)
     return record
 
 
-def _forget_peak():
+def _reset_peak_memory() -> None:
     """Let the peak of memory count from now on (Linux), so that an earlier subject's is not a later one's."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def _peak():
-    """Return the highest resident memory in bytes: since `_forget_peak` on Linux, else of the process."""
+def _peak_memory() -> int | None:
+    """Return the highest resident memory in bytes: since the reset on Linux, else of the process."""
     with contextlib.suppress(OSError, IndexError):
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
-    with contextlib.suppress(ImportError):  # Windows
-        import resource
+    with contextlib.suppress(ImportError):
+        import resource  # lazy: optional dependency (not on Windows)
 
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return None
 
 
-def _prepare(source, name, settings, work, steps, step):
+def _prepare(source: Source, name: str, settings: Preparation, work: Path, step: _Progress) -> dict:
     """Write all files of a subject below `work`/files and return what there is to say about them."""
-    files, notes, details = work / "files", [], []
-    found = {kind: [] for kind in (*cutting.WINDOWS, "sleep")}
-    left_out, nights = {}, []
+    files, average = work / "files", settings.steps.reference == "average"
+    notes: list[str] = []
+    details: list[SessionDetails] = []
+    found: dict[str, list[Trials]] = {window: [] for window in cutting.WINDOWS}
+    nights: list[tuple[int, Cleaned]] = []
     for session in source.sessions:
-        steps["session"] = session.label
+        step.session = session.label
         cleaned = clean(session, source.name, settings, work / session.label, step)
         step("trials")
-        dropped = _trials(cleaned, settings, found)
-        left_out[session.label] = dropped
-        detail = Details.of(cleaned, dropped, settings.slow_oscillations.channel)
-        details.append(detail)
-        if session.kind == "sleep":
-            nights.append((_scored(cleaned), cleaned))
+        dropped = _cut_trials(cleaned, settings, average, found)
+        details.append(SessionDetails.of(cleaned, dropped, settings.slow_oscillations.channel))
+        if cleaned.hypnogram is not None:
+            scored = epoch_codes(cleaned.hypnogram, cleaned.raw.seconds) != UNSCORED
+            nights.append((int(scored.sum()), cleaned))
             _write_tables(files / PREPARED / name / session.label, cleaned, settings, name)
         if session.kind == "wake":
             shutil.rmtree(work / session.label)
-    steps["session"] = None
+    step.session = None
     step("writing")
     best = max(nights, key=lambda night: night[0])[1] if nights else None
     others = [own.session.label for epochs, own in nights if own is not best and epochs]
-    if others:
+    if best is not None and others:
         notes.append(
             f"staging windows and labels are those of {best.session.label}, the longest scored night; not "
             f"those of {', '.join(others)}"
@@ -148,12 +150,12 @@ def _prepare(source, name, settings, work, steps, step):
     sleep = cutting.join(found["cue"], channels, SLEEP_SAMPLES)
     before = cutting.join(found["precue"], channels, SLEEP_SAMPLES)
     precue = {}
-    for kind, stages in cutting.KINDS.items():
-        keep = np.flatnonzero(np.isin(sleep.table.stage.to_numpy(), stages))
-        trials[kind] = _reset(sleep.some(keep))
+    for kind, stages in cutting.SLEEP_STAGES.items():
+        table, eeg = sleep.select(np.isin(sleep.table.stage.to_numpy(), stages))
+        trials[kind] = Trials(table.reset_index(drop=True), eeg)
         if settings.outputs.precue:
             precue[kind] = _matching(before, trials[kind])
-    simulated = any(d.simulated for d in details)
+    simulated = any(d.cleaned.simulated for d in details)
     if not any(len(own.table) for own in trials.values()) and best is None:
         raise UserError(
             f"{source.name}: no trial and no night in it; look at events.rules and at the report of "
@@ -165,130 +167,111 @@ def _prepare(source, name, settings, work, steps, step):
         step("staging windows")
         hypnogram, windows = write_staging(files, name, best, settings, notes)
     counts["staging windows"] = windows
-    notes += _few(trials)
+    notes += _remarks_on_few(trials)
     if settings.outputs.report:
         step("report")
-        write_report(
-            files / PREPARED / name / "report.html", name, source.name, details, trials, notes, settings
-        )
+        path = files / PREPARED / name / "report.html"
+        write_report(path, name, source.name, details, trials, notes, settings)
     return {
         "simulated": simulated,
         "counts": counts,
-        "per_item": {
-            k: np.bincount(t.table.item_index.to_numpy(int), minlength=len(ITEMS)).tolist()
-            for k, t in trials.items()
-        },
+        "per_item": {kind: own.per_item.tolist() for kind, own in trials.items()},
         "hypnogram": hypnogram,
-        "sessions": {d.label: d.summary() for d in details},
+        "sessions": {d.cleaned.session.label: d.summary() for d in details},
         "notes": notes,
-        "inputs": {d.label: d.fingerprint for d in details},
+        "inputs": {d.cleaned.session.label: d.cleaned.fingerprint for d in details},
     }
 
 
-def _trials(cleaned, settings, found):
+def _cut_trials(
+    cleaned: Cleaned, settings: Preparation, average: bool, found: dict[str, list[Trials]]
+) -> dict[str, dict]:
     """Cut a recording's trials into `found` and return how many were left out and why."""
-    average, session = settings.steps.reference == "average", cleaned.session
     counts = {}
     for window in ("image", "audio", "cue"):
         events = cleaned.events[cleaned.events.modality == window]
-        dropped = counts.setdefault(window, {"events": len(events)})
+        dropped: dict = {"events": len(events)}
         if window == "cue":
-            asleep = np.isin(events.stage, [code for codes in cutting.KINDS.values() for code in codes])
+            asleep = np.isin(
+                events.stage, [code for codes in cutting.SLEEP_STAGES.values() for code in codes]
+            )
             dropped["in W/N1 or not scored"] = int((~asleep).sum())
             events = events[asleep]
         bad = cutting.overlapping(events, window, cleaned.bad_spans)
         dropped["annotated artefact"] = int(bad.sum())
-        events = events[~bad].assign(session=session.label)
+        events = events[~bad].assign(session=cleaned.session.label)
         trials, spans, outside = cutting.cut(cleaned.eeg, events, window, average)
-        kind = "sleep" if window == "cue" else "wake"
-        reject, threshold = cutting.rejected(spans, kind, settings.rejection)
-        dropped |= {
-            "beyond the recording": outside,
-            "amplitude": int(reject.sum()),
-            "threshold_uv": threshold,
-        }
-        kept = trials.some(~reject)
-        dropped["kept"] = len(kept.table)
+        reject, threshold = cutting.rejected(
+            spans, "sleep" if window == "cue" else "wake", settings.rejection
+        )
+        kept = trials.select(~reject)
+        dropped |= {"beyond the recording": outside, "amplitude": int(reject.sum())}
+        counts[window] = dropped | {"threshold_uv": threshold, "kept": len(kept.table)}
         found[window].append(kept)
         if window == "cue" and settings.outputs.precue:
             found["precue"].append(cutting.cut(cleaned.eeg, kept.table, "precue", average)[0])
     return counts
 
 
-def _scored(cleaned):
-    """Return how many epochs of a night are scored."""
-    codes = epoch_codes(cleaned.hypnogram, cleaned.raw.seconds)
-    return int((codes != UNSCORED).sum())
-
-
-def _reset(trials):
-    return cutting.Trials(trials.table.reset_index(drop=True), trials.eeg)
-
-
-def _matching(before, trials):
+def _matching(before: Trials, trials: Trials) -> Trials:
     """Return the trials before the cues of `trials`; the table's index says which they belong to."""
-    keys = {(r.session, r.onset_s): k for k, r in enumerate(before.table.itertuples())}
-    pairs = [
-        (k, keys[key])
-        for k, r in enumerate(trials.table.itertuples())
-        if (key := (r.session, r.onset_s)) in keys
-    ]
-    own = np.array([k for k, _ in pairs], int)
-    return cutting.Trials(trials.table.iloc[own], before.eeg[np.array([p for _, p in pairs], int)])
+    keys = {key: k for k, key in enumerate(zip(before.table.session, before.table.onset_s, strict=True))}
+    cues = zip(trials.table.session, trials.table.onset_s, strict=True)
+    places = np.array([keys.get(key, -1) for key in cues], int)
+    return Trials(trials.table[places >= 0], before.eeg[places[places >= 0]])
 
 
-def _few(trials, least=5):
+def _remarks_on_few(trials: Mapping[str, Trials]) -> list[str]:
     """Return remarks on items with few trials."""
     notes = []
     for kind, own in trials.items():
-        count = np.bincount(own.table.item_index.to_numpy(int), minlength=len(ITEMS))
-        few = [f"{ITEMS[k]} ({n})" for k, n in enumerate(count) if n < least]
+        few = [f"{item} ({n})" for item, n in zip(ITEMS, own.per_item, strict=True) if n < _FEW]
         if len(own.table) == 0:
             notes.append(f"no {kind} trial")
         elif few:
-            notes.append(f"fewer than {least} {kind} trials of {', '.join(few)}")
+            notes.append(f"fewer than {_FEW} {kind} trials of {', '.join(few)}")
     return notes
 
 
-def _write_tables(folder, cleaned, settings, name):
+def _write_tables(folder: Path, cleaned: Cleaned, settings: Preparation, name: str) -> None:
     """Write what was found in a sleep recording: cues, stages, oscillations, spindles, the cleaned EEG."""
     folder.mkdir(parents=True, exist_ok=True)
-    cues = cleaned.events[cleaned.events.modality == "cue"]
-    epochs = cleaned.hypnogram
-    tables = {"cues": cues, "so": cleaned.oscillations, "spindles": cleaned.spindles}
-    for file, table in (tables | ({"truth": cleaned.truth} if len(cleaned.truth) else {})).items():
+    tables = {"cues": cleaned.cues, "so": cleaned.oscillations, "spindles": cleaned.spindles}
+    if len(cleaned.truth):
+        tables["truth"] = cleaned.truth
+    for file, table in tables.items():
         with writing(folder / f"{file}.tsv") as temporary:
             table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.4f")
-    rows = zip(epochs.onset, epochs.duration, epochs.stage, epochs.names, strict=True)
-    with writing(folder / "stages.tsv") as temporary:
-        lines = [f"{o:g}\t{d:g}\t{s}\t{n}" for o, d, s, n in rows]
-        temporary.write_text("\n".join(["onset\tduration\tstage\tname", *lines]) + "\n", encoding="utf-8")
+    if (epochs := cleaned.hypnogram) is not None:
+        rows = zip(epochs.onset, epochs.duration, epochs.stage, epochs.names, strict=True)
+        lines = ["onset\tduration\tstage\tname", *(f"{o:g}\t{d:g}\t{s}\t{n}" for o, d, s, n in rows)]
+        with writing(folder / "stages.tsv") as temporary:
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     keep = settings.outputs.continuous
     if keep == "all" or (keep == "test" and name.startswith("subject_test_")):
-        cleaned.eeg.path.rename(folder / "eeg.npy")
-        cleaned.eeg.path = folder / "eeg.npy"
-        write_json(
-            folder / "eeg.json",
-            {
-                "channels": list(settings.channels.montage),
-                "rate": STREAM_RATE,
-                "unit": "µV",
-                "reference": settings.steps.reference,
-                "average_at_window": settings.steps.reference == "average",
-                "simulated": cleaned.simulated,
-                "recording": cleaned.session.path.name,
-            },
-        )
+        cleaned.eeg.path = cleaned.eeg.path.rename(folder / "eeg.npy")
+        about = {
+            "channels": list(settings.channels.montage),
+            "rate": STREAM_RATE,
+            "unit": "µV",
+            "reference": settings.steps.reference,
+            "average_at_window": settings.steps.reference == "average",
+            "simulated": cleaned.simulated,
+            "recording": cleaned.session.path.name,
+        }
+        write_json(folder / "eeg.json", about)
 
 
-def _move(files, out, record):
+def _move(files: Path, out: Path, record: dict) -> None:
     """Move a subject's files to their places and note size and hash of each."""
     record["files"] = {}
     for file in sorted(p for p in files.rglob("*") if p.is_file()):
-        relative = file.relative_to(files).as_posix()
-        record["files"][relative] = {"bytes": file.stat().st_size, "sha256": _digest(file)}
+        with file.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        about = {"bytes": file.stat().st_size, "sha256": digest}
+        record["files"][file.relative_to(files).as_posix()] = about
     path = out / PREPARED / record["subject"] / RECORD
-    before = _files_of(path)
+    before = _read_json(path).get("files", {})
     if before:  # from here on until the new record is there, the subject is unfinished
         write_json(path, {"status": "unfinished", "files": {**before, **record["files"]}})
     for relative in before.keys() - record["files"].keys():
@@ -299,33 +282,21 @@ def _move(files, out, record):
         (files / relative).replace(target)
 
 
-def _files_of(record):
-    """Return the files that a subject's record names, as far as there is one."""
+def _read_json(path: Path) -> dict:
+    """Return a record, empty where there is none that can be read."""
     try:
-        return json.loads(record.read_text(encoding="utf-8")).get("files", {})
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
 
 
-def _digest(file):
-    digest = hashlib.sha256()
-    with file.open("rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def read_record(out, name):
+def read_record(out: Path, name: str) -> dict | None:
     """Return the record of a subject whose preparation is complete, all files in place, else None."""
-    path = Path(out) / PREPARED / name / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    record = _read_json(out / PREPARED / name / RECORD)
     if record.get("status") != "complete":
         return None
     for relative, about in record.get("files", {}).items():
-        file = Path(out) / relative
+        file = out / relative
         if not file.is_file() or file.stat().st_size != about["bytes"]:
             log.info("%s: %s is missing or of another size: prepared again", name, shown(file))
             return None

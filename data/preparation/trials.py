@@ -2,21 +2,25 @@
 
 import re
 import warnings
+from collections.abc import Iterable
 from typing import NamedTuple
 
+import mne
 import numpy as np
 import pandas as pd
 
-from sleep_interpreter.data.formats.scoring_readers import UNSCORED
+from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram
 from sleep_interpreter.data.formats.test_trials import DATA_TYPES
 from sleep_interpreter.data.formats.tfrecords import AWAKE_SAMPLES, SLEEP_SAMPLES
+from sleep_interpreter.data.preparation.settings import Rejection
+from sleep_interpreter.data.preparation.signal import SignalFile
 from sleep_interpreter.utils.core.constants import ITEMS, N2, N3, REM, SLEEP_RATE, STREAM_RATE
 from sleep_interpreter.utils.signal.preprocessing import decoding_window
 
 _RATIO = round(STREAM_RATE / SLEEP_RATE)
 WINDOWS = {"image": (0.0, 0.8), "audio": (0.0, 0.8), "cue": (-0.2, 1.8), "precue": (-2.0, 0.0)}
 """Seconds from the event that a trial holds."""
-KINDS = {"N2N3": (N2, N3), "REM": (REM,)}
+SLEEP_STAGES = {"N2N3": (N2, N3), "REM": (REM,)}
 _LEAST_FOR_AUTOREJECT = 20
 
 
@@ -25,39 +29,42 @@ class Trials(NamedTuple):
 
     Attributes
     ----------
-    table : DataFrame
+    table
         One row a trial: onset_s, item, item_index, modality, phase, stage, session and what is known of the
         slow oscillation.
-    eeg : float32 array (n, C, T)
-        Channels first, as stored.
+    eeg
+        float32 (n, C, T), channels first, as stored.
     """
 
     table: pd.DataFrame
     eeg: np.ndarray
 
-    def some(self, keep):
+    def select(self, keep: np.ndarray) -> "Trials":
         """Return the trials of a mask or of places."""
         return Trials(self.table[keep] if keep.dtype == bool else self.table.iloc[keep], self.eeg[keep])
 
+    @property
+    def items(self) -> np.ndarray:
+        """Number of each trial's item, int (n,)."""
+        return self.table.item_index.to_numpy(int)
 
-def with_stage(events, hypnogram):
+    @property
+    def per_item(self) -> np.ndarray:
+        """How many trials each item has, int (15,)."""
+        return np.bincount(self.items, minlength=len(ITEMS))
+
+
+def with_stage(events: pd.DataFrame, hypnogram: Hypnogram | None) -> pd.DataFrame:
     """Return events with a column `stage`: the code at their onset, -1 where nobody scored."""
     stage = np.full(len(events), UNSCORED) if hypnogram is None else hypnogram.at(events.onset_s.to_numpy())
     return events.assign(stage=stage)
 
 
-def cut(file, events, window, average):
+def cut(file: SignalFile, events: pd.DataFrame, window: str, average: bool) -> tuple[Trials, np.ndarray, int]:
     """Cut trials out of a cleaned recording, exactly as the real-time loop does from its buffer.
 
-    Parameters
-    ----------
-    file : sleep_interpreter.data.preparation.signal.SignalFile
-        Cleaned EEG in the order of the montage.
-    events : DataFrame
-    window : str
-        Of `WINDOWS`.
-    average : bool
-        Take the common average reference.
+    The file holds cleaned EEG in the order of the montage; `window` is one of `WINDOWS`, and `average` takes
+    the common average reference.
 
     Returns
     -------
@@ -82,43 +89,36 @@ def cut(file, events, window, average):
     return Trials(events[inside].reset_index(drop=True), eeg), spans, int((~inside).sum())
 
 
-def rejected(spans, kind, settings):
-    """Return which trials go for their amplitude, bool (n,), and the threshold in µV.
+def rejected(spans: np.ndarray, kind: str, settings: Rejection) -> tuple[np.ndarray, float | None]:
+    """Return which "wake" or "sleep" trials go for their amplitude, bool (n,), and the threshold in µV.
 
-    Parameters
-    ----------
-    spans : array (n, C)
-        Peak to peak of every channel.
-    kind : "wake" | "sleep"
-    settings : sleep_interpreter.data.preparation.settings.Rejection
+    `spans` (n, C) are the channels' amplitudes from peak to peak.
     """
     if settings.method == "none" or not len(spans):
         return np.zeros(len(spans), bool), None
     threshold = settings.wake_uv if kind == "wake" else settings.sleep_uv
     if settings.method == "autoreject" and len(spans) >= _LEAST_FOR_AUTOREJECT:
-        threshold = _learnt(spans)
+        threshold = _autoreject_threshold(spans)
     beyond = (spans > threshold) | (spans < settings.flat_uv)
     return beyond.mean(axis=1) > settings.share, float(threshold)
 
 
-def _learnt(spans):
+def _autoreject_threshold(spans: np.ndarray) -> float:
     """Return autoreject's global threshold for trials of this peak-to-peak amplitude in µV.
 
     Autoreject looks at nothing but the peak-to-peak amplitudes and how far the trials' mean lies from their
     median; it gets trials of two samples that have those amplitudes.
     """
-    import mne
-    from autoreject import get_rejection_threshold
+    from autoreject import get_rejection_threshold  # lazy: optional dependency
 
     data = np.stack([np.zeros_like(spans), spans], axis=2) * 1e-6
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         epochs = mne.EpochsArray(data, mne.create_info(spans.shape[1], 100.0, "eeg"), verbose="error")
         found = get_rejection_threshold(epochs, random_state=0, ch_types="eeg", verbose=False)
     return found["eeg"] * 1e6
 
 
-def bad_spans(annotations, pattern, first_time):
+def bad_spans(annotations: mne.Annotations, pattern: str | None, first_time: float) -> np.ndarray:
     """Return (start, stop) in s of the annotations that make trials bad, array (n, 2)."""
     if pattern is None:
         return np.zeros((0, 2))
@@ -130,39 +130,29 @@ def bad_spans(annotations, pattern, first_time):
     return np.array(found, float).reshape(-1, 2)
 
 
-def overlapping(events, window, spans):
+def overlapping(events: pd.DataFrame, window: str, spans: np.ndarray) -> np.ndarray:
     """Return which events' trials overlap one of the spans (n, 2), bool."""
     begin, end = WINDOWS[window]
     onset = events.onset_s.to_numpy()[:, None]
-    return ((onset + begin < spans[:, 1]) & (onset + end > spans[:, 0])).any(axis=1)
+    return np.any((onset + begin < spans[:, 1]) & (onset + end > spans[:, 0]), axis=1)
 
 
-def join(trials, channels, samples):
+def join(trials: Iterable[Trials], channels: int, samples: int) -> Trials:
     """Return trials of several recordings as one; none make empty arrays of the right shape."""
     trials = [t for t in trials if len(t.table)]
     if not trials:
         columns = ["onset_s", "item", "item_index", "modality", "phase", "stage", "session"]
-        return Trials(
-            pd.DataFrame({name: [] for name in columns}), np.zeros((0, channels, samples), np.float32)
-        )
-    return Trials(
-        pd.concat([t.table for t in trials], ignore_index=True), np.concatenate([t.eeg for t in trials])
-    )
+        return Trials(pd.DataFrame(columns=columns), np.zeros((0, channels, samples), np.float32))
+    table = pd.concat([t.table for t in trials], ignore_index=True)
+    return Trials(table, np.concatenate([t.eeg for t in trials]))
 
 
-def parts_in_time(table, shares):
-    """Return "train", "val" or "test" for every trial: each item's trials in order of time, cut into three
-    blocks.
+def parts_in_time(table: pd.DataFrame, shares: tuple[float, float, float]) -> np.ndarray:
+    """Return "train", "val" or "test" for every trial: each item's trials in order of time, in three blocks.
 
     Within an item the parts are contiguous, so no test trial lies between two training trials of its item; an
     item with three trials or more has at least one in each part. Items with fewer are cut together, as if
-    they were one.
-
-    Parameters
-    ----------
-    table : DataFrame
-        With item_index, in order of session and time.
-    shares : (float, float, float)
+    they were one. The table, with item_index, is in order of session and time.
     """
     parts, items = np.empty(len(table), "U5"), table.item_index.to_numpy(int)
     own = np.where(np.bincount(items, minlength=len(ITEMS))[items] < len(DATA_TYPES), -1, items)
@@ -172,7 +162,7 @@ def parts_in_time(table, shares):
     return parts
 
 
-def _counts(n, shares):
+def _counts(n: int, shares: tuple[float, float, float]) -> np.ndarray:
     ends = np.rint(np.cumsum(shares) * n).astype(int)
     counts = np.diff([0, *ends[:2], n])
     for k, share in enumerate(shares):  # a part that is wanted gets a trial if there are three

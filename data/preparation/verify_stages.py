@@ -6,14 +6,17 @@ other, where do they differ.
 """
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram
-from sleep_interpreter.data.formats.staging_windows import check_hypnogram, dict_of
+from sleep_interpreter.data.formats.staging_windows import check_hypnogram
+from sleep_interpreter.data.formats.validation import read_container
 from sleep_interpreter.data.preparation.channels import make_plan
-from sleep_interpreter.data.preparation.inputs import bids_details
+from sleep_interpreter.data.preparation.inputs import Source, bids_details
+from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.signal import load
 from sleep_interpreter.data.preparation.stages import epoch_codes, find_stages
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS
@@ -28,46 +31,31 @@ _MOST_S = 600.0
 _LEAST_EPOCHS = 10
 
 
-def released(path, name):
-    """Return the `Hypnogram` of one subject in a released label file.
-
-    Parameters
-    ----------
-    path : str | Path
-        The pickle, or the data folder that holds `SI Staging Label`.
-    name : str
-        "subject_3".
-    """
+def read_released_hypnogram(path: str | Path, name: str | None) -> Hypnogram:
+    """Return one subject's hypnogram from a label file, or from the data folder that holds it."""
     path = Path(path)
     if path.is_dir():
         path = path / "SI Staging Label" / "Whole_label_data.pickle"
-    content = dict_of(path)
+    content = read_container(path, dict, " of subjects")
     if name not in content:
         close = nearest(str(name), content, 3)
-        raise UserError(
-            f"{shown(path)}: no subject {name!r} (--as); "
-            f"{'nearest: ' + ', '.join(close) if close else f'it has {len(content)}'}"
-        )
+        hint = f"nearest: {', '.join(close)}" if close else f"it has {len(content)}"
+        raise UserError(f"{shown(path)}: no subject {name!r} (--as); {hint}")
     onset, stage = check_hypnogram(content[name], f"{shown(path)}, {name}")
     return Hypnogram(onset[:-1], np.diff(onset), stage, tuple(STAGES[s] for s in stage))
 
 
-def agreement(codes, labels, shift):
+def agreement(codes: np.ndarray, labels: Hypnogram, shift: float) -> dict:
     """Return how stages of epochs agree with a hypnogram that is taken `shift` seconds later.
 
-    Parameters
-    ----------
-    codes : int array (n,)
-        Of the recording's 30 s epochs; -1 = not scored.
-    labels : Hypnogram
-    shift : float
-        Second t of the recording is second t + shift of the labels.
+    `codes` int (n,) are the stages of the recording's 30 s epochs, -1 where nobody scored; second t of the
+    recording is second t + shift of the labels.
 
     Returns
     -------
     result : dict
-        "n" epochs that both have, "agreement", "kappa", "table" (4, 4) rows recording, columns labels;
-        "epochs": which.
+        "n" epochs that both have, "agreement", "kappa" (None where chance agreement is complete), "table"
+        (4, 4) rows recording, columns labels; "labels" of the epochs; "differ": which epochs do.
     """
     middle = (np.arange(len(codes)) + 0.5) * STAGING_SECONDS
     other = labels.at(middle + shift)
@@ -81,11 +69,11 @@ def agreement(codes, labels, shift):
         "kappa": float(kappa) if np.isfinite(kappa) else None,
         "table": table.tolist(),
         "labels": other,
-        "differ": np.flatnonzero(both & (codes != other)),
+        "differ": np.flatnonzero((codes != UNSCORED) & (other != UNSCORED) & (codes != other)),
     }
 
 
-def best_shift(codes, labels):
+def best_shift(codes: np.ndarray, labels: Hypnogram) -> dict:
     """Return the `agreement` at the shift within 10 min with the highest kappa; the middle of equal ones.
 
     A shift counts only if it leaves at least 80 % of the epochs that are compared without one.
@@ -100,25 +88,23 @@ def best_shift(codes, labels):
     return alike[len(alike) // 2]  # epochs hide shifts below 30 s: the middle of those that fit alike
 
 
-def verify(sources, settings, path, name, out):
-    """Compare one recording with the labels of one subject, and write what was found.
+def verify_stages(
+    sources: Iterable[Source], settings: Preparation, path: str | Path, name: str | None, out: Path
+) -> list[str]:
+    """Compare one recording with the labels of one subject, and return what was found as lines.
 
     Parameters
     ----------
-    sources : list of sleep_interpreter.data.preparation.inputs.Source
+    sources
         With exactly one sleep recording.
-    settings : sleep_interpreter.data.preparation.settings.Preparation
+    settings
         `stages` decides how the recording is staged: by its own hypnogram or by YASA.
-    path : Path
+    path
         Label file, or the folder that holds it.
-    name : str
+    name
         Whose labels.
-    out : Path
+    out
         Receives verify_<name>.json and .tsv.
-
-    Returns
-    -------
-    lines : list of str
     """
     nights = [s for source in sources for s in source.sessions if s.kind == "sleep"]
     if len(nights) != 1:
@@ -127,12 +113,11 @@ def verify(sources, settings, path, name, out):
         )
     if name is None:
         raise UserError("--verify-stages: say whose labels they are with --as, for example --as subject_3")
-    labels, session = released(path, name), nights[0]
+    labels, session = read_released_hypnogram(path, name), nights[0]
     recording = Recording(session.path)
     annotations = recording.annotations if session.bids is None else bids_details(session)[0]
-    plan = make_plan(
-        settings.channels.model_copy(update={"montage": ()}), recording.names, shown(session.path)
-    )
+    channels = settings.channels.model_copy(update={"montage": ()})
+    plan = make_plan(channels, recording.names, shown(session.path))
     with tempfile.TemporaryDirectory() as folder:
         file = load(recording, plan.picks, settings.recordings, Path(folder) / "raw.npy")
         hypnogram, source, remarks = find_stages(session, annotations, recording, file, plan, settings.stages)
@@ -149,32 +134,27 @@ def verify(sources, settings, path, name, out):
         "best": {k: best[k] for k in ("shift_s", "n", "agreement", "kappa", "table")},
         "stages": list(STAGES),
     }
-    write_json(Path(out) / f"verify_{name}.json", report)
+    write_json(out / f"verify_{name}.json", report)
     rows = [f"{k * STAGING_SECONDS}\t{STAGES[codes[k]]}\t{STAGES[best['labels'][k]]}" for k in best["differ"]]
-    with writing(Path(out) / f"verify_{name}.tsv") as temporary:
+    with writing(out / f"verify_{name}.tsv") as temporary:
         temporary.write_text("\n".join(["onset_s\trecording\tlabels", *rows]) + "\n", encoding="utf-8")
-    return [
-        *_lines(report, best),
-        f"written: {shown(Path(out) / f'verify_{name}')}.json, .tsv (epochs that differ)",
-    ]
+    return [*_lines(report), f"written: {shown(out / f'verify_{name}')}.json, .tsv (epochs that differ)"]
 
 
-def _lines(report, best):
-    def figures(row):
+def _lines(report: dict) -> list[str]:
+    def figures(row: dict) -> str:
         values = [f"{row[k]:.3f}" if row[k] is not None else "undefined" for k in ("agreement", "kappa")]
         return f"agreement {values[0]}, kappa {values[1]} over {row['n']} epochs"
 
-    table = [f"{'recording / labels':<20}" + "".join(f"{s:>7}" for s in STAGES)]
-    table += [
-        f"{s:<20}" + "".join(f"{n:>7}" for n in row) for s, row in zip(STAGES, best["table"], strict=True)
-    ]
+    rows = {"recording / labels": STAGES, **dict(zip(STAGES, report["best"]["table"], strict=True))}
+    table = [f"{name:<20}" + "".join(f"{cell:>7}" for cell in row) for name, row in rows.items()]
     length = report["recording_s"] - report["labels_s"]
     return [
         f"{report['recording']} (staged by {report['staged_by']}) against the labels of {report['subject']}",
         f"recording {report['recording_s']:.0f} s, labels {report['labels_s']:.0f} s: {abs(length):.0f} "
         f"s {'longer' if length >= 0 else 'shorter'}",
         f"without a shift: {figures(report['unshifted'])}",
-        f"best shift {best['shift_s']:+.0f} s: {figures(report['best'])}",
+        f"best shift {report['best']['shift_s']:+.0f} s: {figures(report['best'])}",
         *table,
         *(f"remark: {text}" for text in report["remarks"]),
     ]

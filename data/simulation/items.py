@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sleep_interpreter.data.simulation.head import SOURCES, generator
-from sleep_interpreter.utils.core.blas_threads import on_one_thread
 from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.parallel import on_one_thread
 
 MODALITIES = ("image", "audio")
 SEMANTIC_S = (0.3, 0.6)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.data.formats.single_trials import read_subject
-from sleep_interpreter.data.formats.training_trials import content_hash
 from sleep_interpreter.lasso_glm.engine import fits
 from sleep_interpreter.lasso_glm.engine.plans import Plan
 from sleep_interpreter.lasso_glm.engine.settings import LassoSettings

@@ -6,116 +6,173 @@ convolve along the feature maps and treat the time steps as channels. That is ke
 checkpoint needs it); here it shows as a transposition.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import initializers, layers, ops
 
 from sleep_interpreter.model.networks.input_checks import checked_label, checked_signal
-from sleep_interpreter.model.networks.layers import Maker, Series
+from sleep_interpreter.model.networks.layers import Block, Seed, Shape, next_seed, serializable
 from sleep_interpreter.model.networks.losses import one_hot, staging_loss
+from sleep_interpreter.model.networks.settings import with_dropout
+from sleep_interpreter.model.SIStaging.settings import StagerSettings
 
 
-def _conv(filters, kernel, make, name, stride=1, dilation=1):
+def _glorot(random: np.random.Generator) -> initializers.Initializer:
+    return initializers.GlorotUniform(seed=next_seed(random))
+
+
+def _conv(
+    filters: int, kernel: int, random: np.random.Generator, name: str, stride: int = 1, dilation: int = 1
+) -> layers.Conv1D:
     return layers.Conv1D(
         filters,
         kernel,
         strides=stride,
         dilation_rate=dilation,
         padding="same",
-        kernel_initializer=initializers.GlorotUniform(seed=make.seed()),
+        kernel_initializer=_glorot(random),
         name=name,
     )
 
 
-class ConvBlock(layers.Layer):
-    """Convolution, batch normalisation, ReLU on (B, time, channels)."""
+def _dropout(rate: float, random: np.random.Generator) -> layers.Dropout:
+    return layers.Dropout(rate, seed=next_seed(random), name="dropout")
 
-    def __init__(self, filters, kernel, make, name, stride=1, names=("conv1", "bn1")):
-        super().__init__(name=name)
-        self.conv = _conv(filters, kernel, make, names[0], stride)
+
+@serializable
+class ConvBlock(Block):
+    """Convolution, batch normalisation, ReLU on (B, time, channels); `names` are those of the two layers."""
+
+    def __init__(
+        self,
+        filters: int,
+        kernel: int,
+        stride: int = 1,
+        names: Sequence[str] = ("conv1", "bn1"),
+        seed: Seed = None,
+        **kwargs: Any,
+    ) -> None:
+        config = {"filters": filters, "kernel": kernel, "stride": stride, "names": list(names)}
+        super().__init__(config, **kwargs)
+        self.conv = _conv(filters, kernel, np.random.default_rng(seed), names[0], stride)
         self.bn = layers.BatchNormalization(name=names[1])
 
-    def build(self, shape):
-        self.conv.build(shape)
-        self.bn.build(self.conv.compute_output_shape(shape))
+    def build(self, input_shape: Shape) -> None:
+        self.conv.build(input_shape)
+        self.bn.build(self.conv.compute_output_shape(input_shape))
         self.built = True
 
-    def compute_output_shape(self, shape):
-        return self.conv.compute_output_shape(shape)
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return self.conv.compute_output_shape(input_shape)
 
-    def call(self, x, training=False):
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         return ops.relu(self.bn(self.conv(x), training=training))
 
 
+@serializable
 class GatedConvBlock(ConvBlock):
     """Squeeze-and-excitation: a conv block times a gate read off the mean of its *input* over time."""
 
-    def __init__(self, filters, kernel, stride, make, name):
-        super().__init__(filters, kernel, make, name, stride, names=("conv", "bn"))
+    def __init__(
+        self,
+        filters: int,
+        kernel: int,
+        stride: int = 1,
+        names: Sequence[str] = ("conv", "bn"),
+        seed: Seed = None,
+        **kwargs: Any,
+    ) -> None:
+        random = np.random.default_rng(seed)
+        super().__init__(filters, kernel, stride, names, random, **kwargs)
 
-        def dense(units, activation, name):
-            kernel = initializers.GlorotUniform(seed=make.seed())
+        def dense(units: int, activation: str, name: str) -> layers.Dense:
             return layers.Dense(
-                units, activation=activation, use_bias=False, kernel_initializer=kernel, name=name
+                units, activation=activation, use_bias=False, kernel_initializer=_glorot(random), name=name
             )
 
         self.fc = dense(max(1, filters // 2), "relu", "fc")
         self.fc2 = dense(filters, "sigmoid", "fc2")
 
-    def build(self, shape):
-        super().build(shape)
-        self.fc.build((shape[0], shape[2]))
-        self.fc2.build((shape[0], self.fc.units))
+    def build(self, input_shape: Shape) -> None:
+        super().build(input_shape)
+        self.fc.build((input_shape[0], input_shape[2]))
+        self.fc2.build((input_shape[0], self.fc.units))
         self.built = True
 
-    def call(self, x, training=False):
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         gate = self.fc2(self.fc(ops.mean(x, axis=1)))
         return super().call(x, training=training) * gate[:, None, :]
 
 
-class Branch(layers.Layer):
+@serializable
+class Branch(Block):
     """One of the parallel branches: (B, samples, 3) to (B, samples / stride, block_filters)."""
 
-    def __init__(self, kernel, settings, make, name):
-        super().__init__(name=name)
-        filters = settings.block_filters
-        self.conv_se = GatedConvBlock(settings.branch_filters, kernel, settings.stride, make, "conv_se")
-        self.conv_norm = ConvBlock(filters, 10, make, "conv_norm")
-        self.sequence = [ConvBlock(filters, 5, make, f"conv_seq_{i}") for i in (1, 2, 3)]
-        self.dropout = make.dropout(settings.dropout, "dropout")
+    def __init__(
+        self,
+        kernel: int,
+        stride: int,
+        branch_filters: int,
+        block_filters: int,
+        dropout: float = 0.5,
+        seed: Seed = None,
+        **kwargs: Any,
+    ) -> None:
+        sizes = {"branch_filters": branch_filters, "block_filters": block_filters}
+        super().__init__({"kernel": kernel, "stride": stride, **sizes, "dropout": dropout}, **kwargs)
+        random = np.random.default_rng(seed)
+        self.conv_se = GatedConvBlock(branch_filters, kernel, stride, seed=random, name="conv_se")
+        self.conv_norm = ConvBlock(block_filters, 10, seed=random, name="conv_norm")
+        self.sequence = [ConvBlock(block_filters, 5, seed=random, name=f"conv_seq_{i}") for i in (1, 2, 3)]
+        self.dropout = _dropout(dropout, random)
 
-    def build(self, shape):
-        for step in (self.conv_se, self.conv_norm, *self.sequence):
-            step.build(shape)
-            shape = step.compute_output_shape(shape)
+    def build(self, input_shape: Shape) -> None:
+        shape = input_shape
+        for layer in (self.conv_se, self.conv_norm, *self.sequence):
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
         self.built = True
 
-    def call(self, x, training=False):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return self.conv_norm.compute_output_shape(self.conv_se.compute_output_shape(input_shape))
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         residual = self.conv_norm(self.conv_se(x, training=training), training=training)
         y = residual
-        for step in self.sequence:
-            y = step(y, training=training)
+        for layer in self.sequence:
+            y = layer(y, training=training)
         return self.dropout(y, training=training) + residual
 
 
-def _map_stack(filters, kernels, dilations, settings, make, name):
-    return Series(
+def _map_stack(
+    settings: StagerSettings,
+    kernels: tuple[int, int],
+    dilations: tuple[int, int],
+    random: np.random.Generator,
+    name: str,
+) -> keras.Sequential:
+    return keras.Sequential(
         [
-            _conv(filters, kernels[0], make, "layer_with_weights-0", dilation=dilations[0]),
-            _conv(filters, kernels[1], make, "layer_with_weights-1", dilation=dilations[1]),
-            make.dropout(settings.dropout, "dropout"),
+            _conv(settings.map_filters, kernels[0], random, "layer_with_weights-0", dilation=dilations[0]),
+            _conv(settings.map_filters, kernels[1], random, "layer_with_weights-1", dilation=dilations[1]),
+            _dropout(settings.dropout, random),
             layers.BatchNormalization(name="layer_with_weights-2"),
         ],
-        name,
+        name=name,
     )
 
 
+@serializable
 class Stager(keras.Model):
     """A member of the staging ensemble: `member(x) -> probabilities (B, 4)`.
 
     Parameters
     ----------
-    settings : sleep_interpreter.model.networks.settings.StagerSettings
+    settings : sleep_interpreter.model.SIStaging.settings.StagerSettings | dict
     seed : int | sequence of int
     dropout : float | None
         Replaces every dropout rate.
@@ -129,40 +186,47 @@ class Stager(keras.Model):
         network sets it.
     """
 
-    def __init__(self, settings, seed=0, dropout=None, class_weights=None, name="member"):
-        super().__init__(name=name)
-        s = self.settings = settings
-        weights = tf.Variable(class_weights or s.class_weights[0], trainable=False, dtype=tf.float32)
-        self.member_values = {"class_weights": weights}
-        make = Maker(seed, dropout)
-        self.branches = [Branch(k, s, make, f"conv_fs{i}") for i, k in enumerate(s.kernels, start=1)]
-        self.maps = [
-            _map_stack(s.map_filters, (10, 20), (1, 2), s, make, "conv_block"),
-            _map_stack(s.map_filters, (9, 9), (4, 1), s, make, "conv_block2"),
-            _map_stack(s.map_filters, (9, 9), (2, 4), s, make, "conv_block3"),
+    def __init__(
+        self,
+        settings: StagerSettings | dict[str, Any],
+        seed: Seed = 0,
+        dropout: float | None = None,
+        class_weights: Sequence[float] | None = None,
+        name: str = "member",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        self.settings = StagerSettings.model_validate(settings)
+        self._dropout = dropout
+        s, random = with_dropout(self.settings, dropout), np.random.default_rng(seed)
+        weights = class_weights or s.class_weights[0]
+        self.member_values = {
+            "class_weights": tf.Variable(weights, trainable=False, dtype=self.compute_dtype)
+        }
+        sizes = (s.stride, s.branch_filters, s.block_filters, s.dropout)
+        self.branches = [
+            Branch(kernel, *sizes, random, name=f"conv_fs{i}") for i, kernel in enumerate(s.kernels, start=1)
         ]
-        self.pool = GatedConvBlock(s.pool_filters[0], 7, 7, make, "conv_pool")
-        series = [ConvBlock(f, 3, make, f"layer_with_weights-{i}") for i, f in enumerate(s.series_filters)]
-        self.series = Series([*series, make.dropout(s.dropout, "dropout")], "conv_series")
-        self.pool2 = GatedConvBlock(s.pool_filters[1], 5, 5, make, "conv_pool2")
-        self.lstm = layers.LSTM(s.lstm, seed=make.seed(), name="lstm")
-        for part, kind in (("kernel", initializers.GlorotUniform), ("recurrent", initializers.Orthogonal)):
-            setattr(self.lstm.cell, f"{part}_initializer", kind(seed=make.seed()))
-        self.fc2 = layers.Dense(
-            s.dense,
-            activation="relu",
-            kernel_initializer=initializers.GlorotUniform(seed=make.seed()),
-            name="fc2",
-        )
-        self.fc = layers.Dense(
-            s.classes,
-            activation="softmax",
-            kernel_initializer=initializers.GlorotUniform(seed=make.seed()),
-            name="fc",
-        )
+        self.maps = [
+            _map_stack(s, (10, 20), (1, 2), random, "conv_block"),
+            _map_stack(s, (9, 9), (4, 1), random, "conv_block2"),
+            _map_stack(s, (9, 9), (2, 4), random, "conv_block3"),
+        ]
+        self.pool = GatedConvBlock(s.pool_filters[0], 7, 7, seed=random, name="conv_pool")
+        series = [
+            ConvBlock(filters, 3, seed=random, name=f"layer_with_weights-{i}")
+            for i, filters in enumerate(s.series_filters)
+        ]
+        self.series = keras.Sequential([*series, _dropout(s.dropout, random)], name="conv_series")
+        self.pool2 = GatedConvBlock(s.pool_filters[1], 5, 5, seed=random, name="conv_pool2")
+        self.lstm = layers.LSTM(s.lstm, seed=next_seed(random), name="lstm")
+        self.lstm.cell.kernel_initializer = _glorot(random)
+        self.lstm.cell.recurrent_initializer = initializers.Orthogonal(seed=next_seed(random))
+        self.fc2 = layers.Dense(s.dense, activation="relu", kernel_initializer=_glorot(random), name="fc2")
+        self.fc = layers.Dense(s.classes, activation="softmax", kernel_initializer=_glorot(random), name="fc")
         self.build()
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         s = self.settings
         for branch in self.branches:
             branch.build((None, s.samples, s.channels))
@@ -171,20 +235,29 @@ class Stager(keras.Model):
         for index, stack in enumerate(self.maps):
             stack.build((None, maps, time if index == 0 else s.map_filters))
         shape = (None, s.map_filters, maps)
-        for step in (self.pool, self.series, self.pool2):
-            step.build(shape)
-            shape = step.compute_output_shape(shape)
+        for layer in (self.pool, self.series, self.pool2):
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
         self.lstm.build(shape)
         self.fc2.build((None, s.lstm))
         self.fc.build((None, s.dense))
         self.built = True
 
+    def get_config(self) -> dict[str, Any]:
+        """Return settings, dropout and class weights; variables are saved as such."""
+        return {
+            **super().get_config(),
+            "settings": self.settings.model_dump(mode="json"),
+            "dropout": self._dropout,
+            "class_weights": self.member_values["class_weights"].numpy().tolist(),
+        }
+
     @property
-    def input_size(self):
+    def input_size(self) -> tuple[int, int]:
         """Channels and samples of a window."""
         return self.settings.channels, self.settings.samples
 
-    def call(self, x, training=False):
+    def call(self, x: Any, training: bool = False) -> tf.Tensor:
         """Return stage probabilities (B, 4) of windows (B, 3, 15000), each channel z-scored."""
         x = ops.transpose(checked_signal(x, self.input_size, "x"), (0, 2, 1))
         x = ops.concatenate([branch(x, training=training) for branch in self.branches], axis=2)
@@ -196,7 +269,7 @@ class Stager(keras.Model):
         x = self.pool2(x, training=training)
         return self.fc(self.fc2(self.lstm(x, training=training)))
 
-    def loss_and_probabilities(self, inputs, training=False):
+    def loss_and_probabilities(self, inputs: Any, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the published staging loss (with this member's class weights) and the probabilities.
 
         Parameters
@@ -211,6 +284,8 @@ class Stager(keras.Model):
         loss = staging_loss(probabilities, one_hot(label, self.settings.classes), weights)
         return loss, probabilities
 
-    def predict_step(self, x):
-        """Return what `predict_proba` returns, for one batch."""
-        return self(tf.cast(x, tf.float32), training=False)
+
+def build_member(settings: StagerSettings, seed: Sequence[int], dropout: float | None = None) -> Stager:
+    """Build a member; its number, the second of `seed`, chooses the class weights of its loss."""
+    weights = settings.class_weights[seed[1] % len(settings.class_weights)]
+    return Stager(settings, seed, dropout, weights)

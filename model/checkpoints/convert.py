@@ -4,15 +4,18 @@ import json
 import math
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from sleep_interpreter.model.checkpoints import checkpoint, published_names, tf_checkpoint
+from sleep_interpreter.model import registry
+from sleep_interpreter.model.checkpoints import checkpoint, npz_archive, released, tf_checkpoint
+from sleep_interpreter.model.checkpoints.variables import by_member, misfits
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
 
 
-def convert(source, target, overwrite=False):
+def convert(source: str | Path, target: str | Path, overwrite: bool = False) -> list[str]:
     """Convert a checkpoint; settings and notes (such as "simulated") go along.
 
     Parameters
@@ -41,16 +44,17 @@ def convert(source, target, overwrite=False):
         )
     if not overwrite and (target.exists() or tf_checkpoint.is_one(target)):
         raise UserError(f"{shown(target)} is there already: pass --overwrite to replace it")
-    header, arrays = checkpoint.read(source)
-    content = header.model_dump(mode="json")
-    if target.suffix == ".npz":
-        checkpoint.write_arrays(target, content, arrays)
-    else:
-        tf_checkpoint.write(target, arrays, content)
+    network = checkpoint.restore(source)
+    header = npz_archive.Header(
+        format=1, network=network.network, mode=network.mode, members=len(network.individual_models),
+        model=network.settings, notes=network.notes,
+    )  # fmt: skip
+    write = npz_archive.write_arrays if target.suffix == ".npz" else tf_checkpoint.write
+    write(target, header.model_dump(mode="json"), checkpoint.values_of(network))
     return [f"written: {shown(target)}", *_summary(header)]
 
 
-def inspect(path, verbose=False):
+def inspect(path: str | Path, verbose: bool = False) -> list[str]:
     """Return what a checkpoint is and holds, as lines; its values are not read.
 
     Parameters
@@ -62,24 +66,24 @@ def inspect(path, verbose=False):
     path = Path(path)
     if tf_checkpoint.is_one(path):
         graph = tf_checkpoint.ObjectGraph(path)
-        lines = [f"{shown(graph.path)}: TensorFlow object-graph checkpoint"]
-        found = published_names.by_member(graph.shapes)
+        first = f"{shown(graph.path)}: TensorFlow object-graph checkpoint"
+        found = by_member(graph.shapes)
         if graph.header is None:
-            return lines + _released(found) + _variables(found, verbose)
-        header = checkpoint.check_header(graph.header, path)
-        lines[0] += ", written by this project"
+            return [first, *_released(found), *_variables(found, verbose)]
+        header = npz_archive.check_header(graph.header, path)
+        first += ", written by this project"
     else:
-        raw = checkpoint.read_header(path)
+        raw = npz_archive.read_header(path)
         if isinstance(raw, dict) and "history" in raw and "network" not in raw:
-            epochs = len(checkpoint.read_state(path, header_only=True)[0]["history"])
+            epochs = len(npz_archive.read_state(path, header_only=True)[0]["history"])
             return [f"{shown(path)}: training state of one member, {epochs} epochs done; no checkpoint"]
-        header = checkpoint.check_header(raw, path)
-        lines = [f"{shown(path)}: checkpoint of this project (.npz)"]
-        found = published_names.by_member(_stored_shapes(path))
-    return lines + _summary(header) + _variables(found, verbose)
+        header = npz_archive.check_header(raw, path)
+        first = f"{shown(path)}: checkpoint of this project (.npz)"
+        found = by_member(_stored_shapes(path))
+    return [first, *_summary(header), *_variables(found, verbose)]
 
 
-def _summary(header):
+def _summary(header: npz_archive.Header) -> list[str]:
     lines = [
         _line("network", header.network),
         _line("mode", header.mode or "normal"),
@@ -92,68 +96,59 @@ def _summary(header):
     return lines
 
 
-def _released(found):
-    from sleep_interpreter.model import registry
-    from sleep_interpreter.model.checkpoints.checkpoint import unrecognised
-
-    row = published_names.recognise(found)
+def _released(found: released.Members) -> list[str]:
+    row = released.recognise(found)
     if row is None:
-        lines = [_line("network", "not recognised"), f"  {unrecognised(found)}"]
-        for other, index, shared in published_names.resemblance(found):
-            total = len(published_names.published_shapes(*other[:2]))
-            lines.append(_line(f"like {other}", f"{shared} of {total} variables (member {index})"))
+        lines = [_line("network", "not recognised"), f"  {released.unrecognised(found)}"]
+        for other, index, shared in released.resemblance(found):
+            total = len(released.published_shapes(*other[:2]))
+            words = registry.described(*other[:2])
+            lines.append(_line(f"like {words}", f"{shared} of {total} variables (member {index})"))
         return lines
-    expected = published_names.published_shapes(*row[:2])
+    expected = released.published_shapes(*row[:2])
     published = registry.published_settings(*row[:2])[1]
     complete = [index for index, member in found.items() if member == expected]
-    lines = [
+    count = f"{len(complete)} complete ({', '.join(map(str, complete))}), published: {published}"
+    return [
         _line("network", row.network),
         _line("mode", row.mode),
-        _line(
-            "members", f"{len(complete)} complete ({', '.join(map(str, complete))}), published: {published}"
-        ),
+        _line("members", count),
+        *(_line(f"member {i}", misfits(expected, m)) for i, m in found.items() if i not in complete),
     ]
-    for index in found.keys() - set(complete):
-        lines.append(_line(f"member {index}", published_names.misfits(expected, found[index])))
-    return lines
 
 
-def _variables(found, verbose):
+def _variables(found: released.Members, verbose: bool) -> list[str]:
     if not found:
         return [_line("variables", "none")]
     member = max(found.values(), key=len)
-    moving = {name for name in member if name.endswith(("moving_mean", "moving_variance"))}
-    count = sum(math.prod(shape) for name, shape in member.items() if name not in moving)
-    statistics = sum(math.prod(member[name]) for name in moving)
-    lines = [
-        _line(
-            "a member has", f"{len(member)} variables, {count:,} trainable numbers, {statistics:,} statistics"
-        )
-    ]
+    sizes = {name: math.prod(shape) for name, shape in member.items()}
+    moving = [name for name in sizes if name.endswith(("moving_mean", "moving_variance"))]
+    statistics = sum(sizes[name] for name in moving)
+    numbers = f"{sum(sizes.values()) - statistics:,} trainable numbers, {statistics:,} statistics"
+    lines = [_line("a member has", f"{len(member)} variables, {numbers}")]
     if verbose:
         lines += [f"    {name}  {' x '.join(map(str, shape)) or 'scalar'}" for name, shape in member.items()]
     return lines
 
 
-def _stored_shapes(path):
+def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Return {name: shape} of an .npz without reading its arrays."""
     result = {}
     with zipfile.ZipFile(path) as stored:
         for entry in stored.namelist():
             with stored.open(entry) as handle:
                 version = np.lib.format.read_magic(handle)
-                read = np.lib.format.read_array_header_1_0
-                if version != (1, 0):
-                    read = np.lib.format.read_array_header_2_0
+                old = version == (1, 0)
+                read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
                 result[entry.removesuffix(".npy")] = read(handle)[0]
     del result["header.json"]
     return result
 
 
-def _line(what, value):
+def _line(what: str, value: Any) -> str:
     return f"  {what:<26} {value}"
 
 
-def _text(value):
+def _text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 200 else f"{text[:190]}... ({len(text)} characters)"

@@ -3,24 +3,23 @@
 import json
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import ConfigDict, PositiveInt
 
-from sleep_interpreter.model.networks.settings import ModelSettings
+from sleep_interpreter.model.registry import ModelSettings
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown, writing
-
-FORMAT = 1
 
 
 class Header(config.Settings):
     """What a checkpoint says of itself."""
 
-    format: Literal[FORMAT]
+    format: Literal[1]
     network: str
     mode: str | None
     members: PositiveInt
@@ -37,7 +36,7 @@ class StateHeader(config.Settings):
     notes: dict[str, Any]
 
 
-def check_header(header, path):
+def check_header(header: Any, path: str | Path) -> Header:
     """Return the `Header` that a checkpoint's own header is, or raise a `UserError` that says what it is."""
     if isinstance(header, dict) and "network" not in header and "history" in header:
         raise UserError(
@@ -49,17 +48,18 @@ def check_header(header, path):
     return config.validate(Header, header, f"header of {shown(path)}")
 
 
-def write_arrays(path, header, arrays):
+def write_arrays(path: str | Path, header: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Write a JSON header and named arrays to one .npz file (atomically)."""
     path = Path(path)
     if path.suffix != ".npz":
         raise UserError(f"{shown(path)}: a checkpoint's name ends in .npz")
-    header = np.frombuffer(json.dumps(header).encode(), np.uint8)
     with writing(path) as temporary:
-        np.savez(temporary, **{"header.json": header}, **arrays)
+        text = np.frombuffer(json.dumps(header).encode(), np.uint8)
+        content: dict[str, Any] = {"header.json": text, **arrays}
+        np.savez(temporary, **content)
 
 
-def read_state(path, header_only=False):
+def read_state(path: str | Path, header_only: bool = False) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return header and arrays (none with `header_only`) of a member's training state.
 
     Returns
@@ -83,12 +83,12 @@ def read_state(path, header_only=False):
     return header, {} if header_only else read_arrays(path)[1]
 
 
-def read_header(path):
+def read_header(path: str | Path) -> Any:
     """Return the header alone of a file that `write_arrays` wrote; its arrays are not read."""
     return read_arrays(path, header_only=True)[0]
 
 
-def read_arrays(path, header_only=False):
+def read_arrays(path: str | Path, header_only: bool = False) -> tuple[Any, dict[str, np.ndarray]]:
     """Return the header and the arrays (none with `header_only`) of a file that `write_arrays` wrote."""
     path = Path(path)
     if not path.is_file():

@@ -5,11 +5,13 @@ import logging
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from sleep_interpreter.model.checkpoints.published_names import MEMBER, few
+from sleep_interpreter.model.checkpoints.variables import few
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow
@@ -22,18 +24,18 @@ HEADER = "sleep_interpreter/header"
 _PREFIXED = re.compile(r"(?:(.+?)/)?(individual_models/\d+/.+)")
 
 
-def prefix_of(path):
+def prefix_of(path: str | Path) -> Path:
     """Return the path that TensorFlow calls a checkpoint's prefix: without .index or .data-..."""
     return Path(re.sub(r"(\.index|\.data-\d+-of-\d+)$", "", str(path)))
 
 
-def is_one(path):
+def is_one(path: str | Path) -> bool:
     """Tell whether there is a TensorFlow checkpoint, or what is left of one, at this path."""
     prefix = prefix_of(path)
     return Path(f"{prefix}.index").is_file() or bool(data_files(prefix))
 
 
-def data_files(prefix):
+def data_files(prefix: Path) -> list[Path]:
     """Return the files that hold a checkpoint's values."""
     pattern = re.compile(re.escape(prefix.name) + r"\.data-\d+-of-\d+")
     folder = prefix.parent
@@ -63,7 +65,7 @@ class ObjectGraph:
         A part is missing or damaged, or ensembles stand under several prefixes.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path) -> None:
         self.path = prefix_of(path)
         index = Path(f"{self.path}.index")
         data = data_files(self.path)
@@ -87,17 +89,17 @@ class ObjectGraph:
         self._keys = _published(stored, shown(self.path))
         self.shapes = {name: tuple(stored[key]) for name, key in self._keys.items()}
 
-    def read(self, name):
+    def read(self, name: str) -> np.ndarray:
         """Return the array of a published name."""
         return self._tensor(self._keys[name])
 
-    def _tensor(self, key):
+    def _tensor(self, key: str) -> Any:
         try:
             return self._reader.get_tensor(key)
         except self._errors as error:
             raise self._unreadable(error) from None
 
-    def _read_header(self, stored):
+    def _read_header(self, stored: Mapping[str, Any]) -> dict[str, Any] | None:
         if HEADER + VALUE not in stored:
             return None
         try:
@@ -105,12 +107,12 @@ class ObjectGraph:
         except (TypeError, ValueError) as error:
             raise self._unreadable(error) from None
 
-    def _unreadable(self, error):
+    def _unreadable(self, error: Exception) -> UserError:
         reason = " ".join(str(error).split())[:200]
         return UserError(f"{shown(self.path)}: not readable as a TensorFlow checkpoint: {reason}")
 
 
-def _published(stored, where):
+def _published(stored: Mapping[str, Any], where: str) -> dict[str, str]:
     """Return {published name: key in the file}."""
     names = {key.removesuffix(VALUE): key for key in stored if key.endswith(VALUE)}
     names = {
@@ -136,7 +138,7 @@ def _published(stored, where):
     return {match[2]: key for key, match in matches.items()}
 
 
-def write(path, arrays, header):
+def write(path: str | Path, header: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Write an ensemble as a TensorFlow checkpoint under the published names.
 
     Nothing is seen under the checkpoint's name before it is complete: the index, without which there is no
@@ -145,16 +147,15 @@ def write(path, arrays, header):
     Parameters
     ----------
     path : str | Path
-    arrays : {published name: array}
     header : dict
         Kept inside, for this project's own readers.
+    arrays : {published name: array}
     """
     path = Path(path)
     tf = import_tensorflow()
-    members = {}
+    members: dict[int, dict[str, Any]] = {}
     for name, array in arrays.items():
-        index, own = MEMBER.fullmatch(name).groups()
-        *parents, leaf = own.split("/")
+        _, index, *parents, leaf = name.split("/")
         node = members.setdefault(int(index), {})
         for part in parents:
             node = node.setdefault(part, {})
@@ -174,7 +175,7 @@ def write(path, arrays, header):
             file.replace(path.with_name(file.name))
 
 
-def _module(tf, tree):
+def _module(tf: Any, tree: dict[str, Any]) -> Any:
     module = tf.Module()
     for name, value in tree.items():
         setattr(module, name, _module(tf, value) if isinstance(value, dict) else value)

@@ -1,30 +1,67 @@
-"""Blocks of the decoders: stem, encoder, heads and contrastive pair, made of model/networks/layers.py."""
+"""Blocks of the decoders: stem, encoder, heads and contrastive pair, made of model/networks/layers.py.
 
+Every block is a Keras layer on (B, T, features), for use in any model:
+
+    encoder = Encoder(d_model=32, depth=2, heads=4, head_size=8, ffn=64)
+    network = keras.Sequential([Stem(d_model=32), encoder, ClassHead(15)])
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import tensorflow as tf
-from keras import initializers, layers
+from keras import initializers
 
 from sleep_interpreter.model.networks import kernels, multi_device
-from sleep_interpreter.model.networks.layers import BatchNorm, Dense, LayerNorm
+from sleep_interpreter.model.networks.layers import (
+    BatchBlock,
+    BatchNorm,
+    Block,
+    Dense,
+    LayerNorm,
+    Seed,
+    Shape,
+    next_seed,
+    published_conv,
+    published_dense,
+    seeded_dropout,
+    serializable,
+)
 
 
-class Stem(layers.Layer):
+@serializable
+class Stem(BatchBlock):
     """Dilated convolutions and two linear layers in front of an encoder: (B, T, C) to (B, T, d_model).
 
     No activation anywhere; every second convolution adds its input before its batch normalisation.
     """
 
-    def __init__(self, settings, d_model, make, name):
-        super().__init__(name=name)
-        suffixes = ["", *(str(i) for i in range(2, len(settings.dilations) + 1))]
+    def __init__(
+        self,
+        *,
+        d_model: int,
+        filters: int = 256,
+        kernel: int = 9,
+        dilations: Sequence[int] = (1, 2, 4, 1, 2, 4),
+        dense: int = 256,
+        seed: Seed = None,
+        **kwargs: Any,
+    ) -> None:
+        config = {"filters": filters, "kernel": kernel, "dilations": list(dilations), "dense": dense}
+        super().__init__({"d_model": d_model, **config}, **kwargs)
+        random = np.random.default_rng(seed)
+        suffixes = ["", *(str(i) for i in range(2, len(dilations) + 1))]
         self.convolutions = [
-            make.conv(settings.filters, settings.kernel, f"conv1d_layer{suffix}", dilation)
-            for suffix, dilation in zip(suffixes, settings.dilations, strict=True)
+            published_conv(filters, kernel, f"conv1d_layer{suffix}", random, dilation)
+            for suffix, dilation in zip(suffixes, dilations, strict=True)
         ]
         self.norms = [BatchNorm(name=f"bm{suffix}") for suffix in suffixes]
-        self.dense1 = make.dense(settings.dense, "dense_layer1")
-        self.dense2 = make.dense(d_model, "dense_layer2")
+        self.dense1 = published_dense(dense, "dense_layer1", random)
+        self.dense2 = published_dense(d_model, "dense_layer2", random)
 
-    def build(self, shape):
+    def build(self, input_shape: Shape) -> None:
+        shape = input_shape
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             convolution.build(shape)
             shape = convolution.compute_output_shape(shape)
@@ -33,201 +70,292 @@ class Stem(layers.Layer):
         self.dense2.build((*shape[:-1], self.dense1.units))
         self.built = True
 
-    def forward(self, parts, training):
-        """Return parts (B_i, T, d_model) of parts (B_i, T, C)."""
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[:-1], self.dense2.units)
+
+    def call_parts(self, parts: list[tf.Tensor], training: bool = False) -> list[tf.Tensor]:
         for index, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
-            new = [convolution.forward(x) for x in parts]
+            new = [convolution(x) for x in parts]
             if index % 2 == 1:
                 new = [y + x for y, x in zip(new, parts, strict=True)]
-            parts = norm.forward(new, training)
-        length, width = parts[0].shape[1:]
-        rows = [tf.reshape(x, (-1, width)) for x in parts]
-        rows = [self.dense2.forward(self.dense1.forward(x)) for x in rows]
-        return [tf.reshape(x, (-1, length, self.dense2.units)) for x in rows]
+            parts = norm.call_parts(new, training)
+        return [self.dense2(self.dense1(x)) for x in parts]
 
 
-class Projection(layers.Layer):
+@serializable
+class Projection(Block):
     """A Dense layer one level down, as the checkpoints name it (W_q/W)."""
 
-    def __init__(self, units, make, name):
-        super().__init__(name=name)
-        self.inner = make.dense(units, "W")
+    def __init__(self, units: int, seed: Seed = None, **kwargs: Any) -> None:
+        super().__init__({"units": units}, **kwargs)
+        self.inner = published_dense(units, "W", np.random.default_rng(seed))
 
-    def build(self, shape):
-        self.inner.build(shape)
+    def build(self, input_shape: Shape) -> None:
+        self.inner.build(input_shape)
         self.built = True
 
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[:-1], self.inner.units)
 
-class Attention(layers.Layer):
-    """Multi-head self-attention without the output layer: rows (B * T, d_model) to (B * T, heads * size)."""
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return self.inner(x)
 
-    def __init__(self, heads, size, dropout, make, name):
-        super().__init__(name=name)
-        self.heads, self.size = heads, size
-        self.query = Projection(heads * size, make, "W_q")
-        self.key = Projection(heads * size, make, "W_k")
-        self.value = Projection(heads * size, make, "W_v")
-        self.dropout = make.dropout(dropout, "attention_dropout")
 
-    def build(self, shape):
+@serializable
+class Attention(Block):
+    """Multi-head self-attention without the output layer: (B, T, d_model) to (B, T, heads * head_size)."""
+
+    def __init__(
+        self, heads: int, head_size: int, dropout: float = 0.0, seed: Seed = None, **kwargs: Any
+    ) -> None:
+        super().__init__({"heads": heads, "head_size": head_size, "dropout": dropout}, **kwargs)
+        random = np.random.default_rng(seed)
+        self.heads, self.head_size = heads, head_size
+        self.query = Projection(heads * head_size, random, name="W_q")
+        self.key = Projection(heads * head_size, random, name="W_k")
+        self.value = Projection(heads * head_size, random, name="W_v")
+        self.dropout = seeded_dropout(dropout, "attention_dropout", random)
+
+    def build(self, input_shape: Shape) -> None:
         for projection in (self.query, self.key, self.value):
-            projection.build(shape)
+            projection.build(input_shape)
         self.built = True
 
-    def forward(self, rows, length, training):
-        (query, query_bias), key, value = (p.inner.weights_now() for p in (self.query, self.key, self.value))
-        scale = self.size**-0.5  # of the query; scaling its kernel is the smaller product
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[:-1], self.heads * self.head_size)
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        rows = self.call_rows(kernels.as_rows(x), x.shape[1] or tf.shape(x)[1], training)
+        return kernels.from_rows(rows, x)
+
+    def call_rows(self, rows: tf.Tensor, length: int | tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Return rows (B * T, heads * head_size) of rows (B * T, d_model), T being `length`."""
+        (kernel, bias), *others = (p.inner.weight_tensors() for p in (self.query, self.key, self.value))
+        scale = self.head_size**-0.5  # of the query; scaling its kernel is the smaller product
         projected = [
-            tf.reshape(kernels.dense(rows, *weights), (-1, length, self.heads, self.size))
-            for weights in ((query * scale, query_bias * scale), key, value)
+            tf.reshape(kernels.dense(rows, *weights), (-1, length, self.heads, self.head_size))
+            for weights in ((kernel * scale, bias * scale), *others)
         ]
         query, key, value = (tf.transpose(part, (0, 2, 1, 3)) for part in projected)
         shape = tf.stack([tf.shape(query)[0], self.heads, length, length])
         mixed = kernels.attend(query, key, value, self.dropout.mask(shape, training))
-        return tf.reshape(tf.transpose(mixed, (0, 2, 1, 3)), (-1, self.heads * self.size))
+        return tf.reshape(tf.transpose(mixed, (0, 2, 1, 3)), (-1, self.heads * self.head_size))
 
 
-class FeedForward(layers.Layer):
-    """Dense ReLU, dropout, Dense, dropout on rows."""
+@serializable
+class FeedForward(Block):
+    """Dense ReLU, dropout, Dense, dropout on (..., features)."""
 
-    def __init__(self, hidden, d_model, dropout, make, name):
-        super().__init__(name=name)
-        self.fc1 = make.dense(hidden, "fc1", activation="relu")
-        self.dropout1 = make.dropout(dropout, "dropout1")
-        self.fc2 = make.dense(d_model, "fc2")
-        self.dropout2 = make.dropout(dropout, "dropout2")
+    def __init__(
+        self, hidden: int, d_model: int, dropout: float = 0.0, seed: Seed = None, **kwargs: Any
+    ) -> None:
+        super().__init__({"hidden": hidden, "d_model": d_model, "dropout": dropout}, **kwargs)
+        random = np.random.default_rng(seed)
+        self.fc1 = published_dense(hidden, "fc1", random, activation="relu")
+        self.dropout1 = seeded_dropout(dropout, "dropout1", random)
+        self.fc2 = published_dense(d_model, "fc2", random)
+        self.dropout2 = seeded_dropout(dropout, "dropout2", random)
 
-    def build(self, shape):
-        self.fc1.build(shape)
-        self.fc2.build((*shape[:-1], self.fc1.units))
+    def build(self, input_shape: Shape) -> None:
+        self.fc1.build(input_shape)
+        self.fc2.build((*input_shape[:-1], self.fc1.units))
         self.built = True
 
-    def forward(self, rows, training):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[:-1], self.fc2.units)
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        rows = kernels.as_rows(x)
         keep = self.dropout1.keep(tf.stack([tf.shape(rows)[0], self.fc1.units]), training)
-        weights = (*self.fc1.weights_now(), *self.fc2.weights_now())
-        return self.dropout2.forward(
-            kernels.feed_forward(rows, *weights, keep, self.dropout1.scale), training
-        )
+        weights = (*self.fc1.weight_tensors(), *self.fc2.weight_tensors())
+        out = kernels.feed_forward(rows, *weights, keep=keep, scale=self.dropout1.scale)
+        return kernels.from_rows(self.dropout2(out, training=training), x)
 
 
-class TransformerBlock(layers.Layer):
-    """Post-norm transformer block on rows (B * T, d_model): attention, then feed-forward, each added."""
+@serializable
+class TransformerBlock(Block):
+    """Post-norm transformer block on (B, T, d_model): attention, then feed-forward, each added."""
 
-    def __init__(self, settings, d_model, head_size, make, name):
-        super().__init__(name=name)
-        self.mha = Attention(settings.heads, head_size, settings.attention_dropout, make, "mha")
-        self.fc_mha = make.dense(d_model, "fc_mha")
+    def __init__(
+        self,
+        *,
+        d_model: int,
+        heads: int,
+        head_size: int,
+        ffn: int,
+        attention_dropout: float = 0.0,
+        ffn_dropout: float = 0.0,
+        seed: Seed = None,
+        **kwargs: Any,
+    ) -> None:
+        config = {"d_model": d_model, "heads": heads, "head_size": head_size, "ffn": ffn}
+        rates = {"attention_dropout": attention_dropout, "ffn_dropout": ffn_dropout}
+        super().__init__({**config, **rates}, **kwargs)
+        random = np.random.default_rng(seed)
+        self.mha = Attention(heads, head_size, attention_dropout, random, name="mha")
+        self.fc_mha = published_dense(d_model, "fc_mha", random)
         self.layernorm_mha = LayerNorm(epsilon=1e-5, name="layernorm_mha")
-        self.ffn = FeedForward(settings.ffn, d_model, settings.ffn_dropout, make, "ffn")
+        self.ffn = FeedForward(ffn, d_model, ffn_dropout, random, name="ffn")
         self.layernorm_ffn = LayerNorm(epsilon=1e-5, name="layernorm_ffn")
 
-    def build(self, shape):
-        self.mha.build(shape)
-        self.fc_mha.build((*shape[:-1], self.mha.heads * self.mha.size))
-        self.layernorm_mha.build(shape)
-        self.ffn.build(shape)
-        self.layernorm_ffn.build(shape)
+    def build(self, input_shape: Shape) -> None:
+        self.mha.build(input_shape)
+        self.fc_mha.build(self.mha.compute_output_shape(input_shape))
+        for layer in (self.layernorm_mha, self.ffn, self.layernorm_ffn):
+            layer.build(input_shape)
         self.built = True
 
-    def forward(self, rows, length, training):
-        rows = self.layernorm_mha.forward(
-            rows + self.fc_mha.forward(self.mha.forward(rows, length, training))
-        )
-        return self.layernorm_ffn.forward(rows + self.ffn.forward(rows, training))
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        rows = self.call_rows(kernels.as_rows(x), x.shape[1] or tf.shape(x)[1], training)
+        return kernels.from_rows(rows, x)
+
+    def call_rows(self, rows: tf.Tensor, length: int | tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Return rows (B * T, d_model) of such rows, T being `length`."""
+        rows = self.layernorm_mha(rows + self.fc_mha(self.mha.call_rows(rows, length, training)))
+        return self.layernorm_ffn(rows + self.ffn(rows, training=training))
 
 
-class Encoder(layers.Layer):
-    """A stack of transformer blocks that ends in batch normalisation over the features."""
+@serializable
+class Encoder(BatchBlock):
+    """A stack of transformer blocks on (B, T, d_model) that ends in batch normalisation over the features.
 
-    def __init__(self, settings, d_model, head_size, make, name):
-        super().__init__(name=name)
+    Parameters
+    ----------
+    depth : int
+        Number of blocks.
+    d_model, heads, head_size, ffn, attention_dropout, ffn_dropout
+        Of every `TransformerBlock`.
+    """
+
+    def __init__(
+        self,
+        *,
+        depth: int,
+        d_model: int,
+        heads: int,
+        head_size: int,
+        ffn: int,
+        attention_dropout: float = 0.0,
+        ffn_dropout: float = 0.0,
+        seed: Seed = None,
+        **kwargs: Any,
+    ) -> None:
+        sizes = {"d_model": d_model, "heads": heads, "head_size": head_size, "ffn": ffn}
+        block = {**sizes, "attention_dropout": attention_dropout, "ffn_dropout": ffn_dropout}
+        super().__init__({"depth": depth, **block}, **kwargs)
+        random = np.random.default_rng(seed)
         self.blocks = [
-            TransformerBlock(settings, d_model, head_size, make, f"layer_with_weights-{i}")
-            for i in range(settings.depth)
+            TransformerBlock(**block, seed=random, name=f"layer_with_weights-{i}") for i in range(depth)
         ]
-        self.norm = BatchNorm(name=f"layer_with_weights-{settings.depth}")
+        self.norm = BatchNorm(name=f"layer_with_weights-{depth}")
 
-    def build(self, shape):
-        for step in (*self.blocks, self.norm):
-            step.build(shape)
+    def build(self, input_shape: Shape) -> None:
+        for layer in (*self.blocks, self.norm):
+            layer.build(input_shape)
         self.built = True
 
-    def forward(self, parts, training):
-        """Return parts (B_i, T, d_model) of parts of the same shape."""
-        length, width = parts[0].shape[1:]
-        rows = [tf.reshape(x, (-1, width)) for x in parts]
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+    def call_parts(self, parts: list[tf.Tensor], training: bool = False) -> list[tf.Tensor]:
+        length = parts[0].shape[1] or tf.shape(parts[0])[1]
+        rows = [kernels.as_rows(x) for x in parts]
         for block in self.blocks:
-            rows = [block.forward(x, length, training) for x in rows]
-        return [tf.reshape(x, (-1, length, width)) for x in self.norm.forward(rows, training)]
+            rows = [block.call_rows(x, length, training) for x in rows]
+        rows = self.norm.call_parts(rows, training)
+        return [kernels.from_rows(new, x) for new, x in zip(rows, parts, strict=True)]
 
 
-class FeatureHead(layers.Layer):
+@serializable
+class FeatureHead(BatchBlock):
     """Dense and batch normalisation: the features that contrastive terms and class heads read."""
 
-    def __init__(self, features, make, name):
-        super().__init__(name=name)
-        self.dense = make.dense(features, "layer_with_weights-0")
+    def __init__(self, features: int, seed: Seed = None, **kwargs: Any) -> None:
+        super().__init__({"features": features}, **kwargs)
+        self.dense = published_dense(features, "layer_with_weights-0", np.random.default_rng(seed))
         self.norm = BatchNorm(name="layer_with_weights-1")
 
-    def build(self, shape):
-        self.dense.build(shape)
-        self.norm.build((*shape[:-1], self.dense.units))
+    def build(self, input_shape: Shape) -> None:
+        self.dense.build(input_shape)
+        self.norm.build(self.compute_output_shape(input_shape))
         self.built = True
 
-    def forward(self, parts, training):
-        """Return parts (B_i, T, features) of parts (B_i, T, d_model)."""
-        length, width = parts[0].shape[1:]
-        rows = [self.dense.forward(tf.reshape(x, (-1, width))) for x in parts]
-        return [tf.reshape(x, (-1, length, self.dense.units)) for x in self.norm.forward(rows, training)]
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[:-1], self.dense.units)
+
+    def call_parts(self, parts: list[tf.Tensor], training: bool = False) -> list[tf.Tensor]:
+        return self.norm.call_parts([self.dense(x) for x in parts], training)
 
 
-class ClassHead(layers.Layer):
-    """Dropout, Flatten, Dense ReLU, batch normalisation, Dense: class logits (without softmax)."""
+@serializable
+class ClassHead(Block):
+    """Dropout, Flatten, Dense ReLU, batch normalisation, Dense: (B, T, F) to class logits (B, K)."""
 
-    def __init__(self, settings, make, name):
-        super().__init__(name=name)
-        self.dropout = make.dropout(settings.class_dropout, "dropout")
-        self.hidden = make.dense(settings.class_hidden, "layer_with_weights-0", activation="relu")
+    def __init__(
+        self, classes: int, hidden: int = 128, dropout: float = 0.5, seed: Seed = None, **kwargs: Any
+    ) -> None:
+        super().__init__({"classes": classes, "hidden": hidden, "dropout": dropout}, **kwargs)
+        random = np.random.default_rng(seed)
+        self.dropout = seeded_dropout(dropout, "dropout", random)
+        self.hidden = published_dense(hidden, "layer_with_weights-0", random, activation="relu")
         self.norm = BatchNorm(name="layer_with_weights-1")
-        self.logits = make.dense(settings.classes, "layer_with_weights-2")
+        self.logits = published_dense(classes, "layer_with_weights-2", random)
 
-    def build(self, shape):
-        self.hidden.build((None, shape[1] * shape[2]))
+    def build(self, input_shape: Shape) -> None:
+        _, length, width = input_shape
+        if length is None or width is None:
+            raise ValueError(f"{self.name}: length and features have to be known, found {input_shape}")
+        self.hidden.build((None, length * width))
         self.norm.build((None, self.hidden.units))
         self.logits.build((None, self.hidden.units))
         self.built = True
 
-    def forward(self, views, training):
-        """Return logits (B, K) of each view, a view being a list of parts (B_i, T, F)."""
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], self.logits.units)
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return self.call_views([[x]], training)[0]
+
+    def call_views(self, views: list[list[tf.Tensor]], training: bool = False) -> list[tf.Tensor]:
+        """Return logits (B, K) of each view of a batch, a view being a list of parts (B_i, T, F)."""
         width = views[0][0].shape[1] * views[0][0].shape[2]
-        rows = [self.dropout.forward(tf.reshape(x, (-1, width)), training) for view in views for x in view]
+        rows = [self.dropout(tf.reshape(x, (-1, width)), training=training) for view in views for x in view]
         # The kernel is the network's largest: all views meet it in one product.
-        hidden = tf.split(self.hidden.forward(tf.concat(rows, axis=0)), len(views))
-        return [self.logits.forward(self.norm.forward([rows], training)[0]) for rows in hidden]
+        hidden = tf.split(self.hidden(tf.concat(rows, axis=0)), len(views))
+        return [self.logits(self.norm(rows, training=training)) for rows in hidden]
 
 
-class ContrastivePair(layers.Layer):
-    """Contrastive term of a pair of feature sequences (SPEC section 1).
+@serializable
+class ContrastivePair(Block):
+    """Contrastive loss of a pair of feature sequences (SPEC section 1): (z, y, one-hot labels) to a scalar.
 
     Each time step is projected, the sequence flattened and L2-normalised; scaled cosines are compared
     with the same-class matrix, by rows and by columns.
     """
 
-    def __init__(self, width_z, width_y, make, name):
-        super().__init__(name=name)
-        self.proj_z = SequenceProjection(width_z, make, "proj_z")
-        self.proj_y = SequenceProjection(width_y, make, "proj_y")
+    def __init__(self, width_z: int, width_y: int, seed: Seed = None, **kwargs: Any) -> None:
+        super().__init__({"width_z": width_z, "width_y": width_y}, **kwargs)
+        random = np.random.default_rng(seed)
+        self.proj_z = SequenceProjection(width_z, random, name="proj_z")
+        self.proj_y = SequenceProjection(width_y, random, name="proj_y")
 
-    def build(self, shape_z, shape_y):
-        self.proj_z.build(shape_z)
-        self.proj_y.build(shape_y)
+    def build(self, z_shape: Shape, y_shape: Shape) -> None:
+        self.proj_z.build(z_shape)
+        self.proj_y.build(y_shape)
         self.t = self.add_weight(name="t", shape=(), initializer=initializers.Constant(2.0))
         self.built = True
 
-    def forward(self, z, y, one_hot):
+    def call(self, z: tf.Tensor, y: tf.Tensor, one_hot: tf.Tensor) -> tf.Tensor:
+        return self.call_parts([z], [y], one_hot)
+
+    def call_parts(self, z: list[tf.Tensor], y: list[tf.Tensor], one_hot: tf.Tensor) -> tf.Tensor:
         """Return the scalar loss for z and y, parts (B_i, T, F), and all labels (B, K)."""
         unit_z, unit_y = (
-            multi_device.gathered(p.forward(x)) for p, x in ((self.proj_z, z), (self.proj_y, y))
+            multi_device.gathered(projection.call_parts(parts))
+            for projection, parts in ((self.proj_z, z), (self.proj_y, y))
         )
         logits = tf.matmul(unit_z, unit_y, transpose_b=True) * tf.exp(self.t)
         same = tf.matmul(one_hot, one_hot, transpose_b=True)
@@ -237,25 +365,30 @@ class ContrastivePair(layers.Layer):
         return (tf.reduce_mean(by_row) + tf.reduce_mean(by_column)) / 2
 
 
-class SequenceProjection(layers.Layer):
-    """Dense ReLU on each time step; the sequence as one vector of length 1."""
+@serializable
+class SequenceProjection(Block):
+    """Dense ReLU on each time step; the sequence as one vector of length 1: (B, T, F) to (B, T * units)."""
 
-    def __init__(self, units, make, name):
-        super().__init__(name=name)
+    def __init__(self, units: int, seed: Seed = None, **kwargs: Any) -> None:
+        super().__init__({"units": units}, **kwargs)
+        he_uniform = initializers.HeUniform(seed=next_seed(np.random.default_rng(seed)))
         self.dense = Dense(
-            units,
-            activation="relu",
-            kernel_initializer=initializers.HeUniform(seed=make.seed()),
-            name="layer_with_weights-0",
+            units, activation="relu", kernel_initializer=he_uniform, name="layer_with_weights-0"
         )
 
-    def build(self, shape):
-        self.dense.build(shape)
+    def build(self, input_shape: Shape) -> None:
+        self.dense.build(input_shape)
         self.built = True
 
-    def forward(self, parts):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        length = input_shape[1]
+        return (input_shape[0], None if length is None else length * self.dense.units)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return self.call_parts([x])
+
+    def call_parts(self, parts: list[tf.Tensor]) -> tf.Tensor:
         """Return vectors (B, T * units) of parts (B_i, T, F)."""
-        length, width = parts[0].shape[1:]
-        rows = [self.dense.forward(tf.reshape(x, (-1, width))) for x in parts]
-        flat = tf.concat([tf.reshape(x, (-1, length * self.dense.units)) for x in rows], axis=0)
+        width = (parts[0].shape[1] or tf.shape(parts[0])[1]) * self.dense.units
+        flat = tf.concat([tf.reshape(self.dense(x), (-1, width)) for x in parts], axis=0)
         return flat / tf.sqrt(tf.maximum(tf.reduce_sum(flat**2, axis=1, keepdims=True), 1e-12))

@@ -1,99 +1,210 @@
 """A member of a decoder: the multi-domain network (SIMD) and the sleep-only network (SISD)."""
 
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
 import keras
+import numpy as np
 import tensorflow as tf
 
-from sleep_interpreter.model.networks.blocks import ClassHead, ContrastivePair, FeatureHead, Stem
+from sleep_interpreter.model.networks import multi_device
+from sleep_interpreter.model.networks.blocks import ClassHead, ContrastivePair, Encoder, FeatureHead, Stem
 from sleep_interpreter.model.networks.input_checks import checked_label, checked_signal
-from sleep_interpreter.model.networks.layers import Maker, sinusoid_table
-from sleep_interpreter.model.networks.losses import class_loss, one_hot
+from sleep_interpreter.model.networks.layers import Seed, Shape, serializable, sinusoid_table
+from sleep_interpreter.model.networks.losses import class_loss, mixture_log_probabilities, one_hot
 from sleep_interpreter.model.networks.multi_device import gathered
-from sleep_interpreter.model.networks.sleep_encoder import SleepPath, in_parts
+from sleep_interpreter.model.networks.settings import DecoderSettings, EncoderSettings, with_dropout
+
+BATCH_PARTS = 2
+"""Parts of a training batch that are computed side by side (see model/networks/kernels.py).
+
+A fixed number, not the machine's cores: it decides the order of summation and the dropout masks.
+"""
+SMALLEST_SPLIT_BATCH = 16
+"""Smaller batches are not worth cutting."""
+
+LossAndProbabilities = tuple[tf.Tensor, tf.Tensor]
 
 
-class SleepDecoder(SleepPath, keras.Model):
-    """Sleep-only decoder (SISD): `member((sleep, label)) -> (loss, probabilities)`.
+@serializable
+class SleepDecoder(keras.Model):
+    """Sleep-only decoder (SISD): sleep trials to class probabilities; with labels, the published loss too.
+
+    ``member(sleep)`` returns probabilities (B, K), ``member((sleep, label))`` the loss and the probabilities.
+    To train by `fit`: ``member.compile(optimizer)`` and ``member.fit((sleep, label))`` for the published
+    loss, ``member.compile(optimizer, loss)`` and ``member.fit(sleep, label)`` for any loss of Keras.
+
+    The views of a trial are its encoding z, z + audio_encoder(z) and z + image_encoder(z); the audio and
+    image encoders are the ones that process awake trials, where a network has those.
 
     Parameters
     ----------
-    settings : sleep_interpreter.model.networks.settings.DecoderSettings
+    settings : sleep_interpreter.model.networks.settings.DecoderSettings | dict
     seed : int | sequence of int
     dropout : float | None
         Replaces every dropout rate.
     """
 
-    def __init__(self, settings, seed=0, dropout=None, name="member"):
-        super().__init__(name=name)
-        self.settings = settings
-        make = Maker(seed, dropout)
-        self.add_layers(make)
+    def __init__(
+        self,
+        settings: DecoderSettings | dict[str, Any],
+        seed: Seed = 0,
+        dropout: float | None = None,
+        name: str = "member",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        self.settings = DecoderSettings.model_validate(settings)
+        self._dropout = dropout
+        self.add_layers(with_dropout(self.settings, dropout), np.random.default_rng(seed))
         self.build()
 
-    def add_layers(self, make):
-        self.add_sleep_path(self.settings, make)
+    def add_layers(self, s: DecoderSettings, random: np.random.Generator) -> None:
+        """Make the layers; each draws its seed from `random` in turn."""
+
+        def encoder(settings: EncoderSettings, name: str) -> Encoder:
+            sizes = {"d_model": s.d_model, "head_size": s.head_size}
+            return Encoder(**settings.model_dump(), **sizes, seed=random, name=name)
+
+        self.sleep_stem = self.make_stem(s, random, "sleep_emb_input")
+        self.sleep_encoder = encoder(s.sleep_encoder, "sleep_encoder")
+        self.image_encoder = encoder(s.image_encoder, "image_encoder")
+        self.audio_encoder = encoder(s.audio_encoder, "audio_encoder")
+        self.sleep_features = FeatureHead(s.features, random, name="sleep_feature_block")
+        self.sleep_classes = self.make_class_head(s, random, "sleep_classification_block")
+        self._sleep_position = sinusoid_table(s.sleep_samples, s.d_model) if s.position_sleep else None
+
+    @staticmethod
+    def make_stem(s: DecoderSettings, random: np.random.Generator, name: str) -> Stem:
+        """Return the convolutions in front of an encoder."""
+        return Stem(**s.stem.model_dump(), d_model=s.d_model, seed=random, name=name)
+
+    @staticmethod
+    def make_class_head(s: DecoderSettings, random: np.random.Generator, name: str) -> ClassHead:
+        """Return the layers from features to logits."""
+        return ClassHead(s.classes, s.class_hidden, s.class_dropout, random, name=name)
 
     @property
-    def input_size(self):
+    def input_size(self) -> tuple[int, int]:
         """Samples and channels of a sleep trial."""
         return self.settings.sleep_samples, self.settings.channels
 
-    def build(self, input_shape=None):
-        self.build_sleep_path()
+    def build(self, input_shape: Shape | None = None) -> None:
+        s = self.settings
+        encoded = (None, s.sleep_samples, s.d_model)
+        self.sleep_stem.build((None, *self.input_size))
+        for block in (self.sleep_encoder, self.image_encoder, self.audio_encoder, self.sleep_features):
+            block.build(encoded)
+        self.sleep_classes.build((None, s.sleep_samples, s.features))
         self.built = True
 
-    def call(self, inputs, training=False):
-        """Return the scalar loss and the class probabilities (B, K).
+    def get_config(self) -> dict[str, Any]:
+        """Return settings and dropout; variables are saved as such."""
+        settings = self.settings.model_dump(mode="json")
+        return {**super().get_config(), "settings": settings, "dropout": self._dropout}
+
+    def call(self, inputs: Any, training: bool = False) -> tf.Tensor | LossAndProbabilities:
+        """Return class probabilities (B, K) of sleep trials, or the scalar loss and the probabilities.
 
         Parameters
         ----------
-        inputs : (sleep, label)
-            Sleep EEG (B, 200, 55) and one-hot labels (B, 15), or class indices (B,).
+        inputs : sleep | (sleep, label)
+            Sleep EEG (B, 200, 55); one-hot labels (B, 15), or class indices (B,).
         training : bool
             Dropout on, batch statistics in the normalisations.
         """
-        sleep, label = inputs
+        if isinstance(inputs, tuple | list):
+            return self.call_with_labels(*inputs, training=training)
+        sleep = checked_signal(inputs, self.input_size, "sleep")
+        parts = split_batch(sleep) if training else [sleep]
+        return tf.exp(self.sleep_log_probabilities(self.sleep_views(parts, training), training))
+
+    def call_with_labels(
+        self, sleep: tf.Tensor, label: tf.Tensor, training: bool = False
+    ) -> LossAndProbabilities:
+        """Return the scalar loss and the class probabilities (B, K); see `call`."""
         sleep = checked_signal(sleep, self.input_size, "sleep")
         label = self.all_labels(label)
-        log_probabilities = self.sleep_log_probabilities(
-            self.sleep_views(in_parts(sleep), training), training
-        )
+        views = self.sleep_views(split_batch(sleep), training)
+        log_probabilities = self.sleep_log_probabilities(views, training)
         weights = self.settings.class_weights
         loss = class_loss(gathered(log_probabilities), label, self.settings.class_loss)
         return weights.sleep * loss / weights.divisor, tf.exp(log_probabilities)
 
-    def all_labels(self, label):
+    def sleep_views(self, parts: list[tf.Tensor], training: bool = False) -> list[list[tf.Tensor]]:
+        """Return the three views (plain, audio, image) of sleep EEG, all in parts of a batch.
+
+        Parameters
+        ----------
+        parts : list of tensors (B_i, T, C)
+        training : bool
+
+        Returns
+        -------
+        views : list of three lists of tensors (B_i, T, F)
+        """
+        x = self.sleep_stem.call_parts(parts, training)
+        if self._sleep_position is not None:
+            x = [part + self._sleep_position for part in x]
+        plain = self.sleep_encoder.call_parts(x, training)
+        views = [plain]
+        for encoder in (self.audio_encoder, self.image_encoder):
+            side = encoder.call_parts(plain, training)
+            views.append([z + new for z, new in zip(plain, side, strict=True)])
+        return [self.sleep_features.call_parts(view, training) for view in views]
+
+    def sleep_log_probabilities(self, views: list[list[tf.Tensor]], training: bool = False) -> tf.Tensor:
+        """Return log class probabilities (B, K) from the features of the three views."""
+        logits = self.sleep_classes.call_views(views, training)
+        return mixture_log_probabilities(logits, self.settings.view_weights)
+
+    def all_labels(self, label: tf.Tensor) -> tf.Tensor:
         """Return the labels of the whole batch, of all replicas, as one-hot (B, K)."""
         classes = self.settings.classes
         return gathered(one_hot(checked_label(label, classes), classes))
 
-    def loss_and_probabilities(self, inputs, training=False):
+    def loss_and_probabilities(self, inputs: Any, training: bool = False) -> LossAndProbabilities:
         """Return what the training loop asks of every network; for decoders it is the call itself."""
         return self(inputs, training=training)
 
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> tf.Tensor:
+        """Return what `fit` minimises: the published loss if labels came with the inputs."""
+        if isinstance(y_pred, tuple | list):
+            return y_pred[0]
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
 
+
+@serializable
 class MultiDomainDecoder(SleepDecoder):
     """Multi-domain decoder (SIMD): `member((image, audio, sleep, label)) -> (loss, probabilities)`.
 
     Awake image and audio trials are classified too, and contrastive terms pull image and audio, sleep and
-    audio, and sleep and image features of one item together.
+    audio, and sleep and image features of one item together. ``member(sleep)`` returns probabilities alone.
     """
 
-    def add_layers(self, make):
-        s = self.settings
-        self.add_sleep_path(s, make)
-        self.image_stem = Stem(s.stem, s.d_model, make, "image_emb_input")
-        self.audio_stem = Stem(s.stem, s.d_model, make, "audio_emb_input")
-        self.image_features = FeatureHead(s.features, make, "image_feature_block")
-        self.audio_features = FeatureHead(s.features, make, "audio_feature_block")
-        self.image_classes = ClassHead(s, make, "awake_image_classification_block")
-        self.audio_classes = ClassHead(s, make, "awake_audio_classification_block")
-        widths = s.projections
-        self.awake_pair = ContrastivePair(widths.awake, widths.awake, make, "awake_contrastive_block")
-        self.sleep_audio_pair = ContrastivePair(widths.sleep, widths.memory, make, "sleep_contrastive_block")
-        self.sleep_image_pair = ContrastivePair(widths.sleep, widths.memory, make, "image_contrastive_block")
+    def add_layers(self, s: DecoderSettings, random: np.random.Generator) -> None:
+        super().add_layers(s, random)
+        self.image_stem = self.make_stem(s, random, "image_emb_input")
+        self.audio_stem = self.make_stem(s, random, "audio_emb_input")
+        self.image_features = FeatureHead(s.features, random, name="image_feature_block")
+        self.audio_features = FeatureHead(s.features, random, name="audio_feature_block")
+        self.image_classes = self.make_class_head(s, random, "awake_image_classification_block")
+        self.audio_classes = self.make_class_head(s, random, "awake_audio_classification_block")
+        w = s.projections
+        self.awake_pair = ContrastivePair(w.awake, w.awake, random, name="awake_contrastive_block")
+        self.sleep_audio_pair = ContrastivePair(w.sleep, w.memory, random, name="sleep_contrastive_block")
+        self.sleep_image_pair = ContrastivePair(w.sleep, w.memory, random, name="image_contrastive_block")
         self._awake_position = sinusoid_table(s.awake_samples, s.d_model) if s.position_awake else None
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         s = self.settings
         awake_features = (None, s.awake_samples, s.features)
         sleep_features = (None, s.sleep_samples, s.features)
@@ -108,25 +219,35 @@ class MultiDomainDecoder(SleepDecoder):
         self.sleep_image_pair.build(sleep_features, awake_features)
         super().build()
 
-    def awake_view(self, eeg, stem, encoder, head, training):
+    def awake_view(
+        self, eeg: tf.Tensor, stem: Stem, encoder: Encoder, head: FeatureHead, training: bool
+    ) -> list[tf.Tensor]:
         """Return the features of awake trials (B, T, C) of one modality, in one part (B, T, F)."""
-        x = stem.forward([eeg], training)
+        x = stem.call_parts([eeg], training)
         if self._awake_position is not None:
             x = [part + self._awake_position for part in x]
-        return head.forward(encoder.forward(x, training), training)
+        return head.call_parts(encoder.call_parts(x, training), training)
 
-    def call(self, inputs, training=False):
+    def call_with_labels(  # type: ignore[override]  # more inputs than the sleep-only decoder
+        self,
+        image_eeg: tf.Tensor,
+        audio_eeg: tf.Tensor,
+        sleep_eeg: tf.Tensor,
+        label: tf.Tensor,
+        training: bool = False,
+    ) -> LossAndProbabilities:
         """Return the scalar loss and the class probabilities (B, K) of the sleep trials.
 
         Parameters
         ----------
-        inputs : (image, audio, sleep, label)
-            Awake EEG (B, 80, 55) of an image and an audio trial of the same item, sleep EEG (B, 200, 55),
-            one-hot labels (B, 15), or class indices (B,).
+        image_eeg, audio_eeg : tensors (B, 80, 55)
+            Awake EEG of an image and an audio trial of the same item.
+        sleep_eeg : tensor (B, 200, 55)
+        label : tensor (B, 15) or (B,)
+            One-hot, or class indices.
         training : bool
             Dropout on, batch statistics in the normalisations.
         """
-        image_eeg, audio_eeg, sleep_eeg, label = inputs
         s = self.settings
         awake = (s.awake_samples, s.channels)
         image_eeg = checked_signal(image_eeg, awake, "image")
@@ -135,25 +256,43 @@ class MultiDomainDecoder(SleepDecoder):
         label = self.all_labels(label)
         image = self.awake_view(image_eeg, self.image_stem, self.image_encoder, self.image_features, training)
         audio = self.awake_view(audio_eeg, self.audio_stem, self.audio_encoder, self.audio_features, training)
-        views = self.sleep_views(in_parts(sleep_eeg), training)
+        views = self.sleep_views(split_batch(sleep_eeg), training)
         _, audio_side, image_side = views
 
         log_sleep = self.sleep_log_probabilities(views, training)
-        log_image = tf.nn.log_softmax(self.image_classes.forward([image], training)[0])
-        log_audio = tf.nn.log_softmax(self.audio_classes.forward([audio], training)[0])
+        log_image = tf.nn.log_softmax(self.image_classes.call_views([image], training)[0])
+        log_audio = tf.nn.log_softmax(self.audio_classes.call_views([audio], training)[0])
         w = s.class_weights
-        classes = (
+        loss = (
             w.sleep * class_loss(gathered(log_sleep), label, s.class_loss)
             + w.image * class_loss(gathered(log_image), label, s.class_loss)
             + w.audio * class_loss(gathered(log_audio), label, s.class_loss)
         ) / w.divisor
-        loss = classes
         if s.contrastive:
             c = s.contrastive_weights
             contrast = (
-                c.awake * self.awake_pair.forward(audio, image, label)
-                + c.sleep_audio * self.sleep_audio_pair.forward(audio_side, audio, label)
-                + c.sleep_image * self.sleep_image_pair.forward(image_side, image, label)
+                c.awake * self.awake_pair.call_parts(audio, image, label)
+                + c.sleep_audio * self.sleep_audio_pair.call_parts(audio_side, audio, label)
+                + c.sleep_image * self.sleep_image_pair.call_parts(image_side, image, label)
             )
             loss += contrast / c.divisor
         return loss, tf.exp(log_sleep)
+
+
+def split_batch(batch: tf.Tensor) -> list[tf.Tensor]:
+    """Return a batch (B, ...) as `BATCH_PARTS` tensors of nearly as many trials, a small one whole.
+
+    In a graph for batches of any size the number of parts is fixed, and a batch needs `BATCH_PARTS` trials.
+    """
+    if multi_device.count() > 1 or (batch.shape[0] is not None and batch.shape[0] < SMALLEST_SPLIT_BATCH):
+        return [batch]
+    count = tf.shape(batch)[0]
+    cuts = [count * i // BATCH_PARTS for i in range(BATCH_PARTS + 1)]
+    return [batch[start:stop] for start, stop in pairwise(cuts)]
+
+
+def build_member(
+    settings: DecoderSettings, seed: Sequence[int], dropout: float | None = None
+) -> SleepDecoder | MultiDomainDecoder:
+    """Build a member that takes awake trials along, or a sleep-only one."""
+    return (MultiDomainDecoder if settings.awake else SleepDecoder)(settings, seed, dropout)

@@ -1,22 +1,26 @@
 """One ensemble for every network: members that predict together and are trained apart."""
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from sleep_interpreter.model.networks.input_checks import checked_signal
+from sleep_interpreter.model.networks.layers import serializable
+from sleep_interpreter.model.networks.registration import NetworkSettings
 
 
+@serializable
 class Ensemble(keras.Model):
     """Members of one network; the prediction is the mean over members.
 
     Parameters
     ----------
     members : list of keras.Model
-        `member(inputs, training) -> (loss, probabilities)` for decoders, `-> probabilities` for stagers;
-        `member.predict_step(x) -> probabilities`.
+        `member(x) -> probabilities`; decoders also `member((..., label)) -> (loss, probabilities)`.
     network : str
         Published name of the network ("N23SIMD").
     mode : str | None
@@ -26,27 +30,38 @@ class Ensemble(keras.Model):
     ----------
     individual_models : list of keras.Model
         The members, under the name they have in the released checkpoints.
-    settings : sleep_interpreter.model.networks.settings.DecoderSettings | sleep_interpreter.model.networks.settings.StagerSettings
+    settings : sleep_interpreter.model.networks.registration.NetworkSettings
     """
 
-    def __init__(self, members, network, mode=None):
-        super().__init__(name=network)
-        self.individual_models = members
+    def __init__(
+        self, members: Sequence[keras.Model], network: str, mode: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**{"name": network, **kwargs})
+        self.individual_models = list(members)
         self.network, self.mode = network, mode
-        self.settings = members[0].settings
-        self._forward = None
+        self.settings: NetworkSettings = members[0].settings
+        self._traced: Callable[..., tf.Tensor] | None = None
         self._prepared = False
         self.built = True
 
-    def call(self, inputs, training=False):
-        """Return the members' mean: (loss, probabilities) of a decoder, probabilities of a stager."""
+    def get_config(self) -> dict[str, Any]:
+        members = [keras.saving.serialize_keras_object(member) for member in self.individual_models]
+        return {**super().get_config(), "members": members, "network": self.network, "mode": self.mode}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Ensemble":
+        members = [keras.saving.deserialize_keras_object(member) for member in config["members"]]
+        return cls(**{**config, "members": members})
+
+    def call(self, inputs: Any, training: bool = False) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
+        """Return the members' mean: probabilities, or loss and probabilities if labels came with `inputs`."""
         outputs = [member(inputs, training=training) for member in self.individual_models]
         if isinstance(outputs[0], tuple):
             losses, probabilities = zip(*outputs, strict=True)
             return _mean(losses), _mean(probabilities)
         return _mean(outputs)
 
-    def predict_proba(self, x):
+    def predict_proba(self, x: Any) -> np.ndarray:
         """Return class probabilities as float32 array (B, K).
 
         Parameters
@@ -61,7 +76,7 @@ class Ensemble(keras.Model):
         x = tf.convert_to_tensor(checked_signal(x, self.individual_models[0].input_size, "x"))
         if not len(x):
             return np.zeros((0, self.settings.classes), np.float32)
-        forward = self._traced_forward()
+        forward = self._traced_prediction()
         waiting = list(self.individual_models)
         outputs = []
         if not self._prepared:
@@ -76,24 +91,24 @@ class Ensemble(keras.Model):
                 outputs += pool.map(lambda member: forward(_values(member), x), waiting)
         return _mean(outputs).numpy()
 
-    def _traced_forward(self):
+    def _traced_prediction(self) -> Callable[..., tf.Tensor]:
         """Return the one traced function that serves all members: a member's variables are arguments."""
-        if self._forward is None:
+        if self._traced is None:
             first = self.individual_models[0]
-            size = tf.TensorSpec((None, *first.input_size), tf.float32)
-            function = tf.function(self._forward_with, autograph=False, reduce_retracing=True)
-            self._forward = function.get_concrete_function(_values(first), size)
-        return self._forward
+            x = tf.TensorSpec((None, *first.input_size), first.compute_dtype)
+            function = tf.function(self._predict_with, autograph=False, reduce_retracing=True)
+            self._traced = function.get_concrete_function(_values(first), x)
+        return self._traced
 
-    def _forward_with(self, values, x):
+    def _predict_with(self, values: list[tf.Variable], x: tf.Tensor) -> tf.Tensor:
         first = self.individual_models[0]
         with keras.StatelessScope(state_mapping=list(zip(first.variables, values, strict=True))):
-            return first.predict_step(x)
+            return first(x, training=False)
 
 
-def _values(member):
+def _values(member: keras.Model) -> list[tf.Variable]:
     return [variable.value for variable in member.variables]
 
 
-def _mean(tensors):
+def _mean(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.add_n(list(tensors)) / len(tensors)

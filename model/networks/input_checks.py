@@ -1,36 +1,43 @@
 """Checks of what is handed to a network, before TensorFlow broadcasts or forgives it."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import keras
 import numpy as np
 import tensorflow as tf
 
 
-def checked_signal(x, size, name):
-    """Return signals as finite float32 (B, *size), or raise a `ValueError`.
+def checked_signal(x: Any, size: Sequence[int], name: str) -> Any:
+    """Return signals as finite numbers of Keras' float type (B, *size), or raise a `ValueError`.
+
+    A tensor stays one, so that gradients reach it.
 
     Parameters
     ----------
-    x : array
+    x : array or tensor
     size : tuple of int
         Shape of one trial or window.
     name : str
         How messages call it.
     """
-    if isinstance(x, tf.Tensor) and not hasattr(x, "numpy"):  # inside a graph only the shape is known
+    dtype = keras.config.floatx()
+    if _in_graph(x):  # only the shape is known
         _check_shape(x.shape, size, name)
-        return tf.cast(x, tf.float32)
-    x = np.asarray(x)
+        return tf.cast(x, dtype)
+    given, x = x, np.asarray(x)
     if x.dtype.kind not in "fiu":
         raise ValueError(f"{name}: expected numbers, found {x.dtype}")
     _check_shape(x.shape, size, name)
     if not np.isfinite(x).all():
         bad = sorted({int(i) for i in np.argwhere(~np.isfinite(x))[:, 0]})
         raise ValueError(f"{name}: NaN or infinite values in trial {', '.join(map(str, bad[:5]))}")
-    return np.ascontiguousarray(x, np.float32)
+    return tf.cast(given, dtype) if tf.is_tensor(given) else np.ascontiguousarray(x, dtype)
 
 
-def checked_label(label, classes):
+def checked_label(label: Any, classes: int) -> Any:
     """Return labels as they are, one-hot (B, K) or class indices (B,), or raise a `ValueError`."""
-    if isinstance(label, tf.Tensor) and not hasattr(label, "numpy"):
+    if _in_graph(label):
         if label.shape.rank not in (1, 2) or (label.shape.rank == 2 and label.shape[1] != classes):
             raise ValueError(f"label: expected (B,) or (B, {classes}), found {tuple(label.shape)}")
         return label
@@ -49,7 +56,11 @@ def checked_label(label, classes):
     return label
 
 
-def _check_shape(shape, size, name):
+def _in_graph(x: Any) -> bool:
+    return isinstance(x, tf.Tensor) and not hasattr(x, "numpy")
+
+
+def _check_shape(shape: Sequence[int | None], size: Sequence[int], name: str) -> None:
     shape = tuple(shape)
     if len(shape) != 1 + len(size) or any(
         found not in (None, n) for found, n in zip(shape[1:], size, strict=True)

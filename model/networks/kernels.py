@@ -9,24 +9,42 @@ Three things make the difference (measured by `make bench`, told in docs/archite
 - gradients of the common pieces are written out, so that nothing is computed or kept twice.
 """
 
+from collections.abc import Callable, Sequence
+
 import tensorflow as tf
 
 from sleep_interpreter.model.networks import multi_device
 
+Gradients = tuple[tf.Tensor, ...]
 
-def dense(rows, kernel, bias, relu=False):
+
+def as_rows(x: tf.Tensor) -> tf.Tensor:
+    """Return a tensor (..., F) as rows (N, F)."""
+    return x if x.shape.rank == 2 else tf.reshape(x, (-1, x.shape[-1]))
+
+
+def from_rows(rows: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """Return rows (N, F) as (..., F), shaped as `x` (..., any) was before `as_rows`."""
+    if x.shape.rank == 2:
+        return rows
+    inner = x.shape[1:-1]
+    leading = (-1, *inner) if inner.is_fully_defined() else tf.unstack(tf.shape(x))[:-1]
+    return tf.reshape(rows, (*leading, rows.shape[-1]))
+
+
+def dense(rows: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, relu: bool = False) -> tf.Tensor:
     """Return rows (N, in) times kernel (in, out) plus bias (out,), rectified if asked for."""
     product = tf.nn.bias_add(tf.matmul(rows, kernel), bias)
     return tf.nn.relu(product) if relu else product
 
 
-def dropout_scale(rate):
+def dropout_scale(rate: float) -> float:
     """Return what kept values are multiplied by: 1 / (share that `dropout_keep` keeps)."""
     bits, zeros = _dropout_bits(rate)
     return 2**bits / (2**bits - zeros)
 
 
-def dropout_keep(shape, rate, seed):
+def dropout_keep(shape: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
     """Return which values dropout keeps, a random bool tensor of `shape`.
 
     Parameters
@@ -46,21 +64,23 @@ def dropout_keep(shape, rate, seed):
     return tf.reshape(drawn, shape) >= zeros
 
 
-def _dropout_bits(rate):
+def _dropout_bits(rate: float) -> tuple[int, int]:
     bits = 8 if float(rate * 256).is_integer() else 16
     return bits, min(round(rate * 2**bits), 2**bits - 1)
 
 
-def layer_norm(rows, gamma, beta, epsilon):
+def layer_norm(rows: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tf.Tensor:
     """Return rows (N, F), each normalised over its features."""
 
     @tf.custom_gradient
-    def normalise(rows, gamma, beta):
+    def normalise(
+        rows: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable[..., Gradients]]:
         centred = rows - tf.reduce_mean(rows, axis=1, keepdims=True)
         scale = tf.math.rsqrt(tf.reduce_mean(centred * centred, axis=1, keepdims=True) + epsilon)
         unit = centred * scale
 
-        def gradient(upstream):
+        def gradient(upstream: tf.Tensor) -> Gradients:
             width = rows.shape[1]
             product = upstream * unit
             # Means of upstream * gamma and of its product with unit: two products with a column.
@@ -74,7 +94,14 @@ def layer_norm(rows, gamma, beta, epsilon):
     return normalise(rows, gamma, beta)
 
 
-def batch_norm(parts, gamma, beta, epsilon, mean=None, variance=None):
+def batch_norm(
+    parts: Sequence[tf.Tensor],
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    epsilon: float,
+    mean: tf.Tensor | None = None,
+    variance: tf.Tensor | None = None,
+) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
     """Normalise each feature over all rows of all parts, or by the mean and variance given.
 
     Parameters
@@ -96,16 +123,18 @@ def batch_norm(parts, gamma, beta, epsilon, mean=None, variance=None):
         return [rows * scale + shift for rows in parts], mean, variance
 
     @tf.custom_gradient
-    def normalise(gamma, beta, *parts):
-        count = multi_device.total(tf.cast(tf.add_n([tf.shape(rows)[0] for rows in parts]), tf.float32))
+    def normalise(
+        gamma: tf.Tensor, beta: tf.Tensor, *parts: tf.Tensor
+    ) -> tuple[Gradients, Callable[..., Gradients]]:
+        count = multi_device.total(tf.cast(tf.add_n([tf.shape(rows)[0] for rows in parts]), gamma.dtype))
         mean = multi_device.total(tf.add_n([_column_sum(rows) for rows in parts])) / count
         centred = [rows - mean for rows in parts]
         variance = multi_device.total(tf.add_n([_column_sum(rows * rows) for rows in centred])) / count
         scale = tf.math.rsqrt(variance + epsilon)
         out = [rows * (gamma * scale) + beta for rows in centred]
 
-        def gradient(*upstream):
-            *upstream, _, _ = upstream  # mean and variance only feed the running averages
+        def gradient(*upstreams: tf.Tensor) -> Gradients:
+            *upstream, _, _ = upstreams  # mean and variance only feed the running averages
             d_beta = tf.add_n([_column_sum(up) for up in upstream])
             product = tf.add_n([_column_sum(up * rows) for up, rows in zip(upstream, centred, strict=True)])
             factor = gamma * scale
@@ -122,7 +151,7 @@ def batch_norm(parts, gamma, beta, epsilon, mean=None, variance=None):
     return out, tf.stop_gradient(mean), tf.stop_gradient(variance)
 
 
-def attend(query, key, value, mask=None):
+def attend(query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
     """Return softmax(query key^T) value of each head, all (B, H, T, size).
 
     Parameters
@@ -134,12 +163,14 @@ def attend(query, key, value, mask=None):
     """
 
     @tf.custom_gradient
-    def core(query, key, value):
+    def core(
+        query: tf.Tensor, key: tf.Tensor, value: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable[..., Gradients]]:
         attention = tf.nn.softmax(tf.matmul(query, key, transpose_b=True))
         kept = attention if mask is None else attention * mask
         out = tf.matmul(kept, value)
 
-        def gradient(upstream):
+        def gradient(upstream: tf.Tensor) -> Gradients:
             d_attention = tf.matmul(upstream, value, transpose_b=True)
             if mask is not None:
                 d_attention *= mask
@@ -156,7 +187,15 @@ def attend(query, key, value, mask=None):
     return core(query, key, value)
 
 
-def feed_forward(rows, kernel1, bias1, kernel2, bias2, keep=None, scale=1.0):
+def feed_forward(
+    rows: tf.Tensor,
+    kernel1: tf.Tensor,
+    bias1: tf.Tensor,
+    kernel2: tf.Tensor,
+    bias2: tf.Tensor,
+    keep: tf.Tensor | None = None,
+    scale: float = 1.0,
+) -> tf.Tensor:
     """Return dense(dropout(ReLU(dense(rows)))).
 
     Parameters
@@ -170,14 +209,16 @@ def feed_forward(rows, kernel1, bias1, kernel2, bias2, keep=None, scale=1.0):
     """
 
     @tf.custom_gradient
-    def core(rows, kernel1, bias1, kernel2, bias2):
+    def core(
+        rows: tf.Tensor, kernel1: tf.Tensor, bias1: tf.Tensor, kernel2: tf.Tensor, bias2: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable[..., Gradients]]:
         hidden = dense(rows, kernel1, bias1, relu=True)
         if keep is not None:
-            hidden = tf.where(keep, hidden, 0.0)
+            hidden = tf.where(keep, hidden, tf.zeros((), hidden.dtype))
             kernel2 *= scale
         out = dense(hidden, kernel2, bias2)
 
-        def gradient(upstream):
+        def gradient(upstream: tf.Tensor) -> Gradients:
             d_hidden = tf.matmul(upstream, kernel2, transpose_b=True)
             # What was rectified or dropped is zero in `hidden`: one comparison serves both.
             d_hidden = tf.raw_ops.ReluGrad(gradients=d_hidden, features=hidden)
@@ -196,5 +237,5 @@ def feed_forward(rows, kernel1, bias1, kernel2, bias2, keep=None, scale=1.0):
     return core(rows, kernel1, bias1, kernel2, bias2)
 
 
-def _column_sum(rows):
+def _column_sum(rows: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.BiasAddGrad(out_backprop=rows)  # several times as fast as reduce_sum(axis=0)

@@ -1,12 +1,16 @@
-"""Layers of the networks.
+"""Keras layers of the decoders, with the fast arithmetic of model/networks/kernels.py underneath.
 
-Layers are named after the variables of the released checkpoints, so that a variable's path inside a
-member *is* its published name ("sleep_encoder/layer_with_weights-0/mha/W_q/W/kernel").
+They are ordinary Keras layers: they can be called, put into `keras.Sequential`, trained with `fit`, saved
+and loaded. They are named after the variables of the released checkpoints, so that a variable's path inside
+a member *is* its published name ("sleep_encoder/layer_with_weights-0/mha/W_q/W/kernel").
 
-The decoders' blocks have a method `forward` instead of a Keras call: it takes a batch in parts (a list
-of tensors (B_i, ...)) where the batch counts as a whole, and rows (N, features) where it does not; the
-arithmetic is in model/networks/kernels.py.
+Batch normalisation looks at a whole batch. Layers that contain it have, besides `call`, a method
+`call_parts` that takes a batch as a list of tensors (B_i, ...) and returns such a list; the parts are
+computed side by side.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,151 +19,159 @@ from keras import initializers, layers
 
 from sleep_interpreter.model.networks import kernels, multi_device
 
+Seed = int | Sequence[int] | np.random.Generator | None
+"""What `numpy.random.default_rng` takes. Blocks that are given one generator draw from it in turn."""
+Shape = tuple[int | None, ...]
 
-class Maker:
-    """Hands out layers with the published initial values, each with a seed of its own.
+serializable = keras.saving.register_keras_serializable("sleep_interpreter")
+
+
+class Block(layers.Layer):
+    """A layer made of layers.
 
     Parameters
     ----------
-    seed : int | sequence of int
-        Entropy of this member; the same seed gives the same weights and the same dropout masks.
-    dropout : float | None
-        Replaces every dropout rate; None keeps the published ones.
+    config : dict
+        The arguments of the constructor that `get_config` returns: all but `seed`, since a block that is
+        loaded gets its weights and its random-number state from the file.
+    **kwargs
+        Of `keras.layers.Layer`: `name`, `dtype`, `trainable`.
     """
 
-    def __init__(self, seed, dropout=None):
-        self._random = np.random.default_rng(seed)
-        self._dropout = dropout
+    def __init__(self, config: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._config = config
 
-    def seed(self):
-        return int(self._random.integers(2**31))
-
-    def normal(self):
-        """Return a normal(0, 0.01) initialiser, the published one of nearly all kernels."""
-        return initializers.RandomNormal(stddev=0.01, seed=self.seed())
-
-    def dense(self, units, name, activation=None):
-        return Dense(
-            units,
-            activation=activation,
-            kernel_initializer=self.normal(),
-            bias_initializer=initializers.Constant(0.01),
-            name=name,
-        )
-
-    def conv(self, filters, kernel, name, dilation=1):
-        return Conv(
-            filters,
-            kernel,
-            padding="same",
-            dilation_rate=dilation,
-            kernel_initializer=self.normal(),
-            bias_initializer=initializers.Constant(0.01),
-            name=name,
-        )
-
-    def dropout(self, rate, name):
-        rate = rate if self._dropout is None else self._dropout
-        return Dropout(rate, seed=self.seed(), name=name)
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self._config}
 
 
-class Series(layers.Layer):
-    """Layers one after the other; the ones with weights are named layer_with_weights-0, -1, ..."""
+class BatchBlock(Block):
+    """A block with batch normalisation: a batch counts as a whole, and may come in parts."""
 
-    def __init__(self, steps, name):
-        super().__init__(name=name)
-        self.steps = steps
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return self.call_parts([x], training)[0]
 
-    def build(self, shape):
-        for step in self.steps:
-            step.build(shape)
-            shape = step.compute_output_shape(shape)
-        self.built = True
-
-    def compute_output_shape(self, shape):
-        for step in self.steps:
-            shape = step.compute_output_shape(shape)
-        return shape
-
-    def call(self, x, training=False):
-        for step in self.steps:
-            x = step(x, training=training) if step._call_has_training_arg else step(x)
-        return x
+    def call_parts(self, parts: list[tf.Tensor], training: bool = False) -> list[tf.Tensor]:
+        """Return the output for each part (B_i, ...) of one batch."""
+        raise NotImplementedError
 
 
+@serializable
 class Dense(layers.Dense):
-    """A dense layer on rows (N, in); its activation is None or ReLU."""
+    """`keras.layers.Dense` whose product, bias and ReLU are one operation on rows (N, in)."""
 
-    def forward(self, rows):
-        return kernels.dense(rows, *self.weights_now(), relu=self.activation is keras.activations.relu)
+    def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        relu = self.activation is keras.activations.relu
+        out = kernels.dense(kernels.as_rows(x), *self.weight_tensors(), relu=relu)
+        return kernels.from_rows(out if relu else self.activation(out), x)
 
-    def weights_now(self):
+    def weight_tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return kernel (in, out) and bias (out,)."""
         return tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias)
 
 
+@serializable
 class Conv(layers.Conv1D):
-    """A convolution over time, (B, T, in) to (B, T, out)."""
+    """`keras.layers.Conv1D`, (B, T, in) to (B, T, out), with the faster gradient of the bias."""
 
-    def forward(self, x):
-        product = tf.nn.convolution(
-            x, tf.convert_to_tensor(self.kernel), padding="SAME", dilations=self.dilation_rate
-        )
-        return tf.nn.bias_add(product, tf.convert_to_tensor(self.bias))
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        product = self.convolution_op(x, tf.convert_to_tensor(self.kernel))
+        return self.activation(tf.nn.bias_add(product, tf.convert_to_tensor(self.bias)))
 
 
+@serializable
 class Dropout(layers.Dropout):
-    """Dropout whose random choice is made apart from what it is applied to."""
+    """`keras.layers.Dropout` with fewer random bits a value."""
 
     @property
-    def scale(self):
+    def scale(self) -> float:
         """What is kept is multiplied by this."""
         return kernels.dropout_scale(self.rate)
 
-    def keep(self, shape, training):
+    def keep(self, shape: tf.Tensor, training: bool) -> tf.Tensor | None:
         """Return which values of `shape` are kept, None when all are."""
         if not training or self.rate == 0:
             return None
         return kernels.dropout_keep(shape, self.rate, multi_device.own_seed(self.seed_generator))
 
-    def mask(self, shape, training):
+    def mask(self, shape: tf.Tensor, training: bool) -> tf.Tensor | None:
         """Return a factor of `shape`, 0 or `scale`; None when nothing is dropped."""
         keep = self.keep(shape, training)
-        return None if keep is None else tf.cast(keep, tf.float32) * self.scale
+        return None if keep is None else tf.cast(keep, self.compute_dtype) * self.scale
 
-    def forward(self, x, training):
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         mask = self.mask(tf.shape(x), training)
         return x if mask is None else x * mask
 
 
+@serializable
 class BatchNorm(layers.BatchNormalization):
-    """Batch normalisation over all rows of a batch that comes in parts, each (..., F)."""
+    """`keras.layers.BatchNormalization` over the last axis; a batch may come in parts (B_i, ..., F)."""
 
-    def forward(self, parts, training):
-        width = parts[0].shape[-1]
-        rows = [tf.reshape(part, (-1, width)) for part in parts]
+    def call(self, x: tf.Tensor, training: bool = False, mask: tf.Tensor | None = None) -> tf.Tensor:
+        return self.call_parts([x], training)[0]
+
+    def call_parts(self, parts: list[tf.Tensor], training: bool = False) -> list[tf.Tensor]:
+        """Return the parts, normalised together."""
+        rows = [kernels.as_rows(part) for part in parts]
         gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
         if training:
             rows, mean, variance = kernels.batch_norm(rows, gamma, beta, self.epsilon)
             for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
                 multi_device.assign(average, average * self.momentum + value * (1 - self.momentum))
         else:
-            average = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
-            rows, _, _ = kernels.batch_norm(rows, gamma, beta, self.epsilon, *average)
-        return [tf.reshape(new, tf.shape(part)) for new, part in zip(rows, parts, strict=True)]
+            mean, variance = (tf.convert_to_tensor(x) for x in (self.moving_mean, self.moving_variance))
+            rows, _, _ = kernels.batch_norm(rows, gamma, beta, self.epsilon, mean, variance)
+        return [kernels.from_rows(new, part) for new, part in zip(rows, parts, strict=True)]
 
 
+@serializable
 class LayerNorm(layers.LayerNormalization):
-    """Layer normalisation of rows (N, F)."""
+    """`keras.layers.LayerNormalization` over the last axis, with a written-out gradient."""
 
-    def forward(self, rows):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
-        return kernels.layer_norm(rows, gamma, beta, self.epsilon)
+        return kernels.from_rows(kernels.layer_norm(kernels.as_rows(x), gamma, beta, self.epsilon), x)
 
 
-def sinusoid_table(length, width):
+def next_seed(random: np.random.Generator) -> int:
+    """Draw the seed of one layer."""
+    return int(random.integers(2**31))
+
+
+def published_dense(
+    units: int, name: str, random: np.random.Generator, activation: str | None = None
+) -> Dense:
+    """Return a dense layer with the published initial values: normal(0, 0.01), bias 0.01."""
+    return Dense(units, activation=activation, name=name, **_published_initializers(random))
+
+
+def published_conv(
+    filters: int, kernel: int, name: str, random: np.random.Generator, dilation: int = 1
+) -> Conv:
+    """Return a convolution over time with the published initial values."""
+    return Conv(
+        filters, kernel, padding="same", dilation_rate=dilation, name=name, **_published_initializers(random)
+    )
+
+
+def seeded_dropout(rate: float, name: str, random: np.random.Generator) -> Dropout:
+    """Return a dropout layer with a seed of its own."""
+    return Dropout(rate, seed=next_seed(random), name=name)
+
+
+def _published_initializers(random: np.random.Generator) -> dict[str, Any]:
+    return {
+        "kernel_initializer": initializers.RandomNormal(stddev=0.01, seed=next_seed(random)),
+        "bias_initializer": initializers.Constant(0.01),
+    }
+
+
+def sinusoid_table(length: int, width: int) -> np.ndarray:
     """Return the fixed position code (1, length, width): sine on even, cosine on odd channels."""
     position = np.arange(length)[:, None]
     channel = np.arange(width)[None, :]
     angle = position / np.power(10000.0, 2 * (channel // 2) / width)
     table = np.where(channel % 2 == 0, np.sin(angle), np.cos(angle))
-    return table[None].astype(np.float32)
+    return table[None].astype(np.float32).astype(keras.config.floatx())

@@ -1,17 +1,21 @@
 """Losses of the networks (SPEC sections 1 and 2)."""
 
+from collections.abc import Sequence
+from typing import Literal
+
+import keras
 import tensorflow as tf
 
 
-def one_hot(label, classes):
-    """Return labels as one-hot (B, K) float32, from one-hot or from class indices (B,)."""
+def one_hot(label: tf.Tensor, classes: int) -> tf.Tensor:
+    """Return labels as one-hot (B, K) floats, from one-hot or from class indices (B,)."""
     label = tf.convert_to_tensor(label)
     if label.shape.rank == 1:
-        return tf.one_hot(tf.cast(label, tf.int32), classes)
-    return tf.cast(label, tf.float32)
+        return tf.one_hot(tf.cast(label, tf.int32), classes, dtype=keras.config.floatx())
+    return tf.cast(label, keras.config.floatx())
 
 
-def mixture_log_probabilities(logits, weights):
+def mixture_log_probabilities(logits: Sequence[tf.Tensor], weights: Sequence[float]) -> tf.Tensor:
     """Return log of the weighted mean of softmaxes (B, K), computed without leaving the log domain.
 
     Parameters
@@ -22,14 +26,16 @@ def mixture_log_probabilities(logits, weights):
     """
     total = float(sum(weights))
     parts = [
-        tf.nn.log_softmax(view) + tf.math.log(weight / total)
+        tf.nn.log_softmax(view) + tf.cast(tf.math.log(weight / total), view.dtype)
         for view, weight in zip(logits, weights, strict=True)
         if weight > 0
     ]
     return tf.reduce_logsumexp(tf.stack(parts), axis=0)
 
 
-def class_loss(log_probabilities, label, form):
+def class_loss(
+    log_probabilities: tf.Tensor, label: tf.Tensor, form: Literal["published", "logits"]
+) -> tf.Tensor:
     """Return the mean class loss.
 
     Parameters
@@ -48,7 +54,9 @@ def class_loss(log_probabilities, label, form):
     return -tf.reduce_mean(tf.reduce_sum(label * log_probabilities, axis=-1))
 
 
-def staging_loss(probabilities, label, class_weights):
+def staging_loss(
+    probabilities: tf.Tensor, label: tf.Tensor, class_weights: Sequence[float] | tf.Tensor
+) -> tf.Tensor:
     """Return the published staging loss.
 
     Mean sigmoid cross-entropy with positive weights on outputs that are already probabilities, plus the
@@ -64,6 +72,5 @@ def staging_loss(probabilities, label, class_weights):
     entropy = tf.nn.weighted_cross_entropy_with_logits(
         labels=label, logits=probabilities, pos_weight=tf.cast(class_weights, probabilities.dtype)
     )
-    found = tf.cast(tf.argmax(probabilities, axis=-1), tf.float32)
-    true = tf.cast(tf.argmax(label, axis=-1), tf.float32)
+    found, true = (tf.cast(tf.argmax(x, axis=-1), probabilities.dtype) for x in (probabilities, label))
     return tf.reduce_mean(entropy) + tf.reduce_mean(tf.square(found - true))

@@ -3,22 +3,23 @@
 Outside `tf.distribute` there is one replica and everything here returns what it is given.
 """
 
+import keras
 import tensorflow as tf
 
 
-def count():
+def count() -> int:
     """Return the number of replicas that take this step together."""
     return tf.distribute.get_replica_context().num_replicas_in_sync
 
 
-def total(x):
+def total(x: tf.Tensor) -> tf.Tensor:
     """Return the sum of a tensor over the replicas; its gradient is left to the caller."""
     if count() == 1:
         return x
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, x)
 
 
-def gathered(rows):
+def gathered(rows: tf.Tensor) -> tf.Tensor:
     """Return the rows (B_i, ...) of all replicas as (B, ...), in their order.
 
     Every replica then computes the same; a gradient through it is the sum over the replicas.
@@ -28,7 +29,7 @@ def gathered(rows):
     return tf.distribute.get_replica_context().all_gather(rows, axis=0)
 
 
-def assign(variable, value):
+def assign(variable: keras.Variable, value: tf.Tensor) -> None:
     """Set a Keras variable to a value that is the same on every replica."""
     target = variable.value
     if count() == 1:
@@ -37,7 +38,7 @@ def assign(variable, value):
         tf.raw_ops.AssignVariableOp(resource=target.handle, value=tf.cast(value, target.dtype))
 
 
-def own_seed(generator):
+def own_seed(generator: keras.random.SeedGenerator) -> tf.Tensor:
     """Return the next seed (2,) of a keras SeedGenerator, another one on each replica."""
     state = tf.convert_to_tensor(generator.state)
     assign(generator.state, state + tf.constant([0, 1], state.dtype))

@@ -1,11 +1,11 @@
-"""What can be set about a network; every default is the published value (SPEC sections 1 and 3)."""
+"""What can be set about a decoder; every default is the published value (SPEC section 1)."""
 
-from typing import Annotated, Literal
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, PositiveInt, model_validator
 
+from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork
 from sleep_interpreter.utils.core.config import Settings
-from sleep_interpreter.utils.core.errors import UserError
 
 
 class EncoderSettings(Settings):
@@ -14,8 +14,8 @@ class EncoderSettings(Settings):
     depth: PositiveInt
     heads: PositiveInt
     ffn: PositiveInt
-    attention_dropout: float = Field(0.0, ge=0, lt=1)
-    ffn_dropout: float = Field(0.0, ge=0, lt=1)
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
+    ffn_dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
 class StemSettings(Settings):
@@ -30,19 +30,19 @@ class StemSettings(Settings):
 class ClassWeights(Settings):
     """Weights of the class losses; their weighted sum is divided by `divisor`."""
 
-    sleep: float = Field(1.0, ge=0)
-    image: float = Field(0.0, ge=0)
-    audio: float = Field(0.0, ge=0)
-    divisor: float = Field(1.0, gt=0)
+    sleep: float = Field(default=1.0, ge=0)
+    image: float = Field(default=0.0, ge=0)
+    audio: float = Field(default=0.0, ge=0)
+    divisor: float = Field(default=1.0, gt=0)
 
 
 class ContrastiveWeights(Settings):
     """Weights of the contrastive terms; their weighted sum is divided by `divisor`."""
 
-    awake: float = Field(0.0, ge=0)
-    sleep_audio: float = Field(0.0, ge=0)
-    sleep_image: float = Field(0.0, ge=0)
-    divisor: float = Field(1.0, gt=0)
+    awake: float = Field(default=0.0, ge=0)
+    sleep_audio: float = Field(default=0.0, ge=0)
+    sleep_image: float = Field(default=0.0, ge=0)
+    divisor: float = Field(default=1.0, gt=0)
 
 
 class ProjectionWidths(Settings):
@@ -53,7 +53,7 @@ class ProjectionWidths(Settings):
     memory: PositiveInt = 80
 
 
-class DecoderSettings(Settings):
+class DecoderSettings(NetworkSettings):
     """A decoder member: awake image + awake audio + sleep (`awake`), or sleep alone.
 
     Two switches make the comparisons of a study: ``awake=False`` leaves out the awake trials and all that
@@ -61,14 +61,25 @@ class DecoderSettings(Settings):
     that are no longer there go with them: the sleep loss then stands alone, with weight 1.
     """
 
+    builder = "sleep_interpreter.model.networks.decoder:build_member"
+    published = (
+        PublishedNetwork("N23SIMD", "normal", "N2N3_SIMD", ("N2N3_SIMD", "N23_SIMD")),
+        PublishedNetwork(
+            "N23SIMD", "retrained", "N2N3_SIMD_Retrained", ("N2N3_SIMD_Retrained", "N23_SIMD_Retrained")
+        ),
+        PublishedNetwork("N23SISD", "normal", "N2N3_SISD", ("N2N3_SISD", "N23_SISD")),
+        PublishedNetwork("REMSIMD", "normal", "REM_SIMD", ("REM_SIMD",)),
+        PublishedNetwork("REMSISD", "normal", "REM_SISD", ("REM_SISD",)),
+    )
+
     kind: Literal["decoder"] = "decoder"
     awake: bool = True
     contrastive: bool = True
     channels: PositiveInt = 55
     sleep_samples: PositiveInt = 200
     awake_samples: PositiveInt = 80
-    classes: int = Field(15, ge=2)
-    d_model: int = Field(128, ge=2, multiple_of=2)
+    classes: int = Field(default=15, ge=2)
+    d_model: int = Field(default=128, ge=2, multiple_of=2)
     head_size: PositiveInt = 64
     stem: StemSettings = StemSettings()
     sleep_encoder: EncoderSettings = EncoderSettings(depth=12, heads=6, ffn=1024, ffn_dropout=0.5)
@@ -78,7 +89,7 @@ class DecoderSettings(Settings):
     position_awake: bool = False
     features: PositiveInt = 256
     class_hidden: PositiveInt = 128
-    class_dropout: float = Field(0.5, ge=0, lt=1)
+    class_dropout: float = Field(default=0.5, ge=0, lt=1)
     view_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     class_weights: ClassWeights = ClassWeights()
     contrastive_weights: ContrastiveWeights = ContrastiveWeights()
@@ -87,16 +98,16 @@ class DecoderSettings(Settings):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _drop_awake_weights(cls, data, handler):
-        made = handler(data)
-        weights = made.class_weights
-        if isinstance(data, dict) and not made.awake and (weights.image or weights.audio):
+    def _drop_awake_weights(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        settings = handler(data)
+        weights = settings.class_weights
+        if isinstance(data, dict) and not settings.awake and (weights.image or weights.audio):
             # The divisor is the sum of all three weights; of the sleep loss alone it would make 5/7.
             return handler({**data, "class_weights": {}})
-        return made
+        return settings
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if min(self.view_weights) < 0 or sum(self.view_weights) <= 0:
             raise ValueError("view_weights must not be negative and not all zero")
         if len(self.stem.dilations) == 0:
@@ -111,83 +122,18 @@ class DecoderSettings(Settings):
                 )
         return self
 
-    def check_data(self, sleep_samples, channels, classes, awake_samples=None, where="the data"):
-        """Refuse data that this network does not take.
 
-        Parameters
-        ----------
-        sleep_samples, channels, classes : int
-            T and C of the sleep trials (B, T, C), and K of their labels.
-        awake_samples : int | None
-            T of the awake trials; None where there are none.
-        where : str
-            What the message names: a file or a folder.
-
-        Raises
-        ------
-        UserError
-            Every setting that differs, with its value and what the data hold.
-        """
-        found = {"sleep_samples": sleep_samples, "channels": channels, "classes": classes}
-        if self.awake:
-            if awake_samples is None:
-                raise UserError(f"{where}: no awake trials, but model.awake is true: set model.awake=false")
-            found["awake_samples"] = awake_samples
-        _compare(self, found, where)
+AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
-class StagerSettings(Settings):
-    """A staging member: 30 s of EEG, EOG and EMG to four stages."""
-
-    kind: Literal["stager"] = "stager"
-    channels: PositiveInt = 3
-    samples: PositiveInt = 15000
-    classes: int = Field(4, ge=2)
-    kernels: tuple[PositiveInt, ...] = (500, 250, 125, 62, 1000, 2000)
-    stride: PositiveInt = 62
-    branch_filters: PositiveInt = 16
-    block_filters: PositiveInt = 32
-    map_filters: PositiveInt = 240
-    series_filters: tuple[PositiveInt, PositiveInt, PositiveInt] = (256, 192, 128)
-    pool_filters: tuple[PositiveInt, PositiveInt] = (128, 64)
-    lstm: PositiveInt = 256
-    dense: PositiveInt = 64
-    dropout: float = Field(0.5, ge=0, lt=1)
-    class_weights: tuple[tuple[float, ...], ...] = (
-        (1.1, 1.2, 1.0, 1.0),
-        (1.1, 1.0, 1.2, 1.0),
-        (1.1, 1.0, 1.0, 1.1),
-        (1.0, 1.2, 1.2, 1.0),
-        (1.0, 1.2, 1.0, 1.1),
-        (1.0, 1.0, 1.2, 1.1),
-    )
-
-    @model_validator(mode="after")
-    def _check(self):
-        if not self.class_weights:
-            raise ValueError("class_weights needs at least one row")
-        if any(len(w) != self.classes for w in self.class_weights):
-            raise ValueError(f"every row of class_weights needs {self.classes} numbers")
-        if self.series_filters[-1] != self.pool_filters[0]:
-            raise ValueError(
-                "the last of series_filters must equal the first of pool_filters (they are added)"
-            )
-        return self
-
-    def check_data(self, samples, channels, classes, where="the data"):
-        """Refuse windows (B, channels, samples) and labels that this network does not take."""
-        _compare(self, {"samples": samples, "channels": channels, "classes": classes}, where)
-
-
-def _compare(settings, found, where):
-    wrong = [
-        f"model.{key} is {getattr(settings, key)}, the data have {value}"
-        for key, value in found.items()
-        if getattr(settings, key) != value
-    ]
-    if wrong:
-        raise UserError(f"{where} does not fit the network: {'; '.join(wrong)}")
-
-
-ModelSettings = Annotated[DecoderSettings | StagerSettings, Field(discriminator="kind")]
-"""Settings of any network; the key `kind` tells which."""
+def with_dropout(settings: AnySettings, rate: float | None) -> AnySettings:
+    """Return settings with every dropout rate replaced, those of nested sections too; None keeps them."""
+    if rate is None:
+        return settings
+    changes: dict[str, Any] = {}
+    for key, value in settings:
+        if isinstance(value, Settings):
+            changes[key] = with_dropout(value, rate)
+        elif key.endswith("dropout"):
+            changes[key] = rate
+    return settings.model_copy(update=changes)

@@ -3,20 +3,60 @@
 Each port has a thread of its own that waits for a code's time, sends it, and resets the lines after the
 pulse. A port that fails is said to be lost and opened again; the others go on. What was sent when is in
 ports.tsv.
+
+A new port is a class as `MarkerPort` says, which is made with its settings, and a line in `MARKER_PORTS`
+(realtime/Utils/registries.py), or an entry point `sleep_interpreter.ports` of another package.
 """
 
 import logging
+import os
 import queue
+import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from sleep_interpreter.realtime.Parameters.output import (
+    MarkerSettings,
+    ParallelSettings,
+    SerialSettings,
+)
+from sleep_interpreter.realtime.Utils.liblsl import configure
+from sleep_interpreter.realtime.Utils.registries import MARKER_PORTS
+from sleep_interpreter.utils.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 _SPIN = 0.0015
 """Seconds before a code's time from which its thread no longer sleeps: a sleep may end late."""
-_AGAIN = 1.0
-"""Seconds between two attempts to open a port that is lost."""
+_RETRY_SECONDS = 1.0
+"""Between two attempts to open a port that is lost."""
+
+
+class MarkerPort(Protocol):
+    """Where codes go; it may raise whatever its driver raises."""
+
+    @property
+    def name(self) -> str:
+        """For messages and ports.tsv."""
+        ...
+
+    def open(self) -> None:
+        """Open the port; it may have been open and lost."""
+        ...
+
+    def send(self, code: int, at: float) -> None:
+        """Send a code, due at this `time.perf_counter` time, and wait until its pulse is over."""
+        ...
+
+    def close(self) -> None:
+        """Close the port."""
+        ...
 
 
 class LslPort:
@@ -29,15 +69,13 @@ class LslPort:
 
     name = "lsl"
 
-    def __init__(self, settings):
+    def __init__(self, settings: MarkerSettings) -> None:
         self._settings = settings
         self._text = settings.format == "string"
 
-    def open(self):
+    def open(self) -> None:
         """Make the stream."""
-        from mne_lsl.lsl import StreamInfo, StreamOutlet, local_clock
-
-        from sleep_interpreter.realtime.Utils.liblsl import configure
+        from mne_lsl.lsl import StreamInfo, StreamOutlet, local_clock  # lazy: optional dependency
 
         settings = self._settings
         configure(settings.loopback, settings.session_id)
@@ -47,14 +85,12 @@ class LslPort:
         self._outlet = StreamOutlet(info)
         logger.info("markers go out on the LSL stream %r (%s)", settings.name, settings.format)
 
-    def send(self, code, at):
+    def send(self, code: int, at: float) -> None:
         """Push a code, stamped with `at` (perf_counter)."""
-        import numpy as np
-
         value = [str(code)] if self._text else np.array([code], np.int32)
         self._outlet.push_sample(value, timestamp=self._clock() - (time.perf_counter() - at))
 
-    def close(self):
+    def close(self) -> None:
         """Close the stream; receivers see it end."""
         self._outlet = None
 
@@ -69,26 +105,26 @@ class SerialPort:
 
     name = "serial"
 
-    def __init__(self, settings):
+    def __init__(self, settings: SerialSettings) -> None:
         self._settings = settings
 
-    def open(self):
+    def open(self) -> None:
         """Open the port."""
-        import serial
+        import serial  # lazy: optional dependency
 
         settings = self._settings
         self._port = serial.serial_for_url(settings.port, settings.baud, write_timeout=0.2)
         if settings.reset:
             self._port.write(b"\0")
 
-    def send(self, code, at):
+    def send(self, code: int, at: float) -> None:
         """Write the byte."""
         self._port.write(bytes([code]))
         if self._settings.reset:
             time.sleep(self._settings.pulse_seconds)
             self._port.write(b"\0")
 
-    def close(self):
+    def close(self) -> None:
         """Close the port."""
         self._port.close()
 
@@ -103,31 +139,30 @@ class ParallelPort:
 
     name = "parallel"
 
-    def __init__(self, settings):
+    def __init__(self, settings: ParallelSettings) -> None:
         self._settings = settings
-        self._write = None
+        self._write: Callable[[int], Any] | None = None
 
-    def open(self):
+    def open(self) -> None:
         """Claim the port."""
-        import sys
+        write = self._on_windows() if sys.platform == "win32" else self._on_linux()
+        write(0)
+        self._write = write
 
-        self._write = self._on_windows() if sys.platform == "win32" else self._on_linux()
-        self._write(0)
-
-    def send(self, code, at):
+    def send(self, code: int, at: float) -> None:
         """Set the lines, and reset them after the pulse."""
+        assert self._write is not None, "the port is open"
         self._write(code)
         time.sleep(self._settings.pulse_seconds)
         self._write(0)
 
-    def close(self):
+    def close(self) -> None:
         """Release the port."""
         if self._write is not None:
             self._write(0)
 
-    def _on_linux(self):
-        import fcntl
-        import os
+    def _on_linux(self) -> Callable[[int], Any]:
+        import fcntl  # lazy: not on Windows
 
         # Linux' ppdev: claim the port once, then one ioctl a byte (linux/ppdev.h)
         claim, write_data = 0x708B, 0x40017086
@@ -135,39 +170,38 @@ class ParallelPort:
         fcntl.ioctl(self._handle, claim)
         return lambda code: fcntl.ioctl(self._handle, write_data, bytes([code]))
 
-    def _on_windows(self):
-        import ctypes
+    def _on_windows(self) -> Callable[[int], Any]:
+        import ctypes  # lazy: start-up
 
-        library = ctypes.WinDLL(self._settings.library)
+        library = ctypes.WinDLL(self._settings.library)  # type: ignore[attr-defined]
         address = int(self._settings.port, 16)
         return lambda code: library.Out32(address, code)
 
 
-class Ports:
+class MarkerHub:
     """Send codes to every port.
 
     Parameters
     ----------
-    ports : sequence
-        Of objects with `name`, `open()`, `send(code, at)` and `close()`; `send` may wait for its pulse.
+    ports : sequence of MarkerPort
     path : Path | None
         Table of what was sent (ports.tsv).
     """
 
-    def __init__(self, ports, path=None):
-        self._faults = deque()
+    def __init__(self, ports: Sequence[MarkerPort], path: Path | None = None) -> None:
+        self._faults: deque[dict[str, str]] = deque()
         self._table = None if path is None else path.open("a", encoding="utf-8")
         if self._table is not None and self._table.tell() == 0:
             self._table.write("port\tcode\trequested_s\tsent_s\tlate_ms\tok\n")
         self._lock = threading.Lock()
-        self._lines = [_Line(port, self._faults, self._note) for port in ports]
+        self._threads = [_PortThread(port, self._faults, self._write_row) for port in ports]
 
     @property
-    def names(self):
+    def names(self) -> list[str]:
         """Return the ports' names."""
-        return [line.port.name for line in self._lines]
+        return [thread.port.name for thread in self._threads]
 
-    def send(self, code, at=None, cue=None):
+    def send(self, code: int, at: float | None = None, cue: int | None = None) -> None:
         """Send a code to every port.
 
         Parameters
@@ -187,29 +221,29 @@ class Ports:
         if not 1 <= code <= 255:
             raise ValueError(f"marker {code}: a code is a byte from 1 to 255")
         at = time.perf_counter() if at is None else at
-        for line in self._lines:
-            line.put(code, at, cue)
+        for thread in self._threads:
+            thread.put(code, at, cue)
 
-    def cancel(self, cues):
+    def cancel(self, cues: Collection[int]) -> None:
         """Take back the codes of these cues (numbers) that have not been sent."""
-        for line in self._lines:
-            line.cancel(cues)
+        for thread in self._threads:
+            thread.cancel(cues)
 
-    def take_faults(self):
+    def take_faults(self) -> list[dict[str, str]]:
         """Return [{"state", "reason"}] since the last call."""
         found = []
         while self._faults:
             found.append(self._faults.popleft())
         return found
 
-    def close(self):
+    def close(self) -> None:
         """Send what is due, then close every port."""
-        for line in self._lines:
-            line.close()
+        for thread in self._threads:
+            thread.close()
         if self._table is not None:
             self._table.close()
 
-    def _note(self, name, code, at, sent, ok):
+    def _write_row(self, name: str, code: int, at: float, sent: float, ok: bool) -> None:
         if self._table is None:
             return
         row = f"{name}\t{code}\t{at:.6f}\t{sent:.6f}\t{(sent - at) * 1e3:.3f}\t{'yes' if ok else 'no'}\n"
@@ -221,105 +255,108 @@ class Ports:
                 logger.debug("ports.tsv: %s", error)
 
 
-class _Line:
+class _PortThread:
     """One port and the thread that serves it."""
 
-    def __init__(self, port, faults, note):
-        self.port, self._faults, self._note = port, faults, note
-        self._codes = queue.PriorityQueue()
+    def __init__(
+        self, port: MarkerPort, faults: deque[dict[str, str]], write_row: Callable[..., None]
+    ) -> None:
+        self.port, self._faults, self._write_row = port, faults, write_row
+        # when, running number, code, cue
+        self._codes: queue.PriorityQueue[tuple[float, int, int, int | None]] = queue.PriorityQueue()
         self._count = 0
-        self._taken_back = set()
-        self._there = False
-        self._news = threading.Condition()
+        self._cancelled: set[int | None] = set()
+        self._lost_at = 0.0
+        self._changed = threading.Condition()
         self._closing = False
         port.open()  # the first time in the caller's thread: what is wrong is refused before the night
-        self._there = True
+        self._is_open = True
         self._thread = threading.Thread(target=self._serve, name=f"port {port.name}", daemon=True)
         self._thread.start()
 
-    def put(self, code, at, cue):
-        with self._news:
+    def put(self, code: int, at: float, cue: int | None) -> None:
+        with self._changed:
             self._count += 1
             self._codes.put((at, self._count, code, cue))
-            self._news.notify()
+            self._changed.notify()
 
-    def cancel(self, cues):
-        with self._news:
-            self._taken_back.update(cues)
-            self._news.notify()
+    def cancel(self, cues: Collection[int]) -> None:
+        with self._changed:
+            self._cancelled.update(cues)
+            self._changed.notify()
 
-    def close(self):
-        with self._news:
+    def close(self) -> None:
+        with self._changed:
             self._closing = True
-            self._news.notify()
+            self._changed.notify()
         self._thread.join(2)
-        if self._there:
-            try:
-                self.port.close()
-            except Exception as error:  # a port that is gone cannot be closed either
-                logger.debug("closing port %s: %s", self.port.name, error)
+        if self._is_open:
+            self._close_port()
 
-    def _serve(self):
+    def _serve(self) -> None:
         while (entry := self._next()) is not None:
             at, _, code, cue = entry
             while (left := at - time.perf_counter()) > 0:
                 if left > _SPIN:
                     time.sleep(left - _SPIN)
-            if cue not in self._taken_back:
+            if cue not in self._cancelled:
                 self._send(code, at)
 
-    def _next(self):
+    def _next(self) -> tuple[float, int, int, int | None] | None:
         """Wait until the first code is nearly due, and return it; None at the end."""
-        with self._news:
+        with self._changed:
             while True:
-                while self._codes.queue and self._codes.queue[0][3] in self._taken_back:
-                    self._taken_back.discard(self._codes.get()[3])
+                while self._codes.queue and self._codes.queue[0][3] in self._cancelled:
+                    self._cancelled.discard(self._codes.get()[3])
                 if self._codes.queue:
                     left = self._codes.queue[0][0] - time.perf_counter() - 2 * _SPIN
                     if left <= 0:
                         return self._codes.get()
                     if self._closing:  # what lies ahead belongs to cues that will not sound
                         return None
-                    self._news.wait(left)
+                    self._changed.wait(left)
                 elif self._closing:
                     return None
                 else:
-                    self._news.wait()
+                    self._changed.wait()
 
-    def _send(self, code, at):
+    def _send(self, code: int, at: float) -> None:
         sent = time.perf_counter()
-        if not self._there and not self._open():
-            self._note(self.port.name, code, at, sent, False)
+        if not self._is_open and not self._reopen():
+            self._write_row(self.port.name, code, at, sent, False)
             return
         try:
             self.port.send(code, at)
         except Exception as error:  # whatever a driver raises: the night goes on
-            self._there, self._lost_at = False, sent
+            self._is_open, self._lost_at = False, sent
             text = f"{self.port.name}: code {code} was not sent: {' '.join(str(error).split())[:200]}"
             self._faults.append({"state": "lost", "reason": text})
-            self._note(self.port.name, code, at, sent, False)
+            self._write_row(self.port.name, code, at, sent, False)
         else:
-            self._note(self.port.name, code, at, sent, True)
+            self._write_row(self.port.name, code, at, sent, True)
 
-    def _open(self):
-        if time.perf_counter() - self._lost_at < _AGAIN:
+    def _reopen(self) -> bool:
+        if time.perf_counter() - self._lost_at < _RETRY_SECONDS:
             return False
-        try:
-            self.port.close()
-        except Exception as error:
-            logger.debug("closing port %s: %s", self.port.name, error)
+        self._close_port()
         try:
             self.port.open()
         except Exception as error:
             logger.debug("opening port %s: %s", self.port.name, error)
             self._lost_at = time.perf_counter()
             return False
-        self._there = True
+        self._is_open = True
         self._faults.append({"state": "back", "reason": f"{self.port.name} is there again"})
         return True
 
+    def _close_port(self) -> None:
+        try:
+            self.port.close()
+        except Exception as error:  # a port that is gone cannot be closed either
+            logger.debug("closing port %s: %s", self.port.name, error)
 
-def open_ports(settings, folder=None):
+
+def open_ports(settings: MarkerSettings, folder: Path | None = None) -> MarkerHub | None:
     """Open the ports that the settings name; None where there is none.
 
     Parameters
@@ -333,23 +370,15 @@ def open_ports(settings, folder=None):
     UserError
         A port cannot be opened, or its package is not installed.
     """
-    from sleep_interpreter.utils.core.errors import UserError
-
-    chosen = []
-    if settings.lsl:
-        chosen.append(LslPort(settings))
-    if settings.serial is not None:
-        chosen.append(SerialPort(settings.serial))
-    if settings.parallel is not None:
-        chosen.append(ParallelPort(settings.parallel))
+    chosen = settings.chosen()
     if not chosen:
         return None
     try:
-        return Ports(chosen, None if folder is None else folder / "ports.tsv")
+        ports = [MARKER_PORTS.load(name)(options) for name, options in chosen.items()]
+        return MarkerHub(ports, None if folder is None else folder / "ports.tsv")
     except ImportError as error:
         raise UserError(f"markers: {error}; pip install -e '.[realtime]'") from error
     except Exception as error:  # each driver has errors of its own
-        names = ", ".join(port.name for port in chosen)
         raise UserError(
-            f"markers ({names}): {type(error).__name__}: {error}; see markers in the settings"
+            f"markers ({', '.join(chosen)}): {type(error).__name__}: {error}; see markers in the settings"
         ) from error

@@ -1,14 +1,18 @@
 """Mixes cues into consecutive blocks of frames; nothing it gives is ever louder than the cap."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from scipy import signal
+
+from sleep_interpreter.utils.signal.resample import ratio
 
 _RAMP_SECONDS = 0.01
 """Time over which a change of volume, or silence, takes effect: short, and no click."""
 
 
-class Renderer:
+class Mixer:
     """Mix scheduled sounds into consecutive blocks of frames.
 
     Parameters
@@ -26,23 +30,26 @@ class Renderer:
         Frames rendered so far.
     """
 
-    def __init__(self, sounds, volume_db, max_db, rate=16000):
+    def __init__(
+        self, sounds: Sequence[np.ndarray], volume_db: float, max_db: float, rate: int = 16000
+    ) -> None:
         # what is not a number is silence, whoever made it
         self._sounds = [np.nan_to_num(np.asarray(s, np.float32), posinf=0, neginf=0) for s in sounds]
         self._max_db = max_db
-        self._cap = np.float32(10 ** (max_db / 20))
-        self._active = []  # (number, sound, frame of its onset, gain)
+        self._cap = float(np.float32(10 ** (max_db / 20)))
+        # number, item, frame of its onset, gain
+        self._active: list[tuple[int, int, int, np.float32]] = []
         self._ramp = max(1, round(_RAMP_SECONDS * rate))
         self._gain = self._target = self._level(volume_db)
-        self._fade = None  # frames left until silence
+        self._fade: int | None = None  # frames left until silence
         self.position = 0
 
     @property
-    def volume_db(self):
+    def volume_db(self) -> float:
         """The volume in force, dB relative to full scale."""
         return 20 * math.log10(self._target) if self._target > 0 else -math.inf
 
-    def set_volume(self, db):
+    def set_volume(self, db: float) -> float:
         """Change the volume; never above the cap.
 
         Returns
@@ -53,7 +60,7 @@ class Renderer:
         self._target = self._level(db)
         return self.volume_db
 
-    def schedule(self, item, frame, gain_db=0.0, number=None):
+    def schedule(self, item: int, frame: int, gain_db: float = 0.0, number: int = 0) -> int:
         """Let `item` sound from `frame` on, or from the next frame when that one is past.
 
         Returns
@@ -66,23 +73,23 @@ class Renderer:
         self._active = [*self._active, (number, item, frame, np.float32(gain))]
         return frame
 
-    def cancel(self):
+    def cancel(self) -> list[int]:
         """Take back what has not begun; return its numbers."""
         ahead = [entry[0] for entry in self._active if entry[2] >= self.position]
         self._active = [entry for entry in self._active if entry[2] < self.position]
         return ahead
 
-    def clear(self):
+    def clear(self) -> None:
         """Forget what sounds and what has not begun: the frames in between went nowhere."""
         self._active, self._fade = [], None
 
-    def silence(self):
+    def silence(self) -> list[int]:
         """Fade out what sounds within 10 ms, and take back what has not begun; return its numbers."""
         ahead = self.cancel()
         self._fade = self._ramp if self._active else None
         return ahead
 
-    def render(self, count):
+    def render(self, count: int) -> np.ndarray:
         """Return the next `count` frames, float32 (count,)."""
         block = np.zeros(count, np.float32)
         stop = self.position + count
@@ -101,12 +108,12 @@ class Renderer:
         self.position = stop
         block *= self._gains(count)
         if self._fade is not None:
-            self._fade_out(block)
+            self._fade_out(block, self._fade)
         # a sum of finite sounds may still overflow: what is not a number is silence here too
         np.nan_to_num(block, copy=False, nan=0, posinf=self._cap, neginf=-self._cap)
         return np.clip(block, -self._cap, self._cap, out=block)
 
-    def _gains(self, count):
+    def _gains(self, count: int) -> np.ndarray | np.float32:
         """Return the gain of each of the next frames; it moves to its target in steps too small to hear."""
         if self._gain == self._target:
             return np.float32(self._gain)
@@ -115,13 +122,20 @@ class Renderer:
         self._gain = self._target if count >= self._ramp else float(gains[-1])
         return gains.astype(np.float32)
 
-    def _fade_out(self, block):
-        left = self._fade - np.arange(block.size)
-        block *= np.clip(left / self._ramp, 0, 1).astype(np.float32)
-        self._fade -= block.size
+    def _fade_out(self, block: np.ndarray, left: int) -> None:
+        block *= np.clip((left - np.arange(block.size)) / self._ramp, 0, 1).astype(np.float32)
+        self._fade = left - block.size
         if self._fade <= 0:
             self._active, self._fade = [e for e in self._active if e[2] >= self.position], None
 
-    def _level(self, db):
+    def _level(self, db: float) -> float:
         db = min(float(db), self._max_db) if math.isfinite(db) else -math.inf
         return 10 ** (db / 20) if db > -math.inf else 0.0
+
+
+def resample_sound(sound: np.ndarray, rate: int, target: int) -> np.ndarray:
+    """Return a sound (n,) at another rate, float32; the same one where the rates are equal."""
+    if rate == target:
+        return sound
+    up, down = ratio(rate, target)
+    return signal.resample_poly(sound, up, down).astype("float32")

@@ -1,4 +1,4 @@
-"""Cues through a sound card: one stream, open all night.
+"""Cues through a sound card: one stream, open all night; what a card can play.
 
 If the card vanishes, cues do not sound, the session is told, and the stream is opened anew as soon as the
 same card is there again.
@@ -9,31 +9,160 @@ import re
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
-from sleep_interpreter.realtime.Output.mixer import Renderer
-from sleep_interpreter.realtime.Output.player import (
-    FILLED,
-    LATENCY,
-    Player,
-    device_of,
-    resampled,
-    sounddevice,
-    usable_rate,
-)
+import numpy as np
+
+from sleep_interpreter.realtime.Output.cue import Cue
+from sleep_interpreter.realtime.Output.mixer import Mixer, resample_sound
+from sleep_interpreter.realtime.Output.sinks import SoundSink
+from sleep_interpreter.realtime.Parameters.output import AudioSettings
+from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-_LOOK = 0.25
-"""Seconds between two looks whether the stream is alive."""
-_DEAD = 2.0
-"""Seconds without a request for frames after which the card is taken for lost."""
-_AGAIN = 5.0
-"""Seconds between two attempts to open a card that is lost: each lists all devices, which costs memory."""
+_LATENCY = 0.03
+"""Seconds that PortAudio is asked for; 30 ms gave no underflow beside a busy thread (docs/realtime.md)."""
+_FILLED = 0.2
+"""Seconds after which requests come from the card: at opening PortAudio asks at once, to fill its buffer."""
+_POLL_SECONDS = 0.25
+"""Between two checks whether the stream is alive."""
+_DEAD_SECONDS = 2.0
+"""Without a request for frames, after which the card is taken for lost."""
+_RETRY_SECONDS = 5.0
+"""Between two attempts to open a card that is lost: each lists all devices, which costs memory."""
 
 
-class DeviceSink:
-    """One output stream, fed by a `Player`; opened anew when its card vanishes and returns.
+class Player(SoundSink):
+    """Fill the blocks of an output stream so that each cue starts on the frame of its DAC time.
+
+    Parameters
+    ----------
+    path : Path
+        Of the table of what was played (audio.tsv): every cue's requested and real DAC time.
+    mixer : Mixer
+    rate : int
+    late : float
+        Seconds after its time from which on a cue does not sound any more.
+    """
+
+    def __init__(self, path: Path, mixer: Mixer, rate: int, late: float) -> None:
+        self._mixer, self._rate, self._late = mixer, rate, late
+        self._waiting: deque[tuple[Cue, float]] = deque()
+        self._begun: deque[tuple[Cue, float, float, int]] = deque()  # cue, asked for, DAC time, frame
+        self._missed: deque[tuple[Cue, str]] = deque()
+        self._played: deque[dict[str, Any]] = deque()
+        self._silence_next = self._clear_next = False
+        self._underflows = 0
+        self._called = time.perf_counter()
+        fresh = not path.exists()
+        self._table = path.open("a", encoding="utf-8")
+        if fresh:
+            self._table.write("cue\titem\tonset_sample\trequested_s\tdac_s\tlate_ms\tframes\tlevel_db\n")
+
+    @property
+    def volume_db(self) -> float:
+        """The volume in force, dB relative to full scale."""
+        return self._mixer.volume_db
+
+    def schedule(self, cue: Cue, when: float | None) -> None:
+        """Play the cue so that its first frame leaves the converter at `when`."""
+        assert when is not None, "a sound card is used at real time only (`choose_sink`)"
+        self._waiting.append((cue, when))
+
+    def cancel(self) -> list[int]:
+        """Take back what the card has not been given yet; return the cues' numbers."""
+        return [cue.number for cue, _ in _drain(self._waiting)]
+
+    def silence(self) -> list[int]:
+        """Fade out what sounds at the next block, take back what waits; return those cues' numbers."""
+        numbers = self.cancel()
+        self._silence_next = True
+        return numbers
+
+    def drop_all(self, reason: str) -> None:
+        """The card is gone: what waits does not sound, and nothing of what sounded is played later."""
+        self._clear_next = True
+        self._missed.extend((cue, reason) for cue, _ in _drain(self._waiting))
+
+    def set_volume(self, db: float) -> float:
+        """Change the volume, never above the cap; return it."""
+        return self._mixer.set_volume(db)
+
+    def callback(self, out: np.ndarray, frames: int, times: Any, status: Any) -> None:
+        """Fill one block; PortAudio calls this in its own thread."""
+        if status:
+            self._underflows += 1
+        self._called = time.perf_counter()
+        dac = self._called + times.outputBufferDacTime - times.currentTime  # of out[0]
+        if self._clear_next:
+            self._clear_next = False
+            self._mixer.clear()
+        if self._silence_next:
+            self._mixer.silence()
+            self._silence_next = False
+        while self._waiting and self._waiting[0][1] < dac + frames / self._rate:
+            try:
+                cue, when = self._waiting.popleft()
+            except IndexError:  # it was taken back
+                break
+            if dac - when > self._late:  # the card stood still: the marker and the decoder did not wait
+                self._missed.append((cue, f"it would have sounded {(dac - when) * 1e3:.0f} ms late"))
+                continue
+            start = self._mixer.position
+            frame = self._mixer.schedule(
+                cue.item, start + round((when - dac) * self._rate), cue.gain_db, cue.number
+            )
+            self._begun.append((cue, when, dac + (frame - start) / self._rate, frame))
+        out[:, 0] = self._mixer.render(frames)
+        out[:, 1:] = out[:, :1]
+
+    def advance(self, sample: int) -> None:
+        """Write down what has been played since the last call, and what was not."""
+        for cue, reason in _drain(self._missed):
+            self.refuse(cue, reason)
+        for cue, when, dac, frame in _drain(self._begun):
+            late, level = (dac - when) * 1e3, self.volume_db + cue.gain_db
+            self._write_row(cue, f"{when:.6f}\t{dac:.6f}\t{late:.3f}\t{frame}\t{level:.2f}")
+            self._played.append(
+                {
+                    "number": cue.number,
+                    "requested": round(when, 6),
+                    "dac": round(dac, 6),
+                    "late_ms": round(late, 3),
+                    "level_db": round(level, 2),
+                }
+            )
+
+    def refuse(self, cue: Cue, reason: str) -> None:
+        """Note that a cue did not sound."""
+        self._write_row(cue, "n/a\tn/a\tn/a\tn/a\tn/a")
+        self._played.append({"number": cue.number, "dac": None, "reason": reason})
+
+    def played(self) -> list[dict[str, Any]]:
+        """Return what has become of cues since the last call."""
+        return _drain(self._played)
+
+    def close(self, sample: int) -> None:
+        """Close the table."""
+        self.advance(sample)
+        self._table.close()
+        if self._underflows:
+            logger.warning("the sound card ran dry %d times", self._underflows)
+
+    def _write_row(self, cue: Cue, rest: str) -> None:
+        try:
+            self._table.write(f"{cue.number}\t{ITEMS[cue.item]}\t{cue.onset}\t{rest}\n")
+            self._table.flush()
+        except OSError as error:  # a full disk: log.jsonl has the same times
+            logger.error("audio.tsv cannot be written: %s", error)
+
+
+class DeviceSink(Player):
+    """A player with a sound card; its stream is opened anew when the card vanishes and returns.
 
     A card is known by its name: after PortAudio has listed the devices anew, its number, or the default, may
     be another card, of another loudness and in another room.
@@ -52,92 +181,100 @@ class DeviceSink:
         The stream cannot be opened.
     """
 
-    def __init__(self, path, settings, sounds):
-        rate = usable_rate(settings)
-        if rate != settings.rate:
-            sounds = [resampled(sound, settings.rate, rate) for sound in sounds]
-        renderer = Renderer(sounds, settings.volume_db, settings.max_db, rate)
-        self._player, self._rate = Player(path, renderer, rate, settings.late_seconds), rate
-        self._faults, self._lost, self._closed = deque(), None, threading.Event()
-        self._again, self._due = None, 0.0
+    def __init__(self, path: Path, settings: AudioSettings, sounds: Sequence[np.ndarray]) -> None:
+        rate = device_rate(settings)
+        sounds = [resample_sound(sound, settings.rate, rate) for sound in sounds]
+        mixer = Mixer(sounds, settings.volume_db, settings.max_db, rate)
+        super().__init__(path, mixer, rate, settings.late_seconds)
+        self._faults: deque[dict[str, str]] = deque()
+        self._lost: str | None = None
+        self._closed = threading.Event()
+        self._reopened: float | None = None  # when the stream was, until the card takes frames again
+        self._retry_at = 0.0
         try:
-            self._known, self._name = identity(device_of(settings))
-            self._stream = self._open(device_of(settings))
+            self._find_again, self._name = device_finder(portaudio_device(settings))
+            self._stream = self._open_stream(portaudio_device(settings))
         except Exception as error:  # PortAudio's own errors, or its library's
             raise UserError(
                 f"audio.device = {settings.device!r}: the stream cannot be opened: {error}"
             ) from error
-        self._keeper = threading.Thread(target=self._keep, name="sound", daemon=True)
+        self._keeper = threading.Thread(target=self._keep_open, name="sound", daemon=True)
         self._keeper.start()
 
-    @property
-    def volume_db(self):
-        """The volume in force, dB relative to full scale."""
-        return self._player.volume_db
+    @classmethod
+    def open(
+        cls, settings: AudioSettings, folder: Path, sounds: Sequence[np.ndarray], origin: int = 0
+    ) -> "DeviceSink":
+        """Return a sink that plays through `settings.device` and writes audio.tsv."""
+        return cls(folder / "audio.tsv", settings, sounds)
+
+    @classmethod
+    def unavailable(cls, settings: AudioSettings, speed: float) -> str | None:
+        """Return why no output device can be used, or None."""
+        if speed != 1:
+            return f"a sound card needs --speed 1, this is --speed {speed:g}"
+        return device_problem(settings)
+
+    @classmethod
+    def try_out(cls, settings: AudioSettings, seconds: float = 10.0) -> str | None:
+        """Return why the device takes no frames within some seconds, or None; it is given silence."""
+        began, filled = time.perf_counter(), threading.Event()
+
+        def callback(out: np.ndarray, frames: int, times: Any, status: Any) -> None:
+            out[:] = 0
+            if time.perf_counter() - began > _FILLED:
+                filled.set()
+
+        try:
+            with import_sounddevice().OutputStream(
+                samplerate=device_rate(settings), device=portaudio_device(settings), channels=1,
+                dtype="float32", latency=_LATENCY, callback=callback,
+            ):  # fmt: skip
+                taken = filled.wait(seconds)
+        except Exception as error:  # PortAudio's own errors, or its library's
+            return f"audio.device = {settings.device!r}: the stream cannot be opened: {error}"
+        return None if taken else f"audio.device = {settings.device!r} takes no frames within {seconds:g} s"
 
     @property
-    def lost(self):
+    def lost(self) -> str | None:
         """Why there is no sound at the moment, or None."""
         return self._lost
 
-    def schedule(self, cue, when):
+    def schedule(self, cue: Cue, when: float | None) -> None:
         """Play the cue so that its first frame leaves the converter at `when`."""
         if self._lost is not None:
-            self._player.refuse(cue, self._lost)
+            self.refuse(cue, self._lost)
         else:
-            self._player.schedule(cue, when)
+            super().schedule(cue, when)
             if self._lost is not None:  # just now
-                self._player.lose(self._lost)
+                self.drop_all(self._lost)
 
-    def cancel(self):
-        """Take back what the card has not been given; return the cues' numbers."""
-        return self._player.cancel()
-
-    def silence(self):
-        """Fade out what sounds, take back what waits; return those cues' numbers."""
-        return self._player.silence()
-
-    def set_volume(self, db):
-        """Change the volume, never above the cap; return it."""
-        return self._player.set_volume(db)
-
-    def advance(self, sample):
-        """Note what has been played."""
-        self._player.advance()
-
-    def played(self):
-        """Return what has become of cues since the last call."""
-        return self._player.played()
-
-    def take_faults(self):
+    def take_faults(self) -> list[dict[str, str]]:
         """Return [{"state", "reason"}] since the last call."""
-        found = []
-        while self._faults:
-            found.append(self._faults.popleft())
-        return found
+        return _drain(self._faults)
 
-    def close(self, sample):
+    def close(self, sample: int) -> None:
         """Let what is in the card's buffer end, then close the stream."""
         self._closed.set()
         self._keeper.join(5)
-        time.sleep(2 * LATENCY)
-        self._shut()
-        self._player.close()
+        time.sleep(2 * _LATENCY)
+        self._close_stream()
+        super().close(sample)
 
-    def _open(self, device):
-        stream = sounddevice().OutputStream(
+    def _open_stream(self, device: int | str | None) -> Any:
+        stream = import_sounddevice().OutputStream(
             samplerate=self._rate,
             device=device,
             channels=1,
             dtype="float32",
-            latency=LATENCY,
-            callback=self._player.callback,
+            latency=_LATENCY,
+            callback=self.callback,
         )
-        self._player.called = time.perf_counter()
+        self._called = time.perf_counter()
         stream.start()
         return stream
 
-    def _shut(self):
+    def _close_stream(self) -> None:
         if self._stream is None:
             return
         try:
@@ -147,50 +284,50 @@ class DeviceSink:
             logger.debug("closing the sound stream: %s", error)
         self._stream = None
 
-    def _keep(self):
+    def _keep_open(self) -> None:
         """Look after the stream until the session ends."""
-        while not self._closed.wait(_LOOK):
-            silent = time.perf_counter() - self._player.called > _DEAD
+        while not self._closed.wait(_POLL_SECONDS):
+            silent = time.perf_counter() - self._called > _DEAD_SECONDS
             if self._lost is None and (silent or not self._active()):
                 self._lost = f"the sound device {self._name} is gone"
-                self._player.lose(self._lost)
+                self.drop_all(self._lost)
                 self._faults.append({"state": "lost", "reason": self._lost})
-            waits = self._lost is not None and (silent or not self._runs())
-            if waits and time.perf_counter() >= self._due:
-                self._try_again()
-                self._due = time.perf_counter() + _AGAIN
+            waits = self._lost is not None and (silent or not self._runs_again())
+            if waits and time.perf_counter() >= self._retry_at:
+                self._reopen()
+                self._retry_at = time.perf_counter() + _RETRY_SECONDS
 
-    def _runs(self):
+    def _runs_again(self) -> bool:
         """Whether the stream that was opened again runs; a sound server may take a second to begin."""
-        if self._again is None or not self._active():
+        if self._reopened is None or not self._active():
             return False
-        if self._player.called - self._again > FILLED:
-            self._lost = self._again = None
+        if self._called - self._reopened > _FILLED:
+            self._lost = self._reopened = None
             self._faults.append({"state": "back", "reason": "the sound device is there again"})
         return True
 
-    def _active(self):
+    def _active(self) -> bool:
         try:
             return self._stream is not None and self._stream.active
         except Exception as error:  # PortAudio's own errors: what cannot be asked does not play
             logger.debug("asking the sound stream: %s", error)
             return False
 
-    def _try_again(self):
-        self._again = None
-        self._shut()
-        library = sounddevice()
+    def _reopen(self) -> None:
+        self._reopened = None
+        self._close_stream()
+        library = import_sounddevice()
         try:
             library._terminate()  # PortAudio lists the devices once, when it is initialised
             library._initialize()
-            self._stream = self._open(self._known())
+            self._stream = self._open_stream(self._find_again())
         except Exception as error:  # not there yet
             logger.debug("opening the sound device again: %s", error)
         else:
-            self._again = self._player.called
+            self._reopened = self._called
 
 
-def identity(device):
+def device_finder(device: int | str | None) -> tuple[Callable[[], int], str]:
     """Return how an output device can be found again after PortAudio has listed the devices anew.
 
     Parameters
@@ -200,20 +337,20 @@ def identity(device):
 
     Returns
     -------
-    again : callable
-        `again()` gives the number under which it is listed then; LookupError where it is not.
+    find_again : callable
+        `find_again()` gives the number under which it is listed then; LookupError where it is not.
     name : str
     """
-    library = sounddevice()
+    library = import_sounddevice()
 
-    def exact(found):
+    def exact(found: dict[str, Any]) -> tuple[str, str]:
         return library.query_hostapis(found["hostapi"])["name"], found["name"]
 
-    def alike(found):  # ALSA's name ends in the card's number, another one when it is plugged in again
-        api, name = exact(found)
+    def alike(found: dict[str, Any]) -> tuple[str, str]:
+        api, name = exact(found)  # ALSA's name ends in the card's number, another one when plugged in again
         return api, re.sub(r"\(hw:\d+,", "(hw:,", name)
 
-    def listed(key, wanted):
+    def listed(key: Callable[[dict[str, Any]], tuple[str, str]], wanted: tuple[str, str]) -> list[int]:
         devices = enumerate(library.query_devices())
         return [k for k, found in devices if found["max_output_channels"] > 0 and key(found) == wanted]
 
@@ -221,10 +358,90 @@ def identity(device):
     key = alike if len(listed(alike, alike(first))) == 1 else exact  # of two equal cards only this one
     wanted = key(first)
 
-    def again():
+    def find_again() -> int:
         numbers = listed(key, wanted)
         if len(numbers) != 1:
             raise LookupError(f"{len(numbers)} output devices are called {first['name']!r}")
         return numbers[0]
 
-    return again, repr(first["name"])
+    return find_again, repr(first["name"])
+
+
+def device_problem(settings: AudioSettings) -> str | None:
+    """Return why no output device can be used, or None."""
+    try:
+        library = import_sounddevice()
+    except UserError as error:
+        return str(error)
+    if not any(d["max_output_channels"] > 0 for d in library.query_devices()):
+        return "this machine has no output device"
+    try:
+        library.check_output_settings(
+            portaudio_device(settings), channels=1, samplerate=device_rate(settings)
+        )
+    except (library.PortAudioError, ValueError) as error:
+        return f"audio.device = {settings.device!r} cannot play {settings.rate} Hz mono ({error})"
+    return None
+
+
+def device_rate(settings: AudioSettings) -> int:
+    """Return the rate in Hz at which the device plays: the sounds' own, or the device's default."""
+    library = import_sounddevice()
+    device = portaudio_device(settings)
+    try:
+        library.check_output_settings(device, channels=1, samplerate=settings.rate)
+        return settings.rate
+    except (library.PortAudioError, ValueError):
+        return round(library.query_devices(device, "output")["default_samplerate"])
+
+
+def portaudio_device(settings: AudioSettings) -> int | str | None:
+    """Return the device as PortAudio wants it: a number, a name or None."""
+    return int(settings.device) if settings.device and settings.device.isdigit() else settings.device
+
+
+def play_now(settings: AudioSettings, sound: np.ndarray, level_db: float) -> None:
+    """Play one sound to its end at a level, never above the cap: for the calibration of loudness.
+
+    Parameters
+    ----------
+    settings : AudioSettings
+    sound : float32 array (n,)
+        At `settings.rate`.
+    level_db : float
+        Relative to full scale.
+    """
+    mixer = Mixer([sound], level_db, settings.max_db, settings.rate)
+    mixer.schedule(0, 0)
+    import_sounddevice().play(
+        mixer.render(len(sound)), settings.rate, device=portaudio_device(settings), blocking=True
+    )
+    time.sleep(0.05)
+
+
+def import_sounddevice() -> Any:
+    """Return the package sounddevice.
+
+    Raises
+    ------
+    UserError
+        It, or the PortAudio library, is not there.
+    """
+    try:
+        import sounddevice  # lazy: optional dependency
+    except ImportError:
+        raise UserError("the package sounddevice is not installed (pip install -e '.[realtime]')") from None
+    except OSError:
+        raise UserError("the PortAudio library is missing (Debian, Ubuntu: libportaudio2)") from None
+    return sounddevice
+
+
+def _drain(queue: deque[Any]) -> list[Any]:
+    """Take everything out of a queue that other threads use too."""
+    found = []
+    while queue:
+        try:
+            found.append(queue.popleft())
+        except IndexError:  # another thread was faster
+            break
+    return found

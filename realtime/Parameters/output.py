@@ -1,19 +1,29 @@
 """What can be set about sound and markers; params/realtime.yaml says why."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from sleep_interpreter.realtime.Utils.registries import MARKER_PORTS, SOUND_SINKS
 from sleep_interpreter.utils.core.config import Settings
 
-PUBLISHED = frozenset({*range(1, 16), *range(21, 37), 90, 91})
+CUE_BASE = 1
+"""Marker of item 0 (published; so are those that follow)."""
+DECODED_BASE = 21
+DECODE_FAILED = 36
+GROUP_BASE = 90
+PUBLISHED = frozenset({*range(CUE_BASE, 16), *range(DECODED_BASE, DECODE_FAILED + 1), GROUP_BASE, 91})
 """Codes that are taken: cues, decodes, a failed decode, groups."""
 
 
 class AudioSettings(Settings):
-    """Where cues sound, and how loud at most."""
+    """Where cues sound, and how loud at most.
 
-    sink: Literal["auto", "file", "device", "null"] = "auto"
+    `sink` is "auto" or a name in `SOUND_SINKS`; `options` are settings of a sink of another package.
+    """
+
+    sink: str = "auto"
+    options: dict[str, Any] | None = Field(None, exclude_if=lambda value: value is None)
     device: str | None = None
     rate: int = Field(16000, ge=8000, le=96000)
     folder: str | None = None
@@ -23,6 +33,11 @@ class AudioSettings(Settings):
     calibration: str | None = None
     max_db: float = Field(-6.0, le=0)
     late_seconds: float = Field(0.05, ge=0.005, le=5)
+
+    @field_validator("sink")
+    @classmethod
+    def _check_sink(cls, value: str) -> str:
+        return value if value == "auto" else SOUND_SINKS.check(value)
 
     @model_validator(mode="after")
     def _check(self):
@@ -49,11 +64,15 @@ class ParallelSettings(Settings):
 
 
 class MarkerSettings(Settings):
-    """Markers for other programs; the log holds them in any case."""
+    """Markers for other programs; the log holds them in any case.
+
+    `ports` are further ones of `MARKER_PORTS`, by name, each with settings of its own.
+    """
 
     lsl: bool = False
     serial: SerialSettings | None = None
     parallel: ParallelSettings | None = None
+    ports: dict[str, dict[str, Any]] | None = Field(None, exclude_if=lambda value: value is None)
     sham_code: int | None = Field(None, ge=1, le=255)
     stage_codes: tuple[int, int, int, int] | None = None
     name: str = "SleepInterpreterMarkers"
@@ -61,6 +80,19 @@ class MarkerSettings(Settings):
     format: Literal["int32", "string"] = "int32"
     loopback: bool = True
     session_id: str = Field("default", pattern=r"^[A-Za-z0-9_-]+$")
+
+    @field_validator("ports")
+    @classmethod
+    def _check_ports(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        for name in value or ():
+            if MARKER_PORTS.check(name) in cls.model_fields:
+                raise ValueError(f"{name} has settings of its own: markers.{name}")
+        return value
+
+    def chosen(self) -> dict[str, Any]:
+        """Return {name in `MARKER_PORTS`: its settings} of the ports that are to be opened."""
+        own = {"lsl": self if self.lsl else None, "serial": self.serial, "parallel": self.parallel}
+        return {name: value for name, value in {**own, **(self.ports or {})}.items() if value is not None}
 
     @model_validator(mode="after")
     def _check(self):

@@ -1,9 +1,10 @@
 """What can be set about the source of the signal, and about recording it; params/realtime.yaml says why."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
+from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.utils.core.config import Settings
 
 
@@ -47,9 +48,9 @@ class SimulateSettings(Settings):
 
 
 class SourceSettings(Settings):
-    """How a recording is read, paced and checked."""
+    """How the stream is found, read, paced and checked; `options` are of a source of another package."""
 
-    kind: Literal["replay", "lsl", "brainflow", "simulate"] = "replay"
+    kind: Annotated[str, AfterValidator(SOURCES.check)] = "replay"
     speed: float = Field(0.0, ge=0)
     unit: Literal["V", "uV"] = "V"
     start: float = Field(0.0, ge=0)
@@ -66,11 +67,12 @@ class SourceSettings(Settings):
     lsl: LslSettings = LslSettings()
     brainflow: BrainflowSettings = BrainflowSettings()
     simulate: SimulateSettings = SimulateSettings()
+    options: dict[str, Any] | None = Field(None, exclude_if=lambda value: value is None)
 
     @property
-    def pace(self):
+    def pace(self) -> float:
         """How fast the samples come: an amplifier's come at 1, whatever `speed` says."""
-        return 1.0 if self.kind in ("lsl", "brainflow") else self.speed
+        return 1.0 if SOURCES.load(self.kind).amplifier else self.speed
 
     @model_validator(mode="after")
     def _check(self):

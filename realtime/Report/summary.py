@@ -1,20 +1,25 @@
 """What is left of a session: summary, hypnogram table and figure, all made from its events."""
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from sleep_interpreter.realtime.Recording.event_log import unheard
+from sleep_interpreter.realtime.Parameters.settings import SessionSettings
+from sleep_interpreter.realtime.Recording.event_log import silent_cues
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.paths import writing
 from sleep_interpreter.utils.core.provenance import write_json
 from sleep_interpreter.utils.metrics.statistics import proportion
 
 CHANCE = 1 / len(ITEMS)
+StageSpan = tuple[float, float, str, list[float] | None]
+"""Onset s, duration s, stage, smoothed probabilities."""
 
 
-def stage_spans(events):
-    """Return [(onset s, duration s, stage, smoothed probabilities | None)], one a staging.
+def stage_spans(events: Sequence[dict]) -> list[StageSpan]:
+    """Return when which stage was in force, one span a staging.
 
     An estimate stands until the next one, or until the session broke off before a --resume; the time before
     the first is not covered.
@@ -33,7 +38,23 @@ def stage_spans(events):
     ]
 
 
-def summarise(events, *, recorded, simulated, seconds):
+def stage_minutes(spans: Iterable[StageSpan], seconds: float) -> dict[str, float]:
+    """Return the minutes of each stage in a session of that length; what no span covers is unknown."""
+    minutes = dict.fromkeys((*STAGES, "unknown"), 0.0)
+    for _, duration, stage, _ in spans:
+        minutes[stage] += duration / 60
+    minutes["unknown"] += max(0.0, seconds / 60 - sum(minutes.values()))  # before the first staging
+    return minutes
+
+
+def phase_statistics(degrees: np.ndarray) -> tuple[float, float, float]:
+    """Return the circular mean in degrees, the length of the mean vector, and the circular SD in degrees."""
+    mean = np.exp(1j * np.radians(degrees)).mean()
+    spread = np.sqrt(-2 * np.log(max(abs(mean), 1e-12)))
+    return float(np.degrees(np.angle(mean))), float(abs(mean)), float(np.degrees(spread))
+
+
+def summarise(events: Sequence[dict], *, recorded: bool, simulated: bool, seconds: float) -> dict:
     """Return the session's counts as a mapping for JSON.
 
     Parameters
@@ -48,16 +69,13 @@ def summarise(events, *, recorded, simulated, seconds):
     seconds : float
         Length of the session.
     """
-    silent = unheard(events)
+    silent = silent_cues(events)
     heard = [e for e in events if e["detail"].get("number") not in silent]
     cues = [e for e in heard if e["event"] == "cue"]
     decodes = [e for e in heard if e["event"] == "decode" and not e["detail"].get("sham")]
-    minutes = dict.fromkeys((*STAGES, "unknown"), 0.0)
-    for _, duration, stage, _ in stage_spans(events):
-        minutes[stage] += duration / 60
-    minutes["unknown"] += max(0.0, seconds / 60 - sum(minutes.values()))  # before the first staging
+    minutes = stage_minutes(stage_spans(events), seconds)
     warned = [e for e in events if e["event"] == "notice" and e["detail"]["level"] == "warning"]
-    result = {
+    result: dict = {
         "recording": "simulated" if simulated else "not marked as simulated",
         "ending": next((e["detail"]["reason"] for e in reversed(events) if e["event"] == "stop"), "torn off"),
         "warnings": [e["detail"]["text"] for e in warned],
@@ -94,23 +112,23 @@ def summarise(events, *, recorded, simulated, seconds):
     return result
 
 
-def _phases(events):
+def _phases(events: Sequence[dict]) -> dict | None:
     """Return how cues met the slow oscillation: those that waited for it and those that did not."""
     result = {}
     for name, locked in (("locked", True), ("not locked", False)):
         met = [e["detail"] for e in events if e["event"] == "cue_phase" and e["detail"]["locked"] is locked]
         degrees = np.array([d["degrees"] for d in met if d["degrees"] is not None])
         if len(degrees):
-            mean = np.exp(1j * np.radians(degrees)).mean()
+            mean, _, spread = phase_statistics(degrees)
             result[name] = {
                 "n": len(degrees),
-                "mean_degrees": round(float(np.degrees(np.angle(mean))), 1),
-                "circular_sd_degrees": round(float(np.degrees(np.sqrt(-2 * np.log(abs(mean))))), 1),
+                "mean_degrees": round(mean, 1),
+                "circular_sd_degrees": round(spread, 1),
             }
     return result or None
 
 
-def sentences(summary):
+def summary_lines(summary: dict) -> list[str]:
     """Return the summary as lines for the screen."""
     stages = ", ".join(f"{s} {m:.1f}" for s, m in summary["stage_minutes"].items())
     cues, decodes = summary["cues"], summary["decodes"]
@@ -140,7 +158,7 @@ def sentences(summary):
     return [*lines, *(f"warning: {text}" for text in summary["warnings"])]
 
 
-def write_hypnogram(events, path):
+def write_hypnogram(events: Sequence[dict], path: Path) -> None:
     """Write one row a staging: onset and duration in s, smoothed stage and probabilities."""
     header = ["onset", "duration", "stage", *(f"p_{s.replace('/', '_')}" for s in STAGES)]
     with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as handle:
@@ -150,28 +168,31 @@ def write_hypnogram(events, path):
             handle.write("\t".join([f"{onset:.3f}", f"{duration:.3f}", stage, *numbers]) + "\n")
 
 
-def write_report(events, folder, *, recorded, simulated, seconds, settings):
+def write_summary(
+    events: Sequence[dict],
+    folder: Path,
+    *,
+    recorded: bool,
+    simulated: bool,
+    seconds: float,
+    settings: SessionSettings,
+) -> dict:
     """Write hypnogram.tsv, summary.json and session.png into the session's folder; return the summary."""
     from sleep_interpreter.utils.plots.session import plot_session
 
     summary = summarise(events, recorded=recorded, simulated=simulated, seconds=seconds)
     write_hypnogram(events, folder / "hypnogram.tsv")
     write_json(folder / "summary.json", summary)
-    plot_session(
-        events,
-        folder / "session.png",
-        title=f"{folder.parent.name}, {folder.name}",
-        kind=_kind(summary),
-        threshold=settings.gate.nrem_probability,
-    )
+    title, threshold = f"{folder.parent.name}, {folder.name}", settings.gate.nrem_probability
+    plot_session(events, folder / "session.png", title=title, kind=_kind(summary), threshold=threshold)
     return summary
 
 
-def _kind(summary):
+def _kind(summary: dict) -> str:
     simulated = summary["recording"] == "simulated"
     return "simulated recording" if simulated else f"recording {summary['recording']}"
 
 
-def _count(events, key, names):
+def _count(events: Iterable[dict], key: str, names: Iterable[str]) -> dict[str, int]:
     found = Counter(e["detail"][key] for e in events)
     return {name: found[name] for name in names}

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.realtime.Utils.stop_request import StopRequest
 from sleep_interpreter.utils.core.paths import RESULTS, shown
 
@@ -12,8 +13,11 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser):
     """Add the flags of realtime/Main_Decode.py."""
     add = parser.add_argument
-    sources = ["replay", "lsl", "brainflow", "simulate"]
-    add("--source", choices=sources, help="where the signal comes from (default: replay, a recorded file)")
+    add(
+        "--source",
+        choices=SOURCES.names(),
+        help="where the signal comes from (default: replay, a recorded file)",
+    )
     add(
         "--recording",
         metavar="FILE",
@@ -79,7 +83,7 @@ def start(parser, argv=None):
 
                 return check(planned, Path(args.out) / planned.subject.id)
             prepared = planned.prepare()
-            stop.hold()
+            stop.defer()
         except BaseException:
             if not stop.requested():
                 raise

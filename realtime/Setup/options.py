@@ -34,5 +34,6 @@ def given(args):
             "markers.lsl": False,
             "markers.serial": None,
             "markers.parallel": None,
+            "markers.ports": None,
         }
     return [*args.overrides, *(f"{key}={json.dumps(value)}" for key, value in flags.items())]

@@ -7,8 +7,9 @@ from pathlib import Path
 from sleep_interpreter.realtime.Cues import loudness_calibration
 from sleep_interpreter.realtime.Recording.event_log import read_log
 from sleep_interpreter.realtime.Setup.options import FLAGS, given, read_settings
-from sleep_interpreter.realtime.Sources.recorded_inputs import Recorded
-from sleep_interpreter.realtime.Utils.session_lock import held
+from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
+from sleep_interpreter.realtime.Utils.registries import SOURCES
+from sleep_interpreter.realtime.Utils.session_lock import lock_session
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
@@ -31,7 +32,7 @@ class Plan:
         Of the session that goes on.
     origin : int
         Sample at which it begins.
-    inputs : Recorded
+    inputs : ReplayedInputs
         Of the session that is replayed.
     gaps : tuple
         (first sample, samples), on the recording's own clock, that it lacks.
@@ -43,7 +44,7 @@ class Plan:
     folder: Path | None = None
     events: tuple = ()
     origin: int = 0
-    inputs: Recorded = field(default_factory=Recorded)
+    inputs: ReplayedInputs = field(default_factory=ReplayedInputs)
     gaps: tuple = ()
 
     @property
@@ -89,7 +90,7 @@ def make(args):
         raise UserError("--segment belongs to --session")
     settings = read_settings(args)
     subject = load_subject(args.subject, args.subject_file)
-    if args.recording is not None and settings.source.kind != "replay":
+    if args.recording is not None and not SOURCES.load(settings.source.kind).takes_recording:
         raise UserError(f"--recording belongs to --source replay, not to {settings.source.kind}")
     settings = loudness_calibration.apply(settings, subject)
     return Plan(settings, subject, None if args.recording is None else Path(args.recording))
@@ -106,7 +107,7 @@ def _resumed(args):
         settings = _open(args.resume, [f"source.speed={args.speed}"])[1]
     if about["ending"] in ("end of recording", "stopped"):
         raise UserError(f"{shown(folder)}: the session ended ({about['ending']}); begin a new one")
-    with held(folder):
+    with lock_session(folder):
         pass  # told before everything is made ready
     try:
         events = read_log(folder / "log.jsonl")
@@ -122,7 +123,7 @@ def _resumed(args):
 
 def _resume_sample(settings, about, last):
     """Return the sample at which a session goes on: where its stream is now."""
-    if settings.source.kind == "replay":
+    if not SOURCES.load(settings.source.kind).live:
         return last + 1
     import datetime
 
@@ -141,7 +142,7 @@ def _replayed(args):
         "source.kind=replay", "source.unit=V", "source.start=0", "source.stop=null",
         "recording.enabled=false",
         "control.enabled=never", "faults=[]", "source.speed=0", "markers.lsl=false", "markers.serial=null",
-        "markers.parallel=null", *given(args),
+        "markers.parallel=null", "markers.ports=null", *given(args),
     ]  # fmt: skip
     folder, settings, about = _open(args.session, overrides)
     recording = folder / "recording" / f"segment_{number:03d}.vhdr"
@@ -167,7 +168,7 @@ def _replayed(args):
     logged = [(e["detail"]["first"], e["detail"]["count"]) for e in own if e["event"] == "gap"]
     # a stream counts from where its process began: only there are the log's gaps the file's too
     gaps = tuple(sorted({*lacking, *(logged if origin in begun else ())}))
-    return Plan(settings, _subject(about), recording, None, before, origin, Recorded(own, origin), gaps)
+    return Plan(settings, _subject(about), recording, None, before, origin, ReplayedInputs(own, origin), gaps)
 
 
 def _segments(folder, events):
@@ -192,7 +193,9 @@ def _open(path, overrides):
     for name in ("settings.yaml", "session.json", "log.jsonl"):
         if not (folder / name).is_file():
             raise UserError(f"{shown(folder)}: no session is there: {name} is missing")
-    settings = config.load(SessionSettings, folder / "settings.yaml", overrides=overrides)
+    tree, origins = config.resolve(folder / "settings.yaml", overrides=overrides)
+    tree.get("control", {}).pop("keyboard", None)  # sessions of version 0.1 could be controlled by keys
+    settings = config.validate(SessionSettings, tree, shown(folder / "settings.yaml"), origins)
     return folder, settings, json.loads((folder / "session.json").read_text(encoding="utf-8"))
 
 

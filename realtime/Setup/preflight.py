@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sleep_interpreter.realtime.Utils.registries import SOUND_SINKS
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
@@ -145,9 +146,9 @@ def _clock():
 
 
 def _awake():
-    from sleep_interpreter.realtime.Utils.keep_awake import awake
+    from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
 
-    with awake() as how:
+    with prevent_sleep() as how:
         pass
     if how is None:
         remedy = "switch off sleep, screen lock and lid actions by hand"
@@ -157,15 +158,15 @@ def _awake():
 
 def _signal(prepared, settings):
     """Return the checks of every channel in use, on what the stream gave so far."""
-    from sleep_interpreter.realtime.Session.signal_quality import Quality
+    from sleep_interpreter.realtime.Session.signal_quality import ChannelQuality
 
     montage, source = prepared.montage, prepared.source
-    quality = Quality(settings.quality, montage.picks)
+    quality = ChannelQuality(settings.quality, montage.picks)
     window = _window(source, quality.samples)
     if window is None:
         text = f"less than {settings.quality.seconds:g} s of signal to look at"
         return [Check("channels", WARN, text, "nothing is known of the electrodes: look at them on a screen")]
-    found = {name: reason for name, reason in quality.look(window, quality.samples).items() if reason}
+    found = {name: reason for name, reason in quality.assess(window, quality.samples).items() if reason}
     staging = {montage.picks[row] for pair in montage.derivations if pair for row in pair if row is not None}
     bad = sorted(staging & set(found))
     others = sorted(set(found) - staging)
@@ -188,13 +189,12 @@ def _signal(prepared, settings):
 def _window(source, samples):
     """Return (picks, samples) µV at 500 Hz of a source that is not yet running, or None."""
     parts, have = [], 0
-    if source.live and hasattr(source, "preview"):
+    if (seen := source.preview()) is not None:
         from sleep_interpreter.utils.signal.resample import Resampler
 
         (rate,) = source.rates
         rows = [source.names.index(name) for name in source.rates[rate]]
-        data = source.preview()[rows]
-        parts = [Resampler(rate, STREAM_RATE, len(rows)).push(data)]
+        parts = [Resampler(rate, STREAM_RATE, len(rows)).push(seen[rows])]
         have = parts[0].shape[1]
     else:
         for chunk in source.chunks():
@@ -236,8 +236,7 @@ def _timed(worker, name, question, limit, what):
 
 def _sound(settings):
     """Choose the sink as a session does; a device is given silence, to see that it takes it."""
-    from sleep_interpreter.realtime.Output.audio import choose_sink
-    from sleep_interpreter.realtime.Output.player import silent_trial
+    from sleep_interpreter.realtime.Output.sinks import choose_sink
 
     audio, source = settings.audio, settings.source
     mend = "connect the device, choose another one (audio.device), or audio.sink=file on purpose"
@@ -246,9 +245,9 @@ def _sound(settings):
     except UserError as error:
         return Check("sound", FAIL, str(error), mend)
     loudest = f"volume {audio.volume_db:g} dB, cap {audio.max_db:g} dB"
+    if problem := SOUND_SINKS.load(kind).try_out(audio):
+        return Check("sound", FAIL, problem, mend)
     if kind == "device":
-        if why := silent_trial(audio):
-            return Check("sound", FAIL, why, mend)
         return Check("sound", OK, f"{audio.device or 'the default device'} takes frames, {loudest}")
     if audio.sink == kind:
         return Check("sound", OK, f"{kind} ({why}), {loudest}")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sleep_interpreter.realtime.Recording.event_log import read_log, unheard
+from sleep_interpreter.realtime.Recording.event_log import read_log, silent_cues
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE
 from sleep_interpreter.utils.core.paths import RESULTS, ROOT, shown
 from sleep_interpreter.utils.core.provenance import record, write_json
@@ -72,7 +72,7 @@ def checkpoints(out, members):
 
     logger.info("making a stager of 6 and a decoder of %d members, full size", members)
     network = model.build("SIStaging", members=6)
-    names = checkpoint.published_names(network)
+    names = checkpoint.ensemble_variables(network)
     for member in range(6):  # it says N2, whatever it sees
         names[f"individual_models/{member}/fc/bias"].assign([0, 5, 0, 0])
     checkpoint.save(network, stager)
@@ -141,7 +141,7 @@ def start_session(folder, name, stager, decoder, args, environment):
         "--set", f"source.lsl.session_id={name}", "--set", f"source.lsl.source_id={name}",
         "--set", f"markers.session_id={name}", "--set", f"markers.source_id={name}-markers",
         "--set", f"audio.sink={args.sink}", "--set", "gate.nrem_detections=1",
-        "--set", "control.keyboard=false", "--set", "cues.sham_share=0.1",
+        "--set", "cues.sham_share=0.1",
         *(["--monitor"] if args.monitor else []),
     ]  # fmt: skip
     with (folder / "session.log").open("w") as log:
@@ -198,7 +198,7 @@ def _measure(folder, usage):
     ports = _ports(folder)
     dac = {d["number"]: d["dac"] for d in sounds}
     cues = [e for e in events if e["event"] == "cue"]
-    silent = unheard(events)
+    silent = silent_cues(events)
     sent = [row for row in ports if 1 <= row[1] <= 15]
     if len(sent) == len(cues):  # a marker of a cue that did not sound has no sound near it
         sent = [row for row, cue in zip(sent, cues, strict=True) if cue["detail"]["number"] not in silent]

@@ -25,24 +25,24 @@ def run(prepared, planned, folder, stop, monitor=False):
         Show it in the browser.
     """
     from sleep_interpreter.realtime.Cues.sounds import write_sounds
-    from sleep_interpreter.realtime.Output.audio import open_sink
     from sleep_interpreter.realtime.Output.marker_ports import open_ports
+    from sleep_interpreter.realtime.Output.sinks import open_sink
     from sleep_interpreter.realtime.Recording.event_log import EventLog
-    from sleep_interpreter.realtime.Session.operator_commands import left
+    from sleep_interpreter.realtime.Session.operator_commands import commands_to_restore
     from sleep_interpreter.realtime.Session.session import Session
-    from sleep_interpreter.realtime.Session.session_context import Night
-    from sleep_interpreter.realtime.Utils.keep_awake import awake
-    from sleep_interpreter.realtime.Utils.session_lock import held
+    from sleep_interpreter.realtime.Session.session_context import SessionContext
+    from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
+    from sleep_interpreter.realtime.Utils.session_lock import lock_session
     from sleep_interpreter.utils.core import config
     from sleep_interpreter.utils.core.provenance import write_json
 
     settings, source = planned.settings, prepared.source
     goes_on = planned.folder is not None
     with contextlib.ExitStack() as closing:
-        closing.enter_context(held(folder))  # let go last: closing writes too
+        closing.enter_context(lock_session(folder))  # let go last: closing writes too
         closing.callback(prepared.workers.close)
         closing.callback(source.close)
-        closing.enter_context(awake(source.real_time))
+        closing.enter_context(prevent_sleep(source.real_time))
         if goes_on:
             about = json.loads((folder / "session.json").read_text(encoding="utf-8"))
             planned = planned.at_now(about)
@@ -59,33 +59,35 @@ def run(prepared, planned, folder, stop, monitor=False):
         panel = _panel(settings, folder, source, closing)
         log = EventLog(
             folder / "log.jsonl", STREAM_RATE, source.begins, resume=goes_on,
-            listener=None if panel is None else panel.event,
+            listener=None if panel is None else panel.publish_event,
         )  # fmt: skip
         if source.live and settings.recording.enabled:
             source.record(folder / "recording", settings.recording, planned.origin)
-        night = Night(source, prepared.montage, sink, ports, log, settings, planned.inputs, planned.origin)
+        context = SessionContext(
+            source, prepared.montage, sink, ports, log, settings, planned.inputs, planned.origin
+        )
         facts = {
             "session": folder.name, "subject": planned.subject.id, "simulated": prepared.simulated,
             "folder": folder,
         }  # fmt: skip
-        session = Session(night, prepared.schedule, prepared.workers, stop, panel, facts)
+        session = Session(context, prepared.schedule, prepared.workers, stop, panel, facts)
         if goes_on:
             log.write(planned.origin, "resume", segment=_segment(source), after=planned.events[-1]["sample"])
-            for detail in left(planned.events):
-                session.command(detail)
+            for detail in commands_to_restore(planned.events):
+                session.replay_command(detail)
         for level, text in prepared.notices:
-            night.notice(text, level)
+            context.log_notice(text, level)
         if monitor:
-            from sleep_interpreter.realtime.Monitor.server import launch
+            from sleep_interpreter.realtime.Monitor.server import MonitorProcess
 
-            closing.callback(launch(folder).close)
+            closing.callback(MonitorProcess(folder).close)
         _go(session, prepared, planned, folder, about, stop)
 
 
 def _go(session, prepared, planned, folder, about, stop):
     """Run, and leave session.json and the report whatever happens."""
     from sleep_interpreter.realtime.Recording.event_log import read_log
-    from sleep_interpreter.realtime.Report.summary import sentences, write_report
+    from sleep_interpreter.realtime.Report.summary import summary_lines, write_summary
     from sleep_interpreter.utils.core.provenance import write_json
 
     settings = planned.settings
@@ -99,11 +101,11 @@ def _go(session, prepared, planned, folder, about, stop):
     finally:
         events = read_log(folder / "log.jsonl")
         about |= {"ending": ending, "wall_seconds": round(time.perf_counter() - began, 3)}
-        about |= {"samples": session.sample, "counts": dict(sorted(session.night.log.counts.items()))}
+        about |= {"samples": session.sample, "counts": dict(sorted(session.context.log.counts.items()))}
         write_json(folder / "session.json", about)
         if stop.requested():
             logger.info("stopped by %s: the log is complete, the report is being written", stop.by)
-        summary = write_report(
+        summary = write_summary(
             events,
             folder,
             recorded=settings.cues.mode == "recorded" or prepared.source.live or planned.inputs.replaying,
@@ -111,39 +113,32 @@ def _go(session, prepared, planned, folder, about, stop):
             seconds=session.sample / STREAM_RATE,
             settings=settings,
         )
-    for line in (*sentences(summary), f"written to {shown(folder)}"):
+    for line in (*summary_lines(summary), f"written to {shown(folder)}"):
         logger.info("%s", line)
     if prepared.source.live:
-        _morning(folder)
+        _write_night_report(folder)
 
 
-def _morning(folder):
-    """Write the morning report; where that fails the night itself is safe, and it can be made again."""
+def _write_night_report(folder):
+    """Write the night report; where that fails the night itself is safe, and it can be made again."""
     try:
-        from sleep_interpreter.realtime.Report.night_report import write_morning_report
+        from sleep_interpreter.realtime.Report.night_report import write_night_report
 
-        logger.info("morning report: %s", shown(write_morning_report(folder)))
+        logger.info("night report: %s", shown(write_night_report(folder)))
     except Exception:
-        logger.exception(
-            "the morning report failed; once mended: python realtime/report.py %s", shown(folder)
-        )
+        logger.exception("the night report failed; once mended: python realtime/report.py %s", shown(folder))
 
 
 def _panel(settings, folder, source, closing):
     """Return what the operator controls the session with, or None."""
     from sleep_interpreter.realtime.Control.control_server import Control
-    from sleep_interpreter.realtime.Control.keyboard import Keyboard
-    from sleep_interpreter.realtime.Session.status import Panel
+    from sleep_interpreter.realtime.Session.status import OperatorPanel
 
     wanted = settings.control.enabled
     if wanted == "never" or (wanted == "auto" and not source.real_time):
         return None
     control = Control(folder, settings.control)
-    keyboard = None
-    if settings.control.keyboard:
-        keyboard = Keyboard(control.put)
-        keyboard.start()
-    panel = Panel(control, keyboard)
+    panel = OperatorPanel(control)
     closing.callback(panel.close)
     return panel
 

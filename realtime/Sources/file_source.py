@@ -1,22 +1,18 @@
-"""A recorded file as the stream: read lazily, checked, paced, in µV at the stream's rate.
-
-A source has `names` (channels of the recording), `seconds` (length, infinite when live), `live` (what comes
-is recorded, and responds to cues), `real_time` (it comes as time goes by), `simulated`,
-`where` (what it is called in messages), `open(picks)`, `chunks(stopped)` (iteration over (channels, n)
-chunks in µV at `STREAM_RATE`), `time_of(seconds)` (when that part of the stream is due on the
-`time.perf_counter` clock; None when the source is not paced) and `close()`. Live ones have `take_inputs()`
-and `recorder` too (realtime/Sources/live_source.py).
-"""
+"""A recorded file as the stream: read lazily, checked, paced, in µV at the stream's rate."""
 
 import logging
 import math
 import re
 import time
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
+from sleep_interpreter.realtime.Parameters.source import SourceSettings
+from sleep_interpreter.realtime.Sources.source import SessionPlan, Source
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import shown
@@ -29,42 +25,11 @@ from sleep_interpreter.utils.signal.resample import Merger, ratio
 LOWEST_RATE = 100
 """Hz; below it neither staging nor decoding has the band that it needs."""
 _CUE = re.compile(r"(?:[^/]+/)?cue/(.+)", re.IGNORECASE)  # MNE prefixes BrainVision's with "Comment/"
-_NAP = 0.02
-"""Seconds between two looks at whether the session is to end, while the source waits."""
+_POLL = 0.02
+"""Seconds after which it is asked again whether the session is to end, while the source waits."""
 
 
-def open_source(settings, planned):
-    """Return the source that the settings name.
-
-    Parameters
-    ----------
-    settings : SourceSettings
-    planned : sleep_interpreter.realtime.Setup.plan.Plan
-        Its recording, for `kind: replay`; where a session goes on; the gaps of one that is replayed.
-
-    Raises
-    ------
-    UserError
-        No recording for a replay; whatever the source refuses.
-    """
-    if settings.kind == "replay":
-        if planned.recording is None:
-            raise UserError("--source replay needs --recording FILE")
-        return ReplaySource(planned.recording, settings, planned.skipped, planned.gaps)
-    if settings.kind == "lsl":
-        from sleep_interpreter.realtime.Sources.lsl_source import LslSource
-
-        return LslSource(settings)
-    if settings.kind == "brainflow":
-        from sleep_interpreter.realtime.Sources.brainflow_source import BrainflowSource
-
-        return BrainflowSource(settings)
-    from sleep_interpreter.realtime.Sources.simulated_source import SimulateSource
-
-    return SimulateSource(settings, planned.origin)
-
-
-class ReplaySource:
+class ReplaySource(Source):
     """A recording that MNE can read, delivered as the amplifier would.
 
     Every channel is read at its own sampling rate and resampled on its own sample clock, so that neither
@@ -82,17 +47,10 @@ class ReplaySource:
 
     Attributes
     ----------
-    names : list of str
     rates : dict
         {Hz: tuple of names} of the opened channels, the highest rate first.
-    begins : float
-        Seconds of the recording before the first sample delivered.
     seconds : float
         Length of the part that is replayed.
-    notices : list of (int, str)
-        Logging level and text; the session logs them.
-    simulated : bool
-        The recording is marked as simulated.
 
     Raises
     ------
@@ -100,9 +58,11 @@ class ReplaySource:
         Missing or unreadable file, no data, nothing between start and stop.
     """
 
-    live = False
+    takes_recording = True
 
-    def __init__(self, path, settings, skip=0, gaps=()):
+    def __init__(
+        self, path: str | Path, settings: SourceSettings, skip: int = 0, gaps: Sequence[tuple[int, int]] = ()
+    ) -> None:
         self.path = Path(path)
         self.real_time = settings.speed == 1
         if skip:
@@ -119,16 +79,17 @@ class ReplaySource:
                 f"{shown(self.path)}: source.start = {settings.start} s; the recording ends at "
                 f"{self._recording.seconds:.1f} s"
             )
-        self._started = None
+        self._started: float | None = None
 
-    def open(self, picks):
-        """Choose the channels to deliver, by name in `names`, in this order.
+    @classmethod
+    def for_session(cls, settings: SourceSettings, plan: SessionPlan) -> Self:
+        """Return the replay of the plan's recording."""
+        if plan.recording is None:
+            raise UserError("--source replay needs --recording FILE")
+        return cls(plan.recording, settings, plan.skipped, plan.gaps)
 
-        Raises
-        ------
-        UserError
-            A channel's rate is too low or cannot be converted, or nothing lies between start and stop.
-        """
+    def open(self, picks: Sequence[str]) -> None:
+        """Choose the channels, and find a begin at which all of them have a sample."""
         self._picks = list(picks)
         self._groups = self._recording.groups(self._picks)
         self.rates = {g.rate: tuple(self._picks[p] for p in g.places) for g in self._groups}
@@ -156,44 +117,15 @@ class ReplaySource:
                 f"and source.stop = {settings.stop} s"
             )
 
-    def check_unit(self, rows, what="EEG", others_fit=False):
-        """Refuse a recording whose amplitude cannot be µV.
-
-        The median over channels and 30 s windows of the SD (after removing the trend) must lie in
-        `amplitude_range`.
-
-        Parameters
-        ----------
-        rows : sequence of int
-            Rows of the opened picks to look at.
-        what : str
-            What they hold, for the message.
-        others_fit : bool
-            Other channels of the recording have passed, so that the unit of the whole file is right.
-
-        Returns
-        -------
-        amplitude : float
-            Typical SD in µV.
-
-        Raises
-        ------
-        UserError
-            Too small or too large by any factor; the message says what mends it.
-        """
+    def check_unit(self, rows: Sequence[int], what: str = "EEG", others_fit: bool = False) -> float:
+        """Refuse amplitudes, in windows of 30 s spread over the recording, that cannot be µV."""
         return amplitude.check(
             self._amplitude(rows), self.settings.unit, self.settings.amplitude_range, shown(self.path), what,
             others_fit, limit="source.amplitude_range",
         )  # fmt: skip
 
-    def cues(self):
-        """Return [(seconds since the start of the replay, item)] of the annotations "cue/<item>".
-
-        Raises
-        ------
-        UserError
-            There is no such annotation, or one names an unknown item.
-        """
+    def cues(self) -> list[tuple[float, int]]:
+        """Return [(seconds since the start of the replay, item)] of the annotations "cue/<item>"."""
         annotations = self._recording.annotations
         # MNE counts onsets from the measurement's start, which may lie before the first sample.
         shift = self._recording.first_time
@@ -217,29 +149,18 @@ class ReplaySource:
             )
         return sorted(found)
 
-    def fingerprint(self):
+    def fingerprint(self) -> dict[str, Any]:
         """Return name, size and a hash: SHA-256 of size, first and last MiB of every file."""
         return self._recording.fingerprint()
 
-    def time_of(self, seconds):
+    def time_of(self, seconds: float) -> float | None:
         """Return when `seconds` of the replay are due on the perf_counter clock; None when not paced."""
         if self._started is None or self.settings.speed == 0:
             return None
         return self._started + seconds / self.settings.speed
 
-    def chunks(self, stopped=lambda: False):
-        """Deliver the recording.
-
-        Parameters
-        ----------
-        stopped : callable
-            Tells whether to end now; asked before every chunk and all the time while waiting for one.
-
-        Yields
-        ------
-        chunk : float32 array, shape (channels, n)
-            µV at `STREAM_RATE`.
-        """
+    def chunks(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
+        """Deliver the recording."""
         merger = Merger([(g.rate, g.places) for g in self._groups], STREAM_RATE)
         self._started = time.perf_counter()
         for begin, end in _steps(0.0, self.seconds, self.settings.read_seconds):
@@ -251,14 +172,12 @@ class ReplaySource:
                 self._wait(self.time_of(stop), stopped)
                 if stopped():
                     return
-                chunk = merger.push(
+                parts = [
                     block[:, self._index(k, start) - span[k][0] : self._index(k, stop) - span[k][0]]
                     for k, block in enumerate(blocks)
-                )
+                ]
+                chunk = merger.push(parts)
                 yield chunk.astype(np.float32)  # what a live source delivers, to the bit
-
-    def close(self):
-        """Nothing to close: samples are read when they are needed."""
 
     def _check_rates(self):
         for rate, names in self.rates.items():
@@ -288,7 +207,7 @@ class ReplaySource:
         if due is None:
             return
         while not stopped() and (left := due - time.perf_counter()) > 0:
-            time.sleep(min(left, _NAP))
+            time.sleep(min(left, _POLL))
 
     def _load(self, group, start, stop):
         data = self._read(group, start, stop)

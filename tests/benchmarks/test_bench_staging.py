@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.speed import bench, bench_staging
 from benchmarks.speed.bench import MEASUREMENTS, Table
-from sleep_interpreter.model.networks.settings import StagerSettings
+from sleep_interpreter.model.SIStaging.settings import StagerSettings
 
 
 def test_rows_and_their_targets(capsys):

@@ -140,7 +140,7 @@ def test_batches_hold_every_trial_once_in_an_order_of_seed_and_epoch(trials):
 
 
 def test_they_have_what_the_training_loop_asks_for(trials):
-    """As `data.formats.training_trials.TrainingTrials`: the loop names its unit, counts it and draws batches."""
+    """As `TrainingTrials`: the loop names its unit, counts it and draws batches."""
     assert trials.unit == "trial" == TrainingTrials.unit
     assert len(trials) == 21 and callable(trials.batches)
 

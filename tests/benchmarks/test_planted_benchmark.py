@@ -1,4 +1,4 @@
-"""benchmarks/decoding/planted_benchmark.py and its verdicts: what is planted in predictions comes out, nothing else."""
+"""The planted benchmark and its verdicts: what is planted in predictions comes out, nothing else."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ SO = {"1st-Up": 0.5, "trans-2nd-Up": 0.5, "2nd-Up": 0.5, "trans-Down": 0.2, "Dow
 @pytest.fixture
 def study():
     few = ["cohort.cohort.train_subjects=0", "cohort.cohort.test_subjects=1"]  # whose truth is computed
-    return config.load(planted_benchmark.Benchmark, "simulated_benchmark", overrides=few)
+    return config.load(planted_benchmark.PlantedBenchmarkSettings, "simulated_benchmark", overrides=few)
 
 
 PAIRS = [pair for pairs in planted_lasso.EXPERIMENTS.values() for pair in pairs]
@@ -193,7 +193,7 @@ def test_finished_runs_are_kept_and_a_failure_names_its_script(study, tmp_path, 
 )
 def test_settings_that_make_no_sense_are_refused(change, words):
     with pytest.raises(UserError, match=words):
-        config.load(planted_benchmark.Benchmark, "simulated_benchmark", overrides=[change])
+        config.load(planted_benchmark.PlantedBenchmarkSettings, "simulated_benchmark", overrides=[change])
 
 
 def test_without_strength_below_the_interval_is_not_inside_and_without_many_trials_no_row_is_asked_for(
@@ -211,6 +211,6 @@ def test_without_strength_below_the_interval_is_not_inside_and_without_many_tria
 @pytest.mark.slow
 def test_the_command_runs_from_simulation_to_table(tmp_path):
     arguments = ["--quick", "--many-trials", "--results", str(tmp_path), "--set", f"data={tmp_path / 'data'}"]
-    assert planted_benchmark.main(arguments) is None
+    assert planted_benchmark.main(arguments) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["rows"]["SIMD"]["n"] == 30 and len(summary["verdicts"]) == 10 + 3 * len(PAIRS)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import runner
 from benchmarks.preparation import planted_events, planted_tables
 from sleep_interpreter.data.preparation.settings import load_settings
 from sleep_interpreter.data.simulation.settings import load_settings as simulation
@@ -16,18 +17,18 @@ from sleep_interpreter.utils.core.errors import UserError
 
 @pytest.fixture(scope="module")
 def study():
-    return config.load(planted_events.Study, "planted_study")
+    return config.load(planted_events.PlantedEventsSettings, "planted_study")
 
 
 def test_its_settings_are_known_to_what_they_set(study):
     for change in study.sets.values():
-        settings = simulation(study.preset, planted_events._overrides(study.common, change))
+        settings = simulation(study.preset, runner.overrides(study.common, change))
         assert settings.night.test_subjects == settings.cohort.test_subjects > 1
-    before = simulation(study.preset, planted_events._overrides(study.common, study.before))
+    before = simulation(study.preset, runner.overrides(study.common, study.before))
     assert before.memory.strength == 0
-    load_settings(study.prepare.config, planted_events._overrides(study.prepare.change))
-    load_settings(None, planted_events._overrides(study.prepare.change_cued))
-    changes = planted_events._overrides(study.reactivation)
+    load_settings(study.prepare.config, runner.overrides(study.prepare.change))
+    load_settings(None, runner.overrides(study.prepare.change_cued))
+    changes = runner.overrides(study.reactivation)
     assert config.load(ReactivationSettings, "reactivation", overrides=changes).stages == ("N3",)
     assert study.tolerance == planted_events.Tolerance(trough_s=0.25, spindle_s=0.5)  # as the table says
 
@@ -79,7 +80,7 @@ def test_without_a_decoder_it_says_where_one_comes_from(tmp_path, study):
         update={"decoder": planted_events.Decoder(network="N23SIMD", checkpoint="results/none/none.npz")}
     )
     with pytest.raises(UserError, match="make simulated-benchmark"):
-        planted_events.run(other, tmp_path, "naps")
+        planted_events.measure(other, tmp_path, "naps")
     assert not list(tmp_path.iterdir())
 
 
@@ -87,7 +88,7 @@ def test_a_part_keeps_what_the_other_found(tmp_path, study, monkeypatch):
     monkeypatch.setattr(planted_events, "simulated", lambda *_: (tmp_path, tmp_path))
     kept = {"settings": study.model_dump(mode="json"), "simulated": True, "naps": {}}
     (tmp_path / "summary.json").write_text(json.dumps(kept))
-    planted_events.run(study, tmp_path, "cued")
+    planted_events.measure(study, tmp_path, "cued")
     assert {"naps", "cued"} <= set(json.loads((tmp_path / "summary.json").read_text()))
 
 

@@ -35,9 +35,9 @@ def test_both_parts_run_and_count_what_was_planted(tmp_path, monkeypatch):
         f"data={(tmp_path / 'data').as_posix()}", f"decoder.checkpoint={path.as_posix()}",
         "reactivation.step_seconds=1.0", "reactivation.control.minutes=1", "reactivation.permutations=100",
     ]  # fmt: skip
-    study = config.load(planted_events.Study, "planted_study", overrides=changes)
+    study = config.load(planted_events.PlantedEventsSettings, "planted_study", overrides=changes)
     assert (ROOT / study.data) == tmp_path / "data"
-    lines = planted_events.run(study, tmp_path / "results")
+    lines = planted_events.measure(study, tmp_path / "results")
     summary = json.loads((tmp_path / "results" / "summary.json").read_text())
     row = summary["cued"]["subject_test_0"]
     assert row["so"]["true"] > 20 and row["so"]["precision"] > 0.6 and row["so"]["recall"] > 0.3

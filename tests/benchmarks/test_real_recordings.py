@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.decoding import fingermovements
-from benchmarks.preparation.real_recordings import study
+from benchmarks.preparation.real_recordings import run
 from sleep_interpreter.data.formats.staging_windows import read_staging_subjects
 
 pytestmark = pytest.mark.slow
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 def results(tmp_path_factory):
     """Return the study's folder and its lines."""
     folder = tmp_path_factory.mktemp("real")
-    return folder, study(folder)
+    return folder, run(None, folder, None)
 
 
 def test_a_real_nap_gives_stages_windows_slow_oscillations_and_spindles(results):

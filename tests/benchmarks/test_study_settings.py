@@ -12,12 +12,12 @@ from sleep_interpreter.utils.core.errors import UserError
 
 @pytest.fixture(scope="module")
 def real():
-    return config.load(real_eeg.Study, "fingermovements_study")
+    return config.load(real_eeg.RealEegSettings, "fingermovements_study")
 
 
 @pytest.fixture(scope="module")
 def simulated():
-    return config.load(class_loss.Study, "class_loss_study")
+    return config.load(class_loss.ClassLossSettings, "class_loss_study")
 
 
 def test_candidates_change_what_they_say_and_nothing_else(real):

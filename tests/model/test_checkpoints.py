@@ -1,12 +1,20 @@
 """This project's own checkpoints, and building networks; test_released.py has TensorFlow's."""
 
+import pkgutil
+from typing import Literal
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from sleep_interpreter import model
 from sleep_interpreter.model.checkpoints import checkpoint
-from sleep_interpreter.model.networks.settings import DecoderSettings, StagerSettings
+from sleep_interpreter.model.networks.building import build_ensemble
+from sleep_interpreter.model.networks.classifier import Classifier
+from sleep_interpreter.model.networks.registration import NetworkSettings
+from sleep_interpreter.model.networks.settings import DecoderSettings
+from sleep_interpreter.model.SIStaging.settings import StagerSettings
 from sleep_interpreter.utils.core.errors import UserError
 
 SMALL = {
@@ -23,7 +31,7 @@ def small(members=1, seed=0):
 
 
 def arrays_of(network):
-    return {name: variable.numpy() for name, variable in checkpoint.published_names(network).items()}
+    return {name: variable.numpy() for name, variable in checkpoint.ensemble_variables(network).items()}
 
 
 @pytest.fixture
@@ -39,7 +47,7 @@ def test_members_differ_and_do_not_depend_on_their_number(sleep):
             np.testing.assert_array_equal(
                 variable, checkpoint.member_variables(two.individual_models[index])[name]
             )
-    first, second = (m.sleep_probabilities(sleep) for m in two.individual_models)
+    first, second = (m(sleep) for m in two.individual_models)
     assert not np.allclose(first, second)
     assert not np.allclose(two.predict_proba(sleep), other.predict_proba(sleep))
     np.testing.assert_allclose(two.predict_proba(sleep), (first + second) / 2, atol=1e-6)
@@ -240,11 +248,84 @@ def test_every_size_is_a_setting():
     assert np.isfinite(float(loss)) and probabilities.shape == (5, 3)
 
 
+class Unnamed(NetworkSettings):
+    kind: Literal["unnamed"] = "unnamed"
+    sleep_samples: int = 20
+    channels: int = 3
+    classes: int = 4
+    layers: str = "stack"
+    builder = f"{__name__}:build_unnamed"
+
+
+def build_unnamed(settings, seed, dropout):
+    """Return a member of ordinary Keras layers that nobody named."""
+    made = keras.layers
+    if settings.layers == "stack":
+        inner = keras.Sequential([made.Conv1D(2, 3), made.Dense(5), made.BatchNormalization()])
+        layers = [inner, made.Conv1D(2, 3), made.Bidirectional(made.LSTM(2)), made.Dense(4), made.Softmax()]
+    elif settings.layers == "twice":
+        layers = [made.Dense(3, name="mine"), made.Flatten(), made.Dense(4, name="mine")]
+        return Classifier(settings, Chain(layers))
+    else:
+        layers = [made.Flatten(), made.Dense(4)]
+        return Classifier(settings, Chain(layers, left_out=made.Dense(3)))
+    return Classifier(settings, keras.Sequential(layers))
+
+
+class Chain(keras.Model):
+    def __init__(self, steps, left_out=None):
+        super().__init__()
+        self.steps, self.left_out = steps, left_out
+
+    def build(self, input_shape):
+        self.built = True
+
+    def call(self, x, training=False):
+        for step in self.steps:
+            x = step(x)
+        return x
+
+
+def test_layers_without_names_are_called_alike_in_every_process():
+    """Keras counts them through the process: the second network's first Dense layer would be dense_2."""
+    first = build_ensemble(Unnamed(), 2, "Mine")
+    second = build_ensemble(Unnamed(), 2, "Mine")
+    paths = [[v.path for v in network.individual_models[0].variables] for network in (first, second)]
+    assert paths[0] != paths[1]
+    arrays = arrays_of(first)
+    assert arrays.keys() == arrays_of(second).keys() and len(arrays) == 2 * 18
+    assert {"individual_models/1/sequential/conv1d/kernel", "individual_models/1/sequential/dense/bias",
+            "individual_models/1/sequential/sequential/conv1d/kernel"} <= arrays.keys()  # fmt: skip
+    for name, array in arrays_of(second).items():
+        np.testing.assert_array_equal(array, arrays[name])
+    checkpoint.load_published(second, {name: array + 1 for name, array in arrays.items()})
+    assert not np.allclose(arrays_of(second)["individual_models/0/sequential/dense/bias"], 0)
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ("twice", "two variables are called 'chain/mine/kernel'"),
+        ("unbuilt", "layer 'dense.*' has no weights"),
+    ],
+)
+def test_layers_that_no_checkpoint_could_hold_are_refused_by_name(layers, words):
+    with pytest.raises(UserError, match=words):
+        checkpoint.ensemble_variables(build_ensemble(Unnamed(layers=layers), 1, "Mine"))
+
+
+def test_published_networks_have_all_weights_when_they_are_built():
+    """So nothing has to be predicted, which takes time, to know their variables."""
+    for settings in (DecoderSettings(**SMALL), StagerSettings(kernels=(50,))):
+        member = pkgutil.resolve_name(settings.builder)(settings, (0, 0), None)
+        assert all(layer.built for layer in member._flatten_layers())
+
+
 def test_sleep_only_network():
     """The sleep path alone gives the prediction of the multi-domain network with the same weights."""
     both = small()
     alone = model.build("N23SIMD", members=1, awake=False, **SMALL)
-    shared = set(checkpoint.published_names(alone))
+    shared = set(checkpoint.ensemble_variables(alone))
     checkpoint.load_published(alone, {n: a for n, a in arrays_of(both).items() if n in shared})
     eeg = np.random.default_rng(0).standard_normal((2, 200, 4)).astype(np.float32)
     loss, probabilities = alone((eeg, np.array([0, 1])))

@@ -93,7 +93,7 @@ def checkpoints(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("checkpoints")
     stager = model.build("SIStaging", **SMALL["SIStaging"])
-    checkpoint.published_names(stager)["individual_models/0/fc/bias"].assign([0, 5, 0, 0])
+    checkpoint.ensemble_variables(stager)["individual_models/0/fc/bias"].assign([0, 5, 0, 0])
     checkpoint.save(stager, folder / "stager.npz")
     checkpoint.save(model.build("N23SIMD", awake=False, **SMALL["N23SIMD"]), folder / "decoder.npz")
     checkpoint.save(model.build("N23SIMD", **SMALL["N23SIMD"]), folder / "simulated.npz", simulated=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sleep_interpreter.realtime.Utils import keep_awake as module
-from sleep_interpreter.realtime.Utils.keep_awake import awake
+from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
 from sleep_interpreter.utils.core.paths import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the programs of Linux")
@@ -38,7 +38,7 @@ SKIP = 'while [ "${1#--}" != "$1" ]; do shift; done'  # over the options, to the
 
 def test_the_hold_is_there_within_the_block_and_gone_after_it(program, tmp_path):
     program(f'echo $$ > {tmp_path}/pid; echo "$*" > {tmp_path}/words; {SKIP}; exec "$@"')
-    with awake() as how:
+    with prevent_sleep() as how:
         assert how == "systemd-inhibit"
         pid = int((tmp_path / "pid").read_text())
         os.kill(pid, 0)
@@ -49,21 +49,21 @@ def test_the_hold_is_there_within_the_block_and_gone_after_it(program, tmp_path)
 
 def test_a_refusal_is_said_and_is_no_error(program, caplog):
     program('echo "Failed to inhibit: Access denied" >&2; exit 1')
-    with caplog.at_level(logging.WARNING), awake() as how:
+    with caplog.at_level(logging.WARNING), prevent_sleep() as how:
         assert how is None
     assert "Access denied" in caplog.text and "by hand" in caplog.text
 
 
 def test_without_a_right_over_the_lid_sleep_is_held_back_all_the_same(program, tmp_path):
     program(f'case "$*" in *lid*) exit 1;; esac; echo "$*" > {tmp_path}/words; {SKIP}; exec "$@"')
-    with awake() as how:
+    with prevent_sleep() as how:
         assert how == "systemd-inhibit" and "--what=sleep:idle " in (tmp_path / "words").read_text()
 
 
 def test_a_system_that_does_not_answer_is_not_waited_for(program, monkeypatch):
     monkeypatch.setattr(module, "_PATIENCE", 0.2)
     program("exec sleep 60")
-    with awake() as how:
+    with prevent_sleep() as how:
         assert how is None
 
 
@@ -71,8 +71,8 @@ def test_the_hold_ends_with_a_session_that_is_killed(program, tmp_path):
     program(f'echo $$ > {tmp_path}/pid; {SKIP}; exec "$@"')
     code = """
         import os, signal
-        from sleep_interpreter.realtime.Utils.keep_awake import awake
-        with awake() as how:
+        from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
+        with prevent_sleep() as how:
             assert how
             os.kill(os.getpid(), signal.SIGKILL)
         """
@@ -91,8 +91,8 @@ def test_the_hold_ends_with_a_session_that_is_killed(program, tmp_path):
 
 def test_where_nothing_can_hold_it_says_so(monkeypatch, caplog, tmp_path):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    with caplog.at_level(logging.WARNING), awake() as how:
+    with caplog.at_level(logging.WARNING), prevent_sleep() as how:
         assert how is None
     assert "switch off its sleep by hand" in caplog.text
-    with awake(wanted=False) as how:
+    with prevent_sleep(wanted=False) as how:
         assert how is None

@@ -58,12 +58,11 @@ def test_a_stall_stops_cues_and_loses_nothing(session, recording, staged):
     assert not of(result, "gap") and not _cues_between(result, 45, 51) and _cues_between(result, 51, 80)
 
 
-@pytest.mark.slow
 def test_a_replay_meets_a_stall_before_the_first_sample(main, staged, tmp_path):
     """As where a stream begins with a backlog."""
     words = ["--subject", "s1", "--source", "simulate", "--speed", "0", "--out", str(tmp_path / "night")]
     fault = {"kind": "stalled", "start": 0, "seconds": 34}
-    hours = ["--set", "source.simulate.hours=0.0125", "--set", "control.keyboard=false"]
+    hours = ["--set", "source.simulate.hours=0.0125"]
     assert main([*words, *staged, *OFTEN, *hours, *_faults(fault)]) == 0
     folder = tmp_path / "night" / "s1" / "session_001"
     assert main(["--session", str(folder), "--out", str(tmp_path / "again")]) == 0
@@ -77,7 +76,6 @@ def test_a_simulated_sleeper_at_four_times_its_speed_has_a_steady_clock(main, st
     words = ["--subject", "s1", "--source", "simulate", "--speed", "4", "--out", str(tmp_path)]
     rest = [
         "source.simulate.hours=0.0125",
-        "control.keyboard=false",
         "audio.sink=file",
         "source.behind_seconds=10",
     ]

@@ -22,7 +22,7 @@ for name in list(sys.modules):
     if name.partition(".")[0] in {"termios", "fcntl"}:
         del sys.modules[name]
 for path in sorted(Path("realtime").rglob("*.py")):
-    name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+    name = ".".join(["sleep_interpreter", *path.with_suffix("").parts]).removesuffix(".__init__")
     if name != "sleep_interpreter.realtime.Monitor.app":  # the server itself, imported where it is started
         importlib.import_module(name)
 print("all")

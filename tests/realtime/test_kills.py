@@ -44,7 +44,7 @@ def test_nothing_acknowledged_is_lost_by_twenty_kills(staged, tmp_path):
     words = [
         "--source", "simulate", "--speed", "6", "--out", tmp_path, "--subject", "s1", *staged,
         "--set", "source.simulate.hours=4", "--set", 'source.simulate.stage="N2"', "--set", "workers=inline",
-        "--set", "arousal.enabled=false", "--set", "control.keyboard=false",
+        "--set", "arousal.enabled=false",
         "--set", "cues.interval_seconds=[2.5, 3]",
     ]  # fmt: skip
     for kill in range(KILLS):

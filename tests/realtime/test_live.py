@@ -26,7 +26,7 @@ def arguments(source_id, *more):
         "--source", "lsl",
         "--set", f"source.lsl.session_id={SESSION_ID}", "--set", f"source.lsl.source_id={source_id}",
         "--set", "source.look_seconds=1", "--set", "workers=inline", "--set", "audio.sink=file",
-        "--set", "control.keyboard=false", "--set", "arousal.enabled=false", *more,
+        "--set", "arousal.enabled=false", *more,
     ]  # fmt: skip
 
 

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sleep_interpreter.realtime.Cues.schedule import Cue
-from sleep_interpreter.realtime.Output.audio import FileSink, NullSink
-from sleep_interpreter.realtime.Output.mixer import Renderer
+from sleep_interpreter.realtime.Output.mixer import Mixer
+from sleep_interpreter.realtime.Output.sinks import FileSink, NullSink
 
 _STEPS = st.one_of(
     st.tuples(st.just("cue"), st.integers(0, 2), st.floats(-80, 60)),
@@ -43,7 +43,7 @@ _VOLUMES = [(("volume", v), ("render", 3)) for v in (math.nan, math.inf, -math.i
 )
 @given(st.floats(-120, 0), st.floats(-120, 40), st.lists(_STEPS, min_size=1, max_size=30))
 def test_no_frame_ever_exceeds_the_cap(cap, volume, steps):
-    renderer = Renderer(_LOUD, volume, cap, 1000)
+    renderer = Mixer(_LOUD, volume, cap, 1000)
     limit = np.float32(10 ** (cap / 20)) * (1 + 1e-6)
     for kind, *values in [*steps, ("render", 300)]:
         if kind == "cue":
@@ -60,7 +60,7 @@ def test_no_frame_ever_exceeds_the_cap(cap, volume, steps):
 
 def test_silence_takes_ten_milliseconds_and_takes_back_what_waits():
     rate = 16000
-    renderer = Renderer([np.ones(rate, np.float32)], -6, -6, rate)
+    renderer = Mixer([np.ones(rate, np.float32)], -6, -6, rate)
     renderer.schedule(0, 0, number=1)
     renderer.schedule(0, rate, number=2)
     renderer.render(1000)
@@ -75,7 +75,7 @@ def test_silence_takes_ten_milliseconds_and_takes_back_what_waits():
 
 
 def test_a_change_of_volume_is_gradual_and_kept():
-    renderer = Renderer([np.ones(4000, np.float32)], -40, -6, 16000)
+    renderer = Mixer([np.ones(4000, np.float32)], -40, -6, 16000)
     renderer.schedule(0, 0)
     assert renderer.render(100)[-1] == pytest.approx(10 ** (-40 / 20))
     assert renderer.set_volume(-20) == pytest.approx(-20)
@@ -85,13 +85,13 @@ def test_a_change_of_volume_is_gradual_and_kept():
 
 
 def test_each_cue_has_its_own_gain():
-    renderer = Renderer([np.ones(100, np.float32)] * 2, -20, -6, 16000)
+    renderer = Mixer([np.ones(100, np.float32)] * 2, -20, -6, 16000)
     renderer.schedule(0, 0, gain_db=-6)
     assert renderer.render(50)[10] == pytest.approx(10 ** (-26 / 20), rel=1e-5)
 
 
 def test_sinks_take_back_what_has_not_begun(tmp_path):
-    file = FileSink(tmp_path / "cues.flac", Renderer([np.ones(1600, np.float32)], -20, -6, 16000), 16000)
+    file = FileSink(tmp_path / "cues.flac", Mixer([np.ones(1600, np.float32)], -20, -6, 16000), 16000)
     for sink in (file, NullSink(-20, -6)):
         for number, onset in ((1, 100), (2, 5000)):
             sink.schedule(Cue(number, 0, 0, onset))

@@ -6,9 +6,10 @@ from scipy import signal
 
 from sleep_interpreter.realtime.Cues.schedule import CueSchedule, RecordedCues
 from sleep_interpreter.realtime.Parameters import SessionSettings
-from sleep_interpreter.realtime.Parameters.cues import CueSettings
+from sleep_interpreter.realtime.Parameters.settings import CueSettings
 from sleep_interpreter.realtime.Recording.event_log import EventLog, read_log
 from sleep_interpreter.realtime.Sources.montage import make_montage
+from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
 from sleep_interpreter.realtime.Subject import Subject, load_subject
 from sleep_interpreter.realtime.Utils.ring_buffer import RingBuffer
 from sleep_interpreter.utils.core import config
@@ -89,7 +90,7 @@ def test_montage_subtracts_references_and_names_what_is_missing():
     derived = montage.derive(window)
     np.testing.assert_array_equal(derived[:2], [[4, 5], [2, 3]])
     assert np.isnan(derived[2]).all()
-    assert make_montage(channels, ("Fz", "Oz"), ["Fz", "C4", "M1", "EOG1"], "x.edf").lacking == ("Oz",)
+    assert make_montage(channels, ("Fz", "Oz"), ["Fz", "C4", "M1", "EOG1"], "x.edf").missing == ("Oz",)
     with pytest.raises(UserError, match=r"x\.edf: .*channels\.eog = 'EOG1' \(nearest: EOG2\)"):
         make_montage(channels, (), ["C4", "M1", "EOG2"], "x.edf")
 
@@ -188,6 +189,33 @@ def test_ring_buffer_gives_what_was_written_and_nothing_else():
             buffer.read(start, stop)
 
 
+def test_a_ring_buffer_of_a_session_that_goes_on_holds_nothing_from_before_its_origin():
+    buffer = RingBuffer(1, 10, origin=1000)
+    assert (buffer.start, buffer.end) == (1000, 1000)
+    buffer.write(np.arange(4.0)[None])
+    assert (buffer.start, buffer.end) == (1000, 1004)
+    np.testing.assert_array_equal(buffer.read(1000, 1004), [[0, 1, 2, 3]])
+    with pytest.raises(IndexError, match="oldest one held is 1000"):
+        buffer.read(998, 1002)
+    buffer.write(np.arange(4.0, 23)[None])
+    assert (buffer.start, buffer.end) == (1013, 1023)
+
+
+# --- inputs of a replay --------------------------------------------------------------------------------
+
+
+def test_a_replay_takes_the_inputs_of_its_first_sample():
+    events = [
+        {"sample": sample, "event": event, "detail": {"at": sample}}
+        for sample, event in ((499, "command"), (500, "stream"), (500, "cue"), (700, "gap"))
+    ]
+    inputs = ReplayedInputs(events, start=500)
+    assert inputs.replaying and inputs.due == 500
+    assert list(inputs.pop_due(499)) == []
+    assert list(inputs.pop_due(500)) == [("stream", {"at": 500})] and inputs.due == 700
+    assert list(inputs.pop_due(10_000)) == [("gap", {"at": 700})] and inputs.due is None
+
+
 # --- gate ----------------------------------------------------------------------------------------------
 
 _SURE = {WAKE: [1, 0, 0, 0], N2: [0, 1, 0, 0], N3: [0, 0, 1, 0], REM: [0, 0, 0, 1]}
@@ -253,7 +281,7 @@ def _schedule(seed=1, subject="a", label="", n=400):
     cues = []
     for _ in range(n):
         due = schedule.due
-        cue = schedule.take(schedule.due)
+        cue = schedule.next_cue(schedule.due)
         assert cue.onset - due == 100  # 0.2 s of lead
         cues.append(cue)
     return schedule, cues
@@ -286,7 +314,7 @@ def test_schedule_depends_on_seed_subject_and_label_alone():
 def test_recorded_cues_come_in_order():
     cues = RecordedCues([(3.0, 9), (1.5, 0)], CueSettings().groups)
     assert cues.due == 750
-    first, second = cues.take(cues.due), cues.take(cues.due)
+    first, second = cues.next_cue(cues.due), cues.next_cue(cues.due)
     assert (first.item, first.group, first.recorded) == (0, 0, True)
     assert (second.onset, second.group) == (1500, 1)
     assert cues.due is None

@@ -10,7 +10,7 @@ import pytest
 from .live import Live, named
 
 SETTINGS = [
-    "cues.interval_seconds=[2.5, 3]", "arousal.enabled=false", "control.keyboard=false", "audio.sink=file",
+    "cues.interval_seconds=[2.5, 3]", "arousal.enabled=false", "audio.sink=file",
     "staging.timeout_seconds=3", "decoder.timeout_seconds=3", "source.behind_seconds=10", "seed=5",
 ]  # fmt: skip
 

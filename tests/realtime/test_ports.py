@@ -8,7 +8,7 @@ import tty
 import numpy as np
 import pytest
 
-from sleep_interpreter.realtime.Output.marker_ports import Ports, SerialPort, open_ports
+from sleep_interpreter.realtime.Output.marker_ports import MarkerHub, SerialPort, open_ports
 from sleep_interpreter.realtime.Parameters.output import MarkerSettings, ParallelSettings, SerialSettings
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -47,7 +47,7 @@ def test_bytes_arrive_at_a_serial_port_at_their_times_with_their_pulse(tmp_path)
     tty.setraw(master)
     tty.setraw(slave)
     settings = SerialSettings(port=os.ttyname(slave), pulse_seconds=0.005)
-    ports = Ports([SerialPort(settings)], tmp_path / "ports.tsv")
+    ports = MarkerHub([SerialPort(settings)], tmp_path / "ports.tsv")
     began = time.perf_counter()
     for number in range(20):
         ports.send(1 + number % 15, began + 0.1 + 0.02 * number)
@@ -69,7 +69,7 @@ def test_bytes_arrive_at_a_serial_port_at_their_times_with_their_pulse(tmp_path)
 
 def test_a_port_that_vanishes_is_lost_and_comes_back(tmp_path):
     port, other = _Slow(), _Slow()
-    ports = Ports([port, other], tmp_path / "ports.tsv")
+    ports = MarkerHub([port, other], tmp_path / "ports.tsv")
     ports.send(1)
     _wait(lambda: len(port.sent) == 1)
     port.broken = True
@@ -91,7 +91,7 @@ def test_a_port_that_vanishes_is_lost_and_comes_back(tmp_path):
 
 def test_cues_that_will_not_sound_send_nothing():
     port = _Slow()
-    ports = Ports([port])
+    ports = MarkerHub([port])
     when = time.perf_counter() + 0.15
     ports.send(5, when, cue=1)
     ports.send(50, when, cue=2)  # a sham
@@ -106,7 +106,7 @@ def test_cues_that_will_not_sound_send_nothing():
 
 @pytest.mark.parametrize("code", [0, 256, -1])
 def test_a_code_is_a_byte(code):
-    ports = Ports([_Slow()])
+    ports = MarkerHub([_Slow()])
     with pytest.raises(ValueError, match="1 to 255"):
         ports.send(code)
     ports.close()

@@ -23,6 +23,10 @@ from .conftest import SCRIPT, SMALL
         (["--subject", "../up"], "letters, digits"),
         (["--set", "audio.folder=nowhere"], "missing alarm.wav"),
         (
+            ["--set", "control.keyboard=true"],
+            "keyboard: a session reads no keys any more; leave it out, and use",
+        ),
+        (
             ["--decoder-checkpoint", "any.npz", "--set", "decoder.channels=[FZ, Cz, Fz]"],
             "decoder.channels names one electrode twice, as 'FZ' and as 'Fz'",
         ),

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from sleep_interpreter.realtime.Recording.event_log import read_log
-from sleep_interpreter.realtime.Utils.session_lock import held
+from sleep_interpreter.realtime.Utils.session_lock import lock_session
 from sleep_interpreter.utils.core.errors import UserError
 
 from .conftest import SCRIPT, of, read_session
@@ -96,12 +96,23 @@ def test_what_cannot_be_resumed_is_refused(main, recording, staged, tmp_path):
         )
 
 
+def test_settings_of_a_session_that_could_be_controlled_by_keys_are_read(main, recording, staged, tmp_path):
+    folder = _ended(main, recording, staged, tmp_path)
+    path = folder / "settings.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("control:\n", "control:\n  keyboard: true\n"))
+    with pytest.raises(UserError, match="the session ended"):  # and not a word about the key
+        main(["--resume", str(folder)])
+
+
 def test_only_a_session_that_still_runs_is_left_to_its_process(main, recording, staged, tmp_path):
     """A process number that the broken session left proves nothing: after a restart it may be another's."""
     folder = _broken_off(main, recording, staged, tmp_path)
     (folder / "control.json").write_text(json.dumps({"pid": os.getpid()}))
     log = (folder / "log.jsonl").read_bytes()
-    with held(folder), pytest.raises(UserError, match="the session is still running, in another process"):
+    with (
+        lock_session(folder),
+        pytest.raises(UserError, match="the session is still running, in another process"),
+    ):
         main(["--resume", str(folder), "--speed", "0"])
     assert (folder / "log.jsonl").read_bytes() == log
     assert main(["--resume", str(folder), "--speed", "0"]) == 0

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from sleep_interpreter.realtime.Utils import terminal as screen_module
-from sleep_interpreter.realtime.Utils.terminal import Screen, progress
+from sleep_interpreter.realtime.Utils.terminal import TerminalWriter, progress_bar
 
 from .live import Live, named
 
@@ -90,7 +90,7 @@ def terminal(monkeypatch):
 def test_a_session_goes_on_while_its_terminal_takes_nothing(main, staged, terminal, monkeypatch, tmp_path):
     terminal.attach(monkeypatch)
     live = Live(main, tmp_path, "--source", "simulate", "--speed", "1", *staged, "--set", "audio.sink=file",
-                "--set", "control.keyboard=false", "--set", 'source.simulate.stage="N3"')  # fmt: skip
+                "--set", 'source.simulate.stage="N3"')  # fmt: skip
     try:
         live.until(lambda e: live.folder.joinpath("control.json").exists(), what="a beginning")
         live.until(lambda e: live.state()["sample"] > 250, what="half a second")
@@ -112,11 +112,11 @@ def test_a_session_goes_on_while_its_terminal_takes_nothing(main, staged, termin
 
 
 def test_what_does_not_fit_is_dropped_and_the_rest_comes_in_order(terminal, monkeypatch):
-    monkeypatch.setattr(screen_module, "_MOST", 50)
+    monkeypatch.setattr(screen_module, "_MOST_WAITING", 50)
     terminal.attach(monkeypatch)
     terminal.fill()
     began = time.monotonic()
-    with progress(True, 100.0) as bar:
+    with progress_bar(True, 100.0) as bar:
         for number in range(200):
             logging.getLogger("night").info("line %03d", number)
             bar.update(0.5)
@@ -139,7 +139,7 @@ def test_a_terminal_that_still_hangs_at_the_end_holds_up_neither_report_nor_exit
     terminal.attach(monkeypatch)
     terminal.fill()
     began = time.monotonic()
-    with progress(True, None):
+    with progress_bar(True, None):
         logging.getLogger("night").info("before the end")
     logging.getLogger("night").info("the report is written")
     assert time.monotonic() - began < 2
@@ -153,7 +153,7 @@ def test_a_terminal_that_still_hangs_at_the_end_holds_up_neither_report_nor_exit
 
 def test_a_terminal_that_is_gone_is_no_error(terminal, monkeypatch, capfd):
     terminal.attach(monkeypatch)
-    with progress(True, None) as bar:
+    with progress_bar(True, None) as bar:
         terminal.hang_up()
         for _ in range(3):
             logging.getLogger("night").info("said to nobody")
@@ -164,7 +164,7 @@ def test_a_terminal_that_is_gone_is_no_error(terminal, monkeypatch, capfd):
 
 def test_a_file_gets_what_is_logged_and_no_bar(monkeypatch):
     file = io.StringIO()
-    screen = Screen(file)
+    screen = TerminalWriter(file)
     monkeypatch.setattr(sys, "stderr", file)
     screen.begin()
     screen.update(1.0)

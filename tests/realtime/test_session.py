@@ -224,11 +224,11 @@ def test_no_personal_data_leave_the_recording(session, raw55, flags, tmp_path):
 def test_markers_of_a_session_reach_an_lsl_receiver(main, recording, flags, tmp_path):
     from mne_lsl.lsl import StreamInlet, resolve_streams
 
-    from sleep_interpreter.realtime.Output.marker_ports import LslPort, Ports
+    from sleep_interpreter.realtime.Output.marker_ports import LslPort, MarkerHub
     from sleep_interpreter.realtime.Parameters.output import MarkerSettings
 
     unique = f"t{os.getpid()}"  # LSL is configured once in a process, so this is the other test's session too
-    Ports([LslPort(MarkerSettings(session_id=unique, source_id=f"{unique}-first"))]).close()
+    MarkerHub([LslPort(MarkerSettings(session_id=unique, source_id=f"{unique}-first"))]).close()
     arguments = [
         "--recording", str(recording), *flags, "--speed", "8", "--stop", "48", "--out", str(tmp_path),
         "--lsl-markers",

@@ -12,18 +12,18 @@ import soundfile
 
 from sleep_interpreter.realtime.Cues.schedule import Cue
 from sleep_interpreter.realtime.Cues.sounds import load_sounds, synthesise, write_sounds
-from sleep_interpreter.realtime.Monitor.history import History
-from sleep_interpreter.realtime.Output.audio import FileSink, choose_sink
-from sleep_interpreter.realtime.Output.marker_ports import LslPort, Ports
-from sleep_interpreter.realtime.Output.mixer import Renderer
-from sleep_interpreter.realtime.Output.player import Player
+from sleep_interpreter.realtime.Monitor.history import SessionHistory
+from sleep_interpreter.realtime.Output.marker_ports import LslPort, MarkerHub
+from sleep_interpreter.realtime.Output.mixer import Mixer
+from sleep_interpreter.realtime.Output.sinks import FileSink, choose_sink
+from sleep_interpreter.realtime.Output.sound_card import Player
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.output import AudioSettings, MarkerSettings
 from sleep_interpreter.realtime.Recording.session_recording import annotations
-from sleep_interpreter.realtime.Report.night_data import load
-from sleep_interpreter.realtime.Report.summary import sentences, summarise
-from sleep_interpreter.realtime.Session.cueing import Cueing
-from sleep_interpreter.realtime.Sources.recorded_inputs import Recorded
+from sleep_interpreter.realtime.Report.session_data import load_session
+from sleep_interpreter.realtime.Report.summary import summarise, summary_lines
+from sleep_interpreter.realtime.Session.cueing import CueController
+from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -72,7 +72,7 @@ def test_a_folder_of_sounds_is_read_back_and_checked(tmp_path):
 
 
 def test_renderer_never_exceeds_the_cap():
-    renderer = Renderer(np.ones((15, 100), np.float32), 0, -6)
+    renderer = Mixer(np.ones((15, 100), np.float32), 0, -6)
     for item in range(5):
         renderer.schedule(item, 10 * item)
     assert renderer.render(200).max() == pytest.approx(10 ** (-6 / 20))
@@ -82,7 +82,7 @@ def test_renderer_never_exceeds_the_cap():
 @pytest.mark.parametrize("rate", [16000, 44100])
 def test_file_sink_puts_every_onset_on_its_frame(tmp_path, rate):
     sounds = np.full((15, rate // 2), 0.5, np.float32)
-    sink = FileSink(tmp_path / "cues.flac", Renderer(sounds, -20, -6), rate)
+    sink = FileSink(tmp_path / "cues.flac", Mixer(sounds, -20, -6), rate)
     onsets = [1234, 4001, 50000]
     for number, onset in enumerate(onsets):
         sink.advance(onset - 100)
@@ -106,7 +106,7 @@ def test_device_callback_starts_a_cue_on_the_frame_of_its_dac_time(tmp_path):
     """Drives the callback as PortAudio does; no sound card takes part."""
     rate, lead = 48000, 0.03
     sounds = np.full((15, rate // 2), 0.5, np.float32)
-    player = Player(tmp_path / "audio.tsv", Renderer(sounds, 0, -6), rate, late=0.05)
+    player = Player(tmp_path / "audio.tsv", Mixer(sounds, 0, -6), rate, late=0.05)
     start = time.perf_counter()
     wanted = [start + 0.2, start + 0.9]
     for number, when in enumerate(wanted, start=1):
@@ -123,7 +123,7 @@ def test_device_callback_starts_a_cue_on_the_frame_of_its_dac_time(tmp_path):
         )
         blocks.append(block[:, 0])
         time.sleep(max(0, start + len(blocks) * 0.01 - time.perf_counter()))
-    player.close()
+    player.close(1000)
     rendered = np.concatenate(blocks)
     sounding = np.abs(rendered) > 0.1
     starts = np.flatnonzero(np.diff(sounding, prepend=False) & sounding)
@@ -136,16 +136,16 @@ def test_device_callback_starts_a_cue_on_the_frame_of_its_dac_time(tmp_path):
 def test_a_cue_that_the_card_could_begin_too_late_does_not_sound(tmp_path):
     """The card stood still for longer than `audio.late_seconds`: marker and window have not waited."""
     player = Player(
-        tmp_path / "audio.tsv", Renderer(np.full((15, 500), 0.5, np.float32), 0, -6), 16000, late=0.05
+        tmp_path / "audio.tsv", Mixer(np.full((15, 500), 0.5, np.float32), 0, -6), 16000, late=0.05
     )
     now = time.perf_counter()
     for number, when in enumerate((now - 0.5, now - 0.02), start=1):
         player.schedule(Cue(number, number, 0, 500 * number), when)
     block = np.empty((160, 1), np.float32)
     player.callback(block, 160, SimpleNamespace(outputBufferDacTime=0.0, currentTime=0.0), None)
-    player.advance()
+    player.advance(1000)
     missed, played = player.played()
-    player.close()
+    player.close(1000)
     assert missed["number"] == 1 and missed["dac"] is None and "late" in missed["reason"]
     assert played["number"] == 2 and 20 <= played["late_ms"] < 50 and np.abs(block).max() > 0.1
     assert (tmp_path / "audio.tsv").read_text().splitlines()[1].split("\t")[4] == "n/a"
@@ -157,29 +157,30 @@ def test_markers_are_taken_back_with_their_cues_and_no_others(tmp_path):
     port = SimpleNamespace(
         name="port", open=lambda: None, close=lambda: None, send=lambda code, at: sent.append(code)
     )
-    ports, begun = Ports([port]), time.perf_counter()
+    ports, begun = MarkerHub([port]), time.perf_counter()
     sounds = np.full((15, 8000), 0.5, np.float32)
-    player = Player(tmp_path / "audio.tsv", Renderer(sounds, -20, -6), 16000, late=0.05)
+    player = Player(tmp_path / "audio.tsv", Mixer(sounds, -20, -6), 16000, late=0.05)
     cues = deque([Cue(1, 4, 0, 12), Cue(2, 5, 0, 100), Cue(3, 6, 0, 110, sham=True)])
-    night = SimpleNamespace(
-        settings=SessionSettings(markers={"sham_code": 50}), sink=player, ports=ports, inputs=Recorded(),
-        when=lambda sample: begun + sample / 500, source=None, mark=ports.send,
-        write=lambda now, event, code=None, **more: log.append((event, code, more.get("number"))),
+    context = SimpleNamespace(
+        settings=SessionSettings(markers={"sham_code": 50}), sink=player, ports=ports,
+        inputs=ReplayedInputs(), clock_time=lambda sample: begun + sample / 500, send_marker=ports.send,
+        source=SimpleNamespace(cued=lambda *args: None),
+        log_event=lambda now, event, code=None, **more: log.append((event, code, more.get("number"))),
     )  # fmt: skip
-    schedule = SimpleNamespace(lock=None, stop=cues.clear, take=lambda now: cues.popleft())
+    schedule = SimpleNamespace(lock=None, stop=cues.clear, next_cue=lambda now: cues.popleft())
     gate = SimpleNamespace(open=True, stage=1)
-    cueing = Cueing(night, schedule, lambda: gate, lambda cue, stage: None)
-    cueing.playing = True
+    cueing = CueController(context, schedule, lambda: gate, lambda cue, stage: None)
+    cueing.active = True
     while cues:
         cueing._decide(0)
     block = np.zeros((480, 1), np.float32)  # 30 ms
     player.callback(block, 480, SimpleNamespace(outputBufferDacTime=0.01, currentTime=0.0), None)
     cueing.block(3, "operator", "paused by the operator")
-    while cueing.coming:
-        cueing._sound(*cueing.coming.popleft())
+    while cueing.pending:
+        cueing._sound(*cueing.pending.popleft())
     time.sleep(max(0.0, begun + 0.3 - time.perf_counter()))
     ports.close()
-    player.close()
+    player.close(1000)
     assert [row for row in log if row[0] != "cueing"] == [
         ("cue_cancelled", None, 2), ("cue_cancelled", None, 3), ("begun", None, None), ("cue", 5, 1),
     ]  # fmt: skip
@@ -203,14 +204,14 @@ def test_cues_that_did_not_sound_count_nowhere(tmp_path):
     found = summarise(events, recorded=True, simulated=True, seconds=10)
     assert found["cues"]["total"] == 1 and found["cues"]["not_sounded"] == 1
     assert found["decodes"]["total"] == found["accuracy"]["n"] == found["phase"]["not locked"]["n"] == 1
-    assert any("1 cues that did not sound" in line for line in sentences(found))
+    assert any("1 cues that did not sound" in line for line in summary_lines(found))
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
-    morning = load(tmp_path)
-    assert [c["number"] for c in morning.cues()] == [1] and len(morning.decodes()) == 1
+    loaded = load_session(tmp_path)
+    assert [c["number"] for c in loaded.cues()] == [1] and len(loaded.decodes()) == 1
     assert [text for _, text in annotations(tmp_path, 500) if "cue" in text] == [
         "cue/ball", "cue_not_sounded/ball",
     ]  # fmt: skip
-    history = History(tmp_path)
+    history = SessionHistory(tmp_path)
     assert [c[3] for c in history.content()["cues"]] == [1]
 
 
@@ -220,7 +221,7 @@ def test_markers_arrive_on_a_real_stream_with_their_times(kind):
 
     unique = f"t{os.getpid()}"
     settings = MarkerSettings(format=kind, session_id=unique, source_id=f"{unique}-{kind}")
-    markers = Ports([LslPort(settings)])
+    markers = MarkerHub([LslPort(settings)])
     (info,) = resolve_streams(timeout=10, source_id=settings.source_id)
     inlet = StreamInlet(info, processing_flags=None)
     inlet.open_stream(10)

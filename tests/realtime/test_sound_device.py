@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from sleep_interpreter.realtime.Cues.schedule import Cue
-from sleep_interpreter.realtime.Output import player, sound_card
-from sleep_interpreter.realtime.Output.audio import choose_sink, open_sink, play_now
-from sleep_interpreter.realtime.Output.player import available
-from sleep_interpreter.realtime.Output.sound_card import DeviceSink
+from sleep_interpreter.realtime.Output import sound_card
+from sleep_interpreter.realtime.Output.sinks import choose_sink, open_sink
+from sleep_interpreter.realtime.Output.sound_card import DeviceSink, device_problem, play_now
 from sleep_interpreter.realtime.Parameters.output import AudioSettings
 
 from .live import Live, named
@@ -127,10 +126,9 @@ class Cards:
 def cards(monkeypatch):
     """A card that is found again within moments, and a loudspeaker."""
     found = Cards("Headphones: USB (hw:1,0)", "Loudspeaker: PCH (hw:0,0)")
-    for module in (player, sound_card):
-        monkeypatch.setattr(module, "sounddevice", lambda: found)
-    monkeypatch.setattr(sound_card, "_LOOK", 0.02)
-    monkeypatch.setattr(sound_card, "_AGAIN", 0.1)
+    monkeypatch.setattr(sound_card, "import_sounddevice", lambda: found)
+    monkeypatch.setattr(sound_card, "_POLL_SECONDS", 0.02)
+    monkeypatch.setattr(sound_card, "_RETRY_SECONDS", 0.1)
     return found
 
 
@@ -193,7 +191,7 @@ def test_of_two_equal_cards_the_other_one_is_not_taken(cards, tmp_path):
 
 
 def test_a_lost_card_is_looked_for_now_and_then(cards, sink, monkeypatch):
-    monkeypatch.setattr(sound_card, "_AGAIN", 0.5)
+    monkeypatch.setattr(sound_card, "_RETRY_SECONDS", 0.5)
     cards.unplug()
     until(lambda: cards.lists, "it looks for the card", 5)
     time.sleep(0.3)  # 15 looks at the stream
@@ -292,14 +290,14 @@ def test_calibration_plays_through_the_same_device(server, tmp_path):
     server.kill()
     monitor.wait(30)
     assert heard(tmp_path / "ears").max() == pytest.approx(10 ** (-6 / 20), rel=1e-3)
-    assert "audio.device = 'pulse' cannot play" in (available(settings) or "")
+    assert "audio.device = 'pulse' cannot play" in (device_problem(settings) or "")
 
 
 @pytest.mark.slow
 def test_a_session_goes_on_without_its_device_and_uses_it_again(server, main, staged, tmp_path):
     live = Live(
         main, tmp_path, "--source", "simulate", "--speed", "1", *staged, "--set", "audio.sink=device",
-        "--set", "audio.device=pulse", "--set", "control.keyboard=false",
+        "--set", "audio.device=pulse",
     )  # fmt: skip
 
     def sounds(played, after=0):

@@ -220,7 +220,7 @@ def test_a_stale_summary_does_not_outlive_a_new_evaluation(people, tmp_path, mon
 
 
 def fixed_subject(name, said, label):
-    from sleep_interpreter.data.formats.training_trials import TestSubject
+    from sleep_interpreter.data.formats.test_trials import TestSubject
 
     sleep = np.zeros((len(label), 200, 55), np.float32) + np.array(said, np.float32).reshape(-1, 1, 1)
     return TestSubject(

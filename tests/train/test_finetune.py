@@ -30,7 +30,7 @@ def start(tmp_path_factory):
     settings = config.load(experiment.Experiment, "N23SIMD", quick=True, overrides=small)
     path = tmp_path_factory.mktemp("start") / "ensemble.npz"
     subjects = [f"subject_{number}" for number in range(4)]
-    network = registry.build_from(settings.model, settings.members, "N23SIMD")
+    network = registry.build_ensemble(settings.model, settings.members, "N23SIMD")
     checkpoint.save(network, path, simulated=True, training_subjects=subjects)
     return path
 
@@ -61,7 +61,7 @@ def test_the_convolutions_stay_and_all_else_changes(start, tuned):
 @pytest.mark.slow
 def test_the_tuned_checkpoints_give_the_reported_figures(cohort, tuned):
     """Test probabilities to the last bit, the validation figures of the chosen epoch, and the notes."""
-    from sleep_interpreter.data.formats.training_trials import read_test_subjects
+    from sleep_interpreter.data.formats.test_trials import read_test_subjects
 
     stored = read_pickle(tuned / "N23_finetune.pickle")
     table = pd.read_csv(tuned / "N23_finetune" / "predictions.csv")
@@ -275,7 +275,7 @@ def test_wrong_calls_are_one_sentence(options, words, cohort, start, tmp_path, c
 
 def test_a_subject_to_whom_another_process_tunes_is_left_to_it(cohort, start, tmp_path, call_script):
     places = ["--data", cohort, "--results", tmp_path, "--checkpoint", start]
-    with file_locks.held(
+    with file_locks.locked(
         tmp_path / TUNED / SUBJECTS[0] / ".lock", refusal="as a process does while it tunes"
     ):
         code, stderr = call_script(SCRIPT, "--quick", *EPOCHS, *places, "--restart")

@@ -174,7 +174,7 @@ tf = import_tensorflow()
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import numpy as np
-from utils import cli, config
+from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.train.engine.member_trainer import MemberTrainer
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import training_runs as runs
 
-from sleep_interpreter.data.formats.training_trials import SO_GROUPS
+from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.utils.core.safe_pickle import read_pickle, write_pickle
 
 SCRIPTS = {"N23SIMD_SO": None, "N23SIMD_retrained_SO": "retrained"}

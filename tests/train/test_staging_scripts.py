@@ -9,7 +9,7 @@ import training_runs as runs
 
 from sleep_interpreter.data.formats.tfrecords import STAGING, write_records
 from sleep_interpreter.model.checkpoints import checkpoint
-from sleep_interpreter.model.registry import build_from
+from sleep_interpreter.model.registry import build_ensemble
 from sleep_interpreter.train.engine.member_trainer import MemberTrainer
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config
@@ -45,7 +45,7 @@ def write_night(root, number, epochs, change=None):
 def untrained(path):
     """Save a small stager that has learnt nothing; return its path."""
     settings = config.load(Experiment, "SIStaging", quick=True, overrides=SETTINGS)
-    checkpoint.save(build_from(settings.model, 1, network="SIStaging"), path, simulated=True)
+    checkpoint.save(build_ensemble(settings.model, 1, network="SIStaging"), path, simulated=True)
     return path
 
 

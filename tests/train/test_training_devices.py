@@ -12,11 +12,11 @@ RUN = "Decoding checkpoint/N2N3_SISD"
 TWO_DEVICES = """
 import runpy, sys
 sys.path.insert(0, {root!r})
-from utils import cli, quiet
-tf = quiet.import_tensorflow()
+from sleep_interpreter.utils.core import command_line, tensorflow_import
+tf = tensorflow_import.import_tensorflow()
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-sys.exit(cli.run(runpy.run_path({script!r})["main"], {arguments!r}))
+sys.exit(command_line.run(runpy.run_path({script!r})["main"], {arguments!r}))
 """
 
 

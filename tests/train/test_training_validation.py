@@ -62,7 +62,7 @@ def test_validation_figures_are_those_of_the_kept_weights(chosen, cohort):
     trials = TrainingTrials(cohort, "N2N3", awake=False, only=held_out)
     read = [trials.read(index) for index in range(len(trials))]
     settings = checkpoint.check_header(header, chosen).model
-    network = registry.build_from(settings, 1, "N23SISD")
+    network = registry.build_ensemble(settings, 1, "N23SISD")
     checkpoint.load_published(network, arrays(chosen / "epochs" / "member_1_epoch_0002.npz"))
     probability = network.predict_proba(np.stack([t["sleep"] for t in read]))
     label = np.array([t["label"].argmax() for t in read])
@@ -74,7 +74,8 @@ def test_validation_figures_are_those_of_the_kept_weights(chosen, cohort):
 
 @pytest.mark.slow
 def test_no_subject_is_in_two_splits(chosen, cohort):
-    from sleep_interpreter.data.formats.training_trials import TrainingTrials, read_test_subjects
+    from sleep_interpreter.data.formats.test_trials import read_test_subjects
+    from sleep_interpreter.data.formats.training_trials import TrainingTrials
 
     notes = checkpoint.read_header(chosen / "ensemble.npz")["notes"]
     record = json.loads((chosen / "run.json").read_text())

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import Field
 
-from sleep_interpreter.model.checkpoints import published_names
+from sleep_interpreter.model.checkpoints import released
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config
@@ -139,6 +139,65 @@ def test_odd_yaml_gets_one_sentence(content, words, tmp_path):
         assert word in message
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["010", "-007", "08", "0o10", "0b11", "0x1_F", "-0x1F", "1_000", "1_0.5", "2024_01", "1:30", "08:30",
+     "12:30:00", "1:30.5", "190:20:30.15"],
+)  # fmt: skip
+def test_numbers_that_readers_of_yaml_take_for_different_things_are_refused(value, tmp_path):
+    """YAML 1.1 reads 010 as 8, 1:30 as 90 and 2024_01 as 202401, YAML 1.2 as 10 and text."""
+    assert_refused = pytest.raises(UserError, match="is not the same to all readers of YAML")
+    (tmp_path / "odd.yaml").write_text(f"train:\n  epochs: 3\nname: {value}\n")
+    with assert_refused as caught:
+        config.load(Outer, tmp_path / "odd.yaml")
+    assert str(caught.value).endswith(
+        f"odd.yaml, line 3: not readable as YAML: {value} is not the same to all readers of YAML (octal, "
+        f'base 60, text ...); write a plain decimal number, or "{value}" if text is meant'
+    )
+    (tmp_path / "odd.yaml").write_text(f'name: "{value}"\n{value}: 1\n')
+    assert config.read_yaml(tmp_path / "odd.yaml") == {"name": value, value: 1}
+    with pytest.raises(UserError, match=f"--set train.epochs={value}: .*{value} is not the same"):
+        config.parse_override(f"train.epochs={value}")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *((word, word) for word in ("yes", "No", "on", "OFF", "y", "2024-01-02", "12:75", "0o8", "=")),
+        *((word, None) for word in ("~", "null", "NULL", "")),
+        ("True", True), ("false", False), ("0x1F", 31), ("+12", 12), ("0", 0), ("1e5", 1e5), ("1E-3", 1e-3),
+        (".5", 0.5), ("5.", 5.0), ("01.5", 1.5), (".inf", math.inf), ("-.inf", -math.inf),
+    ],
+)  # fmt: skip
+def test_what_a_value_without_quotes_is(text, value):
+    found = config.parse_override(f"a={text}")[1]
+    assert found == value and type(found) is type(value)
+
+
+class Switches(config.Settings):
+    on: bool = True
+    when: Literal["on", "off"] = "on"
+    count: int = 1
+    text: str = ""
+
+
+def test_yes_and_off_are_what_the_setting_is(tmp_path):
+    (tmp_path / "a.yaml").write_text("on: off\nwhen: off\ncount: 1e3\n")
+    assert config.load(Switches, tmp_path / "a.yaml") == Switches(on=False, when="off", count=1000)
+    with pytest.raises(UserError, match="count = 'yes': input should be a valid integer"):
+        config.load(Switches, tmp_path / "a.yaml", overrides=["count=yes"])
+    with pytest.raises(UserError, match=r"text = 100000\.0: .*; put it in quotes if it is text"):
+        config.load(Switches, tmp_path / "a.yaml", overrides=["text=1e5"])
+
+
+@pytest.mark.parametrize(
+    "text", ["010", "1e5", "0o10", "08:30", "on", "1_000", "2024-01-02", "null", "=", "<<"]
+)
+def test_text_that_looks_like_something_else_is_saved_as_text(text, tmp_path):
+    config.save(Switches(text=text), tmp_path / "saved.yaml")
+    assert config.load(Switches, tmp_path / "saved.yaml").text == text
+
+
 def test_no_text_is_refused(tmp_path):
     (tmp_path / "odd.yaml").write_bytes(b"name: \xff\xfe")
     with pytest.raises(UserError, match=r"odd\.yaml: not readable as YAML: no UTF-8"):
@@ -261,7 +320,7 @@ def test_fine_tuning(name, network):
     assert settings.network == network
     fine = settings.finetune
     assert (fine.learning_rate, fine.batch_size, fine.epochs) == (2e-5, 64, 200)
-    shapes = published_names.published_shapes(network, "normal")
+    shapes = released.published_shapes(network, "normal")
     frozen = {n for n in shapes if any(fnmatch(n.rpartition("/")[0], pattern) for pattern in fine.freeze)}
     trained = [s for n, s in shapes.items() if n not in frozen and "moving_" not in n]
     assert len(frozen) == 2 * {"N23SIMD": 18, "REMSIMD": 6}[network]

@@ -15,7 +15,7 @@ from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.train.evaluation import reactivation_events, sliding_decoder
 from sleep_interpreter.train.evaluation.decoder_report import kind_of
 from sleep_interpreter.train.evaluation.sliding_decoder import Decoder, Night, ReactivationSettings
-from sleep_interpreter.train.settings import experiment
+from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES
 from sleep_interpreter.utils.core.errors import UserError
@@ -206,7 +206,7 @@ def _decoders(args, settings):
         stages = [stage for stage in possible if stage in settings.stages]
         if not stages or network is None:
             continue
-        path = path or experiment.find_checkpoint(args.results, network, None, args.data)
+        path = path or trained_networks.find_checkpoint(args.results, network, None, args.data)
         restored = checkpoint.restore(path, network, None)
         decoders |= dict.fromkeys(stages, restored.predict_proba)
         about["+".join(stages)] = {"network": network, "checkpoint": shown(path)}

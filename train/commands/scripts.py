@@ -80,7 +80,7 @@ def _training_parser(doc, modes=()):
 
 def test_decoder(name: str, doc: str | None, argv: Arguments, modes: Sequence[str] = ()) -> None:
     """Test a decoder on the test subjects."""
-    parser = _testing_parser(doc, modes)
+    parser = testing_parser(doc, modes)
     parser.add_argument(
         "--skip-bad",
         action="store_true",
@@ -100,16 +100,17 @@ def test_decoder(name: str, doc: str | None, argv: Arguments, modes: Sequence[st
 
 def test_so_groups(name: str, doc: str | None, argv: Arguments, mode: str) -> None:
     """Test a decoder by phase of the slow oscillation."""
-    args = _testing_parser(doc).parse_args(argv, argparse.Namespace(mode=mode))
+    args = testing_parser(doc).parse_args(argv, argparse.Namespace(mode=mode))
     _test("test_so_groups", name, name, args)
 
 
 def test_stager(name: str, network: str, doc: str | None, argv: Arguments) -> None:
     """Test a stager on the test subjects."""
-    _test("test_stager", name, network, _testing_parser(doc).parse_args(argv))
+    _test("test_stager", name, network, testing_parser(doc).parse_args(argv))
 
 
-def _testing_parser(doc, modes=()):
+def testing_parser(doc: str | None, modes: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Return the parser of the options that every test script has."""
     parser = command_line.add_experiment(command_line.parser(doc), modes)
     parser.add_argument("--checkpoint", metavar="FILE", help="checkpoint instead of the one trained here")
     return parser

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sleep_interpreter.data.formats.fingerprints import fingerprint
 from sleep_interpreter.data.formats.simulation_marks import carries_mark
 from sleep_interpreter.data.formats.slow_oscillation_trials import read_so_groups
 from sleep_interpreter.data.formats.staging_windows import staging_files
 from sleep_interpreter.data.formats.test_trials import DATA_TYPES, read_test_subjects
 from sleep_interpreter.data.formats.tfrecords import STAGING
-from sleep_interpreter.data.formats.training_trials import fingerprint
 from sleep_interpreter.data.formats.validation import subject_name
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.networks.ensemble import Ensemble
@@ -19,6 +19,7 @@ from sleep_interpreter.train.commands.scripts import WINDOWS
 from sleep_interpreter.train.evaluation import decoder_report, staging_evaluation
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.train.settings.experiment import Experiment
+from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.errors import UserError
@@ -80,7 +81,7 @@ def test_stager(name: str, settings: Experiment, args: argparse.Namespace) -> No
     sources = [Source(subject_name(file), file, marked or carries_mark(file)) for file in files]
     network, notes = open_checkpoint(settings, args, None, root, sources)
     channels, samples = STAGING["feature_data"].shape
-    network.settings.check_data(samples, channels, len(STAGES), notes["checkpoint"])
+    network.settings.check_data(samples, channels, len(STAGES), where=notes["checkpoint"])
     folder = experiment.results_root(args) / name
     summary = staging_evaluation.evaluate(network, files, root, folder, name, settings, notes)
     _finish(settings, network, folder, staging_evaluation.summary_lines(summary))
@@ -111,12 +112,12 @@ def open_checkpoint(
 ) -> tuple[Ensemble, dict]:  # fmt: skip
     """Return the network to test and the notes about it and the data; log what speaks against the test."""
     results = experiment.results_root(args)
-    path = args.checkpoint or experiment.find_checkpoint(results, settings.network, mode, root)
+    path = args.checkpoint or trained_networks.find_checkpoint(results, settings.network, mode, root)
     network = checkpoint.restore(path, settings.network, mode)
     _check_agreement(args.overrides, settings, restored_settings(settings, network), shown(path))
     files = [s.file for s in subjects]
     log.info("testing %s (%s)", shown(path), ", ".join(s.name for s in subjects))
-    warnings = _warnings(network.notes, subjects)
+    warnings = cautions(network.notes, subjects)
     notes = {
         "checkpoint": shown(path),
         "checkpoint_notes": network.notes,
@@ -159,8 +160,15 @@ def _check_agreement(overrides, settings, real, where):
                 )
 
 
-def _warnings(trained, subjects):
-    """Return what speaks against taking the result at face value."""
+def cautions(trained, subjects):
+    """Return what speaks against taking a result at face value.
+
+    Parameters
+    ----------
+    trained : dict
+        Notes of the checkpoint.
+    subjects : sequence of objects with `name` and `simulated`
+    """
     found = []
     simulated = [s.name for s in subjects if s.simulated]
     for key, use in (("training_subjects", "trained on"), ("validation_subjects", "chosen on")):

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from sleep_interpreter.data.formats import staging_windows, tfrecords, training_trials
+from sleep_interpreter.data.formats.fingerprints import content_hash, fingerprint
 from sleep_interpreter.data.formats.staging_windows import StagingWindows
 from sleep_interpreter.data.formats.test_trials import read_test_subjects
-from sleep_interpreter.data.formats.training_trials import TrainingTrials, content_hash, fingerprint
+from sleep_interpreter.data.formats.training_trials import TrainingTrials
 from sleep_interpreter.data.formats.validation import subject_name
 from sleep_interpreter.model.checkpoints import tf_checkpoint
 from sleep_interpreter.train.commands import test
@@ -19,6 +20,7 @@ from sleep_interpreter.train.engine import finetuning, loop
 from sleep_interpreter.train.evaluation import decoder_report
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.train.settings.experiment import Experiment
+from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config, tensorflow_import
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.errors import UserError
@@ -44,7 +46,7 @@ def train(name: str, settings: Experiment, args: argparse.Namespace) -> None:
         f", validation on {len(validation)} {trials.unit}s of {', '.join(validation.subjects)}"
         if validation else "",
     )  # fmt: skip
-    folder = experiment.run_folder(experiment.results_root(args), settings.network, mode)
+    folder = trained_networks.run_folder(experiment.results_root(args), settings.network, mode)
     if settings.train.shuffle_labels:
         folder = folder.with_name(f"{folder.name}_shuffled")
         log.warning("labels are shuffled within subjects: a negative control, written to %s", shown(folder))
@@ -55,7 +57,7 @@ def train(name: str, settings: Experiment, args: argparse.Namespace) -> None:
         command_line.say(f"checkpoint: {shown(path)}", f"log: {shown(folder / 'log.csv')}")
         if settings.train.shuffle_labels:
             option = f" --mode {mode}" if mode not in (None, "normal") else ""
-            script = f"{name}test" if settings.model.kind == "stager" else name
+            script = f"{name}test" if settings.model.task == "staging" else name
             command_line.say(f'test it with: python test/{script}.py{option} --checkpoint "{shown(path)}"')
     else:
         command_line.say(f"member {args.member}: {shown(path)}")
@@ -88,7 +90,7 @@ def _parts(text, option, example):
 
 
 def _what_is_read(settings, trials):
-    if settings.model.kind == "stager":
+    if settings.model.task == "staging":
         return f" ({shown(trials.files[0].parents[1])}/subject*/Whole*)"
     words, pattern = ("with awake trials", "Whole*") if trials.awake else ("alone", "sleep*")
     return f", sleep {words} ({shown(trials.files[0].with_name(pattern))})"
@@ -97,9 +99,9 @@ def _what_is_read(settings, trials):
 def _reader(settings):
     """Return the function that opens the experiment's training records, after checking that they fit."""
     root = experiment.data_root(settings)
-    if settings.model.kind == "stager":
+    if settings.model.task == "staging":
         shape = tfrecords.STAGING["feature_data"].shape
-        settings.model.check_data(shape[1], shape[0], len(STAGES), shown(root))
+        settings.model.check_data(shape[1], shape[0], len(STAGES), where=shown(root))
         return partial(StagingWindows, root)
     settings.model.check_data(*TRIAL_SIZES, shown(root))
     return partial(TrainingTrials, root, settings.stage, awake=settings.model.awake)
@@ -108,7 +110,7 @@ def _reader(settings):
 def _training_subjects(settings):
     """Return the names of the training subjects, without opening a file."""
     root = experiment.data_root(settings)
-    if settings.model.kind == "stager":
+    if settings.model.task == "staging":
         _, files = staging_windows.training_files(root)
     else:
         _, files = training_trials.training_files(root, settings.stage, settings.model.awake)
@@ -176,7 +178,7 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
                 "WARNING: --set %s has no effect here: finetune.%s has", key, key.removeprefix("train.")
             )
     tuner = finetuning.Finetuner(settings, network, notes)
-    folder = experiment.run_folder(results, settings.network, finetune=True)
+    folder = trained_networks.run_folder(results, settings.network, finetune=True)
     if only is not None:  # a part of the subjects is another result, with a folder of its own
         name = "_".join([name, *(subject.name.removeprefix("subject_") for subject in subjects)])
     predictions, extra = [], {}

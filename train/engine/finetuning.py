@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from sleep_interpreter.data.formats.training_trials import TestSubject, content_hash
+from sleep_interpreter.data.formats.fingerprints import content_hash
+from sleep_interpreter.data.formats.test_trials import TestSubject
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.networks.ensemble import Ensemble
 from sleep_interpreter.train.engine.loop import cross_entropy_and_hits
@@ -24,7 +25,7 @@ from sleep_interpreter.train.evaluation import decoder_report
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config, file_locks
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, sweep, writing
+from sleep_interpreter.utils.core.paths import remove_temporary_files, shown, writing
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class Finetuner:
 
         Parameters
         ----------
-        subject : sleep_interpreter.data.formats.training_trials.TestSubject
+        subject : sleep_interpreter.data.formats.test_trials.TestSubject
             Read with its awake trials if the network has awake branches.
         folder : Path
             Receives log.csv, ensemble.npz (the chosen epoch) and, while it runs, state.npz.
@@ -101,7 +102,7 @@ class Finetuner:
         """
         check_parts(subject)
         folder = Path(folder)
-        with file_locks.held(
+        with file_locks.locked(
             folder / file_locks.LOCK,
             refusal="{path}: another process is fine-tuning to this subject here; wait for its end, or write "
             "elsewhere with --results DIR",
@@ -114,7 +115,7 @@ class Finetuner:
             "checkpoint": self.notes["checkpoint_fingerprint"],
             "finetune": self.plan.model_dump(mode="json"),
         }
-        sweep(folder)
+        remove_temporary_files(folder)
         if restart:
             for pattern in FILES:
                 for path in folder.glob(pattern):

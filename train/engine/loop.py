@@ -19,7 +19,7 @@ from sleep_interpreter.train.engine.member_trainer import MemberTrainer
 from sleep_interpreter.train.engine.run_folder import RunFolder
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, sweep
+from sleep_interpreter.utils.core.paths import remove_temporary_files, shown
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def train(
             log.info("%s: already trained for %d epochs; --restart trains anew", shown(run.folder), epochs)
             return run.final if member is None else run.state(member)
     with run_folder.lock_members(folder, members):
-        sweep(folder, "*" if member is None else f"*member_{member}*")
+        remove_temporary_files(folder, "*" if member is None else f"*member_{member}*")
         if options.restart:
             run_folder.forget(folder)
         run = RunFolder(folder, settings, mode, notes or {})

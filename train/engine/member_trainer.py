@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import checkpoint
-from sleep_interpreter.model.networks.settings import ModelSettings
-from sleep_interpreter.model.networks.sleep_encoder import WHOLE
+from sleep_interpreter.model.networks.decoder import SMALLEST_SPLIT_BATCH
+from sleep_interpreter.model.registry import ModelSettings
 from sleep_interpreter.train.engine.optimizer import AdamW
 from sleep_interpreter.train.engine.run_folder import Arrays
 from sleep_interpreter.train.settings.experiment import Experiment
@@ -113,7 +113,7 @@ class MemberTrainer:
         if not self.compiled:
             return self._step(inputs)
         # Traced once for batches of any size; a decoder once more if an epoch ends in a very small one.
-        small = self.settings.model.kind == "decoder" and len(inputs[-1]) < WHOLE
+        small = self.settings.model.kind == "decoder" and len(inputs[-1]) < SMALLEST_SPLIT_BATCH
         count = len(inputs[-1]) if small else None
         if count not in self._traced:
             signature = tuple(tf.TensorSpec((count, *x.shape[1:]), x.dtype) for x in inputs)
@@ -142,7 +142,9 @@ class MemberTrainer:
         """Return probabilities (n, K) of trials (n, ...) in inference mode, or refuse those that are none."""
         if self._forward is None:
             signature = [tf.TensorSpec((None, *self.member.input_size), tf.float32)]
-            self._forward = tf.function(self.member.predict_step, input_signature=signature, autograph=False)
+            self._forward = tf.function(
+                lambda x: self.member(x, training=False), input_signature=signature, autograph=False
+            )
         parts = [self._forward(x[i : i + batch_size]).numpy() for i in range(0, len(x), batch_size)]
         probabilities = np.concatenate(parts)
         if not np.isfinite(probabilities).all():
@@ -155,6 +157,12 @@ class MemberTrainer:
     def start(self, index: int) -> None:
         """Set every value to that of member `index` before its first epoch."""
         fresh = registry.build_member(self.settings.model, index, self._dropout, self.settings.train.seed)
+        for mine, theirs in zip(self.names, checkpoint.member_variables(fresh), strict=True):
+            if mine != theirs:
+                raise UserError(
+                    f"network {self.settings.model.kind!r}: {mine!r} is called {theirs!r} when built again, "
+                    "so it could not be found in a checkpoint: give its layer a name"
+                )
         for mine, theirs in zip(self.member.variables, fresh.variables, strict=True):
             mine.assign(theirs)
         for name, value in _member_values(fresh).items():
@@ -236,7 +244,7 @@ class MemberTrainer:
 
 def batch_keys(settings: ModelSettings) -> tuple[str, ...]:
     """Return the names of a batch's arrays, label last, as a network with these settings takes them."""
-    if settings.kind == "stager":
+    if settings.task == "staging":
         return "window", "label"
     return ("image", "audio", "sleep", "label") if settings.awake else ("sleep", "label")
 

@@ -48,7 +48,7 @@ def forget(folder: str | Path) -> None:
 
 def lock_members(folder: str | Path, members: Iterable[int]) -> AbstractContextManager:
     """Keep other processes from training these members in this folder meanwhile (`utils.core.file_locks`)."""
-    return file_locks.held(
+    return file_locks.locked(
         *(Path(folder) / f".member_{index}.lock" for index in members),
         refusal="{path}: another process is training this member here; wait for its end, or write elsewhere "
         "with --results DIR",

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from sleep_interpreter.data.formats.training_trials import SOSubject, TestSubject
+from sleep_interpreter.data.formats.slow_oscillation_trials import SOSubject
+from sleep_interpreter.data.formats.test_trials import TestSubject
 from sleep_interpreter.train.settings.experiment import EvaluateSettings
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.constants import ITEMS
@@ -18,6 +19,7 @@ from sleep_interpreter.utils.core.paths import shown, writing
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.metrics import decoding_metrics, statistics
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
+from sleep_interpreter.utils.model import predict
 from sleep_interpreter.utils.plots import decoding as plots
 
 if TYPE_CHECKING:  # it brings TensorFlow
@@ -32,16 +34,6 @@ FEW_SUBJECTS = {
 """Measured on binomial subjects of 80 trials whose true accuracies vary (0.25 on average)."""
 
 
-def predict(model, sleep, batch_size, progress=None):
-    """Return class probabilities (n, K) of sleep trials (n, T, C), a batch at a time."""
-    parts = []
-    for start in range(0, len(sleep), batch_size):
-        parts.append(model.predict_proba(sleep[start : start + batch_size]))
-        if progress is not None:
-            progress.update(len(parts[-1]))
-    return np.concatenate(parts) if parts else np.zeros((0, model.settings.classes), np.float32)
-
-
 def evaluate(
     model: "Ensemble",
     subjects: Sequence[TestSubject],
@@ -54,7 +46,7 @@ def evaluate(
 
     Parameters
     ----------
-    subjects : list of sleep_interpreter.data.formats.training_trials.TestSubject
+    subjects : list of TestSubject
     folder, name, settings, notes
         As in `report`.
 

@@ -2,19 +2,17 @@
 
 import argparse
 import json
-import logging
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
 from pydantic import Field, PositiveInt, StringConstraints, field_validator
 
-from sleep_interpreter.model.checkpoints import published_names, tf_checkpoint
-from sleep_interpreter.model.networks.settings import ModelSettings
+from sleep_interpreter.model import registry
+from sleep_interpreter.model.networks.building import settings_source
+from sleep_interpreter.model.registry import ModelSettings
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import DATA, RESULTS, ROOT, kept, shown
-
-log = logging.getLogger(__name__)
+from sleep_interpreter.utils.core.paths import PROJECT, RESULTS, relative_to_project
 
 
 class DataSettings(config.Settings):
@@ -25,7 +23,7 @@ class DataSettings(config.Settings):
     @field_validator("root")
     @classmethod
     def _one_spelling(cls, root):
-        return kept(root)
+        return relative_to_project(root)
 
 
 class TrainSettings(config.Settings):
@@ -122,7 +120,7 @@ def read(name: str, args: argparse.Namespace, network: str | None = None) -> Exp
         overrides.append(f"members={args.members}")
     if getattr(args, "data", None) is not None:
         overrides.append(f"data.root={json.dumps(str(Path(args.data).absolute()))}")
-    source = args.config or name
+    source = args.config or settings_source(registry.KINDS, name)
     mode = getattr(args, "mode", None)
     tree, origin = config.resolve(config.find(source), overrides=overrides, mode=mode)
     if tree.get("network", network) != network:
@@ -152,7 +150,7 @@ class NamesData(Protocol):
 
 def data_root(settings: NamesData) -> Path:
     """Return the data folder; a relative one in a settings file counts from the project's folder."""
-    return ROOT / settings.data.root
+    return PROJECT / settings.data.root
 
 
 def results_root(args: argparse.Namespace) -> Path:
@@ -160,46 +158,3 @@ def results_root(args: argparse.Namespace) -> Path:
     if args.results:
         return Path(args.results)
     return RESULTS / "quick" if args.quick else RESULTS
-
-
-def run_folder(root, network, mode=None, finetune=False):
-    """Return the folder that holds a trained (or fine-tuned) network under the results folder `root`."""
-    row = published_names.entry(network, mode)
-    return Path(root) / f"{row.kind} checkpoint" / (f"{row.run}_finetune" if finetune else row.run)
-
-
-def find_checkpoint(results, network, mode=None, data=DATA):
-    """Return the checkpoint to evaluate: what this project trained, otherwise a released one.
-
-    Parameters
-    ----------
-    results : Path
-        Results folder; what was trained into it comes first.
-    data : str | Path
-        Data folder; its "Model checkpoint" is looked into before that of the project's own data/.
-
-    Raises
-    ------
-    UserError
-        Neither is there, or a training is not finished; all places are named.
-    """
-    row = published_names.entry(network, mode)
-    option = f" --mode {mode}" if mode not in (None, "normal") else ""
-    command = f"`python train/{network}.py{option}`"
-    trained = run_folder(results, network, mode) / "ensemble.npz"
-    if trained.is_file():
-        return trained
-    if any(trained.parent.glob("member_*.npz")):  # a released one in its place would pass for it
-        raise UserError(
-            f"{shown(trained.parent)}: members, but no ensemble.npz: the training is unfinished; go on with "
-            f"{command} (--collect joins members trained alone) or name a file with --checkpoint"
-        )
-    folders = [Path(folder) / "Model checkpoint" / row.kind for folder in dict.fromkeys([Path(data), DATA])]
-    found = [folder / name for folder in folders for name in row.files if tf_checkpoint.is_one(folder / name)]
-    if len(found) > 1:
-        others = ", ".join(map(shown, found[1:]))
-        log.info("%s is taken; there is also %s (name one with --checkpoint)", shown(found[0]), others)
-    if found:
-        return found[0]
-    files = f" nor {' or '.join(row.files)} in {' or '.join(map(shown, folders))}" if row.files else ""
-    raise UserError(f"no checkpoint of {network}: neither {shown(trained)} (made by {command}){files}")

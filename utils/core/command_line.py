@@ -1,13 +1,17 @@
 """What every command shares: how it ends, how it speaks. Imports nothing heavy, so --help is instant."""
 
 import argparse
+import io
 import logging
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import shorten_paths
 
 
-def parser(doc, **kwargs):
+def parser(doc: str | None, **kwargs: Any) -> argparse.ArgumentParser:
     """Return an argument parser whose help is the script's own docstring."""
     result = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs
@@ -16,7 +20,7 @@ def parser(doc, **kwargs):
     return result
 
 
-def add_settings(result):
+def add_settings(result: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add the flags of every script that reads settings."""
     result.add_argument("--config", metavar="YAML", help="settings file instead of the one in params/")
     result.add_argument(
@@ -28,7 +32,7 @@ def add_settings(result):
     return result
 
 
-def add_experiment(result, modes=()):
+def add_experiment(result: argparse.ArgumentParser, modes: Sequence[str] = ()) -> argparse.ArgumentParser:
     """Add the flags of every script that runs an experiment: settings, data, results, mode."""
     add_settings(result)
     result.add_argument("--data", metavar="DIR", help="data folder (default: data/, the published layout)")
@@ -38,17 +42,32 @@ def add_experiment(result, modes=()):
     return result
 
 
-def say(*lines):
+def say(*lines: object) -> None:
     """Print a script's last words to standard output; everything else is logged."""
-    print(*lines, sep="\n", flush=True)
+    print(*(shorten_paths(str(line)) for line in lines), sep="\n", flush=True)
 
 
-def run(main, argv=None):
-    """Call `main(argv)` as a command: exit code 2 and one line for a `UserError`, 130 for Ctrl-C."""
+def set_up_logging(level: int) -> None:
+    """Log plain messages to standard error, with short paths; nothing where logging is set up already."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_ShortPaths("%(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+class _ShortPaths(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return shorten_paths(super().format(record))
+
+
+def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> int:
+    """Call `main(argv)` as a command: exit code 2 and one line for a `UserError`, 130 for Ctrl-C.
+
+    Paths in log messages and errors are shown relative to the working folder where that is shorter.
+    """
     for stream in (sys.stdout, sys.stderr):  # a code page that lacks a sign must not end a script
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    set_up_logging(logging.INFO)
     if "-v" in sys.argv or "--verbose" in sys.argv:
         logging.getLogger().setLevel(logging.DEBUG)
     for noisy in ("absl", "tensorflow", "matplotlib", "numba", "yasa", "h5py", "PIL", "fontTools"):
@@ -57,13 +76,13 @@ def run(main, argv=None):
         return main(argv) or 0
     except UserError as error:
         sys.stdout.flush()
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        message = " ".join(str(error).split())
     except OSError as error:  # disk full, no permission, a folder that vanished: the system says it best
         logging.getLogger(__name__).debug("details", exc_info=True)
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error} (--verbose shows where)", file=sys.stderr)
-        return 2
+        message = f"{where}{error.strerror or error} (--verbose shows where)"
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; what is written is complete, a training goes on after it", file=sys.stderr)
         return 130
+    print(f"error: {shorten_paths(message)}", file=sys.stderr)
+    return 2

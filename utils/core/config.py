@@ -6,17 +6,23 @@ section under `--quick`, and every `--set a.b=c`.
 """
 
 import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from sleep_interpreter.utils.core import yaml_reader
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import PARAMS, shown, writing
 
 log = logging.getLogger(__name__)
+
+Origins = dict[str, str]
+"""Where each dotted key came from, as messages say it: {"train.epochs": "--set train.epochs=3"}."""
 
 
 class Settings(BaseModel):
@@ -27,7 +33,17 @@ class Settings(BaseModel):
     )
 
 
-def load(schema, source, *, overrides=(), quick=False, mode=None):
+S = TypeVar("S", bound=BaseModel)
+
+
+def load(
+    schema: type[S],
+    source: str | Path,
+    *,
+    overrides: Iterable[str] = (),
+    quick: bool = False,
+    mode: str | None = None,
+) -> S:
     """Read settings.
 
     Parameters
@@ -43,10 +59,6 @@ def load(schema, source, *, overrides=(), quick=False, mode=None):
     mode : str | None
         Merge this entry of the file's `modes` section.
 
-    Returns
-    -------
-    settings : instance of `schema`
-
     Raises
     ------
     UserError
@@ -54,40 +66,34 @@ def load(schema, source, *, overrides=(), quick=False, mode=None):
         where there is no `quick` section (what would start then is the full-size run).
     """
     path = find(source)
-    tree, origin, has_quick = _merged(path, overrides, quick, mode)
-    settings = validate(schema, tree, shown(path), origin)
-    if quick and not has_quick:
-        raise UserError(
-            f"--quick: neither {shown(path)} nor a file that it extends has a `quick` section; add one that "
-            "says what is small, or leave out --quick"
-        )
-    return settings
+    tree, origins = resolve(path, overrides=overrides, quick=quick, mode=mode)
+    return validate(schema, tree, shown(path), origins)
 
 
-def resolve(path, *, overrides=(), quick=False, mode=None):
-    """Merge a settings file as `load` does, without checking values.
-
-    Returns
-    -------
-    tree : dict
-    origin : dict
-        Where each dotted key came from, for error messages.
-    """
-    return _merged(Path(path), overrides, quick, mode)[:2]
-
-
-def _merged(path, overrides, quick, mode):
-    """Return tree and origin, and whether the files have a `quick` section at all."""
-    tree, origin = _read_chain(path, ())
-    modes, small = (_section(tree, origin, path, key) for key in ("modes", "quick"))
+def resolve(
+    path: str | Path, *, overrides: Iterable[str] = (), quick: bool = False, mode: str | None = None
+) -> tuple[dict[str, Any], Origins]:
+    """Merge a settings file as `load` does, without checking values."""
+    path = Path(path)
+    tree, origins = _read_chain(path, ())
+    sections = {key: tree.pop(key, None) or {} for key in ("modes", "quick")}
+    for key, section in sections.items():
+        if not isinstance(section, dict):
+            where = origins.get(key, shown(path))
+            raise UserError(f"{where}: `{key}` holds {_short(section)}, expected a mapping of settings")
     if mode not in (None, "normal"):
-        if not isinstance(mode, str) or mode not in modes:
-            known = ", ".join(["normal", *modes])
+        if not isinstance(mode, str) or mode not in sections["modes"]:
+            known = ", ".join(["normal", *sections["modes"]])
             raise UserError(f"{shown(path)}: no mode {mode!r}; there are {known}")
-        merge(tree, modes[mode], origin, f"{shown(path)}, modes.{mode}")
+        merge(tree, sections["modes"][mode], origins, f"{shown(path)}, modes.{mode}")
     if quick:
-        merge(tree, small, origin, f"{shown(path)}, quick")
-    given = {}
+        if not sections["quick"]:
+            raise UserError(
+                f"--quick: neither {shown(path)} nor a file that it extends has a `quick` section; add one "
+                "that says what is small, or leave out --quick"
+            )
+        merge(tree, sections["quick"], origins, f"{shown(path)}, quick")
+    given: dict[str, str] = {}
     for text in overrides:
         key, value = parse_override(text)
         if key in given:
@@ -95,37 +101,48 @@ def _merged(path, overrides, quick, mode):
                 "--set %s is given more than once: --set %s is replaced by --set %s", key, given[key], text
             )
         given[key] = text
-        nested: Any = value
         for part in reversed(key.split(".")):
-            nested = {part: nested}
-        merge(tree, nested, origin, f"--set {text}")
-    return tree, origin, bool(small)
+            value = {part: value}
+        merge(tree, value, origins, f"--set {text}")
+    return tree, origins
 
 
-def _section(tree, origin, path, key):
-    section = tree.pop(key, None)
-    if section is None:
-        return {}
-    if not isinstance(section, dict):
-        where = origin.get(key, shown(path))
-        raise UserError(f"{where}: `{key}` holds {_short(section)}, expected a mapping of settings")
-    return section
+def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Origins]:
+    """Return a file merged into what it extends."""
+    if path.resolve() in seen:
+        raise UserError(f"{shown(path)}: `extends` goes round in a circle")
+    own = read_yaml(path)
+    parent = own.pop("extends", None)
+    tree: dict[str, Any] = {}
+    origins: Origins = {}
+    if parent is not None:
+        if not isinstance(parent, str) or not parent or Path(parent).name != parent:
+            raise UserError(f"{shown(path)}: extends {_short(parent)}, expected a name such as N23SIMD")
+        places = [folder / f"{parent}.yaml" for folder in dict.fromkeys([path.parent, PARAMS])]
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            listed = " or ".join(map(shown, places))
+            raise UserError(f"{shown(path)}: extends {parent!r}, but there is no {listed}")
+        tree, origins = _read_chain(found, (*seen, path.resolve()))
+    merge(tree, own, origins, shown(path))
+    return tree, origins
 
 
-def validate(schema, tree, where, origin=None, prefix=None):
-    """Check a plain mapping against `schema`; every problem is one sentence of a `UserError`.
+def merge(tree: dict[str, Any], other: Any, origins: Origins, where: str, prefix: str = "") -> None:
+    """Merge the nested mapping `other` into `tree` in place, noting in `origins` where each key came from."""
+    if not isinstance(other, dict):
+        raise UserError(f"{where}: expected a mapping of settings, found {_short(other)}")
+    for key, value in other.items():
+        origins[f"{prefix}{key}"] = where
+        if isinstance(value, dict):
+            if not isinstance(tree.get(key), dict):
+                tree[key] = {}
+            merge(tree[key], value, origins, where, f"{prefix}{key}.")
+        else:
+            tree[key] = value
 
-    `prefix` is put before the keys that messages name: the section that `tree` stands in.
-    """
-    try:
-        return schema.model_validate(tree)
-    except ValidationError as error:
-        problems = [_sentence(schema, e, tree, where, origin or {}, prefix) for e in error.errors()]
-        more = f"; and {len(problems) - 3} more problems" if len(problems) > 3 else ""
-        raise UserError("; ".join(problems[:3]) + more) from None
 
-
-def find(source):
+def find(source: str | Path) -> Path:
     """Return the path of a settings file given by name or path, or raise a `UserError`."""
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
@@ -139,25 +156,16 @@ def find(source):
     return named
 
 
-def parse_override(text):
+def parse_override(text: str) -> tuple[str, Any]:
     """Split "a.b=c" into its key and its value, read as YAML."""
     key, sign, value = text.partition("=")
     key = key.strip()
     if not sign or not all(key.split(".")):
         raise UserError(f"--set {text}: expected key=value, for example --set train.epochs=10")
-    return key, yaml_reader.parse(value, f"--set {key}={_short(value, str)}")
+    return key, yaml_reader.parse(value, f"--set {key}={_shortened(value)}")
 
 
-def save(settings, path):
-    """Write resolved settings as YAML that `load` reads back."""
-    with writing(path) as temporary:
-        temporary.write_text(
-            yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
-            encoding="utf-8",
-        )
-
-
-def read_yaml(path):
+def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML mapping, or raise a `UserError` that names the file and the line.
 
     Keys are always text, as they are typed; see `utils.core.yaml_reader.parse` for what is refused.
@@ -177,106 +185,83 @@ def read_yaml(path):
     return tree
 
 
-def _read_chain(path, seen):
-    if path.resolve() in seen:
-        raise UserError(f"{shown(path)}: `extends` goes round in a circle")
-    own = read_yaml(path)
-    parent = own.pop("extends", None)
-    tree, origin = {}, {}
-    if parent is not None:
-        if not isinstance(parent, str) or not parent or Path(parent).name != parent:
-            raise UserError(f"{shown(path)}: extends {_short(parent)}, expected a name such as N23SIMD")
-        places = [folder / f"{parent}.yaml" for folder in dict.fromkeys([path.parent, PARAMS])]
-        found = next((place for place in places if place.is_file()), None)
-        if found is None:
-            listed = " or ".join(map(shown, places))
-            raise UserError(f"{shown(path)}: extends {parent!r}, but there is no {listed}")
-        tree, origin = _read_chain(found, (*seen, path.resolve()))
-    merge(tree, own, origin, shown(path))
-    return tree, origin
+def save(settings: BaseModel, path: str | Path) -> None:
+    """Write resolved settings as YAML that `load` reads back."""
+    tree = settings.model_dump(mode="json")
+    text = yaml.dump(tree, Dumper=yaml_reader.Dumper, sort_keys=False, allow_unicode=True)
+    with writing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
-def merge(tree, other, origin, where, prefix=""):
-    """Merge the nested mapping `other` into `tree` in place, noting in `origin` where each key came from."""
-    if not isinstance(other, dict):
-        raise UserError(f"{where}: expected a mapping of settings, found {_short(other)}")
-    for key, value in other.items():
-        dotted = f"{prefix}{key}"
-        if isinstance(value, dict) and isinstance(tree.get(key), dict):
-            merge(tree[key], value, origin, where, f"{dotted}.")
-        elif isinstance(value, dict):
-            tree[key] = {}
-            merge(tree[key], value, origin, where, f"{dotted}.")
-        else:
-            tree[key] = value
-        origin[dotted] = where
-
-
-def flat(tree, prefix=""):
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return a nested mapping as {"a.b": value}."""
-    result = {}
+    result: dict[str, Any] = {}
     for key, value in tree.items():
-        if isinstance(value, dict):
-            result |= flat(value, f"{prefix}{key}.")
-        else:
-            result[prefix + key] = value
+        result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return result
 
 
-_BOUNDS = ("greater_than_equal", "greater_than", "less_than_equal", "less_than")
+def validate(
+    schema: type[S],
+    tree: dict[str, Any],
+    where: str,
+    origins: Origins | None = None,
+    prefix: str | None = None,
+) -> S:
+    """Check a plain mapping against `schema`; every problem is one sentence of a `UserError`.
+
+    `prefix` is put before the keys that messages name: the section that `tree` stands in.
+    """
+    try:
+        return schema.model_validate(tree)
+    except ValidationError as error:
+        problems = [_sentence(schema, e, tree, where, origins or {}, prefix) for e in error.errors()]
+        more = f"; and {len(problems) - 3} more problems" if len(problems) > 3 else ""
+        raise UserError("; ".join(problems[:3]) + more) from None
 
 
-def _sentence(schema, error, tree, where, origin, prefix):
-    loc = _keys(error, tree)
-    parts = [prefix, *loc] if prefix else loc
+def _sentence(
+    schema: type[BaseModel],
+    error: ErrorDetails,
+    tree: dict[str, Any],
+    where: str,
+    origins: Origins,
+    prefix: str | None,
+) -> str:
+    keys = _typed_keys(error, tree)
+    parts = [prefix, *keys] if prefix else keys
     dotted = ".".join(parts)
-    place = next((origin[d] for n in range(len(parts), 0, -1) if (d := ".".join(parts[:n])) in origin), where)
-    if error["type"] == "extra_forbidden":
+    sections = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+    place = next((origins[section] for section in sections if section in origins), where)
+    kind, value, message = error["type"], error["input"], error["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
         known = _known_keys(schema, tree, f"{prefix}." if prefix else "")
         close = nearest(dotted, known, 1) or [k for k in known if k.split(".")[-1] == parts[-1]][:1]
         siblings = [k for k in known if k.split(".")[:-1] == parts[:-1]]
         hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(siblings)}"
         return f"{place}: unknown key {dotted!r}; {hint}"
-    if error["type"] == "missing":
+    if kind == "missing":
         return f"{place}: {dotted!r} is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] in ("model_type", "model_attributes_type"):
+    if kind in ("model_type", "model_attributes_type"):
         message = "expected a mapping of settings"
-    found = "" if isinstance(error["input"], dict) else f" = {_short(error['input'])}"
-    permitted = _permitted(schema, loc) if error["type"] in _BOUNDS else ""
-    return f"{place}: {dotted or 'settings'}{found}: {message[0].lower() + message[1:]}{permitted}"
+    elif kind == "string_type" and isinstance(value, int | float):
+        message += "; put it in quotes if it is text"
+    elif kind in ("greater_than_equal", "greater_than", "less_than_equal", "less_than"):
+        message += _permitted(schema, keys)
+    found = "" if isinstance(value, dict) else f" = {_short(value)}"
+    return f"{place}: {dotted or 'settings'}{found}: {message[0].lower() + message[1:]}"
 
 
-def _permitted(schema, loc):
-    """Return " (permitted: at least 0 and at most 1)" where a field has bounds on both sides, else ""."""
-    field = None
-    for key in loc:
-        if schema is None or key not in schema.model_fields:
-            return ""
-        field = schema.model_fields[key]
-        kinds = [field.annotation, *get_args(field.annotation)]
-        kinds = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        schema = kinds[0] if len(kinds) == 1 else None
-    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    bounds = [
-        f"{word} {getattr(part, name):g}"
-        for part in (field.metadata if field is not None else ())
-        for name, word in words.items()
-        if getattr(part, name, None) is not None
-    ]
-    return f" (permitted: {' and '.join(bounds)})" if len(bounds) == 2 else ""
-
-
-def _keys(error, tree):
+def _typed_keys(error: ErrorDetails, tree: dict[str, Any]) -> list[str]:
     """Return the path of an error as keys that the user typed.
 
     pydantic also puts in which of several classes it tried ("model.decoder.channels"); what does not lead
     further into the settings is such a tag.
     """
-    keys, node = [], tree
+    keys: list[str] = []
+    node: Any = tree
     for place, part in enumerate(error["loc"]):
-        places = node if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
-        if part in places:
+        if part in (node if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()):
             node = node[part]
         elif not (error["type"] == "missing" and place == len(error["loc"]) - 1):
             continue
@@ -284,22 +269,45 @@ def _keys(error, tree):
     return keys
 
 
-def _known_keys(schema, tree, prefix=""):
+def _known_keys(schema: type[BaseModel], tree: Any, prefix: str) -> list[str]:
+    """Return every key that `schema` knows, dotted; of alternatives the one that `tree` chooses."""
     keys = []
     for name, field in schema.model_fields.items():
         keys.append(prefix + name)
-        kinds = [field.annotation, *get_args(field.annotation)]
-        kinds = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
         below = tree.get(name) if isinstance(tree, dict) else None
+        schemas = _schemas(field)
         if isinstance(field.discriminator, str) and isinstance(below, dict):
             tag = below.get(field.discriminator)
-            kinds = [k for k in kinds if tag in get_args(k.model_fields[field.discriminator].annotation)]
-        for kind in kinds:
-            keys += _known_keys(kind, below, f"{prefix}{name}.")
+            schemas = [s for s in schemas if tag in get_args(s.model_fields[field.discriminator].annotation)]
+        for inner in schemas:
+            keys += _known_keys(inner, below, f"{prefix}{name}.")
     return keys
 
 
-def _short(value, form=repr):
-    """Return a value as text that fits into a sentence."""
-    text = form(value)
+def _permitted(schema: type[BaseModel], keys: list[str]) -> str:
+    """Return " (permitted: at least 0 and at most 1)" where a field has bounds on both sides, else ""."""
+    schemas = [schema]
+    for key in keys:
+        if len(schemas) != 1 or key not in schemas[0].model_fields:
+            return ""
+        field = schemas[0].model_fields[key]
+        schemas = _schemas(field)
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    limits = [(words[name], getattr(part, name, None)) for part in field.metadata for name in words]
+    bounds = [f"{word} {limit:g}" for word, limit in limits if limit is not None]
+    return f" (permitted: {' and '.join(bounds)})" if len(bounds) == 2 else ""
+
+
+def _schemas(field: FieldInfo) -> list[type[BaseModel]]:
+    """Return the settings classes that a field may hold."""
+    kinds = [field.annotation, *get_args(field.annotation)]
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+
+
+def _short(value: Any) -> str:
+    """Return a value as a message shows it."""
+    return _shortened(repr(value))
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= 100 else f"{text[:90]}... ({len(text)} characters)"

@@ -1,5 +1,8 @@
 """The one exception for problems the user can mend."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(ValueError):
     """Wrong input: the message names the file, the field, what was found and what to do.
@@ -8,10 +11,8 @@ class UserError(ValueError):
     """
 
 
-def nearest(name, known, count=3):
+def nearest(name: object, known: Iterable[object], count: int = 3) -> list:
     """Return the names in `known` closest to `name`, best first (empty when none is close)."""
-    import difflib
-
     by_fold = {str(k).casefold(): k for k in known}
     close = difflib.get_close_matches(str(name).casefold(), by_fold, n=count, cutoff=0.5)
     return [by_fold[c] for c in close]

@@ -6,6 +6,7 @@ restart of the machine it may be another process's).
 """
 
 import logging
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -19,8 +20,8 @@ LOCK = ".lock"
 
 
 @contextmanager
-def held(*paths, refusal):
-    """Hold locks, so that no other process holds any of them meanwhile.
+def locked(*paths: str | Path, refusal: str) -> Iterator[None]:
+    """Keep files locked, so that no other process locks any of them meanwhile.
 
     Where a file system has no locks (some network drives), that is said and the work goes on without.
 
@@ -37,7 +38,7 @@ def held(*paths, refusal):
     UserError
         Another process holds one of them; none is held then.
     """
-    from filelock import FileLock, Timeout
+    from filelock import FileLock, Timeout  # lazy: start-up
 
     with ExitStack() as stack:
         for path in map(Path, paths):
@@ -45,18 +46,16 @@ def held(*paths, refusal):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 # a file whose mere existence is the lock would outlive a kill
                 stack.enter_context(FileLock(path, timeout=0, fallback_to_soft=False))
-                stack.callback(
-                    _remove, path
-                )  # while it is held: nobody waits for it, and FileLock takes no dead one
+                # removed while it is locked: nobody waits for it, and FileLock takes no dead one
+                stack.callback(_remove, path)
             except Timeout:
                 raise UserError(refusal.replace("{path}", shown(path))) from None
             except (OSError, NotImplementedError) as error:
-                log.warning(
-                    "%s cannot be locked (%s): see that no other process writes here", shown(path), error
-                )
+                text = "%s cannot be locked (%s): see that no other process writes here"
+                log.warning(text, shown(path), error)
         yield
 
 
-def _remove(path):
+def _remove(path: Path) -> None:
     with suppress(OSError):  # Windows: it is open until the lock is let go
         path.unlink()

@@ -1,16 +1,23 @@
 """Where things are, from whatever folder a script is started."""
 
 import os
+import re
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+"""The checkout, or the installed package: code and params/ lie in it."""
+CHECKOUT = (ROOT / "pyproject.toml").is_file()
+PROJECT = ROOT if CHECKOUT else Path.cwd()
+"""What data/ and results/ lie in: the checkout, or where the package is installed the working folder."""
 PARAMS = ROOT / "params"
-DATA = ROOT / "data"
-RESULTS = ROOT / "results"
+DATA = PROJECT / "data"
+RESULTS = PROJECT / "results"
 
 
-def shown(path):
+def shown(path: str | Path) -> str:
     """Return `path` as a user would type it: relative to the working folder where that is shorter."""
     path = Path(path)
     try:
@@ -20,16 +27,46 @@ def shown(path):
     return relative if len(relative) < len(str(path)) else str(path)
 
 
-def kept(path):
+def shorten_paths(text: str) -> str:
+    """Return a message with each absolute path in it as `shown` gives it.
+
+    Error and log messages hold full paths; this is applied once, where they reach the terminal
+    (`utils.core.command_line`). Paths may hold spaces: only their beginning is looked at.
+    """
+    try:
+        folder = str(Path.cwd())
+    except FileNotFoundError:  # removed meanwhile
+        return text
+    for pattern, relative in _beginnings(folder):
+        text = pattern.sub(relative, text)
+    return text
+
+
+@lru_cache(maxsize=8)
+def _beginnings(folder: str) -> list[tuple[re.Pattern[str], str]]:
+    """Return (how a path may begin, what that is from `folder`), where that is shorter."""
+    found = []
+    for level, start in enumerate([Path(folder), *Path(folder).parents][:-1]):
+        below = f"..{os.sep}" * level
+        if len(below) <= len(str(start)):
+            beginning = rf"(?<![\w./\\~-]){re.escape(str(start))}"
+            # the folder itself only before a sign that ends a path, since names may hold spaces
+            itself = (re.compile(rf"{beginning}(?=$|[\"',;:)\]\n])"), below[:-1] or ".")
+            inside = (re.compile(beginning + re.escape(os.sep)), below)
+            found += [(pattern, to.replace("\\", r"\\")) for pattern, to in (inside, itself)]
+    return found
+
+
+def relative_to_project(path: str | Path) -> str:
     """Return a folder as settings keep it, in one spelling: relative to the project's where it lies inside.
 
     A relative `path` counts from the project's folder.
     """
-    path = Path(os.path.realpath(ROOT / Path(path).expanduser()))
-    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+    path = Path(os.path.realpath(PROJECT / Path(path).expanduser()))
+    return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else str(path)
 
 
-def sweep(folder, names="*"):
+def remove_temporary_files(folder: str | Path, names: str = "*") -> None:
     """Remove what a process that was killed in `writing` left of files in a folder that match `names`.
 
     Only for folders, or names, that nobody else writes at the moment (`utils.core.file_locks`).
@@ -39,7 +76,7 @@ def sweep(folder, names="*"):
 
 
 @contextmanager
-def writing(path):
+def writing(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is synced and renamed, on an error removed.
 
     A reader therefore sees the old file or the complete new one, never a half-written one.

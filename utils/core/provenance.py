@@ -8,8 +8,9 @@ import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-from sleep_interpreter.utils.core.paths import ROOT, writing
+from sleep_interpreter.utils.core.paths import CHECKOUT, ROOT, writing
 
 MARK = "simulated"
 """The mark of everything simulated: key of a trial's dict, feature of a TFRecord, description of a marker."""
@@ -24,7 +25,7 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def record(**more):
+def record(**more: Any) -> dict[str, Any]:
     """Return what is worth keeping about this run as a mapping for JSON."""
     return {
         "command": [str(part) for part in sys.argv],
@@ -37,9 +38,9 @@ def record(**more):
     }
 
 
-def versions():
+def versions() -> dict[str, str | None]:
     """Return the installed versions of the packages that can change a number."""
-    found = {}
+    found: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
@@ -48,15 +49,15 @@ def versions():
     return found
 
 
-def git_revision():
+def git_revision() -> str | None:
     """Return the commit of the checkout, with "+changes" when files differ from it; None outside git."""
 
-    def git(*words):
+    def git(*words: str) -> str | None:
         done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else None
 
     try:
-        revision = git("rev-parse", "HEAD")
+        revision = git("rev-parse", "HEAD") if CHECKOUT else None
         if revision is None:
             return None
         return revision + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
@@ -64,7 +65,7 @@ def git_revision():
         return None
 
 
-def is_simulated(*paths):
+def is_simulated(*paths: str | Path) -> bool:
     """Tell whether one of the paths is marked as written by the simulator, to the end or interrupted.
 
     Trials carry the same mark inside their files; `data.formats.simulation_marks.carries_mark` looks there.
@@ -75,10 +76,6 @@ def is_simulated(*paths):
         Folders: marked by `SIDECAR` or `UNFINISHED_SIDECAR` in them, or by a BrainVision recording in them.
         Files: a BrainVision recording (.vhdr, .eeg or .vmrk) by its marker `MARK`, which survives copying;
         any file by a sidecar in its folder.
-
-    Returns
-    -------
-    simulated : bool
     """
     for path in map(Path, paths):
         folder = path.parent if path.is_file() else path
@@ -90,7 +87,7 @@ def is_simulated(*paths):
     return False
 
 
-def _recording_is_marked(path):
+def _recording_is_marked(path: Path) -> bool:
     """Tell whether a BrainVision recording, named by any of its files, has the marker `MARK`."""
     markers = path.with_suffix(".vmrk")
     if path.suffix.lower() == ".vhdr" and path.is_file():
@@ -109,7 +106,7 @@ def _recording_is_marked(path):
         return any(marker.match(line) for line in lines)
 
 
-def write_json(path, content):
+def write_json(path: str | Path, content: Any) -> None:
     """Write JSON atomically; NaN is refused, since readers differ on it."""
     with writing(path) as temporary:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)

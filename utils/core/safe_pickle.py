@@ -5,6 +5,7 @@ import pickle
 import struct
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy._core import multiarray, numeric
@@ -18,7 +19,7 @@ HOW_TO_SIMULATE = "put the data set there or simulate one with `python data/simu
 """The way out that every message about missing data offers."""
 
 
-def _encode_latin1(text, encoding="latin1"):
+def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"bytes in the encoding {encoding!r}")
     return text.encode("latin1")
@@ -53,7 +54,7 @@ _CORRUPT = (
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         try:
             return _ALLOWED[module, name]
         except KeyError:
@@ -64,17 +65,8 @@ class _RefusedError(Exception):
     """The pickle asks for a global that plain data do not need."""
 
 
-def read_pickle(path):
+def read_pickle(path: str | Path) -> Any:
     """Read a pickle of numpy arrays, numbers, strings and plain containers.
-
-    Parameters
-    ----------
-    path : str | Path
-
-    Returns
-    -------
-    content : object
-        What was pickled.
 
     Raises
     ------
@@ -102,7 +94,7 @@ def read_pickle(path):
         ) from None
 
 
-def write_pickle(obj, path):
+def write_pickle(obj: Any, path: str | Path) -> None:
     """Write plain data as a pickle (protocol 4), complete or not at all.
 
     Equal content gives equal bytes: object identities (the pickle memo) do not enter the file.
@@ -111,7 +103,6 @@ def write_pickle(obj, path):
     ----------
     obj : object
         Numpy arrays, numbers, strings and plain containers, without reference cycles.
-    path : str | Path
 
     Raises
     ------

@@ -3,9 +3,10 @@
 import os
 import sys
 import tempfile
+from types import ModuleType
 
 
-def import_tensorflow():
+def import_tensorflow() -> ModuleType:
     """Import TensorFlow and return it; what its libraries print while loading is shown only if that fails."""
     if "tensorflow" in sys.modules:
         return sys.modules["tensorflow"]
@@ -16,7 +17,7 @@ def import_tensorflow():
         stderr = os.dup(2)
         os.dup2(hidden.fileno(), 2)
         try:
-            import tensorflow
+            import tensorflow  # lazy: start-up
         except BaseException:
             hidden.seek(0)
             os.write(stderr, hidden.read())

@@ -1,84 +1,111 @@
-"""YAML as settings need it: stricter than `yaml.safe_load`, and never a traceback.
+"""Strict YAML for settings: nothing is lost, nothing is guessed, and every refusal is one sentence.
 
-A key that stands twice would silently lose its first value, so it is refused. Dates stay text and keys are
-text as they are typed (plain YAML reads the key `on` as true and `1` as a number).
+A key that stands twice is refused, and so is a value that YAML 1.1 and YAML 1.2 read differently, such as 010
+or 12:30:00. `yes`, `no`, `on` and `off` are text, which pydantic takes as true or false where a setting is
+that. Dates are text, 1e5 is a number, and keys are text as they are typed.
 """
 
 import copy
+import re
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any
 
 import yaml
 
 from sleep_interpreter.utils.core.errors import UserError
 
-DEEPEST = 50
+MAX_DEPTH = 50
 """Levels of nesting; settings have about five. An anchor that contains itself has no end."""
-MOST = 100_000
+MAX_VALUES = 100_000
 """Values in a file with its anchors expanded: nine short lines of anchors can hold a billion."""
-LARGEST = 2**63 - 1
+MAX_INTEGER = 2**63 - 1
+
+_PATTERNS = {
+    "tag:yaml.org,2002:null": r"~|null|Null|NULL|",
+    "tag:yaml.org,2002:bool": r"true|True|TRUE|false|False|FALSE",
+    "tag:yaml.org,2002:merge": r"<<",
+    "tag:yaml.org,2002:int": r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+",
+    # leading zero, other bases, base 60 (12:30 is 750), digits in groups
+    "!ambiguous": r"[-+]?(0[0-9_]+|0b[01_]+|0o[0-7]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"
+    r"|(?=.*_)[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?)",
+    "tag:yaml.org,2002:float": r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)"
+    r"|\.(nan|NaN|NAN)",
+}
+"""What a value without quotes is: the first pattern that fits the whole of it decides, else it is text."""
+_RESOLVERS = [(tag, re.compile(f"(?:{pattern})$")) for tag, pattern in _PATTERNS.items()]
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith(":timestamp")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def __init__(self, text):
+    def __init__(self, text: str):
         super().__init__(text)
-        self._checked = set()
+        self._checked: set[yaml.MappingNode] = set()
 
-    def flatten_mapping(self, node):
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
         # Called before a mapping is made, sometimes twice: after the first time it holds merged keys too.
         if node in self._checked:
             return
         self._checked.add(node)
-        lines = {}
+        lines: dict[str, int] = {}
         for key, _ in node.value:
             if key.tag == "tag:yaml.org,2002:merge":
                 continue
             if not isinstance(key, yaml.ScalarNode):
-                raise _refused("a key must be text, found a list or a mapping", key)
+                raise _refusal("a key must be text, found a list or a mapping", key)
             if key.value in lines:
-                raise _refused(f"key {key.value!r} stands twice, first in line {lines[key.value]}", key)
+                raise _refusal(f"key {key.value!r} stands twice, first in line {lines[key.value]}", key)
             lines[key.value] = key.start_mark.line + 1
             key.tag = "tag:yaml.org,2002:str"
         super().flatten_mapping(node)
 
-    def construct_whole_number(self, node):
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
         value = self.construct_yaml_int(node)
-        if abs(value) > LARGEST:
-            raise _refused("a whole number of this size is not supported", node)
+        if abs(value) > MAX_INTEGER:
+            raise _refusal("a whole number of this size is not supported", node)
         return value
 
+    def refuse_ambiguous(self, node: yaml.ScalarNode) -> None:
+        raise _refusal(
+            f"{node.value} is not the same to all readers of YAML (octal, base 60, text ...); write a plain "
+            f'decimal number, or "{node.value}" if text is meant',
+            node,
+        )
 
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_whole_number)
+
+_Loader.yaml_implicit_resolvers = {None: _RESOLVERS}
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
+_Loader.add_constructor("!ambiguous", _Loader.refuse_ambiguous)
 
 
-def _refused(problem, node):
+class Dumper(yaml.SafeDumper):
+    """Writes YAML that this module reads back: text that either would take for something else is quoted."""
+
+
+Dumper.yaml_implicit_resolvers = {**yaml.SafeDumper.yaml_implicit_resolvers, None: _RESOLVERS}
+
+
+def _refusal(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
     return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
-def parse(text, where):
+def parse(text: str, where: str) -> Any:
     """Return what a YAML text holds.
 
     Parameters
     ----------
-    text : str
     where : str
         What messages name: the file or the option.
 
     Raises
     ------
     UserError
-        No YAML, a key that stands twice, an anchor that contains itself, values beyond any use.
+        No YAML, a key that stands twice, an ambiguous value, an anchor that contains itself, values beyond
+        any use.
     """
     try:
-        tree = _tree(text)
+        content = _load(text)
     except RecursionError:
         raise UserError(
-            f"{where}: nested deeper than any settings are (permitted: {DEEPEST} levels)"
+            f"{where}: nested deeper than any settings are (permitted: {MAX_DEPTH} levels)"
         ) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -87,12 +114,12 @@ def parse(text, where):
         raise UserError(f"{where}{line}: not readable as YAML: {reason}") from None
     except (yaml.YAMLError, ValueError, LookupError) as error:
         raise UserError(f"{where}: not readable as YAML: {' '.join(str(error).split())[:200]}") from None
-    _count(tree, where, 0, 0)
-    return copy.deepcopy(tree)
+    _check_size(content, where)
+    return copy.deepcopy(content)
 
 
 @lru_cache(maxsize=64)
-def _tree(text):
+def _load(text: str) -> Any:
     """Return what a text holds; the same few files are read again and again (never change the result)."""
     loader = _Loader(text)
     try:
@@ -101,14 +128,16 @@ def _tree(text):
         loader.dispose()
 
 
-def _count(tree, where, level, count):
-    if level > DEEPEST:
+def _check_size(value: Any, where: str, depth: int = 0, count: int = 0) -> int:
+    if depth > MAX_DEPTH:
         raise UserError(
-            f"{where}: nested deeper than {DEEPEST} levels, or an anchor (&) that contains itself"
+            f"{where}: nested deeper than {MAX_DEPTH} levels, or an anchor (&) that contains itself"
         )
-    if count > MOST:
-        raise UserError(f"{where}: more than {MOST} values; no settings are that many")
-    values = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | set | tuple) else ()
-    for value in values:
-        count = _count(value, where, level + 1, count + 1)
+    if count > MAX_VALUES:
+        raise UserError(f"{where}: more than {MAX_VALUES} values; no settings are that many")
+    inner = (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list | set | tuple) else ()
+    )
+    for item in inner:
+        count = _check_size(item, where, depth + 1, count + 1)
     return count

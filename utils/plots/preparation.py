@@ -5,7 +5,6 @@ They are returned, not saved: MNE's report puts them into its page, `close` free
 
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -164,29 +163,6 @@ def slow_oscillations(
         axes[1].set_xticks(range(len(groups)), groups, rotation=45, ha="right")
         axes[1].set(ylabel="Cues", title="Cues by phase", ylim=(0, max(1, *counts) * 1.05))
     return figure
-
-
-def phase_groups(
-    names: Sequence[str], limits: np.ndarray, wave: tuple[np.ndarray, np.ndarray], path: Path
-) -> None:
-    """Draw the definition of the eight groups of cues over one slow oscillation, and save it.
-
-    Parameters
-    ----------
-    limits : array (9,)
-        Where each begins, and the last ends, s.
-    wave : (array, array)
-        Times in s and amplitudes.
-    """
-    with style.saved_figure(path, (7.5, 3.0)) as (_, ax):
-        for k, name in enumerate(names):
-            ax.axvspan(limits[k], limits[k + 1], color=f"C{k}", alpha=0.25, linewidth=0)
-            middle = (limits[k] + limits[k + 1]) / 2
-            ax.text(middle, 1.15, name, rotation=90, ha="center", va="bottom", fontsize=8)
-        ax.plot(*wave, color="black")
-        ax.axhline(0, color="0.5", linewidth=0.8)
-        ax.set(xlabel="Time (s)", ylabel="EEG (trough = -1)", xlim=(limits[0], limits[-1]), ylim=(-1.1, 2.4))
-        ax.set_yticks([-1, 0, 1])
 
 
 def _topography(values, info, axes):

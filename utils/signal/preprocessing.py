@@ -3,16 +3,18 @@
 All signals are in µV, channels first unless a shape says otherwise.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import signal
 
 CLIP = 15.0
 """Robustly scaled EEG is clipped to this many interquartile ranges (published real-time rule)."""
 
 
-def decoding_window(eeg, decimation=5, average=True):
+def decoding_window(eeg: ArrayLike, decimation: int = 5, average: bool = True) -> np.ndarray:
     """Turn raw EEG around a cue into a decoder trial (published real-time rule, section 6 of the SPEC).
 
     Common average reference, zero-phase decimation, per-channel robust scaling, clipping.
@@ -45,12 +47,12 @@ def decoding_window(eeg, decimation=5, average=True):
 
 
 @lru_cache
-def _antialias(decimation):
+def _antialias(decimation: int) -> np.ndarray:
     """Return the filter of `scipy.signal.decimate` (Chebyshev, order 8), which designs it at every call."""
     return signal.cheby1(8, 0.05, 0.8 / decimation, output="sos")
 
 
-def scale_trial(eeg):
+def scale_trial(eeg: np.ndarray) -> np.ndarray:
     """Scale each channel of (..., C, n) by its median and interquartile range, and clip to ±15.
 
     A channel without spread (disconnected) becomes zeros.
@@ -61,20 +63,20 @@ def scale_trial(eeg):
     return np.clip((eeg - middle) / spread, -CLIP, CLIP)
 
 
-def bandpass(data, rate, low, high, order=4):
+def bandpass(data: np.ndarray, rate: float, low: float, high: float, order: int = 4) -> np.ndarray:
     """Butterworth band-pass, forward and backward, along the last axis; corners in Hz."""
     sos = signal.butter(order, [low, high], btype="bandpass", fs=rate, output="sos")
     return signal.sosfiltfilt(sos, data, axis=-1)
 
 
-def zscore(data):
+def zscore(data: np.ndarray) -> np.ndarray:
     """Standardise along the last axis; a flat channel becomes zeros."""
     deviation = data.std(axis=-1, keepdims=True)
     deviation = np.where(deviation < 1e-9, np.inf, deviation)
     return (data - data.mean(axis=-1, keepdims=True)) / deviation
 
 
-def staging_window(derivations, rate, corners):
+def staging_window(derivations: ArrayLike, rate: float, corners: Sequence[tuple[float, float]]) -> np.ndarray:
     """Turn raw EEG, EOG and EMG derivations into the input of the staging network.
 
     Parameters

@@ -1,17 +1,28 @@
-"""A recording on disk: its channels, each at its own sampling rate, read lazily through MNE."""
+"""A recording on disk: its channels, each at its own sampling rate, read lazily through MNE.
+
+What MNE keeps to itself is read from the headers of EDF, BDF and GDF files here: every channel's rate, the
+length that was announced, gaps. (edfio loads a whole BDF file to tell, and loses the announced length.)
+"""
 
 import hashlib
 import logging
+import struct
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
-from sleep_interpreter.utils.signal.edf_header import read_gdf_samples, read_header
+
+if TYPE_CHECKING:
+    import mne
 
 _MIB = 2**20
-_HELD_SECONDS = 0.01
+_SENT_SECONDS = 0.01
 """A lower code that lasts so long was sent; amplifiers' lines fall within a sample or two of each other."""
 _OURS = "Number of records from the header does not match"  # we say it ourselves, in seconds
 
@@ -29,16 +40,16 @@ class RateGroup:
     """
 
     rate: float
-    places: tuple
-    _raw: object
-    _rows: tuple
+    places: tuple[int, ...]
+    _raw: "mne.io.BaseRaw"
+    _rows: tuple[int, ...]
 
     @property
-    def length(self):
+    def length(self) -> int:
         """Samples a channel."""
         return self._raw.n_times
 
-    def read(self, start, stop, places=None):
+    def read(self, start: int, stop: int, places: Sequence[int] | None = None) -> np.ndarray:
         """Return samples [start, stop), shape (channels, n), in the reader's unit.
 
         Parameters
@@ -59,10 +70,6 @@ class Recording:
     Channels of EDF, BDF and GDF may differ in rate. MNE raises all to the highest rate among those it opens,
     in every read apart, so here those of one rate are opened alone.
 
-    Parameters
-    ----------
-    path : str | Path
-
     Attributes
     ----------
     names : list of str
@@ -81,7 +88,7 @@ class Recording:
         Missing or unreadable file, or no data in it.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path):
         self.path = Path(path)
         if not self.path.exists():
             raise UserError(f"{self.path}: recording not found")
@@ -89,7 +96,7 @@ class Recording:
         self.names = list(self._raw.ch_names)
         if self._raw.n_times == 0 or not self.names:
             raise UserError(f"{shown(self.path)}: the recording holds no data")
-        self.clock = _clock(self._raw)
+        self.clock = _time_of_day(self._raw)
         self._rate = float(self._raw.info["sfreq"])
         self.seconds = self._raw.n_times / self._rate
         self.annotations, self.first_time = self._raw.annotations, self._raw.first_time
@@ -98,25 +105,15 @@ class Recording:
         suffix = self.path.suffix.lower()
         self._divisible = suffix in (".edf", ".bdf")
         if self._divisible:
-            header = read_header(self.path)
-            rates = header.rates
-            self.notices += [(logging.WARNING, text) for text in header.faults()]
+            rates, faults = _read_edf_header(self.path)
+            self.notices += [(logging.WARNING, text) for text in faults]
         elif suffix == ".gdf":
-            samples = read_gdf_samples(self.path)
+            samples = _read_gdf_samples(self.path)
             rates = [self._rate * (n / max(samples)) for n in samples]
         self._rates = dict(zip(self.names, rates, strict=True))
 
-    def groups(self, picks):
-        """Open channels, each at its own rate.
-
-        Parameters
-        ----------
-        picks : sequence of str
-
-        Returns
-        -------
-        groups : list of RateGroup
-            The fastest first.
+    def groups(self, picks: Sequence[str]) -> list[RateGroup]:
+        """Open channels, each at its own rate; the group of the fastest comes first.
 
         Raises
         ------
@@ -132,7 +129,7 @@ class Recording:
             groups.append(RateGroup(rate, places, raw, tuple(raw.ch_names.index(name) for name in names)))
         return groups
 
-    def triggers(self, name=None):
+    def triggers(self, name: str | None = None) -> list[tuple[float, int]]:
         """Return [(seconds after the first sample, code)] of a trigger channel.
 
         A code begins where the channel rises to it, or falls to it from a higher one and stays: lines that
@@ -148,7 +145,7 @@ class Recording:
         UserError
             There is no such channel.
         """
-        import mne
+        import mne  # lazy: start-up
 
         if name is not None and name not in self.names:
             raise UserError(
@@ -166,10 +163,10 @@ class Recording:
         return [
             (float(start), int(code))
             for start, end, (_, before, code) in zip(starts, ends, steps, strict=True)
-            if code > before or (code != 0 and end - start >= _HELD_SECONDS)
+            if code > before or (code != 0 and end - start >= _SENT_SECONDS)
         ]
 
-    def fingerprint(self):
+    def fingerprint(self) -> dict[str, Any]:
         """Return name, size and a hash: SHA-256 of size, first and last MiB of every file."""
         files = [Path(f) for f in self._raw.filenames if f is not None]
         if self.path.is_file() and self.path.resolve() not in [f.resolve() for f in files]:
@@ -185,10 +182,10 @@ class Recording:
                 digest.update(handle.read(_MIB))
         return {"name": self.path.name, "bytes": size, "sha256_size_ends": digest.hexdigest()}
 
-    def _open(self, names, rate):
+    def _open(self, names: list[str], rate: float) -> "mne.io.BaseRaw":
         """Open some channels alone, so that no other one's rate matters."""
         if self._divisible:
-            raw, _ = _read(self.path, include=list(names), exclude_after_unique=True)
+            raw, _ = _read(self.path, include=names, exclude_after_unique=True)
             if sorted(raw.ch_names) == sorted(names) and abs(raw.info["sfreq"] - rate) < 1e-9 * rate:
                 return raw
         # MNE's GDF reader gives other channels than those asked for when it opens some alone
@@ -198,7 +195,7 @@ class Recording:
         )
 
 
-def _clock(raw):
+def _time_of_day(raw: "mne.io.BaseRaw") -> float | None:
     """Return the time of day of a Raw's first sample in s after midnight, by the laboratory's clock."""
     begun = raw.info["meas_date"]
     if begun is None:
@@ -207,14 +204,14 @@ def _clock(raw):
     return (clock + raw.first_time) % 86400 if clock else None
 
 
-def _level(remark):
+def _level(remark: str) -> int:
     """Return how loudly a reader's remark is passed on: events behind its end mean a file cut short."""
     return logging.WARNING if "outside" in remark and "data range" in remark else logging.INFO
 
 
-def _read(path, **more):
+def _read(path: Path, **more: Any) -> tuple["mne.io.BaseRaw", list[str]]:
     """Return MNE's Raw (data stay on disk) and what the reader remarked."""
-    import mne
+    import mne  # lazy: start-up
 
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -225,3 +222,49 @@ def _read(path, **more):
         raise UserError(f"{shown(path)}: MNE cannot read this recording: {reason[:300]}") from error
     remarks = [" ".join(str(w.message).split()) for w in caught]
     return raw, [text for text in remarks if not text.startswith(_OURS)]
+
+
+def _read_edf_header(path: Path) -> tuple[list[float], list[str]]:
+    """Return every signal's rate in Hz, annotations left out, and sentences on what is wrong with the length.
+
+    Layout: Kemp et al., 1992 (EDF); Kemp and Olivan, 2003 (EDF+). BDF is EDF with samples of 3 bytes.
+    """
+    with path.open("rb") as handle:
+        fixed = handle.read(256)
+        count = int(_text(fixed[252:256]))
+        signals = handle.read(256 * count)
+    labels = [_text(signals[16 * i : 16 * (i + 1)]) for i in range(count)]
+    samples = [int(_text(signals[216 * count + 8 * i :][:8])) for i in range(count)]
+    record = float(_text(fixed[244:252])) or 1.0  # zero means 1 s, as MNE has it
+    data_bytes = path.stat().st_size - int(_text(fixed[184:192]))
+    found = data_bytes // (3 if path.suffix.lower() == ".bdf" else 2) // sum(samples) * record
+    announced = int(_text(fixed[236:244])) * record
+    header, faults = f"the {announced:g} s that its header announces", []
+    if announced < 0:
+        faults.append(
+            "the file was not closed properly: its header does not say how long it is, "
+            f"{found:g} s were found"
+        )
+    elif found < announced:
+        faults.append(f"the file breaks off: {announced - found:g} s of {header} are missing")
+    elif found > announced:
+        faults.append(f"the file holds {found - announced:g} s more than {header}; they are used")
+    if _text(fixed[192:236])[:5] in ("EDF+D", "BDF+D"):
+        faults.append(
+            "the header says that the recording may hold gaps (EDF+D): they are not seen here, and "
+            "everything after one comes too early"
+        )
+    annotations = ("EDF Annotations", "BDF Annotations")
+    return [n / record for n, name in zip(samples, labels, strict=True) if name not in annotations], faults
+
+
+def _read_gdf_samples(path: Path) -> tuple[int, ...]:
+    """Return the samples that each signal of a GDF file has in a data record (Schlögl, 2006)."""
+    with path.open("rb") as handle:
+        (count,) = struct.unpack("<H", handle.read(256)[252:254])
+        handle.seek(256 + 216 * count)
+        return struct.unpack(f"<{count}i", handle.read(4 * count))
+
+
+def _text(field: bytes) -> str:
+    return field.split(b"\0")[0].decode("latin-1").strip()

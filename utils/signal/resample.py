@@ -7,9 +7,11 @@ would come out as a signal. And before its first sample a channel is taken to ha
 instead of zero, so that an offset does not begin with a step.
 """
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import signal
 
 from sleep_interpreter.utils.core.errors import UserError
@@ -18,7 +20,7 @@ MAX_FACTOR = 1024
 """Largest term of a ratio: 25 kHz / 500 Hz and 1024 / 500 fit, 499.9 / 500 does not."""
 
 
-def ratio(rate, target):
+def ratio(rate: float, target: float) -> tuple[int, int]:
     """Return (up, down) with rate * up / down == target.
 
     Raises
@@ -46,50 +48,48 @@ class Resampler:
     channels : int
     """
 
-    def __init__(self, rate, target, channels):
+    def __init__(self, rate: float, target: float, channels: int):
         self.up, self.down = ratio(rate, target)
         longest = max(self.up, self.down)
         # half length, cutoff and window as in scipy.signal.resample_poly, so that both agree
         self._half = 10 * longest if longest > 1 else 0
-        taps = (
-            signal.firwin(2 * self._half + 1, 1 / longest, window=("kaiser", 5.0)) if longest > 1 else [1.0]
-        )
-        taps = np.array(taps)
+        length = 2 * self._half + 1
+        taps = signal.firwin(length, 1 / longest, window=("kaiser", 5.0)) if longest > 1 else np.ones(1)
         for phase in range(self.up):
             taps[phase :: self.up] /= taps[phase :: self.up].sum()
         padding = (self.down - self._half % self.down) % self.down
         self._taps = np.concatenate([np.zeros(padding), taps])
         self._skip = (self._half + padding) // self.down
         self._offset = np.zeros((channels, 1)) if longest == 1 else None  # unknown until the first sample
-        self._held = np.zeros((channels, 0))
-        self._held_start = 0  # input index of the first held sample, a multiple of `down`
+        self._input = np.zeros((channels, 0))
+        self._start = 0  # input index of the first kept sample, a multiple of `down`
         self._done = 0  # outputs delivered
 
-    def push(self, block):
+    def push(self, block: ArrayLike) -> np.ndarray:
         """Take (channels, n) and return the outputs (channels, m) that are now complete, float64."""
         block = np.asarray(block, np.float64)
-        if self._offset is None and block.shape[1]:
-            self._offset = np.where(np.isfinite(block[:, :1]), block[:, :1], 0.0)
         if block.shape[1]:
-            self._held = np.concatenate([self._held, block - self._offset], axis=1)
-        received = self._held_start + self._held.shape[1]
+            if self._offset is None:
+                self._offset = np.where(np.isfinite(block[:, :1]), block[:, :1], 0.0)
+            self._input = np.concatenate([self._input, block - self._offset], axis=1)
+        received = self._start + self._input.shape[1]
         ready = ((received - 1) * self.up - self._half) // self.down + 1 if received else 0
         if ready <= self._done:
-            return np.zeros((self._held.shape[0], 0))
-        offset = self._held_start // self.down * self.up  # output index of the first held sample
-        filtered = signal.upfirdn(self._taps, self._held, self.up, self.down, axis=1)
+            return np.zeros((self._input.shape[0], 0))
+        offset = self._start // self.down * self.up  # output index of the first kept sample
+        filtered = signal.upfirdn(self._taps, self._input, self.up, self.down, axis=1)
         result = filtered[:, self._done - offset + self._skip : ready - offset + self._skip]
         self._done = ready
         self._forget()
         return result + self._offset
 
-    def _forget(self):
+    def _forget(self) -> None:
         """Drop input that no later output needs, in whole periods so that the filter's phase stays put."""
         first_needed = (self._done * self.down - self._half) // self.up - 1
         keep_from = max(0, first_needed // self.down * self.down)
-        if keep_from > self._held_start:
-            self._held = self._held[:, keep_from - self._held_start :]
-            self._held_start = keep_from
+        if keep_from > self._start:
+            self._input = self._input[:, keep_from - self._start :]
+            self._start = keep_from
 
 
 class Merger:
@@ -103,20 +103,20 @@ class Merger:
         Hz.
     """
 
-    def __init__(self, groups, target):
+    def __init__(self, groups: Sequence[tuple[float, Sequence[int]]], target: float):
         self._rows = [list(rows) for _, rows in groups]
         self._resamplers = [Resampler(rate, target, len(rows)) for rate, rows in groups]
         self._waiting = [np.zeros((len(rows), 0)) for _, rows in groups]
 
-    def push(self, blocks):
+    def push(self, blocks: Sequence[ArrayLike]) -> np.ndarray:
         """Take one block a group and return the outputs (channels, m) that all groups have, float64."""
         self._waiting = [
-            np.concatenate([held, resampler.push(block)], axis=1)
-            for held, resampler, block in zip(self._waiting, self._resamplers, blocks, strict=True)
+            np.concatenate([rest, resampler.push(block)], axis=1)
+            for rest, resampler, block in zip(self._waiting, self._resamplers, blocks, strict=True)
         ]
-        count = min(held.shape[1] for held in self._waiting)
+        count = min(rest.shape[1] for rest in self._waiting)
         result = np.empty((sum(map(len, self._rows)), count))
-        for rows, held in zip(self._rows, self._waiting, strict=True):
-            result[rows] = held[:, :count]
-        self._waiting = [held[:, count:] for held in self._waiting]
+        for rows, rest in zip(self._rows, self._waiting, strict=True):
+            result[rows] = rest[:, :count]
+        self._waiting = [rest[:, count:] for rest in self._waiting]
         return result

@@ -10,13 +10,16 @@ TO_MICROVOLT = {"V": 1e6, "uV": 1.0}
 _MISTAKEN = ((1e6, "volts"), (1e3, "millivolts"))
 
 
-def deviations(data):
+def deviations(data: np.ndarray) -> list[float]:
     """Return the SDs of the finite rows of (channels, n) after removing their trends, as a list."""
     data = data[np.isfinite(data).all(axis=1)]
     return list(signal.detrend(data, axis=1).std(axis=1)) if data.size else []
 
 
-def check(amplitude, unit, limits, where, what="EEG", others_fit=False, option="--unit", limit="limits"):
+def check(
+    amplitude: float, unit: str, limits: tuple[float, float], where: str, what: str = "EEG",
+    others_fit: bool = False, option: str = "--unit", limit: str = "limits",
+) -> float:  # fmt: skip
     """Refuse an amplitude that cannot be µV.
 
     Parameters

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from sleep_interpreter.data.formats.training_trials import TrainingTrials, read_test_subjects
+from sleep_interpreter.data.formats.test_trials import read_test_subjects
+from sleep_interpreter.data.formats.training_trials import TrainingTrials
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.provenance import MARK
 from sleep_interpreter.utils.core.safe_pickle import read_pickle, write_pickle

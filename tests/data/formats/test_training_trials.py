@@ -5,8 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
+from sleep_interpreter.data.formats.fingerprints import fingerprint
+from sleep_interpreter.data.formats.test_trials import read_test_subjects
 from sleep_interpreter.data.formats.tfrecords import SLEEP, WHOLE, RecordFile, write_records
-from sleep_interpreter.data.formats.training_trials import TrainingTrials, fingerprint, read_test_subjects
+from sleep_interpreter.data.formats.training_trials import TrainingTrials
 from sleep_interpreter.data.formats.validation import natural, subject_name
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError

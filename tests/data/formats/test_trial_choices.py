@@ -7,8 +7,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from sleep_interpreter.data.formats.slow_oscillation_trials import read_so_groups
+from sleep_interpreter.data.formats.test_trials import read_test_subjects
 from sleep_interpreter.data.formats.tfrecords import SLEEP, WHOLE, RecordFile, write_records
-from sleep_interpreter.data.formats.training_trials import TrainingTrials, read_so_groups, read_test_subjects
+from sleep_interpreter.data.formats.training_trials import TrainingTrials
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.provenance import SIDECAR, UNFINISHED_SIDECAR
 from sleep_interpreter.utils.core.safe_pickle import read_pickle, write_pickle

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import training_runs as runs
 
+from sleep_interpreter.data.formats.test_trials import read_test_subjects
 from sleep_interpreter.data.formats.tfrecords import SLEEP, WHOLE, RecordFile, write_records
-from sleep_interpreter.data.formats.training_trials import TrainingTrials, read_test_subjects
-from sleep_interpreter.data.inventory import survey as inventory
+from sleep_interpreter.data.formats.training_trials import TrainingTrials
+from sleep_interpreter.data.inventory.survey import survey_folder
+from sleep_interpreter.data.inventory.text import summary_lines
 from sleep_interpreter.data.simulation.dataset import write_dataset
 from sleep_interpreter.data.simulation.settings import load_settings
 from sleep_interpreter.utils.core.constants import ITEMS
@@ -59,7 +61,7 @@ def spoilt(whole, tmp_path):
 
 
 def _problems(root, **kwargs):
-    found = inventory.take(root, **kwargs).problems
+    found = survey_folder(root, **kwargs).problems
     return [(str(p.file.relative_to(root)), p.record, p.field, p.reason) for p in found]
 
 
@@ -117,7 +119,7 @@ def test_fast_reads_headers_and_labels_only(spoilt, call_script):
     (spoilt / WHOLE_0).write_bytes(content)
     (spoilt / TEST_0).write_bytes(b"no pickle")
     assert call_script("data/check.py", spoilt, "--fast")[0] == 0
-    found = inventory.take(spoilt, fast=True)
+    found = survey_folder(spoilt, fast=True)
     by_pattern = {part.pattern: sum(f.trials or 0 for f in some) for part, some in found.found.items()}
     assert by_pattern["SI Main Train_tfrecords/N2N3/Whole*"] == 60
     assert sum(count for part, *_, count in found.rows() if part.endswith("N2N3/Whole*")) == 60
@@ -172,9 +174,7 @@ TEST_WHOLE_DATA = "SI Main Test/subject_test_0/Whole_data.pickle"
 def test_problems_are_printed_a_few_a_file(spoilt, call_script, capsys):
     _rewrite(spoilt, TEST_0, lambda trials: [trial.update(category=None) for trial in trials])
     (spoilt / REM_0).write_bytes(b"garbage")
-    from sleep_interpreter.data.inventory import text as inventory_text
-
-    text = inventory_text.lines(inventory.take(spoilt))
+    text = summary_lines(survey_folder(spoilt))
     start = text.index("problems: 21")
     assert sum("field 'category': expected a one-hot" in line for line in text[start:]) == 5
     assert text[-1].endswith("N2N3_data.pickle: and 15 more")
@@ -191,7 +191,7 @@ def test_single_trials_for_the_lasso_are_counted(spoilt):
         "REM": [],
     }
     write_pickle(content, spoilt / WHOLE_DATA)
-    found = inventory.take(spoilt)
+    found = survey_folder(spoilt)
     rows = {
         row[2:4]: row[4]
         for row in found.rows()
@@ -266,7 +266,7 @@ def test_released_checkpoints_are_known_by_name(spoilt, suffixes, problem):
     folder.mkdir(parents=True)
     for suffix in suffixes:
         (folder / f"REM_SIMD.ckpt{suffix}").write_bytes(b"x")
-    found = inventory.take(spoilt, fast=True)
+    found = survey_folder(spoilt, fast=True)
     assert found.checkpoints["Decoding/REM_SIMD.ckpt"] == (problem is None)
     assert sum(found.checkpoints.values()) == (problem is None)
     if problem:
@@ -289,7 +289,7 @@ def test_warnings_do_not_change_the_exit_code(spoilt, call_script):
     shutil.copy(spoilt / WHOLE_0, spoilt / WHOLE_0.replace("0.tf", "5.tf"))
     records = [RecordFile(spoilt / WHOLE_0, WHOLE).read(i) for i in range(29)]
     write_records(spoilt / WHOLE_0, WHOLE, records, simulated=True)
-    found = inventory.take(spoilt)
+    found = survey_folder(spoilt)
     assert found.problems == []
     warnings = "\n".join(found.warnings)
     for expected in (
@@ -313,10 +313,10 @@ def test_enough_trials_of_every_class_are_no_warning(tmp_path):
         for label in labels
     ]
     write_records(tmp_path / SLEEP_1, SLEEP, records)
-    found = inventory.take(tmp_path)
+    found = survey_folder(tmp_path)
     assert (found.problems, found.warnings, found.simulated) == ([], [], False)
     write_records(tmp_path / SLEEP_1, SLEEP, records[:-1])
-    (warning,) = inventory.take(tmp_path).warnings
+    (warning,) = survey_folder(tmp_path).warnings
     assert (
         "1 of 1 subjects have a class with fewer than 5 trials (fewest: 4 of 'watch', subject_1)" in warning
     )
@@ -324,7 +324,7 @@ def test_enough_trials_of_every_class_are_no_warning(tmp_path):
 
 def test_folders_that_are_no_data_set(tmp_path, call_script):
     with pytest.raises(UserError, match=r"absent: no such folder"):
-        inventory.take(tmp_path / "absent")
+        survey_folder(tmp_path / "absent")
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     code, err = call_script("data/check.py", tmp_path)
     assert code == 2

@@ -87,18 +87,18 @@ def test_a_recording_that_was_cut_short_is_remarked_on(tmp_path):
         "status": "complete", "source": "s1", "simulated": False, "counts": {}, "notes": [], "seconds": 1.0,
         "peak_bytes": 1, "sessions": {"night": about},
     }  # fmt: skip
-    said = prepare_run.lines({"subjects": {"subject_0": record}}, tmp_path)
+    said = prepare_run.summary_lines({"subjects": {"subject_0": record}}, tmp_path)
     assert f"  note, night: {texts[0]}" in said
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems know the process' peak only")
 def test_a_subject_s_peak_of_memory_is_its_own():
     big = np.ones(40_000_000)
-    before = subject._peak()
+    before = subject._peak_memory()
     assert before > big.nbytes
     del big
-    subject._forget_peak()
-    assert subject._peak() < before - 200_000_000
+    subject._reset_peak_memory()
+    assert subject._peak_memory() < before - 200_000_000
 
 
 def test_files_may_be_named_one_by_one(tmp_path):
@@ -144,7 +144,7 @@ def test_a_cropped_recording_s_events_count_from_its_first_sample(tmp_path):
         assert stages == [(20.0, 20.0, "N2")]
         spans = trials.bad_spans(found, load_settings().rejection.annotations, recording.first_time)
         assert spans.tolist() == [[30.0, 31.0]]
-        assert prepare_recording._truth(found, recording.first_time).onset_s.tolist() == [40.0]
+        assert prepare_recording._planted(found, recording.first_time).onset_s.tolist() == [40.0]
 
 
 def test_a_response_s_number_is_no_trigger(tmp_path):
@@ -351,7 +351,7 @@ def test_a_bids_folder_is_read_through_mne_bids(tmp_path):
     settings = load_settings()
     sources = inputs.find_bids(tmp_path / "b", settings)
     assert [(s.name, s.test) for s in sources] == [("sub-01", False), ("sub-02", True)]
-    assert inputs.assign(sources, settings) == {"sub-01": "subject_0", "sub-02": "subject_test_0"}
+    assert inputs.assign_names(sources, settings) == {"sub-01": "subject_0", "sub-02": "subject_test_0"}
     session = sources[0].sessions[0]
     assert (session.label, session.kind) == ("night_sleep", "sleep") and session.events.is_file()
     annotations, bads = inputs.bids_details(session)

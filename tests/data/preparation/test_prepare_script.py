@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import recordings
 
+from sleep_interpreter.data.formats.slow_oscillation_trials import read_so_groups
 from sleep_interpreter.data.formats.staging_windows import (
     StagingWindows,
     read_stage_labels,
     read_staging_subjects,
 )
-from sleep_interpreter.data.formats.training_trials import TrainingTrials, read_so_groups, read_test_subjects
-from sleep_interpreter.data.inventory import survey as inventory
+from sleep_interpreter.data.formats.test_trials import read_test_subjects
+from sleep_interpreter.data.formats.training_trials import TrainingTrials
+from sleep_interpreter.data.inventory.survey import survey_folder
 from sleep_interpreter.data.preparation import inputs
 from sleep_interpreter.data.preparation import run as prepare_run
 from sleep_interpreter.data.preparation.settings import Preparation, load_settings
@@ -42,7 +44,7 @@ def test_every_file_of_the_layout_is_there_and_passes_the_check(prepared):
     out, manifest, _ = prepared
     assert [r["status"] for r in manifest["subjects"].values()] == ["complete", "complete"]
     assert manifest["names"] == {"s0": "subject_0", "s1": "subject_test_0"}
-    found = inventory.take(out)
+    found = survey_folder(out)
     assert found.problems == []
     missing = [part.pattern for part, files in found.found.items() if not files]
     assert missing == []
@@ -129,7 +131,7 @@ def test_two_processes_do_not_prepare_into_one_folder(lab, tmp_path):
     """The first one's end would take the other one's unfinished files away."""
     work = tmp_path / ".unfinished" / "subject_0"
     work.mkdir(parents=True)
-    with file_locks.held(tmp_path / ".lock", refusal="as a process does while it prepares"):
+    with file_locks.locked(tmp_path / ".lock", refusal="as a process does while it prepares"):
         with pytest.raises(UserError, match=r"another process is preparing into this folder.*--jobs"):
             quick(lab, tmp_path)
         assert work.is_dir() and not (tmp_path / "manifest.json").exists()
@@ -241,9 +243,9 @@ def test_several_jobs_give_the_same_files(lab, tmp_path):
 def test_names_stay_when_a_subject_comes_later(lab):
     settings = load_settings(None, [PATTERN, "split.test=[s1]"])
     sources = inputs.find_recordings(str(lab / "s*"), settings)
-    known = inputs.assign(sources, settings)
+    known = inputs.assign_names(sources, settings)
     more = [inputs.Source("a_first", sources[0].sessions), *sources]
-    later = inputs.assign(more, settings, known)
+    later = inputs.assign_names(more, settings, known)
     assert {k: later[k] for k in known} == known and later["a_first"] == "subject_1"
 
 

@@ -13,7 +13,12 @@ from sleep_interpreter.data.formats.scoring_readers import make, read_hypnogram
 from sleep_interpreter.data.preparation.inputs import Session, find_recordings
 from sleep_interpreter.data.preparation.settings import load_settings
 from sleep_interpreter.data.preparation.stages import find_stages, length_remarks
-from sleep_interpreter.data.preparation.verify_stages import agreement, best_shift, released, verify
+from sleep_interpreter.data.preparation.verify_stages import (
+    agreement,
+    best_shift,
+    read_released_hypnogram,
+    verify_stages,
+)
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.signal.recording import Recording
@@ -164,9 +169,9 @@ def test_verify_stages_against_a_released_file(tmp_path):
     )
     settings = load_settings()
     sources = find_recordings(str(tmp_path / "s0*"), settings)
-    lines = verify(sources, settings, tmp_path / "data", "subject_3", tmp_path / "out")
+    lines = verify_stages(sources, settings, tmp_path / "data", "subject_3", tmp_path / "out")
     assert "agreement 0.800" in "\n".join(lines)
     table = (tmp_path / "out" / "verify_subject_3.tsv").read_text().splitlines()
     assert table == ["onset_s\trecording\tlabels", "120\tR\tN3"]
     with pytest.raises(UserError, match="nearest: subject_3"):
-        released(tmp_path / "data", "subject_33")
+        read_released_hypnogram(tmp_path / "data", "subject_33")

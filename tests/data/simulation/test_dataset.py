@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from sleep_interpreter.data.simulation import dataset
-from sleep_interpreter.data.simulation.dataset import COMPLETE, UNFINISHED, write_dataset
+from sleep_interpreter.data.simulation.dataset import COMPLETE, UNFINISHED, write_dataset, write_jobs
 from sleep_interpreter.data.simulation.jobs import all_jobs
 from sleep_interpreter.data.simulation.night import hypnogram
-from sleep_interpreter.data.simulation.processes import write_jobs
 from sleep_interpreter.data.simulation.settings import load_settings
 from sleep_interpreter.utils.core import file_locks
 from sleep_interpreter.utils.core.constants import ITEMS
@@ -56,7 +55,7 @@ def test_complete_data_set_is_left_alone(cohort, tiny):
 
 
 def test_two_processes_do_not_simulate_into_one_folder(tmp_path, tiny):
-    with file_locks.held(tmp_path / ".lock", refusal="as a process does while it simulates"):
+    with file_locks.locked(tmp_path / ".lock", refusal="as a process does while it simulates"):
         with pytest.raises(UserError, match="another process is simulating into this folder"):
             write_dataset(tiny, tmp_path)
         assert [p.name for p in tmp_path.iterdir()] == [".lock"]

@@ -10,7 +10,7 @@ import urllib.request
 import mne
 import pytest
 
-from sleep_interpreter.realtime.Monitor.server import launch
+from sleep_interpreter.realtime.Monitor.server import MonitorProcess
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
 from tests.realtime.conftest import *  # noqa: F403  (the session's fixtures)
 from tests.realtime.live import SESSION_ID, Live, named, outlet, save_stream
@@ -35,7 +35,7 @@ def live(main, flags, amplifier, tmp_path_factory):
         "--set", f"source.lsl.session_id={SESSION_ID}",
         "--set", f"source.lsl.source_id={os.getpid()}-monitor",
         "--set", "source.look_seconds=1", "--set", "workers=inline", "--set", "audio.sink=file",
-        "--set", "control.keyboard=false", "--set", "arousal.enabled=false",
+        "--set", "arousal.enabled=false",
         "--set", "cues.interval_seconds=[2.5, 3]", *flags,
     )  # fmt: skip
     session.until(lambda events: len(events) > 2, what="a beginning")
@@ -47,7 +47,7 @@ def live(main, flags, amplifier, tmp_path_factory):
 @pytest.fixture(scope="module")
 def monitor(live):
     """The monitor's process."""
-    handle = launch(live.folder)
+    handle = MonitorProcess(live.folder)
     assert handle.wait(120) is not None, "see the log: the monitor did not start"
     yield handle
     handle.close()
@@ -158,7 +158,7 @@ def test_a_killed_monitor_comes_back_and_no_sample_is_lost(live, monitor, page):
     monitor.process.kill()
     monitor.process.wait()
     page.wait_for_timeout(500)
-    again = launch(live.folder, int(re.search(r":(\d+)/", monitor.url)[1]))
+    again = MonitorProcess(live.folder, int(re.search(r":(\d+)/", monitor.url)[1]))
     try:
         assert again.wait(120) == monitor.url  # the same address and token: the browser goes on by itself
         until(lambda: page.inner_text("#link") == "connected", page, 60)

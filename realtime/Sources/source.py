@@ -1,0 +1,170 @@
+"""What a session asks of its source of samples, whatever it is: a file, a stream, a board, a simulation.
+
+A new source is a class of one file that derives from `Source`, or from `LiveSource` where it is an amplifier,
+and a line in realtime/Utils/registries.py; or an entry point "sleep_interpreter.sources" of another package.
+Its own settings come in `source.options`.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
+from sleep_interpreter.realtime.Recording.recorder import Recorder
+from sleep_interpreter.realtime.Utils.registries import SOURCES
+from sleep_interpreter.utils.core.errors import UserError
+
+Input = tuple[str, dict[str, Any]]
+"""Kind ("stream", "gap", "clock", "recorder", "xdf") and detail of what came to a session besides samples."""
+Notice = tuple[int, str]
+"""Logging level and text for the session's log."""
+
+
+class SessionPlan(Protocol):
+    """What a source may know of the session (`realtime.Setup.plan.Plan`)."""
+
+    recording: Path | None
+    origin: int
+    gaps: tuple[tuple[int, int], ...]
+
+    @property
+    def skipped(self) -> int:
+        """Samples at 500 Hz of a replayed recording that an earlier part of the session has had."""
+
+
+class Source(Protocol):
+    """A stream of samples in µV at `STREAM_RATE`. What is not `...` here, most sources need not write.
+
+    Attributes
+    ----------
+    names : list of str
+        Channels of the stream.
+    where : str
+        What it is called in messages.
+    rates : dict
+        {Hz: tuple of names} of the opened channels, as they come from the device or file.
+    notices : list of (int, str)
+        The session logs them.
+    live : bool
+        What comes is recorded, and responds to cues.
+    real_time : bool
+        It comes as time goes by.
+    simulated : bool
+        The signal is marked as simulated.
+    amplifier : bool
+        It comes from a device at a person's head.
+    takes_recording : bool
+        --recording FILE belongs to it.
+    seconds : float
+        Length; infinite when live.
+    begins : float
+        Seconds of the recording before the first sample delivered.
+    recorder : Recorder | None
+        What writes the stream down.
+    """
+
+    names: list[str]
+    where: str
+    rates: dict[float, tuple[str, ...]]
+    notices: list[Notice]
+    live: bool = False
+    real_time: bool = False
+    simulated: bool = False
+    amplifier: bool = False
+    takes_recording: bool = False
+    seconds: float = math.inf
+    begins: float = 0.0
+    recorder: Recorder | None = None
+
+    @classmethod
+    def for_session(cls, settings: SourceSettings, plan: SessionPlan) -> Self:
+        """Return the source of a session; refuse what cannot be (`UserError`)."""
+        return cls(settings)  # type: ignore[call-arg]
+
+    def open(self, picks: Sequence[str]) -> None:
+        """Choose the channels to deliver, by name in `names`, in this order.
+
+        Raises
+        ------
+        UserError
+            A rate is too low or cannot be converted, a unit is not known, no sample comes.
+        """
+        ...
+
+    def check_unit(self, rows: Sequence[int], what: str = "EEG", others_fit: bool = False) -> float:
+        """Refuse a signal whose amplitude cannot be µV.
+
+        The median over channels and windows of the SD (after removing the trend) must lie in
+        `amplitude_range`.
+
+        Parameters
+        ----------
+        rows : sequence of int
+            Rows of the opened picks to look at.
+        what : str
+            What they hold, for the message.
+        others_fit : bool
+            Other channels have passed, so that the unit of the whole is right.
+
+        Returns
+        -------
+        amplitude : float
+            Typical SD in µV.
+
+        Raises
+        ------
+        UserError
+            Too small or too large by any factor; the message says what mends it.
+        """
+        ...
+
+    def chunks(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
+        """Deliver (channels, n) float32 µV at `STREAM_RATE`; empty while nothing comes.
+
+        `stopped()` tells whether to end now; it is asked before every chunk and while waiting for one.
+        """
+        ...
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what identifies the recording or stream, for session.json."""
+        return {"name": self.where}
+
+    def time_of(self, seconds: float) -> float | None:
+        """Return when that part of the session is due on the `time.perf_counter` clock; None: not paced."""
+        return None
+
+    def preview(self) -> np.ndarray | None:
+        """Return the newest seconds before the session, all channels, (channels, n) µV; None: `chunks` may
+        be read for it."""
+        return None
+
+    def cues(self) -> list[tuple[float, int]]:
+        """Return [(seconds since the start, item)] of the cues that the recording holds."""
+        raise UserError(f"{self.where}: --cues recorded needs a recording that holds them: --source replay")
+
+    def take_inputs(self) -> list[Input]:
+        """Return what came besides samples since the last call."""
+        return []
+
+    def begin_at(self, sample: int) -> None:
+        """Begin the session at this sample of it (500 Hz): a session that goes on."""
+
+    def cued(self, item: int, onset: int, sham: bool) -> None:
+        """The session will play a cue at sample `onset`."""
+
+    def annotate(self, text: str) -> None:
+        """Put a marker into the recording at the newest sample."""
+
+    def record(self, folder: Path, settings: RecordingSettings, origin: int = 0) -> None:
+        """Record the stream into a folder; it begins at sample `origin` of the session (500 Hz)."""
+
+    def close(self) -> None:
+        """Let go of the device or file."""
+
+
+def open_source(settings: SourceSettings, plan: SessionPlan) -> Source:
+    """Return the source that the settings name; it refuses what it cannot be (`UserError`)."""
+    return SOURCES.load(settings.kind).for_session(settings, plan)

@@ -1,0 +1,338 @@
+"""The night report, on folders made by the session's own log and recorder, with planted responses."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from sleep_interpreter.realtime.Recording.event_log import EventLog
+from sleep_interpreter.realtime.Recording.recorder import Recorder
+from sleep_interpreter.realtime.Report.night_report import write_night_report
+from sleep_interpreter.realtime.Report.recorded_signal import evoked, open_segments, spectrogram
+from sleep_interpreter.realtime.Report.session_data import load_session
+from sleep_interpreter.realtime.Report.summary import stage_spans
+from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.errors import UserError
+
+RATE = 500
+NAMES = ["Fz", "Cz", "Pz", "C3", "C4", "F3", "F4", "O1", "O2", "M1", "EOG1", "EMG1"]
+ONSETS = 20.0 + 5.0 * np.arange(21)
+SHAMS = ONSETS[3::4]
+SECONDS = 150
+PLANTED = 30.0
+"""µV, a bump at Cz half a second after each cue."""
+
+
+def signal(begin=0.0, seconds=SECONDS):
+    """Noise with an alpha rhythm, a response to cues (not to shams) at Cz, and a broken moment."""
+    rng = np.random.default_rng(5)
+    t = begin + np.arange(round(seconds * RATE)) / RATE
+    data = rng.normal(0, 5, (len(NAMES), t.size)) + 10 * np.sin(2 * np.pi * 10 * t)
+    for onset in ONSETS:
+        if onset not in SHAMS:
+            data[1] += PLANTED * np.exp(-0.5 * ((t - onset - 0.5) / 0.1) ** 2)
+    return data.astype(np.float32)
+
+
+def cue(log, number, onset, sham):
+    detail = {
+        "number": number, "item": ITEMS[number % 15], "group": int(number % 15 >= 8), "stage": "N2",
+        "recorded": False, "sounded": not sham, "locked": number % 2 == 0,
+    }  # fmt: skip
+    log.write(round(onset * RATE), "sham" if sham else "cue", **detail)
+    log.write(round((onset + 3) * RATE), "cue_phase", number=number, locked=number % 2 == 0, degrees=10.0)
+    decoded = ITEMS[number % 15] if number % 3 == 0 else ITEMS[(number + 1) % 15]
+    log.write(
+        round((onset + 1.8) * RATE), "decode", latency=0.05, number=number, cued=ITEMS[number % 15],
+        item=decoded, stage="N2", recorded=False, probabilities=[1 / 15] * 15,
+        **({"sham": True} if sham else {}),
+    )  # fmt: skip
+
+
+def stages(log, begin, end):
+    for second in range(begin, end, 5):
+        log.write(
+            second * RATE, "stage", latency=0.2, taken=second * RATE + 500, stage="N2", open=True,
+            reason=None, probabilities=[0.1, 0.7, 0.1, 0.1], smoothed=[0.1, 0.7, 0.1, 0.1], consecutive={},
+        )  # fmt: skip
+
+
+def recorder(folder, simulated=True):
+    settings = SimpleNamespace(sync_seconds=1.0)
+    return Recorder(folder / "recording", NAMES, RATE, settings, simulated=simulated)
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    """A session of 150 s with a gap, an arousal, a bad channel, a fault and a mark."""
+    folder = tmp_path_factory.mktemp("night") / "s1" / "session_001"
+    folder.mkdir(parents=True)
+    about = {
+        "source": "simulate", "simulated": True, "subject": {"id": "s<1>", "session": "", "notes": "<b>bold"},
+        "first_sample_at": "2026-01-02T22:30:00+00:00", "recording": {"name": "test"}, "ending": None,
+    }  # fmt: skip
+    (folder / "session.json").write_text(json.dumps(about), encoding="utf-8")
+    settings = "channels: {eeg: C4, eeg_ref: M1}\ncues: {mode: scheduled, lock: {target_degrees: 0}}\n"
+    (folder / "settings.yaml").write_text(settings, encoding="utf-8")
+    (folder / "ports.tsv").write_text(
+        "port\tcode\trequested_s\tsent_s\tlate_ms\tok\nlsl\t1\t1.0\t1.0\t0.25\tyes\nlsl\t2\t1.0\t1.",
+        encoding="utf-8",
+    )
+    log = EventLog(folder / "log.jsonl", RATE)
+    log.write(0, "notice", level="warning", text="staging without <EMG>")
+    stages(log, 10, 150)
+    log.write(7500, "gate", open=True, stage="N2")
+    log.write(7500, "cueing", on=True, reason=None)
+    for number, onset in enumerate(ONSETS):
+        cue(log, number, onset, onset in SHAMS)
+    log.write(60000, "arousal", reason="EMG rise", until=65000)
+    log.write(60000, "cueing", on=False, reason="arousal: EMG rise")
+    log.write(65000, "cueing", on=True, reason=None)
+    log.write(10000, "quality", channel="O1", reason="flat for 40 % of 4 s")
+    log.write(20000, "quality", channel="O1", reason=None)
+    log.write(60250, "gap", seconds=1.0, first=60250, count=500)
+    log.write(61000, "fault", part="sound", state="lost", reason="no device")
+    log.write(
+        62000, "command", command="mark", args={"text": "<script>alert(1)</script>"}, origin="x", ok=True
+    )
+    log.write(round(SECONDS * RATE), "stop", reason="stopped")
+    log.close()
+    data, record = signal(), recorder(folder)
+    record.append(data[:, :60250])
+    record.gap(500)
+    record.append(data[:, 60750:])
+    record.close()
+    return folder
+
+
+class Reader(HTMLParser):
+    """Collects what a page would fetch, its tags in order, and its text."""
+
+    EMPTY = frozenset(
+        ("meta", "br", "link", "img", "path", "use", "rect", "image", "circle", "line", "ellipse", "polygon")
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.fetched, self.open, self.text, self.ids, self.links = [], [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href", "data", "action") and not value.startswith(
+                ("#", "data:")
+            ):
+                self.fetched.append((tag, value))
+            if name in ("href", "xlink:href") and value.startswith("#"):
+                self.links.append(value[1:])
+            if name == "id":
+                self.ids.append(value)
+            if name == "style" and "url(" in value:
+                self.links += re.findall(r"url\(#([^)]+)\)", value)
+        assert tag != "script"
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.EMPTY:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if tag not in self.EMPTY:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def read(path):
+    reader = Reader()
+    reader.feed(path.read_text(encoding="utf-8"))
+    reader.close()
+    assert reader.open == [] and reader.fetched == []
+    assert len(reader.ids) == len(set(reader.ids))
+    assert set(reader.links) <= set(reader.ids)
+    return " ".join(" ".join(reader.text).split())
+
+
+def test_the_page_is_whole_and_asks_nothing_of_the_network(session):
+    path = write_night_report(session)
+    assert path == session / "report.html"
+    text, raw = read(path), path.read_text(encoding="utf-8")
+    assert "default-src 'none'" in raw
+    assert not re.search(r"(src|href|url\()\s*=?[\"'(]*https?:", raw)
+    for words in (
+        "simulated recording", "nothing in this report says anything about people", "2026-01-02",
+        "staging without <EMG>", "arousal: EMG rise", "1.00 s in 1 gaps", "sound lost",
+        "text': '<script>alert(1)</script>", "<b>bold", "O1", "Chance 6.7%", "marker sent, after its time",
+        "0.5 s before to 2 s after", "stopped",
+    ):  # fmt: skip
+        assert words in text, words
+    assert list(session.glob(".*")) == []
+
+
+def test_a_planted_response_comes_out_with_its_size_and_shams_without(session):
+    loaded = load_session(session)
+    opened, problems = open_segments(loaded)
+    assert problems == []
+    found = {k: evoked(opened, [c["seconds"] for c in loaded.cues(k)]) for k in ("cue", "sham")}
+    assert found["cue"].names == ("Fz", "Cz", "Pz", "C3", "C4", "F3", "F4", "O1", "O2")
+    # one cue meets the gap: it must be left out, not averaged with zeros
+    assert (found["cue"].n, found["cue"].rejected, found["cue"].missing) == (15, 1, 0)
+    assert found["sham"].n == len(SHAMS)
+    peak = (found["cue"].seconds > 0.45) & (found["cue"].seconds < 0.55)
+    cz = found["cue"].names.index("Cz")
+    size = PLANTED * np.exp(-0.5 * (np.linspace(-0.05, 0.05, 50) / 0.1) ** 2).mean()
+    assert abs(found["cue"].mean[cz, peak].mean() - size) < 4
+    assert np.abs(found["cue"].mean[0, peak].mean()) < 4
+    assert np.abs(found["sham"].mean[cz, peak].mean()) < 6
+    assert (found["cue"].half[cz] > 0.3).all() and (found["cue"].half[cz] < 8).all()
+
+
+def test_the_spectrogram_is_of_the_derivation_and_leaves_gaps_out(session):
+    loaded = load_session(session)
+    opened, _ = open_segments(loaded)
+    found = spectrogram(opened, loaded)
+    assert found.channel == "C4 - M1" and found.decibel.shape[1] == 5
+    missing = np.isnan(found.decibel).all(axis=0)
+    assert missing.tolist() == [False, False, False, False, True]  # the gap lies in the last half minute
+    # the rhythm is on both electrodes, so their difference is noise of 2 * 25 µV² spread over 250 Hz
+    assert abs(np.nanmedian(found.decibel) - 10 * np.log10(50 / 250)) < 1
+
+
+def test_numbers_of_the_night_are_those_of_the_log(session):
+    loaded = load_session(session)
+    assert loaded.has_responses and loaded.live and loaded.ending == "stopped"
+    assert len(loaded.decodes()) == 16 and len(loaded.decodes(sham=True)) == 5
+    right = (loaded.decodes()[:, 0] == loaded.decodes()[:, 1]).sum()
+    assert right == sum(n % 3 == 0 for n, onset in enumerate(ONSETS) if onset not in SHAMS)
+    assert loaded.pauses() == [(120.0, 130.0, "arousal: EMG rise")]
+    assert loaded.bad_channels() == {"O1": [(20.0, 40.0, "flat for 40 % of 4 s")]}
+    assert loaded.latencies()["marker sent, after its time"].tolist() == [0.25]  # the torn row is left out
+    assert sum(map(len, loaded.phases().values())) == 16
+
+
+def copy(session, folder, names=("log.jsonl", "session.json", "settings.yaml")):
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / name).write_bytes((session / name).read_bytes())
+    return folder
+
+
+def test_a_log_alone_is_enough(session, tmp_path):
+    folder = copy(session, tmp_path / "session_001", ["log.jsonl"])
+    text = read(write_night_report(folder))
+    assert "session.json is missing" in text and "no recording of the signal" in text
+    assert "does not say whether this recording is simulated" in text
+
+
+def test_a_log_without_cues_stages_and_decodes_makes_a_page(tmp_path):
+    folder = tmp_path / "session_001"
+    folder.mkdir()
+    log = EventLog(folder / "log.jsonl", RATE)
+    log.write(0, "notice", level="info", text="begun")
+    log.close()
+    text = read(write_night_report(folder))
+    assert "No cue was played" in text and "Nothing was decoded" in text
+
+
+def test_what_is_no_session_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"log\.jsonl is missing"):
+        write_night_report(tmp_path)
+    (tmp_path / "log.jsonl").write_text("", encoding="utf-8")
+    with pytest.raises(UserError, match="before anything was logged"):
+        write_night_report(tmp_path)
+    (tmp_path / "log.jsonl").write_text('{"a"\n{}\n', encoding="utf-8")
+    with pytest.raises(UserError, match="line 1 is damaged"):
+        write_night_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_resumed_session_finds_each_cue_in_its_segment(tmp_path):
+    """The session broke off at 60 s and went on at 90 s, in a segment of its own."""
+    folder = tmp_path / "session_001"
+    folder.mkdir()
+    (folder / "session.json").write_text('{"source": "lsl", "simulated": false}', encoding="utf-8")
+    log = EventLog(folder / "log.jsonl", RATE)
+    stages(log, 10, 60)
+    log.write(10 * RATE, "gate", open=True, stage="N2")
+    log.write(60 * RATE, "notice", level="info", text="last")
+    log.write(90 * RATE, "resume", segment="segment_002.vhdr", after=60 * RATE)
+    stages(log, 95, 150)
+    for number, onset in enumerate(ONSETS):
+        if onset < 57 or onset >= 95:
+            cue(log, number, onset, onset in SHAMS)
+    log.write(SECONDS * RATE, "stop", reason="stopped")
+    log.close()
+    data = signal()
+    for begin, end in ((0, 60), (90, 150)):
+        record = recorder(folder, simulated=False)
+        record.append(data[:, begin * RATE : end * RATE])
+        record.close()
+    loaded = load_session(folder)
+    opened, _ = open_segments(loaded)
+    found = evoked(opened, [c["seconds"] for c in loaded.cues()])
+    expected = [o for o in ONSETS if o not in SHAMS and (o < 57 or o >= 95)]
+    assert (found.n, found.missing) == (len(expected), 0)
+    peak = (found.seconds > 0.45) & (found.seconds < 0.55)
+    assert abs(found.mean[1, peak].mean() - 29) < 4
+    assert loaded.outages() == [(60.0, 90.0)]
+    assert loaded.states("gate", "open")[0][:2] == (10.0, 60.0)
+    # the last stage before the crash does not stand for the half minute in which nothing ran
+    assert sum(duration for _, duration, *_ in stage_spans(loaded.events)) == pytest.approx(50 + 55, abs=0.1)
+    assert "Shaded: no session ran" in read(write_night_report(folder))
+
+
+def test_a_segment_of_unknown_beginning_gives_no_responses(session, tmp_path):
+    folder = copy(session, tmp_path / "session_001")
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    fault = {
+        "sample": 30000, "seconds": 60.0, "event": "fault", "code": None, "wall": {},
+        "detail": {"part": "recorder", "state": "back",
+                   "reason": "recording goes on in segment_002.vhdr; 2.0 s were not recorded"},
+    }  # fmt: skip
+    lines.insert(-1, json.dumps(fault))
+    (folder / "log.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    data = signal()
+    for begin, end in ((0, 58), (60, 150)):
+        record = recorder(folder)
+        record.append(data[:, begin * RATE : end * RATE])
+        record.close()
+    loaded = load_session(folder)
+    assert [s.exact for s in loaded.segments] == [True, False]
+    opened, _ = open_segments(loaded)
+    found = evoked(opened, [c["seconds"] for c in loaded.cues()])
+    assert found.n == sum(o < 55 for o in ONSETS if o not in SHAMS) and found.missing > 0
+
+
+def test_what_a_file_holds_no_response_to_is_not_judged(session, tmp_path):
+    folder = copy(session, tmp_path / "session_001")
+    (folder / "session.json").write_text('{"source": "replay", "simulated": false}', encoding="utf-8")
+    text = read(write_night_report(folder))
+    assert "neither right nor wrong" in text and "did not hear the cues" in text
+    assert "Top-1" not in text
+
+
+def test_the_script_writes_the_report_of_a_damaged_folder(session, tmp_path, call_script):
+    folder = copy(session, tmp_path / "session_001", ["log.jsonl", "settings.yaml"])
+    (folder / "session.json").write_text('{"simulated": "maybe", "subject": 3, "started": 5}')
+    shutil.copytree(session / "recording", folder / "recording")
+    lines = (folder / "log.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "log.jsonl").write_bytes(b"".join(lines[:-1]) + lines[-1][:30])
+    eeg = folder / "recording" / "segment_001.eeg"
+    eeg.write_bytes(eeg.read_bytes()[: eeg.stat().st_size // 2])
+    eeg.with_suffix(".vmrk").unlink()
+    (folder / "audio.tsv").write_bytes(b"\xff\x00late_ms\n")
+    code, error = call_script("realtime/report.py", folder)
+    assert code == 0, error
+    text = read(folder / "report.html")
+    for words in (
+        "does not say whether this recording is simulated", "segment_001.vmrk is missing",
+        "broken off: no stop event was logged",
+        "s before the session: the rest is not shown",
+    ):  # fmt: skip
+        assert words in text, words

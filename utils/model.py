@@ -1,0 +1,133 @@
+"""Trained networks: where they lie, open one by its run's name or file, predict, say what it is.
+
+The common model utilities of the published layout. This module stands above model/; nothing else in utils/
+imports it.
+"""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from sleep_interpreter.model import registry
+from sleep_interpreter.model.checkpoints import checkpoint, tf_checkpoint
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import DATA, RESULTS, shown
+
+if TYPE_CHECKING:
+    from sleep_interpreter.model.networks.ensemble import Ensemble
+
+log = logging.getLogger(__name__)
+
+
+class ProgressBar(Protocol):
+    """What `predict` tells how far it is, such as a tqdm."""
+
+    def update(self, n: int) -> Any:
+        """Add to what is done."""
+
+
+def load(
+    source: str | Path, mode: str | None = None, *, results: str | Path = RESULTS, data: str | Path = DATA
+) -> "Ensemble":
+    """Open a trained network.
+
+    Parameters
+    ----------
+    source : str | Path
+        Name of a network ("N23SIMD"): what was trained here, otherwise the released one. Or a file: this
+        project's .npz, or a TensorFlow checkpoint of a published network; or the folder of a training.
+    mode : str | None
+        Mode of a network that is given by name, such as "retrained"; of a file the mode that is expected.
+    results, data : str | Path
+        Folders in which a network is looked for by its name.
+
+    Returns
+    -------
+    network : sleep_interpreter.model.networks.ensemble.Ensemble
+        ``network.predict_proba(x)`` gives class probabilities (B, K), ``network.notes`` is what was stored
+        with it.
+
+    Raises
+    ------
+    UserError
+        No such network, or whatever `sleep_interpreter.model.checkpoints.checkpoint.restore` refuses.
+    """
+    if str(source) in registry.names():
+        return checkpoint.restore(find_checkpoint(results, str(source), mode, data), str(source), mode)
+    inside = Path(source) / "ensemble.npz"
+    return checkpoint.restore(inside if inside.is_file() else source, mode=mode)
+
+
+def run_folder(root: str | Path, network: str, mode: str | None = None, finetune: bool = False) -> Path:
+    """Return the folder that holds a trained (or fine-tuned) network under the results folder `root`."""
+    row = registry.published_network(network, mode)
+    return Path(root) / f"{row.folder} checkpoint" / (f"{row.run}_finetune" if finetune else row.run)
+
+
+def find_checkpoint(
+    results: str | Path, network: str, mode: str | None = None, data: str | Path = DATA
+) -> Path:
+    """Return the checkpoint to evaluate: what this project trained, otherwise a released one.
+
+    Parameters
+    ----------
+    results : str | Path
+        Results folder; what was trained into it comes first.
+    network, mode : str | None
+    data : str | Path
+        Data folder; its "Model checkpoint" is looked into before that of the project's own data/.
+
+    Raises
+    ------
+    UserError
+        Neither is there, or a training is not finished; all places are named.
+    """
+    row = registry.published_network(network, mode)
+    option = f" --mode {mode}" if mode not in (None, "normal") else ""
+    command = f"`python train/{network}.py{option}`"
+    trained = run_folder(results, network, mode) / "ensemble.npz"
+    if trained.is_file():
+        return trained
+    if any(trained.parent.glob("member_*.npz")):  # a released one in its place would pass for it
+        raise UserError(
+            f"{shown(trained.parent)}: members, but no ensemble.npz: the training is unfinished; go on with "
+            f"{command} (--collect joins members trained alone) or name a file with --checkpoint"
+        )
+    folders = [Path(folder) / "Model checkpoint" / row.folder for folder in dict.fromkeys([Path(data), DATA])]
+    found = [folder / name for folder in folders for name in row.files if tf_checkpoint.is_one(folder / name)]
+    if len(found) > 1:
+        others = ", ".join(map(shown, found[1:]))
+        log.info("%s is taken; there is also %s (name one with --checkpoint)", shown(found[0]), others)
+    if found:
+        return found[0]
+    files = f" nor {' or '.join(row.files)} in {' or '.join(map(shown, folders))}" if row.files else ""
+    raise UserError(f"no checkpoint of {network}: neither {shown(trained)} (made by {command}){files}")
+
+
+def predict(
+    network: "Ensemble", x: np.ndarray, batch_size: int = 64, progress: ProgressBar | None = None
+) -> np.ndarray:
+    """Return class probabilities (n, K) of trials or windows (n, ...), a batch at a time."""
+    parts = []
+    for start in range(0, len(x), batch_size):
+        parts.append(network.predict_proba(x[start : start + batch_size]))
+        if progress is not None:
+            progress.update(len(parts[-1]))
+    return np.concatenate(parts) if parts else np.zeros((0, network.settings.classes), np.float32)
+
+
+def summarise(network: "Ensemble") -> dict[str, Any]:
+    """Return what a network is: name, mode, members, parameters of a member, settings, notes."""
+    member = checkpoint.member_variables(network.individual_models[0])
+    sizes = {name: int(np.prod(variable.shape)) for name, variable in member.items()}
+    return {
+        "network": network.network,
+        "mode": network.mode or "normal",
+        "members": len(network.individual_models),
+        "trainable": sum(sizes[name] for name, variable in member.items() if variable.trainable),
+        "statistics": sum(sizes[name] for name, variable in member.items() if not variable.trainable),
+        "settings": network.settings.model_dump(mode="json"),
+        "notes": getattr(network, "notes", {}),
+    }
