@@ -70,7 +70,6 @@ def test_from_the_command_line_to_the_first_probabilities(tmp_path):
     }  # fmt: skip
     own = {(path, name) for path, name in way if path.startswith(RESTORING_AND_PREDICTING)}
     told = "\n".join(f"{path}: {name}" for path, name in sorted(way))
-    print(len(own), len({p for p, _ in own}), len(way), len({p for p, _ in way}), told)
     assert len(own) <= 24 and len({path for path, _ in own}) <= 9, told
     assert len(way) <= 40 and len({path for path, _ in way}) <= 13, told
     assert not [path for path, _ in way if path.endswith(("released.py", "tf_checkpoint.py"))], told
