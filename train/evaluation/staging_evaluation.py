@@ -273,9 +273,9 @@ def _mean(values):
 def _gates(nights, settings, name):
     """Return the gate's table for the stager under test, and for YASA where it was asked about as often."""
     step = settings.gate_every_windows
-    gated = {name: [gate_tradeoff.Night(n.name, n.estimates.every(step), n.epochs) for n in nights]}
+    gated = {name: [gate_tradeoff.ScoredNight(n.name, n.estimates.every(step), n.epochs) for n in nights]}
     if settings.yasa and settings.yasa_every_seconds <= WINDOW_STEP * step:
-        gated[CAUSAL] = [gate_tradeoff.Night(n.name, n.past, n.epochs) for n in nights]
+        gated[CAUSAL] = [gate_tradeoff.ScoredNight(n.name, n.past, n.epochs) for n in nights]
     choices = (settings.gate_thresholds, settings.gate_detections)
     return {scorer: gate_tradeoff.sweep(own, GateSettings(), *choices) for scorer, own in gated.items()}
 
