@@ -11,7 +11,7 @@ from sleep_interpreter.utils.staging.cue_gate import states
 from sleep_interpreter.utils.staging.registry import STAGERS
 from sleep_interpreter.utils.staging.replay import of_windows, replay
 from sleep_interpreter.utils.staging.settings import GateSettings, StagingSettings
-from sleep_interpreter.utils.staging.stagers import SIStagingStager, YasaStager
+from sleep_interpreter.utils.staging.stagers import SIStagingStager, YasaStager, build_without_checkpoint
 
 from .conftest import of
 
@@ -105,7 +105,8 @@ def test_a_stager_of_another_package_is_offered_and_staged_offline_and_in_a_sess
         session(recording, "--stager", "thresholds")
     with pytest.raises(UserError, match=r"stager 'broken' \(plug_in_stager:Nothing\) cannot be imported"):
         session(recording, "--stager", "broken")
-    assert STAGERS.load("yasa") == YasaStager.build, "no other package takes the place of our own"
+    assert STAGERS.load("yasa") is YasaStager, "no other package takes the place of our own"
+    assert list(build_without_checkpoint(StagingSettings(), (True, True, True))) == ["yasa"]
 
 
 def test_a_stager_that_nobody_registered_is_refused_with_the_known_ones(session, recording):

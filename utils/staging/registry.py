@@ -10,7 +10,7 @@ STAGERS = Registry(
     "stager",
     "sleep_interpreter.stagers",
     {
-        "yasa": "sleep_interpreter.utils.staging.stagers:YasaStager.build",
+        "yasa": "sleep_interpreter.utils.staging.stagers:YasaStager",
         "sistaging": "sleep_interpreter.utils.staging.stagers:SIStagingStager.build",
     },
 )

@@ -17,6 +17,7 @@ from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, STRE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.preprocessing import staging_window
 from sleep_interpreter.utils.signal.resample import Resampler
+from sleep_interpreter.utils.staging.registry import STAGERS
 from sleep_interpreter.utils.staging.settings import StagingSettings
 
 if TYPE_CHECKING:
@@ -146,9 +147,13 @@ class YasaStager:
     settings : StagingSettings
     present : sequence of 3 bools
         EEG, EOG, EMG; YASA needs EEG and takes the others when they are there.
+    restore : callable
+        Not used: every stager is built alike (`BuildStager`).
     """
 
-    def __init__(self, settings: StagingSettings, present: Present):
+    def __init__(self, settings: StagingSettings, present: Present, restore: Restore | None = None):
+        if settings.checkpoint is not None:
+            raise UserError("--stager-checkpoint belongs to --stager sistaging; yasa brings its own")
         self._settings, self._present = settings, tuple(present)
         self._rows = [i for i, there in enumerate(present) if there]
         self._names = [ROWS[i] for i in self._rows]
@@ -157,13 +162,6 @@ class YasaStager:
         self._classifier = None
         self._limit = round(settings.yasa.history_minutes * 60 * _YASA_RATE)
         self._reset()
-
-    @classmethod
-    def build(cls, settings: StagingSettings, present: Present, restore: Restore) -> "YasaStager":
-        """Return the stager of a session; see `BuildStager`."""
-        if settings.checkpoint is not None:
-            raise UserError("--stager-checkpoint belongs to --stager sistaging; yasa brings its own")
-        return cls(settings, present)
 
     def warm_up(self) -> None:
         """Load the classifier and compile YASA's feature code, so that the first update is as fast as any."""
@@ -226,7 +224,7 @@ class SIStagingStager:
         self,
         settings: StagingSettings,
         network: Network,
-        present: Present = (True,) * 3,
+        present: Present = (True, True, True),
         prepared: bool = False,
     ):
         lacking = [name for name, there in zip(ROWS, present, strict=True) if not there]
@@ -271,6 +269,18 @@ class SIStagingStager:
         if result.shape != (len(ready), len(STAGES)) or not np.isfinite(result).all():
             raise ValueError(f"the staging network returned {result}, expected {len(STAGES)} probabilities")
         return result
+
+
+def build_without_checkpoint(settings: StagingSettings, present: Present) -> dict[str, Stager]:
+    """Return every registered stager that needs no checkpoint, by name: what others are compared with."""
+    found = {}
+    for name in STAGERS.names():
+        own = settings.model_copy(update={"stager": name, "checkpoint": None})
+        try:
+            found[name] = STAGERS.load(name)(own, present, restore=None)
+        except UserError as error:
+            logger.debug("not compared with: %s", error)
+    return found
 
 
 def yasa_whole_night(signal: np.ndarray, present: Present, minimum_minutes: float) -> np.ndarray:
