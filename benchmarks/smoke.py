@@ -133,7 +133,7 @@ STEPS: tuple[Step, ...] = (
         "-m sleep_interpreter.realtime.Setup.stand_in_amplifier --source-id smoke --session-id s --seconds 2"
     ),
     # benchmarks and verbs
-    Step("make test ARGS='tests/test_architecture.py -p no:randomly'"),
+    Step("make test ARGS=tests/utils/test_preprocessing.py"),
     Step("make test-slow ARGS='tests/train/test_training_devices.py'"),
     Step("make test-tools"),
     Step("make demo ARGS=--quick"),
@@ -151,6 +151,7 @@ STEPS: tuple[Step, ...] = (
     Step("make arousal-study ARGS='--minutes 0.5 --subjects 1'"),
     Step("make endurance ARGS='--hours 0.03'"),
     Step("make soak ARGS='--minutes 0.2 --members 1 --sink file'"),
+    Step("-m benchmarks.realtime.soak --minutes 0.1"),
     Step("make monitor-cost ARGS='--seconds 3'"),
     Step("make monitor-pictures"),
     Step("make clean"),

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sleep_interpreter.api import evaluate, prepare, simulate
-    from sleep_interpreter.data.formats.training_trials import TrainingTrials, read_test_subjects
+    from sleep_interpreter.data.formats.test_trials import read_test_subjects
+    from sleep_interpreter.data.formats.training_trials import TrainingTrials
     from sleep_interpreter.model.registry import build
     from sleep_interpreter.model.registry import names as network_names
     from sleep_interpreter.utils.core.errors import UserError
@@ -41,7 +42,7 @@ _PLACES = {
     "network_names": "model.registry:names",
     "predict": "utils.model:predict",
     "prepare": "api:prepare",
-    "read_test_subjects": "data.formats.training_trials:read_test_subjects",
+    "read_test_subjects": "data.formats.test_trials:read_test_subjects",
     "simulate": "api:simulate",
     "summarise": "utils.model:summarise",
 }

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from sleep_interpreter.model.networks.input_checks import checked_signal
 from sleep_interpreter.model.networks.layers import serializable
-from sleep_interpreter.model.networks.settings import DecoderSettings, StagerSettings
+from sleep_interpreter.model.networks.registration import NetworkSettings
 
 
 @serializable
@@ -39,7 +39,7 @@ class Ensemble(keras.Model):
         super().__init__(**{"name": network, **kwargs})
         self.individual_models = list(members)
         self.network, self.mode = network, mode
-        self.settings: DecoderSettings | StagerSettings = members[0].settings
+        self.settings: NetworkSettings = members[0].settings
         self._traced: Callable[..., tf.Tensor] | None = None
         self._prepared = False
         self.built = True
