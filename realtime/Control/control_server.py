@@ -37,7 +37,7 @@ from typing import Any
 
 from sleep_interpreter.realtime.Control.control_client import Client, arguments_of
 from sleep_interpreter.realtime.Control.request import COMMANDS, Request, checked_args, clean
-from sleep_interpreter.realtime.Parameters.watching import RemoteControlSettings
+from sleep_interpreter.realtime.Parameters.settings import RemoteControlSettings
 from sleep_interpreter.realtime.Utils.json_lines import JsonLineSocket, RateLimit, json_line
 from sleep_interpreter.utils.core.errors import UserError
 

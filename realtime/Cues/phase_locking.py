@@ -17,7 +17,7 @@ from functools import cache
 import numpy as np
 from scipy import signal
 
-from sleep_interpreter.realtime.Parameters.cues import LockSettings
+from sleep_interpreter.realtime.Parameters.settings import LockSettings
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 
 TICK = 10

@@ -10,7 +10,7 @@ import numpy as np
 from sleep_interpreter.realtime.Cues.phase_locking import TICK, PhaseLock
 from sleep_interpreter.realtime.Cues.sounds import Playlist
 from sleep_interpreter.realtime.Output.cue import Cue
-from sleep_interpreter.realtime.Parameters.cues import CueSettings
+from sleep_interpreter.realtime.Parameters.settings import CueSettings
 from sleep_interpreter.realtime.Subject import Subject
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError

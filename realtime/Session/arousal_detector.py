@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sleep_interpreter.realtime.Parameters.watching import ArousalSettings
+from sleep_interpreter.realtime.Parameters.settings import ArousalSettings
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 
 _CHECKS_PER_SECOND = 4

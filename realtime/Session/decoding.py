@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from sleep_interpreter.realtime.Model.decoder import AFTER, BEFORE
-from sleep_interpreter.realtime.Model.worker import Answer, InlineWorker, ProcessWorker, error_line
+from sleep_interpreter.realtime.Model.worker import Answer, Worker, error_line
 from sleep_interpreter.realtime.Output.cue import Cue
 from sleep_interpreter.realtime.Parameters.output import DECODE_FAILED, DECODED_BASE
 from sleep_interpreter.realtime.Session.session_context import SessionContext, rounded, stage_name
@@ -21,7 +21,7 @@ class ResponseDecoding:
     Parameters
     ----------
     context : SessionContext
-    worker : InlineWorker | ProcessWorker | None
+    worker : Worker | None
         `ask(key, kind, eeg)` with kind "NREM" or "REM" gives probabilities (15,); None decodes nothing.
     kinds : collection of str
         The kinds that have a decoder.
@@ -32,7 +32,7 @@ class ResponseDecoding:
     def __init__(
         self,
         context: SessionContext,
-        worker: InlineWorker | ProcessWorker | None,
+        worker: Worker | None,
         kinds: Collection[str],
         flags: Callable[[], dict[str, str]],
     ) -> None:

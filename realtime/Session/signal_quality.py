@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sleep_interpreter.realtime.Parameters.watching import QualitySettings
+from sleep_interpreter.realtime.Parameters.settings import QualitySettings
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 
 _RAIL = 1e-3

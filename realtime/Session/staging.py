@@ -8,7 +8,7 @@ An answer that is late counts when it comes; after `staging.silent_seconds` with
 import logging
 from collections.abc import Callable
 
-from sleep_interpreter.realtime.Model.worker import Answer, InlineWorker, ProcessWorker
+from sleep_interpreter.realtime.Model.worker import Answer, Worker
 from sleep_interpreter.realtime.Session.session_context import SessionContext, rounded, stage_name
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.staging.cue_gate import GateState, advance
@@ -26,7 +26,7 @@ class OnlineStaging:
     Parameters
     ----------
     context : SessionContext
-    worker : InlineWorker | ProcessWorker
+    worker : Worker
         `ask(end, window, end)` gives a `StageEstimate`.
     paused : callable
         `paused()`: no staging now, since a response is being awaited.
@@ -45,7 +45,7 @@ class OnlineStaging:
     def __init__(
         self,
         context: SessionContext,
-        worker: InlineWorker | ProcessWorker,
+        worker: Worker,
         paused: Callable[[], bool],
         on_estimate: Callable[[int, StageEstimate], None],
     ) -> None:

@@ -16,7 +16,7 @@ from sleep_interpreter.realtime.Model.parts import Workers, open_workers
 from sleep_interpreter.realtime.Output.sinks import choose_sink
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Setup.plan import Plan
-from sleep_interpreter.realtime.Sources.faulty_source import FaultySource
+from sleep_interpreter.realtime.Sources.faulty_source import add_faults
 from sleep_interpreter.realtime.Sources.montage import Montage, make_montage
 from sleep_interpreter.realtime.Sources.source import Notice, Source, open_source
 from sleep_interpreter.utils.core.constants import STREAM_RATE
@@ -68,7 +68,7 @@ def prepare(planned: Plan) -> Prepared:
     checkpoints = _checkpoints(settings)
     source = open_source(settings.source, planned)
     if settings.faults:
-        source = FaultySource(source, settings.faults)
+        source = add_faults(source, settings.faults)
     try:
         return _prepare(planned, settings, source, checkpoints)
     except BaseException:

@@ -16,7 +16,7 @@ import pytest
 from sleep_interpreter.realtime.Control.control_client import Client, arguments_of
 from sleep_interpreter.realtime.Control.control_server import Control
 from sleep_interpreter.realtime.Control.request import Request, checked_args
-from sleep_interpreter.realtime.Parameters.watching import RemoteControlSettings
+from sleep_interpreter.realtime.Parameters.settings import RemoteControlSettings
 from sleep_interpreter.realtime.Recording.event_log import EventLog, read_log
 from sleep_interpreter.realtime.Session.operator_commands import CommandHandler
 from sleep_interpreter.utils.core.errors import UserError

@@ -6,7 +6,7 @@ from scipy import signal
 
 from sleep_interpreter.realtime.Cues.schedule import CueSchedule, RecordedCues
 from sleep_interpreter.realtime.Parameters import SessionSettings
-from sleep_interpreter.realtime.Parameters.cues import CueSettings
+from sleep_interpreter.realtime.Parameters.settings import CueSettings
 from sleep_interpreter.realtime.Recording.event_log import EventLog, read_log
 from sleep_interpreter.realtime.Sources.montage import make_montage
 from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs

@@ -10,7 +10,7 @@ from sleep_interpreter.realtime.Cues.phase_locking import (
     newest_phase,
 )
 from sleep_interpreter.realtime.Cues.schedule import CueSchedule, LockedCues
-from sleep_interpreter.realtime.Parameters.cues import CueSettings, LockSettings
+from sleep_interpreter.realtime.Parameters.settings import CueSettings, LockSettings
 from sleep_interpreter.realtime.Subject import Subject
 from sleep_interpreter.utils.core.errors import UserError
 

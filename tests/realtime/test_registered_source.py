@@ -25,7 +25,7 @@ class NoiseSource(Source):
 
     def __init__(self, settings):
         self.names, self.notices = ["Fz", "C4", "EOG1", "EMG1"], []
-        self.seconds = validate(NoiseSettings, settings.options, "source.options").seconds
+        self.seconds = validate(NoiseSettings, settings.options or {}, "source.options").seconds
 
     def open(self, picks):
         self.rates, self._count = {500.0: tuple(picks)}, len(picks)

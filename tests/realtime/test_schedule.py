@@ -10,7 +10,7 @@ from sleep_interpreter.realtime.Control.request import Request
 from sleep_interpreter.realtime.Cues.schedule import CueSchedule, RecordedCues
 from sleep_interpreter.realtime.Cues.sounds import read_playlist, read_sound
 from sleep_interpreter.realtime.Parameters import SessionSettings
-from sleep_interpreter.realtime.Parameters.cues import CueSettings
+from sleep_interpreter.realtime.Parameters.settings import CueSettings
 from sleep_interpreter.realtime.Session.cueing import CueController
 from sleep_interpreter.realtime.Session.operator_commands import CommandHandler
 from sleep_interpreter.realtime.Subject import Subject
