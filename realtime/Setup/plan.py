@@ -197,10 +197,10 @@ def _replayed(args: argparse.Namespace) -> Plan:
 
 def _recorded_segments(
     folder: Path, events: Sequence[dict[str, Any]]
-) -> dict[str, tuple[int, float, Sequence[tuple[int, int]]]]:
+) -> dict[str, tuple[int, float, tuple[tuple[int, int], ...]]]:
     """Return {file: (sample of the session at which it begins, its seconds, its gaps)}."""
     resumed = [e["sample"] for e in events if e["event"] == "resume"]
-    found = {}
+    found: dict[str, tuple[int, float, tuple[tuple[int, int], ...]]] = {}
     for part in segments(folder):
         rate = part.raw.info["sfreq"]
         first = round(part.first * STREAM_RATE / rate)

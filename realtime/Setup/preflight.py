@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sleep_interpreter.realtime.Model.decoder import AFTER, BEFORE
-from sleep_interpreter.realtime.Model.worker import InlineWorker, ProcessWorker
+from sleep_interpreter.realtime.Model.worker import Worker
 from sleep_interpreter.realtime.Output.marker_ports import open_ports
 from sleep_interpreter.realtime.Output.sinks import choose_sink
 from sleep_interpreter.realtime.Parameters import SessionSettings
@@ -223,13 +223,12 @@ def _models(prepared: Prepared, settings: SessionSettings) -> list[Check]:
     return checks
 
 
-def _timed(
-    worker: InlineWorker | ProcessWorker, name: str, question: tuple[Any, ...], limit: float, what: str
-) -> Check:
+def _timed(worker: Worker | None, name: str, question: tuple[Any, ...], limit: float, what: str) -> Check:
+    assert worker is not None, "it computes what it says"
     worker.ask(name, *question)
     answers = worker.answers(wait=30.0)
     if not answers or answers[0].error:
-        why = answers[0].error if answers else "no answer within 30 s"
+        why = (answers[0].error if answers else None) or "no answer within 30 s"
         return Check(name, FAIL, why, "choose another checkpoint or stager")
     seconds = answers[0].seconds
     slow = seconds > limit
