@@ -94,7 +94,7 @@ STEPS: tuple[Step, ...] = (
     Step(f"test/N23SIMD_retrained_SO.py {PLACES} {SMALL} {SCORES}", ("train/N23SIMD.py",)),
     Step(f"test/SIStagingtest.py {PLACES} {SMALL_STAGER} {SCORES}", ("train/SIStaging.py",)),
     Step(
-        f"test/compare.py {OUT}/N23SIMD {OUT}/N23SISD --out {OUT}/compare",
+        f"test/compare.py {OUT}/N23SIMD {OUT}/N23SISD --results {OUT}",
         ("test/N23SIMD.py", "test/N23SISD.py"),
     ),
     Step(
@@ -114,8 +114,8 @@ STEPS: tuple[Step, ...] = (
     Step(f"model/checkpoint.py convert {DECODER} {OUT}/converted.ckpt --overwrite", ("train/N23SIMD.py",)),
     # real time
     Step(
-        f"realtime/Main_Decode.py --recording {DATA}/bids/sub-train0/ses-night/eeg/"
-        "sub-train0_ses-night_task-tmr_eeg.vhdr --cues recorded --set channels.eeg_ref=M1 "
+        f"realtime/Main_Decode.py --recording {DATA}/bids/sub-test000/ses-night/eeg/"
+        "sub-test000_ses-night_task-sleep_eeg.vhdr --cues recorded --set channels.eeg_ref=M1 "
         f"--decoder-checkpoint {DECODER} --subject smoke --out {OUT}/sessions",
         ("train/N23SIMD.py",),
     ),
@@ -152,6 +152,7 @@ STEPS: tuple[Step, ...] = (
     Step("make arousal-study ARGS='--minutes 0.5 --subjects 1'"),
     Step("make endurance ARGS='--hours 0.03'"),
     Step("make soak ARGS='--minutes 0.2 --members 1 --sink file'"),
+    Step("-m benchmarks.realtime.soak --minutes 0.1"),
     Step("make monitor-cost ARGS='--seconds 3'"),
     Step("make monitor-pictures"),
     Step("make clean"),

@@ -1,6 +1,7 @@
 """Who sleeps: as little about a person as a session needs."""
 
 import re
+from pathlib import Path
 
 from pydantic import Field, field_validator
 
@@ -23,13 +24,13 @@ class Subject(Settings):
 
     @field_validator("id")
     @classmethod
-    def _plain(cls, value):
+    def _plain(cls, value: str) -> str:
         if not re.fullmatch(_ID, value):
             raise ValueError("an id holds letters, digits, '-' and '_' only (at most 64): it names a folder")
         return value
 
 
-def load_subject(identifier=None, path=None):
+def load_subject(identifier: str | None = None, path: str | Path | None = None) -> Subject:
     """Return the `Subject` given by `--subject` or `--subject-file`.
 
     Raises

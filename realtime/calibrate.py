@@ -28,7 +28,7 @@ def main(argv=None):
     arguments.add_argument("--simulate", type=float, metavar="DB", help="a listener with this threshold")
     arguments.add_argument("--out", type=Path, help="default: results/realtime/SUBJECT")
     args = arguments.parse_args(argv)
-    from sleep_interpreter.realtime.Cues.loudness_session import calibrate
+    from sleep_interpreter.realtime.Cues.loudness_calibration import calibrate  # lazy: start-up
 
     path, found = calibrate(args.subject, args.config, args.overrides, args.above, args.simulate, args.out)
     say(f"threshold {found.threshold_db:g} dB, volume {found.volume_db:g} dB")

@@ -15,7 +15,7 @@ from sleep_interpreter.utils.core.command_line import parser, run, say
 from sleep_interpreter.utils.core.paths import shown
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Write what was asked for."""
     arguments = parser(__doc__)
     arguments.add_argument("session", type=Path, help="the session's folder")
@@ -24,7 +24,7 @@ def main(argv=None):
     arguments.add_argument("--bdf", type=Path, metavar="FILE")
     arguments.add_argument("--brainvision", type=Path, metavar="FILE")
     args = arguments.parse_args(argv)
-    from sleep_interpreter.realtime.Recording import export
+    from sleep_interpreter.realtime.Recording import export  # lazy: start-up
 
     wanted = [
         (args.bids, export.export_bids), (args.edf, export.export_edf), (args.bdf, export.export_edf),

@@ -14,19 +14,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
+from sleep_interpreter.realtime.Monitor.server import serve
 from sleep_interpreter.utils.core.command_line import parser, run, say
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Serve until Ctrl-C."""
     arguments = parser(__doc__)
     arguments.add_argument("folder", type=Path, help="of a session, or of all sessions")
     arguments.add_argument("--port", type=int, default=0, help="default: any that is free")
     arguments.add_argument("--quiet", action="store_true", help="print the two addresses only")
     args = arguments.parse_args(argv)
-    from sleep_interpreter.realtime.Monitor.server import serve
 
-    def announce(url, view_url):
+    def announce(url: str, view_url: str) -> None:
         say(url, view_url) if args.quiet else say(
             f"open      {url}", f"look only {view_url}", "Ctrl-C ends it"
         )

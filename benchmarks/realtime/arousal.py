@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks import runner
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.source import SimulateSettings
-from sleep_interpreter.realtime.Session.arousal_detector import Arousal
+from sleep_interpreter.realtime.Session.arousal_detector import ArousalDetector
 from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.paths import shown
@@ -45,9 +45,9 @@ def signs(derivations, settings):
     -------
     found : list of (float, str)
     """
-    arousal, found = Arousal(settings), []
+    arousal, found = ArousalDetector(settings), []
     for now in range(arousal.samples, derivations.shape[1] + 1, _STEP):
-        reason = arousal.look(derivations[:, now - arousal.samples : now], now)
+        reason = arousal.detect(derivations[:, now - arousal.samples : now])
         if reason is not None:
             found.append((now / STREAM_RATE, reason))
     return found
@@ -102,10 +102,11 @@ def _joined(planted):
 
 def simulated(subject, stage, minutes):
     """Return (derivations (3, n), planted (m, 2) s) of a stretch of one stage."""
-    from sleep_interpreter.data.simulation.live_sleeper import LiveNight
+    from sleep_interpreter.data.simulation.live_sleeper import LiveSleeper
 
     overrides = tuple(f"stages.{stage}.{rate}" for rate in RATES)
-    night = LiveNight(SimulateSettings(subject=subject, hours=minutes / 60, stage=stage, overrides=overrides))
+    settings = SimulateSettings(subject=subject, hours=minutes / 60, stage=stage, overrides=overrides)
+    night = LiveSleeper(settings)
     rows = [night.names.index(name) for name in ("C4", "EOG1", "EMG1")]
     pieces = [night.render(s, min(s + _PIECE, night.n))[rows] for s in range(0, night.n, _PIECE)]
     return np.concatenate(pieces, axis=1).astype(float), night.disturbances()

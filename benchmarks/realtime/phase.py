@@ -15,11 +15,10 @@ from benchmarks import runner
 from sleep_interpreter.realtime.Cues.phase_locking import (
     MEASURED_AFTER,
     TICK,
-    LockedCues,
     PhaseLock,
     achieved_phase,
 )
-from sleep_interpreter.realtime.Cues.schedule import CueSchedule
+from sleep_interpreter.realtime.Cues.schedule import CueSchedule, LockedCues
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.source import SimulateSettings
 from sleep_interpreter.realtime.Subject import Subject
@@ -59,9 +58,9 @@ def onsets(trace, settings):
     found = []
     for now in range(TICK, len(trace), TICK):
         if lock is not None:
-            lock.feed(trace[now - TICK : now])
+            lock.push_samples(trace[now - TICK : now])
         while plan.due is not None and plan.due <= now:
-            cue = plan.take(now)
+            cue = plan.next_cue(now)
             if cue is None:
                 break
             if not cue.skipped:
@@ -113,9 +112,9 @@ def _circular(off):
 
 def simulated(subject, stage, minutes, channel):
     """Return (trace of the channel (n,) µV, function of onsets to the planted phase in degrees)."""
-    from sleep_interpreter.data.simulation.live_sleeper import LiveNight
+    from sleep_interpreter.data.simulation.live_sleeper import LiveSleeper
 
-    night = LiveNight(SimulateSettings(subject=subject, hours=minutes / 60, stage=stage))
+    night = LiveSleeper(SimulateSettings(subject=subject, hours=minutes / 60, stage=stage))
     row = night.names.index(channel)
     pieces = [night.render(s, min(s + _PIECE, night.n))[row] for s in range(0, night.n, _PIECE)]
     return np.concatenate(pieces).astype(float), night.phase_at

@@ -172,7 +172,7 @@ class Stager(keras.Model):
 
     Parameters
     ----------
-    settings : sleep_interpreter.model.networks.settings.StagerSettings | dict
+    settings : sleep_interpreter.model.SIStaging.settings.StagerSettings | dict
     seed : int | sequence of int
     dropout : float | None
         Replaces every dropout rate.

@@ -1,7 +1,11 @@
 """The other end of a session's control (realtime/Control/control_server.py): ask it, or read its feed."""
 
 import json
+import math
 import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from sleep_interpreter.realtime.Utils.json_lines import json_line
 from sleep_interpreter.utils.core.errors import UserError
@@ -27,7 +31,7 @@ class Client:
         No session is running there.
     """
 
-    def __init__(self, folder, origin="command line"):
+    def __init__(self, folder: Path, origin: str = "command line") -> None:
         self._path = folder / "control.json"
         try:
             about = json.loads(self._path.read_text(encoding="utf-8"))
@@ -37,7 +41,7 @@ class Client:
             raise UserError(f"{shown(self._path)}: no session is running there ({error})") from error
         self._origin = origin
 
-    def connect(self):
+    def connect(self) -> socket.socket:
         """Return a connected socket.
 
         Raises
@@ -54,11 +58,11 @@ class Client:
                 "python realtime/Main_Decode.py --resume SESSION"
             ) from error
 
-    def request(self, command, **args):
+    def request(self, command: str, **args: Any) -> bytes:
         """Return the line (bytes) that asks for a command, for a connection of one's own."""
         return json_line(token=self._token, command=command, args=args, origin=self._origin)
 
-    def ask(self, command, **args):
+    def ask(self, command: str, **args: Any) -> dict[str, Any]:
         """Ask, and return the answer: {"ok", "sample", "text"} or {"ok", "error"}.
 
         Raises
@@ -75,7 +79,7 @@ class Client:
                 raise
             raise UserError(f"{command}: the session ended before it answered ({error})") from error
 
-    def feed(self):
+    def feed(self) -> Iterator[dict[str, Any]]:
         """Yield what the session publishes, {"kind", "payload"}, until it ends.
 
         Raises
@@ -96,7 +100,7 @@ class Client:
                 yield json.loads(line)
 
 
-def arguments_of(command, value, by=None):
+def arguments_of(command: str, value: str | None, by: float | None = None) -> dict[str, Any]:
     """Return the args of a command as typed: volume takes dB, or `by` how many; mark takes text.
 
     Raises
@@ -115,9 +119,9 @@ def arguments_of(command, value, by=None):
             raise UserError(f"{command} takes no value, found {value!r}")
         return {}
     try:
-        level = float(value)
-    except (TypeError, ValueError):
-        level = None
-    if level is None or not abs(level) <= 200:
+        level = float(value or "")
+    except ValueError:
+        level = math.nan
+    if not abs(level) <= 200:
         raise UserError(f"volume needs a level in dB, such as -26; found {value!r}")
     return {"db": level}

@@ -2,11 +2,11 @@
 
 A request is {"token", "command", "args", "origin"}; it is answered when the session has taken it, with
 {"ok": true, "sample", "text"} or {"ok": false, "error"}. `subscribe` turns the connection into a feed of
-what the session publishes (realtime/Control/publisher.py). Where to connect, and the tokens, stand in control.json
-in the session's folder, which only its owner may read.
+what the session publishes. Where to connect, and the tokens, stand in control.json in the session's folder,
+which only its owner may read.
 
     control = Control(folder, settings.control)        # the session's side
-    for request in control.take():
+    for request in control.poll():
         request.reply(True, sample=0, text="done")
     control.publish("state", {"sample": 0})
     Client(folder).ask("mark", text="turned over")     # another process
@@ -25,14 +25,19 @@ import logging
 import os
 import queue
 import secrets
+import select
 import socket
 import threading
 import time
+from collections import deque
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 from sleep_interpreter.realtime.Control.control_client import Client, arguments_of
-from sleep_interpreter.realtime.Control.publisher import Feed
-from sleep_interpreter.realtime.Control.request import COMMANDS, Request, checked, clean
+from sleep_interpreter.realtime.Control.request import COMMANDS, Request, checked_args, clean
+from sleep_interpreter.realtime.Parameters.settings import RemoteControlSettings
 from sleep_interpreter.realtime.Utils.json_lines import JsonLineSocket, RateLimit, json_line
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -51,7 +56,72 @@ _AT_ONCE = 20
 """Requests that the session is given at a time."""
 _WAIT = 5.0
 """Seconds a client waits for the session to take its request."""
+_MOST_LINES = 100
+"""Lines that wait for a slow reader of the feed: about eight seconds of signal and state."""
+_SEND_BUFFER = 128 * 1024
+"""Bytes that the system may hold back for it: old news is no news."""
 _LOOPBACK = ("127.", "::1", "localhost")
+
+
+class Feed:
+    """One reader of what a session publishes: a bounded queue, from which the oldest is dropped.
+
+    Parameters
+    ----------
+    link : socket.socket
+
+    Attributes
+    ----------
+    dropped : int
+        Lines that the reader was too slow for.
+    """
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        with contextlib.suppress(OSError):
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        self._lines: deque[bytes] = deque(maxlen=_MOST_LINES)
+        self._news = threading.Condition()
+        self._closed = False
+        self.dropped = 0
+
+    def put(self, line: bytes) -> None:
+        """Give it a line of bytes; the oldest is dropped when too many wait."""
+        with self._news:
+            self.dropped += len(self._lines) == _MOST_LINES
+            self._lines.append(line)
+            self._news.notify()
+
+    def run(self) -> None:
+        """Send lines until the reader goes, does not read for 30 s, or `close` is called.
+
+        Raises
+        ------
+        OSError
+            The reader is gone.
+        """
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._lines or self._closed, timeout=1.0)
+                # one at a time, so that what waits stays bounded by the queue
+                line = self._lines.popleft() if self._lines else None
+                if line is None and self._closed:
+                    return
+            if line is not None:
+                self._link.settimeout(30)
+                self._link.sendall(line)
+            elif self._gone():
+                return
+
+    def close(self) -> None:
+        """End it as soon as what waits has been sent."""
+        with self._news:
+            self._closed = True
+            self._news.notify()
+
+    def _gone(self) -> bool:
+        readable, _, _ = select.select([self._link], [], [], 0)
+        return bool(readable) and not self._link.recv(4096)
 
 
 class Control:
@@ -61,7 +131,7 @@ class Control:
     ----------
     folder : Path
         Of the session; control.json is written there.
-    settings : ControlSettings
+    settings : RemoteControlSettings
 
     Attributes
     ----------
@@ -76,12 +146,15 @@ class Control:
         The port is taken, or control.json cannot be written.
     """
 
-    def __init__(self, folder, settings):
-        self._requests = queue.Queue(maxsize=100)
-        self._feeds, self._lock = [], threading.Lock()
-        self._links, self._threads = {}, set()  # {socket: whether it has shown a token}, oldest first
+    def __init__(self, folder: Path, settings: RemoteControlSettings) -> None:
+        self._requests: queue.Queue[Request] = queue.Queue(maxsize=100)
+        self._feeds: list[Feed] = []
+        self._lock = threading.Lock()
+        # whether each has shown a token, oldest first
+        self._links: dict[socket.socket, bool] = {}
+        self._threads: set[threading.Thread] = set()
         self._rates = {rights: RateLimit(most) for rights, most in _PER_SECOND.items()}
-        self._closing, self._told = False, False
+        self._closing, self._warned = False, False
         self.token, self.view_token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         try:
@@ -106,15 +179,15 @@ class Control:
         self._accepting = threading.Thread(target=self._accept, name="control", daemon=True)
         self._accepting.start()
 
-    def take(self):
+    def poll(self) -> list[Request]:
         """Return the requests since the last call, at most 20 at a time; never waits."""
-        found = []
+        found: list[Request] = []
         with contextlib.suppress(queue.Empty):
             while len(found) < _AT_ONCE:
                 found.append(self._requests.get_nowait())
         return found
 
-    def put(self, request):
+    def put(self, request: Request) -> bool:
         """Add a request from within this process; False when too many are waiting."""
         try:
             self._requests.put_nowait(request)
@@ -123,27 +196,27 @@ class Control:
         return True
 
     @property
-    def watched(self):
+    def watched(self) -> bool:
         """Whether anybody reads the feed."""
         return bool(self._feeds)
 
-    def publish(self, kind, payload):
+    def publish(self, kind: str, payload: Any) -> None:
         """Give {"kind", "payload"} to every reader; who is slow misses it. Never waits, never raises."""
         if not self._feeds:
             return
         try:
             line = json_line(kind=kind, payload=payload)
         except (TypeError, ValueError) as error:  # a number that JSON has not: readers go without this one
-            if not self._told:
+            if not self._warned:
                 logger.error("%s cannot be published: %s", kind, error)
-            self._told = True
+            self._warned = True
             return
         with self._lock:
             feeds = list(self._feeds)
         for feed in feeds:
             feed.put(line)
 
-    def close(self):
+    def close(self) -> None:
         """End the server and all connections, the answers to what was asked first; control.json goes."""
         self._closing = True
         with contextlib.suppress(OSError):
@@ -152,7 +225,7 @@ class Control:
         with contextlib.suppress(OSError):
             self._server.close()
         self._accepting.join(2)
-        while waiting := self.take():
+        while waiting := self.poll():
             for request in waiting:
                 request.reply(False, error="the session has ended")
         with self._lock:
@@ -169,7 +242,7 @@ class Control:
 
     # --- the server's threads -----------------------------------------------------------------------
 
-    def _write(self):
+    def _write(self) -> None:
         content = {
             "host": self.host,
             "port": self.port,
@@ -185,7 +258,7 @@ class Control:
             json.dump(content, file)
         temporary.replace(self._path)
 
-    def _accept(self):
+    def _accept(self) -> None:
         while not self._closing:
             try:
                 link, _ = self._server.accept()
@@ -213,7 +286,7 @@ class Control:
                 logger.debug("control: %s", error)
                 self._forget(link, thread)
 
-    def _client(self, link):
+    def _client(self, link: socket.socket) -> None:
         try:
             self._talk(link)
         except (OSError, ValueError) as error:  # who goes away, or talks nonsense, harms itself only
@@ -221,13 +294,13 @@ class Control:
         finally:
             self._forget(link, threading.current_thread())
 
-    def _forget(self, link, thread):
+    def _forget(self, link: socket.socket, thread: threading.Thread) -> None:
         with self._lock:
             self._links.pop(link, None)
             self._threads.discard(thread)
         link.close()
 
-    def _talk(self, link):
+    def _talk(self, link: socket.socket) -> None:
         lines, own, rights = JsonLineSocket(link), RateLimit(_PER_CONNECTION), None
         while True:
             begins = _FIRST_SECONDS if rights is None else _IDLE_SECONDS
@@ -252,13 +325,13 @@ class Control:
                 return
             lines.send(**self._ask(request, rights))
 
-    def _rights(self, token):
+    def _rights(self, token: bytes) -> str | None:
         """Return "control", "view" or None; comparing takes as long for a wrong token as for a right one."""
         whole = hmac.compare_digest(token, self.token.encode())
         view = hmac.compare_digest(token, self.view_token.encode())
         return "control" if whole else "view" if view else None
 
-    def _admit(self, link):
+    def _admit(self, link: socket.socket) -> bool:
         """Count a connection among those that have shown a token; False when there are too many."""
         with self._lock:
             if link not in self._links or (not self._links[link] and sum(self._links.values()) >= _KNOWN):
@@ -266,21 +339,23 @@ class Control:
             self._links[link] = True
             return True
 
-    def _ask(self, request, rights):
+    def _ask(self, request: dict[str, Any], rights: str) -> dict[str, Any]:
         """Return the session's answer."""
         command = request.get("command")
         if rights == "view" and command in COMMANDS and command not in _VIEW:
             return {"ok": False, "error": "this token may only look"}
         try:
-            args = checked(command, request.get("args") or {})
+            args = checked_args(command, request.get("args") or {})
         except ValueError as error:
             return {"ok": False, "error": str(error)}
         if not self._rates[rights].allows():
             return {"ok": False, "error": "too many requests: try again in a second"}
         origin = request.get("origin")
         origin = clean(origin, 40) if isinstance(origin, str) else ""
-        answers = queue.Queue()
-        asked = Request(command, args, origin or "socket", lambda ok, **more: answers.put({"ok": ok, **more}))
+        answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        asked = Request(
+            str(command), args, origin or "socket", lambda ok, **more: answers.put({"ok": ok, **more})
+        )
         if self._closing or not self.put(asked):
             return {"ok": False, "error": "the session is busy or ends"}
         try:
@@ -288,7 +363,7 @@ class Control:
         except queue.Empty:
             return {"ok": False, "error": f"no answer within {_WAIT:g} s; it may still be carried out"}
 
-    def _feed(self, link):
+    def _feed(self, link: socket.socket) -> None:
         feed = Feed(link)
         with self._lock:
             self._feeds.append(feed)
@@ -300,13 +375,13 @@ class Control:
                 self._feeds.remove(feed)
 
     @staticmethod
-    def _shut(links, how):
+    def _shut(links: Iterable[socket.socket], how: int) -> None:
         for link in links:
             with contextlib.suppress(OSError):
                 link.shutdown(how)
 
 
-def _parsed(line):
+def _parsed(line: bytes) -> tuple[dict[str, Any], bytes]:
     """Return the request and its token (bytes) of a line.
 
     Raises

@@ -1,5 +1,6 @@
 """What can be asked of a session, and the check that every request passes before the session sees it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ LONGEST_TEXT = 500
 """Characters of a mark."""
 _LARGEST = 200.0
 """dB; no level is further from full scale."""
-_ARGS = {
+_ARGS: dict[str, tuple[str, ...]] = {
     "pause": (),
     "resume": (),
     "volume": ("db", "change_db"),
@@ -34,12 +35,12 @@ class Request:
     """
 
     command: str
-    args: dict
+    args: dict[str, Any]
     origin: str
-    reply: Any
+    reply: Callable[..., Any]
 
 
-def checked(command, args):
+def checked_args(command: Any, args: Any) -> dict[str, Any]:
     """Return the args of a command as the session may have them: known names, finite numbers, plain text.
 
     Parameters
@@ -75,14 +76,14 @@ def checked(command, args):
     return dict(args)
 
 
-def clean(text, most):
+def clean(text: str, most: int) -> str:
     """Return text of one line that can be written anywhere: no control characters, no half characters."""
     whole = text.encode("utf-8", "replace").decode("utf-8")
     # a terminal obeys control characters, so none may reach the screen from a socket
     return " ".join("".join(c if c.isprintable() else " " for c in whole).split())[:most]
 
 
-def _decibel(value):
+def _decibel(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
         found = "no number" if not isinstance(value, int | float) else f"{clean(repr(value), 20)}"
         raise ValueError(f"volume needs a level in dB, at most {_LARGEST:g} from full scale; found {found}")

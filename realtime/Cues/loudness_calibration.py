@@ -8,19 +8,36 @@ setting of the system's own volume.
 """
 
 import hashlib
+import logging
 import math
+import sys
+import time
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 from pydantic import Field
 
+from sleep_interpreter.realtime.Cues.sounds import session_sounds
+from sleep_interpreter.realtime.Output.sound_card import device_problem, play_now
+from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.realtime.Parameters.output import AudioSettings
+from sleep_interpreter.realtime.Subject import Subject, load_subject
 from sleep_interpreter.realtime.Utils.registries import SOURCES
+from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.config import Settings, read_yaml, validate
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.paths import RESULTS, shown, writing
+
+logger = logging.getLogger(__name__)
+
+Present = Callable[[int, float | None], bool]
+"""`present(item, level)` plays the item's sound at that level in dB (None: silence): was it heard?"""
 
 DOWN_DB, UP_DB = 10.0, 5.0
 FLOOR_DB = -100.0
@@ -31,7 +48,11 @@ _GUESSED = 1 / 3
 """Share of catch trials that were "heard" above which the answers are not believed."""
 
 
-class Calibration(Settings):
+_PAUSE_SECONDS = (0.8, 2.0)
+"""Between the announcement and the sound: uniform, so that it cannot be guessed."""
+
+
+class LoudnessCalibration(Settings):
     """A calibration file."""
 
     subject: str
@@ -65,14 +86,15 @@ class Staircase:
         Once it is known.
     """
 
-    def __init__(self, start_db, max_db):
+    def __init__(self, start_db: float, max_db: float) -> None:
         self._max = max_db
-        self.level, self.threshold = min(start_db, max_db), None
+        self.level = min(start_db, max_db)
+        self.threshold: float | None = None
         self._rising = False
-        self._ascending = defaultdict(list)
+        self._ascending: defaultdict[float, list[bool]] = defaultdict(list)
         self._missed_at_cap = 0
 
-    def answer(self, heard):
+    def answer(self, heard: bool) -> None:
         """Take the answer to the sound at `level` and move on.
 
         Raises
@@ -101,14 +123,14 @@ class Staircase:
         self.level = min(self._max, max(FLOOR_DB, level + step))
 
 
-def measure(present, start_db, max_db, random, catch_share=0.2):
+def measure(
+    present: Present, start_db: float, max_db: float, random: np.random.Generator, catch_share: float = 0.2
+) -> tuple[float, list[dict[str, Any]]]:
     """Find the threshold of hearing.
 
     Parameters
     ----------
-    present : callable
-        `present(item, level)` plays the item's sound at that level (None: silence) and returns whether the
-        listener says that it was heard.
+    present : Present
     start_db, max_db : float
     random : numpy.random.Generator
         Of items and catch trials.
@@ -127,7 +149,9 @@ def measure(present, start_db, max_db, random, catch_share=0.2):
     UserError
         Nothing is heard at the cap, silence is "heard" too often, or the answers do not settle.
     """
-    staircase, trials, items = Staircase(start_db, max_db), [], []
+    staircase = Staircase(start_db, max_db)
+    trials: list[dict[str, Any]] = []
+    items: list[int] = []
     while staircase.threshold is None:
         if len(trials) >= _MOST:
             raise UserError(f"no threshold after {_MOST} sounds: the answers do not settle; begin anew")
@@ -147,10 +171,10 @@ def measure(present, start_db, max_db, random, catch_share=0.2):
     return staircase.threshold, trials
 
 
-def simulated_listener(threshold_db, random, slope_db=2.0):
+def simulated_listener(threshold_db: float, random: np.random.Generator, slope_db: float = 2.0) -> Present:
     """Return a `present` that hears as a logistic function of the level, for trying without a listener."""
 
-    def present(item, level):
+    def present(item: int, level: float | None) -> bool:
         if level is None:
             return False
         return random.random() < 1 / (1 + math.exp(-(level - threshold_db) / slope_db))
@@ -158,7 +182,7 @@ def simulated_listener(threshold_db, random, slope_db=2.0):
     return present
 
 
-def fingerprint(sounds):
+def fingerprint(sounds: Sequence[np.ndarray]) -> str:
     """Return a hash of the sounds that were heard, so that others are not played at their level."""
     digest = hashlib.sha256()
     for sound in sounds:
@@ -166,7 +190,15 @@ def fingerprint(sounds):
     return digest.hexdigest()[:16]
 
 
-def save(folder, subject, audio, sounds, measured, above_db, simulated=False):
+def save(
+    folder: str | Path,
+    subject: str,
+    audio: AudioSettings,
+    sounds: Sequence[np.ndarray],
+    measured: tuple[float, list[dict[str, Any]]],
+    above_db: float,
+    simulated: bool = False,
+) -> Path:
     """Write a calibration into the next free `calibration_NNN.yaml` of a folder.
 
     Parameters
@@ -187,11 +219,9 @@ def save(folder, subject, audio, sounds, measured, above_db, simulated=False):
     -------
     path : Path
     """
-    import yaml
-
     threshold, trials = measured
     catches = [trial["heard"] for trial in trials if trial["level_db"] is None]
-    content = Calibration(
+    content = LoudnessCalibration(
         subject=subject, measured=datetime.now(UTC).isoformat(timespec="seconds"),
         volume_db=min(threshold + above_db, audio.max_db), threshold_db=threshold, above_db=above_db,
         max_db=audio.max_db, device=audio.device, rate=audio.rate, sounds=fingerprint(sounds),
@@ -207,18 +237,18 @@ def save(folder, subject, audio, sounds, measured, above_db, simulated=False):
     return path
 
 
-def load(path):
-    """Return the `Calibration` in a file.
+def load(path: str | Path) -> LoudnessCalibration:
+    """Return the `LoudnessCalibration` in a file.
 
     Raises
     ------
     UserError
         It cannot be read, or is no calibration.
     """
-    return validate(Calibration, read_yaml(Path(path)), shown(Path(path)))
+    return validate(LoudnessCalibration, read_yaml(Path(path)), shown(Path(path)))
 
 
-def apply(settings, subject):
+def apply(settings: SessionSettings, subject: Subject) -> SessionSettings:
     """Return settings whose volume is that of the subject's calibration; the same without one.
 
     Parameters
@@ -257,7 +287,7 @@ def apply(settings, subject):
     return settings.model_copy(update={"audio": changed})
 
 
-def check_sounds(settings, sounds):
+def check_sounds(settings: SessionSettings, sounds: Sequence[np.ndarray]) -> str | None:
     """Return what the session's log says of the calibration; None without one.
 
     Raises
@@ -275,3 +305,96 @@ def check_sounds(settings, sounds):
         f"volume {found.volume_db:g} dB from {shown(Path(path))}: {found.above_db:g} dB above the threshold "
         f"of {found.threshold_db:g} dB measured {found.measured}"
     )
+
+
+def calibrate(
+    identifier: str,
+    source: str | None = None,
+    overrides: Sequence[str] = (),
+    above_db: float = 10.0,
+    simulated: float | None = None,
+    folder: Path | None = None,
+    ask: Callable[[], str] | None = None,
+) -> tuple[Path, LoudnessCalibration]:
+    """Measure a subject's threshold and write the calibration.
+
+    Parameters
+    ----------
+    identifier : str
+        The subject's id.
+    source : str | None
+        Settings file; None = params/realtime.yaml.
+    overrides : sequence of str
+    above_db : float
+        The session's level above the threshold, dB.
+    simulated : float | None
+        Threshold of a simulated listener, dB; nothing sounds.
+    folder : Path | None
+        None = results/realtime/ID.
+    ask : callable | None
+        `ask()` returns "y" or "n"; None = the keyboard.
+
+    Returns
+    -------
+    path : Path
+    found : LoudnessCalibration
+
+    Raises
+    ------
+    UserError
+        There is no sound device, or no threshold.
+    """
+    settings = config.load(SessionSettings, source or "realtime", overrides=overrides)
+    subject, audio = load_subject(identifier), settings.audio
+    if above_db < 0 or not np.isfinite(above_db):
+        raise UserError(f"--above {above_db:g}: dB above the threshold, 0 or more")
+    sounds, random = session_sounds(settings), np.random.default_rng()
+    if simulated is None:
+        if lacking := device_problem(audio):
+            raise UserError(f"{lacking}; with --simulate DB nothing sounds")
+        present = _listener(audio, sounds, random, _typed_answer if ask is None else ask)
+    else:
+        present = simulated_listener(simulated, random)
+    measured = measure(present, audio.volume_db, audio.max_db, random)
+    out = RESULTS / "realtime" / subject.id if folder is None else folder
+    path = save(out, subject.id, audio, sounds, measured, above_db, simulated=simulated is not None)
+    return path, load(path)
+
+
+def _listener(
+    audio: AudioSettings, sounds: Sequence[np.ndarray], random: np.random.Generator, ask: Callable[[], str]
+) -> Present:
+    """Return a `present` that plays through the session's device and asks."""
+    count = 0
+
+    def present(item: int, level: float | None) -> bool:
+        nonlocal count
+        count += 1
+        logger.info("%d: listen ...", count)
+        time.sleep(random.uniform(*_PAUSE_SECONDS))
+        if level is None:
+            time.sleep(len(sounds[item]) / audio.rate)
+        else:
+            play_now(audio, sounds[item], level)
+        return ask() == "y"
+
+    return present
+
+
+def _typed_answer() -> str:
+    """Return "y" or "n" as typed.
+
+    Raises
+    ------
+    UserError
+        Nobody can answer: standard input is no terminal or has ended.
+    """
+    while True:
+        sys.stderr.write("heard? [y/n] ")
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line:
+            raise UserError("no answer: standard input has ended; calibrate at a terminal")
+        word = line.strip().lower()[:1]
+        if word in ("y", "n"):
+            return word

@@ -11,15 +11,17 @@ that nothing depends on how the stream is cut:
 """
 
 from collections import deque
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 from scipy import signal
 
+from sleep_interpreter.realtime.Parameters.settings import LockSettings
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 
 TICK = 10
-"""Samples between two looks at the stream: 20 ms."""
+"""Samples between two predictions: 20 ms."""
 MEASURED_AFTER = 1500
 """Samples after an onset that are needed to measure the phase it met: 3 s."""
 
@@ -38,14 +40,14 @@ _LEARNED = 20
 class SlowWave:
     """The newest 5 s of one channel, band-passed by a filter that runs on through the session."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._sos = signal.butter(2, _SLOW, "bandpass", fs=STREAM_RATE, output="sos")
-        self._state = None
+        self._state: np.ndarray | None = None
         self.values = np.zeros(_KEPT)
         self.raw = np.zeros(_KEPT)
 
-    def take(self, block):
-        """Take (n,) samples in µV."""
+    def push_samples(self, block: np.ndarray) -> None:
+        """Add (n,) samples in µV."""
         block = np.asarray(block, float)
         if self._state is None:  # as if the first value had always been there: no jump at the beginning
             self._state = signal.sosfilt_zi(self._sos) * block[0]
@@ -59,7 +61,7 @@ class ThresholdDelay:
 
     Parameters
     ----------
-    settings : sleep_interpreter.realtime.Parameters.settings.LockSettings
+    settings : LockSettings
 
     Attributes
     ----------
@@ -67,19 +69,20 @@ class ThresholdDelay:
         Seconds from trough to peak: the running median of this night, at first the setting's.
     """
 
-    def __init__(self, settings):
+    def __init__(self, settings: LockSettings) -> None:
         self._threshold, self._adaptive = settings.threshold_uv, settings.adaptive
         self._target = settings.target_degrees
-        self._first, self._found = settings.trough_to_peak_s, deque(maxlen=_TROUGHS)
-        self._lowest = None  # (value, sample) of the dip that the signal is in
-        self._trough = None  # sample of the last trough, until its peak is found
+        self._first = settings.trough_to_peak_s
+        self._measured: deque[float] = deque(maxlen=_TROUGHS)
+        self._lowest: tuple[float, int] | None = None  # value and sample of the dip that the signal is in
+        self._trough: int | None = None  # sample of the last trough, until its peak is found
 
     @property
-    def to_peak(self):
+    def to_peak(self) -> float:
         """Seconds from trough to peak, as far as known."""
-        return float(np.median(self._found)) if len(self._found) >= 5 else self._first
+        return float(np.median(self._measured)) if len(self._measured) >= 5 else self._first
 
-    def look(self, wave, now, early=0.0):
+    def predict(self, wave: SlowWave, now: int, early: float = 0.0) -> int | None:
         """Return the sample at which the target comes, or None.
 
         Parameters
@@ -108,12 +111,12 @@ class ThresholdDelay:
         share = 1 + (self._target + early) / 180  # of the time from the trough to the next peak
         return trough + round(share * self.to_peak * STREAM_RATE)
 
-    def _bound(self, wave):
+    def _bound(self, wave: SlowWave) -> float:
         if not self._adaptive:
             return self._threshold
         return min(self._threshold, 0.7 * float(wave.values[:-TICK].min()))
 
-    def _find_peak(self, wave, now):
+    def _find_peak(self, wave: SlowWave, now: int) -> None:
         """Some time after a trough, note when its peak really came, seen from both sides."""
         if self._trough is None or now - self._trough < _SEEN_AFTER:
             return
@@ -121,7 +124,7 @@ class ThresholdDelay:
         after = _from_both_sides(wave.raw)[_KEPT - (now - self._trough) :][first:last]
         place = int(after.argmax())
         if after[place] > 0 and 0 < place < len(after) - 1:
-            self._found.append((first + place) / STREAM_RATE)
+            self._measured.append((first + place) / STREAM_RATE)
         self._trough = None
 
 
@@ -130,23 +133,23 @@ class EndpointHilbert:
 
     Parameters
     ----------
-    settings : sleep_interpreter.realtime.Parameters.settings.LockSettings
+    settings : LockSettings
     lead : int
         Samples that a cue needs to be on its way.
     """
 
-    def __init__(self, settings, lead):
+    def __init__(self, settings: LockSettings, lead: int) -> None:
         self._target, self._lead = np.radians(settings.target_degrees), lead
         self._threshold, self._band = settings.threshold_uv, settings.echt_band_hz
-        self._before = deque(maxlen=10)  # phases of the last ticks
+        self._phases: deque[float] = deque(maxlen=10)  # of the last ticks
 
-    def look(self, wave, now, early=0.0):
-        """Return the sample at which the target comes, or None; as in `ThresholdDelay.look`."""
+    def predict(self, wave: SlowWave, now: int, early: float = 0.0) -> int | None:
+        """Return the sample at which the target comes, or None; as in `ThresholdDelay.predict`."""
         phase = newest_phase(wave.raw[-1000:], self._band)
-        self._before.append(phase)
-        if len(self._before) < self._before.maxlen or wave.values[-600:].min() > self._threshold:
+        self._phases.append(phase)
+        if len(self._phases) < 10 or wave.values[-600:].min() > self._threshold:
             return None
-        turned = np.unwrap(self._before)
+        turned = np.unwrap(self._phases)
         pace = (turned[-1] - turned[0]) / ((len(turned) - 1) * TICK)  # radians a sample
         pace = np.clip(pace, *(2 * np.pi * np.array(self._band) / STREAM_RATE))
         own = _filter_phase(pace * STREAM_RATE / (2 * np.pi), self._band)
@@ -156,7 +159,7 @@ class EndpointHilbert:
         return now - 1 + round(ahead)
 
 
-def newest_phase(trace, band):
+def newest_phase(trace: np.ndarray, band: Sequence[float]) -> float:
     """Return the phase of the last sample of 2 s of EEG by the endpoint-corrected Hilbert transform.
 
     Parameters
@@ -177,14 +180,14 @@ def newest_phase(trace, band):
     return float(np.angle(np.fft.ifft(spectrum)[-1]))
 
 
-def _filter_phase(frequency, band):
+def _filter_phase(frequency: float, band: Sequence[float]) -> float:
     """Return what the weighting filter adds to the phase of an oscillation of `frequency` Hz, in radians."""
     b, a = signal.butter(2, band, "bandpass", fs=100.0)
     return float(np.angle(signal.freqz(b, a, worN=[frequency], fs=100.0)[1][0]))
 
 
 @cache
-def _response(n, band):
+def _response(n: int, band: tuple[float, ...]) -> np.ndarray:
     """Return the weights of the spectrum's bins (n,): twice the filter's response, 0 for negative ones."""
     frequency = np.fft.fftfreq(n, 0.01)
     b, a = signal.butter(2, band, "bandpass", fs=100.0)
@@ -192,7 +195,7 @@ def _response(n, band):
     return np.where(frequency > 0, 2 * response, 0)
 
 
-def achieved_phase(trace, at):
+def achieved_phase(trace: np.ndarray, at: int) -> float:
     """Measure the phase that an onset met, with the samples after it: zero-phase 0.3 to 2 Hz and Hilbert.
 
     Parameters
@@ -210,7 +213,7 @@ def achieved_phase(trace, at):
     return float(np.degrees(np.angle(signal.hilbert(_from_both_sides(trace))[at])))
 
 
-def _from_both_sides(trace):
+def _from_both_sides(trace: np.ndarray) -> np.ndarray:
     sos = signal.butter(2, _MEASURE, "bandpass", fs=STREAM_RATE, output="sos")
     return signal.sosfiltfilt(sos, np.asarray(trace, float) - np.mean(trace))
 
@@ -220,7 +223,7 @@ class PhaseLock:
 
     Parameters
     ----------
-    settings : sleep_interpreter.realtime.Parameters.settings.LockSettings
+    settings : LockSettings
         With a method other than "none".
     lead : int
         Samples between a decision and the earliest onset.
@@ -228,90 +231,44 @@ class PhaseLock:
         Sample of the session at which the stream begins.
     """
 
-    def __init__(self, settings, lead, origin=0):
+    def __init__(self, settings: LockSettings, lead: int, origin: int = 0) -> None:
         self.settings, self.lead = settings, lead
         self._wave = SlowWave()
-        self._finder = ThresholdDelay(settings) if settings.method == "threshold_delay" else None
-        self._finder = self._finder or EndpointHilbert(settings, lead)
+        delay = settings.method == "threshold_delay"
+        self._predictor = ThresholdDelay(settings) if delay else EndpointHilbert(settings, lead)
         self._pending = np.zeros(0)
-        self._onset = None
-        self._errors = deque(maxlen=_LEARNED)
+        self._onset: int | None = None
+        self._errors: deque[complex] = deque(maxlen=_LEARNED)
         self.now = origin
 
     @property
-    def early(self):
+    def early_degrees(self) -> float:
         """Degrees by which the last cues came before the target; 0 until five were measured."""
         if not self.settings.learn or len(self._errors) < 5:
             return 0.0
         return -float(np.degrees(np.angle(np.mean(self._errors))))
 
-    def learn(self, degrees):
+    def learn(self, degrees: float) -> None:
         """Take the phase that a locked cue met, as measured from both sides."""
         # What is met has the correction of its time in it: errors are those without it.
-        error = np.radians(degrees - self.settings.target_degrees - self.early)
+        error = np.radians(degrees - self.settings.target_degrees - self.early_degrees)
         self._errors.append(np.exp(1j * error))
 
-    def feed(self, block):
-        """Take (n,) µV of the locking channel; whole ticks are looked at, the rest waits."""
+    def push_samples(self, block: np.ndarray) -> None:
+        """Add (n,) µV of the locking channel; whole ticks are used, the rest waits."""
         self._pending = np.concatenate([self._pending, block])
         while len(self._pending) >= TICK:
             part, self._pending = self._pending[:TICK], self._pending[TICK:]
             if not np.isfinite(part).all():
                 part = np.zeros(TICK)
-            self._wave.take(part)
+            self._wave.push_samples(part)
             self.now += TICK
-            found = self._finder.look(self._wave, self.now, self.early)
+            found = self._predictor.predict(self._wave, self.now, self.early_degrees)
             if found is not None:
                 self._onset = found
             if self._onset is not None and self._onset < self.now + self.lead:
                 self._onset = None  # too late for it
 
-    def onset(self, earliest):
+    def onset(self, earliest: int) -> int | None:
         """Return the sample at which the target is expected, at or after `earliest`, or None."""
         return self._onset if self._onset is not None and self._onset >= earliest else None
-
-
-class LockedCues:
-    """A schedule whose cues wait for their phase from the planned onset on.
-
-    Parameters
-    ----------
-    schedule : sleep_interpreter.realtime.Cues.schedule.CueSchedule
-    lock : PhaseLock
-        Fed with the stream by the session.
-    """
-
-    def __init__(self, schedule, lock):
-        self._schedule, self.lock = schedule, lock
-        self._wait = round(lock.settings.wait_seconds * STREAM_RATE)
-        self._look = 0
-        self.group, self.next_switch, self.stop = schedule.group, schedule.next_switch, schedule.stop
-        self.switch_group, self.resume = schedule.switch_group, schedule.resume
-
-    def begin_at(self, sample):
-        """Begin the stream at a sample of the session, before anything of it has come."""
-        self.lock.now = sample
-
-    @property
-    def due(self):
-        """Sample at which to look next whether the phase is coming; None while there is no cue to come."""
-        planned = self._schedule.due
-        return None if planned is None else -(-max(planned, self._look) // TICK) * TICK
-
-    def start(self, sample):
-        """Begin cueing: the gate opened at `sample`."""
-        self._look = 0
-        self._schedule.start(sample)
-
-    def take(self, now):
-        """Return the cue if its phase is coming or its time is over, None while it waits."""
-        planned, soonest = self._schedule.onset, now + self.lock.lead
-        onset = self.lock.onset(max(planned, soonest))
-        if onset is not None:
-            return self._schedule.take(now, onset, locked=True)
-        if soonest < planned + self._wait:
-            self._look = now + TICK
-            return None
-        why = f"no slow oscillation within {self.lock.settings.wait_seconds:g} s"
-        skipped = why if self.lock.settings.otherwise == "skip" else None
-        return self._schedule.take(now, soonest, skipped=skipped)

@@ -2,10 +2,16 @@
 
 import zlib
 from collections import deque
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
+from sleep_interpreter.realtime.Cues.phase_locking import TICK, PhaseLock
+from sleep_interpreter.realtime.Cues.sounds import Playlist
 from sleep_interpreter.realtime.Output.cue import Cue
+from sleep_interpreter.realtime.Parameters.settings import CueSettings
+from sleep_interpreter.realtime.Subject import Subject
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -14,7 +20,49 @@ _TAKEN = ("cue", "sham", "cue_skipped", "cue_cancelled")
 """Events that a cue of the schedule ends in."""
 
 
-def generator(seed, subject, purpose):
+class Schedule(Protocol):
+    """What a session asks for its cues: `CueSchedule`, `LockedCues`, `RecordedCues`.
+
+    Attributes
+    ----------
+    lock : PhaseLock | None
+        What waits for a phase of the slow oscillation, to be given the stream.
+    """
+
+    lock: PhaseLock | None = None
+
+    @property
+    def due(self) -> int | None:
+        """Sample at which to call `next_cue`; None while there is no cue to come."""
+        ...
+
+    def next_cue(self, now: int) -> Cue | None:
+        """Return the cue that is due, and plan the one after it; None while it waits for its phase."""
+        ...
+
+    def begin_at(self, sample: int) -> None:
+        """Begin the stream at a sample of the session, before anything of it has come."""
+
+    def start(self, sample: int) -> None:
+        """Begin cueing: the gate opened at `sample`."""
+
+    def stop(self) -> None:
+        """End cueing: the cue that was to come is dropped."""
+
+    def group(self, sample: int) -> int | None:
+        """Return the group (0 or 1) whose turn it is at `sample`, None where they take no turns."""
+        return None
+
+    def next_switch(self, sample: int) -> int | None:
+        """Return the first sample after `sample` at which the group changes."""
+        return None
+
+    def switch_group(self, sample: int) -> None:
+        """Give the other group its turn; ValueError where they take no turns."""
+        raise ValueError("recorded cues have no turns")
+
+
+def purpose_generator(seed: int, subject: Subject, purpose: str) -> np.random.Generator:
     """Return the random generator of one purpose, so that one purpose's draws never shift another's.
 
     Parameters
@@ -29,7 +77,7 @@ def generator(seed, subject, purpose):
     return np.random.default_rng(np.random.SeedSequence([seed, *words]))
 
 
-class CueSchedule:
+class CueSchedule(Schedule):
     """Cues at uniformly drawn intervals while the gate is open.
 
     The first cue comes one interval after the gate opens. Groups take turns by the session's clock, so a
@@ -46,46 +94,49 @@ class CueSchedule:
         Its groups and gains instead of the settings' groups.
     """
 
-    lock = None
-
-    def __init__(self, settings, seed, subject, playlist=None):
+    def __init__(
+        self, settings: CueSettings, seed: int, subject: Subject, playlist: Playlist | None = None
+    ) -> None:
         self._groups = settings.groups if playlist is None else playlist.groups
         self._gains = {} if playlist is None else playlist.gains
         self._balanced, self._sham_share = settings.rule == "balanced", settings.sham_share
-        self._interval = [s * STREAM_RATE for s in settings.interval_seconds]
+        self._low, self._high = (s * STREAM_RATE for s in settings.interval_seconds)
         self._group_length = round(settings.group_seconds * STREAM_RATE)
         locked = settings.lock.method != "none"
         self._lead = round((settings.lock if locked else settings).lead_seconds * STREAM_RATE)
-        self._intervals = generator(seed, subject, "intervals")
-        self._items = generator(seed, subject, "items")
-        self._shams = generator(seed, subject, "shams")
-        self._bags, self._last = {}, None  # of each group, what is left to come
-        self._most, self._recent = settings.max_per_hour, deque(maxlen=settings.max_per_hour)
-        self._turned = 0
-        self._onset = None
+        self._intervals = purpose_generator(seed, subject, "intervals")
+        self._items = purpose_generator(seed, subject, "items")
+        self._shams = purpose_generator(seed, subject, "shams")
+        self._bags: dict[tuple[int, ...], list[int]] = {}  # of each group, what is left to come
+        self._last: int | None = None
+        self._most = settings.max_per_hour
+        self._recent: deque[int] = deque(maxlen=settings.max_per_hour)  # onsets
+        self._switches = 0
+        self._onset: int | None = None
         self._count = 0
 
     @property
-    def onset(self):
+    def onset(self) -> int | None:
         """Sample at which the next cue is planned; None while there is none."""
         return self._onset
 
     @property
-    def due(self):
+    def due(self) -> int | None:
         """Sample at which the next cue is decided; None while there is none."""
         return None if self._onset is None else self._onset - self._lead
 
-    def start(self, sample):
+    def start(self, sample: int) -> None:
         """Begin cueing: the gate opened at `sample`."""
         self._onset = self._after(sample)
 
-    def stop(self):
+    def stop(self) -> None:
         """End cueing: the cue that was coming is dropped."""
         self._onset = None
 
-    def take(self, now, onset=None, **more):
+    def next_cue(self, now: int, onset: int | None = None, **more: Any) -> Cue:
         """Return the cue that is due, at another `onset` if given, and plan the next one."""
         onset = self._onset if onset is None else onset
+        assert onset is not None, "cueing has begun"
         group = self.group(onset)
         item, sham = self._draw(group)
         if more.get("skipped") is None:
@@ -93,19 +144,19 @@ class CueSchedule:
         self._onset = self._after(onset)
         return Cue(self._count, item, group, onset, gain_db=self._gains.get(item, 0.0), sham=sham, **more)
 
-    def group(self, sample):
+    def group(self, sample: int) -> int:
         """Return the group (0 or 1) whose turn it is at `sample`."""
-        return (sample // self._group_length + self._turned) % 2
+        return (sample // self._group_length + self._switches) % 2
 
-    def next_switch(self, sample):
+    def next_switch(self, sample: int) -> int:
         """Return the first sample after `sample` at which the group changes."""
         return (sample // self._group_length + 1) * self._group_length
 
-    def switch_group(self, sample):
+    def switch_group(self, sample: int) -> None:
         """Give the other group its turn; they go on taking turns from there."""
-        self._turned += 1
+        self._switches += 1
 
-    def resume(self, events):
+    def resume(self, events: Sequence[dict[str, Any]]) -> None:
         """Go on where a session broke off: the same draws are made again, and the same limits hold.
 
         Parameters
@@ -121,9 +172,9 @@ class CueSchedule:
         for event in events:
             kind, detail = event["event"], event["detail"]
             if kind == "cueing" and detail["on"]:
-                self._intervals.uniform(*self._interval)
+                self._intervals.uniform(self._low, self._high)
             elif kind == "command" and detail["command"] == "group" and detail["ok"]:
-                self._turned += 1
+                self._switches += 1
         taken = {e["detail"]["number"]: e for e in events if e["event"] in _TAKEN}
         for number in sorted(taken):
             event = taken[number]
@@ -136,11 +187,11 @@ class CueSchedule:
                     f"cue {number} of the log is {detail['item']}, these settings give {ITEMS[item]}: seed, "
                     "subject, groups and rule must be those of the session"
                 )
-            self._intervals.uniform(*self._interval)
+            self._intervals.uniform(self._low, self._high)
             if event["event"] in ("cue", "sham"):
                 self._recent.append(event["sample"])
 
-    def _draw(self, group):
+    def _draw(self, group: int) -> tuple[int, bool]:
         """Draw the next cue's item and whether it is a sham."""
         self._count += 1
         items = tuple(self._groups[group])
@@ -157,15 +208,77 @@ class CueSchedule:
         # a generator of its own: with or without shams the same items come at the same times
         return item, bool(self._sham_share) and float(self._shams.random()) < self._sham_share
 
-    def _after(self, sample):
-        onset = sample + max(self._lead + 1, round(self._intervals.uniform(*self._interval)))
+    def _after(self, sample: int) -> int:
+        onset = sample + max(self._lead + 1, round(self._intervals.uniform(self._low, self._high)))
         if self._most is not None and len(self._recent) == self._most:
             onset = max(onset, self._recent[0] + _HOUR)
         return onset
 
 
-class RecordedCues:
-    """The cues that a recording's annotations hold, in order.
+class LockedCues(Schedule):
+    """A schedule whose cues wait for their phase from the planned onset on.
+
+    Parameters
+    ----------
+    schedule : CueSchedule
+    lock : PhaseLock
+        The session gives it the stream.
+    """
+
+    def __init__(self, schedule: CueSchedule, lock: PhaseLock) -> None:
+        self._schedule, self._phase = schedule, lock
+        self.lock = lock
+        self._wait = round(lock.settings.wait_seconds * STREAM_RATE)
+        self._poll_at = 0
+
+    def begin_at(self, sample: int) -> None:
+        """Begin the stream at a sample of the session, before anything of it has come."""
+        self._phase.now = sample
+
+    @property
+    def due(self) -> int | None:
+        """Sample at which to ask next whether the phase is coming; None while there is no cue to come."""
+        planned = self._schedule.due
+        return None if planned is None else -(-max(planned, self._poll_at) // TICK) * TICK
+
+    def start(self, sample: int) -> None:
+        """Begin cueing: the gate opened at `sample`."""
+        self._poll_at = 0
+        self._schedule.start(sample)
+
+    def stop(self) -> None:
+        """End cueing: the cue that was to come is dropped."""
+        self._schedule.stop()
+
+    def group(self, sample: int) -> int:
+        """Return the group whose turn it is at `sample`."""
+        return self._schedule.group(sample)
+
+    def next_switch(self, sample: int) -> int:
+        """Return the first sample after `sample` at which the group changes."""
+        return self._schedule.next_switch(sample)
+
+    def switch_group(self, sample: int) -> None:
+        """Give the other group its turn."""
+        self._schedule.switch_group(sample)
+
+    def next_cue(self, now: int) -> Cue | None:
+        """Return the cue if its phase is coming or its time is over, None while it waits."""
+        planned, soonest = self._schedule.onset, now + self._phase.lead
+        assert planned is not None, "cueing has begun"
+        onset = self._phase.onset(max(planned, soonest))
+        if onset is not None:
+            return self._schedule.next_cue(now, onset, locked=True)
+        if soonest < planned + self._wait:
+            self._poll_at = now + TICK
+            return None
+        why = f"no slow oscillation within {self._phase.settings.wait_seconds:g} s"
+        skipped = why if self._phase.settings.otherwise == "skip" else None
+        return self._schedule.next_cue(now, soonest, skipped=skipped)
+
+
+class RecordedCues(Schedule):
+    """The cues that a recording's annotations hold, in order; neither gate nor groups change them.
 
     Parameters
     ----------
@@ -174,9 +287,7 @@ class RecordedCues:
     groups : sequence of 2 sequences of int
     """
 
-    lock = None
-
-    def __init__(self, cues, groups):
+    def __init__(self, cues: Sequence[tuple[float, int]], groups: Sequence[Sequence[int]]) -> None:
         self._cues = [
             Cue(
                 number,
@@ -190,11 +301,11 @@ class RecordedCues:
         self._next = 0
 
     @property
-    def due(self):
+    def due(self) -> int | None:
         """Sample of the next recorded cue; None when there is none left."""
         return self._cues[self._next].onset if self._next < len(self._cues) else None
 
-    def take(self, now):
+    def next_cue(self, now: int) -> Cue:
         """Return the cue that is due and go on to the next."""
         self._next += 1
         return self._cues[self._next - 1]

@@ -1,16 +1,23 @@
-"""The sounds of the 15 items: a lab's own WAV files, or stand-ins synthesised here.
+"""The sounds of the 15 items: stand-ins, a lab's folder of WAV files, or its playlist (CSV or YAML).
 
 The stand-ins carry no meaning; they exist so that a session can be tried before a lab has recorded its
 own. Fifteen timbres, equal RMS, 0.5 s, faded in and out.
 """
 
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import signal
 
+from sleep_interpreter.realtime.Output.mixer import resample_sound
+from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.utils.core.config import read_yaml
 from sleep_interpreter.utils.core.constants import ITEMS
-from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import shown, writing
 
 SECONDS = 0.5
@@ -24,9 +31,35 @@ _VOICES = (
     ("hiss", 2600.0), ("rumble", 240.0), ("clicks", 14.0), ("trill", 1200.0), ("steps", 330.0),
 )  # fmt: skip
 """Kind and pitch in Hz, one an item."""
+_COLUMNS = ("item", "file", "gain_db", "group")
 
 
-def load_sounds(folder, rate):
+def session_sounds(settings: SessionSettings) -> list[np.ndarray]:
+    """Return the 15 sounds of a session: a lab's folder or the stand-ins, a playlist's files in their place.
+
+    Parameters
+    ----------
+    settings : SessionSettings
+
+    Returns
+    -------
+    sounds : list of float32 arrays
+        At `settings.audio.rate`.
+
+    Raises
+    ------
+    UserError
+        A file is missing or does not fit.
+    """
+    audio = settings.audio
+    sounds = list(load_sounds(audio.folder, audio.rate) if audio.folder else synthesise(audio.rate))
+    if settings.cues.playlist is not None:
+        for item, path in read_playlist(settings.cues.playlist).files.items():
+            sounds[item] = read_sound(path, audio.rate, audio.max_seconds, audio.fade_seconds)
+    return sounds
+
+
+def load_sounds(folder: str | Path, rate: int) -> np.ndarray:
     """Read `<item>.wav` for every item.
 
     Parameters
@@ -45,8 +78,6 @@ def load_sounds(folder, rate):
         A missing or unreadable file, wrong sampling rate, length or number of channels, or samples that
         are not finite.
     """
-    import soundfile
-
     folder = Path(folder)
     missing = [f"{item}.wav" for item in ITEMS if not (folder / f"{item}.wav").is_file()]
     if missing:
@@ -55,37 +86,44 @@ def load_sounds(folder, rate):
     sounds = np.zeros((len(ITEMS), length), np.float32)
     for index, item in enumerate(ITEMS):
         path = folder / f"{item}.wav"
-        try:
-            data, found = soundfile.read(path, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise UserError(f"{shown(path)}: not readable as a WAV file: {error}") from error
+        data, found = _read_mono(path)
         if found != rate:
             raise UserError(f"{shown(path)}: {found} Hz, expected {rate} Hz; or set audio.rate={found}")
-        if data.shape[1] != 1:
-            raise UserError(f"{shown(path)}: {data.shape[1]} channels, expected 1 (mono)")
         if abs(len(data) - length) > rate * 1e-3:
             raise UserError(f"{shown(path)}: {len(data) / rate:.3f} s long, expected {SECONDS} s")
-        if not np.isfinite(data).all():
-            bad = int(np.count_nonzero(~np.isfinite(data)))
-            raise UserError(
-                f"{shown(path)}: {bad} samples are not finite (NaN or infinite); export the sound again, "
-                "best as 16 bit PCM"
-            )
         count = min(length, len(data))
-        sounds[index, :count] = data[:count, 0]
+        sounds[index, :count] = data[:count]
     return sounds
 
 
-def write_sounds(folder, sounds, rate):
+def _read_mono(path: Path) -> tuple[np.ndarray, int]:
+    """Return the samples (n,) of a sound, float32, and its rate in Hz."""
+    import soundfile  # lazy: optional dependency
+
+    try:
+        data, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise UserError(f"{shown(path)}: not readable as a sound: {error}") from error
+    if data.shape[1] != 1:
+        raise UserError(f"{shown(path)}: {data.shape[1]} channels, expected 1 (mono)")
+    if bad := int(np.count_nonzero(~np.isfinite(data))):
+        raise UserError(
+            f"{shown(path)}: {bad} samples are not finite (NaN or infinite); export the sound again, "
+            "best as 16 bit PCM"
+        )
+    return data[:, 0], rate
+
+
+def write_sounds(folder: str | Path, sounds: Sequence[np.ndarray], rate: int) -> None:
     """Write `<item>.wav` (16 bit, mono) for every item."""
-    import soundfile
+    import soundfile  # lazy: optional dependency
 
     for item, sound in zip(ITEMS, sounds, strict=True):
         with writing(Path(folder) / f"{item}.wav") as temporary:
             soundfile.write(temporary, sound, rate, subtype="PCM_16", format="WAV")
 
 
-def synthesise(rate):
+def synthesise(rate: int) -> np.ndarray:
     """Return the project's 15 stand-ins, float32 (15, rate / 2), |x| <= 0.95."""
     t = np.arange(round(SECONDS * rate)) / rate
     fade = np.ones_like(t)
@@ -101,17 +139,19 @@ def synthesise(rate):
     return np.asarray(sounds, np.float32)
 
 
-def _partials(t, pitch, numbers, weights, rate):
+def _partials(
+    t: np.ndarray, pitch: float, numbers: Iterable[float], weights: Iterable[float], rate: int
+) -> np.ndarray:
     kept = [(n, w) for n, w in zip(numbers, weights, strict=True) if n * pitch < 0.45 * rate]
-    return sum(w * np.sin(2 * np.pi * n * pitch * t) for n, w in kept)
+    return sum((w * np.sin(2 * np.pi * n * pitch * t) for n, w in kept), np.zeros(t.shape))
 
 
-def _noise(t, low, high, rate, rng):
+def _noise(t: np.ndarray, low: float, high: float, rate: int, rng: np.random.Generator) -> np.ndarray:
     sos = signal.butter(4, [low, min(high, 0.45 * rate)], "bandpass", fs=rate, output="sos")
     return signal.sosfilt(sos, rng.standard_normal(t.size))
 
 
-def _voice(kind, pitch, t, rate, rng):
+def _voice(kind: str, pitch: float, t: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
     two_pi = 2 * np.pi
     harmonics = np.arange(1, 13)
     match kind:
@@ -132,9 +172,10 @@ def _voice(kind, pitch, t, rate, rng):
         case "hollow":
             return _partials(t, pitch, 2 * harmonics - 1, 1 / (2 * harmonics - 1), rate)
         case "pluck":
-            return sum(
-                np.exp(-2.5 * n * t) * _partials(t, pitch, (n,), (1 / n**0.5,), rate) for n in harmonics
+            overtones = (
+                np.exp(-2.5 * n * t) * _partials(t, pitch, (int(n),), (1 / n**0.5,), rate) for n in harmonics
             )
+            return sum(overtones, np.zeros(t.shape))
         case "chord":
             return _partials(t, pitch, (1, 1.25, 1.5, 2), (1, 1, 1, 0.5), rate)
         case "hiss":
@@ -148,3 +189,139 @@ def _voice(kind, pitch, t, rate, rng):
         case "steps":
             return np.sin(two_pi * pitch * (1 + np.floor(t * 8)) * t)
     raise ValueError(f"unknown voice {kind!r}")
+
+
+@dataclass(frozen=True)
+class Playlist:
+    """What is cued.
+
+    Attributes
+    ----------
+    groups : tuple of 2 tuples of int
+        Items of each group.
+    gains : dict
+        {item: dB}.
+    files : dict
+        {item: Path}; an item that is absent has the stand-in, or the file of audio.folder.
+    """
+
+    groups: tuple[tuple[int, ...], tuple[int, ...]]
+    gains: dict[int, float]
+    files: dict[int, Path]
+
+
+def read_playlist(path: str | Path) -> Playlist:
+    """Read a playlist.
+
+    Parameters
+    ----------
+    path : str | Path
+        .csv with a header line, or .yaml with a list of mappings: `item`, and if wanted `file` (relative to
+        the playlist's folder), `gain_db` (default 0) and `group` (0 or 1; default 0).
+
+    Raises
+    ------
+    UserError
+        Missing or unreadable; the line and column of what is wrong.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{shown(path)}: playlist not found")
+    rows = _from_csv(path) if path.suffix.lower() == ".csv" else _from_yaml(path)
+    groups: tuple[list[int], list[int]] = [], []
+    gains: dict[int, float] = {}
+    files: dict[int, Path] = {}
+    for where, row in rows:
+        item = _item(row.get("item"), where)
+        if item in gains:
+            raise UserError(f"{where}: item {ITEMS[item]!r} is listed twice")
+        gains[item] = _number(row.get("gain_db") or 0.0, "gain_db", where, -60, 20)
+        group = _number(row.get("group") or 0, "group", where, 0, 1)
+        if group not in (0, 1):
+            raise UserError(f"{where}, group: {row['group']!r}, expected 0 or 1")
+        groups[int(group)].append(item)
+        if row.get("file"):
+            files[item] = path.parent / str(row["file"])
+            if not files[item].is_file():
+                raise UserError(f"{where}, file: {shown(files[item])} does not exist")
+    if not gains:
+        raise UserError(f"{shown(path)}: the playlist lists no item")
+    first, second = groups
+    return Playlist(
+        (tuple(first or second), tuple(second or first)), gains, files
+    )  # one group has every turn
+
+
+def read_sound(path: Path, rate: int, max_seconds: float, fade_seconds: float) -> np.ndarray:
+    """Read a mono sound of any rate, float32 (n,) at `rate`, faded in and out.
+
+    Raises
+    ------
+    UserError
+        Not readable, not mono, longer than `max_seconds`, not finite, or beyond full scale.
+    """
+    data, found = _read_mono(path)
+    if not 0 < len(data) <= round(max_seconds * found) + found // 1000:
+        raise UserError(
+            f"{shown(path)}: {len(data) / found:.3f} s long; audio.max_seconds permits {max_seconds:g} s"
+        )
+    sound = resample_sound(data, found, rate)
+    return faded(np.clip(sound, -1, 1), round(fade_seconds * rate))
+
+
+def faded(sound: np.ndarray, frames: int) -> np.ndarray:
+    """Return a sound (n,) whose first and last `frames` rise from and fall to zero."""
+    frames = min(frames, len(sound) // 2)
+    if frames:
+        ramp = np.arange(frames, dtype=np.float32) / frames
+        sound = sound.copy()
+        sound[:frames] *= ramp
+        sound[-frames:] *= ramp[::-1]
+    return sound
+
+
+def _from_csv(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    with path.open(encoding="utf-8-sig", newline="") as handle:
+        reader = csv.DictReader(handle)
+        unknown = [c for c in reader.fieldnames or [] if c not in _COLUMNS]
+        if unknown or "item" not in (reader.fieldnames or []):
+            found = ", ".join(map(str, reader.fieldnames or [])) or "none"
+            raise UserError(
+                f"{shown(path)}: columns {found}; there must be item, and may be file, gain_db, group"
+            )
+        rows: list[tuple[str, Mapping[str, Any]]] = []
+        for row in reader:
+            where = f"{shown(path)}, line {reader.line_num}"
+            if None in row or None in row.values():
+                raise UserError(f"{where}: another number of cells than the header has")
+            rows.append((where, {key: value.strip() for key, value in row.items()}))
+    return rows
+
+
+def _from_yaml(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    content = read_yaml(path)
+    rows = content.get("cues") if isinstance(content, dict) else content
+    if not isinstance(rows, list):
+        raise UserError(f"{shown(path)}: expected a list of cues under `cues`")
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict) or set(row) - set(_COLUMNS):
+            raise UserError(f"{shown(path)}, cue {number}: expected {', '.join(_COLUMNS)}, found {row!r}")
+    return [(f"{shown(path)}, cue {number}", row) for number, row in enumerate(rows, start=1)]
+
+
+def _item(name: Any, where: str) -> int:
+    if name not in ITEMS:
+        close = nearest(str(name), ITEMS, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"items: {', '.join(ITEMS)}"
+        raise UserError(f"{where}, item: {name!r} is no item; {hint}")
+    return ITEMS.index(name)
+
+
+def _number(value: Any, column: str, where: str, low: float, high: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"{where}, {column}: {value!r} is no number") from None
+    if not low <= number <= high:
+        raise UserError(f"{where}, {column}: {number:g}; permitted are {low:g} to {high:g}")
+    return number

@@ -1,5 +1,7 @@
 """Decoder: the EEG around a cue to 15 probabilities."""
 
+from typing import Protocol
+
 import numpy as np
 
 from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE, STREAM_RATE
@@ -11,26 +13,32 @@ AFTER = round(1.8 * STREAM_RATE)
 """Samples of the decode window from the cue's onset on."""
 
 
+class Network(Protocol):
+    """What a decoder asks of a network."""
+
+    def predict_proba(self, trials: np.ndarray, /) -> np.ndarray:
+        """Return probabilities (B, 15) of trials (B, 200, C)."""
+
+
 class Decoder:
     """A trained decoder.
 
     Parameters
     ----------
-    network : object
-        `predict_proba` (B, 200, C) -> (B, 15).
+    network : Network
     channels : int
         C, the channels the settings name.
     """
 
-    def __init__(self, network, channels):
+    def __init__(self, network: Network, channels: int) -> None:
         self._network = network
         self._channels = channels
 
-    def warm_up(self):
+    def warm_up(self) -> None:
         """Trace the network, so that the first decode is as fast as any."""
         self.predict(np.random.default_rng(0).standard_normal((self._channels, BEFORE + AFTER)))
 
-    def predict(self, eeg):
+    def predict(self, eeg: np.ndarray) -> np.ndarray:
         """Return probabilities (15,).
 
         Parameters

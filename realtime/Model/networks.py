@@ -1,12 +1,15 @@
 """Trained networks from checkpoints, refused when they are not what the loop asked for."""
 
+from pathlib import Path
+from typing import Any
+
 from sleep_interpreter.realtime.Model.decoder import AFTER, BEFORE
 from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE, STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.staging.stagers import WINDOW
 
-_ASKED = {
+_ASKED: dict[str, dict[str, tuple[int, str]]] = {
     "decoder": {
         "sleep_samples": (round((BEFORE + AFTER) / STREAM_RATE * SLEEP_RATE), "2 s at 100 Hz"),
         "classes": (len(ITEMS), "the items"),
@@ -20,7 +23,7 @@ _ASKED = {
 """What a session gives a network and wants of it: {kind: {field of its settings: (value, why)}}."""
 
 
-def restore(path, kind, channels=None):
+def restore(path: str | Path, kind: str, channels: int | None = None) -> Any:
     """Open a checkpoint.
 
     Parameters
@@ -42,7 +45,7 @@ def restore(path, kind, channels=None):
     UserError
         Not a checkpoint, one of another kind of network, or one of other channels, samples or classes.
     """
-    from sleep_interpreter.model.checkpoints import checkpoint
+    from sleep_interpreter.model.checkpoints import checkpoint  # lazy: start-up
 
     network = checkpoint.restore(path)
     flag = f"--{kind}-checkpoint"
@@ -62,7 +65,7 @@ def restore(path, kind, channels=None):
     return network
 
 
-def warm_up(part, path):
+def warm_up(part: Any, path: str | Path) -> None:
     """Let a stager or decoder predict once; a network that returns nonsense is refused by its file.
 
     Parameters

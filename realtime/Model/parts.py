@@ -4,12 +4,18 @@ Each function returns what answers and what is to be said about it, as `realtime
 """
 
 import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from sleep_interpreter.realtime.Model import networks
 from sleep_interpreter.realtime.Model.decoder import Decoder
-from sleep_interpreter.realtime.Model.worker import InlineWorker, ProcessWorker
+from sleep_interpreter.realtime.Model.worker import InlineWorker, ProcessWorker, Worker
+from sleep_interpreter.realtime.Parameters.settings import SessionSettings
+from sleep_interpreter.realtime.Sources.source import Notice
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
 
@@ -50,19 +56,19 @@ def build_stager(settings, present, simulated):
     return stager.update, notices
 
 
-def build_decoders(checkpoints, channels, rem, simulated):
-    """Return `predict(kind, eeg)` and [(logging level, text)].
+def build_decoders(
+    checkpoints: Mapping[str, str | Path], channels: int, rem: bool, simulated: bool
+) -> tuple[Callable[[str, np.ndarray], np.ndarray], list[Notice]]:
+    """Return `predict(kind, eeg)` and notices.
 
     Parameters
     ----------
-    checkpoints : dict
+    checkpoints : mapping
         {"NREM" | "REM": path}, not empty.
     channels : int
         That the settings name.
     rem : bool
         Cues are played in REM too.
-    simulated : bool
-        The signal is simulated.
 
     Raises
     ------
@@ -80,11 +86,7 @@ def build_decoders(checkpoints, channels, rem, simulated):
     if made_up and not simulated:
         text = "decoder trained on simulated data: these decodes mean nothing about real memories"
         notices.append((logging.WARNING, f"{text} ({', '.join(dict.fromkeys(made_up))})"))
-    return partial(_predict, decoders), notices
-
-
-def _predict(decoders, kind, eeg):
-    return decoders[kind].predict(eeg)
+    return lambda kind, eeg: decoders[kind].predict(eeg), notices
 
 
 @dataclass(frozen=True)
@@ -93,36 +95,34 @@ class Workers:
 
     Attributes
     ----------
-    stager : InlineWorker | ProcessWorker
-    decoder : InlineWorker | ProcessWorker | None
     kinds : frozenset of str
         "NREM", "REM": what is decoded.
-    notices : list of (int, str)
     """
 
-    stager: object
-    decoder: object
-    kinds: frozenset
-    notices: list
+    stager: Worker
+    decoder: Worker | None
+    kinds: frozenset[str]
+    notices: list[Notice]
 
-    def close(self):
+    def close(self) -> None:
         """End the processes."""
         for worker in (self.stager, self.decoder):
             if worker is not None:
                 worker.close()
 
 
-def open_workers(settings, present, checkpoints, simulated, apart):
+def open_workers(
+    settings: SessionSettings, present: Sequence[bool], checkpoints: Mapping[str, str | Path],
+    simulated: bool, apart: bool,
+) -> Workers:  # fmt: skip
     """Start what computes in a session.
 
     Parameters
     ----------
-    settings : SessionSettings
     present : sequence of 3 bools
         EEG, EOG, EMG.
     checkpoints : dict
         {"NREM" | "REM": path}; empty decodes nothing.
-    simulated : bool
     apart : bool
         In processes of their own.
 
@@ -146,7 +146,7 @@ def open_workers(settings, present, checkpoints, simulated, apart):
     return Workers(stager, decoder, frozenset(checkpoints), [*notices, *more])
 
 
-def _open(name, build, arguments, timeout, apart):
+def _open(name, build, arguments, timeout, apart) -> tuple[Worker, Any]:
     if not apart:
         function, notices = build(*arguments)
         return InlineWorker(function), notices

@@ -8,13 +8,18 @@ full speed computes in place. Both give the same numbers.
 
 import logging
 import multiprocessing
+import signal
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 logger = logging.getLogger(__name__)
+
+Build = Callable[..., tuple[Callable[..., Any], Any]]
+"""Returns the function that answers, and notes about it."""
 
 
 @dataclass(frozen=True)
@@ -40,129 +45,120 @@ class Answer:
     fault: bool = False
 
 
-def error_line(error):
+class Worker(Protocol):
+    """What a session asks."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a question is open."""
+
+    def ask(self, key: Any, *arguments: Any) -> None:
+        """Put a question; never waits for another process."""
+
+    def answers(self, wait: float | None = None) -> list[Answer]:
+        """Return the answers since the last call; `wait` so many s for one while a question is open."""
+
+    def take_faults(self) -> list[dict[str, str]]:
+        """Return [{"state", "reason"}] of what went wrong with the worker since the last call."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+def error_line(error: BaseException) -> str:
     """Return an exception in one line of at most 300 characters."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 
 class InlineWorker:
-    """Compute in place, at the moment of the question.
+    """Compute `function(*arguments)` in place, at the moment of the question."""
 
-    Parameters
-    ----------
-    function : callable
-        `function(*arguments)` gives the answer's value.
-    """
+    busy = False
 
-    def __init__(self, function):
+    def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
-        self._answers = deque()
+        self._answers: list[Answer] = []
 
-    @property
-    def busy(self):
-        """Whether a question is open: never."""
-        return False
-
-    def ask(self, key, *arguments):
-        """Put a question."""
+    def ask(self, key: Any, *arguments: Any) -> None:
+        """Compute an answer."""
         began = time.perf_counter()
-        try:
-            value, error = self._function(*arguments), None
-        except Exception as raised:  # a night goes on without this one answer; the reason is on record
-            logger.debug("computation failed", exc_info=True)
-            value, error = None, error_line(raised)
+        value, error = _compute(self._function, arguments)
         self._answers.append(Answer(key, value, error, time.perf_counter() - began))
 
-    def answers(self, wait=None):
-        """Return the answers since the last call; `wait` changes nothing here."""
-        found = list(self._answers)
-        self._answers.clear()
+    def answers(self, wait: float | None = None) -> list[Answer]:
+        """Return the answers since the last call."""
+        found, self._answers = self._answers, []
         return found
 
-    def take_faults(self):
-        """Return what went wrong with the worker since the last call: nothing can."""
+    def take_faults(self) -> list[dict[str, str]]:
+        """Return nothing: nothing can go wrong with the worker."""
         return []
 
-    def close(self):
+    def close(self) -> None:
         """Nothing to close."""
 
 
 class ProcessWorker:
     """Compute in a process of its own, which is started anew when it dies or takes too long.
 
+    Our own and not a pool of pebble or concurrent.futures: pebble's timeout never ends a process that is
+    stopped, since it begins when the process says that it has the task, and its pool is over once a process
+    cannot be started; that of concurrent.futures has no timeout.
+
     Parameters
     ----------
     name : str
         For messages: "stager", "decoder".
-    build : callable
-        `build(*arguments)` is called in the new process and returns the function that answers; of a module,
-        so that it can be sent there. What it raises is raised by `start`.
+    build : Build
+        Called with `arguments` in the new process; of a module, so that it can be sent there. What it raises
+        is raised by `start`.
     arguments : tuple
     timeout : float
         Seconds after which a question counts as lost, and the process with it where it has the question.
     """
 
-    def __init__(self, name, build, arguments=(), timeout=10.0):
+    def __init__(self, name: str, build: Build, arguments: tuple = (), timeout: float = 10.0) -> None:
         self.name, self._build, self._arguments, self._timeout = name, build, arguments, timeout
-        self._lock = threading.Lock()
-        self._answers, self._faults = deque(), deque()
-        self._questions = deque()  # (key, arguments, asked at)
-        self._sent = None  # when the first of them went to the process
-        self._news = threading.Condition(self._lock)
-        self._process, self._link, self._ready, self._closed = None, None, False, False
-        self.notes = None
+        self._answers: deque[Answer] = deque()
+        self._faults: deque[dict[str, str]] = deque()
+        self._questions: deque[tuple[Any, tuple, float]] = deque()  # (key, arguments, asked at)
+        self._sent: float | None = None  # when the first of them went to the process
+        self._news = threading.Condition()
+        self._process: Any = None
+        self._pipe: Any = None
+        self._closed = False
 
-    def start(self):
-        """Start the process and wait until it is ready.
-
-        Returns
-        -------
-        notes : object
-            What `build` returned beside its function.
-
-        Raises
-        ------
-        Exception
-            What `build` raised.
-        """
+    def start(self) -> Any:
+        """Start the process and wait until it is ready; return the notes of `build`, or raise what it raised."""
         try:
-            first = self._spawn()
-            if isinstance(first, BaseException):
-                raise first
+            notes = self._spawn()
         except BaseException:
             self.close()
             raise
-        self.notes = first
-        threading.Thread(target=self._tend, name=f"{self.name} worker", daemon=True).start()
-        return first
+        threading.Thread(target=self._run, name=f"{self.name} worker", daemon=True).start()
+        return notes
 
     @property
-    def busy(self):
+    def busy(self) -> bool:
         """Whether a question is open."""
-        self._look_at_the_clock()
-        with self._lock:
+        self._check_timeouts()
+        with self._news:
             return bool(self._questions)
 
     @property
-    def process(self):
+    def process(self) -> Any:
         """The process that computes at the moment (`multiprocessing.Process`)."""
         return self._process
 
-    def ask(self, key, *arguments):
+    def ask(self, key: Any, *arguments: Any) -> None:
         """Put a question; never waits."""
         with self._news:
             self._questions.append((key, arguments, time.perf_counter()))
             self._news.notify_all()
 
-    def answers(self, wait=None):
-        """Return the answers since the last call.
-
-        Parameters
-        ----------
-        wait : float | None
-            Seconds to wait for one while a question is open; None does not wait.
-        """
-        self._look_at_the_clock()
+    def answers(self, wait: float | None = None) -> list[Answer]:
+        """Return the answers since the last call; `wait` so many s for one while a question is open."""
+        self._check_timeouts()
         with self._news:
             if wait is not None and not self._answers and self._questions:
                 self._news.wait_for(lambda: self._answers or not self._questions, wait)
@@ -170,13 +166,11 @@ class ProcessWorker:
             self._answers.clear()
             return found
 
-    def take_faults(self):
+    def take_faults(self) -> list[dict[str, str]]:
         """Return [{"state", "reason"}] of what went wrong with the worker since the last call."""
-        found = list(self._faults)
-        self._faults.clear()
-        return found
+        return [self._faults.popleft() for _ in range(len(self._faults))]
 
-    def close(self):
+    def close(self) -> None:
         """End the process."""
         with self._news:
             self._closed = True
@@ -184,10 +178,10 @@ class ProcessWorker:
         if self._process is not None:
             self._process.kill()
             self._process.join(5)
-            self._link.close()
+            self._pipe.close()
 
     def _spawn(self):
-        """Start a process; return its notes, or what building it raised."""
+        """Start a process and return its notes; raise what building raised, or why there is no process."""
         context = multiprocessing.get_context("spawn")
         near, far = context.Pipe()
         process = context.Process(
@@ -200,33 +194,38 @@ class ProcessWorker:
             raise
         finally:
             far.close()
-        self._link, self._process = near, process
+        self._pipe, self._process = near, process
         try:
-            return self._link.recv()
+            first = near.recv()
         except (EOFError, OSError):
-            self._process.join(5)
-            return RuntimeError(
-                f"the {self.name}'s process ended with code {self._process.exitcode} at its start"
-            )
+            process.join(5)
+            raise RuntimeError(
+                f"the {self.name}'s process ended with code {process.exitcode} at its start"
+            ) from None
+        if isinstance(first, BaseException):
+            raise first
+        return first
 
-    def _look_at_the_clock(self):
+    def _check_timeouts(self):
+        """Kill a process that has a question for too long; answer those that no process took in time."""
         now = time.perf_counter()
         with self._news:
             sent = []
             if self._sent is not None:
                 sent = [self._questions.popleft()]
                 if now - self._sent > self._timeout:
-                    self._process.kill()  # the tending thread sees its pipe close
-            while self._questions and now - self._questions[0][2] > self._timeout:  # no process took it
+                    self._process.kill()  # the thread sees its pipe close
+            while self._questions and now - self._questions[0][2] > self._timeout:
                 key, _, asked = self._questions.popleft()
-                self._answers.append(Answer(key, None, self._silence(), now - asked, fault=True))
+                self._answers.append(Answer(key, None, self._timeout_text, now - asked, fault=True))
             self._questions.extendleft(sent)
 
-    def _silence(self):
+    @property
+    def _timeout_text(self):
         return f"no answer of the {self.name} within {self._timeout:g} s"
 
-    def _tend(self):
-        """Carry questions there and answers back; start the process anew when it is gone."""
+    def _run(self):
+        """Carry questions there and answers back; start the process anew when it is gone: a thread."""
         while True:
             with self._news:
                 self._news.wait_for(lambda: self._questions or self._closed)
@@ -235,17 +234,16 @@ class ProcessWorker:
                 key, arguments, asked = self._questions[0]
                 self._sent = sent = time.perf_counter()
             try:
-                self._link.send(arguments)
-                value, error = self._link.recv()
-                self._give(Answer(key, value, error, time.perf_counter() - asked))
+                self._pipe.send(arguments)
+                value, error = self._pipe.recv()
+                self._answer(Answer(key, value, error, time.perf_counter() - asked))
             except Exception as error:  # a pipe that closed, or no memory for what went through it
                 logger.debug("%s: %s", self.name, error_line(error))
-                with self._lock:
-                    if self._closed:
-                        return
+                if self._closed:
+                    return
                 self._restart(key, time.perf_counter() - sent)
 
-    def _give(self, answer):
+    def _answer(self, answer):
         with self._news:
             self._questions.popleft()
             self._sent = None
@@ -254,52 +252,51 @@ class ProcessWorker:
 
     def _restart(self, key, seconds):
         self._process.join(5)
-        slow = seconds >= self._timeout
-        text = (
-            self._silence() if slow else f"the {self.name}'s process ended with code {self._process.exitcode}"
-        )
+        text = f"the {self.name}'s process ended with code {self._process.exitcode}"
+        if seconds >= self._timeout:
+            text = self._timeout_text
         self._faults.append({"state": "lost", "reason": text})
         logger.error("%s; it is started anew", text)
-        self._give(Answer(key, None, text, seconds, fault=True))
+        self._answer(Answer(key, None, text, seconds, fault=True))
         while True:
             self._process.kill()  # where it lives on without its pipe, or refused to build
-            self._link.close()
+            self._pipe.close()
+            failure = None
             try:
-                first = self._spawn()
-            except Exception as error:  # no memory, no handles: there may be some later
-                first = error
-            with self._lock:
+                self._spawn()
+            except BaseException as error:  # no memory, no handles: there may be some later
+                failure = error_line(error)
+            with self._news:
                 if self._closed:
                     self._process.kill()
                     return
-                if not isinstance(first, BaseException):
+                if failure is None:
                     self._faults.append({"state": "back", "reason": f"the {self.name} works again"})
                     return
-            logger.error("the %s cannot be started: %s", self.name, error_line(first))
+            logger.error("the %s cannot be started: %s", self.name, failure)
             time.sleep(1.0)
 
 
-def _serve(link, build, arguments):
-    """Answer questions until the other end of the pipe is closed."""
-    import signal
+def _compute(function, arguments):
+    """Return (value, None), or (None, reason): a night goes on without this one answer."""
+    try:
+        return function(*arguments), None
+    except Exception as error:
+        logger.debug("computation failed", exc_info=True)
+        return None, error_line(error)
 
+
+def _serve(pipe, build, arguments):
+    """Answer questions until the other end of the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the session, which ends this process itself
     try:
         function, notes = build(*arguments)
     except BaseException as error:
-        link.send(error)
+        pipe.send(error)
         return
-    link.send(notes)
+    pipe.send(notes)
     while True:
         try:
-            question = link.recv()
+            pipe.send(_compute(function, pipe.recv()))
         except (EOFError, OSError):
-            return
-        try:
-            answer = function(*question), None
-        except Exception as error:
-            answer = None, error_line(error)
-        try:
-            link.send(answer)
-        except OSError:
             return

@@ -9,16 +9,17 @@ import hmac
 import json
 import logging
 import re
-import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
+from sleep_interpreter.realtime.Monitor.feed import BrowserQueue, SessionFeed
 from sleep_interpreter.realtime.Monitor.history import SessionHistory, SignalReader, list_sessions
-from sleep_interpreter.realtime.Monitor.link import BrowserQueue, SessionFeed
-from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.realtime.Utils.json_lines import RateLimit
 
 logger = logging.getLogger(__name__)
 
@@ -47,36 +48,38 @@ class Access:
     Parameters
     ----------
     token, view_token : str
+        Secrets: for everything, and for looking only.
     """
 
-    def __init__(self, token, view_token):
-        self._token, self._view = token, view_token
-        self._recent = []
+    def __init__(self, token: str, view_token: str) -> None:
+        self._tokens = {"control": token.encode(), "view": view_token.encode()}
+        self.commands = RateLimit(_PER_SECOND)
 
-    def rights(self, token):
+    def rights(self, token: str | None) -> str | None:
         """Return "control", "view" or None."""
-        token = token or ""
-        if hmac.compare_digest(token.encode(), self._token.encode()):
-            return "control"
-        return "view" if hmac.compare_digest(token.encode(), self._view.encode()) else None
-
-    def too_many(self):
-        """Tell whether commands come faster than a person gives them."""
-        now = time.monotonic()
-        self._recent = [t for t in self._recent if now - t < 1] + [now]
-        return len(self._recent) > _PER_SECOND
+        given = (token or "").encode()
+        return next((name for name, own in self._tokens.items() if hmac.compare_digest(given, own)), None)
 
     @staticmethod
-    def from_here(headers):
+    def from_here(headers: Mapping[str, str]) -> bool:
         """Tell whether a request names this machine, and comes from this server's own page if from any."""
-        host = headers.get("host", "")
+        host, origin = headers.get("host", ""), headers.get("origin")
         if host.rpartition(":")[0] not in ("127.0.0.1", "localhost"):
             return False
-        origin = headers.get("origin")
         return origin is None or origin == f"http://{host}"
 
 
-def make_app(root, access, first=None):
+class _Refusal(Exception):  # noqa: N818
+    """Status and text of an answer."""
+
+
+class _OpenSession:
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.history, self.feed = folder, SessionHistory(folder), SessionFeed(folder)
+        self.signals = SignalReader(self.history)
+
+
+def make_app(root: Path, access: Access, first: tuple[str, str] | None = None) -> FastAPI:
     """Return the server.
 
     Parameters
@@ -88,21 +91,30 @@ def make_app(root, access, first=None):
         Subject and session that the start page leads to.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    open_sessions = {}
+    opened: dict[tuple[str, str], _OpenSession] = {}
 
-    def session(subject, name):
+    def find(subject: str, name: str) -> _OpenSession | None:
         if not (_NAME.fullmatch(subject) and _NAME.fullmatch(name)):
             return None
         folder = root / subject / name
         if not (folder / "session.json").is_file():
             return None
-        if (subject, name) not in open_sessions:
-            history = SessionHistory(folder)
-            open_sessions[subject, name] = history, SignalReader(history), SessionFeed(folder)
-        return open_sessions[subject, name]
+        if (subject, name) not in opened:
+            opened[subject, name] = _OpenSession(folder)
+        return opened[subject, name]
+
+    def require(subject: str, name: str) -> _OpenSession:
+        if (session := find(subject, name)) is None:
+            raise _Refusal(404, "no such session")
+        return session
+
+    @app.exception_handler(_Refusal)
+    async def refuse(request: Request, refusal: _Refusal) -> JSONResponse:
+        status, text = refusal.args
+        return JSONResponse({"error": text}, status)
 
     @app.middleware("http")
-    async def guard(request: Request, call_next):
+    async def guard(request: Request, call_next: Any) -> Any:
         if not access.from_here(request.headers):
             return JSONResponse({"error": "this page is for this machine only"}, 403, _HEADERS)
         if request.url.path.startswith("/api/"):
@@ -116,116 +128,106 @@ def make_app(root, access, first=None):
         return response
 
     @app.get("/")
-    async def index():
+    async def index() -> FileResponse:
         return FileResponse(STATIC / "index.html", headers=_HEADERS)
 
-    @app.get("/session/{subject}/{name}")
-    async def page(subject: str, name: str):
-        if session(subject, name) is None:
+    @app.get("/session/{subject}/{name}", response_model=None)
+    async def page(subject: str, name: str) -> FileResponse | HTMLResponse:
+        if find(subject, name) is None:
             return HTMLResponse("<h1>No such session</h1>", 404, _HEADERS)
         return FileResponse(STATIC / "session.html", headers=_HEADERS)
 
     @app.get("/api/sessions")
-    def listed(request: Request):
+    def listed(request: Request) -> dict[str, Any]:
         return {"sessions": list_sessions(root), "first": first, "rights": request.state.rights}
 
     @app.get("/api/{subject}/{name}/history")
-    def history(request: Request, subject: str, name: str):
-        found = session(subject, name)
-        if found is None:
-            return JSONResponse({"error": "no such session"}, 404)
-        history, _, link = found
-        about = history.about()
+    def history(request: Request, subject: str, name: str) -> dict[str, Any]:
+        session = require(subject, name)
+        about = session.history.about()
         return {
-            **history.content(),
+            **session.history.content(),
             "rights": request.state.rights,
-            "running": link.connected,
-            "ending": about.get("ending"),
-            "started": about.get("started"),
-            "simulated": about.get("simulated"),
+            "running": session.feed.connected,
+            **{key: about.get(key) for key in ("ending", "started", "simulated")},
             "channels": about.get("channels", []),
-            "report": (history.folder / "report.html").is_file(),
+            "report": (session.folder / "report.html").is_file(),
         }
 
     @app.get("/api/{subject}/{name}/signals")
-    def signals(subject: str, name: str, start: float, seconds: float):
-        found = session(subject, name)
-        if found is None or not 0 <= start < 1e6 or not 0 < seconds <= 60:
-            return JSONResponse({"error": "no such stretch"}, 404)
+    def signals(subject: str, name: str, start: float, seconds: float) -> dict[str, Any]:
+        session = require(subject, name)
+        if not 0 <= start < 1e6 or not 0 < seconds <= 60:
+            raise _Refusal(404, "no such stretch")
         try:
-            return found[1].read(start, seconds)
-        except (OSError, ValueError, UserError) as error:
-            return JSONResponse({"error": str(error)}, 404)
+            return session.signals.read(start, seconds)
+        except (OSError, ValueError) as error:
+            raise _Refusal(404, str(error)) from error
 
     @app.get("/api/{subject}/{name}/spectrogram")
-    def spectrogram(subject: str, name: str):
-        found = session(subject, name)
-        if found is None:
-            return JSONResponse({"error": "no such session"}, 404)
-        found[0].update()
+    def spectrogram(subject: str, name: str) -> dict[str, Any]:
+        session = require(subject, name)
+        session.history.update()
         try:
-            return found[1].spectrogram(found[0].last)
-        except (OSError, ValueError, UserError) as error:
-            return JSONResponse({"error": str(error)}, 404)
+            return session.signals.spectrogram(session.history.last)
+        except (OSError, ValueError) as error:
+            raise _Refusal(404, str(error)) from error
 
-    @app.get("/report/{subject}/{name}")
-    def report(subject: str, name: str, token: str = ""):
+    @app.get("/report/{subject}/{name}", response_model=None)
+    def report(subject: str, name: str, token: str = "") -> FileResponse | HTMLResponse:
         if access.rights(token) is None:
             return HTMLResponse("<h1>A token is needed</h1>", 403, _HEADERS)
-        found = session(subject, name)
-        path = None if found is None else found[0].folder / "report.html"
+        session = find(subject, name)
+        path = None if session is None else session.folder / "report.html"
         if path is None or not path.is_file():
             return HTMLResponse("<h1>No report yet</h1>", 404, _HEADERS)
         return FileResponse(path, headers=_REPORT_HEADERS)
 
     @app.post("/api/{subject}/{name}/command")
-    async def command(request: Request, subject: str, name: str):
+    async def command(request: Request, subject: str, name: str) -> JSONResponse:
         if request.state.rights != "control":
-            return JSONResponse({"error": "this page may only look"}, 403)
-        if access.too_many():
-            return JSONResponse({"error": "too many commands"}, 429)
-        found = session(subject, name)
-        if found is None:
-            return JSONResponse({"error": "no such session"}, 404)
+            raise _Refusal(403, "this page may only look")
+        if not access.commands.allows():
+            raise _Refusal(429, "too many commands")
+        session = require(subject, name)
         try:
             content = json.loads(await request.body())
-            words, args = content["command"], content.get("args", {})
+            word, args = content["command"], content.get("args", {})
         except (ValueError, KeyError, TypeError):
-            return JSONResponse({"error": "expected {command, args}"}, 400)
-        if words not in _COMMANDS or not isinstance(args, dict):
-            return JSONResponse({"error": f"there are {', '.join(_COMMANDS)}"}, 400)
+            raise _Refusal(400, "expected {command, args}") from None
+        if word not in _COMMANDS or not isinstance(args, dict):
+            raise _Refusal(400, f"there are {', '.join(_COMMANDS)}")
         try:
-            answer = await asyncio.to_thread(found[2].ask, words, args, "monitor")
-        except (UserError, OSError, ValueError) as error:
+            answer = await asyncio.to_thread(session.feed.ask, word, args, "monitor")
+        except (OSError, ValueError) as error:
             return JSONResponse({"ok": False, "error": str(error)}, 503)
         return JSONResponse(answer, 200 if answer.get("ok") else 409)
 
     @app.websocket("/feed/{subject}/{name}")
-    async def feed(socket: WebSocket, subject: str, name: str):
-        found = session(subject, name)
-        if found is None or not access.from_here(socket.headers):
+    async def feed(socket: WebSocket, subject: str, name: str) -> None:
+        session = find(subject, name)
+        if session is None or not access.from_here(socket.headers):
             await socket.close(4403)
             return
         await socket.accept()
         try:
             token = await asyncio.wait_for(socket.receive_text(), 5)
         except Exception:  # it went away, or says nothing
-            await socket.close(4403)
-            return
+            token = None
         if access.rights(token) is None:
             await socket.close(4403)
             return
-        await _relay(socket, found[2])
+        await _relay(socket, session.feed)
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app
 
 
-async def _relay(socket, link):
+async def _relay(socket: WebSocket, feed: SessionFeed) -> None:
     """Give a browser the feed until it goes."""
     loop, news = asyncio.get_running_loop(), asyncio.Event()
-    reader = BrowserQueue(lambda: loop.call_soon_threadsafe(news.set))
-    link.add(reader)
+    browser = BrowserQueue(lambda: loop.call_soon_threadsafe(news.set))
+    feed.add(browser)
     gone = asyncio.create_task(socket.receive())
     try:
         while not gone.done():
@@ -233,10 +235,10 @@ async def _relay(socket, link):
             await asyncio.wait({wait, gone}, return_when=asyncio.FIRST_COMPLETED)
             wait.cancel()
             news.clear()
-            for line in reader.take():
+            for line in browser.take():
                 await socket.send_text(line)
     except Exception as error:  # a browser that goes away in the middle of a line
         logger.debug("feed of a browser: %s", error)
     finally:
         gone.cancel()
-        link.remove(reader)
+        feed.remove(browser)

@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import signal
@@ -11,13 +12,14 @@ from scipy import signal
 from sleep_interpreter.realtime.Recording.event_log import is_silent_cue
 from sleep_interpreter.realtime.Recording.recorder import PLACE
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES
+from sleep_interpreter.utils.signal.recording import Recording
 
 logger = logging.getLogger(__name__)
 
 EPOCH_SECONDS = 30
 _BINS_HZ = np.arange(0.5, 30.25, 0.5)
 _MOST_EVENTS = 400
-_SHOWN_RATE = 100.0
+_SCREEN_RATE = 100.0
 
 
 class SessionHistory:
@@ -29,20 +31,21 @@ class SessionHistory:
         Of the session.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self._lock, self._read = threading.Lock(), 0
-        self.stages, self.cues, self.decodes, self.phases, self.events = [], [], [], [], []
+        self.stages: list[Any] = []
+        self.cues: list[Any] = []
+        self.decodes: list[Any] = []
+        self.phases: list[Any] = []
+        self.events: list[Any] = []
         self.last = 0.0
 
-    def about(self):
+    def about(self) -> dict[str, Any]:
         """Return session.json, {} while it is not there."""
-        try:
-            return json.loads((self.folder / "session.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
+        return _read_json(self.folder / "session.json")
 
-    def update(self):
+    def update(self) -> None:
         """Read what has been logged since the last call."""
         with self._lock:
             try:
@@ -55,26 +58,21 @@ class SessionHistory:
             self._read += whole
             for line in data[:whole].splitlines():
                 try:
-                    self._take(json.loads(line))
+                    self._add(json.loads(line))
                 except (ValueError, KeyError) as error:
                     logger.warning("%s: a damaged line is left out (%s)", self.folder / "log.jsonl", error)
 
-    def content(self):
+    def content(self) -> dict[str, Any]:
         """Return everything as plain lists for JSON."""
         self.update()
         with self._lock:
             return {
-                "stages": list(self.stages),
-                "cues": list(self.cues),
-                "decodes": list(self.decodes),
-                "phases": list(self.phases),
-                "events": self.events[-_MOST_EVENTS:],
-                "items": list(ITEMS),
-                "stage_names": list(STAGES),
-                "seconds": self.last,
-            }
+                "stages": list(self.stages), "cues": list(self.cues), "decodes": list(self.decodes),
+                "phases": list(self.phases), "events": self.events[-_MOST_EVENTS:], "items": list(ITEMS),
+                "stage_names": list(STAGES), "seconds": self.last,
+            }  # fmt: skip
 
-    def _take(self, event):
+    def _add(self, event):
         kind, detail, at = event["event"], event["detail"], event["seconds"]
         self.last = max(self.last, at)
         if kind == "stage":
@@ -82,9 +80,8 @@ class SessionHistory:
         elif kind in ("cue", "sham"):
             self.cues.append([at, detail["item"], kind == "sham", detail["number"]])
         elif kind == "decode":
-            self.decodes.append(
-                [at, detail["cued"], detail["item"], detail["number"], detail["probabilities"]]
-            )
+            read = [detail[key] for key in ("cued", "item", "number", "probabilities")]
+            self.decodes.append([at, *read])
         elif kind == "cue_phase":
             self.phases.append([detail["number"], detail["locked"], detail["degrees"]])
         silent = is_silent_cue(event)
@@ -105,13 +102,13 @@ class SignalReader:
     history : SessionHistory
     """
 
-    def __init__(self, history):
+    def __init__(self, history: SessionHistory) -> None:
         self._history = history
-        self._spectra = {}
-        self._replayed = None
+        self._spectra: dict[int, list[float] | None] = {}
+        self._replayed: Recording | None = None
         self._lock = threading.Lock()
 
-    def read(self, start, seconds):
+    def read(self, start: float, seconds: float) -> dict[str, Any]:
         """Return a stretch for the screen.
 
         Parameters
@@ -126,13 +123,13 @@ class SignalReader:
         """
         with self._lock:
             names, rate, data = self._stretch(start, seconds)
-        step = max(1, round(rate / _SHOWN_RATE))
+        step = max(1, round(rate / _SCREEN_RATE))
         whole = data.shape[1] // step * step
         small = data[:, :whole].reshape(len(data), -1, step).mean(axis=2)
         rows = [[None if not np.isfinite(v) else round(float(v), 2) for v in row] for row in small]
         return {"names": names, "rate": rate / step, "first": start, "data": rows}
 
-    def spectrogram(self, upto):
+    def spectrogram(self, upto: float) -> dict[str, Any]:
         """Return the power of the staging EEG in dB, one column every 30 s; cached, new epochs only.
 
         Returns
@@ -159,7 +156,9 @@ class SignalReader:
         frequency, power = signal.welch(trace, rate, nperseg=int(4 * rate))
         return [round(float(v), 1) for v in 10 * np.log10(np.interp(_BINS_HZ, frequency, power) + 1e-3)]
 
-    def _stretch(self, start, seconds, only_first=False):
+    def _stretch(
+        self, start: float, seconds: float, only_first: bool = False
+    ) -> tuple[list[str], float, np.ndarray]:
         """Return names, rate and (channels, n) µV; the staging channels come first."""
         about = self._history.about()
         wanted = about.get("channels", [])
@@ -171,8 +170,6 @@ class SignalReader:
         if path is None:
             raise ValueError("the session has no recording")
         if self._replayed is None:
-            from sleep_interpreter.utils.signal.recording import Recording
-
             self._replayed = Recording(path)
         groups = self._replayed.groups(wanted)
         rate = groups[0].rate
@@ -227,34 +224,28 @@ def _header(path):
     return names, 1e6 / interval
 
 
-def list_sessions(root):
+def list_sessions(root: Path) -> list[dict[str, Any]]:
     """Return the sessions below a folder, the newest first: [{subject, session, started, ending, ...}]."""
     found = []
-    for path in sorted(Path(root).glob("*/session_*/session.json")):
-        try:
-            about = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+    for path in sorted(root.glob("*/session_*/session.json")):
+        folder, about = path.parent, _read_json(path)
+        if not about:
             continue
-        folder = path.parent
-        summary = folder / "summary.json"
-        minutes = None
-        if summary.is_file():
-            try:
-                minutes = json.loads(summary.read_text(encoding="utf-8")).get("minutes")
-            except (OSError, ValueError):
-                minutes = None
         found.append(
             {
-                "subject": folder.parent.name,
-                "session": folder.name,
-                "started": about.get("started"),
-                "ending": about.get("ending"),
-                "running": (folder / "control.json").is_file(),
-                "simulated": about.get("simulated"),
-                "source": about.get("source", "replay"),
-                "minutes": minutes,
-                "cues": about.get("counts", {}).get("cue"),
-                "report": (folder / "report.html").is_file(),
+                "subject": folder.parent.name, "session": folder.name, "started": about.get("started"),
+                "ending": about.get("ending"), "running": (folder / "control.json").is_file(),
+                "simulated": about.get("simulated"), "source": about.get("source", "replay"),
+                "minutes": _read_json(folder / "summary.json").get("minutes"),
+                "cues": about.get("counts", {}).get("cue"), "report": (folder / "report.html").is_file(),
             }
-        )
+        )  # fmt: skip
     return sorted(found, key=lambda s: s["started"] or "", reverse=True)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file, {} where there is none or it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

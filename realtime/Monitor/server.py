@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import ROOT
@@ -15,7 +17,7 @@ from sleep_interpreter.utils.core.paths import ROOT
 logger = logging.getLogger(__name__)
 
 
-def serve(path, port=0, announce=None):
+def serve(path: Path, port: int = 0, announce: Callable[[str, str], Any] | None = None) -> None:
     """Serve the monitor until it is stopped.
 
     Parameters
@@ -33,9 +35,9 @@ def serve(path, port=0, announce=None):
         The packages are not installed, there is no session, or the port is taken.
     """
     try:
-        import uvicorn
+        import uvicorn  # lazy: optional dependency
 
-        from sleep_interpreter.realtime.Monitor.app import Access, make_app
+        from sleep_interpreter.realtime.Monitor.app import Access, make_app  # lazy: optional dependency
     except ImportError as error:
         raise UserError(f"the monitor needs {error.name}: pip install -e '.[monitor]'") from error
     path = Path(path).resolve()
@@ -77,22 +79,23 @@ class MonitorProcess:
     process : subprocess.Popen
     """
 
-    def __init__(self, folder, port=0):
-        self.url = self.view_url = None
-        self._there = threading.Event()
-        self.process = subprocess.Popen(
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self.url: str | None = None
+        self.view_url: str | None = None
+        self._settled = threading.Event()
+        self.process: Any = subprocess.Popen(
             [sys.executable, str(ROOT / "realtime" / "monitor.py"), str(folder), "--port", str(port),
             "--quiet"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True,  # Ctrl-C is for the session; it ends the monitor itself
         )  # fmt: skip
         threading.Thread(target=self._listen, name="monitor", daemon=True).start()
 
-    def wait(self, seconds=30):
+    def wait(self, seconds: float = 30) -> str | None:
         """Wait until it is reachable or has failed; return the address or None."""
-        self._there.wait(seconds)
+        self._settled.wait(seconds)
         return self.url
 
-    def close(self):
+    def close(self) -> None:
         """End it."""
         self.process.terminate()
         try:
@@ -108,7 +111,7 @@ class MonitorProcess:
                 self.url, self.view_url = url, view_url
                 logger.info("monitor: %s", url)
                 logger.info("to look only: %s", view_url)
-            self._there.set()
+            self._settled.set()
             errors = self.process.stderr.read().strip()  # until it ends
             if self.url is None:
                 logger.error("the monitor did not start: %s", errors[-300:])

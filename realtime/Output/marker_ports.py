@@ -5,7 +5,7 @@ pulse. A port that fails is said to be lost and opened again; the others go on. 
 ports.tsv.
 
 A new port is a class as `MarkerPort` says, which is made with its settings, and a line in `MARKER_PORTS`
-(realtime/Parameters/output.py), or an entry point `sleep_interpreter.ports` of another package.
+(realtime/Utils/registries.py), or an entry point `sleep_interpreter.ports` of another package.
 """
 
 import logging
@@ -22,12 +22,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from sleep_interpreter.realtime.Parameters.output import (
-    MARKER_PORTS,
     MarkerSettings,
     ParallelSettings,
     SerialSettings,
 )
 from sleep_interpreter.realtime.Utils.liblsl import configure
+from sleep_interpreter.realtime.Utils.registries import MARKER_PORTS
 from sleep_interpreter.utils.core.errors import UserError
 
 logger = logging.getLogger(__name__)

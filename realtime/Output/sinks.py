@@ -1,7 +1,7 @@
 """Where cues sound: what a sink must do, and the sinks that need no sound card.
 
 A new sink is a class that derives from `SoundSink`, and a line in `SOUND_SINKS`
-(realtime/Parameters/output.py), or an entry point `sleep_interpreter.sinks` of another package.
+(realtime/Utils/registries.py), or an entry point `sleep_interpreter.sinks` of another package.
 """
 
 import logging
@@ -13,7 +13,8 @@ import numpy as np
 
 from sleep_interpreter.realtime.Output.cue import Cue
 from sleep_interpreter.realtime.Output.mixer import Mixer
-from sleep_interpreter.realtime.Parameters.output import SOUND_SINKS, AudioSettings
+from sleep_interpreter.realtime.Parameters.output import AudioSettings
+from sleep_interpreter.realtime.Utils.registries import SOUND_SINKS
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 

@@ -1,30 +1,11 @@
-"""Settings of sound and markers (params/realtime.yaml says why), and which sinks and ports there are."""
+"""What can be set about sound and markers; params/realtime.yaml says why."""
 
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from sleep_interpreter.realtime.Utils.registries import MARKER_PORTS, SOUND_SINKS
 from sleep_interpreter.utils.core.config import Settings
-from sleep_interpreter.utils.core.registry import Registry
-
-SOUND_SINKS = Registry(
-    "sound sink",
-    "sleep_interpreter.sinks",
-    {
-        "file": "sleep_interpreter.realtime.Output.sinks:FileSink",
-        "device": "sleep_interpreter.realtime.Output.sound_card:DeviceSink",
-        "null": "sleep_interpreter.realtime.Output.sinks:NullSink",
-    },
-)
-MARKER_PORTS = Registry(
-    "marker port",
-    "sleep_interpreter.ports",
-    {
-        "lsl": "sleep_interpreter.realtime.Output.marker_ports:LslPort",
-        "serial": "sleep_interpreter.realtime.Output.marker_ports:SerialPort",
-        "parallel": "sleep_interpreter.realtime.Output.marker_ports:ParallelPort",
-    },
-)
 
 CUE_BASE = 1
 """Marker of item 0 (published; so are those that follow)."""

@@ -2,17 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-from sleep_interpreter.realtime.Parameters.cues import CueSettings
-from sleep_interpreter.realtime.Parameters.faults import Fault
 from sleep_interpreter.realtime.Parameters.output import AudioSettings, MarkerSettings
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
-from sleep_interpreter.realtime.Parameters.watching import (
-    ArousalSettings,
-    QualitySettings,
-    RemoteControlSettings,
-)
 from sleep_interpreter.utils.core.config import Settings
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE
 from sleep_interpreter.utils.staging.settings import GateSettings, StagingSettings
@@ -48,6 +41,133 @@ class DecoderChoice(Settings):
     def _check(self):
         if len(set(self.channels)) != len(self.channels):
             raise ValueError("channels names a channel twice")
+        return self
+
+
+class LockSettings(Settings):
+    """Locking of cues to a phase of the slow oscillation (`realtime.Cues.phase_locking`)."""
+
+    method: Literal["none", "threshold_delay", "echt"] = "none"
+    channel: str | None = None
+    target_degrees: float = Field(0.0, gt=-180, lt=180)
+    threshold_uv: float = Field(-60.0, ge=-300, le=-10)
+    adaptive: bool = True
+    learn: bool = False
+    trough_to_peak_s: float = Field(0.53, ge=0.2, le=1.2)
+    echt_band_hz: tuple[float, float] = (0.3, 2.0)
+    lead_seconds: float = Field(0.06, ge=0.02, le=0.5)
+    wait_seconds: float = Field(20.0, ge=1, le=600)
+    otherwise: Literal["cue", "skip"] = "cue"
+
+    @model_validator(mode="after")
+    def _check(self):
+        low, high = self.echt_band_hz
+        if not 0.1 <= low < high <= 4:
+            raise ValueError(f"echt_band_hz ({low}, {high}) must rise between 0.1 and 4 Hz")
+        return self
+
+
+class CueSettings(Settings):
+    """When which item is cued."""
+
+    mode: Literal["scheduled", "recorded"] = "scheduled"
+    interval_seconds: tuple[float, float] = (4.0, 6.0)
+    group_seconds: float = Field(30.0, ge=1)
+    groups: tuple[tuple[int, ...], tuple[int, ...]] = (tuple(range(8)), tuple(range(8, 15)))
+    lead_seconds: float = Field(0.2, ge=0, le=1)
+    sound_recorded: bool = False
+    rule: Literal["published", "balanced"] = "published"
+    playlist: str | None = None
+    sham_share: float = Field(0.0, ge=0, le=0.9)
+    max_per_hour: PositiveInt | None = None
+    lock: LockSettings = LockSettings()
+
+    @model_validator(mode="after")
+    def _check(self):
+        low, high = self.interval_seconds
+        if self.mode == "recorded" and self.lock.method != "none":
+            raise ValueError("lock.method must be none with recorded cues: their times are given")
+        if not 2.5 <= low <= high:
+            raise ValueError(
+                f"interval_seconds ({low}, {high}) must rise and be at least 2.5 s: "
+                "the response to a cue is read for 1.8 s"
+            )
+        if low <= self.lead_seconds:
+            raise ValueError("lead_seconds must be shorter than the interval between cues")
+        items = [i for group in self.groups for i in group]
+        if not all(self.groups) or sorted(set(items)) != sorted(items):
+            raise ValueError("groups must not be empty and must not share an item")
+        if not set(items) <= set(range(15)):
+            raise ValueError("groups hold item numbers from 0 to 14")
+        return self
+
+
+class QualitySettings(Settings):
+    """When a channel counts as bad."""
+
+    seconds: float = Field(4.0, ge=1, le=20)
+    flat_microvolts: float = Field(0.1, ge=0)
+    dead_share: float = Field(0.25, gt=0, le=1)
+    largest_microvolts: float = Field(1000.0, gt=0)
+    line_hz: float | None = Field(50.0, gt=10, lt=200)
+    line_share: float = Field(0.8, gt=0, le=1)
+    clear_seconds: float = Field(5.0, ge=0, le=120)
+
+
+class ArousalSettings(Settings):
+    """What counts as an arousal, and what follows."""
+
+    enabled: bool = True
+    pause_seconds: float = Field(30.0, ge=1, le=600)
+    seconds: float = Field(1.5, ge=1, le=5)
+    baseline_seconds: float = Field(120.0, ge=10, le=1800)
+    emg_ratio: float = Field(2.0, gt=1)
+    alpha_beta_ratio: float = Field(4.0, gt=1)
+    movement_microvolts: float = Field(400.0, gt=0)
+    wake_probability: float = Field(0.5, gt=0, le=1)
+
+
+class RemoteControlSettings(Settings):
+    """Control of a running session from other programs."""
+
+    enabled: Literal["auto", "always", "never"] = "auto"
+    host: str = "127.0.0.1"
+    port: int = Field(0, ge=0, le=65535)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_keyboard(cls, data):
+        if isinstance(data, dict) and "keyboard" in data:
+            raise ValueError(
+                "keyboard: a session reads no keys any more; leave it out, and use python "
+                "realtime/control.py SESSION COMMAND from another terminal, or the monitor (--monitor)"
+            )
+        return data
+
+    @model_validator(mode="after")
+    def _check(self):
+        if not self.host:
+            raise ValueError("host must not be empty; 127.0.0.1 is this machine alone")
+        return self
+
+
+class Fault(Settings):
+    """One fault: what, from when on, for how long, on which channels.
+
+    flat, railed, nan, loud (a thousand times too large) and line (nothing but line noise) spoil channels;
+    lost takes samples away as a gap; stalled tells of a stream that stands still and then gives everything.
+    """
+
+    kind: Literal["flat", "railed", "nan", "loud", "line", "lost", "stalled"]
+    start: float = Field(ge=0)
+    seconds: float = Field(gt=0)
+    channels: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self):
+        spoils = self.kind not in ("lost", "stalled")
+        if spoils != bool(self.channels):
+            raise ValueError(f"kind {self.kind!r} {'needs channels' if spoils else 'concerns all channels'}")
         return self
 
 

@@ -48,7 +48,7 @@ class SimulateSettings(Settings):
 
 
 class SourceSettings(Settings):
-    """How a recording is read, paced and checked."""
+    """How the stream is found, read, paced and checked; `options` are of a source of another package."""
 
     kind: Annotated[str, AfterValidator(SOURCES.check)] = "replay"
     speed: float = Field(0.0, ge=0)
@@ -67,7 +67,7 @@ class SourceSettings(Settings):
     lsl: LslSettings = LslSettings()
     brainflow: BrainflowSettings = BrainflowSettings()
     simulate: SimulateSettings = SimulateSettings()
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] | None = Field(None, exclude_if=lambda value: value is None)
 
     @property
     def pace(self) -> float:

@@ -11,15 +11,19 @@ import logging
 import os
 import tempfile
 from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from sleep_interpreter.utils.core.paths import writing
 
 logger = logging.getLogger(__name__)
 
+Event = dict[str, Any]
+"""As in log.jsonl: sample, seconds, event, code, detail, wall."""
 _FIRST = ("sample", "seconds", "event", "code")
 _WALL = ("latency_ms", "time")
-_OF_THE_WALL = ("notice", "stop", "sound", "fault")
+_OF_WALL_TIME = ("notice", "stop", "sound", "fault")
 """Events that a replay need not have, or has with other words."""
 
 
@@ -48,22 +52,26 @@ class EventLog:
         {event: how many}.
     """
 
-    def __init__(self, path, rate, offset=0.0, resume=False, listener=None):
+    def __init__(
+        self, path: str | Path, rate: float, offset: float = 0.0, resume: bool = False,
+        listener: Callable[[Event], None] | None = None,
+    ) -> None:  # fmt: skip
         self.path = Path(path)
-        self.counts = Counter()
+        self.counts: Counter[str] = Counter()
         self._rate, self._offset, self._listener = rate, offset, listener
-        self._waiting, self._faults = [], deque()
+        self._waiting: list[bytes] = []
+        self._faults: deque[dict[str, str]] = deque()
+        self._good = 0  # bytes of whole lines
         if resume:
             self.counts.update(e["event"] for e in read_log(self.path))
-            self._file = self.path.open("rb+", buffering=0)
-            self._good = _whole(self.path)
-            self._file.truncate(self._good)
-            self._file.seek(self._good)
-        else:
-            self._file = self.path.open("xb", buffering=0)
-            self._good = 0
+            self._good = self.path.read_bytes().rfind(b"\n") + 1
+        self._file = self.path.open("rb+" if resume else "xb", buffering=0)
+        self._file.truncate(self._good)
+        self._file.seek(self._good)
 
-    def write(self, sample, event, code=None, *, latency=None, **detail):
+    def write(
+        self, sample: int, event: str, code: int | None = None, *, latency: float | None = None, **detail: Any
+    ) -> None:
         """Append an event and sync it to disk.
 
         Parameters
@@ -78,42 +86,40 @@ class EventLog:
         **detail
             Plain values that JSON can hold.
         """
-        wall = {"time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")}
+        wall: dict[str, Any] = {
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        }
         if latency is not None:
             wall["latency_ms"] = round(latency * 1e3, 3)
         entry = {
-            "sample": int(sample),
-            "seconds": round(self._offset + sample / self._rate, 3),
-            "event": event,
-            "code": code,
-            "detail": detail,
-            "wall": wall,
-        }
+            "sample": int(sample), "seconds": round(self._offset + sample / self._rate, 3),
+            "event": event, "code": code, "detail": detail, "wall": wall,
+        }  # fmt: skip
         self._waiting.append((json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n").encode())
         self._save()
         self.counts[event] += 1
         if self._listener is not None:
             self._listener(entry)
 
-    def take_faults(self):
+    def take_faults(self) -> list[dict[str, str]]:
         """Return [{"state": "failed" | "back", "reason"}] since the last call."""
         found = list(self._faults)
         self._faults.clear()
         return found
 
-    def close(self):
+    def close(self) -> None:
         """Close log.jsonl and write log.tsv beside it."""
         if not self._file.closed:
             self._save()
             self._file.close()
             if self._waiting:
-                self._keep_elsewhere()
+                self._save_elsewhere()
             try:
                 write_table(read_log(self.path), self.path.with_suffix(".tsv"))
             except OSError as error:
                 logger.error("%s cannot be written (%s)", self.path.with_suffix(".tsv"), error.strerror)
 
-    def _keep_elsewhere(self):
+    def _save_elsewhere(self):
         """Write the events that the disk did not take into the system's folder for temporary files."""
         name = f"{self.path.parent.parent.name}_{self.path.parent.name}_rest_of_log_"
         handle, place = tempfile.mkstemp(".jsonl", name)
@@ -149,13 +155,7 @@ class EventLog:
         self._waiting.clear()
 
 
-def _whole(path):
-    """Return the length in bytes of the whole lines of a file."""
-    data = Path(path).read_bytes()
-    return data.rfind(b"\n") + 1
-
-
-def read_log(path):
+def read_log(path: str | Path) -> list[Event]:
     """Return the events of a log.jsonl; a last line torn by a crash is left out.
 
     Raises
@@ -177,7 +177,7 @@ def read_log(path):
     return events
 
 
-def write_table(events, path):
+def write_table(events: Sequence[Event], path: Path) -> None:
     """Write events as a table: one column a detail, the wall clock's columns last."""
     details = sorted({key for e in events for key in e["detail"]})
     header = [*_FIRST, *details, *(f"wall_{key}" for key in _WALL)]
@@ -198,30 +198,21 @@ def _cell(value):
     return json.dumps(value, ensure_ascii=False)
 
 
-def silent_cues(events):
+def silent_cues(events: Sequence[Event]) -> set[int]:
     """Return the numbers of cues that did not sound after all: the device was gone or late."""
     return {e["detail"]["number"] for e in events if is_silent_cue(e)}
 
 
-def is_silent_cue(event):
+def is_silent_cue(event: Event) -> bool:
     """Tell whether an event says that a cue did not sound."""
     return event["event"] == "sound" and event["detail"].get("dac", 0) is None
 
 
-def decisions(events):
-    """Return what a session decided, without what belongs to wall time: equal for a session and its replay.
+def decisions(events: Sequence[Event]) -> list[tuple[int, str, int | None, dict[str, Any]]]:
+    """Return what a session decided, as sorted (sample, event, code, detail).
 
-    Parameters
-    ----------
-    events : sequence of dict
-        As in log.jsonl.
-
-    Returns
-    -------
-    decided : list of tuple
-        (sample, event, code, detail), sorted.
+    What belongs to wall time is left out: the result is equal for a session and its replay.
     """
-    kept = [
-        (e["sample"], e["event"], e["code"], e["detail"]) for e in events if e["event"] not in _OF_THE_WALL
-    ]
-    return sorted(kept, key=lambda e: (e[0], e[1], json.dumps(e[3], sort_keys=True)))
+    kept = [e for e in events if e["event"] not in _OF_WALL_TIME]
+    rows = [(e["sample"], e["event"], e["code"], e["detail"]) for e in kept]
+    return sorted(rows, key=lambda e: (e[0], e[1], json.dumps(e[3], sort_keys=True)))

@@ -8,12 +8,13 @@ import re
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import mne
 import numpy as np
 
-from sleep_interpreter.realtime.Recording.session_recording import join
+from sleep_interpreter.realtime.Recording.session_recording import join_segments
 from sleep_interpreter.utils.core.config import read_yaml
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown, writing
@@ -25,27 +26,17 @@ logger = logging.getLogger(__name__)
 TASK = "sleep"
 
 
-def export_brainvision(folder, path):
+def export_brainvision(folder: str | Path, path: str | Path) -> Path:
     """Write the joined recording as BrainVision (.vhdr, .vmrk, .eeg)."""
     path = Path(path)
     if path.suffix != ".vhdr":
         raise UserError(f"{shown(path)}: the name of a BrainVision recording ends in .vhdr")
     _refuse_existing(path)
-    return join(folder, path)
+    return join_segments(folder, path)
 
 
-def export_edf(folder, path):
+def export_edf(folder: str | Path, path: str | Path) -> Path:
     """Write the joined recording as EDF+ (.edf, 16 bits) or BDF+ (.bdf, 24 bits), by its suffix.
-
-    Parameters
-    ----------
-    folder : str | Path
-        Of the session.
-    path : str | Path
-
-    Returns
-    -------
-    path : Path
 
     Raises
     ------
@@ -69,27 +60,17 @@ def export_edf(folder, path):
     return path
 
 
-def export_bids(folder, root):
+def export_bids(folder: str | Path, root: str | Path) -> Path:
     """Add the joined recording to a BIDS folder, as sub-<id>/ses-<session>/eeg/..._task-sleep_eeg.vhdr.
 
-    Parameters
-    ----------
-    folder : str | Path
-        Of the session.
-    root : str | Path
-        Made if it is not there.
-
-    Returns
-    -------
-    path : Path
-        Of the recording.
+    The folder is made if it is not there; the path of the recording is returned.
 
     Raises
     ------
     UserError
         The recording is in it already, or there is none.
     """
-    import mne_bids
+    import mne_bids  # lazy: start-up
 
     folder, root = Path(folder), Path(root)
     about = json.loads((folder / "session.json").read_text(encoding="utf-8"))
@@ -100,7 +81,8 @@ def export_bids(folder, root):
     )  # fmt: skip
     _refuse_existing(path.fpath)
     root.mkdir(parents=True, exist_ok=True)
-    new = not (root / "dataset_description.json").exists()
+    description = root / "dataset_description.json"
+    new = not description.exists()
     with _joined(folder, root.parent) as raw, warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         mne_bids.write_raw_bids(raw, path, overwrite=False, verbose="error")
@@ -109,7 +91,6 @@ def export_bids(folder, root):
         "TaskDescription": "sleep with targeted memory reactivation",
     }  # fmt: skip
     mne_bids.update_sidecar_json(path.copy().update(extension=".json"), entries, verbose="error")
-    description = root / "dataset_description.json"
     content = json.loads(description.read_text(encoding="utf-8"))
     if new:
         content |= {"Name": "Sleep Interpreter sessions"}
@@ -120,12 +101,12 @@ def export_bids(folder, root):
 
 
 @contextlib.contextmanager
-def _joined(folder, beside):
+def _joined(folder: str | Path, beside: Path) -> Iterator[mne.io.BaseRaw]:
     """Give the joined recording, read lazily from a temporary file."""
-    Path(beside).mkdir(parents=True, exist_ok=True)
+    beside.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix=".export", dir=beside))
     try:
-        path = join(folder, place / "joined.vhdr")
+        path = join_segments(folder, place / "joined.vhdr")
         raw = mne.io.read_raw_brainvision(path, preload=False, verbose="error")
         raw.annotations.rename(
             {text: text.removeprefix("Comment/") for text in set(raw.annotations.description)},
@@ -141,19 +122,11 @@ def _joined(folder, beside):
 
 def _types(folder, names):
     """Return {channel: type} where the settings, or the channel's own name, say EOG, EMG or ECG."""
-    channels = (read_yaml(Path(folder) / "settings.yaml") or {}).get("channels", {})
-    types = {
-        name: kind.lower()
-        for name in names
-        for kind in ("EOG", "EMG", "ECG")
-        if kind in name.upper()
-    }  # fmt: skip
+    channels = read_yaml(Path(folder) / "settings.yaml").get("channels", {})
+    types = {n: kind for n in names for kind in ("eog", "emg", "ecg") if kind in n.lower()}
     for kind in ("eog", "emg"):
-        for key in (kind, f"{kind}_ref"):
-            name = channels.get(key)
-            found = find_channel(name, names) if name else None
-            if found is not None and key == kind:
-                types[found] = kind
+        if channels.get(kind) and (found := find_channel(channels[kind], names)) is not None:
+            types[found] = kind
     return types
 
 
@@ -174,7 +147,7 @@ def _finite(raw):
 
 
 def _refuse_existing(path):
-    if Path(path).exists():
+    if path.exists():
         raise UserError(f"{shown(path)}: exists already; nothing is replaced, name another")
 
 

@@ -5,7 +5,14 @@ import re
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from sleep_interpreter.realtime.Parameters.source import RecordingSettings
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.provenance import MARK
 from sleep_interpreter.utils.signal.brainvision_writer import BrainVisionWriter
@@ -16,7 +23,7 @@ GAP_KIND, GAP_TEXT = "BAD_ACQ_SKIP", "gap"
 """Marker of lost samples. MNE's filters leave out what is annotated "BAD_ACQ_SKIP/..."."""
 PLACE = "first sample of the stream:"
 """Marker at a segment's begin, with a number: where in the session's stream the segment lies."""
-_AGAIN = 10.0
+_RETRY_SECONDS = 10.0
 """Seconds between two attempts to record again after a failure."""
 _SYNCS = 3600
 """Durations of the newest syncs that are kept."""
@@ -32,13 +39,11 @@ class Recorder:
     ----------
     folder : Path
         recording/ of a session.
-    names : sequence of str
     rate : float
         Hz.
-    settings : RecordingSettings
     simulated : bool
         The stream is simulated; the recording says so.
-    start : datetime.datetime | None
+    start : datetime | None
         Time of the first sample.
     first : int
         Where in the session's stream it begins, samples of the stream's own rate.
@@ -55,60 +60,66 @@ class Recorder:
         How long the newest syncs took, s.
     """
 
-    def __init__(self, folder, names, rate, settings, *, simulated=False, start=None, first=0):
+    def __init__(
+        self, folder: Path, names: Sequence[str], rate: float, settings: RecordingSettings, *,
+        simulated: bool = False, start: datetime | None = None, first: int = 0,
+    ) -> None:  # fmt: skip
         self._folder, self._names, self._rate, self._settings = folder, tuple(names), rate, settings
-        self._simulated, self._inputs = simulated, []
+        self._simulated = simulated
+        self._inputs: list[tuple[str, dict[str, Any]]] = []
         self.bytes_per_second = 4 * len(self._names) * rate
-        self.syncs = deque(maxlen=_SYNCS)
-        self._position, self._missed, self._failed_at = first, 0, None
+        self.syncs: deque[float] = deque(maxlen=_SYNCS)
+        self._position, self._missed = first, 0
+        self._failed_at: float | None = None
+        self._asked = 0.0  # when the last sync was
         self._due, self._ending = threading.Event(), False
-        self._trouble = None  # (writer, error) of a sync
+        self._sync_error: tuple[BrainVisionWriter, Exception] | None = None
         self._open(start)
         self._thread = threading.Thread(target=self._sync, name="recording to disk", daemon=True)
         self._thread.start()
 
-    def append(self, data):
+    def append(self, data: np.ndarray) -> None:
         """Append (channels, n) float32 µV; a disk that fails is reported, not raised."""
-        self._do(lambda: self._writer.append(data), data.shape[1])
+        self._attempt(lambda: self._writer.append(data), data.shape[1])
 
-    def gap(self, count):
+    def gap(self, count: int) -> None:
         """Append `count` samples that were lost: zeros under a marker of the gap's length."""
 
         def write():
             self._writer.marker(self._writer.n_samples, GAP_TEXT, count, GAP_KIND)
             self._writer.skip(count)
 
-        self._do(write, count)
+        self._attempt(write, count)
 
-    def marker(self, text):
+    def marker(self, text: str) -> None:
         """Append a marker at the newest sample."""
-        self._do(lambda: self._writer.marker(max(0, self._writer.n_samples - 1), text), 0)
+        self._attempt(lambda: self._writer.marker(max(0, self._writer.n_samples - 1), text), 0)
 
-    def tick(self):
+    def sync_when_due(self) -> None:
         """Have everything brought to the disk when it is time to; try again after a failure."""
         now = time.monotonic()
-        self._look()
+        self._check_thread()
         if self._failed_at is not None:
-            if now - self._failed_at >= _AGAIN:
+            if now - self._failed_at >= _RETRY_SECONDS:
                 self._retry(now)
         elif now - self._asked >= self._settings.sync_seconds:
             self._asked = now
             self._due.set()
 
-    def flush(self):
+    def flush(self) -> None:
         """Bring everything to the disk, and wait for it."""
-        self._look()
+        self._check_thread()
         if self._failed_at is None:
-            self._do(self._writer.sync, 0)
+            self._attempt(self._writer.sync, 0)
             if self._failed_at is None:
                 self._acknowledge(self._writer, self._writer.n_samples)
 
-    def take_inputs(self):
+    def take_inputs(self) -> list[tuple[str, dict[str, Any]]]:
         """Return [("recorder", {"state", "reason"})] since the last call."""
         found, self._inputs = self._inputs, []
         return found
 
-    def close(self):
+    def close(self) -> None:
         """Finish the segment."""
         if self._ending:
             return
@@ -117,7 +128,7 @@ class Recorder:
         self._thread.join(30)
         self.flush()
         if self._failed_at is None:
-            self._do(self._writer.close, 0)
+            self._attempt(self._writer.close, 0)
 
     def _open(self, start=None):
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -148,7 +159,7 @@ class Recorder:
             try:
                 writer.sync()
             except (OSError, ValueError) as error:  # ValueError: given up meanwhile
-                self._trouble = (writer, error)
+                self._sync_error = (writer, error)
                 continue
             self.syncs.append(time.perf_counter() - began)
             self._acknowledge(writer, count)
@@ -158,13 +169,13 @@ class Recorder:
             self.acknowledged = max(self.acknowledged, count)
             self.bytes = self.acknowledged * 4 * len(self._names)
 
-    def _look(self):
+    def _check_thread(self):
         """Take what went wrong in the thread."""
-        trouble, self._trouble = self._trouble, None
-        if trouble is not None and trouble[0] is self._writer and self._failed_at is None:
-            self._fail(trouble[1], 0)
+        found, self._sync_error = self._sync_error, None
+        if found is not None and found[0] is self._writer and self._failed_at is None:
+            self._fail(found[1], 0)
 
-    def _do(self, action, samples):
+    def _attempt(self, action: Callable[[], None], samples: int) -> None:
         self._position += samples
         if self._failed_at is not None:
             self._missed += samples

@@ -29,35 +29,29 @@ class Segment:
 
     Attributes
     ----------
-    path : Path
-    raw : mne.io.Raw
+    raw : mne.io.BaseRaw
         Not loaded.
     first : int
         Sample of the session's stream (at the stream's rate) at which it begins.
     gaps : tuple of (int, int)
         First sample of the segment, and number, of what the stream lacked.
-    marks : tuple of (int, str)
+    markers : tuple of (int, str)
         Sample of the segment and text of its other markers.
     """
 
     path: Path
-    raw: object
+    raw: mne.io.BaseRaw
     first: int
-    gaps: tuple
-    marks: tuple
+    gaps: tuple[tuple[int, int], ...]
+    markers: tuple[tuple[int, str], ...]
 
     @property
-    def end(self):
+    def end(self) -> int:
         """Sample of the session's stream after its last one."""
         return self.first + self.raw.n_times
 
 
-def gaps(path):
-    """Return ((first sample, number), ...) of what a recorded segment (.vhdr) lacks."""
-    return _segment(path).gaps
-
-
-def segments(folder):
+def segments(folder: str | Path) -> list[Segment]:
     """Return the segments of a session's folder in the order of time.
 
     Raises
@@ -68,7 +62,7 @@ def segments(folder):
     paths = sorted((Path(folder) / "recording").glob("segment_*.vhdr"))
     if not paths:
         raise UserError(f"{shown(folder)}: no recording is there; only live sessions record their stream")
-    found = sorted((_segment(path) for path in paths), key=lambda s: (s.first, s.path.name))
+    found = sorted((read_segment(path) for path in paths), key=lambda s: (s.first, s.path.name))
     kept = [s for s in found if s.raw.n_times]
     kinds = {(tuple(s.raw.ch_names), s.raw.info["sfreq"]) for s in kept}
     if not kept or len(kinds) > 1:
@@ -77,40 +71,34 @@ def segments(folder):
     return kept
 
 
-def annotations(folder, rate):
+_TEXTS = {
+    "cue": "cue/{item}", "sham": "sham/{item}", "decode": "decode/{item}", "decode_failed": "decode_failed",
+    "stage": "stage/{stage}", "group": "group/{group}", "stream": "stream/{state}",
+    "arousal": "arousal/{reason}", "resume": "resume",
+}  # fmt: skip
+
+
+def annotations(folder: str | Path, rate: float) -> list[tuple[int, str]]:
     """Return [(sample at `rate`, text)] of what a session's log says about the sleeper and the cues."""
-    found, stage = [], None
     events = read_log(Path(folder) / "log.jsonl")
-    silent = silent_cues(events)
+    found, stage, silent = [], None, silent_cues(events)
     for event in events:
-        detail, kind, text = event["detail"], event["event"], None
-        if kind in ("cue", "sham"):
-            text = f"{'cue_not_sounded' if detail['number'] in silent else kind}/{detail['item']}"
-        elif kind == "decode":
-            text = f"decode/{detail['item']}"
-        elif kind == "decode_failed":
-            text = "decode_failed"
-        elif kind == "stage" and detail["stage"] != stage:
-            stage = detail["stage"]
-            text = f"stage/{stage}"
+        detail, kind = event["detail"], event["event"]
+        text = _TEXTS.get(kind, "").format(**detail)
+        if kind in ("cue", "sham") and detail["number"] in silent:
+            text = f"cue_not_sounded/{detail['item']}"
+        elif kind == "stage":
+            text, stage = ("" if detail["stage"] == stage else text), detail["stage"]
         elif kind == "gate":
             text = f"gate/{'open' if detail['open'] else 'closed'}"
-        elif kind == "group":
-            text = f"group/{detail['group']}"
         elif kind == "cueing":
             text = "cueing/on" if detail["on"] else f"cueing/off {detail.get('reason') or ''}".strip()
-        elif kind == "stream":
-            text = f"stream/{detail['state']}"
-        elif kind == "arousal":
-            text = f"arousal/{detail['reason']}"
-        elif kind == "resume":
-            text = "resume"
         if text:
             found.append((round(event["sample"] * rate / STREAM_RATE), text))
     return sorted(found, key=lambda entry: entry[0])
 
 
-def join(folder, path):
+def join_segments(folder: str | Path, path: str | Path) -> Path:
     """Write a session's recording as one BrainVision file; memory holds a minute of it.
 
     What the stream lacked, and the time between segments, are zeros under an annotation "BAD_ACQ_SKIP/gap" of
@@ -121,11 +109,7 @@ def join(folder, path):
     folder : str | Path
         Of the session.
     path : str | Path
-        .vhdr to be written.
-
-    Returns
-    -------
-    path : Path
+        .vhdr to be written; returned.
 
     Raises
     ------
@@ -138,14 +122,8 @@ def join(folder, path):
     begin = raw.info["meas_date"]
     if begin is not None:
         begin -= datetime.timedelta(seconds=parts[0].first / rate)
-    with BrainVisionWriter(
-        path,
-        raw.ch_names,
-        rate,
-        start=begin,
-        comment=f"Session {Path(folder).name}, segments joined.",
-        finite=False,
-    ) as writer:
+    comment = f"Session {Path(folder).name}, segments joined."
+    with BrainVisionWriter(path, raw.ch_names, rate, start=begin, comment=comment, finite=False) as writer:
         for part in parts:
             if part.first < position:
                 logger.warning("%s begins before the one before it ends; it is put after it", part.path.name)
@@ -158,7 +136,7 @@ def join(folder, path):
                 writer.append(part.raw.get_data(start=start, stop=stop, verbose="error") * 1e6)
             for sample, count in part.gaps:
                 writer.marker(first + sample, GAP_TEXT, count, GAP_KIND)
-            for sample, text in part.marks:
+            for sample, text in part.markers:
                 if not (text == MARK and first):
                     writer.marker(first + sample, text)
             position = first + part.raw.n_times
@@ -173,13 +151,14 @@ def _zeros(writer, count):
         writer.append(np.zeros((len(writer.names), min(10_000, count - start)), np.float32))
 
 
-def _segment(path):
+def read_segment(path: str | Path) -> Segment:
+    """Open a recorded segment (.vhdr); a `UserError` says why it cannot be read."""
     path = Path(path)
     try:
         raw = mne.io.read_raw_brainvision(path, preload=False, verbose="error")
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise UserError(f"{shown(path)}: cannot be read: {' '.join(str(error).split())}") from error
-    rate, first, lacking, marks = raw.info["sfreq"], 0, [], []
+    rate, first, gaps, markers = raw.info["sfreq"], 0, [], []
     for onset, duration, text in zip(
         raw.annotations.onset, raw.annotations.duration, raw.annotations.description, strict=True
     ):
@@ -187,9 +166,9 @@ def _segment(path):
         said = text.removeprefix("Comment/")
         if text.startswith(GAP_KIND):
             # a process that was killed may have announced more than it wrote
-            lacking.append((sample, min(round(duration * rate), raw.n_times - sample)))
+            gaps.append((sample, min(round(duration * rate), raw.n_times - sample)))
         elif match := re.fullmatch(rf"{re.escape(PLACE)} (\d+)", said):
             first = int(match[1])
         elif not text.startswith("New Segment"):
-            marks.append((sample, said))
-    return Segment(path, raw, first, tuple(lacking), tuple(marks))
+            markers.append((sample, said))
+    return Segment(path, raw, first, tuple(gaps), tuple(markers))

@@ -5,21 +5,23 @@ EEG's bands leave the spindles out, and each measure is compared with its own ru
 """
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 
+from sleep_interpreter.realtime.Parameters.settings import ArousalSettings
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 
-_LOOKS_PER_SECOND = 4
+_CHECKS_PER_SECOND = 4
 _EMG_SAMPLES = round(0.5 * STREAM_RATE)
 _EEG_SAMPLES = round(STREAM_RATE)
 _EMG_BAND = (15.0, 100.0)
 _EEG_BANDS = {"alpha": (7.5, 10.5), "beta": (18.0, 30.0)}
-_SETTLED = 30
-"""Seconds of baseline without which nothing is compared."""
+_BASELINE_SECONDS = 30
+"""Without so much of a baseline nothing is compared."""
 
 
-class Arousal:
+class ArousalDetector:
     """Look for an arousal four times a second.
 
     Parameters
@@ -32,26 +34,20 @@ class Arousal:
         Length of the window to look at.
     """
 
-    def __init__(self, settings):
+    def __init__(self, settings: ArousalSettings) -> None:
         self._settings = settings
         self.samples = round(settings.seconds * STREAM_RATE)
-        kept = round(settings.baseline_seconds * _LOOKS_PER_SECOND)
-        self._before = {name: deque(maxlen=kept) for name in ("EMG", *_EEG_BANDS)}
-        self._settled = min(kept, _SETTLED * _LOOKS_PER_SECOND)
+        kept = round(settings.baseline_seconds * _CHECKS_PER_SECOND)
+        self._before: dict[str, deque[float]] = {name: deque(maxlen=kept) for name in ("EMG", *_EEG_BANDS)}
+        self._fewest = min(kept, _BASELINE_SECONDS * _CHECKS_PER_SECOND)
 
-    def look(self, derivations, now, stage=None, probabilities=None):
+    def detect(self, derivations: np.ndarray) -> str | None:
         """Return what looks like an arousal in the newest half second or second, or None.
 
         Parameters
         ----------
         derivations : array (3, samples)
             EEG, EOG and EMG in µV at 500 Hz; an absent channel's row is NaN.
-        now : int
-            Sample just after the window.
-        stage : int | None
-            The stage in force; not used at present.
-        probabilities : sequence of 4 floats | None
-            Smoothed, likewise.
 
         Returns
         -------
@@ -71,24 +67,24 @@ class Arousal:
                 reasons.append("movement")
         return ", ".join(reasons) or None
 
-    def staged(self, probabilities):
+    def wake_reason(self, probabilities: Sequence[float] | np.ndarray) -> str | None:
         """Return why a stage estimate, unsmoothed, counts as an arousal, or None."""
         if not self._settings.enabled:
             return None
         return "stage W/N1" if probabilities[0] >= self._settings.wake_probability else None
 
-    def _rises(self, name, power, limit):
+    def _rises(self, name: str, power: float, limit: str) -> bool:
         """Tell whether an amplitude exceeds its running median by the setting's ratio; remember it."""
         before = self._before[name]
         amplitude = float(np.sqrt(power))
-        rises = len(before) >= self._settled and amplitude > getattr(self._settings, limit) * float(
+        rises = len(before) >= self._fewest and amplitude > getattr(self._settings, limit) * float(
             np.median(before)
         )
         before.append(amplitude)
         return rises
 
 
-def _power(trace, band):
+def _power(trace: np.ndarray, band: tuple[float, float]) -> float:
     """Return the mean power of (n,) within a band in Hz, Hann-weighted."""
     weights = np.hanning(len(trace))
     spectrum = np.abs(np.fft.rfft((trace - trace.mean()) * weights)) ** 2

@@ -7,75 +7,85 @@ taken back.
 
 import logging
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 
 from sleep_interpreter.realtime.Cues.phase_locking import MEASURED_AFTER, achieved_phase
+from sleep_interpreter.realtime.Cues.schedule import Schedule
+from sleep_interpreter.realtime.Output.cue import Cue
 from sleep_interpreter.realtime.Parameters.output import CUE_BASE, GROUP_BASE
-from sleep_interpreter.realtime.Session.session_context import stage_name
+from sleep_interpreter.realtime.Session.session_context import SessionContext, stage_name
 from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.staging.cue_gate import GateState
 
 logger = logging.getLogger(__name__)
 
 
-class Cueing:
+class CueController:
     """Decide, sound and log cues.
 
     Parameters
     ----------
-    night : Night
-    schedule : CueSchedule | LockedCues | RecordedCues
-    staging : callable
-        `staging()` gives the gate's state.
-    sounded : callable
-        `sounded(cue, stage)` is called when a cue's onset, or a sham's, has come.
+    context : SessionContext
+    schedule : Schedule
+    gate : callable
+        `gate()` gives the gate's state.
+    on_onset : callable
+        `on_onset(cue, stage)` is called when a cue's onset, or a sham's, has come.
 
     Attributes
     ----------
     blocks : dict
         {name: (reason, sample until which it holds, or None)}.
-    playing : bool
+    active : bool
         Cues are being planned.
-    coming : deque of (cue, stage)
+    pending : deque of (cue, stage)
         Decided, onset ahead.
-    degrees : list of float
+    phases_degrees : deque of float
         Phases that locked cues met.
     """
 
-    def __init__(self, night, schedule, staging, sounded):
-        self._night, self.schedule, self._gate, self._sounded = night, schedule, staging, sounded
-        settings = night.settings.cues
+    def __init__(
+        self,
+        context: SessionContext,
+        schedule: Schedule,
+        gate: Callable[[], GateState],
+        on_onset: Callable[[Cue, int], None],
+    ) -> None:
+        self._context, self.schedule, self._gate, self._on_onset = context, schedule, gate, on_onset
+        settings = context.settings.cues
         self._recorded = settings.mode == "recorded"
-        self._sounds = not self._recorded or settings.sound_recorded
+        self._audible = not self._recorded or settings.sound_recorded
         self.lock = schedule.lock
-        self.blocks = {}
-        self.playing = False
-        self._group_due = None
-        self.coming = deque()
-        self._measuring = deque()
+        self.blocks: dict[str, tuple[str, int | None]] = {}
+        self.active = False
+        self._group_due: int | None = None
+        self.pending: deque[tuple[Cue, int]] = deque()
+        self._measuring: deque[Cue] = deque()
         self.counts = dict.fromkeys(ITEMS, 0)
         self.shams = 0
-        self.degrees = deque(maxlen=500)
+        self.phases_degrees: deque[float] = deque(maxlen=500)
 
     # --- whether ------------------------------------------------------------------------------------
 
-    def block(self, now, name, reason, until=None):
+    def block(self, now: int, name: str, reason: str, until: int | None = None) -> None:
         """Hold cues back; a block of the same name is replaced."""
         self.blocks[name] = (reason, until)
         self.update(now)
 
-    def unblock(self, now, name):
+    def unblock(self, now: int, name: str) -> None:
         """Take a block away; nothing happens when there is none."""
         if self.blocks.pop(name, None) is not None:
             self.update(now)
 
-    def update(self, now):
+    def update(self, now: int) -> None:
         """Begin or end cueing as gate and blocks have it."""
         may = self._gate().open and not self.blocks
-        if may == self.playing:
+        if may == self.active:
             return
-        self.playing = may
-        self._night.write(now, "cueing", on=may, reason=self.why())
+        self.active = may
+        self._context.log_event(now, "cueing", on=may, reason=self.block_reasons())
         if self._recorded:
             return
         if may:
@@ -86,7 +96,7 @@ class Cueing:
             self._group_due = None
             self._cancel(now)
 
-    def switch_group(self, now):
+    def switch_group(self, now: int) -> None:
         """Change to the other group now (operator).
 
         Raises
@@ -94,42 +104,35 @@ class Cueing:
         ValueError
             The cues are a recording's.
         """
-        if self._recorded:
-            raise ValueError("recorded cues have no turns")
         self.schedule.switch_group(now)
-        if self.playing:
+        if self.active:
             self._mark_group(now)
 
-    def _cancel(self, now):
+    def _cancel(self, now: int) -> None:
         """Take back what has been decided and has not begun."""
-        night = self._night
-        if not self.coming:
+        context = self._context
+        if not self.pending:
             return
-        taken_back, begun, ended = set(night.sink.cancel()), [], []
-        for cue, stage in self.coming:
-            silent = cue.sham or not self._sounds
+        taken_back, begun, ended = set(context.sink.cancel()), [], []
+        for cue, stage in self.pending:
+            silent = cue.sham or not self._audible
             started = (
-                night.inputs.begun(cue.number) if night.inputs.replaying else cue.number not in taken_back
+                context.inputs.begun(cue.number) if context.inputs.replaying else cue.number not in taken_back
             )
             if started and not silent:
                 begun.append((cue, stage))
             else:
                 ended.append(cue)
-        if night.ports is not None:  # before the log, which waits for the disk
-            night.ports.cancel([cue.number for cue in ended])
-        self.coming.clear()
-        self.coming.extend(begun)
+        if context.ports is not None:  # before the log, which waits for the disk
+            context.ports.cancel([cue.number for cue in ended])
+        self.pending.clear()
+        self.pending.extend(begun)
         for cue in ended:
-            night.write(
-                now,
-                "cue_cancelled",
-                **_named(cue),
-                reason=self.why(),
-            )
+            context.log_event(now, "cue_cancelled", **cue.log_fields(), reason=self.block_reasons())
         if begun:
-            night.write(now, "begun", numbers=[cue.number for cue, _ in begun])
+            context.log_event(now, "begun", numbers=[cue.number for cue, _ in begun])
 
-    def why(self):
+    def block_reasons(self) -> str | None:
         """Return in one line why there are no cues, or None."""
         reasons = [reason for reason, _ in self.blocks.values()]
         if not self._gate().open:
@@ -138,14 +141,14 @@ class Cueing:
 
     # --- when ---------------------------------------------------------------------------------------
 
-    def due(self):
+    def due(self) -> list[int]:
         """Return the samples at which there is something to do."""
-        due = [cue.onset for cue, _ in list(self.coming)[:1]]
+        due = [cue.onset for cue, _ in list(self.pending)[:1]]
         due += [cue.onset + MEASURED_AFTER for cue in list(self._measuring)[:1]]
         due += [until for _, until in self.blocks.values() if until is not None]
         return [*due, *(d for d in (self.schedule.due, self._group_due) if d is not None)]
 
-    def fire(self, now):
+    def process_due(self, now: int) -> None:
         """Do what falls due at `now`: blocks that end, group, decisions, phases, onsets."""
         for name in [n for n, (_, until) in self.blocks.items() if until is not None and until <= now]:
             self.unblock(now, name)
@@ -155,62 +158,57 @@ class Cueing:
             self._decide(now)
         while self._measuring and self._measuring[0].onset + MEASURED_AFTER <= now:
             self._measure(self._measuring.popleft())
-        while self.coming and self.coming[0][0].onset <= now:
-            self._sound(*self.coming.popleft())
+        while self.pending and self.pending[0][0].onset <= now:
+            self._sound(*self.pending.popleft())
 
-    def feed(self, block):
+    def push_samples(self, block: np.ndarray) -> None:
         """Take (channels, n) µV, for locking."""
         if self.lock is not None:
-            self.lock.feed(self._night.montage.locking(block))
+            self.lock.push_samples(self._context.montage.locking(block))
 
-    def _mark_group(self, now):
+    def _mark_group(self, now: int) -> None:
         group = self.schedule.group(now)
+        if group is None:
+            return
         self._group_due = self.schedule.next_switch(now)
-        self._night.mark(GROUP_BASE + group)
-        self._night.write(now, "group", GROUP_BASE + group, group=group)
+        self._context.send_marker(GROUP_BASE + group)
+        self._context.log_event(now, "group", GROUP_BASE + group, group=group)
 
-    def _decide(self, now):
+    def _decide(self, now: int) -> None:
         """Take the cue that is due: send it on its way, or say why not."""
-        night, stage = self._night, self._gate().stage
-        cue = self.schedule.take(now)
+        context, stage = self._context, self._gate().stage
+        cue = self.schedule.next_cue(now)
         if cue is None:  # it waits for its phase
             return
-        skipped = self.why() if self._recorded and not self.playing else cue.skipped
+        skipped = self.block_reasons() if self._recorded and not self.active else cue.skipped
         if skipped:
-            night.write(
-                now,
-                "cue_skipped",
-                **_named(cue),
-                stage=stage_name(stage),
-                reason=skipped,
-            )
+            context.log_event(now, "cue_skipped", **cue.log_fields(), stage=stage_name(stage), reason=skipped)
             return
-        when, code = night.when(cue.onset), self._code(cue)
-        if self._sounds and not cue.sham:
-            night.sink.schedule(cue, when)
-        if night.ports is not None and code is not None and when is not None:
-            night.ports.send(code, when, cue.number)
-        if hasattr(night.source, "cued"):
-            night.source.cued(cue.item, cue.onset, cue.sham)
-        self.coming.append((cue, stage))
+        when, code = context.clock_time(cue.onset), self._code(cue)
+        if self._audible and not cue.sham:
+            context.sink.schedule(cue, when)
+        if context.ports is not None and code is not None and when is not None:
+            context.ports.send(code, when, cue.number)
+        context.source.cued(cue.item, cue.onset, cue.sham)
+        self.pending.append((cue, stage))
 
-    def _code(self, cue):
-        return self._night.settings.markers.sham_code if cue.sham else CUE_BASE + cue.item
+    def _code(self, cue: Cue) -> int | None:
+        return self._context.settings.markers.sham_code if cue.sham else CUE_BASE + cue.item
 
-    def _sound(self, cue, stage):
+    def _sound(self, cue: Cue, stage: int) -> None:
         """The cue's onset has come."""
-        night = self._night
+        context = self._context
         code = self._code(cue)
-        if night.when(cue.onset) is None and code is not None:
-            night.mark(code)
-        night.write(
+        if context.clock_time(cue.onset) is None and code is not None:
+            context.send_marker(code)
+        context.log_event(
             cue.onset,
             "sham" if cue.sham else "cue",
             code,
-            **_named(cue),
+            **cue.log_fields(),
             stage=stage_name(stage),
             recorded=cue.recorded,
-            sounded=self._sounds and not cue.sham,
+            sounded=self._audible and not cue.sham,
             locked=cue.locked,
         )
         if cue.sham:
@@ -218,28 +216,23 @@ class Cueing:
         else:
             self.counts[ITEMS[cue.item]] += 1
         self._measuring.append(cue)
-        self._sounded(cue, stage)
+        self._on_onset(cue, stage)
 
-    def _measure(self, cue):
+    def _measure(self, cue: Cue) -> None:
         """Log the phase of the slow oscillation that a cue met, now that it can be seen from both sides."""
-        night = self._night
-        if cue.onset - MEASURED_AFTER < night.buffer.start:  # a cue in the first seconds
+        context = self._context
+        if cue.onset - MEASURED_AFTER < context.buffer.start:  # a cue in the first seconds
             return
-        around = night.buffer.read(cue.onset - MEASURED_AFTER, cue.onset + MEASURED_AFTER)
-        trace = night.montage.locking(around)
+        around = context.buffer.read(cue.onset - MEASURED_AFTER, cue.onset + MEASURED_AFTER)
+        trace = context.montage.locking(around)
         degrees = achieved_phase(trace, MEASURED_AFTER) if np.isfinite(trace).all() else np.nan
-        if cue.locked and np.isfinite(degrees):
+        if cue.locked and self.lock is not None and np.isfinite(degrees):
             self.lock.learn(degrees)
-            self.degrees.append(round(degrees, 1))
-        night.write(
+            self.phases_degrees.append(round(degrees, 1))
+        context.log_event(
             cue.onset + MEASURED_AFTER,
             "cue_phase",
             number=cue.number,
             locked=cue.locked,
             degrees=round(degrees, 3) if np.isfinite(degrees) else None,
         )
-
-
-def _named(cue):
-    """Return what every entry of the log says of the cue that it is about."""
-    return {"number": cue.number, "item": ITEMS[cue.item], "group": cue.group}

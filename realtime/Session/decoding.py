@@ -2,23 +2,26 @@
 
 import logging
 from collections import deque
+from collections.abc import Callable, Collection
+from typing import Any
 
 from sleep_interpreter.realtime.Model.decoder import AFTER, BEFORE
-from sleep_interpreter.realtime.Model.worker import error_line
+from sleep_interpreter.realtime.Model.worker import Answer, Worker, error_line
+from sleep_interpreter.realtime.Output.cue import Cue
 from sleep_interpreter.realtime.Parameters.output import DECODE_FAILED, DECODED_BASE
-from sleep_interpreter.realtime.Session.session_context import rounded, stage_name
+from sleep_interpreter.realtime.Session.session_context import SessionContext, rounded, stage_name
 from sleep_interpreter.utils.core.constants import ITEMS, REM
 
 logger = logging.getLogger(__name__)
 
 
-class Decoding:
+class ResponseDecoding:
     """Ask the decoder about the response to every cue, and log what it says.
 
     Parameters
     ----------
-    night : Night
-    worker : InlineWorker | ProcessWorker | None
+    context : SessionContext
+    worker : Worker | None
         `ask(key, kind, eeg)` with kind "NREM" or "REM" gives probabilities (15,); None decodes nothing.
     kinds : collection of str
         The kinds that have a decoder.
@@ -26,47 +29,55 @@ class Decoding:
         `flags()` gives {channel: reason} of the decoder's channels that are bad at the moment.
     """
 
-    def __init__(self, night, worker, kinds, flags):
-        self._night, self._worker, self._kinds, self._flags = night, worker, frozenset(kinds), flags
-        self._reading = deque()  # (cue, stage) sounded, response still arriving
-        self._asked = {}  # number: (cue, stage, flags)
+    def __init__(
+        self,
+        context: SessionContext,
+        worker: Worker | None,
+        kinds: Collection[str],
+        flags: Callable[[], dict[str, str]],
+    ) -> None:
+        self._context, self._worker, self._kinds, self._flags = context, worker, frozenset(kinds), flags
+        self._arriving: deque[tuple[Cue, int]] = deque()  # cues that sounded, with stage, responses to come
+        self._asked: dict[int, tuple[Cue, int, dict[str, str]]] = {}  # by number, with stage and flags
         self.counts = {"total": 0, "failed": 0, "hits": 0}
-        self.last = None
+        self.last: dict[str, Any] | None = None
 
-    def reads(self, stage):
+    def decodes(self, stage: int) -> bool:
         """Tell whether the response to a cue in this stage will be decoded."""
         return ("REM" if stage == REM else "NREM") in self._kinds
 
     @property
-    def reading(self):
+    def awaits_response(self) -> bool:
         """Whether a response is still arriving."""
-        return any(self.reads(stage) for _, stage in self._reading)
+        return any(self.decodes(stage) for _, stage in self._arriving)
 
-    def due(self):
+    def due(self) -> list[int]:
         """Return the samples at which there is something to do."""
-        return [cue.onset + AFTER for cue, _ in list(self._reading)[:1]]
+        return [cue.onset + AFTER for cue, _ in list(self._arriving)[:1]]
 
-    def expect(self, cue, stage):
+    def add_cue(self, cue: Cue, stage: int) -> None:
         """A cue has sounded."""
-        if self.reads(stage):
-            self._reading.append((cue, stage))
+        if self.decodes(stage):
+            self._arriving.append((cue, stage))
 
-    def fire(self, now):
+    def process_due(self, now: int) -> None:
         """Ask about the responses that are complete at `now`."""
-        while self._reading and self._reading[0][0].onset + AFTER <= now:
-            cue, stage = self._reading.popleft()
-            night = self._night
+        while self._arriving and self._arriving[0][0].onset + AFTER <= now:
+            cue, stage = self._arriving.popleft()
+            context, worker, rows = self._context, self._worker, self._context.montage.decoder
+            assert worker is not None and rows is not None, "it decodes nothing else"
             try:
-                eeg = night.buffer.read(cue.onset - BEFORE, cue.onset + AFTER)[list(night.montage.decoder)]
+                window = context.buffer.read(cue.onset - BEFORE, cue.onset + AFTER)
             except IndexError as error:
                 self._failed(cue.onset + AFTER, cue, error_line(error))
                 continue
             self._asked[cue.number] = cue, stage, self._flags()
-            self._worker.ask(cue.number, "REM" if stage == REM else "NREM", eeg)
-            if not night.paced:
-                self.collect(wait=60.0)
+            kind = "REM" if stage == REM else "NREM"
+            worker.ask(cue.number, kind, window[list(rows)])
+            if not context.paced:
+                self.poll_answers(wait=60.0)
 
-    def collect(self, wait=None):
+    def poll_answers(self, wait: float | None = None) -> None:
         """Log the answers that are there."""
         if self._worker is None or not self._asked:
             return
@@ -74,25 +85,25 @@ class Decoding:
             if answer.key in self._asked:
                 self._answered(answer, *self._asked.pop(answer.key))
 
-    def close(self):
+    def close(self) -> None:
         """The session ends: log what is there, and what will not come any more."""
         if self._asked:
-            self.collect(wait=5.0)
+            self.poll_answers(wait=5.0)
         for cue, _, _ in self._asked.values():
             self._failed(cue.onset + AFTER, cue, "the session ended before the decoder answered")
-        for cue, _ in self._reading:
-            self._failed(self._night.sample, cue, "the session ended before +1.8 s")
+        for cue, _ in self._arriving:
+            self._failed(self._context.sample, cue, "the session ended before +1.8 s")
         self._asked.clear()
-        self._reading.clear()
+        self._arriving.clear()
 
-    def _answered(self, answer, cue, stage, flags):
+    def _answered(self, answer: Answer, cue: Cue, stage: int, flags: dict[str, str]) -> None:
         if answer.error is not None:
             self._failed(cue.onset + AFTER, cue, answer.error)
             return
         probabilities = answer.value
         winner = int(probabilities.argmax())
         code = DECODED_BASE + winner
-        self._night.mark(code)
+        self._context.send_marker(code)
         detail = {
             "number": cue.number,
             "cued": ITEMS[cue.item],
@@ -103,14 +114,14 @@ class Decoding:
             **({"sham": True} if cue.sham else {}),
             **({"flags": flags} if flags else {}),
         }
-        self._night.write(cue.onset + AFTER, "decode", code, latency=answer.seconds, **detail)
+        self._context.log_event(cue.onset + AFTER, "decode", code, latency=answer.seconds, **detail)
         self.counts["total"] += 1
         self.counts["hits"] += winner == cue.item and not cue.sham
         self.last = {**detail, "latency_ms": round(answer.seconds * 1e3, 1)}
 
-    def _failed(self, sample, cue, text):
-        self._night.mark(DECODE_FAILED)
-        self._night.write(
+    def _failed(self, sample: int, cue: Cue, text: str) -> None:
+        self._context.send_marker(DECODE_FAILED)
+        self._context.log_event(
             sample, "decode_failed", DECODE_FAILED, number=cue.number, cued=ITEMS[cue.item], reason=text
         )
         self.counts["failed"] += 1

@@ -1,13 +1,18 @@
 """What the operator can ask of a session: taken at a sample, logged with who asked, answered."""
 
 import logging
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from sleep_interpreter.realtime.Control.request import checked
+from sleep_interpreter.realtime.Control.request import Request, checked_args
+from sleep_interpreter.realtime.Session.cueing import CueController
+from sleep_interpreter.realtime.Session.session_context import SessionContext
+from sleep_interpreter.realtime.Utils.stop_request import StopRequest
 
 logger = logging.getLogger(__name__)
 
 
-def left(events):
+def commands_to_restore(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the commands by which a session that goes on is as the operator left it: volume, and a pause.
 
     Parameters
@@ -18,9 +23,9 @@ def left(events):
     Returns
     -------
     details : list of dict
-        For `Commands.repeat`; their origin is "resume".
+        For `CommandHandler.replay`; their origin is "resume".
     """
-    found = []
+    found: list[tuple[str, dict[str, Any]]] = []
     volumes = [e["detail"]["db"] for e in events if e["event"] == "volume"]
     if volumes:
         found.append(("volume", {"db": volumes[-1]}))
@@ -31,18 +36,27 @@ def left(events):
     return [{"command": name, "args": args, "origin": "resume", "ok": True} for name, args in found]
 
 
-class Commands:
+class CommandHandler:
     """Carry out commands.
 
     Parameters
     ----------
-    session : Session
+    context : SessionContext
+    cueing : CueController
     stop : StopRequest
+    status : callable
+        `status()` gives the state of the session.
     """
 
-    def __init__(self, session, stop):
-        self._session, self._stop = session, stop
-        self._known = {
+    def __init__(
+        self,
+        context: SessionContext,
+        cueing: CueController,
+        stop: StopRequest,
+        status: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._context, self._cueing, self._stop, self._status = context, cueing, stop, status
+        self._known: dict[str, Callable[..., str]] = {
             "pause": self._pause,
             "resume": self._resume,
             "volume": self._volume,
@@ -51,7 +65,7 @@ class Commands:
             "stop": self._end,
         }
 
-    def take(self, now, request):
+    def handle(self, now: int, request: Request) -> None:
         """Carry out a request at sample `now`, log it and answer it.
 
         Parameters
@@ -60,11 +74,11 @@ class Commands:
         request : sleep_interpreter.realtime.Control.request.Request
         """
         if request.command == "status":
-            request.reply(True, sample=now, text="", state=self._session.status())
+            request.reply(True, sample=now, text="", state=self._status())
             return
-        args = {}  # what did not pass the check does not reach the log either
+        args: dict[str, Any] = {}  # what did not pass the check does not reach the log either
         try:
-            args = checked(request.command, request.args)
+            args = checked_args(request.command, request.args)
             text = self._do(now, request.command, args)
         except ValueError as error:
             self._log(now, request.command, args, request.origin, False, str(error))
@@ -73,7 +87,7 @@ class Commands:
         self._log(now, request.command, args, request.origin, True, text)
         request.reply(True, sample=now, text=text)
 
-    def repeat(self, now, detail):
+    def replay(self, now: int, detail: dict[str, Any]) -> None:
         """Carry out a command of the log that is replayed; one that was refused then is refused again."""
         if detail["ok"]:
             text = self._do(now, detail["command"], detail["args"])
@@ -81,43 +95,42 @@ class Commands:
         else:
             self._log(now, detail["command"], detail["args"], detail["origin"], False, detail["text"])
 
-    def _do(self, now, command, args):
+    def _do(self, now: int, command: str, args: dict[str, Any]) -> str:
         return self._known[command](now, **args)
 
-    def _log(self, now, command, args, origin, ok, text):
-        self._session.night.write(now, "command", command=command, args=args, origin=origin, ok=ok, text=text)
+    def _log(self, now: int, command: str, args: dict[str, Any], origin: str, ok: bool, text: str) -> None:
+        self._context.log_event(now, "command", command=command, args=args, origin=origin, ok=ok, text=text)
         logger.info("%s (%s): %s", command, origin, text)
 
-    def _pause(self, now):
-        self._session.cueing.block(now, "operator", "paused by the operator")
+    def _pause(self, now: int) -> str:
+        self._cueing.block(now, "operator", "paused by the operator")
         return "cueing is paused"
 
-    def _resume(self, now):
-        cueing = self._session.cueing
+    def _resume(self, now: int) -> str:
+        cueing = self._cueing
         cueing.unblock(now, "operator")
         cueing.unblock(now, "arousal")
-        why = cueing.why()
+        why = cueing.block_reasons()
         return "cueing goes on" if why is None else f"cueing goes on as soon as it may: {why}"
 
-    def _volume(self, now, db=None, change_db=None):
-        night = self._session.night
-        wanted = db if db is not None else night.sink.volume_db + change_db
-        level = night.sink.set_volume(wanted)
-        night.write(now, "volume", db=round(level, 3))
-        capped = f"; the cap is {night.settings.audio.max_db:g} dB" if level < wanted else ""
+    def _volume(self, now: int, db: float | None = None, change_db: float = 0.0) -> str:
+        context = self._context
+        wanted = db if db is not None else context.sink.volume_db + change_db
+        level = context.sink.set_volume(wanted)
+        context.log_event(now, "volume", db=round(level, 3))
+        capped = f"; the cap is {context.settings.audio.max_db:g} dB" if level < wanted else ""
         return f"volume {level:g} dB{capped}"
 
-    def _mark(self, now, text=""):
-        night = self._session.night
-        recorder = getattr(night.source, "recorder", None)
-        if recorder is not None and not night.inputs.replaying:
-            night.source.annotate(f"mark {text}".strip())
+    def _mark(self, now: int, text: str = "") -> str:
+        context = self._context
+        if context.source.recorder is not None and not context.inputs.replaying:
+            context.source.annotate(f"mark {text}".strip())
         return f"marked: {text}" if text else "marked"
 
-    def _group(self, now):
-        self._session.cueing.switch_group(now)
-        return f"group {self._session.cueing.schedule.group(now)}"
+    def _group(self, now: int) -> str:
+        self._cueing.switch_group(now)
+        return f"group {self._cueing.schedule.group(now)}"
 
-    def _end(self, now):
+    def _end(self, now: int) -> str:
         self._stop.ask()
         return "the session ends"

@@ -1,22 +1,30 @@
 """The session: one loop on the sample clock.
 
 Everything that is decided is a function of the sample index, of the data up to that sample, of the settings
-and of the inputs (realtime/Sources/recorded_inputs.py); the wall clock paces the source and stamps the log. An event
-that is due at sample s happens when exactly the samples before s are in the buffer, however the source cuts
-its chunks.
+and of the inputs (realtime/Sources/recorded_inputs.py); the wall clock paces the source and stamps the log.
+An event that is due at sample s happens when exactly the samples before s are in the buffer, however the
+source cuts its chunks.
 """
 
-import contextlib
 import logging
+from collections.abc import Iterator
+from typing import Any
 
-from sleep_interpreter.realtime.Session.cueing import Cueing
-from sleep_interpreter.realtime.Session.decoding import Decoding
-from sleep_interpreter.realtime.Session.monitoring import Watch
-from sleep_interpreter.realtime.Session.operator_commands import Commands
-from sleep_interpreter.realtime.Session.staging import Staging
-from sleep_interpreter.realtime.Session.status import Status
+import numpy as np
+
+from sleep_interpreter.realtime.Cues.schedule import Schedule
+from sleep_interpreter.realtime.Model.parts import Workers
+from sleep_interpreter.realtime.Session.cueing import CueController
+from sleep_interpreter.realtime.Session.decoding import ResponseDecoding
+from sleep_interpreter.realtime.Session.operator_commands import CommandHandler
+from sleep_interpreter.realtime.Session.session_context import SessionContext
+from sleep_interpreter.realtime.Session.signal_monitor import SignalMonitor
+from sleep_interpreter.realtime.Session.staging import OnlineStaging
+from sleep_interpreter.realtime.Session.status import OperatorPanel, SessionStatus
+from sleep_interpreter.realtime.Utils.stop_request import StopRequest
 from sleep_interpreter.realtime.Utils.terminal import progress_bar
 from sleep_interpreter.utils.core.constants import STREAM_RATE, UNKNOWN
+from sleep_interpreter.utils.staging.stagers import StageEstimate
 
 logger = logging.getLogger(__name__)
 
@@ -26,39 +34,47 @@ class Session:
 
     Parameters
     ----------
-    night : Night
-    schedule : CueSchedule | LockedCues | RecordedCues
+    context : SessionContext
+    schedule : Schedule
     workers : Workers
         `stager` and `decoder` (None: nothing is decoded) and `kinds` of decoders, see
         `realtime.Setup.preparation`.
     stop : StopRequest
-    panel : Panel | None
+    panel : OperatorPanel | None
         Where the operator's commands come from and the state goes to.
     about : dict | None
         For the state: `session`, `subject`, `simulated`, `folder`.
     """
 
-    def __init__(self, night, schedule, workers, stop, panel=None, about=None):
-        self.night, self._stop, self._panel, self._workers = night, stop, panel, workers
-        self.watch = Watch(night, self)
-        self.decoding = Decoding(night, workers.decoder, workers.kinds, self.watch.decoder_flags)
-        self.cueing = Cueing(night, schedule, lambda: self.staging.gate, self.decoding.expect)
-        self.staging = Staging(night, workers.stager, self._holds, self._staged)
-        self._commands = Commands(self, stop)
-        self.stream = {"state": "current", "gaps": 0, "lost_samples": 0}
-        self._status = Status(self, about or {})
-        self._marked = UNKNOWN  # the stage whose marker went out last
+    def __init__(
+        self,
+        context: SessionContext,
+        schedule: Schedule,
+        workers: Workers,
+        stop: StopRequest,
+        panel: OperatorPanel | None = None,
+        about: dict[str, Any] | None = None,
+    ) -> None:
+        self.context, self._stop, self._panel, self._workers = context, stop, panel, workers
+        self.staging = OnlineStaging(context, workers.stager, self._staging_paused, self._on_estimate)
+        self.decoding = ResponseDecoding(
+            context, workers.decoder, workers.kinds, lambda: self.signal_monitor.decoder_flags()
+        )
+        self.cueing = CueController(context, schedule, lambda: self.staging.gate, self.decoding.add_cue)
+        self.signal_monitor = SignalMonitor(context, self.cueing, lambda: self.staging.gate)
+        self._stream: dict[str, Any] = {"state": "current", "gaps": 0, "lost_samples": 0}
+        self._status = SessionStatus(
+            context, self.cueing, self.staging, self.decoding, self.signal_monitor, self._stream, about or {}
+        )
+        self._commands = CommandHandler(context, self.cueing, stop, self._status.snapshot)
+        self._marked_stage = UNKNOWN  # whose marker went out last
 
     @property
-    def sample(self):
+    def sample(self) -> int:
         """Samples of the session so far."""
-        return self.night.sample
+        return self.context.sample
 
-    def status(self):
-        """Return what the session is doing now (`realtime.Session.status`)."""
-        return self._status.take()
-
-    def run(self):
+    def run(self) -> str:
         """Take the source to its end, or until the session is to stop.
 
         Returns
@@ -66,101 +82,99 @@ class Session:
         ending : str
             "end of recording", or how it was stopped (`StopRequest.ending`).
         """
-        source, ending = self.night.source, "error"
+        source, ending = self.context.source, "error"
         length = None if source.seconds == float("inf") else round(source.seconds, 1)
         try:
             with progress_bar(source.real_time, length) as bar:
                 for chunk in source.chunks(self._stop.requested):
-                    self.look()
-                    self.feed(chunk)
+                    self.poll_inputs()
+                    self.push_samples(chunk)
                     bar.update(chunk.shape[1] / STREAM_RATE)
                     if self._panel is not None:
-                        self._panel.show(self, chunk)
+                        self._panel.publish(self.context, chunk, self._status.snapshot)
             ending = self._stop.ending if self._stop.requested() else "end of recording"
         finally:
             self._finish(ending)
         return ending
 
-    def command(self, detail):
-        """Carry out a command as if it had come now (`realtime.Session.operator_commands.left`)."""
-        self._commands.repeat(self.sample, detail)
+    def replay_command(self, detail: dict[str, Any]) -> None:
+        """Carry out a command as if it had come now (`commands_to_restore`)."""
+        self._commands.replay(self.sample, detail)
 
-    def look(self):
+    def poll_inputs(self) -> None:
         """Take the inputs that have come since the last chunk."""
-        now, night = self.sample, self.night
-        self._repeat(now)  # what a replayed session met before its first sample
-        if hasattr(night.source, "take_inputs"):
-            for kind, detail in night.source.take_inputs():
-                self._input(now, kind, detail)
+        now, context = self.sample, self.context
+        self._replay_inputs(now)  # what a replayed session met before its first sample
+        for kind, detail in context.source.take_inputs():
+            self._handle_input(now, kind, detail)
         if self._panel is not None:
-            for request in self._panel.take():
-                self._commands.take(now, request)
-        self.decoding.collect()
-        for part, faults in self._faulty():
-            for fault in faults:
-                self._fault(part, fault["state"], fault["reason"])
-        if hasattr(night.sink, "played"):
-            for sound in night.sink.played():
-                night.write(now, "sound", **sound)
+            for request in self._panel.poll_requests():
+                self._commands.handle(now, request)
+        self.decoding.poll_answers()
+        for part, fault in self._new_faults():
+            self._handle_fault(part, fault["state"], fault["reason"])
+        for sound in context.sink.played():
+            context.log_event(now, "sound", **sound)
 
-    def feed(self, block):
+    def push_samples(self, block: np.ndarray) -> None:
         """Take (channels, n) µV at the stream's rate, and do what falls due within it, or until a stop."""
-        taken, buffer = 0, self.night.buffer
+        taken, buffer = 0, self.context.buffer
         while taken < block.shape[1] and not self._stop.requested():
             count = min(block.shape[1] - taken, self._next_due() - self.sample)
             part = block[:, taken : taken + count]
             buffer.write(part)
-            self.cueing.feed(part)
+            self.cueing.push_samples(part)
             taken += count
-            self._fire(self.sample)
-            self.night.sink.advance(self.sample)
+            self._process_due(self.sample)
+            self.context.sink.advance(self.sample)
 
-    def _next_due(self):
-        due = [self.staging.due, self.watch.due, *self.decoding.due(), *self.cueing.due()]
-        due += [d for d in (self.night.inputs.due,) if d is not None]
+    def _next_due(self) -> int:
+        due = [self.staging.due, self.signal_monitor.due, *self.decoding.due(), *self.cueing.due()]
+        due += [d for d in (self.context.inputs.due,) if d is not None]
         return max(min(due), self.sample + 1)
 
-    def _fire(self, now):
-        self.decoding.fire(now)
-        self.staging.fire(now)
-        self.watch.fire(now)
-        self.cueing.fire(now)
-        self._repeat(now)
+    def _process_due(self, now: int) -> None:
+        self.decoding.process_due(now)
+        self.staging.process_due(now)
+        self.signal_monitor.process_due(now)
+        self.cueing.process_due(now)
+        self._replay_inputs(now)
 
-    def _repeat(self, now):
+    def _replay_inputs(self, now: int) -> None:
         """Take the inputs of a log: as a session does, when all that was due at this sample has been done."""
-        for event, detail in self.night.inputs.pop_due(now):
+        for event, detail in self.context.inputs.pop_due(now):
             if event == "command":
-                self._commands.repeat(now, detail)
+                self._commands.replay(now, detail)
             else:
-                self._input(now, event, detail)
+                self._handle_input(now, event, detail)
 
-    def _holds(self, now):
+    def _staging_paused(self) -> bool:
         """Between a cue and its decode nothing is staged (published), for one interval at most."""
-        return self.decoding.reading or any(self.decoding.reads(stage) for _, stage in self.cueing.coming)
+        pending = self.cueing.pending
+        return self.decoding.awaits_response or any(self.decoding.decodes(stage) for _, stage in pending)
 
-    def _staged(self, now, estimate):
-        self.watch.staged(now, estimate)
+    def _on_estimate(self, now: int, estimate: StageEstimate) -> None:
+        self.signal_monitor.check_stage(now, estimate)
         self.cueing.update(now)
-        codes, stage = self.night.settings.markers.stage_codes, self.staging.gate.stage
-        if codes is not None and stage not in (UNKNOWN, self._marked):
-            self.night.mark(codes[stage])
-            self._marked = stage
+        codes, stage = self.context.settings.markers.stage_codes, self.staging.gate.stage
+        if codes is not None and stage not in (UNKNOWN, self._marked_stage):
+            self.context.send_marker(codes[stage])
+            self._marked_stage = stage
 
-    def _input(self, now, kind, detail):
+    def _handle_input(self, now: int, kind: str, detail: dict[str, Any]) -> None:
         """Take what the source or the recorder report."""
-        night = self.night
+        context = self.context
         if kind == "gap":
-            self.stream["gaps"] += 1
-            self.stream["lost_samples"] += round(detail["seconds"] * STREAM_RATE)
-            night.write(now, "gap", **detail)
+            self._stream["gaps"] += 1
+            self._stream["lost_samples"] += round(detail["seconds"] * STREAM_RATE)
+            context.log_event(now, "gap", **detail)
             return
         if kind != "stream":
-            self._fault(kind, detail["state"], detail.get("reason", ""))
+            self._handle_fault(kind, detail["state"], detail.get("reason", ""))
             return
         state = detail["state"]
-        self.stream["state"] = state
-        night.write(now, "stream", **detail)
+        self._stream["state"] = state
+        context.log_event(now, "stream", **detail)
         text = detail.get("reason") or _STREAM.get(state, state)
         if state in ("current", "back"):
             logger.info("stream: %s", text)
@@ -169,40 +183,39 @@ class Session:
         logger.warning("stream: %s", text)
         self.cueing.block(now, "stream", text)
         if state in ("lost", "refused") and self.staging.reason != text:
-            self.staging.forget(now, text)
+            self.staging.reset(now, text)
 
-    def _fault(self, part, state, reason):
-        self.night.fault(part, state, reason)
+    def _handle_fault(self, part: str, state: str, reason: str) -> None:
+        self.context.log_fault(part, state, reason)
         self._status.fault(part, state, reason)
 
-    def _faulty(self):
-        """Yield (part, faults) of the parts that something went wrong with since the last look."""
-        night, workers = self.night, self._workers
-        parts = {
-            "sound": night.sink,
-            "marker": night.ports,
+    def _new_faults(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield (part, fault) of what went wrong since the last call."""
+        context, workers = self.context, self._workers
+        parts: dict[str, Any] = {
+            "sound": context.sink,
+            "marker": context.ports,
             "stager": workers.stager,
             "decoder": workers.decoder,
-            "log": night.log,
+            "log": context.log,
         }
         for name, part in parts.items():
-            if part is not None and hasattr(part, "take_faults") and (found := part.take_faults()):
-                yield name, found
+            for fault in part.take_faults() if part is not None else ():
+                yield name, fault
 
-    def _finish(self, ending):
+    def _finish(self, ending: str) -> None:
         """Bring every file to a state that can be read."""
-        night = self.night
+        context = self.context
         if self._stop.requested():
-            with contextlib.suppress(AttributeError):
-                night.sink.silence()
+            context.sink.silence()
         self.decoding.close()
-        self.look()
-        night.write(self.sample, "stop", reason=ending)
-        night.sink.close(self.sample)
-        if night.ports is not None:
-            night.ports.close()
+        self.poll_inputs()
+        context.log_event(self.sample, "stop", reason=ending)
+        context.sink.close(self.sample)
+        if context.ports is not None:
+            context.ports.close()
         self._workers.close()
-        night.log.close()
+        context.log.close()
 
 
 _STREAM = {

@@ -1,7 +1,10 @@
 """Signal quality, channel by channel: what a dead, railed or noisy electrode looks like in a few seconds."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from sleep_interpreter.realtime.Parameters.settings import QualitySettings
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 
 _RAIL = 1e-3
@@ -10,8 +13,8 @@ _BAND = (1.0, 100.0)
 _LINE_WIDTH = 1.0
 
 
-class Quality:
-    """Look at the last seconds of every channel.
+class ChannelQuality:
+    """Say which channels are bad, and why, from their last seconds.
 
     A reason stands for `clear_seconds` after it was last seen, so that a loose electrode does not flicker.
 
@@ -27,17 +30,17 @@ class Quality:
         Length of the window to look at.
     """
 
-    def __init__(self, settings, names):
+    def __init__(self, settings: QualitySettings, names: Sequence[str]) -> None:
         self._settings, self._names = settings, tuple(names)
         self.samples = round(settings.seconds * STREAM_RATE)
         self._clear = round(settings.clear_seconds * STREAM_RATE)
-        self._seen = {}  # name: (reason, sample at which it was last seen)
+        self._seen: dict[str, tuple[str, int]] = {}  # name: (reason, sample at which it was last seen)
         frequency = np.fft.rfftfreq(self.samples, 1 / STREAM_RATE)
         self._band = (frequency >= _BAND[0]) & (frequency <= _BAND[1])
         line = settings.line_hz
         self._line = None if line is None else np.abs(frequency - line) <= _LINE_WIDTH
 
-    def look(self, window, now):
+    def assess(self, window: np.ndarray, now: int) -> dict[str, str | None]:
         """Return {channel: reason, or None where it is good}.
 
         Parameters
@@ -58,7 +61,7 @@ class Quality:
             result[name] = reason
         return result
 
-    def _reasons(self, window):
+    def _reasons(self, window: np.ndarray) -> list[str | None]:
         settings = self._settings
         finite = np.isfinite(window).all(axis=1)
         safe = np.where(finite[:, None], window, 0.0)
@@ -71,7 +74,7 @@ class Quality:
         power = np.abs(np.fft.rfft(safe - safe.mean(axis=1, keepdims=True), axis=1)) ** 2
         total = power[:, self._band].sum(axis=1) + 1e-12
         share = np.zeros(len(safe)) if self._line is None else power[:, self._line].sum(axis=1) / total
-        reasons = []
+        reasons: list[str | None] = []
         for row in range(len(safe)):
             if not finite[row]:
                 reason = "holds samples that are not finite"

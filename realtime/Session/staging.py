@@ -6,128 +6,138 @@ An answer that is late counts when it comes; after `staging.silent_seconds` with
 """
 
 import logging
+from collections.abc import Callable
 
-from sleep_interpreter.realtime.Model.worker import Answer
-from sleep_interpreter.realtime.Session.session_context import rounded, stage_name
+from sleep_interpreter.realtime.Model.worker import Answer, Worker
+from sleep_interpreter.realtime.Session.session_context import SessionContext, rounded, stage_name
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.staging.cue_gate import GateState, advance
 from sleep_interpreter.utils.staging.stagers import WINDOW, StageEstimate
 
 logger = logging.getLogger(__name__)
 
-_AGAIN = 10
-"""Samples between two looks for a late answer: 20 ms."""
+_POLL_SAMPLES = 10
+"""Between two checks for a late answer: 20 ms."""
 
 
-class Staging:
+class OnlineStaging:
     """Ask the stager, take its answers, keep the gate.
 
     Parameters
     ----------
-    night : Night
-    worker : InlineWorker | ProcessWorker
+    context : SessionContext
+    worker : Worker
         `ask(end, window, end)` gives a `StageEstimate`.
-    held : callable
-        `held(now)`: no staging now, since a response is being awaited.
-    changed : callable
-        `changed(now, estimate)` is called after every answer that was taken.
+    paused : callable
+        `paused()`: no staging now, since a response is being awaited.
+    on_estimate : callable
+        `on_estimate(now, estimate)` is called after every answer that was taken.
 
     Attributes
     ----------
     gate : GateState
-    age, latency : float | None
-        Seconds since the end of the window that the last answer speaks of, and what computing it took.
+    latency : float | None
+        Seconds that computing the last answer took.
     late : int
         Answers that were late, or did not come, so far.
     """
 
-    def __init__(self, night, worker, held, changed):
-        self._night, self._worker, self._held, self._changed = night, worker, held, changed
-        settings = night.settings.staging
+    def __init__(
+        self,
+        context: SessionContext,
+        worker: Worker,
+        paused: Callable[[], bool],
+        on_estimate: Callable[[int, StageEstimate], None],
+    ) -> None:
+        self._context, self._worker, self._paused, self._on_estimate = context, worker, paused, on_estimate
+        settings = context.settings.staging
         self._step = round(settings.every_seconds * STREAM_RATE)
         self._answer = round(settings.answer_seconds * STREAM_RATE)
         self._silent = round(settings.silent_seconds * STREAM_RATE)
         self.gate = GateState()
-        self._due = night.origin + WINDOW
-        self._asked = self._look = None  # window's end of the open question; when to look for its answer
-        self._known = None  # window's end of the last answer
-        self._reason = None
-        self._waiting, self._waited = set(), None  # asked, and its answer late; asked, and waited for
-        self.latency, self.late = None, 0
+        self._due = context.origin + WINDOW
+        self._asked: int | None = None  # window's end of the open question
+        self._poll_at: int | None = None  # when to look for its answer
+        self._known: int | None = None  # window's end of the last answer
+        self._reason: str | None = None
+        self._late_for: int | None = None  # the question whose answer is known to be late
+        self._waited_for: int | None = None  # the question whose answer was waited for
+        self.latency: float | None = None
+        self.late = 0
 
     @property
-    def due(self):
+    def due(self) -> int:
         """Sample at which there is something to do."""
-        due = self._due + self._step if self._held(self._night.sample) else self._due
-        return due if self._look is None else min(due, self._look)
+        due = self._due + self._step if self._paused() else self._due
+        return due if self._poll_at is None else min(due, self._poll_at)
 
     @property
-    def reason(self):
+    def reason(self) -> str | None:
         """Why the stage is unknown, None when it is not."""
         return self._reason
 
-    def age(self):
+    def age(self) -> float | None:
         """Return the seconds since the end of the window that the last answer speaks of; None before."""
-        return None if self._known is None else (self._night.sample - self._known) / STREAM_RATE
+        return None if self._known is None else (self._context.sample - self._known) / STREAM_RATE
 
-    def fire(self, now):
+    def process_due(self, now: int) -> None:
         """Do what falls due at `now`."""
-        if self._look is not None and self._look <= now:
-            self._take(now)
-        if self._due <= now and (not self._held(now) or self._due + self._step <= now):
+        if self._asked is not None and self._poll_at is not None and self._poll_at <= now:
+            self._poll_answer(now, self._asked)
+        if self._due <= now and (not self._paused() or self._due + self._step <= now):
             self._ask(now)
 
-    def forget(self, now, text):
+    def reset(self, now: int, text: str) -> None:
         """The stage is unknown from now on: everything starts again."""
         self._apply(now, now, Answer(now, StageEstimate(None, text)), fault=True)
 
-    def _ask(self, now):
+    def _ask(self, now: int) -> None:
         while self._due <= now:
             self._due += self._step
-        night = self._night
+        context = self._context
         busy = self._asked is not None or self._worker.busy
-        if night.inputs.stage_skipped(now) or (busy and not night.inputs.replaying):
-            night.write(now, "stage_skipped", reason="the stager is still busy")
+        if context.inputs.stage_skipped(now) or (busy and not context.inputs.replaying):
+            context.log_event(now, "stage_skipped", reason="the stager is still busy")
             return
-        window = night.montage.derive(night.buffer.read(now - WINDOW, now))
+        window = context.montage.derive(context.buffer.read(now - WINDOW, now))
         self._worker.ask(now, window, now)
         self._asked = now
-        self._look = night.inputs.stage_taken(now, now + self._answer)
+        self._poll_at = context.inputs.stage_taken(now, now + self._answer)
 
-    def _take(self, now):
-        asked, night = self._asked, self._night
-        planned = night.inputs.stage_fault(asked)
+    def _poll_answer(self, now: int, asked: int) -> None:
+        context = self._context
+        planned = context.inputs.stage_fault(asked)
         # what comes faster than time, as a replay or a backlog does, leaves the stager no time: wait for it;
-        # in a backlog once a question, or a stager that is dead would hold up the night at every look
+        # in a backlog once a question, or a stager that is dead would hold up the night at every poll
         wait = None
-        if not night.paced:
+        if not context.paced:
             wait = 60.0
-        elif night.behind() > 1.0 and self._waited != asked:
-            wait, self._waited = 3.0, asked
+        elif context.latency() > 1.0 and self._waited_for != asked:
+            wait, self._waited_for = 3.0, asked
         for answer in self._worker.answers(wait=wait):
             if answer.key == asked:
                 if planned:
                     answer = Answer(asked, StageEstimate(None, planned), fault=True)
-                self._asked = self._look = None
+                self._asked = self._poll_at = None
                 self._apply(now, asked, answer)
                 return
         if now >= asked + self._silent:
             text = f"no answer of the stager for {self._silent / STREAM_RATE:g} s"
-            self._asked = self._look = None
+            self._asked = self._poll_at = None
             self._apply(now, asked, Answer(asked, StageEstimate(None, text), fault=True))
             return
-        if asked not in self._waiting:
-            self._waiting = {asked}
+        if asked != self._late_for:
+            self._late_for = asked
             self.late += 1
-            logger.warning("%.0f s: the stager's answer is late", night.seconds(now))
-        self._look = now + _AGAIN
+            logger.warning("%.0f s: the stager's answer is late", context.seconds(now))
+        self._poll_at = now + _POLL_SAMPLES
 
-    def _apply(self, now, asked, answer, fault=False):
-        night = self._night
+    def _apply(self, now: int, asked: int, answer: Answer, fault: bool = False) -> None:
+        context = self._context
         estimate = answer.value if answer.error is None else StageEstimate(None, answer.error)
-        was, self.gate = self.gate, advance(self.gate, estimate.probabilities, night.settings.gate)
+        was, self.gate = self.gate, advance(self.gate, estimate.probabilities, context.settings.gate)
         gate, self._known, self.latency = self.gate, asked, answer.seconds
-        night.write(
+        context.log_event(
             asked,
             "stage",
             latency=answer.seconds,
@@ -144,6 +154,6 @@ class Staging:
             logger.warning("stage unknown: %s", estimate.reason)
         self._reason = estimate.reason
         if gate.open != was.open:
-            night.write(now, "gate", open=gate.open, stage=stage_name(gate.stage))
-            logger.info("%.0f s: gate %s", night.seconds(now), "open" if gate.open else "closed")
-        self._changed(now, estimate)
+            context.log_event(now, "gate", open=gate.open, stage=stage_name(gate.stage))
+            logger.info("%.0f s: gate %s", context.seconds(now), "open" if gate.open else "closed")
+        self._on_estimate(now, estimate)

@@ -1,10 +1,21 @@
 """What a session is doing now, as one dict: for the monitor and control clients."""
 
+import base64
 import shutil
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
-from sleep_interpreter.realtime.Session.session_context import rounded, stage_name
+import numpy as np
+
+from sleep_interpreter.realtime.Control.control_server import Control
+from sleep_interpreter.realtime.Control.request import Request
+from sleep_interpreter.realtime.Session.cueing import CueController
+from sleep_interpreter.realtime.Session.decoding import ResponseDecoding
+from sleep_interpreter.realtime.Session.session_context import SessionContext, rounded, stage_name
+from sleep_interpreter.realtime.Session.signal_monitor import SignalMonitor
+from sleep_interpreter.realtime.Session.staging import OnlineStaging
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
 
 _ALARMS = {
@@ -15,77 +26,89 @@ _ALARMS = {
 }
 
 
-class Status:
+class SessionStatus:
     """Tell the state of a session.
 
     Parameters
     ----------
-    session : sleep_interpreter.realtime.Session.session.Session
+    context, cueing, staging, decoding, signal_monitor
+        The session's parts.
+    stream : dict
+        `state`, `gaps` and `lost_samples` of the stream, kept by the session.
     about : dict
         `session`, `subject`, `simulated`, `folder` (Path).
     """
 
-    def __init__(self, session, about):
-        self._session, self._about = session, about
-        self._alarms = {}
-        self._faults = {}
+    def __init__(
+        self,
+        context: SessionContext,
+        cueing: CueController,
+        staging: OnlineStaging,
+        decoding: ResponseDecoding,
+        signal_monitor: SignalMonitor,
+        stream: dict[str, Any],
+        about: dict[str, Any],
+    ) -> None:
+        self._context, self._cueing, self._staging, self._decoding = context, cueing, staging, decoding
+        self._signal_monitor, self._stream, self._about = signal_monitor, stream, about
+        self._alarms: dict[str, str] = {}  # kind: since when
+        self._faults: dict[str, str] = {}  # part: reason
 
-    def fault(self, part, state, reason):
+    def fault(self, part: str, state: str, reason: str) -> None:
         """Take note of a part that failed or works again."""
         if state == "back":
             self._faults.pop(part, None)
         elif state != "set":  # a clock that was set has happened, and is over
             self._faults[part] = reason
 
-    def take(self):
+    def snapshot(self) -> dict[str, Any]:
         """Return the state (docs/monitor.md lists its keys)."""
-        session = self._session
-        night, cueing, staging, decoding = session.night, session.cueing, session.staging, session.decoding
-        gate, settings = staging.gate, night.settings
+        context, cueing, staging, decoding = self._context, self._cueing, self._staging, self._decoding
+        gate, settings = staging.gate, context.settings
         age = staging.age()
         recording = self._recording()
         return {
-            "sample": night.sample,
-            "seconds": round(night.seconds(night.sample), 2),
+            "sample": context.sample,
+            "seconds": round(context.seconds(context.sample), 2),
             "clock": datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
             "stage": stage_name(gate.stage),
             "probabilities": rounded(gate.probabilities),
             "reason": staging.reason,
             "gate": gate.open,
-            "cueing": cueing.playing,
-            "blocked": [] if cueing.playing else (cueing.why() or "").split("; "),
-            "volume_db": round(night.sink.volume_db, 2),
+            "cueing": cueing.active,
+            "blocked": [] if cueing.active else (cueing.block_reasons() or "").split("; "),
+            "volume_db": round(context.sink.volume_db, 2),
             "max_db": settings.audio.max_db,
-            "group": cueing.schedule.group(night.sample) if hasattr(cueing.schedule, "group") else None,
+            "group": cueing.schedule.group(context.sample),
             "cues": dict(cueing.counts),
             "shams": cueing.shams,
             "decodes": dict(decoding.counts),
             "last_decode": decoding.last,
-            "quality": {name: session.watch.faults.get(name) for name in night.montage.picks},
-            "stream": {**session.stream, "latency_ms": round(night.behind() * 1e3, 1)},
+            "quality": {name: self._signal_monitor.faults.get(name) for name in context.montage.picks},
+            "stream": {**self._stream, "latency_ms": round(context.latency() * 1e3, 1)},
             "recording": recording,
             "stager": {
                 "age_seconds": None if age is None else round(age, 1),
                 "latency_ms": None if staging.latency is None else round(staging.latency * 1e3, 1),
                 "late": staging.late,
             },
-            "audio": {"lost": getattr(night.sink, "lost", None)},
-            "ports": {"names": [] if night.ports is None else night.ports.names},
+            "audio": {"lost": context.sink.lost},
+            "ports": {"names": [] if context.ports is None else context.ports.names},
             "phase": {
                 "target": settings.cues.lock.target_degrees,
                 "locked": settings.cues.lock.method != "none",
-                "degrees": list(cueing.degrees)[-200:],
+                "degrees": list(cueing.phases_degrees)[-200:],
             },
-            "alarms": self._alarms_now(age, recording),
+            "alarms": self._current_alarms(age, recording),
             "items": list(ITEMS),
-            "channels": list(night.montage.picks),
+            "channels": list(context.montage.picks),
             "session": self._about["session"],
             "subject": self._about["subject"],
             "simulated": self._about["simulated"],
         }
 
-    def _recording(self):
-        recorder = getattr(self._session.night.source, "recorder", None)
+    def _recording(self) -> dict[str, Any]:
+        recorder = self._context.source.recorder
         try:
             free = shutil.disk_usage(self._about["folder"]).free
         except OSError:
@@ -104,29 +127,27 @@ class Status:
                 result["minutes_left"] = round(free / recorder.bytes_per_second / 60, 1)
         return result
 
-    def _alarms_now(self, age, recording):
-        session, night = self._session, self._session.night
-        found = {}
-        state = session.stream["state"]
+    def _current_alarms(self, age: float | None, recording: dict[str, Any]) -> list[dict[str, str]]:
+        settings, found = self._context.settings.staging, {}
+        state = self._stream["state"]
         if state in _ALARMS:
             found["stream"] = _ALARMS[state]
-        silent = night.settings.staging.silent_seconds + night.settings.staging.every_seconds
-        if age is not None and age > silent:
+        if age is not None and age > settings.silent_seconds + settings.every_seconds:
             found["stager"] = f"no stage for {age:.0f} s"
-        bad = sorted(session.watch.faults)
+        bad = sorted(self._signal_monitor.faults)
         if bad:
             more = "" if len(bad) < 4 else f" and {len(bad) - 3} more"
             found["quality"] = f"{', '.join(bad[:3])}{more}: bad signal"
         if recording["minutes_left"] is not None and recording["minutes_left"] < 60:
             found["disk"] = f"disk full in {recording['minutes_left']:.0f} min"
-        found |= {part: text for part, text in self._faults.items()}
+        found |= self._faults
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self._alarms = {kind: self._alarms.get(kind, now) for kind in found}
         return [{"kind": k, "text": found[k], "since": since} for k, since in self._alarms.items()]
 
 
-class Panel:
-    """Connects a session with control and feed.
+class OperatorPanel:
+    """Brings requests from the control server to a session, and signal and state to its readers.
 
     Parameters
     ----------
@@ -136,40 +157,38 @@ class Panel:
     _STATE_SECONDS = 0.2
     _FEED_RATE = 100
 
-    def __init__(self, control):
+    def __init__(self, control: Control) -> None:
         self._control = control
-        self._shown = 0.0
-        self._signals = []
-        self._first = None
+        self._published = 0.0
+        self._chunks: list[np.ndarray] = []
+        self._first = 0  # sample of the session at which they begin
 
-    def take(self):
+    def poll_requests(self) -> list[Request]:
         """Return the requests since the last call."""
-        return self._control.take()
+        return self._control.poll()
 
-    def event(self, entry):
+    def publish_event(self, entry: dict[str, Any]) -> None:
         """Give an event of the log to the readers."""
         self._control.publish("event", entry)
 
-    def show(self, session, chunk):
+    def publish(
+        self, context: SessionContext, chunk: np.ndarray, status: Callable[[], dict[str, Any]]
+    ) -> None:
         """Give the readers the newest signal and, five times a second, the state."""
-        import base64
-
-        import numpy as np
-
         if not self._control.watched:
-            self._signals, self._first = [], None
+            self._chunks = []
             return
         if chunk.shape[1]:
-            if self._first is None:
-                self._first = session.sample - chunk.shape[1]
-            self._signals.append(chunk)
+            if not self._chunks:
+                self._first = context.sample - chunk.shape[1]
+            self._chunks.append(chunk)
         now = time.monotonic()
-        if now - self._shown < self._STATE_SECONDS:
+        if now - self._published < self._STATE_SECONDS:
             return
-        self._shown = now
+        self._published = now
         step = round(STREAM_RATE / self._FEED_RATE)
-        if self._signals:
-            data = np.concatenate(self._signals, axis=1)
+        if self._chunks:
+            data = np.concatenate(self._chunks, axis=1)
             whole = data.shape[1] // step * step
             if whole:
                 # the mean of five samples: enough of a filter for a screen; a gap stays NaN
@@ -179,16 +198,14 @@ class Panel:
                     {
                         "sample": self._first,
                         "rate": self._FEED_RATE,
-                        "names": list(session.night.montage.picks),
+                        "names": list(context.montage.picks),
                         "data": base64.b64encode(small.tobytes()).decode(),
                     },
                 )
                 self._first += whole
-            self._signals = [data[:, whole:]] if whole < data.shape[1] else []
-            if not self._signals:
-                self._first = None
-        self._control.publish("state", session.status())
+            self._chunks = [data[:, whole:]] if whole < data.shape[1] else []
+        self._control.publish("state", status())
 
-    def close(self):
+    def close(self) -> None:
         """End the server."""
         self._control.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sleep_interpreter.realtime.Parameters.output import SOUND_SINKS
+from sleep_interpreter.realtime.Utils.registries import SOUND_SINKS
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
@@ -158,15 +158,15 @@ def _awake():
 
 def _signal(prepared, settings):
     """Return the checks of every channel in use, on what the stream gave so far."""
-    from sleep_interpreter.realtime.Session.signal_quality import Quality
+    from sleep_interpreter.realtime.Session.signal_quality import ChannelQuality
 
     montage, source = prepared.montage, prepared.source
-    quality = Quality(settings.quality, montage.picks)
+    quality = ChannelQuality(settings.quality, montage.picks)
     window = _window(source, quality.samples)
     if window is None:
         text = f"less than {settings.quality.seconds:g} s of signal to look at"
         return [Check("channels", WARN, text, "nothing is known of the electrodes: look at them on a screen")]
-    found = {name: reason for name, reason in quality.look(window, quality.samples).items() if reason}
+    found = {name: reason for name, reason in quality.assess(window, quality.samples).items() if reason}
     staging = {montage.picks[row] for pair in montage.derivations if pair for row in pair if row is not None}
     bad = sorted(staging & set(found))
     others = sorted(set(found) - staging)

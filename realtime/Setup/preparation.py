@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from sleep_interpreter.realtime.Cues import loudness_calibration
-from sleep_interpreter.realtime.Cues.phase_locking import LockedCues, PhaseLock
-from sleep_interpreter.realtime.Cues.playlist import read_playlist, sounds_of
-from sleep_interpreter.realtime.Cues.schedule import CueSchedule, RecordedCues
+from sleep_interpreter.realtime.Cues.phase_locking import PhaseLock
+from sleep_interpreter.realtime.Cues.schedule import CueSchedule, LockedCues, RecordedCues
+from sleep_interpreter.realtime.Cues.sounds import read_playlist, session_sounds
 from sleep_interpreter.realtime.Model import networks
 from sleep_interpreter.realtime.Model.parts import open_workers
 from sleep_interpreter.realtime.Output.sinks import choose_sink
-from sleep_interpreter.realtime.Sources.faulty_source import FaultySource
+from sleep_interpreter.realtime.Sources.faulty_source import add_faults
 from sleep_interpreter.realtime.Sources.montage import make_montage
 from sleep_interpreter.realtime.Sources.source import open_source
 from sleep_interpreter.utils.core.constants import STREAM_RATE
@@ -63,7 +63,7 @@ def prepare(planned):
     checkpoints = _checkpoints(settings)
     source = open_source(settings.source, planned)
     if settings.faults:
-        source = FaultySource(source, settings.faults)
+        source = add_faults(source, settings.faults)
     try:
         return _prepare(planned, settings, source, checkpoints)
     except BaseException:
@@ -91,7 +91,7 @@ def _prepare(planned, settings, source, checkpoints):
         if lock.method != "none":
             lead = round(lock.lead_seconds * STREAM_RATE)
             schedule = LockedCues(schedule, PhaseLock(lock, lead, planned.origin))
-    sounds = sounds_of(settings)
+    sounds = session_sounds(settings)
     sink = choose_sink(settings.audio, settings.source.pace)
 
     notices = [(logging.INFO, f"recording {'simulated' if source.simulated else 'not marked as simulated'}")]

@@ -28,9 +28,9 @@ def run(prepared, planned, folder, stop, monitor=False):
     from sleep_interpreter.realtime.Output.marker_ports import open_ports
     from sleep_interpreter.realtime.Output.sinks import open_sink
     from sleep_interpreter.realtime.Recording.event_log import EventLog
-    from sleep_interpreter.realtime.Session.operator_commands import left
+    from sleep_interpreter.realtime.Session.operator_commands import commands_to_restore
     from sleep_interpreter.realtime.Session.session import Session
-    from sleep_interpreter.realtime.Session.session_context import Night
+    from sleep_interpreter.realtime.Session.session_context import SessionContext
     from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
     from sleep_interpreter.realtime.Utils.session_lock import lock_session
     from sleep_interpreter.utils.core import config
@@ -59,22 +59,24 @@ def run(prepared, planned, folder, stop, monitor=False):
         panel = _panel(settings, folder, source, closing)
         log = EventLog(
             folder / "log.jsonl", STREAM_RATE, source.begins, resume=goes_on,
-            listener=None if panel is None else panel.event,
+            listener=None if panel is None else panel.publish_event,
         )  # fmt: skip
         if source.live and settings.recording.enabled:
             source.record(folder / "recording", settings.recording, planned.origin)
-        night = Night(source, prepared.montage, sink, ports, log, settings, planned.inputs, planned.origin)
+        context = SessionContext(
+            source, prepared.montage, sink, ports, log, settings, planned.inputs, planned.origin
+        )
         facts = {
             "session": folder.name, "subject": planned.subject.id, "simulated": prepared.simulated,
             "folder": folder,
         }  # fmt: skip
-        session = Session(night, prepared.schedule, prepared.workers, stop, panel, facts)
+        session = Session(context, prepared.schedule, prepared.workers, stop, panel, facts)
         if goes_on:
             log.write(planned.origin, "resume", segment=_segment(source), after=planned.events[-1]["sample"])
-            for detail in left(planned.events):
-                session.command(detail)
+            for detail in commands_to_restore(planned.events):
+                session.replay_command(detail)
         for level, text in prepared.notices:
-            night.notice(text, level)
+            context.log_notice(text, level)
         if monitor:
             from sleep_interpreter.realtime.Monitor.server import MonitorProcess
 
@@ -99,7 +101,7 @@ def _go(session, prepared, planned, folder, about, stop):
     finally:
         events = read_log(folder / "log.jsonl")
         about |= {"ending": ending, "wall_seconds": round(time.perf_counter() - began, 3)}
-        about |= {"samples": session.sample, "counts": dict(sorted(session.night.log.counts.items()))}
+        about |= {"samples": session.sample, "counts": dict(sorted(session.context.log.counts.items()))}
         write_json(folder / "session.json", about)
         if stop.requested():
             logger.info("stopped by %s: the log is complete, the report is being written", stop.by)
@@ -130,13 +132,13 @@ def _write_night_report(folder):
 def _panel(settings, folder, source, closing):
     """Return what the operator controls the session with, or None."""
     from sleep_interpreter.realtime.Control.control_server import Control
-    from sleep_interpreter.realtime.Session.status import Panel
+    from sleep_interpreter.realtime.Session.status import OperatorPanel
 
     wanted = settings.control.enabled
     if wanted == "never" or (wanted == "auto" and not source.real_time):
         return None
     control = Control(folder, settings.control)
-    panel = Panel(control)
+    panel = OperatorPanel(control)
     closing.callback(panel.close)
     return panel
 

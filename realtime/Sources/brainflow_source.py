@@ -1,9 +1,11 @@
 """A board that brainflow knows, as the stream."""
 
 import time
+from typing import Any
 
 import numpy as np
 
+from sleep_interpreter.realtime.Parameters.source import SourceSettings
 from sleep_interpreter.realtime.Sources.live_source import LiveSource
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -13,60 +15,56 @@ _BUFFERED = 45_000
 class BrainflowSource(LiveSource):
     """A board, with brainflow's names of its channels.
 
-    Parameters
-    ----------
-    settings : SourceSettings
-
     Raises
     ------
     UserError
         brainflow is not installed, does not know the board, or the board does not answer.
     """
 
-    def __init__(self, settings):
+    def __init__(self, settings: SourceSettings) -> None:
         try:
-            from brainflow.board_shim import BoardIds, BoardShim, BrainFlowError, BrainFlowInputParams
+            from brainflow import board_shim  # lazy: optional dependency
         except ImportError:
             raise UserError("the package brainflow is not installed: pip install -e '.[boards]'") from None
         wanted = settings.brainflow
-        BoardShim.disable_board_logger()
-        board = _board(BoardIds, wanted.board)
-        parameters = BrainFlowInputParams()
+        board_shim.BoardShim.disable_board_logger()
+        board = _board_id(board_shim.BoardIds, wanted.board)
+        parameters = board_shim.BrainFlowInputParams()
         for key in ("serial_port", "ip_address", "ip_port", "mac_address", "serial_number", "file"):
             setattr(parameters, key, getattr(wanted, key))
         if wanted.master_board is not None:
-            parameters.master_board = _board(BoardIds, wanted.master_board)
+            parameters.master_board = _board_id(board_shim.BoardIds, wanted.master_board)
+        where = f"brainflow board {wanted.board}"
         try:
-            self._board = BoardShim(board, parameters)
+            self._board = board_shim.BoardShim(board, parameters)
             self._board.prepare_session()
             self._board.start_stream(_BUFFERED)
-            described = BoardShim.get_board_descr(self._board.get_board_id())
-        except BrainFlowError as error:
-            raise UserError(f"brainflow board {wanted.board}: {error}") from error
+            described = board_shim.BoardShim.get_board_descr(self._board.get_board_id())
+        except board_shim.BrainFlowError as error:
+            raise UserError(f"{where}: {error}") from error
         names, self._channels = _channels(described)
-        self._stamps = described["timestamp_channel"]
+        self._stamps, rate = described["timestamp_channel"], float(described["sampling_rate"])
         self._about = {"board": wanted.board, "rate": described["sampling_rate"]}
-        where = f"brainflow board {wanted.board}"
-        super().__init__(settings, names, float(described["sampling_rate"]), [1.0] * len(names), where)
+        super().__init__(settings, names, rate, [1.0] * len(names), where)
 
-    def pull(self):
+    def pull(self) -> tuple[np.ndarray, np.ndarray]:
         """Return what has come; the board's stamps are time of day."""
         block = self._board.get_board_data()
         offset = time.perf_counter() - time.time()
         return block[self._channels].T, np.asarray(block[self._stamps]) + offset
 
-    def disconnect(self):
+    def disconnect(self) -> None:
         """End the board's session."""
         if self._board.is_prepared():
             self._board.stop_stream()
             self._board.release_session()
 
-    def fingerprint(self):
+    def fingerprint(self) -> dict[str, Any]:
         """Return which board it is."""
         return {**self._about, "name": self.where, "channels_of_stream": list(self.names)}
 
 
-def _board(ids, name):
+def _board_id(ids, name):
     if name not in ids.__members__:
         raise UserError(f"source.brainflow: no board {name!r}; brainflow knows {', '.join(ids.__members__)}")
     return ids[name].value

@@ -4,10 +4,14 @@ Everything is on the sample clock, so a rehearsal can be repeated to the sample.
 live source would.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import Any, cast
 
 import numpy as np
 
+from sleep_interpreter.realtime.Parameters.settings import Fault
+from sleep_interpreter.realtime.Sources.source import Input, Source
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.channel_names import find_channel, hint
@@ -15,34 +19,26 @@ from sleep_interpreter.utils.signal.channel_names import find_channel, hint
 _RAIL_UV = 3000.0
 
 
-class FaultySource:
-    """Another source, with faults.
+def add_faults(source: Source, faults: Sequence[Fault]) -> Source:
+    """Return the source with faults in what it delivers."""
+    return cast(Source, _FaultySource(source, faults))
 
-    Parameters
-    ----------
-    source : object
-        Any source.
-    faults : sequence of sleep_interpreter.realtime.Parameters.faults.Fault
-    """
 
+class _FaultySource:
     def __init__(self, source, faults):
-        self._source, self._faults = source, faults
-        self._inputs, self._told = [], set()
+        self._source = source
+        spans = [(round(f.start * STREAM_RATE), round((f.start + f.seconds) * STREAM_RATE)) for f in faults]
+        self._faults = list(zip(faults, spans, strict=True))
+        self._inputs: list[Input] = []
+        self._reported: set[tuple[str, int]] = set()
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
 
-    def open(self, picks):
-        """Choose the channels to deliver.
-
-        Raises
-        ------
-        UserError
-            A fault names a channel that is not among them.
-        """
+    def open(self, picks: Sequence[str]) -> None:
         self._source.open(picks)
-        self._rows = {}
-        for fault in self._faults:
+        self._rows: dict[int, list[int]] = {}
+        for fault, _ in self._faults:
             for name in fault.channels:
                 found = find_channel(name, picks)
                 if found is None:
@@ -51,43 +47,38 @@ class FaultySource:
                     )
                 self._rows.setdefault(id(fault), []).append(list(picks).index(found))
 
-    def take_inputs(self):
-        """Return [(kind, detail)] since the last call."""
+    def take_inputs(self) -> list[Input]:
         own, self._inputs = self._inputs, []
-        return [*getattr(self._source, "take_inputs", list)(), *own]
+        return [*self._source.take_inputs(), *own]
 
-    def chunks(self, stopped=lambda: False):
+    def chunks(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
         """Deliver the source's chunks, cut where a fault begins or ends, with the faults in them."""
         position = 0
-        edges = sorted({s for f in self._faults for s in self._span(f)})
+        edges = sorted({edge for _, span in self._faults for edge in span})
         for chunk in self._source.chunks(stopped):
             stop = position + chunk.shape[1]
             cuts = [position, *(e for e in edges if position < e < stop), stop]
             for first, last in pairwise(cuts):
                 piece = chunk[:, first - position : last - position].copy()
-                for fault in self._faults:
-                    begin, end = self._span(fault)
-                    self._tell(fault, begin, end, first)
+                for fault, (begin, end) in self._faults:
+                    self._report(fault, begin, end, first)
                     if begin <= first < end and last > first:
                         self._spoil(piece, fault, first)
                 yield piece
             position = stop
 
-    def _span(self, fault):
-        return round(fault.start * STREAM_RATE), round((fault.start + fault.seconds) * STREAM_RATE)
-
-    def _tell(self, fault, begin, end, first):
+    def _report(self, fault, begin, end, first):
         """Report what a live source would report of lost or stalled streams."""
-        if fault.kind == "lost" and begin <= first and ("gap", id(fault)) not in self._told:
-            self._told.add(("gap", id(fault)))
-            gap = {"seconds": fault.seconds, "first": begin, "count": end - begin}
-            self._inputs += [("stream", {"state": "lost", "seconds": fault.seconds}), ("gap", gap)]
-        if fault.kind == "stalled" and begin <= first and ("stall", id(fault)) not in self._told:
-            self._told.add(("stall", id(fault)))
-            self._inputs.append(("stream", {"state": "stalled", "seconds": fault.seconds}))
-        if fault.kind in ("lost", "stalled") and end <= first and ("back", id(fault)) not in self._told:
-            self._told.add(("back", id(fault)))
-            self._inputs.append(("stream", {"state": "back"}))
+        if fault.kind not in ("lost", "stalled"):
+            return
+        for state, edge in ((fault.kind, begin), ("back", end)):
+            if edge > first or (state, id(fault)) in self._reported:
+                continue
+            self._reported.add((state, id(fault)))
+            seconds = {} if state == "back" else {"seconds": fault.seconds}
+            self._inputs.append(("stream", {"state": state, **seconds}))
+            if state == "lost":
+                self._inputs.append(("gap", {"seconds": fault.seconds, "first": begin, "count": end - begin}))
 
     def _spoil(self, piece, fault, first):
         if fault.kind == "lost":

@@ -4,12 +4,15 @@ import logging
 import math
 import re
 import time
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
-from sleep_interpreter.realtime.Sources.source import Source
+from sleep_interpreter.realtime.Parameters.source import SourceSettings
+from sleep_interpreter.realtime.Sources.source import SessionPlan, Source
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import shown
@@ -22,8 +25,8 @@ from sleep_interpreter.utils.signal.resample import Merger, ratio
 LOWEST_RATE = 100
 """Hz; below it neither staging nor decoding has the band that it needs."""
 _CUE = re.compile(r"(?:[^/]+/)?cue/(.+)", re.IGNORECASE)  # MNE prefixes BrainVision's with "Comment/"
-_NAP = 0.02
-"""Seconds between two looks at whether the session is to end, while the source waits."""
+_POLL = 0.02
+"""Seconds after which it is asked again whether the session is to end, while the source waits."""
 
 
 class ReplaySource(Source):
@@ -44,17 +47,10 @@ class ReplaySource(Source):
 
     Attributes
     ----------
-    names : list of str
     rates : dict
         {Hz: tuple of names} of the opened channels, the highest rate first.
-    begins : float
-        Seconds of the recording before the first sample delivered.
     seconds : float
         Length of the part that is replayed.
-    notices : list of (int, str)
-        Logging level and text; the session logs them.
-    simulated : bool
-        The recording is marked as simulated.
 
     Raises
     ------
@@ -64,7 +60,9 @@ class ReplaySource(Source):
 
     takes_recording = True
 
-    def __init__(self, path, settings, skip=0, gaps=()):
+    def __init__(
+        self, path: str | Path, settings: SourceSettings, skip: int = 0, gaps: Sequence[tuple[int, int]] = ()
+    ) -> None:
         self.path = Path(path)
         self.real_time = settings.speed == 1
         if skip:
@@ -81,23 +79,17 @@ class ReplaySource(Source):
                 f"{shown(self.path)}: source.start = {settings.start} s; the recording ends at "
                 f"{self._recording.seconds:.1f} s"
             )
-        self._started = None
+        self._started: float | None = None
 
     @classmethod
-    def for_session(cls, settings, plan):
+    def for_session(cls, settings: SourceSettings, plan: SessionPlan) -> Self:
         """Return the replay of the plan's recording."""
         if plan.recording is None:
             raise UserError("--source replay needs --recording FILE")
         return cls(plan.recording, settings, plan.skipped, plan.gaps)
 
-    def open(self, picks):
-        """Choose the channels to deliver, by name in `names`, in this order.
-
-        Raises
-        ------
-        UserError
-            A channel's rate is too low or cannot be converted, or nothing lies between start and stop.
-        """
+    def open(self, picks: Sequence[str]) -> None:
+        """Choose the channels, and find a begin at which all of them have a sample."""
         self._picks = list(picks)
         self._groups = self._recording.groups(self._picks)
         self.rates = {g.rate: tuple(self._picks[p] for p in g.places) for g in self._groups}
@@ -125,44 +117,15 @@ class ReplaySource(Source):
                 f"and source.stop = {settings.stop} s"
             )
 
-    def check_unit(self, rows, what="EEG", others_fit=False):
-        """Refuse a recording whose amplitude cannot be µV.
-
-        The median over channels and 30 s windows of the SD (after removing the trend) must lie in
-        `amplitude_range`.
-
-        Parameters
-        ----------
-        rows : sequence of int
-            Rows of the opened picks to look at.
-        what : str
-            What they hold, for the message.
-        others_fit : bool
-            Other channels of the recording have passed, so that the unit of the whole file is right.
-
-        Returns
-        -------
-        amplitude : float
-            Typical SD in µV.
-
-        Raises
-        ------
-        UserError
-            Too small or too large by any factor; the message says what mends it.
-        """
+    def check_unit(self, rows: Sequence[int], what: str = "EEG", others_fit: bool = False) -> float:
+        """Refuse amplitudes, in windows of 30 s spread over the recording, that cannot be µV."""
         return amplitude.check(
             self._amplitude(rows), self.settings.unit, self.settings.amplitude_range, shown(self.path), what,
             others_fit, limit="source.amplitude_range",
         )  # fmt: skip
 
-    def cues(self):
-        """Return [(seconds since the start of the replay, item)] of the annotations "cue/<item>".
-
-        Raises
-        ------
-        UserError
-            There is no such annotation, or one names an unknown item.
-        """
+    def cues(self) -> list[tuple[float, int]]:
+        """Return [(seconds since the start of the replay, item)] of the annotations "cue/<item>"."""
         annotations = self._recording.annotations
         # MNE counts onsets from the measurement's start, which may lie before the first sample.
         shift = self._recording.first_time
@@ -186,29 +149,18 @@ class ReplaySource(Source):
             )
         return sorted(found)
 
-    def fingerprint(self):
+    def fingerprint(self) -> dict[str, Any]:
         """Return name, size and a hash: SHA-256 of size, first and last MiB of every file."""
         return self._recording.fingerprint()
 
-    def time_of(self, seconds):
+    def time_of(self, seconds: float) -> float | None:
         """Return when `seconds` of the replay are due on the perf_counter clock; None when not paced."""
         if self._started is None or self.settings.speed == 0:
             return None
         return self._started + seconds / self.settings.speed
 
-    def chunks(self, stopped=lambda: False):
-        """Deliver the recording.
-
-        Parameters
-        ----------
-        stopped : callable
-            Tells whether to end now; asked before every chunk and all the time while waiting for one.
-
-        Yields
-        ------
-        chunk : float32 array, shape (channels, n)
-            µV at `STREAM_RATE`.
-        """
+    def chunks(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
+        """Deliver the recording."""
         merger = Merger([(g.rate, g.places) for g in self._groups], STREAM_RATE)
         self._started = time.perf_counter()
         for begin, end in _steps(0.0, self.seconds, self.settings.read_seconds):
@@ -220,10 +172,11 @@ class ReplaySource(Source):
                 self._wait(self.time_of(stop), stopped)
                 if stopped():
                     return
-                chunk = merger.push(
+                parts = [
                     block[:, self._index(k, start) - span[k][0] : self._index(k, stop) - span[k][0]]
                     for k, block in enumerate(blocks)
-                )
+                ]
+                chunk = merger.push(parts)
                 yield chunk.astype(np.float32)  # what a live source delivers, to the bit
 
     def _check_rates(self):
@@ -254,7 +207,7 @@ class ReplaySource(Source):
         if due is None:
             return
         while not stopped() and (left := due - time.perf_counter()) > 0:
-            time.sleep(min(left, _NAP))
+            time.sleep(min(left, _POLL))
 
     def _load(self, group, start, stop):
         data = self._read(group, start, stop)

@@ -10,12 +10,16 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
 from sleep_interpreter.realtime.Recording.recorder import Recorder
-from sleep_interpreter.realtime.Sources.source import Source
+from sleep_interpreter.realtime.Sources.source import Input, Source
 from sleep_interpreter.realtime.Sources.stream_clock import StreamClock
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
@@ -26,7 +30,7 @@ from sleep_interpreter.utils.signal.resample import Resampler, ratio
 logger = logging.getLogger(__name__)
 
 _POLL = 0.02
-_ASK_SECONDS = 5.0
+_LOOK_AGAIN_SECONDS = 5.0
 """Between two looks at what is there instead of a stream that is lost."""
 _FIRST_SECONDS = 2.5
 """Before the session a stream is looked after this soon: no sample of it is needed yet."""
@@ -37,11 +41,10 @@ _PIECE = 5000
 
 
 class LiveSource(Source):
-    """An amplifier's stream. A subclass connects and pulls.
+    """An amplifier's stream. A subclass connects, and writes `pull`, `disconnect` and `reconnect`.
 
     Parameters
     ----------
-    settings : SourceSettings
     names : sequence of str
         All channels of the stream.
     rate : float
@@ -52,15 +55,14 @@ class LiveSource(Source):
         What the stream is called in messages.
     pace : float
         Seconds of the stream in a second of the clock that stamps its samples.
-
-    Attributes
-    ----------
-    recorder : Recorder | None
     """
 
     live = real_time = amplifier = True
 
-    def __init__(self, settings, names, rate, factors, where, pace=1.0):
+    def __init__(
+        self, settings: SourceSettings, names: Sequence[str], rate: float, factors: Sequence[float],
+        where: str, pace: float = 1.0,
+    ) -> None:  # fmt: skip
         self.settings, self.names, self.where = settings, list(names), where
         try:
             ratio(rate, STREAM_RATE)
@@ -68,79 +70,78 @@ class LiveSource(Source):
             raise UserError(f"{where}: {error}") from None
         self._rate, self._factors = rate, np.asarray(factors, np.float64)[:, None]
         self._stamped_rate = rate * pace
-        self.notices, self.recorder = [], None
+        self.notices = []
         self._clock = StreamClock(self._stamped_rate, settings.gap_seconds)
-        self._queue, self._inputs = queue.SimpleQueue(), deque()
-        self._texts = deque()
-        self._preview, self._delays, self._seen = deque(), deque(), 0
-        self._said_apart = False
+        self._queue: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._inputs: deque[Input] = deque()
+        self._markers: deque[str] = deque()
+        self._preview: deque[np.ndarray] = deque()
+        self._delays: deque[float] = deque()
+        self._previewed = 0  # samples
+        self._lead_reported = False
         self._running, self._ending = threading.Event(), threading.Event()
         self._begun = False
         self._arrived = time.perf_counter()
-        self._died = None
-        self.refusal = None
-        self._asked = 0.0
+        self._failure: str | None = None
+        self.refusal: str | None = None
+        self._looked = 0.0
         self._state = "current"
-        self._thread = None
+        self._thread: threading.Thread | None = None
 
     # --- of a subclass ------------------------------------------------------------------------------
 
-    def pull(self):
+    def pull(self) -> tuple[np.ndarray, np.ndarray]:
         """Return what has come since the last call: data (n, channels), stamps (n,) in perf_counter time."""
         raise NotImplementedError
 
-    def disconnect(self):
+    def disconnect(self) -> None:
         """Let go of the device."""
 
-    def lost(self):
-        """Called by the thread now and then while no samples come: connect anew, or say why none will be."""
+    def reconnect(self) -> str | None:
+        """Connect anew, or say why no samples will come: called now and then while none do."""
+        return None
 
     # --- before the session -------------------------------------------------------------------------
 
-    def open(self, picks):
-        """Choose the channels to deliver, and begin to listen.
-
-        Raises
-        ------
-        UserError
-            No sample comes.
-        """
-        self._choose(picks)
+    def open(self, picks: Sequence[str]) -> None:
+        """Choose the channels to deliver, and begin to listen."""
+        self._select(picks)
         began = self._arrived = time.perf_counter()
         self._thread = threading.Thread(target=self._acquire, name="acquisition", daemon=True)
         self._thread.start()
         wanted = round(self.settings.look_seconds * self._rate)
         deadline = began + self.settings.look_seconds + 10
         # old stamps may be those of a backlog: that has come within the time of a look
-        while self._seen < wanted or (self._ahead() and time.perf_counter() < deadline - 10):
-            if self._died is not None:
-                raise UserError(f"{self.where}: {self._died}")
+        while self._previewed < wanted or (self._clock_lead() and time.perf_counter() < deadline - 10):
+            if self._failure is not None:
+                raise UserError(f"{self.where}: {self._failure}")
             if time.perf_counter() > deadline:
+                within = f"{self.settings.look_seconds + 10:.0f} s"
                 raise UserError(
                     self.refusal
-                    or f"{self.where}: {self._seen} samples came in {self.settings.look_seconds + 10:.0f} s, "
+                    or f"{self.where}: {self._previewed} samples came in {within}, "
                     f"expected {wanted}; is the amplifier streaming, and is its rate {self._rate:g} Hz?"
                 )
             time.sleep(_POLL)
-        if ahead := self._ahead():
-            self.notices.append((logging.WARNING, _apart(ahead)))
-            self._said_apart = True
+        if ahead := self._clock_lead():
+            self.notices.append((logging.WARNING, _lead_text(ahead)))
+            self._lead_reported = True
 
-    def _ahead(self):
-        """Return by how much the stamps are ahead of this machine's clock, s; 0 where they are on it.
+    def _clock_lead(self):
+        """Return by how many s the stamps are ahead of this machine's clock; 0 where they are on it.
 
         The shortest time from a stamp to its arrival tells: a network only makes it longer.
         """
         least = min(list(self._delays), default=0.0)
         return -least if abs(least) > _APART_SECONDS else 0.0
 
-    def _choose(self, picks):
+    def _select(self, picks):
         self._picks = list(picks)
         self._rows = [self.names.index(name) for name in picks]
         self.rates = {self._rate: tuple(self._picks)}
         self._resampler = Resampler(self._rate, STREAM_RATE, len(picks))
 
-    def check_unit(self, rows, what="EEG", others_fit=False):
+    def check_unit(self, rows: Sequence[int], what: str = "EEG", others_fit: bool = False) -> float:
         """Refuse a stream whose amplitude in its first seconds cannot be µV, as `ReplaySource.check_unit`."""
         data = self.preview()[[self._rows[row] for row in rows]]
         found = amplitude.deviations(data)
@@ -151,57 +152,51 @@ class LiveSource(Source):
             option="source.lsl.unit", limit="source.amplitude_range",
         )  # fmt: skip
 
-    def preview(self):
+    def preview(self) -> np.ndarray:
         """Return the newest seconds before the session, all channels, (channels, n) µV."""
         return np.concatenate(list(self._preview), axis=1)
 
-    def record(self, folder, settings, origin=0):
-        """Record the session's stream into a folder; it begins at sample `origin` of the session (500 Hz)."""
+    def record(self, folder: Path, settings: RecordingSettings, origin: int = 0) -> None:
+        """Record the stream into a folder; it begins at sample `origin` of the session (500 Hz)."""
         first = round(origin * self._rate / STREAM_RATE)
         self.recorder = Recorder(
             folder, self.names, self._rate, settings, simulated=self.simulated, start=datetime.now(UTC),
             first=first,
         )  # fmt: skip
         if settings.xdf:
-            self._copy()
+            self._copy_as_xdf()
 
-    def _copy(self):
+    def _copy_as_xdf(self):
         """Begin a second copy as XDF, where the source can."""
         reason = f"{self.where} is no LSL stream, so there is nothing that LabRecorder could record"
         self._inputs.append(("xdf", {"state": "failed", "reason": reason}))
 
     # --- during the session -------------------------------------------------------------------------
 
-    def time_of(self, seconds):
+    def time_of(self, seconds: float) -> float | None:
         """Return when that part of the session is due on the perf_counter clock."""
         due = self._clock.time_of(seconds * self._rate)
         return time.perf_counter() if due is None else due
 
-    def annotate(self, text):
+    def annotate(self, text: str) -> None:
         """Put a marker into the recording at the newest sample."""
-        self._texts.append(text)
+        self._markers.append(text)
 
-    def take_inputs(self):
-        """Return [(kind, detail)] since the last call."""
+    def take_inputs(self) -> list[Input]:
+        """Return what came besides samples since the last call."""
         found = []
         while self._inputs:
             found.append(self._inputs.popleft())
         return found
 
-    def chunks(self, stopped=lambda: False):
-        """Deliver the stream from now on.
-
-        Yields
-        ------
-        chunk : float32 array (picks, n)
-            µV at 500 Hz; empty while nothing comes.
-        """
+    def chunks(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
+        """Deliver the stream from now on."""
         self._running.set()
         empty = np.zeros((len(self._rows), 0), np.float32)
         delivered = 0
         while not stopped():
-            pieces = self._fetch()
-            self._look_at_silence(delivered, bool(pieces))
+            pieces = self._dequeue()
+            self._report_state(delivered, bool(pieces))
             if not pieces:
                 yield empty
             for kind, piece in pieces:
@@ -221,14 +216,14 @@ class LiveSource(Source):
                     yield chunk
                     if stopped():
                         return
-            if self._died is not None and self._queue.empty():
-                raise RuntimeError(f"{self.where}: {self._died}")
+            if self._failure is not None and self._queue.empty():
+                raise RuntimeError(f"{self.where}: {self._failure}")
 
-    def fingerprint(self):
+    def fingerprint(self) -> dict[str, Any]:
         """Return what the stream is; a subclass says more."""
         return {"name": self.where, "rate": self._rate, "channels_of_stream": list(self.names)}
 
-    def close(self):
+    def close(self) -> None:
         """End the thread, the recording and the connection."""
         self._ending.set()
         if self._thread is not None:
@@ -239,7 +234,7 @@ class LiveSource(Source):
 
     # --- the session's side -------------------------------------------------------------------------
 
-    def _fetch(self):
+    def _dequeue(self) -> list[tuple[str, Any]]:
         """Return what has come, after a short wait when nothing has."""
         pieces = []
         try:
@@ -250,7 +245,7 @@ class LiveSource(Source):
             pass
         return pieces
 
-    def _look_at_silence(self, delivered, came):
+    def _report_state(self, delivered, came):
         """Report when the stream stalls, is lost, comes back, lags, and is up to date again."""
         now, settings = time.perf_counter(), self.settings
         silent = now - self._arrived
@@ -284,42 +279,48 @@ class LiveSource(Source):
         following = time.perf_counter()
         try:
             while not self._ending.is_set():
-                self._turn()
+                self._acquire_once()
                 following = max(following + _POLL, time.perf_counter() - 1)
                 time.sleep(max(0.0, following - time.perf_counter()))
         except Exception as error:  # the session says it and ends in order; a thread must not die in silence
             logger.exception("acquisition failed")
-            self._died = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            self._failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
 
-    def _turn(self):
+    def _acquire_once(self):
         if self._running.is_set() and not self._begun:
-            self._begun, ahead = True, self._ahead()
+            self._begun, ahead = True, self._clock_lead()
             self._clock = StreamClock(self._stamped_rate, self.settings.gap_seconds, ahead)
-            if ahead and not self._said_apart:  # set since the stream was opened
-                self._inputs.append(("clock", {"state": "set", "reason": _apart(ahead)}))
+            if ahead and not self._lead_reported:  # set since the stream was opened
+                self._inputs.append(("clock", {"state": "set", "reason": _lead_text(ahead)}))
         data, stamps = self.pull()
         now = time.perf_counter()
         if len(stamps):
             self._arrived, self.refusal = now, None
             microvolts = (np.asarray(data, np.float64).T * self._factors).astype(np.float32)
             if not self._begun:
-                self._remember(microvolts, now - float(stamps[-1]))
+                self._keep_preview(microvolts, now - float(stamps[-1]))
                 return
-            self._store(self._clock.take(microvolts, np.asarray(stamps, float), now))
+            self._record_and_queue(self._clock.push(microvolts, np.asarray(stamps, float), now))
         elif now - self._arrived > 0.3:
             if self._begun:
-                self._store(self._clock.flush())
+                self._record_and_queue(self._clock.flush())
             patience = self.settings.lost_seconds if self._begun else _FIRST_SECONDS
-            if now - self._arrived > patience and now - self._asked > _ASK_SECONDS:
-                self._asked = now
-                self.refusal = self.lost() or self.refusal
-        if self.recorder is not None and self._begun:
-            while self._texts:
-                self.recorder.marker(self._texts.popleft())
-            self.recorder.tick()
-            self._inputs.extend(self.recorder.take_inputs())
+            if now - self._arrived > patience and now - self._looked > _LOOK_AGAIN_SECONDS:
+                self._looked = now
+                self.refusal = self.reconnect() or self.refusal
+        if self._begun:
+            self._keep_recording()
 
-    def _store(self, pieces):
+    def _keep_recording(self):
+        """Write the markers that wait, and bring the recording to the disk when it is time to."""
+        if self.recorder is None:
+            return
+        while self._markers:
+            self.recorder.marker(self._markers.popleft())
+        self.recorder.sync_when_due()
+        self._inputs.extend(self.recorder.take_inputs())
+
+    def _record_and_queue(self, pieces):
         """Record pieces, then give them to the session: what it acts on is on its way to the disk."""
         waiting = sum(p.shape[1] if k == "data" else p if k == "gap" else 0 for k, p in pieces)
         first = self._clock.count - waiting
@@ -339,17 +340,17 @@ class LiveSource(Source):
                 self._queue.put(("data", piece))
                 first += piece.shape[1]
 
-    def _remember(self, microvolts, delay):
+    def _keep_preview(self, microvolts, delay):
         self._preview.append(microvolts)
         self._delays.append(delay)
-        self._seen += microvolts.shape[1]
+        self._previewed += microvolts.shape[1]
         most = round(self.settings.look_seconds * self._rate)
         while sum(p.shape[1] for p in self._preview) - self._preview[0].shape[1] >= most:
             self._preview.popleft()
             self._delays.popleft()
 
 
-def _apart(ahead):
+def _lead_text(ahead):
     side = "ahead of" if ahead > 0 else "behind"
     return (
         f"the stream's stamps are {abs(ahead):.1f} s {side} this machine's clock: "

@@ -6,10 +6,14 @@ loses samples without a word when its reader stalls (docs/realtime.md).
 
 import logging
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from sleep_interpreter.realtime.Parameters.source import SourceSettings
 from sleep_interpreter.realtime.Sources.live_source import LiveSource
+from sleep_interpreter.realtime.Sources.xdf_copy import XdfCopy
 from sleep_interpreter.realtime.Utils.liblsl import configure
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.channel_names import listed
@@ -44,10 +48,6 @@ _MNE_EXPONENTS = {"0": 1e6, "-3": 1e3, "-6": 1.0, "-9": 1e-3}
 class LslSource(LiveSource):
     """A stream of the Lab Streaming Layer.
 
-    Parameters
-    ----------
-    settings : SourceSettings
-
     Raises
     ------
     UserError
@@ -55,7 +55,9 @@ class LslSource(LiveSource):
         channels that is not the expected one; a unit that nobody knows.
     """
 
-    def __init__(self, settings):
+    _inlet: Any = None
+
+    def __init__(self, settings: SourceSettings) -> None:
         wanted = settings.lsl
         configure(wanted.loopback, wanted.session_id)
         info = _find(wanted)
@@ -70,8 +72,10 @@ class LslSource(LiveSource):
             raise UserError(f"{self._where}: {info.sfreq:g} Hz, expected {wished} (source.lsl.rate)")
         if "str" in str(info.dtype):
             raise UserError(f"{self._where}: it carries text, not a signal; choose another (source.lsl)")
-        self._info, self._xdf = info, None
-        self._pending, self._doubt, self._looked, self._came = [], False, -np.inf, -np.inf
+        self._info = info
+        self._xdf: XdfCopy | None = None
+        self._pending: list[tuple[float, np.ndarray, np.ndarray]] = []
+        self._in_doubt, self._checked, self._came = False, -np.inf, -np.inf
         self._connect()
         try:
             full = self._inlet.get_sinfo(timeout=wanted.timeout_seconds)
@@ -81,26 +85,16 @@ class LslSource(LiveSource):
         self._described = _description(full)
         names = list(full.get_channel_names() or [])
         if len(names) != info.n_channels or len(set(names)) != len(names):
-            found = (
-                f"{len(names)} channel names, {len(set(names))} of them different"
-                if names
-                else "no channel names"
-            )
+            there = f"{len(names)} channel names, {len(set(names))} of them different"
             raise UserError(
-                f"{self._where}: {found} for {info.n_channels} channels; name the channels in the "
-                "amplifier's program"
+                f"{self._where}: {there if names else 'no channel names'} for {info.n_channels} channels; "
+                "name the channels in the amplifier's program"
             )
         factors, self._unclear = _units(full, names, wanted.unit)
         super().__init__(settings, names, info.sfreq, factors, self._where)
 
-    def open(self, picks):
-        """Choose the channels to deliver, and begin to listen.
-
-        Raises
-        ------
-        UserError
-            The unit of one of them is not known; no sample comes.
-        """
+    def open(self, picks: Sequence[str]) -> None:
+        """Choose the channels to deliver, and begin to listen."""
         needed = [f"{name} ({self._unclear[name]})" for name in picks if name in self._unclear]
         if needed:
             raise UserError(
@@ -112,22 +106,19 @@ class LslSource(LiveSource):
             self.notices.append((logging.INFO, text))
         super().open(picks)
 
-    def _copy(self):
-        from sleep_interpreter.realtime.Sources.xdf_copy import XdfCopy
-
+    def _copy_as_xdf(self):
+        assert self.recorder is not None
         path = self.recorder.path.with_suffix(".xdf")
-        self._xdf = XdfCopy(
-            path, self._info.source_id, self._info.name, lambda *entry: self._inputs.append(entry)
-        )
+        self._xdf = XdfCopy(path, self._info.source_id, self._info.name, self._inputs)
 
-    def close(self):
+    def close(self) -> None:
         """End the thread, the recordings and the connection."""
         super().close()
         xdf, self._xdf = self._xdf, None
         if xdf is not None:
             xdf.close()
 
-    def pull(self):
+    def pull(self) -> tuple[np.ndarray, np.ndarray]:
         """Return what has come: data (n, channels), stamps (n,) on the perf_counter clock."""
         now = time.perf_counter()
         if self._inlet is None:
@@ -135,19 +126,19 @@ class LslSource(LiveSource):
         data, stamps = self._inlet.pull_chunk(timeout=0.0, max_samples=8192)
         if len(stamps):
             silent = now - self._came  # what was connected to just now is what was looked at
-            self._doubt = self._doubt or (self._came > self._connected and silent > _DOUBT_SECONDS)
+            self._in_doubt = self._in_doubt or (self._came > self._connected and silent > _DOUBT_SECONDS)
             self._came = now
-        if self._doubt:
-            return self._verified(data, stamps, now)
-        self._correct()
+        if self._in_doubt:
+            return self._checked_samples(data, stamps, now)
+        self._correct_clock()
         return data, np.asarray(stamps, float) + self._offset
 
-    def lost(self):
+    def reconnect(self) -> str | None:
         """Say why what is there is not taken; connect anew where another was refused or nothing comes."""
-        found, others = self._candidates()
+        found, others = self._find_again()
         if found:
             info, full = found[0]
-            why = self._differs(info, full)
+            why = self._difference(info, full)
             if why is None and self._inlet is None:
                 logger.info("%s is there again as it was", self._where)
                 self._reconnect(info)
@@ -156,7 +147,7 @@ class LslSource(LiveSource):
                 self._reconnect(info)
             return why
         if others:
-            there = ", ".join(sorted(_described(i) for i in others))
+            there = ", ".join(sorted(_stream_text(i) for i in others))
             return (
                 f"{self._where} is away; there is {there}, which is not taken: give it the old source_id, or "
                 "end this session and begin a new one"
@@ -171,32 +162,32 @@ class LslSource(LiveSource):
     def _reconnect(self, info):
         """Take a stream that is known to fit; where that fails, the next look tries again."""
         self.disconnect()
-        self._info, self._doubt = info, False
+        self._info, self._in_doubt = info, False
         try:
             self._connect()
         except (RuntimeError, TimeoutError) as error:
             logger.warning("%s: %s", self._where, error)
             self._inlet = None
 
-    def _verified(self, data, stamps, now):
+    def _checked_samples(self, data, stamps, now):
         """Return the samples that came after a silence once it is known that they are of the same kind."""
         if len(stamps):  # pull_chunk's arrays are its own
             self._pending.append((now, np.array(data), np.array(stamps, float)))
-        if not self._pending or now - self._looked < _LOOK_SECONDS:
+        if not self._pending or now - self._checked < _LOOK_SECONDS:
             return _nothing(len(self.names))
-        self._looked = now
-        found, _ = self._candidates()
+        self._checked = now
+        found, _ = self._find_again()
         if not found:
             if now - self._pending[0][0] > _UNSURE_SECONDS:
                 self._refuse(f"{self._where}: samples come, but the stream does not say what it is")
             return _nothing(len(self.names))
         info, full = found[0]
-        if (why := self._differs(info, full)) is not None:
+        if (why := self._difference(info, full)) is not None:
             self._refuse(why)
             return _nothing(len(self.names))
-        self._info, self._doubt = info, False
+        self._info, self._in_doubt = info, False
         self._corrected = -np.inf  # its clock may be another one
-        self._correct()
+        self._correct_clock()
         pending, self._pending = self._pending, []
         return (
             np.concatenate([d for _, d, _ in pending]),
@@ -207,13 +198,13 @@ class LslSource(LiveSource):
         """Let go of a stream that is not the session's."""
         logger.error("%s", why)
         self.refusal = why
-        self._pending, self._doubt = [], False
+        self._pending, self._in_doubt = [], False
         self._inlet.close_stream()
         self._inlet = None
 
-    def _candidates(self):
+    def _find_again(self):
         """Return [(stream, its description)] of this source_id, and the streams that may be meant else."""
-        from mne_lsl.lsl import StreamInlet, resolve_streams
+        from mne_lsl.lsl import StreamInlet, resolve_streams  # lazy: optional dependency
 
         def is_own(info):
             if info.source_id != self._info.source_id:
@@ -242,7 +233,7 @@ class LslSource(LiveSource):
             return found, []
         return [], [i for i in others if i.name == self._info.name or i.stype == self._info.stype]
 
-    def _differs(self, info, full):
+    def _difference(self, info, full):
         """Say in what a stream that came back is another one; None if it is the same."""
         if full is None:
             return None
@@ -262,34 +253,30 @@ class LslSource(LiveSource):
             "begin a new one"
         )
 
-    def disconnect(self):
+    def disconnect(self) -> None:
         """Close the inlet."""
         if self._inlet is not None:
             self._inlet.close_stream()
 
-    def fingerprint(self):
+    def fingerprint(self) -> dict[str, Any]:
         """Return what the stream says about itself."""
         info = self._info
         return {
-            "name": info.name,
-            "type": info.stype,
-            "source_id": info.source_id,
-            "host": info.hostname,
-            "rate": info.sfreq,
-            "channels_of_stream": list(self.names),
-        }
+            "name": info.name, "type": info.stype, "source_id": info.source_id, "host": info.hostname,
+            "rate": info.sfreq, "channels_of_stream": list(self.names),
+        }  # fmt: skip
 
     def _connect(self):
-        from mne_lsl.lsl import StreamInlet
+        from mne_lsl.lsl import StreamInlet  # lazy: optional dependency
 
         self._inlet = StreamInlet(self._info, max_buffered=_BUFFERED, processing_flags=None)
         self._inlet.open_stream(timeout=10.0)
         self._offset, self._corrected, self._connected = 0.0, -np.inf, time.perf_counter()
-        self._correct()
+        self._correct_clock()
 
-    def _correct(self):
+    def _correct_clock(self):
         """Keep the offset from the stream's clock to perf_counter; asked for once a minute."""
-        from mne_lsl.lsl import local_clock
+        from mne_lsl.lsl import local_clock  # lazy: optional dependency
 
         now = time.perf_counter()
         if now - self._corrected < _CORRECT_SECONDS:
@@ -319,24 +306,23 @@ def _units(full, names, wanted):
 
 def _find(wanted):
     """Return the one stream that fits."""
-    from mne_lsl.lsl import resolve_streams
+    from mne_lsl.lsl import resolve_streams  # lazy: optional dependency
 
     asked = {"name": wanted.name, "stype": wanted.type, "source_id": wanted.source_id}
     asked = {key: value for key, value in asked.items() if value is not None}
     found = resolve_streams(timeout=wanted.timeout_seconds, minimum=1, **asked)
     if not found:
         others = resolve_streams(timeout=1.0, minimum=99)
-        there = ", ".join(sorted(_described(i) for i in others)) or "none at all"
+        there = ", ".join(sorted(_stream_text(i) for i in others)) or "none at all"
         raise UserError(
             f"no LSL stream with {asked or 'any name'} within {wanted.timeout_seconds:g} s (source.lsl); "
             f"there are: {there}{'; source.lsl.loopback: on this machine only' if wanted.loopback else ''}"
         )
-    found = (
-        resolve_streams(timeout=_ALL_SECONDS, minimum=2, **asked) or found
-    )  # the first one may not be the only one
+    # the first one may not be the only one
+    found = resolve_streams(timeout=_ALL_SECONDS, minimum=2, **asked) or found
     if len({i.uid for i in found}) > 1:
         raise UserError(
-            f"{len(found)} LSL streams fit: {', '.join(sorted(_described(i) for i in found))}; choose one "
+            f"{len(found)} LSL streams fit: {', '.join(sorted(_stream_text(i) for i in found))}; choose one "
             "with --set source.lsl.source_id=... or source.lsl.name=..."
         )
     return found[0]
@@ -350,20 +336,16 @@ _CALLED = {
 def _description(full):
     """Return what must stay the same while a session runs."""
     return {
-        "name": full.name,
-        "type": full.stype,
-        "channels": full.n_channels,
-        "rate": full.sfreq,
-        "format": str(full.dtype),
-        "names": list(full.get_channel_names() or []),
+        "name": full.name, "type": full.stype, "channels": full.n_channels, "rate": full.sfreq,
+        "format": str(full.dtype), "names": list(full.get_channel_names() or []),
         "units": list(full.get_channel_units() or []),
-    }
+    }  # fmt: skip
 
 
 def _nothing(channels):
     return np.zeros((0, channels), np.float32), np.zeros(0)
 
 
-def _described(info):
+def _stream_text(info):
     kind = f"type {info.stype}, source_id {info.source_id!r}"
     return f"{info.name!r} ({kind}, {info.n_channels} x {info.sfreq:g} Hz)"

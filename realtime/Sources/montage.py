@@ -1,11 +1,16 @@
 """From the channel names a lab uses to rows of a recording."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from sleep_interpreter.realtime.Parameters.settings import ChannelSettings
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.channel_names import electrode, find_channel, hint
+
+Derivation = tuple[int, int | None]
+"""Row of a channel, and of its reference; None: as recorded."""
 
 
 @dataclass(frozen=True)
@@ -16,48 +21,59 @@ class Montage:
     ----------
     picks : tuple of str
         Names in the recording, in the order in which the source delivers them.
-    derivations : tuple of 3 pairs
-        EEG, EOG, EMG: (row, row of the reference or None); None for a channel that is absent.
+    derivations : tuple of 3
+        EEG, EOG, EMG; None for a channel that is absent.
     decoder : tuple of int | None
         Rows of the decoder's channels in its order; None where the recording lacks some of them.
     missing : tuple of str
         The decoder's channels that the recording lacks.
-    lock : pair | None
-        (row, row of the reference or None) whose slow oscillation cues wait for; None: the staging EEG.
+    lock : Derivation | None
+        Whose slow oscillation cues wait for; None: the staging EEG.
     """
 
-    picks: tuple
-    derivations: tuple
-    decoder: tuple | None
-    missing: tuple
-    lock: tuple | None = None
+    picks: tuple[str, ...]
+    derivations: tuple[Derivation | None, ...]
+    decoder: tuple[int, ...] | None
+    missing: tuple[str, ...]
+    lock: Derivation | None = None
 
     @property
-    def eeg_rows(self):
+    def eeg_rows(self) -> list[int]:
         """Rows that hold EEG: the staging EEG and the decoder's channels."""
-        return sorted({self.derivations[0][0], *(self.decoder or ())})
+        return sorted({self._staging_eeg[0], *(self.decoder or ())})
 
-    def locking(self, window):
+    @property
+    def _staging_eeg(self) -> Derivation:
+        eeg = self.derivations[0]
+        assert eeg is not None  # the settings cannot do without it
+        return eeg
+
+    def locking(self, window: np.ndarray) -> np.ndarray:
         """Return the derivation (n,) of a window (channels, n) whose slow oscillation cues wait for."""
-        channel, reference = self.lock or self.derivations[0]
-        return window[channel] if reference is None else window[channel] - window[reference]
+        return _derive(window, self.lock or self._staging_eeg)
 
-    def derive(self, window):
+    def derive(self, window: np.ndarray) -> np.ndarray:
         """Return the derivations (3, n) of a window (channels, n); an absent channel is NaN."""
         result = np.full((3, window.shape[1]), np.nan, np.float32)
         for row, pair in enumerate(self.derivations):
             if pair is not None:
-                channel, reference = pair
-                result[row] = window[channel] if reference is None else window[channel] - window[reference]
+                result[row] = _derive(window, pair)
         return result
 
 
-def make_montage(channels, decoder_channels, names, where, lock=None):
+def _derive(window, pair):
+    channel, reference = pair
+    return window[channel] if reference is None else window[channel] - window[reference]
+
+
+def make_montage(
+    channels: ChannelSettings, decoder_channels: Sequence[str], names: Sequence[str], where: str,
+    lock: str | None = None,
+) -> Montage:  # fmt: skip
     """Resolve the settings' channel names in a recording.
 
     Parameters
     ----------
-    channels : ChannelSettings
     decoder_channels : sequence of str
         Empty when no decoder is used.
     names : sequence of str
@@ -73,26 +89,25 @@ def make_montage(channels, decoder_channels, names, where, lock=None):
         A staging channel is not in the recording (with the nearest names), or two of the decoder's channels
         are one electrode.
     """
-    picks = []
+    picks: list[str] = []
 
     def row(found):
         if found not in picks:
             picks.append(found)
         return picks.index(found)
 
-    derivations, problems, absent = [], [], []
+    derivations: list[Derivation | None] = []
+    problems, absent = [], []
     for kind in ("eeg", "eog", "emg"):
-        wanted = [getattr(channels, kind), getattr(channels, f"{kind}_ref")]
-        if wanted[0] is None:
-            derivations.append(None)
-            continue
-        found = [None if w is None else find_channel(w, names) for w in wanted]
-        for key, want, have in zip((kind, f"{kind}_ref"), wanted, found, strict=True):
-            if want is not None and have is None:
-                problems.append(f"channels.{key} = {want!r} ({hint(want, names)})")
+        rows: list[int | None] = []
+        for key in (kind, f"{kind}_ref"):
+            name = getattr(channels, key)
+            found = None if name is None else find_channel(name, names)
+            if name is not None and found is None:
+                problems.append(f"channels.{key} = {name!r} ({hint(name, names)})")
                 absent.append(key)
-        if found[0] is not None:
-            derivations.append((row(found[0]), None if found[1] is None else row(found[1])))
+            rows.append(None if found is None else row(found))
+        derivations.append(None if rows[0] is None else (rows[0], rows[1]))
     if lock is not None and find_channel(lock, names) is None:
         problems.append(f"cues.lock.channel = {lock!r} ({hint(lock, names)})")
     if problems:
@@ -102,16 +117,17 @@ def make_montage(channels, decoder_channels, names, where, lock=None):
         )
 
     _refuse_twice(decoder_channels, where)
-    found = {c: find_channel(c, names) for c in decoder_channels}
-    missing = tuple(c for c, have in found.items() if have is None)
-    rows = None if missing or not found else tuple(row(have) for have in found.values())
-    pair = None if lock is None else (row(find_channel(lock, names)), derivations[0][1])
-    return Montage(tuple(picks), tuple(derivations), rows, missing, pair)
+    electrodes = [find_channel(c, names) for c in decoder_channels]
+    missing = tuple(c for c, found in zip(decoder_channels, electrodes, strict=True) if found is None)
+    decoder = None if missing or not electrodes else tuple(row(found) for found in electrodes)
+    eeg = derivations[0]
+    pair = None if lock is None or eeg is None else (row(find_channel(lock, names)), eeg[1])
+    return Montage(tuple(picks), tuple(derivations), decoder, missing, pair)
 
 
 def _refuse_twice(decoder_channels, where):
     """Raise when two of the decoder's channels mean one electrode, whatever their spelling."""
-    seen = {}
+    seen: dict[str, str] = {}
     for name in decoder_channels:
         first = seen.setdefault(electrode(name), name)
         if first != name:

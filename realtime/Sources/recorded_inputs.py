@@ -1,11 +1,13 @@
 """What enters a session besides samples, and how a replay gives it again.
 
 Commands of the operator, a stream that stalls, an answer that comes late: each is taken at a sample and
-logged with it. `ReplayedInputs` reads them back from a log, so that a replay of the session's recording meets the
-same inputs at the same samples and decides the same.
+logged with it. `ReplayedInputs` reads them back from a log, so that a replay of the session's recording meets
+the same inputs at the same samples and decides the same.
 """
 
 from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 _TAKEN = ("command", "gap", "stream")
 """Events that are inputs as they stand."""
@@ -27,14 +29,11 @@ class ReplayedInputs:
         There is a log to follow.
     """
 
-    def __init__(self, events=(), start=0):
+    def __init__(self, events: Sequence[dict[str, Any]] = (), start: int = 0) -> None:
         self.replaying = bool(events)
         later = [e for e in events if e["sample"] >= start]
-        self._inputs = deque(
-            sorted(
-                ((e["sample"], e["event"], e["detail"]) for e in later if e["event"] in _TAKEN), key=_sample
-            )
-        )
+        inputs = [(e["sample"], e["event"], e["detail"]) for e in later if e["event"] in _TAKEN]
+        self._inputs = deque(sorted(inputs, key=lambda entry: entry[0]))
         stages = [e for e in later if e["event"] == "stage"]
         self._taken = {e["sample"]: e["detail"]["taken"] for e in stages}
         self._faults = {e["sample"]: e["detail"]["reason"] for e in stages if e["detail"].get("fault")}
@@ -42,32 +41,28 @@ class ReplayedInputs:
         self._begun = {n for e in later if e["event"] == "begun" for n in e["detail"]["numbers"]}
 
     @property
-    def due(self):
+    def due(self) -> int | None:
         """Sample of the next input; None when there is none left."""
         return self._inputs[0][0] if self._inputs else None
 
-    def pop_due(self, now):
+    def pop_due(self, now: int) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield (event, detail) of the inputs up to sample `now`."""
         while self._inputs and self._inputs[0][0] <= now:
             _, event, detail = self._inputs.popleft()
             yield event, detail
 
-    def stage_taken(self, asked, usual):
+    def stage_taken(self, asked: int, usual: int) -> int:
         """Return the sample at which the estimate asked for at `asked` was taken; `usual` where none says."""
         return self._taken.get(asked, usual)
 
-    def stage_fault(self, asked):
+    def stage_fault(self, asked: int) -> str | None:
         """Return why the stager gave no answer at `asked` in the session that is replayed, or None."""
         return self._faults.get(asked)
 
-    def stage_skipped(self, asked):
+    def stage_skipped(self, asked: int) -> bool:
         """Tell whether the stager was not asked at `asked`, since it was still busy."""
         return asked in self._skipped
 
-    def begun(self, number):
+    def begun(self, number: int) -> bool:
         """Tell whether cue `number` had begun to sound when cueing was paused."""
         return number in self._begun
-
-
-def _sample(entry):
-    return entry[0]

@@ -6,10 +6,15 @@ decodes of a simulated night have a truth.
 
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
 
 import numpy as np
 
+from sleep_interpreter.data.simulation.live_sleeper import LiveSleeper
+from sleep_interpreter.realtime.Parameters.source import SourceSettings
 from sleep_interpreter.realtime.Sources.live_source import LiveSource
+from sleep_interpreter.realtime.Sources.source import SessionPlan
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 
 _CHUNK = 50
@@ -28,71 +33,65 @@ class SimulatedSource(LiveSource):
 
     Attributes
     ----------
-    night : sleep_interpreter.data.simulation.live_sleeper.LiveNight
+    night : LiveSleeper
         With the truth: `stages`, `played`.
     """
 
     simulated, amplifier = True, False
 
-    def __init__(self, settings, origin=0):
-        from sleep_interpreter.data.simulation.live_sleeper import LiveNight
-
-        self.night = LiveNight(settings.simulate)
+    def __init__(self, settings: SourceSettings, origin: int = 0) -> None:
+        self.night = LiveSleeper(settings.simulate)
         self._origin = self._begin = origin
         self.real_time = settings.speed > 0
-        names = list(self.night.names)
-        where = f"simulated sleeper {settings.simulate.subject}"
-        pace = settings.speed or 1.0
-        super().__init__(settings, names, STREAM_RATE, [1.0] * len(names), where, pace)
+        where, names = f"simulated sleeper {settings.simulate.subject}", self.night.names
+        super().__init__(settings, names, STREAM_RATE, [1.0] * len(names), where, settings.speed or 1.0)
         self._lock = threading.Lock()
-        self._next, self._zero = origin, None
+        self._next = origin
+        self._zero: float | None = None  # when the session's first sample was due
+        self._listened: float | None = None  # when listening before the session began
         self._prepared = -1
 
     @classmethod
-    def for_session(cls, settings, plan):
+    def for_session(cls, settings: SourceSettings, plan: SessionPlan) -> Self:
         """Return a sleeper whose night goes on at the plan's sample."""
         return cls(settings, plan.origin)
 
-    def begin_at(self, sample):
+    def begin_at(self, sample: int) -> None:
         """Begin the session at a sample of the night, whatever was listened to before."""
         self._begin = sample
 
-    def open(self, picks):
+    def open(self, picks: Sequence[str]) -> None:
         """Choose the channels to deliver."""
         if self.real_time:
             super().open(picks)
             return
-        self._choose(picks)
+        self._select(picks)
         look = min(round(self.settings.look_seconds * STREAM_RATE), self.night.n - self._origin)
-        self._remember(self.night.render(self._origin, self._origin + look), 0.0)
+        self._keep_preview(self.night.render(self._origin, self._origin + look), 0.0)
 
-    def cued(self, item, onset, sham):
+    def cued(self, item: int, onset: int, sham: bool) -> None:
         """The session will play a cue at sample `onset` of the session."""
         if not sham:
             with self._lock:
                 self.night.hear(item, onset)
 
-    def time_of(self, seconds):
+    def time_of(self, seconds: float) -> float | None:
         """Return when that part of the session is due on the perf_counter clock; None at speed 0."""
         return super().time_of(seconds) if self.real_time else None
 
-    def pull(self):
-        """Return what is due by now at speed 1: data (n, channels) and stamps (n,)."""
+    def pull(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return what is due by now: data (n, channels) and stamps (n,)."""
         now = time.perf_counter()
         if self._begun and self._zero is None:
-            self._origin = self._begin
-            self._zero, self._next = now, self._origin
-        if self._zero is None:  # listened to before the session: the night has not begun
-            if not hasattr(self, "_listened"):
-                self._listened, self._first = now, self._origin
-            due = self._origin + int((now - self._listened) * self._stamped_rate)
-            zero = self._listened
-        else:
-            due = self._origin + int((now - self._zero) * self._stamped_rate)
-            zero = self._zero
-        due = min(due, self.night.n)
+            self._zero, self._origin = now, self._begin
+            self._next = self._origin
+        if self._listened is None:
+            self._listened = now
+        # listened to before the session: the night has not begun
+        zero = self._listened if self._zero is None else self._zero
+        due = min(self._origin + int((now - zero) * self._stamped_rate), self.night.n)
         if due <= self._next:
-            self._prepare()
+            self._render_ahead()
             return np.zeros((0, len(self.names))), np.zeros(0)
         with self._lock:
             data = self.night.render(self._next, due)
@@ -100,7 +99,7 @@ class SimulatedSource(LiveSource):
         self._next = due
         return data.T, stamps
 
-    def chunks(self, stopped=lambda: False):
+    def chunks(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
         """Deliver the night."""
         if self.real_time:
             for chunk in super().chunks(stopped):
@@ -115,28 +114,24 @@ class SimulatedSource(LiveSource):
             data = self.night.render(start, min(start + _CHUNK, self.night.n))
             if self.recorder is not None:
                 self.recorder.append(data)
-                while self._texts:
-                    self.recorder.marker(self._texts.popleft())
-                self.recorder.tick()
-                self._inputs.extend(self.recorder.take_inputs())
+            self._keep_recording()
             yield data[self._rows]
 
-    def _prepare(self):
+    def _render_ahead(self):
         """Make the next block in good time: it takes longer than a chunk may wait."""
         block = (self._next + _AHEAD) // _AHEAD
         if block != self._prepared:
             self._prepared = block
-            threading.Thread(target=self._make, args=(self._next + _AHEAD,), daemon=True).start()
+            threading.Thread(target=self._render_to, args=(self._next + _AHEAD,), daemon=True).start()
 
-    def _make(self, sample):
+    def _render_to(self, sample):
         with self._lock:
             self.night.ahead(sample)
 
-    def fingerprint(self):
+    def fingerprint(self) -> dict[str, Any]:
         """Return which sleeper it is."""
+        simulated = self.settings.simulate.model_dump(mode="json")
         return {
-            "name": self.where,
-            "rate": STREAM_RATE,
-            "simulate": self.settings.simulate.model_dump(mode="json"),
+            "name": self.where, "rate": STREAM_RATE, "simulate": simulated,
             "channels_of_stream": list(self.names),
-        }
+        }  # fmt: skip

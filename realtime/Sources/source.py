@@ -85,15 +85,47 @@ class Source(Protocol):
         return cls(settings)  # type: ignore[call-arg]
 
     def open(self, picks: Sequence[str]) -> None:
-        """Choose the channels to deliver, by name in `names`, in this order."""
+        """Choose the channels to deliver, by name in `names`, in this order.
+
+        Raises
+        ------
+        UserError
+            A rate is too low or cannot be converted, a unit is not known, no sample comes.
+        """
         ...
 
     def check_unit(self, rows: Sequence[int], what: str = "EEG", others_fit: bool = False) -> float:
-        """Refuse amplitudes that cannot be µV; return the typical SD of the opened rows in µV."""
+        """Refuse a signal whose amplitude cannot be µV.
+
+        The median over channels and windows of the SD (after removing the trend) must lie in
+        `amplitude_range`.
+
+        Parameters
+        ----------
+        rows : sequence of int
+            Rows of the opened picks to look at.
+        what : str
+            What they hold, for the message.
+        others_fit : bool
+            Other channels have passed, so that the unit of the whole is right.
+
+        Returns
+        -------
+        amplitude : float
+            Typical SD in µV.
+
+        Raises
+        ------
+        UserError
+            Too small or too large by any factor; the message says what mends it.
+        """
         ...
 
     def chunks(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
-        """Deliver (channels, n) float32 µV at `STREAM_RATE`, until the end or until `stopped()`."""
+        """Deliver (channels, n) float32 µV at `STREAM_RATE`; empty while nothing comes.
+
+        `stopped()` tells whether to end now; it is asked before every chunk and while waiting for one.
+        """
         ...
 
     def fingerprint(self) -> dict[str, Any]:

@@ -8,11 +8,16 @@ Cues and markers are due on this machine's clock. So what the stamps are ahead o
 a clock was set, is kept apart from where the samples lie.
 """
 
+from typing import Any, Literal
+
 import numpy as np
 
-_HOLD_SECONDS = 0.15
+Piece = tuple[Literal["data"], np.ndarray] | tuple[Literal["gap"], int] | tuple[Literal["clock"], float]
+"""Samples (channels, n); how many are missing; by how many seconds the stream's clock was set."""
+
+_WAIT_SECONDS = 0.15
 """After a step this much signal is awaited to see whether the step stays."""
-_HOLD_MOST = 10.0
+_WAIT_MOST = 10.0
 """A backlog that is worked off is awaited for this much signal at most."""
 _TRACK_SECONDS = 60.0
 """Time constant with which the stream's clock and its jitter are followed: no amplifier drifts faster."""
@@ -44,26 +49,24 @@ class StreamClock:
         Samples so far, those of gaps included.
     """
 
-    def __init__(self, rate, tolerance, ahead=0.0):
+    def __init__(self, rate: float, tolerance: float, ahead: float = 0.0) -> None:
         self._rate, self._tolerance, self._ahead = rate, tolerance, ahead
-        self._zero = None  # when sample 0 was taken, on the stamps' clock
+        self._zero: Any = None  # when sample 0 was taken, on the stamps' clock
         self._jitter = 0.0  # mean absolute, s
-        self._followed = 0  # samples
-        self._delay = None  # shortest time lately from a stamp to its arrival, s
-        self._falling = (
-            0.0  # by how much that time shrank of late from chunk to chunk: a backlog, fast stamps
-        )
-        self._held = []  # (data, stamps, arrived) since a step
+        self._tracked = 0.0  # samples
+        self._delay: float | None = None  # shortest time lately from a stamp to its arrival, s
+        self._falling = 0.0  # by how much that time shrank from chunk to chunk: a backlog, fast stamps
+        self._pending: list[tuple[np.ndarray, np.ndarray, float]] = []  # (data, stamps, arrived) since a step
         self._silence = 0.0  # before the step
-        self._arrived = None
+        self._arrived: float | None = None
         self.count = 0
 
-    def time_of(self, sample):
+    def time_of(self, sample: float) -> float | None:
         """Return when a sample was, or will be, taken on the clock of `arrived`; None before the first."""
         return None if self._zero is None else self._zero - self._ahead + sample / self._rate
 
-    def take(self, data, stamps, arrived):
-        """Take a chunk.
+    def push(self, data: np.ndarray, stamps: np.ndarray, arrived: float) -> list[Piece]:
+        """Add a chunk, and return what is certain by now.
 
         Parameters
         ----------
@@ -71,86 +74,82 @@ class StreamClock:
         stamps : array (n,)
             Seconds.
         arrived : float
-            When it was pulled.
-
-        Returns
-        -------
-        pieces : list of ("data", array) | ("gap", int samples) | ("clock", float seconds)
+            When it was pulled, s.
         """
         silence = 0.0 if self._arrived is None else arrived - self._arrived
         self._arrived = arrived
         if self._zero is None:
             self._zero = float(stamps[0])
-        if self._held:
-            self._held.append((data, stamps, arrived))
-            return self._settle() if self._ready() else []
-        late = self._late(stamps)
+        if self._pending:
+            self._pending.append((data, stamps, arrived))
+            return self._resolve_step() if self._can_resolve() else []
+        late = self._lateness(stamps)
         over = np.abs(late) > self._limit
         if not over.any():
-            self._follow(late, arrived - float(stamps[-1]))
+            self._track(late, arrived - float(stamps[-1]))
             self.count += len(stamps)
             return [("data", data)]
         first = int(over.argmax())
-        before = []
+        before: list[Piece] = []
         if first:
-            self._follow(late[:first])
+            self._track(late[:first])
             self.count += first
             before = [("data", data[:, :first])]
-        self._held = [(data[:, first:], stamps[first:], arrived)]
+        self._pending = [(data[:, first:], stamps[first:], arrived)]
         self._silence = silence if not first else 0.0
-        return before + (self._settle() if self._ready() else [])
+        return before + (self._resolve_step() if self._can_resolve() else [])
 
-    def flush(self):
-        """Return what is held back, as no more is coming for now."""
-        pieces = []
-        while self._held:
-            pieces += self._settle()
+    def flush(self) -> list[Piece]:
+        """Return what is still pending, as no more is coming for now."""
+        pieces: list[Piece] = []
+        while self._pending:
+            pieces += self._resolve_step()
         return pieces
 
     @property
-    def _limit(self):
+    def _limit(self) -> float:
         return max(self._tolerance, _JITTERS * self._jitter)
 
-    def _late(self, stamps):
+    def _lateness(self, stamps: np.ndarray) -> np.ndarray:
         """Return by how much stamps are later than those of the next samples should be, s."""
         return stamps - (self._zero + (self.count + np.arange(len(stamps))) / self._rate)
 
-    def _ready(self):
-        """Tell whether enough is held: a while of signal, at the end of which the delay no longer shrinks."""
-        late = self._late(np.concatenate([s for _, s, _ in self._held]))
-        if len(late) < _HOLD_SECONDS * self._rate:
+    def _can_resolve(self) -> bool:
+        """Whether enough is pending: a while of signal, at the end of which the delay no longer shrinks."""
+        late = self._lateness(np.concatenate([s for _, s, _ in self._pending]))
+        if len(late) < _WAIT_SECONDS * self._rate:
             return False
         earlier, later = np.array_split(late[-self._window :], 2)
         shrinks = np.median(earlier) - np.median(later) > self._limit
-        return not shrinks or len(late) >= _HOLD_MOST * self._rate
+        return not shrinks or len(late) >= _WAIT_MOST * self._rate
 
     @property
-    def _window(self):
-        return max(2, round(_HOLD_SECONDS * self._rate))
+    def _window(self) -> int:
+        return max(2, round(_WAIT_SECONDS * self._rate))
 
-    def _settle(self):
+    def _resolve_step(self) -> list[Piece]:
         """Decide what a step was, now that some signal after it is there."""
-        data = np.concatenate([d for d, _, _ in self._held], axis=1)
-        stamps = np.concatenate([s for _, s, _ in self._held])
-        held, self._held = self._held, []
-        late, limit = self._late(stamps), self._limit
+        data = np.concatenate([d for d, _, _ in self._pending], axis=1)
+        stamps = np.concatenate([s for _, s, _ in self._pending])
+        pending, self._pending = self._pending, []
+        late, limit = self._lateness(stamps), self._limit
         step = float(np.median(late[-self._window :]))
         if abs(step) <= limit:
-            self._follow(late)
+            self._track(late)
             self.count += len(stamps)
             return [("data", data)]
         inside = np.flatnonzero(np.abs(late) <= limit)
         begin = int(inside[-1]) + 1 if len(inside) and len(stamps) - inside[-1] > 1 else 0
-        pieces = [("data", data[:, :begin])] if begin else []
+        pieces: list[Piece] = [("data", data[:, :begin])] if begin else []
         data, stamps, late = data[:, begin:], stamps[begin:], late[begin:]
         further = np.flatnonzero(late - late[0] > limit)
         if len(further) and (np.maximum.accumulate(late) - late).max() <= _EVEN_SECONDS:  # a second loss
             end = int(further[0])
-            self._held = [(data[:, end:], stamps[end:], held[-1][2])]
+            self._pending = [(data[:, end:], stamps[end:], pending[-1][2])]
             step = float(np.median(late[:end]))
         else:
             end = len(stamps)
-        missing, set_by = self._explain(step, held)
+        missing, set_by = self._explain(step, pending)
         if set_by:
             self._zero += set_by
             self._delay = None
@@ -163,9 +162,9 @@ class StreamClock:
         self._silence = 0.0
         return [*pieces, ("data", data[:, :end])]
 
-    def _explain(self, step, held):
+    def _explain(self, step, pending) -> tuple[int, float]:
         """Return how many samples are missing, and by how much the clock was set."""
-        _, stamps, arrived = held[0]
+        _, stamps, arrived = pending[0]
         early = 0.0 if self._delay is None else self._delay - (arrived - float(stamps[-1])) - self._falling
         if step > 0 and early <= max(_CLOCK_SECONDS, step / 2):
             return round(step * self._rate), 0.0
@@ -174,9 +173,9 @@ class StreamClock:
         missing = max(0, round(silent * self._rate)) if self._silence >= _SILENT_SECONDS else 0
         return missing, step - missing / self._rate
 
-    def _follow(self, late, delay=None):
-        self._followed = min(self._followed + len(late), _TRACK_SECONDS * self._rate)
-        share = len(late) / self._followed  # a plain mean at first
+    def _track(self, late, delay=None) -> None:
+        self._tracked = min(self._tracked + len(late), _TRACK_SECONDS * self._rate)
+        share = len(late) / self._tracked  # a plain mean at first
         self._zero += share * float(np.mean(np.clip(late, -self._limit, self._limit)))
         self._jitter += share * (float(np.mean(np.minimum(np.abs(late), self._limit))) - self._jitter)
         if delay is not None:

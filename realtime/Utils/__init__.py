@@ -1,1 +1,1 @@
-"""Parts of the loop, one file each: source, resampler, buffer, gate, cues, audio, markers, log, engine."""
+"""Helpers of the loop: ring buffer, terminal, locks, LSL's settings, registered parts."""

@@ -1,26 +1,23 @@
 """Lines of JSON on a socket, with limits of length, time and number."""
 
 import json
+import socket
 import threading
 import time
+from typing import Any
 
 LONGEST = 16 * 1024
 """Bytes of a request: a mark's text of 500 characters, each written as two escapes, and room to spare."""
 
 
 class JsonLineSocket:
-    """Read lines from a socket whose other end may do what it likes.
+    """Lines of JSON to and from a socket whose other end may do what it likes."""
 
-    Parameters
-    ----------
-    link : socket.socket
-    """
-
-    def __init__(self, link):
+    def __init__(self, link: socket.socket) -> None:
         self._link, self._rest = link, b""
 
-    def read_line(self, begins, whole):
-        """Return the next line (bytes), None when the other end has gone or took too long.
+    def read_line(self, begins: float, whole: float) -> bytes | None:
+        """Return the next line; None when the other end has gone or took too long.
 
         Parameters
         ----------
@@ -55,7 +52,7 @@ class JsonLineSocket:
         line, self._rest = self._rest.split(b"\n", 1)
         return line
 
-    def send(self, **content):
+    def send(self, **content: Any) -> None:
         """Send a line; at most 5 s are waited for a reader.
 
         Raises
@@ -70,19 +67,14 @@ class JsonLineSocket:
 
 
 class RateLimit:
-    """Allow so many a second.
+    """Allow `most` a second."""
 
-    Parameters
-    ----------
-    most : int
-    """
-
-    def __init__(self, most):
+    def __init__(self, most: int) -> None:
         self._most, self._left, self._last = most, float(most), time.monotonic()
         self._lock = threading.Lock()
 
-    def allows(self):
-        """Count one; False when it is one too many."""
+    def allows(self) -> bool:
+        """Count one, and tell whether it is allowed."""
         with self._lock:
             now = time.monotonic()
             self._left = min(float(self._most), self._left + (now - self._last) * self._most)
@@ -93,8 +85,8 @@ class RateLimit:
             return True
 
 
-def json_line(**content):
-    """Return a line of JSON (bytes).
+def json_line(**content: Any) -> bytes:
+    """Return a line of JSON.
 
     Raises
     ------

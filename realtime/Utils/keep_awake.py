@@ -1,34 +1,45 @@
-"""Keeps the machine awake while a session runs."""
+"""Keeps the machine from falling asleep while a session runs."""
 
 import contextlib
+import ctypes
 import logging
-import queue
+import select
 import shutil
 import subprocess
 import sys
-import threading
+from collections.abc import Iterator
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
 _CONTINUOUS, _SYSTEM = 0x80000000, 0x00000001  # ES_CONTINUOUS, ES_SYSTEM_REQUIRED of Windows
 _PATIENCE = 5.0
 """Seconds for the system to grant it."""
-# What is run under the hold says so first, then ends when its input is closed: so does the hold then, however
-# the session ends.
-_HOLDING = ["sh", "-c", "echo held; exec cat >/dev/null"]
+_ABOUT = ["--who=Sleep Interpreter", "--why=a sleep session is being recorded", "--mode=block"]
+_COMMANDS = {
+    "caffeinate": [["caffeinate", "-dims"]],
+    # closing the lid may be beyond what a remote session may hold back
+    "systemd-inhibit": [
+        ["systemd-inhibit", f"--what={what}", *_ABOUT]
+        for what in ("sleep:idle:handle-lid-switch", "sleep:idle")
+    ],
+}
+"""To be tried in this order, the one that holds back most first."""
+# What is run under the inhibitor says so first, then ends when its input is closed: so does the inhibitor
+# then, however the session ends.
+_INHIBITED = ["sh", "-c", "echo held; exec cat >/dev/null"]
 
 
-def sleep_inhibitor():
+def sleep_inhibitor() -> str | None:
     """Return by what this machine is kept awake ("systemd-inhibit", "caffeinate", "Windows"), or None."""
     if sys.platform == "win32":
         return "Windows"
-    if sys.platform == "darwin":
-        return "caffeinate" if shutil.which("caffeinate") else None
-    return "systemd-inhibit" if shutil.which("systemd-inhibit") else None
+    program = "caffeinate" if sys.platform == "darwin" else "systemd-inhibit"
+    return program if shutil.which(program) else None
 
 
 @contextlib.contextmanager
-def prevent_sleep(wanted=True):
+def prevent_sleep(wanted: bool = True) -> Iterator[str | None]:
     """Hold back sleep, idle and lid actions within the `with` block.
 
     Parameters
@@ -39,7 +50,7 @@ def prevent_sleep(wanted=True):
     Yields
     ------
     how : str | None
-        By what the system said that it holds; None where nothing does.
+        By what the system said that it does; None where nothing does.
     """
     how = sleep_inhibitor() if wanted else None
     if how is None:
@@ -48,15 +59,14 @@ def prevent_sleep(wanted=True):
         yield None
         return
     if how == "Windows":
-        with _windows() as held:
-            yield how if held else None
+        with _windows() as granted:
+            yield how if granted else None
         return
-    refusal = None
-    for words in _commands(how):
-        process, refusal = _hold([*words, *_HOLDING])
+    for words in _COMMANDS[how]:
+        process, refusal = _inhibit([*words, *_INHIBITED])
         if process is not None:
             break
-    if refusal is not None:
+    else:
         logger.warning("%s was refused (%s): switch off the machine's sleep by hand", how, refusal)
         yield None
         return
@@ -66,36 +76,21 @@ def prevent_sleep(wanted=True):
         _end(process)
 
 
-def _commands(how):
-    """Return the commands to be tried, the one that holds back most first."""
-    if how == "caffeinate":
-        return [["caffeinate", "-dims"]]
-    about = ["--who=Sleep Interpreter", "--why=a sleep session is being recorded", "--mode=block"]
-    # closing the lid may be beyond what a remote session may hold back
-    return [
-        ["systemd-inhibit", f"--what={what}", *about]
-        for what in ("sleep:idle:handle-lid-switch", "sleep:idle")
-    ]
-
-
-def _hold(words):
-    """Return (process, None) when the hold is granted, else (None, why not)."""
+def _inhibit(words: list[str]) -> tuple[Any, str]:
+    """Return (process, "") when it is granted, else (None, why not)."""
     try:
         # a session of its own: neither Ctrl-C nor a question for a password reaches it through the terminal
-        process = subprocess.Popen(
+        process: Any = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
         )  # fmt: skip
     except OSError as error:
         return None, error.strerror or str(error)
-    said = queue.Queue()
-    threading.Thread(target=lambda: said.put(process.stdout.readline()), daemon=True).start()
-    try:
-        if said.get(timeout=_PATIENCE).strip() == "held":
-            return process, None
-    except queue.Empty:
+    if not select.select([process.stdout], [], [], _PATIENCE)[0]:
         _end(process)
         return None, f"no answer within {_PATIENCE:g} s"
+    if process.stdout.readline().strip() == "held":
+        return process, ""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(1)
     text = " ".join((process.stderr.read() if process.returncode is not None else "").split())[:200]
@@ -118,14 +113,12 @@ def _end(process):
 @contextlib.contextmanager
 def _windows():
     """Tell Windows that the system is needed; it counts for the thread that asks, which must end it too."""
-    import ctypes
-
-    set_state = ctypes.windll.kernel32.SetThreadExecutionState
+    set_state = ctypes.windll.kernel32.SetThreadExecutionState  # type: ignore[attr-defined]
     set_state.restype = ctypes.c_uint
-    held = set_state(ctypes.c_uint(_CONTINUOUS | _SYSTEM)) != 0
-    if not held:
+    granted = set_state(ctypes.c_uint(_CONTINUOUS | _SYSTEM)) != 0
+    if not granted:
         logger.warning("Windows refused to stay awake: switch off its sleep by hand")
     try:
-        yield held
+        yield granted
     finally:
         set_state(ctypes.c_uint(_CONTINUOUS))

@@ -17,10 +17,10 @@ level = -2
 """
 """Settings under which no packet left the machine in our measurements."""
 
-_given = None
+_configured: tuple[bool, str] | None = None
 
 
-def configure(loopback=True, session_id="default"):
+def configure(loopback: bool = True, session_id: str = "default") -> None:
     """Keep LSL on this machine, or leave it to liblsl's own settings.
 
     Parameters
@@ -30,21 +30,23 @@ def configure(loopback=True, session_id="default"):
     session_id : str
         Streams of another session id are not seen.
     """
-    global _given  # liblsl reads its settings once in a process
+    global _configured  # liblsl reads its settings once in a process
     wanted = (loopback, session_id)
-    if _given is None:
-        from mne_lsl.lsl import set_config_content
+    if _configured is None:
+        from mne_lsl.lsl import set_config_content  # lazy: optional dependency
 
         if loopback:
             set_config_content(_text(session_id))
-        _given = wanted
-    elif _given != wanted:
-        logger.warning("LSL was set up already in this process: loopback %s, session id %s stay", *_given)
+        _configured = wanted
+    elif _configured != wanted:
+        logger.warning(
+            "LSL was set up already in this process: loopback %s, session id %s stay", *_configured
+        )
 
 
-def config_text():
+def config_text() -> str | None:
     """Return the settings in force, for a program beside this one; None: liblsl's own."""
-    return _text(_given[1]) if _given is not None and _given[0] else None
+    return _text(_configured[1]) if _configured is not None and _configured[0] else None
 
 
 def _text(session_id):

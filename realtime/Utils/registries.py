@@ -2,7 +2,7 @@
 
 from sleep_interpreter.utils.core.registry import Registry
 
-_SOURCES = "sleep_interpreter.realtime.Sources"
+_SOURCES, _OUTPUT = "sleep_interpreter.realtime.Sources", "sleep_interpreter.realtime.Output"
 SOURCES = Registry(
     "source",
     "sleep_interpreter.sources",
@@ -14,3 +14,23 @@ SOURCES = Registry(
     },
 )
 """Classes that are a `realtime.Sources.source.Source`."""
+SOUND_SINKS = Registry(
+    "sound sink",
+    "sleep_interpreter.sinks",
+    {
+        "file": f"{_OUTPUT}.sinks:FileSink",
+        "device": f"{_OUTPUT}.sound_card:DeviceSink",
+        "null": f"{_OUTPUT}.sinks:NullSink",
+    },
+)
+"""Classes that are a `realtime.Output.sinks.SoundSink`."""
+MARKER_PORTS = Registry(
+    "marker port",
+    "sleep_interpreter.ports",
+    {
+        "lsl": f"{_OUTPUT}.marker_ports:LslPort",
+        "serial": f"{_OUTPUT}.marker_ports:SerialPort",
+        "parallel": f"{_OUTPUT}.marker_ports:ParallelPort",
+    },
+)
+"""Classes that are a `realtime.Output.marker_ports.MarkerPort`, made with their settings."""

@@ -18,16 +18,16 @@ class RingBuffer:
         Index just after the newest sample.
     """
 
-    def __init__(self, channels, length, origin=0):
+    def __init__(self, channels: int, length: int, origin: int = 0) -> None:
         self._data = np.zeros((channels, length), np.float32)
         self._origin = self.end = origin
 
     @property
-    def start(self):
+    def start(self) -> int:
         """Index of the oldest sample that is still held."""
         return max(self._origin, self.end - self._data.shape[1])
 
-    def write(self, block):
+    def write(self, block: np.ndarray) -> None:
         """Append (channels, n) samples."""
         length = self._data.shape[1]
         kept = block[:, -length:]
@@ -35,7 +35,7 @@ class RingBuffer:
         self._data[:, np.arange(first, first + kept.shape[1]) % length] = kept
         self.end += block.shape[1]
 
-    def read(self, start, stop):
+    def read(self, start: int, stop: int) -> np.ndarray:
         """Return a copy of samples [start, stop), shape (channels, stop - start).
 
         Raises

@@ -7,17 +7,20 @@ a thread writes it. What does not fit is dropped; the session's log has it.
 
 import atexit
 import contextlib
+import ctypes
 import logging
 import os
 import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from typing import Any, TextIO
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-_MOST = 2000
+_MOST_WAITING = 2000
 """Texts that wait at most."""
 _POLL = 0.05
 _DRAW_SECONDS = 0.5
@@ -27,7 +30,7 @@ _QUICK_EDIT, _EXTENDED = 0x40, 0x80
 
 
 @contextlib.contextmanager
-def progress_bar(real_time, seconds):
+def progress_bar(real_time: bool, seconds: float | None) -> Iterator[Any]:
     """Show how far a session is, beside what is logged.
 
     Parameters
@@ -59,60 +62,61 @@ class TerminalWriter:
 
     Parameters
     ----------
-    stream : file | None
+    stream : TextIO | None
     seconds : float | None
         Length of the session, for the bar.
     """
 
-    def __init__(self, stream, seconds=None):
-        self._stream, self._total = stream, seconds
-        self._waiting, self._lost = deque(), 0
+    def __init__(self, stream: TextIO | None, seconds: float | None = None) -> None:
+        self._stream: Any = stream
+        self._total = seconds
+        self._waiting: deque[str | None] = deque()
+        self._lost = 0
         self._busy = self._ending = False
         self._bar = stream is not None and stream.isatty()
         self._drawn, self._fresh, self._next = "", True, 0.0
         self._done, self._began = 0.0, time.monotonic()
-        self._handlers = []
-        self._thread = threading.Thread(target=self._work, name="screen", daemon=True)
+        self._handlers: list[logging.StreamHandler] = []
+        self._thread = threading.Thread(target=self._write_waiting, name="screen", daemon=True)
 
     # --- as a file ----------------------------------------------------------------------------------
 
-    def write(self, text):
+    def write(self, text: str) -> int:
         """Leave a text to the thread; it is dropped when too many wait."""
         if self._ending:  # somebody has kept this file
             return self._stream.write(text)
-        if len(self._waiting) < _MOST:  # a deque needs no lock that a signal or a destructor could meet
+        if (
+            len(self._waiting) < _MOST_WAITING
+        ):  # a deque needs no lock that a signal or a destructor could meet
             self._waiting.append(text)
         else:
             self._lost += 1
         return len(text)
 
-    def flush(self):
+    def flush(self) -> None:
         """Nothing: the thread writes at once."""
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     # --- of the session -----------------------------------------------------------------------------
 
-    def update(self, seconds):
+    def update(self, seconds: float) -> None:
         """Move the bar on."""
         self._done += seconds
 
-    def begin(self):
+    def begin(self) -> None:
         """Take the place of the stream."""
         if self._stream is None:
             return
-        self._handlers = [
-            h
-            for h in logging.getLogger().handlers
-            if isinstance(h, logging.StreamHandler) and h.stream is self._stream
-        ]
+        own = [h for h in logging.getLogger().handlers if isinstance(h, logging.StreamHandler)]
+        self._handlers = [h for h in own if h.stream is self._stream]
         for handler in self._handlers:
             handler.stream = self
-        sys.stderr = self
+        sys.stderr = self  # type: ignore[assignment]
         self._thread.start()
 
-    def end(self):
+    def end(self) -> None:
         """Bring out what waits and give the stream its place back; one that still hangs stays apart."""
         if self._stream is None:
             return
@@ -128,7 +132,7 @@ class TerminalWriter:
         self._ending = True
         self._thread.join(1)
 
-    def drain(self):
+    def drain(self) -> bool:
         """Wait for a moment until all is written, and tell whether it is."""
         deadline = time.monotonic() + _PATIENCE
         while self._waiting or self._busy:
@@ -139,7 +143,7 @@ class TerminalWriter:
 
     # --- the thread ---------------------------------------------------------------------------------
 
-    def _work(self):
+    def _write_waiting(self):
         while True:
             self._busy = True  # before a text is taken: `drain` looks at both
             while self._waiting:
@@ -148,11 +152,11 @@ class TerminalWriter:
                     self._draw("\n")
                     self._bar = False
                 else:
-                    self._put(self._rub() + text)
+                    self._write_through(self._erase() + text)
                     self._fresh = text.endswith("\n")
                 if self._lost and not self._waiting:
                     lost, self._lost = self._lost, 0
-                    self._put(f"[{lost} messages were not shown: the terminal took none]\n")
+                    self._write_through(f"[{lost} messages were not shown: the terminal took none]\n")
             if self._bar and self._fresh and time.monotonic() >= self._next:
                 self._next = time.monotonic() + _DRAW_SECONDS
                 self._draw()
@@ -174,15 +178,15 @@ class TerminalWriter:
             round(self._done, 2), self._total, took, unit="s", unit_scale=True, ascii=plain,
             ncols=columns and columns - 1,
         )  # fmt: skip
-        self._put(self._rub() + line + end)
+        self._write_through(self._erase() + line + end)
         self._drawn = line
 
-    def _rub(self):
+    def _erase(self):
         """Return what takes the bar off the screen."""
         drawn, self._drawn = self._drawn, ""
         return f"\r{' ' * len(drawn)}\r" if drawn else ""
 
-    def _put(self, text):
+    def _write_through(self, text):
         """Write, around the stream's buffer: a lock that this thread held would end the program badly."""
         stream = self._stream
         buffer = getattr(stream, "buffer", None)
@@ -209,9 +213,7 @@ def _without_quick_edit():
     if sys.platform != "win32":
         yield
         return
-    import ctypes
-
-    system, before = ctypes.windll.kernel32, ctypes.c_uint32()
+    system, before = ctypes.windll.kernel32, ctypes.c_uint32()  # type: ignore[attr-defined]
     console = ctypes.c_void_p(system.GetStdHandle(-10))
     changed = system.GetConsoleMode(console, ctypes.byref(before)) and system.SetConsoleMode(
         console, (before.value & ~_QUICK_EDIT) | _EXTENDED

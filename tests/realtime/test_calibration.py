@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import yaml
 
-from sleep_interpreter.realtime.Cues import loudness_calibration, loudness_session
-from sleep_interpreter.realtime.Cues.playlist import sounds_of
+from sleep_interpreter.realtime.Cues import loudness_calibration
+from sleep_interpreter.realtime.Cues.sounds import session_sounds
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
@@ -61,10 +61,12 @@ class Stubborn(np.random.Generator):
 
 def test_no_sound_exceeds_the_cap(monkeypatch):
     levels = []
-    monkeypatch.setattr(loudness_session, "play_now", lambda audio, sound, level: levels.append(level))
-    monkeypatch.setattr(loudness_session, "_WAIT", (0, 0))
+    monkeypatch.setattr(loudness_calibration, "play_now", lambda audio, sound, level: levels.append(level))
+    monkeypatch.setattr(loudness_calibration, "_PAUSE_SECONDS", (0, 0))
     audio = config.load(SessionSettings, "realtime", overrides=["audio.max_db=-15"]).audio
-    present = loudness_session._listener(audio, [np.zeros(16)] * 15, np.random.default_rng(0), lambda: "n")
+    present = loudness_calibration._listener(
+        audio, [np.zeros(16)] * 15, np.random.default_rng(0), lambda: "n"
+    )
     with pytest.raises(UserError, match="nothing is heard at the cap"):
         loudness_calibration.measure(present, -40, audio.max_db, np.random.default_rng(0))
     assert max(levels) == -15
@@ -112,7 +114,7 @@ def test_a_calibration_that_is_not_there_is_refused(main, recording, staged, tmp
 def test_a_calibration_that_does_not_fit_is_refused(main, recording, staged, tmp_path, change, more, words):
     settings = config.load(SessionSettings, "realtime")
     path = loudness_calibration.save(
-        tmp_path, "s1", settings.audio, sounds_of(settings), (-50.0, []), 10.0, simulated=True
+        tmp_path, "s1", settings.audio, session_sounds(settings), (-50.0, []), 10.0, simulated=True
     )
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | change))
     source = more or ["--recording", str(recording)]

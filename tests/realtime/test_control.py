@@ -15,10 +15,10 @@ import pytest
 
 from sleep_interpreter.realtime.Control.control_client import Client, arguments_of
 from sleep_interpreter.realtime.Control.control_server import Control
-from sleep_interpreter.realtime.Control.request import Request, checked
-from sleep_interpreter.realtime.Parameters.watching import ControlSettings
+from sleep_interpreter.realtime.Control.request import Request, checked_args
+from sleep_interpreter.realtime.Parameters.settings import RemoteControlSettings
 from sleep_interpreter.realtime.Recording.event_log import EventLog, read_log
-from sleep_interpreter.realtime.Session.operator_commands import Commands
+from sleep_interpreter.realtime.Session.operator_commands import CommandHandler
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import ROOT
 
@@ -26,12 +26,12 @@ from sleep_interpreter.utils.core.paths import ROOT
 @contextmanager
 def session(folder, answering=True):
     """A control server, and a loop that takes requests as the engine does; yields both what it has taken."""
-    control, taken, going = Control(folder, ControlSettings()), [], threading.Event()
+    control, taken, going = Control(folder, RemoteControlSettings()), [], threading.Event()
     going.set()
 
     def take():
         while going.is_set():
-            for request in control.take():
+            for request in control.poll():
                 taken.append(request)
                 request.reply(True, sample=len(taken), text=request.command)
             time.sleep(0.01)
@@ -175,17 +175,17 @@ def test_wrong_arguments_never_reach_the_session(tmp_path, command, args):
         assert not answer["ok"] and answer["error"]
         assert taken == []
     with pytest.raises(ValueError):
-        checked(command, args)
+        checked_args(command, args)
 
 
 def test_text_is_made_fit_for_log_recording_and_screen():
-    text = checked("mark", {"text": " a\x1b[2J\n\ud800b\u202e é "})["text"]
+    text = checked_args("mark", {"text": " a\x1b[2J\n\ud800b\u202e é "})["text"]
     assert text == "a [2J ?b é"
     text.encode("utf-8")
 
 
-class _Night:
-    """What `Commands` needs of a session, with a real log and a real sink."""
+class _Context:
+    """What `CommandHandler` needs of a session, with a real log and a real sink."""
 
     def __init__(self, folder):
         from types import SimpleNamespace as Names
@@ -196,18 +196,17 @@ class _Night:
         self.sink, self.source = NullSink(-20.0, -6.0), Names()
         self.settings, self.inputs = Names(audio=Names(max_db=-6.0)), Names(replaying=False)
 
-    def write(self, sample, event, code=None, **more):
+    def log_event(self, sample, event, code=None, **more):
         self.log.write(sample, event, code, **more)
 
 
 @pytest.mark.parametrize(("command", "args"), WRONG)
 def test_a_wrong_request_from_within_is_refused_and_logged(tmp_path, command, args):
-    from types import SimpleNamespace as Names
 
-    night, answers = _Night(tmp_path), []
-    commands = Commands(Names(night=night), stop=None)
-    commands.take(7, Request(command, args, "command line", lambda ok, **more: answers.append((ok, more))))
-    night.log.close()
+    context, answers = _Context(tmp_path), []
+    commands = CommandHandler(context, None, None, dict)
+    commands.handle(7, Request(command, args, "command line", lambda ok, **more: answers.append((ok, more))))
+    context.log.close()
     assert answers[0][0] is False
     (event,) = read_log(tmp_path / "log.jsonl")
     assert event["event"] == "command" and event["detail"]["ok"] is False
@@ -215,13 +214,12 @@ def test_a_wrong_request_from_within_is_refused_and_logged(tmp_path, command, ar
 
 @pytest.mark.parametrize("change", [{"db": 60.0}, {"change_db": 150.0}])
 def test_no_command_lifts_the_volume_above_the_cap(tmp_path, change):
-    from types import SimpleNamespace as Names
 
-    night, answers = _Night(tmp_path), []
-    commands = Commands(Names(night=night), stop=None)
-    commands.take(0, Request("volume", change, "socket", lambda ok, **more: answers.append(more["text"])))
-    night.log.close()
-    assert night.sink.volume_db == -6.0 and answers == ["volume -6 dB; the cap is -6 dB"]
+    context, answers = _Context(tmp_path), []
+    commands = CommandHandler(context, None, None, dict)
+    commands.handle(0, Request("volume", change, "socket", lambda ok, **more: answers.append(more["text"])))
+    context.log.close()
+    assert context.sink.volume_db == -6.0 and answers == ["volume -6 dB; the cap is -6 dB"]
 
 
 def test_many_silent_connections_do_not_lock_the_operator_out(tmp_path):
@@ -309,7 +307,7 @@ def test_requests_wait_in_a_bounded_queue_and_are_given_in_portions(tmp_path):
         request = Request("group", {}, "command line", lambda ok, **more: None)
         taken = [control.put(request) for _ in range(150)]
         assert sum(taken) == 100
-        assert [len(control.take()) for _ in range(6)] == [20, 20, 20, 20, 20, 0]
+        assert [len(control.poll()) for _ in range(6)] == [20, 20, 20, 20, 20, 0]
 
 
 def test_the_end_of_a_session_answers_what_was_asked(tmp_path):
@@ -378,7 +376,7 @@ def test_a_port_that_is_taken_is_refused_in_words(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(UserError, match=f"control.port = {port}"):
-            Control(tmp_path, ControlSettings(port=port))
+            Control(tmp_path, RemoteControlSettings(port=port))
 
 
 def test_the_script_asks_a_session(tmp_path):

@@ -11,7 +11,7 @@ from sleep_interpreter.realtime import export as script
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings
 from sleep_interpreter.realtime.Recording.event_log import EventLog
 from sleep_interpreter.realtime.Recording.recorder import Recorder
-from sleep_interpreter.realtime.Recording.session_recording import gaps, segments
+from sleep_interpreter.realtime.Recording.session_recording import read_segment, segments
 from sleep_interpreter.utils.core.errors import UserError
 
 NAMES, RATE = ("C3", "C4", "EOG1", "EMG1"), 250.0
@@ -72,7 +72,7 @@ def test_gaps_and_places_are_read_back(session):
         (0, 3000, ((1250, 250),)),
         (5000, 7500, ()),
     ]
-    assert gaps(session / "recording" / "segment_001.vhdr") == ((1250, 250),)
+    assert read_segment(session / "recording" / "segment_001.vhdr").gaps == ((1250, 250),)
 
 
 def test_a_session_becomes_one_recording_in_every_format(session, tmp_path):

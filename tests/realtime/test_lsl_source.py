@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
-from sleep_interpreter.realtime.Recording.session_recording import gaps
+from sleep_interpreter.realtime.Recording.session_recording import read_segment
 from sleep_interpreter.realtime.Sources import live_source as live
 from sleep_interpreter.realtime.Sources import lsl_source
 from sleep_interpreter.realtime.Sources.file_source import ReplaySource
@@ -107,7 +107,7 @@ def test_a_stream_just_found_is_taken_without_a_second_look(ident, connect, monk
     with outlet(ident, "--channels", 3) as amplifier:
         source = connect(ident)
         looks = []
-        monkeypatch.setattr(source, "_candidates", lambda: looks.append(1) or ([], []))
+        monkeypatch.setattr(source, "_find_again", lambda: looks.append(1) or ([], []))
         tell(amplifier, "stall 1.5")
         time.sleep(0.5)
         source._inlet.flush()  # its first samples come late, as on a busy machine
@@ -128,7 +128,7 @@ def test_a_connection_that_sends_nothing_is_made_anew(ident, connect, monkeypatc
         taker = Taker(source, ["COUNTER"])
         taker.until(lambda t: t.count > 250)
         monkeypatch.setattr(lsl_source, "_STUCK_SECONDS", 2.0)
-        monkeypatch.setattr(live, "_ASK_SECONDS", 0.5)
+        monkeypatch.setattr(live, "_LOOK_AGAIN_SECONDS", 0.5)
         own, source._inlet = source._inlet, dead
         own.close_stream()
         taker.until(lambda t: "lost" in t.states())
@@ -179,8 +179,8 @@ def test_a_replay_of_the_recording_gives_the_session_s_numbers_to_the_bit(ident,
     live = np.concatenate(taker.data, axis=1)
     path = source.recorder.path
     (gap,) = taker.named("gap")
-    assert gaps(path) == ((gap["first"], gap["count"]),) and gap["count"] == 25
-    replay = ReplaySource(path, SourceSettings(), gaps=gaps(path))
+    assert read_segment(path).gaps == ((gap["first"], gap["count"]),) and gap["count"] == 25
+    replay = ReplaySource(path, SourceSettings(), gaps=read_segment(path).gaps)
     replay.open(picks)
     again = np.concatenate(list(replay.chunks()), axis=1)
     assert again.dtype == live.dtype == np.float32 and again.shape[1] >= live.shape[1] > 2000

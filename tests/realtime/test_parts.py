@@ -6,7 +6,7 @@ from scipy import signal
 
 from sleep_interpreter.realtime.Cues.schedule import CueSchedule, RecordedCues
 from sleep_interpreter.realtime.Parameters import SessionSettings
-from sleep_interpreter.realtime.Parameters.cues import CueSettings
+from sleep_interpreter.realtime.Parameters.settings import CueSettings
 from sleep_interpreter.realtime.Recording.event_log import EventLog, read_log
 from sleep_interpreter.realtime.Sources.montage import make_montage
 from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
@@ -281,7 +281,7 @@ def _schedule(seed=1, subject="a", label="", n=400):
     cues = []
     for _ in range(n):
         due = schedule.due
-        cue = schedule.take(schedule.due)
+        cue = schedule.next_cue(schedule.due)
         assert cue.onset - due == 100  # 0.2 s of lead
         cues.append(cue)
     return schedule, cues
@@ -314,7 +314,7 @@ def test_schedule_depends_on_seed_subject_and_label_alone():
 def test_recorded_cues_come_in_order():
     cues = RecordedCues([(3.0, 9), (1.5, 0)], CueSettings().groups)
     assert cues.due == 750
-    first, second = cues.take(cues.due), cues.take(cues.due)
+    first, second = cues.next_cue(cues.due), cues.next_cue(cues.due)
     assert (first.item, first.group, first.recorded) == (0, 0, True)
     assert (second.onset, second.group) == (1500, 1)
     assert cues.due is None

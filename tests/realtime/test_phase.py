@@ -5,13 +5,12 @@ import pytest
 
 from sleep_interpreter.realtime.Cues.phase_locking import (
     TICK,
-    LockedCues,
     PhaseLock,
     achieved_phase,
     newest_phase,
 )
-from sleep_interpreter.realtime.Cues.schedule import CueSchedule
-from sleep_interpreter.realtime.Parameters.cues import CueSettings, LockSettings
+from sleep_interpreter.realtime.Cues.schedule import CueSchedule, LockedCues
+from sleep_interpreter.realtime.Parameters.settings import CueSettings, LockSettings
 from sleep_interpreter.realtime.Subject import Subject
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -45,7 +44,7 @@ def locked(eeg, settings, cuts=(TICK,), lead=30):
     lock, onsets, at, turn = PhaseLock(settings, lead), [], 0, 0
     seen = set()
     while at < len(eeg):
-        lock.feed(eeg[at : at + cuts[turn % len(cuts)]])
+        lock.push_samples(eeg[at : at + cuts[turn % len(cuts)]])
         at, turn = at + cuts[turn % len(cuts)], turn + 1
         found = lock.onset(onsets[-1] + 3 * RATE if onsets else 0)
         if found is not None and found not in seen:
@@ -94,7 +93,7 @@ def test_proposals_do_not_depend_on_the_blocks(method):
     for cuts in ((1,), (7, 3), (TICK,)):
         lock, found, at, turn = PhaseLock(settings, 30), {}, 0, 0
         while at < len(eeg):
-            lock.feed(eeg[at : at + cuts[turn % len(cuts)]])
+            lock.push_samples(eeg[at : at + cuts[turn % len(cuts)]])
             at, turn = at + cuts[turn % len(cuts)], turn + 1
             if lock.onset(0) is not None:
                 found.setdefault(lock.onset(0), lock.now)
@@ -106,22 +105,22 @@ def test_proposals_do_not_depend_on_the_blocks(method):
 def test_the_delay_follows_the_night():
     eeg, _ = slow_sleep(200)
     lock = PhaseLock(LockSettings(method="threshold_delay", threshold_uv=-30, trough_to_peak_s=1.0), 30)
-    assert lock._finder.to_peak == 1.0
-    lock.feed(eeg)
+    assert lock._predictor.to_peak == 1.0
+    lock.push_samples(eeg)
     # Planted: half of 0.9 to 1.3 s, from which the delay of the filter that finds the trough is taken.
-    assert 0.3 < lock._finder.to_peak < 0.6
+    assert 0.3 < lock._predictor.to_peak < 0.6
 
 
 def test_a_steady_error_is_learnt():
     """Cues that come 40 degrees early push the target until they meet it."""
     lock = PhaseLock(LockSettings(method="echt", target_degrees=-20, learn=True), 30)
     for _ in range(30):
-        lock.learn(-60 + lock.early)
-    assert lock.early == pytest.approx(40, abs=1)
+        lock.learn(-60 + lock.early_degrees)
+    assert lock.early_degrees == pytest.approx(40, abs=1)
     quiet = PhaseLock(LockSettings(method="echt"), 30)
     for _ in range(30):
         quiet.learn(-40)
-    assert quiet.early == 0
+    assert quiet.early_degrees == 0
 
 
 def test_noise_and_gaps_do_no_harm():
@@ -147,10 +146,10 @@ def test_without_a_slow_oscillation_the_rule_holds(otherwise):
     planned = plan.onset
     taken = None
     for now in range(cues.due, 20 * RATE, TICK):
-        cues.lock.feed(np.zeros(now - cues.lock.now))
+        cues.lock.push_samples(np.zeros(now - cues.lock.now))
         if cues.due > now:
             continue
-        taken = cues.take(now)
+        taken = cues.next_cue(now)
         if taken is not None:
             break
     assert taken.number == 1 and not taken.locked

@@ -53,7 +53,7 @@ for number in range(count):
             block = np.stack([np.arange(written, written + 10) + 1000 * c for c in range(3)])
             recorder.append(block.astype(np.float32))
             written += 10
-            recorder.tick()
+            recorder.sync_when_due()
             if recorder.acknowledged != told:
                 told = recorder.acknowledged
                 os.write(writing, b"%d\\n" % told)
@@ -107,7 +107,7 @@ def fill(recorder, position, seconds):
     for number in range(int(seconds * RATE / 50)):
         recorder.append(counter(position, 50))
         position += 50
-        recorder.tick()
+        recorder.sync_when_due()
         if number == 20:
             recorder.flush()
         if recorder._failed_at is not None:
@@ -117,7 +117,7 @@ def fill(recorder, position, seconds):
 
 def check_full_disk(folder, monkeypatch, make_room):
     """A disk is full; then there is room again: both segments hold their own samples at their own place."""
-    monkeypatch.setattr(module, "_AGAIN", 1e9)
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 1e9)
     recorder = Recorder(folder, NAMES, RATE, RecordingSettings(sync_seconds=0.1), first=4000)
     position = fill(recorder, 0, 600)
     ((kind, detail),) = recorder.take_inputs()
@@ -126,8 +126,8 @@ def check_full_disk(folder, monkeypatch, make_room):
     recorder.append(counter(position, 50))
     position += 50
     make_room()
-    monkeypatch.setattr(module, "_AGAIN", 0.0)
-    recorder.tick()
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.0)
+    recorder.sync_when_due()
     again = position
     recorder.append(counter(position, 100))
     recorder.close()

@@ -10,7 +10,7 @@ import yaml
 from sleep_interpreter.realtime.Output.marker_ports import MarkerPort
 from sleep_interpreter.realtime.Output.sinks import SoundSink
 from sleep_interpreter.realtime.Parameters import SessionSettings
-from sleep_interpreter.realtime.Parameters.output import MARKER_PORTS, SOUND_SINKS
+from sleep_interpreter.realtime.Utils.registries import MARKER_PORTS, SOUND_SINKS
 from sleep_interpreter.utils.core import config, registry
 from sleep_interpreter.utils.core.errors import UserError
 

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from sleep_interpreter.realtime.Control.request import Request
-from sleep_interpreter.realtime.Cues.playlist import read_playlist, read_sound
 from sleep_interpreter.realtime.Cues.schedule import CueSchedule, RecordedCues
+from sleep_interpreter.realtime.Cues.sounds import read_playlist, read_sound
 from sleep_interpreter.realtime.Parameters import SessionSettings
-from sleep_interpreter.realtime.Parameters.cues import CueSettings
-from sleep_interpreter.realtime.Session.cueing import Cueing
-from sleep_interpreter.realtime.Session.operator_commands import Commands
+from sleep_interpreter.realtime.Parameters.settings import CueSettings
+from sleep_interpreter.realtime.Session.cueing import CueController
+from sleep_interpreter.realtime.Session.operator_commands import CommandHandler
 from sleep_interpreter.realtime.Subject import Subject
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
@@ -24,7 +24,7 @@ def run(schedule, count, start=0):
     """Return the next `count` cues as (onset, item, sham)."""
     if schedule.onset is None:
         schedule.start(start)
-    return [(c.onset, c.item, c.sham) for c in (schedule.take(schedule.due) for _ in range(count))]
+    return [(c.onset, c.item, c.sham) for c in (schedule.next_cue(schedule.due) for _ in range(count))]
 
 
 def make(seed=1, playlist=None, **settings):
@@ -51,6 +51,24 @@ def test_no_hour_holds_more_than_the_limit():
     onsets = [onset for onset, *_ in cues]
     for onset in onsets:
         assert sum(onset - 3600 * 500 < other <= onset for other in onsets) <= 40
+
+
+def test_the_limit_is_counted_from_the_oldest_cue_of_the_hour():
+    """As many cues as the limit permits come: the next one an hour after the first, not after the last."""
+    onsets = [onset for onset, *_ in run(make(max_per_hour=40), 90)]
+    hour = 3600 * 500
+    assert onsets[39] < onsets[0] + 40 * 6 * 500
+    assert onsets[40] == onsets[0] + hour and onsets[80] == onsets[40] + hour
+
+
+def test_after_a_crash_shams_count_for_the_limit_too():
+    more = {"sham_share": 0.5, "max_per_hour": 40}
+    whole = run(make(**more), 41)
+    assert any(sham for *_, sham in whole[:40])
+    resumed = make(**more)
+    resumed.resume(_log(make(**more), whole[:40]))
+    resumed.start(whole[39][0] + 20_000)
+    assert resumed.onset == whole[0][0] + 3600 * 500 == whole[40][0]
 
 
 def _log(schedule, cues):
@@ -85,12 +103,12 @@ def test_the_operator_turns_the_groups():
 
 def test_the_operator_cannot_turn_recorded_cues():
     rows, answers = [], []
-    night = SimpleNamespace(
-        settings=SessionSettings(cues={"mode": "recorded"}), write=lambda *row, **more: rows.append(more)
+    context = SimpleNamespace(
+        settings=SessionSettings(cues={"mode": "recorded"}), log_event=lambda *row, **more: rows.append(more)
     )
-    cueing = Cueing(night, RecordedCues([(1.0, 0)], ((0,), (1,))), None, None)
-    commands = Commands(SimpleNamespace(night=night, cueing=cueing), stop=None)
-    commands.take(
+    cueing = CueController(context, RecordedCues([(1.0, 0)], ((0,), (1,))), None, None)
+    commands = CommandHandler(context, cueing, None, dict)
+    commands.handle(
         7, Request("group", {}, "command line", lambda ok, **more: answers.append((ok, more["error"])))
     )
     assert answers == [(False, "recorded cues have no turns")]
@@ -110,7 +128,7 @@ def test_a_playlist_gives_items_gains_groups_and_files(tmp_path):
     path = _write(tmp_path / "cues.csv", "item,file,gain_db,group\nkiwi,bark.wav,-3,0\nball,,0,1\nbook,,,1\n")
     playlist = read_playlist(path)
     assert playlist.groups == ((ITEMS.index("kiwi"),), (ITEMS.index("ball"), ITEMS.index("book")))
-    cues = [make(playlist=playlist).take(0, onset=100) for _ in range(1)]
+    cues = [make(playlist=playlist).next_cue(0, onset=100) for _ in range(1)]
     assert cues[0].item == ITEMS.index("kiwi") and cues[0].gain_db == -3
     sound = read_sound(playlist.files[ITEMS.index("kiwi")], 16000, 0.5, 0.005)
     assert (

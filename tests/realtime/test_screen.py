@@ -112,7 +112,7 @@ def test_a_session_goes_on_while_its_terminal_takes_nothing(main, staged, termin
 
 
 def test_what_does_not_fit_is_dropped_and_the_rest_comes_in_order(terminal, monkeypatch):
-    monkeypatch.setattr(screen_module, "_MOST", 50)
+    monkeypatch.setattr(screen_module, "_MOST_WAITING", 50)
     terminal.attach(monkeypatch)
     terminal.fill()
     began = time.monotonic()

@@ -22,7 +22,7 @@ from sleep_interpreter.realtime.Parameters.output import AudioSettings, MarkerSe
 from sleep_interpreter.realtime.Recording.session_recording import annotations
 from sleep_interpreter.realtime.Report.session_data import load_session
 from sleep_interpreter.realtime.Report.summary import summarise, summary_lines
-from sleep_interpreter.realtime.Session.cueing import Cueing
+from sleep_interpreter.realtime.Session.cueing import CueController
 from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
@@ -161,22 +161,23 @@ def test_markers_are_taken_back_with_their_cues_and_no_others(tmp_path):
     sounds = np.full((15, 8000), 0.5, np.float32)
     player = Player(tmp_path / "audio.tsv", Mixer(sounds, -20, -6), 16000, late=0.05)
     cues = deque([Cue(1, 4, 0, 12), Cue(2, 5, 0, 100), Cue(3, 6, 0, 110, sham=True)])
-    night = SimpleNamespace(
-        settings=SessionSettings(markers={"sham_code": 50}), sink=player, ports=ports, inputs=ReplayedInputs(),
-        when=lambda sample: begun + sample / 500, source=None, mark=ports.send,
-        write=lambda now, event, code=None, **more: log.append((event, code, more.get("number"))),
+    context = SimpleNamespace(
+        settings=SessionSettings(markers={"sham_code": 50}), sink=player, ports=ports,
+        inputs=ReplayedInputs(), clock_time=lambda sample: begun + sample / 500, send_marker=ports.send,
+        source=SimpleNamespace(cued=lambda *args: None),
+        log_event=lambda now, event, code=None, **more: log.append((event, code, more.get("number"))),
     )  # fmt: skip
-    schedule = SimpleNamespace(lock=None, stop=cues.clear, take=lambda now: cues.popleft())
+    schedule = SimpleNamespace(lock=None, stop=cues.clear, next_cue=lambda now: cues.popleft())
     gate = SimpleNamespace(open=True, stage=1)
-    cueing = Cueing(night, schedule, lambda: gate, lambda cue, stage: None)
-    cueing.playing = True
+    cueing = CueController(context, schedule, lambda: gate, lambda cue, stage: None)
+    cueing.active = True
     while cues:
         cueing._decide(0)
     block = np.zeros((480, 1), np.float32)  # 30 ms
     player.callback(block, 480, SimpleNamespace(outputBufferDacTime=0.01, currentTime=0.0), None)
     cueing.block(3, "operator", "paused by the operator")
-    while cueing.coming:
-        cueing._sound(*cueing.coming.popleft())
+    while cueing.pending:
+        cueing._sound(*cueing.pending.popleft())
     time.sleep(max(0.0, begun + 0.3 - time.perf_counter()))
     ports.close()
     player.close(1000)

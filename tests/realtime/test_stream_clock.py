@@ -28,7 +28,7 @@ def run(chunks, tolerance=0.015):
 
     for first, stamp, arrived in chunks:
         stamps = stamp + (np.arange(CHUNK) - CHUNK + 1) / RATE
-        take(clock.take(np.arange(first, first + CHUNK, dtype=float)[None], stamps, arrived))
+        take(clock.push(np.arange(first, first + CHUNK, dtype=float)[None], stamps, arrived))
     take(clock.flush())
     assert clock.count == len(out)
     return np.array(out), events, clock

@@ -11,7 +11,7 @@ import pytest
 
 from sleep_interpreter.realtime.Model.worker import InlineWorker, ProcessWorker
 from sleep_interpreter.realtime.Parameters import SessionSettings
-from sleep_interpreter.realtime.Session.staging import Staging
+from sleep_interpreter.realtime.Session.staging import OnlineStaging
 from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -160,19 +160,20 @@ def test_in_a_backlog_a_silent_stager_is_waited_for_once_a_question():
             waits.append(wait)
             return []
 
-    night = SimpleNamespace(
+    context = SimpleNamespace(
         settings=SessionSettings(), origin=0, sample=15000, inputs=ReplayedInputs(), paced=True,
-        behind=lambda: 2.0, write=lambda *row, **more: taken.append(row), seconds=lambda sample: sample / 500,
+        latency=lambda: 2.0, log_event=lambda *row, **more: taken.append(row),
+        seconds=lambda sample: sample / 500,
         montage=SimpleNamespace(derive=lambda window: window),
         buffer=SimpleNamespace(read=lambda start, end: np.zeros((3, 1))),
     )  # fmt: skip
-    staging = Staging(night, Silent(), lambda now: False, lambda now, estimate: None)
+    staging = OnlineStaging(context, Silent(), lambda: False, lambda now, estimate: None)
     for asked in (15000, 30000):
         staging._due = asked
-        staging.fire(asked)
+        staging.process_due(asked)
         staging._due = 10**9  # this question alone
         while staging.due < 10**9:
-            staging.fire(staging.due)
+            staging.process_due(staging.due)
     assert [wait for wait in waits if wait] == [3.0, 3.0] and len(waits) > 100
     assert [row[1] for row in taken] == ["stage", "stage"]
 

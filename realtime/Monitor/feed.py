@@ -5,34 +5,35 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from sleep_interpreter.realtime.Control.control_server import FILE, Client
 from sleep_interpreter.utils.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-_AGAIN = 1.0
-_MOST = 60
+_RECONNECT_SECONDS = 1.0
+_MOST_LINES = 60
 """Lines kept for a browser that is slow."""
 
 
 class BrowserQueue:
-    """One browser's queue; the oldest lines are dropped."""
+    """What one browser has not got yet; the oldest lines are dropped."""
 
-    def __init__(self, wake):
-        self._lines, self._wake = deque(maxlen=_MOST), wake
+    def __init__(self, wake: Callable[[], Any]) -> None:
+        self._lines: deque[str] = deque(maxlen=_MOST_LINES)
+        self._wake = wake
 
-    def put(self, line):
+    def put(self, line: str) -> None:
         """Add a line."""
         self._lines.append(line)
         self._wake()
 
-    def take(self):
+    def take(self) -> list[str]:
         """Return the lines that wait."""
-        found = []
-        while self._lines:
-            found.append(self._lines.popleft())
-        return found
+        return [self._lines.popleft() for _ in range(len(self._lines))]
 
 
 class SessionFeed:
@@ -41,6 +42,7 @@ class SessionFeed:
     Parameters
     ----------
     folder : Path
+        Of the session.
 
     Attributes
     ----------
@@ -49,41 +51,42 @@ class SessionFeed:
         The newest state.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._readers, self._lock = [], threading.Lock()
-        self.connected, self.state, self.seen = False, None, 0.0
+        self._browsers: list[BrowserQueue] = []
+        self._lock = threading.Lock()
+        self.connected, self.state = False, None
         threading.Thread(target=self._run, name="feed", daemon=True).start()
 
-    def add(self, reader):
-        """Give a reader every line from now on, the newest state first."""
+    def add(self, browser: BrowserQueue) -> None:
+        """Give a browser every line from now on, the newest state first."""
         with self._lock:
-            self._readers.append(reader)
+            self._browsers.append(browser)
         if self.state is not None:
-            reader.put(json.dumps({"kind": "state", "payload": self.state}))
-        reader.put(self._link_line())
+            browser.put(json.dumps({"kind": "state", "payload": self.state}))
+        browser.put(self._connection_line())
 
-    def remove(self, reader):
+    def remove(self, browser: BrowserQueue) -> None:
         """No more lines for it."""
         with self._lock:
-            self._readers.remove(reader)
+            self._browsers.remove(browser)
 
-    def ask(self, command, args, origin):
+    def ask(self, command: str, args: dict[str, Any], origin: str) -> dict[str, Any]:
         """Ask the session, and return its answer."""
         return Client(self._folder, origin).ask(command, **args)
 
     def _run(self):
         while True:
             try:
-                self._follow()
+                self._read_feed()
             except (OSError, ValueError, UserError) as error:
                 logger.debug("feed: %s", error)
             if self.connected:
                 self.connected = False
-                self._tell(self._link_line())
-            time.sleep(_AGAIN)
+                self._send_all(self._connection_line())
+            time.sleep(_RECONNECT_SECONDS)
 
-    def _follow(self):
+    def _read_feed(self):
         if not (self._folder / FILE).is_file():
             return
         client = Client(self._folder, "monitor")
@@ -95,18 +98,17 @@ class SessionFeed:
             if not answer.get("ok"):
                 raise ValueError(f"subscribing was refused: {answer}")
             self.connected = True
-            self._tell(self._link_line())
+            self._send_all(self._connection_line())
             for line in lines:
-                self.seen = time.monotonic()
                 if line.startswith(b'{"kind": "state"'):
                     self.state = json.loads(line)["payload"]
-                self._tell(line.decode().rstrip("\n"))
+                self._send_all(line.decode().rstrip("\n"))
 
-    def _link_line(self):
+    def _connection_line(self):
         return json.dumps({"kind": "link", "payload": {"connected": self.connected}})
 
-    def _tell(self, line):
+    def _send_all(self, line):
         with self._lock:
-            readers = list(self._readers)
-        for reader in readers:
-            reader.put(line)
+            browsers = list(self._browsers)
+        for browser in browsers:
+            browser.put(line)
