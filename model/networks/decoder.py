@@ -114,7 +114,8 @@ class SleepDecoder(keras.Model):
             Dropout on, batch statistics in the normalisations.
         """
         if isinstance(inputs, tuple | list):
-            return self.call_with_labels(*inputs, training=training)
+            *signals, label = inputs
+            return self.call_with_labels(*signals, label, training)
         sleep = checked_signal(inputs, self.input_size, "sleep")
         parts = split_batch(sleep) if training else [sleep]
         return tf.exp(self.sleep_log_probabilities(self.sleep_views(parts, training), training))
