@@ -1,5 +1,7 @@
 """The Lasso GLM of one time sample, as a scikit-learn classifier."""
 
+from typing import Self
+
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
@@ -42,7 +44,15 @@ class LassoGLM(ClassifierMixin, BaseEstimator):
     n_features_in_ : int
     """
 
-    def __init__(self, l1=5e-3, l2=0.0, scale="own", percentile=95.0, tol=1e-10, newton_steps=500):
+    def __init__(
+        self,
+        l1: float = 5e-3,
+        l2: float = 0.0,
+        scale: str | None = "own",
+        percentile: float = 95.0,
+        tol: float = 1e-10,
+        newton_steps: int = 500,
+    ) -> None:
         self.l1 = l1
         self.l2 = l2
         self.scale = scale
@@ -50,7 +60,7 @@ class LassoGLM(ClassifierMixin, BaseEstimator):
         self.tol = tol
         self.newton_steps = newton_steps
 
-    def fit(self, X, y):  # noqa: N803
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:  # noqa: N803
         """Fit to trials X (n, p) of classes y (n,); NaN is refused."""
         parts.check_parameters(self.l1, self.l2, self.scale, self.percentile)
         X, y = validate_data(self, X, y, dtype=np.float64)  # noqa: N806
@@ -71,7 +81,7 @@ class LassoGLM(ClassifierMixin, BaseEstimator):
         self.coef_, self.intercept_, self.residual_ = (part[0] for part in found)
         return self
 
-    def log_odds(self, X):  # noqa: N803
+    def log_odds(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
         """Return the log odds of every class against the rest, float64 (n, K)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)  # noqa: N806
@@ -81,12 +91,12 @@ class LassoGLM(ClassifierMixin, BaseEstimator):
             + self.intercept_
         )
 
-    def decision_function(self, X):  # noqa: N803
+    def decision_function(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
         """Return `log_odds`, of two classes those of the second alone (n,), as scikit-learn wants it."""
         odds = self.log_odds(X)
         return odds[:, 1] if len(self.classes_) == 2 else odds
 
-    def predict_proba(self, X):  # noqa: N803
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
         """Return the classes' probabilities divided by their sum, float64 (n, K).
 
         The GLMs know nothing of each other, so their own probabilities (the logistic function of `log_odds`)
@@ -94,7 +104,7 @@ class LassoGLM(ClassifierMixin, BaseEstimator):
         """
         return parts.normalised(self.log_odds(X))
 
-    def predict(self, X):  # noqa: N803
+    def predict(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
         """Return the class of the largest probability; ties go to the first."""
         best = self.log_odds(X).argmax(axis=1)
         return self.classes_[best]

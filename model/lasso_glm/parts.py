@@ -10,7 +10,7 @@ from sleep_interpreter.model.lasso_glm.solver import solve
 SCALES = ("own", "train", None)
 
 
-def check_parameters(l1, l2, scale, percentile):
+def check_parameters(l1: float, l2: float, scale: str | None, percentile: float) -> None:
     """Refuse parameters without a minimum or without a meaning, as a `ValueError`."""
     if not (l1 >= 0 and l2 >= 0 and l1 + l2 > 0):
         raise ValueError(
@@ -23,7 +23,7 @@ def check_parameters(l1, l2, scale, percentile):
         raise ValueError(f"percentile={percentile}: expected a number above 0, at most 100")
 
 
-def channel_scale(x, percentile):
+def channel_scale(x: np.ndarray, percentile: float) -> np.ndarray:
     """Return the percentile of |x| over trials, which channels are divided by.
 
     MATLAB's prctile: order statistic i of n stands at (i - 0.5) / n, linear in between (Hazen). A channel
@@ -47,7 +47,9 @@ def channel_scale(x, percentile):
     return np.where(scale > 0, scale, 1.0)
 
 
-def fit(x, label, classes, l1, l2, tol, newton_steps):
+def fit(
+    x: np.ndarray, label: np.ndarray, classes: int, l1: float, l2: float, tol: float, newton_steps: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fit one-vs-rest GLMs at all time samples.
 
     Parameters
@@ -86,7 +88,7 @@ def fit(x, label, classes, l1, l2, tol, newton_steps):
     return coef, intercept, residual
 
 
-def normalised(decision):
+def normalised(decision: np.ndarray) -> np.ndarray:
     """Return probabilities that add up to 1 over the last axis, from each class's log odds against the rest.
 
     Each class's own probability is the logistic function of its log odds; these are divided by their sum.

@@ -30,7 +30,9 @@ ENOUGH = 0.1
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def solve(x, y, l1, l2, tolerance, steps):
+def solve(
+    x: np.ndarray, y: np.ndarray, l1: float, l2: float, tolerance: float, steps: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Solve all problems of all time samples and classes.
 
     Parameters
@@ -79,7 +81,19 @@ def solve(x, y, l1, l2, tolerance, steps):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _solve_one(x, mean, gram, y, l1, l2, tolerance, steps, b, rows, weighted):
+def _solve_one(
+    x: np.ndarray,
+    mean: np.ndarray,
+    gram: np.ndarray,
+    y: np.ndarray,
+    l1: float,
+    l2: float,
+    tolerance: float,
+    steps: int,
+    b: np.ndarray,
+    rows: np.ndarray,
+    weighted: np.ndarray,
+) -> tuple[float, float]:
     """Solve one problem into `b`; return the intercept for centred channels and the residual."""
     p, n = x.shape
     scale = max(1.0, np.max(np.abs(mean))) if p else 1.0  # an error of the intercept's counts that often
@@ -162,7 +176,7 @@ def _solve_one(x, mean, gram, y, l1, l2, tolerance, steps, b, rows, weighted):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _gradient(x, y, eta, r, g):
+def _gradient(x: np.ndarray, y: np.ndarray, eta: np.ndarray, r: np.ndarray, g: np.ndarray) -> float:
     """Write the gradient without penalty into `g`, return the intercept's."""
     p, n = x.shape
     total = 0.0
@@ -178,7 +192,7 @@ def _gradient(x, y, eta, r, g):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _violation(b, g, g0, l1, l2, scale):
+def _violation(b: np.ndarray, g: np.ndarray, g0: float, l1: float, l2: float, scale: float) -> float:
     """Return the largest violation of the optimality conditions."""
     worst = abs(g0) * scale
     for j in range(len(b)):
@@ -193,7 +207,7 @@ def _violation(b, g, g0, l1, l2, scale):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _objective(y, eta, b, l1, l2):
+def _objective(y: np.ndarray, eta: np.ndarray, b: np.ndarray, l1: float, l2: float) -> float:
     total = 0.0
     for i in range(len(y)):
         total += max(eta[i], 0.0) + np.log1p(np.exp(-abs(eta[i]))) - y[i] * eta[i]
@@ -204,7 +218,18 @@ def _objective(y, eta, b, l1, l2):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _hessian(x, eta, b, g, l1, place, rows, weighted, hessian, slope):
+def _hessian(
+    x: np.ndarray,
+    eta: np.ndarray,
+    b: np.ndarray,
+    g: np.ndarray,
+    l1: float,
+    place: np.ndarray,
+    rows: np.ndarray,
+    weighted: np.ndarray,
+    hessian: np.ndarray,
+    slope: np.ndarray,
+) -> float:
     """Write the Hessian of all channels that are or may soon be active; return the intercept's entry.
 
     The intercept is eliminated: `hessian` is what remains after it follows every change of the channels
@@ -242,7 +267,7 @@ def _hessian(x, eta, b, g, l1, place, rows, weighted, hessian, slope):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _products(a, b, out, m):
+def _products(a: np.ndarray, b: np.ndarray, out: np.ndarray, m: int) -> None:
     """Write the symmetric products of the first m rows; rows m to m + 2 have to be there, and be zero.
 
     Four rows by four: every value that is loaded is used four times.
@@ -281,7 +306,16 @@ def _products(a, b, out, m):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _quadratic(h, linear, at, l1, l2, d, m, tolerance):
+def _quadratic(
+    h: np.ndarray,
+    linear: np.ndarray,
+    at: np.ndarray,
+    l1: float,
+    l2: float,
+    d: np.ndarray,
+    m: int,
+    tolerance: float,
+) -> None:
     """Minimise linear d + d'hd/2 + l1 |at + d| + l2/2 (at + d)^2 over d (m,), into `d`."""
     product = np.zeros(m)
     d[:m] = 0.0
@@ -310,7 +344,16 @@ def _quadratic(h, linear, at, l1, l2, d, m, tolerance):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _jump(h, linear, at, l1, l2, d, m, product):
+def _jump(
+    h: np.ndarray,
+    linear: np.ndarray,
+    at: np.ndarray,
+    l1: float,
+    l2: float,
+    d: np.ndarray,
+    m: int,
+    product: np.ndarray,
+) -> bool:
     """Move the non-zero channels to their joint minimum, or to where the first of them reaches zero.
 
     Where they depend on each other there is none; one of them is brought to zero then. Returns whether a
@@ -364,7 +407,17 @@ def _jump(h, linear, at, l1, l2, d, m, product):
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _drop_dependent(h, factor, where, target, i, at, d, m, product):
+def _drop_dependent(
+    h: np.ndarray,
+    factor: np.ndarray,
+    where: np.ndarray,
+    target: np.ndarray,
+    i: int,
+    at: np.ndarray,
+    d: np.ndarray,
+    m: int,
+    product: np.ndarray,
+) -> bool:
     """Bring a channel to zero along the direction in which channel i and those before cancel out.
 
     No curvature lies that way, so the objective falls all along it or stays as it is.

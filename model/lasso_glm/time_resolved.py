@@ -1,6 +1,9 @@
 """The Lasso GLM at every time sample of a set of trials."""
 
+from typing import Self
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
@@ -28,8 +31,15 @@ class TimeResolvedLassoGLM(BaseEstimator):
     """
 
     def __init__(
-        self, l1=5e-3, l2=0.0, scale="own", percentile=95.0, tol=1e-10, newton_steps=500, classes=None
-    ):
+        self,
+        l1: float = 5e-3,
+        l2: float = 0.0,
+        scale: str | None = "own",
+        percentile: float = 95.0,
+        tol: float = 1e-10,
+        newton_steps: int = 500,
+        classes: int | None = None,
+    ) -> None:
         self.l1 = l1
         self.l2 = l2
         self.scale = scale
@@ -38,7 +48,7 @@ class TimeResolvedLassoGLM(BaseEstimator):
         self.newton_steps = newton_steps
         self.classes = classes
 
-    def fit(self, X, y):  # noqa: N803
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803
         """Fit to trials X (n, T, C) of classes y (n,), whole numbers from 0; NaN is refused."""
         parts.check_parameters(self.l1, self.l2, self.scale, self.percentile)
         X, y = _checked(X), np.asarray(y)  # noqa: N806
@@ -56,16 +66,16 @@ class TimeResolvedLassoGLM(BaseEstimator):
         return self
 
     @property
-    def weights_(self):
+    def weights_(self) -> np.ndarray:
         """What trials as `prepared` returns them are multiplied by, float64 (T, K, C)."""
         return self.coef_ / self.scale_[:, None] if self.scale == "train" else self.coef_
 
-    def prepared(self, X):  # noqa: N803
+    def prepared(self, X: ArrayLike) -> np.ndarray:  # noqa: N803
         """Return trials (n, T', C) of any length, scaled by their own percentiles if that is the rule."""
         X = _checked(X).astype(np.float64)  # noqa: N806
         return X / parts.channel_scale(X, self.percentile) if self.scale == "own" else X
 
-    def decision_function(self, X):  # noqa: N803
+    def decision_function(self, X: ArrayLike) -> np.ndarray:  # noqa: N803
         """Return the log odds of every class against the rest, float64 (n, T, K)."""
         check_is_fitted(self)
         X = self.prepared(X)  # noqa: N806
@@ -74,19 +84,19 @@ class TimeResolvedLassoGLM(BaseEstimator):
         odds = np.matmul(X.transpose(1, 0, 2), self.weights_.transpose(0, 2, 1)) + self.intercept_[:, None]
         return odds.transpose(1, 0, 2)
 
-    def predict_proba(self, X):  # noqa: N803
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:  # noqa: N803
         """Return the classes' probabilities divided by their sum, float64 (n, T, K); see `LassoGLM`."""
         return parts.normalised(self.decision_function(X))
 
-    def predict(self, X):  # noqa: N803
+    def predict(self, X: ArrayLike) -> np.ndarray:  # noqa: N803
         """Return the class of the largest probability, int64 (n, T); ties go to the first."""
         return self.decision_function(X).argmax(axis=-1)
 
-    def score(self, X, y):  # noqa: N803
+    def score(self, X: ArrayLike, y: ArrayLike) -> np.ndarray:  # noqa: N803
         """Return the share of trials decoded rightly at each time sample, float64 (T,)."""
         return (self.predict(X) == np.asarray(y)[:, None]).mean(axis=0)
 
-    def patterns(self, X):  # noqa: N803
+    def patterns(self, X: ArrayLike) -> np.ndarray:  # noqa: N803
         """Return what the decoders' outputs look like on the scalp, float64 (T, K, C).
 
         Coefficients say how to read a signal, not where it is. Haufe et al. (2014, NeuroImage 87): the
@@ -108,7 +118,7 @@ class TimeResolvedLassoGLM(BaseEstimator):
         return np.divide(covariance, spread, out=np.zeros_like(covariance), where=spread > 0)
 
 
-def _checked(X):  # noqa: N803
+def _checked(X: ArrayLike) -> np.ndarray:  # noqa: N803
     X = np.asarray(X)  # noqa: N806
     if X.ndim != 3 or X.dtype.kind not in "fiu" or not len(X):
         raise ValueError(f"expected trials as numbers (n, samples, channels), found {X.dtype} {X.shape}")

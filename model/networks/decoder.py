@@ -115,15 +115,14 @@ class SleepDecoder(keras.Model):
             Dropout on, batch statistics in the normalisations.
         """
         if isinstance(inputs, tuple | list):
-            return self.call_with_labels(*inputs, training=training)
+            return self.call_with_labels(inputs, training)
         sleep = checked_signal(inputs, self.input_size, "sleep")
         parts = split_batch(sleep) if training else [sleep]
         return tf.exp(self.sleep_log_probabilities(self.sleep_views(parts, training), training))
 
-    def call_with_labels(
-        self, sleep: tf.Tensor, label: tf.Tensor, training: bool = False
-    ) -> LossAndProbabilities:
+    def call_with_labels(self, inputs: Sequence[tf.Tensor], training: bool = False) -> LossAndProbabilities:
         """Return the scalar loss and the class probabilities (B, K); see `call`."""
+        sleep, label = inputs
         sleep = checked_signal(sleep, self.input_size, "sleep")
         label = self.all_labels(label)
         views = self.sleep_views(split_batch(sleep), training)
@@ -228,26 +227,18 @@ class MultiDomainDecoder(SleepDecoder):
             x = [part + self._awake_position for part in x]
         return head.call_parts(encoder.call_parts(x, training), training)
 
-    def call_with_labels(  # type: ignore[override]  # more inputs than the sleep-only decoder
-        self,
-        image_eeg: tf.Tensor,
-        audio_eeg: tf.Tensor,
-        sleep_eeg: tf.Tensor,
-        label: tf.Tensor,
-        training: bool = False,
-    ) -> LossAndProbabilities:
+    def call_with_labels(self, inputs: Sequence[tf.Tensor], training: bool = False) -> LossAndProbabilities:
         """Return the scalar loss and the class probabilities (B, K) of the sleep trials.
 
         Parameters
         ----------
-        image_eeg, audio_eeg : tensors (B, 80, 55)
-            Awake EEG of an image and an audio trial of the same item.
-        sleep_eeg : tensor (B, 200, 55)
-        label : tensor (B, 15) or (B,)
-            One-hot, or class indices.
+        inputs : (image, audio, sleep, label)
+            Awake EEG (B, 80, 55) of an image and an audio trial of the same item, sleep EEG (B, 200, 55),
+            one-hot labels (B, 15), or class indices (B,).
         training : bool
             Dropout on, batch statistics in the normalisations.
         """
+        image_eeg, audio_eeg, sleep_eeg, label = inputs
         s = self.settings
         awake = (s.awake_samples, s.channels)
         image_eeg = checked_signal(image_eeg, awake, "image")

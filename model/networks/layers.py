@@ -44,6 +44,7 @@ class Block(layers.Layer):
     def __init__(self, config: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._config = config
+        self.supports_jit = False  # `fit` would have XLA compile for minutes, and its steps are slower
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._config}

@@ -70,11 +70,11 @@ def test_batch_norm_keeps_the_running_averages_of_keras():
     ours.build((None, 10, 4))
     for _ in range(3):
         x = 4 * normal(6, 10, 4) - 1
-        found = tf.concat(ours.forward([x[:2], x[2:]], training=True), axis=0)
+        found = tf.concat(ours.call_parts([x[:2], x[2:]], training=True), axis=0)
         np.testing.assert_allclose(found, theirs(x, training=True), atol=2e-5)
     np.testing.assert_allclose(ours.moving_mean, theirs.moving_mean, atol=1e-6)
     np.testing.assert_allclose(ours.moving_variance, theirs.moving_variance, atol=1e-5)
-    np.testing.assert_allclose(ours.forward([x], training=False)[0], theirs(x, training=False), atol=2e-5)
+    np.testing.assert_allclose(ours(x, training=False), theirs(x, training=False), atol=2e-5)
 
 
 @pytest.mark.parametrize("dropped", [False, True])
@@ -118,8 +118,8 @@ def test_dropout_drops_its_share_and_keeps_the_mean(rate, share):
 def test_dropout_layer():
     layer = Dropout(0.5, seed=1)
     x = tf.ones((50, 40))
-    np.testing.assert_array_equal(layer.forward(x, training=False), x)
-    first, second = layer.forward(x, training=True).numpy(), layer.forward(x, training=True).numpy()
+    np.testing.assert_array_equal(layer(x, training=False), x)
+    first, second = layer(x, training=True).numpy(), layer(x, training=True).numpy()
     assert set(np.unique(first)) == {0.0, 2.0} and not np.array_equal(first, second)
 
 
@@ -127,7 +127,7 @@ def test_dense():
     layer = Dense(7, activation="relu")
     layer.build((None, 5))
     x = normal(9, 5)
-    np.testing.assert_allclose(layer.forward(x), layer(x), atol=1e-6)
+    np.testing.assert_allclose(layer(x), keras.layers.Dense.call(layer, x), atol=1e-6)
 
 
 def test_a_batch_in_parts_is_one_batch(monkeypatch):

@@ -25,6 +25,20 @@ LATER = ("N23SIMD_retrained", "N23SISD", "REMSIMD", "REMSISD")
 """Their training steps are taken by `make test-slow`; the code is that of the others."""
 
 
+USUAL_TOLERANCE = {"second": 2e-4, "third": 4e-3, "norm": 3e-3, "mean": 3e-3}
+TOLERANCE = {"REMSISD": {"second": 6e-4, "third": 1e-2, "norm": 7e-3, "mean": 4e-3}}
+"""Relative deviations of the losses and norms, absolute ones of the means, after the first step.
+
+Adam divides a gradient by its own size, so the first step moves each weight by the learning rate in the
+direction of the gradient's sign. Where the true gradient is zero or nearly so, rounding decides that sign,
+and the second loss depends on the order of summation. It is no error of a step:
+`python -m tests.model.golden.rounding REMSISD` shows that in float64 all orders of the batch agree to 1e-13,
+and lie 1.1e-5 (second loss), 3.4e-3 (third), 1.0e-3 (norms) and 7e-4 (means) from the original's float32. In
+float32 six orders deviate by up to 1.9e-4, 3.3e-3, 2.3e-3 and 1.2e-3; another processor showed 2.8e-4 for the
+second loss. Permitted is three times what the orders show on one machine.
+"""
+
+
 @pytest.fixture(scope="module", params=CASES)
 def case(request):
     """A network of one member with the reference weights and no dropout, its figures, and the weights."""
@@ -101,10 +115,11 @@ def test_three_training_steps(case):
             large = golden["grad_norms"] > 1e-4
             np.testing.assert_allclose(found[large], golden["grad_norms"][large], rtol=2e-2)
             np.testing.assert_allclose(found[~large], golden["grad_norms"][~large], atol=1e-5)
+    tolerance = TOLERANCE.get(key, USUAL_TOLERANCE)
     assert losses[0] == pytest.approx(golden["train_losses"][0], rel=1e-6)
-    assert losses[1] == pytest.approx(golden["train_losses"][1], rel=2e-4)
-    assert losses[2] == pytest.approx(golden["train_losses"][2], rel=4e-3)
+    assert losses[1] == pytest.approx(golden["train_losses"][1], rel=tolerance["second"])
+    assert losses[2] == pytest.approx(golden["train_losses"][2], rel=tolerance["third"])
     norms = np.array([np.linalg.norm(named[n].numpy()) for n in golden["var_names"]])
     means = np.array([named[n].numpy().mean() for n in golden["var_names"]])
-    np.testing.assert_allclose(norms, golden["var_norm_after3"], rtol=3e-3)
-    np.testing.assert_allclose(means, golden["var_mean_after3"], atol=3e-3)
+    np.testing.assert_allclose(norms, golden["var_norm_after3"], rtol=tolerance["norm"])
+    np.testing.assert_allclose(means, golden["var_mean_after3"], atol=tolerance["mean"])
