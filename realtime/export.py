@@ -7,6 +7,7 @@ Output:   --bids DIR (mne-bids), --edf FILE.edf, --bdf FILE.bdf, --brainvision F
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
@@ -15,7 +16,7 @@ from sleep_interpreter.utils.core.command_line import parser, run, say
 from sleep_interpreter.utils.core.paths import shown
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Write what was asked for."""
     arguments = parser(__doc__)
     arguments.add_argument("session", type=Path, help="the session's folder")

@@ -10,6 +10,7 @@ What the page shows: docs/monitor.md.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
@@ -18,7 +19,7 @@ from sleep_interpreter.realtime.Monitor.server import serve
 from sleep_interpreter.utils.core.command_line import parser, run, say
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Serve until Ctrl-C."""
     arguments = parser(__doc__)
     arguments.add_argument("folder", type=Path, help="of a session, or of all sessions")

@@ -1,7 +1,4 @@
-"""Builds what computes in a session: the stager, and the decoders. In this process or in a worker's.
-
-Each function returns what answers and what is to be said about it, as `realtime.Model.worker` wants it.
-"""
+"""Builds what computes in a session, here or in a worker's process: the stager, and the decoders."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -18,27 +15,22 @@ from sleep_interpreter.realtime.Parameters.settings import SessionSettings
 from sleep_interpreter.realtime.Sources.source import Notice
 from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.staging.registry import STAGERS
+from sleep_interpreter.utils.staging.settings import StagingSettings
 
 
-def build_stager(settings, present, simulated):
-    """Return a stager's `update` and [(logging level, text)].
-
-    Parameters
-    ----------
-    settings : StagingSettings
-    present : sequence of 3 bools
-        EEG, EOG, EMG.
-    simulated : bool
-        The signal is simulated.
+def build_stager(
+    settings: StagingSettings, present: Sequence[bool], simulated: bool
+) -> tuple[Callable[..., Any], list[Notice]]:
+    """Return a stager's `update` and notices; `present` are EEG, EOG and EMG, `simulated` is the signal.
 
     Raises
     ------
     UserError
         A checkpoint that is missing, unreadable or of another kind.
     """
-    notices = []
+    notices: list[Notice] = []
 
-    def restore(path):
+    def restore(path: str | Path) -> Any:
         network = networks.restore(path, "stager")
         if not simulated and network.notes.get("simulated"):
             text = "stager trained on simulated data: these stages mean nothing about real sleep"

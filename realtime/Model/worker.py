@@ -129,7 +129,7 @@ class ProcessWorker:
         self._closed = False
 
     def start(self) -> Any:
-        """Start the process and wait until it is ready; return the notes of `build`, or raise what it raised."""
+        """Start the process, wait until it is ready, return the notes of `build` or raise what it raised."""
         try:
             notes = self._spawn()
         except BaseException:

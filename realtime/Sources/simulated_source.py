@@ -40,7 +40,7 @@ class SimulatedSource(LiveSource):
     simulated, amplifier = True, False
 
     def __init__(self, settings: SourceSettings, origin: int = 0) -> None:
-        self.night = LiveSleeper(settings.simulate)
+        self.night = LiveSleeper(settings.simulate)  # type: ignore[arg-type]  # its fields are read only
         self._origin = self._begin = origin
         self.real_time = settings.speed > 0
         where, names = f"simulated sleeper {settings.simulate.subject}", self.night.names

@@ -159,18 +159,23 @@ class Source(Protocol):
 
     def begin_at(self, sample: int) -> None:
         """Begin the session at this sample of it (500 Hz): a session that goes on."""
+        return None
 
     def cued(self, item: int, onset: int, sham: bool) -> None:
         """The session will play a cue at sample `onset`."""
+        return None
 
     def annotate(self, text: str) -> None:
         """Put a marker into the recording at the newest sample."""
+        return None
 
     def record(self, folder: Path, settings: RecordingSettings, origin: int = 0) -> None:
         """Record the stream into a folder; it begins at sample `origin` of the session (500 Hz)."""
+        return None
 
     def close(self) -> None:
         """Let go of the device or file."""
+        return None
 
 
 def open_source(settings: SourceSettings, plan: SessionPlan) -> Source:
