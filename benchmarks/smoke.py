@@ -94,7 +94,7 @@ STEPS: tuple[Step, ...] = (
     Step(f"test/N23SIMD_retrained_SO.py {PLACES} {SMALL} {SCORES}", ("train/N23SIMD.py",)),
     Step(f"test/SIStagingtest.py {PLACES} {SMALL_STAGER} {SCORES}", ("train/SIStaging.py",)),
     Step(
-        f"test/compare.py {OUT}/N23SIMD {OUT}/N23SISD --out {OUT}/compare",
+        f"test/compare.py {OUT}/N23SIMD {OUT}/N23SISD --results {OUT}",
         ("test/N23SIMD.py", "test/N23SISD.py"),
     ),
     Step(
@@ -114,8 +114,8 @@ STEPS: tuple[Step, ...] = (
     Step(f"model/checkpoint.py convert {DECODER} {OUT}/converted.ckpt --overwrite", ("train/N23SIMD.py",)),
     # real time
     Step(
-        f"realtime/Main_Decode.py --recording {DATA}/bids/sub-train0/ses-night/eeg/"
-        "sub-train0_ses-night_task-tmr_eeg.vhdr --cues recorded --set channels.eeg_ref=M1 "
+        f"realtime/Main_Decode.py --recording {DATA}/bids/sub-test000/ses-night/eeg/"
+        "sub-test000_ses-night_task-sleep_eeg.vhdr --cues recorded --set channels.eeg_ref=M1 "
         f"--decoder-checkpoint {DECODER} --subject smoke --out {OUT}/sessions",
         ("train/N23SIMD.py",),
     ),
@@ -145,6 +145,7 @@ STEPS: tuple[Step, ...] = (
     Step("make simulated-benchmark ARGS=--quick"),
     Step("make planted-study ARGS=--quick", ("make simulated-benchmark",)),
     Step("make real-preparation"),
+    Step("-m benchmarks.preparation.so_groups"),
     Step("make simulator-report ARGS=--quick"),
     Step(f"make hypnogram-fit ARGS='{DATA} --out {OUT}/hypnogram.yaml'", (SIMULATE,)),
     Step("make phase-study ARGS='--minutes 0.5 --subjects 1'"),

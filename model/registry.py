@@ -1,30 +1,26 @@
 """All networks: which there are, and from a published name to an ensemble.
 
-A network is added here as one line in `KINDS`, or by another package under the entry point group `GROUP`.
-Sizes and weights of variants stand in params/ alone.
+A network is added here as one line in `NETWORKS`, or by another package under its entry point group. Sizes
+and weights of variants stand in params/ alone.
 """
 
 import logging
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Field
 
-from sleep_interpreter.model.networks.registration import (
+from sleep_interpreter.model.networks.building import (
     DEFAULT_SEED,
-    NetworkSettings,
-    PublishedNetwork,
     build_ensemble,
     build_member,
     build_published,
-    kind_of,
     settings_from_params,
 )
-from sleep_interpreter.model.networks.settings import DecoderSettings
-from sleep_interpreter.model.SIStaging.settings import StagerSettings
+from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork, kind_of
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import PARAMS
+from sleep_interpreter.utils.core.registry import Registry
 
 if TYPE_CHECKING:
     from sleep_interpreter.model.networks.ensemble import Ensemble
@@ -36,26 +32,31 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-GROUP = "sleep_interpreter.networks"
-"""Entry points of other packages: each names a subclass of `NetworkSettings`."""
-
-
-def _with_entry_points(*own: type[NetworkSettings]) -> tuple[type[NetworkSettings], ...]:
-    found = {kind_of(schema): schema for schema in own}
-    for point in sorted(entry_points(group=GROUP), key=str):
-        try:
-            schema = point.load()
-            if found.setdefault(kind_of(schema), schema) is not schema:
-                raise UserError(f"a network of kind {kind_of(schema)!r} is registered already")
-        except Exception as error:  # one package that fails must not stop every script
-            log.warning("WARNING: network %s of another package left out: %s", point.value, error)
-    return tuple(found.values())
-
-
-KINDS = _with_entry_points(
-    DecoderSettings,
-    StagerSettings,
+NETWORKS = Registry(
+    "network",
+    "sleep_interpreter.networks",
+    {
+        "decoder": "sleep_interpreter.model.networks.settings:DecoderSettings",
+        "stager": "sleep_interpreter.model.SIStaging.settings:StagerSettings",
+    },
 )
+"""{`kind` of a network's settings: their class}"""
+
+
+def _load_all() -> tuple[type[NetworkSettings], ...]:
+    found = []
+    for name in NETWORKS.names():
+        try:
+            schema = NETWORKS.load(name)
+            if kind_of(schema) != name:
+                raise UserError(f"its settings have kind {kind_of(schema)!r}, and must have that name")
+            found.append(schema)
+        except UserError as error:  # one package that fails must not stop every script
+            log.warning("WARNING: network %s of another package left out: %s", name, error)
+    return tuple(found)
+
+
+KINDS = _load_all()
 """The settings classes of all networks."""
 PUBLISHED = tuple(row for schema in KINDS for row in schema.published)
 

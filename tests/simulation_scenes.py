@@ -1,11 +1,14 @@
 """Simulated subjects and scenes for the simulator's tests."""
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy import signal
 
-from sleep_interpreter.data.simulation.memory import Subject
+from sleep_interpreter.data.simulation.night import recorded_night
 from sleep_interpreter.data.simulation.scene import Scene
 from sleep_interpreter.data.simulation.settings import load_settings
+from sleep_interpreter.data.simulation.subject import Subject
 
 STAGES = ("W", "N1", "N2", "N3", "R")
 RATES = (
@@ -61,3 +64,20 @@ def in_stage(made, key):
     """Say for every sample whether it lies in a stage, a second from its edges left out."""
     own = np.repeat([stage == key for stage in made.stages], 15_000)[: made.n]
     return np.convolve(own, np.ones(1001), "same") > 1000.5
+
+
+class Recording(NamedTuple):
+    """The short recording in memory: data (61, n) µV, stages of epochs, (sample, item) of cues, channels."""
+
+    data: np.ndarray
+    stages: list[str]
+    cues: list[tuple[int, int]]
+    names: tuple[str, ...]
+
+
+def simulate_recording(settings):
+    """Simulate the short recording that `settings.recording` describes into memory."""
+    night = recorded_night(settings)
+    cues = list(zip(night.cues["sample"].tolist(), night.cues["item_index"].tolist(), strict=True))
+    data = night.scene.render(0, night.scene.n)
+    return Recording(data, list(night.scene.stages), cues, tuple(night.scene.names))

@@ -120,7 +120,7 @@ def _delayed(settings, at):
 
 def simulated_people(settings):
     """Return all subjects of a cohort (`data.simulation.settings.Simulation`), with their true signals."""
-    from sleep_interpreter.data.simulation.memory import Subject
+    from sleep_interpreter.data.simulation.subject import Subject
 
     counts = {"train": settings.cohort.train_subjects, "test": settings.cohort.test_subjects}
     return [Subject(settings, group, number) for group, count in counts.items() for number in range(count)]
@@ -131,7 +131,7 @@ def planted_peaks(people, domain):
 
     Parameters
     ----------
-    people : list of sleep_interpreter.data.simulation.memory.Subject
+    people : list of sleep_interpreter.data.simulation.subject.Subject
     domain : "image" | "audio" | "N2N3"
 
     Returns
@@ -153,7 +153,7 @@ def planted_course(people, domain):
 
     Parameters
     ----------
-    people : list of sleep_interpreter.data.simulation.memory.Subject
+    people : list of sleep_interpreter.data.simulation.subject.Subject
     domain : "image" | "audio" | "N2N3"
 
     Returns
@@ -161,8 +161,7 @@ def planted_course(people, domain):
     course : array (n,)
         At 100 Hz from the onset or the cue on, in µV against the common average.
     """
-    from sleep_interpreter.data.simulation.items import course
-    from sleep_interpreter.data.simulation.memory import RESPONSE_S
+    from sleep_interpreter.data.simulation.subject import RESPONSE_S, course
 
     power = []
     n = round(RESPONSE_S * STREAM_RATE) if domain == "N2N3" else round(0.8 * STREAM_RATE)
@@ -173,8 +172,8 @@ def planted_course(people, domain):
             if domain == "N2N3":
                 response = subject.sleep_response(item, "N2", n)
             else:
-                response = memory.semantic_uv * course(subject.items.semantic[item], t)
-                response += memory.modality_uv * course(subject.items.early[domain][item], t)
+                response = memory.semantic_uv * course(subject.components["semantic"][item], t)
+                response += memory.modality_uv * course(subject.components[domain][item], t)
             responses.append(strength * response[: len(EEG_MONTAGE)])
         eeg = np.stack(responses)
         eeg -= eeg.mean(axis=1, keepdims=True)

@@ -102,10 +102,11 @@ def _joined(planted):
 
 def simulated(subject, stage, minutes):
     """Return (derivations (3, n), planted (m, 2) s) of a stretch of one stage."""
-    from sleep_interpreter.data.simulation.live_sleeper import LiveNight
+    from sleep_interpreter.data.simulation.live_sleeper import LiveSleeper
 
     overrides = tuple(f"stages.{stage}.{rate}" for rate in RATES)
-    night = LiveNight(SimulateSettings(subject=subject, hours=minutes / 60, stage=stage, overrides=overrides))
+    settings = SimulateSettings(subject=subject, hours=minutes / 60, stage=stage, overrides=overrides)
+    night = LiveSleeper(settings)
     rows = [night.names.index(name) for name in ("C4", "EOG1", "EMG1")]
     pieces = [night.render(s, min(s + _PIECE, night.n))[rows] for s in range(0, night.n, _PIECE)]
     return np.concatenate(pieces, axis=1).astype(float), night.disturbances()

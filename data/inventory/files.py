@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from sleep_interpreter.data.formats.tfrecords import (
     SLEEP_SAMPLES,
     STAGING,
     WHOLE,
+    Field,
     RecordFile,
 )
 from sleep_interpreter.data.formats.validation import (
@@ -136,7 +137,9 @@ class Reader(NamedTuple):
     unit: str = "trials"
 
 
-def _tfrecords(schema: Mapping, names: tuple[str, ...], check: Check, unit: str = "trials") -> Reader:
+def _tfrecords(
+    schema: dict[str, Field], names: tuple[str, ...], check: Check, unit: str = "trials"
+) -> Reader:
     def read(file: Path, fast: bool, progress: Callable[[int], Any]) -> Findings:
         found = Findings(file)
         records = RecordFile(file, schema, partial=True)
@@ -159,7 +162,7 @@ def _tfrecords(schema: Mapping, names: tuple[str, ...], check: Check, unit: str 
     return Reader(read, names, unit)
 
 
-def _check_trial_record(record: Mapping[str, np.ndarray], where: str) -> dict:
+def _check_trial_record(record: dict[str, np.ndarray], where: str) -> dict:
     eeg = finite(record["feature_Sleep_EEG"], where, "feature_Sleep_EEG")
     label = one_hot(record["category_name"], where, "category_name")
     for name in set(record) & {"feature_awake_image_erp", "feature_awake_audio_erp"}:
@@ -167,7 +170,7 @@ def _check_trial_record(record: Mapping[str, np.ndarray], where: str) -> dict:
     return {"label": label, "eeg": eeg}
 
 
-def _check_window_record(record: Mapping[str, np.ndarray], where: str) -> dict:
+def _check_window_record(record: dict[str, np.ndarray], where: str) -> dict:
     return {"label": check_training_window(record, where)["label"]}
 
 

@@ -282,7 +282,7 @@ def _compare_subjects(inventory: Inventory) -> None:
             )
     for _, windows, epochs in pairs(f"{NIGHTS}/Whole*", f"{NIGHTS}/raw*"):
         try:
-            check_counts(windows.file, windows.trials, epochs.file, epochs.trials)
+            check_counts(windows.file, windows.trials or 0, epochs.file, epochs.trials or 0)
         except UserError as error:
             windows.add_problem(error)
             inventory.problems.append(windows.problems[-1])

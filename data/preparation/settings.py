@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field_validator, model_validator
 
+from sleep_interpreter.data.events.settings import SlowOscillationDetection, SpindleDetection
 from sleep_interpreter.utils.core.config import Settings, load
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
 
@@ -204,33 +205,6 @@ class Stages(Settings):
         return text
 
 
-class SlowOscillations(Settings):
-    """Detection of slow oscillations with YASA, and what is near enough to a cue."""
-
-    channel: Name = "Fz"
-    reference: Literal["mastoids", "recorded"] = "mastoids"
-    freq_hz: Range = (0.3, 1.5)
-    negative_s: Range = (0.15, 1.0)
-    positive_s: Range = (0.1, 1.0)
-    negative_uv: Range = (30.0, 300.0)
-    positive_uv: Range = (8.0, 200.0)
-    peak_to_peak_uv: Range = (60.0, 500.0)
-    first_up_s: Range = (0.1, 1.0)
-    around_s: PositiveFloat = 0.5
-
-
-class Spindles(Settings):
-    """Detection of spindles with YASA, and what counts as coupled."""
-
-    channels: tuple[Name, ...] = ("Fz", "Cz", "Pz")
-    freq_hz: Range = (11.0, 16.0)
-    duration_s: Range = (0.5, 2.5)
-    threshold_correlation: float = Field(0.65, ge=0, le=1)
-    threshold_rms: float = Field(1.5, gt=0)
-    threshold_relative_power: float = Field(0.2, ge=0, le=1)
-    after_cue_s: PositiveFloat = 1.5
-
-
 class Outputs(Settings):
     """What is written besides the published layout."""
 
@@ -250,8 +224,8 @@ class Preparation(Settings):
     steps: Steps = Steps()
     rejection: Rejection = Rejection()
     stages: Stages = Stages()
-    slow_oscillations: SlowOscillations = SlowOscillations()
-    spindles: Spindles = Spindles()
+    slow_oscillations: SlowOscillationDetection = SlowOscillationDetection()
+    spindles: SpindleDetection = SpindleDetection()
     outputs: Outputs = Outputs()
     threads: PositiveInt = 1
 

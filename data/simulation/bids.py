@@ -7,20 +7,32 @@ copied. A session is written in a folder beside and moved when all of it is ther
 
 import json
 import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from sleep_interpreter.data.simulation import truth
 from sleep_interpreter.data.simulation.head import EMG, EOG, MASTOIDS
-from sleep_interpreter.data.simulation.items import MODALITIES
-from sleep_interpreter.data.simulation.memory import Subject
-from sleep_interpreter.data.simulation.night import COLUMNS, Night, WakeSession, hypnogram
+from sleep_interpreter.data.simulation.night import (
+    COLUMNS,
+    SimulatedNight,
+    SimulatedSession,
+    WakeSession,
+    hypnogram,
+)
+from sleep_interpreter.data.simulation.scene import Scene
+from sleep_interpreter.data.simulation.settings import Simulation
+from sleep_interpreter.data.simulation.subject import MODALITIES, subject_name
 from sleep_interpreter.utils.core.constants import ITEMS, STAGING_SECONDS, STREAM_RATE
 from sleep_interpreter.utils.core.paths import writing
 from sleep_interpreter.utils.core.provenance import MARK, write_json
 from sleep_interpreter.utils.signal.brainvision_writer import SUFFIXES, BrainVisionWriter
 from sleep_interpreter.utils.signal.electrodes import standard_montage
+
+if TYPE_CHECKING:
+    import mne
 
 FOLDER = "bids"
 DATASET_FILES = tuple(
@@ -66,13 +78,26 @@ _EVENTS = {
     "so_phase_rad": {"Description": "true phase of the slow oscillation at the cue", "Units": "rad"},
 }
 
+_PARTICIPANTS = {
+    "group": {
+        "Description": "what the subject's trials are for",
+        "Levels": {"train": "training of the decoders", "test": "an unseen subject"},
+    },
+    "subject": {"Description": "the subject's name in the other files of the data set"},
+}
+_SCORES = {
+    "TaskName": _RECALL,
+    "item": {"Description": "which of the 15 items"},
+    "memory_score": {"Description": "how well it is remembered after the night, 0 to 1 (simulated)"},
+}
 
-def label(group, number):
+
+def label(group: str, number: int) -> str:
     """Return a subject's label: "007" for training subject 7, "test007" for test subject 7."""
     return f"test{number:03d}" if group == "test" else f"{number:03d}"
 
 
-def session_files(group, number, session):
+def session_files(group: str, number: int, session: str) -> tuple[str, ...]:
     """Return the files of one session, "night" or "wake", relative to the data set's root."""
     subject = f"sub-{label(group, number)}"
     folder, stem = f"{FOLDER}/{subject}/ses-{session}", f"{subject}_ses-{session}"
@@ -85,45 +110,36 @@ def session_files(group, number, session):
         files += [f"{run}_eeg{suffix}" for suffix in SUFFIXES]
     if session == "night":
         files += [f"{folder}/beh/{stem}_task-{_RECALL}_beh{suffix}" for suffix in (".tsv", ".json")]
-    return (*files, truth.file_name(Subject(None, group, number).name, session))
+    return (*files, truth.file_name(subject_name(group, number), session))
 
 
-def seconds(settings, group, number, session):
+def seconds(settings: Simulation, group: str, number: int, session: str) -> float:
     """Return about how long the recordings of a session are together, in s, without planning them."""
     if session == "night":
         return STAGING_SECONDS * len(hypnogram(settings.night, settings.seed, group, number))
     plan = settings.night.wake
-    trials = plan.repetitions * len(ITEMS) * np.mean(plan.interval_s)
+    trials = plan.repetitions * len(ITEMS) * sum(plan.interval_s) / 2
     return len(MODALITIES) * (60 * plan.rest_min + trials + 5)
 
 
-def write_session(out, settings, group, number, session):
-    """Write one session of a subject: its recordings with all sidecars, and what was planted in it.
+def write_session(out: Path, settings: Simulation, group: str, number: int, session: str) -> None:
+    """Write one session ("night", "wake") of a subject: its recordings with all sidecars, and its truth.
 
-    Parameters
-    ----------
-    out : Path
-        Folder of the data set.
-    settings : sleep_interpreter.data.simulation.settings.Simulation
-    group : "train" | "test"
-    number : int
-    session : "night" | "wake"
+    `out` is the folder of the data set, `group` "train" or "test".
     """
     unfinished = out / FOLDER / f".unfinished-{label(group, number)}-{session}"
     shutil.rmtree(unfinished, ignore_errors=True)  # of a simulation that was killed
-    tables = {}
-    for task in TASKS[session]:
-        made = (
-            Night(settings, group, number)
-            if session == "night"
-            else WakeSession(settings, group, number, task)
-        )
-        _write_run(unfinished / FOLDER, label(group, number), session, task, made)
-        prefix = session if session == "night" else f"{session}/{task}"
-        tables |= {f"{prefix}/{name}": table for name, table in made.tables().items()}
     files = session_files(group, number, session)
-    if session == "night":
-        _write_scores(unfinished, files, made.memory)
+    tables: dict[str, pd.DataFrame] = {}
+    made: SimulatedSession
+    for task in TASKS[session]:
+        if session == "night":
+            prefix, made = session, SimulatedNight(settings, group, number)
+            _write_scores(unfinished, files, made.memory)
+        else:
+            prefix, made = f"{session}/{task}", WakeSession(settings, group, number, task)
+        _write_run(unfinished / FOLDER, label(group, number), session, task, made)
+        tables |= {f"{prefix}/{name}": table for name, table in made.tables().items()}
     truth.write_truth(unfinished / files[-1], tables, truth.subject_arrays(made.subject))
     for file in files:
         (out / file).parent.mkdir(parents=True, exist_ok=True)
@@ -131,9 +147,9 @@ def write_session(out, settings, group, number, session):
     shutil.rmtree(unfinished)
 
 
-def write_dataset_files(out, settings):
+def write_dataset_files(out: Path, settings: Simulation) -> None:
     """Write what stands at the top of the BIDS folder: description, participants, README."""
-    from mne_bids import make_dataset_description
+    from mne_bids import make_dataset_description  # lazy: start-up
 
     root = out / FOLDER
     root.mkdir(parents=True, exist_ok=True)
@@ -155,41 +171,26 @@ def write_dataset_files(out, settings):
         {
             "participant_id": f"sub-{label(group, number)}",
             "group": group,
-            "subject": Subject(settings, group, number).name,
+            "subject": subject_name(group, number),
         }
         for group, count in (("train", night.train_subjects), ("test", night.test_subjects))
         for number in range(count)
     ]
-    _write_table(
-        root / "participants.tsv", pd.DataFrame(people, columns=["participant_id", "group", "subject"])
-    )
-    write_json(
-        root / "participants.json",
-        {
-            "group": {
-                "Description": "what the subject's trials are for",
-                "Levels": {"train": "training of the decoders", "test": "an unseen subject"},
-            },
-            "subject": {"Description": "the subject's name in the other files of the data set"},
-        },
-    )
+    table = pd.DataFrame(people, columns=["participant_id", "group", "subject"])
+    _write_table(root / "participants.tsv", table)
+    write_json(root / "participants.json", _PARTICIPANTS)
     with writing(root / "README") as temporary:
         temporary.write_text(_README, encoding="utf-8")
 
 
-def _write_run(root, subject, session, task, made):
+def _write_run(root: Path, subject: str, session: str, task: str, made: SimulatedSession) -> None:
     """Write one recording with its sidecars into the BIDS folder `root`."""
-    import mne_bids
+    import mne_bids  # lazy: start-up
 
     path = mne_bids.BIDSPath(
-        subject=subject,
-        session=session,
-        task=task,
-        datatype="eeg",
-        suffix="eeg",
-        extension=".vhdr",
+        subject=subject, session=session, task=task, datatype="eeg", suffix="eeg", extension=".vhdr",
         root=root,
-    )
+    )  # fmt: skip
     mne_bids.write_raw_bids(
         _stub(root.parent / "stub", made), path, overwrite=True, readme=False, verbose="error"
     )
@@ -223,9 +224,9 @@ def _write_run(root, subject, session, task, made):
     write_json(path.update(extension=".json").fpath, described)
 
 
-def _stub(folder, made):
+def _stub(folder: Path, made: SimulatedSession) -> "mne.io.BaseRaw":
     """Return the first second of a recording as an MNE Raw, read from a file, as mne-bids wants it."""
-    import mne
+    import mne  # lazy: start-up
 
     scene = made.scene
     path = folder / "stub.vhdr"
@@ -241,26 +242,19 @@ def _stub(folder, made):
     return raw
 
 
-def _bad_channels(scene):
+def _bad_channels(scene: Scene) -> list[str]:
     """Return the channels that are bad for half of a recording or more; the others are artefacts in it."""
     lasting = scene.events["bad_channel"].groupby("channel")["duration_s"].sum()
     return [name for name in scene.names if lasting.get(name, 0.0) >= 0.5 * scene.n / STREAM_RATE]
 
 
-def _write_scores(root, files, memory):
+def _write_scores(root: Path, files: tuple[str, ...], memory: pd.DataFrame) -> None:
     """Write how well each item is remembered into the two behaviour files."""
     table, description = (root / next(f for f in files if f.endswith(end)) for end in ("beh.tsv", "beh.json"))
     _write_table(table, memory[["item", "memory_score"]])
-    write_json(
-        description,
-        {
-            "TaskName": _RECALL,
-            "item": {"Description": "which of the 15 items"},
-            "memory_score": {"Description": "how well it is remembered after the night, 0 to 1 (simulated)"},
-        },
-    )
+    write_json(description, _SCORES)
 
 
-def _write_table(path, table):
+def _write_table(path: Path, table: pd.DataFrame) -> None:
     with writing(path) as temporary:
         table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.10g", encoding="utf-8")

@@ -7,14 +7,25 @@ interruption, `simulation.unfinished.json` holds the size and the checksum of ev
 import hashlib
 import json
 import logging
+import multiprocessing
+import os
 import re
 import shutil
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
 from sleep_interpreter.data.simulation.hypnogram import given_hypnogram
-from sleep_interpreter.data.simulation.jobs import PARTS, all_jobs
-from sleep_interpreter.data.simulation.memory import Subject
-from sleep_interpreter.data.simulation.processes import write_jobs
+from sleep_interpreter.data.simulation.jobs import PARTS, Job, all_jobs
+from sleep_interpreter.data.simulation.settings import Simulation
+from sleep_interpreter.data.simulation.subject import Subject
 from sleep_interpreter.utils.core import file_locks
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
@@ -31,7 +42,16 @@ _TEMPORARY = re.compile(r"\.(.+)\.\d+\.tmp(\.\w+)?")
 """Names that `utils.core.paths.writing` and `utils.signal.brainvision_writer` give to unfinished files."""
 
 
-def write_dataset(settings, out, *, recording_only=False, bids=False, force=False, verify=False, processes=1):
+def write_dataset(
+    settings: Simulation,
+    out: str | Path,
+    *,
+    recording_only: bool = False,
+    bids: bool = False,
+    force: bool = False,
+    verify: bool = False,
+    processes: int = 1,
+) -> bool:
     """Write a simulated data set.
 
     A complete data set of the same settings is left as it is after a look at every file's size; files that
@@ -40,7 +60,7 @@ def write_dataset(settings, out, *, recording_only=False, bids=False, force=Fals
 
     Parameters
     ----------
-    settings : sleep_interpreter.data.simulation.settings.Simulation
+    settings : Simulation
     out : str | Path
         Folder of the data set.
     recording_only : bool
@@ -68,19 +88,18 @@ def write_dataset(settings, out, *, recording_only=False, bids=False, force=Fals
     if processes < 1:
         raise UserError(f"--jobs {processes}: give at least 1")
     out = Path(out)
-    parts = PARTS[:1] if recording_only else PARTS if bids else PARTS[:2]
+    parts: tuple[str, ...] = PARTS[:1] if recording_only else PARTS if bids else PARTS[:2]
     if recording_only and bids:
         raise UserError("--recording writes nothing but the short recording; leave out --bids or --recording")
     old = _found(out)
-    written, outdated = {}, []
+    written: dict[str, Any] = {}
+    outdated: list[Path] = []
     if old is not None:
         written = old.pop("written", None)
         written = written if isinstance(written, dict) else {}
         # Parts that are there already, with these settings, stay parts of the data set.
         more = tuple(part for part in PARTS if part in parts or part in old.get("parts", ()))
-        jobs = all_jobs(settings, more)
-        manifest = _manifest(settings, more, jobs)
-        if _same(old, manifest):
+        if _same(old, _manifest(settings, more, [])):
             parts = more
         else:
             if not force:
@@ -99,7 +118,7 @@ def write_dataset(settings, out, *, recording_only=False, bids=False, force=Fals
         if not lacking:
             log.info("%s: complete with these settings already, left as it is", shown(out))
             return False
-        damaged = [file for file in lacking if file in old["files"]]
+        damaged = [file for file in lacking if old is not None and file in old["files"]]
         if damaged:
             log.warning("%s: missing or damaged, written again: %s", shown(out), ", ".join(damaged))
     waiting = [job for job in jobs if not good.issuperset(job.files)]
@@ -118,16 +137,16 @@ def write_dataset(settings, out, *, recording_only=False, bids=False, force=Fals
     return True
 
 
-def _same(old, manifest):
+def _same(old: dict[str, Any], manifest: dict[str, Any]) -> bool:
     """Tell whether a data set that is there has the settings of `manifest`, whatever parts it has."""
     loose = ("files", "parts")
     old, new = ({key: m[key] for key in m if key not in loose} for m in (old, manifest))
     return old == new
 
 
-def _write_files(out, jobs, manifest, written, processes):
-    from tqdm import tqdm
-
+def _write_files(
+    out: Path, jobs: list[Job], manifest: dict[str, Any], written: dict[str, Any], processes: int
+) -> None:
     _write_json({**manifest, "written": written}, out / UNFINISHED)
     done = write_jobs(jobs, out, processes)
     for job in tqdm(done, total=len(jobs), desc="simulating", unit="job", disable=None):
@@ -137,7 +156,55 @@ def _write_files(out, jobs, manifest, written, processes):
     (out / UNFINISHED).unlink()
 
 
-def _remove(out, files):
+def write_jobs(jobs: list[Job], out: Path, processes: int) -> Iterator[Job]:
+    """Write the files of jobs into `out`, yielding each job when its files are there.
+
+    Matrix products run on one thread everywhere: sums on several threads differ in their last bits. With more
+    than one process they end with this one, however it ends, and the jobs come in the order in which they are
+    finished.
+    """
+    if processes < 1:
+        raise UserError(f"--jobs {processes}: give at least 1")
+    processes = min(processes, len(jobs))
+    if processes <= 1:
+        for job in jobs:
+            _write(job, out)
+            yield job
+        return
+    before = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin) as pool:
+        try:
+            places = {pool.submit(_write, job, out): job for job in jobs}
+            for done in as_completed(places):
+                done.result()
+                yield places[done]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - before:
+                process.terminate()
+            raise
+
+
+def _begin() -> None:
+    """Prepare a process: it ends when its parent does, even if that is killed; Ctrl-C is the parent's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch(sentinel: int) -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    if parent is not None:
+        threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
+
+
+def _write(job: Job, out: Path) -> None:
+    with threadpool_limits(1):
+        job.write(out)
+
+
+def _remove(out: Path, files: Iterable[Path]) -> None:
     """Remove files, and the folders that are empty then."""
     for file in files:
         file.unlink()
@@ -147,7 +214,7 @@ def _remove(out, files):
             folder.rmdir()
 
 
-def _remove_leftovers(out, files):
+def _remove_leftovers(out: Path, files: Sequence[str]) -> None:
     """Remove the temporary files that a killed simulation left beside the files it was writing."""
     for folder in {(out / file).parent for file in files}:
         for left in folder.glob(".*.tmp*"):
@@ -158,10 +225,8 @@ def _remove_leftovers(out, files):
         shutil.rmtree(left)
 
 
-def _intact(out, files, written, verify):
+def _intact(out: Path, files: Iterable[str], written: dict[str, Any], verify: bool) -> set[str]:
     """Return those of the files that are as they were written: by size, with `verify` by checksum too."""
-    from tqdm import tqdm
-
     good = set()
     for file in tqdm(files, desc="verifying", unit="file", disable=None if verify else True, leave=False):
         path, entry = out / file, written.get(file)
@@ -172,13 +237,13 @@ def _intact(out, files, written, verify):
     return good
 
 
-def _description(path):
+def _description(path: Path) -> dict[str, Any]:
     with path.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
     return {"size": path.stat().st_size, "sha256": digest}
 
 
-def _manifest(settings, parts, jobs):
+def _manifest(settings: Simulation, parts: Sequence[str], jobs: Iterable[Job]) -> dict[str, Any]:
     subject = Subject(settings, "test", settings.recording.test_subject)
     given = settings.night.hypnogram
     return {
@@ -199,7 +264,7 @@ def _manifest(settings, parts, jobs):
     }
 
 
-def _found(out):
+def _found(out: Path) -> dict[str, Any] | None:
     """Return the manifest of what the simulator wrote into the folder before, None if it is empty."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{shown(out)}: is a file; give a folder with --out")
@@ -221,7 +286,7 @@ def _found(out):
     return content
 
 
-def _check_room(out, size):
+def _check_room(out: Path, size: int) -> None:
     place = next(p for p in (out.resolve(), *out.resolve().parents) if p.exists())
     free = shutil.disk_usage(place).free
     needed = int(1.05 * max(size, 0)) + 10_000_000
@@ -232,6 +297,6 @@ def _check_room(out, size):
         )
 
 
-def _write_json(content, path):
+def _write_json(content: dict[str, Any], path: Path) -> None:
     with writing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

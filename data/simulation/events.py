@@ -3,11 +3,18 @@
 Every kind is drawn from a generator of its own, so another rate of one kind changes no other.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+
 import numpy as np
 import pandas as pd
 
+from sleep_interpreter.data.simulation.settings import Physiology, StagePhysiology
 from sleep_interpreter.data.simulation.waves import time_at_phase
 from sleep_interpreter.utils.core.constants import N2, N3, REM, STAGING_SECONDS, WAKE
+
+_Rng = np.random.Generator
+_Events = dict[str, pd.DataFrame]
 
 EPOCH_S = float(STAGING_SECONDS)
 COLUMNS = {
@@ -38,10 +45,19 @@ _SUBJECT_SD_HZ = 0.25  # of spindle frequencies between subjects
 _AROUSAL_S = (3.0, 15.0)  # (AASM)
 _MOVEMENT_S = (2.0, 8.0)
 _BLINK_S = (0.2, 0.4)
+_AT_ONCE_S = 0.1  # from one event of a train to the next
 _SAWTOOTH_S, _SAWTOOTH_HZ = (2.0, 8.0), (2.0, 5.0)
 
 
-def draw_events(rng_of, stages, total_s, settings, person, fixed, clean):
+def draw_events(
+    rng_of: Callable[[str], _Rng],
+    stages: Sequence[str],
+    total_s: float,
+    settings: Physiology,
+    person: dict[str, float],
+    fixed: _Events,
+    clean: bool,
+) -> _Events:
     """Draw all events of a scene.
 
     Parameters
@@ -51,7 +67,7 @@ def draw_events(rng_of, stages, total_s, settings, person, fixed, clean):
     stages : sequence of str
         "W", "N1", "N2", "N3" or "R" of every 30 s; the last one holds to the end.
     total_s : float
-    settings : sleep_interpreter.data.simulation.body_settings.Stages
+    settings : Physiology
     person : dict of str to float
         What the subject's amplitudes are multiplied by, by `TRAITS`.
     fixed : dict of str to DataFrame
@@ -74,7 +90,7 @@ def draw_events(rng_of, stages, total_s, settings, person, fixed, clean):
         "arousal": _arousals,
         "movement": _movements,
     }
-    events = {}
+    events: _Events = {}
     for kind, make in makers.items():  # spindles look at slow oscillations, blinks at closed eyes
         if kind in fixed:
             table = fixed[kind]
@@ -89,34 +105,44 @@ def draw_events(rng_of, stages, total_s, settings, person, fixed, clean):
 class _Plan:
     """Stages over time."""
 
-    def __init__(self, stages, total_s, settings, person):
+    def __init__(
+        self, stages: Sequence[str], total_s: float, settings: Physiology, person: dict[str, float]
+    ) -> None:
         self.stages, self.total_s, self.settings, self.person = list(stages), total_s, settings, person
 
-    def key(self, second):
+    def key(self, second: float) -> str:
         return self.stages[min(int(second // EPOCH_S), len(self.stages) - 1)]
 
-    def of(self, second):
+    def of(self, second: float) -> StagePhysiology:
         return self.settings.of(self.key(second))
 
-    def bouts(self, key):
-        """Yield (start, stop) in s of the uninterrupted stretches of a stage."""
-        start = None
-        for place, stage in enumerate([*self.stages, None]):
-            if stage == key and start is None:
-                start = place * EPOCH_S
-            elif stage != key and start is not None:
-                yield start, (self.total_s if stage is None else min(place * EPOCH_S, self.total_s))
-                start = None
+    def bouts(self, key: str) -> Iterator[tuple[float, float]]:
+        """Yield (start, stop) in s of the uninterrupted stretches of a stage; the last stage holds."""
+        place = 0
+        for stage, bout in groupby(self.stages):
+            start, place = place * EPOCH_S, place + len(list(bout))
+            if stage == key:
+                last = place == len(self.stages)
+                yield start, self.total_s if last else min(place * EPOCH_S, self.total_s)
 
-    def times(self, rng, per_s, mean_s, draw_length, train=0.0):
+    def rate(self, second: float, *names: str) -> float:
+        """Return events a second: the sum of some rates of the stage, named "..._per_min" or "..._per_h"."""
+        stage = self.of(second)
+        return sum(getattr(stage, name) for name in names) / (60 if names[0].endswith("_min") else 3600)
+
+    def times(
+        self, rng: _Rng, rates: str | Sequence[str], mean_s: float, draw_length: Callable[[], float],
+        train: float = 0.0,
+    ) -> Iterator[tuple[float, float]]:  # fmt: skip
         """Yield (start, length) of events that do not overlap, within the scene.
 
-        `per_s(settings of the stage)` is the rate, `mean_s` the mean length, `draw_length()` returns one, and
-        after a share `train` of the events the next one follows at once.
+        `rates` names their rates, `mean_s` is the mean length, `draw_length()` returns one, and after a share
+        `train` of the events the next one follows at once.
         """
+        names = (rates,) if isinstance(rates, str) else rates
         now = 0.0
         while now < self.total_s:
-            stage, rate = self.key(now), per_s(self.of(now))
+            stage, rate = self.key(now), self.rate(now, *names)
             boundary = (now // EPOCH_S + 1) * EPOCH_S
             if now >= len(self.stages) * EPOCH_S:
                 boundary = self.total_s
@@ -138,38 +164,40 @@ class _Plan:
             yield start, length
             now = start + length
 
+    def even_times(
+        self, rng: _Rng, rates: str, lengths_s: tuple[float, float]
+    ) -> Iterator[tuple[float, float]]:
+        """Yield events like `times`, their lengths drawn evenly between two."""
+        return self.times(rng, rates, sum(lengths_s) / 2, lambda: rng.uniform(*lengths_s))
 
-_AT_ONCE_S = 0.1
 
-
-def _table(kind, rows):
+def _table(kind: str, rows: list[tuple]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=COLUMNS[kind])
-    numbers = {name: float for name in COLUMNS[kind] if name.endswith(("_s", "_hz", "_uv", "_rad"))}
-    return table.astype(numbers | ({"so": int} if "so" in COLUMNS[kind] else {}))
+    numbers = [name for name in COLUMNS[kind] if name.endswith(("_s", "_hz", "_uv", "_rad"))]
+    return table.astype(dict.fromkeys(numbers, float) | ({"so": int} if kind == "spindle" else {}))
 
 
-def _skewed(rng, ends):
+def _skewed(rng: _Rng, ends: tuple[float, float]) -> float:
     """Return an amplitude between two ends, more often a small one."""
     return ends[0] + (ends[1] - ends[0]) * rng.beta(2, 3)
 
 
-def _slow_oscillations(rng, plan, _):
+def _slow_oscillations(rng: _Rng, plan: _Plan, events: _Events) -> pd.DataFrame:
     waves = plan.settings.slow_waves
     parts = (waves.first_up_s, waves.down_s, waves.up_s)
-    drawn = []
+    drawn: list[list[float]] = []
 
-    def length():
+    def length() -> float:
         drawn.append([rng.uniform(*part) for part in parts])
         return sum(drawn[-1])
 
-    def rate(stage):
-        return (stage.slow_oscillations_per_min + stage.k_complexes_per_min) / 60
-
+    rates = ("slow_oscillations_per_min", "k_complexes_per_min")
+    mean_s = sum(sum(part) / 2 for part in parts)
     rows = []
-    for start, _ in plan.times(rng, rate, np.mean(parts, axis=1).sum(), length, waves.train):
+    for start, _ in plan.times(rng, rates, mean_s, length, waves.train):
         first, down, up = drawn[-1]
         stage = plan.of(start)
-        is_complex = rng.random() * 60 * rate(stage) < stage.k_complexes_per_min
+        is_complex = rng.random() * 60 * plan.rate(start, *rates) < stage.k_complexes_per_min
         up_start = start + first + down
         rows.append(
             (
@@ -190,17 +218,13 @@ def _slow_oscillations(rng, plan, _):
     return _table("slow_oscillation", rows)
 
 
-def _spindles(rng, plan, events):
+def _spindles(rng: _Rng, plan: _Plan, events: _Events) -> pd.DataFrame:
     spindles, waves = plan.settings.spindles, events["slow_oscillation"]
     shift = rng.normal(0, _SUBJECT_SD_HZ)
-    longest = spindles.duration_s
-    times = plan.times(
-        rng, lambda s: s.spindles_per_min / 60, np.mean(longest), lambda: rng.uniform(*longest)
-    )
+    times = plan.even_times(rng, "spindles_per_min", spindles.duration_s)
     free = np.ones(len(waves), bool)
     troughs, stages = waves["trough_s"].to_numpy(float), waves["stage"].to_numpy(object)
-    waves = waves.to_dict("records")
-    rows = []
+    rows: list[tuple] = []
     for start, length in times:
         key = plan.key(start)
         kind = "fast" if rng.random() < spindles.fast_share else "slow"
@@ -217,10 +241,11 @@ def _spindles(rng, plan, events):
             wanted = spindles.slow_phase_rad if kind == "slow" else 2 * np.pi + spindles.fast_phase_rad
             angle = np.clip(wanted + spread, -0.5 * np.pi, 2.5 * np.pi)
             phase = np.pi - np.mod(np.pi - angle, 2 * np.pi)
-            start = time_at_phase(waves[so], angle) - 0.5 * length
+            start = time_at_phase(waves.iloc[so], angle) - 0.5 * length
         rows.append((start, length, frequency, amplitude, kind, so, phase, origin, key))
     rows.sort(key=lambda row: row[0])
-    kept, end = [], 0.0
+    kept: list[tuple] = []
+    end = 0.0
     for row in rows:  # moved onto its oscillation, a spindle may meet another one
         if row[0] >= end and row[0] + row[1] < plan.total_s:
             kept.append(row)
@@ -228,7 +253,7 @@ def _spindles(rng, plan, events):
     return _table("spindle", kept)
 
 
-def _closed_eyes(rng, plan, _):
+def _closed_eyes(rng: _Rng, plan: _Plan, events: _Events) -> pd.DataFrame:
     eyes = plan.settings.eyes_closed
     rows = []
     for start, stop in plan.bouts("W"):
@@ -242,103 +267,73 @@ def _closed_eyes(rng, plan, _):
     return _table("alpha", rows)
 
 
-def _eye_movements(rng, plan, events):
+def _eye_movements(rng: _Rng, plan: _Plan, events: _Events) -> pd.DataFrame:
     settings = plan.settings
-    rows = []
+    rows: list[tuple] = []
 
-    def add(start, length, kind, ends, direction):
+    def add(start: float, length: float, kind: str, ends: tuple[float, float], direction: str) -> None:
         rows.append((start, length, kind, _skewed(rng, ends), direction, plan.key(start)))
 
-    for start, length in plan.times(
-        rng, lambda s: s.blinks_per_min / 60, np.mean(_BLINK_S), lambda: rng.uniform(*_BLINK_S)
-    ):
+    for start, length in plan.even_times(rng, "blinks_per_min", _BLINK_S):
         add(start, length, "blink", settings.blink_uv, "up")
-    for start, length in plan.times(
-        rng, lambda s: s.saccades_per_min / 60, 0.6, lambda: rng.uniform(0.3, 0.9)
-    ):
+    for start, length in plan.even_times(rng, "saccades_per_min", (0.3, 0.9)):
         add(start, length, "saccade", settings.saccade_uv, _direction(rng))
     closed = events["alpha"][["start_s", "duration_s"]].to_numpy(float)
     rows = [row for row in rows if not ((closed[:, 0] <= row[0]) & (row[0] < closed.sum(axis=1))).any()]
-    for start, length in plan.times(
-        rng, lambda s: s.saccade_bursts_per_min / 60, 5.0, lambda: rng.uniform(2.0, 8.0)
-    ):
+    for start, length in plan.even_times(rng, "saccade_bursts_per_min", (2.0, 8.0)):
         now = start
         while now < start + length:
             hold = rng.uniform(0.25, 0.8)
             add(now, hold, "saccade", settings.saccade_uv, _direction(rng))
             now += hold + rng.exponential(0.25)
-    for start, length in plan.times(
-        rng, lambda s: s.slow_eye_movements_per_min / 60, 4.0, lambda: rng.uniform(2.5, 5.5)
-    ):
+    for start, length in plan.even_times(rng, "slow_eye_movements_per_min", (2.5, 5.5)):
         add(start, length, "slow", settings.slow_eye_uv, str(rng.choice(["left", "right"])))
     return _table("eye", [row for row in rows if row[0] + row[1] < plan.total_s])
 
 
-def _direction(rng):
+def _direction(rng: _Rng) -> str:
     return str(rng.choice(["left", "right", "up", "down"], p=[0.38, 0.38, 0.12, 0.12]))
 
 
-def _sawtooth(rng, plan, _):
-    times = plan.times(
-        rng,
-        lambda s: s.sawtooth_bursts_per_min / 60,
-        np.mean(_SAWTOOTH_S),
-        lambda: rng.uniform(*_SAWTOOTH_S),
-    )
-    return _table(
-        "sawtooth",
-        [
-            (start, length, rng.uniform(*_SAWTOOTH_HZ), _skewed(rng, plan.of(start).sawtooth_uv))
-            for start, length in times
-        ],
-    )
+def _sawtooth(rng: _Rng, plan: _Plan, events: _Events) -> pd.DataFrame:
+    rows: list[tuple] = [
+        (start, length, rng.uniform(*_SAWTOOTH_HZ), _skewed(rng, plan.of(start).sawtooth_uv))
+        for start, length in plan.even_times(rng, "sawtooth_bursts_per_min", _SAWTOOTH_S)
+    ]
+    return _table("sawtooth", rows)
 
 
-def _arousals(rng, plan, _):
-    times = plan.times(rng, lambda s: s.arousals_per_h / 3600, 6.0, lambda: _skewed(rng, _AROUSAL_S))
+def _arousals(rng: _Rng, plan: _Plan, events: _Events) -> pd.DataFrame:
+    times = plan.times(rng, "arousals_per_h", 6.0, lambda: _skewed(rng, _AROUSAL_S))
     return _table("arousal", [(start, length, plan.key(start)) for start, length in times])
 
 
-def _movements(rng, plan, _):
-    times = plan.times(rng, lambda s: s.movements_per_h / 3600, 5.0, lambda: rng.uniform(*_MOVEMENT_S))
+def _movements(rng: _Rng, plan: _Plan, events: _Events) -> pd.DataFrame:
+    times = plan.even_times(rng, "movements_per_h", _MOVEMENT_S)
     return _table("movement", [(start, length, plan.key(start)) for start, length in times])
 
 
-def five_stages(rng, codes, settings):
+def five_stages(rng: _Rng, codes: Sequence[int] | np.ndarray, settings: Physiology) -> list[str]:
     """Split wake and N1, which have one code in hypnograms of files.
 
     The last epochs before sleep are N1, and so are short interruptions of sleep; how many is random, at most
     `n1_min` minutes. Wake before REM sleep passes through N1 alike.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    codes : sequence of int
-        0 = W or N1, 1 = N2, 2 = N3, 3 = R, for every 30 s.
-    settings : sleep_interpreter.data.simulation.body_settings.Stages
-
-    Returns
-    -------
-    stages : list of str
-        "W", "N1", "N2", "N3" or "R".
+    `codes` are 0 = W or N1, 1 = N2, 2 = N3, 3 = R, for every 30 s; what is returned is "W", "N1", "N2", "N3"
+    or "R" for each.
     """
     names = {N2: "N2", N3: "N3", REM: "R"}
-    codes = [int(code) for code in codes]
     most = int(settings.n1_min * 60 / EPOCH_S)
-    stages, place = [], 0
-    while place < len(codes):
-        stop = place
-        while stop < len(codes) and codes[stop] == codes[place]:
-            stop += 1
-        length = stop - place
-        if codes[place] != WAKE:
-            stages += [names[codes[place]]] * length
-        else:
-            drowsy = min(int(rng.integers(1, most + 1)) if most else 0, length)
-            if stop == len(codes):
-                drowsy = 0
-            elif drowsy == length and place == 0 and length > 1:
-                drowsy -= 1  # a night begins awake
-            stages += ["W"] * (length - drowsy) + ["N1"] * drowsy
-        place = stop
+    stages: list[str] = []
+    for code, bout in groupby(int(code) for code in codes):
+        length = len(list(bout))
+        if code != WAKE:
+            stages += [names[code]] * length
+            continue
+        drowsy = min(int(rng.integers(1, most + 1)) if most else 0, length)
+        if len(stages) + length == len(codes):
+            drowsy = 0
+        elif drowsy == length and not stages and length > 1:
+            drowsy -= 1  # a night begins awake
+        stages += ["W"] * (length - drowsy) + ["N1"] * drowsy
     return stages

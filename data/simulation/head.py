@@ -1,4 +1,4 @@
-"""The simulated head: dipoles in a sphere of three layers, electrodes on it, and named random numbers.
+"""The simulated head: dipoles in a sphere of three layers, and electrodes on it.
 
 The forward solution is MNE's for a spherical head (Berg and Scherg 1994). A subject's radius, conductivities
 and electrode places differ a little from everybody else's. The eyes lie outside the brain's sphere; their
@@ -7,10 +7,13 @@ for the size and the sides of eye movements.
 """
 
 import zlib
+from collections.abc import Sequence
 from functools import cache, cached_property
 
 import numpy as np
 
+from sleep_interpreter.data.simulation.random_numbers import generator
+from sleep_interpreter.data.simulation.settings import HeadSettings
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.parallel import on_one_thread
@@ -31,28 +34,8 @@ _EYES = np.array([[-0.34, 0.78, -0.31], [0.34, 0.78, -0.31]])
 """Centres of the eyeballs in radii of the head."""
 
 
-def generator(seed, *purpose):
-    """Return the random generator of one named purpose.
-
-    What is drawn for one purpose (a subject, a kind of trial) does not depend on what else is simulated,
-    so subject 7 is the same in a cohort of 10 and in one of 100.
-
-    Parameters
-    ----------
-    seed : int
-    *purpose : str | int
-        E.g. "test", 7, "N2N3".
-
-    Returns
-    -------
-    rng : numpy.random.Generator
-    """
-    words = [zlib.crc32(part.encode()) if isinstance(part, str) else int(part) for part in purpose]
-    return np.random.default_rng(np.random.SeedSequence([seed, *words]))
-
-
 @cache
-def sphere_points(count, lowest):
+def sphere_points(count: int, lowest: float) -> np.ndarray:
     """Return `count` directions spread evenly over the head above height `lowest` (golden spiral), (n, 3)."""
     height = lowest + (1 - lowest) * (np.arange(count) + 0.5) / count
     turn = np.pi * (3 - np.sqrt(5)) * np.arange(count)
@@ -66,7 +49,7 @@ SOURCES = sphere_points(162, -0.3)
 
 @cache
 @on_one_thread
-def _template():
+def _template() -> dict[str, np.ndarray]:
     """Return {name: direction from the head's centre} of the 10-05 positions."""
     places = standard_montage().get_positions()["ch_pos"]
     points = np.array([places[name] for name in (*EEG_MONTAGE, *MASTOIDS)])
@@ -76,7 +59,7 @@ def _template():
     return {name: _unit(point - centre) for name, point in places.items()}
 
 
-def electrode_direction(name):
+def electrode_direction(name: str) -> np.ndarray:
     """Return the direction of a 10-05 position, an EOG electrode or a mastoid from the centre, (3,)."""
     if name in _CANTHI:
         return _unit(np.array(_CANTHI[name]))
@@ -95,7 +78,7 @@ class Head:
     ----------
     rng : numpy.random.Generator
         The subject's own.
-    settings : sleep_interpreter.data.simulation.body_settings.HeadSettings
+    settings : HeadSettings
 
     Attributes
     ----------
@@ -113,7 +96,7 @@ class Head:
         What each channel's amplifier multiplies its signal by.
     """
 
-    def __init__(self, rng, settings):
+    def __init__(self, rng: np.random.Generator, settings: HeadSettings) -> None:
         self.names = (*settings.montage, *MASTOIDS, *EOG)
         self.n_eeg = len(settings.montage)
         self.radius = 1e-3 * np.clip(rng.normal(settings.radius_mm, settings.radius_sd_mm), 70, 120)
@@ -128,13 +111,14 @@ class Head:
         self.gain = np.clip(rng.normal(1, settings.gain_sd, len(self.names)), 0.5, 1.5)
         self._wobble = np.radians(settings.wobble_deg)
         self._seed = int(rng.integers(2**63))
-        self._patches, self._distances = {}, {}
+        self._patches: dict[tuple, np.ndarray] = {}
+        self._distances: dict[str, np.ndarray] = {}
 
     @cached_property
     @on_one_thread
-    def leadfield(self):
+    def leadfield(self) -> np.ndarray:
         """Return the potentials of radial dipoles of 1 nAm at `SOURCES`, (n, N) µV against the mastoids."""
-        import mne
+        import mne  # lazy: start-up
 
         model = mne.make_sphere_model(
             r0=(0.0, 0.0, 0.0),
@@ -156,17 +140,17 @@ class Head:
         radial = np.einsum("csa,sa->cs", moments, SOURCES)
         return self.referenced(1e-9 * 1e6 * radial)
 
-    def referenced(self, potentials):
+    def referenced(self, potentials: np.ndarray) -> np.ndarray:
         """Return potentials (n, ...) of the head channels against the mean of the mastoids."""
         return potentials - potentials[self.n_eeg : self.n_eeg + len(MASTOIDS)].mean(axis=0)
 
     @on_one_thread
-    def pattern(self, moments):
+    def pattern(self, moments: np.ndarray) -> np.ndarray:
         """Return the potentials of dipole moments (N,) in nAm at `SOURCES`, pointing outwards: (n,) in µV."""
         return self.leadfield @ np.asarray(moments, float)
 
     @on_one_thread
-    def patch(self, where, spread_deg=25.0):
+    def patch(self, where: str | Sequence[str] | np.ndarray, spread_deg: float = 25.0) -> np.ndarray:
         """Return the topography of a patch of cortex.
 
         Parameters
@@ -197,7 +181,7 @@ class Head:
             self._patches[key] = topography / eeg[np.abs(eeg).argmax()]
         return self._patches[key]
 
-    def distance(self, name):
+    def distance(self, name: str) -> np.ndarray:
         """Return how far it is along the scalp from a 10-05 position to each head channel, (n,) in m."""
         if name not in self._distances:
             cosine = _unit(self.positions) @ electrode_direction(name)
@@ -208,7 +192,7 @@ class Head:
         return self._distances[name]
 
     @cached_property
-    def eyes(self):
+    def eyes(self) -> np.ndarray:
         """Return what turning the eyes changes: to the right and upwards, two topographies (n, 2).
 
         To the right, EOG2 rises by 1 against EOG1; upwards, the EEG channel that changes most does by 1.
@@ -222,5 +206,5 @@ class Head:
         return np.column_stack([right, up / up[: self.n_eeg].max()])
 
 
-def _unit(vectors):
+def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)

@@ -7,15 +7,16 @@ same way from a few classes, short to long, each a lognormal cut into epochs. Ni
 bouts are. Everything is simulated: no hypnogram from here is anybody's night.
 """
 
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from scipy.special import ndtr
 
-from sleep_interpreter.data.simulation.head import generator
+from sleep_interpreter.data.simulation.random_numbers import generator
 from sleep_interpreter.utils.core.config import Settings, load
 from sleep_interpreter.utils.core.constants import REM, STAGING_SECONDS, WAKE
 from sleep_interpreter.utils.core.errors import UserError, nearest
@@ -33,6 +34,20 @@ QUARTERS = 4
 _LONGEST = 16 * 60 * EPOCHS_PER_MIN
 _NAMES = {"W": 0, "WAKE": 0, "N1": 0, "W/N1": 0, "N2": 1, "N3": 2, "R": 3, "REM": 3}
 
+_Bouts = tuple[tuple[StageKey, Annotated[float, Field(gt=0, le=960)]], ...]
+
+
+def _whole_epochs(stages: _Bouts, info: ValidationInfo) -> _Bouts:
+    if not stages:
+        raise ValueError(f"{info.field_name} is empty: list [stage, minutes]")
+    for stage, minutes in stages:
+        if (minutes * EPOCHS_PER_MIN) % 1:
+            raise ValueError(f"stage {stage} lasts {minutes} min: give whole epochs of 30 s")
+    return stages
+
+
+GivenStages = Annotated[_Bouts, AfterValidator(_whole_epochs)]
+"""Stages with their minutes."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Quantiles = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=11, max_length=11)]
 """Quantiles of a distribution at `LEVELS`; drawn from with straight lines between them."""
@@ -49,7 +64,7 @@ class Odds(Settings):
     quarter: tuple[Factors, Factors, Factors, Factors]
 
     @model_validator(mode="after")
-    def _whole(self):
+    def _whole(self) -> Self:
         if not any(self.base):
             raise ValueError("base holds only zeros: at least one option must be possible")
         rows = {f"after.{key}": row for key, row in self.after.items()}
@@ -60,13 +75,13 @@ class Odds(Settings):
                 raise ValueError(f"{name} has {len(row)} factors, but base has {len(self.base)} options")
         return self
 
-    def chances(self, before, cycle, quarter):
+    def chances(self, before: Literal["start", StageKey], cycle: int, quarter: int) -> np.ndarray:
         """Return the options' probabilities after stage `before` ("start", "W", ...)."""
-        odds = np.array(self.base) * self.after[before] * self.cycle[cycle] * self.quarter[quarter]
+        odds = np.array(self.base) * np.array(self.after[before]) * self.cycle[cycle] * self.quarter[quarter]
         return odds / odds.sum()
 
 
-class Stage(Settings):
+class StageModel(Settings):
     """What happens in and after a bout of one stage.
 
     `next`: the other three stages in the order W, N2, N3, R. `length`: the classes of bout length, whose
@@ -83,7 +98,7 @@ class Stage(Settings):
     shift: float = Field(0.0, ge=-1, le=1)
 
     @model_validator(mode="after")
-    def _whole(self):
+    def _whole(self) -> Self:
         if len(self.next.base) != len(KEYS) - 1:
             raise ValueError(f"next has {len(self.next.base)} options: give odds of the other three stages")
         if not len(self.length.base) == len(self.median_min) == len(self.spread):
@@ -91,16 +106,16 @@ class Stage(Settings):
         return self
 
 
-class Stages(Settings):
+class StageModels(Settings):
     """The four stages."""
 
-    W: Stage
-    N2: Stage
-    N3: Stage
-    R: Stage
+    W: StageModel
+    N2: StageModel
+    N3: StageModel
+    R: StageModel
 
 
-class Bouts(Settings):
+class BoutStatistics(Settings):
     """Bout lengths of one stage in minutes; `cumulative`: share of bouts up to `BOUT_MIN`."""
 
     per_night: float = Field(ge=0)
@@ -110,7 +125,7 @@ class Bouts(Settings):
     cumulative: tuple[Share, ...]
 
 
-class Statistics(Settings):
+class NightStatistics(Settings):
     """What `benchmarks.simulator.hypnogram_fit.describe` says of some nights; see there."""
 
     nights: int = Field(ge=1)
@@ -120,14 +135,14 @@ class Statistics(Settings):
     share_sd: dict[StageKey, Share]
     share_by_quarter: tuple[dict[StageKey, Share], ...] = Field(min_length=QUARTERS, max_length=QUARTERS)
     transitions: dict[StageKey, dict[StageKey, Share]]
-    bouts: dict[StageKey, Bouts]
+    bouts: dict[StageKey, BoutStatistics]
     first_min: dict[StageKey, tuple[float, float, float, float, float]]
     rem_cycle_min: tuple[float, float, float, float, float]
     lacking: dict[StageKey, Share]
     sleep: dict[str, float]
 
 
-class Hypnogram(Settings):
+class HypnogramModel(Settings):
     """The model of a night, or a hypnogram that the user gives.
 
     `given` is either a list of [stage, minutes] or the path of a text file with one stage a line, an epoch
@@ -136,17 +151,17 @@ class Hypnogram(Settings):
     """
 
     source: str
-    given: str | tuple[tuple[StageKey, Annotated[float, Field(gt=0, le=960)]], ...] | None = None
+    given: str | GivenStages | None = None
     hours: float | None = Field(None, ge=1, le=16)
     night_hours: Quantiles
     sleep_latency_min: Quantiles
     final_wake_min: Quantiles
     cycle_from_min: tuple[Annotated[float, Field(ge=0, le=600)], ...] = Field(min_length=1)
-    stages: Stages
-    observed: Statistics
+    stages: StageModels
+    observed: NightStatistics
 
     @model_validator(mode="after")
-    def _possible(self):
+    def _possible(self) -> Self:
         for name in ("night_hours", "sleep_latency_min", "final_wake_min"):
             values = getattr(self, name)
             if list(values) != sorted(values):
@@ -174,46 +189,23 @@ class Hypnogram(Settings):
                     )
                 if set(odds.after) != needed:
                     raise ValueError(f"stages.{key}.{name}.after must have the keys {sorted(needed)}")
-        if isinstance(self.given, tuple):
-            if not self.given:
-                raise ValueError("given is empty: list [stage, minutes] or leave it out")
-            for stage, minutes in self.given:
-                if (minutes * EPOCHS_PER_MIN) % 1:
-                    raise ValueError(f"given: {stage} lasts {minutes} min: give whole epochs of 30 s")
         return self
 
 
-def load_hypnogram(group="training", overrides=()):
-    """Read params/hypnogram.yaml.
+def load_hypnogram(group: str = "training", overrides: Iterable[str] = ()) -> HypnogramModel:
+    """Read params/hypnogram.yaml, with "a.b=c" `overrides` merged in.
 
-    Parameters
-    ----------
-    group : str
-        Recordings that the figures were fitted to: "training" (123) or "test" (12, with longer bouts of R).
-    overrides : iterable of str
-        "a.b=c" strings.
-
-    Returns
-    -------
-    settings : Hypnogram
+    `group` says which recordings the figures were fitted to: "training" (123) or "test" (12, with longer
+    bouts of R).
     """
-    return load(Hypnogram, "hypnogram", mode=None if group == "training" else group, overrides=overrides)
+    return load(HypnogramModel, "hypnogram", mode=None if group == "training" else group, overrides=overrides)
 
 
-def simulate_hypnogram(settings, seed, *purpose):
-    """Simulate the hypnogram of one night.
+def simulate_hypnogram(settings: HypnogramModel, seed: int, *purpose: str | int) -> np.ndarray:
+    """Simulate the hypnogram of one night: codes of `utils.core.constants.STAGES`, one each 30 s, int8 (n,).
 
-    Parameters
-    ----------
-    settings : Hypnogram
-    seed : int
-    *purpose : str | int
-        Whose night it is, e.g. "train", 7; see `data.simulation.head.generator`. No night depends on others.
-
-    Returns
-    -------
-    stage : int8 array (n_epochs,)
-        Stage codes of `utils.core.constants.STAGES`, one an epoch of 30 s.
+    `purpose` says whose night it is, e.g. "train", 7 (see `random_numbers.generator`); no night depends on
+    others.
 
     Raises
     ------
@@ -236,7 +228,8 @@ def simulate_hypnogram(settings, seed, *purpose):
     classes = [cumulative(np.arange(1, _LONGEST + 1), stage.median_min, stage.spread) for stage in stages]
 
     hypnogram = np.full(n_epochs, WAKE, np.int8)
-    before, now, time = START, WAKE, onset
+    before: Literal["start", StageKey] = "start"
+    now, time = WAKE, onset
     anchor, first_cycle = onset, True
     while time < stop:
         place = (
@@ -258,21 +251,17 @@ def simulate_hypnogram(settings, seed, *purpose):
     return hypnogram
 
 
-def cycle_place(edges_min, epochs, first_cycle):
+def cycle_place(edges_min: tuple[float, ...], epochs: int, first_cycle: bool) -> int:
     """Return the row of `Odds.cycle`: `epochs` since the last R, or since sleep onset if `first_cycle`."""
     row = int(np.searchsorted(edges_min, epochs / EPOCHS_PER_MIN, side="right")) - 1
     return row if first_cycle else row + len(edges_min)
 
 
-def cumulative(epochs, median_min, spread):
+def cumulative(epochs: np.ndarray, median_min: Iterable[float], spread: Iterable[float]) -> np.ndarray:
     """Return the share of bouts of at most `epochs` (n,) in each class (k,): lognormals cut into epochs.
 
     Lengths from half an epoch below to half an epoch above a number are that number; nothing is shorter
-    than one epoch.
-
-    Returns
-    -------
-    share : array (n, k)
+    than one epoch. The result has shape (n, k).
     """
     epochs = np.asarray(epochs, float)[:, None]
     median = np.asarray(median_min) * EPOCHS_PER_MIN
@@ -280,13 +269,13 @@ def cumulative(epochs, median_min, spread):
     return np.where(epochs < 1, 0.0, ndtr(score))
 
 
-def given_hypnogram(given):
+def given_hypnogram(given: str | Path | Iterable[tuple[str, float]]) -> np.ndarray:
     """Return the hypnogram that a user gives, int8 (n_epochs,): [stage, minutes] pairs or a text file.
 
     Parameters
     ----------
-    given : str | Path | sequence of (str, float)
-        See `Hypnogram`. Stages in a file: W, N1, W/N1, N2, N3, R, REM, in any case, one a line.
+    given : str | Path | iterable of (str, float)
+        See `HypnogramModel`. Stages in a file: W, N1, W/N1, N2, N3, R, REM, in any case, one a line.
 
     Raises
     ------
@@ -294,9 +283,9 @@ def given_hypnogram(given):
         The file is missing, empty, or a line is no stage. Numbers are refused: programs count differently.
     """
     if not isinstance(given, str | Path):
-        codes = [KEYS.index(stage) for stage, _ in given]
-        lengths = [round(minutes * EPOCHS_PER_MIN) for _, minutes in given]
-        return np.repeat(np.array(codes, np.int8), lengths)
+        stages, minutes = zip(*given, strict=True)
+        given_codes = np.array([KEYS.index(stage) for stage in stages], np.int8)
+        return np.repeat(given_codes, [round(length * EPOCHS_PER_MIN) for length in minutes])
     path = Path(given)
     try:
         lines = path.read_text(encoding="utf-8").split("\n")

@@ -1,33 +1,25 @@
 """The files of a simulated data set job by job: the published layout, the recording, the truth, raw nights.
 
 Each job writes the files of one subject; they depend on the settings and the subject's number only, and not
-on the process that writes them. Every trial carries the mark of simulation (`utils.core.provenance.MARK`), first
-in its dict.
+on the process that writes them. Every trial carries the mark of simulation
+(`utils.core.provenance.MARK`), first in its dict.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from sleep_interpreter.data.formats.hypnograms import segments_of
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
-from sleep_interpreter.data.formats.tfrecords import SLEEP, STAGING, WHOLE, write_records
-from sleep_interpreter.data.simulation import bids, truth
-from sleep_interpreter.data.simulation.items import MODALITIES
-from sleep_interpreter.data.simulation.memory import Subject
+from sleep_interpreter.data.formats.tfrecords import SLEEP, STAGING, WHOLE, Record, write_records
+from sleep_interpreter.data.simulation import bids, trials, truth
 from sleep_interpreter.data.simulation.night import hypnogram, memory_table, recorded_night
-from sleep_interpreter.data.simulation.so import so_trials
-from sleep_interpreter.data.simulation.trials import (
-    awake_trials,
-    data_types,
-    draw_awake,
-    precue_trials,
-    sleep_trials,
-    staging_night,
-    whole_data,
-)
-from sleep_interpreter.utils.core.constants import ITEMS, STAGES, STAGING_SECONDS, STREAM_RATE
+from sleep_interpreter.data.simulation.settings import Simulation
+from sleep_interpreter.data.simulation.subject import MODALITIES, Subject, subject_name
+from sleep_interpreter.utils.core.constants import ITEMS, STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.provenance import MARK
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.signal.brainvision_writer import SUFFIXES
@@ -43,21 +35,26 @@ _WINDOW_BYTES = 3 * 15000 * 4
 _TRUTH_BYTES = 170_000
 _MARKED = {MARK: True}
 
+_Files = dict[str, str]
+"""A job's files by what they hold."""
+_Counts = dict[str, int]
+"""Numbers of sleep trials by kind, "N2N3" and "REM"."""
+
 
 class Job(NamedTuple):
     """One piece of work: the files it writes (relative to the data set), their size in bytes, the call."""
 
-    files: tuple
+    files: tuple[str, ...]
     size: int
-    function: Any
+    function: Callable[..., None]
     arguments: tuple
 
-    def write(self, out):
+    def write(self, out: str | Path) -> None:
         """Write the files into the data set `out`."""
         self.function(Path(out), *self.arguments)
 
 
-def all_jobs(settings, parts=PARTS[:2]):
+def all_jobs(settings: Simulation, parts: Sequence[str] = PARTS[:2]) -> list[Job]:
     """Return the jobs of a data set that holds some of `PARTS`, the longest ones first."""
     jobs = []
     if "bids" in parts:
@@ -71,32 +68,31 @@ def all_jobs(settings, parts=PARTS[:2]):
     return [job for job in jobs if job.files]
 
 
-def _bids_jobs(settings):
+def _bids_jobs(settings: Simulation) -> list[Job]:
     night, jobs = settings.night, []
     n_channels = len(settings.head.montage) + 6
-    for session in ("night", "wake"):
+    for session in bids.TASKS:
         for group, count in (("train", night.train_subjects), ("test", night.test_subjects)):
             for number in range(count):
                 files = bids.session_files(group, number, session)
                 size = bids.seconds(settings, group, number, session) * STREAM_RATE * n_channels * 2
-                jobs.append(
-                    Job(files, int(1.01 * size), bids.write_session, (settings, group, number, session))
-                )
+                arguments = (settings, group, number, session)
+                jobs.append(Job(files, int(1.01 * size), bids.write_session, arguments))
     return [*jobs, Job(bids.DATASET_FILES, 10_000, bids.write_dataset_files, (settings,))]
 
 
-def _recording_job(settings):
+def _recording_job(settings: Simulation) -> Job:
     seconds = 60 * sum(minutes for _, minutes in settings.recording.stages)
     files = tuple(Path(RECORDING).with_suffix(suffix).as_posix() for suffix in SUFFIXES)
     size = int(seconds * STREAM_RATE) * (len(settings.head.montage) + 6) * 4
     return Job(files, size, _write_recording, (settings,))
 
 
-def _write_recording(out, settings):
+def _write_recording(out: Path, settings: Simulation) -> None:
     recorded_night(settings).write(out / RECORDING)
 
 
-def _trial_jobs(settings):
+def _trial_jobs(settings: Simulation) -> list[Job]:
     cohort, staging = settings.cohort, settings.staging
     subjects = cohort.train_subjects + cohort.test_subjects + staging.train_subjects + staging.test_subjects
     jobs = [_training_job(settings, number) for number in range(cohort.train_subjects)]
@@ -108,106 +104,128 @@ def _trial_jobs(settings):
     return jobs
 
 
-def _training_job(settings, number):
-    name, files, size = Subject(settings, "train", number).name, {}, 0
+def _training_job(settings: Simulation, number: int) -> Job:
+    name = subject_name("train", number)
     counts = {"N2N3": settings.cohort.train_trials, "REM": settings.cohort.rem_trials}
+    files: _Files = {}
     for stage, count in counts.items():
         if count:
-            files[stage, "Whole"] = f"SI Main Train_tfrecords/{stage}/Whole_{name}.tfrecord"
-            files[stage, "sleep"] = (
-                f"SI Main Train_tfrecords/{stage}/sleep_{name}.tfrecord"
-                if stage == "N2N3"
-                else f"SI Main Train_pickle/REM/sleep_{name}.pickle"
-            )
-            size += count * (30 * _AWAKE_BYTES + 2 * _TRIAL_BYTES)
+            files[f"{stage} Whole"] = f"SI Main Train_tfrecords/{stage}/Whole_{name}.tfrecord"
+            folder, suffix = ("pickle", "pickle") if stage == "REM" else ("tfrecords", "tfrecord")
+            files[f"{stage} sleep"] = f"SI Main Train_{folder}/{stage}/sleep_{name}.{suffix}"
     if files:
         files["all"] = f"SI Main Train/{name}/Whole_data.pickle"
         files["truth"] = truth.file_name(name, "trials")
-        size += _whole_size(settings, counts)
+    size = _size_of_trials(settings, counts) if files else 0
     return Job(tuple(files.values()), size, _write_training, (settings, number, counts, files))
 
 
-def _write_training(out, settings, number, counts, files):
+def _write_training(out: Path, settings: Simulation, number: int, counts: _Counts, files: _Files) -> None:
     subject = Subject(settings, "train", number)
-    pools = {modality: awake_trials(subject, modality) for modality in MODALITIES}
-    sleep = {stage: sleep_trials(subject, stage, count) for stage, count in counts.items()}
+    awake, sleep = _simulated(subject, counts)
     for stage in [stage for stage, count in counts.items() if count]:
-        trials = sleep[stage]
-        whole = _whole(subject, stage, trials, pools)
-        write_records(out / files[stage, "Whole"], WHOLE, whole, simulated=True)
-        if stage == "N2N3":
-            write_records(out / files[stage, "sleep"], SLEEP, _sleep(trials), simulated=True)
+        own = sleep[stage]
+        beside = _beside(subject, stage, own, awake, "feature_")
+        whole = (record | more for record, more in zip(_records(own), beside, strict=True))
+        write_records(out / files[f"{stage} Whole"], WHOLE, whole, simulated=True)
+        if stage == "REM":
+            write_pickle(_pickled(own), out / files["REM sleep"])
         else:
-            content = [
-                {**_MARKED, "category": _one_hot(item, ITEMS), "Sleep_EEG": eeg}
-                for item, eeg in zip(trials.item, trials.eeg, strict=True)
-            ]
-            write_pickle(content, out / files[stage, "sleep"])
-    write_pickle(whole_data(pools, sleep), out / files["all"])
-    _write_truth(out / files["truth"], subject, sleep)
+            write_records(out / files[f"{stage} sleep"], SLEEP, _records(own), simulated=True)
+    _write_all(out, files, subject, awake, sleep)
 
 
-def _test_job(settings, number):
-    name = Subject(settings, "test", number).name
+def _test_job(settings: Simulation, number: int) -> Job:
+    name = subject_name("test", number)
     counts = {"N2N3": settings.cohort.test_trials, "REM": settings.cohort.rem_trials}
     folder = f"SI Main Test/{name}"
     files = {stage: f"{folder}/{stage}_data.pickle" for stage in counts}
-    files |= {("before", stage): f"{folder}/precue_{stage}_data.pickle" for stage in counts}
+    files |= {f"{stage} before": f"{folder}/precue_{stage}_data.pickle" for stage in counts}
     files |= {"all": f"{folder}/Whole_data.pickle", "truth": truth.file_name(name, "trials")}
     if settings.cohort.so_trials:
         files["SO"] = f"{folder}/SO_data.pickle"
-    size = sum(counts.values()) * (30 * _AWAKE_BYTES + 2 * _TRIAL_BYTES) + _whole_size(settings, counts)
-    size += len(SO_GROUPS) * settings.cohort.so_trials * _TRIAL_BYTES
+    size = _size_of_trials(settings, counts) + len(SO_GROUPS) * settings.cohort.so_trials * _TRIAL_BYTES
     return Job(tuple(files.values()), size, _write_test, (settings, number, counts, files))
 
 
-def _write_test(out, settings, number, counts, files):
+def _write_test(out: Path, settings: Simulation, number: int, counts: _Counts, files: _Files) -> None:
     subject = Subject(settings, "test", number)
-    pools = {modality: awake_trials(subject, modality) for modality in MODALITIES}
-    sleep = {stage: sleep_trials(subject, stage, count) for stage, count in counts.items()}
+    awake, sleep = _simulated(subject, counts)
     for stage, count in counts.items():
-        parts = data_types(subject, stage, count)
-        content = _test_trials(sleep[stage], parts)
-        for place, trial in enumerate(content):
-            item = int(trial["category"].argmax())
-            for modality in MODALITIES:
-                awake = draw_awake(subject, stage, place, pools[modality][item])
-                trial[f"awake_{modality}_erp"] = awake
+        parts = trials.data_types(subject, stage, count)
+        content = _pickled(sleep[stage], parts)
+        for trial, more in zip(content, _beside(subject, stage, sleep[stage], awake), strict=True):
+            trial |= more
         write_pickle(content, out / files[stage])
-        write_pickle(_test_trials(precue_trials(subject, stage, count), parts), out / files["before", stage])
+        before = _pickled(trials.precue_trials(subject, stage, count), parts)
+        write_pickle(before, out / files[f"{stage} before"])
     if "SO" in files:
-        content = {
+        groups = {
             group: {**_MARKED, "label": _one_hot(items, ITEMS), "decode_data": eeg}
-            for group, (items, eeg) in so_trials(subject, settings.cohort.so_trials).items()
+            for group, (items, eeg) in trials.so_trials(subject, settings.cohort.so_trials).items()
         }
-        write_pickle(content, out / files["SO"])
-    write_pickle(whole_data(pools, sleep), out / files["all"])
-    _write_truth(out / files["truth"], subject, sleep)
+        write_pickle(groups, out / files["SO"])
+    _write_all(out, files, subject, awake, sleep)
 
 
-def _write_truth(path, subject, sleep):
-    """Write what is planted in a subject, and in its trials in the order of the files."""
-    cues = {stage: trials.truth for stage, trials in sleep.items() if len(trials.item)}
+def _size_of_trials(settings: Simulation, counts: _Counts) -> int:
+    awake = 2 * len(ITEMS) * settings.cohort.awake_trials * _AWAKE_BYTES
+    return awake + sum(counts.values()) * (30 * _AWAKE_BYTES + 3 * _TRIAL_BYTES) + _TRUTH_BYTES
+
+
+def _simulated(
+    subject: Subject, counts: _Counts
+) -> tuple[dict[str, np.ndarray], dict[str, trials.SleepTrials]]:
+    """Return a subject's awake trials by modality and sleep trials by kind."""
+    awake = {modality: trials.awake_trials(subject, modality) for modality in MODALITIES}
+    return awake, {stage: trials.sleep_trials(subject, stage, count) for stage, count in counts.items()}
+
+
+def _beside(
+    subject: Subject, stage: str, sleep: trials.SleepTrials, awake: dict[str, np.ndarray], prefix: str = ""
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the awake trials stored beside each sleep trial, their fields with a prefix."""
+    for place, item in enumerate(sleep.item):
+        yield {
+            f"{prefix}awake_{modality}_erp": trials.draw_awake(subject, stage, place, pool[item])
+            for modality, pool in awake.items()
+        }
+
+
+def _records(sleep: trials.SleepTrials) -> Iterator[Record]:
+    for item, eeg in zip(sleep.item, sleep.eeg, strict=True):
+        yield {"category_name": _one_hot(item, ITEMS), "feature_Sleep_EEG": eeg}
+
+
+def _pickled(sleep: trials.SleepTrials, parts: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Return sleep trials as pickles hold them, with the part (train, val, test) that each is for."""
+    content: list[dict[str, Any]] = [
+        {**_MARKED, "category": _one_hot(item, ITEMS), "Sleep_EEG": eeg}
+        for item, eeg in zip(sleep.item, sleep.eeg, strict=True)
+    ]
+    for trial, part in zip(content, parts, strict=False):
+        trial["data_type"] = part
+    return content
+
+
+def _write_all(
+    out: Path,
+    files: _Files,
+    subject: Subject,
+    awake: dict[str, np.ndarray],
+    sleep: dict[str, trials.SleepTrials],
+) -> None:
+    """Write all trials in one file, and what is planted in a subject and its trials, in that order."""
+    write_pickle(trials.whole_data(awake, sleep), out / files["all"])
+    cues = {stage: own.truth for stage, own in sleep.items() if len(own.item)}
     tables = {f"trials/{stage}": table for stage, table in cues.items()}
     if cues:
         tables["trials/memory"] = memory_table(subject, pd.concat(cues.values()))
-    truth.write_truth(path, tables, truth.subject_arrays(subject))
+    truth.write_truth(out / files["truth"], tables, truth.subject_arrays(subject))
 
 
-def _whole_size(settings, counts):
-    awake = 2 * len(ITEMS) * settings.cohort.awake_trials * _AWAKE_BYTES
-    return awake + sum(counts.values()) * _TRIAL_BYTES + _TRUTH_BYTES
-
-
-def _test_trials(trials, parts):
-    return [
-        {**_MARKED, "category": _one_hot(item, ITEMS), "Sleep_EEG": eeg, "data_type": part}
-        for item, eeg, part in zip(trials.item, trials.eeg, parts, strict=True)
-    ]
-
-
-def _staging_job(settings, group, number):
-    name, epochs = Subject(settings, group, number).name, settings.staging.epochs
+def _staging_job(settings: Simulation, group: str, number: int) -> Job:
+    name, epochs = subject_name(group, number), settings.staging.epochs
     files = {"windows": f"SI Staging/Train/{name}/Whole_{name}.tfrecord"}
     if group == "test":
         folder = f"SI Staging/Test/{name}"
@@ -216,8 +234,8 @@ def _staging_job(settings, group, number):
     return Job(tuple(files.values()), size, _write_staging, (settings, group, number, files))
 
 
-def _write_staging(out, settings, group, number, files):
-    windows, stages = staging_night(Subject(settings, group, number), settings.staging.epochs)
+def _write_staging(out: Path, settings: Simulation, group: str, number: int, files: _Files) -> None:
+    windows, stages = trials.staging_night(Subject(settings, group, number), settings.staging.epochs)
     codes = np.repeat(stages, 10)[: len(windows)]
     if group == "train":
         records = map(_staging_record, windows, codes)
@@ -228,37 +246,7 @@ def _write_staging(out, settings, group, number, files):
         write_pickle(stages.tolist(), out / files["stages"])
 
 
-def _write_labels(out, settings):
-    """Write the hypnograms of all subjects' whole nights."""
-    cohort, staging, content = settings.cohort, settings.staging, {}
-    for group, *counts in (
-        ("train", cohort.train_subjects, staging.train_subjects),
-        ("test", cohort.test_subjects, staging.test_subjects),
-    ):
-        for number in range(max(counts)):
-            codes = hypnogram(settings.night, settings.seed, group, number)
-            content[Subject(settings, group, number).name] = _runs(codes)
-    write_pickle(content, out / LABELS)
-
-
-def _whole(subject, stage, trials, pools):
-    for place, (item, sleep) in enumerate(zip(trials.item, trials.eeg, strict=True)):
-        yield {
-            "category_name": _one_hot(item, ITEMS),
-            "feature_Sleep_EEG": sleep,
-            **{
-                f"feature_awake_{modality}_erp": draw_awake(subject, stage, place, pools[modality][item])
-                for modality in MODALITIES
-            },
-        }
-
-
-def _sleep(trials):
-    for item, sleep in zip(trials.item, trials.eeg, strict=True):
-        yield {"category_name": _one_hot(item, ITEMS), "feature_Sleep_EEG": sleep}
-
-
-def _staging_record(window, code):
+def _staging_record(window: np.ndarray, code: int) -> Record:
     return {
         "category_name": _one_hot(code, STAGES),
         "feature_label": np.array([code], np.int32),
@@ -266,15 +254,19 @@ def _staging_record(window, code):
     }
 
 
-def _one_hot(index, names):
+def _write_labels(out: Path, settings: Simulation) -> None:
+    """Write the hypnograms of all subjects' whole nights, as the published labels hold them."""
+    cohort, staging, content = settings.cohort, settings.staging, {}
+    for group, *counts in (
+        ("train", cohort.train_subjects, staging.train_subjects),
+        ("test", cohort.test_subjects, staging.test_subjects),
+    ):
+        for number in range(max(counts)):
+            segments = segments_of(hypnogram(settings.night, settings.seed, group, number))
+            onset = [float(second) for second in segments["onset"]]
+            content[subject_name(group, number)] = {**_MARKED, **segments, "onset": onset}
+    write_pickle(content, out / LABELS)
+
+
+def _one_hot(index: int | np.ndarray, names: Sequence[str]) -> np.ndarray:
     return np.eye(len(names), dtype=np.float32)[index]
-
-
-def _runs(codes):
-    """Return runs of equal stages as the published labels hold them: n + 1 onsets in s, n stages."""
-    starts = [i for i, code in enumerate(codes) if i == 0 or code != codes[i - 1]]
-    return {
-        **_MARKED,
-        "onset": [float(STAGING_SECONDS * start) for start in (*starts, len(codes))],
-        "label": [int(codes[start]) for start in starts],
-    }

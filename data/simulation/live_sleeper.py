@@ -8,15 +8,17 @@ excepted: those belong to the events that are drawn at once).
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Protocol, cast
 
 import numpy as np
 
-from sleep_interpreter.data.simulation.gate import open_gate
+from sleep_interpreter.data.simulation.cues import open_gate
+from sleep_interpreter.data.simulation.events import five_stages
 from sleep_interpreter.data.simulation.hypnogram import load_hypnogram, simulate_hypnogram
-from sleep_interpreter.data.simulation.items import variation
-from sleep_interpreter.data.simulation.memory import RESPONSE_S, SIZE_SD, Subject
-from sleep_interpreter.data.simulation.scene import Scene, five_stages
-from sleep_interpreter.data.simulation.settings import load_settings
+from sleep_interpreter.data.simulation.random_numbers import variation
+from sleep_interpreter.data.simulation.scene import Scene
+from sleep_interpreter.data.simulation.settings import FiveStage, Simulation, SleepKey, load_settings
+from sleep_interpreter.data.simulation.subject import RESPONSE_S, SIZE_SD, Subject
 from sleep_interpreter.utils.core.constants import STAGING_SECONDS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -24,6 +26,18 @@ _LENGTH = round(RESPONSE_S * STREAM_RATE)
 _COUNTED = 2**15
 """Counters begin again here, µV."""
 _EPOCH = round(STAGING_SECONDS * STREAM_RATE)
+
+
+class SleeperSettings(Protocol):
+    """Which sleeper, and which part of the night: `realtime.Parameters.source.SimulateSettings`."""
+
+    preset: str
+    overrides: tuple[str, ...]
+    subject: int
+    hours: float
+    start_minutes: float
+    stage: FiveStage | None
+    counters: int
 
 
 @dataclass(frozen=True)
@@ -45,13 +59,8 @@ class Played:
     gain: float
 
 
-class LiveNight:
-    """A night that is made as time goes by.
-
-    Parameters
-    ----------
-    settings : sleep_interpreter.realtime.Parameters.source.SimulateSettings
-        Subject, preset, overrides, hours, start and stage.
+class LiveSleeper:
+    """A sleeper whose night is made as time goes by.
 
     Attributes
     ----------
@@ -64,7 +73,7 @@ class LiveNight:
     played : list of Played
     """
 
-    def __init__(self, settings):
+    def __init__(self, settings: SleeperSettings) -> None:
         simulation = load_settings(settings.preset, settings.overrides)
         if settings.subject >= simulation.cohort.test_subjects:
             raise UserError(
@@ -84,9 +93,10 @@ class LiveNight:
         self._counters = settings.counters
         counters = [f"COUNTER{k + 1}" for k in range(self._counters)]
         self.names, self.n = (*self._scene.names, *counters), self._scene.n
-        self._responses, self.played = deque(), []
+        self._responses: deque[tuple[int, np.ndarray]] = deque()
+        self.played: list[Played] = []
 
-    def _hypnogram(self, settings, simulation, epochs):
+    def _hypnogram(self, settings: SleeperSettings, simulation: Simulation, epochs: int) -> list[str]:
         if settings.stage is not None:
             return [settings.stage] * epochs
         # shorter nights are the beginning of one that the model knows
@@ -94,28 +104,22 @@ class LiveNight:
         codes = simulate_hypnogram(model, simulation.seed, "test", settings.subject)[:epochs]
         return five_stages(self._subject.generator("live", "stages"), codes, simulation.stages)
 
-    def stage_at(self, sample):
+    def stage_at(self, sample: int) -> str:
         """Return the stage at a sample."""
         return self.stages[min(sample // _EPOCH, len(self.stages) - 1)]
 
-    def phase_at(self, samples):
+    def phase_at(self, samples: np.ndarray) -> np.ndarray:
         """Return the planted phase of the slow oscillation at samples, degrees; NaN outside of one."""
         return np.degrees(self._scene.phase(np.asarray(samples))[1])
 
-    def disturbances(self):
+    def disturbances(self) -> np.ndarray:
         """Return onset and end of every planted arousal and movement, (m, 2) s."""
         tables = [self._scene.events[name] for name in ("arousal", "movement")]
         spans = [t[["start_s", "duration_s"]].to_numpy(float).cumsum(axis=1) for t in tables]
         return np.concatenate(spans)
 
-    def hear(self, item, onset):
-        """Let the sleeper hear a cue at a sample that has not been rendered yet.
-
-        Parameters
-        ----------
-        item : int
-        onset : int
-        """
+    def hear(self, item: int, onset: int) -> None:
+        """Let the sleeper hear a cue at sample `onset`, which has not been rendered yet."""
         subject, stage = self._subject, self.stage_at(onset)
         gain = 0.0
         if stage in ("N2", "N3", "R"):
@@ -129,12 +133,12 @@ class LiveNight:
             jitter = memory.timing.of(stage).jitter_s * rng.standard_normal()
             size = float(np.asarray(variation(rng, SIZE_SD)))
             response = subject.sleep_response(item, stage, _LENGTH, gain, jitter)
-            response = response + subject.sound_response(stage, _LENGTH, size)
+            response = response + subject.sound_response(cast(SleepKey, stage), _LENGTH, size)
             head = self._scene.head
             self._responses.append((onset, head.referenced(response * head.gain[:, None])))
         self.played.append(Played(item, onset, stage, gain))
 
-    def render(self, start, stop):
+    def render(self, start: int, stop: int) -> np.ndarray:
         """Return samples [start, stop) of all channels, float32 (channels, stop - start) µV."""
         data = self._scene.render(start, stop)
         while self._responses and self._responses[0][0] + _LENGTH <= start:
@@ -148,7 +152,7 @@ class LiveNight:
             data = np.concatenate([data, np.tile(count, (self._counters, 1))])
         return data
 
-    def ahead(self, sample):
+    def ahead(self, sample: int) -> None:
         """Make the block that holds a sample now, so that rendering it later is quick."""
         if sample < self.n:
             self._scene.render(sample, sample + 1)

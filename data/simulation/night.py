@@ -6,17 +6,28 @@ items in random order, every item once before any comes again.
 """
 
 import datetime
-from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sleep_interpreter.data.simulation.cohort_settings import Recording
 from sleep_interpreter.data.simulation.cues import Responses, plan_cues, plan_reactivations
-from sleep_interpreter.data.simulation.hypnogram import given_hypnogram, load_hypnogram, simulate_hypnogram
-from sleep_interpreter.data.simulation.memory import RESPONSE_S, Subject, memory_scores
-from sleep_interpreter.data.simulation.scene import Scene, five_stages
+from sleep_interpreter.data.simulation.events import five_stages
+from sleep_interpreter.data.simulation.hypnogram import (
+    HypnogramModel,
+    given_hypnogram,
+    load_hypnogram,
+    simulate_hypnogram,
+)
+from sleep_interpreter.data.simulation.scene import Scene
+from sleep_interpreter.data.simulation.settings import (
+    CuePlan,
+    NightSettings,
+    RecordingSettings,
+    Simulation,
+)
+from sleep_interpreter.data.simulation.subject import RESPONSE_S, Subject, memory_scores
 from sleep_interpreter.utils.core.constants import ITEMS, STAGING_SECONDS, STREAM_RATE, WAKE
 from sleep_interpreter.utils.core.provenance import MARK
 from sleep_interpreter.utils.signal.brainvision_writer import BrainVisionWriter
@@ -32,20 +43,13 @@ _RESPONSE_S = 1.5  # of wake responses; they are over by then
 _LEAD_S, _TAIL_S = 2.0, 5.0  # a wake session before its first onset and after its last
 
 
-class Session:
-    """A continuous recording of one simulated subject.
+class SimulatedSession:
+    """A continuous recording of one simulated subject that began at `started`."""
 
-    Attributes
-    ----------
-    subject : sleep_interpreter.data.simulation.memory.Subject
-    scene : sleep_interpreter.data.simulation.scene.Scene
-    started : datetime.datetime
-    """
-
-    def __init__(self, subject, scene, started):
+    def __init__(self, subject: Subject, scene: Scene, started: datetime.datetime) -> None:
         self.subject, self.scene, self.started = subject, scene, started
 
-    def write(self, path, resolution_uv=None):
+    def write(self, path: str | Path, resolution_uv: float | None = None) -> None:
         """Write the session as BrainVision (.vhdr, .eeg, .vmrk); the .vhdr appears last, when all is there.
 
         The marker "simulated" at the beginning stays with the files wherever they are copied. MNE reads the
@@ -68,7 +72,7 @@ class Session:
             for start in range(0, self.scene.n, _CHUNK):
                 writer.append(self.scene.render(start, min(start + _CHUNK, self.scene.n)))
 
-    def annotations(self):
+    def annotations(self) -> pd.DataFrame:
         """Return everything that happens, by onset.
 
         Returns
@@ -81,7 +85,9 @@ class Session:
             "true/reactivation/<item>".
         """
         n, epochs = self.scene.n, np.arange(-(-self.scene.n // _EPOCH))
-        stages = [self.scene.stages[min(epoch, len(self.scene.stages) - 1)] for epoch in epochs]
+        stages = np.array(self.scene.stages, object)[np.minimum(epochs, len(self.scene.stages) - 1)]
+        events = self.scene.events
+        waves, spindles, bad = events["slow_oscillation"], events["spindle"], events["bad_channel"]
         rows = [
             pd.DataFrame({"sample": [0], "duration": [1], "description": [MARK]}),
             pd.DataFrame(
@@ -93,39 +99,29 @@ class Session:
                 }
             ),
             *self._own_annotations(),
+            *(_annotated(events[kind], f"artefact/{kind}") for kind in ("arousal", "movement")),
+            _annotated(bad, "artefact/bad_channel/" + bad["channel"].astype(str)),
+            _annotated(waves, "true/" + waves["kind"].astype(str), waves["end_s"] - waves["start_s"]),
+            _annotated(spindles, "true/spindle_" + spindles["kind"].astype(str)),
         ]
-        events = self.scene.events
-        for kind in ("arousal", "movement"):
-            rows.append(_happening(events[kind], f"artefact/{kind}"))
-        bad = events["bad_channel"]
-        rows.append(_happening(bad, "artefact/bad_channel/" + bad["channel"].astype(str)))
-        waves, spindles = events["slow_oscillation"], events["spindle"]
-        rows.append(_happening(waves, "true/" + waves["kind"].astype(str), waves["end_s"] - waves["start_s"]))
-        rows.append(_happening(spindles, "true/spindle_" + spindles["kind"].astype(str)))
         table = pd.concat([row for row in rows if len(row)], ignore_index=True)
         table = table.reindex(columns=["sample", "duration", "description", *COLUMNS])
         table = table[(table["sample"] >= 0) & (table["sample"] < n)]
         table["duration"] = np.minimum(table["duration"], n - table["sample"])
         return table.sort_values("sample", kind="stable", ignore_index=True)
 
-    def tables(self):
-        """Return everything planted as tables for the truth file: {name: DataFrame}."""
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Return everything planted as tables for the truth file."""
         return dict(self.scene.events)
 
-    def _own_annotations(self):
+    def _own_annotations(self) -> list[pd.DataFrame]:
         return []
 
 
-class Night(Session):
+class SimulatedNight(SimulatedSession):
     """A night of sleep with cues, or the short recording for the real-time session.
 
-    Parameters
-    ----------
-    settings : sleep_interpreter.data.simulation.settings.Simulation
-    group : "train" | "test"
-    number : int
-    plan : sleep_interpreter.data.simulation.cohort_settings.Night | sleep_interpreter.data.simulation.cohort_settings.Recording | None
-        What the night is like and when cues are given; None: `settings.night`.
+    `plan` says what the night is like and when cues are given; None: `settings.night`.
 
     Attributes
     ----------
@@ -137,9 +133,15 @@ class Night(Session):
         item, cued (reactivations by cues), spontaneous, strength (summed gain of both), memory_score.
     """
 
-    def __init__(self, settings, group, number, plan=None):
+    def __init__(
+        self,
+        settings: Simulation,
+        group: str,
+        number: int,
+        plan: NightSettings | RecordingSettings | None = None,
+    ) -> None:
         plan = settings.night if plan is None else plan
-        purpose = ("recording",) if isinstance(plan, Recording) else ("night",)
+        purpose = ("recording",) if isinstance(plan, RecordingSettings) else ("night",)
         subject = Subject(settings, group, number)
         self.codes = hypnogram(plan, settings.seed, group, number)
         stages = five_stages(subject.generator(*purpose, "stages"), self.codes, settings.stages)
@@ -150,7 +152,7 @@ class Night(Session):
         self.reactivations = plan_reactivations(subject, self.scene, purpose, self.cues["onset_s"])
         self.memory = memory_table(subject, self.cues, self.reactivations)
 
-    def tables(self):
+    def tables(self) -> dict[str, pd.DataFrame]:
         return {
             **super().tables(),
             "cues": self.cues,
@@ -159,32 +161,22 @@ class Night(Session):
             "hypnogram": pd.DataFrame({"code": self.codes, "stage": self.scene.stages}),
         }
 
-    def _own_annotations(self):
+    def _own_annotations(self) -> list[pd.DataFrame]:
         cues = self.cues[["sample", "item", "stage", "so_group", "so_phase_rad"]].assign(
             duration=1, modality="audio", description="cue/" + self.cues["item"].astype(str)
         )
         own = self.reactivations
         texts = "true/reactivation/" + own["item"].astype(str)
-        return [cues, _happening(own, texts, np.full(len(own), RESPONSE_S)).assign(item=own["item"])]
+        return [cues, _annotated(own, texts, np.full(len(own), RESPONSE_S)).assign(item=own["item"])]
 
 
-class WakeSession(Session):
+class WakeSession(SimulatedSession):
     """A wake session: eyes closed at first, then every item several times as a picture or as a sound.
 
-    Parameters
-    ----------
-    settings : sleep_interpreter.data.simulation.settings.Simulation
-    group : "train" | "test"
-    number : int
-    modality : "image" | "audio"
-
-    Attributes
-    ----------
-    trials : DataFrame
-        onset_s, sample, item, item_index, modality.
+    `trials` is a table of onset_s, sample, item, item_index and modality ("image", "audio").
     """
 
-    def __init__(self, settings, group, number, modality):
+    def __init__(self, settings: Simulation, group: str, number: int, modality: str) -> None:
         plan = settings.night.wake
         subject = Subject(settings, group, number)
         count = plan.repetitions * len(ITEMS)
@@ -198,7 +190,7 @@ class WakeSession(Session):
         super().__init__(subject, scene, MEASURED - datetime.timedelta(hours=2 if modality == "image" else 1))
         length = int(_RESPONSE_S * STREAM_RATE)
 
-        def response(k):
+        def response(k: int) -> np.ndarray:
             rng = subject.generator("wake", modality, "response", k)
             return subject.awake_response(rng, modality, items[k], length)
 
@@ -213,67 +205,26 @@ class WakeSession(Session):
             }
         )
 
-    def tables(self):
+    def tables(self) -> dict[str, pd.DataFrame]:
         return {**super().tables(), "trials": self.trials}
 
-    def _own_annotations(self):
+    def _own_annotations(self) -> list[pd.DataFrame]:
         texts = self.trials["modality"].astype(str) + "/" + self.trials["item"].astype(str)
         return [self.trials[["sample", "item", "modality"]].assign(duration=1, stage="W", description=texts)]
 
 
-@dataclass(frozen=True, eq=False)
-class SimulatedRecording:
-    """A continuous recording in memory.
+def recorded_night(settings: Simulation) -> SimulatedNight:
+    """Return the short recording that `settings.recording` describes.
 
-    Attributes
-    ----------
-    data : float32 array (61, n)
-        In µV at 500 Hz.
-    stages : list of str
-        Planted stage of each 30 s epoch: "W", "N1", "N2", "N3", "R".
-    cues : list of (int, int)
-        Onset sample and item of every cue.
-    subject : str
-    names : tuple of str
-        Channels.
+    The subject is the test subject `recording.test_subject`; its items have the same patterns as in its
+    trials.
     """
-
-    data: np.ndarray
-    stages: list
-    cues: list
-    subject: str
-    names: tuple
+    return SimulatedNight(settings, "test", settings.recording.test_subject, settings.recording)
 
 
-def recorded_night(settings):
-    """Return the short recording that `settings.recording` describes, as a `Night` that can be written."""
-    return Night(settings, "test", settings.recording.test_subject, settings.recording)
-
-
-def simulate_recording(settings):
-    """Simulate the short recording into memory.
-
-    Parameters
-    ----------
-    settings : sleep_interpreter.data.simulation.settings.Simulation
-        The subject is the test subject `recording.test_subject`; its items have the same patterns as in its
-        trials.
-
-    Returns
-    -------
-    recording : SimulatedRecording
-    """
-    night = recorded_night(settings)
-    cues = list(zip(night.cues["sample"].tolist(), night.cues["item_index"].tolist(), strict=True))
-    data = night.scene.render(0, night.scene.n)
-    return SimulatedRecording(
-        data, list(night.scene.stages), cues, night.subject.name, tuple(night.scene.names)
-    )
-
-
-def hypnogram(plan, seed, group, number):
+def hypnogram(plan: NightSettings | RecordingSettings, seed: int, group: str, number: int) -> np.ndarray:
     """Return the hypnogram of one subject's night or recording, int (n_epochs,), as the plan says."""
-    if isinstance(plan, Recording):
+    if isinstance(plan, RecordingSettings):
         return given_hypnogram(plan.stages)
     if plan.hypnogram is not None:
         return given_hypnogram(plan.hypnogram)
@@ -281,25 +232,14 @@ def hypnogram(plan, seed, group, number):
 
 
 @lru_cache(maxsize=4)
-def _model(hours):
+def _model(hours: float | None) -> HypnogramModel:
     return load_hypnogram(overrides=[] if hours is None else [f"hours={hours}"])
 
 
-def cue_onsets(rng, plan, codes, scene):
-    """Plan when cues are given.
+def cue_onsets(rng: np.random.Generator, plan: CuePlan, codes: np.ndarray, scene: Scene) -> np.ndarray:
+    """Plan when cues are given: the samples, int (n,).
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    plan : sleep_interpreter.data.simulation.cohort_settings.CuePlan
-    codes : int array (n_epochs,)
-    scene : sleep_interpreter.data.simulation.scene.Scene
-        No cue is given while an arousal or a movement lasts.
-
-    Returns
-    -------
-    onsets : int array (n,)
-        Samples.
+    `codes` (n_epochs,) is the scene's hypnogram. No cue is given while an arousal or a movement lasts.
     """
     stages = ("N2", "N3", "R") if plan.rem_cues else ("N2", "N3")
     asleep = np.flatnonzero(codes != WAKE)
@@ -319,35 +259,38 @@ def cue_onsets(rng, plan, codes, scene):
     return np.array(onsets, int)
 
 
-def shuffled_items(rng, count):
+def shuffled_items(rng: np.random.Generator, count: int) -> np.ndarray:
     """Return `count` items, every item once before any comes again, int (count,)."""
     rounds = [rng.permutation(len(ITEMS)) for _ in range(-(-count // len(ITEMS)))]
     return np.concatenate([np.zeros(0, int), *rounds])[:count]
 
 
-def memory_table(subject, cues, reactivations=None):
-    """Return how often each item was reactivated and how well it is remembered; see `Night.memory`."""
-    cued = _sums(cues, cues["reactivated"]), _sums(cues, cues["gain"])
-    alone = (np.zeros(len(ITEMS)),) * 2
-    if reactivations is not None:
-        alone = _sums(reactivations, np.ones(len(reactivations))), _sums(reactivations, reactivations["gain"])
-    strength = cued[1] + alone[1]
+def memory_table(
+    subject: Subject, cues: pd.DataFrame, reactivations: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Return how often each item was reactivated and how well it is remembered: `SimulatedNight.memory`."""
+    alone = cues[:0] if reactivations is None else reactivations
+    strength = _sums(cues, cues["gain"]) + _sums(alone, alone["gain"])
     return pd.DataFrame(
         {
             "item": ITEMS,
-            "cued": cued[0].astype(int),
-            "spontaneous": alone[0].astype(int),
+            "cued": _sums(cues, cues["reactivated"]).astype(int),
+            "spontaneous": _sums(alone, np.ones(len(alone))).astype(int),
             "strength": strength,
             "memory_score": memory_scores(subject, strength),
         }
     )
 
 
-def _sums(table, values):
+def _sums(table: pd.DataFrame, values: np.ndarray | pd.Series) -> np.ndarray:
     return np.bincount(table["item_index"].to_numpy(int), np.asarray(values, float), len(ITEMS))
 
 
-def _happening(events, description, duration_s=None):
+def _annotated(
+    events: pd.DataFrame,
+    description: str | pd.Series,
+    duration_s: np.ndarray | pd.Series | None = None,
+) -> pd.DataFrame:
     """Return events of a scene as annotations."""
     duration_s = events["duration_s"] if duration_s is None else duration_s
     onset = events["onset_s" if "onset_s" in events else "start_s"]

@@ -4,33 +4,26 @@ A scene is made of blocks of 10 s, each a function of scene and number alone, so
 whatever chunks has the same bytes, with any number of threads, and no more than a few blocks are held.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sleep_interpreter.data.formats.tfrecords import STAGING_SAMPLES
-from sleep_interpreter.data.simulation.events import COLUMNS, TRAITS, draw_events, five_stages
+from sleep_interpreter.data.simulation import waves
+from sleep_interpreter.data.simulation.events import COLUMNS, TRAITS, draw_events
 from sleep_interpreter.data.simulation.head import EMG, sphere_points
 from sleep_interpreter.data.simulation.sensors import BAD_COLUMNS, Sensors, draw_bad_channels
-from sleep_interpreter.data.simulation.waves import (  # fmt: skip
+from sleep_interpreter.data.simulation.subject import Subject
+from sleep_interpreter.data.simulation.waves import (
     BLOCK,
     FADE,
     RATE,
-    band,
     box,
-    cross_fade,
-    eye_movement,
-    fall,
-    noise,
-    sawtooth,
-    slow_oscillation,
-    so_phase,
-    spindle,
 )
 from sleep_interpreter.utils.core.parallel import on_one_thread
-
-__all__ = ["Scene", "five_stages"]
 
 _PATCHES = sphere_points(48, -0.3)
 """Where the background comes from."""
@@ -56,7 +49,7 @@ class Scene:
 
     Parameters
     ----------
-    subject : sleep_interpreter.data.simulation.memory.Subject
+    subject : Subject
         Its settings, head and generator are used.
     purpose : tuple of str | int
         What the scene is for; other purposes get other numbers.
@@ -79,7 +72,15 @@ class Scene:
         See `data.simulation.events.COLUMNS`, and "bad_channel" (start_s, duration_s, channel, kind).
     """
 
-    def __init__(self, subject, purpose, stages, n=None, clean=False, fixed=None):
+    def __init__(
+        self,
+        subject: Subject,
+        purpose: Iterable[str | int],
+        stages: Sequence[str],
+        n: int | None = None,
+        clean: bool = False,
+        fixed: dict[str, pd.DataFrame] | None = None,
+    ) -> None:
         self._subject, self._purpose = subject, (*purpose, "scene")
         self.head, self.settings = subject.head, subject.settings.stages
         self.stages = list(stages)
@@ -95,12 +96,15 @@ class Scene:
             eeg = self.head.names[: self.head.n_eeg]
             sensors = subject.settings.sensors
             self.events["bad_channel"] = draw_bad_channels(self._rng("bad"), sensors, eeg, total_s)
-        self._signals, self._noise, self._blocks, self._amplitudes = [], {}, {}, {}
+        self._signals: list[Callable[[int, int], np.ndarray]] = []
+        self._noise: dict[int, np.ndarray] = {}
+        self._blocks: dict[int, np.ndarray] = {}
+        self._amplitudes: dict[str, list[np.ndarray]] = {}
 
-    def _rng(self, *purpose):
+    def _rng(self, *purpose: str | int) -> np.random.Generator:
         return self._subject.generator(*self._purpose, *purpose)
 
-    def add_events(self, kind, rows):
+    def add_events(self, kind: str, rows: pd.DataFrame) -> None:
         """Add events of a kind, before anything is rendered; spindles keep their slow oscillations."""
         if not len(rows):
             return
@@ -114,22 +118,22 @@ class Scene:
             self.events["spindle"]["so"] = place[self.events["spindle"]["so"].to_numpy(int)]
         self._forget()
 
-    def add_signal(self, make):
+    def add_signal(self, make: Callable[[int, int], np.ndarray]) -> None:
         """Add a signal of the head: `make(start, stop)` returns (n_head, stop - start) µV for any samples."""
         self._signals.append(make)
         self._forget()
 
-    def _forget(self):
+    def _forget(self) -> None:
         self._blocks.clear()
         self.__dict__.pop("_rows", None)
         self.__dict__.pop("_sensors", None)
 
-    def phase(self, samples):
+    def phase(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return group and phase of the slow oscillation at samples; see `data.simulation.waves.so_phase`."""
-        return so_phase(self.events["slow_oscillation"], np.asarray(samples) / RATE)
+        return waves.so_phase(self.events["slow_oscillation"], np.asarray(samples) / RATE)
 
     @on_one_thread
-    def render(self, start, stop):
+    def render(self, start: int, stop: int) -> np.ndarray:
         """Return the signals from sample `start` to `stop`.
 
         Returns
@@ -146,19 +150,19 @@ class Scene:
             data[:, low - start : high - start] = self._block(number)[:, low - first : high - first]
         return data
 
-    def _block(self, number):
+    def _block(self, number: int) -> np.ndarray:
         if number not in self._blocks:
             while len(self._blocks) >= _KEPT:
                 self._blocks.pop(next(iter(self._blocks)))
             self._blocks[number] = self._make(number)
         return self._blocks[number]
 
-    def _make(self, number):
+    def _make(self, number: int) -> np.ndarray:
         """Return one whole block, (61, BLOCK)."""
         n_head, first = len(self.head.names), number * BLOCK
         t = (first + np.arange(BLOCK)) / RATE
         now = self._noise_of(number)
-        rows = cross_fade(self._noise_of(number - 1), now) if number else now[:, :BLOCK].copy()
+        rows = waves.cross_fade(self._noise_of(number - 1), now) if number else now[:, :BLOCK].copy()
         rows[len(_PATCHES) + 2 :] *= self._levels(number, t)
         gains, tracks = self._tracks(t)
         eeg = self._mixing @ rows
@@ -175,12 +179,12 @@ class Scene:
         return eeg
 
     @cached_property
-    def _sensors(self):
+    def _sensors(self) -> Sensors:
         bad, movement = self.events["bad_channel"], self.events["movement"]
         return Sensors(self._rng, self._subject.settings.sensors, self.names, self.n, bad, movement)
 
     @cached_property
-    def _mixing(self):
+    def _mixing(self) -> np.ndarray:
         """Return what the rows of noise give to the channels, (61, rows)."""
         head = self.head
         background = np.stack([head.patch(place, _PATCH_DEG) for place in _PATCHES], axis=1)
@@ -196,43 +200,43 @@ class Scene:
         mixing[chin, -2] = mixing[chin + 1, -1] = 1
         return mixing
 
-    def _noise_of(self, number):
+    def _noise_of(self, number: int) -> np.ndarray:
         """Return a block's noise with its overlap, (rows, BLOCK + FADE)."""
         if number not in self._noise:
             while len(self._noise) >= _KEPT:
                 self._noise.pop(next(iter(self._noise)))
             rng, parts = self._rng("noise", number), self._spectra(self._stage(number))
-            self._noise[number] = np.concatenate([noise(rng, part) for part in parts])
+            self._noise[number] = np.concatenate([waves.noise(rng, part) for part in parts])
             epoch = self._rng("epoch", number * BLOCK // STAGING_SAMPLES).standard_normal()
             size = self._person["background"] * np.exp(self.settings.epoch_sd * epoch)
             self._noise[number][: len(_PATCHES) + 2] *= np.float32(size)
         return self._noise[number]
 
-    def _stage(self, number):
+    def _stage(self, number: int) -> str:
         return self.stages[min(number * BLOCK // STAGING_SAMPLES, len(self.stages) - 1)]
 
-    def _spectra(self, key):
+    def _spectra(self, key: str) -> list[np.ndarray]:
         """Return amplitudes of a stage's noise, head and chin apart: background in µV, the rest of size 1."""
         if key not in self._amplitudes:
             stage, settings = self.settings.of(key), self.settings
-            background = stage.background_uv * fall(stage.slope, stage.knee_hz)
+            background = stage.background_uv * waves.fall(stage.slope, stage.knee_hz)
             own = self._subject.generator("rhythms").standard_normal()
             bands = {"alpha": (settings.alpha_hz + settings.alpha_sd_hz * own, 0.6)} | _BANDS_HZ
-            rhythms = [band(*bands[name]) for name, _ in _RHYTHMS]
+            rhythms = [waves.band(*bands[name]) for name, _ in _RHYTHMS]
             head = np.stack([background] * (len(_PATCHES) + 2) + rhythms)
-            chin = np.stack([fall(0.0, 1.0, *_EMG_HZ)] * 2)
+            chin = np.stack([waves.fall(0.0, 1.0, *_EMG_HZ)] * 2)
             self._amplitudes[key] = [
-                part[:, : part.any(axis=0).nonzero()[0][-1] + 1] for part in (head, chin)
+                part[:, : int(np.flatnonzero(part.any(axis=0))[-1]) + 1] for part in (head, chin)
             ]
         return self._amplitudes[key]
 
-    def _levels(self, number, t):
+    def _levels(self, number: int, t: np.ndarray) -> np.ndarray:
         """Return the size in µV over time of rhythms and chin, (rows, BLOCK)."""
         now = self.settings.of(self._stage(number))
         before = self.settings.of(self._stage(max(number - 1, 0)))
         passing = np.clip(np.arange(BLOCK) / FADE, 0, 1)
 
-        def level(name):
+        def level(name: str) -> np.ndarray:
             return getattr(before, name) * (1 - passing) + getattr(now, name) * passing
 
         arousal, movement = self._during("arousal", t, 1.0), self._during("movement", t, 0.3)
@@ -248,7 +252,7 @@ class Scene:
         return np.stack([sizes[name] for name, _ in _RHYTHMS] + [chin] * 2).astype(np.float32)
 
     @cached_property
-    def _rows(self):
+    def _rows(self) -> dict[str, tuple[np.ndarray, np.ndarray, list[dict]]]:
         """Return the events as rows with their first and last times, by kind."""
         found = {}
         for kind, table in self.events.items():
@@ -262,43 +266,42 @@ class Scene:
             found[kind] = start, end, table.to_dict("records")
         return found
 
-    def _near(self, kind, t):
+    def _near(self, kind: str, t: np.ndarray) -> list[dict[str, Any]]:
         start, end, rows = self._rows[kind]
         return [rows[k] for k in np.flatnonzero((start <= t[-1]) & (end >= t[0]))]
 
-    def _during(self, kind, t, ramp):
+    def _during(self, kind: str, t: np.ndarray, ramp: float) -> np.ndarray:
         """Return a course between 0 and 1 that is 1 during events of a kind."""
         course = np.zeros(len(t))
         for row in self._near(kind, t):
             course = np.maximum(course, box(t - row["start_s"], row["duration_s"], ramp))
         return course
 
-    def _tracks(self, t):
+    def _tracks(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return topographies (n_head, k) and courses (k, BLOCK) in µV of all that does not travel."""
-        tracks = {}
+        tracks: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
 
-        def add(key, topography, row, shape):
-            if key not in tracks:
-                tracks[key] = topography(), np.zeros(BLOCK)
+        def add(key: Any, topography: np.ndarray, row: dict[str, Any], shape: Callable) -> None:
+            _, course = tracks.setdefault(key, (topography, np.zeros(BLOCK)))
             low, high = np.searchsorted(t, [row["start_s"], row["start_s"] + row["duration_s"]])
-            tracks[key][1][low:high] += row["amplitude_uv"] * shape(row, t[low:high])
+            course[low:high] += row["amplitude_uv"] * shape(row, t[low:high])
 
         head = self.head
         for row in self._near("spindle", t):
             origin = row["origin"]
-            add(("spindle", origin), lambda o=origin: head.patch(o, _SPINDLE_DEG), row, spindle)
+            add(("spindle", origin), head.patch(origin, _SPINDLE_DEG), row, waves.spindle)
         for row in self._near("sawtooth", t):
-            add("sawtooth", lambda: head.patch(("FCz", "Cz"), _SAWTOOTH_DEG), row, sawtooth)
+            add("sawtooth", head.patch(("FCz", "Cz"), _SAWTOOTH_DEG), row, waves.sawtooth)
         for row in self._near("eye", t):
             axis, sign = {"right": (0, 1), "left": (0, -1), "up": (1, 1), "down": (1, -1)}[row["direction"]]
             signed = row | {"amplitude_uv": sign * row["amplitude_uv"]}
-            add(("eye", axis), lambda a=axis: head.eyes[:, a], signed, eye_movement)
+            add(("eye", axis), head.eyes[:, axis], signed, waves.eye_movement)
         if not tracks:
             return np.zeros((0, 0)), np.zeros((0, BLOCK))
         gains, courses = zip(*tracks.values(), strict=True)
         return np.stack(gains, axis=1), np.stack(courses)
 
-    def _add_wave(self, eeg, row, t):
+    def _add_wave(self, eeg: np.ndarray, row: dict[str, Any], t: np.ndarray) -> None:
         """Add one travelling slow oscillation to the head channels (n_head, BLOCK), in place."""
         gain = row["amplitude_uv"] * self.head.patch(row["origin"], self.settings.slow_waves.spread_deg)
         delay = np.rint(self.head.distance(row["origin"]) / row["speed_m_s"] * RATE).astype(int)
@@ -307,6 +310,6 @@ class Scene:
         first = round(t[0] * RATE)
         # The wave at the origin from the longest delay before; every channel is a piece of it.
         seconds = (first + low - delay.max() + np.arange(high - low + delay.max())) / RATE
-        wave = slow_oscillation(row, seconds).astype(np.float32)
+        wave = waves.slow_oscillation(row, seconds).astype(np.float32)
         pieces = np.lib.stride_tricks.sliding_window_view(wave, high - low)
         eeg[:, low:high] += gain[:, None].astype(np.float32) * pieces[delay.max() - delay]

@@ -1,9 +1,13 @@
 """What electrodes and amplifier add to the brain's signals: noise, drift, mains, bad channels, movements."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy import signal
 
+from sleep_interpreter.data.simulation.settings import SensorSettings
 from sleep_interpreter.data.simulation.waves import BLOCK, RATE, box
 
 BAD_COLUMNS = ("start_s", "duration_s", "channel", "kind")
@@ -15,7 +19,9 @@ _FLAT_UV = 0.05
 _SHARE = np.arange(BLOCK) / BLOCK
 
 
-def draw_bad_channels(rng, settings, names, total_s):
+def draw_bad_channels(
+    rng: np.random.Generator, settings: SensorSettings, names: Sequence[str], total_s: float
+) -> pd.DataFrame:
     """Draw which EEG channels are bad when: a DataFrame with `BAD_COLUMNS`, by onset."""
     count = rng.poisson(settings.bad_channels_per_h * total_s / 3600)
     start = np.sort(rng.uniform(0, total_s, count))
@@ -32,7 +38,7 @@ class Sensors:
     ----------
     rng_of : callable
         `rng_of(*purpose)` returns a generator of the scene.
-    settings : sleep_interpreter.data.simulation.body_settings.SensorSettings
+    settings : SensorSettings
     names : sequence of str
         All channels.
     n : int
@@ -41,7 +47,15 @@ class Sensors:
         Tables of bad channels and of movements.
     """
 
-    def __init__(self, rng_of, settings, names, n, bad, movement):
+    def __init__(
+        self,
+        rng_of: Callable[..., np.random.Generator],
+        settings: SensorSettings,
+        names: Sequence[str],
+        n: int,
+        bad: pd.DataFrame,
+        movement: pd.DataFrame,
+    ) -> None:
         self._rng_of, self._settings, self._names = rng_of, settings, list(names)
         self._bad, self._movement = bad.to_dict("records"), movement.to_dict("records")
         channels = len(self._names)
@@ -55,20 +69,20 @@ class Sensors:
         angle = rng.normal(rng.uniform(0, 2 * np.pi), 0.3, channels)
         self._line = np.stack([size * np.cos(angle), size * np.sin(angle)], axis=1)
 
-    def add(self, eeg, block):
+    def add(self, eeg: np.ndarray, block: int) -> None:
         """Add noise, drift, mains and movements to the signals (C, BLOCK) of one block, in place."""
         self._add_noise(eeg, block)
         for number, row in enumerate(self._movement):
             if _meets(row, block):
                 self._add_movement(eeg, block, number, row)
 
-    def spoil(self, eeg, block):
+    def spoil(self, eeg: np.ndarray, block: int) -> None:
         """Make bad channels of one block flat or noisy, in place; no reference can be taken after that."""
         for number, row in enumerate(self._bad):
             if _meets(row, block):
                 self._spoil(eeg, block, number, row)
 
-    def _add_noise(self, eeg, block):
+    def _add_noise(self, eeg: np.ndarray, block: int) -> None:
         cycle = 2 * np.pi * self._settings.line_hz * (block * BLOCK + np.arange(BLOCK)) / RATE
         # A cubic through the knots on either side (Catmull and Rom), without a kink from block to block.
         s = _SHARE
@@ -81,7 +95,7 @@ class Sensors:
         white = self._rng_of("sensor", block).standard_normal(eeg.shape, np.float32)
         eeg += np.float32(self._settings.noise_uv) * white
 
-    def _add_movement(self, eeg, block, number, row):
+    def _add_movement(self, eeg: np.ndarray, block: int, number: int, row: dict[Any, Any]) -> None:
         """Add one movement artefact: jerks of every electrode of its own and of all together."""
         rng = self._rng_of("movement", number)
         t = (block * BLOCK + np.arange(BLOCK)) / RATE - row["start_s"]
@@ -94,7 +108,7 @@ class Sensors:
         jerks = course[:, left] * (1 - share) + course[:, left + 1] * share
         eeg[:, inside] += self._settings.movement_uv * jerks * box(t[inside], row["duration_s"], 0.5)
 
-    def _spoil(self, eeg, block, number, row):
+    def _spoil(self, eeg: np.ndarray, block: int, number: int, row: dict[Any, Any]) -> None:
         channel = self._names.index(row["channel"])
         t = (block * BLOCK + np.arange(BLOCK)) / RATE - row["start_s"]
         inside = (t >= 0) & (t < row["duration_s"])
@@ -108,6 +122,6 @@ class Sensors:
         eeg[channel, inside] += noisy[inside]
 
 
-def _meets(row, block):
+def _meets(row: dict[Any, Any], block: int) -> bool:
     start = block * BLOCK / RATE
     return row["start_s"] < start + _KNOT_S and row["start_s"] + row["duration_s"] > start

@@ -2,13 +2,20 @@
 
 Trials come from packed stretches of sleep or wake: every trial has a stretch of its own with its cue alone,
 so nothing of another cue is in it, and the phase of slow oscillations and the spindles are the planted ones.
+
+In trials by phase of the slow oscillation (`so_trials`) every stretch has one oscillation, where its group
+says: an up-state, a down-state and a second up-state; scalp EEG goes up in up-states and deep down in the
+down-state. It is the only one of its stretch, so the true phase at the cue is that of the group, and the gate
+(`data.simulation.cues`) makes the groups differ: planted to try the analysis with, no finding.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.data.formats.tfrecords import (
     AWAKE_PER_SLEEP,
     AWAKE_SAMPLES,
@@ -17,8 +24,10 @@ from sleep_interpreter.data.formats.tfrecords import (
     STAGING_SAMPLES,
 )
 from sleep_interpreter.data.simulation.cues import plan_cues
-from sleep_interpreter.data.simulation.items import MODALITIES
-from sleep_interpreter.data.simulation.scene import Scene, five_stages
+from sleep_interpreter.data.simulation.events import five_stages
+from sleep_interpreter.data.simulation.scene import Scene
+from sleep_interpreter.data.simulation.settings import Physiology
+from sleep_interpreter.data.simulation.subject import MODALITIES, Subject
 from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE, STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.provenance import MARK
 from sleep_interpreter.utils.signal.preprocessing import decoding_window, staging_window
@@ -35,9 +44,10 @@ _CUE_AT = int(2.1 * STREAM_RATE)
 _AWAKE_STRETCH = int(0.9 * STREAM_RATE)
 _TOGETHER = 25  # stretches rendered at a time
 _SECONDS_PER_WINDOW = 3
+_ORIGINS = ("F3", "Fz", "F4", "FCz")  # of the oscillations of `so_trials`
 
 
-class Trials(NamedTuple):
+class SleepTrials(NamedTuple):
     """Sleep trials of one subject.
 
     Attributes
@@ -55,49 +65,123 @@ class Trials(NamedTuple):
     truth: pd.DataFrame
 
 
-def sleep_trials(subject, kind, count):
-    """Simulate trials of 2 s around cues in sleep.
+def sleep_trials(subject: Subject, kind: str, count: int) -> SleepTrials:
+    """Simulate `count` trials of 2 s around cues in sleep of a kind, "N2N3" or "REM".
 
-    Parameters
-    ----------
-    subject : sleep_interpreter.data.simulation.memory.Subject
-    kind : "N2N3" | "REM"
-    count : int
-
-    Returns
-    -------
-    trials : Trials
-        The 15 items as evenly as `count` allows, in random order.
+    The 15 items come as evenly as `count` allows, in random order.
     """
     return cued_trials(subject, (kind,), *_plan(subject, kind, count), BEFORE_CUE)
 
 
-def precue_trials(subject, kind, count):
+def precue_trials(subject: Subject, kind: str, count: int) -> SleepTrials:
     """Simulate the 2 s before the cues of `sleep_trials`: the same stretches, with the labels that follow.
 
-    A stretch has no other cue, so nothing at all leads from these trials to an item.
-
-    Parameters
-    ----------
-    subject : sleep_interpreter.data.simulation.memory.Subject
-    kind : "N2N3" | "REM"
-    count : int
-
-    Returns
-    -------
-    trials : Trials
-        With the items and the truth of `sleep_trials(subject, kind, count)`.
+    A stretch has no other cue, so nothing at all leads from these trials to an item. Items and truth are
+    those of `sleep_trials(subject, kind, count)`.
     """
     return cued_trials(subject, (kind,), *_plan(subject, kind, count), PRECUE)
 
 
-def cued_trials(subject, purpose, items, stages, before_s, slow_oscillations=None):
+def so_trials(subject: Subject, count: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Simulate a test subject's trials by phase of the slow oscillation at the cue.
+
+    For each of `SO_GROUPS` (item, eeg): item int (count,), the items as evenly as possible, and eeg float32
+    (count, 200, 55), samples first as published.
+    """
+    trials = planned_so_trials(subject, count)
+    eeg = trials.eeg.swapaxes(1, 2)
+    places = {group: slice(k * count, (k + 1) * count) for k, group in enumerate(SO_GROUPS)}
+    return {group: (trials.item[some], eeg[some].copy()) for group, some in places.items()}
+
+
+def planned_so_trials(subject: Subject, count: int) -> SleepTrials:
+    """Simulate the trials of `so_trials`, group after group, with their truth."""
+    group = np.repeat(SO_GROUPS, count)
+    rng = subject.generator("SO", "order")
+    items = [rng.permutation(np.resize(rng.permutation(len(ITEMS)), count)) for _ in SO_GROUPS]
+    stages = _nrem_stages(rng, subject.settings.cohort.n3_share, len(group))
+
+    def slow_oscillations(stage: str, places: np.ndarray, cue_s: np.ndarray) -> pd.DataFrame:
+        rng = subject.generator("SO", "oscillations", stage)
+        return place_oscillations(rng, group[places], cue_s, stage, subject.settings.stages)
+
+    return cued_trials(subject, ("SO",), np.concatenate(items), stages, BEFORE_CUE, slow_oscillations)
+
+
+def place_oscillations(
+    rng: np.random.Generator, groups: np.ndarray, cue_s: np.ndarray, stage: str, settings: Physiology
+) -> pd.DataFrame:
+    """Place one slow oscillation for each cue, so that the cue falls on the phase of its group.
+
+    Cues lie well inside the ranges of `data.events.slow_oscillations.so_phase`: in the middle of an up-state
+    or the down-state, at a crossing between two, on the rise of the first one, 0.15 to 0.45 s before or after
+    all.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    groups : array (n,) of str
+        Of `SO_GROUPS`.
+    cue_s : float array (n,)
+        Times of the cues in s.
+    stage : "N2" | "N3"
+    settings : Physiology
+        Of slow oscillations in general and of their amplitude in the stage.
+
+    Returns
+    -------
+    oscillations : DataFrame (n rows)
+        As `data.simulation.scene.Scene.events["slow_oscillation"]` holds them.
+    """
+    n, waves = len(groups), settings.slow_waves
+    first, down, second = (rng.uniform(*length, n) for length in (waves.first_up_s, waves.down_s, waves.up_s))
+    up_start, end = first + down, first + down + second
+    # From the oscillation's start to the cue: the middle of the group's range, and how far it goes.
+    where = {
+        "Pre-SO": (np.full(n, -0.3), np.full(n, 0.15)),
+        "trans-1st-Up": (0.2 * first, 0.1 * first),
+        "1st-Up": (0.5 * first, 0.1 * first),
+        "trans-Down": (first, 0.1 * first),
+        "Down": (first + 0.5 * down, 0.1 * down),
+        "trans-2nd-Up": (up_start, 0.1 * down),
+        "2nd-Up": (up_start + 0.5 * second, 0.1 * second),
+        "Post-SO": (end + 0.3, np.full(n, 0.15)),
+    }
+    middle, reach = (
+        np.choose([SO_GROUPS.index(g) for g in groups], [where[g][k] for g in SO_GROUPS]) for k in (0, 1)
+    )
+    start = cue_s - middle - reach * rng.uniform(-1, 1, n)
+    return pd.DataFrame(
+        {
+            "start_s": start,
+            "trough_start_s": start + first,
+            "trough_s": start + first + 0.5 * down,
+            "up_start_s": start + up_start,
+            "peak_s": start + up_start + 0.5 * second,
+            "end_s": start + end,
+            "amplitude_uv": rng.uniform(*settings.of(stage).slow_oscillation_uv, n),
+            "kind": "so",
+            "origin": rng.choice(_ORIGINS, n).astype(object),
+            "speed_m_s": rng.uniform(*waves.speed_m_s, n),
+            "stage": stage,
+        }
+    )
+
+
+def cued_trials(
+    subject: Subject,
+    purpose: Sequence[str],
+    items: np.ndarray,
+    stages: np.ndarray,
+    before_s: float,
+    slow_oscillations: Callable[[str, np.ndarray, np.ndarray], pd.DataFrame] | None = None,
+) -> SleepTrials:
     """Simulate 2 s near the cue of each of some trials.
 
     Parameters
     ----------
-    subject : sleep_interpreter.data.simulation.memory.Subject
-    purpose : tuple of str
+    subject : Subject
+    purpose : sequence of str
         What they are for; other purposes get other stretches.
     items : int array (n,)
     stages : array (n,) of "N2" | "N3" | "R"
@@ -106,10 +190,6 @@ def cued_trials(subject, purpose, items, stages, before_s, slow_oscillations=Non
     slow_oscillations : callable | None
         `slow_oscillations(stage, places, cue_s)` returns the slow oscillations of a stage's stretches, given
         the numbers of its trials and the times of their cues in s; None: those that the stage brings along.
-
-    Returns
-    -------
-    trials : Trials
     """
     n = SLEEP_SAMPLES * RAW_PER_SAMPLE
     eeg = np.empty((len(items), CHANNELS, SLEEP_SAMPLES), np.float32)
@@ -125,22 +205,11 @@ def cued_trials(subject, purpose, items, stages, before_s, slow_oscillations=Non
         starts = onsets - round(before_s * STREAM_RATE)
         for some, raw in _windows(scene, starts, n):
             eeg[places[some]] = stored(raw)
-    return Trials(items, eeg, pd.concat(truth).sort_index() if truth else pd.DataFrame())
+    return SleepTrials(items, eeg, pd.concat(truth).sort_index() if truth else pd.DataFrame())
 
 
-def nrem_stages(rng, share, count):
-    """Return "N2" or "N3" for each of `count` trials in random order, a given share of them N3."""
-    deep = round(count * share)
-    return rng.permutation(np.repeat(["N3", "N2"], [deep, count - deep]))
-
-
-def awake_trials(subject, modality):
-    """Simulate the trials of 0.8 s that follow pictures or sounds in wake, with open eyes.
-
-    Parameters
-    ----------
-    subject : sleep_interpreter.data.simulation.memory.Subject
-    modality : "image" | "audio"
+def awake_trials(subject: Subject, modality: str) -> np.ndarray:
+    """Simulate the trials of 0.8 s that follow pictures ("image") or sounds ("audio") in wake, open eyes.
 
     Returns
     -------
@@ -160,27 +229,17 @@ def awake_trials(subject, modality):
     return eeg.reshape(len(ITEMS), per_item, CHANNELS, AWAKE_SAMPLES)
 
 
-def draw_awake(subject, kind, place, pool):
-    """Return the 15 awake trials stored beside a sleep trial: different ones if there are 15.
+def draw_awake(subject: Subject, kind: str, place: int, pool: np.ndarray) -> np.ndarray:
+    """Return the 15 awake trials (15, 55, 80) stored beside a sleep trial: different ones if there are 15.
 
-    Parameters
-    ----------
-    subject : sleep_interpreter.data.simulation.memory.Subject
-    kind : "N2N3" | "REM"
-    place : int
-        Number of the sleep trial.
-    pool : array (n, 55, 80)
-        The awake trials of its item.
-
-    Returns
-    -------
-    eeg : float32 array (15, 55, 80)
+    `place` is the number of the sleep trial among those of its kind ("N2N3", "REM"), `pool` (n, 55, 80) holds
+    the awake trials of its item.
     """
     order = subject.generator(kind, "awake", place).permutation(len(pool))
     return pool[np.resize(order, AWAKE_PER_SLEEP)]
 
 
-def data_types(subject, kind, count):
+def data_types(subject: Subject, kind: str, count: int) -> list[str]:
     """Return "train", "val" or "test" for each of a test subject's trials, in random order."""
     shares = subject.settings.cohort.data_type_shares
     ends = np.rint(np.cumsum(shares) * count).astype(int)
@@ -188,14 +247,16 @@ def data_types(subject, kind, count):
     return subject.generator(kind, "data_type").permutation(parts).tolist()
 
 
-def whole_data(awake, sleep):
+def whole_data(
+    awake: dict[str, np.ndarray], sleep: dict[str, SleepTrials]
+) -> dict[str, list[dict[str, Any]]]:
     """Return all trials of one subject as `Whole_data.pickle` holds them (for the Lasso baseline).
 
     Parameters
     ----------
     awake : dict of str to array (15, n, 55, 80)
         What `awake_trials` returns for "image" and "audio".
-    sleep : dict of str to Trials
+    sleep : dict of str to SleepTrials
         What `sleep_trials` returns for "N2N3" and "REM".
 
     Returns
@@ -205,7 +266,7 @@ def whole_data(awake, sleep):
     """
     one_hot = np.eye(len(ITEMS), dtype=np.float32)
 
-    def marked(items, eeg):
+    def marked(items: np.ndarray, eeg: np.ndarray) -> list[dict[str, Any]]:
         return [{MARK: True, "category": one_hot[i], "EEG": e} for i, e in zip(items, eeg, strict=True)]
 
     content = {}
@@ -215,14 +276,10 @@ def whole_data(awake, sleep):
     return content | {kind: marked(trials.item, trials.eeg) for kind, trials in sleep.items()}
 
 
-def staging_night(subject, epochs):
-    """Simulate a short night for the stagers.
+def staging_night(subject: Subject, epochs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Simulate a short night of so many 30 s epochs for the stagers.
 
-    Parameters
-    ----------
-    subject : sleep_interpreter.data.simulation.memory.Subject
-    epochs : int
-        Number of 30 s epochs; the stages come in blocks, starting with another one in each subject.
+    The stages come in blocks, starting with another one in each subject.
 
     Returns
     -------
@@ -248,25 +305,33 @@ def staging_night(subject, epochs):
     return np.stack(windows), stages
 
 
-def stored(raw):
+def stored(raw: np.ndarray) -> np.ndarray:
     """Return stored trials (k, 55, n / 5) of raw EEG (k, 55 or more channels, n)."""
     return decoding_window(raw[:, :CHANNELS], RAW_PER_SAMPLE).swapaxes(1, 2)
 
 
-def _plan(subject, kind, count):
+def _plan(subject: Subject, kind: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return items and stages of trials, both (count,)."""
     rng = subject.generator(kind, "order")
     items = rng.permutation(np.resize(np.arange(len(ITEMS)), count))
     if kind == "REM":
         return items, np.full(count, "R")
-    return items, nrem_stages(rng, subject.settings.cohort.n3_share, count)
+    return items, _nrem_stages(rng, subject.settings.cohort.n3_share, count)
 
 
-def _scene(subject, purpose, stage, n, fixed=None):
+def _nrem_stages(rng: np.random.Generator, share: float, count: int) -> np.ndarray:
+    """Return "N2" or "N3" for each of `count` trials in random order, a given share of them N3."""
+    deep = round(count * share)
+    return rng.permutation(np.repeat(["N3", "N2"], [deep, count - deep]))
+
+
+def _scene(
+    subject: Subject, purpose: Sequence[str], stage: str, n: int, fixed: dict[str, pd.DataFrame] | None
+) -> Scene:
     return Scene(subject, purpose, [stage] * -(-n // STAGING_SAMPLES), n, clean=True, fixed=fixed)
 
 
-def _windows(scene, starts, n):
+def _windows(scene: Scene, starts: np.ndarray, n: int) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield (which of them: slice, raw (k, channels, n)) of the samples from each of `starts`, increasing.
 
     No more than a piece of the scene is held.

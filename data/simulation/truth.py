@@ -5,12 +5,14 @@
 
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
+from sleep_interpreter.data.simulation.settings import Simulation
+from sleep_interpreter.data.simulation.subject import Subject
 from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown, writing
@@ -36,34 +38,31 @@ class Truth(NamedTuple):
         "items/...", "head/...": the same in all sessions.
     """
 
-    tables: dict
-    arrays: dict
+    tables: dict[str, pd.DataFrame]
+    arrays: dict[str, np.ndarray]
 
 
-def file_name(subject, session):
+def file_name(subject: str, session: str) -> str:
     """Return the truth file of one session of a subject, relative to the data set's root."""
     return f"{FOLDER}/{subject}_{session}.npz"
 
 
-def write_truth(path, tables, arrays=None):
+def write_truth(
+    path: str | Path, tables: dict[str, pd.DataFrame], arrays: dict[str, np.ndarray] | None = None
+) -> None:
     """Write tables and arrays into one .npz that nothing needs to be unpickled for.
 
-    Parameters
-    ----------
-    path : str | Path
-    tables : dict of str to DataFrame
-        Columns hold numbers, booleans or text; text that is missing is kept as "".
-    arrays : dict of str to array
+    Columns hold numbers, booleans or text; text that is missing is kept as "".
     """
     content = {MARK: np.array(True)}
     for name, table in tables.items():
         content |= {f"{_TABLE}:{name}:{column}": _plain(table[column]) for column in table.columns}
     content |= {f"{_ARRAY}:{name}": np.asarray(values) for name, values in (arrays or {}).items()}
     with writing(path) as temporary, temporary.open("wb") as handle:
-        np.savez_compressed(handle, **content)
+        np.savez_compressed(handle, **content)  # type: ignore[arg-type]  # of allow_pickle, which is none
 
 
-def read_truth(root, subject):
+def read_truth(root: str | Path, subject: str) -> Truth:
     """Read everything planted in one subject.
 
     Parameters
@@ -72,10 +71,6 @@ def read_truth(root, subject):
         Folder of a simulated data set.
     subject : str
         E.g. "subject_7", "subject_test_0".
-
-    Returns
-    -------
-    truth : Truth
 
     Raises
     ------
@@ -89,7 +84,8 @@ def read_truth(root, subject):
         known = sorted({file.stem.rpartition("_")[0] for file in folder.glob("*.npz")})
         there = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "") if known else "nobody"
         raise UserError(f"{shown(folder)}: no truth of {subject!r}; there is that of {there}")
-    columns, arrays = {}, {}
+    columns: dict[str, dict[str, np.ndarray]] = {}
+    arrays = {}
     for file in files:
         try:
             with file.open("rb") as handle, np.load(handle, allow_pickle=False) as content:
@@ -106,47 +102,41 @@ def read_truth(root, subject):
     return Truth({name: pd.DataFrame(table) for name, table in columns.items()}, arrays)
 
 
-def subject_arrays(subject):
+def subject_arrays(subject: Subject) -> dict[str, np.ndarray]:
     """Return what is planted in a subject once and for all, as arrays.
 
     Returns
     -------
     arrays : dict of str to array
-        items/<...> as `data.simulation.items.Items.arrays` says; items/<kind>_course_<W|NREM|REM> (15, k, n):
-        the components' time courses at 100 Hz from the onset on; items/strength (15,); of the head channels
+        items/<...> as `Subject.component_arrays` says; items/<kind>_course_<W|NREM|REM> (15, k, n): the
+        components' time courses at 100 Hz from the onset on; items/strength (15,); of the head channels
         (n_head,) head/names, head/gain and head/positions_m (n_head, 3); head/radius_m,
         head/conductivities_s_m (brain, cerebrospinal fluid, skull, scalp).
     """
-    timing = subject.settings.memory.timing
-    arrays = {f"items/{name}": value for name, value in subject.items.arrays().items()}
-    for kind, components in {"semantic": subject.items.semantic, **subject.items.early}.items():
+    timing, head = subject.settings.memory.timing, subject.head
+    arrays = {f"items/{name}": value for name, value in subject.component_arrays().items()}
+    for kind, components in subject.components.items():
         t = np.arange(0, _COURSE_S[kind], 1 / SLEEP_RATE)
         times = {"W": t}
         if kind == "semantic":
-            for sleep in ("NREM", "REM"):
-                own = getattr(timing, sleep)
+            for sleep, own in (("NREM", timing.NREM), ("REM", timing.REM)):
                 times[sleep] = (t - own.delay_s) / own.stretch
         for state, at in times.items():
             courses = [[component.at(at) for component in item] for item in components]
             arrays[f"items/{kind}_course_{state}"] = np.array(courses, np.float32)
-    arrays["items/strength"] = subject.strength
-    arrays["head/names"] = np.array(subject.head.names)
-    arrays["head/gain"], arrays["head/positions_m"] = subject.head.gain, subject.head.positions
-    arrays["head/radius_m"] = np.array(subject.head.radius)
-    arrays["head/conductivities_s_m"] = np.array(subject.head.conductivities)
-    return arrays
+    return arrays | {
+        "items/strength": subject.strength,
+        "head/names": np.array(head.names),
+        "head/gain": head.gain,
+        "head/positions_m": head.positions,
+        "head/radius_m": np.array(head.radius),
+        "head/conductivities_s_m": np.array(head.conductivities),
+    }
 
 
-def write_overview(out, settings):
-    """Write `truth.json`: settings and what the numbers mean, readable by any program.
-
-    Parameters
-    ----------
-    out : Path
-        Folder of the data set.
-    settings : sleep_interpreter.data.simulation.settings.Simulation
-    """
-    content = {
+def write_overview(out: Path, settings: Simulation) -> None:
+    """Write `truth.json` into a data set: settings and what the numbers mean, readable by any program."""
+    content: dict[str, Any] = {
         MARK: True,
         "note": "planted by data/simulate.py; see docs/data_format.md for the files beside this one",
         "items": list(ITEMS),
@@ -157,7 +147,7 @@ def write_overview(out, settings):
     write_json(out / OVERVIEW, content)
 
 
-def _plain(column):
+def _plain(column: pd.Series) -> np.ndarray:
     """Return a column as an array that can be written without pickling."""
     if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         return column.to_numpy()

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from sleep_interpreter.model.networks.registration import build_published
+from sleep_interpreter.model.networks.building import build_published
 from sleep_interpreter.model.SIStaging.settings import StagerSettings
 
 build = partial(build_published, (StagerSettings,), "SIStaging")

@@ -17,7 +17,6 @@ from sleep_interpreter.model.checkpoints.npz_archive import (
     Header,
     check_header,
     read_arrays,
-    read_checkpoint,
     read_header,
     read_state,
     write_arrays,
@@ -68,7 +67,8 @@ def restore(path: str | Path, name: str | None = None, mode: str | None = None) 
     """
     path = Path(path)
     if path.suffix == ".npz" or not tf_checkpoint.is_one(path):
-        header, arrays = read_checkpoint(path)
+        stored, arrays = read_arrays(path)
+        header = check_header(stored, path)
     else:
         header, arrays = released.read(path, name, mode)
     refuse_other(shown(path), (header.network, header.mode), name, mode)
@@ -101,7 +101,7 @@ def load_published(model: "Ensemble", source: Mapping[str, Any] | str | Path) ->
         graph = tf_checkpoint.ObjectGraph(source)
         where, arrays = shown(source), {name: graph.read(name) for name in graph.shapes}
     elif isinstance(source, Mapping):
-        where, arrays = "the given mapping", dict(source)
+        where, arrays = "the given mapping", {name: _array(value) for name, value in source.items()}
     else:
         raise UserError(f"load_published takes a mapping or a path, not {type(source).__name__}")
     strange = [name for name in arrays if not isinstance(name, str)]
@@ -117,14 +117,24 @@ def load_published(model: "Ensemble", source: Mapping[str, Any] | str | Path) ->
     return _assign(model, arrays, where)
 
 
-def _assign(model: "Ensemble", arrays: dict[str, Any], where: str) -> "Ensemble":
+def _array(value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except ValueError:  # lists of unequal length: no numbers
+        return np.asarray(None)
+
+
+def _assign(model: "Ensemble", arrays: dict[str, np.ndarray], where: str) -> "Ensemble":
     """Set a network's variables by their names, all of them or, with a `UserError`, none."""
     variables = ensemble_variables(model)
-    numbers = {name: _finite_numbers(value) for name, value in arrays.items()}
-    if bad := [name for name, array in numbers.items() if array is None]:
+    numbers = {}
+    for name, array in arrays.items():
+        with np.errstate(over="ignore"):  # too large for float32: infinite
+            numbers[name] = array.astype(np.float32, copy=False) if array.dtype.kind in "fiu" else None
+    if bad := [name for name, array in numbers.items() if array is None or not np.isfinite(array).all()]:
         raise UserError(f"{where}: {len(bad)} not finite numbers: {few(bad)}")
     expected = {name: tuple(variable.shape) for name, variable in variables.items()}
-    found = {name: array.shape for name, array in numbers.items() if array is not None}
+    found = {name: array.shape for name, array in numbers.items()}
     if found != expected:
         members, wanted = by_member(found), by_member(expected)
         if members and all(member == wanted[0] for member in members.values()):
@@ -137,19 +147,6 @@ def _assign(model: "Ensemble", arrays: dict[str, Any], where: str) -> "Ensemble"
     for name, variable in variables.items():
         variable.assign(numbers[name])
     return model
-
-
-def _finite_numbers(value: Any) -> np.ndarray | None:
-    """Return a value as float32 array, or None where it is anything else than finite numbers."""
-    try:
-        array = np.asarray(value)
-    except ValueError:  # lists of unequal length
-        return None
-    if array.dtype.kind not in "fiu":
-        return None
-    with np.errstate(over="ignore"):
-        array = array.astype(np.float32, copy=False)
-    return array if np.isfinite(array).all() else None
 
 
 def values_of(model: "Ensemble") -> dict[str, np.ndarray]:

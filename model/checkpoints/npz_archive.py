@@ -88,12 +88,6 @@ def read_header(path: str | Path) -> Any:
     return read_arrays(path, header_only=True)[0]
 
 
-def read_checkpoint(path: str | Path) -> tuple[Header, dict[str, np.ndarray]]:
-    """Return the checked header and the arrays of this project's own checkpoint."""
-    header, arrays = read_arrays(path)
-    return check_header(header, path), arrays
-
-
 def read_arrays(path: str | Path, header_only: bool = False) -> tuple[Any, dict[str, np.ndarray]]:
     """Return the header and the arrays (none with `header_only`) of a file that `write_arrays` wrote."""
     path = Path(path)

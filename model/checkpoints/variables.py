@@ -4,6 +4,7 @@
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,9 +28,13 @@ def member_variables(member: Member) -> dict[str, Any]:
     UserError
         Two variables of one name.
     """
-    automatic = {layer.name: base for layer in member._flatten_layers() if (base := _automatic(layer))}
+    automatic = {}
+    for layer in member._flatten_layers():
+        base = re.sub(r"_\d+$", "", layer.name)
+        if base.replace("_", "").endswith(type(layer).__name__.lower()):  # also "forward_lstm_3"
+            automatic[layer.name] = base
     renamed: dict[str, str] = {}
-    taken: set[str] = set()
+    taken: Counter[str] = Counter()
     result: dict[str, Any] = {}
     for variable in member.variables:
         path = variable.path.removeprefix(f"{member.name}/")
@@ -40,10 +45,11 @@ def member_variables(member: Member) -> dict[str, Any]:
         for layer in layers:
             place += f"{layer}/"
             if place not in renamed:
-                renamed[place] = (
-                    _numbered(name + automatic[layer], taken) if layer in automatic else name + layer
-                )
-            name = f"{renamed[place]}/"
+                own = name + automatic.get(layer, layer)
+                number = taken[own]
+                taken[own] += layer in automatic
+                renamed[place] = f"{own}_{number}/" if number else f"{own}/"
+            name = renamed[place]
         name = (name + leaf).replace("lstm/lstm_cell/", "lstm/cell/")
         if name in result:
             raise UserError(
@@ -52,21 +58,6 @@ def member_variables(member: Member) -> dict[str, Any]:
             )
         result[name] = variable
     return result
-
-
-def _automatic(layer: Any) -> str | None:
-    """Return a layer's name without its number if Keras made it of the layer's class, or None."""
-    base = re.sub(r"_\d+$", "", layer.name)
-    return base if base.replace("_", "").endswith(type(layer).__name__.lower()) else None
-
-
-def _numbered(base: str, taken: set[str]) -> str:
-    name, number = base, 0
-    while name in taken:
-        number += 1
-        name = f"{base}_{number}"
-    taken.add(name)
-    return name
 
 
 def ensemble_variables(model: Any) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Ensemble(keras.Model):
     ----------
     individual_models : list of keras.Model
         The members, under the name they have in the released checkpoints.
-    settings : sleep_interpreter.model.networks.settings.DecoderSettings or StagerSettings
+    settings : sleep_interpreter.model.networks.registration.NetworkSettings
     """
 
     def __init__(

@@ -4,22 +4,11 @@
 function that builds a member, and the names of released checkpoints. Nothing here imports TensorFlow.
 """
 
-import math
-import pkgutil
-import random
-from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow
-
-if TYPE_CHECKING:
-    from sleep_interpreter.model.networks.ensemble import Ensemble
-
-DEFAULT_SEED = 1642
-"""The published training seed."""
 
 
 class PublishedNetwork(NamedTuple):
@@ -119,123 +108,13 @@ class Member(Protocol):
     name: str
     variables: list[Any]
 
-    def predict_step(self, x: Any) -> Any:
-        """Return class probabilities (B, K) of trials or windows (B, *input_size), in inference mode."""
+    def __call__(self, x: Any, training: bool = False) -> Any:
+        """Return class probabilities (B, K) of trials or windows (B, *input_size)."""
 
     def loss_and_probabilities(self, inputs: Any, training: bool = False) -> tuple[Any, Any]:
         """Return the scalar loss and the probabilities (B, K) of a batch, the label being its last part."""
 
     def _flatten_layers(self, include_self: bool = True) -> list[Any]: ...  # of keras.Model
-
-
-def build_member(
-    settings: NetworkSettings, index: int, dropout: float | None = None, seed: int = DEFAULT_SEED
-) -> Member:
-    """Build member `index` of an ensemble; it depends on `seed` and `index` alone.
-
-    Raises
-    ------
-    UserError
-        A layer that has no weights yet, though the member has predicted once.
-    """
-    tf = import_tensorflow()
-    state = random.getstate()
-    random.seed(f"{seed}/{index}")  # Keras draws from it the seeds of initialisers that have none
-    try:
-        member = cast(Member, pkgutil.resolve_name(settings.builder)(settings, (seed, index), dropout))
-        if _unbuilt(member):
-            member.predict_step(tf.zeros((1, *member.input_size)))
-    finally:
-        random.setstate(state)
-    if left := _unbuilt(member):
-        raise UserError(
-            f"network {settings.kind!r}: layer {left[0]!r} has no weights after a first prediction, so that "
-            "they could neither be trained nor stored: build it in the network's `build`"
-        )
-    return member
-
-
-def _unbuilt(member: Member) -> list[str]:
-    return [layer.name for layer in member._flatten_layers() if not layer.built]
-
-
-def build_ensemble(
-    settings: NetworkSettings,
-    members: int,
-    network: str,
-    mode: str | None = None,
-    dropout: float | None = None,
-    seed: int = DEFAULT_SEED,
-) -> "Ensemble":
-    """Build an ensemble from resolved settings; see `sleep_interpreter.model.registry.build`."""
-    if not _is(members, Integral) or members < 1:
-        raise UserError(f"members = {members!r}: an ensemble needs at least one, and a whole number of them")
-    if not _is(seed, Integral) or seed < 0:
-        raise UserError(f"seed = {seed!r}: permitted are whole numbers from 0 on")
-    if dropout is not None and not (_is(dropout, Real) and math.isfinite(dropout) and 0 <= dropout < 1):
-        raise UserError(f"dropout = {dropout!r}: permitted is 0 <= dropout < 1")
-    import_tensorflow()
-    from sleep_interpreter.model.networks.ensemble import Ensemble  # lazy: start-up
-
-    made = [build_member(settings, index, dropout, seed) for index in range(members)]
-    return Ensemble(made, network, None if mode == "normal" else mode)
-
-
-def build_published(
-    kinds: Kinds,
-    name: str,
-    members: int | None = None,
-    mode: str | None = None,
-    dropout: float | None = None,
-    seed: int = DEFAULT_SEED,
-    **overrides: Any,
-) -> "Ensemble":
-    """Build a network by its name in params/; see `sleep_interpreter.model.registry.build`."""
-    settings, published = settings_from_params(kinds, name, mode, **overrides)
-    count = published if members is None else members
-    return build_ensemble(settings, count, network=name, mode=mode, dropout=dropout, seed=seed)
-
-
-def _is(value: object, kind: type) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def settings_from_params(
-    kinds: Kinds, name: str, mode: str | None = None, **overrides: Any
-) -> tuple[NetworkSettings, int]:
-    """Return the model settings that the YAML of a network holds, and its published number of members.
-
-    Parameters
-    ----------
-    kinds : tuple of subclasses of `NetworkSettings`
-        Those among which the YAML's `model.kind` chooses.
-    name, mode, **overrides
-        As for `sleep_interpreter.model.registry.build`.
-    """
-    path = config.find(settings_source(kinds, name))
-    tree, origin = config.resolve(path, mode=mode)
-    config.merge(tree, {"model": overrides}, origin, "build()")
-    where = f"params/{name}.yaml"
-    if "members" not in tree:
-        raise UserError(f"{where}: 'members' is missing")
-    return validate_model(kinds, tree.get("model", {}), where, origin), tree["members"]
-
-
-def settings_source(kinds: Kinds, name: str) -> str | Path:
-    """Return the YAML of a network where it lies in a package of its own, otherwise the name itself."""
-    places = [kind.params / f"{name}.yaml" for kind in kinds if kind.params is not None]
-    return next((place for place in places if place.is_file()), name)
-
-
-def validate_model(
-    kinds: Kinds,
-    tree: dict[str, Any],
-    where: str,
-    origin: dict[str, str] | None = None,
-) -> NetworkSettings:
-    """Return the model settings that a plain mapping holds; its key `kind` says of which of `kinds`."""
-    chosen = [schema for schema in kinds if kind_of(schema) == tree.get("kind")]
-    return config.validate((chosen or kinds)[0], tree, where, origin, prefix="model")
 
 
 def kind_of(schema: type[NetworkSettings]) -> str:

@@ -6,7 +6,6 @@ Each function returns what answers and what is to be said about it, as `realtime
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from sleep_interpreter.realtime.Model.decoder import Decoder
 from sleep_interpreter.realtime.Model.worker import InlineWorker, ProcessWorker, Worker
 from sleep_interpreter.realtime.Parameters.settings import SessionSettings
 from sleep_interpreter.realtime.Sources.source import Notice
-from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.staging.registry import STAGERS
 
 
 def build_stager(settings, present, simulated):
@@ -37,41 +36,33 @@ def build_stager(settings, present, simulated):
     UserError
         A checkpoint that is missing, unreadable or of another kind.
     """
-    from sleep_interpreter.utils.staging.stagers import SIStagingStager, YasaStager
-
-    if settings.stager == "yasa":
-        if settings.checkpoint is not None:
-            raise UserError("--stager-checkpoint belongs to --stager sistaging; yasa brings its own")
-        stager = YasaStager(settings, present)
-        stager.warm_up()
-        return stager.update, []
-    if settings.checkpoint is None:
-        raise UserError("--stager sistaging needs --stager-checkpoint FILE (or use --stager yasa)")
-    network = networks.restore(settings.checkpoint, "stager")
-    stager = SIStagingStager(settings, network, present)
-    networks.warm_up(stager, settings.checkpoint)
     notices = []
-    if not simulated and network.notes.get("simulated"):
-        text = "stager trained on simulated data: these stages mean nothing about real sleep"
-        notices.append((logging.WARNING, f"{text} ({shown(settings.checkpoint)})"))
+
+    def restore(path):
+        network = networks.restore(path, "stager")
+        if not simulated and network.notes.get("simulated"):
+            text = "stager trained on simulated data: these stages mean nothing about real sleep"
+            notices.append((logging.WARNING, f"{text} ({shown(path)})"))
+        return network
+
+    stager = STAGERS.load(settings.stager)(settings, present, restore)
+    networks.warm_up(stager, settings.checkpoint or f"--stager {settings.stager}")
     return stager.update, notices
 
 
 def build_decoders(
     checkpoints: Mapping[str, str | Path], channels: int, rem: bool, simulated: bool
 ) -> tuple[Callable[[str, np.ndarray], np.ndarray], list[Notice]]:
-    """Return `predict(kind, eeg)` and [(logging level, text)].
+    """Return `predict(kind, eeg)` and notices.
 
     Parameters
     ----------
-    checkpoints : dict
+    checkpoints : mapping
         {"NREM" | "REM": path}, not empty.
     channels : int
         That the settings name.
     rem : bool
         Cues are played in REM too.
-    simulated : bool
-        The signal is simulated.
 
     Raises
     ------
@@ -89,11 +80,7 @@ def build_decoders(
     if made_up and not simulated:
         text = "decoder trained on simulated data: these decodes mean nothing about real memories"
         notices.append((logging.WARNING, f"{text} ({', '.join(dict.fromkeys(made_up))})"))
-    return partial(_predict, decoders), notices
-
-
-def _predict(decoders, kind, eeg):
-    return decoders[kind].predict(eeg)
+    return lambda kind, eeg: decoders[kind].predict(eeg), notices
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from sleep_interpreter.realtime.Recording.event_log import read_log, silent_cues
-from sleep_interpreter.realtime.Report.summary import StageSpan, stage_spans
 from sleep_interpreter.utils.core.config import read_yaml
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
@@ -127,18 +126,13 @@ class SessionData:
         except (TypeError, ValueError):
             return None
 
-    @property
-    def stage_spans(self) -> list[StageSpan]:
-        """As `summary.stage_spans`."""
-        return stage_spans(self.events)
-
     def cues(self, kind: str = "cue") -> list[dict]:
         """Return the details of cues that sounded, or of shams, each with `seconds`."""
         return [{**e["detail"], "seconds": e["seconds"]} for e in self.select(kind)
-                if e["detail"]["number"] not in self.unheard]  # fmt: skip
+                if e["detail"]["number"] not in self.silent]  # fmt: skip
 
     @cached_property
-    def unheard(self) -> set[int]:
+    def silent(self) -> set[int]:
         """Numbers of cues that did not sound after all."""
         return silent_cues(self.events)
 
@@ -155,7 +149,7 @@ class SessionData:
     def decodes(self, sham: bool = False) -> np.ndarray:
         """Return (cued, decoded) item numbers of the decodes of cues, or of shams: int (n, 2)."""
         rows = [e["detail"] for e in self.select("decode") if bool(e["detail"].get("sham")) == sham
-                and e["detail"]["number"] not in self.unheard]  # fmt: skip
+                and e["detail"]["number"] not in self.silent]  # fmt: skip
         pairs = [(ITEMS.index(d["cued"]), ITEMS.index(d["item"])) for d in rows]
         return np.array(pairs, int).reshape(-1, 2)
 

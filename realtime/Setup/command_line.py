@@ -8,6 +8,7 @@ from pathlib import Path
 from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.realtime.Utils.stop_request import StopRequest
 from sleep_interpreter.utils.core.paths import RESULTS, shown
+from sleep_interpreter.utils.staging.registry import STAGERS
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--unit", choices=["V", "uV"], help="what MNE returns for this file: V (its convention) or µV")
     add("--start", type=float, metavar="S", help="begin here in the recording, in s")
     add("--stop", type=float, metavar="S", help="end here in the recording, in s")
-    add("--stager", choices=["yasa", "sistaging"], help="default yasa, which needs no checkpoint")
+    add("--stager", choices=STAGERS.names(), help="default yasa, which needs no checkpoint")
     add("--stager-checkpoint", metavar="FILE", help="weights of sistaging")
     add("--decoder-checkpoint", metavar="FILE", help="weights of the decoder; without it nothing is decoded")
     add("--cues", choices=["scheduled", "recorded"], help='cues of our own, or the annotations "cue/<item>"')

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from sleep_interpreter.data.simulation.live_sleeper import LiveNight
+from sleep_interpreter.data.simulation.live_sleeper import LiveSleeper
 from sleep_interpreter.realtime.Parameters.source import SourceSettings
 from sleep_interpreter.realtime.Sources.live_source import LiveSource
 from sleep_interpreter.realtime.Sources.source import SessionPlan
@@ -33,14 +33,14 @@ class SimulatedSource(LiveSource):
 
     Attributes
     ----------
-    night : LiveNight
+    night : LiveSleeper
         With the truth: `stages`, `played`.
     """
 
     simulated, amplifier = True, False
 
     def __init__(self, settings: SourceSettings, origin: int = 0) -> None:
-        self.night = LiveNight(settings.simulate)
+        self.night = LiveSleeper(settings.simulate)
         self._origin = self._begin = origin
         self.real_time = settings.speed > 0
         where, names = f"simulated sleeper {settings.simulate.subject}", self.night.names

@@ -3,11 +3,10 @@
 import contextlib
 import ctypes
 import logging
-import queue
+import select
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -87,14 +86,11 @@ def _inhibit(words: list[str]) -> tuple[Any, str]:
         )  # fmt: skip
     except OSError as error:
         return None, error.strerror or str(error)
-    said: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=lambda: said.put(process.stdout.readline()), daemon=True).start()
-    try:
-        if said.get(timeout=_PATIENCE).strip() == "held":
-            return process, ""
-    except queue.Empty:
+    if not select.select([process.stdout], [], [], _PATIENCE)[0]:
         _end(process)
         return None, f"no answer within {_PATIENCE:g} s"
+    if process.stdout.readline().strip() == "held":
+        return process, ""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(1)
     text = " ".join((process.stderr.read() if process.returncode is not None else "").split())[:200]

@@ -9,7 +9,7 @@ from benchmarks.simulator import events, measures, nights, staging, summary
 from benchmarks.simulator import real_recordings as real
 from benchmarks.simulator.normal_values import within
 from benchmarks.simulator.report import PAGE, Normal, Report, find_labels, hypnograms
-from sleep_interpreter.data.simulation.night import Night
+from sleep_interpreter.data.simulation.night import SimulatedNight
 from sleep_interpreter.data.simulation.settings import load_settings
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
@@ -197,7 +197,7 @@ def test_nights_are_compared(settings):
 
 def test_a_night_is_the_same_in_whatever_chunks(settings):
     change = ["night.hypnogram=[[W, 0.5], [N2, 1.5]]", "night.cues_from_min=0", "night.settled_s=0"]
-    night = Night(load_settings("test", change), "test", 0)
+    night = SimulatedNight(load_settings("test", change), "test", 0)
     whole = nights.reduced(night, settings.model_copy(update={"chunk_min": 2.0}))
     parts = nights.reduced(night, settings.model_copy(update={"chunk_min": 0.5}))
     assert whole[0].data.shape == (len(settings.channels), 120 * settings.rate_hz)

@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from sleep_interpreter import model
 from sleep_interpreter.model.checkpoints import checkpoint
+from sleep_interpreter.model.networks.building import build_ensemble
 from sleep_interpreter.model.networks.classifier import Classifier
-from sleep_interpreter.model.networks.registration import NetworkSettings, build_ensemble
+from sleep_interpreter.model.networks.registration import NetworkSettings
 from sleep_interpreter.model.networks.settings import DecoderSettings
 from sleep_interpreter.model.SIStaging.settings import StagerSettings
 from sleep_interpreter.utils.core.errors import UserError

@@ -1,13 +1,18 @@
 """A source of another package: one file and an entry point, and every part of a session knows it."""
 
 import textwrap
+import time
 
+import mne
+import numpy as np
 import pytest
 
+from sleep_interpreter.realtime.Sources.live_source import LiveSource
 from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.utils.core.errors import UserError
 
 from .conftest import of, read_session
+from .live import Live
 
 SOURCE = """
 import numpy as np
@@ -86,3 +91,28 @@ def test_what_is_not_registered_is_refused(main, recording, capsys):
     with pytest.raises(SystemExit):
         main(["--source", "noise"])
     assert "invalid choice: 'noise'" in capsys.readouterr().err
+
+
+class Amplifier(LiveSource):
+    """The least that an amplifier needs."""
+
+    def __init__(self, settings):
+        self._began, self._sent = time.perf_counter(), 0
+        super().__init__(settings, ["Fz", "C4", "EOG1", "EMG1"], 500.0, [1.0] * 4, "own amplifier")
+
+    def pull(self):
+        due = int((time.perf_counter() - self._began) * 500)
+        numbers, self._sent = np.arange(self._sent, due), due
+        data = 20 * np.random.default_rng(due).standard_normal((len(numbers), 4))
+        return data, self._began + numbers / 500
+
+
+def test_an_amplifier_of_another_package_is_recorded(main, staged, tmp_path, monkeypatch):
+    monkeypatch.setitem(SOURCES._targets, "own", Amplifier)
+    words = ["--source", "own", *staged, "--set", "workers=inline", "--set", "audio.sink=file"]
+    live = Live(main, tmp_path, *words, "--set", "source.look_seconds=0.5")
+    samples = live.folder / "recording" / "segment_001.eeg"
+    live.until(lambda events: samples.exists() and samples.stat().st_size > 1000 * 16, 60, "samples")
+    live.stop()
+    raw = mne.io.read_raw(live.folder / "recording" / "segment_001.vhdr", verbose="error")
+    assert live.code == 0 and raw.ch_names == ["Fz", "C4", "EOG1", "EMG1"] and raw.n_times > 1000

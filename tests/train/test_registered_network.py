@@ -85,7 +85,7 @@ def test_a_registered_network_is_trained_resumed_and_tested(cohort, tmp_path):
     options = ["--data", str(cohort), "--results"]
     done = run(package, [0, "train", [*options, str(one)]])
     assert done.returncode == 0, done.stderr
-    assert "network tiny_network:Nothing of another package left out" in done.stderr
+    assert "network broken of another package left out" in done.stderr
     longer = ["--set", "train.epochs=2"]
     done = run(
         package, [3, "train", [*options, str(one), *longer]], [1, "train", [*options, str(two), *longer]],

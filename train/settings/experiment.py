@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, StringConstraints, field_validator
 
 from sleep_interpreter.model import registry
-from sleep_interpreter.model.networks.registration import settings_source
+from sleep_interpreter.model.networks.building import settings_source
 from sleep_interpreter.model.registry import ModelSettings
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError

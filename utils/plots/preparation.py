@@ -15,7 +15,6 @@ from sleep_interpreter.utils.plots.style import (
     draw_stages,
     new_figure,
     save,
-    saved_figure,
     stage_line,
     time_unit,
     titled,
@@ -155,29 +154,6 @@ def slow_oscillations(times, mean, groups, counts, title, kind=None):
         axes[1].set_xticks(range(len(groups)), groups, rotation=45, ha="right")
         axes[1].set(ylabel="Cues", title="Cues by phase", ylim=(0, max(1, *counts) * 1.05))
     return figure
-
-
-def phase_groups(names, limits, wave, path):
-    """Draw the definition of the eight groups of cues over one slow oscillation, and save it.
-
-    Parameters
-    ----------
-    names : sequence of str
-    limits : array (9,)
-        Where each begins, and the last ends, s.
-    wave : (array, array)
-        Times in s and amplitudes.
-    path : Path
-    """
-    with saved_figure(path, (7.5, 3.0)) as (_, ax):
-        for k, name in enumerate(names):
-            ax.axvspan(limits[k], limits[k + 1], color=f"C{k}", alpha=0.25, linewidth=0)
-            middle = (limits[k] + limits[k + 1]) / 2
-            ax.text(middle, 1.15, name, rotation=90, ha="center", va="bottom", fontsize=8)
-        ax.plot(*wave, color="black")
-        ax.axhline(0, color="0.5", linewidth=0.8)
-        ax.set(xlabel="Time (s)", ylabel="EEG (trough = -1)", xlim=(limits[0], limits[-1]), ylim=(-1.1, 2.4))
-        ax.set_yticks([-1, 0, 1])
 
 
 def _topography(values, info, axes):

@@ -6,8 +6,8 @@ import pytest
 import recordings
 
 from sleep_interpreter.data.events import slow_oscillations
+from sleep_interpreter.data.events.settings import SlowOscillationDetection, SpindleDetection
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
-from sleep_interpreter.data.preparation.settings import SlowOscillations, Spindles
 
 RATE = 100
 
@@ -36,7 +36,7 @@ def planted():
 
 def test_planted_oscillations_are_found_with_their_phase(planted):
     data, stages, truth = planted
-    found = slow_oscillations.detect_so(data, stages, SlowOscillations())
+    found = slow_oscillations.detect_so(data, stages, SlowOscillationDetection())
     score = slow_oscillations.compare_events(found.trough_s, truth.trough_s, 0.2)
     assert score["recall"] > 0.7
     assert score["precision"] > 0.5  # pink noise has waves of its own above the threshold
@@ -53,10 +53,10 @@ def test_planted_oscillations_are_found_with_their_phase(planted):
 
 def test_only_n2_and_n3_are_searched(planted):
     data, stages, _ = planted
-    assert len(slow_oscillations.detect_so(data, np.zeros_like(stages), SlowOscillations())) == 0
+    assert len(slow_oscillations.detect_so(data, np.zeros_like(stages), SlowOscillationDetection())) == 0
     half = stages.copy()
     half[: len(half) // 2] = 3
-    found = slow_oscillations.detect_so(data, half, SlowOscillations())
+    found = slow_oscillations.detect_so(data, half, SlowOscillationDetection())
     assert found.trough_s.min() > 238
 
 
@@ -103,9 +103,9 @@ def test_planted_spindles_are_found_and_coupled(planted):
     for onset in onsets:
         start = round(onset * RATE)
         signal[start : start + 100] += shape
-    oscillations = slow_oscillations.detect_so(data, stages, SlowOscillations())
+    oscillations = slow_oscillations.detect_so(data, stages, SlowOscillationDetection())
     found = slow_oscillations.detect_spindles(
-        np.stack([signal, 0.9 * signal]), ["Cz", "Pz"], stages, Spindles(), oscillations
+        np.stack([signal, 0.9 * signal]), ["Cz", "Pz"], stages, SpindleDetection(), oscillations
     )
     score = slow_oscillations.compare_events(found.peak_s, onsets + 0.5, 0.4)
     assert score["recall"] > 0.6 and score["precision"] > 0.8

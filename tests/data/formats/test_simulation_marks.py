@@ -156,9 +156,9 @@ def test_a_recording_is_marked_by_its_markers_wherever_it_goes(cohort, tmp_path)
 def test_the_mark_is_an_annotation_at_the_beginning_that_is_no_cue(cohort, tiny):
     import mne
 
-    from sleep_interpreter.data.simulation.night import simulate_recording
     from sleep_interpreter.realtime.Parameters.source import SourceSettings
     from sleep_interpreter.realtime.Sources.file_source import ReplaySource
+    from tests.simulation_scenes import simulate_recording
 
     raw = mne.io.read_raw_brainvision(cohort / NIGHT, verbose="error")
     marks = [a for a in raw.annotations if a["description"].endswith("simulated")]

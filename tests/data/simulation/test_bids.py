@@ -15,7 +15,7 @@ import pytest
 from sleep_interpreter.data.simulation.bids import session_files
 from sleep_interpreter.data.simulation.dataset import COMPLETE, UNFINISHED, write_dataset
 from sleep_interpreter.data.simulation.jobs import all_jobs
-from sleep_interpreter.data.simulation.night import Night, WakeSession
+from sleep_interpreter.data.simulation.night import SimulatedNight, WakeSession
 from sleep_interpreter.data.simulation.settings import load_settings
 from sleep_interpreter.data.simulation.truth import read_truth
 from sleep_interpreter.utils.core.constants import ITEMS
@@ -63,7 +63,9 @@ def test_mne_bids_reads_every_run(out, settings, session, task):
     from mne_bids import read_raw_bids
 
     raw = read_raw_bids(_path(out, session, task), verbose="error").load_data(verbose="error")
-    made = Night(settings, "test", 0) if session == "night" else WakeSession(settings, "test", 0, task)
+    made = (
+        SimulatedNight(settings, "test", 0) if session == "night" else WakeSession(settings, "test", 0, task)
+    )
     assert tuple(raw.ch_names) == tuple(made.scene.names)
     assert raw.n_times == made.scene.n
     assert raw.info["sfreq"] == 500
@@ -109,7 +111,7 @@ def test_participants_have_their_group_and_their_name_in_the_other_files(out):
 
 
 def test_events_hold_item_modality_stage_and_phase(out, settings):
-    night, events = Night(settings, "test", 0), _events(out, "night", "sleep")
+    night, events = SimulatedNight(settings, "test", 0), _events(out, "night", "sleep")
     cues = events[events["trial_type"].str.startswith("cue/")]
     assert len(cues) == len(night.cues) > 10
     assert cues["item"].tolist() == night.cues["item"].tolist()
@@ -135,7 +137,7 @@ def test_events_hold_item_modality_stage_and_phase(out, settings):
 
 
 def test_scores_and_truth_are_those_of_the_night(out, settings):
-    night = Night(settings, "test", 0)
+    night = SimulatedNight(settings, "test", 0)
     folder = out / "bids/sub-test000/ses-night/beh"
     scores = pd.read_csv(folder / "sub-test000_ses-night_task-recall_beh.tsv", sep="\t")
     assert scores["item"].tolist() == list(ITEMS)

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from sleep_interpreter.data.simulation import dataset
-from sleep_interpreter.data.simulation.dataset import COMPLETE, UNFINISHED, write_dataset
+from sleep_interpreter.data.simulation.dataset import COMPLETE, UNFINISHED, write_dataset, write_jobs
 from sleep_interpreter.data.simulation.jobs import all_jobs
 from sleep_interpreter.data.simulation.night import hypnogram
-from sleep_interpreter.data.simulation.processes import write_jobs
 from sleep_interpreter.data.simulation.settings import load_settings
 from sleep_interpreter.utils.core import file_locks
 from sleep_interpreter.utils.core.constants import ITEMS

@@ -7,12 +7,10 @@ import pandas as pd
 import pytest
 
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
-from sleep_interpreter.data.simulation.cues import plan_cues
-from sleep_interpreter.data.simulation.gate import spindle_follows
-from sleep_interpreter.data.simulation.memory import Subject
-from sleep_interpreter.data.simulation.memory_settings import Gate
+from sleep_interpreter.data.simulation.cues import plan_cues, spindle_follows
 from sleep_interpreter.data.simulation.scene import Scene
-from sleep_interpreter.data.simulation.settings import load_settings
+from sleep_interpreter.data.simulation.settings import Gate, load_settings
+from sleep_interpreter.data.simulation.subject import Subject
 from sleep_interpreter.utils.core.errors import UserError
 
 

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.simulator.hypnogram_fit import BOUT_MIN, bout_distance, describe, main, read_labels
 from sleep_interpreter.data.simulation.hypnogram import (
     KEYS,
-    Hypnogram,
+    HypnogramModel,
     cumulative,
     cycle_place,
     load_hypnogram,
@@ -317,8 +317,8 @@ def test_the_fit_finds_the_model_again(groups, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "fitted to 60 + 12 recordings" in done.stdout
-    again = load(Hypnogram, out)
-    assert load(Hypnogram, out, mode="test").observed.nights == 12
+    again = load(HypnogramModel, out)
+    assert load(HypnogramModel, out, mode="test").observed.nights == 12
     assert again.observed.nights == 60 and "60 training recordings" in again.source
     truth = describe(groups["training"][1][:60])
     assert again.observed.transitions["N2"]["N3"] == pytest.approx(truth["transitions"]["N2"]["N3"], rel=1e-3)

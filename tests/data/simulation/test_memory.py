@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 
 from sleep_interpreter.data.simulation.cues import plan_cues, plan_reactivations
-from sleep_interpreter.data.simulation.items import EARLY_S, SEMANTIC_S
-from sleep_interpreter.data.simulation.memory import RESPONSE_S, Subject, memory_scores, propensity
 from sleep_interpreter.data.simulation.scene import Scene
 from sleep_interpreter.data.simulation.settings import load_settings
+from sleep_interpreter.data.simulation.subject import (
+    EARLY_S,
+    RESPONSE_S,
+    SEMANTIC_S,
+    Subject,
+    memory_scores,
+    propensity,
+)
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -30,7 +36,7 @@ def scene_of(subject, stage, minutes, purpose="memory"):
 
 
 def test_patterns_have_size_one_after_the_common_average_and_latencies_lie_in_their_ranges():
-    arrays = person().items.arrays()
+    arrays = person().component_arrays()
     assert arrays["semantic_pattern"].shape[:2] == (15, 3)
     for kind, (low, high) in {"semantic": SEMANTIC_S, "image": EARLY_S, "audio": EARLY_S}.items():
         eeg = arrays[f"{kind}_pattern"][..., : len(EEG_MONTAGE)]
@@ -45,7 +51,9 @@ def test_patterns_have_size_one_after_the_common_average_and_latencies_lie_in_th
 def _alike(similarity):
     """Mean correlation of the same patterns between three subjects."""
     subjects = [person(f"memory.similarity={similarity}", number=number) for number in range(3)]
-    patterns = [subject.items.arrays()["semantic_pattern"][..., :55].reshape(45, 55) for subject in subjects]
+    patterns = [
+        subject.component_arrays()["semantic_pattern"][..., :55].reshape(45, 55) for subject in subjects
+    ]
     pairs = [(0, 1), (0, 2), (1, 2)]
     return np.mean(
         [np.corrcoef(a, b)[0, 1] for i, j in pairs for a, b in zip(patterns[i], patterns[j], strict=True)]
@@ -61,12 +69,12 @@ def test_subjects_are_as_alike_as_the_setting_says():
 
 def test_a_subject_is_the_same_whoever_else_there_is():
     large = person("cohort.train_subjects=90", "cohort.test_subjects=9", number=2)
-    for key, values in person(number=2).items.arrays().items():
-        assert np.array_equal(values, large.items.arrays()[key])
-    other = person(number=3).items.arrays()["semantic_pattern"]
-    assert not np.array_equal(other, large.items.arrays()["semantic_pattern"])
-    test = person(number=2, group="test").items.arrays()["semantic_pattern"]
-    assert not np.array_equal(test, large.items.arrays()["semantic_pattern"])
+    for key, values in person(number=2).component_arrays().items():
+        assert np.array_equal(values, large.component_arrays()[key])
+    other = person(number=3).component_arrays()["semantic_pattern"]
+    assert not np.array_equal(other, large.component_arrays()["semantic_pattern"])
+    test = person(number=2, group="test").component_arrays()["semantic_pattern"]
+    assert not np.array_equal(test, large.component_arrays()["semantic_pattern"])
 
 
 def test_pictures_and_sounds_have_early_parts_of_their_own_and_a_common_semantic_one():
@@ -98,11 +106,13 @@ def _found_course(stage):
     cues = plan_cues(subject, scene, onsets, np.full(len(onsets), item), ("memory", stage))
     raw = scene.render(0, scene.n)[:55].astype(float)
     raw -= raw.mean(axis=0)
-    patterns = np.stack([c.pattern[:55] - c.pattern[:55].mean() for c in subject.items.semantic[item]], 1)
+    patterns = np.stack(
+        [c.pattern[:55] - c.pattern[:55].mean() for c in subject.components["semantic"][item]], 1
+    )
     courses = np.linalg.lstsq(patterns, raw, rcond=None)[0]
     gain = cues["gain"].to_numpy()
     mean = sum(g * courses[:, o : o + 1000] for g, o in zip(gain, onsets, strict=True)) / (gain**2).sum()
-    return subject, subject.items.semantic[item], mean
+    return subject, subject.components["semantic"][item], mean
 
 
 @pytest.mark.parametrize("stage", ["N2", "R"])
@@ -124,7 +134,7 @@ def test_nrem_and_rem_differ_in_gain_delay_and_stretch():
     nrem, deep, rem = (subject.sleep_response(2, stage, 1000)[:55] for stage in ("N2", "N3", "R"))
     assert np.array_equal(nrem, deep)
     middles = [(np.square(x).sum(axis=0) @ np.arange(1000)) / np.square(x).sum() / 500 for x in (nrem, rem)]
-    components = subject.items.semantic[2]
+    components = subject.components["semantic"][2]
     timing = subject.settings.memory.timing
     latency = np.mean([c.latency for c in components])
     for middle, kind in zip(middles, (timing.NREM, timing.REM), strict=True):

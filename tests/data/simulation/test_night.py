@@ -8,20 +8,20 @@ import pandas as pd
 import pytest
 
 from sleep_interpreter.data.simulation.hypnogram import load_hypnogram, simulate_hypnogram
-from sleep_interpreter.data.simulation.memory import RESPONSE_S
 from sleep_interpreter.data.simulation.night import (
     MEASURED,
-    Night,
+    SimulatedNight,
     WakeSession,
     cue_onsets,
     hypnogram,
     recorded_night,
     shuffled_items,
-    simulate_recording,
 )
 from sleep_interpreter.data.simulation.settings import load_settings
+from sleep_interpreter.data.simulation.subject import RESPONSE_S
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
 from tests.data.conftest import TINY
+from tests.simulation_scenes import simulate_recording
 
 RATE = 500
 PLANNED = (
@@ -34,7 +34,7 @@ PLANNED = (
 @pytest.fixture(scope="module")
 def planned():
     """A night of 40 minutes, planned and not rendered."""
-    return Night(load_settings("test", PLANNED), "test", 0)
+    return SimulatedNight(load_settings("test", PLANNED), "test", 0)
 
 
 def _texts(table, beginning):
@@ -82,7 +82,7 @@ def test_only_what_is_planted_for_a_cue_changes_when_memory_is_switched_off(stag
     plan = [f"night.hypnogram=[[{stage}, 0.5]]", "night.settled_s=0", "night.cues_from_min=0"]
     off = [f"memory.spontaneous.per_min.{key}=0" for key in ("N2", "N3", "R")]
     nights = [
-        Night(load_settings("test", [*plan, *off, "night.rem_cues=true", *more]), "test", 0)
+        SimulatedNight(load_settings("test", [*plan, *off, "night.rem_cues=true", *more]), "test", 0)
         for more in ([], ["memory.strength=0"])
     ]
     difference = np.subtract(*(night.scene.render(0, 15_000) for night in nights))
@@ -128,10 +128,10 @@ def test_cues_come_in_settled_nrem_sleep_only(planned):
 
 def test_cues_in_rem_are_a_setting(planned):
     settings = load_settings("test", [*PLANNED, "night.rem_cues=true"])
-    with_rem = Night(settings, "test", 0)
+    with_rem = SimulatedNight(settings, "test", 0)
     assert set(with_rem.cues["stage"]) == {"N2", "N3", "R"}
     awake = load_settings("test", ["night.hypnogram=[[W, 5]]"])
-    assert len(Night(awake, "test", 0).cues) == 0
+    assert len(SimulatedNight(awake, "test", 0).cues) == 0
     assert len(cue_onsets(None, settings.night, np.zeros(10, int), planned.scene)) == 0
 
 
@@ -183,8 +183,8 @@ def test_memory_counts_the_reactivations_of_the_night(planned):
 
 
 def test_a_night_does_not_depend_on_others_or_on_the_recording():
-    one, two = (Night(load_settings("test", PLANNED), "train", number) for number in (0, 1))
-    again = Night(load_settings("test", [*PLANNED, "cohort.train_subjects=9"]), "train", 1)
+    one, two = (SimulatedNight(load_settings("test", PLANNED), "train", number) for number in (0, 1))
+    again = SimulatedNight(load_settings("test", [*PLANNED, "cohort.train_subjects=9"]), "train", 1)
     assert two.cues.equals(again.cues)
     assert not one.cues["item"].equals(two.cues["item"])
     assert np.array_equal(two.scene.render(0, 2000), again.scene.render(0, 2000))
@@ -233,7 +233,7 @@ def test_the_response_to_a_picture_is_in_the_signal(wake):
     strong = WakeSession(settings, "test", 0, modality)
     onset, item = (wake.trials[name].iloc[3] for name in ("sample", "item_index"))
     difference = (strong.scene.render(onset, onset + 400) - wake.scene.render(onset, onset + 400))[:59]
-    components = [*wake.subject.items.semantic[item], *wake.subject.items.early[modality][item]]
+    components = [*wake.subject.components["semantic"][item], *wake.subject.components[modality][item]]
     patterns = np.stack([component.pattern for component in components], axis=1)
     explained = patterns @ np.linalg.lstsq(patterns, difference, rcond=None)[0]
     gain = wake.subject.head.gain[:, None] if hasattr(wake.subject.head, "gain") else 1
@@ -242,7 +242,7 @@ def test_the_response_to_a_picture_is_in_the_signal(wake):
 
 def test_writing_in_16_bits_keeps_the_signal(tmp_path, planned):
     settings = load_settings("test", TINY)
-    night = Night(settings, "train", 0)
+    night = SimulatedNight(settings, "train", 0)
     night.write(tmp_path / "night.vhdr", 0.1)
     raw = mne.io.read_raw_brainvision(tmp_path / "night.vhdr", preload=True, verbose="error")
     data = night.scene.render(0, night.scene.n)

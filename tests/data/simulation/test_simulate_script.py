@@ -8,13 +8,13 @@ import pytest
 
 from sleep_interpreter.data.simulation.dataset import COMPLETE, write_dataset
 from sleep_interpreter.data.simulation.jobs import LABELS
-from sleep_interpreter.data.simulation.night import simulate_recording
 from sleep_interpreter.data.simulation.settings import load_settings
 from sleep_interpreter.data.simulation.truth import OVERVIEW
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import ROOT
 from sleep_interpreter.utils.core.safe_pickle import read_pickle
 from tests.data.conftest import TINY, digests
+from tests.simulation_scenes import simulate_recording
 
 
 def test_same_seed_same_bytes_in_every_file(cohort, tiny, tmp_path):

@@ -8,10 +8,14 @@ from threadpoolctl import threadpool_limits
 
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS, read_so_groups
 from sleep_interpreter.data.formats.test_trials import read_test_subjects
-from sleep_interpreter.data.simulation.memory import Subject
 from sleep_interpreter.data.simulation.settings import load_settings
-from sleep_interpreter.data.simulation.so import place_oscillations, planned_so_trials, so_trials
-from sleep_interpreter.data.simulation.trials import awake_trials
+from sleep_interpreter.data.simulation.subject import Subject
+from sleep_interpreter.data.simulation.trials import (
+    awake_trials,
+    place_oscillations,
+    planned_so_trials,
+    so_trials,
+)
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE
 from sleep_interpreter.utils.core.safe_pickle import read_pickle
 

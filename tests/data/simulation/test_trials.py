@@ -8,8 +8,8 @@ from scipy.stats import binom
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from sleep_interpreter.data.formats.tfrecords import STAGING_SAMPLES
-from sleep_interpreter.data.simulation.memory import Subject
 from sleep_interpreter.data.simulation.settings import load_settings
+from sleep_interpreter.data.simulation.subject import Subject
 from sleep_interpreter.data.simulation.trials import (
     awake_trials,
     data_types,

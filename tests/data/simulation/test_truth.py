@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from sleep_interpreter.data.formats.test_trials import read_test_subjects
-from sleep_interpreter.data.simulation.memory import Subject, memory_scores
+from sleep_interpreter.data.simulation.subject import Subject, memory_scores
 from sleep_interpreter.data.simulation.trials import sleep_trials
 from sleep_interpreter.data.simulation.truth import read_truth, write_truth
 from sleep_interpreter.utils.core.constants import ITEMS
@@ -60,11 +60,13 @@ def test_items_and_head_are_those_of_the_subject(cohort, tiny):
     subject = Subject(tiny, "train", 1)
     arrays = read_truth(cohort, "subject_1").arrays
     assert arrays["items/semantic_pattern"].shape[::2] == (15, 59)
-    assert np.array_equal(arrays["items/semantic_pattern"][4][0], subject.items.semantic[4][0].pattern)
+    assert np.array_equal(
+        arrays["items/semantic_pattern"][4][0], subject.components["semantic"][4][0].pattern
+    )
     assert np.allclose(arrays["items/strength"], subject.strength)
     assert arrays["head/names"].tolist() == list(subject.head.names)
     assert np.allclose(arrays["head/positions_m"], subject.head.positions)
-    component = subject.items.semantic[2][1]
+    component = subject.components["semantic"][2][1]
     t = np.arange(200) / 100
     timing = tiny.memory.timing.NREM
     for state, at in (("W", t), ("NREM", (t - timing.delay_s) / timing.stretch)):

@@ -1,0 +1,124 @@
+"""Members and ensembles out of settings, and settings out of the YAML files in params/."""
+
+import math
+import pkgutil
+import random
+from numbers import Integral, Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from sleep_interpreter.model.networks.registration import Kinds, Member, NetworkSettings, kind_of
+from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow
+
+if TYPE_CHECKING:
+    from sleep_interpreter.model.networks.ensemble import Ensemble
+
+DEFAULT_SEED = 1642
+"""The published training seed."""
+
+
+def build_member(
+    settings: NetworkSettings, index: int, dropout: float | None = None, seed: int = DEFAULT_SEED
+) -> Member:
+    """Build member `index` of an ensemble; it depends on `seed` and `index` alone.
+
+    Raises
+    ------
+    UserError
+        A layer that has no weights yet, though the member has predicted once.
+    """
+    tf = import_tensorflow()
+    state = random.getstate()
+    random.seed(f"{seed}/{index}")  # Keras draws from it the seeds of initialisers that have none
+    try:
+        member = cast(Member, pkgutil.resolve_name(settings.builder)(settings, (seed, index), dropout))
+        if not all(layer.built for layer in member._flatten_layers()):
+            member(tf.zeros((1, *member.input_size)))
+    finally:
+        random.setstate(state)
+    if left := [layer.name for layer in member._flatten_layers() if not layer.built]:
+        raise UserError(
+            f"network {settings.kind!r}: layer {left[0]!r} has no weights after a first prediction, so that "
+            "they could neither be trained nor stored: build it in the network's `build`"
+        )
+    return member
+
+
+def build_ensemble(
+    settings: NetworkSettings,
+    members: int,
+    network: str,
+    mode: str | None = None,
+    dropout: float | None = None,
+    seed: int = DEFAULT_SEED,
+) -> "Ensemble":
+    """Build an ensemble from resolved settings; see `sleep_interpreter.model.registry.build`."""
+    made = [build_member(settings, index, dropout, seed) for index in range(members)]
+    from sleep_interpreter.model.networks.ensemble import Ensemble  # lazy: start-up
+
+    return Ensemble(made, network, None if mode == "normal" else mode)
+
+
+def build_published(
+    kinds: Kinds,
+    name: str,
+    members: int | None = None,
+    mode: str | None = None,
+    dropout: float | None = None,
+    seed: int = DEFAULT_SEED,
+    **overrides: Any,
+) -> "Ensemble":
+    """Build a network by its name in params/; see `sleep_interpreter.model.registry.build`."""
+    settings, published = settings_from_params(kinds, name, mode, **overrides)
+    members = published if members is None else members
+    if not _is(members, Integral) or members < 1:
+        raise UserError(f"members = {members!r}: an ensemble needs at least one, and a whole number of them")
+    if not _is(seed, Integral) or seed < 0:
+        raise UserError(f"seed = {seed!r}: permitted are whole numbers from 0 on")
+    if dropout is not None and not (_is(dropout, Real) and math.isfinite(dropout) and 0 <= dropout < 1):
+        raise UserError(f"dropout = {dropout!r}: permitted is 0 <= dropout < 1")
+    return build_ensemble(settings, members, network=name, mode=mode, dropout=dropout, seed=seed)
+
+
+def _is(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def settings_from_params(
+    kinds: Kinds, name: str, mode: str | None = None, **overrides: Any
+) -> tuple[NetworkSettings, int]:
+    """Return the model settings that the YAML of a network holds, and its published number of members.
+
+    Parameters
+    ----------
+    kinds : tuple of subclasses of `NetworkSettings`
+        Those among which the YAML's `model.kind` chooses.
+    name, mode, **overrides
+        As for `sleep_interpreter.model.registry.build`.
+    """
+    path = config.find(settings_source(kinds, name))
+    tree, origin = config.resolve(path, mode=mode)
+    config.merge(tree, {"model": overrides}, origin, "build()")
+    where = f"params/{name}.yaml"
+    if "members" not in tree:
+        raise UserError(f"{where}: 'members' is missing")
+    return validate_model(kinds, tree.get("model", {}), where, origin), tree["members"]
+
+
+def settings_source(kinds: Kinds, name: str) -> str | Path:
+    """Return the YAML of a network where it lies in a package of its own, otherwise the name itself."""
+    places = [kind.params / f"{name}.yaml" for kind in kinds if kind.params is not None]
+    return next((place for place in places if place.is_file()), name)
+
+
+def validate_model(
+    kinds: Kinds,
+    tree: dict[str, Any],
+    where: str,
+    origin: dict[str, str] | None = None,
+) -> NetworkSettings:
+    """Return the model settings that a plain mapping holds; its key `kind` says of which of `kinds`."""
+    chosen = [schema for schema in kinds if kind_of(schema) == tree.get("kind")]
+    return config.validate((chosen or kinds)[0], tree, where, origin, prefix="model")
