@@ -20,14 +20,14 @@ from sleep_interpreter.utils.core.command_line import parser, run, say
 from sleep_interpreter.utils.core.paths import DATA, RESULTS
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     arguments = parser(__doc__)
     arguments.add_argument(
         "labels", nargs="?", type=Path, default=DATA, help="Whole_label_data.pickle or a data folder"
     )
     arguments.add_argument("--out", type=Path, default=RESULTS / "hypnograms", metavar="DIR")
     args = arguments.parse_args(argv)
-    from sleep_interpreter.data.formats import hypnogram_statistics
+    from sleep_interpreter.data.formats import hypnogram_statistics  # lazy: start-up
 
     say(*hypnogram_statistics.report(args.labels, args.out))
 

@@ -23,7 +23,7 @@ from sleep_interpreter.utils.core.command_line import parser, run
 from sleep_interpreter.utils.core.paths import DATA, shown
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--preset", choices=["demo", "test", "paper"], help="size of the data set")
     arguments.add_argument("--quick", action="store_true", help="the same as --preset test")
@@ -39,8 +39,8 @@ def main(argv=None):
     if preset is None or (args.quick and preset != "test"):
         arguments.error("give --preset demo, test or paper (--quick means test)")
     processes = args.jobs if args.jobs is not None else 1 if preset == "test" else os.cpu_count() or 1
-    from sleep_interpreter.data.simulation.dataset import write_dataset
-    from sleep_interpreter.data.simulation.settings import load_settings
+    from sleep_interpreter.data.simulation.dataset import write_dataset  # lazy: start-up
+    from sleep_interpreter.data.simulation.settings import load_settings  # lazy: start-up
 
     out = args.out or DATA / "simulated" / (f"{preset}_recording" if args.recording else preset)
     write_dataset(

@@ -26,7 +26,7 @@ def main(argv=None):
     arguments.add_argument("value", nargs="?", help="volume: dB; mark: text")
     arguments.add_argument("--by", type=float, metavar="DB", help="volume: change by so many dB")
     args = arguments.parse_args(argv)
-    from sleep_interpreter.realtime.Control.control_client import Client, arguments_of
+    from sleep_interpreter.realtime.Control.control_client import Client, arguments_of  # lazy: start-up
 
     answer = Client(args.session).ask(args.command, **arguments_of(args.command, args.value, args.by))
     state = answer.get("state")

@@ -30,7 +30,7 @@ def main(argv=None):
     arguments.add_argument("--sink", choices=["auto", "file", "device"], default="auto")
     arguments.add_argument("--out", type=Path, help="default: results/rehearsal")
     args = arguments.parse_args(argv)
-    from sleep_interpreter.realtime.Setup.rehearsal import rehearse
+    from sleep_interpreter.realtime.Setup.rehearsal import rehearse  # lazy: start-up
 
     lines, good = rehearse(args)
     say(*lines)

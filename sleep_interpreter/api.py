@@ -129,7 +129,7 @@ def evaluate(
     UserError
         Trials that the network does not take, or no trial at all.
     """
-    from sleep_interpreter.data.formats.training_trials import fingerprint  # lazy: start-up
+    from sleep_interpreter.data.formats.fingerprints import fingerprint  # lazy: start-up
     from sleep_interpreter.train.commands.test import cautions  # lazy: start-up
     from sleep_interpreter.train.evaluation import decoder_report  # lazy: start-up
     from sleep_interpreter.train.settings.experiment import EvaluateSettings  # lazy: start-up

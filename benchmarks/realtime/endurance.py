@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks import runner
 from sleep_interpreter.realtime.Recording.event_log import decisions, read_log
-from sleep_interpreter.realtime.Setup.rehearsal import memory
+from sleep_interpreter.realtime.Setup.rehearsal import resident_memory
 from sleep_interpreter.utils.core import command_line
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
@@ -103,7 +103,7 @@ def _run(words, folder, log):
         )  # fmt: skip
         while process.poll() is None:
             if folder is not None and (reached := _reached(folder)) is not None:
-                usage.append((round(reached, 1), memory(process.pid), _stopped(folder)))
+                usage.append((round(reached, 1), resident_memory(process.pid), _stopped(folder)))
             time.sleep(0.5)
     if process.returncode != 0:
         raise UserError(f"the session ended with code {process.returncode}; see {shown(log)}")

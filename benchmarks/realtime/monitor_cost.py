@@ -67,14 +67,14 @@ def cost(out, seconds):
     rows = []
     with contextlib.ExitStack() as stack:
         environment = stack.enter_context(rehearsal.sound_server("auto"))
-        stack.callback(rehearsal.end, subprocess.Popen(
+        stack.callback(rehearsal.end_process, subprocess.Popen(
             [sys.executable, "-m", "sleep_interpreter.realtime.Setup.stand_in_amplifier",
              "--session-id", name, "--source-id", name,
-             "--file", str(rehearsal.signal(folder)), "--count", "--seconds", "7200"],
+             "--file", str(rehearsal.write_signal(folder)), "--count", "--seconds", "7200"],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         ))  # fmt: skip
         session = rehearsal.start_session(folder, name, stager, decoder, args, environment)
-        stack.callback(rehearsal.end, session)
+        stack.callback(rehearsal.end_process, session)
         where = folder / "s1" / "session_001"
         client = _begun(session, where, folder)
         browser = stack.enter_context(_chromium(sync_playwright, program))
@@ -130,7 +130,7 @@ def _measured(count, client, monitor, seconds):
     while time.monotonic() - began < seconds:
         lags.append(client.ask("status")["state"]["stream"]["latency_ms"])
         if monitor is not None:
-            memory.append(rehearsal.memory(monitor.process.pid))
+            memory.append(rehearsal.resident_memory(monitor.process.pid))
         time.sleep(0.5)
     last = client.ask("status")["state"]
     passed = time.monotonic() - began

@@ -40,7 +40,8 @@ def main(argv=None):
             processes.append(subprocess.Popen([sys.executable, "-c", "while True: sum(range(10000))"]))
         processes.append(
             subprocess.Popen(
-                [sys.executable, "-m", "sleep_interpreter.realtime.Setup.stand_in_amplifier", "--source-id", name, "--session-id", name,
+                [sys.executable, "-m", "sleep_interpreter.realtime.Setup.stand_in_amplifier",
+         "--source-id", name, "--session-id", name,
                  "--channels", str(args.channels), "--rate", str(args.rate), "--loss", str(args.loss),
                  "--seconds", str(60 * args.minutes + 120)],
                 cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,

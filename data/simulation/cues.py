@@ -188,12 +188,7 @@ class Responses:
 def open_gate(settings: Gate, scene: Scene, samples: np.ndarray) -> pd.DataFrame:
     """Return the gate for cues at given samples of a scene.
 
-    Parameters
-    ----------
-    settings : Gate
-    scene : Scene
-        Its slow oscillations and spindles are the planted ones, so the phase is the true one.
-    samples : int array (n,)
+    The scene's slow oscillations and spindles are the planted ones, so the phase is the true one.
 
     Returns
     -------

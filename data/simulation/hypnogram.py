@@ -202,19 +202,10 @@ def load_hypnogram(group: str = "training", overrides: Iterable[str] = ()) -> Hy
 
 
 def simulate_hypnogram(settings: HypnogramModel, seed: int, *purpose: str | int) -> np.ndarray:
-    """Simulate the hypnogram of one night.
+    """Simulate the hypnogram of one night: codes of `utils.core.constants.STAGES`, one each 30 s, int8 (n,).
 
-    Parameters
-    ----------
-    settings : HypnogramModel
-    seed : int
-    *purpose : str | int
-        Whose night it is, e.g. "train", 7; see `random_numbers.generator`. No night depends on others.
-
-    Returns
-    -------
-    stage : int8 array (n_epochs,)
-        Stage codes of `utils.core.constants.STAGES`, one an epoch of 30 s.
+    `purpose` says whose night it is, e.g. "train", 7 (see `random_numbers.generator`); no night depends on
+    others.
 
     Raises
     ------

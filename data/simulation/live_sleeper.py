@@ -62,10 +62,6 @@ class Played:
 class LiveSleeper:
     """A sleeper whose night is made as time goes by.
 
-    Parameters
-    ----------
-    settings : SleeperSettings
-
     Attributes
     ----------
     names : tuple of str

@@ -121,13 +121,7 @@ class SimulatedSession:
 class SimulatedNight(SimulatedSession):
     """A night of sleep with cues, or the short recording for the real-time session.
 
-    Parameters
-    ----------
-    settings : Simulation
-    group : "train" | "test"
-    number : int
-    plan : NightSettings | RecordingSettings | None
-        What the night is like and when cues are given; None: `settings.night`.
+    `plan` says what the night is like and when cues are given; None: `settings.night`.
 
     Attributes
     ----------
@@ -179,17 +173,7 @@ class SimulatedNight(SimulatedSession):
 class WakeSession(SimulatedSession):
     """A wake session: eyes closed at first, then every item several times as a picture or as a sound.
 
-    Parameters
-    ----------
-    settings : Simulation
-    group : "train" | "test"
-    number : int
-    modality : "image" | "audio"
-
-    Attributes
-    ----------
-    trials : DataFrame
-        onset_s, sample, item, item_index, modality.
+    `trials` is a table of onset_s, sample, item, item_index and modality ("image", "audio").
     """
 
     def __init__(self, settings: Simulation, group: str, number: int, modality: str) -> None:

@@ -16,7 +16,6 @@ SleepKey = Literal["N2", "N3", "R"]
 """Stages in which a cue, or nothing at all, may reactivate an item."""
 NO_GROUP = "none"
 """Stands for "no slow oscillation near the cue" beside the eight groups."""
-NYQUIST_HZ = STREAM_RATE / 2
 
 _GroupKey = Literal[(*SO_GROUPS, NO_GROUP)]  # type: ignore[valid-type]  # mypy wants them spelled out
 
@@ -41,7 +40,7 @@ _PerMin = Annotated[float, Field(ge=0, le=60)]
 _PerHour = Annotated[float, Field(ge=0, le=120)]
 _MicroVolt = Annotated[float, Field(ge=0, le=500)]
 _MicroVolts = tuple[_MicroVolt, _MicroVolt]
-_Hz = Annotated[float, Field(gt=0, lt=NYQUIST_HZ)]
+_Hz = Annotated[float, Field(gt=0, lt=STREAM_RATE / 2)]
 _Band = tuple[_Hz, _Hz]
 _Second = Annotated[float, Field(gt=0, le=30)]
 _Seconds = tuple[_Second, _Second]

@@ -17,8 +17,8 @@ import numpy as np
 from sleep_interpreter.data.simulation.head import SOURCES, Head
 from sleep_interpreter.data.simulation.random_numbers import generator, variation
 from sleep_interpreter.data.simulation.settings import Memory, Simulation, SleepKey
-from sleep_interpreter.utils.core.blas_threads import on_one_thread
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
+from sleep_interpreter.utils.core.parallel import on_one_thread
 
 MODALITIES = ("image", "audio")
 SEMANTIC_S = (0.3, 0.6)
@@ -67,19 +67,7 @@ class Component(NamedTuple):
 
 
 class Subject:
-    """One simulated person: a head and a version of every item's components.
-
-    Parameters
-    ----------
-    settings : Simulation
-    group : "train" | "test" | other
-    number : int
-
-    Attributes
-    ----------
-    name : str
-        As the published folders and files name it; see `subject_name`.
-    """
+    """One simulated person of a group ("train", "test" or other): a head and a version of every item."""
 
     def __init__(self, settings: Simulation, group: str, number: int) -> None:
         self.settings, self.group, self.number = settings, group, number
@@ -138,20 +126,9 @@ class Subject:
         }
 
     def awake_response(self, rng: np.random.Generator, modality: str, item: int, n: int) -> np.ndarray:
-        """Return the response to a picture or a sound in wake, from its onset on.
+        """Return the response to a picture ("image") or a sound ("audio") in wake: (n_head, n) in µV.
 
-        Parameters
-        ----------
-        rng : numpy.random.Generator
-        modality : "image" | "audio"
-        item : int
-        n : int
-            Samples at 500 Hz; all is over after 1 s.
-
-        Returns
-        -------
-        response : array (n_head, n)
-            In µV.
+        `n` samples at 500 Hz from its onset on; all is over after 1 s.
         """
         memory = self.settings.memory
         t = np.arange(n) / STREAM_RATE
@@ -165,25 +142,17 @@ class Subject:
     def sleep_response(
         self, item: int, stage: str, n: int, gain: float = 1.0, jitter_s: float = 0.0, onset: int = 0
     ) -> np.ndarray:
-        """Return the item part of a reactivation in sleep.
+        """Return the item part of a reactivation in N2, N3 or R: `n` samples at 500 Hz, (n_head, n) in µV.
 
         Parameters
         ----------
-        item : int
-        stage : "N2" | "N3" | "R"
-        n : int
-            Samples at 500 Hz.
+        item, stage, n
         gain : float
             Multiplies `memory.semantic_uv`.
         jitter_s : float
             Later than usual by this.
         onset : int
             Sample of the cue; nothing is before it, and nothing `RESPONSE_S` after it.
-
-        Returns
-        -------
-        response : array (n_head, n)
-            In µV.
         """
         memory, timing = self.settings.memory, self.settings.memory.timing.of(stage)
         t = (np.arange(n) - onset) / STREAM_RATE

@@ -230,20 +230,10 @@ def awake_trials(subject: Subject, modality: str) -> np.ndarray:
 
 
 def draw_awake(subject: Subject, kind: str, place: int, pool: np.ndarray) -> np.ndarray:
-    """Return the 15 awake trials stored beside a sleep trial: different ones if there are 15.
+    """Return the 15 awake trials (15, 55, 80) stored beside a sleep trial: different ones if there are 15.
 
-    Parameters
-    ----------
-    subject : Subject
-    kind : "N2N3" | "REM"
-    place : int
-        Number of the sleep trial.
-    pool : array (n, 55, 80)
-        The awake trials of its item.
-
-    Returns
-    -------
-    eeg : float32 array (15, 55, 80)
+    `place` is the number of the sleep trial among those of its kind ("N2N3", "REM"), `pool` (n, 55, 80) holds
+    the awake trials of its item.
     """
     order = subject.generator(kind, "awake", place).permutation(len(pool))
     return pool[np.resize(order, AWAKE_PER_SLEEP)]

@@ -234,7 +234,7 @@ class Stager(keras.Model):
         maps = len(s.kernels) * s.block_filters
         for index, stack in enumerate(self.maps):
             stack.build((None, maps, time if index == 0 else s.map_filters))
-        shape = (None, s.map_filters, maps)
+        shape: Shape = (None, s.map_filters, maps)
         for layer in (self.pool, self.series, self.pool2):
             layer.build(shape)
             shape = layer.compute_output_shape(shape)

@@ -75,11 +75,11 @@ class Stem(BatchBlock):
 
     def call_parts(self, parts: list[tf.Tensor], training: bool = False) -> list[tf.Tensor]:
         for index, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
-            new = [convolution(x) for x in parts]
+            new = [convolution.call(x) for x in parts]
             if index % 2 == 1:
                 new = [y + x for y, x in zip(new, parts, strict=True)]
             parts = norm.call_parts(new, training)
-        return [self.dense2(self.dense1(x)) for x in parts]
+        return [self.dense2.call(self.dense1.call(x)) for x in parts]
 
 
 @serializable
@@ -98,7 +98,7 @@ class Projection(Block):
         return (*input_shape[:-1], self.inner.units)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        return self.inner(x)
+        return self.inner.call(x)
 
 
 @serializable
@@ -169,7 +169,7 @@ class FeedForward(Block):
         keep = self.dropout1.keep(tf.stack([tf.shape(rows)[0], self.fc1.units]), training)
         weights = (*self.fc1.weight_tensors(), *self.fc2.weight_tensors())
         out = kernels.feed_forward(rows, *weights, keep=keep, scale=self.dropout1.scale)
-        return kernels.from_rows(self.dropout2(out, training=training), x)
+        return kernels.from_rows(self.dropout2.call(out, training=training), x)
 
 
 @serializable
@@ -214,8 +214,8 @@ class TransformerBlock(Block):
 
     def call_rows(self, rows: tf.Tensor, length: int | tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return rows (B * T, d_model) of such rows, T being `length`."""
-        rows = self.layernorm_mha(rows + self.fc_mha(self.mha.call_rows(rows, length, training)))
-        return self.layernorm_ffn(rows + self.ffn(rows, training=training))
+        rows = self.layernorm_mha.call(rows + self.fc_mha.call(self.mha.call_rows(rows, length, training)))
+        return self.layernorm_ffn.call(rows + self.ffn.call(rows, training=training))
 
 
 @serializable
@@ -244,7 +244,7 @@ class Encoder(BatchBlock):
         **kwargs: Any,
     ) -> None:
         sizes = {"d_model": d_model, "heads": heads, "head_size": head_size, "ffn": ffn}
-        block = {**sizes, "attention_dropout": attention_dropout, "ffn_dropout": ffn_dropout}
+        block: dict[str, Any] = {**sizes, "attention_dropout": attention_dropout, "ffn_dropout": ffn_dropout}
         super().__init__({"depth": depth, **block}, **kwargs)
         random = np.random.default_rng(seed)
         self.blocks = [
@@ -253,8 +253,9 @@ class Encoder(BatchBlock):
         self.norm = BatchNorm(name=f"layer_with_weights-{depth}")
 
     def build(self, input_shape: Shape) -> None:
-        for layer in (*self.blocks, self.norm):
-            layer.build(input_shape)
+        for block in self.blocks:
+            block.build(input_shape)
+        self.norm.build(input_shape)
         self.built = True
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -287,7 +288,7 @@ class FeatureHead(BatchBlock):
         return (*input_shape[:-1], self.dense.units)
 
     def call_parts(self, parts: list[tf.Tensor], training: bool = False) -> list[tf.Tensor]:
-        return self.norm.call_parts([self.dense(x) for x in parts], training)
+        return self.norm.call_parts([self.dense.call(x) for x in parts], training)
 
 
 @serializable
@@ -322,10 +323,12 @@ class ClassHead(Block):
     def call_views(self, views: list[list[tf.Tensor]], training: bool = False) -> list[tf.Tensor]:
         """Return logits (B, K) of each view of a batch, a view being a list of parts (B_i, T, F)."""
         width = views[0][0].shape[1] * views[0][0].shape[2]
-        rows = [self.dropout(tf.reshape(x, (-1, width)), training=training) for view in views for x in view]
+        rows = [
+            self.dropout.call(tf.reshape(x, (-1, width)), training=training) for view in views for x in view
+        ]
         # The kernel is the network's largest: all views meet it in one product.
-        hidden = tf.split(self.hidden(tf.concat(rows, axis=0)), len(views))
-        return [self.logits(self.norm(rows, training=training)) for rows in hidden]
+        hidden = tf.split(self.hidden.call(tf.concat(rows, axis=0)), len(views))
+        return [self.logits.call(self.norm.call(rows, training=training)) for rows in hidden]
 
 
 @serializable
@@ -390,5 +393,5 @@ class SequenceProjection(Block):
     def call_parts(self, parts: list[tf.Tensor]) -> tf.Tensor:
         """Return vectors (B, T * units) of parts (B_i, T, F)."""
         width = (parts[0].shape[1] or tf.shape(parts[0])[1]) * self.dense.units
-        flat = tf.concat([tf.reshape(self.dense(x), (-1, width)) for x in parts], axis=0)
+        flat = tf.concat([tf.reshape(self.dense.call(x), (-1, width)) for x in parts], axis=0)
         return flat / tf.sqrt(tf.maximum(tf.reduce_sum(flat**2, axis=1, keepdims=True), 1e-12))

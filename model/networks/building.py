@@ -35,7 +35,7 @@ def build_member(
     try:
         member = cast(Member, pkgutil.resolve_name(settings.builder)(settings, (seed, index), dropout))
         if not all(layer.built for layer in member._flatten_layers()):
-            member.predict_step(tf.zeros((1, *member.input_size)))
+            member(tf.zeros((1, *member.input_size)))
     finally:
         random.setstate(state)
     if left := [layer.name for layer in member._flatten_layers() if not layer.built]:

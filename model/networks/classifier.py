@@ -27,16 +27,13 @@ class Classifier(keras.Model):
         self.input_size = settings.sleep_samples, settings.channels
         self.built = True
 
-    def call(self, inputs: Any, training: bool = False) -> tuple[Any, Any]:
+    def call(self, x: Any, training: bool = False) -> Any:
+        """Return the probabilities (B, K) of trials (B, T, C)."""
+        return self.network(checked_signal(x, self.input_size, "sleep"), training=training)
+
+    def loss_and_probabilities(self, inputs: Any, training: bool = False) -> tuple[Any, Any]:
         """Return the scalar loss and the probabilities (B, K) of (sleep trials, labels or one-hot labels)."""
         sleep, label = inputs
         label = one_hot(checked_label(label, self.settings.classes), self.settings.classes)
-        probabilities = self.network(checked_signal(sleep, self.input_size, "sleep"), training=training)
-        loss = tf.reduce_mean(keras.losses.categorical_crossentropy(label, probabilities))
-        return loss, probabilities
-
-    loss_and_probabilities = call
-
-    def predict_step(self, x: Any) -> Any:
-        """Return the probabilities (B, K) of trials (B, T, C)."""
-        return self.network(tf.cast(x, tf.float32), training=False)
+        probabilities = self(sleep, training=training)
+        return tf.reduce_mean(keras.losses.categorical_crossentropy(label, probabilities)), probabilities

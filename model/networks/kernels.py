@@ -117,7 +117,7 @@ def batch_norm(
     mean, variance : tensors (F,)
         Of this batch (variance with divisor N), or as given.
     """
-    if mean is not None:
+    if mean is not None and variance is not None:
         scale = gamma * tf.math.rsqrt(variance + epsilon)
         shift = beta - mean * scale
         return [rows * scale + shift for rows in parts], mean, variance

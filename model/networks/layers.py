@@ -7,6 +7,9 @@ a member *is* its published name ("sleep_encoder/layer_with_weights-0/mha/W_q/W/
 Batch normalisation looks at a whole batch. Layers that contain it have, besides `call`, a method
 `call_parts` that takes a batch as a list of tensors (B_i, ...) and returns such a list; the parts are
 computed side by side.
+
+Blocks use `layer.call(x)` for the layers inside them, not `layer(x)`: these are built with the block, and
+Keras' name scopes would change the order in which TensorFlow adds gradients, and so their last digits.
 """
 
 from collections.abc import Sequence

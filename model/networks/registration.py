@@ -108,8 +108,8 @@ class Member(Protocol):
     name: str
     variables: list[Any]
 
-    def predict_step(self, x: Any) -> Any:
-        """Return class probabilities (B, K) of trials or windows (B, *input_size), in inference mode."""
+    def __call__(self, x: Any, training: bool = False) -> Any:
+        """Return class probabilities (B, K) of trials or windows (B, *input_size)."""
 
     def loss_and_probabilities(self, inputs: Any, training: bool = False) -> tuple[Any, Any]:
         """Return the scalar loss and the probabilities (B, K) of a batch, the label being its last part."""

@@ -42,12 +42,15 @@ class Schedule(Protocol):
 
     def begin_at(self, sample: int) -> None:
         """Begin the stream at a sample of the session, before anything of it has come."""
+        return
 
     def start(self, sample: int) -> None:
         """Begin cueing: the gate opened at `sample`."""
+        return
 
     def stop(self) -> None:
         """End cueing: the cue that was to come is dropped."""
+        return
 
     def group(self, sample: int) -> int | None:
         """Return the group (0 or 1) whose turn it is at `sample`, None where they take no turns."""

@@ -16,8 +16,8 @@ from sleep_interpreter.realtime.Model.decoder import Decoder
 from sleep_interpreter.realtime.Model.worker import InlineWorker, ProcessWorker, Worker
 from sleep_interpreter.realtime.Parameters.settings import SessionSettings
 from sleep_interpreter.realtime.Sources.source import Notice
-from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.staging.registry import STAGERS
 
 
 def build_stager(settings, present, simulated):
@@ -36,23 +36,17 @@ def build_stager(settings, present, simulated):
     UserError
         A checkpoint that is missing, unreadable or of another kind.
     """
-    from sleep_interpreter.utils.staging.stagers import SIStagingStager, YasaStager
-
-    if settings.stager == "yasa":
-        if settings.checkpoint is not None:
-            raise UserError("--stager-checkpoint belongs to --stager sistaging; yasa brings its own")
-        stager = YasaStager(settings, present)
-        stager.warm_up()
-        return stager.update, []
-    if settings.checkpoint is None:
-        raise UserError("--stager sistaging needs --stager-checkpoint FILE (or use --stager yasa)")
-    network = networks.restore(settings.checkpoint, "stager")
-    stager = SIStagingStager(settings, network, present)
-    networks.warm_up(stager, settings.checkpoint)
     notices = []
-    if not simulated and network.notes.get("simulated"):
-        text = "stager trained on simulated data: these stages mean nothing about real sleep"
-        notices.append((logging.WARNING, f"{text} ({shown(settings.checkpoint)})"))
+
+    def restore(path):
+        network = networks.restore(path, "stager")
+        if not simulated and network.notes.get("simulated"):
+            text = "stager trained on simulated data: these stages mean nothing about real sleep"
+            notices.append((logging.WARNING, f"{text} ({shown(path)})"))
+        return network
+
+    stager = STAGERS.load(settings.stager)(settings, present, restore)
+    networks.warm_up(stager, settings.checkpoint or f"--stager {settings.stager}")
     return stager.update, notices
 
 

@@ -91,6 +91,7 @@ class SoundSink(Protocol):
 
     def advance(self, sample: int) -> None:
         """The stream has reached this sample of the session."""
+        return
 
     def played(self) -> list[dict[str, Any]]:
         """Return what has become of cues since the last call, where the sink's clock is not the session's."""
@@ -102,6 +103,7 @@ class SoundSink(Protocol):
 
     def close(self, sample: int) -> None:
         """The session has ended with this sample."""
+        return
 
 
 class NullSink(SoundSink):

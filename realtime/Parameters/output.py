@@ -1,6 +1,6 @@
 """What can be set about sound and markers; params/realtime.yaml says why."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -40,7 +40,7 @@ class AudioSettings(Settings):
         return value if value == "auto" else SOUND_SINKS.check(value)
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if self.volume_db > self.max_db:
             raise ValueError(f"volume_db ({self.volume_db}) is above the cap max_db ({self.max_db})")
         return self
@@ -95,7 +95,7 @@ class MarkerSettings(Settings):
         return {name: value for name, value in {**own, **(self.ports or {})}.items() if value is not None}
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         codes = [self.sham_code, *(self.stage_codes or ())]
         for code in (c for c in codes if c is not None):
             if not 1 <= code <= 255 or code in PUBLISHED:

@@ -113,7 +113,7 @@ class SessionStatus:
             free = shutil.disk_usage(self._about["folder"]).free
         except OSError:
             free = None
-        result = {
+        result: dict[str, Any] = {
             "file": None, "bytes": None, "acknowledged_samples": None, "free_bytes": free,
             "minutes_left": None,
         }  # fmt: skip

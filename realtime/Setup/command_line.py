@@ -1,16 +1,19 @@
 """The command line of realtime/Main_Decode.py."""
 
+import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.realtime.Utils.stop_request import StopRequest
 from sleep_interpreter.utils.core.paths import RESULTS, shown
+from sleep_interpreter.utils.staging.registry import STAGERS
 
 logger = logging.getLogger(__name__)
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of realtime/Main_Decode.py."""
     add = parser.add_argument
     add(
@@ -27,7 +30,7 @@ def add_arguments(parser):
     add("--unit", choices=["V", "uV"], help="what MNE returns for this file: V (its convention) or µV")
     add("--start", type=float, metavar="S", help="begin here in the recording, in s")
     add("--stop", type=float, metavar="S", help="end here in the recording, in s")
-    add("--stager", choices=["yasa", "sistaging"], help="default yasa, which needs no checkpoint")
+    add("--stager", choices=STAGERS.names(), help="default yasa, which needs no checkpoint")
     add("--stager-checkpoint", metavar="FILE", help="weights of sistaging")
     add("--decoder-checkpoint", metavar="FILE", help="weights of the decoder; without it nothing is decoded")
     add("--cues", choices=["scheduled", "recorded"], help='cues of our own, or the annotations "cue/<item>"')
@@ -56,7 +59,7 @@ def add_arguments(parser):
     add("--monitor", action="store_true", help="show the session in the browser (127.0.0.1)")
 
 
-def start(parser, argv=None):
+def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
     """Run a session as the command line asks.
 
     Parameters
@@ -75,14 +78,17 @@ def start(parser, argv=None):
         try:
             add_arguments(parser)
             args = parser.parse_args(argv)
-            from sleep_interpreter.realtime.Setup import plan
+            from sleep_interpreter.realtime.Setup import (  # lazy: start-up
+                plan,
+                preflight,
+                preparation,
+                runner,
+            )
 
-            planned = plan.make(args)
+            planned = plan.make_plan(args)
             if args.check:
-                from sleep_interpreter.realtime.Setup.preflight import check
-
-                return check(planned, Path(args.out) / planned.subject.id)
-            prepared = planned.prepare()
+                return preflight.check(planned, Path(args.out) / planned.subject.id)
+            prepared = preparation.prepare(planned)
             stop.defer()
         except BaseException:
             if not stop.requested():
@@ -91,8 +97,6 @@ def start(parser, argv=None):
         if stop.requested():
             logger.warning("stopped by %s before the session began: nothing was written", stop.by)
             return stop.code
-        from sleep_interpreter.realtime.Setup import runner
-
         folder = planned.folder or runner.new_folder(Path(args.out) / planned.subject.id)
         logger.info("session folder: %s", shown(folder))
         runner.run(prepared, planned, folder, stop, monitor=args.monitor)

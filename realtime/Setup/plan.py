@@ -1,19 +1,39 @@
 """What is to be run: a new session, one that broke off, or the replay of one."""
 
+import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from sleep_interpreter.realtime.Cues import loudness_calibration
+from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Recording.event_log import read_log
-from sleep_interpreter.realtime.Setup.options import FLAGS, given, read_settings
+from sleep_interpreter.realtime.Recording.session_recording import segments
 from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
+from sleep_interpreter.realtime.Subject import Subject, load_subject
 from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.realtime.Utils.session_lock import lock_session
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
+
+FLAGS = {
+    "source": "source.kind",
+    "speed": "source.speed",
+    "unit": "source.unit",
+    "start": "source.start",
+    "stop": "source.stop",
+    "stager": "staging.stager",
+    "stager_checkpoint": "staging.checkpoint",
+    "decoder_checkpoint": "decoder.checkpoint",
+    "cues": "cues.mode",
+    "lsl_markers": "markers.lsl",
+}
+"""Flags of realtime/Main_Decode.py that are short names of settings."""
 
 
 @dataclass(frozen=True)
@@ -38,26 +58,21 @@ class Plan:
         (first sample, samples), on the recording's own clock, that it lacks.
     """
 
-    settings: object
-    subject: object
+    settings: SessionSettings
+    subject: Subject
     recording: Path | None = None
     folder: Path | None = None
-    events: tuple = ()
+    events: tuple[dict[str, Any], ...] = ()
     origin: int = 0
     inputs: ReplayedInputs = field(default_factory=ReplayedInputs)
-    gaps: tuple = ()
+    gaps: tuple[tuple[int, int], ...] = ()
 
     @property
-    def resumed(self):
-        """Whether a session goes on."""
-        return bool(self.events)
-
-    @property
-    def skipped(self):
+    def skipped(self) -> int:
         """Samples at 500 Hz of a replayed recording that an earlier part of the session has had."""
         return self.origin if self.folder is not None else 0
 
-    def at_now(self, about):
+    def at_now(self, about: dict[str, Any]) -> "Plan":
         """Return the plan of a session that goes on, with the sample at which its stream is by now.
 
         Networks and sound take their time to be made ready, and a resumed session's gap is as long as it was.
@@ -65,14 +80,8 @@ class Plan:
         last = max(e["sample"] for e in self.events)
         return replace(self, origin=_resume_sample(self.settings, about, last))
 
-    def prepare(self):
-        """Open and check everything (`realtime.Setup.preparation.prepare`)."""
-        from sleep_interpreter.realtime.Setup.preparation import prepare
 
-        return prepare(self)
-
-
-def make(args):
+def make_plan(args: argparse.Namespace) -> Plan:
     """Return the `Plan` that the command line asks for.
 
     Raises
@@ -80,8 +89,6 @@ def make(args):
     UserError
         A folder that holds no session, settings that do not fit, flags that contradict each other.
     """
-    from sleep_interpreter.realtime.Subject import load_subject
-
     if args.resume:
         return _resumed(args)
     if args.session:
@@ -96,7 +103,26 @@ def make(args):
     return Plan(settings, subject, None if args.recording is None else Path(args.recording))
 
 
-def _resumed(args):
+def read_settings(args: argparse.Namespace) -> SessionSettings:
+    """Return the `SessionSettings`: file, then --set, then the short flags."""
+    return config.load(SessionSettings, args.config or "realtime", overrides=cli_overrides(args))
+
+
+def cli_overrides(args: argparse.Namespace) -> list[str]:
+    """Return --set and the short flags as overrides."""
+    flags = {key: getattr(args, flag) for flag, key in FLAGS.items() if getattr(args, flag) is not None}
+    if args.dry_run:
+        flags |= {
+            "audio.sink": "null",
+            "markers.lsl": False,
+            "markers.serial": None,
+            "markers.parallel": None,
+            "markers.ports": None,
+        }
+    return [*args.overrides, *(f"{key}={json.dumps(value)}" for key, value in flags.items())]
+
+
+def _resumed(args: argparse.Namespace) -> Plan:
     """Plan to go on with a session in its own folder."""
     folder, settings, about = _open(args.resume, ())
     why = "--resume goes on with the session's own settings"
@@ -121,20 +147,18 @@ def _resumed(args):
     return Plan(settings, _subject(about), recording and Path(recording), folder, tuple(events), origin)
 
 
-def _resume_sample(settings, about, last):
+def _resume_sample(settings: SessionSettings, about: dict[str, Any], last: int) -> int:
     """Return the sample at which a session goes on: where its stream is now."""
     if not SOURCES.load(settings.source.kind).live:
         return last + 1
-    import datetime
-
     # killed before its first sample: it was about to begin
-    began = datetime.datetime.fromisoformat(about.get("first_sample_at") or about["started"])
-    passed = (datetime.datetime.now(datetime.UTC) - began).total_seconds()
+    began = datetime.fromisoformat(about.get("first_sample_at") or about["started"])
+    passed = (datetime.now(UTC) - began).total_seconds()
     # a clock that was set back must not make a sample come twice
     return max(last + 1, round(passed * STREAM_RATE))
 
 
-def _replayed(args):
+def _replayed(args: argparse.Namespace) -> Plan:
     """Plan to replay a session from its own recording."""
     number = 1 if args.segment is None else args.segment
     folder = Path(args.session)
@@ -142,7 +166,7 @@ def _replayed(args):
         "source.kind=replay", "source.unit=V", "source.start=0", "source.stop=null",
         "recording.enabled=false",
         "control.enabled=never", "faults=[]", "source.speed=0", "markers.lsl=false", "markers.serial=null",
-        "markers.parallel=null", "markers.ports=null", *given(args),
+        "markers.parallel=null", "markers.ports=null", *cli_overrides(args),
     ]  # fmt: skip
     folder, settings, about = _open(args.session, overrides)
     recording = folder / "recording" / f"segment_{number:03d}.vhdr"
@@ -152,7 +176,7 @@ def _replayed(args):
             "--recording)"
         )
     events = read_log(folder / "log.jsonl")
-    segments = _segments(folder, events)
+    segments = _recorded_segments(folder, events)
     if recording.name not in segments:
         raise UserError(f"{shown(recording)}: it holds no sample; there are {', '.join(segments)}")
     origin, count, lacking = segments[recording.name]
@@ -171,12 +195,12 @@ def _replayed(args):
     return Plan(settings, _subject(about), recording, None, before, origin, ReplayedInputs(own, origin), gaps)
 
 
-def _segments(folder, events):
+def _recorded_segments(
+    folder: Path, events: Sequence[dict[str, Any]]
+) -> dict[str, tuple[int, float, tuple[tuple[int, int], ...]]]:
     """Return {file: (sample of the session at which it begins, its seconds, its gaps)}."""
-    from sleep_interpreter.realtime.Recording.session_recording import segments
-
     resumed = [e["sample"] for e in events if e["event"] == "resume"]
-    found = {}
+    found: dict[str, tuple[int, float, tuple[tuple[int, int], ...]]] = {}
     for part in segments(folder):
         rate = part.raw.info["sfreq"]
         first = round(part.first * STREAM_RATE / rate)
@@ -185,10 +209,8 @@ def _segments(folder, events):
     return found
 
 
-def _open(path, overrides):
+def _open(path: str, overrides: Sequence[str]) -> tuple[Path, SessionSettings, dict[str, Any]]:
     """Return a session's folder, settings and session.json."""
-    from sleep_interpreter.realtime.Parameters import SessionSettings
-
     folder = Path(path)
     for name in ("settings.yaml", "session.json", "log.jsonl"):
         if not (folder / name).is_file():
@@ -199,13 +221,11 @@ def _open(path, overrides):
     return folder, settings, json.loads((folder / "session.json").read_text(encoding="utf-8"))
 
 
-def _subject(about):
-    from sleep_interpreter.realtime.Subject import Subject
-
+def _subject(about: dict[str, Any]) -> Subject:
     return config.validate(Subject, about["subject"], "session.json")
 
 
-def _refuse_changes(args, why, allowed):
+def _refuse_changes(args: argparse.Namespace, why: str, allowed: Sequence[str]) -> None:
     flags = [f for f in (*FLAGS, "recording", "subject", "subject_file", "config") if f not in allowed]
     changed = [f"--{flag.replace('_', '-')}" for flag in flags if getattr(args, flag) is not None]
     changed += ["--set"] if args.overrides else []

@@ -7,13 +7,27 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from sleep_interpreter.realtime.Model.decoder import AFTER, BEFORE
+from sleep_interpreter.realtime.Model.worker import Worker
+from sleep_interpreter.realtime.Output.marker_ports import open_ports
+from sleep_interpreter.realtime.Output.sinks import choose_sink
+from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.realtime.Session.signal_quality import ChannelQuality
+from sleep_interpreter.realtime.Setup.plan import Plan
+from sleep_interpreter.realtime.Setup.preparation import Prepared, prepare
+from sleep_interpreter.realtime.Sources.source import Source
+from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
 from sleep_interpreter.realtime.Utils.registries import SOUND_SINKS
+from sleep_interpreter.utils.core.command_line import say
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.signal.resample import Resampler
+from sleep_interpreter.utils.staging.stagers import WINDOW
 
 logger = logging.getLogger(__name__)
 
@@ -43,18 +57,16 @@ class Check:
     remedy: str = ""
 
 
-def check(planned, out):
+def check(planned: Plan, out: Path) -> int:
     """Test everything, print the table, and return the exit code: 0 go, 3 no-go.
 
     Parameters
     ----------
-    planned : sleep_interpreter.realtime.Setup.plan.Plan
+    planned : Plan
     out : Path
         Where the session's folder would be made.
     """
-    from sleep_interpreter.utils.core.command_line import say
-
-    checks = run(planned, planned.folder or out)
+    checks = run_checks(planned, planned.folder or out)
     width = max(len(c.name) for c in checks)
     lines = [f"{c.state:<5} {c.name:<{width}}  {c.found}" for c in checks]
     lines += [f"      {c.name}: {c.remedy}" for c in checks if c.remedy]
@@ -63,36 +75,36 @@ def check(planned, out):
     return NO_GO if failed else 0
 
 
-def run(planned, out):
+def run_checks(planned: Plan, out: Path) -> list[Check]:
     """Return the list of `Check`; whatever fails, all that can be tested beside it is.
 
     Parameters
     ----------
-    planned : sleep_interpreter.realtime.Setup.plan.Plan
+    planned : Plan
     out : Path
     """
     settings = planned.settings
     sound = _sound(settings)
     # a live stream is listened to for as long as the quality of its channels needs
     listen = max(settings.source.look_seconds, settings.quality.seconds + 1)
-    changed = {"source": settings.source.model_copy(update={"look_seconds": listen})}
+    changed: dict[str, Any] = {"source": settings.source.model_copy(update={"look_seconds": listen})}
     if sound.state == FAIL:  # said already: look at everything else
         changed["audio"] = settings.audio.model_copy(update={"sink": "null"})
     planned = replace(planned, settings=settings.model_copy(update=changed))
-    others = [*_machine(), _clock(), _awake()]
+    machine = [*_machine(), _clock(), _sleep_prevention()]
     began = time.perf_counter()
     try:
-        prepared = planned.prepare()
+        prepared = prepare(planned)
     except UserError as error:
         remedy = "see the sentence; signal and models cannot be tested before"
         session = Check("session", FAIL, str(error), remedy)
-        return [session, *others, sound, *_ports(settings), _disk(out, settings)]
+        return [session, *machine, sound, *_ports(settings), _disk(out, settings)]
     source = prepared.source
     try:
         opened = f"{source.where}: opened and tested in {time.perf_counter() - began:.1f} s"
         return [
             Check("source", OK, opened),
-            *others,
+            *machine,
             *(Check("notice", WARN, text) for level, text in prepared.notices if level >= logging.WARNING),
             *_signal(prepared, settings),
             *_models(prepared, settings),
@@ -105,7 +117,7 @@ def run(planned, out):
         source.close()
 
 
-def _machine():
+def _machine() -> list[Check]:
     """Return the checks of cores, load and memory."""
     cores = os.cpu_count() or 1
     found = [Check("cores", OK if cores > 1 else WARN, f"{cores}", "" if cores > 1 else "two are the least")]
@@ -122,7 +134,7 @@ def _machine():
     return found
 
 
-def _memory():
+def _memory() -> int | None:
     """Return the free memory in bytes, None where it cannot be told."""
     path = Path("/proc/meminfo")
     if not path.exists():
@@ -133,7 +145,7 @@ def _memory():
     return None
 
 
-def _clock():
+def _clock() -> Check:
     """Compare the clocks that the session uses over half a second."""
     wall, monotonic = time.time(), time.perf_counter()
     time.sleep(0.5)
@@ -145,9 +157,7 @@ def _clock():
     )
 
 
-def _awake():
-    from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
-
+def _sleep_prevention() -> Check:
     with prevent_sleep() as how:
         pass
     if how is None:
@@ -156,10 +166,8 @@ def _awake():
     return Check("stay awake", OK, f"by {how}, as long as the session runs")
 
 
-def _signal(prepared, settings):
+def _signal(prepared: Prepared, settings: SessionSettings) -> list[Check]:
     """Return the checks of every channel in use, on what the stream gave so far."""
-    from sleep_interpreter.realtime.Session.signal_quality import ChannelQuality
-
     montage, source = prepared.montage, prepared.source
     quality = ChannelQuality(settings.quality, montage.picks)
     window = _window(source, quality.samples)
@@ -186,12 +194,10 @@ def _signal(prepared, settings):
     return checks
 
 
-def _window(source, samples):
+def _window(source: Source, samples: int) -> np.ndarray | None:
     """Return (picks, samples) µV at 500 Hz of a source that is not yet running, or None."""
     parts, have = [], 0
     if (seen := source.preview()) is not None:
-        from sleep_interpreter.utils.signal.resample import Resampler
-
         (rate,) = source.rates
         rows = [source.names.index(name) for name in source.rates[rate]]
         parts = [Resampler(rate, STREAM_RATE, len(rows)).push(seen[rows])]
@@ -205,11 +211,8 @@ def _window(source, samples):
     return np.concatenate(parts, axis=1)[:, -samples:] if have >= samples else None
 
 
-def _models(prepared, settings):
+def _models(prepared: Prepared, settings: SessionSettings) -> list[Check]:
     """Return the checks of stager and decoder: one answer each, timed."""
-    from sleep_interpreter.realtime.Model.decoder import AFTER, BEFORE
-    from sleep_interpreter.utils.staging.stagers import WINDOW
-
     rng, workers = np.random.default_rng(0), prepared.workers
     window = 20 * rng.standard_normal((3, WINDOW))
     limit = settings.staging.answer_seconds
@@ -220,11 +223,12 @@ def _models(prepared, settings):
     return checks
 
 
-def _timed(worker, name, question, limit, what):
+def _timed(worker: Worker | None, name: str, question: tuple[Any, ...], limit: float, what: str) -> Check:
+    assert worker is not None, "it computes what it says"
     worker.ask(name, *question)
     answers = worker.answers(wait=30.0)
     if not answers or answers[0].error:
-        why = answers[0].error if answers else "no answer within 30 s"
+        why = (answers[0].error if answers else None) or "no answer within 30 s"
         return Check(name, FAIL, why, "choose another checkpoint or stager")
     seconds = answers[0].seconds
     slow = seconds > limit
@@ -234,10 +238,8 @@ def _timed(worker, name, question, limit, what):
     return Check(name, WARN if slow else OK, f"{what} in {seconds:.2f} s", remedy)
 
 
-def _sound(settings):
+def _sound(settings: SessionSettings) -> Check:
     """Choose the sink as a session does; a device is given silence, to see that it takes it."""
-    from sleep_interpreter.realtime.Output.sinks import choose_sink
-
     audio, source = settings.audio, settings.source
     mend = "connect the device, choose another one (audio.device), or audio.sink=file on purpose"
     try:
@@ -255,10 +257,8 @@ def _sound(settings):
     return Check("sound", WARN, f"{kind} ({why}), {loudest}", remedy)
 
 
-def _ports(settings):
+def _ports(settings: SessionSettings) -> list[Check]:
     """Open every port and let it go again; no code is sent into the amplifier's recording."""
-    from sleep_interpreter.realtime.Output.marker_ports import open_ports
-
     try:
         ports = open_ports(settings.markers)
     except UserError as error:
@@ -272,7 +272,7 @@ def _ports(settings):
     return [Check("markers", OK, names)]
 
 
-def _disk(out, settings, source=None):
+def _disk(out: Path, settings: SessionSettings, source: Source | None = None) -> Check:
     """Check that the sessions' folder can be written and synced, and holds a night; nothing stays in it.
 
     Without a source, how much a night needs is not known.
@@ -291,7 +291,7 @@ def _disk(out, settings, source=None):
     except OSError as error:
         where = f"{shown(folder)}: {error.strerror or error}"
         return Check("disk", FAIL, where, "make room there, or choose another folder with --out")
-    wanted, night = settings.recording.reserve_gib * _GIB, 0
+    wanted, night = settings.recording.reserve_gib * _GIB, 0.0
     need = "what a night needs is not known without the stream"
     if source is not None:
         if source.live and settings.recording.enabled:

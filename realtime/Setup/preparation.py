@@ -1,19 +1,24 @@
 """Everything a session needs, opened and checked before a folder is made."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+import numpy as np
+
 from sleep_interpreter.realtime.Cues import loudness_calibration
 from sleep_interpreter.realtime.Cues.phase_locking import PhaseLock
-from sleep_interpreter.realtime.Cues.schedule import CueSchedule, LockedCues, RecordedCues
+from sleep_interpreter.realtime.Cues.schedule import CueSchedule, LockedCues, RecordedCues, Schedule
 from sleep_interpreter.realtime.Cues.sounds import read_playlist, session_sounds
 from sleep_interpreter.realtime.Model import networks
-from sleep_interpreter.realtime.Model.parts import open_workers
+from sleep_interpreter.realtime.Model.parts import Workers, open_workers
 from sleep_interpreter.realtime.Output.sinks import choose_sink
+from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.realtime.Setup.plan import Plan
 from sleep_interpreter.realtime.Sources.faulty_source import add_faults
-from sleep_interpreter.realtime.Sources.montage import make_montage
-from sleep_interpreter.realtime.Sources.source import open_source
+from sleep_interpreter.realtime.Sources.montage import Montage, make_montage
+from sleep_interpreter.realtime.Sources.source import Notice, Source, open_source
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -34,22 +39,22 @@ class Prepared:
         Logging level and text, for the session's log.
     """
 
-    source: object
-    montage: object
-    workers: object
-    schedule: object
-    sounds: object
-    sink: tuple
+    source: Source
+    montage: Montage
+    workers: Workers
+    schedule: Schedule
+    sounds: Sequence[np.ndarray]
+    sink: tuple[str, str]
     simulated: bool
-    notices: list
+    notices: list[Notice]
 
 
-def prepare(planned):
+def prepare(planned: Plan) -> Prepared:
     """Open and check everything; nothing is written yet.
 
     Parameters
     ----------
-    planned : sleep_interpreter.realtime.Setup.plan.Plan
+    planned : Plan
 
     Raises
     ------
@@ -71,36 +76,32 @@ def prepare(planned):
         raise
 
 
-def _prepare(planned, settings, source, checkpoints):
-    lock, where = settings.cues.lock, source.where
+def _prepare(
+    planned: Plan, settings: SessionSettings, source: Source, checkpoints: dict[str, str]
+) -> Prepared:
+    where = source.where
     montage = make_montage(
         settings.channels, settings.decoder.channels if checkpoints else (), source.names, where,
-        lock=lock.channel,
+        lock=settings.cues.lock.channel,
     )  # fmt: skip
     source.open(montage.picks)
     amplitude = source.check_unit(montage.eeg_rows)
     for pair, what in zip(montage.derivations, _KINDS, strict=True):
         if pair is not None:
             source.check_unit([pair[0]], f"{what} ({montage.picks[pair[0]]})", others_fit=True)
-    if settings.cues.mode == "recorded":
-        schedule = RecordedCues(source.cues(), settings.cues.groups)
-    else:
-        playlist = None if settings.cues.playlist is None else read_playlist(settings.cues.playlist)
-        schedule = CueSchedule(settings.cues, settings.seed, planned.subject, playlist)
-        schedule.resume(planned.events)
-        if lock.method != "none":
-            lead = round(lock.lead_seconds * STREAM_RATE)
-            schedule = LockedCues(schedule, PhaseLock(lock, lead, planned.origin))
+    schedule = _schedule(planned, source)
     sounds = session_sounds(settings)
     sink = choose_sink(settings.audio, settings.source.pace)
 
-    notices = [(logging.INFO, f"recording {'simulated' if source.simulated else 'not marked as simulated'}")]
+    notices: list[Notice] = [
+        (logging.INFO, f"recording {'simulated' if source.simulated else 'not marked as simulated'}")
+    ]
     notices += source.notices
     if settings.faults:
         text = f"{len(settings.faults)} faults are injected on purpose (faults in the settings): a rehearsal"
         notices.append((logging.WARNING, text))
     notices.append((logging.INFO, f"EEG amplitude: typical SD {amplitude:.1f} µV"))
-    notices += _resampled(source.rates)
+    notices += _resampling_notices(source.rates)
     present = [pair is not None for pair in montage.derivations]
     absent = [n for n, there in zip(_KINDS, present, strict=True) if not there]
     if absent:
@@ -113,7 +114,7 @@ def _prepare(planned, settings, source, checkpoints):
         lacking = ", ".join(montage.missing)
         notices.append((logging.WARNING, f"decoding off: recording lacks channels {lacking}"))
         checkpoints = {}
-    workers = open_workers(settings, present, checkpoints, source.simulated, _apart(settings, source))
+    workers = open_workers(settings, present, checkpoints, source.simulated, _in_processes(settings, source))
     notices += workers.notices
     where = "no cue sounds" if sink[0] == "null" else f"cues go to a {sink[0]}"
     notices.append((logging.INFO, f"{where} ({sink[1]})"))
@@ -123,14 +124,28 @@ def _prepare(planned, settings, source, checkpoints):
     return Prepared(source, montage, workers, schedule, sounds, sink, source.simulated, notices)
 
 
-def _apart(settings, source):
+def _schedule(planned: Plan, source: Source) -> Schedule:
+    """Return the schedule that the settings ask for, gone on with where a session is resumed."""
+    settings = planned.settings.cues
+    if settings.mode == "recorded":
+        return RecordedCues(source.cues(), settings.groups)
+    playlist = None if settings.playlist is None else read_playlist(settings.playlist)
+    schedule = CueSchedule(settings, planned.settings.seed, planned.subject, playlist)
+    schedule.resume(planned.events)
+    if settings.lock.method == "none":
+        return schedule
+    lead = round(settings.lock.lead_seconds * STREAM_RATE)
+    return LockedCues(schedule, PhaseLock(settings.lock, lead, planned.origin))
+
+
+def _in_processes(settings: SessionSettings, source: Source) -> bool:
     """Tell whether networks compute in processes of their own: where nothing may wait for them."""
     if settings.workers == "auto":
         return source.real_time
     return settings.workers == "process"
 
 
-def _resampled(rates):
+def _resampling_notices(rates: Mapping[float, Sequence[str]]) -> list[Notice]:
     """Return one notice a sampling rate that is not the stream's."""
     notices = []
     for rate, names in rates.items():
@@ -146,6 +161,6 @@ def _resampled(rates):
     return notices
 
 
-def _checkpoints(settings):
+def _checkpoints(settings: SessionSettings) -> dict[str, str]:
     chosen = {"NREM": settings.decoder.checkpoint, "REM": settings.decoder.rem_checkpoint}
     return {stage: path for stage, path in chosen.items() if path is not None}

@@ -1,5 +1,6 @@
 """A live session beside a stand-in amplifier, and what its timing was: see realtime/rehearse.py."""
 
+import argparse
 import contextlib
 import json
 import logging
@@ -9,12 +10,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from sleep_interpreter.realtime.Control.control_client import Client
 from sleep_interpreter.realtime.Recording.event_log import read_log, silent_cues
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE
+from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import RESULTS, ROOT, shown
 from sleep_interpreter.utils.core.provenance import record, write_json
 
@@ -27,7 +32,7 @@ _RISING = 2**22
 """The counter starts again here: whole numbers that a 32-bit float holds."""
 
 
-def rehearse(args):
+def rehearse(args: argparse.Namespace) -> tuple[list[str], bool]:
     """Run a session and return the lines of its table, and whether nothing was lost.
 
     Parameters
@@ -43,16 +48,17 @@ def rehearse(args):
         environment = stack.enter_context(sound_server(args.sink))
         if args.busy:
             words = [sys.executable, "-c", "while True: sum(range(10000))"]
-            stack.callback(end, subprocess.Popen(words))
+            stack.callback(end_process, subprocess.Popen(words))
         name = f"rehearsal-{os.getpid()}"
         seconds = 60 * args.minutes + 40
-        stack.callback(end, subprocess.Popen(
-            [sys.executable, "-m", "sleep_interpreter.realtime.Setup.stand_in_amplifier", "--session-id", name, "--source-id", name,
-             "--file", str(signal(folder)), "--count", "--seconds", str(seconds + 3600)],
+        stack.callback(end_process, subprocess.Popen(
+            [sys.executable, "-m", "sleep_interpreter.realtime.Setup.stand_in_amplifier",
+             "--session-id", name, "--source-id", name, "--file", str(write_signal(folder)),
+             "--count", "--seconds", str(seconds + 3600)],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         ))  # fmt: skip
         session = start_session(folder, name, stager, decoder, args, environment)
-        usage = _watch(session, folder, seconds)
+        usage = _sample_usage(session, folder, seconds)
     report = _measure(folder / "s1" / "session_001", usage)
     report["settings"] = {
         key: getattr(args, key) for key in ("minutes", "busy", "monitor", "members", "sink")
@@ -61,14 +67,13 @@ def rehearse(args):
     return [*_table(report), f"written to {shown(folder)}"], report["lost"] == 0 and report["samples"] > 0
 
 
-def checkpoints(out, members):
+def checkpoints(out: Path, members: int) -> tuple[Path, Path]:
     """Make the networks of a rehearsal, full size and untrained: their time is what counts."""
-
     stager, decoder = out / "stager.npz", out / f"decoder_{members}.npz"
     if stager.exists() and decoder.exists():
         return stager, decoder
-    from sleep_interpreter import model
-    from sleep_interpreter.model.checkpoints import checkpoint
+    from sleep_interpreter import model  # lazy: start-up
+    from sleep_interpreter.model.checkpoints import checkpoint  # lazy: start-up
 
     logger.info("making a stager of 6 and a decoder of %d members, full size", members)
     network = model.build("SIStaging", members=6)
@@ -81,7 +86,7 @@ def checkpoints(out, members):
     return stager, decoder
 
 
-def signal(folder):
+def write_signal(folder: Path) -> Path:
     """Write the signal that the stand-in amplifier plays over and over; return its path."""
     rng, n = np.random.default_rng(0), 60 * _RATE
     slow = 30 * np.sin(2 * np.pi * 0.9 * np.arange(n) / _RATE)
@@ -91,7 +96,7 @@ def signal(folder):
 
 
 @contextlib.contextmanager
-def sound_server(sink):
+def sound_server(sink: str) -> Iterator[dict[str, str]]:
     """Give an environment with a sound device: PulseAudio's null sink, which needs no card."""
     environment = dict(os.environ)
     if sink == "file" or shutil.which("pulseaudio") is None:
@@ -115,14 +120,18 @@ def sound_server(sink):
         _until_it_answers(environment | server_at)
         yield environment | server_at
     finally:
-        end(server)
+        end_process(server)
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _until_it_answers(environment):
+def _until_it_answers(environment: dict[str, str]) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        words = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        words: dict[str, Any] = {
+            "env": environment,
+            "stdout": subprocess.DEVNULL,
+            "stderr": subprocess.DEVNULL,
+        }
         if (
             shutil.which("pactl") is None
             or subprocess.run(["pactl", "info"], check=False, **words).returncode == 0
@@ -132,7 +141,14 @@ def _until_it_answers(environment):
         time.sleep(0.5)
 
 
-def start_session(folder, name, stager, decoder, args, environment):
+def start_session(
+    folder: Path,
+    name: str,
+    stager: Path,
+    decoder: Path,
+    args: argparse.Namespace,
+    environment: dict[str, str],
+) -> subprocess.Popen:
     """Start the session as a process of its own, beside the outlet of that name."""
     words = [
         sys.executable, str(ROOT / "realtime" / "Main_Decode.py"), "--source", "lsl", "--subject", "s1",
@@ -148,11 +164,8 @@ def start_session(folder, name, stager, decoder, args, environment):
         return subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
-def _watch(session, folder, seconds):
+def _sample_usage(session: subprocess.Popen, folder: Path, seconds: float) -> list[list[Any]]:
     """Wait while the session runs, and take down its memory and CPU time; stop it in the end."""
-    from sleep_interpreter.realtime.Control.control_server import Client
-    from sleep_interpreter.utils.core.errors import UserError
-
     where, usage = folder / "s1" / "session_001", []
     deadline = time.monotonic() + 300  # a busy machine opens full-size networks slowly
     while not (where / "control.json").exists():
@@ -164,7 +177,7 @@ def _watch(session, folder, seconds):
     while time.monotonic() - began < seconds and session.poll() is None:
         state = client.ask("status")["state"]
         passed, lag = time.monotonic() - began, state["stream"]["latency_ms"]
-        usage.append([round(passed, 1), memory(session.pid), lag])
+        usage.append([round(passed, 1), resident_memory(session.pid), lag])
         time.sleep(min(2.0, max(0.0, seconds - (time.monotonic() - began))))
     if session.poll() is None:
         client.ask("stop")
@@ -172,7 +185,7 @@ def _watch(session, folder, seconds):
     return usage
 
 
-def memory(pid):
+def resident_memory(pid: int) -> float | None:
     """Return the resident memory of a process in MiB, None where it cannot be told."""
     try:
         words = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
@@ -181,9 +194,9 @@ def memory(pid):
     return round(int(words[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
 
 
-def _measure(folder, usage):
+def _measure(folder: Path, usage: Sequence[Sequence[Any]]) -> dict[str, Any]:
     """Return what log, tables and recording say."""
-    import mne
+    import mne  # lazy: start-up
 
     events = read_log(folder / "log.jsonl")
     raw = mne.io.read_raw(folder / "recording" / "segment_001.vhdr", verbose="error")
@@ -203,7 +216,7 @@ def _measure(folder, usage):
     if len(sent) == len(cues):  # a marker of a cue that did not sound has no sound near it
         sent = [row for row, cue in zip(sent, cues, strict=True) if cue["detail"]["number"] not in silent]
     played = sorted(dac.values())
-    nearest = [min(played, key=lambda t, s=s: abs(t - s)) for _, _, _, s in sent] if played else []
+    nearest = [min((abs(t - s), t) for t in played)[1] for _, _, _, s in sent] if played else []
     known = [(t, m) for t, m, _ in usage if m is not None]
     resident = [m for t, m in known if t > 600] or [m for _, m in known]
     return {
@@ -228,11 +241,11 @@ def _measure(folder, usage):
     }
 
 
-def _latencies(events, kind):
+def _latencies(events: Sequence[dict[str, Any]], kind: str) -> list[float]:
     return [e["wall"]["latency_ms"] for e in events if e["event"] == kind and "latency_ms" in e["wall"]]
 
 
-def _ports(folder):
+def _ports(folder: Path) -> list[tuple[str, int, float, float]]:
     path = folder / "ports.tsv"
     if not path.exists():
         return []
@@ -240,18 +253,18 @@ def _ports(folder):
     return [(r[0], int(r[1]), float(r[2]), float(r[3])) for r in rows if r[5] == "yes"]
 
 
-def _spread(values):
+def _spread(values: Sequence[float]) -> dict[str, float] | None:
     """Return the distribution of some milliseconds, None where there is none."""
     if not len(values):
         return None
-    values = np.asarray(values, float)
-    p = np.percentile(values, [0, 50, 95, 99, 100]).round(2)
+    milliseconds = np.asarray(values, float)
+    p = np.percentile(milliseconds, [0, 50, 95, 99, 100]).round(2)
     names = ("min", "median", "p95", "p99", "max")
     spread = dict(zip(names, map(float, p), strict=True))
-    return {"n": len(values), "sd": round(float(values.std()), 3), **spread}
+    return {"n": len(values), "sd": round(float(milliseconds.std()), 3), **spread}
 
 
-def _table(report):
+def _table(report: dict[str, Any]) -> list[str]:
     lines = [
         f"{report['samples']} samples recorded, {report['lost']} lost, {report['gaps']} gaps; "
         f"{report['cues']} cues ({report['not_sounded']} did not sound), {report['shams']} shams",
@@ -268,7 +281,7 @@ def _table(report):
     return lines
 
 
-def end(process):
+def end_process(process: subprocess.Popen) -> None:
     """End a process, with force where it must be."""
     process.terminate()
     try:

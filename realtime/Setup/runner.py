@@ -5,37 +5,48 @@ import json
 import logging
 import time
 from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
 
+from sleep_interpreter.realtime.Control.control_server import Control
+from sleep_interpreter.realtime.Cues.sounds import write_sounds
+from sleep_interpreter.realtime.Monitor.server import MonitorProcess
+from sleep_interpreter.realtime.Output.marker_ports import open_ports
+from sleep_interpreter.realtime.Output.sinks import open_sink
+from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.realtime.Recording.event_log import EventLog, read_log
+from sleep_interpreter.realtime.Report.summary import summary_lines, write_summary
+from sleep_interpreter.realtime.Session.operator_commands import commands_to_restore
+from sleep_interpreter.realtime.Session.session import Session
+from sleep_interpreter.realtime.Session.session_context import SessionContext
+from sleep_interpreter.realtime.Session.status import OperatorPanel
+from sleep_interpreter.realtime.Setup.plan import Plan
+from sleep_interpreter.realtime.Setup.preparation import Prepared
+from sleep_interpreter.realtime.Sources.source import Source
+from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
+from sleep_interpreter.realtime.Utils.session_lock import lock_session
+from sleep_interpreter.realtime.Utils.stop_request import StopRequest
+from sleep_interpreter.utils.core import config, provenance
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.provenance import write_json
 
 logger = logging.getLogger(__name__)
 
 
-def run(prepared, planned, folder, stop, monitor=False):
+def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, monitor: bool = False) -> None:
     """Run a session into its folder, to its end or until `stop`.
 
     Parameters
     ----------
-    prepared : sleep_interpreter.realtime.Setup.preparation.Prepared
-    planned : sleep_interpreter.realtime.Setup.plan.Plan
+    prepared : Prepared
+    planned : Plan
     folder : Path
     stop : StopRequest
     monitor : bool
         Show it in the browser.
     """
-    from sleep_interpreter.realtime.Cues.sounds import write_sounds
-    from sleep_interpreter.realtime.Output.marker_ports import open_ports
-    from sleep_interpreter.realtime.Output.sinks import open_sink
-    from sleep_interpreter.realtime.Recording.event_log import EventLog
-    from sleep_interpreter.realtime.Session.operator_commands import commands_to_restore
-    from sleep_interpreter.realtime.Session.session import Session
-    from sleep_interpreter.realtime.Session.session_context import SessionContext
-    from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
-    from sleep_interpreter.realtime.Utils.session_lock import lock_session
-    from sleep_interpreter.utils.core import config
-    from sleep_interpreter.utils.core.provenance import write_json
-
     settings, source = planned.settings, prepared.source
     goes_on = planned.folder is not None
     with contextlib.ExitStack() as closing:
@@ -46,9 +57,8 @@ def run(prepared, planned, folder, stop, monitor=False):
         if goes_on:
             about = json.loads((folder / "session.json").read_text(encoding="utf-8"))
             planned = planned.at_now(about)
-            for part in (source, prepared.schedule):
-                if hasattr(part, "begin_at"):
-                    part.begin_at(planned.origin)
+            source.begin_at(planned.origin)
+            prepared.schedule.begin_at(planned.origin)
         else:
             config.save(settings, folder / "settings.yaml")
             about = describe(prepared, planned)
@@ -72,24 +82,26 @@ def run(prepared, planned, folder, stop, monitor=False):
         }  # fmt: skip
         session = Session(context, prepared.schedule, prepared.workers, stop, panel, facts)
         if goes_on:
-            log.write(planned.origin, "resume", segment=_segment(source), after=planned.events[-1]["sample"])
+            segment = None if source.recorder is None else source.recorder.path.name
+            log.write(planned.origin, "resume", segment=segment, after=planned.events[-1]["sample"])
             for detail in commands_to_restore(planned.events):
                 session.replay_command(detail)
         for level, text in prepared.notices:
             context.log_notice(text, level)
         if monitor:
-            from sleep_interpreter.realtime.Monitor.server import MonitorProcess
-
             closing.callback(MonitorProcess(folder).close)
-        _go(session, prepared, planned, folder, about, stop)
+        _run_to_report(session, prepared, planned, folder, about, stop)
 
 
-def _go(session, prepared, planned, folder, about, stop):
+def _run_to_report(
+    session: Session,
+    prepared: Prepared,
+    planned: Plan,
+    folder: Path,
+    about: dict[str, Any],
+    stop: StopRequest,
+) -> None:
     """Run, and leave session.json and the report whatever happens."""
-    from sleep_interpreter.realtime.Recording.event_log import read_log
-    from sleep_interpreter.realtime.Report.summary import summary_lines, write_summary
-    from sleep_interpreter.utils.core.provenance import write_json
-
     settings = planned.settings
     began = time.perf_counter()
     if "first_sample_at" not in about:
@@ -119,21 +131,20 @@ def _go(session, prepared, planned, folder, about, stop):
         _write_night_report(folder)
 
 
-def _write_night_report(folder):
+def _write_night_report(folder: Path) -> None:
     """Write the night report; where that fails the night itself is safe, and it can be made again."""
     try:
-        from sleep_interpreter.realtime.Report.night_report import write_night_report
+        from sleep_interpreter.realtime.Report.night_report import write_night_report  # lazy: start-up
 
         logger.info("night report: %s", shown(write_night_report(folder)))
     except Exception:
         logger.exception("the night report failed; once mended: python realtime/report.py %s", shown(folder))
 
 
-def _panel(settings, folder, source, closing):
+def _panel(
+    settings: SessionSettings, folder: Path, source: Source, closing: contextlib.ExitStack
+) -> OperatorPanel | None:
     """Return what the operator controls the session with, or None."""
-    from sleep_interpreter.realtime.Control.control_server import Control
-    from sleep_interpreter.realtime.Session.status import OperatorPanel
-
     wanted = settings.control.enabled
     if wanted == "never" or (wanted == "auto" and not source.real_time):
         return None
@@ -143,12 +154,7 @@ def _panel(settings, folder, source, closing):
     return panel
 
 
-def _segment(source):
-    recorder = getattr(source, "recorder", None)
-    return None if recorder is None else recorder.path.name
-
-
-def new_folder(parent):
+def new_folder(parent: Path) -> Path:
     """Make and return the next free `session_NNN` in `parent`; an existing one is never touched."""
     parent.mkdir(parents=True, exist_ok=True)
     number = 1
@@ -162,13 +168,9 @@ def new_folder(parent):
             return folder
 
 
-def describe(prepared, planned):
+def describe(prepared: Prepared, planned: Plan) -> dict[str, Any]:
     """Return where a session comes from, without anything the recording says about a person."""
-    from importlib import metadata
-
-    from sleep_interpreter.utils.core import provenance
-
-    versions = provenance.versions()
+    versions: dict[str, str | None] = dict(provenance.versions())
     for package in ("mne-lsl", "sounddevice", "soundfile", "brainflow"):
         try:
             versions[package] = metadata.version(package)

@@ -1,8 +1,9 @@
 """An LSL outlet that stands in for an amplifier, for rehearsals, the soak test and the tests.
 
-  python -m sleep_interpreter.realtime.Setup.stand_in_amplifier --source-id amp1 --session-id trial --seconds 60     (a counter, and noise)
-  python -m sleep_interpreter.realtime.Setup.stand_in_amplifier --source-id amp1 --session-id trial --file night.npz  (names, rate, µV)
+  python -m sleep_interpreter.realtime.Setup.stand_in_amplifier --source-id amp1 --session-id trial
 
+streams a counter and noise; with `--file night.npz` (names, rate, data in µV) what the file holds, over and
+over.
 A line on standard input is a command: `lose N` (chunks that are not pushed), `stall S` (pushes nothing for S
 seconds, then the backlog at once), `jump S` (stamps jump by S seconds), `quit`.
 """
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run from any directory
@@ -19,13 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run from any dir
 import numpy as np
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Stream until the end, or until told to quit."""
     args = _arguments(argv)
-    from sleep_interpreter.realtime.Utils.liblsl import configure
+    from sleep_interpreter.realtime.Utils.liblsl import configure  # lazy: start-up
 
     configure(True, args.session_id)
-    from mne_lsl.lsl import StreamInfo, StreamOutlet, local_clock
+    from mne_lsl.lsl import StreamInfo, StreamOutlet, local_clock  # lazy: optional dependency
 
     names, rate, data = _signal(args)
     info = StreamInfo(args.name, "EEG", len(names), rate, "float32", args.source_id)
@@ -34,8 +36,8 @@ def main(argv=None):
     outlet = StreamOutlet(info, max_buffered=360)
     if args.wait:
         outlet.wait_for_consumer(timeout=60)
-    commands = deque()
-    threading.Thread(target=lambda: commands.extend(_lines(commands)), daemon=True).start()
+    commands: deque[str] = deque()
+    threading.Thread(target=_read_commands, args=(commands,), daemon=True).start()
     rng = np.random.default_rng(0)
     size, sent, lose, shift = max(1, round(args.chunk * rate)), 0, 0, 0.0
     began, clock = time.perf_counter(), local_clock()
@@ -66,7 +68,7 @@ def main(argv=None):
     return 0
 
 
-def _arguments(argv):
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -89,13 +91,13 @@ def _arguments(argv):
     return parser.parse_args(argv)
 
 
-def _signal(args):
+def _signal(args: argparse.Namespace) -> tuple[list[str], float, Callable[[int, int], np.ndarray]]:
     """Return names, rate, and data(first, count) -> (count, channels)."""
     if args.file is not None:
         with np.load(args.file, allow_pickle=False) as content:
             data, names, rate = content["data"], [str(n) for n in content["names"]], float(content["rate"])
 
-        def played(first, count):
+        def played(first: int, count: int) -> np.ndarray:
             block = data[:, np.arange(first, first + count) % data.shape[1]].T.copy()
             if args.count:
                 block[:, 0] = np.arange(first, first + count) % 2**22
@@ -105,7 +107,7 @@ def _signal(args):
     names = ["COUNTER", *(f"{args.prefix}{k:02d}" for k in range(1, args.channels))]
     noise = 20 * np.random.default_rng(1).standard_normal((5000, args.channels)).astype(np.float32)
 
-    def block(first, count):
+    def block(first: int, count: int) -> np.ndarray:
         made = noise[np.arange(first, first + count) % 5000].copy()
         made[:, 0] = np.arange(first, first + count) % 2**22  # whole numbers that a float32 holds
         return made
@@ -113,10 +115,9 @@ def _signal(args):
     return names, args.rate, block
 
 
-def _lines(commands):
+def _read_commands(commands: deque[str]) -> None:
     for line in sys.stdin:
         commands.append(line.strip())
-    return ()
 
 
 if __name__ == "__main__":

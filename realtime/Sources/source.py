@@ -26,9 +26,17 @@ Notice = tuple[int, str]
 class SessionPlan(Protocol):
     """What a source may know of the session (`realtime.Setup.plan.Plan`)."""
 
-    recording: Path | None
-    origin: int
-    gaps: tuple[tuple[int, int], ...]
+    @property
+    def recording(self) -> Path | None:
+        """File to be replayed."""
+
+    @property
+    def origin(self) -> int:
+        """Sample of the session at which the source begins."""
+
+    @property
+    def gaps(self) -> tuple[tuple[int, int], ...]:
+        """(first sample, samples) that the recording lacks, on its own clock."""
 
     @property
     def skipped(self) -> int:

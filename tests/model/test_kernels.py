@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from sleep_interpreter.model import registry
-from sleep_interpreter.model.networks import kernels, sleep_encoder
+from sleep_interpreter.model.networks import decoder, kernels
 from sleep_interpreter.model.networks.layers import BatchNorm, Dense, Dropout, LayerNorm
 from sleep_interpreter.model.networks.settings import DecoderSettings
 from sleep_interpreter.train.engine.optimizer import AdamW
@@ -47,7 +47,9 @@ def test_layer_norm():
     assert_same(lambda *x: kernels.layer_norm(*x, 1e-5), plain, inputs)
     layer = LayerNorm(epsilon=1e-5)
     layer.build((None, 16))
-    np.testing.assert_allclose(layer.forward(inputs[0]), layer(inputs[0]), atol=1e-5)
+    np.testing.assert_allclose(
+        layer(inputs[0]), keras.layers.LayerNormalization(epsilon=1e-5)(inputs[0]), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("cut", [[30], [11, 19], [1, 28, 1]])
@@ -140,8 +142,8 @@ def test_a_batch_in_parts_is_one_batch(monkeypatch):
     member = registry.build_member(settings, 0, dropout=0.0)
     inputs = (normal(17, 4, 4), normal(17, 4, 4), normal(17, 10, 4), tf.constant(random.integers(3, size=17)))
     results = []
-    for whole in (16, 99):  # 17 trials in parts, and as one
-        monkeypatch.setattr(sleep_encoder, "WHOLE", whole)
+    for smallest in (16, 99):  # 17 trials in parts, and as one
+        monkeypatch.setattr(decoder, "SMALLEST_SPLIT_BATCH", smallest)
         with tf.GradientTape() as tape:
             loss, probabilities = member(inputs, training=True)
         slopes = tape.gradient(loss, member.trainable_variables)

@@ -22,7 +22,8 @@ SESSION_ID = f"t{os.getpid()}"
 def outlet(source_id, *arguments, session_id=SESSION_ID):
     """Run realtime/Setup/stand_in_amplifier.py; what is written to its `stdin` are commands."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "sleep_interpreter.realtime.Setup.stand_in_amplifier", "--source-id", source_id, "--session-id", session_id,
+        [sys.executable, "-m", "sleep_interpreter.realtime.Setup.stand_in_amplifier",
+         "--source-id", source_id, "--session-id", session_id,
          *map(str, arguments)],
         cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip

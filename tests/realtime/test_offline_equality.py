@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 
 from sleep_interpreter.model.checkpoints import checkpoint
+from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.resample import Resampler
 from sleep_interpreter.utils.staging.cue_gate import states
+from sleep_interpreter.utils.staging.registry import STAGERS
 from sleep_interpreter.utils.staging.replay import of_windows, replay
 from sleep_interpreter.utils.staging.settings import GateSettings, StagingSettings
-from sleep_interpreter.utils.staging.stagers import SIStagingStager, YasaStager
+from sleep_interpreter.utils.staging.stagers import SIStagingStager, YasaStager, build_without_checkpoint
 
 from .conftest import of
 
@@ -46,6 +48,77 @@ def test_sistaging(session, recording, checkpoints):
     found = replay(stager, offline(recording), staging.every_seconds)
     same(result, found, GateSettings(nrem_detections=2))
     assert of(result, "stage")[-1]["detail"]["open"]
+
+
+PLUG_IN = """
+from pathlib import Path
+import numpy as np
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.staging.stagers import StageEstimate
+
+class Thresholds:
+    def __init__(self, settings, present, restore):
+        if settings.checkpoint is None:
+            raise UserError("--stager thresholds needs a file with its threshold")
+        self.limit = float(Path(settings.checkpoint).read_text())
+
+    def warm_up(self):
+        self.update(np.zeros((3, 15000)), 15000)
+
+    def update(self, window, end):
+        if np.std(window[0]) < self.limit:
+            return StageEstimate(None, "too quiet")
+        return StageEstimate(np.array([0.0, 1.0, 0.0, 0.0]))
+"""
+
+
+@pytest.fixture
+def plug_in(tmp_path, monkeypatch):
+    """Another package, installed, that brings a stager."""
+    about = tmp_path / "packages" / "plug_in-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: plug-in\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        "[sleep_interpreter.stagers]\n"
+        "thresholds = plug_in_stager:Thresholds\nyasa = plug_in_stager:Thresholds\n"
+        "broken = plug_in_stager:Nothing\n"
+    )
+    (tmp_path / "packages" / "plug_in_stager.py").write_text(PLUG_IN)
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    (tmp_path / "threshold.txt").write_text("5")
+    return tmp_path / "threshold.txt"
+
+
+def test_a_stager_of_another_package_is_offered_and_staged_offline_and_in_a_session(
+    plug_in, session, main, recording, capsys
+):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "--stager {yasa,sistaging,broken,thresholds}" in capsys.readouterr().out
+    flags = ["--stager", "thresholds", "--stager-checkpoint", plug_in]
+    result = session(recording, *flags, "--set", "gate.nrem_detections=2")
+    staging = StagingSettings(stager="thresholds", checkpoint=str(plug_in))
+    stager = STAGERS.load("thresholds")(staging, (True, True, True), restore=None)
+    same(result, replay(stager, offline(recording), staging.every_seconds), GateSettings(nrem_detections=2))
+    assert of(result, "stage")[-1]["detail"]["open"]
+    with pytest.raises(UserError, match="thresholds needs a file with its threshold"):
+        session(recording, "--stager", "thresholds")
+    with pytest.raises(UserError, match=r"stager 'broken' \(plug_in_stager:Nothing\) cannot be imported"):
+        session(recording, "--stager", "broken")
+    assert STAGERS.load("yasa") is YasaStager, "no other package takes the place of our own"
+    assert list(build_without_checkpoint(StagingSettings(), (True, True, True))) == ["yasa"]
+
+
+def test_a_stager_that_nobody_registered_is_refused_with_the_known_ones(session, recording):
+    for name in ("yasaa", "[1]"):
+        with pytest.raises(UserError, match=r"--set staging\.stager=.*: staging\.stager = "):
+            session(recording, "--set", f"staging.stager={name}")
+    with pytest.raises(
+        UserError, match=r"unknown stager 'yasaa'; did you mean 'yasa'\? registered: yasa, sistaging$"
+    ):
+        session(recording, "--set", "staging.stager=yasaa")
+    with pytest.raises(UserError, match="registered: yasa, sistaging"):
+        STAGERS.load("yasaa")
 
 
 @pytest.mark.slow

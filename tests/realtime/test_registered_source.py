@@ -111,7 +111,8 @@ def test_an_amplifier_of_another_package_is_recorded(main, staged, tmp_path, mon
     monkeypatch.setitem(SOURCES._targets, "own", Amplifier)
     words = ["--source", "own", *staged, "--set", "workers=inline", "--set", "audio.sink=file"]
     live = Live(main, tmp_path, *words, "--set", "source.look_seconds=0.5")
-    live.until(lambda events: (live.folder / "recording" / "segment_001.eeg").stat().st_size > 1000 * 16, 60)
+    samples = live.folder / "recording" / "segment_001.eeg"
+    live.until(lambda events: samples.exists() and samples.stat().st_size > 1000 * 16, 60, "samples")
     live.stop()
     raw = mne.io.read_raw(live.folder / "recording" / "segment_001.vhdr", verbose="error")
     assert live.code == 0 and raw.ch_names == ["Fz", "C4", "EOG1", "EMG1"] and raw.n_times > 1000

@@ -218,7 +218,7 @@ def test_gate_study_by_hand():
     """Open from 63 to 123 s: 63 of 120 s of N2 are missed, and 3 s of W could be cued."""
     epochs = np.array([1, 1, 1, 1, 0, 0])
     codes = [0] * 10 + [1] * 21 + [0] * 20
-    night = gate_tradeoff.Night("a", estimates(codes), epochs)
+    night = gate_tradeoff.ScoredNight("a", estimates(codes), epochs)
     settings = GateSettings(smoothing=1.0, nrem_detections=2, nrem_probability=0.9)
     opened, total = gate_tradeoff.open_seconds(night, settings)
     assert total.tolist() == [60, 120, 0, 0]
@@ -238,7 +238,7 @@ def test_gate_study_by_hand():
 
 
 def test_a_night_without_sleep_has_a_gate_too():
-    night = gate_tradeoff.Night("awake", estimates([0] * 20), np.zeros(3, int))
+    night = gate_tradeoff.ScoredNight("awake", estimates([0] * 20), np.zeros(3, int))
     row = gate_tradeoff.sweep([night], GateSettings(), (0.8,), (30,))[0]
     assert row["missed_share"] is None and row["false_share"] is None and row["open_minutes"] == 0
 

@@ -1,5 +1,8 @@
 """The optimizer of every network: Adam with the published, decoupled weight decay."""
 
+from collections.abc import Sequence
+
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -7,8 +10,9 @@ import tensorflow as tf
 class AdamW:
     """Adam whose decay is `weight_decay * w`, not multiplied by the learning rate (SPEC section 2).
 
-    The original used TensorFlow Addons' AdamW, which decays like this; Keras multiplies the decay by the
-    learning rate. One fused operation a variable, where Keras writes ten.
+    The original used TensorFlow Addons' AdamW, which decays like this. `keras.optimizers.AdamW` with
+    ``weight_decay / learning_rate`` takes the same step to rounding, but as a dozen operations a variable
+    where this one is two (docs/architecture.md has the times).
 
     Parameters
     ----------
@@ -21,10 +25,17 @@ class AdamW:
 
     BETAS = 0.9, 0.999
 
-    def __init__(self, variables, learning_rate, weight_decay=0.0, epsilon=1e-7):
+    def __init__(
+        self,
+        variables: Sequence[keras.Variable],
+        learning_rate: float,
+        weight_decay: float = 0.0,
+        epsilon: float = 1e-7,
+    ) -> None:
         self.targets = [v.value for v in variables]
+        self.dtype = self.targets[0].dtype
         with np.errstate(over="ignore"):  # one that float32 cannot hold breaks the weights, which is noticed
-            self.learning_rate = np.float32(learning_rate)
+            self.learning_rate = np.asarray(learning_rate, self.dtype.as_numpy_dtype)
         self.weight_decay, self.epsilon = weight_decay, epsilon
         self.iterations = tf.Variable(0, dtype=tf.int64, trainable=False, name="iterations")
         self.moments = [
@@ -32,16 +43,16 @@ class AdamW:
         ]
 
     @property
-    def variables(self):
+    def variables(self) -> list[tf.Variable]:
         """All values that the next step depends on, besides the weights."""
         return [self.iterations, *self.moments[0], *self.moments[1]]
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget every step."""
         for variable in self.variables:
             variable.assign(tf.zeros_like(variable))
 
-    def apply(self, gradients):
+    def apply(self, gradients: Sequence[tf.Tensor]) -> None:
         """Take one step with a gradient for each variable.
 
         Handles are used instead of variables: with several devices each changes its own copy, all alike.
@@ -49,7 +60,7 @@ class AdamW:
         set_value = tf.raw_ops.AssignVariableOp
         iterations = tf.convert_to_tensor(self.iterations) + 1
         set_value(resource=self.iterations.handle, value=iterations)
-        steps = tf.cast(iterations, tf.float32)
+        steps = tf.cast(iterations, self.dtype)
         beta1, beta2 = self.BETAS
         powers = tf.pow(beta1, steps), tf.pow(beta2, steps)
         for target, mean, square, gradient in zip(self.targets, *self.moments, gradients, strict=True):

@@ -29,7 +29,11 @@ from sleep_interpreter.utils.staging.replay import (
     stitched,
 )
 from sleep_interpreter.utils.staging.settings import GateSettings, StagingSettings
-from sleep_interpreter.utils.staging.stagers import SIStagingStager, YasaStager, yasa_whole_night
+from sleep_interpreter.utils.staging.stagers import (
+    SIStagingStager,
+    build_without_checkpoint,
+    yasa_whole_night,
+)
 
 log = logging.getLogger(__name__)
 
@@ -100,10 +104,12 @@ def stage_night(subject, network, settings, batch_size, progress=None):
         signal = stitched(subject.window, settings.stitched_microvolts)
         minutes = staging.yasa.minimum_minutes
         night.others[WHOLE] = stages(yasa_whole_night(signal, ALL_PRESENT, minutes))
-        stager = YasaStager(StagingSettings(), ALL_PRESENT)
-        night.past = replay(stager, signal, settings.yasa_every_seconds)
-        rows = staging_metrics.at_epochs(night.past, len(subject.epoch_stage))
-        night.others[CAUSAL] = _picked(stages(night.past.probability), rows)
+        for name, stager in build_without_checkpoint(StagingSettings(), ALL_PRESENT).items():
+            past = replay(stager, signal, settings.yasa_every_seconds)
+            rows = staging_metrics.at_epochs(past, len(subject.epoch_stage))
+            night.others[CAUSAL if name == "yasa" else name] = _picked(stages(past.probability), rows)
+            if name == "yasa":
+                night.past = past
     return night
 
 
@@ -274,9 +280,9 @@ def _mean(values):
 def _gates(nights, settings, name):
     """Return the gate's table for the stager under test, and for YASA where it was asked about as often."""
     step = settings.gate_every_windows
-    gated = {name: [gate_tradeoff.Night(n.name, n.estimates.every(step), n.epochs) for n in nights]}
+    gated = {name: [gate_tradeoff.ScoredNight(n.name, n.estimates.every(step), n.epochs) for n in nights]}
     if settings.yasa and settings.yasa_every_seconds <= WINDOW_STEP * step:
-        gated[CAUSAL] = [gate_tradeoff.Night(n.name, n.past, n.epochs) for n in nights]
+        gated[CAUSAL] = [gate_tradeoff.ScoredNight(n.name, n.past, n.epochs) for n in nights]
     choices = (settings.gate_thresholds, settings.gate_detections)
     return {scorer: gate_tradeoff.sweep(own, GateSettings(), *choices) for scorer, own in gated.items()}
 

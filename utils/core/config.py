@@ -21,6 +21,7 @@ from sleep_interpreter.utils.core.paths import PARAMS, shown, writing
 
 log = logging.getLogger(__name__)
 
+Tree = dict[str, Any]
 Origins = dict[str, str]
 """Where each dotted key came from, as messages say it: {"train.epochs": "--set train.epochs=3"}."""
 
@@ -72,7 +73,7 @@ def load(
 
 def resolve(
     path: str | Path, *, overrides: Iterable[str] = (), quick: bool = False, mode: str | None = None
-) -> tuple[dict[str, Any], Origins]:
+) -> tuple[Tree, Origins]:
     """Merge a settings file as `load` does, without checking values."""
     path = Path(path)
     tree, origins = _read_chain(path, ())
@@ -107,13 +108,13 @@ def resolve(
     return tree, origins
 
 
-def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Origins]:
+def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[Tree, Origins]:
     """Return a file merged into what it extends."""
     if path.resolve() in seen:
         raise UserError(f"{shown(path)}: `extends` goes round in a circle")
     own = read_yaml(path)
     parent = own.pop("extends", None)
-    tree: dict[str, Any] = {}
+    tree: Tree = {}
     origins: Origins = {}
     if parent is not None:
         if not isinstance(parent, str) or not parent or Path(parent).name != parent:
@@ -128,7 +129,7 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Ori
     return tree, origins
 
 
-def merge(tree: dict[str, Any], other: Any, origins: Origins, where: str, prefix: str = "") -> None:
+def merge(tree: Tree, other: Any, origins: Origins, where: str, prefix: str = "") -> None:
     """Merge the nested mapping `other` into `tree` in place, noting in `origins` where each key came from."""
     if not isinstance(other, dict):
         raise UserError(f"{where}: expected a mapping of settings, found {_short(other)}")
@@ -165,7 +166,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     return key, yaml_reader.parse(value, f"--set {key}={_shortened(value)}")
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
+def read_yaml(path: str | Path) -> Tree:
     """Read a YAML mapping, or raise a `UserError` that names the file and the line.
 
     Keys are always text, as they are typed; see `utils.core.yaml_reader.parse` for what is refused.
@@ -202,11 +203,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def validate(
-    schema: type[S],
-    tree: dict[str, Any],
-    where: str,
-    origins: Origins | None = None,
-    prefix: str | None = None,
+    schema: type[S], tree: Tree, where: str, origins: Origins | None = None, prefix: str | None = None
 ) -> S:
     """Check a plain mapping against `schema`; every problem is one sentence of a `UserError`.
 
@@ -221,12 +218,7 @@ def validate(
 
 
 def _sentence(
-    schema: type[BaseModel],
-    error: ErrorDetails,
-    tree: dict[str, Any],
-    where: str,
-    origins: Origins,
-    prefix: str | None,
+    schema: type[BaseModel], error: ErrorDetails, tree: Tree, where: str, origins: Origins, prefix: str | None
 ) -> str:
     keys = _typed_keys(error, tree)
     parts = [prefix, *keys] if prefix else keys
@@ -252,7 +244,7 @@ def _sentence(
     return f"{place}: {dotted or 'settings'}{found}: {message[0].lower() + message[1:]}"
 
 
-def _typed_keys(error: ErrorDetails, tree: dict[str, Any]) -> list[str]:
+def _typed_keys(error: ErrorDetails, tree: Tree) -> list[str]:
     """Return the path of an error as keys that the user typed.
 
     pydantic also puts in which of several classes it tried ("model.decoder.channels"); what does not lead

@@ -13,6 +13,7 @@ BACKENDS = ("joblib", "dask")
 CONNECT_SECONDS = 20
 """How long a Dask scheduler may take to answer."""
 
+Work = Callable[[Any], Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -40,11 +41,7 @@ def _controller() -> Any:
 
 
 def results(
-    function: Callable[[Any], Any],
-    items: Sequence[Any],
-    jobs: int = 1,
-    backend: str = "joblib",
-    scheduler: str | None = None,
+    function: Work, items: Sequence[Any], jobs: int = 1, backend: str = "joblib", scheduler: str | None = None
 ) -> Iterator[Any]:
     """Yield `function(item)` for every item as it is done, in any order.
 
@@ -81,7 +78,7 @@ def results(
             yield from pool(delayed(single_threaded)(function, item) for item in items)
 
 
-def single_threaded(function: Callable[[Any], Any], item: Any) -> Any:
+def single_threaded(function: Work, item: Any) -> Any:
     """Return `function(item)`, computed with one BLAS thread, of libraries loaded only now too."""
     from threadpoolctl import threadpool_limits  # lazy: start-up
 
@@ -89,7 +86,7 @@ def single_threaded(function: Callable[[Any], Any], item: Any) -> Any:
         return function(item)
 
 
-def _on_dask(function: Callable[[Any], Any], items: Sequence[Any], scheduler: str | None) -> Iterator[Any]:
+def _on_dask(function: Work, items: Sequence[Any], scheduler: str | None) -> Iterator[Any]:
     if scheduler is None:
         raise UserError(
             "--backend dask: name the running scheduler with --scheduler ADDRESS (tcp://host:8786)"

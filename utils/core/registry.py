@@ -11,8 +11,8 @@ Another package registers its own by an entry point of the group in its pyprojec
 """
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from importlib.metadata import entry_points
+from pkgutil import resolve_name
 from typing import Any
 
 from sleep_interpreter.utils.core.errors import UserError, nearest
@@ -51,6 +51,8 @@ class Registry:
         UserError
             It is not registered; the message says what is.
         """
+        if name in self._targets:  # entry points take 20 ms to look up
+            return name
         known = self.names()
         if name not in known:
             close = nearest(name, known, 1)
@@ -73,7 +75,6 @@ class Registry:
             if target is None:
                 (point,) = entry_points(group=self.group, name=name)
                 return point.load()
-            module, _, attribute = target.partition(":")
-            return getattr(import_module(module), attribute)
+            return resolve_name(target)
         except (ImportError, AttributeError, ValueError) as error:
             raise UserError(f"{self.kind} {name!r} cannot be loaded: {error}") from error

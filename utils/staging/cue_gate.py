@@ -1,10 +1,13 @@
 """When cues may be played: a function of the history of stage probabilities and nothing else."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sleep_interpreter.utils.core.constants import N2, N3, REM, UNKNOWN
+from sleep_interpreter.utils.staging.settings import GateSettings
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class GateState:
         Cues may be played.
     """
 
-    probabilities: tuple | None = None
+    probabilities: tuple[float, ...] | None = None
     stage: int = UNKNOWN
     n2: int = 0
     n3: int = 0
@@ -32,20 +35,19 @@ class GateState:
     open: bool = False
 
 
-def blend(old, new, weight):
+def blend(old: ArrayLike | None, new: ArrayLike, weight: float) -> np.ndarray:
     """Return weight * new + (1 - weight) * old; without old probabilities (None) the new ones."""
     new = np.asarray(new, float)
     return new if old is None else weight * new + (1 - weight) * np.asarray(old)
 
 
-def states(history, settings):
+def states(history: Iterable[np.ndarray | None], settings: GateSettings) -> list[GateState]:
     """Return the `GateState` after each estimate of a history of probabilities: the gate of a whole night.
 
     Parameters
     ----------
-    history : sequence of (array (4,) or None)
+    history : iterable of (array (4,) or None)
         What the stager said, one entry a staging; None where it could not tell.
-    settings : GateSettings
     """
     state, found = GateState(), []
     for probabilities in history:
@@ -54,7 +56,7 @@ def states(history, settings):
     return found
 
 
-def advance(state, probabilities, settings):
+def advance(state: GateState, probabilities: ArrayLike | None, settings: GateSettings) -> GateState:
     """Return the gate's state after a new stage estimate.
 
     p = smoothing * new + (1 - smoothing) * old; the first estimate, and the first one after an unknown
@@ -64,10 +66,8 @@ def advance(state, probabilities, settings):
 
     Parameters
     ----------
-    state : GateState
     probabilities : array, shape (4,), or None
         None = the stager could not tell: everything starts again and the gate closes.
-    settings : GateSettings
     """
     if probabilities is None:
         return GateState()

@@ -1,19 +1,22 @@
 """What a cue gate's threshold and run length cost: cues while awake or in R, and N2/N3 that is missed.
 
 Everything follows from the history of a stager's probabilities and the true stages, through the very gate of
-the real-time loop (`utils.staging.cue_gate`). It takes any night: a staged recording or stored windows, with a hypnogram.
+the real-time loop (`utils.staging.cue_gate`). Any night with a hypnogram will do.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from itertools import groupby, product
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sleep_interpreter.utils.core.constants import N2, N3, STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.staging.cue_gate import states
 from sleep_interpreter.utils.staging.replay import Estimates
+from sleep_interpreter.utils.staging.settings import GateSettings
 
 
-class Night(NamedTuple):
+class ScoredNight(NamedTuple):
     """A staged night with its true stages."""
 
     name: str
@@ -22,15 +25,10 @@ class Night(NamedTuple):
     """True stage of each 30 s epoch, or `UNKNOWN`."""
 
 
-def open_seconds(night, settings):
+def open_seconds(night: ScoredNight, settings: GateSettings) -> tuple[np.ndarray, np.ndarray]:
     """Return for how many seconds of each true stage the gate was open, and how many there were.
 
     An estimate holds until the next one, the last one until the end; before the first the gate is closed.
-
-    Parameters
-    ----------
-    night : Night
-    settings : sleep_interpreter.utils.staging.settings.GateSettings
 
     Returns
     -------
@@ -48,7 +46,7 @@ def open_seconds(night, settings):
     return np.bincount(truth[known & opened], minlength=len(STAGES)), total
 
 
-def outcome(opened, total):
+def outcome(opened: np.ndarray, total: np.ndarray) -> dict[str, float | None]:
     """Return the rates of a gate from `open_seconds` (summed over nights or of one).
 
     Returns
@@ -70,13 +68,14 @@ def outcome(opened, total):
     }
 
 
-def sweep(nights, gate, thresholds, detections):
+def sweep(
+    nights: list[ScoredNight], gate: GateSettings, thresholds: Sequence[float], detections: Sequence[int]
+) -> list[dict[str, Any]]:
     """Return one row for every threshold and run length.
 
     Parameters
     ----------
-    nights : list of Night
-    gate : sleep_interpreter.utils.staging.settings.GateSettings
+    gate : GateSettings
         Everything but the two that are varied.
     thresholds : sequence of float
         P(N2) + P(N3) from which the gate may open.
@@ -89,46 +88,39 @@ def sweep(nights, gate, thresholds, detections):
         threshold, detections, run_seconds (of the shortest run), nights, those of `outcome` over all nights,
         and "each" (false_share and missed_share of every night).
     """
+    steps = [np.diff(night.estimates.seconds) for night in nights] or [np.zeros(1)]
+    step = float(np.median(np.concatenate(steps)))
     rows = []
-    for threshold in thresholds:
-        for count in detections:
-            settings = gate.model_copy(update={"nrem_probability": threshold, "nrem_detections": count})
-            each = [open_seconds(night, settings) for night in nights]
-            opened, total = (np.sum(part, axis=0) for part in zip(*each, strict=True))
-            own = [outcome(*pair) for pair in each]
-            rows.append(
-                {
-                    "threshold": threshold,
-                    "detections": count,
-                    "run_seconds": count * step_seconds(nights),
-                    "nights": len(nights),
-                    **outcome(opened, total),
-                    "each": [[row["false_share"], row["missed_share"]] for row in own],
-                }
-            )
+    for threshold, count in product(thresholds, detections):
+        settings = gate.model_copy(update={"nrem_probability": threshold, "nrem_detections": count})
+        each = [open_seconds(night, settings) for night in nights]
+        own = [outcome(*pair) for pair in each]
+        rows.append(
+            {
+                "threshold": threshold,
+                "detections": count,
+                "run_seconds": count * step,
+                "nights": len(nights),
+                **outcome(*np.sum(each, axis=0)),
+                "each": [[row["false_share"], row["missed_share"]] for row in own],
+            }
+        )
     return rows
 
 
-def step_seconds(nights):
-    """Return the time between two stagings of the nights in s (the median)."""
-    return float(np.median(np.concatenate([np.diff(night.estimates.seconds) for night in nights] or [[0.0]])))
-
-
-def table(rows, scorer):
+def table(rows: list[dict[str, Any]], scorer: str) -> list[str]:
     """Return the rows of one stager as lines of a table for a terminal: false share / missed share."""
     counts = list(dict.fromkeys(row["detections"] for row in rows))
-    found = {(row["threshold"], row["detections"]): row for row in rows}
     lines = [
         f"gate on {scorer}: false cues / missed N2 and N3 (%), by threshold (rows) and NREM detections in a "
-        "row (columns)"
+        "row (columns)",
+        "  " + "".join(f"{count:>14d}" for count in counts),
     ]
-    lines.append("  " + "".join(f"{count:>14d}" for count in counts))
-    for threshold in dict.fromkeys(row["threshold"] for row in rows):
-        cells = [found[threshold, count] for count in counts]
+    for threshold, cells in groupby(rows, key=lambda row: row["threshold"]):
         text = [f"{_percent(c['false_share'])} / {_percent(c['missed_share'])}" for c in cells]
         lines.append(f"  {threshold:<4g}" + "".join(f"{cell:>14}" for cell in text)[2:])
     return lines
 
 
-def _percent(value):
+def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"

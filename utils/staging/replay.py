@@ -1,16 +1,18 @@
 """Stage a recording or stored windows offline as real time would: the same stager, the same windows.
 
-A stager (`utils.staging.stagers`) is asked at the moments at which the loop asks it, with the samples that the loop
-has by then. Nothing later than the end of a window is used.
+A stager (`utils.staging.stagers`) is asked when the loop asks it, with the samples that the loop has by then.
+Nothing later than the end of a window is used.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import tqdm
 
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, STREAM_RATE, UNKNOWN
 from sleep_interpreter.utils.staging.cue_gate import blend
-from sleep_interpreter.utils.staging.stagers import WINDOW
+from sleep_interpreter.utils.staging.stagers import WINDOW, SIStagingStager, StageEstimate, Stager
 
 WINDOW_STEP = 3.0
 """Stored windows of the published layout begin every 3 s."""
@@ -35,22 +37,22 @@ class Estimates:
 
     seconds: np.ndarray
     probability: np.ndarray
-    reason: list
+    reason: list[str | None]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.seconds)
 
     @property
-    def known(self):
+    def known(self) -> np.ndarray:
         """Where a stage was given: bool array (n,)."""
         return np.isfinite(self.probability).all(axis=1)
 
     @property
-    def history(self):
-        """Probabilities as `utils.staging.cue_gate.states` takes them: an array a staging, None where unknown."""
+    def history(self) -> list[np.ndarray | None]:
+        """Probabilities as `utils.staging.cue_gate.states` takes them: None where unknown."""
         return [row if there else None for row, there in zip(self.probability, self.known, strict=True)]
 
-    def smoothed(self, weight):
+    def smoothed(self, weight: float) -> np.ndarray:
         """Return p = weight * new + (1 - weight) * old (n, 4), beginning anew after what is unknown."""
         result, old = np.full_like(self.probability, np.nan), None
         for place, new in enumerate(self.history):
@@ -59,33 +61,34 @@ class Estimates:
                 result[place] = old
         return result
 
-    def every(self, step):
+    def every(self, step: int) -> "Estimates":
         """Return every `step`-th estimate, as if the stager had been asked less often."""
         return Estimates(self.seconds[::step], self.probability[::step], self.reason[::step])
 
-    def unknown_reasons(self):
+    def unknown_reasons(self) -> dict[str, int]:
         """Return {reason: how often}."""
         return {reason: self.reason.count(reason) for reason in dict.fromkeys(self.reason) if reason}
 
 
-def stages(probability):
+def stages(probability: np.ndarray) -> np.ndarray:
     """Return the most probable stage of each row (n, 4): int array (n,), `UNKNOWN` where a row is NaN."""
     known = np.isfinite(probability).all(axis=1)
     return np.where(known, np.where(known[:, None], probability, 0).argmax(axis=1), UNKNOWN)
 
 
-def replay(stager, signal, every_seconds, progress=None):
+def replay(
+    stager: Stager, signal: np.ndarray, every_seconds: float, progress: tqdm | None = None
+) -> Estimates:
     """Stage a continuous recording as the real-time loop does.
 
     Parameters
     ----------
-    stager : sleep_interpreter.utils.staging.stagers.Stager
+    stager : Stager
         A fresh one: it may remember what it has seen.
     signal : array (3, n)
         EEG, EOG and EMG derivations in µV at 500 Hz; an absent channel's row is NaN.
     every_seconds : float
         Time between two stagings (`staging.every_seconds` of a session).
-    progress : tqdm | None
 
     Returns
     -------
@@ -102,23 +105,20 @@ def replay(stager, signal, every_seconds, progress=None):
     return _collected(np.array(ends, float) / STREAM_RATE, found)
 
 
-def of_windows(stager, windows, batch_size, progress=None):
+def of_windows(
+    stager: SIStagingStager, windows: np.ndarray, batch_size: int, progress: tqdm | None = None
+) -> Estimates:
     """Stage stored windows of the published layout, one every 3 s.
 
     Parameters
     ----------
-    stager : sleep_interpreter.utils.staging.stagers.SIStagingStager
+    stager : SIStagingStager
         For prepared windows.
     windows : array (n, 3, 15000)
     batch_size : int
         Windows a forward pass; changes the speed only.
-    progress : tqdm | None
-
-    Returns
-    -------
-    estimates : Estimates
     """
-    found = []
+    found: list[StageEstimate] = []
     for start in range(0, len(windows), batch_size):
         found += stager.estimates(windows[start : start + batch_size])
         if progress is not None:
@@ -126,13 +126,13 @@ def of_windows(stager, windows, batch_size, progress=None):
     return _collected(STAGING_SECONDS + WINDOW_STEP * np.arange(len(windows)), found)
 
 
-def _collected(seconds, found):
+def _collected(seconds: np.ndarray, found: list[StageEstimate]) -> Estimates:
     rows = [np.full(len(STAGES), np.nan) if e.probabilities is None else e.probabilities for e in found]
     probability = np.array(rows, float).reshape(len(found), len(STAGES))
     return Estimates(seconds, probability, [e.reason for e in found])
 
 
-def stitched(windows, microvolts):
+def stitched(windows: np.ndarray, microvolts: Sequence[float]) -> np.ndarray:
     """Put stored windows together to one continuous recording, for stagers that need one.
 
     Every channel of a stored window was shifted and scaled on its own, so neighbours differ by a line where
@@ -165,16 +165,16 @@ def stitched(windows, microvolts):
             scale, shift = _fit(own[_EDGE : _OVERLAP - _EDGE], before, scale, shift)
             placed = scale * own + shift
             # The middle of a window is best; its first part is there already, unless a gap was before it.
-            there = np.isfinite(signal[channel, start : start + _OVERLAP - _EDGE])
-            head = np.where(there, signal[channel, start : start + _OVERLAP - _EDGE], placed[: len(there)])
-            signal[channel, start : start + WINDOW] = np.concatenate([head, placed[len(there) :]])
+            part = signal[channel, start : start + WINDOW]
+            missing = np.isnan(part) | (np.arange(WINDOW) >= _OVERLAP - _EDGE)
+            part[missing] = placed[missing]
             deviations.append(placed.std())
         usual = np.median([d for d in deviations if d > 0] or [1.0])
         signal[channel] *= microvolts[channel] / usual
     return signal
 
 
-def _fit(own, before, scale, shift):
+def _fit(own: np.ndarray, before: np.ndarray, scale: float, shift: float) -> tuple[float, float]:
     """Return the scale and shift that take a window to what is there already; the last ones where unclear."""
     there = np.isfinite(before)
     if there.sum() < _EDGE or own[there].std() < 1e-6:

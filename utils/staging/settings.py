@@ -1,10 +1,11 @@
 """What can be set about staging and the cue gate, offline and in real time; params/realtime.yaml says why."""
 
-from typing import Literal
+from typing import Annotated, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from sleep_interpreter.utils.core.config import Settings
+from sleep_interpreter.utils.staging.registry import STAGERS
 
 Corners = tuple[float, float]
 
@@ -16,7 +17,7 @@ class YasaSettings(Settings):
     minimum_minutes: float = Field(5.0, ge=0.5)
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if self.history_minutes < self.minimum_minutes:
             raise ValueError("history_minutes must not be shorter than minimum_minutes")
         return self
@@ -30,7 +31,7 @@ class FilterSettings(Settings):
     emg: Corners = (10.0, 100.0)
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         for name in ("eeg", "eog", "emg"):
             low, high = getattr(self, name)
             if not 0 < low < high < 250:
@@ -41,7 +42,7 @@ class FilterSettings(Settings):
 class StagingSettings(Settings):
     """Which stager, how often, and what it needs."""
 
-    stager: Literal["yasa", "sistaging"] = "yasa"
+    stager: Annotated[str, AfterValidator(STAGERS.check)] = "yasa"
     checkpoint: str | None = None
     every_seconds: float = Field(5.0, ge=0.1, le=30)
     answer_seconds: float = Field(1.0, gt=0, le=4)

@@ -1,0 +1,250 @@
+"""Layers and blocks are Keras layers: what Keras and other people's tools do with layers works with them."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sleep_interpreter import model
+from sleep_interpreter.model.networks import blocks, decoder, layers
+from sleep_interpreter.model.SIStaging import network as staging
+
+LENGTH, WIDTH = 6, 8
+BLOCK = {"d_model": WIDTH, "heads": 2, "head_size": 4, "ffn": 12}
+BLOCKS = {
+    "dense": lambda: layers.Dense(5, activation="relu"),
+    "dense_tanh": lambda: layers.Dense(5, activation="tanh"),
+    "conv": lambda: layers.Conv(5, 3, padding="same", dilation_rate=2),
+    "dropout": lambda: layers.Dropout(0.25, seed=1),
+    "batch_norm": lambda: layers.BatchNorm(),
+    "layer_norm": lambda: layers.LayerNorm(epsilon=1e-5),
+    "stem": lambda: blocks.Stem(d_model=5, filters=WIDTH, kernel=3, dilations=(1, 2), dense=7, seed=1),
+    "projection": lambda: blocks.Projection(5, seed=1),
+    "attention": lambda: blocks.Attention(2, 4, 0.25, seed=1),
+    "feed_forward": lambda: blocks.FeedForward(12, WIDTH, 0.25, seed=1),
+    "transformer_block": lambda: blocks.TransformerBlock(**BLOCK, attention_dropout=0.25, seed=1),
+    "encoder": lambda: blocks.Encoder(depth=2, **BLOCK, ffn_dropout=0.25, seed=1),
+    "feature_head": lambda: blocks.FeatureHead(5, seed=1),
+    "class_head": lambda: blocks.ClassHead(3, hidden=7, dropout=0.25, seed=1),
+    "sequence_projection": lambda: blocks.SequenceProjection(5, seed=1),
+    "conv_block": lambda: staging.ConvBlock(5, 3, 2, seed=1),
+    "gated_conv_block": lambda: staging.GatedConvBlock(5, 3, 2, seed=1),
+    "branch": lambda: staging.Branch(3, 2, 4, 5, 0.25, seed=1),
+}
+ENCODER = {"depth": 1, "heads": 2, "ffn": 12}
+SMALL = {
+    "channels": 4, "sleep_samples": 10, "awake_samples": 4, "classes": 3, "d_model": 8, "head_size": 4,
+    "features": 8, "class_hidden": 8, "stem": {"filters": 8, "dense": 8, "dilations": (1, 2)},
+    "sleep_encoder": ENCODER, "image_encoder": ENCODER, "audio_encoder": ENCODER,
+    "projections": {"awake": 8, "sleep": 2, "memory": 5},
+}  # fmt: skip
+SMALL_STAGER = {
+    "samples": 3000, "branch_filters": 2, "block_filters": 3, "map_filters": 70, "lstm": 4, "dense": 8,
+    "series_filters": (8, 8, 6), "pool_filters": (6, 6),
+}  # fmt: skip
+
+
+def signal(*shape):
+    return np.random.default_rng(7).standard_normal(shape).astype(np.float32)
+
+
+@pytest.fixture(params=BLOCKS)
+def layer(request):
+    return BLOCKS[request.param]()
+
+
+def test_each_kind_is_listed_here():
+    made = {type(make()) for make in BLOCKS.values()} | {blocks.ContrastivePair}
+    abstract = {layers.Block, layers.BatchBlock}
+    for module in (layers, blocks, staging):
+        for kind in vars(module).values():
+            if (
+                isinstance(kind, type)
+                and issubclass(kind, keras.Layer)
+                and kind.__module__ == module.__name__
+            ):
+                assert kind in made | abstract or issubclass(kind, keras.Model)
+
+
+def test_batches_of_any_size_and_a_symbolic_input_have_the_shape_that_was_foretold(layer):
+    x = signal(3, LENGTH, WIDTH)
+    out = layer(x)
+    assert out.shape == layer.compute_output_shape(x.shape)
+    symbolic = layer(keras.Input((LENGTH, WIDTH)))
+    assert symbolic.shape == (None, *out.shape[1:])
+    np.testing.assert_allclose(keras.Sequential([layer])(x[:2]), out[:2], atol=1e-5)
+
+
+def test_parts_of_a_batch_are_the_batch(layer):
+    if not hasattr(layer, "call_parts"):
+        pytest.skip("takes no parts")
+    x = tf.constant(signal(5, LENGTH, WIDTH))
+    layer.build(x.shape)
+    for dropout in layer._flatten_layers():
+        if isinstance(dropout, layers.Dropout):
+            dropout.rate = 0.0
+    training = {"training": True} if layer._call_has_training_arg else {}
+    found = tf.concat(layer.call_parts([x[:2], x[2:]], **training), axis=0)
+    np.testing.assert_allclose(layer(x, **training), found, atol=1e-5)
+
+
+def test_a_sequential_network_is_fitted_summarised_saved_loaded_and_exported(layer, tmp_path, capsys):
+    network = keras.Sequential(
+        [keras.Input((LENGTH, WIDTH)), layer, keras.layers.Flatten(), keras.layers.Dense(3)]
+    )
+    network.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = signal(9, LENGTH, WIDTH), np.arange(9) % 3
+    before = [w.numpy() for w in network.trainable_variables]
+    history = network.fit(x, y, batch_size=4, epochs=1, verbose=0)  # the last batch is a single trial
+    assert np.isfinite(history.history["loss"]).all()
+    changed = [not np.array_equal(w, old) for w, old in zip(network.trainable_variables, before, strict=True)]
+    assert any(changed)
+    network.summary()
+    assert layer.name in capsys.readouterr().out
+    expected = network.predict(x, verbose=0)
+    network.save(tmp_path / "network.keras")
+    loaded = keras.models.load_model(tmp_path / "network.keras")
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), expected)
+    assert type(loaded.layers[0]) is type(layer)
+    network.export(tmp_path / "exported", verbose=False)
+    exported = tf.saved_model.load(str(tmp_path / "exported")).serve(x)
+    np.testing.assert_allclose(exported, expected, atol=1e-5)
+
+
+def test_a_copy_from_the_configuration_has_the_same_layers(layer):
+    layer.build((None, LENGTH, WIDTH))
+    copy = type(layer).from_config(layer.get_config())
+    copy.build((None, LENGTH, WIDTH))
+    copy.set_weights(layer.get_weights())
+    x = signal(2, LENGTH, WIDTH)
+    np.testing.assert_array_equal(copy(x), layer(x))
+
+
+def numeric_slope(function, x, direction, step=1e-2):
+    plus, minus = (float(function(tf.constant(x + sign * step * direction))) for sign in (1, -1))
+    return (plus - minus) / (2 * step)
+
+
+def assert_input_gradient(function, x):
+    """The gradient with respect to the input is what differences say, along a few directions."""
+    watched = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(watched)
+        value = function(watched)
+    gradient = tape.gradient(value, watched).numpy()
+    random = np.random.default_rng(1)
+    for _ in range(3):
+        direction = random.standard_normal(x.shape).astype(np.float32)
+        direction /= np.linalg.norm(direction)
+        expected = numeric_slope(function, x, direction)
+        assert np.sum(gradient * direction) == pytest.approx(expected, rel=2e-2, abs=2e-3)
+    return gradient
+
+
+def test_gradients_with_respect_to_the_input(layer):
+    x = signal(2, LENGTH, WIDTH)
+    layer.build(x.shape)
+    random = np.random.default_rng(2)  # initial kernels are so small that differences drown in rounding
+    layer.set_weights([w + 0.3 * random.standard_normal(w.shape) ** 2 for w in layer.get_weights()])
+    weights = tf.constant(signal(*layer.compute_output_shape(x.shape)))
+    assert_input_gradient(lambda x: tf.reduce_sum(tf.sin(layer(x)) * weights), x)
+
+
+def test_contrastive_pair():
+    pair = blocks.ContrastivePair(5, 5, seed=1)
+    z, y = signal(4, LENGTH, WIDTH), signal(4, LENGTH, WIDTH)[::-1]
+    one_hot = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
+    loss = pair(z, y, one_hot)
+    assert loss.shape == ()
+    parts = pair.call_parts([z[:1], z[1:]], [y], tf.constant(one_hot))
+    assert float(loss) == pytest.approx(float(parts), rel=1e-5)
+    copy = blocks.ContrastivePair.from_config(pair.get_config())
+    copy.build(z.shape, y.shape)
+    copy.set_weights(pair.get_weights())
+    assert float(copy(z, y, one_hot)) == float(loss)
+
+
+def decoder_inputs(count):
+    return signal(count, 4, 4), signal(count, 4, 4), signal(count, 10, 4), np.arange(count) % 3
+
+
+NETWORKS = {"N23SIMD": SMALL, "REMSISD": SMALL, "SIStaging": SMALL_STAGER}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def network(request):
+    return model.build(request.param, members=2, **NETWORKS[request.param])
+
+
+def signal_of(network, count=3):
+    return signal(count, *network.individual_models[0].input_size)
+
+
+def test_networks_and_members_predict_from_the_signal_alone(network):
+    x = signal_of(network)
+    expected = network.predict_proba(x)
+    np.testing.assert_allclose(network(x), expected, atol=1e-6)
+    np.testing.assert_allclose(network.predict(x, verbose=0), expected, atol=1e-6)
+    first, second = (member.predict(x, verbose=0) for member in network.individual_models)
+    np.testing.assert_allclose((first + second) / 2, expected, atol=1e-6)
+
+
+def test_networks_are_summarised_saved_loaded_and_exported(network, tmp_path, capsys):
+    x = signal_of(network)
+    expected = network.predict_proba(x)
+    network.summary()
+    assert f"{network.count_params():,}" in capsys.readouterr().out
+    network.save(tmp_path / "network.keras")
+    loaded = keras.models.load_model(tmp_path / "network.keras")
+    np.testing.assert_array_equal(loaded.predict_proba(x), expected)
+    assert (loaded.network, loaded.mode, loaded.settings) == (network.network, network.mode, network.settings)
+    network(x)  # Keras asks for one call before an export
+    network.export(tmp_path / "exported", verbose=False)
+    np.testing.assert_allclose(tf.saved_model.load(str(tmp_path / "exported")).serve(x), expected, atol=1e-6)
+
+
+def test_members_are_fitted_to_any_loss_and_saved(network, tmp_path):
+    member = network.individual_models[0]
+    classes = network.settings.classes
+    before = member.trainable_variables[0].numpy()
+    member.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    x = signal_of(network, 18)
+    history = member.fit(x, np.arange(18) % classes, batch_size=17, verbose=0)
+    assert np.isfinite(history.history["loss"]).all() and "accuracy" in history.history
+    assert not np.array_equal(member.trainable_variables[0], before)
+    member.save(tmp_path / "member.keras")
+    loaded = keras.models.load_model(tmp_path / "member.keras")
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), member.predict(x, verbose=0))
+
+
+@pytest.mark.parametrize("name", ["N23SIMD", "REMSISD"])
+def test_decoders_are_fitted_to_the_published_loss(name):
+    member = model.build(name, members=1, **SMALL).individual_models[0]
+    inputs = decoder_inputs(18)
+    inputs = inputs if isinstance(member, decoder.MultiDomainDecoder) else inputs[2:]
+    member.compile(keras.optimizers.SGD(0.0))
+    expected, _ = member(inputs, training=False)
+    assert member.evaluate(inputs, batch_size=18, verbose=0) == pytest.approx(float(expected), rel=1e-5)
+    assert np.isfinite(member.fit(inputs, batch_size=18, verbose=0).history["loss"]).all()
+
+
+def test_integrated_gradients_add_up(network):
+    """Attributions (Sundararajan et al., 2017) add up to the change of the output."""
+    member = network.individual_models[0]
+    x = 0.1 * signal_of(network, 1)
+    steps = np.linspace(0, 1, 41, dtype=np.float32)
+    path = tf.constant(np.concatenate([step * x for step in steps]))
+    with tf.GradientTape() as tape:
+        tape.watch(path)
+        probability = member(path)[:, 1]
+    slopes = tape.gradient(probability, path).numpy()
+    assert np.abs(slopes).max() > 0
+    mean = (slopes[:-1] + slopes[1:]).mean(axis=0) / 2
+    change = float(probability[-1] - probability[0])
+    assert np.sum(mean * x) == pytest.approx(change, rel=0.1, abs=1e-6)
+
+
+def test_gradients_of_a_network_with_respect_to_its_input(network):
+    member = network.individual_models[0]
+    x = signal_of(network, 2)
+    assert np.isfinite(assert_input_gradient(lambda x: tf.reduce_sum(member(x)[:, 0]), x)).all()

@@ -1,0 +1,75 @@
+"""The way of a test script from its command line to the first probabilities stays short enough to be read."""
+
+import os
+import pickle
+import runpy
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+from evaluation_data import tiny_checkpoint, trials
+
+from sleep_interpreter.model.networks.ensemble import Ensemble
+
+ROOT = Path(__file__).resolve().parents[2]
+NETWORK = (
+    "blocks.py",
+    "layers.py",
+    "kernels.py",
+    "decoder.py",
+    "losses.py",
+    "multi_device.py",
+    "settings.py",
+)
+"""Of model/networks/: what the network itself is, whoever calls it."""
+ELSEWHERE = ("data/", "utils/core/", "utils/signal/", "tests/", ".venv/")
+"""Reading of trials, of settings and of command lines."""
+RESTORING_AND_PREDICTING = ("model/", "utils/model.py", "train/evaluation/")
+
+
+def functions_until_prediction(main, arguments):
+    """Return (file, name) of our functions that are called before `predict_proba` first returns."""
+    called, over, start = set(), False, f"{ROOT}{os.sep}"
+
+    def look(frame, event, _):
+        nonlocal over
+        code = frame.f_code
+        if not code.co_filename.startswith(start) or over:
+            return
+        if event == "call" and code.co_flags & 2 and not code.co_name.startswith("<"):  # no class bodies
+            called.add((code.co_filename.removeprefix(start).replace(os.sep, "/"), code.co_qualname))
+        elif event == "return" and code is Ensemble.predict_proba.__code__:
+            over = True
+            sys.setprofile(before)
+
+    before = sys.getprofile()
+    threading.setprofile(look)
+    sys.setprofile(look)
+    try:
+        main(arguments)
+    finally:
+        sys.setprofile(before)
+        threading.setprofile(None)
+    assert over
+    return called
+
+
+def test_from_the_command_line_to_the_first_probabilities(tmp_path):
+    """Recognising a released file is not on the way of a checkpoint of this project."""
+    file = tmp_path / "SI Main Test" / "subject_test_1" / "N2N3_data.pickle"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(pickle.dumps(trials(15, np.random.default_rng(0))))
+    arguments = ["--checkpoint", str(tiny_checkpoint(tmp_path / "a.npz")), "--data", str(tmp_path)]
+    options = ["--set", "evaluate.bootstrap=100", "--set", "evaluate.permutations=100"]
+    main = runpy.run_path(str(ROOT / "test" / "N23SIMD.py"))["main"]
+    called = functions_until_prediction(main, ["--quick", *arguments, *options, "--results", str(tmp_path)])
+    way = {
+        (path, name) for path, name in called
+        if not path.startswith(ELSEWHERE) and path.rsplit("/", 1)[-1] not in NETWORK
+    }  # fmt: skip
+    own = {(path, name) for path, name in way if path.startswith(RESTORING_AND_PREDICTING)}
+    told = "\n".join(f"{path}: {name}" for path, name in sorted(way))
+    assert len(own) <= 24 and len({path for path, _ in own}) <= 9, told
+    assert len(way) <= 40 and len({path for path, _ in way}) <= 13, told
+    assert not [path for path, _ in way if path.endswith(("released.py", "tf_checkpoint.py"))], told
