@@ -148,16 +148,14 @@ def assign_names(
     UserError
         `split.test` names somebody who is not there, or who was a training subject before.
     """
-    own = [source.name for source in sources]
+    own, known = [source.name for source in sources], known or {}
     for name in settings.split.test:
         if name not in own:
             close = nearest(name, own, 3)
-            raise UserError(
-                f"split.test: no subject {name!r}; "
-                f"{'nearest: ' + ', '.join(close) if close else f'there are {len(own)}'}"
-            )
-    names = {name: ours for name, ours in (known or {}).items() if name in own}
-    taken = set((known or {}).values())
+            hint = f"nearest: {', '.join(close)}" if close else f"there are {len(own)}"
+            raise UserError(f"split.test: no subject {name!r}; {hint}")
+    names = {name: ours for name, ours in known.items() if name in own}
+    taken = set(known.values())
     test = _test_subjects([s for s in sources if s.name not in names], settings, sources)
     for name in settings.split.test:
         if name in names and not names[name].startswith("subject_test_"):

@@ -143,8 +143,9 @@ def clean(
     heads = [plan.rows[n] for n in plan.heads]
     filter_file(working, heads, settings.steps)
     step("interpolation and reference")
-    mending = _spread(plan, interpolation(list(plan.montage), bad, settings.channels.positions, where))
     space = [*plan.montage, *(n for n in plan.heads if n not in plan.montage)]
+    mending = interpolation(plan.montage, bad, settings.channels.positions, where)
+    mending = embedded(mending, plan.montage, space)[:, [space.index(n) for n in plan.heads]]
     reference = rereference(
         space, settings.steps.reference, settings.channels.mastoids, settings.channels.positions, where
     )
@@ -222,18 +223,6 @@ def _bad_channels(
             "or set steps.bad_channels or channels.interpolate_share"
         )
     return bad
-
-
-def _spread(plan: Plan, interpolating: np.ndarray) -> np.ndarray:
-    """Return the matrix from the head's rows to the whole montage and the mastoids behind it."""
-    outside = [n for n in plan.heads if n not in plan.montage]
-    result = np.zeros((len(plan.montage) + len(outside), len(plan.heads)))
-    for k, name in enumerate(plan.heads):
-        if name in plan.montage:
-            result[: len(plan.montage), k] = interpolating[:, plan.montage.index(name)]
-        else:
-            result[len(plan.montage) + outside.index(name), k] = 1
-    return result
 
 
 def _sleep_events(

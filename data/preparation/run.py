@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 from sleep_interpreter.data.preparation.cleaning import require_package
 from sleep_interpreter.data.preparation.inputs import Source, assign_names
@@ -32,10 +33,8 @@ from sleep_interpreter.utils.signal.recording import Recording
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 LABELS = "SI Staging Label/Whole_label_data.pickle"
-_NO_RESULT = ("threads", "outputs.report", "recordings.chunk_seconds")
+_NO_RESULT: Any = {"threads": True, "outputs": {"report"}, "recordings": {"chunk_seconds"}}
 """Settings that change no file of the layout, so that another value does not mean another data set."""
-
-
 _KILLED = "its process was killed (out of memory?); run the same command again, with fewer --jobs"
 Task = tuple[Source, str, Preparation, Path]
 """What `prepare_subject` takes."""
@@ -78,18 +77,20 @@ def _prepare(
     sources: Sequence[Source], settings: Preparation, out: Path, jobs: int, only: Collection[str] | None,
     force: bool,
 ) -> dict:  # fmt: skip
-    before, digest = _read_manifest(out), _digest(settings)
-    replace = before is not None and before.get("settings_sha256") != digest
+    tree = settings.model_dump(mode="json", exclude=_NO_RESULT)
+    digest = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+    before = _read_manifest(out)
+    replace = bool(before) and before.get("settings_sha256") != digest
     if replace and not force:
         raise UserError(
             f"{shown(out / MANIFEST)}: this folder was prepared with other settings; choose another --out, "
             "or --force to prepare everything again"
         )
-    names = assign_names(sources, settings, None if replace else (before or {}).get("names"))
+    names = assign_names(sources, settings, {} if replace else before.get("names", {}))
     unknown = sorted(set(only or ()) - set(names))
     if unknown:
         raise UserError(f"--subjects: no {unknown[0]!r}; there are {', '.join(names)}")
-    if before is not None and replace:
+    if replace:
         lost = [r["source"] for r in before["subjects"].values() if r["source"] not in (only or names)]
         if lost:
             raise UserError(
@@ -97,13 +98,13 @@ def _prepare(
                 "would not be prepared again: prepare all of them, or choose another --out"
             )
         _remove_prepared(out, before)
-        before = None
+        before = {}
     manifest = {
         **provenance.record(),
         "settings": settings.model_dump(mode="json"),
         "settings_sha256": digest,
-        "names": {**(before or {}).get("names", {}), **names},
-        "subjects": dict((before or {}).get("subjects", {})),
+        "names": {**before.get("names", {}), **names},
+        "subjects": before.get("subjects", {}),
     }
     write_json(out / MANIFEST, manifest)  # names are fixed before anybody is prepared under them
     todo: list[Task] = []
@@ -146,17 +147,6 @@ def _run(todo: Sequence[Task], jobs: int) -> Iterator[dict]:
                 yield record | {"step": "?", "reason": _KILLED}
 
 
-def _digest(settings: Preparation) -> str:
-    tree = settings.model_dump(mode="json")
-    for dotted in _NO_RESULT:
-        *path, last = dotted.split(".")
-        node = tree
-        for key in path:
-            node = node[key]
-        node.pop(last)
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
-
-
 def _fingerprints(source: Source, settings: Preparation) -> dict | None:
     try:
         return {s.label: fingerprint(s, Recording(s.path), settings) for s in source.sessions}
@@ -164,7 +154,8 @@ def _fingerprints(source: Source, settings: Preparation) -> dict | None:
         return None  # the preparation says what is wrong with it
 
 
-def _read_manifest(out: Path) -> dict | None:
+def _read_manifest(out: Path) -> dict:
+    """Return the manifest of an earlier preparation, empty where there is none."""
     path = out / MANIFEST
     if not path.is_file():
         ours = {UNFINISHED, file_locks.LOCK}
@@ -173,7 +164,7 @@ def _read_manifest(out: Path) -> dict | None:
                 f"{shown(out)}: holds files that no preparation has written ({MANIFEST} is missing); nothing "
                 "was changed, give an empty folder with --out"
             )
-        return None
+        return {}
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

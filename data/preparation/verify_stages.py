@@ -57,8 +57,7 @@ def agreement(codes: np.ndarray, labels: Hypnogram, shift: float) -> dict:
         "n" epochs that both have, "agreement", "kappa" (None where chance agreement is complete), "table"
         (4, 4) rows recording, columns labels; "labels" of the epochs; "differ": which epochs do.
     """
-    middle = (np.arange(len(codes)) + 0.5) * STAGING_SECONDS
-    other = labels.at(middle + shift)
+    other = labels.at((np.arange(len(codes)) + 0.5) * STAGING_SECONDS + shift)
     both = (codes != UNSCORED) & (other != UNSCORED)
     table = confusion(codes[both], other[both])
     n, kappa = int(both.sum()), cohen_kappa(table)
@@ -69,7 +68,7 @@ def agreement(codes: np.ndarray, labels: Hypnogram, shift: float) -> dict:
         "kappa": float(kappa) if np.isfinite(kappa) else None,
         "table": table.tolist(),
         "labels": other,
-        "differ": np.flatnonzero((codes != UNSCORED) & (other != UNSCORED) & (codes != other)),
+        "differ": np.flatnonzero(both & (codes != other)),
     }
 
 

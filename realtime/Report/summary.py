@@ -178,7 +178,7 @@ def write_summary(
     settings: SessionSettings,
 ) -> dict:
     """Write hypnogram.tsv, summary.json and session.png into the session's folder; return the summary."""
-    from sleep_interpreter.utils.plots.session import plot_session
+    from sleep_interpreter.utils.plots.session import plot_session  # lazy: start-up
 
     summary = summarise(events, recorded=recorded, simulated=simulated, seconds=seconds)
     write_hypnogram(events, folder / "hypnogram.tsv")
