@@ -123,10 +123,11 @@ def _against_truth(cleaned: Cleaned, hypnogram: Hypnogram) -> dict[str, dict]:
     truth = truth[np.isin(hypnogram.at(truth.middle.to_numpy()), (N2, N3))]
     waves = truth[truth.event.isin(("so", "k_complex", "evoked"))]
     spindles = truth[truth.event.str.startswith("spindle")]
-    found, bursts = cleaned.oscillations, cleaned.spindles
+    found = {"slow_oscillations": cleaned.oscillations, "spindles": cleaned.spindles}
+    planted = {"slow_oscillations": waves.middle.to_numpy(), "spindles": spindles.middle.to_numpy()}
     compared = {
-        "slow_oscillations": compare_events((found.start_s + found.end_s) / 2, waves.middle, _NEAR),
-        "spindles": compare_events((bursts.start_s + bursts.end_s) / 2, spindles.middle, _NEAR),
+        kind: compare_events(((table.start_s + table.end_s) / 2).to_numpy(), planted[kind], _NEAR)
+        for kind, table in found.items()
     }
     return {kind: {k: v for k, v in row.items() if k != "pairs"} for kind, row in compared.items()}
 
