@@ -1,7 +1,7 @@
 """What `import sleep_interpreter` offers besides functions of its packages: whole steps in one call."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,7 @@ def prepare(
     recordings: str | Sequence[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     config_file: str | Path | None = None,
-    subjects: Iterable[str] | None = None,
+    subjects: Collection[str] | None = None,
     jobs: int = 1,
     force: bool = False,
 ) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def prepare(
         Changes to the settings: {"channels.reference": "average"}.
     config_file : str | Path | None
         A YAML file instead of params/prepare.yaml.
-    subjects : iterable of str | None
+    subjects : list of str | None
         Only these of the lab's names.
     jobs : int
         Subjects side by side.
@@ -94,10 +94,13 @@ def prepare(
     from sleep_interpreter.data.preparation import inputs, run  # lazy: start-up
     from sleep_interpreter.data.preparation.settings import load_settings  # lazy: start-up
 
-    if (bids is None) == (recordings is None):
-        raise UserError("prepare: give either a BIDS folder or recordings")
     read = load_settings(config_file, _overrides(settings))
-    sources = inputs.find_recordings(recordings, read) if bids is None else inputs.find_bids(bids, read)
+    if recordings is not None and bids is None:
+        sources = inputs.find_recordings(recordings, read)
+    elif bids is not None and recordings is None:
+        sources = inputs.find_bids(bids, read)
+    else:
+        raise UserError("prepare: give either a BIDS folder or recordings")
     return run.prepare(sources, read, out, jobs, subjects, force)
 
 

@@ -127,7 +127,7 @@ def _array(value: Any) -> np.ndarray:
 def _assign(model: "Ensemble", arrays: dict[str, np.ndarray], where: str) -> "Ensemble":
     """Set a network's variables by their names, all of them or, with a `UserError`, none."""
     variables = ensemble_variables(model)
-    numbers = {}
+    numbers: dict[str, Any] = {}
     for name, array in arrays.items():
         with np.errstate(over="ignore"):  # too large for float32: infinite
             numbers[name] = array.astype(np.float32, copy=False) if array.dtype.kind in "fiu" else None
