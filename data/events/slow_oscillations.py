@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from sleep_interpreter.data.events.settings import SlowOscillationDetection, SpindleDetection
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
@@ -275,7 +276,7 @@ def at_cues(
     )
 
 
-def compare_events(found: np.ndarray, true: np.ndarray, tolerance: float) -> dict[str, Any]:
+def compare_events(found: ArrayLike, true: ArrayLike, tolerance: float) -> dict[str, Any]:
     """Return how well detected events hit true ones, each counted once.
 
     Parameters

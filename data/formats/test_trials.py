@@ -12,7 +12,7 @@ from sleep_interpreter.data.formats.epoch_order import awake_draws, permutation,
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.data.formats.tfrecords import AWAKE_PER_SLEEP, AWAKE_SAMPLES, CHANNELS, SLEEP_SAMPLES
 from sleep_interpreter.data.formats.trial_reader import Batch
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.constants import ITEMS, WINDOWS
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.core.provenance import is_simulated
@@ -20,8 +20,6 @@ from sleep_interpreter.utils.core.provenance import is_simulated
 DATA_TYPES = ("train", "val", "test")
 """Parts of a test subject's trials: to fine-tune on, to choose the epoch with, to report."""
 TRIAL_STAGES = ("N2N3", "REM")
-WINDOWS = ("cue", "precue")
-"""2 s around the cue (-0.2 to 1.8 s), or the 2 s before it: a negative control of this project's own."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,8 +67,8 @@ class SimulatedSession:
             path, self.scene.names, STREAM_RATE, resolution=resolution_uv, start=self.started, comment=comment
         ) as writer:
             table = self.annotations()
-            for row in table[["sample", "duration", "description"]].itertuples(index=False):
-                writer.marker(row.sample, row.description, row.duration)
+            for row in table[["sample", "description", "duration"]].to_dict("records"):
+                writer.marker(*row.values())
             for start in range(0, self.scene.n, _CHUNK):
                 writer.append(self.scene.render(start, min(start + _CHUNK, self.scene.n)))
 

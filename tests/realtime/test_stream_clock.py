@@ -131,7 +131,7 @@ def test_losses_in_a_stream_that_is_played_too_fast_are_losses():
 
 
 class Made(LiveSource):
-    """A stream of one channel whose stamps are `off` s from the machine's clock, after a backlog of seconds."""
+    """A stream of one channel whose stamps are `off` s from the machine's clock, after a backlog."""
 
     def __init__(self, off, backlog=0.0):
         settings = SourceSettings(kind="lsl", look_seconds=0.5, behind_seconds=0.2)

@@ -8,16 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sleep_interpreter.utils.core import command_line, tensorflow_import
+from sleep_interpreter.utils.core.constants import WINDOWS
 from sleep_interpreter.utils.core.paths import DATA, RESULTS, shown
 
 Arguments = Sequence[str] | None
 """Words of the command line; None: the process's own."""
-
-WINDOWS = {
-    "cue": "none: the trials as stored, around the cue",
-    "precue": "negative control: EEG from before the cue, which cannot know the item; chance is expected",
-}
-"""What a window of the sleep trials tests, for the summary."""
 
 
 def train(name: str, doc: str | None, argv: Arguments, modes: Sequence[str] = ()) -> None:
@@ -86,9 +81,7 @@ def test_decoder(name: str, doc: str | None, argv: Arguments, modes: Sequence[st
         action="store_true",
         help="leave out damaged trials (and say so) instead of stopping",
     )
-    parser.add_argument(
-        "--window", choices=tuple(WINDOWS), default="cue", help="precue: control before the cue"
-    )
+    parser.add_argument("--window", choices=WINDOWS, default="cue", help="precue: control before the cue")
     parser.add_argument(
         "--data-type",
         metavar="PARTS",

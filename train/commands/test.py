@@ -15,7 +15,6 @@ from sleep_interpreter.data.formats.tfrecords import STAGING
 from sleep_interpreter.data.formats.validation import subject_name
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.networks.ensemble import Ensemble
-from sleep_interpreter.train.commands.scripts import WINDOWS
 from sleep_interpreter.train.evaluation import decoder_report, staging_evaluation
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.train.settings.experiment import Experiment
@@ -27,6 +26,12 @@ from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.core.provenance import is_simulated
 
 log = logging.getLogger(__name__)
+
+_MEANINGS = {
+    "cue": "none: the trials as stored, around the cue",
+    "precue": "negative control: EEG from before the cue, which cannot know the item; chance is expected",
+}
+"""What a window of the sleep trials tests, for the summary."""
 
 
 class Source(NamedTuple):
@@ -188,7 +193,7 @@ def cautions(trained, subjects):
 
 def controls(window: str, network: Ensemble) -> dict[str, str]:
     """Return which control a result is, if any: for the window tested and for the labels trained on."""
-    found = {"window": window, "meaning": WINDOWS[window]}
+    found = {"window": window, "meaning": _MEANINGS[window]}
     if network.notes.get("labels_shuffled"):
         found["training_labels"] = "negative control: trained on labels shuffled within subject"
     return found

@@ -59,7 +59,7 @@ class _ShortPaths(logging.Formatter):
         return shorten_paths(super().format(record))
 
 
-def run(main: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> int:
+def run(main: Callable[..., int | None], argv: Sequence[str] | None = None) -> int:
     """Call `main(argv)` as a command: exit code 2 and one line for a `UserError`, 130 for Ctrl-C.
 
     Paths in log messages and errors are shown relative to the working folder where that is shorter.

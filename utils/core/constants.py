@@ -30,3 +30,5 @@ STREAM_RATE = 500.0
 """Sampling rate of the amplifier stream and of staging windows in Hz."""
 STAGING_SECONDS = 30
 """Length of a staging window in seconds."""
+WINDOWS = ("cue", "precue")
+"""Windows of the sleep trials: around the cue; the 2 s before it, as a negative control."""

@@ -34,7 +34,7 @@ def on_one_thread(function: Function) -> Function:
 @cache
 def _controller() -> Any:
     """Look for the libraries once: that takes 5 ms, setting their number of threads 0.03 ms."""
-    import numpy  # noqa: F401  lazy: start-up; its library must be there to be found
+    import numpy  # noqa: F401  # lazy: start-up; its library must be there to be found
     from threadpoolctl import ThreadpoolController  # lazy: start-up
 
     return ThreadpoolController()

@@ -112,7 +112,7 @@ def hypnogram(
     duration: np.ndarray,
     stage: np.ndarray,
     cues: Sequence[float] | np.ndarray,
-    title: str,
+    title: str | None,
     kind: str | None = None,
 ) -> Figure:
     """Draw stages over the night, the cues below.
@@ -128,7 +128,7 @@ def hypnogram(
     """
     edges, heights = style.stage_line(onset, duration, stage)
     unit, scale = style.time_unit(edges.max(initial=0.0))
-    with style.new_figure((9, 2.6), heading=style.titled(title, kind)) as (figure, ax):
+    with style.new_figure((9, 2.6), heading=style.titled(title or "Stages", kind)) as (figure, ax):
         ax.plot(edges / scale, heights, color="C0", linewidth=1.2)
         place = np.full(len(cues), -0.7)
         ax.plot(np.asarray(cues) / scale, place, "|", color="C3", markersize=6, label=f"{len(cues)} cues")

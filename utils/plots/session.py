@@ -265,7 +265,10 @@ def _runs(spans):
 
 
 def cue_counts(
-    items: Sequence[str], by_stage: Mapping[str, np.ndarray], shams: ArrayLike, kind: str | None = None
+    items: Sequence[str],
+    by_stage: Mapping[str, Sequence[int] | np.ndarray],
+    shams: ArrayLike,
+    kind: str | None = None,
 ) -> str:
     """Draw how often each item was cued, by stage, and its shams.
 
