@@ -21,7 +21,7 @@ from sleep_interpreter.lasso_glm.engine import commands
 from sleep_interpreter.utils.core import command_line
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: commands.Arguments = None) -> None:
     commands.run_plan("REM2awake", __doc__, argv)
 
 

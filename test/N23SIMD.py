@@ -22,7 +22,7 @@ from sleep_interpreter.train.commands import scripts
 from sleep_interpreter.utils.core import command_line
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: scripts.Arguments = None) -> None:
     scripts.test_decoder("N23SIMD", __doc__, argv, modes=("normal", "retrained"))
 
 

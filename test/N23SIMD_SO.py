@@ -19,7 +19,7 @@ from sleep_interpreter.train.commands import scripts
 from sleep_interpreter.utils.core import command_line
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: scripts.Arguments = None) -> None:
     scripts.test_so_groups("N23SIMD", __doc__, argv, mode="normal")
 
 

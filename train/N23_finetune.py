@@ -23,7 +23,7 @@ from sleep_interpreter.train.commands import scripts
 from sleep_interpreter.utils.core import command_line
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: scripts.Arguments = None) -> None:
     scripts.finetune("N23_finetune", "N23SIMD", __doc__, argv)
 
 

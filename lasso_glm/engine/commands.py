@@ -7,8 +7,11 @@ from sleep_interpreter.lasso_glm.engine.plans import PLANS
 from sleep_interpreter.utils.core import command_line, parallel
 from sleep_interpreter.utils.core.paths import shown
 
+Arguments = Sequence[str] | None
+"""Words of the command line; None: the process's own."""
 
-def run_plan(name: str, doc: str | None, argv: Sequence[str] | None = None) -> None:
+
+def run_plan(name: str, doc: str | None, argv: Arguments = None) -> None:
     """Run one of `PLANS` as a command."""
     plan = PLANS[name]
     args = parser(doc, cross=bool(plan.tests)).parse_args(argv)

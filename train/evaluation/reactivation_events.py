@@ -179,7 +179,7 @@ def against_truth(
     -------
     result : dict
     """
-    found = compare_events(events.onset_s, truth.onset_s, tolerance)
+    found = compare_events(events.onset_s.to_numpy(float), truth.onset_s.to_numpy(float), tolerance)
     pairs = found.pop("pairs")
     same = [events["item"].iloc[i] == truth["item"].iloc[j] for i, j in pairs]
 
