@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sleep_interpreter.utils.core import command_line, config, tensorflow_import
-from sleep_interpreter.utils.core.paths import RESULTS, shown
+from sleep_interpreter.utils.core.paths import RESULTS
 
 Lines = Iterable[str]
 Run = Callable[[Any, Path, argparse.Namespace], Lines | tuple[Lines, bool]]
@@ -72,7 +72,7 @@ def command(
         folder = args.results or (RESULTS / "quick" / name if quick else RESULTS / name)
         found = run(settings, folder, args)
         lines, good = found if isinstance(found, tuple) else (found, True)
-        command_line.say(*lines, f"written: {shown(folder)}")
+        command_line.say(*lines, f"written: {folder}")
         return 0 if good else 1
 
     return main

@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
 from sleep_interpreter.utils.core.command_line import parser, run, say
-from sleep_interpreter.utils.core.paths import DATA, shown
+from sleep_interpreter.utils.core.paths import DATA
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     say(*summary_lines(found))
     if args.csv:
         found.write_csv(args.csv)
-        say(f"written: {shown(args.csv)}")
+        say(f"written: {args.csv}")
     return 1 if found.problems else 0
 
 

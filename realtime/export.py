@@ -13,7 +13,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
 from sleep_interpreter.utils.core.command_line import parser, run, say
-from sleep_interpreter.utils.core.paths import shown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.error("say what to write: --bids, --edf, --bdf or --brainvision")
     for path, write in wanted:
         if path is not None:
-            say(f"written: {shown(write(args.session, path))}")
+            say(f"written: {write(args.session, path)}")
     return 0
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
 from sleep_interpreter.utils.core.command_line import parser, run, say
-from sleep_interpreter.utils.core.paths import shown
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -24,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     from sleep_interpreter.realtime.Report.night_report import write_night_report  # lazy: start-up
 
     for folder in args.session:
-        say(shown(write_night_report(folder)))
+        say(write_night_report(folder))
 
 
 if __name__ == "__main__":

@@ -92,18 +92,18 @@ def find_checkpoint(
         return trained
     if any(trained.parent.glob("member_*.npz")):  # a released one in its place would pass for it
         raise UserError(
-            f"{shown(trained.parent)}: members, but no ensemble.npz: the training is unfinished; go on with "
+            f"{trained.parent}: members, but no ensemble.npz: the training is unfinished; go on with "
             f"{command} (--collect joins members trained alone) or name a file with --checkpoint"
         )
     folders = [Path(folder) / "Model checkpoint" / row.folder for folder in dict.fromkeys([Path(data), DATA])]
     found = [folder / name for folder in folders for name in row.files if tf_checkpoint.is_one(folder / name)]
     if len(found) > 1:
         others = ", ".join(map(shown, found[1:]))
-        log.info("%s is taken; there is also %s (name one with --checkpoint)", shown(found[0]), others)
+        log.info("%s is taken; there is also %s (name one with --checkpoint)", found[0], others)
     if found:
         return found[0]
     files = f" nor {' or '.join(row.files)} in {' or '.join(map(shown, folders))}" if row.files else ""
-    raise UserError(f"no checkpoint of {network}: neither {shown(trained)} (made by {command}){files}")
+    raise UserError(f"no checkpoint of {network}: neither {trained} (made by {command}){files}")
 
 
 def predict(

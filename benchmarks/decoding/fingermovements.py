@@ -116,13 +116,13 @@ def read(path):
     stored, label, classes = read_ts(path)
     if stored.shape[1] != len(CHANNELS) or classes != CLASSES:
         raise UserError(
-            f"{shown(path)}: {stored.shape[1]} channels of classes {', '.join(classes)}; FingerMovements "
+            f"{path}: {stored.shape[1]} channels of classes {', '.join(classes)}; FingerMovements "
             f"has {len(CHANNELS)} of {', '.join(CLASSES)}"
         )
     try:
         eeg = unfolded(stored)
     except ValueError as error:
-        raise UserError(f"{shown(path)}: {error}; install the package again: {COMMAND}") from None
+        raise UserError(f"{path}: {error}; install the package again: {COMMAND}") from None
     return Trials(eeg.swapaxes(1, 2), label), CHANNELS[: eeg.shape[1]]
 
 
@@ -187,7 +187,7 @@ def read_ts(path):
     except FileNotFoundError:
         raise UserError(f"{path}: file not found; {COMMAND}") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{shown(path)}: no UTF-8 text ({error.reason})") from None
+        raise UserError(f"{path}: no UTF-8 text ({error.reason})") from None
     header, first = _header(lines, path)
     channels, samples, classes = _sizes(header, path)
     rows, labels = [], []
@@ -201,7 +201,7 @@ def read_ts(path):
         rows.append(_values(texts, channels, samples, where))
         labels.append(classes.index(label))
     if not rows:
-        raise UserError(f"{shown(path)}: holds no trial; install the package again: {COMMAND}")
+        raise UserError(f"{path}: holds no trial; install the package again: {COMMAND}")
     return np.stack(rows), np.array(labels), classes
 
 
@@ -216,22 +216,22 @@ def _header(lines, path):
             header[key.lower()] = text.strip()
         elif line.strip() and not line.startswith("#"):
             break
-    raise UserError(f"{shown(path)}: no line @data after the header, so this is no whole .ts file")
+    raise UserError(f"{path}: no line @data after the header, so this is no whole .ts file")
 
 
 def _sizes(header, path):
     for key, expected in _HEADER.items():
         if header.get(key, "").lower() != expected:
             raise UserError(
-                f"{shown(path)}: @{key} is {header.get(key)!r}, this reader is for files with {expected!r}"
+                f"{path}: @{key} is {header.get(key)!r}, this reader is for files with {expected!r}"
             )
     sizes = [header.get(key, "") for key in ("dimensions", "serieslength")]
     if not all(text.isdecimal() and int(text) > 0 for text in sizes):
-        raise UserError(f"{shown(path)}: @dimensions, @seriesLength are {sizes}, expected whole numbers")
+        raise UserError(f"{path}: @dimensions, @seriesLength are {sizes}, expected whole numbers")
     known, *classes = header.get("classlabel", "").split() or [""]
     if known.lower() != "true" or len(classes) < 2:
         raise UserError(
-            f"{shown(path)}: @classLabel is {header.get('classlabel')!r}, expected 'true' and names"
+            f"{path}: @classLabel is {header.get('classlabel')!r}, expected 'true' and names"
         )
     return *map(int, sizes), tuple(classes)
 

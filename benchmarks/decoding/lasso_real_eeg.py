@@ -17,7 +17,7 @@ from sleep_interpreter.lasso_glm.engine.fits import folds_of, within
 from sleep_interpreter.model.lasso_glm import TimeResolvedLassoGLM
 from sleep_interpreter.train.settings.experiment import results_root
 from sleep_interpreter.utils.core import command_line, provenance
-from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.paths import writing
 from sleep_interpreter.utils.metrics import statistics
 from sleep_interpreter.utils.plots import lasso as plots_lasso
 
@@ -88,7 +88,7 @@ def main(argv=None):
         f"real FingerMovements, Lasso GLM at {summary['time']:.2f} s (chosen on training trials): "
         f"{100 * row['accuracy']:.1f} % ({100 * row['low']:.1f} to {100 * row['high']:.1f}), "
         f"n = {row['n']} test trials, chance {100 * row['chance']:.0f} %, p = {row['p']:.2g}",
-        f"written: {shown(folder)}",
+        f"written: {folder}",
     )
 
 

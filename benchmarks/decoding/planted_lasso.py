@@ -7,7 +7,6 @@ import pandas as pd
 
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE, SLEEP_RATE, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
 
 EXPERIMENTS = {
     "image2image": ("image/image",),
@@ -38,7 +37,7 @@ def rows(study, folder):
             path = _place(study, folder, strength, experiment) / "summary.json"
             if not path.is_file():
                 raise UserError(
-                    f"{shown(path)}: missing; give the same command again, what is finished is kept"
+                    f"{path}: missing; give the same command again, what is finished is kept"
                 )
             results = json.loads(path.read_text(encoding="utf-8"))["results"]
             for pair in pairs:

@@ -16,7 +16,6 @@ from sleep_interpreter.train.evaluation.decoder_report import write_csv
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.metrics import statistics
 from sleep_interpreter.utils.plots import decoding as plots
 
@@ -103,7 +102,7 @@ def _read(files, only):
     frames = []
     for file in files:
         if not file.is_file():
-            raise UserError(f"{shown(file)}: missing; give the same command again, what is finished is kept")
+            raise UserError(f"{file}: missing; give the same command again, what is finished is kept")
         frame = pd.read_csv(file)
         frames.append(frame[frame[only[0]].isin(only[1])] if only else frame)
     trials = pd.concat(frames, ignore_index=True)

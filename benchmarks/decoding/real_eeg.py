@@ -24,7 +24,6 @@ from pydantic import Field, PositiveInt
 from benchmarks import runner
 from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.metrics.statistics import proportion
 
 log = logging.getLogger(__name__)
@@ -97,7 +96,7 @@ def measure(study, folder, restart=False):
     (train, names), (test, test_names) = (fingermovements.read(file) for file in files)
     if test_names != names:
         raise UserError(
-            f"{shown(files[1])}: {len(test_names)} whole channels, {len(names)} in the other part"
+            f"{files[1]}: {len(test_names)} whole channels, {len(names)} in the other part"
         )
     notes = {"data_fingerprint": fingerprint(files), "simulated": False, "training_trials": len(train)}
     if restart:

@@ -10,7 +10,6 @@ from benchmarks.decoding import fingermovements
 from sleep_interpreter.train.engine.loop import cross_entropy_and_hits
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config, provenance
-from sleep_interpreter.utils.core.paths import shown
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +99,7 @@ def _measured(study, candidate, settings, trials, path, notes):
             results.append(_fold(trainer, number, train, held_out, settings, name))
             provenance.write_json(path, {"identity": identity, "results": results})
     else:
-        log.info("%s: measured before", shown(path))
+        log.info("%s: measured before", path)
     return [(epochs, _pooled(results, epochs)) for epochs in study.epochs]
 
 

@@ -28,7 +28,7 @@ from benchmarks.preparation import planted_tables as markdown
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import ROOT, shown, writing
+from sleep_interpreter.utils.core.paths import ROOT, writing
 
 log = logging.getLogger(__name__)
 CUED, NAPS = "cued", ("naps_1", "naps_0")
@@ -151,7 +151,7 @@ def events(truth, folder, tolerance):
         row.pop("pairs")
     planted = truth["night/cues"]
     if len(planted) != len(cues) or np.abs(planted.onset_s.to_numpy() - cues.onset_s.to_numpy()).max() > 0.01:
-        raise UserError(f"{shown(folder)}: its cues are not those of the simulation; remove the folder")
+        raise UserError(f"{folder}: its cues are not those of the simulation; remove the folder")
     order = {name: k for k, name in enumerate(SO_GROUPS)}
     places = [np.array([order.get(g, -1) for g in table.so_group]) for table in (planted, cues)]
     both = (places[0] >= 0) & (places[1] >= 0)
@@ -314,7 +314,7 @@ def measure(study, folder, only=None):
 
         file = ROOT / study.decoder.checkpoint
         if not file.is_file():
-            raise UserError(f"{shown(file)} is not there: run `make simulated-benchmark` first (an hour)")
+            raise UserError(f"{file} is not there: run `make simulated-benchmark` first (an hour)")
         predict = checkpoint.restore(file, study.decoder.network, None).predict_proba
         summary["naps"] = {name: naps(study, name, predict, folder / "courses") for name in NAPS}
     provenance.write_json(path, {**summary, "provenance": provenance.record()})

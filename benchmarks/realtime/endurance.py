@@ -22,7 +22,7 @@ from sleep_interpreter.realtime.Setup.rehearsal import resident_memory
 from sleep_interpreter.utils.core import command_line
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import ROOT, shown
+from sleep_interpreter.utils.core.paths import ROOT
 from sleep_interpreter.utils.core.provenance import record, write_json
 
 _CHANNELS = 64
@@ -56,7 +56,7 @@ def endure(out, hours, start_minutes=0.0):
     out.mkdir(parents=True, exist_ok=True)
     room, wanted = shutil.disk_usage(out).free, 1.1 * hours * 3600 * STREAM_RATE * _CHANNELS * 4
     if room < wanted:
-        raise UserError(f"{shown(out)}: {wanted / 2**30:.1f} GiB are needed, {room / 2**30:.1f} are free")
+        raise UserError(f"{out}: {wanted / 2**30:.1f} GiB are needed, {room / 2**30:.1f} are free")
     stager, decoder = _networks(out)
     words = [
         "--source", "simulate", "--speed", "0", "--subject", "s1", "--out", str(out / "night"),
@@ -106,7 +106,7 @@ def _run(words, folder, log):
                 usage.append((round(reached, 1), resident_memory(process.pid), _stopped(folder)))
             time.sleep(0.5)
     if process.returncode != 0:
-        raise UserError(f"the session ended with code {process.returncode}; see {shown(log)}")
+        raise UserError(f"the session ended with code {process.returncode}; see {log}")
     return round(time.monotonic() - began, 1), usage
 
 

@@ -24,7 +24,7 @@ from sleep_interpreter.realtime.Recording.event_log import read_log
 from sleep_interpreter.realtime.Setup import rehearsal
 from sleep_interpreter.utils.core import command_line
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import ROOT, shown
+from sleep_interpreter.utils.core.paths import ROOT
 from sleep_interpreter.utils.core.provenance import record, write_json
 
 BROWSERS = (0, 1, 5)
@@ -110,7 +110,7 @@ def _begun(session, where, folder):
         ):
             return Client(where, "cost")
         time.sleep(1)
-    raise UserError(f"the session gave no cue; see {shown(folder / 'session.log')}")
+    raise UserError(f"the session gave no cue; see {folder / 'session.log'}")
 
 
 @contextlib.contextmanager

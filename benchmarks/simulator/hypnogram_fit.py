@@ -382,7 +382,7 @@ def main(argv=None):
     test = [night for name, night in nights.items() if name.startswith("subject_test")]
     training = [night for name, night in nights.items() if not name.startswith("subject_test")]
     if not test or not training:
-        raise UserError(f"{shown(args.labels)}: needs recordings named subject_* and subject_test_*")
+        raise UserError(f"{args.labels}: needs recordings named subject_* and subject_test_*")
     source = "expert labels of the published data set (SI Staging Label/Whole_label_data.pickle), {} {}"
     tree = fit_hypnogram(training, source.format(len(training), "training recordings"))
     tree["modes"] = {"test": fit_hypnogram(test, source.format(len(test), "test recordings"))}
@@ -391,7 +391,7 @@ def main(argv=None):
         temporary.write_text(_HEADER + text, encoding="utf-8")
     for mode in (None, "test"):
         load(HypnogramModel, args.out, mode=mode)
-    say(f"fitted to {len(training)} + {len(test)} recordings: {shown(args.out)}")
+    say(f"fitted to {len(training)} + {len(test)} recordings: {args.out}")
 
 
 if __name__ == "__main__":

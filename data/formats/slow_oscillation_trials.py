@@ -76,7 +76,7 @@ def read_group_dict(file: Path) -> dict[str, Any]:
         if name not in SO_GROUPS:
             close = nearest(name, SO_GROUPS, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"groups: {', '.join(SO_GROUPS)}"
-            raise UserError(f"{shown(file)}: unknown group {validation.brief(name)}; {hint}")
+            raise UserError(f"{file}: unknown group {validation.brief(name)}; {hint}")
     return content
 
 

@@ -136,7 +136,7 @@ def read_staging_subject(file: Path, root: str | Path, gaps: bool = False) -> St
     """
     raw = validation.find(file.parent, "raw*", "30 s stage labels")
     if len(raw) != 1:
-        raise UserError(f"{shown(file.parent)}: expected one raw* file of 30 s labels, found {len(raw)}")
+        raise UserError(f"{file.parent}: expected one raw* file of 30 s labels, found {len(raw)}")
     content = validation.read_container(file, list)
     checked = [check_window(window, f"{shown(file)}, window {i}", gaps) for i, window in enumerate(content)]
     stages, windows = zip(*checked, strict=True) if checked else ((), ())
@@ -212,7 +212,7 @@ def check_counts(file: Path, windows: int, raw: Path, epochs: int) -> None:
     expected = max(0, WINDOWS_PER_EPOCH * (epochs - 1) + 1)
     if windows != expected:
         raise UserError(
-            f"{shown(file)}: {epochs} epochs in {raw.name} need {expected} windows, found {windows}"
+            f"{file}: {epochs} epochs in {raw.name} need {expected} windows, found {windows}"
         )
 
 

@@ -71,7 +71,7 @@ class TestSubject:
         _check_parts([data_type])
         if data_type not in self.data_types:
             raise UserError(
-                f"{shown(self.file)}: the part {data_type!r} was not read, only {', '.join(self.data_types)}"
+                f"{self.file}: the part {data_type!r} was not read, only {', '.join(self.data_types)}"
             )
         return SubjectTrials(self, np.flatnonzero(self.data_type == data_type))
 
@@ -190,7 +190,7 @@ def find_test_files(root: str | Path, stage: str = "N2N3", window: str = "cue") 
     pattern = f"subject_test_*/precue_{stage}*"
     if not any(folder.glob(pattern)):
         raise UserError(
-            f"no trials from before the cue found: there is no {shown(folder)}/{pattern}; the published "
+            f"no trials from before the cue found: there is no {folder}/{pattern}; the published "
             "files hold no pre-cue window, `python data/simulate.py` writes one, and docs/data_format.md "
             "says what to put there from recordings of your own"
         )

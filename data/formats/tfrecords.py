@@ -280,7 +280,7 @@ def write_records(
                 writer.write(_example(record, schema, f"{shown(path)}, record {count}", simulated))
                 count += 1
     except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"{shown(path)}: cannot be written ({error})") from None
+        raise UserError(f"{path}: cannot be written ({error})") from None
     return count
 
 
@@ -342,5 +342,5 @@ def _scan(path: Path) -> tuple[np.ndarray, np.ndarray, str | None]:
     except FileNotFoundError:
         raise UserError(f"{path}: file not found; {HOW_TO_SIMULATE}") from None
     except OSError as error:
-        raise UserError(f"{shown(path)}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     return np.array(offsets, np.int64), np.array(lengths, np.int64), damage

@@ -14,7 +14,6 @@ import numpy as np
 
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.core.safe_pickle import HOW_TO_SIMULATE, read_pickle
 from sleep_interpreter.utils.signal.preprocessing import CLIP
 
@@ -27,7 +26,7 @@ def find(folder: str | Path, pattern: str, what: str) -> list[Path]:
     """Return the files in `folder` that match `pattern` in natural order; a `UserError` if there is none."""
     files = sorted((p for p in Path(folder).glob(pattern) if p.is_file()), key=natural)
     if not files:
-        raise UserError(f"no {what} found: there is no {shown(folder)}/{pattern}; {HOW_TO_SIMULATE}")
+        raise UserError(f"no {what} found: there is no {folder}/{pattern}; {HOW_TO_SIMULATE}")
     return files
 
 
@@ -42,7 +41,7 @@ def one_file_a_subject(files: list[Path]) -> list[Path]:
     for file in files:
         name = subject_name(file)
         if name in seen:
-            raise UserError(f"{shown(file)} and {shown(seen[name])} are both of {name}; remove one of them")
+            raise UserError(f"{file} and {seen[name]} are both of {name}; remove one of them")
         seen[name] = file
     return files
 
@@ -54,7 +53,7 @@ def read_container(file: Path, kind: type[_Container], content: str = "") -> _Co
     """
     found = read_pickle(file)
     if not isinstance(found, kind):
-        raise UserError(f"{shown(file)}: expected a {kind.__name__}{content}, found {type(found).__name__}")
+        raise UserError(f"{file}: expected a {kind.__name__}{content}, found {type(found).__name__}")
     return found
 
 
@@ -164,7 +163,7 @@ def warn_of_scale(file: Path, largest: float) -> bool:
     """
     warned = bool(largest > CLIP + 0.01)  # more than a rounding
     if warned:
-        log.warning("%s: %s", shown(file), scale_remark(largest))
+        log.warning("%s: %s", file, scale_remark(largest))
     return warned
 
 

@@ -145,7 +145,7 @@ def survey_folder(root: str | Path, fast: bool = False) -> Inventory:
     _find_checkpoints(inventory)
     if not any(files.values()) and not any(inventory.checkpoints.values()):
         raise UserError(
-            f"{shown(root)}: holds nothing of the published layout ({PARTS[0].pattern}, {PARTS[4].pattern}, "
+            f"{root}: holds nothing of the published layout ({PARTS[0].pattern}, {PARTS[4].pattern}, "
             "...: see docs/data_format.md); give the folder that holds `SI Main Train_tfrecords`"
         )
     if (root / UNFINISHED_SIDECAR).is_file() and not (root / SIDECAR).is_file():

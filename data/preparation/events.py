@@ -79,15 +79,15 @@ def _rows(
 def _table(session: Session) -> list[Row]:
     if session.events is None:
         raise UserError(
-            f"{shown(session.path)}: events.source is events_tsv, but there is no events.tsv beside it; "
+            f"{session.path}: events.source is events_tsv, but there is no events.tsv beside it; "
             "use annotations or stim"
         )
     table = pd.read_csv(session.events, sep="\t", dtype=str, keep_default_na=False)
     if "onset" not in table:
-        raise UserError(f"{shown(session.events)}: no column 'onset'; it has {', '.join(table.columns)}")
+        raise UserError(f"{session.events}: no column 'onset'; it has {', '.join(table.columns)}")
     onset = pd.to_numeric(table.onset, errors="coerce")
     if not np.isfinite(onset).all():
-        raise UserError(f"{shown(session.events)}: column 'onset' holds what is no number of seconds")
+        raise UserError(f"{session.events}: column 'onset' holds what is no number of seconds")
     text = table["trial_type"] if "trial_type" in table else pd.Series([None] * len(table))
     code = table.get("value", text)
     phase = table["phase"] if "phase" in table else pd.Series([""] * len(table))

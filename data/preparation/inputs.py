@@ -16,7 +16,6 @@ import numpy as np
 from sleep_interpreter.data.formats.validation import natural
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import shown
 
 _FORMATS = (".vhdr", ".edf", ".bdf", ".set", ".fif", ".cnt", ".gdf")
 SessionKind = Literal["wake", "sleep"]
@@ -75,7 +74,7 @@ def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
     # derivatives/ and sourcedata/ hold the same recordings once more
     found = [p for p in found if p.fpath.relative_to(root).parts[0].startswith("sub-")]
     if not found:
-        raise UserError(f"{shown(root)}: no sub-*/**/eeg/*_eeg.* recording in it; is it a BIDS folder?")
+        raise UserError(f"{root}: no sub-*/**/eeg/*_eeg.* recording in it; is it a BIDS folder?")
     sessions: dict[str, list[Session]] = {}
     groups = _groups(root / "participants.tsv", settings.split.group_column)
     for path in sorted(found, key=lambda p: natural(p.fpath)):
@@ -118,7 +117,7 @@ def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list
         found = rule.search(path.name) or rule.search(text)
         if found is None:
             raise UserError(
-                f"{shown(path)}: recordings.pattern {settings.recordings.pattern!r} finds no subject in "
+                f"{path}: recordings.pattern {settings.recordings.pattern!r} finds no subject in "
                 f"{text!r}"
             )
         parts = found.groupdict()
@@ -194,11 +193,11 @@ def _kind(labels: Sequence[str | None], settings: Preparation, path: Path) -> Se
         first = next(iter(found))
         if first != named[0] and len(set(found.values())) > 1:
             kinds = " and ".join(f"{label}: {kind}" for label, kind in found.items())
-            raise UserError(f"{shown(path)}: recordings.sessions says {kinds}; say what {named[0]!r} is")
+            raise UserError(f"{path}: recordings.sessions says {kinds}; say what {named[0]!r} is")
         return found[first]
     if settings.recordings.default_session is None:
         raise UserError(
-            f"{shown(path)}: session {' or '.join(map(repr, named))} is none of recordings.sessions "
+            f"{path}: session {' or '.join(map(repr, named))} is none of recordings.sessions "
             f"({', '.join(known)}); add it there, or set recordings.default_session"
         )
     return settings.recordings.default_session
@@ -236,6 +235,6 @@ def bids_details(session: Session) -> tuple[mne.Annotations, list[str]]:
     except Exception as error:  # as many ways to fail as there are readers
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{shown(session.path)}: mne-bids cannot read this recording: {reason[:300]}"
+            f"{session.path}: mne-bids cannot read this recording: {reason[:300]}"
         ) from error
     return raw.annotations, list(raw.info["bads"])

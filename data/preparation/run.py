@@ -83,7 +83,7 @@ def _prepare(
     replace = bool(before) and before.get("settings_sha256") != digest
     if replace and not force:
         raise UserError(
-            f"{shown(out / MANIFEST)}: this folder was prepared with other settings; choose another --out, "
+            f"{out / MANIFEST}: this folder was prepared with other settings; choose another --out, "
             "or --force to prepare everything again"
         )
     names = assign_names(sources, settings, {} if replace else before.get("names", {}))
@@ -94,7 +94,7 @@ def _prepare(
         lost = [r["source"] for r in before["subjects"].values() if r["source"] not in (only or names)]
         if lost:
             raise UserError(
-                f"{shown(out / MANIFEST)}: --force with other settings would remove {', '.join(lost)}, who "
+                f"{out / MANIFEST}: --force with other settings would remove {', '.join(lost)}, who "
                 "would not be prepared again: prepare all of them, or choose another --out"
             )
         _remove_prepared(out, before)
@@ -161,14 +161,14 @@ def _read_manifest(out: Path) -> dict:
         ours = {UNFINISHED, file_locks.LOCK}
         if out.is_dir() and any(p.name not in ours for p in out.iterdir()):
             raise UserError(
-                f"{shown(out)}: holds files that no preparation has written ({MANIFEST} is missing); nothing "
+                f"{out}: holds files that no preparation has written ({MANIFEST} is missing); nothing "
                 "was changed, give an empty folder with --out"
             )
         return {}
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{shown(path)}: no readable JSON ({error}); remove it to begin again") from None
+        raise UserError(f"{path}: no readable JSON ({error}); remove it to begin again") from None
 
 
 def _remove_prepared(out: Path, manifest: dict) -> None:

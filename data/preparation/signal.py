@@ -11,7 +11,6 @@ import numpy as np
 from sleep_interpreter.data.preparation.settings import LineNoise, Recordings, Steps
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.signal import units
 from sleep_interpreter.utils.signal.recording import Recording
 from sleep_interpreter.utils.signal.resample import Merger
@@ -90,7 +89,7 @@ def load(recording: Recording, picks: Sequence[str], settings: Recordings, path:
                 blocks.append((group.read(start, stop) * scale).astype(np.float32))
             except (OSError, ValueError, RuntimeError) as error:
                 raise UserError(
-                    f"{shown(recording.path)}: cannot be read at {begin:.1f} s: {error}"
+                    f"{recording.path}: cannot be read at {begin:.1f} s: {error}"
                 ) from error
         merged = merger.push(blocks).astype(np.float32)[:, : file.shape[1] - done]
         bad += (~np.isfinite(merged)).sum(axis=1)
@@ -107,7 +106,7 @@ def load(recording: Recording, picks: Sequence[str], settings: Recordings, path:
     if bad.any():
         worst = int(bad.argmax())
         raise UserError(
-            f"{shown(recording.path)}: {picks[worst]} holds {bad[worst]} samples that are not finite; "
+            f"{recording.path}: {picks[worst]} holds {bad[worst]} samples that are not finite; "
             "repair the recording"
         )
     return _cut(file, done)

@@ -107,7 +107,7 @@ def scoring_file(session: Session, settings: Stages) -> Path | None:
     found = [path for path in found if path != session.path]
     if len(found) > 1:
         raise UserError(
-            f"{shown(session.path)}: stages.file matches {', '.join(p.name for p in found)}: make it "
+            f"{session.path}: stages.file matches {', '.join(p.name for p in found)}: make it "
             "match one"
         )
     return found[0] if found else None

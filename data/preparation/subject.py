@@ -26,7 +26,7 @@ from sleep_interpreter.data.preparation.stages import epoch_codes
 from sleep_interpreter.data.preparation.trials import Trials
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.paths import writing
 from sleep_interpreter.utils.core.provenance import write_json
 
 log = logging.getLogger(__name__)
@@ -298,6 +298,6 @@ def read_record(out: Path, name: str) -> dict | None:
     for relative, about in record.get("files", {}).items():
         file = out / relative
         if not file.is_file() or file.stat().st_size != about["bytes"]:
-            log.info("%s: %s is missing or of another size: prepared again", name, shown(file))
+            log.info("%s: %s is missing or of another size: prepared again", name, file)
             return None
     return record

@@ -40,7 +40,7 @@ def read_released_hypnogram(path: str | Path, name: str | None) -> Hypnogram:
     if name not in content:
         close = nearest(str(name), content, 3)
         hint = f"nearest: {', '.join(close)}" if close else f"it has {len(content)}"
-        raise UserError(f"{shown(path)}: no subject {name!r} (--as); {hint}")
+        raise UserError(f"{path}: no subject {name!r} (--as); {hint}")
     onset, stage = check_hypnogram(content[name], f"{shown(path)}, {name}")
     return Hypnogram(onset[:-1], np.diff(onset), stage, tuple(STAGES[s] for s in stage))
 

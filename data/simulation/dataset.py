@@ -105,7 +105,7 @@ def write_dataset(
             if not force:
                 kind = "a" if (out / COMPLETE).is_file() else "an unfinished"
                 raise UserError(
-                    f"{shown(out)}: holds {kind} simulated data set of other settings (or of another version "
+                    f"{out}: holds {kind} simulated data set of other settings (or of another version "
                     "of the simulator); nothing was changed, give --force to replace it or another folder "
                     "with --out"
                 )
@@ -116,11 +116,11 @@ def write_dataset(
     if (out / COMPLETE).is_file() and not outdated:
         lacking = [file for file in manifest["files"] if file not in good]
         if not lacking:
-            log.info("%s: complete with these settings already, left as it is", shown(out))
+            log.info("%s: complete with these settings already, left as it is", out)
             return False
         damaged = [file for file in lacking if old is not None and file in old["files"]]
         if damaged:
-            log.warning("%s: missing or damaged, written again: %s", shown(out), ", ".join(damaged))
+            log.warning("%s: missing or damaged, written again: %s", out, ", ".join(damaged))
     waiting = [job for job in jobs if not good.issuperset(job.files)]
     _check_room(out, sum(job.size for job in waiting) - sum(file.stat().st_size for file in outdated))
     with file_locks.locked(
@@ -267,13 +267,13 @@ def _manifest(settings: Simulation, parts: Sequence[str], jobs: Iterable[Job]) -
 def _found(out: Path) -> dict[str, Any] | None:
     """Return the manifest of what the simulator wrote into the folder before, None if it is empty."""
     if out.exists() and not out.is_dir():
-        raise UserError(f"{shown(out)}: is a file; give a folder with --out")
+        raise UserError(f"{out}: is a file; give a folder with --out")
     if not out.exists() or all(path.name == file_locks.LOCK for path in out.iterdir()):
         return None
     path = next((out / name for name in (COMPLETE, UNFINISHED) if (out / name).is_file()), None)
     if path is None:
         raise UserError(
-            f"{shown(out)}: holds files that the simulator did not write; "
+            f"{out}: holds files that the simulator did not write; "
             "nothing was changed, give an empty folder with --out"
         )
     try:
@@ -282,7 +282,7 @@ def _found(out: Path) -> dict[str, Any] | None:
     except (ValueError, TypeError, KeyError):
         inside = False
     if not inside:
-        raise UserError(f"{shown(path)}: not a manifest of the simulator; give another folder with --out")
+        raise UserError(f"{path}: not a manifest of the simulator; give another folder with --out")
     return content
 
 
@@ -292,7 +292,7 @@ def _check_room(out: Path, size: int) -> None:
     needed = int(1.05 * max(size, 0)) + 10_000_000
     if free < needed:
         raise UserError(
-            f"{shown(out)}: the data set needs {needed / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are free; "
+            f"{out}: the data set needs {needed / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are free; "
             "make room or give another folder with --out"
         )
 

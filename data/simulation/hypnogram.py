@@ -20,7 +20,6 @@ from sleep_interpreter.data.simulation.random_numbers import generator
 from sleep_interpreter.utils.core.config import Settings, load
 from sleep_interpreter.utils.core.constants import REM, STAGING_SECONDS, WAKE
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import shown
 
 StageKey = Literal["W", "N2", "N3", "R"]
 KEYS = get_args(StageKey)
@@ -292,17 +291,17 @@ def given_hypnogram(given: str | Path | Iterable[tuple[str, float]]) -> np.ndarr
     except FileNotFoundError:
         raise UserError(f"{path}: hypnogram file not found") from None
     except UnicodeDecodeError:
-        raise UserError(f"{shown(path)}: not a text file; write one stage a line, e.g. N2") from None
+        raise UserError(f"{path}: not a text file; write one stage a line, e.g. N2") from None
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:
-        raise UserError(f"{shown(path)}: holds no stages; write one a line, e.g. N2")
+        raise UserError(f"{path}: holds no stages; write one a line, e.g. N2")
     codes = []
     for number, line in enumerate(lines, 1):
         name = line.strip().upper()
         if name not in _NAMES:
             close = nearest(name, _NAMES, 1)
             hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(_NAMES)}"
-            raise UserError(f"{shown(path)}, line {number}: no stage {line.strip()[:30]!r}; {hint}")
+            raise UserError(f"{path}, line {number}: no stage {line.strip()[:30]!r}; {hint}")
         codes.append(_NAMES[name])
     return np.array(codes, np.int8)

@@ -15,7 +15,7 @@ from sleep_interpreter.data.simulation.settings import Simulation
 from sleep_interpreter.data.simulation.subject import Subject
 from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.paths import writing
 from sleep_interpreter.utils.core.provenance import MARK, write_json
 
 FOLDER = "truth"
@@ -83,7 +83,7 @@ def read_truth(root: str | Path, subject: str) -> Truth:
     if not files:
         known = sorted({file.stem.rpartition("_")[0] for file in folder.glob("*.npz")})
         there = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "") if known else "nobody"
-        raise UserError(f"{shown(folder)}: no truth of {subject!r}; there is that of {there}")
+        raise UserError(f"{folder}: no truth of {subject!r}; there is that of {there}")
     columns: dict[str, dict[str, np.ndarray]] = {}
     arrays = {}
     for file in files:
@@ -91,7 +91,7 @@ def read_truth(root: str | Path, subject: str) -> Truth:
             with file.open("rb") as handle, np.load(handle, allow_pickle=False) as content:
                 values = {key: content[key] for key in content.files}
         except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
-            raise UserError(f"{shown(file)}: damaged ({error}); simulate the data set again") from None
+            raise UserError(f"{file}: damaged ({error}); simulate the data set again") from None
         for key, value in values.items():
             kind, _, name = key.partition(":")
             if kind == _TABLE:

@@ -33,7 +33,7 @@ def run_plan(name: str, doc: str | None, argv: Arguments = None) -> None:
     )  # fmt: skip
     if args.part is not None:
         command_line.say(
-            f"{len(results)} of {len(files)} subjects: {shown(folder)}; a run without --part gathers them"
+            f"{len(results)} of {len(files)} subjects: {folder}; a run without --part gathers them"
         )
         return
     summary = report.report(plan, settings, results, folder, {"data": shown(root)})

@@ -20,7 +20,7 @@ from sleep_interpreter.lasso_glm.engine.settings import LassoSettings
 from sleep_interpreter.utils.core import parallel
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.paths import writing
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def _still_good(path, key):
     other = result.header["key"]
     if {**other, "data": None} != {**key, "data": None}:
         raise UserError(
-            f"{shown(path)}: computed with other settings; pass --restart to compute all subjects anew, or "
+            f"{path}: computed with other settings; pass --restart to compute all subjects anew, or "
             "--results DIR to write elsewhere"
         )
     if other["data"] != key["data"]:
@@ -231,7 +231,7 @@ def read_subject_file(path: Path) -> SubjectResult:
         header = json.loads(str(arrays.pop("header")))
         return SubjectResult(header["subject"], header, _nested(arrays))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{shown(path)}: not a subject's result ({error}); remove it and run again") from None
+        raise UserError(f"{path}: not a subject's result ({error}); remove it and run again") from None
 
 
 def _nested(arrays):

@@ -40,10 +40,10 @@ def convert(source: str | Path, target: str | Path, overwrite: bool = False) -> 
     target = Path(target)
     if target.suffix not in (".npz", ".ckpt"):
         raise UserError(
-            f"{shown(target)}: the target's name ends in .npz (this project) or .ckpt (TensorFlow)"
+            f"{target}: the target's name ends in .npz (this project) or .ckpt (TensorFlow)"
         )
     if not overwrite and (target.exists() or tf_checkpoint.is_one(target)):
-        raise UserError(f"{shown(target)} is there already: pass --overwrite to replace it")
+        raise UserError(f"{target} is there already: pass --overwrite to replace it")
     network = checkpoint.restore(source)
     header = npz_archive.Header(
         format=1, network=network.network, mode=network.mode, members=len(network.individual_models),

@@ -40,11 +40,11 @@ def check_header(header: Any, path: str | Path) -> Header:
     """Return the `Header` that a checkpoint's own header is, or raise a `UserError` that says what it is."""
     if isinstance(header, dict) and "network" not in header and "history" in header:
         raise UserError(
-            f"{shown(path)}: holds the training state of one member; a checkpoint is the ensemble.npz that "
+            f"{path}: holds the training state of one member; a checkpoint is the ensemble.npz that "
             "the training writes beside it in the end"
         )
     if not isinstance(header, dict) or "network" not in header:
-        raise UserError(f"{shown(path)}: no checkpoint of this project (its header lacks the network's name)")
+        raise UserError(f"{path}: no checkpoint of this project (its header lacks the network's name)")
     return config.validate(Header, header, f"header of {shown(path)}")
 
 
@@ -52,7 +52,7 @@ def write_arrays(path: str | Path, header: dict[str, Any], arrays: Mapping[str, 
     """Write a JSON header and named arrays to one .npz file (atomically)."""
     path = Path(path)
     if path.suffix != ".npz":
-        raise UserError(f"{shown(path)}: a checkpoint's name ends in .npz")
+        raise UserError(f"{path}: a checkpoint's name ends in .npz")
     with writing(path) as temporary:
         text = np.frombuffer(json.dumps(header).encode(), np.uint8)
         content: dict[str, Any] = {"header.json": text, **arrays}
@@ -76,7 +76,7 @@ def read_state(path: str | Path, header_only: bool = False) -> tuple[dict[str, A
     header = read_header(path)
     if isinstance(header, dict) and "network" in header:
         raise UserError(
-            f"{shown(path)}: holds a whole checkpoint of {header['network']}, expected the training state of "
+            f"{path}: holds a whole checkpoint of {header['network']}, expected the training state of "
             "one member; move it away or pass --restart"
         )
     header = config.validate(StateHeader, header, f"header of {shown(path)}").model_dump()
@@ -94,7 +94,7 @@ def read_arrays(path: str | Path, header_only: bool = False) -> tuple[Any, dict[
     if not path.is_file():
         inside = path / "ensemble.npz"
         hint = f"; did you mean {shown(inside)}?" if inside.is_file() else ""
-        raise UserError(f"{shown(path)}: checkpoint not found{hint}")
+        raise UserError(f"{path}: checkpoint not found{hint}")
     try:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
             header = json.loads(stored["header.json"].tobytes())
@@ -102,5 +102,5 @@ def read_arrays(path: str | Path, header_only: bool = False) -> tuple[Any, dict[
             arrays = {name: stored[name] for name in names}
     except (AttributeError, OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{shown(path)}: not readable as a checkpoint: {reason}") from None
+        raise UserError(f"{path}: not readable as a checkpoint: {reason}") from None
     return header, arrays

@@ -72,11 +72,11 @@ class ObjectGraph:
         if not index.is_file():
             beside = f"; {data[0].name} is there: copy both files" if data else ""
             raise UserError(
-                f"{shown(self.path)}: no TensorFlow checkpoint there ({index.name} is missing{beside})"
+                f"{self.path}: no TensorFlow checkpoint there ({index.name} is missing{beside})"
             )
         if not data:
             raise UserError(
-                f"{shown(index)}: {self.path.name}.data-00000-of-00001 is missing beside it: copy both files"
+                f"{index}: {self.path.name}.data-00000-of-00001 is missing beside it: copy both files"
             )
         tf = import_tensorflow()
         self._errors = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
@@ -109,7 +109,7 @@ class ObjectGraph:
 
     def _unreadable(self, error: Exception) -> UserError:
         reason = " ".join(str(error).split())[:200]
-        return UserError(f"{shown(self.path)}: not readable as a TensorFlow checkpoint: {reason}")
+        return UserError(f"{self.path}: not readable as a TensorFlow checkpoint: {reason}")
 
 
 def _published(stored: Mapping[str, Any], where: str) -> dict[str, str]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from sleep_interpreter.realtime.Utils.json_lines import json_line
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
 
 _PATIENCE = 10.0
 """Seconds waited for an answer."""
@@ -38,7 +37,7 @@ class Client:
             self._address = about["host"], about["port"]
             self._token, self._view = about["token"], about["view_token"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{shown(self._path)}: no session is running there ({error})") from error
+            raise UserError(f"{self._path}: no session is running there ({error})") from error
         self._origin = origin
 
     def connect(self) -> socket.socket:
@@ -53,7 +52,7 @@ class Client:
             return socket.create_connection(self._address, timeout=_PATIENCE)
         except OSError as error:
             raise UserError(
-                f"{shown(self._path)}: nobody listens on port {self._address[1]} "
+                f"{self._path}: nobody listens on port {self._address[1]} "
                 f"({error.strerror or error}); if the session broke off, go on with it by "
                 "python realtime/Main_Decode.py --resume SESSION"
             ) from error

@@ -81,16 +81,16 @@ def load_sounds(folder: str | Path, rate: int) -> np.ndarray:
     folder = Path(folder)
     missing = [f"{item}.wav" for item in ITEMS if not (folder / f"{item}.wav").is_file()]
     if missing:
-        raise UserError(f"{shown(folder)}: missing {', '.join(missing)}; it must hold one WAV an item")
+        raise UserError(f"{folder}: missing {', '.join(missing)}; it must hold one WAV an item")
     length = round(SECONDS * rate)
     sounds = np.zeros((len(ITEMS), length), np.float32)
     for index, item in enumerate(ITEMS):
         path = folder / f"{item}.wav"
         data, found = _read_mono(path)
         if found != rate:
-            raise UserError(f"{shown(path)}: {found} Hz, expected {rate} Hz; or set audio.rate={found}")
+            raise UserError(f"{path}: {found} Hz, expected {rate} Hz; or set audio.rate={found}")
         if abs(len(data) - length) > rate * 1e-3:
-            raise UserError(f"{shown(path)}: {len(data) / rate:.3f} s long, expected {SECONDS} s")
+            raise UserError(f"{path}: {len(data) / rate:.3f} s long, expected {SECONDS} s")
         count = min(length, len(data))
         sounds[index, :count] = data[:count]
     return sounds
@@ -103,12 +103,12 @@ def _read_mono(path: Path) -> tuple[np.ndarray, int]:
     try:
         data, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        raise UserError(f"{shown(path)}: not readable as a sound: {error}") from error
+        raise UserError(f"{path}: not readable as a sound: {error}") from error
     if data.shape[1] != 1:
-        raise UserError(f"{shown(path)}: {data.shape[1]} channels, expected 1 (mono)")
+        raise UserError(f"{path}: {data.shape[1]} channels, expected 1 (mono)")
     if bad := int(np.count_nonzero(~np.isfinite(data))):
         raise UserError(
-            f"{shown(path)}: {bad} samples are not finite (NaN or infinite); export the sound again, "
+            f"{path}: {bad} samples are not finite (NaN or infinite); export the sound again, "
             "best as 16 bit PCM"
         )
     return data[:, 0], rate
@@ -226,7 +226,7 @@ def read_playlist(path: str | Path) -> Playlist:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{shown(path)}: playlist not found")
+        raise UserError(f"{path}: playlist not found")
     rows = _from_csv(path) if path.suffix.lower() == ".csv" else _from_yaml(path)
     groups: tuple[list[int], list[int]] = [], []
     gains: dict[int, float] = {}
@@ -243,9 +243,9 @@ def read_playlist(path: str | Path) -> Playlist:
         if row.get("file"):
             files[item] = path.parent / str(row["file"])
             if not files[item].is_file():
-                raise UserError(f"{where}, file: {shown(files[item])} does not exist")
+                raise UserError(f"{where}, file: {files[item]} does not exist")
     if not gains:
-        raise UserError(f"{shown(path)}: the playlist lists no item")
+        raise UserError(f"{path}: the playlist lists no item")
     first, second = groups
     return Playlist(
         (tuple(first or second), tuple(second or first)), gains, files
@@ -263,7 +263,7 @@ def read_sound(path: Path, rate: int, max_seconds: float, fade_seconds: float) -
     data, found = _read_mono(path)
     if not 0 < len(data) <= round(max_seconds * found) + found // 1000:
         raise UserError(
-            f"{shown(path)}: {len(data) / found:.3f} s long; audio.max_seconds permits {max_seconds:g} s"
+            f"{path}: {len(data) / found:.3f} s long; audio.max_seconds permits {max_seconds:g} s"
         )
     sound = resample_sound(data, found, rate)
     return faded(np.clip(sound, -1, 1), round(fade_seconds * rate))
@@ -287,7 +287,7 @@ def _from_csv(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
         if unknown or "item" not in (reader.fieldnames or []):
             found = ", ".join(map(str, reader.fieldnames or [])) or "none"
             raise UserError(
-                f"{shown(path)}: columns {found}; there must be item, and may be file, gain_db, group"
+                f"{path}: columns {found}; there must be item, and may be file, gain_db, group"
             )
         rows: list[tuple[str, Mapping[str, Any]]] = []
         for row in reader:
@@ -302,10 +302,10 @@ def _from_yaml(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
     content = read_yaml(path)
     rows = content.get("cues") if isinstance(content, dict) else content
     if not isinstance(rows, list):
-        raise UserError(f"{shown(path)}: expected a list of cues under `cues`")
+        raise UserError(f"{path}: expected a list of cues under `cues`")
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or set(row) - set(_COLUMNS):
-            raise UserError(f"{shown(path)}, cue {number}: expected {', '.join(_COLUMNS)}, found {row!r}")
+            raise UserError(f"{path}, cue {number}: expected {', '.join(_COLUMNS)}, found {row!r}")
     return [(f"{shown(path)}, cue {number}", row) for number, row in enumerate(rows, start=1)]
 
 

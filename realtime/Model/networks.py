@@ -6,7 +6,6 @@ from typing import Any
 from sleep_interpreter.realtime.Model.decoder import AFTER, BEFORE
 from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE, STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.staging.stagers import WINDOW
 
 _ASKED: dict[str, dict[str, tuple[int, str]]] = {
@@ -51,7 +50,7 @@ def restore(path: str | Path, kind: str, channels: int | None = None) -> Any:
     flag = f"--{kind}-checkpoint"
     own = "stager" if network.settings.task == "staging" else "decoder"
     if own != kind:
-        raise UserError(f"{shown(path)}: holds {network.network}, a {own}; {flag} needs a {kind}")
+        raise UserError(f"{path}: holds {network.network}, a {own}; {flag} needs a {kind}")
     asked = dict(_ASKED[kind])
     if channels is not None:
         asked["channels"] = (channels, "as many as decoder.channels names")
@@ -59,7 +58,7 @@ def restore(path: str | Path, kind: str, channels: int | None = None) -> Any:
         found = getattr(network.settings, field)
         if found != wanted:
             raise UserError(
-                f"{shown(path)}: {network.network} has model.{field} = {found}, expected {wanted} ({why}); "
+                f"{path}: {network.network} has model.{field} = {found}, expected {wanted} ({why}); "
                 f"choose another {flag}"
             )
     return network
@@ -83,4 +82,4 @@ def warm_up(part: Any, path: str | Path) -> None:
     try:
         part.warm_up()
     except ValueError as error:
-        raise UserError(f"{shown(path)}: fails on a first trial: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path}: fails on a first trial: {' '.join(str(error).split())}") from error

@@ -17,7 +17,7 @@ import numpy as np
 from sleep_interpreter.realtime.Recording.session_recording import join_segments
 from sleep_interpreter.utils.core.config import read_yaml
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.paths import writing
 from sleep_interpreter.utils.core.provenance import MARK, write_json
 from sleep_interpreter.utils.signal.channel_names import find_channel
 
@@ -30,7 +30,7 @@ def export_brainvision(folder: str | Path, path: str | Path) -> Path:
     """Write the joined recording as BrainVision (.vhdr, .vmrk, .eeg)."""
     path = Path(path)
     if path.suffix != ".vhdr":
-        raise UserError(f"{shown(path)}: the name of a BrainVision recording ends in .vhdr")
+        raise UserError(f"{path}: the name of a BrainVision recording ends in .vhdr")
     _refuse_existing(path)
     return join_segments(folder, path)
 
@@ -45,7 +45,7 @@ def export_edf(folder: str | Path, path: str | Path) -> Path:
     """
     path = Path(path)
     if path.suffix not in (".edf", ".bdf"):
-        raise UserError(f"{shown(path)}: the name ends in .edf or .bdf")
+        raise UserError(f"{path}: the name ends in .edf or .bdf")
     _refuse_existing(path)
     with _joined(folder, path.parent) as raw:
         _refuse_too_large(raw, path)
@@ -148,7 +148,7 @@ def _finite(raw):
 
 def _refuse_existing(path):
     if path.exists():
-        raise UserError(f"{shown(path)}: exists already; nothing is replaced, name another")
+        raise UserError(f"{path}: exists already; nothing is replaced, name another")
 
 
 def _refuse_too_large(raw, path):
@@ -160,7 +160,7 @@ def _refuse_too_large(raw, path):
         return
     if needed > there:
         raise UserError(
-            f"{shown(path)}: the night needs about {needed / 2**30:.0f} GiB of memory as EDF or BDF, the "
+            f"{path}: the night needs about {needed / 2**30:.0f} GiB of memory as EDF or BDF, the "
             f"machine has {there / 2**30:.0f}; --bids and --brainvision need next to none"
         )
 

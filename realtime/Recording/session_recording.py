@@ -13,7 +13,6 @@ from sleep_interpreter.realtime.Recording.event_log import read_log, silent_cues
 from sleep_interpreter.realtime.Recording.recorder import GAP_KIND, GAP_TEXT, PLACE
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.core.provenance import MARK
 from sleep_interpreter.utils.signal.brainvision_writer import BrainVisionWriter
 
@@ -61,13 +60,13 @@ def segments(folder: str | Path) -> list[Segment]:
     """
     paths = sorted((Path(folder) / "recording").glob("segment_*.vhdr"))
     if not paths:
-        raise UserError(f"{shown(folder)}: no recording is there; only live sessions record their stream")
+        raise UserError(f"{folder}: no recording is there; only live sessions record their stream")
     found = sorted((read_segment(path) for path in paths), key=lambda s: (s.first, s.path.name))
     kept = [s for s in found if s.raw.n_times]
     kinds = {(tuple(s.raw.ch_names), s.raw.info["sfreq"]) for s in kept}
     if not kept or len(kinds) > 1:
         what = "of different channels or rates" if kept else "all empty"
-        raise UserError(f"{shown(folder)}: the segments of its recording are {what}")
+        raise UserError(f"{folder}: the segments of its recording are {what}")
     return kept
 
 
@@ -157,7 +156,7 @@ def read_segment(path: str | Path) -> Segment:
     try:
         raw = mne.io.read_raw_brainvision(path, preload=False, verbose="error")
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise UserError(f"{shown(path)}: cannot be read: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     rate, first, gaps, markers = raw.info["sfreq"], 0, [], []
     for onset, duration, text in zip(
         raw.annotations.onset, raw.annotations.duration, raw.annotations.description, strict=True

@@ -17,7 +17,6 @@ from sleep_interpreter.realtime.Recording.event_log import read_log, silent_cues
 from sleep_interpreter.utils.core.config import read_yaml
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
 
 Span = tuple[float, float]
 """Begin and end in seconds on the log's clock."""
@@ -237,13 +236,13 @@ def load_session(folder: str | Path) -> SessionData:
     folder = Path(folder)
     log = folder / "log.jsonl"
     if not log.is_file():
-        raise UserError(f"{shown(folder)}: no session is there: log.jsonl is missing")
+        raise UserError(f"{folder}: no session is there: log.jsonl is missing")
     try:
         events = read_log(log)
     except ValueError as error:
         raise UserError(f"{error}; repair or remove that line, on a copy of the session's folder") from error
     if not events:
-        raise UserError(f"{shown(log)}: the session ended before anything was logged")
+        raise UserError(f"{log}: the session ended before anything was logged")
     about = _mapping(folder / "session.json", _read_json)
     settings = _mapping(folder / "settings.yaml", read_yaml)
     summary = _mapping(folder / "summary.json", _read_json)

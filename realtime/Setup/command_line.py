@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.realtime.Utils.stop_request import StopRequest
-from sleep_interpreter.utils.core.paths import RESULTS, shown
+from sleep_interpreter.utils.core.paths import RESULTS
 from sleep_interpreter.utils.staging.registry import STAGERS
 
 logger = logging.getLogger(__name__)
@@ -98,6 +98,6 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
             logger.warning("stopped by %s before the session began: nothing was written", stop.by)
             return stop.code
         folder = planned.folder or runner.new_folder(Path(args.out) / planned.subject.id)
-        logger.info("session folder: %s", shown(folder))
+        logger.info("session folder: %s", folder)
         runner.run(prepared, planned, folder, stop, monitor=args.monitor)
         return stop.code

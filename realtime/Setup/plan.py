@@ -132,7 +132,7 @@ def _resumed(args: argparse.Namespace) -> Plan:
     if args.speed is not None:
         settings = _open(args.resume, [f"source.speed={args.speed}"])[1]
     if about["ending"] in ("end of recording", "stopped"):
-        raise UserError(f"{shown(folder)}: the session ended ({about['ending']}); begin a new one")
+        raise UserError(f"{folder}: the session ended ({about['ending']}); begin a new one")
     with lock_session(folder):
         pass  # told before everything is made ready
     try:
@@ -140,7 +140,7 @@ def _resumed(args: argparse.Namespace) -> Plan:
     except ValueError as error:
         raise UserError(f"{error}: take that line out (keep a copy), and resume again") from None
     if not events:
-        raise UserError(f"{shown(folder)}: nothing was logged; begin a new session")
+        raise UserError(f"{folder}: nothing was logged; begin a new session")
     last = max(e["sample"] for e in events)
     recording = about["recording"].get("path")
     origin = _resume_sample(settings, about, last)
@@ -172,13 +172,13 @@ def _replayed(args: argparse.Namespace) -> Plan:
     recording = folder / "recording" / f"segment_{number:03d}.vhdr"
     if not recording.is_file():
         raise UserError(
-            f"{shown(recording)}: not there; only live sessions record their stream (a replay: give "
+            f"{recording}: not there; only live sessions record their stream (a replay: give "
             "--recording)"
         )
     events = read_log(folder / "log.jsonl")
     segments = _recorded_segments(folder, events)
     if recording.name not in segments:
-        raise UserError(f"{shown(recording)}: it holds no sample; there are {', '.join(segments)}")
+        raise UserError(f"{recording}: it holds no sample; there are {', '.join(segments)}")
     origin, count, lacking = segments[recording.name]
     after = min((first for first, _, _ in segments.values() if first > origin), default=None)
     own = [e for e in events if e["sample"] >= origin and (after is None or e["sample"] < after)]
@@ -214,7 +214,7 @@ def _open(path: str, overrides: Sequence[str]) -> tuple[Path, SessionSettings, d
     folder = Path(path)
     for name in ("settings.yaml", "session.json", "log.jsonl"):
         if not (folder / name).is_file():
-            raise UserError(f"{shown(folder)}: no session is there: {name} is missing")
+            raise UserError(f"{folder}: no session is there: {name} is missing")
     tree, origins = config.resolve(folder / "settings.yaml", overrides=overrides)
     tree.get("control", {}).pop("keyboard", None)  # sessions of version 0.1 could be controlled by keys
     settings = config.validate(SessionSettings, tree, shown(folder / "settings.yaml"), origins)

@@ -170,7 +170,7 @@ def _sample_usage(session: subprocess.Popen, folder: Path, seconds: float) -> li
     deadline = time.monotonic() + 300  # a busy machine opens full-size networks slowly
     while not (where / "control.json").exists():
         if session.poll() is not None or time.monotonic() > deadline:
-            raise UserError(f"the session did not begin; see {shown(folder / 'session.log')}")
+            raise UserError(f"the session did not begin; see {folder / 'session.log'}")
         time.sleep(0.2)
     began = time.monotonic()
     client = Client(where, "rehearsal")

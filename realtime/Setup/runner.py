@@ -136,9 +136,9 @@ def _write_night_report(folder: Path) -> None:
     try:
         from sleep_interpreter.realtime.Report.night_report import write_night_report  # lazy: start-up
 
-        logger.info("night report: %s", shown(write_night_report(folder)))
+        logger.info("night report: %s", write_night_report(folder))
     except Exception:
-        logger.exception("the night report failed; once mended: python realtime/report.py %s", shown(folder))
+        logger.exception("the night report failed; once mended: python realtime/report.py %s", folder)
 
 
 def _panel(

@@ -76,7 +76,7 @@ class ReplaySource(Source):
         self.notices = list(self._recording.notices)
         if settings.start >= self._recording.seconds:
             raise UserError(
-                f"{shown(self.path)}: source.start = {settings.start} s; the recording ends at "
+                f"{self.path}: source.start = {settings.start} s; the recording ends at "
                 f"{self._recording.seconds:.1f} s"
             )
         self._started: float | None = None
@@ -113,7 +113,7 @@ class ReplaySource(Source):
         self.seconds = min(ends) - float(begin)
         if min(round(self.seconds * rate) for rate in self.rates) < 1:
             raise UserError(
-                f"{shown(self.path)}: there is no sample between source.start = {settings.start} s "
+                f"{self.path}: there is no sample between source.start = {settings.start} s "
                 f"and source.stop = {settings.stop} s"
             )
 
@@ -138,13 +138,13 @@ class ReplaySource(Source):
             if item not in ITEMS:
                 close = nearest(item, ITEMS, 1)
                 hint = f"did you mean {close[0]!r}?" if close else f"items: {', '.join(ITEMS)}"
-                raise UserError(f"{shown(self.path)}: annotation {text!r} names no item; {hint}")
+                raise UserError(f"{self.path}: annotation {text!r} names no item; {hint}")
             seconds = float(onset) - shift - self.begins
             if self._skip <= seconds < self._skip + self.seconds:
                 found.append((seconds, ITEMS.index(item)))
         if not found:
             raise UserError(
-                f'{shown(self.path)}: --cues recorded, but the recording holds no annotation "cue/<item>" '
+                f'{self.path}: --cues recorded, but the recording holds no annotation "cue/<item>" '
                 "in the part that is replayed; use --cues scheduled"
             )
         return sorted(found)
@@ -221,7 +221,7 @@ class ReplaySource(Source):
             return group.read(start, stop, places)
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
-                f"{shown(self.path)}: cannot be read at {start / group.rate:.1f} s of the file: {error}"
+                f"{self.path}: cannot be read at {start / group.rate:.1f} s of the file: {error}"
             ) from error
 
     def _amplitude(self, rows):
@@ -239,7 +239,7 @@ class ReplaySource(Source):
                 deviations += amplitude.deviations(data)
         if not deviations:
             names = listed([self._picks[row] for row in rows])
-            raise UserError(f"{shown(self.path)}: {names}: no window of 30 s holds finite samples only")
+            raise UserError(f"{self.path}: {names}: no window of 30 s holds finite samples only")
         return float(np.median(deviations))
 
 

@@ -62,7 +62,7 @@ def find_reactivations(args: argparse.Namespace) -> None:
     if args.behaviour is not None:
         summary["behaviour"] = _behaviour(args, rates, settings, root, kind)
     provenance.write_json(root / "summary.json", summary)
-    command_line.say(*summary_lines(summary), f"written: {shown(root)}")
+    command_line.say(*summary_lines(summary), f"written: {root}")
 
 
 def analyse(
@@ -187,7 +187,7 @@ def _folders(args):
         found.setdefault(file.parent.parent.name, []).append(file.parent)
     if not found:
         raise UserError(
-            f"{shown(args.data)}: no Prepared/<subject>/<session>/eeg.npy; prepare recordings with "
+            f"{args.data}: no Prepared/<subject>/<session>/eeg.npy; prepare recordings with "
             "data/prepare.py and outputs.continuous = test or all"
         )
     wanted = args.subjects.split(",") if args.subjects else list(found)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sleep_interpreter.utils.core import command_line, tensorflow_import
 from sleep_interpreter.utils.core.constants import WINDOWS
-from sleep_interpreter.utils.core.paths import DATA, RESULTS, shown
+from sleep_interpreter.utils.core.paths import DATA, RESULTS
 
 Arguments = Sequence[str] | None
 """Words of the command line; None: the process's own."""
@@ -152,4 +152,4 @@ def compare(doc: str | None, argv: Arguments) -> None:
 
     found = comparison.compare(args.runs, Path(args.results), args.measure, args.different_data, args.name)
     lines = comparison.summary_lines(found)
-    command_line.say(*lines, f"written: {shown(found['path'])}.csv, .json, .png")
+    command_line.say(*lines, f"written: {found['path']}.csv, .json, .png")

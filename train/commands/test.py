@@ -94,7 +94,7 @@ def test_stager(name: str, settings: Experiment, args: argparse.Namespace) -> No
 
 def _finish(settings, network, folder, lines):
     config.save(restored_settings(settings, network), folder / "settings.yaml")
-    command_line.say(*lines, f"written: {shown(folder)} and {shown(folder)}.pickle")
+    command_line.say(*lines, f"written: {folder} and {folder}.pickle")
 
 
 def _parts(text):
@@ -121,7 +121,7 @@ def open_checkpoint(
     network = checkpoint.restore(path, settings.network, mode)
     _check_agreement(args.overrides, settings, restored_settings(settings, network), shown(path))
     files = [s.file for s in subjects]
-    log.info("testing %s (%s)", shown(path), ", ".join(s.name for s in subjects))
+    log.info("testing %s (%s)", path, ", ".join(s.name for s in subjects))
     warnings = cautions(network.notes, subjects)
     notes = {
         "checkpoint": shown(path),

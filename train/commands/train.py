@@ -49,18 +49,18 @@ def train(name: str, settings: Experiment, args: argparse.Namespace) -> None:
     folder = trained_networks.run_folder(experiment.results_root(args), settings.network, mode)
     if settings.train.shuffle_labels:
         folder = folder.with_name(f"{folder.name}_shuffled")
-        log.warning("labels are shuffled within subjects: a negative control, written to %s", shown(folder))
+        log.warning("labels are shuffled within subjects: a negative control, written to %s", folder)
     options = loop.Options(args.restart, args.member, args.collect, devices)
     path = loop.train(settings, trials, folder, mode, notes, validation, options)
     if args.member is None:
         plots.training_curve(pd.read_csv(folder / "log.csv"), folder / "training.png", folder.name, kind)
-        command_line.say(f"checkpoint: {shown(path)}", f"log: {shown(folder / 'log.csv')}")
+        command_line.say(f"checkpoint: {path}", f"log: {folder / 'log.csv'}")
         if settings.train.shuffle_labels:
             option = f" --mode {mode}" if mode not in (None, "normal") else ""
             script = f"{name}test" if settings.model.task == "staging" else name
-            command_line.say(f'test it with: python test/{script}.py{option} --checkpoint "{shown(path)}"')
+            command_line.say(f'test it with: python test/{script}.py{option} --checkpoint "{path}"')
     else:
-        command_line.say(f"member {args.member}: {shown(path)}")
+        command_line.say(f"member {args.member}: {path}")
 
 
 def _devices(text):
@@ -200,7 +200,7 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
     command_line.say(*decoder_report.summary_lines(summary))
     command_line.say(
         "published_score lets the test part choose the epoch, as the original did: for comparison only",
-        f"written: {shown(results / name)}; checkpoints: {shown(folder)}/SUBJECT/ensemble.npz",
+        f"written: {results / name}; checkpoints: {folder}/SUBJECT/ensemble.npz",
     )
 
 

@@ -25,7 +25,7 @@ from sleep_interpreter.train.evaluation import decoder_report
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config, file_locks
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import remove_temporary_files, shown, writing
+from sleep_interpreter.utils.core.paths import remove_temporary_files, writing
 
 log = logging.getLogger(__name__)
 
@@ -125,13 +125,13 @@ class Finetuner:
             header, arrays = checkpoint.read_arrays(result)
             _check_identity(result, header.get("identity"), identity)
             state.unlink(missing_ok=True)
-            log.info("%s: fine-tuned already; --restart does it anew", shown(folder))
+            log.info("%s: fine-tuned already; --restart does it anew", folder)
             return {**header["result"], **arrays}
         if state.exists():
             header, arrays = checkpoint.read_arrays(state)
             _check_identity(state, header.get("identity"), identity)
             run = _Run(header["history"], header["test"], arrays)
-            log.info("going on in %s: %d of %d epochs", shown(folder), len(run.history), self.plan.epochs)
+            log.info("going on in %s: %d of %d epochs", folder, len(run.history), self.plan.epochs)
         else:
             run = _Run([], [], self._fresh())
         try:
@@ -139,7 +139,7 @@ class Finetuner:
         except KeyboardInterrupt:
             kept = len(checkpoint.read_header(state)["history"]) if state.exists() else 0
             again = "; go on without --restart, which would forget them" if restart else ""
-            log.info("epochs kept in %s: %d of %d%s", shown(folder), kept, self.plan.epochs, again)
+            log.info("epochs kept in %s: %d of %d%s", folder, kept, self.plan.epochs, again)
             raise
         return self._finish(subject, folder, identity, run)
 
@@ -232,7 +232,7 @@ def check_parts(subject: TestSubject) -> None:
     for part in ("train", "val"):
         if not len(subject.part(part)):
             raise UserError(
-                f"{shown(subject.file)}: no trial with data_type {part!r}, so it cannot be fine-tuned to; "
+                f"{subject.file}: no trial with data_type {part!r}, so it cannot be fine-tuned to; "
                 "name the other subjects with --subjects"
             )
 
@@ -280,6 +280,6 @@ def _check_identity(path, before, now):
         words = {"data": "other trials", "checkpoint": "another start checkpoint"}
         listed = [words.get(k) or f"{k} {before.get(k)} (now {now.get(k)})" for k in changed]
         raise UserError(
-            f"{shown(path)} belongs to a fine-tuning with {', '.join(listed)}; "
+            f"{path} belongs to a fine-tuning with {', '.join(listed)}; "
             "pass --restart to replace it or --results DIR to write elsewhere"
         )

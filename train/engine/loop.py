@@ -19,7 +19,7 @@ from sleep_interpreter.train.engine.member_trainer import MemberTrainer
 from sleep_interpreter.train.engine.run_folder import RunFolder
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import remove_temporary_files, shown
+from sleep_interpreter.utils.core.paths import remove_temporary_files
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def train(
             return path
         if run.is_complete():
             epochs = settings.train.epochs
-            log.info("%s: already trained for %d epochs; --restart trains anew", shown(run.folder), epochs)
+            log.info("%s: already trained for %d epochs; --restart trains anew", run.folder, epochs)
             return run.final if member is None else run.state(member)
     with run_folder.lock_members(folder, members):
         remove_temporary_files(folder, "*" if member is None else f"*member_{member}*")
@@ -128,7 +128,7 @@ def _train_members(run, members, trials, validation, options):
     if not unfinished:
         return
     if any(run.histories[index] for index in members):
-        log.info("going on in %s: epochs done by member: %s of %d", shown(run.folder), run.done(), wanted)
+        log.info("going on in %s: epochs done by member: %s of %d", run.folder, run.done(), wanted)
     try:
         trainer = MemberTrainer(run.settings, devices=options.devices)
         for index in unfinished:
@@ -136,7 +136,7 @@ def _train_members(run, members, trials, validation, options):
     except KeyboardInterrupt:
         run.read_histories()
         again = "; go on without --restart, which would forget them" if options.restart else ""
-        log.info("finished epochs by member, kept in %s: %s%s", shown(run.folder), run.done(), again)
+        log.info("finished epochs by member, kept in %s: %s%s", run.folder, run.done(), again)
         raise
 
 

@@ -187,7 +187,7 @@ class MemberTrainer:
         """Set all values from what `state` returned."""
         named = self._named_state()
         if set(named) != set(arrays):
-            raise UserError(f"{shown(where)}: not a state of this network; remove it or pass --restart")
+            raise UserError(f"{where}: not a state of this network; remove it or pass --restart")
         for name, variable in named.items():
             variable.assign(arrays[name])
 

@@ -16,7 +16,7 @@ from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config, file_locks, provenance
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.paths import writing
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class RunFolder:
         longest = max(map(len, self.histories))
         if longest > settings.train.epochs:
             raise UserError(
-                f"{shown(self.folder)} was trained for {longest} epochs, train.epochs asks for "
+                f"{self.folder} was trained for {longest} epochs, train.epochs asks for "
                 f"{settings.train.epochs}: pass --restart to train anew or --results DIR to write elsewhere"
             )
 
@@ -115,7 +115,7 @@ class RunFolder:
             old = self.folder / f"ensemble_{header['members']}x{header['notes'].get('epochs')}_epochs.npz"
             with suppress(FileNotFoundError):  # the process of another member was quicker
                 self.final.replace(old)
-                log.info("the earlier ensemble is kept as %s", shown(old))
+                log.info("the earlier ensemble is kept as %s", old)
         config.save(self.settings, self.folder / "settings.yaml")
         self.record(member)
 
@@ -176,7 +176,7 @@ class RunFolder:
         short = {i: len(h) for i, h in enumerate(self.histories) if len(h) != wanted}
         if short:
             listed = ", ".join(f"member {i} has {n} of {wanted} epochs" for i, n in short.items())
-            raise UserError(f"{shown(self.folder)}: not all members are trained: {listed}")
+            raise UserError(f"{self.folder}: not all members are trained: {listed}")
         by_validation = settings.train.validation_subjects > 0
         arrays: dict[str, np.ndarray] = {}
         epochs = []
@@ -190,7 +190,7 @@ class RunFolder:
             self.final, settings.network, self.mode, settings.members, settings.model, arrays, notes
         )
         self.write_log()
-        log.info("trained: %s", shown(self.final))
+        log.info("trained: %s", self.final)
         return self.final
 
     def _weights(self, index, epoch):
@@ -201,7 +201,7 @@ class RunFolder:
         header, weights = checkpoint.read_arrays(self.best(index))
         if header.get("epoch") != epoch:
             raise UserError(
-                f"{shown(self.best(index))}: holds epoch {header.get('epoch')}, but {self.state(index).name} "
+                f"{self.best(index)}: holds epoch {header.get('epoch')}, but {self.state(index).name} "
                 f"says that epoch {epoch} was the best; pass --restart to train anew"
             )
         return weights
@@ -213,7 +213,7 @@ class RunFolder:
             return
         if not saved.is_file():
             raise UserError(
-                f"{shown(self.folder)} holds {there[0].name}, but settings.yaml is missing, so nobody knows "
+                f"{self.folder} holds {there[0].name}, but settings.yaml is missing, so nobody knows "
                 "what was trained: put it back, or pass --restart to train anew"
             )
         changed = experiment.differences(saved, self.settings)
@@ -223,7 +223,7 @@ class RunFolder:
         if changed:
             listed = ", ".join(f"{k} ({before} before, now {now})" for k, (before, now) in changed.items())
             raise UserError(
-                f"{shown(where)} holds a run with other settings: {listed}; pass --restart to replace "
+                f"{where} holds a run with other settings: {listed}; pass --restart to replace "
                 "it or --results DIR to write elsewhere"
             )
 
@@ -245,7 +245,7 @@ class RunFolder:
             before, now = (notes.get(key) for notes in (header["notes"], self.notes))
             if before != now:
                 raise UserError(
-                    f"{shown(path)} was trained on other data ({key.replace('_', ' ')} {before}, now {now}); "
+                    f"{path} was trained on other data ({key.replace('_', ' ')} {before}, now {now}); "
                     "give the same data (and --skip-bad, if it was given), pass --restart or --results DIR"
                 )
         before, now = header.get("settings", {}), self._fixed()

@@ -144,7 +144,7 @@ def _read_runs(folders, results):
     places = [path.resolve() for path in paths]
     for place in places:
         if places.count(place) > 1:
-            raise UserError(f"{shown(place)}: given twice; a run cannot be compared with itself")
+            raise UserError(f"{place}: given twice; a run cannot be compared with itself")
     return [_read_run(path, name) for path, name in zip(paths, _names(places), strict=True)]
 
 
@@ -169,7 +169,7 @@ def _find_run(folder, results):
     known = sorted(path.parent.name for path in results.glob("*/predictions.csv"))
     close = nearest(Path(folder).name, known, 1)
     hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}" if known else ""
-    raise UserError(f"{folder}: no such results folder, here or in {shown(results)}{hint}")
+    raise UserError(f"{folder}: no such results folder, here or in {results}{hint}")
 
 
 def _read_run(folder, name):
@@ -180,27 +180,27 @@ def _read_run(folder, name):
     except FileNotFoundError as error:
         missing = Path(error.filename).name
         raise UserError(
-            f"{shown(folder)}: {missing} is missing, so no complete results of a test script; run it again"
+            f"{folder}: {missing} is missing, so no complete results of a test script; run it again"
         ) from None
     except ValueError as error:  # whatever either reader finds wrong
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{shown(folder)}: its results are not readable ({reason})") from None
+        raise UserError(f"{folder}: its results are not readable ({reason})") from None
     if not isinstance(summary, dict):
-        raise UserError(f"{shown(path)}: expected a mapping, found {type(summary).__name__}; test again")
+        raise UserError(f"{path}: expected a mapping, found {type(summary).__name__}; test again")
     if "group" in table:
-        raise UserError(f"{shown(folder)}: holds groups of trials; compare takes runs without groups")
+        raise UserError(f"{folder}: holds groups of trials; compare takes runs without groups")
     for column in ("subject", "item", "data_type", *PROBABILITIES):
         if column not in table:
-            raise UserError(f"{shown(folder)}/predictions.csv: column {column!r} is missing; test again")
+            raise UserError(f"{folder}/predictions.csv: column {column!r} is missing; test again")
     numbers = table[PROBABILITIES].apply(pd.to_numeric, errors="coerce")
     good = table["item"].isin(ITEMS) & np.isfinite(numbers).all(axis=1) & table["subject"].notna()
     if not good.all():
         raise UserError(
-            f"{shown(folder)}/predictions.csv, line {good.idxmin() + 2}: no subject, an unknown item or "
+            f"{folder}/predictions.csv, line {good.idxmin() + 2}: no subject, an unknown item or "
             "probabilities that are no finite numbers; test again"
         )
     if table.empty:
-        raise UserError(f"{shown(folder)}/predictions.csv: holds no trial")
+        raise UserError(f"{folder}/predictions.csv: holds no trial")
     return Run(name, folder, summary, dict(iter(table.groupby("subject", sort=False))))
 
 
@@ -211,15 +211,15 @@ def _check_same_data(runs):
         prints = [r.summary.get("data_fingerprint") for r in (first, run)]
         if None in prints or prints[0] != prints[1]:
             raise UserError(
-                f"{shown(first.folder)} and {shown(run.folder)} were tested on different data "
+                f"{first.folder} and {run.folder} were tested on different data "
                 f"({first.summary.get('data')}, {run.summary.get('data')}: data_fingerprint differs); test "
                 "both on the same, or say --different-data if subjects of one name are the same people"
             )
         for subject in [s for s in first.trials if s in run.trials]:
             if not np.array_equal(first.trials[subject]["item"], run.trials[subject]["item"]):
                 raise UserError(
-                    f"{subject} was tested on other trials in {shown(first.folder)} "
-                    f"({_parts(first, subject)}) than in {shown(run.folder)} ({_parts(run, subject)}); test "
+                    f"{subject} was tested on other trials in {first.folder} "
+                    f"({_parts(first, subject)}) than in {run.folder} ({_parts(run, subject)}); test "
                     "both on the same ones (test scripts take --data-type), or say --different-data"
                 )
 

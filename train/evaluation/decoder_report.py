@@ -15,7 +15,7 @@ from sleep_interpreter.train.settings.experiment import EvaluateSettings
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.paths import writing
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.metrics import decoding_metrics, statistics
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
@@ -179,7 +179,7 @@ def check_fits(
         words = "{} samples x {} channels of {} items"
         raise UserError(
             f"{checkpoint or model.network}: this network is for trials of {words.format(*expected)}, "
-            f"{shown(file)} holds trials of {words.format(*found)}; use a checkpoint trained on such trials"
+            f"{file} holds trials of {words.format(*found)}; use a checkpoint trained on such trials"
         )
 
 

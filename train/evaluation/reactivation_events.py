@@ -12,7 +12,6 @@ from sleep_interpreter.data.events.slow_oscillations import compare_events
 from sleep_interpreter.train.evaluation.sliding_decoder import Course, ReactivationSettings, joined
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import shown
 
 _LEAST = 1e-30
 
@@ -226,16 +225,16 @@ def read_behaviour(path: Path, subjects: Sequence[str], aliases: Mapping[str, st
     for column in ("subject", "item", "score"):
         if column not in table:
             raise UserError(
-                f"{shown(path)}: no column {column!r}; it has {', '.join(map(str, table.columns))}"
+                f"{path}: no column {column!r}; it has {', '.join(map(str, table.columns))}"
             )
     unknown = sorted(set(table["item"].astype(str)) - set(ITEMS))
     if unknown:
         close = [f"; did you mean {name!r}?" for name in nearest(unknown[0], ITEMS, 1)]
-        raise UserError(f"{shown(path)}: unknown item {unknown[0]!r}{''.join(close)}")
+        raise UserError(f"{path}: unknown item {unknown[0]!r}{''.join(close)}")
     table = table.assign(subject=table.subject.map(lambda s: aliases.get(s, s)))
     table = table[table.subject.isin(subjects) & table.score.notna()]
     if table.empty:
-        raise UserError(f"{shown(path)}: none of {', '.join(subjects)} is in it")
+        raise UserError(f"{path}: none of {', '.join(subjects)} is in it")
     return table[["subject", "item", "score"]].reset_index(drop=True)
 
 

@@ -17,7 +17,7 @@ from sleep_interpreter.data.preparation.signal import SignalFile
 from sleep_interpreter.utils.core.config import Settings
 from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE, STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.paths import writing
 from sleep_interpreter.utils.signal.preprocessing import decoding_window
 
 Decoder = Callable[[np.ndarray], np.ndarray]
@@ -121,7 +121,7 @@ def read_night(folder: str | Path) -> Night:
     folder = Path(folder)
     if not (folder / "eeg.npy").is_file():
         raise UserError(
-            f"{shown(folder)}: no eeg.npy; prepare with outputs.continuous = test (or all), so that it "
+            f"{folder}: no eeg.npy; prepare with outputs.continuous = test (or all), so that it "
             "is kept"
         )
     about = json.loads((folder / "eeg.json").read_text(encoding="utf-8"))

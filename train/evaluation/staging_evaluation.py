@@ -91,13 +91,13 @@ def stage_night(
         Shorter than 30 s, or without a single window that can be staged; the reasons are named.
     """
     if not len(subject.window):
-        raise UserError(f"{shown(subject.file)}: shorter than {STAGING_SECONDS} s, nothing can be staged")
+        raise UserError(f"{subject.file}: shorter than {STAGING_SECONDS} s, nothing can be staged")
     staging = StagingSettings(stager="sistaging")
     stager = SIStagingStager(staging, network, prepared=True)
     estimates = of_windows(stager, subject.window, batch_size, progress)
     if not estimates.known.any():
         why = "; ".join(f"{reason} ({n} windows)" for reason, n in estimates.unknown_reasons().items())
-        raise UserError(f"{shown(subject.file)}: no window can be staged: {why}")
+        raise UserError(f"{subject.file}: no window can be staged: {why}")
     rows = staging_metrics.at_epochs(estimates.seconds, len(subject.epoch_stage))
     night = StagedNight(
         subject.name, subject.epoch_stage, estimates, _picked(stages(estimates.probability), rows)
@@ -170,7 +170,7 @@ def evaluate(
         except Exception as error:  # one subject's trouble must not cost the cohort; it stands in the summary
             reason = f"{'' if isinstance(error, UserError) else type(error).__name__ + ': '}{error}"
             failures.append({"file": shown(file), "reason": " ".join(reason.split())})
-            log.warning("WARNING: %s left out: %s", shown(file), failures[-1]["reason"])
+            log.warning("WARNING: %s left out: %s", file, failures[-1]["reason"])
             log.debug("details", exc_info=True)
         else:
             nights.append(night)

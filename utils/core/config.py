@@ -85,12 +85,12 @@ def resolve(
     if mode not in (None, "normal"):
         if not isinstance(mode, str) or mode not in sections["modes"]:
             known = ", ".join(["normal", *sections["modes"]])
-            raise UserError(f"{shown(path)}: no mode {mode!r}; there are {known}")
+            raise UserError(f"{path}: no mode {mode!r}; there are {known}")
         merge(tree, sections["modes"][mode], origins, f"{shown(path)}, modes.{mode}")
     if quick:
         if not sections["quick"]:
             raise UserError(
-                f"--quick: neither {shown(path)} nor a file that it extends has a `quick` section; add one "
+                f"--quick: neither {path} nor a file that it extends has a `quick` section; add one "
                 "that says what is small, or leave out --quick"
             )
         merge(tree, sections["quick"], origins, f"{shown(path)}, quick")
@@ -111,19 +111,19 @@ def resolve(
 def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[Tree, Origins]:
     """Return a file merged into what it extends."""
     if path.resolve() in seen:
-        raise UserError(f"{shown(path)}: `extends` goes round in a circle")
+        raise UserError(f"{path}: `extends` goes round in a circle")
     own = read_yaml(path)
     parent = own.pop("extends", None)
     tree: Tree = {}
     origins: Origins = {}
     if parent is not None:
         if not isinstance(parent, str) or not parent or Path(parent).name != parent:
-            raise UserError(f"{shown(path)}: extends {_short(parent)}, expected a name such as N23SIMD")
+            raise UserError(f"{path}: extends {_short(parent)}, expected a name such as N23SIMD")
         places = [folder / f"{parent}.yaml" for folder in dict.fromkeys([path.parent, PARAMS])]
         found = next((place for place in places if place.is_file()), None)
         if found is None:
             listed = " or ".join(map(shown, places))
-            raise UserError(f"{shown(path)}: extends {parent!r}, but there is no {listed}")
+            raise UserError(f"{path}: extends {parent!r}, but there is no {listed}")
         tree, origins = _read_chain(found, (*seen, path.resolve()))
     merge(tree, own, origins, shown(path))
     return tree, origins
@@ -153,7 +153,7 @@ def find(source: str | Path) -> Path:
     named = PARAMS / f"{source}.yaml"
     if not named.is_file():
         known = sorted(p.stem for p in PARAMS.glob("[!_]*.yaml"))
-        raise UserError(f"no settings {str(source)!r} in {shown(PARAMS)}; there are {', '.join(known)}")
+        raise UserError(f"no settings {str(source)!r} in {PARAMS}; there are {', '.join(known)}")
     return named
 
 
@@ -177,12 +177,12 @@ def read_yaml(path: str | Path) -> Tree:
     except FileNotFoundError:
         raise UserError(f"{path}: file not found") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{shown(path)}: not readable as YAML: no UTF-8 text ({error.reason})") from None
+        raise UserError(f"{path}: not readable as YAML: no UTF-8 text ({error.reason})") from None
     tree = yaml_reader.parse(text, shown(path))
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise UserError(f"{shown(path)}: expected a mapping of settings, found {type(tree).__name__}")
+        raise UserError(f"{path}: expected a mapping of settings, found {type(tree).__name__}")
     return tree
 
 

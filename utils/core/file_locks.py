@@ -52,7 +52,7 @@ def locked(*paths: str | Path, refusal: str) -> Iterator[None]:
                 raise UserError(refusal.replace("{path}", shown(path))) from None
             except (OSError, NotImplementedError) as error:
                 text = "%s cannot be locked (%s): see that no other process writes here"
-                log.warning(text, shown(path), error)
+                log.warning(text, path, error)
         yield
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy._core import multiarray, numeric
 
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.paths import writing
 
 log = logging.getLogger(__name__)
 
@@ -81,15 +81,15 @@ def read_pickle(path: str | Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path}: file not found; {HOW_TO_SIMULATE}") from None
     except OSError as error:
-        raise UserError(f"{shown(path)}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except _RefusedError as error:
         raise UserError(
-            f"{shown(path)}: refused, because it is not plain data: it asks for {error}; "
+            f"{path}: refused, because it is not plain data: it asks for {error}; "
             "nothing was executed, use a file of numpy arrays and plain containers only"
         ) from None
     except _CORRUPT as error:
         raise UserError(
-            f"{shown(path)}: not a complete pickle ({type(error).__name__}: {error}); "
+            f"{path}: not a complete pickle ({type(error).__name__}: {error}); "
             "it may be truncated, get it again"
         ) from None
 
@@ -115,4 +115,4 @@ def write_pickle(obj: Any, path: str | Path) -> None:
             pickler.fast = True
             pickler.dump(obj)
     except OSError as error:
-        raise UserError(f"{shown(path)}: cannot be written ({error.strerror})") from None
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None

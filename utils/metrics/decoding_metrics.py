@@ -10,7 +10,6 @@ import numpy as np
 
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
 from sleep_interpreter.utils.metrics import statistics
 from sleep_interpreter.utils.metrics.reliability import confidence_reliability
 
@@ -81,7 +80,7 @@ def check(predictions: Sequence[Predictions]) -> None:
     for p in predictions:
         problem = _problem(np.asarray(p.label), p.data_type, np.asarray(p.probability))
         if problem:
-            raise UserError(f"{shown(p.file)} ({p.subject}): {problem}")
+            raise UserError(f"{p.file} ({p.subject}): {problem}")
 
 
 def _problem(label, data_type, probability):

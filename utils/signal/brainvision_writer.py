@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +117,7 @@ class BrainVisionWriter:
             if not live:
                 self._files[suffix] = file.with_name(f".{file.name}.{os.getpid()}.tmp{suffix}")
             elif file.exists():
-                raise UserError(f"{shown(file)}: exists already; a recording is never replaced, name another")
+                raise UserError(f"{file}: exists already; a recording is never replaced, name another")
         try:
             # unbuffered when live: what an error leaves behind is what the system has, nothing waits in here
             self._samples = self._files[".eeg"].open("wb", buffering=0 if live else -1)
@@ -143,7 +142,7 @@ class BrainVisionWriter:
         elif self._resolution is not None and not (np.isfinite(self._resolution) and self._resolution > 0):
             problem = f"resolution {self._resolution}; it must be above 0"
         if problem:
-            raise UserError(f"{shown(self.path)}: {problem}")
+            raise UserError(f"{self.path}: {problem}")
 
     def _write_headers(self, unit: str, comment: str, start: datetime | None) -> None:
         step = 1 if self._resolution is None else self._resolution
@@ -251,7 +250,7 @@ class BrainVisionWriter:
         self._samples.close()
         self._marks.close()
         if self.clipped:
-            log.warning("%s: %d values are beyond 16 bits and were clipped", shown(self.path), self.clipped)
+            log.warning("%s: %d values are beyond 16 bits and were clipped", self.path, self.clipped)
         if not self.live:
             self._sync_header()
             for suffix in SUFFIXES:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
 
 if TYPE_CHECKING:
     import mne
@@ -95,7 +94,7 @@ class Recording:
         self._raw, remarks = _read(self.path)
         self.names = list(self._raw.ch_names)
         if self._raw.n_times == 0 or not self.names:
-            raise UserError(f"{shown(self.path)}: the recording holds no data")
+            raise UserError(f"{self.path}: the recording holds no data")
         self.clock = _time_of_day(self._raw)
         self._rate = float(self._raw.info["sfreq"])
         self.seconds = self._raw.n_times / self._rate
@@ -149,7 +148,7 @@ class Recording:
 
         if name is not None and name not in self.names:
             raise UserError(
-                f"{shown(self.path)}: no trigger channel {name!r}; it has {', '.join(self.names)}"
+                f"{self.path}: no trigger channel {name!r}; it has {', '.join(self.names)}"
             )
         try:
             steps = mne.find_events(
@@ -157,7 +156,7 @@ class Recording:
                 initial_event=True, verbose="error",
             )  # fmt: skip
         except ValueError as error:
-            raise UserError(f"{shown(self.path)}: no trigger channel ({error}); name one") from error
+            raise UserError(f"{self.path}: no trigger channel ({error}); name one") from error
         starts = (steps[:, 0] - self._raw.first_samp) / self._rate
         ends = [*starts[1:], self.seconds]
         return [
@@ -190,7 +189,7 @@ class Recording:
                 return raw
         # MNE's GDF reader gives other channels than those asked for when it opens some alone
         raise UserError(
-            f"{shown(self.path)}: {', '.join(names)} at {rate:g} Hz, but other channels have {self._rate:g} "
+            f"{self.path}: {', '.join(names)} at {rate:g} Hz, but other channels have {self._rate:g} "
             "Hz and its reader cannot part them; convert the recording to EDF, or to one sampling rate"
         )
 
@@ -219,7 +218,7 @@ def _read(path: Path, **more: Any) -> tuple["mne.io.BaseRaw", list[str]]:
             raw = mne.io.read_raw(path, preload=False, verbose="warning", **more)
     except Exception as error:  # a broken file fails in as many ways as there are readers
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{shown(path)}: MNE cannot read this recording: {reason[:300]}") from error
+        raise UserError(f"{path}: MNE cannot read this recording: {reason[:300]}") from error
     remarks = [" ".join(str(w.message).split()) for w in caught]
     return raw, [text for text in remarks if not text.startswith(_OURS)]
 
