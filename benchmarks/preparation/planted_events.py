@@ -28,7 +28,7 @@ from benchmarks.preparation import planted_tables as markdown
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import ROOT, writing
+from sleep_interpreter.utils.core.paths import ROOT, atomic_write
 
 log = logging.getLogger(__name__)
 CUED, NAPS = "cued", ("naps_1", "naps_0")
@@ -171,7 +171,7 @@ def kept(path, make, key):
             if str(stored["key"]) == key:
                 return Course(**{name: stored[name] for name in stored.files if name != "key"})
     course = make()
-    with writing(path) as temporary:
+    with atomic_write(path) as temporary:
         np.savez(temporary, key=key, **vars(course))
     return course
 
@@ -321,7 +321,7 @@ def measure(study, folder, only=None):
     lines = [*(markdown.event_table(summary[CUED]) if CUED in summary else ()), ""]
     if "naps" in summary:
         lines += [*markdown.nap_table(summary["naps"]), "", *markdown.lag_table(summary["naps"])]
-    with writing(folder / "tables.md") as temporary:
+    with atomic_write(folder / "tables.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return lines
 

@@ -18,7 +18,7 @@ from sleep_interpreter.realtime.Parameters.source import SimulateSettings
 from sleep_interpreter.realtime.Session.arousal_detector import ArousalDetector
 from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.utils.core.constants import STREAM_RATE
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import record, write_json
 from sleep_interpreter.utils.metrics.statistics import proportion
 
@@ -145,7 +145,7 @@ def study(minutes, subjects, folder, overrides=()):
     folder.mkdir(parents=True, exist_ok=True)
     about = {"minutes": minutes, "subjects": list(subjects), "settings": settings.model_dump()}
     write_json(folder / "arousal_study.json", {**about, "rows": rows, "provenance": record(**about)})
-    return [*map(_line, rows), f"written to {shown(folder)}"]
+    return [*map(_line, rows), f"written to {display_path(folder)}"]
 
 
 def _line(row):

@@ -24,7 +24,7 @@ from sleep_interpreter.realtime.Parameters.source import SimulateSettings
 from sleep_interpreter.realtime.Subject import Subject
 from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.utils.core.constants import STAGES, STREAM_RATE
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import record, write_json
 from sleep_interpreter.utils.metrics.statistics import proportion
 
@@ -169,7 +169,7 @@ def study(minutes, subjects, target, folder):
     about = {"target_degrees": target, "minutes": minutes, "subjects": subjects}
     write_json(folder / "phase_study.json", {**about, "rows": rows, "provenance": record(**about)})
     phase_histograms(degrees, METHODS, target, folder / "phase_study.png")
-    return [_HEADER, *map(_line, rows), f"written to {shown(folder)}"]
+    return [_HEADER, *map(_line, rows), f"written to {display_path(folder)}"]
 
 
 def _rule(base, method, target):

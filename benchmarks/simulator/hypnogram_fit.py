@@ -30,7 +30,7 @@ from sleep_interpreter.utils.core.command_line import parser, run, say
 from sleep_interpreter.utils.core.config import load
 from sleep_interpreter.utils.core.constants import REM, STAGING_SECONDS, WAKE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import PARAMS, shown, writing
+from sleep_interpreter.utils.core.paths import PARAMS, atomic_write, display_path
 
 BOUT_MIN = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 90.0)
 """Bout lengths in minutes at which `describe` gives the share of bouts that are not longer."""
@@ -173,7 +173,7 @@ def read_labels(path):
 
     nights = {}
     for name, entry in read_container(path, dict, " of subjects").items():
-        onset, stage = check_hypnogram(entry, f"{shown(path)}, {name}")
+        onset, stage = check_hypnogram(entry, f"{display_path(path)}, {name}")
         starts = onset[0] + STAGING_SECONDS * np.arange(int((onset[-1] - onset[0]) // STAGING_SECONDS))
         # Segments of 0 s hold no epoch: `right` steps over them.
         nights[name] = stage[np.searchsorted(onset, starts, side="right") - 1].astype(np.int8)
@@ -386,7 +386,7 @@ def main(argv=None):
     source = "expert labels of the published data set (SI Staging Label/Whole_label_data.pickle), {} {}"
     tree = fit_hypnogram(training, source.format(len(training), "training recordings"))
     tree["modes"] = {"test": fit_hypnogram(test, source.format(len(test), "test recordings"))}
-    with writing(args.out) as temporary:
+    with atomic_write(args.out) as temporary:
         text = yaml.safe_dump(tree, sort_keys=False, default_flow_style=None, width=110)
         temporary.write_text(_HEADER + text, encoding="utf-8")
     for mode in (None, "test"):

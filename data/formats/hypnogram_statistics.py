@@ -10,7 +10,7 @@ import pandas as pd
 from sleep_interpreter.data.formats.hypnograms import epochs_of, from_yasa, read_label_file
 from sleep_interpreter.utils.core.constants import N3, REM, STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.paths import atomic_write, display_path
 from sleep_interpreter.utils.core.provenance import is_simulated, record, write_json
 
 if TYPE_CHECKING:
@@ -172,9 +172,9 @@ def report(path: str | Path, out: Path) -> list[str]:
     found = {name: cohort(own) for name, own in groups.items()}
     strange = quirks(published)
     nights = pd.DataFrame([{"recording": n, **night_statistics(h)} for n, h in hypnograms.items()])
-    with writing(out / "nights.csv") as temporary:
+    with atomic_write(out / "nights.csv") as temporary:
         nights.to_csv(temporary, index=False, float_format="%.6g")
-    content = {"file": shown(path), "simulated": kind is not None, "groups": found, "quirks": strange}
+    content = {"file": display_path(path), "simulated": kind is not None, "groups": found, "quirks": strange}
     write_json(out / "cohort.json", content | {"provenance": record()})
     curves = {name: [from_yasa(h) for h in own.values()] for name, own in groups.items()}
     plots_staging.cohort_figure(
@@ -187,7 +187,7 @@ def report(path: str | Path, out: Path) -> list[str]:
         lines += [f"{name}{beside}: {group['nights']} nights, {group['hours']:.0f} h", *_table(group)]
     lines.append("quirks of the file, recordings:")
     lines += [f"  {quirk:<32} {len(names):4d}{_some(names)}" for quirk, names in strange.items()]
-    return [*lines, f"written: {shown(out)}"]
+    return [*lines, f"written: {display_path(out)}"]
 
 
 def _table(group: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from sleep_interpreter.utils.core.constants import N2, N3, REM, UNKNOWN, WAKE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 
 if TYPE_CHECKING:
     import mne
@@ -143,7 +143,7 @@ def read_hypnogram(path: str | Path, numbers: str = "auto", epoch_seconds: float
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: hypnogram not found")
-    where, suffix = shown(path), path.suffix.lower()
+    where, suffix = display_path(path), path.suffix.lower()
     if suffix in (".edf", ".bdf", ".fif", ".vhdr", ".vmrk"):
         rows, clock = _annotations(path)
         return replace(make(rows, where, numbers), clock=clock)

@@ -12,7 +12,7 @@ from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, t
 from sleep_interpreter.data.formats.tfrecords import AWAKE_SAMPLES, CHANNELS, SLEEP_SAMPLES
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import is_simulated
 from sleep_interpreter.utils.core.safe_pickle import HOW_TO_SIMULATE, read_pickle
 
@@ -78,7 +78,7 @@ def find_subjects(root: str | Path) -> dict[str, Path]:
     refuse_unfinished(root)
     files = [file for pattern in PATTERNS for file in sorted(root.glob(pattern), key=validation.natural)]
     if not files:
-        places = " nor ".join(f"{shown(root)}/{pattern}" for pattern in PATTERNS)
+        places = " nor ".join(f"{display_path(root)}/{pattern}" for pattern in PATTERNS)
         raise UserError(f"no single trials found: there is neither {places}; {HOW_TO_SIMULATE}")
     return {validation.subject_name(file.parent): file for file in validation.one_file_a_subject(files)}
 
@@ -108,7 +108,7 @@ def read_subject(
     read, marked = {}, root is not None and is_simulated(root)
     for domain in domains:
         key, samples = DOMAINS[domain]
-        stored = validation.entry(content, key, shown(path))
+        stored = validation.entry(content, key, display_path(path))
         if not isinstance(stored, list | tuple):
             raise UserError(
                 f"{path}, field {key!r}: expected a list of trials, found {validation.brief(stored)}"
@@ -122,7 +122,7 @@ def _trials(stored: Any, key: str, samples: int, path: Path) -> DomainTrials:
     eeg = np.empty((len(stored), samples, CHANNELS), np.float32)
     label = np.empty(len(stored), np.int64)
     for place, trial in enumerate(stored):
-        where = f"{shown(path)}, {key} trial {place}"
+        where = f"{display_path(path)}, {key} trial {place}"
         label[place] = validation.item_index(validation.entry(trial, "category", where), where)
         eeg[place] = validation.signal(
             trial, "EEG", (CHANNELS, samples), f"{where} ({ITEMS[label[place]]})"

@@ -12,7 +12,7 @@ from sleep_interpreter.data.formats.test_trials import find_test_files
 from sleep_interpreter.data.formats.tfrecords import CHANNELS, SLEEP_SAMPLES
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import is_simulated
 
 SO_GROUPS = (
@@ -86,7 +86,7 @@ _EMPTY = (np.zeros((0, SLEEP_SAMPLES, CHANNELS), np.float32), np.zeros(0, np.int
 def _read_so_subject(file: Path, marked: bool) -> SOSubject:
     content = read_group_dict(file)
     groups = {
-        name: check_group(content[name], f"{shown(file)}, group {name!r}") if name in content else _EMPTY
+        name: check_group(content[name], f"{display_path(file)}, group {name!r}") if name in content else _EMPTY
         for name in SO_GROUPS
     }
     validation.warn_of_scale(file, max(float(np.abs(sleep).max(initial=0)) for sleep, _ in groups.values()))

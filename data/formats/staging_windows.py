@@ -13,7 +13,7 @@ from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, t
 from sleep_interpreter.data.formats.tfrecords import STAGING, STAGING_SAMPLES, RecordFile
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import is_simulated
 
 WINDOWS_PER_EPOCH = 10
@@ -138,10 +138,10 @@ def read_staging_subject(file: Path, root: str | Path, gaps: bool = False) -> St
     if len(raw) != 1:
         raise UserError(f"{file.parent}: expected one raw* file of 30 s labels, found {len(raw)}")
     content = validation.read_container(file, list)
-    checked = [check_window(window, f"{shown(file)}, window {i}", gaps) for i, window in enumerate(content)]
+    checked = [check_window(window, f"{display_path(file)}, window {i}", gaps) for i, window in enumerate(content)]
     stages, windows = zip(*checked, strict=True) if checked else ((), ())
     scored = validation.read_container(raw[0], list)
-    epochs = [check_stage(label, f"{shown(raw[0])}, epoch {i}") for i, label in enumerate(scored)]
+    epochs = [check_stage(label, f"{display_path(raw[0])}, epoch {i}") for i, label in enumerate(scored)]
     check_counts(file, len(windows), raw[0], len(epochs))
     return StagingSubject(
         name=validation.subject_name(file),
@@ -180,7 +180,7 @@ def read_stage_labels(root: str | Path) -> dict[str, tuple[np.ndarray, np.ndarra
         file = validation.find(file / "SI Staging Label", "Whole_label_data.pickle", "expert hypnograms")[0]
     content = validation.read_container(file, dict, " of subjects")
     return {
-        str(name): check_hypnogram(content[name], f"{shown(file)}, {name}")
+        str(name): check_hypnogram(content[name], f"{display_path(file)}, {name}")
         for name in sorted(content, key=validation.natural)
     }
 

@@ -14,7 +14,7 @@ from sleep_interpreter.data.formats.tfrecords import AWAKE_PER_SLEEP, AWAKE_SAMP
 from sleep_interpreter.data.formats.trial_reader import Batch
 from sleep_interpreter.utils.core.constants import ITEMS, WINDOWS
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import is_simulated
 
 DATA_TYPES = ("train", "val", "test")
@@ -243,7 +243,7 @@ def _read_test_subject(
     columns: dict[str, list] = {"sleep": [], "label": [], "data_type": [], "image": [], "audio": []}
     largest = 0.0
     for number, trial in enumerate(trials):
-        where = f"{shown(file)}, trial {number}"
+        where = f"{display_path(file)}, trial {number}"
         try:
             if validation.part_of(trial, DATA_TYPES, where) not in parts:
                 continue

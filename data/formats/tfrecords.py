@@ -18,7 +18,7 @@ from google_crc32c import value as crc32c
 from sleep_interpreter.data.formats import protobuf
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS, STAGES
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.paths import atomic_write, display_path
 from sleep_interpreter.utils.core.provenance import MARK
 from sleep_interpreter.utils.core.safe_pickle import HOW_TO_SIMULATE
 from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow
@@ -104,7 +104,7 @@ class RecordFile:
 
     def where(self, index: int) -> str:
         """Return the name of a record for messages: file and record number, counted from 0."""
-        return f"{shown(self.path)}, record {index}"
+        return f"{display_path(self.path)}, record {index}"
 
     def size(self, index: int) -> int:
         """Return the bytes that a record takes in the file."""
@@ -275,9 +275,9 @@ def write_records(
     tf = import_tensorflow()
     count = 0
     try:
-        with writing(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
+        with atomic_write(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
             for record in records:
-                writer.write(_example(record, schema, f"{shown(path)}, record {count}", simulated))
+                writer.write(_example(record, schema, f"{display_path(path)}, record {count}", simulated))
                 count += 1
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"{path}: cannot be written ({error})") from None

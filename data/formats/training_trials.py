@@ -11,7 +11,7 @@ from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished
 from sleep_interpreter.data.formats.test_trials import check_trial_stage
 from sleep_interpreter.data.formats.tfrecords import CHANNELS, SLEEP, SLEEP_SAMPLES, WHOLE, RecordFile
 from sleep_interpreter.utils.core.constants import ITEMS
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 
 
 class TrainingTrials(Records):
@@ -131,7 +131,7 @@ class _PickledSleep:
         return len(self._trials)
 
     def where(self, index: int) -> str:
-        return f"{shown(self.path)}, trial {index}"
+        return f"{display_path(self.path)}, trial {index}"
 
     def read(self, index: int, *, trial: int | None = None) -> dict[str, np.ndarray]:
         where, stored = self.where(index), self._trials[index]

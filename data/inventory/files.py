@@ -41,7 +41,7 @@ from sleep_interpreter.data.formats.validation import (
 )
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES, STAGING_SECONDS
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 
 _PLACES = re.compile(
     r"(?P<record>(?:(?:record|trial|window|epoch|group|list|subject)[ _][^,:]+(?:, )?)*)"
@@ -111,7 +111,7 @@ class Findings:
 
     def add_problem(self, error: UserError) -> None:
         """Note what an error says."""
-        text = str(error).removeprefix(shown(self.file)).removeprefix(str(self.file)).lstrip(",: ")
+        text = str(error).removeprefix(display_path(self.file)).removeprefix(str(self.file)).lstrip(",: ")
         found = _PLACES.fullmatch(text)
         assert found is not None  # it matches any text
         record = found["record"].removesuffix(", ")
@@ -121,7 +121,7 @@ class Findings:
         """Count the items that pass a check, and note the others as problems."""
         for number, item in enumerate(items):
             try:
-                self.add(**check(item, f"{shown(self.file)}, {name} {number}"))
+                self.add(**check(item, f"{display_path(self.file)}, {name} {number}"))
             except UserError as error:
                 self.add_problem(error)
 
@@ -232,7 +232,7 @@ def _check_epoch(epoch: Any, where: str) -> dict:
 def _read_groups(found: Findings) -> None:
     for name, group in read_group_dict(found.file).items():
         try:
-            sleep, label = check_group(group, f"{shown(found.file)}, group {name!r}")
+            sleep, label = check_group(group, f"{display_path(found.file)}, group {name!r}")
         except UserError as error:
             found.add_problem(error)
             continue
@@ -251,7 +251,7 @@ def _read_single_trials(found: Findings) -> None:
             return {**_check_trial(trial, where, "EEG", length), "section": name}
 
         try:
-            trials = entry(content, name, shown(found.file))
+            trials = entry(content, name, display_path(found.file))
             if not isinstance(trials, list):
                 raise UserError(f"list {name}: expected a list of trials, found {brief(trials)}")
         except UserError as error:
@@ -263,7 +263,7 @@ def _read_single_trials(found: Findings) -> None:
 def _read_hypnograms(found: Findings) -> None:
     for name, hypnogram in read_container(found.file, dict, " of subjects").items():
         try:
-            onset, stages = check_hypnogram(hypnogram, f"{shown(found.file)}, {name}")
+            onset, stages = check_hypnogram(hypnogram, f"{display_path(found.file)}, {name}")
         except UserError as error:
             found.add_problem(error)
             continue

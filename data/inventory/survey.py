@@ -15,7 +15,7 @@ from sleep_interpreter.data.formats.validation import CLIP, natural, scale_remar
 from sleep_interpreter.data.inventory import files as kinds
 from sleep_interpreter.data.inventory.files import Findings, Problem, Reader
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.paths import atomic_write, display_path
 from sleep_interpreter.utils.core.provenance import SIDECAR, UNFINISHED_SIDECAR, is_simulated
 from sleep_interpreter.utils.signal.channel_names import listed
 
@@ -118,7 +118,7 @@ class Inventory:
     def write_csv(self, path: Path) -> None:
         """Write `rows` as a table with a header; simulated counts say so in a column."""
         simulated = self.simulated
-        with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
+        with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
             table = csv.writer(handle)
             table.writerow(["part", "subject", "section", "class", "count", "simulated"])
             table.writerows((*row, simulated) for row in self.rows())
@@ -189,12 +189,12 @@ def _compare(inventory: Inventory) -> None:
         for findings in found:
             by_subject[subject_name(findings.file)].append(findings.file)
             if findings.trials == 0 and not findings.problems:
-                inventory.warnings.append(f"{shown(findings.file)}: holds no {part.reader.unit}")
+                inventory.warnings.append(f"{display_path(findings.file)}: holds no {part.reader.unit}")
             if findings.largest > CLIP + 0.01:
-                inventory.warnings.append(f"{shown(findings.file)}: {scale_remark(findings.largest)}")
+                inventory.warnings.append(f"{display_path(findings.file)}: {scale_remark(findings.largest)}")
         for subject, files in by_subject.items():
             if part.group and len(files) > 1:
-                reason = f"a second file of {subject} beside {shown(files[0])}; remove one of them"
+                reason = f"a second file of {subject} beside {display_path(files[0])}; remove one of them"
                 inventory.add_problem(files[1], reason)
     for domain in sorted({part.domain for part in PARTS}):
         _compare_groups(inventory, domain)
@@ -209,12 +209,12 @@ def _compare_groups(inventory: Inventory, domain: str) -> None:
     names = {subject_name(f.file): f.file for f in reversed(train)}
     for subject, file in {subject_name(f.file): f.file for f in reversed(test)}.items():
         if subject in names:
-            reason = f"{subject} is a training subject too ({shown(names[subject])}); a test on it is none"
+            reason = f"{subject} is a training subject too ({display_path(names[subject])}); a test on it is none"
             inventory.add_problem(file, reason)
     trained = {digest: f.file for f in reversed(train) for digest in f.digests}
     for findings in test:
         for file, count in Counter(trained[d] for d in findings.digests & trained.keys()).items():
-            reason = f"{count} of its sleep trials are in {shown(file)} too; a test on them is none"
+            reason = f"{count} of its sleep trials are in {display_path(file)} too; a test on them is none"
             inventory.add_problem(findings.file, reason)
 
 
@@ -224,7 +224,7 @@ def _compare_marks(inventory: Inventory) -> None:
     marked = [findings.file for findings in everything if findings.marked]
     unmarked = [findings.file for findings in everything if findings.unmarked]
     if marked and unmarked:
-        reason = f"holds simulated trials, but {shown(unmarked[0])} holds some that are not marked so"
+        reason = f"holds simulated trials, but {display_path(unmarked[0])} holds some that are not marked so"
         inventory.add_problem(marked[0], reason)
 
 
@@ -252,7 +252,7 @@ def _compare_counts(inventory: Inventory) -> None:
             lacking = [name for name in DATA_TYPES if name not in sections]
             if lacking and findings.trials:
                 inventory.warnings.append(
-                    f"{shown(findings.file)}: no trial of data_type {' or '.join(map(repr, lacking))}"
+                    f"{display_path(findings.file)}: no trial of data_type {' or '.join(map(repr, lacking))}"
                 )
 
 

@@ -8,7 +8,7 @@ from sleep_interpreter.data.formats.test_trials import DATA_TYPES
 from sleep_interpreter.data.formats.validation import natural
 from sleep_interpreter.data.inventory.files import Problem
 from sleep_interpreter.data.inventory.survey import Inventory
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 
 PROBLEMS_OF_A_FILE = 5
 """So many problems of one file are listed; the rest is counted."""
@@ -22,7 +22,7 @@ def summary_lines(inventory: Inventory) -> list[str]:
     simulated = (
         " – simulated: no figure made from it says anything about people" if inventory.simulated else ""
     )
-    result = [f"{shown(inventory.root)}{simulated}", "", *_file_lines(inventory), *_count_lines(inventory)]
+    result = [f"{display_path(inventory.root)}{simulated}", "", *_file_lines(inventory), *_count_lines(inventory)]
     if inventory.fast:
         result += ["", "only headers were read (--fast): signals are unchecked, pickles uncounted"]
     if inventory.warnings:
@@ -77,8 +77,8 @@ def _problem_lines(problems: Iterable[Problem]) -> list[str]:
     result = [f"problems: {sum(map(len, by_file.values()))}"]
     for file, own in by_file.items():
         for problem in own[:PROBLEMS_OF_A_FILE]:
-            where = [shown(file), problem.record, f"field {problem.field!r}" if problem.field else ""]
+            where = [display_path(file), problem.record, f"field {problem.field!r}" if problem.field else ""]
             result.append(f"  {', '.join(filter(None, where))}: {problem.reason}")
         if len(own) > PROBLEMS_OF_A_FILE:
-            result.append(f"  {shown(file)}: and {len(own) - PROBLEMS_OF_A_FILE} more")
+            result.append(f"  {display_path(file)}: and {len(own) - PROBLEMS_OF_A_FILE} more")
     return result

@@ -12,7 +12,7 @@ from sleep_interpreter.data.preparation.inputs import Session
 from sleep_interpreter.data.preparation.settings import Events, Rule
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.signal.recording import Recording
 
 COLUMNS = ("onset_s", "item", "item_index", "modality", "phase")
@@ -49,7 +49,7 @@ def read_events(
             continue
         if rule.modality == "ignore":
             continue
-        where = f"{shown(session.path)}: event {text if text is not None else code!r} at {onset:.2f} s"
+        where = f"{display_path(session.path)}: event {text if text is not None else code!r} at {onset:.2f} s"
         modality = rule.modality or _modality(groups["modality"], where)
         item = _item(rule.item or groups["item"], settings.items, where)
         phase = rule.phase or groups.get("phase") or phase

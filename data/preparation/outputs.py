@@ -23,7 +23,7 @@ from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.stages import epoch_codes, scored_span, staging_windows
 from sleep_interpreter.data.preparation.trials import Trials, parts_in_time
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES, STAGING_SECONDS, WAKE
-from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.provenance import MARK
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 
@@ -192,7 +192,7 @@ def _write_npz(
         arrays |= {f"{kind}_eeg": own.eeg, f"{kind}_item": own.items}
         if kind in parts:
             arrays[f"{kind}_data_type"] = parts[kind]
-    with writing(path) as temporary, temporary.open("wb") as handle:
+    with atomic_write(path) as temporary, temporary.open("wb") as handle:
         np.savez_compressed(handle, **arrays)
 
 

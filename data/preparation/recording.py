@@ -29,7 +29,7 @@ from sleep_interpreter.data.preparation.signal import (
 from sleep_interpreter.data.preparation.stages import find_stages, scoring_file
 from sleep_interpreter.data.preparation.trials import bad_spans, with_stage
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import MARK, SIDECAR, UNFINISHED_SIDECAR, is_simulated
 from sleep_interpreter.utils.signal.channel_names import listed
 from sleep_interpreter.utils.signal.recording import Recording
@@ -102,7 +102,7 @@ def clean(
     step
         Is told the name of every step as it begins.
     """
-    where = shown(session.path)
+    where = display_path(session.path)
     step("opening")
     recording = Recording(session.path)
     remarks = [text for level, text in recording.notices if level >= logging.WARNING]

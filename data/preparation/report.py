@@ -19,7 +19,7 @@ from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.signal import pieces
 from sleep_interpreter.data.preparation.trials import WINDOWS, Trials
 from sleep_interpreter.utils.core.constants import ITEMS, N2, N3, SLEEP_RATE, STAGES, STREAM_RATE
-from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.plots import preparation as plots
 from sleep_interpreter.utils.plots.html_page import render
 
@@ -173,7 +173,7 @@ def write_report(
                 mean -= mean[:, times <= 0].mean(axis=1, keepdims=True) if (times < 0).any() else 0
                 figure = plots.response(times, mean, made, len(own.table), f"Mean response: {label}", kind)
                 add(figure, label, "Responses")
-        with writing(path) as temporary:
+        with atomic_write(path) as temporary:
             report.save(temporary, open_browser=False, overwrite=True, verbose="error")
 
 

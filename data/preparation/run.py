@@ -25,7 +25,7 @@ from sleep_interpreter.data.preparation.subject import (
 from sleep_interpreter.utils.core import file_locks, provenance
 from sleep_interpreter.utils.core.command_line import set_up_logging
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import MARK, write_json
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.signal.recording import Recording
@@ -67,7 +67,7 @@ def prepare(
     _read_manifest(out)  # a folder of something else stays as it is
     with file_locks.locked(
         out / file_locks.LOCK,
-        refusal=f"{shown(out)}: another process is preparing into this folder; wait for its end (several "
+        refusal=f"{display_path(out)}: another process is preparing into this folder; wait for its end (several "
         "subjects side by side: --jobs), or choose another --out",
     ):
         return _prepare(sources, settings, out, jobs, only, force)
@@ -210,4 +210,4 @@ def summary_lines(manifest: dict, out: Path) -> list[str]:
             result.append(f"{name} ({record['source']}) FAILED at {record['step']!r}: {record['reason']}")
     done = sum(r["status"] == "complete" for r in manifest["subjects"].values())
     total = len(manifest["subjects"])
-    return [*result, f"prepared: {done} of {total} subjects in {shown(out)}, account in {MANIFEST}"]
+    return [*result, f"prepared: {done} of {total} subjects in {display_path(out)}, account in {MANIFEST}"]

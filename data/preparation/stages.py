@@ -21,7 +21,7 @@ from sleep_interpreter.data.preparation.settings import Stages
 from sleep_interpreter.data.preparation.signal import SignalFile
 from sleep_interpreter.utils.core.constants import N2, N3, REM, STAGING_SECONDS, STREAM_RATE, WAKE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.signal.preprocessing import staging_window
 from sleep_interpreter.utils.signal.recording import Recording
 
@@ -45,7 +45,7 @@ def find_stages(
     UserError
         No such source of stages, a scoring that is unreadable or that by its clock lies elsewhere.
     """
-    where = shown(session.path)
+    where = display_path(session.path)
     if settings.source in ("auto", "file") and (path := scoring_file(session, settings)) is not None:
         found, source = read_hypnogram(path, settings.numbers, settings.epoch_seconds), f"expert: {path.name}"
     elif settings.source == "file":

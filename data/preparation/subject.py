@@ -26,7 +26,7 @@ from sleep_interpreter.data.preparation.stages import epoch_codes
 from sleep_interpreter.data.preparation.trials import Trials
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.provenance import write_json
 
 log = logging.getLogger(__name__)
@@ -240,12 +240,12 @@ def _write_tables(folder: Path, cleaned: Cleaned, settings: Preparation, name: s
     if len(cleaned.truth):
         tables["truth"] = cleaned.truth
     for file, table in tables.items():
-        with writing(folder / f"{file}.tsv") as temporary:
+        with atomic_write(folder / f"{file}.tsv") as temporary:
             table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.4f")
     if (epochs := cleaned.hypnogram) is not None:
         rows = zip(epochs.onset, epochs.duration, epochs.stage, epochs.names, strict=True)
         lines = ["onset\tduration\tstage\tname", *(f"{o:g}\t{d:g}\t{s}\t{n}" for o, d, s, n in rows)]
-        with writing(folder / "stages.tsv") as temporary:
+        with atomic_write(folder / "stages.tsv") as temporary:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     keep = settings.outputs.continuous
     if keep == "all" or (keep == "test" and name.startswith("subject_test_")):

@@ -21,7 +21,7 @@ from sleep_interpreter.data.preparation.signal import load
 from sleep_interpreter.data.preparation.stages import epoch_codes, find_stages
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.paths import atomic_write, display_path
 from sleep_interpreter.utils.core.provenance import write_json
 from sleep_interpreter.utils.metrics.staging_metrics import cohen_kappa, confusion
 from sleep_interpreter.utils.signal.recording import Recording
@@ -41,7 +41,7 @@ def read_released_hypnogram(path: str | Path, name: str | None) -> Hypnogram:
         close = nearest(str(name), content, 3)
         hint = f"nearest: {', '.join(close)}" if close else f"it has {len(content)}"
         raise UserError(f"{path}: no subject {name!r} (--as); {hint}")
-    onset, stage = check_hypnogram(content[name], f"{shown(path)}, {name}")
+    onset, stage = check_hypnogram(content[name], f"{display_path(path)}, {name}")
     return Hypnogram(onset[:-1], np.diff(onset), stage, tuple(STAGES[s] for s in stage))
 
 
@@ -116,7 +116,7 @@ def verify_stages(
     recording = Recording(session.path)
     annotations = recording.annotations if session.bids is None else bids_details(session)[0]
     channels = settings.channels.model_copy(update={"montage": ()})
-    plan = make_plan(channels, recording.names, shown(session.path))
+    plan = make_plan(channels, recording.names, display_path(session.path))
     with tempfile.TemporaryDirectory() as folder:
         file = load(recording, plan.picks, settings.recordings, Path(folder) / "raw.npy")
         hypnogram, source, remarks = find_stages(session, annotations, recording, file, plan, settings.stages)
@@ -135,9 +135,9 @@ def verify_stages(
     }
     write_json(out / f"verify_{name}.json", report)
     rows = [f"{k * STAGING_SECONDS}\t{STAGES[codes[k]]}\t{STAGES[best['labels'][k]]}" for k in best["differ"]]
-    with writing(out / f"verify_{name}.tsv") as temporary:
+    with atomic_write(out / f"verify_{name}.tsv") as temporary:
         temporary.write_text("\n".join(["onset_s\trecording\tlabels", *rows]) + "\n", encoding="utf-8")
-    return [*_lines(report), f"written: {shown(out / f'verify_{name}')}.json, .tsv (epochs that differ)"]
+    return [*_lines(report), f"written: {display_path(out / f'verify_{name}')}.json, .tsv (epochs that differ)"]
 
 
 def _lines(report: dict) -> list[str]:

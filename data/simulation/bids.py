@@ -26,7 +26,7 @@ from sleep_interpreter.data.simulation.scene import Scene
 from sleep_interpreter.data.simulation.settings import Simulation
 from sleep_interpreter.data.simulation.subject import MODALITIES, subject_name
 from sleep_interpreter.utils.core.constants import ITEMS, STAGING_SECONDS, STREAM_RATE
-from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.provenance import MARK, write_json
 from sleep_interpreter.utils.signal.brainvision_writer import SUFFIXES, BrainVisionWriter
 from sleep_interpreter.utils.signal.electrodes import standard_montage
@@ -179,7 +179,7 @@ def write_dataset_files(out: Path, settings: Simulation) -> None:
     table = pd.DataFrame(people, columns=["participant_id", "group", "subject"])
     _write_table(root / "participants.tsv", table)
     write_json(root / "participants.json", _PARTICIPANTS)
-    with writing(root / "README") as temporary:
+    with atomic_write(root / "README") as temporary:
         temporary.write_text(_README, encoding="utf-8")
 
 
@@ -256,5 +256,5 @@ def _write_scores(root: Path, files: tuple[str, ...], memory: pd.DataFrame) -> N
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:
-    with writing(path) as temporary:
+    with atomic_write(path) as temporary:
         table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.10g", encoding="utf-8")

@@ -29,7 +29,7 @@ from sleep_interpreter.data.simulation.subject import Subject
 from sleep_interpreter.utils.core import file_locks
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.paths import atomic_write, display_path
 from sleep_interpreter.utils.core.provenance import MARK
 from sleep_interpreter.utils.core.provenance import SIDECAR as COMPLETE
 from sleep_interpreter.utils.core.provenance import UNFINISHED_SIDECAR as UNFINISHED
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 VERSION = 3
 """Raised with every change that makes the simulator write other bytes for the same settings."""
 _TEMPORARY = re.compile(r"\.(.+)\.\d+\.tmp(\.\w+)?")
-"""Names that `utils.core.paths.writing` and `utils.signal.brainvision_writer` give to unfinished files."""
+"""Names that `utils.core.paths.atomic_write` and `utils.signal.brainvision_writer` give to unfinished files."""
 
 
 def write_dataset(
@@ -125,7 +125,7 @@ def write_dataset(
     _check_room(out, sum(job.size for job in waiting) - sum(file.stat().st_size for file in outdated))
     with file_locks.locked(
         out / file_locks.LOCK,
-        refusal=f"{shown(out)}: another process is simulating into this folder; wait for its end, or choose "
+        refusal=f"{display_path(out)}: another process is simulating into this folder; wait for its end, or choose "
         "another with --out",
     ):
         if (out / COMPLETE).is_file():
@@ -298,5 +298,5 @@ def _check_room(out: Path, size: int) -> None:
 
 
 def _write_json(content: dict[str, Any], path: Path) -> None:
-    with writing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

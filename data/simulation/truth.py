@@ -15,7 +15,7 @@ from sleep_interpreter.data.simulation.settings import Simulation
 from sleep_interpreter.data.simulation.subject import Subject
 from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.provenance import MARK, write_json
 
 FOLDER = "truth"
@@ -58,7 +58,7 @@ def write_truth(
     for name, table in tables.items():
         content |= {f"{_TABLE}:{name}:{column}": _plain(table[column]) for column in table.columns}
     content |= {f"{_ARRAY}:{name}": np.asarray(values) for name, values in (arrays or {}).items()}
-    with writing(path) as temporary, temporary.open("wb") as handle:
+    with atomic_write(path) as temporary, temporary.open("wb") as handle:
         np.savez_compressed(handle, **content)  # type: ignore[arg-type]  # of allow_pickle, which is none
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from sleep_interpreter.lasso_glm.engine.plans import PLANS
 from sleep_interpreter.utils.core import command_line, parallel
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 
 Arguments = Sequence[str] | None
 """Words of the command line; None: the process's own."""
@@ -36,9 +36,9 @@ def run_plan(name: str, doc: str | None, argv: Arguments = None) -> None:
             f"{len(results)} of {len(files)} subjects: {folder}; a run without --part gathers them"
         )
         return
-    summary = report.report(plan, settings, results, folder, {"data": shown(root)})
+    summary = report.report(plan, settings, results, folder, {"data": display_path(root)})
     config.save(settings, folder / "settings.yaml")
-    written = f"written: {shown(folder)} and {plan.pickle}.pickle beside it"
+    written = f"written: {display_path(folder)} and {plan.pickle}.pickle beside it"
     command_line.say(*report.summary_lines(summary), written)
 
 

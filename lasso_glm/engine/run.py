@@ -20,7 +20,7 @@ from sleep_interpreter.lasso_glm.engine.settings import LassoSettings
 from sleep_interpreter.utils.core import parallel
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.paths import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -219,7 +219,7 @@ def write_subject(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np
     memory = io.BytesIO()
     content: dict[str, Any] = {"header": np.array(json.dumps(header)), **arrays}
     np.savez_compressed(memory, **content)
-    with writing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(memory.getvalue())
 
 

@@ -32,7 +32,7 @@ from sleep_interpreter.model.checkpoints.variables import (
 )
 from sleep_interpreter.model.networks.registration import NetworkSettings
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 
 if TYPE_CHECKING:
     from sleep_interpreter.model.networks.ensemble import Ensemble
@@ -71,10 +71,10 @@ def restore(path: str | Path, name: str | None = None, mode: str | None = None) 
         header = check_header(stored, path)
     else:
         header, arrays = released.read(path, name, mode)
-    refuse_other(shown(path), (header.network, header.mode), name, mode)
+    refuse_other(display_path(path), (header.network, header.mode), name, mode)
     model = registry.build_ensemble(header.model, header.members, header.network, header.mode)
     model.notes = header.notes
-    return _assign(model, arrays, shown(path))
+    return _assign(model, arrays, display_path(path))
 
 
 def load_published(model: "Ensemble", source: Mapping[str, Any] | str | Path) -> "Ensemble":
@@ -99,7 +99,7 @@ def load_published(model: "Ensemble", source: Mapping[str, Any] | str | Path) ->
     """
     if isinstance(source, str | Path):
         graph = tf_checkpoint.ObjectGraph(source)
-        where, arrays = shown(source), {name: graph.read(name) for name in graph.shapes}
+        where, arrays = display_path(source), {name: graph.read(name) for name in graph.shapes}
     elif isinstance(source, Mapping):
         where, arrays = "the given mapping", {name: _array(value) for name, value in source.items()}
     else:

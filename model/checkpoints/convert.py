@@ -12,7 +12,7 @@ from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import checkpoint, npz_archive, released, tf_checkpoint
 from sleep_interpreter.model.checkpoints.variables import by_member, misfits
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 
 
 def convert(source: str | Path, target: str | Path, overwrite: bool = False) -> list[str]:
@@ -51,7 +51,7 @@ def convert(source: str | Path, target: str | Path, overwrite: bool = False) -> 
     )  # fmt: skip
     write = npz_archive.write_arrays if target.suffix == ".npz" else tf_checkpoint.write
     write(target, header.model_dump(mode="json"), checkpoint.values_of(network))
-    return [f"written: {shown(target)}", *_summary(header)]
+    return [f"written: {display_path(target)}", *_summary(header)]
 
 
 def inspect(path: str | Path, verbose: bool = False) -> list[str]:
@@ -66,7 +66,7 @@ def inspect(path: str | Path, verbose: bool = False) -> list[str]:
     path = Path(path)
     if tf_checkpoint.is_one(path):
         graph = tf_checkpoint.ObjectGraph(path)
-        first = f"{shown(graph.path)}: TensorFlow object-graph checkpoint"
+        first = f"{display_path(graph.path)}: TensorFlow object-graph checkpoint"
         found = by_member(graph.shapes)
         if graph.header is None:
             return [first, *_released(found), *_variables(found, verbose)]
@@ -76,9 +76,9 @@ def inspect(path: str | Path, verbose: bool = False) -> list[str]:
         raw = npz_archive.read_header(path)
         if isinstance(raw, dict) and "history" in raw and "network" not in raw:
             epochs = len(npz_archive.read_state(path, header_only=True)[0]["history"])
-            return [f"{shown(path)}: training state of one member, {epochs} epochs done; no checkpoint"]
+            return [f"{display_path(path)}: training state of one member, {epochs} epochs done; no checkpoint"]
         header = npz_archive.check_header(raw, path)
-        first = f"{shown(path)}: checkpoint of this project (.npz)"
+        first = f"{display_path(path)}: checkpoint of this project (.npz)"
         found = by_member(_stored_shapes(path))
     return [first, *_summary(header), *_variables(found, verbose)]
 

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, PositiveInt
 from sleep_interpreter.model.registry import ModelSettings
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.paths import atomic_write, display_path
 
 
 class Header(config.Settings):
@@ -45,7 +45,7 @@ def check_header(header: Any, path: str | Path) -> Header:
         )
     if not isinstance(header, dict) or "network" not in header:
         raise UserError(f"{path}: no checkpoint of this project (its header lacks the network's name)")
-    return config.validate(Header, header, f"header of {shown(path)}")
+    return config.validate(Header, header, f"header of {display_path(path)}")
 
 
 def write_arrays(path: str | Path, header: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -53,7 +53,7 @@ def write_arrays(path: str | Path, header: dict[str, Any], arrays: Mapping[str, 
     path = Path(path)
     if path.suffix != ".npz":
         raise UserError(f"{path}: a checkpoint's name ends in .npz")
-    with writing(path) as temporary:
+    with atomic_write(path) as temporary:
         text = np.frombuffer(json.dumps(header).encode(), np.uint8)
         content: dict[str, Any] = {"header.json": text, **arrays}
         np.savez(temporary, **content)
@@ -79,7 +79,7 @@ def read_state(path: str | Path, header_only: bool = False) -> tuple[dict[str, A
             f"{path}: holds a whole checkpoint of {header['network']}, expected the training state of "
             "one member; move it away or pass --restart"
         )
-    header = config.validate(StateHeader, header, f"header of {shown(path)}").model_dump()
+    header = config.validate(StateHeader, header, f"header of {display_path(path)}").model_dump()
     return header, {} if header_only else read_arrays(path)[1]
 
 
@@ -93,7 +93,7 @@ def read_arrays(path: str | Path, header_only: bool = False) -> tuple[Any, dict[
     path = Path(path)
     if not path.is_file():
         inside = path / "ensemble.npz"
-        hint = f"; did you mean {shown(inside)}?" if inside.is_file() else ""
+        hint = f"; did you mean {display_path(inside)}?" if inside.is_file() else ""
         raise UserError(f"{path}: checkpoint not found{hint}")
     try:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:

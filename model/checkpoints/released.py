@@ -22,7 +22,7 @@ from sleep_interpreter.model.checkpoints.variables import (
 from sleep_interpreter.model.networks.registration import PublishedNetwork
 from sleep_interpreter.model.registry import PUBLISHED, described
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def read(
     graph = ObjectGraph(path)
     if graph.header is not None:
         return check_header(graph.header, path), {name: graph.read(name) for name in graph.shapes}
-    where = shown(graph.path)
+    where = display_path(graph.path)
     members = by_member(graph.shapes)
     named = next((row for row in PUBLISHED if graph.path.name in row.files), None)
     likely = [row for row in PUBLISHED if row.network == name and mode in (None, row.mode)]

@@ -13,7 +13,7 @@ import numpy as np
 
 from sleep_interpreter.model.checkpoints.variables import few
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class ObjectGraph:
         except self._errors as error:
             raise self._unreadable(error) from None
         self.header = self._read_header(stored)
-        self._keys = _published(stored, shown(self.path))
+        self._keys = _published(stored, display_path(self.path))
         self.shapes = {name: tuple(stored[key]) for name, key in self._keys.items()}
 
     def read(self, name: str) -> np.ndarray:

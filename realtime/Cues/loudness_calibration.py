@@ -32,7 +32,7 @@ from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.config import Settings, read_yaml, validate
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import RESULTS, shown, writing
+from sleep_interpreter.utils.core.paths import RESULTS, atomic_write, display_path
 
 logger = logging.getLogger(__name__)
 
@@ -232,7 +232,7 @@ def save(
     number = 1
     while (path := folder / f"calibration_{number:03d}.yaml").exists():
         number += 1
-    with writing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(yaml.safe_dump(content.model_dump(), sort_keys=False), encoding="utf-8")
     return path
 
@@ -245,7 +245,7 @@ def load(path: str | Path) -> LoudnessCalibration:
     UserError
         It cannot be read, or is no calibration.
     """
-    return validate(LoudnessCalibration, read_yaml(Path(path)), shown(Path(path)))
+    return validate(LoudnessCalibration, read_yaml(Path(path)), display_path(Path(path)))
 
 
 def apply(settings: SessionSettings, subject: Subject) -> SessionSettings:
@@ -302,7 +302,7 @@ def check_sounds(settings: SessionSettings, sounds: Sequence[np.ndarray]) -> str
     if found.sounds != fingerprint(sounds):
         raise UserError(f"audio.calibration: {path} was measured with other sounds; calibrate again")
     return (
-        f"volume {found.volume_db:g} dB from {shown(Path(path))}: {found.above_db:g} dB above the threshold "
+        f"volume {found.volume_db:g} dB from {display_path(Path(path))}: {found.above_db:g} dB above the threshold "
         f"of {found.threshold_db:g} dB measured {found.measured}"
     )
 

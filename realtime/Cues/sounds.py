@@ -18,7 +18,7 @@ from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.utils.core.config import read_yaml
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.paths import atomic_write, display_path
 
 SECONDS = 0.5
 FADE_SECONDS = 0.015
@@ -119,7 +119,7 @@ def write_sounds(folder: str | Path, sounds: Sequence[np.ndarray], rate: int) ->
     import soundfile  # lazy: optional dependency
 
     for item, sound in zip(ITEMS, sounds, strict=True):
-        with writing(Path(folder) / f"{item}.wav") as temporary:
+        with atomic_write(Path(folder) / f"{item}.wav") as temporary:
             soundfile.write(temporary, sound, rate, subtype="PCM_16", format="WAV")
 
 
@@ -291,7 +291,7 @@ def _from_csv(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
             )
         rows: list[tuple[str, Mapping[str, Any]]] = []
         for row in reader:
-            where = f"{shown(path)}, line {reader.line_num}"
+            where = f"{display_path(path)}, line {reader.line_num}"
             if None in row or None in row.values():
                 raise UserError(f"{where}: another number of cells than the header has")
             rows.append((where, {key: value.strip() for key, value in row.items()}))
@@ -306,7 +306,7 @@ def _from_yaml(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or set(row) - set(_COLUMNS):
             raise UserError(f"{path}, cue {number}: expected {', '.join(_COLUMNS)}, found {row!r}")
-    return [(f"{shown(path)}, cue {number}", row) for number, row in enumerate(rows, start=1)]
+    return [(f"{display_path(path)}, cue {number}", row) for number, row in enumerate(rows, start=1)]
 
 
 def _item(name: Any, where: str) -> int:

@@ -13,7 +13,7 @@ from sleep_interpreter.realtime.Model.decoder import Decoder
 from sleep_interpreter.realtime.Model.worker import InlineWorker, ProcessWorker, Worker
 from sleep_interpreter.realtime.Parameters.settings import SessionSettings
 from sleep_interpreter.realtime.Sources.source import Notice
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.staging.registry import STAGERS
 from sleep_interpreter.utils.staging.settings import StagingSettings
 
@@ -34,7 +34,7 @@ def build_stager(
         network = networks.restore(path, "stager")
         if not simulated and network.notes.get("simulated"):
             text = "stager trained on simulated data: these stages mean nothing about real sleep"
-            notices.append((logging.WARNING, f"{text} ({shown(path)})"))
+            notices.append((logging.WARNING, f"{text} ({display_path(path)})"))
         return network
 
     stager = STAGERS.load(settings.stager)(settings, present, restore)
@@ -68,7 +68,7 @@ def build_decoders(
     notices = []
     if rem and "REM" not in decoders:
         notices.append((logging.WARNING, "cues in REM are not decoded: no decoder.rem_checkpoint"))
-    made_up = [shown(checkpoints[kind]) for kind, net in found.items() if net.notes.get("simulated")]
+    made_up = [display_path(checkpoints[kind]) for kind, net in found.items() if net.notes.get("simulated")]
     if made_up and not simulated:
         text = "decoder trained on simulated data: these decodes mean nothing about real memories"
         notices.append((logging.WARNING, f"{text} ({', '.join(dict.fromkeys(made_up))})"))

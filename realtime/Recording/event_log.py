@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.paths import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +181,7 @@ def write_table(events: Sequence[Event], path: Path) -> None:
     """Write events as a table: one column a detail, the wall clock's columns last."""
     details = sorted({key for e in events for key in e["detail"]})
     header = [*_FIRST, *details, *(f"wall_{key}" for key in _WALL)]
-    with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as handle:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as handle:
         handle.write("\t".join(header) + "\n")
         for e in events:
             values = [e[key] for key in _FIRST]

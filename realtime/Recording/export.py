@@ -17,7 +17,7 @@ import numpy as np
 from sleep_interpreter.realtime.Recording.session_recording import join_segments
 from sleep_interpreter.utils.core.config import read_yaml
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.provenance import MARK, write_json
 from sleep_interpreter.utils.signal.channel_names import find_channel
 
@@ -51,7 +51,7 @@ def export_edf(folder: str | Path, path: str | Path) -> Path:
         _refuse_too_large(raw, path)
         raw.load_data(verbose="error")
         _finite(raw)
-        with writing(path) as temporary, warnings.catch_warnings():
+        with atomic_write(path) as temporary, warnings.catch_warnings():
             # MNE says that it writes 16 bits and no filter settings
             warnings.simplefilter("ignore", RuntimeWarning)
             mne.export.export_raw(

@@ -25,7 +25,7 @@ from sleep_interpreter.realtime.Report.recorded_signal import (
 from sleep_interpreter.realtime.Report.session_data import SessionData, Span, load_session
 from sleep_interpreter.realtime.Report.summary import CHANCE, phase_statistics, stage_minutes, stage_spans
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES
-from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.metrics.statistics import proportion
 from sleep_interpreter.utils.plots import evoked as evoked_plots
 from sleep_interpreter.utils.plots import session as session_plots
@@ -90,7 +90,7 @@ def write_night_report(folder: str | Path) -> Path:
         faults=_faults(session),
         origin=_origin(session),
     )
-    with writing(folder / FILE) as temporary:
+    with atomic_write(folder / FILE) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return folder / FILE
 

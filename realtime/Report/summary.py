@@ -9,7 +9,7 @@ import numpy as np
 from sleep_interpreter.realtime.Parameters.settings import SessionSettings
 from sleep_interpreter.realtime.Recording.event_log import silent_cues
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES, STREAM_RATE
-from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.provenance import write_json
 from sleep_interpreter.utils.metrics.statistics import proportion
 
@@ -161,7 +161,7 @@ def summary_lines(summary: dict) -> list[str]:
 def write_hypnogram(events: Sequence[dict], path: Path) -> None:
     """Write one row a staging: onset and duration in s, smoothed stage and probabilities."""
     header = ["onset", "duration", "stage", *(f"p_{s.replace('/', '_')}" for s in STAGES)]
-    with writing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as handle:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as handle:
         handle.write("\t".join(header) + "\n")
         for onset, duration, stage, smoothed in stage_spans(events):
             numbers = ["n/a"] * len(STAGES) if smoothed is None else [f"{p:.6f}" for p in smoothed]

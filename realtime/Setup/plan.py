@@ -19,7 +19,7 @@ from sleep_interpreter.realtime.Utils.session_lock import lock_session
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 
 FLAGS = {
     "source": "source.kind",
@@ -217,7 +217,7 @@ def _open(path: str, overrides: Sequence[str]) -> tuple[Path, SessionSettings, d
             raise UserError(f"{folder}: no session is there: {name} is missing")
     tree, origins = config.resolve(folder / "settings.yaml", overrides=overrides)
     tree.get("control", {}).pop("keyboard", None)  # sessions of version 0.1 could be controlled by keys
-    settings = config.validate(SessionSettings, tree, shown(folder / "settings.yaml"), origins)
+    settings = config.validate(SessionSettings, tree, display_path(folder / "settings.yaml"), origins)
     return folder, settings, json.loads((folder / "session.json").read_text(encoding="utf-8"))
 
 

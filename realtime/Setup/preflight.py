@@ -25,7 +25,7 @@ from sleep_interpreter.realtime.Utils.registries import SOUND_SINKS
 from sleep_interpreter.utils.core.command_line import say
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.signal.resample import Resampler
 from sleep_interpreter.utils.staging.stagers import WINDOW
 
@@ -289,7 +289,7 @@ def _disk(out: Path, settings: SessionSettings, source: Source | None = None) ->
             sync = time.perf_counter() - began
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        where = f"{shown(folder)}: {error.strerror or error}"
+        where = f"{display_path(folder)}: {error.strerror or error}"
         return Check("disk", FAIL, where, "make room there, or choose another folder with --out")
     wanted, night = settings.recording.reserve_gib * _GIB, 0.0
     need = "what a night needs is not known without the stream"

@@ -20,7 +20,7 @@ from sleep_interpreter.realtime.Control.control_client import Client
 from sleep_interpreter.realtime.Recording.event_log import read_log, silent_cues
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import RESULTS, ROOT, shown
+from sleep_interpreter.utils.core.paths import RESULTS, ROOT, display_path
 from sleep_interpreter.utils.core.provenance import record, write_json
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def rehearse(args: argparse.Namespace) -> tuple[list[str], bool]:
         key: getattr(args, key) for key in ("minutes", "busy", "monitor", "members", "sink")
     }
     write_json(folder / "rehearsal.json", {**report, "provenance": record()})
-    return [*_table(report), f"written to {shown(folder)}"], report["lost"] == 0 and report["samples"] > 0
+    return [*_table(report), f"written to {display_path(folder)}"], report["lost"] == 0 and report["samples"] > 0
 
 
 def checkpoints(out: Path, members: int) -> tuple[Path, Path]:

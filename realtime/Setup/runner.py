@@ -29,7 +29,7 @@ from sleep_interpreter.realtime.Utils.session_lock import lock_session
 from sleep_interpreter.realtime.Utils.stop_request import StopRequest
 from sleep_interpreter.utils.core import config, provenance
 from sleep_interpreter.utils.core.constants import STREAM_RATE
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import write_json
 
 logger = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ def _run_to_report(
             seconds=session.sample / STREAM_RATE,
             settings=settings,
         )
-    for line in (*summary_lines(summary), f"written to {shown(folder)}"):
+    for line in (*summary_lines(summary), f"written to {display_path(folder)}"):
         logger.info("%s", line)
     if prepared.source.live:
         _write_night_report(folder)

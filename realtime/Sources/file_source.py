@@ -15,7 +15,7 @@ from sleep_interpreter.realtime.Parameters.source import SourceSettings
 from sleep_interpreter.realtime.Sources.source import SessionPlan, Source
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import is_simulated
 from sleep_interpreter.utils.signal import units as amplitude
 from sleep_interpreter.utils.signal.channel_names import listed
@@ -68,7 +68,7 @@ class ReplaySource(Source):
         if skip:
             settings = settings.model_copy(update={"start": settings.start + skip / STREAM_RATE})
         self._skip, self._gaps = skip / STREAM_RATE, tuple(gaps)
-        self.where = shown(path)
+        self.where = display_path(path)
         self.simulated = _is_simulated(self.path)
         self.settings = settings
         self._recording = Recording(self.path)
@@ -120,7 +120,7 @@ class ReplaySource(Source):
     def check_unit(self, rows: Sequence[int], what: str = "EEG", others_fit: bool = False) -> float:
         """Refuse amplitudes, in windows of 30 s spread over the recording, that cannot be µV."""
         return amplitude.check(
-            self._amplitude(rows), self.settings.unit, self.settings.amplitude_range, shown(self.path), what,
+            self._amplitude(rows), self.settings.unit, self.settings.amplitude_range, display_path(self.path), what,
             others_fit, limit="source.amplitude_range",
         )  # fmt: skip
 
@@ -181,7 +181,7 @@ class ReplaySource(Source):
 
     def _check_rates(self):
         for rate, names in self.rates.items():
-            where = f"{shown(self.path)}: {listed(names)}"
+            where = f"{display_path(self.path)}: {listed(names)}"
             if rate < LOWEST_RATE:
                 raise UserError(
                     f"{where}: sampling rate {rate:g} Hz; staging and decoding need at least "

@@ -18,7 +18,7 @@ from sleep_interpreter.model.checkpoints import checkpoint, convert, released, t
 from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = [pytest.param(row, id=f"{row.network}-{row.mode}") for row in registry.PUBLISHED]
@@ -222,7 +222,7 @@ def test_what_was_trained_here_comes_first(tmp_path):
         trained_networks.find_checkpoint(results, "N23SIMD", "retrained", data)
     for word in (
         "no checkpoint of N23SIMD", "N2N3_SIMD_Retrained/ensemble.npz", "N2N3_SIMD_Retrained.ckpt",
-        "python train/N23SIMD.py --mode retrained", shown(data / "Model checkpoint" / "Decoding"),
+        "python train/N23SIMD.py --mode retrained", display_path(data / "Model checkpoint" / "Decoding"),
     ):  # fmt: skip
         assert word in str(caught.value)
     folder = data / "Model checkpoint" / "Decoding"

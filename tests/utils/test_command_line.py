@@ -7,7 +7,7 @@ import pytest
 
 from sleep_interpreter.utils.core import command_line
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shorten_paths, shown
+from sleep_interpreter.utils.core.paths import display_path, shorten_paths
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def test_paths_in_messages_are_what_shown_gives(folder):
     beside = folder.parent / "lab two" / "y"
     for path in (inside, folder, beside, above, folder.parent, folder.parents[1] / "w"):
         for text in ("{}: not found", "no '{}'", "written: {}", "'{}'; or ({}), {}"):
-            assert shorten_paths(text.replace("{}", str(path))) == text.replace("{}", shown(path)), path
-    assert shorten_paths(f"{inside} and {above}") == f"{shown(inside)} and {shown(above)}"
+            assert shorten_paths(text.replace("{}", str(path))) == text.replace("{}", display_path(path)), path
+    assert shorten_paths(f"{inside} and {above}") == f"{display_path(inside)} and {display_path(above)}"
     for other in (f"file://{inside}", "/etc/passwd", "a/b", "nothing"):
         assert shorten_paths(other) == other
 

@@ -19,7 +19,7 @@ from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.paths import atomic_write, display_path
 from sleep_interpreter.utils.plots import reactivation as plots_reactivation
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def find_reactivations(args: argparse.Namespace) -> None:
         "decoders": notes["decoders"],
         "settings": settings.model_dump(mode="json"),
         "subjects": summaries,
-        "data": shown(args.data),
+        "data": display_path(args.data),
         "provenance": provenance.record(),
     }
     _write_table(root / "rates.tsv", rates)
@@ -209,7 +209,7 @@ def _decoders(args, settings):
         path = path or trained_networks.find_checkpoint(args.results, network, None, args.data)
         restored = checkpoint.restore(path, network, None)
         decoders |= dict.fromkeys(stages, restored.predict_proba)
-        about["+".join(stages)] = {"network": network, "checkpoint": shown(path)}
+        about["+".join(stages)] = {"network": network, "checkpoint": display_path(path)}
         kinds.append(kind_of({"checkpoint_notes": restored.notes}))
     if not decoders:
         raise UserError(
@@ -233,7 +233,7 @@ def _behaviour(args, rates, settings, root, kind):
 
 
 def _write_table(path, table):
-    with writing(path) as temporary:
+    with atomic_write(path) as temporary:
         table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.4f")
 
 

@@ -22,7 +22,7 @@ from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import is_simulated
 
 log = logging.getLogger(__name__)
@@ -119,15 +119,15 @@ def open_checkpoint(
     results = experiment.results_root(args)
     path = args.checkpoint or trained_networks.find_checkpoint(results, settings.network, mode, root)
     network = checkpoint.restore(path, settings.network, mode)
-    _check_agreement(args.overrides, settings, restored_settings(settings, network), shown(path))
+    _check_agreement(args.overrides, settings, restored_settings(settings, network), display_path(path))
     files = [s.file for s in subjects]
     log.info("testing %s (%s)", path, ", ".join(s.name for s in subjects))
     warnings = cautions(network.notes, subjects)
     notes = {
-        "checkpoint": shown(path),
+        "checkpoint": display_path(path),
         "checkpoint_notes": network.notes,
         "members": len(network.individual_models),
-        "data": shown(root),
+        "data": display_path(root),
         "data_fingerprint": fingerprint(files),
         "simulated": any(s.simulated for s in subjects),
     }
@@ -136,7 +136,7 @@ def open_checkpoint(
     if skipped:
         first = skipped[0]
         warnings.append(
-            f"{len(skipped)} bad trials left out (--skip-bad); the first: {shown(first['file'])}, trial "
+            f"{len(skipped)} bad trials left out (--skip-bad); the first: {display_path(first['file'])}, trial "
             f"{first['record']}: {first['reason']}"
         )
     for warning in warnings:

@@ -24,7 +24,7 @@ from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config, tensorflow_import
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
 from sleep_interpreter.utils.plots import decoding as plots
 
@@ -91,9 +91,9 @@ def _parts(text, option, example):
 
 def _what_is_read(settings, trials):
     if settings.model.task == "staging":
-        return f" ({shown(trials.files[0].parents[1])}/subject*/Whole*)"
+        return f" ({display_path(trials.files[0].parents[1])}/subject*/Whole*)"
     words, pattern = ("with awake trials", "Whole*") if trials.awake else ("alone", "sleep*")
-    return f", sleep {words} ({shown(trials.files[0].with_name(pattern))})"
+    return f", sleep {words} ({display_path(trials.files[0].with_name(pattern))})"
 
 
 def _reader(settings):
@@ -101,9 +101,9 @@ def _reader(settings):
     root = experiment.data_root(settings)
     if settings.model.task == "staging":
         shape = tfrecords.STAGING["feature_data"].shape
-        settings.model.check_data(shape[1], shape[0], len(STAGES), where=shown(root))
+        settings.model.check_data(shape[1], shape[0], len(STAGES), where=display_path(root))
         return partial(StagingWindows, root)
-    settings.model.check_data(*TRIAL_SIZES, shown(root))
+    settings.model.check_data(*TRIAL_SIZES, display_path(root))
     return partial(TrainingTrials, root, settings.stage, awake=settings.model.awake)
 
 
@@ -136,7 +136,7 @@ def _training_data(settings, skip_bad):
         trials = read()
     skipped = [*trials.skipped, *(validation.skipped if validation else ())]
     return trials, validation, {
-        "data": shown(root),
+        "data": display_path(root),
         "data_fingerprint": fingerprint(files or trials.files),
         "simulated": trials.simulated or bool(validation and validation.simulated),
         "training_subjects": sorted(set(trials.subjects)),

@@ -25,7 +25,7 @@ from sleep_interpreter.train.evaluation import decoder_report
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config, file_locks
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import remove_temporary_files, writing
+from sleep_interpreter.utils.core.paths import atomic_write, remove_temporary_files
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +193,7 @@ class Finetuner:
             "validation_top1": run.history[epoch]["validation_top1"],
             "published_score": published_score(run.history, run.test),
         }
-        with writing(folder / "log.csv") as temporary:
+        with atomic_write(folder / "log.csv") as temporary:
             pd.DataFrame(run.history).to_csv(temporary, index=False)
         with board(folder / "tensorboard", run.history):
             pass

@@ -19,7 +19,7 @@ from sleep_interpreter.train.engine.optimizer import AdamW
 from sleep_interpreter.train.engine.run_folder import Arrays
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown, writing
+from sleep_interpreter.utils.core.paths import atomic_write, display_path
 
 Inputs = tuple[np.ndarray, ...]
 """The arrays of a batch, as the network's call takes them, label last."""
@@ -258,9 +258,9 @@ def _keep_evidence(path, batch, loss, first):
     """Write the batch at which training broke down; return how the message goes on."""
     if path is None:
         return ""
-    with writing(path) as temporary:
+    with atomic_write(path) as temporary:
         np.savez(temporary, loss=loss, first_trial=first, **batch)
-    return f" (the batch is kept in {shown(path)})"
+    return f" (the batch is kept in {display_path(path)})"
 
 
 def _not_frozen(named, patterns):

@@ -16,7 +16,7 @@ from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config, file_locks, provenance
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.paths import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ class RunFolder:
         rows = [row for history in histories for row in history]
         name = "log.csv" if member is None else f"log_member_{member}.csv"
         with (
-            writing(self.folder / name) as temporary,
+            atomic_write(self.folder / name) as temporary,
             temporary.open("w", newline="", encoding="utf-8") as file,
         ):
             writer = csv.DictWriter(file, list(rows[0]))

@@ -15,7 +15,7 @@ from sleep_interpreter.train.settings.experiment import EvaluateSettings
 from sleep_interpreter.utils.core import config, provenance
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import PARAMS, shown
+from sleep_interpreter.utils.core.paths import PARAMS, display_path
 from sleep_interpreter.utils.metrics import decoding_metrics, statistics
 from sleep_interpreter.utils.plots import decoding as plots
 
@@ -134,7 +134,7 @@ def evaluate_settings() -> EvaluateSettings:
     """Return the `evaluate` section of params/_base.yaml: resamples, permutations, seed."""
     path = PARAMS / "_base.yaml"
     tree, origin = config.resolve(path)
-    return config.validate(EvaluateSettings, tree["evaluate"], shown(path), origin, "evaluate")
+    return config.validate(EvaluateSettings, tree["evaluate"], display_path(path), origin, "evaluate")
 
 
 def _read_runs(folders, results):
@@ -247,7 +247,7 @@ def _run_row(run, hits, measure, settings):
         row = statistics.over_subjects([correct for _, correct in hits.values()], *draw)
     return {
         **row,
-        "folder": shown(run.folder),
+        "folder": display_path(run.folder),
         "checkpoint": run.summary.get("checkpoint"),
         "data_fingerprint": run.summary.get("data_fingerprint"),
         "kind": kind_of(run.summary),

@@ -15,7 +15,7 @@ from sleep_interpreter.train.settings.experiment import EvaluateSettings
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.metrics import decoding_metrics, statistics
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
@@ -252,7 +252,7 @@ def trial_rows(predictions: Predictions, **columns: str) -> pd.DataFrame:
 def write_csv(path: Path, frames: Sequence[pd.DataFrame], digits: int = 9) -> None:
     """Write data frames below each other, complete or not at all; 9 digits are all that float32 has."""
     full = [frame for frame in frames if len(frame)] or frames[:1]
-    with writing(path) as temporary:
+    with atomic_write(path) as temporary:
         pd.concat(full, ignore_index=True).to_csv(temporary, index=False, float_format=f"%.{digits}g")
 
 

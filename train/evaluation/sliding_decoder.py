@@ -17,7 +17,7 @@ from sleep_interpreter.data.preparation.signal import SignalFile
 from sleep_interpreter.utils.core.config import Settings
 from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE, STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.signal.preprocessing import decoding_window
 
 Decoder = Callable[[np.ndarray], np.ndarray]
@@ -304,7 +304,7 @@ def save(path: Path, course: Course, night: Night, events: pd.DataFrame, items: 
     linear modelling takes it, items (15,), event_time_s, event_item, event_score, simulated.
     """
     group, phase, _ = so_phase(night.oscillations, course.time)
-    with writing(path) as temporary, temporary.open("wb") as handle:
+    with atomic_write(path) as temporary, temporary.open("wb") as handle:
         np.savez_compressed(
             handle, time_s=course.time, stage=course.stage, stretch=course.stretch, free=course.free,
             so_group=group, so_phase_rad=phase, probability=course.probability, items=np.array(items),

@@ -18,7 +18,7 @@ from sleep_interpreter.train.settings.experiment import Experiment, StagingEvalu
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.metrics import staging_metrics
 from sleep_interpreter.utils.metrics.reliability import nrem_reliability
@@ -169,7 +169,7 @@ def evaluate(
             del subject
         except Exception as error:  # one subject's trouble must not cost the cohort; it stands in the summary
             reason = f"{'' if isinstance(error, UserError) else type(error).__name__ + ': '}{error}"
-            failures.append({"file": shown(file), "reason": " ".join(reason.split())})
+            failures.append({"file": display_path(file), "reason": " ".join(reason.split())})
             log.warning("WARNING: %s left out: %s", file, failures[-1]["reason"])
             log.debug("details", exc_info=True)
         else:

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from sleep_interpreter.utils.core import yaml_reader
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import PARAMS, shown, writing
+from sleep_interpreter.utils.core.paths import PARAMS, atomic_write, display_path
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def load(
     """
     path = find(source)
     tree, origins = resolve(path, overrides=overrides, quick=quick, mode=mode)
-    return validate(schema, tree, shown(path), origins)
+    return validate(schema, tree, display_path(path), origins)
 
 
 def resolve(
@@ -80,20 +80,20 @@ def resolve(
     sections = {key: tree.pop(key, None) or {} for key in ("modes", "quick")}
     for key, section in sections.items():
         if not isinstance(section, dict):
-            where = origins.get(key, shown(path))
+            where = origins.get(key, display_path(path))
             raise UserError(f"{where}: `{key}` holds {_short(section)}, expected a mapping of settings")
     if mode not in (None, "normal"):
         if not isinstance(mode, str) or mode not in sections["modes"]:
             known = ", ".join(["normal", *sections["modes"]])
             raise UserError(f"{path}: no mode {mode!r}; there are {known}")
-        merge(tree, sections["modes"][mode], origins, f"{shown(path)}, modes.{mode}")
+        merge(tree, sections["modes"][mode], origins, f"{display_path(path)}, modes.{mode}")
     if quick:
         if not sections["quick"]:
             raise UserError(
                 f"--quick: neither {path} nor a file that it extends has a `quick` section; add one "
                 "that says what is small, or leave out --quick"
             )
-        merge(tree, sections["quick"], origins, f"{shown(path)}, quick")
+        merge(tree, sections["quick"], origins, f"{display_path(path)}, quick")
     given: dict[str, str] = {}
     for text in overrides:
         key, value = parse_override(text)
@@ -122,10 +122,10 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[Tree, Origins]:
         places = [folder / f"{parent}.yaml" for folder in dict.fromkeys([path.parent, PARAMS])]
         found = next((place for place in places if place.is_file()), None)
         if found is None:
-            listed = " or ".join(map(shown, places))
+            listed = " or ".join(map(display_path, places))
             raise UserError(f"{path}: extends {parent!r}, but there is no {listed}")
         tree, origins = _read_chain(found, (*seen, path.resolve()))
-    merge(tree, own, origins, shown(path))
+    merge(tree, own, origins, display_path(path))
     return tree, origins
 
 
@@ -178,7 +178,7 @@ def read_yaml(path: str | Path) -> Tree:
         raise UserError(f"{path}: file not found") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not readable as YAML: no UTF-8 text ({error.reason})") from None
-    tree = yaml_reader.parse(text, shown(path))
+    tree = yaml_reader.parse(text, display_path(path))
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -190,7 +190,7 @@ def save(settings: BaseModel, path: str | Path) -> None:
     """Write resolved settings as YAML that `load` reads back."""
     tree = settings.model_dump(mode="json")
     text = yaml.dump(tree, Dumper=yaml_reader.Dumper, sort_keys=False, allow_unicode=True)
-    with writing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

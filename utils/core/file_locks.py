@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shown
+from sleep_interpreter.utils.core.paths import display_path
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def locked(*paths: str | Path, refusal: str) -> Iterator[None]:
                 # removed while it is locked: nobody waits for it, and FileLock takes no dead one
                 stack.callback(_remove, path)
             except Timeout:
-                raise UserError(refusal.replace("{path}", shown(path))) from None
+                raise UserError(refusal.replace("{path}", display_path(path))) from None
             except (OSError, NotImplementedError) as error:
                 text = "%s cannot be locked (%s): see that no other process writes here"
                 log.warning(text, path, error)

@@ -17,7 +17,7 @@ DATA = PROJECT / "data"
 RESULTS = PROJECT / "results"
 
 
-def shown(path: str | Path) -> str:
+def display_path(path: str | Path) -> str:
     """Return `path` as a user would type it: relative to the working folder where that is shorter."""
     path = Path(path)
     try:
@@ -28,7 +28,7 @@ def shown(path: str | Path) -> str:
 
 
 def shorten_paths(text: str) -> str:
-    """Return a message with each absolute path in it as `shown` gives it.
+    """Return a message with each absolute path in it as `display_path` gives it.
 
     Error and log messages hold full paths; this is applied once, where they reach the terminal
     (`utils.core.command_line`). Paths may hold spaces: only their beginning is looked at.
@@ -67,7 +67,7 @@ def relative_to_project(path: str | Path) -> str:
 
 
 def remove_temporary_files(folder: str | Path, names: str = "*") -> None:
-    """Remove what a process that was killed in `writing` left of files in a folder that match `names`.
+    """Remove what a process that was killed in `atomic_write` left of files in a folder that match `names`.
 
     Only for folders, or names, that nobody else writes at the moment (`utils.core.file_locks`).
     """
@@ -76,7 +76,7 @@ def remove_temporary_files(folder: str | Path, names: str = "*") -> None:
 
 
 @contextmanager
-def writing(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is synced and renamed, on an error removed.
 
     A reader therefore sees the old file or the complete new one, never a half-written one.

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sleep_interpreter.utils.core.paths import CHECKOUT, ROOT, writing
+from sleep_interpreter.utils.core.paths import CHECKOUT, ROOT, atomic_write
 
 MARK = "simulated"
 """The mark of everything simulated: key of a trial's dict, feature of a TFRecord, description of a marker."""
@@ -108,6 +108,6 @@ def _recording_is_marked(path: Path) -> bool:
 
 def write_json(path: str | Path, content: Any) -> None:
     """Write JSON atomically; NaN is refused, since readers differ on it."""
-    with writing(path) as temporary:
+    with atomic_write(path) as temporary:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")

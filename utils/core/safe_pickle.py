@@ -11,7 +11,7 @@ import numpy as np
 from numpy._core import multiarray, numeric
 
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.paths import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def write_pickle(obj: Any, path: str | Path) -> None:
         There is no room or no permission to write.
     """
     try:
-        with writing(path) as temporary, temporary.open("wb") as handle:
+        with atomic_write(path) as temporary, temporary.open("wb") as handle:
             pickler = pickle.Pickler(handle, protocol=4)
             pickler.fast = True
             pickler.dump(obj)

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from sleep_interpreter.utils.core.constants import STAGES, UNKNOWN
-from sleep_interpreter.utils.core.paths import writing
+from sleep_interpreter.utils.core.paths import atomic_write
 
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 """Colours of the palette of Okabe and Ito, which survives colour blindness."""
@@ -100,7 +100,7 @@ def column_figure(
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure atomically and close it."""
-    with writing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, metadata={"Software": None})
     plt.close(figure)
 
