@@ -76,9 +76,7 @@ def run(file: str, seconds: float, *more: str) -> int | None:
 
 def main() -> int:
     """Run what fits into the time box."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--commits", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--list", action="store_true", help="say what would be run, in order")
@@ -105,11 +103,7 @@ def main() -> int:
             failed.append(file)
         ran.append(file)
     print(f"slow tests: {len(ran) - len(failed)} files of {len(files)} passed", flush=True)
-    for words, names in (
-        ("failed twice", failed),
-        ("passed at the second try", unstable),
-        ("left out", left),
-    ):
+    for words, names in (("failed twice", failed), ("passed at the second try", unstable), ("left out", left)):
         print(*(f"  {words}: {name}" for name in names), sep="\n", end="\n" if names else "")
     return 1 if failed else 0
 

@@ -58,9 +58,7 @@ def command(
                             help=f"default: results/{name}")  # fmt: skip
         if schema is not None:
             parser.add_argument("--set", dest="overrides", metavar="a.b=c", action="append", default=[])
-            parser.add_argument(
-                "--quick", action="store_true", help="as little as possible: to try the command"
-            )
+            parser.add_argument("--quick", action="store_true", help="as little as possible: to try the command")
         if arguments is not None:
             arguments(parser)
         args = parser.parse_args(argv)

@@ -93,10 +93,7 @@ STEPS: tuple[Step, ...] = (
     Step(f"test/N23SIMD_SO.py {PLACES} {SMALL} {SCORES}", ("train/N23SIMD.py",)),
     Step(f"test/N23SIMD_retrained_SO.py {PLACES} {SMALL} {SCORES}", ("train/N23SIMD.py",)),
     Step(f"test/SIStagingtest.py {PLACES} {SMALL_STAGER} {SCORES}", ("train/SIStaging.py",)),
-    Step(
-        f"test/compare.py {OUT}/N23SIMD {OUT}/N23SISD --results {OUT}",
-        ("test/N23SIMD.py", "test/N23SISD.py"),
-    ),
+    Step(f"test/compare.py {OUT}/N23SIMD {OUT}/N23SISD --results {OUT}", ("test/N23SIMD.py", "test/N23SISD.py")),
     Step(
         f"test/reactivation.py --data {PREPARED} --results {OUT} --checkpoint {DECODER} "
         "--set step_seconds=0.5 --set guard_seconds=0 --set control.minutes=1 --set permutations=100",
@@ -120,8 +117,7 @@ STEPS: tuple[Step, ...] = (
         ("train/N23SIMD.py",),
     ),
     Step(
-        f"realtime/Main_Decode.py --source simulate --check --subject smoke --out {OUT}/sessions "
-        "--set audio.sink=file"
+        f"realtime/Main_Decode.py --source simulate --check --subject smoke --out {OUT}/sessions --set audio.sink=file"
     ),
     Step(f"realtime/report.py {SESSION}", ("realtime/Main_Decode.py",)),
     Step(f"realtime/calibrate.py --subject smoke --simulate -50 --above 7 --out {OUT}/calibration"),
@@ -129,9 +125,7 @@ STEPS: tuple[Step, ...] = (
     Step(f"realtime/control.py {LIVE} status", beside=LIVE_SESSION),
     Step(f"realtime/monitor.py {LIVE} --quiet", ("realtime/control.py",), seconds=8),
     Step(f"realtime/export.py {LIVE} --edf {OUT}/live.edf", ("realtime/control.py",)),
-    Step(
-        "-m sleep_interpreter.realtime.Setup.stand_in_amplifier --source-id smoke --session-id s --seconds 2"
-    ),
+    Step("-m sleep_interpreter.realtime.Setup.stand_in_amplifier --source-id smoke --session-id s --seconds 2"),
     # benchmarks and verbs
     Step("make test ARGS=tests/utils/test_preprocessing.py"),
     Step("make test-slow ARGS='tests/train/test_training_devices.py'"),
@@ -172,11 +166,7 @@ def revision(root: Path) -> str:
 def files(root: Path) -> list[str]:
     """Return the files of a checkout that git tracks or would track."""
     listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=True,
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=root, capture_output=True, text=True, check=True
     ).stdout.split("\0")
     return sorted(name for name in listed if name and (root / name).is_file())
 
@@ -219,9 +209,7 @@ def run_step(step: Step, copy: Path, log: Path, limit: float = 1500) -> int:
         beside = None
         if step.beside:
             ready = copy / LIVE / "control.json"
-            beside = subprocess.Popen(
-                words(step.beside), stdout=log.with_suffix(".beside").open("w"), **options
-            )
+            beside = subprocess.Popen(words(step.beside), stdout=log.with_suffix(".beside").open("w"), **options)
             deadline = time.monotonic() + 120
             while not ready.exists() and beside.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.2)
@@ -280,18 +268,14 @@ def smoke(steps: Sequence[Step], folder: Path, root: Path = ROOT, restart: bool 
         else:
             failed.append(step.command)
             tail = file.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
-            command_line.say(
-                f"    exit code {status}; the end of {file}:", *(f"    | {line}" for line in tail)
-            )
+            command_line.say(f"    exit code {status}; the end of {file}:", *(f"    | {line}" for line in tail))
     return failed
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run what is asked for; exit code 1 if anything failed."""
     parser = command_line.parser(__doc__)
-    parser.add_argument(
-        "--only", metavar="TEXT", help="steps whose command has this text, and what they need"
-    )
+    parser.add_argument("--only", metavar="TEXT", help="steps whose command has this text, and what they need")
     parser.add_argument("--list", action="store_true", help="say what would be run")
     parser.add_argument("--restart", action="store_true", help="run finished steps again")
     args = parser.parse_args(argv)
@@ -300,9 +284,7 @@ def main(argv: list[str] | None = None) -> int:
         command_line.say(*(step.command for step in steps))
         return 0
     failed = smoke(steps, RESULTS / "smoke", restart=args.restart)
-    command_line.say(
-        f"{len(steps) - len(failed)} of {len(steps)} steps ended well", *(f"failed: {c}" for c in failed)
-    )
+    command_line.say(f"{len(steps) - len(failed)} of {len(steps)} steps ended well", *(f"failed: {c}" for c in failed))
     return 1 if failed else 0
 
 

@@ -26,28 +26,18 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser(__doc__)
     source = arguments.add_mutually_exclusive_group(required=True)
     source.add_argument("--bids", type=Path, metavar="ROOT", help="BIDS folder")
-    source.add_argument(
-        "--recordings", nargs="+", metavar="GLOB", help="recordings, for example 'raw/**/*.edf'"
-    )
+    source.add_argument("--recordings", nargs="+", metavar="GLOB", help="recordings, for example 'raw/**/*.edf'")
     arguments.add_argument("--config", metavar="YAML", help="settings instead of params/prepare.yaml")
     arguments.add_argument("--set", dest="overrides", metavar="a.b=c", action="append", default=[])
     arguments.add_argument("--out", type=Path, default=DATA / "prepared", metavar="DIR", help="data/prepared")
-    arguments.add_argument(
-        "--subjects", metavar="NAMES", help="only these of the lab's names, with commas between"
-    )
-    arguments.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="subjects side by side (default: 1)"
-    )
-    arguments.add_argument(
-        "--force", action="store_true", help="prepare anew; replace what other settings made"
-    )
+    arguments.add_argument("--subjects", metavar="NAMES", help="only these of the lab's names, with commas between")
+    arguments.add_argument("--jobs", type=int, default=1, metavar="N", help="subjects side by side (default: 1)")
+    arguments.add_argument("--force", action="store_true", help="prepare anew; replace what other settings made")
     arguments.add_argument(
         "--verify-stages", type=Path, metavar="LABELS",
         help="compare the recording's staging with a released label file (or the folder that holds it)",
     )  # fmt: skip
-    arguments.add_argument(
-        "--as", dest="subject", metavar="NAME", help="whose labels: subject_3, subject_test_1"
-    )
+    arguments.add_argument("--as", dest="subject", metavar="NAME", help="whose labels: subject_3, subject_test_1")
     args = arguments.parse_args(argv)
     if args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: at least 1")

@@ -23,17 +23,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser(__doc__)
     commands = arguments.add_subparsers(dest="command", required=True, metavar="COMMAND")
     inspecting = commands.add_parser("inspect", help="what a checkpoint is and holds")
-    inspecting.add_argument(
-        "file", metavar="FILE", help="a .npz, or a TensorFlow checkpoint with or without .index"
-    )
+    inspecting.add_argument("file", metavar="FILE", help="a .npz, or a TensorFlow checkpoint with or without .index")
     converting = commands.add_parser("convert", help="from TensorFlow's format to .npz, or back")
     converting.add_argument("source", metavar="SRC")
     converting.add_argument("target", metavar="DST", help="ends in .npz, or in .ckpt for TensorFlow's format")
     converting.add_argument("--overwrite", action="store_true", help="replace DST if it is there")
     for command in (inspecting, converting):  # accepted behind the command too, without undoing one before it
-        command.add_argument(
-            "-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="names and shapes"
-        )
+        command.add_argument("-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="names and shapes")
     args = arguments.parse_args(argv)
     if args.command == "inspect":
         say(*convert.inspect(args.file, args.verbose))

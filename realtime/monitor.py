@@ -28,9 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = arguments.parse_args(argv)
 
     def announce(url: str, view_url: str) -> None:
-        say(url, view_url) if args.quiet else say(
-            f"open      {url}", f"look only {view_url}", "Ctrl-C ends it"
-        )
+        say(url, view_url) if args.quiet else say(f"open      {url}", f"look only {view_url}", "Ctrl-C ends it")
 
     serve(args.folder, args.port, announce)
 

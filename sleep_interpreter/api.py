@@ -14,12 +14,7 @@ if TYPE_CHECKING:
 
 
 def simulate(
-    preset: str,
-    out: str | Path,
-    settings: Mapping[str, Any] | None = None,
-    *,
-    raw: bool = False,
-    processes: int = 1,
+    preset: str, out: str | Path, settings: Mapping[str, Any] | None = None, *, raw: bool = False, processes: int = 1
 ) -> Path:
     """Write a simulated data set in the published layout; one that is there already is left as it is.
 

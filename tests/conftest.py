@@ -46,9 +46,7 @@ def run_script():
 
     def run(script, *arguments, cwd=ROOT, timeout=300, **more):
         command = [sys.executable, str(ROOT / script), *map(str, arguments)]
-        return subprocess.run(
-            command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False, **more
-        )
+        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False, **more)
 
     return run
 

@@ -9,9 +9,7 @@ from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.constants import ITEMS
 
-SETTINGS = experiment.EvaluateSettings(
-    batch_size=16, bootstrap=200, permutations=200, calibration_bins=15, seed=3
-)
+SETTINGS = experiment.EvaluateSettings(batch_size=16, bootstrap=200, permutations=200, calibration_bins=15, seed=3)
 FINGERPRINT = "f" * 64
 
 
@@ -32,9 +30,7 @@ def write_run(folder, strengths, notes=None, n=60, seed=0, labels_seed=7, **more
     rows = []
     for number, strength in enumerate(strengths):
         labels = np.random.default_rng([labels_seed, number]).integers(15, size=n)
-        rows.append(
-            predictions(f"subject_test_{number}", strength=strength, seed=seed, labels=labels, **more)
-        )
+        rows.append(predictions(f"subject_test_{number}", strength=strength, seed=seed, labels=labels, **more))
     notes = {"data": "data", "data_fingerprint": FINGERPRINT, "simulated": True, **(notes or {})}
     return report(rows, Path(folder), Path(folder).name, SETTINGS, notes)
 

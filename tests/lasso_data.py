@@ -28,8 +28,7 @@ def trials(key, count, strength, seed, patterns, items=ITEMS):
     course = np.exp(-0.5 * ((seconds - peak) / WIDTH) ** 2)
     eeg = noise + strength * patterns[[ITEMS.index(items[k]) for k in label]][:, :, None] * course
     return [
-        {MARK: True, "category": items[k], "EEG": own.astype(np.float32)}
-        for k, own in zip(label, eeg, strict=True)
+        {MARK: True, "category": items[k], "EEG": own.astype(np.float32)} for k, own in zip(label, eeg, strict=True)
     ]
 
 

@@ -13,16 +13,7 @@ import sleep_interpreter
 
 ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = shutil.ignore_patterns(
-    ".git",
-    ".venv",
-    ".*_cache",
-    "__pycache__",
-    "external",
-    "simulated",
-    "results",
-    "tests",
-    "benchmarks",
-    "docs",
+    ".git", ".venv", ".*_cache", "__pycache__", "external", "simulated", "results", "tests", "benchmarks", "docs"
 )
 
 USE = """

@@ -42,11 +42,7 @@ def start(script, *arguments, **environment):
     """Start a script as a process of its own."""
     command = [sys.executable, str(ROOT / script), *map(str, arguments)]
     return subprocess.Popen(
-        command,
-        env={**os.environ, **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+        command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -93,9 +89,7 @@ def kill_at(where, script, *arguments, nth=1, before=False, settings=(), number=
         root=str(ROOT), where=where, nth=nth, before=before, settings=list(settings), number=int(number),
         script=str(ROOT / script), arguments=[str(a) for a in arguments],
     )  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == (130 if number == signal.SIGINT else -number), done.stderr
     return done.stderr
 
@@ -132,8 +126,7 @@ def scalars(folder):
     events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
     events.Reload()
     return {
-        tag: [(e.step, float(_number(e.tensor_proto))) for e in events.Tensors(tag)]
-        for tag in events.Tags()["tensors"]
+        tag: [(e.step, float(_number(e.tensor_proto))) for e in events.Tensors(tag)] for tag in events.Tags()["tensors"]
     }
 
 
@@ -151,9 +144,7 @@ def corrupted(cohort, root):
     from sleep_interpreter.data.formats.tfrecords import SLEEP, Field, RecordFile, write_records
 
     folder = root / "SI Main Train_tfrecords" / "N2N3"
-    shutil.copytree(
-        cohort / "SI Main Train_tfrecords" / "N2N3", folder, ignore=shutil.ignore_patterns("Whole*")
-    )
+    shutil.copytree(cohort / "SI Main Train_tfrecords" / "N2N3", folder, ignore=shutil.ignore_patterns("Whole*"))
     shutil.copytree(cohort / "SI Main Test", root / "SI Main Test")
     shutil.copy(cohort / "simulation.json", root)
     files = sorted(folder.iterdir())

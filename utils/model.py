@@ -66,9 +66,7 @@ def run_folder(root: str | Path, network: str, mode: str | None = None, finetune
     return Path(root) / f"{row.folder} checkpoint" / (f"{row.run}_finetune" if finetune else row.run)
 
 
-def find_checkpoint(
-    results: str | Path, network: str, mode: str | None = None, data: str | Path = DATA
-) -> Path:
+def find_checkpoint(results: str | Path, network: str, mode: str | None = None, data: str | Path = DATA) -> Path:
     """Return the checkpoint to evaluate: what this project trained, otherwise a released one.
 
     Parameters

@@ -159,9 +159,7 @@ def _training_data(study, network, root):
 def _train(settings, mode, trials, notes, folder, restart):
     from sleep_interpreter.train.engine import loop
 
-    return loop.train(
-        settings, trials, folder / "training", mode, notes, options=loop.Options(restart=restart)
-    )
+    return loop.train(settings, trials, folder / "training", mode, notes, options=loop.Options(restart=restart))
 
 
 def _test(settings, mode, path, subjects, folder, name):
@@ -199,9 +197,7 @@ class _Looker:
         if self.network is None:
             self.network = registry.build_ensemble(settings.model, 1, self.name)
         rows = []
-        for epoch in sorted(
-            {e for e in self.study.looks if e < settings.train.epochs} | {settings.train.epochs}
-        ):
+        for epoch in sorted({e for e in self.study.looks if e < settings.train.epochs} | {settings.train.epochs}):
             path = folder / "epochs" / f"member_0_epoch_{epoch - 1:04d}.npz"
             checkpoint.load_published(self.network, checkpoint.read_arrays(path)[1])
             size = settings.evaluate.batch_size
@@ -252,9 +248,7 @@ def _write(summary, networks, curve, folder):
     plots.compared_runs(values, rows, folder / "accuracy.png", "top-1", f"class loss, {seeds} seeds", KIND)
     write_csv(folder / "curve.csv", [pd.DataFrame(curve)])
     means = pd.DataFrame(curve).groupby(["network", "loss", "epoch"])["top1"].mean()
-    summary["curve"] = [
-        {"network": n, "loss": c, "epoch": int(e), "top1": float(t)} for (n, c, e), t in means.items()
-    ]
+    summary["curve"] = [{"network": n, "loss": c, "epoch": int(e), "top1": float(t)} for (n, c, e), t in means.items()]
     provenance.write_json(folder / "summary.json", summary)
 
 
@@ -277,9 +271,7 @@ def table(summary):
         )
         for loss in own["losses"]:
             points = [r for r in summary["curve"] if (r["network"], r["loss"]) == (network, loss)]
-            lines.append(
-                f"    {loss:<10} by epoch: " + ", ".join(f"{r['epoch']}: {r['top1']:.3f}" for r in points)
-            )
+            lines.append(f"    {loss:<10} by epoch: " + ", ".join(f"{r['epoch']}: {r['top1']:.3f}" for r in points))
     return lines
 
 

@@ -150,9 +150,7 @@ def unfolded(stored):
         return stored
     if not repeats.all():
         first = int(np.flatnonzero(repeats != repeats[0])[0])
-        raise ValueError(
-            f"trials 0 and {first} differ in whether a channel's row repeats the end of the one before"
-        )
+        raise ValueError(f"trials 0 and {first} differ in whether a channel's row repeats the end of the one before")
     flat = np.concatenate([stored[:, :, :channels].reshape(count, -1), stored[:, -1, channels:]], axis=1)
     whole = flat.shape[1] // samples
     return flat[:, : whole * samples].reshape(count, whole, samples)
@@ -222,17 +220,13 @@ def _header(lines, path):
 def _sizes(header, path):
     for key, expected in _HEADER.items():
         if header.get(key, "").lower() != expected:
-            raise UserError(
-                f"{path}: @{key} is {header.get(key)!r}, this reader is for files with {expected!r}"
-            )
+            raise UserError(f"{path}: @{key} is {header.get(key)!r}, this reader is for files with {expected!r}")
     sizes = [header.get(key, "") for key in ("dimensions", "serieslength")]
     if not all(text.isdecimal() and int(text) > 0 for text in sizes):
         raise UserError(f"{path}: @dimensions, @seriesLength are {sizes}, expected whole numbers")
     known, *classes = header.get("classlabel", "").split() or [""]
     if known.lower() != "true" or len(classes) < 2:
-        raise UserError(
-            f"{path}: @classLabel is {header.get('classlabel')!r}, expected 'true' and names"
-        )
+        raise UserError(f"{path}: @classLabel is {header.get('classlabel')!r}, expected 'true' and names")
     return *map(int, sizes), tuple(classes)
 
 
@@ -240,9 +234,7 @@ def _values(texts, channels, samples, where):
     parts = [text.split(",") for text in texts]
     lengths = sorted({len(part) for part in parts})
     if len(parts) != channels or lengths != [samples]:
-        raise UserError(
-            f"{where}: {len(parts)} channels of {lengths} samples, the header says {channels} of {samples}"
-        )
+        raise UserError(f"{where}: {len(parts)} channels of {lengths} samples, the header says {channels} of {samples}")
     try:
         values = np.array(parts, np.float64)
     except ValueError:

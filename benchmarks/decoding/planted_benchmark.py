@@ -173,10 +173,7 @@ def _commands(study, run, seed, folder):
     place, data = folder / run.key(seed), study.folder(run.strength, run.many)
     of_kind, of_seed = (study.lasso, "seed") if run.lasso else (study.change, "train.seed")
     common = ("--data", str(data), "--results", str(place), *_arguments(of_kind))
-    places = {
-        "{results}": str(place),
-        "{SIMD}": str(folder / f"SIMD_strength_{study.strength:g}_seed_{seed}"),
-    }
+    places = {"{results}": str(place), "{SIMD}": str(folder / f"SIMD_strength_{study.strength:g}_seed_{seed}")}
 
     def filled(word):
         for name, path in places.items():
@@ -226,9 +223,7 @@ def run(study, folder, args):
 
 
 def _arguments_of_command(parser):
-    parser.add_argument(
-        "--many-trials", action="store_true", help="fine-tune with 270 trials of a subject too"
-    )
+    parser.add_argument("--many-trials", action="store_true", help="fine-tune with 270 trials of a subject too")
 
 
 main = runner.command(

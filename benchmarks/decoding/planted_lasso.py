@@ -36,9 +36,7 @@ def rows(study, folder):
         for experiment, pairs in EXPERIMENTS.items():
             path = _place(study, folder, strength, experiment) / "summary.json"
             if not path.is_file():
-                raise UserError(
-                    f"{path}: missing; give the same command again, what is finished is kept"
-                )
+                raise UserError(f"{path}: missing; give the same command again, what is finished is kept")
             results = json.loads(path.read_text(encoding="utf-8"))["results"]
             for pair in pairs:
                 found[_row(pair, strength)] = _accuracy(results[pair])
@@ -90,12 +88,8 @@ def verdicts(study, folder, table):
             at = where.loc[where["accuracy"].idxmax()]
             timed = _timed(people, test, at) if train == test else _delayed(settings, at)
             shown_ = min(abs(timed["peak_s"] - planted) for planted in timed["planted_s"]) <= NEAR_S + 1e-9
-            claim = (
-                f"Lasso {pair.replace('/', ' to ')}: peaks within {1000 * NEAR_S:.0f} ms of what was planted"
-            )
-            found.append(
-                _verdict(claim, "shown" if shown_ else "contradicted", _row(pair, study.strength)) | timed
-            )
+            claim = f"Lasso {pair.replace('/', ' to ')}: peaks within {1000 * NEAR_S:.0f} ms of what was planted"
+            found.append(_verdict(claim, "shown" if shown_ else "contradicted", _row(pair, study.strength)) | timed)
     return found
 
 
@@ -111,10 +105,7 @@ def _delayed(settings, at):
     """Return when a curve from wake to sleep peaks after the cue, and when what was learnt comes there."""
     timing = settings.memory.timing.NREM
     planted = timing.delay_s + timing.stretch * float(at["time"])
-    return {
-        "peak_s": round(float(at["offset"] + at["time"]) - BEFORE_CUE_S, 4),
-        "planted_s": [round(planted, 4)],
-    }
+    return {"peak_s": round(float(at["offset"] + at["time"]) - BEFORE_CUE_S, 4), "planted_s": [round(planted, 4)]}
 
 
 def simulated_people(settings):
@@ -140,9 +131,7 @@ def planted_peaks(people, domain):
     """
     course = planted_course(people, domain)
     inner = course[1:-1]
-    places = 1 + np.flatnonzero(
-        (inner > course[:-2]) & (inner >= course[2:]) & (inner >= EQUAL * course.max())
-    )
+    places = 1 + np.flatnonzero((inner > course[:-2]) & (inner >= course[2:]) & (inner >= EQUAL * course.max()))
     places = places[np.argsort(-course[places], kind="stable")]
     return [round(float(place) / SLEEP_RATE, 4) for place in places]
 

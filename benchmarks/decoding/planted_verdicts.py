@@ -66,9 +66,7 @@ def report(study, folder):
     values = {name: row["by_subject"] for name, row in rows.items()}
     title = f"planted truth, {len(study.seeds)} seeds"
     plots.compared_runs(values, rows, folder / "accuracy.png", "top-1", title, KIND)
-    flat = [
-        {"row": name, **{k: v for k, v in row.items() if k != "by_subject"}} for name, row in rows.items()
-    ]
+    flat = [{"row": name, **{k: v for k, v in row.items() if k != "by_subject"}} for name, row in rows.items()]
     write_csv(folder / "rows.csv", [pd.DataFrame(flat)])
     provenance.write_json(folder / "summary.json", summary)
     return summary
@@ -136,10 +134,7 @@ def _verdicts(study, hits, rows, settings):
         above("awake + sleep > chance", "SIMD"),
         compare("up-states > down-states", "SIMD, up-states", "SIMD, down-states"),
         compare("fine-tuned > zero-shot", "SIMD, fine-tuned, test part", "SIMD, zero-shot, test part"),
-        *(
-            compare(f"{high} > {low.removeprefix('SISD, ')}", high, low)
-            for low, high in pairwise(by_strength)
-        ),
+        *(compare(f"{high} > {low.removeprefix('SISD, ')}", high, low) for low, high in pairwise(by_strength)),
         _trend(rows, by_strength),
         at_chance("strength 0: chance in the interval", by_strength[0]),
         at_chance("shuffled labels: chance in the interval", "SISD, shuffled labels"),
@@ -174,11 +169,7 @@ def table(summary):
         lines.append(
             f"  {name:<32} {row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]  "
             f"{row['subjects']} subjects, n = {row['n']}"
-            + (
-                f"; permuted [{row['permuted_low']:.3f}, {row['permuted_high']:.3f}]"
-                if "permuted_low" in row
-                else ""
-            )
+            + (f"; permuted [{row['permuted_low']:.3f}, {row['permuted_high']:.3f}]" if "permuted_low" in row else "")
         )
     for verdict in summary["verdicts"]:
         line = f"  {verdict['verdict']:<17} {verdict['claim']}"

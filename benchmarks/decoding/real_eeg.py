@@ -95,9 +95,7 @@ def measure(study, folder, restart=False):
     files = [fingermovements.find(part) for part in ("TRAIN", "TEST")]
     (train, names), (test, test_names) = (fingermovements.read(file) for file in files)
     if test_names != names:
-        raise UserError(
-            f"{files[1]}: {len(test_names)} whole channels, {len(names)} in the other part"
-        )
+        raise UserError(f"{files[1]}: {len(test_names)} whole channels, {len(names)} in the other part")
     notes = {"data_fingerprint": fingerprint(files), "simulated": False, "training_trials": len(train)}
     if restart:
         for path in (folder / "choice").glob("*.json"):
@@ -110,15 +108,7 @@ def measure(study, folder, restart=False):
         choices[loss] = choice
         for seed in study.seeds:
             decoded[f"{loss}, seed {seed}"] = _train_and_test(
-                study,
-                choice,
-                loss,
-                seed,
-                train,
-                test,
-                folder / "runs" / f"{loss}_seed_{seed}",
-                notes,
-                restart,
+                study, choice, loss, seed, train, test, folder / "runs" / f"{loss}_seed_{seed}", notes, restart
             )
         order = np.random.default_rng([3, study.seeds[0]]).permutation(len(train))
         shuffled = dataclasses.replace(train, label=train.label[order])
@@ -162,9 +152,7 @@ def _train_and_test(study, choice, loss, seed, train, test, folder, notes, resta
     from sleep_interpreter.train.engine import loop
 
     candidate = study.candidates[choice["candidate"]]
-    settings = real_eeg_choice.experiment_of(
-        study, candidate, loss, train__epochs=choice["epochs"], train__seed=seed
-    )
+    settings = real_eeg_choice.experiment_of(study, candidate, loss, train__epochs=choice["epochs"], train__seed=seed)
     scaled = [prepared(part, candidate.reference, candidate.scale, train) for part in (train, test)]
     settings.model.check_data(*scaled[0].eeg.shape[1:], len(CLASSES), where=f"params/{study.experiment}.yaml")
     # How the trials were prepared is no setting of the experiment: it is part of what they are.

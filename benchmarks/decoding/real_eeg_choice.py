@@ -63,9 +63,7 @@ def choose_network(study, trials, loss, folder, notes):
     table = []
     for name, candidate in study.chosen_from().items():
         settings = experiment_of(study, candidate, loss, train__epochs=max(study.epochs), members=1)
-        for epoch, row in _measured(
-            study, candidate, settings, trials, folder / f"{loss}_{name}.json", notes
-        ):
+        for epoch, row in _measured(study, candidate, settings, trials, folder / f"{loss}_{name}.json", notes):
             table.append({"candidate": name, "epochs": epoch, **row})
     best = max(table, key=lambda row: (round(row["accuracy"], 12), -row["cross_entropy"]))
     log.info(
@@ -92,8 +90,7 @@ def _measured(study, candidate, settings, trials, path, notes):
         for number, (train, held_out) in list(enumerate(splits))[len(results) :]:
             parts = [trials.some(train), trials.some(held_out)]
             train, held_out = (
-                fingermovements.prepared(part, candidate.reference, candidate.scale, parts[0])
-                for part in parts
+                fingermovements.prepared(part, candidate.reference, candidate.scale, parts[0]) for part in parts
             )
             name = f"{path.stem}, fold {number + 1}/{len(splits)}"
             results.append(_fold(trainer, number, train, held_out, settings, name))

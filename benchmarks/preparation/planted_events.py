@@ -112,9 +112,7 @@ def before_learning(study, number):
 
     root = ROOT / study.data / f"before_{number}"
     change = runner.overrides(study.common, study.before, {"recording": {"test_subject": number}})
-    write_dataset(
-        simulation(study.preset, [*change, f"cohort.test_subjects={number + 1}"]), root, recording_only=True
-    )
+    write_dataset(simulation(study.preset, [*change, f"cohort.test_subjects={number + 1}"]), root, recording_only=True)
     settings = load_settings(
         study.prepare.config,
         [*runner.overrides(study.prepare.change), "recordings.default_session=sleep",
@@ -249,9 +247,7 @@ def naps(study, name, predict, cache):
     rates, memory, planted, lags = {c: [] for c in result}, [], [], []
     key = _key(study, settings)
     root, out = simulated(study, name)
-    for number, (subject, truth, folder) in zip(
-        range(study.looked_at[name]), sessions(root, out), strict=False
-    ):
+    for number, (subject, truth, folder) in zip(range(study.looked_at[name]), sessions(root, out), strict=False):
         night = reactivation.read_night(folder)
         own = truth["night/reactivations"][["onset_s", "item", "gain"]]
         own = own[own.gain > 0][["onset_s", "item"]]

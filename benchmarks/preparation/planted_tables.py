@@ -17,14 +17,11 @@ def event_table(found):
         "phase at cues inside an oscillation, found minus true: mean, SD (rad)": lambda r: (
             f"{_number(r['phase']['mean_rad'])}, {_number(r['phase']['sd_rad'])} (n = {r['phase']['n']})"
         ),
-        "cues whose group is known and found: same group, same or next": lambda r: (
-            "{same}, {next} of {n}".format(**r["groups"])
+        "cues whose group is known and found: same group, same or next": lambda r: "{same}, {next} of {n}".format(
+            **r["groups"]
         ),
     }
-    lines = [
-        "| | " + " | ".join(f"{name} (simulated)" for name in found) + " |",
-        "|---" * (1 + len(found)) + "|",
-    ]
+    lines = ["| | " + " | ".join(f"{name} (simulated)" for name in found) + " |", "|---" * (1 + len(found)) + "|"]
     return lines + [
         f"| {title} | " + " | ".join(cell(r) for r in found.values()) + " |" for title, cell in rows.items()
     ]

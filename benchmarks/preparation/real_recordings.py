@@ -135,9 +135,7 @@ def finger_movements(folder):
         length = round(HELD_S * fingermovements.RATE)
         held = np.pad(trials.eeg, ((0, 0), (0, length - trials.eeg.shape[1]), (0, 0)), mode="edge")
         data = held.reshape(-1, len(names)).T * 1e-6
-        raw = mne.io.RawArray(
-            data, mne.create_info(list(names), fingermovements.RATE, "eeg"), verbose="error"
-        )
+        raw = mne.io.RawArray(data, mne.create_info(list(names), fingermovements.RATE, "eeg"), verbose="error")
         texts = [f"image/{ITEMS[label]}" for label in trials.label]
         raw.set_annotations(mne.Annotations(HELD_S * np.arange(len(texts)), 0.0, texts))
         raw.save(raws / f"{subject}_wake_raw.fif", verbose="error")

@@ -188,9 +188,7 @@ def _counts(raw):
     """Tell whether the recording's counter, read in pieces, has no step."""
     last = None
     for start in range(0, raw.n_times, 10**6):
-        piece = np.round(
-            raw.get_data(picks=["COUNTER1"], start=start, stop=min(start + 10**6, raw.n_times))[0] * 1e6
-        )
+        piece = np.round(raw.get_data(picks=["COUNTER1"], start=start, stop=min(start + 10**6, raw.n_times))[0] * 1e6)
         piece = piece if last is None else np.concatenate([[last], piece])
         if (np.diff(piece) % 2**15 != 1).any():
             return False

@@ -105,9 +105,7 @@ def _begun(session, where, folder):
     """Wait until the session gives its first cues; return its client."""
     deadline = time.monotonic() + 400
     while time.monotonic() < deadline and session.poll() is None:
-        if (where / "control.json").exists() and sum(
-            Client(where, "cost").ask("status")["state"]["cues"].values()
-        ):
+        if (where / "control.json").exists() and sum(Client(where, "cost").ask("status")["state"]["cues"].values()):
             return Client(where, "cost")
         time.sleep(1)
     raise UserError(f"the session gave no cue; see {folder / 'session.log'}")

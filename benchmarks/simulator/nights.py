@@ -67,12 +67,7 @@ def reduced(session, settings):
         log.info("  %.1f of %.1f h rendered", stop / STREAM_RATE / 3600, scene.n / STREAM_RATE / 3600)
     stages = np.array(list(scene.stages), dtype="U2")
     recording = measures.Recording(
-        session.subject.name,
-        "simulated",
-        np.concatenate(parts, axis=1),
-        tuple(settings.channels),
-        rate,
-        stages,
+        session.subject.name, "simulated", np.concatenate(parts, axis=1), tuple(settings.channels), rate, stages
     )
     return recording, (frequency, np.concatenate(power)), averages
 

@@ -59,9 +59,7 @@ def _spectra(settings, summary):
                 row.append(f"{fit['exponent']:.2f}{both}, R² {fit['r2']:.2f}" if fit else "")
             row.append(fits[0]["epochs"] if fits[0] else 0)
         rows.append(row)
-    tone = [
-        (name, *(number(summary["tone"][group].get(stage)) for stage in STAGES_5)) for name, group in _GROUPS
-    ]
+    tone = [(name, *(number(summary["tone"][group].get(stage)) for stage in STAGES_5)) for name, group in _GROUPS]
     wide, high = _hz(settings.fit_hz), _hz(settings.fit_high_hz)
     header = [f"{name}, {what}" for name in ("sim", "real") for what in (wide, high, "epochs")]
     return {
@@ -122,9 +120,7 @@ def _waves(settings, summary):
         "locked": table(("", "channel", "n", *locked_header), locked),
         "by_chance": percent(0.6 / (2 * settings.near_s)),
         "near_s": f"{settings.near_s:g}",
-        "coupling": table(
-            ("", "channel", "spindles", "near a trough", "after it (s)", "in its up-state"), near
-        ),
+        "coupling": table(("", "channel", "spindles", "near a trough", "after it (s)", "in its up-state"), near),
     }
 
 

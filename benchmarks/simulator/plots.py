@@ -95,9 +95,7 @@ def events(panels, path):
                 first = name.split()[0].rstrip(",:")
                 colour = GREEN if first in used else colours[first]
                 used.add(first)
-                style = (
-                    {"histtype": "stepfilled", "alpha": 0.4} if first == "planted" else {"histtype": "step"}
-                )
+                style = {"histtype": "stepfilled", "alpha": 0.4} if first == "planted" else {"histtype": "step"}
                 style |= {"linestyle": "--"} if first == "real" else {}
                 axes.hist(
                     np.clip(values, panel["bins"][0], panel["bins"][-1]), panel["bins"], density=True,
@@ -121,20 +119,12 @@ def locked(panels, path):
         Amplitude relative to its mean; labels that begin with "real" are dashed.
     """
     with plt.rc_context(_SMALL):
-        figure, grid = plt.subplots(
-            1, len(panels), figsize=(7, 2.5), sharey=True, layout="constrained", squeeze=False
-        )
+        figure, grid = plt.subplots(1, len(panels), figsize=(7, 2.5), sharey=True, layout="constrained", squeeze=False)
         for axes, (title, lines) in zip(grid[0], panels.items(), strict=True):
-            for (label, (seconds, amplitude)), colour in zip(
-                lines.items(), (BLUE, GREEN, ORANGE), strict=False
-            ):
+            for (label, (seconds, amplitude)), colour in zip(lines.items(), (BLUE, GREEN, ORANGE), strict=False):
                 real = label.startswith("real")
                 axes.plot(
-                    seconds,
-                    100 * amplitude,
-                    "--" if real else "-",
-                    color=ORANGE if real else colour,
-                    label=label,
+                    seconds, 100 * amplitude, "--" if real else "-", color=ORANGE if real else colour, label=label
                 )
             axes.axvline(0, color=GREY, linewidth=0.8)
             axes.axhline(100, color=GREY, linewidth=0.5)
@@ -173,15 +163,7 @@ def staging(planted, seen, confusion, path):
         for i, row in enumerate(share):
             for j, value in enumerate(row):
                 text = f"{value:.0f} %\n{confusion[i, j]}"
-                axes.text(
-                    j,
-                    i,
-                    text,
-                    ha="center",
-                    va="center",
-                    color="white" if value < 55 else "black",
-                    fontsize=6.5,
-                )
+                axes.text(j, i, text, ha="center", va="center", color="white" if value < 55 else "black", fontsize=6.5)
         axes.set_xticks(range(len(STAGES)), STAGES)
         axes.set_yticks(range(len(STAGES)), STAGES)
         axes.set(xlabel="Seen by YASA", ylabel="Planted")
@@ -203,10 +185,7 @@ def hypnograms(real, simulated, labels, path):
     with plt.rc_context(_SMALL):
         figure, grid = plt.subplots(2, 4, figsize=(8.2, 3.8), sharey=True, layout="constrained")
         for axes, (key, label) in zip(grid.flat, labels.items(), strict=False):
-            for rows, name, colour, style in (
-                (simulated, "simulated", BLUE, "-"),
-                (real, "real", ORANGE, "--"),
-            ):
+            for rows, name, colour, style in ((simulated, "simulated", BLUE, "-"), (real, "real", ORANGE, "--")):
                 values = np.array([row[key] for row in rows])
                 values = np.sort(values[np.isfinite(values)])
                 if len(values):
@@ -245,14 +224,7 @@ def evoked(averages, channel, maps, path):
             seconds, average, names, _ = averages[stage]
             inside = (seconds >= window[0]) & (seconds <= window[1])
             title = f"{stage}, {window[0]:g} to {window[1]:g} s"
-            _map(
-                figure,
-                figure.add_subplot(grid[1, column]),
-                average[:, inside].mean(axis=1),
-                names,
-                title,
-                "µV",
-            )
+            _map(figure, figure.add_subplot(grid[1, column]), average[:, inside].mean(axis=1), names, title, "µV")
         save(figure, path)
 
 

@@ -231,9 +231,7 @@ def summarise(settings, found, stages):
         },
         "coupling": {
             "simulated": {c: summary.coupling(own, c, settings.near_s) for c in settings.spindle_channels},
-            "real": {
-                c: summary.coupling(real, c, settings.near_s) for c in _shared(settings.event_channels, real)
-            },
+            "real": {c: summary.coupling(real, c, settings.near_s) for c in _shared(settings.event_channels, real)},
         },
         "travel": {
             key: summary.travel(group, settings.travel.front, settings.travel.back)
@@ -247,13 +245,10 @@ def summarise(settings, found, stages):
         "planted": summary.planted(own),
         "detection": summary.detection(own, settings),
         "staging": summary.staging(own),
-        "evoked": summary.evoked_peaks(
-            averages, settings.evoked_channel, settings.negative_s, settings.positive_s
-        ),
+        "evoked": summary.evoked_peaks(averages, settings.evoked_channel, settings.negative_s, settings.positive_s),
         "wake_n1": summary.level(averages, "W", settings.n1_channel, settings.n1_s),
         "hypnograms": {
-            group: {key: value for key, value in row.items() if key != "measures"}
-            for group, row in stages.items()
+            group: {key: value for key, value in row.items() if key != "measures"} for group, row in stages.items()
         },
         "settings": settings.model_dump(mode="json"),
         "provenance": provenance.record(),

@@ -21,9 +21,7 @@ def mean_spectra(nights, channel):
     """Return frequency and each stage's geometric mean spectrum over nights at a channel, {stage: (F,)}."""
     own = {}
     for stage in measures.STAGES_5:
-        rows = [
-            n[f"spectra/{stage}"][list(n["names"]).index(channel)] for n in nights if f"spectra/{stage}" in n
-        ]
+        rows = [n[f"spectra/{stage}"][list(n["names"]).index(channel)] for n in nights if f"spectra/{stage}" in n]
         if rows:
             own[stage] = np.exp(np.mean(np.log(np.maximum(rows, 1e-12)), axis=0))
     return nights[0]["frequency"], own
@@ -36,10 +34,7 @@ def slopes(nights, channel, settings):
     """
     frequency, own = mean_spectra(nights, channel)
     result = {}
-    for name, fit_hz, skip in (
-        ("wide", settings.fit_hz, settings.fit_skip_hz),
-        ("high", settings.fit_high_hz, ()),
-    ):
+    for name, fit_hz, skip in (("wide", settings.fit_hz, settings.fit_skip_hz), ("high", settings.fit_high_hz, ())):
         result[name] = {}
         for stage, power in own.items():
             fit = measures.aperiodic(frequency, power, fit_hz, skip)
@@ -97,9 +92,7 @@ def waves(nights, channel):
         epoch = ((own["trough_s"] - place * _APART_S) // STAGING_SECONDS).astype(int)
         filled = np.bincount(epoch, own["duration_s"], minlength=len(night["stages"])) / STAGING_SECONDS
         for stage in events.NREM:
-            full[stage] += (
-                filled[: len(night["stages"])][night["stages"] == stage] >= SLOW_WAVE_SHARE
-            ).tolist()
+            full[stage] += (filled[: len(night["stages"])][night["stages"] == stage] >= SLOW_WAVE_SHARE).tolist()
     row["slow_wave_epochs"] = {stage: float(np.mean(v)) if v else None for stage, v in full.items()}
     return row
 
@@ -139,11 +132,7 @@ def locked_row(nights, band, channel):
     seconds, amplitude, count = locked(nights, band, channel)
     if amplitude is None:
         return {"n": 0, "delay_s": None, "range": None}
-    return {
-        "n": count,
-        "delay_s": float(seconds[np.argmax(amplitude)]),
-        "range": float(np.ptp(amplitude)),
-    }
+    return {"n": count, "delay_s": float(seconds[np.argmax(amplitude)]), "range": float(np.ptp(amplitude))}
 
 
 def coupling(nights, channel, near_s):
@@ -282,8 +271,7 @@ def staging(nights):
     each = [staging_agreement(night["stages"], night["yasa"]) for night in nights]
     length = [min(len(night["stages"]), len(night["yasa"])) for night in nights]
     whole = [
-        np.concatenate([night[key][:n] for night, n in zip(nights, length, strict=True)])
-        for key in ("stages", "yasa")
+        np.concatenate([night[key][:n] for night, n in zip(nights, length, strict=True)]) for key in ("stages", "yasa")
     ]
     return {"all": staging_agreement(*whole), "nights": each}
 

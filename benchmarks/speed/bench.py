@@ -154,11 +154,7 @@ class Table:
             "value": value, "unit": unit, "baseline": baseline, "ratio": ratio, "target": target,
             "holds": holds,
         }  # fmt: skip
-        wanted = (
-            ""
-            if target is None
-            else f"  {'<=' if most else '>='} {target:<5} {'holds' if holds else 'NOT MET'}"
-        )
+        wanted = "" if target is None else f"  {'<=' if most else '>='} {target:<5} {'holds' if holds else 'NOT MET'}"
         beside = "" if ratio is None else f"{ratio:9.3f} of {baseline:.4g}{wanted}"
         print(f"  {name:<46} {value:9.4g} {unit:<9}{beside}", flush=True)
 
@@ -197,9 +193,7 @@ def _decoders(table):
 
 def main(argv=None):
     """Measure, print a table and write results/bench.json."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", choices=tuple(MEASUREMENTS), help="one measurement alone, as JSON")
     parser.add_argument("--only", choices=PARTS, help="one part of the table; nothing is written")
     args = parser.parse_args(argv)

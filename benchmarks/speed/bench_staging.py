@@ -24,8 +24,7 @@ def forward_gflop(settings):
     block = s.block_filters
     inner = [(10, s.branch_filters)] + [(5, block)] * 3
     branches = sum(
-        time_steps
-        * (kernel * s.channels * s.branch_filters + sum(k * filters * block for k, filters in inner))
+        time_steps * (kernel * s.channels * s.branch_filters + sum(k * filters * block for k, filters in inner))
         for kernel in s.kernels
     )
     maps, width = len(s.kernels) * block, s.map_filters

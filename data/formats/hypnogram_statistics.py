@@ -127,9 +127,7 @@ def _bout_row(minutes: np.ndarray) -> dict[str, Any]:
     return {"n": len(minutes), "median_min": float(median), "p90_min": float(p90), "longest_min": longest}
 
 
-def shares_by_hour(
-    nights: list[np.ndarray], hours: float = 9.0, step_min: int = 10
-) -> tuple[np.ndarray, np.ndarray]:
+def shares_by_hour(nights: list[np.ndarray], hours: float = 9.0, step_min: int = 10) -> tuple[np.ndarray, np.ndarray]:
     """Return times in h (n,) and the share of each stage at them (n, 4), of the nights still going on.
 
     NaN where fewer than a tenth of the nights, or than 3, go on.

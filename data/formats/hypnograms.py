@@ -52,9 +52,7 @@ def segments_of(epochs: np.ndarray) -> dict[str, list[int]]:
     epochs = np.asarray(epochs, int)
     if (epochs == UNKNOWN).any():
         place = int(np.flatnonzero(epochs == UNKNOWN)[0])
-        raise UserError(
-            f"epoch {place} is unknown, which the published label file cannot hold: score it or cut it off"
-        )
+        raise UserError(f"epoch {place} is unknown, which the published label file cannot hold: score it or cut it off")
     starts = np.flatnonzero(np.diff(epochs, prepend=UNKNOWN)) if len(epochs) else np.zeros(0, int)
     onset = [int(STAGING_SECONDS * start) for start in (*starts, len(epochs))]
     return {"onset": onset, "label": [int(epochs[start]) for start in starts]}
@@ -84,9 +82,7 @@ def from_yasa(hypnogram: "yasa.Hypnogram") -> np.ndarray:
     names = hypnogram.hypno.astype(str).tolist()
     other = sorted(set(names) - set(codes))
     if other:
-        raise UserError(
-            f"a hypnogram with stage {other[0]}: this project needs {', '.join(STAGES)} (5 stages in YASA)"
-        )
+        raise UserError(f"a hypnogram with stage {other[0]}: this project needs {', '.join(STAGES)} (5 stages in YASA)")
     return np.array([codes[name] for name in names], np.int64)
 
 

@@ -228,9 +228,7 @@ class Records:
         return labels
 
 
-def _chosen(
-    files: list[Path], only: Iterable[str] | None, exclude: Iterable[str] | None, folder: Path
-) -> list[Path]:
+def _chosen(files: list[Path], only: Iterable[str] | None, exclude: Iterable[str] | None, folder: Path) -> list[Path]:
     """Return the files of the subjects asked for; refuse a name that no file has."""
     by_name = {subject_name(file): file for file in files}
     only, exclude = _names(only), _names(exclude) or set()

@@ -213,9 +213,7 @@ def _annotations(path: Path) -> tuple[list[Row], float | None]:
 def _clock(text: str) -> float | None:
     """Return a time of day in s after midnight; None where there is none, or midnight (anonymised files)."""
     # dots last: a date may have them too
-    patterns = (
-        rf"(?<!\d)(\d{{1,2}}){dot}(\d{{2}}){dot}(\d{{2}})(?!\d)(?:\.\d+)?\s*([ap]m)?" for dot in (":", r"\.")
-    )
+    patterns = (rf"(?<!\d)(\d{{1,2}}){dot}(\d{{2}}){dot}(\d{{2}})(?!\d)(?:\.\d+)?\s*([ap]m)?" for dot in (":", r"\."))
     found = next(filter(None, (re.search(pattern, text, re.IGNORECASE) for pattern in patterns)), None)
     if found is None:
         return None
@@ -237,9 +235,7 @@ def from_annotations(annotations: "mne.Annotations", pattern: str, first_time: f
         Time of the recording's first sample on the annotations' clock, s.
     """
     found: list[list] = []
-    for onset, duration, text in zip(
-        annotations.onset, annotations.duration, annotations.description, strict=True
-    ):
+    for onset, duration, text in zip(annotations.onset, annotations.duration, annotations.description, strict=True):
         for candidate in (str(text), str(text).partition("/")[2]):
             match = re.fullmatch(pattern, candidate.strip())
             if match:
@@ -280,9 +276,7 @@ def _remlogic(text: str, where: str) -> tuple[list[Row], float | None]:
             moment = datetime.strptime(clock.strip().replace(".", ":")[:8], "%H:%M:%S") + day
             length = float(next(v for k, v in row.items() if k and k.startswith("Duration")))
         except (ValueError, StopIteration):
-            raise UserError(
-                f"{where}: a RemLogic row without time [hh:mm:ss] or duration: {clock!r}"
-            ) from None
+            raise UserError(f"{where}: a RemLogic row without time [hh:mm:ss] or duration: {clock!r}") from None
         first = first or moment
         if rows and moment < first + timedelta(seconds=rows[-1][0]):  # past midnight
             day += timedelta(days=1)
@@ -296,10 +290,7 @@ def _table(text: str, where: str, epoch_seconds: float) -> tuple[list[Row], floa
     if not lines:
         raise UserError(f"{where}: is empty")
     delimiter = next((d for d in "\t;," if d in lines[0]), None)
-    header = [
-        name.strip().strip('"').casefold()
-        for name in (lines[0].split(delimiter) if delimiter else [lines[0]])
-    ]
+    header = [name.strip().strip('"').casefold() for name in (lines[0].split(delimiter) if delimiter else [lines[0]])]
     place = next((header.index(name) for name in _STAGE_COLUMNS if name in header), None)
     if place is None and delimiter is None:  # one stage a line, without a header
         return [(k * epoch_seconds, epoch_seconds, line.strip()) for k, line in enumerate(lines)], None

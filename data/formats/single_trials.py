@@ -110,9 +110,7 @@ def read_subject(
         key, samples = DOMAINS[domain]
         stored = validation.entry(content, key, display_path(path))
         if not isinstance(stored, list | tuple):
-            raise UserError(
-                f"{path}, field {key!r}: expected a list of trials, found {validation.brief(stored)}"
-            )
+            raise UserError(f"{path}, field {key!r}: expected a list of trials, found {validation.brief(stored)}")
         read[domain] = _trials(stored, key, samples, path)
         marked = marked or trials_are_marked(stored)
     return SingleTrials(validation.subject_name(path.parent), path, read, bool(marked))
@@ -124,7 +122,5 @@ def _trials(stored: Any, key: str, samples: int, path: Path) -> DomainTrials:
     for place, trial in enumerate(stored):
         where = f"{display_path(path)}, {key} trial {place}"
         label[place] = validation.item_index(validation.entry(trial, "category", where), where)
-        eeg[place] = validation.signal(
-            trial, "EEG", (CHANNELS, samples), f"{where} ({ITEMS[label[place]]})"
-        ).T
+        eeg[place] = validation.signal(trial, "EEG", (CHANNELS, samples), f"{where} ({ITEMS[label[place]]})").T
     return DomainTrials(eeg, label)

@@ -15,16 +15,7 @@ from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import is_simulated
 
-SO_GROUPS = (
-    "Pre-SO",
-    "trans-1st-Up",
-    "1st-Up",
-    "trans-Down",
-    "Down",
-    "trans-2nd-Up",
-    "2nd-Up",
-    "Post-SO",
-)
+SO_GROUPS = ("Pre-SO", "trans-1st-Up", "1st-Up", "trans-Down", "Down", "trans-2nd-Up", "2nd-Up", "Post-SO")
 """Groups of cues by phase of the slow oscillation, in the order in which it passes through them."""
 
 
@@ -102,8 +93,7 @@ def check_group(group: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
         return _EMPTY
     if labels.ndim != 2 or labels.shape[1] != len(ITEMS) or labels.dtype.kind not in "biuf":
         raise UserError(
-            f"{where}, field 'label': expected one-hot labels (n, {len(ITEMS)}), "
-            f"found {labels.dtype} {labels.shape}"
+            f"{where}, field 'label': expected one-hot labels (n, {len(ITEMS)}), found {labels.dtype} {labels.shape}"
         )
     expected = (len(labels), SLEEP_SAMPLES, CHANNELS)
     if eeg.shape != expected or eeg.dtype.kind != "f":
@@ -124,6 +114,4 @@ def _array(values: Any, field: str, where: str) -> np.ndarray:
     try:
         return np.asarray(values)
     except (ValueError, TypeError, OverflowError):  # lists of unequal length
-        raise UserError(
-            f"{where}, field {field!r}: expected an array, found {validation.brief(values)}"
-        ) from None
+        raise UserError(f"{where}, field {field!r}: expected an array, found {validation.brief(values)}") from None

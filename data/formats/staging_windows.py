@@ -191,8 +191,7 @@ def check_training_window(record: dict[str, np.ndarray], where: str) -> dict[str
     code = int(record["feature_label"][0])
     if code != int(label.argmax()):
         raise UserError(
-            f"{where}, field 'feature_label': says stage {code}, but 'category_name' says "
-            f"{int(label.argmax())}"
+            f"{where}, field 'feature_label': says stage {code}, but 'category_name' says {int(label.argmax())}"
         )
     shape = STAGING["feature_data"].shape
     return {"window": validation.signal(record, "feature_data", shape, where), "label": label}
@@ -211,26 +210,20 @@ def check_counts(file: Path, windows: int, raw: Path, epochs: int) -> None:
     """Refuse numbers of windows and of scored epochs that do not go together."""
     expected = max(0, WINDOWS_PER_EPOCH * (epochs - 1) + 1)
     if windows != expected:
-        raise UserError(
-            f"{file}: {epochs} epochs in {raw.name} need {expected} windows, found {windows}"
-        )
+        raise UserError(f"{file}: {epochs} epochs in {raw.name} need {expected} windows, found {windows}")
 
 
 def check_hypnogram(hypnogram: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Return onsets in s (n + 1,) and stage codes (n,) of a subject's expert hypnogram, or refuse it."""
     labels = validation.entry(hypnogram, "label", where)
     if not isinstance(labels, list | tuple) and getattr(labels, "ndim", 0) != 1:
-        raise UserError(
-            f"{where}, field 'label': expected a list of stages, found {validation.brief(labels)}"
-        )
+        raise UserError(f"{where}, field 'label': expected a list of stages, found {validation.brief(labels)}")
     stage = np.array([check_stage(label, f"{where}, field 'label'") for label in labels], np.int64)
     times = validation.entry(hypnogram, "onset", where)
     try:
         onset = np.asarray(times, np.float64)
     except (ValueError, TypeError, OverflowError):
-        raise UserError(
-            f"{where}, field 'onset': expected times in s, found {validation.brief(times)}"
-        ) from None
+        raise UserError(f"{where}, field 'onset': expected times in s, found {validation.brief(times)}") from None
     if onset.shape != (len(stage) + 1,):
         raise UserError(f"{where}: {len(stage)} stages need {len(stage) + 1} onsets, found {onset.size}")
     if not (np.isfinite(onset).all() and (np.diff(onset) >= 0).all()):
@@ -245,7 +238,5 @@ def check_stage(value: Any, where: str) -> int:
     except (ValueError, TypeError, OverflowError):
         number = np.empty(0)
     if number.size != 1 or number.dtype.kind not in "iuf" or number.item() not in range(len(STAGES)):
-        raise UserError(
-            f"{where}: expected a stage from 0 to {len(STAGES) - 1}, found {validation.brief(value)}"
-        )
+        raise UserError(f"{where}: expected a stage from 0 to {len(STAGES) - 1}, found {validation.brief(value)}")
     return int(number.item())

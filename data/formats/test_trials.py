@@ -70,9 +70,7 @@ class TestSubject:
         """
         _check_parts([data_type])
         if data_type not in self.data_types:
-            raise UserError(
-                f"{self.file}: the part {data_type!r} was not read, only {', '.join(self.data_types)}"
-            )
+            raise UserError(f"{self.file}: the part {data_type!r} was not read, only {', '.join(self.data_types)}")
         return SubjectTrials(self, np.flatnonzero(self.data_type == data_type))
 
 

@@ -127,8 +127,7 @@ class RecordFile:
         payload = stored[:length]
         if masked_checksum(payload) != _FOOTER.unpack(stored[length:])[0]:
             raise UserError(
-                f"{self.where(index)}: the record's content fails its checksum; "
-                "the file is damaged, get it again"
+                f"{self.where(index)}: the record's content fails its checksum; the file is damaged, get it again"
             )
         return payload
 
@@ -182,10 +181,7 @@ class RecordFile:
             feature = tf.train.Example.FromString(self.payload(index)).features.feature
         except DecodeError:
             raise UserError(f"{self.where(index)}: not a tf.train.Example; get the file again") from None
-        return {
-            name: self._tensor(index, feature, name, trial)
-            for name in (self.schema if fields is None else fields)
-        }
+        return {name: self._tensor(index, feature, name, trial) for name in (self.schema if fields is None else fields)}
 
     def _tensor(self, index: int, feature: Any, name: str, trial: int | None) -> np.ndarray:
         where = f"{self.where(index)}, field {name!r}"
@@ -227,9 +223,7 @@ class RecordFile:
                 )
             values = np.array(typed, dtype) if len(typed) == size else np.full(size, typed[0], dtype)
         elif len(content) != size * dtype.itemsize:
-            raise UserError(
-                f"{where}: expected {size * dtype.itemsize} bytes for shape {shape}, found {len(content)}"
-            )
+            raise UserError(f"{where}: expected {size * dtype.itemsize} bytes for shape {shape}, found {len(content)}")
         else:
             values = np.frombuffer(content, dtype)
         values = values.reshape(shape)
@@ -250,9 +244,7 @@ def is_tfrecord(path: str | Path) -> bool:
     return len(header) == _HEADER.size and masked_checksum(header[:8]) == _HEADER.unpack(header)[1]
 
 
-def write_records(
-    path: str | Path, schema: Schema, records: Iterable[Record], simulated: bool = False
-) -> int:
+def write_records(path: str | Path, schema: Schema, records: Iterable[Record], simulated: bool = False) -> int:
     """Write a TFRecord file, complete or not at all; return the number of records.
 
     Parameters
@@ -293,8 +285,7 @@ def _example(record: Record, schema: Schema, where: str, simulated: bool) -> byt
         array = np.ascontiguousarray(record[name])
         if array.shape != shape or array.dtype != dtype:
             raise ValueError(
-                f"{where}, field {name!r}: expected {np.dtype(dtype).name} {shape}, "
-                f"found {array.dtype} {array.shape}"
+                f"{where}, field {name!r}: expected {np.dtype(dtype).name} {shape}, found {array.dtype} {array.shape}"
             )
         value = tf.io.serialize_tensor(array).numpy()
         features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
@@ -332,8 +323,7 @@ def _scan(path: Path) -> tuple[np.ndarray, np.ndarray, str | None]:
                 end = position + _HEADER.size + length + _FOOTER.size
                 if not complete or end > size:
                     damage = (
-                        f"the record runs past the end of the file ({size} bytes); "
-                        "the file is truncated, get it again"
+                        f"the record runs past the end of the file ({size} bytes); the file is truncated, get it again"
                     )
                     break
                 offsets.append(position + _HEADER.size)

@@ -30,15 +30,7 @@ from sleep_interpreter.data.formats.tfrecords import (
     Field,
     RecordFile,
 )
-from sleep_interpreter.data.formats.validation import (
-    brief,
-    entry,
-    finite,
-    item_index,
-    one_hot,
-    read_container,
-    signal,
-)
+from sleep_interpreter.data.formats.validation import brief, entry, finite, item_index, one_hot, read_container, signal
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES, STAGING_SECONDS
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
@@ -137,9 +129,7 @@ class Reader(NamedTuple):
     unit: str = "trials"
 
 
-def _tfrecords(
-    schema: dict[str, Field], names: tuple[str, ...], check: Check, unit: str = "trials"
-) -> Reader:
+def _tfrecords(schema: dict[str, Field], names: tuple[str, ...], check: Check, unit: str = "trials") -> Reader:
     def read(file: Path, fast: bool, progress: Callable[[int], Any]) -> Findings:
         found = Findings(file)
         records = RecordFile(file, schema, partial=True)

@@ -137,10 +137,7 @@ def survey_folder(root: str | Path, fast: bool = False) -> Inventory:
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give the one that holds `SI Main Train_tfrecords`")
-    files = {
-        part: sorted((path for path in root.glob(part.pattern) if path.is_file()), key=natural)
-        for part in PARTS
-    }
+    files = {part: sorted((path for path in root.glob(part.pattern) if path.is_file()), key=natural) for part in PARTS}
     inventory = Inventory(root, fast)
     _find_checkpoints(inventory)
     if not any(files.values()) and not any(inventory.checkpoints.values()):
@@ -236,8 +233,7 @@ def _compare_counts(inventory: Inventory) -> None:
             for (subject, _, name), count in findings.counts.items():
                 totals[subject or subject_name(findings.file)][name] += count
         fewest = {
-            subject: min((counts[name], name) for name in part.reader.classes)
-            for subject, counts in totals.items()
+            subject: min((counts[name], name) for name in part.reader.classes) for subject, counts in totals.items()
         }
         few = [subject for subject, (count, _) in fewest.items() if count < FEW]
         if few:

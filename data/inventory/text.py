@@ -19,9 +19,7 @@ _WIDTH = 52
 
 def summary_lines(inventory: Inventory) -> list[str]:
     """Return what `python data/check.py` prints: files, counts, warnings, problems."""
-    simulated = (
-        " – simulated: no figure made from it says anything about people" if inventory.simulated else ""
-    )
+    simulated = " – simulated: no figure made from it says anything about people" if inventory.simulated else ""
     result = [f"{display_path(inventory.root)}{simulated}", "", *_file_lines(inventory), *_count_lines(inventory)]
     if inventory.fast:
         result += ["", "only headers were read (--fast): signals are unchecked, pickles uncounted"]

@@ -68,9 +68,7 @@ def make_plan(settings: Channels, names: Sequence[str], where: str) -> Plan:
     """
     for lab in settings.rename:
         if lab not in names:
-            raise UserError(
-                f"{where}: channels.rename names {lab!r}, which is not there ({hint(lab, names)})"
-            )
+            raise UserError(f"{where}: channels.rename names {lab!r}, which is not there ({hint(lab, names)})")
     lab_names = {ours: lab for lab, ours in settings.rename.items()}
     free = [name for name in names if name not in settings.rename]
     picks: list[str] = []
@@ -136,10 +134,7 @@ def make_info(
 
 
 def matrix(
-    names: Sequence[str],
-    positions: str,
-    change: Callable[[mne.io.BaseRaw], mne.io.BaseRaw | None],
-    where: str,
+    names: Sequence[str], positions: str, change: Callable[[mne.io.BaseRaw], mne.io.BaseRaw | None], where: str
 ) -> np.ndarray:
     """Return what a linear change of MNE's does, as a matrix (channels, channels).
 
@@ -176,9 +171,7 @@ def interpolation(names: Sequence[str], bad: Collection[str], positions: str, wh
     return matrix(names, positions, change, where)
 
 
-def rereference(
-    names: Sequence[str], kind: str, mastoids: Sequence[str], positions: str, where: str
-) -> np.ndarray:
+def rereference(names: Sequence[str], kind: str, mastoids: Sequence[str], positions: str, where: str) -> np.ndarray:
     """Return the matrix of a reference: "mastoids", "REST", or the identity for "average" and "none".
 
     The average is taken in every trial by `utils.signal.preprocessing.decoding_window`, as in real time.

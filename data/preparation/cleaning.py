@@ -28,9 +28,7 @@ def require_package(method: str) -> None:
         raise UserError(f"the package {package} is not installed: pip install -e '.[prepare]'")
 
 
-def find_bad(
-    file: SignalFile, plan: Plan, settings: BadChannels, seed: int, positions: str
-) -> dict[str, str]:
+def find_bad(file: SignalFile, plan: Plan, settings: BadChannels, seed: int, positions: str) -> dict[str, str]:
     """Return {channel: reason} of montage channels that pyprep takes for bad in the unfiltered file."""
     if settings.method == "none":
         return {}
@@ -81,10 +79,7 @@ def artefact_operator(
     from mne_icalabel import label_components  # lazy: optional dependency
 
     rows = [plan.rows[name] for name in names]
-    data = [
-        signal.decimate(without_line(p, steps.line_noise), 2, axis=1)
-        for p in pieces(file, rows, settings.minutes)
-    ]
+    data = [signal.decimate(without_line(p, steps.line_noise), 2, axis=1) for p in pieces(file, rows, settings.minutes)]
     made, _ = make_info(names, positions, _RATE)
     with warnings.catch_warnings(action="ignore"):
         raw = mne.io.RawArray(np.concatenate(data, axis=1) * 1e-6, made, verbose="error")

@@ -62,9 +62,7 @@ def read_events(
     return table[inside].sort_values("onset_s", kind="stable", ignore_index=True), dict(unmapped)
 
 
-def _rows(
-    session: Session, recording: Recording, annotations: mne.Annotations, settings: Events
-) -> list[Row]:
+def _rows(session: Session, recording: Recording, annotations: mne.Annotations, settings: Events) -> list[Row]:
     if settings.source == "stim":
         return [(onset, None, code, None) for onset, code in recording.triggers(settings.stim_channel)]
     if settings.source == "events_tsv":
@@ -106,9 +104,7 @@ def _number(text: object) -> int | None:
     return int(found[1]) if found else None
 
 
-def _first_match(
-    rules: Sequence[Rule], text: str | None, code: int | None
-) -> tuple[Rule | None, dict[str, str]]:
+def _first_match(rules: Sequence[Rule], text: str | None, code: int | None) -> tuple[Rule | None, dict[str, str]]:
     for rule in rules:
         if rule.code is not None:
             if code == rule.code:

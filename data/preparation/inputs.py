@@ -116,10 +116,7 @@ def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list
         text = f"{path.parent.name}/{path.name}"
         found = rule.search(path.name) or rule.search(text)
         if found is None:
-            raise UserError(
-                f"{path}: recordings.pattern {settings.recordings.pattern!r} finds no subject in "
-                f"{text!r}"
-            )
+            raise UserError(f"{path}: recordings.pattern {settings.recordings.pattern!r} finds no subject in {text!r}")
         parts = found.groupdict()
         label = parts.get("session") or ""
         kind = _kind((label,), settings, path)
@@ -207,8 +204,7 @@ def _distinct(sessions: Sequence[Session]) -> tuple[Session, ...]:
     """Number sessions of one label, so that each has a folder of its own."""
     labels = [s.label for s in sessions]
     return tuple(
-        s if labels.count(s.label) == 1 else replace(s, label=f"{s.label}_{k}")
-        for k, s in enumerate(sessions)
+        s if labels.count(s.label) == 1 else replace(s, label=f"{s.label}_{k}") for k, s in enumerate(sessions)
     )
 
 
@@ -234,7 +230,5 @@ def bids_details(session: Session) -> tuple[mne.Annotations, list[str]]:
             raw = mne_bids.read_raw_bids(session.bids, verbose="error")
     except Exception as error:  # as many ways to fail as there are readers
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"{session.path}: mne-bids cannot read this recording: {reason[:300]}"
-        ) from error
+        raise UserError(f"{session.path}: mne-bids cannot read this recording: {reason[:300]}") from error
     return raw.annotations, list(raw.info["bads"])

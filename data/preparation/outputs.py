@@ -9,14 +9,7 @@ import numpy as np
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.data.formats.test_trials import DATA_TYPES, TRIAL_STAGES
-from sleep_interpreter.data.formats.tfrecords import (
-    AWAKE_PER_SLEEP,
-    CHANNELS,
-    SLEEP,
-    STAGING,
-    WHOLE,
-    write_records,
-)
+from sleep_interpreter.data.formats.tfrecords import AWAKE_PER_SLEEP, CHANNELS, SLEEP, STAGING, WHOLE, write_records
 from sleep_interpreter.data.preparation.channels import KINDS
 from sleep_interpreter.data.preparation.recording import Cleaned
 from sleep_interpreter.data.preparation.settings import Preparation
@@ -87,8 +80,7 @@ def _one_hot(index: int, names: Sequence[str] = ITEMS) -> np.ndarray:
 def _records(trials: Trials, mark: dict, key: str, parts: np.ndarray | None = None) -> list[dict]:
     """Return trials as pickles hold them, one dict each, with the EEG under `key`."""
     records: list[dict] = [
-        {**mark, "category": _one_hot(item), key: eeg}
-        for item, eeg in zip(trials.items, trials.eeg, strict=True)
+        {**mark, "category": _one_hot(item), key: eeg} for item, eeg in zip(trials.items, trials.eeg, strict=True)
     ]
     if parts is not None:
         for record, part in zip(records, parts, strict=True):
@@ -96,9 +88,7 @@ def _records(trials: Trials, mark: dict, key: str, parts: np.ndarray | None = No
     return records
 
 
-def _awake_draws(
-    trials: Mapping[str, Trials], stage: str, name: str, seed: int, notes: list[str]
-) -> AwakeDraws:
+def _awake_draws(trials: Mapping[str, Trials], stage: str, name: str, seed: int, notes: list[str]) -> AwakeDraws:
     """Draw 15 awake trials of both kinds for each sleep trial whose item has some.
 
     15 different ones where there are 15, otherwise some repeatedly. The draw depends on the seed, the subject
@@ -111,8 +101,7 @@ def _awake_draws(
         if all(len(pool) for pool in own):
             rng = np.random.default_rng([seed, *f"{name} {stage}".encode(), place])
             draws[place] = {
-                m: np.resize(rng.permutation(pool), AWAKE_PER_SLEEP)
-                for m, pool in zip(MODALITIES, own, strict=True)
+                m: np.resize(rng.permutation(pool), AWAKE_PER_SLEEP) for m, pool in zip(MODALITIES, own, strict=True)
             }
     lacking = len(trials[stage].table) - len(draws)
     if lacking:
@@ -184,10 +173,7 @@ def _write_npz(
     path: Path, trials: Mapping[str, Trials], parts: Mapping[str, np.ndarray], settings: Preparation,
     simulated: bool,
 ) -> None:  # fmt: skip
-    arrays: dict[str, Any] = {
-        "channels": np.array(settings.channels.montage),
-        "simulated": np.array(simulated),
-    }
+    arrays: dict[str, Any] = {"channels": np.array(settings.channels.montage), "simulated": np.array(simulated)}
     for kind, own in trials.items():
         arrays |= {f"{kind}_eeg": own.eeg, f"{kind}_item": own.items}
         if kind in parts:

@@ -18,14 +18,7 @@ from sleep_interpreter.data.preparation.cleaning import artefact_operator, find_
 from sleep_interpreter.data.preparation.events import read_events
 from sleep_interpreter.data.preparation.inputs import Session, bids_details
 from sleep_interpreter.data.preparation.settings import Preparation
-from sleep_interpreter.data.preparation.signal import (
-    SignalFile,
-    check_amplitude,
-    derived,
-    filter_file,
-    load,
-    multiply,
-)
+from sleep_interpreter.data.preparation.signal import SignalFile, check_amplitude, derived, filter_file, load, multiply
 from sleep_interpreter.data.preparation.stages import find_stages, scoring_file
 from sleep_interpreter.data.preparation.trials import bad_spans, with_stage
 from sleep_interpreter.utils.core.errors import UserError
@@ -88,9 +81,7 @@ class Cleaned:
         return self.events[self.events.modality == "cue"]
 
 
-def clean(
-    session: Session, name: str, settings: Preparation, folder: Path, step: Callable[[str], None]
-) -> Cleaned:
+def clean(session: Session, name: str, settings: Preparation, folder: Path, step: Callable[[str], None]) -> Cleaned:
     """Take one recording through all steps.
 
     Parameters
@@ -134,9 +125,7 @@ def clean(
     if session.kind == "wake":
         step("ICA")
         positions = settings.channels.positions
-        taken_out, names, components = artefact_operator(
-            raw, plan, bad, settings.steps, settings.seed, positions
-        )
+        taken_out, names, components = artefact_operator(raw, plan, bad, settings.steps, settings.seed, positions)
         operator = operator if taken_out is None else embedded(taken_out, names, plan.heads)
     step("filtering")
     working = raw.copy(folder / "filtered.npy")
@@ -151,9 +140,7 @@ def clean(
     )
     chain = (reference @ mending @ operator)[: len(plan.montage)]
     eeg = multiply(working, heads, chain, folder / "eeg.npy")
-    oscillations, spindles = _sleep_events(
-        working, heads, plan, mending @ operator, hypnogram, settings, step, remarks
-    )
+    oscillations, spindles = _sleep_events(working, heads, plan, mending @ operator, hypnogram, settings, step, remarks)
     working.path.unlink()
     events = with_stage(events, hypnogram)
     cues = events[events.modality == "cue"]
@@ -201,9 +188,7 @@ def _is_simulated(path: Path, annotations: mne.Annotations) -> bool:
     if marked or is_simulated(path):
         return True
     folders = path.resolve().parents[:_LEVELS]
-    return any(
-        (folder / sidecar).is_file() for folder in folders for sidecar in (SIDECAR, UNFINISHED_SIDECAR)
-    )
+    return any((folder / sidecar).is_file() for folder in folders for sidecar in (SIDECAR, UNFINISHED_SIDECAR))
 
 
 def _bad_channels(

@@ -15,13 +15,7 @@ from sleep_interpreter.data.preparation.cleaning import require_package
 from sleep_interpreter.data.preparation.inputs import Source, assign_names
 from sleep_interpreter.data.preparation.recording import fingerprint
 from sleep_interpreter.data.preparation.settings import Preparation
-from sleep_interpreter.data.preparation.subject import (
-    PREPARED,
-    RECORD,
-    UNFINISHED,
-    prepare_subject,
-    read_record,
-)
+from sleep_interpreter.data.preparation.subject import PREPARED, RECORD, UNFINISHED, prepare_subject, read_record
 from sleep_interpreter.utils.core import file_locks, provenance
 from sleep_interpreter.utils.core.command_line import set_up_logging
 from sleep_interpreter.utils.core.errors import UserError

@@ -145,9 +145,13 @@ class Ica(Settings):
     minutes: PositiveFloat = 20.0
     components: float = Field(0.99, gt=0)
     probability: float = Field(0.8, ge=0.5, le=1)
-    remove: tuple[
-        Literal["muscle artifact", "eye blink", "heart beat", "line noise", "channel noise"], ...
-    ] = ("muscle artifact", "eye blink", "heart beat", "line noise", "channel noise")
+    remove: tuple[Literal["muscle artifact", "eye blink", "heart beat", "line noise", "channel noise"], ...] = (
+        "muscle artifact",
+        "eye blink",
+        "heart beat",
+        "line noise",
+        "channel noise",
+    )
 
 
 class Steps(Settings):

@@ -88,9 +88,7 @@ def load(recording: Recording, picks: Sequence[str], settings: Recordings, path:
             try:
                 blocks.append((group.read(start, stop) * scale).astype(np.float32))
             except (OSError, ValueError, RuntimeError) as error:
-                raise UserError(
-                    f"{recording.path}: cannot be read at {begin:.1f} s: {error}"
-                ) from error
+                raise UserError(f"{recording.path}: cannot be read at {begin:.1f} s: {error}") from error
         merged = merger.push(blocks).astype(np.float32)[:, : file.shape[1] - done]
         bad += (~np.isfinite(merged)).sum(axis=1)
         file.write(done, np.nan_to_num(merged, nan=0.0, posinf=0.0, neginf=0.0))
@@ -106,8 +104,7 @@ def load(recording: Recording, picks: Sequence[str], settings: Recordings, path:
     if bad.any():
         worst = int(bad.argmax())
         raise UserError(
-            f"{recording.path}: {picks[worst]} holds {bad[worst]} samples that are not finite; "
-            "repair the recording"
+            f"{recording.path}: {picks[worst]} holds {bad[worst]} samples that are not finite; repair the recording"
         )
     return _cut(file, done)
 
@@ -150,9 +147,7 @@ def without_line(data: np.ndarray, line: LineNoise) -> np.ndarray:
     if line.hz is None:
         return data
     hz = np.arange(line.hz, STREAM_RATE / 2 - line.width_hz, line.hz)
-    return mne.filter.notch_filter(
-        data, STREAM_RATE, hz, notch_widths=line.width_hz, verbose="error", n_jobs=1
-    )
+    return mne.filter.notch_filter(data, STREAM_RATE, hz, notch_widths=line.width_hz, verbose="error", n_jobs=1)
 
 
 def filter_file(file: SignalFile, rows: Sequence[int], steps: Steps) -> None:

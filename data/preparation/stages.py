@@ -8,13 +8,7 @@ from pathlib import Path
 import mne
 import numpy as np
 
-from sleep_interpreter.data.formats.scoring_readers import (
-    UNSCORED,
-    Hypnogram,
-    from_annotations,
-    make,
-    read_hypnogram,
-)
+from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram, from_annotations, make, read_hypnogram
 from sleep_interpreter.data.preparation.channels import KINDS, Derivation, Plan
 from sleep_interpreter.data.preparation.inputs import Session
 from sleep_interpreter.data.preparation.settings import Stages
@@ -49,9 +43,7 @@ def find_stages(
     if settings.source in ("auto", "file") and (path := scoring_file(session, settings)) is not None:
         found, source = read_hypnogram(path, settings.numbers, settings.epoch_seconds), f"expert: {path.name}"
     elif settings.source == "file":
-        raise UserError(
-            f"{where}: stages.source is file, but there is no {settings.file or 'stages.file'} beside it"
-        )
+        raise UserError(f"{where}: stages.source is file, but there is no {settings.file or 'stages.file'} beside it")
     else:
         rows = from_annotations(annotations, settings.annotation, recording.first_time)
         if settings.source == "annotations" and not rows:
@@ -62,9 +54,7 @@ def find_stages(
             return stage_with_yasa(file, plan, where), "YASA", ["staged by YASA, not by an expert"]
     later, remarks = 0.0, list[str]()
     if settings.use_clock and found.clock is not None and recording.clock is not None:
-        later = _clock_offset(
-            found.clock, recording.clock, found, file.seconds, f"{where}: the scoring ({source})"
-        )
+        later = _clock_offset(found.clock, recording.clock, found, file.seconds, f"{where}: the scoring ({source})")
         remarks += [f"by the clocks, the scoring begins {later:g} s after the recording"] if later else []
     found = found.shifted(later + settings.offset_seconds)
     return found, source, remarks + length_remarks(found, file.seconds)
@@ -106,10 +96,7 @@ def scoring_file(session: Session, settings: Stages) -> Path | None:
     found = sorted(session.path.parent.glob(settings.file.replace("{stem}", stem)))
     found = [path for path in found if path != session.path]
     if len(found) > 1:
-        raise UserError(
-            f"{session.path}: stages.file matches {', '.join(p.name for p in found)}: make it "
-            "match one"
-        )
+        raise UserError(f"{session.path}: stages.file matches {', '.join(p.name for p in found)}: make it match one")
     return found[0] if found else None
 
 
@@ -140,8 +127,7 @@ def stage_with_yasa(file: SignalFile, plan: Plan, where: str) -> Hypnogram:
         raise UserError(f"{where}: YASA needs an EEG channel (channels.eeg), and there is no hypnogram")
     if file.seconds < _LEAST_SECONDS:
         raise UserError(
-            f"{where}: {file.seconds:.0f} s are too short for YASA ({_LEAST_SECONDS} s), and there is no "
-            "hypnogram"
+            f"{where}: {file.seconds:.0f} s are too short for YASA ({_LEAST_SECONDS} s), and there is no hypnogram"
         )
     names, signals = [], []
     for kind, pair in zip(KINDS, plan.derivations, strict=True):

@@ -158,8 +158,7 @@ def _prepare(source: Source, name: str, settings: Preparation, work: Path, step:
     simulated = any(d.cleaned.simulated for d in details)
     if not any(len(own.table) for own in trials.values()) and best is None:
         raise UserError(
-            f"{source.name}: no trial and no night in it; look at events.rules and at the report of "
-            "unknown events"
+            f"{source.name}: no trial and no night in it; look at events.rules and at the report of unknown events"
         )
     counts = write_trials(files, name, trials, precue, settings, simulated, notes)
     hypnogram, windows = None, 0
@@ -192,18 +191,14 @@ def _cut_trials(
         events = cleaned.events[cleaned.events.modality == window]
         dropped: dict = {"events": len(events)}
         if window == "cue":
-            asleep = np.isin(
-                events.stage, [code for codes in cutting.SLEEP_STAGES.values() for code in codes]
-            )
+            asleep = np.isin(events.stage, [code for codes in cutting.SLEEP_STAGES.values() for code in codes])
             dropped["in W/N1 or not scored"] = int((~asleep).sum())
             events = events[asleep]
         bad = cutting.overlapping(events, window, cleaned.bad_spans)
         dropped["annotated artefact"] = int(bad.sum())
         events = events[~bad].assign(session=cleaned.session.label)
         trials, spans, outside = cutting.cut(cleaned.eeg, events, window, average)
-        reject, threshold = cutting.rejected(
-            spans, "sleep" if window == "cue" else "wake", settings.rejection
-        )
+        reject, threshold = cutting.rejected(spans, "sleep" if window == "cue" else "wake", settings.rejection)
         kept = trials.select(~reject)
         dropped |= {"beyond the recording": outside, "amplitude": int(reject.sum())}
         counts[window] = dropped | {"threshold_uv": threshold, "kept": len(kept.table)}

@@ -107,9 +107,7 @@ def verify_stages(
     """
     nights = [s for source in sources for s in source.sessions if s.kind == "sleep"]
     if len(nights) != 1:
-        raise UserError(
-            f"--verify-stages: needs one sleep recording, found {len(nights)}; name it with --recordings"
-        )
+        raise UserError(f"--verify-stages: needs one sleep recording, found {len(nights)}; name it with --recordings")
     if name is None:
         raise UserError("--verify-stages: say whose labels they are with --as, for example --as subject_3")
     labels, session = read_released_hypnogram(path, name), nights[0]

@@ -15,13 +15,7 @@ import pandas as pd
 
 from sleep_interpreter.data.simulation import truth
 from sleep_interpreter.data.simulation.head import EMG, EOG, MASTOIDS
-from sleep_interpreter.data.simulation.night import (
-    COLUMNS,
-    SimulatedNight,
-    SimulatedSession,
-    WakeSession,
-    hypnogram,
-)
+from sleep_interpreter.data.simulation.night import COLUMNS, SimulatedNight, SimulatedSession, WakeSession, hypnogram
 from sleep_interpreter.data.simulation.scene import Scene
 from sleep_interpreter.data.simulation.settings import Simulation
 from sleep_interpreter.data.simulation.subject import MODALITIES, subject_name
@@ -36,8 +30,7 @@ if TYPE_CHECKING:
 
 FOLDER = "bids"
 DATASET_FILES = tuple(
-    f"{FOLDER}/{name}"
-    for name in ("dataset_description.json", "participants.tsv", "participants.json", "README")
+    f"{FOLDER}/{name}" for name in ("dataset_description.json", "participants.tsv", "participants.json", "README")
 )
 TASKS = {"night": ("sleep",), "wake": MODALITIES}
 """Tasks (BIDS entity) of each session."""
@@ -158,9 +151,7 @@ def write_dataset_files(out: Path, settings: Simulation) -> None:
         name="Simulated targeted memory reactivation in sleep (no person was recorded)",
         dataset_type="raw",
         authors=["data/simulate.py of Sleep Interpreter"],
-        generated_by=[
-            {"Name": "Sleep Interpreter, data/simulate.py", "Description": "physiological simulator"}
-        ],
+        generated_by=[{"Name": "Sleep Interpreter, data/simulate.py", "Description": "physiological simulator"}],
         overwrite=True,
         verbose="error",
     )
@@ -168,11 +159,7 @@ def write_dataset_files(out: Path, settings: Simulation) -> None:
     write_json(path, {**json.loads(path.read_text(encoding="utf-8")), MARK: True})
     night = settings.night
     people = [
-        {
-            "participant_id": f"sub-{label(group, number)}",
-            "group": group,
-            "subject": subject_name(group, number),
-        }
+        {"participant_id": f"sub-{label(group, number)}", "group": group, "subject": subject_name(group, number)}
         for group, count in (("train", night.train_subjects), ("test", night.test_subjects))
         for number in range(count)
     ]
@@ -191,9 +178,7 @@ def _write_run(root: Path, subject: str, session: str, task: str, made: Simulate
         subject=subject, session=session, task=task, datatype="eeg", suffix="eeg", extension=".vhdr",
         root=root,
     )  # fmt: skip
-    mne_bids.write_raw_bids(
-        _stub(root.parent / "stub", made), path, overwrite=True, readme=False, verbose="error"
-    )
+    mne_bids.write_raw_bids(_stub(root.parent / "stub", made), path, overwrite=True, readme=False, verbose="error")
     made.write(path.fpath, made.subject.settings.night.resolution_uv)
     sidecar = path.copy().update(extension=".json")
     entries = {

@@ -168,9 +168,7 @@ class Responses:
         `make(k)` returns response k, (n_head, length) in µV.
     """
 
-    def __init__(
-        self, n_head: int, onsets: np.ndarray, length: int, make: Callable[[int], np.ndarray]
-    ) -> None:
+    def __init__(self, n_head: int, onsets: np.ndarray, length: int, make: Callable[[int], np.ndarray]) -> None:
         self._n_head, self._onsets, self._length = n_head, onsets, length
         self._make = lru_cache(maxsize=4)(make)  # those that a stretch ends in are asked for again
 
@@ -223,9 +221,7 @@ def _stages_at(scene: Scene, samples: np.ndarray) -> np.ndarray:
     awake = ~np.isin(stages, ("N2", "N3", "R"))
     if awake.any():
         at = samples[awake][0] / STREAM_RATE
-        raise ValueError(
-            f"a cue or reactivation at {at:.1f} s falls in stage {stages[awake][0]}, not in sleep"
-        )
+        raise ValueError(f"a cue or reactivation at {at:.1f} s falls in stage {stages[awake][0]}, not in sleep")
     return stages
 
 
@@ -241,11 +237,7 @@ def _timings(memory: Memory, stages: np.ndarray) -> np.ndarray:
 
 
 def _evoke(
-    settings: Simulation,
-    rng: _RandomNumbers,
-    seconds: np.ndarray,
-    stages: np.ndarray,
-    events: dict[str, pd.DataFrame],
+    settings: Simulation, rng: _RandomNumbers, seconds: np.ndarray, stages: np.ndarray, events: dict[str, pd.DataFrame]
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Return a K-complex for every cue, as rows of slow oscillations, and which of them the cues evoke.
 
@@ -276,9 +268,7 @@ def _evoke(
     return rows, (rng("evoked").random(n) < share) & ~busy
 
 
-def _spontaneous_onsets(
-    plan: Spontaneous, rng: _RandomNumbers, scene: Scene
-) -> tuple[np.ndarray, np.ndarray]:
+def _spontaneous_onsets(plan: Spontaneous, rng: _RandomNumbers, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """Return onsets in s, increasing, and whether they were placed in an up-state."""
     epochs, waves = np.array(scene.stages, object), scene.events["slow_oscillation"]
     epoch_s = STAGING_SAMPLES / STREAM_RATE
@@ -292,9 +282,7 @@ def _spontaneous_onsets(
         times = epoch_s * (own[(anywhere * len(own)).astype(int)] + within) if count else np.zeros(0)
         here = waves[(waves["stage"] == stage) & (waves["kind"] != "evoked")]  # those follow cues
         if len(here) and count:
-            low, high = (
-                here[name].to_numpy()[(which * len(here)).astype(int)] for name in ("up_start_s", "peak_s")
-            )
+            low, high = (here[name].to_numpy()[(which * len(here)).astype(int)] for name in ("up_start_s", "peak_s"))
             times = np.where(preferring, low + within * (high - low), times)
         else:
             preferring = np.zeros(count, bool)

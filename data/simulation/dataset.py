@@ -144,9 +144,7 @@ def _same(old: dict[str, Any], manifest: dict[str, Any]) -> bool:
     return old == new
 
 
-def _write_files(
-    out: Path, jobs: list[Job], manifest: dict[str, Any], written: dict[str, Any], processes: int
-) -> None:
+def _write_files(out: Path, jobs: list[Job], manifest: dict[str, Any], written: dict[str, Any], processes: int) -> None:
     _write_json({**manifest, "written": written}, out / UNFINISHED)
     done = write_jobs(jobs, out, processes)
     for job in tqdm(done, total=len(jobs), desc="simulating", unit="job", disable=None):
@@ -273,8 +271,7 @@ def _found(out: Path) -> dict[str, Any] | None:
     path = next((out / name for name in (COMPLETE, UNFINISHED) if (out / name).is_file()), None)
     if path is None:
         raise UserError(
-            f"{out}: holds files that the simulator did not write; "
-            "nothing was changed, give an empty folder with --out"
+            f"{out}: holds files that the simulator did not write; nothing was changed, give an empty folder with --out"
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

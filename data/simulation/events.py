@@ -105,9 +105,7 @@ def draw_events(
 class _Plan:
     """Stages over time."""
 
-    def __init__(
-        self, stages: Sequence[str], total_s: float, settings: Physiology, person: dict[str, float]
-    ) -> None:
+    def __init__(self, stages: Sequence[str], total_s: float, settings: Physiology, person: dict[str, float]) -> None:
         self.stages, self.total_s, self.settings, self.person = list(stages), total_s, settings, person
 
     def key(self, second: float) -> str:
@@ -164,9 +162,7 @@ class _Plan:
             yield start, length
             now = start + length
 
-    def even_times(
-        self, rng: _Rng, rates: str, lengths_s: tuple[float, float]
-    ) -> Iterator[tuple[float, float]]:
+    def even_times(self, rng: _Rng, rates: str, lengths_s: tuple[float, float]) -> Iterator[tuple[float, float]]:
         """Yield events like `times`, their lengths drawn evenly between two."""
         return self.times(rng, rates, sum(lengths_s) / 2, lambda: rng.uniform(*lengths_s))
 

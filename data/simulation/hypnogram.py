@@ -231,10 +231,7 @@ def simulate_hypnogram(settings: HypnogramModel, seed: int, *purpose: str | int)
     now, time = WAKE, onset
     anchor, first_cycle = onset, True
     while time < stop:
-        place = (
-            cycle_place(settings.cycle_from_min, time - anchor, first_cycle),
-            QUARTERS * time // n_epochs,
-        )
+        place = (cycle_place(settings.cycle_from_min, time - anchor, first_cycle), QUARTERS * time // n_epochs)
         chances = stages[now].next.chances(before, *place)
         others = [code for code in range(len(KEYS)) if code != now]
         before, now = KEYS[now], others[rng.choice(len(others), p=chances)]

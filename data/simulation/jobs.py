@@ -173,9 +173,7 @@ def _size_of_trials(settings: Simulation, counts: _Counts) -> int:
     return awake + sum(counts.values()) * (30 * _AWAKE_BYTES + 3 * _TRIAL_BYTES) + _TRUTH_BYTES
 
 
-def _simulated(
-    subject: Subject, counts: _Counts
-) -> tuple[dict[str, np.ndarray], dict[str, trials.SleepTrials]]:
+def _simulated(subject: Subject, counts: _Counts) -> tuple[dict[str, np.ndarray], dict[str, trials.SleepTrials]]:
     """Return a subject's awake trials by modality and sleep trials by kind."""
     awake = {modality: trials.awake_trials(subject, modality) for modality in MODALITIES}
     return awake, {stage: trials.sleep_trials(subject, stage, count) for stage, count in counts.items()}
@@ -209,11 +207,7 @@ def _pickled(sleep: trials.SleepTrials, parts: Sequence[str] = ()) -> list[dict[
 
 
 def _write_all(
-    out: Path,
-    files: _Files,
-    subject: Subject,
-    awake: dict[str, np.ndarray],
-    sleep: dict[str, trials.SleepTrials],
+    out: Path, files: _Files, subject: Subject, awake: dict[str, np.ndarray], sleep: dict[str, trials.SleepTrials]
 ) -> None:
     """Write all trials in one file, and what is planted in a subject and its trials, in that order."""
     write_pickle(trials.whole_data(awake, sleep), out / files["all"])

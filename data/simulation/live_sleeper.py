@@ -85,9 +85,7 @@ class LiveSleeper:
         self.stages = self._hypnogram(settings, simulation, epochs)
         first = round(settings.start_minutes * 60 / STAGING_SECONDS)
         if first >= len(self.stages):
-            raise UserError(
-                f"source.simulate.start_minutes = {settings.start_minutes}: the night has ended by then"
-            )
+            raise UserError(f"source.simulate.start_minutes = {settings.start_minutes}: the night has ended by then")
         self.stages = self.stages[first:]
         self._scene = Scene(self._subject, ("live", settings.stage or "night"), self.stages)
         self._counters = settings.counters

@@ -21,12 +21,7 @@ from sleep_interpreter.data.simulation.hypnogram import (
     simulate_hypnogram,
 )
 from sleep_interpreter.data.simulation.scene import Scene
-from sleep_interpreter.data.simulation.settings import (
-    CuePlan,
-    NightSettings,
-    RecordingSettings,
-    Simulation,
-)
+from sleep_interpreter.data.simulation.settings import CuePlan, NightSettings, RecordingSettings, Simulation
 from sleep_interpreter.data.simulation.subject import RESPONSE_S, Subject, memory_scores
 from sleep_interpreter.utils.core.constants import ITEMS, STAGING_SECONDS, STREAM_RATE, WAKE
 from sleep_interpreter.utils.core.provenance import MARK
@@ -134,11 +129,7 @@ class SimulatedNight(SimulatedSession):
     """
 
     def __init__(
-        self,
-        settings: Simulation,
-        group: str,
-        number: int,
-        plan: NightSettings | RecordingSettings | None = None,
+        self, settings: Simulation, group: str, number: int, plan: NightSettings | RecordingSettings | None = None
     ) -> None:
         plan = settings.night if plan is None else plan
         purpose = ("recording",) if isinstance(plan, RecordingSettings) else ("night",)
@@ -265,9 +256,7 @@ def shuffled_items(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.concatenate([np.zeros(0, int), *rounds])[:count]
 
 
-def memory_table(
-    subject: Subject, cues: pd.DataFrame, reactivations: pd.DataFrame | None = None
-) -> pd.DataFrame:
+def memory_table(subject: Subject, cues: pd.DataFrame, reactivations: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return how often each item was reactivated and how well it is remembered: `SimulatedNight.memory`."""
     alone = cues[:0] if reactivations is None else reactivations
     strength = _sums(cues, cues["gain"]) + _sums(alone, alone["gain"])
@@ -287,9 +276,7 @@ def _sums(table: pd.DataFrame, values: np.ndarray | pd.Series) -> np.ndarray:
 
 
 def _annotated(
-    events: pd.DataFrame,
-    description: str | pd.Series,
-    duration_s: np.ndarray | pd.Series | None = None,
+    events: pd.DataFrame, description: str | pd.Series, duration_s: np.ndarray | pd.Series | None = None
 ) -> pd.DataFrame:
     """Return events of a scene as annotations."""
     duration_s = events["duration_s"] if duration_s is None else duration_s

@@ -17,12 +17,7 @@ from sleep_interpreter.data.simulation.events import COLUMNS, TRAITS, draw_event
 from sleep_interpreter.data.simulation.head import EMG, sphere_points
 from sleep_interpreter.data.simulation.sensors import BAD_COLUMNS, Sensors, draw_bad_channels
 from sleep_interpreter.data.simulation.subject import Subject
-from sleep_interpreter.data.simulation.waves import (
-    BLOCK,
-    FADE,
-    RATE,
-    box,
-)
+from sleep_interpreter.data.simulation.waves import BLOCK, FADE, RATE, box
 from sleep_interpreter.utils.core.parallel import on_one_thread
 
 _PATCHES = sphere_points(48, -0.3)
@@ -225,9 +220,7 @@ class Scene:
             rhythms = [waves.band(*bands[name]) for name, _ in _RHYTHMS]
             head = np.stack([background] * (len(_PATCHES) + 2) + rhythms)
             chin = np.stack([waves.fall(0.0, 1.0, *_EMG_HZ)] * 2)
-            self._amplitudes[key] = [
-                part[:, : int(np.flatnonzero(part.any(axis=0))[-1]) + 1] for part in (head, chin)
-            ]
+            self._amplitudes[key] = [part[:, : int(np.flatnonzero(part.any(axis=0))[-1]) + 1] for part in (head, chin)]
         return self._amplitudes[key]
 
     def _levels(self, number: int, t: np.ndarray) -> np.ndarray:

@@ -86,9 +86,7 @@ class Sensors:
         cycle = 2 * np.pi * self._settings.line_hz * (block * BLOCK + np.arange(BLOCK)) / RATE
         # A cubic through the knots on either side (Catmull and Rom), without a kink from block to block.
         s = _SHARE
-        basis = 0.5 * np.stack(
-            [-s + 2 * s**2 - s**3, 2 - 5 * s**2 + 3 * s**3, s + 4 * s**2 - 3 * s**3, s**3 - s**2]
-        )
+        basis = 0.5 * np.stack([-s + 2 * s**2 - s**3, 2 - 5 * s**2 + 3 * s**3, s + 4 * s**2 - 3 * s**3, s**3 - s**2])
         courses = np.concatenate([np.stack([np.sin(cycle), np.cos(cycle)]), basis])
         sizes = np.concatenate([self._line, self._knots[block : block + 4].T], axis=1)
         eeg += sizes.astype(np.float32) @ courses.astype(np.float32)

@@ -91,8 +91,7 @@ class Subject:
         kinds = {"semantic": (self.settings.memory.components, SEMANTIC_S, _SEMANTIC_WIDTH_S)}
         kinds |= dict.fromkeys(MODALITIES, (1, EARLY_S, _EARLY_WIDTH_S))
         return {
-            kind: [self._draw_components(kind, item, *how) for item in range(len(ITEMS))]
-            for kind, how in kinds.items()
+            kind: [self._draw_components(kind, item, *how) for item in range(len(ITEMS))] for kind, how in kinds.items()
         }
 
     def component_arrays(self) -> dict[str, np.ndarray]:
@@ -166,12 +165,7 @@ class Subject:
         return size * np.outer(self.head.patch(_VERTEX), _peaks(_SLEEP_POTENTIAL, np.arange(n) / STREAM_RATE))
 
     def _draw_components(
-        self,
-        kind: str,
-        item: int,
-        count: int,
-        latencies: tuple[float, float],
-        widths: tuple[float, float],
+        self, kind: str, item: int, count: int, latencies: tuple[float, float], widths: tuple[float, float]
     ) -> list[Component]:
         memory, head = self.settings.memory, self.head
         common, own = generator(self.settings.seed, "items", kind, item), self.generator("items", kind, item)

@@ -147,9 +147,7 @@ def place_oscillations(
         "2nd-Up": (up_start + 0.5 * second, 0.1 * second),
         "Post-SO": (end + 0.3, np.full(n, 0.15)),
     }
-    middle, reach = (
-        np.choose([SO_GROUPS.index(g) for g in groups], [where[g][k] for g in SO_GROUPS]) for k in (0, 1)
-    )
+    middle, reach = (np.choose([SO_GROUPS.index(g) for g in groups], [where[g][k] for g in SO_GROUPS]) for k in (0, 1))
     start = cue_s - middle - reach * rng.uniform(-1, 1, n)
     return pd.DataFrame(
         {
@@ -247,9 +245,7 @@ def data_types(subject: Subject, kind: str, count: int) -> list[str]:
     return subject.generator(kind, "data_type").permutation(parts).tolist()
 
 
-def whole_data(
-    awake: dict[str, np.ndarray], sleep: dict[str, SleepTrials]
-) -> dict[str, list[dict[str, Any]]]:
+def whole_data(awake: dict[str, np.ndarray], sleep: dict[str, SleepTrials]) -> dict[str, list[dict[str, Any]]]:
     """Return all trials of one subject as `Whole_data.pickle` holds them (for the Lasso baseline).
 
     Parameters

@@ -47,9 +47,7 @@ def file_name(subject: str, session: str) -> str:
     return f"{FOLDER}/{subject}_{session}.npz"
 
 
-def write_truth(
-    path: str | Path, tables: dict[str, pd.DataFrame], arrays: dict[str, np.ndarray] | None = None
-) -> None:
+def write_truth(path: str | Path, tables: dict[str, pd.DataFrame], arrays: dict[str, np.ndarray] | None = None) -> None:
     """Write tables and arrays into one .npz that nothing needs to be unpickled for.
 
     Columns hold numbers, booleans or text; text that is missing is kept as "".

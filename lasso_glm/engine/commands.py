@@ -32,9 +32,7 @@ def run_plan(name: str, doc: str | None, argv: Arguments = None) -> None:
         jobs=args.jobs, backend=args.backend, scheduler=args.scheduler,
     )  # fmt: skip
     if args.part is not None:
-        command_line.say(
-            f"{len(results)} of {len(files)} subjects: {folder}; a run without --part gathers them"
-        )
+        command_line.say(f"{len(results)} of {len(files)} subjects: {folder}; a run without --part gathers them")
         return
     summary = report.report(plan, settings, results, folder, {"data": display_path(root)})
     config.save(settings, folder / "settings.yaml")
@@ -45,9 +43,7 @@ def run_plan(name: str, doc: str | None, argv: Arguments = None) -> None:
 def parser(doc: str | None, cross: bool = False) -> argparse.ArgumentParser:
     """Return the argument parser of a Lasso GLM script; with `cross` of one that decodes another domain."""
     result = command_line.add_experiment(command_line.parser(doc))
-    result.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="processes on this machine (default: 1)"
-    )
+    result.add_argument("--jobs", type=int, default=1, metavar="N", help="processes on this machine (default: 1)")
     result.add_argument("--backend", choices=parallel.BACKENDS, default="joblib", help="default: joblib")
     result.add_argument("--scheduler", metavar="ADDRESS", help="of a running Dask scheduler: tcp://host:8786")
     result.add_argument("--restart", action="store_true", help="compute anew what is there already")

@@ -42,9 +42,7 @@ class Baseline(Protocol):
         """Return what the decoders look like on the scalp (T, K, C), from the trials of `fit`."""
 
 
-BASELINES: dict[str, Callable[..., Baseline]] = {
-    "lasso": TimeResolvedLassoGLM,
-}
+BASELINES: dict[str, Callable[..., Baseline]] = {"lasso": TimeResolvedLassoGLM}
 """Every baseline by the name that a `Plan` gives: a new one is a file with its class and a line here.
 
 It is made with classes (K) and the keywords of `LassoSettings.glm`; it may ignore these.
@@ -87,9 +85,7 @@ def within(
         "hits": (times,), "validation_hits": (times,), "n": (), "validation_n": (),
         "decoded": (times, classes), "cued": (classes,), "trained": (classes,),
     }  # fmt: skip
-    result: dict[str, np.ndarray] = {
-        key: np.zeros((count, *shape), np.int32) for key, shape in shapes.items()
-    }
+    result: dict[str, np.ndarray] = {key: np.zeros((count, *shape), np.int32) for key, shape in shapes.items()}
     patterns, residual = np.zeros((times, classes, channels)), 0.0
     for k in range(count):
         test, validation = folds[k], folds[(k + 1) % count]
@@ -175,8 +171,7 @@ def cross(
         "residual": np.array(glm.residual_.max()),
     }
     results = {
-        name: _decoded(glm, fitted, other, of_train, of_test, classes, generalise)
-        for name, other in tests.items()
+        name: _decoded(glm, fitted, other, of_train, of_test, classes, generalise) for name, other in tests.items()
     }
     return shared, results
 

@@ -24,11 +24,7 @@ COLUMNS = ("subject", "experiment", "train", "test", "fold", "offset", "time", "
 
 
 def report(
-    plan: Plan,
-    settings: LassoSettings,
-    results: Mapping[str, SubjectResult],
-    folder: Path,
-    notes: Mapping[str, Any],
+    plan: Plan, settings: LassoSettings, results: Mapping[str, SubjectResult], folder: Path, notes: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Write everything about an experiment and return the summary.
 
@@ -107,9 +103,7 @@ def published_structure(
 
     if len(plan.train) == 1:
         return mark | {name: windows(own, plan.train[0]) for name, own in results.items()}
-    return mark | {
-        name: {train: windows(own, train) for train in plan.train} for name, own in results.items()
-    }
+    return mark | {name: {train: windows(own, train) for train in plan.train} for name, own in results.items()}
 
 
 def _percent_of_folds(arrays):
@@ -126,9 +120,7 @@ def _percent_at(arrays, offset):
 def _within(pair, own, settings):
     """Return a domain's entry of the summary, its rows of mean.csv, and what the figures show."""
     curves = np.array([a["hits"].sum(axis=0) / a["n"].sum() for a in own.values()])
-    validation = np.mean(
-        [a["validation_hits"].sum(axis=0) / a["validation_n"].sum() for a in own.values()], axis=0
-    )
+    validation = np.mean([a["validation_hits"].sum(axis=0) / a["validation_n"].sum() for a in own.values()], axis=0)
     times = np.array(seconds(pair[0], curves.shape[1]))
     tested, mask = time_course_tests.clusters(curves, CHANCE, settings.statistics)
     interval = time_course_tests.band(curves, settings.statistics.bootstrap, settings.statistics.seed)
@@ -177,9 +169,7 @@ def _cross(pair, own, settings):
     if all("generalised" in a for a in own.values()):
         everywhere = np.array([a["generalised"] / a["n"] for a in own.values()])
         found, where = time_course_tests.clusters(everywhere, CHANCE, settings.statistics)
-        axes = [
-            np.array(seconds(domain, size)) for domain, size in zip(pair, everywhere.shape[1:], strict=True)
-        ]
+        axes = [np.array(seconds(domain, size)) for domain, size in zip(pair, everywhere.shape[1:], strict=True)]
         entry["generalised"] = _in_seconds(found, lambda p: [float(axes[0][p[0]]), float(axes[1][p[1]])])
         drawn["generalised"] = {"mean": everywhere.mean(axis=0), "mask": where, "axes": axes}
     return entry, rows, drawn
@@ -296,9 +286,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         )
         significant = [c for c in row["clusters"]["clusters"] if c["p"] < 0.05]
         note = row["clusters"]["note"]
-        lines.append(
-            f"    {len(significant)} clusters above chance" if "not tested" not in note else f"    {note}"
-        )
+        lines.append(f"    {len(significant)} clusters above chance" if "not tested" not in note else f"    {note}")
     if summary["missing"]:
         missing = [f"{name} ({', '.join(domains)})" for name, domains in summary["missing"].items()]
         lines.append(f"  missing: {', '.join(missing)}")

@@ -165,9 +165,7 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
             if why := _unfit_for_folds(label, folds):
                 header["missing"][train] = why
                 continue
-            arrays[f"{train}/{train}"] = fits.within(
-                eeg, label, folds, len(ITEMS), plan.baseline, **settings.glm
-            )
+            arrays[f"{train}/{train}"] = fits.within(eeg, label, folds, len(ITEMS), plan.baseline, **settings.glm)
             continue
         if len(np.unique(label)) < 2:
             header["missing"][train] = _one_class(label)

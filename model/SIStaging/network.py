@@ -200,9 +200,7 @@ class Stager(keras.Model):
         self._dropout = dropout
         s, random = with_dropout(self.settings, dropout), np.random.default_rng(seed)
         weights = class_weights or s.class_weights[0]
-        self.member_values = {
-            "class_weights": tf.Variable(weights, trainable=False, dtype=self.compute_dtype)
-        }
+        self.member_values = {"class_weights": tf.Variable(weights, trainable=False, dtype=self.compute_dtype)}
         sizes = (s.stride, s.branch_filters, s.block_filters, s.dropout)
         self.branches = [
             Branch(kernel, *sizes, random, name=f"conv_fs{i}") for i, kernel in enumerate(s.kernels, start=1)

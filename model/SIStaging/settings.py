@@ -44,7 +44,5 @@ class StagerSettings(NetworkSettings):
         if any(len(w) != self.classes for w in self.class_weights):
             raise ValueError(f"every row of class_weights needs {self.classes} numbers")
         if self.series_filters[-1] != self.pool_filters[0]:
-            raise ValueError(
-                "the last of series_filters must equal the first of pool_filters (they are added)"
-            )
+            raise ValueError("the last of series_filters must equal the first of pool_filters (they are added)")
         return self

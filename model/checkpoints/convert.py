@@ -39,9 +39,7 @@ def convert(source: str | Path, target: str | Path, overwrite: bool = False) -> 
     """
     target = Path(target)
     if target.suffix not in (".npz", ".ckpt"):
-        raise UserError(
-            f"{target}: the target's name ends in .npz (this project) or .ckpt (TensorFlow)"
-        )
+        raise UserError(f"{target}: the target's name ends in .npz (this project) or .ckpt (TensorFlow)")
     if not overwrite and (target.exists() or tf_checkpoint.is_one(target)):
         raise UserError(f"{target} is there already: pass --overwrite to replace it")
     network = checkpoint.restore(source)

@@ -31,9 +31,7 @@ Members = dict[int, Shapes]
 """{member: {name: shape}}"""
 
 
-def read(
-    path: str | Path, name: str | None = None, mode: str | None = None
-) -> tuple[Header, dict[str, np.ndarray]]:
+def read(path: str | Path, name: str | None = None, mode: str | None = None) -> tuple[Header, dict[str, np.ndarray]]:
     """Return header and arrays of a TensorFlow checkpoint: its complete members, numbered from 0.
 
     Parameters
@@ -72,9 +70,7 @@ def read(
         if not member.items() <= expected.items():
             raise UserError(f"{where}: member {index} does not fit {words}; {misfits(expected, member)}")
     if len(complete) < published:
-        partial = [
-            f"{i} ({len(m)} of {len(expected)} variables)" for i, m in members.items() if i not in complete
-        ]
+        partial = [f"{i} ({len(m)} of {len(expected)} variables)" for i, m in members.items() if i not in complete]
         log.warning(
             "%s: holds %d complete member%s (%s) of the %d that %s was published with%s: the mean is taken "
             "over those",
@@ -89,9 +85,7 @@ def read(
             log.warning("%s: member %d holds the initial values of an untrained network", where, index)
         arrays |= {f"individual_models/{place}/{n}": value for n, value in values.items()}
     notes = {"released": True, "members_found": complete, "members_published": published}
-    header = Header(
-        format=1, network=row.network, mode=row.mode, members=len(complete), model=settings, notes=notes
-    )
+    header = Header(format=1, network=row.network, mode=row.mode, members=len(complete), model=settings, notes=notes)
     return header, arrays
 
 

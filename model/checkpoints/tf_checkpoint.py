@@ -71,13 +71,9 @@ class ObjectGraph:
         data = data_files(self.path)
         if not index.is_file():
             beside = f"; {data[0].name} is there: copy both files" if data else ""
-            raise UserError(
-                f"{self.path}: no TensorFlow checkpoint there ({index.name} is missing{beside})"
-            )
+            raise UserError(f"{self.path}: no TensorFlow checkpoint there ({index.name} is missing{beside})")
         if not data:
-            raise UserError(
-                f"{index}: {self.path.name}.data-00000-of-00001 is missing beside it: copy both files"
-            )
+            raise UserError(f"{index}: {self.path.name}.data-00000-of-00001 is missing beside it: copy both files")
         tf = import_tensorflow()
         self._errors = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
         try:

@@ -70,13 +70,7 @@ class LassoGLM(ClassifierMixin, BaseEstimator):
         if self.scale is not None:
             self.scale_ = parts.channel_scale(X, self.percentile)
         found = parts.fit(
-            (X / self.scale_)[:, None],
-            label,
-            len(self.classes_),
-            self.l1,
-            self.l2,
-            self.tol,
-            self.newton_steps,
+            (X / self.scale_)[:, None], label, len(self.classes_), self.l1, self.l2, self.tol, self.newton_steps
         )
         self.coef_, self.intercept_, self.residual_ = (part[0] for part in found)
         return self
@@ -86,10 +80,7 @@ class LassoGLM(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)  # noqa: N806
         own = self.scale == "own"
-        return (
-            X / (parts.channel_scale(X, self.percentile) if own else self.scale_) @ self.coef_.T
-            + self.intercept_
-        )
+        return X / (parts.channel_scale(X, self.percentile) if own else self.scale_) @ self.coef_.T + self.intercept_
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
         """Return `log_odds`, of two classes those of the second alone (n,), as scikit-learn wants it."""

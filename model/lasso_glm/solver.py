@@ -72,9 +72,7 @@ def solve(
         rows[p:] = 0.0
         _products(rows, rows, gram, p)
         for k in range(classes):
-            start, left = _solve_one(
-                x[t], mean, gram, y[k], l1, l2, tolerance, steps, coef[t, k], rows, weighted
-            )
+            start, left = _solve_one(x[t], mean, gram, y[k], l1, l2, tolerance, steps, coef[t, k], rows, weighted)
             intercept[t, k] = start - np.sum(mean * coef[t, k])
             residual[t, k] = left
     return coef, intercept, residual
@@ -307,14 +305,7 @@ def _products(a: np.ndarray, b: np.ndarray, out: np.ndarray, m: int) -> None:
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _quadratic(
-    h: np.ndarray,
-    linear: np.ndarray,
-    at: np.ndarray,
-    l1: float,
-    l2: float,
-    d: np.ndarray,
-    m: int,
-    tolerance: float,
+    h: np.ndarray, linear: np.ndarray, at: np.ndarray, l1: float, l2: float, d: np.ndarray, m: int, tolerance: float
 ) -> None:
     """Minimise linear d + d'hd/2 + l1 |at + d| + l2/2 (at + d)^2 over d (m,), into `d`."""
     product = np.zeros(m)
@@ -345,14 +336,7 @@ def _quadratic(
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _jump(
-    h: np.ndarray,
-    linear: np.ndarray,
-    at: np.ndarray,
-    l1: float,
-    l2: float,
-    d: np.ndarray,
-    m: int,
-    product: np.ndarray,
+    h: np.ndarray, linear: np.ndarray, at: np.ndarray, l1: float, l2: float, d: np.ndarray, m: int, product: np.ndarray
 ) -> bool:
     """Move the non-zero channels to their joint minimum, or to where the first of them reaches zero.
 

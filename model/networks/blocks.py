@@ -105,9 +105,7 @@ class Projection(Block):
 class Attention(Block):
     """Multi-head self-attention without the output layer: (B, T, d_model) to (B, T, heads * head_size)."""
 
-    def __init__(
-        self, heads: int, head_size: int, dropout: float = 0.0, seed: Seed = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, heads: int, head_size: int, dropout: float = 0.0, seed: Seed = None, **kwargs: Any) -> None:
         super().__init__({"heads": heads, "head_size": head_size, "dropout": dropout}, **kwargs)
         random = np.random.default_rng(seed)
         self.heads, self.head_size = heads, head_size
@@ -146,9 +144,7 @@ class Attention(Block):
 class FeedForward(Block):
     """Dense ReLU, dropout, Dense, dropout on (..., features)."""
 
-    def __init__(
-        self, hidden: int, d_model: int, dropout: float = 0.0, seed: Seed = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, hidden: int, d_model: int, dropout: float = 0.0, seed: Seed = None, **kwargs: Any) -> None:
         super().__init__({"hidden": hidden, "d_model": d_model, "dropout": dropout}, **kwargs)
         random = np.random.default_rng(seed)
         self.fc1 = published_dense(hidden, "fc1", random, activation="relu")
@@ -247,9 +243,7 @@ class Encoder(BatchBlock):
         block: dict[str, Any] = {**sizes, "attention_dropout": attention_dropout, "ffn_dropout": ffn_dropout}
         super().__init__({"depth": depth, **block}, **kwargs)
         random = np.random.default_rng(seed)
-        self.blocks = [
-            TransformerBlock(**block, seed=random, name=f"layer_with_weights-{i}") for i in range(depth)
-        ]
+        self.blocks = [TransformerBlock(**block, seed=random, name=f"layer_with_weights-{i}") for i in range(depth)]
         self.norm = BatchNorm(name=f"layer_with_weights-{depth}")
 
     def build(self, input_shape: Shape) -> None:
@@ -295,9 +289,7 @@ class FeatureHead(BatchBlock):
 class ClassHead(Block):
     """Dropout, Flatten, Dense ReLU, batch normalisation, Dense: (B, T, F) to class logits (B, K)."""
 
-    def __init__(
-        self, classes: int, hidden: int = 128, dropout: float = 0.5, seed: Seed = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, classes: int, hidden: int = 128, dropout: float = 0.5, seed: Seed = None, **kwargs: Any) -> None:
         super().__init__({"classes": classes, "hidden": hidden, "dropout": dropout}, **kwargs)
         random = np.random.default_rng(seed)
         self.dropout = seeded_dropout(dropout, "dropout", random)
@@ -323,9 +315,7 @@ class ClassHead(Block):
     def call_views(self, views: list[list[tf.Tensor]], training: bool = False) -> list[tf.Tensor]:
         """Return logits (B, K) of each view of a batch, a view being a list of parts (B_i, T, F)."""
         width = views[0][0].shape[1] * views[0][0].shape[2]
-        rows = [
-            self.dropout.call(tf.reshape(x, (-1, width)), training=training) for view in views for x in view
-        ]
+        rows = [self.dropout.call(tf.reshape(x, (-1, width)), training=training) for view in views for x in view]
         # The kernel is the network's largest: all views meet it in one product.
         hidden = tf.split(self.hidden.call(tf.concat(rows, axis=0)), len(views))
         return [self.logits.call(self.norm.call(rows, training=training)) for rows in hidden]
@@ -375,9 +365,7 @@ class SequenceProjection(Block):
     def __init__(self, units: int, seed: Seed = None, **kwargs: Any) -> None:
         super().__init__({"units": units}, **kwargs)
         he_uniform = initializers.HeUniform(seed=next_seed(np.random.default_rng(seed)))
-        self.dense = Dense(
-            units, activation="relu", kernel_initializer=he_uniform, name="layer_with_weights-0"
-        )
+        self.dense = Dense(units, activation="relu", kernel_initializer=he_uniform, name="layer_with_weights-0")
 
     def build(self, input_shape: Shape) -> None:
         self.dense.build(input_shape)

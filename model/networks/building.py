@@ -114,10 +114,7 @@ def settings_source(kinds: Kinds, name: str) -> str | Path:
 
 
 def validate_model(
-    kinds: Kinds,
-    tree: dict[str, Any],
-    where: str,
-    origin: dict[str, str] | None = None,
+    kinds: Kinds, tree: dict[str, Any], where: str, origin: dict[str, str] | None = None
 ) -> NetworkSettings:
     """Return the model settings that a plain mapping holds; its key `kind` says of which of `kinds`."""
     chosen = [schema for schema in kinds if kind_of(schema) == tree.get("kind")]

@@ -168,12 +168,7 @@ class SleepDecoder(keras.Model):
         return self(inputs, training=training)
 
     def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> tf.Tensor:
         """Return what `fit` minimises: the published loss if labels came with the inputs."""
         if isinstance(y_pred, tuple | list):

@@ -33,9 +33,7 @@ class Ensemble(keras.Model):
     settings : sleep_interpreter.model.networks.registration.NetworkSettings
     """
 
-    def __init__(
-        self, members: Sequence[keras.Model], network: str, mode: str | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, members: Sequence[keras.Model], network: str, mode: str | None = None, **kwargs: Any) -> None:
         super().__init__(**{"name": network, **kwargs})
         self.individual_models = list(members)
         self.network, self.mode = network, mode

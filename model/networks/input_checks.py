@@ -46,9 +46,7 @@ def checked_label(label: Any, classes: int) -> Any:
         if values.dtype.kind not in "iu":
             raise ValueError(f"label: expected class indices as integers, found {values.dtype}")
         if values.size and not 0 <= values.min() <= values.max() < classes:
-            raise ValueError(
-                f"label: expected class indices 0-{classes - 1}, found {sorted(set(values.tolist()))}"
-            )
+            raise ValueError(f"label: expected class indices 0-{classes - 1}, found {sorted(set(values.tolist()))}")
     elif values.ndim != 2 or values.shape[1] != classes:
         raise ValueError(f"label: expected (B,) or (B, {classes}), found {values.shape}")
     elif not (np.isin(values, (0, 1)).all() and (values.sum(axis=1) == 1).all()):
@@ -62,7 +60,5 @@ def _in_graph(x: Any) -> bool:
 
 def _check_shape(shape: Sequence[int | None], size: Sequence[int], name: str) -> None:
     shape = tuple(shape)
-    if len(shape) != 1 + len(size) or any(
-        found not in (None, n) for found, n in zip(shape[1:], size, strict=True)
-    ):
+    if len(shape) != 1 + len(size) or any(found not in (None, n) for found, n in zip(shape[1:], size, strict=True)):
         raise ValueError(f"{name}: expected shape (B, {', '.join(map(str, size))}), found {shape}")

@@ -73,9 +73,7 @@ def layer_norm(rows: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: floa
     """Return rows (N, F), each normalised over its features."""
 
     @tf.custom_gradient
-    def normalise(
-        rows: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
-    ) -> tuple[tf.Tensor, Callable[..., Gradients]]:
+    def normalise(rows: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Gradients]]:
         centred = rows - tf.reduce_mean(rows, axis=1, keepdims=True)
         scale = tf.math.rsqrt(tf.reduce_mean(centred * centred, axis=1, keepdims=True) + epsilon)
         unit = centred * scale
@@ -123,9 +121,7 @@ def batch_norm(
         return [rows * scale + shift for rows in parts], mean, variance
 
     @tf.custom_gradient
-    def normalise(
-        gamma: tf.Tensor, beta: tf.Tensor, *parts: tf.Tensor
-    ) -> tuple[Gradients, Callable[..., Gradients]]:
+    def normalise(gamma: tf.Tensor, beta: tf.Tensor, *parts: tf.Tensor) -> tuple[Gradients, Callable[..., Gradients]]:
         count = multi_device.total(tf.cast(tf.add_n([tf.shape(rows)[0] for rows in parts]), gamma.dtype))
         mean = multi_device.total(tf.add_n([_column_sum(rows) for rows in parts])) / count
         centred = [rows - mean for rows in parts]
@@ -140,9 +136,7 @@ def batch_norm(
             factor = gamma * scale
             slope = factor * scale * scale * multi_device.total(product) / count
             offset = factor * multi_device.total(d_beta) / count
-            d_parts = [
-                up * factor - rows * slope - offset for up, rows in zip(upstream, centred, strict=True)
-            ]
+            d_parts = [up * factor - rows * slope - offset for up, rows in zip(upstream, centred, strict=True)]
             return (product * scale, d_beta, *d_parts)
 
         return (*out, mean, variance), gradient
@@ -163,9 +157,7 @@ def attend(query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, mask: tf.Tensor |
     """
 
     @tf.custom_gradient
-    def core(
-        query: tf.Tensor, key: tf.Tensor, value: tf.Tensor
-    ) -> tuple[tf.Tensor, Callable[..., Gradients]]:
+    def core(query: tf.Tensor, key: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Gradients]]:
         attention = tf.nn.softmax(tf.matmul(query, key, transpose_b=True))
         kept = attention if mask is None else attention * mask
         out = tf.matmul(kept, value)

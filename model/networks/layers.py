@@ -144,20 +144,14 @@ def next_seed(random: np.random.Generator) -> int:
     return int(random.integers(2**31))
 
 
-def published_dense(
-    units: int, name: str, random: np.random.Generator, activation: str | None = None
-) -> Dense:
+def published_dense(units: int, name: str, random: np.random.Generator, activation: str | None = None) -> Dense:
     """Return a dense layer with the published initial values: normal(0, 0.01), bias 0.01."""
     return Dense(units, activation=activation, name=name, **_published_initializers(random))
 
 
-def published_conv(
-    filters: int, kernel: int, name: str, random: np.random.Generator, dilation: int = 1
-) -> Conv:
+def published_conv(filters: int, kernel: int, name: str, random: np.random.Generator, dilation: int = 1) -> Conv:
     """Return a convolution over time with the published initial values."""
-    return Conv(
-        filters, kernel, padding="same", dilation_rate=dilation, name=name, **_published_initializers(random)
-    )
+    return Conv(filters, kernel, padding="same", dilation_rate=dilation, name=name, **_published_initializers(random))
 
 
 def seeded_dropout(rate: float, name: str, random: np.random.Generator) -> Dropout:

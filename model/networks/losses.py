@@ -33,9 +33,7 @@ def mixture_log_probabilities(logits: Sequence[tf.Tensor], weights: Sequence[flo
     return tf.reduce_logsumexp(tf.stack(parts), axis=0)
 
 
-def class_loss(
-    log_probabilities: tf.Tensor, label: tf.Tensor, form: Literal["published", "logits"]
-) -> tf.Tensor:
+def class_loss(log_probabilities: tf.Tensor, label: tf.Tensor, form: Literal["published", "logits"]) -> tf.Tensor:
     """Return the mean class loss.
 
     Parameters
@@ -48,15 +46,11 @@ def class_loss(
         original does (so it cannot fall below 1.817 for 15 classes); "logits" is the cross-entropy proper.
     """
     if form == "published":
-        return tf.reduce_mean(
-            tf.nn.softmax_cross_entropy_with_logits(labels=label, logits=tf.exp(log_probabilities))
-        )
+        return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=label, logits=tf.exp(log_probabilities)))
     return -tf.reduce_mean(tf.reduce_sum(label * log_probabilities, axis=-1))
 
 
-def staging_loss(
-    probabilities: tf.Tensor, label: tf.Tensor, class_weights: Sequence[float] | tf.Tensor
-) -> tf.Tensor:
+def staging_loss(probabilities: tf.Tensor, label: tf.Tensor, class_weights: Sequence[float] | tf.Tensor) -> tf.Tensor:
     """Return the published staging loss.
 
     Mean sigmoid cross-entropy with positive weights on outputs that are already probabilities, plus the

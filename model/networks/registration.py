@@ -54,12 +54,7 @@ class NetworkSettings(config.Settings):
         awake: bool
 
     def check_data(
-        self,
-        samples: int,
-        channels: int,
-        classes: int,
-        awake_samples: int | None = None,
-        where: str = "the data",
+        self, samples: int, channels: int, classes: int, awake_samples: int | None = None, where: str = "the data"
     ) -> None:
         """Refuse data that this network does not take.
 

@@ -64,9 +64,7 @@ class DecoderSettings(NetworkSettings):
     builder = "sleep_interpreter.model.networks.decoder:build_member"
     published = (
         PublishedNetwork("N23SIMD", "normal", "N2N3_SIMD", ("N2N3_SIMD", "N23_SIMD")),
-        PublishedNetwork(
-            "N23SIMD", "retrained", "N2N3_SIMD_Retrained", ("N2N3_SIMD_Retrained", "N23_SIMD_Retrained")
-        ),
+        PublishedNetwork("N23SIMD", "retrained", "N2N3_SIMD_Retrained", ("N2N3_SIMD_Retrained", "N23_SIMD_Retrained")),
         PublishedNetwork("N23SISD", "normal", "N2N3_SISD", ("N2N3_SISD", "N23_SISD")),
         PublishedNetwork("REMSIMD", "normal", "REM_SIMD", ("REM_SIMD",)),
         PublishedNetwork("REMSISD", "normal", "REM_SISD", ("REM_SISD",)),

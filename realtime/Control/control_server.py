@@ -353,9 +353,7 @@ class Control:
         origin = request.get("origin")
         origin = clean(origin, 40) if isinstance(origin, str) else ""
         answers: queue.Queue[dict[str, Any]] = queue.Queue()
-        asked = Request(
-            str(command), args, origin or "socket", lambda ok, **more: answers.put({"ok": ok, **more})
-        )
+        asked = Request(str(command), args, origin or "socket", lambda ok, **more: answers.put({"ok": ok, **more}))
         if self._closing or not self.put(asked):
             return {"ok": False, "error": "the session is busy or ends"}
         try:

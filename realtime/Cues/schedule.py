@@ -97,9 +97,7 @@ class CueSchedule(Schedule):
         Its groups and gains instead of the settings' groups.
     """
 
-    def __init__(
-        self, settings: CueSettings, seed: int, subject: Subject, playlist: Playlist | None = None
-    ) -> None:
+    def __init__(self, settings: CueSettings, seed: int, subject: Subject, playlist: Playlist | None = None) -> None:
         self._groups = settings.groups if playlist is None else playlist.groups
         self._gains = {} if playlist is None else playlist.gains
         self._balanced, self._sham_share = settings.rule == "balanced", settings.sham_share

@@ -108,8 +108,7 @@ def _read_mono(path: Path) -> tuple[np.ndarray, int]:
         raise UserError(f"{path}: {data.shape[1]} channels, expected 1 (mono)")
     if bad := int(np.count_nonzero(~np.isfinite(data))):
         raise UserError(
-            f"{path}: {bad} samples are not finite (NaN or infinite); export the sound again, "
-            "best as 16 bit PCM"
+            f"{path}: {bad} samples are not finite (NaN or infinite); export the sound again, best as 16 bit PCM"
         )
     return data[:, 0], rate
 
@@ -139,9 +138,7 @@ def synthesise(rate: int) -> np.ndarray:
     return np.asarray(sounds, np.float32)
 
 
-def _partials(
-    t: np.ndarray, pitch: float, numbers: Iterable[float], weights: Iterable[float], rate: int
-) -> np.ndarray:
+def _partials(t: np.ndarray, pitch: float, numbers: Iterable[float], weights: Iterable[float], rate: int) -> np.ndarray:
     kept = [(n, w) for n, w in zip(numbers, weights, strict=True) if n * pitch < 0.45 * rate]
     return sum((w * np.sin(2 * np.pi * n * pitch * t) for n, w in kept), np.zeros(t.shape))
 
@@ -172,9 +169,7 @@ def _voice(kind: str, pitch: float, t: np.ndarray, rate: int, rng: np.random.Gen
         case "hollow":
             return _partials(t, pitch, 2 * harmonics - 1, 1 / (2 * harmonics - 1), rate)
         case "pluck":
-            overtones = (
-                np.exp(-2.5 * n * t) * _partials(t, pitch, (int(n),), (1 / n**0.5,), rate) for n in harmonics
-            )
+            overtones = (np.exp(-2.5 * n * t) * _partials(t, pitch, (int(n),), (1 / n**0.5,), rate) for n in harmonics)
             return sum(overtones, np.zeros(t.shape))
         case "chord":
             return _partials(t, pitch, (1, 1.25, 1.5, 2), (1, 1, 1, 0.5), rate)
@@ -247,9 +242,7 @@ def read_playlist(path: str | Path) -> Playlist:
     if not gains:
         raise UserError(f"{path}: the playlist lists no item")
     first, second = groups
-    return Playlist(
-        (tuple(first or second), tuple(second or first)), gains, files
-    )  # one group has every turn
+    return Playlist((tuple(first or second), tuple(second or first)), gains, files)  # one group has every turn
 
 
 def read_sound(path: Path, rate: int, max_seconds: float, fade_seconds: float) -> np.ndarray:
@@ -262,9 +255,7 @@ def read_sound(path: Path, rate: int, max_seconds: float, fade_seconds: float) -
     """
     data, found = _read_mono(path)
     if not 0 < len(data) <= round(max_seconds * found) + found // 1000:
-        raise UserError(
-            f"{path}: {len(data) / found:.3f} s long; audio.max_seconds permits {max_seconds:g} s"
-        )
+        raise UserError(f"{path}: {len(data) / found:.3f} s long; audio.max_seconds permits {max_seconds:g} s")
     sound = resample_sound(data, found, rate)
     return faded(np.clip(sound, -1, 1), round(fade_seconds * rate))
 
@@ -286,9 +277,7 @@ def _from_csv(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
         unknown = [c for c in reader.fieldnames or [] if c not in _COLUMNS]
         if unknown or "item" not in (reader.fieldnames or []):
             found = ", ".join(map(str, reader.fieldnames or [])) or "none"
-            raise UserError(
-                f"{path}: columns {found}; there must be item, and may be file, gain_db, group"
-            )
+            raise UserError(f"{path}: columns {found}; there must be item, and may be file, gain_db, group")
         rows: list[tuple[str, Mapping[str, Any]]] = []
         for row in reader:
             where = f"{display_path(path)}, line {reader.line_num}"

@@ -184,9 +184,7 @@ class ProcessWorker:
         """Start a process and return its notes; raise what building raised, or why there is no process."""
         context = multiprocessing.get_context("spawn")
         near, far = context.Pipe()
-        process = context.Process(
-            target=_serve, args=(far, self._build, self._arguments), name=self.name, daemon=True
-        )
+        process = context.Process(target=_serve, args=(far, self._build, self._arguments), name=self.name, daemon=True)
         try:
             process.start()
         except BaseException:  # no memory, no handles
@@ -199,9 +197,7 @@ class ProcessWorker:
             first = near.recv()
         except (EOFError, OSError):
             process.join(5)
-            raise RuntimeError(
-                f"the {self.name}'s process ended with code {process.exitcode} at its start"
-            ) from None
+            raise RuntimeError(f"the {self.name}'s process ended with code {process.exitcode} at its start") from None
         if isinstance(first, BaseException):
             raise first
         return first

@@ -156,9 +156,7 @@ class SignalReader:
         frequency, power = signal.welch(trace, rate, nperseg=int(4 * rate))
         return [round(float(v), 1) for v in 10 * np.log10(np.interp(_BINS_HZ, frequency, power) + 1e-3)]
 
-    def _stretch(
-        self, start: float, seconds: float, only_first: bool = False
-    ) -> tuple[list[str], float, np.ndarray]:
+    def _stretch(self, start: float, seconds: float, only_first: bool = False) -> tuple[list[str], float, np.ndarray]:
         """Return names, rate and (channels, n) µV; the staging channels come first."""
         about = self._history.about()
         wanted = about.get("channels", [])

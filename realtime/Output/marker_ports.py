@@ -21,11 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sleep_interpreter.realtime.Parameters.output import (
-    MarkerSettings,
-    ParallelSettings,
-    SerialSettings,
-)
+from sleep_interpreter.realtime.Parameters.output import MarkerSettings, ParallelSettings, SerialSettings
 from sleep_interpreter.realtime.Utils.liblsl import configure
 from sleep_interpreter.realtime.Utils.registries import MARKER_PORTS
 from sleep_interpreter.utils.core.errors import UserError
@@ -258,9 +254,7 @@ class MarkerHub:
 class _PortThread:
     """One port and the thread that serves it."""
 
-    def __init__(
-        self, port: MarkerPort, faults: deque[dict[str, str]], write_row: Callable[..., None]
-    ) -> None:
+    def __init__(self, port: MarkerPort, faults: deque[dict[str, str]], write_row: Callable[..., None]) -> None:
         self.port, self._faults, self._write_row = port, faults, write_row
         # when, running number, code, cue
         self._codes: queue.PriorityQueue[tuple[float, int, int, int | None]] = queue.PriorityQueue()

@@ -30,9 +30,7 @@ class Mixer:
         Frames rendered so far.
     """
 
-    def __init__(
-        self, sounds: Sequence[np.ndarray], volume_db: float, max_db: float, rate: int = 16000
-    ) -> None:
+    def __init__(self, sounds: Sequence[np.ndarray], volume_db: float, max_db: float, rate: int = 16000) -> None:
         # what is not a number is silence, whoever made it
         self._sounds = [np.nan_to_num(np.asarray(s, np.float32), posinf=0, neginf=0) for s in sounds]
         self._max_db = max_db
@@ -99,9 +97,7 @@ class Mixer:
             sound = self._sounds[item]
             first, last = max(onset, self.position), min(onset + sound.size, stop)
             if first < last:
-                block[first - self.position : last - self.position] += (
-                    gain * sound[first - onset : last - onset]
-                )
+                block[first - self.position : last - self.position] += gain * sound[first - onset : last - onset]
             if onset + sound.size > stop:
                 still.append(entry)
         self._active = still

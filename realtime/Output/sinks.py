@@ -30,9 +30,7 @@ class SoundSink(Protocol):
     """
 
     @classmethod
-    def open(
-        cls, settings: AudioSettings, folder: Path, sounds: Sequence[np.ndarray], origin: int = 0
-    ) -> "SoundSink":
+    def open(cls, settings: AudioSettings, folder: Path, sounds: Sequence[np.ndarray], origin: int = 0) -> "SoundSink":
         """Return a sink that is ready.
 
         Parameters
@@ -119,9 +117,7 @@ class NullSink(SoundSink):
         self._pending: list[Cue] = []
 
     @classmethod
-    def open(
-        cls, settings: AudioSettings, folder: Path, sounds: Sequence[np.ndarray], origin: int = 0
-    ) -> "NullSink":
+    def open(cls, settings: AudioSettings, folder: Path, sounds: Sequence[np.ndarray], origin: int = 0) -> "NullSink":
         """Return a sink that plays nothing."""
         return cls(settings.volume_db, settings.max_db)
 
@@ -171,9 +167,7 @@ class FileSink(SoundSink):
         self._faults: list[dict[str, str]] = []
 
     @classmethod
-    def open(
-        cls, settings: AudioSettings, folder: Path, sounds: Sequence[np.ndarray], origin: int = 0
-    ) -> "FileSink":
+    def open(cls, settings: AudioSettings, folder: Path, sounds: Sequence[np.ndarray], origin: int = 0) -> "FileSink":
         """Return a sink that writes cues.flac; a resumed session keeps the first part's."""
         path = folder / (f"cues_from_{origin}.flac" if origin else "cues.flac")
         mixer = Mixer(sounds, settings.volume_db, settings.max_db, settings.rate)

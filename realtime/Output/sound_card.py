@@ -113,9 +113,7 @@ class Player(SoundSink):
                 self._missed.append((cue, f"it would have sounded {(dac - when) * 1e3:.0f} ms late"))
                 continue
             start = self._mixer.position
-            frame = self._mixer.schedule(
-                cue.item, start + round((when - dac) * self._rate), cue.gain_db, cue.number
-            )
+            frame = self._mixer.schedule(cue.item, start + round((when - dac) * self._rate), cue.gain_db, cue.number)
             self._begun.append((cue, when, dac + (frame - start) / self._rate, frame))
         out[:, 0] = self._mixer.render(frames)
         out[:, 1:] = out[:, :1]
@@ -195,16 +193,12 @@ class DeviceSink(Player):
             self._find_again, self._name = device_finder(portaudio_device(settings))
             self._stream = self._open_stream(portaudio_device(settings))
         except Exception as error:  # PortAudio's own errors, or its library's
-            raise UserError(
-                f"audio.device = {settings.device!r}: the stream cannot be opened: {error}"
-            ) from error
+            raise UserError(f"audio.device = {settings.device!r}: the stream cannot be opened: {error}") from error
         self._keeper = threading.Thread(target=self._keep_open, name="sound", daemon=True)
         self._keeper.start()
 
     @classmethod
-    def open(
-        cls, settings: AudioSettings, folder: Path, sounds: Sequence[np.ndarray], origin: int = 0
-    ) -> "DeviceSink":
+    def open(cls, settings: AudioSettings, folder: Path, sounds: Sequence[np.ndarray], origin: int = 0) -> "DeviceSink":
         """Return a sink that plays through `settings.device` and writes audio.tsv."""
         return cls(folder / "audio.tsv", settings, sounds)
 
@@ -263,12 +257,7 @@ class DeviceSink(Player):
 
     def _open_stream(self, device: int | str | None) -> Any:
         stream = import_sounddevice().OutputStream(
-            samplerate=self._rate,
-            device=device,
-            channels=1,
-            dtype="float32",
-            latency=_LATENCY,
-            callback=self.callback,
+            samplerate=self._rate, device=device, channels=1, dtype="float32", latency=_LATENCY, callback=self.callback
         )
         self._called = time.perf_counter()
         stream.start()
@@ -376,9 +365,7 @@ def device_problem(settings: AudioSettings) -> str | None:
     if not any(d["max_output_channels"] > 0 for d in library.query_devices()):
         return "this machine has no output device"
     try:
-        library.check_output_settings(
-            portaudio_device(settings), channels=1, samplerate=device_rate(settings)
-        )
+        library.check_output_settings(portaudio_device(settings), channels=1, samplerate=device_rate(settings))
     except (library.PortAudioError, ValueError) as error:
         return f"audio.device = {settings.device!r} cannot play {settings.rate} Hz mono ({error})"
     return None
@@ -413,9 +400,7 @@ def play_now(settings: AudioSettings, sound: np.ndarray, level_db: float) -> Non
     """
     mixer = Mixer([sound], level_db, settings.max_db, settings.rate)
     mixer.schedule(0, 0)
-    import_sounddevice().play(
-        mixer.render(len(sound)), settings.rate, device=portaudio_device(settings), blocking=True
-    )
+    import_sounddevice().play(mixer.render(len(sound)), settings.rate, device=portaudio_device(settings), blocking=True)
     time.sleep(0.05)
 
 

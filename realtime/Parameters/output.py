@@ -99,7 +99,5 @@ class MarkerSettings(Settings):
         codes = [self.sham_code, *(self.stage_codes or ())]
         for code in (c for c in codes if c is not None):
             if not 1 <= code <= 255 or code in PUBLISHED:
-                raise ValueError(
-                    f"code {code}: free are 16-20, 37-89 and 92-255 (a byte, not a published code)"
-                )
+                raise ValueError(f"code {code}: free are 16-20, 37-89 and 92-255 (a byte, not a published code)")
         return self

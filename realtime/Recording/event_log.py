@@ -86,9 +86,7 @@ class EventLog:
         **detail
             Plain values that JSON can hold.
         """
-        wall: dict[str, Any] = {
-            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        }
+        wall: dict[str, Any] = {"time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")}
         if latency is not None:
             wall["latency_ms"] = round(latency * 1e3, 3)
         entry = {
@@ -144,9 +142,7 @@ class EventLog:
                 self._file.truncate(self._good)
             if not failed:
                 self._faults.append({"state": "failed", "reason": f"{self.path.name}: {error.strerror}"})
-                logger.error(
-                    "%s cannot be written (%s); events are kept in memory", self.path, error.strerror
-                )
+                logger.error("%s cannot be written (%s); events are kept in memory", self.path, error.strerror)
             return
         self._good = self._file.tell()
         if failed:

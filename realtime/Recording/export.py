@@ -54,9 +54,7 @@ def export_edf(folder: str | Path, path: str | Path) -> Path:
         with atomic_write(path) as temporary, warnings.catch_warnings():
             # MNE says that it writes 16 bits and no filter settings
             warnings.simplefilter("ignore", RuntimeWarning)
-            mne.export.export_raw(
-                temporary, raw, fmt=path.suffix[1:], physical_range="channelwise", verbose="error"
-            )
+            mne.export.export_raw(temporary, raw, fmt=path.suffix[1:], physical_range="channelwise", verbose="error")
     return path
 
 
@@ -109,8 +107,7 @@ def _joined(folder: str | Path, beside: Path) -> Iterator[mne.io.BaseRaw]:
         path = join_segments(folder, place / "joined.vhdr")
         raw = mne.io.read_raw_brainvision(path, preload=False, verbose="error")
         raw.annotations.rename(
-            {text: text.removeprefix("Comment/") for text in set(raw.annotations.description)},
-            verbose="error",
+            {text: text.removeprefix("Comment/") for text in set(raw.annotations.description)}, verbose="error"
         )
         new = [k for k, text in enumerate(raw.annotations.description) if text.startswith("New Segment")]
         raw.annotations.delete(new)

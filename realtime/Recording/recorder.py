@@ -135,9 +135,7 @@ class Recorder:
         taken = [int(m[1]) for p in self._folder.iterdir() if (m := re.match(r"segment_(\d+)\.", p.name))]
         path = self._folder / f"segment_{max(taken, default=0) + 1:03d}.vhdr"
         comment = "Recorded by Sleep Interpreter; µV as received."
-        writer = BrainVisionWriter(
-            path, self._names, self._rate, start=start, comment=comment, live=True, finite=False
-        )
+        writer = BrainVisionWriter(path, self._names, self._rate, start=start, comment=comment, live=True, finite=False)
         try:
             writer.marker(0, f"{PLACE} {self._position}")
             if self._simulated:

@@ -139,9 +139,7 @@ def spectrogram(segments: Sequence[SegmentReader], session: SessionData) -> Spec
             if data is None:
                 continue
             trace = (data[0] - data[1] if len(picks) == 2 else data[0]).reshape(wanted, length)
-            frequencies, power = signal.welch(
-                trace, segment.rate, nperseg=round(4 * segment.rate), detrend="linear"
-            )
+            frequencies, power = signal.welch(trace, segment.rate, nperseg=round(4 * segment.rate), detrend="linear")
             keep = (frequencies > 0) & (frequencies <= HIGHEST_HZ)
             if hz is None or decibel is None:
                 hz, decibel = frequencies[keep], np.full((keep.sum(), count), np.nan)

@@ -120,11 +120,7 @@ def _phases(events: Sequence[dict]) -> dict | None:
         degrees = np.array([d["degrees"] for d in met if d["degrees"] is not None])
         if len(degrees):
             mean, _, spread = phase_statistics(degrees)
-            result[name] = {
-                "n": len(degrees),
-                "mean_degrees": round(mean, 1),
-                "circular_sd_degrees": round(spread, 1),
-            }
+            result[name] = {"n": len(degrees), "mean_degrees": round(mean, 1), "circular_sd_degrees": round(spread, 1)}
     return result or None
 
 
@@ -135,8 +131,7 @@ def summary_lines(summary: dict) -> list[str]:
     lines = [
         f"{summary['minutes']:.1f} min of a {_kind(summary)}, {summary['ending']}",
         f"minutes per stage: {stages}",
-        f"cues: {cues['total']} ({cues['skipped']} skipped); "
-        f"decodes: {decodes['total']} ({decodes['failed']} failed)",
+        f"cues: {cues['total']} ({cues['skipped']} skipped); decodes: {decodes['total']} ({decodes['failed']} failed)",
     ]
     if cues["not_sounded"]:
         lines.append(f"not counted: {cues['not_sounded']} cues that did not sound (device gone or late)")
@@ -169,13 +164,7 @@ def write_hypnogram(events: Sequence[dict], path: Path) -> None:
 
 
 def write_summary(
-    events: Sequence[dict],
-    folder: Path,
-    *,
-    recorded: bool,
-    simulated: bool,
-    seconds: float,
-    settings: SessionSettings,
+    events: Sequence[dict], folder: Path, *, recorded: bool, simulated: bool, seconds: float, settings: SessionSettings
 ) -> dict:
     """Write hypnogram.tsv, summary.json and session.png into the session's folder; return the summary."""
     from sleep_interpreter.utils.plots.session import plot_session  # lazy: start-up

@@ -77,9 +77,7 @@ class ArousalDetector:
         """Tell whether an amplitude exceeds its running median by the setting's ratio; remember it."""
         before = self._before[name]
         amplitude = float(np.sqrt(power))
-        rises = len(before) >= self._fewest and amplitude > getattr(self._settings, limit) * float(
-            np.median(before)
-        )
+        rises = len(before) >= self._fewest and amplitude > getattr(self._settings, limit) * float(np.median(before))
         before.append(amplitude)
         return rises
 

@@ -116,9 +116,7 @@ class CueController:
         taken_back, begun, ended = set(context.sink.cancel()), [], []
         for cue, stage in self.pending:
             silent = cue.sham or not self._audible
-            started = (
-                context.inputs.begun(cue.number) if context.inputs.replaying else cue.number not in taken_back
-            )
+            started = context.inputs.begun(cue.number) if context.inputs.replaying else cue.number not in taken_back
             if started and not silent:
                 begun.append((cue, stage))
             else:

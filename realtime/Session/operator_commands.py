@@ -49,11 +49,7 @@ class CommandHandler:
     """
 
     def __init__(
-        self,
-        context: SessionContext,
-        cueing: CueController,
-        stop: StopRequest,
-        status: Callable[[], dict[str, Any]],
+        self, context: SessionContext, cueing: CueController, stop: StopRequest, status: Callable[[], dict[str, Any]]
     ) -> None:
         self._context, self._cueing, self._stop, self._status = context, cueing, stop, status
         self._known: dict[str, Callable[..., str]] = {

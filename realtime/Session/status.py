@@ -18,12 +18,7 @@ from sleep_interpreter.realtime.Session.signal_monitor import SignalMonitor
 from sleep_interpreter.realtime.Session.staging import OnlineStaging
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
 
-_ALARMS = {
-    "stalled": "no samples",
-    "lost": "stream lost",
-    "refused": "stream refused",
-    "behind": "samples late",
-}
+_ALARMS = {"stalled": "no samples", "lost": "stream lost", "refused": "stream refused", "behind": "samples late"}
 
 
 class SessionStatus:
@@ -171,9 +166,7 @@ class OperatorPanel:
         """Give an event of the log to the readers."""
         self._control.publish("event", entry)
 
-    def publish(
-        self, context: SessionContext, chunk: np.ndarray, status: Callable[[], dict[str, Any]]
-    ) -> None:
+    def publish(self, context: SessionContext, chunk: np.ndarray, status: Callable[[], dict[str, Any]]) -> None:
         """Give the readers the newest signal and, five times a second, the state."""
         if not self._control.watched:
             self._chunks = []

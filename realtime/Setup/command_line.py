@@ -16,16 +16,8 @@ logger = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of realtime/Main_Decode.py."""
     add = parser.add_argument
-    add(
-        "--source",
-        choices=SOURCES.names(),
-        help="where the signal comes from (default: replay, a recorded file)",
-    )
-    add(
-        "--recording",
-        metavar="FILE",
-        help="for --source replay: any format MNE reads (EDF, BrainVision, ...)",
-    )
+    add("--source", choices=SOURCES.names(), help="where the signal comes from (default: replay, a recorded file)")
+    add("--recording", metavar="FILE", help="for --source replay: any format MNE reads (EDF, BrainVision, ...)")
     add("--speed", type=float, metavar="X", help="0 = as fast as possible (default), 1 = real time")
     add("--unit", choices=["V", "uV"], help="what MNE returns for this file: V (its convention) or µV")
     add("--start", type=float, metavar="S", help="begin here in the recording, in s")
@@ -41,21 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--set", dest="overrides", metavar="a.b=c", action="append", default=[], help="change one setting")
     add("--out", metavar="DIR", default=str(RESULTS / "realtime"), help="default: results/realtime")
     way = parser.add_mutually_exclusive_group()
-    way.add_argument(
-        "--check", action="store_true", help="test everything a night needs, say go or no-go, end"
-    )
+    way.add_argument("--check", action="store_true", help="test everything a night needs, say go or no-go, end")
     way.add_argument("--resume", metavar="SESSION", help="go on with a session that broke off, in its folder")
     way.add_argument(
-        "--session",
-        metavar="SESSION",
-        help="replay a session's own recording, with all that the operator did",
+        "--session", metavar="SESSION", help="replay a session's own recording, with all that the operator did"
     )
     add("--segment", type=int, metavar="N", help="with --session: which part of its recording (default: 1)")
-    add(
-        "--dry-run",
-        action="store_true",
-        help="everything as in the night, but nothing sounds, no marker goes out",
-    )
+    add("--dry-run", action="store_true", help="everything as in the night, but nothing sounds, no marker goes out")
     add("--monitor", action="store_true", help="show the session in the browser (127.0.0.1)")
 
 

@@ -171,10 +171,7 @@ def _replayed(args: argparse.Namespace) -> Plan:
     folder, settings, about = _open(args.session, overrides)
     recording = folder / "recording" / f"segment_{number:03d}.vhdr"
     if not recording.is_file():
-        raise UserError(
-            f"{recording}: not there; only live sessions record their stream (a replay: give "
-            "--recording)"
-        )
+        raise UserError(f"{recording}: not there; only live sessions record their stream (a replay: give --recording)")
     events = read_log(folder / "log.jsonl")
     segments = _recorded_segments(folder, events)
     if recording.name not in segments:

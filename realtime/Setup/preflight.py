@@ -152,9 +152,7 @@ def _clock() -> Check:
     drift = (time.time() - wall) - (time.perf_counter() - monotonic)
     bad = abs(drift) > 0.005
     remedy = "the time of day is being set: wait until it is, or stamps of the log will jump" if bad else ""
-    return Check(
-        "clock", WARN if bad else OK, f"time of day against monotonic: {drift * 1e3:+.2f} ms in 0.5 s", remedy
-    )
+    return Check("clock", WARN if bad else OK, f"time of day against monotonic: {drift * 1e3:+.2f} ms in 0.5 s", remedy)
 
 
 def _sleep_prevention() -> Check:
@@ -186,9 +184,7 @@ def _signal(prepared: Prepared, settings: SessionSettings) -> list[Check]:
         checks.append(Check("staging channels", OK, ", ".join(sorted(staging))))
     if others:
         text = ", ".join(f"{name} {found[name]}" for name in others)
-        checks.append(
-            Check("decoding channels", WARN, text, "mend these electrodes: decoding reads them too")
-        )
+        checks.append(Check("decoding channels", WARN, text, "mend these electrodes: decoding reads them too"))
     elif montage.decoder:
         checks.append(Check("decoding channels", OK, f"{len(montage.decoder)} channels"))
     return checks
@@ -232,9 +228,7 @@ def _timed(worker: Worker | None, name: str, question: tuple[Any, ...], limit: f
         return Check(name, FAIL, why, "choose another checkpoint or stager")
     seconds = answers[0].seconds
     slow = seconds > limit
-    remedy = (
-        f"the session expects it within {limit:g} s: end other programs, or use fewer members" if slow else ""
-    )
+    remedy = f"the session expects it within {limit:g} s: end other programs, or use fewer members" if slow else ""
     return Check(name, WARN if slow else OK, f"{what} in {seconds:.2f} s", remedy)
 
 
@@ -262,9 +256,7 @@ def _ports(settings: SessionSettings) -> list[Check]:
     try:
         ports = open_ports(settings.markers)
     except UserError as error:
-        return [
-            Check("markers", FAIL, str(error), "connect the port, or leave it out of markers in the settings")
-        ]
+        return [Check("markers", FAIL, str(error), "connect the port, or leave it out of markers in the settings")]
     if ports is None:
         return [Check("markers", OK, "to the log only")]
     names = ", ".join(ports.names)

@@ -76,9 +76,7 @@ def prepare(planned: Plan) -> Prepared:
         raise
 
 
-def _prepare(
-    planned: Plan, settings: SessionSettings, source: Source, checkpoints: dict[str, str]
-) -> Prepared:
+def _prepare(planned: Plan, settings: SessionSettings, source: Source, checkpoints: dict[str, str]) -> Prepared:
     where = source.where
     montage = make_montage(
         settings.channels, settings.decoder.channels if checkpoints else (), source.names, where,

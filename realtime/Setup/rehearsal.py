@@ -60,9 +60,7 @@ def rehearse(args: argparse.Namespace) -> tuple[list[str], bool]:
         session = start_session(folder, name, stager, decoder, args, environment)
         usage = _sample_usage(session, folder, seconds)
     report = _measure(folder / "s1" / "session_001", usage)
-    report["settings"] = {
-        key: getattr(args, key) for key in ("minutes", "busy", "monitor", "members", "sink")
-    }
+    report["settings"] = {key: getattr(args, key) for key in ("minutes", "busy", "monitor", "members", "sink")}
     write_json(folder / "rehearsal.json", {**report, "provenance": record()})
     return [*_table(report), f"written to {display_path(folder)}"], report["lost"] == 0 and report["samples"] > 0
 
@@ -127,27 +125,15 @@ def sound_server(sink: str) -> Iterator[dict[str, str]]:
 def _until_it_answers(environment: dict[str, str]) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        words: dict[str, Any] = {
-            "env": environment,
-            "stdout": subprocess.DEVNULL,
-            "stderr": subprocess.DEVNULL,
-        }
-        if (
-            shutil.which("pactl") is None
-            or subprocess.run(["pactl", "info"], check=False, **words).returncode == 0
-        ):
+        words: dict[str, Any] = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        if shutil.which("pactl") is None or subprocess.run(["pactl", "info"], check=False, **words).returncode == 0:
             time.sleep(1)
             return
         time.sleep(0.5)
 
 
 def start_session(
-    folder: Path,
-    name: str,
-    stager: Path,
-    decoder: Path,
-    args: argparse.Namespace,
-    environment: dict[str, str],
+    folder: Path, name: str, stager: Path, decoder: Path, args: argparse.Namespace, environment: dict[str, str]
 ) -> subprocess.Popen:
     """Start the session as a process of its own, beside the outlet of that name."""
     words = [
@@ -201,10 +187,7 @@ def _measure(folder: Path, usage: Sequence[Sequence[Any]]) -> dict[str, Any]:
     events = read_log(folder / "log.jsonl")
     raw = mne.io.read_raw(folder / "recording" / "segment_001.vhdr", verbose="error")
     counter = np.concatenate(
-        [
-            raw.get_data(picks=[0], start=s, stop=min(s + 10**6, raw.n_times))[0]
-            for s in range(0, raw.n_times, 10**6)
-        ]
+        [raw.get_data(picks=[0], start=s, stop=min(s + 10**6, raw.n_times))[0] for s in range(0, raw.n_times, 10**6)]
     )
     steps = np.diff(np.round(counter * 1e6)) % _RISING
     sounds = [e["detail"] for e in events if e["event"] == "sound" and e["detail"].get("dac") is not None]

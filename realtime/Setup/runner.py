@@ -73,9 +73,7 @@ def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, moni
         )  # fmt: skip
         if source.live and settings.recording.enabled:
             source.record(folder / "recording", settings.recording, planned.origin)
-        context = SessionContext(
-            source, prepared.montage, sink, ports, log, settings, planned.inputs, planned.origin
-        )
+        context = SessionContext(source, prepared.montage, sink, ports, log, settings, planned.inputs, planned.origin)
         facts = {
             "session": folder.name, "subject": planned.subject.id, "simulated": prepared.simulated,
             "folder": folder,
@@ -94,12 +92,7 @@ def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, moni
 
 
 def _run_to_report(
-    session: Session,
-    prepared: Prepared,
-    planned: Plan,
-    folder: Path,
-    about: dict[str, Any],
-    stop: StopRequest,
+    session: Session, prepared: Prepared, planned: Plan, folder: Path, about: dict[str, Any], stop: StopRequest
 ) -> None:
     """Run, and leave session.json and the report whatever happens."""
     settings = planned.settings

@@ -42,9 +42,7 @@ class _FaultySource:
             for name in fault.channels:
                 found = find_channel(name, picks)
                 if found is None:
-                    raise UserError(
-                        f"faults: channel {name!r} is not used in this session ({hint(name, picks)})"
-                    )
+                    raise UserError(f"faults: channel {name!r} is not used in this session ({hint(name, picks)})")
                 self._rows.setdefault(id(fault), []).append(list(picks).index(found))
 
     def take_inputs(self) -> list[Input]:

@@ -76,8 +76,7 @@ class ReplaySource(Source):
         self.notices = list(self._recording.notices)
         if settings.start >= self._recording.seconds:
             raise UserError(
-                f"{self.path}: source.start = {settings.start} s; the recording ends at "
-                f"{self._recording.seconds:.1f} s"
+                f"{self.path}: source.start = {settings.start} s; the recording ends at {self._recording.seconds:.1f} s"
             )
         self._started: float | None = None
 

@@ -206,9 +206,7 @@ class LiveSource(Source):
                     yield chunk
                     continue
                 first, count = piece
-                self._inputs.append(
-                    ("gap", {"seconds": round(count / self._rate, 4), "first": first, "count": count})
-                )
+                self._inputs.append(("gap", {"seconds": round(count / self._rate, 4), "first": first, "count": count}))
                 for begin in range(0, count, _PIECE):
                     lost = np.full((len(self._rows), min(_PIECE, count - begin)), np.nan)
                     chunk = self._resampler.push(lost).astype(np.float32)

@@ -189,10 +189,7 @@ class LslSource(LiveSource):
         self._corrected = -np.inf  # its clock may be another one
         self._correct_clock()
         pending, self._pending = self._pending, []
-        return (
-            np.concatenate([d for _, d, _ in pending]),
-            np.concatenate([s for _, _, s in pending]) + self._offset,
-        )
+        return (np.concatenate([d for _, d, _ in pending]), np.concatenate([s for _, _, s in pending]) + self._offset)
 
     def _refuse(self, why):
         """Let go of a stream that is not the session's."""

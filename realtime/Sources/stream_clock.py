@@ -180,7 +180,5 @@ class StreamClock:
         self._jitter += share * (float(np.mean(np.minimum(np.abs(late), self._limit))) - self._jitter)
         if delay is not None:
             rising = np.inf if self._delay is None else self._delay + 0.001 * len(late) / self._rate
-            self._falling = max(
-                0.8 * self._falling, min(rising - delay, 1.0) if self._delay is not None else 0.0
-            )
+            self._falling = max(0.8 * self._falling, min(rising - delay, 1.0) if self._delay is not None else 0.0)
             self._delay = min(rising, delay)

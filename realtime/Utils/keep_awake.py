@@ -20,8 +20,7 @@ _COMMANDS = {
     "caffeinate": [["caffeinate", "-dims"]],
     # closing the lid may be beyond what a remote session may hold back
     "systemd-inhibit": [
-        ["systemd-inhibit", f"--what={what}", *_ABOUT]
-        for what in ("sleep:idle:handle-lid-switch", "sleep:idle")
+        ["systemd-inhibit", f"--what={what}", *_ABOUT] for what in ("sleep:idle:handle-lid-switch", "sleep:idle")
     ],
 }
 """To be tried in this order, the one that holds back most first."""

@@ -39,9 +39,7 @@ def configure(loopback: bool = True, session_id: str = "default") -> None:
             set_config_content(_text(session_id))
         _configured = wanted
     elif _configured != wanted:
-        logger.warning(
-            "LSL was set up already in this process: loopback %s, session id %s stay", *_configured
-        )
+        logger.warning("LSL was set up already in this process: loopback %s, session id %s stay", *_configured)
 
 
 def config_text() -> str | None:

@@ -85,9 +85,7 @@ class TerminalWriter:
         """Leave a text to the thread; it is dropped when too many wait."""
         if self._ending:  # somebody has kept this file
             return self._stream.write(text)
-        if (
-            len(self._waiting) < _MOST_WAITING
-        ):  # a deque needs no lock that a signal or a destructor could meet
+        if len(self._waiting) < _MOST_WAITING:  # a deque needs no lock that a signal or a destructor could meet
             self._waiting.append(text)
         else:
             self._lost += 1

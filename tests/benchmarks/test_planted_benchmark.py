@@ -196,9 +196,7 @@ def test_settings_that_make_no_sense_are_refused(change, words):
         config.load(planted_benchmark.PlantedBenchmarkSettings, "simulated_benchmark", overrides=[change])
 
 
-def test_without_strength_below_the_interval_is_not_inside_and_without_many_trials_no_row_is_asked_for(
-    study, tmp_path
-):
+def test_without_strength_below_the_interval_is_not_inside_and_without_many_trials_no_row_is_asked_for(study, tmp_path):
     written(tmp_path, study, RATES, none=0.04)
     for place in tmp_path.glob("SIMD_many*"):
         place.rename(place.with_name(f"other_{place.name}"))

@@ -37,11 +37,7 @@ def test_events_of_a_night_by_hand(tmp_path, study):
     planted = pd.DataFrame({"trough_s": [10.0, 20.0, 30.0, 40.0], "stage": ["N2", "N3", "N3", "R"]})
     spindles = pd.DataFrame({"start_s": [11.0, 50.0], "duration_s": [1.0, 1.0], "stage": ["N2", "N2"]})
     cues = pd.DataFrame(
-        {
-            "onset_s": [9.0, 19.0, 29.0],
-            "so_group": ["1st-Up", "Down", "none"],
-            "so_phase_rad": [0.1, np.pi, np.nan],
-        }
+        {"onset_s": [9.0, 19.0, 29.0], "so_group": ["1st-Up", "Down", "none"], "so_phase_rad": [0.1, np.pi, np.nan]}
     )
     truth = {"night/slow_oscillation": planted, "night/spindle": spindles, "night/cues": cues}
     pd.DataFrame({"trough_s": [10.2, 20.3, 55.0]}).to_csv(tmp_path / "so.tsv", sep="\t", index=False)

@@ -25,9 +25,7 @@ def test_both_parts_run_and_count_what_was_planted(tmp_path, monkeypatch):
     checkpoint.save(model.build("N23SIMD", **SMALL), path, simulated=True)
     nights = [f"sets.{name}.night.hypnogram=[[N2, 1], [N3, 3]]" for name in ("cued", "naps_1", "naps_0")]
     one = [
-        f"sets.{name}.{part}.test_subjects=1"
-        for name in ("cued", "naps_1", "naps_0")
-        for part in ("cohort", "night")
+        f"sets.{name}.{part}.test_subjects=1" for name in ("cued", "naps_1", "naps_0") for part in ("cohort", "night")
     ]
     changes = [
         *nights, *one, "before.recording.stages=[[W, 0.5], [N3, 2]]",
@@ -42,18 +40,13 @@ def test_both_parts_run_and_count_what_was_planted(tmp_path, monkeypatch):
     row = summary["cued"]["subject_test_0"]
     assert row["so"]["true"] > 20 and row["so"]["precision"] > 0.6 and row["so"]["recall"] > 0.3
     for name in ("naps_1", "naps_0"):
-        controls = {
-            f"{c}, {r:g}" for c in ("shuffled phases", "nap before learning") for r in study.rates_per_min
-        }
+        controls = {f"{c}, {r:g}" for c in ("shuffled phases", "nap before learning") for r in study.rates_per_min}
         assert set(summary["naps"][name]) == controls | ({"around"} if name == "naps_1" else set())
         for control in controls:
             night = summary["naps"][name][control]["nights"]["subject_test_0"]
-            assert 2 < night["minutes"] < 3.1 and night["promised_false_per_min"] == float(
-                control.split()[-1]
-            )
+            assert 2 < night["minutes"] < 3.1 and night["promised_false_per_min"] == float(control.split()[-1])
     planted = [
-        summary["naps"][n]["shuffled phases, 3"]["nights"]["subject_test_0"]["true"]
-        for n in planted_events.NAPS
+        summary["naps"][n]["shuffled phases, 3"]["nights"]["subject_test_0"]["true"] for n in planted_events.NAPS
     ]
     assert planted[0] > 0 == planted[1], "with strength 0 nothing is there to be found"
     assert len(list((tmp_path / "results" / "courses").glob("*.npz"))) == 6

@@ -75,9 +75,7 @@ def test_an_interrupted_study_goes_on_and_ends_in_the_same_numbers(tmp_path, mon
     when = [file.stat().st_mtime_ns for file in kept]
     for arguments in places:
         assert command_line.run(real_eeg.main, arguments) == 0
-    assert kept and [file.stat().st_mtime_ns for file in kept] == when, (
-        "what was trained is not trained again"
-    )
+    assert kept and [file.stat().st_mtime_ns for file in kept] == when, "what was trained is not trained again"
     one, other = (json.loads((tmp_path / n / "summary.json").read_text()) for n in ("stopped", "whole"))
     assert one["results"] == other["results"]
     assert one["chosen_inside_the_training_part"] == other["chosen_inside_the_training_part"]

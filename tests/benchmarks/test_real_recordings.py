@@ -47,7 +47,5 @@ def test_finger_movements_keep_their_labels(results):
     stored = np.load(folder / "fingermovements" / "Prepared" / "subject_test_0" / "trials.npz")
     assert stored["image_eeg"].shape == (100, 16, 80)
     referenced = trials.eeg - trials.eeg.mean(axis=2, keepdims=True)
-    agreement = [
-        np.corrcoef(stored["image_eeg"][k, 4, 5:45], referenced[k, 5:45, 4])[0, 1] for k in range(100)
-    ]
+    agreement = [np.corrcoef(stored["image_eeg"][k, 4, 5:45], referenced[k, 5:45, 4])[0, 1] for k in range(100)]
     assert np.median(agreement) > 0.95

@@ -108,9 +108,7 @@ def test_events_are_matched_one_to_one():
     assert list(zip(first, second, strict=True)) == [(0, 0)]
     assert len(events.paired_spans(spans, [], 0.2)[0]) == 0
     row = events.agreement(
-        np.arange(0, 1000, 10.0),
-        np.r_[np.arange(0, 500, 10.0), 3.0],
-        lambda a, b: events.paired_times(a, b, 0.5),
+        np.arange(0, 1000, 10.0), np.r_[np.arange(0, 500, 10.0), 3.0], lambda a, b: events.paired_times(a, b, 0.5)
     )
     assert (row["planted"], row["detected"], row["matched"]) == (100, 51, 50)
     assert row["precision"] == pytest.approx(50 / 51) and row["recall"] == 0.5
@@ -126,10 +124,7 @@ def test_directions_are_averaged_on_the_circle():
 def test_averages_leave_out_movements_and_bad_channels():
     rng = np.random.default_rng(0)
     averages = measures.Averages(RATE, (-0.5, 1.0), limit_uv=300)
-    response = (
-        -30
-        * np.exp(-(((np.arange(-0.5, 1.0, 1 / RATE) - 0.55) / 0.1) ** 2))[: averages.before + averages.after]
-    )
+    response = -30 * np.exp(-(((np.arange(-0.5, 1.0, 1 / RATE) - 0.55) / 0.1) ** 2))[: averages.before + averages.after]
     for trial in range(40):
         data = rng.normal(5, 3, (5, 400))
         data[:, 100 : 100 + len(response)] += response

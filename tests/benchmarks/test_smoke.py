@@ -69,10 +69,7 @@ def checkout(tmp_path):
 
 
 def test_failures_are_told_and_finished_steps_are_not_run_again(checkout, tmp_path, capsys):
-    steps, out = (
-        [smoke.Step("good.py"), smoke.Step("bad.py"), smoke.Step("waits.py", seconds=1)],
-        tmp_path / "out",
-    )
+    steps, out = ([smoke.Step("good.py"), smoke.Step("bad.py"), smoke.Step("waits.py", seconds=1)], tmp_path / "out")
     assert smoke.smoke(steps, out, checkout) == ["bad.py"]
     told = capsys.readouterr().out
     assert "ok" in told and "FAILED" in told and "torn" in told

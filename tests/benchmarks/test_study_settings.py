@@ -106,10 +106,7 @@ def test_class_losses_are_compared_over_subjects_with_all_seeds_together(simulat
     correct = {"published": runs([0.1, 0.1, 0.1]), "logits": runs([0.3, 0.3, 0.9])}
     settings = simulated.experiment("N23SISD", "logits", 1).evaluate
     found = class_loss._compared(simulated, correct, subjects, settings)
-    means = {
-        loss: np.mean([[own[s][1].mean() for s in subjects] for own in runs_])
-        for loss, runs_ in correct.items()
-    }
+    means = {loss: np.mean([[own[s][1].mean() for s in subjects] for own in runs_]) for loss, runs_ in correct.items()}
     for loss, row in found["losses"].items():
         assert row["accuracy"] == pytest.approx(means[loss]) and row["low"] < row["accuracy"] < row["high"]
         assert row["n"] == 8 * 60 * 3 and len(row["by_seed"]) == 3

@@ -29,11 +29,7 @@ SLOW = [
 def test_the_nearest_tests_come_first_and_folders_take_turns(slow_tests):
     changes = ["data/simulation/night.py", "train/engine/loop.py", "docs/lasso.md", "README.md"]
     found = slow_tests.wanted(changes, SLOW)
-    assert found == [
-        "tests/data/simulation/test_b.py",
-        "tests/train/test_c.py",
-        "tests/data/formats/test_a.py",
-    ]
+    assert found == ["tests/data/simulation/test_b.py", "tests/train/test_c.py", "tests/data/formats/test_a.py"]
     assert slow_tests.wanted(["tests/realtime/test_d.py"], SLOW) == ["tests/realtime/test_d.py"]
     assert slow_tests.wanted(["docs/lasso.md", "tests/conftest.py"], SLOW) == []
 
@@ -56,9 +52,7 @@ def write_tests(folder, **files):
     subprocess.run(["git", *author, "commit", "-qm", "all"], cwd=folder, check=True)
 
 
-def test_what_fails_twice_fails_and_what_passes_then_is_called_unstable(
-    slow_tests, tmp_path, monkeypatch, capfd
-):
+def test_what_fails_twice_fails_and_what_passes_then_is_called_unstable(slow_tests, tmp_path, monkeypatch, capfd):
     once = "p = pathlib.Path('seen'); there = p.exists(); p.touch(); assert there"
     write_tests(tmp_path, bad="assert False", good="pass", unstable=once)
     monkeypatch.setattr(sys, "argv", ["slow_tests.py", "--minutes", "5"])

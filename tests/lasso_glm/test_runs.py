@@ -56,14 +56,7 @@ def test_jobs_parts_and_resuming_give_the_same_bits(run, call_script, cohort, tm
 @pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(run, cohort, tmp_path, caplog):
     whole, killed = run("image2image", *ALONE), tmp_path / "killed"
-    command = [
-        sys.executable,
-        str(ROOT / script("image2image")),
-        "--data",
-        str(cohort),
-        "--results",
-        str(killed),
-    ]
+    command = [sys.executable, str(ROOT / script("image2image")), "--data", str(cohort), "--results", str(killed)]
     process = subprocess.Popen([*command, *FAST], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     subjects = killed / "lasso_image2image" / "subjects"
     until = time.monotonic() + 120

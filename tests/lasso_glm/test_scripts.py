@@ -38,11 +38,7 @@ def run(call_script, cohort, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "image2image",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("audio2audio", "N2N3N2N3", "REM2REM")),
-    ],
+    "name", ["image2image", *(pytest.param(n, marks=pytest.mark.slow) for n in ("audio2audio", "N2N3N2N3", "REM2REM"))]
 )
 def test_within_recovers_the_planted_time(name, run):
     folder = run(name)

@@ -44,9 +44,7 @@ def test_members_differ_and_do_not_depend_on_their_number(sleep):
     three, two, other = small(3), small(2), small(2, seed=1)
     for index in range(2):
         for name, variable in checkpoint.member_variables(three.individual_models[index]).items():
-            np.testing.assert_array_equal(
-                variable, checkpoint.member_variables(two.individual_models[index])[name]
-            )
+            np.testing.assert_array_equal(variable, checkpoint.member_variables(two.individual_models[index])[name])
     first, second = (m(sleep) for m in two.individual_models)
     assert not np.allclose(first, second)
     assert not np.allclose(two.predict_proba(sleep), other.predict_proba(sleep))
@@ -155,9 +153,7 @@ def test_only_the_first_names_are_listed():
     network = small()
     arrays = arrays_of(network)
     kept = dict(list(arrays.items())[:10])
-    with pytest.raises(
-        UserError, match=f"{len(arrays) - 10} missing: .* and {len(arrays) - 15} more"
-    ) as caught:
+    with pytest.raises(UserError, match=f"{len(arrays) - 10} missing: .* and {len(arrays) - 15} more") as caught:
         checkpoint.load_published(network, kept)
     assert str(caught.value).count("individual_models/") == 5
 
@@ -304,10 +300,7 @@ def test_layers_without_names_are_called_alike_in_every_process():
 
 @pytest.mark.parametrize(
     ("layers", "words"),
-    [
-        ("twice", "two variables are called 'chain/mine/kernel'"),
-        ("unbuilt", "layer 'dense.*' has no weights"),
-    ],
+    [("twice", "two variables are called 'chain/mine/kernel'"), ("unbuilt", "layer 'dense.*' has no weights")],
 )
 def test_layers_that_no_checkpoint_could_hold_are_refused_by_name(layers, words):
     with pytest.raises(UserError, match=words):

@@ -58,11 +58,7 @@ def test_each_kind_is_listed_here():
     abstract = {layers.Block, layers.BatchBlock}
     for module in (layers, blocks, staging):
         for kind in vars(module).values():
-            if (
-                isinstance(kind, type)
-                and issubclass(kind, keras.Layer)
-                and kind.__module__ == module.__name__
-            ):
+            if isinstance(kind, type) and issubclass(kind, keras.Layer) and kind.__module__ == module.__name__:
                 assert kind in made | abstract or issubclass(kind, keras.Model)
 
 

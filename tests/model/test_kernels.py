@@ -47,9 +47,7 @@ def test_layer_norm():
     assert_same(lambda *x: kernels.layer_norm(*x, 1e-5), plain, inputs)
     layer = LayerNorm(epsilon=1e-5)
     layer.build((None, 16))
-    np.testing.assert_allclose(
-        layer(inputs[0]), keras.layers.LayerNormalization(epsilon=1e-5)(inputs[0]), atol=1e-5
-    )
+    np.testing.assert_allclose(layer(inputs[0]), keras.layers.LayerNormalization(epsilon=1e-5)(inputs[0]), atol=1e-5)
 
 
 @pytest.mark.parametrize("cut", [[30], [11, 19], [1, 28, 1]])

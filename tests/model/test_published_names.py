@@ -125,9 +125,7 @@ def write_original(path, members, under=None):
     saved.write(str(path))
     keys = [name for name, _ in tf.train.list_variables(str(path))]
     assert any("/.OPTIMIZER_SLOT/" in key for key in keys) and "_CHECKPOINTABLE_OBJECT_GRAPH" in keys
-    assert any(key.startswith("save_counter/") for key in keys) and any(
-        k.startswith("optimizer/") for k in keys
-    )
+    assert any(key.startswith("save_counter/") for key in keys) and any(k.startswith("optimizer/") for k in keys)
     assert any(key.startswith(f"{under + '/' if under else ''}individual_models/{first}/") for key in keys)
     return path
 
@@ -172,9 +170,7 @@ def test_the_table_has_every_network_and_mode_once():
 def test_names_and_shapes_are_those_of_the_released_files(row):
     """The manifests list what stands in the released checkpoints."""
     key = row.network if row.mode == "normal" else f"{row.network}_{row.mode}"
-    manifest = json.loads(
-        (ROOT / "tests" / "model" / "golden" / "figures" / f"{key}.manifest.json").read_text()
-    )
+    manifest = json.loads((ROOT / "tests" / "model" / "golden" / "figures" / f"{key}.manifest.json").read_text())
     assert {n: list(s) for n, s in released.published_shapes(row.network, row.mode).items()} == manifest
     assert registry.published_settings(row.network, row.mode)[1] == MEMBERS.get(row.network, 5)
 
@@ -203,9 +199,7 @@ def test_a_released_ensemble_is_found_and_restored(row, small, tmp_path, caplog)
         for file in folder.iterdir():
             file.rename(folder / file.name.replace(path.name, name))
         path = folder / name
-        found = trained_networks.find_checkpoint(
-            tmp_path / "results", row.network, row.mode, tmp_path / "data"
-        )
+        found = trained_networks.find_checkpoint(tmp_path / "results", row.network, row.mode, tmp_path / "data")
         assert found == path
     network = checkpoint.restore(found, row.network, row.mode)
     assert (network.network, network.mode or "normal") == (row.network, row.mode)
@@ -360,9 +354,7 @@ def test_another_network_is_named_in_one_sentence(row, name, mode, sentence, sma
 def test_a_misleading_file_name_is_pointed_out(small, tmp_path, caplog):
     path = write_original(tmp_path / "N2N3_SIMD.ckpt", {0: member(RETRAINED)})
     assert checkpoint.restore(path).mode == "retrained"
-    assert (
-        "called as N23SIMD in normal mode, but its variables are those of N23SIMD in retrained" in caplog.text
-    )
+    assert "called as N23SIMD in normal mode, but its variables are those of N23SIMD in retrained" in caplog.text
 
 
 def test_any_file_name_will_do(small, tmp_path, caplog):
@@ -371,9 +363,7 @@ def test_any_file_name_will_do(small, tmp_path, caplog):
 
 
 def test_what_is_of_no_network_is_told(small, tmp_path):
-    path = write_original(
-        tmp_path / "x.ckpt", {0: {"a": np.zeros(2, np.float32), "b": np.ones(3, np.float32)}}
-    )
+    path = write_original(tmp_path / "x.ckpt", {0: {"a": np.zeros(2, np.float32), "b": np.ones(3, np.float32)}})
     with pytest.raises(UserError, match=r"x\.ckpt: holds no variable of a published network"):
         checkpoint.restore(path)
 

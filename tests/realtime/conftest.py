@@ -156,9 +156,7 @@ def session(main, tmp_path):
     """Run a session in this process and return its folder's content."""
 
     def run(path, *arguments):
-        code = main(
-            ["--recording", str(path), "--out", str(tmp_path), "--subject", "s1", *map(str, arguments)]
-        )
+        code = main(["--recording", str(path), "--out", str(tmp_path), "--subject", "s1", *map(str, arguments)])
         folder = sorted((tmp_path / "s1").iterdir())[-1]
         return read_session(folder, code)
 

@@ -69,9 +69,7 @@ def write_gdf(path, channels, *, record_seconds=1):
     tail = bytes(80 * n) + struct.pack(f"<{n}i", *counts) + struct.pack(f"<{n}i", *[16] * n) + bytes(32 * n)
     blocks = [np.asarray(c[2], "<f4").reshape(records, k) for c, k in zip(channels, counts, strict=True)]
     no_events = struct.pack("<B3BI", 1, 0, 0, 0, 0)
-    path.write_bytes(
-        head + b"".join(text) + numbers + tail + np.concatenate(blocks, axis=1).tobytes() + no_events
-    )
+    path.write_bytes(head + b"".join(text) + numbers + tail + np.concatenate(blocks, axis=1).tobytes() + no_events)
     return path
 
 

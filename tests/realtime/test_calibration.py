@@ -64,9 +64,7 @@ def test_no_sound_exceeds_the_cap(monkeypatch):
     monkeypatch.setattr(loudness_calibration, "play_now", lambda audio, sound, level: levels.append(level))
     monkeypatch.setattr(loudness_calibration, "_PAUSE_SECONDS", (0, 0))
     audio = config.load(SessionSettings, "realtime", overrides=["audio.max_db=-15"]).audio
-    present = loudness_calibration._listener(
-        audio, [np.zeros(16)] * 15, np.random.default_rng(0), lambda: "n"
-    )
+    present = loudness_calibration._listener(audio, [np.zeros(16)] * 15, np.random.default_rng(0), lambda: "n")
     with pytest.raises(UserError, match="nothing is heard at the cap"):
         loudness_calibration.measure(present, -40, audio.max_db, np.random.default_rng(0))
     assert max(levels) == -15
@@ -87,9 +85,7 @@ def test_a_session_takes_its_volume_from_the_file(call_script, session, recordin
     settings = yaml.safe_load((result.folder / "settings.yaml").read_text())
     assert settings["audio"]["volume_db"] == content["volume_db"]
     # the next one does not take the place of the first
-    assert (
-        call_script("realtime/calibrate.py", "--subject", "s1", "--simulate", -50, "--out", tmp_path)[0] == 0
-    )
+    assert call_script("realtime/calibrate.py", "--subject", "s1", "--simulate", -50, "--out", tmp_path)[0] == 0
     assert (tmp_path / "calibration_002.yaml").exists() and yaml.safe_load(path.read_text()) == content
 
 

@@ -240,10 +240,7 @@ def test_many_silent_connections_do_not_lock_the_operator_out(tmp_path):
 
 
 def test_half_a_line_is_waited_for_a_few_seconds_only(tmp_path):
-    with (
-        session(tmp_path) as (control, _),
-        socket.create_connection((control.host, control.port), timeout=10) as link,
-    ):
+    with session(tmp_path) as (control, _), socket.create_connection((control.host, control.port), timeout=10) as link:
         began = time.monotonic()
         link.sendall(b'{"token": ')
         time.sleep(1.5)
@@ -273,8 +270,7 @@ def test_more_than_twenty_requests_a_second_close_the_connection(tmp_path):
 def test_many_connections_together_are_limited_too(tmp_path):
     with session(tmp_path) as (control, taken):
         threads = [
-            threading.Thread(target=talk, args=(control, *[ask(control.token, "group")] * 15))
-            for _ in range(10)
+            threading.Thread(target=talk, args=(control, *[ask(control.token, "group")] * 15)) for _ in range(10)
         ]
         began = time.monotonic()
         for thread in threads:

@@ -68,10 +68,7 @@ def check(raw, tolerance):
 
 
 def test_gaps_and_places_are_read_back(session):
-    assert [(s.first, s.end, s.gaps) for s in segments(session)] == [
-        (0, 3000, ((1250, 250),)),
-        (5000, 7500, ()),
-    ]
+    assert [(s.first, s.end, s.gaps) for s in segments(session)] == [(0, 3000, ((1250, 250),)), (5000, 7500, ())]
     assert read_segment(session / "recording" / "segment_001.vhdr").gaps == ((1250, 250),)
 
 
@@ -91,9 +88,7 @@ def test_a_session_becomes_one_recording_in_every_format(session, tmp_path):
     assert raw.get_channel_types() == ["eeg", "eeg", "eog", "emg"]
     description = json.loads((out / "bids" / "dataset_description.json").read_text())
     assert description["simulated"] is True
-    assert "secret" not in "".join(
-        p.read_text(errors="ignore") for p in (out / "bids").rglob("*") if p.is_file()
-    )
+    assert "secret" not in "".join(p.read_text(errors="ignore") for p in (out / "bids").rglob("*") if p.is_file())
     assert not [p for p in out.rglob(".export*")]
 
 

@@ -74,11 +74,7 @@ def test_a_replay_meets_a_stall_before_the_first_sample(main, staged, tmp_path):
 @pytest.mark.slow
 def test_a_simulated_sleeper_at_four_times_its_speed_has_a_steady_clock(main, staged, tmp_path):
     words = ["--subject", "s1", "--source", "simulate", "--speed", "4", "--out", str(tmp_path)]
-    rest = [
-        "source.simulate.hours=0.0125",
-        "audio.sink=file",
-        "source.behind_seconds=10",
-    ]
+    rest = ["source.simulate.hours=0.0125", "audio.sink=file", "source.behind_seconds=10"]
     rest = [word for setting in rest for word in ("--set", setting)]
     began = time.monotonic()
     assert main([*words, *staged, *OFTEN, *rest]) == 0

@@ -30,7 +30,5 @@ print("all")
 
 
 def test_every_module_imports_without_them():
-    done = subprocess.run(
-        [sys.executable, "-c", _CODE], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", _CODE], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout == "all\n", done.stderr

@@ -60,9 +60,7 @@ def test_losses_are_gaps_of_their_true_length_and_a_replay_decides_the_same(main
     raw = mne.io.read_raw(live.folder / "recording" / "segment_001.vhdr", preload=True, verbose="error")
     assert raw.ch_names == NAMES and raw.info["sfreq"] == 500
     (lost,) = [a for a in raw.annotations if a["description"].startswith("BAD_ACQ_SKIP")]
-    assert lost["onset"] * 500 == pytest.approx(gap["detail"]["first"]) and lost["duration"] == pytest.approx(
-        0.06
-    )
+    assert lost["onset"] * 500 == pytest.approx(gap["detail"]["first"]) and lost["duration"] == pytest.approx(0.06)
     # the samples on both sides belong to their own times in what was played
     data = raw.get_data() * 1e6
     with np.load(stream) as content:
@@ -71,9 +69,7 @@ def test_losses_are_gaps_of_their_true_length_and_a_replay_decides_the_same(main
     offset = int(np.abs(played - data[:, :1]).max(axis=0).argmin())
     period = played.shape[1]
     for sample in (first - 1, first + count, first + count + 2000):
-        np.testing.assert_allclose(
-            data[:, sample], played[:, (offset + sample) % period], rtol=1e-5, atol=1e-4
-        )
+        np.testing.assert_allclose(data[:, sample], played[:, (offset + sample) % period], rtol=1e-5, atol=1e-4)
     assert not data[:, first : first + count].any()
 
     unknown = [e["sample"] for e in named(result.events, "stage", stage="unknown")]
@@ -95,9 +91,7 @@ def test_a_stream_that_dies_is_lost_and_returns(main, stream, staged, tmp_path):
     stalled = live.until(lambda e: named(e, "stream", state="stalled"), what="silence is noticed")
     live.until(lambda e: named(e, "stream", state="lost"), what="the loss")
     state = live.state()
-    assert not state["cueing"] and [a["kind"] for a in state["alarms"]] == [
-        "stream"
-    ]  # a clock that was set is over
+    assert not state["cueing"] and [a["kind"] for a in state["alarms"]] == ["stream"]  # a clock that was set is over
     assert live.folder.joinpath("recording", "segment_001.eeg").stat().st_size > 58 * 4 * 900
     with outlet(source, "--file", stream, "--seconds", 400):
         live.until(lambda e: named(e, "stream", state="back"), what="its return")

@@ -38,9 +38,7 @@ _VOLUMES = [(("volume", v), ("render", 3)) for v in (math.nan, math.inf, -math.i
 @example(0.0, 40.0, _SUM)
 @example(-120.0, 40.0, [*_SUM, ("render", 20), ("volume", 1e308), ("render", 1)])
 @example(-6.0, -20.0, [*_SUM, *(step for pair in _VOLUMES for step in pair)])
-@example(
-    -6.0, 0.0, [*_SUM, ("render", 20), ("silence",), ("cue", 2, 60.0), ("volume", 40.0), ("render", 200)]
-)
+@example(-6.0, 0.0, [*_SUM, ("render", 20), ("silence",), ("cue", 2, 60.0), ("volume", 40.0), ("render", 200)])
 @given(st.floats(-120, 0), st.floats(-120, 40), st.lists(_STEPS, min_size=1, max_size=30))
 def test_no_frame_ever_exceeds_the_cap(cap, volume, steps):
     renderer = Mixer(_LOUD, volume, cap, 1000)

@@ -88,8 +88,7 @@ def test_what_is_not_the_expected_stream_is_refused(ident, connect):
 
 
 @pytest.mark.parametrize(
-    ("unit", "passes"),
-    [("uv", True), ("V", False), pytest.param("millivolts", False, marks=pytest.mark.slow)],
+    ("unit", "passes"), [("uv", True), ("V", False), pytest.param("millivolts", False, marks=pytest.mark.slow)]
 )
 def test_the_stream_s_unit_must_fit_its_amplitude(ident, connect, unit, passes):
     with outlet(ident, "--channels", 3, "--unit", unit):

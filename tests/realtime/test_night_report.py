@@ -79,8 +79,7 @@ def session(tmp_path_factory):
     settings = "channels: {eeg: C4, eeg_ref: M1}\ncues: {mode: scheduled, lock: {target_degrees: 0}}\n"
     (folder / "settings.yaml").write_text(settings, encoding="utf-8")
     (folder / "ports.tsv").write_text(
-        "port\tcode\trequested_s\tsent_s\tlate_ms\tok\nlsl\t1\t1.0\t1.0\t0.25\tyes\nlsl\t2\t1.0\t1.",
-        encoding="utf-8",
+        "port\tcode\trequested_s\tsent_s\tlate_ms\tok\nlsl\t1\t1.0\t1.0\t0.25\tyes\nlsl\t2\t1.0\t1.", encoding="utf-8"
     )
     log = EventLog(folder / "log.jsonl", RATE)
     log.write(0, "notice", level="warning", text="staging without <EMG>")
@@ -96,9 +95,7 @@ def session(tmp_path_factory):
     log.write(20000, "quality", channel="O1", reason=None)
     log.write(60250, "gap", seconds=1.0, first=60250, count=500)
     log.write(61000, "fault", part="sound", state="lost", reason="no device")
-    log.write(
-        62000, "command", command="mark", args={"text": "<script>alert(1)</script>"}, origin="x", ok=True
-    )
+    log.write(62000, "command", command="mark", args={"text": "<script>alert(1)</script>"}, origin="x", ok=True)
     log.write(round(SECONDS * RATE), "stop", reason="stopped")
     log.close()
     data, record = signal(), recorder(folder)
@@ -122,9 +119,7 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         for name, value in attrs:
-            if name in ("src", "href", "xlink:href", "data", "action") and not value.startswith(
-                ("#", "data:")
-            ):
+            if name in ("src", "href", "xlink:href", "data", "action") and not value.startswith(("#", "data:")):
                 self.fetched.append((tag, value))
             if name in ("href", "xlink:href") and value.startswith("#"):
                 self.links.append(value[1:])

@@ -113,9 +113,7 @@ def test_a_stager_that_nobody_registered_is_refused_with_the_known_ones(session,
     for name in ("yasaa", "[1]"):
         with pytest.raises(UserError, match=r"--set staging\.stager=.*: staging\.stager = "):
             session(recording, "--set", f"staging.stager={name}")
-    with pytest.raises(
-        UserError, match=r"unknown stager 'yasaa'; did you mean 'yasa'\? registered: yasa, sistaging$"
-    ):
+    with pytest.raises(UserError, match=r"unknown stager 'yasaa'; did you mean 'yasa'\? registered: yasa, sistaging$"):
         session(recording, "--set", "staging.stager=yasaa")
     with pytest.raises(UserError, match="registered: yasa, sistaging"):
         STAGERS.load("yasaa")

@@ -63,14 +63,7 @@ def test_subject_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("wanted", "found"),
-    [
-        ("C4", "EEG C4"),
-        ("EEG C4", "EEG C4"),
-        ("c4", "EEG C4"),
-        ("EOG1", "EOG EOG1"),
-        ("C3", "C3"),
-        ("C3-M2", None),
-    ],
+    [("C4", "EEG C4"), ("EEG C4", "EEG C4"), ("c4", "EEG C4"), ("EOG1", "EOG EOG1"), ("C3", "C3"), ("C3-M2", None)],
 )
 def test_channel_names(wanted, found):
     assert find_channel(wanted, ["EEG C4", "EOG EOG1", "C3", "C4-M1"]) == found
@@ -161,8 +154,7 @@ def test_channels_of_several_rates_come_out_in_step():
         merger = Merger(list(zip(rates, rows, strict=True)), 500)
         cuts = [np.round(np.linspace(0, 8 * rate, pieces + 1)).astype(int) for rate in rates]
         parts = [
-            merger.push([block[:, c[k] : c[k + 1]] for block, c in zip(data, cuts, strict=True)])
-            for k in range(pieces)
+            merger.push([block[:, c[k] : c[k + 1]] for block, c in zip(data, cuts, strict=True)]) for k in range(pieces)
         ]
         results.append(np.concatenate(parts, axis=1))
     assert results[0].shape[1] == min(line.size for line in alone.values()) > 3900
@@ -224,9 +216,7 @@ _SURE = {WAKE: [1, 0, 0, 0], N2: [0, 1, 0, 0], N3: [0, 0, 1, 0], REM: [0, 0, 0, 
 def _walk(estimates, **settings):
     state, states = GateState(), []
     for estimate in estimates:
-        state = advance(
-            state, None if estimate is None else np.array(estimate, float), GateSettings(**settings)
-        )
+        state = advance(state, None if estimate is None else np.array(estimate, float), GateSettings(**settings))
         states.append(state)
     return states
 
@@ -251,10 +241,7 @@ def test_gate_smooths_and_starts_with_the_first_estimate():
         # one wake estimate: 0.8 is left, so the gate holds; the second closes it
         ([_SURE[N2]] * 30 + [_SURE[WAKE]] * 2, [False] * 29 + [True, True, False]),
         # the stage changes at the fourth wake estimate (0.8^4 < 0.5), which also ends the count
-        (
-            [_SURE[N2]] * 30 + [_SURE[WAKE]] * 4 + [_SURE[N2]] * 30,
-            [False] * 29 + [True, True] + [False] * 32 + [True],
-        ),
+        ([_SURE[N2]] * 30 + [_SURE[WAKE]] * 4 + [_SURE[N2]] * 30, [False] * 29 + [True, True] + [False] * 32 + [True]),
     ],
 )
 def test_gate_table(estimates, opens):
@@ -306,9 +293,7 @@ def test_schedule_depends_on_seed_subject_and_label_alone():
         return [(c.onset, c.item) for c in _schedule(*args, 40)[1]]
 
     assert order(1, "a", "") == order(1, "a", "")
-    assert (
-        len({tuple(order(*a)) for a in ((1, "a", ""), (2, "a", ""), (1, "b", ""), (1, "a", "night 2"))}) == 4
-    )
+    assert len({tuple(order(*a)) for a in ((1, "a", ""), (2, "a", ""), (1, "b", ""), (1, "a", "night 2"))}) == 4
 
 
 def test_recorded_cues_come_in_order():
@@ -334,16 +319,7 @@ def test_log_survives_a_torn_line(tmp_path):
     assert [e["event"] for e in read_log(path)] == ["cue", "decode"]
     log.close()
     rows = [line.split("\t") for line in path.with_suffix(".tsv").read_text(encoding="utf-8").splitlines()]
-    assert rows[0] == [
-        "sample",
-        "seconds",
-        "event",
-        "code",
-        "item",
-        "probabilities",
-        "wall_latency_ms",
-        "wall_time",
-    ]
+    assert rows[0] == ["sample", "seconds", "event", "code", "item", "probabilities", "wall_latency_ms", "wall_time"]
     assert rows[2][:7] == ["1000", "12.0", "decode", "24", "book", "[0.5, 0.5]", "12.0"]
     path.write_text('{"torn\n{"sample": 1}\n', encoding="utf-8")
     with pytest.raises(ValueError, match="line 1 is damaged"):

@@ -3,12 +3,7 @@
 import numpy as np
 import pytest
 
-from sleep_interpreter.realtime.Cues.phase_locking import (
-    TICK,
-    PhaseLock,
-    achieved_phase,
-    newest_phase,
-)
+from sleep_interpreter.realtime.Cues.phase_locking import TICK, PhaseLock, achieved_phase, newest_phase
 from sleep_interpreter.realtime.Cues.schedule import CueSchedule, LockedCues
 from sleep_interpreter.realtime.Parameters.settings import CueSettings, LockSettings
 from sleep_interpreter.realtime.Subject import Subject
@@ -169,18 +164,8 @@ def test_settings_that_make_no_sense_are_refused():
 
 @pytest.mark.slow
 def test_a_locked_session_is_the_same_whatever_the_chunks(session, recording, flags):
-    lock = [
-        "--set",
-        "cues.lock.method=echt",
-        "--set",
-        "cues.lock.threshold_uv=-15",
-        "--set",
-        "cues.lock.channel=Fz",
-    ]
-    results = [
-        session(recording, *flags, *lock, "--set", f"source.chunk_seconds={chunk}")
-        for chunk in ("null", 0.013)
-    ]
+    lock = ["--set", "cues.lock.method=echt", "--set", "cues.lock.threshold_uv=-15", "--set", "cues.lock.channel=Fz"]
+    results = [session(recording, *flags, *lock, "--set", f"source.chunk_seconds={chunk}") for chunk in ("null", 0.013)]
     assert timeless(results[0].folder) == timeless(results[1].folder)
     cues, phases = of(results[0], "cue"), of(results[0], "cue_phase")
     assert any(e["detail"]["locked"] for e in cues)

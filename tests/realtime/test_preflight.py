@@ -19,23 +19,12 @@ def check(main, capsys, tmp_path):
     """Run --check; return the exit code, {name: (state, found)} and {name: remedy}."""
 
     def run(*arguments):
-        words = [
-            "--check",
-            "--subject",
-            "s1",
-            "--out",
-            tmp_path / "out",
-            "--set",
-            "workers=inline",
-            *arguments,
-        ]
+        words = ["--check", "--subject", "s1", "--out", tmp_path / "out", "--set", "workers=inline", *arguments]
         code = main([*map(str, words)])
         lines = capsys.readouterr().out.splitlines()
         assert not (tmp_path / "out").exists()
         states = [line for line in lines if line.split(" ")[0] in ("ok", "warn", "fail")]
-        found = {
-            line[6:].split("  ")[0]: (line[:5].strip(), line[6:].split("  ", 1)[1].strip()) for line in states
-        }
+        found = {line[6:].split("  ")[0]: (line[:5].strip(), line[6:].split("  ", 1)[1].strip()) for line in states}
         remedies = dict(line.strip().split(": ", 1) for line in lines if line.startswith("      "))
         failed = [name for name, (state, _) in found.items() if state == "fail"]
         assert code == (3 if failed else 0)

@@ -56,9 +56,7 @@ def test_the_unit_trap_works_both_ways(main, raw55, tmp_path):
 
 def _edf(path, scales, unit="uV"):
     rng = np.random.default_rng(0)
-    return write_edf(
-        path, [(name, 500, rng.standard_normal(500 * 40) * scale, unit) for name, scale in scales.items()]
-    )
+    return write_edf(path, [(name, 500, rng.standard_normal(500 * 40) * scale, unit) for name, scale in scales.items()])
 
 
 @pytest.mark.parametrize(
@@ -92,9 +90,7 @@ def test_a_dead_electrode_with_an_offset_is_found_flat(session, raw55, flags, tm
     raw = raw55.copy().load_data().crop(0, 60).resample(256)
     raw._data[raw.ch_names.index("C4"), 256 * 20 :] = 2e-4  # comes off: a constant 200 µV
     raw.save(tmp_path / "off_raw.fif", verbose="error")
-    reasons = {
-        e["seconds"]: e["detail"]["reason"] for e in of(session(tmp_path / "off_raw.fif", *flags), "stage")
-    }
+    reasons = {e["seconds"]: e["detail"]["reason"] for e in of(session(tmp_path / "off_raw.fif", *flags), "stage")}
     assert reasons[30.0] == "EEG is flat for 10% of the window or more"
     assert reasons[max(reasons)] == "EEG is flat"
 

@@ -22,10 +22,7 @@ from .conftest import SCRIPT, SMALL
         (["--set", "audio.sink=device"], "needs --speed 1"),
         (["--subject", "../up"], "letters, digits"),
         (["--set", "audio.folder=nowhere"], "missing alarm.wav"),
-        (
-            ["--set", "control.keyboard=true"],
-            "keyboard: a session reads no keys any more; leave it out, and use",
-        ),
+        (["--set", "control.keyboard=true"], "keyboard: a session reads no keys any more; leave it out, and use"),
         (
             ["--decoder-checkpoint", "any.npz", "--set", "decoder.channels=[FZ, Cz, Fz]"],
             "decoder.channels names one electrode twice, as 'FZ' and as 'Fz'",
@@ -47,24 +44,18 @@ def test_recorded_cues_need_annotations(main, raw55, tmp_path):
         raw.set_annotations(mne.Annotations([1.0] * len(texts), [0.0] * len(texts), texts))
         raw.save(tmp_path / "cues_raw.fif", overwrite=True, verbose="error")
         with pytest.raises(UserError, match=words):
-            main(
-                ["--recording", str(tmp_path / "cues_raw.fif"), "--cues", "recorded", "--out", str(tmp_path)]
-            )
+            main(["--recording", str(tmp_path / "cues_raw.fif"), "--cues", "recorded", "--out", str(tmp_path)])
 
 
 @pytest.mark.slow
 def test_checkpoint_of_another_model(main, recording, checkpoints, tmp_path):
     common = ["--recording", str(recording), "--out", str(tmp_path)]
-    with pytest.raises(
-        UserError, match=r"decoder\.npz: holds N23SIMD, a decoder; --stager-checkpoint needs a stager"
-    ):
+    with pytest.raises(UserError, match=r"decoder\.npz: holds N23SIMD, a decoder; --stager-checkpoint needs a stager"):
         main([*common, "--stager", "sistaging", "--stager-checkpoint", str(checkpoints.decoder)])
     with pytest.raises(UserError, match=r"stager\.npz: holds SIStaging"):
         main([*common, "--decoder-checkpoint", str(checkpoints.stager)])
     with pytest.raises(UserError, match=r"decoder\.npz: .* model\.channels = 55, expected 2"):
-        main(
-            [*common, "--decoder-checkpoint", str(checkpoints.decoder), "--set", "decoder.channels=[Cz, Pz]"]
-        )
+        main([*common, "--decoder-checkpoint", str(checkpoints.decoder), "--set", "decoder.channels=[Cz, Pz]"])
 
 
 @pytest.mark.parametrize(
@@ -156,8 +147,6 @@ def test_help_is_quick_and_light(tmp_path):
         "except SystemExit:\n    pass\n"
         "print('HEAVY', [m for m in ('mne', 'tensorflow', 'yasa', 'scipy', 'numpy') if m in sys.modules])\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert "--recording" in done.stdout
     assert "HEAVY []" in done.stdout

@@ -81,12 +81,8 @@ def test_its_settings_and_flags_are_checked(noise, main, recording, tmp_path):
 
 
 def test_what_is_not_registered_is_refused(main, recording, capsys):
-    assert (
-        SOURCES.names()[:4] == ("replay", "lsl", "brainflow", "simulate") and "noise" not in SOURCES.names()
-    )
-    with pytest.raises(
-        UserError, match=r"source\.kind = 'replai': unknown source 'replai'; did you mean 'replay'"
-    ):
+    assert SOURCES.names()[:4] == ("replay", "lsl", "brainflow", "simulate") and "noise" not in SOURCES.names()
+    with pytest.raises(UserError, match=r"source\.kind = 'replai': unknown source 'replai'; did you mean 'replay'"):
         main(["--recording", str(recording), "--set", "source.kind=replai"])
     with pytest.raises(SystemExit):
         main(["--source", "noise"])

@@ -30,9 +30,7 @@ def _killed(process, folder, condition):
     """Kill -9 as soon as the log meets the condition; return the events that were acknowledged by then."""
     deadline = time.monotonic() + 90
     while True:
-        lines = (
-            (folder / "log.jsonl").read_bytes().split(b"\n")[:-1] if (folder / "log.jsonl").exists() else []
-        )
+        lines = (folder / "log.jsonl").read_bytes().split(b"\n")[:-1] if (folder / "log.jsonl").exists() else []
         if condition(lines):
             break
         assert process.poll() is None and time.monotonic() < deadline
@@ -68,12 +66,8 @@ def test_a_killed_replay_goes_on_with_the_same_cues(main, recording, staged, tmp
     earlier = result.events[: result.events.index(resumed)]  # more than `before` where the kill came late
     assert resumed["sample"] == max(e["sample"] for e in earlier) + 1
     kinds = ("cue", "sham")
-    drawn = [
-        (e["detail"]["number"], e["event"], e["detail"]["item"]) for e in result.events if e["event"] in kinds
-    ]
-    wanted = [
-        (e["detail"]["number"], e["event"], e["detail"]["item"]) for e in whole.events if e["event"] in kinds
-    ]
+    drawn = [(e["detail"]["number"], e["event"], e["detail"]["item"]) for e in result.events if e["event"] in kinds]
+    wanted = [(e["detail"]["number"], e["event"], e["detail"]["item"]) for e in whole.events if e["event"] in kinds]
     # the groups' turns depend on when a cue comes, so items agree as long as both are in the same turn
     numbers = [number for number, _, _ in drawn]
     assert numbers == list(range(1, len(numbers) + 1)) and len(drawn) > len(_cues(before))
@@ -91,9 +85,7 @@ def test_what_cannot_be_resumed_is_refused(main, recording, staged, tmp_path):
     with pytest.raises(UserError, match=r"settings\.yaml is missing"):
         main(["--resume", str(tmp_path)])
     with pytest.raises(UserError, match="own settings: leave out --subject, --set"):
-        main(
-            ["--resume", str(_ended(main, recording, staged, tmp_path)), "--subject", "x", "--set", "seed=3"]
-        )
+        main(["--resume", str(_ended(main, recording, staged, tmp_path)), "--subject", "x", "--set", "seed=3"])
 
 
 def test_settings_of_a_session_that_could_be_controlled_by_keys_are_read(main, recording, staged, tmp_path):
@@ -109,10 +101,7 @@ def test_only_a_session_that_still_runs_is_left_to_its_process(main, recording, 
     folder = _broken_off(main, recording, staged, tmp_path)
     (folder / "control.json").write_text(json.dumps({"pid": os.getpid()}))
     log = (folder / "log.jsonl").read_bytes()
-    with (
-        lock_session(folder),
-        pytest.raises(UserError, match="the session is still running, in another process"),
-    ):
+    with lock_session(folder), pytest.raises(UserError, match="the session is still running, in another process"):
         main(["--resume", str(folder), "--speed", "0"])
     assert (folder / "log.jsonl").read_bytes() == log
     assert main(["--resume", str(folder), "--speed", "0"]) == 0
@@ -139,19 +128,7 @@ def _broken_off(main, recording, staged, out):
 
 
 def _ended(main, recording, staged, out):
-    main(
-        [
-            "--recording",
-            str(recording),
-            "--out",
-            str(out),
-            "--subject",
-            "s1",
-            *map(str, staged),
-            "--stop",
-            "50",
-        ]
-    )
+    main(["--recording", str(recording), "--out", str(out), "--subject", "s1", *map(str, staged), "--stop", "50"])
     return sorted((out / "s1").iterdir())[-1]
 
 
@@ -182,7 +159,5 @@ def test_twenty_kills_at_random_moments(main, recording, staged, tmp_path):
         assert acknowledged[: len(known)] == known
         known = read_log(folder / "log.jsonl")
         assert known[: len(acknowledged)] == acknowledged
-        numbers = [
-            e["detail"]["number"] for e in known if e["event"] in ("cue", "cue_cancelled", "cue_skipped")
-        ]
+        numbers = [e["detail"]["number"] for e in known if e["event"] in ("cue", "cue_cancelled", "cue_skipped")]
         assert numbers == sorted(set(numbers))

@@ -87,9 +87,7 @@ def mixed(signal_microvolts, tmp_path_factory):
     ]
     extra = [("SpO2", 1, 95 + rng.random(80), "%"), ("ECG", 512, rng.standard_normal(80 * 512) * 500, "uV")]
     cues = [(onset, f"cue/{item}") for onset, item in CUES]
-    return write_edf(
-        tmp_path_factory.mktemp("mixed") / "night.edf", [extra[0], *channels, extra[1]], cues=cues
-    )
+    return write_edf(tmp_path_factory.mktemp("mixed") / "night.edf", [extra[0], *channels, extra[1]], cues=cues)
 
 
 def test_the_log_of_a_polysomnography_does_not_depend_on_the_reads(session, mixed, flags):

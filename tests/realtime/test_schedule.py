@@ -108,9 +108,7 @@ def test_the_operator_cannot_turn_recorded_cues():
     )
     cueing = CueController(context, RecordedCues([(1.0, 0)], ((0,), (1,))), None, None)
     commands = CommandHandler(context, cueing, None, dict)
-    commands.handle(
-        7, Request("group", {}, "command line", lambda ok, **more: answers.append((ok, more["error"])))
-    )
+    commands.handle(7, Request("group", {}, "command line", lambda ok, **more: answers.append((ok, more["error"]))))
     assert answers == [(False, "recorded cues have no turns")]
     assert rows[0]["command"] == "group" and rows[0]["ok"] is False
 
@@ -131,14 +129,10 @@ def test_a_playlist_gives_items_gains_groups_and_files(tmp_path):
     cues = [make(playlist=playlist).next_cue(0, onset=100) for _ in range(1)]
     assert cues[0].item == ITEMS.index("kiwi") and cues[0].gain_db == -3
     sound = read_sound(playlist.files[ITEMS.index("kiwi")], 16000, 0.5, 0.005)
-    assert (
-        abs(len(sound) - 8000) <= 1 and abs(sound[0]) < 1e-6 and sound[4000] == pytest.approx(0.5, abs=0.02)
-    )
+    assert abs(len(sound) - 8000) <= 1 and abs(sound[0]) < 1e-6 and sound[4000] == pytest.approx(0.5, abs=0.02)
     with pytest.raises(UserError, match=r"0\.500 s long; audio\.max_seconds permits 0\.2 s"):
         read_sound(playlist.files[ITEMS.index("kiwi")], 16000, 0.2, 0.005)
-    same = read_playlist(
-        _write(tmp_path / "cues.yaml", "cues:\n  - {item: kiwi, gain_db: -3}\n  - {item: ball}\n")
-    )
+    same = read_playlist(_write(tmp_path / "cues.yaml", "cues:\n  - {item: kiwi, gain_db: -3}\n  - {item: ball}\n"))
     assert same.groups[0] == same.groups[1] and len(same.groups[0]) == 2
 
 

@@ -105,9 +105,7 @@ def test_a_session_goes_on_while_its_terminal_takes_nothing(main, staged, termin
     live.stop()
     shown = terminal.text("written to ")
     assert live.code == 0 and terminal.handler.stream is sys.stderr is terminal.stream
-    places = [
-        shown.index(words) for words in ("session folder", "paused", "stopped by the operator", "written to")
-    ]
+    places = [shown.index(words) for words in ("session folder", "paused", "stopped by the operator", "written to")]
     assert places == sorted(places)
 
 

@@ -50,11 +50,7 @@ def test_a_session_keeps_the_rules(whole):
     assert set(expected) - set(due), "no staging was ever due within a response: the test shows nothing"
     assert result.summary["accuracy"] is None and "neither right nor wrong" in result.summary["accuracy_note"]
     assert result.about["counts"]["cue"] == len(cues) == result.summary["cues"]["total"]
-    assert (
-        sum(result.summary["cues"]["per_item"].values())
-        == result.summary["cues"]["per_stage"]["N2"]
-        == len(cues)
-    )
+    assert sum(result.summary["cues"]["per_item"].values()) == result.summary["cues"]["per_stage"]["N2"] == len(cues)
     assert sum(result.summary["stage_minutes"].values()) == pytest.approx(SECONDS / 60, abs=0.01)
 
 
@@ -83,9 +79,7 @@ def test_the_folder_is_complete_and_readable(whole):
     starts = edges[np.diff(edges, prepend=-rate) > rate]  # half a second of sound, seconds of silence
     onsets = [e["sample"] * rate / RATE for e in of(result, "cue")]
     assert len(starts) == len(onsets)
-    assert np.all(starts - onsets >= 0) and np.all(
-        starts - onsets <= 2 * rate / RATE
-    )  # the fade begins at zero
+    assert np.all(starts - onsets >= 0) and np.all(starts - onsets <= 2 * rate / RATE)  # the fade begins at zero
     assert (result.folder / "session.png").stat().st_size > 10_000
 
 
@@ -215,9 +209,7 @@ def test_no_personal_data_leave_the_recording(session, raw55, flags, tmp_path):
     raw.info["subject_info"] = {"his_id": "ZZ-1970", "last_name": "Mustermann", "first_name": "Erika"}
     raw.save(tmp_path / "person_raw.fif", verbose="error")
     folder = session(tmp_path / "person_raw.fif", *flags, "--stop", 35).folder
-    text = "".join(
-        p.read_text(encoding="utf-8") for p in folder.iterdir() if p.suffix in (".json", ".jsonl", ".tsv")
-    )
+    text = "".join(p.read_text(encoding="utf-8") for p in folder.iterdir() if p.suffix in (".json", ".jsonl", ".tsv"))
     assert "Mustermann" not in text and "ZZ-1970" not in text and "Erika" not in text
 
 

@@ -118,9 +118,7 @@ def test_device_callback_starts_a_cue_on_the_frame_of_its_dac_time(tmp_path):
         dac = len(blocks) * 0.01 + lead  # the card's own clock, zero at the first block
         if first_dac is None:
             first_dac = now + lead
-        player.callback(
-            block, 480, SimpleNamespace(outputBufferDacTime=dac, currentTime=now - first_dac + lead), None
-        )
+        player.callback(block, 480, SimpleNamespace(outputBufferDacTime=dac, currentTime=now - first_dac + lead), None)
         blocks.append(block[:, 0])
         time.sleep(max(0, start + len(blocks) * 0.01 - time.perf_counter()))
     player.close(1000)
@@ -135,9 +133,7 @@ def test_device_callback_starts_a_cue_on_the_frame_of_its_dac_time(tmp_path):
 
 def test_a_cue_that_the_card_could_begin_too_late_does_not_sound(tmp_path):
     """The card stood still for longer than `audio.late_seconds`: marker and window have not waited."""
-    player = Player(
-        tmp_path / "audio.tsv", Mixer(np.full((15, 500), 0.5, np.float32), 0, -6), 16000, late=0.05
-    )
+    player = Player(tmp_path / "audio.tsv", Mixer(np.full((15, 500), 0.5, np.float32), 0, -6), 16000, late=0.05)
     now = time.perf_counter()
     for number, when in enumerate((now - 0.5, now - 0.02), start=1):
         player.schedule(Cue(number, number, 0, 500 * number), when)
@@ -154,9 +150,7 @@ def test_a_cue_that_the_card_could_begin_too_late_does_not_sound(tmp_path):
 def test_markers_are_taken_back_with_their_cues_and_no_others(tmp_path):
     """A cue whose frames the card has already sounds, with its marker; a later one and a sham do not."""
     sent, log = [], []
-    port = SimpleNamespace(
-        name="port", open=lambda: None, close=lambda: None, send=lambda code, at: sent.append(code)
-    )
+    port = SimpleNamespace(name="port", open=lambda: None, close=lambda: None, send=lambda code, at: sent.append(code))
     ports, begun = MarkerHub([port]), time.perf_counter()
     sounds = np.full((15, 8000), 0.5, np.float32)
     player = Player(tmp_path / "audio.tsv", Mixer(sounds, -20, -6), 16000, late=0.05)

@@ -46,9 +46,7 @@ class Server:
             env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         ask = ["pactl", "info"]
-        until(
-            lambda: subprocess.run(ask, env=self.environment, capture_output=True).returncode == 0, "server"
-        )
+        until(lambda: subprocess.run(ask, env=self.environment, capture_output=True).returncode == 0, "server")
 
     def kill(self):
         """End it as a cable that is pulled."""
@@ -111,9 +109,7 @@ class Cards:
     def block(self, frames=480):
         """Ask the newest stream for frames that leave the converter 30 ms later; return their peak."""
         out = np.zeros((frames, 1), np.float32)
-        self.opened[-1].callback(
-            out, frames, SimpleNamespace(outputBufferDacTime=0.03, currentTime=0.0), None
-        )
+        self.opened[-1].callback(out, frames, SimpleNamespace(outputBufferDacTime=0.03, currentTime=0.0), None)
         return np.abs(out).max()
 
     def unplug(self, *names):

@@ -32,9 +32,7 @@ def test_yasa_stager_gives_yasas_own_probabilities(yasa_settings):
     assert found[0].reason == "YASA needs 1 min" and found[-1].probabilities is not None
     # the same past, resampled and cut by other means, through YASA's own predict()
     past = signal.resample_poly(data.astype(float), 1, 5, axis=1)[:, :13490][:, -12000:]
-    raw = mne.io.RawArray(
-        past * 1e-6, mne.create_info(["a", "b", "c"], 100, ["eeg", "eog", "emg"]), verbose=False
-    )
+    raw = mne.io.RawArray(past * 1e-6, mne.create_info(["a", "b", "c"], 100, ["eeg", "eog", "emg"]), verbose=False)
     last = yasa.SleepStaging(raw, "a", eog_name="b", emg_name="c").predict().proba.iloc[-1]
     expected = [last["WAKE"] + last["N1"], last["N2"], last["N3"], last["REM"]]
     np.testing.assert_allclose(found[-1].probabilities, expected, atol=1e-6)
@@ -105,10 +103,7 @@ def _with(change):
         # the amplifier is at the end of its range
         (lambda x: x.__setitem__((2, slice(0, 1600)), 200.0), "EMG is railed"),
         # mains on an open input, cut off above and below
-        (
-            lambda x: x.__setitem__(0, np.clip(900 * np.sin(np.arange(15000) * 0.2 * np.pi), -300, 300)),
-            "EEG is railed",
-        ),
+        (lambda x: x.__setitem__(0, np.clip(900 * np.sin(np.arange(15000) * 0.2 * np.pi), -300, 300)), "EEG is railed"),
         # a sine is at its extremes often, yet no rail
         (lambda x: x.__setitem__(0, 50 * np.sin(np.arange(15000) / 80)), None),
         # a pop of the electrode is no rail either
@@ -155,9 +150,7 @@ def test_yasa_on_the_whole_recording_is_yasas_own():
     found = yasa_whole_night(data, (True, True, True), 5)
     longer = np.concatenate([data, np.repeat(data[:, -1:], 500, axis=1)], axis=1)
     past = Resampler(500, 100, 3).push(longer)[:, :33000]
-    raw = mne.io.RawArray(
-        past * 1e-6, mne.create_info(["a", "b", "c"], 100, ["eeg", "eog", "emg"]), verbose=False
-    )
+    raw = mne.io.RawArray(past * 1e-6, mne.create_info(["a", "b", "c"], 100, ["eeg", "eog", "emg"]), verbose=False)
     theirs = yasa.SleepStaging(raw, "a", eog_name="b", emg_name="c").predict().proba
     expected = np.column_stack([theirs["WAKE"] + theirs["N1"], theirs["N2"], theirs["N3"], theirs["REM"]])
     assert found.shape == (11, 4)

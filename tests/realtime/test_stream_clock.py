@@ -39,9 +39,7 @@ def stream(seconds, rng=None, jitter=0.0):
     count = int(seconds * RATE / CHUNK)
     off = np.zeros(count) if rng is None else rng.uniform(-jitter, jitter, count)
     times = 100 + np.arange(1, count + 1) * CHUNK / RATE
-    return [
-        (k * CHUNK, t + o, t + max(o, 0) + 0.005) for k, (t, o) in enumerate(zip(times, off, strict=True))
-    ]
+    return [(k * CHUNK, t + o, t + max(o, 0) + 0.005) for k, (t, o) in enumerate(zip(times, off, strict=True))]
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.005, 0.010])
@@ -154,8 +152,7 @@ class Made(LiveSource):
 
 
 @pytest.mark.parametrize(
-    ("off", "says"),
-    [(1e5, "100000.0 s ahead of"), (-1e5, "100000.0 s behind"), (0.5, None), (-0.1, None), (0.0, None)],
+    ("off", "says"), [(1e5, "100000.0 s ahead of"), (-1e5, "100000.0 s behind"), (0.5, None), (-0.1, None), (0.0, None)]
 )
 def test_stamps_that_are_not_on_the_machine_s_clock_are_noticed_and_taken_out(off, says):
     source = Made(off)

@@ -27,9 +27,7 @@ def results(tmp_path_factory):
 
 @pytest.mark.slow
 def test_two_runs_of_test_scripts(results, run_script, tmp_path):
-    done = run_script(
-        "test/compare.py", results / "N23SIMD", results / "N23SISD", "--results", results, cwd=tmp_path
-    )
+    done = run_script("test/compare.py", results / "N23SIMD", results / "N23SISD", "--results", results, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "(simulated)" in done.stdout and "3 common subjects" in done.stdout
     assert "too few subjects for p < 0.05" in done.stdout and "N23SIMD_vs_N23SISD.csv" in done.stdout

@@ -130,9 +130,7 @@ def test_other_trials_of_the_same_files_are_refused(results):
 
 
 def test_windows_and_warnings_of_the_runs_are_repeated(results):
-    made.write_run(
-        results / "N23SIMD_precue", [0] * 7, {"controls": {"window": "precue"}, "warnings": ["old model"]}
-    )
+    made.write_run(results / "N23SIMD_precue", [0] * 7, {"controls": {"window": "precue"}, "warnings": ["old model"]})
     found = comparison.compare(["N23SIMD", "N23SIMD_precue"], results)
     assert "windows differ: N23SIMD cue, N23SIMD_precue precue" in found["warnings"]
     assert "N23SIMD_precue: old model" in found["warnings"]

@@ -67,9 +67,7 @@ def test_report_writes_the_same_numbers_everywhere(people, tmp_path):
         assert row["accuracy"] == own["correct"].mean()
         assert flat.loc[p.subject, "accuracy"] == pytest.approx(row["accuracy"])
         assert row["top3"]["accuracy"] == (own["rank"] <= 3).mean()
-        assert row["balanced"]["accuracy"] == pytest.approx(
-            balanced_accuracy_score(own["item"], own["predicted"])
-        )
+        assert row["balanced"]["accuracy"] == pytest.approx(balanced_accuracy_score(own["item"], own["predicted"]))
         assert flat.loc[p.subject, "permutation.p"] == pytest.approx(row["permutation"]["p"])
         assert row["recall"]["kiwi"]["n"] == (own["item"] == "kiwi").sum()
         assert sum(row["data_types"].values()) == row["n"]
@@ -198,9 +196,7 @@ def test_nobody_with_trials_and_a_subject_twice_are_refused(tmp_path):
 
 
 def test_ties_are_counted_and_named(tmp_path):
-    p = Predictions(
-        "s", Path("f"), np.arange(15), np.array(["test"] * 15), np.full((15, 15), 1 / 15, np.float32)
-    )
+    p = Predictions("s", Path("f"), np.arange(15), np.array(["test"] * 15), np.full((15, 15), 1 / 15, np.float32))
     summary = decoder_report.report([p], tmp_path / "run", "run", made.SETTINGS, NOTES)
     assert summary["overall"]["ties"] == 15 and summary["overall"]["pooled"] == 1 / 15
     assert any("15 of 15 trials have tied" in w and "alphabetical" in w for w in summary["warnings"])
@@ -223,9 +219,7 @@ def fixed_subject(name, said, label):
     from sleep_interpreter.data.formats.test_trials import TestSubject
 
     sleep = np.zeros((len(label), 200, 55), np.float32) + np.array(said, np.float32).reshape(-1, 1, 1)
-    return TestSubject(
-        name, Path(f"{name}.pickle"), sleep, np.array(label, int), np.array(["test"] * len(label))
-    )
+    return TestSubject(name, Path(f"{name}.pickle"), sleep, np.array(label, int), np.array(["test"] * len(label)))
 
 
 def test_evaluate_predicts_in_batches_and_reports(tmp_path):
@@ -258,9 +252,7 @@ GROUPS = ("Pre-SO", "1st-Up", "Down", "Post-SO")
 
 def grouped(strengths, counts, people=7):
     return {
-        group: [
-            made.predictions(f"subject_test_{i}", n=n if i else 0, strength=s, seed=i) for i in range(people)
-        ]
+        group: [made.predictions(f"subject_test_{i}", n=n if i else 0, strength=s, seed=i) for i in range(people)]
         for group, s, n in zip(GROUPS, strengths, counts, strict=True)
     }
 
@@ -275,16 +267,10 @@ def test_groups_have_a_row_each_and_holm_over_those_with_trials(tmp_path):
     assert (rows["1st-Up"]["subjects"], rows["1st-Up"]["n"]) == (6, 180)
     assert rows["1st-Up"]["permutation"]["p"] == 1 / 201
     assert rows["1st-Up"]["permutation_p_holm"] == pytest.approx(3 / 201), "3 groups with trials"
-    assert (
-        rows["Pre-SO"]["permutation_p_holm"] > 0.05 and rows["1st-Up"]["against_chance"]["wilcoxon_p"] < 0.05
-    )
+    assert rows["Pre-SO"]["permutation_p_holm"] > 0.05 and rows["1st-Up"]["against_chance"]["wilcoxon_p"] < 0.05
     assert rows["1st-Up"]["by_subject"]["subject_test_0"]["accuracy"] is None
     table = pd.read_csv(folder / "predictions.csv")
-    assert table.groupby("group", sort=False).size().to_dict() == {
-        "Pre-SO": 180,
-        "1st-Up": 180,
-        "Post-SO": 270,
-    }
+    assert table.groupby("group", sort=False).size().to_dict() == {"Pre-SO": 180, "1st-Up": 180, "Post-SO": 270}
     stored = read_pickle(tmp_path / "N23SIMD_SO.pickle")
     assert list(stored["subject_test_3"]) == list(GROUPS)
     assert stored["subject_test_3"]["Down"]["probability"].shape == (0, 15)

@@ -32,12 +32,7 @@ def trained(cohort, tmp_path_factory):
     results = tmp_path_factory.mktemp("results")
     command = [sys.executable, str(ROOT / "train" / "N23SIMD.py"), "--quick", "--data", str(cohort)]
     done = subprocess.run(
-        [*command, "--results", str(results)],
-        cwd=results,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+        [*command, "--results", str(results)], cwd=results, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     return results
@@ -154,11 +149,7 @@ def test_seed_matters_and_more_epochs_go_on(cohort, tmp_path, call_script):
         ("test/N23SIMD.py", ["--data", "{tmp}"], ["subject_test", "data/simulate.py"]),
         ("test/N23SIMD.py", ["--data", "{data}"], ["no checkpoint of N23SIMD", "python train/N23SIMD.py"]),
         ("test/N23SIMD.py", ["--data", "{data}", "--checkpoint", "{tmp}/no.npz"], ["no.npz", "not found"]),
-        (
-            "test/N23SIMD.py",
-            ["--data", "{data}", "--checkpoint", "{stager}"],
-            ["SIStaging", "expected N23SIMD"],
-        ),
+        ("test/N23SIMD.py", ["--data", "{data}", "--checkpoint", "{stager}"], ["SIStaging", "expected N23SIMD"]),
         ("train/N23SIMD.py", ["--config", "{tmp}/no.yaml"], ["no.yaml", "not found"]),
         ("train/N23SIMD.py", ["--config", "SIStaging"], ["network SIStaging", "this script is for N23SIMD"]),
         ("train/N23SIMD.py", ["--config", "realtime"], ["realtime.yaml", "'network' is missing"]),
@@ -221,8 +212,6 @@ def test_help_is_quick_and_imports_nothing_heavy(script):
         "heavy = {'tensorflow', 'keras', 'mne', 'yasa', 'matplotlib'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert "usage:" in done.stdout

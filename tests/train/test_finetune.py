@@ -70,9 +70,7 @@ def test_the_tuned_checkpoints_give_the_reported_figures(cohort, tuned):
         path = tuned / TUNED / subject.name / "ensemble.npz"
         network = checkpoint.restore(path, "N23SIMD")
         report, choose = (subject.part(part).arrays() for part in ("test", "val"))
-        np.testing.assert_array_equal(
-            network.predict_proba(report["sleep"]), stored[subject.name]["probability"]
-        )
+        np.testing.assert_array_equal(network.predict_proba(report["sleep"]), stored[subject.name]["probability"])
         np.testing.assert_array_equal(report["label"].argmax(axis=1), stored[subject.name]["label"])
         probability, label = network.predict_proba(choose["sleep"]), choose["label"].argmax(axis=1)
         chosen = pd.read_csv(path.with_name("log.csv")).loc[network.notes["chosen_epoch"]]
@@ -103,11 +101,7 @@ def test_killed_it_comes_to_the_same_bits(cohort, start, tuned, tmp_path, call_s
     options += ["--subjects", SUBJECTS[0]]
     states = ("sleep_interpreter.model.checkpoints.checkpoint", "write_arrays")
     runs.kill_at(
-        states,
-        SCRIPT,
-        *options,
-        nth=2,
-        settings=[("sleep_interpreter.train.engine.finetuning", "SAVE_EVERY", 1)],
+        states, SCRIPT, *options, nth=2, settings=[("sleep_interpreter.train.engine.finetuning", "SAVE_EVERY", 1)]
     )
     folder = tmp_path / TUNED / SUBJECTS[0]
     assert {path.name for path in folder.iterdir()} == {"state.npz", ".lock"}
@@ -189,9 +183,7 @@ def altered(cohort, tmp_path_factory):
         changed[i]["Sleep_EEG"] = 3 * trials[k]["Sleep_EEG"][::-1]
     write_pickle(changed, root / "SI Main Test" / SUBJECTS[0] / name)
 
-    trials = [
-        t for t in read_pickle(cohort / "SI Main Test" / SUBJECTS[1] / name) if t["data_type"] != "test"
-    ]
+    trials = [t for t in read_pickle(cohort / "SI Main Test" / SUBJECTS[1] / name) if t["data_type"] != "test"]
     broken = dict(trials[0], data_type="train")
     broken["awake_image_erp"] = np.where(np.arange(80) == 3, np.float32("nan"), broken["awake_image_erp"])
     write_pickle([*trials, broken], root / "SI Main Test" / SUBJECTS[1] / name)
@@ -211,15 +203,11 @@ def test_the_test_part_has_no_say_in_weights_or_epoch(altered, start, tuned, tmp
         mine, theirs = (place / TUNED / subject for place in (tmp_path, tuned))
         assert same(mine / "ensemble.npz", theirs / "ensemble.npz")
         assert (mine / "log.csv").read_text() == (theirs / "log.csv").read_text()
-    before, after = (
-        json.loads((place / "N23_finetune" / "summary.json").read_text()) for place in (tuned, tmp_path)
-    )
+    before, after = (json.loads((place / "N23_finetune" / "summary.json").read_text()) for place in (tuned, tmp_path))
     for subject in SUBJECTS:
         for key in ("chosen_epoch", "validation_top1"):
             assert before["subjects"][subject][key] == after["subjects"][subject][key]
-    probabilities = [
-        arrays(place / TUNED / SUBJECTS[0] / "result.npz")["probability"] for place in (tuned, tmp_path)
-    ]
+    probabilities = [arrays(place / TUNED / SUBJECTS[0] / "result.npz")["probability"] for place in (tuned, tmp_path)]
     assert not np.array_equal(*probabilities), "the altered trials did reach the report"
     assert after["missing"] == [SUBJECTS[1]] and before["missing"] == []
     assert after["subjects"][SUBJECTS[1]]["n"] == 0
@@ -229,9 +217,7 @@ def test_the_test_part_has_no_say_in_weights_or_epoch(altered, start, tuned, tmp
 
 
 @pytest.mark.parametrize("part", ["train", "val"])
-def test_a_subject_without_a_part_is_one_sentence_before_anything_is_tuned(
-    part, cohort, start, tmp_path, call_script
-):
+def test_a_subject_without_a_part_is_one_sentence_before_anything_is_tuned(part, cohort, start, tmp_path, call_script):
     for subject in SUBJECTS:
         file = tmp_path / "SI Main Test" / subject / "N2N3_data.pickle"
         trials = read_pickle(cohort / "SI Main Test" / subject / file.name)
@@ -252,10 +238,7 @@ def test_a_subject_without_a_part_is_one_sentence_before_anything_is_tuned(
         (["--subjects", "nobody"], ["no test subject 'nobody'", "subject_test_0, subject_test_1"]),
         (["--subjects", ""], ["--subjects ''", "subject_test_3"]),
         (["--subjects", "subject_test_0,,"], ["--subjects 'subject_test_0,,'"]),
-        (
-            ["--set", "finetune.freeze=['*_input/conv2d*']"],
-            ["no variable's name matches '*_input/conv2d*'", "such as"],
-        ),
+        (["--set", "finetune.freeze=['*_input/conv2d*']"], ["no variable's name matches '*_input/conv2d*'", "such as"]),
         (["--set", "finetune.freeze=['*']"], ["nothing is left to train"]),
         (["--set", "finetune.epochs=0"], ["finetune.epochs = 0"]),
         (["--set", "model.class_loss=logits"], ["no effect here", "was trained with published"]),
@@ -275,9 +258,7 @@ def test_wrong_calls_are_one_sentence(options, words, cohort, start, tmp_path, c
 
 def test_a_subject_to_whom_another_process_tunes_is_left_to_it(cohort, start, tmp_path, call_script):
     places = ["--data", cohort, "--results", tmp_path, "--checkpoint", start]
-    with file_locks.locked(
-        tmp_path / TUNED / SUBJECTS[0] / ".lock", refusal="as a process does while it tunes"
-    ):
+    with file_locks.locked(tmp_path / TUNED / SUBJECTS[0] / ".lock", refusal="as a process does while it tunes"):
         code, stderr = call_script(SCRIPT, "--quick", *EPOCHS, *places, "--restart")
     assert code == 2
     one_sentence(stderr, SUBJECTS[0], "another process is fine-tuning to this subject here")

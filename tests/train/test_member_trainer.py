@@ -14,13 +14,7 @@ import training_runs as runs
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.train.engine.loop import Options, _check, cross_entropy_and_hits
-from sleep_interpreter.train.engine.member_trainer import (
-    MemberTrainer,
-    Recipe,
-    _not_frozen,
-    main_recipe,
-    prefetched,
-)
+from sleep_interpreter.train.engine.member_trainer import MemberTrainer, Recipe, _not_frozen, main_recipe, prefetched
 from sleep_interpreter.train.engine.optimizer import AdamW
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config
@@ -65,8 +59,7 @@ def test_recipe_of_the_main_training():
 
 
 @pytest.mark.parametrize(
-    ("name", "convolutions", "trainable"),
-    [("N23_finetune", 18, 19_494_032), ("REM_finetune", 6, 22_645_904)],
+    ("name", "convolutions", "trainable"), [("N23_finetune", 18, 19_494_032), ("REM_finetune", 6, 22_645_904)]
 )
 def test_published_numbers_that_fine_tuning_trains(name, convolutions, trainable):
     settings = config.load(Experiment, name)
@@ -124,8 +117,7 @@ def test_outputs_that_are_no_numbers_are_refused():
 
 def test_a_state_of_another_network_is_refused(tmp_path):
     sleep, both = (
-        MemberTrainer(config.load(Experiment, name, quick=True, overrides=SMALL))
-        for name in ("N23SISD", "N23SIMD")
+        MemberTrainer(config.load(Experiment, name, quick=True, overrides=SMALL)) for name in ("N23SISD", "N23SIMD")
     )
     with pytest.raises(UserError, match=r"state\.npz: not a state of this network"):
         both.load_state(sleep.state(), tmp_path / "state.npz")
@@ -160,9 +152,7 @@ def test_a_last_batch_too_small_for_the_devices_is_refused_before_training(trial
     options = Options(devices=("GPU:0", "GPU:1"))
     if not refused:
         return _check(options, settings, trials)
-    with pytest.raises(
-        UserError, match=rf"last batch of an epoch holds 1 of the {trials} trials.*\(now 32\)"
-    ):
+    with pytest.raises(UserError, match=rf"last batch of an epoch holds 1 of the {trials} trials.*\(now 32\)"):
         _check(options, settings, trials)
 
 
@@ -221,11 +211,7 @@ print(json.dumps({{
 
 
 @pytest.mark.parametrize(
-    ("name", "counts"),
-    [
-        ("N23SISD", (17, 17, 17)),
-        *((name, (7, 33, 18)) for name in ("N23SIMD", "REMSISD")),
-    ],
+    ("name", "counts"), [("N23SISD", (17, 17, 17)), *((name, (7, 33, 18)) for name in ("N23SIMD", "REMSISD"))]
 )
 @pytest.mark.slow
 def test_two_devices_equal_one(name, counts, tmp_path):

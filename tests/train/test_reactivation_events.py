@@ -52,9 +52,7 @@ def night(tmp_path, seed, strength, counts=None):
     rng = np.random.default_rng([3, seed])
     data = noise(MINUTES * 60 * RATE, [4, seed])
     items = np.repeat(np.arange(15), counts if counts is not None else 2)
-    onsets = 3 + np.sort(rng.choice(np.arange(0, MINUTES * 60 - 9, 3), len(items), replace=False)).astype(
-        float
-    )
+    onsets = 3 + np.sort(rng.choice(np.arange(0, MINUTES * 60 - 9, 3), len(items), replace=False)).astype(float)
     items = rng.permutation(items)
     for onset, item in zip(onsets, items, strict=True):
         start = int((onset + 0.3) * RATE)
@@ -65,17 +63,13 @@ def night(tmp_path, seed, strength, counts=None):
     columns = ("start_s", "trough_start_s", "trough_s", "up_start_s", "peak_s", "end_s")
     truth = pd.DataFrame({"onset_s": onsets, "item": [ITEMS[i] for i in items]})
     none, cues = pd.DataFrame({c: [] for c in columns}), pd.DataFrame({"onset_s": []})
-    return sliding_decoder.Night(
-        f"subject_test_{seed}", "nap", file, hypnogram, none, cues, truth, True, True
-    )
+    return sliding_decoder.Night(f"subject_test_{seed}", "nap", file, hypnogram, none, cues, truth, True, True)
 
 
 def analyse(own, decoder, root, before=()):
     settings = SETTINGS
     if before:
-        settings = SETTINGS.model_copy(
-            update={"control": SETTINGS.control.model_copy(update={"kind": "prelearning"})}
-        )
+        settings = SETTINGS.model_copy(update={"control": SETTINGS.control.model_copy(update={"kind": "prelearning"})})
     return reactivation.analyse(own.subject, [own], list(before), {"N2": decoder}, settings, root)
 
 
@@ -186,9 +180,7 @@ def course(rng, minutes):
 
 @pytest.mark.parametrize(("confidence", "low", "high"), [(0.95, 0.0, 0.1), (0.501, 0.3, 0.7)])
 def test_the_promise_about_false_alarms_is_kept_as_often_as_stated(confidence, low, high):
-    settings = SETTINGS.model_copy(
-        update={"control": SETTINGS.control.model_copy(update={"confidence": confidence})}
-    )
+    settings = SETTINGS.model_copy(update={"control": SETTINGS.control.model_copy(update={"confidence": confidence})})
     broken, rng = [], np.random.default_rng(5)
     for _ in range(50):
         levels = reactivation_events.thresholds([course(rng, 20)], settings, 1.0)

@@ -13,15 +13,7 @@ from evaluation_data import tiny_checkpoint, trials
 from sleep_interpreter.model.networks.ensemble import Ensemble
 
 ROOT = Path(__file__).resolve().parents[2]
-NETWORK = (
-    "blocks.py",
-    "layers.py",
-    "kernels.py",
-    "decoder.py",
-    "losses.py",
-    "multi_device.py",
-    "settings.py",
-)
+NETWORK = ("blocks.py", "layers.py", "kernels.py", "decoder.py", "losses.py", "multi_device.py", "settings.py")
 """Of model/networks/: what the network itself is, whoever calls it."""
 ELSEWHERE = ("data/", "utils/core/", "utils/signal/", "tests/", ".venv/")
 """Reading of trials, of settings and of command lines."""

@@ -28,16 +28,11 @@ def cohort(tmp_path_factory):
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
-    return {
-        name: made.tiny_checkpoint(folder / f"{name}.npz", mode=mode, notes={})
-        for name, mode in SCRIPTS.items()
-    }
+    return {name: made.tiny_checkpoint(folder / f"{name}.npz", mode=mode, notes={}) for name, mode in SCRIPTS.items()}
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_eight_rows_in_order_and_a_group_without_trials_is_missing(
-    name, cohort, checkpoints, tmp_path, call_script
-):
+def test_eight_rows_in_order_and_a_group_without_trials_is_missing(name, cohort, checkpoints, tmp_path, call_script):
     places = ["--data", cohort, "--results", tmp_path, "--checkpoint", checkpoints[name]]
     code, stderr = call_script(f"test/{name}.py", "--quick", *places)
     assert code == 0, stderr
@@ -88,12 +83,7 @@ def test_the_table_names_the_missing_group_and_says_simulated(
 )
 def test_wrong_calls_get_one_clear_line(arguments, words, cohort, checkpoints, tmp_path, call_script):
     ten = made.tiny_checkpoint(tmp_path / "ten.npz", classes=10) if "{ten}" in arguments else None
-    names = {
-        "tmp": tmp_path,
-        "data": cohort,
-        "ten": ten,
-        "retrained": checkpoints["N23SIMD_retrained_SO"],
-    }
+    names = {"tmp": tmp_path, "data": cohort, "ten": ten, "retrained": checkpoints["N23SIMD_retrained_SO"]}
     filled = [argument.format(**names) for argument in arguments]
     code, stderr = call_script("test/N23SIMD_SO.py", "--quick", "--results", tmp_path / "out", *filled)
     assert code == 2, stderr

@@ -87,9 +87,7 @@ def test_members_have_their_own_class_weights_and_keep_them_in_the_state():
     for index in (0, 1):
         trainer.start(index)
         states.append(trainer.state())
-        np.testing.assert_allclose(
-            trainer.member_values["class_weights"].numpy(), settings.model.class_weights[index]
-        )
+        np.testing.assert_allclose(trainer.member_values["class_weights"].numpy(), settings.model.class_weights[index])
         weights = trainer.weights()
         losses.append(float(trainer.step((x, label))[0]))
     # The same weights under the other member's class weights give another loss.
@@ -159,21 +157,12 @@ def test_a_cohort_with_trouble_is_evaluated_to_its_end(cohort, tmp_path):
     assert grid["n"] == 30 + 30 + 20 - 3 and np.sum(grid["confusion"]) == grid["n"]
     assert set(summary["latency"]) == {"1", "0.5", "0.2", "0.1"} and summary["latency"]["1"]["n"] == 3
     stored = read_pickle(tmp_path / "SIStagingtest.pickle")["subject_test_0"]
-    assert (
-        stored["probability"].shape == (30, 4) and stored["label"].tolist() == [0] * 10 + [1] * 10 + [2] * 10
-    )
+    assert stored["probability"].shape == (30, 4) and stored["label"].tolist() == [0] * 10 + [1] * 10 + [2] * 10
     assert (stored["probability"][-9:] == stored["probability"][-10]).all(), "the published padding"
     np.testing.assert_array_equal(stored["probability"].argmax(axis=1), stored["prediction"])
     table = pd.read_csv(folder / "predictions.csv")
     assert len(table) == 8 and table["YASA, whole night"].eq("unknown").all(), "YASA needs 5 min"
-    figures = (
-        "confusion_matrix",
-        "latency",
-        "reliability",
-        "sleep_statistics",
-        "gate",
-        "nights/subject_test_4",
-    )
+    figures = ("confusion_matrix", "latency", "reliability", "sleep_statistics", "gate", "nights/subject_test_4")
     assert all((folder / f"{name}.png").stat().st_size > 5000 for name in figures)
 
 

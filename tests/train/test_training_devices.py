@@ -23,21 +23,12 @@ sys.exit(command_line.run(runpy.run_path({script!r})["main"], {arguments!r}))
 @pytest.mark.slow
 def test_a_training_on_two_devices_ends_where_one_device_ends(cohort, tmp_path):
     # Without dropout: every device draws masks of its own.
-    quiet = [
-        "--set",
-        "model.class_dropout=0",
-        "--set",
-        "model.sleep_encoder.ffn_dropout=0",
-    ]
+    quiet = ["--set", "model.class_dropout=0", "--set", "model.sleep_encoder.ffn_dropout=0"]
     options = [*SMALL, *quiet, "--set", "members=1", "--set", "train.epochs=1", "--data", str(cohort)]
     assert runs.call("train/N23SISD.py", *options, "--results", tmp_path / "one") == 0
     arguments = [*options, "--results", str(tmp_path / "two"), "--devices", "CPU:0,CPU:1"]
-    code = TWO_DEVICES.format(
-        root=str(runs.ROOT), script=str(runs.ROOT / "train" / "N23SISD.py"), arguments=arguments
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False
-    )
+    code = TWO_DEVICES.format(root=str(runs.ROOT), script=str(runs.ROOT / "train" / "N23SISD.py"), arguments=arguments)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = (arrays(tmp_path / name / RUN / "ensemble.npz") for name in ("one", "two"))
     assert one.keys() == two.keys()

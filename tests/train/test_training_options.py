@@ -67,9 +67,7 @@ def test_only_the_last_epochs_are_kept(sequential):
 
 
 @pytest.mark.slow
-def test_members_trained_by_processes_side_by_side_equal_the_sequential_run(
-    cohort, sequential, tmp_path, call_script
-):
+def test_members_trained_by_processes_side_by_side_equal_the_sequential_run(cohort, sequential, tmp_path, call_script):
     """Two processes at once, with other hash seeds: the same bits; nothing is joined before all are there."""
     options = [*SMALL, "--data", cohort, "--results", tmp_path, "--set", "train.keep_epochs=1"]
     folder = tmp_path / RUN
@@ -136,10 +134,7 @@ def test_what_does_not_fit_a_run_is_refused_and_nothing_is_written(copied, cohor
     before = content(folder)
     for wrong, words in [
         (["--set", "train.epochs=1"], ["was trained for 2 epochs, train.epochs asks for 1", "--restart"]),
-        (
-            ["--set", "model.class_loss=logits"],
-            ["model.class_loss (published before, now logits)", "--results"],
-        ),
+        (["--set", "model.class_loss=logits"], ["model.class_loss (published before, now logits)", "--results"]),
         (["--validation-subjects", "1"], ["train.validation_subjects (0 before, now 1)", "--results"]),
     ]:
         code, stderr = call_script(SCRIPT, *places, *wrong)
@@ -177,18 +172,14 @@ def test_a_member_that_another_process_trains_is_left_to_it(copied, cohort, call
         for more in (["--set", "train.epochs=3"], ["--set", "train.epochs=3", "--member", 1], ["--restart"]):
             code, stderr = call_script(SCRIPT, *options, *more)
             assert code == 2
-            one_sentence(
-                stderr, ".member_1.lock", "another process is training this member here", "--results"
-            )
+            one_sentence(stderr, ".member_1.lock", "another process is training this member here", "--results")
     assert content(folder) == before
 
 
 def test_what_a_kill_left_of_a_file_is_swept_away(copied, cohort, call_script):
     """But nothing of another member, which another process may be writing."""
     results, folder = copied
-    left = [
-        folder / f".{name}.4711.tmp.npz" for name in ("member_0.npz", "best_member_0.npz", "member_1.npz")
-    ]
+    left = [folder / f".{name}.4711.tmp.npz" for name in ("member_0.npz", "best_member_0.npz", "member_1.npz")]
     for path in left:
         path.write_bytes(b"half a state")
     (folder / "ensemble.npz").unlink()
@@ -289,9 +280,7 @@ def test_bad_records_stop_a_training_or_are_listed(cohort, tmp_path, call_script
 
     whole.write_bytes(cut)
     results = tmp_path / "results"
-    code, stderr = call_script(
-        SCRIPT, *places, "--results", results, "--skip-bad", "--validation-subjects", "1"
-    )
+    code, stderr = call_script(SCRIPT, *places, "--results", results, "--skip-bad", "--validation-subjects", "1")
     assert code == 0, stderr
     record = json.loads((results / RUN / "run.json").read_text())
     found = {(row["file"].rsplit("/", 1)[-1], row["record"]): row["reason"] for row in record["skipped"]}
@@ -372,9 +361,7 @@ def test_a_number_of_members_that_is_none_is_refused_by_the_parser(cohort, tmp_p
     assert "argument --members: invalid int value: '1.5'" in runs.last_line(capsys.readouterr().err)
 
 
-def test_ctrl_c_tells_what_is_kept_and_how_to_go_on(
-    cohort, copied, tmp_path, call_script, monkeypatch, caplog
-):
+def test_ctrl_c_tells_what_is_kept_and_how_to_go_on(cohort, copied, tmp_path, call_script, monkeypatch, caplog):
     """--restart would forget it all if the same command were given again: that is said."""
     from sleep_interpreter.train.engine.member_trainer import MemberTrainer
 

@@ -134,9 +134,7 @@ while True:
 
 def test_a_live_recording_survives_kill_9(tmp_path):
     path = tmp_path / "live.vhdr"
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     with process:
         assert process.stdout.readline() == "flushed\n"
         os.kill(process.pid, signal.SIGKILL)
@@ -161,10 +159,7 @@ def test_refusals(tmp_path, changes, message):
     arguments = {"path": "x.vhdr", "names": NAMES, "rate": 500, "resolution": None} | changes
     with pytest.raises(UserError, match=message):
         BrainVisionWriter(
-            tmp_path / arguments["path"],
-            arguments["names"],
-            arguments["rate"],
-            resolution=arguments["resolution"],
+            tmp_path / arguments["path"], arguments["names"], arguments["rate"], resolution=arguments["resolution"]
         )
     assert list(tmp_path.iterdir()) == []
 

@@ -29,8 +29,7 @@ class Inner(config.Settings):
 
 
 BILLION = "a: &a [1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
-    f"{n}: &{n} [*{m}, *{m}, *{m}, *{m}, *{m}, *{m}, *{m}, *{m}]\n"
-    for m, n in zip("abcdefg", "bcdefgh", strict=True)
+    f"{n}: &{n} [*{m}, *{m}, *{m}, *{m}, *{m}, *{m}, *{m}, *{m}]\n" for m, n in zip("abcdefg", "bcdefgh", strict=True)
 )
 """Eight lines whose anchors stand for 17 million values."""
 
@@ -44,8 +43,7 @@ class Outer(config.Settings):
 def files(tmp_path):
     (tmp_path / "_base.yaml").write_text("train: {epochs: 1, rate: 0.1}\n")
     (tmp_path / "run.yaml").write_text(
-        "extends: _base\ntrain: {epochs: 2}\n"
-        "modes: {slow: {train: {epochs: 3}}}\nquick: {train: {epochs: 4}}\n"
+        "extends: _base\ntrain: {epochs: 2}\nmodes: {slow: {train: {epochs: 3}}}\nquick: {train: {epochs: 4}}\n"
     )
     return tmp_path / "run.yaml"
 
@@ -190,9 +188,7 @@ def test_yes_and_off_are_what_the_setting_is(tmp_path):
         config.load(Switches, tmp_path / "a.yaml", overrides=["text=1e5"])
 
 
-@pytest.mark.parametrize(
-    "text", ["010", "1e5", "0o10", "08:30", "on", "1_000", "2024-01-02", "null", "=", "<<"]
-)
+@pytest.mark.parametrize("text", ["010", "1e5", "0o10", "08:30", "on", "1_000", "2024-01-02", "null", "=", "<<"])
 def test_text_that_looks_like_something_else_is_saved_as_text(text, tmp_path):
     config.save(Switches(text=text), tmp_path / "saved.yaml")
     assert config.load(Switches, tmp_path / "saved.yaml").text == text
@@ -205,9 +201,7 @@ def test_no_text_is_refused(tmp_path):
 
 
 def test_anchors_and_dates_that_make_sense_are_read(tmp_path):
-    (tmp_path / "a.yaml").write_text(
-        "name: 2024-01-02\nx: &x {epochs: 3, rate: 1.0}\ntrain: {<<: *x, rate: 2.0}\n"
-    )
+    (tmp_path / "a.yaml").write_text("name: 2024-01-02\nx: &x {epochs: 3, rate: 1.0}\ntrain: {<<: *x, rate: 2.0}\n")
     tree = config.read_yaml(tmp_path / "a.yaml")
     assert tree["train"] == {"epochs": 3, "rate": 2.0} and tree["name"] == "2024-01-02"
 
@@ -269,17 +263,13 @@ def test_keys_are_named_as_they_are_typed(overrides, message, tmp_path):
     (tmp_path / "owner.yaml").write_text("")
     with pytest.raises(UserError) as caught:
         config.load(Owner, tmp_path / "owner.yaml", overrides=overrides)
-    assert (
-        message in str(caught.value) and ".cat" not in str(caught.value) and "float" not in str(caught.value)
-    )
+    assert message in str(caught.value) and ".cat" not in str(caught.value) and "float" not in str(caught.value)
 
 
 def test_model_settings_are_named_without_their_class():
     with pytest.raises(UserError) as caught:
         config.load(Experiment, "N23SIMD", overrides=["model.chanels=3"])
-    assert str(caught.value) == (
-        "--set model.chanels=3: unknown key 'model.chanels'; did you mean 'model.channels'?"
-    )
+    assert str(caught.value) == ("--set model.chanels=3: unknown key 'model.chanels'; did you mean 'model.channels'?")
 
 
 def test_circular_and_missing_extends(tmp_path):
@@ -355,9 +345,7 @@ def test_another_network_gets_one_sentence():
             experiment.read("N23SIMD", arguments(**given))
         assert str(caught.value).startswith(f"--set {given['overrides'][0]}: describes network ")
         assert str(caught.value).endswith(", this script is for N23SIMD")
-    with pytest.raises(
-        UserError, match=r"SIStaging\.yaml: describes network SIStaging, this script is for N23"
-    ):
+    with pytest.raises(UserError, match=r"SIStaging\.yaml: describes network SIStaging, this script is for N23"):
         experiment.read("N23SIMD", arguments(config="SIStaging", quick=True))
 
 

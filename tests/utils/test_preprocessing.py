@@ -41,9 +41,7 @@ def test_staging_window():
     rate = 500
     times = np.arange(15000) / rate
     slow, fast = np.sin(2 * np.pi * 2 * times), np.sin(2 * np.pi * 60 * times)
-    window = preprocessing.staging_window(
-        [slow + fast, slow + 50, slow + fast], rate, [(0.3, 35)] * 2 + [(10, 100)]
-    )
+    window = preprocessing.staging_window([slow + fast, slow + 50, slow + fast], rate, [(0.3, 35)] * 2 + [(10, 100)])
     assert window.shape == (3, 15000) and window.dtype == np.float32
     np.testing.assert_allclose(window.mean(axis=1), 0, atol=1e-4)
     np.testing.assert_allclose(window.std(axis=1), 1, atol=1e-4)

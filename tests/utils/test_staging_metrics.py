@@ -46,9 +46,7 @@ def test_agreement_is_scikit_learns_and_yasas():
     theirs = metrics.precision_recall_fscore_support(truth, found)
     for key, values in zip(("precision", "recall", "f1", "n"), theirs, strict=True):
         assert [stage[key] for stage in row["stages"].values()] == pytest.approx(list(values))
-    assert row["chance"] == pytest.approx(
-        sum(np.mean(truth == code) * np.mean(found == code) for code in range(4))
-    )
+    assert row["chance"] == pytest.approx(sum(np.mean(truth == code) * np.mean(found == code) for code in range(4)))
 
 
 def test_epoch_agreement_is_yasas():
@@ -100,9 +98,7 @@ def test_missing_stages_and_all_wake():
     assert row["stages"]["N3"] == {"n": 0, "precision": None, "recall": None, "f1": None}
     found = staging_agreement.epoch_agreement({"a": awake}, {"a": awake}, ("expert", "stager"))
     assert found["pooled"]["kappa"] is None
-    nothing = staging_agreement.epoch_agreement(
-        {"a": awake}, {"a": np.full(20, UNKNOWN)}, ("expert", "stager")
-    )
+    nothing = staging_agreement.epoch_agreement({"a": awake}, {"a": np.full(20, UNKNOWN)}, ("expert", "stager"))
     assert nothing["epochs"] == 0 and nothing["nights_left_out"] == ["a"]
     empty = staging_metrics.agreement(np.zeros((4, 4)))
     assert empty["n"] == 0 and empty["accuracy"] is None
@@ -191,9 +187,7 @@ def test_bland_altman_is_yasas():
         .rename_axis("sleep_id")
         for scored in (reference, observed)
     ]
-    theirs = yasa.SleepStatsAgreement(*tables, bootstrap_kwargs={"n_resamples": 20}).summary(
-        ci_method="param"
-    )
+    theirs = yasa.SleepStatsAgreement(*tables, bootstrap_kwargs={"n_resamples": 20}).summary(ci_method="param")
     for key in ("TST", "N2"):
         for ours_key, column in (("bias", "bias_mean"), ("loa_low", "loa_lower"), ("loa_high", "loa_upper")):
             assert ours[key][ours_key] == pytest.approx(theirs.loc[key, (column, "center")])
@@ -209,9 +203,7 @@ def test_what_was_not_staged_is_no_wakefulness():
     found = staging_agreement.bland_altman(nights, partly)
     assert found["TST"]["n"] == 1 and found["TST"]["difference"] == [0]
     assert found["SE"]["difference"] == [0] and found["SE"]["mean"] == [100]
-    assert (
-        staging_agreement.bland_altman(nights, {"a": partly["b"][[0] * 8], "b": partly["b"]})["TST"]["n"] == 0
-    )
+    assert staging_agreement.bland_altman(nights, {"a": partly["b"][[0] * 8], "b": partly["b"]})["TST"]["n"] == 0
 
 
 def test_gate_study_by_hand():
@@ -256,9 +248,7 @@ def test_stitching_windows():
     assert found.shape == signal.shape
     for ours, true in zip(found, signal, strict=True):
         assert np.corrcoef(ours, true)[0, 1] > 0.99999
-    assert np.median([found[0, 1500 * k : 1500 * k + 15000].std() for k in range(20)]) == pytest.approx(
-        25, rel=1e-3
-    )
+    assert np.median([found[0, 1500 * k : 1500 * k + 15000].std() for k in range(20)]) == pytest.approx(25, rel=1e-3)
     windows[8, 1, 700] = np.nan
     with_gap = stitched(windows.astype(np.float32), (25, 40, 10))
     assert np.isfinite(with_gap).all(), "its neighbours cover the time"

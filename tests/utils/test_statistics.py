@@ -31,9 +31,7 @@ def test_no_trials_is_no_accuracy():
     assert statistics.balanced_over_subjects([(none, none)], 1000, 0, CHANCE)["accuracy"] is None
     assert confidence_reliability(np.zeros(0, int), np.zeros((0, 15)), 15)["ece"] is None
     sure = np.array([[1e-10, 1 - 1e-10]])  # and wrong: no less so than it says
-    assert confidence_reliability(np.array([0]), sure, 15)["log_loss"] == pytest.approx(
-        10 * np.log(10), rel=1e-4
-    )
+    assert confidence_reliability(np.array([0]), sure, 15)["log_loss"] == pytest.approx(10 * np.log(10), rel=1e-4)
 
 
 def test_mean_is_over_subjects_not_trials():
@@ -104,9 +102,7 @@ def test_measures_agree_with_scikit_learn():
     row = statistics.balanced(*statistics.class_counts(label, rank == 0, 15), 100, 0, CHANCE)
     assert row["accuracy"] == pytest.approx(balanced_accuracy_score(label, guess))
     observed, _ = statistics.permutation_null(label, probability, 100, random)
-    assert observed == pytest.approx(
-        {"top1": np.mean(guess == label), "top3": top3, "balanced": row["accuracy"]}
-    )
+    assert observed == pytest.approx({"top1": np.mean(guess == label), "top3": top3, "balanced": row["accuracy"]})
 
 
 def test_ties_go_to_the_first_class():
@@ -165,9 +161,7 @@ def test_permutation_is_not_fooled_by_a_decoder_that_always_says_the_same():
 
 def test_permutations_are_repeatable_and_keep_their_number():
     label, probability = np.arange(15), np.random.default_rng(0).dirichlet(np.ones(15), 15)
-    nulls = [
-        statistics.permutation_null(label, probability, 300, np.random.default_rng(s))[1] for s in (1, 1, 2)
-    ]
+    nulls = [statistics.permutation_null(label, probability, 300, np.random.default_rng(s))[1] for s in (1, 1, 2)]
     assert np.array_equal(nulls[0]["top3"], nulls[1]["top3"])
     assert not np.array_equal(nulls[0]["top3"], nulls[2]["top3"])
     assert nulls[0]["top1"].shape == (300,) and nulls[0]["top1"].mean() == pytest.approx(CHANCE, abs=0.02)
@@ -257,10 +251,7 @@ def test_ece_by_hand():
     result = confidence_reliability(label, probability, 10)
     assert result["ece"] == 0.125
     filled = [row for row in result["bins"] if row["n"]]
-    assert [(row["from"], row["to"]) for row in filled] == [
-        (0.4, 0.5),
-        (pytest.approx(0.7), pytest.approx(0.8)),
-    ]
+    assert [(row["from"], row["to"]) for row in filled] == [(0.4, 0.5), (pytest.approx(0.7), pytest.approx(0.8))]
     assert [row["accuracy"] for row in filled] == [0.5, 1.0] and len(result["bins"]) == 10
     assert result["log_loss"] == pytest.approx(log_loss(label, probability, labels=[0, 1, 2]), abs=1e-6)
     uniform = confidence_reliability(label, np.full((4, 15), 1 / 15), 15)

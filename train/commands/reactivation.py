@@ -39,9 +39,7 @@ def find_reactivations(args: argparse.Namespace) -> None:
         nights = [sliding_decoder.read_night(f) for f in own if f.name != args.control]
         before = [sliding_decoder.read_night(f) for f in own if f.name == args.control]
         if args.control and not before:
-            raise UserError(
-                f"{subject}: no session {args.control!r}; it has {', '.join(f.name for f in own)}"
-            )
+            raise UserError(f"{subject}: no session {args.control!r}; it has {', '.join(f.name for f in own)}")
         summaries[subject], table = analyse(subject, nights, before, decoders, settings, root)
         tables.append(table)
         simulated = simulated or any(night.simulated for night in nights)
@@ -137,10 +135,7 @@ def _truth(night, course, events, minutes, settings):
     """Compare with planted reactivations that lie in the searched sleep."""
     time, truth = course.time[course.free], night.truth
     near = np.searchsorted(time, truth.onset_s.to_numpy() - settings.step_seconds)
-    inside = [
-        k < len(time) and time[k] <= t + settings.step_seconds
-        for k, t in zip(near, truth.onset_s, strict=True)
-    ]
+    inside = [k < len(time) and time[k] <= t + settings.step_seconds for k, t in zip(near, truth.onset_s, strict=True)]
     own = truth[np.array(inside, bool)].reset_index(drop=True)
     return reactivation_events.against_truth(
         events, own, minutes, settings.tolerance_seconds, settings.false_alarms_per_min
@@ -213,8 +208,7 @@ def _decoders(args, settings):
         kinds.append(kind_of({"checkpoint_notes": restored.notes}))
     if not decoders:
         raise UserError(
-            f"no decoder for the stages {', '.join(settings.stages)}; name one with --network or "
-            "--rem-network"
+            f"no decoder for the stages {', '.join(settings.stages)}; name one with --network or --rem-network"
         )
     return decoders, {"decoders": about, "kind": next((kind for kind in kinds if kind), None)}
 

@@ -19,9 +19,7 @@ def train(name: str, doc: str | None, argv: Arguments, modes: Sequence[str] = ()
     """Train a decoder or a stager."""
     parser = _training_parser(doc, modes)
     parser.add_argument("--members", type=int, metavar="N", help="members of the ensemble")
-    parser.add_argument(
-        "--member", type=int, metavar="I", help="train member I alone (0, 1, ...), do not join"
-    )
+    parser.add_argument("--member", type=int, metavar="I", help="train member I alone (0, 1, ...), do not join")
     parser.add_argument("--collect", action="store_true", help="join members trained alone")
     parser.add_argument(
         "--validation-subjects", type=int, metavar="N",
@@ -30,9 +28,7 @@ def train(name: str, doc: str | None, argv: Arguments, modes: Sequence[str] = ()
     parser.add_argument(
         "--shuffle-labels", action="store_true", help="negative control: permute labels within subjects"
     )
-    parser.add_argument(
-        "--devices", metavar="A,B", help="devices that share every batch, for example GPU:0,GPU:1"
-    )
+    parser.add_argument("--devices", metavar="A,B", help="devices that share every batch, for example GPU:0,GPU:1")
     args = parser.parse_args(argv)
     if args.validation_subjects is not None:
         args.overrides.append(f"train.validation_subjects={args.validation_subjects}")
@@ -77,9 +73,7 @@ def test_decoder(name: str, doc: str | None, argv: Arguments, modes: Sequence[st
     """Test a decoder on the test subjects."""
     parser = testing_parser(doc, modes)
     parser.add_argument(
-        "--skip-bad",
-        action="store_true",
-        help="leave out damaged trials (and say so) instead of stopping",
+        "--skip-bad", action="store_true", help="leave out damaged trials (and say so) instead of stopping"
     )
     parser.add_argument("--window", choices=WINDOWS, default="cue", help="precue: control before the cue")
     parser.add_argument(

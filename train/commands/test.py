@@ -53,10 +53,7 @@ def test_decoder(name: str, settings: Experiment, args: argparse.Namespace) -> N
     notes["data_types"] = list(parts)
     notes["controls"] = controls(args.window, network)
     # A part of the trials, another window, a control's network: another result with a folder of its own.
-    suffixes = [
-        *(parts if len(parts) < len(DATA_TYPES) else ()),
-        *([args.window] if args.window != "cue" else []),
-    ]
+    suffixes = [*(parts if len(parts) < len(DATA_TYPES) else ()), *([args.window] if args.window != "cue" else [])]
     name = "_".join([_run_name(name, mode, network), *suffixes])
     folder = experiment.results_root(args) / name
     summary = decoder_report.evaluate(network, subjects, folder, name, settings.evaluate, notes)
@@ -183,9 +180,7 @@ def cautions(trained, subjects):
     if 0 < len(simulated) < len(subjects):
         found.append(f"only some test subjects are marked as simulated: {', '.join(simulated)}")
     if trained.get("simulated") and not simulated:
-        found.append(
-            "the checkpoint was trained on simulated data, the test data are not marked as simulated"
-        )
+        found.append("the checkpoint was trained on simulated data, the test data are not marked as simulated")
     if simulated and not trained.get("simulated"):
         found.append("the test data are simulated, the checkpoint is not marked as trained on simulated data")
     return found

@@ -174,9 +174,7 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
     notes["data_types"] = ["test"]
     for key in (config.parse_override(text)[0] for text in args.overrides):
         if key.startswith("train.") and hasattr(settings.finetune, key.removeprefix("train.")):
-            log.warning(
-                "WARNING: --set %s has no effect here: finetune.%s has", key, key.removeprefix("train.")
-            )
+            log.warning("WARNING: --set %s has no effect here: finetune.%s has", key, key.removeprefix("train."))
     tuner = finetuning.Finetuner(settings, network, notes)
     folder = trained_networks.run_folder(results, settings.network, finetune=True)
     if only is not None:  # a part of the subjects is another result, with a folder of its own

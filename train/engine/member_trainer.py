@@ -74,9 +74,7 @@ class MemberTrainer:
             self.random_state = [v for v in self.member.variables if "seed_generator" in v.path]
             self.member_values = _member_values(self.member)
             self.trained = _not_frozen(named, self.recipe.frozen)
-            self.optimizer = AdamW(
-                self.trained, self.recipe.learning_rate, self.recipe.weight_decay, epsilon=1e-7
-            )
+            self.optimizer = AdamW(self.trained, self.recipe.learning_rate, self.recipe.weight_decay, epsilon=1e-7)
         self._traced: dict[int | None, Any] = {}
         self._forward: Any = None
 
@@ -204,9 +202,7 @@ class MemberTrainer:
         """Names of the arrays of a batch, in the order in which the network takes them."""
         return batch_keys(self.settings.model)
 
-    def epoch(
-        self, batches: Iterable[Inputs], bar: tqdm, evidence: Path | None = None
-    ) -> tuple[float, float]:
+    def epoch(self, batches: Iterable[Inputs], bar: tqdm, evidence: Path | None = None) -> tuple[float, float]:
         """Train one epoch; return its mean loss and its training top-1.
 
         Parameters

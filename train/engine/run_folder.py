@@ -69,9 +69,7 @@ class RunFolder:
         The folder holds a run with other settings, on other data or of more epochs; nothing was changed.
     """
 
-    def __init__(
-        self, folder: str | Path, settings: Experiment, mode: str | None, notes: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, folder: str | Path, settings: Experiment, mode: str | None, notes: Mapping[str, Any]) -> None:
         self.folder, self.settings, self.mode, self.notes = Path(folder), settings, mode, notes
         self.final = self.folder / "ensemble.npz"
         self._check_settings()
@@ -161,10 +159,7 @@ class RunFolder:
         histories = self.histories if member is None else [self.histories[member]]
         rows = [row for history in histories for row in history]
         name = "log.csv" if member is None else f"log_member_{member}.csv"
-        with (
-            atomic_write(self.folder / name) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as file,
-        ):
+        with atomic_write(self.folder / name) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)

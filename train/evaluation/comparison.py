@@ -58,11 +58,7 @@ class Run:
 
 
 def compare(
-    folders: Sequence[str],
-    results: Path,
-    measure: str = "top1",
-    different_data: bool = False,
-    name: str | None = None,
+    folders: Sequence[str], results: Path, measure: str = "top1", different_data: bool = False, name: str | None = None
 ) -> dict[str, Any]:
     """Compare runs over the subjects they share and write the comparison.
 
@@ -286,16 +282,12 @@ def _pairs(hits, measure, settings):
 def _stem(name, runs, measure):
     stem = name or "_vs_".join(run.name for run in runs) + ("" if measure == "top1" else f"_{measure}")
     if len(stem) > LONGEST_NAME or Path(stem).name != stem:
-        raise UserError(
-            f"{stem!r} is no good file name (too long, or with a slash); give a short one with --name"
-        )
+        raise UserError(f"{stem!r} is no good file name (too long, or with a slash); give a short one with --name")
     return stem
 
 
 def _write(comparison, values, folder, stem):
-    rows = [
-        {"run": name, **row, "measure": comparison["measure"]} for name, row in comparison["runs"].items()
-    ]
+    rows = [{"run": name, **row, "measure": comparison["measure"]} for name, row in comparison["runs"].items()]
     write_csv(folder / f"{stem}.csv", [pd.DataFrame(rows)])
     write_csv(folder / f"{stem}_pairs.csv", [pd.DataFrame(comparison["pairs"])])
     by_subject = pd.DataFrame(values).rename_axis("subject").reset_index()

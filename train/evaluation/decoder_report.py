@@ -61,9 +61,7 @@ def evaluate(
     with tqdm(total=sum(map(len, subjects)), desc="testing", unit="trial") as bar:
         for subject in subjects:
             probability = predict(model, subject.sleep, settings.batch_size, bar)
-            predictions.append(
-                Predictions(subject.name, subject.file, subject.label, subject.data_type, probability)
-            )
+            predictions.append(Predictions(subject.name, subject.file, subject.label, subject.data_type, probability))
     return report(predictions, folder, name, settings, notes)
 
 
@@ -258,11 +256,7 @@ def write_csv(path: Path, frames: Sequence[pd.DataFrame], digits: int = 9) -> No
 
 def _confusion_rows(confusion):
     return pd.DataFrame(
-        [
-            [name, item, *row]
-            for name, counts in confusion
-            for item, row in zip(ITEMS, counts.tolist(), strict=True)
-        ],
+        [[name, item, *row] for name, counts in confusion for item, row in zip(ITEMS, counts.tolist(), strict=True)],
         columns=["subject", "item", *(f"decoded_{item}" for item in ITEMS)],
     )
 

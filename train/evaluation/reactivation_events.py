@@ -135,9 +135,7 @@ def find_events(course: Course, levels: Mapping[int, dict], settings: Reactivati
     return table.sort_values("onset_s", ignore_index=True)
 
 
-def rates(
-    subject: str, course: Course, events: pd.DataFrame, levels: Mapping[int, dict], step: float
-) -> pd.DataFrame:
+def rates(subject: str, course: Course, events: pd.DataFrame, levels: Mapping[int, dict], step: float) -> pd.DataFrame:
     """Return events a minute of every item and stage, beside what the control gives.
 
     Returns
@@ -224,9 +222,7 @@ def read_behaviour(path: Path, subjects: Sequence[str], aliases: Mapping[str, st
     table = pd.read_csv(path, sep=None, engine="python", dtype={"subject": str})
     for column in ("subject", "item", "score"):
         if column not in table:
-            raise UserError(
-                f"{path}: no column {column!r}; it has {', '.join(map(str, table.columns))}"
-            )
+            raise UserError(f"{path}: no column {column!r}; it has {', '.join(map(str, table.columns))}")
     unknown = sorted(set(table["item"].astype(str)) - set(ITEMS))
     if unknown:
         close = [f"; did you mean {name!r}?" for name in nearest(unknown[0], ITEMS, 1)]
@@ -238,9 +234,7 @@ def read_behaviour(path: Path, subjects: Sequence[str], aliases: Mapping[str, st
     return table[["subject", "item", "score"]].reset_index(drop=True)
 
 
-def relation(
-    rate_table: pd.DataFrame, behaviour: pd.DataFrame, permutations: int, seed: int
-) -> dict[str, Any]:
+def relation(rate_table: pd.DataFrame, behaviour: pd.DataFrame, permutations: int, seed: int) -> dict[str, Any]:
     """Return the rank correlation of events and memory over items, within subjects and over all of them.
 
     Spearman's rho over the items of each subject; over subjects the mean of Fisher's z. p: how often items

@@ -120,10 +120,7 @@ def read_night(folder: str | Path) -> Night:
     """
     folder = Path(folder)
     if not (folder / "eeg.npy").is_file():
-        raise UserError(
-            f"{folder}: no eeg.npy; prepare with outputs.continuous = test (or all), so that it "
-            "is kept"
-        )
+        raise UserError(f"{folder}: no eeg.npy; prepare with outputs.continuous = test (or all), so that it is kept")
     about = json.loads((folder / "eeg.json").read_text(encoding="utf-8"))
     stages = pd.read_csv(folder / "stages.tsv", sep="\t")
     columns = (stages.onset.to_numpy(float), stages.duration.to_numpy(float), stages.stage.to_numpy(int))
@@ -144,9 +141,7 @@ def read_night(folder: str | Path) -> Night:
 def _reactivations(path):
     table = pd.read_csv(path, sep="\t")
     own = table[table.event.str.startswith("reactivation/")]
-    return pd.DataFrame(
-        {"onset_s": own.onset_s.to_numpy(), "item": own.event.str.split("/").str[1].to_numpy()}
-    )
+    return pd.DataFrame({"onset_s": own.onset_s.to_numpy(), "item": own.event.str.split("/").str[1].to_numpy()})
 
 
 def window_times(night: Night, settings: ReactivationSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -252,9 +247,7 @@ def slide_shuffled(night: Night, decoders: Mapping[str, Decoder], settings: Reac
 
             probability = _decode(trials, stage, decoders, settings, bar)
             time = start / STREAM_RATE + inside
-            parts.append(
-                Course(time, stage, np.full(len(time), len(parts)), probability, np.ones(len(time), bool))
-            )
+            parts.append(Course(time, stage, np.full(len(time), len(parts)), probability, np.ones(len(time), bool)))
     return joined(parts)
 
 
@@ -268,8 +261,7 @@ def joined(courses: Sequence[Course]) -> Course:
         stretch.append(course.stretch + shift)
         shift = stretch[-1].max(initial=shift) + 1
     together = {
-        key: np.concatenate([getattr(c, key) for c in courses])
-        for key in ("time", "stage", "probability", "free")
+        key: np.concatenate([getattr(c, key) for c in courses]) for key in ("time", "stage", "probability", "free")
     }
     return Course(stretch=np.concatenate(stretch), **together)
 
@@ -280,9 +272,7 @@ def _pieces(night, code, length, settings):
     if not (stage == code).any():
         return []
     starts = np.arange(0, night.eeg.shape[1] - length + 1, length)
-    inside = [
-        (night.hypnogram.at(s / STREAM_RATE + np.arange(0, _BLOCK_S, 1.0)) == code).all() for s in starts
-    ]
+    inside = [(night.hypnogram.at(s / STREAM_RATE + np.arange(0, _BLOCK_S, 1.0)) == code).all() for s in starts]
     return starts[np.array(inside, bool)].tolist()
 
 

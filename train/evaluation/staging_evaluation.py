@@ -25,20 +25,9 @@ from sleep_interpreter.utils.metrics.reliability import nrem_reliability
 from sleep_interpreter.utils.metrics.staging_metrics import pooled_agreement
 from sleep_interpreter.utils.plots import staging as plots_staging
 from sleep_interpreter.utils.staging import gate_tradeoff
-from sleep_interpreter.utils.staging.replay import (
-    WINDOW_STEP,
-    Estimates,
-    of_windows,
-    replay,
-    stages,
-    stitched,
-)
+from sleep_interpreter.utils.staging.replay import WINDOW_STEP, Estimates, of_windows, replay, stages, stitched
 from sleep_interpreter.utils.staging.settings import GateSettings, StagingSettings
-from sleep_interpreter.utils.staging.stagers import (
-    SIStagingStager,
-    build_without_checkpoint,
-    yasa_whole_night,
-)
+from sleep_interpreter.utils.staging.stagers import SIStagingStager, build_without_checkpoint, yasa_whole_night
 
 if TYPE_CHECKING:  # it brings TensorFlow
     from sleep_interpreter.model.networks.ensemble import Ensemble
@@ -99,9 +88,7 @@ def stage_night(
         why = "; ".join(f"{reason} ({n} windows)" for reason, n in estimates.unknown_reasons().items())
         raise UserError(f"{subject.file}: no window can be staged: {why}")
     rows = staging_metrics.at_epochs(estimates.seconds, len(subject.epoch_stage))
-    night = StagedNight(
-        subject.name, subject.epoch_stage, estimates, _picked(stages(estimates.probability), rows)
-    )
+    night = StagedNight(subject.name, subject.epoch_stage, estimates, _picked(stages(estimates.probability), rows))
     if settings.yasa:
         signal = stitched(subject.window, settings.stitched_microvolts)
         minutes = staging.yasa.minimum_minutes
@@ -190,11 +177,7 @@ def staging_settings(experiment: Experiment) -> StagingEvaluation:
 
 
 def measured(
-    nights: Sequence[StagedNight],
-    experiment: Experiment,
-    notes: dict[str, Any],
-    name: str,
-    failures: list[dict],
+    nights: Sequence[StagedNight], experiment: Experiment, notes: dict[str, Any], name: str, failures: list[dict]
 ) -> dict[str, Any]:
     """Return the summary of staged nights."""
     settings, evaluate = staging_settings(experiment), experiment.evaluate
@@ -246,9 +229,7 @@ def measured(
         "agreement": [
             staging_agreement.agreement(ref, obs, (one, two), size, evaluate) for one, ref, two, obs in pairs
         ],
-        "sleep_statistics": {
-            key: staging_agreement.bland_altman(expert, found) for key, found in scorers.items()
-        },
+        "sleep_statistics": {key: staging_agreement.bland_altman(expert, found) for key, found in scorers.items()},
         "method": METHOD | {"smoothing": settings.smoothing, "block_minutes": settings.block_minutes},
         "provenance": provenance.record(),
     }
@@ -354,8 +335,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     lines = [f"{summary['experiment']}: {summary['measure']}{'' if kind is None else f' ({kind})'}"]
     for part, words in (("epochs", "30 s epochs"), ("grid", "published 3 s grid, smoothed")):
         lines.append(
-            f"  {words:<30} {'accuracy':>8} {'95 % interval':>16} {'kappa':>6} {'macro F1':>8} "
-            f"{'chance':>7} {'n':>7}"
+            f"  {words:<30} {'accuracy':>8} {'95 % interval':>16} {'kappa':>6} {'macro F1':>8} {'chance':>7} {'n':>7}"
         )
         rows = {n: row[part] for n, row in summary["subjects"].items()} | {"all": summary["overall"][part]}
         lines += [_line(label, row) for label, row in rows.items()]

@@ -13,9 +13,7 @@ from sleep_interpreter.utils.core.paths import shorten_paths
 
 def parser(doc: str | None, **kwargs: Any) -> argparse.ArgumentParser:
     """Return an argument parser whose help is the script's own docstring."""
-    result = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs
-    )
+    result = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
     result.add_argument("-v", "--verbose", action="store_true", help="show debugging messages")
     return result
 

@@ -38,12 +38,7 @@ S = TypeVar("S", bound=BaseModel)
 
 
 def load(
-    schema: type[S],
-    source: str | Path,
-    *,
-    overrides: Iterable[str] = (),
-    quick: bool = False,
-    mode: str | None = None,
+    schema: type[S], source: str | Path, *, overrides: Iterable[str] = (), quick: bool = False, mode: str | None = None
 ) -> S:
     """Read settings.
 
@@ -98,9 +93,7 @@ def resolve(
     for text in overrides:
         key, value = parse_override(text)
         if key in given:
-            log.warning(
-                "--set %s is given more than once: --set %s is replaced by --set %s", key, given[key], text
-            )
+            log.warning("--set %s is given more than once: --set %s is replaced by --set %s", key, given[key], text)
         given[key] = text
         for part in reversed(key.split(".")):
             value = {part: value}
@@ -202,9 +195,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def validate(
-    schema: type[S], tree: Tree, where: str, origins: Origins | None = None, prefix: str | None = None
-) -> S:
+def validate(schema: type[S], tree: Tree, where: str, origins: Origins | None = None, prefix: str | None = None) -> S:
     """Check a plain mapping against `schema`; every problem is one sentence of a `UserError`.
 
     `prefix` is put before the keys that messages name: the section that `tree` stands in.

@@ -88,9 +88,7 @@ def single_threaded(function: Work, item: Any) -> Any:
 
 def _on_dask(function: Work, items: Sequence[Any], scheduler: str | None) -> Iterator[Any]:
     if scheduler is None:
-        raise UserError(
-            "--backend dask: name the running scheduler with --scheduler ADDRESS (tcp://host:8786)"
-        )
+        raise UserError("--backend dask: name the running scheduler with --scheduler ADDRESS (tcp://host:8786)")
     try:
         from distributed import Client, as_completed  # lazy: optional dependency
     except ImportError:

@@ -39,11 +39,7 @@ _ALLOWED = {
     **{
         (f"numpy.{core}.{module.__name__.rsplit('.', 1)[1]}", name): getattr(module, name)
         for core in ("core", "_core")
-        for module, name in (
-            (multiarray, "_reconstruct"),
-            (multiarray, "scalar"),
-            (numeric, "_frombuffer"),
-        )
+        for module, name in ((multiarray, "_reconstruct"), (multiarray, "scalar"), (numeric, "_frombuffer"))
     },
 }
 
@@ -89,8 +85,7 @@ def read_pickle(path: str | Path) -> Any:
         ) from None
     except _CORRUPT as error:
         raise UserError(
-            f"{path}: not a complete pickle ({type(error).__name__}: {error}); "
-            "it may be truncated, get it again"
+            f"{path}: not a complete pickle ({type(error).__name__}: {error}); it may be truncated, get it again"
         ) from None
 
 

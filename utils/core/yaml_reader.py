@@ -104,9 +104,7 @@ def parse(text: str, where: str) -> Any:
     try:
         content = _load(text)
     except RecursionError:
-        raise UserError(
-            f"{where}: nested deeper than any settings are (permitted: {MAX_DEPTH} levels)"
-        ) from None
+        raise UserError(f"{where}: nested deeper than any settings are (permitted: {MAX_DEPTH} levels)") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark and "\n" in text.strip() else ""
@@ -130,14 +128,10 @@ def _load(text: str) -> Any:
 
 def _check_size(value: Any, where: str, depth: int = 0, count: int = 0) -> int:
     if depth > MAX_DEPTH:
-        raise UserError(
-            f"{where}: nested deeper than {MAX_DEPTH} levels, or an anchor (&) that contains itself"
-        )
+        raise UserError(f"{where}: nested deeper than {MAX_DEPTH} levels, or an anchor (&) that contains itself")
     if count > MAX_VALUES:
         raise UserError(f"{where}: more than {MAX_VALUES} values; no settings are that many")
-    inner = (
-        value.values() if isinstance(value, dict) else value if isinstance(value, list | set | tuple) else ()
-    )
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | set | tuple) else ()
     for item in inner:
         count = _check_size(item, where, depth + 1, count + 1)
     return count

@@ -74,9 +74,7 @@ def check(predictions: Sequence[Predictions]) -> None:
     for name in sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"{name}: its predictions were given twice; give every subject once")
     if not any(len(p) for p in predictions):
-        raise UserError(
-            f"{len(predictions)} test subjects were found, but none has a trial: nothing to evaluate"
-        )
+        raise UserError(f"{len(predictions)} test subjects were found, but none has a trial: nothing to evaluate")
     for p in predictions:
         problem = _problem(np.asarray(p.label), p.data_type, np.asarray(p.probability))
         if problem:
@@ -140,9 +138,7 @@ def subject_row(
 
 
 def overall_row(
-    predictions: Sequence[Predictions],
-    nulls: Sequence[dict[str, np.ndarray] | None],
-    settings: EvaluationSettings,
+    predictions: Sequence[Predictions], nulls: Sequence[dict[str, np.ndarray] | None], settings: EvaluationSettings
 ) -> dict[str, Any]:
     """Measure all subjects together, each counting once.
 
@@ -162,9 +158,7 @@ def overall_row(
     tested = [(p, null) for p, null in zip(predictions, nulls, strict=True) if null is not None]
     chance = statistics.chances(len(ITEMS))
     ranks = [p.rank for p, _ in tested]
-    tables = [
-        statistics.class_counts(p.label, r == 0, len(ITEMS)) for (p, _), r in zip(tested, ranks, strict=True)
-    ]
+    tables = [statistics.class_counts(p.label, r == 0, len(ITEMS)) for (p, _), r in zip(tested, ranks, strict=True)]
     draw = (settings.bootstrap, settings.seed)
     rows = {
         "top1": statistics.over_subjects([r == 0 for r in ranks], *draw, chance["top1"]),

@@ -91,9 +91,7 @@ def blocks(truth: np.ndarray, found: np.ndarray, size: int) -> np.ndarray:
     return np.array([part for part in parts if part.any()] or [np.zeros((K, K), int)])
 
 
-def intervals(
-    tables: Sequence[np.ndarray], resamples: int, seed: int | Sequence[int]
-) -> dict[str, list[float] | None]:
+def intervals(tables: Sequence[np.ndarray], resamples: int, seed: int | Sequence[int]) -> dict[str, list[float] | None]:
     """Return 95 % intervals of `MEASURES` pooled over nights: {measure: [low, high]}.
 
     Two-level bootstrap: nights are drawn with replacement, then blocks of consecutive time within each.

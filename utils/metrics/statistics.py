@@ -156,9 +156,7 @@ def over_subjects(correct: Sequence[np.ndarray], resamples: int, seed: int, chan
     return _two_level(values, trials, draws, resamples, seed, chance, pooled)
 
 
-def balanced_over_subjects(
-    tables: Sequence[Counts], resamples: int, seed: int, chance: float
-) -> dict[str, Any]:
+def balanced_over_subjects(tables: Sequence[Counts], resamples: int, seed: int, chance: float) -> dict[str, Any]:
     """Return mean balanced accuracy over subjects; intervals as in `over_subjects` and `balanced`.
 
     Parameters

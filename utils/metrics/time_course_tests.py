@@ -31,15 +31,11 @@ def band(curves: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray, np.
     curves = np.asarray(curves, np.float64)
     if len(curves) < 2:
         return None
-    drawn = np.random.default_rng(seed).multinomial(
-        len(curves), np.full(len(curves), 1 / len(curves)), resamples
-    )
+    drawn = np.random.default_rng(seed).multinomial(len(curves), np.full(len(curves), 1 / len(curves)), resamples)
     return tuple(np.percentile(drawn @ curves / len(curves), [2.5, 97.5], axis=0))
 
 
-def clusters(
-    values: np.ndarray, chance: float, settings: ClusterSettings
-) -> tuple[dict[str, Any], np.ndarray]:
+def clusters(values: np.ndarray, chance: float, settings: ClusterSettings) -> tuple[dict[str, Any], np.ndarray]:
     """Find where accuracy is above chance over subjects: a cluster-based permutation test.
 
     Maris and Oostenveld (2007, J Neurosci Methods 164), by mne.stats: samples whose one-sided t exceeds a
@@ -184,11 +180,7 @@ def peak(rows: Mapping[str, dict], chance: float, settings: Resampling) -> dict[
     return {
         **result,
         "against_chance": statistics.against_chance(accuracies, chance, settings.permutations, seed),
-        "permutation": {
-            **statistics.permutation_p(result["accuracy"], null),
-            "low": float(low),
-            "high": float(high),
-        },
+        "permutation": {**statistics.permutation_p(result["accuracy"], null), "low": float(low), "high": float(high)},
     }
 
 

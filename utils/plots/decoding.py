@@ -169,9 +169,7 @@ def draw_rows(axes: Axes, rows: Iterable[Mapping[str, Any]], chance: float, dots
 def _point(axes, x, row, mark, colour):
     y = row["accuracy"] * 100
     error = np.maximum([[y - row["low"] * 100], [row["high"] * 100 - y]], 0)
-    axes.errorbar(
-        x, y, yerr=error, fmt=mark, color=colour, capsize=2, markersize=4, linewidth=1, clip_on=False
-    )
+    axes.errorbar(x, y, yerr=error, fmt=mark, color=colour, capsize=2, markersize=4, linewidth=1, clip_on=False)
 
 
 def _chance(axes, chance):

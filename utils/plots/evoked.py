@@ -83,10 +83,7 @@ def topographies(responses: Responses, kind: str | None = None) -> str:
     import mne  # lazy: start-up
 
     rows = {
-        name: [
-            found.mean[:, (found.seconds >= low) & (found.seconds < high)].mean(axis=1)
-            for low, high in WINDOWS
-        ]
+        name: [found.mean[:, (found.seconds >= low) & (found.seconds < high)].mean(axis=1) for low, high in WINDOWS]
         for name, found in responses.items()
     }
     edge = max(1e-9, np.nanmax(np.abs(list(rows.values()))))

@@ -49,9 +49,7 @@ def accuracy_over_time(
         below = min(low.min(), 100 * chance) - 0.08 * max(span, 0.5)
         if curve["mask"].any():
             bar = np.where(curve["mask"], below, np.nan)
-            axes.plot(
-                times, bar, color=style.ORANGE, linewidth=3, solid_capstyle="butt", label="cluster, p < 0.05"
-            )
+            axes.plot(times, bar, color=style.ORANGE, linewidth=3, solid_capstyle="butt", label="cluster, p < 0.05")
         axes.set_ylim(below - 0.06 * max(span, 0.5), None)
         axes.set_xlim(times[0], times[-1])
         if domain in ASLEEP:
@@ -60,9 +58,7 @@ def accuracy_over_time(
         figure.legend(frameon=False, loc="outside lower center", ncols=3, columnspacing=1, handlelength=1.2)
 
 
-def offset_map(
-    result: Mapping[str, Any], chance: float, path: Path, title: str = "", kind: str | None = None
-) -> None:
+def offset_map(result: Mapping[str, Any], chance: float, path: Path, title: str = "", kind: str | None = None) -> None:
     """Draw mean accuracy by the window's place in the sleep trial and the time in the window.
 
     Parameters
@@ -181,6 +177,4 @@ def _axis(domain, short=False):
 
 
 def _heading(title, kind, about):
-    return (
-        f"{style.titled(title, kind)}\n{style.counted(about['subjects'], 'subject')}, n = {about['n']} trials"
-    )
+    return f"{style.titled(title, kind)}\n{style.counted(about['subjects'], 'subject')}, n = {about['n']} trials"

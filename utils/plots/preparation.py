@@ -20,9 +20,7 @@ def close(figure: Figure) -> None:
     plt.close(figure)
 
 
-def spectra(
-    hz: np.ndarray, before: np.ndarray, after: np.ndarray, title: str, kind: str | None = None
-) -> Figure:
+def spectra(hz: np.ndarray, before: np.ndarray, after: np.ndarray, title: str, kind: str | None = None) -> Figure:
     """Draw power spectra of all channels, as recorded and cleaned.
 
     Parameters
@@ -46,9 +44,7 @@ def spectra(
     return figure
 
 
-def components(
-    found: Sequence[dict], info: Any, title: str, kind: str | None = None, most: int = 20
-) -> Figure:
+def components(found: Sequence[dict], info: Any, title: str, kind: str | None = None, most: int = 20) -> Figure:
     """Draw the topographies of independent components with ICLabel's names; removed ones are marked.
 
     Parameters
@@ -69,9 +65,7 @@ def components(
     return figure
 
 
-def response(
-    times: np.ndarray, mean: np.ndarray, info: Any, n: int, title: str, kind: str | None = None
-) -> Figure:
+def response(times: np.ndarray, mean: np.ndarray, info: Any, n: int, title: str, kind: str | None = None) -> Figure:
     """Draw a mean response: all channels over time, and topographies at its three largest moments.
 
     Parameters

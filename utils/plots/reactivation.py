@@ -12,12 +12,7 @@ from sleep_interpreter.utils.plots import style
 
 
 def night(
-    hypnogram: Any,
-    events: pd.DataFrame,
-    cues: np.ndarray,
-    path: Path,
-    title: str = "",
-    kind: str | None = None,
+    hypnogram: Any, events: pd.DataFrame, cues: np.ndarray, path: Path, title: str = "", kind: str | None = None
 ) -> None:
     """Draw the stages of a night (a `Hypnogram` of data/formats) and every event by item below.
 
@@ -56,19 +51,12 @@ def rates(table: pd.DataFrame, path: Path, promised: float, title: str = "", kin
     columns = max(1, len(stages))
     who = style.counted(table.subject.nunique(), "subject")
     more = f"n = {who}, control allowed {promised:g} per min over all items"
-    look = {
-        "heading": style.titled(f"{title}\n{more}", kind),
-        "fontsize": 9,
-        "sharey": True,
-        "squeeze": False,
-    }
+    look = {"heading": style.titled(f"{title}\n{more}", kind), "fontsize": 9, "sharey": True, "squeeze": False}
     with style.saved_figure(path, (2.6 * columns + 1.2, 3.8), 1, columns, **look) as (_, axes):
         for ax, stage in zip(axes[0], stages, strict=False):
             own = table[table.stage == stage].groupby("item")[["rate", "control_rate"]].mean().reindex(ITEMS)
             ax.barh(range(len(ITEMS)), own.rate, color=style.BLUE, height=0.7, label="night")
-            ax.plot(
-                own.control_rate, range(len(ITEMS)), "D", color=style.ORANGE, markersize=4, label="control"
-            )
+            ax.plot(own.control_rate, range(len(ITEMS)), "D", color=style.ORANGE, markersize=4, label="control")
             highest = np.nanmax([own.rate.max(), own.control_rate.max(), 0.01])
             ax.set(xlabel="Events per minute", title=stage, xlim=(-0.02 * highest, 1.1 * highest))
             ax.set_yticks(range(len(ITEMS)), ITEMS)

@@ -42,9 +42,7 @@ Span = tuple[float, float, str, Sequence[float] | None]
 """Onset and duration in s, stage, smoothed probabilities."""
 
 
-def page_figure(
-    size: tuple[float, float], *shape: int, **panels: Any
-) -> AbstractContextManager[tuple[Figure, Any]]:
+def page_figure(size: tuple[float, float], *shape: int, **panels: Any) -> AbstractContextManager[tuple[Figure, Any]]:
     """Give a figure in the style of the page and its axes, as `new_figure` does."""
     return style.new_figure(size, *shape, style=RC, **panels)
 
@@ -131,9 +129,7 @@ def _draw_cues(axes, log, scale):
         axes.set_ylim(-0.5, 1.05)
         for right, y, mark, colour in ((True, -0.32, "o", style.BLUE), (False, -0.42, "x", "black")):
             when = [
-                e["seconds"] / scale
-                for e in decoded.values()
-                if (e["detail"]["item"] == e["detail"]["cued"]) == right
+                e["seconds"] / scale for e in decoded.values() if (e["detail"]["item"] == e["detail"]["cued"]) == right
             ]
             axes.plot(when, [y] * len(when), mark, color=colour, markersize=3)
             ticks.append(y)
@@ -265,10 +261,7 @@ def _runs(spans):
 
 
 def cue_counts(
-    items: Sequence[str],
-    by_stage: Mapping[str, Sequence[int] | np.ndarray],
-    shams: ArrayLike,
-    kind: str | None = None,
+    items: Sequence[str], by_stage: Mapping[str, Sequence[int] | np.ndarray], shams: ArrayLike, kind: str | None = None
 ) -> str:
     """Draw how often each item was cued, by stage, and its shams.
 

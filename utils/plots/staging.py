@@ -13,11 +13,7 @@ from sleep_interpreter.utils.plots import style
 
 
 def night_figure(
-    night: Any,
-    spectrum: tuple[np.ndarray, np.ndarray],
-    smoothing: float,
-    path: Path,
-    kind: str | None = None,
+    night: Any, spectrum: tuple[np.ndarray, np.ndarray], smoothing: float, path: Path, kind: str | None = None
 ) -> None:
     """Draw one subject's night (a `StagedNight`): expert, stagers, hypnodensity, spectrogram.
 
@@ -48,9 +44,7 @@ def night_figure(
         )  # fmt: skip
         axes[-1].set(ylabel="EEG (Hz)", xlabel=f"Time ({unit})", xlim=(0, edges[-1]))
         figure.colorbar(image, cax=axes[-1].inset_axes([1.02, 0, 0.015, 1]), label="Power (dB)")
-        axes[0].set_title(
-            f"{style.titled(night.name, kind)}; hypnodensity smoothed with {smoothing:g}", fontsize=9
-        )
+        axes[0].set_title(f"{style.titled(night.name, kind)}; hypnodensity smoothed with {smoothing:g}", fontsize=9)
 
 
 def draw_scorer(axes: Axes, edges: np.ndarray, codes: np.ndarray, name: str) -> None:
@@ -60,9 +54,7 @@ def draw_scorer(axes: Axes, edges: np.ndarray, codes: np.ndarray, name: str) -> 
     axes.tick_params(axis="y", labelsize=7)
 
 
-def confusion_figure(
-    counts: Mapping[str, np.ndarray], path: Path, title: str = "", kind: str | None = None
-) -> None:
+def confusion_figure(counts: Mapping[str, np.ndarray], path: Path, title: str = "", kind: str | None = None) -> None:
     """Draw confusion matrices (shares of the true stage's time), one panel each.
 
     Parameters
@@ -121,9 +113,7 @@ def latency_figure(latency: Mapping[str, Any], path: Path, title: str = "", kind
             axes.legend(title="Weight of a new estimate", frameon=False, fontsize=6, loc="lower right")
 
 
-def reliability_figure(
-    curves: Mapping[str, Any], path: Path, title: str = "", kind: str | None = None
-) -> None:
+def reliability_figure(curves: Mapping[str, Any], path: Path, title: str = "", kind: str | None = None) -> None:
     """Draw how often it was N2 or N3 against P(N2) + P(N3), one curve a kind of smoothing."""
     with style.column_figure(path, style.titled(title, kind), 3.0) as (_, axes):
         axes.plot([0, 1], [0, 1], "--", color=style.GREY, linewidth=1, label="perfectly calibrated")
@@ -210,9 +200,7 @@ def gate_figure(gates: Mapping[str, list[dict]], path: Path, kind: str | None = 
             axes.set_xlabel("Threshold of P(N2) + P(N3)")
 
 
-def cohort_figure(
-    curves: Mapping[str, Any], groups: Mapping[str, Any], path: Path, kind: str | None = None
-) -> None:
+def cohort_figure(curves: Mapping[str, Any], groups: Mapping[str, Any], path: Path, kind: str | None = None) -> None:
     """Draw a cohort of hypnograms: stages over the night, how long bouts last, minutes and transitions.
 
     Parameters

@@ -81,9 +81,7 @@ def new_figure(
 
 
 @contextmanager
-def saved_figure(
-    path: Path, size: tuple[float, float], *shape: int, **more: Any
-) -> Iterator[tuple[Figure, Any]]:
+def saved_figure(path: Path, size: tuple[float, float], *shape: int, **more: Any) -> Iterator[tuple[Figure, Any]]:
     """Give a figure and its axes as `new_figure` does, and write it to `path` at the end."""
     with new_figure(size, *shape, **more) as (figure, axes):
         yield figure, axes

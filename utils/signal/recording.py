@@ -147,9 +147,7 @@ class Recording:
         import mne  # lazy: start-up
 
         if name is not None and name not in self.names:
-            raise UserError(
-                f"{self.path}: no trigger channel {name!r}; it has {', '.join(self.names)}"
-            )
+            raise UserError(f"{self.path}: no trigger channel {name!r}; it has {', '.join(self.names)}")
         try:
             steps = mne.find_events(
                 self._raw, stim_channel=name, output="step", consecutive=True, shortest_event=1,
@@ -241,8 +239,7 @@ def _read_edf_header(path: Path) -> tuple[list[float], list[str]]:
     header, faults = f"the {announced:g} s that its header announces", []
     if announced < 0:
         faults.append(
-            "the file was not closed properly: its header does not say how long it is, "
-            f"{found:g} s were found"
+            f"the file was not closed properly: its header does not say how long it is, {found:g} s were found"
         )
     elif found < announced:
         faults.append(f"the file breaks off: {announced - found:g} s of {header} are missing")

@@ -54,8 +54,7 @@ def check(
     other = "V" if unit == "uV" else "uV"
     corrected = amplitude * TO_MICROVOLT[other]
     found = (
-        f"{where}: the {what}'s typical SD is {microvolts:.3g} µV with {option} "
-        f"{unit}, expected {low:g} to {high:g} µV"
+        f"{where}: the {what}'s typical SD is {microvolts:.3g} µV with {option} {unit}, expected {low:g} to {high:g} µV"
     )
     if microvolts == 0:
         remedy = (

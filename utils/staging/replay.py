@@ -76,9 +76,7 @@ def stages(probability: np.ndarray) -> np.ndarray:
     return np.where(known, np.where(known[:, None], probability, 0).argmax(axis=1), UNKNOWN)
 
 
-def replay(
-    stager: Stager, signal: np.ndarray, every_seconds: float, progress: tqdm | None = None
-) -> Estimates:
+def replay(stager: Stager, signal: np.ndarray, every_seconds: float, progress: tqdm | None = None) -> Estimates:
     """Stage a continuous recording as the real-time loop does.
 
     Parameters

@@ -221,11 +221,7 @@ class SIStagingStager:
     """
 
     def __init__(
-        self,
-        settings: StagingSettings,
-        network: Network,
-        present: Present = (True, True, True),
-        prepared: bool = False,
+        self, settings: StagingSettings, network: Network, present: Present = (True, True, True), prepared: bool = False
     ):
         lacking = [name for name, there in zip(ROWS, present, strict=True) if not there]
         if lacking:
@@ -262,9 +258,7 @@ class SIStagingStager:
         return [StageEstimate(next(found)) if r is None else StageEstimate(None, r) for r in reasons]
 
     def _predict(self, windows: list[np.ndarray]) -> np.ndarray:
-        ready = np.stack(
-            [w if self._prepared else staging_window(w, STREAM_RATE, self._corners) for w in windows]
-        )
+        ready = np.stack([w if self._prepared else staging_window(w, STREAM_RATE, self._corners) for w in windows])
         result = np.asarray(self._network.predict_proba(ready.astype(np.float32)), float)
         if result.shape != (len(ready), len(STAGES)) or not np.isfinite(result).all():
             raise ValueError(f"the staging network returned {result}, expected {len(STAGES)} probabilities")

@@ -129,9 +129,7 @@ def test_only_the_beginning_of_a_pickle_is_looked_at(tmp_path):
     assert not carries_mark(path)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\x80", b"text\n", b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f"]
-)
+@pytest.mark.parametrize("content", [b"", b"\x80", b"text\n", b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f"])
 def test_damaged_files_are_not_marked(tmp_path, content):
     for name in ("x.pickle", "x.tfrecord", "x.vmrk", "x.vhdr"):
         (tmp_path / name).write_bytes(content)

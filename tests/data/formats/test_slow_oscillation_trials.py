@@ -10,10 +10,7 @@ from sleep_interpreter.utils.core.safe_pickle import write_pickle
 
 def _group(count, seed=0):
     random = np.random.default_rng(seed)
-    return {
-        "label": np.eye(15)[np.arange(count) % 15],
-        "decode_data": random.standard_normal((count, 200, 55)),
-    }
+    return {"label": np.eye(15)[np.arange(count) % 15], "decode_data": random.standard_normal((count, 200, 55))}
 
 
 def _write(root, content, name="subject_test_0", file="SO_data.pickle"):
@@ -29,10 +26,7 @@ def test_all_groups_in_their_order_whatever_the_file_holds(tmp_path):
     assert SO_GROUPS == (
         "Pre-SO", "trans-1st-Up", "1st-Up", "trans-Down", "Down", "trans-2nd-Up", "2nd-Up", "Post-SO",
     )  # fmt: skip
-    assert {name: len(label) for name, (_, label) in subject.groups.items() if len(label)} == {
-        "Pre-SO": 20,
-        "Down": 3,
-    }
+    assert {name: len(label) for name, (_, label) in subject.groups.items() if len(label)} == {"Pre-SO": 20, "Down": 3}
     for name, (sleep, label) in subject.groups.items():
         assert sleep.dtype == np.float32 and label.dtype == np.int64
         assert sleep.shape == (len(label), 200, 55)

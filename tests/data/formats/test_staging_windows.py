@@ -31,9 +31,7 @@ def test_labels_that_contradict_each_other(cohort, tmp_path):
     record = dict(RecordFile(StagingWindows(cohort).files[0], STAGING).read(0))
     record["feature_label"] = np.array([3], np.int32)
     write_records(tmp_path / "SI Staging/Train/subject_0/Whole_a.tfrecord", STAGING, [record])
-    with pytest.raises(
-        UserError, match=r"Whole_a\.tfrecord, record 0, field 'feature_label': says stage 3.*says 0"
-    ):
+    with pytest.raises(UserError, match=r"Whole_a\.tfrecord, record 0, field 'feature_label': says stage 3.*says 0"):
         next(StagingWindows(tmp_path).batches(1, 0, 0))
 
 

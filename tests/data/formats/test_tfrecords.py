@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 
 from sleep_interpreter.data.formats import protobuf
-from sleep_interpreter.data.formats.tfrecords import (
-    SLEEP,
-    WHOLE,
-    Field,
-    RecordFile,
-    is_tfrecord,
-    write_records,
-)
+from sleep_interpreter.data.formats.tfrecords import SLEEP, WHOLE, Field, RecordFile, is_tfrecord, write_records
 from sleep_interpreter.utils.core.errors import UserError
 
 
@@ -299,7 +292,6 @@ def _example(serialised):
     import tensorflow as tf
 
     feature = {
-        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-        for name, value in serialised.items()
+        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for name, value in serialised.items()
     }
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()

@@ -124,9 +124,7 @@ def test_nan_names_file_and_record(cohort, tmp_path):
     def change(record):
         record["feature_Sleep_EEG"][4, 5] = np.nan
 
-    with pytest.raises(
-        UserError, match=r"sleep_a\.tfrecord, record 2, field 'feature_Sleep_EEG': 1 of 11000"
-    ):
+    with pytest.raises(UserError, match=r"sleep_a\.tfrecord, record 2, field 'feature_Sleep_EEG': 1 of 11000"):
         list(_spoil(cohort, tmp_path, change).batches(2, 0, 0))
 
 

@@ -123,9 +123,7 @@ def test_shuffled_labels_depend_on_seed_and_subject_only(sleepers):
     trials = TrainingTrials(sleepers, awake=False, shuffle_seed=3)
     one, other = (_epoch(trials, epoch=epoch) for epoch in (0, 1))
     by_signal = {sleep.tobytes(): label.argmax() for sleep, label in zip(*one.values(), strict=True)}
-    assert all(
-        by_signal[sleep.tobytes()] == label.argmax() for sleep, label in zip(*other.values(), strict=True)
-    )
+    assert all(by_signal[sleep.tobytes()] == label.argmax() for sleep, label in zip(*other.values(), strict=True))
 
 
 def test_the_labels_pass_does_not_read_the_signals(cohort, monkeypatch):
@@ -145,9 +143,7 @@ def test_shuffle_seed_that_is_none(sleepers, seed):
 def _spoiled(cohort, root):
     """Copy the Whole file of subject 0 with four bad records of six."""
     source = TrainingTrials(cohort).files[0]
-    records = [
-        {name: value.copy() for name, value in RecordFile(source, WHOLE).read(i).items()} for i in range(6)
-    ]
+    records = [{name: value.copy() for name, value in RecordFile(source, WHOLE).read(i).items()} for i in range(6)]
     records[0]["feature_Sleep_EEG"][3, 7] = np.nan
     records[2]["category_name"][:] = 0
     records[3]["feature_awake_audio_erp"][14, 0, 0] = np.inf
@@ -240,9 +236,7 @@ def test_subject_without_a_good_trial_is_named(sleepers, tmp_path, caplog):
     assert "no trial of subject_1 is left" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "read", [TrainingTrials, read_test_subjects, read_so_groups], ids=["training", "test", "SO"]
-)
+@pytest.mark.parametrize("read", [TrainingTrials, read_test_subjects, read_so_groups], ids=["training", "test", "SO"])
 def test_unfinished_simulation_is_refused(cohort, tmp_path, read):
     shutil.copytree(cohort, tmp_path, dirs_exist_ok=True)
     (tmp_path / SIDECAR).rename(tmp_path / UNFINISHED_SIDECAR)

@@ -80,9 +80,7 @@ def test_a_good_folder_has_no_problem_and_the_right_counts(whole, tmp_path, call
     assert {row["simulated"] for row in rows} == {"True"}
     counts = {(row["part"], row["subject"], row["section"], row["class"]): int(row["count"]) for row in rows}
     trials = TrainingTrials(whole)
-    labels = Counter(
-        (trials.subjects[i // 30], ITEMS[trials.read(i, 0)["label"].argmax()]) for i in range(len(trials))
-    )
+    labels = Counter((trials.subjects[i // 30], ITEMS[trials.read(i, 0)["label"].argmax()]) for i in range(len(trials)))
     for name in trials.subjects:
         for item in ITEMS:
             assert counts["SI Main Train_tfrecords/N2N3/Whole*", name, "", item] == labels[name, item]
@@ -93,9 +91,7 @@ def test_a_good_folder_has_no_problem_and_the_right_counts(whole, tmp_path, call
             found = counts["SI Main Test/subject_test_*/REM*", subject.name, part, item]
             assert found == expected
     assert counts["SI Staging/Test/subject*/Whole*", "subject_test_0", "", "W/N1"] == 10
-    assert (
-        counts["SI Staging Label/Whole_label_data.pickle", "subject_0", "", "N3"] == 3
-    )  # of a whole short night
+    assert counts["SI Staging Label/Whole_label_data.pickle", "subject_0", "", "N3"] == 3  # of a whole short night
     so = [n for (part, *_), n in counts.items() if part.endswith("SO*")]
     assert sum(so) == 2 * 8 * 2
 
@@ -211,9 +207,7 @@ def test_a_second_file_of_a_subject_is_a_problem(spoilt):
 def test_a_subject_or_a_trial_in_both_groups_is_a_problem(spoilt):
     """A leak under another name is found by the signals."""
     trials = read_pickle(spoilt / TEST_0)[:3]
-    leaked = [
-        {"category_name": trial["category"], "feature_Sleep_EEG": trial["Sleep_EEG"]} for trial in trials
-    ]
+    leaked = [{"category_name": trial["category"], "feature_Sleep_EEG": trial["Sleep_EEG"]} for trial in trials]
     file = "SI Main Train_tfrecords/N2N3/sleep_subject_test_0.tfrecord"
     write_records(spoilt / file, SLEEP, leaked, simulated=True)
     reasons = [place[3] for place in _problems(spoilt)]
@@ -270,9 +264,7 @@ def test_released_checkpoints_are_known_by_name(spoilt, suffixes, problem):
     assert found.checkpoints["Decoding/REM_SIMD.ckpt"] == (problem is None)
     assert sum(found.checkpoints.values()) == (problem is None)
     if problem:
-        assert [(p.file.name, p.reason.startswith(problem)) for p in found.problems] == [
-            ("REM_SIMD.ckpt", True)
-        ]
+        assert [(p.file.name, p.reason.startswith(problem)) for p in found.problems] == [("REM_SIMD.ckpt", True)]
 
 
 def test_warnings_do_not_change_the_exit_code(spoilt, call_script):
@@ -309,17 +301,14 @@ def test_enough_trials_of_every_class_are_no_warning(tmp_path):
     random = np.random.default_rng(0)
     labels = np.repeat(np.eye(15, dtype=np.float32), 5, axis=0)
     records = [
-        {"category_name": label, "feature_Sleep_EEG": random.standard_normal((55, 200), np.float32)}
-        for label in labels
+        {"category_name": label, "feature_Sleep_EEG": random.standard_normal((55, 200), np.float32)} for label in labels
     ]
     write_records(tmp_path / SLEEP_1, SLEEP, records)
     found = survey_folder(tmp_path)
     assert (found.problems, found.warnings, found.simulated) == ([], [], False)
     write_records(tmp_path / SLEEP_1, SLEEP, records[:-1])
     (warning,) = survey_folder(tmp_path).warnings
-    assert (
-        "1 of 1 subjects have a class with fewer than 5 trials (fewest: 4 of 'watch', subject_1)" in warning
-    )
+    assert "1 of 1 subjects have a class with fewer than 5 trials (fewest: 4 of 'watch', subject_1)" in warning
 
 
 def test_folders_that_are_no_data_set(tmp_path, call_script):

@@ -20,14 +20,7 @@ from sleep_interpreter.data.preparation.channels import interpolation, make_plan
 from sleep_interpreter.data.preparation.cleaning import artefact_operator, find_bad
 from sleep_interpreter.data.preparation.events import read_events
 from sleep_interpreter.data.preparation.inputs import Session
-from sleep_interpreter.data.preparation.settings import (
-    Channels,
-    Events,
-    Rejection,
-    Rule,
-    Steps,
-    load_settings,
-)
+from sleep_interpreter.data.preparation.settings import Channels, Events, Rejection, Rule, Steps, load_settings
 from sleep_interpreter.data.preparation.signal import SignalFile
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE
 from sleep_interpreter.utils.core.errors import UserError
@@ -53,9 +46,7 @@ def written(tmp_path, texts, stim=None):
 
 
 def test_events_by_text_and_what_no_rule_knows(tmp_path):
-    source = written(
-        tmp_path, ["Comment/cue/alarm", "image/bike", "cue/apple", "hello", "hello", "skip/this"]
-    )
+    source = written(tmp_path, ["Comment/cue/alarm", "image/bike", "cue/apple", "hello", "hello", "skip/this"])
     rules = (*Events().rules, Rule(match="skip/.*", modality="ignore"))
     table, unmapped = read_events(*source, Events(rules=rules, items={"bike": "motorcycle"}))
     assert table[["onset_s", "item", "modality"]].to_numpy().tolist() == [
@@ -78,9 +69,7 @@ def test_a_recording_that_was_cut_short_is_remarked_on(tmp_path):
     recordings.write(raw, tmp_path / "s1_night.vhdr")
     samples = tmp_path / "s1_night.eeg"
     os.truncate(samples, samples.stat().st_size // 2 // 1000 * 1000)
-    texts = [
-        text for level, text in Recording(tmp_path / "s1_night.vhdr").notices if level >= logging.WARNING
-    ]
+    texts = [text for level, text in Recording(tmp_path / "s1_night.vhdr").notices if level >= logging.WARNING]
     assert any("outside" in text and "data range" in text for text in texts)
     about = {"remarks": texts}
     record = {
@@ -113,10 +102,7 @@ def test_files_may_be_named_one_by_one(tmp_path):
 
 def test_events_of_a_trigger_channel(tmp_path):
     source = written(tmp_path, [], stim=[11, 12, 99])
-    rules = (
-        Rule(code=11, item="alarm", modality="cue"),
-        Rule(code=12, item="apple", modality="audio", phase="test"),
-    )
+    rules = (Rule(code=11, item="alarm", modality="cue"), Rule(code=12, item="apple", modality="audio", phase="test"))
     table, unmapped = read_events(*source, Events(source="stim", stim_channel="STI", rules=rules))
     assert table.onset_s.tolist() == [1.0, 2.0] and table["item"].tolist() == ["alarm", "apple"]
     assert table.phase[1] == "test" and pd.isna(table.phase[0]) and unmapped == {"99": 1}
@@ -148,9 +134,7 @@ def test_a_cropped_recording_s_events_count_from_its_first_sample(tmp_path):
 
 
 def test_a_response_s_number_is_no_trigger(tmp_path):
-    source = written(
-        tmp_path, ["Stimulus/S  1", "Response/R  1", "R 1", "Comment/1", "S 1", "1", "Trigger/1"]
-    )
+    source = written(tmp_path, ["Stimulus/S  1", "Response/R  1", "R 1", "Comment/1", "S 1", "1", "Trigger/1"])
     rules = (Rule(code=1, item="alarm", modality="image"), Rule(match="Response/.*", modality="ignore"))
     table, unmapped = read_events(*source, Events(rules=rules))
     assert table.onset_s.tolist() == [1.0, 5.0, 6.0, 7.0]
@@ -176,10 +160,7 @@ def test_what_looks_like_a_recording_and_is_none_of_it(tmp_path):
     pattern = "recordings.pattern=(?P<subject>s\\d)_(?P<session>night)"
     settings = load_settings(None, [pattern, "stages.file='{stem}_scoring.*'"])
     sources = inputs.find_recordings(str(tmp_path / "*.edf"), settings)
-    assert [[s.path.name for s in source.sessions] for source in sources] == [
-        ["s1_night.edf"],
-        ["s2_night.edf"],
-    ]
+    assert [[s.path.name for s in source.sessions] for source in sources] == [["s1_night.edf"], ["s2_night.edf"]]
 
     for folder in ("b", "b/derivatives/clean", "b/sourcedata"):
         place = tmp_path / folder / "sub-01" / "ses-1" / "eeg"
@@ -218,12 +199,7 @@ def test_channels_are_found_renamed_and_missing_ones_counted():
     names = ["EEG Fp1", "fp2", "F3-Ref", "E11", *NAMES[4:15], "M1", "C4-M1"]
     plan = make_plan(settings, names, "file")
     assert plan.missing == ["O2"]
-    assert [plan.picks[plan.rows[n]] for n in ("Fp1", "Fp2", "F3", "Fz")] == [
-        "EEG Fp1",
-        "fp2",
-        "F3-Ref",
-        "E11",
-    ]
+    assert [plan.picks[plan.rows[n]] for n in ("Fp1", "Fp2", "F3", "Fz")] == ["EEG Fp1", "fp2", "F3-Ref", "E11"]
     assert plan.derivations[0] == (plan.rows["C4"], plan.rows["M1"]) and plan.derivations[1:] == [None, None]
     assert any("no EOG" in note for note in plan.notes) and "not used: C4-M1" in plan.notes
     with pytest.raises(UserError, match="5 of 16 channels of the montage are missing"):
@@ -233,9 +209,7 @@ def test_channels_are_found_renamed_and_missing_ones_counted():
 
 
 def test_interpolation_is_what_mne_does():
-    raw = mne.io.RawArray(
-        recordings.background(2, NAMES, 1), mne.create_info(NAMES, 500.0, "eeg"), verbose="error"
-    )
+    raw = mne.io.RawArray(recordings.background(2, NAMES, 1), mne.create_info(NAMES, 500.0, "eeg"), verbose="error")
     matrix = interpolation(NAMES, ["Fz", "O1"], "standard_1005", "file")
     with warnings.catch_warnings(), mne.use_log_level("error"):
         warnings.simplefilter("ignore")
@@ -303,13 +277,7 @@ def test_rejection_by_amplitude():
 
 
 def test_annotated_artefacts_take_their_trials_and_no_others():
-    texts = [
-        "BAD_movement",
-        "artefact/arousal",
-        "artefact/bad_channel/CP1",
-        "Comment/artefact/movement",
-        "badminton",
-    ]
+    texts = ["BAD_movement", "artefact/arousal", "artefact/bad_channel/CP1", "Comment/artefact/movement", "badminton"]
     annotations = mne.Annotations([10.0, 20, 0, 30, 0], [2.0, 3, 100, 1, 100], texts)
     spans = trials.bad_spans(annotations, Rejection().annotations, 0.0)
     assert spans.tolist() == [[10, 12], [20, 23], [30, 31]]
@@ -335,18 +303,14 @@ def test_a_bids_folder_is_read_through_mne_bids(tmp_path):
     raw.info["line_freq"] = 50
     raw.info["bads"] = ["Fz"]
     for label in ("01", "02"):
-        path = mne_bids.BIDSPath(
-            subject=label, session="night", task="sleep", datatype="eeg", root=tmp_path / "b"
-        )
+        path = mne_bids.BIDSPath(subject=label, session="night", task="sleep", datatype="eeg", root=tmp_path / "b")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             mne_bids.write_raw_bids(raw, path, format="BrainVision", allow_preload=True, verbose="error")
     participants = tmp_path / "b" / "participants.tsv"
     lines = participants.read_text(encoding="utf-8-sig").splitlines()
     groups = ["group", *("test" if line.startswith("sub-02") else "train" for line in lines[1:])]
-    participants.write_text(
-        "\n".join(f"{a}\t{b}" for a, b in zip(lines, groups, strict=True)) + "\n", "utf-8"
-    )
+    participants.write_text("\n".join(f"{a}\t{b}" for a, b in zip(lines, groups, strict=True)) + "\n", "utf-8")
 
     settings = load_settings()
     sources = inputs.find_bids(tmp_path / "b", settings)

@@ -8,11 +8,7 @@ import pytest
 import recordings
 
 from sleep_interpreter.data.formats.slow_oscillation_trials import read_so_groups
-from sleep_interpreter.data.formats.staging_windows import (
-    StagingWindows,
-    read_stage_labels,
-    read_staging_subjects,
-)
+from sleep_interpreter.data.formats.staging_windows import StagingWindows, read_stage_labels, read_staging_subjects
 from sleep_interpreter.data.formats.test_trials import read_test_subjects
 from sleep_interpreter.data.formats.training_trials import TrainingTrials
 from sleep_interpreter.data.inventory.survey import survey_folder
@@ -120,9 +116,7 @@ def test_a_second_run_does_nothing_and_a_missing_file_is_made_again(lab, tmp_pat
     for name, about in first["subjects"].items():
         assert again["subjects"][name]["files"].keys() == about["files"].keys()
     key = "Prepared/subject_test_0/night/eeg.npy"
-    assert (
-        again["subjects"]["subject_test_0"]["files"][key] == first["subjects"]["subject_test_0"]["files"][key]
-    )
+    assert again["subjects"]["subject_test_0"]["files"][key] == first["subjects"]["subject_test_0"]["files"][key]
     with pytest.raises(UserError, match="other settings"):
         quick(lab, tmp_path, "steps.reference=mastoids")
 
@@ -206,9 +200,7 @@ def test_a_subject_that_fails_stops_no_other_and_leaves_nothing(lab, tmp_path):
     (broken / "s0_wake_raw.fif").write_bytes(b"no recording")
     manifest = quick(broken, tmp_path / "out")
     failed, done = manifest["subjects"]["subject_0"], manifest["subjects"]["subject_test_0"]
-    assert (
-        failed["status"] == "failed" and failed["step"] == "opening" and "s0_wake_raw.fif" in failed["reason"]
-    )
+    assert failed["status"] == "failed" and failed["step"] == "opening" and "s0_wake_raw.fif" in failed["reason"]
     assert done["status"] == "complete"
     left = [p for p in (tmp_path / "out").rglob("*") if "subject_0" in p.as_posix() and p.is_file()]
     assert left == []

@@ -39,12 +39,7 @@ def test_the_script_writes_what_its_help_says(prepared, decoder, call_script, tm
     assert code == 0, said
     root = tmp_path / "reactivation"
     names = ("summary.json", "rates.tsv", "rates.png", "behaviour.tsv", "behaviour.png")
-    for name in (
-        *names,
-        "subject_test_0/night.npz",
-        "subject_test_0/night.png",
-        "subject_test_0/night_events.tsv",
-    ):
+    for name in (*names, "subject_test_0/night.npz", "subject_test_0/night.png", "subject_test_0/night_events.tsv"):
         assert (root / name).is_file(), name
     summary = json.loads((root / "summary.json").read_text())
     assert set(summary["subjects"]) == {"subject_test_0"} and summary["behaviour"]["permutations"] == 200
@@ -59,14 +54,6 @@ def test_what_is_missing_is_said(prepared, decoder, call_script, tmp_path):
     code, said = call_script("test/reactivation.py", "--data", tmp_path, "--checkpoint", decoder)
     assert code == 2 and "outputs.continuous" in said
     code, said = call_script(
-        "test/reactivation.py",
-        "--data",
-        out,
-        "--checkpoint",
-        decoder,
-        "--control",
-        "before",
-        "--results",
-        tmp_path,
+        "test/reactivation.py", "--data", out, "--checkpoint", decoder, "--control", "before", "--results", tmp_path
     )
     assert code == 2 and "no session 'before'; it has night" in said

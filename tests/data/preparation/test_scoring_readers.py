@@ -57,14 +57,7 @@ def test_formats(tmp_path, name):
 
 
 def test_edf_annotations(tmp_path):
-    texts = [
-        "Sleep stage W",
-        "Sleep stage 1",
-        "Sleep stage 2",
-        "Sleep stage 4",
-        "Sleep stage R",
-        "Sleep stage ?",
-    ]
+    texts = ["Sleep stage W", "Sleep stage 1", "Sleep stage 2", "Sleep stage 4", "Sleep stage R", "Sleep stage ?"]
     raw = mne.io.RawArray(np.zeros((1, 18000)), mne.create_info(["C4"], 100, "eeg"), verbose="error")
     raw.set_annotations(mne.Annotations(30.0 * np.arange(6), [30.0] * 6, texts))
     raw.save(tmp_path / "a_raw.fif", verbose="error")
@@ -83,9 +76,7 @@ def test_clocks_of_every_format(tmp_path):
     assert gap.clock == 86370 and gap.onset.tolist() == [0, 30, 90] and gap.duration.tolist() == [30, 60, 60]
     assert read_hypnogram(tmp_path / "plus.edf").clock == 86370
     assert read_hypnogram(tmp_path / "remlogic.txt").clock == 86310
-    elapsed = (
-        table.replace("23:59:30", "00:00:00").replace("00:00:00;N3", "00:00:30;N3").replace("00:01", "00:02")
-    )
+    elapsed = table.replace("23:59:30", "00:00:00").replace("00:00:00;N3", "00:00:30;N3").replace("00:01", "00:02")
     (tmp_path / "elapsed.csv").write_text(elapsed.replace("01.02.2024 ", ""))
     assert read_hypnogram(tmp_path / "elapsed.csv").clock is None
     for name in ("bids.tsv", "lines.txt", "profusion.xml"):
@@ -164,9 +155,7 @@ def test_verify_stages_against_a_released_file(tmp_path):
     raw, _ = recordings.night(0, names=["Fz", "C4"])
     recordings.write(raw, tmp_path / "s0_night_raw.fif")
     folder = tmp_path / "data" / "SI Staging Label"
-    write_pickle(
-        {"subject_3": {"onset": [0, 30, 90, 150], "label": [0, 1, 2]}}, folder / "Whole_label_data.pickle"
-    )
+    write_pickle({"subject_3": {"onset": [0, 30, 90, 150], "label": [0, 1, 2]}}, folder / "Whole_label_data.pickle")
     settings = load_settings()
     sources = find_recordings(str(tmp_path / "s0*"), settings)
     lines = verify_stages(sources, settings, tmp_path / "data", "subject_3", tmp_path / "out")

@@ -23,12 +23,7 @@ from sleep_interpreter.utils.core.paths import ROOT
 from sleep_interpreter.utils.core.provenance import is_simulated
 from tests.data.conftest import TINY, digests
 
-NOBODY = (
-    "cohort.train_subjects=0",
-    "cohort.test_subjects=0",
-    "staging.train_subjects=0",
-    "staging.test_subjects=0",
-)
+NOBODY = ("cohort.train_subjects=0", "cohort.test_subjects=0", "staging.train_subjects=0", "staging.test_subjects=0")
 RUNS = [("night", "sleep"), ("wake", "image"), ("wake", "audio")]
 
 
@@ -63,9 +58,7 @@ def test_mne_bids_reads_every_run(out, settings, session, task):
     from mne_bids import read_raw_bids
 
     raw = read_raw_bids(_path(out, session, task), verbose="error").load_data(verbose="error")
-    made = (
-        SimulatedNight(settings, "test", 0) if session == "night" else WakeSession(settings, "test", 0, task)
-    )
+    made = SimulatedNight(settings, "test", 0) if session == "night" else WakeSession(settings, "test", 0, task)
     assert tuple(raw.ch_names) == tuple(made.scene.names)
     assert raw.n_times == made.scene.n
     assert raw.info["sfreq"] == 500
@@ -121,14 +114,10 @@ def test_events_hold_item_modality_stage_and_phase(out, settings):
     assert np.allclose(cues["so_phase_rad"], night.cues["so_phase_rad"], equal_nan=True)
     assert np.allclose(cues["onset"], cues["sample"] / 500)
     described = json.loads(
-        _path(out, "night", "sleep")
-        .update(suffix="events", extension=".json")
-        .fpath.read_text(encoding="utf-8")
+        _path(out, "night", "sleep").update(suffix="events", extension=".json").fpath.read_text(encoding="utf-8")
     )
     assert set(described) == set(events.columns)
-    assert set(described["trial_type"]["Levels"]) == set(
-        events["trial_type"]
-    )  # as the BIDS validator demands
+    assert set(described["trial_type"]["Levels"]) == set(events["trial_type"])  # as the BIDS validator demands
     for modality in ("image", "audio"):
         shown = _events(out, "wake", modality)
         shown = shown[shown["trial_type"].str.startswith(f"{modality}/")]
@@ -165,15 +154,7 @@ def test_a_simulation_killed_in_the_middle_of_two_nights_goes_on(out, settings, 
     """kill -9 while two processes write: none survives, the rest is written, nothing is left, same bytes."""
     again = tmp_path / "killed"
     words = [word for change in (*TINY, *NOBODY) for word in ("--set", change)]
-    command = [
-        sys.executable,
-        str(ROOT / "data/simulate.py"),
-        "--quick",
-        "--bids",
-        "--out",
-        str(again),
-        *words,
-    ]
+    command = [sys.executable, str(ROOT / "data/simulate.py"), "--quick", "--bids", "--out", str(again), *words]
     process = subprocess.Popen([*command, "--jobs", "2"], stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
     while len(list(again.glob("bids/.unfinished-*/bids/**/.*.tmp.eeg"))) < 2 and time.monotonic() < deadline:

@@ -68,9 +68,7 @@ def test_other_settings_need_force(cohort, tmp_path):
     shutil.copytree(cohort, out)
     (out / "notes.txt").write_text("mine", encoding="utf-8")
     smaller = load_settings("test", [*TINY, "cohort.train_subjects=1"])
-    with pytest.raises(
-        UserError, match=r"a simulated data set of other settings .*nothing was changed, give --force"
-    ):
+    with pytest.raises(UserError, match=r"a simulated data set of other settings .*nothing was changed, give --force"):
         write_dataset(smaller, out)
     assert set(digests(out)) - {"notes.txt"} == set(digests(cohort))
     assert write_dataset(smaller, out, force=True)

@@ -198,10 +198,7 @@ def test_wake_and_n1_are_told_apart():
         ("stages.N3.slow_oscillation_uv=[200, 75]", "the lower end comes first"),
         ("stages.N3.background_uv=-5", r"stages\.N3\.background_uv"),
         ("stages.R.slope=9", r"stages\.R\.slope.*less than or equal to 4"),
-        (
-            "stages.slow_waves.speed_m_s=[0, 7]",
-            r"stages\.slow_waves\.speed_m_s.*greater than or equal to 0\.1",
-        ),
+        ("stages.slow_waves.speed_m_s=[0, 7]", r"stages\.slow_waves\.speed_m_s.*greater than or equal to 0\.1"),
         ("stages.blink_uv=[200, 80]", "blink_uv runs from 200 to 80: the lower end comes first"),
         ("stages.eyes_closed.share=-0.1", r"stages\.eyes_closed\.share.*greater than or equal to 0"),
         ("stages.N4.slope=1", "unknown key 'stages.N4.slope'|unknown key 'stages.N4'"),

@@ -69,9 +69,7 @@ def test_a_spindle_counts_from_the_cue_to_the_end_of_the_window():
 def test_reactivations_are_as_frequent_and_as_strong_as_set():
     _, _, cues, _ = night("N2", "memory.reactivated=0.6", "memory.subject_sd=0", "memory.item_strength=0")
     assert cues["reactivated"].mean() == pytest.approx(0.6, abs=0.05)
-    assert (
-        not cues["gain"][~cues["reactivated"]].any() and cues["latency_s"][~cues["reactivated"]].isna().all()
-    )
+    assert not cues["gain"][~cues["reactivated"]].any() and cues["latency_s"][~cues["reactivated"]].isna().all()
     trial = (cues["gain"] / cues["gate"] / 0.9)[cues["reactivated"] & (cues["gate"] > 0)]
     assert np.log(trial).std() == pytest.approx(0.3, abs=0.03)
     assert trial.mean() == pytest.approx(1, abs=0.04)

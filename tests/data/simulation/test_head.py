@@ -24,9 +24,7 @@ def one():
 @pytest.fixture(scope="module")
 def plain():
     """A head without individual differences."""
-    return head(
-        0, *(f"head.{name}=0" for name in ("radius_sd_mm", "conductivity_sd", "jitter_mm", "wobble_deg"))
-    )
+    return head(0, *(f"head.{name}=0" for name in ("radius_sd_mm", "conductivity_sd", "jitter_mm", "wobble_deg")))
 
 
 def test_channels_lie_on_the_sphere_near_their_standard_places(one):
@@ -72,9 +70,7 @@ def test_potentials_of_dipoles(plain):
 
 def test_a_skull_that_insulates_more_lets_less_through(plain):
     usual = "head.skull_ratio=15"
-    thin, thick = (
-        head(0, "head.conductivity_sd=0", change).leadfield for change in (usual, "head.skull_ratio=80")
-    )
+    thin, thick = (head(0, "head.conductivity_sd=0", change).leadfield for change in (usual, "head.skull_ratio=80"))
     assert np.abs(thick).max() < 0.6 * np.abs(thin).max()
 
 
@@ -137,7 +133,5 @@ def test_an_electrode_that_does_not_exist_is_refused():
 def test_named_generators_are_independent_of_each_other():
     a, b = generator(7, "train", 3, "x"), generator(7, "train", 3, "x")
     assert np.array_equal(a.random(5), b.random(5))
-    firsts = {
-        float(generator(seed, *purpose).random()) for seed in (7, 8) for purpose in (("a",), ("b",), (3,))
-    }
+    firsts = {float(generator(seed, *purpose).random()) for seed in (7, 8) for purpose in (("a",), ("b",), (3,))}
     assert len(firsts) == 6

@@ -82,9 +82,7 @@ def test_stage_shares_and_night_lengths_are_those_of_the_recordings(groups, grou
     real = settings.observed
     assert np.abs(row(simulated["share"]) - row(real.share)).max() < far(group, 0.035, 0.05)
     assert np.abs(row(simulated["share_sd"]) - row(real.share_sd)).max() < far(group, 0.05, 0.08)
-    by_quarter = [
-        row(a) - row(b) for a, b in zip(simulated["share_by_quarter"], real.share_by_quarter, strict=True)
-    ]
+    by_quarter = [row(a) - row(b) for a, b in zip(simulated["share_by_quarter"], real.share_by_quarter, strict=True)]
     assert np.abs(by_quarter).max() < far(group, 0.07, 0.11)
     assert simulated["night_hours"][0] == pytest.approx(real.night_hours[0], abs=0.25)
     assert simulated["night_hours"][1] == pytest.approx(real.night_hours[1], abs=0.2)
@@ -248,10 +246,7 @@ def test_a_missing_hypnogram_file_is_named(tmp_path):
         ("given=[[N2, 0.7]]", "whole epochs of 30 s"),
         ("given=[[N2, -1]]", "given"),
         ("night_hours=[6, 7]", "night_hours"),
-        (
-            "night_hours=[9, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8]",
-            "night_hours holds quantiles: they must not decrease",
-        ),
+        ("night_hours=[9, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8]", "night_hours holds quantiles: they must not decrease"),
         ("night_hours=[8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 30]", "night_hours reaches 30.0 h"),
         ("sleep_latency_min=[-1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]", "sleep_latency_min"),
         ("cycle_from_min=[5, 10]", "must begin with 0 and increase"),
@@ -312,9 +307,7 @@ def test_the_fit_finds_the_model_again(groups, tmp_path):
     command = [sys.executable, "-m", "benchmarks.simulator.hypnogram_fit", str(labels), "--out", str(out)]
     # One thread: the matrices are tiny, and threads that wait for each other take five times as long.
     alone = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=ROOT, env=alone, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "fitted to 60 + 12 recordings" in done.stdout
     again = load(HypnogramModel, out)
@@ -333,9 +326,7 @@ def test_the_fit_finds_the_model_again(groups, tmp_path):
         refitted, planted = getattr(again.stages, key), getattr(ours.stages, key)
         assert refitted.tendency == pytest.approx(planted.tendency, abs=0.08)
         # Odds that were planted: after R and a short awakening, R comes back.
-    back, planted = (
-        model.stages.W.next.chances("R", len(model.cycle_from_min), 2)[2] for model in (again, ours)
-    )
+    back, planted = (model.stages.W.next.chances("R", len(model.cycle_from_min), 2)[2] for model in (again, ours))
     assert back == pytest.approx(planted, abs=0.12) and planted > 0.5
 
 

@@ -51,13 +51,9 @@ def test_patterns_have_size_one_after_the_common_average_and_latencies_lie_in_th
 def _alike(similarity):
     """Mean correlation of the same patterns between three subjects."""
     subjects = [person(f"memory.similarity={similarity}", number=number) for number in range(3)]
-    patterns = [
-        subject.component_arrays()["semantic_pattern"][..., :55].reshape(45, 55) for subject in subjects
-    ]
+    patterns = [subject.component_arrays()["semantic_pattern"][..., :55].reshape(45, 55) for subject in subjects]
     pairs = [(0, 1), (0, 2), (1, 2)]
-    return np.mean(
-        [np.corrcoef(a, b)[0, 1] for i, j in pairs for a, b in zip(patterns[i], patterns[j], strict=True)]
-    )
+    return np.mean([np.corrcoef(a, b)[0, 1] for i, j in pairs for a, b in zip(patterns[i], patterns[j], strict=True)])
 
 
 def test_subjects_are_as_alike_as_the_setting_says():
@@ -106,9 +102,7 @@ def _found_course(stage):
     cues = plan_cues(subject, scene, onsets, np.full(len(onsets), item), ("memory", stage))
     raw = scene.render(0, scene.n)[:55].astype(float)
     raw -= raw.mean(axis=0)
-    patterns = np.stack(
-        [c.pattern[:55] - c.pattern[:55].mean() for c in subject.components["semantic"][item]], 1
-    )
+    patterns = np.stack([c.pattern[:55] - c.pattern[:55].mean() for c in subject.components["semantic"][item]], 1)
     courses = np.linalg.lstsq(patterns, raw, rcond=None)[0]
     gain = cues["gain"].to_numpy()
     mean = sum(g * courses[:, o : o + 1000] for g, o in zip(gain, onsets, strict=True)) / (gain**2).sum()
@@ -158,9 +152,7 @@ def test_strength_is_settable_per_stage_subject_and_item():
     assert np.allclose(subject.strength, 2 * np.array(factors))
     spread = "memory.subject_sd=0.3"
     levels = [person(spread, "memory.item_strength=0", number=number).strength[0] for number in range(400)]
-    assert np.log(levels).std() == pytest.approx(0.3, abs=0.05) and np.mean(levels) == pytest.approx(
-        1, abs=0.06
-    )
+    assert np.log(levels).std() == pytest.approx(0.3, abs=0.05) and np.mean(levels) == pytest.approx(1, abs=0.06)
     items = [person("memory.item_strength=0.5", "memory.subject_sd=0", number=n).strength for n in (0, 1)]
     assert np.array_equal(*items) and 0.3 < np.log(items[0]).std() < 0.7
     change = "memory.stage_gain={N2: 1, N3: 2, R: 0}"
@@ -226,10 +218,7 @@ def test_spontaneous_reactivations_are_in_the_signal():
         near[onset : onset + 1000] = True
     assert len(found) > 1 and np.abs(difference[:, ~near]).max() < 1e-3
     assert np.abs(difference[:55, near]).max() > 3
-    assert (
-        len(plan_reactivations(person("memory.spontaneous.per_min={N2: 0, N3: 0, R: 0}"), without, ("x",)))
-        == 0
-    )
+    assert len(plan_reactivations(person("memory.spontaneous.per_min={N2: 0, N3: 0, R: 0}"), without, ("x",))) == 0
 
 
 def test_what_has_no_strength_is_not_called_planted():

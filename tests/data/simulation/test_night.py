@@ -43,9 +43,7 @@ def _texts(table, beginning):
 
 def test_recording_is_readable_by_mne_and_is_what_is_simulated_into_memory(cohort, tiny):
     recording = simulate_recording(tiny)
-    raw = mne.io.read_raw_brainvision(
-        cohort / "recordings/simulated_night.vhdr", preload=True, verbose="error"
-    )
+    raw = mne.io.read_raw_brainvision(cohort / "recordings/simulated_night.vhdr", preload=True, verbose="error")
     assert tuple(raw.ch_names) == recording.names
     assert recording.names[:55] == EEG_MONTAGE
     assert recording.names[55:] == ("M1", "M2", "EOG1", "EOG2", "EMG1", "EMG2")
@@ -103,9 +101,7 @@ def test_hypnograms_come_from_the_model_or_from_the_user(tmp_path):
     model = load_settings("test", ["night.hypnogram=null", "night.hours=8"])
     night = hypnogram(model.night, model.seed, "train", 3)
     assert len(night) == 8 * 120
-    assert np.array_equal(
-        night, simulate_hypnogram(load_hypnogram(overrides=["hours=8"]), model.seed, "train", 3)
-    )
+    assert np.array_equal(night, simulate_hypnogram(load_hypnogram(overrides=["hours=8"]), model.seed, "train", 3))
     assert not np.array_equal(night, hypnogram(model.night, model.seed, "train", 4))
 
 
@@ -227,9 +223,7 @@ def test_eyes_are_closed_during_the_rest_and_open_afterwards(wake):
 def test_the_response_to_a_picture_is_in_the_signal(wake):
     """Pictures and sounds of one subject differ by their responses alone when the rest is switched off."""
     modality = wake.trials["modality"].iloc[0]
-    settings = load_settings(
-        "test", ["night.wake.repetitions=2", "night.wake.rest_min=0.5", "memory.strength=8"]
-    )
+    settings = load_settings("test", ["night.wake.repetitions=2", "night.wake.rest_min=0.5", "memory.strength=8"])
     strong = WakeSession(settings, "test", 0, modality)
     onset, item = (wake.trials[name].iloc[3] for name in ("sample", "item_index"))
     difference = (strong.scene.render(onset, onset + 400) - wake.scene.render(onset, onset + 400))[:59]

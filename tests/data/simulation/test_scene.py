@@ -218,9 +218,7 @@ def test_sawtooth_waves_are_seen():
 
 def test_people_and_epochs_differ_in_size():
     def ratio(change, key):
-        usual, alike = (
-            rendered(scene({"N2": 4}, *NO_EVENTS, *c), "Cz")[0] for c in ((*ALIKE, change), ALIKE)
-        )
+        usual, alike = (rendered(scene({"N2": 4}, *NO_EVENTS, *c), "Cz")[0] for c in ((*ALIKE, change), ALIKE))
         return usual[key].std() / alike[key].std()
 
     assert ratio("stages.subject_sd=0.3", slice(None)) != pytest.approx(1, abs=0.02)

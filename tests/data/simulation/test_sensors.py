@@ -29,8 +29,7 @@ def test_mains(hz):
     assert (f[power.argmax(axis=1)] == hz).all()
     assert power[:, np.abs(f - hz) > 2].max() < 1e-3 * power.max()
     sizes = [
-        rendered(scene({"N2": 1}, *SILENT, "sensors.line_uv=3", number=k), "EMG1")[0, :5000].std()
-        for k in range(7)
+        rendered(scene({"N2": 1}, *SILENT, "sensors.line_uv=3", number=k), "EMG1")[0, :5000].std() for k in range(7)
     ]
     assert 1.5 < np.median(sizes) < 6
     assert np.std(sizes) > 0.3

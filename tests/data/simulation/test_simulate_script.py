@@ -28,9 +28,7 @@ def test_same_seed_same_bytes_in_every_file(cohort, tiny, tmp_path):
     assert set(other) == set(again)
     differing = {name for name in again if other[name] != again[name]}
     # The header of the recording and the planned stages hold nothing random.
-    same = {
-        name for name in again if name.endswith((".vhdr", "raw_subject_test_0.pickle", "label_data.pickle"))
-    }
+    same = {name for name in again if name.endswith((".vhdr", "raw_subject_test_0.pickle", "label_data.pickle"))}
     assert differing == set(again) - same
 
 
@@ -139,10 +137,7 @@ def test_help_is_instant_and_needs_a_preset():
     assert without.returncode == 2
     assert "--preset" in without.stderr
     nonsense = subprocess.run(
-        [sys.executable, script, "--quick", "--recording", "--bids"],
-        capture_output=True,
-        text=True,
-        timeout=60,
+        [sys.executable, script, "--quick", "--recording", "--bids"], capture_output=True, text=True, timeout=60
     )
     assert nonsense.returncode == 2
     assert "leave out --bids or --recording" in nonsense.stderr

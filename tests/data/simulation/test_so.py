@@ -10,12 +10,7 @@ from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS, re
 from sleep_interpreter.data.formats.test_trials import read_test_subjects
 from sleep_interpreter.data.simulation.settings import load_settings
 from sleep_interpreter.data.simulation.subject import Subject
-from sleep_interpreter.data.simulation.trials import (
-    awake_trials,
-    place_oscillations,
-    planned_so_trials,
-    so_trials,
-)
+from sleep_interpreter.data.simulation.trials import awake_trials, place_oscillations, planned_so_trials, so_trials
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE
 from sleep_interpreter.utils.core.safe_pickle import read_pickle
 
@@ -95,12 +90,9 @@ def test_items_are_balanced_in_each_group(trials):
 def _signals():
     """Size of what the memory signal changes in the trials of each group."""
     with_signal, without = (
-        so_trials(Subject(load_settings("test", change), "test", 1), 15)
-        for change in ((), ("memory.strength=0",))
+        so_trials(Subject(load_settings("test", change), "test", 1), 15) for change in ((), ("memory.strength=0",))
     )
-    return {
-        name: float(np.sqrt(((with_signal[name][1] - without[name][1]) ** 2).mean())) for name in SO_GROUPS
-    }
+    return {name: float(np.sqrt(((with_signal[name][1] - without[name][1]) ** 2).mean())) for name in SO_GROUPS}
 
 
 def test_the_memory_signal_depends_on_the_group():

@@ -97,8 +97,7 @@ def test_nothing_of_cue_or_item_is_before_the_cue(kind):
     assert difference[20:160].mean() > 0.05
     # Both hold the 0.2 s before the cue, scaled differently and with other filter edges.
     alike = [
-        np.corrcoef(a[:, 183:197].ravel(), b[:, 3:17].ravel())[0, 1]
-        for a, b in zip(before.eeg, around, strict=True)
+        np.corrcoef(a[:, 183:197].ravel(), b[:, 3:17].ravel())[0, 1] for a, b in zip(before.eeg, around, strict=True)
     ]
     assert np.median(alike) > 0.5
 
@@ -111,8 +110,7 @@ def test_awake_trials_hold_what_was_planted():
         assert with_signal.shape == (15, per_item, 55, 80) and with_signal.dtype == np.float32
         mean = with_signal.mean(axis=1)
         within = [
-            np.corrcoef(a.ravel(), b.ravel())[0, 1]
-            for a, b in zip(with_signal[:, 0], with_signal[:, 1], strict=True)
+            np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(with_signal[:, 0], with_signal[:, 1], strict=True)
         ]
         assert np.mean(within) > 0.3  # two trials of an item look alike
         assert with_signal[:, :, :, 8:60].std() > 0

@@ -60,9 +60,7 @@ def test_items_and_head_are_those_of_the_subject(cohort, tiny):
     subject = Subject(tiny, "train", 1)
     arrays = read_truth(cohort, "subject_1").arrays
     assert arrays["items/semantic_pattern"].shape[::2] == (15, 59)
-    assert np.array_equal(
-        arrays["items/semantic_pattern"][4][0], subject.components["semantic"][4][0].pattern
-    )
+    assert np.array_equal(arrays["items/semantic_pattern"][4][0], subject.components["semantic"][4][0].pattern)
     assert np.allclose(arrays["items/strength"], subject.strength)
     assert arrays["head/names"].tolist() == list(subject.head.names)
     assert np.allclose(arrays["head/positions_m"], subject.head.positions)

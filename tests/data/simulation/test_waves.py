@@ -135,6 +135,4 @@ def test_sawtooth_waves_rise_slowly_and_fall_steeply():
 
 
 def test_box_has_ramps():
-    assert box(np.array([-1.0, 0.0, 0.25, 1.0, 1.9, 2.0, 3.0]), 2.0, 0.5) == pytest.approx(
-        [0, 0, 0.5, 1, 0.2, 0, 0]
-    )
+    assert box(np.array([-1.0, 0.0, 0.25, 1.0, 1.9, 2.0, 3.0]), 2.0, 0.5) == pytest.approx([0, 0, 0.5, 1, 0.2, 0, 0])

@@ -95,10 +95,7 @@ def test_three_training_steps(case):
     key, _, golden, weights = case
     name, mode, _, _ = CASES[key]
     settings = config.load(Experiment, name, mode=mode)
-    assert (settings.train.learning_rate, settings.train.weight_decay) == (
-        golden["lr"],
-        golden["weight_decay"],
-    )
+    assert (settings.train.learning_rate, settings.train.weight_decay) == (golden["lr"], golden["weight_decay"])
     # Compiling takes longer than the steps; one network of each kind goes the way of a real training.
     trainer = MemberTrainer(settings, dropout=0.0, compiled=key in ("N23SISD", "SIStaging"))
     checkpoint.load_published(Ensemble([trainer.member], name, mode), weights)

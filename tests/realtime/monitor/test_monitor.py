@@ -114,9 +114,7 @@ def test_pause_in_the_browser_stops_cues_within_a_second(live, page):
     live.until(lambda e: named(e, "cue"), what="cues")
     page.keyboard.press("p")
     until(lambda: page.inner_text("#cuetext") == "paused", page)
-    command = live.until(lambda e: named(e, "command", command="pause", origin="monitor"), what="the pause")[
-        -1
-    ]
+    command = live.until(lambda e: named(e, "command", command="pause", origin="monitor"), what="the pause")[-1]
     assert "cueing is paused" in page.inner_text("#answer")
     page.wait_for_timeout(1500)  # seven seconds of the stream
     late = [e for e in named(live.events(), "cue") if e["sample"] > command["sample"]]
@@ -126,9 +124,7 @@ def test_pause_in_the_browser_stops_cues_within_a_second(live, page):
     page.fill("#marktext", "turned over")
     page.click("#mark")
     live.until(
-        lambda e: [
-            c for c in named(e, "command", command="mark") if c["detail"]["args"] == {"text": "turned over"}
-        ]
+        lambda e: [c for c in named(e, "command", command="mark") if c["detail"]["args"] == {"text": "turned over"}]
     )
     page.click("#pause")
     until(lambda: page.inner_text("#cuetext") == "cueing", page)
@@ -191,9 +187,7 @@ def test_the_loss_of_the_stream_raises_the_alarm_and_the_end_leads_to_review(liv
     page.evaluate("const s = document.getElementById('slider'); s.value = 40; s.oninput()")
     page.wait_for_timeout(300)
     assert page.inner_text("#reviewtime") == "0:00:40"
-    assert page.inner_text("#total").startswith(
-        str(sum(e["seconds"] <= 40 for e in named(live.events(), "cue")))
-    )
+    assert page.inner_text("#total").startswith(str(sum(e["seconds"] <= 40 for e in named(live.events(), "cue"))))
     page.goto(page.url.split("/session/")[0] + "/#" + page.url.partition("#")[2])
     until(lambda: "session_001" in page.inner_text("#list"), page)
     assert not page.errors
