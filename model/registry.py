@@ -101,10 +101,6 @@ def build(
         Any key of the network's settings, such as `model.networks.settings.DecoderSettings`; a nested section
         is given as a mapping of what differs: ``build("N23SIMD", channels=28, sleep_encoder={"depth": 1})``.
 
-    Returns
-    -------
-    ensemble : sleep_interpreter.model.networks.ensemble.Ensemble
-
     Raises
     ------
     UserError

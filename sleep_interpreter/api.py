@@ -31,10 +31,6 @@ def simulate(
     processes : int
         How many files are written at the same time.
 
-    Returns
-    -------
-    out : Path
-
     Raises
     ------
     UserError
@@ -62,7 +58,6 @@ def prepare(
 
     Parameters
     ----------
-    out : str | Path
     bids, recordings
         One of the two: a BIDS folder, or patterns of file names ("raw/*.edf").
     settings : mapping | None
@@ -109,7 +104,6 @@ def evaluate(
 
     Parameters
     ----------
-    network : sleep_interpreter.model.networks.ensemble.Ensemble
     subjects : list of sleep_interpreter.data.formats.training_trials.TestSubject
         From `sleep_interpreter.read_test_subjects`.
     folder : str | Path

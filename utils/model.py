@@ -73,7 +73,6 @@ def find_checkpoint(results: str | Path, network: str, mode: str | None = None, 
     ----------
     results : str | Path
         Results folder; what was trained into it comes first.
-    network, mode : str | None
     data : str | Path
         Data folder; its "Model checkpoint" is looked into before that of the project's own data/.
 

@@ -47,7 +47,6 @@ def detect_so(signal: np.ndarray, stages: np.ndarray, settings: SlowOscillationD
         µV at 100 Hz.
     stages : int array (n,)
         Stage of every sample (0 = W or N1, 1 = N2, 2 = N3, 3 = R, -1 = not scored).
-    settings : SlowOscillationDetection
 
     Returns
     -------
@@ -200,9 +199,7 @@ def detect_spindles(
     ----------
     signals : array (channels, n)
         µV at 100 Hz.
-    names : list of str
     stages : int array (n,)
-    settings : SpindleDetection
     oscillations : DataFrame
         From `detect_so`.
 
@@ -254,7 +251,6 @@ def at_cues(
     ----------
     cues : DataFrame
         With onset_s and stage.
-    oscillations, spindles : DataFrame
     around : float
         As in `so_phase`.
     after_cue : float

@@ -158,7 +158,6 @@ class Records:
 
         Parameters
         ----------
-        batch_size : int
         seed, epoch : int
             Together they determine order and draw; not negative.
         drop_last : bool

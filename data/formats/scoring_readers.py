@@ -98,7 +98,6 @@ def make(rows: list[Row], where: str, numbers: str = "auto") -> Hypnogram:
 
     Parameters
     ----------
-    rows : list of Row
     where : str
         The file, for messages.
     numbers : "auto" | "yasa" | "rk"
@@ -129,7 +128,6 @@ def read_hypnogram(path: str | Path, numbers: str = "auto", epoch_seconds: float
 
     Parameters
     ----------
-    path : str | Path
     numbers : "auto" | "yasa" | "rk"
         As in `make`.
     epoch_seconds : float
@@ -228,7 +226,6 @@ def from_annotations(annotations: "mne.Annotations", pattern: str, first_time: f
 
     Parameters
     ----------
-    annotations : mne.Annotations
     pattern : str
         Regular expression with a group "stage".
     first_time : float

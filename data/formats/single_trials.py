@@ -53,7 +53,6 @@ class SingleTrials:
     ----------
     name : str
         Of the folder, e.g. "subject_12".
-    file : Path
     domains : dict of str to DomainTrials
         Those asked for; without a trial where the subject has none of a stage.
     simulated : bool

@@ -25,8 +25,6 @@ class SOSubject:
 
     Attributes
     ----------
-    name : str
-    file : Path
     groups : dict of str to (sleep, label)
         All of `SO_GROUPS` in their order; sleep float32 (n, 200, 55), label int64 (n,), n = 0 for a group
         without trials.

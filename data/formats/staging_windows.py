@@ -73,8 +73,6 @@ class StagingSubject:
 
     Attributes
     ----------
-    name : str
-    file : Path
     window : float32 array, shape (n, 3, 15000)
         One every 3 s; n = 10 * m - 9.
     window_stage : int64 array, shape (n,)
@@ -125,7 +123,6 @@ def read_staging_subject(file: Path, root: str | Path, gaps: bool = False) -> St
     ----------
     file : Path
         One of `staging_files`; the 30 s labels lie beside it (`raw*`).
-    root : str | Path
     gaps : bool
         Accept windows with samples that are not finite: the stager calls them unknown.
 

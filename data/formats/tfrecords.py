@@ -74,7 +74,6 @@ class RecordFile:
 
     Parameters
     ----------
-    path : str | Path
     schema : dict of str to Field
         Which tensors a record holds: `WHOLE`, `SLEEP` or `STAGING`.
     partial : bool
@@ -249,7 +248,6 @@ def write_records(path: str | Path, schema: Schema, records: Iterable[Record], s
 
     Parameters
     ----------
-    path : str | Path
     schema : dict of str to Field
         `WHOLE`, `SLEEP` or `STAGING`.
     records : iterable of dict of str to array

@@ -36,7 +36,6 @@ def plan_cues(
 
     Parameters
     ----------
-    subject : Subject
     scene : Scene
         Not rendered yet.
     onsets : int array (n,)
@@ -101,10 +100,8 @@ def plan_reactivations(
 
     Parameters
     ----------
-    subject : Subject
     scene : Scene
         Not rendered yet.
-    purpose : tuple of str | int
     cues : float array (n,)
         Onsets of cues in s; none begins within `RESPONSE_S` after one, so the rates are those of the time
         outside cues.
@@ -159,7 +156,6 @@ class Responses:
 
     Parameters
     ----------
-    n_head : int
     onsets : int array (n,)
         Increasing.
     length : int

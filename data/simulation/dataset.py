@@ -60,7 +60,6 @@ def write_dataset(
 
     Parameters
     ----------
-    settings : Simulation
     out : str | Path
         Folder of the data set.
     recording_only : bool

@@ -66,8 +66,6 @@ def draw_events(
         `rng_of(kind)` returns the generator of a kind.
     stages : sequence of str
         "W", "N1", "N2", "N3" or "R" of every 30 s; the last one holds to the end.
-    total_s : float
-    settings : Physiology
     person : dict of str to float
         What the subject's amplitudes are multiplied by, by `TRAITS`.
     fixed : dict of str to DataFrame

@@ -78,7 +78,6 @@ class Head:
     ----------
     rng : numpy.random.Generator
         The subject's own.
-    settings : HeadSettings
 
     Attributes
     ----------

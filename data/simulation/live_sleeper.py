@@ -46,7 +46,6 @@ class Played:
 
     Attributes
     ----------
-    item, onset : int
     stage : str
         "W", "N1", "N2", "N3" or "R".
     gain : float

@@ -59,10 +59,8 @@ class Scene:
 
     Attributes
     ----------
-    n : int
     names : tuple of str
         All channels: the EEG montage, M1, M2, EOG1, EOG2, EMG1, EMG2.
-    stages : list of str
     events : dict of str to DataFrame
         See `data.simulation.events.COLUMNS`, and "bad_channel" (start_s, duration_s, channel, kind).
     """

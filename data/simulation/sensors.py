@@ -38,7 +38,6 @@ class Sensors:
     ----------
     rng_of : callable
         `rng_of(*purpose)` returns a generator of the scene.
-    settings : SensorSettings
     names : sequence of str
         All channels.
     n : int

@@ -145,7 +145,6 @@ class Subject:
 
         Parameters
         ----------
-        item, stage, n
         gain : float
             Multiplies `memory.semantic_uv`.
         jitter_s : float

@@ -119,7 +119,6 @@ def place_oscillations(
 
     Parameters
     ----------
-    rng : numpy.random.Generator
     groups : array (n,) of str
         Of `SO_GROUPS`.
     cue_s : float array (n,)
@@ -178,7 +177,6 @@ def cued_trials(
 
     Parameters
     ----------
-    subject : Subject
     purpose : sequence of str
         What they are for; other purposes get other stretches.
     items : int array (n,)

@@ -30,7 +30,6 @@ def report(
 
     Parameters
     ----------
-    results : dict of str to SubjectResult
     folder : Path
         Receives summary.json, accuracy.csv, validation.csv, mean.csv and figures; the pickle goes beside it.
     notes : dict

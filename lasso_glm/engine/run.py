@@ -36,7 +36,6 @@ class SubjectResult:
 
     Attributes
     ----------
-    name : str
     header : dict
         "key" (settings and data that it belongs to), "n" {domain: trials}, "missing" {domain: why}, "few"
         {domain: {item: trials}}, "simulated".

@@ -172,8 +172,6 @@ class Stager(keras.Model):
 
     Parameters
     ----------
-    settings : sleep_interpreter.model.SIStaging.settings.StagerSettings | dict
-    seed : int | sequence of int
     dropout : float | None
         Replaces every dropout rate.
     class_weights : sequence of 4 floats

@@ -82,14 +82,9 @@ def load_published(model: "Ensemble", source: Mapping[str, Any] | str | Path) ->
 
     Parameters
     ----------
-    model : sleep_interpreter.model.networks.ensemble.Ensemble
     source : mapping | str | Path
         {published name: array}, or the path of a TensorFlow checkpoint (with or without ".index").
         Names without the prefix "individual_models/<i>/" fill a network of one member.
-
-    Returns
-    -------
-    model : the same object
 
     Raises
     ------
@@ -159,8 +154,6 @@ def save(model: "Ensemble", path: str | Path, **notes: Any) -> None:
 
     Parameters
     ----------
-    model : sleep_interpreter.model.networks.ensemble.Ensemble
-    path : str | Path
     **notes
         Anything JSON can hold, kept beside the weights (such as data fingerprint, simulated or not).
     """

@@ -57,7 +57,6 @@ def inspect(path: str | Path, verbose: bool = False) -> list[str]:
 
     Parameters
     ----------
-    path : str | Path
     verbose : bool
         List every variable of one member with its shape.
     """

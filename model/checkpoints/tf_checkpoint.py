@@ -142,7 +142,6 @@ def write(path: str | Path, header: dict[str, Any], arrays: Mapping[str, np.ndar
 
     Parameters
     ----------
-    path : str | Path
     header : dict
         Kept inside, for this project's own readers.
     arrays : {published name: array}

@@ -111,7 +111,6 @@ def refuse_other(where: str, found: tuple[str, str | None], network: str | None,
 
     Parameters
     ----------
-    where : str
     found : tuple (network, mode)
     network, mode : str | None
         What is wanted; None is anything.

@@ -32,7 +32,6 @@ def channel_scale(x: np.ndarray, percentile: float) -> np.ndarray:
     Parameters
     ----------
     x : array (n, ...)
-    percentile : float
 
     Returns
     -------
@@ -58,9 +57,6 @@ def fit(
         Scaled, finite.
     label : int array (n,)
         0 to classes - 1. A class without a trial can never be decoded: coefficients 0, intercept -inf.
-    classes : int
-    l1, l2, tol : float
-    newton_steps : int
 
     Returns
     -------

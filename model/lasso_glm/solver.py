@@ -41,7 +41,6 @@ def solve(
         Channels by trials; **centred in place**.
     y : float64 array (K, n)
         1 where the trial is of the class, else 0; each class has both.
-    l1, l2 : float
     tolerance : float
         Largest violation of the optimality conditions to stop at.
     steps : int

@@ -40,8 +40,6 @@ class SleepDecoder(keras.Model):
 
     Parameters
     ----------
-    settings : sleep_interpreter.model.networks.settings.DecoderSettings | dict
-    seed : int | sequence of int
     dropout : float | None
         Replaces every dropout rate.
     """
@@ -137,7 +135,6 @@ class SleepDecoder(keras.Model):
         Parameters
         ----------
         parts : list of tensors (B_i, T, C)
-        training : bool
 
         Returns
         -------

@@ -15,7 +15,6 @@ def checked_signal(x: Any, size: Sequence[int], name: str) -> Any:
 
     Parameters
     ----------
-    x : array or tensor
     size : tuple of int
         Shape of one trial or window.
     name : str

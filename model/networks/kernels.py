@@ -106,7 +106,6 @@ def batch_norm(
     ----------
     parts : list of tensors (N_i, F)
     gamma, beta : tensors (F,)
-    epsilon : float
     mean, variance : tensors (F,) or None
 
     Returns
@@ -193,7 +192,6 @@ def feed_forward(
     Parameters
     ----------
     rows : tensor (N, F)
-    kernel1, bias1, kernel2, bias2 : tensors
     keep : bool tensor (N, hidden) or None
         Which hidden values are kept.
     scale : float

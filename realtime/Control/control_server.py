@@ -66,10 +66,6 @@ _LOOPBACK = ("127.", "::1", "localhost")
 class Feed:
     """One reader of what a session publishes: a bounded queue, from which the oldest is dropped.
 
-    Parameters
-    ----------
-    link : socket.socket
-
     Attributes
     ----------
     dropped : int
@@ -131,7 +127,6 @@ class Control:
     ----------
     folder : Path
         Of the session; control.json is written there.
-    settings : RemoteControlSettings
 
     Attributes
     ----------

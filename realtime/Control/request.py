@@ -26,8 +26,6 @@ class Request:
 
     Attributes
     ----------
-    command : str
-    args : dict
     origin : str
         Who: "monitor", "command line", ...
     reply : callable
@@ -45,7 +43,6 @@ def checked_args(command: Any, args: Any) -> dict[str, Any]:
 
     Parameters
     ----------
-    command : str
     args : dict
         As received, from whomever.
 

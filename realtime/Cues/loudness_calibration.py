@@ -130,8 +130,6 @@ def measure(
 
     Parameters
     ----------
-    present : Present
-    start_db, max_db : float
     random : numpy.random.Generator
         Of items and catch trials.
     catch_share : float
@@ -203,10 +201,8 @@ def save(
 
     Parameters
     ----------
-    folder : Path
     subject : str
         Id.
-    audio : AudioSettings
     sounds : sequence of float32 arrays
     measured : tuple of (float, list of dict)
         As `measure` returns it.
@@ -214,10 +210,6 @@ def save(
         The session's level above the threshold.
     simulated : bool
         There was no listener.
-
-    Returns
-    -------
-    path : Path
     """
     threshold, trials = measured
     catches = [trial["heard"] for trial in trials if trial["level_db"] is None]
@@ -250,11 +242,6 @@ def load(path: str | Path) -> LoudnessCalibration:
 
 def apply(settings: SessionSettings, subject: Subject) -> SessionSettings:
     """Return settings whose volume is that of the subject's calibration; the same without one.
-
-    Parameters
-    ----------
-    settings : SessionSettings
-    subject : Subject
 
     Raises
     ------
@@ -324,7 +311,6 @@ def calibrate(
         The subject's id.
     source : str | None
         Settings file; None = params/realtime.yaml.
-    overrides : sequence of str
     above_db : float
         The session's level above the threshold, dB.
     simulated : float | None
@@ -333,11 +319,6 @@ def calibrate(
         None = results/realtime/ID.
     ask : callable | None
         `ask()` returns "y" or "n"; None = the keyboard.
-
-    Returns
-    -------
-    path : Path
-    found : LoudnessCalibration
 
     Raises
     ------

@@ -59,10 +59,6 @@ class SlowWave:
 class ThresholdDelay:
     """Trough below a threshold, then a delay.
 
-    Parameters
-    ----------
-    settings : LockSettings
-
     Attributes
     ----------
     to_peak : float
@@ -87,7 +83,6 @@ class ThresholdDelay:
 
         Parameters
         ----------
-        wave : SlowWave
         now : int
             Index after the newest sample.
         early : float
@@ -133,7 +128,6 @@ class EndpointHilbert:
 
     Parameters
     ----------
-    settings : LockSettings
     lead : int
         Samples that a cue needs to be on its way.
     """

@@ -70,7 +70,6 @@ def purpose_generator(seed: int, subject: Subject, purpose: str) -> np.random.Ge
 
     Parameters
     ----------
-    seed : int
     subject : Subject
         Its id and session label take part: two sleepers, or two labelled nights, get different orders.
     purpose : str
@@ -90,9 +89,6 @@ class CueSchedule(Schedule):
 
     Parameters
     ----------
-    settings : CueSettings
-    seed : int
-    subject : Subject
     playlist : Playlist | None
         Its groups and gains instead of the settings' groups.
     """
@@ -221,7 +217,6 @@ class LockedCues(Schedule):
 
     Parameters
     ----------
-    schedule : CueSchedule
     lock : PhaseLock
         The session gives it the stream.
     """

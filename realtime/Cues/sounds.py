@@ -37,10 +37,6 @@ _COLUMNS = ("item", "file", "gain_db", "group")
 def session_sounds(settings: SessionSettings) -> list[np.ndarray]:
     """Return the 15 sounds of a session: a lab's folder or the stand-ins, a playlist's files in their place.
 
-    Parameters
-    ----------
-    settings : SessionSettings
-
     Returns
     -------
     sounds : list of float32 arrays
@@ -64,7 +60,6 @@ def load_sounds(folder: str | Path, rate: int) -> np.ndarray:
 
     Parameters
     ----------
-    folder : str | Path
     rate : int
         Hz that every file must have.
 

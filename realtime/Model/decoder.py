@@ -25,7 +25,6 @@ class Decoder:
 
     Parameters
     ----------
-    network : Network
     channels : int
         C, the channels the settings name.
     """

@@ -30,8 +30,6 @@ class Answer:
     ----------
     key : object
         As given to `ask`.
-    value : object | None
-    error : str | None
     seconds : float
         Of computing, as the asker waited for it.
     fault : bool
@@ -112,7 +110,6 @@ class ProcessWorker:
     build : Build
         Called with `arguments` in the new process; of a module, so that it can be sent there. What it raises
         is raised by `start`.
-    arguments : tuple
     timeout : float
         Seconds after which a question counts as lost, and the process with it where it has the question.
     """

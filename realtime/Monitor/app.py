@@ -85,7 +85,6 @@ def make_app(root: Path, access: Access, first: tuple[str, str] | None = None) -
     ----------
     root : Path
         Folder of subjects' sessions.
-    access : Access
     first : (str, str) | None
         Subject and session that the start page leads to.
     """

@@ -95,12 +95,7 @@ class SessionHistory:
 
 
 class SignalReader:
-    """A session's signal on disk: its own recording, or the file that it replays.
-
-    Parameters
-    ----------
-    history : SessionHistory
-    """
+    """A session's signal on disk: its own recording, or the file that it replays."""
 
     def __init__(self, history: SessionHistory) -> None:
         self._history = history

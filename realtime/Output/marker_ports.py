@@ -56,12 +56,7 @@ class MarkerPort(Protocol):
 
 
 class LslPort:
-    """A marker stream of the Lab Streaming Layer, stamped with the code's own time.
-
-    Parameters
-    ----------
-    settings : MarkerSettings
-    """
+    """A marker stream of the Lab Streaming Layer, stamped with the code's own time."""
 
     name = "lsl"
 
@@ -92,12 +87,7 @@ class LslPort:
 
 
 class SerialPort:
-    """A serial port, or a trigger box that is one: the code as a byte, then 0 after the pulse.
-
-    Parameters
-    ----------
-    settings : SerialSettings
-    """
+    """A serial port, or a trigger box that is one: the code as a byte, then 0 after the pulse."""
 
     name = "serial"
 
@@ -126,12 +116,7 @@ class SerialPort:
 
 
 class ParallelPort:
-    """A parallel port's data lines: /dev/parportN on Linux, an address through inpoutx64.dll on Windows.
-
-    Parameters
-    ----------
-    settings : ParallelSettings
-    """
+    """A parallel port's data lines: /dev/parportN on Linux, an address through inpoutx64.dll on Windows."""
 
     name = "parallel"
 
@@ -179,7 +164,6 @@ class MarkerHub:
 
     Parameters
     ----------
-    ports : sequence of MarkerPort
     path : Path | None
         Table of what was sent (ports.tsv).
     """
@@ -355,7 +339,6 @@ def open_ports(settings: MarkerSettings, folder: Path | None = None) -> MarkerHu
 
     Parameters
     ----------
-    settings : MarkerSettings
     folder : Path | None
         Of the session, for ports.tsv.
 

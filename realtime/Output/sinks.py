@@ -105,12 +105,7 @@ class SoundSink(Protocol):
 
 
 class NullSink(SoundSink):
-    """Nothing sounds; the volume is kept, so that everything else goes on as it would.
-
-    Parameters
-    ----------
-    volume_db, max_db : float
-    """
+    """Nothing sounds; the volume is kept, so that everything else goes on as it would."""
 
     def __init__(self, volume_db: float, max_db: float) -> None:
         self._volume_db, self._max_db = volume_db, max_db
@@ -151,8 +146,6 @@ class FileSink(SoundSink):
 
     Parameters
     ----------
-    path : Path
-    mixer : Mixer
     rate : int
         Hz.
     origin : int
@@ -228,7 +221,6 @@ def choose_sink(settings: AudioSettings, speed: float) -> tuple[str, str]:
 
     Parameters
     ----------
-    settings : AudioSettings
     speed : float
         Of the source; only at 1 (as live sources are) does a sound card make sense.
 

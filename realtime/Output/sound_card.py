@@ -43,8 +43,6 @@ class Player(SoundSink):
     ----------
     path : Path
         Of the table of what was played (audio.tsv): every cue's requested and real DAC time.
-    mixer : Mixer
-    rate : int
     late : float
         Seconds after its time from which on a cue does not sound any more.
     """
@@ -169,7 +167,6 @@ class DeviceSink(Player):
     ----------
     path : Path
         Of audio.tsv.
-    settings : AudioSettings
     sounds : sequence of float32 arrays
         At `settings.rate`; resampled once where the card wants another rate.
 
@@ -328,7 +325,6 @@ def device_finder(device: int | str | None) -> tuple[Callable[[], int], str]:
     -------
     find_again : callable
         `find_again()` gives the number under which it is listed then; LookupError where it is not.
-    name : str
     """
     library = import_sounddevice()
 
@@ -392,7 +388,6 @@ def play_now(settings: AudioSettings, sound: np.ndarray, level_db: float) -> Non
 
     Parameters
     ----------
-    settings : AudioSettings
     sound : float32 array (n,)
         At `settings.rate`.
     level_db : float

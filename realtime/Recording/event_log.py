@@ -78,7 +78,6 @@ class EventLog:
         ----------
         sample : int
             On the session's sample clock.
-        event : str
         code : int | None
             Marker code, when the event has one.
         latency : float | None

@@ -109,7 +109,6 @@ class Spectrogram:
     hz : array (f,)
     decibel : array (f, n)
         NaN where samples are missing or not finite.
-    channel : str
     """
 
     seconds: np.ndarray
@@ -164,7 +163,6 @@ class Evoked:
     ----------
     seconds : array (n,)
         Around the onset.
-    names : tuple of str
     mean, half : array (channels, n)
         µV, and half the width of the 95 % interval of the mean over cues.
     n, rejected, missing : int

@@ -30,7 +30,6 @@ class Segment:
 
     Attributes
     ----------
-    path : Path
     begin : float
         Seconds on the log's clock of its first sample.
     exact : bool
@@ -48,12 +47,10 @@ class SessionData:
 
     Attributes
     ----------
-    folder : Path
     events : list of dict
         As in log.jsonl.
     about, settings, summary : dict
         session.json, settings.yaml and summary.json as they stand, each empty where it is missing.
-    segments : list of Segment
     missing : list of str
         What is not there, in words.
     """

@@ -24,10 +24,6 @@ _BASELINE_SECONDS = 30
 class ArousalDetector:
     """Look for an arousal four times a second.
 
-    Parameters
-    ----------
-    settings : ArousalSettings
-
     Attributes
     ----------
     samples : int
@@ -48,10 +44,6 @@ class ArousalDetector:
         ----------
         derivations : array (3, samples)
             EEG, EOG and EMG in µV at 500 Hz; an absent channel's row is NaN.
-
-        Returns
-        -------
-        reason : str | None
         """
         if not self._settings.enabled:
             return None

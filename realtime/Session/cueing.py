@@ -27,8 +27,6 @@ class CueController:
 
     Parameters
     ----------
-    context : SessionContext
-    schedule : Schedule
     gate : callable
         `gate()` gives the gate's state.
     on_onset : callable

@@ -20,7 +20,6 @@ class ResponseDecoding:
 
     Parameters
     ----------
-    context : SessionContext
     worker : Worker | None
         `ask(key, kind, eeg)` with kind "NREM" or "REM" gives probabilities (15,); None decodes nothing.
     kinds : collection of str

@@ -41,9 +41,6 @@ class CommandHandler:
 
     Parameters
     ----------
-    context : SessionContext
-    cueing : CueController
-    stop : StopRequest
     status : callable
         `status()` gives the state of the session.
     """
@@ -62,13 +59,7 @@ class CommandHandler:
         }
 
     def handle(self, now: int, request: Request) -> None:
-        """Carry out a request at sample `now`, log it and answer it.
-
-        Parameters
-        ----------
-        now : int
-        request : sleep_interpreter.realtime.Control.request.Request
-        """
+        """Carry out a request at sample `now`, log it and answer it."""
         if request.command == "status":
             request.reply(True, sample=now, text="", state=self._status())
             return

@@ -34,12 +34,9 @@ class Session:
 
     Parameters
     ----------
-    context : SessionContext
-    schedule : Schedule
     workers : Workers
         `stager` and `decoder` (None: nothing is decoded) and `kinds` of decoders, see
         `realtime.Setup.preparation`.
-    stop : StopRequest
     panel : OperatorPanel | None
         Where the operator's commands come from and the state goes to.
     about : dict | None

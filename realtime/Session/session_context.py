@@ -26,13 +26,6 @@ class SessionContext:
 
     Parameters
     ----------
-    source : Source
-    montage : Montage
-    sink : SoundSink
-    ports : MarkerHub | None
-    log : EventLog
-    settings : SessionSettings
-    inputs : sleep_interpreter.realtime.Sources.recorded_inputs.ReplayedInputs
     origin : int
         Sample of the session at which the source begins; above 0 when a session is resumed.
     """

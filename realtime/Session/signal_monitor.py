@@ -21,7 +21,6 @@ class SignalMonitor:
 
     Parameters
     ----------
-    context : SessionContext
     cueing : CueController
         Is blocked and unblocked.
     gate : callable

@@ -20,7 +20,6 @@ class ChannelQuality:
 
     Parameters
     ----------
-    settings : QualitySettings
     names : sequence of str
         Channels, one a row of the window.
 
@@ -47,7 +46,6 @@ class ChannelQuality:
         ----------
         window : array (rows, samples)
             µV at 500 Hz, ending at sample `now`.
-        now : int
         """
         found = self._reasons(np.asarray(window, float))
         result = {}

@@ -25,7 +25,6 @@ class OnlineStaging:
 
     Parameters
     ----------
-    context : SessionContext
     worker : Worker
         `ask(end, window, end)` gives a `StageEstimate`.
     paused : callable

@@ -142,12 +142,7 @@ class SessionStatus:
 
 
 class OperatorPanel:
-    """Brings requests from the control server to a session, and signal and state to its readers.
-
-    Parameters
-    ----------
-    control : Control
-    """
+    """Brings requests from the control server to a session, and signal and state to its readers."""
 
     _STATE_SECONDS = 0.2
     _FEED_RATE = 100

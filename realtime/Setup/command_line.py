@@ -50,7 +50,6 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
     ----------
     parser : argparse.ArgumentParser
         Gets the flags of `add_arguments`.
-    argv : list of str | None
 
     Returns
     -------

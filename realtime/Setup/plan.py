@@ -42,8 +42,6 @@ class Plan:
 
     Attributes
     ----------
-    settings : SessionSettings
-    subject : Subject
     recording : Path | None
         For a replay.
     folder : Path | None

@@ -43,10 +43,8 @@ class Check:
 
     Attributes
     ----------
-    name : str
     state : str
         "ok", "warn" or "fail".
-    found : str
     remedy : str
         What to do, empty when nothing.
     """
@@ -62,7 +60,6 @@ def check(planned: Plan, out: Path) -> int:
 
     Parameters
     ----------
-    planned : Plan
     out : Path
         Where the session's folder would be made.
     """
@@ -76,13 +73,7 @@ def check(planned: Plan, out: Path) -> int:
 
 
 def run_checks(planned: Plan, out: Path) -> list[Check]:
-    """Return the list of `Check`; whatever fails, all that can be tested beside it is.
-
-    Parameters
-    ----------
-    planned : Plan
-    out : Path
-    """
+    """Return the list of `Check`; whatever fails, all that can be tested beside it is."""
     settings = planned.settings
     sound = _sound(settings)
     # a live stream is listened to for as long as the quality of its channels needs

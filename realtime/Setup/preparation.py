@@ -52,10 +52,6 @@ class Prepared:
 def prepare(planned: Plan) -> Prepared:
     """Open and check everything; nothing is written yet.
 
-    Parameters
-    ----------
-    planned : Plan
-
     Raises
     ------
     UserError

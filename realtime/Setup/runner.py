@@ -40,10 +40,6 @@ def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, moni
 
     Parameters
     ----------
-    prepared : Prepared
-    planned : Plan
-    folder : Path
-    stop : StopRequest
     monitor : bool
         Show it in the browser.
     """

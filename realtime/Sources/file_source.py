@@ -39,7 +39,6 @@ class ReplaySource(Source):
     ----------
     path : str | Path
         Any format of `mne.io.read_raw`.
-    settings : SourceSettings
     skip : int
         Samples at 500 Hz after `settings.start` that a session has had already: it goes on there.
     gaps : sequence of (int, int)

@@ -27,7 +27,6 @@ class SimulatedSource(LiveSource):
 
     Parameters
     ----------
-    settings : SourceSettings
     origin : int
         Sample of the night at which a resumed session goes on.
 

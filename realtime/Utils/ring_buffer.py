@@ -8,7 +8,6 @@ class RingBuffer:
 
     Parameters
     ----------
-    channels, length : int
     origin : int
         Index of the first sample that will be written.
 

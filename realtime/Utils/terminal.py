@@ -62,7 +62,6 @@ class TerminalWriter:
 
     Parameters
     ----------
-    stream : TextIO | None
     seconds : float | None
         Length of the session, for the bar.
     """

@@ -71,16 +71,10 @@ def analyse(
 
     Parameters
     ----------
-    nights : list of Night
     before : list of Night
         Nights before learning, for the control; empty: shuffled phases.
     decoders : dict of str to callable
         {"N2" | "N3" | "R": (n, 200, C) -> (n, 15)}.
-
-    Returns
-    -------
-    summary : dict
-    rates : DataFrame
     """
     step = settings.step_seconds
     log.info("%s: control (%s)", subject, settings.control.kind)

@@ -16,11 +16,8 @@ class AdamW:
 
     Parameters
     ----------
-    variables : list of keras.Variable
-    learning_rate : float
     weight_decay : float
         0 gives plain Adam.
-    epsilon : float
     """
 
     BETAS = 0.9, 0.999

@@ -32,8 +32,6 @@ class Run:
     ----------
     name : str
         Of its folder; with the folder above where two runs are called the same.
-    folder : Path
-    summary : dict
     trials : dict of str to pandas.DataFrame
         predictions.csv by subject, subjects without trials left out.
     """

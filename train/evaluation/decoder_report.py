@@ -46,7 +46,6 @@ def evaluate(
 
     Parameters
     ----------
-    subjects : list of TestSubject
     folder, name, settings, notes
         As in `report`.
 

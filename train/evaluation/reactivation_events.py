@@ -162,7 +162,6 @@ def against_truth(
 
     Parameters
     ----------
-    events : DataFrame
     truth : DataFrame
         onset_s, item: those inside the searched sleep.
     minutes : float
@@ -171,10 +170,6 @@ def against_truth(
         s
     false_alarms_per_min : float
         What the threshold promises.
-
-    Returns
-    -------
-    result : dict
     """
     found = compare_events(events.onset_s.to_numpy(float), truth.onset_s.to_numpy(float), tolerance)
     pairs = found.pop("pairs")

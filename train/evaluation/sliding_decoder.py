@@ -59,16 +59,12 @@ class Night:
 
     Attributes
     ----------
-    subject, session : str
     eeg : SignalFile
         Cleaned, 500 Hz.
-    hypnogram : Hypnogram
-    oscillations, cues : DataFrame
     truth : DataFrame | None
         Planted reactivations of a simulated night: onset_s, item.
     average : bool
         Take the common average in every window.
-    simulated : bool
     """
 
     subject: str

@@ -44,7 +44,6 @@ class StagedNight:
 
     Attributes
     ----------
-    name : str
     epochs : int array (m,)
         Expert stages.
     estimates : Estimates
@@ -129,10 +128,6 @@ def evaluate(
         Receives summary.json, predictions.csv and the figures; the result pickle goes beside it.
     notes : dict
         Kept in the summary (checkpoint, data, "simulated", "warnings" ...).
-
-    Returns
-    -------
-    summary : dict
 
     Raises
     ------

@@ -49,7 +49,6 @@ def results(
     ----------
     function : callable
         Of a module of the project; arguments and result travel between processes.
-    items : sequence
     jobs : int
         Processes on this machine; 1: none but this one.
     backend : "joblib" | "dask"

@@ -31,7 +31,6 @@ class Predictions:
 
     Attributes
     ----------
-    subject : str
     file : Path
         Where the trials come from, for messages.
     label : int array (n,)
@@ -101,10 +100,6 @@ def subject_row(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray] | None]:
     """Measure one subject.
 
-    Parameters
-    ----------
-    predictions : Predictions
-
     Returns
     -------
     row : dict
@@ -144,7 +139,6 @@ def overall_row(
 
     Parameters
     ----------
-    predictions : list of Predictions
     nulls : list of dict | None
         Second result of `subject_row` of each.
 

@@ -28,10 +28,6 @@ def spectra(hz: np.ndarray, before: np.ndarray, after: np.ndarray, title: str, k
     hz : array (f,)
     before, after : array (channels, f)
         µV²/Hz.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
     """
     with style.new_figure((9, 3.2), 1, 2, sharey=True, heading=style.titled(title, kind)) as (figure, axes):
         for ax, power, label in zip(axes, (before, after), ("as recorded", "cleaned"), strict=True):

@@ -82,7 +82,6 @@ class BrainVisionWriter:
         Time of the first sample, for the marker "New Segment".
     comment : str
         Free text for the header.
-    live : bool
     finite : bool
         Refuse samples that are not finite; False keeps them as they are (32-bit floats only).
 
@@ -210,7 +209,6 @@ class BrainVisionWriter:
         ----------
         sample : int
             Counted from 0; may lie ahead of what is appended so far.
-        description : str
         duration : int
             Samples.
         kind : str

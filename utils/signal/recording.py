@@ -53,7 +53,6 @@ class RateGroup:
 
         Parameters
         ----------
-        start, stop : int
         places : sequence of int | None
             Only these of `places`, in this order; None = all.
         """

@@ -45,7 +45,6 @@ class Resampler:
     ----------
     rate, target : float
         Hz.
-    channels : int
     """
 
     def __init__(self, rate: float, target: float, channels: int):

@@ -144,7 +144,6 @@ class YasaStager:
 
     Parameters
     ----------
-    settings : StagingSettings
     present : sequence of 3 bools
         EEG, EOG, EMG; YASA needs EEG and takes the others when they are there.
     restore : callable
@@ -212,8 +211,6 @@ class SIStagingStager:
 
     Parameters
     ----------
-    settings : StagingSettings
-    network : Network
     present : sequence of 3 bools
         All three must be there.
     prepared : bool
