@@ -1,0 +1,58 @@
+"""The examples of docs/contributing.md work as they stand there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+YAML = "extends: _base\nnetwork: My\nmembers: 2\nmodel: {kind: my}\ntrain: {epochs: 1}\nquick: {}\n"
+TRY = """
+from types import SimpleNamespace
+import numpy as np
+import sleep_interpreter
+from sleep_interpreter.realtime.Utils.registries import SOURCES
+from sleep_interpreter.utils.staging.registry import STAGERS
+import my_figure
+
+network = sleep_interpreter.build("My")
+assert network.predict_proba(np.zeros((3, 200, 55), np.float32)).shape == (3, 15)
+assert "My" in sleep_interpreter.network_names()
+stager = STAGERS.load("quiet")(None, (True, True, True), None)
+stager.warm_up()
+assert stager.update(np.zeros((3, 15000)), 15000).probabilities[0] == 1
+source = SOURCES.load("noise")(SimpleNamespace(options=None))
+source.open(["Fz", "C4"])
+assert next(iter(source.chunks())).shape == (2, 500)
+my_figure.minutes_by_stage({"W": 3.0, "N2": 5.0, "N3": 4.0, "R": 1.0}, "stages.png", "simulated")
+print("all")
+"""
+
+
+def test_every_example_works(tmp_path):
+    text = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"^## An? (\w+)\n.*?```python\n(.*?)```", text, re.S | re.M))
+    assert set(blocks) == {"network", "stager", "source", "figure"}
+    for name, code in blocks.items():
+        (tmp_path / f"my_{name}.py").write_text(code, encoding="utf-8")
+        assert len(code.strip().splitlines()) <= 18, f"{name}: a dozen lines or so"
+    (tmp_path / "My.yaml").write_text(YAML)
+    about = tmp_path / "mine-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
+    points = [
+        f"[sleep_interpreter.{group}s]\n{line}\n"
+        for group, line in (
+            ("network", "my = my_network:MySettings"),
+            ("stager", "quiet = my_stager:QuietIsN3"),
+            ("source", "noise = my_source:NoiseSource"),
+        )
+    ]
+    (about / "entry_points.txt").write_text("\n".join(points))
+    done = subprocess.run(
+        [sys.executable, "-c", TRY], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stdout.endswith("all\n"), done.stderr[-3000:]
+    assert (tmp_path / "stages.png").stat().st_size > 2000
