@@ -12,7 +12,7 @@ class AdamW:
 
     The original used TensorFlow Addons' AdamW, which decays like this. `keras.optimizers.AdamW` with
     ``weight_decay / learning_rate`` takes the same step to rounding, but as a dozen operations a variable
-    where this one is two (docs/architecture.md has the times).
+    where this one is two (`benchmarks/speed/optimizers.py` measures both).
 
     Parameters
     ----------
