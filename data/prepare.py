@@ -6,7 +6,6 @@ Writes    the published layout (docs/data_format.md), Prepared/<subject>/report.
 
   python data/prepare.py --bids my_study --out data/my_study
   python data/prepare.py --recordings 'raw/*.edf' --config my_prepare.yaml --out data/my_study --jobs 2
-  python data/prepare.py --recordings raw/s1_night.edf --verify-stages data/ --as subject_3
 
 Started again it goes on where it was; a subject that fails stops no other. Exit code: 0 all complete, 1 some
 failed.
@@ -33,27 +32,18 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--subjects", metavar="NAMES", help="only these of the lab's names, with commas between")
     arguments.add_argument("--jobs", type=int, default=1, metavar="N", help="subjects side by side (default: 1)")
     arguments.add_argument("--force", action="store_true", help="prepare anew; replace what other settings made")
-    arguments.add_argument(
-        "--verify-stages", type=Path, metavar="LABELS",
-        help="compare the recording's staging with a released label file (or the folder that holds it)",
-    )  # fmt: skip
-    arguments.add_argument("--as", dest="subject", metavar="NAME", help="whose labels: subject_3, subject_test_1")
     args = arguments.parse_args(argv)
     if args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: at least 1")
     from sleep_interpreter.data.preparation import inputs  # lazy: start-up
     from sleep_interpreter.data.preparation.run import prepare, summary_lines  # lazy: start-up
     from sleep_interpreter.data.preparation.settings import load_settings  # lazy: start-up
-    from sleep_interpreter.data.preparation.verify_stages import verify_stages  # lazy: start-up
 
     settings = load_settings(args.config, args.overrides)
     if args.bids is not None:
         sources = inputs.find_bids(args.bids, settings)
     else:
         sources = inputs.find_recordings(args.recordings, settings)
-    if args.verify_stages is not None:
-        say(*verify_stages(sources, settings, args.verify_stages, args.subject, args.out))
-        return 0
     only = None if args.subjects is None else args.subjects.split(",")
     manifest = prepare(sources, settings, args.out, args.jobs, only, args.force)
     say(*summary_lines(manifest, args.out))

@@ -87,11 +87,8 @@ def quirks(published: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, lis
 def cohort(hypnograms: dict[str, "yasa.Hypnogram"]) -> dict[str, Any]:
     """Return the statistics of one group of nights as a mapping for JSON.
 
-    Returns
-    -------
-    result : dict
-        nights, hours, "statistics" ({key: {n, mean, sd, median, p5, p95}}), "share" (of epochs by stage),
-        "bouts" ({stage: {n, median_min, p90_min, longest_min}}), "transitions" (counts after 30 s).
+    It holds nights, hours, "statistics" ({key: {n, mean, sd, median, p5, p95}}), "share" (of epochs by stage),
+    "bouts" ({stage: {n, median_min, p90_min, longest_min}}), "transitions" (counts after 30 s).
     """
     nights = [from_yasa(h) for h in hypnograms.values()]
     table = pd.DataFrame([night_statistics(h) for h in hypnograms.values()])
@@ -145,14 +142,9 @@ def shares_by_hour(nights: list[np.ndarray], hours: float = 9.0, step_min: int =
 
 
 def report(path: str | Path, out: Path) -> list[str]:
-    """Print and draw a label file's cohort; return the lines for the terminal.
+    """Draw the cohort of a label file, or of the data folder that holds it; return the lines for the terminal.
 
-    Parameters
-    ----------
-    path : str | Path
-        Label file, or the data folder.
-    out : Path
-        Receives nights.csv, cohort.json and cohort.png.
+    `out` receives nights.csv, cohort.json and cohort.png.
     """
     from sleep_interpreter.utils.plots import staging as plots_staging  # lazy: start-up
 
@@ -184,7 +176,9 @@ def report(path: str | Path, out: Path) -> list[str]:
     for name, group in found.items():
         lines += [f"{name}{beside}: {group['nights']} nights, {group['hours']:.0f} h", *_table(group)]
     lines.append("quirks of the file, recordings:")
-    lines += [f"  {quirk:<32} {len(names):4d}{_some(names)}" for quirk, names in strange.items()]
+    for quirk, names in strange.items():
+        some = f"  {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ""
+        lines.append(f"  {quirk:<32} {len(names):4d}{some}")
     return [*lines, f"written: {display_path(out)}"]
 
 
@@ -200,7 +194,3 @@ def _table(group: dict[str, Any]) -> list[str]:
         length = f", bouts: median {row['median_min']:.1f} min, 90 % {row['p90_min']:.1f}" if row["n"] else ""
         lines.append(f"  {stage:<5} {share}{length}")
     return lines
-
-
-def _some(names: list[str]) -> str:
-    return f"  {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ""

@@ -22,16 +22,11 @@ YASA = ("WAKE", "N2", "N3", "REM")
 
 
 def epochs_of(onset: np.ndarray, stage: np.ndarray) -> np.ndarray:
-    """Return the stage of each whole 30 s epoch of a published hypnogram: int64 (n,).
+    """Return the stage of each whole 30 s epoch of a published hypnogram, int64.
 
-    An epoch has the stage that is scored at its beginning; a rest of less than 30 s at the end is dropped. So
-    repeated stages, segments of 0 s and onsets off the 30 s grid (subject_74) need no rule of their own.
-
-    Parameters
-    ----------
-    onset : array (n + 1,)
-        Onsets of the segments in s, the last one being the end.
-    stage : int array (n,)
+    `onset` (n + 1,) are the onsets of the segments in s, the last one being the end, `stage` (n,) their codes. An
+    epoch has the stage that is scored at its beginning; a rest of less than 30 s at the end is dropped. So repeated
+    stages, segments of 0 s and onsets off the 30 s grid (subject_74) need no rule of their own.
     """
     onset = np.asarray(onset, float)
     starts = onset[0] + STAGING_SECONDS * np.arange(int((onset[-1] - onset[0]) // STAGING_SECONDS))
@@ -42,17 +37,15 @@ def epochs_of(onset: np.ndarray, stage: np.ndarray) -> np.ndarray:
 def segments_of(epochs: np.ndarray) -> dict[str, list[int]]:
     """Return an entry of the published label file ({"onset", "label"}) of stages of 30 s epochs.
 
-    Neighbouring epochs of one stage become one segment.
-
-    Raises
-    ------
-    UserError
-        An epoch is unknown: the published format has no code for that.
+    Neighbouring epochs of one stage become one segment. Refuses an unknown epoch: the published format has no code
+    for that.
     """
     epochs = np.asarray(epochs, int)
-    if (epochs == UNKNOWN).any():
-        place = int(np.flatnonzero(epochs == UNKNOWN)[0])
-        raise UserError(f"epoch {place} is unknown, which the published label file cannot hold: score it or cut it off")
+    unknown = np.flatnonzero(epochs == UNKNOWN)
+    if len(unknown):
+        raise UserError(
+            f"epoch {unknown[0]} is unknown, which the published label file cannot hold: score it or cut it off"
+        )
     starts = np.flatnonzero(np.diff(epochs, prepend=UNKNOWN)) if len(epochs) else np.zeros(0, int)
     onset = [int(STAGING_SECONDS * start) for start in (*starts, len(epochs))]
     return {"onset": onset, "label": [int(epochs[start]) for start in starts]}
@@ -69,10 +62,7 @@ def to_yasa(epochs: np.ndarray, scorer: str = "expert") -> "yasa.Hypnogram":
 def from_yasa(hypnogram: "yasa.Hypnogram") -> np.ndarray:
     """Return the stage codes of a yasa.Hypnogram's epochs: int64 (n,); WAKE and N1 are one, ART is unknown.
 
-    Raises
-    ------
-    UserError
-        Stages that cannot be told apart here (LIGHT), or other epochs than of 30 s.
+    Refuses stages that cannot be told apart here (LIGHT), and other epochs than of 30 s.
     """
     import pandas as pd  # lazy: start-up
 
@@ -80,8 +70,7 @@ def from_yasa(hypnogram: "yasa.Hypnogram") -> np.ndarray:
         raise UserError(f"a hypnogram of {hypnogram.freq} epochs: expected {STAGING_SECONDS} s")
     codes = {"WAKE": 0, "N1": 0, "N2": 1, "N3": 2, "REM": 3, "ART": UNKNOWN, "UNS": UNKNOWN}
     names = hypnogram.hypno.astype(str).tolist()
-    other = sorted(set(names) - set(codes))
-    if other:
+    if other := sorted(set(names) - set(codes)):
         raise UserError(f"a hypnogram with stage {other[0]}: this project needs {', '.join(STAGES)} (5 stages in YASA)")
     return np.array([codes[name] for name in names], np.int64)
 
@@ -89,15 +78,7 @@ def from_yasa(hypnogram: "yasa.Hypnogram") -> np.ndarray:
 def read_label_file(path: str | Path) -> tuple[dict[str, "yasa.Hypnogram"], dict[str, Any]]:
     """Return {recording: yasa.Hypnogram} and {recording: (onset, stage)} of a published label file.
 
-    Parameters
-    ----------
-    path : str | Path
-        The file, or the data folder that holds "SI Staging Label".
-
-    Raises
-    ------
-    UserError
-        As `data.formats.staging_windows.read_stage_labels`.
+    `path` and errors are those of `data.formats.staging_windows.read_stage_labels`.
     """
     published = read_stage_labels(path)
     return {name: to_yasa(epochs_of(*entry)) for name, entry in published.items()}, published

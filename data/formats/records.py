@@ -41,53 +41,31 @@ class RecordSource(Protocol):
 class Records:
     """What trials and staging windows share; a subclass opens its files and says how a record is checked.
 
-    Parameters
-    ----------
-    root : Path
-        The data set's folder.
-    folder : Path
-        The folder of the files, for messages.
-    files : list of Path
-        One a subject.
-    open_file : callable
-        `open_file(file)` returns the `RecordSource` of a file.
-    only, exclude
-        Names of the subjects to keep and to leave out; None for all and for none.
-    shuffle_seed : int | None
-        Permute the labels within each subject.
-    skip_bad : bool
-        Check every record completely now and leave out those that fail.
-    check_now : bool
-        Check every record completely now and refuse the first that fails.
+    The data set is in `root`; `folder` of the files is for messages. `only` and `exclude` name the subjects to keep and
+    to leave out; None for all and for none. `shuffle_seed` permutes the labels within each subject. Every record is
+    checked completely at once with `skip_bad`, which leaves out those that fail, and with `check_now`, which refuses
+    the first.
 
     Attributes
     ----------
-    files : list of Path
-        In natural order (subject 2 before subject 10).
-    subjects : list of str
+    files
+        One a subject, in natural order (subject 2 before subject 10).
+    subjects
         Name of each file's subject where the file name tells it, otherwise the file's name.
-    skipped : list of dict
-        What was left out of damaged files: {"file": str, "record": int, "reason": str}. Of a file that is
-        damaged in the middle the last entry stands for everything from that record on.
-    unit : str
+    skipped
+        What was left out of damaged files: {"file": str, "record": int, "reason": str}. Of a file that is damaged in
+        the middle the last entry stands for everything from that record on.
+    unit
         What a record is, for progress bars and messages.
     """
 
     unit = "trial"
 
     def __init__(
-        self,
-        root: Path,
-        folder: Path,
-        files: list[Path],
-        open_file: Callable[[Path], RecordSource],
-        *,
-        only: Iterable[str] | None,
-        exclude: Iterable[str] | None,
-        shuffle_seed: int | None,
-        skip_bad: bool,
+        self, root: Path, folder: Path, files: list[Path], open_file: Callable[[Path], RecordSource], *,
+        only: Iterable[str] | None, exclude: Iterable[str] | None, shuffle_seed: int | None, skip_bad: bool,
         check_now: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.root = root
         self.files = _chosen(files, only, exclude, folder)
         self.subjects = [subject_name(file) for file in self.files]
@@ -125,24 +103,10 @@ class Records:
         raise NotImplementedError
 
     def read(self, index: int, drawn: int | None = None) -> dict[str, np.ndarray]:
-        """Read one record.
+        """Read the record at a place among all (good) records in the order of `files`: what `batches` yields of one.
 
-        Parameters
-        ----------
-        index : int
-            Place among all (good) records in the order of `files`.
-        drawn : int | None
-            Which of its 15 awake trials to take along; needed when there are any.
-
-        Returns
-        -------
-        record : dict of str to float32 array
-            Without the batch axis what `batches` yields.
-
-        Raises
-        ------
-        UserError
-            The record is not finite or not one-hot, or a field is wrong, naming file and record.
+        `drawn` says which of its 15 awake trials to take along; needed when there are any. Refuses a record that is
+        not finite or not one-hot, or has a wrong field, naming file and record.
         """
         number, place = self._places[index]
         source = self._sources[number]
@@ -154,14 +118,9 @@ class Records:
         return record
 
     def batches(self, batch_size: int, seed: int, epoch: int, drop_last: bool = False) -> Iterator[Batch]:
-        """Yield the batches of one epoch, float32 arrays by name.
+        """Yield the batches of one epoch, float32 arrays by name; `drop_last` leaves out a last one that is not full.
 
-        Parameters
-        ----------
-        seed, epoch : int
-            Together they determine order and draw; not negative.
-        drop_last : bool
-            Leave out a last batch that is not full.
+        `seed` and `epoch`, not negative, together determine order and draw.
         """
         order = permutation(len(self), seed, epoch)
         drawn = awake_draws(len(self), seed, epoch)

@@ -52,25 +52,13 @@ _DURATION_COLUMNS = ("duration", "duration_s", "duration[s]")
 
 @dataclass(frozen=True)
 class Hypnogram:
-    """A scored recording.
+    """A scored recording of n pieces."""
 
-    Attributes
-    ----------
-    onset, duration : float array (n,)
-        In s from the beginning of the scoring, rising.
-    stage : int array (n,)
-        0 = W or N1, 1 = N2, 2 = N3, 3 = R, -1 = not scored.
-    names : tuple of str
-        As written in the file.
-    clock : float | None
-        Time of day at which the scoring begins, in s after midnight, where the file says one.
-    """
-
-    onset: np.ndarray
-    duration: np.ndarray
-    stage: np.ndarray
-    names: tuple[str, ...] = ()
-    clock: float | None = None
+    onset: np.ndarray  # float (n,), s from the beginning of the scoring, rising
+    duration: np.ndarray  # float (n,), s
+    stage: np.ndarray  # int (n,): 0 = W or N1, 1 = N2, 2 = N3, 3 = R, -1 = not scored
+    names: tuple[str, ...] = ()  # as written in the file
+    clock: float | None = None  # time of day at which the scoring begins, s after midnight, where the file says one
 
     @property
     def seconds(self) -> float:
@@ -94,20 +82,10 @@ class Hypnogram:
 
 
 def make(rows: list[Row], where: str, numbers: str = "auto") -> Hypnogram:
-    """Return the `Hypnogram` of rows (onset in s, duration in s, stage as written).
+    """Return the `Hypnogram` of rows; refuse none at all, an unknown stage, and times that are no numbers or overlap.
 
-    Parameters
-    ----------
-    where : str
-        The file, for messages.
-    numbers : "auto" | "yasa" | "rk"
-        What stages written as numbers mean: 4 is REM (YASA) or S4, with REM as 5 (R&K). "auto" refuses where
-        the numbers themselves do not tell.
-
-    Raises
-    ------
-    UserError
-        No row, an unknown stage, times that are no numbers or overlap.
+    `where` names the file in messages. `numbers` says what stages written as numbers mean: 4 is REM ("yasa") or S4,
+    with REM as 5 ("rk"); "auto" refuses where the numbers themselves do not tell.
     """
     if not rows:
         raise UserError(f"{where}: holds no sleep stage")
@@ -117,26 +95,18 @@ def make(rows: list[Row], where: str, numbers: str = "auto") -> Hypnogram:
     onset, duration = onset[order], duration[order]
     if not (np.isfinite(onset).all() and np.isfinite(duration).all() and (duration >= 0).all()):
         raise UserError(f"{where}: a stage without a finite onset and a duration of 0 s or more")
-    if (onset[:-1] + duration[:-1] > onset[1:] + 0.5).any():
-        first = int(np.flatnonzero(onset[:-1] + duration[:-1] > onset[1:] + 0.5)[0])
+    late = np.flatnonzero(onset[:-1] + duration[:-1] > onset[1:] + 0.5)
+    if len(late):
+        first = int(late[0])
         raise UserError(f"{where}: the stages at {onset[first]:g} s and {onset[first + 1]:g} s overlap")
     return Hypnogram(onset, duration, np.array(_codes(names, where, numbers), int), tuple(names))
 
 
 def read_hypnogram(path: str | Path, numbers: str = "auto", epoch_seconds: float = 30.0) -> Hypnogram:
-    """Read a hypnogram of any of the formats above.
+    """Read a hypnogram of any of the formats above; `numbers` are as in `make`.
 
-    Parameters
-    ----------
-    numbers : "auto" | "yasa" | "rk"
-        As in `make`.
-    epoch_seconds : float
-        Length of an epoch where the file states none.
-
-    Raises
-    ------
-    UserError
-        Missing file, a format nobody knows, and whatever `make` refuses.
+    `epoch_seconds` is the length of an epoch where the file states none. Refuses a missing file, a format nobody
+    knows, and whatever `make` refuses.
     """
     path = Path(path)
     if not path.is_file():
@@ -222,14 +192,9 @@ def _clock(text: str) -> float | None:
 
 
 def from_annotations(annotations: "mne.Annotations", pattern: str, first_time: float = 0.0) -> list[Row]:
-    """Return rows for `make` of those annotations that `pattern` takes for stages.
+    """Return rows for `make` of those annotations that `pattern` with its group "stage" takes for stages.
 
-    Parameters
-    ----------
-    pattern : str
-        Regular expression with a group "stage".
-    first_time : float
-        Time of the recording's first sample on the annotations' clock, s.
+    `first_time` is the time of the recording's first sample on the annotations' clock, s.
     """
     found: list[list] = []
     for onset, duration, text in zip(annotations.onset, annotations.duration, annotations.description, strict=True):
@@ -298,8 +263,7 @@ def _table(text: str, where: str, epoch_seconds: float) -> tuple[list[Row], floa
     onset = next((header.index(name) for name in _ONSET_COLUMNS if name in header), None)
     length = next((header.index(name) for name in _DURATION_COLUMNS if name in header), None)
     rows = list(csv.reader(io.StringIO("\n".join(lines[1:])), delimiter=delimiter or ","))
-    times: list[float] | None = None
-    clock = None
+    times = clock = None
     if onset is not None:
         try:
             times = [float(row[onset]) for row in rows]

@@ -22,16 +22,11 @@ _REMEMBERING = ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT")
 
 
 def carries_mark(path: str | Path) -> bool:
-    """Tell whether a file carries the simulator's mark inside.
+    """Tell whether a file carries the simulator's mark inside; a file that is not there is refused.
 
     A TFRecord (its first record is looked at), a pickle (its first trial, group or subject) or a BrainVision
-    recording, by content, not by name. False for a damaged file and for kinds of file that hold no mark
-    (`raw*` stage labels).
-
-    Raises
-    ------
-    UserError
-        There is no such file.
+    recording, by content, not by name. False for a damaged file and for kinds of file that hold no mark (`raw*` stage
+    labels).
     """
     path = Path(path)
     if not path.is_file():

@@ -28,18 +28,10 @@ PATTERNS = ("SI Main Train/subject_*/Whole_data.pickle", "SI Main Test/subject_t
 
 @dataclass(frozen=True, eq=False)
 class DomainTrials:
-    """Trials of one domain.
+    """Trials of one domain."""
 
-    Attributes
-    ----------
-    eeg : float32 array (n, T, 55)
-        T = 80 awake, 200 asleep, at 100 Hz.
-    label : int64 array (n,)
-        Index into `utils.core.constants.ITEMS`.
-    """
-
-    eeg: np.ndarray
-    label: np.ndarray
+    eeg: np.ndarray  # float32 (n, T, 55), T = 80 awake, 200 asleep, at 100 Hz
+    label: np.ndarray  # int64 (n,), index into `utils.core.constants.ITEMS`
 
     def __len__(self) -> int:
         return len(self.label)
@@ -47,31 +39,18 @@ class DomainTrials:
 
 @dataclass(frozen=True, eq=False)
 class SingleTrials:
-    """One subject's trials, name and data in one.
+    """One subject's trials, name and data in one."""
 
-    Attributes
-    ----------
-    name : str
-        Of the folder, e.g. "subject_12".
-    domains : dict of str to DomainTrials
-        Those asked for; without a trial where the subject has none of a stage.
-    simulated : bool
-        The file or the data set is marked as simulated.
-    """
-
-    name: str
+    name: str  # of the folder, e.g. "subject_12"
     file: Path
-    domains: dict[str, DomainTrials]
-    simulated: bool
+    domains: dict[str, DomainTrials]  # those asked for; without a trial where the subject has none of a stage
+    simulated: bool  # the file or the data set is marked so
 
 
 def find_subjects(root: str | Path) -> dict[str, Path]:
     """Return the subjects' files, {name: path}, training subjects before test subjects, in natural order.
 
-    Raises
-    ------
-    UserError
-        There is none, or the simulator was interrupted while it wrote this data set.
+    Refuses a folder without any, and a data set that the simulator was interrupted in.
     """
     root = Path(root)
     refuse_unfinished(root)
@@ -85,22 +64,11 @@ def find_subjects(root: str | Path) -> dict[str, Path]:
 def read_subject(
     path: str | Path, domains: Iterable[str] = tuple(DOMAINS), root: str | Path | None = None
 ) -> SingleTrials:
-    """Read one subject's trials.
+    """Read the trials of the Whole_data.pickle in a subject's folder.
 
-    Parameters
-    ----------
-    path : str | Path
-        Whole_data.pickle in the subject's folder.
-    domains : iterable of str
-        Which of `DOMAINS`; the others are not looked at.
-    root : str | Path | None
-        The data set's folder, whose mark of simulation counts too.
-
-    Raises
-    ------
-    UserError
-        No such file or no complete pickle; a domain that is missing or no list; a trial whose category is no
-        item, or whose EEG is not finite or not of its shape, named with its item.
+    Of `DOMAINS` only those in `domains` are looked at. `root` is the data set's folder, whose mark of simulation
+    counts too. Refuses a missing file or incomplete pickle, a domain that is missing or no list, and a trial whose
+    category is no item, or whose EEG is not finite or not of its shape, named with its item.
     """
     path = Path(path)
     content = read_pickle(path)

@@ -17,25 +17,21 @@ from sleep_interpreter.utils.core.provenance import is_simulated
 
 SO_GROUPS = ("Pre-SO", "trans-1st-Up", "1st-Up", "trans-Down", "Down", "trans-2nd-Up", "2nd-Up", "Post-SO")
 """Groups of cues by phase of the slow oscillation, in the order in which it passes through them."""
+_EMPTY = (np.zeros((0, SLEEP_SAMPLES, CHANNELS), np.float32), np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True, eq=False)
 class SOSubject:
     """One test subject's trials by phase of the slow oscillation at the cue.
 
-    Attributes
-    ----------
-    groups : dict of str to (sleep, label)
-        All of `SO_GROUPS` in their order; sleep float32 (n, 200, 55), label int64 (n,), n = 0 for a group
-        without trials.
-    simulated : bool
-        The file or the data set is marked as simulated.
+    `groups` holds (sleep float32 (n, 200, 55), label int64 (n,)) of all `SO_GROUPS` in their order, n = 0 for a group
+    without trials.
     """
 
     name: str
     file: Path
     groups: dict[str, tuple[np.ndarray, np.ndarray]]
-    simulated: bool = False
+    simulated: bool = False  # the file or the data set is marked so
 
     def __len__(self) -> int:
         return sum(len(label) for _, label in self.groups.values())
@@ -44,18 +40,23 @@ class SOSubject:
 def read_so_groups(root: str | Path) -> list[SOSubject]:
     """Read the test subjects' trials by phase of the slow oscillation, in natural order.
 
-    `root` is the folder that holds `SI Main Test/subject_test_*/SO*`.
-
-    Raises
-    ------
-    UserError
-        No such files, an unknown group, a missing field, a wrong shape, a label that is not one-hot or
-        values that are not validation.finite, naming file, group and trial.
+    `root` is the folder that holds `SI Main Test/subject_test_*/SO*`. Refuses one without such files, an unknown
+    group, a missing field, a wrong shape, a label that is not one-hot and values that are not finite, naming file,
+    group and trial.
     """
     refuse_unfinished(root)
     files = validation.one_file_a_subject(find_test_files(root, "SO"))
-    marked = is_simulated(root)
-    return [_read_so_subject(file, marked) for file in files]
+    marked, subjects = is_simulated(root), []
+    for file in files:
+        content = read_group_dict(file)
+        groups = {
+            name: check_group(content[name], f"{display_path(file)}, group {name!r}") if name in content else _EMPTY
+            for name in SO_GROUPS
+        }
+        validation.warn_of_scale(file, max(float(np.abs(sleep).max(initial=0)) for sleep, _ in groups.values()))
+        simulated = marked or trials_are_marked(content.values())
+        subjects.append(SOSubject(validation.subject_name(file), file, groups, simulated))
+    return subjects
 
 
 def read_group_dict(file: Path) -> dict[str, Any]:
@@ -67,20 +68,6 @@ def read_group_dict(file: Path) -> dict[str, Any]:
             hint = f"did you mean {close[0]!r}?" if close else f"groups: {', '.join(SO_GROUPS)}"
             raise UserError(f"{file}: unknown group {validation.brief(name)}; {hint}")
     return content
-
-
-_EMPTY = (np.zeros((0, SLEEP_SAMPLES, CHANNELS), np.float32), np.zeros(0, np.int64))
-
-
-def _read_so_subject(file: Path, marked: bool) -> SOSubject:
-    content = read_group_dict(file)
-    groups = {
-        name: check_group(content[name], f"{display_path(file)}, group {name!r}") if name in content else _EMPTY
-        for name in SO_GROUPS
-    }
-    validation.warn_of_scale(file, max(float(np.abs(sleep).max(initial=0)) for sleep, _ in groups.values()))
-    marked = marked or trials_are_marked(content.values())
-    return SOSubject(validation.subject_name(file), file, groups, marked)
 
 
 def check_group(group: Any, where: str) -> tuple[np.ndarray, np.ndarray]:

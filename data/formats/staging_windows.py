@@ -21,40 +21,19 @@ WINDOWS_PER_EPOCH = 10
 
 
 class StagingWindows(Records):
-    """The training subjects' staging windows (`SI Staging/Train/subject*/Whole*`, TFRecords).
+    """The training subjects' staging windows (`SI Staging/Train/subject*/Whole*` below `root`, TFRecords).
 
-    A batch holds float32 arrays "window" (B, 3, 15000) and "label" (B, 4) one-hot. Every window is read from
-    its place when its turn comes: one batch is held (180 kB a window).
-
-    Parameters
-    ----------
-    root : str | Path
-        The folder that holds `SI Staging`.
-    only, exclude, shuffle_seed, skip_bad
-        As for `data.formats.training_trials.TrainingTrials`.
-
-    Attributes
-    ----------
-    files, subjects, skipped
-        As in `data.formats.records.Records`.
-
-    Raises
-    ------
-    UserError
-        No such files, a damaged one, an unknown subject, or a simulated data set that is not complete.
+    A batch holds float32 arrays "window" (B, 3, 15000) and "label" (B, 4) one-hot. Every window is read from its
+    place when its turn comes: one batch is held (180 kB a window). Parameters, attributes and what is refused are as
+    for `data.formats.training_trials.TrainingTrials`.
     """
 
     unit = "window"
 
     def __init__(
-        self,
-        root: str | Path,
-        *,
-        only: Iterable[str] | None = None,
-        exclude: Iterable[str] | None = (),
-        shuffle_seed: int | None = None,
-        skip_bad: bool = False,
-    ) -> None:
+        self, root: str | Path, *, only: Iterable[str] | None = None, exclude: Iterable[str] | None = (),
+        shuffle_seed: int | None = None, skip_bad: bool = False,
+    ) -> None:  # fmt: skip
         refuse_unfinished(root)
         folder, files = training_files(root)
         super().__init__(
@@ -69,26 +48,14 @@ class StagingWindows(Records):
 
 @dataclass(frozen=True, eq=False)
 class StagingSubject:
-    """One test subject's night for stager evaluation.
-
-    Attributes
-    ----------
-    window : float32 array, shape (n, 3, 15000)
-        One every 3 s; n = 10 * m - 9.
-    window_stage : int64 array, shape (n,)
-        Stage code stored with each window.
-    epoch_stage : int64 array, shape (m,)
-        Expert stage of each 30 s epoch.
-    simulated : bool
-        The file or the data set is marked as simulated.
-    """
+    """One test subject's night for stager evaluation."""
 
     name: str
     file: Path
-    window: np.ndarray
-    window_stage: np.ndarray
-    epoch_stage: np.ndarray
-    simulated: bool = False
+    window: np.ndarray  # float32 (n, 3, 15000), one every 3 s; n = 10 * m - 9
+    window_stage: np.ndarray  # int64 (n,), stage code stored with each window
+    epoch_stage: np.ndarray  # int64 (m,), expert stage of each 30 s epoch
+    simulated: bool = False  # the file or the data set is marked so
 
 
 def training_files(root: str | Path) -> tuple[Path, list[Path]]:
@@ -100,10 +67,7 @@ def training_files(root: str | Path) -> tuple[Path, list[Path]]:
 def staging_files(root: str | Path) -> list[Path]:
     """Return the window files of the staging test subjects (`SI Staging/Test/subject*/Whole*`).
 
-    Raises
-    ------
-    UserError
-        No such files, two of one subject, or a simulated data set that is not complete.
+    Refuses a folder without any, two of one subject, and a simulated data set that is not complete.
     """
     refuse_unfinished(root)
     folder = Path(root) / "SI Staging" / "Test"
@@ -117,19 +81,10 @@ def read_staging_subjects(root: str | Path) -> Iterator[StagingSubject]:
 
 
 def read_staging_subject(file: Path, root: str | Path, gaps: bool = False) -> StagingSubject:
-    """Read one staging test subject's night.
+    """Read one staging test subject's night: one of `staging_files`, and the 30 s labels beside it (`raw*`).
 
-    Parameters
-    ----------
-    file : Path
-        One of `staging_files`; the 30 s labels lie beside it (`raw*`).
-    gaps : bool
-        Accept windows with samples that are not finite: the stager calls them unknown.
-
-    Raises
-    ------
-    UserError
-        A wrong field or shape, or numbers of windows and epochs that do not go together.
+    With `gaps` samples that are not finite are accepted: the stager calls their windows unknown. Refuses a wrong
+    field or shape, and numbers of windows and epochs that do not go together.
     """
     raw = validation.find(file.parent, "raw*", "30 s stage labels")
     if len(raw) != 1:
@@ -151,25 +106,11 @@ def read_staging_subject(file: Path, root: str | Path, gaps: bool = False) -> St
 
 
 def read_stage_labels(root: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Read the expert hypnograms (`SI Staging Label/Whole_label_data.pickle`).
+    """Read the expert hypnograms of `SI Staging Label/Whole_label_data.pickle`, or of the label file given as `root`.
 
-    The published quirks are kept as they are: neighbouring segments may repeat a stage, a segment may be
-    0 s long, the last one may be of any length.
-
-    Parameters
-    ----------
-    root : str | Path
-        The folder that holds `SI Staging Label`, or the label file itself.
-
-    Returns
-    -------
-    hypnograms : dict of str to (onset, stage)
-        `onset` float64 (n + 1,) in s, the last one being the end; `stage` int64 (n,).
-
-    Raises
-    ------
-    UserError
-        The file is missing, onsets run backwards, or a stage is not 0 to 3.
+    Returns {name: (onset float64 (n + 1,) in s, the last one being the end; stage int64 (n,))}. The published quirks
+    are kept as they are: neighbouring segments may repeat a stage, a segment may be 0 s long, the last one may be of
+    any length. Refuses a missing file, onsets that run backwards, and a stage that is not 0 to 3.
     """
     file = Path(root)
     if not file.is_file():

@@ -26,36 +26,21 @@ TRIAL_STAGES = ("N2N3", "REM")
 class TestSubject:
     """One unseen subject's sleep trials of one stage.
 
-    Attributes
-    ----------
-    name : str
-        Folder name, e.g. "subject_test_3".
-    file : Path
-        The pickle they come from.
-    sleep : float32 array, shape (n, 200, 55)
-    label : int64 array, shape (n,)
-        Index into `utils.core.constants.ITEMS`.
-    data_type : str array, shape (n,)
-        "train", "val" or "test".
-    image, audio : float32 array, shape (n, 15, 80, 55), or None
-        The 15 awake trials of the same item beside each sleep trial, if asked for.
-    data_types : tuple of str
-        The parts that were asked for.
-    simulated : bool
-        The file or the data set is marked as simulated.
+    `image` and `audio` are the 15 awake trials of the same item beside each sleep trial, float32 (n, 15, 80, 55), if
+    asked for.
     """
 
     __test__ = False  # the name is no pytest class
 
-    name: str
-    file: Path
-    sleep: np.ndarray
-    label: np.ndarray
-    data_type: np.ndarray
+    name: str  # of the folder, e.g. "subject_test_3"
+    file: Path  # the pickle they come from
+    sleep: np.ndarray  # float32 (n, 200, 55)
+    label: np.ndarray  # int64 (n,), index into `utils.core.constants.ITEMS`
+    data_type: np.ndarray  # str (n,), "train", "val" or "test"
     image: np.ndarray | None = None
     audio: np.ndarray | None = None
-    data_types: tuple[str, ...] = DATA_TYPES
-    simulated: bool = False
+    data_types: tuple[str, ...] = DATA_TYPES  # the parts that were asked for
+    simulated: bool = False  # the file or the data set is marked so
 
     def __len__(self) -> int:
         return len(self.label)
@@ -63,10 +48,7 @@ class TestSubject:
     def part(self, data_type: str) -> "SubjectTrials":
         """Return the trials of one part, "train", "val" or "test"; empty when the subject has no such trial.
 
-        Raises
-        ------
-        UserError
-            An unknown part, or one that was not read.
+        Refuses an unknown part, and one that was not read.
         """
         _check_parts([data_type])
         if data_type not in self.data_types:
@@ -96,11 +78,8 @@ class SubjectTrials:
     def batches(self, batch_size: int, seed: int, epoch: int, drop_last: bool = False) -> Iterator[Batch]:
         """Yield the batches of one epoch; the parameters are those of `data.formats.records.Records.batches`.
 
-        Yields
-        ------
-        batch : dict of str to float32 array
-            "sleep" (B, 200, 55), "label" (B, 15); "image" and "audio" (B, 80, 55), one of the 15 drawn for
-            every trial and epoch, when the subject was read with awake trials.
+        A batch holds float32 "sleep" (B, 200, 55), "label" (B, 15); "image" and "audio" (B, 80, 55), one of the 15
+        drawn for every trial and epoch, when the subject was read with awake trials.
         """
         order = self.places[permutation(len(self), seed, epoch)]
         drawn = awake_draws(len(self), seed, epoch)
@@ -117,45 +96,35 @@ class SubjectTrials:
 
 
 def read_test_subjects(
-    root: str | Path,
-    stage: str = "N2N3",
-    data_types: str | Iterable[str] = DATA_TYPES,
-    awake: bool = False,
-    *,
-    window: str = "cue",
-    skipped: list[dict] | None = None,
-    only: Iterable[str] | None = None,
-) -> list[TestSubject]:
-    """Read the test subjects' trials.
+    root: str | Path, stage: str = "N2N3", data_types: str | Iterable[str] = DATA_TYPES, awake: bool = False, *,
+    window: str = "cue", skipped: list[dict] | None = None, only: Iterable[str] | None = None,
+) -> list[TestSubject]:  # fmt: skip
+    """Read the test subjects' trials in natural order; one without a trial of these parts is there with n = 0.
 
     Parameters
     ----------
-    root : str | Path
+    root
         The folder that holds `SI Main Test`.
-    stage : "N2N3" | "REM"
-    data_types : iterable of str
+    stage
+        "N2N3" or "REM".
+    data_types
         Which parts to keep: "train", "val", "test".
-    awake : bool
+    awake
         Take the awake trials along (12 times the memory).
-    window : "cue" | "precue"
-        "precue" reads `precue_{stage}*`, the 2 s before each cue, where no decoder may find its item. The
-        published data hold no such files.
-    skipped : list | None
-        Bad trials are appended here, {"file": str, "record": int, "reason": str}, and left out; None: the
-        first one raises.
-    only : iterable of str | None
+    window
+        "precue" reads `precue_{stage}*`, the 2 s before each cue, where no decoder may find its item. The published
+        data hold no such files.
+    skipped
+        Bad trials are appended here, {"file": str, "record": int, "reason": str}, and left out; None: the first one
+        raises.
+    only
         Names of the subjects wanted, so that one after the other can be held; None for all.
-
-    Returns
-    -------
-    subjects : list of TestSubject
-        In natural order; a subject without a trial of these parts is there with n = 0.
 
     Raises
     ------
     UserError
-        No such files, a simulated data set that is not complete, or a trial with a missing field, a wrong
-        shape or label, or values that are not finite, naming file and trial.
+        No such files, a simulated data set that is not complete, or a trial with a missing field, a wrong shape or
+        label, or values that are not finite, naming file and trial.
     """
     check_trial_stage(stage)
     parts = (data_types,) if isinstance(data_types, str) else tuple(data_types)
@@ -196,26 +165,10 @@ def find_test_files(root: str | Path, stage: str = "N2N3", window: str = "cue") 
 
 
 def check_test_trial(trial: Any, where: str, awake: bool) -> dict[str, Any]:
-    """Return what a test subject's trial holds, checked, samples first.
+    """Return what a test subject's pickled trial holds, samples first; refuse a field that is missing or wrong.
 
-    Parameters
-    ----------
-    trial : object
-        As pickled.
-    where : str
-        File and trial, for messages.
-    awake : bool
-        Take the awake trials along.
-
-    Returns
-    -------
-    columns : dict
-        "data_type" str, "label" int, "sleep" (200, 55), with awake trials "image" and "audio" (15, 80, 55).
-
-    Raises
-    ------
-    UserError
-        A field is missing or wrong.
+    That is "data_type" str, "label" int, "sleep" (200, 55), with `awake` also "image" and "audio" (15, 80, 55).
+    `where` says file and trial in messages.
     """
     columns = {
         "data_type": validation.part_of(trial, DATA_TYPES, where),

@@ -1,9 +1,8 @@
 """TFRecord files of the published layout: a writer, and a reader with random access.
 
-A TFRecord file is a chain of records: length (uint64), its checksum (uint32), the payload, its checksum
-(uint32). Each payload is a `tf.train.Example` whose values are serialised tensors. The reader scans the
-chain once, checking every length, and then reads single records, checking every payload it reads; a file
-is never loaded whole.
+A TFRecord file is a chain of records: length (uint64), its checksum (uint32), the payload, its checksum (uint32).
+Each payload is a `tf.train.Example` whose values are serialised tensors. The reader scans the chain once, checking
+every length, and then reads single records, checking every payload it reads; a file is never loaded whole.
 """
 
 import struct
@@ -70,25 +69,11 @@ _TYPED = {"float32": "float_val", "int32": "int_val"}
 
 
 class RecordFile:
-    """Random access to the records of one TFRecord file.
+    """Random access to the records of one TFRecord file, whose tensors are those of `WHOLE`, `SLEEP` or `STAGING`.
 
-    Parameters
-    ----------
-    schema : dict of str to Field
-        Which tensors a record holds: `WHOLE`, `SLEEP` or `STAGING`.
-    partial : bool
-        Read the records before a damage of the chain instead of refusing the file.
-
-    Attributes
-    ----------
-    damage : str | None
-        With `partial`: what is wrong with the record after the last readable one.
-
-    Raises
-    ------
-    UserError
-        Missing file, or a record whose length fails its checksum or that runs past the end of the file
-        (damaged, truncated, or no TFRecord).
+    Refuses a missing file, and one with a record whose length fails its checksum or that runs past the end (damaged,
+    truncated, or no TFRecord). With `partial` the records before such a damage are read, and `damage` says what is
+    wrong with the record after them.
     """
 
     def __init__(self, path: str | Path, schema: Schema, partial: bool = False) -> None:
@@ -110,13 +95,7 @@ class RecordFile:
         return int(self._lengths[index]) + _HEADER.size + _FOOTER.size
 
     def payload(self, index: int) -> bytes:
-        """Return the serialised `tf.train.Example` of a record, bytes.
-
-        Raises
-        ------
-        UserError
-            The payload fails its checksum, or the file has become shorter.
-        """
+        """Return the serialised `tf.train.Example` of a record; refuse one that fails its checksum or was cut off."""
         length = int(self._lengths[index])
         with self.path.open("rb") as handle:
             handle.seek(self._offsets[index])
@@ -132,52 +111,31 @@ class RecordFile:
 
     def is_marked(self, index: int) -> bool:
         """Tell whether a record is marked as simulated, without reading its tensors."""
-        with self.path.open("rb") as handle:
-            handle.seek(self._offsets[index])
-            value = protobuf.find_feature(handle, int(self._lengths[index]), MARK)
+        value = self._feature(index, MARK)
         return value is not None and value[-1:] not in (b"", b"\0")  # the one number in it ends it
 
-    def peek(self, index: int, name: str) -> np.ndarray:
-        """Read one small tensor without the rest of the record; its checksum is not verified.
-
-        Raises
-        ------
-        UserError
-            As `read`.
-        """
+    def _feature(self, index: int, name: str) -> bytes | None:
         with self.path.open("rb") as handle:
             handle.seek(self._offsets[index])
-            value = protobuf.find_feature(handle, int(self._lengths[index]), name)
+            return protobuf.find_feature(handle, int(self._lengths[index]), name)
+
+    def peek(self, index: int, name: str) -> np.ndarray:
+        """Read one small tensor as `read` does, without the rest of the record; its checksum is not verified."""
+        value = self._feature(index, name)
         values = None if value is None else protobuf.bytes_list(value)
         if values is None or len(values) != 1:
             return self.read(index, [name])[name]  # whatever is wrong or unusual is found there
         return self._decode(values[0], f"{self.where(index)}, field {name!r}", self.schema[name], None)
 
     def read(self, index: int, fields: Iterable[str] | None = None, trial: int | None = None) -> Record:
-        """Read tensors of one record.
+        """Read tensors of one record, counted from 0: `fields`, or all of the schema.
 
-        Parameters
-        ----------
-        index : int
-            Record number, from 0.
-        fields : iterable of str | None
-            The tensors wanted; None for all of the schema.
-        trial : int | None
-            Of a field with 15 awake trials take only this one, so (15, 55, 80) comes as (55, 80).
-
-        Returns
-        -------
-        record : dict of str to array
-            Arrays with the schema's shapes and types, most of them read-only.
-
-        Raises
-        ------
-        UserError
-            A field is missing or has another shape or type, naming file, record and field.
+        They have the schema's shapes and types, and most are read-only. With `trial` only this one of the 15 trials
+        of an awake field is taken, so (15, 55, 80) comes as (55, 80). A field that is missing or has another shape or
+        type is refused, naming file, record and field.
         """
-        tf = import_tensorflow()
         try:
-            feature = tf.train.Example.FromString(self.payload(index)).features.feature
+            feature = import_tensorflow().train.Example.FromString(self.payload(index)).features.feature
         except DecodeError:
             raise UserError(f"{self.where(index)}: not a tf.train.Example; get the file again") from None
         return {name: self._tensor(index, feature, name, trial) for name in (self.schema if fields is None else fields)}
@@ -209,7 +167,10 @@ class RecordFile:
         if proto.tensor_shape.unknown_rank or shape != expected.shape:
             raise UserError(f"{where}: expected shape {expected.shape}, found {shape}")
         dtype = np.dtype(expected.dtype)
-        found = _dtype_name(proto.dtype)
+        try:
+            found = import_tensorflow().as_dtype(proto.dtype).name
+        except TypeError:
+            found = f"unknown type {proto.dtype}"
         if found != dtype.name:
             raise UserError(f"{where}: expected {dtype.name}, found {found}")
         content, size = proto.tensor_content, int(np.prod(shape))
@@ -246,21 +207,9 @@ def is_tfrecord(path: str | Path) -> bool:
 def write_records(path: str | Path, schema: Schema, records: Iterable[Record], simulated: bool = False) -> int:
     """Write a TFRecord file, complete or not at all; return the number of records.
 
-    Parameters
-    ----------
-    schema : dict of str to Field
-        `WHOLE`, `SLEEP` or `STAGING`.
-    records : iterable of dict of str to array
-        The tensors of each record; every field of the schema and no other.
-    simulated : bool
-        Mark every record as simulated (`utils.core.provenance.MARK`); readers that ask for fields ignore it.
-
-    Raises
-    ------
-    ValueError
-        A record does not follow the schema.
-    UserError
-        The file cannot be written.
+    Each has every field of the schema (`WHOLE`, `SLEEP` or `STAGING`) and no other, or a `ValueError` is raised; a
+    `UserError` if the file cannot be written. `simulated` marks every record (`utils.core.provenance.MARK`); readers
+    that ask for fields ignore it.
     """
     tf = import_tensorflow()
     count = 0
@@ -293,20 +242,12 @@ def _example(record: Record, schema: Schema, where: str, simulated: bool) -> byt
     return example.SerializeToString(deterministic=True)
 
 
-def _dtype_name(enum: int) -> str:
-    try:
-        return import_tensorflow().as_dtype(enum).name
-    except TypeError:
-        return f"unknown type {enum}"
-
-
 def _scan(path: Path) -> tuple[np.ndarray, np.ndarray, str | None]:
     """Return the payloads' offsets and lengths, two int64 arrays, and what ended the scan early or None."""
     offsets, lengths, damage = [], [], None
     try:
         with path.open("rb") as handle:
-            size = handle.seek(0, 2)
-            position = 0
+            size, position = handle.seek(0, 2), 0
             while position < size:
                 handle.seek(position)
                 header = handle.read(_HEADER.size)
@@ -314,15 +255,12 @@ def _scan(path: Path) -> tuple[np.ndarray, np.ndarray, str | None]:
                 length, checksum = _HEADER.unpack(header) if complete else (0, 0)
                 if complete and masked_checksum(header[:8]) != checksum:
                     damage = (
-                        "the record's length fails its checksum; the file is damaged from here on or "
-                        "not a TFRecord, get it again"
+                        "the record's length fails its checksum; the file is damaged from here on or not a TFRecord"
                     )
                     break
                 end = position + _HEADER.size + length + _FOOTER.size
                 if not complete or end > size:
-                    damage = (
-                        f"the record runs past the end of the file ({size} bytes); the file is truncated, get it again"
-                    )
+                    damage = f"the record runs past the end of the file ({size} bytes); the file is truncated"
                     break
                 offsets.append(position + _HEADER.size)
                 lengths.append(length)
@@ -331,4 +269,4 @@ def _scan(path: Path) -> tuple[np.ndarray, np.ndarray, str | None]:
         raise UserError(f"{path}: file not found; {HOW_TO_SIMULATE}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    return np.array(offsets, np.int64), np.array(lengths, np.int64), damage
+    return np.array(offsets, np.int64), np.array(lengths, np.int64), damage and f"{damage}, get it again"

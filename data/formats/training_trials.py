@@ -20,59 +20,43 @@ class TrainingTrials(Records):
     A batch holds float32 arrays "sleep" (B, 200, 55), "label" (B, 15) one-hot and, with awake trials, "image"
     and "audio" (B, 80, 55).
 
-    **Order and draw.** An epoch goes through all trials of all files in one permutation that depends on
-    `seed` and `epoch` only. A sleep trial is stored with 15 awake trials of the same item; in every epoch
-    one of the 15 is drawn for it, the same index for image and audio. The draw depends on `seed`, `epoch`
-    and the position in the epoch only, so epoch 40 of a resumed training equals epoch 40 of an
-    uninterrupted one, whatever the batch size.
+    **Order and draw.** An epoch goes through all trials of all files in one permutation that depends on `seed` and
+    `epoch` only. A sleep trial is stored with 15 awake trials of the same item; in every epoch one of the 15 is drawn
+    for it, the same index for image and audio. The draw depends on `seed`, `epoch` and the position in the epoch
+    only, so epoch 40 of a resumed training equals epoch 40 of an uninterrupted one, whatever the batch size.
 
-    **Memory.** Every trial is read from its place in its file when its turn comes, so the shuffle is over
-    the whole epoch and yet only one batch is held: 80 kB a trial with awake trials (44 kB without), copied
-    once while the batch is stacked, one record of 0.6 MB, and 50 bytes for every trial there is (its place,
-    its label, the order). The published REM trials without awake ones are pickles, which cannot be read in
-    parts: those are held as a whole, 44 kB a trial.
+    **Memory.** Every trial is read from its place in its file when its turn comes, so the shuffle is over the whole
+    epoch and yet only one batch is held: 80 kB a trial with awake trials (44 kB without), copied once while the batch
+    is stacked, one record of 0.6 MB, and 50 bytes for every trial there is (its place, its label, the order). The
+    published REM trials without awake ones are pickles, which cannot be read in parts: those are held as a whole,
+    44 kB a trial.
+
+    Attributes are those of `data.formats.records.Records`. Refuses a folder without such files, a damaged file, an
+    unknown subject, and a simulated data set that is not complete.
 
     Parameters
     ----------
-    root : str | Path
+    root
         The folder that holds `SI Main Train_tfrecords` (and `SI Main Train_pickle`).
-    stage : "N2N3" | "REM"
-    awake : bool
+    stage
+        "N2N3" or "REM".
+    awake
         Read `Whole*` (sleep with awake trials); otherwise `sleep*`.
-    only : iterable of str | None
-        Names of the subjects to keep; None for all.
-    exclude : iterable of str
-        Names of the subjects to leave out; their files are not opened.
-    shuffle_seed : int | None
-        Negative control: permute the labels within each subject. The permutation depends on this seed and
-        the subject's name only, so it is the same in every epoch and for any choice of subjects. Signals and
-        awake trials stay where they are.
-    skip_bad : bool
-        Check every record completely now, and leave out those that fail instead of refusing the first one
-        when it is read. This reads all files once.
-
-    Attributes
-    ----------
-    files, subjects, skipped, unit
-        As in `data.formats.records.Records`.
-
-    Raises
-    ------
-    UserError
-        No such files, a damaged one, an unknown subject, or a simulated data set that is not complete.
+    only, exclude
+        Names of the subjects to keep, None for all, and to leave out; their files are not opened.
+    shuffle_seed
+        Negative control: permute the labels within each subject. The permutation depends on this seed and the
+        subject's name only, so it is the same in every epoch and for any choice of subjects. Signals and awake trials
+        stay where they are.
+    skip_bad
+        Check every record completely now, and leave out those that fail instead of refusing the first one when it is
+        read. This reads all files once.
     """
 
     def __init__(
-        self,
-        root: str | Path,
-        stage: str = "N2N3",
-        awake: bool = True,
-        *,
-        only: Iterable[str] | None = None,
-        exclude: Iterable[str] | None = (),
-        shuffle_seed: int | None = None,
-        skip_bad: bool = False,
-    ) -> None:
+        self, root: str | Path, stage: str = "N2N3", awake: bool = True, *, only: Iterable[str] | None = None,
+        exclude: Iterable[str] | None = (), shuffle_seed: int | None = None, skip_bad: bool = False,
+    ) -> None:  # fmt: skip
         check_trial_stage(stage)
         self.stage, self.awake = stage, awake
         refuse_unfinished(root)
@@ -106,12 +90,7 @@ class TrainingTrials(Records):
 def training_files(root: str | Path, stage: str = "N2N3", awake: bool = True) -> tuple[Path, list[Path]]:
     """Return the folder of training trials and its files, one a subject, without opening any.
 
-    With awake trials these are files "Whole*", without "sleep*".
-
-    Raises
-    ------
-    UserError
-        No such folder or file, or two files of one subject.
+    With awake trials these are files "Whole*", without "sleep*". Refuses a folder without any, and two of one subject.
     """
     kind = "pickle" if stage == "REM" and not awake else "tfrecords"
     folder = Path(root) / f"SI Main Train_{kind}" / stage

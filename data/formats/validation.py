@@ -157,10 +157,7 @@ def finite(values: np.ndarray, where: str, field: str) -> np.ndarray:
 
 
 def warn_of_scale(file: Path, largest: float) -> bool:
-    """Log one warning when a file's sleep trials exceed the published range (other scaling is possible).
-
-    `largest` is the largest absolute value found in them. Returns whether there was a warning.
-    """
+    """Log a warning, and return True, when the largest absolute value of a file's sleep trials is beyond the range."""
     warned = bool(largest > CLIP + 0.01)  # more than a rounding
     if warned:
         log.warning("%s: %s", file, scale_remark(largest))
@@ -176,8 +173,5 @@ def scale_remark(largest: float) -> str:
 
 
 def left_out(file: Path, record: int, where: str, error: UserError) -> dict[str, Any]:
-    """Return the entry of a list of skipped records: {"file", "record" (from 0), "reason"}.
-
-    `where` is the record's name in messages; it is dropped from the reason.
-    """
+    """Return the entry of a list of skipped records: {"file", "record" (from 0), "reason" (without `where`)}."""
     return {"file": str(file), "record": record, "reason": str(error).removeprefix(where).lstrip(",: ")}

@@ -11,25 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sleep_interpreter.data.formats import staging_windows as staging
 from sleep_interpreter.data.formats.simulation_marks import trials_are_marked
+from sleep_interpreter.data.formats.single_trials import DOMAINS
 from sleep_interpreter.data.formats.slow_oscillation_trials import check_group, read_group_dict
-from sleep_interpreter.data.formats.staging_windows import (
-    check_hypnogram,
-    check_stage,
-    check_training_window,
-    check_window,
-)
 from sleep_interpreter.data.formats.test_trials import check_test_trial
-from sleep_interpreter.data.formats.tfrecords import (
-    AWAKE_SAMPLES,
-    CHANNELS,
-    SLEEP,
-    SLEEP_SAMPLES,
-    STAGING,
-    WHOLE,
-    Field,
-    RecordFile,
-)
+from sleep_interpreter.data.formats.tfrecords import CHANNELS, SLEEP, SLEEP_SAMPLES, STAGING, WHOLE, RecordFile, Schema
 from sleep_interpreter.data.formats.validation import brief, entry, finite, item_index, one_hot, read_container, signal
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES, STAGING_SECONDS
 from sleep_interpreter.utils.core.errors import UserError
@@ -57,39 +44,26 @@ class Problem(NamedTuple):
 class Findings:
     """What one file holds.
 
-    Attributes
-    ----------
-    trials
-        Trials, windows or epochs that could be read; None where only a full read would tell.
-    counts
-        Of (subject or "", section, class name); "" stands for the file's own subject.
-    marked, unmarked
-        Trials with and without the mark of simulation, of those that may carry one.
-    largest
-        Largest absolute value in the sleep trials.
-    digests
-        One of every sleep trial's signals, to find the same trial elsewhere.
+    `trials` are the trials, windows or epochs that could be read, None where only a full read would tell; `counts`
+    those of (subject, or "" for the file's own, section, class name). `digests` has one of every sleep trial's
+    signals, to find the same trial elsewhere.
     """
 
     file: Path
     trials: int | None = 0
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
-    marked: int = 0
-    unmarked: int = 0
-    largest: float = 0.0
+    marked: int = 0  # trials with the mark of simulation
+    unmarked: int = 0  # trials without it, of those that may carry one
+    largest: float = 0.0  # largest absolute value in the sleep trials
     digests: set[bytes] = field(default_factory=set)
 
     def add(self, name: str, section: str = "", subject: str = "", number: int = 1, *,
             marked: bool | None = None, eeg: np.ndarray | None = None) -> None:  # fmt: skip
         """Count trials of one class.
 
-        Parameters
-        ----------
-        marked
-            Whether the trial is marked as simulated; None where it carries no mark.
-        eeg
-            A sleep trial's signals, channels first.
+        `marked` says whether the trial is marked as simulated, None where it carries no mark; `eeg` are a sleep
+        trial's signals, channels first.
         """
         self.trials = (self.trials or 0) + number
         self.counts[subject, section, name] += number
@@ -129,7 +103,7 @@ class Reader(NamedTuple):
     unit: str = "trials"
 
 
-def _tfrecords(schema: dict[str, Field], names: tuple[str, ...], check: Check, unit: str = "trials") -> Reader:
+def _tfrecords(schema: Schema, names: tuple[str, ...], check: Check, unit: str = "trials") -> Reader:
     def read(file: Path, fast: bool, progress: Callable[[int], Any]) -> Findings:
         found = Findings(file)
         records = RecordFile(file, schema, partial=True)
@@ -161,7 +135,7 @@ def _check_trial_record(record: dict[str, np.ndarray], where: str) -> dict:
 
 
 def _check_window_record(record: dict[str, np.ndarray], where: str) -> dict:
-    return {"label": check_training_window(record, where)["label"]}
+    return {"label": staging.check_training_window(record, where)["label"]}
 
 
 def _pickle(read: Callable[[Findings], None], classes: tuple[str, ...], unit: str = "trials") -> Reader:
@@ -179,19 +153,10 @@ def _pickle(read: Callable[[Findings], None], classes: tuple[str, ...], unit: st
     return Reader(read_or_skip, classes, unit)
 
 
-def _list(file: Path) -> list:
-    return read_container(file, list)
-
-
-def _list_of_trials(file: Path) -> list:
-    return read_container(file, list, " of trials")
-
-
-def _pickled_list(
-    read: Callable[[Path], Iterable], name: str, check: Check, classes: tuple[str, ...], unit: str = "trials"
-) -> Reader:
-    """Return a reader of pickles that hold a list of trials."""
-    return _pickle(lambda found: found.add_checked(read(found.file), name, check), classes, unit)
+def _pickled_list(name: str, check: Check, classes: tuple[str, ...] = ITEMS, unit: str = "trials") -> Reader:
+    """Return a reader of pickles that hold a list."""
+    what = " of trials" if name == "trial" else ""
+    return _pickle(lambda found: found.add_checked(read_container(found.file, list, what), name, check), classes, unit)
 
 
 def _check_trial(trial: Any, where: str, key: str, samples: int) -> dict:
@@ -212,11 +177,11 @@ def _check_test_trial(trial: Any, where: str, awake: bool) -> dict:
 
 
 def _check_window(window: Any, where: str) -> dict:
-    return {"name": STAGES[check_window(window, where)[0]], "marked": trials_are_marked([window])}
+    return {"name": STAGES[staging.check_window(window, where)[0]], "marked": trials_are_marked([window])}
 
 
 def _check_epoch(epoch: Any, where: str) -> dict:
-    return {"name": STAGES[check_stage(epoch, where)]}
+    return {"name": STAGES[staging.check_stage(epoch, where)]}
 
 
 def _read_groups(found: Findings) -> None:
@@ -233,9 +198,7 @@ def _read_groups(found: Findings) -> None:
 
 def _read_single_trials(found: Findings) -> None:
     content = read_container(found.file, dict, " of subjects")
-    samples = {"awake_image": AWAKE_SAMPLES, "awake_audio": AWAKE_SAMPLES}
-    samples |= {"N2N3": SLEEP_SAMPLES, "REM": SLEEP_SAMPLES}
-    for name, length in samples.items():
+    for name, length in DOMAINS.values():
 
         def check(trial: Any, where: str, name: str = name, length: int = length) -> dict:
             return {**_check_trial(trial, where, "EEG", length), "section": name}
@@ -253,7 +216,7 @@ def _read_single_trials(found: Findings) -> None:
 def _read_hypnograms(found: Findings) -> None:
     for name, hypnogram in read_container(found.file, dict, " of subjects").items():
         try:
-            onset, stages = check_hypnogram(hypnogram, f"{display_path(found.file)}, {name}")
+            onset, stages = staging.check_hypnogram(hypnogram, f"{display_path(found.file)}, {name}")
         except UserError as error:
             found.add_problem(error)
             continue
@@ -263,15 +226,14 @@ def _read_hypnograms(found: Findings) -> None:
             found.add(stage, subject=str(name), number=epochs, marked=marked)
 
 
-_check_sleep_trial = partial(_check_trial, key="Sleep_EEG", samples=SLEEP_SAMPLES)
 WHOLE_RECORDS = _tfrecords(WHOLE, ITEMS, _check_trial_record)
 SLEEP_RECORDS = _tfrecords(SLEEP, ITEMS, _check_trial_record)
 STAGING_RECORDS = _tfrecords(STAGING, STAGES, _check_window_record, "windows")
-SLEEP_PICKLE = _pickled_list(_list_of_trials, "trial", _check_sleep_trial, ITEMS)
-TEST_PICKLE = _pickled_list(_list_of_trials, "trial", partial(_check_test_trial, awake=True), ITEMS)
-BEFORE_CUE_PICKLE = _pickled_list(_list_of_trials, "trial", partial(_check_test_trial, awake=False), ITEMS)
+SLEEP_PICKLE = _pickled_list("trial", partial(_check_trial, key="Sleep_EEG", samples=SLEEP_SAMPLES))
+TEST_PICKLE = _pickled_list("trial", partial(_check_test_trial, awake=True))
+BEFORE_CUE_PICKLE = _pickled_list("trial", partial(_check_test_trial, awake=False))
 SO_PICKLE = _pickle(_read_groups, ITEMS)
 SINGLE_TRIALS_PICKLE = _pickle(_read_single_trials, ITEMS)
-WINDOWS_PICKLE = _pickled_list(_list, "window", _check_window, STAGES, "windows")
-EPOCHS_PICKLE = _pickled_list(_list, "epoch", _check_epoch, STAGES, "epochs")
+WINDOWS_PICKLE = _pickled_list("window", _check_window, STAGES, "windows")
+EPOCHS_PICKLE = _pickled_list("epoch", _check_epoch, STAGES, "epochs")
 HYPNOGRAMS_PICKLE = _pickle(_read_hypnograms, STAGES, "epochs")

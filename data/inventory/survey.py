@@ -56,38 +56,22 @@ PARTS = (
     Part(f"{NIGHTS}/raw*", kinds.EPOCHS_PICKLE, "test", "test/SIStagingtest.py"),
     Part("SI Staging Label/Whole_label_data.pickle", kinds.HYPNOGRAMS_PICKLE, "", "expert hypnograms"),
 )
-CHECKPOINTS = (
-    "Decoding/N2N3_SIMD.ckpt",
-    "Decoding/N2N3_SISD.ckpt",
-    "Decoding/REM_SIMD.ckpt",
-    "Decoding/REM_SISD.ckpt",
-    "Decoding/N2N3_SIMD_Retrained.ckpt",
-    "Staging/Staging_model.ckpt",
-)
+_DECODERS = ("N2N3_SIMD", "N2N3_SISD", "REM_SIMD", "REM_SISD", "N2N3_SIMD_Retrained")
+CHECKPOINTS = (*(f"Decoding/{name}.ckpt" for name in _DECODERS), "Staging/Staging_model.ckpt")
 
 
 @dataclass
 class Inventory:
     """What is there and what is wrong.
 
-    Attributes
-    ----------
-    fast
-        Only headers were read.
-    found
-        A part that is missing has an empty list.
-    checkpoints
-        Released checkpoints by name: complete or not there.
-    problems
-        What no reader of this project would accept, or what makes results wrong.
-    warnings
-        What is worth knowing before results are believed.
+    `problems` are what no reader of this project would accept, or what makes results wrong; `warnings` what is worth
+    knowing before results are believed.
     """
 
     root: Path
-    fast: bool
-    found: dict[Part, list[Findings]] = field(default_factory=dict)
-    checkpoints: dict[str, bool] = field(default_factory=dict)
+    fast: bool  # only headers were read
+    found: dict[Part, list[Findings]] = field(default_factory=dict)  # a part that is missing has an empty list
+    checkpoints: dict[str, bool] = field(default_factory=dict)  # released ones by name: complete or not there
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -125,14 +109,9 @@ class Inventory:
 
 
 def survey_folder(root: str | Path, fast: bool = False) -> Inventory:
-    """Find out what a folder of the published layout holds.
+    """Find out what a folder of the published layout holds; refuse one that is not there or holds nothing of it.
 
     With `fast` only headers and labels of TFRecords are read; pickles are found but not counted.
-
-    Raises
-    ------
-    UserError
-        There is no such folder, or nothing of the layout in it.
     """
     root = Path(root)
     if not root.is_dir():
@@ -195,7 +174,13 @@ def _compare(inventory: Inventory) -> None:
                 inventory.add_problem(files[1], reason)
     for domain in sorted({part.domain for part in PARTS}):
         _compare_groups(inventory, domain)
-    _compare_marks(inventory)
+    # real and simulated trials side by side
+    everything = [findings for found in inventory.found.values() for findings in found]
+    marked = [findings.file for findings in everything if findings.marked]
+    unmarked = [findings.file for findings in everything if findings.unmarked]
+    if marked and unmarked:
+        reason = f"holds simulated trials, but {display_path(unmarked[0])} holds some that are not marked so"
+        inventory.add_problem(marked[0], reason)
     _compare_counts(inventory)
     _compare_subjects(inventory)
 
@@ -215,16 +200,6 @@ def _compare_groups(inventory: Inventory, domain: str) -> None:
             inventory.add_problem(findings.file, reason)
 
 
-def _compare_marks(inventory: Inventory) -> None:
-    """Find real and simulated trials side by side."""
-    everything = [findings for found in inventory.found.values() for findings in found]
-    marked = [findings.file for findings in everything if findings.marked]
-    unmarked = [findings.file for findings in everything if findings.unmarked]
-    if marked and unmarked:
-        reason = f"holds simulated trials, but {display_path(unmarked[0])} holds some that are not marked so"
-        inventory.add_problem(marked[0], reason)
-
-
 def _compare_counts(inventory: Inventory) -> None:
     """Remark on classes with few trials, and on test subjects that lack a part of their trials."""
     for part, found in inventory.found.items():
@@ -232,9 +207,8 @@ def _compare_counts(inventory: Inventory) -> None:
         for findings in found:
             for (subject, _, name), count in findings.counts.items():
                 totals[subject or subject_name(findings.file)][name] += count
-        fewest = {
-            subject: min((counts[name], name) for name in part.reader.classes) for subject, counts in totals.items()
-        }
+        classes = part.reader.classes
+        fewest = {subject: min((counts[name], name) for name in classes) for subject, counts in totals.items()}
         few = [subject for subject, (count, _) in fewest.items() if count < FEW]
         if few:
             subject = min(few, key=lambda name: fewest[name])
@@ -247,9 +221,8 @@ def _compare_counts(inventory: Inventory) -> None:
             sections = {section for _, section, _ in findings.counts}
             lacking = [name for name in DATA_TYPES if name not in sections]
             if lacking and findings.trials:
-                inventory.warnings.append(
-                    f"{display_path(findings.file)}: no trial of data_type {' or '.join(map(repr, lacking))}"
-                )
+                types = " or ".join(map(repr, lacking))
+                inventory.warnings.append(f"{display_path(findings.file)}: no trial of data_type {types}")
 
 
 def _compare_subjects(inventory: Inventory) -> None:
@@ -273,9 +246,8 @@ def _compare_subjects(inventory: Inventory) -> None:
 
     for subject, whole, sleep in pairs(f"{TRAIN}/N2N3/Whole*", f"{TRAIN}/N2N3/sleep*"):
         if whole.trials != sleep.trials:
-            inventory.warnings.append(
-                f"{subject}: {whole.trials} trials in {whole.file.name}, {sleep.trials} in {sleep.file.name}"
-            )
+            there = f"{whole.trials} trials in {whole.file.name}, {sleep.trials} in {sleep.file.name}"
+            inventory.warnings.append(f"{subject}: {there}")
     for _, windows, epochs in pairs(f"{NIGHTS}/Whole*", f"{NIGHTS}/raw*"):
         try:
             check_counts(windows.file, windows.trials or 0, epochs.file, epochs.trials or 0)

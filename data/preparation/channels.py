@@ -6,7 +6,7 @@ on the identity, and what it makes of that is the matrix by which a whole night 
 
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import mne
 import numpy as np
@@ -22,30 +22,14 @@ Derivation = tuple[int, int | None]
 
 @dataclass
 class Plan:
-    """Which channels of a recording are read, and what they are for.
+    """Which channels of a recording are read, and what they are for."""
 
-    Attributes
-    ----------
-    picks
-        Channels of the recording, in the order of the working file's rows.
-    montage
-        Channels of the trials, in order.
-    rows
-        {montage channel or mastoid: row}; a missing one is not in it.
-    missing
-        Montage channels that the recording lacks.
-    derivations
-        EEG, EOG, EMG of the stager: (row, row to subtract or None), or None.
-    notes
-        What was found and done, for the report.
-    """
-
-    picks: list[str]
-    montage: tuple[str, ...]
-    rows: dict[str, int]
-    missing: list[str]
-    derivations: list[Derivation | None]
-    notes: list[str] = field(default_factory=list)
+    picks: list[str]  # channels of the recording, in the order of the working file's rows
+    montage: tuple[str, ...]  # channels of the trials, in order
+    rows: dict[str, int]  # {montage channel or mastoid: row}; a missing one is not in it
+    missing: list[str]  # montage channels that the recording lacks
+    derivations: list[Derivation | None]  # EEG, EOG, EMG of the stager
+    notes: list[str]  # what was found and done, for the report
 
     @property
     def eeg(self) -> list[str]:
@@ -59,12 +43,9 @@ class Plan:
 
 
 def make_plan(settings: Channels, names: Sequence[str], where: str) -> Plan:
-    """Find the channels of the settings in a recording; `where` names it in messages.
+    """Find the channels of the settings in a recording, which `where` names in messages.
 
-    Raises
-    ------
-    UserError
-        More channels are missing than may be interpolated, or a renamed one is not there.
+    Refuses a recording that lacks a renamed channel, or more channels than may be interpolated.
     """
     for lab in settings.rename:
         if lab not in names:
@@ -75,10 +56,12 @@ def make_plan(settings: Channels, names: Sequence[str], where: str) -> Plan:
     notes: list[str] = []
 
     def row(ours: str) -> int | None:
-        """Return the row of one of our names, or None."""
-        found = lab_names.get(ours) or find_channel(ours, free) or _same_electrode(ours, free)
-        if found is None:
-            return None
+        found = lab_names.get(ours) or find_channel(ours, free)
+        if found is None:  # the one channel that is this electrode with the recording's reference behind it ("Fz-Ref")
+            same = [n for n in free if electrode(n) == electrode(ours)]
+            if len(same) != 1:
+                return None
+            found = same[0]
         if found not in picks:
             picks.append(found)
             if found != ours:
@@ -105,16 +88,9 @@ def make_plan(settings: Channels, names: Sequence[str], where: str) -> Plan:
         if pair[1] is not None and minus is None:
             notes.append(f"staging: there is no {pair[1]}, so {pair[0]} is used as recorded")
         derivations.append((plus, minus))
-    unused = [name for name in names if name not in picks]
-    if unused:
+    if unused := [name for name in names if name not in picks]:
         notes.append(f"not used: {listed(unused, 70)}")
     return Plan(picks, settings.montage, rows, missing, derivations, notes)
-
-
-def _same_electrode(name: str, names: Iterable[str]) -> str | None:
-    """Return the one channel that is this electrode with the recording's reference behind it ("Fz-Ref")."""
-    found = [n for n in names if electrode(n) == electrode(name)]
-    return found[0] if len(found) == 1 else None
 
 
 def make_info(
@@ -136,10 +112,7 @@ def make_info(
 def matrix(
     names: Sequence[str], positions: str, change: Callable[[mne.io.BaseRaw], mne.io.BaseRaw | None], where: str
 ) -> np.ndarray:
-    """Return what a linear change of MNE's does, as a matrix (channels, channels).
-
-    `change` takes a recording and changes it, or returns the changed one.
-    """
+    """Return a linear change of a recording, in place or returned by `change`, as a matrix (channels, channels)."""
     made, _ = make_info(names, positions, where=where)
     with warnings.catch_warnings(action="ignore"):
         raw = mne.io.RawArray(np.eye(len(names)), made, verbose="error")
@@ -150,10 +123,7 @@ def matrix(
 def interpolation(names: Sequence[str], bad: Collection[str], positions: str, where: str) -> np.ndarray:
     """Return the matrix that replaces bad (or missing) channels by spherical splines of the others.
 
-    Raises
-    ------
-    UserError
-        The position of a channel is not known, so nothing can be interpolated.
+    Refuses channels without a known position.
     """
     if not bad:
         return np.eye(len(names))

@@ -18,12 +18,11 @@ _RATE = 250.0
 _LEAST_ICA = 4
 _LEAST_PYPREP = 16
 """Channels; with the six of a polysomnography, pyprep calls four of them bad for want of neighbours."""
-_LIBRARIES = {"pyprep": "pyprep", "iclabel": "mne-icalabel", "autoreject": "autoreject"}
 
 
 def require_package(method: str) -> None:
     """Refuse a method whose package is not installed, before hours of work."""
-    package = _LIBRARIES.get(method)
+    package = {"pyprep": "pyprep", "iclabel": "mne-icalabel", "autoreject": "autoreject"}.get(method)
     if package is not None and find_spec(package.replace("-", "_")) is None:
         raise UserError(f"the package {package} is not installed: pip install -e '.[prepare]'")
 
@@ -39,13 +38,11 @@ def find_bad(file: SignalFile, plan: Plan, settings: BadChannels, seed: int, pos
     from pyprep.find_noisy_channels import NoisyChannels  # lazy: optional dependency
 
     rows = [plan.rows[name] for name in plan.eeg]
-    found = [
-        signal.decimate(signal.detrend(p.astype(float), axis=1), 2, axis=1)
-        for p in pieces(file, rows, settings.minutes)
-    ]
+    straight = (signal.detrend(piece.astype(float), axis=1) for piece in pieces(file, rows, settings.minutes))
+    data = np.concatenate([signal.decimate(piece, 2, axis=1) for piece in straight], axis=1)
     made, _ = make_info(plan.eeg, positions, _RATE)
     with warnings.catch_warnings(action="ignore"), mne.use_log_level("error"):
-        raw = mne.io.RawArray(np.concatenate(found, axis=1) * 1e-6, made, verbose="error")
+        raw = mne.io.RawArray(data * 1e-6, made, verbose="error")
         noisy = NoisyChannels(raw, do_detrend=True, random_state=seed, ransac=settings.ransac)
         noisy.find_all_bads()
     reasons: dict[str, list[str]] = {}
@@ -58,18 +55,10 @@ def find_bad(file: SignalFile, plan: Plan, settings: BadChannels, seed: int, pos
 def artefact_operator(
     file: SignalFile, plan: Plan, bad: Collection[str], steps: Steps, seed: int, positions: str
 ) -> tuple[np.ndarray | None, list[str], list[dict]]:
-    """Find components of wake EEG that are no brain's, and the matrix that takes them out.
+    """Find components of wake EEG that are no brain's in an unfiltered file.
 
-    The file is unfiltered; channels that are bad are left alone.
-
-    Returns
-    -------
-    operator : array (n, n) | None
-        Over `names`; None where nothing is done.
-    names : list of str
-        The channels that took part.
-    found : list of dict
-        {"component", "label", "probability", "removed", "topography"} of every component.
+    Returns the matrix (n, n) that takes them out, None where nothing is done; the n channels that it is over, not
+    the bad ones; and {"component", "label", "probability", "removed", "topography"} of every component.
     """
     settings = steps.ica
     _, unplaced = make_info(plan.eeg, positions)
@@ -91,17 +80,12 @@ def artefact_operator(
             verbose="error",
         ).fit(raw, verbose="error")  # fmt: skip
         labels = label_components(raw, ica, method="iclabel")
-    topographies = ica.get_components()
-    found = [
-        {
-            "component": k,
-            "label": label,
-            "probability": float(p),
-            "removed": bool(label in settings.remove and p >= settings.probability),
-            "topography": topographies[:, k],
-        }
-        for k, (label, p) in enumerate(zip(labels["labels"], labels["y_pred_proba"], strict=True))
-    ]
+    topographies = ica.get_components().T
+    found = []
+    for k, (label, p) in enumerate(zip(labels["labels"], labels["y_pred_proba"], strict=True)):
+        row = {"component": k, "label": label, "probability": float(p)}
+        removed = bool(label in settings.remove and p >= settings.probability)
+        found.append(row | {"removed": removed, "topography": topographies[k]})
     exclude = [row["component"] for row in found if row["removed"]]
     if not exclude:
         return None, names, found

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import mne
 import numpy as np
@@ -26,23 +26,13 @@ def read_events(
 ) -> tuple[pd.DataFrame, dict[str, int]]:  # fmt: skip
     """Return what was shown or played when; what the user should know is appended to `remarks`.
 
-    Returns
-    -------
-    events : DataFrame
-        onset_s (s after the recording's first sample), item, item_index, modality ("image", "audio", "cue"),
-        phase (text or None); sorted by onset.
-    unmapped : dict of str to int
-        Texts (or codes) that no rule knows, with their counts.
-
-    Raises
-    ------
-    UserError
-        No such source of events, an item or modality that does not exist.
+    The table, sorted by onset, has columns onset_s (s after the recording's first sample), item, item_index,
+    modality ("image", "audio", "cue") and phase (text or None). Beside it are {text or code that no rule knows:
+    count}. Refuses a source of events that is not there, and items and modalities that do not exist.
     """
-    rows = _rows(session, recording, annotations, settings)
     found = []
     unmapped: Counter[str] = Counter()
-    for onset, text, code, phase in rows:
+    for onset, text, code, phase in _rows(session, recording, annotations, settings):
         rule, groups = _first_match(settings.rules, text, code)
         if rule is None:
             unmapped[text if text is not None else str(code)] += 1
@@ -50,8 +40,15 @@ def read_events(
         if rule.modality == "ignore":
             continue
         where = f"{display_path(session.path)}: event {text if text is not None else code!r} at {onset:.2f} s"
-        modality = rule.modality or _modality(groups["modality"], where)
-        item = _item(rule.item or groups["item"], settings.items, where)
+        modality = rule.modality or groups["modality"]
+        if modality not in ("image", "audio", "cue"):
+            raise UserError(f"{where}: modality {modality!r}; there are image, audio and cue (events.rules)")
+        text = rule.item or groups["item"]
+        item = settings.items.get(text, text)
+        if item not in ITEMS:
+            close = nearest(item, ITEMS, 1)
+            hint = f"did you mean {close[0]!r}?" if close else "name it in events.items"
+            raise UserError(f"{where}: {text!r} is none of the 15 items; {hint}")
         phase = rule.phase or groups.get("phase") or phase
         if settings.phases is None or phase in settings.phases:
             found.append((onset + settings.shift_seconds, item, ITEMS.index(item), modality, phase))
@@ -116,18 +113,3 @@ def _first_match(rules: Sequence[Rule], text: str | None, code: int | None) -> t
                 if found:
                     return rule, found.groupdict()
     return None, {}
-
-
-def _modality(text: str, where: str) -> str:
-    if text not in ("image", "audio", "cue"):
-        raise UserError(f"{where}: modality {text!r}; there are image, audio and cue (events.rules)")
-    return text
-
-
-def _item(text: str, names: Mapping[str, str], where: str) -> str:
-    item = names.get(text, text)
-    if item not in ITEMS:
-        close = nearest(item, ITEMS, 1)
-        hint = f"did you mean {close[0]!r}?" if close else "name it in events.items"
-        raise UserError(f"{where}: {text!r} is none of the 15 items; {hint}")
-    return item

@@ -4,6 +4,7 @@ import csv
 import glob
 import re
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,50 +24,26 @@ SessionKind = Literal["wake", "sleep"]
 
 @dataclass(frozen=True)
 class Session:
-    """One recording.
+    """One recording."""
 
-    Attributes
-    ----------
-    label
-        Name of its folder: BIDS' session, task and run, or the session that the path names.
-    events
-        BIDS: its events.tsv.
-    bids
-        To read it through mne-bids.
-    """
-
-    label: str
+    label: str  # name of its folder: BIDS' session, task and run, or the session that the path names
     kind: SessionKind
     path: Path
-    events: Path | None = None
-    bids: mne_bids.BIDSPath | None = None
+    events: Path | None = None  # BIDS: its events.tsv
+    bids: mne_bids.BIDSPath | None = None  # to read it through mne-bids
 
 
 @dataclass(frozen=True)
 class Source:
-    """One person's recordings, before a name of the published layout is given.
+    """One person's recordings, before a name of the published layout is given."""
 
-    Attributes
-    ----------
-    name
-        The lab's own, for example "sub-001".
-    test
-        Whether participants.tsv calls it a test subject; None where it says nothing.
-    """
-
-    name: str
+    name: str  # the lab's own, for example "sub-001"
     sessions: tuple[Session, ...]
-    test: bool | None = None
+    test: bool | None = None  # whether participants.tsv calls it a test subject; None where it says nothing
 
 
 def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
-    """Return the people of a BIDS folder.
-
-    Raises
-    ------
-    UserError
-        No EEG in it, or a session that the settings do not know.
-    """
+    """Return the people of a BIDS folder; refuse one without EEG, and sessions that the settings do not know."""
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root}: BIDS folder not found")
@@ -91,13 +68,9 @@ def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
 def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list[Source]:
     """Return the people whose files a glob pattern names, or several (what a shell makes of an unquoted one).
 
-    Raises
-    ------
-    UserError
-        No file, or one whose path names no subject or no known session.
+    Refuses a pattern that finds no recording, and a path that names no subject or no known session.
     """
     patterns = [pattern] if isinstance(pattern, str) else list(pattern)
-    pattern = " ".join(patterns)
     files = {
         Path(p)
         for one in patterns
@@ -109,7 +82,7 @@ def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list
     paths = [path for path in paths if path not in scorings]
     if not paths:
         what = f"{len(files)} files, none of them" if files else "no"
-        raise UserError(f"--recordings {pattern!r}: {what} recording ({', '.join(_FORMATS)})")
+        raise UserError(f"--recordings {' '.join(patterns)!r}: {what} recording ({', '.join(_FORMATS)})")
     rule = re.compile(settings.recordings.pattern)
     sessions: dict[str, list[Session]] = {}
     for path in paths:
@@ -117,10 +90,9 @@ def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list
         found = rule.search(path.name) or rule.search(text)
         if found is None:
             raise UserError(f"{path}: recordings.pattern {settings.recordings.pattern!r} finds no subject in {text!r}")
-        parts = found.groupdict()
-        label = parts.get("session") or ""
+        label = found.groupdict().get("session") or ""
         kind = _kind((label,), settings, path)
-        sessions.setdefault(parts["subject"], []).append(Session(label or kind, kind, path))
+        sessions.setdefault(found["subject"], []).append(Session(label or kind, kind, path))
     return [Source(name, _distinct(own)) for name, own in sessions.items()]
 
 
@@ -137,28 +109,23 @@ def assign_names(
 ) -> dict[str, str]:
     """Return {lab's name: name in the published layout}: subject_<n> or subject_test_<n>.
 
-    Those who are `known` from an earlier preparation keep their names.
-
-    Raises
-    ------
-    UserError
-        `split.test` names somebody who is not there, or who was a training subject before.
+    Those who are `known` from an earlier preparation keep their names. Refuses a `split.test` that names somebody who
+    is not there, or who was a training subject before.
     """
     own, known = [source.name for source in sources], known or {}
+    names = {name: ours for name, ours in known.items() if name in own}
     for name in settings.split.test:
         if name not in own:
             close = nearest(name, own, 3)
             hint = f"nearest: {', '.join(close)}" if close else f"there are {len(own)}"
             raise UserError(f"split.test: no subject {name!r}; {hint}")
-    names = {name: ours for name, ours in known.items() if name in own}
-    taken = set(known.values())
-    test = _test_subjects([s for s in sources if s.name not in names], settings, sources)
-    for name in settings.split.test:
-        if name in names and not names[name].startswith("subject_test_"):
+        if not names.get(name, "subject_test_").startswith("subject_test_"):
             raise UserError(
                 f"split.test: {name} is the training subject {names[name]} of this folder already; "
                 "prepare into another folder"
             )
+    test = _test_subjects([s for s in sources if s.name not in names], settings, sources)
+    taken = set(known.values())
     for source in sources:
         if source.name not in names:
             prefix = "subject_test_" if source.name in test else "subject_"
@@ -185,13 +152,11 @@ def _kind(labels: Sequence[str | None], settings: Preparation, path: Path) -> Se
     known = settings.recordings.sessions
     folded = {name.casefold(): kind for name, kind in known.items()}
     named = [label for label in labels if label] or [""]
-    found = {label: folded[label.casefold()] for label in named if label.casefold() in folded}
-    if found:
-        first = next(iter(found))
-        if first != named[0] and len(set(found.values())) > 1:
+    if found := {label: folded[label.casefold()] for label in named if label.casefold() in folded}:
+        if named[0] not in found and len(set(found.values())) > 1:
             kinds = " and ".join(f"{label}: {kind}" for label, kind in found.items())
             raise UserError(f"{path}: recordings.sessions says {kinds}; say what {named[0]!r} is")
-        return found[first]
+        return next(iter(found.values()))
     if settings.recordings.default_session is None:
         raise UserError(
             f"{path}: session {' or '.join(map(repr, named))} is none of recordings.sessions "
@@ -202,10 +167,8 @@ def _kind(labels: Sequence[str | None], settings: Preparation, path: Path) -> Se
 
 def _distinct(sessions: Sequence[Session]) -> tuple[Session, ...]:
     """Number sessions of one label, so that each has a folder of its own."""
-    labels = [s.label for s in sessions]
-    return tuple(
-        s if labels.count(s.label) == 1 else replace(s, label=f"{s.label}_{k}") for k, s in enumerate(sessions)
-    )
+    n = Counter(s.label for s in sessions)
+    return tuple(s if n[s.label] == 1 else replace(s, label=f"{s.label}_{k}") for k, s in enumerate(sessions))
 
 
 def _groups(table: Path, column: str | None) -> dict[str, bool]:
@@ -213,14 +176,11 @@ def _groups(table: Path, column: str | None) -> dict[str, bool]:
     if column is None or not table.is_file():
         return {}
     with table.open(encoding="utf-8-sig", newline="") as handle:
-        rows = list(csv.DictReader(handle, delimiter="\t"))
-    if not rows or column not in rows[0]:
-        return {}
-    return {
-        f"sub-{str(row.get('participant_id', '')).removeprefix('sub-')}": str(row[column]).strip() == "test"
-        for row in rows
-        if str(row[column]).strip() in ("train", "test")
-    }
+        return {
+            f"sub-{str(row.get('participant_id', '')).removeprefix('sub-')}": str(row[column]).strip() == "test"
+            for row in csv.DictReader(handle, delimiter="\t")
+            if str(row.get(column)).strip() in ("train", "test")
+        }
 
 
 def bids_details(session: Session) -> tuple[mne.Annotations, list[str]]:

@@ -31,28 +31,24 @@ def write_trials(
 ) -> dict:  # fmt: skip
     """Write the trial files of one subject, and return how many trials there are by kind and part.
 
-    Parameters
-    ----------
-    folder
-        Root of the layout.
-    name
-        "subject_3" or "subject_test_0".
-    trials
-        "image", "audio", "N2N3", "REM".
-    precue
-        "N2N3", "REM": the trials before those cues, in their order.
-    notes
-        What the user should know is appended.
+    `folder` is the root of the layout, `name` "subject_3" or "subject_test_0"; `trials` are of "image", "audio",
+    "N2N3", "REM", `precue` of "N2N3", "REM": those before the cues, in their order. What the user should know is
+    appended to `notes`.
     """
     mark = {MARK: True} if simulated else {}
     parts = {stage: parts_in_time(trials[stage].table, settings.split.parts) for stage in TRIAL_STAGES}
     counts: dict = {kind: len(own.table) for kind, own in trials.items()}
-    if len(settings.channels.montage) != CHANNELS:
-        notes.append(
-            f"{len(settings.channels.montage)} channels: the scripts read {CHANNELS}, so trials are in "
-            f"Prepared/{name}/trials.npz only"
-        )
-        _write_npz(folder / "Prepared" / name / "trials.npz", trials, parts, settings, simulated)
+    montage = settings.channels.montage
+    if len(montage) != CHANNELS:
+        what = f"Prepared/{name}/trials.npz"
+        notes.append(f"{len(montage)} channels: the scripts read {CHANNELS}, so trials are in {what} only")
+        arrays: dict[str, Any] = {"channels": np.array(montage), "simulated": np.array(simulated)}
+        for kind, own in trials.items():
+            arrays |= {f"{kind}_eeg": own.eeg, f"{kind}_item": own.items}
+            if kind in parts:
+                arrays[f"{kind}_data_type"] = parts[kind]
+        with atomic_write(folder / what) as temporary, temporary.open("wb") as handle:
+            np.savez_compressed(handle, **arrays)
         return counts
     test = name.startswith("subject_test_")
     main = folder / ("SI Main Test" if test else "SI Main Train") / name
@@ -79,13 +75,11 @@ def _one_hot(index: int, names: Sequence[str] = ITEMS) -> np.ndarray:
 
 def _records(trials: Trials, mark: dict, key: str, parts: np.ndarray | None = None) -> list[dict]:
     """Return trials as pickles hold them, one dict each, with the EEG under `key`."""
-    records: list[dict] = [
-        {**mark, "category": _one_hot(item), key: eeg} for item, eeg in zip(trials.items, trials.eeg, strict=True)
+    own = [{}] * len(trials.eeg) if parts is None else [{"data_type": str(part)} for part in parts]
+    return [
+        {**mark, "category": _one_hot(item), key: eeg, **part}
+        for item, eeg, part in zip(trials.items, trials.eeg, own, strict=True)
     ]
-    if parts is not None:
-        for record, part in zip(records, parts, strict=True):
-            record["data_type"] = str(part)
-    return records
 
 
 def _awake_draws(trials: Mapping[str, Trials], stage: str, name: str, seed: int, notes: list[str]) -> AwakeDraws:
@@ -103,9 +97,8 @@ def _awake_draws(trials: Mapping[str, Trials], stage: str, name: str, seed: int,
             draws[place] = {
                 m: np.resize(rng.permutation(pool), AWAKE_PER_SLEEP) for m, pool in zip(MODALITIES, own, strict=True)
             }
-    lacking = len(trials[stage].table) - len(draws)
-    if lacking:
-        total = len(trials[stage].table)
+    total = len(trials[stage].table)
+    if lacking := total - len(draws):
         notes.append(f"{stage}: {lacking} of {total} sleep trials have no awake trials of their item")
     fewest = [min(len(pools[m][k]) for m in MODALITIES) for k in range(len(ITEMS))]
     few = [item for item, n in zip(ITEMS, fewest, strict=True) if 0 < n < AWAKE_PER_SLEEP]
@@ -169,30 +162,12 @@ def _groups(trials: Trials, mark: dict) -> dict[str, dict]:
     return content
 
 
-def _write_npz(
-    path: Path, trials: Mapping[str, Trials], parts: Mapping[str, np.ndarray], settings: Preparation,
-    simulated: bool,
-) -> None:  # fmt: skip
-    arrays: dict[str, Any] = {"channels": np.array(settings.channels.montage), "simulated": np.array(simulated)}
-    for kind, own in trials.items():
-        arrays |= {f"{kind}_eeg": own.eeg, f"{kind}_item": own.items}
-        if kind in parts:
-            arrays[f"{kind}_data_type"] = parts[kind]
-    with atomic_write(path) as temporary, temporary.open("wb") as handle:
-        np.savez_compressed(handle, **arrays)
-
-
 def write_staging(
     folder: Path, name: str, cleaned: Cleaned, settings: Preparation, notes: list[str]
 ) -> tuple[dict | None, int]:
     """Write staging windows and 30 s labels of a subject's longest scored night.
 
-    Returns
-    -------
-    hypnogram : dict
-        {"onset", "label"} as in Whole_label_data.pickle; None where nothing is scored.
-    count : int
-        Windows written.
+    Returns {"onset", "label"} as in Whole_label_data.pickle, None where nothing is scored; and the number of windows.
     """
     if cleaned.hypnogram is None:
         return None, 0
@@ -200,16 +175,15 @@ def write_staging(
     first, last = scored_span(codes)
     if last - first < 1:
         return None, 0
-    gaps = int((codes[first:last] == UNSCORED).sum())
-    if gaps:
+    if gaps := int((codes[first:last] == UNSCORED).sum()):
         text = "are not scored: they count as W/N1 in raw* and the label file"
         notes.append(f"{gaps} epochs inside the night {text}")
     filled = np.where(codes == UNSCORED, WAKE, codes)[first:last]
-    count, wanted = 0, [getattr(settings.channels, kind) for kind in KINDS]
+    count = 0
     lacking = [
         f"{kind.upper()} ({pair[0]})"
-        for kind, pair, found in zip(KINDS, wanted, cleaned.plan.derivations, strict=True)
-        if pair is not None and found is None
+        for kind, found in zip(KINDS, cleaned.plan.derivations, strict=True)
+        if (pair := getattr(settings.channels, kind)) is not None and found is None
     ]
     if settings.stages.windows and lacking:
         notes.append(
@@ -226,12 +200,9 @@ def write_staging(
             write_pickle(filled.tolist(), base / f"raw_{name}.pickle")
             count = len(content)
         else:
+            labels = [(_one_hot(code, STAGES), np.array([code], np.int32)) for code in range(len(STAGES))]
             records = (
-                {
-                    "category_name": _one_hot(code, STAGES),
-                    "feature_label": np.array([code], np.int32),
-                    "feature_data": window,
-                }
+                {"category_name": labels[code][0], "feature_label": labels[code][1], "feature_data": window}
                 for code, window in windows
                 if code != UNSCORED
             )

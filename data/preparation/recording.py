@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import re
+import shutil
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,43 +35,23 @@ _LEVELS = 5
 
 @dataclass
 class Cleaned:
-    """One recording after all steps.
-
-    Attributes
-    ----------
-    raw, eeg
-        As recorded (rows of the plan) and cleaned (rows of the montage), both 500 Hz and µV.
-    events
-        Of `data.preparation.events`, with the stage at the onset; cues also with their slow oscillation.
-    bad
-        {bad channel: reason}; missing ones too.
-    components
-        Of the ICA, as `data.preparation.cleaning.artefact_operator` gives them.
-    bad_spans
-        Annotated artefacts in s, array (n, 2).
-    unmapped
-        {event that no rule knows: count}.
-    amplitude
-        Typical SD of 30 s in µV.
-    truth
-        onset_s, duration_s, event: what a simulated recording says was planted ("true/..."); else empty.
-    """
+    """One recording after all steps."""
 
     session: Session
-    raw: SignalFile
-    eeg: SignalFile
+    raw: SignalFile  # as recorded (rows of the plan), 500 Hz and µV
+    eeg: SignalFile  # cleaned (rows of the montage), 500 Hz and µV
     plan: Plan
-    events: pd.DataFrame
+    events: pd.DataFrame  # of `read_events`, with the stage at the onset; cues also with their slow oscillation
     hypnogram: Hypnogram | None
     stage_source: str | None
     oscillations: pd.DataFrame
     spindles: pd.DataFrame
-    bad: dict[str, str]
-    components: list[dict]
-    bad_spans: np.ndarray
-    unmapped: dict[str, int]
-    amplitude: float
-    truth: pd.DataFrame
+    bad: dict[str, str]  # {bad channel: reason}; missing ones too
+    components: list[dict]  # of the ICA, as `artefact_operator` gives them
+    bad_spans: np.ndarray  # annotated artefacts in s, (n, 2)
+    unmapped: dict[str, int]  # {event that no rule knows: count}
+    amplitude: float  # typical SD of 30 s in µV
+    truth: pd.DataFrame  # onset_s, duration_s, event: planted in a simulated recording ("true/..."); else empty
     remarks: list[str]
     simulated: bool
     fingerprint: dict
@@ -82,25 +63,15 @@ class Cleaned:
 
 
 def clean(session: Session, name: str, settings: Preparation, folder: Path, step: Callable[[str], None]) -> Cleaned:
-    """Take one recording through all steps.
+    """Take one recording of the subject that the lab calls `name` through all steps.
 
-    Parameters
-    ----------
-    name
-        The lab's own name of the subject.
-    folder
-        For the working files.
-    step
-        Is told the name of every step as it begins.
+    `folder` takes the working files; `step` is told the name of every step as it begins.
     """
     where = display_path(session.path)
     step("opening")
     recording = Recording(session.path)
     remarks = [text for level, text in recording.notices if level >= logging.WARNING]
-    annotations, first = recording.annotations, recording.first_time
-    bads: list[str] = []
-    if session.bids is not None:
-        annotations, bads = bids_details(session)
+    annotations, bads = (recording.annotations, list[str]()) if session.bids is None else bids_details(session)
     simulated = _is_simulated(session.path, annotations)
     step("channels")
     plan = make_plan(settings.channels, recording.names, where)
@@ -114,7 +85,7 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
         if pair is not None and session.kind == "sleep":
             label = f"{kind} ({plan.picks[pair[0]]})"
             check_amplitude(raw, [pair[0]], settings.recordings, where, label, others_fit=True)
-    hypnogram, source = None, None
+    hypnogram = source = None
     if session.kind == "sleep":
         step("stages")
         hypnogram, source, more = find_stages(session, annotations, recording, raw, plan, settings.stages)
@@ -128,7 +99,7 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
         taken_out, names, components = artefact_operator(raw, plan, bad, settings.steps, settings.seed, positions)
         operator = operator if taken_out is None else embedded(taken_out, names, plan.heads)
     step("filtering")
-    working = raw.copy(folder / "filtered.npy")
+    working = SignalFile(shutil.copyfile(raw.path, folder / "filtered.npy"))
     heads = [plan.rows[n] for n in plan.heads]
     filter_file(working, heads, settings.steps)
     step("interpolation and reference")
@@ -147,12 +118,12 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
     around, after = settings.slow_oscillations.around_s, settings.spindles.after_cue_s
     at_cues = slow_oscillations.at_cues(cues, oscillations, spindles, around, after)
     events = events.join(at_cues[["so_group", "so_phase_rad", "so_row", "spindle_coupled"]])
-    truth = _planted(annotations if simulated else (), first)
+    truth = _planted(annotations if simulated else (), recording.first_time)
     unmapped = {text: n for text, n in unmapped.items() if not _is_understood(text, settings)}
     return Cleaned(
         session, raw, eeg, plan, events, hypnogram, source, oscillations, spindles, bad, components,
-        bad_spans(annotations, settings.rejection.annotations, first), unmapped, amplitude, truth, remarks,
-        simulated, fingerprint(session, recording, settings),
+        bad_spans(annotations, settings.rejection.annotations, recording.first_time), unmapped, amplitude, truth,
+        remarks, simulated, fingerprint(session, recording, settings),
     )  # fmt: skip
 
 
@@ -235,9 +206,6 @@ def _sleep_events(
         weights[:, there] -= 1 / len(there)
     signals = derived(working, heads, weights)
     stages = hypnogram.at(np.arange(signals.shape[1]) / slow_oscillations.RATE)
-    oscillations, first = empty, int(slow in montage)
-    if slow in montage:
-        oscillations = slow_oscillations.detect_so(signals[0], stages, settings.slow_oscillations)
-    return oscillations, slow_oscillations.detect_spindles(
-        signals[first:], names[first:], stages, settings.spindles, oscillations
-    )
+    so = slow_oscillations.detect_so(signals[0], stages, settings.slow_oscillations) if slow in montage else empty
+    first = int(slow in montage)
+    return so, slow_oscillations.detect_spindles(signals[first:], names[first:], stages, settings.spindles, so)

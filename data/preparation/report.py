@@ -32,22 +32,12 @@ _NEAR = 0.4
 
 @dataclass
 class SessionDetails:
-    """What the report and the manifest say of one recording, kept when its working files are gone.
-
-    Attributes
-    ----------
-    dropped
-        {window of a trial: {reason: number of trials that were left out}}.
-    spectra
-        Frequencies in Hz; power as recorded, and cleaned.
-    so
-        Counts of slow oscillations and spindles, mean wave and coupling.
-    """
+    """What the report and the manifest say of one recording, kept when its working files are gone."""
 
     cleaned: Cleaned
-    dropped: dict[str, dict]
-    spectra: tuple[np.ndarray, np.ndarray, np.ndarray]
-    so: dict
+    dropped: dict[str, dict]  # {window of a trial: {reason: number of trials that were left out}}
+    spectra: tuple[np.ndarray, np.ndarray, np.ndarray]  # frequencies in Hz; power as recorded, and cleaned
+    so: dict  # counts of slow oscillations and spindles, mean wave and coupling
 
     @classmethod
     def of(cls, cleaned: Cleaned, dropped: dict[str, dict], channel: str) -> Self:
@@ -60,12 +50,10 @@ class SessionDetails:
     def summary(self) -> dict:
         """Return what the manifest keeps of this recording."""
         cleaned, hypnogram = self.cleaned, self.cleaned.hypnogram
-        minutes = None
-        if hypnogram is not None:
-            minutes = {
-                name: round(float(hypnogram.duration[hypnogram.stage == code].sum()) / 60, 1)
-                for code, name in enumerate(STAGES)
-            }
+        minutes = hypnogram and {
+            name: round(float(hypnogram.duration[hypnogram.stage == code].sum()) / 60, 1)
+            for code, name in enumerate(STAGES)
+        }
         return {
             "recording": cleaned.session.path.name,
             "kind": cleaned.session.kind,
@@ -111,8 +99,7 @@ def _oscillations(cleaned: Cleaned, channel: str) -> dict:
         reach = int(_AROUND * STREAM_RATE)
         troughs = np.rint(table.trough_s.to_numpy() * STREAM_RATE).astype(int)
         troughs = troughs[(troughs >= reach) & (troughs + reach <= cleaned.eeg.shape[1])][:300]
-        if len(troughs):
-            waves = [cleaned.eeg.read(t - reach, t + reach, names.index(channel)) for t in troughs]
+        if waves := [cleaned.eeg.read(t - reach, t + reach, names.index(channel)) for t in troughs]:
             found["wave"] = (np.arange(-reach, reach) / STREAM_RATE, np.mean(waves, axis=0))
     return found
 
@@ -121,15 +108,15 @@ def _against_truth(cleaned: Cleaned, hypnogram: Hypnogram) -> dict[str, dict]:
     """Return precision and recall of slow oscillations and spindles in a simulated night (middles)."""
     truth = cleaned.truth.assign(middle=cleaned.truth.onset_s + cleaned.truth.duration_s / 2)
     truth = truth[np.isin(hypnogram.at(truth.middle.to_numpy()), (N2, N3))]
-    waves = truth[truth.event.isin(("so", "k_complex", "evoked"))]
-    spindles = truth[truth.event.str.startswith("spindle")]
-    found = {"slow_oscillations": cleaned.oscillations, "spindles": cleaned.spindles}
-    planted = {"slow_oscillations": waves.middle.to_numpy(), "spindles": spindles.middle.to_numpy()}
-    compared = {
-        kind: compare_events(((table.start_s + table.end_s) / 2).to_numpy(), planted[kind], _NEAR)
-        for kind, table in found.items()
-    }
-    return {kind: {k: v for k, v in row.items() if k != "pairs"} for kind, row in compared.items()}
+    result = {}
+    for kind, table, planted in (
+        ("slow_oscillations", cleaned.oscillations, truth.event.isin(("so", "k_complex", "evoked"))),
+        ("spindles", cleaned.spindles, truth.event.str.startswith("spindle")),
+    ):
+        middles = ((table.start_s + table.end_s) / 2).to_numpy()
+        row = compare_events(middles, truth[planted].middle.to_numpy(), _NEAR)
+        result[kind] = {key: value for key, value in row.items() if key != "pairs"}
+    return result
 
 
 def write_report(
@@ -146,7 +133,10 @@ def write_report(
             report.add_figure(figure, title=title, section=section, image_format="png")
             plots.close(figure)
 
-        report.add_html(_trials_html(trials, notes), title="Trials", section="Summary")
+        rows = [(item, [own.per_item[k] for own in trials.values()]) for k, item in enumerate(ITEMS)]
+        totals = [len(own.table) for own in trials.values()]
+        html = render(_TEMPLATE, kinds=list(trials), rows=rows, totals=totals, lists={"Notes": notes})
+        report.add_html(html, title="Trials", section="Summary")
         for d in details:
             cleaned, label = d.cleaned, d.cleaned.session.label
             report.add_html(_session_html(d), title="What was done", section=label)
@@ -186,12 +176,6 @@ def _groups(trials: Mapping[str, Trials]) -> Iterator[tuple[str, Trials]]:
         yield f"cues in {stage}", own.select((own.table.stage == code).to_numpy(bool))
 
 
-def _trials_html(trials: Mapping[str, Trials], notes: Sequence[str]) -> str:
-    rows = [(item, [own.per_item[k] for own in trials.values()]) for k, item in enumerate(ITEMS)]
-    totals = [len(own.table) for own in trials.values()]
-    return render(_TEMPLATE, kinds=list(trials), rows=rows, totals=totals, lists={"Notes": notes})
-
-
 def _session_html(details: SessionDetails) -> str:
     cleaned = details.cleaned
     minutes, amplitude = cleaned.raw.seconds / 60, cleaned.amplitude
@@ -219,14 +203,11 @@ def found_lines(so: Mapping) -> list[str]:
             f"{so['coupling_phase_rad']:.2f} rad (0: peak of the up-state), "
             f"resultant length {so['coupling_strength']:.2f}"
         )
-    groups = ", ".join(f"{name} {n}" for name, n in so["cues_by_group"].items())
-    lines.append(f"cues by phase: {groups}")
+    lines.append("cues by phase: " + ", ".join(f"{name} {n}" for name, n in so["cues_by_group"].items()))
     for kind, row in so.get("against_truth", {}).items():
-        shares = ", ".join(
-            f"{key} {'-' if row[key] is None else format(row[key], '.2f')}" for key in ("precision", "recall")
-        )
+        shares = [f"{key} {'-' if row[key] is None else format(row[key], '.2f')}" for key in ("precision", "recall")]
         lines.append(
-            f"{kind.replace('_', ' ')} against what was planted: {shares} ({row['hits']} of {row['true']} "
+            f"{kind.replace('_', ' ')} against what was planted: {', '.join(shares)} ({row['hits']} of {row['true']} "
             f"planted, {row['found']} found)"
         )
     return lines

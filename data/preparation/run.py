@@ -29,7 +29,6 @@ MANIFEST = "manifest.json"
 LABELS = "SI Staging Label/Whole_label_data.pickle"
 _NO_RESULT: Any = {"threads": True, "outputs": {"report"}, "recordings": {"chunk_seconds"}}
 """Settings that change no file of the layout, so that another value does not mean another data set."""
-_KILLED = "its process was killed (out of memory?); run the same command again, with fewer --jobs"
 Task = tuple[Source, str, Preparation, Path]
 """What `prepare_subject` takes."""
 
@@ -38,32 +37,21 @@ def prepare(
     sources: Sequence[Source], settings: Preparation, out: str | Path, jobs: int = 1,
     only: Collection[str] | None = None, force: bool = False,
 ) -> dict:  # fmt: skip
-    """Prepare subjects into a folder; write its manifest, and return it.
+    """Prepare subjects into a folder, `jobs` side by side; write its manifest, and return it.
 
-    Parameters
-    ----------
-    jobs
-        Subjects side by side.
-    only
-        The lab's names of those wanted now; None for all.
-    force
-        Prepare all that are wanted anew, and replace what was prepared with other settings.
-
-    Raises
-    ------
-    UserError
-        The folder holds something that was prepared with other settings or by somebody else, or another
-        process prepares into it.
+    `only` are the lab's names of those wanted now, None for all. `force` prepares all that are wanted anew, and
+    replaces what was prepared with other settings. Refuses a folder that holds something prepared with other settings
+    or by somebody else, or that another process prepares into.
     """
     out = Path(out)
     for method in (settings.steps.bad_channels.method, settings.steps.ica.method, settings.rejection.method):
         require_package(method)
     _read_manifest(out)  # a folder of something else stays as it is
-    with file_locks.locked(
-        out / file_locks.LOCK,
-        refusal=f"{display_path(out)}: another process is preparing into this folder; wait for its end (several "
-        "subjects side by side: --jobs), or choose another --out",
-    ):
+    refusal = (
+        f"{display_path(out)}: another process is preparing into this folder; wait for its end (several "
+        "subjects side by side: --jobs), or choose another --out"
+    )
+    with file_locks.locked(out / file_locks.LOCK, refusal=refusal):
         return _prepare(sources, settings, out, jobs, only, force)
 
 
@@ -81,12 +69,10 @@ def _prepare(
             "or --force to prepare everything again"
         )
     names = assign_names(sources, settings, {} if replace else before.get("names", {}))
-    unknown = sorted(set(only or ()) - set(names))
-    if unknown:
+    if unknown := sorted(set(only or ()) - set(names)):
         raise UserError(f"--subjects: no {unknown[0]!r}; there are {', '.join(names)}")
     if replace:
-        lost = [r["source"] for r in before["subjects"].values() if r["source"] not in (only or names)]
-        if lost:
+        if lost := [r["source"] for r in before["subjects"].values() if r["source"] not in (only or names)]:
             raise UserError(
                 f"{out / MANIFEST}: --force with other settings would remove {', '.join(lost)}, who "
                 "would not be prepared again: prepare all of them, or choose another --out"
@@ -128,17 +114,17 @@ def _run(todo: Sequence[Task], jobs: int) -> Iterator[dict]:
         return
     # new processes: forked ones would share the state of libraries that hold threads
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=set_up_logging, initargs=(log.getEffectiveLevel(),)
-    ) as pool:
+    level = log.getEffectiveLevel()
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=set_up_logging, initargs=(level,)) as pool:
         futures = {pool.submit(prepare_subject, *one): one for one in todo}
         for future in as_completed(futures):
             source, name, *_ = futures[future]
             try:
                 yield future.result()
             except BrokenProcessPool:
+                reason = "its process was killed (out of memory?); run the same command again, with fewer --jobs"
                 record = {"subject": name, "source": source.name, "status": "failed"}
-                yield record | {"step": "?", "reason": _KILLED}
+                yield record | {"step": "?", "reason": reason}
 
 
 def _fingerprints(source: Source, settings: Preparation) -> dict | None:
@@ -188,8 +174,8 @@ def _write_labels(out: Path, records: dict[str, dict]) -> None:
 
 def summary_lines(manifest: dict, out: Path) -> list[str]:
     """Return what the command says at its end."""
-    result = []
-    for name, record in manifest["subjects"].items():
+    result, subjects = [], manifest["subjects"]
+    for name, record in subjects.items():
         if record["status"] == "complete":
             counts = ", ".join(f"{kind} {n}" for kind, n in record["counts"].items() if isinstance(n, int))
             size = f"{record['seconds']:.0f} s"
@@ -202,6 +188,5 @@ def summary_lines(manifest: dict, out: Path) -> list[str]:
                 result += [f"  note, {label}: {remark}" for remark in own["remarks"]]
         else:
             result.append(f"{name} ({record['source']}) FAILED at {record['step']!r}: {record['reason']}")
-    done = sum(r["status"] == "complete" for r in manifest["subjects"].values())
-    total = len(manifest["subjects"])
-    return [*result, f"prepared: {done} of {total} subjects in {display_path(out)}, account in {MANIFEST}"]
+    done = sum(record["status"] == "complete" for record in subjects.values())
+    return [*result, f"prepared: {done} of {len(subjects)} subjects in {display_path(out)}, account in {MANIFEST}"]

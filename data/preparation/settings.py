@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, PositiveFloat, PositiveInt, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
 
 from sleep_interpreter.data.events.settings import SlowOscillationDetection, SpindleDetection
 from sleep_interpreter.utils.core.config import Settings, load
@@ -15,11 +16,23 @@ Name = Annotated[str, StringConstraints(min_length=1)]
 Range = tuple[float, float]
 
 
-def _pattern(text: str) -> re.Pattern[str]:
+def _pattern(text: str, *, group: str = "", what: str = "") -> str:
+    """Return a regular expression that can be read and has the group, if one is named."""
     try:
-        return re.compile(text)
+        groups = re.compile(text).groupindex
     except re.error as error:
         raise ValueError(f"no regular expression ({error})") from None
+    if group and group not in groups:
+        raise ValueError(f"needs a group (?P<{group}>...){what}")
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+SubjectPattern = Annotated[
+    str, AfterValidator(partial(_pattern, group="subject", what=" that finds the subject in the path"))
+]
+StagePattern = Annotated[str, AfterValidator(partial(_pattern, group="stage"))]
+Artefact = Literal["muscle artifact", "eye blink", "heart beat", "line noise", "channel noise"]
 
 
 class Recordings(Settings):
@@ -27,17 +40,10 @@ class Recordings(Settings):
 
     sessions: dict[Name, Literal["wake", "sleep"]] = Field({"wake": "wake", "night": "sleep", "nap": "sleep"})
     default_session: Literal["wake", "sleep"] | None = None
-    pattern: str = r"(?P<subject>[^/_]+)_(?P<session>[^/_.]+)[^/]*"
+    pattern: SubjectPattern = r"(?P<subject>[^/_]+)_(?P<session>[^/_.]+)[^/]*"
     unit: Literal["V", "uV"] = "V"
     amplitude_range: Range = (0.5, 500.0)
     chunk_seconds: float = Field(60.0, ge=1, le=3600)
-
-    @field_validator("pattern")
-    @classmethod
-    def _names_a_subject(cls, text: str) -> str:
-        if "subject" not in _pattern(text).groupindex:
-            raise ValueError("needs a group (?P<subject>...) that finds the subject in the path")
-        return text
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -75,7 +81,7 @@ class Rule(Settings):
     def _check(self) -> Self:
         if (self.match is None) == (self.code is None):
             raise ValueError("a rule needs either `match` (text) or `code` (number)")
-        groups = _pattern(self.match).groupindex if self.match is not None else {}
+        groups = re.compile(_pattern(self.match)).groupindex if self.match is not None else {}
         if self.modality != "ignore":
             for key in ("item", "modality"):
                 if (getattr(self, key) is None) == (key not in groups):
@@ -145,13 +151,7 @@ class Ica(Settings):
     minutes: PositiveFloat = 20.0
     components: float = Field(0.99, gt=0)
     probability: float = Field(0.8, ge=0.5, le=1)
-    remove: tuple[Literal["muscle artifact", "eye blink", "heart beat", "line noise", "channel noise"], ...] = (
-        "muscle artifact",
-        "eye blink",
-        "heart beat",
-        "line noise",
-        "channel noise",
-    )
+    remove: tuple[Artefact, ...] = get_args(Artefact)
 
 
 class Steps(Settings):
@@ -178,14 +178,7 @@ class Rejection(Settings):
     sleep_uv: PositiveFloat = 500.0
     flat_uv: float = Field(0.1, ge=0)
     share: float = Field(0.1, ge=0, lt=1)
-    annotations: str | None = "(?i)(?!.*bad_channel)(?:.*/)?(?:bad|artefact|artifact)[ _/].*"
-
-    @field_validator("annotations")
-    @classmethod
-    def _readable(cls, text: str | None) -> str | None:
-        if text is not None:
-            _pattern(text)
-        return text
+    annotations: Pattern | None = "(?i)(?!.*bad_channel)(?:.*/)?(?:bad|artefact|artifact)[ _/].*"
 
 
 class Stages(Settings):
@@ -193,20 +186,13 @@ class Stages(Settings):
 
     source: Literal["auto", "file", "annotations", "yasa"] = "auto"
     file: str | None = None
-    annotation: str = r"(?:stage/|Sleep stage )(?P<stage>.+)"
+    annotation: StagePattern = r"(?:stage/|Sleep stage )(?P<stage>.+)"
     numbers: Literal["auto", "yasa", "rk"] = "auto"
     epoch_seconds: PositiveFloat = 30.0
     use_clock: bool = True
     offset_seconds: float = 0.0
     windows: bool = True
     filters: tuple[Range, Range, Range] = ((0.3, 35.0), (0.3, 35.0), (10.0, 100.0))
-
-    @field_validator("annotation")
-    @classmethod
-    def _names_a_stage(cls, text: str) -> str:
-        if "stage" not in _pattern(text).groupindex:
-            raise ValueError("needs a group (?P<stage>...)")
-        return text
 
 
 class Outputs(Settings):

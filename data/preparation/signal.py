@@ -1,7 +1,6 @@
 """A recording as a file of µV at 500 Hz that is never in memory as a whole: read, filtered, multiplied."""
 
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -37,10 +36,8 @@ class SignalFile:
     def read(self, start: int, stop: int, rows: int | Sequence[int] | None = None) -> np.ndarray:
         """Return samples [start, stop) as an array (rows, n) of its own; rows: None, a number or a list."""
         mapped = np.load(self.path, mmap_mode="r")
-        if rows is None:
-            return np.array(mapped[:, start:stop])
-        if isinstance(rows, int | np.integer):
-            return np.array(mapped[rows, start:stop])
+        if rows is None or isinstance(rows, int | np.integer):
+            return np.array(mapped[slice(None) if rows is None else rows, start:stop])
         return np.stack([mapped[row, start:stop] for row in rows])
 
     def write(self, start: int, block: np.ndarray, rows: int | Sequence[int] | None = None) -> None:
@@ -54,23 +51,16 @@ class SignalFile:
         """Length in s."""
         return self.shape[1] / STREAM_RATE
 
-    def blocks(self, size: int = _BLOCK) -> Iterator[tuple[int, int]]:
+    def blocks(self) -> Iterator[tuple[int, int]]:
         """Yield (start, stop) that cover the file."""
-        for start in range(0, self.shape[1], size):
-            yield start, min(start + size, self.shape[1])
-
-    def copy(self, path: Path) -> "SignalFile":
-        """Return a copy in another file."""
-        return SignalFile(shutil.copyfile(self.path, path))
+        for start in range(0, self.shape[1], _BLOCK):
+            yield start, min(start + _BLOCK, self.shape[1])
 
 
 def load(recording: Recording, picks: Sequence[str], settings: Recordings, path: Path) -> SignalFile:
     """Copy channels of a recording into a working file, in µV at 500 Hz, as the real-time source does.
 
-    Raises
-    ------
-    UserError
-        The reader fails, or the samples are not finite.
+    Refuses samples that are not finite, or that the reader fails at.
     """
     groups = recording.groups(picks)
     seconds = min(group.length / group.rate for group in groups)
@@ -78,9 +68,8 @@ def load(recording: Recording, picks: Sequence[str], settings: Recordings, path:
     merger = Merger([(group.rate, group.places) for group in groups], STREAM_RATE)
     scale, done = units.TO_MICROVOLT[settings.unit], 0
     blocks: list[np.ndarray] = []
-    count = math.ceil(seconds / settings.chunk_seconds)
     bad = np.zeros(len(picks), int)
-    for k in range(count):
+    for k in range(math.ceil(seconds / settings.chunk_seconds)):
         begin, end = k * settings.chunk_seconds, min((k + 1) * settings.chunk_seconds, seconds)
         blocks = []
         for group in groups:
@@ -106,13 +95,9 @@ def load(recording: Recording, picks: Sequence[str], settings: Recordings, path:
         raise UserError(
             f"{recording.path}: {picks[worst]} holds {bad[worst]} samples that are not finite; repair the recording"
         )
-    return _cut(file, done)
-
-
-def _cut(file: SignalFile, done: int) -> SignalFile:
-    """Cut off what the resampler did not deliver: the file ends where its samples end."""
     if done == file.shape[1]:
         return file
+    # what the resampler did not deliver is cut off: the file ends where its samples end
     shorter = SignalFile(file.path.with_suffix(".cut.npy"), (file.shape[0], done))
     for start, stop in shorter.blocks():
         shorter.write(start, file.read(start, stop))
@@ -164,7 +149,7 @@ def filter_file(file: SignalFile, rows: Sequence[int], steps: Steps) -> None:
 def multiply(file: SignalFile, rows: Sequence[int], operator: np.ndarray, path: Path) -> SignalFile:
     """Write operator (m, rows) @ file[rows] as another file, in blocks; the identity copies bit for bit."""
     result = SignalFile(path, (len(operator), file.shape[1]))
-    same = operator.shape[0] == operator.shape[1] and np.array_equal(operator, np.eye(len(operator)))
+    same = np.array_equal(operator, np.eye(len(operator)))
     for start, stop in file.blocks():
         block = file.read(start, stop, rows)
         result.write(start, block if same else (operator @ block).astype(np.float32))

@@ -31,13 +31,8 @@ def find_stages(
 ) -> tuple[Hypnogram, str, list[str]]:  # fmt: skip
     """Return the hypnogram of a sleep recording, where it comes from, and remarks.
 
-    The file is unfiltered, with rows as in the plan. Stages come from "expert: FILE", "expert: annotations",
-    or "YASA".
-
-    Raises
-    ------
-    UserError
-        No such source of stages, a scoring that is unreadable or that by its clock lies elsewhere.
+    The file is unfiltered, with rows as in the plan. Stages come from "expert: FILE", "expert: annotations", or
+    "YASA". Refuses a source that is not there, and a scoring that is unreadable or that by its clock lies elsewhere.
     """
     where = display_path(session.path)
     if settings.source in ("auto", "file") and (path := scoring_file(session, settings)) is not None:
@@ -63,10 +58,7 @@ def find_stages(
 def _clock_offset(scoring: float, recording: float, hypnogram: Hypnogram, seconds: float, what: str) -> float:
     """Return how many s after a recording's first sample a scoring begins, by the time of day of both.
 
-    Raises
-    ------
-    UserError
-        Less than half of the scoring lies in the recording then.
+    Refuses a scoring of which less than half lies in the recording then.
     """
     day = 86400.0
     later = (scoring - recording + day / 2) % day - day / 2
@@ -83,18 +75,11 @@ def _clock_offset(scoring: float, recording: float, hypnogram: Hypnogram, second
 
 
 def scoring_file(session: Session, settings: Stages) -> Path | None:
-    """Return the hypnogram file of a recording, or None.
-
-    Raises
-    ------
-    UserError
-        Several files match `stages.file`.
-    """
+    """Return the hypnogram file of a recording, or None; refuse several that match `stages.file`."""
     if settings.file is None:
         return None
     stem = glob.escape(session.path.name.split(".")[0])
-    found = sorted(session.path.parent.glob(settings.file.replace("{stem}", stem)))
-    found = [path for path in found if path != session.path]
+    found = sorted(set(session.path.parent.glob(settings.file.replace("{stem}", stem))) - {session.path})
     if len(found) > 1:
         raise UserError(f"{session.path}: stages.file matches {', '.join(p.name for p in found)}: make it match one")
     return found[0] if found else None
@@ -116,10 +101,7 @@ def length_remarks(hypnogram: Hypnogram, seconds: float) -> list[str]:
 def stage_with_yasa(file: SignalFile, plan: Plan, where: str) -> Hypnogram:
     """Return the hypnogram that YASA's pretrained classifier gives for the whole recording.
 
-    Raises
-    ------
-    UserError
-        No EEG for staging, or less than five minutes.
+    Refuses a recording without EEG for staging, or of less than five minutes.
     """
     import yasa  # lazy: start-up
 
@@ -129,19 +111,16 @@ def stage_with_yasa(file: SignalFile, plan: Plan, where: str) -> Hypnogram:
         raise UserError(
             f"{where}: {file.seconds:.0f} s are too short for YASA ({_LEAST_SECONDS} s), and there is no hypnogram"
         )
-    names, signals = [], []
+    signals = {}
     for kind, pair in zip(KINDS, plan.derivations, strict=True):
         if pair is not None:
             signal = _derived(file, pair, 0, file.shape[1]).astype(float)
-            signals.append(mne.filter.resample(signal, down=5.0, method="polyphase", verbose="error"))
-            names.append(kind)
+            signals[kind] = mne.filter.resample(signal, down=5.0, method="polyphase", verbose="error")
     with warnings.catch_warnings(action="ignore"):
-        info = mne.create_info(names, _YASA_RATE, "eeg")
-        raw = mne.io.RawArray(np.stack(signals) * 1e-6, info, verbose="error")
-        staging = yasa.SleepStaging(
-            raw, "eeg", eog_name="eog" if "eog" in names else None, emg_name="emg" if "emg" in names else None
-        )
-        predicted = staging.predict()
+        info = mne.create_info(list(signals), _YASA_RATE, "eeg")
+        raw = mne.io.RawArray(np.stack(list(signals.values())) * 1e-6, info, verbose="error")
+        names = {f"{kind}_name": kind for kind in signals}
+        predicted = yasa.SleepStaging(raw, **names).predict()
     stages = getattr(predicted, "hypno", predicted)
     codes = [_YASA_CODES[{"WAKE": "W", "REM": "R"}.get(str(s), str(s))] for s in stages]
     onset = np.arange(len(codes)) * float(STAGING_SECONDS)
@@ -172,13 +151,8 @@ def staging_windows(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the stager's windows of the scored part of a night, one every 3 s, as in real time.
 
-    The file is unfiltered; `codes` are the stages of its 30 s epochs.
-
-    Yields
-    ------
-    code : int
-        Of the epoch that the window begins in; -1 where nobody scored it.
-    window : float32 array (3, 15000)
+    The file is unfiltered; `codes` are the stages of its 30 s epochs. A window, float32 (3, 15000), comes with the
+    code of the epoch that it begins in, -1 where nobody scored it.
     """
     first, last = scored_span(codes)
     length = round(STAGING_SECONDS * STREAM_RATE)

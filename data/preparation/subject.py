@@ -8,7 +8,6 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -54,12 +53,9 @@ class _Progress:
 
 
 def prepare_subject(source: Source, name: str, settings: Preparation, out: Path) -> dict:
-    """Prepare one subject into the layout below `out`; whatever fails is told by step and reason.
+    """Prepare one subject into the layout below `out`, and return its record.
 
-    Returns
-    -------
-    record : dict
-        "status" "complete" or "failed"; with "failed" also "step", "reason".
+    Its "status" is "complete" or "failed"; whatever fails is told by "step" and "reason".
     """
     started, label = time.perf_counter(), f"{source.name} ({name})"
     step = _Progress(label)
@@ -139,12 +135,10 @@ def _prepare(source: Source, name: str, settings: Preparation, work: Path, step:
     step.session = None
     step("writing")
     best = max(nights, key=lambda night: night[0])[1] if nights else None
-    others = [own.session.label for epochs, own in nights if own is not best and epochs]
+    others = [night.session.label for epochs, night in nights if night is not best and epochs]
     if best is not None and others:
-        notes.append(
-            f"staging windows and labels are those of {best.session.label}, the longest scored night; not "
-            f"those of {', '.join(others)}"
-        )
+        which = f"{best.session.label}, the longest scored night; not those of {', '.join(others)}"
+        notes.append(f"staging windows and labels are those of {which}")
     channels = len(settings.channels.montage)
     trials = {m: cutting.join(found[m], channels, AWAKE_SAMPLES) for m in ("image", "audio")}
     sleep = cutting.join(found["cue"], channels, SLEEP_SAMPLES)
@@ -166,7 +160,12 @@ def _prepare(source: Source, name: str, settings: Preparation, work: Path, step:
         step("staging windows")
         hypnogram, windows = write_staging(files, name, best, settings, notes)
     counts["staging windows"] = windows
-    notes += _remarks_on_few(trials)
+    for kind, own in trials.items():
+        few = [f"{item} ({n})" for item, n in zip(ITEMS, own.per_item, strict=True) if n < _FEW]
+        if len(own.table) == 0:
+            notes.append(f"no {kind} trial")
+        elif few:
+            notes.append(f"fewer than {_FEW} {kind} trials of {', '.join(few)}")
     if settings.outputs.report:
         step("report")
         path = files / PREPARED / name / "report.html"
@@ -216,18 +215,6 @@ def _matching(before: Trials, trials: Trials) -> Trials:
     return Trials(trials.table[places >= 0], before.eeg[places[places >= 0]])
 
 
-def _remarks_on_few(trials: Mapping[str, Trials]) -> list[str]:
-    """Return remarks on items with few trials."""
-    notes = []
-    for kind, own in trials.items():
-        few = [f"{item} ({n})" for item, n in zip(ITEMS, own.per_item, strict=True) if n < _FEW]
-        if len(own.table) == 0:
-            notes.append(f"no {kind} trial")
-        elif few:
-            notes.append(f"fewer than {_FEW} {kind} trials of {', '.join(few)}")
-    return notes
-
-
 def _write_tables(folder: Path, cleaned: Cleaned, settings: Preparation, name: str) -> None:
     """Write what was found in a sleep recording: cues, stages, oscillations, spindles, the cleaned EEG."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -263,11 +250,10 @@ def _move(files: Path, out: Path, record: dict) -> None:
     for file in sorted(p for p in files.rglob("*") if p.is_file()):
         with file.open("rb") as handle:
             digest = hashlib.file_digest(handle, "sha256").hexdigest()
-        about = {"bytes": file.stat().st_size, "sha256": digest}
-        record["files"][file.relative_to(files).as_posix()] = about
+        record["files"][file.relative_to(files).as_posix()] = {"bytes": file.stat().st_size, "sha256": digest}
     path = out / PREPARED / record["subject"] / RECORD
-    before = _read_json(path).get("files", {})
-    if before:  # from here on until the new record is there, the subject is unfinished
+    if before := _read_json(path).get("files", {}):
+        # from here on until the new record is there, the subject is unfinished
         write_json(path, {"status": "unfinished", "files": {**before, **record["files"]}})
     for relative in before.keys() - record["files"].keys():
         (out / relative).unlink(missing_ok=True)  # what the recordings of now no longer give

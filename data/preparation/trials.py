@@ -27,13 +27,8 @@ _LEAST_FOR_AUTOREJECT = 20
 class Trials(NamedTuple):
     """Trials of one kind.
 
-    Attributes
-    ----------
-    table
-        One row a trial: onset_s, item, item_index, modality, phase, stage, session and what is known of the
-        slow oscillation.
-    eeg
-        float32 (n, C, T), channels first, as stored.
+    Rows of `table` hold onset_s, item, item_index, modality, phase, stage, session and what is known of the slow
+    oscillation of a trial; `eeg` is float32 (n, C, T), channels first, as stored.
     """
 
     table: pd.DataFrame
@@ -63,17 +58,9 @@ def with_stage(events: pd.DataFrame, hypnogram: Hypnogram | None) -> pd.DataFram
 def cut(file: SignalFile, events: pd.DataFrame, window: str, average: bool) -> tuple[Trials, np.ndarray, int]:
     """Cut trials out of a cleaned recording, exactly as the real-time loop does from its buffer.
 
-    The file holds cleaned EEG in the order of the montage; `window` is one of `WINDOWS`, and `average` takes
-    the common average reference.
-
-    Returns
-    -------
-    trials : Trials
-        Without those that reach beyond the recording.
-    peak_to_peak : float32 array (n, C)
-        In µV at 500 Hz, referenced.
-    outside : int
-        Number of events whose trial reaches beyond the recording.
+    The file holds cleaned EEG in the order of the montage; `window` is one of `WINDOWS`, and `average` takes the
+    common average reference. Returns the trials, their amplitudes from peak to peak in µV (float32 (n, C), at 500 Hz,
+    referenced), and how many events are left out because their trial reaches beyond the recording.
     """
     begin, end = (round(t * STREAM_RATE) for t in WINDOWS[window])
     onset = np.rint(events.onset_s.to_numpy() * STREAM_RATE).astype(int)

@@ -1,4 +1,4 @@
-"""Hypnograms of every format, R&K stages, lengths, and the comparison with released labels."""
+"""Hypnograms of every format, R&K stages, and lengths."""
 
 import datetime
 from types import SimpleNamespace
@@ -7,20 +7,12 @@ import edfio
 import mne
 import numpy as np
 import pytest
-import recordings
 
 from sleep_interpreter.data.formats.scoring_readers import make, read_hypnogram
-from sleep_interpreter.data.preparation.inputs import Session, find_recordings
+from sleep_interpreter.data.preparation.inputs import Session
 from sleep_interpreter.data.preparation.settings import load_settings
 from sleep_interpreter.data.preparation.stages import find_stages, length_remarks
-from sleep_interpreter.data.preparation.verify_stages import (
-    agreement,
-    best_shift,
-    read_released_hypnogram,
-    verify_stages,
-)
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.signal.recording import Recording
 
 WANTED = [0, 0, 1, 2, 3, -1]
@@ -138,29 +130,3 @@ def test_lengths_that_disagree_are_told():
     assert "60 s after the recording" in length_remarks(hypnogram, 240)[0]
     assert "100 s of the recording are not scored" in length_remarks(hypnogram, 400)[0]
     assert "begins 30 s before" in length_remarks(hypnogram.shifted(-30), 270)[0]
-
-
-def test_a_shift_between_recording_and_labels_is_found():
-    rng = np.random.default_rng(0)
-    stages = np.repeat(rng.integers(0, 4, 40), rng.integers(3, 9, 40))
-    rows = [(30.0 * k, 30.0, ["W", "N2", "N3", "R"][s]) for k, s in enumerate(stages)]
-    labels = make(rows, "x")
-    codes = stages[4:]  # the recording began two minutes later
-    best = best_shift(codes, labels)
-    assert best["shift_s"] == 120 and best["kappa"] == 1.0 and best["n"] == len(codes)
-    assert agreement(codes, labels, 0.0)["kappa"] < 0.9
-
-
-def test_verify_stages_against_a_released_file(tmp_path):
-    raw, _ = recordings.night(0, names=["Fz", "C4"])
-    recordings.write(raw, tmp_path / "s0_night_raw.fif")
-    folder = tmp_path / "data" / "SI Staging Label"
-    write_pickle({"subject_3": {"onset": [0, 30, 90, 150], "label": [0, 1, 2]}}, folder / "Whole_label_data.pickle")
-    settings = load_settings()
-    sources = find_recordings(str(tmp_path / "s0*"), settings)
-    lines = verify_stages(sources, settings, tmp_path / "data", "subject_3", tmp_path / "out")
-    assert "agreement 0.800" in "\n".join(lines)
-    table = (tmp_path / "out" / "verify_subject_3.tsv").read_text().splitlines()
-    assert table == ["onset_s\trecording\tlabels", "120\tR\tN3"]
-    with pytest.raises(UserError, match="nearest: subject_3"):
-        read_released_hypnogram(tmp_path / "data", "subject_33")
