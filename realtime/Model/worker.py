@@ -24,17 +24,9 @@ Build = Callable[..., tuple[Callable[..., Any], Any]]
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: a value, or the reason why there is none.
-
-    Attributes
-    ----------
-    key : object
-        As given to `ask`.
-    seconds : float
-        Of computing, as the asker waited for it.
-    fault : bool
-        The worker itself failed (it died, or took too long), not the computation.
-    """
+    """What came back to `key`, as given to `ask`: a value, or the reason why there is none, after `seconds` of
+    computing as the asker waited for it. `fault`: the worker itself failed (it died, or took too long), not the
+    computation."""
 
     key: Any
     value: Any = None
@@ -78,18 +70,16 @@ class InlineWorker:
         self._answers: list[Answer] = []
 
     def ask(self, key: Any, *arguments: Any) -> None:
-        """Compute an answer."""
         began = time.perf_counter()
         value, error = _compute(self._function, arguments)
         self._answers.append(Answer(key, value, error, time.perf_counter() - began))
 
     def answers(self, wait: float | None = None) -> list[Answer]:
-        """Return the answers since the last call."""
         found, self._answers = self._answers, []
         return found
 
     def take_faults(self) -> list[dict[str, str]]:
-        """Return nothing: nothing can go wrong with the worker."""
+        """Nothing can go wrong with the worker."""
         return []
 
     def close(self) -> None:
@@ -99,19 +89,13 @@ class InlineWorker:
 class ProcessWorker:
     """Compute in a process of its own, which is started anew when it dies or takes too long.
 
-    Our own and not a pool of pebble or concurrent.futures: pebble's timeout never ends a process that is
-    stopped, since it begins when the process says that it has the task, and its pool is over once a process
-    cannot be started; that of concurrent.futures has no timeout.
+    Our own and not a pool of pebble or concurrent.futures: pebble's timeout never ends a process that is stopped,
+    since it begins when the process says that it has the task, and its pool is over once a process cannot be started;
+    that of concurrent.futures has no timeout.
 
-    Parameters
-    ----------
-    name : str
-        For messages: "stager", "decoder".
-    build : Build
-        Called with `arguments` in the new process; of a module, so that it can be sent there. What it raises
-        is raised by `start`.
-    timeout : float
-        Seconds after which a question counts as lost, and the process with it where it has the question.
+    `name` is for messages ("stager", "decoder"). `build`, of a module so that it can be sent there, is called with
+    `arguments` in the new process; `start` raises what it raises. After `timeout` seconds a question counts as lost,
+    and the process with it where it has the question.
     """
 
     def __init__(self, name: str, build: Build, arguments: tuple = (), timeout: float = 10.0) -> None:
@@ -137,7 +121,6 @@ class ProcessWorker:
 
     @property
     def busy(self) -> bool:
-        """Whether a question is open."""
         self._check_timeouts()
         with self._news:
             return bool(self._questions)
@@ -148,13 +131,11 @@ class ProcessWorker:
         return self._process
 
     def ask(self, key: Any, *arguments: Any) -> None:
-        """Put a question; never waits."""
         with self._news:
             self._questions.append((key, arguments, time.perf_counter()))
             self._news.notify_all()
 
     def answers(self, wait: float | None = None) -> list[Answer]:
-        """Return the answers since the last call; `wait` so many s for one while a question is open."""
         self._check_timeouts()
         with self._news:
             if wait is not None and not self._answers and self._questions:
@@ -164,11 +145,9 @@ class ProcessWorker:
             return found
 
     def take_faults(self) -> list[dict[str, str]]:
-        """Return [{"state", "reason"}] of what went wrong with the worker since the last call."""
         return [self._faults.popleft() for _ in range(len(self._faults))]
 
     def close(self) -> None:
-        """End the process."""
         with self._news:
             self._closed = True
             self._news.notify_all()
