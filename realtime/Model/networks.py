@@ -1,13 +1,19 @@
-"""Trained networks from checkpoints, refused when they are not what the loop asked for."""
+"""Trained networks from checkpoints, refused when they are not what the loop asked for; the decoder of a response."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from sleep_interpreter.realtime.Model.decoder import AFTER, BEFORE
+import numpy as np
+
 from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE, STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.signal.preprocessing import decoding_window
 from sleep_interpreter.utils.staging.stagers import WINDOW
 
+BEFORE = round(0.2 * STREAM_RATE)
+"""Samples of the decode window before the cue's onset."""
+AFTER = round(1.8 * STREAM_RATE)
+"""Samples of the decode window from the cue's onset on."""
 _ASKED: dict[str, dict[str, tuple[int, str]]] = {
     "decoder": {
         "sleep_samples": (round((BEFORE + AFTER) / STREAM_RATE * SLEEP_RATE), "2 s at 100 Hz"),
@@ -23,26 +29,10 @@ _ASKED: dict[str, dict[str, tuple[int, str]]] = {
 
 
 def restore(path: str | Path, kind: str, channels: int | None = None) -> Any:
-    """Open a checkpoint.
+    """Open a "stager" or "decoder", this project's .npz or a released TensorFlow checkpoint: with `predict_proba`.
 
-    Parameters
-    ----------
-    path : str | Path
-        This project's .npz, or a released TensorFlow checkpoint.
-    kind : str
-        "stager" or "decoder".
-    channels : int | None
-        Number of channels that a decoder must take.
-
-    Returns
-    -------
-    network : object
-        With `predict_proba`.
-
-    Raises
-    ------
-    UserError
-        Not a checkpoint, one of another kind of network, or one of other channels, samples or classes.
+    `channels` is how many a decoder must take. A `UserError` says that it is no checkpoint, or one of another kind of
+    network, or of other channels, samples or classes.
     """
     from sleep_interpreter.model.checkpoints import checkpoint  # lazy: start-up
 
@@ -65,21 +55,36 @@ def restore(path: str | Path, kind: str, channels: int | None = None) -> Any:
 
 
 def warm_up(part: Any, path: str | Path) -> None:
-    """Let a stager or decoder predict once; a network that returns nonsense is refused by its file.
-
-    Parameters
-    ----------
-    part : object
-        With `warm_up`.
-    path : str | Path
-        Its checkpoint.
-
-    Raises
-    ------
-    UserError
-        The prediction is not finite.
-    """
+    """Let a stager or decoder predict once (`part.warm_up`); a network that returns nonsense is refused by its file,
+    `path` (`UserError`)."""
     try:
         part.warm_up()
     except ValueError as error:
         raise UserError(f"{path}: fails on a first trial: {' '.join(str(error).split())}") from error
+
+
+class Network(Protocol):
+    """What a decoder asks of a network."""
+
+    def predict_proba(self, trials: np.ndarray, /) -> np.ndarray:
+        """Return probabilities (B, 15) of trials (B, 200, C)."""
+
+
+class Decoder:
+    """A trained decoder of as many channels as the settings name."""
+
+    def __init__(self, network: Network, channels: int) -> None:
+        self._network, self._channels = network, channels
+
+    def warm_up(self) -> None:
+        """Trace the network, so that the first decode is as fast as any."""
+        self.predict(np.random.default_rng(0).standard_normal((self._channels, BEFORE + AFTER)))
+
+    def predict(self, eeg: np.ndarray) -> np.ndarray:
+        """Return probabilities (15,) of eeg (channels, 1000) in µV at 500 Hz, from -0.2 to +1.8 s around the cue;
+        raise `ValueError` where samples or probabilities are not finite."""
+        trial = decoding_window(eeg, round(STREAM_RATE / SLEEP_RATE))
+        result = np.asarray(self._network.predict_proba(trial[None])[0], float)
+        if result.shape != (len(ITEMS),) or not np.isfinite(result).all():
+            raise ValueError(f"the decoder returned {result}, expected {len(ITEMS)} probabilities")
+        return result

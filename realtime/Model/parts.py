@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from sleep_interpreter.realtime.Model import networks
-from sleep_interpreter.realtime.Model.decoder import Decoder
 from sleep_interpreter.realtime.Model.worker import InlineWorker, ProcessWorker, Worker
 from sleep_interpreter.realtime.Parameters.settings import SessionSettings
 from sleep_interpreter.realtime.Sources.source import Notice
@@ -21,13 +20,8 @@ from sleep_interpreter.utils.staging.settings import StagingSettings
 def build_stager(
     settings: StagingSettings, present: Sequence[bool], simulated: bool
 ) -> tuple[Callable[..., Any], list[Notice]]:
-    """Return a stager's `update` and notices; `present` are EEG, EOG and EMG, `simulated` is the signal.
-
-    Raises
-    ------
-    UserError
-        A checkpoint that is missing, unreadable or of another kind.
-    """
+    """Return a stager's `update` and notices; `present` are EEG, EOG and EMG, `simulated` is the signal. Raise
+    `UserError` where a checkpoint is missing, unreadable or of another kind."""
     notices: list[Notice] = []
 
     def restore(path: str | Path) -> Any:
@@ -45,24 +39,13 @@ def build_stager(
 def build_decoders(
     checkpoints: Mapping[str, str | Path], channels: int, rem: bool, simulated: bool
 ) -> tuple[Callable[[str, np.ndarray], np.ndarray], list[Notice]]:
-    """Return `predict(kind, eeg)` and notices.
+    """Return `predict(kind, eeg)` and notices, of {"NREM" | "REM": path} and the settings' number of channels.
 
-    Parameters
-    ----------
-    checkpoints : mapping
-        {"NREM" | "REM": path}, not empty.
-    channels : int
-        That the settings name.
-    rem : bool
-        Cues are played in REM too.
-
-    Raises
-    ------
-    UserError
-        A checkpoint that is missing, unreadable or of another kind or size.
+    `rem`: cues are played in REM too. A `UserError` tells of a checkpoint that is missing, unreadable, or of another
+    kind or size.
     """
     found = {kind: networks.restore(path, "decoder", channels) for kind, path in checkpoints.items()}
-    decoders = {kind: Decoder(network, channels) for kind, network in found.items()}
+    decoders = {kind: networks.Decoder(network, channels) for kind, network in found.items()}
     for kind, decoder in decoders.items():
         networks.warm_up(decoder, checkpoints[kind])
     notices = []
@@ -77,13 +60,7 @@ def build_decoders(
 
 @dataclass(frozen=True)
 class Workers:
-    """What computes in a session.
-
-    Attributes
-    ----------
-    kinds : frozenset of str
-        "NREM", "REM": what is decoded.
-    """
+    """What computes in a session; `kinds` ("NREM", "REM") are decoded."""
 
     stager: Worker
     decoder: Worker | None
@@ -101,26 +78,13 @@ def open_workers(
     settings: SessionSettings, present: Sequence[bool], checkpoints: Mapping[str, str | Path],
     simulated: bool, apart: bool,
 ) -> Workers:  # fmt: skip
-    """Start what computes in a session.
+    """Start what computes in a session, in processes of their own where `apart`.
 
-    Parameters
-    ----------
-    present : sequence of 3 bools
-        EEG, EOG, EMG.
-    checkpoints : dict
-        {"NREM" | "REM": path}; empty decodes nothing.
-    apart : bool
-        In processes of their own.
-
-    Raises
-    ------
-    UserError
-        As `build_stager` and `build_decoders`.
+    `present` are EEG, EOG and EMG; `checkpoints` {"NREM" | "REM": path} may be empty: nothing is decoded then. It
+    refuses what `build_stager` and `build_decoders` refuse.
     """
     staging = build_stager, (settings.staging, tuple(present), simulated)
-    decoding = build_decoders, (
-        checkpoints, len(settings.decoder.channels), settings.gate.rem, simulated,
-    )  # fmt: skip
+    decoding = build_decoders, (checkpoints, len(settings.decoder.channels), settings.gate.rem, simulated)
     stager, notices = _open("stager", *staging, settings.staging.timeout_seconds, apart)
     if not checkpoints:
         return Workers(stager, None, frozenset(), notices)

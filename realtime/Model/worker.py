@@ -24,17 +24,9 @@ Build = Callable[..., tuple[Callable[..., Any], Any]]
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: a value, or the reason why there is none.
-
-    Attributes
-    ----------
-    key : object
-        As given to `ask`.
-    seconds : float
-        Of computing, as the asker waited for it.
-    fault : bool
-        The worker itself failed (it died, or took too long), not the computation.
-    """
+    """What came back to `key`, as given to `ask`: a value, or the reason why there is none, after `seconds` of
+    computing as the asker waited for it. `fault`: the worker itself failed (it died, or took too long), not the
+    computation."""
 
     key: Any
     value: Any = None
@@ -78,18 +70,16 @@ class InlineWorker:
         self._answers: list[Answer] = []
 
     def ask(self, key: Any, *arguments: Any) -> None:
-        """Compute an answer."""
         began = time.perf_counter()
         value, error = _compute(self._function, arguments)
         self._answers.append(Answer(key, value, error, time.perf_counter() - began))
 
     def answers(self, wait: float | None = None) -> list[Answer]:
-        """Return the answers since the last call."""
         found, self._answers = self._answers, []
         return found
 
     def take_faults(self) -> list[dict[str, str]]:
-        """Return nothing: nothing can go wrong with the worker."""
+        """Nothing can go wrong with the worker."""
         return []
 
     def close(self) -> None:
@@ -99,29 +89,24 @@ class InlineWorker:
 class ProcessWorker:
     """Compute in a process of its own, which is started anew when it dies or takes too long.
 
-    Our own and not a pool of pebble or concurrent.futures: pebble's timeout never ends a process that is
-    stopped, since it begins when the process says that it has the task, and its pool is over once a process
-    cannot be started; that of concurrent.futures has no timeout.
+    Our own and not a pool of pebble or concurrent.futures: pebble's timeout never ends a process that is stopped,
+    since it begins when the process says that it has the task, and its pool is over once a process cannot be started;
+    that of concurrent.futures has no timeout.
 
-    Parameters
-    ----------
-    name : str
-        For messages: "stager", "decoder".
-    build : Build
-        Called with `arguments` in the new process; of a module, so that it can be sent there. What it raises
-        is raised by `start`.
-    timeout : float
-        Seconds after which a question counts as lost, and the process with it where it has the question.
+    `name` is for messages ("stager", "decoder"). `build`, of a module so that it can be sent there, is called with
+    `arguments` in the new process; `start` raises what it raises. After `timeout` seconds a question counts as lost,
+    and the process with it where it has the question.
     """
 
     def __init__(self, name: str, build: Build, arguments: tuple = (), timeout: float = 10.0) -> None:
         self.name, self._build, self._arguments, self._timeout = name, build, arguments, timeout
+        self._timeout_text = f"no answer of the {name} within {timeout:g} s"
         self._answers: deque[Answer] = deque()
         self._faults: deque[dict[str, str]] = deque()
         self._questions: deque[tuple[Any, tuple, float]] = deque()  # (key, arguments, asked at)
         self._sent: float | None = None  # when the first of them went to the process
         self._news = threading.Condition()
-        self._process: Any = None
+        self.process: Any = None  # that computes at the moment
         self._pipe: Any = None
         self._closed = False
 
@@ -137,24 +122,16 @@ class ProcessWorker:
 
     @property
     def busy(self) -> bool:
-        """Whether a question is open."""
         self._check_timeouts()
         with self._news:
             return bool(self._questions)
 
-    @property
-    def process(self) -> Any:
-        """The process that computes at the moment (`multiprocessing.Process`)."""
-        return self._process
-
     def ask(self, key: Any, *arguments: Any) -> None:
-        """Put a question; never waits."""
         with self._news:
             self._questions.append((key, arguments, time.perf_counter()))
             self._news.notify_all()
 
     def answers(self, wait: float | None = None) -> list[Answer]:
-        """Return the answers since the last call; `wait` so many s for one while a question is open."""
         self._check_timeouts()
         with self._news:
             if wait is not None and not self._answers and self._questions:
@@ -164,17 +141,15 @@ class ProcessWorker:
             return found
 
     def take_faults(self) -> list[dict[str, str]]:
-        """Return [{"state", "reason"}] of what went wrong with the worker since the last call."""
         return [self._faults.popleft() for _ in range(len(self._faults))]
 
     def close(self) -> None:
-        """End the process."""
         with self._news:
             self._closed = True
             self._news.notify_all()
-        if self._process is not None:
-            self._process.kill()
-            self._process.join(5)
+        if self.process is not None:
+            self.process.kill()
+            self.process.join(5)
             self._pipe.close()
 
     def _spawn(self):
@@ -189,7 +164,7 @@ class ProcessWorker:
             raise
         finally:
             far.close()
-        self._pipe, self._process = near, process
+        self._pipe, self.process = near, process
         try:
             first = near.recv()
         except (EOFError, OSError):
@@ -207,15 +182,11 @@ class ProcessWorker:
             if self._sent is not None:
                 sent = [self._questions.popleft()]
                 if now - self._sent > self._timeout:
-                    self._process.kill()  # the thread sees its pipe close
+                    self.process.kill()  # the thread sees its pipe close
             while self._questions and now - self._questions[0][2] > self._timeout:
                 key, _, asked = self._questions.popleft()
                 self._answers.append(Answer(key, None, self._timeout_text, now - asked, fault=True))
             self._questions.extendleft(sent)
-
-    @property
-    def _timeout_text(self):
-        return f"no answer of the {self.name} within {self._timeout:g} s"
 
     def _run(self):
         """Carry questions there and answers back; start the process anew when it is gone: a thread."""
@@ -244,15 +215,15 @@ class ProcessWorker:
             self._news.notify_all()
 
     def _restart(self, key, seconds):
-        self._process.join(5)
-        text = f"the {self.name}'s process ended with code {self._process.exitcode}"
+        self.process.join(5)
+        text = f"the {self.name}'s process ended with code {self.process.exitcode}"
         if seconds >= self._timeout:
             text = self._timeout_text
         self._faults.append({"state": "lost", "reason": text})
         logger.error("%s; it is started anew", text)
         self._answer(Answer(key, None, text, seconds, fault=True))
         while True:
-            self._process.kill()  # where it lives on without its pipe, or refused to build
+            self.process.kill()  # where it lives on without its pipe, or refused to build
             self._pipe.close()
             failure = None
             try:
@@ -261,7 +232,7 @@ class ProcessWorker:
                 failure = error_line(error)
             with self._news:
                 if self._closed:
-                    self._process.kill()
+                    self.process.kill()
                     return
                 if failure is None:
                     self._faults.append({"state": "back", "reason": f"the {self.name} works again"})

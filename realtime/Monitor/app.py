@@ -42,13 +42,7 @@ _REPORT_HEADERS = {
 
 
 class Access:
-    """Who may do what.
-
-    Parameters
-    ----------
-    token, view_token : str
-        Secrets: for everything, and for looking only.
-    """
+    """Who may do what: with the secret `token` everything, with `view_token` look only."""
 
     def __init__(self, token: str, view_token: str) -> None:
         self._tokens = {"control": token.encode(), "view": view_token.encode()}
@@ -79,15 +73,7 @@ class _OpenSession:
 
 
 def make_app(root: Path, access: Access, first: tuple[str, str] | None = None) -> FastAPI:
-    """Return the server.
-
-    Parameters
-    ----------
-    root : Path
-        Folder of subjects' sessions.
-    first : (str, str) | None
-        Subject and session that the start page leads to.
-    """
+    """Return the server of subjects' sessions below `root`; the start page leads to the subject and session `first`."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     opened: dict[tuple[str, str], _OpenSession] = {}
 

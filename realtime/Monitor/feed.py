@@ -37,19 +37,7 @@ class BrowserQueue:
 
 
 class SessionFeed:
-    """Keeps a connection to a session as long as it runs.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the session.
-
-    Attributes
-    ----------
-    connected : bool
-    state : dict | None
-        The newest state.
-    """
+    """Keeps a connection to the session in a folder as long as it runs, and its newest `state`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

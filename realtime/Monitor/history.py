@@ -23,13 +23,7 @@ _SCREEN_RATE = 100.0
 
 
 class SessionHistory:
-    """A session's log, read on as it grows.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the session.
-    """
+    """The log in a session's folder, read on as it grows."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -80,8 +74,7 @@ class SessionHistory:
         elif kind in ("cue", "sham"):
             self.cues.append([at, detail["item"], kind == "sham", detail["number"]])
         elif kind == "decode":
-            read = [detail[key] for key in ("cued", "item", "number", "probabilities")]
-            self.decodes.append([at, *read])
+            self.decodes.append([at, *(detail[key] for key in ("cued", "item", "number", "probabilities"))])
         elif kind == "cue_phase":
             self.phases.append([detail["number"], detail["locked"], detail["degrees"]])
         silent = is_silent_cue(event)
@@ -104,18 +97,8 @@ class SignalReader:
         self._lock = threading.Lock()
 
     def read(self, start: float, seconds: float) -> dict[str, Any]:
-        """Return a stretch for the screen.
-
-        Parameters
-        ----------
-        start, seconds : float
-            On the session's clock, s.
-
-        Returns
-        -------
-        content : dict
-            names, rate, first (s), data: lists in µV (null where there is none), one a channel.
-        """
+        """Return a stretch for the screen: names, rate, first (s of the session's clock), data: a list in µV a
+        channel (null where there is none)."""
         with self._lock:
             names, rate, data = self._stretch(start, seconds)
         step = max(1, round(rate / _SCREEN_RATE))
@@ -125,13 +108,8 @@ class SignalReader:
         return {"names": names, "rate": rate / step, "first": start, "data": rows}
 
     def spectrogram(self, upto: float) -> dict[str, Any]:
-        """Return the power of the staging EEG in dB, one column every 30 s; cached, new epochs only.
-
-        Returns
-        -------
-        content : dict
-            hz, seconds, db: lists; a column is null where there is no signal.
-        """
+        """Return the power of the staging EEG in dB, one column every 30 s, as lists hz, seconds, db; cached, new
+        epochs only. A column is null where there is no signal."""
         count = int(upto // EPOCH_SECONDS)
         with self._lock:
             for epoch in range(count):
@@ -154,8 +132,7 @@ class SignalReader:
     def _stretch(self, start: float, seconds: float, only_first: bool = False) -> tuple[list[str], float, np.ndarray]:
         """Return names, rate and (channels, n) µV; the staging channels come first."""
         about = self._history.about()
-        wanted = about.get("channels", [])
-        wanted = wanted[:1] if only_first else wanted
+        wanted = about.get("channels", [])[: 1 if only_first else None]
         segments = sorted((self._history.folder / "recording").glob("segment_*.vhdr"))
         if segments:
             return self._recorded(segments, wanted, start, seconds)
@@ -168,8 +145,7 @@ class SignalReader:
         rate = groups[0].rate
         data = np.full((len(wanted), round(seconds * rate)), np.nan)
         for group in groups:
-            first, last = round(start * group.rate), round((start + seconds) * group.rate)
-            last = min(last, group.length)
+            first, last = round(start * group.rate), min(round((start + seconds) * group.rate), group.length)
             if last <= first:
                 continue
             block = group.read(first, last) * 1e6

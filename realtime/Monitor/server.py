@@ -18,21 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 def serve(path: Path, port: int = 0, announce: Callable[[str, str], Any] | None = None) -> None:
-    """Serve the monitor until it is stopped.
+    """Serve the monitor of one session's folder, or of one that holds subjects' sessions, until it is stopped.
 
-    Parameters
-    ----------
-    path : Path
-        A session's folder, or one that holds subjects' sessions.
-    port : int
-        0 = any that is free.
-    announce : callable | None
-        `announce(url, view_url)` is called when it is reachable.
-
-    Raises
-    ------
-    UserError
-        The packages are not installed, there is no session, or the port is taken.
+    Port 0 is any that is free; `announce(url, view_url)` is called when it is reachable. A `UserError` says that the
+    packages are not installed, that there is no session, or that the port is taken.
     """
     try:
         import uvicorn  # lazy: optional dependency
@@ -52,9 +41,9 @@ def serve(path: Path, port: int = 0, announce: Callable[[str, str], Any] | None 
     except OSError as error:
         raise UserError(f"--port {port}: {error.strerror or error}") from error
     port = listener.getsockname()[1]
-    place = "" if first is None else f"session/{first[0]}/{first[1]}"
+    url = f"http://127.0.0.1:{port}/" + ("" if first is None else f"session/{first[0]}/{first[1]}")
     if announce is not None:
-        announce(f"http://127.0.0.1:{port}/{place}#{token}", f"http://127.0.0.1:{port}/{place}#{view}")
+        announce(f"{url}#{token}", f"{url}#{view}")
     app = make_app(root, Access(token, view), first)
     config = uvicorn.Config(app, log_level="warning", ws_ping_interval=20, timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listener])
@@ -70,22 +59,16 @@ def _tokens(path):
 
 
 class MonitorProcess:
-    """A monitor in a process of its own; where it does not start, the session goes on without.
-
-    Attributes
-    ----------
-    url, view_url : str | None
-        None until it is reachable.
-    process : subprocess.Popen
-    """
+    """A monitor in a process of its own; where it does not start, the session goes on without. `url` and `view_url`
+    are None until it is reachable."""
 
     def __init__(self, folder: Path, port: int = 0) -> None:
         self.url: str | None = None
         self.view_url: str | None = None
         self._settled = threading.Event()
         self.process: Any = subprocess.Popen(
-            [sys.executable, str(ROOT / "realtime" / "monitor.py"), str(folder), "--port", str(port),
-            "--quiet"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [sys.executable, str(ROOT / "realtime" / "monitor.py"), str(folder), "--port", str(port), "--quiet"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True,  # Ctrl-C is for the session; it ends the monitor itself
         )  # fmt: skip
         threading.Thread(target=self._listen, name="monitor", daemon=True).start()

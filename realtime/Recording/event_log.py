@@ -28,28 +28,12 @@ _OF_WALL_TIME = ("notice", "stop", "sound", "fault")
 
 
 class EventLog:
-    """Append-only log.jsonl.
+    """Append-only log.jsonl, which must not exist yet unless `resume`: then it is gone on with, and a last line torn
+    by a crash cut off. `rate` is that of the sample clock in Hz, `offset` the seconds of the recording before sample
+    0 (source.start); `listener(event)` is called after each event, and `counts` are {event: how many}.
 
-    A full disk does not end a session: what cannot be written is kept and written, in order, as soon as there
-    is room, and the log says so (`take_faults`).
-
-    Parameters
-    ----------
-    path : Path
-        Must not exist yet, unless `resume`.
-    rate : float
-        Hz of the sample clock.
-    offset : float
-        Seconds of the recording before sample 0 (source.start).
-    resume : bool
-        Go on with a log that is there; a last line torn by a crash is cut off.
-    listener : callable | None
-        `listener(event)` is called after each event.
-
-    Attributes
-    ----------
-    counts : dict
-        {event: how many}.
+    A full disk does not end a session: what cannot be written is kept and written, in order, as soon as there is
+    room, and the log says so (`take_faults`).
     """
 
     def __init__(
@@ -72,18 +56,11 @@ class EventLog:
     def write(
         self, sample: int, event: str, code: int | None = None, *, latency: float | None = None, **detail: Any
     ) -> None:
-        """Append an event and sync it to disk.
+        """Append an event at a `sample` of the session's clock, with its marker code if it has one, and sync it to
+        disk.
 
-        Parameters
-        ----------
-        sample : int
-            On the session's sample clock.
-        code : int | None
-            Marker code, when the event has one.
-        latency : float | None
-            Seconds of computing; belongs to the wall clock.
-        **detail
-            Plain values that JSON can hold.
+        `latency` is how many seconds were computed and belongs to the wall clock; `detail` are plain values that JSON
+        can hold.
         """
         wall: dict[str, Any] = {"time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")}
         if latency is not None:
@@ -118,8 +95,8 @@ class EventLog:
 
     def _save_elsewhere(self):
         """Write the events that the disk did not take into the system's folder for temporary files."""
-        name = f"{self.path.parent.parent.name}_{self.path.parent.name}_rest_of_log_"
-        handle, place = tempfile.mkstemp(".jsonl", name)
+        folder = self.path.parent
+        handle, place = tempfile.mkstemp(".jsonl", f"{folder.parent.name}_{folder.name}_rest_of_log_")
         with os.fdopen(handle, "wb") as file:
             file.write(b"".join(self._waiting))
         logger.error(
@@ -151,13 +128,7 @@ class EventLog:
 
 
 def read_log(path: str | Path) -> list[Event]:
-    """Return the events of a log.jsonl; a last line torn by a crash is left out.
-
-    Raises
-    ------
-    ValueError
-        A line other than the last is damaged.
-    """
+    """Return the events of a log.jsonl, without a last line torn by a crash; `ValueError` if another is damaged."""
     lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
     events = []
     for number, line in enumerate(lines, start=1):
@@ -179,9 +150,7 @@ def write_table(events: Sequence[Event], path: Path) -> None:
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as handle:
         handle.write("\t".join(header) + "\n")
         for e in events:
-            values = [e[key] for key in _FIRST]
-            values += [e["detail"].get(key) for key in details]
-            values += [e["wall"].get(key) for key in _WALL]
+            values = [*map(e.get, _FIRST), *map(e["detail"].get, details), *map(e["wall"].get, _WALL)]
             handle.write("\t".join(map(_cell, values)) + "\n")
 
 
@@ -204,10 +173,7 @@ def is_silent_cue(event: Event) -> bool:
 
 
 def decisions(events: Sequence[Event]) -> list[tuple[int, str, int | None, dict[str, Any]]]:
-    """Return what a session decided, as sorted (sample, event, code, detail).
-
-    What belongs to wall time is left out: the result is equal for a session and its replay.
-    """
-    kept = [e for e in events if e["event"] not in _OF_WALL_TIME]
-    rows = [(e["sample"], e["event"], e["code"], e["detail"]) for e in kept]
+    """Return what a session decided, as sorted (sample, event, code, detail): without what belongs to wall time, so
+    that the result is equal for a session and its replay."""
+    rows = [(e["sample"], e["event"], e["code"], e["detail"]) for e in events if e["event"] not in _OF_WALL_TIME]
     return sorted(rows, key=lambda e: (e[0], e[1], json.dumps(e[3], sort_keys=True)))

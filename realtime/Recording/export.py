@@ -36,13 +36,8 @@ def export_brainvision(folder: str | Path, path: str | Path) -> Path:
 
 
 def export_edf(folder: str | Path, path: str | Path) -> Path:
-    """Write the joined recording as EDF+ (.edf, 16 bits) or BDF+ (.bdf, 24 bits), by its suffix.
-
-    Raises
-    ------
-    UserError
-        Another suffix, a file that exists, no recording, not enough memory for it.
-    """
+    """Write the joined recording as EDF+ (.edf, 16 bits) or BDF+ (.bdf, 24 bits), by its suffix. A `UserError` tells
+    of another suffix, a file that exists, no recording, or not enough memory for it."""
     path = Path(path)
     if path.suffix not in (".edf", ".bdf"):
         raise UserError(f"{path}: the name ends in .edf or .bdf")
@@ -59,15 +54,9 @@ def export_edf(folder: str | Path, path: str | Path) -> Path:
 
 
 def export_bids(folder: str | Path, root: str | Path) -> Path:
-    """Add the joined recording to a BIDS folder, as sub-<id>/ses-<session>/eeg/..._task-sleep_eeg.vhdr.
-
-    The folder is made if it is not there; the path of the recording is returned.
-
-    Raises
-    ------
-    UserError
-        The recording is in it already, or there is none.
-    """
+    """Add the joined recording to a BIDS folder, made if it is not there, and return its path:
+    sub-<id>/ses-<session>/eeg/..._task-sleep_eeg.vhdr. Raise `UserError` where it is in it already, or there is
+    none."""
     import mne_bids  # lazy: start-up
 
     folder, root = Path(folder), Path(root)
@@ -84,10 +73,8 @@ def export_bids(folder: str | Path, root: str | Path) -> Path:
     with _joined(folder, root.parent) as raw, warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         mne_bids.write_raw_bids(raw, path, overwrite=False, verbose="error")
-    entries = {
-        "SoftwareFilters": "n/a", "Manufacturer": "n/a",
-        "TaskDescription": "sleep with targeted memory reactivation",
-    }  # fmt: skip
+    task = "sleep with targeted memory reactivation"
+    entries = {"SoftwareFilters": "n/a", "Manufacturer": "n/a", "TaskDescription": task}
     mne_bids.update_sidecar_json(path.copy().update(extension=".json"), entries, verbose="error")
     content = json.loads(description.read_text(encoding="utf-8"))
     if new:
@@ -106,11 +93,9 @@ def _joined(folder: str | Path, beside: Path) -> Iterator[mne.io.BaseRaw]:
     try:
         path = join_segments(folder, place / "joined.vhdr")
         raw = mne.io.read_raw_brainvision(path, preload=False, verbose="error")
-        raw.annotations.rename(
-            {text: text.removeprefix("Comment/") for text in set(raw.annotations.description)}, verbose="error"
-        )
-        new = [k for k, text in enumerate(raw.annotations.description) if text.startswith("New Segment")]
-        raw.annotations.delete(new)
+        texts = {text: text.removeprefix("Comment/") for text in set(raw.annotations.description)}
+        raw.annotations.rename(texts, verbose="error")
+        raw.annotations.delete([k for k, t in enumerate(raw.annotations.description) if t.startswith("New Segment")])
         raw.set_channel_types(_types(folder, raw.ch_names), verbose="error")
         yield raw
     finally:

@@ -30,34 +30,15 @@ _SYNCS = 3600
 
 
 class Recorder:
-    """Record all channels as they come; go on in a new segment after a failure.
+    """Record all channels as they come into `folder`, recording/ of a session; go on in a new segment after a failure.
 
-    Samples are handed to the system at once, so that they outlive the process; a thread brings them to
-    the disk once a second, so that a slow disk holds up nobody.
+    Samples are handed to the system at once, so that they outlive the process; a thread brings them to the disk once
+    a second, so that a slow disk holds up nobody. `rate` is in Hz, `start` the time of the first sample and `first`
+    its place in the session's stream, in samples of the stream's own rate; a recording of a `simulated` stream says
+    so.
 
-    Parameters
-    ----------
-    folder : Path
-        recording/ of a session.
-    rate : float
-        Hz.
-    simulated : bool
-        The stream is simulated; the recording says so.
-    start : datetime | None
-        Time of the first sample.
-    first : int
-        Where in the session's stream it begins, samples of the stream's own rate.
-
-    Attributes
-    ----------
-    path : Path
-        Of the segment's header.
-    acknowledged : int
-        Samples of the segment that are on the disk, whatever happens now.
-    bytes : int
-        Length of the segment's file of samples that is on the disk.
-    syncs : deque of float
-        How long the newest syncs took, s.
+    Of the newest segment, `path` is the header, `acknowledged` how many samples are on the disk whatever happens now,
+    and `bytes` their length. `syncs` are how long the newest syncs took, s.
     """
 
     def __init__(
@@ -199,7 +180,6 @@ class Recorder:
             self._failed_at = now
             return
         self._failed_at = None
-        lost = self._missed / self._rate
-        text = f"recording goes on in {self.path.name}; {lost:.1f} s were not recorded"
+        text = f"recording goes on in {self.path.name}; {self._missed / self._rate:.1f} s were not recorded"
         logger.warning("%s", text)
         self._inputs.append(("recorder", {"state": "back", "reason": text}))

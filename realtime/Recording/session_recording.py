@@ -19,24 +19,13 @@ from sleep_interpreter.utils.signal.brainvision_writer import BrainVisionWriter
 logger = logging.getLogger(__name__)
 
 _PIECE_SECONDS = 60
-_GAP = f"{GAP_KIND}/{GAP_TEXT}"
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One file of a session's recording.
-
-    Attributes
-    ----------
-    raw : mne.io.BaseRaw
-        Not loaded.
-    first : int
-        Sample of the session's stream (at the stream's rate) at which it begins.
-    gaps : tuple of (int, int)
-        First sample of the segment, and number, of what the stream lacked.
-    markers : tuple of (int, str)
-        Sample of the segment and text of its other markers.
-    """
+    """One file of a session's recording, not loaded, that begins at sample `first` of the session's stream (at the
+    stream's rate). On its own samples, `gaps` are (first, number) of what the stream lacked, and `markers` (sample,
+    text) of what else was marked."""
 
     path: Path
     raw: mne.io.BaseRaw
@@ -51,13 +40,8 @@ class Segment:
 
 
 def segments(folder: str | Path) -> list[Segment]:
-    """Return the segments of a session's folder in the order of time.
-
-    Raises
-    ------
-    UserError
-        There are none, or one cannot be read.
-    """
+    """Return the segments of a session's folder in the order of time, or raise `UserError` where there are none or
+    one cannot be read."""
     paths = sorted((Path(folder) / "recording").glob("segment_*.vhdr"))
     if not paths:
         raise UserError(f"{folder}: no recording is there; only live sessions record their stream")
@@ -98,22 +82,11 @@ def annotations(folder: str | Path, rate: float) -> list[tuple[int, str]]:
 
 
 def join_segments(folder: str | Path, path: str | Path) -> Path:
-    """Write a session's recording as one BrainVision file; memory holds a minute of it.
+    """Write the recording in a session's folder as one BrainVision file (.vhdr), and return its path; memory holds a
+    minute of it. A `UserError` says that there is none, or that it cannot be read.
 
-    What the stream lacked, and the time between segments, are zeros under an annotation "BAD_ACQ_SKIP/gap" of
-    their true length. Segments of a session that went on lie where the session's clock put them.
-
-    Parameters
-    ----------
-    folder : str | Path
-        Of the session.
-    path : str | Path
-        .vhdr to be written; returned.
-
-    Raises
-    ------
-    UserError
-        No recording, or one that cannot be read.
+    What the stream lacked, and the time between segments, are zeros under an annotation "BAD_ACQ_SKIP/gap" of their
+    true length. Segments of a session that went on lie where the session's clock put them.
     """
     parts = segments(folder)
     raw = parts[0].raw
@@ -129,7 +102,8 @@ def join_segments(folder: str | Path, path: str | Path) -> Path:
             first = max(part.first, position)
             if first > position:
                 writer.marker(position, GAP_TEXT, first - position, GAP_KIND)
-                _zeros(writer, first - position)
+                for done in range(position, first, 10_000):
+                    writer.append(np.zeros((len(writer.names), min(10_000, first - done)), np.float32))
             for start in range(0, part.raw.n_times, round(_PIECE_SECONDS * rate)):
                 stop = min(part.raw.n_times, start + round(_PIECE_SECONDS * rate))
                 writer.append(part.raw.get_data(start=start, stop=stop, verbose="error") * 1e6)
@@ -143,11 +117,6 @@ def join_segments(folder: str | Path, path: str | Path) -> Path:
             if sample < position:
                 writer.marker(sample, text)
     return Path(path)
-
-
-def _zeros(writer, count):
-    for start in range(0, count, 10_000):
-        writer.append(np.zeros((len(writer.names), min(10_000, count - start)), np.float32))
 
 
 def read_segment(path: str | Path) -> Segment:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any
 
-from sleep_interpreter.realtime.Model.decoder import AFTER, BEFORE
+from sleep_interpreter.realtime.Model.networks import AFTER, BEFORE
 from sleep_interpreter.realtime.Model.worker import Answer, Worker, error_line
 from sleep_interpreter.realtime.Output.cue import Cue
 from sleep_interpreter.realtime.Parameters.output import DECODE_FAILED, DECODED_BASE

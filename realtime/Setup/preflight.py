@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sleep_interpreter.realtime.Model.decoder import AFTER, BEFORE
+from sleep_interpreter.realtime.Model.networks import AFTER, BEFORE
 from sleep_interpreter.realtime.Model.worker import Worker
 from sleep_interpreter.realtime.Output.marker_ports import open_ports
 from sleep_interpreter.realtime.Output.sinks import choose_sink

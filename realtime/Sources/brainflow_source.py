@@ -13,13 +13,8 @@ _BUFFERED = 45_000
 
 
 class BrainflowSource(LiveSource):
-    """A board, with brainflow's names of its channels.
-
-    Raises
-    ------
-    UserError
-        brainflow is not installed, does not know the board, or the board does not answer.
-    """
+    """A board, with brainflow's names of its channels. A `UserError` says that brainflow is not installed, does not
+    know the board, or that the board does not answer."""
 
     def __init__(self, settings: SourceSettings) -> None:
         try:
@@ -54,13 +49,11 @@ class BrainflowSource(LiveSource):
         return block[self._channels].T, np.asarray(block[self._stamps]) + offset
 
     def disconnect(self) -> None:
-        """End the board's session."""
         if self._board.is_prepared():
             self._board.stop_stream()
             self._board.release_session()
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return which board it is."""
         return {**self._about, "name": self.where, "channels_of_stream": list(self.names)}
 
 

@@ -30,31 +30,13 @@ _POLL = 0.02
 
 
 class ReplaySource(Source):
-    """A recording that MNE can read, delivered as the amplifier would.
+    """A recording of any format of `mne.io.read_raw`, delivered as the amplifier would.
 
-    Every channel is read at its own sampling rate and resampled on its own sample clock, so that neither
-    channels that are not used nor the way the file is cut into reads can change a sample.
-
-    Parameters
-    ----------
-    path : str | Path
-        Any format of `mne.io.read_raw`.
-    skip : int
-        Samples at 500 Hz after `settings.start` that a session has had already: it goes on there.
-    gaps : sequence of (int, int)
-        First sample of the recording, and number of samples, that the stream lacked; NaN there.
-
-    Attributes
-    ----------
-    rates : dict
-        {Hz: tuple of names} of the opened channels, the highest rate first.
-    seconds : float
-        Length of the part that is replayed.
-
-    Raises
-    ------
-    UserError
-        Missing or unreadable file, no data, nothing between start and stop.
+    Every channel is read at its own sampling rate and resampled on its own sample clock, so that neither channels
+    that are not used nor the way the file is cut into reads can change a sample. A session that goes on begins `skip`
+    samples at 500 Hz after `settings.start`. `gaps` are (first sample of the recording, number of samples) that the
+    stream lacked, NaN there. `rates` begin with the highest rate. A `UserError` says that the file is missing,
+    unreadable or without data, or that nothing lies between start and stop.
     """
 
     takes_recording = True
@@ -68,7 +50,9 @@ class ReplaySource(Source):
             settings = settings.model_copy(update={"start": settings.start + skip / STREAM_RATE})
         self._skip, self._gaps = skip / STREAM_RATE, tuple(gaps)
         self.where = display_path(path)
-        self.simulated = _is_simulated(self.path)
+        folder = self.path.resolve().parent
+        # a data set keeps its recordings in a folder of that name, and its mark beside that folder
+        self.simulated = is_simulated(self.path, *([folder.parent] if folder.name == "recordings" else []))
         self.settings = settings
         self._recording = Recording(self.path)
         self.names = self._recording.names
@@ -81,7 +65,6 @@ class ReplaySource(Source):
 
     @classmethod
     def for_session(cls, settings: SourceSettings, plan: SessionPlan) -> Self:
-        """Return the replay of the plan's recording."""
         if plan.recording is None:
             raise UserError("--source replay needs --recording FILE")
         return cls(plan.recording, settings, plan.skipped, plan.gaps)
@@ -129,11 +112,9 @@ class ReplaySource(Source):
         shift = self._recording.first_time
         found = []
         for onset, text in zip(annotations.onset, annotations.description, strict=True):
-            match = _CUE.fullmatch(str(text).strip())
-            if match is None:
+            if (match := _CUE.fullmatch(str(text).strip())) is None:
                 continue
-            item = match[1]
-            if item not in ITEMS:
+            if (item := match[1]) not in ITEMS:
                 close = nearest(item, ITEMS, 1)
                 hint = f"did you mean {close[0]!r}?" if close else f"items: {', '.join(ITEMS)}"
                 raise UserError(f"{self.path}: annotation {text!r} names no item; {hint}")
@@ -152,21 +133,21 @@ class ReplaySource(Source):
         return self._recording.fingerprint()
 
     def time_of(self, seconds: float) -> float | None:
-        """Return when `seconds` of the replay are due on the perf_counter clock; None when not paced."""
         if self._started is None or self.settings.speed == 0:
             return None
         return self._started + seconds / self.settings.speed
 
     def chunks(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
-        """Deliver the recording."""
         merger = Merger([(g.rate, g.places) for g in self._groups], STREAM_RATE)
+        read_seconds = self.settings.read_seconds
+        chunk_seconds = self.settings.chunk_seconds or (0.05 if self.settings.speed > 0 else read_seconds)
         self._started = time.perf_counter()
-        for begin, end in _steps(0.0, self.seconds, self.settings.read_seconds):
+        for begin, end in _steps(0.0, self.seconds, read_seconds):
             if stopped():
                 return
             span = [(self._index(k, begin), self._index(k, end)) for k in range(len(self._groups))]
             blocks = [self._load(g, *indices) for g, indices in zip(self._groups, span, strict=True)]
-            for start, stop in _steps(begin, end, self._chunk_seconds()):
+            for start, stop in _steps(begin, end, chunk_seconds):
                 self._wait(self.time_of(stop), stopped)
                 if stopped():
                     return
@@ -174,8 +155,7 @@ class ReplaySource(Source):
                     block[:, self._index(k, start) - span[k][0] : self._index(k, stop) - span[k][0]]
                     for k, block in enumerate(blocks)
                 ]
-                chunk = merger.push(parts)
-                yield chunk.astype(np.float32)  # what a live source delivers, to the bit
+                yield merger.push(parts).astype(np.float32)  # what a live source delivers, to the bit
 
     def _check_rates(self):
         for rate, names in self.rates.items():
@@ -195,16 +175,8 @@ class ReplaySource(Source):
         """Return the number of the sample, in the file, of group `group` at that time of the replay."""
         return self._first[group] + round(seconds * self._groups[group].rate)
 
-    def _chunk_seconds(self):
-        seconds = self.settings.chunk_seconds
-        if seconds is None:
-            seconds = 0.05 if self.settings.speed > 0 else self.settings.read_seconds
-        return seconds
-
     def _wait(self, due, stopped):
-        if due is None:
-            return
-        while not stopped() and (left := due - time.perf_counter()) > 0:
+        while due is not None and not stopped() and (left := due - time.perf_counter()) > 0:
             time.sleep(min(left, _POLL))
 
     def _load(self, group, start, stop):
@@ -218,9 +190,8 @@ class ReplaySource(Source):
         try:
             return group.read(start, stop, places)
         except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"{self.path}: cannot be read at {start / group.rate:.1f} s of the file: {error}"
-            ) from error
+            at = f"{start / group.rate:.1f} s of the file"
+            raise UserError(f"{self.path}: cannot be read at {at}: {error}") from error
 
     def _amplitude(self, rows):
         """Return the typical SD in the reader's own unit, over windows spread over the replayed part."""
@@ -233,18 +204,11 @@ class ReplaySource(Source):
             length = min(round(30 * group.rate), last - first)
             count = min(self.settings.amplitude_windows, max(1, (last - first) // length))
             for start in np.linspace(first, last - length, count).round().astype(int):
-                data = self._read(group, start, start + length, places)
-                deviations += amplitude.deviations(data)
+                deviations += amplitude.deviations(self._read(group, start, start + length, places))
         if not deviations:
             names = listed([self._picks[row] for row in rows])
             raise UserError(f"{self.path}: {names}: no window of 30 s holds finite samples only")
         return float(np.median(deviations))
-
-
-def _is_simulated(path):
-    folder = path.resolve().parent
-    # a data set keeps its recordings in a folder of that name, and its mark beside that folder
-    return is_simulated(path, *([folder.parent] if folder.name == "recordings" else []))
 
 
 def _exact(rate):

@@ -43,18 +43,9 @@ _PIECE = 5000
 class LiveSource(Source):
     """An amplifier's stream. A subclass connects, and writes `pull`, `disconnect` and `reconnect`.
 
-    Parameters
-    ----------
-    names : sequence of str
-        All channels of the stream.
-    rate : float
-        Hz.
-    factors : sequence of float
-        What each channel's numbers are multiplied with to give µV.
-    where : str
-        What the stream is called in messages.
-    pace : float
-        Seconds of the stream in a second of the clock that stamps its samples.
+    `names` are all channels of the stream, `rate` is in Hz, `factors` are what each channel's numbers are multiplied
+    with to give µV, `where` is what messages call it, and `pace` the seconds of the stream in a second of the clock
+    that stamps its samples.
     """
 
     live = real_time = amplifier = True
@@ -104,7 +95,6 @@ class LiveSource(Source):
     # --- before the session -------------------------------------------------------------------------
 
     def open(self, picks: Sequence[str]) -> None:
-        """Choose the channels to deliver, and begin to listen."""
         self._select(picks)
         began = self._arrived = time.perf_counter()
         self._thread = threading.Thread(target=self._acquire, name="acquisition", daemon=True)
@@ -153,11 +143,9 @@ class LiveSource(Source):
         )  # fmt: skip
 
     def preview(self) -> np.ndarray:
-        """Return the newest seconds before the session, all channels, (channels, n) µV."""
         return np.concatenate(list(self._preview), axis=1)
 
     def record(self, folder: Path, settings: RecordingSettings, origin: int = 0) -> None:
-        """Record the stream into a folder; it begins at sample `origin` of the session (500 Hz)."""
         first = round(origin * self._rate / STREAM_RATE)
         self.recorder = Recorder(
             folder, self.names, self._rate, settings, simulated=self.simulated, start=datetime.now(UTC),
@@ -166,31 +154,23 @@ class LiveSource(Source):
         if settings.xdf:
             self._copy_as_xdf()
 
-    def _copy_as_xdf(self):
-        """Begin a second copy as XDF, where the source can."""
+    def _copy_as_xdf(self):  # a source that can does
         reason = f"{self.where} is no LSL stream, so there is nothing that LabRecorder could record"
         self._inputs.append(("xdf", {"state": "failed", "reason": reason}))
 
     # --- during the session -------------------------------------------------------------------------
 
     def time_of(self, seconds: float) -> float | None:
-        """Return when that part of the session is due on the perf_counter clock."""
         due = self._clock.time_of(seconds * self._rate)
         return time.perf_counter() if due is None else due
 
     def annotate(self, text: str) -> None:
-        """Put a marker into the recording at the newest sample."""
         self._markers.append(text)
 
     def take_inputs(self) -> list[Input]:
-        """Return what came besides samples since the last call."""
-        found = []
-        while self._inputs:
-            found.append(self._inputs.popleft())
-        return found
+        return [self._inputs.popleft() for _ in range(len(self._inputs))]
 
     def chunks(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
-        """Deliver the stream from now on."""
         self._running.set()
         empty = np.zeros((len(self._rows), 0), np.float32)
         delivered = 0
@@ -218,11 +198,9 @@ class LiveSource(Source):
                 raise RuntimeError(f"{self.where}: {self._failure}")
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what the stream is; a subclass says more."""
         return {"name": self.where, "rate": self._rate, "channels_of_stream": list(self.names)}
 
     def close(self) -> None:
-        """End the thread, the recording and the connection."""
         self._ending.set()
         if self._thread is not None:
             self._thread.join(10)
@@ -257,8 +235,7 @@ class LiveSource(Source):
             elif lag < settings.behind_seconds / 2 and self._state == "behind":
                 self._report("current")
             return
-        refusal = self.refusal
-        if refusal is not None:
+        if (refusal := self.refusal) is not None:
             if self._state != "refused":
                 self._report("refused", reason=refusal)
         elif silent > settings.lost_seconds:
@@ -310,7 +287,6 @@ class LiveSource(Source):
             self._keep_recording()
 
     def _keep_recording(self):
-        """Write the markers that wait, and bring the recording to the disk when it is time to."""
         if self.recorder is None:
             return
         while self._markers:
@@ -324,9 +300,8 @@ class LiveSource(Source):
         first = self._clock.count - waiting
         for kind, piece in pieces:
             if kind == "clock":
-                self._inputs.append(
-                    ("clock", {"state": "set", "reason": f"the stream's clock jumped by {piece:.3f} s"})
-                )
+                reason = f"the stream's clock jumped by {piece:.3f} s"
+                self._inputs.append(("clock", {"state": "set", "reason": reason}))
             elif kind == "gap":
                 if self.recorder is not None:
                     self.recorder.gap(piece)

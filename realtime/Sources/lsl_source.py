@@ -46,14 +46,9 @@ _MNE_EXPONENTS = {"0": 1e6, "-3": 1e3, "-6": 1.0, "-9": 1e-3}
 
 
 class LslSource(LiveSource):
-    """A stream of the Lab Streaming Layer.
-
-    Raises
-    ------
-    UserError
-        No such stream, or several; one that cannot be found again after a restart; a rate, unit or number of
-        channels that is not the expected one; a unit that nobody knows.
-    """
+    """A stream of the Lab Streaming Layer. A `UserError` says that there is no such stream or several, that it could
+    not be found again after a restart, or that its rate, unit or number of channels is not the expected one or not
+    known."""
 
     _inlet: Any = None
 
@@ -94,7 +89,6 @@ class LslSource(LiveSource):
         super().__init__(settings, names, info.sfreq, factors, self._where)
 
     def open(self, picks: Sequence[str]) -> None:
-        """Choose the channels to deliver, and begin to listen."""
         needed = [f"{name} ({self._unclear[name]})" for name in picks if name in self._unclear]
         if needed:
             raise UserError(
@@ -112,7 +106,6 @@ class LslSource(LiveSource):
         self._xdf = XdfCopy(path, self._info.source_id, self._info.name, self._inputs)
 
     def close(self) -> None:
-        """End the thread, the recordings and the connection."""
         super().close()
         xdf, self._xdf = self._xdf, None
         if xdf is not None:
@@ -155,8 +148,7 @@ class LslSource(LiveSource):
         return None
 
     def _is_stuck(self):
-        """Whether nothing came for so long that the connection may be to blame."""
-        patience = _STUCK_SECONDS if self._begun else 0.0
+        patience = _STUCK_SECONDS if self._begun else 0.0  # for so long the connection may not be to blame
         return not self._pending and time.perf_counter() - max(self._connected, self._came) > patience
 
     def _reconnect(self, info):
@@ -237,26 +229,21 @@ class LslSource(LiveSource):
         now, before = _description(full), self._described
         if now == before:
             return None
-        if (now["channels"], now["rate"]) != (before["channels"], before["rate"]):
-            changed = (
-                f"{now['channels']} channels at {now['rate']:g} Hz instead of {before['channels']} at "
-                f"{before['rate']:g} Hz"
-            )
-        else:
-            key = next(k for k in now if now[k] != before[k])
-            changed = f"other {_CALLED[key]}"
+        changed = (
+            f"{now['channels']} channels at {now['rate']:g} Hz instead of {before['channels']} at {before['rate']:g} Hz"
+        )
+        if (now["channels"], now["rate"]) == (before["channels"], before["rate"]):
+            changed = f"other {next(_CALLED[k] for k in now if now[k] != before[k])}"
         return (
             f"{self._where} came back with {changed}: set the amplifier as it was, or end this session and "
             "begin a new one"
         )
 
     def disconnect(self) -> None:
-        """Close the inlet."""
         if self._inlet is not None:
             self._inlet.close_stream()
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what the stream says about itself."""
         info = self._info
         return {
             "name": info.name, "type": info.stype, "source_id": info.source_id, "host": info.hostname,
@@ -325,9 +312,7 @@ def _find(wanted):
     return found[0]
 
 
-_CALLED = {
-    "name": "name", "type": "type", "names": "channel names", "units": "units", "format": "data format",
-}  # fmt: skip
+_CALLED = {"name": "name", "type": "type", "names": "channel names", "units": "units", "format": "data format"}
 
 
 def _description(full):

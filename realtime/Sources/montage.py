@@ -15,21 +15,10 @@ Derivation = tuple[int, int | None]
 
 @dataclass(frozen=True)
 class Montage:
-    """Rows of a stream that the loop reads.
-
-    Attributes
-    ----------
-    picks : tuple of str
-        Names in the recording, in the order in which the source delivers them.
-    derivations : tuple of 3
-        EEG, EOG, EMG; None for a channel that is absent.
-    decoder : tuple of int | None
-        Rows of the decoder's channels in its order; None where the recording lacks some of them.
-    missing : tuple of str
-        The decoder's channels that the recording lacks.
-    lock : Derivation | None
-        Whose slow oscillation cues wait for; None: the staging EEG.
-    """
+    """Rows of a stream that the loop reads: `derivations` of EEG, EOG and EMG (None: absent), rows of the `decoder`'s
+    channels in its order (None where the recording lacks some of them, which `missing` names), and the derivation
+    `lock` whose slow oscillation cues wait for (None: the staging EEG). `picks` are names in the recording, in the
+    order in which the source delivers them."""
 
     picks: tuple[str, ...]
     derivations: tuple[Derivation | None, ...]
@@ -70,24 +59,11 @@ def make_montage(
     channels: ChannelSettings, decoder_channels: Sequence[str], names: Sequence[str], where: str,
     lock: str | None = None,
 ) -> Montage:  # fmt: skip
-    """Resolve the settings' channel names in a recording.
+    """Resolve the settings' channel names among the `names` of a recording, `where` in messages.
 
-    Parameters
-    ----------
-    decoder_channels : sequence of str
-        Empty when no decoder is used.
-    names : sequence of str
-        Channels of the recording.
-    where : str
-        The recording, for messages.
-    lock : str | None
-        Channel whose slow oscillation cues wait for, with the reference of the staging EEG.
-
-    Raises
-    ------
-    UserError
-        A staging channel is not in the recording (with the nearest names), or two of the decoder's channels
-        are one electrode.
+    `decoder_channels` are empty when no decoder is used; `lock` is the channel whose slow oscillation cues wait for,
+    with the reference of the staging EEG. Raise `UserError` where a staging channel is not in the recording (with the
+    nearest names), or two of the decoder's channels are one electrode.
     """
     picks: list[str] = []
 
@@ -116,25 +92,19 @@ def make_montage(
             f"{_remedy(absent, channels)}"
         )
 
-    _refuse_twice(decoder_channels, where)
+    seen: dict[str, str] = {}  # electrodes, whatever their spelling
+    for name in decoder_channels:
+        if (first := seen.setdefault(electrode(name), name)) != name:
+            raise UserError(
+                f"{where}: decoder.channels names one electrode twice, as {first!r} and as {name!r}; "
+                "list every channel once, in the order of training"
+            )
     electrodes = [find_channel(c, names) for c in decoder_channels]
     missing = tuple(c for c, found in zip(decoder_channels, electrodes, strict=True) if found is None)
     decoder = None if missing or not electrodes else tuple(row(found) for found in electrodes)
     eeg = derivations[0]
     pair = None if lock is None or eeg is None else (row(find_channel(lock, names)), eeg[1])
     return Montage(tuple(picks), tuple(derivations), decoder, missing, pair)
-
-
-def _refuse_twice(decoder_channels, where):
-    """Raise when two of the decoder's channels mean one electrode, whatever their spelling."""
-    seen: dict[str, str] = {}
-    for name in decoder_channels:
-        first = seen.setdefault(electrode(name), name)
-        if first != name:
-            raise UserError(
-                f"{where}: decoder.channels names one electrode twice, as {first!r} and as {name!r}; "
-                "list every channel once, in the order of training"
-            )
 
 
 def _remedy(absent, channels):

@@ -14,20 +14,8 @@ _TAKEN = ("command", "gap", "stream")
 
 
 class ReplayedInputs:
-    """The inputs of a log, for a replay; empty for a session of its own.
-
-    Parameters
-    ----------
-    events : sequence of dict
-        As in log.jsonl.
-    start : int
-        Sample at which the replay begins: what came before is left out.
-
-    Attributes
-    ----------
-    replaying : bool
-        There is a log to follow.
-    """
+    """The inputs among the events of a log.jsonl from sample `start` on, for a replay; empty, and not `replaying`,
+    for a session of its own."""
 
     def __init__(self, events: Sequence[dict[str, Any]] = (), start: int = 0) -> None:
         self.replaying = bool(events)

@@ -23,18 +23,7 @@ _AHEAD = round(5 * STREAM_RATE)
 
 
 class SimulatedSource(LiveSource):
-    """A simulated night.
-
-    Parameters
-    ----------
-    origin : int
-        Sample of the night at which a resumed session goes on.
-
-    Attributes
-    ----------
-    night : LiveSleeper
-        With the truth: `stages`, `played`.
-    """
+    """A simulated night, which goes on at sample `origin`; `night` holds the truth: `stages`, `played`."""
 
     simulated, amplifier = True, False
 
@@ -52,15 +41,13 @@ class SimulatedSource(LiveSource):
 
     @classmethod
     def for_session(cls, settings: SourceSettings, plan: SessionPlan) -> Self:
-        """Return a sleeper whose night goes on at the plan's sample."""
         return cls(settings, plan.origin)
 
     def begin_at(self, sample: int) -> None:
-        """Begin the session at a sample of the night, whatever was listened to before."""
+        """Begin there, whatever was listened to before."""
         self._begin = sample
 
     def open(self, picks: Sequence[str]) -> None:
-        """Choose the channels to deliver."""
         if self.real_time:
             super().open(picks)
             return
@@ -69,7 +56,6 @@ class SimulatedSource(LiveSource):
         self._keep_preview(self.night.render(self._origin, self._origin + look), 0.0)
 
     def cued(self, item: int, onset: int, sham: bool) -> None:
-        """The session will play a cue at sample `onset` of the session."""
         if not sham:
             with self._lock:
                 self.night.hear(item, onset)
@@ -99,7 +85,6 @@ class SimulatedSource(LiveSource):
         return data.T, stamps
 
     def chunks(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
-        """Deliver the night."""
         if self.real_time:
             for chunk in super().chunks(stopped):
                 yield chunk
@@ -128,9 +113,5 @@ class SimulatedSource(LiveSource):
             self.night.ahead(sample)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return which sleeper it is."""
         simulated = self.settings.simulate.model_dump(mode="json")
-        return {
-            "name": self.where, "rate": STREAM_RATE, "simulate": simulated,
-            "channels_of_stream": list(self.names),
-        }  # fmt: skip
+        return {"name": self.where, "rate": STREAM_RATE, "simulate": simulated, "channels_of_stream": list(self.names)}

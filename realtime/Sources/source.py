@@ -46,32 +46,12 @@ class SessionPlan(Protocol):
 class Source(Protocol):
     """A stream of samples in µV at `STREAM_RATE`. What is not `...` here, most sources need not write.
 
-    Attributes
-    ----------
-    names : list of str
-        Channels of the stream.
-    where : str
-        What it is called in messages.
-    rates : dict
-        {Hz: tuple of names} of the opened channels, as they come from the device or file.
-    notices : list of (int, str)
-        The session logs them.
-    live : bool
-        What comes is recorded, and responds to cues.
-    real_time : bool
-        It comes as time goes by.
-    simulated : bool
-        The signal is marked as simulated.
-    amplifier : bool
-        It comes from a device at a person's head.
-    takes_recording : bool
-        --recording FILE belongs to it.
-    seconds : float
-        Length; infinite when live.
-    begins : float
-        Seconds of the recording before the first sample delivered.
-    recorder : Recorder | None
-        What writes the stream down.
+    `names` are the channels of the stream, `where` is what messages call it, `rates` are {Hz: names} of the opened
+    channels as they come from the device or file, and the session logs the `notices`. A `live` source is recorded and
+    responds to cues, a `real_time` one comes as time goes by, `simulated` marks the signal as such, an `amplifier` is
+    at a person's head, and to one that `takes_recording` --recording FILE belongs. `seconds` is its length, infinite
+    when live; `begins` are seconds of the recording before the first sample delivered; `recorder` writes the stream
+    down.
     """
 
     names: list[str]
@@ -93,47 +73,22 @@ class Source(Protocol):
         return cls(settings)  # type: ignore[call-arg]
 
     def open(self, picks: Sequence[str]) -> None:
-        """Choose the channels to deliver, by name in `names`, in this order.
-
-        Raises
-        ------
-        UserError
-            A rate is too low or cannot be converted, a unit is not known, no sample comes.
-        """
+        """Choose the channels to deliver, by name in `names`, in this order; raise `UserError` where a rate is too
+        low or cannot be converted, a unit is not known, or no sample comes."""
         ...
 
     def check_unit(self, rows: Sequence[int], what: str = "EEG", others_fit: bool = False) -> float:
-        """Refuse a signal whose amplitude cannot be µV.
+        """Return the typical SD in µV of these rows of the opened picks; refuse one that cannot be µV (`UserError`).
 
-        The median over channels and windows of the SD (after removing the trend) must lie in
-        `amplitude_range`.
-
-        Parameters
-        ----------
-        rows : sequence of int
-            Rows of the opened picks to look at.
-        what : str
-            What they hold, for the message.
-        others_fit : bool
-            Other channels have passed, so that the unit of the whole is right.
-
-        Returns
-        -------
-        amplitude : float
-            Typical SD in µV.
-
-        Raises
-        ------
-        UserError
-            Too small or too large by any factor; the message says what mends it.
+        It is the median over channels and windows of the SD after removing the trend, and must lie in
+        `amplitude_range`; the message says what mends it. `what` names the rows there, and `others_fit` says that
+        other channels have passed, so that the unit of the whole is right.
         """
         ...
 
     def chunks(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
-        """Deliver (channels, n) float32 µV at `STREAM_RATE`; empty while nothing comes.
-
-        `stopped()` tells whether to end now; it is asked before every chunk and while waiting for one.
-        """
+        """Deliver (channels, n) float32 µV at `STREAM_RATE`; empty while nothing comes. `stopped()` tells whether to
+        end now; it is asked before every chunk and while waiting for one."""
         ...
 
     def fingerprint(self) -> dict[str, Any]:

@@ -34,23 +34,13 @@ _SILENT_SECONDS = 0.3
 class StreamClock:
     """Turn stamped chunks into pieces of signal and gaps, and know when each sample was taken.
 
-    Parameters
-    ----------
-    rate : float
-        Hz.
-    tolerance : float
-        Steps in s up to which stamps jitter at least.
-    ahead : float
-        By how much the stamps are ahead of the clock that `arrived` is on, s.
-
-    Attributes
-    ----------
-    count : int
-        Samples so far, those of gaps included.
+    `rate` is in Hz; steps of stamps up to `tolerance` s, at least, are jitter. Stamps are `ahead` s ahead of the
+    clock that `arrived` is on. `count` are the samples so far, those of gaps included.
     """
 
     def __init__(self, rate: float, tolerance: float, ahead: float = 0.0) -> None:
         self._rate, self._tolerance, self._ahead = rate, tolerance, ahead
+        self._window = max(2, round(_WAIT_SECONDS * rate))  # samples that tell whether a step stays
         self._zero: Any = None  # when sample 0 was taken, on the stamps' clock
         self._jitter = 0.0  # mean absolute, s
         self._tracked = 0.0  # samples
@@ -66,16 +56,8 @@ class StreamClock:
         return None if self._zero is None else self._zero - self._ahead + sample / self._rate
 
     def push(self, data: np.ndarray, stamps: np.ndarray, arrived: float) -> list[Piece]:
-        """Add a chunk, and return what is certain by now.
-
-        Parameters
-        ----------
-        data : array (channels, n)
-        stamps : array (n,)
-            Seconds.
-        arrived : float
-            When it was pulled, s.
-        """
+        """Add a chunk (channels, n) with its stamps (n,) in s, pulled at `arrived`, and return what is certain by
+        now."""
         silence = 0.0 if self._arrived is None else arrived - self._arrived
         self._arrived = arrived
         if self._zero is None:
@@ -122,10 +104,6 @@ class StreamClock:
         earlier, later = np.array_split(late[-self._window :], 2)
         shrinks = np.median(earlier) - np.median(later) > self._limit
         return not shrinks or len(late) >= _WAIT_MOST * self._rate
-
-    @property
-    def _window(self) -> int:
-        return max(2, round(_WAIT_SECONDS * self._rate))
 
     def _resolve_step(self) -> list[Piece]:
         """Decide what a step was, now that some signal after it is there."""

@@ -21,17 +21,7 @@ _STOP_SECONDS = 10.0
 
 
 class XdfCopy:
-    """Record a stream beside the session.
-
-    Parameters
-    ----------
-    path : Path
-        .xdf to be written.
-    source_id, name : str
-        Of the stream.
-    inputs : deque
-        Gets ("xdf", detail) where the copy fails.
-    """
+    """Record a stream beside the session, as the .xdf `path`; `inputs` get ("xdf", detail) where it fails."""
 
     def __init__(self, path: Path, source_id: str, name: str, inputs: deque[Input]) -> None:
         self.path, self._inputs = path, inputs
@@ -41,7 +31,6 @@ class XdfCopy:
         self._thread.start()
 
     def close(self) -> None:
-        """End the copy."""
         self._thread.join(_STOP_SECONDS + 5)
         if self._recorder is None:
             return

@@ -19,17 +19,8 @@ class JsonLineSocket:
     def read_line(self, begins: float, whole: float) -> bytes | None:
         """Return the next line; None when the other end has gone or took too long.
 
-        Parameters
-        ----------
-        begins : float
-            Seconds within which something must come.
-        whole : float
-            Seconds from then on within which the line must be complete.
-
-        Raises
-        ------
-        ValueError
-            The line is longer than 16 KiB.
+        Something must come within `begins` seconds, and the line be complete within `whole` seconds from then on; one
+        of more than 16 KiB is a `ValueError`.
         """
         deadline = time.monotonic() + (whole if self._rest else begins)
         while b"\n" not in self._rest:
@@ -53,15 +44,8 @@ class JsonLineSocket:
         return line
 
     def send(self, **content: Any) -> None:
-        """Send a line; at most 5 s are waited for a reader.
-
-        Raises
-        ------
-        OSError
-            The other end has gone or does not read.
-        ValueError
-            A content that JSON has no words for.
-        """
+        """Send a line; at most 5 s are waited for a reader. `OSError`: the other end has gone or does not read;
+        `TypeError`, `ValueError`: as `json_line`."""
         self._link.settimeout(5.0)
         self._link.sendall(json_line(**content))
 
@@ -86,11 +70,6 @@ class RateLimit:
 
 
 def json_line(**content: Any) -> bytes:
-    """Return a line of JSON.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Something that JSON has no words for: an object, a number that is not finite.
-    """
+    """Return a line of JSON; `TypeError` or `ValueError`: it has no words for an object, or a number that is not
+    finite."""
     return (json.dumps(content, allow_nan=False) + "\n").encode()

@@ -29,30 +29,12 @@ _COMMANDS = {
 _INHIBITED = ["sh", "-c", "echo held; exec cat >/dev/null"]
 
 
-def sleep_inhibitor() -> str | None:
-    """Return by what this machine is kept awake ("systemd-inhibit", "caffeinate", "Windows"), or None."""
-    if sys.platform == "win32":
-        return "Windows"
-    program = "caffeinate" if sys.platform == "darwin" else "systemd-inhibit"
-    return program if shutil.which(program) else None
-
-
 @contextlib.contextmanager
 def prevent_sleep(wanted: bool = True) -> Iterator[str | None]:
-    """Hold back sleep, idle and lid actions within the `with` block.
-
-    Parameters
-    ----------
-    wanted : bool
-        False does nothing.
-
-    Yields
-    ------
-    how : str | None
-        By what the system said that it does; None where nothing does.
-    """
-    how = sleep_inhibitor() if wanted else None
-    if how is None:
+    """Hold back sleep, idle and lid actions within the `with` block, if `wanted`; yield by what the system said that
+    it does ("systemd-inhibit", "caffeinate", "Windows"), or None where nothing does."""
+    how = {"win32": "Windows", "darwin": "caffeinate"}.get(sys.platform, "systemd-inhibit")
+    if not wanted or (how != "Windows" and not shutil.which(how)):
         if wanted:
             logger.warning("nothing here keeps the machine awake: switch off its sleep by hand")
         yield None

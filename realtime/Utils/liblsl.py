@@ -21,22 +21,15 @@ _configured: tuple[bool, str] | None = None
 
 
 def configure(loopback: bool = True, session_id: str = "default") -> None:
-    """Keep LSL on this machine, or leave it to liblsl's own settings.
-
-    Parameters
-    ----------
-    loopback : bool
-        False: the network, as lsl_api.cfg or liblsl's defaults have it.
-    session_id : str
-        Streams of another session id are not seen.
-    """
+    """Keep LSL on this machine, or leave it to the network as lsl_api.cfg or liblsl's defaults have it. Streams of
+    another session id are not seen."""
     global _configured  # liblsl reads its settings once in a process
     wanted = (loopback, session_id)
     if _configured is None:
         from mne_lsl.lsl import set_config_content  # lazy: optional dependency
 
         if loopback:
-            set_config_content(_text(session_id))
+            set_config_content(_LOOPBACK.format(session_id=session_id))
         _configured = wanted
     elif _configured != wanted:
         logger.warning("LSL was set up already in this process: loopback %s, session id %s stay", *_configured)
@@ -44,8 +37,4 @@ def configure(loopback: bool = True, session_id: str = "default") -> None:
 
 def config_text() -> str | None:
     """Return the settings in force, for a program beside this one; None: liblsl's own."""
-    return _text(_configured[1]) if _configured is not None and _configured[0] else None
-
-
-def _text(session_id):
-    return _LOOPBACK.format(session_id=session_id)
+    return _LOOPBACK.format(session_id=_configured[1]) if _configured is not None and _configured[0] else None

@@ -4,18 +4,8 @@ import numpy as np
 
 
 class RingBuffer:
-    """Keep the newest `length` samples.
-
-    Parameters
-    ----------
-    origin : int
-        Index of the first sample that will be written.
-
-    Attributes
-    ----------
-    end : int
-        Index just after the newest sample.
-    """
+    """Keep the newest `length` samples: `origin` is the index of the first one that will be written, `end` that after
+    the newest."""
 
     def __init__(self, channels: int, length: int, origin: int = 0) -> None:
         self._data = np.zeros((channels, length), np.float32)
@@ -35,13 +25,8 @@ class RingBuffer:
         self.end += block.shape[1]
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Return a copy of samples [start, stop), shape (channels, stop - start).
-
-        Raises
-        ------
-        IndexError
-            Some of them are overwritten or have not arrived yet.
-        """
+        """Return a copy of samples [start, stop), shape (channels, stop - start); `IndexError` where some of them are
+        overwritten or have not arrived yet."""
         if start < 0 or stop < start:
             raise IndexError(f"samples {start} to {stop}: not a range of the stream")
         if stop > self.end:

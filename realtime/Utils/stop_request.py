@@ -17,15 +17,7 @@ class StoppedError(KeyboardInterrupt):
 
 
 class StopRequest:
-    """Whether, and by what, the session is to be ended.
-
-    Attributes
-    ----------
-    signal : signal.Signals | None
-        The first signal that came.
-    asked : bool
-        The operator has asked for the end.
-    """
+    """Whether the session is to be ended: by the first `signal` that came, or because the operator has `asked`."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None

@@ -31,20 +31,8 @@ _QUICK_EDIT, _EXTENDED = 0x40, 0x80
 
 @contextlib.contextmanager
 def progress_bar(real_time: bool, seconds: float | None) -> Iterator[Any]:
-    """Show how far a session is, beside what is logged.
-
-    Parameters
-    ----------
-    real_time : bool
-        Samples come as time goes by, so that nothing may wait for the terminal.
-    seconds : float | None
-        Length of the session, if it is known.
-
-    Yields
-    ------
-    bar : object
-        `bar.update(seconds)`.
-    """
+    """Show how far a session of these seconds is, if that is known, beside what is logged: `bar.update(seconds)`. In
+    `real_time` samples come as time goes by, so that nothing may wait for the terminal."""
     if not real_time:
         with logging_redirect_tqdm(), tqdm(total=seconds, unit="s", unit_scale=True, disable=None) as bar:
             yield bar
@@ -58,13 +46,8 @@ def progress_bar(real_time: bool, seconds: float | None) -> Iterator[Any]:
 
 
 class TerminalWriter:
-    """Stands in for standard error, of the loggers too, and hands what is written to a thread.
-
-    Parameters
-    ----------
-    seconds : float | None
-        Length of the session, for the bar.
-    """
+    """Stands in for standard error, of the loggers too, and hands what is written to a thread. `seconds` is the
+    session's length, for the bar."""
 
     def __init__(self, stream: TextIO | None, seconds: float | None = None) -> None:
         self._stream: Any = stream
