@@ -64,13 +64,7 @@ _LOOPBACK = ("127.", "::1", "localhost")
 
 
 class Feed:
-    """One reader of what a session publishes: a bounded queue, from which the oldest is dropped.
-
-    Attributes
-    ----------
-    dropped : int
-        Lines that the reader was too slow for.
-    """
+    """One reader of what a session publishes: a bounded queue, from which the oldest is dropped."""
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
@@ -79,7 +73,7 @@ class Feed:
         self._lines: deque[bytes] = deque(maxlen=_MOST_LINES)
         self._news = threading.Condition()
         self._closed = False
-        self.dropped = 0
+        self.dropped = 0  # lines that the reader was too slow for
 
     def put(self, line: bytes) -> None:
         """Give it a line of bytes; the oldest is dropped when too many wait."""
@@ -89,13 +83,7 @@ class Feed:
             self._news.notify()
 
     def run(self) -> None:
-        """Send lines until the reader goes, does not read for 30 s, or `close` is called.
-
-        Raises
-        ------
-        OSError
-            The reader is gone.
-        """
+        """Send lines until the reader goes (`OSError`), does not read for 30 s, or `close` is called."""
         while True:
             with self._news:
                 self._news.wait_for(lambda: self._lines or self._closed, timeout=1.0)
@@ -121,24 +109,10 @@ class Feed:
 
 
 class Control:
-    """Serve control on a socket.
+    """Serve control on a socket; where it listens, and its secrets, stand in control.json in the session's folder.
 
-    Parameters
-    ----------
-    folder : Path
-        Of the session; control.json is written there.
-
-    Attributes
-    ----------
-    token, view_token : str
-        Secrets: for everything, and for looking only.
-    host, port
-        Where it listens.
-
-    Raises
-    ------
-    UserError
-        The port is taken, or control.json cannot be written.
+    `token` is for everything, `view_token` for looking only. `UserError` where the port is taken, or control.json
+    cannot be written.
     """
 
     def __init__(self, folder: Path, settings: RemoteControlSettings) -> None:
@@ -375,13 +349,7 @@ class Control:
 
 
 def _parsed(line: bytes) -> tuple[dict[str, Any], bytes]:
-    """Return the request and its token (bytes) of a line.
-
-    Raises
-    ------
-    ValueError
-        It is no JSON object with a token.
-    """
+    """Return the request and its token (bytes) of a line; `ValueError` where it is no JSON object with a token."""
     try:
         request = json.loads(line)
     except (ValueError, RecursionError):

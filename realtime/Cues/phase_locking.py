@@ -57,13 +57,7 @@ class SlowWave:
 
 
 class ThresholdDelay:
-    """Trough below a threshold, then a delay.
-
-    Attributes
-    ----------
-    to_peak : float
-        Seconds from trough to peak: the running median of this night, at first the setting's.
-    """
+    """Trough below a threshold, then a delay."""
 
     def __init__(self, settings: LockSettings) -> None:
         self._threshold, self._adaptive = settings.threshold_uv, settings.adaptive
@@ -75,18 +69,14 @@ class ThresholdDelay:
 
     @property
     def to_peak(self) -> float:
-        """Seconds from trough to peak, as far as known."""
+        """Seconds from trough to peak: the running median of this night, at first the setting's."""
         return float(np.median(self._measured)) if len(self._measured) >= 5 else self._first
 
     def predict(self, wave: SlowWave, now: int, early: float = 0.0) -> int | None:
         """Return the sample at which the target comes, or None.
 
-        Parameters
-        ----------
-        now : int
-            Index after the newest sample.
-        early : float
-            Degrees by which cues of this night came before the target.
+        `now` is the index after the newest sample; `early` the degrees by which cues of this night came before the
+        target.
         """
         newest = wave.values[-TICK:]
         self._find_peak(wave, now)
@@ -124,13 +114,7 @@ class ThresholdDelay:
 
 
 class EndpointHilbert:
-    """Phase of the newest sample, then the time to the target at the oscillation's own pace.
-
-    Parameters
-    ----------
-    lead : int
-        Samples that a cue needs to be on its way.
-    """
+    """Phase of the newest sample, then the time to the target at the oscillation's pace, `lead` samples at least."""
 
     def __init__(self, settings: LockSettings, lead: int) -> None:
         self._target, self._lead = np.radians(settings.target_degrees), lead
@@ -154,19 +138,10 @@ class EndpointHilbert:
 
 
 def newest_phase(trace: np.ndarray, band: Sequence[float]) -> float:
-    """Return the phase of the last sample of 2 s of EEG by the endpoint-corrected Hilbert transform.
+    """Return the phase in radians, 0 at a peak, of the last sample of 2 s of EEG (1000,), µV at 500 Hz.
 
-    Parameters
-    ----------
-    trace : array (1000,)
-        2 s at 500 Hz in µV.
-    band : (float, float)
-        Corners in Hz of the second-order Butterworth filter whose response weights the spectrum.
-
-    Returns
-    -------
-    phase : float
-        Radians; 0 at a peak.
+    By the endpoint-corrected Hilbert transform; `band` has the corners in Hz of the second-order Butterworth filter
+    whose response weights the spectrum.
     """
     slow = np.asarray(trace, float).reshape(-1, 5).mean(axis=1)  # 100 Hz
     spectrum = np.fft.fft(slow - slow.mean()) * _response(len(slow), tuple(band))
@@ -190,19 +165,10 @@ def _response(n: int, band: tuple[float, ...]) -> np.ndarray:
 
 
 def achieved_phase(trace: np.ndarray, at: int) -> float:
-    """Measure the phase that an onset met, with the samples after it: zero-phase 0.3 to 2 Hz and Hilbert.
+    """Return the phase in degrees, (-180, 180], 0 at the up-state's peak, that the onset at index `at` met.
 
-    Parameters
-    ----------
-    trace : array (n,)
-        EEG in µV at 500 Hz, at least 3 s to both sides of the onset.
-    at : int
-        Index of the onset in it.
-
-    Returns
-    -------
-    degrees : float
-        In (-180, 180]; 0 at the up-state's peak.
+    It is measured with the samples after it, zero-phase 0.3 to 2 Hz and Hilbert, in a trace (n,) of µV at 500 Hz with
+    at least 3 s to both sides of the onset.
     """
     return float(np.degrees(np.angle(signal.hilbert(_from_both_sides(trace))[at])))
 
@@ -213,16 +179,10 @@ def _from_both_sides(trace: np.ndarray) -> np.ndarray:
 
 
 class PhaseLock:
-    """Waits for the phase that a cue is to meet.
+    """Waits for the phase that a cue is to meet, by a method other than "none".
 
-    Parameters
-    ----------
-    settings : LockSettings
-        With a method other than "none".
-    lead : int
-        Samples between a decision and the earliest onset.
-    origin : int
-        Sample of the session at which the stream begins.
+    `lead`: samples between a decision and the earliest onset; `origin`: sample of the session at which the stream
+    begins.
     """
 
     def __init__(self, settings: LockSettings, lead: int, origin: int = 0) -> None:

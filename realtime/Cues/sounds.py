@@ -37,15 +37,7 @@ _COLUMNS = ("item", "file", "gain_db", "group")
 def session_sounds(settings: SessionSettings) -> list[np.ndarray]:
     """Return the 15 sounds of a session: a lab's folder or the stand-ins, a playlist's files in their place.
 
-    Returns
-    -------
-    sounds : list of float32 arrays
-        At `settings.audio.rate`.
-
-    Raises
-    ------
-    UserError
-        A file is missing or does not fit.
+    They are float32 arrays at `settings.audio.rate`. `UserError` where a file is missing or does not fit.
     """
     audio = settings.audio
     sounds = list(load_sounds(audio.folder, audio.rate) if audio.folder else synthesise(audio.rate))
@@ -56,22 +48,10 @@ def session_sounds(settings: SessionSettings) -> list[np.ndarray]:
 
 
 def load_sounds(folder: str | Path, rate: int) -> np.ndarray:
-    """Read `<item>.wav` for every item.
+    """Read `<item>.wav`, at `rate` Hz, for every item: float32 (15, rate / 2).
 
-    Parameters
-    ----------
-    rate : int
-        Hz that every file must have.
-
-    Returns
-    -------
-    sounds : float32 array, shape (15, rate / 2)
-
-    Raises
-    ------
-    UserError
-        A missing or unreadable file, wrong sampling rate, length or number of channels, or samples that
-        are not finite.
+    Raises `UserError`: a missing or unreadable file, wrong sampling rate, length or number of channels, or samples
+    that are not finite.
     """
     folder = Path(folder)
     missing = [f"{item}.wav" for item in ITEMS if not (folder / f"{item}.wav").is_file()]
@@ -185,14 +165,8 @@ def _voice(kind: str, pitch: float, t: np.ndarray, rate: int, rng: np.random.Gen
 class Playlist:
     """What is cued.
 
-    Attributes
-    ----------
-    groups : tuple of 2 tuples of int
-        Items of each group.
-    gains : dict
-        {item: dB}.
-    files : dict
-        {item: Path}; an item that is absent has the stand-in, or the file of audio.folder.
+    `groups`: items of each; `gains`: {item: dB}; `files`: {item: path}, where an item that is absent has the
+    stand-in, or the file of audio.folder.
     """
 
     groups: tuple[tuple[int, ...], tuple[int, ...]]
@@ -201,18 +175,10 @@ class Playlist:
 
 
 def read_playlist(path: str | Path) -> Playlist:
-    """Read a playlist.
+    """Read a playlist; `UserError` where it is missing or unreadable, with the line and column of what is wrong.
 
-    Parameters
-    ----------
-    path : str | Path
-        .csv with a header line, or .yaml with a list of mappings: `item`, and if wanted `file` (relative to
-        the playlist's folder), `gain_db` (default 0) and `group` (0 or 1; default 0).
-
-    Raises
-    ------
-    UserError
-        Missing or unreadable; the line and column of what is wrong.
+    It is .csv with a header line, or .yaml with a list of mappings: `item`, and if wanted `file` (relative to the
+    playlist's folder), `gain_db` (default 0) and `group` (0 or 1; default 0).
     """
     path = Path(path)
     if not path.is_file():
@@ -241,12 +207,9 @@ def read_playlist(path: str | Path) -> Playlist:
 
 
 def read_sound(path: Path, rate: int, max_seconds: float, fade_seconds: float) -> np.ndarray:
-    """Read a mono sound of any rate, float32 (n,) at `rate`, faded in and out.
+    """Read a mono sound of any rate, float32 (n,) at `rate`, faded in and out, clipped to full scale.
 
-    Raises
-    ------
-    UserError
-        Not readable, not mono, longer than `max_seconds`, not finite, or beyond full scale.
+    Raises `UserError`: not readable, not mono, longer than `max_seconds`, or not finite.
     """
     data, found = _read_mono(path)
     if not 0 < len(data) <= round(max_seconds * found) + found // 1000:

@@ -48,13 +48,7 @@ Section = dict[str, Any]
 
 
 def write_night_report(folder: str | Path) -> Path:
-    """Write report.html into a session's folder and return its path.
-
-    Raises
-    ------
-    UserError
-        There is no session, or its log is damaged.
-    """
+    """Write report.html into a session's folder, return its path; `UserError` without a session, or its log damaged."""
     folder = Path(folder)
     session = load_session(folder)
     segments, problems = open_segments(session)

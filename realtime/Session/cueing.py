@@ -1,8 +1,7 @@
 """Cueing within a session: whether cues may be played, which is coming, and what became of each.
 
-Cues are played while the gate is open and nothing blocks them. A block has a name and a reason: paused by
-the operator, arousal, a stream that stalls, a dead electrode. When one comes, what was about to sound is
-taken back.
+Cues are played while the gate is open and nothing blocks them. A block has a name and a reason: paused by the
+operator, arousal, a stream that stalls, a dead electrode. When one comes, what was about to sound is taken back.
 """
 
 import logging
@@ -25,23 +24,9 @@ logger = logging.getLogger(__name__)
 class CueController:
     """Decide, sound and log cues.
 
-    Parameters
-    ----------
-    gate : callable
-        `gate()` gives the gate's state.
-    on_onset : callable
-        `on_onset(cue, stage)` is called when a cue's onset, or a sham's, has come.
-
-    Attributes
-    ----------
-    blocks : dict
-        {name: (reason, sample until which it holds, or None)}.
-    active : bool
-        Cues are being planned.
-    pending : deque of (cue, stage)
-        Decided, onset ahead.
-    phases_degrees : deque of float
-        Phases that locked cues met.
+    `gate()` gives the gate's state; `on_onset(cue, stage)` is called when a cue's onset, or a sham's, has come.
+    `blocks` is {name: (reason, sample until which it holds, or None)}; `active`: cues are being planned; `pending`
+    has (cue, stage) of what is decided, onset ahead; `phases_degrees` has the phases that locked cues met.
     """
 
     def __init__(
@@ -95,13 +80,7 @@ class CueController:
             self._cancel(now)
 
     def switch_group(self, now: int) -> None:
-        """Change to the other group now (operator).
-
-        Raises
-        ------
-        ValueError
-            The cues are a recording's.
-        """
+        """Change to the other group now (operator); `ValueError` where the cues are a recording's."""
         self.schedule.switch_group(now)
         if self.active:
             self._mark_group(now)

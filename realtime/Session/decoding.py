@@ -18,14 +18,9 @@ logger = logging.getLogger(__name__)
 class ResponseDecoding:
     """Ask the decoder about the response to every cue, and log what it says.
 
-    Parameters
-    ----------
-    worker : Worker | None
-        `ask(key, kind, eeg)` with kind "NREM" or "REM" gives probabilities (15,); None decodes nothing.
-    kinds : collection of str
-        The kinds that have a decoder.
-    flags : callable
-        `flags()` gives {channel: reason} of the decoder's channels that are bad at the moment.
+    The worker's `ask(key, kind, eeg)` with kind "NREM" or "REM" gives probabilities (15,); None decodes nothing.
+    `kinds` are those that have a decoder; `flags()` gives {channel: reason} of its channels that are bad at the
+    moment.
     """
 
     def __init__(

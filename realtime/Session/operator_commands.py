@@ -15,15 +15,8 @@ logger = logging.getLogger(__name__)
 def commands_to_restore(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the commands by which a session that goes on is as the operator left it: volume, and a pause.
 
-    Parameters
-    ----------
-    events : sequence of dict
-        Of the session before, as in log.jsonl.
-
-    Returns
-    -------
-    details : list of dict
-        For `CommandHandler.replay`; their origin is "resume".
+    `events` are those of the session before, as in log.jsonl. The result is for `CommandHandler.replay`; its origin
+    is "resume".
     """
     found: list[tuple[str, dict[str, Any]]] = []
     volumes = [e["detail"]["db"] for e in events if e["event"] == "volume"]
@@ -37,13 +30,7 @@ def commands_to_restore(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]
 
 
 class CommandHandler:
-    """Carry out commands.
-
-    Parameters
-    ----------
-    status : callable
-        `status()` gives the state of the session.
-    """
+    """Carry out commands; `status()` gives the state of the session."""
 
     def __init__(
         self, context: SessionContext, cueing: CueController, stop: StopRequest, status: Callable[[], dict[str, Any]]

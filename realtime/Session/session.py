@@ -1,9 +1,8 @@
 """The session: one loop on the sample clock.
 
-Everything that is decided is a function of the sample index, of the data up to that sample, of the settings
-and of the inputs (realtime/Sources/recorded_inputs.py); the wall clock paces the source and stamps the log.
-An event that is due at sample s happens when exactly the samples before s are in the buffer, however the
-source cuts its chunks.
+Everything that is decided is a function of the sample index, of the data up to that sample, of the settings and of
+the inputs (realtime/Sources/recorded_inputs.py); the wall clock paces the source and stamps the log. An event that is
+due at sample s happens when exactly the samples before s are in the buffer, however the source cuts its chunks.
 """
 
 import logging
@@ -32,15 +31,8 @@ logger = logging.getLogger(__name__)
 class Session:
     """Stage, gate, cue, decode.
 
-    Parameters
-    ----------
-    workers : Workers
-        `stager` and `decoder` (None: nothing is decoded) and `kinds` of decoders, see
-        `realtime.Setup.preparation`.
-    panel : OperatorPanel | None
-        Where the operator's commands come from and the state goes to.
-    about : dict | None
-        For the state: `session`, `subject`, `simulated`, `folder`.
+    Of the workers the decoder may be None: nothing is decoded. `panel`: where the operator's commands come from and
+    the state goes to; `about`: `session`, `subject`, `simulated`, `folder`, for the state.
     """
 
     def __init__(
@@ -72,13 +64,7 @@ class Session:
         return self.context.sample
 
     def run(self) -> str:
-        """Take the source to its end, or until the session is to stop.
-
-        Returns
-        -------
-        ending : str
-            "end of recording", or how it was stopped (`StopRequest.ending`).
-        """
+        """Take the source to its end or a stop; return "end of recording" or how it was stopped."""
         source, ending = self.context.source, "error"
         length = None if source.seconds == float("inf") else round(source.seconds, 1)
         try:

@@ -14,19 +14,10 @@ _LINE_WIDTH = 1.0
 
 
 class ChannelQuality:
-    """Say which channels are bad, and why, from their last seconds.
+    """Say which channels are bad, and why, from their last seconds: a window of `samples`.
 
-    A reason stands for `clear_seconds` after it was last seen, so that a loose electrode does not flicker.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Channels, one a row of the window.
-
-    Attributes
-    ----------
-    samples : int
-        Length of the window to look at.
+    A reason stands for `clear_seconds` after it was last seen, so that a loose electrode does not flicker. `names`
+    are the channels, one a row of the window.
     """
 
     def __init__(self, settings: QualitySettings, names: Sequence[str]) -> None:
@@ -40,13 +31,7 @@ class ChannelQuality:
         self._line = None if line is None else np.abs(frequency - line) <= _LINE_WIDTH
 
     def assess(self, window: np.ndarray, now: int) -> dict[str, str | None]:
-        """Return {channel: reason, or None where it is good}.
-
-        Parameters
-        ----------
-        window : array (rows, samples)
-            µV at 500 Hz, ending at sample `now`.
-        """
+        """Return {channel: reason or None} of a window (rows, samples), µV at 500 Hz, ending at sample `now`."""
         found = self._reasons(np.asarray(window, float))
         result = {}
         for name, reason in zip(self._names, found, strict=True):

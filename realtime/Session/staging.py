@@ -23,22 +23,9 @@ _POLL_SAMPLES = 10
 class OnlineStaging:
     """Ask the stager, take its answers, keep the gate.
 
-    Parameters
-    ----------
-    worker : Worker
-        `ask(end, window, end)` gives a `StageEstimate`.
-    paused : callable
-        `paused()`: no staging now, since a response is being awaited.
-    on_estimate : callable
-        `on_estimate(now, estimate)` is called after every answer that was taken.
-
-    Attributes
-    ----------
-    gate : GateState
-    latency : float | None
-        Seconds that computing the last answer took.
-    late : int
-        Answers that were late, or did not come, so far.
+    The worker's `ask(end, window, end)` gives a `StageEstimate`; `paused()`: no staging now, since a response is
+    being awaited; `on_estimate(now, estimate)` is called after every answer that was taken. `latency`: seconds that
+    computing the last answer took; `late`: answers that were late, or did not come, so far.
     """
 
     def __init__(

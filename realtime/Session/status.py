@@ -22,16 +22,10 @@ _ALARMS = {"stalled": "no samples", "lost": "stream lost", "refused": "stream re
 
 
 class SessionStatus:
-    """Tell the state of a session.
+    """Tell the state of a session from its parts.
 
-    Parameters
-    ----------
-    context, cueing, staging, decoding, signal_monitor
-        The session's parts.
-    stream : dict
-        `state`, `gaps` and `lost_samples` of the stream, kept by the session.
-    about : dict
-        `session`, `subject`, `simulated`, `folder` (Path).
+    `stream` has `state`, `gaps` and `lost_samples` of the stream, kept by the session; `about` has `session`,
+    `subject`, `simulated`, `folder` (Path).
     """
 
     def __init__(

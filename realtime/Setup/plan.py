@@ -40,20 +40,9 @@ FLAGS = {
 class Plan:
     """A session to be run.
 
-    Attributes
-    ----------
-    recording : Path | None
-        For a replay.
-    folder : Path | None
-        Of the session that goes on; None makes a new one.
-    events : tuple of dict
-        Of the session that goes on.
-    origin : int
-        Sample at which it begins.
-    inputs : ReplayedInputs
-        Of the session that is replayed.
-    gaps : tuple
-        (first sample, samples), on the recording's own clock, that it lacks.
+    `recording`: for a replay; `folder` (None makes a new one) and `events`: of the session that goes on; `origin`:
+    sample at which it begins; `inputs`: of the session that is replayed; `gaps`: (first sample, samples), on the
+    recording's own clock, that it lacks.
     """
 
     settings: SessionSettings
@@ -82,10 +71,7 @@ class Plan:
 def make_plan(args: argparse.Namespace) -> Plan:
     """Return the `Plan` that the command line asks for.
 
-    Raises
-    ------
-    UserError
-        A folder that holds no session, settings that do not fit, flags that contradict each other.
+    Raises `UserError`: a folder that holds no session, settings that do not fit, flags that contradict each other.
     """
     if args.resume:
         return _resumed(args)

@@ -29,14 +29,8 @@ _KINDS = ("EEG", "EOG", "EMG")
 class Prepared:
     """What a session needs, checked before anything is written.
 
-    Attributes
-    ----------
-    sink : tuple of 2 str
-        Kind, and why that one.
-    simulated : bool
-        The recording is marked as simulated.
-    notices : list of (int, str)
-        Logging level and text, for the session's log.
+    `sink`: kind, and why that one; `simulated`: the recording is marked so; `notices`: logging level and text, for
+    the session's log.
     """
 
     source: Source
@@ -50,13 +44,7 @@ class Prepared:
 
 
 def prepare(planned: Plan) -> Prepared:
-    """Open and check everything; nothing is written yet.
-
-    Raises
-    ------
-    UserError
-        Whatever is wrong with the source, the settings or a checkpoint.
-    """
+    """Open and check everything, write nothing; `UserError`: what is wrong with source, settings or a checkpoint."""
     settings = planned.settings
     for package in ("soundfile", *(["mne_lsl"] if settings.markers.lsl else [])):
         if find_spec(package) is None:

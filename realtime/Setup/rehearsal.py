@@ -33,13 +33,7 @@ _RISING = 2**22
 
 
 def rehearse(args: argparse.Namespace) -> tuple[list[str], bool]:
-    """Run a session and return the lines of its table, and whether nothing was lost.
-
-    Parameters
-    ----------
-    args : argparse.Namespace
-        minutes, busy, monitor, members, sink, out.
-    """
+    """Run a session as realtime/rehearse.py asks; return the lines of its table, and whether nothing was lost."""
     out = (args.out or RESULTS / "rehearsal").resolve()
     folder = out / time.strftime("%Y%m%d_%H%M%S")
     folder.mkdir(parents=True)

@@ -36,13 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, monitor: bool = False) -> None:
-    """Run a session into its folder, to its end or until `stop`.
-
-    Parameters
-    ----------
-    monitor : bool
-        Show it in the browser.
-    """
+    """Run a session into its folder, to its end or until `stop`; `monitor` shows it in the browser."""
     settings, source = planned.settings, prepared.source
     goes_on = planned.folder is not None
     with contextlib.ExitStack() as closing:
