@@ -94,18 +94,14 @@ class Feed:
             if line is not None:
                 self._link.settimeout(30)
                 self._link.sendall(line)
-            elif self._gone():
-                return
+            elif select.select([self._link], [], [], 0)[0] and not self._link.recv(4096):
+                return  # the reader is gone
 
     def close(self) -> None:
         """End it as soon as what waits has been sent."""
         with self._news:
             self._closed = True
             self._news.notify()
-
-    def _gone(self) -> bool:
-        readable, _, _ = select.select([self._link], [], [], 0)
-        return bool(readable) and not self._link.recv(4096)
 
 
 class Control:
@@ -119,8 +115,7 @@ class Control:
         self._requests: queue.Queue[Request] = queue.Queue(maxsize=100)
         self._feeds: list[Feed] = []
         self._lock = threading.Lock()
-        # whether each has shown a token, oldest first
-        self._links: dict[socket.socket, bool] = {}
+        self._links: dict[socket.socket, bool] = {}  # whether each has shown a token, oldest first
         self._threads: set[threading.Thread] = set()
         self._rates = {rights: RateLimit(most) for rights, most in _PER_SECOND.items()}
         self._closing, self._warned = False, False
@@ -213,13 +208,9 @@ class Control:
 
     def _write(self) -> None:
         content = {
-            "host": self.host,
-            "port": self.port,
-            "token": self.token,
-            "view_token": self.view_token,
-            "pid": os.getpid(),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+            "host": self.host, "port": self.port, "token": self.token, "view_token": self.view_token,
+            "pid": os.getpid(), "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }  # fmt: skip
         temporary = self._path.with_name(f".{FILE}.{os.getpid()}.tmp")
         temporary.unlink(missing_ok=True)  # an old one might be readable by others
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -272,9 +263,8 @@ class Control:
     def _talk(self, link: socket.socket) -> None:
         lines, own, rights = JsonLineSocket(link), RateLimit(_PER_CONNECTION), None
         while True:
-            begins = _FIRST_SECONDS if rights is None else _IDLE_SECONDS
-            line = lines.read_line(begins, _FIRST_SECONDS if rights is None else _WHOLE_SECONDS)
-            if line is None:
+            patience = (_FIRST_SECONDS, _FIRST_SECONDS) if rights is None else (_IDLE_SECONDS, _WHOLE_SECONDS)
+            if (line := lines.read_line(*patience)) is None:
                 return
             if not own.allows():
                 lines.send(ok=False, error="too many requests")

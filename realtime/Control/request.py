@@ -9,14 +9,8 @@ LONGEST_TEXT = 500
 _LARGEST = 200.0
 """dB; no level is further from full scale."""
 _ARGS: dict[str, tuple[str, ...]] = {
-    "pause": (),
-    "resume": (),
-    "volume": ("db", "change_db"),
-    "mark": ("text",),
-    "group": (),
-    "stop": (),
-    "status": (),
-}
+    "pause": (), "resume": (), "volume": ("db", "change_db"), "mark": ("text",), "group": (), "stop": (), "status": (),
+}  # fmt: skip
 COMMANDS = tuple(_ARGS)
 
 

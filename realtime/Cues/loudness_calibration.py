@@ -45,8 +45,6 @@ _NEEDED, _OF = 2, 3
 _MOST = 60
 _GUESSED = 1 / 3
 """Share of catch trials that were "heard" above which the answers are not believed."""
-
-
 _PAUSE_SECONDS = (0.8, 2.0)
 """Between the announcement and the sound: uniform, so that it cannot be guessed."""
 
@@ -103,8 +101,7 @@ class Staircase:
         if len(answers) >= _OF:  # not two of three: this level is below the threshold
             answers.clear()
         self._rising = not heard
-        step = -DOWN_DB if heard else UP_DB
-        self.level = min(self._max, max(FLOOR_DB, level + step))
+        self.level = min(self._max, max(FLOOR_DB, level + (-DOWN_DB if heard else UP_DB)))
 
 
 def measure(
@@ -142,9 +139,7 @@ def simulated_listener(threshold_db: float, random: np.random.Generator, slope_d
     """Return a `present` that hears as a logistic function of the level, for trying without a listener."""
 
     def present(item: int, level: float | None) -> bool:
-        if level is None:
-            return False
-        return random.random() < 1 / (1 + math.exp(-(level - threshold_db) / slope_db))
+        return level is not None and random.random() < 1 / (1 + math.exp(-(level - threshold_db) / slope_db))
 
     return present
 
@@ -221,8 +216,7 @@ def apply(settings: SessionSettings, subject: Subject) -> SessionSettings:
         )
     if found.simulated and SOURCES.load(settings.source.kind).amplifier:
         raise UserError(f"{where} is of a simulated listener: calibrate with the sleeper")
-    changed = audio.model_copy(update={"volume_db": found.volume_db})
-    return settings.model_copy(update={"audio": changed})
+    return settings.model_copy(update={"audio": audio.model_copy(update={"volume_db": found.volume_db})})
 
 
 def check_sounds(settings: SessionSettings, sounds: Sequence[np.ndarray]) -> str | None:

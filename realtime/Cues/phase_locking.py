@@ -81,13 +81,11 @@ class ThresholdDelay:
         newest = wave.values[-TICK:]
         self._find_peak(wave, now)
         place = int(newest.argmin())
-        if self._lowest is None:
-            if newest[place] >= self._bound(wave):
-                return None
+        adaptive = 0.7 * float(wave.values[:-TICK].min()) if self._adaptive else self._threshold
+        if newest[place] < (min(self._threshold, adaptive) if self._lowest is None else self._lowest[0]):
             self._lowest = (newest[place], now - TICK + place)
             return None
-        if newest[place] < self._lowest[0]:
-            self._lowest = (newest[place], now - TICK + place)
+        if self._lowest is None:
             return None
         value, trough = self._lowest
         if newest[-1] < 0.9 * value:  # still at the bottom
@@ -95,11 +93,6 @@ class ThresholdDelay:
         self._lowest, self._trough = None, trough
         share = 1 + (self._target + early) / 180  # of the time from the trough to the next peak
         return trough + round(share * self.to_peak * STREAM_RATE)
-
-    def _bound(self, wave: SlowWave) -> float:
-        if not self._adaptive:
-            return self._threshold
-        return min(self._threshold, 0.7 * float(wave.values[:-TICK].min()))
 
     def _find_peak(self, wave: SlowWave, now: int) -> None:
         """Some time after a trough, note when its peak really came, seen from both sides."""

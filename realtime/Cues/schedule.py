@@ -9,7 +9,7 @@ import numpy as np
 
 from sleep_interpreter.realtime.Cues.phase_locking import TICK, PhaseLock
 from sleep_interpreter.realtime.Cues.sounds import Playlist
-from sleep_interpreter.realtime.Output.cue import Cue
+from sleep_interpreter.realtime.Output.sinks import Cue
 from sleep_interpreter.realtime.Parameters.settings import CueSettings
 from sleep_interpreter.realtime.Subject import Subject
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
@@ -31,11 +31,9 @@ class Schedule(Protocol):
     @property
     def due(self) -> int | None:
         """Sample at which to call `next_cue`; None while there is no cue to come."""
-        ...
 
     def next_cue(self, now: int) -> Cue | None:
         """Return the cue that is due, and plan the one after it; None while it waits for its phase."""
-        ...
 
     def begin_at(self, sample: int) -> None:
         """Begin the stream at a sample of the session, before anything of it has come."""
@@ -97,33 +95,28 @@ class CueSchedule(Schedule):
         self._most = settings.max_per_hour
         self._recent: deque[int] = deque(maxlen=settings.max_per_hour)  # onsets
         self._switches = 0
-        self._onset: int | None = None
+        self.onset: int | None = None  # sample at which the next cue is planned
         self._count = 0
 
     @property
-    def onset(self) -> int | None:
-        """Sample at which the next cue is planned; None while there is none."""
-        return self._onset
-
-    @property
     def due(self) -> int | None:
-        return None if self._onset is None else self._onset - self._lead
+        return None if self.onset is None else self.onset - self._lead
 
     def start(self, sample: int) -> None:
-        self._onset = self._after(sample)
+        self.onset = self._after(sample)
 
     def stop(self) -> None:
-        self._onset = None
+        self.onset = None
 
     def next_cue(self, now: int, onset: int | None = None, **more: Any) -> Cue:
         """Return the cue that is due, at another `onset` if given, and plan the next one."""
-        onset = self._onset if onset is None else onset
+        onset = self.onset if onset is None else onset
         assert onset is not None, "cueing has begun"
         group = self.group(onset)
         item, sham = self._draw(group)
         if more.get("skipped") is None:
             self._recent.append(onset)
-        self._onset = self._after(onset)
+        self.onset = self._after(onset)
         return Cue(self._count, item, group, onset, gain_db=self._gains.get(item, 0.0), sham=sham, **more)
 
     def group(self, sample: int) -> int:
@@ -244,16 +237,10 @@ class RecordedCues(Schedule):
     """
 
     def __init__(self, cues: Sequence[tuple[float, int]], groups: Sequence[Sequence[int]]) -> None:
-        self._cues = [
-            Cue(
-                number,
-                item,
-                next((g for g, items in enumerate(groups) if item in items), -1),
-                round(seconds * STREAM_RATE),
-                recorded=True,
-            )
-            for number, (seconds, item) in enumerate(sorted(cues), start=1)
-        ]
+        self._cues: list[Cue] = []
+        for number, (seconds, item) in enumerate(sorted(cues), start=1):
+            group = next((g for g, items in enumerate(groups) if item in items), -1)
+            self._cues.append(Cue(number, item, group, round(seconds * STREAM_RATE), recorded=True))
         self._next = 0
 
     @property

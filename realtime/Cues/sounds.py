@@ -5,7 +5,7 @@ own. Fifteen timbres, equal RMS, 0.5 s, faded in and out.
 """
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,41 +124,28 @@ def _noise(t: np.ndarray, low: float, high: float, rate: int, rng: np.random.Gen
 
 
 def _voice(kind: str, pitch: float, t: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
-    two_pi = 2 * np.pi
-    harmonics = np.arange(1, 13)
-    match kind:
-        case "tone":
-            return np.sin(two_pi * pitch * t)
-        case "bell":
-            return np.exp(-6 * t) * _partials(t, pitch, (1, 2.76, 5.4, 8.93), (1, 0.6, 0.4, 0.2), rate)
-        case "buzz":
-            return _partials(t, pitch, harmonics, 1 / harmonics, rate)
-        case "rise":
-            return signal.chirp(t, pitch, SECONDS, 4 * pitch, method="logarithmic", phi=-90)
-        case "fall":
-            return signal.chirp(t, pitch, SECONDS, pitch / 4, method="logarithmic", phi=-90)
-        case "tremolo":
-            return (1 + np.sin(two_pi * 12 * t)) * np.sin(two_pi * pitch * t)
-        case "vibrato":
-            return np.sin(two_pi * pitch * t + 8 * np.sin(two_pi * 7 * t))
-        case "hollow":
-            return _partials(t, pitch, 2 * harmonics - 1, 1 / (2 * harmonics - 1), rate)
-        case "pluck":
-            overtones = (np.exp(-2.5 * n * t) * _partials(t, pitch, (int(n),), (1 / n**0.5,), rate) for n in harmonics)
-            return sum(overtones, np.zeros(t.shape))
-        case "chord":
-            return _partials(t, pitch, (1, 1.25, 1.5, 2), (1, 1, 1, 0.5), rate)
-        case "hiss":
-            return _noise(t, pitch, 1.6 * pitch, rate, rng)
-        case "rumble":
-            return _noise(t, pitch / 3, pitch, rate, rng)
-        case "clicks":
-            return np.exp(-60 * (t % (1 / pitch))) * _noise(t, 500, 3400, rate, rng)
-        case "trill":
-            return np.where(t * 16 % 2 < 1, np.sin(two_pi * pitch * t), np.sin(two_pi * 1.5 * pitch * t))
-        case "steps":
-            return np.sin(two_pi * pitch * (1 + np.floor(t * 8)) * t)
-    raise ValueError(f"unknown voice {kind!r}")
+    two_pi, harmonics = 2 * np.pi, np.arange(1, 13)
+    voices: dict[str, Callable[[], np.ndarray]] = {
+        "tone": lambda: np.sin(two_pi * pitch * t),
+        "bell": lambda: np.exp(-6 * t) * _partials(t, pitch, (1, 2.76, 5.4, 8.93), (1, 0.6, 0.4, 0.2), rate),
+        "buzz": lambda: _partials(t, pitch, harmonics, 1 / harmonics, rate),
+        "rise": lambda: signal.chirp(t, pitch, SECONDS, 4 * pitch, method="logarithmic", phi=-90),
+        "fall": lambda: signal.chirp(t, pitch, SECONDS, pitch / 4, method="logarithmic", phi=-90),
+        "tremolo": lambda: (1 + np.sin(two_pi * 12 * t)) * np.sin(two_pi * pitch * t),
+        "vibrato": lambda: np.sin(two_pi * pitch * t + 8 * np.sin(two_pi * 7 * t)),
+        "hollow": lambda: _partials(t, pitch, 2 * harmonics - 1, 1 / (2 * harmonics - 1), rate),
+        "pluck": lambda: sum(
+            (np.exp(-2.5 * n * t) * _partials(t, pitch, (int(n),), (1 / n**0.5,), rate) for n in harmonics),
+            np.zeros(t.shape),
+        ),
+        "chord": lambda: _partials(t, pitch, (1, 1.25, 1.5, 2), (1, 1, 1, 0.5), rate),
+        "hiss": lambda: _noise(t, pitch, 1.6 * pitch, rate, rng),
+        "rumble": lambda: _noise(t, pitch / 3, pitch, rate, rng),
+        "clicks": lambda: np.exp(-60 * (t % (1 / pitch))) * _noise(t, 500, 3400, rate, rng),
+        "trill": lambda: np.where(t * 16 % 2 < 1, np.sin(two_pi * pitch * t), np.sin(two_pi * 1.5 * pitch * t)),
+        "steps": lambda: np.sin(two_pi * pitch * (1 + np.floor(t * 8)) * t),
+    }
+    return voices[kind]()
 
 
 @dataclass(frozen=True)

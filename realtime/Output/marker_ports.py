@@ -39,19 +39,15 @@ class MarkerPort(Protocol):
     @property
     def name(self) -> str:
         """For messages and ports.tsv."""
-        ...
 
     def open(self) -> None:
         """Open the port; it may have been open and lost."""
-        ...
 
     def send(self, code: int, at: float) -> None:
         """Send a code, due at this `time.perf_counter` time, and wait until its pulse is over."""
-        ...
 
     def close(self) -> None:
         """Close the port."""
-        ...
 
 
 class LslPort:
@@ -183,10 +179,7 @@ class MarkerHub:
 
     def take_faults(self) -> list[dict[str, str]]:
         """Return [{"state", "reason"}] since the last call."""
-        found = []
-        while self._faults:
-            found.append(self._faults.popleft())
-        return found
+        return [self._faults.popleft() for _ in range(len(self._faults))]
 
     def close(self) -> None:
         """Send what is due, then close every port."""

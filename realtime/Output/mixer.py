@@ -24,8 +24,7 @@ class Mixer:
         self._sounds = [np.nan_to_num(np.asarray(s, np.float32), posinf=0, neginf=0) for s in sounds]
         self._max_db = max_db
         self._cap = float(np.float32(10 ** (max_db / 20)))
-        # number, item, frame of its onset, gain
-        self._active: list[tuple[int, int, int, np.float32]] = []
+        self._active: list[tuple[int, int, int, np.float32]] = []  # number, item, frame of its onset, gain
         self._ramp = max(1, round(_RAMP_SECONDS * rate))
         self._gain = self._target = self._level(volume_db)
         self._fade: int | None = None  # frames left until silence
@@ -69,14 +68,13 @@ class Mixer:
         block = np.zeros(count, np.float32)
         stop = self.position + count
         still = []
-        for entry in self._active:
-            _, item, onset, gain = entry
+        for number, item, onset, gain in self._active:
             sound = self._sounds[item]
             first, last = max(onset, self.position), min(onset + sound.size, stop)
             if first < last:
                 block[first - self.position : last - self.position] += gain * sound[first - onset : last - onset]
             if onset + sound.size > stop:
-                still.append(entry)
+                still.append((number, item, onset, gain))
         self._active = still
         self.position = stop
         block *= self._gains(count)

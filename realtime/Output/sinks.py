@@ -1,4 +1,4 @@
-"""Where cues sound: what a sink must do, and the sinks that need no sound card.
+"""Cues and where they sound: what a sink must do, and the sinks that need no sound card.
 
 A new sink is a class that derives from `SoundSink`, and a line in `SOUND_SINKS`
 (realtime/Utils/registries.py), or an entry point `sleep_interpreter.sinks` of another package.
@@ -6,21 +6,44 @@ A new sink is a class that derives from `SoundSink`, and a line in `SOUND_SINKS`
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from sleep_interpreter.realtime.Output.cue import Cue
 from sleep_interpreter.realtime.Output.mixer import Mixer
 from sleep_interpreter.realtime.Parameters.output import AudioSettings
 from sleep_interpreter.realtime.Utils.registries import SOUND_SINKS
-from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 _BLOCK = 2**16  # frames rendered into a file at a time
+
+
+@dataclass(frozen=True)
+class Cue:
+    """One cue, as schedules decide it, sinks play it and the log names it; the onset is a sample index.
+
+    `locked`: it waited for a phase of the slow oscillation and found it; `skipped`: why it is not played; `gain_db`:
+    its sound's own gain; `sham`: it is logged and decoded like a cue, but nothing sounds.
+    """
+
+    number: int
+    item: int
+    group: int
+    onset: int
+    recorded: bool = False
+    locked: bool = False
+    skipped: str | None = None
+    gain_db: float = 0.0
+    sham: bool = False
+
+    def log_fields(self) -> dict[str, Any]:
+        """Return what every entry of the log says of the cue that it is about."""
+        return {"number": self.number, "item": ITEMS[self.item], "group": self.group}
 
 
 class SoundSink(Protocol):
@@ -37,7 +60,6 @@ class SoundSink(Protocol):
         one an item, at `settings.rate`; `origin` is the sample of the session at which the sink begins, above 0 when
         a session is resumed.
         """
-        ...
 
     @classmethod
     def unavailable(cls, settings: AudioSettings, speed: float) -> str | None:
@@ -52,7 +74,6 @@ class SoundSink(Protocol):
     @property
     def volume_db(self) -> float:
         """The volume in force, dB relative to full scale."""
-        ...
 
     @property
     def lost(self) -> str | None:
@@ -61,11 +82,9 @@ class SoundSink(Protocol):
 
     def schedule(self, cue: Cue, when: float | None) -> None:
         """Play the cue at `when`, on the `time.perf_counter` clock; None when time is not paced."""
-        ...
 
     def cancel(self) -> list[int]:
         """Take back what has not begun; return the cues' numbers."""
-        ...
 
     def silence(self) -> list[int]:
         """Fade out what sounds, take back what has not begun; return those cues' numbers."""
@@ -73,7 +92,6 @@ class SoundSink(Protocol):
 
     def set_volume(self, db: float) -> float:
         """Change the volume, never above `settings.max_db`; return the one in force."""
-        ...
 
     def advance(self, sample: int) -> None:
         """The stream has reached this sample of the session."""

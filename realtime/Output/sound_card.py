@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from sleep_interpreter.realtime.Output.cue import Cue
 from sleep_interpreter.realtime.Output.mixer import Mixer, resample_sound
-from sleep_interpreter.realtime.Output.sinks import SoundSink
+from sleep_interpreter.realtime.Output.sinks import Cue, SoundSink
 from sleep_interpreter.realtime.Parameters.output import AudioSettings
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
@@ -52,9 +51,8 @@ class Player(SoundSink):
         self._silence_next = self._clear_next = False
         self._underflows = 0
         self._called = time.perf_counter()
-        fresh = not path.exists()
         self._table = path.open("a", encoding="utf-8")
-        if fresh:
+        if self._table.tell() == 0:
             self._table.write("cue\titem\tonset_sample\trequested_s\tdac_s\tlate_ms\tframes\tlevel_db\n")
 
     @property
@@ -116,15 +114,8 @@ class Player(SoundSink):
         for cue, when, dac, frame in _drain(self._begun):
             late, level = (dac - when) * 1e3, self.volume_db + cue.gain_db
             self._write_row(cue, f"{when:.6f}\t{dac:.6f}\t{late:.3f}\t{frame}\t{level:.2f}")
-            self._played.append(
-                {
-                    "number": cue.number,
-                    "requested": round(when, 6),
-                    "dac": round(dac, 6),
-                    "late_ms": round(late, 3),
-                    "level_db": round(level, 2),
-                }
-            )
+            times = {"requested": round(when, 6), "dac": round(dac, 6), "late_ms": round(late, 3)}
+            self._played.append({"number": cue.number, **times, "level_db": round(level, 2)})
 
     def refuse(self, cue: Cue, reason: str) -> None:
         """Note that a cue did not sound."""

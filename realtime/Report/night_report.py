@@ -11,17 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from sleep_interpreter.realtime.Report.recorded_signal import (
-    AFTER,
-    BEFORE,
-    MOST_BEYOND,
-    MOST_PEAK_TO_PEAK,
-    Evoked,
-    Spectrogram,
-    evoked,
-    open_segments,
-    spectrogram,
-)
+from sleep_interpreter.realtime.Report import recorded_signal
+from sleep_interpreter.realtime.Report.recorded_signal import Evoked, Spectrogram, evoked, open_segments, spectrogram
 from sleep_interpreter.realtime.Report.session_data import SessionData, Span, load_session
 from sleep_interpreter.realtime.Report.summary import CHANCE, phase_statistics, stage_minutes, stage_spans
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES
@@ -48,7 +39,7 @@ Section = dict[str, Any]
 
 
 def write_night_report(folder: str | Path) -> Path:
-    """Write report.html into a session's folder, return its path; `UserError` without a session, or its log damaged."""
+    """Write report.html into a session's folder; return its path. `UserError` without a session or whole log."""
     folder = Path(folder)
     session = load_session(folder)
     segments, problems = open_segments(session)
@@ -104,8 +95,7 @@ def _warnings(session: SessionData) -> list[str]:
     if not session.live and session.setting("cues.mode") == "recorded":
         warnings.append("this was a replay of a recording with its own cues")
     elif not session.live:
-        text = "the sleeper of the recording did not hear the cues of this session"
-        warnings.append(f"this was a replay: {text}")
+        warnings.append("this was a replay: the sleeper of the recording did not hear the cues of this session")
     return list(dict.fromkeys(warnings))
 
 
@@ -214,8 +204,8 @@ def _responses(averages: dict[str, Evoked], kind: str | None) -> Section | None:
     channel = next((n for n in ("Cz", "Fz", "EEG Cz", "EEG Fz") if n in names), names[0])
     return {
         "rows": [(name, r.n, r.rejected, r.missing) for name, r in averages.items()],
-        "window": (f"{BEFORE:g}", f"{AFTER:g}"),
-        "limits": (f"{MOST_BEYOND:.0%}", f"{MOST_PEAK_TO_PEAK:g}"),
+        "window": (f"{recorded_signal.BEFORE:g}", f"{recorded_signal.AFTER:g}"),
+        "limits": (f"{recorded_signal.MOST_BEYOND:.0%}", f"{recorded_signal.MOST_PEAK_TO_PEAK:g}"),
         "channel": channel,
         "counts": " and ".join(f"{r.n} {name}" for name, r in averaged.items()),
         "mean": evoked_plots.evoked(averaged, channel, kind) if averaged else None,

@@ -196,10 +196,7 @@ def evoked(segments: Sequence[SegmentReader], onsets: Sequence[float]) -> Evoked
     if chosen is None or found == 0:
         return None
     seconds = (np.arange(length // step) + 0.5) * step / rate - before / rate
-    if n == 0:
-        empty = np.full((len(chosen), len(seconds)), np.nan)
-        return Evoked(seconds, tuple(chosen), empty, empty, 0, rejected, len(onsets) - found)
-    mean = total / n
+    mean = total / n if n else np.full((len(chosen), len(seconds)), np.nan)
     half = np.full_like(mean, np.nan)
     if n > 1:
         half = 1.96 * np.sqrt(np.maximum(square - n * mean**2, 0) / (n - 1) / n)

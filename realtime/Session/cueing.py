@@ -12,7 +12,7 @@ import numpy as np
 
 from sleep_interpreter.realtime.Cues.phase_locking import MEASURED_AFTER, achieved_phase
 from sleep_interpreter.realtime.Cues.schedule import Schedule
-from sleep_interpreter.realtime.Output.cue import Cue
+from sleep_interpreter.realtime.Output.sinks import Cue
 from sleep_interpreter.realtime.Parameters.output import CUE_BASE, GROUP_BASE
 from sleep_interpreter.realtime.Session.session_context import SessionContext, stage_name
 from sleep_interpreter.utils.core.constants import ITEMS
@@ -177,15 +177,9 @@ class CueController:
         if context.clock_time(cue.onset) is None and code is not None:
             context.send_marker(code)
         context.log_event(
-            cue.onset,
-            "sham" if cue.sham else "cue",
-            code,
-            **cue.log_fields(),
-            stage=stage_name(stage),
-            recorded=cue.recorded,
-            sounded=self._audible and not cue.sham,
-            locked=cue.locked,
-        )
+            cue.onset, "sham" if cue.sham else "cue", code, **cue.log_fields(), stage=stage_name(stage),
+            recorded=cue.recorded, sounded=self._audible and not cue.sham, locked=cue.locked,
+        )  # fmt: skip
         if cue.sham:
             self.shams += 1
         else:

@@ -91,7 +91,7 @@ class Session:
         for kind, detail in context.source.take_inputs():
             self._handle_input(now, kind, detail)
         if self._panel is not None:
-            for request in self._panel.poll_requests():
+            for request in self._panel.control.poll():
                 self._commands.handle(now, request)
         self.decoding.poll_answers()
         for part, fault in self._new_faults():
@@ -176,12 +176,9 @@ class Session:
         """Yield (part, fault) of what went wrong since the last call."""
         context, workers = self.context, self._workers
         parts: dict[str, Any] = {
-            "sound": context.sink,
-            "marker": context.ports,
-            "stager": workers.stager,
-            "decoder": workers.decoder,
+            "sound": context.sink, "marker": context.ports, "stager": workers.stager, "decoder": workers.decoder,
             "log": context.log,
-        }
+        }  # fmt: skip
         for name, part in parts.items():
             for fault in part.take_faults() if part is not None else ():
                 yield name, fault

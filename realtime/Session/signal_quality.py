@@ -57,19 +57,11 @@ class ChannelQuality:
         power = np.abs(np.fft.rfft(safe - safe.mean(axis=1, keepdims=True), axis=1)) ** 2
         total = power[:, self._band].sum(axis=1) + 1e-12
         share = np.zeros(len(safe)) if self._line is None else power[:, self._line].sum(axis=1) / total
-        reasons: list[str | None] = []
-        for row in range(len(safe)):
-            if not finite[row]:
-                reason = "holds samples that are not finite"
-            elif flat[row] >= settings.dead_share:
-                reason = "is flat"
-            elif railed[row] >= settings.dead_share:
-                reason = "is railed"
-            elif spread[row] > settings.largest_microvolts:
-                reason = "has an amplitude out of range"
-            elif share[row] > settings.line_share:
-                reason = "carries little but line noise"
-            else:
-                reason = None
-            reasons.append(reason)
-        return reasons
+        bad = {
+            "holds samples that are not finite": ~finite,
+            "is flat": flat >= settings.dead_share,
+            "is railed": railed >= settings.dead_share,
+            "has an amplitude out of range": spread > settings.largest_microvolts,
+            "carries little but line noise": share > settings.line_share,
+        }
+        return [next((reason for reason, rows in bad.items() if rows[row]), None) for row in range(len(safe))]

@@ -53,12 +53,7 @@ def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
         try:
             add_arguments(parser)
             args = parser.parse_args(argv)
-            from sleep_interpreter.realtime.Setup import (  # lazy: start-up
-                plan,
-                preflight,
-                preparation,
-                runner,
-            )
+            from sleep_interpreter.realtime.Setup import plan, preflight, preparation, runner  # lazy: start-up
 
             planned = plan.make_plan(args)
             if args.check:

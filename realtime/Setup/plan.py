@@ -79,7 +79,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         return _replayed(args)
     if args.segment is not None:
         raise UserError("--segment belongs to --session")
-    settings = read_settings(args)
+    settings = config.load(SessionSettings, args.config or "realtime", overrides=cli_overrides(args))
     subject = load_subject(args.subject, args.subject_file)
     if args.recording is not None and not SOURCES.load(settings.source.kind).takes_recording:
         raise UserError(f"--recording belongs to --source replay, not to {settings.source.kind}")
@@ -87,22 +87,12 @@ def make_plan(args: argparse.Namespace) -> Plan:
     return Plan(settings, subject, None if args.recording is None else Path(args.recording))
 
 
-def read_settings(args: argparse.Namespace) -> SessionSettings:
-    """Return the `SessionSettings`: file, then --set, then the short flags."""
-    return config.load(SessionSettings, args.config or "realtime", overrides=cli_overrides(args))
-
-
 def cli_overrides(args: argparse.Namespace) -> list[str]:
     """Return --set and the short flags as overrides."""
     flags = {key: getattr(args, flag) for flag, key in FLAGS.items() if getattr(args, flag) is not None}
     if args.dry_run:
-        flags |= {
-            "audio.sink": "null",
-            "markers.lsl": False,
-            "markers.serial": None,
-            "markers.parallel": None,
-            "markers.ports": None,
-        }
+        flags |= {"audio.sink": "null", "markers.lsl": False}
+        flags |= dict.fromkeys(("markers.serial", "markers.parallel", "markers.ports"))
     return [*args.overrides, *(f"{key}={json.dumps(value)}" for key, value in flags.items())]
 
 
