@@ -51,30 +51,17 @@ def write_night_report(folder: str | Path) -> Path:
     averages = {}
     for name, event in (("cues", "cue"), ("shams", "sham")):
         onsets = [cue["seconds"] for cue in session.cues(event)]
-        found = evoked(segments, onsets) if heard and onsets else None
-        if found is not None:
+        if heard and onsets and (found := evoked(segments, onsets)) is not None:
             averages[name] = found
     kind = {True: "simulated recording", False: None, None: "simulated or not: unknown"}[session.simulated]
     subject = session.about.get("subject", {}).get("id") or folder.resolve().parent.name
     html = render(
-        _TEMPLATE,
-        session=session,
-        kind=kind,
-        name=f"{subject}, {folder.resolve().name}",
-        about=_about(session),
-        warnings=_warnings(session),
-        night=_night(session, spectrogram(segments, session), kind),
-        cues=_cues(session, kind),
-        pauses=_pauses(session),
-        phase=_phase(session, kind),
-        heard=heard,
-        responses=_responses(averages, kind),
-        decoding=_decoding(session, kind),
-        latencies=_latencies(session, kind),
-        quality=_quality(session, kind),
-        faults=_faults(session),
-        origin=_origin(session),
-    )
+        _TEMPLATE, session=session, kind=kind, name=f"{subject}, {folder.resolve().name}", about=_about(session),
+        warnings=_warnings(session), night=_night(session, spectrogram(segments, session), kind),
+        cues=_cues(session, kind), pauses=_pauses(session), phase=_phase(session, kind), heard=heard,
+        responses=_responses(averages, kind), decoding=_decoding(session, kind), latencies=_latencies(session, kind),
+        quality=_quality(session, kind), faults=_faults(session), origin=_origin(session),
+    )  # fmt: skip
     with atomic_write(folder / FILE) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return folder / FILE
@@ -285,11 +272,8 @@ def _label(event: dict) -> str:
 
 
 def _detail(event: dict) -> str:
-    return ", ".join(
-        f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}"
-        for k, v in event["detail"].items()
-        if v not in (None, {}, "")
-    )
+    said = {k: v for k, v in event["detail"].items() if v not in (None, {}, "")}
+    return ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in said.items())
 
 
 def _clock(seconds: float) -> str:
@@ -300,8 +284,7 @@ def _clock(seconds: float) -> str:
 def _origin(session: SessionData) -> Section:
     """Where the numbers come from."""
     about = session.about
-    keys = ("started", "ending", "seed", "git")
-    rows = [(key, str(about[key])) for key in keys if about.get(key) is not None]
+    rows = [(key, str(about[key])) for key in ("started", "ending", "seed", "git") if about.get(key) is not None]
     rows += [(k, str(v)) for k, v in about.get("recording", {}).items() if isinstance(v, str | int | float)]
     rows += [(f"version of {k}", str(v)) for k, v in about.get("versions", {}).items() if v]
     path = session.folder / "settings.yaml"

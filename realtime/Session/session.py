@@ -55,7 +55,7 @@ class Session:
         self._status = SessionStatus(
             context, self.cueing, self.staging, self.decoding, self.signal_monitor, self._stream, about or {}
         )
-        self._commands = CommandHandler(context, self.cueing, stop, self._status.snapshot)
+        self.commands = CommandHandler(context, self.cueing, stop, self._status.snapshot)
         self._marked_stage = UNKNOWN  # whose marker went out last
 
     @property
@@ -80,10 +80,6 @@ class Session:
             self._finish(ending)
         return ending
 
-    def replay_command(self, detail: dict[str, Any]) -> None:
-        """Carry out a command as if it had come now (`commands_to_restore`)."""
-        self._commands.replay(self.sample, detail)
-
     def poll_inputs(self) -> None:
         """Take the inputs that have come since the last chunk."""
         now, context = self.sample, self.context
@@ -92,7 +88,7 @@ class Session:
             self._handle_input(now, kind, detail)
         if self._panel is not None:
             for request in self._panel.control.poll():
-                self._commands.handle(now, request)
+                self.commands.handle(now, request)
         self.decoding.poll_answers()
         for part, fault in self._new_faults():
             self._handle_fault(part, fault["state"], fault["reason"])
@@ -108,26 +104,24 @@ class Session:
             buffer.write(part)
             self.cueing.push_samples(part)
             taken += count
-            self._process_due(self.sample)
-            self.context.sink.advance(self.sample)
+            now = self.sample
+            self.decoding.process_due(now)
+            self.staging.process_due(now)
+            self.signal_monitor.process_due(now)
+            self.cueing.process_due(now)
+            self._replay_inputs(now)
+            self.context.sink.advance(now)
 
     def _next_due(self) -> int:
         due = [self.staging.due, self.signal_monitor.due, *self.decoding.due(), *self.cueing.due()]
         due += [d for d in (self.context.inputs.due,) if d is not None]
         return max(min(due), self.sample + 1)
 
-    def _process_due(self, now: int) -> None:
-        self.decoding.process_due(now)
-        self.staging.process_due(now)
-        self.signal_monitor.process_due(now)
-        self.cueing.process_due(now)
-        self._replay_inputs(now)
-
     def _replay_inputs(self, now: int) -> None:
         """Take the inputs of a log: as a session does, when all that was due at this sample has been done."""
         for event, detail in self.context.inputs.pop_due(now):
             if event == "command":
-                self._commands.replay(now, detail)
+                self.commands.replay(now, detail)
             else:
                 self._handle_input(now, event, detail)
 
@@ -199,9 +193,6 @@ class Session:
 
 
 _STREAM = {
-    "stalled": "no samples are coming",
-    "lost": "the stream is lost",
-    "behind": "samples arrive late",
-    "current": "up to date again",
-    "back": "samples are coming again",
-}
+    "stalled": "no samples are coming", "lost": "the stream is lost", "behind": "samples arrive late",
+    "current": "up to date again", "back": "samples are coming again",
+}  # fmt: skip

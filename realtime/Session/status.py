@@ -53,8 +53,7 @@ class SessionStatus:
         """Return the state (docs/monitor.md lists its keys)."""
         context, cueing, staging, decoding = self._context, self._cueing, self._staging, self._decoding
         gate, settings = staging.gate, context.settings
-        age = staging.age()
-        recording = self._recording()
+        age, recording = staging.age(), self._recording()
         return {
             "sample": context.sample,
             "seconds": round(context.seconds(context.sample), 2),
@@ -90,9 +89,7 @@ class SessionStatus:
             "alarms": self._current_alarms(age, recording),
             "items": list(ITEMS),
             "channels": list(context.montage.picks),
-            "session": self._about["session"],
-            "subject": self._about["subject"],
-            "simulated": self._about["simulated"],
+            **{key: self._about[key] for key in ("session", "subject", "simulated")},
         }
 
     def _recording(self) -> dict[str, Any]:

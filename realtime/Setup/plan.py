@@ -22,17 +22,10 @@ from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
 
 FLAGS = {
-    "source": "source.kind",
-    "speed": "source.speed",
-    "unit": "source.unit",
-    "start": "source.start",
-    "stop": "source.stop",
-    "stager": "staging.stager",
-    "stager_checkpoint": "staging.checkpoint",
-    "decoder_checkpoint": "decoder.checkpoint",
-    "cues": "cues.mode",
-    "lsl_markers": "markers.lsl",
-}
+    "source": "source.kind", "speed": "source.speed", "unit": "source.unit", "start": "source.start",
+    "stop": "source.stop", "stager": "staging.stager", "stager_checkpoint": "staging.checkpoint",
+    "decoder_checkpoint": "decoder.checkpoint", "cues": "cues.mode", "lsl_markers": "markers.lsl",
+}  # fmt: skip
 """Flags of realtime/Main_Decode.py that are short names of settings."""
 
 
@@ -137,8 +130,7 @@ def _replayed(args: argparse.Namespace) -> Plan:
     number = 1 if args.segment is None else args.segment
     folder = Path(args.session)
     overrides = [
-        "source.kind=replay", "source.unit=V", "source.start=0", "source.stop=null",
-        "recording.enabled=false",
+        "source.kind=replay", "source.unit=V", "source.start=0", "source.stop=null", "recording.enabled=false",
         "control.enabled=never", "faults=[]", "source.speed=0", "markers.lsl=false", "markers.serial=null",
         "markers.parallel=null", "markers.ports=null", *cli_overrides(args),
     ]  # fmt: skip

@@ -74,7 +74,7 @@ def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, moni
             segment = None if source.recorder is None else source.recorder.path.name
             log.write(planned.origin, "resume", segment=segment, after=planned.events[-1]["sample"])
             for detail in commands_to_restore(planned.events):
-                session.replay_command(detail)
+                session.commands.replay(session.sample, detail)
         for level, text in prepared.notices:
             context.log_notice(text, level)
         if monitor:
@@ -102,13 +102,9 @@ def _run_to_report(
         if stop.requested():
             logger.info("stopped by %s: the log is complete, the report is being written", stop.by)
         summary = write_summary(
-            events,
-            folder,
+            events, folder, settings=settings, simulated=prepared.simulated, seconds=session.sample / STREAM_RATE,
             recorded=settings.cues.mode == "recorded" or prepared.source.live or planned.inputs.replaying,
-            simulated=prepared.simulated,
-            seconds=session.sample / STREAM_RATE,
-            settings=settings,
-        )
+        )  # fmt: skip
     for line in (*summary_lines(summary), f"written to {display_path(folder)}"):
         logger.info("%s", line)
     if prepared.source.live:
@@ -154,14 +150,8 @@ def describe(prepared: Prepared, planned: Plan) -> dict[str, Any]:
     if planned.recording is not None:
         recording["path"] = str(planned.recording.resolve())
     return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "ending": None,
-        "source": settings.source.kind,
-        "subject": planned.subject.model_dump(),
-        "recording": recording,
-        "simulated": prepared.simulated,
-        "channels": list(prepared.montage.picks),
-        "seed": settings.seed,
-        "git": provenance.git_revision(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"), "ending": None, "source": settings.source.kind,
+        "subject": planned.subject.model_dump(), "recording": recording, "simulated": prepared.simulated,
+        "channels": list(prepared.montage.picks), "seed": settings.seed, "git": provenance.git_revision(),
         "versions": versions,
-    }
+    }  # fmt: skip
