@@ -33,11 +33,8 @@ class Subject(Settings):
 def load_subject(identifier: str | None = None, path: str | Path | None = None) -> Subject:
     """Return the `Subject` given by `--subject` or `--subject-file`.
 
-    Raises
-    ------
-    UserError
-        Both given, the file cannot be read, an unknown key, or an id with characters other than
-        letters, digits, "-" and "_".
+    Raises `UserError`: both given, the file cannot be read, an unknown key, or an id with characters other than
+    letters, digits, "-" and "_".
     """
     if identifier is not None and path is not None:
         raise UserError("give --subject or --subject-file, not both")

@@ -15,20 +15,7 @@ _PATIENCE = 10.0
 
 
 class Client:
-    """Talk to a running session.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the session.
-    origin : str
-        Who asks, for the log.
-
-    Raises
-    ------
-    UserError
-        No session is running there.
-    """
+    """Talk to the session of a folder; `origin` says who asks, for the log. `UserError` where none is running."""
 
     def __init__(self, folder: Path, origin: str = "command line") -> None:
         self._path = folder / "control.json"
@@ -41,13 +28,7 @@ class Client:
         self._origin = origin
 
     def connect(self) -> socket.socket:
-        """Return a connected socket.
-
-        Raises
-        ------
-        UserError
-            Nobody listens.
-        """
+        """Return a connected socket, or raise `UserError`: nobody listens."""
         try:
             return socket.create_connection(self._address, timeout=_PATIENCE)
         except OSError as error:
@@ -62,13 +43,7 @@ class Client:
         return json_line(token=self._token, command=command, args=args, origin=self._origin)
 
     def ask(self, command: str, **args: Any) -> dict[str, Any]:
-        """Ask, and return the answer: {"ok", "sample", "text"} or {"ok", "error"}.
-
-        Raises
-        ------
-        UserError
-            No answer comes.
-        """
+        """Ask, and return the answer: {"ok", "sample", "text"} or {"ok", "error"}; `UserError` when none comes."""
         try:
             with self.connect() as link:
                 link.sendall(self.request(command, **args))
@@ -79,13 +54,7 @@ class Client:
             raise UserError(f"{command}: the session ended before it answered ({error})") from error
 
     def feed(self) -> Iterator[dict[str, Any]]:
-        """Yield what the session publishes, {"kind", "payload"}, until it ends.
-
-        Raises
-        ------
-        UserError
-            Nobody listens, or the session refuses.
-        """
+        """Yield {"kind", "payload"} of what the session publishes to its end; `UserError` where it gives none."""
         with self.connect() as link:
             link.sendall(json_line(token=self._view, command="subscribe", origin=self._origin))
             lines = link.makefile("rb")
@@ -102,10 +71,7 @@ class Client:
 def arguments_of(command: str, value: str | None, by: float | None = None) -> dict[str, Any]:
     """Return the args of a command as typed: volume takes dB, or `by` how many; mark takes text.
 
-    Raises
-    ------
-    UserError
-        A value that is missing, is no number, or that the command does not take.
+    Raises `UserError` for a value that is missing, is no number, or that the command does not take.
     """
     if by is not None:
         if command != "volume" or value is not None:

@@ -64,13 +64,7 @@ _LOOPBACK = ("127.", "::1", "localhost")
 
 
 class Feed:
-    """One reader of what a session publishes: a bounded queue, from which the oldest is dropped.
-
-    Attributes
-    ----------
-    dropped : int
-        Lines that the reader was too slow for.
-    """
+    """One reader of what a session publishes: a bounded queue, from which the oldest is dropped."""
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
@@ -79,7 +73,7 @@ class Feed:
         self._lines: deque[bytes] = deque(maxlen=_MOST_LINES)
         self._news = threading.Condition()
         self._closed = False
-        self.dropped = 0
+        self.dropped = 0  # lines that the reader was too slow for
 
     def put(self, line: bytes) -> None:
         """Give it a line of bytes; the oldest is dropped when too many wait."""
@@ -89,13 +83,7 @@ class Feed:
             self._news.notify()
 
     def run(self) -> None:
-        """Send lines until the reader goes, does not read for 30 s, or `close` is called.
-
-        Raises
-        ------
-        OSError
-            The reader is gone.
-        """
+        """Send lines until the reader goes (`OSError`), does not read for 30 s, or `close` is called."""
         while True:
             with self._news:
                 self._news.wait_for(lambda: self._lines or self._closed, timeout=1.0)
@@ -106,8 +94,8 @@ class Feed:
             if line is not None:
                 self._link.settimeout(30)
                 self._link.sendall(line)
-            elif self._gone():
-                return
+            elif select.select([self._link], [], [], 0)[0] and not self._link.recv(4096):
+                return  # the reader is gone
 
     def close(self) -> None:
         """End it as soon as what waits has been sent."""
@@ -115,38 +103,19 @@ class Feed:
             self._closed = True
             self._news.notify()
 
-    def _gone(self) -> bool:
-        readable, _, _ = select.select([self._link], [], [], 0)
-        return bool(readable) and not self._link.recv(4096)
-
 
 class Control:
-    """Serve control on a socket.
+    """Serve control on a socket; where it listens, and its secrets, stand in control.json in the session's folder.
 
-    Parameters
-    ----------
-    folder : Path
-        Of the session; control.json is written there.
-
-    Attributes
-    ----------
-    token, view_token : str
-        Secrets: for everything, and for looking only.
-    host, port
-        Where it listens.
-
-    Raises
-    ------
-    UserError
-        The port is taken, or control.json cannot be written.
+    `token` is for everything, `view_token` for looking only. `UserError` where the port is taken, or control.json
+    cannot be written.
     """
 
     def __init__(self, folder: Path, settings: RemoteControlSettings) -> None:
         self._requests: queue.Queue[Request] = queue.Queue(maxsize=100)
         self._feeds: list[Feed] = []
         self._lock = threading.Lock()
-        # whether each has shown a token, oldest first
-        self._links: dict[socket.socket, bool] = {}
+        self._links: dict[socket.socket, bool] = {}  # whether each has shown a token, oldest first
         self._threads: set[threading.Thread] = set()
         self._rates = {rights: RateLimit(most) for rights, most in _PER_SECOND.items()}
         self._closing, self._warned = False, False
@@ -239,13 +208,9 @@ class Control:
 
     def _write(self) -> None:
         content = {
-            "host": self.host,
-            "port": self.port,
-            "token": self.token,
-            "view_token": self.view_token,
-            "pid": os.getpid(),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+            "host": self.host, "port": self.port, "token": self.token, "view_token": self.view_token,
+            "pid": os.getpid(), "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }  # fmt: skip
         temporary = self._path.with_name(f".{FILE}.{os.getpid()}.tmp")
         temporary.unlink(missing_ok=True)  # an old one might be readable by others
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -298,9 +263,8 @@ class Control:
     def _talk(self, link: socket.socket) -> None:
         lines, own, rights = JsonLineSocket(link), RateLimit(_PER_CONNECTION), None
         while True:
-            begins = _FIRST_SECONDS if rights is None else _IDLE_SECONDS
-            line = lines.read_line(begins, _FIRST_SECONDS if rights is None else _WHOLE_SECONDS)
-            if line is None:
+            patience = (_FIRST_SECONDS, _FIRST_SECONDS) if rights is None else (_IDLE_SECONDS, _WHOLE_SECONDS)
+            if (line := lines.read_line(*patience)) is None:
                 return
             if not own.allows():
                 lines.send(ok=False, error="too many requests")
@@ -375,13 +339,7 @@ class Control:
 
 
 def _parsed(line: bytes) -> tuple[dict[str, Any], bytes]:
-    """Return the request and its token (bytes) of a line.
-
-    Raises
-    ------
-    ValueError
-        It is no JSON object with a token.
-    """
+    """Return the request and its token (bytes) of a line; `ValueError` where it is no JSON object with a token."""
     try:
         request = json.loads(line)
     except (ValueError, RecursionError):

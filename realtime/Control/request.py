@@ -9,28 +9,14 @@ LONGEST_TEXT = 500
 _LARGEST = 200.0
 """dB; no level is further from full scale."""
 _ARGS: dict[str, tuple[str, ...]] = {
-    "pause": (),
-    "resume": (),
-    "volume": ("db", "change_db"),
-    "mark": ("text",),
-    "group": (),
-    "stop": (),
-    "status": (),
-}
+    "pause": (), "resume": (), "volume": ("db", "change_db"), "mark": ("text",), "group": (), "stop": (), "status": (),
+}  # fmt: skip
 COMMANDS = tuple(_ARGS)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody wants of the session.
-
-    Attributes
-    ----------
-    origin : str
-        Who: "monitor", "command line", ...
-    reply : callable
-        `reply(ok, **more)`; may be called from any thread, once.
-    """
+    """What `origin` ("monitor", "command line", ...) wants; `reply(ok, **more)` may come from any thread, once."""
 
     command: str
     args: dict[str, Any]
@@ -41,15 +27,8 @@ class Request:
 def checked_args(command: Any, args: Any) -> dict[str, Any]:
     """Return the args of a command as the session may have them: known names, finite numbers, plain text.
 
-    Parameters
-    ----------
-    args : dict
-        As received, from whomever.
-
-    Raises
-    ------
-    ValueError
-        Unknown command or argument, no finite number in dB, text that is too long or is no text.
+    `args` is as received, from whomever. `ValueError`: unknown command or argument, no finite number in dB, text that
+    is too long or is no text.
     """
     if not isinstance(command, str) or command not in _ARGS:
         raise ValueError(f"unknown command {clean(repr(command), 40)}; there are {', '.join(COMMANDS)}")

@@ -1,10 +1,9 @@
 """How loud the cues may be for one sleeper: threshold of hearing by a staircase, the session's level from it.
 
-The rule is the modified Hughson-Westlake one of audiometry (Carhart and Jerger 1959, J Speech Hear Disord
-24:330): 10 dB down after each sound that was heard, 5 dB up after each that was not; the threshold is the
-lowest level at which at least two of three sounds were heard on the way up. Silent catch trials tell
-whether the answers mean anything. Levels are dB relative to full scale: they hold for one device at one
-setting of the system's own volume.
+The rule is the modified Hughson-Westlake one of audiometry (Carhart and Jerger 1959, J Speech Hear Disord 24:330): 10
+dB down after each sound that was heard, 5 dB up after each that was not; the threshold is the lowest level at which
+at least two of three sounds were heard on the way up. Silent catch trials tell whether the answers mean anything.
+Levels are dB relative to full scale: they hold for one device at one setting of the system's own volume.
 """
 
 import hashlib
@@ -46,8 +45,6 @@ _NEEDED, _OF = 2, 3
 _MOST = 60
 _GUESSED = 1 / 3
 """Share of catch trials that were "heard" above which the answers are not believed."""
-
-
 _PAUSE_SECONDS = (0.8, 2.0)
 """Between the announcement and the sound: uniform, so that it cannot be guessed."""
 
@@ -73,17 +70,8 @@ class LoudnessCalibration(Settings):
 class Staircase:
     """Levels to present, and the threshold that follows from the answers.
 
-    Parameters
-    ----------
-    start_db, max_db : float
-        First level; cap, which is never exceeded.
-
-    Attributes
-    ----------
-    level : float
-        Of the next sound, dB.
-    threshold : float | None
-        Once it is known.
+    The first level is `start_db`, none is above the cap `max_db`. `level`: of the next sound, dB; `threshold`: once
+    it is known.
     """
 
     def __init__(self, start_db: float, max_db: float) -> None:
@@ -95,13 +83,7 @@ class Staircase:
         self._missed_at_cap = 0
 
     def answer(self, heard: bool) -> None:
-        """Take the answer to the sound at `level` and move on.
-
-        Raises
-        ------
-        UserError
-            Nothing is heard at the cap.
-        """
+        """Take the answer to the sound at `level` and move on; `UserError` when nothing is heard at the cap."""
         level = self.level
         if self._rising:
             self._ascending[level].append(heard)
@@ -119,33 +101,17 @@ class Staircase:
         if len(answers) >= _OF:  # not two of three: this level is below the threshold
             answers.clear()
         self._rising = not heard
-        step = -DOWN_DB if heard else UP_DB
-        self.level = min(self._max, max(FLOOR_DB, level + step))
+        self.level = min(self._max, max(FLOOR_DB, level + (-DOWN_DB if heard else UP_DB)))
 
 
 def measure(
     present: Present, start_db: float, max_db: float, random: np.random.Generator, catch_share: float = 0.2
 ) -> tuple[float, list[dict[str, Any]]]:
-    """Find the threshold of hearing.
+    """Find the threshold of hearing; return it in dB relative to full scale, and the trials.
 
-    Parameters
-    ----------
-    random : numpy.random.Generator
-        Of items and catch trials.
-    catch_share : float
-        Share of silent trials.
-
-    Returns
-    -------
-    threshold : float
-        dB relative to full scale.
-    trials : list of dict
-        item, level_db (None: a catch trial), heard.
-
-    Raises
-    ------
-    UserError
-        Nothing is heard at the cap, silence is "heard" too often, or the answers do not settle.
+    `random` draws the items and the catch trials, a share `catch_share` of silence. A trial has item, level_db (None:
+    a catch trial) and heard. `UserError`: nothing is heard at the cap, silence is "heard" too often, or the answers
+    do not settle.
     """
     staircase = Staircase(start_db, max_db)
     trials: list[dict[str, Any]] = []
@@ -173,9 +139,7 @@ def simulated_listener(threshold_db: float, random: np.random.Generator, slope_d
     """Return a `present` that hears as a logistic function of the level, for trying without a listener."""
 
     def present(item: int, level: float | None) -> bool:
-        if level is None:
-            return False
-        return random.random() < 1 / (1 + math.exp(-(level - threshold_db) / slope_db))
+        return level is not None and random.random() < 1 / (1 + math.exp(-(level - threshold_db) / slope_db))
 
     return present
 
@@ -197,19 +161,10 @@ def save(
     above_db: float,
     simulated: bool = False,
 ) -> Path:
-    """Write a calibration into the next free `calibration_NNN.yaml` of a folder.
+    """Write a calibration into the next free `calibration_NNN.yaml` of a folder; return its path.
 
-    Parameters
-    ----------
-    subject : str
-        Id.
-    sounds : sequence of float32 arrays
-    measured : tuple of (float, list of dict)
-        As `measure` returns it.
-    above_db : float
-        The session's level above the threshold.
-    simulated : bool
-        There was no listener.
+    `measured` is as `measure` returns it; `above_db` is the session's level above the threshold; `simulated`: there
+    was no listener.
     """
     threshold, trials = measured
     catches = [trial["heard"] for trial in trials if trial["level_db"] is None]
@@ -230,24 +185,15 @@ def save(
 
 
 def load(path: str | Path) -> LoudnessCalibration:
-    """Return the `LoudnessCalibration` in a file.
-
-    Raises
-    ------
-    UserError
-        It cannot be read, or is no calibration.
-    """
+    """Return the `LoudnessCalibration` in a file; `UserError` where it cannot be read, or is no calibration."""
     return validate(LoudnessCalibration, read_yaml(Path(path)), display_path(Path(path)))
 
 
 def apply(settings: SessionSettings, subject: Subject) -> SessionSettings:
     """Return settings whose volume is that of the subject's calibration; the same without one.
 
-    Raises
-    ------
-    UserError
-        The calibration is of another subject or device, above the cap, or of a simulated listener while
-        cues go to a real one.
+    Raises `UserError`: the calibration is of another subject or device, above the cap, or of a simulated listener
+    while cues go to a real one.
     """
     audio = settings.audio
     if audio.calibration is None:
@@ -270,18 +216,11 @@ def apply(settings: SessionSettings, subject: Subject) -> SessionSettings:
         )
     if found.simulated and SOURCES.load(settings.source.kind).amplifier:
         raise UserError(f"{where} is of a simulated listener: calibrate with the sleeper")
-    changed = audio.model_copy(update={"volume_db": found.volume_db})
-    return settings.model_copy(update={"audio": changed})
+    return settings.model_copy(update={"audio": audio.model_copy(update={"volume_db": found.volume_db})})
 
 
 def check_sounds(settings: SessionSettings, sounds: Sequence[np.ndarray]) -> str | None:
-    """Return what the session's log says of the calibration; None without one.
-
-    Raises
-    ------
-    UserError
-        It was measured with other sounds.
-    """
+    """Return what the log says of the calibration, None without one; `UserError` where its sounds were others."""
     path = settings.audio.calibration
     if path is None:
         return None
@@ -303,27 +242,11 @@ def calibrate(
     folder: Path | None = None,
     ask: Callable[[], str] | None = None,
 ) -> tuple[Path, LoudnessCalibration]:
-    """Measure a subject's threshold and write the calibration.
+    """Measure the threshold of the subject `identifier` and write the calibration; return its path and content.
 
-    Parameters
-    ----------
-    identifier : str
-        The subject's id.
-    source : str | None
-        Settings file; None = params/realtime.yaml.
-    above_db : float
-        The session's level above the threshold, dB.
-    simulated : float | None
-        Threshold of a simulated listener, dB; nothing sounds.
-    folder : Path | None
-        None = results/realtime/ID.
-    ask : callable | None
-        `ask()` returns "y" or "n"; None = the keyboard.
-
-    Raises
-    ------
-    UserError
-        There is no sound device, or no threshold.
+    `source`: settings file, None = params/realtime.yaml; `above_db`: the session's level above the threshold, dB;
+    `simulated`: threshold in dB of a simulated listener, nothing sounds; `folder`: None = results/realtime/ID;
+    `ask()` returns "y" or "n", None = the keyboard. `UserError` without a sound device, or a threshold.
     """
     settings = config.load(SessionSettings, source or "realtime", overrides=overrides)
     subject, audio = load_subject(identifier), settings.audio
@@ -363,13 +286,7 @@ def _listener(
 
 
 def _typed_answer() -> str:
-    """Return "y" or "n" as typed.
-
-    Raises
-    ------
-    UserError
-        Nobody can answer: standard input is no terminal or has ended.
-    """
+    """Return "y" or "n" as typed; `UserError` where standard input has ended."""
     while True:
         sys.stderr.write("heard? [y/n] ")
         sys.stderr.flush()

@@ -57,13 +57,7 @@ class SlowWave:
 
 
 class ThresholdDelay:
-    """Trough below a threshold, then a delay.
-
-    Attributes
-    ----------
-    to_peak : float
-        Seconds from trough to peak: the running median of this night, at first the setting's.
-    """
+    """Trough below a threshold, then a delay."""
 
     def __init__(self, settings: LockSettings) -> None:
         self._threshold, self._adaptive = settings.threshold_uv, settings.adaptive
@@ -75,29 +69,23 @@ class ThresholdDelay:
 
     @property
     def to_peak(self) -> float:
-        """Seconds from trough to peak, as far as known."""
+        """Seconds from trough to peak: the running median of this night, at first the setting's."""
         return float(np.median(self._measured)) if len(self._measured) >= 5 else self._first
 
     def predict(self, wave: SlowWave, now: int, early: float = 0.0) -> int | None:
         """Return the sample at which the target comes, or None.
 
-        Parameters
-        ----------
-        now : int
-            Index after the newest sample.
-        early : float
-            Degrees by which cues of this night came before the target.
+        `now` is the index after the newest sample; `early` the degrees by which cues of this night came before the
+        target.
         """
         newest = wave.values[-TICK:]
         self._find_peak(wave, now)
         place = int(newest.argmin())
-        if self._lowest is None:
-            if newest[place] >= self._bound(wave):
-                return None
+        adaptive = 0.7 * float(wave.values[:-TICK].min()) if self._adaptive else self._threshold
+        if newest[place] < (min(self._threshold, adaptive) if self._lowest is None else self._lowest[0]):
             self._lowest = (newest[place], now - TICK + place)
             return None
-        if newest[place] < self._lowest[0]:
-            self._lowest = (newest[place], now - TICK + place)
+        if self._lowest is None:
             return None
         value, trough = self._lowest
         if newest[-1] < 0.9 * value:  # still at the bottom
@@ -105,11 +93,6 @@ class ThresholdDelay:
         self._lowest, self._trough = None, trough
         share = 1 + (self._target + early) / 180  # of the time from the trough to the next peak
         return trough + round(share * self.to_peak * STREAM_RATE)
-
-    def _bound(self, wave: SlowWave) -> float:
-        if not self._adaptive:
-            return self._threshold
-        return min(self._threshold, 0.7 * float(wave.values[:-TICK].min()))
 
     def _find_peak(self, wave: SlowWave, now: int) -> None:
         """Some time after a trough, note when its peak really came, seen from both sides."""
@@ -124,13 +107,7 @@ class ThresholdDelay:
 
 
 class EndpointHilbert:
-    """Phase of the newest sample, then the time to the target at the oscillation's own pace.
-
-    Parameters
-    ----------
-    lead : int
-        Samples that a cue needs to be on its way.
-    """
+    """Phase of the newest sample, then the time to the target at the oscillation's pace, `lead` samples at least."""
 
     def __init__(self, settings: LockSettings, lead: int) -> None:
         self._target, self._lead = np.radians(settings.target_degrees), lead
@@ -154,19 +131,10 @@ class EndpointHilbert:
 
 
 def newest_phase(trace: np.ndarray, band: Sequence[float]) -> float:
-    """Return the phase of the last sample of 2 s of EEG by the endpoint-corrected Hilbert transform.
+    """Return the phase in radians, 0 at a peak, of the last sample of 2 s of EEG (1000,), µV at 500 Hz.
 
-    Parameters
-    ----------
-    trace : array (1000,)
-        2 s at 500 Hz in µV.
-    band : (float, float)
-        Corners in Hz of the second-order Butterworth filter whose response weights the spectrum.
-
-    Returns
-    -------
-    phase : float
-        Radians; 0 at a peak.
+    By the endpoint-corrected Hilbert transform; `band` has the corners in Hz of the second-order Butterworth filter
+    whose response weights the spectrum.
     """
     slow = np.asarray(trace, float).reshape(-1, 5).mean(axis=1)  # 100 Hz
     spectrum = np.fft.fft(slow - slow.mean()) * _response(len(slow), tuple(band))
@@ -190,19 +158,10 @@ def _response(n: int, band: tuple[float, ...]) -> np.ndarray:
 
 
 def achieved_phase(trace: np.ndarray, at: int) -> float:
-    """Measure the phase that an onset met, with the samples after it: zero-phase 0.3 to 2 Hz and Hilbert.
+    """Return the phase in degrees, (-180, 180], 0 at the up-state's peak, that the onset at index `at` met.
 
-    Parameters
-    ----------
-    trace : array (n,)
-        EEG in µV at 500 Hz, at least 3 s to both sides of the onset.
-    at : int
-        Index of the onset in it.
-
-    Returns
-    -------
-    degrees : float
-        In (-180, 180]; 0 at the up-state's peak.
+    It is measured with the samples after it, zero-phase 0.3 to 2 Hz and Hilbert, in a trace (n,) of µV at 500 Hz with
+    at least 3 s to both sides of the onset.
     """
     return float(np.degrees(np.angle(signal.hilbert(_from_both_sides(trace))[at])))
 
@@ -213,16 +172,10 @@ def _from_both_sides(trace: np.ndarray) -> np.ndarray:
 
 
 class PhaseLock:
-    """Waits for the phase that a cue is to meet.
+    """Waits for the phase that a cue is to meet, by a method other than "none".
 
-    Parameters
-    ----------
-    settings : LockSettings
-        With a method other than "none".
-    lead : int
-        Samples between a decision and the earliest onset.
-    origin : int
-        Sample of the session at which the stream begins.
+    `lead`: samples between a decision and the earliest onset; `origin`: sample of the session at which the stream
+    begins.
     """
 
     def __init__(self, settings: LockSettings, lead: int, origin: int = 0) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from sleep_interpreter.realtime.Cues.phase_locking import TICK, PhaseLock
 from sleep_interpreter.realtime.Cues.sounds import Playlist
-from sleep_interpreter.realtime.Output.cue import Cue
+from sleep_interpreter.realtime.Output.sinks import Cue
 from sleep_interpreter.realtime.Parameters.settings import CueSettings
 from sleep_interpreter.realtime.Subject import Subject
 from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
@@ -23,10 +23,7 @@ _TAKEN = ("cue", "sham", "cue_skipped", "cue_cancelled")
 class Schedule(Protocol):
     """What a session asks for its cues: `CueSchedule`, `LockedCues`, `RecordedCues`.
 
-    Attributes
-    ----------
-    lock : PhaseLock | None
-        What waits for a phase of the slow oscillation, to be given the stream.
+    `lock` waits for a phase of the slow oscillation, and is to be given the stream.
     """
 
     lock: PhaseLock | None = None
@@ -34,11 +31,9 @@ class Schedule(Protocol):
     @property
     def due(self) -> int | None:
         """Sample at which to call `next_cue`; None while there is no cue to come."""
-        ...
 
     def next_cue(self, now: int) -> Cue | None:
         """Return the cue that is due, and plan the one after it; None while it waits for its phase."""
-        ...
 
     def begin_at(self, sample: int) -> None:
         """Begin the stream at a sample of the session, before anything of it has come."""
@@ -68,12 +63,8 @@ class Schedule(Protocol):
 def purpose_generator(seed: int, subject: Subject, purpose: str) -> np.random.Generator:
     """Return the random generator of one purpose, so that one purpose's draws never shift another's.
 
-    Parameters
-    ----------
-    subject : Subject
-        Its id and session label take part: two sleepers, or two labelled nights, get different orders.
-    purpose : str
-        "intervals", "items" or "shams".
+    The subject's id and session label take part: two sleepers, or two labelled nights, get different orders.
+    Purposes are "intervals", "items" and "shams".
     """
     words = [zlib.crc32(text.encode()) for text in (subject.id, subject.session, purpose)]
     return np.random.default_rng(np.random.SeedSequence([seed, *words]))
@@ -82,15 +73,10 @@ def purpose_generator(seed: int, subject: Subject, purpose: str) -> np.random.Ge
 class CueSchedule(Schedule):
     """Cues at uniformly drawn intervals while the gate is open.
 
-    The first cue comes one interval after the gate opens. Groups take turns by the session's clock, so a
-    closed gate does not shift them. With the rule "published" an item is drawn uniformly from the current
-    group (the published way of drawing is unknown); with "balanced" each group's items come once each, in a
-    new order every time, and never the same item twice in a row.
-
-    Parameters
-    ----------
-    playlist : Playlist | None
-        Its groups and gains instead of the settings' groups.
+    The first cue comes one interval after the gate opens. Groups take turns by the session's clock, so a closed gate
+    does not shift them. With the rule "published" an item is drawn uniformly from the current group (the published
+    way of drawing is unknown); with "balanced" each group's items come once each, in a new order every time, and
+    never the same item twice in a row. A playlist has groups and gains instead of the settings' groups.
     """
 
     def __init__(self, settings: CueSettings, seed: int, subject: Subject, playlist: Playlist | None = None) -> None:
@@ -109,44 +95,34 @@ class CueSchedule(Schedule):
         self._most = settings.max_per_hour
         self._recent: deque[int] = deque(maxlen=settings.max_per_hour)  # onsets
         self._switches = 0
-        self._onset: int | None = None
+        self.onset: int | None = None  # sample at which the next cue is planned
         self._count = 0
 
     @property
-    def onset(self) -> int | None:
-        """Sample at which the next cue is planned; None while there is none."""
-        return self._onset
-
-    @property
     def due(self) -> int | None:
-        """Sample at which the next cue is decided; None while there is none."""
-        return None if self._onset is None else self._onset - self._lead
+        return None if self.onset is None else self.onset - self._lead
 
     def start(self, sample: int) -> None:
-        """Begin cueing: the gate opened at `sample`."""
-        self._onset = self._after(sample)
+        self.onset = self._after(sample)
 
     def stop(self) -> None:
-        """End cueing: the cue that was coming is dropped."""
-        self._onset = None
+        self.onset = None
 
     def next_cue(self, now: int, onset: int | None = None, **more: Any) -> Cue:
         """Return the cue that is due, at another `onset` if given, and plan the next one."""
-        onset = self._onset if onset is None else onset
+        onset = self.onset if onset is None else onset
         assert onset is not None, "cueing has begun"
         group = self.group(onset)
         item, sham = self._draw(group)
         if more.get("skipped") is None:
             self._recent.append(onset)
-        self._onset = self._after(onset)
+        self.onset = self._after(onset)
         return Cue(self._count, item, group, onset, gain_db=self._gains.get(item, 0.0), sham=sham, **more)
 
     def group(self, sample: int) -> int:
-        """Return the group (0 or 1) whose turn it is at `sample`."""
         return (sample // self._group_length + self._switches) % 2
 
     def next_switch(self, sample: int) -> int:
-        """Return the first sample after `sample` at which the group changes."""
         return (sample // self._group_length + 1) * self._group_length
 
     def switch_group(self, sample: int) -> None:
@@ -156,15 +132,8 @@ class CueSchedule(Schedule):
     def resume(self, events: Sequence[dict[str, Any]]) -> None:
         """Go on where a session broke off: the same draws are made again, and the same limits hold.
 
-        Parameters
-        ----------
-        events : sequence of dict
-            As in log.jsonl.
-
-        Raises
-        ------
-        UserError
-            The log holds other cues than these settings, seed and subject give.
+        `events` are as in log.jsonl. `UserError` where it holds other cues than these settings, seed and subject
+        give.
         """
         for event in events:
             kind, detail = event["event"], event["detail"]
@@ -213,13 +182,7 @@ class CueSchedule(Schedule):
 
 
 class LockedCues(Schedule):
-    """A schedule whose cues wait for their phase from the planned onset on.
-
-    Parameters
-    ----------
-    lock : PhaseLock
-        The session gives it the stream.
-    """
+    """A schedule whose cues wait for their phase from the planned onset on; the session gives `lock` the stream."""
 
     def __init__(self, schedule: CueSchedule, lock: PhaseLock) -> None:
         self._schedule, self._phase = schedule, lock
@@ -228,7 +191,6 @@ class LockedCues(Schedule):
         self._poll_at = 0
 
     def begin_at(self, sample: int) -> None:
-        """Begin the stream at a sample of the session, before anything of it has come."""
         self._phase.now = sample
 
     @property
@@ -238,24 +200,19 @@ class LockedCues(Schedule):
         return None if planned is None else -(-max(planned, self._poll_at) // TICK) * TICK
 
     def start(self, sample: int) -> None:
-        """Begin cueing: the gate opened at `sample`."""
         self._poll_at = 0
         self._schedule.start(sample)
 
     def stop(self) -> None:
-        """End cueing: the cue that was to come is dropped."""
         self._schedule.stop()
 
     def group(self, sample: int) -> int:
-        """Return the group whose turn it is at `sample`."""
         return self._schedule.group(sample)
 
     def next_switch(self, sample: int) -> int:
-        """Return the first sample after `sample` at which the group changes."""
         return self._schedule.next_switch(sample)
 
     def switch_group(self, sample: int) -> None:
-        """Give the other group its turn."""
         self._schedule.switch_group(sample)
 
     def next_cue(self, now: int) -> Cue | None:
@@ -276,32 +233,20 @@ class LockedCues(Schedule):
 class RecordedCues(Schedule):
     """The cues that a recording's annotations hold, in order; neither gate nor groups change them.
 
-    Parameters
-    ----------
-    cues : sequence of (float, int)
-        Seconds since the start of the session, item.
-    groups : sequence of 2 sequences of int
+    `cues` has (seconds since the start of the session, item).
     """
 
     def __init__(self, cues: Sequence[tuple[float, int]], groups: Sequence[Sequence[int]]) -> None:
-        self._cues = [
-            Cue(
-                number,
-                item,
-                next((g for g, items in enumerate(groups) if item in items), -1),
-                round(seconds * STREAM_RATE),
-                recorded=True,
-            )
-            for number, (seconds, item) in enumerate(sorted(cues), start=1)
-        ]
+        self._cues: list[Cue] = []
+        for number, (seconds, item) in enumerate(sorted(cues), start=1):
+            group = next((g for g, items in enumerate(groups) if item in items), -1)
+            self._cues.append(Cue(number, item, group, round(seconds * STREAM_RATE), recorded=True))
         self._next = 0
 
     @property
     def due(self) -> int | None:
-        """Sample of the next recorded cue; None when there is none left."""
         return self._cues[self._next].onset if self._next < len(self._cues) else None
 
     def next_cue(self, now: int) -> Cue:
-        """Return the cue that is due and go on to the next."""
         self._next += 1
         return self._cues[self._next - 1]

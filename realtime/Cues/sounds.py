@@ -5,7 +5,7 @@ own. Fifteen timbres, equal RMS, 0.5 s, faded in and out.
 """
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,15 +37,7 @@ _COLUMNS = ("item", "file", "gain_db", "group")
 def session_sounds(settings: SessionSettings) -> list[np.ndarray]:
     """Return the 15 sounds of a session: a lab's folder or the stand-ins, a playlist's files in their place.
 
-    Returns
-    -------
-    sounds : list of float32 arrays
-        At `settings.audio.rate`.
-
-    Raises
-    ------
-    UserError
-        A file is missing or does not fit.
+    They are float32 arrays at `settings.audio.rate`. `UserError` where a file is missing or does not fit.
     """
     audio = settings.audio
     sounds = list(load_sounds(audio.folder, audio.rate) if audio.folder else synthesise(audio.rate))
@@ -56,22 +48,10 @@ def session_sounds(settings: SessionSettings) -> list[np.ndarray]:
 
 
 def load_sounds(folder: str | Path, rate: int) -> np.ndarray:
-    """Read `<item>.wav` for every item.
+    """Read `<item>.wav`, at `rate` Hz, for every item: float32 (15, rate / 2).
 
-    Parameters
-    ----------
-    rate : int
-        Hz that every file must have.
-
-    Returns
-    -------
-    sounds : float32 array, shape (15, rate / 2)
-
-    Raises
-    ------
-    UserError
-        A missing or unreadable file, wrong sampling rate, length or number of channels, or samples that
-        are not finite.
+    Raises `UserError`: a missing or unreadable file, wrong sampling rate, length or number of channels, or samples
+    that are not finite.
     """
     folder = Path(folder)
     missing = [f"{item}.wav" for item in ITEMS if not (folder / f"{item}.wav").is_file()]
@@ -144,55 +124,36 @@ def _noise(t: np.ndarray, low: float, high: float, rate: int, rng: np.random.Gen
 
 
 def _voice(kind: str, pitch: float, t: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
-    two_pi = 2 * np.pi
-    harmonics = np.arange(1, 13)
-    match kind:
-        case "tone":
-            return np.sin(two_pi * pitch * t)
-        case "bell":
-            return np.exp(-6 * t) * _partials(t, pitch, (1, 2.76, 5.4, 8.93), (1, 0.6, 0.4, 0.2), rate)
-        case "buzz":
-            return _partials(t, pitch, harmonics, 1 / harmonics, rate)
-        case "rise":
-            return signal.chirp(t, pitch, SECONDS, 4 * pitch, method="logarithmic", phi=-90)
-        case "fall":
-            return signal.chirp(t, pitch, SECONDS, pitch / 4, method="logarithmic", phi=-90)
-        case "tremolo":
-            return (1 + np.sin(two_pi * 12 * t)) * np.sin(two_pi * pitch * t)
-        case "vibrato":
-            return np.sin(two_pi * pitch * t + 8 * np.sin(two_pi * 7 * t))
-        case "hollow":
-            return _partials(t, pitch, 2 * harmonics - 1, 1 / (2 * harmonics - 1), rate)
-        case "pluck":
-            overtones = (np.exp(-2.5 * n * t) * _partials(t, pitch, (int(n),), (1 / n**0.5,), rate) for n in harmonics)
-            return sum(overtones, np.zeros(t.shape))
-        case "chord":
-            return _partials(t, pitch, (1, 1.25, 1.5, 2), (1, 1, 1, 0.5), rate)
-        case "hiss":
-            return _noise(t, pitch, 1.6 * pitch, rate, rng)
-        case "rumble":
-            return _noise(t, pitch / 3, pitch, rate, rng)
-        case "clicks":
-            return np.exp(-60 * (t % (1 / pitch))) * _noise(t, 500, 3400, rate, rng)
-        case "trill":
-            return np.where(t * 16 % 2 < 1, np.sin(two_pi * pitch * t), np.sin(two_pi * 1.5 * pitch * t))
-        case "steps":
-            return np.sin(two_pi * pitch * (1 + np.floor(t * 8)) * t)
-    raise ValueError(f"unknown voice {kind!r}")
+    two_pi, harmonics = 2 * np.pi, np.arange(1, 13)
+    voices: dict[str, Callable[[], np.ndarray]] = {
+        "tone": lambda: np.sin(two_pi * pitch * t),
+        "bell": lambda: np.exp(-6 * t) * _partials(t, pitch, (1, 2.76, 5.4, 8.93), (1, 0.6, 0.4, 0.2), rate),
+        "buzz": lambda: _partials(t, pitch, harmonics, 1 / harmonics, rate),
+        "rise": lambda: signal.chirp(t, pitch, SECONDS, 4 * pitch, method="logarithmic", phi=-90),
+        "fall": lambda: signal.chirp(t, pitch, SECONDS, pitch / 4, method="logarithmic", phi=-90),
+        "tremolo": lambda: (1 + np.sin(two_pi * 12 * t)) * np.sin(two_pi * pitch * t),
+        "vibrato": lambda: np.sin(two_pi * pitch * t + 8 * np.sin(two_pi * 7 * t)),
+        "hollow": lambda: _partials(t, pitch, 2 * harmonics - 1, 1 / (2 * harmonics - 1), rate),
+        "pluck": lambda: sum(
+            (np.exp(-2.5 * n * t) * _partials(t, pitch, (int(n),), (1 / n**0.5,), rate) for n in harmonics),
+            np.zeros(t.shape),
+        ),
+        "chord": lambda: _partials(t, pitch, (1, 1.25, 1.5, 2), (1, 1, 1, 0.5), rate),
+        "hiss": lambda: _noise(t, pitch, 1.6 * pitch, rate, rng),
+        "rumble": lambda: _noise(t, pitch / 3, pitch, rate, rng),
+        "clicks": lambda: np.exp(-60 * (t % (1 / pitch))) * _noise(t, 500, 3400, rate, rng),
+        "trill": lambda: np.where(t * 16 % 2 < 1, np.sin(two_pi * pitch * t), np.sin(two_pi * 1.5 * pitch * t)),
+        "steps": lambda: np.sin(two_pi * pitch * (1 + np.floor(t * 8)) * t),
+    }
+    return voices[kind]()
 
 
 @dataclass(frozen=True)
 class Playlist:
     """What is cued.
 
-    Attributes
-    ----------
-    groups : tuple of 2 tuples of int
-        Items of each group.
-    gains : dict
-        {item: dB}.
-    files : dict
-        {item: Path}; an item that is absent has the stand-in, or the file of audio.folder.
+    `groups`: items of each; `gains`: {item: dB}; `files`: {item: path}, where an item that is absent has the
+    stand-in, or the file of audio.folder.
     """
 
     groups: tuple[tuple[int, ...], tuple[int, ...]]
@@ -201,18 +162,10 @@ class Playlist:
 
 
 def read_playlist(path: str | Path) -> Playlist:
-    """Read a playlist.
+    """Read a playlist; `UserError` where it is missing or unreadable, with the line and column of what is wrong.
 
-    Parameters
-    ----------
-    path : str | Path
-        .csv with a header line, or .yaml with a list of mappings: `item`, and if wanted `file` (relative to
-        the playlist's folder), `gain_db` (default 0) and `group` (0 or 1; default 0).
-
-    Raises
-    ------
-    UserError
-        Missing or unreadable; the line and column of what is wrong.
+    It is .csv with a header line, or .yaml with a list of mappings: `item`, and if wanted `file` (relative to the
+    playlist's folder), `gain_db` (default 0) and `group` (0 or 1; default 0).
     """
     path = Path(path)
     if not path.is_file():
@@ -241,12 +194,9 @@ def read_playlist(path: str | Path) -> Playlist:
 
 
 def read_sound(path: Path, rate: int, max_seconds: float, fade_seconds: float) -> np.ndarray:
-    """Read a mono sound of any rate, float32 (n,) at `rate`, faded in and out.
+    """Read a mono sound of any rate, float32 (n,) at `rate`, faded in and out, clipped to full scale.
 
-    Raises
-    ------
-    UserError
-        Not readable, not mono, longer than `max_seconds`, not finite, or beyond full scale.
+    Raises `UserError`: not readable, not mono, longer than `max_seconds`, or not finite.
     """
     data, found = _read_mono(path)
     if not 0 < len(data) <= round(max_seconds * found) + found // 1000:

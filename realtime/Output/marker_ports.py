@@ -1,8 +1,7 @@
 """Where markers go: a hub that gives every code to each port, at its time, without anybody waiting.
 
-Each port has a thread of its own that waits for a code's time, sends it, and resets the lines after the
-pulse. A port that fails is said to be lost and opened again; the others go on. What was sent when is in
-ports.tsv.
+Each port has a thread of its own that waits for a code's time, sends it, and resets the lines after the pulse. A port
+that fails is said to be lost and opened again; the others go on. What was sent when is in ports.tsv.
 
 A new port is a class as `MarkerPort` says, which is made with its settings, and a line in `MARKER_PORTS`
 (realtime/Utils/registries.py), or an entry point `sleep_interpreter.ports` of another package.
@@ -40,19 +39,15 @@ class MarkerPort(Protocol):
     @property
     def name(self) -> str:
         """For messages and ports.tsv."""
-        ...
 
     def open(self) -> None:
         """Open the port; it may have been open and lost."""
-        ...
 
     def send(self, code: int, at: float) -> None:
         """Send a code, due at this `time.perf_counter` time, and wait until its pulse is over."""
-        ...
 
     def close(self) -> None:
         """Close the port."""
-        ...
 
 
 class LslPort:
@@ -65,7 +60,6 @@ class LslPort:
         self._text = settings.format == "string"
 
     def open(self) -> None:
-        """Make the stream."""
         from mne_lsl.lsl import StreamInfo, StreamOutlet, local_clock  # lazy: optional dependency
 
         settings = self._settings
@@ -77,12 +71,10 @@ class LslPort:
         logger.info("markers go out on the LSL stream %r (%s)", settings.name, settings.format)
 
     def send(self, code: int, at: float) -> None:
-        """Push a code, stamped with `at` (perf_counter)."""
         value = [str(code)] if self._text else np.array([code], np.int32)
         self._outlet.push_sample(value, timestamp=self._clock() - (time.perf_counter() - at))
 
     def close(self) -> None:
-        """Close the stream; receivers see it end."""
         self._outlet = None
 
 
@@ -95,7 +87,6 @@ class SerialPort:
         self._settings = settings
 
     def open(self) -> None:
-        """Open the port."""
         import serial  # lazy: optional dependency
 
         settings = self._settings
@@ -104,14 +95,12 @@ class SerialPort:
             self._port.write(b"\0")
 
     def send(self, code: int, at: float) -> None:
-        """Write the byte."""
         self._port.write(bytes([code]))
         if self._settings.reset:
             time.sleep(self._settings.pulse_seconds)
             self._port.write(b"\0")
 
     def close(self) -> None:
-        """Close the port."""
         self._port.close()
 
 
@@ -125,20 +114,17 @@ class ParallelPort:
         self._write: Callable[[int], Any] | None = None
 
     def open(self) -> None:
-        """Claim the port."""
         write = self._on_windows() if sys.platform == "win32" else self._on_linux()
         write(0)
         self._write = write
 
     def send(self, code: int, at: float) -> None:
-        """Set the lines, and reset them after the pulse."""
         assert self._write is not None, "the port is open"
         self._write(code)
         time.sleep(self._settings.pulse_seconds)
         self._write(0)
 
     def close(self) -> None:
-        """Release the port."""
         if self._write is not None:
             self._write(0)
 
@@ -160,13 +146,7 @@ class ParallelPort:
 
 
 class MarkerHub:
-    """Send codes to every port.
-
-    Parameters
-    ----------
-    path : Path | None
-        Table of what was sent (ports.tsv).
-    """
+    """Send codes to every port; `path` is the table of what was sent (ports.tsv)."""
 
     def __init__(self, ports: Sequence[MarkerPort], path: Path | None = None) -> None:
         self._faults: deque[dict[str, str]] = deque()
@@ -182,21 +162,9 @@ class MarkerHub:
         return [thread.port.name for thread in self._threads]
 
     def send(self, code: int, at: float | None = None, cue: int | None = None) -> None:
-        """Send a code to every port.
+        """Send a code, 1 to 255 or it is a `ValueError`, to every port at a `time.perf_counter` time; None = now.
 
-        Parameters
-        ----------
-        code : int
-            1 to 255.
-        at : float | None
-            `time.perf_counter` time; None = now.
-        cue : int | None
-            Number of the cue, or sham, whose onset it marks: it can be taken back by that.
-
-        Raises
-        ------
-        ValueError
-            The code is no byte, or 0.
+        `cue`: number of the cue, or sham, whose onset it marks: it can be taken back by that.
         """
         if not 1 <= code <= 255:
             raise ValueError(f"marker {code}: a code is a byte from 1 to 255")
@@ -211,10 +179,7 @@ class MarkerHub:
 
     def take_faults(self) -> list[dict[str, str]]:
         """Return [{"state", "reason"}] since the last call."""
-        found = []
-        while self._faults:
-            found.append(self._faults.popleft())
-        return found
+        return [self._faults.popleft() for _ in range(len(self._faults))]
 
     def close(self) -> None:
         """Send what is due, then close every port."""
@@ -335,17 +300,9 @@ class _PortThread:
 
 
 def open_ports(settings: MarkerSettings, folder: Path | None = None) -> MarkerHub | None:
-    """Open the ports that the settings name; None where there is none.
+    """Open the ports that the settings name; None where there is none. ports.tsv goes into the session's `folder`.
 
-    Parameters
-    ----------
-    folder : Path | None
-        Of the session, for ports.tsv.
-
-    Raises
-    ------
-    UserError
-        A port cannot be opened, or its package is not installed.
+    Raises `UserError` where a port cannot be opened, or its package is not installed.
     """
     chosen = settings.chosen()
     if not chosen:

@@ -13,21 +13,10 @@ _RAMP_SECONDS = 0.01
 
 
 class Mixer:
-    """Mix scheduled sounds into consecutive blocks of frames.
+    """Mix scheduled sounds into consecutive blocks of frames; `position` is the number of frames rendered so far.
 
-    Parameters
-    ----------
-    sounds : sequence of float32 arrays
-        One an item, or a sound of a playlist; each of its own length.
-    volume_db, max_db : float
-        Gain, and the level no frame ever exceeds, relative to full scale.
-    rate : int
-        Hz.
-
-    Attributes
-    ----------
-    position : int
-        Frames rendered so far.
+    `sounds` are float32 arrays, one an item, or a sound of a playlist, each of its own length; `volume_db` and
+    `max_db` are the gain, and the level no frame ever exceeds, relative to full scale; `rate` is in Hz.
     """
 
     def __init__(self, sounds: Sequence[np.ndarray], volume_db: float, max_db: float, rate: int = 16000) -> None:
@@ -35,8 +24,7 @@ class Mixer:
         self._sounds = [np.nan_to_num(np.asarray(s, np.float32), posinf=0, neginf=0) for s in sounds]
         self._max_db = max_db
         self._cap = float(np.float32(10 ** (max_db / 20)))
-        # number, item, frame of its onset, gain
-        self._active: list[tuple[int, int, int, np.float32]] = []
+        self._active: list[tuple[int, int, int, np.float32]] = []  # number, item, frame of its onset, gain
         self._ramp = max(1, round(_RAMP_SECONDS * rate))
         self._gain = self._target = self._level(volume_db)
         self._fade: int | None = None  # frames left until silence
@@ -48,24 +36,12 @@ class Mixer:
         return 20 * math.log10(self._target) if self._target > 0 else -math.inf
 
     def set_volume(self, db: float) -> float:
-        """Change the volume; never above the cap.
-
-        Returns
-        -------
-        db : float
-            The level in force.
-        """
+        """Change the volume, never above the cap; return the level in force, dB."""
         self._target = self._level(db)
         return self.volume_db
 
     def schedule(self, item: int, frame: int, gain_db: float = 0.0, number: int = 0) -> int:
-        """Let `item` sound from `frame` on, or from the next frame when that one is past.
-
-        Returns
-        -------
-        frame : int
-            Where it will really begin.
-        """
+        """Let `item` sound from `frame` on, or from the next one when that is past; return where it will begin."""
         frame = max(frame, self.position)
         gain = 10 ** (gain_db / 20) if math.isfinite(gain_db) else 0.0
         self._active = [*self._active, (number, item, frame, np.float32(gain))]
@@ -92,14 +68,13 @@ class Mixer:
         block = np.zeros(count, np.float32)
         stop = self.position + count
         still = []
-        for entry in self._active:
-            _, item, onset, gain = entry
+        for number, item, onset, gain in self._active:
             sound = self._sounds[item]
             first, last = max(onset, self.position), min(onset + sound.size, stop)
             if first < last:
                 block[first - self.position : last - self.position] += gain * sound[first - onset : last - onset]
             if onset + sound.size > stop:
-                still.append(entry)
+                still.append((number, item, onset, gain))
         self._active = still
         self.position = stop
         block *= self._gains(count)

@@ -1,4 +1,4 @@
-"""Where cues sound: what a sink must do, and the sinks that need no sound card.
+"""Cues and where they sound: what a sink must do, and the sinks that need no sound card.
 
 A new sink is a class that derives from `SoundSink`, and a line in `SOUND_SINKS`
 (realtime/Utils/registries.py), or an entry point `sleep_interpreter.sinks` of another package.
@@ -6,21 +6,44 @@ A new sink is a class that derives from `SoundSink`, and a line in `SOUND_SINKS`
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from sleep_interpreter.realtime.Output.cue import Cue
 from sleep_interpreter.realtime.Output.mixer import Mixer
 from sleep_interpreter.realtime.Parameters.output import AudioSettings
 from sleep_interpreter.realtime.Utils.registries import SOUND_SINKS
-from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 _BLOCK = 2**16  # frames rendered into a file at a time
+
+
+@dataclass(frozen=True)
+class Cue:
+    """One cue, as schedules decide it, sinks play it and the log names it; the onset is a sample index.
+
+    `locked`: it waited for a phase of the slow oscillation and found it; `skipped`: why it is not played; `gain_db`:
+    its sound's own gain; `sham`: it is logged and decoded like a cue, but nothing sounds.
+    """
+
+    number: int
+    item: int
+    group: int
+    onset: int
+    recorded: bool = False
+    locked: bool = False
+    skipped: str | None = None
+    gain_db: float = 0.0
+    sham: bool = False
+
+    def log_fields(self) -> dict[str, Any]:
+        """Return what every entry of the log says of the cue that it is about."""
+        return {"number": self.number, "item": ITEMS[self.item], "group": self.group}
 
 
 class SoundSink(Protocol):
@@ -31,25 +54,12 @@ class SoundSink(Protocol):
 
     @classmethod
     def open(cls, settings: AudioSettings, folder: Path, sounds: Sequence[np.ndarray], origin: int = 0) -> "SoundSink":
-        """Return a sink that is ready.
+        """Return a sink that is ready, or raise `UserError`.
 
-        Parameters
-        ----------
-        settings : AudioSettings
-            `settings.options` are the sink's own.
-        folder : Path
-            Of the session, for the sink's files.
-        sounds : sequence of float32 arrays
-            One an item, at `settings.rate`.
-        origin : int
-            Sample of the session at which the sink begins; above 0 when a session is resumed.
-
-        Raises
-        ------
-        UserError
-            It cannot be opened.
+        `settings.options` are the sink's own; its files go into the session's `folder`; `sounds` are float32 arrays,
+        one an item, at `settings.rate`; `origin` is the sample of the session at which the sink begins, above 0 when
+        a session is resumed.
         """
-        ...
 
     @classmethod
     def unavailable(cls, settings: AudioSettings, speed: float) -> str | None:
@@ -64,7 +74,6 @@ class SoundSink(Protocol):
     @property
     def volume_db(self) -> float:
         """The volume in force, dB relative to full scale."""
-        ...
 
     @property
     def lost(self) -> str | None:
@@ -73,11 +82,9 @@ class SoundSink(Protocol):
 
     def schedule(self, cue: Cue, when: float | None) -> None:
         """Play the cue at `when`, on the `time.perf_counter` clock; None when time is not paced."""
-        ...
 
     def cancel(self) -> list[int]:
         """Take back what has not begun; return the cues' numbers."""
-        ...
 
     def silence(self) -> list[int]:
         """Fade out what sounds, take back what has not begun; return those cues' numbers."""
@@ -85,7 +92,6 @@ class SoundSink(Protocol):
 
     def set_volume(self, db: float) -> float:
         """Change the volume, never above `settings.max_db`; return the one in force."""
-        ...
 
     def advance(self, sample: int) -> None:
         """The stream has reached this sample of the session."""
@@ -113,12 +119,10 @@ class NullSink(SoundSink):
 
     @classmethod
     def open(cls, settings: AudioSettings, folder: Path, sounds: Sequence[np.ndarray], origin: int = 0) -> "NullSink":
-        """Return a sink that plays nothing."""
         return cls(settings.volume_db, settings.max_db)
 
     @property
     def volume_db(self) -> float:
-        """The volume in force, dB relative to full scale."""
         return self._volume_db
 
     def schedule(self, cue: Cue, when: float | None = None) -> None:
@@ -126,13 +130,11 @@ class NullSink(SoundSink):
         self._pending.append(cue)
 
     def cancel(self) -> list[int]:
-        """Return the numbers of the cues that have not begun."""
         numbers = [cue.number for cue in self._pending]
         self._pending.clear()
         return numbers
 
     def set_volume(self, db: float) -> float:
-        """Keep the volume, never above the cap; return it."""
         self._volume_db = min(float(db), self._max_db)
         return self._volume_db
 
@@ -142,15 +144,7 @@ class NullSink(SoundSink):
 
 
 class FileSink(SoundSink):
-    """The session's sound as a FLAC file on the sample clock: frame f belongs to sample f / rate * 500.
-
-    Parameters
-    ----------
-    rate : int
-        Hz.
-    origin : int
-        Sample of the session at which the file begins.
-    """
+    """The session's sound as a FLAC file: frame f belongs to sample `origin` + f / rate * 500."""
 
     def __init__(self, path: Path, mixer: Mixer, rate: int, origin: int = 0) -> None:
         import soundfile  # lazy: optional dependency
@@ -168,7 +162,6 @@ class FileSink(SoundSink):
 
     @property
     def volume_db(self) -> float:
-        """The volume in force, dB relative to full scale."""
         return self._mixer.volume_db
 
     def schedule(self, cue: Cue, when: float | None = None) -> None:
@@ -180,15 +173,12 @@ class FileSink(SoundSink):
             self._faults.append({"state": "late", "reason": text})
 
     def cancel(self) -> list[int]:
-        """Take back what has not begun; return the cues' numbers."""
         return self._mixer.cancel()
 
     def silence(self) -> list[int]:
-        """Fade out what sounds, take back what has not begun; return those cues' numbers."""
         return self._mixer.silence()
 
     def set_volume(self, db: float) -> float:
-        """Change the volume, never above the cap; return it."""
         return self._mixer.set_volume(db)
 
     def advance(self, sample: int) -> None:
@@ -200,12 +190,10 @@ class FileSink(SoundSink):
             self._faults.append({"state": "failed", "reason": f"cues.flac: {error}"})
 
     def take_faults(self) -> list[dict[str, str]]:
-        """Return what went wrong since the last call."""
         faults, self._faults = self._faults, []
         return faults
 
     def close(self, sample: int) -> None:
-        """Write the rest and close the file."""
         self.advance(sample)
         try:
             self._file.close()
@@ -217,17 +205,9 @@ class FileSink(SoundSink):
 
 
 def choose_sink(settings: AudioSettings, speed: float) -> tuple[str, str]:
-    """Return the name of the sink to be used, and why that one.
+    """Return the name of the sink to be used, and why that one; `UserError` where the one asked for cannot be.
 
-    Parameters
-    ----------
-    speed : float
-        Of the source; only at 1 (as live sources are) does a sound card make sense.
-
-    Raises
-    ------
-    UserError
-        The sink that is asked for cannot be used.
+    `speed` is the source's: only at 1 (as live sources are) does a sound card make sense.
     """
     wanted = "device" if settings.sink == "auto" else settings.sink
     problem = SOUND_SINKS.load(wanted).unavailable(settings, speed)

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from sleep_interpreter.realtime.Output.cue import Cue
 from sleep_interpreter.realtime.Output.mixer import Mixer, resample_sound
-from sleep_interpreter.realtime.Output.sinks import SoundSink
+from sleep_interpreter.realtime.Output.sinks import Cue, SoundSink
 from sleep_interpreter.realtime.Parameters.output import AudioSettings
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
@@ -39,12 +38,8 @@ _RETRY_SECONDS = 5.0
 class Player(SoundSink):
     """Fill the blocks of an output stream so that each cue starts on the frame of its DAC time.
 
-    Parameters
-    ----------
-    path : Path
-        Of the table of what was played (audio.tsv): every cue's requested and real DAC time.
-    late : float
-        Seconds after its time from which on a cue does not sound any more.
+    `path` is the table of what was played (audio.tsv): every cue's requested and real DAC time. From `late` seconds
+    after its time on a cue does not sound any more.
     """
 
     def __init__(self, path: Path, mixer: Mixer, rate: int, late: float) -> None:
@@ -56,18 +51,15 @@ class Player(SoundSink):
         self._silence_next = self._clear_next = False
         self._underflows = 0
         self._called = time.perf_counter()
-        fresh = not path.exists()
         self._table = path.open("a", encoding="utf-8")
-        if fresh:
+        if self._table.tell() == 0:
             self._table.write("cue\titem\tonset_sample\trequested_s\tdac_s\tlate_ms\tframes\tlevel_db\n")
 
     @property
     def volume_db(self) -> float:
-        """The volume in force, dB relative to full scale."""
         return self._mixer.volume_db
 
     def schedule(self, cue: Cue, when: float | None) -> None:
-        """Play the cue so that its first frame leaves the converter at `when`."""
         assert when is not None, "a sound card is used at real time only (`choose_sink`)"
         self._waiting.append((cue, when))
 
@@ -87,7 +79,6 @@ class Player(SoundSink):
         self._missed.extend((cue, reason) for cue, _ in _drain(self._waiting))
 
     def set_volume(self, db: float) -> float:
-        """Change the volume, never above the cap; return it."""
         return self._mixer.set_volume(db)
 
     def callback(self, out: np.ndarray, frames: int, times: Any, status: Any) -> None:
@@ -123,15 +114,8 @@ class Player(SoundSink):
         for cue, when, dac, frame in _drain(self._begun):
             late, level = (dac - when) * 1e3, self.volume_db + cue.gain_db
             self._write_row(cue, f"{when:.6f}\t{dac:.6f}\t{late:.3f}\t{frame}\t{level:.2f}")
-            self._played.append(
-                {
-                    "number": cue.number,
-                    "requested": round(when, 6),
-                    "dac": round(dac, 6),
-                    "late_ms": round(late, 3),
-                    "level_db": round(level, 2),
-                }
-            )
+            times = {"requested": round(when, 6), "dac": round(dac, 6), "late_ms": round(late, 3)}
+            self._played.append({"number": cue.number, **times, "level_db": round(level, 2)})
 
     def refuse(self, cue: Cue, reason: str) -> None:
         """Note that a cue did not sound."""
@@ -139,11 +123,9 @@ class Player(SoundSink):
         self._played.append({"number": cue.number, "dac": None, "reason": reason})
 
     def played(self) -> list[dict[str, Any]]:
-        """Return what has become of cues since the last call."""
         return _drain(self._played)
 
     def close(self, sample: int) -> None:
-        """Close the table."""
         self.advance(sample)
         self._table.close()
         if self._underflows:
@@ -160,20 +142,9 @@ class Player(SoundSink):
 class DeviceSink(Player):
     """A player with a sound card; its stream is opened anew when the card vanishes and returns.
 
-    A card is known by its name: after PortAudio has listed the devices anew, its number, or the default, may
-    be another card, of another loudness and in another room.
-
-    Parameters
-    ----------
-    path : Path
-        Of audio.tsv.
-    sounds : sequence of float32 arrays
-        At `settings.rate`; resampled once where the card wants another rate.
-
-    Raises
-    ------
-    UserError
-        The stream cannot be opened.
+    A card is known by its name: after PortAudio has listed the devices anew, its number, or the default, may be
+    another card, of another loudness and in another room. The sounds, at `settings.rate`, are resampled once where
+    the card wants another rate. `UserError` where the stream cannot be opened.
     """
 
     def __init__(self, path: Path, settings: AudioSettings, sounds: Sequence[np.ndarray]) -> None:
@@ -196,12 +167,10 @@ class DeviceSink(Player):
 
     @classmethod
     def open(cls, settings: AudioSettings, folder: Path, sounds: Sequence[np.ndarray], origin: int = 0) -> "DeviceSink":
-        """Return a sink that plays through `settings.device` and writes audio.tsv."""
         return cls(folder / "audio.tsv", settings, sounds)
 
     @classmethod
     def unavailable(cls, settings: AudioSettings, speed: float) -> str | None:
-        """Return why no output device can be used, or None."""
         if speed != 1:
             return f"a sound card needs --speed 1, this is --speed {speed:g}"
         return device_problem(settings)
@@ -228,11 +197,9 @@ class DeviceSink(Player):
 
     @property
     def lost(self) -> str | None:
-        """Why there is no sound at the moment, or None."""
         return self._lost
 
     def schedule(self, cue: Cue, when: float | None) -> None:
-        """Play the cue so that its first frame leaves the converter at `when`."""
         if self._lost is not None:
             self.refuse(cue, self._lost)
         else:
@@ -241,7 +208,6 @@ class DeviceSink(Player):
                 self.drop_all(self._lost)
 
     def take_faults(self) -> list[dict[str, str]]:
-        """Return [{"state", "reason"}] since the last call."""
         return _drain(self._faults)
 
     def close(self, sample: int) -> None:
@@ -314,17 +280,9 @@ class DeviceSink(Player):
 
 
 def device_finder(device: int | str | None) -> tuple[Callable[[], int], str]:
-    """Return how an output device can be found again after PortAudio has listed the devices anew.
+    """Return how an output device can be found again after PortAudio has listed the devices anew, and its name.
 
-    Parameters
-    ----------
-    device : int | str | None
-        As PortAudio wants it.
-
-    Returns
-    -------
-    find_again : callable
-        `find_again()` gives the number under which it is listed then; LookupError where it is not.
+    `find_again()` gives the number under which it is listed then; LookupError where it is not.
     """
     library = import_sounddevice()
 
@@ -384,15 +342,7 @@ def portaudio_device(settings: AudioSettings) -> int | str | None:
 
 
 def play_now(settings: AudioSettings, sound: np.ndarray, level_db: float) -> None:
-    """Play one sound to its end at a level, never above the cap: for the calibration of loudness.
-
-    Parameters
-    ----------
-    sound : float32 array (n,)
-        At `settings.rate`.
-    level_db : float
-        Relative to full scale.
-    """
+    """Play a sound (n,), float32 at `settings.rate`, to its end at `level_db` of full scale, never above the cap."""
     mixer = Mixer([sound], level_db, settings.max_db, settings.rate)
     mixer.schedule(0, 0)
     import_sounddevice().play(mixer.render(len(sound)), settings.rate, device=portaudio_device(settings), blocking=True)
@@ -400,13 +350,7 @@ def play_now(settings: AudioSettings, sound: np.ndarray, level_db: float) -> Non
 
 
 def import_sounddevice() -> Any:
-    """Return the package sounddevice.
-
-    Raises
-    ------
-    UserError
-        It, or the PortAudio library, is not there.
-    """
+    """Return the package sounddevice, or raise `UserError`: it, or the PortAudio library, is not there."""
     try:
         import sounddevice  # lazy: optional dependency
     except ImportError:

@@ -11,17 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from sleep_interpreter.realtime.Report.recorded_signal import (
-    AFTER,
-    BEFORE,
-    MOST_BEYOND,
-    MOST_PEAK_TO_PEAK,
-    Evoked,
-    Spectrogram,
-    evoked,
-    open_segments,
-    spectrogram,
-)
+from sleep_interpreter.realtime.Report import recorded_signal
+from sleep_interpreter.realtime.Report.recorded_signal import Evoked, Spectrogram, evoked, open_segments, spectrogram
 from sleep_interpreter.realtime.Report.session_data import SessionData, Span, load_session
 from sleep_interpreter.realtime.Report.summary import CHANCE, phase_statistics, stage_minutes, stage_spans
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES
@@ -48,13 +39,7 @@ Section = dict[str, Any]
 
 
 def write_night_report(folder: str | Path) -> Path:
-    """Write report.html into a session's folder and return its path.
-
-    Raises
-    ------
-    UserError
-        There is no session, or its log is damaged.
-    """
+    """Write report.html into a session's folder; return its path. `UserError` without a session or whole log."""
     folder = Path(folder)
     session = load_session(folder)
     segments, problems = open_segments(session)
@@ -66,30 +51,17 @@ def write_night_report(folder: str | Path) -> Path:
     averages = {}
     for name, event in (("cues", "cue"), ("shams", "sham")):
         onsets = [cue["seconds"] for cue in session.cues(event)]
-        found = evoked(segments, onsets) if heard and onsets else None
-        if found is not None:
+        if heard and onsets and (found := evoked(segments, onsets)) is not None:
             averages[name] = found
     kind = {True: "simulated recording", False: None, None: "simulated or not: unknown"}[session.simulated]
     subject = session.about.get("subject", {}).get("id") or folder.resolve().parent.name
     html = render(
-        _TEMPLATE,
-        session=session,
-        kind=kind,
-        name=f"{subject}, {folder.resolve().name}",
-        about=_about(session),
-        warnings=_warnings(session),
-        night=_night(session, spectrogram(segments, session), kind),
-        cues=_cues(session, kind),
-        pauses=_pauses(session),
-        phase=_phase(session, kind),
-        heard=heard,
-        responses=_responses(averages, kind),
-        decoding=_decoding(session, kind),
-        latencies=_latencies(session, kind),
-        quality=_quality(session, kind),
-        faults=_faults(session),
-        origin=_origin(session),
-    )
+        _TEMPLATE, session=session, kind=kind, name=f"{subject}, {folder.resolve().name}", about=_about(session),
+        warnings=_warnings(session), night=_night(session, spectrogram(segments, session), kind),
+        cues=_cues(session, kind), pauses=_pauses(session), phase=_phase(session, kind), heard=heard,
+        responses=_responses(averages, kind), decoding=_decoding(session, kind), latencies=_latencies(session, kind),
+        quality=_quality(session, kind), faults=_faults(session), origin=_origin(session),
+    )  # fmt: skip
     with atomic_write(folder / FILE) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return folder / FILE
@@ -110,8 +82,7 @@ def _warnings(session: SessionData) -> list[str]:
     if not session.live and session.setting("cues.mode") == "recorded":
         warnings.append("this was a replay of a recording with its own cues")
     elif not session.live:
-        text = "the sleeper of the recording did not hear the cues of this session"
-        warnings.append(f"this was a replay: {text}")
+        warnings.append("this was a replay: the sleeper of the recording did not hear the cues of this session")
     return list(dict.fromkeys(warnings))
 
 
@@ -220,8 +191,8 @@ def _responses(averages: dict[str, Evoked], kind: str | None) -> Section | None:
     channel = next((n for n in ("Cz", "Fz", "EEG Cz", "EEG Fz") if n in names), names[0])
     return {
         "rows": [(name, r.n, r.rejected, r.missing) for name, r in averages.items()],
-        "window": (f"{BEFORE:g}", f"{AFTER:g}"),
-        "limits": (f"{MOST_BEYOND:.0%}", f"{MOST_PEAK_TO_PEAK:g}"),
+        "window": (f"{recorded_signal.BEFORE:g}", f"{recorded_signal.AFTER:g}"),
+        "limits": (f"{recorded_signal.MOST_BEYOND:.0%}", f"{recorded_signal.MOST_PEAK_TO_PEAK:g}"),
         "channel": channel,
         "counts": " and ".join(f"{r.n} {name}" for name, r in averaged.items()),
         "mean": evoked_plots.evoked(averaged, channel, kind) if averaged else None,
@@ -301,11 +272,8 @@ def _label(event: dict) -> str:
 
 
 def _detail(event: dict) -> str:
-    return ", ".join(
-        f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}"
-        for k, v in event["detail"].items()
-        if v not in (None, {}, "")
-    )
+    said = {k: v for k, v in event["detail"].items() if v not in (None, {}, "")}
+    return ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in said.items())
 
 
 def _clock(seconds: float) -> str:
@@ -316,8 +284,7 @@ def _clock(seconds: float) -> str:
 def _origin(session: SessionData) -> Section:
     """Where the numbers come from."""
     about = session.about
-    keys = ("started", "ending", "seed", "git")
-    rows = [(key, str(about[key])) for key in keys if about.get(key) is not None]
+    rows = [(key, str(about[key])) for key in ("started", "ending", "seed", "git") if about.get(key) is not None]
     rows += [(k, str(v)) for k, v in about.get("recording", {}).items() if isinstance(v, str | int | float)]
     rows += [(f"version of {k}", str(v)) for k, v in about.get("versions", {}).items() if v]
     path = session.folder / "settings.yaml"

@@ -35,13 +35,7 @@ _SHORT = 5.0
 
 
 class SegmentReader:
-    """Reads a segment of the recording in µV; `unit`, "V" or "uV", is what the file's numbers are.
-
-    Raises
-    ------
-    UserError
-        It cannot be read.
-    """
+    """Read a segment of the recording in µV; its file is in `unit`, "V" or "uV". `UserError` where it cannot be."""
 
     def __init__(self, segment: Segment, unit: str) -> None:
         self._recording = Recording(segment.path)
@@ -100,15 +94,9 @@ def open_segments(session: SessionData) -> tuple[list[SegmentReader], list[str]]
 
 @dataclass(frozen=True)
 class Spectrogram:
-    """Power of the staging EEG.
+    """Power of the staging EEG: `decibel` (f, n), NaN where samples are missing or not finite.
 
-    Attributes
-    ----------
-    seconds : array (n + 1,)
-        Edges of the columns on the log's clock.
-    hz : array (f,)
-    decibel : array (f, n)
-        NaN where samples are missing or not finite.
+    `seconds` (n + 1,) are the edges of the columns on the log's clock.
     """
 
     seconds: np.ndarray
@@ -159,14 +147,8 @@ def spectrogram(segments: Sequence[SegmentReader], session: SessionData) -> Spec
 class Evoked:
     """Mean response to cues or shams.
 
-    Attributes
-    ----------
-    seconds : array (n,)
-        Around the onset.
-    mean, half : array (channels, n)
-        µV, and half the width of the 95 % interval of the mean over cues.
-    n, rejected, missing : int
-        Responses averaged; left out; not in the recording.
+    `seconds` (n,) around the onset; `mean` and `half` (channels, n): µV, and half the width of the 95 % interval of
+    the mean over cues; `n`, `rejected`, `missing`: responses averaged; left out; not in the recording.
     """
 
     seconds: np.ndarray
@@ -181,8 +163,7 @@ class Evoked:
 def evoked(segments: Sequence[SegmentReader], onsets: Sequence[float]) -> Evoked | None:
     """Average the recording around onsets, which are seconds on the log's clock.
 
-    The result is of the channels named after a place on the head; None when there is none, or no onset was
-    recorded.
+    The result is of the channels named after a place on the head; None when there is none, or no onset was recorded.
     """
     total = square = np.zeros(())
     n = rejected = found = 0
@@ -215,10 +196,7 @@ def evoked(segments: Sequence[SegmentReader], onsets: Sequence[float]) -> Evoked
     if chosen is None or found == 0:
         return None
     seconds = (np.arange(length // step) + 0.5) * step / rate - before / rate
-    if n == 0:
-        empty = np.full((len(chosen), len(seconds)), np.nan)
-        return Evoked(seconds, tuple(chosen), empty, empty, 0, rejected, len(onsets) - found)
-    mean = total / n
+    mean = total / n if n else np.full((len(chosen), len(seconds)), np.nan)
     half = np.full_like(mean, np.nan)
     if n > 1:
         half = 1.96 * np.sqrt(np.maximum(square - n * mean**2, 0) / (n - 1) / n)

@@ -26,14 +26,9 @@ _NEXT_SEGMENT = re.compile(r"goes on in (segment_\d+\.vhdr)")
 
 @dataclass(frozen=True)
 class Segment:
-    """One file of the recording.
+    """One file of the recording; `begin`: seconds on the log's clock of its first sample.
 
-    Attributes
-    ----------
-    begin : float
-        Seconds on the log's clock of its first sample.
-    exact : bool
-        That is known to the sample; without it no response can be cut from the segment.
+    `exact`: that is known to the sample; without it no response can be cut from the segment.
     """
 
     path: Path
@@ -43,16 +38,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class SessionData:
-    """A session as its folder has it.
+    """A session as its folder has it; `events` as in log.jsonl, `missing` says what is not there.
 
-    Attributes
-    ----------
-    events : list of dict
-        As in log.jsonl.
-    about, settings, summary : dict
-        session.json, settings.yaml and summary.json as they stand, each empty where it is missing.
-    missing : list of str
-        What is not there, in words.
+    `about`, `settings`, `summary`: session.json, settings.yaml and summary.json as they stand, each empty where it is
+    missing.
     """
 
     folder: Path
@@ -223,13 +212,7 @@ class SessionData:
 
 
 def load_session(folder: str | Path) -> SessionData:
-    """Read a session's folder.
-
-    Raises
-    ------
-    UserError
-        There is no log, or it is damaged.
-    """
+    """Read a session's folder; `UserError` where there is no log, or it is damaged."""
     folder = Path(folder)
     log = folder / "log.jsonl"
     if not log.is_file():

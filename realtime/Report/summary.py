@@ -55,19 +55,10 @@ def phase_statistics(degrees: np.ndarray) -> tuple[float, float, float]:
 
 
 def summarise(events: Sequence[dict], *, recorded: bool, simulated: bool, seconds: float) -> dict:
-    """Return the session's counts as a mapping for JSON.
+    """Return the session's counts as a mapping for JSON; `events` as in log.jsonl, `seconds` its length.
 
-    Parameters
-    ----------
-    events : list of dict
-        As in log.jsonl.
-    recorded : bool
-        The signal holds responses to these cues (a live stream, or a recording's own cues), so the truth of
-        every decode is known.
-    simulated : bool
-        The recording is simulated.
-    seconds : float
-        Length of the session.
+    `recorded`: the signal holds responses to these cues (a live stream, or a recording's own cues), so the truth of
+    every decode is known; `simulated`: the recording is simulated.
     """
     silent = silent_cues(events)
     heard = [e for e in events if e["detail"].get("number") not in silent]

@@ -22,13 +22,7 @@ _BASELINE_SECONDS = 30
 
 
 class ArousalDetector:
-    """Look for an arousal four times a second.
-
-    Attributes
-    ----------
-    samples : int
-        Length of the window to look at.
-    """
+    """Look for an arousal four times a second, in a window of `samples`."""
 
     def __init__(self, settings: ArousalSettings) -> None:
         self._settings = settings
@@ -40,10 +34,7 @@ class ArousalDetector:
     def detect(self, derivations: np.ndarray) -> str | None:
         """Return what looks like an arousal in the newest half second or second, or None.
 
-        Parameters
-        ----------
-        derivations : array (3, samples)
-            EEG, EOG and EMG in µV at 500 Hz; an absent channel's row is NaN.
+        `derivations` (3, samples) are EEG, EOG and EMG in µV at 500 Hz; an absent channel's row is NaN.
         """
         if not self._settings.enabled:
             return None

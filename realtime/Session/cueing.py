@@ -1,8 +1,7 @@
 """Cueing within a session: whether cues may be played, which is coming, and what became of each.
 
-Cues are played while the gate is open and nothing blocks them. A block has a name and a reason: paused by
-the operator, arousal, a stream that stalls, a dead electrode. When one comes, what was about to sound is
-taken back.
+Cues are played while the gate is open and nothing blocks them. A block has a name and a reason: paused by the
+operator, arousal, a stream that stalls, a dead electrode. When one comes, what was about to sound is taken back.
 """
 
 import logging
@@ -13,7 +12,7 @@ import numpy as np
 
 from sleep_interpreter.realtime.Cues.phase_locking import MEASURED_AFTER, achieved_phase
 from sleep_interpreter.realtime.Cues.schedule import Schedule
-from sleep_interpreter.realtime.Output.cue import Cue
+from sleep_interpreter.realtime.Output.sinks import Cue
 from sleep_interpreter.realtime.Parameters.output import CUE_BASE, GROUP_BASE
 from sleep_interpreter.realtime.Session.session_context import SessionContext, stage_name
 from sleep_interpreter.utils.core.constants import ITEMS
@@ -25,23 +24,9 @@ logger = logging.getLogger(__name__)
 class CueController:
     """Decide, sound and log cues.
 
-    Parameters
-    ----------
-    gate : callable
-        `gate()` gives the gate's state.
-    on_onset : callable
-        `on_onset(cue, stage)` is called when a cue's onset, or a sham's, has come.
-
-    Attributes
-    ----------
-    blocks : dict
-        {name: (reason, sample until which it holds, or None)}.
-    active : bool
-        Cues are being planned.
-    pending : deque of (cue, stage)
-        Decided, onset ahead.
-    phases_degrees : deque of float
-        Phases that locked cues met.
+    `gate()` gives the gate's state; `on_onset(cue, stage)` is called when a cue's onset, or a sham's, has come.
+    `blocks` is {name: (reason, sample until which it holds, or None)}; `active`: cues are being planned; `pending`
+    has (cue, stage) of what is decided, onset ahead; `phases_degrees` has the phases that locked cues met.
     """
 
     def __init__(
@@ -95,13 +80,7 @@ class CueController:
             self._cancel(now)
 
     def switch_group(self, now: int) -> None:
-        """Change to the other group now (operator).
-
-        Raises
-        ------
-        ValueError
-            The cues are a recording's.
-        """
+        """Change to the other group now (operator); `ValueError` where the cues are a recording's."""
         self.schedule.switch_group(now)
         if self.active:
             self._mark_group(now)
@@ -198,15 +177,9 @@ class CueController:
         if context.clock_time(cue.onset) is None and code is not None:
             context.send_marker(code)
         context.log_event(
-            cue.onset,
-            "sham" if cue.sham else "cue",
-            code,
-            **cue.log_fields(),
-            stage=stage_name(stage),
-            recorded=cue.recorded,
-            sounded=self._audible and not cue.sham,
-            locked=cue.locked,
-        )
+            cue.onset, "sham" if cue.sham else "cue", code, **cue.log_fields(), stage=stage_name(stage),
+            recorded=cue.recorded, sounded=self._audible and not cue.sham, locked=cue.locked,
+        )  # fmt: skip
         if cue.sham:
             self.shams += 1
         else:

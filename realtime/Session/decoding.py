@@ -7,7 +7,7 @@ from typing import Any
 
 from sleep_interpreter.realtime.Model.networks import AFTER, BEFORE
 from sleep_interpreter.realtime.Model.worker import Answer, Worker, error_line
-from sleep_interpreter.realtime.Output.cue import Cue
+from sleep_interpreter.realtime.Output.sinks import Cue
 from sleep_interpreter.realtime.Parameters.output import DECODE_FAILED, DECODED_BASE
 from sleep_interpreter.realtime.Session.session_context import SessionContext, rounded, stage_name
 from sleep_interpreter.utils.core.constants import ITEMS, REM
@@ -18,14 +18,9 @@ logger = logging.getLogger(__name__)
 class ResponseDecoding:
     """Ask the decoder about the response to every cue, and log what it says.
 
-    Parameters
-    ----------
-    worker : Worker | None
-        `ask(key, kind, eeg)` with kind "NREM" or "REM" gives probabilities (15,); None decodes nothing.
-    kinds : collection of str
-        The kinds that have a decoder.
-    flags : callable
-        `flags()` gives {channel: reason} of the decoder's channels that are bad at the moment.
+    The worker's `ask(key, kind, eeg)` with kind "NREM" or "REM" gives probabilities (15,); None decodes nothing.
+    `kinds` are those that have a decoder; `flags()` gives {channel: reason} of its channels that are bad at the
+    moment.
     """
 
     def __init__(
@@ -104,15 +99,10 @@ class ResponseDecoding:
         code = DECODED_BASE + winner
         self._context.send_marker(code)
         detail = {
-            "number": cue.number,
-            "cued": ITEMS[cue.item],
-            "item": ITEMS[winner],
-            "stage": stage_name(stage),
-            "recorded": cue.recorded,
-            "probabilities": rounded(probabilities),
-            **({"sham": True} if cue.sham else {}),
-            **({"flags": flags} if flags else {}),
-        }
+            "number": cue.number, "cued": ITEMS[cue.item], "item": ITEMS[winner], "stage": stage_name(stage),
+            "recorded": cue.recorded, "probabilities": rounded(probabilities),
+            **({"sham": True} if cue.sham else {}), **({"flags": flags} if flags else {}),
+        }  # fmt: skip
         self._context.log_event(cue.onset + AFTER, "decode", code, latency=answer.seconds, **detail)
         self.counts["total"] += 1
         self.counts["hits"] += winner == cue.item and not cue.sham

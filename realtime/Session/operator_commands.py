@@ -15,15 +15,8 @@ logger = logging.getLogger(__name__)
 def commands_to_restore(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the commands by which a session that goes on is as the operator left it: volume, and a pause.
 
-    Parameters
-    ----------
-    events : sequence of dict
-        Of the session before, as in log.jsonl.
-
-    Returns
-    -------
-    details : list of dict
-        For `CommandHandler.replay`; their origin is "resume".
+    `events` are those of the session before, as in log.jsonl. The result is for `CommandHandler.replay`; its origin
+    is "resume".
     """
     found: list[tuple[str, dict[str, Any]]] = []
     volumes = [e["detail"]["db"] for e in events if e["event"] == "volume"]
@@ -37,26 +30,16 @@ def commands_to_restore(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]
 
 
 class CommandHandler:
-    """Carry out commands.
-
-    Parameters
-    ----------
-    status : callable
-        `status()` gives the state of the session.
-    """
+    """Carry out commands; `status()` gives the state of the session."""
 
     def __init__(
         self, context: SessionContext, cueing: CueController, stop: StopRequest, status: Callable[[], dict[str, Any]]
     ) -> None:
         self._context, self._cueing, self._stop, self._status = context, cueing, stop, status
         self._known: dict[str, Callable[..., str]] = {
-            "pause": self._pause,
-            "resume": self._resume,
-            "volume": self._volume,
-            "mark": self._mark,
-            "group": self._group,
-            "stop": self._end,
-        }
+            "pause": self._pause, "resume": self._resume, "volume": self._volume,
+            "mark": self._mark, "group": self._group, "stop": self._end,
+        }  # fmt: skip
 
     def handle(self, now: int, request: Request) -> None:
         """Carry out a request at sample `now`, log it and answer it."""
@@ -66,24 +49,17 @@ class CommandHandler:
         args: dict[str, Any] = {}  # what did not pass the check does not reach the log either
         try:
             args = checked_args(request.command, request.args)
-            text = self._do(now, request.command, args)
+            text, ok = self._known[request.command](now, **args), True
         except ValueError as error:
-            self._log(now, request.command, args, request.origin, False, str(error))
-            request.reply(False, sample=now, error=str(error))
-            return
-        self._log(now, request.command, args, request.origin, True, text)
-        request.reply(True, sample=now, text=text)
+            text, ok = str(error), False
+        self._log(now, request.command, args, request.origin, ok, text)
+        request.reply(ok, sample=now, **{"text" if ok else "error": text})
 
     def replay(self, now: int, detail: dict[str, Any]) -> None:
         """Carry out a command of the log that is replayed; one that was refused then is refused again."""
-        if detail["ok"]:
-            text = self._do(now, detail["command"], detail["args"])
-            self._log(now, detail["command"], detail["args"], detail["origin"], True, text)
-        else:
-            self._log(now, detail["command"], detail["args"], detail["origin"], False, detail["text"])
-
-    def _do(self, now: int, command: str, args: dict[str, Any]) -> str:
-        return self._known[command](now, **args)
+        command, args, ok = detail["command"], detail["args"], detail["ok"]
+        text = self._known[command](now, **args) if ok else detail["text"]
+        self._log(now, command, args, detail["origin"], ok, text)
 
     def _log(self, now: int, command: str, args: dict[str, Any], origin: str, ok: bool, text: str) -> None:
         self._context.log_event(now, "command", command=command, args=args, origin=origin, ok=ok, text=text)

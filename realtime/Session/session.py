@@ -1,9 +1,8 @@
 """The session: one loop on the sample clock.
 
-Everything that is decided is a function of the sample index, of the data up to that sample, of the settings
-and of the inputs (realtime/Sources/recorded_inputs.py); the wall clock paces the source and stamps the log.
-An event that is due at sample s happens when exactly the samples before s are in the buffer, however the
-source cuts its chunks.
+Everything that is decided is a function of the sample index, of the data up to that sample, of the settings and of
+the inputs (realtime/Sources/recorded_inputs.py); the wall clock paces the source and stamps the log. An event that is
+due at sample s happens when exactly the samples before s are in the buffer, however the source cuts its chunks.
 """
 
 import logging
@@ -32,15 +31,8 @@ logger = logging.getLogger(__name__)
 class Session:
     """Stage, gate, cue, decode.
 
-    Parameters
-    ----------
-    workers : Workers
-        `stager` and `decoder` (None: nothing is decoded) and `kinds` of decoders, see
-        `realtime.Setup.preparation`.
-    panel : OperatorPanel | None
-        Where the operator's commands come from and the state goes to.
-    about : dict | None
-        For the state: `session`, `subject`, `simulated`, `folder`.
+    Of the workers the decoder may be None: nothing is decoded. `panel`: where the operator's commands come from and
+    the state goes to; `about`: `session`, `subject`, `simulated`, `folder`, for the state.
     """
 
     def __init__(
@@ -63,7 +55,7 @@ class Session:
         self._status = SessionStatus(
             context, self.cueing, self.staging, self.decoding, self.signal_monitor, self._stream, about or {}
         )
-        self._commands = CommandHandler(context, self.cueing, stop, self._status.snapshot)
+        self.commands = CommandHandler(context, self.cueing, stop, self._status.snapshot)
         self._marked_stage = UNKNOWN  # whose marker went out last
 
     @property
@@ -72,13 +64,7 @@ class Session:
         return self.context.sample
 
     def run(self) -> str:
-        """Take the source to its end, or until the session is to stop.
-
-        Returns
-        -------
-        ending : str
-            "end of recording", or how it was stopped (`StopRequest.ending`).
-        """
+        """Take the source to its end or a stop; return "end of recording" or how it was stopped."""
         source, ending = self.context.source, "error"
         length = None if source.seconds == float("inf") else round(source.seconds, 1)
         try:
@@ -94,10 +80,6 @@ class Session:
             self._finish(ending)
         return ending
 
-    def replay_command(self, detail: dict[str, Any]) -> None:
-        """Carry out a command as if it had come now (`commands_to_restore`)."""
-        self._commands.replay(self.sample, detail)
-
     def poll_inputs(self) -> None:
         """Take the inputs that have come since the last chunk."""
         now, context = self.sample, self.context
@@ -105,8 +87,8 @@ class Session:
         for kind, detail in context.source.take_inputs():
             self._handle_input(now, kind, detail)
         if self._panel is not None:
-            for request in self._panel.poll_requests():
-                self._commands.handle(now, request)
+            for request in self._panel.control.poll():
+                self.commands.handle(now, request)
         self.decoding.poll_answers()
         for part, fault in self._new_faults():
             self._handle_fault(part, fault["state"], fault["reason"])
@@ -122,26 +104,24 @@ class Session:
             buffer.write(part)
             self.cueing.push_samples(part)
             taken += count
-            self._process_due(self.sample)
-            self.context.sink.advance(self.sample)
+            now = self.sample
+            self.decoding.process_due(now)
+            self.staging.process_due(now)
+            self.signal_monitor.process_due(now)
+            self.cueing.process_due(now)
+            self._replay_inputs(now)
+            self.context.sink.advance(now)
 
     def _next_due(self) -> int:
         due = [self.staging.due, self.signal_monitor.due, *self.decoding.due(), *self.cueing.due()]
         due += [d for d in (self.context.inputs.due,) if d is not None]
         return max(min(due), self.sample + 1)
 
-    def _process_due(self, now: int) -> None:
-        self.decoding.process_due(now)
-        self.staging.process_due(now)
-        self.signal_monitor.process_due(now)
-        self.cueing.process_due(now)
-        self._replay_inputs(now)
-
     def _replay_inputs(self, now: int) -> None:
         """Take the inputs of a log: as a session does, when all that was due at this sample has been done."""
         for event, detail in self.context.inputs.pop_due(now):
             if event == "command":
-                self._commands.replay(now, detail)
+                self.commands.replay(now, detail)
             else:
                 self._handle_input(now, event, detail)
 
@@ -190,12 +170,9 @@ class Session:
         """Yield (part, fault) of what went wrong since the last call."""
         context, workers = self.context, self._workers
         parts: dict[str, Any] = {
-            "sound": context.sink,
-            "marker": context.ports,
-            "stager": workers.stager,
-            "decoder": workers.decoder,
+            "sound": context.sink, "marker": context.ports, "stager": workers.stager, "decoder": workers.decoder,
             "log": context.log,
-        }
+        }  # fmt: skip
         for name, part in parts.items():
             for fault in part.take_faults() if part is not None else ():
                 yield name, fault
@@ -216,9 +193,6 @@ class Session:
 
 
 _STREAM = {
-    "stalled": "no samples are coming",
-    "lost": "the stream is lost",
-    "behind": "samples arrive late",
-    "current": "up to date again",
-    "back": "samples are coming again",
-}
+    "stalled": "no samples are coming", "lost": "the stream is lost", "behind": "samples arrive late",
+    "current": "up to date again", "back": "samples are coming again",
+}  # fmt: skip

@@ -22,13 +22,7 @@ _BUFFER = 2 * WINDOW
 
 
 class SessionContext:
-    """What a session reads from and writes to.
-
-    Parameters
-    ----------
-    origin : int
-        Sample of the session at which the source begins; above 0 when a session is resumed.
-    """
+    """What a session reads from and writes to; its source begins at sample `origin`, above 0 when it is resumed."""
 
     def __init__(
         self,

@@ -17,19 +17,9 @@ _AROUSAL_STEP = round(0.25 * STREAM_RATE)
 
 
 class SignalMonitor:
-    """Assess the channels every second and look for arousals four times a second.
+    """Assess the channels every second and look for arousals four times a second; block and unblock `cueing`.
 
-    Parameters
-    ----------
-    cueing : CueController
-        Is blocked and unblocked.
-    gate : callable
-        `gate()` gives the gate's state.
-
-    Attributes
-    ----------
-    faults : dict
-        {channel: reason} of the channels that are bad now.
+    `gate()` gives the gate's state; `faults` is {channel: reason} of the channels that are bad now.
     """
 
     def __init__(self, context: SessionContext, cueing: CueController, gate: Callable[[], GateState]) -> None:

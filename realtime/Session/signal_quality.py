@@ -14,19 +14,10 @@ _LINE_WIDTH = 1.0
 
 
 class ChannelQuality:
-    """Say which channels are bad, and why, from their last seconds.
+    """Say which channels are bad, and why, from their last seconds: a window of `samples`.
 
-    A reason stands for `clear_seconds` after it was last seen, so that a loose electrode does not flicker.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Channels, one a row of the window.
-
-    Attributes
-    ----------
-    samples : int
-        Length of the window to look at.
+    A reason stands for `clear_seconds` after it was last seen, so that a loose electrode does not flicker. `names`
+    are the channels, one a row of the window.
     """
 
     def __init__(self, settings: QualitySettings, names: Sequence[str]) -> None:
@@ -40,13 +31,7 @@ class ChannelQuality:
         self._line = None if line is None else np.abs(frequency - line) <= _LINE_WIDTH
 
     def assess(self, window: np.ndarray, now: int) -> dict[str, str | None]:
-        """Return {channel: reason, or None where it is good}.
-
-        Parameters
-        ----------
-        window : array (rows, samples)
-            µV at 500 Hz, ending at sample `now`.
-        """
+        """Return {channel: reason or None} of a window (rows, samples), µV at 500 Hz, ending at sample `now`."""
         found = self._reasons(np.asarray(window, float))
         result = {}
         for name, reason in zip(self._names, found, strict=True):
@@ -72,19 +57,11 @@ class ChannelQuality:
         power = np.abs(np.fft.rfft(safe - safe.mean(axis=1, keepdims=True), axis=1)) ** 2
         total = power[:, self._band].sum(axis=1) + 1e-12
         share = np.zeros(len(safe)) if self._line is None else power[:, self._line].sum(axis=1) / total
-        reasons: list[str | None] = []
-        for row in range(len(safe)):
-            if not finite[row]:
-                reason = "holds samples that are not finite"
-            elif flat[row] >= settings.dead_share:
-                reason = "is flat"
-            elif railed[row] >= settings.dead_share:
-                reason = "is railed"
-            elif spread[row] > settings.largest_microvolts:
-                reason = "has an amplitude out of range"
-            elif share[row] > settings.line_share:
-                reason = "carries little but line noise"
-            else:
-                reason = None
-            reasons.append(reason)
-        return reasons
+        bad = {
+            "holds samples that are not finite": ~finite,
+            "is flat": flat >= settings.dead_share,
+            "is railed": railed >= settings.dead_share,
+            "has an amplitude out of range": spread > settings.largest_microvolts,
+            "carries little but line noise": share > settings.line_share,
+        }
+        return [next((reason for reason, rows in bad.items() if rows[row]), None) for row in range(len(safe))]

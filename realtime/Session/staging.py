@@ -23,22 +23,9 @@ _POLL_SAMPLES = 10
 class OnlineStaging:
     """Ask the stager, take its answers, keep the gate.
 
-    Parameters
-    ----------
-    worker : Worker
-        `ask(end, window, end)` gives a `StageEstimate`.
-    paused : callable
-        `paused()`: no staging now, since a response is being awaited.
-    on_estimate : callable
-        `on_estimate(now, estimate)` is called after every answer that was taken.
-
-    Attributes
-    ----------
-    gate : GateState
-    latency : float | None
-        Seconds that computing the last answer took.
-    late : int
-        Answers that were late, or did not come, so far.
+    The worker's `ask(end, window, end)` gives a `StageEstimate`; `paused()`: no staging now, since a response is
+    being awaited; `on_estimate(now, estimate)` is called after every answer that was taken. `latency`: seconds that
+    computing the last answer took; `late`: answers that were late, or did not come, so far.
     """
 
     def __init__(
@@ -58,7 +45,7 @@ class OnlineStaging:
         self._asked: int | None = None  # window's end of the open question
         self._poll_at: int | None = None  # when to look for its answer
         self._known: int | None = None  # window's end of the last answer
-        self._reason: str | None = None
+        self.reason: str | None = None  # why the stage is unknown
         self._late_for: int | None = None  # the question whose answer is known to be late
         self._waited_for: int | None = None  # the question whose answer was waited for
         self.latency: float | None = None
@@ -69,11 +56,6 @@ class OnlineStaging:
         """Sample at which there is something to do."""
         due = self._due + self._step if self._paused() else self._due
         return due if self._poll_at is None else min(due, self._poll_at)
-
-    @property
-    def reason(self) -> str | None:
-        """Why the stage is unknown, None when it is not."""
-        return self._reason
 
     def age(self) -> float | None:
         """Return the seconds since the end of the window that the last answer speaks of; None before."""
@@ -137,21 +119,14 @@ class OnlineStaging:
         was, self.gate = self.gate, advance(self.gate, estimate.probabilities, context.settings.gate)
         gate, self._known, self.latency = self.gate, asked, answer.seconds
         context.log_event(
-            asked,
-            "stage",
-            latency=answer.seconds,
-            taken=now,
-            stage=stage_name(gate.stage),
-            probabilities=rounded(estimate.probabilities),
-            smoothed=rounded(gate.probabilities),
+            asked, "stage", latency=answer.seconds, taken=now, stage=stage_name(gate.stage),
+            probabilities=rounded(estimate.probabilities), smoothed=rounded(gate.probabilities),
             consecutive={"N2": gate.n2, "N3": gate.n3, "R": gate.rem, "NREM": gate.nrem},
-            open=gate.open,
-            reason=estimate.reason,
-            **({"fault": True} if answer.fault or fault else {}),
-        )
-        if estimate.reason and estimate.reason != self._reason:
+            open=gate.open, reason=estimate.reason, **({"fault": True} if answer.fault or fault else {}),
+        )  # fmt: skip
+        if estimate.reason and estimate.reason != self.reason:
             logger.warning("stage unknown: %s", estimate.reason)
-        self._reason = estimate.reason
+        self.reason = estimate.reason
         if gate.open != was.open:
             context.log_event(now, "gate", open=gate.open, stage=stage_name(gate.stage))
             logger.info("%.0f s: gate %s", context.seconds(now), "open" if gate.open else "closed")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from sleep_interpreter.realtime.Control.control_server import Control
-from sleep_interpreter.realtime.Control.request import Request
 from sleep_interpreter.realtime.Session.cueing import CueController
 from sleep_interpreter.realtime.Session.decoding import ResponseDecoding
 from sleep_interpreter.realtime.Session.session_context import SessionContext, rounded, stage_name
@@ -22,16 +21,10 @@ _ALARMS = {"stalled": "no samples", "lost": "stream lost", "refused": "stream re
 
 
 class SessionStatus:
-    """Tell the state of a session.
+    """Tell the state of a session from its parts.
 
-    Parameters
-    ----------
-    context, cueing, staging, decoding, signal_monitor
-        The session's parts.
-    stream : dict
-        `state`, `gaps` and `lost_samples` of the stream, kept by the session.
-    about : dict
-        `session`, `subject`, `simulated`, `folder` (Path).
+    `stream` has `state`, `gaps` and `lost_samples` of the stream, kept by the session; `about` has `session`,
+    `subject`, `simulated`, `folder` (Path).
     """
 
     def __init__(
@@ -60,8 +53,7 @@ class SessionStatus:
         """Return the state (docs/monitor.md lists its keys)."""
         context, cueing, staging, decoding = self._context, self._cueing, self._staging, self._decoding
         gate, settings = staging.gate, context.settings
-        age = staging.age()
-        recording = self._recording()
+        age, recording = staging.age(), self._recording()
         return {
             "sample": context.sample,
             "seconds": round(context.seconds(context.sample), 2),
@@ -97,9 +89,7 @@ class SessionStatus:
             "alarms": self._current_alarms(age, recording),
             "items": list(ITEMS),
             "channels": list(context.montage.picks),
-            "session": self._about["session"],
-            "subject": self._about["subject"],
-            "simulated": self._about["simulated"],
+            **{key: self._about[key] for key in ("session", "subject", "simulated")},
         }
 
     def _recording(self) -> dict[str, Any]:
@@ -108,19 +98,14 @@ class SessionStatus:
             free = shutil.disk_usage(self._about["folder"]).free
         except OSError:
             free = None
-        result: dict[str, Any] = {
-            "file": None, "bytes": None, "acknowledged_samples": None, "free_bytes": free,
-            "minutes_left": None,
-        }  # fmt: skip
-        if recorder is not None:
-            result |= {
-                "file": recorder.path.name,
-                "bytes": recorder.bytes,
-                "acknowledged_samples": recorder.acknowledged,
-            }
-            if free is not None:
-                result["minutes_left"] = round(free / recorder.bytes_per_second / 60, 1)
-        return result
+        left = None if recorder is None or free is None else round(free / recorder.bytes_per_second / 60, 1)
+        return {
+            "file": None if recorder is None else recorder.path.name,
+            "bytes": None if recorder is None else recorder.bytes,
+            "acknowledged_samples": None if recorder is None else recorder.acknowledged,
+            "free_bytes": free,
+            "minutes_left": left,
+        }
 
     def _current_alarms(self, age: float | None, recording: dict[str, Any]) -> list[dict[str, str]]:
         settings, found = self._context.settings.staging, {}
@@ -142,28 +127,20 @@ class SessionStatus:
 
 
 class OperatorPanel:
-    """Brings requests from the control server to a session, and signal and state to its readers."""
+    """Brings signal and state of a session to the readers of its control server, which has the requests."""
 
     _STATE_SECONDS = 0.2
     _FEED_RATE = 100
 
     def __init__(self, control: Control) -> None:
-        self._control = control
+        self.control = control
         self._published = 0.0
         self._chunks: list[np.ndarray] = []
         self._first = 0  # sample of the session at which they begin
 
-    def poll_requests(self) -> list[Request]:
-        """Return the requests since the last call."""
-        return self._control.poll()
-
-    def publish_event(self, entry: dict[str, Any]) -> None:
-        """Give an event of the log to the readers."""
-        self._control.publish("event", entry)
-
     def publish(self, context: SessionContext, chunk: np.ndarray, status: Callable[[], dict[str, Any]]) -> None:
         """Give the readers the newest signal and, five times a second, the state."""
-        if not self._control.watched:
+        if not self.control.watched:
             self._chunks = []
             return
         if chunk.shape[1]:
@@ -181,19 +158,9 @@ class OperatorPanel:
             if whole:
                 # the mean of five samples: enough of a filter for a screen; a gap stays NaN
                 small = data[:, :whole].reshape(len(data), -1, step).mean(axis=2).astype("<f4")
-                self._control.publish(
-                    "signals",
-                    {
-                        "sample": self._first,
-                        "rate": self._FEED_RATE,
-                        "names": list(context.montage.picks),
-                        "data": base64.b64encode(small.tobytes()).decode(),
-                    },
-                )
+                about = {"sample": self._first, "rate": self._FEED_RATE, "names": list(context.montage.picks)}
+                encoded = base64.b64encode(small.tobytes()).decode()
+                self.control.publish("signals", {**about, "data": encoded})
                 self._first += whole
             self._chunks = [data[:, whole:]] if whole < data.shape[1] else []
-        self._control.publish("state", status())
-
-    def close(self) -> None:
-        """End the server."""
-        self._control.close()
+        self.control.publish("state", status())

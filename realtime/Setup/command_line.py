@@ -44,29 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
-    """Run a session as the command line asks.
+    """Run a session as the command line asks; the parser gets the flags of `add_arguments`. Return the exit code.
 
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-        Gets the flags of `add_arguments`.
-
-    Returns
-    -------
-    code : int
-        0; 130 after Ctrl-C and 143 after SIGTERM, at whatever moment it came; 3 if --check says no-go.
+    That is 0; 130 after Ctrl-C and 143 after SIGTERM, at whatever moment it came; 3 if --check says no-go.
     """
     stop = StopRequest()
     with stop.catching():
         try:
             add_arguments(parser)
             args = parser.parse_args(argv)
-            from sleep_interpreter.realtime.Setup import (  # lazy: start-up
-                plan,
-                preflight,
-                preparation,
-                runner,
-            )
+            from sleep_interpreter.realtime.Setup import plan, preflight, preparation, runner  # lazy: start-up
 
             planned = plan.make_plan(args)
             if args.check:

@@ -22,17 +22,10 @@ from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
 
 FLAGS = {
-    "source": "source.kind",
-    "speed": "source.speed",
-    "unit": "source.unit",
-    "start": "source.start",
-    "stop": "source.stop",
-    "stager": "staging.stager",
-    "stager_checkpoint": "staging.checkpoint",
-    "decoder_checkpoint": "decoder.checkpoint",
-    "cues": "cues.mode",
-    "lsl_markers": "markers.lsl",
-}
+    "source": "source.kind", "speed": "source.speed", "unit": "source.unit", "start": "source.start",
+    "stop": "source.stop", "stager": "staging.stager", "stager_checkpoint": "staging.checkpoint",
+    "decoder_checkpoint": "decoder.checkpoint", "cues": "cues.mode", "lsl_markers": "markers.lsl",
+}  # fmt: skip
 """Flags of realtime/Main_Decode.py that are short names of settings."""
 
 
@@ -40,20 +33,9 @@ FLAGS = {
 class Plan:
     """A session to be run.
 
-    Attributes
-    ----------
-    recording : Path | None
-        For a replay.
-    folder : Path | None
-        Of the session that goes on; None makes a new one.
-    events : tuple of dict
-        Of the session that goes on.
-    origin : int
-        Sample at which it begins.
-    inputs : ReplayedInputs
-        Of the session that is replayed.
-    gaps : tuple
-        (first sample, samples), on the recording's own clock, that it lacks.
+    `recording`: for a replay; `folder` (None makes a new one) and `events`: of the session that goes on; `origin`:
+    sample at which it begins; `inputs`: of the session that is replayed; `gaps`: (first sample, samples), on the
+    recording's own clock, that it lacks.
     """
 
     settings: SessionSettings
@@ -82,10 +64,7 @@ class Plan:
 def make_plan(args: argparse.Namespace) -> Plan:
     """Return the `Plan` that the command line asks for.
 
-    Raises
-    ------
-    UserError
-        A folder that holds no session, settings that do not fit, flags that contradict each other.
+    Raises `UserError`: a folder that holds no session, settings that do not fit, flags that contradict each other.
     """
     if args.resume:
         return _resumed(args)
@@ -93,7 +72,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         return _replayed(args)
     if args.segment is not None:
         raise UserError("--segment belongs to --session")
-    settings = read_settings(args)
+    settings = config.load(SessionSettings, args.config or "realtime", overrides=cli_overrides(args))
     subject = load_subject(args.subject, args.subject_file)
     if args.recording is not None and not SOURCES.load(settings.source.kind).takes_recording:
         raise UserError(f"--recording belongs to --source replay, not to {settings.source.kind}")
@@ -101,22 +80,12 @@ def make_plan(args: argparse.Namespace) -> Plan:
     return Plan(settings, subject, None if args.recording is None else Path(args.recording))
 
 
-def read_settings(args: argparse.Namespace) -> SessionSettings:
-    """Return the `SessionSettings`: file, then --set, then the short flags."""
-    return config.load(SessionSettings, args.config or "realtime", overrides=cli_overrides(args))
-
-
 def cli_overrides(args: argparse.Namespace) -> list[str]:
     """Return --set and the short flags as overrides."""
     flags = {key: getattr(args, flag) for flag, key in FLAGS.items() if getattr(args, flag) is not None}
     if args.dry_run:
-        flags |= {
-            "audio.sink": "null",
-            "markers.lsl": False,
-            "markers.serial": None,
-            "markers.parallel": None,
-            "markers.ports": None,
-        }
+        flags |= {"audio.sink": "null", "markers.lsl": False}
+        flags |= dict.fromkeys(("markers.serial", "markers.parallel", "markers.ports"))
     return [*args.overrides, *(f"{key}={json.dumps(value)}" for key, value in flags.items())]
 
 
@@ -161,8 +130,7 @@ def _replayed(args: argparse.Namespace) -> Plan:
     number = 1 if args.segment is None else args.segment
     folder = Path(args.session)
     overrides = [
-        "source.kind=replay", "source.unit=V", "source.start=0", "source.stop=null",
-        "recording.enabled=false",
+        "source.kind=replay", "source.unit=V", "source.start=0", "source.stop=null", "recording.enabled=false",
         "control.enabled=never", "faults=[]", "source.speed=0", "markers.lsl=false", "markers.serial=null",
         "markers.parallel=null", "markers.ports=null", *cli_overrides(args),
     ]  # fmt: skip

@@ -39,15 +39,7 @@ _GIB = 2**30
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tested.
-
-    Attributes
-    ----------
-    state : str
-        "ok", "warn" or "fail".
-    remedy : str
-        What to do, empty when nothing.
-    """
+    """One thing that was tested: its state "ok", "warn" or "fail", and the remedy, empty when nothing is to be done."""
 
     name: str
     state: str
@@ -56,13 +48,7 @@ class Check:
 
 
 def check(planned: Plan, out: Path) -> int:
-    """Test everything, print the table, and return the exit code: 0 go, 3 no-go.
-
-    Parameters
-    ----------
-    out : Path
-        Where the session's folder would be made.
-    """
+    """Test everything, print the table, return the exit code: 0 go, 3 no-go. The session would be made in `out`."""
     checks = run_checks(planned, planned.folder or out)
     width = max(len(c.name) for c in checks)
     lines = [f"{c.state:<5} {c.name:<{width}}  {c.found}" for c in checks]

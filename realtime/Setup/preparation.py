@@ -29,14 +29,8 @@ _KINDS = ("EEG", "EOG", "EMG")
 class Prepared:
     """What a session needs, checked before anything is written.
 
-    Attributes
-    ----------
-    sink : tuple of 2 str
-        Kind, and why that one.
-    simulated : bool
-        The recording is marked as simulated.
-    notices : list of (int, str)
-        Logging level and text, for the session's log.
+    `sink`: kind, and why that one; `simulated`: the recording is marked so; `notices`: logging level and text, for
+    the session's log.
     """
 
     source: Source
@@ -50,18 +44,13 @@ class Prepared:
 
 
 def prepare(planned: Plan) -> Prepared:
-    """Open and check everything; nothing is written yet.
-
-    Raises
-    ------
-    UserError
-        Whatever is wrong with the source, the settings or a checkpoint.
-    """
+    """Open and check everything, write nothing; `UserError`: what is wrong with source, settings or a checkpoint."""
     settings = planned.settings
     for package in ("soundfile", *(["mne_lsl"] if settings.markers.lsl else [])):
         if find_spec(package) is None:
             raise UserError(f"the package {package} is not installed: pip install -e '.[realtime]'")
-    checkpoints = _checkpoints(settings)
+    chosen = {"NREM": settings.decoder.checkpoint, "REM": settings.decoder.rem_checkpoint}
+    checkpoints = {stage: path for stage, path in chosen.items() if path is not None}
     source = open_source(settings.source, planned)
     if settings.faults:
         source = add_faults(source, settings.faults)
@@ -108,7 +97,9 @@ def _prepare(planned: Plan, settings: SessionSettings, source: Source, checkpoin
         lacking = ", ".join(montage.missing)
         notices.append((logging.WARNING, f"decoding off: recording lacks channels {lacking}"))
         checkpoints = {}
-    workers = open_workers(settings, present, checkpoints, source.simulated, _in_processes(settings, source))
+    # networks compute in processes of their own where nothing may wait for them
+    in_processes = source.real_time if settings.workers == "auto" else settings.workers == "process"
+    workers = open_workers(settings, present, checkpoints, source.simulated, in_processes)
     notices += workers.notices
     where = "no cue sounds" if sink[0] == "null" else f"cues go to a {sink[0]}"
     notices.append((logging.INFO, f"{where} ({sink[1]})"))
@@ -132,13 +123,6 @@ def _schedule(planned: Plan, source: Source) -> Schedule:
     return LockedCues(schedule, PhaseLock(settings.lock, lead, planned.origin))
 
 
-def _in_processes(settings: SessionSettings, source: Source) -> bool:
-    """Tell whether networks compute in processes of their own: where nothing may wait for them."""
-    if settings.workers == "auto":
-        return source.real_time
-    return settings.workers == "process"
-
-
 def _resampling_notices(rates: Mapping[float, Sequence[str]]) -> list[Notice]:
     """Return one notice a sampling rate that is not the stream's."""
     notices = []
@@ -153,8 +137,3 @@ def _resampling_notices(rates: Mapping[float, Sequence[str]]) -> list[Notice]:
             text += f"what lies above {STREAM_RATE / 2:g} Hz was filtered away before"
         notices.append((logging.WARNING if rate < STREAM_RATE else logging.INFO, text))
     return notices
-
-
-def _checkpoints(settings: SessionSettings) -> dict[str, str]:
-    chosen = {"NREM": settings.decoder.checkpoint, "REM": settings.decoder.rem_checkpoint}
-    return {stage: path for stage, path in chosen.items() if path is not None}

@@ -33,13 +33,7 @@ _RISING = 2**22
 
 
 def rehearse(args: argparse.Namespace) -> tuple[list[str], bool]:
-    """Run a session and return the lines of its table, and whether nothing was lost.
-
-    Parameters
-    ----------
-    args : argparse.Namespace
-        minutes, busy, monitor, members, sink, out.
-    """
+    """Run a session as realtime/rehearse.py asks; return the lines of its table, and whether nothing was lost."""
     out = (args.out or RESULTS / "rehearsal").resolve()
     folder = out / time.strftime("%Y%m%d_%H%M%S")
     folder.mkdir(parents=True)
@@ -210,7 +204,7 @@ def _measure(folder: Path, usage: Sequence[Sequence[Any]]) -> dict[str, Any]:
         "shams": sum(e["event"] == "sham" for e in events),
         "not_sounded": len(silent),
         "faults": [e["detail"] for e in events if e["event"] in ("fault", "stream")],
-        "late_stagings": sum(e["event"] in ("stage_skipped",) for e in events),
+        "late_stagings": sum(e["event"] == "stage_skipped" for e in events),
         "memory_growth_mib": round(resident[-1] - resident[0], 1) if resident else None,
         "ms": {
             "newest sample to the session": _spread([lag for _, _, lag in usage]),
@@ -242,8 +236,7 @@ def _spread(values: Sequence[float]) -> dict[str, float] | None:
         return None
     milliseconds = np.asarray(values, float)
     p = np.percentile(milliseconds, [0, 50, 95, 99, 100]).round(2)
-    names = ("min", "median", "p95", "p99", "max")
-    spread = dict(zip(names, map(float, p), strict=True))
+    spread = dict(zip(("min", "median", "p95", "p99", "max"), map(float, p), strict=True))
     return {"n": len(values), "sd": round(float(milliseconds.std()), 3), **spread}
 
 

@@ -5,6 +5,7 @@ import json
 import logging
 import time
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from sleep_interpreter.realtime.Cues.sounds import write_sounds
 from sleep_interpreter.realtime.Monitor.server import MonitorProcess
 from sleep_interpreter.realtime.Output.marker_ports import open_ports
 from sleep_interpreter.realtime.Output.sinks import open_sink
-from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Recording.event_log import EventLog, read_log
 from sleep_interpreter.realtime.Report.summary import summary_lines, write_summary
 from sleep_interpreter.realtime.Session.operator_commands import commands_to_restore
@@ -23,26 +23,18 @@ from sleep_interpreter.realtime.Session.session_context import SessionContext
 from sleep_interpreter.realtime.Session.status import OperatorPanel
 from sleep_interpreter.realtime.Setup.plan import Plan
 from sleep_interpreter.realtime.Setup.preparation import Prepared
-from sleep_interpreter.realtime.Sources.source import Source
 from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
 from sleep_interpreter.realtime.Utils.session_lock import lock_session
 from sleep_interpreter.realtime.Utils.stop_request import StopRequest
 from sleep_interpreter.utils.core import config, provenance
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.paths import display_path
-from sleep_interpreter.utils.core.provenance import write_json
 
 logger = logging.getLogger(__name__)
 
 
 def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, monitor: bool = False) -> None:
-    """Run a session into its folder, to its end or until `stop`.
-
-    Parameters
-    ----------
-    monitor : bool
-        Show it in the browser.
-    """
+    """Run a session into its folder, to its end or until `stop`; `monitor` shows it in the browser."""
     settings, source = planned.settings, prepared.source
     goes_on = planned.folder is not None
     with contextlib.ExitStack() as closing:
@@ -58,14 +50,17 @@ def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, moni
         else:
             config.save(settings, folder / "settings.yaml")
             about = describe(prepared, planned)
-            write_json(folder / "session.json", about)
+            provenance.write_json(folder / "session.json", about)
             write_sounds(folder / "sounds", prepared.sounds, settings.audio.rate)
         sink = open_sink(prepared.sink[0], settings.audio, folder, prepared.sounds, planned.origin)
         ports = open_ports(settings.markers, folder)
-        panel = _panel(settings, folder, source, closing)
+        wanted, panel = settings.control.enabled, None
+        if wanted != "never" and (wanted != "auto" or source.real_time):
+            panel = OperatorPanel(Control(folder, settings.control))
+            closing.callback(panel.control.close)
         log = EventLog(
             folder / "log.jsonl", STREAM_RATE, source.begins, resume=goes_on,
-            listener=None if panel is None else panel.publish_event,
+            listener=None if panel is None else partial(panel.control.publish, "event"),
         )  # fmt: skip
         if source.live and settings.recording.enabled:
             source.record(folder / "recording", settings.recording, planned.origin)
@@ -79,7 +74,7 @@ def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, moni
             segment = None if source.recorder is None else source.recorder.path.name
             log.write(planned.origin, "resume", segment=segment, after=planned.events[-1]["sample"])
             for detail in commands_to_restore(planned.events):
-                session.replay_command(detail)
+                session.commands.replay(session.sample, detail)
         for level, text in prepared.notices:
             context.log_notice(text, level)
         if monitor:
@@ -95,7 +90,7 @@ def _run_to_report(
     began = time.perf_counter()
     if "first_sample_at" not in about:
         about["first_sample_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
-        write_json(folder / "session.json", about)
+        provenance.write_json(folder / "session.json", about)
     ending = "error"
     try:
         ending = session.run()
@@ -103,17 +98,13 @@ def _run_to_report(
         events = read_log(folder / "log.jsonl")
         about |= {"ending": ending, "wall_seconds": round(time.perf_counter() - began, 3)}
         about |= {"samples": session.sample, "counts": dict(sorted(session.context.log.counts.items()))}
-        write_json(folder / "session.json", about)
+        provenance.write_json(folder / "session.json", about)
         if stop.requested():
             logger.info("stopped by %s: the log is complete, the report is being written", stop.by)
         summary = write_summary(
-            events,
-            folder,
+            events, folder, settings=settings, simulated=prepared.simulated, seconds=session.sample / STREAM_RATE,
             recorded=settings.cues.mode == "recorded" or prepared.source.live or planned.inputs.replaying,
-            simulated=prepared.simulated,
-            seconds=session.sample / STREAM_RATE,
-            settings=settings,
-        )
+        )  # fmt: skip
     for line in (*summary_lines(summary), f"written to {display_path(folder)}"):
         logger.info("%s", line)
     if prepared.source.live:
@@ -128,19 +119,6 @@ def _write_night_report(folder: Path) -> None:
         logger.info("night report: %s", write_night_report(folder))
     except Exception:
         logger.exception("the night report failed; once mended: python realtime/report.py %s", folder)
-
-
-def _panel(
-    settings: SessionSettings, folder: Path, source: Source, closing: contextlib.ExitStack
-) -> OperatorPanel | None:
-    """Return what the operator controls the session with, or None."""
-    wanted = settings.control.enabled
-    if wanted == "never" or (wanted == "auto" and not source.real_time):
-        return None
-    control = Control(folder, settings.control)
-    panel = OperatorPanel(control)
-    closing.callback(panel.close)
-    return panel
 
 
 def new_folder(parent: Path) -> Path:
@@ -172,14 +150,8 @@ def describe(prepared: Prepared, planned: Plan) -> dict[str, Any]:
     if planned.recording is not None:
         recording["path"] = str(planned.recording.resolve())
     return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "ending": None,
-        "source": settings.source.kind,
-        "subject": planned.subject.model_dump(),
-        "recording": recording,
-        "simulated": prepared.simulated,
-        "channels": list(prepared.montage.picks),
-        "seed": settings.seed,
-        "git": provenance.git_revision(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"), "ending": None, "source": settings.source.kind,
+        "subject": planned.subject.model_dump(), "recording": recording, "simulated": prepared.simulated,
+        "channels": list(prepared.montage.picks), "seed": settings.seed, "git": provenance.git_revision(),
         "versions": versions,
-    }
+    }  # fmt: skip

@@ -87,7 +87,7 @@ def test_after_a_crash_the_same_cues_come(rule):
     whole = run(make(**more), 120)
     resumed = make(**more)
     resumed.resume(_log(make(**more), whole[:70]))
-    resumed._onset = whole[70][0]  # a session's gate opens anew; the draws after that are what counts
+    resumed.onset = whole[70][0]  # a session's gate opens anew; the draws after that are what counts
     rest = run(resumed, 50)
     assert [c[1:] for c in rest if c] == [c[1:] for c in whole[70:]]
     with pytest.raises(UserError, match="seed, subject"):
