@@ -26,24 +26,10 @@ COLUMNS = ("subject", "experiment", "train", "test", "fold", "offset", "time", "
 def report(
     plan: Plan, settings: LassoSettings, results: Mapping[str, SubjectResult], folder: Path, notes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write everything about an experiment and return the summary.
+    """Write everything about an experiment and return the summary, as in summary.json, with the notes in it.
 
-    Parameters
-    ----------
-    folder : Path
-        Receives summary.json, accuracy.csv, validation.csv, mean.csv and figures; the pickle goes beside it.
-    notes : dict
-        Kept in the summary.
-
-    Returns
-    -------
-    summary : dict
-        As in summary.json.
-
-    Raises
-    ------
-    UserError
-        No subject has the trials that the experiment needs.
+    The folder receives summary.json, accuracy.csv, validation.csv, mean.csv and figures; the pickle goes beside it.
+    Refused if no subject has the trials that the experiment needs.
     """
     (folder / "summary.json").unlink(missing_ok=True)  # a run killed here leaves no old summary
     simulated = any(own.header["simulated"] for own in results.values())

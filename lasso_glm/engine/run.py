@@ -34,14 +34,9 @@ LIMITING = ("penalty", "scale", "percentile", "folds", "windows", "seed")
 class SubjectResult:
     """What became of one subject.
 
-    Attributes
-    ----------
-    header : dict
-        "key" (settings and data that it belongs to), "n" {domain: trials}, "missing" {domain: why}, "few"
-        {domain: {item: trials}}, "simulated".
-    arrays : dict of str to dict
-        By "train/test" (and by "train" for what the tests share), as `lasso_glm.engine.fits` returns them;
-        what is missing is not there.
+    `header` has "key" (settings and data that it belongs to), "n" {domain: trials}, "missing" {domain: why}, "few"
+    {domain: {item: trials}} and "simulated". `arrays` are by "train/test" (and by "train" for what the tests share),
+    as `lasso_glm.engine.fits` returns them; what is missing is not there.
     """
 
     name: str
@@ -61,32 +56,12 @@ def run(
     part: tuple[int, int] | None = None,
     **spread: Any,
 ) -> dict[str, SubjectResult]:
-    """Compute what is not yet there and return all results.
+    """Compute what is not yet there in folder/subjects/NAME.npz and return all results, in the order of `files`.
 
-    Parameters
-    ----------
-    files : dict of str to Path
-        {subject: Whole_data.pickle}, as of `data.formats.single_trials.find_subjects`.
-    root : Path
-        The data set's folder.
-    folder : Path
-        Receives subjects/NAME.npz.
-    generalise, restart : bool
-        Temporal generalisation too; forget what is there.
-    part : tuple of int | None
-        (I, N): only every Nth subject, from the Ith (1 to N): a share of the work for one of N machines.
-    **spread
-        jobs, backend and scheduler of `utils.core.parallel.results`.
-
-    Returns
-    -------
-    results : dict of str to SubjectResult
-        In the order of `files`.
-
-    Raises
-    ------
-    UserError
-        A file there belongs to other settings, or a subject's data are refused.
+    `files` are {subject: Whole_data.pickle} (`data.formats.single_trials.find_subjects`) of the data set in `root`.
+    `generalise`: temporal generalisation too; `restart`: forget what is there; `part` (I, N): only every Nth subject
+    from the Ith (1 to N), a share of the work for one of N machines; `spread`: jobs, backend and scheduler of
+    `utils.core.parallel.results`. Refused if a file there belongs to other settings, or a subject's data are.
     """
     kept, jobs = {}, []
     chosen = list(files.items()) if part is None else list(files.items())[part[0] - 1 :: part[1]]

@@ -147,10 +147,7 @@ def restored_settings(settings: Experiment, network: Ensemble) -> Experiment:
 
 
 def _check_agreement(overrides, settings, real, where):
-    """Refuse --set of what the checkpoint decides, where it differs: it would have no effect.
-
-    The same --set may be given to training and test.
-    """
+    """Refuse --set of what the checkpoint decides, where it differs: it would have no effect."""
     parts = {"model", "members"}
     asked, there = (config.flat(s.model_dump(mode="json", include=parts)) for s in (settings, real))
     for key in (config.parse_override(text)[0] for text in overrides):
@@ -165,11 +162,7 @@ def _check_agreement(overrides, settings, real, where):
 def cautions(trained, subjects):
     """Return what speaks against taking a result at face value.
 
-    Parameters
-    ----------
-    trained : dict
-        Notes of the checkpoint.
-    subjects : sequence of objects with `name` and `simulated`
+    `trained` are the checkpoint's notes; `subjects` have `name` and `simulated`.
     """
     found = []
     simulated = [s.name for s in subjects if s.simulated]

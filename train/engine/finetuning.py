@@ -38,21 +38,10 @@ FILES = (
 
 
 class Finetuner:
-    """Fine-tunes copies of one ensemble.
+    """Fine-tunes copies of one ensemble, which is not changed.
 
-    Parameters
-    ----------
-    settings : sleep_interpreter.train.settings.experiment.Experiment
-        With a `finetune` section.
-    network : sleep_interpreter.model.networks.ensemble.Ensemble
-        The trained ensemble; it is not changed.
-    notes : dict
-        Kept with every checkpoint; `checkpoint_fingerprint` tells one start from another.
-
-    Attributes
-    ----------
-    settings : sleep_interpreter.train.settings.experiment.Experiment
-        Those given, with the network that the checkpoint really holds.
+    `notes` are kept with every checkpoint; `checkpoint_fingerprint` among them tells one start from another.
+    `self.settings` are those given, with the network that the checkpoint really holds.
     """
 
     def __init__(self, settings: Experiment, network: Ensemble, notes: Mapping[str, Any]) -> None:
@@ -79,26 +68,12 @@ class Finetuner:
         return self._trainer
 
     def tune(self, subject: TestSubject, folder: Path, restart: bool = False) -> dict[str, Any]:
-        """Fine-tune to one subject, or take up what is there already.
+        """Fine-tune to one subject, or take up what is there already (`restart`: forget it).
 
-        Parameters
-        ----------
-        subject : sleep_interpreter.data.formats.test_trials.TestSubject
-            Read with its awake trials if the network has awake branches.
-        folder : Path
-            Receives log.csv, ensemble.npz (the chosen epoch) and, while it runs, state.npz.
-        restart : bool
-            Forget what is there.
-
-        Returns
-        -------
-        result : dict
-            "probability" (n_test, K), "chosen_epoch", "validation_top1", "published_score".
-
-        Raises
-        ------
-        UserError
-            Parts that are missing, a folder of another fine-tuning, or one in which another process works.
+        The subject is read with its awake trials if the network has awake branches. The folder receives log.csv,
+        ensemble.npz (the chosen epoch) and, while it runs, state.npz. The result is "probability" (n_test, K),
+        "chosen_epoch", "validation_top1" and "published_score". Refused are missing parts, a folder of another
+        fine-tuning, and one in which another process works.
         """
         check_parts(subject)
         folder = Path(folder)

@@ -43,16 +43,9 @@ def main_recipe(settings: Experiment) -> Recipe:
 class MemberTrainer:
     """One network that serves all members in turn: a member is its values, not a graph of its own.
 
-    Parameters
-    ----------
-    dropout : float | None
-        Replaces every dropout rate.
-    compiled : bool
-        False runs steps operation by operation: slower, but without half a minute of compiling.
-    recipe : Recipe | None
-        None is the main training's.
-    devices : sequence of str
-        Two or more devices share every batch (tf.distribute.MirroredStrategy), as if it were on one.
+    `dropout` replaces every dropout rate. Without `compiled`, steps run operation by operation: slower, but without
+    half a minute of compiling. `recipe` None is the main training's. Two or more `devices` share every batch
+    (tf.distribute.MirroredStrategy), as if it were on one.
     """
 
     def __init__(
@@ -205,13 +198,8 @@ class MemberTrainer:
     def epoch(self, batches: Iterable[Inputs], bar: tqdm, evidence: Path | None = None) -> tuple[float, float]:
         """Train one epoch; return its mean loss and its training top-1.
 
-        Parameters
-        ----------
-        batches : iterator of tuples of arrays, as the network's call takes them
-        bar : tqdm
-            Advanced by the trials of each batch.
-        evidence : Path | None
-            Where the batch is written at which the loss stopped being a number (.npz).
+        `bar` is advanced by the trials of each batch; at `evidence` (.npz) the batch is written at which the loss
+        stopped being a number.
         """
         losses, hits, trials = 0.0, 0, 0
         if self.compiled and not self._traced:

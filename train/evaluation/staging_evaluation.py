@@ -40,20 +40,11 @@ ALL_PRESENT = (True, True, True)
 
 @dataclass(eq=False)
 class StagedNight:
-    """What stagers said about one night.
+    """What stagers said about one night; stages are of its m epochs of 30 s, int array (m,).
 
-    Attributes
-    ----------
-    epochs : int array (m,)
-        Expert stages.
-    estimates : Estimates
-        Of the stager under test, one a stored window.
-    found : int array (m,)
-        Its stage of each epoch: of the window that covers the epoch, unsmoothed.
-    others : dict of str to int array (m,)
-        Stages of each epoch by YASA.
-    past : Estimates | None
-        Of YASA on the past alone.
+    `epochs` are the expert's; `estimates` those of the stager under test, one a stored window; `found` its stages: of
+    the window that covers the epoch, unsmoothed; `others` those of YASA; `past` the estimates of YASA on the past
+    alone.
     """
 
     name: str
@@ -71,13 +62,7 @@ def stage_night(
     batch_size: int,
     progress: tqdm | None = None,
 ) -> StagedNight:
-    """Stage one test subject's night.
-
-    Raises
-    ------
-    UserError
-        Shorter than 30 s, or without a single window that can be staged; the reasons are named.
-    """
+    """Stage one subject's night; refused below 30 s, or without a window that can be staged (with the reasons)."""
     if not len(subject.window):
         raise UserError(f"{subject.file}: shorter than {STAGING_SECONDS} s, nothing can be staged")
     staging = StagingSettings(stager="sistaging")
@@ -114,25 +99,12 @@ def evaluate(
     experiment: Experiment,
     notes: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Stage and measure every test subject, and write everything about it.
+    """Stage and measure every test subject, write everything about it and return the summary.
 
-    What is wrong with one subject is reported and the others go on.
-
-    Parameters
-    ----------
-    files : list of Path
-        Of `data.formats.staging_windows.staging_files`.
-    root : Path
-        Data folder.
-    folder : Path
-        Receives summary.json, predictions.csv and the figures; the result pickle goes beside it.
-    notes : dict
-        Kept in the summary (checkpoint, data, "simulated", "warnings" ...).
-
-    Raises
-    ------
-    UserError
-        Not one subject could be staged.
+    What is wrong with one subject is reported and the others go on; it is refused if not one could be staged. `files`
+    are those of `data.formats.staging_windows.staging_files` in the data folder `root`. The folder receives
+    summary.json, predictions.csv and the figures; the result pickle goes beside it. `notes` are kept in the summary
+    (checkpoint, data, "simulated", "warnings" ...).
     """
     settings = staging_settings(experiment)
     nights, failures, simulated = [], [], bool(notes.get("simulated"))

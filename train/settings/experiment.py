@@ -100,19 +100,9 @@ class Experiment(config.Settings):
 def read(name: str, args: argparse.Namespace, network: str | None = None) -> Experiment:
     """Return the `Experiment` that a script's command line asks for.
 
-    Parameters
-    ----------
-    name : str
-        Name in params/, used unless ``--config`` names a file.
-    args : argparse.Namespace
-        With `config`, `overrides`, `quick`, `mode`, and None or a value in `members` and `data`.
-    network : str | None
-        The network that the script is for; None: it is called as `name`.
-
-    Raises
-    ------
-    UserError
-        Settings of another network, and whatever `utils.core.config.load` refuses.
+    `args` has `config` (a file instead of `name` in params/), `overrides`, `quick`, `mode`, and None or a value in
+    `members` and `data`. The script is for `network` (None: that called `name`); settings of another one are refused,
+    as is whatever `utils.core.config.load` refuses.
     """
     network = network or name
     overrides = list(args.overrides)
@@ -132,8 +122,7 @@ def read(name: str, args: argparse.Namespace, network: str | None = None) -> Exp
 def differences(saved: Path, settings: Experiment) -> dict[str, tuple]:
     """Return {"train.epochs": (saved, now)} of every setting that differs from a run's settings.yaml.
 
-    Both are read as `Experiment`, so that another spelling of the same value or a key that a newer version
-    added with a default is no difference.
+    Both are read as `Experiment`: another spelling of a value or a newer version's default is no difference.
     """
     before = config.flat(config.load(Experiment, saved).model_dump(mode="json"))
     now = config.flat(settings.model_dump(mode="json"))
