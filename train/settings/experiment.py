@@ -12,7 +12,7 @@ from sleep_interpreter.model.networks.building import settings_source
 from sleep_interpreter.model.registry import ModelSettings
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import PROJECT, RESULTS, relative_to_project
+from sleep_interpreter.utils.core.paths import PROJECT, RESULTS, display_path, relative_to_project
 
 
 class DataSettings(config.Settings):
@@ -112,10 +112,12 @@ def read(name: str, args: argparse.Namespace, network: str | None = None) -> Exp
         overrides.append(f"data.root={json.dumps(str(Path(args.data).absolute()))}")
     source = args.config or settings_source(registry.KINDS, name)
     mode = getattr(args, "mode", None)
-    tree, origin = config.resolve(config.find(source), overrides=overrides, mode=mode)
-    if tree.get("network", network) != network:
-        where = origin.get("network", source)
-        raise UserError(f"{where}: describes network {tree['network']}, this script is for {network}")
+    path = config.find(source)
+    tree, origin = config.resolve(path, overrides=overrides, mode=mode)
+    if "network" not in tree:  # other settings; that they have no `quick` section would mislead
+        raise UserError(f"{display_path(path)}: 'network' is missing")
+    if tree["network"] != network:
+        raise UserError(f"{origin['network']}: describes network {tree['network']}, this script is for {network}")
     return config.load(Experiment, source, overrides=overrides, quick=args.quick, mode=mode)
 
 
