@@ -67,7 +67,7 @@ def run(
     chosen = list(files.items()) if part is None else list(files.items())[part[0] - 1 :: part[1]]
     for name, file in chosen:
         job = _job(plan, settings, name, file, root, generalise)
-        path = subject_file(folder, name)
+        path = folder / "subjects" / f"{name}.npz"
         if not restart and path.exists() and (found := _still_good(path, job["key"])):
             kept[name] = found
         else:
@@ -77,16 +77,11 @@ def run(
     bar = tqdm(total=len(chosen), initial=len(kept), desc=plan.name, unit="subject", dynamic_ncols=True)
     with bar:
         for name, header, arrays in parallel.results(compute, jobs, **spread):
-            write_subject(subject_file(folder, name), header, arrays)
+            write_subject(folder / "subjects" / f"{name}.npz", header, arrays)
             kept[name] = SubjectResult(name, header, _nested(arrays))
             _remark(kept[name])
             bar.update()
     return {name: kept[name] for name, _ in chosen}
-
-
-def subject_file(folder: str | Path, name: str) -> Path:
-    """Return the path of one subject's result."""
-    return Path(folder) / "subjects" / f"{name}.npz"
 
 
 def _job(plan, settings, name, file, root, generalise):
@@ -142,7 +137,9 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
             arrays[f"{train}/{train}"] = fits.within(eeg, label, folds, len(ITEMS), plan.baseline, **settings.glm)
             continue
         if len(np.unique(label)) < 2:
-            header["missing"][train] = _one_class(label)
+            header["missing"][train] = (
+                f"all {len(label)} trials are of {ITEMS[label[0]]}" if len(label) else "no trials"
+            )
             continue
         tests = {test: trials[test] for test in plan.tests if len(trials[test][1])}
         header["missing"] |= {test: "no trials" for test in plan.tests if test not in tests}
@@ -158,10 +155,6 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
 
 def _few(count):
     return {ITEMS[k]: int(count[k]) for k in np.flatnonzero(count < FEW)} if count.any() else {}
-
-
-def _one_class(label):
-    return f"all {len(label)} trials are of {ITEMS[label[0]]}" if len(label) else "no trials"
 
 
 def _unfit_for_folds(label, folds):

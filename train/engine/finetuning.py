@@ -7,6 +7,8 @@ validation loss, then to the earliest. Nothing that depends on the test part has
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.networks.ensemble import Ensemble
 from sleep_interpreter.train.engine.loop import cross_entropy_and_hits
 from sleep_interpreter.train.engine.member_trainer import MemberTrainer, Recipe
-from sleep_interpreter.train.engine.run_folder import History, board, chosen_epoch
+from sleep_interpreter.train.engine.run_folder import History, board, chosen_epoch, forget
 from sleep_interpreter.train.evaluation import decoder_report
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config, file_locks
@@ -56,16 +58,12 @@ class Finetuner:
             for member in network.individual_models
         ]
         self.recipe = Recipe(self.plan.learning_rate, frozen=self.plan.freeze, loss_scale=1 / len(self.start))
-        self._trainer: MemberTrainer | None = None
 
-    @property
+    @cached_property
     def trainer(self) -> MemberTrainer:
         """The one network that serves all members of all subjects, made when first needed."""
-        if self._trainer is None:
-            train = self.settings.train.model_copy(update={"seed": self.plan.seed})
-            settings = self.settings.model_copy(update={"train": train})
-            self._trainer = MemberTrainer(settings, recipe=self.recipe)
-        return self._trainer
+        train = self.settings.train.model_copy(update={"seed": self.plan.seed})
+        return MemberTrainer(self.settings.model_copy(update={"train": train}), recipe=self.recipe)
 
     def tune(self, subject: TestSubject, folder: Path, restart: bool = False) -> dict[str, Any]:
         """Fine-tune to one subject, or take up what is there already (`restart`: forget it).
@@ -92,9 +90,7 @@ class Finetuner:
         }
         remove_temporary_files(folder)
         if restart:
-            for pattern in FILES:
-                for path in folder.glob(pattern):
-                    path.unlink()
+            forget(folder, FILES)
         result, state = folder / "result.npz", folder / "state.npz"
         if result.exists() and (folder / "ensemble.npz").exists():
             header, arrays = checkpoint.read_arrays(result)
@@ -123,7 +119,7 @@ class Finetuner:
         for index, weights in enumerate(self.start):
             self.trainer.start(index)  # the member's own dropout
             self.trainer.load_weights(weights)
-            arrays |= _numbered(index, self.trainer.state())
+            arrays |= {f"member/{index}/{name}": array for name, array in self.trainer.state().items()}
         return arrays
 
     def _continue(self, subject, folder, identity, run):
@@ -137,14 +133,14 @@ class Finetuner:
             test: Any = 0.0
             with tqdm(total=members * len(fit), desc=name, unit="trial") as bar:
                 for index in range(members):
-                    self.trainer.load_state(_of(index, run.arrays), folder / "state.npz")
+                    self.trainer.load_state(_below(f"member/{index}/", run.arrays), folder / "state.npz")
                     batches = fit.batches(plan.batch_size, seed=plan.seed, epoch=epoch)
                     inputs = (tuple(batch[key] for key in self.trainer.keys) for batch in batches)
                     evidence = folder / f"broken_batch_member_{index}.npz"
                     mean_loss, share = self.trainer.epoch(inputs, bar, evidence)
                     losses.append(mean_loss)
                     top1.append(share)
-                    run.arrays |= _numbered(index, self.trainer.state())
+                    run.arrays |= {f"member/{index}/{name}": array for name, array in self.trainer.state().items()}
                     validation += self.trainer.predict(choose.arrays()["sleep"], batch_size) / members
                     if len(report):
                         test += self.trainer.predict(report.arrays()["sleep"], batch_size) / members
@@ -156,7 +152,9 @@ class Finetuner:
                 _, hits = cross_entropy_and_hits(test, report.arrays()["label"].argmax(axis=1))
                 run.test.append(float(hits.mean()))
             if chosen_epoch(run.history) == epoch:
-                run.keep_best(members)
+                for index in range(members):
+                    own = _below(f"member/{index}/weights/", run.arrays)
+                    run.arrays |= {f"best/{index}/{name}": array for name, array in own.items()}
             if (epoch + 1) % SAVE_EVERY == 0 or epoch + 1 == plan.epochs:
                 header = {"identity": identity, "history": run.history, "test": run.test}
                 checkpoint.write_arrays(folder / "state.npz", header, run.arrays)
@@ -175,7 +173,7 @@ class Finetuner:
         arrays = {
             f"individual_models/{index}/{name}": array
             for index in range(members)
-            for name, array in _of(index, run.arrays, "best").items()
+            for name, array in _below(f"best/{index}/", run.arrays).items()
         }
         path = folder / "ensemble.npz"
         checkpoint.write_ensemble(
@@ -212,18 +210,13 @@ def check_parts(subject: TestSubject) -> None:
             )
 
 
+@dataclass
 class _Run:
     """What a fine-tuning has come to: history, test top-1 of each epoch, values of all members."""
 
-    def __init__(self, history, test, arrays):
-        self.history, self.test, self.arrays = history, test, arrays
-
-    def keep_best(self, members):
-        for index in range(members):
-            state = _of(index, self.arrays)
-            for name, array in state.items():
-                if name.startswith("weights/"):
-                    self.arrays[f"best/{index}/{name.removeprefix('weights/')}"] = array
+    history: list[dict]
+    test: list[float]
+    arrays: dict[str, np.ndarray]
 
 
 def published_score(history: History, test: Sequence[float]) -> float | None:
@@ -239,12 +232,7 @@ def published_score(history: History, test: Sequence[float]) -> float | None:
     return (highest + max(test[epoch] for epoch in ties)) / 2
 
 
-def _numbered(index, state):
-    return {f"member/{index}/{name}": array for name, array in state.items()}
-
-
-def _of(index, arrays, kind="member"):
-    start = f"{kind}/{index}/"
+def _below(start, arrays):
     return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
 
 

@@ -14,7 +14,6 @@ from tqdm import tqdm
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.networks.decoder import SMALLEST_SPLIT_BATCH
-from sleep_interpreter.model.registry import ModelSettings
 from sleep_interpreter.train.engine.optimizer import AdamW
 from sleep_interpreter.train.engine.run_folder import Arrays
 from sleep_interpreter.train.settings.experiment import Experiment
@@ -193,7 +192,9 @@ class MemberTrainer:
     @property
     def keys(self) -> tuple[str, ...]:
         """Names of the arrays of a batch, in the order in which the network takes them."""
-        return batch_keys(self.settings.model)
+        if self.settings.model.task == "staging":
+            return "window", "label"
+        return ("image", "audio", "sleep", "label") if self.settings.model.awake else ("sleep", "label")
 
     def epoch(self, batches: Iterable[Inputs], bar: tqdm, evidence: Path | None = None) -> tuple[float, float]:
         """Train one epoch; return its mean loss and its training top-1.
@@ -208,11 +209,15 @@ class MemberTrainer:
             loss, probabilities, _ = self.step(inputs)
             count, loss = len(inputs[-1]), float(loss)
             if not np.isfinite(loss):
-                batch = dict(zip(self.keys, inputs, strict=True))
+                kept = ""
+                if evidence is not None:
+                    with atomic_write(evidence) as temporary:
+                        batch: dict[str, Any] = dict(zip(self.keys, inputs, strict=True))
+                        np.savez(temporary, loss=loss, first_trial=trials, **batch)
+                    kept = f" (the batch is kept in {display_path(evidence)})"
                 raise UserError(
-                    f"loss or gradients became {loss} at {bar.desc}, trials {trials}-{trials + count - 1}"
-                    f"{_keep_evidence(evidence, batch, loss, trials)}: lower the learning rate "
-                    f"(now {self.recipe.learning_rate}) and begin anew with --restart"
+                    f"loss or gradients became {loss} at {bar.desc}, trials {trials}-{trials + count - 1}{kept}: "
+                    f"lower the learning rate (now {self.recipe.learning_rate}) and begin anew with --restart"
                 )
             hits += int(np.sum(probabilities.numpy().argmax(axis=1) == inputs[-1].argmax(axis=1)))
             losses, trials = losses + loss * count, trials + count
@@ -226,25 +231,9 @@ class MemberTrainer:
         return losses / trials, hits / trials
 
 
-def batch_keys(settings: ModelSettings) -> tuple[str, ...]:
-    """Return the names of a batch's arrays, label last, as a network with these settings takes them."""
-    if settings.task == "staging":
-        return "window", "label"
-    return ("image", "audio", "sleep", "label") if settings.awake else ("sleep", "label")
-
-
 def _member_values(member):
     """Return what a member holds besides its weights (the class weights of a stager's loss)."""
     return getattr(member, "member_values", {})
-
-
-def _keep_evidence(path, batch, loss, first):
-    """Write the batch at which training broke down; return how the message goes on."""
-    if path is None:
-        return ""
-    with atomic_write(path) as temporary:
-        np.savez(temporary, loss=loss, first_trial=first, **batch)
-    return f" (the batch is kept in {display_path(path)})"
 
 
 def _not_frozen(named, patterns):

@@ -28,7 +28,6 @@ History = Sequence[Mapping[str, Any]]
 EXTENDABLE = ("train.epochs", "train.keep_epochs", "members", "evaluate.", "finetune", "staging")
 """Settings that may change between a run and its continuation (beginnings of their names)."""
 
-
 SAME_DATA = ("data_fingerprint", "training_trials", "validation_trials")
 """Notes that tell whether a state was trained on the data of now."""
 
@@ -39,9 +38,9 @@ FILES = (
 """What a training writes and --restart forgets; first what a test script would take for its result."""
 
 
-def forget(folder: str | Path) -> None:
+def forget(folder: str | Path, patterns: Iterable[str] = FILES) -> None:
     """Remove what an earlier training wrote."""
-    for pattern in FILES:
+    for pattern in patterns:
         for path in Path(folder).glob(pattern):
             path.unlink()
 

@@ -64,7 +64,9 @@ def compare(
     subjects in common.
     """
     runs = _read_runs(folders, Path(results))
-    settings = evaluate_settings()
+    path = PARAMS / "_base.yaml"
+    tree, origin = config.resolve(path)
+    settings = config.validate(EvaluateSettings, tree["evaluate"], display_path(path), origin, "evaluate")
     warnings = []
     if different_data:
         warnings.append("not checked to be the same test data: subjects of one name are taken for one person")
@@ -100,13 +102,6 @@ def compare(
     stem = _stem(name, runs, measure)
     comparison["path"] = str(_write(comparison, values, Path(results) / "compare", stem))
     return comparison
-
-
-def evaluate_settings() -> EvaluateSettings:
-    """Return the `evaluate` section of params/_base.yaml: resamples, permutations, seed."""
-    path = PARAMS / "_base.yaml"
-    tree, origin = config.resolve(path)
-    return config.validate(EvaluateSettings, tree["evaluate"], display_path(path), origin, "evaluate")
 
 
 def _read_runs(folders, results):

@@ -13,8 +13,6 @@ from sleep_interpreter.train.evaluation.sliding_decoder import Course, Reactivat
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES
 from sleep_interpreter.utils.core.errors import UserError, nearest
 
-_LEAST = 1e-30
-
 
 def scores(probability: np.ndarray) -> np.ndarray:
     """Return how much more likely each item is than it usually is in this sleep, in SDs: (T, 15) of (T, 15).
@@ -24,13 +22,9 @@ def scores(probability: np.ndarray) -> np.ndarray:
     item's evidence is taken in SDs from its mean over the same sleep (of one recording and stage), so that no
     difference between a night and its control looks like events. Reactivations are too rare to matter.
     """
-    evidence = _evidence(probability)
+    logarithm = np.log(np.maximum(np.asarray(probability, float), 1e-30))
+    evidence = logarithm - logarithm.mean(axis=1, keepdims=True)
     return (evidence - evidence.mean(axis=0)) / np.maximum(evidence.std(axis=0), 1e-6)
-
-
-def _evidence(p):
-    logarithm = np.log(np.maximum(np.asarray(p, float), _LEAST))
-    return logarithm - logarithm.mean(axis=1, keepdims=True)
 
 
 def peaks(time: np.ndarray, stretch: np.ndarray, score: np.ndarray, refractory: float) -> np.ndarray:

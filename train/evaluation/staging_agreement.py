@@ -1,7 +1,7 @@
 """Stagers beside each other and beside the expert: agreement epoch by epoch, and Bland-Altman."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def epoch_agreement(reference: Stages, observed: Stages, names: tuple[str, str])
     if not kept:
         return result | {"epochs": 0, "pooled": None, "mean": None}
     together, each = np.concatenate(kept, axis=1), [_scores(*pair) for pair in kept]
-    mean = {key: _mean([scores[key] for scores in each]) for key in each[0]}
+    mean = {key: mean_of_known([scores[key] for scores in each]) for key in each[0]}
     return result | {"epochs": together.shape[1], "pooled": _scores(*together), "mean": mean}
 
 
@@ -60,7 +60,8 @@ def _scores(reference, observed):
     return {key: float(value) if np.isfinite(value) else None for key, value in found.items()}
 
 
-def _mean(values):
+def mean_of_known(values: Sequence[float | None]) -> float | None:
+    """Return the mean of what is not None; None of nothing."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from sleep_interpreter.data.formats.staging_windows import StagingSubject, read_staging_subject
 from sleep_interpreter.train.evaluation import staging_agreement
 from sleep_interpreter.train.evaluation.decoder_report import kind_of, write_csv
+from sleep_interpreter.train.evaluation.staging_agreement import mean_of_known
 from sleep_interpreter.train.settings.experiment import Experiment, StagingEvaluation
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 WHOLE, CAUSAL = "YASA, whole night", "YASA, past alone"
 ALL_PRESENT = (True, True, True)
+ONE_SUBJECT = "1 subject: the interval is over stretches of its night and says nothing about another"
 
 
 @dataclass(eq=False)
@@ -167,7 +169,7 @@ def measured(
         "epochs": pooled_agreement(epochs.values(), size, *draw),
         "grid": pooled_agreement(grids.values(), 10 * size, *draw),
         "mean_over_subjects": {
-            part: {m: _mean([row[part][m] for row in subjects.values()]) for m in staging_metrics.MEASURES}
+            part: {m: mean_of_known([row[part][m] for row in subjects.values()]) for m in staging_metrics.MEASURES}
             for part in ("epochs", "grid")
         },
     }
@@ -177,15 +179,10 @@ def measured(
         scorers[other] = {night.name: night.others[other] for night in nights}
     pairs = [("expert", expert, key, found) for key, found in scorers.items()]
     pairs += [(name, scorers[name], key, found) for key, found in scorers.items() if key != name]
-    few = (
-        ""
-        if len(nights) > 1
-        else "1 subject: the interval is over stretches of its night and says nothing about another"
-    )
     return {
         "experiment": name,
         "measure": "stages W/N1, N2, N3, R",
-        "warnings": [*notes.pop("warnings", ()), *([few] if few else [])],
+        "warnings": [*notes.pop("warnings", ()), *([] if len(nights) > 1 else [ONE_SUBJECT])],
         **notes,
         "overall": overall,
         "subjects": subjects,
@@ -219,11 +216,6 @@ METHOD = {
 
 def _grid(night, smoothing):
     return staging_metrics.published_grid(stages(night.estimates.smoothed(smoothing)), night.epochs)
-
-
-def _mean(values):
-    values = [value for value in values if value is not None]
-    return float(np.mean(values)) if values else None
 
 
 def _gates(nights, settings, name):
