@@ -4,7 +4,8 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 from sleep_interpreter.data.formats.fingerprints import fingerprint
 from sleep_interpreter.data.formats.simulation_marks import carries_mark
@@ -32,14 +33,6 @@ _MEANINGS = {
     "precue": "negative control: EEG from before the cue, which cannot know the item; chance is expected",
 }
 """What a window of the sleep trials tests, for the summary."""
-
-
-class Source(NamedTuple):
-    """What has to be known of a test subject: here a stager's, whose night is read later."""
-
-    name: str
-    file: Path
-    simulated: bool
 
 
 def test_decoder(name: str, settings: Experiment, args: argparse.Namespace) -> None:
@@ -80,7 +73,9 @@ def test_stager(name: str, settings: Experiment, args: argparse.Namespace) -> No
     root = experiment.data_root(settings)
     files = staging_files(root)
     marked = is_simulated(root)
-    sources = [Source(subject_name(file), file, marked or carries_mark(file)) for file in files]
+    sources = [  # what has to be known now; their nights are read later
+        SimpleNamespace(name=subject_name(file), file=file, simulated=marked or carries_mark(file)) for file in files
+    ]
     network, notes = open_checkpoint(settings, args, None, root, sources)
     channels, samples = STAGING["feature_data"].shape
     network.settings.check_data(samples, channels, len(STAGES), where=notes["checkpoint"])

@@ -64,7 +64,7 @@ class MemberTrainer:
             named = checkpoint.member_variables(self.member)
             self.names, self.variables = list(named), list(named.values())
             self.random_state = [v for v in self.member.variables if "seed_generator" in v.path]
-            self.member_values = _member_values(self.member)
+            self.member_values = getattr(self.member, "member_values", {})  # class weights of a stager's loss
             self.trained = _not_frozen(named, self.recipe.frozen)
             self.optimizer = AdamW(self.trained, self.recipe.learning_rate, self.recipe.weight_decay, epsilon=1e-7)
         self._traced: dict[int | None, Any] = {}
@@ -155,7 +155,7 @@ class MemberTrainer:
                 )
         for mine, theirs in zip(self.member.variables, fresh.variables, strict=True):
             mine.assign(theirs)
-        for name, value in _member_values(fresh).items():
+        for name, value in getattr(fresh, "member_values", {}).items():
             self.member_values[name].assign(value)
         self.optimizer.reset()
 
@@ -229,11 +229,6 @@ class MemberTrainer:
                 f"(now {self.recipe.learning_rate}) and begin anew with --restart"
             )
         return losses / trials, hits / trials
-
-
-def _member_values(member):
-    """Return what a member holds besides its weights (the class weights of a stager's loss)."""
-    return getattr(member, "member_values", {})
 
 
 def _not_frozen(named, patterns):

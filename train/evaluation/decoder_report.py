@@ -85,7 +85,10 @@ def report(
     missing = [p.subject for p in predictions if not len(p)]
     found = {"overall": overall, "subjects": rows, "missing": missing}
     found["extra"] = sorted({key for own in extra.values() for key in own})
-    summary = _summary(name, notes, _warnings(overall), found, settings)
+    warnings = [FEW_SUBJECTS[overall["subjects"]]] if overall["subjects"] in FEW_SUBJECTS else []
+    if overall["ties"]:
+        warnings.append(f"{overall['ties']} of {overall['n']} trials have tied probabilities: {TIES}")
+    summary = _summary(name, notes, warnings, found, settings)
     # Without the old summary first: a run that is killed here leaves no summary beside another run's trials.
     (folder / "summary.json").unlink(missing_ok=True)
     write_csv(folder / "predictions.csv", [trial_rows(p) for p in predictions])
@@ -170,13 +173,6 @@ def method(settings: EvaluateSettings) -> dict[str, Any]:
         "calibration": f"expected calibration error over {settings.calibration_bins} bins of equal width",
         "ties": TIES,
     }
-
-
-def _warnings(overall):
-    found = [FEW_SUBJECTS[overall["subjects"]]] if overall["subjects"] in FEW_SUBJECTS else []
-    if overall["ties"]:
-        found.append(f"{overall['ties']} of {overall['n']} trials have tied probabilities: {TIES}")
-    return found
 
 
 def stored(predictions: Predictions) -> dict[str, np.ndarray]:
@@ -280,8 +276,7 @@ def evaluate_groups(
 
     All subjects have the same groups.
     """
-    names = list(dict.fromkeys(group for subject in subjects for group in subject.groups))
-    predictions: dict[str, list[Predictions]] = {group: [] for group in names}
+    predictions: dict[str, list[Predictions]] = {group: [] for subject in subjects for group in subject.groups}
     total = sum(len(label) for subject in subjects for _, label in subject.groups.values())
     with tqdm(total=total, desc="testing", unit="trial") as bar:
         for subject in subjects:

@@ -15,7 +15,7 @@ from sleep_interpreter.data.formats.staging_windows import StagingSubject, read_
 from sleep_interpreter.train.evaluation import staging_agreement
 from sleep_interpreter.train.evaluation.decoder_report import kind_of, write_csv
 from sleep_interpreter.train.evaluation.staging_agreement import mean_of_known
-from sleep_interpreter.train.settings.experiment import Experiment, StagingEvaluation
+from sleep_interpreter.train.settings.experiment import EvaluateSettings, Experiment, StagingEvaluation
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
@@ -108,8 +108,9 @@ def evaluate(
     summary.json, predictions.csv and the figures; the result pickle goes beside it. `notes` are kept in the summary
     (checkpoint, data, "simulated", "warnings" ...).
     """
-    settings = staging_settings(experiment)
-    nights, failures, simulated = [], [], bool(notes.get("simulated"))
+    settings = experiment.staging
+    assert settings is not None  # refused before anything was read
+    nights, failures = [], []
     kind = kind_of(notes, "stager")
     # Without the old summary first: a run that is killed leaves none beside another run's figures.
     (folder / "summary.json").unlink(missing_ok=True)
@@ -132,24 +133,18 @@ def evaluate(
             nights.append(night)
     if not nights:
         raise UserError(f"none of {len(files)} subjects could be staged; the first: {failures[0]['reason']}")
-    summary = measured(nights, experiment, {**notes, "simulated": simulated}, name, failures)
+    notes = {**notes, "simulated": bool(notes.get("simulated"))}
+    summary = measured(nights, settings, experiment.evaluate, notes, name, failures)
     _write(nights, summary, folder, name, settings.smoothing, kind)
     provenance.write_json(folder / "summary.json", summary)
     return summary
 
 
-def staging_settings(experiment: Experiment) -> StagingEvaluation:
-    """Return how a stager is tested, or refuse an experiment that does not say so."""
-    if experiment.staging is None:
-        raise UserError("`staging` is missing: how a stager is tested (see params/SIStaging.yaml)")
-    return experiment.staging
-
-
 def measured(
-    nights: Sequence[StagedNight], experiment: Experiment, notes: dict[str, Any], name: str, failures: list[dict]
-) -> dict[str, Any]:
+    nights: Sequence[StagedNight], settings: StagingEvaluation, evaluate: EvaluateSettings,
+    notes: dict[str, Any], name: str, failures: list[dict],
+) -> dict[str, Any]:  # fmt: skip
     """Return the summary of staged nights."""
-    settings, evaluate = staging_settings(experiment), experiment.evaluate
     grids = {night.name: _grid(night, settings.smoothing) for night in nights}
     epochs = {night.name: (night.epochs, night.found) for night in nights}
     size = max(1, round(settings.block_minutes * 60 / STAGING_SECONDS))

@@ -30,7 +30,7 @@ def agreement(counts: ArrayLike) -> dict[str, Any]:
     """
     counts = np.asarray(counts, float)
     n = int(counts.sum())
-    values = {m: float(v) for m, v in zip(MEASURES, _measures(counts[None])[:, 0], strict=True)}
+    values = _measures(counts[None])[:, 0]
     rows, columns, hits = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
     per_stage = {
         stage: {
@@ -43,7 +43,7 @@ def agreement(counts: ArrayLike) -> dict[str, Any]:
     }
     return {
         "n": n,
-        **{m: None if not np.isfinite(v) else v for m, v in values.items()},
+        **{m: float(v) if np.isfinite(v) else None for m, v in zip(MEASURES, values, strict=True)},
         "chance": _share(rows @ columns, n * n),
         "majority": _share(rows.max(), n),
         "stages": per_stage,

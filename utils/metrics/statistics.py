@@ -5,7 +5,7 @@ classes' recalls, so that frequent items do not count for more). Ties in probabi
 comes first in the vocabulary, as with `numpy.argmax`; the rule does not look at the label.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,12 +17,10 @@ NAMES = {"top1": "top-1", "top3": "top-3", "balanced": "balanced accuracy"}
 FEWEST_SUBJECTS = 6
 """Subjects needed for a test over subjects: with 5, no two-sided signed-rank or sign-flip p is below 0.05."""
 
-
 Trials = tuple[np.ndarray, np.ndarray]
 """Label (n,) and whether correct (n,) of one subject's trials."""
 Counts = tuple[np.ndarray, np.ndarray]
 """Hits (K,) and trials (K,) of every class."""
-Draw = Callable[[int, np.random.Generator], np.ndarray]
 
 
 class Resampling(Protocol):
@@ -103,7 +101,7 @@ def balanced(
     """
     total, row = int(np.sum(n)), dict.fromkeys(("accuracy", "low", "high"))
     if total:
-        draws = _balanced_draws(hits, n, resamples, np.random.default_rng(seed))
+        draws = _rate_draws(hits, n, True, resamples, np.random.default_rng(seed))
         accuracy = float(_mean_recall(np.asarray(hits), np.asarray(n)))
         # drawn anew, trials that all hit or all miss would never differ
         alike = accuracy in (0, 1)
@@ -135,7 +133,7 @@ def balanced_over_subjects(tables: Sequence[Counts], resamples: int, seed: int, 
     `tables` are `class_counts` of every subject.
     """
     tables = [(np.asarray(h), np.asarray(n)) for h, n in tables if np.sum(n)]
-    draws = [lambda size, rng, h=h, n=n: _balanced_draws(h, n, size, rng) for h, n in tables]
+    draws = [lambda size, rng, h=h, n=n: _rate_draws(h, n, True, size, rng) for h, n in tables]
     values = [_mean_recall(h, n) for h, n in tables]
     pooled = _mean_recall(*(sum(column) for column in zip(*tables, strict=True))) if tables else 0.0
     trials = sum(int(n.sum()) for _, n in tables)
@@ -164,12 +162,13 @@ def _two_level_means(draws, resamples, seed):
     return values.mean(axis=1)
 
 
-def _balanced_draws(hits, n, size, random):
+def _rate_draws(hits, n, balanced, size, random):
+    """Draw trials anew `size` times; return their rates."""
     hits, n = np.asarray(hits), np.asarray(n)
     cells = np.concatenate([hits, n - hits])
     counts = random.multinomial(n.sum(), cells / n.sum(), size=size)
     won = counts[:, : len(n)]
-    return _mean_recall(won, won + counts[:, len(n) :])
+    return _rate(won, won + counts[:, len(n) :], balanced)
 
 
 def _mean_recall(hits, n):
@@ -304,13 +303,8 @@ def _difference_draws(one, other, balanced, size, random):
         trials = counts.sum(axis=-1)
         both = counts[..., 3]
         return _rate(counts[..., 2] + both, trials, balanced) - _rate(counts[..., 1] + both, trials, balanced)
-    drawn = []
-    for own in (one, other):
-        hits, n = class_counts(*own)
-        cells = np.concatenate([hits, n - hits])
-        counts = random.multinomial(n.sum(), cells / n.sum(), size=size)
-        drawn.append(_rate(counts[:, : len(n)], counts[:, : len(n)] + counts[:, len(n) :], balanced))
-    return drawn[0] - drawn[1]
+    first, second = (_rate_draws(*class_counts(*own), balanced, size, random) for own in (one, other))
+    return first - second
 
 
 def _rate(hits, n, balanced):
