@@ -69,8 +69,7 @@ def analyse(
 ) -> tuple[dict, pd.DataFrame]:  # fmt: skip
     """Look through one subject's nights, write its files and return its part of the summary and its rates.
 
-    `before` are nights before learning, for the control (none: shuffled phases); `decoders` are by stage, N2, N3 or
-    R.
+    `before` are nights before learning, for the control (none: shuffled phases); `decoders` are by stage.
     """
     step = settings.step_seconds
     log.info("%s: control (%s)", subject, settings.control.kind)
@@ -135,7 +134,7 @@ def _truth(night, course, events, minutes, settings):
 def too_short(levels: Mapping[int, Mapping], settings: ReactivationSettings) -> list[str]:
     """Return a sentence for each stage whose control is too short to show the promised rate of false alarms.
 
-    The threshold (`levels`, of `reactivation_events.thresholds`) is then the control's highest score, which promises
+    The threshold is then the control's highest score (`levels`, of `reactivation_events.thresholds`): it promises
     less.
     """
     rate, confidence = settings.false_alarms_per_min, settings.control.confidence

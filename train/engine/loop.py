@@ -1,9 +1,8 @@
 """The one training loop: members one after the other, a state after every epoch, resumed after a kill.
 
-A member's state (weights, optimizer, random-number state, history) is one file that is replaced
-atomically after each epoch; whatever stops the training, the same command goes on after the last one.
-Members depend on nothing but the settings and their number, so they may as well be trained by separate
-processes and joined afterwards.
+A member's state (weights, optimizer, random-number state, history) is one file that is replaced atomically after each
+epoch; whatever stops the training, the same command goes on after the last one. Members depend on nothing but the
+settings and their number, so they may as well be trained by separate processes and joined afterwards.
 """
 
 import logging
@@ -51,8 +50,7 @@ def train(
     those of other training subjects, to choose each member's epoch with; without them the last epoch is kept, which
     is the published rule. The folder receives settings.yaml, run.json, log.csv, member_*.npz (states) and
     ensemble.npz; `mode` and `notes` (data fingerprint, simulated or not) are kept in the checkpoint, `notes` in
-    run.json too. Refused are options or a folder that do not fit, and one in which another process trains one of the
-    members.
+    run.json too. Refused are options or a folder that do not fit, and one in which another process trains a member.
     """
     options = options or Options()
     _check(options, settings, len(trials))

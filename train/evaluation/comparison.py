@@ -60,8 +60,7 @@ def compare(
     NAME.csv (one row a run), NAME_pairs.csv, NAME_subjects.csv, NAME.json and NAME.png; without `name` they are
     called by the runs' names joined with "_vs_". `measure` is "top1", "top3" or "balanced". With `different_data`
     runs on other data or other trials are compared, too, subjects of one name being taken for the same person;
-    otherwise they are refused, as are fewer than two runs, a folder without complete results and fewer than two
-    subjects in common.
+    otherwise they are refused. So are fewer than two runs or common subjects, and a folder without complete results.
     """
     runs = _read_runs(folders, Path(results))
     path = PARAMS / "_base.yaml"

@@ -66,7 +66,7 @@ def report(
     The folder receives summary.json, subjects.csv, predictions.csv, confusion_matrix.csv and the figures; the result
     pickle, called by the experiment's name, goes beside it. `notes` are kept in the summary: checkpoint, data,
     "simulated" or not, "warnings" (list of str), "skipped" (list of the trials left out), ...; `per_subject_extra`,
-    {subject: {key: value}}, is put into the subjects' rows. Refused if there is no trial or outputs are no
+    {subject: {key: value}}, goes into the subjects' rows. Refused without a trial or where outputs are no
     probabilities.
     """
     decoding_metrics.check(predictions)
@@ -272,10 +272,7 @@ def evaluate_groups(
     settings: EvaluateSettings,
     notes: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Evaluate a decoder on groups of trials of unseen subjects; write and return what `report_groups` does.
-
-    All subjects have the same groups.
-    """
+    """Evaluate a decoder on groups of trials (the same of every subject); do what `report_groups` does."""
     predictions: dict[str, list[Predictions]] = {group: [] for subject in subjects for group in subject.groups}
     total = sum(len(label) for subject in subjects for _, label in subject.groups.values())
     with tqdm(total=total, desc="testing", unit="trial") as bar:

@@ -30,8 +30,8 @@ def scores(probability: np.ndarray) -> np.ndarray:
 def peaks(time: np.ndarray, stretch: np.ndarray, score: np.ndarray, refractory: float) -> np.ndarray:
     """Return the places of peaks, highest first: each is the highest within `refractory` s of those left.
 
-    A threshold then keeps the first of them, so lowering it never removes an event. Times rise; no peak suppresses
-    one of another stretch.
+    A threshold then keeps the first of them, so lowering it never removes an event. No peak suppresses one of another
+    stretch; times rise.
     """
     left, found = np.ones(len(time), bool), []
     for place in np.argsort(-score, kind="stable"):
@@ -129,8 +129,8 @@ def against_truth(
 ) -> dict[str, Any]:
     """Return how events compare with planted reactivations (simulated nights only).
 
-    `truth` (onset_s, item) are those inside the `minutes` of searched sleep; the tolerance is in s; the threshold
-    promises `false_alarms_per_min`.
+    `truth` (onset_s, item) are those inside the searched `minutes`; the threshold promises `false_alarms_per_min`;
+    the tolerance is in s.
     """
     found = compare_events(events.onset_s.to_numpy(float), truth.onset_s.to_numpy(float), tolerance)
     pairs = found.pop("pairs")

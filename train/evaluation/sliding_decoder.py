@@ -57,8 +57,7 @@ class ReactivationSettings(Settings):
 class Night:
     """A prepared sleep recording (`Prepared/<subject>/<session>/`): cleaned EEG of 500 Hz and what is known of it.
 
-    `truth` (onset_s, item) are planted reactivations of a simulated night; `average`: take the common average in
-    every window.
+    `truth` (onset_s, item) are planted reactivations of a simulated night; `average`: common average in every window.
     """
 
     subject: str
@@ -154,8 +153,7 @@ def slide(night: Night, decoders: Mapping[str, Decoder], settings: ReactivationS
 def trials_at(read: Callable[[int, int], np.ndarray], time: np.ndarray, average: bool) -> np.ndarray:
     """Return the trials (n, 200, C) that a decoder reads, as if there had been cues at `time` (n,), s from the start.
 
-    `read(start, stop)` returns raw samples (C, stop - start) at 500 Hz in µV; `average`: take the common average
-    reference.
+    `read(start, stop)` returns raw samples (C, stop - start) at 500 Hz in µV; `average`: common average reference.
     """
     starts = np.rint((time - BEFORE) * STREAM_RATE).astype(int)
     return decoding_window(np.stack([read(start, start + _WINDOW) for start in starts]), _RATIO, average)
@@ -180,8 +178,7 @@ def slide_shuffled(night: Night, decoders: Mapping[str, Decoder], settings: Reac
     Pieces of 30 s of one stage keep every channel's spectrum and every pair's cross-spectrum (random phases, the same
     for all channels: Prichard and Theiler, 1994, Phys Rev Lett 73:951), but nothing that happens at a time is left:
     what a memory adds is spread over the whole piece. Slow oscillations and spindles lose their shape too, so real
-    EEG may look a little more eventful than this control; a night before learning has no such difference. Times are
-    the pieces'.
+    EEG may look a little more eventful than this control; a night before learning does not. Times are the pieces'.
     """
     rng = np.random.default_rng([settings.control.seed, *f"{night.subject} {night.session}".encode()])
     length = round(_BLOCK_S * STREAM_RATE)

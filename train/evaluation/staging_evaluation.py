@@ -44,9 +44,8 @@ ONE_SUBJECT = "1 subject: the interval is over stretches of its night and says n
 class StagedNight:
     """What stagers said about one night; stages are of its m epochs of 30 s, int array (m,).
 
-    `epochs` are the expert's; `estimates` those of the stager under test, one a stored window; `found` its stages: of
-    the window that covers the epoch, unsmoothed; `others` those of YASA; `past` the estimates of YASA on the past
-    alone.
+    `epochs` are the expert's; `estimates` those of the stager under test, one a stored window; `found` its stages, of
+    the window that covers the epoch, unsmoothed; `others` those of YASA; `past` YASA's estimates on the past alone.
     """
 
     name: str

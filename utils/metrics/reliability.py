@@ -34,7 +34,7 @@ def confidence_reliability(label: np.ndarray, probability: np.ndarray, bins: int
     """Return how far a decoder's confidence (its highest probability) can be taken at its word.
 
     Of trials' labels (n,) and probabilities (n, K): ece, log_loss (mean of -ln p(true class), p at least 1e-12; ln K
-    for a uniform guess), confidence (mean), bins (`reliability_bins` with confidence and accuracy); None without
+    for a uniform guess), mean confidence, bins (`reliability_bins` with confidence and accuracy); None without
     trials.
     """
     if not len(label):

@@ -128,10 +128,7 @@ def over_subjects(correct: Sequence[np.ndarray], resamples: int, seed: int, chan
 
 
 def balanced_over_subjects(tables: Sequence[Counts], resamples: int, seed: int, chance: float) -> dict[str, Any]:
-    """Return mean balanced accuracy over subjects; intervals as in `over_subjects` and `balanced`.
-
-    `tables` are `class_counts` of every subject.
-    """
+    """Return mean balanced accuracy over subjects from the `class_counts` of each, as `over_subjects` does."""
     tables = [(np.asarray(h), np.asarray(n)) for h, n in tables if np.sum(n)]
     draws = [lambda size, rng, h=h, n=n: _rate_draws(h, n, True, size, rng) for h, n in tables]
     values = [_mean_recall(h, n) for h, n in tables]

@@ -18,10 +18,7 @@ class ClusterSettings(Resampling, Protocol):
 
 
 def band(curves: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return a bootstrap 95 % interval (low (T,), high (T,)) of the mean over subjects of `curves` (S, T).
-
-    Every sample has its own; a single subject has none.
-    """
+    """Return a bootstrap 95 % interval, low and high (T,), of the mean of `curves` (S, T); None of one subject."""
     curves = np.asarray(curves, np.float64)
     if len(curves) < 2:
         return None
@@ -38,8 +35,7 @@ def clusters(values: np.ndarray, chance: float, settings: ClusterSettings) -> tu
     something above chance; where a cluster begins and ends is no test of its own.
 
     Of values (S, T) or (S, rows, T), returns subjects, clusters (list of {"p", "size", "first", "last"}, in samples,
-    of all that were found) and note; and a mask, shaped as one subject's values, of samples of clusters with p <
-    0.05.
+    of all that were found) and note; and a mask, like one subject's values, of samples of clusters with p < 0.05.
     """
     import mne  # lazy: start-up
 
