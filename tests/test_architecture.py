@@ -20,7 +20,7 @@ ORDER = (
     "realtime/Sources", "realtime/Output", "realtime/Cues", "realtime/Model", "realtime/Control",
     "realtime/Session", "realtime/Report", "realtime/Monitor", "realtime/Setup", "realtime",
     "sleep_interpreter",
-    "benchmarks/plots.py", "benchmarks/speed", "benchmarks/runner.py", "benchmarks/staging",
+    "benchmarks/plots.py", "benchmarks/runner.py", "benchmarks/speed", "benchmarks/staging",
     "benchmarks/decoding", "benchmarks/preparation", "benchmarks/simulator", "benchmarks/realtime",
     "benchmarks",
 )  # fmt: skip

@@ -19,12 +19,8 @@ Trials = tuple[np.ndarray, np.ndarray]
 class Baseline(Protocol):
     """A linear decoder for each time sample, such as `model.lasso_glm.TimeResolvedLassoGLM`.
 
-    Attributes
-    ----------
-    weights_ : array (T, K, C)
-        Prepared trials times these plus the intercepts are the evidence for each class.
-    intercept_, residual_ : array (T, K)
-        The residual says how far a fit is from its solution: 0 where that is found in one step.
+    Prepared trials times `weights_` (T, K, C) plus `intercept_` (T, K) are the evidence for each class. `residual_`
+    (T, K) says how far a fit is from its solution: 0 where that is found in one step.
     """
 
     weights_: Any
@@ -61,24 +57,11 @@ def within(
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Decode each fold with models trained on all others but the next one, which is there to choose with.
 
-    Parameters
-    ----------
-    eeg : float array (n, T, C)
-    label : int array (n,)
-    folds : list of int arrays
-        As of `folds_of`. Fold k is tested, k + 1 is for validation, the others train.
-    classes : int
-        K.
-    baseline : str
-        Of `BASELINES`; `parameters` are its.
-
-    Returns
-    -------
-    result : dict of str to array
-        hits, validation_hits (folds, T): trials decoded rightly; n, validation_n (folds,); decoded (folds, T,
-        K): how often each class was decoded, cued (folds, K): how often it was due, in the test fold; trained
-        (folds, K): trials to train on; patterns (T, K, C): mean over folds of the training trials'; residual
-        (): the largest.
+    Of `folds` (see `folds_of`) of the trials (n, T, C), fold k is tested, k + 1 is for validation, the others train a
+    `baseline` of `BASELINES` for K `classes` with its `parameters`. The result: hits, validation_hits (folds, T),
+    trials decoded rightly; n, validation_n (folds,); decoded (folds, T, K), how often each class was decoded, cued
+    (folds, K), how often it was due, in the test fold; trained (folds, K), trials to train on; patterns (T, K, C),
+    mean over folds of the training trials'; residual (), the largest.
     """
     count, (times, channels) = len(folds), eeg.shape[1:]
     shapes: dict[str, tuple[int, ...]] = {
@@ -107,12 +90,8 @@ def within(
 def window_samples(windows: Mapping[str, int], short: int, long: int) -> np.ndarray:
     """Return which sample of the long trials goes with each of the short ones, int array (offsets, short).
 
-    Parameters
-    ----------
-    windows : dict
-        "step" between windows and "count" of them, in samples.
-    short, long : int
-        Samples of an awake trial (and of a window), of a sleep trial.
+    `windows` has their "step" and "count"; `short` and `long` are the lengths of an awake trial (and of a window) and
+    of a sleep trial; all in samples.
     """
     index = np.arange(windows["count"])[:, None] * windows["step"] + np.arange(short)
     if index.max() >= long:
@@ -131,28 +110,13 @@ def cross(
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
     """Train on all trials of one domain and decode all trials of others, through sliding windows.
 
-    Parameters
-    ----------
-    train : tuple
-        EEG (n, T, C) and labels (n,). Whichever side has the longer trials is seen through the windows.
-    tests : dict of str to tuple
-        The same of each domain to test; all of one length.
-    windows : dict
-        As of `window_samples`.
-    classes : int
-        K.
-    generalise : bool
-        Decode every test sample with the model of every training sample too.
-    baseline : str
-        Of `BASELINES`; `parameters` are its.
+    `tests` are all of one length. Whichever side has the longer trials is seen through the `windows`
+    (`window_samples`). With `generalise` every test sample is decoded with the model of every training sample, too.
+    The decoder is a `baseline` of `BASELINES` for K `classes` with its `parameters`.
 
-    Returns
-    -------
-    shared : dict of str to array
-        patterns (T', K, C) and fitted (T',): the training samples they belong to; trained (K,); residual ().
-    results : dict of str to dict
-        For each test set: hits (offsets, samples), decoded (offsets, samples, K), cued (K,), n (), and
-        generalised (T', T of the test trials): hits, if asked for.
+    Returns what the tests share: patterns (T', K, C) and fitted (T',), the training samples they belong to; trained
+    (K,); residual (); and of each test set: hits (offsets, samples), decoded (offsets, samples, K), cued (K,), n (),
+    and, if asked for, generalised (T', T of the test trials), hits.
     """
     eeg, label = train
     others = {len(other[0][0]) for other in tests.values()}

@@ -5,20 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Plan:
-    """One experiment.
+    """One experiment: lasso_glm/lasso_glm_NAME.py.
 
-    Attributes
-    ----------
-    name : str
-        As in lasso_glm/lasso_glm_NAME.py.
-    train : tuple of str
-        Domains to train on, one after the other.
-    tests : tuple of str
-        Domains to test on; empty: the training domain's own, in folds.
-    pickle : str
-        Stem of the original's result pickle.
-    baseline : str
-        The decoder, of `lasso_glm.engine.fits.BASELINES`.
+    Domains to train on, one after the other; domains to test on (none: the training domain's own, in folds); the stem
+    of the original's result pickle; the decoder, of `lasso_glm.engine.fits.BASELINES`.
     """
 
     name: str
@@ -29,12 +19,11 @@ class Plan:
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """All domains that are read."""
         return (*self.train, *self.tests)
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
-        """What is trained on and tested on: tuple of (train, test)."""
+        """What is trained on and tested on: (train, test), ..."""
         return tuple((train, test) for train in self.train for test in self.tests or (train,))
 
 

@@ -26,24 +26,10 @@ COLUMNS = ("subject", "experiment", "train", "test", "fold", "offset", "time", "
 def report(
     plan: Plan, settings: LassoSettings, results: Mapping[str, SubjectResult], folder: Path, notes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write everything about an experiment and return the summary.
+    """Write everything about an experiment and return the summary, as in summary.json, with the notes in it.
 
-    Parameters
-    ----------
-    folder : Path
-        Receives summary.json, accuracy.csv, validation.csv, mean.csv and figures; the pickle goes beside it.
-    notes : dict
-        Kept in the summary.
-
-    Returns
-    -------
-    summary : dict
-        As in summary.json.
-
-    Raises
-    ------
-    UserError
-        No subject has the trials that the experiment needs.
+    The folder receives summary.json, accuracy.csv, validation.csv, mean.csv and figures; the pickle goes beside it.
+    Refused if no subject has the trials that the experiment needs.
     """
     (folder / "summary.json").unlink(missing_ok=True)  # a run killed here leaves no old summary
     simulated = any(own.header["simulated"] for own in results.values())
@@ -124,13 +110,14 @@ def _within(pair, own, settings):
     tested, mask = time_course_tests.clusters(curves, CHANCE, settings.statistics)
     interval = time_course_tests.band(curves, settings.statistics.bootstrap, settings.statistics.seed)
     peaks = time_course_tests.peaks_within(own)
-    chosen = np.concatenate([row["cells"] for row in peaks.values()])
+    quartiles = np.percentile(np.concatenate([row["cells"] for row in peaks.values()]), [25, 50, 75])
+    names = ("lower_quartile", "median", "upper_quartile")
     best = int(validation.argmax())
     entry = {
         "subjects": len(own),
         "n": int(sum(a["n"].sum() for a in own.values())),
         "peak": time_course_tests.peak(peaks, CHANCE, settings.statistics),
-        "peak_times": {key: float(times[round(q)]) for key, q in _quartiles(chosen).items()},
+        "peak_times": {key: float(times[round(q)]) for key, q in zip(names, quartiles, strict=True)},
         "validation_curve_peaks_at": float(times[best]),
         "clusters": _in_seconds(tested, lambda place: float(times[place[-1]])),
         "largest_residual": float(max(a["residual"] for a in own.values())),
@@ -189,7 +176,8 @@ def _draw(plan, pair, drawn, results, own, folder, kind):
         if drawn["cell"] is None or pair != next(p for p in plan.pairs if p[0] == pair[0]):
             return  # patterns belong to the training domain: once
         shared = [results[subject].arrays[pair[0]] for subject in own]
-        place = drawn["cell"][1] + (0 if pair[0] in ("image", "audio") else _first(drawn))
+        first = 0 if pair[0] in ("image", "audio") else round(float(drawn["offsets"][drawn["cell"][0]]) * 100)
+        place = drawn["cell"][1] + first
         place = int(np.flatnonzero(shared[0]["fitted"] == place)[0])
         patterns = [a["patterns"] for a in shared]
         at = seconds(pair[0], 200)[int(shared[0]["fitted"][place])]
@@ -197,18 +185,8 @@ def _draw(plan, pair, drawn, results, own, folder, kind):
     plots_lasso.patterns(mean, ITEMS, folder / f"patterns_{pair[0]}.png", at, len(own), plan.name, kind)
 
 
-def _first(drawn):
-    """Return the first sample of the chosen window in the sleep trial."""
-    return round(float(drawn["offsets"][drawn["cell"][0]]) * 100)
-
-
 def _offsets(settings):
     return [round(settings.windows.step * place, 4) for place in range(settings.windows.count)]
-
-
-def _quartiles(chosen):
-    names = ("lower_quartile", "median", "upper_quartile")
-    return dict(zip(names, np.percentile(chosen, [25, 50, 75]), strict=True))
 
 
 def _in_seconds(tested, convert):

@@ -34,14 +34,9 @@ LIMITING = ("penalty", "scale", "percentile", "folds", "windows", "seed")
 class SubjectResult:
     """What became of one subject.
 
-    Attributes
-    ----------
-    header : dict
-        "key" (settings and data that it belongs to), "n" {domain: trials}, "missing" {domain: why}, "few"
-        {domain: {item: trials}}, "simulated".
-    arrays : dict of str to dict
-        By "train/test" (and by "train" for what the tests share), as `lasso_glm.engine.fits` returns them;
-        what is missing is not there.
+    `header` has "key" (settings and data that it belongs to), "n" {domain: trials}, "missing" {domain: why}, "few"
+    {domain: {item: trials}} and "simulated". `arrays` are by "train/test" (and by "train" for what the tests share),
+    as `lasso_glm.engine.fits` returns them; what is missing is not there.
     """
 
     name: str
@@ -61,38 +56,18 @@ def run(
     part: tuple[int, int] | None = None,
     **spread: Any,
 ) -> dict[str, SubjectResult]:
-    """Compute what is not yet there and return all results.
+    """Compute what is not yet there in folder/subjects/NAME.npz and return all results, in the order of `files`.
 
-    Parameters
-    ----------
-    files : dict of str to Path
-        {subject: Whole_data.pickle}, as of `data.formats.single_trials.find_subjects`.
-    root : Path
-        The data set's folder.
-    folder : Path
-        Receives subjects/NAME.npz.
-    generalise, restart : bool
-        Temporal generalisation too; forget what is there.
-    part : tuple of int | None
-        (I, N): only every Nth subject, from the Ith (1 to N): a share of the work for one of N machines.
-    **spread
-        jobs, backend and scheduler of `utils.core.parallel.results`.
-
-    Returns
-    -------
-    results : dict of str to SubjectResult
-        In the order of `files`.
-
-    Raises
-    ------
-    UserError
-        A file there belongs to other settings, or a subject's data are refused.
+    `files` are {subject: Whole_data.pickle} (`data.formats.single_trials.find_subjects`) of the data set in `root`.
+    `generalise`: temporal generalisation too; `restart`: forget what is there; `part` (I, N): only every Nth subject
+    from the Ith (1 to N), a share of the work for one of N machines; `spread`: jobs, backend and scheduler of
+    `utils.core.parallel.results`. Refused if a file there belongs to other settings, or a subject's data are.
     """
     kept, jobs = {}, []
     chosen = list(files.items()) if part is None else list(files.items())[part[0] - 1 :: part[1]]
     for name, file in chosen:
         job = _job(plan, settings, name, file, root, generalise)
-        path = subject_file(folder, name)
+        path = folder / "subjects" / f"{name}.npz"
         if not restart and path.exists() and (found := _still_good(path, job["key"])):
             kept[name] = found
         else:
@@ -102,16 +77,11 @@ def run(
     bar = tqdm(total=len(chosen), initial=len(kept), desc=plan.name, unit="subject", dynamic_ncols=True)
     with bar:
         for name, header, arrays in parallel.results(compute, jobs, **spread):
-            write_subject(subject_file(folder, name), header, arrays)
+            write_subject(folder / "subjects" / f"{name}.npz", header, arrays)
             kept[name] = SubjectResult(name, header, _nested(arrays))
             _remark(kept[name])
             bar.update()
     return {name: kept[name] for name, _ in chosen}
-
-
-def subject_file(folder: str | Path, name: str) -> Path:
-    """Return the path of one subject's result."""
-    return Path(folder) / "subjects" / f"{name}.npz"
 
 
 def _job(plan, settings, name, file, root, generalise):
@@ -167,7 +137,9 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
             arrays[f"{train}/{train}"] = fits.within(eeg, label, folds, len(ITEMS), plan.baseline, **settings.glm)
             continue
         if len(np.unique(label)) < 2:
-            header["missing"][train] = _one_class(label)
+            header["missing"][train] = (
+                f"all {len(label)} trials are of {ITEMS[label[0]]}" if len(label) else "no trials"
+            )
             continue
         tests = {test: trials[test] for test in plan.tests if len(trials[test][1])}
         header["missing"] |= {test: "no trials" for test in plan.tests if test not in tests}
@@ -183,10 +155,6 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
 
 def _few(count):
     return {ITEMS[k]: int(count[k]) for k in np.flatnonzero(count < FEW)} if count.any() else {}
-
-
-def _one_class(label):
-    return f"all {len(label)} trials are of {ITEMS[label[0]]}" if len(label) else "no trials"
 
 
 def _unfit_for_folds(label, folds):

@@ -67,14 +67,9 @@ def analyse(
     subject: str, nights: Sequence[Night], before: Sequence[Night], decoders: Mapping[str, Decoder],
     settings: ReactivationSettings, root: Path,
 ) -> tuple[dict, pd.DataFrame]:  # fmt: skip
-    """Look through one subject's nights and write its files.
+    """Look through one subject's nights, write its files and return its part of the summary and its rates.
 
-    Parameters
-    ----------
-    before : list of Night
-        Nights before learning, for the control; empty: shuffled phases.
-    decoders : dict of str to callable
-        {"N2" | "N3" | "R": (n, 200, C) -> (n, 15)}.
+    `before` are nights before learning, for the control (none: shuffled phases); `decoders` are by stage.
     """
     step = settings.step_seconds
     log.info("%s: control (%s)", subject, settings.control.kind)
@@ -139,12 +134,8 @@ def _truth(night, course, events, minutes, settings):
 def too_short(levels: Mapping[int, Mapping], settings: ReactivationSettings) -> list[str]:
     """Return a sentence for each stage whose control is too short to show the promised rate of false alarms.
 
-    The threshold is then the control's highest score, which promises less.
-
-    Parameters
-    ----------
-    levels : dict
-        Of `train.evaluation.reactivation_events.thresholds`.
+    The threshold is then the control's highest score (`levels`, of `reactivation_events.thresholds`): it promises
+    less.
     """
     rate, confidence = settings.false_alarms_per_min, settings.control.confidence
     needed = -np.log1p(-confidence) / rate

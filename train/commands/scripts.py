@@ -35,7 +35,6 @@ def train(name: str, doc: str | None, argv: Arguments, modes: Sequence[str] = ()
     if args.shuffle_labels:
         args.overrides.append("train.shuffle_labels=true")
     settings = _read_settings(name, args)
-    tensorflow_import.import_tensorflow()
     from sleep_interpreter.train.commands import train as command  # lazy: start-up
 
     command.train(name, settings, args)
@@ -48,16 +47,18 @@ def finetune(name: str, network: str, doc: str | None, argv: Arguments) -> None:
     parser.add_argument("--subjects", metavar="A,B", help="only these subjects, for example subject_test_3")
     args = parser.parse_args(argv)
     settings = _read_settings(name, args, network)
-    tensorflow_import.import_tensorflow()
     from sleep_interpreter.train.commands import train as command  # lazy: start-up
 
     command.finetune_decoder(name, settings, args)
 
 
 def _read_settings(name, args, network=None):
+    """Return the experiment's settings; only then is TensorFlow loaded."""
     from sleep_interpreter.train.settings import experiment  # lazy: start-up
 
-    return experiment.read(name, args, network)
+    settings = experiment.read(name, args, network)
+    tensorflow_import.import_tensorflow()
+    return settings
 
 
 def _training_parser(doc, modes=()):
@@ -105,7 +106,6 @@ def testing_parser(doc: str | None, modes: Sequence[str] = ()) -> argparse.Argum
 
 def _test(what, name, network, args):
     settings = _read_settings(network, args)
-    tensorflow_import.import_tensorflow()
     from sleep_interpreter.train.commands import test as command  # lazy: start-up
 
     getattr(command, what)(name, settings, args)

@@ -4,7 +4,8 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 from sleep_interpreter.data.formats.fingerprints import fingerprint
 from sleep_interpreter.data.formats.simulation_marks import carries_mark
@@ -32,14 +33,6 @@ _MEANINGS = {
     "precue": "negative control: EEG from before the cue, which cannot know the item; chance is expected",
 }
 """What a window of the sleep trials tests, for the summary."""
-
-
-class Source(NamedTuple):
-    """What has to be known of a test subject: here a stager's, whose night is read later."""
-
-    name: str
-    file: Path
-    simulated: bool
 
 
 def test_decoder(name: str, settings: Experiment, args: argparse.Namespace) -> None:
@@ -80,7 +73,9 @@ def test_stager(name: str, settings: Experiment, args: argparse.Namespace) -> No
     root = experiment.data_root(settings)
     files = staging_files(root)
     marked = is_simulated(root)
-    sources = [Source(subject_name(file), file, marked or carries_mark(file)) for file in files]
+    sources = [  # what has to be known now; their nights are read later
+        SimpleNamespace(name=subject_name(file), file=file, simulated=marked or carries_mark(file)) for file in files
+    ]
     network, notes = open_checkpoint(settings, args, None, root, sources)
     channels, samples = STAGING["feature_data"].shape
     network.settings.check_data(samples, channels, len(STAGES), where=notes["checkpoint"])
@@ -147,10 +142,7 @@ def restored_settings(settings: Experiment, network: Ensemble) -> Experiment:
 
 
 def _check_agreement(overrides, settings, real, where):
-    """Refuse --set of what the checkpoint decides, where it differs: it would have no effect.
-
-    The same --set may be given to training and test.
-    """
+    """Refuse --set of what the checkpoint decides, where it differs: it would have no effect."""
     parts = {"model", "members"}
     asked, there = (config.flat(s.model_dump(mode="json", include=parts)) for s in (settings, real))
     for key in (config.parse_override(text)[0] for text in overrides):
@@ -165,11 +157,7 @@ def _check_agreement(overrides, settings, real, where):
 def cautions(trained, subjects):
     """Return what speaks against taking a result at face value.
 
-    Parameters
-    ----------
-    trained : dict
-        Notes of the checkpoint.
-    subjects : sequence of objects with `name` and `simulated`
+    `trained` are the checkpoint's notes; `subjects` have `name` and `simulated`.
     """
     found = []
     simulated = [s.name for s in subjects if s.simulated]

@@ -169,7 +169,11 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
         finetuning.check_parts(subject)
     network, notes = test.open_checkpoint(settings, args, None, root, subjects, skipped)
     network.settings.check_data(*TRIAL_SIZES, notes["checkpoint"])
-    notes["checkpoint_fingerprint"] = content_hash(_checkpoint_files(notes["checkpoint"]))
+    files = [notes["checkpoint"]]
+    if tf_checkpoint.is_one(files[0]):
+        prefix = tf_checkpoint.prefix_of(files[0])
+        files = [f"{prefix}.index", *tf_checkpoint.data_files(prefix)]
+    notes["checkpoint_fingerprint"] = content_hash(files)
     notes["controls"] = test.controls("cue", network)
     notes["data_types"] = ["test"]
     for key in (config.parse_override(text)[0] for text in args.overrides):
@@ -211,10 +215,3 @@ def _note_more(skipped, found, notes):
         warning = f"{len(more)} more trials of {more[0]['file']} left out, the first: {more[0]['reason']}"
         notes["warnings"].append(warning)
         log.warning("WARNING: %s", warning)
-
-
-def _checkpoint_files(path):
-    if not tf_checkpoint.is_one(path):
-        return [path]
-    prefix = tf_checkpoint.prefix_of(path)
-    return [f"{prefix}.index", *tf_checkpoint.data_files(prefix)]

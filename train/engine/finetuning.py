@@ -7,6 +7,8 @@ validation loss, then to the earliest. Nothing that depends on the test part has
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.networks.ensemble import Ensemble
 from sleep_interpreter.train.engine.loop import cross_entropy_and_hits
 from sleep_interpreter.train.engine.member_trainer import MemberTrainer, Recipe
-from sleep_interpreter.train.engine.run_folder import History, board, chosen_epoch
+from sleep_interpreter.train.engine.run_folder import History, board, chosen_epoch, forget
 from sleep_interpreter.train.evaluation import decoder_report
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config, file_locks
@@ -38,21 +40,10 @@ FILES = (
 
 
 class Finetuner:
-    """Fine-tunes copies of one ensemble.
+    """Fine-tunes copies of one ensemble, which is not changed.
 
-    Parameters
-    ----------
-    settings : sleep_interpreter.train.settings.experiment.Experiment
-        With a `finetune` section.
-    network : sleep_interpreter.model.networks.ensemble.Ensemble
-        The trained ensemble; it is not changed.
-    notes : dict
-        Kept with every checkpoint; `checkpoint_fingerprint` tells one start from another.
-
-    Attributes
-    ----------
-    settings : sleep_interpreter.train.settings.experiment.Experiment
-        Those given, with the network that the checkpoint really holds.
+    `notes` are kept with every checkpoint; `checkpoint_fingerprint` among them tells one start from another.
+    `self.settings` are those given, with the network that the checkpoint really holds.
     """
 
     def __init__(self, settings: Experiment, network: Ensemble, notes: Mapping[str, Any]) -> None:
@@ -67,38 +58,20 @@ class Finetuner:
             for member in network.individual_models
         ]
         self.recipe = Recipe(self.plan.learning_rate, frozen=self.plan.freeze, loss_scale=1 / len(self.start))
-        self._trainer: MemberTrainer | None = None
 
-    @property
+    @cached_property
     def trainer(self) -> MemberTrainer:
         """The one network that serves all members of all subjects, made when first needed."""
-        if self._trainer is None:
-            train = self.settings.train.model_copy(update={"seed": self.plan.seed})
-            settings = self.settings.model_copy(update={"train": train})
-            self._trainer = MemberTrainer(settings, recipe=self.recipe)
-        return self._trainer
+        train = self.settings.train.model_copy(update={"seed": self.plan.seed})
+        return MemberTrainer(self.settings.model_copy(update={"train": train}), recipe=self.recipe)
 
     def tune(self, subject: TestSubject, folder: Path, restart: bool = False) -> dict[str, Any]:
-        """Fine-tune to one subject, or take up what is there already.
+        """Fine-tune to one subject, or take up what is there already (`restart`: forget it).
 
-        Parameters
-        ----------
-        subject : sleep_interpreter.data.formats.test_trials.TestSubject
-            Read with its awake trials if the network has awake branches.
-        folder : Path
-            Receives log.csv, ensemble.npz (the chosen epoch) and, while it runs, state.npz.
-        restart : bool
-            Forget what is there.
-
-        Returns
-        -------
-        result : dict
-            "probability" (n_test, K), "chosen_epoch", "validation_top1", "published_score".
-
-        Raises
-        ------
-        UserError
-            Parts that are missing, a folder of another fine-tuning, or one in which another process works.
+        The subject is read with its awake trials if the network has awake branches. The folder receives log.csv,
+        ensemble.npz (the chosen epoch) and, while it runs, state.npz. The result is "probability" (n_test, K),
+        "chosen_epoch", "validation_top1" and "published_score". Refused are missing parts, a folder of another
+        fine-tuning, and one in which another process works.
         """
         check_parts(subject)
         folder = Path(folder)
@@ -117,9 +90,7 @@ class Finetuner:
         }
         remove_temporary_files(folder)
         if restart:
-            for pattern in FILES:
-                for path in folder.glob(pattern):
-                    path.unlink()
+            forget(folder, FILES)
         result, state = folder / "result.npz", folder / "state.npz"
         if result.exists() and (folder / "ensemble.npz").exists():
             header, arrays = checkpoint.read_arrays(result)
@@ -148,7 +119,7 @@ class Finetuner:
         for index, weights in enumerate(self.start):
             self.trainer.start(index)  # the member's own dropout
             self.trainer.load_weights(weights)
-            arrays |= _numbered(index, self.trainer.state())
+            arrays |= {f"member/{index}/{name}": array for name, array in self.trainer.state().items()}
         return arrays
 
     def _continue(self, subject, folder, identity, run):
@@ -162,14 +133,14 @@ class Finetuner:
             test: Any = 0.0
             with tqdm(total=members * len(fit), desc=name, unit="trial") as bar:
                 for index in range(members):
-                    self.trainer.load_state(_of(index, run.arrays), folder / "state.npz")
+                    self.trainer.load_state(_below(f"member/{index}/", run.arrays), folder / "state.npz")
                     batches = fit.batches(plan.batch_size, seed=plan.seed, epoch=epoch)
                     inputs = (tuple(batch[key] for key in self.trainer.keys) for batch in batches)
                     evidence = folder / f"broken_batch_member_{index}.npz"
                     mean_loss, share = self.trainer.epoch(inputs, bar, evidence)
                     losses.append(mean_loss)
                     top1.append(share)
-                    run.arrays |= _numbered(index, self.trainer.state())
+                    run.arrays |= {f"member/{index}/{name}": array for name, array in self.trainer.state().items()}
                     validation += self.trainer.predict(choose.arrays()["sleep"], batch_size) / members
                     if len(report):
                         test += self.trainer.predict(report.arrays()["sleep"], batch_size) / members
@@ -181,7 +152,9 @@ class Finetuner:
                 _, hits = cross_entropy_and_hits(test, report.arrays()["label"].argmax(axis=1))
                 run.test.append(float(hits.mean()))
             if chosen_epoch(run.history) == epoch:
-                run.keep_best(members)
+                for index in range(members):
+                    own = _below(f"member/{index}/weights/", run.arrays)
+                    run.arrays |= {f"best/{index}/{name}": array for name, array in own.items()}
             if (epoch + 1) % SAVE_EVERY == 0 or epoch + 1 == plan.epochs:
                 header = {"identity": identity, "history": run.history, "test": run.test}
                 checkpoint.write_arrays(folder / "state.npz", header, run.arrays)
@@ -200,7 +173,7 @@ class Finetuner:
         arrays = {
             f"individual_models/{index}/{name}": array
             for index in range(members)
-            for name, array in _of(index, run.arrays, "best").items()
+            for name, array in _below(f"best/{index}/", run.arrays).items()
         }
         path = folder / "ensemble.npz"
         checkpoint.write_ensemble(
@@ -237,18 +210,13 @@ def check_parts(subject: TestSubject) -> None:
             )
 
 
+@dataclass
 class _Run:
     """What a fine-tuning has come to: history, test top-1 of each epoch, values of all members."""
 
-    def __init__(self, history, test, arrays):
-        self.history, self.test, self.arrays = history, test, arrays
-
-    def keep_best(self, members):
-        for index in range(members):
-            state = _of(index, self.arrays)
-            for name, array in state.items():
-                if name.startswith("weights/"):
-                    self.arrays[f"best/{index}/{name.removeprefix('weights/')}"] = array
+    history: list[dict]
+    test: list[float]
+    arrays: dict[str, np.ndarray]
 
 
 def published_score(history: History, test: Sequence[float]) -> float | None:
@@ -264,12 +232,7 @@ def published_score(history: History, test: Sequence[float]) -> float | None:
     return (highest + max(test[epoch] for epoch in ties)) / 2
 
 
-def _numbered(index, state):
-    return {f"member/{index}/{name}": array for name, array in state.items()}
-
-
-def _of(index, arrays, kind="member"):
-    start = f"{kind}/{index}/"
+def _below(start, arrays):
     return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
 
 

@@ -1,9 +1,8 @@
 """The one training loop: members one after the other, a state after every epoch, resumed after a kill.
 
-A member's state (weights, optimizer, random-number state, history) is one file that is replaced
-atomically after each epoch; whatever stops the training, the same command goes on after the last one.
-Members depend on nothing but the settings and their number, so they may as well be trained by separate
-processes and joined afterwards.
+A member's state (weights, optimizer, random-number state, history) is one file that is replaced atomically after each
+epoch; whatever stops the training, the same command goes on after the last one. Members depend on nothing but the
+settings and their number, so they may as well be trained by separate processes and joined afterwards.
 """
 
 import logging
@@ -45,32 +44,13 @@ def train(
     validation: TrialReader | None = None,
     options: Options | None = None,
 ) -> Path:
-    """Train an ensemble and write its checkpoint.
+    """Train an ensemble, write its checkpoint and return its path (of a member's state if one was trained alone).
 
-    Parameters
-    ----------
-    trials : sleep_interpreter.data.formats.training_trials.TrainingTrials
-        Or anything with ``len()``, ``unit`` and ``batches(batch_size, seed, epoch)``, such as
-        sleep_interpreter.data.formats.staging_windows.StagingWindows.
-    folder : Path
-        Receives settings.yaml, run.json, log.csv, member_*.npz (states) and ensemble.npz.
-    mode : str | None
-        Mode of the network, kept in the checkpoint.
-    notes : dict | None
-        Kept in run.json and in the checkpoint (data fingerprint, simulated or not).
-    validation : sleep_interpreter.data.formats.training_trials.TrainingTrials | None
-        Trials of other training subjects, to choose each member's epoch with; without them the last epoch
-        is kept, which is the published rule.
-
-    Returns
-    -------
-    path : Path
-        The checkpoint of the whole ensemble, or a member's state if only that one was trained.
-
-    Raises
-    ------
-    UserError
-        Options or a folder that do not fit; another process trains one of the members in this folder.
+    `trials` may be anything with ``len()``, ``unit`` and ``batches(batch_size, seed, epoch)``. `validation` holds
+    those of other training subjects, to choose each member's epoch with; without them the last epoch is kept, which
+    is the published rule. The folder receives settings.yaml, run.json, log.csv, member_*.npz (states) and
+    ensemble.npz; `mode` and `notes` (data fingerprint, simulated or not) are kept in the checkpoint, `notes` in
+    run.json too. Refused are options or a folder that do not fit, and one in which another process trains a member.
     """
     options = options or Options()
     _check(options, settings, len(trials))

@@ -14,7 +14,6 @@ from tqdm import tqdm
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.networks.decoder import SMALLEST_SPLIT_BATCH
-from sleep_interpreter.model.registry import ModelSettings
 from sleep_interpreter.train.engine.optimizer import AdamW
 from sleep_interpreter.train.engine.run_folder import Arrays
 from sleep_interpreter.train.settings.experiment import Experiment
@@ -43,16 +42,9 @@ def main_recipe(settings: Experiment) -> Recipe:
 class MemberTrainer:
     """One network that serves all members in turn: a member is its values, not a graph of its own.
 
-    Parameters
-    ----------
-    dropout : float | None
-        Replaces every dropout rate.
-    compiled : bool
-        False runs steps operation by operation: slower, but without half a minute of compiling.
-    recipe : Recipe | None
-        None is the main training's.
-    devices : sequence of str
-        Two or more devices share every batch (tf.distribute.MirroredStrategy), as if it were on one.
+    `dropout` replaces every dropout rate. Without `compiled`, steps run operation by operation: slower, but without
+    half a minute of compiling. `recipe` None is the main training's. Two or more `devices` share every batch
+    (tf.distribute.MirroredStrategy), as if it were on one.
     """
 
     def __init__(
@@ -72,7 +64,7 @@ class MemberTrainer:
             named = checkpoint.member_variables(self.member)
             self.names, self.variables = list(named), list(named.values())
             self.random_state = [v for v in self.member.variables if "seed_generator" in v.path]
-            self.member_values = _member_values(self.member)
+            self.member_values = getattr(self.member, "member_values", {})  # class weights of a stager's loss
             self.trained = _not_frozen(named, self.recipe.frozen)
             self.optimizer = AdamW(self.trained, self.recipe.learning_rate, self.recipe.weight_decay, epsilon=1e-7)
         self._traced: dict[int | None, Any] = {}
@@ -163,7 +155,7 @@ class MemberTrainer:
                 )
         for mine, theirs in zip(self.member.variables, fresh.variables, strict=True):
             mine.assign(theirs)
-        for name, value in _member_values(fresh).items():
+        for name, value in getattr(fresh, "member_values", {}).items():
             self.member_values[name].assign(value)
         self.optimizer.reset()
 
@@ -200,18 +192,15 @@ class MemberTrainer:
     @property
     def keys(self) -> tuple[str, ...]:
         """Names of the arrays of a batch, in the order in which the network takes them."""
-        return batch_keys(self.settings.model)
+        if self.settings.model.task == "staging":
+            return "window", "label"
+        return ("image", "audio", "sleep", "label") if self.settings.model.awake else ("sleep", "label")
 
     def epoch(self, batches: Iterable[Inputs], bar: tqdm, evidence: Path | None = None) -> tuple[float, float]:
         """Train one epoch; return its mean loss and its training top-1.
 
-        Parameters
-        ----------
-        batches : iterator of tuples of arrays, as the network's call takes them
-        bar : tqdm
-            Advanced by the trials of each batch.
-        evidence : Path | None
-            Where the batch is written at which the loss stopped being a number (.npz).
+        `bar` is advanced by the trials of each batch; at `evidence` (.npz) the batch is written at which the loss
+        stopped being a number.
         """
         losses, hits, trials = 0.0, 0, 0
         if self.compiled and not self._traced:
@@ -220,11 +209,15 @@ class MemberTrainer:
             loss, probabilities, _ = self.step(inputs)
             count, loss = len(inputs[-1]), float(loss)
             if not np.isfinite(loss):
-                batch = dict(zip(self.keys, inputs, strict=True))
+                kept = ""
+                if evidence is not None:
+                    with atomic_write(evidence) as temporary:
+                        batch: dict[str, Any] = dict(zip(self.keys, inputs, strict=True))
+                        np.savez(temporary, loss=loss, first_trial=trials, **batch)
+                    kept = f" (the batch is kept in {display_path(evidence)})"
                 raise UserError(
-                    f"loss or gradients became {loss} at {bar.desc}, trials {trials}-{trials + count - 1}"
-                    f"{_keep_evidence(evidence, batch, loss, trials)}: lower the learning rate "
-                    f"(now {self.recipe.learning_rate}) and begin anew with --restart"
+                    f"loss or gradients became {loss} at {bar.desc}, trials {trials}-{trials + count - 1}{kept}: "
+                    f"lower the learning rate (now {self.recipe.learning_rate}) and begin anew with --restart"
                 )
             hits += int(np.sum(probabilities.numpy().argmax(axis=1) == inputs[-1].argmax(axis=1)))
             losses, trials = losses + loss * count, trials + count
@@ -236,27 +229,6 @@ class MemberTrainer:
                 f"(now {self.recipe.learning_rate}) and begin anew with --restart"
             )
         return losses / trials, hits / trials
-
-
-def batch_keys(settings: ModelSettings) -> tuple[str, ...]:
-    """Return the names of a batch's arrays, label last, as a network with these settings takes them."""
-    if settings.task == "staging":
-        return "window", "label"
-    return ("image", "audio", "sleep", "label") if settings.awake else ("sleep", "label")
-
-
-def _member_values(member):
-    """Return what a member holds besides its weights (the class weights of a stager's loss)."""
-    return getattr(member, "member_values", {})
-
-
-def _keep_evidence(path, batch, loss, first):
-    """Write the batch at which training broke down; return how the message goes on."""
-    if path is None:
-        return ""
-    with atomic_write(path) as temporary:
-        np.savez(temporary, loss=loss, first_trial=first, **batch)
-    return f" (the batch is kept in {display_path(path)})"
 
 
 def _not_frozen(named, patterns):

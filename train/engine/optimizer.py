@@ -8,16 +8,11 @@ import tensorflow as tf
 
 
 class AdamW:
-    """Adam whose decay is `weight_decay * w`, not multiplied by the learning rate (SPEC section 2).
+    """Adam whose decay is `weight_decay * w`, not multiplied by the learning rate (SPEC section 2); 0 is plain Adam.
 
-    The original used TensorFlow Addons' AdamW, which decays like this. `keras.optimizers.AdamW` with
-    ``weight_decay / learning_rate`` takes the same step to rounding, but as a dozen operations a variable
-    where this one is two (`benchmarks/speed/optimizers.py` measures both).
-
-    Parameters
-    ----------
-    weight_decay : float
-        0 gives plain Adam.
+    The original used TensorFlow Addons' AdamW, which decays like this. `keras.optimizers.AdamW` with ``weight_decay /
+    learning_rate`` takes the same step to rounding, but as a dozen operations a variable where this one is two
+    (`benchmarks/speed/optimizers.py` measures both).
     """
 
     BETAS = 0.9, 0.999

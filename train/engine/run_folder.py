@@ -28,7 +28,6 @@ History = Sequence[Mapping[str, Any]]
 EXTENDABLE = ("train.epochs", "train.keep_epochs", "members", "evaluate.", "finetune", "staging")
 """Settings that may change between a run and its continuation (beginnings of their names)."""
 
-
 SAME_DATA = ("data_fingerprint", "training_trials", "validation_trials")
 """Notes that tell whether a state was trained on the data of now."""
 
@@ -39,9 +38,9 @@ FILES = (
 """What a training writes and --restart forgets; first what a test script would take for its result."""
 
 
-def forget(folder: str | Path) -> None:
+def forget(folder: str | Path, patterns: Iterable[str] = FILES) -> None:
     """Remove what an earlier training wrote."""
-    for pattern in FILES:
+    for pattern in patterns:
         for path in Path(folder).glob(pattern):
             path.unlink()
 
@@ -56,17 +55,9 @@ def lock_members(folder: str | Path, members: Iterable[int]) -> AbstractContextM
 
 
 class RunFolder:
-    """Files of one training.
+    """Files of one training; a folder with other settings, on other data or of more epochs is refused unchanged.
 
-    Parameters
-    ----------
-    notes : dict
-        Kept in run.json and in checkpoints; `SAME_DATA` tells whether the data are the same.
-
-    Raises
-    ------
-    UserError
-        The folder holds a run with other settings, on other data or of more epochs; nothing was changed.
+    `notes` are kept in run.json and in checkpoints; `SAME_DATA` among them tell whether the data are the same.
     """
 
     def __init__(self, folder: str | Path, settings: Experiment, mode: str | None, notes: Mapping[str, Any]) -> None:
@@ -86,11 +77,9 @@ class RunFolder:
         self.histories = [self._history(index) for index in range(self.settings.members)]
 
     def done(self) -> str:
-        """Return the members' numbers of epochs as text."""
         return ", ".join(str(len(history)) for history in self.histories)
 
     def state(self, index: int) -> Path:
-        """Return the path of a member's state."""
         return self.folder / f"member_{index}.npz"
 
     def best(self, index: int) -> Path:
@@ -258,11 +247,8 @@ def chosen_epoch(history: History) -> int:
 def board(folder: str | Path, history: History = ()) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Give a function (row) that writes the row of an epoch into `folder` as TensorBoard scalars.
 
-    Parameters
-    ----------
-    history : list of dict
-        Rows of earlier epochs. They are written again, in place of the files that are there: a run that
-        was killed may have left a row out of those.
+    Rows of earlier epochs are written again, in place of the files that are there: a run that was killed may have
+    left a row out of those.
     """
     for old in Path(folder).glob("events.*"):
         old.unlink()

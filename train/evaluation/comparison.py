@@ -28,12 +28,8 @@ PROBABILITIES = [f"p_{item}" for item in ITEMS]
 class Run:
     """What a test script wrote.
 
-    Attributes
-    ----------
-    name : str
-        Of its folder; with the folder above where two runs are called the same.
-    trials : dict of str to pandas.DataFrame
-        predictions.csv by subject, subjects without trials left out.
+    `name` is its folder's, with the folder above where two runs are called the same; `trials` is predictions.csv by
+    subject, those without trials left out.
     """
 
     name: str
@@ -58,35 +54,18 @@ class Run:
 def compare(
     folders: Sequence[str], results: Path, measure: str = "top1", different_data: bool = False, name: str | None = None
 ) -> dict[str, Any]:
-    """Compare runs over the subjects they share and write the comparison.
+    """Compare runs over the subjects they share, write the comparison and return it with its "path".
 
-    Parameters
-    ----------
-    folders : list of str
-        Result folders of test scripts, or their names in `results`.
-    results : Path
-        The comparison goes to its folder "compare": NAME.csv (one row a run), NAME_pairs.csv,
-        NAME_subjects.csv, NAME.json and NAME.png.
-    measure : "top1" | "top3" | "balanced"
-    different_data : bool
-        Compare runs on other data or other trials, too; subjects of the same name are then taken for the
-        same person.
-    name : str | None
-        Instead of the runs' names joined with "_vs_".
-
-    Returns
-    -------
-    comparison : dict
-        As in the JSON file, with "path".
-
-    Raises
-    ------
-    UserError
-        Fewer than two runs, a folder without complete results, other test data, fewer than two subjects in
-        common.
+    `folders` are result folders of test scripts, or their names in `results`, whose folder "compare" receives
+    NAME.csv (one row a run), NAME_pairs.csv, NAME_subjects.csv, NAME.json and NAME.png; without `name` they are
+    called by the runs' names joined with "_vs_". `measure` is "top1", "top3" or "balanced". With `different_data`
+    runs on other data or other trials are compared, too, subjects of one name being taken for the same person;
+    otherwise they are refused. So are fewer than two runs or common subjects, and a folder without complete results.
     """
     runs = _read_runs(folders, Path(results))
-    settings = evaluate_settings()
+    path = PARAMS / "_base.yaml"
+    tree, origin = config.resolve(path)
+    settings = config.validate(EvaluateSettings, tree["evaluate"], display_path(path), origin, "evaluate")
     warnings = []
     if different_data:
         warnings.append("not checked to be the same test data: subjects of one name are taken for one person")
@@ -122,13 +101,6 @@ def compare(
     stem = _stem(name, runs, measure)
     comparison["path"] = str(_write(comparison, values, Path(results) / "compare", stem))
     return comparison
-
-
-def evaluate_settings() -> EvaluateSettings:
-    """Return the `evaluate` section of params/_base.yaml: resamples, permutations, seed."""
-    path = PARAMS / "_base.yaml"
-    tree, origin = config.resolve(path)
-    return config.validate(EvaluateSettings, tree["evaluate"], display_path(path), origin, "evaluate")
 
 
 def _read_runs(folders, results):

@@ -42,18 +42,7 @@ def evaluate(
     settings: EvaluateSettings,
     notes: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Evaluate a decoder on unseen subjects and write everything about it.
-
-    Parameters
-    ----------
-    folder, name, settings, notes
-        As in `report`.
-
-    Returns
-    -------
-    summary : dict
-        As in summary.json.
-    """
+    """Evaluate a decoder on unseen subjects; write and return what `report` does."""
     for subject in subjects:
         check_fits(model, subject.sleep.shape, subject.file, notes.get("checkpoint"))
     predictions = []
@@ -72,32 +61,13 @@ def report(
     notes: Mapping[str, Any],
     per_subject_extra: Mapping[str, dict] | None = None,
 ) -> dict[str, Any]:
-    """Measure predictions, write everything about them and return the summary.
+    """Measure predictions, one a subject, write everything about them and return the summary as in summary.json.
 
-    Parameters
-    ----------
-    predictions : list of Predictions
-        One a subject, from one model for all or from a model each.
-    folder : Path
-        Receives summary.json, subjects.csv, predictions.csv, confusion_matrix.csv and the figures; the
-        result pickle goes beside it.
-    name : str
-        Name of the experiment and of its result pickle.
-    notes : dict
-        Kept in the summary: checkpoint, data, "simulated" or not, "warnings" (list of str), "skipped" (list
-        of the trials left out), ...
-    per_subject_extra : dict | None
-        {subject: {key: value}}, put into the subjects' rows.
-
-    Returns
-    -------
-    summary : dict
-        As in summary.json.
-
-    Raises
-    ------
-    UserError
-        No trial at all, or outputs that are no probabilities.
+    The folder receives summary.json, subjects.csv, predictions.csv, confusion_matrix.csv and the figures; the result
+    pickle, called by the experiment's name, goes beside it. `notes` are kept in the summary: checkpoint, data,
+    "simulated" or not, "warnings" (list of str), "skipped" (list of the trials left out), ...; `per_subject_extra`,
+    {subject: {key: value}}, goes into the subjects' rows. Refused without a trial or where outputs are no
+    probabilities.
     """
     decoding_metrics.check(predictions)
     extra = per_subject_extra or {}
@@ -115,7 +85,10 @@ def report(
     missing = [p.subject for p in predictions if not len(p)]
     found = {"overall": overall, "subjects": rows, "missing": missing}
     found["extra"] = sorted({key for own in extra.values() for key in own})
-    summary = _summary(name, notes, _warnings(overall), found, settings)
+    warnings = [FEW_SUBJECTS[overall["subjects"]]] if overall["subjects"] in FEW_SUBJECTS else []
+    if overall["ties"]:
+        warnings.append(f"{overall['ties']} of {overall['n']} trials have tied probabilities: {TIES}")
+    summary = _summary(name, notes, warnings, found, settings)
     # Without the old summary first: a run that is killed here leaves no summary beside another run's trials.
     (folder / "summary.json").unlink(missing_ok=True)
     write_csv(folder / "predictions.csv", [trial_rows(p) for p in predictions])
@@ -136,7 +109,6 @@ def report(
 
 
 def _summary(name, notes, warnings, found, settings, **more):
-    """Return the summary of what was found, with the notes before and the method after it."""
     notes = dict(notes)
     if "skipped" in notes:
         notes["skipped"] = {"count": len(notes["skipped"]), "records": notes["skipped"]}
@@ -155,20 +127,7 @@ def _summary(name, notes, warnings, found, settings, **more):
 def check_fits(
     model: "Ensemble", shape: tuple[int, ...], file: str | Path, checkpoint: str | Path | None = None
 ) -> None:
-    """Refuse a network that was made for other trials.
-
-    Parameters
-    ----------
-    shape : tuple
-        (n, T, C) of the trials.
-    file, checkpoint : str | Path
-        For the message.
-
-    Raises
-    ------
-    UserError
-        Another number of samples, channels or items.
-    """
+    """Refuse a network made for another number of samples, channels or items than `shape` (n, T, C) of `file`."""
     own = model.settings
     expected = (own.sleep_samples, own.channels, own.classes)
     found = (*shape[1:], len(ITEMS))
@@ -214,13 +173,6 @@ def method(settings: EvaluateSettings) -> dict[str, Any]:
         "calibration": f"expected calibration error over {settings.calibration_bins} bins of equal width",
         "ties": TIES,
     }
-
-
-def _warnings(overall):
-    found = [FEW_SUBJECTS[overall["subjects"]]] if overall["subjects"] in FEW_SUBJECTS else []
-    if overall["ties"]:
-        found.append(f"{overall['ties']} of {overall['n']} trials have tied probabilities: {TIES}")
-    return found
 
 
 def stored(predictions: Predictions) -> dict[str, np.ndarray]:
@@ -320,22 +272,8 @@ def evaluate_groups(
     settings: EvaluateSettings,
     notes: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Evaluate a decoder on groups of trials of unseen subjects and write everything about it.
-
-    Parameters
-    ----------
-    subjects : list
-        With `name`, `file` and `groups`: {group: (sleep (n, T, C), label (n,))}, all with the same groups.
-    folder, name, settings, notes
-        As in `report`.
-
-    Returns
-    -------
-    summary : dict
-        As in summary.json.
-    """
-    names = list(dict.fromkeys(group for subject in subjects for group in subject.groups))
-    predictions: dict[str, list[Predictions]] = {group: [] for group in names}
+    """Evaluate a decoder on groups of trials (the same of every subject); do what `report_groups` does."""
+    predictions: dict[str, list[Predictions]] = {group: [] for subject in subjects for group in subject.groups}
     total = sum(len(label) for subject in subjects for _, label in subject.groups.values())
     with tqdm(total=total, desc="testing", unit="trial") as bar:
         for subject in subjects:
@@ -355,27 +293,11 @@ def report_groups(
     settings: EvaluateSettings,
     notes: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Measure predictions by group, write everything about them and return the summary.
+    """Measure predictions {group: one a subject} and write everything about them; arguments as in `report`.
 
-    Parameters
-    ----------
-    predictions : dict of str to list of Predictions
-        {group: one a subject}, in the order of the groups.
-    folder : Path
-        Receives summary.json, groups.csv, predictions.csv and groups.png; the result pickle goes beside it.
-    name, settings, notes
-        As in `report`.
-
-    Returns
-    -------
-    summary : dict
-        As in summary.json: "groups" holds `decoding_metrics.overall_row` of each with "permutation_p_holm"
-        and the subjects' own rows.
-
-    Raises
-    ------
-    UserError
-        No trial in any group, or outputs that are no probabilities.
+    The folder receives summary.json, groups.csv, predictions.csv and groups.png; the result pickle goes beside it.
+    The summary is returned: its "groups" hold `decoding_metrics.overall_row` of each, in their order, with
+    "permutation_p_holm" and the subjects' own rows. Refused if no group has a trial or outputs are no probabilities.
     """
     if not any(len(p) for own in predictions.values() for p in own):
         raise UserError(f"no trial in any of the groups {', '.join(predictions)}: nothing to evaluate")

@@ -13,41 +13,25 @@ from sleep_interpreter.train.evaluation.sliding_decoder import Course, Reactivat
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES
 from sleep_interpreter.utils.core.errors import UserError, nearest
 
-_LEAST = 1e-30
-
 
 def scores(probability: np.ndarray) -> np.ndarray:
-    """Return how much more likely each item is than it usually is in this sleep, in SDs: (T, 15).
+    """Return how much more likely each item is than it usually is in this sleep, in SDs: (T, 15) of (T, 15).
 
-    Evidence for an item is the logarithm of its probability minus the mean over all items (linear in what a
-    network's last layer gives, so it does not saturate). Decoders favour some items, and others in another
-    recording: each item's evidence is taken in SDs from its mean over the same sleep, so that no difference
-    between a night and its control looks like events. Reactivations are too rare to matter.
-
-    Parameters
-    ----------
-    probability : array (T, 15)
-        Of one recording and stage.
+    Evidence for an item is the logarithm of its probability minus the mean over all items (linear in what a network's
+    last layer gives, so it does not saturate). Decoders favour some items, and others in another recording: each
+    item's evidence is taken in SDs from its mean over the same sleep (of one recording and stage), so that no
+    difference between a night and its control looks like events. Reactivations are too rare to matter.
     """
-    evidence = _evidence(probability)
+    logarithm = np.log(np.maximum(np.asarray(probability, float), 1e-30))
+    evidence = logarithm - logarithm.mean(axis=1, keepdims=True)
     return (evidence - evidence.mean(axis=0)) / np.maximum(evidence.std(axis=0), 1e-6)
-
-
-def _evidence(p):
-    logarithm = np.log(np.maximum(np.asarray(p, float), _LEAST))
-    return logarithm - logarithm.mean(axis=1, keepdims=True)
 
 
 def peaks(time: np.ndarray, stretch: np.ndarray, score: np.ndarray, refractory: float) -> np.ndarray:
     """Return the places of peaks, highest first: each is the highest within `refractory` s of those left.
 
-    A threshold then keeps the first of them, so lowering it never removes an event.
-
-    Parameters
-    ----------
-    time, stretch : array (T,)
-        Rising times; no peak suppresses one of another stretch.
-    score : array (T,)
+    A threshold then keeps the first of them, so lowering it never removes an event. No peak suppresses one of another
+    stretch; times rise.
     """
     left, found = np.ones(len(time), bool), []
     for place in np.argsort(-score, kind="stable"):
@@ -63,18 +47,9 @@ def peaks(time: np.ndarray, stretch: np.ndarray, score: np.ndarray, refractory: 
 def thresholds(controls: Sequence[Course], settings: ReactivationSettings, step: float) -> dict[int, dict]:
     """Return for every stage the threshold of scores that keeps the stated rate of false alarms.
 
-    Parameters
-    ----------
-    controls : list of Course
-        One a recording; each is scored in its own SDs, as the nights are.
-    step : float
-        s between two windows.
-
-    Returns
-    -------
-    levels : dict of int to dict
-        {stage: "threshold", "minutes", "false_alarms" (15,) control events of each item above it,
-        "bound_per_min" up to which the true rate may lie (`rate_bound`)}; no stage without control.
+    Each control is a recording scored in its own SDs, as the nights are; `step` is s between two windows. Levels are
+    {stage: "threshold", "minutes", "false_alarms" (15,) control events of each item above it, "bound_per_min" up to
+    which the true rate may lie (`rate_bound`)}, without the stages that have no control.
     """
     levels = {}
     for code in np.unique(np.concatenate([control.stage for control in controls])):
@@ -114,10 +89,7 @@ def allowed_events(minutes: float, rate: float, confidence: float) -> int:
 def find_events(course: Course, levels: Mapping[int, dict], settings: ReactivationSettings) -> pd.DataFrame:
     """Return the reactivation events of a course, in order of time.
 
-    Returns
-    -------
-    events : DataFrame
-        onset_s (where a cue would have been), item, stage (name), score (SDs above the usual), probability.
+    Columns: onset_s (where a cue would have been), item, stage (name), score (SDs above the usual), probability.
     """
     rows = []
     for code, level in levels.items():
@@ -138,10 +110,7 @@ def find_events(course: Course, levels: Mapping[int, dict], settings: Reactivati
 def rates(subject: str, course: Course, events: pd.DataFrame, levels: Mapping[int, dict], step: float) -> pd.DataFrame:
     """Return events a minute of every item and stage, beside what the control gives.
 
-    Returns
-    -------
-    table : DataFrame
-        subject, stage, item, events, minutes, rate, control_rate, excess (rate minus control_rate); a minute.
+    Columns: subject, stage, item, events, minutes, rate, control_rate, excess (rate minus control_rate).
     """
     rows = []
     for code, level in levels.items():
@@ -160,16 +129,8 @@ def against_truth(
 ) -> dict[str, Any]:
     """Return how events compare with planted reactivations (simulated nights only).
 
-    Parameters
-    ----------
-    truth : DataFrame
-        onset_s, item: those inside the searched sleep.
-    minutes : float
-        Searched.
-    tolerance : float
-        s
-    false_alarms_per_min : float
-        What the threshold promises.
+    `truth` (onset_s, item) are those inside the searched `minutes`; the threshold promises `false_alarms_per_min`;
+    the tolerance is in s.
     """
     found = compare_events(events.onset_s.to_numpy(float), truth.onset_s.to_numpy(float), tolerance)
     pairs = found.pop("pairs")
@@ -195,24 +156,10 @@ def against_truth(
 
 
 def read_behaviour(path: Path, subjects: Sequence[str], aliases: Mapping[str, str]) -> pd.DataFrame:
-    """Read a table of memory scores: columns subject, item, score (TSV or CSV; more columns are ignored).
+    """Read memory scores from TSV or CSV: subject (our names), item, score; rows without a score are left out.
 
-    Parameters
-    ----------
-    subjects : list of str
-        Wanted.
-    aliases : dict of str to str
-        {the lab's name: our name}.
-
-    Returns
-    -------
-    table : DataFrame
-        subject (our names), item, score; rows without a score are left out.
-
-    Raises
-    ------
-    UserError
-        A column is missing, an item is unknown, or nobody of the subjects is in it.
+    More columns are ignored. `subjects` are wanted; `aliases` are {the lab's name: our name}. Refused if a column is
+    missing, an item is unknown, or nobody of the subjects is in it.
     """
     table = pd.read_csv(path, sep=None, engine="python", dtype={"subject": str})
     for column in ("subject", "item", "score"):
@@ -232,14 +179,9 @@ def read_behaviour(path: Path, subjects: Sequence[str], aliases: Mapping[str, st
 def relation(rate_table: pd.DataFrame, behaviour: pd.DataFrame, permutations: int, seed: int) -> dict[str, Any]:
     """Return the rank correlation of events and memory over items, within subjects and over all of them.
 
-    Spearman's rho over the items of each subject; over subjects the mean of Fisher's z. p: how often items
-    permuted within every subject give a mean at least as far from zero (two-sided), which assumes nothing
-    about subjects.
-
-    Returns
-    -------
-    result : dict
-        "subjects" {name: rho or None}, "mean_rho", "p", "n" subjects that count, "permutations".
+    Spearman's rho over the items of each subject; over subjects the mean of Fisher's z. p: how often items permuted
+    within every subject give a mean at least as far from zero (two-sided), which assumes nothing about subjects. The
+    result: "subjects" {name: rho or None}, "mean_rho", "p", "n" subjects that count, "permutations".
     """
     total = rate_table.groupby(["subject", "item"], as_index=False).events.sum()
     pairs = {}

@@ -55,16 +55,9 @@ class ReactivationSettings(Settings):
 
 @dataclass
 class Night:
-    """A prepared sleep recording (`Prepared/<subject>/<session>/`).
+    """A prepared sleep recording (`Prepared/<subject>/<session>/`): cleaned EEG of 500 Hz and what is known of it.
 
-    Attributes
-    ----------
-    eeg : SignalFile
-        Cleaned, 500 Hz.
-    truth : DataFrame | None
-        Planted reactivations of a simulated night: onset_s, item.
-    average : bool
-        Take the common average in every window.
+    `truth` (onset_s, item) are planted reactivations of a simulated night; `average`: common average in every window.
     """
 
     subject: str
@@ -80,18 +73,10 @@ class Night:
 
 @dataclass
 class Course:
-    """What a decoder says over time.
+    """What a decoder says over time: arrays (T,), the probabilities (T, 15) as float32.
 
-    Attributes
-    ----------
-    time : array (T,)
-        s of the recording: where a cue would have been.
-    stage : int array (T,)
-    stretch : int array (T,)
-        Number of the uninterrupted stretch that a time belongs to.
-    probability : float32 array (T, 15)
-    free : bool array (T,)
-        Not within the guard after a cue.
+    `time` is s of the recording, where a cue would have been; `stretch` numbers the uninterrupted stretches; `free`
+    times are not within the guard after a cue.
     """
 
     time: np.ndarray
@@ -107,13 +92,7 @@ class Course:
 
 
 def read_night(folder: str | Path) -> Night:
-    """Read a prepared sleep recording.
-
-    Raises
-    ------
-    UserError
-        It holds no cleaned EEG.
-    """
+    """Read a prepared sleep recording, or refuse one that holds no cleaned EEG."""
     folder = Path(folder)
     if not (folder / "eeg.npy").is_file():
         raise UserError(f"{folder}: no eeg.npy; prepare with outputs.continuous = test (or all), so that it is kept")
@@ -141,10 +120,7 @@ def _reactivations(path):
 
 
 def window_times(night: Night, settings: ReactivationSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return times, stages and stretches of all windows to decode, three arrays (T,).
-
-    A stretch is uninterrupted sleep of one stage.
-    """
+    """Return times, stages and stretches (uninterrupted sleep of one stage) of all windows to decode: 3 x (T,)."""
     step = settings.step_seconds
     time = np.arange(BEFORE, night.eeg.seconds - AFTER + 1e-9, step)
     stage = night.hypnogram.at(time)
@@ -155,13 +131,7 @@ def window_times(night: Night, settings: ReactivationSettings) -> tuple[np.ndarr
 
 
 def slide(night: Night, decoders: Mapping[str, Decoder], settings: ReactivationSettings) -> Course:
-    """Decode a night window by window.
-
-    Parameters
-    ----------
-    decoders : dict of str to Decoder
-        By stage ("N2", "N3", "R"); stages without one are left out.
-    """
+    """Decode a night window by window; stages without a decoder (N2, N3, R) are left out."""
     time, stage, stretch = window_times(night, settings)
     known = np.isin(stage, [STAGES.index(name) for name in decoders])
     time, stage, stretch = time[known], stage[known], stretch[known]
@@ -181,16 +151,9 @@ def slide(night: Night, decoders: Mapping[str, Decoder], settings: ReactivationS
 
 
 def trials_at(read: Callable[[int, int], np.ndarray], time: np.ndarray, average: bool) -> np.ndarray:
-    """Return the trials (n, 200, C) that a decoder reads, as if there had been cues at some times.
+    """Return the trials (n, 200, C) that a decoder reads, as if there had been cues at `time` (n,), s from the start.
 
-    Parameters
-    ----------
-    read : callable
-        `read(start, stop)` returns raw samples (C, stop - start) at 500 Hz in µV.
-    time : array (n,)
-        s from the first sample on.
-    average : bool
-        Take the common average reference.
+    `read(start, stop)` returns raw samples (C, stop - start) at 500 Hz in µV; `average`: common average reference.
     """
     starts = np.rint((time - BEFORE) * STREAM_RATE).astype(int)
     return decoding_window(np.stack([read(start, start + _WINDOW) for start in starts]), _RATIO, average)
@@ -212,16 +175,10 @@ def _decode(trials, stage, decoders, settings, bar):
 def slide_shuffled(night: Night, decoders: Mapping[str, Decoder], settings: ReactivationSettings) -> Course:
     """Decode the same sleep with shuffled phases: a control in which nothing can be reactivated at a moment.
 
-    Pieces of 30 s of one stage keep every channel's spectrum and every pair's cross-spectrum (random phases,
-    the same for all channels: Prichard and Theiler, 1994, Phys Rev Lett 73:951), but nothing that happens at
-    a time is left: what a memory adds is spread over the whole piece. Slow oscillations and spindles lose
-    their shape too, so real EEG may look a little more eventful than this control; a night before learning
-    has no such difference.
-
-    Returns
-    -------
-    course : Course
-        Its times are those of the pieces.
+    Pieces of 30 s of one stage keep every channel's spectrum and every pair's cross-spectrum (random phases, the same
+    for all channels: Prichard and Theiler, 1994, Phys Rev Lett 73:951), but nothing that happens at a time is left:
+    what a memory adds is spread over the whole piece. Slow oscillations and spindles lose their shape too, so real
+    EEG may look a little more eventful than this control; a night before learning does not. Times are the pieces'.
     """
     rng = np.random.default_rng([settings.control.seed, *f"{night.subject} {night.session}".encode()])
     length = round(_BLOCK_S * STREAM_RATE)
@@ -286,8 +243,8 @@ def save(path: Path, course: Course, night: Night, events: pd.DataFrame, items: 
     """Write a course as .npz: times, stage, phase, probabilities, and the matrix that TDLM tools take.
 
     Arrays: time_s (T,), stage (T,) codes, stretch (T,), free (T,), so_group (T,) index into SO_GROUPS or -1,
-    so_phase_rad (T,), probability (T, 15), states_time (15, T) the same transposed as temporally delayed
-    linear modelling takes it, items (15,), event_time_s, event_item, event_score, simulated.
+    so_phase_rad (T,), probability (T, 15), states_time (15, T) the same transposed as temporally delayed linear
+    modelling takes it, items (15,), event_time_s, event_item, event_score, simulated.
     """
     group, phase, _ = so_phase(night.oscillations, course.time)
     with atomic_write(path) as temporary, temporary.open("wb") as handle:

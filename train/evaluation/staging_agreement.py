@@ -1,7 +1,7 @@
 """Stagers beside each other and beside the expert: agreement epoch by epoch, and Bland-Altman."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,21 +20,11 @@ FEWEST_NIGHTS = 3
 
 
 def epoch_agreement(reference: Stages, observed: Stages, names: tuple[str, str]) -> dict[str, Any]:
-    """Return the agreement of two scorers epoch by epoch, as yasa.EpochByEpochAgreement measures it.
+    """Return the agreement of two scorers, called `names`, as yasa.EpochByEpochAgreement measures it.
 
-    Parameters
-    ----------
-    reference, observed : dict of str to int array (m,)
-        Stages of 30 s epochs by night; epochs that either does not know are left out.
-    names : (str, str)
-        Of the scorers.
-
-    Returns
-    -------
-    result : dict
-        scorers, nights, epochs (scored by both), nights_left_out (nothing in common), pooled and mean over
-        nights ({accuracy, balanced_acc, kappa, mcc, precision, f1}, the last two weighted by how often the
-        reference names a stage; None where one is not defined).
+    Epochs that either does not know are left out. The result: scorers, nights, epochs (scored by both),
+    nights_left_out (nothing in common), pooled and mean over nights ({accuracy, balanced_acc, kappa, mcc, precision,
+    f1}, the last two weighted by how often the reference names a stage; None where one is not defined).
     """
     pairs = {night: _scored_by_both(reference[night], observed[night]) for night in reference}
     kept = [pair for pair in pairs.values() if pair.size]
@@ -43,7 +33,7 @@ def epoch_agreement(reference: Stages, observed: Stages, names: tuple[str, str])
     if not kept:
         return result | {"epochs": 0, "pooled": None, "mean": None}
     together, each = np.concatenate(kept, axis=1), [_scores(*pair) for pair in kept]
-    mean = {key: _mean([scores[key] for scores in each]) for key in each[0]}
+    mean = {key: mean_of_known([scores[key] for scores in each]) for key in each[0]}
     return result | {"epochs": together.shape[1], "pooled": _scores(*together), "mean": mean}
 
 
@@ -70,7 +60,8 @@ def _scores(reference, observed):
     return {key: float(value) if np.isfinite(value) else None for key, value in found.items()}
 
 
-def _mean(values):
+def mean_of_known(values: Sequence[float | None]) -> float | None:
+    """Return the mean of what is not None; None of nothing."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 
@@ -78,22 +69,10 @@ def _mean(values):
 def agreement(
     reference: Stages, observed: Stages, names: tuple[str, str], size: int, evaluate: Resampling
 ) -> dict[str, Any]:
-    """Return `epoch_agreement` with intervals, chance and confusion beside it.
+    """Return `epoch_agreement` and "interval" {measure: [low, high]}, "chance", "confusion" (4, 4) of the same
+    epochs.
 
-    Parameters
-    ----------
-    reference, observed : dict of str to int array (m,)
-        Stages of 30 s epochs by night.
-    names : (str, str)
-    size : int
-        Epochs in a stretch that the bootstrap draws.
-    evaluate : sleep_interpreter.train.settings.experiment.EvaluateSettings
-        Its `bootstrap` and `seed`.
-
-    Returns
-    -------
-    result : dict
-        And "interval" {measure: [low, high]}, "chance", "confusion" (4, 4) counts of epochs that both scored.
+    The bootstrap draws stretches of `size` epochs; `evaluate` has its resamples and seed.
     """
     pairs = [(reference[night], observed[night]) for night in reference]
     pooled = staging_metrics.pooled_agreement(pairs, size, evaluate.bootstrap, evaluate.seed)
@@ -104,20 +83,10 @@ def agreement(
 def bland_altman(reference: Stages, observed: Stages) -> dict[str, dict]:
     """Return bias and limits of agreement of sleep statistics (Bland and Altman 1986), observed - reference.
 
-    Parameters
-    ----------
-    reference, observed : dict of str to int array (m,)
-        Stages of 30 s epochs by night.
-
-    Both count the epochs alone that both scored: what one could not stage is no wakefulness. Nights without
-    such an epoch are left out.
-
-    Returns
-    -------
-    result : dict
-        {statistic: {n, mean, difference (one a night), bias, bias_low, bias_high (95 %, t), sd, loa_low,
-        loa_high (bias -+ 1.96 SD)}}; limits are None below `FEWEST_NIGHTS` nights. A night in which a
-        statistic is not defined (latency of R without R) is left out of it.
+    Both count the epochs alone that both scored: what one could not stage is no wakefulness. Nights without such an
+    epoch are left out, and from a statistic those in which it is not defined (latency of R without R). The result is
+    {statistic: {n, mean, difference (one a night), bias, bias_low, bias_high (95 %, t), sd, loa_low, loa_high (bias
+    -+ 1.96 SD)}}; limits are None below `FEWEST_NIGHTS` nights.
     """
     rows = []
     for night in reference:

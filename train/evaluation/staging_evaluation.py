@@ -14,7 +14,8 @@ from tqdm import tqdm
 from sleep_interpreter.data.formats.staging_windows import StagingSubject, read_staging_subject
 from sleep_interpreter.train.evaluation import staging_agreement
 from sleep_interpreter.train.evaluation.decoder_report import kind_of, write_csv
-from sleep_interpreter.train.settings.experiment import Experiment, StagingEvaluation
+from sleep_interpreter.train.evaluation.staging_agreement import mean_of_known
+from sleep_interpreter.train.settings.experiment import EvaluateSettings, Experiment, StagingEvaluation
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
@@ -36,24 +37,15 @@ log = logging.getLogger(__name__)
 
 WHOLE, CAUSAL = "YASA, whole night", "YASA, past alone"
 ALL_PRESENT = (True, True, True)
+ONE_SUBJECT = "1 subject: the interval is over stretches of its night and says nothing about another"
 
 
 @dataclass(eq=False)
 class StagedNight:
-    """What stagers said about one night.
+    """What stagers said about one night; stages are of its m epochs of 30 s, int array (m,).
 
-    Attributes
-    ----------
-    epochs : int array (m,)
-        Expert stages.
-    estimates : Estimates
-        Of the stager under test, one a stored window.
-    found : int array (m,)
-        Its stage of each epoch: of the window that covers the epoch, unsmoothed.
-    others : dict of str to int array (m,)
-        Stages of each epoch by YASA.
-    past : Estimates | None
-        Of YASA on the past alone.
+    `epochs` are the expert's; `estimates` those of the stager under test, one a stored window; `found` its stages, of
+    the window that covers the epoch, unsmoothed; `others` those of YASA; `past` YASA's estimates on the past alone.
     """
 
     name: str
@@ -71,13 +63,7 @@ def stage_night(
     batch_size: int,
     progress: tqdm | None = None,
 ) -> StagedNight:
-    """Stage one test subject's night.
-
-    Raises
-    ------
-    UserError
-        Shorter than 30 s, or without a single window that can be staged; the reasons are named.
-    """
+    """Stage one subject's night; refused below 30 s, or without a window that can be staged (with the reasons)."""
     if not len(subject.window):
         raise UserError(f"{subject.file}: shorter than {STAGING_SECONDS} s, nothing can be staged")
     staging = StagingSettings(stager="sistaging")
@@ -114,28 +100,16 @@ def evaluate(
     experiment: Experiment,
     notes: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Stage and measure every test subject, and write everything about it.
+    """Stage and measure every test subject, write everything about it and return the summary.
 
-    What is wrong with one subject is reported and the others go on.
-
-    Parameters
-    ----------
-    files : list of Path
-        Of `data.formats.staging_windows.staging_files`.
-    root : Path
-        Data folder.
-    folder : Path
-        Receives summary.json, predictions.csv and the figures; the result pickle goes beside it.
-    notes : dict
-        Kept in the summary (checkpoint, data, "simulated", "warnings" ...).
-
-    Raises
-    ------
-    UserError
-        Not one subject could be staged.
+    What is wrong with one subject is reported and the others go on; it is refused if not one could be staged. `files`
+    are those of `data.formats.staging_windows.staging_files` in the data folder `root`. The folder receives
+    summary.json, predictions.csv and the figures; the result pickle goes beside it. `notes` are kept in the summary
+    (checkpoint, data, "simulated", "warnings" ...).
     """
-    settings = staging_settings(experiment)
-    nights, failures, simulated = [], [], bool(notes.get("simulated"))
+    settings = experiment.staging
+    assert settings is not None  # refused before anything was read
+    nights, failures = [], []
     kind = kind_of(notes, "stager")
     # Without the old summary first: a run that is killed leaves none beside another run's figures.
     (folder / "summary.json").unlink(missing_ok=True)
@@ -158,24 +132,18 @@ def evaluate(
             nights.append(night)
     if not nights:
         raise UserError(f"none of {len(files)} subjects could be staged; the first: {failures[0]['reason']}")
-    summary = measured(nights, experiment, {**notes, "simulated": simulated}, name, failures)
+    notes = {**notes, "simulated": bool(notes.get("simulated"))}
+    summary = measured(nights, settings, experiment.evaluate, notes, name, failures)
     _write(nights, summary, folder, name, settings.smoothing, kind)
     provenance.write_json(folder / "summary.json", summary)
     return summary
 
 
-def staging_settings(experiment: Experiment) -> StagingEvaluation:
-    """Return how a stager is tested, or refuse an experiment that does not say so."""
-    if experiment.staging is None:
-        raise UserError("`staging` is missing: how a stager is tested (see params/SIStaging.yaml)")
-    return experiment.staging
-
-
 def measured(
-    nights: Sequence[StagedNight], experiment: Experiment, notes: dict[str, Any], name: str, failures: list[dict]
-) -> dict[str, Any]:
+    nights: Sequence[StagedNight], settings: StagingEvaluation, evaluate: EvaluateSettings,
+    notes: dict[str, Any], name: str, failures: list[dict],
+) -> dict[str, Any]:  # fmt: skip
     """Return the summary of staged nights."""
-    settings, evaluate = staging_settings(experiment), experiment.evaluate
     grids = {night.name: _grid(night, settings.smoothing) for night in nights}
     epochs = {night.name: (night.epochs, night.found) for night in nights}
     size = max(1, round(settings.block_minutes * 60 / STAGING_SECONDS))
@@ -195,7 +163,7 @@ def measured(
         "epochs": pooled_agreement(epochs.values(), size, *draw),
         "grid": pooled_agreement(grids.values(), 10 * size, *draw),
         "mean_over_subjects": {
-            part: {m: _mean([row[part][m] for row in subjects.values()]) for m in staging_metrics.MEASURES}
+            part: {m: mean_of_known([row[part][m] for row in subjects.values()]) for m in staging_metrics.MEASURES}
             for part in ("epochs", "grid")
         },
     }
@@ -205,15 +173,10 @@ def measured(
         scorers[other] = {night.name: night.others[other] for night in nights}
     pairs = [("expert", expert, key, found) for key, found in scorers.items()]
     pairs += [(name, scorers[name], key, found) for key, found in scorers.items() if key != name]
-    few = (
-        ""
-        if len(nights) > 1
-        else "1 subject: the interval is over stretches of its night and says nothing about another"
-    )
     return {
         "experiment": name,
         "measure": "stages W/N1, N2, N3, R",
-        "warnings": [*notes.pop("warnings", ()), *([few] if few else [])],
+        "warnings": [*notes.pop("warnings", ()), *([] if len(nights) > 1 else [ONE_SUBJECT])],
         **notes,
         "overall": overall,
         "subjects": subjects,
@@ -247,11 +210,6 @@ METHOD = {
 
 def _grid(night, smoothing):
     return staging_metrics.published_grid(stages(night.estimates.smoothed(smoothing)), night.epochs)
-
-
-def _mean(values):
-    values = [value for value in values if value is not None]
-    return float(np.mean(values)) if values else None
 
 
 def _gates(nights, settings, name):

@@ -12,7 +12,7 @@ from sleep_interpreter.model.networks.building import settings_source
 from sleep_interpreter.model.registry import ModelSettings
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import PROJECT, RESULTS, relative_to_project
+from sleep_interpreter.utils.core.paths import PROJECT, RESULTS, display_path, relative_to_project
 
 
 class DataSettings(config.Settings):
@@ -100,19 +100,9 @@ class Experiment(config.Settings):
 def read(name: str, args: argparse.Namespace, network: str | None = None) -> Experiment:
     """Return the `Experiment` that a script's command line asks for.
 
-    Parameters
-    ----------
-    name : str
-        Name in params/, used unless ``--config`` names a file.
-    args : argparse.Namespace
-        With `config`, `overrides`, `quick`, `mode`, and None or a value in `members` and `data`.
-    network : str | None
-        The network that the script is for; None: it is called as `name`.
-
-    Raises
-    ------
-    UserError
-        Settings of another network, and whatever `utils.core.config.load` refuses.
+    `args` has `config` (a file instead of `name` in params/), `overrides`, `quick`, `mode`, and None or a value in
+    `members` and `data`. The script is for `network` (None: that called `name`); settings of another one are refused,
+    as is whatever `utils.core.config.load` refuses.
     """
     network = network or name
     overrides = list(args.overrides)
@@ -122,18 +112,19 @@ def read(name: str, args: argparse.Namespace, network: str | None = None) -> Exp
         overrides.append(f"data.root={json.dumps(str(Path(args.data).absolute()))}")
     source = args.config or settings_source(registry.KINDS, name)
     mode = getattr(args, "mode", None)
-    tree, origin = config.resolve(config.find(source), overrides=overrides, mode=mode)
-    if tree.get("network", network) != network:
-        where = origin.get("network", source)
-        raise UserError(f"{where}: describes network {tree['network']}, this script is for {network}")
+    path = config.find(source)
+    tree, origin = config.resolve(path, overrides=overrides, mode=mode)
+    if "network" not in tree:  # other settings; that they have no `quick` section would mislead
+        raise UserError(f"{display_path(path)}: 'network' is missing")
+    if tree["network"] != network:
+        raise UserError(f"{origin['network']}: describes network {tree['network']}, this script is for {network}")
     return config.load(Experiment, source, overrides=overrides, quick=args.quick, mode=mode)
 
 
 def differences(saved: Path, settings: Experiment) -> dict[str, tuple]:
     """Return {"train.epochs": (saved, now)} of every setting that differs from a run's settings.yaml.
 
-    Both are read as `Experiment`, so that another spelling of the same value or a key that a newer version
-    added with a default is no difference.
+    Both are read as `Experiment`: another spelling of a value or a newer version's default is no difference.
     """
     before = config.flat(config.load(Experiment, saved).model_dump(mode="json"))
     now = config.flat(settings.model_dump(mode="json"))

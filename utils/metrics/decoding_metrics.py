@@ -27,17 +27,10 @@ UNTESTED = {"p": None, "mean": None, "permutations": 0}
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a decoder said about one subject's trials.
+    """What a decoder said about one subject's trials, which come from `file` (for messages).
 
-    Attributes
-    ----------
-    file : Path
-        Where the trials come from, for messages.
-    label : int array (n,)
-        Index into `utils.core.constants.ITEMS`.
-    data_type : str array (n,)
-        "train", "val" or "test".
-    probability : float32 array (n, K)
+    `label` (n,) is an index into `utils.core.constants.ITEMS`, `data_type` (n,) "train", "val" or "test",
+    `probability` float32 (n, K).
     """
 
     subject: str
@@ -63,11 +56,8 @@ class Predictions:
 def check(predictions: Sequence[Predictions]) -> None:
     """Refuse predictions that are no probabilities of the project's items.
 
-    Raises
-    ------
-    UserError
-        No trial at all, a subject twice, another number of classes or of rows, labels out of range, numbers
-        that are not finite or do not add up to 1.
+    That is: no trial at all, a subject twice, another number of classes or of rows, labels out of range, numbers that
+    are not finite or do not add up to 1.
     """
     names = [p.subject for p in predictions]
     for name in sorted({name for name in names if names.count(name) > 1}):
@@ -98,16 +88,11 @@ def _problem(label, data_type, probability):
 def subject_row(
     predictions: Predictions, settings: EvaluationSettings
 ) -> tuple[dict[str, Any], dict[str, np.ndarray] | None]:
-    """Measure one subject.
+    """Measure one subject; return its row and its measures (permutations,) under permuted labels.
 
-    Returns
-    -------
-    row : dict
-        Top-1 as in `stats.proportion`, "top3" the same, "balanced" as in `stats.balanced`, each with its
-        "permutation"; "recall" by item, "calibration", "data_types" (trials of each). Without trials n is 0
-        and every figure None.
-    null : dict of str to float array (permutations,) | None
-        The measures under permuted labels.
+    The row: top-1 as in `statistics.proportion`, "top3" the same, "balanced" as in `statistics.balanced`, each with
+    its "permutation"; "recall" by item, "calibration", "data_types" (trials of each). Without trials n is 0, every
+    figure and the second result None.
     """
     p, chance = predictions, statistics.chances(len(ITEMS))
     # A seed of the name: a subject's figures do not depend on which others are tested along with it.
@@ -135,19 +120,11 @@ def subject_row(
 def overall_row(
     predictions: Sequence[Predictions], nulls: Sequence[dict[str, np.ndarray] | None], settings: EvaluationSettings
 ) -> dict[str, Any]:
-    """Measure all subjects together, each counting once.
+    """Measure all subjects together, each counting once; `nulls` are the second results of `subject_row`.
 
-    Parameters
-    ----------
-    nulls : list of dict | None
-        Second result of `subject_row` of each.
-
-    Returns
-    -------
-    row : dict
-        Top-1 as in `stats.over_subjects`, "top3" and "balanced" the same; in each "permutation" (mean over
-        subjects against the mean over subjects of permuted labels) and "against_chance" (over subjects);
-        "recall" by item and "calibration", pooled over trials; "ties", the trials that the tie rule decided.
+    The row: top-1 as in `statistics.over_subjects`, "top3" and "balanced" the same; in each "permutation" (mean over
+    subjects against the mean over subjects of permuted labels) and "against_chance" (over subjects); "recall" by item
+    and "calibration", pooled over trials; "ties", the trials that the tie rule decided.
     """
     tested = [(p, null) for p, null in zip(predictions, nulls, strict=True) if null is not None]
     chance = statistics.chances(len(ITEMS))

@@ -11,22 +11,10 @@ def reliability_bins(
 ) -> tuple[float | None, list[dict]]:
     """Return the expected calibration error and what happened in each bin of equal width, open on the left.
 
-    The error is that of Guo et al. (2017, On calibration of modern neural networks, ICML, eq. 3): the mean
-    over cases of |share - probability| of their bin. It is biased upwards when bins hold few cases.
-
-    Parameters
-    ----------
-    said : float array (n,)
-        Probabilities.
-    happened : bool array (n,)
-    keys : (str, str)
-        What a row calls the mean probability and the share of cases that happened.
-
-    Returns
-    -------
-    rows : list of dict
-        {from, to, n, the two `keys`, low, high (Wilson 95 %, as if cases were independent)}; None in an
-        empty bin.
+    The error is that of Guo et al. (2017, On calibration of modern neural networks, ICML, eq. 3): the mean over cases
+    of |share - probability| of their bin. It is biased upwards when bins hold few cases. Of probabilities `said` (n,)
+    and what `happened`, bool (n,), a row has from, to, n, the two `keys` (mean probability, share of cases that
+    happened), low and high (Wilson 95 %, as if cases were independent); None in an empty bin.
     """
     edges = np.linspace(0, 1, bins + 1)
     place = np.searchsorted(edges[1:-1], said, side="left")
@@ -45,16 +33,9 @@ def reliability_bins(
 def confidence_reliability(label: np.ndarray, probability: np.ndarray, bins: int) -> dict:
     """Return how far a decoder's confidence (its highest probability) can be taken at its word.
 
-    Parameters
-    ----------
-    label : int array (n,)
-    probability : array (n, K)
-
-    Returns
-    -------
-    result : dict
-        ece, log_loss (mean of -ln p(true class), p at least 1e-12; ln K for a uniform guess), confidence
-        (mean), bins (`reliability_bins` with confidence and accuracy); None where there are no trials.
+    Of trials' labels (n,) and probabilities (n, K): ece, log_loss (mean of -ln p(true class), p at least 1e-12; ln K
+    for a uniform guess), mean confidence, bins (`reliability_bins` with confidence and accuracy); None without
+    trials.
     """
     if not len(label):
         return {"ece": None, "log_loss": None, "confidence": None, "bins": []}
@@ -70,16 +51,8 @@ def confidence_reliability(label: np.ndarray, probability: np.ndarray, bins: int
 def nrem_reliability(probability: np.ndarray, truth: np.ndarray, bins: int) -> dict:
     """Return how often it was N2 or N3 where P(N2) + P(N3) had a value: the gate's quantity.
 
-    Parameters
-    ----------
-    probability : array (n, 4)
-        NaN rows (unknown) are left out.
-    truth : int array (n,)
-
-    Returns
-    -------
-    result : dict
-        n, ece (None without a known epoch), bins (`reliability_bins` with probability and share).
+    Of probabilities (n, 4), NaN rows (unknown) left out, and true stages (n,): n, ece (None without a known epoch),
+    bins (`reliability_bins` with probability and share).
     """
     truth = np.asarray(truth, int)
     known = np.isfinite(probability).all(axis=1) & (truth != UNKNOWN)

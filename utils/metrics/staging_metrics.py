@@ -22,23 +22,15 @@ def confusion(truth: ArrayLike, found: ArrayLike) -> np.ndarray:
 
 
 def agreement(counts: ArrayLike) -> dict[str, Any]:
-    """Return the measures of one confusion matrix.
+    """Return the measures of one confusion matrix (4, 4); None where there is nothing to divide by.
 
-    Parameters
-    ----------
-    counts : int array (4, 4)
-
-    Returns
-    -------
-    result : dict
-        n, accuracy, chance (expected from how often either names each stage; kappa is measured from it),
-        majority (share of the most frequent true stage: what always naming it would get), kappa, macro_f1
-        (mean over the true stages that occur), stages ({stage: {n, precision, recall, f1}}). None where there
-        is nothing to divide by.
+    They are n, accuracy, chance (expected from how often either names each stage; kappa is measured from it),
+    majority (share of the most frequent true stage: what always naming it would get), kappa, macro_f1 (mean over the
+    true stages that occur), stages ({stage: {n, precision, recall, f1}}).
     """
     counts = np.asarray(counts, float)
     n = int(counts.sum())
-    values = {m: float(v) for m, v in zip(MEASURES, _measures(counts[None])[:, 0], strict=True)}
+    values = _measures(counts[None])[:, 0]
     rows, columns, hits = counts.sum(axis=1), counts.sum(axis=0), np.diag(counts)
     per_stage = {
         stage: {
@@ -51,7 +43,7 @@ def agreement(counts: ArrayLike) -> dict[str, Any]:
     }
     return {
         "n": n,
-        **{m: None if not np.isfinite(v) else v for m, v in values.items()},
+        **{m: float(v) if np.isfinite(v) else None for m, v in zip(MEASURES, values, strict=True)},
         "chance": _share(rows @ columns, n * n),
         "majority": _share(rows.max(), n),
         "stages": per_stage,
@@ -92,16 +84,11 @@ def blocks(truth: np.ndarray, found: np.ndarray, size: int) -> np.ndarray:
 
 
 def intervals(tables: Sequence[np.ndarray], resamples: int, seed: int | Sequence[int]) -> dict[str, list[float] | None]:
-    """Return 95 % intervals of `MEASURES` pooled over nights: {measure: [low, high]}.
+    """Return 95 % intervals of `MEASURES` pooled over nights, {measure: [low, high]}, of every night's `blocks`.
 
-    Two-level bootstrap: nights are drawn with replacement, then blocks of consecutive time within each.
-    Single epochs would make the interval too narrow: neighbours are alike. One night gives an interval over
-    its own blocks, which says nothing about another sleeper; a single block gives none (None).
-
-    Parameters
-    ----------
-    tables : list of int array (n, 4, 4)
-        `blocks` of every night.
+    Two-level bootstrap: nights are drawn with replacement, then blocks of consecutive time within each. Single epochs
+    would make the interval too narrow: neighbours are alike. One night gives an interval over its own blocks, which
+    says nothing about another sleeper; a single block gives none (None).
     """
     if sum(map(len, tables)) < 2:
         return dict.fromkeys(MEASURES)
@@ -134,15 +121,10 @@ def pooled_agreement(
 
 
 def published_grid(found: np.ndarray, epochs: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return expert and stager on the published 3 s grid, as int arrays (10 m,).
+    """Return expert and stager on the published 3 s grid, as int arrays (10 m,), of (10 m - 9,) and (m,).
 
     Estimate k, of the window that begins at 3 k s, stands beside the expert's stage at 3 k s; the last one is
     repeated for the 9 places that no window begins at (SPEC section 3).
-
-    Parameters
-    ----------
-    found : int array (10 m - 9,)
-    epochs : int array (m,)
     """
     truth = np.repeat(np.asarray(epochs, int), 10)
     return truth, np.concatenate([found, np.repeat(found[-1:], len(truth) - len(found))])
@@ -158,26 +140,13 @@ def at_epochs(seconds: np.ndarray, count: int) -> np.ndarray:
 
 
 def onset_latencies(seconds: np.ndarray, found: np.ndarray, epochs: ArrayLike) -> list[dict]:
-    """Return how long after every true change of stage the online estimate follows.
+    """Return how long after every true change of stage (30 s `epochs` (m,)) the online estimate follows.
 
-    A change counts as followed by the first estimate after it, and before the next true change, that names
-    the new stage. Where the new stage was named already when the change came, nothing followed it: such a
-    change is `early` and has no latency (a stager that always says the same would have the shortest of all).
-
-    Parameters
-    ----------
-    seconds : float array (n,)
-        When each estimate is there.
-    found : int array (n,)
-        Stage of each estimate.
-    epochs : int array (m,)
-        Expert stages of 30 s.
-
-    Returns
-    -------
-    rows : list of dict
-        at (s), from, to (stages), lasts (s until the next change), early, latency (s; None: never followed,
-        or early).
+    A change counts as followed by the first estimate after it, and before the next true change, that names the new
+    stage. Where the new stage was named already when the change came, nothing followed it: such a change is `early`
+    and has no latency (a stager that always says the same would have the shortest of all). Estimates `found` (n,) are
+    there at `seconds` (n,). A row has at (s), from, to (stages), lasts (s until the next change), early, latency (s;
+    None: never followed, or early).
     """
     epochs = np.asarray(epochs, int)
     starts = np.flatnonzero(np.diff(epochs)) + 1

@@ -5,7 +5,7 @@ classes' recalls, so that frequent items do not count for more). Ties in probabi
 comes first in the vocabulary, as with `numpy.argmax`; the rule does not look at the label.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,12 +17,10 @@ NAMES = {"top1": "top-1", "top3": "top-3", "balanced": "balanced accuracy"}
 FEWEST_SUBJECTS = 6
 """Subjects needed for a test over subjects: with 5, no two-sided signed-rank or sign-flip p is below 0.05."""
 
-
 Trials = tuple[np.ndarray, np.ndarray]
 """Label (n,) and whether correct (n,) of one subject's trials."""
 Counts = tuple[np.ndarray, np.ndarray]
 """Hits (K,) and trials (K,) of every class."""
-Draw = Callable[[int, np.random.Generator], np.ndarray]
 
 
 class Resampling(Protocol):
@@ -75,18 +73,9 @@ def class_counts(label: np.ndarray, correct: np.ndarray, classes: int = 0) -> Co
 
 
 def proportion(hits: int, n: int, chance: float) -> dict[str, Any]:
-    """Return a hit rate of one subject with its Wilson 95 % interval.
+    """Return a hit rate of one subject with its Wilson 95 % interval; guessing gets `chance`.
 
-    Parameters
-    ----------
-    chance : float
-        Hit rate of guessing.
-
-    Returns
-    -------
-    result : dict
-        n, hits, accuracy, low, high, chance, p (one-sided binomial against chance); accuracy and
-        interval are None when n is 0.
+    The row: n, hits, accuracy, low, high, chance, p (one-sided binomial against chance); None where n is 0.
     """
     if n == 0:
         return {"n": 0, "hits": 0, "accuracy": None, "low": None, "high": None, "chance": chance, "p": None}
@@ -104,24 +93,15 @@ def _wilson(hits, n):
 def balanced(
     hits: np.ndarray, n: np.ndarray, resamples: int, seed: int | Sequence[int], chance: float
 ) -> dict[str, Any]:
-    """Return balanced accuracy of one subject with a bootstrap 95 % interval over trials.
+    """Return balanced accuracy of one subject with a bootstrap 95 % interval over trials, from `class_counts` (K,).
 
     Classes without a trial have no recall and are left out of the mean. Trials are drawn with replacement
-    irrespective of their class, so the interval also covers that other trials would have other classes.
-
-    Parameters
-    ----------
-    hits, n : int array (K,)
-        Hits and trials of every class.
-
-    Returns
-    -------
-    result : dict
-        n, classes (with trials), accuracy, low, high, chance; None where there are no trials.
+    irrespective of their class, so the interval also covers that other trials would have other classes. The row: n,
+    classes (with trials), accuracy, low, high, chance; None where there are no trials.
     """
     total, row = int(np.sum(n)), dict.fromkeys(("accuracy", "low", "high"))
     if total:
-        draws = _balanced_draws(hits, n, resamples, np.random.default_rng(seed))
+        draws = _rate_draws(hits, n, True, resamples, np.random.default_rng(seed))
         accuracy = float(_mean_recall(np.asarray(hits), np.asarray(n)))
         # drawn anew, trials that all hit or all miss would never differ
         alike = accuracy in (0, 1)
@@ -133,20 +113,11 @@ def balanced(
 def over_subjects(correct: Sequence[np.ndarray], resamples: int, seed: int, chance: float) -> dict[str, Any]:
     """Return the mean hit rate over subjects with a two-level bootstrap 95 % interval.
 
-    Subjects are drawn with replacement, then trials within each drawn subject, so the interval covers the
-    next subject as well as the next trial; with few subjects that is wider, and more honest, than
-    resampling either alone. One subject gives an interval over its trials only. Where all trials hit or
-    all miss there is nothing to resample, and Wilson's interval over all trials is given.
-
-    Parameters
-    ----------
-    correct : list of bool arrays
-        One array a subject, one entry a trial; subjects without trials are left out.
-
-    Returns
-    -------
-    result : dict
-        subjects, n, accuracy (mean over subjects), low, high, chance, pooled (over trials).
+    Subjects are drawn with replacement, then trials within each drawn subject, so the interval covers the next
+    subject as well as the next trial; with few subjects that is wider, and more honest, than resampling either alone.
+    One subject gives an interval over its trials only. Where all trials hit or all miss there is nothing to resample,
+    and Wilson's interval over all trials is given. `correct` is a bool array (n,) a subject; those without trials are
+    left out. The row: subjects, n, accuracy (mean over subjects), low, high, chance, pooled (over trials).
     """
     counts = [(int(np.sum(c)), len(c)) for c in correct if len(c)]
     # Drawing a subject's trials with replacement makes its hits binomial.
@@ -157,15 +128,9 @@ def over_subjects(correct: Sequence[np.ndarray], resamples: int, seed: int, chan
 
 
 def balanced_over_subjects(tables: Sequence[Counts], resamples: int, seed: int, chance: float) -> dict[str, Any]:
-    """Return mean balanced accuracy over subjects; intervals as in `over_subjects` and `balanced`.
-
-    Parameters
-    ----------
-    tables : list of (hits, n)
-        `class_counts` of every subject.
-    """
+    """Return mean balanced accuracy over subjects from the `class_counts` of each, as `over_subjects` does."""
     tables = [(np.asarray(h), np.asarray(n)) for h, n in tables if np.sum(n)]
-    draws = [lambda size, rng, h=h, n=n: _balanced_draws(h, n, size, rng) for h, n in tables]
+    draws = [lambda size, rng, h=h, n=n: _rate_draws(h, n, True, size, rng) for h, n in tables]
     values = [_mean_recall(h, n) for h, n in tables]
     pooled = _mean_recall(*(sum(column) for column in zip(*tables, strict=True))) if tables else 0.0
     trials = sum(int(n.sum()) for _, n in tables)
@@ -194,12 +159,13 @@ def _two_level_means(draws, resamples, seed):
     return values.mean(axis=1)
 
 
-def _balanced_draws(hits, n, size, random):
+def _rate_draws(hits, n, balanced, size, random):
+    """Draw trials anew `size` times; return their rates."""
     hits, n = np.asarray(hits), np.asarray(n)
     cells = np.concatenate([hits, n - hits])
     counts = random.multinomial(n.sum(), cells / n.sum(), size=size)
     won = counts[:, : len(n)]
-    return _mean_recall(won, won + counts[:, len(n) :])
+    return _rate(won, won + counts[:, len(n) :], balanced)
 
 
 def _mean_recall(hits, n):
@@ -211,21 +177,10 @@ def _mean_recall(hits, n):
 def permutation_null(
     label: np.ndarray, probability: np.ndarray, permutations: int, random: np.random.Generator
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Return every measure of the same predictions under shuffled labels.
+    """Return every measure of the same predictions with the true labels, and (permutations,) under shuffled ones.
 
-    The labels of one subject are permuted against its fixed predictions, which keeps both how often each
+    The labels (n,) of one subject are permuted against its fixed predictions (n, K), which keeps both how often each
     item was cued and how often each was decoded; trials are taken as exchangeable.
-
-    Parameters
-    ----------
-    label : int array (n,)
-    probability : array (n, K)
-
-    Returns
-    -------
-    observed : dict of str to float
-        "top1", "top3", "balanced" with the true labels.
-    null : dict of str to float array (permutations,)
     """
     label = np.asarray(label)
     places = ranking(probability)
@@ -263,19 +218,10 @@ def too_few_subjects(count: int) -> str | None:
 
 
 def against_chance(values: Sequence[float], chance: float, permutations: int, seed: int) -> dict[str, Any]:
-    """Test whether subjects' accuracies lie above chance, the subject being the unit.
+    """Test whether subjects' accuracies (S,) lie above chance, the subject being the unit.
 
-    Parameters
-    ----------
-    values : array (S,)
-        One accuracy a subject.
-    permutations : int
-        Sign flips are all enumerated when there are no more than this, otherwise drawn.
-
-    Returns
-    -------
-    result : dict
-        subjects, wilcoxon_p and sign_flip_p (one-sided), or why they are None.
+    Sign flips are all enumerated when there are no more than `permutations`, otherwise drawn. The result: subjects,
+    wilcoxon_p and sign_flip_p (one-sided), or in note why they are None.
     """
     if why := too_few_subjects(len(values)):
         return {"subjects": len(values), "wilcoxon_p": None, "sign_flip_p": None, "note": why}
@@ -294,18 +240,9 @@ def paired(
 ) -> dict[str, Any]:
     """Compare two decoders over the subjects that both were tested on, and test the difference.
 
-    Parameters
-    ----------
-    first, second, resamples, seed, balanced
-        As in `difference`.
-    permutations : int
-        Sign flips are all enumerated when there are no more than this, otherwise drawn.
-
-    Returns
-    -------
-    result : dict
-        That of `difference` with wilcoxon_p and sign_flip_p (two-sided, over subjects), differing (subjects
-        whose two accuracies differ) and smallest_p (the lowest that these tests can give with that many).
+    Sign flips are all enumerated when there are no more than `permutations`, otherwise drawn. The result is that of
+    `difference` with wilcoxon_p and sign_flip_p (two-sided, over subjects), differing (subjects whose two accuracies
+    differ) and smallest_p (the lowest that these tests can give with that many).
     """
     each = np.round(np.subtract(*_rates(first, second, balanced)), 12)  # equal differences tie exactly
     wilcoxon_p, sign_flip_p = _one_sample(each, "two-sided", permutations, seed)
@@ -322,22 +259,12 @@ def paired(
 def difference(
     first: Sequence[Trials], second: Sequence[Trials], resamples: int, seed: int, balanced: bool = False
 ) -> dict[str, Any]:
-    """Return the mean difference of two decoders over the subjects that both were tested on.
+    """Return the mean difference of two decoders over the subjects that both were tested on, in the same order.
 
-    Parameters
-    ----------
-    first, second : list of (label, correct)
-        One entry a subject, in the same order: int array (n,) and bool array (n,).
-    balanced : bool
-        Compare balanced accuracy instead of the rate of correct trials.
-
-    Returns
-    -------
-    result : dict
-        subjects, first_mean, second_mean, difference (mean over subjects of first - second), low and high
-        (95 %, two-level bootstrap: subjects, then trials within subject, the same for both decoders where
-        both had the same). Measured on 3 to 12 binomial subjects it covers 94 to 99.5 %, drawing subjects
-        alone 71 to 92 %.
+    `balanced`: of balanced accuracy instead of the rate of correct trials. The result: subjects, first_mean,
+    second_mean, difference (mean over subjects of first - second), low and high (95 %, two-level bootstrap: subjects,
+    then trials within subject, the same for both decoders where both had the same). Measured on 3 to 12 binomial
+    subjects it covers 94 to 99.5 %, drawing subjects alone 71 to 92 %.
     """
     rates = _rates(first, second, balanced)
     draws = [
@@ -373,13 +300,8 @@ def _difference_draws(one, other, balanced, size, random):
         trials = counts.sum(axis=-1)
         both = counts[..., 3]
         return _rate(counts[..., 2] + both, trials, balanced) - _rate(counts[..., 1] + both, trials, balanced)
-    drawn = []
-    for own in (one, other):
-        hits, n = class_counts(*own)
-        cells = np.concatenate([hits, n - hits])
-        counts = random.multinomial(n.sum(), cells / n.sum(), size=size)
-        drawn.append(_rate(counts[:, : len(n)], counts[:, : len(n)] + counts[:, len(n) :], balanced))
-    return drawn[0] - drawn[1]
+    first, second = (_rate_draws(*class_counts(*own), balanced, size, random) for own in (one, other))
+    return first - second
 
 
 def _rate(hits, n, balanced):
@@ -404,10 +326,7 @@ def _one_sample(difference, alternative, permutations, seed):
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return p-values adjusted for their number after Holm (1979), in the order given.
-
-    None (nothing tested) stays None and does not count.
-    """
+    """Return p-values adjusted for their number after Holm (1979); None (nothing tested) stays and does not count."""
     tested = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
     highest = 0.0
     adjusted: list[float | None] = [None] * len(p_values)

@@ -18,16 +18,7 @@ class ClusterSettings(Resampling, Protocol):
 
 
 def band(curves: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return a bootstrap 95 % interval of the mean over subjects, at every sample of its own.
-
-    Parameters
-    ----------
-    curves : array (S, T)
-
-    Returns
-    -------
-    low, high : array (T,), or None with a single subject
-    """
+    """Return a bootstrap 95 % interval, low and high (T,), of the mean of `curves` (S, T); None of one subject."""
     curves = np.asarray(curves, np.float64)
     if len(curves) < 2:
         return None
@@ -38,21 +29,13 @@ def band(curves: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray, np.
 def clusters(values: np.ndarray, chance: float, settings: ClusterSettings) -> tuple[dict[str, Any], np.ndarray]:
     """Find where accuracy is above chance over subjects: a cluster-based permutation test.
 
-    Maris and Oostenveld (2007, J Neurosci Methods 164), by mne.stats: samples whose one-sided t exceeds a
-    threshold join their neighbours (in both directions of a map), and a cluster's sum of t is held against
-    the largest of every permutation, in which subjects' differences from chance change their sign at random.
-    The test says that there is something above chance; where a cluster begins and ends is no test of its own.
+    Maris and Oostenveld (2007, J Neurosci Methods 164), by mne.stats: samples whose one-sided t exceeds a threshold
+    join their neighbours (in both directions of a map), and a cluster's sum of t is held against the largest of every
+    permutation, in which subjects' differences from chance change their sign at random. The test says that there is
+    something above chance; where a cluster begins and ends is no test of its own.
 
-    Parameters
-    ----------
-    values : array (S, T) or (S, rows, T)
-
-    Returns
-    -------
-    result : dict
-        subjects, clusters (list of {"p", "size", "first", "last"}, in samples, of all that were found), note.
-    mask : bool array, as one subject's values
-        Samples of clusters with p < 0.05.
+    Of values (S, T) or (S, rows, T), returns subjects, clusters (list of {"p", "size", "first", "last"}, in samples,
+    of all that were found) and note; and a mask, like one subject's values, of samples of clusters with p < 0.05.
     """
     import mne  # lazy: start-up
 
@@ -96,15 +79,8 @@ def _steady_t(values):
 def peaks_within(results: Mapping[str, dict]) -> dict[str, dict]:
     """Return every subject's accuracy at the time that its validation trials choose, fold by fold.
 
-    Parameters
-    ----------
-    results : dict of str to dict
-        {subject: result of `lasso_glm.engine.fits.within`}.
-
-    Returns
-    -------
-    rows : dict of str to dict
-        hits, n, cells (one a fold: fold, time sample), decoded and cued (folds, K) at these cells.
+    Of {subject: result of `lasso_glm.engine.fits.within`}, rows have hits, n, cells (one a fold: fold, time sample),
+    decoded and cued (folds, K) at these cells.
     """
     rows = {}
     for name, own in results.items():
@@ -125,20 +101,11 @@ def _peak_row(own, at, cells):
 def peaks_across(results: Mapping[str, dict]) -> dict[str, dict]:
     """Return every subject's accuracy at the offset and time that the other half of the subjects chooses.
 
-    Trained and tested on all trials of each side, a subject has none left to choose with. Every second one is
-    in the same half. Choosing by all others would not do: each accuracy by itself would be fair, but what one
-    subject adds to the others' choices makes the accuracies depend on each other, and their mean spreads
-    twice as wide as any test or interval over subjects takes it to.
-
-    Parameters
-    ----------
-    results : dict of str to dict
-        {subject: result of one test set of `lasso_glm.engine.fits.cross`}.
-
-    Returns
-    -------
-    rows : dict of str to dict
-        As `peaks_within`; cells holds one [offset, time sample]. Empty with a single subject.
+    Trained and tested on all trials of each side, a subject has none left to choose with. Every second one is in the
+    same half. Choosing by all others would not do: each accuracy by itself would be fair, but what one subject adds
+    to the others' choices makes the accuracies depend on each other, and their mean spreads twice as wide as any test
+    or interval over subjects takes it to. Of {subject: result of one test set of `lasso_glm.engine.fits.cross`}, rows
+    are as those of `peaks_within` with one [offset, time sample] in cells; there are none with a single subject.
     """
     if len(results) < 2:
         return {}
@@ -154,19 +121,10 @@ def peaks_across(results: Mapping[str, dict]) -> dict[str, dict]:
 
 
 def peak(rows: Mapping[str, dict], chance: float, settings: Resampling) -> dict[str, Any] | None:
-    """Summarise nested peaks over subjects.
+    """Summarise nested peaks (`peaks_within` or `peaks_across`) over subjects; None without subjects.
 
-    Parameters
-    ----------
-    rows : dict of str to dict
-        Of `peaks_within` or `peaks_across`.
-
-    Returns
-    -------
-    result : dict
-        That of `statistics.over_subjects` with against_chance (`statistics.against_chance`) and permutation:
-        p, mean, low and high (95 %) of the same mean with labels permuted within fold and subject; None
-        without subjects.
+    The result is that of `statistics.over_subjects` with against_chance (`statistics.against_chance`) and
+    permutation: p, mean, low and high (95 %) of the same mean with labels permuted within fold and subject.
     """
     if not rows:
         return None
