@@ -17,16 +17,8 @@ Rows = Mapping[str, Mapping[str, Any]]
 def confusion_matrix(
     counts: np.ndarray, names: Sequence[str], path: Path, title: str = "", kind: str | None = None
 ) -> None:
-    """Draw how often each item was decoded as each other, as shares of the cued item's trials.
-
-    Parameters
-    ----------
-    counts : int array (K, K)
-        Rows are cued, columns decoded items.
-    names : sequence of str
-        One a class.
-    title, kind : str
-        `kind` ("simulated") is shown beside the title.
+    """Draw how often each item was decoded as each other: counts (K, K), rows cued, columns decoded, as shares of the
+    cued item's trials. `kind` ("simulated") is shown beside the title, here and in all figures.
     """
     counts = np.asarray(counts)
     rows = counts.sum(axis=1, keepdims=True)
@@ -50,12 +42,8 @@ def subject_accuracies(
 ) -> None:
     """Draw top-1 of every subject with its interval, the mean with its interval, and chance.
 
-    Parameters
-    ----------
-    by_subject : dict
-        {name: result of `utils.metrics.statistics.proportion`}; subjects without trials are named below.
-    overall : dict
-        Result of `utils.metrics.statistics.over_subjects`.
+    `by_subject` holds results of `utils.metrics.statistics.proportion` (subjects without trials are named below),
+    `overall` is one of `utils.metrics.statistics.over_subjects`.
     """
     names = [name.replace("subject_test_", "") for name in by_subject]
     crowded = len(names) > 14 or max(map(len, names)) > 3
@@ -70,12 +58,8 @@ def subject_accuracies(
 
 
 def reliability(found: Mapping[str, Any], path: Path, title: str = "", kind: str | None = None) -> None:
-    """Draw accuracy against confidence in bins, and how many trials each bin holds.
-
-    Parameters
-    ----------
-    found : dict
-        Result of `utils.metrics.reliability.confidence_reliability`.
+    """Draw accuracy against confidence in bins, and how many trials each bin holds, from a result of
+    `utils.metrics.reliability.confidence_reliability`.
     """
     bins = [row for row in found["bins"] if row["n"]]
     total = sum(row["n"] for row in bins)
@@ -99,10 +83,7 @@ def reliability(found: Mapping[str, Any], path: Path, title: str = "", kind: str
 def group_accuracies(groups: Rows, path: Path, title: str = "", kind: str | None = None) -> None:
     """Draw top-1 of groups of trials in their order, with interval, subjects, chance and n.
 
-    Parameters
-    ----------
-    groups : dict
-        {name: {"n", "subjects", "accuracy", "low", "high", "chance", "values" (one a subject)}}.
+    A group has "n", "subjects", "accuracy", "low", "high", "chance" and "values" (one a subject).
     """
     subjects = max(row["subjects"] for row in groups.values())
     heading = heading_with(title, kind, f"{subjects} subjects (grey)")
@@ -125,14 +106,8 @@ def compared_runs(
 ) -> None:
     """Draw runs side by side: one line a subject, the mean over subjects with its interval, chance.
 
-    Parameters
-    ----------
-    values : dict
-        {run: {subject: accuracy}}; a subject's line joins the runs that tested it.
-    rows : dict
-        {run: result of `utils.metrics.statistics.over_subjects`}.
-    measure : str
-        For the axis.
+    `values` is {run: {subject: accuracy}}, where a subject's line joins the runs that tested it; `rows` is {run:
+    result of `utils.metrics.statistics.over_subjects`}, `measure` the name on the axis.
     """
     runs = list(values)
     heading = heading_with(title, kind, "grey: subjects")
@@ -187,10 +162,7 @@ def heading_with(title: str, kind: str | None, more: str) -> str:
 def training_curve(history: pd.DataFrame, path: Path, title: str = "", kind: str | None = None) -> None:
     """Draw training loss and training top-1 against the epoch, one line a member.
 
-    Parameters
-    ----------
-    history : pandas.DataFrame
-        Columns member, epoch, loss, train_top1, with validation subjects validation_top1 (log.csv of a run).
+    `history` is log.csv of a run: member, epoch, loss, train_top1, with validation subjects validation_top1.
     """
     look = {"style": STYLE, "layout": "tight", "heading": titled(title, kind), "fontsize": 9}
     with saved_figure(path, (6.8, 2.6), 1, 2, **look) as (_, panels):

@@ -16,14 +16,8 @@ Responses = Mapping[str, Any]
 
 
 def rose(degrees: np.ndarray, target: float | None, title: str, kind: str | None = None) -> str:
-    """Draw the phases that cues met, with their mean and the target.
-
-    Parameters
-    ----------
-    degrees : array (n,)
-        0 = peak of the up-state.
-    target : float | None
-        None draws none: these cues did not wait for a phase.
+    """Draw the phases in degrees (n,) that cues met, 0 = peak of the up-state, with their mean and the target; None:
+    these cues did not wait for a phase.
     """
     with page_figure((NARROW, 3.4), subplot_kw={"projection": "polar"}) as (figure, axes):
         edges = np.radians(np.arange(-180, 181, 20))
@@ -46,13 +40,7 @@ def rose(degrees: np.ndarray, target: float | None, title: str, kind: str | None
 
 
 def evoked(responses: Responses, channel: str, kind: str | None = None) -> str:
-    """Draw mean responses at one channel with 95 % intervals of the mean.
-
-    Parameters
-    ----------
-    responses : dict
-        {"cues" | "shams": Evoked}.
-    """
+    """Draw mean responses at one channel with 95 % intervals of the mean."""
     with page_figure((WIDE, 2.8)) as (figure, axes):
         for (name, found), shade in zip(responses.items(), (ORANGE, GREY), strict=False):
             row = found.names.index(channel)
@@ -73,13 +61,7 @@ WINDOWS = ((0.1, 0.3), (0.3, 0.7), (0.7, 1.2))
 
 
 def topographies(responses: Responses, kind: str | None = None) -> str:
-    """Draw maps of the mean responses in fixed windows, all on one scale.
-
-    Parameters
-    ----------
-    responses : dict
-        {"cues" | "shams": Evoked}.
-    """
+    """Draw maps of the mean responses in fixed windows, all on one scale."""
     import mne  # lazy: start-up
 
     rows = {
@@ -106,13 +88,7 @@ def topographies(responses: Responses, kind: str | None = None) -> str:
 
 
 def confusion(pairs: np.ndarray, names: Sequence[str], chance: float, kind: str | None = None) -> str:
-    """Draw how often each cued item was decoded as each other.
-
-    Parameters
-    ----------
-    pairs : int array (n, 2)
-        Cued, decoded.
-    """
+    """Draw how often each cued item was decoded as each other, from pairs (n, 2) of cued and decoded."""
     counts = confusion_counts(pairs[:, 0], pairs[:, 1], len(names))
     with page_figure((WIDE * 0.72, 5.6)) as (figure, axes):
         image = axes.imshow(counts, cmap="cividis", vmin=0, vmax=max(1, counts.max()))

@@ -1,5 +1,4 @@
-"""Figures of the Lasso GLMs: accuracy over time and offset, temporal generalisation, patterns on the
-scalp."""
+"""Figures of the Lasso GLMs: accuracy over time and offset, temporal generalisation, patterns on the scalp."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,16 +24,9 @@ def accuracy_over_time(
 ) -> None:
     """Draw mean accuracy over time with its interval, chance, and a bar where clusters are significant.
 
-    Parameters
-    ----------
-    curve : dict
-        times (s), mean (T,), interval (low, high) or None, mask (T,) of significant samples, subjects, n.
-    domain : str
-        What time counts from: "N2N3" and "REM" the cue, "key press" that, others the onset.
-    title, kind : str
-        `kind` ("simulated") is shown beside the title.
-    band : str
-        What the shaded interval is.
+    `curve` holds times (s), mean (T,), interval (low, high) or None, mask (T,) of significant samples, subjects, n.
+    Time counts from the cue in the domains "N2N3" and "REM", from that in "key press", in others from the onset.
+    `band` says what the shaded interval is.
     """
     times, mean = curve["times"], 100 * curve["mean"]
     with style.column_figure(path, _heading(title, kind, curve), 2.6) as (figure, axes):
@@ -61,10 +53,7 @@ def accuracy_over_time(
 def offset_map(result: Mapping[str, Any], chance: float, path: Path, title: str = "", kind: str | None = None) -> None:
     """Draw mean accuracy by the window's place in the sleep trial and the time in the window.
 
-    Parameters
-    ----------
-    result : dict
-        offsets, times (s), mean (offsets, times), mask of significant cells, subjects, n.
+    `result` holds offsets, times (s), mean (offsets, times), mask of significant cells, subjects, n.
     """
     with style.column_figure(path, _heading(title, kind, result), 2.7) as (figure, axes):
         places = result["times"], result["offsets"] - 0.2
@@ -82,16 +71,9 @@ def generalisation(
     title: str = "",
     kind: str | None = None,
 ) -> None:
-    """Draw mean accuracy by the training sample and the sample tested.
+    """Draw mean accuracy by the training sample and the sample tested, `pair` being their domains.
 
-    Parameters
-    ----------
-    result : dict
-        mean and mask (training samples, test samples), axes: their times in s.
-    about : dict
-        subjects, n.
-    pair : tuple of str
-        Domains of training and test.
+    `result` holds mean and mask (training samples, test samples) and axes, their times in s; `about` subjects and n.
     """
     own, other = result["axes"]
     height = 2.2 if len(other) > len(own) else 4.6
@@ -113,14 +95,8 @@ def patterns(
 ) -> None:
     """Draw each item's pattern (Haufe-transformed coefficients) as a topography.
 
-    Parameters
-    ----------
-    values : array (K, C)
-        In the data's unit for one standard deviation of the decoder's output.
-    at : float
-        Time in s, for the title.
-    channels : sequence of str
-        Names of the 10-05 system.
+    `values` (K, C) are in the data's unit for one standard deviation of the decoder's output, `at` is their time in s
+    for the title, `channels` are names of the 10-05 system.
     """
     import mne  # lazy: start-up
 

@@ -21,14 +21,7 @@ def close(figure: Figure) -> None:
 
 
 def spectra(hz: np.ndarray, before: np.ndarray, after: np.ndarray, title: str, kind: str | None = None) -> Figure:
-    """Draw power spectra of all channels, as recorded and cleaned.
-
-    Parameters
-    ----------
-    hz : array (f,)
-    before, after : array (channels, f)
-        µV²/Hz.
-    """
+    """Draw power spectra (channels, f) in µV²/Hz of all channels, as recorded and cleaned."""
     with style.new_figure((9, 3.2), 1, 2, sharey=True, heading=style.titled(title, kind)) as (figure, axes):
         for ax, power, label in zip(axes, (before, after), ("as recorded", "cleaned"), strict=True):
             ax.semilogy(hz, np.maximum(power.T, 1e-6), color="0.6", linewidth=0.5)
@@ -43,10 +36,7 @@ def spectra(hz: np.ndarray, before: np.ndarray, after: np.ndarray, title: str, k
 def components(found: Sequence[dict], info: Any, title: str, kind: str | None = None, most: int = 20) -> Figure:
     """Draw the topographies of independent components with ICLabel's names; removed ones are marked.
 
-    Parameters
-    ----------
-    found : list of dict
-        "topography", "label", "probability", "removed".
+    A component has "topography", "label", "probability", "removed".
     """
     shown = found[:most]
     rows, heading = -(-len(shown) // 5), style.titled(title, kind)
@@ -62,16 +52,8 @@ def components(found: Sequence[dict], info: Any, title: str, kind: str | None = 
 
 
 def response(times: np.ndarray, mean: np.ndarray, info: Any, n: int, title: str, kind: str | None = None) -> Figure:
-    """Draw a mean response: all channels over time, and topographies at its three largest moments.
-
-    Parameters
-    ----------
-    times : array (T,)
-        s.
-    mean : array (C, T)
-        In units of a trial's interquartile range.
-    n : int
-        Trials.
+    """Draw a mean response (C, T) of n trials, in units of a trial's interquartile range at times (T,) in s: all
+    channels over time, and topographies at its three largest moments.
     """
     power = mean.std(axis=0)
     moments: list[int] = []
@@ -105,17 +87,7 @@ def hypnogram(
     title: str | None,
     kind: str | None = None,
 ) -> Figure:
-    """Draw stages over the night, the cues below.
-
-    Parameters
-    ----------
-    onset, duration : array (n,)
-        s.
-    stage : int array (n,)
-        Codes; -1 is left out.
-    cues : array
-        Onsets in s.
-    """
+    """Draw stages (n,), -1 left out, over the night, the onsets of cues below; all times in s."""
     edges, heights = style.stage_line(onset, duration, stage)
     unit, scale = style.time_unit(edges.max(initial=0.0))
     with style.new_figure((9, 2.6), heading=style.titled(title or "Stages", kind)) as (figure, ax):
@@ -136,14 +108,8 @@ def slow_oscillations(
     title: str,
     kind: str | None = None,
 ) -> Figure:
-    """Draw the mean slow oscillation and how many cues fell on each of the eight groups.
-
-    Parameters
-    ----------
-    times : array (T,)
-        s from the trough.
-    mean : array (T,)
-        µV.
+    """Draw the mean slow oscillation (T,) in µV, in s from the trough, and how many cues fell on each of the eight
+    groups.
     """
     with style.new_figure((9, 3.0), 1, 2, heading=style.titled(title, kind)) as (figure, axes):
         axes[0].plot(times, mean, color="C0")

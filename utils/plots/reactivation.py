@@ -14,14 +14,8 @@ from sleep_interpreter.utils.plots import style
 def night(
     hypnogram: Any, events: pd.DataFrame, cues: np.ndarray, path: Path, title: str = "", kind: str | None = None
 ) -> None:
-    """Draw the stages of a night (a `Hypnogram` of data/formats) and every event by item below.
-
-    Parameters
-    ----------
-    events : DataFrame
-        onset_s, item.
-    cues : array
-        Onsets in s.
+    """Draw the stages of a night (a `Hypnogram` of data/formats) with its cues' onsets in s, and every event
+    (onset_s, item) by item below.
     """
     panels = {"sharex": True, "height_ratios": (1, 2.2)}
     heading = style.titled(f"{title}, {len(events)} events", kind)
@@ -40,12 +34,8 @@ def night(
 def rates(table: pd.DataFrame, path: Path, promised: float, title: str = "", kind: str | None = None) -> None:
     """Draw events a minute of every item and stage, mean over subjects, beside the control.
 
-    Parameters
-    ----------
-    table : DataFrame
-        As from `train.evaluation.reactivation_events.rates`.
-    promised : float
-        Control events a minute that the threshold allows, all items together.
+    `table` is from `train.evaluation.reactivation_events.rates`, `promised` the control events a minute that the
+    threshold allows, all items together.
     """
     stages = [s for s in STAGES if (table.stage == s).any()]
     columns = max(1, len(stages))
@@ -67,14 +57,8 @@ def rates(table: pd.DataFrame, path: Path, promised: float, title: str = "", kin
 def behaviour(
     pairs: pd.DataFrame, result: Mapping[str, Any], path: Path, title: str = "", kind: str | None = None
 ) -> None:
-    """Draw memory scores against events, as ranks within subjects.
-
-    Parameters
-    ----------
-    pairs : DataFrame
-        subject, events, score: one row an item.
-    result : dict
-        As from `train.evaluation.reactivation_events.relation`.
+    """Draw memory scores against events, as ranks within subjects, from rows (subject, events, score) of each item
+    and what `train.evaluation.reactivation_events.relation` found.
     """
     p = "" if result["p"] is None else "p < 0.001" if result["p"] < 0.001 else f"p = {result['p']:.3f}"
     text = "no subject to correlate"

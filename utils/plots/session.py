@@ -69,18 +69,10 @@ def svg(figure: Figure) -> str:
 def plot_session(
     log: Sequence[dict], path: str | Path, title: str = "", kind: str | None = None, threshold: float = 0.8
 ) -> None:
-    """Draw a real-time session: hypnogram, hypnodensity, and the gate with its cues.
+    """Draw a real-time session as a PNG: hypnogram, hypnodensity, and the gate with its cues.
 
-    Parameters
-    ----------
-    log : list of dict
-        Events of a session (log.jsonl); `seconds` is the time axis.
-    path : str | Path
-        PNG.
-    kind : str | None
-        "real recording" or "simulated recording", put into the title.
-    threshold : float
-        P(N2) + P(N3) from which the gate may open.
+    `log` holds the events of log.jsonl, whose `seconds` are the time axis; `kind` goes into the title ("real
+    recording" or "simulated recording"); `threshold` is the P(N2) + P(N3) from which the gate may open.
     """
     stages = [e for e in log if e["event"] == "stage"]
     end = max((e["seconds"] for e in log), default=0.0)
@@ -153,13 +145,12 @@ def overview(
 
     Parameters
     ----------
-    spans : list of (onset s, duration s, stage, smoothed probabilities | None)
     marks : dict
         {"cue" | "sham": seconds}.
     spectrum : Spectrogram | None
         `seconds` (n + 1,), `hz`, `decibel`, `channel`.
     on : dict
-        {"gate open" | "cueing": [(begin s, end s)]}.
+        Of "gate open" and "cueing".
     outages : list of (begin s, end s)
         In which nothing ran.
     limits : (float, float)
@@ -263,13 +254,7 @@ def _runs(spans):
 def cue_counts(
     items: Sequence[str], by_stage: Mapping[str, Sequence[int] | np.ndarray], shams: ArrayLike, kind: str | None = None
 ) -> str:
-    """Draw how often each item was cued, by stage, and its shams.
-
-    Parameters
-    ----------
-    by_stage : dict
-        {stage: counts (items,)}.
-    """
+    """Draw how often each item was cued, counts (items,) by stage, and its shams."""
     shades = dict(zip((*STAGES, "unknown"), (*style.STAGE_COLOURS, style.GREY), strict=True))
     with page_figure((WIDE, 2.6)) as (figure, axes):
         base = np.zeros(len(items))
@@ -289,12 +274,7 @@ def cue_counts(
 
 
 def intervals(seconds: np.ndarray, kind: str | None = None) -> str:
-    """Draw the intervals between cues that followed each other.
-
-    Parameters
-    ----------
-    seconds : array (n,)
-    """
+    """Draw the intervals (n,) between cues that followed each other."""
     with page_figure((NARROW, 2.4)) as (figure, axes):
         top = max(8.0, np.percentile(seconds, 98)) if len(seconds) else 8.0
         axes.hist(np.clip(seconds, 0, top), bins=np.linspace(0, top, 41), color=style.BLUE)
@@ -304,13 +284,7 @@ def intervals(seconds: np.ndarray, kind: str | None = None) -> str:
 
 
 def latencies(values: Mapping[str, ArrayLike], kind: str | None = None) -> str:
-    """Draw the share of events within each latency, one panel each.
-
-    Parameters
-    ----------
-    values : dict
-        {what: milliseconds (n,)}.
-    """
+    """Draw the share of events within each latency (n,) in ms, one panel each."""
     rows = -(-len(values) // 2)
     with page_figure((WIDE, 1.9 * rows), rows, 2, squeeze=False) as (figure, axes):
         for axes_, (name, found), shade in zip(axes.flat, values.items(), style.LINES, strict=False):
@@ -335,15 +309,8 @@ def quality(
     kind: str | None = None,
     most: int = 24,
 ) -> str:
-    """Draw when which channel had a bad signal; the worst ones when there are many.
-
-    Parameters
-    ----------
-    bad : dict
-        {channel: [(begin s, end s, reason)]}.
-    limits : (float, float)
-        Seconds at which the session began and ended.
-    outages : list of (begin s, end s)
+    """Draw when which channel had a bad signal, {channel: [(begin s, end s, reason)]}; the worst ones when there are
+    many. `limits` are those of the session, `outages` as in `overview`.
     """
     length = limits[1] - limits[0]
     unit, scale = style.time_unit(length)

@@ -17,12 +17,8 @@ def night_figure(
 ) -> None:
     """Draw one subject's night (a `StagedNight`): expert, stagers, hypnodensity, spectrogram.
 
-    Parameters
-    ----------
-    spectrum : (float array (f,), float array (f, m))
-        Frequencies in Hz and power in dB of the EEG of each epoch.
-    smoothing : float
-        Weight of a new estimate in the hypnodensity.
+    `spectrum` holds frequencies (f,) in Hz and the power (f, m) in dB of the EEG of each epoch; `smoothing` is the
+    weight of a new estimate in the hypnodensity.
     """
     unit, scale = style.time_unit(len(night.epochs) * STAGING_SECONDS)
     edges = np.arange(len(night.epochs) + 1) * STAGING_SECONDS / scale
@@ -55,13 +51,7 @@ def draw_scorer(axes: Axes, edges: np.ndarray, codes: np.ndarray, name: str) -> 
 
 
 def confusion_figure(counts: Mapping[str, np.ndarray], path: Path, title: str = "", kind: str | None = None) -> None:
-    """Draw confusion matrices (shares of the true stage's time), one panel each.
-
-    Parameters
-    ----------
-    counts : dict of str to int array (4, 4)
-        "epochs" and "grid".
-    """
+    """Draw confusion matrices (4, 4) of "epochs" and "grid" as shares of the true stage's time, one panel each."""
     words = {"epochs": "30 s epochs", "grid": "3 s grid, smoothed"}
     size, heading = (3.2 * len(counts), 3.3), f"{style.titled(title, kind)}: share of the expert's stage (%)"
     look = {"heading": heading, "fontsize": 9, "squeeze": False}
@@ -88,12 +78,8 @@ def _draw_shares(axes, share, texts):
 
 
 def latency_figure(latency: Mapping[str, Any], path: Path, title: str = "", kind: str | None = None) -> None:
-    """Draw which share of stage changes the online estimate has followed after how long.
-
-    Parameters
-    ----------
-    latency : dict
-        {weight of a new estimate: {n, mean, p90, changes}}.
+    """Draw which share of stage changes the online estimate has followed after how long, from {weight of a new
+    estimate: {n, mean, p90, changes}}.
     """
     n = next(iter(latency.values()))["n"] if latency else 0
     with style.column_figure(path, f"{style.titled(title, kind)}, n = {n} changes", 2.7) as (_, axes):
@@ -139,12 +125,8 @@ def bland_altman_figure(
     kind: str | None = None,
     shown: Sequence[str] = ("TST", "SE", "SOL", "N2", "N3", "REM"),
 ) -> None:
-    """Draw differences of sleep statistics against their means, a row a stager (Bland and Altman 1986).
-
-    Parameters
-    ----------
-    scorers : dict
-        {stager: result of `train.evaluation.staging_agreement.bland_altman`}.
+    """Draw differences of sleep statistics against their means, a row a stager (Bland and Altman 1986), from {stager:
+    result of `train.evaluation.staging_agreement.bland_altman`}.
     """
     heading = style.titled("Sleep statistics: bias and 95 % limits of agreement", kind)
     size, look = (1.75 * len(shown), 1.75 * len(scorers) + 0.4), {"heading": heading, "fontsize": 9}
@@ -166,12 +148,8 @@ def bland_altman_figure(
 
 
 def gate_figure(gates: Mapping[str, list[dict]], path: Path, kind: str | None = None) -> None:
-    """Draw false cues and missed N2/N3 against the gate's threshold, a row a stager, a line a run length.
-
-    Parameters
-    ----------
-    gates : dict
-        {stager: result of `utils.staging.gate_tradeoff.sweep`}.
+    """Draw false cues and missed N2/N3 against the gate's threshold, a row a stager, a line a run length, from
+    {stager: result of `utils.staging.gate_tradeoff.sweep`}.
     """
     size = (6.8, 2.7 * len(gates) + 0.2)
     with style.saved_figure(path, size, len(gates), 2, sharex=True, squeeze=False) as (_, panels):
@@ -203,12 +181,8 @@ def gate_figure(gates: Mapping[str, list[dict]], path: Path, kind: str | None = 
 def cohort_figure(curves: Mapping[str, Any], groups: Mapping[str, Any], path: Path, kind: str | None = None) -> None:
     """Draw a cohort of hypnograms: stages over the night, how long bouts last, minutes and transitions.
 
-    Parameters
-    ----------
-    curves : dict
-        {group: ((hours (n,), shares (n, 4)), list of bouts (m, 2) of each night)}.
-    groups : dict
-        {group: result of `data.formats.hypnogram_statistics.cohort`}.
+    `curves` is {group: ((hours (n,), shares (n, 4)), list of bouts (m, 2) of each night)}, `groups` {group: result of
+    `data.formats.hypnogram_statistics.cohort`}.
     """
     nights = ", ".join(f"{group['nights']} {name}" for name, group in groups.items())
     look = {"heading": style.titled(f"Hypnograms: {nights}", kind), "fontsize": 9, "squeeze": False}

@@ -56,22 +56,11 @@ def new_figure(
     size: tuple[float, float], *shape: int, heading: str = "", fontsize: float | None = None,
     style: Any = STYLE, layout: Any = "constrained", **panels: Any,
 ) -> Iterator[tuple[Figure, Any]]:  # fmt: skip
-    """Give a figure and its axes, to be drawn on in a style.
+    """Give a figure of `size` in inches and its axes, to be drawn on in a style: one panel, or `shape` rows and
+    columns.
 
-    Parameters
-    ----------
-    size : (float, float)
-        Inches.
-    *shape : int
-        Rows and columns of panels; none: one panel.
-    heading : str
-        Stands above all panels.
-    fontsize : float | None
-        Of the heading.
-    style : dict
-        `STYLE`, `COLUMN` or others of matplotlib's settings.
-    **panels
-        Of `matplotlib.pyplot.subplots`.
+    `heading` stands above all panels, in `fontsize`; `style` is `STYLE`, `COLUMN` or others of matplotlib's settings,
+    `panels` are of `matplotlib.pyplot.subplots`.
     """
     with plt.rc_context(style):
         figure, axes = plt.subplots(*shape, figsize=size, layout=layout, **panels)
@@ -132,8 +121,8 @@ def draw_stages(
 ) -> None:
     """Draw stages (n,) as steps over times (n + 1,), each stage in its colour.
 
-    With `unknown` there is a row for it; without, the line has a gap there. `widths` are those of the line
-    and of the coloured bars.
+    With `unknown` there is a row for it; without, the line has a gap there. `widths` are those of the line and of the
+    coloured bars.
     """
     codes = np.asarray(codes, int)
     level = np.array([STAGE_HEIGHTS[code] for code in codes.tolist()], float)
