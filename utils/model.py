@@ -5,7 +5,7 @@ The common model utilities of the published layout; stands above model/, and not
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,16 +15,11 @@ from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import DATA, RESULTS, display_path
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from sleep_interpreter.model.networks.ensemble import Ensemble
 
 log = logging.getLogger(__name__)
-
-
-class ProgressBar(Protocol):
-    """What `predict` tells how far it is, such as a tqdm."""
-
-    def update(self, n: int) -> Any:
-        """Add to what is done."""
 
 
 def load(
@@ -92,16 +87,14 @@ def find_checkpoint(results: str | Path, network: str, mode: str | None = None, 
     raise UserError(f"no checkpoint of {network}: neither {trained} (made by {command}){files}")
 
 
-def predict(
-    network: "Ensemble", x: np.ndarray, batch_size: int = 64, progress: ProgressBar | None = None
-) -> np.ndarray:
+def predict(network: "Ensemble", x: np.ndarray, batch_size: int = 64, progress: "tqdm | None" = None) -> np.ndarray:
     """Return class probabilities (n, K) of trials or windows (n, ...), a batch at a time."""
-    parts = []
+    parts = [np.zeros((0, network.settings.classes), np.float32)]
     for start in range(0, len(x), batch_size):
         parts.append(network.predict_proba(x[start : start + batch_size]))
         if progress is not None:
             progress.update(len(parts[-1]))
-    return np.concatenate(parts) if parts else np.zeros((0, network.settings.classes), np.float32)
+    return np.concatenate(parts)
 
 
 def summarise(network: "Ensemble") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sleep_interpreter.utils.metrics.statistics import confusion_counts
 from sleep_interpreter.utils.plots.session import NARROW, WIDE, page_figure, svg
-from sleep_interpreter.utils.plots.style import BLUE, GREY, ORANGE, titled
+from sleep_interpreter.utils.plots.style import BLUE, GREY, ORANGE, colour_bar, titled
 from sleep_interpreter.utils.signal.electrodes import head_info
 
 Responses = Mapping[str, Any]
@@ -49,8 +49,7 @@ def evoked(responses: Responses, channel: str, kind: str | None = None) -> str:
             axes.plot(found.seconds, mean, color=shade, label=f"{name}, n = {found.n}")
         axes.axvline(0, color="black", linewidth=0.8)
         axes.axhline(0, color="black", linewidth=0.5)
-        axes.set(xlabel="Time since the onset (s)", ylabel=f"{channel} (µV)")
-        axes.set_xlim(-0.5, 2.0)
+        axes.set(xlabel="Time since the onset (s)", ylabel=f"{channel} (µV)", xlim=(-0.5, 2.0))
         axes.legend(frameon=False)
         axes.set_title(titled(f"Evoked response at {channel}, mean and its 95 % interval", kind), loc="left")
         return svg(figure)
@@ -80,9 +79,7 @@ def topographies(responses: Responses, kind: str | None = None) -> str:
                 spot.set_title(f"{name}, {low:g} to {high:g} s")
                 for artist in spot.get_images():
                     artist.set_rasterized(True)
-        bar = figure.colorbar(image, ax=axes, shrink=0.6)
-        bar.set_label("µV")
-        bar.outline.set_visible(False)
+        colour_bar(figure, image, "µV", ax=axes, shrink=0.6)
         figure.suptitle(titled("On the head", kind), x=0.02, ha="left")
         return svg(figure)
 
@@ -99,10 +96,7 @@ def confusion(pairs: np.ndarray, names: Sequence[str], chance: float, kind: str 
         axes.set_yticks(range(len(names)), [f"{n} ({c})" for n, c in zip(names, counts.sum(1), strict=True)])
         axes.set(xlabel="Decoded item", ylabel="Cued item (decodes)")
         axes.spines[:].set_visible(False)
-        bar = figure.colorbar(image, ax=axes, shrink=0.6)
-        bar.locator = MaxNLocator(integer=True)
-        bar.update_ticks()
-        bar.set_label(f"Decodes; by chance {chance:.1%} of a row in each")
-        bar.outline.set_visible(False)
+        said, ticks = f"Decodes; by chance {chance:.1%} of a row in each", MaxNLocator(integer=True)
+        colour_bar(figure, image, said, ax=axes, shrink=0.6, ticks=ticks)
         axes.set_title(titled(f"Decoded against cued, n = {counts.sum()}", kind), loc="left")
         return svg(figure)

@@ -48,9 +48,9 @@ def rates(table: pd.DataFrame, path: Path, promised: float, title: str = "", kin
             ax.barh(range(len(ITEMS)), own.rate, color=style.BLUE, height=0.7, label="night")
             ax.plot(own.control_rate, range(len(ITEMS)), "D", color=style.ORANGE, markersize=4, label="control")
             highest = np.nanmax([own.rate.max(), own.control_rate.max(), 0.01])
-            ax.set(xlabel="Events per minute", title=stage, xlim=(-0.02 * highest, 1.1 * highest))
             ax.set_yticks(range(len(ITEMS)), ITEMS)
-            ax.set_ylim(len(ITEMS) - 0.5, -0.5)
+            limits = {"xlim": (-0.02 * highest, 1.1 * highest), "ylim": (len(ITEMS) - 0.5, -0.5)}
+            ax.set(xlabel="Events per minute", title=stage, **limits)
         axes[0, -1].legend(frameon=False, loc="lower right")
 
 
@@ -68,9 +68,8 @@ def behaviour(
     with style.saved_figure(path, (4.2, 3.6), heading=heading, fontsize=9) as (_, ax):
         for k, (subject, own) in enumerate(pairs.groupby("subject")):
             rho = result["subjects"].get(subject)
-            label = f"{subject}: {rho:.2f}" if rho is not None else f"{subject}: -"
-            dots = {"markersize": 3, "color": f"C{k % 10}", "alpha": 0.6, "label": label}
-            ax.plot(own.events.rank(), own.score.rank(), "o", **dots)
+            ranks, label = (own.events.rank(), own.score.rank()), f"{subject}: {'-' if rho is None else f'{rho:.2f}'}"
+            ax.plot(*ranks, "o", markersize=3, color=f"C{k % 10}", alpha=0.6, label=label)
         ax.set(xlabel="Events of the item (rank within subject)", ylabel="Memory score (rank within subject)")
         if pairs.subject.nunique() <= 12:
             ax.legend(frameon=False, fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -1,6 +1,6 @@
 """Figures of staging: nights, agreement, latency, reliability, gates, cohorts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,6 @@ def night_figure(
         for place, (name, codes) in zip(axes, rows.items(), strict=False):
             draw_scorer(place, edges, codes, name)
         style.draw_hypnodensity(axes[-2], times, np.vstack([smooth, smooth[-1:]]))
-        axes[-2].set_ylabel("Probability")
         frequencies, power = spectrum
         low, high = np.percentile(power, [5, 97])
         image = axes[-1].pcolormesh(
@@ -119,15 +118,11 @@ def reliability_figure(curves: Mapping[str, Any], path: Path, title: str = "", k
         axes.legend(frameon=False, fontsize=6, loc="upper left")
 
 
-def bland_altman_figure(
-    scorers: Mapping[str, Any],
-    path: Path,
-    kind: str | None = None,
-    shown: Sequence[str] = ("TST", "SE", "SOL", "N2", "N3", "REM"),
-) -> None:
+def bland_altman_figure(scorers: Mapping[str, Any], path: Path, kind: str | None = None) -> None:
     """Draw differences of sleep statistics against their means, a row a stager (Bland and Altman 1986), from {stager:
     result of `train.evaluation.staging_agreement.bland_altman`}.
     """
+    shown = ("TST", "SE", "SOL", "N2", "N3", "REM")
     heading = style.titled("Sleep statistics: bias and 95 % limits of agreement", kind)
     size, look = (1.75 * len(shown), 1.75 * len(scorers) + 0.4), {"heading": heading, "fontsize": 9}
     with style.saved_figure(path, size, len(scorers), len(shown), squeeze=False, **look) as (figure, panels):
@@ -136,11 +131,9 @@ def bland_altman_figure(
                 own = statistics[key]
                 axes.plot(own["mean"], own["difference"], "o", color=style.BLUE, markersize=4)
                 axes.axhline(0, color=style.GREY, linewidth=0.6)
-                if own["bias"] is not None:
-                    axes.axhline(own["bias"], color=style.ORANGE, linewidth=1)
-                for limit in ("loa_low", "loa_high"):
-                    if own[limit] is not None:
-                        axes.axhline(own[limit], color=style.ORANGE, linewidth=1, linestyle="--")
+                for what, dashes in (("bias", "-"), ("loa_low", "--"), ("loa_high", "--")):
+                    if own[what] is not None:
+                        axes.axhline(own[what], color=style.ORANGE, linewidth=1, linestyle=dashes)
                 axes.tick_params(labelsize=7)
                 axes.set_title(f"{key}, n = {own['n']}", fontsize=8)
             row[0].set_ylabel(f"{name}\n- expert", fontsize=8)
@@ -167,10 +160,8 @@ def gate_figure(gates: Mapping[str, list[dict]], path: Path, kind: str | None = 
             pair[1].set_ylabel("Closed in N2 or N3\n(% of N2 and N3)")
             pair[0].set_ylim(bottom=0, top=max(5, pair[0].get_ylim()[1]))
             pair[1].set_ylim(0, 100)
-            pair[1].legend(
-                title="NREM detections\nin a row", frameon=False, fontsize=7, title_fontsize=7,
-                loc="center left", bbox_to_anchor=(1, 0.5),
-            )  # fmt: skip
+            look: Any = {"frameon": False, "fontsize": 7, "title_fontsize": 7, "title": "NREM detections\nin a row"}
+            pair[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), **look)
             nights = style.counted(rows[0]["nights"], "night")
             title = f"{style.titled(name, kind)}, {nights}, {rows[0]['hours']:.1f} h"
             pair[0].set_title(title, fontsize=9, loc="left")

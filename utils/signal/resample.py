@@ -69,16 +69,13 @@ class Resampler:
         filtered = signal.upfirdn(self._taps, self._input, self.up, self.down, axis=1)
         result = filtered[:, self._done - offset + self._skip : ready - offset + self._skip]
         self._done = ready
-        self._forget()
-        return result + self._offset
-
-    def _forget(self) -> None:
-        """Drop input that no later output needs, in whole periods so that the filter's phase stays put."""
+        # drop input that no later output needs, in whole periods so that the filter's phase stays put
         first_needed = (self._done * self.down - self._half) // self.up - 1
         keep_from = max(0, first_needed // self.down * self.down)
         if keep_from > self._start:
             self._input = self._input[:, keep_from - self._start :]
             self._start = keep_from
+        return result + self._offset
 
 
 class Merger:

@@ -77,16 +77,9 @@ def sweep(
         settings = gate.model_copy(update={"nrem_probability": threshold, "nrem_detections": count})
         each = [open_seconds(night, settings) for night in nights]
         own = [outcome(*pair) for pair in each]
-        rows.append(
-            {
-                "threshold": threshold,
-                "detections": count,
-                "run_seconds": count * step,
-                "nights": len(nights),
-                **outcome(*np.sum(each, axis=0)),
-                "each": [[row["false_share"], row["missed_share"]] for row in own],
-            }
-        )
+        what = {"threshold": threshold, "detections": count, "run_seconds": count * step, "nights": len(nights)}
+        shares = [[row["false_share"], row["missed_share"]] for row in own]
+        rows.append(what | outcome(*np.sum(each, axis=0)) | {"each": shares})
     return rows
 
 
