@@ -89,12 +89,12 @@ def find_checkpoint(results: str | Path, network: str, mode: str | None = None, 
 
 def predict(network: "Ensemble", x: np.ndarray, batch_size: int = 64, progress: "tqdm | None" = None) -> np.ndarray:
     """Return class probabilities (n, K) of trials or windows (n, ...), a batch at a time."""
-    parts = [np.zeros((0, network.settings.classes), np.float32)]
+    parts = []
     for start in range(0, len(x), batch_size):
         parts.append(network.predict_proba(x[start : start + batch_size]))
         if progress is not None:
             progress.update(len(parts[-1]))
-    return np.concatenate(parts)
+    return np.concatenate(parts) if parts else np.zeros((0, network.settings.classes), np.float32)
 
 
 def summarise(network: "Ensemble") -> dict[str, Any]:
