@@ -7,14 +7,9 @@ from sleep_interpreter.utils.core.errors import nearest
 
 
 class DotDict(dict):
-    """Nested mapping with attribute access: ``d.a.b`` is ``d["a"]["b"]``.
+    """Nested mapping with attribute access: ``d.a.b`` is ``d["a"]["b"]``; of no such key the nearest one is named.
 
     A key that is also the name of a dict method ("items") is reached as ``d["items"]``.
-
-    Raises
-    ------
-    AttributeError
-        No such key; the nearest one is named.
     """
 
     def __init__(self, mapping: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), **more: Any):

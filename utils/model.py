@@ -1,12 +1,11 @@
 """Trained networks: where they lie, open one by its run's name or file, predict, say what it is.
 
-The common model utilities of the published layout. This module stands above model/; nothing else in utils/
-imports it.
+The common model utilities of the published layout; stands above model/, and nothing else in utils/ imports it.
 """
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,16 +15,11 @@ from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import DATA, RESULTS, display_path
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from sleep_interpreter.model.networks.ensemble import Ensemble
 
 log = logging.getLogger(__name__)
-
-
-class ProgressBar(Protocol):
-    """What `predict` tells how far it is, such as a tqdm."""
-
-    def update(self, n: int) -> Any:
-        """Add to what is done."""
 
 
 def load(
@@ -36,18 +30,17 @@ def load(
     Parameters
     ----------
     source : str | Path
-        Name of a network ("N23SIMD"): what was trained here, otherwise the released one. Or a file: this
-        project's .npz, or a TensorFlow checkpoint of a published network; or the folder of a training.
+        Name of a network ("N23SIMD"): what was trained here, otherwise the released one. Or a file: this project's
+        .npz, or a TensorFlow checkpoint of a published network; or the folder of a training.
     mode : str | None
-        Mode of a network that is given by name, such as "retrained"; of a file the mode that is expected.
+        Of a network given by name, such as "retrained"; of a file the mode that is expected.
     results, data : str | Path
         Folders in which a network is looked for by its name.
 
     Returns
     -------
     network : sleep_interpreter.model.networks.ensemble.Ensemble
-        ``network.predict_proba(x)`` gives class probabilities (B, K), ``network.notes`` is what was stored
-        with it.
+        ``network.predict_proba(x)`` gives class probabilities (B, K), ``network.notes`` is what was stored with it.
 
     Raises
     ------
@@ -67,19 +60,10 @@ def run_folder(root: str | Path, network: str, mode: str | None = None, finetune
 
 
 def find_checkpoint(results: str | Path, network: str, mode: str | None = None, data: str | Path = DATA) -> Path:
-    """Return the checkpoint to evaluate: what this project trained, otherwise a released one.
+    """Return the checkpoint to evaluate: what this project trained into `results`, otherwise a released one.
 
-    Parameters
-    ----------
-    results : str | Path
-        Results folder; what was trained into it comes first.
-    data : str | Path
-        Data folder; its "Model checkpoint" is looked into before that of the project's own data/.
-
-    Raises
-    ------
-    UserError
-        Neither is there, or a training is not finished; all places are named.
+    That is looked for in "Model checkpoint" of `data`, then of the project's own data/. Without either, or where a
+    training is not finished, a `UserError` names all places.
     """
     row = registry.published_network(network, mode)
     option = f" --mode {mode}" if mode not in (None, "normal") else ""
@@ -103,9 +87,7 @@ def find_checkpoint(results: str | Path, network: str, mode: str | None = None, 
     raise UserError(f"no checkpoint of {network}: neither {trained} (made by {command}){files}")
 
 
-def predict(
-    network: "Ensemble", x: np.ndarray, batch_size: int = 64, progress: ProgressBar | None = None
-) -> np.ndarray:
+def predict(network: "Ensemble", x: np.ndarray, batch_size: int = 64, progress: "tqdm | None" = None) -> np.ndarray:
     """Return class probabilities (n, K) of trials or windows (n, ...), a batch at a time."""
     parts = []
     for start in range(0, len(x), batch_size):

@@ -18,8 +18,8 @@ def parser(doc: str | None, **kwargs: Any) -> argparse.ArgumentParser:
     return result
 
 
-def add_settings(result: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add the flags of every script that reads settings."""
+def add_experiment(result: argparse.ArgumentParser, modes: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Add the flags of every script that runs an experiment: settings, data, results, mode."""
     result.add_argument("--config", metavar="YAML", help="settings file instead of the one in params/")
     result.add_argument(
         "--set", dest="overrides", metavar="a.b=c", action="append", default=[], help="change one setting"
@@ -27,12 +27,6 @@ def add_settings(result: argparse.ArgumentParser) -> argparse.ArgumentParser:
     result.add_argument(
         "--quick", action="store_true", help="small and fast settings, on the simulated `test` data set"
     )
-    return result
-
-
-def add_experiment(result: argparse.ArgumentParser, modes: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """Add the flags of every script that runs an experiment: settings, data, results, mode."""
-    add_settings(result)
     result.add_argument("--data", metavar="DIR", help="data folder (default: data/, the published layout)")
     result.add_argument("--results", metavar="DIR", help="results folder (default: results/)")
     if modes:

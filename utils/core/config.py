@@ -1,8 +1,8 @@
 """Settings from YAML: `extends`, typed values, refusals that name the key.
 
-A settings class derives from `Settings` (a frozen pydantic model). `load` merges, in this order:
-the file that `extends` names, the file itself, its `modes: {MODE: ...}` section, its `quick: ...`
-section under `--quick`, and every `--set a.b=c`.
+A settings class derives from `Settings` (a frozen pydantic model). `load` merges, in this order: the file that
+`extends` names, the file itself, its `modes: {MODE: ...}` section, its `quick: ...` section under `--quick`, and
+every `--set a.b=c`.
 """
 
 import logging
@@ -40,26 +40,12 @@ S = TypeVar("S", bound=BaseModel)
 def load(
     schema: type[S], source: str | Path, *, overrides: Iterable[str] = (), quick: bool = False, mode: str | None = None
 ) -> S:
-    """Read settings.
+    """Read settings of a class from `source`: a name in params/ ("N23SIMD") or the path of a YAML file.
 
-    Parameters
-    ----------
-    schema : type
-        A subclass of `Settings`.
-    source : str | Path
-        A name in params/ ("N23SIMD") or the path of a YAML file.
-    overrides : iterable of str
-        "a.b=c" strings as given to `--set`; c is read as YAML.
-    quick : bool
-        Merge the file's `quick` section: small and fast, for trying things out.
-    mode : str | None
-        Merge this entry of the file's `modes` section.
-
-    Raises
-    ------
-    UserError
-        Missing file, unknown key (with the nearest known one), wrong type or value out of range; `quick`
-        where there is no `quick` section (what would start then is the full-size run).
+    `overrides` are "a.b=c" strings as given to `--set`, c being read as YAML; `quick` merges the file's `quick`
+    section, `mode` this entry of its `modes`. A `UserError` tells of a missing file, an unknown key (with the nearest
+    known one), a wrong type or value out of range, and of `quick` where there is no `quick` section (what would start
+    then is the full-size run).
     """
     path = find(source)
     tree, origins = resolve(path, overrides=overrides, quick=quick, mode=mode)
@@ -160,10 +146,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def read_yaml(path: str | Path) -> Tree:
-    """Read a YAML mapping, or raise a `UserError` that names the file and the line.
-
-    Keys are always text, as they are typed; see `utils.core.yaml_reader.parse` for what is refused.
-    """
+    """Read a YAML mapping, its keys as text; a `UserError` names the file and the line (`utils.core.yaml_reader`)."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -238,8 +221,8 @@ def _sentence(
 def _typed_keys(error: ErrorDetails, tree: Tree) -> list[str]:
     """Return the path of an error as keys that the user typed.
 
-    pydantic also puts in which of several classes it tried ("model.decoder.channels"); what does not lead
-    further into the settings is such a tag.
+    pydantic also puts in which of several classes it tried ("model.decoder.channels"): what leads no further into the
+    settings is such a tag.
     """
     keys: list[str] = []
     node: Any = tree
@@ -288,7 +271,6 @@ def _schemas(field: FieldInfo) -> list[type[BaseModel]]:
 
 
 def _short(value: Any) -> str:
-    """Return a value as a message shows it."""
     return _shortened(repr(value))
 
 

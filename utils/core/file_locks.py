@@ -1,8 +1,8 @@
 """Locks between processes: who writes here, and does it still live?
 
-A lock is a file that the system keeps locked for its holder and unlocks when that process ends, however it
-ends: a kill or a power cut leaves nothing to be cleaned up, as a written process number would (after a
-restart of the machine it may be another process's).
+A lock is a file that the system keeps locked for its holder and unlocks when that process ends, however it ends: a
+kill or a power cut leaves nothing to be cleaned up, as a written process number would (after a restart of the machine
+it may be another process's).
 """
 
 import logging
@@ -21,22 +21,11 @@ LOCK = ".lock"
 
 @contextmanager
 def locked(*paths: str | Path, refusal: str) -> Iterator[None]:
-    """Keep files locked, so that no other process locks any of them meanwhile.
+    """Keep empty lock files locked, so that no other process locks any of them meanwhile.
 
+    They and their folders are made, and the files removed in the end; one that a kill left is no hindrance. Where
+    another process holds one, none is held and `refusal` is the `UserError`, with the lock file in place of "{path}".
     Where a file system has no locks (some network drives), that is said and the work goes on without.
-
-    Parameters
-    ----------
-    *paths : Path
-        Lock files, empty; they, and their folder, are made. The files are removed in the end; one that a kill
-        left is no hindrance.
-    refusal : str
-        What to say when another process holds one; "{path}" stands for the lock file.
-
-    Raises
-    ------
-    UserError
-        Another process holds one of them; none is held then.
     """
     from filelock import FileLock, Timeout  # lazy: start-up
 

@@ -18,9 +18,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def on_one_thread(function: Function) -> Function:
-    """Return `function` with its matrix products on one thread.
-
-    NumPy's library has one number of threads a process; it is what it was before when the function ends.
+    """Return `function` with its matrix products on one thread, a number that NumPy's library has once a process; it
+    is what it was before when the function ends.
     """
 
     @wraps(function)
@@ -43,19 +42,19 @@ def _controller() -> Any:
 def results(
     function: Work, items: Sequence[Any], jobs: int = 1, backend: str = "joblib", scheduler: str | None = None
 ) -> Iterator[Any]:
-    """Yield `function(item)` for every item as it is done, in any order.
+    """Yield `function(item)` for every item as it is done, in any order; arguments and results travel between
+    processes.
 
     Parameters
     ----------
     function : callable
-        Of a module of the project; arguments and result travel between processes.
+        Of a module of the project.
     jobs : int
         Processes on this machine; 1: none but this one.
-    backend : "joblib" | "dask"
     scheduler : str | None
-        Address of a running Dask scheduler, such as "tcp://10.0.0.1:8786". Its workers need this project's
-        folder as working directory or on PYTHONPATH, and see the data under the same path. A worker that dies
-        loses its task to another one; a task that killed three workers is given up.
+        Of `backend` "dask": address of a running Dask scheduler, such as "tcp://10.0.0.1:8786". Its workers need this
+        project's folder as working directory or on PYTHONPATH, and see the data under the same path. A worker that
+        dies loses its task to another one; a task that killed three workers is given up.
 
     Raises
     ------

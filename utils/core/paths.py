@@ -58,18 +58,16 @@ def _beginnings(folder: str) -> list[tuple[re.Pattern[str], str]]:
 
 
 def relative_to_project(path: str | Path) -> str:
-    """Return a folder as settings keep it, in one spelling: relative to the project's where it lies inside.
-
-    A relative `path` counts from the project's folder.
+    """Return a folder as settings keep it, in one spelling: relative to the project's where it lies inside; a
+    relative `path` counts from there.
     """
     path = Path(os.path.realpath(PROJECT / Path(path).expanduser()))
     return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else str(path)
 
 
 def remove_temporary_files(folder: str | Path, names: str = "*") -> None:
-    """Remove what a process that was killed in `atomic_write` left of files in a folder that match `names`.
-
-    Only for folders, or names, that nobody else writes at the moment (`utils.core.file_locks`).
+    """Remove what a process that was killed in `atomic_write` left of files in a folder that match `names`; only for
+    what nobody else writes at the moment (`utils.core.file_locks`).
     """
     for left in Path(folder).rglob(f".{names}.*.tmp*"):
         left.unlink()
@@ -77,9 +75,8 @@ def remove_temporary_files(folder: str | Path, names: str = "*") -> None:
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it is synced and renamed, on an error removed.
-
-    A reader therefore sees the old file or the complete new one, never a half-written one.
+    """Give a temporary path beside `path`; on success it is synced and renamed, on an error removed: a reader sees
+    the old file or the complete new one, never a half-written one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

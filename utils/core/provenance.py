@@ -68,14 +68,9 @@ def git_revision() -> str | None:
 def is_simulated(*paths: str | Path) -> bool:
     """Tell whether one of the paths is marked as written by the simulator, to the end or interrupted.
 
-    Trials carry the same mark inside their files; `data.formats.simulation_marks.carries_mark` looks there.
-
-    Parameters
-    ----------
-    *paths : str | Path
-        Folders: marked by `SIDECAR` or `UNFINISHED_SIDECAR` in them, or by a BrainVision recording in them.
-        Files: a BrainVision recording (.vhdr, .eeg or .vmrk) by its marker `MARK`, which survives copying;
-        any file by a sidecar in its folder.
+    A folder is marked by `SIDECAR` or `UNFINISHED_SIDECAR` in it, or by a BrainVision recording in it; such a
+    recording (.vhdr, .eeg or .vmrk) by its marker `MARK`, which survives copying; any file by a sidecar in its
+    folder. Trials carry the same mark inside their files: `data.formats.simulation_marks.carries_mark` looks there.
     """
     for path in map(Path, paths):
         folder = path.parent if path.is_file() else path

@@ -21,14 +21,8 @@ from sleep_interpreter.utils.core.errors import UserError, nearest
 class Registry:
     """Implementations of one thing, by name.
 
-    Parameters
-    ----------
-    kind : str
-        What they are, for messages: "stager".
-    group : str
-        Entry points of other packages.
-    targets : mapping of str to str
-        {name: "module:attribute"} of our own; a module is imported when it is needed.
+    `kind` says in messages what they are ("stager"), `group` names the entry points of other packages, `targets` are
+    our own: {name: "module:attribute"}, of which a module is imported when it is needed.
     """
 
     def __init__(self, kind: str, group: str, targets: Mapping[str, str]) -> None:
@@ -44,13 +38,7 @@ class Registry:
         return tuple(dict.fromkeys([*self._targets, *sorted(entry_points(group=self.group).names)]))
 
     def check(self, name: str) -> str:
-        """Return the name.
-
-        Raises
-        ------
-        UserError
-            It is not registered; the message says what is.
-        """
+        """Return the name, or raise a `UserError` that says which names are registered."""
         if name in self._targets:  # entry points take 20 ms to look up
             return name
         known = self.names()
@@ -61,12 +49,8 @@ class Registry:
         return name
 
     def load(self, name: str) -> Any:
-        """Import and return an implementation.
-
-        Raises
-        ------
-        UserError
-            It is not registered, or its package cannot be imported.
+        """Import and return an implementation; a `UserError` where none is registered, or its package cannot be
+        imported.
         """
         target = self._targets.get(self.check(name))
         if callable(target):

@@ -64,11 +64,8 @@ class _RefusedError(Exception):
 def read_pickle(path: str | Path) -> Any:
     """Read a pickle of numpy arrays, numbers, strings and plain containers.
 
-    Raises
-    ------
-    UserError
-        The file is missing, truncated or corrupt, or it asks for anything but plain data (a class, a
-        function); in that case nothing of it was executed.
+    A `UserError` tells of a file that is missing, truncated or corrupt, or that asks for anything but plain data (a
+    class, a function); in that case nothing of it was executed.
     """
     path = Path(path)
     try:
@@ -90,19 +87,9 @@ def read_pickle(path: str | Path) -> Any:
 
 
 def write_pickle(obj: Any, path: str | Path) -> None:
-    """Write plain data as a pickle (protocol 4), complete or not at all.
+    """Write plain data without reference cycles as a pickle (protocol 4), complete or not at all (`UserError`).
 
     Equal content gives equal bytes: object identities (the pickle memo) do not enter the file.
-
-    Parameters
-    ----------
-    obj : object
-        Numpy arrays, numbers, strings and plain containers, without reference cycles.
-
-    Raises
-    ------
-    UserError
-        There is no room or no permission to write.
     """
     try:
         with atomic_write(path) as temporary, temporary.open("wb") as handle:

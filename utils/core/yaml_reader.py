@@ -88,18 +88,10 @@ def _refusal(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError
 
 
 def parse(text: str, where: str) -> Any:
-    """Return what a YAML text holds.
+    """Return what a YAML text holds; messages begin with `where`, the file or the option.
 
-    Parameters
-    ----------
-    where : str
-        What messages name: the file or the option.
-
-    Raises
-    ------
-    UserError
-        No YAML, a key that stands twice, an ambiguous value, an anchor that contains itself, values beyond
-        any use.
+    A `UserError` refuses what is no YAML, a key that stands twice, an ambiguous value, an anchor that contains
+    itself, and values beyond any use.
     """
     try:
         content = _load(text)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from sleep_interpreter.utils.plots.style import BLUE, GREY, ORANGE, STYLE, column_figure, saved_figure, titled
+from sleep_interpreter.utils.plots.style import BLUE, GREY, ORANGE, colour_bar, column_figure, saved_figure, titled
 
 Rows = Mapping[str, Mapping[str, Any]]
 """By subject, group, run or method: n, accuracy, low, high, chance and what a figure needs besides."""
@@ -17,16 +17,8 @@ Rows = Mapping[str, Mapping[str, Any]]
 def confusion_matrix(
     counts: np.ndarray, names: Sequence[str], path: Path, title: str = "", kind: str | None = None
 ) -> None:
-    """Draw how often each item was decoded as each other, as shares of the cued item's trials.
-
-    Parameters
-    ----------
-    counts : int array (K, K)
-        Rows are cued, columns decoded items.
-    names : sequence of str
-        One a class.
-    title, kind : str
-        `kind` ("simulated") is shown beside the title.
+    """Draw how often each item was decoded as each other: counts (K, K), rows cued, columns decoded, as shares of the
+    cued item's trials. `kind` ("simulated") is shown beside the title, here and in all figures.
     """
     counts = np.asarray(counts)
     rows = counts.sum(axis=1, keepdims=True)
@@ -39,9 +31,8 @@ def confusion_matrix(
         axes.set_yticks(range(len(names)), labels)
         axes.set(xlabel="Decoded item", ylabel="Cued item (trials)")
         axes.spines[:].set_visible(False)
-        bar = figure.colorbar(image, ax=axes, location="bottom", fraction=0.04, aspect=36, pad=0.02)
-        bar.set_label(f"Share of the cued item's trials (%)\nwhite line: chance, {100 / len(names):.1f} %")
-        bar.outline.set_visible(False)
+        said = f"Share of the cued item's trials (%)\nwhite line: chance, {100 / len(names):.1f} %"
+        bar = colour_bar(figure, image, said, ax=axes, location="bottom", fraction=0.04, aspect=36, pad=0.02)
         bar.ax.axvline(100 / len(names), color="white", linewidth=1)
 
 
@@ -50,12 +41,8 @@ def subject_accuracies(
 ) -> None:
     """Draw top-1 of every subject with its interval, the mean with its interval, and chance.
 
-    Parameters
-    ----------
-    by_subject : dict
-        {name: result of `utils.metrics.statistics.proportion`}; subjects without trials are named below.
-    overall : dict
-        Result of `utils.metrics.statistics.over_subjects`.
+    `by_subject` holds results of `utils.metrics.statistics.proportion` (subjects without trials are named below),
+    `overall` is one of `utils.metrics.statistics.over_subjects`.
     """
     names = [name.replace("subject_test_", "") for name in by_subject]
     crowded = len(names) > 14 or max(map(len, names)) > 3
@@ -64,24 +51,18 @@ def subject_accuracies(
         draw_rows(axes, by_subject.values(), overall["chance"])
         _point(axes, ends, overall, "s", ORANGE)
         axes.set_xticks([*range(len(names)), ends], [*names, "mean"], rotation=90 if crowded else 0)
-        axes.set_xlim(-0.6, ends + 0.6)
-        axes.set_ylim(bottom=0)
+        axes.set(xlim=(-0.6, ends + 0.6), ylim=(0, None))
         axes.set(xlabel="Test subject", ylabel="Top-1 accuracy (%), 95 % interval")
 
 
 def reliability(found: Mapping[str, Any], path: Path, title: str = "", kind: str | None = None) -> None:
-    """Draw accuracy against confidence in bins, and how many trials each bin holds.
-
-    Parameters
-    ----------
-    found : dict
-        Result of `utils.metrics.reliability.confidence_reliability`.
+    """Draw accuracy against confidence in bins, and how many trials each bin holds, from a result of
+    `utils.metrics.reliability.confidence_reliability`.
     """
     bins = [row for row in found["bins"] if row["n"]]
     total = sum(row["n"] for row in bins)
     heading = heading_with(title, kind, f"n = {total} trials, ECE {found['ece']:.3f}")
-    with column_figure(path, heading, 3.6, 2, 1, sharex=True, height_ratios=[3, 1]) as (figure, panels):
-        top, bottom = panels
+    with column_figure(path, heading, 3.6, 2, 1, sharex=True, height_ratios=[3, 1]) as (figure, (top, bottom)):
         top.plot([0, 100], [0, 100], color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated")
         confidence = [100 * row["confidence"] for row in bins]
         top.plot(confidence, [100 * row["accuracy"] for row in bins], color=BLUE, linewidth=1)
@@ -99,10 +80,7 @@ def reliability(found: Mapping[str, Any], path: Path, title: str = "", kind: str
 def group_accuracies(groups: Rows, path: Path, title: str = "", kind: str | None = None) -> None:
     """Draw top-1 of groups of trials in their order, with interval, subjects, chance and n.
 
-    Parameters
-    ----------
-    groups : dict
-        {name: {"n", "subjects", "accuracy", "low", "high", "chance", "values" (one a subject)}}.
+    A group has "n", "subjects", "accuracy", "low", "high", "chance" and "values" (one a subject).
     """
     subjects = max(row["subjects"] for row in groups.values())
     heading = heading_with(title, kind, f"{subjects} subjects (grey)")
@@ -110,8 +88,7 @@ def group_accuracies(groups: Rows, path: Path, title: str = "", kind: str | None
         draw_rows(axes, groups.values(), next(iter(groups.values()))["chance"], dots=3)
         names = [f"{name}\nn = {row['n']}" for name, row in groups.items()]
         axes.set_xticks(range(len(groups)), names, rotation=90)
-        axes.set_xlim(-0.6, len(groups) - 0.4)
-        axes.set_ylim(bottom=0)
+        axes.set(xlim=(-0.6, len(groups) - 0.4), ylim=(0, None))
         axes.set(xlabel="Phase of the slow oscillation", ylabel="Top-1 accuracy (%), 95 % interval")
 
 
@@ -125,14 +102,8 @@ def compared_runs(
 ) -> None:
     """Draw runs side by side: one line a subject, the mean over subjects with its interval, chance.
 
-    Parameters
-    ----------
-    values : dict
-        {run: {subject: accuracy}}; a subject's line joins the runs that tested it.
-    rows : dict
-        {run: result of `utils.metrics.statistics.over_subjects`}.
-    measure : str
-        For the axis.
+    `values` is {run: {subject: accuracy}}, where a subject's line joins the runs that tested it; `rows` is {run:
+    result of `utils.metrics.statistics.over_subjects`}, `measure` the name on the axis.
     """
     runs = list(values)
     heading = heading_with(title, kind, "grey: subjects")
@@ -146,8 +117,7 @@ def compared_runs(
         labels = [f"{run}\n{rows[run]['subjects']} subjects,\nn = {rows[run]['n']}" for run in runs]
         upright = max(map(len, runs)) > 44 / len(runs)
         axes.set_xticks(range(len(runs)), labels, rotation=90 if upright else 0)
-        axes.set_xlim(-0.4, len(runs) - 0.6)
-        axes.set_ylim(bottom=0)
+        axes.set(xlim=(-0.4, len(runs) - 0.6), ylim=(0, None))
         axes.set(ylabel=f"{measure[0].upper()}{measure[1:]} (%),\n95 % interval of the mean")
 
 
@@ -157,8 +127,7 @@ def draw_rows(axes: Axes, rows: Iterable[Mapping[str, Any]], chance: float, dots
     for place, row in enumerate(rows):
         if not row["n"]:
             above = 100 * chance + 1  # clear of the chance line
-            look: Any = {"rotation": 90, "ha": "center", "va": "bottom", "color": GREY, "fontsize": 7}
-            axes.text(place, above, "no trials", **look)
+            axes.text(place, above, "no trials", rotation=90, ha="center", va="bottom", color=GREY, fontsize=7)
             continue
         if dots:
             values = [100 * value for value in row["values"]]
@@ -187,12 +156,9 @@ def heading_with(title: str, kind: str | None, more: str) -> str:
 def training_curve(history: pd.DataFrame, path: Path, title: str = "", kind: str | None = None) -> None:
     """Draw training loss and training top-1 against the epoch, one line a member.
 
-    Parameters
-    ----------
-    history : pandas.DataFrame
-        Columns member, epoch, loss, train_top1, with validation subjects validation_top1 (log.csv of a run).
+    `history` is log.csv of a run: member, epoch, loss, train_top1, with validation subjects validation_top1.
     """
-    look = {"style": STYLE, "layout": "tight", "heading": titled(title, kind), "fontsize": 9}
+    look = {"layout": "tight", "heading": titled(title, kind), "fontsize": 9}
     with saved_figure(path, (6.8, 2.6), 1, 2, **look) as (_, panels):
         for number, (_, rows) in enumerate(history.groupby("member"), 1):
             panels[0].plot(rows["epoch"] + 1, rows["loss"], label=f"member {number}")
@@ -202,8 +168,8 @@ def training_curve(history: pd.DataFrame, path: Path, title: str = "", kind: str
                 panels[1].plot(rows["epoch"] + 1, validated, "--", color=line.get_color())
         panels[0].set(xlabel="Epoch", ylabel="Training loss")
         both = "validation_top1" in history
-        label = "Top-1 (%), dashed: validation" if both else "Top-1 on training trials (%)"
-        panels[1].set(xlabel="Epoch", ylabel=label)
+        panels[1].set_xlabel("Epoch")
+        panels[1].set_ylabel("Top-1 (%), dashed: validation" if both else "Top-1 on training trials (%)")
         for panel in panels:
             panel.xaxis.get_major_locator().set_params(integer=True)
         panels[0].legend(frameon=False)

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sleep_interpreter.utils.metrics.statistics import confusion_counts
 from sleep_interpreter.utils.plots.session import NARROW, WIDE, page_figure, svg
-from sleep_interpreter.utils.plots.style import BLUE, GREY, ORANGE, titled
+from sleep_interpreter.utils.plots.style import BLUE, GREY, ORANGE, colour_bar, titled
 from sleep_interpreter.utils.signal.electrodes import head_info
 
 Responses = Mapping[str, Any]
@@ -16,14 +16,8 @@ Responses = Mapping[str, Any]
 
 
 def rose(degrees: np.ndarray, target: float | None, title: str, kind: str | None = None) -> str:
-    """Draw the phases that cues met, with their mean and the target.
-
-    Parameters
-    ----------
-    degrees : array (n,)
-        0 = peak of the up-state.
-    target : float | None
-        None draws none: these cues did not wait for a phase.
+    """Draw the phases in degrees (n,) that cues met, 0 = peak of the up-state, with their mean and the target; None:
+    these cues did not wait for a phase.
     """
     with page_figure((NARROW, 3.4), subplot_kw={"projection": "polar"}) as (figure, axes):
         edges = np.radians(np.arange(-180, 181, 20))
@@ -46,13 +40,7 @@ def rose(degrees: np.ndarray, target: float | None, title: str, kind: str | None
 
 
 def evoked(responses: Responses, channel: str, kind: str | None = None) -> str:
-    """Draw mean responses at one channel with 95 % intervals of the mean.
-
-    Parameters
-    ----------
-    responses : dict
-        {"cues" | "shams": Evoked}.
-    """
+    """Draw mean responses at one channel with 95 % intervals of the mean."""
     with page_figure((WIDE, 2.8)) as (figure, axes):
         for (name, found), shade in zip(responses.items(), (ORANGE, GREY), strict=False):
             row = found.names.index(channel)
@@ -61,8 +49,7 @@ def evoked(responses: Responses, channel: str, kind: str | None = None) -> str:
             axes.plot(found.seconds, mean, color=shade, label=f"{name}, n = {found.n}")
         axes.axvline(0, color="black", linewidth=0.8)
         axes.axhline(0, color="black", linewidth=0.5)
-        axes.set(xlabel="Time since the onset (s)", ylabel=f"{channel} (µV)")
-        axes.set_xlim(-0.5, 2.0)
+        axes.set(xlabel="Time since the onset (s)", ylabel=f"{channel} (µV)", xlim=(-0.5, 2.0))
         axes.legend(frameon=False)
         axes.set_title(titled(f"Evoked response at {channel}, mean and its 95 % interval", kind), loc="left")
         return svg(figure)
@@ -73,13 +60,7 @@ WINDOWS = ((0.1, 0.3), (0.3, 0.7), (0.7, 1.2))
 
 
 def topographies(responses: Responses, kind: str | None = None) -> str:
-    """Draw maps of the mean responses in fixed windows, all on one scale.
-
-    Parameters
-    ----------
-    responses : dict
-        {"cues" | "shams": Evoked}.
-    """
+    """Draw maps of the mean responses in fixed windows, all on one scale."""
     import mne  # lazy: start-up
 
     rows = {
@@ -98,21 +79,13 @@ def topographies(responses: Responses, kind: str | None = None) -> str:
                 spot.set_title(f"{name}, {low:g} to {high:g} s")
                 for artist in spot.get_images():
                     artist.set_rasterized(True)
-        bar = figure.colorbar(image, ax=axes, shrink=0.6)
-        bar.set_label("µV")
-        bar.outline.set_visible(False)
+        colour_bar(figure, image, "µV", ax=axes, shrink=0.6)
         figure.suptitle(titled("On the head", kind), x=0.02, ha="left")
         return svg(figure)
 
 
 def confusion(pairs: np.ndarray, names: Sequence[str], chance: float, kind: str | None = None) -> str:
-    """Draw how often each cued item was decoded as each other.
-
-    Parameters
-    ----------
-    pairs : int array (n, 2)
-        Cued, decoded.
-    """
+    """Draw how often each cued item was decoded as each other, from pairs (n, 2) of cued and decoded."""
     counts = confusion_counts(pairs[:, 0], pairs[:, 1], len(names))
     with page_figure((WIDE * 0.72, 5.6)) as (figure, axes):
         image = axes.imshow(counts, cmap="cividis", vmin=0, vmax=max(1, counts.max()))
@@ -123,10 +96,7 @@ def confusion(pairs: np.ndarray, names: Sequence[str], chance: float, kind: str 
         axes.set_yticks(range(len(names)), [f"{n} ({c})" for n, c in zip(names, counts.sum(1), strict=True)])
         axes.set(xlabel="Decoded item", ylabel="Cued item (decodes)")
         axes.spines[:].set_visible(False)
-        bar = figure.colorbar(image, ax=axes, shrink=0.6)
-        bar.locator = MaxNLocator(integer=True)
-        bar.update_ticks()
-        bar.set_label(f"Decodes; by chance {chance:.1%} of a row in each")
-        bar.outline.set_visible(False)
+        said, ticks = f"Decodes; by chance {chance:.1%} of a row in each", MaxNLocator(integer=True)
+        colour_bar(figure, image, said, ax=axes, shrink=0.6, ticks=ticks)
         axes.set_title(titled(f"Decoded against cued, n = {counts.sum()}", kind), loc="left")
         return svg(figure)

@@ -1,7 +1,7 @@
 """Pages of one HTML file that ask nothing of the network; fit for the night, print and screen readers.
 
-Templates beside this file: `html_page.html` is the page that a report extends (title, style, contents, and a
-policy that forbids every request); `html_parts.html` has macros for its figures and tables.
+Templates beside this file: `html_page.html` is the page that a report extends (title, style, contents, and a policy
+that forbids every request); `html_parts.html` has macros for its figures and tables.
 """
 
 from functools import cache

@@ -1,12 +1,10 @@
-"""Figures of the Lasso GLMs: accuracy over time and offset, temporal generalisation, patterns on the
-scalp."""
+"""Figures of the Lasso GLMs: accuracy over time and offset, temporal generalisation, patterns on the scalp."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import pyplot as plt
 
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE
 from sleep_interpreter.utils.plots import style
@@ -25,16 +23,9 @@ def accuracy_over_time(
 ) -> None:
     """Draw mean accuracy over time with its interval, chance, and a bar where clusters are significant.
 
-    Parameters
-    ----------
-    curve : dict
-        times (s), mean (T,), interval (low, high) or None, mask (T,) of significant samples, subjects, n.
-    domain : str
-        What time counts from: "N2N3" and "REM" the cue, "key press" that, others the onset.
-    title, kind : str
-        `kind` ("simulated") is shown beside the title.
-    band : str
-        What the shaded interval is.
+    `curve` holds times (s), mean (T,), interval (low, high) or None, mask (T,) of significant samples, subjects, n.
+    Time counts from the cue in the domains "N2N3" and "REM", from that in "key press", in others from the onset.
+    `band` says what the shaded interval is.
     """
     times, mean = curve["times"], 100 * curve["mean"]
     with style.column_figure(path, _heading(title, kind, curve), 2.6) as (figure, axes):
@@ -50,8 +41,7 @@ def accuracy_over_time(
         if curve["mask"].any():
             bar = np.where(curve["mask"], below, np.nan)
             axes.plot(times, bar, color=style.ORANGE, linewidth=3, solid_capstyle="butt", label="cluster, p < 0.05")
-        axes.set_ylim(below - 0.06 * max(span, 0.5), None)
-        axes.set_xlim(times[0], times[-1])
+        axes.set(xlim=(times[0], times[-1]), ylim=(below - 0.06 * max(span, 0.5), None))
         if domain in ASLEEP:
             axes.axvline(0, color=style.GREY, linewidth=0.6)
         axes.set(xlabel=_axis(domain), ylabel="Top-1 accuracy (%)")
@@ -61,16 +51,12 @@ def accuracy_over_time(
 def offset_map(result: Mapping[str, Any], chance: float, path: Path, title: str = "", kind: str | None = None) -> None:
     """Draw mean accuracy by the window's place in the sleep trial and the time in the window.
 
-    Parameters
-    ----------
-    result : dict
-        offsets, times (s), mean (offsets, times), mask of significant cells, subjects, n.
+    `result` holds offsets, times (s), mean (offsets, times), mask of significant cells, subjects, n.
     """
     with style.column_figure(path, _heading(title, kind, result), 2.7) as (figure, axes):
         places = result["times"], result["offsets"] - 0.2
         _heat(figure, axes, places, result["mean"], result["mask"], chance)
-        axes.set_xlabel("Time after onset, awake (s)")
-        axes.set_ylabel("Beginning of the window,\nafter the cue in sleep (s)")
+        axes.set(xlabel="Time after onset, awake (s)", ylabel="Beginning of the window,\nafter the cue in sleep (s)")
 
 
 def generalisation(
@@ -82,23 +68,16 @@ def generalisation(
     title: str = "",
     kind: str | None = None,
 ) -> None:
-    """Draw mean accuracy by the training sample and the sample tested.
+    """Draw mean accuracy by the training sample and the sample tested, `pair` being their domains.
 
-    Parameters
-    ----------
-    result : dict
-        mean and mask (training samples, test samples), axes: their times in s.
-    about : dict
-        subjects, n.
-    pair : tuple of str
-        Domains of training and test.
+    `result` holds mean and mask (training samples, test samples) and axes, their times in s; `about` subjects and n.
     """
     own, other = result["axes"]
     height = 2.2 if len(other) > len(own) else 4.6
     with style.column_figure(path, _heading(title, kind, about), height) as (figure, axes):
         _heat(figure, axes, (other, own), result["mean"], result["mask"], chance)
-        axes.set_xlabel(f"Tested: {_axis(pair[1], short=True)}")
-        axes.set_ylabel(f"Trained: {_axis(pair[0], short=True)}")
+        across, up = (_axis(domain, short=True) for domain in reversed(pair))
+        axes.set(xlabel=f"Tested: {across}", ylabel=f"Trained: {up}")
 
 
 def patterns(
@@ -113,14 +92,8 @@ def patterns(
 ) -> None:
     """Draw each item's pattern (Haufe-transformed coefficients) as a topography.
 
-    Parameters
-    ----------
-    values : array (K, C)
-        In the data's unit for one standard deviation of the decoder's output.
-    at : float
-        Time in s, for the title.
-    channels : sequence of str
-        Names of the 10-05 system.
+    `values` (K, C) are in the data's unit for one standard deviation of the decoder's output, `at` is their time in s
+    for the title, `channels` are names of the 10-05 system.
     """
     import mne  # lazy: start-up
 
@@ -130,13 +103,10 @@ def patterns(
     rows = -(-len(items) // columns)
     top = max(float(np.abs(values).max()), 1e-12)
     height = 0.78 * rows + 1.15  # inches: topographies, title and colour bar
-    with plt.rc_context(style.COLUMN):
-        figure, panels = plt.subplots(
-            rows, columns, figsize=(style.WIDTH, height),
-            gridspec_kw={"left": 0.02, "right": 0.98, "top": 1 - 0.55 / height, "bottom": 0.6 / height},
-        )  # fmt: skip
-        panels = np.atleast_1d(panels).ravel()
-        for place, panel in enumerate(panels):
+    grid = {"left": 0.02, "right": 0.98, "top": 1 - 0.55 / height, "bottom": 0.6 / height}
+    look = {"style": style.COLUMN, "layout": None, "squeeze": False, "gridspec_kw": grid}
+    with style.saved_figure(path, (style.WIDTH, height), rows, columns, **look) as (figure, panels):
+        for place, panel in enumerate(panels.flat):
             if place >= len(items):
                 panel.set_axis_off()
                 continue
@@ -146,29 +116,24 @@ def patterns(
             )  # fmt: skip
             panel.set_title(items[place], fontsize=6.5, pad=2)
         below = figure.add_axes((0.1, 0.45 / height, 0.8, 0.08 / height))
-        bar = figure.colorbar(image, cax=below, orientation="horizontal")
-        bar.set_label("Pattern (data's unit per SD of the decoder's output)")
-        bar.outline.set_visible(False)
+        said = "Pattern (data's unit per SD of the decoder's output)"
+        style.colour_bar(figure, image, said, cax=below, orientation="horizontal")
         people = style.counted(subjects, "subject")
         heading = f"{style.titled(title, kind)}\npatterns at {at:.2f} s, mean of {people}"
         figure.suptitle(heading, fontsize=8, y=1 - 0.06 / height)
-        style.save(figure, path)
 
 
 def _heat(figure, axes, coordinates, values, mask, chance):
-    across, down = coordinates
-    values = 100 * values
-    middle = 100 * chance
+    values, middle = 100 * values, 100 * chance
     reach = max(np.abs(values - middle).max(), 0.5)  # as far below as above: equal colours, equal distances
     image = axes.pcolormesh(
-        across, down, values, cmap="RdBu_r", vmin=middle - reach, vmax=middle + reach, rasterized=True
+        *coordinates, values, cmap="RdBu_r", vmin=middle - reach, vmax=middle + reach, rasterized=True
     )
     if mask.any() and not mask.all() and min(mask.shape) > 1:
-        axes.contour(across, down, mask.astype(float), levels=[0.5], colors="black", linewidths=0.8)
-    bar = figure.colorbar(image, ax=axes, pad=0.02)
+        axes.contour(*coordinates, mask.astype(float), levels=[0.5], colors="black", linewidths=0.8)
+    bar = style.colour_bar(figure, image, "", ax=axes, pad=0.02)
     bar.set_label(f"Top-1 accuracy (%)\nwhite: chance, {100 * chance:.1f} %; line: p < 0.05", fontsize=6.5)
     bar.ax.set_ylim(min(values.min(), middle - 0.5), max(values.max(), middle + 0.5))
-    bar.outline.set_visible(False)
 
 
 def _axis(domain, short=False):

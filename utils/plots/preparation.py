@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.plots import style
@@ -21,14 +22,7 @@ def close(figure: Figure) -> None:
 
 
 def spectra(hz: np.ndarray, before: np.ndarray, after: np.ndarray, title: str, kind: str | None = None) -> Figure:
-    """Draw power spectra of all channels, as recorded and cleaned.
-
-    Parameters
-    ----------
-    hz : array (f,)
-    before, after : array (channels, f)
-        µV²/Hz.
-    """
+    """Draw power spectra (channels, f) in µV²/Hz of all channels, as recorded and cleaned."""
     with style.new_figure((9, 3.2), 1, 2, sharey=True, heading=style.titled(title, kind)) as (figure, axes):
         for ax, power, label in zip(axes, (before, after), ("as recorded", "cleaned"), strict=True):
             ax.semilogy(hz, np.maximum(power.T, 1e-6), color="0.6", linewidth=0.5)
@@ -40,38 +34,26 @@ def spectra(hz: np.ndarray, before: np.ndarray, after: np.ndarray, title: str, k
     return figure
 
 
-def components(found: Sequence[dict], info: Any, title: str, kind: str | None = None, most: int = 20) -> Figure:
-    """Draw the topographies of independent components with ICLabel's names; removed ones are marked.
+def components(found: Sequence[dict], info: Any, title: str, kind: str | None = None) -> Figure:
+    """Draw the topographies of up to 20 independent components with ICLabel's names; removed ones are marked.
 
-    Parameters
-    ----------
-    found : list of dict
-        "topography", "label", "probability", "removed".
+    A component has "topography", "label", "probability", "removed".
     """
-    shown = found[:most]
+    shown = found[:20]
     rows, heading = -(-len(shown) // 5), style.titled(title, kind)
     with style.new_figure((9, 2.0 * rows), rows, 5, squeeze=False, heading=heading) as (figure, axes):
         for ax in axes.flat[len(shown) :]:
             ax.set_visible(False)
         for ax, row in zip(axes.flat, shown, strict=False):
             _topography(row["topography"], info, ax)
-            mark = "removed: " if row["removed"] else ""
-            said = f"{mark}{row['label']} {row['probability']:.2f}"
-            ax.set_title(said, fontsize=7, color="C3" if mark else "black")
+            mark, colour = ("removed: ", "C3") if row["removed"] else ("", "black")
+            ax.set_title(f"{mark}{row['label']} {row['probability']:.2f}", fontsize=7, color=colour)
     return figure
 
 
 def response(times: np.ndarray, mean: np.ndarray, info: Any, n: int, title: str, kind: str | None = None) -> Figure:
-    """Draw a mean response: all channels over time, and topographies at its three largest moments.
-
-    Parameters
-    ----------
-    times : array (T,)
-        s.
-    mean : array (C, T)
-        In units of a trial's interquartile range.
-    n : int
-        Trials.
+    """Draw a mean response (C, T) of n trials, in units of a trial's interquartile range at times (T,) in s: all
+    channels over time, and topographies at its three largest moments.
     """
     power = mean.std(axis=0)
     moments: list[int] = []
@@ -98,30 +80,15 @@ def response(times: np.ndarray, mean: np.ndarray, info: Any, n: int, title: str,
 
 
 def hypnogram(
-    onset: np.ndarray,
-    duration: np.ndarray,
-    stage: np.ndarray,
-    cues: Sequence[float] | np.ndarray,
-    title: str | None,
-    kind: str | None = None,
+    onset: np.ndarray, duration: np.ndarray, stage: np.ndarray, cues: ArrayLike, title: str | None, kind: str | None
 ) -> Figure:
-    """Draw stages over the night, the cues below.
-
-    Parameters
-    ----------
-    onset, duration : array (n,)
-        s.
-    stage : int array (n,)
-        Codes; -1 is left out.
-    cues : array
-        Onsets in s.
-    """
+    """Draw stages (n,), -1 left out, over the night, the onsets of cues below; all times in s."""
     edges, heights = style.stage_line(onset, duration, stage)
     unit, scale = style.time_unit(edges.max(initial=0.0))
     with style.new_figure((9, 2.6), heading=style.titled(title or "Stages", kind)) as (figure, ax):
         ax.plot(edges / scale, heights, color="C0", linewidth=1.2)
-        place = np.full(len(cues), -0.7)
-        ax.plot(np.asarray(cues) / scale, place, "|", color="C3", markersize=6, label=f"{len(cues)} cues")
+        at = np.asarray(cues) / scale
+        ax.plot(at, np.full(len(at), -0.7), "|", color="C3", markersize=6, label=f"{len(at)} cues")
         ax.set_yticks([style.STAGE_HEIGHTS[code] for code in range(len(STAGES))], STAGES)
         ax.set(xlabel=f"Time ({unit})", ylim=(-1.2, 3.5))
         ax.legend(frameon=False, loc="upper right", ncols=2)
@@ -129,21 +96,10 @@ def hypnogram(
 
 
 def slow_oscillations(
-    times: np.ndarray,
-    mean: np.ndarray,
-    groups: Sequence[str],
-    counts: Sequence[int],
-    title: str,
-    kind: str | None = None,
+    times: np.ndarray, mean: np.ndarray, groups: Sequence[str], counts: Sequence[int], title: str, kind: str | None
 ) -> Figure:
-    """Draw the mean slow oscillation and how many cues fell on each of the eight groups.
-
-    Parameters
-    ----------
-    times : array (T,)
-        s from the trough.
-    mean : array (T,)
-        µV.
+    """Draw the mean slow oscillation (T,) in µV, in s from the trough, and how many cues fell on each of the eight
+    groups.
     """
     with style.new_figure((9, 3.0), 1, 2, heading=style.titled(title, kind)) as (figure, axes):
         axes[0].plot(times, mean, color="C0")

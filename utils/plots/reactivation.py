@@ -14,14 +14,8 @@ from sleep_interpreter.utils.plots import style
 def night(
     hypnogram: Any, events: pd.DataFrame, cues: np.ndarray, path: Path, title: str = "", kind: str | None = None
 ) -> None:
-    """Draw the stages of a night (a `Hypnogram` of data/formats) and every event by item below.
-
-    Parameters
-    ----------
-    events : DataFrame
-        onset_s, item.
-    cues : array
-        Onsets in s.
+    """Draw the stages of a night (a `Hypnogram` of data/formats) with its cues' onsets in s, and every event
+    (onset_s, item) by item below.
     """
     panels = {"sharex": True, "height_ratios": (1, 2.2)}
     heading = style.titled(f"{title}, {len(events)} events", kind)
@@ -40,12 +34,8 @@ def night(
 def rates(table: pd.DataFrame, path: Path, promised: float, title: str = "", kind: str | None = None) -> None:
     """Draw events a minute of every item and stage, mean over subjects, beside the control.
 
-    Parameters
-    ----------
-    table : DataFrame
-        As from `train.evaluation.reactivation_events.rates`.
-    promised : float
-        Control events a minute that the threshold allows, all items together.
+    `table` is from `train.evaluation.reactivation_events.rates`, `promised` the control events a minute that the
+    threshold allows, all items together.
     """
     stages = [s for s in STAGES if (table.stage == s).any()]
     columns = max(1, len(stages))
@@ -58,23 +48,17 @@ def rates(table: pd.DataFrame, path: Path, promised: float, title: str = "", kin
             ax.barh(range(len(ITEMS)), own.rate, color=style.BLUE, height=0.7, label="night")
             ax.plot(own.control_rate, range(len(ITEMS)), "D", color=style.ORANGE, markersize=4, label="control")
             highest = np.nanmax([own.rate.max(), own.control_rate.max(), 0.01])
-            ax.set(xlabel="Events per minute", title=stage, xlim=(-0.02 * highest, 1.1 * highest))
             ax.set_yticks(range(len(ITEMS)), ITEMS)
-            ax.set_ylim(len(ITEMS) - 0.5, -0.5)
+            limits = {"xlim": (-0.02 * highest, 1.1 * highest), "ylim": (len(ITEMS) - 0.5, -0.5)}
+            ax.set(xlabel="Events per minute", title=stage, **limits)
         axes[0, -1].legend(frameon=False, loc="lower right")
 
 
 def behaviour(
     pairs: pd.DataFrame, result: Mapping[str, Any], path: Path, title: str = "", kind: str | None = None
 ) -> None:
-    """Draw memory scores against events, as ranks within subjects.
-
-    Parameters
-    ----------
-    pairs : DataFrame
-        subject, events, score: one row an item.
-    result : dict
-        As from `train.evaluation.reactivation_events.relation`.
+    """Draw memory scores against events, as ranks within subjects, from rows (subject, events, score) of each item
+    and what `train.evaluation.reactivation_events.relation` found.
     """
     p = "" if result["p"] is None else "p < 0.001" if result["p"] < 0.001 else f"p = {result['p']:.3f}"
     text = "no subject to correlate"
@@ -84,9 +68,8 @@ def behaviour(
     with style.saved_figure(path, (4.2, 3.6), heading=heading, fontsize=9) as (_, ax):
         for k, (subject, own) in enumerate(pairs.groupby("subject")):
             rho = result["subjects"].get(subject)
-            label = f"{subject}: {rho:.2f}" if rho is not None else f"{subject}: -"
-            dots = {"markersize": 3, "color": f"C{k % 10}", "alpha": 0.6, "label": label}
-            ax.plot(own.events.rank(), own.score.rank(), "o", **dots)
+            ranks, label = (own.events.rank(), own.score.rank()), f"{subject}: {'-' if rho is None else f'{rho:.2f}'}"
+            ax.plot(*ranks, "o", markersize=3, color=f"C{k % 10}", alpha=0.6, label=label)
         ax.set(xlabel="Events of the item (rank within subject)", ylabel="Memory score (rank within subject)")
         if pairs.subject.nunique() <= 12:
             ax.legend(frameon=False, fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -21,20 +21,11 @@ from sleep_interpreter.utils.plots import style
 
 _NUMBER = count(1)
 RC = {
-    **style.STYLE,
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "svg.hashsalt": "session",
-    "savefig.bbox": None,
-    "font.size": 9,
-    "legend.fontsize": 8,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-}
+    **style.STYLE, "svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "session",
+    "savefig.bbox": None, "font.size": 9, "legend.fontsize": 8, "xtick.labelsize": 8, "ytick.labelsize": 8,
+}  # fmt: skip
 WIDE, NARROW = 9.0, 4.3
 """Inches."""
-MARKS = {"cue": ("|", style.ORANGE), "sham": ("|", style.GREY)}
-
 
 Interval = tuple[float, float]
 """Begin and end in s."""
@@ -52,15 +43,11 @@ def svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, dpi=130, metadata={"Date": None, "Creator": None})
     plt.close(figure)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
+    text = "<svg" + buffer.getvalue().partition("<svg")[2]
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     wide = f'style="width: {6.2 * figure.get_figwidth():.1f}rem"'  # so that all have letters of one size
     text = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', rf"<svg \1{wide}", text, count=1)
-    own = f"f{next(_NUMBER)}-"
-    text = re.sub(r'\bid="', f'id="{own}', text)
-    text = re.sub(r"url\(#", f"url(#{own}", text)
-    text = re.sub(r'xlink:href="#', f'xlink:href="#{own}', text)
+    text = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>f{next(_NUMBER)}-", text)
     text = re.sub(r"#000000\b", "currentColor", text)
     # text without a colour of its own is black: let it be the page's
     return text.replace("<svg ", '<svg fill="currentColor" aria-hidden="true" ', 1)
@@ -69,18 +56,10 @@ def svg(figure: Figure) -> str:
 def plot_session(
     log: Sequence[dict], path: str | Path, title: str = "", kind: str | None = None, threshold: float = 0.8
 ) -> None:
-    """Draw a real-time session: hypnogram, hypnodensity, and the gate with its cues.
+    """Draw a real-time session as a PNG: hypnogram, hypnodensity, and the gate with its cues.
 
-    Parameters
-    ----------
-    log : list of dict
-        Events of a session (log.jsonl); `seconds` is the time axis.
-    path : str | Path
-        PNG.
-    kind : str | None
-        "real recording" or "simulated recording", put into the title.
-    threshold : float
-        P(N2) + P(N3) from which the gate may open.
+    `log` holds the events of log.jsonl, whose `seconds` are the time axis; `kind` goes into the title ("real
+    recording" or "simulated recording"); `threshold` is the P(N2) + P(N3) from which the gate may open.
     """
     stages = [e for e in log if e["event"] == "stage"]
     end = max((e["seconds"] for e in log), default=0.0)
@@ -97,43 +76,33 @@ def plot_session(
         style.draw_stages(top, times, codes[:-1], widths=(1, 4))
         top.set_ylabel("Stage")
         style.draw_hypnodensity(middle, times, smoothed)
-        _draw_gate(bottom, times, smoothed, threshold)
+        bottom.step(times, smoothed[:, 1] + smoothed[:, 2], where="post", color="black", linewidth=1)
+        bottom.axhline(threshold, color=style.GREY, linestyle="--", linewidth=1)
+        beside = {"transform": bottom.get_yaxis_transform(), "va": "center", "fontsize": "small"}
+        bottom.text(1.01, threshold, "threshold", **beside)
         _draw_cues(bottom, log, scale)
-        bottom.set_xlabel(f"Time in the recording ({unit})")
-        bottom.set_xlim(begin / scale, max(end, begin + 1) / scale)
+        limits = begin / scale, max(end, begin + 1) / scale
+        bottom.set(ylabel="P(N2) + P(N3)", xlabel=f"Time in the recording ({unit})", xlim=limits)
         top.set_title(style.titled(title, kind))
         figure.align_ylabels()
 
 
-def _draw_gate(axes, times, smoothed, threshold):
-    axes.step(times, smoothed[:, 1] + smoothed[:, 2], where="post", color="black", linewidth=1)
-    axes.axhline(threshold, color=style.GREY, linestyle="--", linewidth=1)
-    beside = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": "small"}
-    axes.text(1.01, threshold, "threshold", **beside)
-    axes.set_ylim(-0.3, 1.05)
-    axes.set_ylabel("P(N2) + P(N3)")
-
-
 def _draw_cues(axes, log, scale):
     """Put cues as ticks below the curve, one row a group, and the decodes below them."""
-    cues = [e for e in log if e["event"] == "cue"]
-    decoded = {e["detail"]["number"]: e for e in log if e["event"] == "decode"}
-    rows = (-0.12, -0.22)
-    known = any(e["detail"]["recorded"] for e in decoded.values())
-    for group, y in enumerate(rows):
-        when = [e["seconds"] / scale for e in cues if e["detail"]["group"] == group]
-        axes.plot(when, [y] * len(when), "|", color=(style.ORANGE, style.PINK)[group], markersize=7)
-    ticks = list(rows)
-    names = ["group 0", "group 1"]
-    if known:
+    decoded = {e["detail"]["number"]: e for e in log if e["event"] == "decode"}.values()
+    ticks, names = [-0.12, -0.22], ["group 0", "group 1"]
+    for group, (y, shade) in enumerate(zip(ticks, (style.ORANGE, style.PINK), strict=True)):
+        when = [e["seconds"] / scale for e in log if e["event"] == "cue" and e["detail"]["group"] == group]
+        axes.plot(when, [y] * len(when), "|", color=shade, markersize=7)
+    axes.set_ylim(-0.3, 1.05)
+    if any(e["detail"]["recorded"] for e in decoded):
         axes.set_ylim(-0.5, 1.05)
-        for right, y, mark, colour in ((True, -0.32, "o", style.BLUE), (False, -0.42, "x", "black")):
-            when = [
-                e["seconds"] / scale for e in decoded.values() if (e["detail"]["item"] == e["detail"]["cued"]) == right
-            ]
-            axes.plot(when, [y] * len(when), mark, color=colour, markersize=3)
+        right = [e["detail"]["item"] == e["detail"]["cued"] for e in decoded]
+        for name, y, mark, shade in (("right", -0.32, "o", style.BLUE), ("wrong", -0.42, "x", "black")):
+            when = [e["seconds"] / scale for e, hit in zip(decoded, right, strict=True) if hit == (name == "right")]
+            axes.plot(when, [y] * len(when), mark, color=shade, markersize=3)
             ticks.append(y)
-            names.append("right" if right else "wrong")
+            names.append(name)
     axes.axhline(0, color=style.GREY, linewidth=0.5)
     axes.set_yticks([0, 0.5, 1, *ticks], ["0", "0.5", "1", *names])
     for label in axes.get_yticklabels()[3:]:
@@ -153,13 +122,12 @@ def overview(
 
     Parameters
     ----------
-    spans : list of (onset s, duration s, stage, smoothed probabilities | None)
     marks : dict
         {"cue" | "sham": seconds}.
     spectrum : Spectrogram | None
         `seconds` (n + 1,), `hz`, `decibel`, `channel`.
     on : dict
-        {"gate open" | "cueing": [(begin s, end s)]}.
+        Of "gate open" and "cueing".
     outages : list of (begin s, end s)
         In which nothing ran.
     limits : (float, float)
@@ -182,12 +150,11 @@ def overview(
             bars = [(float(at(a)), float(at(b) - at(a))) for a, b in on.get(name, [])]
             axes[-1].broken_barh(bars, (row - 0.35, 0.7), color=shade, linewidth=0)
         axes[-1].set_yticks([0, 1], ["cueing on", "gate open"])
-        axes[-1].set_ylim(-0.6, 1.6)
         for a, b in outages:
             for place in axes:
                 place.axvspan(at(a), at(b), color=style.PINK, alpha=0.35, linewidth=0)
-        axes[-1].set_xlabel(f"Time since the session began ({unit})")
-        axes[-1].set_xlim(0, max(length / scale, 1 / scale))
+        span = (0, max(length, 1) / scale)
+        axes[-1].set(xlabel=f"Time since the session began ({unit})", xlim=span, ylim=(-0.6, 1.6))
         axes[0].set_title(style.titled("The night", kind), loc="left")
         figure.align_ylabels()
         return svg(figure)
@@ -203,9 +170,8 @@ def _stages(axes, spans, marks, at):
     axes.set_ylim(-1.7, 4.5)
     ticks, names = list(axes.get_yticks()), [t.get_text() for t in axes.get_yticklabels()]
     for row, (name, seconds) in enumerate(marks.items()):
-        mark, shade = MARKS[name]
-        y = -0.8 - 0.6 * row
-        axes.plot(at(seconds), np.full(len(seconds), y), mark, color=shade, markersize=5, alpha=0.8)
+        y, shade = -0.8 - 0.6 * row, {"cue": style.ORANGE, "sham": style.GREY}[name]
+        axes.plot(at(seconds), np.full(len(seconds), y), "|", color=shade, markersize=5, alpha=0.8)
         ticks.append(y)
         names.append(f"{name}s ({len(seconds)})")
     axes.set_yticks(ticks, names)
@@ -233,19 +199,12 @@ def _spectrogram(figure, axes, spectrum, at):
     finite = spectrum.decibel[np.isfinite(spectrum.decibel)]
     low, high = np.percentile(finite, [5, 97]) if finite.size else (0, 1)
     step = spectrum.hz[1] - spectrum.hz[0]
+    hz = np.append(spectrum.hz, spectrum.hz[-1] + step) - step / 2
     image = axes.pcolormesh(
-        at(spectrum.seconds),
-        np.append(spectrum.hz, spectrum.hz[-1] + step) - step / 2,
-        spectrum.decibel,
-        cmap="cividis",
-        vmin=low,
-        vmax=max(high, low + 1),
-        rasterized=True,
+        at(spectrum.seconds), hz, spectrum.decibel, cmap="cividis", vmin=low, vmax=max(high, low + 1), rasterized=True
     )
     axes.set_ylabel(f"{spectrum.channel}\n(Hz)")
-    bar = figure.colorbar(image, cax=axes.inset_axes([1.02, 0, 0.015, 1]))
-    bar.set_label("dB (µV²/Hz)")
-    bar.outline.set_visible(False)
+    style.colour_bar(figure, image, "dB (µV²/Hz)", cax=axes.inset_axes([1.02, 0, 0.015, 1]))
 
 
 def _runs(spans):
@@ -263,13 +222,7 @@ def _runs(spans):
 def cue_counts(
     items: Sequence[str], by_stage: Mapping[str, Sequence[int] | np.ndarray], shams: ArrayLike, kind: str | None = None
 ) -> str:
-    """Draw how often each item was cued, by stage, and its shams.
-
-    Parameters
-    ----------
-    by_stage : dict
-        {stage: counts (items,)}.
-    """
+    """Draw how often each item was cued, counts (items,) by stage, and its shams."""
     shades = dict(zip((*STAGES, "unknown"), (*style.STAGE_COLOURS, style.GREY), strict=True))
     with page_figure((WIDE, 2.6)) as (figure, axes):
         base = np.zeros(len(items))
@@ -289,12 +242,7 @@ def cue_counts(
 
 
 def intervals(seconds: np.ndarray, kind: str | None = None) -> str:
-    """Draw the intervals between cues that followed each other.
-
-    Parameters
-    ----------
-    seconds : array (n,)
-    """
+    """Draw the intervals (n,) between cues that followed each other."""
     with page_figure((NARROW, 2.4)) as (figure, axes):
         top = max(8.0, np.percentile(seconds, 98)) if len(seconds) else 8.0
         axes.hist(np.clip(seconds, 0, top), bins=np.linspace(0, top, 41), color=style.BLUE)
@@ -304,13 +252,7 @@ def intervals(seconds: np.ndarray, kind: str | None = None) -> str:
 
 
 def latencies(values: Mapping[str, ArrayLike], kind: str | None = None) -> str:
-    """Draw the share of events within each latency, one panel each.
-
-    Parameters
-    ----------
-    values : dict
-        {what: milliseconds (n,)}.
-    """
+    """Draw the share of events within each latency (n,) in ms, one panel each."""
     rows = -(-len(values) // 2)
     with page_figure((WIDE, 1.9 * rows), rows, 2, squeeze=False) as (figure, axes):
         for axes_, (name, found), shade in zip(axes.flat, values.items(), style.LINES, strict=False):
@@ -318,8 +260,7 @@ def latencies(values: Mapping[str, ArrayLike], kind: str | None = None) -> str:
             shares = np.arange(len(found) + 1) / len(found)
             axes_.step(np.append(found[:1], found), shares, where="post", color=shade)
             axes_.set_title(f"{name}, n = {len(found)}", loc="left", fontsize=8)
-            axes_.set_ylim(0, 1.02)
-            axes_.set(xlabel="ms", ylabel="Share")
+            axes_.set(xlabel="ms", ylabel="Share", ylim=(0, 1.02))
             if found[0] > 0 and found[-1] > 30 * np.median(found):
                 axes_.set_xscale("log")
         for empty in axes.flat[len(values) :]:
@@ -333,29 +274,16 @@ def quality(
     limits: Interval,
     outages: Sequence[Interval],
     kind: str | None = None,
-    most: int = 24,
 ) -> str:
-    """Draw when which channel had a bad signal; the worst ones when there are many.
-
-    Parameters
-    ----------
-    bad : dict
-        {channel: [(begin s, end s, reason)]}.
-    limits : (float, float)
-        Seconds at which the session began and ended.
-    outages : list of (begin s, end s)
+    """Draw when which channel had a bad signal, {channel: [(begin s, end s, reason)]}; the worst 24 when there are
+    more. `limits` are those of the session, `outages` as in `overview`.
     """
     length = limits[1] - limits[0]
     unit, scale = style.time_unit(length)
-    worst = sorted(bad, key=lambda name: -sum(e - b for b, e, _ in bad[name]))[:most]
+    worst = sorted(bad, key=lambda name: -sum(e - b for b, e, _ in bad[name]))[:24]
     reasons = sorted({kind_of(r) for name in worst for *_, r in bad[name]})
-    shades = dict(
-        zip(
-            reasons,
-            (style.ORANGE, style.BLUE, style.GREEN, style.PINK, style.GREY, "#E69F00", "#56B4E9") * 3,
-            strict=False,
-        )
-    )
+    palette = (style.ORANGE, style.BLUE, style.GREEN, style.PINK, style.GREY, *style.STAGE_COLOURS[:2])
+    shades = dict(zip(reasons, palette * 3, strict=False))
     with page_figure((WIDE, 0.9 + 0.2 * max(3, len(worst)))) as (figure, axes):
         for row, name in enumerate(worst):
             for begin, end, reason in bad[name]:
@@ -366,8 +294,7 @@ def quality(
         for reason in reasons:
             axes.plot([], [], "s", color=shades[reason], label=reason)
         axes.set_yticks(range(len(worst)), worst)
-        axes.set_ylim(len(worst) - 0.4, -0.6)
-        axes.set_xlim(0, max(length, 1) / scale)
+        axes.set(ylim=(len(worst) - 0.4, -0.6), xlim=(0, max(length, 1) / scale))
         axes.set_xlabel(f"Time since the session began ({unit})")
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
         axes.set_title(style.titled("Channels with a bad signal", kind), loc="left")

@@ -1,6 +1,6 @@
 """Figures of staging: nights, agreement, latency, reliability, gates, cohorts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,8 @@ def night_figure(
 ) -> None:
     """Draw one subject's night (a `StagedNight`): expert, stagers, hypnodensity, spectrogram.
 
-    Parameters
-    ----------
-    spectrum : (float array (f,), float array (f, m))
-        Frequencies in Hz and power in dB of the EEG of each epoch.
-    smoothing : float
-        Weight of a new estimate in the hypnodensity.
+    `spectrum` holds frequencies (f,) in Hz and the power (f, m) in dB of the EEG of each epoch; `smoothing` is the
+    weight of a new estimate in the hypnodensity.
     """
     unit, scale = style.time_unit(len(night.epochs) * STAGING_SECONDS)
     edges = np.arange(len(night.epochs) + 1) * STAGING_SECONDS / scale
@@ -35,7 +31,6 @@ def night_figure(
         for place, (name, codes) in zip(axes, rows.items(), strict=False):
             draw_scorer(place, edges, codes, name)
         style.draw_hypnodensity(axes[-2], times, np.vstack([smooth, smooth[-1:]]))
-        axes[-2].set_ylabel("Probability")
         frequencies, power = spectrum
         low, high = np.percentile(power, [5, 97])
         image = axes[-1].pcolormesh(
@@ -55,13 +50,7 @@ def draw_scorer(axes: Axes, edges: np.ndarray, codes: np.ndarray, name: str) -> 
 
 
 def confusion_figure(counts: Mapping[str, np.ndarray], path: Path, title: str = "", kind: str | None = None) -> None:
-    """Draw confusion matrices (shares of the true stage's time), one panel each.
-
-    Parameters
-    ----------
-    counts : dict of str to int array (4, 4)
-        "epochs" and "grid".
-    """
+    """Draw confusion matrices (4, 4) of "epochs" and "grid" as shares of the true stage's time, one panel each."""
     words = {"epochs": "30 s epochs", "grid": "3 s grid, smoothed"}
     size, heading = (3.2 * len(counts), 3.3), f"{style.titled(title, kind)}: share of the expert's stage (%)"
     look = {"heading": heading, "fontsize": 9, "squeeze": False}
@@ -88,12 +77,8 @@ def _draw_shares(axes, share, texts):
 
 
 def latency_figure(latency: Mapping[str, Any], path: Path, title: str = "", kind: str | None = None) -> None:
-    """Draw which share of stage changes the online estimate has followed after how long.
-
-    Parameters
-    ----------
-    latency : dict
-        {weight of a new estimate: {n, mean, p90, changes}}.
+    """Draw which share of stage changes the online estimate has followed after how long, from {weight of a new
+    estimate: {n, mean, p90, changes}}.
     """
     n = next(iter(latency.values()))["n"] if latency else 0
     with style.column_figure(path, f"{style.titled(title, kind)}, n = {n} changes", 2.7) as (_, axes):
@@ -133,19 +118,11 @@ def reliability_figure(curves: Mapping[str, Any], path: Path, title: str = "", k
         axes.legend(frameon=False, fontsize=6, loc="upper left")
 
 
-def bland_altman_figure(
-    scorers: Mapping[str, Any],
-    path: Path,
-    kind: str | None = None,
-    shown: Sequence[str] = ("TST", "SE", "SOL", "N2", "N3", "REM"),
-) -> None:
-    """Draw differences of sleep statistics against their means, a row a stager (Bland and Altman 1986).
-
-    Parameters
-    ----------
-    scorers : dict
-        {stager: result of `train.evaluation.staging_agreement.bland_altman`}.
+def bland_altman_figure(scorers: Mapping[str, Any], path: Path, kind: str | None = None) -> None:
+    """Draw differences of sleep statistics against their means, a row a stager (Bland and Altman 1986), from {stager:
+    result of `train.evaluation.staging_agreement.bland_altman`}.
     """
+    shown = ("TST", "SE", "SOL", "N2", "N3", "REM")
     heading = style.titled("Sleep statistics: bias and 95 % limits of agreement", kind)
     size, look = (1.75 * len(shown), 1.75 * len(scorers) + 0.4), {"heading": heading, "fontsize": 9}
     with style.saved_figure(path, size, len(scorers), len(shown), squeeze=False, **look) as (figure, panels):
@@ -154,11 +131,9 @@ def bland_altman_figure(
                 own = statistics[key]
                 axes.plot(own["mean"], own["difference"], "o", color=style.BLUE, markersize=4)
                 axes.axhline(0, color=style.GREY, linewidth=0.6)
-                if own["bias"] is not None:
-                    axes.axhline(own["bias"], color=style.ORANGE, linewidth=1)
-                for limit in ("loa_low", "loa_high"):
-                    if own[limit] is not None:
-                        axes.axhline(own[limit], color=style.ORANGE, linewidth=1, linestyle="--")
+                for what, dashes in (("bias", "-"), ("loa_low", "--"), ("loa_high", "--")):
+                    if own[what] is not None:
+                        axes.axhline(own[what], color=style.ORANGE, linewidth=1, linestyle=dashes)
                 axes.tick_params(labelsize=7)
                 axes.set_title(f"{key}, n = {own['n']}", fontsize=8)
             row[0].set_ylabel(f"{name}\n- expert", fontsize=8)
@@ -166,12 +141,8 @@ def bland_altman_figure(
 
 
 def gate_figure(gates: Mapping[str, list[dict]], path: Path, kind: str | None = None) -> None:
-    """Draw false cues and missed N2/N3 against the gate's threshold, a row a stager, a line a run length.
-
-    Parameters
-    ----------
-    gates : dict
-        {stager: result of `utils.staging.gate_tradeoff.sweep`}.
+    """Draw false cues and missed N2/N3 against the gate's threshold, a row a stager, a line a run length, from
+    {stager: result of `utils.staging.gate_tradeoff.sweep`}.
     """
     size = (6.8, 2.7 * len(gates) + 0.2)
     with style.saved_figure(path, size, len(gates), 2, sharex=True, squeeze=False) as (_, panels):
@@ -189,10 +160,8 @@ def gate_figure(gates: Mapping[str, list[dict]], path: Path, kind: str | None = 
             pair[1].set_ylabel("Closed in N2 or N3\n(% of N2 and N3)")
             pair[0].set_ylim(bottom=0, top=max(5, pair[0].get_ylim()[1]))
             pair[1].set_ylim(0, 100)
-            pair[1].legend(
-                title="NREM detections\nin a row", frameon=False, fontsize=7, title_fontsize=7,
-                loc="center left", bbox_to_anchor=(1, 0.5),
-            )  # fmt: skip
+            look: Any = {"frameon": False, "fontsize": 7, "title_fontsize": 7, "title": "NREM detections\nin a row"}
+            pair[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), **look)
             nights = style.counted(rows[0]["nights"], "night")
             title = f"{style.titled(name, kind)}, {nights}, {rows[0]['hours']:.1f} h"
             pair[0].set_title(title, fontsize=9, loc="left")
@@ -203,12 +172,8 @@ def gate_figure(gates: Mapping[str, list[dict]], path: Path, kind: str | None = 
 def cohort_figure(curves: Mapping[str, Any], groups: Mapping[str, Any], path: Path, kind: str | None = None) -> None:
     """Draw a cohort of hypnograms: stages over the night, how long bouts last, minutes and transitions.
 
-    Parameters
-    ----------
-    curves : dict
-        {group: ((hours (n,), shares (n, 4)), list of bouts (m, 2) of each night)}.
-    groups : dict
-        {group: result of `data.formats.hypnogram_statistics.cohort`}.
+    `curves` is {group: ((hours (n,), shares (n, 4)), list of bouts (m, 2) of each night)}, `groups` {group: result of
+    `data.formats.hypnogram_statistics.cohort`}.
     """
     nights = ", ".join(f"{group['nights']} {name}" for name, group in groups.items())
     look = {"heading": style.titled(f"Hypnograms: {nights}", kind), "fontsize": 9, "squeeze": False}

@@ -3,7 +3,7 @@
 Axes have labels with units, colours are safe for colour-blind readers, letters are readable at column width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,8 @@ STAGE_HEIGHTS = {0: 3, 3: 2, 1: 1, 2: 0, UNKNOWN: 4}
 """Height of each stage in a hypnogram: W/N1, R, N2, N3 from above, unknown on top."""
 
 STYLE: Any = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.dpi": 150,
-    "savefig.bbox": "tight",
-}
-
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 150, "savefig.bbox": "tight",
+}  # fmt: skip
 WIDTH = 3.5
 """Width of a journal's column in inches."""
 COLUMN: Any = {
@@ -56,22 +51,11 @@ def new_figure(
     size: tuple[float, float], *shape: int, heading: str = "", fontsize: float | None = None,
     style: Any = STYLE, layout: Any = "constrained", **panels: Any,
 ) -> Iterator[tuple[Figure, Any]]:  # fmt: skip
-    """Give a figure and its axes, to be drawn on in a style.
+    """Give a figure of `size` in inches and its axes, to be drawn on in a style: one panel, or `shape` rows and
+    columns.
 
-    Parameters
-    ----------
-    size : (float, float)
-        Inches.
-    *shape : int
-        Rows and columns of panels; none: one panel.
-    heading : str
-        Stands above all panels.
-    fontsize : float | None
-        Of the heading.
-    style : dict
-        `STYLE`, `COLUMN` or others of matplotlib's settings.
-    **panels
-        Of `matplotlib.pyplot.subplots`.
+    `heading` stands above all panels, in `fontsize`; `style` is `STYLE`, `COLUMN` or others of matplotlib's settings,
+    `panels` are of `matplotlib.pyplot.subplots`.
     """
     with plt.rc_context(style):
         figure, axes = plt.subplots(*shape, figsize=size, layout=layout, **panels)
@@ -103,6 +87,13 @@ def save(figure: Figure, path: Path) -> None:
     plt.close(figure)
 
 
+def colour_bar(figure: Figure, image: Any, label: str, **more: Any) -> Any:
+    """Return a colour bar without a frame, made by `Figure.colorbar`."""
+    bar = figure.colorbar(image, label=label, **more)
+    bar.outline.set_visible(False)
+    return bar
+
+
 def counted(number: int, what: str) -> str:
     """Return a number of things in words: "1 subject", "3 subjects"."""
     return f"{number} {what}{'' if number == 1 else 's'}"
@@ -113,9 +104,7 @@ def time_unit(seconds: float) -> tuple[str, int]:
     return ("h", 3600) if seconds > 7200 else ("min", 60)
 
 
-def stage_line(
-    onset: ArrayLike, duration: ArrayLike, stage: Sequence[int] | np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def stage_line(onset: ArrayLike, duration: ArrayLike, stage: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return times (2 n,) in s and heights (2 n,) of a hypnogram's line; NaN where nothing is known."""
     start = np.asarray(onset, float)
     edges = np.column_stack([start, start + np.asarray(duration, float)]).ravel()
@@ -124,16 +113,12 @@ def stage_line(
 
 
 def draw_stages(
-    axes: Axes,
-    times: np.ndarray,
-    codes: Sequence[int] | np.ndarray,
-    unknown: bool = False,
-    widths: tuple[float, float] = (0.8, 3),
+    axes: Axes, times: np.ndarray, codes: ArrayLike, unknown: bool = False, widths: tuple[float, float] = (0.8, 3)
 ) -> None:
     """Draw stages (n,) as steps over times (n + 1,), each stage in its colour.
 
-    With `unknown` there is a row for it; without, the line has a gap there. `widths` are those of the line
-    and of the coloured bars.
+    With `unknown` there is a row for it; without, the line has a gap there. `widths` are those of the line and of the
+    coloured bars.
     """
     codes = np.asarray(codes, int)
     level = np.array([STAGE_HEIGHTS[code] for code in codes.tolist()], float)
@@ -143,20 +128,17 @@ def draw_stages(
     axes.step(times, closed, where="post", color="black", linewidth=widths[0])
     for code, shade in enumerate(STAGE_COLOURS):
         own = np.flatnonzero(codes == code)
-        bars = np.asarray(times)[own], np.asarray(times)[own + 1]
-        axes.hlines(level[own], *bars, color=shade, linewidth=widths[1])
-    rows = dict(zip((*STAGES, "unknown"), (0, 1, 2, 3, UNKNOWN), strict=True))
-    if not unknown:
-        del rows["unknown"]
-    axes.set_yticks([STAGE_HEIGHTS[code] for code in rows.values()], list(rows))
+        axes.hlines(level[own], times[own], times[own + 1], color=shade, linewidth=widths[1])
+    names = (*STAGES, "unknown") if unknown else STAGES
+    places = [STAGE_HEIGHTS[code] for code in (*range(len(STAGES)), UNKNOWN)]
+    axes.set_yticks(places[: len(names)], names)
     axes.set_ylim(-0.5, 4.5 if unknown else 3.5)
 
 
 def draw_hypnodensity(axes: Axes, times: np.ndarray, smoothed: np.ndarray) -> None:
     """Draw probabilities (n, 4) as stacked areas; an estimate holds from its time to the next."""
     stack_stages(axes, times, smoothed, step="post", linewidth=0)
-    axes.set_ylim(0, 1)
-    axes.set_ylabel("Probability")
+    axes.set(ylim=(0, 1), ylabel="Probability")
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
 

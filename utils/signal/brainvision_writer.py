@@ -61,21 +61,17 @@ DataFile={stem}.eeg
 class BrainVisionWriter:
     """Append-only writer of one recording; use it in a `with` block, or call `close`.
 
-    Without `live` the files have temporary names until `close`, which renames them, the header last: a
-    recording that is there is complete. A `with` block left by an error removes them. With `live` all three
-    have their final names from the beginning, never replace a recording, and can be read by anybody after
-    each `flush`, whatever happens then: for recording while it happens.
+    Without `live` the files have temporary names until `close`, which renames them, the header last: a recording that
+    is there is complete. A `with` block left by an error removes them. With `live` all three have their final names
+    from the beginning, never replace a recording, and can be read by anybody after each `flush`, whatever happens
+    then: for recording while it happens.
 
     Parameters
     ----------
     path : str | Path
         Name of the .vhdr file; its folder is made if it is not there.
-    names : sequence of str
-        Channels.
-    rate : float
-        Samples per second.
     unit : str
-        Of the samples as they are appended, e.g. "µV".
+        Of the samples as they are appended.
     resolution : float | None
         Size of one step of 16-bit integers in that unit; None writes 32-bit floats.
     start : datetime.datetime | None
@@ -95,8 +91,8 @@ class BrainVisionWriter:
     Raises
     ------
     UserError
-        No channels, two of one name, a rate or resolution that is not positive, a `path` without .vhdr, a
-        live recording where one exists.
+        No channels, two of one name, a rate or resolution that is not positive, a `path` without .vhdr, a live
+        recording where one exists.
     """
 
     def __init__(
@@ -166,17 +162,9 @@ class BrainVisionWriter:
             file.unlink(missing_ok=True)
 
     def append(self, data: ArrayLike) -> None:
-        """Append samples.
+        """Append samples (n_channels, n) in the recording's unit.
 
-        Parameters
-        ----------
-        data : array (n_channels, n)
-            In the recording's unit, finite.
-
-        Raises
-        ------
-        ValueError
-            Wrong number of channels, or a value that is not finite; nothing of `data` is written.
+        Nothing is written, but a ValueError raised, of a wrong number of channels or a value that is not finite.
         """
         data = np.asarray(data)
         if data.ndim != 2 or len(data) != len(self.names):
@@ -203,16 +191,9 @@ class BrainVisionWriter:
         self.n_samples += count
 
     def marker(self, sample: int, description: str, duration: int = 1, kind: str = "Comment") -> None:
-        """Append a marker.
+        """Append a marker at a sample counted from 0, which may lie ahead of what is appended so far.
 
-        Parameters
-        ----------
-        sample : int
-            Counted from 0; may lie ahead of what is appended so far.
-        duration : int
-            Samples.
-        kind : str
-            "Comment", "Stimulus", ...; MNE reads the annotation "<kind>/<description>".
+        `duration` counts samples; MNE reads the annotation "<kind>/<description>", such as "Stimulus/...".
         """
         if sample < 0:
             raise ValueError(f"marker {description!r} at sample {sample}: samples count from 0")

@@ -21,15 +21,10 @@ def electrode(name: str) -> str:
 
 
 def find_channel(name: str, names: Sequence[str]) -> str | None:
-    """Return the entry of `names` that `name` means, or None.
+    """Return the entry of `names` that `name` means, or None; a `UserError` where more than one matches.
 
-    An exact match wins; else type prefix ("EEG ", "EOG ", "EMG ", "ECG ") and case are ignored. A
-    derivation such as "C4-M1" is a channel of its own and never taken for "C4".
-
-    Raises
-    ------
-    UserError
-        More than one channel matches.
+    An exact match wins; else type prefix ("EEG ", "EOG ", "EMG ", "ECG ") and case are ignored. A derivation such as
+    "C4-M1" is a channel of its own and never taken for "C4".
     """
     if name in names:
         return name

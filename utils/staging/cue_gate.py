@@ -14,16 +14,9 @@ from sleep_interpreter.utils.staging.settings import GateSettings
 class GateState:
     """What the gate knows after one staging.
 
-    Attributes
-    ----------
-    probabilities : tuple of 4 floats | None
-        Smoothed, in the order of `utils.core.constants.STAGES`; None when the stage is unknown.
-    stage : int
-        Its argmax, or `UNKNOWN`.
-    n2, n3, rem, nrem : int
-        Consecutive detections up to now.
-    open : bool
-        Cues may be played.
+    `probabilities` are smoothed, in the order of `utils.core.constants.STAGES`, None when the stage is unknown;
+    `stage` is their argmax or `UNKNOWN`; n2, n3, rem and nrem count consecutive detections up to now; while `open`
+    cues may be played.
     """
 
     probabilities: tuple[float, ...] | None = None
@@ -42,13 +35,7 @@ def blend(old: ArrayLike | None, new: ArrayLike, weight: float) -> np.ndarray:
 
 
 def states(history: Iterable[np.ndarray | None], settings: GateSettings) -> list[GateState]:
-    """Return the `GateState` after each estimate of a history of probabilities: the gate of a whole night.
-
-    Parameters
-    ----------
-    history : iterable of (array (4,) or None)
-        What the stager said, one entry a staging; None where it could not tell.
-    """
+    """Return the `GateState` after each estimate (4,) of a night's history, None where the stager could not tell."""
     state, found = GateState(), []
     for probabilities in history:
         state = advance(state, probabilities, settings)
@@ -57,17 +44,12 @@ def states(history: Iterable[np.ndarray | None], settings: GateSettings) -> list
 
 
 def advance(state: GateState, probabilities: ArrayLike | None, settings: GateSettings) -> GateState:
-    """Return the gate's state after a new stage estimate.
+    """Return the gate's state after a new stage estimate (4,).
 
-    p = smoothing * new + (1 - smoothing) * old; the first estimate, and the first one after an unknown
-    one, starts p. The gate is open when P(N2) + P(N3) is at least `nrem_probability` and at least
-    `nrem_detections` stagings in a row said N2 or N3 (published rule); with `rem` on, also when P(R)
-    and the count of R detections reach theirs.
-
-    Parameters
-    ----------
-    probabilities : array, shape (4,), or None
-        None = the stager could not tell: everything starts again and the gate closes.
+    p = smoothing * new + (1 - smoothing) * old; the first estimate, and the first one after an unknown one, starts p.
+    The gate is open when P(N2) + P(N3) is at least `nrem_probability` and at least `nrem_detections` stagings in a
+    row said N2 or N3 (published rule); with `rem` on, also when P(R) and the count of R detections reach theirs.
+    None: the stager could not tell, so everything starts again and the gate closes.
     """
     if probabilities is None:
         return GateState()

@@ -1,7 +1,7 @@
 """What a cue gate's threshold and run length cost: cues while awake or in R, and N2/N3 that is missed.
 
-Everything follows from the history of a stager's probabilities and the true stages, through the very gate of
-the real-time loop (`utils.staging.cue_gate`). Any night with a hypnogram will do.
+Everything follows from the history of a stager's probabilities and the true stages, through the very gate of the
+real-time loop (`utils.staging.cue_gate`). Any night with a hypnogram will do.
 """
 
 from collections.abc import Sequence
@@ -26,14 +26,10 @@ class ScoredNight(NamedTuple):
 
 
 def open_seconds(night: ScoredNight, settings: GateSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Return for how many seconds of each true stage the gate was open, and how many there were.
+    """Return for how many seconds of each true stage (4,) the gate was open, and how many there were.
 
-    An estimate holds until the next one, the last one until the end; before the first the gate is closed.
-
-    Returns
-    -------
-    opened, total : int array (4,)
-        Seconds by true stage; unknown epochs count in neither.
+    An estimate holds until the next one, the last one until the end; before the first the gate is closed. Unknown
+    epochs count in neither.
     """
     truth = np.repeat(np.asarray(night.epochs, int), STAGING_SECONDS)
     is_open = np.array([state.open for state in states(night.estimates.history, settings)], bool)
@@ -49,12 +45,9 @@ def open_seconds(night: ScoredNight, settings: GateSettings) -> tuple[np.ndarray
 def outcome(opened: np.ndarray, total: np.ndarray) -> dict[str, float | None]:
     """Return the rates of a gate from `open_seconds` (summed over nights or of one).
 
-    Returns
-    -------
-    result : dict
-        hours, open_minutes, false_share (of the open time that is truly W/N1 or R: the share of cues that
-        falls on a stage that must not be cued; None if it never opens), false_minutes_per_hour (of the
-        recording), missed_share (of the true N2 and N3 during which it is closed; None without any).
+    hours, open_minutes, false_share (of the open time that is truly W/N1 or R: the share of cues that falls on a
+    stage that must not be cued; None if it never opens), false_minutes_per_hour (of the recording), missed_share (of
+    the true N2 and N3 during which it is closed; None without any).
     """
     deep = [N2, N3]
     all_open, hours = int(opened.sum()), total.sum() / 3600
@@ -71,22 +64,11 @@ def outcome(opened: np.ndarray, total: np.ndarray) -> dict[str, float | None]:
 def sweep(
     nights: list[ScoredNight], gate: GateSettings, thresholds: Sequence[float], detections: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Return one row for every threshold and run length.
+    """Return one row for every threshold of P(N2) + P(N3) and every number of NREM detections in a row; all else is
+    as in `gate`.
 
-    Parameters
-    ----------
-    gate : GateSettings
-        Everything but the two that are varied.
-    thresholds : sequence of float
-        P(N2) + P(N3) from which the gate may open.
-    detections : sequence of int
-        NREM detections in a row that it takes.
-
-    Returns
-    -------
-    rows : list of dict
-        threshold, detections, run_seconds (of the shortest run), nights, those of `outcome` over all nights,
-        and "each" (false_share and missed_share of every night).
+    A row has threshold, detections, run_seconds (of the shortest run), nights, what `outcome` says over all nights,
+    and "each" (false_share and missed_share of every night).
     """
     steps = [np.diff(night.estimates.seconds) for night in nights] or [np.zeros(1)]
     step = float(np.median(np.concatenate(steps)))
@@ -95,16 +77,9 @@ def sweep(
         settings = gate.model_copy(update={"nrem_probability": threshold, "nrem_detections": count})
         each = [open_seconds(night, settings) for night in nights]
         own = [outcome(*pair) for pair in each]
-        rows.append(
-            {
-                "threshold": threshold,
-                "detections": count,
-                "run_seconds": count * step,
-                "nights": len(nights),
-                **outcome(*np.sum(each, axis=0)),
-                "each": [[row["false_share"], row["missed_share"]] for row in own],
-            }
-        )
+        what = {"threshold": threshold, "detections": count, "run_seconds": count * step, "nights": len(nights)}
+        shares = [[row["false_share"], row["missed_share"]] for row in own]
+        rows.append(what | outcome(*np.sum(each, axis=0)) | {"each": shares})
     return rows
 
 

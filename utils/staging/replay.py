@@ -1,7 +1,7 @@
 """Stage a recording or stored windows offline as real time would: the same stager, the same windows.
 
-A stager (`utils.staging.stagers`) is asked when the loop asks it, with the samples that the loop has by then.
-Nothing later than the end of a window is used.
+A stager (`utils.staging.stagers`) is asked when the loop asks it, with the samples that the loop has by then. Nothing
+later than the end of a window is used.
 """
 
 from collections.abc import Sequence
@@ -23,16 +23,9 @@ _EDGE = round(2 * STREAM_RATE)
 
 @dataclass(frozen=True, eq=False)
 class Estimates:
-    """What a stager said about a night.
+    """What a stager said about a night, at moments (n,): the end of each window in s since the recording's start.
 
-    Attributes
-    ----------
-    seconds : float array (n,)
-        End of each window in s since the recording's start: the moment at which the estimate is there.
-    probability : float array (n, 4)
-        As the stager gave them; a row of NaN where the stage is unknown.
-    reason : list of (str or None)
-        Why a row is unknown.
+    Probabilities (n, 4) are as the stager gave them, a row of NaN where the stage is unknown, with the reason why.
     """
 
     seconds: np.ndarray
@@ -77,7 +70,7 @@ def stages(probability: np.ndarray) -> np.ndarray:
 
 
 def replay(stager: Stager, signal: np.ndarray, every_seconds: float, progress: tqdm | None = None) -> Estimates:
-    """Stage a continuous recording as the real-time loop does.
+    """Stage a continuous recording as the real-time loop does; nothing comes of one shorter than 30 s.
 
     Parameters
     ----------
@@ -87,11 +80,6 @@ def replay(stager: Stager, signal: np.ndarray, every_seconds: float, progress: t
         EEG, EOG and EMG derivations in µV at 500 Hz; an absent channel's row is NaN.
     every_seconds : float
         Time between two stagings (`staging.every_seconds` of a session).
-
-    Returns
-    -------
-    estimates : Estimates
-        None at all of a recording shorter than 30 s.
     """
     step = round(every_seconds * STREAM_RATE)
     ends = range(WINDOW, signal.shape[1] + 1, step)
@@ -106,15 +94,9 @@ def replay(stager: Stager, signal: np.ndarray, every_seconds: float, progress: t
 def of_windows(
     stager: SIStagingStager, windows: np.ndarray, batch_size: int, progress: tqdm | None = None
 ) -> Estimates:
-    """Stage stored windows of the published layout, one every 3 s.
+    """Stage stored windows (n, 3, 15000) of the published layout, one every 3 s, with a stager for prepared windows.
 
-    Parameters
-    ----------
-    stager : SIStagingStager
-        For prepared windows.
-    windows : array (n, 3, 15000)
-    batch_size : int
-        Windows a forward pass; changes the speed only.
+    `batch_size` windows make a forward pass, which changes the speed only.
     """
     found: list[StageEstimate] = []
     for start in range(0, len(windows), batch_size):
@@ -131,23 +113,13 @@ def _collected(seconds: np.ndarray, found: list[StageEstimate]) -> Estimates:
 
 
 def stitched(windows: np.ndarray, microvolts: Sequence[float]) -> np.ndarray:
-    """Put stored windows together to one continuous recording, for stagers that need one.
+    """Put stored windows (n, 3, 15000), one every 3 s, together to one recording, for stagers that need one.
 
-    Every channel of a stored window was shifted and scaled on its own, so neighbours differ by a line where
-    they overlap; each window is brought to the scale of the one before it. What stays unknown is one scale a
-    channel for the whole night, which `microvolts` sets. Filters' transients at the ends of windows stay out.
-
-    Parameters
-    ----------
-    windows : array (n, 3, 15000)
-        One every 3 s.
-    microvolts : sequence of 3 floats
-        Median SD over 30 s that EEG, EOG and EMG are given.
-
-    Returns
-    -------
-    signal : float32 array (3, 15000 + 1500 * (n - 1))
-        In µV as far as `microvolts` is right. NaN where a window is not finite and no other covers the time.
+    Every channel of a stored window was shifted and scaled on its own, so neighbours differ by a line where they
+    overlap; each window is brought to the scale of the one before it. What stays unknown is one scale a channel for
+    the whole night: `microvolts` says what median SD over 30 s EEG, EOG and EMG are given. Filters' transients at the
+    ends of windows stay out. Returns float32 (3, 15000 + 1500 * (n - 1)), in µV as far as `microvolts` is right, NaN
+    where a window is not finite and no other covers the time.
     """
     step = WINDOW - _OVERLAP
     count = len(windows)

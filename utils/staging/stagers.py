@@ -43,14 +43,10 @@ class Stager(Protocol):
     """What every stager can do."""
 
     def update(self, window: np.ndarray, end: int) -> "StageEstimate":
-        """Return the `StageEstimate` of the 30 s before sample `end`.
+        """Return the `StageEstimate` of the 30 s before sample `end`, which rises from call to call.
 
-        Parameters
-        ----------
-        window : array, shape (3, 15000)
-            EEG, EOG and EMG derivations in µV at 500 Hz, as recorded; an absent channel's row is NaN.
-        end : int
-            Sample index just after the window; it rises from call to call.
+        The window (3, 15000) holds EEG, EOG and EMG derivations in µV at 500 Hz, as recorded; an absent channel's row
+        is NaN.
         """
 
     def warm_up(self) -> None:
@@ -76,10 +72,7 @@ class BuildStager(Protocol):
     def __call__(self, settings: StagingSettings, present: Present, restore: Restore) -> Stager:
         """Return a stager that has seen nothing yet; `settings.checkpoint` is the user's --stager-checkpoint.
 
-        Raises
-        ------
-        UserError
-            A checkpoint where none is wanted or none where one is, a channel that is needed and absent.
+        A checkpoint where none is wanted or none where one is, or a needed channel that is absent, is a `UserError`.
         """
 
 
@@ -92,21 +85,11 @@ class StageEstimate:
 
 
 def fault(window: np.ndarray, present: Present, flat: float, dead_share: float = 1.0) -> str | None:
-    """Return why a window cannot be staged, or None.
+    """Return why a window (3, n) in µV cannot be staged, or None.
 
-    A dead channel (disconnected, or stuck at the end of the amplifier's range) is named for itself. The
-    reason stays the same from window to window, so that it is reported once.
-
-    Parameters
-    ----------
-    window : array, shape (3, n)
-        µV.
-    present : sequence of 3 bools
-        Rows that hold a channel.
-    flat : float
-        SD in µV below which a channel counts as flat.
-    dead_share : float
-        Share of the window from which a dead stretch makes the window unknown.
+    A dead channel (disconnected, or stuck at the end of the amplifier's range) is named for itself. The reason stays
+    the same from window to window, so that it is reported once. A channel counts as flat below an SD of `flat` µV; a
+    dead stretch from `dead_share` of the window on makes it unknown.
     """
     for name, row, there in zip(ROWS, window, present, strict=True):
         if there and (reason := _dead(np.asarray(row, float), flat, dead_share)):
@@ -133,21 +116,15 @@ def _dead(row: np.ndarray, flat: float, dead_share: float) -> str | None:
 
 
 class YasaStager:
-    """YASA's shipped classifier on the past of the stream.
+    """YASA's shipped classifier on the past of the stream; it needs EEG and takes EOG and EMG when they are there.
 
-    Every update extracts YASA's features from the history that ends now, cut to whole 30 s epochs that
-    end now, and classifies the last epoch; W and N1 are summed. Samples that are not finite are replaced
-    by the last finite value in the history (the window that holds them is not staged).
+    Every update extracts YASA's features from the history that ends now, cut to whole 30 s epochs that end now, and
+    classifies the last epoch; W and N1 are summed. Samples that are not finite are replaced by the last finite value
+    in the history (the window that holds them is not staged).
 
-    Unlike a whole-night YASA run, no future is used: the normalisation and the smoothing over 7.5 min
-    see the past alone, and time of night is counted from the start of the history.
-
-    Parameters
-    ----------
-    present : sequence of 3 bools
-        EEG, EOG, EMG; YASA needs EEG and takes the others when they are there.
-    restore : callable
-        Not used: every stager is built alike (`BuildStager`).
+    Unlike a whole-night YASA run, no future is used: the normalisation and the smoothing over 7.5 min see the past
+    alone, and time of night is counted from the start of the history. `restore` is not used: every stager is built
+    alike (`BuildStager`).
     """
 
     def __init__(self, settings: StagingSettings, present: Present, restore: Restore | None = None):
@@ -168,7 +145,6 @@ class YasaStager:
         self._classify(noise)
 
     def update(self, window: np.ndarray, end: int) -> StageEstimate:
-        """Return the `StageEstimate` of the 30 s before sample `end`."""
         self._append(window, end)
         reason = fault(window, self._present, self._settings.flat_microvolts, self._settings.dead_share)
         if reason:
@@ -207,14 +183,9 @@ class YasaStager:
 
 
 class SIStagingStager:
-    """The project's staging network.
+    """The project's staging network, which needs all three channels.
 
-    Parameters
-    ----------
-    present : sequence of 3 bools
-        All three must be there.
-    prepared : bool
-        The windows are filtered and z-scored already, as those of the released data set are.
+    `prepared` windows are filtered and z-scored already, as those of the released data set are.
     """
 
     def __init__(
@@ -244,7 +215,6 @@ class SIStagingStager:
         self._predict([np.random.default_rng(0).standard_normal((3, WINDOW))])
 
     def update(self, window: np.ndarray, end: int) -> StageEstimate:
-        """Return the `StageEstimate` of the 30 s before sample `end`."""
         return self.estimates([window])[0]
 
     def estimates(self, windows: Sequence[np.ndarray] | np.ndarray) -> list[StageEstimate]:
@@ -277,18 +247,9 @@ def build_without_checkpoint(settings: StagingSettings, present: Present) -> dic
 def yasa_whole_night(signal: np.ndarray, present: Present, minimum_minutes: float) -> np.ndarray:
     """Return what YASA says of a whole recording at once, the future included, as in the papers.
 
-    Parameters
-    ----------
-    signal : array (3, n)
-        EEG, EOG and EMG in µV at 500 Hz; samples that are not finite are replaced by the last finite one.
-    present : sequence of 3 bools
-    minimum_minutes : float
-        YASA's own recommendation is 5.
-
-    Returns
-    -------
-    probability : float array (m, 4)
-        One row a whole epoch of 30 s; NaN throughout if the recording is too short.
+    `signal` (3, n) is EEG, EOG and EMG in µV at 500 Hz; samples that are not finite are replaced by the last finite
+    one. Returns probabilities (m, 4), one row a whole epoch of 30 s, NaN throughout if the recording is shorter than
+    `minimum_minutes` (YASA's own recommendation is 5).
     """
     count = signal.shape[1] // WINDOW
     if count < minimum_minutes * 60 / STAGING_SECONDS:
