@@ -37,22 +37,11 @@ _NREM = (N2, N3)
 def detect_so(signal: np.ndarray, stages: np.ndarray, settings: SlowOscillationDetection) -> pd.DataFrame:
     """Find slow oscillations in N2 and N3.
 
-    YASA finds the down-state (negative half-wave) and the up-state after it. The first up-state is the
-    positive half-wave of the same band that ends where the down-state begins; its length is limited to
-    `first_up_s`.
-
-    Parameters
-    ----------
-    signal : array (n,)
-        µV at 100 Hz.
-    stages : int array (n,)
-        Stage of every sample (0 = W or N1, 1 = N2, 2 = N3, 3 = R, -1 = not scored).
-
-    Returns
-    -------
-    table : DataFrame
-        One row an oscillation, times in s: start_s (first up-state), trough_start_s, trough_s (minimum),
-        up_start_s (second up-state), peak_s (its maximum), end_s, amplitude_uv (trough to peak), stage.
+    YASA finds the down-state (negative half-wave) and the up-state after it. The first up-state is the positive
+    half-wave of the same band that ends where the down-state begins; its length is limited to `first_up_s`. `signal`
+    (n,) is in µV at 100 Hz; `stages` (n,) has the stage of every sample (0 = W or N1, 1 = N2, 2 = N3, 3 = R, -1 = not
+    scored). Returned, times in s: start_s (first up-state), trough_start_s, trough_s (minimum), up_start_s (second
+    up-state), peak_s (its maximum), end_s, amplitude_uv (trough to peak), stage.
     """
     import mne  # lazy: start-up
     import yasa  # lazy: start-up
@@ -97,12 +86,11 @@ def detect_so(signal: np.ndarray, stages: np.ndarray, settings: SlowOscillationD
 def so_phase(
     table: pd.DataFrame, seconds: np.ndarray, around: float = 0.5
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the phase of the slow oscillation at given times.
+    """Return group, phase and row of the slow oscillation at the times `seconds` (n,).
 
-    An oscillation has three half-waves: the first up-state from `start_s` to `trough_start_s`, the down-state
-    to `up_start_s`, the second up-state to `end_s`. A transition takes the 15 % of a half-wave on either side
-    of the zero crossing between two. From the `around` seconds before the oscillation to those after it, the
-    groups are
+    An oscillation has three half-waves: the first up-state from `start_s` to `trough_start_s`, the down-state to
+    `up_start_s`, the second up-state to `end_s`. A transition takes the 15 % of a half-wave on either side of the zero
+    crossing between two. From the `around` seconds before the oscillation to those after it, the groups are
 
     ============= =====================================================================
     Pre-SO        up to the first up-state's beginning
@@ -115,25 +103,10 @@ def so_phase(
     Post-SO       after it
     ============= =====================================================================
 
-    Where two oscillations claim a time, the one that is inside it wins, then the nearer trough.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As from `detect_so`; start_s, trough_start_s, trough_s, up_start_s, peak_s, end_s are needed.
-    seconds : array (n,)
-    around : float
-        s before and after an oscillation that belong to Pre-SO and Post-SO.
-
-    Returns
-    -------
-    group : int array (n,)
-        Index into `data.formats.slow_oscillation_trials.SO_GROUPS`; -1 where no oscillation is near.
-    phase : float array (n,)
-        rad in (-pi, pi], NaN outside an oscillation: 0 at the peaks of the up-states, pi at the trough,
-        linear between those and the zero crossings (-pi/2 rising, pi/2 falling).
-    row : int array (n,)
-        Of the oscillation in the table, or -1.
+    Where two oscillations claim a time, the one that is inside it wins, then the nearer trough. `table` needs the six
+    times of `detect_so`. The group is an index into `SO_GROUPS`, -1 where no oscillation is near; the phase is in rad
+    in (-pi, pi], NaN outside an oscillation: 0 at the peaks of the up-states, pi at the trough, linear between those
+    and the zero crossings (-pi/2 rising, pi/2 falling); the row that of the oscillation in the table, or -1.
     """
     seconds = np.atleast_1d(np.asarray(seconds, float))
     group, phase, row = np.full(len(seconds), -1), np.full(len(seconds), np.nan), np.full(len(seconds), -1)
@@ -153,12 +126,9 @@ def so_phase(
 
 
 def group_limits(start: _Times, falling: _Times, rising: _Times, end: _Times) -> list[Any]:
-    """Return the seven times at which one group of `so_phase` passes into the next.
+    """Return the seven times in s at which one group of `so_phase` passes into the next.
 
-    Parameters
-    ----------
-    start, falling, rising, end : float | array
-        Beginning of the first up-state, of the down-state, of the second up-state, and its end, s.
+    Given are the beginning of the first up-state, of the down-state, of the second up-state, and its end, in s.
     """
     first, down, second = falling - start, rising - falling, end - rising
     return [
@@ -191,24 +161,12 @@ def detect_spindles(
     settings: SpindleDetection,
     oscillations: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Find spindles in N2 and N3, and the slow oscillations that they ride on.
+    """Find spindles in N2 and N3, and the slow oscillations (as from `detect_so`) that they ride on.
 
-    A spindle seen in several channels is one: of those that overlap, the largest is kept.
-
-    Parameters
-    ----------
-    signals : array (channels, n)
-        µV at 100 Hz.
-    stages : int array (n,)
-    oscillations : DataFrame
-        From `detect_so`.
-
-    Returns
-    -------
-    table : DataFrame
-        start_s, peak_s, end_s, duration_s, frequency_hz, amplitude_uv (peak to peak), channel, kind ("slow"
-        below 13 Hz, else "fast"), so (row of the oscillation whose first up-state to end holds the peak, or
-        -1), so_phase_rad.
+    A spindle seen in several channels is one: of those that overlap, the largest is kept. `signals` (channels, n) are
+    in µV at 100 Hz, `stages` (n,) as in `detect_so`. Returned: start_s, peak_s, end_s, duration_s, frequency_hz,
+    amplitude_uv (peak to peak), channel, kind ("slow" below 13 Hz, else "fast"), so (row of the oscillation whose first
+    up-state to end holds the peak, or -1), so_phase_rad.
     """
     import yasa  # lazy: start-up
 
@@ -245,21 +203,10 @@ def detect_spindles(
 def at_cues(
     cues: pd.DataFrame, oscillations: pd.DataFrame, spindles: pd.DataFrame, around: float, after_cue: float
 ) -> pd.DataFrame:
-    """Return the cues with columns so_group, so_phase_rad, so_row and spindle_coupled.
+    """Return the cues (with onset_s and stage) with columns so_group, so_phase_rad, so_row and spindle_coupled.
 
-    Parameters
-    ----------
-    cues : DataFrame
-        With onset_s and stage.
-    around : float
-        As in `so_phase`.
-    after_cue : float
-        A spindle that starts within so many seconds after the cue is coupled.
-
-    Returns
-    -------
-    cues : DataFrame
-        so_group is "none" where no oscillation is near, and outside N2 and N3.
+    `around` as in `so_phase`; a spindle that starts within `after_cue` s after the cue is coupled. so_group is "none"
+    where no oscillation is near, and outside N2 and N3.
     """
     group, phase, row = so_phase(oscillations, cues.onset_s.to_numpy(), around)
     outside = ~np.isin(cues.stage.to_numpy(), _NREM)
@@ -271,19 +218,9 @@ def at_cues(
 
 
 def compare_events(found: ArrayLike, true: ArrayLike, tolerance: float) -> dict[str, Any]:
-    """Return how well detected events hit true ones, each counted once.
+    """Return how well detected events hit true ones, each counted once; times and largest distance of a hit in s.
 
-    Parameters
-    ----------
-    found, true : array
-        Times in s.
-    tolerance : float
-        Largest distance of a hit, s.
-
-    Returns
-    -------
-    result : dict
-        "precision", "recall" (None without events), "hits", "found", "true", "pairs" (k, 2) of their places.
+    Keys: "precision", "recall" (None without events), "hits", "found", "true", "pairs" (k, 2) of their places.
     """
     found, true = np.asarray(found, float), np.asarray(true, float)
     pairs: list[tuple[int, int]] = []
@@ -299,11 +236,9 @@ def compare_events(found: ArrayLike, true: ArrayLike, tolerance: float) -> dict[
     return {
         "precision": len(pairs) / len(found) if len(found) else None,
         "recall": len(pairs) / len(true) if len(true) else None,
-        "hits": len(pairs),
-        "found": len(found),
-        "true": len(true),
+        "hits": len(pairs), "found": len(found), "true": len(true),
         "pairs": np.array(pairs, int).reshape(-1, 2),
-    }
+    }  # fmt: skip
 
 
 def phase_error(found: np.ndarray, true: np.ndarray) -> dict[str, Any]:

@@ -16,7 +16,6 @@ import pandas as pd
 from sleep_interpreter.data.simulation import truth
 from sleep_interpreter.data.simulation.head import EMG, EOG, MASTOIDS
 from sleep_interpreter.data.simulation.night import COLUMNS, SimulatedNight, SimulatedSession, WakeSession, hypnogram
-from sleep_interpreter.data.simulation.scene import Scene
 from sleep_interpreter.data.simulation.settings import Simulation
 from sleep_interpreter.data.simulation.subject import MODALITIES, subject_name
 from sleep_interpreter.utils.core.constants import ITEMS, STAGING_SECONDS, STREAM_RATE
@@ -36,7 +35,7 @@ TASKS = {"night": ("sleep",), "wake": MODALITIES}
 """Tasks (BIDS entity) of each session."""
 
 _STUB_S = 1
-_RECALL = "recall"
+_RECALL, _BEHAVIOUR = "recall", ("beh.tsv", "beh.json")
 _SPACE = "CapTrak"  # how mne-bids calls the coordinates of MNE's standard montages
 _README = """\
 Simulated nights and wake sessions of targeted memory reactivation. NO PERSON WAS RECORDED: everything here
@@ -102,7 +101,7 @@ def session_files(group: str, number: int, session: str) -> tuple[str, ...]:
         files += [f"{run}_{rest}" for rest in ("channels.tsv", "eeg.json", "events.tsv", "events.json")]
         files += [f"{run}_eeg{suffix}" for suffix in SUFFIXES]
     if session == "night":
-        files += [f"{folder}/beh/{stem}_task-{_RECALL}_beh{suffix}" for suffix in (".tsv", ".json")]
+        files += [f"{folder}/beh/{stem}_task-{_RECALL}_{end}" for end in _BEHAVIOUR]
     return (*files, truth.file_name(subject_name(group, number), session))
 
 
@@ -116,10 +115,7 @@ def seconds(settings: Simulation, group: str, number: int, session: str) -> floa
 
 
 def write_session(out: Path, settings: Simulation, group: str, number: int, session: str) -> None:
-    """Write one session ("night", "wake") of a subject: its recordings with all sidecars, and its truth.
-
-    `out` is the folder of the data set, `group` "train" or "test".
-    """
+    """Write one session ("night", "wake") of a subject in "train" or "test": recordings with sidecars, and truth."""
     unfinished = out / FOLDER / f".unfinished-{label(group, number)}-{session}"
     shutil.rmtree(unfinished, ignore_errors=True)  # of a simulation that was killed
     files = session_files(group, number, session)
@@ -128,7 +124,9 @@ def write_session(out: Path, settings: Simulation, group: str, number: int, sess
     for task in TASKS[session]:
         if session == "night":
             prefix, made = session, SimulatedNight(settings, group, number)
-            _write_scores(unfinished, files, made.memory)
+            table, description = (unfinished / next(f for f in files if f.endswith(end)) for end in _BEHAVIOUR)
+            _write_table(table, made.memory[["item", "memory_score"]])
+            write_json(description, _SCORES)
         else:
             prefix, made = f"{session}/{task}", WakeSession(settings, group, number, task)
         _write_run(unfinished / FOLDER, label(group, number), session, task, made)
@@ -155,16 +153,14 @@ def write_dataset_files(out: Path, settings: Simulation) -> None:
         overwrite=True,
         verbose="error",
     )
-    path = root / "dataset_description.json"
+    path, night = root / "dataset_description.json", settings.night
     write_json(path, {**json.loads(path.read_text(encoding="utf-8")), MARK: True})
-    night = settings.night
     people = [
         {"participant_id": f"sub-{label(group, number)}", "group": group, "subject": subject_name(group, number)}
         for group, count in (("train", night.train_subjects), ("test", night.test_subjects))
         for number in range(count)
     ]
-    table = pd.DataFrame(people, columns=["participant_id", "group", "subject"])
-    _write_table(root / "participants.tsv", table)
+    _write_table(root / "participants.tsv", pd.DataFrame(people, columns=["participant_id", "group", "subject"]))
     write_json(root / "participants.json", _PARTICIPANTS)
     with atomic_write(root / "README") as temporary:
         temporary.write_text(_README, encoding="utf-8")
@@ -180,7 +176,6 @@ def _write_run(root: Path, subject: str, session: str, task: str, made: Simulate
     )  # fmt: skip
     mne_bids.write_raw_bids(_stub(root.parent / "stub", made), path, overwrite=True, readme=False, verbose="error")
     made.write(path.fpath, made.subject.settings.night.resolution_uv)
-    sidecar = path.copy().update(extension=".json")
     entries = {
         "Manufacturer": "none (simulated)",
         "EEGReference": f"mean of {' and '.join(MASTOIDS)}",
@@ -188,19 +183,16 @@ def _write_run(root: Path, subject: str, session: str, task: str, made: Simulate
         "RecordingDuration": made.scene.n / STREAM_RATE,
         "InstitutionName": "none (simulated)",
     }
-    mne_bids.update_sidecar_json(sidecar, entries, verbose="error")
+    mne_bids.update_sidecar_json(path.copy().update(extension=".json"), entries, verbose="error")
     table = made.annotations()
     events = pd.DataFrame(
         {
-            "onset": table["sample"] / STREAM_RATE,
-            "duration": table["duration"] / STREAM_RATE,
-            "trial_type": table["description"],
-            "sample": table["sample"],
+            "onset": table["sample"] / STREAM_RATE, "duration": table["duration"] / STREAM_RATE,
+            "trial_type": table["description"], "sample": table["sample"],
             **{column: table[column] for column in COLUMNS},
         }
-    )
-    path.update(suffix="events", extension=".tsv")
-    _write_table(path.fpath, events)
+    )  # fmt: skip
+    _write_table(path.update(suffix="events", extension=".tsv").fpath, events)
     levels = {
         text: next(meaning for beginning, meaning in _LEVELS.items() if text.startswith(beginning))
         for text in sorted(set(table["description"]))
@@ -213,8 +205,7 @@ def _stub(folder: Path, made: SimulatedSession) -> "mne.io.BaseRaw":
     """Return the first second of a recording as an MNE Raw, read from a file, as mne-bids wants it."""
     import mne  # lazy: start-up
 
-    scene = made.scene
-    path = folder / "stub.vhdr"
+    scene, path = made.scene, folder / "stub.vhdr"
     with BrainVisionWriter(path, scene.names, STREAM_RATE, start=made.started) as writer:
         writer.append(np.zeros((len(scene.names), int(_STUB_S * STREAM_RATE)), np.float32))
     raw = mne.io.read_raw_brainvision(path, verbose="error")
@@ -222,22 +213,11 @@ def _stub(folder: Path, made: SimulatedSession) -> "mne.io.BaseRaw":
     raw.set_channel_types(kinds, verbose="error")
     raw.set_montage(standard_montage(), verbose="error")
     raw.info["line_freq"] = made.subject.settings.sensors.line_hz
-    raw.info["bads"] = _bad_channels(scene)
+    # bad for half of the recording or more; the others are artefacts in it
+    lasting = scene.events["bad_channel"].groupby("channel")["duration_s"].sum()
+    raw.info["bads"] = [name for name in scene.names if lasting.get(name, 0.0) >= 0.5 * scene.n / STREAM_RATE]
     raw.set_annotations(None)
     return raw
-
-
-def _bad_channels(scene: Scene) -> list[str]:
-    """Return the channels that are bad for half of a recording or more; the others are artefacts in it."""
-    lasting = scene.events["bad_channel"].groupby("channel")["duration_s"].sum()
-    return [name for name in scene.names if lasting.get(name, 0.0) >= 0.5 * scene.n / STREAM_RATE]
-
-
-def _write_scores(root: Path, files: tuple[str, ...], memory: pd.DataFrame) -> None:
-    """Write how well each item is remembered into the two behaviour files."""
-    table, description = (root / next(f for f in files if f.endswith(end)) for end in ("beh.tsv", "beh.json"))
-    _write_table(table, memory[["item", "memory_score"]])
-    write_json(description, _SCORES)
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:

@@ -34,23 +34,11 @@ def plan_cues(
 ) -> pd.DataFrame:
     """Plan what cues evoke in a scene, and add it: K-complexes, sound responses, item parts.
 
-    Parameters
-    ----------
-    scene : Scene
-        Not rendered yet.
-    onsets : int array (n,)
-        Samples of the cues, increasing, in N2, N3 or R.
-    items : int array (n,)
-    purpose : tuple of str | int
-        What the cues are for; other purposes draw other responses.
-
-    Returns
-    -------
-    cues : DataFrame (n rows)
-        onset_s, sample, item, item_index, stage, so_group, so_phase_rad, spindle_coupled, gate, reactivated,
-        gain (of the item part relative to `memory.semantic_uv`; 0 if nothing is reactivated), latency_s (of
-        the item part's centre after the cue; NaN if nothing is reactivated), evoked (a K-complex),
-        evoked_amplitude_uv (NaN without one).
+    `scene` is not rendered yet; `onsets` (n,) are the samples of the cues of `items` (n,), increasing, in N2, N3 or R;
+    another `purpose` draws other responses. Returned by cue: onset_s, sample, item, item_index, stage, so_group,
+    so_phase_rad, spindle_coupled, gate, reactivated, gain (of the item part relative to `memory.semantic_uv`; 0 if
+    nothing is reactivated), latency_s (of the item part's centre after the cue; NaN if nothing is reactivated), evoked
+    (a K-complex), evoked_amplitude_uv (NaN without one).
     """
     memory = subject.settings.memory
     onsets, items = np.asarray(onsets, int), np.asarray(items, int)
@@ -78,40 +66,23 @@ def plan_cues(
     scene.add_signal(Responses(len(subject.head.names), onsets, _LENGTH, response))
     return pd.DataFrame(
         {
-            "onset_s": onsets / STREAM_RATE,
-            "sample": onsets,
-            "item": np.array(ITEMS, object)[items],
-            "item_index": items,
-            "stage": stages,
-            **gate,
-            "reactivated": reactivated,
-            "gain": gain,
-            "latency_s": np.where(reactivated, latency, np.nan),
-            "evoked": evoked,
+            "onset_s": onsets / STREAM_RATE, "sample": onsets, "item": np.array(ITEMS, object)[items],
+            "item_index": items, "stage": stages, **gate, "reactivated": reactivated, "gain": gain,
+            "latency_s": np.where(reactivated, latency, np.nan), "evoked": evoked,
             "evoked_amplitude_uv": complexes["amplitude_uv"].where(evoked).to_numpy(),
         }
-    )
+    )  # fmt: skip
 
 
 def plan_reactivations(
     subject: Subject, scene: Scene, purpose: Sequence[str | int], cues: Sequence[float] | pd.Series = ()
 ) -> pd.DataFrame:
-    """Plan reactivations that no cue calls forth, and add them to a scene.
+    """Plan reactivations that no cue calls forth, and add them to a scene that is not rendered yet.
 
-    Parameters
-    ----------
-    scene : Scene
-        Not rendered yet.
-    cues : float array (n,)
-        Onsets of cues in s; none begins within `RESPONSE_S` after one, so the rates are those of the time
-        outside cues.
-
-    Returns
-    -------
-    reactivations : DataFrame
-        By onset: onset_s, item, item_index, stage, gain (of the item part relative to `memory.semantic_uv`),
-        in_up_state (bool: placed in the up-state after a slow oscillation's trough). What has no strength is
-        none of them: with `memory.strength` 0 there are no rows.
+    None begins within `RESPONSE_S` after one of `cues` (onsets in s), so the rates are those of the time outside cues.
+    Returned by onset: onset_s, item, item_index, stage, gain (of the item part relative to `memory.semantic_uv`),
+    in_up_state (bool: placed in the up-state after a slow oscillation's trough). What has no strength is none of them:
+    with `memory.strength` 0 there are no rows.
     """
     memory, plan = subject.settings.memory, subject.settings.memory.spontaneous
 
@@ -138,30 +109,18 @@ def plan_reactivations(
     scene.add_signal(Responses(len(subject.head.names), samples, _LENGTH, response))
     planted = pd.DataFrame(
         {
-            "onset_s": samples / STREAM_RATE,
-            "item": np.array(ITEMS, object)[items],
-            "item_index": items,
-            "stage": stages,
-            "gain": gain,
-            "in_up_state": in_up_state,
+            "onset_s": samples / STREAM_RATE, "item": np.array(ITEMS, object)[items], "item_index": items,
+            "stage": stages, "gain": gain, "in_up_state": in_up_state,
         }
-    )
+    )  # fmt: skip
     return planted[gain > 0].reset_index(drop=True)
 
 
 class Responses:
     """Responses that begin at given samples, summed for whatever stretch is asked for.
 
-    Each is made whole and cut, so the numbers do not depend on the stretch.
-
-    Parameters
-    ----------
-    onsets : int array (n,)
-        Increasing.
-    length : int
-        Samples of every response.
-    make : callable
-        `make(k)` returns response k, (n_head, length) in µV.
+    Each is made whole and cut, so the numbers do not depend on the stretch. `onsets` (n,) increase; `make(k)` returns
+    response k, (n_head, length) in µV.
     """
 
     def __init__(self, n_head: int, onsets: np.ndarray, length: int, make: Callable[[int], np.ndarray]) -> None:
@@ -180,15 +139,10 @@ class Responses:
 
 
 def open_gate(settings: Gate, scene: Scene, samples: np.ndarray) -> pd.DataFrame:
-    """Return the gate for cues at given samples of a scene.
+    """Return the gate for cues at given samples of a scene, whose planted events give the true phase.
 
-    The scene's slow oscillations and spindles are the planted ones, so the phase is the true one.
-
-    Returns
-    -------
-    gate : DataFrame (n rows)
-        so_group (one of `SO_GROUPS` or "none"), so_phase_rad (NaN with "none" and outside the oscillation),
-        spindle_coupled (bool), gate (factor of the item part).
+    Columns: so_group (one of `SO_GROUPS` or "none"), so_phase_rad (NaN with "none" and outside the oscillation),
+    spindle_coupled (bool), gate (factor of the item part).
     """
     number, phase = scene.phase(samples)
     groups = np.array([*SO_GROUPS, NO_GROUP])[number]  # -1 is the last one
@@ -196,12 +150,10 @@ def open_gate(settings: Gate, scene: Scene, samples: np.ndarray) -> pd.DataFrame
     share = np.array([settings.share[group] for group in groups], float)
     return pd.DataFrame(
         {
-            "so_group": groups.astype(object),
-            "so_phase_rad": phase,
-            "spindle_coupled": coupled,
+            "so_group": groups.astype(object), "so_phase_rad": phase, "spindle_coupled": coupled,
             "gate": share * (1 + settings.spindle_gain * coupled),
         }
-    )
+    )  # fmt: skip
 
 
 def spindle_follows(spindles: pd.DataFrame, seconds: np.ndarray, window_s: float) -> np.ndarray:
@@ -241,24 +193,18 @@ def _evoke(
     """
     n, sound, waves = len(seconds), settings.memory.sound, events["slow_oscillation"]
     share = np.array([sound.share.get(stage, 0.0) for stage in stages])
-    down, late = rng("evoked down").uniform(0.34, 0.46, n), rng("evoked late").normal(0, 0.03, n)
-    up = rng("evoked up").uniform(0.5, 0.8, n)
-    trough = seconds + np.clip(0.55 + late, 0.48, 0.65)
+    half, up = 0.5 * rng("evoked down").uniform(0.34, 0.46, n), rng("evoked up").uniform(0.5, 0.8, n)
+    trough = seconds + np.clip(0.55 + rng("evoked late").normal(0, 0.03, n), 0.48, 0.65)
     rows = pd.DataFrame(
         {
-            "start_s": trough - 0.5 * down - 0.2,
-            "trough_start_s": trough - 0.5 * down,
-            "trough_s": trough,
-            "up_start_s": trough + 0.5 * down,
-            "peak_s": trough + 0.5 * down + 0.5 * up,
-            "end_s": trough + 0.5 * down + up,
+            "start_s": trough - half - 0.2, "trough_start_s": trough - half, "trough_s": trough,
+            "up_start_s": trough + half, "peak_s": trough + half + 0.5 * up, "end_s": trough + half + up,
             "amplitude_uv": rng("evoked size").uniform(*sound.amplitude_uv, n),
-            "kind": "evoked",
-            "origin": "FCz",
+            "kind": "evoked", "origin": "FCz",
             "speed_m_s": rng("evoked speed").uniform(*settings.stages.slow_waves.speed_m_s, n),
             "stage": stages,
         }
-    )
+    )  # fmt: skip
     starts, ends = (np.sort(waves[name].to_numpy(float)) for name in ("start_s", "end_s"))
     busy = np.searchsorted(starts, rows["end_s"], "left") > np.searchsorted(ends, seconds, "right")
     return rows, (rng("evoked").random(n) < share) & ~busy

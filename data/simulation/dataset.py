@@ -52,37 +52,15 @@ def write_dataset(
     verify: bool = False,
     processes: int = 1,
 ) -> bool:
-    """Write a simulated data set.
+    """Write a simulated data set into the folder `out`; return False when the complete one was there already.
 
-    A complete data set of the same settings is left as it is after a look at every file's size; files that
-    are missing or damaged are written again. An unfinished one of the same settings is gone on with, and
-    one that lacks a part (raw nights) gets it.
-
-    Parameters
-    ----------
-    out : str | Path
-        Folder of the data set.
-    recording_only : bool
-        Write only the continuous recording.
-    bids : bool
-        Write raw nights and wake sessions too, as a BIDS folder.
-    force : bool
-        Replace a simulated data set of other settings, finished or not. Only files that the simulator wrote
-        are removed.
-    verify : bool
-        Compare every file's checksum too, which reads them all (`force` does so as well).
-    processes : int
-        How many files are written at the same time; they have the same bytes with any number.
-
-    Returns
-    -------
-    written : bool
-        False when the complete data set was there already.
-
-    Raises
-    ------
-    UserError
-        The folder holds something else, another process writes into it, or there is not enough room.
+    A complete data set of the same settings is left as it is after a look at every file's size, with `verify` or
+    `force` at every checksum; files that are missing or damaged are written again. An unfinished one of the same
+    settings is gone on with, and one that lacks a part (raw nights) gets it. `recording_only` writes only the
+    continuous recording, `bids` raw nights and wake sessions too; `force` replaces a simulated data set of other
+    settings, finished or not, but removes only files that the simulator wrote. `processes` says how many files are
+    written at the same time; they have the same bytes with any number. Raises `UserError` where the folder holds
+    something else, another process writes into it, or there is not enough room.
     """
     if processes < 1:
         raise UserError(f"--jobs {processes}: give at least 1")
@@ -96,19 +74,17 @@ def write_dataset(
     if old is not None:
         written = old.pop("written", None)
         written = written if isinstance(written, dict) else {}
-        # Parts that are there already, with these settings, stay parts of the data set.
-        more = tuple(part for part in PARTS if part in parts or part in old.get("parts", ()))
-        if _same(old, _manifest(settings, more, [])):
-            parts = more
-        else:
-            if not force:
-                kind = "a" if (out / COMPLETE).is_file() else "an unfinished"
-                raise UserError(
-                    f"{out}: holds {kind} simulated data set of other settings (or of another version "
-                    "of the simulator); nothing was changed, give --force to replace it or another folder "
-                    "with --out"
-                )
+        if old | {"files": [], "parts": []} == _manifest(settings, (), []):  # the settings, whatever the parts
+            # Parts that are there already, with these settings, stay parts of the data set.
+            parts = tuple(part for part in PARTS if part in parts or part in old.get("parts", ()))
+        elif force:
             written, outdated = {}, [out / file for file in old["files"] if (out / file).is_file()]
+        else:
+            kind = "a" if (out / COMPLETE).is_file() else "an unfinished"
+            raise UserError(
+                f"{out}: holds {kind} simulated data set of other settings (or of another version of the simulator); "
+                "nothing was changed, give --force to replace it or another folder with --out"
+            )
     jobs = all_jobs(settings, parts)
     manifest = _manifest(settings, parts, jobs)
     good = _intact(out, manifest["files"], written, verify or force)
@@ -136,13 +112,6 @@ def write_dataset(
     return True
 
 
-def _same(old: dict[str, Any], manifest: dict[str, Any]) -> bool:
-    """Tell whether a data set that is there has the settings of `manifest`, whatever parts it has."""
-    loose = ("files", "parts")
-    old, new = ({key: m[key] for key in m if key not in loose} for m in (old, manifest))
-    return old == new
-
-
 def _write_files(out: Path, jobs: list[Job], manifest: dict[str, Any], written: dict[str, Any], processes: int) -> None:
     _write_json({**manifest, "written": written}, out / UNFINISHED)
     done = write_jobs(jobs, out, processes)
@@ -156,9 +125,8 @@ def _write_files(out: Path, jobs: list[Job], manifest: dict[str, Any], written: 
 def write_jobs(jobs: list[Job], out: Path, processes: int) -> Iterator[Job]:
     """Write the files of jobs into `out`, yielding each job when its files are there.
 
-    Matrix products run on one thread everywhere: sums on several threads differ in their last bits. With more
-    than one process they end with this one, however it ends, and the jobs come in the order in which they are
-    finished.
+    Matrix products run on one thread everywhere: sums on several threads differ in their last bits. With more than one
+    process they end with this one, however it ends, and the jobs come in the order in which they are finished.
     """
     if processes < 1:
         raise UserError(f"--jobs {processes}: give at least 1")

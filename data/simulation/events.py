@@ -58,38 +58,16 @@ def draw_events(
     fixed: _Events,
     clean: bool,
 ) -> _Events:
-    """Draw all events of a scene.
+    """Draw all events of a scene, by kind, with the columns of `COLUMNS`, by onset.
 
-    Parameters
-    ----------
-    rng_of : callable
-        `rng_of(kind)` returns the generator of a kind.
-    stages : sequence of str
-        "W", "N1", "N2", "N3" or "R" of every 30 s; the last one holds to the end.
-    person : dict of str to float
-        What the subject's amplitudes are multiplied by, by `TRAITS`.
-    fixed : dict of str to DataFrame
-        Kinds that are given, not drawn.
-    clean : bool
-        No arousals and movements.
-
-    Returns
-    -------
-    events : dict of str to DataFrame
-        With the columns of `COLUMNS`, by onset.
+    `rng_of(kind)` returns the generator of a kind. `stages` has "W", "N1", "N2", "N3" or "R" of every 30 s; the last
+    one holds to the end. `person` says what the subject's amplitudes are multiplied by, by `TRAITS`. The kinds in
+    `fixed` are given, not drawn; a `clean` scene has no arousals and movements.
     """
     plan = _Plan(stages, total_s, settings, person)
-    makers = {
-        "slow_oscillation": _slow_oscillations,
-        "spindle": _spindles,
-        "alpha": _closed_eyes,
-        "eye": _eye_movements,
-        "sawtooth": _sawtooth,
-        "arousal": _arousals,
-        "movement": _movements,
-    }
+    makers = (_slow_oscillations, _spindles, _closed_eyes, _eye_movements, _sawtooth, _arousals, _movements)
     events: _Events = {}
-    for kind, make in makers.items():  # spindles look at slow oscillations, blinks at closed eyes
+    for kind, make in zip(COLUMNS, makers, strict=True):  # spindles look at slow oscillations, blinks at closed eyes
         if kind in fixed:
             table = fixed[kind]
         elif clean and kind in ARTEFACTS:
@@ -132,8 +110,8 @@ class _Plan:
     ) -> Iterator[tuple[float, float]]:  # fmt: skip
         """Yield (start, length) of events that do not overlap, within the scene.
 
-        `rates` names their rates, `mean_s` is the mean length, `draw_length()` returns one, and after a share
-        `train` of the events the next one follows at once.
+        `rates` names their rates, `mean_s` is the mean length, `draw_length()` returns one, and after a share `train`
+        of the events the next one follows at once.
         """
         names = (rates,) if isinstance(rates, str) else rates
         now = 0.0
@@ -192,34 +170,24 @@ def _slow_oscillations(rng: _Rng, plan: _Plan, events: _Events) -> pd.DataFrame:
         first, down, up = drawn[-1]
         stage = plan.of(start)
         is_complex = rng.random() * 60 * plan.rate(start, *rates) < stage.k_complexes_per_min
-        up_start = start + first + down
-        rows.append(
-            (
-                start,
-                start + first,
-                start + first + down * rng.uniform(0.42, 0.55),
-                up_start,
-                up_start + up * rng.uniform(0.4, 0.55),
-                up_start + up,
-                plan.person["slow_oscillation"]
-                * _skewed(rng, stage.k_complex_uv if is_complex else stage.slow_oscillation_uv),
-                "k_complex" if is_complex else "so",
-                str(rng.choice(_ORIGINS, p=_ORIGIN_SHARES)),
-                rng.uniform(*waves.speed_m_s),
-                plan.key(start),
-            )
-        )
+        trough_start, up_start = start + first, start + first + down
+        trough = trough_start + down * rng.uniform(0.42, 0.55)
+        peak = up_start + up * rng.uniform(0.4, 0.55)
+        size = _skewed(rng, stage.k_complex_uv if is_complex else stage.slow_oscillation_uv)
+        origin = str(rng.choice(_ORIGINS, p=_ORIGIN_SHARES))
+        knots = (start, trough_start, trough, up_start, peak, up_start + up)
+        kind, speed = "k_complex" if is_complex else "so", rng.uniform(*waves.speed_m_s)
+        rows.append((*knots, plan.person["slow_oscillation"] * size, kind, origin, speed, plan.key(start)))
     return _table("slow_oscillation", rows)
 
 
 def _spindles(rng: _Rng, plan: _Plan, events: _Events) -> pd.DataFrame:
     spindles, waves = plan.settings.spindles, events["slow_oscillation"]
     shift = rng.normal(0, _SUBJECT_SD_HZ)
-    times = plan.even_times(rng, "spindles_per_min", spindles.duration_s)
     free = np.ones(len(waves), bool)
     troughs, stages = waves["trough_s"].to_numpy(float), waves["stage"].to_numpy(object)
     rows: list[tuple] = []
-    for start, length in times:
+    for start, length in plan.even_times(rng, "spindles_per_min", spindles.duration_s):
         key = plan.key(start)
         kind = "fast" if rng.random() < spindles.fast_share else "slow"
         low, high = spindles.fast_hz if kind == "fast" else spindles.slow_hz
@@ -313,8 +281,7 @@ def five_stages(rng: _Rng, codes: Sequence[int] | np.ndarray, settings: Physiolo
     The last epochs before sleep are N1, and so are short interruptions of sleep; how many is random, at most
     `n1_min` minutes. Wake before REM sleep passes through N1 alike.
 
-    `codes` are 0 = W or N1, 1 = N2, 2 = N3, 3 = R, for every 30 s; what is returned is "W", "N1", "N2", "N3"
-    or "R" for each.
+    `codes` are 0 = W or N1, 1 = N2, 2 = N3, 3 = R, for every 30 s; what is returned is "W", "N1", "N2", "N3" or "R".
     """
     names = {N2: "N2", N3: "N3", REM: "R"}
     most = int(settings.n1_min * 60 / EPOCH_S)

@@ -74,25 +74,9 @@ def electrode_direction(name: str) -> np.ndarray:
 class Head:
     """How one subject's sources reach the electrodes.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        The subject's own.
-
-    Attributes
-    ----------
-    names : tuple of str
-        The head channels: the EEG montage, M1, M2, EOG1, EOG2.
-    n_eeg : int
-        Number of EEG channels, the first ones.
-    positions : array (n, 3)
-        Of the head channels in m, from the centre of the sphere.
-    radius : float
-        In m.
-    conductivities : tuple of 4 floats
-        Brain, cerebrospinal fluid, skull and scalp in S/m.
-    gain : array (n,)
-        What each channel's amplifier multiplies its signal by.
+    `rng` is the subject's own. `names` are the head channels: the EEG montage (the first `n_eeg`), M1, M2, EOG1, EOG2;
+    `positions` (n, 3) theirs in m from the centre of the sphere with `radius` in m; `gain` (n,) what each one's
+    amplifier multiplies its signal by; `conductivities` those of brain, cerebrospinal fluid, skull and scalp in S/m.
     """
 
     def __init__(self, rng: np.random.Generator, settings: HeadSettings) -> None:
@@ -120,11 +104,7 @@ class Head:
         import mne  # lazy: start-up
 
         model = mne.make_sphere_model(
-            r0=(0.0, 0.0, 0.0),
-            head_radius=self.radius,
-            relative_radii=_RELATIVE_RADII,
-            sigmas=self.conductivities,
-            verbose="error",
+            (0.0, 0.0, 0.0), self.radius, relative_radii=_RELATIVE_RADII, sigmas=self.conductivities, verbose="error"
         )
         info = mne.create_info(list(self.names), 500.0, "eeg")
         places = dict(zip(self.names, self.positions, strict=True))
@@ -150,20 +130,11 @@ class Head:
 
     @on_one_thread
     def patch(self, where: str | Sequence[str] | np.ndarray, spread_deg: float = 25.0) -> np.ndarray:
-        """Return the topography of a patch of cortex.
+        """Return the topography of a patch of cortex, (n,) against the mean mastoid; 1 at the largest EEG channel.
 
-        Parameters
-        ----------
-        where : str | sequence of str | array (3,)
-            An electrode or several, the middle of which is meant, or a direction. The subject's own patch is
-            a little beside it, always at the same place.
-        spread_deg : float
-            Standard deviation of the patch's Gaussian, seen from the centre of the head.
-
-        Returns
-        -------
-        topography : array (n,)
-            Against the mean mastoid; 1 at the EEG channel where it is largest.
+        `where` names an electrode or several, the middle of which is meant, or is a direction (3,); the subject's own
+        patch is a little beside it, always at the same place. `spread_deg` is the SD of the patch's Gaussian, seen
+        from the centre of the head.
         """
         if isinstance(where, str):
             where = (where,)
@@ -200,8 +171,8 @@ class Head:
         field = (distance / np.linalg.norm(distance, axis=2, keepdims=True) ** 3).sum(axis=1)
         field = self.referenced(field)  # (n, 3): for a moment along each axis, 4 pi sigma apart
         right, up = field[:, 0], field[:, 2]
-        left_eye = len(self.names) - len(EOG)
-        right = right / (right[left_eye + 1] - right[left_eye])
+        left_eye, right_eye = (self.names.index(name) for name in EOG)
+        right = right / (right[right_eye] - right[left_eye])
         return np.column_stack([right, up / up[: self.n_eeg].max()])
 
 

@@ -83,10 +83,10 @@ class Odds(Settings):
 class StageModel(Settings):
     """What happens in and after a bout of one stage.
 
-    `next`: the other three stages in the order W, N2, N3, R. `length`: the classes of bout length, whose
-    medians in minutes are `median_min` and whose standard deviations of the logarithm are `spread`.
-    `tendency`: share of the variance of bout lengths (as normal scores) that lies between nights. `shift` is
-    added to every score: nights with long bouts have fewer of them, which alone would make bouts too short.
+    `next`: the other three stages in the order W, N2, N3, R. `length`: the classes of bout length, whose medians in
+    minutes are `median_min` and whose standard deviations of the logarithm are `spread`. `tendency`: share of the
+    variance of bout lengths (as normal scores) that lies between nights. `shift` is added to every score: nights with
+    long bouts have fewer of them, which alone would make bouts too short.
     """
 
     next: Odds
@@ -144,9 +144,9 @@ class NightStatistics(Settings):
 class HypnogramModel(Settings):
     """The model of a night, or a hypnogram that the user gives.
 
-    `given` is either a list of [stage, minutes] or the path of a text file with one stage a line, an epoch
-    of 30 s each; every night is that one then. `hours` makes every night equally long. `observed` is what
-    the recordings look like that the model was fitted to.
+    `given` is either a list of [stage, minutes] or the path of a text file with one stage a line, an epoch of 30 s
+    each; every night is that one then. `hours` makes every night equally long. `observed` is what the recordings look
+    like that the model was fitted to.
     """
 
     source: str
@@ -194,8 +194,7 @@ class HypnogramModel(Settings):
 def load_hypnogram(group: str = "training", overrides: Iterable[str] = ()) -> HypnogramModel:
     """Read params/hypnogram.yaml, with "a.b=c" `overrides` merged in.
 
-    `group` says which recordings the figures were fitted to: "training" (123) or "test" (12, with longer
-    bouts of R).
+    `group` is the recordings that the figures were fitted to: "training" (123), "test" (12, with longer bouts of R).
     """
     return load(HypnogramModel, "hypnogram", mode=None if group == "training" else group, overrides=overrides)
 
@@ -203,13 +202,8 @@ def load_hypnogram(group: str = "training", overrides: Iterable[str] = ()) -> Hy
 def simulate_hypnogram(settings: HypnogramModel, seed: int, *purpose: str | int) -> np.ndarray:
     """Simulate the hypnogram of one night: codes of `utils.core.constants.STAGES`, one each 30 s, int8 (n,).
 
-    `purpose` says whose night it is, e.g. "train", 7 (see `random_numbers.generator`); no night depends on
-    others.
-
-    Raises
-    ------
-    UserError
-        The file that `settings.given` names is missing or holds anything but stages.
+    `purpose` says whose night it is, e.g. "train", 7 (see `random_numbers.generator`); no night depends on others.
+    Raises `UserError` where the file that `settings.given` names is missing or holds anything but stages.
     """
     if settings.given is not None:
         return given_hypnogram(settings.given)
@@ -228,8 +222,7 @@ def simulate_hypnogram(settings: HypnogramModel, seed: int, *purpose: str | int)
 
     hypnogram = np.full(n_epochs, WAKE, np.int8)
     before: Literal["start", StageKey] = "start"
-    now, time = WAKE, onset
-    anchor, first_cycle = onset, True
+    now, time, anchor, first_cycle = WAKE, onset, onset, True
     while time < stop:
         place = (cycle_place(settings.cycle_from_min, time - anchor, first_cycle), QUARTERS * time // n_epochs)
         chances = stages[now].next.chances(before, *place)
@@ -254,10 +247,9 @@ def cycle_place(edges_min: tuple[float, ...], epochs: int, first_cycle: bool) ->
 
 
 def cumulative(epochs: np.ndarray, median_min: Iterable[float], spread: Iterable[float]) -> np.ndarray:
-    """Return the share of bouts of at most `epochs` (n,) in each class (k,): lognormals cut into epochs.
+    """Return the share (n, k) of bouts of at most `epochs` (n,) in each class (k,): lognormals cut into epochs.
 
-    Lengths from half an epoch below to half an epoch above a number are that number; nothing is shorter
-    than one epoch. The result has shape (n, k).
+    Lengths from half an epoch below to half an epoch above a number are that number; nothing is shorter than one epoch.
     """
     epochs = np.asarray(epochs, float)[:, None]
     median = np.asarray(median_min) * EPOCHS_PER_MIN
@@ -268,30 +260,21 @@ def cumulative(epochs: np.ndarray, median_min: Iterable[float], spread: Iterable
 def given_hypnogram(given: str | Path | Iterable[tuple[str, float]]) -> np.ndarray:
     """Return the hypnogram that a user gives, int8 (n_epochs,): [stage, minutes] pairs or a text file.
 
-    Parameters
-    ----------
-    given : str | Path | iterable of (str, float)
-        See `HypnogramModel`. Stages in a file: W, N1, W/N1, N2, N3, R, REM, in any case, one a line.
-
-    Raises
-    ------
-    UserError
-        The file is missing, empty, or a line is no stage. Numbers are refused: programs count differently.
+    Stages in a file: W, N1, W/N1, N2, N3, R, REM, in any case, one a line; numbers are refused: programs count
+    differently. Raises `UserError` where the file is missing, empty, or a line is no stage.
     """
     if not isinstance(given, str | Path):
         stages, minutes = zip(*given, strict=True)
-        given_codes = np.array([KEYS.index(stage) for stage in stages], np.int8)
-        return np.repeat(given_codes, [round(length * EPOCHS_PER_MIN) for length in minutes])
+        epochs = [round(length * EPOCHS_PER_MIN) for length in minutes]
+        return np.repeat(np.array([KEYS.index(stage) for stage in stages], np.int8), epochs)
     path = Path(given)
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8").rstrip().split("\n")
     except FileNotFoundError:
         raise UserError(f"{path}: hypnogram file not found") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file; write one stage a line, e.g. N2") from None
-    while lines and not lines[-1].strip():
-        lines.pop()
-    if not lines:
+    if lines == [""]:
         raise UserError(f"{path}: holds no stages; write one a line, e.g. N2")
     codes = []
     for number, line in enumerate(lines, 1):

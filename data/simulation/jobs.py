@@ -1,8 +1,7 @@
 """The files of a simulated data set job by job: the published layout, the recording, the truth, raw nights.
 
-Each job writes the files of one subject; they depend on the settings and the subject's number only, and not
-on the process that writes them. Every trial carries the mark of simulation
-(`utils.core.provenance.MARK`), first in its dict.
+Each job writes the files of one subject; they depend on the settings and the subject's number only, and not on the
+process that writes them. Every trial carries the mark of simulation (`utils.core.provenance.MARK`), first in its dict.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -60,7 +59,10 @@ def all_jobs(settings: Simulation, parts: Sequence[str] = PARTS[:2]) -> list[Job
     if "bids" in parts:
         jobs += _bids_jobs(settings)
     if "recording" in parts:
-        jobs.append(_recording_job(settings))
+        seconds = 60 * sum(minutes for _, minutes in settings.recording.stages)
+        size = int(seconds * STREAM_RATE) * (len(settings.head.montage) + 6) * 4
+        files = tuple(Path(RECORDING).with_suffix(suffix).as_posix() for suffix in SUFFIXES)
+        jobs.append(Job(files, size, _write_recording, (settings,)))
     if "trials" in parts:
         jobs += _trial_jobs(settings)
     if parts != ("recording",):
@@ -79,13 +81,6 @@ def _bids_jobs(settings: Simulation) -> list[Job]:
                 arguments = (settings, group, number, session)
                 jobs.append(Job(files, int(1.01 * size), bids.write_session, arguments))
     return [*jobs, Job(bids.DATASET_FILES, 10_000, bids.write_dataset_files, (settings,))]
-
-
-def _recording_job(settings: Simulation) -> Job:
-    seconds = 60 * sum(minutes for _, minutes in settings.recording.stages)
-    files = tuple(Path(RECORDING).with_suffix(suffix).as_posix() for suffix in SUFFIXES)
-    size = int(seconds * STREAM_RATE) * (len(settings.head.montage) + 6) * 4
-    return Job(files, size, _write_recording, (settings,))
 
 
 def _write_recording(out: Path, settings: Simulation) -> None:
@@ -125,8 +120,8 @@ def _write_training(out: Path, settings: Simulation, number: int, counts: _Count
     awake, sleep = _simulated(subject, counts)
     for stage in [stage for stage, count in counts.items() if count]:
         own = sleep[stage]
-        beside = _beside(subject, stage, own, awake, "feature_")
-        whole = (record | more for record, more in zip(_records(own), beside, strict=True))
+        beside = zip(_records(own), _beside(subject, stage, own, awake, "feature_"), strict=True)
+        whole = (record | more for record, more in beside)
         write_records(out / files[f"{stage} Whole"], WHOLE, whole, simulated=True)
         if stage == "REM":
             write_pickle(_pickled(own), out / files["REM sleep"])
@@ -157,8 +152,7 @@ def _write_test(out: Path, settings: Simulation, number: int, counts: _Counts, f
         for trial, more in zip(content, _beside(subject, stage, sleep[stage], awake), strict=True):
             trial |= more
         write_pickle(content, out / files[stage])
-        before = _pickled(trials.precue_trials(subject, stage, count), parts)
-        write_pickle(before, out / files[f"{stage} before"])
+        write_pickle(_pickled(trials.precue_trials(subject, stage, count), parts), out / files[f"{stage} before"])
     if "SO" in files:
         groups = {
             group: {**_MARKED, "label": _one_hot(items, ITEMS), "decode_data": eeg}
@@ -232,20 +226,15 @@ def _write_staging(out: Path, settings: Simulation, group: str, number: int, fil
     windows, stages = trials.staging_night(Subject(settings, group, number), settings.staging.epochs)
     codes = np.repeat(stages, 10)[: len(windows)]
     if group == "train":
-        records = map(_staging_record, windows, codes)
+        records = (
+            {"category_name": _one_hot(c, STAGES), "feature_label": np.array([c], np.int32), "feature_data": w}
+            for w, c in zip(windows, codes, strict=True)
+        )
         write_records(out / files["windows"], STAGING, records, simulated=True)
     else:
         content = [{**_MARKED, "label": int(c), "data": w} for w, c in zip(windows, codes, strict=True)]
         write_pickle(content, out / files["windows"])
         write_pickle(stages.tolist(), out / files["stages"])
-
-
-def _staging_record(window: np.ndarray, code: int) -> Record:
-    return {
-        "category_name": _one_hot(code, STAGES),
-        "feature_label": np.array([code], np.int32),
-        "feature_data": window,
-    }
 
 
 def _write_labels(out: Path, settings: Simulation) -> None:

@@ -42,15 +42,7 @@ class SleeperSettings(Protocol):
 
 @dataclass(frozen=True)
 class Played:
-    """A cue that the sleeper heard: the truth about it.
-
-    Attributes
-    ----------
-    stage : str
-        "W", "N1", "N2", "N3" or "R".
-    gain : float
-        Of the item's response; 0 if nothing was reactivated.
-    """
+    """A cue that the sleeper heard, with the stage ("W", "N1", "N2", "N3", "R"); gain 0 if it reactivated nothing."""
 
     item: int
     onset: int
@@ -59,18 +51,7 @@ class Played:
 
 
 class LiveSleeper:
-    """A sleeper whose night is made as time goes by.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Channels.
-    n : int
-        Samples at 500 Hz.
-    stages : list of str
-        Of each 30 s.
-    played : list of Played
-    """
+    """A sleeper whose night is made as time goes by: `n` samples at 500 Hz, `stages` one each 30 s."""
 
     def __init__(self, settings: SleeperSettings) -> None:
         simulation = load_settings(settings.preset, settings.overrides)
@@ -88,8 +69,8 @@ class LiveSleeper:
         self.stages = self.stages[first:]
         self._scene = Scene(self._subject, ("live", settings.stage or "night"), self.stages)
         self._counters = settings.counters
-        counters = [f"COUNTER{k + 1}" for k in range(self._counters)]
-        self.names, self.n = (*self._scene.names, *counters), self._scene.n
+        self.names = (*self._scene.names, *(f"COUNTER{k + 1}" for k in range(self._counters)))
+        self.n = self._scene.n
         self._responses: deque[tuple[int, np.ndarray]] = deque()
         self.played: list[Played] = []
 
@@ -111,9 +92,8 @@ class LiveSleeper:
 
     def disturbances(self) -> np.ndarray:
         """Return onset and end of every planted arousal and movement, (m, 2) s."""
-        tables = [self._scene.events[name] for name in ("arousal", "movement")]
-        spans = [t[["start_s", "duration_s"]].to_numpy(float).cumsum(axis=1) for t in tables]
-        return np.concatenate(spans)
+        tables = [self._scene.events[name][["start_s", "duration_s"]] for name in ("arousal", "movement")]
+        return np.concatenate([table.to_numpy(float).cumsum(axis=1) for table in tables])
 
     def hear(self, item: int, onset: int) -> None:
         """Let the sleeper hear a cue at sample `onset`, which has not been rendered yet."""
@@ -125,8 +105,7 @@ class LiveSleeper:
             gate = open_gate(subject.settings.gate, self._scene, np.array([onset]))["gate"].to_numpy()[0]
             reactivated = rng.random() < memory.reactivated
             trial = float(np.asarray(variation(rng, memory.trial_sd)))
-            share = getattr(memory.stage_gain, stage)
-            gain = float(reactivated * trial * subject.strength[item] * share * gate)
+            gain = float(reactivated * trial * subject.strength[item] * getattr(memory.stage_gain, stage) * gate)
             jitter = memory.timing.of(stage).jitter_s * rng.standard_normal()
             size = float(np.asarray(variation(rng, SIZE_SD)))
             response = subject.sleep_response(item, stage, _LENGTH, gain, jitter)

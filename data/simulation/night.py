@@ -48,36 +48,25 @@ class SimulatedSession:
         """Write the session as BrainVision (.vhdr, .eeg, .vmrk); the .vhdr appears last, when all is there.
 
         The marker "simulated" at the beginning stays with the files wherever they are copied. MNE reads the
-        descriptions of `annotations` back as "Comment/...".
-
-        Parameters
-        ----------
-        path : str | Path
-            Name of the .vhdr file.
-        resolution_uv : float | None
-            Of 16-bit samples; None: 32-bit floats.
+        descriptions of `annotations` back as "Comment/...". `resolution_uv` is that of 16-bit samples; None: 32-bit
+        floats.
         """
         comment = f"{MARK}: written by data/simulate.py, no recording of anybody"
         with BrainVisionWriter(
             path, self.scene.names, STREAM_RATE, resolution=resolution_uv, start=self.started, comment=comment
         ) as writer:
-            table = self.annotations()
-            for row in table[["sample", "description", "duration"]].to_dict("records"):
+            for row in self.annotations()[["sample", "description", "duration"]].to_dict("records"):
                 writer.marker(*row.values())
             for start in range(0, self.scene.n, _CHUNK):
                 writer.append(self.scene.render(start, min(start + _CHUNK, self.scene.n)))
 
     def annotations(self) -> pd.DataFrame:
-        """Return everything that happens, by onset.
+        """Return everything that happens, by onset: sample, duration (samples), description, `COLUMNS`.
 
-        Returns
-        -------
-        table : DataFrame
-            sample, duration (samples), description, `COLUMNS`. Descriptions: "simulated" at the beginning,
-            "stage/<W|N2|N3|R>" an epoch (W stands for W/N1; the column stage tells N1), "cue/<item>",
-            "image/<item>", "audio/<item>", "artefact/<movement|arousal>", "artefact/bad_channel/<name>", and,
-            known in simulated data only, "true/<so|k_complex|evoked>", "true/spindle_<slow|fast>",
-            "true/reactivation/<item>".
+        Descriptions: "simulated" at the beginning, "stage/<W|N2|N3|R>" an epoch (W stands for W/N1; the column stage
+        tells N1), "cue/<item>", "image/<item>", "audio/<item>", "artefact/<movement|arousal>",
+        "artefact/bad_channel/<name>", and, known in simulated data only, "true/<so|k_complex|evoked>",
+        "true/spindle_<slow|fast>", "true/reactivation/<item>".
         """
         n, epochs = self.scene.n, np.arange(-(-self.scene.n // _EPOCH))
         stages = np.array(self.scene.stages, object)[np.minimum(epochs, len(self.scene.stages) - 1)]
@@ -116,16 +105,9 @@ class SimulatedSession:
 class SimulatedNight(SimulatedSession):
     """A night of sleep with cues, or the short recording for the real-time session.
 
-    `plan` says what the night is like and when cues are given; None: `settings.night`.
-
-    Attributes
-    ----------
-    codes : int array (n_epochs,)
-        Hypnogram of the four classes, `utils.core.constants.STAGES`.
-    cues, reactivations : DataFrame
-        See `data.simulation.cues`.
-    memory : DataFrame (15 rows)
-        item, cued (reactivations by cues), spontaneous, strength (summed gain of both), memory_score.
+    `plan` says what the night is like and when cues are given; None: `settings.night`. `codes` (n_epochs,) are its
+    hypnogram of the four classes of `STAGES`, `cues` and `reactivations` as in `data.simulation.cues`; `memory` has
+    15 rows: item, cued (reactivations by cues), spontaneous, strength (summed gain of both), memory_score.
     """
 
     def __init__(
@@ -144,13 +126,9 @@ class SimulatedNight(SimulatedSession):
         self.memory = memory_table(subject, self.cues, self.reactivations)
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        return {
-            **super().tables(),
-            "cues": self.cues,
-            "reactivations": self.reactivations,
-            "memory": self.memory,
-            "hypnogram": pd.DataFrame({"code": self.codes, "stage": self.scene.stages}),
-        }
+        planned = {"cues": self.cues, "reactivations": self.reactivations, "memory": self.memory}
+        hypnogram = pd.DataFrame({"code": self.codes, "stage": self.scene.stages})
+        return {**super().tables(), **planned, "hypnogram": hypnogram}
 
     def _own_annotations(self) -> list[pd.DataFrame]:
         cues = self.cues[["sample", "item", "stage", "so_group", "so_phase_rad"]].assign(
@@ -188,13 +166,10 @@ class WakeSession(SimulatedSession):
         scene.add_signal(Responses(len(subject.head.names), onsets, length, response))
         self.trials = pd.DataFrame(
             {
-                "onset_s": onsets / STREAM_RATE,
-                "sample": onsets,
-                "item": np.array(ITEMS, object)[items],
-                "item_index": items,
-                "modality": modality,
+                "onset_s": onsets / STREAM_RATE, "sample": onsets, "item": np.array(ITEMS, object)[items],
+                "item_index": items, "modality": modality,
             }
-        )
+        )  # fmt: skip
 
     def tables(self) -> dict[str, pd.DataFrame]:
         return {**super().tables(), "trials": self.trials}
@@ -205,11 +180,7 @@ class WakeSession(SimulatedSession):
 
 
 def recorded_night(settings: Simulation) -> SimulatedNight:
-    """Return the short recording that `settings.recording` describes.
-
-    The subject is the test subject `recording.test_subject`; its items have the same patterns as in its
-    trials.
-    """
+    """Return the short recording of `settings.recording`: the items of its test subject are those of its trials."""
     return SimulatedNight(settings, "test", settings.recording.test_subject, settings.recording)
 
 
@@ -228,9 +199,9 @@ def _model(hours: float | None) -> HypnogramModel:
 
 
 def cue_onsets(rng: np.random.Generator, plan: CuePlan, codes: np.ndarray, scene: Scene) -> np.ndarray:
-    """Plan when cues are given: the samples, int (n,).
+    """Return the samples of cues, int (n,); none is given while an arousal or a movement lasts.
 
-    `codes` (n_epochs,) is the scene's hypnogram. No cue is given while an arousal or a movement lasts.
+    `codes` (n_epochs,) is the scene's hypnogram.
     """
     stages = ("N2", "N3", "R") if plan.rem_cues else ("N2", "N3")
     asleep = np.flatnonzero(codes != WAKE)

@@ -5,7 +5,7 @@ whatever chunks has the same bytes, with any number of threads, and no more than
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -42,27 +42,11 @@ _KEPT = 2
 class Scene:
     """Background EEG, EOG and EMG with all events of a stretch.
 
-    Parameters
-    ----------
-    subject : Subject
-        Its settings, head and generator are used.
-    purpose : tuple of str | int
-        What the scene is for; other purposes get other numbers.
-    stages : sequence of str
-        "W", "N1", "N2", "N3" or "R" for every 30 s.
-    n : int | None
-        Samples at 500 Hz; None: as long as the stages. Longer than them, the last one holds.
-    clean : bool
-        No bad channels, movements and arousals.
-    fixed : dict of str to DataFrame | None
-        Events that are given instead of drawn, by kind.
-
-    Attributes
-    ----------
-    names : tuple of str
-        All channels: the EEG montage, M1, M2, EOG1, EOG2, EMG1, EMG2.
-    events : dict of str to DataFrame
-        See `data.simulation.events.COLUMNS`, and "bad_channel" (start_s, duration_s, channel, kind).
+    `purpose` says what the scene is for; other purposes get other numbers. `stages` has "W", "N1", "N2", "N3" or "R"
+    for every 30 s; `n` samples at 500 Hz, as long as the stages if None; longer than them, the last one holds. A
+    `clean` scene has no bad channels, movements and arousals; the kinds of events in `fixed` are given instead of
+    drawn. `names` are all channels: the EEG montage, M1, M2, EOG1, EOG2, EMG1, EMG2; `events` tables by kind, see
+    `data.simulation.events.COLUMNS`, and "bad_channel" (start_s, duration_s, channel, kind).
     """
 
     def __init__(
@@ -86,13 +70,12 @@ class Scene:
         if clean:
             self.events["bad_channel"] = pd.DataFrame(columns=BAD_COLUMNS)
         else:
-            eeg = self.head.names[: self.head.n_eeg]
-            sensors = subject.settings.sensors
+            eeg, sensors = self.head.names[: self.head.n_eeg], subject.settings.sensors
             self.events["bad_channel"] = draw_bad_channels(self._rng("bad"), sensors, eeg, total_s)
         self._signals: list[Callable[[int, int], np.ndarray]] = []
-        self._noise: dict[int, np.ndarray] = {}
-        self._blocks: dict[int, np.ndarray] = {}
-        self._amplitudes: dict[str, list[np.ndarray]] = {}
+        self._block = lru_cache(_KEPT)(self._make_block)
+        self._noise_of = lru_cache(_KEPT)(self._make_noise)
+        self._spectra = cache(self._make_spectra)
 
     def _rng(self, *purpose: str | int) -> np.random.Generator:
         return self._subject.generator(*self._purpose, *purpose)
@@ -117,7 +100,7 @@ class Scene:
         self._forget()
 
     def _forget(self) -> None:
-        self._blocks.clear()
+        self._block.cache_clear()
         self.__dict__.pop("_rows", None)
         self.__dict__.pop("_sensors", None)
 
@@ -127,13 +110,7 @@ class Scene:
 
     @on_one_thread
     def render(self, start: int, stop: int) -> np.ndarray:
-        """Return the signals from sample `start` to `stop`.
-
-        Returns
-        -------
-        data : float32 array (61, stop - start)
-            In µV against the mean mastoid, in the order of `names`.
-        """
+        """Return samples `start` to `stop` of `names`, float32 (61, stop - start) µV against the mean mastoid."""
         if not 0 <= start <= stop <= self.n:
             raise ValueError(f"samples {start} to {stop} do not lie in a scene of {self.n}")
         data = np.empty((len(self.names), stop - start), np.float32)
@@ -143,14 +120,7 @@ class Scene:
             data[:, low - start : high - start] = self._block(number)[:, low - first : high - first]
         return data
 
-    def _block(self, number: int) -> np.ndarray:
-        if number not in self._blocks:
-            while len(self._blocks) >= _KEPT:
-                self._blocks.pop(next(iter(self._blocks)))
-            self._blocks[number] = self._make(number)
-        return self._blocks[number]
-
-    def _make(self, number: int) -> np.ndarray:
+    def _make_block(self, number: int) -> np.ndarray:
         """Return one whole block, (61, BLOCK)."""
         n_head, first = len(self.head.names), number * BLOCK
         t = (first + np.arange(BLOCK)) / RATE
@@ -183,43 +153,35 @@ class Scene:
         background = np.stack([head.patch(place, _PATCH_DEG) for place in _PATCHES], axis=1)
         # Signs do not matter to noise; the mean channel gets a standard deviation of 1.
         background /= np.sqrt((background[: head.n_eeg] ** 2).sum(axis=1).mean())
-        rhythms = np.stack([head.patch(*patch) for _, patch in _RHYTHMS], axis=1)
-        eyes, chin = len(head.names) - 2, len(head.names)
-        mixing = np.zeros((len(self.names), len(_PATCHES) + 2 + len(_RHYTHMS) + 2), np.float32)
-        mixing[:chin, : len(_PATCHES)] = background
-        own = len(_PATCHES)
+        own, eyes, chin = len(_PATCHES), len(head.names) - 2, len(head.names)
+        mixing = np.zeros((len(self.names), own + 2 + len(_RHYTHMS) + 2), np.float32)
+        mixing[:chin, :own] = background
         mixing[eyes, own] = mixing[eyes + 1, own + 1] = _EYE_ELECTRODES_UV
-        mixing[:chin, own + 2 : own + 2 + len(_RHYTHMS)] = rhythms
+        mixing[:chin, own + 2 : -2] = np.stack([head.patch(*patch) for _, patch in _RHYTHMS], axis=1)
         mixing[chin, -2] = mixing[chin + 1, -1] = 1
         return mixing
 
-    def _noise_of(self, number: int) -> np.ndarray:
+    def _make_noise(self, number: int) -> np.ndarray:
         """Return a block's noise with its overlap, (rows, BLOCK + FADE)."""
-        if number not in self._noise:
-            while len(self._noise) >= _KEPT:
-                self._noise.pop(next(iter(self._noise)))
-            rng, parts = self._rng("noise", number), self._spectra(self._stage(number))
-            self._noise[number] = np.concatenate([waves.noise(rng, part) for part in parts])
-            epoch = self._rng("epoch", number * BLOCK // STAGING_SAMPLES).standard_normal()
-            size = self._person["background"] * np.exp(self.settings.epoch_sd * epoch)
-            self._noise[number][: len(_PATCHES) + 2] *= np.float32(size)
-        return self._noise[number]
+        rng = self._rng("noise", number)
+        rows = np.concatenate([waves.noise(rng, part) for part in self._spectra(self._stage(number))])
+        epoch = self._rng("epoch", number * BLOCK // STAGING_SAMPLES).standard_normal()
+        size = self._person["background"] * np.exp(self.settings.epoch_sd * epoch)
+        rows[: len(_PATCHES) + 2] *= np.float32(size)
+        return rows
 
     def _stage(self, number: int) -> str:
         return self.stages[min(number * BLOCK // STAGING_SAMPLES, len(self.stages) - 1)]
 
-    def _spectra(self, key: str) -> list[np.ndarray]:
+    def _make_spectra(self, key: str) -> list[np.ndarray]:
         """Return amplitudes of a stage's noise, head and chin apart: background in µV, the rest of size 1."""
-        if key not in self._amplitudes:
-            stage, settings = self.settings.of(key), self.settings
-            background = stage.background_uv * waves.fall(stage.slope, stage.knee_hz)
-            own = self._subject.generator("rhythms").standard_normal()
-            bands = {"alpha": (settings.alpha_hz + settings.alpha_sd_hz * own, 0.6)} | _BANDS_HZ
-            rhythms = [waves.band(*bands[name]) for name, _ in _RHYTHMS]
-            head = np.stack([background] * (len(_PATCHES) + 2) + rhythms)
-            chin = np.stack([waves.fall(0.0, 1.0, *_EMG_HZ)] * 2)
-            self._amplitudes[key] = [part[:, : int(np.flatnonzero(part.any(axis=0))[-1]) + 1] for part in (head, chin)]
-        return self._amplitudes[key]
+        stage, settings = self.settings.of(key), self.settings
+        background = stage.background_uv * waves.fall(stage.slope, stage.knee_hz)
+        own = self._subject.generator("rhythms").standard_normal()
+        bands = {"alpha": (settings.alpha_hz + settings.alpha_sd_hz * own, 0.6)} | _BANDS_HZ
+        head = np.stack([background] * (len(_PATCHES) + 2) + [waves.band(*bands[name]) for name, _ in _RHYTHMS])
+        chin = np.stack([waves.fall(0.0, 1.0, *_EMG_HZ)] * 2)
+        return [part[:, : int(np.flatnonzero(part.any(axis=0))[-1]) + 1] for part in (head, chin)]
 
     def _levels(self, number: int, t: np.ndarray) -> np.ndarray:
         """Return the size in µV over time of rhythms and chin, (rows, BLOCK)."""
@@ -248,12 +210,10 @@ class Scene:
         found = {}
         for kind, table in self.events.items():
             start = table["start_s"].to_numpy(float)
-            # A travelling wave reaches the far side of the head later: 0.3 m at its speed.
-            end = (
-                table["end_s"].to_numpy(float) + 0.3 / table["speed_m_s"].to_numpy(float)
-                if kind == "slow_oscillation"
-                else start + table["duration_s"].to_numpy(float)
-            )
+            if kind == "slow_oscillation":  # it reaches the far side of the head later: 0.3 m at its speed
+                end = table["end_s"].to_numpy(float) + 0.3 / table["speed_m_s"].to_numpy(float)
+            else:
+                end = start + table["duration_s"].to_numpy(float)
             found[kind] = start, end, table.to_dict("records")
         return found
 
@@ -279,8 +239,7 @@ class Scene:
 
         head = self.head
         for row in self._near("spindle", t):
-            origin = row["origin"]
-            add(("spindle", origin), head.patch(origin, _SPINDLE_DEG), row, waves.spindle)
+            add(("spindle", row["origin"]), head.patch(row["origin"], _SPINDLE_DEG), row, waves.spindle)
         for row in self._near("sawtooth", t):
             add("sawtooth", head.patch(("FCz", "Cz"), _SAWTOOTH_DEG), row, waves.sawtooth)
         for row in self._near("eye", t):

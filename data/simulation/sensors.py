@@ -1,6 +1,6 @@
 """What electrodes and amplifier add to the brain's signals: noise, drift, mains, bad channels, movements."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,18 +32,9 @@ def draw_bad_channels(
 
 
 class Sensors:
-    """The recording side of one scene.
+    """The recording side of one scene of `n` samples with all channels `names`, its bad channels and movements.
 
-    Parameters
-    ----------
-    rng_of : callable
-        `rng_of(*purpose)` returns a generator of the scene.
-    names : sequence of str
-        All channels.
-    n : int
-        Samples of the scene.
-    bad, movement : DataFrame
-        Tables of bad channels and of movements.
+    `rng_of(*purpose)` returns a generator of the scene.
     """
 
     def __init__(
@@ -70,18 +61,7 @@ class Sensors:
 
     def add(self, eeg: np.ndarray, block: int) -> None:
         """Add noise, drift, mains and movements to the signals (C, BLOCK) of one block, in place."""
-        self._add_noise(eeg, block)
-        for number, row in enumerate(self._movement):
-            if _meets(row, block):
-                self._add_movement(eeg, block, number, row)
 
-    def spoil(self, eeg: np.ndarray, block: int) -> None:
-        """Make bad channels of one block flat or noisy, in place; no reference can be taken after that."""
-        for number, row in enumerate(self._bad):
-            if _meets(row, block):
-                self._spoil(eeg, block, number, row)
-
-    def _add_noise(self, eeg: np.ndarray, block: int) -> None:
         cycle = 2 * np.pi * self._settings.line_hz * (block * BLOCK + np.arange(BLOCK)) / RATE
         # A cubic through the knots on either side (Catmull and Rom), without a kink from block to block.
         s = _SHARE
@@ -91,34 +71,39 @@ class Sensors:
         eeg += sizes.astype(np.float32) @ courses.astype(np.float32)
         white = self._rng_of("sensor", block).standard_normal(eeg.shape, np.float32)
         eeg += np.float32(self._settings.noise_uv) * white
+        for number, row, t, inside in _near(self._movement, block):
+            self._add_movement(eeg, self._rng_of("movement", number), row, t, inside)
 
-    def _add_movement(self, eeg: np.ndarray, block: int, number: int, row: dict[Any, Any]) -> None:
+    def _add_movement(
+        self, eeg: np.ndarray, rng: np.random.Generator, row: dict[Any, Any], t: np.ndarray, inside: np.ndarray
+    ) -> None:
         """Add one movement artefact: jerks of every electrode of its own and of all together."""
-        rng = self._rng_of("movement", number)
-        t = (block * BLOCK + np.arange(BLOCK)) / RATE - row["start_s"]
         own = rng.standard_normal((len(eeg), int(row["duration_s"] * _JERKS_HZ) + 3))
         course = (0.7 * own + 0.7 * rng.standard_normal(own.shape[1])) * rng.lognormal(0, 0.4, (len(eeg), 1))
-        inside = np.flatnonzero((t >= 0) & (t < row["duration_s"]))
-        at = t[inside] * _JERKS_HZ
+        at = t * _JERKS_HZ
         left, share = at.astype(int), at - at.astype(int)
         share = share**2 * (3 - 2 * share)
         jerks = course[:, left] * (1 - share) + course[:, left + 1] * share
-        eeg[:, inside] += self._settings.movement_uv * jerks * box(t[inside], row["duration_s"], 0.5)
+        eeg[:, inside] += self._settings.movement_uv * jerks * box(t, row["duration_s"], 0.5)
 
-    def _spoil(self, eeg: np.ndarray, block: int, number: int, row: dict[Any, Any]) -> None:
-        channel = self._names.index(row["channel"])
+    def spoil(self, eeg: np.ndarray, block: int) -> None:
+        """Make bad channels of one block flat or noisy, in place; no reference can be taken after that."""
+        for number, row, _, inside in _near(self._bad, block):
+            channel = self._names.index(row["channel"])
+            noise = self._rng_of("bad", number, block).standard_normal(BLOCK)
+            if row["kind"] == "flat":
+                eeg[channel, inside] = _FLAT_UV * noise[inside]
+                continue
+            slow = np.cumsum(noise)
+            slow -= np.linspace(0, slow[-1], BLOCK)  # ends where it began, so blocks join
+            noisy = 0.3 * self._settings.bad_channel_uv * (noise + 0.1 * slow)
+            eeg[channel, inside] += noisy[inside]
+
+
+def _near(rows: list[dict], block: int) -> Iterator[tuple[int, dict[Any, Any], np.ndarray, np.ndarray]]:
+    """Yield number and row of the events that meet a block, with the s since their beginning at their samples."""
+    for number, row in enumerate(rows):
         t = (block * BLOCK + np.arange(BLOCK)) / RATE - row["start_s"]
-        inside = (t >= 0) & (t < row["duration_s"])
-        noise = self._rng_of("bad", number, block).standard_normal(BLOCK)
-        if row["kind"] == "flat":
-            eeg[channel, inside] = _FLAT_UV * noise[inside]
-            return
-        slow = np.cumsum(noise)
-        slow -= np.linspace(0, slow[-1], BLOCK)  # ends where it began, so blocks join
-        noisy = 0.3 * self._settings.bad_channel_uv * (noise + 0.1 * slow)
-        eeg[channel, inside] += noisy[inside]
-
-
-def _meets(row: dict[Any, Any], block: int) -> bool:
-    start = block * BLOCK / RATE
-    return row["start_s"] < start + _KNOT_S and row["start_s"] + row["duration_s"] > start
+        inside = np.flatnonzero((t >= 0) & (t < row["duration_s"]))
+        if len(inside):
+            yield number, row, t[inside], inside

@@ -53,8 +53,7 @@ class _Ranges(Settings):
     @model_validator(mode="after")
     def _lower_end_first(self) -> Self:
         for name in type(self).model_fields:
-            value = getattr(self, name)
-            match value:
+            match getattr(self, name):
                 case (float(low), float(high)) if low > high:
                     raise ValueError(f"{name} runs from {low:g} to {high:g}: the lower end comes first")
         return self
@@ -127,8 +126,8 @@ class StagePhysiology(_Ranges):
 class SpindleSettings(_Ranges):
     """Spindles of either kind, and how they are nested in slow oscillations.
 
-    `coupling`: share of spindles placed on a slow oscillation, at phase `fast_phase_rad` or `slow_phase_rad`
-    with a spread (SD) of `phase_sd_rad`; 0 is the up-state's peak, pi/2 the way down, pi the trough.
+    `coupling`: share of spindles placed on a slow oscillation, at phase `fast_phase_rad` or `slow_phase_rad` with a
+    spread (SD) of `phase_sd_rad`; 0 is the up-state's peak, pi/2 the way down, pi the trough.
     """
 
     coupling: _Share
@@ -234,9 +233,8 @@ class StageGains(Settings):
 class SoundResponse(_Ranges):
     """What any cue evokes in sleep, whatever its item.
 
-    `share`: of the cues outside slow oscillations that evoke a K-complex, in NREM only. `amplitude_uv`: its
-    lowest and highest amplitude from trough to second peak. `potential_uv`: the small auditory potential
-    (P200, N350) that every cue evokes.
+    `share`: of the cues outside slow oscillations that evoke a K-complex, in NREM only. `amplitude_uv`: its lowest and
+    highest amplitude from trough to second peak. `potential_uv`: the auditory potential (P200, N350) of every cue.
     """
 
     share: Annotated[dict[Literal["N2", "N3"], _Share], _every("N2", "N3")]
@@ -247,9 +245,8 @@ class SoundResponse(_Ranges):
 class Spontaneous(Settings):
     """Reactivations without a cue: how many, how strong, when, and of which items.
 
-    `up_state_share` of those in NREM begin in the up-state that follows a slow oscillation's trough.
-    `item_sd`: spread (SD of the logarithm) of the items' propensity to be reactivated, half of its variance
-    common to all subjects.
+    `up_state_share` of those in NREM begin in the up-state that follows a slow oscillation's trough. `item_sd`: spread
+    (SD of the logarithm) of the items' propensity to be reactivated, half of its variance common to all subjects.
     """
 
     per_min: Annotated[dict[SleepKey, Annotated[float, Field(ge=0, le=30)]], _every(*get_args(SleepKey))]
@@ -261,8 +258,7 @@ class Spontaneous(Settings):
 class Behaviour(Settings):
     """Memory scores between 0 and 1: their mean and their spread between items and between subjects.
 
-    `item_share`: share of what reactivation does not explain that is the same in all subjects (some items are
-    simply easier).
+    `item_share`: share of what reactivation does not explain that all subjects share (some items are simply easier).
     """
 
     mean: float = Field(gt=0, lt=1)
@@ -343,8 +339,8 @@ class StagingData(Settings):
 class CuePlan(_Ranges):
     """When cues are given: in N2 and N3, and in R if `rem_cues`.
 
-    The first one comes no earlier than `cues_from_min` after the first epoch of sleep, and every one only
-    after `settled_s` of uninterrupted sleep of these stages, as a cautious session gives them.
+    The first one comes no earlier than `cues_from_min` after the first epoch of sleep, and every one only after
+    `settled_s` of uninterrupted sleep of these stages, as a cautious session gives them.
     """
 
     cues_from_min: float = Field(ge=0, le=600)
@@ -364,8 +360,8 @@ class WakeSettings(_Ranges):
 class NightSettings(CuePlan):
     """Raw nights and wake sessions: of how many subjects, and how they go.
 
-    `hypnogram` is None for nights of the model of params/hypnogram.yaml, otherwise [stage, minutes] pairs or
-    the path of a text file with one stage a line; `hours` makes the model's nights equally long.
+    `hypnogram` is None for nights of the model of params/hypnogram.yaml, otherwise [stage, minutes] pairs or the path
+    of a text file with one stage a line; `hours` makes the model's nights equally long.
     """
 
     train_subjects: _Count

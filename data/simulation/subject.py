@@ -43,15 +43,9 @@ _VERTEX = ("FCz", "Cz")
 class Component(NamedTuple):
     """One spatial pattern with its time course: a Gaussian in time times a cosine.
 
-    Attributes
-    ----------
-    pattern : array (n_head,)
-        Potentials against the mean mastoid; over the EEG channels, after the common average, their root mean
-        square is 1.
-    latency, width : float
-        Centre and standard deviation of the Gaussian in s.
-    frequency, phase : float
-        Of the cosine, in Hz and rad.
+    `pattern` (n_head,) holds potentials against the mean mastoid; over the EEG channels, after the common average,
+    their root mean square is 1. `latency` and `width` are centre and SD of the Gaussian in s, `frequency` (Hz) and
+    `phase` (rad) those of the cosine.
     """
 
     pattern: np.ndarray
@@ -74,20 +68,16 @@ class Subject:
         self.name = subject_name(group, number)
 
     def generator(self, *purpose: str | int) -> np.random.Generator:
-        """Return the subject's random generator for a purpose; see `random_numbers.generator`."""
+        """Return the subject's random generator of a purpose; see `random_numbers.generator`."""
         return generator(self.settings.seed, self.group, self.number, *purpose)
 
     @cached_property
     def head(self) -> Head:
-        """The subject's head; made when it is first asked for."""
         return Head(self.generator("head"), self.settings.head)
 
     @cached_property
     def components(self) -> dict[str, list[list[Component]]]:
-        """The components of each item, made when they are first asked for.
-
-        "semantic": `memory.components` for each item; "image" and "audio": one early one for each.
-        """
+        """The components of each item: `memory.components` "semantic" ones, one of "image" and of "audio"."""
         kinds = {"semantic": (self.settings.memory.components, SEMANTIC_S, _SEMANTIC_WIDTH_S)}
         kinds |= dict.fromkeys(MODALITIES, (1, EARLY_S, _EARLY_WIDTH_S))
         return {
@@ -97,8 +87,8 @@ class Subject:
     def component_arrays(self) -> dict[str, np.ndarray]:
         """Return everything planted about the items as arrays for a truth file.
 
-        For each kind of component ("semantic", "image", "audio") `<kind>_pattern` (15, k, n_head) and
-        `<kind>_latency_s`, `<kind>_width_s`, `<kind>_frequency_hz`, `<kind>_phase_rad`, each (15, k).
+        For each kind ("semantic", "image", "audio") `<kind>_pattern` (15, k, n_head) and `<kind>_latency_s`,
+        `<kind>_width_s`, `<kind>_frequency_hz`, `<kind>_phase_rad`, each (15, k).
         """
         names = ("pattern", "latency_s", "width_s", "frequency_hz", "phase_rad")
         return {
@@ -125,10 +115,7 @@ class Subject:
         }
 
     def awake_response(self, rng: np.random.Generator, modality: str, item: int, n: int) -> np.ndarray:
-        """Return the response to a picture ("image") or a sound ("audio") in wake: (n_head, n) in µV.
-
-        `n` samples at 500 Hz from its onset on; all is over after 1 s.
-        """
+        """Return `n` samples at 500 Hz of the response to an "image" or "audio", over after 1 s: (n_head, n) µV."""
         memory = self.settings.memory
         t = np.arange(n) / STREAM_RATE
         gain = self.strength[item] * variation(rng, memory.trial_sd)
@@ -143,14 +130,8 @@ class Subject:
     ) -> np.ndarray:
         """Return the item part of a reactivation in N2, N3 or R: `n` samples at 500 Hz, (n_head, n) in µV.
 
-        Parameters
-        ----------
-        gain : float
-            Multiplies `memory.semantic_uv`.
-        jitter_s : float
-            Later than usual by this.
-        onset : int
-            Sample of the cue; nothing is before it, and nothing `RESPONSE_S` after it.
+        `gain` multiplies `memory.semantic_uv`; it comes `jitter_s` later than usual. `onset` is the sample of the
+        cue: nothing is before it, and nothing `RESPONSE_S` after it.
         """
         memory, timing = self.settings.memory, self.settings.memory.timing.of(stage)
         t = (np.arange(n) - onset) / STREAM_RATE
@@ -171,18 +152,12 @@ class Subject:
         components = []
         for _ in range(count):
             shared, personal = (_moments(rng, memory) for rng in (common, own))
-            mixed = np.sqrt(memory.similarity) * shared + np.sqrt(1 - memory.similarity) * personal
-            pattern = head.pattern(mixed)
+            pattern = head.pattern(np.sqrt(memory.similarity) * shared + np.sqrt(1 - memory.similarity) * personal)
+            pattern = pattern / pattern[: head.n_eeg].std()  # the common average takes the mean away
             width = common.uniform(*widths)
-            components.append(
-                Component(
-                    pattern=pattern / pattern[: head.n_eeg].std(),  # the common average takes the mean away
-                    latency=common.uniform(*latencies) + own.normal(0, _SHIFT_S),
-                    width=width,
-                    frequency=common.uniform(0.15, 0.5) / width,
-                    phase=common.uniform(0, 2 * np.pi),
-                )
-            )
+            latency = common.uniform(*latencies) + own.normal(0, _SHIFT_S)
+            frequency, phase = common.uniform(0.15, 0.5) / width, common.uniform(0, 2 * np.pi)
+            components.append(Component(pattern, latency, width, frequency, phase))
         return components
 
 
@@ -210,10 +185,10 @@ def propensity(subject: Subject) -> np.ndarray:
 def memory_scores(subject: Subject, counts: np.ndarray) -> np.ndarray:
     """Return how well a subject remembers each item, given how much it was reactivated: (15,), 0 to 1.
 
-    Over the items of a subject, the scores correlate with `counts` at `memory.behaviour_r` on average over
-    subjects. The rest is an item effect that all subjects share, and chance. Scores are logistic functions
-    of a normal score, so they stay between 0 and 1. `counts` (15,) is the number or summed gain of each
-    item's reactivations; without any spread the scores are effects and chance alone.
+    Over the items of a subject, the scores correlate with `counts` (15,), the number or summed gain of each item's
+    reactivations, at `memory.behaviour_r` on average over subjects. The rest is an item effect that all subjects share,
+    and chance; without any spread there is nothing else. Scores are logistic functions of a normal score, so they stay
+    between 0 and 1.
     """
     memory, behaviour = subject.settings.memory, subject.settings.memory.behaviour
     rng = subject.generator("behaviour")

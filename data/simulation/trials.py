@@ -50,14 +50,8 @@ _ORIGINS = ("F3", "Fz", "F4", "FCz")  # of the oscillations of `so_trials`
 class SleepTrials(NamedTuple):
     """Sleep trials of one subject.
 
-    Attributes
-    ----------
-    item : int array (n,)
-    eeg : float32 array (n, 55, 200)
-        Channels first, as stored.
-    truth : DataFrame (n rows)
-        What was planted at each trial's cue; see `data.simulation.cues.plan_cues`. Its times count within the
-        packed stretches of the trial's stage.
+    `item` (n,); `eeg` float32 (n, 55, 200), channels first, as stored; `truth` (n rows): what was planted at each
+    trial's cue, see `data.simulation.cues.plan_cues`, its times within the packed stretches of the trial's stage.
     """
 
     item: np.ndarray
@@ -66,18 +60,14 @@ class SleepTrials(NamedTuple):
 
 
 def sleep_trials(subject: Subject, kind: str, count: int) -> SleepTrials:
-    """Simulate `count` trials of 2 s around cues in sleep of a kind, "N2N3" or "REM".
-
-    The 15 items come as evenly as `count` allows, in random order.
-    """
+    """Simulate `count` trials of 2 s around cues in "N2N3" or "REM", the 15 items as evenly as possible, shuffled."""
     return cued_trials(subject, (kind,), *_plan(subject, kind, count), BEFORE_CUE)
 
 
 def precue_trials(subject: Subject, kind: str, count: int) -> SleepTrials:
     """Simulate the 2 s before the cues of `sleep_trials`: the same stretches, with the labels that follow.
 
-    A stretch has no other cue, so nothing at all leads from these trials to an item. Items and truth are
-    those of `sleep_trials(subject, kind, count)`.
+    A stretch has no other cue, so nothing at all leads from these trials to an item. Items and truth are equal, too.
     """
     return cued_trials(subject, (kind,), *_plan(subject, kind, count), PRECUE)
 
@@ -85,8 +75,8 @@ def precue_trials(subject: Subject, kind: str, count: int) -> SleepTrials:
 def so_trials(subject: Subject, count: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Simulate a test subject's trials by phase of the slow oscillation at the cue.
 
-    For each of `SO_GROUPS` (item, eeg): item int (count,), the items as evenly as possible, and eeg float32
-    (count, 200, 55), samples first as published.
+    For each of `SO_GROUPS` (item, eeg): item int (count,), as evenly as possible, and eeg float32 (count, 200, 55),
+    samples first as published.
     """
     trials = planned_so_trials(subject, count)
     eeg = trials.eeg.swapaxes(1, 2)
@@ -113,24 +103,10 @@ def place_oscillations(
 ) -> pd.DataFrame:
     """Place one slow oscillation for each cue, so that the cue falls on the phase of its group.
 
-    Cues lie well inside the ranges of `data.events.slow_oscillations.so_phase`: in the middle of an up-state
-    or the down-state, at a crossing between two, on the rise of the first one, 0.15 to 0.45 s before or after
-    all.
-
-    Parameters
-    ----------
-    groups : array (n,) of str
-        Of `SO_GROUPS`.
-    cue_s : float array (n,)
-        Times of the cues in s.
-    stage : "N2" | "N3"
-    settings : Physiology
-        Of slow oscillations in general and of their amplitude in the stage.
-
-    Returns
-    -------
-    oscillations : DataFrame (n rows)
-        As `data.simulation.scene.Scene.events["slow_oscillation"]` holds them.
+    Cues lie well inside the ranges of `data.events.slow_oscillations.so_phase`: in the middle of an up-state or the
+    down-state, at a crossing between two, on the rise of the first one, 0.15 to 0.45 s before or after all. `groups`
+    (n,) are of `SO_GROUPS`, `cue_s` (n,) in s, `stage` is "N2" or "N3". Returned, n rows, is what
+    `Scene.events["slow_oscillation"]` holds.
     """
     n, waves = len(groups), settings.slow_waves
     first, down, second = (rng.uniform(*length, n) for length in (waves.first_up_s, waves.down_s, waves.up_s))
@@ -150,19 +126,13 @@ def place_oscillations(
     start = cue_s - middle - reach * rng.uniform(-1, 1, n)
     return pd.DataFrame(
         {
-            "start_s": start,
-            "trough_start_s": start + first,
-            "trough_s": start + first + 0.5 * down,
-            "up_start_s": start + up_start,
-            "peak_s": start + up_start + 0.5 * second,
-            "end_s": start + end,
-            "amplitude_uv": rng.uniform(*settings.of(stage).slow_oscillation_uv, n),
-            "kind": "so",
+            "start_s": start, "trough_start_s": start + first, "trough_s": start + first + 0.5 * down,
+            "up_start_s": start + up_start, "peak_s": start + up_start + 0.5 * second, "end_s": start + end,
+            "amplitude_uv": rng.uniform(*settings.of(stage).slow_oscillation_uv, n), "kind": "so",
             "origin": rng.choice(_ORIGINS, n).astype(object),
-            "speed_m_s": rng.uniform(*waves.speed_m_s, n),
-            "stage": stage,
+            "speed_m_s": rng.uniform(*waves.speed_m_s, n), "stage": stage,
         }
-    )
+    )  # fmt: skip
 
 
 def cued_trials(
@@ -173,19 +143,11 @@ def cued_trials(
     before_s: float,
     slow_oscillations: Callable[[str, np.ndarray, np.ndarray], pd.DataFrame] | None = None,
 ) -> SleepTrials:
-    """Simulate 2 s near the cue of each of some trials.
+    """Simulate 2 s near the cue of each of some trials, from `before_s` before the cue on.
 
-    Parameters
-    ----------
-    purpose : sequence of str
-        What they are for; other purposes get other stretches.
-    items : int array (n,)
-    stages : array (n,) of "N2" | "N3" | "R"
-    before_s : float
-        The 2 s begin so long before the cue.
-    slow_oscillations : callable | None
-        `slow_oscillations(stage, places, cue_s)` returns the slow oscillations of a stage's stretches, given
-        the numbers of its trials and the times of their cues in s; None: those that the stage brings along.
+    `purpose` says what they are for: other purposes get other stretches; `stages` (n,) are "N2", "N3" or "R".
+    `slow_oscillations(stage, places, cue_s)` returns the slow oscillations of a stage's stretches, given the numbers of
+    its trials and the times of their cues in s; None: those that the stage brings along.
     """
     n = SLEEP_SAMPLES * RAW_PER_SAMPLE
     eeg = np.empty((len(items), CHANNELS, SLEEP_SAMPLES), np.float32)
@@ -205,12 +167,9 @@ def cued_trials(
 
 
 def awake_trials(subject: Subject, modality: str) -> np.ndarray:
-    """Simulate the trials of 0.8 s that follow pictures ("image") or sounds ("audio") in wake, open eyes.
+    """Simulate the trials of 0.8 s after pictures ("image") or sounds ("audio") in wake with open eyes.
 
-    Returns
-    -------
-    eeg : float32 array (15, n, 55, 80)
-        The n trials of every item, channels first.
+    Returns float32 (15, n, 55, 80), the n trials of every item, channels first.
     """
     per_item = subject.settings.cohort.awake_trials
     count, n = len(ITEMS) * per_item, AWAKE_SAMPLES * RAW_PER_SAMPLE
@@ -228,8 +187,8 @@ def awake_trials(subject: Subject, modality: str) -> np.ndarray:
 def draw_awake(subject: Subject, kind: str, place: int, pool: np.ndarray) -> np.ndarray:
     """Return the 15 awake trials (15, 55, 80) stored beside a sleep trial: different ones if there are 15.
 
-    `place` is the number of the sleep trial among those of its kind ("N2N3", "REM"), `pool` (n, 55, 80) holds
-    the awake trials of its item.
+    `place` is the number of the sleep trial among those of its kind ("N2N3", "REM"), `pool` (n, 55, 80) holds the awake
+    trials of its item.
     """
     order = subject.generator(kind, "awake", place).permutation(len(pool))
     return pool[np.resize(order, AWAKE_PER_SLEEP)]
@@ -246,17 +205,8 @@ def data_types(subject: Subject, kind: str, count: int) -> list[str]:
 def whole_data(awake: dict[str, np.ndarray], sleep: dict[str, SleepTrials]) -> dict[str, list[dict[str, Any]]]:
     """Return all trials of one subject as `Whole_data.pickle` holds them (for the Lasso baseline).
 
-    Parameters
-    ----------
-    awake : dict of str to array (15, n, 55, 80)
-        What `awake_trials` returns for "image" and "audio".
-    sleep : dict of str to SleepTrials
-        What `sleep_trials` returns for "N2N3" and "REM".
-
-    Returns
-    -------
-    content : dict of str to list of dict
-        awake_image, awake_audio, N2N3 and REM: one {simulated, category, EEG} a trial.
+    `awake` is what `awake_trials` returns for "image" and "audio", `sleep` what `sleep_trials` returns for "N2N3" and
+    "REM"; the keys are awake_image, awake_audio, N2N3 and REM: one {simulated, category, EEG} a trial.
     """
     one_hot = np.eye(len(ITEMS), dtype=np.float32)
 
@@ -271,16 +221,11 @@ def whole_data(awake: dict[str, np.ndarray], sleep: dict[str, SleepTrials]) -> d
 
 
 def staging_night(subject: Subject, epochs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Simulate a short night of so many 30 s epochs for the stagers.
+    """Simulate a short night of so many 30 s epochs for the stagers: windows and the stage of each epoch.
 
-    The stages come in blocks, starting with another one in each subject.
-
-    Returns
-    -------
-    windows : float32 array (10 * epochs - 9, 3, 15000)
-        One every 3 s: EEG C4 - M1, EOG1 - M2, EMG1 - EMG2, band-passed and z-scored.
-    stages : int array (epochs,)
-        Stage of each epoch; window k belongs to epoch k // 10.
+    The stages come in blocks, starting with another one in each subject. The windows, float32 (10 * epochs - 9, 3,
+    15000), one every 3 s, are EEG C4 - M1, EOG1 - M2, EMG1 - EMG2, band-passed and z-scored; window k belongs to epoch
+    k // 10.
     """
     stages = (np.arange(epochs) * len(STAGES) // max(epochs, 1) + subject.number) % len(STAGES)
     if not epochs:
@@ -305,7 +250,6 @@ def stored(raw: np.ndarray) -> np.ndarray:
 
 
 def _plan(subject: Subject, kind: str, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return items and stages of trials, both (count,)."""
     rng = subject.generator(kind, "order")
     items = rng.permutation(np.resize(np.arange(len(ITEMS)), count))
     if kind == "REM":
@@ -326,10 +270,7 @@ def _scene(
 
 
 def _windows(scene: Scene, starts: np.ndarray, n: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield (which of them: slice, raw (k, channels, n)) of the samples from each of `starts`, increasing.
-
-    No more than a piece of the scene is held.
-    """
+    """Yield (slice of `starts`, raw (k, channels, n) from each of them on) and never hold more than a piece."""
     for first in range(0, len(starts), _TOGETHER):
         some = slice(first, first + _TOGETHER)
         own = starts[some] - starts[first]

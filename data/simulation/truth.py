@@ -30,12 +30,8 @@ _COURSE_S = {"semantic": 2.0, "image": 0.8, "audio": 0.8}
 class Truth(NamedTuple):
     """What was planted in one subject.
 
-    Attributes
-    ----------
-    tables : dict of str to DataFrame
-        "<session>/<name>", e.g. "night/cues"; times in s from the beginning of the session.
-    arrays : dict of str to array
-        "items/...", "head/...": the same in all sessions.
+    `tables` are named "<session>/<name>", e.g. "night/cues", times in s from the beginning of the session; `arrays`
+    "items/...", "head/...", the same in all sessions.
     """
 
     tables: dict[str, pd.DataFrame]
@@ -48,10 +44,7 @@ def file_name(subject: str, session: str) -> str:
 
 
 def write_truth(path: str | Path, tables: dict[str, pd.DataFrame], arrays: dict[str, np.ndarray] | None = None) -> None:
-    """Write tables and arrays into one .npz that nothing needs to be unpickled for.
-
-    Columns hold numbers, booleans or text; text that is missing is kept as "".
-    """
+    """Write tables (numbers, booleans, text; missing text is kept as "") and arrays into one .npz without pickles."""
     content = {MARK: np.array(True)}
     for name, table in tables.items():
         content |= {f"{_TABLE}:{name}:{column}": _plain(table[column]) for column in table.columns}
@@ -61,23 +54,12 @@ def write_truth(path: str | Path, tables: dict[str, pd.DataFrame], arrays: dict[
 
 
 def read_truth(root: str | Path, subject: str) -> Truth:
-    """Read everything planted in one subject.
+    """Read everything planted in one subject of the simulated data set `root`, e.g. "subject_7", "subject_test_0".
 
-    Parameters
-    ----------
-    root : str | Path
-        Folder of a simulated data set.
-    subject : str
-        E.g. "subject_7", "subject_test_0".
-
-    Raises
-    ------
-    UserError
-        There is no truth of such a subject, or a file of it is damaged.
+    Raises `UserError` where there is no truth of such a subject, or a file of it is damaged.
     """
     folder = Path(root) / FOLDER
-    files = [Path(root) / file_name(subject, session) for session in SESSIONS]
-    files = [file for file in files if file.is_file()]
+    files = [file for s in SESSIONS if (file := Path(root) / file_name(subject, s)).is_file()]
     if not files:
         known = sorted({file.stem.rpartition("_")[0] for file in folder.glob("*.npz")})
         there = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "") if known else "nobody"
@@ -103,13 +85,9 @@ def read_truth(root: str | Path, subject: str) -> Truth:
 def subject_arrays(subject: Subject) -> dict[str, np.ndarray]:
     """Return what is planted in a subject once and for all, as arrays.
 
-    Returns
-    -------
-    arrays : dict of str to array
-        items/<...> as `Subject.component_arrays` says; items/<kind>_course_<W|NREM|REM> (15, k, n): the
-        components' time courses at 100 Hz from the onset on; items/strength (15,); of the head channels
-        (n_head,) head/names, head/gain and head/positions_m (n_head, 3); head/radius_m,
-        head/conductivities_s_m (brain, cerebrospinal fluid, skull, scalp).
+    items/<...> as `Subject.component_arrays` says; items/<kind>_course_<W|NREM|REM> (15, k, n): the components' time
+    courses at 100 Hz from the onset on; items/strength (15,); of the head channels (n_head,) head/names, head/gain and
+    head/positions_m (n_head, 3); head/radius_m, head/conductivities_s_m (brain, cerebrospinal fluid, skull, scalp).
     """
     timing, head = subject.settings.memory.timing, subject.head
     arrays = {f"items/{name}": value for name, value in subject.component_arrays().items()}
@@ -146,7 +124,6 @@ def write_overview(out: Path, settings: Simulation) -> None:
 
 
 def _plain(column: pd.Series) -> np.ndarray:
-    """Return a column as an array that can be written without pickling."""
     if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
         return column.to_numpy()
     return np.array(["" if pd.isna(value) else str(value) for value in column], dtype=str)

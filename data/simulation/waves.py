@@ -52,7 +52,7 @@ def _scaled(amplitude: np.ndarray) -> np.ndarray:
 
 
 def noise(rng: np.random.Generator, amplitudes: np.ndarray) -> np.ndarray:
-    """Return noise with given amplitudes (rows, frequencies up to the last used one), (rows, BLOCK + FADE).
+    """Return noise (rows, BLOCK + FADE) with given amplitudes (rows, frequencies up to the last used one).
 
     It repeats itself after its end; `cross_fade` uses every sample once.
     """
@@ -74,8 +74,8 @@ def cross_fade(before: np.ndarray, now: np.ndarray) -> np.ndarray:
 def slow_oscillation(row: Mapping[str, Any], seconds: np.ndarray) -> np.ndarray:
     """Return one slow oscillation, trough to second peak 1, at the times `seconds` (n,).
 
-    `row` has start_s, trough_start_s, trough_s, up_start_s, peak_s, end_s in increasing order: a first
-    up-state, a sharp trough, a second, broader up-state.
+    `row` has start_s, trough_start_s, trough_s, up_start_s, peak_s, end_s in increasing order: a first up-state, a
+    sharp trough, a second, broader up-state.
     """
     knots = [row[name] for name in _KNOTS]
     knots.insert(1, 0.5 * (knots[0] + knots[1]))
@@ -84,27 +84,14 @@ def slow_oscillation(row: Mapping[str, Any], seconds: np.ndarray) -> np.ndarray:
 
 
 def so_phase(table: pd.DataFrame, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return group and phase of the slow oscillation at given times.
+    """Return group (int) and phase of the slow oscillation at the times `seconds` (n,), given those sorted by start_s.
 
-    The phase is that of a cosine whose peak is the up-state: -pi/2 where the first up-state begins
-    (`start_s`), 0 at its peak, pi/2 at `trough_start_s`, pi at `trough_s`, -pi/2 at `up_start_s`, 0 at
-    `peak_s`, pi/2 at `end_s`; linear between these times. The groups are those of
-    `data.events.slow_oscillations.so_phase`, which does the same for oscillations that were detected; they
-    differ where two oscillations meet: here, inside an oscillation that one counts (the later one of two that
-    overlap), between two the nearer one.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Slow oscillations, sorted by `start_s`.
-    seconds : array (n,)
-
-    Returns
-    -------
-    group : int array (n,)
-        Place in `data.formats.slow_oscillation_trials.SO_GROUPS`, or -1 without an oscillation within 0.5 s.
-    phase : float array (n,)
-        In rad, above -pi and up to pi; NaN outside of slow oscillations.
+    The phase is that of a cosine whose peak is the up-state, in rad above -pi and up to pi: -pi/2 where the first
+    up-state begins (`start_s`), 0 at its peak, pi/2 at `trough_start_s`, pi at `trough_s`, -pi/2 at `up_start_s`, 0 at
+    `peak_s`, pi/2 at `end_s`; linear between these times, NaN outside of slow oscillations. The groups are places in
+    `SO_GROUPS`, -1 without an oscillation within 0.5 s, as of `data.events.slow_oscillations.so_phase`, which does the
+    same for oscillations that were detected; they differ where two oscillations meet: here, inside an oscillation that
+    one counts (the later one of two that overlap), between two the nearer one.
     """
     seconds = np.asarray(seconds, float)
     group, phase = np.full(seconds.shape, -1), np.full(seconds.shape, np.nan)
@@ -148,8 +135,7 @@ def spindle(row: Mapping[str, Any], seconds: np.ndarray) -> np.ndarray:
 def eye_movement(row: Mapping[str, Any], seconds: np.ndarray) -> np.ndarray:
     """Return one blink or eye movement of size 1 at `seconds`.
 
-    A blink is up and down again; a saccade leaps, drifts back and leaps back; a slow movement rolls there and
-    back.
+    A blink is up and down again; a saccade leaps, drifts back and leaps back; a slow movement rolls there and back.
     """
     t, length = seconds - row["start_s"], row["duration_s"]
     share = np.clip(t / length, 0, 1)
