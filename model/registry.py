@@ -82,29 +82,23 @@ def build(
     seed: int = DEFAULT_SEED,
     **overrides: Any,
 ) -> "Ensemble":
-    """Build a network.
+    """Build a network, or raise a `UserError`: an unknown name, mode or key (the nearest is named), or a bad value.
 
     Parameters
     ----------
-    name : str
+    name
         Published name, such as "N23SIMD" or "SIStaging" (see `names`).
-    members : int | None
-        Members of the ensemble; None is the published number (5 for decoders, 6 for stagers).
-    mode : str | None
+    members
+        None is the published number (5 for decoders, 6 for stagers).
+    mode
         "normal" (also None) or another mode of the network's YAML, such as "retrained" for N23SIMD.
-    dropout : float | None
+    dropout
         Replaces every dropout rate; None keeps the published ones.
-    seed : int
-        Seed of the initial weights and dropout masks; members differ, and member i is the same in an
-        ensemble of any size.
+    seed
+        Of the initial weights and dropout masks; members differ, and member i is the same in any ensemble.
     **overrides
         Any key of the network's settings, such as `model.networks.settings.DecoderSettings`; a nested section
         is given as a mapping of what differs: ``build("N23SIMD", channels=28, sleep_encoder={"depth": 1})``.
-
-    Raises
-    ------
-    UserError
-        Unknown name, mode or key (the nearest known one is named), or a value out of range.
     """
     known = names()
     if name not in known:

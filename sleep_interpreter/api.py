@@ -16,25 +16,12 @@ if TYPE_CHECKING:
 def simulate(
     preset: str, out: str | Path, settings: Mapping[str, Any] | None = None, *, raw: bool = False, processes: int = 1
 ) -> Path:
-    """Write a simulated data set in the published layout; one that is there already is left as it is.
+    """Write a simulated data set in the published layout to a folder; one that is there is left as it is.
 
-    Parameters
-    ----------
-    preset : str
-        "test" (small and fast), "demo" or "paper".
-    out : str | Path
-        Folder of the data set.
-    settings : mapping | None
-        Changes to params/simulation.yaml: {"cohort.rem_trials": 0}.
-    raw : bool
-        Write raw nights too, as a BIDS folder.
-    processes : int
-        How many files are written at the same time.
-
-    Raises
-    ------
-    UserError
-        Settings that are refused, or whatever `data.simulation.dataset.write_dataset` refuses.
+    The preset is "test" (small and fast), "demo" or "paper"; `settings` are changes to params/simulation.yaml:
+    {"cohort.rem_trials": 0}. `raw` writes raw nights too, as a BIDS folder; `processes` files are written at the
+    same time. Settings that are refused, or whatever `data.simulation.dataset.write_dataset` refuses, are a
+    `UserError`.
     """
     from sleep_interpreter.data.simulation.dataset import write_dataset  # lazy: start-up
     from sleep_interpreter.data.simulation.settings import load_settings  # lazy: start-up
@@ -54,32 +41,12 @@ def prepare(
     jobs: int = 1,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Prepare a lab's own recordings into the published layout.
+    """Prepare a lab's own recordings into the published layout; return what became of every subject (manifest.json).
 
-    Parameters
-    ----------
-    bids, recordings
-        One of the two: a BIDS folder, or patterns of file names ("raw/*.edf").
-    settings : mapping | None
-        Changes to the settings: {"channels.reference": "average"}.
-    config_file : str | Path | None
-        A YAML file instead of params/prepare.yaml.
-    subjects : list of str | None
-        Only these of the lab's names.
-    jobs : int
-        Subjects side by side.
-    force : bool
-        Prepare anew; replace what other settings made.
-
-    Returns
-    -------
-    manifest : dict
-        As in manifest.json: what became of every subject.
-
-    Raises
-    ------
-    UserError
-        Both or none of `bids` and `recordings`, or whatever `data.preparation.run.prepare` refuses.
+    Of `bids`, a BIDS folder, and `recordings`, patterns of file names ("raw/*.edf"), one is given; both or none are a
+    `UserError`, as is whatever `data.preparation.run.prepare` refuses. `settings` are changes,
+    {"channels.reference": "average"}, to params/prepare.yaml or to `config_file`. `subjects` are the only ones to
+    prepare, by the lab's names, `jobs` of them side by side; `force` prepares anew what other settings made.
     """
     from sleep_interpreter.data.preparation import inputs, run  # lazy: start-up
     from sleep_interpreter.data.preparation.settings import load_settings  # lazy: start-up
@@ -100,26 +67,12 @@ def evaluate(
     folder: str | Path,
     settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Evaluate a decoder on unseen subjects and write everything about it into a folder.
+    """Evaluate a decoder on unseen subjects (`sleep_interpreter.read_test_subjects`); write all about it to a folder.
 
-    Parameters
-    ----------
-    subjects : list of sleep_interpreter.data.formats.training_trials.TestSubject
-        From `sleep_interpreter.read_test_subjects`.
-    folder : str | Path
-        Receives summary.json, tables and figures; its name is that of the result.
-    settings : mapping | None
-        Changes to the section `evaluate` of params/_base.yaml: {"bootstrap": 1000}.
-
-    Returns
-    -------
-    summary : dict
-        As in summary.json: ``summary["overall"]["accuracy"]`` is the mean top-1 over subjects.
-
-    Raises
-    ------
-    UserError
-        Trials that the network does not take, or no trial at all.
+    The folder receives summary.json, tables and figures; its name is that of the result. `settings` are changes to
+    the section `evaluate` of params/_base.yaml: {"bootstrap": 1000}. Returned is what summary.json holds:
+    ``summary["overall"]["accuracy"]`` is the mean top-1 over subjects. Trials that the network does not take, or no
+    trial at all, are a `UserError`.
     """
     from sleep_interpreter.data.formats.fingerprints import fingerprint  # lazy: start-up
     from sleep_interpreter.train.commands.test import cautions  # lazy: start-up

@@ -25,18 +25,8 @@ def _glorot(random: np.random.Generator) -> initializers.Initializer:
     return initializers.GlorotUniform(seed=next_seed(random))
 
 
-def _conv(
-    filters: int, kernel: int, random: np.random.Generator, name: str, stride: int = 1, dilation: int = 1
-) -> layers.Conv1D:
-    return layers.Conv1D(
-        filters,
-        kernel,
-        strides=stride,
-        dilation_rate=dilation,
-        padding="same",
-        kernel_initializer=_glorot(random),
-        name=name,
-    )
+def _conv(filters: int, kernel: int, random: np.random.Generator, name: str, **options: int) -> layers.Conv1D:
+    return layers.Conv1D(filters, kernel, padding="same", kernel_initializer=_glorot(random), name=name, **options)
 
 
 def _dropout(rate: float, random: np.random.Generator) -> layers.Dropout:
@@ -56,18 +46,12 @@ class ConvBlock(Block):
         seed: Seed = None,
         **kwargs: Any,
     ) -> None:
-        config = {"filters": filters, "kernel": kernel, "stride": stride, "names": list(names)}
-        super().__init__(config, **kwargs)
-        self.conv = _conv(filters, kernel, np.random.default_rng(seed), names[0], stride)
+        super().__init__(**kwargs)
+        self.conv = _conv(filters, kernel, np.random.default_rng(seed), names[0], strides=stride)
         self.bn = layers.BatchNormalization(name=names[1])
 
-    def build(self, input_shape: Shape) -> None:
-        self.conv.build(input_shape)
-        self.bn.build(self.conv.compute_output_shape(input_shape))
-        self.built = True
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return self.conv.compute_output_shape(input_shape)
+    def chain(self) -> list[keras.Layer]:
+        return [self.conv, self.bn]
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         return ops.relu(self.bn(self.conv(x), training=training))
@@ -101,7 +85,6 @@ class GatedConvBlock(ConvBlock):
         super().build(input_shape)
         self.fc.build((input_shape[0], input_shape[2]))
         self.fc2.build((input_shape[0], self.fc.units))
-        self.built = True
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         gate = self.fc2(self.fc(ops.mean(x, axis=1)))
@@ -122,23 +105,12 @@ class Branch(Block):
         seed: Seed = None,
         **kwargs: Any,
     ) -> None:
-        sizes = {"branch_filters": branch_filters, "block_filters": block_filters}
-        super().__init__({"kernel": kernel, "stride": stride, **sizes, "dropout": dropout}, **kwargs)
+        super().__init__(**kwargs)
         random = np.random.default_rng(seed)
         self.conv_se = GatedConvBlock(branch_filters, kernel, stride, seed=random, name="conv_se")
         self.conv_norm = ConvBlock(block_filters, 10, seed=random, name="conv_norm")
         self.sequence = [ConvBlock(block_filters, 5, seed=random, name=f"conv_seq_{i}") for i in (1, 2, 3)]
         self.dropout = _dropout(dropout, random)
-
-    def build(self, input_shape: Shape) -> None:
-        shape = input_shape
-        for layer in (self.conv_se, self.conv_norm, *self.sequence):
-            layer.build(shape)
-            shape = layer.compute_output_shape(shape)
-        self.built = True
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return self.conv_norm.compute_output_shape(self.conv_se.compute_output_shape(input_shape))
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         residual = self.conv_norm(self.conv_se(x, training=training), training=training)
@@ -157,8 +129,8 @@ def _map_stack(
 ) -> keras.Sequential:
     return keras.Sequential(
         [
-            _conv(settings.map_filters, kernels[0], random, "layer_with_weights-0", dilation=dilations[0]),
-            _conv(settings.map_filters, kernels[1], random, "layer_with_weights-1", dilation=dilations[1]),
+            _conv(settings.map_filters, kernels[0], random, "layer_with_weights-0", dilation_rate=dilations[0]),
+            _conv(settings.map_filters, kernels[1], random, "layer_with_weights-1", dilation_rate=dilations[1]),
             _dropout(settings.dropout, random),
             layers.BatchNormalization(name="layer_with_weights-2"),
         ],
@@ -170,18 +142,8 @@ def _map_stack(
 class Stager(keras.Model):
     """A member of the staging ensemble: `member(x) -> probabilities (B, 4)`.
 
-    Parameters
-    ----------
-    dropout : float | None
-        Replaces every dropout rate.
-    class_weights : sequence of 4 floats
-        Weights of this member's loss.
-
-    Attributes
-    ----------
-    member_values : dict of str to tf.Variable
-        What members differ in besides their weights: a training that serves all members with one traced
-        network sets it.
+    `dropout` replaces every dropout rate; `class_weights` (4) are those of this member's loss. `member_values` is
+    what members differ in besides their weights: a training that serves all with one traced network sets it.
     """
 
     def __init__(
@@ -237,10 +199,8 @@ class Stager(keras.Model):
         self.lstm.build(shape)
         self.fc2.build((None, s.lstm))
         self.fc.build((None, s.dense))
-        self.built = True
 
     def get_config(self) -> dict[str, Any]:
-        """Return settings, dropout and class weights; variables are saved as such."""
         return {
             **super().get_config(),
             "settings": self.settings.model_dump(mode="json"),
@@ -266,19 +226,14 @@ class Stager(keras.Model):
         return self.fc(self.fc2(self.lstm(x, training=training)))
 
     def loss_and_probabilities(self, inputs: Any, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the published staging loss (with this member's class weights) and the probabilities.
+        """Return the published loss, by this member's class weights, and the probabilities of (x, label).
 
-        Parameters
-        ----------
-        inputs : (x, label)
-            Windows (B, 3, 15000); one-hot labels (B, 4) or stage codes (B,).
+        They are windows (B, 3, 15000), and one-hot labels (B, 4) or stage codes (B,).
         """
         x, label = inputs
-        label = checked_label(label, self.settings.classes)
+        label = one_hot(checked_label(label, self.settings.classes), self.settings.classes)
         probabilities = self(x, training=training)
-        weights = self.member_values["class_weights"]
-        loss = staging_loss(probabilities, one_hot(label, self.settings.classes), weights)
-        return loss, probabilities
+        return staging_loss(probabilities, label, self.member_values["class_weights"]), probabilities
 
 
 def build_member(settings: StagerSettings, seed: Sequence[int], dropout: float | None = None) -> Stager:

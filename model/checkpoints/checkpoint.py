@@ -46,24 +46,10 @@ __all__ = [
 def restore(path: str | Path, name: str | None = None, mode: str | None = None) -> "Ensemble":
     """Open a checkpoint and return the network that it holds.
 
-    Parameters
-    ----------
-    path : str | Path
-        This project's .npz file, or a TensorFlow checkpoint of a published network: which one it is
-        follows from the names and shapes of its variables.
-    name, mode : str | None
-        The network that is expected; another one is an error. None is any.
-
-    Returns
-    -------
-    model : sleep_interpreter.model.networks.ensemble.Ensemble
-        Its `notes` are those that `save` was given; of a released checkpoint "released", the members found
-        and how many were published.
-
-    Raises
-    ------
-    UserError
-        Not a checkpoint, a checkpoint of another network, or one that does not fit its settings.
+    It is this project's .npz file, or a TensorFlow checkpoint of a published network: which one follows from the
+    names and shapes of its variables. The network's `notes` are those that `save` was given; of a released
+    checkpoint "released", the members found and how many were published. No checkpoint, one of another network
+    than `name` and `mode` (None is any), or one that does not fit its settings, is a `UserError`.
     """
     path = Path(path)
     if path.suffix == ".npz" or not tf_checkpoint.is_one(path):
@@ -78,19 +64,10 @@ def restore(path: str | Path, name: str | None = None, mode: str | None = None) 
 
 
 def load_published(model: "Ensemble", source: Mapping[str, Any] | str | Path) -> "Ensemble":
-    """Fill a network from published names.
+    """Fill a network from {published name: array}, or from a TensorFlow checkpoint (with or without ".index").
 
-    Parameters
-    ----------
-    source : mapping | str | Path
-        {published name: array}, or the path of a TensorFlow checkpoint (with or without ".index").
-        Names without the prefix "individual_models/<i>/" fill a network of one member.
-
-    Raises
-    ------
-    UserError
-        Names that are missing, unknown or of another shape, values that are no finite numbers; nothing is
-        changed then.
+    Names without the prefix "individual_models/<i>/" fill a network of one member. Names that are missing, unknown
+    or of another shape, and values that are no finite numbers, are a `UserError`; nothing is changed then.
     """
     if isinstance(source, str | Path):
         graph = tf_checkpoint.ObjectGraph(source)
@@ -150,13 +127,7 @@ def values_of(model: "Ensemble") -> dict[str, np.ndarray]:
 
 
 def save(model: "Ensemble", path: str | Path, **notes: Any) -> None:
-    """Write an ensemble to one .npz file (atomically).
-
-    Parameters
-    ----------
-    **notes
-        Anything JSON can hold, kept beside the weights (such as data fingerprint, simulated or not).
-    """
+    """Write an ensemble to one .npz file (atomically), with `notes`: anything JSON can hold, such as `simulated`."""
     members = len(model.individual_models)
     write_ensemble(path, model.network, model.mode, members, model.settings, values_of(model), notes)
 

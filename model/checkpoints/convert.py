@@ -16,26 +16,11 @@ from sleep_interpreter.utils.core.paths import display_path
 
 
 def convert(source: str | Path, target: str | Path, overwrite: bool = False) -> list[str]:
-    """Convert a checkpoint; settings and notes (such as "simulated") go along.
+    """Convert a checkpoint; settings and notes (such as "simulated") go along. Return lines about what was done.
 
-    Parameters
-    ----------
-    source : str | Path
-        A .npz of this project, or a TensorFlow checkpoint of a published network.
-    target : str | Path
-        Ends in .npz or .ckpt. It is written under another name and renamed when complete.
-    overwrite : bool
-        Replace a checkpoint that is there.
-
-    Returns
-    -------
-    lines : list of str
-        What was done.
-
-    Raises
-    ------
-    UserError
-        The source does not open, the target is there or ends otherwise.
+    The source is a .npz of this project, or a TensorFlow checkpoint of a published network; the target ends in .npz
+    or .ckpt, and is written under another name and renamed when complete. A source that does not open, a target
+    that ends otherwise, or is there without `overwrite`, is a `UserError`.
     """
     target = Path(target)
     if target.suffix not in (".npz", ".ckpt"):
@@ -55,10 +40,7 @@ def convert(source: str | Path, target: str | Path, overwrite: bool = False) -> 
 def inspect(path: str | Path, verbose: bool = False) -> list[str]:
     """Return what a checkpoint is and holds, as lines; its values are not read.
 
-    Parameters
-    ----------
-    verbose : bool
-        List every variable of one member with its shape.
+    `verbose` lists every variable of one member with its shape.
     """
     path = Path(path)
     if tf_checkpoint.is_one(path):

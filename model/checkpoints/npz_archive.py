@@ -62,16 +62,8 @@ def write_arrays(path: str | Path, header: dict[str, Any], arrays: Mapping[str, 
 def read_state(path: str | Path, header_only: bool = False) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return header and arrays (none with `header_only`) of a member's training state.
 
-    Returns
-    -------
-    header : dict
-        With "history" (a row an epoch) and "notes".
-    arrays : {name: array}
-
-    Raises
-    ------
-    UserError
-        Damaged, or no training state (such as an ensemble under a member's name).
+    The header has "history" (a row an epoch) and "notes". A damaged file, or one that is no training state (such as
+    an ensemble under a member's name), is a `UserError`.
     """
     header = read_header(path)
     if isinstance(header, dict) and "network" in header:

@@ -34,17 +34,8 @@ Members = dict[int, Shapes]
 def read(path: str | Path, name: str | None = None, mode: str | None = None) -> tuple[Header, dict[str, np.ndarray]]:
     """Return header and arrays of a TensorFlow checkpoint: its complete members, numbered from 0.
 
-    Parameters
-    ----------
-    path : str | Path
-        With or without ".index"; one that this project wrote has a header of its own.
-    name, mode : str | None
-        The network that is expected; another one is an error. None is any.
-
-    Raises
-    ------
-    UserError
-        No complete member of a published network, a member that is of none, or another network.
+    One that this project wrote has a header of its own. No complete member of a published network, a member that is
+    of none, or another network than `name` and `mode` (None is any), is a `UserError`.
     """
     graph = ObjectGraph(path)
     if graph.header is not None:
@@ -101,14 +92,7 @@ def published_shapes(network: str, mode: str) -> Shapes:
 
 
 def recognise(members: Members, first: Iterable[PublishedNetwork] = ()) -> PublishedNetwork | None:
-    """Return the published network that the most members are complete members of, or None.
-
-    Parameters
-    ----------
-    members : {member: {name: shape}}
-    first : iterable of PublishedNetwork
-        Those that are tried before the others.
-    """
+    """Return the published network that the most members are complete members of, or None; `first` are tried first."""
     counts: dict[PublishedNetwork, int] = {}
     for row in dict.fromkeys([*first, *PUBLISHED]):
         expected = published_shapes(*row[:2])
@@ -152,9 +136,5 @@ def unrecognised(members: Members, wanted: str | None = None) -> str:
 
 def _untrained(arrays: dict[str, np.ndarray]) -> bool:
     """Tell whether a member's normalisations all have their initial statistics: it saw no training."""
-    statistics = {
-        name: float(name.endswith("moving_variance"))
-        for name in arrays
-        if name.endswith(("moving_mean", "moving_variance"))
-    }
-    return bool(statistics) and all(np.all(arrays[name] == value) for name, value in statistics.items())
+    moving = [name for name in arrays if name.endswith(("moving_mean", "moving_variance"))]
+    return bool(moving) and all(np.all(arrays[name] == name.endswith("moving_variance")) for name in moving)

@@ -46,23 +46,9 @@ class ObjectGraph:
     """An open TensorFlow checkpoint; values are read when asked for.
 
     Book-keeping entries and optimizer slots are left out. What stands before "individual_models/" (as in
-    "model/individual_models/0/...") is taken off.
-
-    Parameters
-    ----------
-    path : str | Path
-        With or without ".index" or ".data-00000-of-00001".
-
-    Attributes
-    ----------
-    shapes : {published name: shape}
-    header : dict | None
-        This project's header, in a checkpoint that it wrote.
-
-    Raises
-    ------
-    UserError
-        A part is missing or damaged, or ensembles stand under several prefixes.
+    "model/individual_models/0/...") is taken off. `path` is with or without ".index" or ".data-00000-of-00001".
+    `shapes` is {published name: shape}, `header` this project's own in a checkpoint that it wrote. A part that is
+    missing or damaged, or ensembles under several prefixes, are a `UserError`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -135,16 +121,10 @@ def _published(stored: Mapping[str, Any], where: str) -> dict[str, str]:
 
 
 def write(path: str | Path, header: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Write an ensemble as a TensorFlow checkpoint under the published names.
+    """Write {published name: array} as a TensorFlow checkpoint, with a header for this project's own readers.
 
     Nothing is seen under the checkpoint's name before it is complete: the index, without which there is no
     checkpoint, is put in place last.
-
-    Parameters
-    ----------
-    header : dict
-        Kept inside, for this project's own readers.
-    arrays : {published name: array}
     """
     path = Path(path)
     tf = import_tensorflow()

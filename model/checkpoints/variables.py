@@ -21,12 +21,8 @@ def member_variables(member: Member) -> dict[str, Any]:
     """Return {published name: variable} of one member, without random-number state.
 
     Keras numbers layers without a name through the whole process ("dense_7"). Here they are numbered within
-    their parent, in the order of their variables, so that a name is the same in every process.
-
-    Raises
-    ------
-    UserError
-        Two variables of one name.
+    their parent, in the order of their variables, so that a name is the same in every process. Two variables of
+    one name are a `UserError`.
     """
     automatic = {}
     for layer in member._flatten_layers():
@@ -83,10 +79,7 @@ def by_member(found: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
 
 
 def misfits(expected: Shapes, found: Shapes) -> str:
-    """Return a sentence part about every way in which {name: shape} differ from what is expected.
-
-    Empty when nothing differs; at most five names of each kind are listed.
-    """
+    """Return a sentence part about all that differs, "" if nothing: at most five names of each kind."""
     shapes = [
         f"{name} (found {found[name]}, expected {shape})"
         for name, shape in expected.items()
@@ -107,18 +100,10 @@ def few(names: Iterable[Any]) -> str:
 
 
 def refuse_other(where: str, found: tuple[str, str | None], network: str | None, mode: str | None) -> None:
-    """Raise a `UserError` where a checkpoint's network is not the one that is wanted.
-
-    Parameters
-    ----------
-    found : tuple (network, mode)
-    network, mode : str | None
-        What is wanted; None is anything.
-    """
+    """Raise a `UserError` where the (network, mode) found are not those that are wanted; None is anything."""
     has = (found[0], found[1] or "normal")
     if network is not None and has[0] != network:
         wanted = registry.described(network, mode)
         raise UserError(f"{where}: holds {registry.described(*has)}, expected {wanted}")
     if mode is not None and has[1] != mode:
-        option = f"pass --mode {has[1]}"
-        raise UserError(f"{where}: this is {has[0]} in {has[1]} mode, expected {mode} mode: {option}")
+        raise UserError(f"{where}: this is {has[0]} in {has[1]} mode, expected {mode} mode: pass --mode {has[1]}")

@@ -16,32 +16,14 @@ class LassoGLM(ClassifierMixin, BaseEstimator):
     Minimises, for every class against the rest, -(1/n) log-likelihood + l1 sum|b| + (l2/2) sum b^2: the
     objective of glmnet and MATLAB's lassoglm without standardisation. scikit-learn's C is 1 / (n l1).
 
-    Parameters
-    ----------
-    l1, l2 : float
-        Penalties; 0.005 and 0 are the published ones.
-    scale : "own" | "train" | None
-        Channels are divided by a percentile of |x| over the trials: "own" (published) that of the very set
-        handed in, to train on or to predict, so a prediction depends on the trials predicted with it; "train"
-        that of the training trials; None not at all.
-    percentile : float
-        MATLAB's prctile. A channel whose percentile is 0 is not divided.
-    tol : float
-        Violation of the optimality conditions to stop at.
-    newton_steps : int
-        At most; a `ConvergenceWarning` tells when they did not do.
+    Channels are divided by a percentile (MATLAB's prctile; 0 divides nothing) of |x| over the trials: with `scale`
+    "own" (published) that of the very set handed in, to train on or to predict, so a prediction depends on the
+    trials predicted with it; "train" that of the training trials; None not at all. The penalties 0.005 and 0 are
+    the published ones. Fitting stops at a violation `tol` of the optimality conditions, or after `newton_steps`
+    with a `ConvergenceWarning`.
 
-    Attributes
-    ----------
-    classes_ : array (K,)
-    coef_ : float64 array (K, p)
-        Of the scaled channels.
-    intercept_ : float64 array (K,)
-    scale_ : float64 array (p,)
-        What training channels were divided by.
-    residual_ : float64 array (K,)
-        Largest violation of the optimality conditions.
-    n_features_in_ : int
+    Fitted, float64: `coef_` (K, p) of the scaled channels, `intercept_` (K,), `scale_` (p,) that training channels
+    were divided by, `residual_` (K,), the largest violation; `classes_` (K,).
     """
 
     def __init__(
@@ -66,9 +48,7 @@ class LassoGLM(ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=np.float64)  # noqa: N806
         check_classification_targets(y)
         self.classes_, label = np.unique(y, return_inverse=True)
-        self.scale_ = np.ones(X.shape[1])
-        if self.scale is not None:
-            self.scale_ = parts.channel_scale(X, self.percentile)
+        self.scale_ = np.ones(X.shape[1]) if self.scale is None else parts.channel_scale(X, self.percentile)
         found = parts.fit(
             (X / self.scale_)[:, None], label, len(self.classes_), self.l1, self.l2, self.tol, self.newton_steps
         )
@@ -97,5 +77,4 @@ class LassoGLM(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
         """Return the class of the largest probability; ties go to the first."""
-        best = self.log_odds(X).argmax(axis=1)
-        return self.classes_[best]
+        return self.classes_[self.log_odds(X).argmax(axis=1)]

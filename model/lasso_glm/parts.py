@@ -24,18 +24,10 @@ def check_parameters(l1: float, l2: float, scale: str | None, percentile: float)
 
 
 def channel_scale(x: np.ndarray, percentile: float) -> np.ndarray:
-    """Return the percentile of |x| over trials, which channels are divided by.
+    """Return the percentile of |x| over trials (n, ...), which channels are divided by, float64 (...).
 
     MATLAB's prctile: order statistic i of n stands at (i - 0.5) / n, linear in between (Hazen). A channel
     whose percentile is 0 (it is silent) is left as it is: its scale is 1.
-
-    Parameters
-    ----------
-    x : array (n, ...)
-
-    Returns
-    -------
-    scale : float64 array (...)
     """
     n = len(x)
     ordered = np.sort(np.abs(np.ascontiguousarray(np.moveaxis(x, 0, -1))), axis=-1)
@@ -49,19 +41,9 @@ def channel_scale(x: np.ndarray, percentile: float) -> np.ndarray:
 def fit(
     x: np.ndarray, label: np.ndarray, classes: int, l1: float, l2: float, tol: float, newton_steps: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fit one-vs-rest GLMs at all time samples.
+    """Return coef (T, K, C), intercept and residual (T, K) of one-vs-rest GLMs of scaled, finite x (n, T, C).
 
-    Parameters
-    ----------
-    x : float64 array (n, T, C)
-        Scaled, finite.
-    label : int array (n,)
-        0 to classes - 1. A class without a trial can never be decoded: coefficients 0, intercept -inf.
-
-    Returns
-    -------
-    coef : float64 array (T, K, C)
-    intercept, residual : float64 array (T, K)
+    Labels (n,) are 0 to classes - 1. A class without a trial can never be decoded: coefficients 0, intercept -inf.
     """
     times, channels = x.shape[1:]
     present = np.flatnonzero(np.bincount(label, minlength=classes))

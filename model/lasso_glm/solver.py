@@ -23,6 +23,7 @@ No BLAS is called, so the result has the same bits whatever the number of thread
 import numpy as np
 from numba import njit
 
+Array = np.ndarray
 FAST = {"reassoc", "contract", "nsz"}
 """Sums may be reordered (for vector instructions); infinities keep their meaning."""
 ENOUGH = 0.1
@@ -30,28 +31,12 @@ ENOUGH = 0.1
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def solve(
-    x: np.ndarray, y: np.ndarray, l1: float, l2: float, tolerance: float, steps: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Solve all problems of all time samples and classes.
+def solve(x: Array, y: Array, l1: float, l2: float, tolerance: float, steps: int) -> tuple[Array, Array, Array]:
+    """Solve all problems of all time samples and classes; return coef (T, K, p), intercept and residual (T, K).
 
-    Parameters
-    ----------
-    x : float64 array (T, p, n), C-contiguous
-        Channels by trials; **centred in place**.
-    y : float64 array (K, n)
-        1 where the trial is of the class, else 0; each class has both.
-    tolerance : float
-        Largest violation of the optimality conditions to stop at.
-    steps : int
-        Newton steps at most.
-
-    Returns
-    -------
-    coef : float64 array (T, K, p)
-    intercept : float64 array (T, K)
-    residual : float64 array (T, K)
-        Largest violation that is left.
+    `x` (T, p, n), C-contiguous, are channels by trials, **centred in place**; `y` (K, n) is 1 where the trial is of
+    the class, else 0, and each class has both; all is float64. The residual is the largest violation of the
+    optimality conditions that is left; a problem ends at `tolerance`, or after `steps` Newton steps.
     """
     times, p, n = x.shape
     classes = y.shape[0]
@@ -79,17 +64,17 @@ def solve(
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _solve_one(
-    x: np.ndarray,
-    mean: np.ndarray,
-    gram: np.ndarray,
-    y: np.ndarray,
+    x: Array,
+    mean: Array,
+    gram: Array,
+    y: Array,
     l1: float,
     l2: float,
     tolerance: float,
     steps: int,
-    b: np.ndarray,
-    rows: np.ndarray,
-    weighted: np.ndarray,
+    b: Array,
+    rows: Array,
+    weighted: Array,
 ) -> tuple[float, float]:
     """Solve one problem into `b`; return the intercept for centred channels and the residual."""
     p, n = x.shape
@@ -173,7 +158,7 @@ def _solve_one(
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _gradient(x: np.ndarray, y: np.ndarray, eta: np.ndarray, r: np.ndarray, g: np.ndarray) -> float:
+def _gradient(x: Array, y: Array, eta: Array, r: Array, g: Array) -> float:
     """Write the gradient without penalty into `g`, return the intercept's."""
     p, n = x.shape
     total = 0.0
@@ -189,7 +174,7 @@ def _gradient(x: np.ndarray, y: np.ndarray, eta: np.ndarray, r: np.ndarray, g: n
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _violation(b: np.ndarray, g: np.ndarray, g0: float, l1: float, l2: float, scale: float) -> float:
+def _violation(b: Array, g: Array, g0: float, l1: float, l2: float, scale: float) -> float:
     """Return the largest violation of the optimality conditions."""
     worst = abs(g0) * scale
     for j in range(len(b)):
@@ -204,7 +189,7 @@ def _violation(b: np.ndarray, g: np.ndarray, g0: float, l1: float, l2: float, sc
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _objective(y: np.ndarray, eta: np.ndarray, b: np.ndarray, l1: float, l2: float) -> float:
+def _objective(y: Array, eta: Array, b: Array, l1: float, l2: float) -> float:
     total = 0.0
     for i in range(len(y)):
         total += max(eta[i], 0.0) + np.log1p(np.exp(-abs(eta[i]))) - y[i] * eta[i]
@@ -216,16 +201,16 @@ def _objective(y: np.ndarray, eta: np.ndarray, b: np.ndarray, l1: float, l2: flo
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _hessian(
-    x: np.ndarray,
-    eta: np.ndarray,
-    b: np.ndarray,
-    g: np.ndarray,
+    x: Array,
+    eta: Array,
+    b: Array,
+    g: Array,
     l1: float,
-    place: np.ndarray,
-    rows: np.ndarray,
-    weighted: np.ndarray,
-    hessian: np.ndarray,
-    slope: np.ndarray,
+    place: Array,
+    rows: Array,
+    weighted: Array,
+    hessian: Array,
+    slope: Array,
 ) -> float:
     """Write the Hessian of all channels that are or may soon be active; return the intercept's entry.
 
@@ -264,7 +249,7 @@ def _hessian(
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _products(a: np.ndarray, b: np.ndarray, out: np.ndarray, m: int) -> None:
+def _products(a: Array, b: Array, out: Array, m: int) -> None:
     """Write the symmetric products of the first m rows; rows m to m + 2 have to be there, and be zero.
 
     Four rows by four: every value that is loaded is used four times.
@@ -303,9 +288,7 @@ def _products(a: np.ndarray, b: np.ndarray, out: np.ndarray, m: int) -> None:
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _quadratic(
-    h: np.ndarray, linear: np.ndarray, at: np.ndarray, l1: float, l2: float, d: np.ndarray, m: int, tolerance: float
-) -> None:
+def _quadratic(h: Array, linear: Array, at: Array, l1: float, l2: float, d: Array, m: int, tolerance: float) -> None:
     """Minimise linear d + d'hd/2 + l1 |at + d| + l2/2 (at + d)^2 over d (m,), into `d`."""
     product = np.zeros(m)
     d[:m] = 0.0
@@ -334,9 +317,7 @@ def _quadratic(
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _jump(
-    h: np.ndarray, linear: np.ndarray, at: np.ndarray, l1: float, l2: float, d: np.ndarray, m: int, product: np.ndarray
-) -> bool:
+def _jump(h: Array, linear: Array, at: Array, l1: float, l2: float, d: Array, m: int, product: Array) -> bool:
     """Move the non-zero channels to their joint minimum, or to where the first of them reaches zero.
 
     Where they depend on each other there is none; one of them is brought to zero then. Returns whether a
@@ -391,15 +372,7 @@ def _jump(
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _drop_dependent(
-    h: np.ndarray,
-    factor: np.ndarray,
-    where: np.ndarray,
-    target: np.ndarray,
-    i: int,
-    at: np.ndarray,
-    d: np.ndarray,
-    m: int,
-    product: np.ndarray,
+    h: Array, factor: Array, where: Array, target: Array, i: int, at: Array, d: Array, m: int, product: Array
 ) -> bool:
     """Bring a channel to zero along the direction in which channel i and those before cancel out.
 

@@ -13,21 +13,10 @@ from sleep_interpreter.model.lasso_glm import parts
 class TimeResolvedLassoGLM(BaseEstimator):
     """A `LassoGLM` for each time sample, all T x K problems in one call.
 
-    Parameters
-    ----------
-    l1, l2, scale, percentile, tol, newton_steps
-        As in `LassoGLM`; percentiles are per time sample and channel.
-    classes : int | None
-        Labels are 0 to classes - 1; None: as many as the largest label met in `fit` says. A class without a
-        training trial gets coefficients 0 and intercept -inf: probability 0, never predicted.
-
-    Attributes
-    ----------
-    coef_ : float64 array (T, K, C)
-        Of the scaled channels.
-    intercept_, residual_ : float64 array (T, K)
-    scale_ : float64 array (T, C)
-        What training channels were divided by.
+    Parameters are as there; percentiles are per time sample and channel. Labels are 0 to `classes` - 1 (None: as
+    many as the largest label met in `fit` says); a class without a training trial gets coefficients 0 and
+    intercept -inf: probability 0, never predicted. Fitted, float64: `coef_` (T, K, C) of the scaled channels,
+    `intercept_` and `residual_` (T, K), `scale_` (T, C) that training channels were divided by.
     """
 
     def __init__(
@@ -57,9 +46,7 @@ class TimeResolvedLassoGLM(BaseEstimator):
         classes = self.classes or int(y.max()) + 1
         if y.max() >= classes:
             raise ValueError(f"y holds {y.max()}, classes={classes} allows 0 to {classes - 1}")
-        self.scale_ = np.ones(X.shape[1:])
-        if self.scale is not None:
-            self.scale_ = parts.channel_scale(X, self.percentile)
+        self.scale_ = np.ones(X.shape[1:]) if self.scale is None else parts.channel_scale(X, self.percentile)
         self.coef_, self.intercept_, self.residual_ = parts.fit(
             X / self.scale_, y, classes, self.l1, self.l2, self.tol, self.newton_steps
         )
@@ -97,16 +84,11 @@ class TimeResolvedLassoGLM(BaseEstimator):
         return (self.predict(X) == np.asarray(y)[:, None]).mean(axis=0)
 
     def patterns(self, X: ArrayLike) -> np.ndarray:  # noqa: N803
-        """Return what the decoders' outputs look like on the scalp, float64 (T, K, C).
+        """Return what the decoders' outputs look like on the scalp, float64 (T, K, C); X are the trials of `fit`.
 
         Coefficients say how to read a signal, not where it is. Haufe et al. (2014, NeuroImage 87): the
         covariance of the channels with a decoder's output; divided by the output's standard deviation it is
         the change of a channel, in its unit, that goes with one standard deviation of the output.
-
-        Parameters
-        ----------
-        X : array (n, T, C)
-            The trials of `fit`, unscaled.
         """
         check_is_fitted(self)
         X = _checked(X).astype(np.float64)  # noqa: N806

@@ -9,6 +9,7 @@ Every block is a Keras layer on (B, T, features), for use in any model:
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from keras import initializers
@@ -48,8 +49,7 @@ class Stem(BatchBlock):
         seed: Seed = None,
         **kwargs: Any,
     ) -> None:
-        config = {"filters": filters, "kernel": kernel, "dilations": list(dilations), "dense": dense}
-        super().__init__({"d_model": d_model, **config}, **kwargs)
+        super().__init__(**kwargs)
         random = np.random.default_rng(seed)
         suffixes = ["", *(str(i) for i in range(2, len(dilations) + 1))]
         self.convolutions = [
@@ -60,18 +60,9 @@ class Stem(BatchBlock):
         self.dense1 = published_dense(dense, "dense_layer1", random)
         self.dense2 = published_dense(d_model, "dense_layer2", random)
 
-    def build(self, input_shape: Shape) -> None:
-        shape = input_shape
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            convolution.build(shape)
-            shape = convolution.compute_output_shape(shape)
-            norm.build(shape)
-        self.dense1.build(shape)
-        self.dense2.build((*shape[:-1], self.dense1.units))
-        self.built = True
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (*input_shape[:-1], self.dense2.units)
+    def chain(self) -> list[keras.Layer]:
+        pairs = zip(self.convolutions, self.norms, strict=True)
+        return [*(layer for pair in pairs for layer in pair), self.dense1, self.dense2]
 
     def call_parts(self, parts: list[tf.Tensor], training: bool = False) -> list[tf.Tensor]:
         for index, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
@@ -87,15 +78,8 @@ class Projection(Block):
     """A Dense layer one level down, as the checkpoints name it (W_q/W)."""
 
     def __init__(self, units: int, seed: Seed = None, **kwargs: Any) -> None:
-        super().__init__({"units": units}, **kwargs)
+        super().__init__(**kwargs)
         self.inner = published_dense(units, "W", np.random.default_rng(seed))
-
-    def build(self, input_shape: Shape) -> None:
-        self.inner.build(input_shape)
-        self.built = True
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (*input_shape[:-1], self.inner.units)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         return self.inner.call(x)
@@ -106,7 +90,7 @@ class Attention(Block):
     """Multi-head self-attention without the output layer: (B, T, d_model) to (B, T, heads * head_size)."""
 
     def __init__(self, heads: int, head_size: int, dropout: float = 0.0, seed: Seed = None, **kwargs: Any) -> None:
-        super().__init__({"heads": heads, "head_size": head_size, "dropout": dropout}, **kwargs)
+        super().__init__(**kwargs)
         random = np.random.default_rng(seed)
         self.heads, self.head_size = heads, head_size
         self.query = Projection(heads * head_size, random, name="W_q")
@@ -117,7 +101,6 @@ class Attention(Block):
     def build(self, input_shape: Shape) -> None:
         for projection in (self.query, self.key, self.value):
             projection.build(input_shape)
-        self.built = True
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.heads * self.head_size)
@@ -145,20 +128,12 @@ class FeedForward(Block):
     """Dense ReLU, dropout, Dense, dropout on (..., features)."""
 
     def __init__(self, hidden: int, d_model: int, dropout: float = 0.0, seed: Seed = None, **kwargs: Any) -> None:
-        super().__init__({"hidden": hidden, "d_model": d_model, "dropout": dropout}, **kwargs)
+        super().__init__(**kwargs)
         random = np.random.default_rng(seed)
         self.fc1 = published_dense(hidden, "fc1", random, activation="relu")
         self.dropout1 = seeded_dropout(dropout, "dropout1", random)
         self.fc2 = published_dense(d_model, "fc2", random)
         self.dropout2 = seeded_dropout(dropout, "dropout2", random)
-
-    def build(self, input_shape: Shape) -> None:
-        self.fc1.build(input_shape)
-        self.fc2.build((*input_shape[:-1], self.fc1.units))
-        self.built = True
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (*input_shape[:-1], self.fc2.units)
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         rows = kernels.as_rows(x)
@@ -184,25 +159,13 @@ class TransformerBlock(Block):
         seed: Seed = None,
         **kwargs: Any,
     ) -> None:
-        config = {"d_model": d_model, "heads": heads, "head_size": head_size, "ffn": ffn}
-        rates = {"attention_dropout": attention_dropout, "ffn_dropout": ffn_dropout}
-        super().__init__({**config, **rates}, **kwargs)
+        super().__init__(**kwargs)
         random = np.random.default_rng(seed)
         self.mha = Attention(heads, head_size, attention_dropout, random, name="mha")
         self.fc_mha = published_dense(d_model, "fc_mha", random)
         self.layernorm_mha = LayerNorm(epsilon=1e-5, name="layernorm_mha")
         self.ffn = FeedForward(ffn, d_model, ffn_dropout, random, name="ffn")
         self.layernorm_ffn = LayerNorm(epsilon=1e-5, name="layernorm_ffn")
-
-    def build(self, input_shape: Shape) -> None:
-        self.mha.build(input_shape)
-        self.fc_mha.build(self.mha.compute_output_shape(input_shape))
-        for layer in (self.layernorm_mha, self.ffn, self.layernorm_ffn):
-            layer.build(input_shape)
-        self.built = True
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return input_shape
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         rows = self.call_rows(kernels.as_rows(x), x.shape[1] or tf.shape(x)[1], training)
@@ -216,15 +179,7 @@ class TransformerBlock(Block):
 
 @serializable
 class Encoder(BatchBlock):
-    """A stack of transformer blocks on (B, T, d_model) that ends in batch normalisation over the features.
-
-    Parameters
-    ----------
-    depth : int
-        Number of blocks.
-    d_model, heads, head_size, ffn, attention_dropout, ffn_dropout
-        Of every `TransformerBlock`.
-    """
+    """`depth` transformer blocks on (B, T, d_model), then batch normalisation over the features."""
 
     def __init__(
         self,
@@ -239,21 +194,11 @@ class Encoder(BatchBlock):
         seed: Seed = None,
         **kwargs: Any,
     ) -> None:
-        sizes = {"d_model": d_model, "heads": heads, "head_size": head_size, "ffn": ffn}
-        block: dict[str, Any] = {**sizes, "attention_dropout": attention_dropout, "ffn_dropout": ffn_dropout}
-        super().__init__({"depth": depth, **block}, **kwargs)
+        super().__init__(**kwargs)
+        block = {key: value for key, value in self._arguments.items() if key != "depth"}
         random = np.random.default_rng(seed)
         self.blocks = [TransformerBlock(**block, seed=random, name=f"layer_with_weights-{i}") for i in range(depth)]
         self.norm = BatchNorm(name=f"layer_with_weights-{depth}")
-
-    def build(self, input_shape: Shape) -> None:
-        for block in self.blocks:
-            block.build(input_shape)
-        self.norm.build(input_shape)
-        self.built = True
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return input_shape
 
     def call_parts(self, parts: list[tf.Tensor], training: bool = False) -> list[tf.Tensor]:
         length = parts[0].shape[1] or tf.shape(parts[0])[1]
@@ -269,17 +214,9 @@ class FeatureHead(BatchBlock):
     """Dense and batch normalisation: the features that contrastive terms and class heads read."""
 
     def __init__(self, features: int, seed: Seed = None, **kwargs: Any) -> None:
-        super().__init__({"features": features}, **kwargs)
+        super().__init__(**kwargs)
         self.dense = published_dense(features, "layer_with_weights-0", np.random.default_rng(seed))
         self.norm = BatchNorm(name="layer_with_weights-1")
-
-    def build(self, input_shape: Shape) -> None:
-        self.dense.build(input_shape)
-        self.norm.build(self.compute_output_shape(input_shape))
-        self.built = True
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (*input_shape[:-1], self.dense.units)
 
     def call_parts(self, parts: list[tf.Tensor], training: bool = False) -> list[tf.Tensor]:
         return self.norm.call_parts([self.dense.call(x) for x in parts], training)
@@ -290,7 +227,7 @@ class ClassHead(Block):
     """Dropout, Flatten, Dense ReLU, batch normalisation, Dense: (B, T, F) to class logits (B, K)."""
 
     def __init__(self, classes: int, hidden: int = 128, dropout: float = 0.5, seed: Seed = None, **kwargs: Any) -> None:
-        super().__init__({"classes": classes, "hidden": hidden, "dropout": dropout}, **kwargs)
+        super().__init__(**kwargs)
         random = np.random.default_rng(seed)
         self.dropout = seeded_dropout(dropout, "dropout", random)
         self.hidden = published_dense(hidden, "layer_with_weights-0", random, activation="relu")
@@ -304,7 +241,6 @@ class ClassHead(Block):
         self.hidden.build((None, length * width))
         self.norm.build((None, self.hidden.units))
         self.logits.build((None, self.hidden.units))
-        self.built = True
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], self.logits.units)
@@ -330,16 +266,15 @@ class ContrastivePair(Block):
     """
 
     def __init__(self, width_z: int, width_y: int, seed: Seed = None, **kwargs: Any) -> None:
-        super().__init__({"width_z": width_z, "width_y": width_y}, **kwargs)
+        super().__init__(**kwargs)
         random = np.random.default_rng(seed)
         self.proj_z = SequenceProjection(width_z, random, name="proj_z")
         self.proj_y = SequenceProjection(width_y, random, name="proj_y")
 
-    def build(self, z_shape: Shape, y_shape: Shape) -> None:
+    def build(self, z_shape: Shape, y_shape: Shape) -> None:  # type: ignore[override]  # it has two inputs
         self.proj_z.build(z_shape)
         self.proj_y.build(y_shape)
         self.t = self.add_weight(name="t", shape=(), initializer=initializers.Constant(2.0))
-        self.built = True
 
     def call(self, z: tf.Tensor, y: tf.Tensor, one_hot: tf.Tensor) -> tf.Tensor:
         return self.call_parts([z], [y], one_hot)
@@ -363,13 +298,9 @@ class SequenceProjection(Block):
     """Dense ReLU on each time step; the sequence as one vector of length 1: (B, T, F) to (B, T * units)."""
 
     def __init__(self, units: int, seed: Seed = None, **kwargs: Any) -> None:
-        super().__init__({"units": units}, **kwargs)
+        super().__init__(**kwargs)
         he_uniform = initializers.HeUniform(seed=next_seed(np.random.default_rng(seed)))
         self.dense = Dense(units, activation="relu", kernel_initializer=he_uniform, name="layer_with_weights-0")
-
-    def build(self, input_shape: Shape) -> None:
-        self.dense.build(input_shape)
-        self.built = True
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         length = input_shape[1]

@@ -24,10 +24,7 @@ def build_member(
 ) -> Member:
     """Build member `index` of an ensemble; it depends on `seed` and `index` alone.
 
-    Raises
-    ------
-    UserError
-        A layer that has no weights yet, though the member has predicted once.
+    A layer that has no weights though the member has predicted once is a `UserError`.
     """
     tf = import_tensorflow()
     state = random.getstate()
@@ -91,12 +88,7 @@ def settings_from_params(
 ) -> tuple[NetworkSettings, int]:
     """Return the model settings that the YAML of a network holds, and its published number of members.
 
-    Parameters
-    ----------
-    kinds : tuple of subclasses of `NetworkSettings`
-        Those among which the YAML's `model.kind` chooses.
-    name, mode, **overrides
-        As for `sleep_interpreter.model.registry.build`.
+    Its `model.kind` chooses among `kinds`; the rest is as for `sleep_interpreter.model.registry.build`.
     """
     path = config.find(settings_source(kinds, name))
     tree, origin = config.resolve(path, mode=mode)

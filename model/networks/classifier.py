@@ -13,12 +13,8 @@ from sleep_interpreter.model.networks.registration import NetworkSettings
 class Classifier(keras.Model):
     """Sleep trials (B, T, C) to class probabilities, trained by cross-entropy.
 
-    Parameters
-    ----------
-    settings : sleep_interpreter.model.networks.registration.NetworkSettings
-        With `sleep_samples`, `channels`, `classes`, and `awake` false.
-    network : keras.Model
-        Takes float32 (B, T, C), returns probabilities (B, K). Its layers need no names.
+    `settings` have `sleep_samples`, `channels`, `classes`, and `awake` false. `network` takes float32 (B, T, C) and
+    returns probabilities (B, K); its layers need no names.
     """
 
     def __init__(self, settings: NetworkSettings, network: keras.Model, name: str = "member") -> None:

@@ -36,12 +36,8 @@ class SleepDecoder(keras.Model):
     loss, ``member.compile(optimizer, loss)`` and ``member.fit(sleep, label)`` for any loss of Keras.
 
     The views of a trial are its encoding z, z + audio_encoder(z) and z + image_encoder(z); the audio and
-    image encoders are the ones that process awake trials, where a network has those.
-
-    Parameters
-    ----------
-    dropout : float | None
-        Replaces every dropout rate.
+    image encoders are the ones that process awake trials, where a network has those. `dropout` replaces every
+    dropout rate.
     """
 
     def __init__(
@@ -95,22 +91,15 @@ class SleepDecoder(keras.Model):
         for block in (self.sleep_encoder, self.image_encoder, self.audio_encoder, self.sleep_features):
             block.build(encoded)
         self.sleep_classes.build((None, s.sleep_samples, s.features))
-        self.built = True
 
     def get_config(self) -> dict[str, Any]:
-        """Return settings and dropout; variables are saved as such."""
         settings = self.settings.model_dump(mode="json")
         return {**super().get_config(), "settings": settings, "dropout": self._dropout}
 
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor | LossAndProbabilities:
-        """Return class probabilities (B, K) of sleep trials, or the scalar loss and the probabilities.
+        """Return class probabilities (B, K) of sleep EEG (B, 200, 55); of (sleep, label) the scalar loss too.
 
-        Parameters
-        ----------
-        inputs : sleep | (sleep, label)
-            Sleep EEG (B, 200, 55); one-hot labels (B, 15), or class indices (B,).
-        training : bool
-            Dropout on, batch statistics in the normalisations.
+        Labels are one-hot (B, 15) or class indices (B,). Training is with dropout and batch statistics.
         """
         if isinstance(inputs, tuple | list):
             return self.call_with_labels(inputs, training)
@@ -119,7 +108,6 @@ class SleepDecoder(keras.Model):
         return tf.exp(self.sleep_log_probabilities(self.sleep_views(parts, training), training))
 
     def call_with_labels(self, inputs: Sequence[tf.Tensor], training: bool = False) -> LossAndProbabilities:
-        """Return the scalar loss and the class probabilities (B, K); see `call`."""
         sleep, label = inputs
         sleep = checked_signal(sleep, self.input_size, "sleep")
         label = self.all_labels(label)
@@ -130,16 +118,7 @@ class SleepDecoder(keras.Model):
         return weights.sleep * loss / weights.divisor, tf.exp(log_probabilities)
 
     def sleep_views(self, parts: list[tf.Tensor], training: bool = False) -> list[list[tf.Tensor]]:
-        """Return the three views (plain, audio, image) of sleep EEG, all in parts of a batch.
-
-        Parameters
-        ----------
-        parts : list of tensors (B_i, T, C)
-
-        Returns
-        -------
-        views : list of three lists of tensors (B_i, T, F)
-        """
+        """Return the views plain, audio and image, each in parts (B_i, T, F), of sleep EEG in parts (B_i, T, C)."""
         x = self.sleep_stem.call_parts(parts, training)
         if self._sleep_position is not None:
             x = [part + self._sleep_position for part in x]
@@ -220,15 +199,9 @@ class MultiDomainDecoder(SleepDecoder):
         return head.call_parts(encoder.call_parts(x, training), training)
 
     def call_with_labels(self, inputs: Sequence[tf.Tensor], training: bool = False) -> LossAndProbabilities:
-        """Return the scalar loss and the class probabilities (B, K) of the sleep trials.
+        """Return the scalar loss and the probabilities (B, K) of the sleep trials of (image, audio, sleep, label).
 
-        Parameters
-        ----------
-        inputs : (image, audio, sleep, label)
-            Awake EEG (B, 80, 55) of an image and an audio trial of the same item, sleep EEG (B, 200, 55),
-            one-hot labels (B, 15), or class indices (B,).
-        training : bool
-            Dropout on, batch statistics in the normalisations.
+        Awake EEG (B, 80, 55) is of an image and an audio trial of the same item; the rest is as in `call`.
         """
         image_eeg, audio_eeg, sleep_eeg, label = inputs
         s = self.settings

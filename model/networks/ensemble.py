@@ -17,20 +17,9 @@ from sleep_interpreter.model.networks.registration import NetworkSettings
 class Ensemble(keras.Model):
     """Members of one network; the prediction is the mean over members.
 
-    Parameters
-    ----------
-    members : list of keras.Model
-        `member(x) -> probabilities`; decoders also `member((..., label)) -> (loss, probabilities)`.
-    network : str
-        Published name of the network ("N23SIMD").
-    mode : str | None
-        Published mode ("retrained") or None.
-
-    Attributes
-    ----------
-    individual_models : list of keras.Model
-        The members, under the name they have in the released checkpoints.
-    settings : sleep_interpreter.model.networks.registration.NetworkSettings
+    A member is `member(x) -> probabilities`, a decoder also `member((..., label)) -> (loss, probabilities)`; they
+    stand in `individual_models`, named so in the released checkpoints. `network` and `mode` are the published
+    names ("N23SIMD", "retrained" or None).
     """
 
     def __init__(self, members: Sequence[keras.Model], network: str, mode: str | None = None, **kwargs: Any) -> None:
@@ -60,16 +49,9 @@ class Ensemble(keras.Model):
         return _mean(outputs)
 
     def predict_proba(self, x: Any) -> np.ndarray:
-        """Return class probabilities as float32 array (B, K).
+        """Return class probabilities (B, K), float32, of sleep trials (B, T, C) or staging windows (B, 3, 15000).
 
-        Parameters
-        ----------
-        x : array (B, T, C) of sleep trials, or (B, 3, 15000) of staging windows
-
-        Raises
-        ------
-        ValueError
-            Another shape than the network reads, or values that are not finite numbers.
+        Another shape than the network reads, or values that are not finite numbers, are a `ValueError`.
         """
         x = tf.convert_to_tensor(checked_signal(x, self.individual_models[0].input_size, "x"))
         if not len(x):

@@ -9,16 +9,9 @@ import tensorflow as tf
 
 
 def checked_signal(x: Any, size: Sequence[int], name: str) -> Any:
-    """Return signals as finite numbers of Keras' float type (B, *size), or raise a `ValueError`.
+    """Return signals as finite numbers of Keras' float type (B, *size), or raise a `ValueError` that says `name`.
 
     A tensor stays one, so that gradients reach it.
-
-    Parameters
-    ----------
-    size : tuple of int
-        Shape of one trial or window.
-    name : str
-        How messages call it.
     """
     dtype = keras.config.floatx()
     if _in_graph(x):  # only the shape is known

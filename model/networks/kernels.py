@@ -45,15 +45,10 @@ def dropout_scale(rate: float) -> float:
 
 
 def dropout_keep(shape: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:
-    """Return which values dropout keeps, a random bool tensor of `shape`.
+    """Return which values dropout keeps, a random bool tensor of `shape`; `seed` is an int tensor (2,).
 
-    Parameters
-    ----------
-    shape : int tensor (rank,)
-    rate : float
-        Share of values dropped: 8 random bits a value if it is a multiple of 1/256, otherwise 16, which
-        meet it to 1/131072.
-    seed : int tensor (2,)
+    `rate`, the share dropped, takes 8 random bits a value if it is a multiple of 1/256, otherwise 16, which meet
+    it to 1/131072.
     """
     bits, zeros = _dropout_bits(rate)
     count = tf.reduce_prod(shape)
@@ -100,19 +95,9 @@ def batch_norm(
     mean: tf.Tensor | None = None,
     variance: tf.Tensor | None = None,
 ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
-    """Normalise each feature over all rows of all parts, or by the mean and variance given.
+    """Normalise each feature (F,) over all rows of all parts (N_i, F), or by the mean and variance given.
 
-    Parameters
-    ----------
-    parts : list of tensors (N_i, F)
-    gamma, beta : tensors (F,)
-    mean, variance : tensors (F,) or None
-
-    Returns
-    -------
-    parts : list of tensors (N_i, F)
-    mean, variance : tensors (F,)
-        Of this batch (variance with divisor N), or as given.
+    Returns the parts, mean and variance: of this batch (variance with divisor N), or as given.
     """
     if mean is not None and variance is not None:
         scale = gamma * tf.math.rsqrt(variance + epsilon)
@@ -145,14 +130,9 @@ def batch_norm(
 
 
 def attend(query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
-    """Return softmax(query key^T) value of each head, all (B, H, T, size).
+    """Return softmax(query key^T) value of each head, all (B, H, T, size), the query already scaled.
 
-    Parameters
-    ----------
-    query, key, value : tensors (B, H, T, size)
-        The query already scaled.
-    mask : tensor (B, H, T, T) or None
-        Multiplied with the attention (dropout).
+    `mask` (B, H, T, T) is multiplied with the attention (dropout).
     """
 
     @tf.custom_gradient
@@ -187,15 +167,9 @@ def feed_forward(
     keep: tf.Tensor | None = None,
     scale: float = 1.0,
 ) -> tf.Tensor:
-    """Return dense(dropout(ReLU(dense(rows)))).
+    """Return dense(dropout(ReLU(dense(rows)))) of rows (N, F); `keep` (N, hidden) are the hidden values kept.
 
-    Parameters
-    ----------
-    rows : tensor (N, F)
-    keep : bool tensor (N, hidden) or None
-        Which hidden values are kept.
-    scale : float
-        What the kept ones are multiplied by; here the second kernel is, being smaller.
+    They are multiplied by `scale`; in fact the second kernel is, being smaller.
     """
 
     @tf.custom_gradient

@@ -12,8 +12,9 @@ Blocks use `layer.call(x)` for the layers inside them, not `layer(x)`: these are
 Keras' name scopes would change the order in which TensorFlow adds gradients, and so their last digits.
 """
 
+import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -30,24 +31,42 @@ serializable = keras.saving.register_keras_serializable("sleep_interpreter")
 
 
 class Block(layers.Layer):
-    """A layer made of layers.
+    """A layer made of layers; they are built one after the other, where a subclass does not say otherwise.
 
-    Parameters
-    ----------
-    config : dict
-        The arguments of the constructor that `get_config` returns: all but `seed`, since a block that is
-        loaded gets its weights and its random-number state from the file.
-    **kwargs
-        Of `keras.layers.Layer`: `name`, `dtype`, `trainable`.
+    `get_config` returns the constructor's arguments but `seed`: a block that is loaded gets its weights and its
+    random-number state from the file. `**kwargs` are those of `keras.layers.Layer`: `name`, `dtype`, `trainable`.
     """
 
-    def __init__(self, config: dict[str, Any], **kwargs: Any) -> None:
+    _arguments: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        block = super().__new__(cls, *args, **kwargs)
+        given = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
+        given.apply_defaults()
+        own = {k: list(v) if isinstance(v, tuple) else v for k, v in given.arguments.items()}
+        vars(block)["_arguments"] = {k: v for k, v in own.items() if k not in ("self", "seed", "kwargs")}
+        return block
+
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._config = config
         self.supports_jit = False  # `fit` would have XLA compile for minutes, and its steps are slower
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self._config}
+        return {**super().get_config(), **self._arguments}
+
+    def chain(self) -> list[keras.Layer]:
+        """Return the layers inside, in the order in which a signal passes them."""
+        return self._flatten_layers(include_self=False, recursive=False)
+
+    def build(self, input_shape: Shape) -> None:
+        for layer in self.chain():
+            layer.build(input_shape)
+            input_shape = layer.compute_output_shape(input_shape)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        for layer in self.chain():
+            input_shape = layer.compute_output_shape(input_shape)
+        return input_shape
 
 
 class BatchBlock(Block):

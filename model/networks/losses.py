@@ -16,13 +16,9 @@ def one_hot(label: tf.Tensor, classes: int) -> tf.Tensor:
 
 
 def mixture_log_probabilities(logits: Sequence[tf.Tensor], weights: Sequence[float]) -> tf.Tensor:
-    """Return log of the weighted mean of softmaxes (B, K), computed without leaving the log domain.
+    """Return log of the weighted mean of the softmaxes of logits (B, K), without leaving the log domain.
 
-    Parameters
-    ----------
-    logits : list of tensors, each (B, K)
-    weights : sequence of float
-        Of any positive sum.
+    The weights have any positive sum.
     """
     total = float(sum(weights))
     parts = [
@@ -34,16 +30,10 @@ def mixture_log_probabilities(logits: Sequence[tf.Tensor], weights: Sequence[flo
 
 
 def class_loss(log_probabilities: tf.Tensor, label: tf.Tensor, form: Literal["published", "logits"]) -> tf.Tensor:
-    """Return the mean class loss.
+    """Return the mean class loss of log probabilities (B, K) and one-hot labels (B, K).
 
-    Parameters
-    ----------
-    log_probabilities : tensor (B, K)
-    label : tensor (B, K)
-        One-hot.
-    form : {"published", "logits"}
-        "published" applies a softmax cross-entropy to the probabilities as if they were logits, as the
-        original does (so it cannot fall below 1.817 for 15 classes); "logits" is the cross-entropy proper.
+    "published" applies a softmax cross-entropy to the probabilities as if they were logits, as the original does
+    (so it cannot fall below 1.817 for 15 classes); "logits" is the cross-entropy proper.
     """
     if form == "published":
         return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=label, logits=tf.exp(log_probabilities)))
@@ -51,17 +41,10 @@ def class_loss(log_probabilities: tf.Tensor, label: tf.Tensor, form: Literal["pu
 
 
 def staging_loss(probabilities: tf.Tensor, label: tf.Tensor, class_weights: Sequence[float] | tf.Tensor) -> tf.Tensor:
-    """Return the published staging loss.
+    """Return the published staging loss of probabilities (B, 4), one-hot labels (B, 4) and class weights (4,).
 
     Mean sigmoid cross-entropy with positive weights on outputs that are already probabilities, plus the
     mean squared difference of the most probable and the true stage code (which carries no gradient).
-
-    Parameters
-    ----------
-    probabilities : tensor (B, 4)
-    label : tensor (B, 4)
-        One-hot.
-    class_weights : sequence of 4 floats, or tensor (4,)
     """
     entropy = tf.nn.weighted_cross_entropy_with_logits(
         labels=label, logits=probabilities, pos_weight=tf.cast(class_weights, probabilities.dtype)

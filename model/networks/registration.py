@@ -56,21 +56,10 @@ class NetworkSettings(config.Settings):
     def check_data(
         self, samples: int, channels: int, classes: int, awake_samples: int | None = None, where: str = "the data"
     ) -> None:
-        """Refuse data that this network does not take.
+        """Refuse data that this network does not take; the `UserError` names every setting that differs.
 
-        Parameters
-        ----------
-        samples, channels, classes : int
-            T and C of sleep trials or staging windows, and K of their labels.
-        awake_samples : int | None
-            T of the awake trials; None where there are none.
-        where : str
-            What the message names: a file or a folder.
-
-        Raises
-        ------
-        UserError
-            Every setting that differs, with its value and what the data hold.
+        `samples`, `channels`, `classes` are T and C of sleep trials or staging windows and K of their labels,
+        `awake_samples` T of awake trials, None without them; the message names `where`, a file or a folder.
         """
         key = "samples" if self.task == "staging" else "sleep_samples"
         found = {key: samples, "channels": channels, "classes": classes}
