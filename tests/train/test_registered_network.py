@@ -55,11 +55,11 @@ import json, sys
 from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow
 import_tensorflow()
 from keras import layers
-from sleep_interpreter.train.commands import test, train
+from sleep_interpreter.train.commands import scripts
 for shift, function, arguments in json.loads(sys.argv[1]):
     [(layers.Conv1D(2, 3), layers.LSTM(2)) for _ in range(shift)]  # Keras' automatic names go on counting
-    module, name = (test, "test_decoder") if function == "test" else (train, "train")
-    getattr(module, name)("Tiny", module.parser("").parse_args(arguments))
+    command = scripts.test_decoder if function == "test" else scripts.train
+    command("Tiny", "", arguments)
 """
 
 
