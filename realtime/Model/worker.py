@@ -100,13 +100,12 @@ class ProcessWorker:
 
     def __init__(self, name: str, build: Build, arguments: tuple = (), timeout: float = 10.0) -> None:
         self.name, self._build, self._arguments, self._timeout = name, build, arguments, timeout
-        self._timeout_text = f"no answer of the {name} within {timeout:g} s"
         self._answers: deque[Answer] = deque()
         self._faults: deque[dict[str, str]] = deque()
         self._questions: deque[tuple[Any, tuple, float]] = deque()  # (key, arguments, asked at)
         self._sent: float | None = None  # when the first of them went to the process
         self._news = threading.Condition()
-        self.process: Any = None  # that computes at the moment
+        self._process: Any = None
         self._pipe: Any = None
         self._closed = False
 
@@ -125,6 +124,11 @@ class ProcessWorker:
         self._check_timeouts()
         with self._news:
             return bool(self._questions)
+
+    @property
+    def process(self) -> Any:
+        """The process that computes at the moment (`multiprocessing.Process`)."""
+        return self._process
 
     def ask(self, key: Any, *arguments: Any) -> None:
         with self._news:
@@ -147,9 +151,9 @@ class ProcessWorker:
         with self._news:
             self._closed = True
             self._news.notify_all()
-        if self.process is not None:
-            self.process.kill()
-            self.process.join(5)
+        if self._process is not None:
+            self._process.kill()
+            self._process.join(5)
             self._pipe.close()
 
     def _spawn(self):
@@ -164,7 +168,7 @@ class ProcessWorker:
             raise
         finally:
             far.close()
-        self._pipe, self.process = near, process
+        self._pipe, self._process = near, process
         try:
             first = near.recv()
         except (EOFError, OSError):
@@ -182,11 +186,15 @@ class ProcessWorker:
             if self._sent is not None:
                 sent = [self._questions.popleft()]
                 if now - self._sent > self._timeout:
-                    self.process.kill()  # the thread sees its pipe close
+                    self._process.kill()  # the thread sees its pipe close
             while self._questions and now - self._questions[0][2] > self._timeout:
                 key, _, asked = self._questions.popleft()
                 self._answers.append(Answer(key, None, self._timeout_text, now - asked, fault=True))
             self._questions.extendleft(sent)
+
+    @property
+    def _timeout_text(self):
+        return f"no answer of the {self.name} within {self._timeout:g} s"
 
     def _run(self):
         """Carry questions there and answers back; start the process anew when it is gone: a thread."""
@@ -215,15 +223,15 @@ class ProcessWorker:
             self._news.notify_all()
 
     def _restart(self, key, seconds):
-        self.process.join(5)
-        text = f"the {self.name}'s process ended with code {self.process.exitcode}"
+        self._process.join(5)
+        text = f"the {self.name}'s process ended with code {self._process.exitcode}"
         if seconds >= self._timeout:
             text = self._timeout_text
         self._faults.append({"state": "lost", "reason": text})
         logger.error("%s; it is started anew", text)
         self._answer(Answer(key, None, text, seconds, fault=True))
         while True:
-            self.process.kill()  # where it lives on without its pipe, or refused to build
+            self._process.kill()  # where it lives on without its pipe, or refused to build
             self._pipe.close()
             failure = None
             try:
@@ -232,7 +240,7 @@ class ProcessWorker:
                 failure = error_line(error)
             with self._news:
                 if self._closed:
-                    self.process.kill()
+                    self._process.kill()
                     return
                 if failure is None:
                     self._faults.append({"state": "back", "reason": f"the {self.name} works again"})

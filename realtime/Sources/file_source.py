@@ -139,15 +139,13 @@ class ReplaySource(Source):
 
     def chunks(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
         merger = Merger([(g.rate, g.places) for g in self._groups], STREAM_RATE)
-        read_seconds = self.settings.read_seconds
-        chunk_seconds = self.settings.chunk_seconds or (0.05 if self.settings.speed > 0 else read_seconds)
         self._started = time.perf_counter()
-        for begin, end in _steps(0.0, self.seconds, read_seconds):
+        for begin, end in _steps(0.0, self.seconds, self.settings.read_seconds):
             if stopped():
                 return
             span = [(self._index(k, begin), self._index(k, end)) for k in range(len(self._groups))]
             blocks = [self._load(g, *indices) for g, indices in zip(self._groups, span, strict=True)]
-            for start, stop in _steps(begin, end, chunk_seconds):
+            for start, stop in _steps(begin, end, self._chunk_seconds()):
                 self._wait(self.time_of(stop), stopped)
                 if stopped():
                     return
@@ -174,6 +172,10 @@ class ReplaySource(Source):
     def _index(self, group, seconds):
         """Return the number of the sample, in the file, of group `group` at that time of the replay."""
         return self._first[group] + round(seconds * self._groups[group].rate)
+
+    def _chunk_seconds(self):
+        usual = 0.05 if self.settings.speed > 0 else self.settings.read_seconds
+        return usual if self.settings.chunk_seconds is None else self.settings.chunk_seconds
 
     def _wait(self, due, stopped):
         while due is not None and not stopped() and (left := due - time.perf_counter()) > 0:
