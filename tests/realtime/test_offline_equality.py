@@ -103,7 +103,7 @@ def test_a_stager_of_another_package_is_offered_and_staged_offline_and_in_a_sess
     assert of(result, "stage")[-1]["detail"]["open"]
     with pytest.raises(UserError, match="thresholds needs a file with its threshold"):
         session(recording, "--stager", "thresholds")
-    with pytest.raises(UserError, match="stager .broken. cannot be loaded"):
+    with pytest.raises(UserError, match=r"stager .broken. cannot be loaded"):
         session(recording, "--stager", "broken")
     assert STAGERS.load("yasa") is YasaStager, "no other package takes the place of our own"
     assert list(build_without_checkpoint(StagingSettings(), (True, True, True))) == ["yasa"]
