@@ -77,4 +77,5 @@ class LassoGLM(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
         """Return the class of the largest probability; ties go to the first."""
-        return self.classes_[self.log_odds(X).argmax(axis=1)]
+        odds = self.log_odds(X)  # first of all: it refuses a model that is not fitted
+        return self.classes_[odds.argmax(axis=1)]
