@@ -70,14 +70,15 @@ def checkout(tmp_path):
 
 def test_failures_are_told_and_finished_steps_are_not_run_again(checkout, tmp_path, capsys):
     steps, out = ([smoke.Step("good.py"), smoke.Step("bad.py"), smoke.Step("waits.py", seconds=1)], tmp_path / "out")
-    assert smoke.smoke(steps, out, checkout) == ["bad.py"]
+    assert smoke.smoke(steps, out, checkout) == (["bad.py"], [])
     told = capsys.readouterr().out
     assert "ok" in told and "FAILED" in told and "torn" in told
-    assert smoke.smoke(steps, out, checkout) == ["bad.py"]
+    assert smoke.smoke(steps, out, checkout) == (["bad.py"], [])
     told = capsys.readouterr().out
     assert "good.py" not in told and "bad.py" in told
     (checkout / "bad.py").write_text("print('mended')")
-    assert smoke.smoke(steps, out, checkout) == []
+    assert smoke.smoke(steps, out, checkout, minutes=0) == ([], ["good.py", "bad.py", "waits.py"])
+    assert smoke.smoke(steps, out, checkout) == ([], [])
     assert "good.py" in capsys.readouterr().out, "the code has changed: all is run again"
     assert (checkout / "good.py").read_text() == "print('here')" and sys.executable in smoke.words("good.py")
 
