@@ -148,11 +148,11 @@ STEPS: tuple[Step, ...] = (
     Step("-m benchmarks.speed.optimizers --steps 1"),
     Step("-m benchmarks.realtime.soak --minutes 0.1"),
     Step("make monitor-cost ARGS='--seconds 3'"),
-    Step("make monitor-pictures"),
     Step("make clean"),
 )
 NOT_RUN = {
     "make smoke": "it is this command",
+    "make monitor-pictures": "a quarter of an hour of real time; its tests are among the slow ones",
     "make hypnogram-fit": "it needs labels of many nights; tests/data/simulation/test_hypnogram.py runs the command",
 }
 """What is left out, and why."""
