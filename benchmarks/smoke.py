@@ -162,7 +162,8 @@ def revision(root: Path) -> str:
     """Return a digest of all tracked and new files of a checkout: what a finished step was run on."""
     digest = hashlib.sha256()
     for name in files(root):
-        digest.update(name.encode() + b"\0" + (root / name).read_bytes())
+        path = root / name
+        digest.update(name.encode() + b"\0" + (bytes(path.readlink()) if path.is_symlink() else path.read_bytes()))
     return digest.hexdigest()
 
 
@@ -171,7 +172,7 @@ def files(root: Path) -> list[str]:
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=root, capture_output=True, text=True, check=True
     ).stdout.split("\0")
-    return sorted(name for name in listed if name and (root / name).is_file())
+    return sorted(name for name in listed if name and (root / name).exists())
 
 
 def make_copy(root: Path, copy: Path) -> None:
@@ -179,9 +180,8 @@ def make_copy(root: Path, copy: Path) -> None:
     for name in files(root):
         target = copy / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if (root / name).is_symlink():
-            continue
-        shutil.copy2(root / name, target)
+        if not target.is_symlink():
+            shutil.copy2(root / name, target, follow_symlinks=False)
     external = copy / "data" / "external"
     if (root / "data" / "external").is_dir() and not external.exists():
         external.symlink_to(root / "data" / "external")
@@ -212,7 +212,8 @@ def run_step(step: Step, copy: Path, log: Path, limit: float = 1500) -> int:
         beside = None
         if step.beside:
             ready = copy / LIVE / "control.json"
-            beside = subprocess.Popen(words(step.beside), stdout=log.with_suffix(".beside").open("w"), **options)
+            with log.with_suffix(".beside").open("w", encoding="utf-8") as told:
+                beside = subprocess.Popen(words(step.beside), stdout=told, **options)
             deadline = time.monotonic() + 120
             while not ready.exists() and beside.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.2)
