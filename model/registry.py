@@ -14,19 +14,19 @@ from sleep_interpreter.model.networks.building import (
     build_ensemble,
     build_member,
     build_published,
+    params_folders,
     settings_from_params,
 )
 from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork, kind_of
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import PARAMS
 from sleep_interpreter.utils.core.registry import Registry
 
 if TYPE_CHECKING:
     from sleep_interpreter.model.networks.ensemble import Ensemble
 
 __all__ = [
-    "DEFAULT_SEED", "KINDS", "PUBLISHED", "ModelSettings", "build", "build_ensemble", "build_member",
+    "DEFAULT_SEED", "KINDS", "PARAMS_FOLDERS", "PUBLISHED", "ModelSettings", "build", "build_ensemble", "build_member",
     "described", "names", "published_network", "published_settings",
 ]  # fmt: skip
 
@@ -58,6 +58,8 @@ def _load_all() -> tuple[type[NetworkSettings], ...]:
 
 KINDS = _load_all()
 """The settings classes of all networks."""
+PARAMS_FOLDERS = params_folders(KINDS)
+"""Where the settings of all networks lie."""
 PUBLISHED = tuple(row for schema in KINDS for row in schema.published)
 
 if TYPE_CHECKING:
@@ -69,8 +71,7 @@ else:
 
 def names() -> list[str]:
     """Return the names of all networks, read off params/ and the folders of other packages."""
-    folders = (PARAMS, *(schema.params for schema in KINDS if schema.params is not None))
-    files = [path for folder in folders for path in folder.glob("[!_]*.yaml")]
+    files = [path for folder in PARAMS_FOLDERS for path in folder.glob("[!_]*.yaml")]
     return sorted({p.stem for p in files if config.read_yaml(p).get("network") == p.stem})
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sleep_interpreter.model.networks.registration import Kinds, Member, NetworkSettings, kind_of
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import PARAMS
 from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def settings_from_params(
 
     Its `model.kind` chooses among `kinds`; the rest is as for `sleep_interpreter.model.registry.build`.
     """
-    path = config.find(settings_source(kinds, name))
+    path = config.find(name, params_folders(kinds))
     tree, origin = config.resolve(path, mode=mode)
     config.merge(tree, {"model": overrides}, origin, "build()")
     where = f"params/{name}.yaml"
@@ -99,10 +100,9 @@ def settings_from_params(
     return validate_model(kinds, tree.get("model", {}), where, origin), tree["members"]
 
 
-def settings_source(kinds: Kinds, name: str) -> str | Path:
-    """Return the YAML of a network where it lies in a package of its own, otherwise the name itself."""
-    places = [kind.params / f"{name}.yaml" for kind in kinds if kind.params is not None]
-    return next((place for place in places if place.is_file()), name)
+def params_folders(kinds: Kinds) -> tuple[Path, ...]:
+    """Return where the YAML of a network may lie: in a package of its own, or in params/."""
+    return (*(kind.params for kind in kinds if kind.params is not None), PARAMS)
 
 
 def validate_model(

@@ -15,6 +15,7 @@ from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import PROJECT
 from sleep_interpreter.utils.DotDict import DotDict
 
 
@@ -359,7 +360,7 @@ def test_the_same_data_folder_is_no_other_setting(tmp_path, monkeypatch):
     for given in (inside, "../data/simulated/test", tmp_path / "link" / "data" / "simulated" / "test"):
         settings = experiment.read("N23SIMD", arguments(quick=True, data=given))
         assert settings.data.root == "data/simulated/test"
-        assert experiment.data_root(settings) == inside
+        assert PROJECT / settings.data.root == inside
         assert experiment.differences(tmp_path / "settings.yaml", settings) == {}
     older = yaml.safe_load((tmp_path / "settings.yaml").read_text())
     older["data"]["root"] = str(inside)  # as earlier versions saved it

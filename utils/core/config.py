@@ -53,11 +53,21 @@ def load(
 
 
 def resolve(
-    path: str | Path, *, overrides: Iterable[str] = (), quick: bool = False, mode: str | None = None
+    path: str | Path,
+    *,
+    overrides: Iterable[str] = (),
+    quick: bool = False,
+    mode: str | None = None,
+    needs: str | None = None,
 ) -> tuple[Tree, Origins]:
-    """Merge a settings file as `load` does, without checking values."""
+    """Merge a settings file as `load` does, without checking values.
+
+    A file without the key `needs` is refused before anything else of it: it holds other settings.
+    """
     path = Path(path)
     tree, origins = _read_chain(path, ())
+    if needs is not None and needs not in tree:
+        raise UserError(f"{display_path(path)}: {needs!r} is missing")
     sections = {key: tree.pop(key, None) or {} for key in ("modes", "quick")}
     for key, section in sections.items():
         if not isinstance(section, dict):
@@ -122,18 +132,18 @@ def merge(tree: Tree, other: Any, origins: Origins, where: str, prefix: str = ""
             tree[key] = value
 
 
-def find(source: str | Path) -> Path:
-    """Return the path of a settings file given by name or path, or raise a `UserError`."""
+def find(source: str | Path, folders: Iterable[Path] = (PARAMS,)) -> Path:
+    """Return the path of a settings file given by name, looked for in `folders`, or by path; else a `UserError`."""
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise UserError(f"{path}: settings file not found")
         return path
-    named = PARAMS / f"{source}.yaml"
-    if not named.is_file():
-        known = sorted(p.stem for p in PARAMS.glob("[!_]*.yaml"))
-        raise UserError(f"no settings {str(source)!r} in {PARAMS}; there are {', '.join(known)}")
-    return named
+    for folder in folders:
+        if (named := folder / f"{source}.yaml").is_file():
+            return named
+    known = sorted(p.stem for p in PARAMS.glob("[!_]*.yaml"))
+    raise UserError(f"no settings {str(source)!r} in {PARAMS}; there are {', '.join(known)}")
 
 
 def parse_override(text: str) -> tuple[str, Any]:
