@@ -14,12 +14,12 @@ from sleep_interpreter.model.networks.building import (
     build_ensemble,
     build_member,
     build_published,
-    params_folders,
     settings_from_params,
 )
 from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork, kind_of
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.paths import PARAMS
 from sleep_interpreter.utils.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def _load_all() -> tuple[type[NetworkSettings], ...]:
 
 KINDS = _load_all()
 """The settings classes of all networks."""
-PARAMS_FOLDERS = params_folders(KINDS)
-"""Where the settings of all networks lie."""
+PARAMS_FOLDERS = tuple(schema.params for schema in KINDS if schema.params is not None)
+"""Where other packages keep their networks' settings; ours lie in params/."""
 PUBLISHED = tuple(row for schema in KINDS for row in schema.published)
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ else:
 
 def names() -> list[str]:
     """Return the names of all networks, read off params/ and the folders of other packages."""
-    files = [path for folder in PARAMS_FOLDERS for path in folder.glob("[!_]*.yaml")]
+    files = [path for folder in (PARAMS, *PARAMS_FOLDERS) for path in folder.glob("[!_]*.yaml")]
     return sorted({p.stem for p in files if config.read_yaml(p).get("network") == p.stem})
 
 

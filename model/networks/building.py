@@ -4,13 +4,11 @@ import math
 import pkgutil
 import random
 from numbers import Integral, Real
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sleep_interpreter.model.networks.registration import Kinds, Member, NetworkSettings, kind_of
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import PARAMS
 from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
@@ -91,18 +89,13 @@ def settings_from_params(
 
     Its `model.kind` chooses among `kinds`; the rest is as for `sleep_interpreter.model.registry.build`.
     """
-    path = config.find(name, params_folders(kinds))
+    path = config.find(name, [kind.params for kind in kinds if kind.params is not None])
     tree, origin = config.resolve(path, mode=mode)
     config.merge(tree, {"model": overrides}, origin, "build()")
     where = f"params/{name}.yaml"
     if "members" not in tree:
         raise UserError(f"{where}: 'members' is missing")
     return validate_model(kinds, tree.get("model", {}), where, origin), tree["members"]
-
-
-def params_folders(kinds: Kinds) -> tuple[Path, ...]:
-    """Return where the YAML of a network may lie: in a package of its own, or in params/."""
-    return (*(kind.params for kind in kinds if kind.params is not None), PARAMS)
 
 
 def validate_model(

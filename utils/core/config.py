@@ -62,12 +62,10 @@ def resolve(
 ) -> tuple[Tree, Origins]:
     """Merge a settings file as `load` does, without checking values.
 
-    A file without the key `needs` is refused before anything else of it: it holds other settings.
+    A file without the key `needs` holds other settings: that is told, not that it has no `quick` section.
     """
     path = Path(path)
     tree, origins = _read_chain(path, ())
-    if needs is not None and needs not in tree:
-        raise UserError(f"{display_path(path)}: {needs!r} is missing")
     sections = {key: tree.pop(key, None) or {} for key in ("modes", "quick")}
     for key, section in sections.items():
         if not isinstance(section, dict):
@@ -78,6 +76,8 @@ def resolve(
             known = ", ".join(["normal", *sections["modes"]])
             raise UserError(f"{path}: no mode {mode!r}; there are {known}")
         merge(tree, sections["modes"][mode], origins, f"{display_path(path)}, modes.{mode}")
+    if needs is not None and needs not in tree:
+        raise UserError(f"{display_path(path)}: {needs!r} is missing")
     if quick:
         if not sections["quick"]:
             raise UserError(
@@ -132,14 +132,14 @@ def merge(tree: Tree, other: Any, origins: Origins, where: str, prefix: str = ""
             tree[key] = value
 
 
-def find(source: str | Path, folders: Iterable[Path] = (PARAMS,)) -> Path:
-    """Return the path of a settings file given by name, looked for in `folders`, or by path; else a `UserError`."""
+def find(source: str | Path, folders: Iterable[Path] = ()) -> Path:
+    """Return the path of a settings file given by path, or by name: looked for in `folders`, then in params/."""
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise UserError(f"{path}: settings file not found")
         return path
-    for folder in folders:
+    for folder in (*folders, PARAMS):
         if (named := folder / f"{source}.yaml").is_file():
             return named
     known = sorted(p.stem for p in PARAMS.glob("[!_]*.yaml"))
