@@ -228,6 +228,9 @@ def test_a_setting_given_twice_is_logged(files, caplog):
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "train.epochs=5 is replaced by --set train.epochs=6" in record.getMessage()
+    caplog.clear()
+    experiment.read("N23SIMD", arguments(overrides=["train.epochs=5", "train.epochs=6"]))
+    assert len(caplog.records) == 1  # a script's settings are read once
 
 
 class Cat(config.Settings):
