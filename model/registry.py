@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sleep_interpreter.model.networks.ensemble import Ensemble
 
 __all__ = [
-    "DEFAULT_SEED", "KINDS", "PUBLISHED", "ModelSettings", "build", "build_ensemble", "build_member",
+    "DEFAULT_SEED", "KINDS", "PARAMS_FOLDERS", "PUBLISHED", "ModelSettings", "build", "build_ensemble", "build_member",
     "described", "names", "published_network", "published_settings",
 ]  # fmt: skip
 
@@ -58,6 +58,8 @@ def _load_all() -> tuple[type[NetworkSettings], ...]:
 
 KINDS = _load_all()
 """The settings classes of all networks."""
+PARAMS_FOLDERS = tuple(schema.params for schema in KINDS if schema.params is not None)
+"""Where other packages keep their networks' settings; ours lie in params/."""
 PUBLISHED = tuple(row for schema in KINDS for row in schema.published)
 
 if TYPE_CHECKING:
@@ -69,8 +71,7 @@ else:
 
 def names() -> list[str]:
     """Return the names of all networks, read off params/ and the folders of other packages."""
-    folders = (PARAMS, *(schema.params for schema in KINDS if schema.params is not None))
-    files = [path for folder in folders for path in folder.glob("[!_]*.yaml")]
+    files = [path for folder in (PARAMS, *PARAMS_FOLDERS) for path in folder.glob("[!_]*.yaml")]
     return sorted({p.stem for p in files if config.read_yaml(p).get("network") == p.stem})
 
 

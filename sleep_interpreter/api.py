@@ -90,7 +90,8 @@ def evaluate(
         "warnings": cautions(trained, subjects),
     }
     checked = config.validate(EvaluateSettings, tree, "evaluate()")
-    return decoder_report.evaluate(network, subjects, folder, folder.name, checked, notes)
+    predictions = decoder_report.predict_subjects(network, subjects, checked.batch_size)
+    return decoder_report.report(predictions, folder, folder.name, checked, notes)
 
 
 def _overrides(settings: Mapping[str, Any] | None) -> list[str]:

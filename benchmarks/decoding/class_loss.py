@@ -25,7 +25,7 @@ from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import ROOT, display_path
+from sleep_interpreter.utils.core.paths import PROJECT, ROOT, display_path
 
 log = logging.getLogger(__name__)
 
@@ -164,20 +164,14 @@ def _train(settings, mode, trials, notes, folder, restart):
 
 def _test(settings, mode, path, subjects, folder, name):
     """Test one network as test scripts do; return {subject: (label, correct)}."""
-    from sleep_interpreter.train.commands import scripts
     from sleep_interpreter.train.commands import test as scripts_test
     from sleep_interpreter.train.evaluation import decoder_report
 
-    args = scripts.testing_parser("").parse_args(["--checkpoint", str(path), "--results", str(folder)])
-    root = experiment.data_root(settings)
-    network, notes = scripts_test.open_checkpoint(settings, args, mode, root, subjects)
-    predictions = [
-        decoder_report.Predictions(
-            s.name, s.file, s.label, s.data_type,
-            decoder_report.predict(network, s.sleep, settings.evaluate.batch_size),
-        )
-        for s in subjects
-    ]  # fmt: skip
+    parser = command_line.experiment_parser("", checkpoint=True)
+    args = parser.parse_args(["--checkpoint", str(path), "--results", str(folder)])
+    root = PROJECT / settings.data.root
+    network, _, notes = scripts_test.open_checkpoint(settings, args, mode, root, subjects)
+    predictions = decoder_report.predict_subjects(network, subjects, settings.evaluate.batch_size)
     decoder_report.report(predictions, folder / name, name, settings.evaluate, notes)
     return {p.subject: (p.label, p.decoded == p.label) for p in predictions}
 

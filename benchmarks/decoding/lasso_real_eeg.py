@@ -59,7 +59,7 @@ def measure(settings):
 
 def main(argv=None):
     """Measure, print and write results/lasso_fingermovements/."""
-    arguments = command_line.add_experiment(command_line.parser(__doc__))
+    arguments = command_line.experiment_parser(__doc__)
     args = arguments.parse_args(argv)
     settings = lasso_settings.read(args)
     summary, table, patterns = measure(settings)

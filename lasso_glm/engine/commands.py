@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from sleep_interpreter.lasso_glm.engine.plans import PLANS
 from sleep_interpreter.utils.core import command_line, parallel
-from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.core.paths import PROJECT, display_path
 
 Arguments = Sequence[str] | None
 """Words of the command line; None: the process's own."""
@@ -20,10 +20,10 @@ def run_plan(name: str, doc: str | None, argv: Arguments = None) -> None:
     settings = lasso_settings.read(args)
     from sleep_interpreter.data.formats.single_trials import find_subjects  # lazy: start-up
     from sleep_interpreter.lasso_glm.engine import report, run  # lazy: start-up
-    from sleep_interpreter.train.settings.experiment import data_root, results_root  # lazy: start-up
+    from sleep_interpreter.train.settings.experiment import results_root  # lazy: start-up
     from sleep_interpreter.utils.core import config  # lazy: start-up
 
-    root = data_root(settings)
+    root = PROJECT / settings.data.root
     files = find_subjects(root)
     folder = results_root(args) / f"lasso_{name}"
     results = run.run(
@@ -42,7 +42,7 @@ def run_plan(name: str, doc: str | None, argv: Arguments = None) -> None:
 
 def parser(doc: str | None, cross: bool = False) -> argparse.ArgumentParser:
     """Return the argument parser of a Lasso GLM script; with `cross` of one that decodes another domain."""
-    result = command_line.add_experiment(command_line.parser(doc))
+    result = command_line.experiment_parser(doc)
     result.add_argument("--jobs", type=int, default=1, metavar="N", help="processes on this machine (default: 1)")
     result.add_argument("--backend", choices=parallel.BACKENDS, default="joblib", help="default: joblib")
     result.add_argument("--scheduler", metavar="ADDRESS", help="of a running Dask scheduler: tcp://host:8786")

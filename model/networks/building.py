@@ -4,7 +4,6 @@ import math
 import pkgutil
 import random
 from numbers import Integral, Real
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sleep_interpreter.model.networks.registration import Kinds, Member, NetworkSettings, kind_of
@@ -90,19 +89,13 @@ def settings_from_params(
 
     Its `model.kind` chooses among `kinds`; the rest is as for `sleep_interpreter.model.registry.build`.
     """
-    path = config.find(settings_source(kinds, name))
+    path = config.find(name, [kind.params for kind in kinds if kind.params is not None])
     tree, origin = config.resolve(path, mode=mode)
     config.merge(tree, {"model": overrides}, origin, "build()")
     where = f"params/{name}.yaml"
     if "members" not in tree:
         raise UserError(f"{where}: 'members' is missing")
     return validate_model(kinds, tree.get("model", {}), where, origin), tree["members"]
-
-
-def settings_source(kinds: Kinds, name: str) -> str | Path:
-    """Return the YAML of a network where it lies in a package of its own, otherwise the name itself."""
-    places = [kind.params / f"{name}.yaml" for kind in kinds if kind.params is not None]
-    return next((place for place in places if place.is_file()), name)
 
 
 def validate_model(

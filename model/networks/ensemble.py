@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from typing import Any
 
 import keras
@@ -27,8 +28,7 @@ class Ensemble(keras.Model):
         self.individual_models = list(members)
         self.network, self.mode = network, mode
         self.settings: NetworkSettings = members[0].settings
-        self._traced: Callable[..., tf.Tensor] | None = None
-        self._prepared = False
+        self._forward: Callable[..., tf.Tensor] | None = None
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
@@ -53,41 +53,33 @@ class Ensemble(keras.Model):
 
         Another shape than the network reads, or values that are not finite numbers, are a `ValueError`.
         """
-        x = tf.convert_to_tensor(checked_signal(x, self.individual_models[0].input_size, "x"))
+        first = self.individual_models[0]
+        x = tf.convert_to_tensor(checked_signal(x, first.input_size, "x"))
         if not len(x):
             return np.zeros((0, self.settings.classes), np.float32)
-        forward = self._traced_prediction()
-        waiting = list(self.individual_models)
+        waiting = [[variable.value for variable in member.variables] for member in self.individual_models]
         outputs = []
-        if not self._prepared:
+        if (forward := self._forward) is None:
+            # Traced once, for all members: a member's variables are arguments.
+            function = tf.function(self._predict_with, autograph=False, reduce_retracing=True)
+            any_batch = tf.TensorSpec((None, *first.input_size), first.compute_dtype)
+            forward = function.get_concrete_function(waiting[0], any_batch)
             # TensorFlow prepares a function when it first runs: by several threads at once, each would do so.
-            outputs.append(forward(_values(waiting.pop(0)), x))
-            self._prepared = True
+            outputs.append(forward(waiting.pop(0), x))
+            self._forward = forward
         if len(waiting) == 1:
-            outputs.append(forward(_values(waiting[0]), x))
+            outputs.append(forward(waiting[0], x))
         elif waiting:
             # Side by side, one member a core, wastes less than several cores on one small product.
             with ThreadPoolExecutor(len(waiting)) as pool:
-                outputs += pool.map(lambda member: forward(_values(member), x), waiting)
+                outputs += pool.map(forward, waiting, repeat(x))
         return _mean(outputs).numpy()
 
-    def _traced_prediction(self) -> Callable[..., tf.Tensor]:
-        """Return the one traced function that serves all members: a member's variables are arguments."""
-        if self._traced is None:
-            first = self.individual_models[0]
-            x = tf.TensorSpec((None, *first.input_size), first.compute_dtype)
-            function = tf.function(self._predict_with, autograph=False, reduce_retracing=True)
-            self._traced = function.get_concrete_function(_values(first), x)
-        return self._traced
-
     def _predict_with(self, values: list[tf.Variable], x: tf.Tensor) -> tf.Tensor:
+        """Return the first member's prediction with the variables of any."""
         first = self.individual_models[0]
         with keras.StatelessScope(state_mapping=list(zip(first.variables, values, strict=True))):
             return first(x, training=False)
-
-
-def _values(member: keras.Model) -> list[tf.Variable]:
-    return [variable.value for variable in member.variables]
 
 
 def _mean(tensors: Sequence[tf.Tensor]) -> tf.Tensor:

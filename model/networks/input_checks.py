@@ -14,13 +14,15 @@ def checked_signal(x: Any, size: Sequence[int], name: str) -> Any:
     A tensor stays one, so that gradients reach it.
     """
     dtype = keras.config.floatx()
-    if _in_graph(x):  # only the shape is known
-        _check_shape(x.shape, size, name)
-        return tf.cast(x, dtype)
-    given, x = x, np.asarray(x)
-    if x.dtype.kind not in "fiu":
+    given, in_graph = x, tf.is_symbolic_tensor(x)  # of a symbolic one only the shape is known
+    x = x if in_graph else np.asarray(x)
+    if not in_graph and x.dtype.kind not in "fiu":
         raise ValueError(f"{name}: expected numbers, found {x.dtype}")
-    _check_shape(x.shape, size, name)
+    shape = tuple(x.shape)
+    if len(shape) != 1 + len(size) or any(found not in (None, n) for found, n in zip(shape[1:], size, strict=True)):
+        raise ValueError(f"{name}: expected shape (B, {', '.join(map(str, size))}), found {shape}")
+    if in_graph:
+        return tf.cast(x, dtype)
     if not np.isfinite(x).all():
         bad = sorted({int(i) for i in np.argwhere(~np.isfinite(x))[:, 0]})
         raise ValueError(f"{name}: NaN or infinite values in trial {', '.join(map(str, bad[:5]))}")
@@ -29,7 +31,7 @@ def checked_signal(x: Any, size: Sequence[int], name: str) -> Any:
 
 def checked_label(label: Any, classes: int) -> Any:
     """Return labels as they are, one-hot (B, K) or class indices (B,), or raise a `ValueError`."""
-    if _in_graph(label):
+    if tf.is_symbolic_tensor(label):
         if label.shape.rank not in (1, 2) or (label.shape.rank == 2 and label.shape[1] != classes):
             raise ValueError(f"label: expected (B,) or (B, {classes}), found {tuple(label.shape)}")
         return label
@@ -44,13 +46,3 @@ def checked_label(label: Any, classes: int) -> Any:
     elif not (np.isin(values, (0, 1)).all() and (values.sum(axis=1) == 1).all()):
         raise ValueError("label: expected one-hot rows, one 1 and otherwise 0 in each")
     return label
-
-
-def _in_graph(x: Any) -> bool:
-    return isinstance(x, tf.Tensor) and not hasattr(x, "numpy")
-
-
-def _check_shape(shape: Sequence[int | None], size: Sequence[int], name: str) -> None:
-    shape = tuple(shape)
-    if len(shape) != 1 + len(size) or any(found not in (None, n) for found, n in zip(shape[1:], size, strict=True)):
-        raise ValueError(f"{name}: expected shape (B, {', '.join(map(str, size))}), found {shape}")

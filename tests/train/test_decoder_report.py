@@ -222,26 +222,25 @@ def fixed_subject(name, said, label):
     return TestSubject(name, Path(f"{name}.pickle"), sleep, np.array(label, int), np.array(["test"] * len(label)))
 
 
-def test_evaluate_predicts_in_batches_and_reports(tmp_path):
+def test_subjects_are_predicted_in_batches_and_reported(tmp_path):
     model = FixedDecoder()
     subjects = [
         fixed_subject("s0", np.arange(40) % 15, np.arange(40) % 15),
         fixed_subject("s1", [3, 4], [3, 5]),
         fixed_subject("s2", [], []),
     ]
-    summary = decoder_report.evaluate(model, subjects, tmp_path / "run", "run", made.SETTINGS, NOTES)
+    predictions = decoder_report.predict_subjects(model, subjects, made.SETTINGS.batch_size)
+    summary = decoder_report.report(predictions, tmp_path / "run", "run", made.SETTINGS, NOTES)
     assert model.batches == [16, 16, 8, 2]
     assert [row["accuracy"] for row in summary["subjects"].values()] == [1.0, 0.5, None]
     assert decoder_report.predict(model, np.zeros((0, 200, 55)), 16).shape == (0, 15)
 
 
 @pytest.mark.parametrize("other", [{"classes": 10}, {"sleep_samples": 250}, {"channels": 64}])
-def test_a_network_for_other_trials_is_refused(other, tmp_path):
+def test_a_network_for_other_trials_is_refused(other):
     subjects = [fixed_subject("s0", [1], [1])]
     with pytest.raises(UserError) as error:
-        decoder_report.evaluate(
-            FixedDecoder(**other), subjects, tmp_path / "run", "run", made.SETTINGS, {"checkpoint": "c.npz"}
-        )
+        decoder_report.predict_subjects(FixedDecoder(**other), subjects, made.SETTINGS.batch_size, "c.npz")
     message = str(error.value)
     assert message.startswith("c.npz: ") and str(next(iter(other.values()))) in message
     assert "200 samples x 55 channels of 15 items" in message and "s0.pickle" in message

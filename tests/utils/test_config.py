@@ -15,6 +15,7 @@ from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import PROJECT
 from sleep_interpreter.utils.DotDict import DotDict
 
 
@@ -227,6 +228,9 @@ def test_a_setting_given_twice_is_logged(files, caplog):
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "train.epochs=5 is replaced by --set train.epochs=6" in record.getMessage()
+    caplog.clear()
+    experiment.read("N23SIMD", arguments(overrides=["train.epochs=5", "train.epochs=6"]))
+    assert len(caplog.records) == 1  # a script's settings are read once
 
 
 class Cat(config.Settings):
@@ -359,7 +363,7 @@ def test_the_same_data_folder_is_no_other_setting(tmp_path, monkeypatch):
     for given in (inside, "../data/simulated/test", tmp_path / "link" / "data" / "simulated" / "test"):
         settings = experiment.read("N23SIMD", arguments(quick=True, data=given))
         assert settings.data.root == "data/simulated/test"
-        assert experiment.data_root(settings) == inside
+        assert PROJECT / settings.data.root == inside
         assert experiment.differences(tmp_path / "settings.yaml", settings) == {}
     older = yaml.safe_load((tmp_path / "settings.yaml").read_text())
     older["data"]["root"] = str(inside)  # as earlier versions saved it

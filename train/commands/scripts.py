@@ -62,7 +62,7 @@ def _read_settings(name, args, network=None):
 
 
 def _training_parser(doc, modes=()):
-    parser = command_line.add_experiment(command_line.parser(doc), modes)
+    parser = command_line.experiment_parser(doc, modes)
     parser.add_argument("--restart", action="store_true", help="forget an earlier run and begin anew")
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave out damaged trials and list them, instead of stopping"
@@ -72,7 +72,7 @@ def _training_parser(doc, modes=()):
 
 def test_decoder(name: str, doc: str | None, argv: Arguments, modes: Sequence[str] = ()) -> None:
     """Test a decoder on the test subjects."""
-    parser = testing_parser(doc, modes)
+    parser = command_line.experiment_parser(doc, modes, checkpoint=True)
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave out damaged trials (and say so) instead of stopping"
     )
@@ -83,32 +83,30 @@ def test_decoder(name: str, doc: str | None, argv: Arguments, modes: Sequence[st
         default="train,val,test",
         help="parts of the test subjects' trials (default: train,val,test; zero-shot nothing is fitted)",
     )
-    _test("test_decoder", name, name, parser.parse_args(argv))
+    args = parser.parse_args(argv)
+    settings = _read_settings(name, args)
+    from sleep_interpreter.train.commands import test as command  # lazy: start-up
+
+    command.test_decoder(name, settings, args)
 
 
 def test_so_groups(name: str, doc: str | None, argv: Arguments, mode: str) -> None:
     """Test a decoder by phase of the slow oscillation."""
-    args = testing_parser(doc).parse_args(argv, argparse.Namespace(mode=mode))
-    _test("test_so_groups", name, name, args)
+    parser = command_line.experiment_parser(doc, checkpoint=True)
+    args = parser.parse_args(argv, argparse.Namespace(mode=mode))
+    settings = _read_settings(name, args)
+    from sleep_interpreter.train.commands import test as command  # lazy: start-up
+
+    command.test_so_groups(name, settings, args)
 
 
 def test_stager(name: str, network: str, doc: str | None, argv: Arguments) -> None:
     """Test a stager on the test subjects."""
-    _test("test_stager", name, network, testing_parser(doc).parse_args(argv))
-
-
-def testing_parser(doc: str | None, modes: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """Return the parser of the options that every test script has."""
-    parser = command_line.add_experiment(command_line.parser(doc), modes)
-    parser.add_argument("--checkpoint", metavar="FILE", help="checkpoint instead of the one trained here")
-    return parser
-
-
-def _test(what, name, network, args):
+    args = command_line.experiment_parser(doc, checkpoint=True).parse_args(argv)
     settings = _read_settings(network, args)
     from sleep_interpreter.train.commands import test as command  # lazy: start-up
 
-    getattr(command, what)(name, settings, args)
+    command.test_stager(name, settings, args)
 
 
 def reactivation(doc: str | None, argv: Arguments) -> None:

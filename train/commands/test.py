@@ -23,7 +23,7 @@ from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.core.paths import PROJECT, display_path
 from sleep_interpreter.utils.core.provenance import is_simulated
 
 log = logging.getLogger(__name__)
@@ -37,32 +37,33 @@ _MEANINGS = {
 
 def test_decoder(name: str, settings: Experiment, args: argparse.Namespace) -> None:
     """Evaluate a decoder on the test subjects and print the table."""
-    root = experiment.data_root(settings)
+    root = PROJECT / settings.data.root
     skipped: list[dict] | None = [] if args.skip_bad else None
     parts = _parts(args.data_type)
     subjects = read_test_subjects(root, settings.stage, parts, window=args.window, skipped=skipped)
     mode = getattr(args, "mode", None)
-    network, notes = open_checkpoint(settings, args, mode, root, subjects, skipped)
+    network, settings, notes = open_checkpoint(settings, args, mode, root, subjects, skipped)
+    predictions = decoder_report.predict_subjects(network, subjects, settings.evaluate.batch_size, notes["checkpoint"])
     notes["data_types"] = list(parts)
     notes["controls"] = controls(args.window, network)
     # A part of the trials, another window, a control's network: another result with a folder of its own.
     suffixes = [*(parts if len(parts) < len(DATA_TYPES) else ()), *([args.window] if args.window != "cue" else [])]
     name = "_".join([_run_name(name, mode, network), *suffixes])
     folder = experiment.results_root(args) / name
-    summary = decoder_report.evaluate(network, subjects, folder, name, settings.evaluate, notes)
-    _finish(settings, network, folder, decoder_report.summary_lines(summary))
+    summary = decoder_report.report(predictions, folder, name, settings.evaluate, notes)
+    _finish(settings, folder, decoder_report.summary_lines(summary))
 
 
 def test_so_groups(name: str, settings: Experiment, args: argparse.Namespace) -> None:
     """Evaluate a decoder by phase of the slow oscillation and print the table."""
-    root = experiment.data_root(settings)
+    root = PROJECT / settings.data.root
     subjects = read_so_groups(root)
-    network, notes = open_checkpoint(settings, args, args.mode, root, subjects)
+    network, settings, notes = open_checkpoint(settings, args, args.mode, root, subjects)
     notes["controls"] = controls("cue", network)
     name = f"{_run_name(name, args.mode, network)}_SO"
     folder = experiment.results_root(args) / name
     summary = decoder_report.evaluate_groups(network, subjects, folder, name, settings.evaluate, notes)
-    _finish(settings, network, folder, decoder_report.group_summary_lines(summary))
+    _finish(settings, folder, decoder_report.group_summary_lines(summary))
 
 
 def test_stager(name: str, settings: Experiment, args: argparse.Namespace) -> None:
@@ -70,22 +71,22 @@ def test_stager(name: str, settings: Experiment, args: argparse.Namespace) -> No
     if settings.staging is None:
         where = args.config or f"params/{settings.network}.yaml"
         raise UserError(f"{where}: `staging` is missing: how a stager is tested (see params/SIStaging.yaml)")
-    root = experiment.data_root(settings)
+    root = PROJECT / settings.data.root
     files = staging_files(root)
     marked = is_simulated(root)
     sources = [  # what has to be known now; their nights are read later
         SimpleNamespace(name=subject_name(file), file=file, simulated=marked or carries_mark(file)) for file in files
     ]
-    network, notes = open_checkpoint(settings, args, None, root, sources)
+    network, settings, notes = open_checkpoint(settings, args, None, root, sources)
     channels, samples = STAGING["feature_data"].shape
     network.settings.check_data(samples, channels, len(STAGES), where=notes["checkpoint"])
     folder = experiment.results_root(args) / name
     summary = staging_evaluation.evaluate(network, files, root, folder, name, settings, notes)
-    _finish(settings, network, folder, staging_evaluation.summary_lines(summary))
+    _finish(settings, folder, staging_evaluation.summary_lines(summary))
 
 
-def _finish(settings, network, folder, lines):
-    config.save(restored_settings(settings, network), folder / "settings.yaml")
+def _finish(settings, folder, lines):
+    config.save(settings, folder / "settings.yaml")
     command_line.say(*lines, f"written: {folder} and {folder}.pickle")
 
 
@@ -106,12 +107,17 @@ def _run_name(name, mode, network):
 def open_checkpoint(
     settings: Experiment, args: argparse.Namespace, mode: str | None, root: Path,
     subjects: Sequence[Any], skipped: list[dict] | None = None,
-) -> tuple[Ensemble, dict]:  # fmt: skip
-    """Return the network to test and the notes about it and the data; log what speaks against the test."""
-    results = experiment.results_root(args)
-    path = args.checkpoint or trained_networks.find_checkpoint(results, settings.network, mode, root)
+) -> tuple[Ensemble, Experiment, dict]:  # fmt: skip
+    """Return the network to test, the settings with what it really is, and the notes about it and the data.
+
+    What speaks against the test is logged.
+    """
+    path = args.checkpoint or trained_networks.find_checkpoint(
+        experiment.results_root(args), settings.network, mode, root
+    )
     network = checkpoint.restore(path, settings.network, mode)
-    _check_agreement(args.overrides, settings, restored_settings(settings, network), display_path(path))
+    restored = settings.model_copy(update={"model": network.settings, "members": len(network.individual_models)})
+    _check_agreement(args.overrides, settings, restored, display_path(path))
     files = [s.file for s in subjects]
     log.info("testing %s (%s)", path, ", ".join(s.name for s in subjects))
     warnings = cautions(network.notes, subjects)
@@ -133,12 +139,7 @@ def open_checkpoint(
         )
     for warning in warnings:
         log.warning("WARNING: %s", warning)
-    return network, {**notes, "warnings": warnings}
-
-
-def restored_settings(settings: Experiment, network: Ensemble) -> Experiment:
-    """Return the settings with the network and the members that a checkpoint really holds."""
-    return settings.model_copy(update={"model": network.settings, "members": len(network.individual_models)})
+    return network, restored, {**notes, "warnings": warnings}
 
 
 def _check_agreement(overrides, settings, real, where):

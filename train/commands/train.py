@@ -24,7 +24,7 @@ from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config, tensorflow_import
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.core.paths import PROJECT, display_path
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
 from sleep_interpreter.utils.plots import decoding as plots
 
@@ -98,7 +98,7 @@ def _what_is_read(settings, trials):
 
 def _reader(settings):
     """Return the function that opens the experiment's training records, after checking that they fit."""
-    root = experiment.data_root(settings)
+    root = PROJECT / settings.data.root
     if settings.model.task == "staging":
         shape = tfrecords.STAGING["feature_data"].shape
         settings.model.check_data(shape[1], shape[0], len(STAGES), where=display_path(root))
@@ -109,7 +109,7 @@ def _reader(settings):
 
 def _training_subjects(settings):
     """Return the names of the training subjects, without opening a file."""
-    root = experiment.data_root(settings)
+    root = PROJECT / settings.data.root
     if settings.model.task == "staging":
         _, files = staging_windows.training_files(root)
     else:
@@ -119,7 +119,7 @@ def _training_subjects(settings):
 
 def _training_data(settings, skip_bad):
     """Return the trials to train on, those of the validation subjects (or None), and notes about both."""
-    root, train = experiment.data_root(settings), settings.train
+    root, train = PROJECT / settings.data.root, settings.train
     reader = _reader(settings)
 
     def read(**choice):
@@ -161,13 +161,13 @@ def validation_subjects(subjects: Iterable[str], count: int, seed: int) -> list[
 
 def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) -> None:
     """Fine-tune a decoder to every test subject, and report on the test part of their trials."""
-    root, results = experiment.data_root(settings), experiment.results_root(args)
+    root, results = PROJECT / settings.data.root, experiment.results_root(args)
     only = None if args.subjects is None else _parts(args.subjects, "--subjects", "subject_test_3")
     skipped: list[dict] | None = [] if args.skip_bad else None
     subjects = read_test_subjects(root, settings.stage, skipped=skipped, only=only)
     for subject in subjects:  # all of them now, not after hours
         finetuning.check_parts(subject)
-    network, notes = test.open_checkpoint(settings, args, None, root, subjects, skipped)
+    network, settings, notes = test.open_checkpoint(settings, args, None, root, subjects, skipped)
     network.settings.check_data(*TRIAL_SIZES, notes["checkpoint"])
     files = [notes["checkpoint"]]
     if tf_checkpoint.is_one(files[0]):

@@ -34,23 +34,18 @@ FEW_SUBJECTS = {
 """Measured on binomial subjects of 80 trials whose true accuracies vary (0.25 on average)."""
 
 
-def evaluate(
-    model: "Ensemble",
-    subjects: Sequence[TestSubject],
-    folder: Path,
-    name: str,
-    settings: EvaluateSettings,
-    notes: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Evaluate a decoder on unseen subjects; write and return what `report` does."""
+def predict_subjects(
+    model: "Ensemble", subjects: Sequence[TestSubject], batch_size: int, checkpoint: str | None = None
+) -> list[Predictions]:
+    """Return a decoder's predictions of unseen subjects, one a subject; other trials than it takes are refused."""
     for subject in subjects:
-        check_fits(model, subject.sleep.shape, subject.file, notes.get("checkpoint"))
+        check_fits(model, subject.sleep.shape, subject.file, checkpoint)
     predictions = []
     with tqdm(total=sum(map(len, subjects)), desc="testing", unit="trial") as bar:
         for subject in subjects:
-            probability = predict(model, subject.sleep, settings.batch_size, bar)
+            probability = predict(model, subject.sleep, batch_size, bar)
             predictions.append(Predictions(subject.name, subject.file, subject.label, subject.data_type, probability))
-    return report(predictions, folder, name, settings, notes)
+    return predictions
 
 
 def report(

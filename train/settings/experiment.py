@@ -3,27 +3,20 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, PositiveInt, StringConstraints, field_validator
 
-from sleep_interpreter.model import registry
-from sleep_interpreter.model.networks.building import settings_source
-from sleep_interpreter.model.registry import ModelSettings
+from sleep_interpreter.model.registry import PARAMS_FOLDERS, ModelSettings
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import PROJECT, RESULTS, display_path, relative_to_project
+from sleep_interpreter.utils.core.paths import RESULTS, display_path, relative_to_project
 
 
 class DataSettings(config.Settings):
-    """Which data set."""
+    """Which data set: a folder; a relative one counts from `utils.core.paths.PROJECT`."""
 
-    root: str = "data"
-
-    @field_validator("root")
-    @classmethod
-    def _one_spelling(cls, root):
-        return relative_to_project(root)
+    root: Annotated[str, AfterValidator(relative_to_project)] = "data"
 
 
 class TrainSettings(config.Settings):
@@ -110,15 +103,12 @@ def read(name: str, args: argparse.Namespace, network: str | None = None) -> Exp
         overrides.append(f"members={args.members}")
     if getattr(args, "data", None) is not None:
         overrides.append(f"data.root={json.dumps(str(Path(args.data).absolute()))}")
-    source = args.config or settings_source(registry.KINDS, name)
+    path = config.find(args.config or name, PARAMS_FOLDERS)
     mode = getattr(args, "mode", None)
-    path = config.find(source)
-    tree, origin = config.resolve(path, overrides=overrides, mode=mode)
-    if "network" not in tree:  # other settings; that they have no `quick` section would mislead
-        raise UserError(f"{display_path(path)}: 'network' is missing")
+    tree, origin = config.resolve(path, overrides=overrides, quick=args.quick, mode=mode, needs="network")
     if tree["network"] != network:
         raise UserError(f"{origin['network']}: describes network {tree['network']}, this script is for {network}")
-    return config.load(Experiment, source, overrides=overrides, quick=args.quick, mode=mode)
+    return config.validate(Experiment, tree, display_path(path), origin)
 
 
 def differences(saved: Path, settings: Experiment) -> dict[str, tuple]:
@@ -130,18 +120,6 @@ def differences(saved: Path, settings: Experiment) -> dict[str, tuple]:
     now = config.flat(settings.model_dump(mode="json"))
     keys = sorted(before.keys() | now.keys())
     return {k: (before.get(k), now.get(k)) for k in keys if before.get(k) != now.get(k)}
-
-
-class NamesData(Protocol):
-    """Settings that say which data set."""
-
-    @property
-    def data(self) -> DataSettings: ...
-
-
-def data_root(settings: NamesData) -> Path:
-    """Return the data folder; a relative one in a settings file counts from the project's folder."""
-    return PROJECT / settings.data.root
 
 
 def results_root(args: argparse.Namespace) -> Path:

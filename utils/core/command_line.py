@@ -18,8 +18,9 @@ def parser(doc: str | None, **kwargs: Any) -> argparse.ArgumentParser:
     return result
 
 
-def add_experiment(result: argparse.ArgumentParser, modes: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """Add the flags of every script that runs an experiment: settings, data, results, mode."""
+def experiment_parser(doc: str | None, modes: Sequence[str] = (), checkpoint: bool = False) -> argparse.ArgumentParser:
+    """Return the parser of a script that runs an experiment: settings, data, results, mode, a checkpoint to test."""
+    result = parser(doc)
     result.add_argument("--config", metavar="YAML", help="settings file instead of the one in params/")
     result.add_argument(
         "--set", dest="overrides", metavar="a.b=c", action="append", default=[], help="change one setting"
@@ -31,6 +32,8 @@ def add_experiment(result: argparse.ArgumentParser, modes: Sequence[str] = ()) -
     result.add_argument("--results", metavar="DIR", help="results folder (default: results/)")
     if modes:
         result.add_argument("--mode", choices=modes, default=modes[0], help=f"default: {modes[0]}")
+    if checkpoint:
+        result.add_argument("--checkpoint", metavar="FILE", help="checkpoint instead of the one trained here")
     return result
 
 

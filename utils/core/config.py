@@ -53,9 +53,17 @@ def load(
 
 
 def resolve(
-    path: str | Path, *, overrides: Iterable[str] = (), quick: bool = False, mode: str | None = None
+    path: str | Path,
+    *,
+    overrides: Iterable[str] = (),
+    quick: bool = False,
+    mode: str | None = None,
+    needs: str | None = None,
 ) -> tuple[Tree, Origins]:
-    """Merge a settings file as `load` does, without checking values."""
+    """Merge a settings file as `load` does, without checking values.
+
+    A file without the key `needs` holds other settings: that is told, not that it has no `quick` section.
+    """
     path = Path(path)
     tree, origins = _read_chain(path, ())
     sections = {key: tree.pop(key, None) or {} for key in ("modes", "quick")}
@@ -68,6 +76,8 @@ def resolve(
             known = ", ".join(["normal", *sections["modes"]])
             raise UserError(f"{path}: no mode {mode!r}; there are {known}")
         merge(tree, sections["modes"][mode], origins, f"{display_path(path)}, modes.{mode}")
+    if needs is not None and needs not in tree:
+        raise UserError(f"{display_path(path)}: {needs!r} is missing")
     if quick:
         if not sections["quick"]:
             raise UserError(
@@ -122,18 +132,18 @@ def merge(tree: Tree, other: Any, origins: Origins, where: str, prefix: str = ""
             tree[key] = value
 
 
-def find(source: str | Path) -> Path:
-    """Return the path of a settings file given by name or path, or raise a `UserError`."""
+def find(source: str | Path, folders: Iterable[Path] = ()) -> Path:
+    """Return the path of a settings file given by path, or by name: looked for in `folders`, then in params/."""
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise UserError(f"{path}: settings file not found")
         return path
-    named = PARAMS / f"{source}.yaml"
-    if not named.is_file():
-        known = sorted(p.stem for p in PARAMS.glob("[!_]*.yaml"))
-        raise UserError(f"no settings {str(source)!r} in {PARAMS}; there are {', '.join(known)}")
-    return named
+    for folder in (*folders, PARAMS):
+        if (named := folder / f"{source}.yaml").is_file():
+            return named
+    known = sorted(p.stem for p in PARAMS.glob("[!_]*.yaml"))
+    raise UserError(f"no settings {str(source)!r} in {PARAMS}; there are {', '.join(known)}")
 
 
 def parse_override(text: str) -> tuple[str, Any]:

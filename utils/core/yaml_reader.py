@@ -36,15 +36,8 @@ _RESOLVERS = [(tag, re.compile(f"(?:{pattern})$")) for tag, pattern in _PATTERNS
 
 
 class _Loader(yaml.SafeLoader):
-    def __init__(self, text: str):
-        super().__init__(text)
-        self._checked: set[yaml.MappingNode] = set()
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        # Called before a mapping is made, sometimes twice: after the first time it holds merged keys too.
-        if node in self._checked:
-            return
-        self._checked.add(node)
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
         lines: dict[str, int] = {}
         for key, _ in node.value:
             if key.tag == "tag:yaml.org,2002:merge":
@@ -55,7 +48,7 @@ class _Loader(yaml.SafeLoader):
                 raise _refusal(f"key {key.value!r} stands twice, first in line {lines[key.value]}", key)
             lines[key.value] = key.start_mark.line + 1
             key.tag = "tag:yaml.org,2002:str"
-        super().flatten_mapping(node)
+        return node
 
     def construct_integer(self, node: yaml.ScalarNode) -> int:
         value = self.construct_yaml_int(node)
