@@ -104,4 +104,4 @@ class Member(Protocol):
 def kind_of(schema: type[NetworkSettings]) -> str:
     """Return the value of `kind` that tells settings of this class from others."""
     (kind,) = schema.model_fields["kind"].annotation.__args__  # type: ignore[union-attr]
-    return kind
+    return str(kind)

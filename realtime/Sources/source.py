@@ -135,4 +135,5 @@ class Source(Protocol):
 
 def open_source(settings: SourceSettings, plan: SessionPlan) -> Source:
     """Return the source that the settings name; it refuses what it cannot be (`UserError`)."""
-    return SOURCES.load(settings.kind).for_session(settings, plan)
+    source: Source = SOURCES.load(settings.kind).for_session(settings, plan)
+    return source

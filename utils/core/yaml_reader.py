@@ -36,7 +36,7 @@ _RESOLVERS = [(tag, re.compile(f"(?:{pattern})$")) for tag, pattern in _PATTERNS
 
 
 class _Loader(yaml.SafeLoader):
-    def __init__(self, text: str):
+    def __init__(self, text: str) -> None:
         super().__init__(text)
         self._checked: set[yaml.MappingNode] = set()
 
