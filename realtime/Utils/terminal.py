@@ -93,7 +93,7 @@ class TerminalWriter:
         self._handlers = [h for h in own if h.stream is self._stream]
         for handler in self._handlers:
             handler.stream = self
-        sys.stderr = self  # type: ignore[assignment]
+        sys.stderr = self
         self._thread.start()
 
     def end(self) -> None:
@@ -193,7 +193,7 @@ def _without_quick_edit() -> Iterator[None]:
     if sys.platform != "win32":
         yield
         return
-    system, before = ctypes.windll.kernel32, ctypes.c_uint32()  # type: ignore[attr-defined]
+    system, before = ctypes.windll.kernel32, ctypes.c_uint32()
     console = ctypes.c_void_p(system.GetStdHandle(-10))
     changed = system.GetConsoleMode(console, ctypes.byref(before)) and system.SetConsoleMode(
         console, (before.value & ~_QUICK_EDIT) | _EXTENDED

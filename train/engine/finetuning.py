@@ -23,11 +23,11 @@ from sleep_interpreter.model.networks.ensemble import Ensemble
 from sleep_interpreter.train.engine.loop import cross_entropy_and_hits
 from sleep_interpreter.train.engine.member_trainer import MemberTrainer, Recipe
 from sleep_interpreter.train.engine.run_folder import Arrays, History, board, chosen_epoch, forget
-from sleep_interpreter.train.evaluation import decoder_report
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config, file_locks
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write, remove_temporary_files
+from sleep_interpreter.utils.model import predict
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ class Finetuner:
         )  # fmt: skip
         # What is reported is what this file gives, not what the training's copy of it gave.
         tuned, sleep = checkpoint.restore(path), subject.part("test").arrays()["sleep"]
-        probability = decoder_report.predict(tuned, sleep, self.settings.evaluate.batch_size)
+        probability = predict(tuned, sleep, self.settings.evaluate.batch_size)
         header = {"identity": identity, "result": result}
         checkpoint.write_arrays(folder / "result.npz", header, {"probability": probability})
         (folder / "state.npz").unlink(missing_ok=True)
