@@ -21,8 +21,6 @@ from sleep_interpreter.utils.plots import lasso as plots_lasso
 
 CHANCE = 1 / len(ITEMS)
 COLUMNS = ("subject", "experiment", "train", "test", "fold", "offset", "time", "accuracy", "n")
-
-
 Arrays = Mapping[str, np.ndarray]
 """Of one subject and pair of domains, as `lasso_glm.engine.fits` returns them."""
 Described = tuple[dict[str, Any], pd.DataFrame, dict[str, Any]]
@@ -198,8 +196,7 @@ def _offsets(settings: LassoSettings) -> list[float]:
 
 
 def _in_seconds(tested: Mapping[str, Any], convert: Callable[[Sequence[int]], Any]) -> dict[str, Any]:
-    ends = ("first", "last")
-    rows = [{**row, **{end: convert(row[end]) for end in ends}} for row in tested["clusters"]]
+    rows = [{**row, **{end: convert(row[end]) for end in ("first", "last")}} for row in tested["clusters"]]
     return {**tested, "clusters": rows}
 
 

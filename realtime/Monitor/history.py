@@ -20,7 +20,6 @@ EPOCH_SECONDS = 30
 _BINS_HZ = np.arange(0.5, 30.25, 0.5)
 _MOST_EVENTS = 400
 _SCREEN_RATE = 100.0
-
 Stretch = tuple[list[str], float, np.ndarray]
 """Names, rate and (channels, n) µV."""
 
