@@ -69,7 +69,8 @@ class Ensemble(keras.Model):
             # Side by side, one member a core, wastes less than several cores on one small product.
             with ThreadPoolExecutor(len(waiting)) as pool:
                 outputs += pool.map(lambda member: forward(_values(member), x), waiting)
-        return _mean(outputs).numpy()
+        mean: np.ndarray = _mean(outputs).numpy()
+        return mean
 
     def _traced_prediction(self) -> Callable[..., tf.Tensor]:
         """Return the one traced function that serves all members: a member's variables are arguments."""
