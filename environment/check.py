@@ -8,9 +8,10 @@ import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 
-def requirements(project):
+def requirements(project: dict[str, Any]) -> list[str]:
     """Return the requirements of pyproject.toml, every extra included, each once."""
     wanted = [*project["dependencies"]]
     for extra in project["optional-dependencies"].values():
@@ -18,7 +19,7 @@ def requirements(project):
     return list(dict.fromkeys(wanted))
 
 
-def missing(project):
+def missing(project: dict[str, Any]) -> list[str]:
     """Return the names of the required packages that are not installed."""
     lacking = []
     for line in requirements(project):
@@ -30,7 +31,7 @@ def missing(project):
     return lacking
 
 
-def main():
+def main() -> int | str:
     root = Path(__file__).resolve().parents[1]
     if not (3, 11) <= sys.version_info[:2] < (3, 14):
         found = ".".join(map(str, sys.version_info[:3]))

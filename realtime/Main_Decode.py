@@ -24,7 +24,7 @@ from sleep_interpreter.realtime.Setup import command_line
 from sleep_interpreter.utils.core.command_line import parser, run
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Run one session."""
     return command_line.start(parser(__doc__), argv)
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any dir
 from sleep_interpreter.utils.core.command_line import parser, run, say
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Measure, and write the file."""
     arguments = parser(__doc__)
     arguments.add_argument("--subject", required=True, metavar="ID", help="pseudonym, as in the session")

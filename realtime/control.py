@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any dir
 from sleep_interpreter.utils.core.command_line import parser, run, say
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Ask a session, and say what it answered."""
     arguments = parser(__doc__)
     arguments.add_argument("session", type=Path, help="the session's folder")

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any dir
 from sleep_interpreter.utils.core.command_line import parser, run, say
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Run a rehearsal and print its table."""
     arguments = parser(__doc__)
     arguments.add_argument("--minutes", type=float, default=10.0)

@@ -184,6 +184,18 @@ def test_public_names_are_documented(name):
             assert node.name == "main" or ast.get_docstring(node), f"{node.name} has no docstring"
 
 
+@pytest.mark.parametrize("name", [n for n in listed("*.py") if not n.startswith(("benchmarks/", ".ci/"))])
+def test_functions_have_type_hints(name):
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            static = any(ast.unparse(decorator) == "staticmethod" for decorator in node.decorator_list)
+            named, bound = node.args, isinstance(node.parent, ast.ClassDef) and not static
+            places = [*[*named.posonlyargs, *named.args][bound:], named.vararg, *named.kwonlyargs, named.kwarg]
+            bare = [place.arg for place in places if place and not place.annotation]
+            assert not bare, f"{name}:{node.lineno}: {node.name}: no type hint of {', '.join(bare)}"
+            assert node.returns, f"{name}:{node.lineno}: {node.name}: no type hint of what it returns"
+
+
 def test_every_script_shows_its_help_without_heavy_imports():
     """`--help` must answer at once, so nothing heavy is imported before the arguments are read."""
     heavy = {"tensorflow", "keras", "mne", "yasa", "sklearn", "matplotlib", "scipy", "pandas"}

@@ -12,7 +12,7 @@ class DotDict(dict):
     A key that is also the name of a dict method ("items") is reached as ``d["items"]``.
     """
 
-    def __init__(self, mapping: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), **more: Any):
+    def __init__(self, mapping: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), **more: Any) -> None:
         super().__init__()
         for key, value in dict(mapping, **more).items():
             self[key] = value

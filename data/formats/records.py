@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -69,7 +69,7 @@ class Records:
         self.root = root
         self.files = _chosen(files, only, exclude, folder)
         self.subjects = [subject_name(file) for file in self.files]
-        self.skipped: list[dict] = []
+        self.skipped: list[dict[str, Any]] = []
         self._warned: set[int] = set()
         if shuffle_seed is not None and (type(shuffle_seed) is not int or shuffle_seed < 0):
             raise UserError(f"shuffle_seed {shuffle_seed!r}: must be a whole number from 0 up")

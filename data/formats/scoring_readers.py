@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -196,7 +196,7 @@ def from_annotations(annotations: "mne.Annotations", pattern: str, first_time: f
 
     `first_time` is the time of the recording's first sample on the annotations' clock, s.
     """
-    found: list[list] = []
+    found: list[list[Any]] = []
     for onset, duration, text in zip(annotations.onset, annotations.duration, annotations.description, strict=True):
         for candidate in (str(text), str(text).partition("/")[2]):
             match = re.fullmatch(pattern, candidate.strip())

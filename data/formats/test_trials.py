@@ -97,7 +97,7 @@ class SubjectTrials:
 
 def read_test_subjects(
     root: str | Path, stage: str = "N2N3", data_types: str | Iterable[str] = DATA_TYPES, awake: bool = False, *,
-    window: str = "cue", skipped: list[dict] | None = None, only: Iterable[str] | None = None,
+    window: str = "cue", skipped: list[dict[str, Any]] | None = None, only: Iterable[str] | None = None,
 ) -> list[TestSubject]:  # fmt: skip
     """Read the test subjects' trials in natural order; one without a trial of these parts is there with n = 0.
 
@@ -188,10 +188,10 @@ def _check_parts(parts: Iterable[str]) -> None:
 
 
 def _read_test_subject(
-    file: Path, parts: tuple[str, ...], awake: bool, skipped: list[dict] | None, marked: bool
+    file: Path, parts: tuple[str, ...], awake: bool, skipped: list[dict[str, Any]] | None, marked: bool
 ) -> TestSubject:
     trials = validation.read_container(file, list, " of trials")
-    columns: dict[str, list] = {"sleep": [], "label": [], "data_type": [], "image": [], "audio": []}
+    columns: dict[str, list[Any]] = {"sleep": [], "label": [], "data_type": [], "image": [], "audio": []}
     largest = 0.0
     for number, trial in enumerate(trials):
         where = f"{display_path(file)}, trial {number}"

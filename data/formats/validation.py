@@ -19,7 +19,7 @@ from sleep_interpreter.utils.signal.preprocessing import CLIP
 
 log = logging.getLogger(__name__)
 
-_Container = TypeVar("_Container", list, dict)
+_Container = TypeVar("_Container", list[Any], dict[Any, Any])
 
 
 def find(folder: str | Path, pattern: str, what: str) -> list[Path]:

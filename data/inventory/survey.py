@@ -11,13 +11,14 @@ from tqdm import tqdm
 
 from sleep_interpreter.data.formats.staging_windows import check_counts
 from sleep_interpreter.data.formats.test_trials import DATA_TYPES
-from sleep_interpreter.data.formats.validation import CLIP, natural, scale_remark, subject_name
+from sleep_interpreter.data.formats.validation import natural, scale_remark, subject_name
 from sleep_interpreter.data.inventory import files as kinds
 from sleep_interpreter.data.inventory.files import Findings, Problem, Reader
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write, display_path
 from sleep_interpreter.utils.core.provenance import SIDECAR, UNFINISHED_SIDECAR, is_simulated
 from sleep_interpreter.utils.signal.channel_names import listed
+from sleep_interpreter.utils.signal.preprocessing import CLIP
 
 FEW = 5
 """Fewer trials of a class than this are remarked on."""

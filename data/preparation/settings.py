@@ -98,7 +98,7 @@ class Events(Settings):
         Rule(match=r"cue/(?P<item>.+)", modality="cue"),
         Rule(match=r"(?P<modality>image|audio)/(?P<item>.+)"),
     )
-    items: dict[Name, Literal[ITEMS]] = Field({})  # type: ignore[valid-type]
+    items: dict[Name, Literal[ITEMS]] = Field({})  # type: ignore[valid-type]  # mypy wants them spelled out
     phases: tuple[Name, ...] | None = None
     shift_seconds: float = Field(0.0, ge=-10, le=10)
 

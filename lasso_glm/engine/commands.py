@@ -57,7 +57,7 @@ def parser(doc: str | None, cross: bool = False) -> argparse.ArgumentParser:
     return result
 
 
-def _part(text):
+def _part(text: str) -> tuple[int, int]:
     index, _, count = text.partition("/")
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise argparse.ArgumentTypeError(f"{text!r}: expected I/N with I from 1 to N, for example 3/10")

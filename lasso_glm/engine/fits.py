@@ -140,7 +140,10 @@ def cross(
     return shared, results
 
 
-def _decoded(glm, fitted, test, of_train, of_test, classes, generalise):
+def _decoded(
+    glm: Baseline, fitted: np.ndarray, test: Trials, of_train: np.ndarray, of_test: np.ndarray,
+    classes: int, generalise: bool,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Return the result of one test set; see `cross`."""
     eeg, label = test
     trials = np.ascontiguousarray(glm.prepared(eeg).transpose(1, 0, 2))
@@ -168,7 +171,7 @@ def _decoded(glm, fitted, test, of_train, of_test, classes, generalise):
     return result | ({"generalised": everywhere} if generalise else {})
 
 
-def _counts(predicted, classes):
+def _counts(predicted: np.ndarray, classes: int) -> np.ndarray:
     """Return how often each class is in each row, int array (rows, K)."""
     rows = len(predicted)
     flat = (predicted + classes * np.arange(rows)[:, None]).ravel()

@@ -1,7 +1,7 @@
 """What a Lasso GLM experiment writes about a cohort: result pickle, tidy tables, summary and figures."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from sleep_interpreter.utils.plots import lasso as plots_lasso
 
 CHANCE = 1 / len(ITEMS)
 COLUMNS = ("subject", "experiment", "train", "test", "fold", "offset", "time", "accuracy", "n")
+Arrays = Mapping[str, np.ndarray]
+"""Of one subject and pair of domains, as `lasso_glm.engine.fits` returns them."""
+Described = tuple[dict[str, Any], pd.DataFrame, dict[str, Any]]
 
 
 def report(
@@ -80,7 +83,7 @@ def published_structure(
         (pair,) = ("/".join(pair) for pair in plan.pairs)
         return mark | {name: _percent_of_folds(own.arrays.get(pair)) for name, own in results.items()}
 
-    def windows(own, train):
+    def windows(own: SubjectResult, train: str) -> dict[int, dict[str, list[np.ndarray]]]:
         return {
             offset: {test: _percent_at(own.arrays.get(f"{train}/{test}"), offset) for test in plan.tests}
             for offset in range(settings.windows.count)
@@ -91,18 +94,18 @@ def published_structure(
     return mark | {name: {train: windows(own, train) for train in plan.train} for name, own in results.items()}
 
 
-def _percent_of_folds(arrays):
+def _percent_of_folds(arrays: Arrays | None) -> list[list[np.ndarray]]:
     if arrays is None:
         return []
     parts = [100 * arrays[f"{part}hits"] / arrays[f"{part}n"][:, None] for part in ("validation_", "")]
     return [[part[fold].astype(np.float32) for part in parts] for fold in range(len(arrays["n"]))]
 
 
-def _percent_at(arrays, offset):
+def _percent_at(arrays: Arrays | None, offset: int) -> list[np.ndarray]:
     return [] if arrays is None else [(100 * arrays["hits"][offset] / arrays["n"]).astype(np.float32)]
 
 
-def _within(pair, own, settings):
+def _within(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSettings) -> Described:
     """Return a domain's entry of the summary, its rows of mean.csv, and what the figures show."""
     curves = np.array([a["hits"].sum(axis=0) / a["n"].sum() for a in own.values()])
     validation = np.mean([a["validation_hits"].sum(axis=0) / a["validation_n"].sum() for a in own.values()], axis=0)
@@ -131,7 +134,7 @@ def _within(pair, own, settings):
     return entry, pd.DataFrame({**columns, "significant": mask, "subjects": len(own)}), drawn
 
 
-def _cross(pair, own, settings):
+def _cross(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSettings) -> Described:
     """Return a pair's entry of the summary, its rows of mean.csv, and what the figures show."""
     maps = np.array([a["hits"] / a["n"] for a in own.values()])
     times = np.array(seconds("image", maps.shape[2]))
@@ -161,7 +164,10 @@ def _cross(pair, own, settings):
     return entry, rows, drawn
 
 
-def _draw(plan, pair, drawn, results, own, folder, kind):
+def _draw(
+    plan: Plan, pair: tuple[str, str], drawn: Mapping[str, Any], results: Mapping[str, SubjectResult],
+    own: Mapping[str, Arrays], folder: Path, kind: str | None,
+) -> None:  # fmt: skip
     name = f"{pair[0]}_{pair[1]}" if plan.tests else pair[0]
     title = f"{plan.name}: {pair[0]} to {pair[1]}" if plan.tests else plan.name
     if not plan.tests:
@@ -185,24 +191,23 @@ def _draw(plan, pair, drawn, results, own, folder, kind):
     plots_lasso.patterns(mean, ITEMS, folder / f"patterns_{pair[0]}.png", at, len(own), plan.name, kind)
 
 
-def _offsets(settings):
+def _offsets(settings: LassoSettings) -> list[float]:
     return [round(settings.windows.step * place, 4) for place in range(settings.windows.count)]
 
 
-def _in_seconds(tested, convert):
-    ends = ("first", "last")
-    rows = [{**row, **{end: convert(row[end]) for end in ends}} for row in tested["clusters"]]
+def _in_seconds(tested: Mapping[str, Any], convert: Callable[[Sequence[int]], Any]) -> dict[str, Any]:
+    rows = [{**row, **{end: convert(row[end]) for end in ("first", "last")}} for row in tested["clusters"]]
     return {**tested, "clusters": rows}
 
 
-def _peak_rows(peaks):
+def _peak_rows(peaks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {
         name: {"n": row["n"], "hits": row["hits"], "accuracy": row["hits"] / row["n"], "cells": row["cells"]}
         for name, row in peaks.items()
     }
 
 
-def _subject_row(own):
+def _subject_row(own: SubjectResult) -> dict[str, Any]:
     """Return trials a domain, and the share of the most frequent item: what always naming it would get."""
     rows = {}
     for pair, arrays in own.arrays.items():
@@ -212,7 +217,7 @@ def _subject_row(own):
     return {"n": own.header["n"], "most_frequent_item": rows}
 
 
-def _tidy(plan, name, own, settings, part):
+def _tidy(plan: Plan, name: str, own: SubjectResult, settings: LassoSettings, part: str) -> pd.DataFrame:
     """Return one subject's rows of accuracy.csv, or with part = "validation_" of validation.csv."""
     frames = []
     for train, test in plan.pairs:
@@ -231,7 +236,7 @@ def _tidy(plan, name, own, settings, part):
     return pd.concat(frames).reindex(columns=list(COLUMNS)) if frames else pd.DataFrame(columns=list(COLUMNS))
 
 
-def _method(plan):
+def _method(plan: Plan) -> dict[str, str]:
     chosen = (
         "each test fold at the time sample that its validation fold likes best (the earliest of equals)"
         if not plan.tests

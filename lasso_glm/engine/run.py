@@ -4,7 +4,7 @@ import io
 import json
 import logging
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def run(
     return {name: kept[name] for name, _ in chosen}
 
 
-def _job(plan, settings, name, file, root, generalise):
+def _job(plan: Plan, settings: LassoSettings, name: str, file: Path, root: Path, generalise: bool) -> dict[str, Any]:
     """Return all that a worker needs to know, as plain data."""
     tree = settings.model_dump(mode="json")
     key = {
@@ -97,7 +97,7 @@ def _job(plan, settings, name, file, root, generalise):
     return {"name": name, **places, "plan": plan, "settings": settings, "key": key}
 
 
-def _still_good(path, key):
+def _still_good(path: Path, key: Mapping[str, Any]) -> SubjectResult | None:
     """Return the result in a file if it is of these settings and data."""
     result = read_subject_file(path)
     other = result.header["key"]
@@ -153,11 +153,11 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
     return name, header, flat
 
 
-def _few(count):
+def _few(count: np.ndarray) -> dict[str, int]:
     return {ITEMS[k]: int(count[k]) for k in np.flatnonzero(count < FEW)} if count.any() else {}
 
 
-def _unfit_for_folds(label, folds):
+def _unfit_for_folds(label: np.ndarray, folds: Sequence[np.ndarray]) -> str | None:
     """Return why the trials cannot be decoded in folds, or None."""
     if len(label) == 0:
         return "no trials"
@@ -170,7 +170,7 @@ def _unfit_for_folds(label, folds):
     return None
 
 
-def _remark(result):
+def _remark(result: SubjectResult) -> None:
     """Log what is missing or scarce, by subject, domain and item."""
     for domain, why in result.header["missing"].items():
         log.warning("%s, %s: missing (%s)", result.name, domain, why)
@@ -199,8 +199,8 @@ def read_subject_file(path: Path) -> SubjectResult:
         raise UserError(f"{path}: not a subject's result ({error}); remove it and run again") from None
 
 
-def _nested(arrays):
-    nested: dict[str, dict] = {}
+def _nested(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    nested: dict[str, dict[str, np.ndarray]] = {}
     for key, value in arrays.items():
         pair, _, name = key.partition(":")
         nested.setdefault(pair, {})[name] = value

@@ -3,7 +3,7 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -36,7 +36,7 @@ class Windows(config.Settings):
         return {"step": round(self.step * SLEEP_RATE), "count": self.count}
 
     @model_validator(mode="after")
-    def _fit(self):
+    def _fit(self) -> Self:
         for value in (self.seconds, self.step):
             if abs(value * SLEEP_RATE - round(value * SLEEP_RATE)) > 1e-9:
                 raise ValueError(f"{value} s is no whole number of samples at {SLEEP_RATE:g} Hz")

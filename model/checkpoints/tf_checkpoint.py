@@ -73,7 +73,8 @@ class ObjectGraph:
 
     def read(self, name: str) -> np.ndarray:
         """Return the array of a published name."""
-        return self._tensor(self._keys[name])
+        array: np.ndarray = self._tensor(self._keys[name])
+        return array
 
     def _tensor(self, key: str) -> Any:
         try:
@@ -85,7 +86,8 @@ class ObjectGraph:
         if HEADER + VALUE not in stored:
             return None
         try:
-            return json.loads(self._tensor(HEADER + VALUE))
+            header: dict[str, Any] = json.loads(self._tensor(HEADER + VALUE))
+            return header
         except (TypeError, ValueError) as error:
             raise self._unreadable(error) from None
 

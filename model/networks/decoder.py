@@ -141,7 +141,8 @@ class SleepDecoder(keras.Model):
 
     def loss_and_probabilities(self, inputs: Any, training: bool = False) -> LossAndProbabilities:
         """Return what the training loop asks of every network; for decoders it is the call itself."""
-        return self(inputs, training=training)
+        pair: LossAndProbabilities = self(inputs, training=training)
+        return pair
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True

@@ -73,7 +73,8 @@ class Ensemble(keras.Model):
             # Side by side, one member a core, wastes less than several cores on one small product.
             with ThreadPoolExecutor(len(waiting)) as pool:
                 outputs += pool.map(forward, waiting, repeat(x))
-        return _mean(outputs).numpy()
+        mean: np.ndarray = _mean(outputs).numpy()
+        return mean
 
     def _predict_with(self, values: list[tf.Variable], x: tf.Tensor) -> tf.Tensor:
         """Return the first member's prediction with the variables of any."""

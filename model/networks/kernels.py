@@ -41,7 +41,7 @@ def dense(rows: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, relu: bool = Fals
 def dropout_scale(rate: float) -> float:
     """Return what kept values are multiplied by: 1 / (share that `dropout_keep` keeps)."""
     bits, zeros = _dropout_bits(rate)
-    return 2**bits / (2**bits - zeros)
+    return (1 << bits) / ((1 << bits) - zeros)
 
 
 def dropout_keep(shape: tf.Tensor, rate: float, seed: tf.Tensor) -> tf.Tensor:

@@ -40,11 +40,11 @@ class Block(layers.Layer):
     _arguments: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        block = super().__new__(cls, *args, **kwargs)
+        block: Self = super().__new__(cls, *args, **kwargs)
         given = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
         given.apply_defaults()
         own = {k: list(v) if isinstance(v, tuple) else v for k, v in given.arguments.items()}
-        vars(block)["_arguments"] = {k: v for k, v in own.items() if k not in ("self", "seed", "kwargs")}
+        block.__dict__["_arguments"] = {k: v for k, v in own.items() if k not in ("self", "seed", "kwargs")}
         return block
 
     def __init__(self, **kwargs: Any) -> None:
@@ -56,7 +56,7 @@ class Block(layers.Layer):
 
     def chain(self) -> list[keras.Layer]:
         """Return the layers inside, in the order in which a signal passes them."""
-        return self._flatten_layers(include_self=False, recursive=False)
+        return list(self._flatten_layers(include_self=False, recursive=False))
 
     def build(self, input_shape: Shape) -> None:
         for layer in self.chain():

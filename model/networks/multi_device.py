@@ -9,7 +9,7 @@ import tensorflow as tf
 
 def count() -> int:
     """Return the number of replicas that take this step together."""
-    return tf.distribute.get_replica_context().num_replicas_in_sync
+    return int(tf.distribute.get_replica_context().num_replicas_in_sync)
 
 
 def total(x: tf.Tensor) -> tf.Tensor:

@@ -5,7 +5,7 @@ function that builds a member, and the names of released checkpoints. Nothing he
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, get_args
 
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
@@ -103,5 +103,5 @@ class Member(Protocol):
 
 def kind_of(schema: type[NetworkSettings]) -> str:
     """Return the value of `kind` that tells settings of this class from others."""
-    (kind,) = schema.model_fields["kind"].annotation.__args__  # type: ignore[union-attr]
-    return kind
+    (kind,) = get_args(schema.model_fields["kind"].annotation)
+    return str(kind)

@@ -64,7 +64,7 @@ class LoudnessCalibration(Settings):
     catch_trials: int = Field(ge=0)
     catch_heard: int = Field(ge=0)
     simulated: bool
-    trials: list[dict]
+    trials: list[dict[str, Any]]
 
 
 class Staircase:

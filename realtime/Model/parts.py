@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sleep_interpreter.realtime.Model import networks
-from sleep_interpreter.realtime.Model.worker import InlineWorker, ProcessWorker, Worker
+from sleep_interpreter.realtime.Model.worker import Build, InlineWorker, ProcessWorker, Worker
 from sleep_interpreter.realtime.Parameters.settings import SessionSettings
 from sleep_interpreter.realtime.Sources.source import Notice
 from sleep_interpreter.utils.core.paths import display_path
@@ -96,7 +96,7 @@ def open_workers(
     return Workers(stager, decoder, frozenset(checkpoints), [*notices, *more])
 
 
-def _open(name, build, arguments, timeout, apart) -> tuple[Worker, Any]:
+def _open(name: str, build: Build, arguments: tuple[Any, ...], timeout: float, apart: bool) -> tuple[Worker, Any]:
     if not apart:
         function, notices = build(*arguments)
         return InlineWorker(function), notices

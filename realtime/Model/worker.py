@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 logger = logging.getLogger(__name__)
@@ -98,11 +99,11 @@ class ProcessWorker:
     and the process with it where it has the question.
     """
 
-    def __init__(self, name: str, build: Build, arguments: tuple = (), timeout: float = 10.0) -> None:
+    def __init__(self, name: str, build: Build, arguments: tuple[Any, ...] = (), timeout: float = 10.0) -> None:
         self.name, self._build, self._arguments, self._timeout = name, build, arguments, timeout
         self._answers: deque[Answer] = deque()
         self._faults: deque[dict[str, str]] = deque()
-        self._questions: deque[tuple[Any, tuple, float]] = deque()  # (key, arguments, asked at)
+        self._questions: deque[tuple[Any, tuple[Any, ...], float]] = deque()  # (key, arguments, asked at)
         self._sent: float | None = None  # when the first of them went to the process
         self._news = threading.Condition()
         self._process: Any = None
@@ -156,7 +157,7 @@ class ProcessWorker:
             self._process.join(5)
             self._pipe.close()
 
-    def _spawn(self):
+    def _spawn(self) -> Any:
         """Start a process and return its notes; raise what building raised, or why there is no process."""
         context = multiprocessing.get_context("spawn")
         near, far = context.Pipe()
@@ -178,7 +179,7 @@ class ProcessWorker:
             raise first
         return first
 
-    def _check_timeouts(self):
+    def _check_timeouts(self) -> None:
         """Kill a process that has a question for too long; answer those that no process took in time."""
         now = time.perf_counter()
         with self._news:
@@ -193,10 +194,10 @@ class ProcessWorker:
             self._questions.extendleft(sent)
 
     @property
-    def _timeout_text(self):
+    def _timeout_text(self) -> str:
         return f"no answer of the {self.name} within {self._timeout:g} s"
 
-    def _run(self):
+    def _run(self) -> None:
         """Carry questions there and answers back; start the process anew when it is gone: a thread."""
         while True:
             with self._news:
@@ -215,14 +216,14 @@ class ProcessWorker:
                     return
                 self._restart(key, time.perf_counter() - sent)
 
-    def _answer(self, answer):
+    def _answer(self, answer: Answer) -> None:
         with self._news:
             self._questions.popleft()
             self._sent = None
             self._answers.append(answer)
             self._news.notify_all()
 
-    def _restart(self, key, seconds):
+    def _restart(self, key: Any, seconds: float) -> None:
         self._process.join(5)
         text = f"the {self.name}'s process ended with code {self._process.exitcode}"
         if seconds >= self._timeout:
@@ -249,7 +250,7 @@ class ProcessWorker:
             time.sleep(1.0)
 
 
-def _compute(function, arguments):
+def _compute(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, str | None]:
     """Return (value, None), or (None, reason): a night goes on without this one answer."""
     try:
         return function(*arguments), None
@@ -258,7 +259,7 @@ def _compute(function, arguments):
         return None, error_line(error)
 
 
-def _serve(pipe, build, arguments):
+def _serve(pipe: Connection, build: Build, arguments: tuple[Any, ...]) -> None:
     """Answer questions until the other end of the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the session, which ends this process itself
     try:

@@ -63,7 +63,7 @@ class SessionFeed:
         """Ask the session, and return its answer."""
         return Client(self._folder, origin).ask(command, **args)
 
-    def _run(self):
+    def _run(self) -> None:
         while True:
             try:
                 self._read_feed()
@@ -74,7 +74,7 @@ class SessionFeed:
                 self._send_all(self._connection_line())
             time.sleep(_RECONNECT_SECONDS)
 
-    def _read_feed(self):
+    def _read_feed(self) -> None:
         if not (self._folder / FILE).is_file():
             return
         client = Client(self._folder, "monitor")
@@ -92,10 +92,10 @@ class SessionFeed:
                     self.state = json.loads(line)["payload"]
                 self._send_all(line.decode().rstrip("\n"))
 
-    def _connection_line(self):
+    def _connection_line(self) -> str:
         return json.dumps({"kind": "link", "payload": {"connected": self.connected}})
 
-    def _send_all(self, line):
+    def _send_all(self, line: str) -> None:
         with self._lock:
             browsers = list(self._browsers)
         for browser in browsers:

@@ -20,6 +20,8 @@ EPOCH_SECONDS = 30
 _BINS_HZ = np.arange(0.5, 30.25, 0.5)
 _MOST_EVENTS = 400
 _SCREEN_RATE = 100.0
+Stretch = tuple[list[str], float, np.ndarray]
+"""Names, rate and (channels, n) µV."""
 
 
 class SessionHistory:
@@ -66,7 +68,7 @@ class SessionHistory:
                 "stage_names": list(STAGES), "seconds": self.last,
             }  # fmt: skip
 
-    def _add(self, event):
+    def _add(self, event: dict[str, Any]) -> None:
         kind, detail, at = event["event"], event["detail"], event["seconds"]
         self.last = max(self.last, at)
         if kind == "stage":
@@ -118,7 +120,7 @@ class SignalReader:
             columns = [self._spectra[epoch] for epoch in range(count)]
         return {"hz": _BINS_HZ.tolist(), "seconds": EPOCH_SECONDS, "db": columns}
 
-    def _spectrum(self, epoch):
+    def _spectrum(self, epoch: int) -> list[float] | None:
         try:
             _, rate, data = self._stretch(epoch * EPOCH_SECONDS, EPOCH_SECONDS, only_first=True)
         except (OSError, ValueError, IndexError):
@@ -129,7 +131,7 @@ class SignalReader:
         frequency, power = signal.welch(trace, rate, nperseg=int(4 * rate))
         return [round(float(v), 1) for v in 10 * np.log10(np.interp(_BINS_HZ, frequency, power) + 1e-3)]
 
-    def _stretch(self, start: float, seconds: float, only_first: bool = False) -> tuple[list[str], float, np.ndarray]:
+    def _stretch(self, start: float, seconds: float, only_first: bool = False) -> Stretch:
         """Return names, rate and (channels, n) µV; the staging channels come first."""
         about = self._history.about()
         wanted = about.get("channels", [])[: 1 if only_first else None]
@@ -156,7 +158,7 @@ class SignalReader:
                 data[place, :count] = block[row, :count]
         return list(wanted), rate, data
 
-    def _recorded(self, segments, wanted, start, seconds):
+    def _recorded(self, segments: list[Path], wanted: list[str], start: float, seconds: float) -> Stretch:
         """Read our own BrainVision: 32-bit floats, all channels of a sample together, growing or not."""
         starts = [_start(path) for path in segments]
         number = max((k for k, first in enumerate(starts) if first <= start), default=0)
@@ -173,7 +175,7 @@ class SignalReader:
         return [names[row] for row in rows], rate, data
 
 
-def _start(path):
+def _start(path: Path) -> float:
     """Return where a segment begins on the session's clock, s, as its markers say."""
     _, rate = _header(path)
     for line in path.with_suffix(".vmrk").read_text(encoding="utf-8").splitlines():
@@ -182,7 +184,7 @@ def _start(path):
     return 0.0
 
 
-def _header(path):
+def _header(path: Path) -> tuple[list[str], float]:
     """Return channel names and rate of one of our own headers."""
     names, interval = [], 2000.0
     for line in path.read_text(encoding="utf-8").splitlines():

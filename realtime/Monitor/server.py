@@ -49,7 +49,7 @@ def serve(path: Path, port: int = 0, announce: Callable[[str, str], Any] | None 
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def _tokens(path):
+def _tokens(path: Path) -> tuple[str, str]:
     """Return the running session's tokens: a monitor that is started again knows the same ones."""
     try:
         content = json.loads((path / "control.json").read_text(encoding="utf-8"))
@@ -87,7 +87,7 @@ class MonitorProcess:
             self.process.kill()
             self.process.wait(5)
 
-    def _listen(self):
+    def _listen(self) -> None:
         with self.process.stdout, self.process.stderr:
             url, view_url = (self.process.stdout.readline().strip() for _ in range(2))
             if url and view_url:

@@ -140,7 +140,7 @@ class ParallelPort:
     def _on_windows(self) -> Callable[[int], Any]:
         import ctypes  # lazy: start-up
 
-        library = ctypes.WinDLL(self._settings.library)  # type: ignore[attr-defined]
+        library = ctypes.WinDLL(self._settings.library)  # type: ignore[attr-defined]  # on Windows
         address = int(self._settings.port, 16)
         return lambda code: library.Out32(address, code)
 

@@ -1,6 +1,6 @@
 """What can be set about a session. params/realtime.yaml holds every default and the reason for it."""
 
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -22,7 +22,7 @@ class ChannelSettings(Settings):
     emg_ref: str | None = None
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         for name in ("eog", "emg"):
             if getattr(self, name) is None and getattr(self, f"{name}_ref") is not None:
                 raise ValueError(f"{name}_ref is given, but {name} is null")
@@ -38,7 +38,7 @@ class DecoderChoice(Settings):
     channels: tuple[str, ...] = EEG_MONTAGE
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if len(set(self.channels)) != len(self.channels):
             raise ValueError("channels names a channel twice")
         return self
@@ -60,7 +60,7 @@ class LockSettings(Settings):
     otherwise: Literal["cue", "skip"] = "cue"
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         low, high = self.echt_band_hz
         if not 0.1 <= low < high <= 4:
             raise ValueError(f"echt_band_hz ({low}, {high}) must rise between 0.1 and 4 Hz")
@@ -83,7 +83,7 @@ class CueSettings(Settings):
     lock: LockSettings = LockSettings()
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         low, high = self.interval_seconds
         if self.mode == "recorded" and self.lock.method != "none":
             raise ValueError("lock.method must be none with recorded cues: their times are given")
@@ -136,7 +136,7 @@ class RemoteControlSettings(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_keyboard(cls, data):
+    def _refuse_keyboard(cls, data: Any) -> Any:
         if isinstance(data, dict) and "keyboard" in data:
             raise ValueError(
                 "keyboard: a session reads no keys any more; leave it out, and use python "
@@ -145,7 +145,7 @@ class RemoteControlSettings(Settings):
         return data
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if not self.host:
             raise ValueError("host must not be empty; 127.0.0.1 is this machine alone")
         return self
@@ -164,7 +164,7 @@ class Fault(Settings):
     channels: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         spoils = self.kind not in ("lost", "stalled")
         if spoils != bool(self.channels):
             raise ValueError(f"kind {self.kind!r} {'needs channels' if spoils else 'concerns all channels'}")

@@ -1,6 +1,6 @@
 """What can be set about the source of the signal, and about recording it; params/realtime.yaml says why."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
@@ -75,7 +75,7 @@ class SourceSettings(Settings):
         return 1.0 if SOURCES.load(self.kind).amplifier else self.speed
 
     @model_validator(mode="after")
-    def _check(self):
+    def _check(self) -> Self:
         if 0 < self.speed < 0.1:
             raise ValueError(f"speed {self.speed}: permitted are 0 (as fast as possible) and 0.1 or more")
         if self.stop is not None and self.stop <= self.start:

@@ -93,7 +93,7 @@ class EventLog:
             except OSError as error:
                 logger.error("%s cannot be written (%s)", self.path.with_suffix(".tsv"), error.strerror)
 
-    def _save_elsewhere(self):
+    def _save_elsewhere(self) -> None:
         """Write the events that the disk did not take into the system's folder for temporary files."""
         folder = self.path.parent
         handle, place = tempfile.mkstemp(".jsonl", f"{folder.parent.name}_{folder.name}_rest_of_log_")
@@ -104,7 +104,7 @@ class EventLog:
             len(self._waiting), place, self.path,
         )  # fmt: skip
 
-    def _save(self):
+    def _save(self) -> None:
         failed = len(self._waiting) > 1
         data = memoryview(b"".join(self._waiting))
         try:
@@ -154,7 +154,7 @@ def write_table(events: Sequence[Event], path: Path) -> None:
             handle.write("\t".join(map(_cell, values)) + "\n")
 
 
-def _cell(value):
+def _cell(value: Any) -> str:
     if value is None:
         return "n/a"
     if isinstance(value, str):

@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import mne
@@ -102,7 +102,7 @@ def _joined(folder: str | Path, beside: Path) -> Iterator[mne.io.BaseRaw]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _types(folder, names):
+def _types(folder: str | Path, names: Sequence[str]) -> dict[str, str]:
     """Return {channel: type} where the settings, or the channel's own name, say EOG, EMG or ECG."""
     channels = read_yaml(Path(folder) / "settings.yaml").get("channels", {})
     types = {n: kind for n in names for kind in ("eog", "emg", "ecg") if kind in n.lower()}
@@ -112,7 +112,7 @@ def _types(folder, names):
     return types
 
 
-def _finite(raw):
+def _finite(raw: mne.io.BaseRaw) -> None:
     """Replace samples that are not finite, which no EDF can hold, by zeros under "BAD_not_finite"."""
     for row, name in enumerate(raw.ch_names):
         data = raw._data[row]
@@ -128,12 +128,12 @@ def _finite(raw):
         )
 
 
-def _refuse_existing(path):
+def _refuse_existing(path: Path) -> None:
     if path.exists():
         raise UserError(f"{path}: exists already; nothing is replaced, name another")
 
 
-def _refuse_too_large(raw, path):
+def _refuse_too_large(raw: mne.io.BaseRaw, path: Path) -> None:
     """EDF's writer holds the whole night in memory, several times."""
     needed = 3 * 8 * raw.n_times * len(raw.ch_names)
     try:
@@ -147,6 +147,6 @@ def _refuse_too_large(raw, path):
         )
 
 
-def _plain(text):
+def _plain(text: str) -> str:
     """Return a BIDS label: letters and digits."""
     return re.sub(r"[^A-Za-z0-9]", "", text) or "unnamed"

@@ -66,7 +66,7 @@ class Recorder:
     def gap(self, count: int) -> None:
         """Append `count` samples that were lost: zeros under a marker of the gap's length."""
 
-        def write():
+        def write() -> None:
             self._writer.marker(self._writer.n_samples, GAP_TEXT, count, GAP_KIND)
             self._writer.skip(count)
 
@@ -111,7 +111,7 @@ class Recorder:
         if self._failed_at is None:
             self._attempt(self._writer.close, 0)
 
-    def _open(self, start=None):
+    def _open(self, start: datetime | None = None) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         taken = [int(m[1]) for p in self._folder.iterdir() if (m := re.match(r"segment_(\d+)\.", p.name))]
         path = self._folder / f"segment_{max(taken, default=0) + 1:03d}.vhdr"
@@ -128,7 +128,7 @@ class Recorder:
         self._writer, self.path = writer, path
         self.acknowledged, self.bytes, self._asked = 0, 0, time.monotonic()
 
-    def _sync(self):
+    def _sync(self) -> None:
         """Bring the recording to the disk whenever it is due: a thread."""
         while not self._ending:
             self._due.wait()
@@ -143,12 +143,12 @@ class Recorder:
             self.syncs.append(time.perf_counter() - began)
             self._acknowledge(writer, count)
 
-    def _acknowledge(self, writer, count):
+    def _acknowledge(self, writer: BrainVisionWriter, count: int) -> None:
         if writer is self._writer:
             self.acknowledged = max(self.acknowledged, count)
             self.bytes = self.acknowledged * 4 * len(self._names)
 
-    def _check_thread(self):
+    def _check_thread(self) -> None:
         """Take what went wrong in the thread."""
         found, self._sync_error = self._sync_error, None
         if found is not None and found[0] is self._writer and self._failed_at is None:
@@ -164,7 +164,7 @@ class Recorder:
         except OSError as error:
             self._fail(error, samples)
 
-    def _fail(self, error, samples):
+    def _fail(self, error: Exception, samples: int) -> None:
         # what the writer took is in the file unless the disk itself is broken
         self._failed_at, self._missed = time.monotonic(), samples
         self._writer.abandon()
@@ -172,7 +172,7 @@ class Recorder:
         logger.error("%s; %d samples of it are safe", text, self.acknowledged)
         self._inputs.append(("recorder", {"state": "failed", "reason": text}))
 
-    def _retry(self, now):
+    def _retry(self, now: float) -> None:
         try:
             self._open()
         except (OSError, UserError) as error:

@@ -57,13 +57,13 @@ class BrainflowSource(LiveSource):
         return {**self._about, "name": self.where, "channels_of_stream": list(self.names)}
 
 
-def _board_id(ids, name):
+def _board_id(ids: Any, name: str) -> int:
     if name not in ids.__members__:
         raise UserError(f"source.brainflow: no board {name!r}; brainflow knows {', '.join(ids.__members__)}")
     return ids[name].value
 
 
-def _channels(described):
+def _channels(described: dict[str, Any]) -> tuple[list[str], list[int]]:
     """Return the names of the electric channels and their rows, EEG first."""
     rows, names = [], []
     own = [n.strip() for n in described.get("eeg_names", "").split(",") if n.strip()]

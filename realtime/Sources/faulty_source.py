@@ -25,7 +25,7 @@ def add_faults(source: Source, faults: Sequence[Fault]) -> Source:
 
 
 class _FaultySource:
-    def __init__(self, source, faults):
+    def __init__(self, source: Source, faults: Sequence[Fault]) -> None:
         self._source = source
         spans = [(round(f.start * STREAM_RATE), round((f.start + f.seconds) * STREAM_RATE)) for f in faults]
         self._faults = list(zip(faults, spans, strict=True))
@@ -65,7 +65,7 @@ class _FaultySource:
                 yield piece
             position = stop
 
-    def _report(self, fault, begin, end, first):
+    def _report(self, fault: Fault, begin: int, end: int, first: int) -> None:
         """Report what a live source would report of lost or stalled streams."""
         if fault.kind not in ("lost", "stalled"):
             return
@@ -78,7 +78,7 @@ class _FaultySource:
             if state == "lost":
                 self._inputs.append(("gap", {"seconds": fault.seconds, "first": begin, "count": end - begin}))
 
-    def _spoil(self, piece, fault, first):
+    def _spoil(self, piece: np.ndarray, fault: Fault, first: int) -> None:
         if fault.kind == "lost":
             piece[:] = np.nan
         rows = self._rows.get(id(fault), [])

@@ -19,7 +19,7 @@ from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import is_simulated
 from sleep_interpreter.utils.signal import units as amplitude
 from sleep_interpreter.utils.signal.channel_names import listed
-from sleep_interpreter.utils.signal.recording import Recording
+from sleep_interpreter.utils.signal.recording import RateGroup, Recording
 from sleep_interpreter.utils.signal.resample import Merger, ratio
 
 LOWEST_RATE = 100
@@ -155,7 +155,7 @@ class ReplaySource(Source):
                 ]
                 yield merger.push(parts).astype(np.float32)  # what a live source delivers, to the bit
 
-    def _check_rates(self):
+    def _check_rates(self) -> None:
         for rate, names in self.rates.items():
             where = f"{display_path(self.path)}: {listed(names)}"
             if rate < LOWEST_RATE:
@@ -169,33 +169,33 @@ class ReplaySource(Source):
             except UserError as error:
                 raise UserError(f"{where}: {error}") from None
 
-    def _index(self, group, seconds):
+    def _index(self, group: int, seconds: float) -> int:
         """Return the number of the sample, in the file, of group `group` at that time of the replay."""
         return self._first[group] + round(seconds * self._groups[group].rate)
 
-    def _chunk_seconds(self):
+    def _chunk_seconds(self) -> float:
         usual = 0.05 if self.settings.speed > 0 else self.settings.read_seconds
         return usual if self.settings.chunk_seconds is None else self.settings.chunk_seconds
 
-    def _wait(self, due, stopped):
+    def _wait(self, due: float | None, stopped: Callable[[], bool]) -> None:
         while due is not None and not stopped() and (left := due - time.perf_counter()) > 0:
             time.sleep(min(left, _POLL))
 
-    def _load(self, group, start, stop):
+    def _load(self, group: RateGroup, start: int, stop: int) -> np.ndarray:
         data = self._read(group, start, stop)
         for first, count in self._gaps:
             if first < stop and start < first + count:
                 data[:, max(0, first - start) : first + count - start] = np.nan
         return (data * amplitude.TO_MICROVOLT[self.settings.unit]).astype(np.float32)
 
-    def _read(self, group, start, stop, places=None):
+    def _read(self, group: RateGroup, start: int, stop: int, places: Sequence[int] | None = None) -> np.ndarray:
         try:
             return group.read(start, stop, places)
         except (OSError, ValueError, RuntimeError) as error:
             at = f"{start / group.rate:.1f} s of the file"
             raise UserError(f"{self.path}: cannot be read at {at}: {error}") from error
 
-    def _amplitude(self, rows):
+    def _amplitude(self, rows: Sequence[int]) -> float:
         """Return the typical SD in the reader's own unit, over windows spread over the replayed part."""
         deviations = []
         for k, group in enumerate(self._groups):
@@ -213,13 +213,13 @@ class ReplaySource(Source):
         return float(np.median(deviations))
 
 
-def _exact(rate):
+def _exact(rate: float) -> Fraction:
     """Return a rate in Hz as the fraction that its conversion uses."""
     up, down = ratio(rate, STREAM_RATE)
     return Fraction(STREAM_RATE) * down / up
 
 
-def _steps(begin, end, step):
+def _steps(begin: float, end: float, step: float) -> Iterator[tuple[float, float]]:
     """Yield (start, stop) that cover [begin, end) in steps."""
     count = max(1, math.ceil((end - begin) / step - 1e-9))
     for k in range(count):

@@ -20,7 +20,7 @@ import numpy as np
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
 from sleep_interpreter.realtime.Recording.recorder import Recorder
 from sleep_interpreter.realtime.Sources.source import Input, Source
-from sleep_interpreter.realtime.Sources.stream_clock import StreamClock
+from sleep_interpreter.realtime.Sources.stream_clock import Piece, StreamClock
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal import units as amplitude
@@ -117,7 +117,7 @@ class LiveSource(Source):
             self.notices.append((logging.WARNING, _lead_text(ahead)))
             self._lead_reported = True
 
-    def _clock_lead(self):
+    def _clock_lead(self) -> float:
         """Return by how many s the stamps are ahead of this machine's clock; 0 where they are on it.
 
         The shortest time from a stamp to its arrival tells: a network only makes it longer.
@@ -125,7 +125,7 @@ class LiveSource(Source):
         least = min(list(self._delays), default=0.0)
         return -least if abs(least) > _APART_SECONDS else 0.0
 
-    def _select(self, picks):
+    def _select(self, picks: Sequence[str]) -> None:
         self._picks = list(picks)
         self._rows = [self.names.index(name) for name in picks]
         self.rates = {self._rate: tuple(self._picks)}
@@ -154,7 +154,7 @@ class LiveSource(Source):
         if settings.xdf:
             self._copy_as_xdf()
 
-    def _copy_as_xdf(self):  # a source that can does
+    def _copy_as_xdf(self) -> None:  # a source that can does
         reason = f"{self.where} is no LSL stream, so there is nothing that LabRecorder could record"
         self._inputs.append(("xdf", {"state": "failed", "reason": reason}))
 
@@ -221,7 +221,7 @@ class LiveSource(Source):
             pass
         return pieces
 
-    def _report_state(self, delivered, came):
+    def _report_state(self, delivered: int, came: bool) -> None:
         """Report when the stream stalls, is lost, comes back, lags, and is up to date again."""
         now, settings = time.perf_counter(), self.settings
         silent = now - self._arrived
@@ -244,13 +244,13 @@ class LiveSource(Source):
         elif silent > settings.stall_seconds and self._state in ("current", "behind"):
             self._report("stalled", seconds=round(silent, 2))
 
-    def _report(self, state, **more):
+    def _report(self, state: str, **more: Any) -> None:
         self._state = "current" if state == "back" else state
         self._inputs.append(("stream", {"state": state, **more}))
 
     # --- the thread ---------------------------------------------------------------------------------
 
-    def _acquire(self):
+    def _acquire(self) -> None:
         following = time.perf_counter()
         try:
             while not self._ending.is_set():
@@ -261,7 +261,7 @@ class LiveSource(Source):
             logger.exception("acquisition failed")
             self._failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
 
-    def _acquire_once(self):
+    def _acquire_once(self) -> None:
         if self._running.is_set() and not self._begun:
             self._begun, ahead = True, self._clock_lead()
             self._clock = StreamClock(self._stamped_rate, self.settings.gap_seconds, ahead)
@@ -286,7 +286,7 @@ class LiveSource(Source):
         if self._begun:
             self._keep_recording()
 
-    def _keep_recording(self):
+    def _keep_recording(self) -> None:
         if self.recorder is None:
             return
         while self._markers:
@@ -294,26 +294,26 @@ class LiveSource(Source):
         self.recorder.sync_when_due()
         self._inputs.extend(self.recorder.take_inputs())
 
-    def _record_and_queue(self, pieces):
+    def _record_and_queue(self, pieces: Sequence[Piece]) -> None:
         """Record pieces, then give them to the session: what it acts on is on its way to the disk."""
-        waiting = sum(p.shape[1] if k == "data" else p if k == "gap" else 0 for k, p in pieces)
+        waiting = sum(p[1].shape[1] if p[0] == "data" else p[1] if p[0] == "gap" else 0 for p in pieces)
         first = self._clock.count - waiting
-        for kind, piece in pieces:
-            if kind == "clock":
-                reason = f"the stream's clock jumped by {piece:.3f} s"
+        for piece in pieces:
+            if piece[0] == "clock":
+                reason = f"the stream's clock jumped by {piece[1]:.3f} s"
                 self._inputs.append(("clock", {"state": "set", "reason": reason}))
-            elif kind == "gap":
+            elif piece[0] == "gap":
                 if self.recorder is not None:
-                    self.recorder.gap(piece)
-                self._queue.put(("gap", (first, piece)))
-                first += piece
+                    self.recorder.gap(piece[1])
+                self._queue.put(("gap", (first, piece[1])))
+                first += piece[1]
             else:
                 if self.recorder is not None:
-                    self.recorder.append(piece)
-                self._queue.put(("data", piece))
-                first += piece.shape[1]
+                    self.recorder.append(piece[1])
+                self._queue.put(piece)
+                first += piece[1].shape[1]
 
-    def _keep_preview(self, microvolts, delay):
+    def _keep_preview(self, microvolts: np.ndarray, delay: float) -> None:
         self._preview.append(microvolts)
         self._delays.append(delay)
         self._previewed += microvolts.shape[1]
@@ -323,7 +323,7 @@ class LiveSource(Source):
             self._delays.popleft()
 
 
-def _lead_text(ahead):
+def _lead_text(ahead: float) -> str:
     side = "ahead of" if ahead > 0 else "behind"
     return (
         f"the stream's stamps are {abs(ahead):.1f} s {side} this machine's clock: "

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sleep_interpreter.realtime.Parameters.source import SourceSettings
+from sleep_interpreter.realtime.Parameters.source import LslSettings, SourceSettings
 from sleep_interpreter.realtime.Sources.live_source import LiveSource
 from sleep_interpreter.realtime.Sources.xdf_copy import XdfCopy
 from sleep_interpreter.realtime.Utils.liblsl import configure
@@ -36,6 +36,8 @@ _RESOLVE_SECONDS = 1.0
 """How long a stream is looked for again; a busy machine answers late, and liblsl asks twice in this time."""
 _ALL_SECONDS = 1.0
 """Further streams that fit are awaited this long."""
+Samples = tuple[np.ndarray, np.ndarray]
+"""Data (n, channels) and stamps (n,)."""
 _UNITS = {
     "v": 1e6, "volt": 1e6, "volts": 1e6, "mv": 1e3, "millivolt": 1e3, "millivolts": 1e3,
     "uv": 1.0, "µv": 1.0, "μv": 1.0, "microvolt": 1.0, "microvolts": 1.0, "nv": 1e-3, "nanovolts": 1e-3,
@@ -100,7 +102,7 @@ class LslSource(LiveSource):
             self.notices.append((logging.INFO, text))
         super().open(picks)
 
-    def _copy_as_xdf(self):
+    def _copy_as_xdf(self) -> None:
         assert self.recorder is not None
         path = self.recorder.path.with_suffix(".xdf")
         self._xdf = XdfCopy(path, self._info.source_id, self._info.name, self._inputs)
@@ -147,11 +149,11 @@ class LslSource(LiveSource):
             )
         return None
 
-    def _is_stuck(self):
+    def _is_stuck(self) -> bool:
         patience = _STUCK_SECONDS if self._begun else 0.0  # for so long the connection may not be to blame
         return not self._pending and time.perf_counter() - max(self._connected, self._came) > patience
 
-    def _reconnect(self, info):
+    def _reconnect(self, info: Any) -> None:
         """Take a stream that is known to fit; where that fails, the next look tries again."""
         self.disconnect()
         self._info, self._in_doubt = info, False
@@ -161,7 +163,7 @@ class LslSource(LiveSource):
             logger.warning("%s: %s", self._where, error)
             self._inlet = None
 
-    def _checked_samples(self, data, stamps, now):
+    def _checked_samples(self, data: np.ndarray, stamps: np.ndarray, now: float) -> Samples:
         """Return the samples that came after a silence once it is known that they are of the same kind."""
         if len(stamps):  # pull_chunk's arrays are its own
             self._pending.append((now, np.array(data), np.array(stamps, float)))
@@ -183,7 +185,7 @@ class LslSource(LiveSource):
         pending, self._pending = self._pending, []
         return (np.concatenate([d for _, d, _ in pending]), np.concatenate([s for _, _, s in pending]) + self._offset)
 
-    def _refuse(self, why):
+    def _refuse(self, why: str) -> None:
         """Let go of a stream that is not the session's."""
         logger.error("%s", why)
         self.refusal = why
@@ -191,11 +193,11 @@ class LslSource(LiveSource):
         self._inlet.close_stream()
         self._inlet = None
 
-    def _find_again(self):
+    def _find_again(self) -> tuple[list[tuple[Any, Any]], list[Any]]:
         """Return [(stream, its description)] of this source_id, and the streams that may be meant else."""
         from mne_lsl.lsl import StreamInlet, resolve_streams  # lazy: optional dependency
 
-        def is_own(info):
+        def is_own(info: Any) -> bool:
             if info.source_id != self._info.source_id:
                 return False
             return info.source_id != "" or (info.name, info.stype) == (self._info.name, self._info.stype)
@@ -222,7 +224,7 @@ class LslSource(LiveSource):
             return found, []
         return [], [i for i in others if i.name == self._info.name or i.stype == self._info.stype]
 
-    def _difference(self, info, full):
+    def _difference(self, info: Any, full: Any) -> str | None:
         """Say in what a stream that came back is another one; None if it is the same."""
         if full is None:
             return None
@@ -250,7 +252,7 @@ class LslSource(LiveSource):
             "rate": info.sfreq, "channels_of_stream": list(self.names),
         }  # fmt: skip
 
-    def _connect(self):
+    def _connect(self) -> None:
         from mne_lsl.lsl import StreamInlet  # lazy: optional dependency
 
         self._inlet = StreamInlet(self._info, max_buffered=_BUFFERED, processing_flags=None)
@@ -258,7 +260,7 @@ class LslSource(LiveSource):
         self._offset, self._corrected, self._connected = 0.0, -np.inf, time.perf_counter()
         self._correct_clock()
 
-    def _correct_clock(self):
+    def _correct_clock(self) -> None:
         """Keep the offset from the stream's clock to perf_counter; asked for once a minute."""
         from mne_lsl.lsl import local_clock  # lazy: optional dependency
 
@@ -274,7 +276,7 @@ class LslSource(LiveSource):
         self._offset = correction + time.perf_counter() - local_clock()
 
 
-def _units(full, names, wanted):
+def _units(full: Any, names: Sequence[str], wanted: str | None) -> tuple[list[float], dict[str, Any]]:
     """Return what each channel's numbers are multiplied with to give µV, and {name: unit} of unknown ones."""
     if wanted is not None:
         return [{"V": 1e6, "mV": 1e3, "uV": 1.0}[wanted]] * len(names), {}
@@ -288,7 +290,7 @@ def _units(full, names, wanted):
     return factors, unclear
 
 
-def _find(wanted):
+def _find(wanted: LslSettings) -> Any:
     """Return the one stream that fits."""
     from mne_lsl.lsl import resolve_streams  # lazy: optional dependency
 
@@ -315,7 +317,7 @@ def _find(wanted):
 _CALLED = {"name": "name", "type": "type", "names": "channel names", "units": "units", "format": "data format"}
 
 
-def _description(full):
+def _description(full: Any) -> dict[str, Any]:
     """Return what must stay the same while a session runs."""
     return {
         "name": full.name, "type": full.stype, "channels": full.n_channels, "rate": full.sfreq,
@@ -324,10 +326,10 @@ def _description(full):
     }  # fmt: skip
 
 
-def _nothing(channels):
+def _nothing(channels: int) -> Samples:
     return np.zeros((0, channels), np.float32), np.zeros(0)
 
 
-def _stream_text(info):
+def _stream_text(info: Any) -> str:
     kind = f"type {info.stype}, source_id {info.source_id!r}"
     return f"{info.name!r} ({kind}, {info.n_channels} x {info.sfreq:g} Hz)"

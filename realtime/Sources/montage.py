@@ -50,7 +50,7 @@ class Montage:
         return result
 
 
-def _derive(window, pair):
+def _derive(window: np.ndarray, pair: Derivation) -> np.ndarray:
     channel, reference = pair
     return window[channel] if reference is None else window[channel] - window[reference]
 
@@ -67,7 +67,7 @@ def make_montage(
     """
     picks: list[str] = []
 
-    def row(found):
+    def row(found: str) -> int:
         if found not in picks:
             picks.append(found)
         return picks.index(found)
@@ -84,7 +84,8 @@ def make_montage(
                 absent.append(key)
             rows.append(None if found is None else row(found))
         derivations.append(None if rows[0] is None else (rows[0], rows[1]))
-    if lock is not None and find_channel(lock, names) is None:
+    locked = None if lock is None else find_channel(lock, names)
+    if lock is not None and locked is None:
         problems.append(f"cues.lock.channel = {lock!r} ({hint(lock, names)})")
     if problems:
         raise UserError(
@@ -101,13 +102,13 @@ def make_montage(
             )
     electrodes = [find_channel(c, names) for c in decoder_channels]
     missing = tuple(c for c, found in zip(decoder_channels, electrodes, strict=True) if found is None)
-    decoder = None if missing or not electrodes else tuple(row(found) for found in electrodes)
+    decoder = None if missing or not electrodes else tuple(row(found) for found in electrodes if found is not None)
     eeg = derivations[0]
-    pair = None if lock is None or eeg is None else (row(find_channel(lock, names)), eeg[1])
+    pair = None if locked is None or eeg is None else (row(locked), eeg[1])
     return Montage(tuple(picks), tuple(derivations), decoder, missing, pair)
 
 
-def _remedy(absent, channels):
+def _remedy(absent: Sequence[str], channels: ChannelSettings) -> str:
     """Return the settings that mend missing channels."""
     choose = " ".join(f"--set channels.{key}=NAME" for key in absent)
     optional = [key for key in ("eog", "emg") if key in absent]

@@ -101,14 +101,14 @@ class SimulatedSource(LiveSource):
             self._keep_recording()
             yield data[self._rows]
 
-    def _render_ahead(self):
+    def _render_ahead(self) -> None:
         """Make the next block in good time: it takes longer than a chunk may wait."""
         block = (self._next + _AHEAD) // _AHEAD
         if block != self._prepared:
             self._prepared = block
             threading.Thread(target=self._render_to, args=(self._next + _AHEAD,), daemon=True).start()
 
-    def _render_to(self, sample):
+    def _render_to(self, sample: int) -> None:
         with self._lock:
             self.night.ahead(sample)
 

@@ -8,6 +8,7 @@ Cues and markers are due on this machine's clock. So what the stamps are ahead o
 a clock was set, is kept apart from where the samples lie.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -140,7 +141,7 @@ class StreamClock:
         self._silence = 0.0
         return [*pieces, ("data", data[:, :end])]
 
-    def _explain(self, step, pending) -> tuple[int, float]:
+    def _explain(self, step: float, pending: Sequence[tuple[np.ndarray, np.ndarray, float]]) -> tuple[int, float]:
         """Return how many samples are missing, and by how much the clock was set."""
         _, stamps, arrived = pending[0]
         early = 0.0 if self._delay is None else self._delay - (arrived - float(stamps[-1])) - self._falling
@@ -151,7 +152,7 @@ class StreamClock:
         missing = max(0, round(silent * self._rate)) if self._silence >= _SILENT_SECONDS else 0
         return missing, step - missing / self._rate
 
-    def _track(self, late, delay=None) -> None:
+    def _track(self, late: np.ndarray, delay: float | None = None) -> None:
         self._tracked = min(self._tracked + len(late), _TRACK_SECONDS * self._rate)
         share = len(late) / self._tracked  # a plain mean at first
         self._zero += share * float(np.mean(np.clip(late, -self._limit, self._limit)))

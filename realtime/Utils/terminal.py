@@ -93,7 +93,7 @@ class TerminalWriter:
         self._handlers = [h for h in own if h.stream is self._stream]
         for handler in self._handlers:
             handler.stream = self
-        sys.stderr = self  # type: ignore[assignment]
+        sys.stderr = self
         self._thread.start()
 
     def end(self) -> None:
@@ -123,7 +123,7 @@ class TerminalWriter:
 
     # --- the thread ---------------------------------------------------------------------------------
 
-    def _write_waiting(self):
+    def _write_waiting(self) -> None:
         while True:
             self._busy = True  # before a text is taken: `drain` looks at both
             while self._waiting:
@@ -145,7 +145,7 @@ class TerminalWriter:
                 return
             time.sleep(_POLL)
 
-    def _draw(self, end=""):
+    def _draw(self, end: str = "") -> None:
         if not self._bar:
             return
         try:
@@ -161,12 +161,12 @@ class TerminalWriter:
         self._write_through(self._erase() + line + end)
         self._drawn = line
 
-    def _erase(self):
+    def _erase(self) -> str:
         """Return what takes the bar off the screen."""
         drawn, self._drawn = self._drawn, ""
         return f"\r{' ' * len(drawn)}\r" if drawn else ""
 
-    def _write_through(self, text):
+    def _write_through(self, text: str) -> None:
         """Write, around the stream's buffer: a lock that this thread held would end the program badly."""
         stream = self._stream
         buffer = getattr(stream, "buffer", None)
@@ -188,12 +188,12 @@ class TerminalWriter:
 
 
 @contextlib.contextmanager
-def _without_quick_edit():
+def _without_quick_edit() -> Iterator[None]:
     """Keep a click into the window of Windows' console from stopping all that writes to it."""
     if sys.platform != "win32":
         yield
         return
-    system, before = ctypes.windll.kernel32, ctypes.c_uint32()  # type: ignore[attr-defined]
+    system, before = ctypes.windll.kernel32, ctypes.c_uint32()
     console = ctypes.c_void_p(system.GetStdHandle(-10))
     changed = system.GetConsoleMode(console, ctypes.byref(before)) and system.SetConsoleMode(
         console, (before.value & ~_QUICK_EDIT) | _EXTENDED

@@ -61,6 +61,8 @@ def test_verbs_are_listed_and_stop_in_an_unfit_environment(tmp_path):
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for verb in ("demo", "test", "setup", "lint", "test-slow", "bench", "clean"):
         assert f"  {verb} " in listed
+    planned = subprocess.run(["make", "-n", "lint"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert ".venv/bin/python -m mypy" in planned, "the project's own environment, where no other is named"
     fake_python(tmp_path, "3.8.10")
     command = ["make", "lint", f"PYTHON={tmp_path / 'python3'}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

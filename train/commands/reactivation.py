@@ -14,7 +14,7 @@ from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.train.evaluation import reactivation_events, sliding_decoder
 from sleep_interpreter.train.evaluation.decoder_report import kind_of
-from sleep_interpreter.train.evaluation.sliding_decoder import Decoder, Night, ReactivationSettings
+from sleep_interpreter.train.evaluation.sliding_decoder import Course, Decoder, Night, ReactivationSettings
 from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.constants import ITEMS, STAGES
@@ -81,8 +81,8 @@ def analyse(
     if not any(len(control.time) for control in controls):
         raise UserError(f"{subject}: the control has no {', '.join(decoders)}; nothing can be calibrated")
     levels = reactivation_events.thresholds(controls, settings, step)
-    summary, tables = {"nights": {}, "levels": _about(levels, settings)}, []
-    summary["warnings"] = too_short(levels, settings)
+    summary: dict = {"nights": {}, "levels": _about(levels, settings), "warnings": too_short(levels, settings)}
+    tables = []
     for night in nights:
         log.info("%s %s: %.0f min", subject, night.session, night.eeg.seconds / 60)
         course = sliding_decoder.slide(night, decoders, settings)
@@ -109,7 +109,7 @@ def analyse(
             "so_groups": {g: int((events.so_group == g).sum()) for g in (*SO_GROUPS, "none")},
         }
         if night.truth is not None:
-            about["truth"] = _truth(night, course, events, minutes, settings)
+            about["truth"] = _truth(night.truth, course, events, minutes, settings)
         summary["nights"][night.session] = about
     joined = pd.concat(tables, ignore_index=True)
     by_item = joined.groupby(["subject", "stage", "item"], as_index=False, sort=False)
@@ -120,9 +120,11 @@ def analyse(
     return summary, total.assign(excess=total.rate - total.control_rate)
 
 
-def _truth(night, course, events, minutes, settings):
+def _truth(
+    truth: pd.DataFrame, course: Course, events: pd.DataFrame, minutes: float, settings: ReactivationSettings
+) -> dict:
     """Compare with planted reactivations that lie in the searched sleep."""
-    time, truth = course.time[course.free], night.truth
+    time = course.time[course.free]
     near = np.searchsorted(time, truth.onset_s.to_numpy() - settings.step_seconds)
     inside = [k < len(time) and time[k] <= t + settings.step_seconds for k, t in zip(near, truth.onset_s, strict=True)]
     own = truth[np.array(inside, bool)].reset_index(drop=True)
@@ -147,7 +149,7 @@ def too_short(levels: Mapping[int, Mapping], settings: ReactivationSettings) -> 
     ]
 
 
-def _about(levels, settings):
+def _about(levels: Mapping[int, Mapping], settings: ReactivationSettings) -> dict:
     return {
         STAGES[code]: {
             "threshold_sd": level["threshold"],
@@ -160,7 +162,7 @@ def _about(levels, settings):
     }
 
 
-def _folders(args):
+def _folders(args: argparse.Namespace) -> dict[str, list[Path]]:
     """Return {subject: folders of prepared nights}, those that kept their EEG."""
     found: dict[str, list[Path]] = {}
     for file in sorted(args.data.glob("Prepared/*/*/eeg.npy")):
@@ -177,7 +179,7 @@ def _folders(args):
     return {name: found[name] for name in wanted}
 
 
-def _decoders(args, settings):
+def _decoders(args: argparse.Namespace, settings: ReactivationSettings) -> tuple[dict[str, Decoder], dict]:
     """Return {stage: predict} and what there is to say about the decoders."""
     chosen = [(("N2", "N3"), args.network, args.checkpoint), (("R",), args.rem_network, args.rem_checkpoint)]
     decoders: dict[str, Decoder] = {}
@@ -198,7 +200,9 @@ def _decoders(args, settings):
     return decoders, {"decoders": about, "kind": next((kind for kind in kinds if kind), None)}
 
 
-def _behaviour(args, rates, settings, root, kind):
+def _behaviour(
+    args: argparse.Namespace, rates: pd.DataFrame, settings: ReactivationSettings, root: Path, kind: str | None
+) -> dict:
     manifest = args.data / "manifest.json"
     aliases = json.loads(manifest.read_text(encoding="utf-8"))["names"] if manifest.is_file() else {}
     subjects = sorted(rates.subject.unique())
@@ -211,7 +215,7 @@ def _behaviour(args, rates, settings, root, kind):
     return result
 
 
-def _write_table(path, table):
+def _write_table(path: Path, table: pd.DataFrame) -> None:
     with atomic_write(path) as temporary:
         table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.4f")
 

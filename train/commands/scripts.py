@@ -6,10 +6,14 @@ Settings are read, and refused, before anything heavy is imported.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sleep_interpreter.utils.core import command_line, tensorflow_import
 from sleep_interpreter.utils.core.constants import WINDOWS
 from sleep_interpreter.utils.core.paths import DATA, RESULTS
+
+if TYPE_CHECKING:  # it brings TensorFlow
+    from sleep_interpreter.train.settings.experiment import Experiment
 
 Arguments = Sequence[str] | None
 """Words of the command line; None: the process's own."""
@@ -52,7 +56,7 @@ def finetune(name: str, network: str, doc: str | None, argv: Arguments) -> None:
     command.finetune_decoder(name, settings, args)
 
 
-def _read_settings(name, args, network=None):
+def _read_settings(name: str, args: argparse.Namespace, network: str | None = None) -> "Experiment":
     """Return the experiment's settings; only then is TensorFlow loaded."""
     from sleep_interpreter.train.settings import experiment  # lazy: start-up
 
@@ -61,7 +65,7 @@ def _read_settings(name, args, network=None):
     return settings
 
 
-def _training_parser(doc, modes=()):
+def _training_parser(doc: str | None, modes: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = command_line.experiment_parser(doc, modes)
     parser.add_argument("--restart", action="store_true", help="forget an earlier run and begin anew")
     parser.add_argument(

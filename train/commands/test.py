@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -85,12 +85,12 @@ def test_stager(name: str, settings: Experiment, args: argparse.Namespace) -> No
     _finish(settings, folder, staging_evaluation.summary_lines(summary))
 
 
-def _finish(settings, folder, lines):
+def _finish(settings: Experiment, folder: Path, lines: Sequence[str]) -> None:
     config.save(settings, folder / "settings.yaml")
     command_line.say(*lines, f"written: {folder} and {folder}.pickle")
 
 
-def _parts(text):
+def _parts(text: str) -> tuple[str, ...]:
     """Return the parts of --data-type, each once, in the order of `DATA_TYPES`."""
     wanted = [part.strip() for part in text.split(",")]
     unknown = [part for part in wanted if part not in DATA_TYPES]
@@ -99,7 +99,7 @@ def _parts(text):
     return tuple(part for part in DATA_TYPES if part in wanted)
 
 
-def _run_name(name, mode, network):
+def _run_name(name: str, mode: str | None, network: Ensemble) -> str:
     shuffled = ["shuffled"] if network.notes.get("labels_shuffled") else []
     return "_".join([name, *([mode] if mode not in (None, "normal") else []), *shuffled])
 
@@ -142,7 +142,7 @@ def open_checkpoint(
     return network, restored, {**notes, "warnings": warnings}
 
 
-def _check_agreement(overrides, settings, real, where):
+def _check_agreement(overrides: Sequence[str], settings: Experiment, real: Experiment, where: str) -> None:
     """Refuse --set of what the checkpoint decides, where it differs: it would have no effect."""
     parts = {"model", "members"}
     asked, there = (config.flat(s.model_dump(mode="json", include=parts)) for s in (settings, real))
@@ -155,7 +155,7 @@ def _check_agreement(overrides, settings, real, where):
                 )
 
 
-def cautions(trained, subjects):
+def cautions(trained: Mapping[str, Any], subjects: Sequence[Any]) -> list[str]:
     """Return what speaks against taking a result at face value.
 
     `trained` are the checkpoint's notes; `subjects` have `name` and `simulated`.

@@ -2,14 +2,16 @@
 
 import argparse
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sleep_interpreter.data.formats import staging_windows, tfrecords, training_trials
 from sleep_interpreter.data.formats.fingerprints import content_hash, fingerprint
+from sleep_interpreter.data.formats.records import Records
 from sleep_interpreter.data.formats.staging_windows import StagingWindows
 from sleep_interpreter.data.formats.test_trials import read_test_subjects
 from sleep_interpreter.data.formats.training_trials import TrainingTrials
@@ -63,7 +65,7 @@ def train(name: str, settings: Experiment, args: argparse.Namespace) -> None:
         command_line.say(f"member {args.member}: {path}")
 
 
-def _devices(text):
+def _devices(text: str | None) -> tuple[str, ...]:
     """Return the devices of "GPU:0,GPU:1" as TensorFlow names them, after checking that they are there."""
     if text is None:
         return ()
@@ -81,7 +83,7 @@ def _devices(text):
     return devices
 
 
-def _parts(text, option, example):
+def _parts(text: str, option: str, example: str) -> list[str]:
     """Return the words of "a,b"."""
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
@@ -89,14 +91,14 @@ def _parts(text, option, example):
     return parts
 
 
-def _what_is_read(settings, trials):
+def _what_is_read(settings: Experiment, trials: Records) -> str:
     if settings.model.task == "staging":
         return f" ({display_path(trials.files[0].parents[1])}/subject*/Whole*)"
-    words, pattern = ("with awake trials", "Whole*") if trials.awake else ("alone", "sleep*")
+    words, pattern = ("with awake trials", "Whole*") if settings.model.awake else ("alone", "sleep*")
     return f", sleep {words} ({display_path(trials.files[0].with_name(pattern))})"
 
 
-def _reader(settings):
+def _reader(settings: Experiment) -> Callable[..., Records]:
     """Return the function that opens the experiment's training records, after checking that they fit."""
     root = PROJECT / settings.data.root
     if settings.model.task == "staging":
@@ -107,7 +109,7 @@ def _reader(settings):
     return partial(TrainingTrials, root, settings.stage, awake=settings.model.awake)
 
 
-def _training_subjects(settings):
+def _training_subjects(settings: Experiment) -> list[str]:
     """Return the names of the training subjects, without opening a file."""
     root = PROJECT / settings.data.root
     if settings.model.task == "staging":
@@ -117,12 +119,12 @@ def _training_subjects(settings):
     return [subject_name(file) for file in files]
 
 
-def _training_data(settings, skip_bad):
+def _training_data(settings: Experiment, skip_bad: bool) -> tuple[Records, Records | None, dict[str, Any]]:
     """Return the trials to train on, those of the validation subjects (or None), and notes about both."""
     root, train = PROJECT / settings.data.root, settings.train
     reader = _reader(settings)
 
-    def read(**choice):
+    def read(**choice: Any) -> Records:
         seed = train.seed if train.shuffle_labels else None
         return reader(shuffle_seed=seed, skip_bad=skip_bad, **choice)
 
@@ -206,11 +208,11 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
     )
 
 
-def _note_more(skipped, found, notes):
+def _note_more(skipped: list[dict] | None, found: list[dict] | None, notes: dict) -> None:
     """Add to the trials left out those that turned out bad when their awake trials were read."""
     known = [(row["file"], row["record"]) for row in skipped or ()]
     more = [row for row in found or () if (row["file"], row["record"]) not in known]
-    if more:
+    if more and skipped is not None:
         skipped += more
         warning = f"{len(more)} more trials of {more[0]['file']} left out, the first: {more[0]['reason']}"
         notes["warnings"].append(warning)

@@ -22,12 +22,12 @@ from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.networks.ensemble import Ensemble
 from sleep_interpreter.train.engine.loop import cross_entropy_and_hits
 from sleep_interpreter.train.engine.member_trainer import MemberTrainer, Recipe
-from sleep_interpreter.train.engine.run_folder import History, board, chosen_epoch, forget
-from sleep_interpreter.train.evaluation import decoder_report
+from sleep_interpreter.train.engine.run_folder import Arrays, History, board, chosen_epoch, forget
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config, file_locks
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write, remove_temporary_files
+from sleep_interpreter.utils.model import predict
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Finetuner:
         ):
             return self._tune(subject, folder, restart)
 
-    def _tune(self, subject, folder, restart):
+    def _tune(self, subject: TestSubject, folder: Path, restart: bool) -> dict[str, Any]:
         identity = {
             "data": content_hash([subject.file]),
             "checkpoint": self.notes["checkpoint_fingerprint"],
@@ -114,7 +114,7 @@ class Finetuner:
             raise
         return self._finish(subject, folder, identity, run)
 
-    def _fresh(self):
+    def _fresh(self) -> dict[str, np.ndarray]:
         arrays: dict[str, np.ndarray] = {}
         for index, weights in enumerate(self.start):
             self.trainer.start(index)  # the member's own dropout
@@ -122,7 +122,7 @@ class Finetuner:
             arrays |= {f"member/{index}/{name}": array for name, array in self.trainer.state().items()}
         return arrays
 
-    def _continue(self, subject, folder, identity, run):
+    def _continue(self, subject: TestSubject, folder: Path, identity: Mapping[str, Any], run: "_Run") -> None:
         fit, choose, report = (subject.part(part) for part in ("train", "val", "test"))
         plan, members = self.plan, len(self.start)
         batch_size = self.settings.evaluate.batch_size
@@ -159,7 +159,7 @@ class Finetuner:
                 header = {"identity": identity, "history": run.history, "test": run.test}
                 checkpoint.write_arrays(folder / "state.npz", header, run.arrays)
 
-    def _finish(self, subject, folder, identity, run):
+    def _finish(self, subject: TestSubject, folder: Path, identity: Mapping[str, Any], run: "_Run") -> dict[str, Any]:
         members, epoch = len(self.start), chosen_epoch(run.history)
         result = {
             "chosen_epoch": epoch,
@@ -182,13 +182,13 @@ class Finetuner:
         )  # fmt: skip
         # What is reported is what this file gives, not what the training's copy of it gave.
         tuned, sleep = checkpoint.restore(path), subject.part("test").arrays()["sleep"]
-        probability = decoder_report.predict(tuned, sleep, self.settings.evaluate.batch_size)
+        probability = predict(tuned, sleep, self.settings.evaluate.batch_size)
         header = {"identity": identity, "result": result}
         checkpoint.write_arrays(folder / "result.npz", header, {"probability": probability})
         (folder / "state.npz").unlink(missing_ok=True)
         return {**result, "probability": probability}
 
-    def _inherited(self, subject):
+    def _inherited(self, subject: TestSubject) -> dict[str, Any]:
         """Return the notes by which a test of the tuned ensemble knows what it was trained on."""
         seen = {*self.start_notes.get("training_subjects", ()), subject.name}
         return {
@@ -232,11 +232,11 @@ def published_score(history: History, test: Sequence[float]) -> float | None:
     return (highest + max(test[epoch] for epoch in ties)) / 2
 
 
-def _below(start, arrays):
+def _below(start: str, arrays: Arrays) -> dict[str, np.ndarray]:
     return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
 
 
-def _check_identity(path, before, now):
+def _check_identity(path: Path, before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
     before, now = config.flat(before or {}), config.flat(now)
     changed = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
     if changed:

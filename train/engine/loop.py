@@ -6,6 +6,7 @@ settings and their number, so they may as well be trained by separate processes 
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,10 +80,10 @@ def train(
     return run.state(member)
 
 
-def _check(options, settings, trials):
+def _check(options: Options, settings: Experiment, trials: int) -> None:
     """Refuse options that do not go together, before anything is changed on disk."""
     alone = options.member is not None
-    if alone and not 0 <= options.member < settings.members:
+    if options.member is not None and not 0 <= options.member < settings.members:
         raise UserError(f"--member {options.member}: the members are 0-{settings.members - 1}")
     if options.collect and alone:
         raise UserError("--collect joins all members, --member trains one: give one of the two")
@@ -101,7 +102,9 @@ def _check(options, settings, trials):
         )
 
 
-def _train_members(run, members, trials, validation, options):
+def _train_members(
+    run: RunFolder, members: Sequence[int], trials: TrialReader, validation: TrialReader | None, options: Options
+) -> None:
     """Train the members that are not at their last epoch; what is done is told when it is interrupted."""
     wanted = run.settings.train.epochs
     unfinished = [index for index in members if len(run.histories[index]) < wanted]
@@ -120,7 +123,10 @@ def _train_members(run, members, trials, validation, options):
         raise
 
 
-def _train_member(run, index, trainer, trials, validation, alone):
+def _train_member(
+    run: RunFolder, index: int, trainer: MemberTrainer, trials: TrialReader, validation: TrialReader | None,
+    alone: int | None,
+) -> None:  # fmt: skip
     settings, history, wanted = run.settings, run.histories[index], run.settings.train.epochs
     if history:
         trainer.load_state(run.read_state(index), run.state(index))

@@ -1,7 +1,7 @@
 """One optimizer step, one epoch, and the state between epochs, of any network."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
@@ -22,6 +22,8 @@ from sleep_interpreter.utils.core.paths import atomic_write, display_path
 
 Inputs = tuple[np.ndarray, ...]
 """The arrays of a batch, as the network's call takes them, label last."""
+Step = tuple[Any, Any, list[Any]]
+"""Loss, probabilities (B, K) and gradients of a step."""
 
 
 class Recipe(NamedTuple):
@@ -70,7 +72,7 @@ class MemberTrainer:
         self._traced: dict[int | None, Any] = {}
         self._forward: Any = None
 
-    def _step(self, inputs):
+    def _step(self, inputs: Sequence[tf.Tensor]) -> Step:
         replicas = self.strategy.num_replicas_in_sync if self.strategy else 1
         with tf.GradientTape() as tape:
             loss, probabilities = self.member.loss_and_probabilities(inputs, training=True)
@@ -87,12 +89,12 @@ class MemberTrainer:
         finite = tf.reduce_all([tf.math.is_finite(tf.reduce_sum(gradient)) for gradient in gradients])
         return tf.where(finite, loss, np.nan), probabilities, gradients
 
-    def _shared_step(self, inputs):
+    def _shared_step(self, inputs: Sequence[tf.Tensor]) -> Step:
         loss, probabilities, gradients = self.strategy.run(self._step, args=(inputs,))
         local = self.strategy.experimental_local_results
         return local(loss)[0], tf.concat(local(probabilities), axis=0), [local(g)[0] for g in gradients]
 
-    def step(self, inputs: Inputs) -> tuple[Any, Any, list[Any]]:
+    def step(self, inputs: Inputs) -> Step:
         """Take one optimizer step on a batch; return its loss, probabilities (B, K) and gradients.
 
         The loss is NaN if a gradient is not finite.
@@ -110,7 +112,7 @@ class MemberTrainer:
             self._traced[count] = tf.function(self._step, input_signature=[signature], autograph=False)
         return self._traced[count](inputs)
 
-    def _step_on_devices(self, inputs):
+    def _step_on_devices(self, inputs: Inputs) -> Step:
         replicas = self.strategy.num_replicas_in_sync
         if len(inputs[-1]) < replicas:
             raise UserError(
@@ -181,7 +183,7 @@ class MemberTrainer:
         for name, variable in named.items():
             variable.assign(arrays[name])
 
-    def _named_state(self):
+    def _named_state(self) -> dict[str, Any]:
         return {
             **{f"weights/{n}": v for n, v in zip(self.names, self.variables, strict=True)},
             **{f"random/{i}": v for i, v in enumerate(self.random_state)},
@@ -231,7 +233,7 @@ class MemberTrainer:
         return losses / trials, hits / trials
 
 
-def _not_frozen(named, patterns):
+def _not_frozen(named: Mapping[str, Any], patterns: Sequence[str]) -> list[Any]:
     """Return the trainable variables whose names match none of the patterns."""
     for pattern in patterns:
         if not any(fnmatch(name, pattern) for name in named):

@@ -177,7 +177,7 @@ class RunFolder:
         log.info("trained: %s", self.final)
         return self.final
 
-    def _weights(self, index, epoch):
+    def _weights(self, index: int, epoch: int) -> Arrays:
         """Return {published name: array} of a member after an epoch: its last or its chosen one."""
         if epoch == self.histories[index][-1]["epoch"]:
             state = self.read_state(index)
@@ -190,7 +190,7 @@ class RunFolder:
             )
         return weights
 
-    def _check_settings(self):
+    def _check_settings(self) -> None:
         saved = self.folder / "settings.yaml"
         there = [p for kind in ("member_*.npz", "ensemble*.npz") for p in sorted(self.folder.glob(kind))]
         if not there:
@@ -203,7 +203,7 @@ class RunFolder:
         changed = experiment.differences(saved, self.settings)
         self._refuse_changes({k: v for k, v in changed.items() if not k.startswith(EXTENDABLE)}, self.folder)
 
-    def _refuse_changes(self, changed, where):
+    def _refuse_changes(self, changed: Mapping[str, tuple[Any, Any]], where: Path) -> None:
         if changed:
             listed = ", ".join(f"{k} ({before} before, now {now})" for k, (before, now) in changed.items())
             raise UserError(
@@ -211,12 +211,12 @@ class RunFolder:
                 "it or --results DIR to write elsewhere"
             )
 
-    def _fixed(self):
+    def _fixed(self) -> dict[str, Any]:
         """Return the settings that must not change between a run and its continuation, as {"a.b": value}."""
         flat = config.flat(self.settings.model_dump(mode="json"))
         return {k: v for k, v in flat.items() if not k.startswith(EXTENDABLE)}
 
-    def _history(self, index):
+    def _history(self, index: int) -> list[dict[str, Any]]:
         """Return a member's rows so far, after checking that it was trained on these data and like this.
 
         The state says so itself: settings.yaml may be that of another process which trains another member.
@@ -254,7 +254,7 @@ def board(folder: str | Path, history: History = ()) -> Iterator[Callable[[Mappi
         old.unlink()
     writer = tf.summary.create_file_writer(str(folder))
 
-    def scalars(row):
+    def scalars(row: Mapping[str, Any]) -> None:
         with writer.as_default():
             for name in row.keys() - {"member", "epoch"}:
                 tf.summary.scalar(name, row[name], step=row["epoch"])

@@ -23,6 +23,9 @@ LEVEL = 0.05
 LONGEST_NAME = 120
 PROBABILITIES = [f"p_{item}" for item in ITEMS]
 
+Hits = Mapping[str, statistics.Trials]
+"""By subject."""
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -103,7 +106,7 @@ def compare(
     return comparison
 
 
-def _read_runs(folders, results):
+def _read_runs(folders: Sequence[str], results: Path) -> list[Run]:
     if len(folders) < 2:
         raise UserError("give at least two results folders, for example: results/N23SIMD results/N23SISD")
     paths = [_find_run(folder, results) for folder in folders]
@@ -114,7 +117,7 @@ def _read_runs(folders, results):
     return [_read_run(path, name) for path, name in zip(paths, _names(places), strict=True)]
 
 
-def _names(places):
+def _names(places: Sequence[Path]) -> list[str]:
     """Return a name for each run: its folder's, with as many folders before it as set it apart."""
     names = [place.name for place in places]
     for depth in range(2, max(len(place.parts) for place in places) + 1):
@@ -128,7 +131,7 @@ def _names(places):
     return names
 
 
-def _find_run(folder, results):
+def _find_run(folder: str, results: Path) -> Path:
     for path in (Path(folder), results / folder):
         if path.is_dir():
             return path
@@ -138,7 +141,7 @@ def _find_run(folder, results):
     raise UserError(f"{folder}: no such results folder, here or in {results}{hint}")
 
 
-def _read_run(folder, name):
+def _read_run(folder: Path, name: str) -> Run:
     path = folder / "summary.json"
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
@@ -170,7 +173,7 @@ def _read_run(folder, name):
     return Run(name, folder, summary, dict(iter(table.groupby("subject", sort=False))))
 
 
-def _check_same_data(runs):
+def _check_same_data(runs: Sequence[Run]) -> None:
     """Refuse runs on other files or other trials than the first."""
     first = runs[0]
     for run in runs[1:]:
@@ -190,12 +193,12 @@ def _check_same_data(runs):
                 )
 
 
-def _parts(run, subject):
+def _parts(run: Run, subject: str) -> str:
     counts = run.trials[subject]["data_type"].value_counts()
     return ", ".join(f"{count} {part}" for part, count in counts.items())
 
 
-def _hits(run, measure):
+def _hits(run: Run, measure: str) -> Hits:
     """Return {subject: (label, whether correct by this measure)}."""
     below, hits = 3 if measure == "top3" else 1, {}
     for subject in run.trials:
@@ -204,7 +207,7 @@ def _hits(run, measure):
     return hits
 
 
-def _run_row(run, hits, measure, settings):
+def _run_row(run: Run, hits: Hits, measure: str, settings: EvaluateSettings) -> dict:
     draw = (settings.bootstrap, settings.seed, statistics.chances(len(ITEMS))[measure])
     if measure == "balanced":
         tables = [statistics.class_counts(label, hit, len(ITEMS)) for label, hit in hits.values()]
@@ -220,7 +223,7 @@ def _run_row(run, hits, measure, settings):
     }
 
 
-def _pairs(hits, measure, settings):
+def _pairs(hits: Mapping[str, Hits], measure: str, settings: EvaluateSettings) -> list[dict]:
     pairs = []
     for one, other in itertools.combinations(hits, 2):
         common = [subject for subject in hits[one] if subject in hits[other]]
@@ -249,14 +252,14 @@ def _pairs(hits, measure, settings):
     return pairs
 
 
-def _stem(name, runs, measure):
+def _stem(name: str | None, runs: Sequence[Run], measure: str) -> str:
     stem = name or "_vs_".join(run.name for run in runs) + ("" if measure == "top1" else f"_{measure}")
     if len(stem) > LONGEST_NAME or Path(stem).name != stem:
         raise UserError(f"{stem!r} is no good file name (too long, or with a slash); give a short one with --name")
     return stem
 
 
-def _write(comparison, values, folder, stem):
+def _write(comparison: Mapping[str, Any], values: Mapping[str, Mapping[str, float]], folder: Path, stem: str) -> Path:
     rows = [{"run": name, **row, "measure": comparison["measure"]} for name, row in comparison["runs"].items()]
     write_csv(folder / f"{stem}.csv", [pd.DataFrame(rows)])
     write_csv(folder / f"{stem}_pairs.csv", [pd.DataFrame(comparison["pairs"])])

@@ -103,7 +103,10 @@ def report(
     return summary
 
 
-def _summary(name, notes, warnings, found, settings, **more):
+def _summary(
+    name: str, notes: Mapping[str, Any], warnings: Sequence[str], found: Mapping[str, Any],
+    settings: EvaluateSettings, **more: Any,
+) -> dict[str, Any]:  # fmt: skip
     notes = dict(notes)
     if "skipped" in notes:
         notes["skipped"] = {"count": len(notes["skipped"]), "records": notes["skipped"]}
@@ -200,14 +203,14 @@ def write_csv(path: Path, frames: Sequence[pd.DataFrame], digits: int = 9) -> No
         pd.concat(full, ignore_index=True).to_csv(temporary, index=False, float_format=f"%.{digits}g")
 
 
-def _confusion_rows(confusion):
+def _confusion_rows(confusion: Sequence[tuple[str, np.ndarray]]) -> pd.DataFrame:
     return pd.DataFrame(
         [[name, item, *row] for name, counts in confusion for item, row in zip(ITEMS, counts.tolist(), strict=True)],
         columns=["subject", "item", *(f"decoded_{item}" for item in ITEMS)],
     )
 
 
-def _flat_rows(key, rows):
+def _flat_rows(key: str, rows: Mapping[str, Mapping]) -> pd.DataFrame:
     """Return one row a subject or group without what a table cannot hold (it is in summary.json)."""
     flat = pd.json_normalize([{key: name, **row} for name, row in rows.items()])
     dropped = ("recall.", "by_subject.", "calibration.bins")
@@ -240,7 +243,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _line(name, row):
+def _line(name: str, row: Mapping[str, Any]) -> str:
     if row["n"] == 0:
         return f"  {name:<18} no trials"
     return (
@@ -255,7 +258,7 @@ def interval_text(row: Mapping[str, Any]) -> str:
     return f"[{row['low']:.3f}, {row['high']:.3f}]"
 
 
-def _short(value):
+def _short(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
@@ -323,7 +326,7 @@ def report_groups(
     return summary
 
 
-def _group_row(group, predictions, settings):
+def _group_row(group: str, predictions: Sequence[Predictions], settings: EvaluateSettings) -> dict[str, Any]:
     if any(len(p) for p in predictions):
         decoding_metrics.check(predictions)
     chance, nulls, by_subject = statistics.chances(len(ITEMS)), [], {}
@@ -337,7 +340,7 @@ def _group_row(group, predictions, settings):
     return {**decoding_metrics.overall_row(predictions, nulls, settings), "by_subject": by_subject}
 
 
-def _group_warnings(groups):
+def _group_warnings(groups: Mapping[str, Mapping]) -> list[str]:
     few = [group for group, row in groups.items() if row["subjects"] in FEW_SUBJECTS]
     if not few:
         return []

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from sleep_interpreter.data.events.slow_oscillations import compare_events
@@ -136,7 +137,7 @@ def against_truth(
     pairs = found.pop("pairs")
     same = [events["item"].iloc[i] == truth["item"].iloc[j] for i, j in pairs]
 
-    def rate(number):
+    def rate(number: int) -> float | None:
         return number / minutes if minutes else None
 
     # events that fall beside a planted one by accident: each planted one covers 2 * tolerance
@@ -204,12 +205,12 @@ def relation(rate_table: pd.DataFrame, behaviour: pd.DataFrame, permutations: in
     return {"subjects": names, "mean_rho": mean, "p": float(p), "n": len(pairs), "permutations": permutations}
 
 
-def _ranks(values):
+def _ranks(values: ArrayLike) -> np.ndarray:
     """Return ranks of mean 0 and length 1, so that a product is Spearman's rho."""
     ranks = stats.rankdata(np.asarray(values, float))
     ranks -= ranks.mean()
     return ranks / np.linalg.norm(ranks)
 
 
-def _fisher(rho):
+def _fisher(rho: ArrayLike) -> Any:
     return np.arctanh(np.clip(rho, -0.999999, 0.999999))

@@ -113,7 +113,7 @@ def read_night(folder: str | Path) -> Night:
     )
 
 
-def _reactivations(path):
+def _reactivations(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path, sep="\t")
     own = table[table.event.str.startswith("reactivation/")]
     return pd.DataFrame({"onset_s": own.onset_s.to_numpy(), "item": own.event.str.split("/").str[1].to_numpy()})
@@ -136,7 +136,7 @@ def slide(night: Night, decoders: Mapping[str, Decoder], settings: ReactivationS
     known = np.isin(stage, [STAGES.index(name) for name in decoders])
     time, stage, stretch = time[known], stage[known], stretch[known]
 
-    def trials(some):
+    def trials(some: np.ndarray) -> np.ndarray:
         return trials_at(night.eeg.read, time[some], night.average)
 
     with tqdm(total=len(time), desc=f"{night.subject} {night.session}", unit="window") as bar:
@@ -159,7 +159,10 @@ def trials_at(read: Callable[[int, int], np.ndarray], time: np.ndarray, average:
     return decoding_window(np.stack([read(start, start + _WINDOW) for start in starts]), _RATIO, average)
 
 
-def _decode(trials, stage, decoders, settings, bar):
+def _decode(
+    trials: Callable[[np.ndarray], np.ndarray], stage: np.ndarray, decoders: Mapping[str, Decoder],
+    settings: ReactivationSettings, bar: tqdm,
+) -> np.ndarray:  # fmt: skip
     """Return probabilities (T, 15) of trials, a batch of one decoder at a time."""
     probability = np.zeros((len(stage), len(ITEMS)), np.float32)
     for decoder in dict.fromkeys(decoders.values()):
@@ -195,7 +198,7 @@ def slide_shuffled(night: Night, decoders: Mapping[str, Decoder], settings: Reac
             raw = _shuffle_phases(night.eeg.read(start, start + length), rng)
             stage = np.full(len(inside), code)
 
-            def trials(some, raw=raw):
+            def trials(some: np.ndarray, raw: np.ndarray = raw) -> np.ndarray:
                 return trials_at(lambda first, last: raw[:, first:last], inside[some], night.average)
 
             probability = _decode(trials, stage, decoders, settings, bar)
@@ -219,7 +222,7 @@ def joined(courses: Sequence[Course]) -> Course:
     return Course(stretch=np.concatenate(stretch), **together)
 
 
-def _pieces(night, code, length, settings):
+def _pieces(night: Night, code: int, length: int, settings: ReactivationSettings) -> list[int]:
     """Return the first samples of 30 s pieces that are of one stage and free of cues."""
     _, stage, _ = window_times(night, settings)
     if not (stage == code).any():
@@ -229,10 +232,10 @@ def _pieces(night, code, length, settings):
     return starts[np.array(inside, bool)].tolist()
 
 
-def _shuffle_phases(raw, rng):
+def _shuffle_phases(raw: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return (C, n) with the same random phase added to all channels at each frequency."""
     spectrum = np.fft.rfft(raw.astype(float), axis=1)
-    phase = rng.uniform(0, 2 * np.pi, spectrum.shape[1])
+    phase = rng.uniform(0, 2 * np.pi, (spectrum.shape[1],))
     phase[0] = 0.0
     if raw.shape[1] % 2 == 0:
         phase[-1] = 0.0

@@ -37,13 +37,13 @@ def epoch_agreement(reference: Stages, observed: Stages, names: tuple[str, str])
     return result | {"epochs": together.shape[1], "pooled": _scores(*together), "mean": mean}
 
 
-def _scored_by_both(reference, observed):
+def _scored_by_both(reference: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Return the stages of the epochs that both know: int array (2, n)."""
     pair = np.array([reference, observed], int)
     return pair[:, (pair != UNKNOWN).all(axis=0)]
 
 
-def _scores(reference, observed):
+def _scores(reference: np.ndarray, observed: np.ndarray) -> dict[str, float | None]:
     from sklearn import metrics  # lazy: start-up
 
     with warnings.catch_warnings():  # stages that a night lacks are no news

@@ -87,7 +87,7 @@ def stage_night(
     return night
 
 
-def _picked(codes, rows):
+def _picked(codes: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.where(rows < 0, UNKNOWN, codes[rows]) if len(codes) else np.full(len(rows), UNKNOWN)
 
 
@@ -208,21 +208,21 @@ METHOD = {
 """How the figures were computed, for the summary."""
 
 
-def _grid(night, smoothing):
+def _grid(night: StagedNight, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
     return staging_metrics.published_grid(stages(night.estimates.smoothed(smoothing)), night.epochs)
 
 
-def _gates(nights, settings, name):
+def _gates(nights: Sequence[StagedNight], settings: StagingEvaluation, name: str) -> dict[str, list[dict]]:
     """Return the gate's table for the stager under test, and for YASA where it was asked about as often."""
     step = settings.gate_every_windows
     gated = {name: [gate_tradeoff.ScoredNight(n.name, n.estimates.every(step), n.epochs) for n in nights]}
     if settings.yasa and settings.yasa_every_seconds <= WINDOW_STEP * step:
-        gated[CAUSAL] = [gate_tradeoff.ScoredNight(n.name, n.past, n.epochs) for n in nights]
+        gated[CAUSAL] = [gate_tradeoff.ScoredNight(n.name, n.past, n.epochs) for n in nights if n.past]
     choices = (settings.gate_thresholds, settings.gate_detections)
     return {scorer: gate_tradeoff.sweep(own, GateSettings(), *choices) for scorer, own in gated.items()}
 
 
-def _latency(nights, settings):
+def _latency(nights: Sequence[StagedNight], settings: StagingEvaluation) -> dict[str, Any]:
     found = {}
     for weight in settings.latency_smoothing:
         rows = []
@@ -238,7 +238,7 @@ def _latency(nights, settings):
     return found
 
 
-def _reliability(nights, settings):
+def _reliability(nights: Sequence[StagedNight], settings: StagingEvaluation) -> dict[str, Any]:
     """Return the reliability of P(N2) + P(N3) at the ends of epochs, as given and as the gate smooths it."""
     truth = np.concatenate([night.epochs for night in nights])
     found = {}
@@ -251,7 +251,10 @@ def _reliability(nights, settings):
     return found
 
 
-def _write(nights, summary, folder, name, smoothing, kind):
+def _write(
+    nights: Sequence[StagedNight], summary: Mapping[str, Any], folder: Path, name: str, smoothing: float,
+    kind: str | None,
+) -> None:  # fmt: skip
     pickled, frames = {}, []
     for night in nights:
         truth, found = _grid(night, smoothing)
@@ -272,7 +275,7 @@ def _write(nights, summary, folder, name, smoothing, kind):
     plots_staging.gate_figure(summary["gate"], folder / "gate.png", kind)
 
 
-def _frame(night):
+def _frame(night: StagedNight) -> pd.DataFrame:
     """Return one row a 30 s epoch: expert, stagers, and the probabilities of the one under test."""
     names = np.array([*STAGES, "unknown"])
     at = staging_metrics.at_epochs(night.estimates.seconds, len(night.epochs))
@@ -314,7 +317,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     return lines + [f"  warning: {warning}" for warning in summary["warnings"]]
 
 
-def _line(name, row):
+def _line(name: str, row: Mapping[str, Any]) -> str:
     if not row["n"]:
         return f"  {name:<30} no epoch"
     interval = row["interval"]["accuracy"]

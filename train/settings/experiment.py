@@ -3,7 +3,7 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, StringConstraints, field_validator
 
@@ -70,7 +70,7 @@ class StagingEvaluation(config.Settings):
 
     @field_validator("yasa_every_seconds")
     @classmethod
-    def _ends_of_epochs(cls, seconds):
+    def _ends_of_epochs(cls, seconds: float) -> float:
         if abs(30 / seconds - round(30 / seconds)) > 1e-9:
             raise ValueError("must go into 30 s a whole number of times, so that epochs' ends are staged")
         return seconds
@@ -111,7 +111,7 @@ def read(name: str, args: argparse.Namespace, network: str | None = None) -> Exp
     return config.validate(Experiment, tree, display_path(path), origin)
 
 
-def differences(saved: Path, settings: Experiment) -> dict[str, tuple]:
+def differences(saved: Path, settings: Experiment) -> dict[str, tuple[Any, Any]]:
     """Return {"train.epochs": (saved, now)} of every setting that differs from a run's settings.yaml.
 
     Both are read as `Experiment`: another spelling of a value or a newer version's default is no difference.

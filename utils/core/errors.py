@@ -11,7 +11,7 @@ class UserError(ValueError):
     """
 
 
-def nearest(name: object, known: Iterable[object], count: int = 3) -> list:
+def nearest(name: object, known: Iterable[str], count: int = 3) -> list[str]:
     """Return the names in `known` closest to `name`, best first (empty when none is close)."""
     by_fold = {str(k).casefold(): k for k in known}
     close = difflib.get_close_matches(str(name).casefold(), by_fold, n=count, cutoff=0.5)

@@ -5,7 +5,7 @@ Sums on several BLAS threads differ in their last bits, so each piece of work is
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, wraps
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -14,20 +14,21 @@ CONNECT_SECONDS = 20
 """How long a Dask scheduler may take to answer."""
 
 Work = Callable[[Any], Any]
-Function = TypeVar("Function", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def on_one_thread(function: Function) -> Function:
+def on_one_thread(function: Callable[P, R]) -> Callable[P, R]:
     """Return `function` with its matrix products on one thread, a number that NumPy's library has once a process; it
     is what it was before when the function ends.
     """
 
     @wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         with _controller().limit(limits=1):
             return function(*args, **kwargs)
 
-    return wrapped  # type: ignore[return-value]
+    return wrapped
 
 
 @cache

@@ -17,7 +17,7 @@ def import_tensorflow() -> ModuleType:
         stderr = os.dup(2)
         os.dup2(hidden.fileno(), 2)
         try:
-            import tensorflow  # lazy: start-up
+            import tensorflow  # noqa: F401  # lazy: start-up
         except BaseException:
             hidden.seek(0)
             os.write(stderr, hidden.read())
@@ -25,4 +25,4 @@ def import_tensorflow() -> ModuleType:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
-    return tensorflow
+    return sys.modules["tensorflow"]

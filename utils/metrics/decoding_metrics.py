@@ -39,7 +39,7 @@ class Predictions:
     data_type: np.ndarray
     probability: np.ndarray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.label)
 
     @property
@@ -70,7 +70,7 @@ def check(predictions: Sequence[Predictions]) -> None:
             raise UserError(f"{p.file} ({p.subject}): {problem}")
 
 
-def _problem(label, data_type, probability):
+def _problem(label: np.ndarray, data_type: np.ndarray, probability: np.ndarray) -> str | None:
     if probability.shape != (len(label), len(ITEMS)) or len(data_type) != len(label):
         return (
             f"expected probabilities of shape {(len(label), len(ITEMS))}, found {probability.shape} for "
@@ -165,7 +165,7 @@ def accuracies(label: np.ndarray, probability: np.ndarray) -> dict[str, float]:
     return {"top1": float(np.mean(rank == 0)), "top3": float(np.mean(rank < 3)), "balanced": balanced}
 
 
-def recall(hits: np.ndarray, n: np.ndarray) -> dict[str, dict]:
+def recall(hits: np.ndarray, n: np.ndarray) -> dict[str, dict[str, Any]]:
     """Return {item: {n, hits, recall}}; recall is None where an item has no trial."""
     return {
         item: {"n": int(m), "hits": int(h), "recall": float(h / m) if m else None}

@@ -1,5 +1,7 @@
 """Reliability of probabilities: whether what is said to be so likely happens so often."""
 
+from typing import Any
+
 import numpy as np
 
 from sleep_interpreter.utils.core.constants import N2, N3, UNKNOWN
@@ -8,7 +10,7 @@ from sleep_interpreter.utils.metrics.statistics import proportion, true_rank
 
 def reliability_bins(
     said: np.ndarray, happened: np.ndarray, bins: int, keys: tuple[str, str]
-) -> tuple[float | None, list[dict]]:
+) -> tuple[float | None, list[dict[str, Any]]]:
     """Return the expected calibration error and what happened in each bin of equal width, open on the left.
 
     The error is that of Guo et al. (2017, On calibration of modern neural networks, ICML, eq. 3): the mean over cases
@@ -30,7 +32,7 @@ def reliability_bins(
     return error / len(said) if len(said) else None, rows
 
 
-def confidence_reliability(label: np.ndarray, probability: np.ndarray, bins: int) -> dict:
+def confidence_reliability(label: np.ndarray, probability: np.ndarray, bins: int) -> dict[str, Any]:
     """Return how far a decoder's confidence (its highest probability) can be taken at its word.
 
     Of trials' labels (n,) and probabilities (n, K): ece, log_loss (mean of -ln p(true class), p at least 1e-12; ln K
@@ -48,7 +50,7 @@ def confidence_reliability(label: np.ndarray, probability: np.ndarray, bins: int
     return {"ece": error, "log_loss": log_loss, "confidence": float(confidence.mean()), "bins": rows}
 
 
-def nrem_reliability(probability: np.ndarray, truth: np.ndarray, bins: int) -> dict:
+def nrem_reliability(probability: np.ndarray, truth: np.ndarray, bins: int) -> dict[str, Any]:
     """Return how often it was N2 or N3 where P(N2) + P(N3) had a value: the gate's quantity.
 
     Of probabilities (n, 4), NaN rows (unknown) left out, and true stages (n,): n, ece (None without a known epoch),

@@ -50,7 +50,7 @@ def agreement(counts: ArrayLike) -> dict[str, Any]:
     }
 
 
-def _share(part, whole):
+def _share(part: float, whole: float) -> float | None:
     return float(part / whole) if whole else None
 
 
@@ -64,7 +64,7 @@ def cohen_kappa(tables: ArrayLike) -> np.ndarray:
         return (agreed - chance) / (1 - chance)
 
 
-def _measures(tables):
+def _measures(tables: np.ndarray) -> np.ndarray:
     """Return accuracy, kappa and macro F1 (3, R) of confusion matrices (R, 4, 4); NaN where undefined."""
     n = tables.sum(axis=(1, 2))
     rows, columns = tables.sum(axis=2), tables.sum(axis=1)
@@ -139,7 +139,7 @@ def at_epochs(seconds: np.ndarray, count: int) -> np.ndarray:
     return np.where(there, rows, -1)
 
 
-def onset_latencies(seconds: np.ndarray, found: np.ndarray, epochs: ArrayLike) -> list[dict]:
+def onset_latencies(seconds: np.ndarray, found: np.ndarray, epochs: ArrayLike) -> list[dict[str, Any]]:
     """Return how long after every true change of stage (30 s `epochs` (m,)) the online estimate follows.
 
     A change counts as followed by the first estimate after it, and before the next true change, that names the new
@@ -165,7 +165,7 @@ def onset_latencies(seconds: np.ndarray, found: np.ndarray, epochs: ArrayLike) -
     return rows
 
 
-def latency_summary(rows: Sequence[dict]) -> dict[str, Any]:
+def latency_summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return n, early, followed, share_followed, mean and p90 (s) of the followed; None for none."""
     values = [row["latency"] for row in rows if row["latency"] is not None]
     return {

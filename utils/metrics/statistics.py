@@ -5,7 +5,7 @@ classes' recalls, so that frequent items do not count for more). Ties in probabi
 comes first in the vocabulary, as with `numpy.argmax`; the rule does not look at the label.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +21,8 @@ Trials = tuple[np.ndarray, np.ndarray]
 """Label (n,) and whether correct (n,) of one subject's trials."""
 Counts = tuple[np.ndarray, np.ndarray]
 """Hits (K,) and trials (K,) of every class."""
+Draw = Callable[[int, np.random.Generator], np.ndarray]
+"""Draws one subject's value anew so many times."""
 
 
 class Resampling(Protocol):
@@ -85,7 +87,7 @@ def proportion(hits: int, n: int, chance: float) -> dict[str, Any]:
     return {**row, "chance": chance, "p": p}
 
 
-def _wilson(hits, n):
+def _wilson(hits: float, n: int) -> tuple[float, float]:
     interval = stats.binomtest(int(hits), int(n)).proportion_ci(0.95, method="wilson")
     return interval.low, interval.high
 
@@ -131,13 +133,15 @@ def balanced_over_subjects(tables: Sequence[Counts], resamples: int, seed: int, 
     """Return mean balanced accuracy over subjects from the `class_counts` of each, as `over_subjects` does."""
     tables = [(np.asarray(h), np.asarray(n)) for h, n in tables if np.sum(n)]
     draws = [lambda size, rng, h=h, n=n: _rate_draws(h, n, True, size, rng) for h, n in tables]
-    values = [_mean_recall(h, n) for h, n in tables]
-    pooled = _mean_recall(*(sum(column) for column in zip(*tables, strict=True))) if tables else 0.0
+    values = [float(_mean_recall(h, n)) for h, n in tables]
+    pooled = float(_mean_recall(*(sum(column) for column in zip(*tables, strict=True)))) if tables else 0.0
     trials = sum(int(n.sum()) for _, n in tables)
     return _two_level(values, trials, draws, resamples, seed, chance, pooled)
 
 
-def _two_level(values, trials, draws, resamples, seed, chance, pooled):
+def _two_level(
+    values: Sequence[float], trials: int, draws: Sequence[Draw], resamples: int, seed: int, chance: float, pooled: float
+) -> dict[str, Any]:
     if not values:
         empty = dict.fromkeys(("accuracy", "low", "high", "pooled"))
         return {"subjects": 0, "n": 0, **empty, "chance": chance}
@@ -148,7 +152,7 @@ def _two_level(values, trials, draws, resamples, seed, chance, pooled):
     return {"subjects": len(values), "n": trials, **mean, "chance": chance, "pooled": float(pooled)}
 
 
-def _two_level_means(draws, resamples, seed):
+def _two_level_means(draws: Sequence[Draw], resamples: int, seed: int) -> np.ndarray:
     """Draw subjects, then each drawn one's value from `draws[subject](size, random)`; return the means."""
     random = np.random.default_rng(seed)
     drawn = random.integers(len(draws), size=(resamples, len(draws)))
@@ -159,7 +163,7 @@ def _two_level_means(draws, resamples, seed):
     return values.mean(axis=1)
 
 
-def _rate_draws(hits, n, balanced, size, random):
+def _rate_draws(hits: np.ndarray, n: np.ndarray, balanced: bool, size: int, random: np.random.Generator) -> np.ndarray:
     """Draw trials anew `size` times; return their rates."""
     hits, n = np.asarray(hits), np.asarray(n)
     cells = np.concatenate([hits, n - hits])
@@ -168,7 +172,7 @@ def _rate_draws(hits, n, balanced, size, random):
     return _rate(won, won + counts[:, len(n) :], balanced)
 
 
-def _mean_recall(hits, n):
+def _mean_recall(hits: np.ndarray, n: np.ndarray) -> np.ndarray:
     """Return the mean over the classes that have trials of hits / n, along the last axis."""
     recall = np.divide(hits, n, out=np.zeros(np.shape(n)), where=n > 0)
     return recall.sum(axis=-1) / (n > 0).sum(axis=-1)
@@ -188,7 +192,7 @@ def permutation_null(
     present = np.bincount(label, minlength=classes)
     weight = np.divide(1.0, present * np.count_nonzero(present), out=np.zeros(classes), where=present > 0)
 
-    def measures(labels):
+    def measures(labels: np.ndarray) -> dict[str, np.ndarray]:
         rank = places[np.arange(n), labels]
         first = rank == 0
         return {"top1": first.mean(axis=-1), "top3": (rank < 3).mean(axis=-1),
@@ -286,11 +290,11 @@ def difference(
     }
 
 
-def _rates(first, second, balanced):
-    return [[_rate(*class_counts(*own), balanced) for own in run] for run in (first, second)]
+def _rates(first: Sequence[Trials], second: Sequence[Trials], balanced: bool) -> np.ndarray:
+    return np.array([[_rate(*class_counts(*own), balanced) for own in run] for run in (first, second)])
 
 
-def _difference_draws(one, other, balanced, size, random):
+def _difference_draws(one: Trials, other: Trials, balanced: bool, size: int, random: np.random.Generator) -> np.ndarray:
     """Draw trials anew `size` times; return the difference of the two decoders' rates."""
     if len(one[0]) == len(other[0]) and np.array_equal(one[0], other[0]):
         label = np.asarray(one[0])
@@ -304,12 +308,12 @@ def _difference_draws(one, other, balanced, size, random):
     return first - second
 
 
-def _rate(hits, n, balanced):
+def _rate(hits: np.ndarray, n: np.ndarray, balanced: bool) -> np.ndarray:
     """Return the rate of hits over all classes, or the mean of the classes' rates, along the last axis."""
     return _mean_recall(hits, n) if balanced else np.sum(hits, axis=-1) / np.sum(n, axis=-1)
 
 
-def _one_sample(difference, alternative, permutations, seed):
+def _one_sample(difference: np.ndarray, alternative: str, permutations: int, seed: int) -> tuple[float, float]:
     difference = np.round(difference, 12)
     if not difference.any():
         return 1.0, 1.0

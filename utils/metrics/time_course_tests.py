@@ -67,7 +67,7 @@ def clusters(values: np.ndarray, chance: float, settings: ClusterSettings) -> tu
     return {"subjects": count, "clusters": sorted(rows, key=lambda row: row["p"]), "note": note}, mask
 
 
-def _steady_t(values):
+def _steady_t(values: np.ndarray) -> np.ndarray:
     """Return one-sample t, steadied where all subjects are alike (Ridgway et al., 2012, NeuroImage 59)."""
     import mne  # lazy: start-up
 
@@ -76,7 +76,7 @@ def _steady_t(values):
     return mne.stats.ttest_1samp_no_p(values, sigma=1e-3)
 
 
-def peaks_within(results: Mapping[str, dict]) -> dict[str, dict]:
+def peaks_within(results: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, Any]]:
     """Return every subject's accuracy at the time that its validation trials choose, fold by fold.
 
     Of {subject: result of `lasso_glm.engine.fits.within`}, rows have hits, n, cells (one a fold: fold, time sample),
@@ -90,7 +90,7 @@ def peaks_within(results: Mapping[str, dict]) -> dict[str, dict]:
     return rows
 
 
-def _peak_row(own, at, cells):
+def _peak_row(own: Mapping[str, np.ndarray], at: tuple[Any, ...], cells: list[Any]) -> dict[str, Any]:
     """Return a subject's hits and decisions at the chosen places (a number a fold)."""
     hits, decoded = np.atleast_1d(own["hits"][at]), np.atleast_2d(own["decoded"][at])
     cued = np.atleast_2d(own["cued"])
@@ -98,7 +98,7 @@ def _peak_row(own, at, cells):
             "cued": cued}  # fmt: skip
 
 
-def peaks_across(results: Mapping[str, dict]) -> dict[str, dict]:
+def peaks_across(results: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, Any]]:
     """Return every subject's accuracy at the offset and time that the other half of the subjects chooses.
 
     Trained and tested on all trials of each side, a subject has none left to choose with. Every second one is in the
@@ -120,7 +120,7 @@ def peaks_across(results: Mapping[str, dict]) -> dict[str, dict]:
     return rows
 
 
-def peak(rows: Mapping[str, dict], chance: float, settings: Resampling) -> dict[str, Any] | None:
+def peak(rows: Mapping[str, dict[str, Any]], chance: float, settings: Resampling) -> dict[str, Any] | None:
     """Summarise nested peaks (`peaks_within` or `peaks_across`) over subjects; None without subjects.
 
     The result is that of `statistics.over_subjects` with against_chance (`statistics.against_chance`) and

@@ -135,15 +135,15 @@ def draw_rows(axes: Axes, rows: Iterable[Mapping[str, Any]], chance: float, dots
         _point(axes, place, row, "o", BLUE)
 
 
-def _point(axes, x, row, mark, colour):
+def _point(axes: Axes, x: float, row: Mapping[str, Any], mark: str, colour: str) -> None:
     y = row["accuracy"] * 100
     error = np.maximum([[y - row["low"] * 100], [row["high"] * 100 - y]], 0)
     axes.errorbar(x, y, yerr=error, fmt=mark, color=colour, capsize=2, markersize=4, linewidth=1, clip_on=False)
 
 
-def _chance(axes, chance):
+def _chance(axes: Axes, chance: float) -> None:
     axes.axhline(chance * 100, color=GREY, linestyle="--", linewidth=1, zorder=0)
-    words = {"transform": axes.get_yaxis_transform(), "va": "center", "color": GREY, "fontsize": 7}
+    words: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "color": GREY, "fontsize": 7}
     axes.text(1.01, chance * 100, "chance", **words)
 
 

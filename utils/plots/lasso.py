@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from sleep_interpreter.utils.core.constants import EEG_MONTAGE
 from sleep_interpreter.utils.plots import style
@@ -123,7 +125,10 @@ def patterns(
         figure.suptitle(heading, fontsize=8, y=1 - 0.06 / height)
 
 
-def _heat(figure, axes, coordinates, values, mask, chance):
+def _heat(
+    figure: Figure, axes: Axes, coordinates: tuple[np.ndarray, np.ndarray], values: np.ndarray, mask: np.ndarray,
+    chance: float,
+) -> None:  # fmt: skip
     values, middle = 100 * values, 100 * chance
     reach = max(np.abs(values - middle).max(), 0.5)  # as far below as above: equal colours, equal distances
     image = axes.pcolormesh(
@@ -136,10 +141,10 @@ def _heat(figure, axes, coordinates, values, mask, chance):
     bar.ax.set_ylim(min(values.min(), middle - 0.5), max(values.max(), middle + 0.5))
 
 
-def _axis(domain, short=False):
+def _axis(domain: str, short: bool = False) -> str:
     event = "cue" if domain in ASLEEP else "key press" if domain == "key press" else "onset"
     return f"s after {event}, {domain}" if short else f"Time after the {event} (s)"
 
 
-def _heading(title, kind, about):
+def _heading(title: str, kind: str | None, about: Mapping[str, Any]) -> str:
     return f"{style.titled(title, kind)}\n{style.counted(about['subjects'], 'subject')}, n = {about['n']} trials"

@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
@@ -111,7 +112,7 @@ def slow_oscillations(
     return figure
 
 
-def _topography(values, info, axes):
+def _topography(values: np.ndarray, info: Any, axes: Axes) -> None:
     import mne  # lazy: start-up
 
     with warnings.catch_warnings():

@@ -5,7 +5,7 @@ The black of an SVG is the page's own colour of text.
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
@@ -31,6 +32,8 @@ Interval = tuple[float, float]
 """Begin and end in s."""
 Span = tuple[float, float, str, Sequence[float] | None]
 """Onset and duration in s, stage, smoothed probabilities."""
+Scale = Callable[[ArrayLike], np.ndarray]
+"""From seconds to the axis of time."""
 
 
 def page_figure(size: tuple[float, float], *shape: int, **panels: Any) -> AbstractContextManager[tuple[Figure, Any]]:
@@ -87,7 +90,7 @@ def plot_session(
         figure.align_ylabels()
 
 
-def _draw_cues(axes, log, scale):
+def _draw_cues(axes: Axes, log: Sequence[dict], scale: float) -> None:
     """Put cues as ticks below the curve, one row a group, and the decodes below them."""
     decoded = {e["detail"]["number"]: e for e in log if e["event"] == "decode"}.values()
     ticks, names = [-0.12, -0.22], ["group 0", "group 1"]
@@ -136,7 +139,7 @@ def overview(
     length = limits[1] - limits[0]
     unit, scale = style.time_unit(length)
 
-    def at(seconds):
+    def at(seconds: ArrayLike) -> np.ndarray:
         return (np.asarray(seconds, float) - limits[0]) / scale
 
     rows = [1.3, 1.2, *([1.5] if spectrum is not None else []), 0.6]
@@ -160,7 +163,7 @@ def overview(
         return svg(figure)
 
 
-def _stages(axes, spans, marks, at):
+def _stages(axes: Axes, spans: Sequence[Span], marks: Mapping[str, Sequence[float]], at: Scale) -> None:
     codes = {name: code for code, name in enumerate(STAGES)} | {"unknown": -1}
     for group in _runs(spans):
         edges = [at(s) for s, *_ in group] + [at(group[-1][0] + group[-1][1])]
@@ -178,7 +181,7 @@ def _stages(axes, spans, marks, at):
     axes.set_ylabel("Stage")
 
 
-def _density(axes, spans, at):
+def _density(axes: Axes, spans: Sequence[Span], at: Scale) -> None:
     known = [s for s in spans if s[3] is not None]
     if not known:
         axes.set_yticks([])
@@ -195,7 +198,7 @@ def _density(axes, spans, at):
         area.set_rasterized(True)
 
 
-def _spectrogram(figure, axes, spectrum, at):
+def _spectrogram(figure: Figure, axes: Axes, spectrum: Any, at: Scale) -> None:
     finite = spectrum.decibel[np.isfinite(spectrum.decibel)]
     low, high = np.percentile(finite, [5, 97]) if finite.size else (0, 1)
     step = spectrum.hz[1] - spectrum.hz[0]
@@ -204,12 +207,12 @@ def _spectrogram(figure, axes, spectrum, at):
         at(spectrum.seconds), hz, spectrum.decibel, cmap="cividis", vmin=low, vmax=max(high, low + 1), rasterized=True
     )
     axes.set_ylabel(f"{spectrum.channel}\n(Hz)")
-    style.colour_bar(figure, image, "dB (µV²/Hz)", cax=axes.inset_axes([1.02, 0, 0.015, 1]))
+    style.colour_bar(figure, image, "dB (µV²/Hz)", cax=axes.inset_axes((1.02, 0, 0.015, 1)))
 
 
-def _runs(spans):
+def _runs(spans: Sequence[Span]) -> Iterator[list[Span]]:
     """Yield spans that follow each other without a hole, as lists."""
-    group: list = []
+    group: list[Span] = []
     for span in spans:
         if group and span[0] - (group[-1][0] + group[-1][1]) > 0.5:
             yield group

@@ -65,12 +65,12 @@ def confusion_figure(counts: Mapping[str, np.ndarray], path: Path, title: str = 
             axes.set_title(f"{words.get(part, part)}, n = {table.sum()}", fontsize=9)
 
 
-def _draw_shares(axes, share, texts):
+def _draw_shares(axes: Axes, share: np.ndarray, texts: np.ndarray) -> None:
     """Draw a matrix of stages by stages in percent, with a text in each cell."""
     axes.imshow(share, cmap="cividis", vmin=0, vmax=100)
     for (row, column), value in np.ndenumerate(share):
         colour = "black" if value > 55 else "white"
-        axes.text(column, row, texts[row, column], ha="center", va="center", color=colour)
+        axes.text(column, row, str(texts[row, column]), ha="center", va="center", color=colour)
     axes.set_xticks(range(len(STAGES)), STAGES)
     axes.set_yticks(range(len(STAGES)), STAGES)
     axes.spines[:].set_visible(False)

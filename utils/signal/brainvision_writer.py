@@ -99,7 +99,7 @@ class BrainVisionWriter:
         self, path: str | Path, names: Sequence[str], rate: float, *, unit: str = "µV",
         resolution: float | None = None, start: datetime | None = None, comment: str = "", live: bool = False,
         finite: bool = True,
-    ):  # fmt: skip
+    ) -> None:  # fmt: skip
         self.path = path = Path(path)
         self.names, self.rate, self.live = tuple(names), float(rate), live
         self.n_samples = self.clipped = self._markers = 0

@@ -70,7 +70,7 @@ class Recording:
         Logging level and what is to be said about the file.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.exists():
             raise UserError(f"{self.path}: recording not found")

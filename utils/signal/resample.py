@@ -37,7 +37,7 @@ def ratio(rate: float, target: float) -> tuple[int, int]:
 class Resampler:
     """Streaming resampler between rates in Hz; its output does not depend on how the input is cut into blocks."""
 
-    def __init__(self, rate: float, target: float, channels: int):
+    def __init__(self, rate: float, target: float, channels: int) -> None:
         self.up, self.down = ratio(rate, target)
         longest = max(self.up, self.down)
         # half length, cutoff and window as in scipy.signal.resample_poly, so that both agree
@@ -83,7 +83,7 @@ class Merger:
     output.
     """
 
-    def __init__(self, groups: Sequence[tuple[float, Sequence[int]]], target: float):
+    def __init__(self, groups: Sequence[tuple[float, Sequence[int]]], target: float) -> None:
         self._rows = [list(rows) for _, rows in groups]
         self._resamplers = [Resampler(rate, target, len(rows)) for rate, rows in groups]
         self._waiting = [np.zeros((len(rows), 0)) for _, rows in groups]

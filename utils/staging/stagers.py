@@ -127,7 +127,7 @@ class YasaStager:
     alike (`BuildStager`).
     """
 
-    def __init__(self, settings: StagingSettings, present: Present, restore: Restore | None = None):
+    def __init__(self, settings: StagingSettings, present: Present, restore: Restore | None = None) -> None:
         if settings.checkpoint is not None:
             raise UserError("--stager-checkpoint belongs to --stager sistaging; yasa brings its own")
         self._settings, self._present = settings, tuple(present)
@@ -190,7 +190,7 @@ class SIStagingStager:
 
     def __init__(
         self, settings: StagingSettings, network: Network, present: Present = (True, True, True), prepared: bool = False
-    ):
+    ) -> None:
         lacking = [name for name, there in zip(ROWS, present, strict=True) if not there]
         if lacking:
             raise UserError(
