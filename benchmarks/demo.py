@@ -101,7 +101,9 @@ def main(argv=None):
     began = time.perf_counter()
     steps = commands(args.quick)
     for place, step in enumerate(steps, start=1):
-        print(f"\n[{place}/{len(steps)}]", *(f"{what}\n  python {typed(c)}" for what, c in step.items()), flush=True)
+        for number, (what, command) in enumerate(step.items(), start=1):
+            side = f".{number}" if len(step) > 1 else ""
+            print(f"\n[{place}{side}/{len(steps)}] {what}\n  python {typed(command)}", flush=True)
         start = time.perf_counter()
         run_side_by_side(step, place)
         print(f"  ({time.perf_counter() - start:.0f} s)", flush=True)
