@@ -192,7 +192,9 @@ def decoder_inputs(count):
 NETWORKS = {"N23SIMD": SMALL, "REMSISD": SMALL, "SIStaging": SMALL_STAGER}
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(
+    scope="module", params=["N23SIMD", *(pytest.param(n, marks=pytest.mark.slow) for n in list(NETWORKS)[1:])]
+)
 def network(request):
     return model.build(request.param, members=2, **NETWORKS[request.param])
 
@@ -238,7 +240,7 @@ def test_members_are_fitted_to_any_loss_and_saved(network, tmp_path):
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), member.predict(x, verbose=0))
 
 
-@pytest.mark.parametrize("name", ["N23SIMD", "REMSISD"])
+@pytest.mark.parametrize("name", ["N23SIMD", pytest.param("REMSISD", marks=pytest.mark.slow)])
 def test_decoders_are_fitted_to_the_published_loss(name):
     member = model.build(name, members=1, **SMALL).individual_models[0]
     inputs = decoder_inputs(18)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from training_runs import arrays, same
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,6 +73,7 @@ def run(package, *calls):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_registered_network_is_trained_resumed_and_tested(cohort, tmp_path):
     package = tmp_path / "package"
     (package / "tiny-1.dist-info").mkdir(parents=True)
