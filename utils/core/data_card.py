@@ -1,0 +1,188 @@
+"""The data card: what an experiment's data are. Items, conditions, channels, rate, windows, stages, units, origin.
+
+A data set's card is `dataset.yaml` in its folder. A folder without one holds data of the published experiment,
+whose card is params/published_card.yaml: its items, its channels and their order, its windows. All shapes follow
+from the card; no other module holds names of items or channels.
+"""
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core.config import Settings
+from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.paths import PARAMS, display_path
+
+FILE = "dataset.yaml"
+"""Name of the card in the folder of a data set."""
+CONDITIONS = ("image", "audio", "N2N3", "REM")
+"""Kinds of trials that there are: pictures and sounds awake, cues in NREM 2/3 and in REM sleep."""
+AWAKE, ASLEEP = CONDITIONS[:2], CONDITIONS[2:]
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\s/\\](?:[^/\\\n\t]*[^\s/\\])?$")]
+"""Of an item or a channel: it becomes a column, a file name and a marker's text, so no slash and no tab."""
+
+
+class Item(Settings):
+    """One memory: what is seen and heard awake and played in sleep.
+
+    `kind`, `semantic` and `acoustic` name the groups an item belongs to, where an experiment has such groups; `sound`
+    and `picture` are file names.
+    """
+
+    name: Name
+    kind: Name | None = None
+    semantic: Name | None = None
+    acoustic: Name | None = None
+    sound: Name | None = None
+    picture: Name | None = None
+
+
+class Window(Settings):
+    """A trial's time: from `begin` to `end` seconds after the onset of cue, picture or sound."""
+
+    begin: float = Field(ge=-10, le=10)
+    end: float = Field(ge=-10, le=20)
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if self.end <= self.begin:
+            raise ValueError(f"runs from {self.begin:g} to {self.end:g} s: the end comes after the beginning")
+        return self
+
+    @property
+    def seconds(self) -> float:
+        """Length in s."""
+        return self.end - self.begin
+
+
+class Windows(Settings):
+    """Windows of the trials asleep and awake."""
+
+    sleep: Window
+    wake: Window
+
+
+class Filter(Settings):
+    """Corners of the band-pass and the mains' frequency that was removed, in Hz; null: not filtered, or not known."""
+
+    low_hz: float | None = Field(default=None, ge=0, le=100)
+    high_hz: float | None = Field(default=None, gt=0, le=1000)
+    line_hz: float | None = Field(default=None, gt=0, le=1000)
+
+
+class DataCard(Settings):
+    """What an experiment's data are.
+
+    `channels` are in the order of the data. `unit` is that of sleep trials: "robust" is scaled by median and
+    interquartile range in each channel, as published. `reference`, `filter`: null where nobody knows.
+    """
+
+    title: str
+    items: tuple[Item, ...] = Field(min_length=2, max_length=1000)
+    conditions: tuple[Literal[CONDITIONS], ...] = Field(default=CONDITIONS, min_length=1)  # type: ignore[valid-type]  # mypy wants them spelled out
+    channels: tuple[Name, ...] = Field(min_length=1, max_length=1024)
+    reference: str | None = None
+    filter: Filter = Filter()
+    rate_hz: float = Field(gt=0, le=10_000)
+    windows: Windows
+    awake_per_sleep: int = Field(default=15, ge=1, le=1000)
+    stages: tuple[str, ...] = ("W/N1", "N2", "N3", "R")
+    unit: Literal["robust", "uV"] = "robust"
+    licence: str | None = None
+    source: str | None = None
+
+    @model_validator(mode="after")
+    def _names_and_samples(self) -> Self:
+        for what, names in (("items", self.item_names), ("channels", self.channels), ("conditions", self.conditions)):
+            folded = [name.casefold() for name in names]
+            if twice := sorted({name for name in names if folded.count(name.casefold()) > 1}):
+                raise ValueError(f"{what} names {', '.join(map(repr, twice))} twice (large and small letters are one)")
+        for name, window in (("sleep", self.windows.sleep), ("wake", self.windows.wake)):
+            for seconds in (window.begin, window.end):
+                if abs(seconds * self.rate_hz - round(seconds * self.rate_hz)) > 1e-6:
+                    raise ValueError(
+                        f"windows.{name}: {seconds:g} s is no whole number of samples at {self.rate_hz:g} Hz"
+                    )
+        return self
+
+    @property
+    def item_names(self) -> tuple[str, ...]:
+        """Names of the items; an item's class index is its place."""
+        return tuple(item.name for item in self.items)
+
+    @property
+    def sleep_samples(self) -> int:
+        """Samples of a sleep trial."""
+        return round(self.windows.sleep.seconds * self.rate_hz)
+
+    @property
+    def awake_samples(self) -> int:
+        """Samples of an awake trial."""
+        return round(self.windows.wake.seconds * self.rate_hz)
+
+    @property
+    def sleep_shape(self) -> tuple[int, int]:
+        """Shape of a stored sleep trial: channels, samples."""
+        return len(self.channels), self.sleep_samples
+
+    @property
+    def awake_shape(self) -> tuple[int, int]:
+        """Shape of a stored awake trial: channels, samples."""
+        return len(self.channels), self.awake_samples
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve characters that differ where anything differs that a network's numbers depend on."""
+        parts = self.model_dump(mode="json", include={"channels", "reference", "filter", "rate_hz", "windows", "unit"})
+        text = json.dumps({**parts, "items": self.item_names}, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def item_index(self, name: str) -> int:
+        """Return the class index of an item's name; a `ValueError` names the nearest there is."""
+        if name in self.item_names:
+            return self.item_names.index(name)
+        close = nearest(name, self.item_names, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"items: {', '.join(self.item_names)}"
+        raise ValueError(f"unknown item {name!r}; {hint}")
+
+    def require(self, condition: str, where: str | Path) -> None:
+        """Refuse to look for trials of a condition that the data set does not have."""
+        if condition not in self.conditions:
+            raise UserError(
+                f"{display_path(where)}: the data card says that there are no trials of {condition!r}, only of "
+                f"{', '.join(self.conditions)}"
+            )
+
+
+@cache
+def published() -> DataCard:
+    """Return the card of the published experiment."""
+    return config.load(DataCard, PARAMS / "published_card.yaml")
+
+
+def card_of(root: str | Path) -> DataCard:
+    """Return the card of a data set's folder: its `dataset.yaml`, else the published card."""
+    path = Path(root) / FILE
+    return _read(path, path.stat().st_mtime_ns) if path.is_file() else published()
+
+
+@cache
+def _read(path: Path, _changed: int) -> DataCard:
+    return config.load(DataCard, path)
+
+
+def from_notes(notes: dict[str, Any], where: str) -> DataCard:
+    """Return the card that a checkpoint's or a run's notes hold under "card", else the published card."""
+    return config.validate(DataCard, notes["card"], f"{where}, card") if "card" in notes else published()
+
+
+def write(card: DataCard, root: str | Path) -> None:
+    """Write a card into a data set's folder; of the published card nothing is written."""
+    if card != published():
+        config.save(card, Path(root) / FILE)
