@@ -1,7 +1,7 @@
 """Single trials of one subject, awake and asleep, for the linear baselines: Whole_data.pickle."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +9,14 @@ import numpy as np
 
 from sleep_interpreter.data.formats import validation
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
-from sleep_interpreter.data.formats.tfrecords import AWAKE_SAMPLES, CHANNELS, SLEEP_SAMPLES
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import ASLEEP, AWAKE, DataCard, card_of, published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import is_simulated
 from sleep_interpreter.utils.core.safe_pickle import HOW_TO_SIMULATE, read_pickle
 
-DOMAINS = {
-    "image": ("awake_image", AWAKE_SAMPLES),
-    "audio": ("awake_audio", AWAKE_SAMPLES),
-    "N2N3": ("N2N3", SLEEP_SAMPLES),
-    "REM": ("REM", SLEEP_SAMPLES),
-}
-"""Name of a domain: its key in the pickle, and how many samples its trials have."""
+DOMAINS = {**{kind: f"awake_{kind}" for kind in AWAKE}, **{stage: stage for stage in ASLEEP}}
+"""Name of a domain: its key in the pickle."""
 PATTERNS = ("SI Main Train/subject_*/Whole_data.pickle", "SI Main Test/subject_test_*/Whole_data.pickle")
 
 
@@ -31,7 +25,7 @@ class DomainTrials:
     """Trials of one domain."""
 
     eeg: np.ndarray  # float32 (n, T, 55), T = 80 awake, 200 asleep, at 100 Hz
-    label: np.ndarray  # int64 (n,), index into `utils.core.constants.ITEMS`
+    label: np.ndarray  # int64 (n,), index into the card's items
 
     def __len__(self) -> int:
         return len(self.label)
@@ -45,6 +39,7 @@ class SingleTrials:
     file: Path
     domains: dict[str, DomainTrials]  # those asked for; without a trial where the subject has none of a stage
     simulated: bool  # the file or the data set is marked so
+    card: DataCard = field(default_factory=published)  # of the data set
 
 
 def find_subjects(root: str | Path) -> dict[str, Path]:
@@ -73,21 +68,24 @@ def read_subject(
     path = Path(path)
     content = read_pickle(path)
     read, marked = {}, root is not None and is_simulated(root)
+    card = card_of(path.parents[2] if root is None else root)
     for domain in domains:
-        key, samples = DOMAINS[domain]
+        card.require(domain, path if root is None else root)
+        key = DOMAINS[domain]
         stored = validation.entry(content, key, display_path(path))
         if not isinstance(stored, list | tuple):
             raise UserError(f"{path}, field {key!r}: expected a list of trials, found {validation.brief(stored)}")
-        read[domain] = _trials(stored, key, samples, path)
+        read[domain] = _trials(stored, key, domain in AWAKE, path, card)
         marked = marked or trials_are_marked(stored)
-    return SingleTrials(validation.subject_name(path.parent), path, read, bool(marked))
+    return SingleTrials(validation.subject_name(path.parent), path, read, bool(marked), card)
 
 
-def _trials(stored: Any, key: str, samples: int, path: Path) -> DomainTrials:
-    eeg = np.empty((len(stored), samples, CHANNELS), np.float32)
+def _trials(stored: Any, key: str, awake: bool, path: Path, card: DataCard) -> DomainTrials:
+    shape = card.awake_shape if awake else card.sleep_shape
+    eeg = np.empty((len(stored), *reversed(shape)), np.float32)
     label = np.empty(len(stored), np.int64)
     for place, trial in enumerate(stored):
         where = f"{display_path(path)}, {key} trial {place}"
-        label[place] = validation.item_index(validation.entry(trial, "category", where), where)
-        eeg[place] = validation.signal(trial, "EEG", (CHANNELS, samples), f"{where} ({ITEMS[label[place]]})").T
+        label[place] = validation.item_index(validation.entry(trial, "category", where), card, where)
+        eeg[place] = validation.signal(trial, "EEG", shape, f"{where} ({card.item_names[label[place]]})").T
     return DomainTrials(eeg, label)

@@ -1,6 +1,6 @@
 """Test subjects' trials grouped by the phase of the slow oscillation that the cue fell on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +9,13 @@ import numpy as np
 from sleep_interpreter.data.formats import validation
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.data.formats.test_trials import find_test_files
-from sleep_interpreter.data.formats.tfrecords import CHANNELS, SLEEP_SAMPLES
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import DataCard, card_of, published
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import is_simulated
 
 SO_GROUPS = ("Pre-SO", "trans-1st-Up", "1st-Up", "trans-Down", "Down", "trans-2nd-Up", "2nd-Up", "Post-SO")
 """Groups of cues by phase of the slow oscillation, in the order in which it passes through them."""
-_EMPTY = (np.zeros((0, SLEEP_SAMPLES, CHANNELS), np.float32), np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +30,7 @@ class SOSubject:
     file: Path
     groups: dict[str, tuple[np.ndarray, np.ndarray]]
     simulated: bool = False  # the file or the data set is marked so
+    card: DataCard = field(default_factory=published)  # of the data set
 
     def __len__(self) -> int:
         return sum(len(label) for _, label in self.groups.values())
@@ -46,16 +45,19 @@ def read_so_groups(root: str | Path) -> list[SOSubject]:
     """
     refuse_unfinished(root)
     files = validation.one_file_a_subject(find_test_files(root, "SO"))
-    marked, subjects = is_simulated(root), []
+    marked, card, subjects = is_simulated(root), card_of(root), []
+    card.require("N2N3", root)
     for file in files:
         content = read_group_dict(file)
         groups = {
-            name: check_group(content[name], f"{display_path(file)}, group {name!r}") if name in content else _EMPTY
+            name: check_group(content[name], card, f"{display_path(file)}, group {name!r}")
+            if name in content
+            else _empty(card)
             for name in SO_GROUPS
         }
         validation.warn_of_scale(file, max(float(np.abs(sleep).max(initial=0)) for sleep, _ in groups.values()))
         simulated = marked or trials_are_marked(content.values())
-        subjects.append(SOSubject(validation.subject_name(file), file, groups, simulated))
+        subjects.append(SOSubject(validation.subject_name(file), file, groups, simulated, card))
     return subjects
 
 
@@ -70,17 +72,17 @@ def read_group_dict(file: Path) -> dict[str, Any]:
     return content
 
 
-def check_group(group: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
+def check_group(group: Any, card: DataCard, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Return sleep (n, 200, 55) and label (n,) of one group as pickled, or refuse it by trial and field."""
     labels = _array(validation.entry(group, "label", where), "label", where)
     eeg = _array(validation.entry(group, "decode_data", where), "decode_data", where)
     if not labels.size and not eeg.size:
-        return _EMPTY
-    if labels.ndim != 2 or labels.shape[1] != len(ITEMS) or labels.dtype.kind not in "biuf":
+        return _empty(card)
+    if labels.ndim != 2 or labels.shape[1] != len(card.items) or labels.dtype.kind not in "biuf":
         raise UserError(
-            f"{where}, field 'label': expected one-hot labels (n, {len(ITEMS)}), found {labels.dtype} {labels.shape}"
+            f"{where}, field 'label': expected one-hot labels (n, {len(card.items)}), found {labels.dtype} {labels.shape}"
         )
-    expected = (len(labels), SLEEP_SAMPLES, CHANNELS)
+    expected = (len(labels), *reversed(card.sleep_shape))
     if eeg.shape != expected or eeg.dtype.kind != "f":
         raise UserError(
             f"{where}, field 'decode_data': expected floats {expected} for {len(labels)} labels, "
@@ -93,6 +95,10 @@ def check_group(group: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
     for number, trial in enumerate(eeg):
         validation.finite(trial, f"{where}, trial {number}", "decode_data")
     return eeg, labels.argmax(axis=1).astype(np.int64)
+
+
+def _empty(card: DataCard) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros((0, *reversed(card.sleep_shape)), np.float32), np.zeros(0, np.int64)
 
 
 def _array(values: Any, field: str, where: str) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The test subjects' trials: read as a whole, given out part by part for fine-tuning and reporting."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,9 +10,9 @@ import numpy as np
 from sleep_interpreter.data.formats import validation
 from sleep_interpreter.data.formats.epoch_order import awake_draws, permutation, slices
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
-from sleep_interpreter.data.formats.tfrecords import AWAKE_PER_SLEEP, AWAKE_SAMPLES, CHANNELS, SLEEP_SAMPLES
 from sleep_interpreter.data.formats.trial_reader import Batch
-from sleep_interpreter.utils.core.constants import ITEMS, WINDOWS
+from sleep_interpreter.utils.core.constants import WINDOWS
+from sleep_interpreter.utils.core.data_card import AWAKE, DataCard, card_of, published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import is_simulated
@@ -35,12 +35,13 @@ class TestSubject:
     name: str  # of the folder, e.g. "subject_test_3"
     file: Path  # the pickle they come from
     sleep: np.ndarray  # float32 (n, 200, 55)
-    label: np.ndarray  # int64 (n,), index into `utils.core.constants.ITEMS`
+    label: np.ndarray  # int64 (n,), index into the card's items
     data_type: np.ndarray  # str (n,), "train", "val" or "test"
     image: np.ndarray | None = None
     audio: np.ndarray | None = None
     data_types: tuple[str, ...] = DATA_TYPES  # the parts that were asked for
     simulated: bool = False  # the file or the data set is marked so
+    card: DataCard = field(default_factory=published)  # of the data set
 
     def __len__(self) -> int:
         return len(self.label)
@@ -92,7 +93,7 @@ class SubjectTrials:
             yield batch
 
     def _one_hot(self, places: np.ndarray) -> np.ndarray:
-        return np.eye(len(ITEMS), dtype=np.float32)[self.subject.label[places]]
+        return np.eye(len(self.subject.card.items), dtype=np.float32)[self.subject.label[places]]
 
 
 def read_test_subjects(
@@ -131,14 +132,15 @@ def read_test_subjects(
     _check_parts(parts)
     refuse_unfinished(root)
     files = validation.one_file_a_subject(find_test_files(root, stage, window))
-    marked = is_simulated(root)
+    marked, card = is_simulated(root), card_of(root)
+    card.require(stage, root)
     if only is not None:
         names, known = list(only), {validation.subject_name(file): file for file in files}
         for name in names:
             if name not in known:
                 raise UserError(f"no test subject {name!r}; there are {', '.join(known)}")
         files = [file for name, file in known.items() if name in names]
-    return [_read_test_subject(file, parts, awake, skipped, marked) for file in files]
+    return [_read_test_subject(file, card, parts, awake, skipped, marked) for file in files]
 
 
 def check_trial_stage(stage: str) -> None:
@@ -164,7 +166,7 @@ def find_test_files(root: str | Path, stage: str = "N2N3", window: str = "cue") 
     return validation.find(folder, pattern, "trials from before the cue")
 
 
-def check_test_trial(trial: Any, where: str, awake: bool) -> dict[str, Any]:
+def check_test_trial(trial: Any, card: DataCard, where: str, awake: bool) -> dict[str, Any]:
     """Return what a test subject's pickled trial holds, samples first; refuse a field that is missing or wrong.
 
     That is "data_type" str, "label" int, "sleep" (200, 55), with `awake` also "image" and "audio" (15, 80, 55).
@@ -172,11 +174,11 @@ def check_test_trial(trial: Any, where: str, awake: bool) -> dict[str, Any]:
     """
     columns = {
         "data_type": validation.part_of(trial, DATA_TYPES, where),
-        "label": validation.item_index(validation.entry(trial, "category", where), where),
-        "sleep": validation.signal(trial, "Sleep_EEG", (CHANNELS, SLEEP_SAMPLES), where).T,
+        "label": validation.item_index(validation.entry(trial, "category", where), card, where),
+        "sleep": validation.signal(trial, "Sleep_EEG", card.sleep_shape, where).T,
     }
-    for key in ("image", "audio") if awake else ():
-        shape = (AWAKE_PER_SLEEP, CHANNELS, AWAKE_SAMPLES)
+    for key in AWAKE if awake else ():
+        shape = (card.awake_per_sleep, *card.awake_shape)
         columns[key] = validation.signal(trial, f"awake_{key}_erp", shape, where).transpose(0, 2, 1)
     return columns
 
@@ -188,7 +190,7 @@ def _check_parts(parts: Iterable[str]) -> None:
 
 
 def _read_test_subject(
-    file: Path, parts: tuple[str, ...], awake: bool, skipped: list[dict[str, Any]] | None, marked: bool
+    file: Path, card: DataCard, parts: tuple[str, ...], awake: bool, skipped: list[dict[str, Any]] | None, marked: bool
 ) -> TestSubject:
     trials = validation.read_container(file, list, " of trials")
     columns: dict[str, list[Any]] = {"sleep": [], "label": [], "data_type": [], "image": [], "audio": []}
@@ -198,7 +200,7 @@ def _read_test_subject(
         try:
             if validation.part_of(trial, DATA_TYPES, where) not in parts:
                 continue
-            checked = check_test_trial(trial, where, awake)
+            checked = check_test_trial(trial, card, where, awake)
         except UserError as error:
             if skipped is None:
                 raise
@@ -208,17 +210,18 @@ def _read_test_subject(
             columns[key].append(value)
         largest = max(largest, float(np.abs(checked["sleep"]).max()))
     validation.warn_of_scale(file, largest)
-    awake_shape = (AWAKE_PER_SLEEP, AWAKE_SAMPLES, CHANNELS)
+    awake_shape = (card.awake_per_sleep, *reversed(card.awake_shape))
     return TestSubject(
         name=validation.subject_name(file),
         file=file,
-        sleep=_stack(columns["sleep"], (SLEEP_SAMPLES, CHANNELS)),
+        sleep=_stack(columns["sleep"], tuple(reversed(card.sleep_shape))),
         label=np.array(columns["label"], np.int64),
         data_type=np.array(columns["data_type"], "U5"),
         image=_stack(columns["image"], awake_shape) if awake else None,
         audio=_stack(columns["audio"], awake_shape) if awake else None,
         data_types=parts,
         simulated=marked or trials_are_marked(trials),
+        card=card,
     )
 
 

@@ -15,19 +15,14 @@ from google.protobuf.message import DecodeError
 from google_crc32c import value as crc32c
 
 from sleep_interpreter.data.formats import protobuf
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS, STAGES
+from sleep_interpreter.utils.core.constants import STAGES
+from sleep_interpreter.utils.core.data_card import AWAKE, DataCard
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import atomic_write, display_path
 from sleep_interpreter.utils.core.provenance import MARK
 from sleep_interpreter.utils.core.safe_pickle import HOW_TO_SIMULATE
 from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow
 
-CHANNELS = len(EEG_MONTAGE)
-CLASSES = len(ITEMS)
-AWAKE_PER_SLEEP = 15
-"""Awake trials of the same item stored beside every sleep trial."""
-SLEEP_SAMPLES = 200
-AWAKE_SAMPLES = 80
 STAGING_SAMPLES = 15000
 
 
@@ -42,18 +37,19 @@ Schema = dict[str, Field]
 Record = dict[str, np.ndarray]
 
 
-SLEEP: Schema = {
-    "category_name": Field((CLASSES,), np.float32),
-    "feature_Sleep_EEG": Field((CHANNELS, SLEEP_SAMPLES), np.float32),
-}
-"""Sleep trials without awake trials (`sleep*`)."""
+def sleep_schema(card: DataCard) -> Schema:
+    """Return the fields of a sleep trial without awake trials (`sleep*`)."""
+    return {
+        "category_name": Field((len(card.items),), np.float32),
+        "feature_Sleep_EEG": Field(card.sleep_shape, np.float32),
+    }
 
-WHOLE: Schema = {
-    **SLEEP,
-    "feature_awake_image_erp": Field((AWAKE_PER_SLEEP, CHANNELS, AWAKE_SAMPLES), np.float32),
-    "feature_awake_audio_erp": Field((AWAKE_PER_SLEEP, CHANNELS, AWAKE_SAMPLES), np.float32),
-}
-"""Sleep trials with 15 awake image and 15 awake audio trials of the same item each (`Whole*`)."""
+
+def whole_schema(card: DataCard) -> Schema:
+    """Return the fields of a sleep trial with awake image and awake audio trials of the same item (`Whole*`)."""
+    awake = Field((card.awake_per_sleep, *card.awake_shape), np.float32)
+    return {**sleep_schema(card), **{f"feature_awake_{kind}_erp": awake for kind in AWAKE if kind in card.conditions}}
+
 
 STAGING: Schema = {
     "category_name": Field((len(STAGES),), np.float32),
@@ -69,7 +65,7 @@ _TYPED = {"float32": "float_val", "int32": "int_val"}
 
 
 class RecordFile:
-    """Random access to the records of one TFRecord file, whose tensors are those of `WHOLE`, `SLEEP` or `STAGING`.
+    """Random access to the records of one TFRecord file, whose tensors are those of a schema (`whole_schema`, `sleep_schema`, `STAGING`).
 
     Refuses a missing file, and one with a record whose length fails its checksum or that runs past the end (damaged,
     truncated, or no TFRecord). With `partial` the records before such a damage are read, and `damage` says what is
@@ -130,8 +126,8 @@ class RecordFile:
     def read(self, index: int, fields: Iterable[str] | None = None, trial: int | None = None) -> Record:
         """Read tensors of one record, counted from 0: `fields`, or all of the schema.
 
-        They have the schema's shapes and types, and most are read-only. With `trial` only this one of the 15 trials
-        of an awake field is taken, so (15, 55, 80) comes as (55, 80). A field that is missing or has another shape or
+        They have the schema's shapes and types, and most are read-only. With `trial` only this one of the trials of an
+        awake field is taken, so (15, 55, 80) comes as (55, 80). A field that is missing or has another shape or
         type is refused, naming file, record and field.
         """
         try:
@@ -207,7 +203,7 @@ def is_tfrecord(path: str | Path) -> bool:
 def write_records(path: str | Path, schema: Schema, records: Iterable[Record], simulated: bool = False) -> int:
     """Write a TFRecord file, complete or not at all; return the number of records.
 
-    Each has every field of the schema (`WHOLE`, `SLEEP` or `STAGING`) and no other, or a `ValueError` is raised; a
+    Each has every field of the schema (`whole_schema`, `sleep_schema`, `STAGING`) and no other, or a `ValueError` is raised; a
     `UserError` if the file cannot be written. `simulated` marks every record (`utils.core.provenance.MARK`); readers
     that ask for fields ignore it.
     """

@@ -9,8 +9,8 @@ from sleep_interpreter.data.formats import validation
 from sleep_interpreter.data.formats.records import Records
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished
 from sleep_interpreter.data.formats.test_trials import check_trial_stage
-from sleep_interpreter.data.formats.tfrecords import CHANNELS, SLEEP, SLEEP_SAMPLES, WHOLE, RecordFile
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.data.formats.tfrecords import RecordFile, sleep_schema, whole_schema
+from sleep_interpreter.utils.core.data_card import AWAKE, DataCard, card_of
 from sleep_interpreter.utils.core.paths import display_path
 
 
@@ -62,10 +62,13 @@ class TrainingTrials(Records):
         refuse_unfinished(root)
         folder, files = training_files(root, stage, awake)
         pickled = "pickle" in folder.parent.name
-        schema = WHOLE if awake else SLEEP
+        self.card = card = card_of(root)
+        for condition in (stage, *(AWAKE if awake else ())):
+            card.require(condition, root)
+        schema = whole_schema(card) if awake else sleep_schema(card)
         super().__init__(
             Path(root), folder, files,
-            _PickledSleep if pickled else lambda file: RecordFile(file, schema, skip_bad),
+            (lambda file: _PickledSleep(file, card)) if pickled else lambda file: RecordFile(file, schema, skip_bad),
             only=only, exclude=exclude, shuffle_seed=shuffle_seed, skip_bad=skip_bad, check_now=pickled,
         )  # fmt: skip
 
@@ -102,8 +105,8 @@ class _PickledSleep:
 
     damage: str | None = None
 
-    def __init__(self, file: Path) -> None:
-        self.path = file
+    def __init__(self, file: Path, card: DataCard) -> None:
+        self.path, self._card = file, card
         self._trials = validation.read_container(file, list, " of trials")
 
     def __len__(self) -> int:
@@ -114,9 +117,9 @@ class _PickledSleep:
 
     def read(self, index: int, *, trial: int | None = None) -> dict[str, np.ndarray]:
         where, stored = self.where(index), self._trials[index]
-        item = validation.item_index(validation.entry(stored, "category", where), where)
-        eeg = validation.signal(stored, "Sleep_EEG", (CHANNELS, SLEEP_SAMPLES), where)
-        return {"category_name": np.eye(len(ITEMS), dtype=np.float32)[item], "feature_Sleep_EEG": eeg}
+        item = validation.item_index(validation.entry(stored, "category", where), self._card, where)
+        eeg = validation.signal(stored, "Sleep_EEG", self._card.sleep_shape, where)
+        return {"category_name": np.eye(len(self._card.items), dtype=np.float32)[item], "feature_Sleep_EEG": eeg}
 
     def peek(self, index: int, name: str) -> np.ndarray:
         return self.read(index)[name]

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.safe_pickle import HOW_TO_SIMULATE, read_pickle
 from sleep_interpreter.utils.signal.preprocessing import CLIP
@@ -92,25 +92,24 @@ def unwrapped(value: Any) -> Any:
     return value.item() if isinstance(value, np.ndarray) and value.shape == () else value
 
 
-def item_index(category: Any, where: str) -> int:
+def item_index(category: Any, card: DataCard, where: str) -> int:
     """Return the class index of a trial's category: an item's name or a one-hot vector (15,).
 
     A bare number is refused: nobody could tell whether it counts from 0 or from 1.
     """
     category = unwrapped(category)
     if isinstance(category, str):
-        if category in ITEMS:
-            return ITEMS.index(category)
-        close = nearest(category, ITEMS, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"items: {', '.join(ITEMS)}"
-        raise UserError(f"{where}, field 'category': unknown item {brief(str(category))}; {hint}")
+        try:
+            return card.item_index(category)
+        except ValueError as error:
+            raise UserError(f"{where}, field 'category': {error}") from None
     try:
         values = np.asarray(category)
     except (ValueError, TypeError, OverflowError):  # lists of unequal length
         values = np.empty(0, object)
-    if values.shape != (len(ITEMS),) or values.dtype.kind not in "biuf":
+    if values.shape != (len(card.items),) or values.dtype.kind not in "biuf":
         raise UserError(
-            f"{where}, field 'category': expected a one-hot label of {len(ITEMS)} or an item's name, "
+            f"{where}, field 'category': expected a one-hot label of {len(card.items)} or an item's name, "
             f"found {brief(category)}"
         )
     return int(one_hot(values, where, "category").argmax())
