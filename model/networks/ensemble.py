@@ -12,6 +12,8 @@ import tensorflow as tf
 from sleep_interpreter.model.networks.input_checks import checked_signal
 from sleep_interpreter.model.networks.layers import serializable
 from sleep_interpreter.model.networks.registration import NetworkSettings
+from sleep_interpreter.utils.core import data_card
+from sleep_interpreter.utils.core.data_card import DataCard
 
 
 @serializable
@@ -30,6 +32,11 @@ class Ensemble(keras.Model):
         self.settings: NetworkSettings = members[0].settings
         self._forward: Callable[..., tf.Tensor] | None = None
         self.built = True
+
+    @property
+    def card(self) -> DataCard:
+        """What the network was trained on: the card in its checkpoint's notes, else the published one."""
+        return data_card.from_notes(getattr(self, "notes", {}), self.network)
 
     def get_config(self) -> dict[str, Any]:
         members = [keras.saving.serialize_keras_object(member) for member in self.individual_models]
