@@ -80,7 +80,8 @@ def check_group(group: Any, card: DataCard, where: str) -> tuple[np.ndarray, np.
         return _empty(card)
     if labels.ndim != 2 or labels.shape[1] != len(card.items) or labels.dtype.kind not in "biuf":
         raise UserError(
-            f"{where}, field 'label': expected one-hot labels (n, {len(card.items)}), found {labels.dtype} {labels.shape}"
+            f"{where}, field 'label': expected one-hot labels (n, {len(card.items)}), "
+            f"found {labels.dtype} {labels.shape}"
         )
     expected = (len(labels), *reversed(card.sleep_shape))
     if eeg.shape != expected or eeg.dtype.kind != "f":
