@@ -67,7 +67,6 @@ _TYPED = {"float32": "float_val", "int32": "int_val"}
 class RecordFile:
     """Random access to the records of one TFRecord file, whose tensors are those of a schema.
 
-
     Refuses a missing file, and one with a record whose length fails its checksum or that runs past the end (damaged,
     truncated, or no TFRecord). With `partial` the records before such a damage are read, and `damage` says what is
     wrong with the record after them.
@@ -205,8 +204,8 @@ def write_records(path: str | Path, schema: Schema, records: Iterable[Record], s
     """Write a TFRecord file, complete or not at all; return the number of records.
 
     Each has every field of the schema (`whole_schema`, `sleep_schema`, `STAGING`) and no other, or a `ValueError` is
-    raised; a `UserError` if the file cannot be written. `simulated` marks every record (`utils.core.provenance.MARK`); readers
-    that ask for fields ignore it.
+    raised; a `UserError` if the file cannot be written. `simulated` marks every record (`utils.core.provenance.MARK`);
+    readers that ask for fields ignore it.
     """
     tf = import_tensorflow()
     count = 0
