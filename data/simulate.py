@@ -9,6 +9,7 @@ No figure made from simulated data says anything about people: every file carrie
   python data/simulate.py --preset paper                123 + 12 subjects as published, 33 GB
   python data/simulate.py --preset demo --bids          raw nights too, as a BIDS folder (1.6 GB a night)
   python data/simulate.py --recording                   only the short recording (20 min, BrainVision)
+  python data/simulate.py --preset test --card my.yaml  another experiment: items, channels, rate, windows
 
 Written to data/simulated/<preset>/ unless --out names another folder. Interrupted, the same command goes on.
 """
@@ -27,6 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--preset", choices=["demo", "test", "paper"], help="size of the data set")
     arguments.add_argument("--quick", action="store_true", help="the same as --preset test")
+    arguments.add_argument("--card", type=Path, metavar="FILE", help="data card (params/published_card.yaml)")
     arguments.add_argument("--out", type=Path, metavar="DIR", help="folder of the data set")
     arguments.add_argument("--bids", action="store_true", help="raw nights and wake sessions too")
     arguments.add_argument("--recording", action="store_true", help="only the short one (of preset demo)")
@@ -44,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
 
     out = args.out or DATA / "simulated" / (f"{preset}_recording" if args.recording else preset)
     write_dataset(
-        load_settings(preset, args.overrides), out, recording_only=args.recording, bids=args.bids,
+        load_settings(preset, args.overrides, args.card), out, recording_only=args.recording, bids=args.bids,
         force=args.force, verify=args.verify, processes=processes,
     )  # fmt: skip
     print(f"simulated data: {display_path(out)}")

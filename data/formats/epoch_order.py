@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from sleep_interpreter.data.formats.tfrecords import AWAKE_PER_SLEEP
 from sleep_interpreter.utils.core.errors import UserError
 
 
@@ -11,9 +10,9 @@ def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([0, seed, epoch]).permutation(count)
 
 
-def awake_draws(count: int, seed: int, epoch: int) -> np.ndarray:
-    """Return which of its 15 awake trials goes with the trial at each position of an epoch, int (count,)."""
-    return np.random.default_rng([1, seed, epoch]).integers(AWAKE_PER_SLEEP, size=count)
+def awake_draws(count: int, seed: int, epoch: int, awake_per_sleep: int = 15) -> np.ndarray:
+    """Return which of its awake trials goes with the trial at each position of an epoch, int (count,)."""
+    return np.random.default_rng([1, seed, epoch]).integers(awake_per_sleep, size=count)
 
 
 def slices(count: int, batch_size: int, drop_last: bool = False) -> list[slice]:

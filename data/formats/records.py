@@ -60,6 +60,8 @@ class Records:
     """
 
     unit = "trial"
+    awake_per_sleep = 15
+    """Awake trials beside every sleep trial, of which one is drawn."""
 
     def __init__(
         self, root: Path, folder: Path, files: list[Path], open_file: Callable[[Path], RecordSource], *,
@@ -123,7 +125,7 @@ class Records:
         `seed` and `epoch`, not negative, together determine order and draw.
         """
         order = permutation(len(self), seed, epoch)
-        drawn = awake_draws(len(self), seed, epoch)
+        drawn = awake_draws(len(self), seed, epoch, self.awake_per_sleep)
         for some in slices(len(self), batch_size, drop_last):
             records = [self.read(int(i), int(draw)) for i, draw in zip(order[some], drawn[some], strict=True)]
             yield {key: np.stack([record[key] for record in records]) for key in records[0]}
@@ -172,8 +174,8 @@ class Records:
             log.warning("%s: no %s of %s is left", file, self.unit, subject)
 
     def _shuffled_labels(self, seed: int) -> np.ndarray:
-        """Return the class index of every record, permuted within each subject, int8 (n,)."""
-        labels = np.empty(len(self), np.int8)
+        """Return the class index of every record, permuted within each subject, int16 (n,)."""
+        labels = np.empty(len(self), np.int16)
         for index in tqdm(range(len(self)), desc="labels", unit=self.unit, disable=None, leave=False):
             number, place = self._places[index]
             source = self._sources[number]

@@ -27,7 +27,7 @@ class TestSubject:
     """One unseen subject's sleep trials of one stage.
 
     `image` and `audio` are the 15 awake trials of the same item beside each sleep trial, float32 (n, 15, 80, 55), if
-    asked for.
+    asked for and the data set has trials of this kind.
     """
 
     __test__ = False  # the name is no pytest class
@@ -83,13 +83,13 @@ class SubjectTrials:
         drawn for every trial and epoch, when the subject was read with awake trials.
         """
         order = self.places[permutation(len(self), seed, epoch)]
-        drawn = awake_draws(len(self), seed, epoch)
+        drawn = awake_draws(len(self), seed, epoch, self.subject.card.awake_per_sleep)
         for some in slices(len(self), batch_size, drop_last):
             places = order[some]
             batch = {"sleep": self.subject.sleep[places], "label": self._one_hot(places)}
-            if self.subject.image is not None and self.subject.audio is not None:
-                batch["image"] = self.subject.image[places, drawn[some]]
-                batch["audio"] = self.subject.audio[places, drawn[some]]
+            for kind in AWAKE:
+                if (own := getattr(self.subject, kind)) is not None:
+                    batch[kind] = own[places, drawn[some]]
             yield batch
 
     def _one_hot(self, places: np.ndarray) -> np.ndarray:
@@ -177,10 +177,14 @@ def check_test_trial(trial: Any, card: DataCard, where: str, awake: bool) -> dic
         "label": validation.item_index(validation.entry(trial, "category", where), card, where),
         "sleep": validation.signal(trial, "Sleep_EEG", card.sleep_shape, where).T,
     }
-    for key in AWAKE if awake else ():
+    for key in _awake_kinds(card) if awake else ():
         shape = (card.awake_per_sleep, *card.awake_shape)
         columns[key] = validation.signal(trial, f"awake_{key}_erp", shape, where).transpose(0, 2, 1)
     return columns
+
+
+def _awake_kinds(card: DataCard) -> list[str]:
+    return [kind for kind in AWAKE if kind in card.conditions]
 
 
 def _check_parts(parts: Iterable[str]) -> None:
@@ -217,8 +221,7 @@ def _read_test_subject(
         sleep=_stack(columns["sleep"], tuple(reversed(card.sleep_shape))),
         label=np.array(columns["label"], np.int64),
         data_type=np.array(columns["data_type"], "U5"),
-        image=_stack(columns["image"], awake_shape) if awake else None,
-        audio=_stack(columns["audio"], awake_shape) if awake else None,
+        **{kind: _stack(columns[kind], awake_shape) for kind in _awake_kinds(card) if awake},
         data_types=parts,
         simulated=marked or trials_are_marked(trials),
         card=card,

@@ -63,6 +63,7 @@ class TrainingTrials(Records):
         folder, files = training_files(root, stage, awake)
         pickled = "pickle" in folder.parent.name
         self.card = card = card_of(root)
+        self.awake_per_sleep = card.awake_per_sleep
         for condition in (stage, *(AWAKE if awake else ())):
             card.require(condition, root)
         schema = whole_schema(card) if awake else sleep_schema(card)

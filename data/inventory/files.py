@@ -16,9 +16,10 @@ from sleep_interpreter.data.formats.simulation_marks import trials_are_marked
 from sleep_interpreter.data.formats.single_trials import DOMAINS
 from sleep_interpreter.data.formats.slow_oscillation_trials import check_group, read_group_dict
 from sleep_interpreter.data.formats.test_trials import check_test_trial
-from sleep_interpreter.data.formats.tfrecords import CHANNELS, SLEEP, SLEEP_SAMPLES, STAGING, WHOLE, RecordFile, Schema
+from sleep_interpreter.data.formats.tfrecords import STAGING, RecordFile, Schema, sleep_schema, whole_schema
 from sleep_interpreter.data.formats.validation import brief, entry, finite, item_index, one_hot, read_container, signal
-from sleep_interpreter.utils.core.constants import ITEMS, STAGES, STAGING_SECONDS
+from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS
+from sleep_interpreter.utils.core.data_card import ASLEEP, AWAKE, DataCard
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
 
@@ -27,8 +28,9 @@ _PLACES = re.compile(
     r"(?:field '(?P<field>[^']+)')?(?:: )?(?P<reason>.*)",
     re.DOTALL,
 )
-Check = Callable[[Any, str], dict]
-"""Takes a trial and the words for where it is; gives what `Findings.add` takes, or raises a `UserError`."""
+Check = Callable[[Any, DataCard, str], dict]
+"""Takes a trial, the data's card, and the words for where it is; gives what `Findings.add` takes, or raises a
+`UserError`."""
 
 
 class Problem(NamedTuple):
@@ -56,15 +58,17 @@ class Findings:
     marked: int = 0  # trials with the mark of simulation
     unmarked: int = 0  # trials without it, of those that may carry one
     largest: float = 0.0  # largest absolute value in the sleep trials
+    sleep_alone: int = 0  # trials of a kind that may have awake trials beside them, and have none
     digests: set[bytes] = field(default_factory=set)
 
     def add(self, name: str, section: str = "", subject: str = "", number: int = 1, *,
-            marked: bool | None = None, eeg: np.ndarray | None = None) -> None:  # fmt: skip
+            marked: bool | None = None, eeg: np.ndarray | None = None, sleep_alone: bool = False) -> None:  # fmt: skip
         """Count trials of one class.
 
         `marked` says whether the trial is marked as simulated, None where it carries no mark; `eeg` are a sleep
-        trial's signals, channels first.
+        trial's signals, channels first; `sleep_alone` a trial without the awake trials that might be beside it.
         """
+        self.sleep_alone += sleep_alone
         self.trials = (self.trials or 0) + number
         self.counts[subject, section, name] += number
         if marked is not None:
@@ -83,37 +87,44 @@ class Findings:
         record = found["record"].removesuffix(", ")
         self.problems.append(Problem(self.file, record, found["field"] or "", found["reason"]))
 
-    def add_checked(self, items: Iterable, name: str, check: Check) -> None:
-        """Count the items that pass a check, and note the others as problems."""
-        for number, item in enumerate(items):
+    def add_checked(self, entries: Iterable, name: str, check: Check, card: DataCard) -> None:
+        """Count the entries that pass a check, and note the others as problems."""
+        for number, one in enumerate(entries):
             try:
-                self.add(**check(item, f"{display_path(self.file)}, {name} {number}"))
+                self.add(**check(one, card, f"{display_path(self.file)}, {name} {number}"))
             except UserError as error:
                 self.add_problem(error)
 
 
 class Reader(NamedTuple):
-    """How a kind of file is read: `read(file, fast, progress)` gives `Findings`, `progress` takes bytes read.
+    """How a kind of file is read: `read(file, card, fast, progress)` gives `Findings`, `progress` takes bytes read.
 
-    With `fast` only headers are read; `Findings.trials` is None where they do not tell the number.
+    With `fast` only headers are read; `Findings.trials` is None where they do not tell the number. `stages`: the
+    classes are the sleep stages, not the card's items.
     """
 
-    read: Callable[[Path, bool, Callable[[int], Any]], Findings]
-    classes: tuple[str, ...]
+    read: Callable[[Path, DataCard, bool, Callable[[int], Any]], Findings]
+    stages: bool = False
     unit: str = "trials"
 
+    def classes(self, card: DataCard) -> tuple[str, ...]:
+        """Return the names of what is counted."""
+        return STAGES if self.stages else card.item_names
 
-def _tfrecords(schema: Schema, names: tuple[str, ...], check: Check, unit: str = "trials") -> Reader:
-    def read(file: Path, fast: bool, progress: Callable[[int], Any]) -> Findings:
-        found = Findings(file)
-        records = RecordFile(file, schema, partial=True)
+
+def _tfrecords(
+    schema_of: Callable[[DataCard], Schema], check: Check, stages: bool = False, unit: str = "trials"
+) -> Reader:
+    def read(file: Path, card: DataCard, fast: bool, progress: Callable[[int], Any]) -> Findings:
+        found, names = Findings(file), STAGES if stages else card.item_names
+        records = RecordFile(file, schema_of(card), partial=True)
         for index in range(len(records)):
             where = records.where(index)
             try:
                 if fast:
                     label, more = one_hot(records.peek(index, "category_name"), where, "category_name"), {}
                 else:
-                    more = check(records.read(index), where)
+                    more = check(records.read(index), card, where)
                     label = more.pop("label")
                 found.add(names[int(label.argmax())], marked=records.is_marked(index), **more)
             except UserError as error:
@@ -123,85 +134,93 @@ def _tfrecords(schema: Schema, names: tuple[str, ...], check: Check, unit: str =
             found.add_problem(UserError(f"{records.where(len(records))}: {records.damage}"))
         return found
 
-    return Reader(read, names, unit)
+    return Reader(read, stages, unit)
 
 
-def _check_trial_record(record: dict[str, np.ndarray], where: str) -> dict:
+def _check_trial_record(record: dict[str, np.ndarray], _card: DataCard, where: str) -> dict:
     eeg = finite(record["feature_Sleep_EEG"], where, "feature_Sleep_EEG")
     label = one_hot(record["category_name"], where, "category_name")
-    for name in set(record) & {"feature_awake_image_erp", "feature_awake_audio_erp"}:
+    for name in set(record) & {f"feature_awake_{kind}_erp" for kind in AWAKE}:
         finite(record[name], where, name)
     return {"label": label, "eeg": eeg}
 
 
-def _check_window_record(record: dict[str, np.ndarray], where: str) -> dict:
+def _check_window_record(record: dict[str, np.ndarray], _card: DataCard, where: str) -> dict:
     return {"label": staging.check_training_window(record, where)["label"]}
 
 
-def _pickle(read: Callable[[Findings], None], classes: tuple[str, ...], unit: str = "trials") -> Reader:
+def _pickle(read: Callable[[Findings, DataCard], None], stages: bool = False, unit: str = "trials") -> Reader:
     """Return a reader of pickles, which can only be read as a whole."""
 
-    def read_or_skip(file: Path, fast: bool, progress: Callable[[int], Any]) -> Findings:
+    def read_or_skip(file: Path, card: DataCard, fast: bool, progress: Callable[[int], Any]) -> Findings:
         found = Findings(file)
         if fast:
             found.trials = None
         else:
-            read(found)
+            read(found, card)
         progress(file.stat().st_size)
         return found
 
-    return Reader(read_or_skip, classes, unit)
+    return Reader(read_or_skip, stages, unit)
 
 
-def _pickled_list(name: str, check: Check, classes: tuple[str, ...] = ITEMS, unit: str = "trials") -> Reader:
+def _pickled_list(name: str, check: Check, stages: bool = False, unit: str = "trials") -> Reader:
     """Return a reader of pickles that hold a list."""
     what = " of trials" if name == "trial" else ""
-    return _pickle(lambda found: found.add_checked(read_container(found.file, list, what), name, check), classes, unit)
+
+    def read(found: Findings, card: DataCard) -> None:
+        found.add_checked(read_container(found.file, list, what), name, check, card)
+
+    return _pickle(read, stages, unit)
 
 
-def _check_trial(trial: Any, where: str, key: str, samples: int) -> dict:
-    item = item_index(entry(trial, "category", where), where)
-    eeg = signal(trial, key, (CHANNELS, samples), where)
-    asleep = samples == SLEEP_SAMPLES
-    return {"name": ITEMS[item], "marked": trials_are_marked([trial]), "eeg": eeg if asleep else None}
+def _check_trial(trial: Any, card: DataCard, where: str, key: str, asleep: bool = True) -> dict:
+    item = item_index(entry(trial, "category", where), card, where)
+    eeg = signal(trial, key, card.sleep_shape if asleep else card.awake_shape, where)
+    return {"name": card.item_names[item], "marked": trials_are_marked([trial]), "eeg": eeg if asleep else None}
 
 
-def _check_test_trial(trial: Any, where: str, awake: bool) -> dict:
-    checked = check_test_trial(trial, where, awake)
+def _check_test_trial(trial: Any, card: DataCard, where: str, awake: bool) -> dict:
+    kinds = [kind for kind in AWAKE if kind in card.conditions] if awake else []
+    # a subject without awake trials is one: that no trial has any is said once a file
+    alone = bool(kinds) and isinstance(trial, dict) and not any(f"awake_{kind}_erp" in trial for kind in AWAKE)
+    checked = check_test_trial(trial, card, where, bool(kinds) and not alone)
     return {
-        "name": ITEMS[checked["label"]],
+        "name": card.item_names[checked["label"]],
         "section": checked["data_type"],
         "marked": trials_are_marked([trial]),
         "eeg": checked["sleep"].T,
+        "sleep_alone": alone,
     }
 
 
-def _check_window(window: Any, where: str) -> dict:
+def _check_window(window: Any, _card: DataCard, where: str) -> dict:
     return {"name": STAGES[staging.check_window(window, where)[0]], "marked": trials_are_marked([window])}
 
 
-def _check_epoch(epoch: Any, where: str) -> dict:
+def _check_epoch(epoch: Any, _card: DataCard, where: str) -> dict:
     return {"name": STAGES[staging.check_stage(epoch, where)]}
 
 
-def _read_groups(found: Findings) -> None:
+def _read_groups(found: Findings, card: DataCard) -> None:
     for name, group in read_group_dict(found.file).items():
         try:
-            sleep, label = check_group(group, f"{display_path(found.file)}, group {name!r}")
+            sleep, label = check_group(group, card, f"{display_path(found.file)}, group {name!r}")
         except UserError as error:
             found.add_problem(error)
             continue
         for k, (eeg, item) in enumerate(zip(sleep, label, strict=True)):
             # the mark is the group's
-            found.add(ITEMS[item], name, marked=None if k else trials_are_marked([group]), eeg=eeg.T)
+            found.add(card.item_names[item], name, marked=None if k else trials_are_marked([group]), eeg=eeg.T)
 
 
-def _read_single_trials(found: Findings) -> None:
+def _read_single_trials(found: Findings, card: DataCard) -> None:
     content = read_container(found.file, dict, " of subjects")
-    for name, length in DOMAINS.values():
+    for condition in card.conditions:
+        name, asleep = DOMAINS[condition], condition in ASLEEP
 
-        def check(trial: Any, where: str, name: str = name, length: int = length) -> dict:
-            return {**_check_trial(trial, where, "EEG", length), "section": name}
+        def check(trial: Any, card: DataCard, where: str, name: str = name, asleep: bool = asleep) -> dict:
+            return {**_check_trial(trial, card, where, "EEG", asleep), "section": name}
 
         try:
             trials = entry(content, name, display_path(found.file))
@@ -210,10 +229,10 @@ def _read_single_trials(found: Findings) -> None:
         except UserError as error:
             found.add_problem(error)
             continue
-        found.add_checked(trials, f"list {name}, trial", check)
+        found.add_checked(trials, f"list {name}, trial", check, card)
 
 
-def _read_hypnograms(found: Findings) -> None:
+def _read_hypnograms(found: Findings, _card: DataCard) -> None:
     for name, hypnogram in read_container(found.file, dict, " of subjects").items():
         try:
             onset, stages = staging.check_hypnogram(hypnogram, f"{display_path(found.file)}, {name}")
@@ -226,14 +245,14 @@ def _read_hypnograms(found: Findings) -> None:
             found.add(stage, subject=str(name), number=epochs, marked=marked)
 
 
-WHOLE_RECORDS = _tfrecords(WHOLE, ITEMS, _check_trial_record)
-SLEEP_RECORDS = _tfrecords(SLEEP, ITEMS, _check_trial_record)
-STAGING_RECORDS = _tfrecords(STAGING, STAGES, _check_window_record, "windows")
-SLEEP_PICKLE = _pickled_list("trial", partial(_check_trial, key="Sleep_EEG", samples=SLEEP_SAMPLES))
+WHOLE_RECORDS = _tfrecords(whole_schema, _check_trial_record)
+SLEEP_RECORDS = _tfrecords(sleep_schema, _check_trial_record)
+STAGING_RECORDS = _tfrecords(lambda _card: STAGING, _check_window_record, True, "windows")
+SLEEP_PICKLE = _pickled_list("trial", partial(_check_trial, key="Sleep_EEG"))
 TEST_PICKLE = _pickled_list("trial", partial(_check_test_trial, awake=True))
 BEFORE_CUE_PICKLE = _pickled_list("trial", partial(_check_test_trial, awake=False))
-SO_PICKLE = _pickle(_read_groups, ITEMS)
-SINGLE_TRIALS_PICKLE = _pickle(_read_single_trials, ITEMS)
-WINDOWS_PICKLE = _pickled_list("window", _check_window, STAGES, "windows")
-EPOCHS_PICKLE = _pickled_list("epoch", _check_epoch, STAGES, "epochs")
-HYPNOGRAMS_PICKLE = _pickle(_read_hypnograms, STAGES, "epochs")
+SO_PICKLE = _pickle(_read_groups)
+SINGLE_TRIALS_PICKLE = _pickle(_read_single_trials)
+WINDOWS_PICKLE = _pickled_list("window", _check_window, True, "windows")
+EPOCHS_PICKLE = _pickled_list("epoch", _check_epoch, True, "epochs")
+HYPNOGRAMS_PICKLE = _pickle(_read_hypnograms, True, "epochs")

@@ -14,6 +14,7 @@ from sleep_interpreter.data.formats.test_trials import DATA_TYPES
 from sleep_interpreter.data.formats.validation import natural, scale_remark, subject_name
 from sleep_interpreter.data.inventory import files as kinds
 from sleep_interpreter.data.inventory.files import Findings, Problem, Reader
+from sleep_interpreter.utils.core.data_card import AWAKE, DataCard, card_of
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write, display_path
 from sleep_interpreter.utils.core.provenance import SIDECAR, UNFINISHED_SIDECAR, is_simulated
@@ -25,12 +26,20 @@ FEW = 5
 
 
 class Part(NamedTuple):
-    """One kind of file of the layout: where, how it is read, whose it is ("train", "test", ""), what for."""
+    """One kind of file of the layout: where, how it is read, whose it is ("train", "test", ""), what for.
+
+    `needs` are the conditions without any of which a data set has no such file: ("N2N3",), or both awake ones.
+    """
 
     pattern: str
     reader: Reader
     group: str
     use: str
+    needs: tuple[tuple[str, ...], ...] = ()
+
+    def belongs(self, card: DataCard) -> bool:
+        """Tell whether a data set of this card has such files."""
+        return all(any(condition in card.conditions for condition in some) for some in self.needs)
 
     @property
     def domain(self) -> str:
@@ -40,16 +49,17 @@ class Part(NamedTuple):
 
 TRAIN, TEST = "SI Main Train_tfrecords", "SI Main Test/subject_test_*"
 NIGHTS = "SI Staging/Test/subject*"
+_N2N3, _REM = ("N2N3",), ("REM",)
 PARTS = (
-    Part(f"{TRAIN}/N2N3/Whole*", kinds.WHOLE_RECORDS, "train", "train/N23SIMD.py"),
-    Part(f"{TRAIN}/N2N3/sleep*", kinds.SLEEP_RECORDS, "train", "train/N23SISD.py"),
-    Part(f"{TRAIN}/REM/Whole*", kinds.WHOLE_RECORDS, "train", "train/REMSIMD.py"),
-    Part("SI Main Train_pickle/REM/sleep*", kinds.SLEEP_PICKLE, "train", "train/REMSISD.py"),
-    Part(f"{TEST}/N2N3*", kinds.TEST_PICKLE, "test", "test/N23*.py, fine-tuning"),
-    Part(f"{TEST}/REM*", kinds.TEST_PICKLE, "test", "test/REM*.py, fine-tuning"),
-    Part(f"{TEST}/SO*", kinds.SO_PICKLE, "test", "test/*_SO.py"),
-    Part(f"{TEST}/precue_N2N3*", kinds.BEFORE_CUE_PICKLE, "test", "control (not in the published data)"),
-    Part(f"{TEST}/precue_REM*", kinds.BEFORE_CUE_PICKLE, "test", "control (not in the published data)"),
+    Part(f"{TRAIN}/N2N3/Whole*", kinds.WHOLE_RECORDS, "train", "train/N23SIMD.py", (_N2N3, AWAKE)),
+    Part(f"{TRAIN}/N2N3/sleep*", kinds.SLEEP_RECORDS, "train", "train/N23SISD.py", (_N2N3,)),
+    Part(f"{TRAIN}/REM/Whole*", kinds.WHOLE_RECORDS, "train", "train/REMSIMD.py", (_REM, AWAKE)),
+    Part("SI Main Train_pickle/REM/sleep*", kinds.SLEEP_PICKLE, "train", "train/REMSISD.py", (_REM,)),
+    Part(f"{TEST}/N2N3*", kinds.TEST_PICKLE, "test", "test/N23*.py, fine-tuning", (_N2N3,)),
+    Part(f"{TEST}/REM*", kinds.TEST_PICKLE, "test", "test/REM*.py, fine-tuning", (_REM,)),
+    Part(f"{TEST}/SO*", kinds.SO_PICKLE, "test", "test/*_SO.py", (_N2N3,)),
+    Part(f"{TEST}/precue_N2N3*", kinds.BEFORE_CUE_PICKLE, "test", "control (not in the published data)", (_N2N3,)),
+    Part(f"{TEST}/precue_REM*", kinds.BEFORE_CUE_PICKLE, "test", "control (not in the published data)", (_REM,)),
     Part("SI Main Train/subject_*/Whole_data.pickle", kinds.SINGLE_TRIALS_PICKLE, "train", "lasso_glm/"),
     Part(f"{TEST}/Whole_data.pickle", kinds.SINGLE_TRIALS_PICKLE, "test", "lasso_glm/"),
     Part("SI Staging/Train/subject*/Whole*", kinds.STAGING_RECORDS, "train", "train/SIStaging.py"),
@@ -71,6 +81,7 @@ class Inventory:
 
     root: Path
     fast: bool  # only headers were read
+    card: DataCard
     found: dict[Part, list[Findings]] = field(default_factory=dict)  # a part that is missing has an empty list
     checkpoints: dict[str, bool] = field(default_factory=dict)  # released ones by name: complete or not there
     problems: list[Problem] = field(default_factory=list)
@@ -96,7 +107,7 @@ class Inventory:
             for findings in found:
                 own = subject_name(findings.file)
                 for subject, section in dict.fromkeys(key[:2] for key in findings.counts):
-                    for name in part.reader.classes:
+                    for name in part.reader.classes(self.card):
                         count = findings.counts[subject, section, name]
                         yield part.pattern, subject or own, section, name, count
 
@@ -118,7 +129,7 @@ def survey_folder(root: str | Path, fast: bool = False) -> Inventory:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give the one that holds `SI Main Train_tfrecords`")
     files = {part: sorted((path for path in root.glob(part.pattern) if path.is_file()), key=natural) for part in PARTS}
-    inventory = Inventory(root, fast)
+    inventory = Inventory(root, fast, card_of(root))
     _find_checkpoints(inventory)
     if not any(files.values()) and not any(inventory.checkpoints.values()):
         raise UserError(
@@ -151,7 +162,7 @@ def _read(inventory: Inventory, files: dict[Part, list[Path]]) -> None:
             inventory.found[part] = []
             for file in some:
                 try:
-                    findings = part.reader.read(file, inventory.fast, bar.update)
+                    findings = part.reader.read(file, inventory.card, inventory.fast, bar.update)
                 except UserError as error:
                     findings = Findings(file)
                     findings.add_problem(error)
@@ -167,7 +178,12 @@ def _compare(inventory: Inventory) -> None:
             by_subject[subject_name(findings.file)].append(findings.file)
             if findings.trials == 0 and not findings.problems:
                 inventory.warnings.append(f"{display_path(findings.file)}: holds no {part.reader.unit}")
-            if findings.largest > CLIP + 0.01:
+            if not part.belongs(inventory.card):
+                there = ", ".join(inventory.card.conditions)
+                inventory.add_problem(findings.file, f"the data card says that there are trials of {there} only")
+            if alone := findings.sleep_alone:
+                _remark_on_sleep_alone(inventory, findings, alone)
+            if findings.largest > CLIP + 0.01 and inventory.card.unit == "robust":
                 inventory.warnings.append(f"{display_path(findings.file)}: {scale_remark(findings.largest)}")
         for subject, files in by_subject.items():
             if part.group and len(files) > 1:
@@ -184,6 +200,16 @@ def _compare(inventory: Inventory) -> None:
         inventory.add_problem(marked[0], reason)
     _compare_counts(inventory)
     _compare_subjects(inventory)
+
+
+def _remark_on_sleep_alone(inventory: Inventory, findings: Findings, alone: int) -> None:
+    """Say that no trial of a file has awake trials beside it; that only some lack them is a problem."""
+    if alone == findings.trials:
+        inventory.warnings.append(
+            f"{display_path(findings.file)}: no awake trials beside the sleep trials; decoders of sleep alone need none"
+        )
+    else:
+        inventory.add_problem(findings.file, f"{alone} of {findings.trials} trials have no awake trials, the others do")
 
 
 def _compare_groups(inventory: Inventory, domain: str) -> None:
@@ -208,7 +234,7 @@ def _compare_counts(inventory: Inventory) -> None:
         for findings in found:
             for (subject, _, name), count in findings.counts.items():
                 totals[subject or subject_name(findings.file)][name] += count
-        classes = part.reader.classes
+        classes = part.reader.classes(inventory.card)
         fewest = {subject: min((counts[name], name) for name in classes) for subject, counts in totals.items()}
         few = [subject for subject, (count, _) in fewest.items() if count < FEW]
         if few:

@@ -8,6 +8,7 @@ from sleep_interpreter.data.formats.test_trials import DATA_TYPES
 from sleep_interpreter.data.formats.validation import natural
 from sleep_interpreter.data.inventory.files import Problem
 from sleep_interpreter.data.inventory.survey import Inventory
+from sleep_interpreter.utils.core.data_card import FILE, DataCard, published
 from sleep_interpreter.utils.core.paths import display_path
 
 PROBLEMS_OF_A_FILE = 5
@@ -20,12 +21,31 @@ _WIDTH = 52
 def summary_lines(inventory: Inventory) -> list[str]:
     """Return what `python data/check.py` prints: files, counts, warnings, problems."""
     simulated = " – simulated: no figure made from it says anything about people" if inventory.simulated else ""
-    result = [f"{display_path(inventory.root)}{simulated}", "", *_file_lines(inventory), *_count_lines(inventory)]
+    heading = [f"{display_path(inventory.root)}{simulated}", *_card_lines(inventory.card), ""]
+    result = [*heading, *_file_lines(inventory), *_count_lines(inventory)]
     if inventory.fast:
         result += ["", "only headers were read (--fast): signals are unchecked, pickles uncounted"]
     if inventory.warnings:
         result += ["", "to know before results are believed:", *(f"  {text}" for text in inventory.warnings)]
     return [*result, "", *_problem_lines(inventory.problems)]
+
+
+def _card_lines(card: DataCard) -> list[str]:
+    """Say what a data set of an experiment of its own holds; the published one needs no words."""
+    if card == published():
+        return []
+    windows = [
+        f"{name} {window.begin:g} to {window.end:g} s ({samples} samples)"
+        for name, window, samples in (
+            ("sleep", card.windows.sleep, card.sleep_samples),
+            ("awake", card.windows.wake, card.awake_samples),
+        )
+    ]
+    return [
+        f"{FILE}: {card.title}",
+        f"  {len(card.items)} items, {len(card.channels)} channels, {card.rate_hz:g} Hz, {', '.join(windows)}; "
+        f"trials of {', '.join(card.conditions)}",
+    ]
 
 
 def _file_lines(inventory: Inventory) -> list[str]:
@@ -34,7 +54,8 @@ def _file_lines(inventory: Inventory) -> list[str]:
     missing = []
     for part, found in inventory.found.items():
         if not found:
-            missing.append((part.pattern, part.use))
+            if part.belongs(inventory.card):
+                missing.append((part.pattern, part.use))
             continue
         counted = [findings.trials for findings in found if findings.trials is not None]
         holds = f"{sum(counted)} {kind}{part.reader.unit}" if len(counted) == len(found) else "not counted"

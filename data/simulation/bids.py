@@ -8,7 +8,7 @@ copied. A session is written in a folder beside and moved when all of it is ther
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,8 @@ from sleep_interpreter.data.simulation import truth
 from sleep_interpreter.data.simulation.head import EMG, EOG, MASTOIDS
 from sleep_interpreter.data.simulation.night import COLUMNS, SimulatedNight, SimulatedSession, WakeSession, hypnogram
 from sleep_interpreter.data.simulation.settings import Simulation
-from sleep_interpreter.data.simulation.subject import MODALITIES, subject_name
-from sleep_interpreter.utils.core.constants import ITEMS, STAGING_SECONDS, STREAM_RATE
+from sleep_interpreter.data.simulation.subject import subject_name
+from sleep_interpreter.utils.core.constants import STAGING_SECONDS, STREAM_RATE
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.provenance import MARK, write_json
 from sleep_interpreter.utils.signal.brainvision_writer import SUFFIXES, BrainVisionWriter
@@ -31,9 +31,6 @@ FOLDER = "bids"
 DATASET_FILES = tuple(
     f"{FOLDER}/{name}" for name in ("dataset_description.json", "participants.tsv", "participants.json", "README")
 )
-TASKS = {"night": ("sleep",), "wake": MODALITIES}
-"""Tasks (BIDS entity) of each session."""
-
 _STUB_S = 1
 _RECALL, _BEHAVIOUR = "recall", ("beh.tsv", "beh.json")
 _SPACE = "CapTrak"  # how mne-bids calls the coordinates of MNE's standard montages
@@ -41,7 +38,7 @@ _README = """\
 Simulated nights and wake sessions of targeted memory reactivation. NO PERSON WAS RECORDED: everything here
 was written by data/simulate.py of Sleep Interpreter, and no figure made from it says anything about people.
 
-ses-wake: task-image and task-audio, 15 items as pictures and as sounds. ses-night: task-sleep, the sounds as
+ses-wake: task-image and task-audio, {items} items as pictures and as sounds. ses-night: task-sleep, the sounds as
 cues in sleep; beh/: how well each item is remembered. Events whose name begins with "true/" are known in
 simulated data only. Everything planted lies in the folder truth/ beside this one.
 """
@@ -63,7 +60,7 @@ _EVENTS = {
     "duration": {"Description": "of the event", "Units": "s"},
     "trial_type": {"Description": "what happens"},
     "sample": {"Description": "onset in samples, counted from 0"},
-    "item": {"Description": "which of the 15 items"},
+    "item": {"Description": "which of the {items} items"},
     "modality": {"Description": "as a picture (image) or as a sound (audio)"},
     "stage": {"Description": "planted stage: W, N1, N2, N3, R"},
     "so_group": {"Description": "group of the true phase of the slow oscillation at the cue, or none"},
@@ -79,9 +76,22 @@ _PARTICIPANTS = {
 }
 _SCORES = {
     "TaskName": _RECALL,
-    "item": {"Description": "which of the 15 items"},
+    "item": {"Description": "which of the {items} items"},
     "memory_score": {"Description": "how well it is remembered after the night, 0 to 1 (simulated)"},
 }
+
+
+def tasks(settings: Simulation) -> dict[str, tuple[str, ...]]:
+    """Return the tasks (BIDS entity) of each session that a data set has."""
+    sessions = {"night": ("sleep",) if settings.sleep_kinds else (), "wake": settings.modalities}
+    return {session: own for session, own in sessions.items() if own}
+
+
+def _for_items(text: Any, settings: Simulation) -> Any:
+    """Return texts with the number of items where they say {items}."""
+    if isinstance(text, dict):
+        return {key: _for_items(value, settings) for key, value in text.items()}
+    return text.replace("{items}", str(len(settings.card.items))) if isinstance(text, str) else text
 
 
 def label(group: str, number: int) -> str:
@@ -89,14 +99,14 @@ def label(group: str, number: int) -> str:
     return f"test{number:03d}" if group == "test" else f"{number:03d}"
 
 
-def session_files(group: str, number: int, session: str) -> tuple[str, ...]:
+def session_files(settings: Simulation, group: str, number: int, session: str) -> tuple[str, ...]:
     """Return the files of one session, "night" or "wake", relative to the data set's root."""
     subject = f"sub-{label(group, number)}"
     folder, stem = f"{FOLDER}/{subject}/ses-{session}", f"{subject}_ses-{session}"
     files = [f"{folder}/{stem}_scans.tsv"]
     space = f"{folder}/eeg/{stem}_space-{_SPACE}"
     files += [f"{space}_coordsystem.json", f"{space}_electrodes.tsv", f"{space}_electrodes.json"]
-    for task in TASKS[session]:
+    for task in tasks(settings)[session]:
         run = f"{folder}/eeg/{stem}_task-{task}"
         files += [f"{run}_{rest}" for rest in ("channels.tsv", "eeg.json", "events.tsv", "events.json")]
         files += [f"{run}_eeg{suffix}" for suffix in SUFFIXES]
@@ -110,23 +120,23 @@ def seconds(settings: Simulation, group: str, number: int, session: str) -> floa
     if session == "night":
         return STAGING_SECONDS * len(hypnogram(settings.night, settings.seed, group, number))
     plan = settings.night.wake
-    trials = plan.repetitions * len(ITEMS) * sum(plan.interval_s) / 2
-    return len(MODALITIES) * (60 * plan.rest_min + trials + 5)
+    trials = plan.repetitions * len(settings.card.items) * sum(plan.interval_s) / 2
+    return len(settings.modalities) * (60 * plan.rest_min + trials + 5)
 
 
 def write_session(out: Path, settings: Simulation, group: str, number: int, session: str) -> None:
     """Write one session ("night", "wake") of a subject in "train" or "test": recordings with sidecars, and truth."""
     unfinished = out / FOLDER / f".unfinished-{label(group, number)}-{session}"
     shutil.rmtree(unfinished, ignore_errors=True)  # of a simulation that was killed
-    files = session_files(group, number, session)
+    files = session_files(settings, group, number, session)
     tables: dict[str, pd.DataFrame] = {}
     made: SimulatedSession
-    for task in TASKS[session]:
+    for task in tasks(settings)[session]:
         if session == "night":
             prefix, made = session, SimulatedNight(settings, group, number)
             table, description = (unfinished / next(f for f in files if f.endswith(end)) for end in _BEHAVIOUR)
             _write_table(table, made.memory[["item", "memory_score"]])
-            write_json(description, _SCORES)
+            write_json(description, _for_items(_SCORES, settings))
         else:
             prefix, made = f"{session}/{task}", WakeSession(settings, group, number, task)
         _write_run(unfinished / FOLDER, label(group, number), session, task, made)
@@ -163,7 +173,7 @@ def write_dataset_files(out: Path, settings: Simulation) -> None:
     _write_table(root / "participants.tsv", pd.DataFrame(people, columns=["participant_id", "group", "subject"]))
     write_json(root / "participants.json", _PARTICIPANTS)
     with atomic_write(root / "README") as temporary:
-        temporary.write_text(_README, encoding="utf-8")
+        temporary.write_text(_for_items(_README, settings), encoding="utf-8")
 
 
 def _write_run(root: Path, subject: str, session: str, task: str, made: SimulatedSession) -> None:
@@ -198,6 +208,7 @@ def _write_run(root: Path, subject: str, session: str, task: str, made: Simulate
         for text in sorted(set(table["description"]))
     }
     described = _EVENTS | {"trial_type": {**_EVENTS["trial_type"], "Levels": levels}}
+    described = _for_items(described, made.subject.settings)
     write_json(path.update(extension=".json").fpath, described)
 
 

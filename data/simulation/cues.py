@@ -22,7 +22,7 @@ from sleep_interpreter.data.simulation.random_numbers import variation
 from sleep_interpreter.data.simulation.scene import Scene
 from sleep_interpreter.data.simulation.settings import NO_GROUP, Gate, Memory, Simulation, Spontaneous
 from sleep_interpreter.data.simulation.subject import RESPONSE_S, SIZE_SD, Subject, propensity
-from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
+from sleep_interpreter.utils.core.constants import STREAM_RATE
 
 _LENGTH = round(RESPONSE_S * STREAM_RATE)
 _RandomNumbers = Callable[[str], np.random.Generator]
@@ -66,7 +66,7 @@ def plan_cues(
     scene.add_signal(Responses(len(subject.head.names), onsets, _LENGTH, response))
     return pd.DataFrame(
         {
-            "onset_s": onsets / STREAM_RATE, "sample": onsets, "item": np.array(ITEMS, object)[items],
+            "onset_s": onsets / STREAM_RATE, "sample": onsets, "item": np.array(subject.card.item_names, object)[items],
             "item_index": items, "stage": stages, **gate, "reactivated": reactivated, "gain": gain,
             "latency_s": np.where(reactivated, latency, np.nan), "evoked": evoked,
             "evoked_amplitude_uv": complexes["amplitude_uv"].where(evoked).to_numpy(),
@@ -94,7 +94,7 @@ def plan_reactivations(
     before = np.searchsorted(ordered, onsets, "right")
     free = onsets - np.concatenate([[-np.inf], ordered])[before] >= RESPONSE_S
     # Drawn for all of them, so that cues take some away and change no other.
-    items = rng("items").choice(len(ITEMS), len(onsets), p=propensity(subject))[free]
+    items = rng("items").choice(subject.n_items, len(onsets), p=propensity(subject))[free]
     trial = variation(rng("gain"), memory.trial_sd, len(onsets))[free]
     jitter = rng("jitter").standard_normal(len(onsets))[free]
     onsets, in_up_state = onsets[free], in_up_state[free]
@@ -109,7 +109,7 @@ def plan_reactivations(
     scene.add_signal(Responses(len(subject.head.names), samples, _LENGTH, response))
     planted = pd.DataFrame(
         {
-            "onset_s": samples / STREAM_RATE, "item": np.array(ITEMS, object)[items], "item_index": items,
+            "onset_s": samples / STREAM_RATE, "item": np.array(subject.card.item_names, object)[items], "item_index": items,
             "stage": stages, "gain": gain, "in_up_state": in_up_state,
         }
     )  # fmt: skip

@@ -27,7 +27,6 @@ from sleep_interpreter.data.simulation.jobs import PARTS, Job, all_jobs
 from sleep_interpreter.data.simulation.settings import Simulation
 from sleep_interpreter.data.simulation.subject import Subject
 from sleep_interpreter.utils.core import file_locks
-from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write, display_path
 from sleep_interpreter.utils.core.provenance import MARK
@@ -219,7 +218,7 @@ def _manifest(settings: Simulation, parts: Sequence[str], jobs: Iterable[Job]) -
         # A file that a path in the settings names may change.
         "hypnogram": given_hypnogram(given).tolist() if isinstance(given, str) else None,
         "planted": {
-            "chance": 1 / len(ITEMS),
+            "chance": 1 / len(settings.card.items),
             "item_components_in_sleep_s": subject.planted_latencies(),
             "share_by_phase_of_slow_oscillation": dict(settings.gate.share),
             "recording_subject": subject.name,

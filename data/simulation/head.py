@@ -14,7 +14,7 @@ import numpy as np
 
 from sleep_interpreter.data.simulation.random_numbers import generator
 from sleep_interpreter.data.simulation.settings import HeadSettings
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.parallel import on_one_thread
 from sleep_interpreter.utils.signal.electrodes import standard_montage
@@ -52,7 +52,7 @@ SOURCES = sphere_points(162, -0.3)
 def _template() -> dict[str, np.ndarray]:
     """Return {name: direction from the head's centre} of the 10-05 positions."""
     places = standard_montage().get_positions()["ch_pos"]
-    points = np.array([places[name] for name in (*EEG_MONTAGE, *MASTOIDS)])
+    points = np.array([places[name] for name in (*published().channels, *MASTOIDS)])
     # Least squares for the sphere |p - c|² = r², linear in c and r² - |c|².
     design = np.column_stack([2 * points, np.ones(len(points))])
     centre = np.linalg.lstsq(design, (points**2).sum(axis=1), rcond=None)[0][:3]

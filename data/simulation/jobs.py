@@ -4,6 +4,7 @@ Each job writes the files of one subject; they depend on the settings and the su
 process that writes them. Every trial carries the mark of simulation (`utils.core.provenance.MARK`), first in its dict.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +14,13 @@ import pandas as pd
 
 from sleep_interpreter.data.formats.hypnograms import segments_of
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
-from sleep_interpreter.data.formats.tfrecords import SLEEP, STAGING, WHOLE, Record, write_records
+from sleep_interpreter.data.formats.tfrecords import STAGING, Record, sleep_schema, whole_schema, write_records
 from sleep_interpreter.data.simulation import bids, trials, truth
 from sleep_interpreter.data.simulation.night import hypnogram, memory_table, recorded_night
 from sleep_interpreter.data.simulation.settings import Simulation
-from sleep_interpreter.data.simulation.subject import MODALITIES, Subject, subject_name
-from sleep_interpreter.utils.core.constants import ITEMS, STAGES, STREAM_RATE
+from sleep_interpreter.data.simulation.subject import Subject, subject_name
+from sleep_interpreter.utils.core import data_card
+from sleep_interpreter.utils.core.constants import STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.provenance import MARK
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.signal.brainvision_writer import SUFFIXES
@@ -28,8 +30,6 @@ LABELS = "SI Staging Label/Whole_label_data.pickle"
 PARTS = ("recording", "trials", "bids")
 """What a data set may hold: the short recording, the published layout with its truth, raw nights in BIDS."""
 
-_TRIAL_BYTES = 55 * 200 * 4
-_AWAKE_BYTES = 55 * 80 * 4
 _WINDOW_BYTES = 3 * 15000 * 4
 _TRUTH_BYTES = 170_000
 _MARKED = {MARK: True}
@@ -65,18 +65,24 @@ def all_jobs(settings: Simulation, parts: Sequence[str] = PARTS[:2]) -> list[Job
         jobs.append(Job(files, size, _write_recording, (settings,)))
     if "trials" in parts:
         jobs += _trial_jobs(settings)
+    if settings.card != data_card.published():
+        jobs.append(Job((data_card.FILE,), 10_000, _write_card, (settings,)))
     if parts != ("recording",):
         jobs.append(Job((truth.OVERVIEW,), 10_000, truth.write_overview, (settings,)))
     return [job for job in jobs if job.files]
 
 
+def _write_card(out: Path, settings: Simulation) -> None:
+    data_card.write(settings.card, out)
+
+
 def _bids_jobs(settings: Simulation) -> list[Job]:
     night, jobs = settings.night, []
     n_channels = len(settings.head.montage) + 6
-    for session in bids.TASKS:
+    for session in bids.tasks(settings):
         for group, count in (("train", night.train_subjects), ("test", night.test_subjects)):
             for number in range(count):
-                files = bids.session_files(group, number, session)
+                files = bids.session_files(settings, group, number, session)
                 size = bids.seconds(settings, group, number, session) * STREAM_RATE * n_channels * 2
                 arguments = (settings, group, number, session)
                 jobs.append(Job(files, int(1.01 * size), bids.write_session, arguments))
@@ -101,18 +107,25 @@ def _trial_jobs(settings: Simulation) -> list[Job]:
 
 def _training_job(settings: Simulation, number: int) -> Job:
     name = subject_name("train", number)
-    counts = {"N2N3": settings.cohort.train_trials, "REM": settings.cohort.rem_trials}
+    counts = _counts(settings, settings.cohort.train_trials)
     files: _Files = {}
     for stage, count in counts.items():
         if count:
-            files[f"{stage} Whole"] = f"SI Main Train_tfrecords/{stage}/Whole_{name}.tfrecord"
+            if settings.modalities:
+                files[f"{stage} Whole"] = f"SI Main Train_tfrecords/{stage}/Whole_{name}.tfrecord"
             folder, suffix = ("pickle", "pickle") if stage == "REM" else ("tfrecords", "tfrecord")
             files[f"{stage} sleep"] = f"SI Main Train_{folder}/{stage}/sleep_{name}.{suffix}"
-    if files:
+    if files or settings.modalities:
         files["all"] = f"SI Main Train/{name}/Whole_data.pickle"
         files["truth"] = truth.file_name(name, "trials")
     size = _size_of_trials(settings, counts) if files else 0
     return Job(tuple(files.values()), size, _write_training, (settings, number, counts, files))
+
+
+def _counts(settings: Simulation, n2n3: int) -> _Counts:
+    """Return how many sleep trials of each kind a subject of the data set has."""
+    return {kind: count for kind, count in (("N2N3", n2n3), ("REM", settings.cohort.rem_trials))
+            if kind in settings.sleep_kinds}  # fmt: skip
 
 
 def _write_training(out: Path, settings: Simulation, number: int, counts: _Counts, files: _Files) -> None:
@@ -120,26 +133,28 @@ def _write_training(out: Path, settings: Simulation, number: int, counts: _Count
     awake, sleep = _simulated(subject, counts)
     for stage in [stage for stage, count in counts.items() if count]:
         own = sleep[stage]
-        beside = zip(_records(own), _beside(subject, stage, own, awake, "feature_"), strict=True)
-        whole = (record | more for record, more in beside)
-        write_records(out / files[f"{stage} Whole"], WHOLE, whole, simulated=True)
+        if awake:
+            beside = zip(_records(subject, own), _beside(subject, stage, own, awake, "feature_"), strict=True)
+            whole = (record | more for record, more in beside)
+            write_records(out / files[f"{stage} Whole"], whole_schema(subject.card), whole, simulated=True)
         if stage == "REM":
-            write_pickle(_pickled(own), out / files["REM sleep"])
+            write_pickle(_pickled(subject, own), out / files["REM sleep"])
         else:
-            write_records(out / files[f"{stage} sleep"], SLEEP, _records(own), simulated=True)
+            records = _records(subject, own)
+            write_records(out / files[f"{stage} sleep"], sleep_schema(subject.card), records, simulated=True)
     _write_all(out, files, subject, awake, sleep)
 
 
 def _test_job(settings: Simulation, number: int) -> Job:
     name = subject_name("test", number)
-    counts = {"N2N3": settings.cohort.test_trials, "REM": settings.cohort.rem_trials}
+    counts = _counts(settings, settings.cohort.test_trials)
     folder = f"SI Main Test/{name}"
     files = {stage: f"{folder}/{stage}_data.pickle" for stage in counts}
     files |= {f"{stage} before": f"{folder}/precue_{stage}_data.pickle" for stage in counts}
     files |= {"all": f"{folder}/Whole_data.pickle", "truth": truth.file_name(name, "trials")}
-    if settings.cohort.so_trials:
+    if settings.cohort.so_trials and "N2N3" in counts:
         files["SO"] = f"{folder}/SO_data.pickle"
-    size = _size_of_trials(settings, counts) + len(SO_GROUPS) * settings.cohort.so_trials * _TRIAL_BYTES
+    size = _size_of_trials(settings, counts) + len(SO_GROUPS) * settings.cohort.so_trials * _bytes(settings)[0]
     return Job(tuple(files.values()), size, _write_test, (settings, number, counts, files))
 
 
@@ -148,14 +163,15 @@ def _write_test(out: Path, settings: Simulation, number: int, counts: _Counts, f
     awake, sleep = _simulated(subject, counts)
     for stage, count in counts.items():
         parts = trials.data_types(subject, stage, count)
-        content = _pickled(sleep[stage], parts)
+        content = _pickled(subject, sleep[stage], parts)
         for trial, more in zip(content, _beside(subject, stage, sleep[stage], awake), strict=True):
             trial |= more
         write_pickle(content, out / files[stage])
-        write_pickle(_pickled(trials.precue_trials(subject, stage, count), parts), out / files[f"{stage} before"])
+        before = trials.precue_trials(subject, stage, count)
+        write_pickle(_pickled(subject, before, parts), out / files[f"{stage} before"])
     if "SO" in files:
         groups = {
-            group: {**_MARKED, "label": _one_hot(items, ITEMS), "decode_data": eeg}
+            group: {**_MARKED, "label": _one_hot(items, subject.card.items), "decode_data": eeg}
             for group, (items, eeg) in trials.so_trials(subject, settings.cohort.so_trials).items()
         }
         write_pickle(groups, out / files["SO"])
@@ -163,13 +179,20 @@ def _write_test(out: Path, settings: Simulation, number: int, counts: _Counts, f
 
 
 def _size_of_trials(settings: Simulation, counts: _Counts) -> int:
-    awake = 2 * len(ITEMS) * settings.cohort.awake_trials * _AWAKE_BYTES
-    return awake + sum(counts.values()) * (30 * _AWAKE_BYTES + 3 * _TRIAL_BYTES) + _TRUTH_BYTES
+    trial, one_awake = _bytes(settings)
+    kinds, beside = len(settings.modalities), settings.card.awake_per_sleep
+    awake = kinds * len(settings.card.items) * settings.cohort.awake_trials * one_awake
+    return awake + sum(counts.values()) * (kinds * beside * one_awake + 3 * trial) + _TRUTH_BYTES
+
+
+def _bytes(settings: Simulation) -> tuple[int, int]:
+    """Return the bytes of a sleep trial and of an awake one."""
+    return 4 * math.prod(settings.card.sleep_shape), 4 * math.prod(settings.card.awake_shape)
 
 
 def _simulated(subject: Subject, counts: _Counts) -> tuple[dict[str, np.ndarray], dict[str, trials.SleepTrials]]:
     """Return a subject's awake trials by modality and sleep trials by kind."""
-    awake = {modality: trials.awake_trials(subject, modality) for modality in MODALITIES}
+    awake = {modality: trials.awake_trials(subject, modality) for modality in subject.settings.modalities}
     return awake, {stage: trials.sleep_trials(subject, stage, count) for stage, count in counts.items()}
 
 
@@ -184,15 +207,17 @@ def _beside(
         }
 
 
-def _records(sleep: trials.SleepTrials) -> Iterator[Record]:
+def _records(subject: Subject, sleep: trials.SleepTrials) -> Iterator[Record]:
     for item, eeg in zip(sleep.item, sleep.eeg, strict=True):
-        yield {"category_name": _one_hot(item, ITEMS), "feature_Sleep_EEG": eeg}
+        yield {"category_name": _one_hot(item, subject.card.items), "feature_Sleep_EEG": eeg}
 
 
-def _pickled(sleep: trials.SleepTrials, parts: Sequence[str] = ()) -> list[dict[str, Any]]:
+def _pickled(
+    subject: Subject, sleep: trials.SleepTrials, parts: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Return sleep trials as pickles hold them, with the part (train, val, test) that each is for."""
     content: list[dict[str, Any]] = [
-        {**_MARKED, "category": _one_hot(item, ITEMS), "Sleep_EEG": eeg}
+        {**_MARKED, "category": _one_hot(item, subject.card.items), "Sleep_EEG": eeg}
         for item, eeg in zip(sleep.item, sleep.eeg, strict=True)
     ]
     for trial, part in zip(content, parts, strict=False):
@@ -204,7 +229,7 @@ def _write_all(
     out: Path, files: _Files, subject: Subject, awake: dict[str, np.ndarray], sleep: dict[str, trials.SleepTrials]
 ) -> None:
     """Write all trials in one file, and what is planted in a subject and its trials, in that order."""
-    write_pickle(trials.whole_data(awake, sleep), out / files["all"])
+    write_pickle(trials.whole_data(subject.n_items, awake, sleep), out / files["all"])
     cues = {stage: own.truth for stage, own in sleep.items() if len(own.item)}
     tables = {f"trials/{stage}": table for stage, table in cues.items()}
     if cues:
@@ -251,5 +276,5 @@ def _write_labels(out: Path, settings: Simulation) -> None:
     write_pickle(content, out / LABELS)
 
 
-def _one_hot(index: int | np.ndarray, names: Sequence[str]) -> np.ndarray:
+def _one_hot(index: int | np.ndarray, names: Sequence[Any]) -> np.ndarray:
     return np.eye(len(names), dtype=np.float32)[index]

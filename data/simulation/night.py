@@ -23,7 +23,7 @@ from sleep_interpreter.data.simulation.hypnogram import (
 from sleep_interpreter.data.simulation.scene import Scene
 from sleep_interpreter.data.simulation.settings import CuePlan, NightSettings, RecordingSettings, Simulation
 from sleep_interpreter.data.simulation.subject import RESPONSE_S, Subject, memory_scores
-from sleep_interpreter.utils.core.constants import ITEMS, STAGING_SECONDS, STREAM_RATE, WAKE
+from sleep_interpreter.utils.core.constants import STAGING_SECONDS, STREAM_RATE, WAKE
 from sleep_interpreter.utils.core.provenance import MARK
 from sleep_interpreter.utils.signal.brainvision_writer import BrainVisionWriter
 
@@ -107,7 +107,7 @@ class SimulatedNight(SimulatedSession):
 
     `plan` says what the night is like and when cues are given; None: `settings.night`. `codes` (n_epochs,) are its
     hypnogram of the four classes of `STAGES`, `cues` and `reactivations` as in `data.simulation.cues`; `memory` has
-    15 rows: item, cued (reactivations by cues), spontaneous, strength (summed gain of both), memory_score.
+    a row an item: item, cued (reactivations by cues), spontaneous, strength (summed gain of both), memory_score.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class SimulatedNight(SimulatedSession):
         stages = five_stages(subject.generator(*purpose, "stages"), self.codes, settings.stages)
         super().__init__(subject, Scene(subject, purpose, stages), MEASURED)
         onsets = cue_onsets(subject.generator(*purpose, "onsets"), plan, self.codes, self.scene)
-        items = shuffled_items(subject.generator(*purpose, "items"), len(onsets))
+        items = shuffled_items(subject.generator(*purpose, "items"), len(onsets), subject.n_items)
         self.cues = plan_cues(subject, self.scene, onsets, items, purpose)
         self.reactivations = plan_reactivations(subject, self.scene, purpose, self.cues["onset_s"])
         self.memory = memory_table(subject, self.cues, self.reactivations)
@@ -148,11 +148,11 @@ class WakeSession(SimulatedSession):
     def __init__(self, settings: Simulation, group: str, number: int, modality: str) -> None:
         plan = settings.night.wake
         subject = Subject(settings, group, number)
-        count = plan.repetitions * len(ITEMS)
+        count = plan.repetitions * subject.n_items
         gaps = subject.generator("wake", modality, "onsets").uniform(*plan.interval_s, count)
         rest = 60 * plan.rest_min
         onsets = np.rint((rest + _LEAD_S + np.cumsum(gaps) - gaps[0]) * STREAM_RATE).astype(int)
-        items = shuffled_items(subject.generator("wake", modality, "items"), count)
+        items = shuffled_items(subject.generator("wake", modality, "items"), count, subject.n_items)
         n = int(onsets[-1] + _TAIL_S * STREAM_RATE)
         closed = pd.DataFrame({"start_s": [0.0], "duration_s": [rest]})[: int(rest > 0)]
         scene = Scene(subject, ("wake", modality), ["W"] * -(-n // _EPOCH), n, fixed={"alpha": closed})
@@ -166,7 +166,7 @@ class WakeSession(SimulatedSession):
         scene.add_signal(Responses(len(subject.head.names), onsets, length, response))
         self.trials = pd.DataFrame(
             {
-                "onset_s": onsets / STREAM_RATE, "sample": onsets, "item": np.array(ITEMS, object)[items],
+                "onset_s": onsets / STREAM_RATE, "sample": onsets, "item": np.array(subject.card.item_names, object)[items],
                 "item_index": items, "modality": modality,
             }
         )  # fmt: skip
@@ -221,29 +221,30 @@ def cue_onsets(rng: np.random.Generator, plan: CuePlan, codes: np.ndarray, scene
     return np.array(onsets, int)
 
 
-def shuffled_items(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Return `count` items, every item once before any comes again, int (count,)."""
-    rounds = [rng.permutation(len(ITEMS)) for _ in range(-(-count // len(ITEMS)))]
+def shuffled_items(rng: np.random.Generator, count: int, n_items: int) -> np.ndarray:
+    """Return `count` of so many items, every item once before any comes again, int (count,)."""
+    rounds = [rng.permutation(n_items) for _ in range(-(-count // n_items))]
     return np.concatenate([np.zeros(0, int), *rounds])[:count]
 
 
 def memory_table(subject: Subject, cues: pd.DataFrame, reactivations: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return how often each item was reactivated and how well it is remembered: `SimulatedNight.memory`."""
     alone = cues[:0] if reactivations is None else reactivations
-    strength = _sums(cues, cues["gain"]) + _sums(alone, alone["gain"])
+    n = subject.n_items
+    strength = _sums(cues, cues["gain"], n) + _sums(alone, alone["gain"], n)
     return pd.DataFrame(
         {
-            "item": ITEMS,
-            "cued": _sums(cues, cues["reactivated"]).astype(int),
-            "spontaneous": _sums(alone, np.ones(len(alone))).astype(int),
+            "item": subject.card.item_names,
+            "cued": _sums(cues, cues["reactivated"], n).astype(int),
+            "spontaneous": _sums(alone, np.ones(len(alone)), n).astype(int),
             "strength": strength,
             "memory_score": memory_scores(subject, strength),
         }
     )
 
 
-def _sums(table: pd.DataFrame, values: np.ndarray | pd.Series) -> np.ndarray:
-    return np.bincount(table["item_index"].to_numpy(int), np.asarray(values, float), len(ITEMS))
+def _sums(table: pd.DataFrame, values: np.ndarray | pd.Series, n_items: int) -> np.ndarray:
+    return np.bincount(table["item_index"].to_numpy(int), np.asarray(values, float), n_items)
 
 
 def _annotated(

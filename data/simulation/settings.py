@@ -1,19 +1,33 @@
 """Settings of the simulator (`params/simulation.yaml`), with the ranges that are permitted."""
 
+import json
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self, get_args
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.data.simulation.hypnogram import GivenStages
 from sleep_interpreter.utils.core.config import Settings, load
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS, STREAM_RATE
+from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.core.data_card import ASLEEP, AWAKE, CardSetting, DataCard, Filter, published
+from sleep_interpreter.utils.signal.preprocessing import decimation_of
 
 FiveStage = Literal["W", "N1", "N2", "N3", "R"]
 """The stages of the physiology; hypnograms of files have one code for W and N1."""
 SleepKey = Literal["N2", "N3", "R"]
 """Stages in which a cue, or nothing at all, may reactivate an item."""
+OTHER_CHANNELS = ("M1", "M2", "EOG1", "EOG2", "EMG1", "EMG2")
+"""Channels of simulated recordings besides the EEG."""
 NO_GROUP = "none"
 """Stands for "no slow oscillation near the cue" beside the eight groups."""
 
@@ -60,9 +74,12 @@ class _Ranges(Settings):
 
 
 class HeadSettings(Settings):
-    """The head: a sphere of three layers, electrodes on it, and how much people differ."""
+    """The head: a sphere of three layers, electrodes on it, and how much people differ.
 
-    montage: tuple[str, ...] = EEG_MONTAGE
+    `montage` are the EEG channels: those of the data card, unless others are given.
+    """
+
+    montage: tuple[str, ...] = Field(default_factory=lambda: published().channels, min_length=2)
     radius_mm: float = Field(ge=70, le=120)
     radius_sd_mm: float = Field(ge=0, le=10)
     brain_s_m: float = Field(ge=0.05, le=2)
@@ -74,12 +91,12 @@ class HeadSettings(Settings):
 
     @field_validator("montage")
     @classmethod
-    def _as_many_as_decoders_need(cls, montage: tuple[str, ...]) -> tuple[str, ...]:
-        if len(montage) != len(EEG_MONTAGE):
-            raise ValueError(f"has {len(montage)} electrodes; the data set's layout needs {len(EEG_MONTAGE)}")
+    def _each_once(cls, montage: tuple[str, ...]) -> tuple[str, ...]:
         twice = sorted({name for name in montage if montage.count(name) > 1})
         if twice:
             raise ValueError(f"names the electrode {twice[0]!r} more than once")
+        if own := [name for name in montage if name in OTHER_CHANNELS]:
+            raise ValueError(f"names {own[0]!r}; the simulator adds {', '.join(OTHER_CHANNELS)} itself")
         return montage
 
 
@@ -282,7 +299,7 @@ class Memory(Settings):
     reactivated: _Share
     trial_sd: _Sd
     subject_sd: _Sd
-    item_strength: _Sd | Annotated[tuple[_Gain, ...], Field(min_length=len(ITEMS), max_length=len(ITEMS))]
+    item_strength: _Sd | tuple[_Gain, ...]
     sound: SoundResponse
     spontaneous: Spontaneous
     behaviour_r: float = Field(ge=-1, le=1)
@@ -380,8 +397,13 @@ class RecordingSettings(CuePlan):
 
 
 class Simulation(Settings):
-    """Everything a simulated data set depends on."""
+    """Everything a simulated data set depends on.
 
+    `card` says what the data set is like: items, channels, rate, windows, conditions. The published one stands in no
+    manifest.
+    """
+
+    card: CardSetting = Field(default_factory=published)
     seed: int = Field(ge=0, le=2**32 - 1)
     head: HeadSettings
     sensors: SensorSettings
@@ -393,7 +415,53 @@ class Simulation(Settings):
     night: NightSettings
     recording: RecordingSettings
 
+    @model_validator(mode="after")
+    def _one_montage(self) -> Self:
+        """Let card and head have the same channels, whichever of them was given."""
+        changes: dict[str, Any] = {}
+        if self.head.montage != self.card.channels:
+            if self.card.channels != published().channels:
+                if "montage" in self.head.model_fields_set:
+                    raise ValueError("head.montage and the card's channels differ; give one of them")
+                head = self.head.model_dump() | {"montage": self.card.channels}
+                object.__setattr__(self, "head", HeadSettings.model_validate(head))
+            else:
+                changes["channels"] = self.head.montage
+        if self.card.reference not in ("average", "mastoids"):
+            raise ValueError(f"the card's reference is {self.card.reference}; simulated are average and mastoids")
+        strengths = self.memory.item_strength
+        if isinstance(strengths, tuple) and len(strengths) != len(self.card.items):
+            raise ValueError(f"memory.item_strength has {len(strengths)} factors for {len(self.card.items)} items")
+        if self.card != published():
+            decimation_of(self.card)
+            # what is written is neither filtered nor anybody's
+            changes |= {"filter": Filter(), "licence": None, "source": "simulated"}
+        if changes:
+            object.__setattr__(self, "card", self.card.model_copy(update=changes))
+        return self
 
-def load_settings(preset: str, overrides: Iterable[str] = ()) -> Simulation:
-    """Read params/simulation.yaml with one preset ("test", "demo", "paper") and `--set` changes merged in."""
-    return load(Simulation, "simulation", mode=preset, overrides=overrides)
+    @model_serializer(mode="wrap")
+    def _without_the_published_card(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree = handler(self)
+        if self.card == published():
+            tree.pop("card", None)
+        return tree
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Kinds of awake trials that the data set has."""
+        return tuple(kind for kind in AWAKE if kind in self.card.conditions)
+
+    @property
+    def sleep_kinds(self) -> tuple[str, ...]:
+        """Kinds of sleep trials that the data set has."""
+        return tuple(kind for kind in ASLEEP if kind in self.card.conditions)
+
+
+def load_settings(preset: str, overrides: Iterable[str] = (), card: str | Path | None = None) -> Simulation:
+    """Read params/simulation.yaml with one preset ("test", "demo", "paper") and `--set` changes merged in.
+
+    `card` is the path of a data card in place of the setting of that name.
+    """
+    given = () if card is None else (f"card={json.dumps(str(card))}",)
+    return load(Simulation, "simulation", mode=preset, overrides=(*overrides, *given))

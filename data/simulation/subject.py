@@ -1,4 +1,4 @@
-"""One simulated person: a head, the 15 items as this person has them, responses to them, memory scores.
+"""One simulated person: a head, the items as this person has them, responses to them, memory scores.
 
 An item has a few semantic components, shared between wake and sleep, and one early component for its
 picture and one for its sound. A component is a set of smooth cortical patches times a Gaussian wave packet.
@@ -17,7 +17,7 @@ import numpy as np
 from sleep_interpreter.data.simulation.head import SOURCES, Head
 from sleep_interpreter.data.simulation.random_numbers import generator, variation
 from sleep_interpreter.data.simulation.settings import Memory, Simulation, SleepKey
-from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
+from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.parallel import on_one_thread
 
 MODALITIES = ("image", "audio")
@@ -65,6 +65,7 @@ class Subject:
 
     def __init__(self, settings: Simulation, group: str, number: int) -> None:
         self.settings, self.group, self.number = settings, group, number
+        self.card, self.n_items = settings.card, len(settings.card.items)
         self.name = subject_name(group, number)
 
     def generator(self, *purpose: str | int) -> np.random.Generator:
@@ -81,7 +82,7 @@ class Subject:
         kinds = {"semantic": (self.settings.memory.components, SEMANTIC_S, _SEMANTIC_WIDTH_S)}
         kinds |= dict.fromkeys(MODALITIES, (1, EARLY_S, _EARLY_WIDTH_S))
         return {
-            kind: [self._draw_components(kind, item, *how) for item in range(len(ITEMS))] for kind, how in kinds.items()
+            kind: [self._draw_components(kind, item, *how) for item in range(self.n_items)] for kind, how in kinds.items()
         }
 
     def component_arrays(self) -> dict[str, np.ndarray]:
@@ -103,7 +104,7 @@ class Subject:
         memory = self.settings.memory
         items = np.array(memory.item_strength)
         if not items.ndim:
-            items = variation(generator(self.settings.seed, "items", "strength"), float(items), len(ITEMS))
+            items = variation(generator(self.settings.seed, "items", "strength"), float(items), self.n_items)
         return memory.strength * items * variation(self.generator("strength"), memory.subject_sd)
 
     def planted_latencies(self) -> dict[str, list[float]]:
@@ -111,19 +112,23 @@ class Subject:
         timing = self.settings.memory.timing.NREM
         return {
             name: [round(timing.delay_s + timing.stretch * c.latency, 3) for c in components]
-            for name, components in zip(ITEMS, self.components["semantic"], strict=True)
+            for name, components in zip(self.card.item_names, self.components["semantic"], strict=True)
         }
 
-    def awake_response(self, rng: np.random.Generator, modality: str, item: int, n: int) -> np.ndarray:
-        """Return `n` samples at 500 Hz of the response to an "image" or "audio", over after 1 s: (n_head, n) µV."""
+    def awake_response(self, rng: np.random.Generator, modality: str, item: int, n: int, first: int = 0) -> np.ndarray:
+        """Return `n` samples at 500 Hz of the response to an "image" or "audio", over after 1 s: (n_head, n) µV.
+
+        `first` is the first of them, counted from the onset; before it there is no response.
+        """
         memory = self.settings.memory
-        t = np.arange(n) / STREAM_RATE
+        t = (first + np.arange(n)) / STREAM_RATE
         gain = self.strength[item] * variation(rng, memory.trial_sd)
         response = gain * memory.semantic_uv * course(self.components["semantic"][item], t)
         response += gain * memory.modality_uv * course(self.components[modality][item], t)
         where = ("O1", "Oz", "O2") if modality == "image" else _VERTEX
         size = variation(rng, SIZE_SD)
-        return response + size * np.outer(self.head.patch(where), _peaks(_WAKE_POTENTIAL, t))
+        response += size * np.outer(self.head.patch(where), _peaks(_WAKE_POTENTIAL, t))
+        return response if first >= 0 else response * (t >= 0)
 
     def sleep_response(
         self, item: int, stage: str, n: int, gain: float = 1.0, jitter_s: float = 0.0, onset: int = 0
@@ -176,8 +181,8 @@ def course(components: list[Component], t: np.ndarray) -> np.ndarray:
 def propensity(subject: Subject) -> np.ndarray:
     """Return how readily each item is reactivated without a cue in this subject: shares, array (15,)."""
     sd = subject.settings.memory.spontaneous.item_sd
-    common = generator(subject.settings.seed, "items", "propensity").standard_normal(len(ITEMS))
-    own = subject.generator("propensity").standard_normal(len(ITEMS))
+    common = generator(subject.settings.seed, "items", "propensity").standard_normal(subject.n_items)
+    own = subject.generator("propensity").standard_normal(subject.n_items)
     weight = np.exp(sd * np.sqrt(0.5) * (common + own))
     return weight / weight.sum()
 
@@ -192,15 +197,15 @@ def memory_scores(subject: Subject, counts: np.ndarray) -> np.ndarray:
     """
     memory, behaviour = subject.settings.memory, subject.settings.memory.behaviour
     rng = subject.generator("behaviour")
-    personal, level = rng.standard_normal(len(ITEMS)), rng.standard_normal()
-    common = generator(subject.settings.seed, "items", "behaviour").standard_normal(len(ITEMS))
+    personal, level = rng.standard_normal(subject.n_items), rng.standard_normal()
+    common = generator(subject.settings.seed, "items", "behaviour").standard_normal(subject.n_items)
     counts = np.asarray(counts, float) - np.mean(counts)
     spread = counts.std()
-    score = np.zeros(len(ITEMS))
+    score = np.zeros(subject.n_items)
     if spread > 0:
         score = counts / spread
         # Items that all subjects reactivate more must not be the easier ones by coincidence.
-        common = common - score * (common @ score) / len(ITEMS)
+        common = common - score * (common @ score) / subject.n_items
     rest = np.sqrt(behaviour.item_share) * common + np.sqrt(1 - behaviour.item_share) * personal
     z = memory.behaviour_r * score + np.sqrt(1 - memory.behaviour_r**2) * rest
     slope = behaviour.mean * (1 - behaviour.mean)  # of the logistic function at the mean

@@ -16,34 +16,23 @@ import numpy as np
 import pandas as pd
 
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
-from sleep_interpreter.data.formats.tfrecords import (
-    AWAKE_PER_SLEEP,
-    AWAKE_SAMPLES,
-    CHANNELS,
-    SLEEP_SAMPLES,
-    STAGING_SAMPLES,
-)
+from sleep_interpreter.data.formats.tfrecords import STAGING_SAMPLES
 from sleep_interpreter.data.simulation.cues import plan_cues
 from sleep_interpreter.data.simulation.events import five_stages
+from sleep_interpreter.data.simulation.head import electrode_direction
 from sleep_interpreter.data.simulation.scene import Scene
 from sleep_interpreter.data.simulation.settings import Physiology
-from sleep_interpreter.data.simulation.subject import MODALITIES, Subject
-from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE, STAGES, STREAM_RATE
+from sleep_interpreter.data.simulation.subject import RESPONSE_S, Subject
+from sleep_interpreter.utils.core.constants import STAGES, STREAM_RATE
+from sleep_interpreter.utils.core.data_card import AWAKE, DataCard
 from sleep_interpreter.utils.core.provenance import MARK
-from sleep_interpreter.utils.signal.preprocessing import decoding_window, staging_window
+from sleep_interpreter.utils.signal.preprocessing import decimation_of, decoding_window, staging_window, stream_window
 
-RAW_PER_SAMPLE = int(STREAM_RATE / SLEEP_RATE)
-BEFORE_CUE = 0.2
-"""A sleep trial starts this many seconds before its cue."""
-PRECUE = 2.0
-"""A pre-cue trial starts this many seconds before its cue, and ends there."""
-STRETCH = int(4.0 * STREAM_RATE)
-"""Samples from one cue to the next: a response has ended when the next pre-cue trial begins."""
-
-_CUE_AT = int(2.1 * STREAM_RATE)
-_AWAKE_STRETCH = int(0.9 * STREAM_RATE)
+_MARGIN_S = 0.1
+_CUE_AT_S, _STRETCH_S = 2.1, 4.0  # with the published windows
 _TOGETHER = 25  # stretches rendered at a time
 _SECONDS_PER_WINDOW = 3
+_CENTRAL = ("C4", "C3", "Cz")  # the stager's channel, the first of them that there is
 _ORIGINS = ("F3", "Fz", "F4", "FCz")  # of the oscillations of `so_trials`
 
 
@@ -59,17 +48,36 @@ class SleepTrials(NamedTuple):
     truth: pd.DataFrame
 
 
+class Stretch(NamedTuple):
+    """How sleep trials are packed, in samples: `length` from one cue to the next, the first cue at `cue_at`.
+
+    A response has ended when the next pre-cue trial begins.
+    """
+
+    cue_at: int
+    length: int
+
+
+def stretch(card: DataCard) -> Stretch:
+    """Return how trials with a card's windows are packed."""
+    first, end = stream_window(card.windows.sleep)
+    margin, size = round(_MARGIN_S * STREAM_RATE), end - first
+    cue_at = max(round(_CUE_AT_S * STREAM_RATE), size + margin, margin - first)
+    length = max(round(_STRETCH_S * STREAM_RATE), size + round(RESPONSE_S * STREAM_RATE), cue_at + end + margin)
+    return Stretch(cue_at, length)
+
+
 def sleep_trials(subject: Subject, kind: str, count: int) -> SleepTrials:
-    """Simulate `count` trials of 2 s around cues in "N2N3" or "REM", the 15 items as evenly as possible, shuffled."""
-    return cued_trials(subject, (kind,), *_plan(subject, kind, count), BEFORE_CUE)
+    """Simulate `count` trials around cues in "N2N3" or "REM", the items as evenly as possible, shuffled."""
+    return cued_trials(subject, (kind,), *_plan(subject, kind, count))
 
 
 def precue_trials(subject: Subject, kind: str, count: int) -> SleepTrials:
-    """Simulate the 2 s before the cues of `sleep_trials`: the same stretches, with the labels that follow.
+    """Simulate the time before the cues of `sleep_trials`: the same stretches, with the labels that follow.
 
     A stretch has no other cue, so nothing at all leads from these trials to an item. Items and truth are equal, too.
     """
-    return cued_trials(subject, (kind,), *_plan(subject, kind, count), PRECUE)
+    return cued_trials(subject, (kind,), *_plan(subject, kind, count), precue=True)
 
 
 def so_trials(subject: Subject, count: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -88,14 +96,14 @@ def planned_so_trials(subject: Subject, count: int) -> SleepTrials:
     """Simulate the trials of `so_trials`, group after group, with their truth."""
     group = np.repeat(SO_GROUPS, count)
     rng = subject.generator("SO", "order")
-    items = [rng.permutation(np.resize(rng.permutation(len(ITEMS)), count)) for _ in SO_GROUPS]
+    items = [rng.permutation(np.resize(rng.permutation(subject.n_items), count)) for _ in SO_GROUPS]
     stages = _nrem_stages(rng, subject.settings.cohort.n3_share, len(group))
 
     def slow_oscillations(stage: str, places: np.ndarray, cue_s: np.ndarray) -> pd.DataFrame:
         rng = subject.generator("SO", "oscillations", stage)
         return place_oscillations(rng, group[places], cue_s, stage, subject.settings.stages)
 
-    return cued_trials(subject, ("SO",), np.concatenate(items), stages, BEFORE_CUE, slow_oscillations)
+    return cued_trials(subject, ("SO",), np.concatenate(items), stages, slow_oscillations)
 
 
 def place_oscillations(
@@ -140,48 +148,53 @@ def cued_trials(
     purpose: Sequence[str],
     items: np.ndarray,
     stages: np.ndarray,
-    before_s: float,
     slow_oscillations: Callable[[str, np.ndarray, np.ndarray], pd.DataFrame] | None = None,
+    precue: bool = False,
 ) -> SleepTrials:
-    """Simulate 2 s near the cue of each of some trials, from `before_s` before the cue on.
+    """Simulate the window of the card around the cue of each of some trials, with `precue` as long a one before it.
 
     `purpose` says what they are for: other purposes get other stretches; `stages` (n,) are "N2", "N3" or "R".
     `slow_oscillations(stage, places, cue_s)` returns the slow oscillations of a stage's stretches, given the numbers of
     its trials and the times of their cues in s; None: those that the stage brings along.
     """
-    n = SLEEP_SAMPLES * RAW_PER_SAMPLE
-    eeg = np.empty((len(items), CHANNELS, SLEEP_SAMPLES), np.float32)
+    card, packed = subject.card, stretch(subject.card)
+    first, end = stream_window(card.windows.sleep)
+    n = end - first
+    eeg = np.empty((len(items), *card.sleep_shape), np.float32)
     truth = []
     for stage in np.unique(stages).tolist():
         places = np.flatnonzero(stages == stage)
-        onsets = _CUE_AT + STRETCH * np.arange(len(places))
+        onsets = packed.cue_at + packed.length * np.arange(len(places))
         fixed = None
         if slow_oscillations is not None:
             fixed = {"slow_oscillation": slow_oscillations(stage, places, onsets / STREAM_RATE)}
-        scene = _scene(subject, (*purpose, stage), stage, len(places) * STRETCH, fixed)
+        scene = _scene(subject, (*purpose, stage), stage, len(places) * packed.length, fixed)
         truth.append(plan_cues(subject, scene, onsets, items[places], (*purpose, stage)).set_index(places))
-        starts = onsets - round(before_s * STREAM_RATE)
+        starts = onsets + (-n if precue else first)
         for some, raw in _windows(scene, starts, n):
-            eeg[places[some]] = stored(raw)
+            eeg[places[some]] = stored(raw, card)
     return SleepTrials(items, eeg, pd.concat(truth).sort_index() if truth else pd.DataFrame())
 
 
 def awake_trials(subject: Subject, modality: str) -> np.ndarray:
-    """Simulate the trials of 0.8 s after pictures ("image") or sounds ("audio") in wake with open eyes.
+    """Simulate the trials around pictures ("image") or sounds ("audio") in wake with open eyes.
 
     Returns float32 (15, n, 55, 80), the n trials of every item, channels first.
     """
-    per_item = subject.settings.cohort.awake_trials
-    count, n = len(ITEMS) * per_item, AWAKE_SAMPLES * RAW_PER_SAMPLE
+    card, per_item = subject.card, subject.settings.cohort.awake_trials
+    first, end = stream_window(card.windows.wake)
+    count, n = subject.n_items * per_item, end - first
+    length = n + round(_MARGIN_S * STREAM_RATE)
     open_eyes = {"alpha": pd.DataFrame({"start_s": [], "duration_s": []})}
-    scene = _scene(subject, ("awake", modality), "W", count * _AWAKE_STRETCH, open_eyes)
+    scene = _scene(subject, ("awake", modality), "W", count * length, open_eyes)
     rng = subject.generator("awake", modality, "response")
-    eeg = np.empty((count, CHANNELS, AWAKE_SAMPLES), np.float32)
-    for some, raw in _windows(scene, _AWAKE_STRETCH * np.arange(count), n):
+    eeg = np.empty((count, *card.awake_shape), np.float32)
+    for some, raw in _windows(scene, length * np.arange(count), n):
         places = np.arange(count)[some]
-        responses = [subject.awake_response(rng, modality, int(k) // per_item, n) for k in places]
-        eeg[places] = stored(raw[:, :CHANNELS] + np.stack(responses)[:, :CHANNELS])
-    return eeg.reshape(len(ITEMS), per_item, CHANNELS, AWAKE_SAMPLES)
+        responses = [subject.awake_response(rng, modality, int(k) // per_item, n, first) for k in places]
+        channels = len(card.channels)
+        eeg[places] = stored(raw[:, :channels] + np.stack(responses)[:, :channels], card)
+    return eeg.reshape(subject.n_items, per_item, *card.awake_shape)
 
 
 def draw_awake(subject: Subject, kind: str, place: int, pool: np.ndarray) -> np.ndarray:
@@ -191,7 +204,7 @@ def draw_awake(subject: Subject, kind: str, place: int, pool: np.ndarray) -> np.
     trials of its item.
     """
     order = subject.generator(kind, "awake", place).permutation(len(pool))
-    return pool[np.resize(order, AWAKE_PER_SLEEP)]
+    return pool[np.resize(order, subject.card.awake_per_sleep)]
 
 
 def data_types(subject: Subject, kind: str, count: int) -> list[str]:
@@ -202,20 +215,23 @@ def data_types(subject: Subject, kind: str, count: int) -> list[str]:
     return subject.generator(kind, "data_type").permutation(parts).tolist()
 
 
-def whole_data(awake: dict[str, np.ndarray], sleep: dict[str, SleepTrials]) -> dict[str, list[dict[str, Any]]]:
+def whole_data(
+    n_items: int, awake: dict[str, np.ndarray], sleep: dict[str, SleepTrials]
+) -> dict[str, list[dict[str, Any]]]:
     """Return all trials of one subject as `Whole_data.pickle` holds them (for the Lasso baseline).
 
     `awake` is what `awake_trials` returns for "image" and "audio", `sleep` what `sleep_trials` returns for "N2N3" and
-    "REM"; the keys are awake_image, awake_audio, N2N3 and REM: one {simulated, category, EEG} a trial.
+    "REM", as far as the data set has them; the keys are awake_image, awake_audio, N2N3 and REM: one {simulated, category,
+    EEG} a trial.
     """
-    one_hot = np.eye(len(ITEMS), dtype=np.float32)
+    one_hot = np.eye(n_items, dtype=np.float32)
 
     def marked(items: np.ndarray, eeg: np.ndarray) -> list[dict[str, Any]]:
         return [{MARK: True, "category": one_hot[i], "EEG": e} for i, e in zip(items, eeg, strict=True)]
 
     content = {}
-    for modality in MODALITIES:
-        items = np.repeat(np.arange(len(ITEMS)), awake[modality].shape[1])
+    for modality in [kind for kind in AWAKE if kind in awake]:
+        items = np.repeat(np.arange(n_items), awake[modality].shape[1])
         content[f"awake_{modality}"] = marked(items, np.concatenate(awake[modality]))
     return content | {kind: marked(trials.item, trials.eeg) for kind, trials in sleep.items()}
 
@@ -232,7 +248,7 @@ def staging_night(subject: Subject, epochs: int) -> tuple[np.ndarray, np.ndarray
         return np.zeros((0, 3, STAGING_SAMPLES), np.float32), stages
     keys = five_stages(subject.generator("staging", "stages"), stages, subject.settings.stages)
     scene = Scene(subject, ("staging",), keys)
-    pairs = [("C4", "M1"), ("EOG1", "M2"), ("EMG1", "EMG2")]
+    pairs = [(staging_channel(subject.card), "M1"), ("EOG1", "M2"), ("EMG1", "EMG2")]
     plus, minus = ([scene.names.index(pair[end]) for pair in pairs] for end in (0, 1))
     derived = np.empty((len(pairs), scene.n), np.float32)
     for start in range(0, scene.n, STAGING_SAMPLES):
@@ -244,14 +260,22 @@ def staging_night(subject: Subject, epochs: int) -> tuple[np.ndarray, np.ndarray
     return np.stack(windows), stages
 
 
-def stored(raw: np.ndarray) -> np.ndarray:
-    """Return stored trials (k, 55, n / 5) of raw EEG (k, 55 or more channels, n)."""
-    return decoding_window(raw[:, :CHANNELS], RAW_PER_SAMPLE).swapaxes(1, 2)
+def staging_channel(card: DataCard) -> str:
+    """Return the EEG channel that stagers get: C4, else another central one, else the one nearest to C4."""
+    directions = {name: float(electrode_direction(name) @ electrode_direction("C4")) for name in card.channels}
+    return next((name for name in _CENTRAL if name in card.channels), max(directions, key=directions.__getitem__))
+
+
+def stored(raw: np.ndarray, card: DataCard) -> np.ndarray:
+    """Return stored trials (k, channels, samples) of raw EEG at 500 Hz (k, the card's channels or more, n)."""
+    average, scale = card.reference == "average", card.unit == "robust"
+    trials = decoding_window(raw[:, : len(card.channels)], decimation_of(card), average, scale)
+    return trials.swapaxes(1, 2)
 
 
 def _plan(subject: Subject, kind: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     rng = subject.generator(kind, "order")
-    items = rng.permutation(np.resize(np.arange(len(ITEMS)), count))
+    items = rng.permutation(np.resize(np.arange(subject.n_items), count))
     if kind == "REM":
         return items, np.full(count, "R")
     return items, _nrem_stages(rng, subject.settings.cohort.n3_share, count)

@@ -13,7 +13,6 @@ import pandas as pd
 
 from sleep_interpreter.data.simulation.settings import Simulation
 from sleep_interpreter.data.simulation.subject import Subject
-from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.provenance import MARK, write_json
@@ -86,13 +85,13 @@ def subject_arrays(subject: Subject) -> dict[str, np.ndarray]:
     """Return what is planted in a subject once and for all, as arrays.
 
     items/<...> as `Subject.component_arrays` says; items/<kind>_course_<W|NREM|REM> (15, k, n): the components' time
-    courses at 100 Hz from the onset on; items/strength (15,); of the head channels (n_head,) head/names, head/gain and
+    courses at the trials' rate from the onset on; items/strength (15,); of the head channels (n_head,) head/names, head/gain and
     head/positions_m (n_head, 3); head/radius_m, head/conductivities_s_m (brain, cerebrospinal fluid, skull, scalp).
     """
     timing, head = subject.settings.memory.timing, subject.head
     arrays = {f"items/{name}": value for name, value in subject.component_arrays().items()}
     for kind, components in subject.components.items():
-        t = np.arange(0, _COURSE_S[kind], 1 / SLEEP_RATE)
+        t = np.arange(0, _COURSE_S[kind], 1 / subject.card.rate_hz)
         times = {"W": t}
         if kind == "semantic":
             for sleep, own in (("NREM", timing.NREM), ("REM", timing.REM)):
@@ -115,8 +114,8 @@ def write_overview(out: Path, settings: Simulation) -> None:
     content: dict[str, Any] = {
         MARK: True,
         "note": "planted by data/simulate.py; see docs/data_format.md for the files beside this one",
-        "items": list(ITEMS),
-        "chance": 1 / len(ITEMS),
+        "items": list(settings.card.item_names),
+        "chance": 1 / len(settings.card.items),
         "files": [file_name("<subject>", session) for session in SESSIONS],
         "settings": settings.model_dump(mode="json"),
     }

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.config import Settings
@@ -175,6 +175,20 @@ def card_of(root: str | Path) -> DataCard:
 @cache
 def _read(path: Path, _changed: int) -> DataCard:
     return config.load(DataCard, path)
+
+
+def _given(value: Any) -> Any:
+    """Return the card that a setting names by its path; null stands for the published one."""
+    if value is None:
+        return published()
+    if not isinstance(value, str | Path):
+        return value
+    path = Path(value)
+    return config.load(DataCard, path / FILE if path.is_dir() else path)
+
+
+CardSetting = Annotated[DataCard, BeforeValidator(_given)]
+"""Type of a setting `card`: the path of a card, or of a folder that holds one; null is the published card."""
 
 
 def from_notes(notes: dict[str, Any], where: str) -> DataCard:

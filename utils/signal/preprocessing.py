@@ -4,17 +4,39 @@ All signals are in µV, channels first unless a shape says otherwise.
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import signal
 
+from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.core.data_card import DataCard, Window
+from sleep_interpreter.utils.core.errors import UserError
+
 CLIP = 15.0
 """Robustly scaled EEG is clipped to this many interquartile ranges (published real-time rule)."""
 
 
-def decoding_window(eeg: ArrayLike, decimation: int = 5, average: bool = True) -> np.ndarray:
+def decimation_of(card: DataCard) -> Fraction:
+    """Return how many samples of the 500 Hz stream there are to one of a card's trials; refuse a higher rate."""
+    if card.rate_hz > STREAM_RATE:
+        raise UserError(
+            f"rate_hz: {card.rate_hz:g}: recordings are worked on at {STREAM_RATE:g} Hz, trials have no higher rate"
+        )
+    return Fraction(STREAM_RATE) / Fraction(card.rate_hz).limit_denominator(1000)
+
+
+def stream_window(window: Window) -> tuple[int, int]:
+    """Return a trial's first sample and the one after its last in the 500 Hz stream, counted from the onset."""
+    first = round(window.begin * STREAM_RATE)
+    return first, first + int(window.seconds * STREAM_RATE + 1e-6)
+
+
+def decoding_window(
+    eeg: ArrayLike, decimation: int | Fraction = 5, average: bool = True, scale: bool = True
+) -> np.ndarray:
     """Turn raw EEG around a cue into a decoder trial (published real-time rule, section 6 of the SPEC).
 
     Common average reference, zero-phase decimation, per-channel robust scaling, clipping. A sample that is not finite
@@ -25,10 +47,13 @@ def decoding_window(eeg: ArrayLike, decimation: int = 5, average: bool = True) -
     eeg : array, shape (C, n) or (B, C, n)
         EEG in µV from -0.2 to +1.8 s around the cue; 1000 samples at 500 Hz. B windows at once give the same as each
         by itself, faster.
-    decimation : int
-        Ratio of the stream's rate to the decoder's 100 Hz.
+    decimation : int or Fraction
+        Ratio of the stream's rate to the trials' (`decimation_of`); 5 for the published 100 Hz. One that is no whole
+        number is a polyphase filter's work.
     average : bool
         Take the common average reference, as published; False for EEG that has its reference already.
+    scale : bool
+        Scale and clip, as published; False leaves µV.
 
     Returns
     -------
@@ -38,8 +63,16 @@ def decoding_window(eeg: ArrayLike, decimation: int = 5, average: bool = True) -
     if not np.isfinite(eeg).all():
         raise ValueError("the decoding window holds samples that are not finite")
     referenced = eeg - eeg.mean(axis=-2, keepdims=True) if average else eeg
-    decimated = signal.sosfiltfilt(_antialias(decimation), referenced, axis=-1)[..., ::decimation]
-    return np.swapaxes(scale_trial(decimated), -1, -2).astype(np.float32)
+    decimated = _decimated(referenced, Fraction(decimation))
+    return np.swapaxes(scale_trial(decimated) if scale else decimated, -1, -2).astype(np.float32)
+
+
+def _decimated(eeg: np.ndarray, ratio: Fraction) -> np.ndarray:
+    if ratio == 1:
+        return eeg
+    if ratio.denominator == 1:
+        return signal.sosfiltfilt(_antialias(ratio.numerator), eeg, axis=-1)[..., :: ratio.numerator]
+    return signal.resample_poly(eeg, ratio.denominator, ratio.numerator, axis=-1, padtype="line")
 
 
 @lru_cache
