@@ -1,7 +1,7 @@
 """An inventory of a data folder as lines of text."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.data.formats.test_trials import DATA_TYPES
@@ -63,7 +63,7 @@ def _file_lines(inventory: Inventory) -> list[str]:
     for name, there in inventory.checkpoints.items():
         if there:
             result.append(f"{'Model checkpoint/' + name:<{_WIDTH}}{'there':>7}")
-        else:
+        elif inventory.card == published():
             missing.append((f"Model checkpoint/{name}", "released weights"))
     if missing:
         result += ["", "missing:", *(f"  {pattern:<{_WIDTH}}{use}" for pattern, use in missing)]
@@ -79,12 +79,18 @@ def _count_lines(inventory: Inventory) -> list[str]:
     for part, rows in tables.items():
         names = list(next(iter(rows.values())))
         label = max(len(" ".join(key)) for key in rows) + 2
+        width = _distinct(names)
         title = f"{'simulated ' if inventory.simulated else ''}{units[part]} by class: {part}"
-        result += ["", title, " " * label + "".join(f"{name[:5]:>6}" for name in names) + f"{'all':>8}"]
+        result += ["", title, " " * label + "".join(f"{name[:width]:>{width + 1}}" for name in names) + f"{'all':>8}"]
         for key in sorted(rows, key=lambda key: (natural(key[0]), _SECTIONS.index(key[1]))):
-            numbers = "".join(f"{rows[key][name]:>6}" for name in names)
+            numbers = "".join(f"{rows[key][name]:>{width + 1}}" for name in names)
             result.append(f"{' '.join(key):<{label}}{numbers}{sum(rows[key].values()):>8}")
     return result
+
+
+def _distinct(names: Sequence[str]) -> int:
+    """Return how many letters of names a table shows: 5, or as many as tell them apart."""
+    return next(n for n in range(5, 65) if len({name[:n] for name in names}) == len(names))
 
 
 def _problem_lines(problems: Iterable[Problem]) -> list[str]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from sleep_interpreter.data.preparation.inputs import Session
 from sleep_interpreter.data.preparation.settings import Events, Rule
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import ASLEEP, DataCard, published
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.signal.recording import Recording
@@ -22,18 +22,20 @@ Row = tuple[float, str | None, int | None, str | None]
 
 def read_events(
     session: Session, recording: Recording, annotations: mne.Annotations, settings: Events,
-    remarks: list[str] | None = None,
+    remarks: list[str] | None = None, card: DataCard | None = None,
 ) -> tuple[pd.DataFrame, dict[str, int]]:  # fmt: skip
     """Return what was shown or played when; what the user should know is appended to `remarks`.
 
-    The table, sorted by onset, has columns onset_s (s after the recording's first sample), item, item_index,
+    `card` says which items and conditions there are (None: the published). The table, sorted by onset, has columns onset_s (s after the recording's first sample), item, item_index,
     modality ("image", "audio", "cue") and phase (text or None). Beside it are {text or code that no rule knows:
     count}. Refuses a source of events that is not there, and items and modalities that do not exist.
     """
+    card = published() if card is None else card
+    rules = [rule for rule in settings.all_rules if _applies(rule, session)]
     found = []
     unmapped: Counter[str] = Counter()
     for onset, text, code, phase in _rows(session, recording, annotations, settings):
-        rule, groups = _first_match(settings.rules, text, code)
+        rule, groups = _first_match(rules, text, code)
         if rule is None:
             unmapped[text if text is not None else str(code)] += 1
             continue
@@ -43,15 +45,18 @@ def read_events(
         modality = rule.modality or groups["modality"]
         if modality not in ("image", "audio", "cue"):
             raise UserError(f"{where}: modality {modality!r}; there are image, audio and cue (events.rules)")
+        if not any(condition in card.conditions for condition in (ASLEEP if modality == "cue" else (modality,))):
+            there = ", ".join(card.conditions)
+            raise UserError(f"{where}: is of modality {modality!r}, but the data card has trials of {there} only")
         text = rule.item or groups["item"]
         item = settings.items.get(text, text)
-        if item not in ITEMS:
-            close = nearest(item, ITEMS, 1)
+        if item not in card.item_names:
+            close = nearest(item, card.item_names, 1)
             hint = f"did you mean {close[0]!r}?" if close else "name it in events.items"
-            raise UserError(f"{where}: {text!r} is none of the 15 items; {hint}")
+            raise UserError(f"{where}: {text!r} is none of the {len(card.items)} items; {hint}")
         phase = rule.phase or groups.get("phase") or phase
         if settings.phases is None or phase in settings.phases:
-            found.append((onset + settings.shift_seconds, item, ITEMS.index(item), modality, phase))
+            found.append((onset + settings.shift_seconds, item, card.item_index(item), modality, phase))
     table = pd.DataFrame(found, columns=list(COLUMNS)).astype({"onset_s": float, "item_index": int})
     inside = (table.onset_s >= 0) & (table.onset_s < recording.seconds)
     if remarks is not None and not inside.all():
@@ -99,6 +104,13 @@ def _number(text: object) -> int | None:
     """
     found = re.fullmatch(r"(?:(?:stimulus|trigger)/)?(?!r)[a-z]?\s*(\d+)", str(text).strip(), re.IGNORECASE)
     return int(found[1]) if found else None
+
+
+def _applies(rule: Rule, session: Session) -> bool:
+    """Tell whether a rule is one of this recording's session and run."""
+    if rule.session is not None and rule.session.casefold() not in {name.casefold() for name in session.names}:
+        return False
+    return rule.run is None or (session.run is not None and rule.run.lstrip("0") == session.run.lstrip("0"))
 
 
 def _first_match(rules: Sequence[Rule], text: str | None, code: int | None) -> tuple[Rule | None, dict[str, str]]:

@@ -31,6 +31,8 @@ class Session:
     path: Path
     events: Path | None = None  # BIDS: its events.tsv
     bids: mne_bids.BIDSPath | None = None  # to read it through mne-bids
+    names: tuple[str, ...] = ()  # what rules call the session: BIDS' session and task, or the one that the path names
+    run: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,13 @@ def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
     groups = _groups(root / "participants.tsv", settings.split.group_column)
     for path in sorted(found, key=lambda p: natural(p.fpath)):
         both = f"{path.session}_{path.task}" if path.session and path.task else None
-        kind = _kind((both, path.session, path.task), settings, path.fpath)
+        names = (both, path.session, path.task)
+        kind = _kind(names, settings, path.fpath)
         events = path.copy().update(suffix="events", extension=".tsv").fpath
         parts = (path.session, path.task, path.run and f"run{path.run}")
         run = "_".join(part for part in parts if part) or kind
-        session = Session(run, kind, path.fpath, events if events.is_file() else None, path)
+        there = events if events.is_file() else None
+        session = Session(run, kind, path.fpath, there, path, tuple(name for name in names if name), path.run)
         sessions.setdefault(f"sub-{path.subject}", []).append(session)
     return [Source(name, _distinct(own), groups.get(name)) for name, own in sessions.items()]
 
@@ -90,9 +94,10 @@ def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list
         found = rule.search(path.name) or rule.search(text)
         if found is None:
             raise UserError(f"{path}: recordings.pattern {settings.recordings.pattern!r} finds no subject in {text!r}")
-        label = found.groupdict().get("session") or ""
+        label, number = (found.groupdict().get(group) or "" for group in ("session", "run"))
         kind = _kind((label,), settings, path)
-        sessions.setdefault(found["subject"], []).append(Session(label or kind, kind, path))
+        session = Session(label or kind, kind, path, names=(label or kind,), run=number or None)
+        sessions.setdefault(found["subject"], []).append(session)
     return [Source(name, _distinct(own)) for name, own in sessions.items()]
 
 

@@ -76,7 +76,7 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
     step("channels")
     plan = make_plan(settings.channels, recording.names, where)
     step("events")
-    events, unmapped = read_events(session, recording, annotations, settings.events, remarks)
+    events, unmapped = read_events(session, recording, annotations, settings.events, remarks, settings.card)
     step("reading")
     raw = load(recording, plan.picks, settings.recordings, folder / "raw.npy")
     step("units")

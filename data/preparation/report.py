@@ -17,8 +17,9 @@ from sleep_interpreter.data.preparation.channels import make_info
 from sleep_interpreter.data.preparation.recording import Cleaned
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.signal import pieces
-from sleep_interpreter.data.preparation.trials import WINDOWS, Trials
-from sleep_interpreter.utils.core.constants import ITEMS, N2, N3, SLEEP_RATE, STAGES, STREAM_RATE
+from sleep_interpreter.data.preparation.trials import Trials, windows
+from sleep_interpreter.utils.core.constants import N2, N3, STAGES, STREAM_RATE
+from sleep_interpreter.utils.core.data_card import AWAKE
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.plots import preparation as plots
 from sleep_interpreter.utils.plots.html_page import render
@@ -133,7 +134,9 @@ def write_report(
             report.add_figure(figure, title=title, section=section, image_format="png")
             plots.close(figure)
 
-        rows = [(item, [own.per_item[k] for own in trials.values()]) for k, item in enumerate(ITEMS)]
+        names = settings.card.item_names
+        counts = [own.per_item(len(names)) for own in trials.values()]
+        rows = [(item, [own[k] for own in counts]) for k, item in enumerate(names)]
         totals = [len(own.table) for own in trials.values()]
         html = render(_TEMPLATE, kinds=list(trials), rows=rows, totals=totals, lists={"Notes": notes})
         report.add_html(html, title="Trials", section="Summary")
@@ -142,8 +145,8 @@ def write_report(
             report.add_html(_session_html(d), title="What was done", section=label)
             add(plots.spectra(*d.spectra, label, kind), "Spectra", label)
             if cleaned.components:
-                names = [n for n in cleaned.plan.eeg if n not in cleaned.bad]
-                made, _ = make_info(names, positions)
+                good = [n for n in cleaned.plan.eeg if n not in cleaned.bad]
+                made, _ = make_info(good, positions)
                 add(plots.components(cleaned.components, made, "Independent components", kind), "ICA", label)
             if cleaned.hypnogram is not None:
                 h, cues = cleaned.hypnogram, cleaned.cues.onset_s.to_numpy()
@@ -157,8 +160,8 @@ def write_report(
         made, unplaced = make_info(settings.channels.montage, positions)
         for label, own in _groups(trials):
             if len(own.table) and not unplaced:
-                window = label if label in WINDOWS else "cue"
-                times = WINDOWS[window][0] + np.arange(own.eeg.shape[2]) / SLEEP_RATE
+                window = windows(settings.card)[label if label in AWAKE else "cue"]
+                times = window.begin + np.arange(own.eeg.shape[2]) / settings.card.rate_hz
                 mean = own.eeg.mean(axis=0, dtype=float)
                 mean -= mean[:, times <= 0].mean(axis=1, keepdims=True) if (times < 0).any() else 0
                 figure = plots.response(times, mean, made, len(own.table), f"Mean response: {label}", kind)
@@ -169,7 +172,7 @@ def write_report(
 
 def _groups(trials: Mapping[str, Trials]) -> Iterator[tuple[str, Trials]]:
     """Yield (label, trials) of every modality and stage."""
-    for kind in ("image", "audio"):
+    for kind in AWAKE:
         yield kind, trials[kind]
     for code, stage in enumerate(STAGES[1:], start=1):
         own = trials["REM" if stage == "R" else "N2N3"]

@@ -16,7 +16,7 @@ from sleep_interpreter.data.preparation.inputs import Source, assign_names
 from sleep_interpreter.data.preparation.recording import fingerprint
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.subject import PREPARED, RECORD, UNFINISHED, prepare_subject, read_record
-from sleep_interpreter.utils.core import file_locks, provenance
+from sleep_interpreter.utils.core import data_card, file_locks, provenance
 from sleep_interpreter.utils.core.command_line import set_up_logging
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
@@ -86,6 +86,7 @@ def _prepare(
         "names": {**before.get("names", {}), **names},
         "subjects": before.get("subjects", {}),
     }
+    data_card.write(settings.card, out)
     write_json(out / MANIFEST, manifest)  # names are fixed before anybody is prepared under them
     todo: list[Task] = []
     for source in sources:
@@ -157,7 +158,8 @@ def _remove_prepared(out: Path, manifest: dict) -> None:
         (out / PREPARED / name / RECORD).unlink(missing_ok=True)
         for relative in record.get("files", {}):
             (out / relative).unlink(missing_ok=True)
-    (out / LABELS).unlink(missing_ok=True)
+    for name in (LABELS, data_card.FILE):
+        (out / name).unlink(missing_ok=True)
     (out / MANIFEST).unlink()
 
 

@@ -4,13 +4,26 @@ import re
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
 from sleep_interpreter.data.events.settings import SlowOscillationDetection, SpindleDetection
+from sleep_interpreter.data.preparation import trigger_table
 from sleep_interpreter.utils.core.config import Settings, load
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
+from sleep_interpreter.utils.core.data_card import CardSetting, Filter, published
+from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.signal.preprocessing import decimation_of
 
 Name = Annotated[str, StringConstraints(min_length=1)]
 Range = tuple[float, float]
@@ -68,14 +81,26 @@ class Split(Settings):
         return self
 
 
+def _absent(value: object) -> bool:
+    return not value
+
+
 class Rule(Settings):
-    """What an event of the recording means: by its text (regular expression) or by its number."""
+    """What an event of the recording means: by its text (regular expression) or by its number.
+
+    With `session` or `run` it holds in recordings of that session (BIDS: session, task or both, "night_sleep") and of
+    that run only.
+    """
 
     match: str | None = None
     code: int | None = None
     item: str | None = None
     modality: Literal["image", "audio", "cue", "ignore"] | None = None
     phase: str | None = None
+    session: str | None = Field(default=None, exclude_if=_absent)
+    run: Annotated[str | None, BeforeValidator(lambda run: str(run) if isinstance(run, int) else run)] = Field(
+        default=None, exclude_if=_absent
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -89,6 +114,13 @@ class Rule(Settings):
         return self
 
 
+class TriggerTable(Settings):
+    """Rules of a CSV file; they come before the others."""
+
+    file: str
+    rows: tuple[Rule, ...]
+
+
 class Events(Settings):
     """Where events stand and what they mean."""
 
@@ -98,21 +130,32 @@ class Events(Settings):
         Rule(match=r"cue/(?P<item>.+)", modality="cue"),
         Rule(match=r"(?P<modality>image|audio)/(?P<item>.+)"),
     )
-    items: dict[Name, Literal[ITEMS]] = Field({})  # type: ignore[valid-type]  # mypy wants them spelled out
+    table: Annotated[TriggerTable | None, BeforeValidator(trigger_table.read)] = Field(
+        default=None, exclude_if=_absent
+    )
+    items: dict[Name, Name] = Field({})
     phases: tuple[Name, ...] | None = None
     shift_seconds: float = Field(0.0, ge=-10, le=10)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not self.rules:
+        if not self.all_rules:
             raise ValueError("rules: at least one event has to mean something")
         return self
 
+    @property
+    def all_rules(self) -> tuple[Rule, ...]:
+        """The rows of the table, and the rules after them."""
+        return (*(self.table.rows if self.table else ()), *self.rules)
+
 
 class Channels(Settings):
-    """Channels of the trials, of the stager, and what may be missing."""
+    """Channels of the trials, of the stager, and what may be missing.
 
-    montage: tuple[Name, ...] = EEG_MONTAGE
+    `montage` are the channels of the data card, unless others are given.
+    """
+
+    montage: tuple[Name, ...] = Field(default_factory=lambda: published().channels)
     rename: dict[Name, Name] = Field({})
     mastoids: tuple[Name, ...] = ("M1", "M2")
     eeg: tuple[Name, Name | None] = ("C4", "M1")
@@ -204,8 +247,13 @@ class Outputs(Settings):
 
 
 class Preparation(Settings):
-    """Everything that decides what is made of recordings."""
+    """Everything that decides what is made of recordings.
 
+    `card` says what is to be made: items, channels, rate, windows, conditions. It becomes the data set's card, with
+    the reference and the filter of `steps`.
+    """
+
+    card: CardSetting = Field(default_factory=published)
     seed: int = Field(1642, ge=0)
     recordings: Recordings = Recordings()
     split: Split = Split()
@@ -218,6 +266,77 @@ class Preparation(Settings):
     spindles: SpindleDetection = SpindleDetection()
     outputs: Outputs = Outputs()
     threads: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _one_montage(self) -> Self:
+        """Let card and channels have one montage, whichever of them was given; check what the steps make of it."""
+        own, changes = self.card != published(), dict[str, Any]()
+        if self.channels.montage != self.card.channels:
+            if self.card.channels == published().channels:
+                changes["channels"] = self.channels.montage
+            elif "montage" in self.channels.model_fields_set:
+                raise ValueError("channels.montage is not that of the card; leave it out, the card's channels are taken")
+            else:
+                channels = self.channels.model_dump() | {"montage": self.card.channels}
+                object.__setattr__(self, "channels", Channels.model_validate(channels))
+        if self.card.rate_hz != published().rate_hz:
+            decimation_of(self.card)
+        reference = self.steps.reference
+        if own and self.card.reference not in (None, reference) and reference != "none":
+            raise ValueError(f"steps.reference is {reference}, but the card says {self.card.reference}")
+        if reference != "none":
+            changes["reference"] = reference
+        elif not own:
+            changes["reference"] = None
+        if own:
+            low, high = self.steps.bandpass_hz or (None, None)
+            made = Filter(low_hz=low, high_hz=high, line_hz=self.steps.line_noise.hz)
+            if self.card.filter not in (Filter(), made):
+                raise ValueError(
+                    f"the steps filter by {_filter(made)}, but the card says {_filter(self.card.filter)}; change "
+                    "steps.bandpass_hz and steps.line_noise, or leave out the card's filter"
+                )
+            changes["filter"] = made
+        object.__setattr__(self, "card", self.card.model_copy(update=changes))
+        return self
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        for lab, item in self.events.items.items():
+            if problem := self._unknown_item(item):
+                raise ValueError(f"events.items.{lab}: {problem}")
+        table = self.events.table
+        for number, rule in enumerate(self.events.all_rules):
+            place = f"events.rules[{number - (len(table.rows) if table else 0)}]"
+            if table and number < len(table.rows):
+                place = f"{table.file}, row {number + trigger_table.FIRST_ROW}"
+                if rule.item is not None and (problem := self._unknown_item(self.events.items.get(rule.item, rule.item))):
+                    raise UserError(f"{place}: {problem}")
+            if rule.session is not None and self.recordings.default_session is None:
+                known = self.recordings.sessions
+                if rule.session.casefold() not in {name.casefold() for name in known}:
+                    close = nearest(rule.session, known, 1)
+                    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+                    raise UserError(f"{place}: session {rule.session!r} is none of recordings.sessions; {hint}")
+        return self
+
+    def _unknown_item(self, item: str) -> str | None:
+        try:
+            self.card.item_index(item)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    @model_serializer(mode="wrap")
+    def _without_the_published_card(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree = handler(self)
+        if self.card == published():
+            tree.pop("card", None)
+        return tree
+
+
+def _filter(made: Filter) -> str:
+    return f"{made.low_hz} to {made.high_hz} Hz, mains {made.line_hz}"
 
 
 def load_settings(source: str | Path | None = None, overrides: Iterable[str] = ()) -> Preparation:

@@ -14,7 +14,6 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED
-from sleep_interpreter.data.formats.tfrecords import AWAKE_SAMPLES, SLEEP_SAMPLES
 from sleep_interpreter.data.preparation import trials as cutting
 from sleep_interpreter.data.preparation.inputs import Source
 from sleep_interpreter.data.preparation.outputs import write_staging, write_trials
@@ -23,7 +22,8 @@ from sleep_interpreter.data.preparation.report import SessionDetails, write_repo
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.stages import epoch_codes
 from sleep_interpreter.data.preparation.trials import Trials
-from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
+from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.core.data_card import AWAKE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.provenance import write_json
@@ -118,7 +118,8 @@ def _prepare(source: Source, name: str, settings: Preparation, work: Path, step:
     files, average = work / "files", settings.steps.reference == "average"
     notes: list[str] = []
     details: list[SessionDetails] = []
-    found: dict[str, list[Trials]] = {window: [] for window in cutting.WINDOWS}
+    card = settings.card
+    found: dict[str, list[Trials]] = {kind: [] for kind in cutting.windows(card)}
     nights: list[tuple[int, Cleaned]] = []
     for session in source.sessions:
         step.session = session.label
@@ -139,10 +140,8 @@ def _prepare(source: Source, name: str, settings: Preparation, work: Path, step:
     if best is not None and others:
         which = f"{best.session.label}, the longest scored night; not those of {', '.join(others)}"
         notes.append(f"staging windows and labels are those of {which}")
-    channels = len(settings.channels.montage)
-    trials = {m: cutting.join(found[m], channels, AWAKE_SAMPLES) for m in ("image", "audio")}
-    sleep = cutting.join(found["cue"], channels, SLEEP_SAMPLES)
-    before = cutting.join(found["precue"], channels, SLEEP_SAMPLES)
+    trials = {m: cutting.join(found[m], card.awake_shape) for m in AWAKE}
+    sleep, before = (cutting.join(found[kind], card.sleep_shape) for kind in ("cue", "precue"))
     precue = {}
     for kind, stages in cutting.SLEEP_STAGES.items():
         table, eeg = sleep.select(np.isin(sleep.table.stage.to_numpy(), stages))
@@ -160,8 +159,10 @@ def _prepare(source: Source, name: str, settings: Preparation, work: Path, step:
         step("staging windows")
         hypnogram, windows = write_staging(files, name, best, settings, notes)
     counts["staging windows"] = windows
-    for kind, own in trials.items():
-        few = [f"{item} ({n})" for item, n in zip(ITEMS, own.per_item, strict=True) if n < _FEW]
+    counted = {kind: own.per_item(len(card.items)) for kind, own in trials.items() if kind in card.conditions}
+    for kind, per_item in counted.items():
+        own = trials[kind]
+        few = [f"{item} ({n})" for item, n in zip(card.item_names, per_item, strict=True) if n < _FEW]
         if len(own.table) == 0:
             notes.append(f"no {kind} trial")
         elif few:
@@ -173,7 +174,7 @@ def _prepare(source: Source, name: str, settings: Preparation, work: Path, step:
     return {
         "simulated": simulated,
         "counts": counts,
-        "per_item": {kind: own.per_item.tolist() for kind, own in trials.items()},
+        "per_item": {kind: per_item.tolist() for kind, per_item in counted.items()},
         "hypnogram": hypnogram,
         "sessions": {d.cleaned.session.label: d.summary() for d in details},
         "notes": notes,
@@ -185,25 +186,30 @@ def _cut_trials(
     cleaned: Cleaned, settings: Preparation, average: bool, found: dict[str, list[Trials]]
 ) -> dict[str, dict]:
     """Cut a recording's trials into `found` and return how many were left out and why."""
-    counts = {}
-    for window in ("image", "audio", "cue"):
+    counts, card = {}, settings.card
+    windows = cutting.windows(card)
+    for window in (*AWAKE, "cue"):
         events = cleaned.events[cleaned.events.modality == window]
         dropped: dict = {"events": len(events)}
         if window == "cue":
             asleep = np.isin(events.stage, [code for codes in cutting.SLEEP_STAGES.values() for code in codes])
             dropped["in W/N1 or not scored"] = int((~asleep).sum())
             events = events[asleep]
-        bad = cutting.overlapping(events, window, cleaned.bad_spans)
+            wanted = [code for kind, codes in cutting.SLEEP_STAGES.items() if kind in card.conditions for code in codes]
+            if not (in_card := np.isin(events.stage, wanted)).all():
+                dropped["in a stage that the data card has no trials of"] = int((~in_card).sum())
+                events = events[in_card]
+        bad = cutting.overlapping(events, windows[window], cleaned.bad_spans)
         dropped["annotated artefact"] = int(bad.sum())
         events = events[~bad].assign(session=cleaned.session.label)
-        trials, spans, outside = cutting.cut(cleaned.eeg, events, window, average)
+        trials, spans, outside = cutting.cut(cleaned.eeg, events, window, card, average)
         reject, threshold = cutting.rejected(spans, "sleep" if window == "cue" else "wake", settings.rejection)
         kept = trials.select(~reject)
         dropped |= {"beyond the recording": outside, "amplitude": int(reject.sum())}
         counts[window] = dropped | {"threshold_uv": threshold, "kept": len(kept.table)}
         found[window].append(kept)
         if window == "cue" and settings.outputs.precue:
-            found["precue"].append(cutting.cut(cleaned.eeg, kept.table, "precue", average)[0])
+            found["precue"].append(cutting.cut(cleaned.eeg, kept.table, "precue", card, average)[0])
     return counts
 
 

@@ -11,15 +11,12 @@ import pandas as pd
 
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram
 from sleep_interpreter.data.formats.test_trials import DATA_TYPES
-from sleep_interpreter.data.formats.tfrecords import AWAKE_SAMPLES, SLEEP_SAMPLES
 from sleep_interpreter.data.preparation.settings import Rejection
 from sleep_interpreter.data.preparation.signal import SignalFile
-from sleep_interpreter.utils.core.constants import ITEMS, N2, N3, REM, SLEEP_RATE, STREAM_RATE
-from sleep_interpreter.utils.signal.preprocessing import decoding_window
+from sleep_interpreter.utils.core.constants import N2, N3, REM, STREAM_RATE
+from sleep_interpreter.utils.core.data_card import DataCard, Window
+from sleep_interpreter.utils.signal.preprocessing import decimation_of, decoding_window, stream_window
 
-_RATIO = round(STREAM_RATE / SLEEP_RATE)
-WINDOWS = {"image": (0.0, 0.8), "audio": (0.0, 0.8), "cue": (-0.2, 1.8), "precue": (-2.0, 0.0)}
-"""Seconds from the event that a trial holds."""
 SLEEP_STAGES = {"N2N3": (N2, N3), "REM": (REM,)}
 _LEAST_FOR_AUTOREJECT = 20
 
@@ -43,10 +40,15 @@ class Trials(NamedTuple):
         """Number of each trial's item, int (n,)."""
         return self.table.item_index.to_numpy(int)
 
-    @property
-    def per_item(self) -> np.ndarray:
-        """How many trials each item has, int (15,)."""
-        return np.bincount(self.items, minlength=len(ITEMS))
+    def per_item(self, n_items: int) -> np.ndarray:
+        """Return how many trials each of so many items has, int (n_items,)."""
+        return np.bincount(self.items, minlength=n_items)
+
+
+def windows(card: DataCard) -> dict[str, Window]:
+    """Return what a trial holds, in s from the event, by kind: the time before a cue is as long as that around it."""
+    sleep, wake = card.windows.sleep, card.windows.wake
+    return {"image": wake, "audio": wake, "cue": sleep, "precue": Window(begin=-sleep.seconds, end=0.0)}
 
 
 def with_stage(events: pd.DataFrame, hypnogram: Hypnogram | None) -> pd.DataFrame:
@@ -55,24 +57,27 @@ def with_stage(events: pd.DataFrame, hypnogram: Hypnogram | None) -> pd.DataFram
     return events.assign(stage=stage)
 
 
-def cut(file: SignalFile, events: pd.DataFrame, window: str, average: bool) -> tuple[Trials, np.ndarray, int]:
+def cut(
+    file: SignalFile, events: pd.DataFrame, kind: str, card: DataCard, average: bool
+) -> tuple[Trials, np.ndarray, int]:
     """Cut trials out of a cleaned recording, exactly as the real-time loop does from its buffer.
 
-    The file holds cleaned EEG in the order of the montage; `window` is one of `WINDOWS`, and `average` takes the
+    The file holds cleaned EEG in the order of the montage; `kind` is one of `windows`, and `average` takes the
     common average reference. Returns the trials, their amplitudes from peak to peak in µV (float32 (n, C), at 500 Hz,
     referenced), and how many events are left out because their trial reaches beyond the recording.
     """
-    begin, end = (round(t * STREAM_RATE) for t in WINDOWS[window])
+    window, ratio = windows(card)[kind], decimation_of(card)
+    begin, end = stream_window(window)
     onset = np.rint(events.onset_s.to_numpy() * STREAM_RATE).astype(int)
     inside = (onset + begin >= 0) & (onset + end <= file.shape[1])
-    samples = AWAKE_SAMPLES if window in ("image", "audio") else SLEEP_SAMPLES
+    samples = round(window.seconds * card.rate_hz)
     eeg = np.empty((int(inside.sum()), file.shape[0], samples), np.float32)
     spans = np.empty(eeg.shape[:2], np.float32)
     for place, at in enumerate(onset[inside]):
         raw = file.read(at + begin, at + end)
         referenced = raw - raw.mean(axis=0) if average else raw
         spans[place] = np.ptp(referenced, axis=1)
-        eeg[place] = decoding_window(raw, _RATIO, average).T
+        eeg[place] = decoding_window(raw, ratio, average, card.unit == "robust").T
     return Trials(events[inside].reset_index(drop=True), eeg), spans, int((~inside).sum())
 
 
@@ -117,19 +122,18 @@ def bad_spans(annotations: mne.Annotations, pattern: str | None, first_time: flo
     return np.array(found, float).reshape(-1, 2)
 
 
-def overlapping(events: pd.DataFrame, window: str, spans: np.ndarray) -> np.ndarray:
+def overlapping(events: pd.DataFrame, window: Window, spans: np.ndarray) -> np.ndarray:
     """Return which events' trials overlap one of the spans (n, 2), bool."""
-    begin, end = WINDOWS[window]
     onset = events.onset_s.to_numpy()[:, None]
-    return np.any((onset + begin < spans[:, 1]) & (onset + end > spans[:, 0]), axis=1)
+    return np.any((onset + window.begin < spans[:, 1]) & (onset + window.end > spans[:, 0]), axis=1)
 
 
-def join(trials: Iterable[Trials], channels: int, samples: int) -> Trials:
-    """Return trials of several recordings as one; none make empty arrays of the right shape."""
+def join(trials: Iterable[Trials], shape: tuple[int, int]) -> Trials:
+    """Return trials of several recordings as one; none make empty arrays of trials of this shape."""
     trials = [t for t in trials if len(t.table)]
     if not trials:
         columns = ["onset_s", "item", "item_index", "modality", "phase", "stage", "session"]
-        return Trials(pd.DataFrame(columns=columns), np.zeros((0, channels, samples), np.float32))
+        return Trials(pd.DataFrame(columns=columns), np.zeros((0, *shape), np.float32))
     table = pd.concat([t.table for t in trials], ignore_index=True)
     return Trials(table, np.concatenate([t.eeg for t in trials]))
 
@@ -142,7 +146,7 @@ def parts_in_time(table: pd.DataFrame, shares: tuple[float, float, float]) -> np
     they were one. The table, with item_index, is in order of session and time.
     """
     parts, items = np.empty(len(table), "U5"), table.item_index.to_numpy(int)
-    own = np.where(np.bincount(items, minlength=len(ITEMS))[items] < len(DATA_TYPES), -1, items)
+    own = np.where(np.bincount(items)[items] < len(DATA_TYPES), -1, items)
     for item in np.unique(own):
         places = np.flatnonzero(own == item)
         parts[places] = np.repeat(DATA_TYPES, _counts(len(places), shares))

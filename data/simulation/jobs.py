@@ -115,7 +115,7 @@ def _training_job(settings: Simulation, number: int) -> Job:
                 files[f"{stage} Whole"] = f"SI Main Train_tfrecords/{stage}/Whole_{name}.tfrecord"
             folder, suffix = ("pickle", "pickle") if stage == "REM" else ("tfrecords", "tfrecord")
             files[f"{stage} sleep"] = f"SI Main Train_{folder}/{stage}/sleep_{name}.{suffix}"
-    if files or settings.modalities:
+    if files or (settings.modalities and not settings.sleep_kinds):
         files["all"] = f"SI Main Train/{name}/Whole_data.pickle"
         files["truth"] = truth.file_name(name, "trials")
     size = _size_of_trials(settings, counts) if files else 0

@@ -1,0 +1,88 @@
+"""A table of triggers as CSV: what each number or text of an event means, a row each."""
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.paths import display_path
+
+COLUMNS = ("code", "text", "item", "modality", "session", "run", "phase")
+"""Columns that there may be; `code` or `text`, `item` and `modality` are needed."""
+FIRST_ROW = 2
+"""Number of the first row of data in messages: the header is row 1, as in a spreadsheet."""
+_MODALITIES = ("image", "audio", "cue", "ignore")
+_SEPARATORS = ",;\t"
+
+
+def read(value: Any) -> Any:
+    """Return what `events.table` says: the path of a CSV file becomes its rows, anything else stays as it is.
+
+    Commas, semicolons or tabs stand between columns. Refuses a file without the columns, and rows that say too little
+    or the same as another one, by file and row.
+    """
+    if not isinstance(value, str | Path):
+        return value
+    path = Path(value)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'no UTF-8 text'})") from None
+    header = text.partition("\n")[0]
+    separator = max(_SEPARATORS, key=header.count)
+    lines = [[cell.strip() for cell in line] for line in csv.reader(text.splitlines(), delimiter=separator)]
+    names = [name.casefold() for name in lines[0]] if lines else []
+    _check_columns(names, path)
+    rows, seen = [], dict[tuple, int]()
+    for number, line in enumerate(lines[1:], FIRST_ROW):
+        where = f"{display_path(path)}, row {number}"
+        if not any(line):
+            raise UserError(f"{where}: is empty; take it out")
+        if len(line) > len(names):
+            raise UserError(f"{where}: has {len(line)} cells for {len(names)} columns")
+        row = {name: cell for name, cell in zip(names, line, strict=False) if cell}
+        key = _key(row, where)
+        if key in seen:
+            raise UserError(f"{where}: means the same event as row {seen[key]}")
+        seen[key] = number
+        rows.append(_rule(row, where))
+    if not rows:
+        raise UserError(f"{display_path(path)}: has no row below its header")
+    return {"file": display_path(path), "rows": rows}
+
+
+def _check_columns(names: list[str], path: Path) -> None:
+    for name in names:
+        if name not in COLUMNS:
+            close = nearest(name, COLUMNS, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there may be {', '.join(COLUMNS)}"
+            raise UserError(f"{display_path(path)}: unknown column {name!r}; {hint}")
+        if names.count(name) > 1:
+            raise UserError(f"{display_path(path)}: two columns {name!r}")
+    for needed in (("code", "text"), ("item",), ("modality",)):
+        if not set(needed) & set(names):
+            there = ", ".join(names) or "nothing"
+            raise UserError(f"{display_path(path)}: no column {' or '.join(map(repr, needed))}; it has {there}")
+
+
+def _key(row: dict[str, str], where: str) -> tuple:
+    if ("code" in row) == ("text" in row):
+        raise UserError(f"{where}: needs either a code or a text")
+    if "code" in row and not re.fullmatch(r"\d+", row["code"]):
+        raise UserError(f"{where}: code {row['code']!r} is no whole number; texts stand in a column 'text'")
+    event = int(row["code"]) if "code" in row else row["text"]
+    return event, row.get("session", "").casefold(), row.get("run", "").lstrip("0")
+
+
+def _rule(row: dict[str, str], where: str) -> dict[str, Any]:
+    modality = row.get("modality", "")
+    if modality not in _MODALITIES:
+        raise UserError(f"{where}: modality {modality!r}; there are {', '.join(_MODALITIES)}")
+    if modality != "ignore" and "item" not in row:
+        raise UserError(f"{where}: no item")
+    meaning = {key: row[key] for key in ("item", "modality", "session", "run", "phase") if key in row}
+    if modality == "ignore":
+        meaning.pop("item", None)
+    event = {"code": int(row["code"])} if "code" in row else {"match": re.escape(row["text"])}
+    return event | meaning
