@@ -5,8 +5,11 @@ import warnings
 import mne
 import numpy as np
 from scipy import signal
+from sleep_interpreter.utils.core.data_card import published
 
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
+EEG_MONTAGE = published().channels
+ITEMS = published().item_names
+
 
 RATE = 500.0
 EXTRAS = ("M1", "M2", "EOG1", "EOG2", "EMG1", "EMG2")

@@ -62,9 +62,7 @@ def _one_hot(index: int, names: Sequence[Any]) -> np.ndarray:
     return np.eye(len(names), dtype=np.float32)[int(index)]
 
 
-def _records(
-    trials: Trials, card: DataCard, mark: dict, key: str, parts: np.ndarray | None = None
-) -> list[dict]:
+def _records(trials: Trials, card: DataCard, mark: dict, key: str, parts: np.ndarray | None = None) -> list[dict]:
     """Return trials as pickles hold them, one dict each, with the EEG under `key`."""
     own = [{}] * len(trials.eeg) if parts is None else [{"data_type": str(part)} for part in parts]
     return [

@@ -135,8 +135,8 @@ def write_report(
             plots.close(figure)
 
         names = settings.card.item_names
-        counts = [own.per_item(len(names)) for own in trials.values()]
-        rows = [(item, [own[k] for own in counts]) for k, item in enumerate(names)]
+        per_item = [own.per_item(len(names)) for own in trials.values()]
+        rows = [(item, [own[k] for own in per_item]) for k, item in enumerate(names)]
         totals = [len(own.table) for own in trials.values()]
         html = render(_TEMPLATE, kinds=list(trials), rows=rows, totals=totals, lists={"Notes": notes})
         report.add_html(html, title="Trials", section="Summary")

@@ -130,9 +130,7 @@ class Events(Settings):
         Rule(match=r"cue/(?P<item>.+)", modality="cue"),
         Rule(match=r"(?P<modality>image|audio)/(?P<item>.+)"),
     )
-    table: Annotated[TriggerTable | None, BeforeValidator(trigger_table.read)] = Field(
-        default=None, exclude_if=_absent
-    )
+    table: Annotated[TriggerTable | None, BeforeValidator(trigger_table.read)] = Field(default=None, exclude_if=_absent)
     items: dict[Name, Name] = Field({})
     phases: tuple[Name, ...] | None = None
     shift_seconds: float = Field(0.0, ge=-10, le=10)
@@ -275,7 +273,9 @@ class Preparation(Settings):
             if self.card.channels == published().channels:
                 changes["channels"] = self.channels.montage
             elif "montage" in self.channels.model_fields_set:
-                raise ValueError("channels.montage is not that of the card; leave it out, the card's channels are taken")
+                raise ValueError(
+                    "channels.montage is not that of the card; leave it out, the card's channels are taken"
+                )
             else:
                 channels = self.channels.model_dump() | {"montage": self.card.channels}
                 object.__setattr__(self, "channels", Channels.model_validate(channels))
@@ -310,7 +310,9 @@ class Preparation(Settings):
             place = f"events.rules[{number - (len(table.rows) if table else 0)}]"
             if table and number < len(table.rows):
                 place = f"{table.file}, row {number + trigger_table.FIRST_ROW}"
-                if rule.item is not None and (problem := self._unknown_item(self.events.items.get(rule.item, rule.item))):
+                if rule.item is not None and (
+                    problem := self._unknown_item(self.events.items.get(rule.item, rule.item))
+                ):
                     raise UserError(f"{place}: {problem}")
             if rule.session is not None and self.recordings.default_session is None:
                 known = self.recordings.sessions

@@ -66,7 +66,7 @@ def plan_cues(
     scene.add_signal(Responses(len(subject.head.names), onsets, _LENGTH, response))
     return pd.DataFrame(
         {
-            "onset_s": onsets / STREAM_RATE, "sample": onsets, "item": np.array(subject.card.item_names, object)[items],
+            "onset_s": onsets / STREAM_RATE, "sample": onsets, "item": subject.items[items],
             "item_index": items, "stage": stages, **gate, "reactivated": reactivated, "gain": gain,
             "latency_s": np.where(reactivated, latency, np.nan), "evoked": evoked,
             "evoked_amplitude_uv": complexes["amplitude_uv"].where(evoked).to_numpy(),
@@ -109,7 +109,7 @@ def plan_reactivations(
     scene.add_signal(Responses(len(subject.head.names), samples, _LENGTH, response))
     planted = pd.DataFrame(
         {
-            "onset_s": samples / STREAM_RATE, "item": np.array(subject.card.item_names, object)[items], "item_index": items,
+            "onset_s": samples / STREAM_RATE, "item": subject.items[items], "item_index": items,
             "stage": stages, "gain": gain, "in_up_state": in_up_state,
         }
     )  # fmt: skip

@@ -212,9 +212,7 @@ def _records(subject: Subject, sleep: trials.SleepTrials) -> Iterator[Record]:
         yield {"category_name": _one_hot(item, subject.card.items), "feature_Sleep_EEG": eeg}
 
 
-def _pickled(
-    subject: Subject, sleep: trials.SleepTrials, parts: Sequence[str] = ()
-) -> list[dict[str, Any]]:
+def _pickled(subject: Subject, sleep: trials.SleepTrials, parts: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Return sleep trials as pickles hold them, with the part (train, val, test) that each is for."""
     content: list[dict[str, Any]] = [
         {**_MARKED, "category": _one_hot(item, subject.card.items), "Sleep_EEG": eeg}

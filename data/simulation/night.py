@@ -166,7 +166,7 @@ class WakeSession(SimulatedSession):
         scene.add_signal(Responses(len(subject.head.names), onsets, length, response))
         self.trials = pd.DataFrame(
             {
-                "onset_s": onsets / STREAM_RATE, "sample": onsets, "item": np.array(subject.card.item_names, object)[items],
+                "onset_s": onsets / STREAM_RATE, "sample": onsets, "item": subject.items[items],
                 "item_index": items, "modality": modality,
             }
         )  # fmt: skip
@@ -234,7 +234,7 @@ def memory_table(subject: Subject, cues: pd.DataFrame, reactivations: pd.DataFra
     strength = _sums(cues, cues["gain"], n) + _sums(alone, alone["gain"], n)
     return pd.DataFrame(
         {
-            "item": subject.card.item_names,
+            "item": subject.items,
             "cued": _sums(cues, cues["reactivated"], n).astype(int),
             "spontaneous": _sums(alone, np.ones(len(alone)), n).astype(int),
             "strength": strength,

@@ -19,7 +19,7 @@ from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.data.simulation.hypnogram import GivenStages
 from sleep_interpreter.utils.core.config import Settings, load
 from sleep_interpreter.utils.core.constants import STREAM_RATE
-from sleep_interpreter.utils.core.data_card import ASLEEP, AWAKE, CardSetting, DataCard, Filter, published
+from sleep_interpreter.utils.core.data_card import ASLEEP, AWAKE, CardSetting, Filter, published
 from sleep_interpreter.utils.signal.preprocessing import decimation_of
 
 FiveStage = Literal["W", "N1", "N2", "N3", "R"]

@@ -66,6 +66,7 @@ class Subject:
     def __init__(self, settings: Simulation, group: str, number: int) -> None:
         self.settings, self.group, self.number = settings, group, number
         self.card, self.n_items = settings.card, len(settings.card.items)
+        self.items = np.array(settings.card.item_names, object)
         self.name = subject_name(group, number)
 
     def generator(self, *purpose: str | int) -> np.random.Generator:
@@ -82,7 +83,8 @@ class Subject:
         kinds = {"semantic": (self.settings.memory.components, SEMANTIC_S, _SEMANTIC_WIDTH_S)}
         kinds |= dict.fromkeys(MODALITIES, (1, EARLY_S, _EARLY_WIDTH_S))
         return {
-            kind: [self._draw_components(kind, item, *how) for item in range(self.n_items)] for kind, how in kinds.items()
+            kind: [self._draw_components(kind, item, *how) for item in range(self.n_items)]
+            for kind, how in kinds.items()
         }
 
     def component_arrays(self) -> dict[str, np.ndarray]:

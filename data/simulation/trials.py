@@ -221,8 +221,8 @@ def whole_data(
     """Return all trials of one subject as `Whole_data.pickle` holds them (for the Lasso baseline).
 
     `awake` is what `awake_trials` returns for "image" and "audio", `sleep` what `sleep_trials` returns for "N2N3" and
-    "REM", as far as the data set has them; the keys are awake_image, awake_audio, N2N3 and REM: one {simulated, category,
-    EEG} a trial.
+    "REM", as far as the data set has them; the keys are awake_image, awake_audio, N2N3 and REM, with one {simulated,
+    category, EEG} a trial.
     """
     one_hot = np.eye(n_items, dtype=np.float32)
 

@@ -85,8 +85,9 @@ def subject_arrays(subject: Subject) -> dict[str, np.ndarray]:
     """Return what is planted in a subject once and for all, as arrays.
 
     items/<...> as `Subject.component_arrays` says; items/<kind>_course_<W|NREM|REM> (15, k, n): the components' time
-    courses at the trials' rate from the onset on; items/strength (15,); of the head channels (n_head,) head/names, head/gain and
-    head/positions_m (n_head, 3); head/radius_m, head/conductivities_s_m (brain, cerebrospinal fluid, skull, scalp).
+    courses at the trials' rate from the onset on; items/strength (15,); of the head channels (n_head,) head/names,
+    head/gain and head/positions_m (n_head, 3); head/radius_m, head/conductivities_s_m (brain, cerebrospinal fluid,
+    skull, scalp).
     """
     timing, head = subject.settings.memory.timing, subject.head
     arrays = {f"items/{name}": value for name, value in subject.component_arrays().items()}

@@ -10,8 +10,10 @@ import pytest
 
 from benchmarks.decoding import planted_benchmark, planted_lasso, planted_verdicts
 from sleep_interpreter.utils.core import config
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
+
+ITEMS = published().item_names
 
 RATES = {
     "SISD_strength_0": 1 / 15, "SISD_strength_0.5": 0.2, "SISD_strength_1": 0.4, "SISD_strength_2": 0.6,

@@ -1,7 +1,9 @@
 """Pickles: round trips, and refusal of everything that is not plain data."""
 
+import io
 import os
 import pickle
+import pickletools
 from collections import OrderedDict
 
 import numpy as np
@@ -51,6 +53,26 @@ def test_write_then_read(tmp_path):
     write_pickle(_content(), path)
     assert np.array_equal(read_pickle(path)[0]["Sleep_EEG"], _content()[0]["Sleep_EEG"])
     assert [p.name for p in path.parent.iterdir()] == ["data.pickle"]
+
+
+def test_files_name_what_numpy_1_has_and_change_in_nothing_else(tmp_path):
+    """The published code runs with NumPy 1.23, which knows no numpy._core."""
+    trial = {"eeg": np.ones((40, 500), np.float32), "item": np.str_("kiwi"), "score": np.float64(3), "turned": None}
+    content = [trial, {"turned": np.ones((3, 2)).T, "words": np.array(["a", None], object), "big": b"x" * 100_000}]
+    path = tmp_path / "data.pickle"
+    write_pickle(content, path)
+    names = [
+        argument
+        for opcode, argument, _ in pickletools.genops(path.read_bytes())
+        if opcode.name == "SHORT_BINUNICODE" and str(argument).startswith("numpy")
+    ]
+    assert set(names) == {"numpy", "numpy.core.multiarray"}
+    ours, fast = io.BytesIO(), io.BytesIO()
+    for pickler in (pickle._Pickler(ours, protocol=4), pickle.Pickler(fast, protocol=4)):
+        pickler.fast = True
+        pickler.dump(content)
+    assert ours.getvalue() == fast.getvalue(), "the pickler in Python writes what the one in C does"
+    assert len(path.read_bytes()) == len(fast.getvalue()) - fast.getvalue().count(b"numpy._core")
 
 
 def test_equal_content_gives_equal_bytes(tmp_path):

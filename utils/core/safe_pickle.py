@@ -49,6 +49,32 @@ _CORRUPT = (
 )  # fmt: skip
 
 
+_OLD_MODULES = {
+    function: f"numpy.core.{module}"
+    for module, functions in (
+        ("multiarray", (multiarray._reconstruct, multiarray.scalar)),
+        ("numeric", (numeric._frombuffer,)),
+    )
+    for function in functions
+}
+"""Where NumPy 1, with which the published code runs, has what makes arrays; NumPy 2 finds them there too."""
+
+
+class _PlainPickler(pickle._Pickler):
+    """The pickler in Python: it can be told the names, which the one in C cannot; the bytes are otherwise the same."""
+
+    def save_global(self, obj: Any, name: str | None = None) -> None:
+        own: Any = self  # the stubs know no methods of this class
+        parent: Any = super()
+        module = _OLD_MODULES.get(obj) if callable(obj) else None
+        if module is None:
+            parent.save_global(obj, name)
+            return
+        own.save(module)
+        own.save(obj.__name__)
+        own.write(pickle.STACK_GLOBAL)
+
+
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -89,11 +115,12 @@ def read_pickle(path: str | Path) -> Any:
 def write_pickle(obj: Any, path: str | Path) -> None:
     """Write plain data without reference cycles as a pickle (protocol 4), complete or not at all (`UserError`).
 
-    Equal content gives equal bytes: object identities (the pickle memo) do not enter the file.
+    Equal content gives equal bytes: object identities (the pickle memo) do not enter the file. NumPy 1.23, with which
+    the published code runs, reads it.
     """
     try:
         with atomic_write(path) as temporary, temporary.open("wb") as handle:
-            pickler = pickle.Pickler(handle, protocol=4)
+            pickler = _PlainPickler(handle, protocol=4)
             pickler.fast = True
             pickler.dump(obj)
     except OSError as error:

@@ -9,11 +9,14 @@ import pytest
 
 from sleep_interpreter.data.formats.simulation_marks import are_simulated, carries_mark
 from sleep_interpreter.data.formats.staging_windows import StagingWindows, read_staging_subjects
-from sleep_interpreter.data.formats.tfrecords import SLEEP, RecordFile, write_records
+from sleep_interpreter.data.formats.tfrecords import RecordFile, sleep_schema, write_records
 from sleep_interpreter.data.formats.training_trials import TrainingTrials
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.provenance import SIDECAR, UNFINISHED_SIDECAR, is_simulated
 from sleep_interpreter.utils.core.safe_pickle import read_pickle
+
+SLEEP = sleep_schema(published())
 
 NIGHT = "recordings/simulated_night.vhdr"
 

@@ -5,9 +5,11 @@ import pytest
 from lasso_data import write_cohort
 
 from sleep_interpreter.data.formats import single_trials
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.safe_pickle import read_pickle, write_pickle
+
+ITEMS = published().item_names
 
 
 @pytest.fixture(scope="module")

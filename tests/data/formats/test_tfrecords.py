@@ -6,8 +6,19 @@ import numpy as np
 import pytest
 
 from sleep_interpreter.data.formats import protobuf
-from sleep_interpreter.data.formats.tfrecords import SLEEP, WHOLE, Field, RecordFile, is_tfrecord, write_records
+from sleep_interpreter.data.formats.tfrecords import (
+    Field,
+    RecordFile,
+    is_tfrecord,
+    sleep_schema,
+    whole_schema,
+    write_records,
+)
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
+
+SLEEP = sleep_schema(published())
+WHOLE = whole_schema(published())
 
 
 def _records(count, schema=WHOLE):

@@ -7,13 +7,17 @@ import pytest
 
 from sleep_interpreter.data.formats.fingerprints import fingerprint
 from sleep_interpreter.data.formats.test_trials import read_test_subjects
-from sleep_interpreter.data.formats.tfrecords import SLEEP, WHOLE, RecordFile, write_records
+from sleep_interpreter.data.formats.tfrecords import RecordFile, sleep_schema, whole_schema, write_records
 from sleep_interpreter.data.formats.training_trials import TrainingTrials
 from sleep_interpreter.data.formats.validation import natural, subject_name
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.provenance import is_simulated
 from sleep_interpreter.utils.core.safe_pickle import read_pickle, write_pickle
+
+ITEMS = published().item_names
+SLEEP = sleep_schema(published())
+WHOLE = whole_schema(published())
 
 
 def _all(trials, **kwargs):

@@ -9,11 +9,15 @@ import pytest
 
 from sleep_interpreter.data.formats.slow_oscillation_trials import read_so_groups
 from sleep_interpreter.data.formats.test_trials import read_test_subjects
-from sleep_interpreter.data.formats.tfrecords import SLEEP, WHOLE, RecordFile, write_records
+from sleep_interpreter.data.formats.tfrecords import RecordFile, sleep_schema, whole_schema, write_records
 from sleep_interpreter.data.formats.training_trials import TrainingTrials
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.provenance import SIDECAR, UNFINISHED_SIDECAR
 from sleep_interpreter.utils.core.safe_pickle import read_pickle, write_pickle
+
+SLEEP = sleep_schema(published())
+WHOLE = whole_schema(published())
 
 SLEEP_FOLDER = "SI Main Train_tfrecords/N2N3"
 

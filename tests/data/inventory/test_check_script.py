@@ -10,16 +10,20 @@ import pytest
 import training_runs as runs
 
 from sleep_interpreter.data.formats.test_trials import read_test_subjects
-from sleep_interpreter.data.formats.tfrecords import SLEEP, WHOLE, RecordFile, write_records
+from sleep_interpreter.data.formats.tfrecords import RecordFile, sleep_schema, whole_schema, write_records
 from sleep_interpreter.data.formats.training_trials import TrainingTrials
 from sleep_interpreter.data.inventory.survey import survey_folder
 from sleep_interpreter.data.inventory.text import summary_lines
 from sleep_interpreter.data.simulation.dataset import write_dataset
 from sleep_interpreter.data.simulation.settings import load_settings
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.provenance import SIDECAR, UNFINISHED_SIDECAR
 from sleep_interpreter.utils.core.safe_pickle import read_pickle, write_pickle
+
+ITEMS = published().item_names
+SLEEP = sleep_schema(published())
+WHOLE = whole_schema(published())
 
 TINY = (
     "cohort.train_subjects=2",

@@ -22,9 +22,11 @@ from sleep_interpreter.data.preparation.events import read_events
 from sleep_interpreter.data.preparation.inputs import Session
 from sleep_interpreter.data.preparation.settings import Channels, Events, Rejection, Rule, Steps, load_settings
 from sleep_interpreter.data.preparation.signal import SignalFile
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.recording import Recording
+
+EEG_MONTAGE = published().channels
 
 NAMES = ["Fp1", "Fp2", "F3", "Fz", "F4", "T7", "C3", "Cz", "C4", "T8", "P3", "Pz", "P4", "O1", "Oz", "O2"]
 
@@ -282,7 +284,7 @@ def test_annotated_artefacts_take_their_trials_and_no_others():
     spans = trials.bad_spans(annotations, Rejection().annotations, 0.0)
     assert spans.tolist() == [[10, 12], [20, 23], [30, 31]]
     events = pd.DataFrame({"onset_s": [8.0, 8.3, 12.1, 12.3, 29.0]})
-    assert trials.overlapping(events, "cue", spans).tolist() == [False, True, True, False, True]
+    assert trials.overlapping(events, published().windows.sleep, spans).tolist() == [False, True, True, False, True]
 
 
 def test_parts_are_blocks_in_time_within_an_item():

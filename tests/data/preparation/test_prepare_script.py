@@ -19,11 +19,14 @@ from sleep_interpreter.data.preparation.signal import SignalFile
 from sleep_interpreter.realtime.Parameters.source import SourceSettings
 from sleep_interpreter.realtime.Sources.file_source import ReplaySource
 from sleep_interpreter.utils.core import file_locks
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.safe_pickle import read_pickle
 from sleep_interpreter.utils.signal.preprocessing import decoding_window
 from tests.data.preparation.conftest import PATTERN, QUICK
+
+EEG_MONTAGE = published().channels
+ITEMS = published().item_names
 
 
 def quick(lab, out, *more, jobs=1, only=None, **options):

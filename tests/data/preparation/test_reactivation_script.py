@@ -5,7 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import published
+
+ITEMS = published().item_names
+
 
 _ENCODER = {"depth": 1, "heads": 1, "ffn": 8}
 SMALL = {

@@ -18,10 +18,12 @@ from sleep_interpreter.data.simulation.jobs import all_jobs
 from sleep_interpreter.data.simulation.night import SimulatedNight, WakeSession
 from sleep_interpreter.data.simulation.settings import load_settings
 from sleep_interpreter.data.simulation.truth import read_truth
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.paths import ROOT
 from sleep_interpreter.utils.core.provenance import is_simulated
 from tests.data.conftest import TINY, digests
+
+ITEMS = published().item_names
 
 NOBODY = ("cohort.train_subjects=0", "cohort.test_subjects=0", "staging.train_subjects=0", "staging.test_subjects=0")
 RUNS = [("night", "sleep"), ("wake", "image"), ("wake", "audio")]
@@ -142,7 +144,7 @@ def test_scores_and_truth_are_those_of_the_night(out, settings):
 def test_no_other_file_is_left_and_the_size_is_foreseen(out, settings):
     manifest = json.loads((out / COMPLETE).read_text(encoding="utf-8"))
     assert set(digests(out)) == {*manifest["files"], COMPLETE}
-    assert set(session_files("test", 0, "night")) < set(manifest["files"])
+    assert set(session_files(load_settings("test", TINY), "test", 0, "night")) < set(manifest["files"])
     jobs = all_jobs(settings, ("bids",))
     foreseen = sum(job.size for job in jobs)
     written = sum((out / file).stat().st_size for job in jobs for file in job.files)

@@ -12,10 +12,12 @@ from sleep_interpreter.data.simulation.jobs import all_jobs
 from sleep_interpreter.data.simulation.night import hypnogram
 from sleep_interpreter.data.simulation.settings import load_settings
 from sleep_interpreter.utils.core import file_locks
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.safe_pickle import read_pickle
 from tests.data.conftest import TINY, digests
+
+ITEMS = published().item_names
 
 WHOLE = "SI Main Train_tfrecords/N2N3/Whole_subject_0.tfrecord"
 PICKLE = "SI Main Test/subject_test_0/N2N3_data.pickle"

@@ -8,8 +8,10 @@ import pytest
 from sleep_interpreter.data.simulation.head import EOG, MASTOIDS, SOURCES, Head, electrode_direction
 from sleep_interpreter.data.simulation.random_numbers import generator
 from sleep_interpreter.data.simulation.settings import load_settings
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
+
+EEG_MONTAGE = published().channels
 
 
 def head(number=0, *overrides):

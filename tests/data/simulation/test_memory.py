@@ -16,8 +16,11 @@ from sleep_interpreter.data.simulation.subject import (
     memory_scores,
     propensity,
 )
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
+
+EEG_MONTAGE = published().channels
+ITEMS = published().item_names
 
 
 def person(*overrides, number=0, group="train"):

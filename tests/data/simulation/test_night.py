@@ -19,9 +19,12 @@ from sleep_interpreter.data.simulation.night import (
 )
 from sleep_interpreter.data.simulation.settings import load_settings
 from sleep_interpreter.data.simulation.subject import RESPONSE_S
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from tests.data.conftest import TINY
 from tests.simulation_scenes import simulate_recording
+
+EEG_MONTAGE = published().channels
+ITEMS = published().item_names
 
 RATE = 500
 PLANNED = (
@@ -132,12 +135,12 @@ def test_cues_in_rem_are_a_setting(planned):
 
 
 def test_every_item_is_cued_once_before_any_comes_again():
-    items = shuffled_items(np.random.default_rng(0), 40)
+    items = shuffled_items(np.random.default_rng(0), 40, 15)
     assert len(items) == 40
     assert set(items[:15]) == set(items[15:30]) == set(range(15))
     assert items[:15].tolist() != items[15:30].tolist()
     assert len(set(items[30:])) == 10
-    assert len(shuffled_items(np.random.default_rng(0), 0)) == 0
+    assert len(shuffled_items(np.random.default_rng(0), 0, 15)) == 0
 
 
 def test_annotations_say_what_is_in_the_tables(planned):

@@ -11,8 +11,10 @@ from sleep_interpreter.data.formats.test_trials import read_test_subjects
 from sleep_interpreter.data.simulation.settings import load_settings
 from sleep_interpreter.data.simulation.subject import Subject
 from sleep_interpreter.data.simulation.trials import awake_trials, place_oscillations, planned_so_trials, so_trials
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.safe_pickle import read_pickle
+
+EEG_MONTAGE = published().channels
 
 CUE = 20
 """Sample of the cue in a trial at 100 Hz."""

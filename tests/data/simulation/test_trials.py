@@ -130,7 +130,7 @@ def test_whole_data_hold_the_same_trials_as_the_other_files():
     who = subject("cohort.awake_trials=2")
     awake = {modality: awake_trials(who, modality) for modality in ("image", "audio")}
     sleep = {kind: sleep_trials(who, kind, count) for kind, count in {"N2N3": 6, "REM": 0}.items()}
-    content = whole_data(awake, sleep)
+    content = whole_data(15, awake, sleep)
     assert {name: len(trials) for name, trials in content.items()} == {
         "awake_image": 30, "awake_audio": 30, "N2N3": 6, "REM": 0,
     }  # fmt: skip

@@ -10,8 +10,10 @@ from sleep_interpreter.data.formats.test_trials import read_test_subjects
 from sleep_interpreter.data.simulation.subject import Subject, memory_scores
 from sleep_interpreter.data.simulation.trials import sleep_trials
 from sleep_interpreter.data.simulation.truth import read_truth, write_truth
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
+
+ITEMS = published().item_names
 
 
 def test_tables_and_arrays_come_back(tmp_path):
