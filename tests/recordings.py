@@ -5,12 +5,11 @@ import warnings
 import mne
 import numpy as np
 from scipy import signal
+
 from sleep_interpreter.utils.core.data_card import published
 
 EEG_MONTAGE = published().channels
 ITEMS = published().item_names
-
-
 RATE = 500.0
 EXTRAS = ("M1", "M2", "EOG1", "EOG2", "EMG1", "EMG2")
 STAGES = ["W"] + ["N2"] * 2 + ["N3"] + ["R"]
@@ -57,7 +56,7 @@ def wave(amplitude=120.0, first=0.35, down=0.45, second=0.6):
     return amplitude * 1e-6 * data, marks
 
 
-def night(seed=0, stages=STAGES, names=EEG_MONTAGE, cue_every=2.0, planted=True, item_strength=0.0):
+def night(seed=0, stages=STAGES, names=EEG_MONTAGE, cue_every=2.0, planted=True, item_strength=0.0, words=ITEMS):
     """Return an MNE recording of a short night with cues, stages, slow oscillations, and the true troughs."""
     rng = np.random.default_rng([1, seed])
     names = [*names, *EXTRAS]
@@ -74,8 +73,8 @@ def night(seed=0, stages=STAGES, names=EEG_MONTAGE, cue_every=2.0, planted=True,
             troughs.append(at + marks["trough_s"])
         at += rng.uniform(3.0, 4.5)
     onsets = np.arange(31.0, seconds - 3, cue_every)
-    items = np.resize(np.arange(15), len(onsets))
-    patterns = np.random.default_rng(5).standard_normal((15, len(names)))
+    items = np.resize(np.arange(len(words)), len(onsets))
+    patterns = np.random.default_rng(5).standard_normal((len(words), len(names)))
     for onset, item in zip(onsets, items, strict=True):
         start = int((onset + 0.5) * RATE)
         bump = signal.windows.hann(int(0.5 * RATE)) * item_strength * 1e-6
@@ -85,17 +84,17 @@ def night(seed=0, stages=STAGES, names=EEG_MONTAGE, cue_every=2.0, planted=True,
         mne.Annotations(
             [*onsets, *(30.0 * np.arange(len(stages)))],
             [0.0] * len(onsets) + [30.0] * len(stages),
-            [*(f"cue/{ITEMS[i]}" for i in items), *(f"stage/{s}" for s in stages)],
+            [*(f"cue/{words[i]}" for i in items), *(f"stage/{s}" for s in stages)],
         )
     )
     return raw, np.array(troughs)
 
 
-def wake(seed=0, repeats=1, names=EEG_MONTAGE, blinks=True):
+def wake(seed=0, repeats=1, names=EEG_MONTAGE, blinks=True, words=ITEMS):
     """Return an MNE recording of pictures and sounds, with blinks."""
     rng = np.random.default_rng([2, seed])
     names = [*names, *EXTRAS]
-    onsets = 2.0 + 1.3 * np.arange(2 * 15 * repeats)
+    onsets = 2.0 + 1.3 * np.arange(2 * len(words) * repeats)
     data = background(onsets[-1] + 3, names, seed + 100)
     frontal = np.exp(6 * (place(names) @ place(["Fpz"])[0] - 1))
     if blinks:
@@ -104,9 +103,9 @@ def wake(seed=0, repeats=1, names=EEG_MONTAGE, blinks=True):
             start = int((at + rng.uniform(0, 1)) * RATE)
             data[:, start : start + len(bump)] += np.outer(frontal, bump)
     raw = _raw(data, names)
-    kinds = ["image"] * (15 * repeats) + ["audio"] * (15 * repeats)
-    items = np.concatenate([rng.permutation(np.tile(np.arange(15), repeats)) for _ in range(2)])
-    texts = [f"{kind}/{ITEMS[i]}" for kind, i in zip(kinds, items, strict=True)]
+    kinds = ["image"] * (len(words) * repeats) + ["audio"] * (len(words) * repeats)
+    items = np.concatenate([rng.permutation(np.tile(np.arange(len(words)), repeats)) for _ in range(2)])
+    texts = [f"{kind}/{words[i]}" for kind, i in zip(kinds, items, strict=True)]
     raw.set_annotations(mne.Annotations(onsets, np.zeros(len(onsets)), texts))
     return raw
 

@@ -28,7 +28,8 @@ def read_events(
 
     `card` says which items and conditions there are (None: the published). The table, sorted by onset, has columns
     onset_s (s after the recording's first sample), item, item_index, modality ("image", "audio", "cue") and phase (text
-    or None). Beside it are {text or code that no rule knows: count}. Refuses a source of events that is not there, and items and modalities that do not exist.
+    or None). Beside it are {text or code that no rule knows: count}. Refuses a source of events that is not there, and
+    items and modalities that do not exist.
     """
     card = published() if card is None else card
     rules = [rule for rule in settings.all_rules if _applies(rule, session)]

@@ -143,8 +143,9 @@ class Events(Settings):
 
     @property
     def all_rules(self) -> tuple[Rule, ...]:
-        """The rows of the table, and the rules after them."""
-        return (*(self.table.rows if self.table else ()), *self.rules)
+        """The rows of the table, those of a session and a run before those of any, and the rules after them."""
+        rows = self.table.rows if self.table else ()
+        return (*sorted(rows, key=lambda row: (row.session is None) + (row.run is None)), *self.rules)
 
 
 class Channels(Settings):
@@ -305,15 +306,14 @@ class Preparation(Settings):
         for lab, item in self.events.items.items():
             if problem := self._unknown_item(item):
                 raise ValueError(f"events.items.{lab}: {problem}")
-        table = self.events.table
-        for number, rule in enumerate(self.events.all_rules):
-            place = f"events.rules[{number - (len(table.rows) if table else 0)}]"
-            if table and number < len(table.rows):
-                place = f"{table.file}, row {number + trigger_table.FIRST_ROW}"
-                if rule.item is not None and (
-                    problem := self._unknown_item(self.events.items.get(rule.item, rule.item))
-                ):
+        places = {f"events.rules[{number}]": rule for number, rule in enumerate(self.events.rules)}
+        if table := self.events.table:
+            rows = {f"{table.file}, row {k}": row for k, row in enumerate(table.rows, trigger_table.FIRST_ROW)}
+            for place, row in rows.items():
+                if row.item and (problem := self._unknown_item(self.events.items.get(row.item, row.item))):
                     raise UserError(f"{place}: {problem}")
+            places |= rows
+        for place, rule in places.items():
             if rule.session is not None and self.recordings.default_session is None:
                 known = self.recordings.sessions
                 if rule.session.casefold() not in {name.casefold() for name in known}:
