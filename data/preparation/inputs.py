@@ -66,6 +66,7 @@ def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
         there = events if events.is_file() else None
         session = Session(run, kind, path.fpath, there, path, tuple(name for name in names if name), path.run)
         sessions.setdefault(f"sub-{path.subject}", []).append(session)
+    _check_rules(sessions, settings)
     return [Source(name, _distinct(own), groups.get(name)) for name, own in sessions.items()]
 
 
@@ -98,7 +99,19 @@ def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list
         kind = _kind((label,), settings, path)
         session = Session(label or kind, kind, path, names=(label or kind,), run=number or None)
         sessions.setdefault(found["subject"], []).append(session)
+    _check_rules(sessions, settings)
     return [Source(name, _distinct(own)) for name, own in sessions.items()]
+
+
+def _check_rules(sessions: Mapping[str, Sequence[Session]], settings: Preparation) -> None:
+    """Refuse a rule of a session that neither a recording nor the settings name: it would never apply."""
+    found = [name for own in sessions.values() for session in own for name in session.names]
+    known = list(dict.fromkeys([*settings.recordings.sessions, *found]))
+    for place, rule in settings.events.places.items():
+        if rule.session is not None and rule.session.casefold() not in map(str.casefold, known):
+            close = nearest(rule.session, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+            raise UserError(f"{place}: no recording is of the session {rule.session!r}; {hint}")
 
 
 def _scorings(path: Path, pattern: str | None) -> list[Path]:

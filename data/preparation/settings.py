@@ -22,7 +22,6 @@ from sleep_interpreter.data.events.settings import SlowOscillationDetection, Spi
 from sleep_interpreter.data.preparation import trigger_table
 from sleep_interpreter.utils.core.config import Settings, load
 from sleep_interpreter.utils.core.data_card import CardSetting, Filter, published
-from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.signal.preprocessing import decimation_of
 
 Name = Annotated[str, StringConstraints(min_length=1)]
@@ -140,6 +139,13 @@ class Events(Settings):
         if not self.all_rules:
             raise ValueError("rules: at least one event has to mean something")
         return self
+
+    @property
+    def places(self) -> dict[str, Rule]:
+        """The rules by where they stand, as messages say it."""
+        places = {f"events.rules[{number}]": rule for number, rule in enumerate(self.rules)}
+        rows = enumerate(self.table.rows if self.table else (), trigger_table.FIRST_ROW)
+        return places | {f"{self.table.file}, row {number}": row for number, row in rows if self.table}
 
     @property
     def all_rules(self) -> tuple[Rule, ...]:
@@ -306,20 +312,10 @@ class Preparation(Settings):
         for lab, item in self.events.items.items():
             if problem := self._unknown_item(item):
                 raise ValueError(f"events.items.{lab}: {problem}")
-        places = {f"events.rules[{number}]": rule for number, rule in enumerate(self.events.rules)}
-        if table := self.events.table:
-            rows = {f"{table.file}, row {k}": row for k, row in enumerate(table.rows, trigger_table.FIRST_ROW)}
-            for place, row in rows.items():
-                if row.item and (problem := self._unknown_item(self.events.items.get(row.item, row.item))):
-                    raise UserError(f"{place}: {problem}")
-            places |= rows
-        for place, rule in places.items():
-            if rule.session is not None and self.recordings.default_session is None:
-                known = self.recordings.sessions
-                if rule.session.casefold() not in {name.casefold() for name in known}:
-                    close = nearest(rule.session, known, 1)
-                    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
-                    raise UserError(f"{place}: session {rule.session!r} is none of recordings.sessions; {hint}")
+        for place, rule in self.events.places.items():
+            known = rule.item is None or place.startswith("events.rules")  # those are looked up event by event
+            if not known and (problem := self._unknown_item(self.events.items.get(str(rule.item), str(rule.item)))):
+                raise ValueError(f"{place}: {problem}")
         return self
 
     def _unknown_item(self, item: str) -> str | None:

@@ -297,13 +297,21 @@ def test_a_table_of_triggers_says_what_codes_mean_by_session_and_run(tmp_path):
         ("code,item,modality\n1,kiwi,cue,night\n", "row 2: has 4 cells for 3 columns"),
         ("code,item,modality\n", "no row below its header"),
         ("", "no column 'code' or 'text'"),
-        ("code,item,modality,session\n1,kiwi,cue,nihgt\n", "row 2: session 'nihgt' is none of .*did you mean 'night'"),
     ],
 )  # fmt: skip
 def test_rows_that_say_too_little_are_refused_by_their_number(text, words, tmp_path):
     (tmp_path / "triggers.csv").write_text(text)
     with pytest.raises(UserError, match=words):
         preparation(None, [f"events.table={tmp_path / 'triggers.csv'}"])
+
+
+def test_a_rule_of_a_session_that_nobody_has_is_refused(tmp_path):
+    (tmp_path / "triggers.csv").write_text("code,item,modality,session\n1,kiwi,cue,nihgt\n")
+    (tmp_path / "s0_wake.edf").touch()
+    pattern = r"recordings.pattern=(?P<subject>s\d)_(?P<session>wake|night)"
+    settings = preparation(None, [f"events.table={tmp_path / 'triggers.csv'}", pattern])
+    with pytest.raises(UserError, match=r"row 2: no recording is of the session 'nihgt'; did you mean 'night'"):
+        inputs.find_recordings(str(tmp_path / "s*"), settings)
 
 
 def test_texts_of_a_table_are_no_patterns(tmp_path):

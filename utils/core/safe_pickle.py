@@ -49,15 +49,8 @@ _CORRUPT = (
 )  # fmt: skip
 
 
-_OLD_MODULES = {
-    function: f"numpy.core.{module}"
-    for module, functions in (
-        ("multiarray", (multiarray._reconstruct, multiarray.scalar)),
-        ("numeric", (numeric._frombuffer,)),
-    )
-    for function in functions
-}
-"""Where NumPy 1, with which the published code runs, has what makes arrays; NumPy 2 finds them there too."""
+_OLD_MODULES = dict.fromkeys((multiarray._reconstruct, multiarray.scalar), "numpy.core.multiarray")
+"""Where NumPy 1, with which the published code runs, has what makes arrays and numbers; NumPy 2 finds it there too."""
 
 
 class _PlainPickler(pickle._Pickler):
