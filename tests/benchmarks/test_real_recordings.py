@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.decoding import fingermovements
 from benchmarks.preparation.real_recordings import run
+from sleep_interpreter.data.formats.single_trials import read_subject
 from sleep_interpreter.data.formats.staging_windows import read_staging_subjects
 
 pytestmark = pytest.mark.slow
@@ -44,8 +45,10 @@ def test_finger_movements_keep_their_labels(results):
     assert found["labels_kept"] and (found["train"], found["test"]) == (316, 100)
     assert found["lda"]["n"] == 100 and 0.4 < found["lda"]["accuracy"] < 0.8
     trials, _ = fingermovements.read(fingermovements.find("TEST"))
-    stored = np.load(folder / "fingermovements" / "Prepared" / "subject_test_0" / "trials.npz")
-    assert stored["image_eeg"].shape == (100, 16, 80)
+    root = folder / "fingermovements"
+    stored = read_subject(root / "SI Main Test" / "subject_test_0" / "Whole_data.pickle", ["image"], root)
+    eeg = stored.domains["image"].eeg
+    assert eeg.shape == (100, 80, 16)
     referenced = trials.eeg - trials.eeg.mean(axis=2, keepdims=True)
-    agreement = [np.corrcoef(stored["image_eeg"][k, 4, 5:45], referenced[k, 5:45, 4])[0, 1] for k in range(100)]
+    agreement = [np.corrcoef(eeg[k, 5:45, 4], referenced[k, 5:45, 4])[0, 1] for k in range(100)]
     assert np.median(agreement) > 0.95

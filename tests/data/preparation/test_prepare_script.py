@@ -113,7 +113,7 @@ def test_a_second_run_does_nothing_and_a_missing_file_is_made_again(lab, tmp_pat
     assert record.stat().st_mtime_ns == before
     assert sum("is there" in r.message for r in caplog.records) == 2
 
-    (tmp_path / "Prepared" / "subject_test_0" / "trials.npz").unlink()
+    (tmp_path / "SI Main Test" / "subject_test_0" / "N2N3_data.pickle").unlink()
     again = quick(lab, tmp_path)
     assert record.stat().st_mtime_ns > before
     for name, about in first["subjects"].items():
