@@ -87,5 +87,6 @@ def _trials(stored: Any, key: str, awake: bool, path: Path, card: DataCard) -> D
     for place, trial in enumerate(stored):
         where = f"{display_path(path)}, {key} trial {place}"
         label[place] = validation.item_index(validation.entry(trial, "category", where), card, where)
-        eeg[place] = validation.signal(trial, "EEG", shape, f"{where} ({card.item_names[label[place]]})").T
+        where = f"{where} ({card.item_names[label[place]]})"
+        eeg[place] = validation.signal(trial, "EEG", shape, where, card=card).T
     return DomainTrials(eeg, label)

@@ -81,13 +81,13 @@ def check_group(group: Any, card: DataCard, where: str) -> tuple[np.ndarray, np.
     if labels.ndim != 2 or labels.shape[1] != len(card.items) or labels.dtype.kind not in "biuf":
         raise UserError(
             f"{where}, field 'label': expected one-hot labels (n, {len(card.items)}), "
-            f"found {labels.dtype} {labels.shape}"
+            f"found {labels.dtype} {labels.shape}; {validation.card_remark(card)}"
         )
     expected = (len(labels), *reversed(card.sleep_shape))
     if eeg.shape != expected or eeg.dtype.kind != "f":
         raise UserError(
             f"{where}, field 'decode_data': expected floats {expected} for {len(labels)} labels, "
-            f"found {eeg.dtype} {eeg.shape}"
+            f"found {eeg.dtype} {eeg.shape}; {validation.card_remark(card)}"
         )
     for number, label in enumerate(labels):
         validation.one_hot(label, f"{where}, trial {number}", "label")

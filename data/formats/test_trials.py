@@ -175,11 +175,11 @@ def check_test_trial(trial: Any, card: DataCard, where: str, awake: bool) -> dic
     columns = {
         "data_type": validation.part_of(trial, DATA_TYPES, where),
         "label": validation.item_index(validation.entry(trial, "category", where), card, where),
-        "sleep": validation.signal(trial, "Sleep_EEG", card.sleep_shape, where).T,
+        "sleep": validation.signal(trial, "Sleep_EEG", card.sleep_shape, where, card=card).T,
     }
     for key in _awake_kinds(card) if awake else ():
         shape = (card.awake_per_sleep, *card.awake_shape)
-        columns[key] = validation.signal(trial, f"awake_{key}_erp", shape, where).transpose(0, 2, 1)
+        columns[key] = validation.signal(trial, f"awake_{key}_erp", shape, where, card=card).transpose(0, 2, 1)
     return columns
 
 

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from google_crc32c import value as crc32c
 
 from sleep_interpreter.data.formats import protobuf
+from sleep_interpreter.data.formats.validation import card_remark
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.data_card import AWAKE, DataCard
 from sleep_interpreter.utils.core.errors import UserError, nearest
@@ -27,10 +28,11 @@ STAGING_SAMPLES = 15000
 
 
 class Field(NamedTuple):
-    """Shape and type of one tensor of a record."""
+    """Shape and type of one tensor of a record, and what a refusal says of where the shape comes from."""
 
     shape: tuple[int, ...]
     dtype: type
+    remark: str = ""
 
 
 Schema = dict[str, Field]
@@ -39,15 +41,16 @@ Record = dict[str, np.ndarray]
 
 def sleep_schema(card: DataCard) -> Schema:
     """Return the fields of a sleep trial without awake trials (`sleep*`)."""
+    remark = card_remark(card)
     return {
-        "category_name": Field((len(card.items),), np.float32),
-        "feature_Sleep_EEG": Field(card.sleep_shape, np.float32),
+        "category_name": Field((len(card.items),), np.float32, remark),
+        "feature_Sleep_EEG": Field(card.sleep_shape, np.float32, remark),
     }
 
 
 def whole_schema(card: DataCard) -> Schema:
     """Return the fields of a sleep trial with awake image and awake audio trials of the same item (`Whole*`)."""
-    awake = Field((card.awake_per_sleep, *card.awake_shape), np.float32)
+    awake = Field((card.awake_per_sleep, *card.awake_shape), np.float32, card_remark(card))
     return {**sleep_schema(card), **{f"feature_awake_{kind}_erp": awake for kind in AWAKE if kind in card.conditions}}
 
 
@@ -161,7 +164,8 @@ class RecordFile:
             raise UserError(f"{where}: not a serialised tensor") from None
         shape = tuple(d.size for d in proto.tensor_shape.dim)
         if proto.tensor_shape.unknown_rank or shape != expected.shape:
-            raise UserError(f"{where}: expected shape {expected.shape}, found {shape}")
+            remark = f"; {expected.remark}" if expected.remark else ""
+            raise UserError(f"{where}: expected shape {expected.shape}, found {shape}{remark}")
         dtype = np.dtype(expected.dtype)
         try:
             found = import_tensorflow().as_dtype(proto.dtype).name
@@ -224,7 +228,7 @@ def _example(record: Record, schema: Schema, where: str, simulated: bool) -> byt
     if set(record) != set(schema):
         raise ValueError(f"{where}: expected the fields {sorted(schema)}, found {sorted(record)}")
     features = {}
-    for name, (shape, dtype) in schema.items():
+    for name, (shape, dtype, _) in schema.items():
         array = np.ascontiguousarray(record[name])
         if array.shape != shape or array.dtype != dtype:
             raise ValueError(

@@ -119,7 +119,7 @@ class _PickledSleep:
     def read(self, index: int, *, trial: int | None = None) -> dict[str, np.ndarray]:
         where, stored = self.where(index), self._trials[index]
         item = validation.item_index(validation.entry(stored, "category", where), self._card, where)
-        eeg = validation.signal(stored, "Sleep_EEG", self._card.sleep_shape, where)
+        eeg = validation.signal(stored, "Sleep_EEG", self._card.sleep_shape, where, card=self._card)
         return {"category_name": np.eye(len(self._card.items), dtype=np.float32)[item], "feature_Sleep_EEG": eeg}
 
     def peek(self, index: int, name: str) -> np.ndarray:

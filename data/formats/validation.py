@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sleep_interpreter.utils.core.data_card import DataCard
+from sleep_interpreter.utils.core.data_card import FILE, DataCard, published
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.safe_pickle import HOW_TO_SIMULATE, read_pickle
 from sleep_interpreter.utils.signal.preprocessing import CLIP
@@ -92,6 +92,16 @@ def unwrapped(value: Any) -> Any:
     return value.item() if isinstance(value, np.ndarray) and value.shape == () else value
 
 
+def card_remark(card: DataCard) -> str:
+    """Return what a refusal says of the card that a file disagrees with."""
+    if card == published():
+        return f"without a {FILE} in its folder a data set is taken for the published experiment's"
+    return (
+        f"{FILE} says {len(card.items)} items, {len(card.channels)} channels, {card.sleep_samples} samples asleep and "
+        f"{card.awake_samples} awake"
+    )
+
+
 def item_index(category: Any, card: DataCard, where: str) -> int:
     """Return the class index of a trial's category: an item's name or a one-hot vector (15,).
 
@@ -110,7 +120,7 @@ def item_index(category: Any, card: DataCard, where: str) -> int:
     if values.shape != (len(card.items),) or values.dtype.kind not in "biuf":
         raise UserError(
             f"{where}, field 'category': expected a one-hot label of {len(card.items)} or an item's name, "
-            f"found {brief(category)}"
+            f"found {brief(category)}; {card_remark(card)}"
         )
     return int(one_hot(values, where, "category").argmax())
 
@@ -134,14 +144,20 @@ def entry(trial: Any, key: str, where: str) -> Any:
     return trial[key]
 
 
-def signal(trial: Any, key: str, shape: tuple[int, ...], where: str, gaps: bool = False) -> np.ndarray:
-    """Return a trial's signals as float32 of `shape`, finite unless `gaps`, or raise a `UserError`."""
+def signal(
+    trial: Any, key: str, shape: tuple[int, ...], where: str, gaps: bool = False, card: DataCard | None = None
+) -> np.ndarray:
+    """Return a trial's signals as float32 of `shape`, finite unless `gaps`, or raise a `UserError`.
+
+    `card` is the one that the shape comes from.
+    """
     values = entry(trial, key, where)
     if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
         found = f"{values.dtype} array" if isinstance(values, np.ndarray) else type(values).__name__
         raise UserError(f"{where}, field {key!r}: expected an array of floats, found {found}")
     if values.shape != tuple(shape):
-        raise UserError(f"{where}, field {key!r}: expected shape {tuple(shape)}, found {values.shape}")
+        remark = "" if card is None else f"; {card_remark(card)}"
+        raise UserError(f"{where}, field {key!r}: expected shape {tuple(shape)}, found {values.shape}{remark}")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite and is refused as that
         values = values.astype(np.float32, copy=False)
     return values if gaps else finite(values, where, key)

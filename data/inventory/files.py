@@ -176,7 +176,7 @@ def _pickled_list(name: str, check: Check, stages: bool = False, unit: str = "tr
 
 def _check_trial(trial: Any, card: DataCard, where: str, key: str, asleep: bool = True) -> dict:
     item = item_index(entry(trial, "category", where), card, where)
-    eeg = signal(trial, key, card.sleep_shape if asleep else card.awake_shape, where)
+    eeg = signal(trial, key, card.sleep_shape if asleep else card.awake_shape, where, card=card)
     return {"name": card.item_names[item], "marked": trials_are_marked([trial]), "eeg": eeg if asleep else None}
 
 

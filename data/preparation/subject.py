@@ -205,6 +205,11 @@ def _cut_trials(
         trials, spans, outside = cutting.cut(cleaned.eeg, events, window, card, average)
         reject, threshold = cutting.rejected(spans, "sleep" if window == "cue" else "wake", settings.rejection)
         kept = trials.select(~reject)
+        if beyond := cutting.beyond_the_next(kept.table, windows[window]):
+            cleaned.remarks.append(
+                f"{beyond} of {len(kept.table)} {window} trials reach beyond the next event: what that evokes is in "
+                "them; a shorter window of the card leaves it out"
+            )
         dropped |= {"beyond the recording": outside, "amplitude": int(reject.sum())}
         counts[window] = dropped | {"threshold_uv": threshold, "kept": len(kept.table)}
         found[window].append(kept)

@@ -128,6 +128,11 @@ def overlapping(events: pd.DataFrame, window: Window, spans: np.ndarray) -> np.n
     return np.any((onset + window.begin < spans[:, 1]) & (onset + window.end > spans[:, 0]), axis=1)
 
 
+def beyond_the_next(events: pd.DataFrame, window: Window) -> int:
+    """Return how many trials of one recording reach beyond the onset of the next one, table in order of time."""
+    return int((np.diff(events.onset_s.to_numpy(float)) < window.end - 1e-6).sum())
+
+
 def join(trials: Iterable[Trials], shape: tuple[int, int]) -> Trials:
     """Return trials of several recordings as one; none make empty arrays of trials of this shape."""
     trials = [t for t in trials if len(t.table)]

@@ -131,7 +131,12 @@ def test_a_card_that_says_something_else_is_a_problem_by_name(tmp_path):
     assert all("the data card says that there are trials of image, audio, N2N3 only" in p.reason for p in problems)
     assert len(problems) == 4
     (root / FILE).write_text(yaml.safe_dump(tree | {"channels": EIGHT[:-1]}))
-    assert any("expected shape (7, 128), found (8, 128)" in p.reason for p in survey_folder(root).problems)
+    reasons = [problem.reason for problem in survey_folder(root).problems]
+    expected = "expected shape (7, 128), found (8, 128); dataset.yaml says 2 items, 7 channels, 128 samples asleep"
+    assert all(reason.startswith(expected) for reason in reasons if "(8, 128)" in reason and "(3, " not in reason[:19])
+    assert sum(expected in reason for reason in reasons) > 10
+    (root / FILE).unlink()
+    assert any("without a dataset.yaml in its folder" in problem.reason for problem in survey_folder(root).problems)
 
 
 def test_sleep_trials_without_awake_ones_are_remarked_on_once(tmp_path):

@@ -24,7 +24,7 @@ WHOLE = whole_schema(published())
 def _records(count, schema=WHOLE):
     rng = np.random.default_rng(3)
     return [
-        {name: rng.standard_normal(shape).astype(dtype) for name, (shape, dtype) in schema.items()}
+        {name: rng.standard_normal(shape).astype(dtype) for name, (shape, dtype, _) in schema.items()}
         for _ in range(count)
     ]
 
@@ -43,7 +43,7 @@ def test_round_trip_in_any_order(written):
     assert len(file) == 3
     for index in (2, 0, 1, 2):
         read = file.read(index)
-        for name, (shape, dtype) in WHOLE.items():
+        for name, (shape, dtype, _) in WHOLE.items():
             assert read[name].shape == shape
             assert read[name].dtype == dtype
             assert np.array_equal(read[name], records[index][name])

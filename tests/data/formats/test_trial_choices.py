@@ -36,7 +36,7 @@ def _cohort(root, sizes, schema=SLEEP):
                 "category_name": np.eye(15, dtype=np.float32)[(number + 2 * place) % 15],
                 **{
                     name: random.standard_normal(shape, np.float32)
-                    for name, (shape, _) in schema.items()
+                    for name, (shape, *_) in schema.items()
                     if name != "category_name"
                 },
             }
