@@ -55,7 +55,8 @@ def read_so_groups(root: str | Path) -> list[SOSubject]:
             else _empty(card)
             for name in SO_GROUPS
         }
-        validation.warn_of_scale(file, max(float(np.abs(sleep).max(initial=0)) for sleep, _ in groups.values()))
+        if card.unit == "robust":
+            validation.warn_of_scale(file, max(float(np.abs(sleep).max(initial=0)) for sleep, _ in groups.values()))
         simulated = marked or trials_are_marked(content.values())
         subjects.append(SOSubject(validation.subject_name(file), file, groups, simulated, card))
     return subjects

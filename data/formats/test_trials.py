@@ -213,7 +213,8 @@ def _read_test_subject(
         for key, value in checked.items():
             columns[key].append(value)
         largest = max(largest, float(np.abs(checked["sleep"]).max()))
-    validation.warn_of_scale(file, largest)
+    if card.unit == "robust":
+        validation.warn_of_scale(file, largest)
     awake_shape = (card.awake_per_sleep, *reversed(card.awake_shape))
     return TestSubject(
         name=validation.subject_name(file),

@@ -88,7 +88,7 @@ class TrainingTrials(Records):
         return trial
 
     def _largest(self, record: dict[str, np.ndarray]) -> float:
-        return float(np.abs(record["sleep"]).max())
+        return float(np.abs(record["sleep"]).max()) if self.card.unit == "robust" else 0.0
 
 
 def training_files(root: str | Path, stage: str = "N2N3", awake: bool = True) -> tuple[Path, list[Path]]:

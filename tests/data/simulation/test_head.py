@@ -114,7 +114,7 @@ def test_distance_is_measured_along_the_scalp(plain):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("head.montage=[Cz, Pz]", r"2 electrodes; the data set's layout needs 55"),
+        ("head.montage=[Cz, M1]", r"names 'M1'; the simulator adds M1, M2"),
         (f"head.montage=[{', '.join(['Cz', *EEG_MONTAGE[1:]])}]", "'Cz' more than once"),
         ("head.skull_ratio=0", r"head\.skull_ratio.*greater than or equal to 5"),
         ("head.radius_mm=20", r"head\.radius_mm.*greater than or equal to 70"),
