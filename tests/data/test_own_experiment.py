@@ -65,7 +65,9 @@ LARGE = make_card(8, 32, 250, (-0.5, 2.5), (-0.2, 0.8), reference="average")
 CARDS = {
     "2 items, 8 channels, 128 Hz, 1 s": make_card(reference="average", awake_per_sleep=3),
     "8 items, 32 channels, 250 Hz, 3 s": LARGE,
-    "40 items, 128 channels, 100 Hz, 4 s": make_card(40, 128, 100, (-1, 3), (0, 0.8), reference="mastoids"),
+    "40 items, 128 channels, 100 Hz, 4 s, µV": make_card(
+        40, 128, 100, (-1, 3), (0, 0.8), reference="mastoids", unit="uV"
+    ),
 }
 
 
@@ -89,8 +91,9 @@ def test_a_simulated_experiment_has_the_shapes_of_its_card(card, tmp_path):
         assert np.isfinite(values).all() and values.std(axis=(0, 1)).min() > 0.1
     manifest = json.loads((root / "simulation.json").read_text())
     assert manifest["planted"]["chance"] == 1 / len(card.items) and FILE in manifest["files"]
+    assert (np.abs(batch["sleep"]).max() > 30) == (card.unit == "uV")
     found = survey_folder(root)
-    assert found.problems == []
+    assert found.problems == [] and not any("scaled" in warning for warning in found.warnings)
     text = "\n".join(summary_lines(found))
     assert f"{len(card.items)} items, {channels} channels, {card.rate_hz:g} Hz" in text
 
