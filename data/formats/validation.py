@@ -118,9 +118,10 @@ def item_index(category: Any, card: DataCard, where: str) -> int:
     except (ValueError, TypeError, OverflowError):  # lists of unequal length
         values = np.empty(0, object)
     if values.shape != (len(card.items),) or values.dtype.kind not in "biuf":
+        remark = f"; {card_remark(card)}" if values.ndim == 1 and values.dtype.kind in "biuf" else ""
         raise UserError(
             f"{where}, field 'category': expected a one-hot label of {len(card.items)} or an item's name, "
-            f"found {brief(category)}; {card_remark(card)}"
+            f"found {brief(category)}{remark}"
         )
     return int(one_hot(values, where, "category").argmax())
 

@@ -7,6 +7,7 @@ from the card; no other module holds names of items or channels.
 
 import hashlib
 import json
+import reprlib
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -22,6 +23,7 @@ FILE = "dataset.yaml"
 """Name of the card in the folder of a data set."""
 CONDITIONS = ("image", "audio", "N2N3", "REM")
 """Kinds of trials that there are: pictures and sounds awake, cues in NREM 2/3 and in REM sleep."""
+_SHOWN = 20  # items that a message lists
 AWAKE, ASLEEP = CONDITIONS[:2], CONDITIONS[2:]
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\s/\\](?:[^/\\\n\t]*[^\s/\\])?$")]
@@ -148,8 +150,9 @@ class DataCard(Settings):
         if name in self.item_names:
             return self.item_names.index(name)
         close = nearest(name, self.item_names, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"items: {', '.join(self.item_names)}"
-        raise ValueError(f"unknown item {name!r}; {hint}")
+        more = ", ..." if len(self.items) > _SHOWN else ""
+        known = f"items: {', '.join(self.item_names[:_SHOWN])}{more}"
+        raise ValueError(f"unknown item {reprlib.repr(name)}; {f'did you mean {close[0]!r}?' if close else known}")
 
     def require(self, condition: str, where: str | Path) -> None:
         """Refuse to look for trials of a condition that the data set does not have."""
