@@ -13,6 +13,8 @@ from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.output import MarkerCodes, MarkerSettings, SerialSettings
 from sleep_interpreter.realtime.Parameters.session_cards import session_cards
 from sleep_interpreter.realtime.Parameters.settings import CueSettings, DecoderChoice
+from sleep_interpreter.realtime.Recording.event_log import decisions
+from sleep_interpreter.realtime.Recording.session_recording import annotations
 from sleep_interpreter.realtime.Report.night_report import write_night_report
 from sleep_interpreter.realtime.Report.session_data import load_session
 from sleep_interpreter.realtime.Sources.montage import stream_names
@@ -20,7 +22,7 @@ from sleep_interpreter.utils.core import data_card
 from sleep_interpreter.utils.core.data_card import DataCard, published
 from sleep_interpreter.utils.core.errors import UserError
 
-from .conftest import RATE, SECONDS, SMALL, of
+from .conftest import RATE, SECONDS, SMALL, of, read_session
 
 EIGHT = DataCard(
     title="eight items",
@@ -37,17 +39,16 @@ TWO = DataCard(
 BOTH = pytest.mark.parametrize("card", [EIGHT, TWO], ids=["8 items", "2 items"])
 
 
-def save_decoder(card, path, seed=0, **changed):
+def save_decoder(card, path, seed=0):
     """Save a small decoder with random weights that are large enough for decodes to differ."""
     from sleep_interpreter import model
     from sleep_interpreter.model.checkpoints import checkpoint
 
-    sizes = {"channels": len(card.channels), "sleep_samples": card.sleep_samples, "classes": len(card.items)}
-    network = model.build("N23SIMD", awake=False, seed=seed, **{**SMALL["N23SIMD"], **sizes, **changed})
+    network = model.build("N23SIMD", awake=False, seed=seed, card=card, **SMALL["N23SIMD"])
     rng = np.random.default_rng(seed)
     for variable in network.trainable_variables:
         variable.assign(variable + 0.1 * rng.standard_normal(variable.shape))
-    checkpoint.save(network, path, card=card.model_dump(mode="json"))
+    checkpoint.save(network, path, **data_card.to_notes(card))
     return path
 
 
@@ -269,3 +270,35 @@ def test_no_number_of_the_published_experiment_is_written_into_the_settings(sess
     assert not (result.folder / data_card.FILE).exists() and re.fullmatch(
         "[0-9a-f]{12}", result.about["card"]["fingerprint"]
     )
+
+
+@pytest.mark.slow
+def test_a_recorded_night_is_replayed_and_resumed_with_its_own_card(main, session, staged, tmp_path):
+    """A simulated sleeper who has learnt eight items; the card's own file is gone by then."""
+    folder = tmp_path / "card"
+    data_card.write(EIGHT, folder)
+    given = json.dumps(str(folder))
+    decoder = save_decoder(EIGHT, tmp_path / "decoder.npz")
+    flags = [
+        "--source", "simulate", "--out", str(tmp_path), "--subject", "s1", "--speed", "0", *staged,
+        "--decoder-checkpoint", str(decoder), "--set", "source.simulate.stage=N2",
+        "--set", "source.simulate.hours=0.03", "--set", f"source.simulate.overrides=['card={folder}']", "--set", "workers=inline",
+    ]  # fmt: skip
+    assert main([*flags, "--set", f"card={given}"]) == 0
+    first = read_session(tmp_path / "s1" / "session_001")
+    (folder / data_card.FILE).unlink()
+    assert main(["--session", str(first.folder), "--out", str(tmp_path)]) == 0
+    again = read_session(tmp_path / "s1" / "session_002")
+    assert of(first, "decode") and decisions(again.events) == decisions(first.events)
+    assert data_card.card_of(again.folder) == EIGHT
+    assert "item 7" in (first.folder / "report.html").read_text(encoding="utf-8")
+    texts = {text for _, text in annotations(first.folder, 500)}
+    assert any(text.startswith("cue/item ") for text in texts) and any(
+        text.startswith("decode/item ") for text in texts
+    )
+
+
+def test_a_sleeper_who_has_learnt_other_items_is_refused(main, staged, tmp_path):
+    data_card.write(EIGHT, tmp_path)
+    with pytest.raises(UserError, match=r"has learnt 15 items .*cues 8 .*source\.simulate\.overrides"):
+        main(["--source", "simulate", "--out", str(tmp_path), *staged, "--set", f"card={json.dumps(str(tmp_path))}"])
