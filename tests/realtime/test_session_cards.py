@@ -282,7 +282,7 @@ def test_a_recorded_night_is_replayed_and_resumed_with_its_own_card(main, sessio
     flags = [
         "--source", "simulate", "--out", str(tmp_path), "--subject", "s1", "--speed", "0", *staged,
         "--decoder-checkpoint", str(decoder), "--set", "source.simulate.stage=N2",
-        "--set", "source.simulate.hours=0.03", "--set", f"source.simulate.overrides=['card={folder}']", "--set", "workers=inline",
+        "--set", "source.simulate.hours=0.03", "--set", f"source.simulate.overrides=['card={folder}']",
     ]  # fmt: skip
     assert main([*flags, "--set", f"card={given}"]) == 0
     first = read_session(tmp_path / "s1" / "session_001")
