@@ -130,5 +130,5 @@ class Decoder:
 
 
 def takes_average(card: DataCard) -> bool:
-    """Tell whether a decode window gets the common average reference: that of the card, or none that is known."""
-    return card.reference is None or card.reference.strip().casefold() == "average"
+    """Tell whether a decode window gets the common average reference: where the card says so, as published."""
+    return card.reference is not None and card.reference.strip().casefold() == "average"

@@ -80,7 +80,8 @@ def _input_notices(card: DataCard, interpolated: Sequence[str], where: str) -> l
         text = f"decoder: {', '.join(interpolated)} interpolated from the other channels (spherical splines)"
         notices.append((logging.WARNING, f"{text} ({where})"))
     if not networks.takes_average(card):
-        text = f"decoder trained with reference {card.reference}: the stream's own reference is taken for it"
+        known = f"with reference {card.reference}" if card.reference else "with a reference that nobody knows"
+        text = f"decoder trained {known}: the stream's own reference is taken for it"
         notices.append((logging.WARNING, f"{text} ({where})"))
     corners = card.filter.model_dump(exclude_none=True)
     if corners:

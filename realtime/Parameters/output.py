@@ -16,6 +16,8 @@ DECODE_FAILED = 36
 GROUP_BASE = 90
 PUBLISHED = frozenset({*range(CUE_BASE, 16), *range(DECODED_BASE, DECODE_FAILED + 1), GROUP_BASE, 91})
 """Codes that are taken: cues, decodes, a failed decode, groups."""
+MOST_PUBLISHED = DECODE_FAILED - DECODED_BASE
+"""Items that the published codes are enough for."""
 _LARGEST = 255
 
 
@@ -36,7 +38,7 @@ class MarkerCodes:
     @classmethod
     def of(cls, items: int) -> Self:
         """Return the codes for so many items."""
-        if items <= DECODE_FAILED - DECODED_BASE:
+        if items <= MOST_PUBLISHED:
             return cls(items=items)
         return cls(CUE_BASE, items + 1, 2 * items + 1, 2 * items + 2, items)
 
@@ -58,15 +60,15 @@ class MarkerCodes:
         if largest > _LARGEST and markers.chosen():
             raise UserError(
                 f"markers: {self.items} items need codes up to {largest}, a marker is a byte (at most 126 items); "
-                f"send none (no port in markers): the log holds every event"
+                "send none (no port in markers): the log holds every event"
             )
-        if self.decoded_base == DECODED_BASE:  # as published: `MarkerSettings` has refused those
+        if self.items <= MOST_PUBLISHED or largest > _LARGEST:  # `MarkerSettings` refuses the published; to no port
             return
         for code in (c for c in (markers.sham_code, *(markers.stage_codes or ())) if c is not None):
             if code <= largest:
                 raise UserError(
                     f"markers: code {code} is taken: with {self.items} items 1 to {largest} are; free are "
-                    f"{largest + 1}-{_LARGEST} without {GROUP_BASE} and {GROUP_BASE + 1}"
+                    f"{max(largest, DECODE_FAILED) + 1}-{_LARGEST} without {GROUP_BASE} and {GROUP_BASE + 1}"
                 )
 
 

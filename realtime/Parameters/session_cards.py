@@ -9,7 +9,7 @@ from sleep_interpreter.utils.core import config, data_card
 from sleep_interpreter.utils.core.data_card import DataCard, published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
-from sleep_interpreter.utils.signal.channel_names import listed
+from sleep_interpreter.utils.signal.channel_names import electrode, listed
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,10 @@ class SessionCards:
     @property
     def decoder_channels(self) -> tuple[str, ...]:
         """Every channel that a decoder reads, once."""
-        return tuple(dict.fromkeys(name for card in self.decoders.values() for name in card.channels))
+        found: dict[str, str] = {}
+        for name in (name for card in self.decoders.values() for name in card.channels):
+            found.setdefault(electrode(name), name)
+        return tuple(found.values())
 
 
 def session_cards(settings: SessionSettings, own: DataCard | None = None) -> SessionCards:
@@ -46,7 +49,7 @@ def session_cards(settings: SessionSettings, own: DataCard | None = None) -> Ses
         _refuse_other(named[first], first, named[other], other)
     session = named[first]
     low = settings.cues.interval_seconds[0]
-    if decoders and low < session.windows.sleep.end:
+    if decoders and settings.cues.mode == "scheduled" and low < session.windows.sleep.end:
         raise UserError(
             f"cues.interval_seconds begins with {low:g} s, but the response to a cue is read for "
             f"{session.windows.sleep.end:g} s ({first}): the next cue would lie in it"

@@ -233,7 +233,9 @@ def test_markers_that_do_not_fit_are_refused():
         MarkerCodes.of(40).check(MarkerSettings(sham_code=60))
     with pytest.raises(UserError, match=r"200 items need codes up to 403, a marker is a byte \(at most 126 items\)"):
         MarkerCodes.of(200).check(MarkerSettings(serial=serial))
-    MarkerCodes.of(200).check(MarkerSettings())  # to the log alone
+    with pytest.raises(UserError, match="code 37 is taken: with 20 items 1 to 43 are"):
+        MarkerCodes.of(20).check(MarkerSettings(sham_code=37))
+    MarkerCodes.of(200).check(MarkerSettings(sham_code=60))  # to the log alone
 
 
 def test_sounds_of_forty_items_differ_and_are_found_by_the_cards_file_names(tmp_path):
