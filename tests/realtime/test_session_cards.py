@@ -2,12 +2,14 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 
 from sleep_interpreter.realtime.Cues.sounds import load_sounds, synthesise, write_sounds
+from sleep_interpreter.realtime.Model.networks import Decoder, ResponseWindow
 from sleep_interpreter.realtime.Monitor.history import SessionHistory
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.output import MarkerCodes, MarkerSettings, SerialSettings
@@ -304,3 +306,32 @@ def test_a_sleeper_who_has_learnt_other_items_is_refused(main, staged, tmp_path)
     data_card.write(EIGHT, tmp_path)
     with pytest.raises(UserError, match=r"has learnt 15 items .*cues 8 .*source\.simulate\.overrides"):
         main(["--source", "simulate", "--out", str(tmp_path), *staged, "--set", f"card={json.dumps(str(tmp_path))}"])
+
+
+@pytest.mark.parametrize("channels", [8, 55, 128])
+@pytest.mark.parametrize("rate", [100, 128, 250])
+@pytest.mark.parametrize("seconds", [1, 3, 4])
+def test_a_decoder_gets_trials_of_its_card_from_the_stream(channels, rate, seconds):
+    """Shape, channels by name, and the time of a wave that is in the window."""
+    card = DataCard(
+        title="any", items=[{"name": f"i{k}"} for k in range(40)], channels=[f"E{k}" for k in range(channels)],
+        rate_hz=rate, windows={"sleep": {"begin": -0.5, "end": seconds - 0.5}, "wake": {"begin": 0, "end": 1}},
+        unit="uV",
+    )  # fmt: skip
+    seen = []
+    network = SimpleNamespace(
+        card=card, predict_proba=lambda trials: (seen.append(trials), np.full((1, 40), 1 / 40))[1]
+    )
+    names = card.channels[::-1]
+    decoder = Decoder(network, names, card.item_names)
+    window = ResponseWindow.of(card)
+    at = np.arange(-window.before, window.after) / RATE
+    wave = np.array([(1 + card.channels.index(name)) * np.sin(2 * np.pi * 3 * at) for name in names])
+    assert decoder.predict(wave).shape == (40,)
+    (trial,) = seen[-1]
+    assert trial.shape == (card.sleep_samples, channels)
+    expected = np.sin(2 * np.pi * 3 * (np.arange(card.sleep_samples) / rate - 0.5))
+    inside = slice(rate // 5, -rate // 5)  # the filter's ends aside
+    np.testing.assert_allclose(
+        trial[inside] / np.arange(1, channels + 1), expected[inside, None] * np.ones(channels), atol=0.02
+    )
