@@ -14,10 +14,12 @@ from sleep_interpreter.model.networks.building import (
     build_ensemble,
     build_member,
     build_published,
+    follow_card,
     settings_from_params,
 )
 from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork, kind_of
 from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import PARAMS
 from sleep_interpreter.utils.core.registry import Registry
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_SEED", "KINDS", "PARAMS_FOLDERS", "PUBLISHED", "ModelSettings", "build", "build_ensemble", "build_member",
-    "described", "names", "published_network", "published_settings",
+    "described", "follow_card", "names", "published_network", "published_settings",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -81,6 +83,7 @@ def build(
     mode: str | None = None,
     dropout: float | None = None,
     seed: int = DEFAULT_SEED,
+    card: DataCard | None = None,
     **overrides: Any,
 ) -> "Ensemble":
     """Build a network, or raise a `UserError`: an unknown name, mode or key (the nearest is named), or a bad value.
@@ -97,6 +100,9 @@ def build(
         Replaces every dropout rate; None keeps the published ones.
     seed
         Of the initial weights and dropout masks; members differ, and member i is the same in any ensemble.
+    card
+        Of the data (`TrainingTrials.card`, `TestSubject.card`): sizes follow it, and the network knows the names of its
+        channels and items. None: the published experiment's sizes.
     **overrides
         Any key of the network's settings, such as `model.networks.settings.DecoderSettings`; a nested section
         is given as a mapping of what differs: ``build("N23SIMD", channels=28, sleep_encoder={"depth": 1})``.
@@ -106,7 +112,7 @@ def build(
         close = nearest(name, known, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
         raise UserError(f"no network is called {name!r}; {hint}")
-    return build_published(KINDS, name, members, mode, dropout, seed, **overrides)
+    return build_published(KINDS, name, members, mode, dropout, seed, card, **overrides)
 
 
 def published_settings(network: str, mode: str | None = None) -> tuple[NetworkSettings, int]:

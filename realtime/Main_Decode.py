@@ -1,9 +1,9 @@
 """Stage sleep, cue and decode in real time; here on a recorded file that stands in for the amplifier.
 
 Every 5 s the last 30 s are staged; after 30 NREM detections in a row with P(N2) + P(N3) >= 0.8 a sound
-is played every 4 to 6 s, and the 2 s of EEG around it are decoded into one of the 15 items.
+is played every 4 to 6 s, and the EEG around it is decoded into one of the items (published: 2 s, 15 items).
 
-Data:     any recording MNE reads, with EEG, EOG and EMG; decoding needs the decoder's 55 channels too.
+Data:     any recording MNE reads, with EEG, EOG and EMG; decoding needs the decoder's channels too.
 Paper:    real-time decoding, earlier version of the system: top-1 22.6 % (NREM), 20.4 % (REM) of 15.
 Expect:   a folder results/realtime/<subject>/session_001 with log, hypnogram, sounds, figure and summary.
           With `--cues scheduled` on a file there is no accuracy: the file holds no response to our cues.

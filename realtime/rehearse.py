@@ -27,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--busy", action="store_true", help="another process keeps one core busy")
     arguments.add_argument("--monitor", action="store_true", help="with the monitor beside it")
     arguments.add_argument("--members", type=int, default=5, help="of the decoder (full size)")
+    arguments.add_argument("--card", metavar="YAML", help="data card of the decoder (default: the published one)")
     arguments.add_argument("--sink", choices=["auto", "file", "device"], default="auto")
     arguments.add_argument("--out", type=Path, help="default: results/rehearsal")
     args = arguments.parse_args(argv)

@@ -66,31 +66,37 @@ def evaluate(
     subjects: Sequence["TestSubject"],
     folder: str | Path,
     settings: Mapping[str, Any] | None = None,
+    *,
+    interpolate: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a decoder on unseen subjects (`sleep_interpreter.read_test_subjects`); write all about it to a folder.
 
     The folder receives summary.json, tables and figures; its name is that of the result. `settings` are changes to
     the section `evaluate` of params/_base.yaml: {"bootstrap": 1000}. Returned is what summary.json holds:
-    ``summary["overall"]["accuracy"]`` is the mean top-1 over subjects. Trials that the network does not take, or no
-    trial at all, are a `UserError`.
+    ``summary["overall"]["accuracy"]`` is the mean top-1 over subjects. Channels and items are matched by name; with
+    `interpolate` channels that the data lack are interpolated by spherical splines. Trials that the network does not
+    take, or no trial at all, are a `UserError`.
     """
     from sleep_interpreter.data.formats.fingerprints import fingerprint  # lazy: start-up
-    from sleep_interpreter.train.commands.test import cautions  # lazy: start-up
-    from sleep_interpreter.train.evaluation import decoder_report  # lazy: start-up
+    from sleep_interpreter.train.commands.test import LONG_NOTES, cautions  # lazy: start-up
+    from sleep_interpreter.train.evaluation import decoder_report, matching  # lazy: start-up
     from sleep_interpreter.train.settings.experiment import EvaluateSettings  # lazy: start-up
 
     tree = config.read_yaml(config.find("_base"))["evaluate"] | dict(settings or {})
     folder = Path(folder)
     trained = getattr(network, "notes", {})
     notes = {
-        "checkpoint_notes": trained,
+        "checkpoint_notes": {key: value for key, value in trained.items() if key not in LONG_NOTES},
         "members": len(network.individual_models),
         "data_fingerprint": fingerprint([subject.file for subject in subjects]),
         "simulated": any(subject.simulated for subject in subjects),
-        "warnings": cautions(trained, subjects),
+        "warnings": [
+            *cautions(trained, subjects),
+            *matching.said(network, subjects, "the data", network.network, interpolate),
+        ],
     }
     checked = config.validate(EvaluateSettings, tree, "evaluate()")
-    predictions = decoder_report.predict_subjects(network, subjects, checked.batch_size)
+    predictions = decoder_report.predict_subjects(network, subjects, checked.batch_size, interpolate=interpolate)
     return decoder_report.report(predictions, folder, folder.name, checked, notes)
 
 

@@ -7,10 +7,11 @@ import numpy as np
 from sleep_interpreter.train.evaluation.decoder_report import Predictions, report
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import config
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import published
 
 SETTINGS = experiment.EvaluateSettings(batch_size=16, bootstrap=200, permutations=200, calibration_bins=15, seed=3)
 FINGERPRINT = "f" * 64
+ITEMS = published().item_names
 
 
 def predictions(name, n=60, strength=1.0, seed=0, labels=None, parts=("train", "val", "test")):

@@ -141,7 +141,8 @@ def corrupted(cohort, root):
 
     Returns {file name: (record, what a message says)}.
     """
-    from sleep_interpreter.data.formats.tfrecords import SLEEP, Field, RecordFile, write_records
+    from sleep_interpreter.data.formats.tfrecords import Field, RecordFile, sleep_schema, write_records
+    from sleep_interpreter.utils.core.data_card import published
 
     folder = root / "SI Main Train_tfrecords" / "N2N3"
     shutil.copytree(cohort / "SI Main Train_tfrecords" / "N2N3", folder, ignore=shutil.ignore_patterns("Whole*"))
@@ -151,13 +152,15 @@ def corrupted(cohort, root):
     # One that a careless user put among the training files though he is a test subject.
     files[3] = files[3].rename(folder / "sleep_subject_test_0.tfrecord")
 
-    def rewrite(file, record, change, schema=SLEEP):
-        stored = RecordFile(file, SLEEP)
+    sleep = sleep_schema(published())
+
+    def rewrite(file, record, change, schema=sleep):
+        stored = RecordFile(file, sleep)
         trials = [dict(stored.read(i)) for i in range(len(stored))]
         trials[record] = change(trials[record])
         parts = [root / f"part_{i}" for i in range(len(trials))]
         for index, (part, trial) in enumerate(zip(parts, trials, strict=True)):
-            write_records(part, schema if index == record else SLEEP, [trial], simulated=True)
+            write_records(part, schema if index == record else sleep, [trial], simulated=True)
         file.write_bytes(b"".join(part.read_bytes() for part in parts))
         for part in parts:
             part.unlink()
@@ -177,8 +180,8 @@ def corrupted(cohort, root):
 
     rewrite(files[0], 3, with_nan)
     rewrite(files[1], 5, two_items)
-    rewrite(files[2], 7, fewer_channels, {**SLEEP, "feature_Sleep_EEG": Field((54, 200), np.float32)})
-    size = RecordFile(files[3], SLEEP).size(0)
+    rewrite(files[2], 7, fewer_channels, {**sleep, "feature_Sleep_EEG": Field((54, 200), np.float32)})
+    size = RecordFile(files[3], sleep).size(0)
     flipped = bytearray(files[3].read_bytes())
     flipped[2 * size + 5000] ^= 0xFF  # inside the payload of record 2
     files[3].write_bytes(bytes(flipped[: 28 * size + 400]))  # and the last two are cut off

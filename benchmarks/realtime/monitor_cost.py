@@ -23,6 +23,7 @@ from sleep_interpreter.realtime.Control.control_client import Client
 from sleep_interpreter.realtime.Recording.event_log import read_log
 from sleep_interpreter.realtime.Setup import rehearsal
 from sleep_interpreter.utils.core import command_line
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import ROOT
 from sleep_interpreter.utils.core.provenance import record, write_json
@@ -61,7 +62,7 @@ def cost(out, seconds):
 
     folder = out / time.strftime("%Y%m%d_%H%M%S")
     folder.mkdir(parents=True)
-    stager, decoder = rehearsal.checkpoints(out, 1)
+    stager, decoder = rehearsal.checkpoints(out, 1, published())
     name = f"cost-{os.getpid()}"
     args = Namespace(sink="auto", monitor=False)
     rows = []
@@ -70,7 +71,7 @@ def cost(out, seconds):
         stack.callback(rehearsal.end_process, subprocess.Popen(
             [sys.executable, "-m", "sleep_interpreter.realtime.Setup.stand_in_amplifier",
              "--session-id", name, "--source-id", name,
-             "--file", str(rehearsal.write_signal(folder)), "--count", "--seconds", "7200"],
+             "--file", str(rehearsal.write_signal(folder, published())), "--count", "--seconds", "7200"],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         ))  # fmt: skip
         session = rehearsal.start_session(folder, name, stager, decoder, args, environment)

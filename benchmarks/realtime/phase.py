@@ -19,6 +19,7 @@ from sleep_interpreter.realtime.Parameters.source import SimulateSettings
 from sleep_interpreter.realtime.Subject import Subject
 from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.utils.core.constants import STAGES, STREAM_RATE
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import record, write_json
 from sleep_interpreter.utils.metrics.statistics import proportion
@@ -44,7 +45,7 @@ def onsets(trace, settings):
     -------
     found : int array
     """
-    plan = CueSchedule(settings, 1642, Subject(id="phase"))
+    plan = CueSchedule(settings, 1642, Subject(id="phase"), published())
     lock = None
     if settings.lock.method != "none":
         lock = PhaseLock(settings.lock, round(settings.lock.lead_seconds * STREAM_RATE))

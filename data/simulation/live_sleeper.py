@@ -51,7 +51,10 @@ class Played:
 
 
 class LiveSleeper:
-    """A sleeper whose night is made as time goes by: `n` samples at 500 Hz, `stages` one each 30 s."""
+    """A sleeper whose night is made as time goes by: `n` samples at 500 Hz, `stages` one each 30 s.
+
+    `card` has the items that the sleeper has learnt.
+    """
 
     def __init__(self, settings: SleeperSettings) -> None:
         simulation = load_settings(settings.preset, settings.overrides)
@@ -60,6 +63,7 @@ class LiveSleeper:
                 f"source.simulate.subject = {settings.subject}: the preset {settings.preset!r} has test "
                 f"subjects 0 to {simulation.cohort.test_subjects - 1}"
             )
+        self.card = simulation.card
         self._subject = Subject(simulation, "test", settings.subject)
         epochs = max(1, round(settings.hours * 3600 / STAGING_SECONDS))
         self.stages = self._hypnogram(settings, simulation, epochs)

@@ -1,11 +1,14 @@
 """What a Lasso GLM script does, from the command line to the last line it prints."""
 
 import argparse
+import logging
 from collections.abc import Sequence
 
 from sleep_interpreter.lasso_glm.engine.plans import PLANS
 from sleep_interpreter.utils.core import command_line, parallel
 from sleep_interpreter.utils.core.paths import PROJECT, display_path
+
+log = logging.getLogger(__name__)
 
 Arguments = Sequence[str] | None
 """Words of the command line; None: the process's own."""
@@ -13,28 +16,34 @@ Arguments = Sequence[str] | None
 
 def run_plan(name: str, doc: str | None, argv: Arguments = None) -> None:
     """Run one of `PLANS` as a command."""
-    plan = PLANS[name]
-    args = parser(doc, cross=bool(plan.tests)).parse_args(argv)
+    published = PLANS[name]
+    args = parser(doc, cross=bool(published.tests)).parse_args(argv)
     from sleep_interpreter.lasso_glm.engine import settings as lasso_settings  # lazy: start-up
 
     settings = lasso_settings.read(args)
     from sleep_interpreter.data.formats.single_trials import find_subjects  # lazy: start-up
     from sleep_interpreter.lasso_glm.engine import report, run  # lazy: start-up
     from sleep_interpreter.train.settings.experiment import results_root  # lazy: start-up
-    from sleep_interpreter.utils.core import config  # lazy: start-up
+    from sleep_interpreter.utils.core import config, data_card  # lazy: start-up
 
     root = PROJECT / settings.data.root
     files = find_subjects(root)
+    card = data_card.card_of(root)
+    plan, settings = published.for_card(card, root), settings.for_card(card)
+    if left := sorted(set(published.domains) - set(plan.domains)):
+        log.warning("%s: left out: %s; the data card has no such trials", name, ", ".join(left))
+    if plan.tests:
+        settings.windows.check(card)
     folder = results_root(args) / f"lasso_{name}"
     results = run.run(
-        plan, settings, files, root, folder,
+        plan, settings, files, root, folder, card,
         generalise=getattr(args, "generalise", False), restart=args.restart, part=args.part,
         jobs=args.jobs, backend=args.backend, scheduler=args.scheduler,
     )  # fmt: skip
     if args.part is not None:
         command_line.say(f"{len(results)} of {len(files)} subjects: {folder}; a run without --part gathers them")
         return
-    summary = report.report(plan, settings, results, folder, {"data": display_path(root)})
+    summary = report.report(plan, settings, results, folder, card, {"data": display_path(root)})
     config.save(settings, folder / "settings.yaml")
     written = f"written: {display_path(folder)} and {plan.pickle}.pickle beside it"
     command_line.say(*report.summary_lines(summary), written)

@@ -1,6 +1,11 @@
 """The Lasso GLM experiments: what each trains on and tests on. Light, so that --help is instant."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from sleep_interpreter.utils.core.data_card import DataCard
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,14 @@ class Plan:
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """What is trained on and tested on: (train, test), ..."""
         return tuple((train, test) for train in self.train for test in self.tests or (train,))
+
+    def for_card(self, card: "DataCard", where: str | Path) -> Self:
+        """Return the experiment with the conditions that a data set in `where` has; refuse one that has none."""
+        train, tests = (tuple(d for d in side if d in card.conditions) for side in (self.train, self.tests))
+        for side, kept in ((self.train, train), (self.tests, tests)):
+            if side and not kept:
+                card.require(side[0], where)
+        return replace(self, train=train, tests=tests)
 
 
 PLANS = {

@@ -8,27 +8,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sleep_interpreter.lasso_glm.engine.plans import Plan
+from sleep_interpreter.lasso_glm.engine.plans import PLANS, Plan
 from sleep_interpreter.lasso_glm.engine.run import SubjectResult
 from sleep_interpreter.lasso_glm.engine.settings import LassoSettings, seconds
 from sleep_interpreter.train.evaluation.decoder_report import write_csv
 from sleep_interpreter.utils.core import provenance
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import AWAKE, DataCard
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.metrics import time_course_tests
 from sleep_interpreter.utils.plots import lasso as plots_lasso
 
-CHANCE = 1 / len(ITEMS)
 COLUMNS = ("subject", "experiment", "train", "test", "fold", "offset", "time", "accuracy", "n")
+_EVERYWHERE = " at every time sample"
 Arrays = Mapping[str, np.ndarray]
 """Of one subject and pair of domains, as `lasso_glm.engine.fits` returns them."""
 Described = tuple[dict[str, Any], pd.DataFrame, dict[str, Any]]
 
 
 def report(
-    plan: Plan, settings: LassoSettings, results: Mapping[str, SubjectResult], folder: Path, notes: Mapping[str, Any]
-) -> dict[str, Any]:
+    plan: Plan, settings: LassoSettings, results: Mapping[str, SubjectResult], folder: Path, card: DataCard,
+    notes: Mapping[str, Any],
+) -> dict[str, Any]:  # fmt: skip
     """Write everything about an experiment and return the summary, as in summary.json, with the notes in it.
 
     The folder receives summary.json, accuracy.csv, validation.csv, mean.csv and figures; the pickle goes beside it.
@@ -42,9 +43,9 @@ def report(
         own = {name: r.arrays["/".join(pair)] for name, r in results.items() if "/".join(pair) in r.arrays}
         if own:
             describe = _cross if plan.tests else _within
-            pairs["/".join(pair)], rows, drawn = describe(pair, own, settings)
+            pairs["/".join(pair)], rows, drawn = describe(pair, own, settings, card)
             curves.append(rows)
-            _draw(plan, pair, drawn, results, own, folder, kind)
+            _draw(plan, pair, drawn, results, own, folder, card, kind)
     if not pairs:
         raise UserError(
             f"{plan.name}: none of the {len(results)} subjects has the trials for it (domains "
@@ -52,8 +53,8 @@ def report(
         )
     summary = {
         "experiment": plan.name,
-        "measure": f"top-1 of {len(ITEMS)} at every time sample",
-        "chance": CHANCE,
+        "measure": f"top-1 of {len(card.items)}{_EVERYWHERE}",
+        "chance": _chance(card),
         "simulated": simulated,
         **notes,
         "results": pairs,
@@ -65,13 +66,17 @@ def report(
         "provenance": provenance.record(),
     }
     for file, part in (("accuracy", ""), *(() if plan.tests else (("validation", "validation_"),))):
-        tables = [_tidy(plan, name, own, settings, part) for name, own in results.items()]
+        tables = [_tidy(plan, name, own, settings, part, card) for name, own in results.items()]
         write_csv(folder / f"{file}.csv", tables, digits=6)
     write_csv(folder / "mean.csv", curves, digits=6)
     published = published_structure(plan, results, settings, simulated)
     write_pickle(published, folder.parent / f"{plan.pickle}.pickle")
     provenance.write_json(folder / "summary.json", summary)
     return summary
+
+
+def _chance(card: DataCard) -> float:
+    return 1 / len(card.items)
 
 
 def published_structure(
@@ -83,13 +88,16 @@ def published_structure(
         (pair,) = ("/".join(pair) for pair in plan.pairs)
         return mark | {name: _percent_of_folds(own.arrays.get(pair)) for name, own in results.items()}
 
+    assert settings.windows.count is not None, "it follows the card"
+    count = settings.windows.count
+
     def windows(own: SubjectResult, train: str) -> dict[int, dict[str, list[np.ndarray]]]:
         return {
             offset: {test: _percent_at(own.arrays.get(f"{train}/{test}"), offset) for test in plan.tests}
-            for offset in range(settings.windows.count)
+            for offset in range(count)
         }
 
-    if len(plan.train) == 1:
+    if len(PLANS.get(plan.name, plan).train) == 1:  # whatever the data set has of it
         return mark | {name: windows(own, plan.train[0]) for name, own in results.items()}
     return mark | {name: {train: windows(own, train) for train in plan.train} for name, own in results.items()}
 
@@ -105,12 +113,12 @@ def _percent_at(arrays: Arrays | None, offset: int) -> list[np.ndarray]:
     return [] if arrays is None else [(100 * arrays["hits"][offset] / arrays["n"]).astype(np.float32)]
 
 
-def _within(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSettings) -> Described:
+def _within(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSettings, card: DataCard) -> Described:
     """Return a domain's entry of the summary, its rows of mean.csv, and what the figures show."""
     curves = np.array([a["hits"].sum(axis=0) / a["n"].sum() for a in own.values()])
     validation = np.mean([a["validation_hits"].sum(axis=0) / a["validation_n"].sum() for a in own.values()], axis=0)
-    times = np.array(seconds(pair[0], curves.shape[1]))
-    tested, mask = time_course_tests.clusters(curves, CHANCE, settings.statistics)
+    times = np.array(seconds(pair[0], curves.shape[1], card))
+    tested, mask = time_course_tests.clusters(curves, _chance(card), settings.statistics)
     interval = time_course_tests.band(curves, settings.statistics.bootstrap, settings.statistics.seed)
     peaks = time_course_tests.peaks_within(own)
     quartiles = np.percentile(np.concatenate([row["cells"] for row in peaks.values()]), [25, 50, 75])
@@ -119,7 +127,7 @@ def _within(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSet
     entry = {
         "subjects": len(own),
         "n": int(sum(a["n"].sum() for a in own.values())),
-        "peak": time_course_tests.peak(peaks, CHANCE, settings.statistics),
+        "peak": time_course_tests.peak(peaks, _chance(card), settings.statistics),
         "peak_times": {key: float(times[round(q)]) for key, q in zip(names, quartiles, strict=True)},
         "validation_curve_peaks_at": float(times[best]),
         "clusters": _in_seconds(tested, lambda place: float(times[place[-1]])),
@@ -134,17 +142,17 @@ def _within(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSet
     return entry, pd.DataFrame({**columns, "significant": mask, "subjects": len(own)}), drawn
 
 
-def _cross(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSettings) -> Described:
+def _cross(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSettings, card: DataCard) -> Described:
     """Return a pair's entry of the summary, its rows of mean.csv, and what the figures show."""
     maps = np.array([a["hits"] / a["n"] for a in own.values()])
-    times = np.array(seconds("image", maps.shape[2]))
+    times = np.array(seconds("image", maps.shape[2], card))
     offsets = np.array(_offsets(settings))
-    tested, mask = time_course_tests.clusters(maps, CHANCE, settings.statistics)
+    tested, mask = time_course_tests.clusters(maps, _chance(card), settings.statistics)
     peaks = time_course_tests.peaks_across(own)
     entry = {
         "subjects": len(own),
         "n": int(sum(a["n"] for a in own.values())),
-        "peak": time_course_tests.peak(peaks, CHANCE, settings.statistics),
+        "peak": time_course_tests.peak(peaks, _chance(card), settings.statistics),
         "clusters": _in_seconds(tested, lambda place: [float(offsets[place[0]]), float(times[place[1]])]),
         "peak_by_subject": _peak_rows(peaks),
     }
@@ -157,8 +165,8 @@ def _cross(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSett
     drawn |= {"n": entry["n"], "cell": most[0][0] if most else None}
     if all("generalised" in a for a in own.values()):
         everywhere = np.array([a["generalised"] / a["n"] for a in own.values()])
-        found, where = time_course_tests.clusters(everywhere, CHANCE, settings.statistics)
-        axes = [np.array(seconds(domain, size)) for domain, size in zip(pair, everywhere.shape[1:], strict=True)]
+        found, where = time_course_tests.clusters(everywhere, _chance(card), settings.statistics)
+        axes = [np.array(seconds(domain, size, card)) for domain, size in zip(pair, everywhere.shape[1:], strict=True)]
         entry["generalised"] = _in_seconds(found, lambda p: [float(axes[0][p[0]]), float(axes[1][p[1]])])
         drawn["generalised"] = {"mean": everywhere.mean(axis=0), "mask": where, "axes": axes}
     return entry, rows, drawn
@@ -166,33 +174,36 @@ def _cross(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSett
 
 def _draw(
     plan: Plan, pair: tuple[str, str], drawn: Mapping[str, Any], results: Mapping[str, SubjectResult],
-    own: Mapping[str, Arrays], folder: Path, kind: str | None,
+    own: Mapping[str, Arrays], folder: Path, card: DataCard, kind: str | None,
 ) -> None:  # fmt: skip
-    name = f"{pair[0]}_{pair[1]}" if plan.tests else pair[0]
+    name, chance = f"{pair[0]}_{pair[1]}" if plan.tests else pair[0], _chance(card)
     title = f"{plan.name}: {pair[0]} to {pair[1]}" if plan.tests else plan.name
     if not plan.tests:
-        plots_lasso.accuracy_over_time(drawn, CHANCE, folder / "accuracy.png", pair[0], title, kind)
+        plots_lasso.accuracy_over_time(drawn, chance, folder / "accuracy.png", pair[0], title, kind)
         place, patterns = drawn["sample"], [a["patterns"] for a in own.values()]
         at = drawn["times"][place]
     else:
-        plots_lasso.offset_map(drawn, CHANCE, folder / f"map_{name}.png", title, kind)
+        plots_lasso.offset_map(drawn, chance, folder / f"map_{name}.png", card.windows.sleep.begin, title, kind)
         if "generalised" in drawn:
             path = folder / f"generalisation_{name}.png"
-            plots_lasso.generalisation(drawn["generalised"], drawn, CHANCE, path, pair, title, kind)
+            plots_lasso.generalisation(drawn["generalised"], drawn, chance, path, pair, title, kind)
         if drawn["cell"] is None or pair != next(p for p in plan.pairs if p[0] == pair[0]):
             return  # patterns belong to the training domain: once
         shared = [results[subject].arrays[pair[0]] for subject in own]
-        first = 0 if pair[0] in ("image", "audio") else round(float(drawn["offsets"][drawn["cell"][0]]) * 100)
+        first = 0 if pair[0] in AWAKE else round(float(drawn["offsets"][drawn["cell"][0]]) * card.rate_hz)
         place = drawn["cell"][1] + first
         place = int(np.flatnonzero(shared[0]["fitted"] == place)[0])
         patterns = [a["patterns"] for a in shared]
-        at = seconds(pair[0], 200)[int(shared[0]["fitted"][place])]
+        at = seconds(pair[0], card.sleep_samples, card)[int(shared[0]["fitted"][place])]
     mean = np.mean([p[place] for p in patterns], axis=0)
-    plots_lasso.patterns(mean, ITEMS, folder / f"patterns_{pair[0]}.png", at, len(own), plan.name, kind)
+    path = folder / f"patterns_{pair[0]}.png"
+    plots_lasso.patterns(mean, card.item_names, path, at, len(own), plan.name, kind, card.channels)
 
 
 def _offsets(settings: LassoSettings) -> list[float]:
-    return [round(settings.windows.step * place, 4) for place in range(settings.windows.count)]
+    step, count = settings.windows.step, settings.windows.count
+    assert step is not None and count is not None, "they follow the card"
+    return [round(step * place, 4) for place in range(count)]
 
 
 def _in_seconds(tested: Mapping[str, Any], convert: Callable[[Sequence[int]], Any]) -> dict[str, Any]:
@@ -217,7 +228,9 @@ def _subject_row(own: SubjectResult) -> dict[str, Any]:
     return {"n": own.header["n"], "most_frequent_item": rows}
 
 
-def _tidy(plan: Plan, name: str, own: SubjectResult, settings: LassoSettings, part: str) -> pd.DataFrame:
+def _tidy(
+    plan: Plan, name: str, own: SubjectResult, settings: LassoSettings, part: str, card: DataCard
+) -> pd.DataFrame:
     """Return one subject's rows of accuracy.csv, or with part = "validation_" of validation.csv."""
     frames = []
     for train, test in plan.pairs:
@@ -227,7 +240,7 @@ def _tidy(plan: Plan, name: str, own: SubjectResult, settings: LassoSettings, pa
         hits = arrays[f"{part}hits"]
         rows, samples = hits.shape
         n = np.broadcast_to(arrays[f"{part}n"], rows)
-        times = seconds("image" if plan.tests else train, samples)
+        times = seconds("image" if plan.tests else train, samples, card)
         frame = pd.DataFrame({"time": np.tile(times, rows), "accuracy": (hits / n[:, None]).ravel()})
         frame["n"] = np.repeat(n, samples)
         lead = np.repeat(_offsets(settings) if plan.tests else np.arange(rows), samples)
@@ -253,8 +266,9 @@ def _method(plan: Plan) -> dict[str, str]:
 
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the lines of a summary for the terminal, each with n, chance and interval."""
+    measure = summary["measure"].removesuffix(_EVERYWHERE)
     beside = " (simulated data)" if summary["simulated"] else ""
-    lines = [f"{summary['experiment']}{beside}: top-1 of {len(ITEMS)}, chance {100 * CHANCE:.1f} %"]
+    lines = [f"{summary['experiment']}{beside}: {measure}, chance {100 * summary['chance']:.1f} %"]
     for pair, row in summary["results"].items():
         peak = row["peak"]
         if peak is None:

@@ -18,7 +18,7 @@ from sleep_interpreter.lasso_glm.engine import fits
 from sleep_interpreter.lasso_glm.engine.plans import Plan
 from sleep_interpreter.lasso_glm.engine.settings import LassoSettings
 from sleep_interpreter.utils.core import parallel
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import DataCard, published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write
 
@@ -50,6 +50,7 @@ def run(
     files: Mapping[str, Path],
     root: Path,
     folder: Path,
+    card: DataCard,
     *,
     generalise: bool = False,
     restart: bool = False,
@@ -58,7 +59,8 @@ def run(
 ) -> dict[str, SubjectResult]:
     """Compute what is not yet there in folder/subjects/NAME.npz and return all results, in the order of `files`.
 
-    `files` are {subject: Whole_data.pickle} (`data.formats.single_trials.find_subjects`) of the data set in `root`.
+    `files` are {subject: Whole_data.pickle} (`data.formats.single_trials.find_subjects`) of the data set in `root`,
+    whose card is `card`.
     `generalise`: temporal generalisation too; `restart`: forget what is there; `part` (I, N): only every Nth subject
     from the Ith (1 to N), a share of the work for one of N machines; `spread`: jobs, backend and scheduler of
     `utils.core.parallel.results`. Refused if a file there belongs to other settings, or a subject's data are.
@@ -66,7 +68,7 @@ def run(
     kept, jobs = {}, []
     chosen = list(files.items()) if part is None else list(files.items())[part[0] - 1 :: part[1]]
     for name, file in chosen:
-        job = _job(plan, settings, name, file, root, generalise)
+        job = _job(plan, settings, name, file, root, generalise, card)
         path = folder / "subjects" / f"{name}.npz"
         if not restart and path.exists() and (found := _still_good(path, job["key"])):
             kept[name] = found
@@ -84,7 +86,9 @@ def run(
     return {name: kept[name] for name, _ in chosen}
 
 
-def _job(plan: Plan, settings: LassoSettings, name: str, file: Path, root: Path, generalise: bool) -> dict[str, Any]:
+def _job(
+    plan: Plan, settings: LassoSettings, name: str, file: Path, root: Path, generalise: bool, card: DataCard
+) -> dict[str, Any]:
     """Return all that a worker needs to know, as plain data."""
     tree = settings.model_dump(mode="json")
     key = {
@@ -93,6 +97,8 @@ def _job(plan: Plan, settings: LassoSettings, name: str, file: Path, root: Path,
         "settings": {part: tree[part] for part in LIMITING},
         "data": content_hash([file]),
     }
+    if card != published():
+        key["card"] = card.fingerprint
     places = {"file": str(Path(file).absolute()), "root": str(Path(root).absolute())}
     return {"name": name, **places, "plan": plan, "settings": settings, "key": key}
 
@@ -116,13 +122,15 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
     """Return (name, header, flat arrays) of one subject; runs in a worker."""
     plan, settings, name = job["plan"], job["settings"], job["name"]
     subject = read_subject(job["file"], plan.domains, job["root"])
+    card = subject.card
+    items, classes = card.item_names, len(card.items)
     trials = {domain: (own.eeg, own.label) for domain, own in subject.domains.items()}
-    counts = {domain: np.bincount(label, minlength=len(ITEMS)) for domain, (_, label) in trials.items()}
+    counts = {domain: np.bincount(label, minlength=classes) for domain, (_, label) in trials.items()}
     header = {
         "subject": name,
         "key": job["key"],
         "n": {domain: int(count.sum()) for domain, count in counts.items()},
-        "few": {domain: few for domain, count in counts.items() if (few := _few(count))},
+        "few": {domain: few for domain, count in counts.items() if (few := _few(count, items))},
         "simulated": subject.simulated,
         "missing": {},
     }
@@ -134,18 +142,18 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
             if why := _unfit_for_folds(label, folds):
                 header["missing"][train] = why
                 continue
-            arrays[f"{train}/{train}"] = fits.within(eeg, label, folds, len(ITEMS), plan.baseline, **settings.glm)
+            arrays[f"{train}/{train}"] = fits.within(eeg, label, folds, classes, plan.baseline, **settings.glm)
             continue
         if len(np.unique(label)) < 2:
             header["missing"][train] = (
-                f"all {len(label)} trials are of {ITEMS[label[0]]}" if len(label) else "no trials"
+                f"all {len(label)} trials are of {items[label[0]]}" if len(label) else "no trials"
             )
             continue
         tests = {test: trials[test] for test in plan.tests if len(trials[test][1])}
         header["missing"] |= {test: "no trials" for test in plan.tests if test not in tests}
         if tests:
             arrays[train], results = fits.cross(
-                (eeg, label), tests, settings.windows.samples, len(ITEMS), job["key"]["generalise"],
+                (eeg, label), tests, settings.windows.samples(card), classes, job["key"]["generalise"],
                 plan.baseline, **settings.glm,
             )  # fmt: skip
             arrays |= {f"{train}/{test}": result for test, result in results.items()}
@@ -153,8 +161,8 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
     return name, header, flat
 
 
-def _few(count: np.ndarray) -> dict[str, int]:
-    return {ITEMS[k]: int(count[k]) for k in np.flatnonzero(count < FEW)} if count.any() else {}
+def _few(count: np.ndarray, items: Sequence[str]) -> dict[str, int]:
+    return {items[int(k)]: int(count[k]) for k in np.flatnonzero(count < FEW)} if count.any() else {}
 
 
 def _unfit_for_folds(label: np.ndarray, folds: Sequence[np.ndarray]) -> str | None:

@@ -5,15 +5,15 @@ import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 
 from sleep_interpreter.train.settings.experiment import DataSettings
 from sleep_interpreter.utils.core import config
-from sleep_interpreter.utils.core.constants import SLEEP_RATE
+from sleep_interpreter.utils.core.data_card import ASLEEP, DataCard
+from sleep_interpreter.utils.core.errors import UserError
 
-AWAKE_SAMPLES, SLEEP_SAMPLES = 80, 200
-BEFORE_CUE = 0.2
-"""Seconds of a sleep trial that lie before the cue; awake trials begin at the onset."""
+STEP = 0.1
+"""Seconds from one window of a sleep trial to the next, unless set."""
 
 
 class Penalty(config.Settings):
@@ -24,28 +24,39 @@ class Penalty(config.Settings):
 
 
 class Windows(config.Settings):
-    """How a sleep trial is cut, in seconds."""
+    """How a sleep trial is cut, in seconds; what is None follows from the data card (`for_card`)."""
 
-    seconds: float = Field(gt=0)
-    step: float = Field(gt=0)
-    count: PositiveInt
+    seconds: float | None = Field(default=None, gt=0)
+    step: float | None = Field(default=None, gt=0)
+    count: PositiveInt | None = None
 
-    @property
-    def samples(self) -> dict[str, int]:
-        """The same in samples."""
-        return {"step": round(self.step * SLEEP_RATE), "count": self.count}
+    def samples(self, card: DataCard) -> dict[str, int]:
+        """Return step and number of the windows, in samples of a card's trials."""
+        assert self.step is not None and self.count is not None, "they follow the card"
+        return {"step": round(self.step * card.rate_hz), "count": self.count}
 
-    @model_validator(mode="after")
-    def _fit(self) -> Self:
+    def for_card(self, card: DataCard) -> Self:
+        """Return windows as long as an awake trial, every 0.1 s, as many as a sleep trial holds, unless set."""
+        awake, asleep, rate = card.awake_samples, card.sleep_samples, card.rate_hz
+        seconds = awake / rate if self.seconds is None else self.seconds
+        step = max(1, round(STEP * rate)) / rate if self.step is None else self.step
+        count = max(1, (asleep - awake) // max(1, round(step * rate)) + 1) if self.count is None else self.count
+        return self.model_copy(update={"seconds": seconds, "step": step, "count": count})
+
+    def check(self, card: DataCard) -> None:
+        """Refuse windows that do not fit a card's trials (`UserError`)."""
+        assert self.seconds is not None and self.step is not None and self.count is not None, "they follow the card"
+        awake, asleep, rate = card.awake_samples, card.sleep_samples, card.rate_hz
         for value in (self.seconds, self.step):
-            if abs(value * SLEEP_RATE - round(value * SLEEP_RATE)) > 1e-9:
-                raise ValueError(f"{value} s is no whole number of samples at {SLEEP_RATE:g} Hz")
-        if round(self.seconds * SLEEP_RATE) != AWAKE_SAMPLES:
-            raise ValueError(f"windows of {self.seconds} s, awake trials last {AWAKE_SAMPLES / SLEEP_RATE} s")
-        last = (self.count - 1) * self.samples["step"] + AWAKE_SAMPLES
-        if last > SLEEP_SAMPLES:
-            raise ValueError(f"the last window ends after {last / SLEEP_RATE} s, sleep trials last 2 s")
-        return self
+            if abs(value * rate - round(value * rate)) > 1e-6:
+                raise UserError(f"windows: {value:g} s is no whole number of samples at {rate:g} Hz")
+        if round(self.seconds * rate) != awake:
+            raise UserError(f"windows of {self.seconds:g} s, awake trials last {awake / rate:g} s")
+        last = (self.count - 1) * round(self.step * rate) + awake
+        if last > asleep:
+            raise UserError(
+                f"windows: the last window ends after {last / rate:g} s, sleep trials last {asleep / rate:g} s"
+            )
 
 
 class Statistics(config.Settings):
@@ -69,6 +80,10 @@ class LassoSettings(config.Settings):
     seed: int = Field(ge=0)
     statistics: Statistics
 
+    def for_card(self, card: DataCard) -> Self:
+        """Return the settings with everything in them that follows from a data card."""
+        return self.model_copy(update={"windows": self.windows.for_card(card)})
+
     @property
     def glm(self) -> dict[str, Any]:
         """Arguments of `model.lasso_glm.TimeResolvedLassoGLM`."""
@@ -84,7 +99,7 @@ def read(args: argparse.Namespace) -> LassoSettings:
     return config.load(LassoSettings, args.config or "lasso_glm", overrides=overrides, quick=args.quick)
 
 
-def seconds(domain: str, samples: int) -> list[float]:
+def seconds(domain: str, samples: int, card: DataCard) -> list[float]:
     """Return the time of each sample in s: after a picture's or sound's onset, or around a cue in sleep."""
-    before = BEFORE_CUE if domain in ("N2N3", "REM") else 0.0
-    return [round(sample / SLEEP_RATE - before, 4) for sample in range(samples)]
+    window = card.windows.sleep if domain in ASLEEP else card.windows.wake
+    return [round(sample / card.rate_hz + window.begin, 4) for sample in range(samples)]

@@ -5,6 +5,7 @@ name, mode and settings, so it can be opened without knowing anything else. What
 holds is found out in model/checkpoints/released.py.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,9 @@ __all__ = [
 ]  # fmt: skip
 
 
+log = logging.getLogger(__name__)
+
+
 def restore(path: str | Path, name: str | None = None, mode: str | None = None) -> "Ensemble":
     """Open a checkpoint and return the network that it holds.
 
@@ -60,6 +64,10 @@ def restore(path: str | Path, name: str | None = None, mode: str | None = None) 
     refuse_other(display_path(path), (header.network, header.mode), name, mode)
     model = registry.build_ensemble(header.model, header.members, header.network, header.mode)
     model.notes = header.notes
+    if header.model.task == "decoding" and "card" not in header.notes:
+        log.info(
+            "%s: holds no names of channels and items: those of the published data card are taken", display_path(path)
+        )
     return _assign(model, arrays, display_path(path))
 
 
@@ -127,7 +135,12 @@ def values_of(model: "Ensemble") -> dict[str, np.ndarray]:
 
 
 def save(model: "Ensemble", path: str | Path, **notes: Any) -> None:
-    """Write an ensemble to one .npz file (atomically), with `notes`: anything JSON can hold, such as `simulated`."""
+    """Write an ensemble to one .npz file (atomically), with `notes`: anything JSON can hold, such as `simulated`.
+
+    The data card that the ensemble was built with (`registry.build(..., card=...)`) or restored with goes along.
+    """
+    known = getattr(model, "notes", {})
+    notes = {key: known[key] for key in ("card", "card_fingerprint") if key in known} | notes
     members = len(model.individual_models)
     write_ensemble(path, model.network, model.mode, members, model.settings, values_of(model), notes)
 

@@ -7,7 +7,8 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, cast
 
 from sleep_interpreter.model.networks.registration import Kinds, Member, NetworkSettings, kind_of
-from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core import config, data_card
+from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow
 
@@ -64,10 +65,11 @@ def build_published(
     mode: str | None = None,
     dropout: float | None = None,
     seed: int = DEFAULT_SEED,
+    card: DataCard | None = None,
     **overrides: Any,
 ) -> "Ensemble":
     """Build a network by its name in params/; see `sleep_interpreter.model.registry.build`."""
-    settings, published = settings_from_params(kinds, name, mode, **overrides)
+    settings, published = settings_from_params(kinds, name, mode, card, **overrides)
     members = published if members is None else members
     if not _is(members, Integral) or members < 1:
         raise UserError(f"members = {members!r}: an ensemble needs at least one, and a whole number of them")
@@ -75,7 +77,10 @@ def build_published(
         raise UserError(f"seed = {seed!r}: permitted are whole numbers from 0 on")
     if dropout is not None and not (_is(dropout, Real) and math.isfinite(dropout) and 0 <= dropout < 1):
         raise UserError(f"dropout = {dropout!r}: permitted is 0 <= dropout < 1")
-    return build_ensemble(settings, members, network=name, mode=mode, dropout=dropout, seed=seed)
+    ensemble = build_ensemble(settings, members, network=name, mode=mode, dropout=dropout, seed=seed)
+    if card is not None:
+        ensemble.notes = data_card.to_notes(card)
+    return ensemble
 
 
 def _is(value: object, kind: type) -> bool:
@@ -83,7 +88,7 @@ def _is(value: object, kind: type) -> bool:
 
 
 def settings_from_params(
-    kinds: Kinds, name: str, mode: str | None = None, **overrides: Any
+    kinds: Kinds, name: str, mode: str | None = None, card: DataCard | None = None, **overrides: Any
 ) -> tuple[NetworkSettings, int]:
     """Return the model settings that the YAML of a network holds, and its published number of members.
 
@@ -95,7 +100,17 @@ def settings_from_params(
     where = f"params/{name}.yaml"
     if "members" not in tree:
         raise UserError(f"{where}: 'members' is missing")
-    return validate_model(kinds, tree.get("model", {}), where, origin), tree["members"]
+    model = follow_card(kinds, tree.get("model", {}), card)
+    settings = validate_model(kinds, model, where, origin)
+    if card is not None and settings.task == "decoding":
+        settings.check_card(card, f"the card {card.title!r}")
+    return settings, tree["members"]
+
+
+def follow_card(kinds: Kinds, tree: dict[str, Any], card: DataCard | None) -> dict[str, Any]:
+    """Return the model settings of a plain mapping with the sizes that it leaves to the data card."""
+    chosen = [schema for schema in kinds if kind_of(schema) == tree.get("kind")]
+    return {**tree, **chosen[0].sizes_of(card, tree)} if chosen and card is not None else tree
 
 
 def validate_model(

@@ -4,10 +4,12 @@
 function that builds a member, and the names of released checkpoints. Nothing here imports TensorFlow.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, get_args
 
 from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core.data_card import AWAKE, DataCard
 from sleep_interpreter.utils.core.errors import UserError
 
 
@@ -33,7 +35,7 @@ class NetworkSettings(config.Settings):
     """Base of the settings of every network; a subclass is what is registered.
 
     A subclass has the fields `kind` (a `Literal` of its own), `channels` and `classes`; one for sleep trials
-    `sleep_samples` and `awake` too (whether it takes awake trials along).
+    `sleep_samples` and `awake` too (whether it takes awake trials along). Sizes that nobody sets follow the data card.
     """
 
     task: ClassVar[Literal["decoding", "staging"]] = "decoding"
@@ -53,6 +55,27 @@ class NetworkSettings(config.Settings):
         sleep_samples: int
         awake: bool
 
+    @classmethod
+    def sizes_of(cls, card: DataCard, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a data card decides of these settings; `given` are those that somebody set."""
+        if cls.task == "staging":
+            return {}
+        sizes = {
+            "channels": len(card.channels),
+            "sleep_samples": card.sleep_samples,
+            "awake_samples": card.awake_samples,
+            "classes": len(card.items),
+        }
+        return {key: value for key, value in sizes.items() if key in cls.model_fields and key not in given}
+
+    def check_card(self, card: DataCard, where: str) -> None:
+        """Refuse the card of data that this network does not take, as `check_data` does; `where` names the card."""
+        awake = card.awake_samples if all(kind in card.conditions for kind in AWAKE) else None
+        self._refuse_other_sizes(
+            card.sleep_samples, len(card.channels), len(card.items), awake, where,
+            "the card has {}", "; leave these settings out (they then follow the card), or correct the card",
+        )  # fmt: skip
+
     def check_data(
         self, samples: int, channels: int, classes: int, awake_samples: int | None = None, where: str = "the data"
     ) -> None:
@@ -61,6 +84,11 @@ class NetworkSettings(config.Settings):
         `samples`, `channels`, `classes` are T and C of sleep trials or staging windows and K of their labels,
         `awake_samples` T of awake trials, None without them; the message names `where`, a file or a folder.
         """
+        self._refuse_other_sizes(samples, channels, classes, awake_samples, where, "the data have {}", "")
+
+    def _refuse_other_sizes(
+        self, samples: int, channels: int, classes: int, awake_samples: int | None, where: str, says: str, remedy: str
+    ) -> None:
         key = "samples" if self.task == "staging" else "sleep_samples"
         found = {key: samples, "channels": channels, "classes": classes}
         if self.task == "decoding" and self.awake:
@@ -68,12 +96,12 @@ class NetworkSettings(config.Settings):
                 raise UserError(f"{where}: no awake trials, but model.awake is true: set model.awake=false")
             found["awake_samples"] = awake_samples
         wrong = [
-            f"model.{key} is {getattr(self, key)}, the data have {value}"
+            f"model.{key} is {getattr(self, key)}, {says.format(value)}"
             for key, value in found.items()
             if getattr(self, key) != value
         ]
         if wrong:
-            raise UserError(f"{where} does not fit the network: {'; '.join(wrong)}")
+            raise UserError(f"{where} does not fit the network: {'; '.join(wrong)}{remedy}")
 
 
 Kinds = tuple[type[NetworkSettings], ...]

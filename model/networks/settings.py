@@ -1,11 +1,14 @@
 """What can be set about a decoder; every default is the published value (SPEC section 1)."""
 
+import math
+from collections.abc import Mapping
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import Field, ModelWrapValidatorHandler, PositiveInt, model_validator
 
 from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork
 from sleep_interpreter.utils.core.config import Settings
+from sleep_interpreter.utils.core.data_card import DataCard
 
 
 class EncoderSettings(Settings):
@@ -94,6 +97,14 @@ class DecoderSettings(NetworkSettings):
     projections: ProjectionWidths = ProjectionWidths()
     class_loss: Literal["published", "logits"] = "published"
 
+    @classmethod
+    def sizes_of(cls, card: DataCard, given: Mapping[str, Any]) -> dict[str, Any]:
+        sizes = super().sizes_of(card, given)
+        lengths = [{**sizes, **given}[key] for key in ("sleep_samples", "awake_samples")]
+        if not given.get("projections") and all(isinstance(n, int) and n > 0 for n in lengths):
+            sizes["projections"] = fitting_projections(*lengths)
+        return sizes
+
     @model_validator(mode="wrap")
     @classmethod
     def _drop_awake_weights(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
@@ -119,6 +130,17 @@ class DecoderSettings(NetworkSettings):
                     "both sides of a contrastive pair are compared as vectors of one length"
                 )
         return self
+
+
+def fitting_projections(sleep_samples: int, awake_samples: int) -> dict[str, int]:
+    """Return widths of the projections of sleep and memory that make both sides of a contrastive pair equally long.
+
+    They are the published 32 and 80, or the nearest to 32 that fit trials of other lengths.
+    """
+    common = math.gcd(sleep_samples, awake_samples)
+    sleep, memory = awake_samples // common, sleep_samples // common
+    times = max(1, round(ProjectionWidths().sleep / sleep))
+    return {"sleep": sleep * times, "memory": memory * times}
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)

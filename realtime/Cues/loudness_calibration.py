@@ -25,11 +25,11 @@ from sleep_interpreter.realtime.Cues.sounds import session_sounds
 from sleep_interpreter.realtime.Output.sound_card import device_problem, play_now
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.output import AudioSettings
+from sleep_interpreter.realtime.Parameters.session_cards import session_cards
 from sleep_interpreter.realtime.Subject import Subject, load_subject
 from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.config import Settings, read_yaml, validate
-from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import RESULTS, atomic_write, display_path
 
@@ -105,13 +105,14 @@ class Staircase:
 
 
 def measure(
-    present: Present, start_db: float, max_db: float, random: np.random.Generator, catch_share: float = 0.2
-) -> tuple[float, list[dict[str, Any]]]:
+    present: Present, names: Sequence[str], start_db: float, max_db: float, random: np.random.Generator,
+    catch_share: float = 0.2,
+) -> tuple[float, list[dict[str, Any]]]:  # fmt: skip
     """Find the threshold of hearing; return it in dB relative to full scale, and the trials.
 
-    `random` draws the items and the catch trials, a share `catch_share` of silence. A trial has item, level_db (None:
-    a catch trial) and heard. `UserError`: nothing is heard at the cap, silence is "heard" too often, or the answers
-    do not settle.
+    `names` are the items'; `random` draws the items and the catch trials, a share `catch_share` of silence. A trial
+    has item, level_db (None: a catch trial) and heard. `UserError`: nothing is heard at the cap, silence is "heard"
+    too often, or the answers do not settle.
     """
     staircase = Staircase(start_db, max_db)
     trials: list[dict[str, Any]] = []
@@ -120,11 +121,11 @@ def measure(
         if len(trials) >= _MOST:
             raise UserError(f"no threshold after {_MOST} sounds: the answers do not settle; begin anew")
         catch = bool(trials) and random.random() < catch_share
-        items = items or list(random.permutation(len(ITEMS)))
+        items = items or list(random.permutation(len(names)))
         item = int(items.pop())
         level = None if catch else staircase.level
         heard = bool(present(item, level))
-        trials.append({"item": ITEMS[item], "level_db": level, "heard": heard})
+        trials.append({"item": names[item], "level_db": level, "heard": heard})
         if not catch:
             staircase.answer(heard)
     catches = [trial["heard"] for trial in trials if trial["level_db"] is None]
@@ -252,14 +253,15 @@ def calibrate(
     subject, audio = load_subject(identifier), settings.audio
     if above_db < 0 or not np.isfinite(above_db):
         raise UserError(f"--above {above_db:g}: dB above the threshold, 0 or more")
-    sounds, random = session_sounds(settings), np.random.default_rng()
+    card = session_cards(settings).session
+    sounds, random = session_sounds(settings, card), np.random.default_rng()
     if simulated is None:
         if lacking := device_problem(audio):
             raise UserError(f"{lacking}; with --simulate DB nothing sounds")
         present = _listener(audio, sounds, random, _typed_answer if ask is None else ask)
     else:
         present = simulated_listener(simulated, random)
-    measured = measure(present, audio.volume_db, audio.max_db, random)
+    measured = measure(present, card.item_names, audio.volume_db, audio.max_db, random)
     out = RESULTS / "realtime" / subject.id if folder is None else folder
     path = save(out, subject.id, audio, sounds, measured, above_db, simulated=simulated is not None)
     return path, load(path)

@@ -12,7 +12,8 @@ from sleep_interpreter.realtime.Cues.sounds import Playlist
 from sleep_interpreter.realtime.Output.sinks import Cue
 from sleep_interpreter.realtime.Parameters.settings import CueSettings
 from sleep_interpreter.realtime.Subject import Subject
-from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
+from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
 
 _HOUR = round(3600 * STREAM_RATE)
@@ -76,11 +77,15 @@ class CueSchedule(Schedule):
     The first cue comes one interval after the gate opens. Groups take turns by the session's clock, so a closed gate
     does not shift them. With the rule "published" an item is drawn uniformly from the current group (the published
     way of drawing is unknown); with "balanced" each group's items come once each, in a new order every time, and
-    never the same item twice in a row. A playlist has groups and gains instead of the settings' groups.
+    never the same item twice in a row. Items are those of the data card. A playlist has groups and gains instead of
+    the settings' groups.
     """
 
-    def __init__(self, settings: CueSettings, seed: int, subject: Subject, playlist: Playlist | None = None) -> None:
-        self._groups = settings.groups if playlist is None else playlist.groups
+    def __init__(
+        self, settings: CueSettings, seed: int, subject: Subject, card: DataCard, playlist: Playlist | None = None
+    ) -> None:
+        self._names = card.item_names
+        self._groups = settings.groups_of(self._names) if playlist is None else playlist.groups
         self._gains = {} if playlist is None else playlist.gains
         self._balanced, self._sham_share = settings.rule == "balanced", settings.sham_share
         self._low, self._high = (s * STREAM_RATE for s in settings.interval_seconds)
@@ -117,7 +122,10 @@ class CueSchedule(Schedule):
         if more.get("skipped") is None:
             self._recent.append(onset)
         self.onset = self._after(onset)
-        return Cue(self._count, item, group, onset, gain_db=self._gains.get(item, 0.0), sham=sham, **more)
+        return Cue(
+            self._count, item, group, onset, gain_db=self._gains.get(item, 0.0), sham=sham, name=self._names[item],
+            **more,
+        )  # fmt: skip
 
     def group(self, sample: int) -> int:
         return (sample // self._group_length + self._switches) % 2
@@ -148,9 +156,9 @@ class CueSchedule(Schedule):
                 raise UserError(f"the log lacks cue {self._count + 1}: it cannot be resumed")
             detail = event["detail"]
             item, _ = self._draw(detail["group"])
-            if ITEMS[item] != detail["item"]:
+            if self._names[item] != detail["item"]:
                 raise UserError(
-                    f"cue {number} of the log is {detail['item']}, these settings give {ITEMS[item]}: seed, "
+                    f"cue {number} of the log is {detail['item']}, these settings give {self._names[item]}: seed, "
                     "subject, groups and rule must be those of the session"
                 )
             self._intervals.uniform(self._low, self._high)
@@ -233,14 +241,17 @@ class LockedCues(Schedule):
 class RecordedCues(Schedule):
     """The cues that a recording's annotations hold, in order; neither gate nor groups change them.
 
-    `cues` has (seconds since the start of the session, item).
+    `cues` has (seconds since the start of the session, number of the item), `groups` the items of each group, `names`
+    the items'.
     """
 
-    def __init__(self, cues: Sequence[tuple[float, int]], groups: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self, cues: Sequence[tuple[float, int]], groups: Sequence[Sequence[int]], names: Sequence[str]
+    ) -> None:
         self._cues: list[Cue] = []
         for number, (seconds, item) in enumerate(sorted(cues), start=1):
             group = next((g for g, items in enumerate(groups) if item in items), -1)
-            self._cues.append(Cue(number, item, group, round(seconds * STREAM_RATE), recorded=True))
+            self._cues.append(Cue(number, item, group, round(seconds * STREAM_RATE), recorded=True, name=names[item]))
         self._next = 0
 
     @property

@@ -1,7 +1,7 @@
-"""The sounds of the 15 items: stand-ins, a lab's folder of WAV files, or its playlist (CSV or YAML).
+"""The sounds of the items: stand-ins, a lab's folder of WAV files, or its playlist (CSV or YAML).
 
 The stand-ins carry no meaning; they exist so that a session can be tried before a lab has recorded its
-own. Fifteen timbres, equal RMS, 0.5 s, faded in and out.
+own. Fifteen timbres (more items get the same ones at other pitches), equal RMS, 0.5 s, faded in and out.
 """
 
 import csv
@@ -16,7 +16,7 @@ from scipy import signal
 from sleep_interpreter.realtime.Output.mixer import resample_sound
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.utils.core.config import read_yaml
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import DataCard, Item
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import atomic_write, display_path
 
@@ -31,36 +31,40 @@ _VOICES = (
     ("hiss", 2600.0), ("rumble", 240.0), ("clicks", 14.0), ("trill", 1200.0), ("steps", 330.0),
 )  # fmt: skip
 """Kind and pitch in Hz, one an item."""
+_GOLDEN = (5**0.5 - 1) / 2
+"""Octaves, modulo 1, by which the pitch falls every time the timbres begin again: no two are the same."""
 _COLUMNS = ("item", "file", "gain_db", "group")
 
 
-def session_sounds(settings: SessionSettings) -> list[np.ndarray]:
-    """Return the 15 sounds of a session: a lab's folder or the stand-ins, a playlist's files in their place.
+def session_sounds(settings: SessionSettings, card: DataCard) -> list[np.ndarray]:
+    """Return the sounds of a card's items: a lab's folder or the stand-ins, a playlist's files in their place.
 
     They are float32 arrays at `settings.audio.rate`. `UserError` where a file is missing or does not fit.
     """
     audio = settings.audio
-    sounds = list(load_sounds(audio.folder, audio.rate) if audio.folder else synthesise(audio.rate))
+    items = card.items
+    sounds = list(load_sounds(audio.folder, audio.rate, items) if audio.folder else synthesise(audio.rate, len(items)))
     if settings.cues.playlist is not None:
-        for item, path in read_playlist(settings.cues.playlist).files.items():
+        for item, path in read_playlist(settings.cues.playlist, card).files.items():
             sounds[item] = read_sound(path, audio.rate, audio.max_seconds, audio.fade_seconds)
     return sounds
 
 
-def load_sounds(folder: str | Path, rate: int) -> np.ndarray:
-    """Read `<item>.wav`, at `rate` Hz, for every item: float32 (15, rate / 2).
+def load_sounds(folder: str | Path, rate: int, items: Sequence[Item]) -> np.ndarray:
+    """Read the sound file of every item, else `<item>.wav`, at `rate` Hz: float32 (items, rate / 2).
 
     Raises `UserError`: a missing or unreadable file, wrong sampling rate, length or number of channels, or samples
     that are not finite.
     """
     folder = Path(folder)
-    missing = [f"{item}.wav" for item in ITEMS if not (folder / f"{item}.wav").is_file()]
+    files = [item.sound or f"{item.name}.wav" for item in items]
+    missing = [file for file in files if not (folder / file).is_file()]
     if missing:
-        raise UserError(f"{folder}: missing {', '.join(missing)}; it must hold one WAV an item")
+        raise UserError(f"{folder}: missing {', '.join(missing)}; it must hold one sound an item")
     length = round(SECONDS * rate)
-    sounds = np.zeros((len(ITEMS), length), np.float32)
-    for index, item in enumerate(ITEMS):
-        path = folder / f"{item}.wav"
+    sounds = np.zeros((len(items), length), np.float32)
+    for index, file in enumerate(files):
+        path = folder / file
         data, found = _read_mono(path)
         if found != rate:
             raise UserError(f"{path}: {found} Hz, expected {rate} Hz; or set audio.rate={found}")
@@ -88,25 +92,27 @@ def _read_mono(path: Path) -> tuple[np.ndarray, int]:
     return data[:, 0], rate
 
 
-def write_sounds(folder: str | Path, sounds: Sequence[np.ndarray], rate: int) -> None:
+def write_sounds(folder: str | Path, sounds: Sequence[np.ndarray], rate: int, names: Sequence[str]) -> None:
     """Write `<item>.wav` (16 bit, mono) for every item."""
     import soundfile  # lazy: optional dependency
 
-    for item, sound in zip(ITEMS, sounds, strict=True):
+    for item, sound in zip(names, sounds, strict=True):
         with atomic_write(Path(folder) / f"{item}.wav") as temporary:
             soundfile.write(temporary, sound, rate, subtype="PCM_16", format="WAV")
 
 
-def synthesise(rate: int) -> np.ndarray:
-    """Return the project's 15 stand-ins, float32 (15, rate / 2), |x| <= 0.95."""
+def synthesise(rate: int, count: int) -> np.ndarray:
+    """Return the project's stand-ins for so many items, float32 (count, rate / 2), |x| <= 0.95."""
     t = np.arange(round(SECONDS * rate)) / rate
     fade = np.ones_like(t)
-    count = round(FADE_SECONDS * rate)
-    ramp = 0.5 - 0.5 * np.cos(np.pi * np.arange(count) / count)
-    fade[:count], fade[-count:] = ramp, ramp[::-1]
+    frames = round(FADE_SECONDS * rate)
+    ramp = 0.5 - 0.5 * np.cos(np.pi * np.arange(frames) / frames)
+    fade[:frames], fade[-frames:] = ramp, ramp[::-1]
     sounds = []
-    for index, (kind, pitch) in enumerate(_VOICES):
-        sound = _voice(kind, pitch, t, rate, np.random.default_rng(index)) * fade
+    for index in range(count):
+        kind, pitch = _VOICES[index % len(_VOICES)]
+        lower = 2 ** -(index // len(_VOICES) * _GOLDEN % 1)
+        sound = _voice(kind, pitch * lower, t, rate, np.random.default_rng(index)) * fade
         sound -= sound.mean() * fade / fade.mean()  # no step at either end
         gain = min(RMS / np.sqrt(np.mean(sound**2)), PEAK / np.abs(sound).max())
         sounds.append(sound * gain)
@@ -161,8 +167,8 @@ class Playlist:
     files: dict[int, Path]
 
 
-def read_playlist(path: str | Path) -> Playlist:
-    """Read a playlist; `UserError` where it is missing or unreadable, with the line and column of what is wrong.
+def read_playlist(path: str | Path, card: DataCard) -> Playlist:
+    """Read a playlist of a card's items; `UserError` where it is missing or unreadable, with line and column.
 
     It is .csv with a header line, or .yaml with a list of mappings: `item`, and if wanted `file` (relative to the
     playlist's folder), `gain_db` (default 0) and `group` (0 or 1; default 0).
@@ -170,14 +176,15 @@ def read_playlist(path: str | Path) -> Playlist:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: playlist not found")
+    names = card.item_names
     rows = _from_csv(path) if path.suffix.lower() == ".csv" else _from_yaml(path)
     groups: tuple[list[int], list[int]] = [], []
     gains: dict[int, float] = {}
     files: dict[int, Path] = {}
     for where, row in rows:
-        item = _item(row.get("item"), where)
+        item = _item(row.get("item"), where, names)
         if item in gains:
-            raise UserError(f"{where}: item {ITEMS[item]!r} is listed twice")
+            raise UserError(f"{where}: item {names[item]!r} is listed twice")
         gains[item] = _number(row.get("gain_db") or 0.0, "gain_db", where, -60, 20)
         group = _number(row.get("group") or 0, "group", where, 0, 1)
         if group not in (0, 1):
@@ -243,12 +250,12 @@ def _from_yaml(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
     return [(f"{display_path(path)}, cue {number}", row) for number, row in enumerate(rows, start=1)]
 
 
-def _item(name: Any, where: str) -> int:
-    if name not in ITEMS:
-        close = nearest(str(name), ITEMS, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"items: {', '.join(ITEMS)}"
+def _item(name: Any, where: str, names: tuple[str, ...]) -> int:
+    if name not in names:
+        close = nearest(str(name), names, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"items: {', '.join(names)}"
         raise UserError(f"{where}, item: {name!r} is no item; {hint}")
-    return ITEMS.index(name)
+    return names.index(name)
 
 
 def _number(value: Any, column: str, where: str, low: float, high: float) -> float:

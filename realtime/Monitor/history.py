@@ -11,7 +11,8 @@ from scipy import signal
 
 from sleep_interpreter.realtime.Recording.event_log import is_silent_cue
 from sleep_interpreter.realtime.Recording.recorder import PLACE
-from sleep_interpreter.utils.core.constants import ITEMS, STAGES
+from sleep_interpreter.utils.core.constants import STAGES
+from sleep_interpreter.utils.core.data_card import card_of
 from sleep_interpreter.utils.signal.recording import Recording
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,8 @@ class SessionHistory:
         with self._lock:
             return {
                 "stages": list(self.stages), "cues": list(self.cues), "decodes": list(self.decodes),
-                "phases": list(self.phases), "events": self.events[-_MOST_EVENTS:], "items": list(ITEMS),
+                "phases": list(self.phases), "events": self.events[-_MOST_EVENTS:],
+                "items": list(card_of(self.folder).item_names),
                 "stage_names": list(STAGES), "seconds": self.last,
             }  # fmt: skip
 

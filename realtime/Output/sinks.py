@@ -15,7 +15,7 @@ import numpy as np
 from sleep_interpreter.realtime.Output.mixer import Mixer
 from sleep_interpreter.realtime.Parameters.output import AudioSettings
 from sleep_interpreter.realtime.Utils.registries import SOUND_SINKS
-from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
+from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -27,8 +27,9 @@ _BLOCK = 2**16  # frames rendered into a file at a time
 class Cue:
     """One cue, as schedules decide it, sinks play it and the log names it; the onset is a sample index.
 
-    `locked`: it waited for a phase of the slow oscillation and found it; `skipped`: why it is not played; `gain_db`:
-    its sound's own gain; `sham`: it is logged and decoded like a cue, but nothing sounds.
+    `item` is the number of the item in the data card, `name` what it is called there; `locked`: it waited for a phase
+    of the slow oscillation and found it; `skipped`: why it is not played; `gain_db`: its sound's own gain; `sham`: it
+    is logged and decoded like a cue, but nothing sounds.
     """
 
     number: int
@@ -40,10 +41,11 @@ class Cue:
     skipped: str | None = None
     gain_db: float = 0.0
     sham: bool = False
+    name: str = ""
 
     def log_fields(self) -> dict[str, Any]:
         """Return what every entry of the log says of the cue that it is about."""
-        return {"number": self.number, "item": ITEMS[self.item], "group": self.group}
+        return {"number": self.number, "item": self.name, "group": self.group}
 
 
 class SoundSink(Protocol):

@@ -18,7 +18,6 @@ import numpy as np
 from sleep_interpreter.realtime.Output.mixer import Mixer, resample_sound
 from sleep_interpreter.realtime.Output.sinks import Cue, SoundSink
 from sleep_interpreter.realtime.Parameters.output import AudioSettings
-from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -133,7 +132,7 @@ class Player(SoundSink):
 
     def _write_row(self, cue: Cue, rest: str) -> None:
         try:
-            self._table.write(f"{cue.number}\t{ITEMS[cue.item]}\t{cue.onset}\t{rest}\n")
+            self._table.write(f"{cue.number}\t{cue.name}\t{cue.onset}\t{rest}\n")
             self._table.flush()
         except OSError as error:  # a full disk: log.jsonl has the same times
             logger.error("audio.tsv cannot be written: %s", error)

@@ -1,11 +1,13 @@
 """What can be set about sound and markers; params/realtime.yaml says why."""
 
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from sleep_interpreter.realtime.Utils.registries import MARKER_PORTS, SOUND_SINKS
 from sleep_interpreter.utils.core.config import Settings
+from sleep_interpreter.utils.core.errors import UserError
 
 CUE_BASE = 1
 """Marker of item 0 (published; so are those that follow)."""
@@ -14,6 +16,60 @@ DECODE_FAILED = 36
 GROUP_BASE = 90
 PUBLISHED = frozenset({*range(CUE_BASE, 16), *range(DECODED_BASE, DECODE_FAILED + 1), GROUP_BASE, 91})
 """Codes that are taken: cues, decodes, a failed decode, groups."""
+MOST_PUBLISHED = DECODE_FAILED - DECODED_BASE
+"""Items that the published codes are enough for."""
+_LARGEST = 255
+
+
+@dataclass(frozen=True)
+class MarkerCodes:
+    """The codes of a session's events, for any number of items; of up to 15 as published.
+
+    With n items more than that: cue 1 to n, decoded n + 1 to 2 n, decode failed 2 n + 1, groups 2 n + 2 and 2 n + 3:
+    a byte holds those of 126 items.
+    """
+
+    cue_base: int = CUE_BASE
+    decoded_base: int = DECODED_BASE
+    decode_failed: int = DECODE_FAILED
+    group_base: int = GROUP_BASE
+    items: int = 15
+
+    @classmethod
+    def of(cls, items: int) -> Self:
+        """Return the codes for so many items."""
+        if items <= MOST_PUBLISHED:
+            return cls(items=items)
+        return cls(CUE_BASE, items + 1, 2 * items + 1, 2 * items + 2, items)
+
+    def cue(self, item: int) -> int:
+        """Return the code of a cue of this item."""
+        return self.cue_base + item
+
+    def decoded(self, item: int) -> int:
+        """Return the code of a decode into this item."""
+        return self.decoded_base + item
+
+    def group(self, group: int) -> int:
+        """Return the code of a group's turn."""
+        return self.group_base + group
+
+    def check(self, markers: "MarkerSettings") -> None:
+        """Refuse codes that a byte does not hold, where there is a port, and further codes that are taken."""
+        largest = self.group(1)
+        if largest > _LARGEST and markers.chosen():
+            raise UserError(
+                f"markers: {self.items} items need codes up to {largest}, a marker is a byte (at most 126 items); "
+                "send none (no port in markers): the log holds every event"
+            )
+        if self.items <= MOST_PUBLISHED or largest > _LARGEST:  # `MarkerSettings` refuses the published; to no port
+            return
+        for code in (c for c in (markers.sham_code, *(markers.stage_codes or ())) if c is not None):
+            if code <= largest:
+                raise UserError(
+                    f"markers: code {code} is taken: with {self.items} items 1 to {largest} are; free are "
+                    f"{max(largest, DECODE_FAILED) + 1}-{_LARGEST} without {GROUP_BASE} and {GROUP_BASE + 1}"
+                )
 
 
 class AudioSettings(Settings):

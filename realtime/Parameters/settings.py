@@ -1,5 +1,6 @@
 """What can be set about a session. params/realtime.yaml holds every default and the reason for it."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
@@ -7,7 +8,7 @@ from pydantic import Field, PositiveInt, model_validator
 from sleep_interpreter.realtime.Parameters.output import AudioSettings, MarkerSettings
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
 from sleep_interpreter.utils.core.config import Settings
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE
+from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.staging.settings import GateSettings, StagingSettings
 
 
@@ -30,16 +31,29 @@ class ChannelSettings(Settings):
 
 
 class DecoderChoice(Settings):
-    """Which decoders read the responses, and the channels they were trained on, in order."""
+    """Which decoders read the responses, and what the stream calls their channels.
+
+    `channels`: None as the decoder's data card does; a list has the same electrodes in any order, in the stream's
+    spelling; a mapping {name in the card: name in the stream} those that are called otherwise. `interpolate`: channels
+    that the stream lacks are made from the others.
+    """
 
     checkpoint: str | None = None
     rem_checkpoint: str | None = None
     timeout_seconds: float = Field(10.0, ge=1, le=60)
-    channels: tuple[str, ...] = EEG_MONTAGE
+    channels: tuple[str, ...] | dict[str, str] | None = None
+    interpolate: bool = False
+
+    @property
+    def checkpoints(self) -> dict[str, str]:
+        """{"NREM" | "REM": path} of the decoders that are there."""
+        chosen = {"NREM": self.checkpoint, "REM": self.rem_checkpoint}
+        return {stage: path for stage, path in chosen.items() if path is not None}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if len(set(self.channels)) != len(self.channels):
+        names = list(self.channels.values() if isinstance(self.channels, dict) else self.channels or ())
+        if len(set(names)) != len(names):
             raise ValueError("channels names a channel twice")
         return self
 
@@ -68,12 +82,15 @@ class LockSettings(Settings):
 
 
 class CueSettings(Settings):
-    """When which item is cued."""
+    """When which item is cued.
+
+    `groups`: items of each, by name or by number in the data card; None: the first half of the card's, and the rest.
+    """
 
     mode: Literal["scheduled", "recorded"] = "scheduled"
     interval_seconds: tuple[float, float] = (4.0, 6.0)
     group_seconds: float = Field(30.0, ge=1)
-    groups: tuple[tuple[int, ...], tuple[int, ...]] = (tuple(range(8)), tuple(range(8, 15)))
+    groups: tuple[tuple[int | str, ...], tuple[int | str, ...]] | None = None
     lead_seconds: float = Field(0.2, ge=0, le=1)
     sound_recorded: bool = False
     rule: Literal["published", "balanced"] = "published"
@@ -94,12 +111,28 @@ class CueSettings(Settings):
             )
         if low <= self.lead_seconds:
             raise ValueError("lead_seconds must be shorter than the interval between cues")
-        items = [i for group in self.groups for i in group]
-        if not all(self.groups) or sorted(set(items)) != sorted(items):
+        items = [i for group in self.groups or () for i in group]
+        if not all(self.groups or ()) or len(set(items)) != len(items):
             raise ValueError("groups must not be empty and must not share an item")
-        if not set(items) <= set(range(15)):
-            raise ValueError("groups hold item numbers from 0 to 14")
         return self
+
+    def groups_of(self, names: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the items of each group by their numbers among `names`; `UserError` where one is no item."""
+        if self.groups is None:
+            half = -(-len(names) // 2)
+            return tuple(range(half)), tuple(range(half, len(names)))
+        found: list[tuple[int, ...]] = []
+        for group in self.groups:
+            unknown = [item for item in group if item not in names and item not in range(len(names))]
+            if unknown:
+                raise UserError(
+                    f"cues.groups: {unknown[0]!r} is no item of the data card; there are numbers from 0 to "
+                    f"{len(names) - 1}, or {', '.join(names)}"
+                )
+            found.append(tuple(names.index(item) if isinstance(item, str) else item for item in group))
+        if set(found[0]) & set(found[1]) or any(len(set(group)) != len(group) for group in found):
+            raise UserError("cues.groups names an item twice, by name and by number")
+        return found[0], found[1]
 
 
 class QualitySettings(Settings):
@@ -172,9 +205,14 @@ class Fault(Settings):
 
 
 class SessionSettings(Settings):
-    """Everything that decides what a session does, besides the recording and the subject."""
+    """Everything that decides what a session does, besides the recording and the subject.
+
+    `card` is the path of the data card (a file, or the folder of a data set) whose items are cued and decoded; None:
+    the decoders' own, else the published one.
+    """
 
     seed: int = Field(1642, ge=0)
+    card: str | None = None
     workers: Literal["auto", "inline", "process"] = "auto"
     source: SourceSettings = SourceSettings()
     recording: RecordingSettings = RecordingSettings()

@@ -14,8 +14,8 @@ import numpy as np
 from sleep_interpreter.realtime.Report import recorded_signal
 from sleep_interpreter.realtime.Report.recorded_signal import Evoked, Spectrogram, evoked, open_segments, spectrogram
 from sleep_interpreter.realtime.Report.session_data import SessionData, Span, load_session
-from sleep_interpreter.realtime.Report.summary import CHANCE, phase_statistics, stage_minutes, stage_spans
-from sleep_interpreter.utils.core.constants import ITEMS, STAGES
+from sleep_interpreter.realtime.Report.summary import phase_statistics, stage_minutes, stage_spans
+from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.metrics.statistics import proportion
 from sleep_interpreter.utils.plots import evoked as evoked_plots
@@ -51,7 +51,7 @@ def write_night_report(folder: str | Path) -> Path:
     averages = {}
     for name, event in (("cues", "cue"), ("shams", "sham")):
         onsets = [cue["seconds"] for cue in session.cues(event)]
-        if heard and onsets and (found := evoked(segments, onsets)) is not None:
+        if heard and onsets and (found := evoked(segments, onsets, _response_end(session))) is not None:
             averages[name] = found
     kind = {True: "simulated recording", False: None, None: "simulated or not: unknown"}[session.simulated]
     subject = session.about.get("subject", {}).get("id") or folder.resolve().parent.name
@@ -59,12 +59,18 @@ def write_night_report(folder: str | Path) -> Path:
         _TEMPLATE, session=session, kind=kind, name=f"{subject}, {folder.resolve().name}", about=_about(session),
         warnings=_warnings(session), night=_night(session, spectrogram(segments, session), kind),
         cues=_cues(session, kind), pauses=_pauses(session), phase=_phase(session, kind), heard=heard,
-        responses=_responses(averages, kind), decoding=_decoding(session, kind), latencies=_latencies(session, kind),
-        quality=_quality(session, kind), faults=_faults(session), origin=_origin(session),
+        responses=_responses(averages, _response_end(session), kind), decoding=_decoding(session, kind),
+        latencies=_latencies(session, kind), quality=_quality(session, kind), faults=_faults(session),
+        origin=_origin(session),
     )  # fmt: skip
     with atomic_write(folder / FILE) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return folder / FILE
+
+
+def _response_end(session: SessionData) -> float:
+    """Return the seconds after a cue's onset up to which responses are averaged: all that the decoder reads."""
+    return max(recorded_signal.AFTER, session.card.windows.sleep.end)
 
 
 def _about(session: SessionData) -> str:
@@ -115,8 +121,9 @@ def _cues(session: SessionData, kind: str | None) -> Section | str:
     if not cued and not shams:
         skipped = len(session.select("cue_skipped", "cue_cancelled"))
         return f"No cue was played; {skipped} were skipped or taken back."
+    names = session.card.item_names
     counts = Counter((c["item"], c["stage"]) for c in cued)
-    by_stage = {s: [counts[item, s] for item in ITEMS] for s in (*STAGES, "unknown")}
+    by_stage = {s: [counts[item, s] for item in names] for s in (*STAGES, "unknown")}
     used = [s for s, numbers in by_stage.items() if any(numbers)]
     sham = Counter(c["item"] for c in shams)
     skips = Counter(e["detail"]["item"] for e in session.select("cue_skipped"))
@@ -125,12 +132,12 @@ def _cues(session: SessionData, kind: str | None) -> Section | str:
     items: list[tuple] = [
         (item, str(groups.get(item, "")), sum(numbers[k] for numbers in by_stage.values()),
          *(by_stage[s][k] for s in used), sham[item], skips[item], cancels[item])
-        for k, item in enumerate(ITEMS)
+        for k, item in enumerate(names)
     ]  # fmt: skip
     items.append(("all", "", *(sum(row[k] for row in items) for k in range(2, len(items[0])))))
     turns = Counter((c.get("group"), c["stage"]) for c in cued)
     return {
-        "svg": session_plots.cue_counts(ITEMS, by_stage, [sham[item] for item in ITEMS], kind),
+        "svg": session_plots.cue_counts(names, by_stage, [sham[item] for item in names], kind),
         "cues": len(cued),
         "shams": len(shams),
         "intervals": _intervals([c["seconds"] for c in (*cued, *shams)], kind),
@@ -182,7 +189,7 @@ def _phase(session: SessionData, kind: str | None) -> Section | None:
     return {"figures": figures, "rows": rows, "target": f"{target:g}", "near": _NEAR} if rows else None
 
 
-def _responses(averages: dict[str, Evoked], kind: str | None) -> Section | None:
+def _responses(averages: dict[str, Evoked], after: float, kind: str | None) -> Section | None:
     """Mean responses to cues and shams."""
     if not averages:
         return None
@@ -191,7 +198,7 @@ def _responses(averages: dict[str, Evoked], kind: str | None) -> Section | None:
     channel = next((n for n in ("Cz", "Fz", "EEG Cz", "EEG Fz") if n in names), names[0])
     return {
         "rows": [(name, r.n, r.rejected, r.missing) for name, r in averages.items()],
-        "window": (f"{recorded_signal.BEFORE:g}", f"{recorded_signal.AFTER:g}"),
+        "window": (f"{recorded_signal.BEFORE:g}", f"{after:g}"),
         "limits": (f"{recorded_signal.MOST_BEYOND:.0%}", f"{recorded_signal.MOST_PEAK_TO_PEAK:g}"),
         "channel": channel,
         "counts": " and ".join(f"{r.n} {name}" for name, r in averaged.items()),
@@ -204,18 +211,20 @@ def _decoding(session: SessionData, kind: str | None) -> Section:
     """What was decoded after which cue."""
     pairs, shams = session.decodes(), session.decodes(sham=True)
     judged, rows = session.has_responses, []
+    names = session.card.item_names
+    chance = 1 / len(names)
     for name, found in (("cues", pairs), ("shams (nothing was played)", shams)):
         if len(found):
-            hits = proportion(int((found[:, 0] == found[:, 1]).sum()), len(found), CHANCE)
+            hits = proportion(int((found[:, 0] == found[:, 1]).sum()), len(found), chance)
             share, interval = f"{hits['accuracy']:.1%}", f"{hits['low']:.1%} to {hits['high']:.1%}"
             rows.append((name, hits["n"], hits["hits"], share, interval, f"{hits['p']:.2g}"))
     return {
         "decodes": len(pairs),
         "shams": len(shams),
         "rows": rows,
-        "chance": f"{CHANCE:.1%}",
-        "items": len(ITEMS),
-        "svg": evoked_plots.confusion(pairs, ITEMS, CHANCE, kind) if judged and len(pairs) else None,
+        "chance": f"{chance:.1%}",
+        "items": len(names),
+        "svg": evoked_plots.confusion(pairs, names, chance, kind) if judged and len(pairs) else None,
         "flagged": sum(bool(e["detail"].get("flags")) for e in session.select("decode")),
         "failed": Counter(e["detail"]["reason"] for e in session.select("decode_failed")).most_common(20),
     }

@@ -160,8 +160,8 @@ class Evoked:
     missing: int
 
 
-def evoked(segments: Sequence[SegmentReader], onsets: Sequence[float]) -> Evoked | None:
-    """Average the recording around onsets, which are seconds on the log's clock.
+def evoked(segments: Sequence[SegmentReader], onsets: Sequence[float], after: float = AFTER) -> Evoked | None:
+    """Average the recording around onsets, which are seconds on the log's clock, up to `after` seconds later.
 
     The result is of the channels named after a place on the head; None when there is none, or no onset was recorded.
     """
@@ -175,7 +175,7 @@ def evoked(segments: Sequence[SegmentReader], onsets: Sequence[float]) -> Evoked
         selected = segment.select(wanted)
         if chosen is None:
             chosen, rate, step = selected, segment.rate, max(1, round(segment.rate / 100))
-            before, length = round(BEFORE * rate), round((BEFORE + AFTER) * rate) // step * step
+            before, length = round(BEFORE * rate), round((BEFORE + after) * rate) // step * step
         if selected != chosen or segment.rate != rate:
             continue
         for onset in onsets:

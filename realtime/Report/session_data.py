@@ -15,7 +15,8 @@ import numpy as np
 
 from sleep_interpreter.realtime.Recording.event_log import read_log, silent_cues
 from sleep_interpreter.utils.core.config import read_yaml
-from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
+from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.core.data_card import DataCard, card_of
 from sleep_interpreter.utils.core.errors import UserError
 
 Span = tuple[float, float]
@@ -76,6 +77,11 @@ class SessionData:
         value = self.about.get("simulated")
         return value if isinstance(value, bool) else None
 
+    @cached_property
+    def card(self) -> DataCard:
+        """The data card that the session followed."""
+        return card_of(self.folder)
+
     @property
     def has_responses(self) -> bool:
         """Whether the signal holds responses to the cues, so that decodes can be right or wrong."""
@@ -135,7 +141,8 @@ class SessionData:
         """Return (cued, decoded) item numbers of the decodes of cues, or of shams: int (n, 2)."""
         rows = [e["detail"] for e in self.select("decode") if bool(e["detail"].get("sham")) == sham
                 and e["detail"]["number"] not in self.silent]  # fmt: skip
-        pairs = [(ITEMS.index(d["cued"]), ITEMS.index(d["item"])) for d in rows]
+        index = self.card.item_index
+        pairs = [(index(d["cued"]), index(d["item"])) for d in rows]
         return np.array(pairs, int).reshape(-1, 2)
 
     def states(self, event: str, key: str) -> list[Span]:

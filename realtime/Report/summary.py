@@ -8,12 +8,12 @@ import numpy as np
 
 from sleep_interpreter.realtime.Parameters.settings import SessionSettings
 from sleep_interpreter.realtime.Recording.event_log import silent_cues
-from sleep_interpreter.utils.core.constants import ITEMS, STAGES, STREAM_RATE
+from sleep_interpreter.utils.core.constants import STAGES, STREAM_RATE
+from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.provenance import write_json
 from sleep_interpreter.utils.metrics.statistics import proportion
 
-CHANCE = 1 / len(ITEMS)
 StageSpan = tuple[float, float, str, list[float] | None]
 """Onset s, duration s, stage, smoothed probabilities."""
 
@@ -54,12 +54,13 @@ def phase_statistics(degrees: np.ndarray) -> tuple[float, float, float]:
     return float(np.degrees(np.angle(mean))), float(abs(mean)), float(np.degrees(spread))
 
 
-def summarise(events: Sequence[dict], *, recorded: bool, simulated: bool, seconds: float) -> dict:
+def summarise(events: Sequence[dict], *, recorded: bool, simulated: bool, seconds: float, card: DataCard) -> dict:
     """Return the session's counts as a mapping for JSON; `events` as in log.jsonl, `seconds` its length.
 
     `recorded`: the signal holds responses to these cues (a live stream, or a recording's own cues), so the truth of
-    every decode is known; `simulated`: the recording is simulated.
+    every decode is known; `simulated`: the recording is simulated; `card` has the items.
     """
+    items = card.item_names
     silent = silent_cues(events)
     heard = [e for e in events if e["detail"].get("number") not in silent]
     cues = [e for e in heard if e["event"] == "cue"]
@@ -75,7 +76,7 @@ def summarise(events: Sequence[dict], *, recorded: bool, simulated: bool, second
         "gate_openings": sum(e["event"] == "gate" and e["detail"]["open"] for e in events),
         "cues": {
             "total": len(cues),
-            "per_item": _count(cues, "item", ITEMS),
+            "per_item": _count(cues, "item", items),
             "per_stage": _count(cues, "stage", (*STAGES, "unknown")),
             "skipped": sum(e["event"] == "cue_skipped" for e in events),
             "cancelled": sum(e["event"] == "cue_cancelled" for e in events),
@@ -86,7 +87,7 @@ def summarise(events: Sequence[dict], *, recorded: bool, simulated: bool, second
         "decodes": {
             "total": len(decodes),
             "failed": sum(e["event"] == "decode_failed" for e in events),
-            "per_item": _count(decodes, "item", ITEMS),
+            "per_item": _count(decodes, "item", items),
         },
     }
     if not recorded:
@@ -97,9 +98,9 @@ def summarise(events: Sequence[dict], *, recorded: bool, simulated: bool, second
         )
     else:
         hits = sum(e["detail"]["item"] == e["detail"]["cued"] for e in decodes)
-        result["accuracy"] = {**proportion(hits, len(decodes), CHANCE), "interval": "Wilson 95 %"}
+        result["accuracy"] = {**proportion(hits, len(decodes), 1 / len(items)), "interval": "Wilson 95 %"}
         kind = "simulated recording: says nothing about people" if simulated else _kind(result)
-        result["accuracy_note"] = f"top-1 of 15 on cues used while the gate was open; {kind}"
+        result["accuracy_note"] = f"top-1 of {len(items)} on cues used while the gate was open; {kind}"
     return result
 
 
@@ -138,7 +139,7 @@ def summary_lines(summary: dict) -> list[str]:
     elif accuracy["n"]:
         lines.append(
             f"top-1 {accuracy['accuracy']:.1%} of n = {accuracy['n']} "
-            f"(95 % {accuracy['low']:.1%} to {accuracy['high']:.1%}, chance {CHANCE:.1%}), "
+            f"(95 % {accuracy['low']:.1%} to {accuracy['high']:.1%}, chance {accuracy['chance']:.1%}), "
             f"{_kind(summary)}"
         )
     return [*lines, *(f"warning: {text}" for text in summary["warnings"])]
@@ -155,12 +156,13 @@ def write_hypnogram(events: Sequence[dict], path: Path) -> None:
 
 
 def write_summary(
-    events: Sequence[dict], folder: Path, *, recorded: bool, simulated: bool, seconds: float, settings: SessionSettings
-) -> dict:
+    events: Sequence[dict], folder: Path, *, recorded: bool, simulated: bool, seconds: float,
+    settings: SessionSettings, card: DataCard,
+) -> dict:  # fmt: skip
     """Write hypnogram.tsv, summary.json and session.png into the session's folder; return the summary."""
     from sleep_interpreter.utils.plots.session import plot_session  # lazy: start-up
 
-    summary = summarise(events, recorded=recorded, simulated=simulated, seconds=seconds)
+    summary = summarise(events, recorded=recorded, simulated=simulated, seconds=seconds, card=card)
     write_hypnogram(events, folder / "hypnogram.tsv")
     write_json(folder / "summary.json", summary)
     title, threshold = f"{folder.parent.name}, {folder.name}", settings.gate.nrem_probability

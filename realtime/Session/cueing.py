@@ -13,9 +13,7 @@ import numpy as np
 from sleep_interpreter.realtime.Cues.phase_locking import MEASURED_AFTER, achieved_phase
 from sleep_interpreter.realtime.Cues.schedule import Schedule
 from sleep_interpreter.realtime.Output.sinks import Cue
-from sleep_interpreter.realtime.Parameters.output import CUE_BASE, GROUP_BASE
 from sleep_interpreter.realtime.Session.session_context import SessionContext, stage_name
-from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.staging.cue_gate import GateState
 
 logger = logging.getLogger(__name__)
@@ -46,7 +44,7 @@ class CueController:
         self._group_due: int | None = None
         self.pending: deque[tuple[Cue, int]] = deque()
         self._measuring: deque[Cue] = deque()
-        self.counts = dict.fromkeys(ITEMS, 0)
+        self.counts = dict.fromkeys(context.card.item_names, 0)
         self.shams = 0
         self.phases_degrees: deque[float] = deque(maxlen=500)
 
@@ -146,8 +144,9 @@ class CueController:
         if group is None:
             return
         self._group_due = self.schedule.next_switch(now)
-        self._context.send_marker(GROUP_BASE + group)
-        self._context.log_event(now, "group", GROUP_BASE + group, group=group)
+        code = self._context.codes.group(group)
+        self._context.send_marker(code)
+        self._context.log_event(now, "group", code, group=group)
 
     def _decide(self, now: int) -> None:
         """Take the cue that is due: send it on its way, or say why not."""
@@ -168,7 +167,7 @@ class CueController:
         self.pending.append((cue, stage))
 
     def _code(self, cue: Cue) -> int | None:
-        return self._context.settings.markers.sham_code if cue.sham else CUE_BASE + cue.item
+        return self._context.settings.markers.sham_code if cue.sham else self._context.codes.cue(cue.item)
 
     def _sound(self, cue: Cue, stage: int) -> None:
         """The cue's onset has come."""
@@ -183,7 +182,7 @@ class CueController:
         if cue.sham:
             self.shams += 1
         else:
-            self.counts[ITEMS[cue.item]] += 1
+            self.counts[cue.name] += 1
         self._measuring.append(cue)
         self._on_onset(cue, stage)
 

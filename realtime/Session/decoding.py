@@ -5,12 +5,11 @@ from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any
 
-from sleep_interpreter.realtime.Model.networks import AFTER, BEFORE
+from sleep_interpreter.realtime.Model.networks import ResponseWindow
 from sleep_interpreter.realtime.Model.worker import Answer, Worker, error_line
 from sleep_interpreter.realtime.Output.sinks import Cue
-from sleep_interpreter.realtime.Parameters.output import DECODE_FAILED, DECODED_BASE
 from sleep_interpreter.realtime.Session.session_context import SessionContext, rounded, stage_name
-from sleep_interpreter.utils.core.constants import ITEMS, REM
+from sleep_interpreter.utils.core.constants import REM
 
 logger = logging.getLogger(__name__)
 
@@ -18,9 +17,9 @@ logger = logging.getLogger(__name__)
 class ResponseDecoding:
     """Ask the decoder about the response to every cue, and log what it says.
 
-    The worker's `ask(key, kind, eeg)` with kind "NREM" or "REM" gives probabilities (15,); None decodes nothing.
-    `kinds` are those that have a decoder; `flags()` gives {channel: reason} of its channels that are bad at the
-    moment.
+    The worker's `ask(key, kind, eeg)` with kind "NREM" or "REM" gives probabilities of the items (K,); None decodes
+    nothing. `kinds` are those that have a decoder; `flags()` gives {channel: reason} of its channels that are bad at
+    the moment.
     """
 
     def __init__(
@@ -31,6 +30,7 @@ class ResponseDecoding:
         flags: Callable[[], dict[str, str]],
     ) -> None:
         self._context, self._worker, self._kinds, self._flags = context, worker, frozenset(kinds), flags
+        self._window = ResponseWindow.of(context.card)
         self._arriving: deque[tuple[Cue, int]] = deque()  # cues that sounded, with stage, responses to come
         self._asked: dict[int, tuple[Cue, int, dict[str, str]]] = {}  # by number, with stage and flags
         self.counts = {"total": 0, "failed": 0, "hits": 0}
@@ -47,7 +47,7 @@ class ResponseDecoding:
 
     def due(self) -> list[int]:
         """Return the samples at which there is something to do."""
-        return [cue.onset + AFTER for cue, _ in list(self._arriving)[:1]]
+        return [cue.onset + self._window.after for cue, _ in list(self._arriving)[:1]]
 
     def add_cue(self, cue: Cue, stage: int) -> None:
         """A cue has sounded."""
@@ -56,14 +56,14 @@ class ResponseDecoding:
 
     def process_due(self, now: int) -> None:
         """Ask about the responses that are complete at `now`."""
-        while self._arriving and self._arriving[0][0].onset + AFTER <= now:
+        while self._arriving and self._arriving[0][0].onset + self._window.after <= now:
             cue, stage = self._arriving.popleft()
             context, worker, rows = self._context, self._worker, self._context.montage.decoder
             assert worker is not None and rows is not None, "it decodes nothing else"
             try:
-                window = context.buffer.read(cue.onset - BEFORE, cue.onset + AFTER)
+                window = context.buffer.read(cue.onset - self._window.before, cue.onset + self._window.after)
             except IndexError as error:
-                self._failed(cue.onset + AFTER, cue, error_line(error))
+                self._failed(cue.onset + self._window.after, cue, error_line(error))
                 continue
             self._asked[cue.number] = cue, stage, self._flags()
             kind = "REM" if stage == REM else "NREM"
@@ -84,34 +84,35 @@ class ResponseDecoding:
         if self._asked:
             self.poll_answers(wait=5.0)
         for cue, _, _ in self._asked.values():
-            self._failed(cue.onset + AFTER, cue, "the session ended before the decoder answered")
+            self._failed(cue.onset + self._window.after, cue, "the session ended before the decoder answered")
+        end = self._context.card.windows.sleep.end
         for cue, _ in self._arriving:
-            self._failed(self._context.sample, cue, "the session ended before +1.8 s")
+            self._failed(self._context.sample, cue, f"the session ended before +{end:g} s")
         self._asked.clear()
         self._arriving.clear()
 
     def _answered(self, answer: Answer, cue: Cue, stage: int, flags: dict[str, str]) -> None:
         if answer.error is not None:
-            self._failed(cue.onset + AFTER, cue, answer.error)
+            self._failed(cue.onset + self._window.after, cue, answer.error)
             return
         probabilities = answer.value
         winner = int(probabilities.argmax())
-        code = DECODED_BASE + winner
+        decoded = self._context.card.item_names[winner]
+        code = self._context.codes.decoded(winner)
         self._context.send_marker(code)
         detail = {
-            "number": cue.number, "cued": ITEMS[cue.item], "item": ITEMS[winner], "stage": stage_name(stage),
+            "number": cue.number, "cued": cue.name, "item": decoded, "stage": stage_name(stage),
             "recorded": cue.recorded, "probabilities": rounded(probabilities),
             **({"sham": True} if cue.sham else {}), **({"flags": flags} if flags else {}),
         }  # fmt: skip
-        self._context.log_event(cue.onset + AFTER, "decode", code, latency=answer.seconds, **detail)
+        self._context.log_event(cue.onset + self._window.after, "decode", code, latency=answer.seconds, **detail)
         self.counts["total"] += 1
         self.counts["hits"] += winner == cue.item and not cue.sham
         self.last = {**detail, "latency_ms": round(answer.seconds * 1e3, 1)}
 
     def _failed(self, sample: int, cue: Cue, text: str) -> None:
-        self._context.send_marker(DECODE_FAILED)
-        self._context.log_event(
-            sample, "decode_failed", DECODE_FAILED, number=cue.number, cued=ITEMS[cue.item], reason=text
-        )
+        code = self._context.codes.decode_failed
+        self._context.send_marker(code)
+        self._context.log_event(sample, "decode_failed", code, number=cue.number, cued=cue.name, reason=text)
         self.counts["failed"] += 1
         logger.warning("decode of cue %d failed: %s", cue.number, text)

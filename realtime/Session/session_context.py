@@ -8,12 +8,14 @@ from typing import Any
 from sleep_interpreter.realtime.Output.marker_ports import MarkerHub
 from sleep_interpreter.realtime.Output.sinks import SoundSink
 from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.realtime.Parameters.output import MarkerCodes
 from sleep_interpreter.realtime.Recording.event_log import EventLog
 from sleep_interpreter.realtime.Sources.montage import Montage
 from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
 from sleep_interpreter.realtime.Sources.source import Source
 from sleep_interpreter.realtime.Utils.ring_buffer import RingBuffer
 from sleep_interpreter.utils.core.constants import STAGES, STREAM_RATE, UNKNOWN
+from sleep_interpreter.utils.core.data_card import DataCard, published
 from sleep_interpreter.utils.staging.stagers import WINDOW
 
 logger = logging.getLogger(__name__)
@@ -22,7 +24,10 @@ _BUFFER = 2 * WINDOW
 
 
 class SessionContext:
-    """What a session reads from and writes to; its source begins at sample `origin`, above 0 when it is resumed."""
+    """What a session reads from and writes to; its source begins at sample `origin`, above 0 when it is resumed.
+
+    `card` has the items that are cued and the window in which their responses are read, `codes` the markers.
+    """
 
     def __init__(
         self,
@@ -34,7 +39,10 @@ class SessionContext:
         settings: SessionSettings,
         inputs: ReplayedInputs,
         origin: int = 0,
+        card: DataCard | None = None,
     ) -> None:
+        self.card = published() if card is None else card
+        self.codes = MarkerCodes.of(len(self.card.items))
         self.source, self.montage, self.sink, self.ports = source, montage, sink, ports
         self.log, self.settings, self.inputs, self.origin = log, settings, inputs, origin
         self.buffer = RingBuffer(len(montage.picks), _BUFFER, origin)

@@ -15,7 +15,7 @@ from sleep_interpreter.realtime.Session.decoding import ResponseDecoding
 from sleep_interpreter.realtime.Session.session_context import SessionContext, rounded, stage_name
 from sleep_interpreter.realtime.Session.signal_monitor import SignalMonitor
 from sleep_interpreter.realtime.Session.staging import OnlineStaging
-from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
+from sleep_interpreter.utils.core.constants import STREAM_RATE
 
 _ALARMS = {"stalled": "no samples", "lost": "stream lost", "refused": "stream refused", "behind": "samples late"}
 
@@ -87,7 +87,7 @@ class SessionStatus:
                 "degrees": list(cueing.phases_degrees)[-200:],
             },
             "alarms": self._current_alarms(age, recording),
-            "items": list(ITEMS),
+            "items": list(context.card.item_names),
             "channels": list(context.montage.picks),
             **{key: self._about[key] for key in ("session", "subject", "simulated")},
         }

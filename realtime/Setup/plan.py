@@ -18,6 +18,7 @@ from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.realtime.Utils.session_lock import lock_session
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.core.data_card import DataCard, card_of
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
 
@@ -35,7 +36,8 @@ class Plan:
 
     `recording`: for a replay; `folder` (None makes a new one) and `events`: of the session that goes on; `origin`:
     sample at which it begins; `inputs`: of the session that is replayed; `gaps`: (first sample, samples), on the
-    recording's own clock, that it lacks.
+    recording's own clock, that it lacks; `card`: of the session that goes on or is replayed (None: it follows from the
+    settings, `session_cards`).
     """
 
     settings: SessionSettings
@@ -46,6 +48,7 @@ class Plan:
     origin: int = 0
     inputs: ReplayedInputs = field(default_factory=ReplayedInputs)
     gaps: tuple[tuple[int, int], ...] = ()
+    card: DataCard | None = None
 
     @property
     def skipped(self) -> int:
@@ -111,7 +114,8 @@ def _resumed(args: argparse.Namespace) -> Plan:
     last = max(e["sample"] for e in events)
     recording = about["recording"].get("path")
     origin = _resume_sample(settings, about, last)
-    return Plan(settings, _subject(about), recording and Path(recording), folder, tuple(events), origin)
+    path = recording and Path(recording)
+    return Plan(settings, _subject(about), path, folder, tuple(events), origin, card=card_of(folder))
 
 
 def _resume_sample(settings: SessionSettings, about: dict[str, Any], last: int) -> int:
@@ -155,7 +159,8 @@ def _replayed(args: argparse.Namespace) -> Plan:
     logged = [(e["detail"]["first"], e["detail"]["count"]) for e in own if e["event"] == "gap"]
     # a stream counts from where its process began: only there are the log's gaps the file's too
     gaps = tuple(sorted({*lacking, *(logged if origin in begun else ())}))
-    return Plan(settings, _subject(about), recording, None, before, origin, ReplayedInputs(own, origin), gaps)
+    inputs = ReplayedInputs(own, origin)
+    return Plan(settings, _subject(about), recording, None, before, origin, inputs, gaps, card_of(folder))
 
 
 def _recorded_segments(

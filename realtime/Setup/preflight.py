@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sleep_interpreter.realtime.Model.networks import AFTER, BEFORE
+from sleep_interpreter.realtime.Model.networks import ResponseWindow
 from sleep_interpreter.realtime.Model.worker import Worker
 from sleep_interpreter.realtime.Output.marker_ports import open_ports
 from sleep_interpreter.realtime.Output.sinks import choose_sink
@@ -191,7 +191,8 @@ def _models(prepared: Prepared, settings: SessionSettings) -> list[Check]:
     limit = settings.staging.answer_seconds
     checks = [_timed(workers.stager, "stager", (window, WINDOW), limit, settings.staging.stager)]
     for kind in sorted(workers.kinds):
-        eeg = 20 * rng.standard_normal((len(settings.decoder.channels), BEFORE + AFTER))
+        rows, samples = len(prepared.montage.decoder or ()), ResponseWindow.of(prepared.card).samples
+        eeg = 20 * rng.standard_normal((rows, samples))
         checks.append(_timed(workers.decoder, f"decoder {kind}", (kind, eeg), 0.6, "answer"))
     return checks
 

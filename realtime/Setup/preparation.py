@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -12,14 +12,17 @@ from sleep_interpreter.realtime.Cues.phase_locking import PhaseLock
 from sleep_interpreter.realtime.Cues.schedule import CueSchedule, LockedCues, RecordedCues, Schedule
 from sleep_interpreter.realtime.Cues.sounds import read_playlist, session_sounds
 from sleep_interpreter.realtime.Model import networks
-from sleep_interpreter.realtime.Model.parts import Workers, open_workers
+from sleep_interpreter.realtime.Model.parts import DecoderInput, Workers, open_workers
 from sleep_interpreter.realtime.Output.sinks import choose_sink
 from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.realtime.Parameters.output import MarkerCodes
+from sleep_interpreter.realtime.Parameters.session_cards import SessionCards, session_cards
 from sleep_interpreter.realtime.Setup.plan import Plan
 from sleep_interpreter.realtime.Sources.faulty_source import add_faults
-from sleep_interpreter.realtime.Sources.montage import Montage, make_montage
+from sleep_interpreter.realtime.Sources.montage import Montage, check_twice, make_montage, stream_names
 from sleep_interpreter.realtime.Sources.source import Notice, Source, open_source
 from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
 
 _KINDS = ("EEG", "EOG", "EMG")
@@ -30,7 +33,7 @@ class Prepared:
     """What a session needs, checked before anything is written.
 
     `sink`: kind, and why that one; `simulated`: the recording is marked so; `notices`: logging level and text, for
-    the session's log.
+    the session's log; `card` has its items and its decode window.
     """
 
     source: Source
@@ -41,6 +44,7 @@ class Prepared:
     sink: tuple[str, str]
     simulated: bool
     notices: list[Notice]
+    card: DataCard
 
 
 def prepare(planned: Plan) -> Prepared:
@@ -49,31 +53,35 @@ def prepare(planned: Plan) -> Prepared:
     for package in ("soundfile", *(["mne_lsl"] if settings.markers.lsl else [])):
         if find_spec(package) is None:
             raise UserError(f"the package {package} is not installed: pip install -e '.[realtime]'")
-    chosen = {"NREM": settings.decoder.checkpoint, "REM": settings.decoder.rem_checkpoint}
-    checkpoints = {stage: path for stage, path in chosen.items() if path is not None}
+    named = settings.decoder.channels
+    check_twice(tuple(named.values() if isinstance(named, dict) else named or ()), "settings")
+    cards = session_cards(settings, planned.card)
+    MarkerCodes.of(len(cards.session.items)).check(settings.markers)
+    planned = replace(planned, card=cards.session)
     source = open_source(settings.source, planned)
     if settings.faults:
         source = add_faults(source, settings.faults)
     try:
-        return _prepare(planned, settings, source, checkpoints)
+        return _prepare(planned, settings, source, cards)
     except BaseException:
         source.close()
         raise
 
 
-def _prepare(planned: Plan, settings: SessionSettings, source: Source, checkpoints: dict[str, str]) -> Prepared:
-    where = source.where
+def _prepare(planned: Plan, settings: SessionSettings, source: Source, cards: SessionCards) -> Prepared:
+    where, card, checkpoints = source.where, cards.session, settings.decoder.checkpoints
+    called = stream_names(settings.decoder, cards.decoder_channels) if checkpoints else {}
     montage = make_montage(
-        settings.channels, settings.decoder.channels if checkpoints else (), source.names, where,
-        lock=settings.cues.lock.channel,
+        settings.channels, tuple(called.values()), source.names, where, lock=settings.cues.lock.channel,
+        partial=settings.decoder.interpolate,
     )  # fmt: skip
     source.open(montage.picks)
     amplitude = source.check_unit(montage.eeg_rows)
     for pair, what in zip(montage.derivations, _KINDS, strict=True):
         if pair is not None:
             source.check_unit([pair[0]], f"{what} ({montage.picks[pair[0]]})", others_fit=True)
-    schedule = _schedule(planned, source)
-    sounds = session_sounds(settings)
+    schedule = _schedule(planned, source, card)
+    sounds = session_sounds(settings, card)
     sink = choose_sink(settings.audio, settings.source.pace)
 
     notices: list[Notice] = [
@@ -93,29 +101,34 @@ def _prepare(planned: Plan, settings: SessionSettings, source: Source, checkpoin
         notices.append((logging.INFO, "decoding off: no --decoder-checkpoint"))
     elif montage.decoder is None:
         for path in checkpoints.values():  # refused now rather than on the day it would be used
-            networks.restore(path, "decoder", len(settings.decoder.channels))
+            networks.restore(path, "decoder")
         lacking = ", ".join(montage.missing)
         notices.append((logging.WARNING, f"decoding off: recording lacks channels {lacking}"))
         checkpoints = {}
+    elif isinstance(settings.decoder.channels, tuple) and tuple(called.values()) != settings.decoder.channels:
+        text = "decoder.channels is in another order than the decoder's data card: channels go by name"
+        notices.append((logging.INFO, text))
     # networks compute in processes of their own where nothing may wait for them
     in_processes = source.real_time if settings.workers == "auto" else settings.workers == "process"
-    workers = open_workers(settings, present, checkpoints, source.simulated, in_processes)
+    there = tuple(name for name, own in called.items() if own not in montage.missing)
+    given = DecoderInput(there, card.item_names, settings.decoder.interpolate)
+    workers = open_workers(settings, present, checkpoints, given, source.simulated, in_processes)
     notices += workers.notices
     where = "no cue sounds" if sink[0] == "null" else f"cues go to a {sink[0]}"
     notices.append((logging.INFO, f"{where} ({sink[1]})"))
     if planned.folder is None and not planned.inputs.replaying:  # else its settings hold the volume already
         calibrated = loudness_calibration.check_sounds(settings, sounds)
         notices += [] if calibrated is None else [(logging.INFO, calibrated)]
-    return Prepared(source, montage, workers, schedule, sounds, sink, source.simulated, notices)
+    return Prepared(source, montage, workers, schedule, sounds, sink, source.simulated, notices, card)
 
 
-def _schedule(planned: Plan, source: Source) -> Schedule:
+def _schedule(planned: Plan, source: Source, card: DataCard) -> Schedule:
     """Return the schedule that the settings ask for, gone on with where a session is resumed."""
     settings = planned.settings.cues
     if settings.mode == "recorded":
-        return RecordedCues(source.cues(), settings.groups)
-    playlist = None if settings.playlist is None else read_playlist(settings.playlist)
-    schedule = CueSchedule(settings, planned.settings.seed, planned.subject, playlist)
+        return RecordedCues(source.cues(), settings.groups_of(card.item_names), card.item_names)
+    playlist = None if settings.playlist is None else read_playlist(settings.playlist, card)
+    schedule = CueSchedule(settings, planned.settings.seed, planned.subject, card, playlist)
     schedule.resume(planned.events)
     if settings.lock.method == "none":
         return schedule

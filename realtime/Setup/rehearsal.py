@@ -17,16 +17,18 @@ from typing import Any
 import numpy as np
 
 from sleep_interpreter.realtime.Control.control_client import Client
+from sleep_interpreter.realtime.Parameters.output import MarkerCodes
 from sleep_interpreter.realtime.Recording.event_log import read_log, silent_cues
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE
+from sleep_interpreter.utils.core import config, data_card
+from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import RESULTS, ROOT, display_path
 from sleep_interpreter.utils.core.provenance import record, write_json
 
 logger = logging.getLogger(__name__)
 
-_NAMES = ["COUNTER", *EEG_MONTAGE, "M1", "M2", "EOG1", "EOG2", "EMG1", "EMG2", "AUX1", "AUX2"]
-"""64 channels."""
+_OTHERS = ("M1", "M2", "EOG1", "EOG2", "EMG1", "EMG2", "AUX1", "AUX2")
+"""Channels of the stand-in amplifier beside its counter and the card's: 64 with the published 55."""
 _RATE = 500
 _RISING = 2**22
 """The counter starts again here: whole numbers that a 32-bit float holds."""
@@ -37,7 +39,9 @@ def rehearse(args: argparse.Namespace) -> tuple[list[str], bool]:
     out = (args.out or RESULTS / "rehearsal").resolve()
     folder = out / time.strftime("%Y%m%d_%H%M%S")
     folder.mkdir(parents=True)
-    stager, decoder = checkpoints(out, args.members)
+    given = getattr(args, "card", None)
+    card = data_card.published() if given is None else config.load(DataCard, given)
+    stager, decoder = checkpoints(out, args.members, card)
     with contextlib.ExitStack() as stack:
         environment = stack.enter_context(sound_server(args.sink))
         if args.busy:
@@ -47,21 +51,22 @@ def rehearse(args: argparse.Namespace) -> tuple[list[str], bool]:
         seconds = 60 * args.minutes + 40
         stack.callback(end_process, subprocess.Popen(
             [sys.executable, "-m", "sleep_interpreter.realtime.Setup.stand_in_amplifier",
-             "--session-id", name, "--source-id", name, "--file", str(write_signal(folder)),
+             "--session-id", name, "--source-id", name, "--file", str(write_signal(folder, card)),
              "--count", "--seconds", str(seconds + 3600)],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         ))  # fmt: skip
         session = start_session(folder, name, stager, decoder, args, environment)
         usage = _sample_usage(session, folder, seconds)
-    report = _measure(folder / "s1" / "session_001", usage)
+    report = _measure(folder / "s1" / "session_001", usage, card)
     report["settings"] = {key: getattr(args, key) for key in ("minutes", "busy", "monitor", "members", "sink")}
     write_json(folder / "rehearsal.json", {**report, "provenance": record()})
     return [*_table(report), f"written to {display_path(folder)}"], report["lost"] == 0 and report["samples"] > 0
 
 
-def checkpoints(out: Path, members: int) -> tuple[Path, Path]:
+def checkpoints(out: Path, members: int, card: DataCard) -> tuple[Path, Path]:
     """Make the networks of a rehearsal, full size and untrained: their time is what counts."""
-    stager, decoder = out / "stager.npz", out / f"decoder_{members}.npz"
+    of_card = "" if card == data_card.published() else f"_{card.fingerprint}"
+    stager, decoder = out / "stager.npz", out / f"decoder_{members}{of_card}.npz"
     if stager.exists() and decoder.exists():
         return stager, decoder
     from sleep_interpreter import model  # lazy: start-up
@@ -73,17 +78,22 @@ def checkpoints(out: Path, members: int) -> tuple[Path, Path]:
     for member in range(6):  # it says N2, whatever it sees
         names[f"individual_models/{member}/fc/bias"].assign([0, 5, 0, 0])
     checkpoint.save(network, stager)
-    network = model.build("N23SIMD", mode="retrained", members=members, awake=False)
-    checkpoint.save(network, decoder)
+    network = model.build("N23SIMD", mode="retrained", members=members, awake=False, card=card)
+    checkpoint.save(network, decoder, **data_card.to_notes(card))
     return stager, decoder
 
 
-def write_signal(folder: Path) -> Path:
-    """Write the signal that the stand-in amplifier plays over and over; return its path."""
+def write_signal(folder: Path, card: DataCard) -> Path:
+    """Write the signal that the stand-in amplifier plays over and over; return its path.
+
+    It has the card's channels, those of staging, and room for a counter.
+    """
+    eeg = [*card.channels, *(name for name in ("C4",) if name not in card.channels)]
+    names = ["COUNTER", *eeg, *(name for name in _OTHERS if name not in eeg)]
     rng, n = np.random.default_rng(0), 60 * _RATE
     slow = 30 * np.sin(2 * np.pi * 0.9 * np.arange(n) / _RATE)
-    data = slow * rng.uniform(0.5, 1, (len(_NAMES), 1)) + 10 * rng.standard_normal((len(_NAMES), n))
-    np.savez(folder / "signal.npz", data=data.astype("f4"), names=_NAMES, rate=float(_RATE))
+    data = slow * rng.uniform(0.5, 1, (len(names), 1)) + 10 * rng.standard_normal((len(names), n))
+    np.savez(folder / "signal.npz", data=data.astype("f4"), names=names, rate=float(_RATE))
     return folder / "signal.npz"
 
 
@@ -174,7 +184,7 @@ def resident_memory(pid: int) -> float | None:
     return round(int(words[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
 
 
-def _measure(folder: Path, usage: Sequence[Sequence[Any]]) -> dict[str, Any]:
+def _measure(folder: Path, usage: Sequence[Sequence[Any]], card: DataCard) -> dict[str, Any]:
     """Return what log, tables and recording say."""
     import mne  # lazy: start-up
 
@@ -189,7 +199,8 @@ def _measure(folder: Path, usage: Sequence[Sequence[Any]]) -> dict[str, Any]:
     dac = {d["number"]: d["dac"] for d in sounds}
     cues = [e for e in events if e["event"] == "cue"]
     silent = silent_cues(events)
-    sent = [row for row in ports if 1 <= row[1] <= 15]
+    codes = MarkerCodes.of(len(card.items))
+    sent = [row for row in ports if codes.cue(0) <= row[1] < codes.cue(len(card.items))]
     if len(sent) == len(cues):  # a marker of a cue that did not sound has no sound near it
         sent = [row for row, cue in zip(sent, cues, strict=True) if cue["detail"]["number"] not in silent]
     played = sorted(dac.values())

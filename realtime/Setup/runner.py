@@ -26,7 +26,7 @@ from sleep_interpreter.realtime.Setup.preparation import Prepared
 from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
 from sleep_interpreter.realtime.Utils.session_lock import lock_session
 from sleep_interpreter.realtime.Utils.stop_request import StopRequest
-from sleep_interpreter.utils.core import config, provenance
+from sleep_interpreter.utils.core import config, data_card, provenance
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.paths import display_path
 
@@ -49,9 +49,10 @@ def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, moni
             prepared.schedule.begin_at(planned.origin)
         else:
             config.save(settings, folder / "settings.yaml")
+            data_card.write(prepared.card, folder)
             about = describe(prepared, planned)
             provenance.write_json(folder / "session.json", about)
-            write_sounds(folder / "sounds", prepared.sounds, settings.audio.rate)
+            write_sounds(folder / "sounds", prepared.sounds, settings.audio.rate, prepared.card.item_names)
         sink = open_sink(prepared.sink[0], settings.audio, folder, prepared.sounds, planned.origin)
         ports = open_ports(settings.markers, folder)
         wanted, panel = settings.control.enabled, None
@@ -64,7 +65,9 @@ def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, moni
         )  # fmt: skip
         if source.live and settings.recording.enabled:
             source.record(folder / "recording", settings.recording, planned.origin)
-        context = SessionContext(source, prepared.montage, sink, ports, log, settings, planned.inputs, planned.origin)
+        context = SessionContext(
+            source, prepared.montage, sink, ports, log, settings, planned.inputs, planned.origin, prepared.card
+        )
         facts = {
             "session": folder.name, "subject": planned.subject.id, "simulated": prepared.simulated,
             "folder": folder,
@@ -104,6 +107,7 @@ def _run_to_report(
         summary = write_summary(
             events, folder, settings=settings, simulated=prepared.simulated, seconds=session.sample / STREAM_RATE,
             recorded=settings.cues.mode == "recorded" or prepared.source.live or planned.inputs.replaying,
+            card=prepared.card,
         )  # fmt: skip
     for line in (*summary_lines(summary), f"written to {display_path(folder)}"):
         logger.info("%s", line)
@@ -153,5 +157,5 @@ def describe(prepared: Prepared, planned: Plan) -> dict[str, Any]:
         "started": datetime.now(UTC).isoformat(timespec="seconds"), "ending": None, "source": settings.source.kind,
         "subject": planned.subject.model_dump(), "recording": recording, "simulated": prepared.simulated,
         "channels": list(prepared.montage.picks), "seed": settings.seed, "git": provenance.git_revision(),
-        "versions": versions,
+        "versions": versions, "card": {"title": prepared.card.title, "fingerprint": prepared.card.fingerprint},
     }  # fmt: skip

@@ -13,8 +13,9 @@ import numpy as np
 
 from sleep_interpreter.realtime.Parameters.source import SourceSettings
 from sleep_interpreter.realtime.Sources.source import SessionPlan, Source
-from sleep_interpreter.utils.core.constants import ITEMS, STREAM_RATE
-from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.core.data_card import DataCard, published
+from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import is_simulated
 from sleep_interpreter.utils.signal import units as amplitude
@@ -35,16 +36,19 @@ class ReplaySource(Source):
     Every channel is read at its own sampling rate and resampled on its own sample clock, so that neither channels
     that are not used nor the way the file is cut into reads can change a sample. A session that goes on begins `skip`
     samples at 500 Hz after `settings.start`. `gaps` are (first sample of the recording, number of samples) that the
-    stream lacked, NaN there. `rates` begin with the highest rate. A `UserError` says that the file is missing,
-    unreadable or without data, or that nothing lies between start and stop.
+    stream lacked, NaN there; cues in its annotations are of the items of `card` (None: the published one).
+    `rates` begin with the highest rate. A `UserError` says that the file is missing, unreadable or without data, or
+    that nothing lies between start and stop.
     """
 
     takes_recording = True
 
     def __init__(
-        self, path: str | Path, settings: SourceSettings, skip: int = 0, gaps: Sequence[tuple[int, int]] = ()
-    ) -> None:
+        self, path: str | Path, settings: SourceSettings, skip: int = 0, gaps: Sequence[tuple[int, int]] = (),
+        card: DataCard | None = None,
+    ) -> None:  # fmt: skip
         self.path = Path(path)
+        self._card = published() if card is None else card
         self.real_time = settings.speed == 1
         if skip:
             settings = settings.model_copy(update={"start": settings.start + skip / STREAM_RATE})
@@ -67,7 +71,7 @@ class ReplaySource(Source):
     def for_session(cls, settings: SourceSettings, plan: SessionPlan) -> Self:
         if plan.recording is None:
             raise UserError("--source replay needs --recording FILE")
-        return cls(plan.recording, settings, plan.skipped, plan.gaps)
+        return cls(plan.recording, settings, plan.skipped, plan.gaps, plan.card)
 
     def open(self, picks: Sequence[str]) -> None:
         """Choose the channels, and find a begin at which all of them have a sample."""
@@ -114,13 +118,14 @@ class ReplaySource(Source):
         for onset, text in zip(annotations.onset, annotations.description, strict=True):
             if (match := _CUE.fullmatch(str(text).strip())) is None:
                 continue
-            if (item := match[1]) not in ITEMS:
-                close = nearest(item, ITEMS, 1)
-                hint = f"did you mean {close[0]!r}?" if close else f"items: {', '.join(ITEMS)}"
-                raise UserError(f"{self.path}: annotation {text!r} names no item; {hint}")
+            try:
+                item = self._card.item_index(match[1])
+            except ValueError as error:
+                hint = str(error).partition("; ")[2]
+                raise UserError(f"{self.path}: annotation {text!r} names no item; {hint}") from None
             seconds = float(onset) - shift - self.begins
             if self._skip <= seconds < self._skip + self.seconds:
-                found.append((seconds, ITEMS.index(item)))
+                found.append((seconds, item))
         if not found:
             raise UserError(
                 f'{self.path}: --cues recorded, but the recording holds no annotation "cue/<item>" '

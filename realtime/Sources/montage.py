@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sleep_interpreter.realtime.Parameters.settings import ChannelSettings
+from sleep_interpreter.realtime.Parameters.settings import ChannelSettings, DecoderChoice
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.signal.channel_names import electrode, find_channel, hint
+from sleep_interpreter.utils.signal.channel_names import electrode, find_channel, hint, listed
 
 Derivation = tuple[int, int | None]
 """Row of a channel, and of its reference; None: as recorded."""
@@ -16,9 +16,9 @@ Derivation = tuple[int, int | None]
 @dataclass(frozen=True)
 class Montage:
     """Rows of a stream that the loop reads: `derivations` of EEG, EOG and EMG (None: absent), rows of the `decoder`'s
-    channels in its order (None where the recording lacks some of them, which `missing` names), and the derivation
-    `lock` whose slow oscillation cues wait for (None: the staging EEG). `picks` are names in the recording, in the
-    order in which the source delivers them."""
+    channels as they were asked for (None where the recording lacks some of them, which `missing` names), and the
+    derivation `lock` whose slow oscillation cues wait for (None: the staging EEG). `picks` are names in the recording,
+    in the order in which the source delivers them."""
 
     picks: tuple[str, ...]
     derivations: tuple[Derivation | None, ...]
@@ -55,15 +55,58 @@ def _derive(window: np.ndarray, pair: Derivation) -> np.ndarray:
     return window[channel] if reference is None else window[channel] - window[reference]
 
 
+def stream_names(choice: DecoderChoice, wanted: Sequence[str]) -> dict[str, str]:
+    """Return {channel of the decoders' data cards: what the stream calls it, by the settings}, in the order wanted.
+
+    A list must name the electrodes that the decoder reads, in any order (fewer with `interpolate`), a mapping some of
+    them; a `UserError` says what is lacking, or too much, or there twice.
+    """
+    given = choice.channels
+    if given is None:
+        return {name: name for name in wanted}
+    cards = {electrode(name): name for name in wanted}
+    if isinstance(given, dict):
+        unknown = [name for name in given if electrode(name) not in cards]
+        if unknown:
+            raise UserError(
+                f"decoder.channels: the decoder reads no channel {unknown[0]!r} ({hint(unknown[0], wanted)}); the "
+                "mapping is {name in its data card: name in the stream}"
+            )
+        return {name: name for name in wanted} | {cards[electrode(name)]: own for name, own in given.items()}
+    own = {electrode(name): name for name in given}
+    lacking = [] if choice.interpolate else [name for name in wanted if electrode(name) not in own]
+    extra = [name for name in given if electrode(name) not in cards]
+    if lacking or extra:
+        said = [f"lacks {listed(lacking)}"] if lacking else []
+        said += [f"names {listed(extra)}, which it does not read"] if extra else []
+        raise UserError(
+            f"decoder.channels names {len(given)} channels, the decoder reads {len(wanted)}: it {', and '.join(said)}; "
+            "leave it out (null), or give {name in the decoder's data card: name in the stream}"
+        )
+    return {name: own[electrode(name)] for name in wanted if electrode(name) in own}
+
+
+def check_twice(names: Sequence[str], where: str) -> None:
+    """Refuse two of the decoder's channels that are one electrode, whatever their spelling (`UserError`)."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if (first := seen.setdefault(electrode(name), name)) != name:
+            raise UserError(
+                f"{where}: decoder.channels names one electrode twice, as {first!r} and as {name!r}; "
+                "list every channel once"
+            )
+
+
 def make_montage(
     channels: ChannelSettings, decoder_channels: Sequence[str], names: Sequence[str], where: str,
-    lock: str | None = None,
+    lock: str | None = None, partial: bool = False,
 ) -> Montage:  # fmt: skip
     """Resolve the settings' channel names among the `names` of a recording, `where` in messages.
 
-    `decoder_channels` are empty when no decoder is used; `lock` is the channel whose slow oscillation cues wait for,
-    with the reference of the staging EEG. Raise `UserError` where a staging channel is not in the recording (with the
-    nearest names), or two of the decoder's channels are one electrode.
+    `decoder_channels` are empty when no decoder is used; with `partial` those that the recording has do. `lock` is the
+    channel whose slow oscillation cues wait for, with the reference of the staging EEG. Raise `UserError` where a
+    staging channel is not in the recording (with the nearest names), or two of the decoder's channels are one
+    electrode.
     """
     picks: list[str] = []
 
@@ -93,16 +136,11 @@ def make_montage(
             f"{_remedy(absent, channels)}"
         )
 
-    seen: dict[str, str] = {}  # electrodes, whatever their spelling
-    for name in decoder_channels:
-        if (first := seen.setdefault(electrode(name), name)) != name:
-            raise UserError(
-                f"{where}: decoder.channels names one electrode twice, as {first!r} and as {name!r}; "
-                "list every channel once, in the order of training"
-            )
+    check_twice(decoder_channels, where)
     electrodes = [find_channel(c, names) for c in decoder_channels]
     missing = tuple(c for c, found in zip(decoder_channels, electrodes, strict=True) if found is None)
-    decoder = None if missing or not electrodes else tuple(row(found) for found in electrodes if found is not None)
+    enough = len(missing) < len(electrodes) if partial else electrodes and not missing
+    decoder = tuple(row(found) for found in electrodes if found is not None) if enough else None
     eeg = derivations[0]
     pair = None if locked is None or eeg is None else (row(locked), eeg[1])
     return Montage(tuple(picks), tuple(derivations), decoder, missing, pair)

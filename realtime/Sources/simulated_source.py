@@ -16,6 +16,9 @@ from sleep_interpreter.realtime.Parameters.source import SourceSettings
 from sleep_interpreter.realtime.Sources.live_source import LiveSource
 from sleep_interpreter.realtime.Sources.source import SessionPlan
 from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.core.data_card import DataCard
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.signal.channel_names import listed
 
 _CHUNK = 50
 """Samples delivered at a time at speed 0: a cue is decided longer than this before its onset."""
@@ -23,12 +26,16 @@ _AHEAD = round(5 * STREAM_RATE)
 
 
 class SimulatedSource(LiveSource):
-    """A simulated night, which goes on at sample `origin`; `night` holds the truth: `stages`, `played`."""
+    """A simulated night, which goes on at sample `origin`; `night` holds the truth: `stages`, `played`.
+
+    `card` has the items that are cued: the sleeper must have learnt them (else `UserError`); None: all that it has.
+    """
 
     simulated, amplifier = True, False
 
-    def __init__(self, settings: SourceSettings, origin: int = 0) -> None:
+    def __init__(self, settings: SourceSettings, origin: int = 0, card: DataCard | None = None) -> None:
         self.night = LiveSleeper(settings.simulate)  # type: ignore[arg-type]  # its fields are read only
+        self._items = _learnt(self.night.card, card)
         self._origin = self._begin = origin
         self.real_time = settings.speed > 0
         where, names = f"simulated sleeper {settings.simulate.subject}", self.night.names
@@ -41,7 +48,7 @@ class SimulatedSource(LiveSource):
 
     @classmethod
     def for_session(cls, settings: SourceSettings, plan: SessionPlan) -> Self:
-        return cls(settings, plan.origin)
+        return cls(settings, plan.origin, plan.card)
 
     def begin_at(self, sample: int) -> None:
         """Begin there, whatever was listened to before."""
@@ -58,7 +65,7 @@ class SimulatedSource(LiveSource):
     def cued(self, item: int, onset: int, sham: bool) -> None:
         if not sham:
             with self._lock:
-                self.night.hear(item, onset)
+                self.night.hear(self._items[item], onset)
 
     def time_of(self, seconds: float) -> float | None:
         """Return when that part of the session is due on the perf_counter clock; None at speed 0."""
@@ -115,3 +122,15 @@ class SimulatedSource(LiveSource):
     def fingerprint(self) -> dict[str, Any]:
         simulated = self.settings.simulate.model_dump(mode="json")
         return {"name": self.where, "rate": STREAM_RATE, "simulate": simulated, "channels_of_stream": list(self.names)}
+
+
+def _learnt(own: DataCard, cued: DataCard | None) -> list[int]:
+    """Return the sleeper's number of each item that is cued (None: all of its own); refuse other items."""
+    names = own.item_names if cued is None else cued.item_names
+    if set(names) != set(own.item_names):
+        raise UserError(
+            f"source.simulate: the sleeper has learnt {len(own.items)} items ({listed(own.item_names)}), the session "
+            f"cues {len(names)} ({listed(names)}); give the sleeper the session's data card: "
+            "--set 'source.simulate.overrides=[card=PATH]'"
+        )
+    return [own.item_names.index(name) for name in names]

@@ -15,6 +15,7 @@ import numpy as np
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
 from sleep_interpreter.realtime.Recording.recorder import Recorder
 from sleep_interpreter.realtime.Utils.registries import SOURCES
+from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
 
 Input = tuple[str, dict[str, Any]]
@@ -37,6 +38,10 @@ class SessionPlan(Protocol):
     @property
     def gaps(self) -> tuple[tuple[int, int], ...]:
         """(first sample, samples) that the recording lacks, on its own clock."""
+
+    @property
+    def card(self) -> DataCard | None:
+        """Whose items are cued; None is the published card."""
 
     @property
     def skipped(self) -> int:

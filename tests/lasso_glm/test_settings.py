@@ -7,6 +7,7 @@ from sleep_interpreter.lasso_glm.engine import settings as lasso_settings
 from sleep_interpreter.lasso_glm.engine.plans import PLANS
 from sleep_interpreter.lasso_glm.engine.settings import LassoSettings
 from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 
 
@@ -15,9 +16,10 @@ def load(*overrides):
 
 
 def test_published_values():
-    settings = load()
+    settings = load().for_card(published())
     assert settings.glm == {"l1": 0.005, "l2": 0.0, "scale": "own", "percentile": 95}
-    assert settings.folds == 5 and settings.windows.samples == {"step": 10, "count": 13}
+    assert settings.folds == 5 and settings.windows.samples(published()) == {"step": 10, "count": 13}
+    assert settings.windows.model_dump() == {"seconds": 0.8, "step": 0.1, "count": 13}
     assert load("scale=none").glm["scale"] is None
 
 
@@ -35,12 +37,15 @@ def test_published_values():
 )
 def test_refusals(override, message):
     with pytest.raises(UserError, match=message):
-        load(override)
+        load(override).for_card(published()).windows.check(published())
 
 
 def test_times_count_from_onset_and_cue():
-    assert lasso_settings.seconds("image", 80)[:2] == [0.0, 0.01]
-    assert lasso_settings.seconds("REM", 200)[20] == 0.0 and lasso_settings.seconds("N2N3", 200)[-1] == 1.79
+    assert lasso_settings.seconds("image", 80, published())[:2] == [0.0, 0.01]
+    assert (
+        lasso_settings.seconds("REM", 200, published())[20] == 0.0
+        and lasso_settings.seconds("N2N3", 200, published())[-1] == 1.79
+    )
 
 
 def test_every_experiment_has_its_script():
@@ -53,10 +58,10 @@ def test_a_corrected_label_in_the_middle_of_a_file_is_noticed(tmp_path):
     """Labels are one-hot arrays: the corrected file is as long as before, and its ends are the same."""
     file = tmp_path / "Whole_data.pickle"
     file.write_bytes(b"a" * 400_000)
-    plan, settings = next(iter(PLANS.values())), load()
+    plan, settings = next(iter(PLANS.values())), load().for_card(published())
 
     def key():
-        return lasso_run._job(plan, settings, "subject_0", file, tmp_path, False)["key"]
+        return lasso_run._job(plan, settings, "subject_0", file, tmp_path, False, published())["key"]
 
     before = key()
     assert key() == before

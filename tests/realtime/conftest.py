@@ -11,9 +11,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.paths import ROOT
 
+CARD = published()
+EEG_MONTAGE, ITEMS = CARD.channels, CARD.item_names
 SCRIPT = ROOT / "realtime" / "Main_Decode.py"
 RATE = 500
 SECONDS = 80
@@ -132,11 +134,11 @@ def restored_once(monkeypatch):
 
     real = networks.restore
 
-    def restore(path, kind, channels=None):
+    def restore(path, kind):
         file = Path(path)
-        key = file, file.stat().st_mtime_ns if file.exists() else None, kind, channels
+        key = file, file.stat().st_mtime_ns if file.exists() else None, kind
         if key not in _RESTORED:
-            _RESTORED[key] = real(path, kind, channels)
+            _RESTORED[key] = real(path, kind)
         return _RESTORED[key]
 
     monkeypatch.setattr(networks, "restore", restore)

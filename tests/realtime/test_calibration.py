@@ -10,9 +10,12 @@ from sleep_interpreter.realtime.Cues import loudness_calibration
 from sleep_interpreter.realtime.Cues.sounds import session_sounds
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 
 from .conftest import of
+
+ITEMS = published().item_names
 
 
 @pytest.mark.parametrize("threshold", [-63.0, -48.0, -31.0])
@@ -21,7 +24,7 @@ def test_the_staircase_finds_a_listener_s_threshold(threshold):
     for seed in range(20):
         random = np.random.default_rng(seed)
         present = loudness_calibration.simulated_listener(threshold, random)
-        found.append(loudness_calibration.measure(present, -20, -6, random)[0])
+        found.append(loudness_calibration.measure(present, ITEMS, -20, -6, random)[0])
     assert abs(np.median(found) - threshold) <= 6 and np.ptp(found) <= 20
 
 
@@ -32,7 +35,7 @@ def test_a_certain_listener_gets_the_next_level_above_the_threshold():
         levels.append(level)
         return level is not None and level >= -42
 
-    threshold, trials = loudness_calibration.measure(present, -20, -6, random)
+    threshold, trials = loudness_calibration.measure(present, ITEMS, -20, -6, random)
     assert threshold == -40 and [t["level_db"] for t in trials] == levels
     played = [level for level in levels if level is not None]
     assert played[:4] == [-20, -30, -40, -50] and max(played) <= -6 and None in levels
@@ -41,14 +44,14 @@ def test_a_certain_listener_gets_the_next_level_above_the_threshold():
 def test_answers_that_mean_nothing_are_refused():
     random = np.random.default_rng(1)
     with pytest.raises(UserError, match="nothing is heard at the cap"):
-        loudness_calibration.measure(lambda item, level: False, -20, -6, random)
+        loudness_calibration.measure(lambda item, level: False, ITEMS, -20, -6, random)
     heard = iter([True] * 4 + [False, True] * 100)
     with pytest.raises(UserError, match="silent trials were heard"):
         loudness_calibration.measure(
-            lambda item, level: level is None or (next(heard) and level > -60), -20, -6, random, 0.5
+            lambda item, level: level is None or (next(heard) and level > -60), ITEMS, -20, -6, random, 0.5
         )
     with pytest.raises(UserError, match="do not settle"):
-        loudness_calibration.measure(lambda item, level: level is not None and random.random() < 0.5, -20, -6,
+        loudness_calibration.measure(lambda item, level: level is not None and random.random() < 0.5, ITEMS, -20, -6,
                             Stubborn(), 0.9)  # fmt: skip
 
 
@@ -66,7 +69,7 @@ def test_no_sound_exceeds_the_cap(monkeypatch):
     audio = config.load(SessionSettings, "realtime", overrides=["audio.max_db=-15"]).audio
     present = loudness_calibration._listener(audio, [np.zeros(16)] * 15, np.random.default_rng(0), lambda: "n")
     with pytest.raises(UserError, match="nothing is heard at the cap"):
-        loudness_calibration.measure(present, -40, audio.max_db, np.random.default_rng(0))
+        loudness_calibration.measure(present, ITEMS, -40, audio.max_db, np.random.default_rng(0))
     assert max(levels) == -15
 
 
@@ -110,7 +113,7 @@ def test_a_calibration_that_is_not_there_is_refused(main, recording, staged, tmp
 def test_a_calibration_that_does_not_fit_is_refused(main, recording, staged, tmp_path, change, more, words):
     settings = config.load(SessionSettings, "realtime")
     path = loudness_calibration.save(
-        tmp_path, "s1", settings.audio, session_sounds(settings), (-50.0, []), 10.0, simulated=True
+        tmp_path, "s1", settings.audio, session_sounds(settings, published()), (-50.0, []), 10.0, simulated=True
     )
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | change))
     source = more or ["--recording", str(recording)]

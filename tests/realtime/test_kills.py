@@ -13,9 +13,11 @@ import pytest
 
 from sleep_interpreter.realtime.Recording.event_log import read_log
 from sleep_interpreter.realtime.Recording.session_recording import segments
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE
+from sleep_interpreter.utils.core.data_card import published
 
 from .conftest import SCRIPT
+
+EEG_MONTAGE = published().channels
 
 KILLS = 20
 CHANNELS = len(EEG_MONTAGE) + 6

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from sleep_interpreter.realtime.Recording.event_log import decisions, read_log
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE
+from sleep_interpreter.utils.core.data_card import published
 
 from .conftest import read_session
 from .live import SESSION_ID, Live, named, outlet, save_stream, tell
+
+EEG_MONTAGE = published().channels
 
 NAMES = [*EEG_MONTAGE, "M1", "EOG1", "EMG1"]
 

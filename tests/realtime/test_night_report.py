@@ -15,8 +15,10 @@ from sleep_interpreter.realtime.Report.night_report import write_night_report
 from sleep_interpreter.realtime.Report.recorded_signal import evoked, open_segments, spectrogram
 from sleep_interpreter.realtime.Report.session_data import load_session
 from sleep_interpreter.realtime.Report.summary import stage_spans
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
+
+ITEMS = published().item_names
 
 RATE = 500
 NAMES = ["Fz", "Cz", "Pz", "C3", "C4", "F3", "F4", "O1", "O2", "M1", "EOG1", "EMG1"]

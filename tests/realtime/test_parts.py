@@ -14,6 +14,7 @@ from sleep_interpreter.realtime.Subject import Subject, load_subject
 from sleep_interpreter.realtime.Utils.ring_buffer import RingBuffer
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.constants import N2, N3, REM, UNKNOWN, WAKE
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.channel_names import find_channel
 from sleep_interpreter.utils.signal.resample import Merger, Resampler, ratio
@@ -263,7 +264,7 @@ def test_gate_opens_in_rem_only_when_asked():
 
 
 def _schedule(seed=1, subject="a", label="", n=400):
-    schedule = CueSchedule(CueSettings(), seed, Subject(id=subject, session=label))
+    schedule = CueSchedule(CueSettings(), seed, Subject(id=subject, session=label), published())
     schedule.start(1000)
     cues = []
     for _ in range(n):
@@ -297,7 +298,7 @@ def test_schedule_depends_on_seed_subject_and_label_alone():
 
 
 def test_recorded_cues_come_in_order():
-    cues = RecordedCues([(3.0, 9), (1.5, 0)], CueSettings().groups)
+    cues = RecordedCues([(3.0, 9), (1.5, 0)], CueSettings().groups_of(published().item_names), published().item_names)
     assert cues.due == 750
     first, second = cues.next_cue(cues.due), cues.next_cue(cues.due)
     assert (first.item, first.group, first.recorded) == (0, 0, True)

@@ -7,6 +7,7 @@ from sleep_interpreter.realtime.Cues.phase_locking import TICK, PhaseLock, achie
 from sleep_interpreter.realtime.Cues.schedule import CueSchedule, LockedCues
 from sleep_interpreter.realtime.Parameters.settings import CueSettings, LockSettings
 from sleep_interpreter.realtime.Subject import Subject
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 
 from .conftest import of, timeless
@@ -130,7 +131,7 @@ def test_noise_and_gaps_do_no_harm():
 
 def schedule(**lock):
     settings = CueSettings(lock=LockSettings(method="echt", wait_seconds=3, **lock))
-    return CueSchedule(settings, 1, Subject(id="s")), settings.lock
+    return CueSchedule(settings, 1, Subject(id="s"), published()), settings.lock
 
 
 @pytest.mark.parametrize("otherwise", ["cue", "skip"])

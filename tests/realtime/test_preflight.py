@@ -6,10 +6,12 @@ import subprocess
 import numpy as np
 import pytest
 
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE
+from sleep_interpreter.utils.core.data_card import published
 
 from .conftest import of
 from .live import SESSION_ID, outlet, save_stream
+
+EEG_MONTAGE = published().channels
 
 NAMES = [*EEG_MONTAGE, "M1", "EOG1", "EMG1"]
 

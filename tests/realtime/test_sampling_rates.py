@@ -6,11 +6,13 @@ from scipy import signal
 
 from sleep_interpreter.realtime.Parameters.source import SourceSettings
 from sleep_interpreter.realtime.Sources.file_source import ReplaySource
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 
 from .conftest import CUES, RATE, of, timeless
 from .edf_writer import write_edf, write_gdf
+
+EEG_MONTAGE = published().channels
 
 _TONES = {"EEG C4": (256, 3.0), "EOG1": (128, 7.0), "EMG1": (200, 23.0)}
 """Rate and frequency of each channel's sine of 30 µV."""

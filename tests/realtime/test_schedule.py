@@ -14,10 +14,12 @@ from sleep_interpreter.realtime.Parameters.settings import CueSettings
 from sleep_interpreter.realtime.Session.cueing import CueController
 from sleep_interpreter.realtime.Session.operator_commands import CommandHandler
 from sleep_interpreter.realtime.Subject import Subject
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 
 WHO = Subject(id="s1")
+CARD = published()
+ITEMS = CARD.item_names
 
 
 def run(schedule, count, start=0):
@@ -28,7 +30,7 @@ def run(schedule, count, start=0):
 
 
 def make(seed=1, playlist=None, **settings):
-    return CueSchedule(CueSettings(**settings), seed, WHO, playlist)
+    return CueSchedule(CueSettings(**settings), seed, WHO, CARD, playlist)
 
 
 def test_balanced_groups_come_whole_and_never_twice_in_a_row():
@@ -104,9 +106,9 @@ def test_the_operator_turns_the_groups():
 def test_the_operator_cannot_turn_recorded_cues():
     rows, answers = [], []
     context = SimpleNamespace(
-        settings=SessionSettings(cues={"mode": "recorded"}), log_event=lambda *row, **more: rows.append(more)
+        settings=SessionSettings(cues={"mode": "recorded"}), log_event=lambda *row, **more: rows.append(more), card=CARD
     )
-    cueing = CueController(context, RecordedCues([(1.0, 0)], ((0,), (1,))), None, None)
+    cueing = CueController(context, RecordedCues([(1.0, 0)], ((0,), (1,)), ITEMS), None, None)
     commands = CommandHandler(context, cueing, None, dict)
     commands.handle(7, Request("group", {}, "command line", lambda ok, **more: answers.append((ok, more["error"]))))
     assert answers == [(False, "recorded cues have no turns")]
@@ -124,7 +126,7 @@ def test_a_playlist_gives_items_gains_groups_and_files(tmp_path):
 
     soundfile.write(tmp_path / "bark.wav", 0.5 * ones(22050 // 2), 22050)
     path = _write(tmp_path / "cues.csv", "item,file,gain_db,group\nkiwi,bark.wav,-3,0\nball,,0,1\nbook,,,1\n")
-    playlist = read_playlist(path)
+    playlist = read_playlist(path, CARD)
     assert playlist.groups == ((ITEMS.index("kiwi"),), (ITEMS.index("ball"), ITEMS.index("book")))
     cues = [make(playlist=playlist).next_cue(0, onset=100) for _ in range(1)]
     assert cues[0].item == ITEMS.index("kiwi") and cues[0].gain_db == -3
@@ -132,7 +134,9 @@ def test_a_playlist_gives_items_gains_groups_and_files(tmp_path):
     assert abs(len(sound) - 8000) <= 1 and abs(sound[0]) < 1e-6 and sound[4000] == pytest.approx(0.5, abs=0.02)
     with pytest.raises(UserError, match=r"0\.500 s long; audio\.max_seconds permits 0\.2 s"):
         read_sound(playlist.files[ITEMS.index("kiwi")], 16000, 0.2, 0.005)
-    same = read_playlist(_write(tmp_path / "cues.yaml", "cues:\n  - {item: kiwi, gain_db: -3}\n  - {item: ball}\n"))
+    same = read_playlist(
+        _write(tmp_path / "cues.yaml", "cues:\n  - {item: kiwi, gain_db: -3}\n  - {item: ball}\n"), CARD
+    )
     assert same.groups[0] == same.groups[1] and len(same.groups[0]) == 2
 
 
@@ -152,4 +156,4 @@ def test_a_playlist_gives_items_gains_groups_and_files(tmp_path):
 )
 def test_a_wrong_playlist_is_named_by_line_and_column(tmp_path, text, words):
     with pytest.raises(UserError, match=words):
-        read_playlist(_write(tmp_path / "cues.csv", text))
+        read_playlist(_write(tmp_path / "cues.csv", text), CARD)

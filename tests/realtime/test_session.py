@@ -8,9 +8,11 @@ import pytest
 import soundfile
 
 from sleep_interpreter.utils.core import config
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
+from sleep_interpreter.utils.core.data_card import published
 
 from .conftest import BAD_CUE, CUES, RATE, SECONDS, of, read_session, timeless
+
+EEG_MONTAGE, ITEMS = published().channels, published().item_names
 
 
 @pytest.fixture(scope="module")

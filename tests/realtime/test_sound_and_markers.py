@@ -18,19 +18,22 @@ from sleep_interpreter.realtime.Output.mixer import Mixer
 from sleep_interpreter.realtime.Output.sinks import FileSink, choose_sink
 from sleep_interpreter.realtime.Output.sound_card import Player
 from sleep_interpreter.realtime.Parameters import SessionSettings
-from sleep_interpreter.realtime.Parameters.output import AudioSettings, MarkerSettings
+from sleep_interpreter.realtime.Parameters.output import AudioSettings, MarkerCodes, MarkerSettings
 from sleep_interpreter.realtime.Recording.session_recording import annotations
 from sleep_interpreter.realtime.Report.session_data import load_session
 from sleep_interpreter.realtime.Report.summary import summarise, summary_lines
 from sleep_interpreter.realtime.Session.cueing import CueController
 from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
+
+CARD = published()
+ITEMS = CARD.item_names
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 48000])
 def test_stand_ins_are_faded_limited_and_equally_strong(rate):
-    sounds = synthesise(rate)
+    sounds = synthesise(rate, 15)
     assert sounds.shape == (15, rate // 2)
     assert np.abs(sounds).max() <= 0.951
     assert np.abs(sounds[:, [0, -1]]).max() < 1e-3
@@ -39,36 +42,36 @@ def test_stand_ins_are_faded_limited_and_equally_strong(rate):
 
 
 def test_stand_ins_differ():
-    spectra = np.abs(np.fft.rfft(synthesise(16000), axis=1))[:, :3000].reshape(15, -1, 5).sum(axis=2)
+    spectra = np.abs(np.fft.rfft(synthesise(16000, 15), axis=1))[:, :3000].reshape(15, -1, 5).sum(axis=2)
     spectra /= np.linalg.norm(spectra, axis=1, keepdims=True)
     assert (spectra @ spectra.T - np.eye(15)).max() < 0.85
 
 
 def test_a_folder_of_sounds_is_read_back_and_checked(tmp_path):
-    sounds = synthesise(16000)
-    write_sounds(tmp_path, sounds, 16000)
-    np.testing.assert_allclose(load_sounds(tmp_path, 16000), sounds, atol=1e-4)
+    sounds = synthesise(16000, 15)
+    write_sounds(tmp_path, sounds, 16000, ITEMS)
+    np.testing.assert_allclose(load_sounds(tmp_path, 16000, CARD.items), sounds, atol=1e-4)
     with pytest.raises(UserError, match=r"alarm\.wav: 16000 Hz, expected 48000 Hz"):
-        load_sounds(tmp_path, 48000)
+        load_sounds(tmp_path, 48000, CARD.items)
     kiwi = tmp_path / "kiwi.wav"
     soundfile.write(kiwi, sounds[6][:-200], 16000)
     with pytest.raises(UserError, match=r"kiwi\.wav: 0\.487 s long, expected 0\.5 s"):
-        load_sounds(tmp_path, 16000)
+        load_sounds(tmp_path, 16000, CARD.items)
     soundfile.write(kiwi, np.stack([sounds[6]] * 2, axis=1), 16000)
     with pytest.raises(UserError, match=r"kiwi\.wav: 2 channels"):
-        load_sounds(tmp_path, 16000)
+        load_sounds(tmp_path, 16000, CARD.items)
     for bad in (np.nan, np.inf):
         broken = sounds[6].copy()
         broken[100:103] = bad
         soundfile.write(kiwi, broken, 16000, subtype="FLOAT")
         with pytest.raises(UserError, match=r"kiwi\.wav: 3 samples are not finite"):
-            load_sounds(tmp_path, 16000)
+            load_sounds(tmp_path, 16000, CARD.items)
     kiwi.write_text("not a sound")
     with pytest.raises(UserError, match=r"kiwi\.wav: not readable"):
-        load_sounds(tmp_path, 16000)
+        load_sounds(tmp_path, 16000, CARD.items)
     kiwi.unlink()
     with pytest.raises(UserError, match=r"missing kiwi\.wav"):
-        load_sounds(tmp_path, 16000)
+        load_sounds(tmp_path, 16000, CARD.items)
 
 
 def test_renderer_never_exceeds_the_cap():
@@ -110,7 +113,7 @@ def test_device_callback_starts_a_cue_on_the_frame_of_its_dac_time(tmp_path):
     start = time.perf_counter()
     wanted = [start + 0.2, start + 0.9]
     for number, when in enumerate(wanted, start=1):
-        player.schedule(Cue(number, number, 0, 500 * number), when)
+        player.schedule(Cue(number, number, 0, 500 * number, name=ITEMS[number]), when)
     blocks, first_dac = [], None
     while time.perf_counter() < start + 1.5:
         block = np.empty((480, 1), np.float32)
@@ -136,7 +139,7 @@ def test_a_cue_that_the_card_could_begin_too_late_does_not_sound(tmp_path):
     player = Player(tmp_path / "audio.tsv", Mixer(np.full((15, 500), 0.5, np.float32), 0, -6), 16000, late=0.05)
     now = time.perf_counter()
     for number, when in enumerate((now - 0.5, now - 0.02), start=1):
-        player.schedule(Cue(number, number, 0, 500 * number), when)
+        player.schedule(Cue(number, number, 0, 500 * number, name=ITEMS[number]), when)
     block = np.empty((160, 1), np.float32)
     player.callback(block, 160, SimpleNamespace(outputBufferDacTime=0.0, currentTime=0.0), None)
     player.advance(1000)
@@ -154,9 +157,10 @@ def test_markers_are_taken_back_with_their_cues_and_no_others(tmp_path):
     ports, begun = MarkerHub([port]), time.perf_counter()
     sounds = np.full((15, 8000), 0.5, np.float32)
     player = Player(tmp_path / "audio.tsv", Mixer(sounds, -20, -6), 16000, late=0.05)
-    cues = deque([Cue(1, 4, 0, 12), Cue(2, 5, 0, 100), Cue(3, 6, 0, 110, sham=True)])
+    cues = deque([Cue(1, 4, 0, 12, name="box"), Cue(2, 5, 0, 100), Cue(3, 6, 0, 110, sham=True)])
     context = SimpleNamespace(
-        settings=SessionSettings(markers={"sham_code": 50}), sink=player, ports=ports,
+        settings=SessionSettings(markers={"sham_code": 50}), sink=player, ports=ports, card=CARD,
+        codes=MarkerCodes.of(15),
         inputs=ReplayedInputs(), clock_time=lambda sample: begun + sample / 500, send_marker=ports.send,
         source=SimpleNamespace(cued=lambda *args: None),
         log_event=lambda now, event, code=None, **more: log.append((event, code, more.get("number"))),
@@ -195,7 +199,7 @@ def test_cues_that_did_not_sound_count_nowhere(tmp_path):
         ]  # fmt: skip
 
     events = [*cue(1, 1.5), *cue(2, None)]
-    found = summarise(events, recorded=True, simulated=True, seconds=10)
+    found = summarise(events, recorded=True, simulated=True, seconds=10, card=CARD)
     assert found["cues"]["total"] == 1 and found["cues"]["not_sounded"] == 1
     assert found["decodes"]["total"] == found["accuracy"]["n"] == found["phase"]["not locked"]["n"] == 1
     assert any("1 cues that did not sound" in line for line in summary_lines(found))

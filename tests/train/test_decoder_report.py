@@ -13,7 +13,7 @@ from sleep_interpreter.train.evaluation import decoder_report
 from sleep_interpreter.train.evaluation.decoder_report import Predictions
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import config
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import PARAMS
 from sleep_interpreter.utils.core.safe_pickle import read_pickle
@@ -21,13 +21,14 @@ from sleep_interpreter.utils.metrics import decoding_metrics
 from sleep_interpreter.utils.metrics.reliability import confidence_reliability
 from sleep_interpreter.utils.plots import style
 
+ITEMS = published().item_names
 NOTES = {"simulated": True, "data_fingerprint": made.FINGERPRINT, "warnings": ["given"]}
 
 
 class FixedDecoder:
     """A decoder that says item k for a trial filled with k, with probability 0.6."""
 
-    network = "fixed"
+    network, card = "fixed", published()
 
     def __init__(self, **other):
         self.settings = config.load(experiment.Experiment, "N23SIMD").model.model_copy(update=other)

@@ -17,7 +17,7 @@ from training_runs import same
 
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import config
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import published
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -72,7 +72,7 @@ def test_quick_training_and_test(trained, cohort, run_script):
         hits += int(np.sum(row["prediction"] == row["label"]))
         assert summary["subjects"][subject]["hits"] == np.sum(row["prediction"] == row["label"])
     assert overall["pooled"] == pytest.approx(hits / overall["n"])
-    assert set(table["item"]) <= set(ITEMS)
+    assert set(table["item"]) <= set(published().item_names)
     assert table["correct"].sum() == hits
     for figure in ("accuracy.png", "confusion_matrix.png"):
         assert (trained / "N23SIMD" / figure).stat().st_size > 5000

@@ -10,9 +10,10 @@ from sleep_interpreter.data.preparation.signal import SignalFile
 from sleep_interpreter.train.commands import reactivation
 from sleep_interpreter.train.evaluation import reactivation_events, sliding_decoder
 from sleep_interpreter.train.evaluation.sliding_decoder import ReactivationSettings
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.signal.preprocessing import decoding_window
 
+ITEMS = published().item_names
 CHANNELS, RATE, MINUTES = 8, 500, 6
 SETTINGS = ReactivationSettings(
     stages=("N2",), step_seconds=0.2, false_alarms_per_min=0.5, control={"minutes": MINUTES}
@@ -162,11 +163,11 @@ def test_peaks_do_not_crowd_and_lower_thresholds_only_add():
 def test_behaviour_tables_are_checked(tmp_path):
     path = tmp_path / "scores.tsv"
     path.write_text("subject\titem\tscore\nsub-1\talarm\t0.5\nsub-2\tapple\t0.1\n")
-    table = reactivation_events.read_behaviour(path, ["subject_test_0"], {"sub-1": "subject_test_0"})
+    table = reactivation_events.read_behaviour(path, ["subject_test_0"], {"sub-1": "subject_test_0"}, ITEMS)
     assert table.to_dict("records") == [{"subject": "subject_test_0", "item": "alarm", "score": 0.5}]
     path.write_text("subject\titem\tscore\nsub-1\talarn\t0.5\n")
     with pytest.raises(ValueError, match="did you mean 'alarm'"):
-        reactivation_events.read_behaviour(path, ["sub-1"], {})
+        reactivation_events.read_behaviour(path, ["sub-1"], {}, ITEMS)
 
 
 def course(rng, minutes):

@@ -342,8 +342,8 @@ def test_variants_train_and_test_end_to_end(options, said, cohort, tmp_path, cal
         (["--devices", "CPU:0,/device:CPU:0"], ["stands there twice"]),
         (["--validation-subjects", "4"], ["train.validation_subjects = 4", "of 4 training subjects"]),
         (["--validation-subjects", "-1"], ["train.validation_subjects = -1"]),
-        (["--set", "model.channels=28"], ["model.channels is 28, the data have 55"]),
-        (["--set", "model.classes=10"], ["model.classes is 10, the data have 15"]),
+        (["--set", "model.channels=28"], ["model.channels is 28, the card has 55"]),
+        (["--set", "model.classes=10"], ["model.classes is 10, the card has 15"]),
         (["--set", "train.keep_epochs=-1"], ["train.keep_epochs = -1"]),
     ],
 )

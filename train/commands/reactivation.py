@@ -12,12 +12,13 @@ import pandas as pd
 from sleep_interpreter.data.events.slow_oscillations import so_phase
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.model.checkpoints import checkpoint
-from sleep_interpreter.train.evaluation import reactivation_events, sliding_decoder
+from sleep_interpreter.train.evaluation import matching, reactivation_events, sliding_decoder
 from sleep_interpreter.train.evaluation.decoder_report import kind_of
 from sleep_interpreter.train.evaluation.sliding_decoder import Course, Decoder, Night, ReactivationSettings
 from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config, provenance
-from sleep_interpreter.utils.core.constants import ITEMS, STAGES
+from sleep_interpreter.utils.core.constants import STAGES
+from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write, display_path
 from sleep_interpreter.utils.plots import reactivation as plots_reactivation
@@ -32,12 +33,12 @@ def find_reactivations(args: argparse.Namespace) -> None:
     if settings.control.kind == "prelearning" and not args.control:
         raise UserError("control.kind is prelearning: name the session with --control")
     folders = _folders(args)
-    decoders, notes = _decoders(args, settings)
+    decoders, card, notes = _decoders(args, settings)
     root = args.results / "reactivation"
     tables, summaries, simulated = [], {}, False
     for subject, own in folders.items():
-        nights = [sliding_decoder.read_night(f) for f in own if f.name != args.control]
-        before = [sliding_decoder.read_night(f) for f in own if f.name == args.control]
+        nights = [sliding_decoder.read_night(f, card, args.interpolate) for f in own if f.name != args.control]
+        before = [sliding_decoder.read_night(f, card, args.interpolate) for f in own if f.name == args.control]
         if args.control and not before:
             raise UserError(f"{subject}: no session {args.control!r}; it has {', '.join(f.name for f in own)}")
         summaries[subject], table = analyse(subject, nights, before, decoders, settings, root)
@@ -55,10 +56,10 @@ def find_reactivations(args: argparse.Namespace) -> None:
     }
     _write_table(root / "rates.tsv", rates)
     plots_reactivation.rates(
-        rates, root / "rates.png", settings.false_alarms_per_min, "Reactivations without cues", kind
+        rates, card.item_names, root / "rates.png", settings.false_alarms_per_min, "Reactivations without cues", kind
     )
     if args.behaviour is not None:
-        summary["behaviour"] = _behaviour(args, rates, settings, root, kind)
+        summary["behaviour"] = _behaviour(args, rates, card.item_names, settings, root, kind)
     provenance.write_json(root / "summary.json", summary)
     command_line.say(*summary_lines(summary), f"written: {root}")
 
@@ -81,7 +82,14 @@ def analyse(
     if not any(len(control.time) for control in controls):
         raise UserError(f"{subject}: the control has no {', '.join(decoders)}; nothing can be calibrated")
     levels = reactivation_events.thresholds(controls, settings, step)
-    summary: dict = {"nights": {}, "levels": _about(levels, settings), "warnings": too_short(levels, settings)}
+    said = [night.sentence for night in (*nights, *before) if night.sentence]
+    for sentence in said:
+        log.info("%s", sentence)
+    summary: dict = {
+        "nights": {},
+        "levels": _about(levels, settings),
+        "warnings": [*too_short(levels, settings), *said],
+    }
     tables = []
     for night in nights:
         log.info("%s %s: %.0f min", subject, night.session, night.eeg.seconds / 60)
@@ -90,12 +98,18 @@ def analyse(
         group, phase, _ = so_phase(night.oscillations, events.onset_s.to_numpy())
         events = events.assign(so_group=np.array([*SO_GROUPS, "none"])[group], so_phase_rad=phase)
         base = root / subject / night.session
-        sliding_decoder.save(base.with_suffix(".npz"), course, night, events, ITEMS)
+        sliding_decoder.save(base.with_suffix(".npz"), course, night, events)
         _write_table(base.with_name(f"{base.name}_events.tsv"), events)
         kind = "simulated" if night.simulated else None
         title = f"{subject} {night.session}"
         plots_reactivation.night(
-            night.hypnogram, events, night.cues.onset_s.to_numpy(float), base.with_suffix(".png"), title, kind
+            night.hypnogram,
+            events,
+            night.cues.onset_s.to_numpy(float),
+            course.items,
+            base.with_suffix(".png"),
+            title,
+            kind,
         )
         table = reactivation_events.rates(subject, course, events, levels, step)
         tables.append(table)
@@ -179,11 +193,11 @@ def _folders(args: argparse.Namespace) -> dict[str, list[Path]]:
     return {name: found[name] for name in wanted}
 
 
-def _decoders(args: argparse.Namespace, settings: ReactivationSettings) -> tuple[dict[str, Decoder], dict]:
-    """Return {stage: predict} and what there is to say about the decoders."""
+def _decoders(args: argparse.Namespace, settings: ReactivationSettings) -> tuple[dict[str, Decoder], DataCard, dict]:
+    """Return {stage: predict}, the card of what they read, and what there is to say about the decoders."""
     chosen = [(("N2", "N3"), args.network, args.checkpoint), (("R",), args.rem_network, args.rem_checkpoint)]
     decoders: dict[str, Decoder] = {}
-    about, kinds = {}, []
+    about, kinds, cards = {}, [], []
     for possible, network, path in chosen:
         stages = [stage for stage in possible if stage in settings.stages]
         if not stages or network is None:
@@ -193,20 +207,27 @@ def _decoders(args: argparse.Namespace, settings: ReactivationSettings) -> tuple
         decoders |= dict.fromkeys(stages, restored.predict_proba)
         about["+".join(stages)] = {"network": network, "checkpoint": display_path(path)}
         kinds.append(kind_of({"checkpoint_notes": restored.notes}))
+        cards.append(matching.own_card(restored, display_path(path)))
     if not decoders:
         raise UserError(
             f"no decoder for the stages {', '.join(settings.stages)}; name one with --network or --rem-network"
         )
-    return decoders, {"decoders": about, "kind": next((kind for kind in kinds if kind), None)}
+    if len({card.fingerprint for card in cards}) > 1:
+        raise UserError(
+            f"{', '.join(row['checkpoint'] for row in about.values())}: trained on data with different cards; take two "
+            "decoders of the same items, channels, rate and window"
+        )
+    return decoders, cards[0], {"decoders": about, "kind": next((kind for kind in kinds if kind), None)}
 
 
 def _behaviour(
-    args: argparse.Namespace, rates: pd.DataFrame, settings: ReactivationSettings, root: Path, kind: str | None
-) -> dict:
+    args: argparse.Namespace, rates: pd.DataFrame, items: Sequence[str], settings: ReactivationSettings, root: Path,
+    kind: str | None,
+) -> dict:  # fmt: skip
     manifest = args.data / "manifest.json"
     aliases = json.loads(manifest.read_text(encoding="utf-8"))["names"] if manifest.is_file() else {}
     subjects = sorted(rates.subject.unique())
-    behaviour = reactivation_events.read_behaviour(args.behaviour, subjects, aliases)
+    behaviour = reactivation_events.read_behaviour(args.behaviour, subjects, aliases, items)
     result = reactivation_events.relation(rates, behaviour, settings.permutations, settings.control.seed)
     total = rates.groupby(["subject", "item"], as_index=False).events.sum()
     pairs = behaviour.merge(total, on=["subject", "item"])

@@ -49,6 +49,7 @@ def finetune(name: str, network: str, doc: str | None, argv: Arguments) -> None:
     parser = _training_parser(doc)
     parser.add_argument("--checkpoint", metavar="FILE", help="checkpoint instead of the one trained here")
     parser.add_argument("--subjects", metavar="A,B", help="only these subjects, for example subject_test_3")
+    _add_interpolate(parser)
     args = parser.parse_args(argv)
     settings = _read_settings(name, args, network)
     from sleep_interpreter.train.commands import train as command  # lazy: start-up
@@ -63,6 +64,13 @@ def _read_settings(name: str, args: argparse.Namespace, network: str | None = No
     settings = experiment.read(name, args, network)
     tensorflow_import.import_tensorflow()
     return settings
+
+
+def _add_interpolate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--interpolate", action="store_true",
+        help="interpolate channels that the network reads and the data lack (spherical splines), instead of refusing",
+    )  # fmt: skip
 
 
 def _training_parser(doc: str | None, modes: Sequence[str] = ()) -> argparse.ArgumentParser:
@@ -87,6 +95,7 @@ def test_decoder(name: str, doc: str | None, argv: Arguments, modes: Sequence[st
         default="train,val,test",
         help="parts of the test subjects' trials (default: train,val,test; zero-shot nothing is fitted)",
     )
+    _add_interpolate(parser)
     args = parser.parse_args(argv)
     settings = _read_settings(name, args)
     from sleep_interpreter.train.commands import test as command  # lazy: start-up
@@ -97,6 +106,7 @@ def test_decoder(name: str, doc: str | None, argv: Arguments, modes: Sequence[st
 def test_so_groups(name: str, doc: str | None, argv: Arguments, mode: str) -> None:
     """Test a decoder by phase of the slow oscillation."""
     parser = command_line.experiment_parser(doc, checkpoint=True)
+    _add_interpolate(parser)
     args = parser.parse_args(argv, argparse.Namespace(mode=mode))
     settings = _read_settings(name, args)
     from sleep_interpreter.train.commands import test as command  # lazy: start-up
@@ -127,6 +137,7 @@ def reactivation(doc: str | None, argv: Arguments) -> None:
     parser.add_argument("--subjects", metavar="NAMES", help="only these, with commas between")
     parser.add_argument("--control", metavar="SESSION", help="name of the session before learning")
     parser.add_argument("--behaviour", type=Path, metavar="TABLE", help="TSV or CSV: subject, item, score")
+    _add_interpolate(parser)
     args = parser.parse_args(argv)
     from sleep_interpreter.train.commands import reactivation as command  # lazy: start-up
 

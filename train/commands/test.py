@@ -16,7 +16,7 @@ from sleep_interpreter.data.formats.tfrecords import STAGING
 from sleep_interpreter.data.formats.validation import subject_name
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.networks.ensemble import Ensemble
-from sleep_interpreter.train.evaluation import decoder_report, staging_evaluation
+from sleep_interpreter.train.evaluation import decoder_report, matching, staging_evaluation
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils import model as trained_networks
@@ -28,6 +28,8 @@ from sleep_interpreter.utils.core.provenance import is_simulated
 
 log = logging.getLogger(__name__)
 
+LONG_NOTES = ("card", "training")
+"""Notes of a checkpoint that a summary leaves out: the checkpoint has them."""
 _MEANINGS = {
     "cue": "none: the trials as stored, around the cue",
     "precue": "negative control: EEG from before the cue, which cannot know the item; chance is expected",
@@ -43,7 +45,9 @@ def test_decoder(name: str, settings: Experiment, args: argparse.Namespace) -> N
     subjects = read_test_subjects(root, settings.stage, parts, window=args.window, skipped=skipped)
     mode = getattr(args, "mode", None)
     network, settings, notes = open_checkpoint(settings, args, mode, root, subjects, skipped)
-    predictions = decoder_report.predict_subjects(network, subjects, settings.evaluate.batch_size, notes["checkpoint"])
+    predictions = decoder_report.predict_subjects(
+        network, subjects, settings.evaluate.batch_size, notes["checkpoint"], args.interpolate
+    )
     notes["data_types"] = list(parts)
     notes["controls"] = controls(args.window, network)
     # A part of the trials, another window, a control's network: another result with a folder of its own.
@@ -62,7 +66,9 @@ def test_so_groups(name: str, settings: Experiment, args: argparse.Namespace) ->
     notes["controls"] = controls("cue", network)
     name = f"{_run_name(name, args.mode, network)}_SO"
     folder = experiment.results_root(args) / name
-    summary = decoder_report.evaluate_groups(network, subjects, folder, name, settings.evaluate, notes)
+    summary = decoder_report.evaluate_groups(
+        network, subjects, folder, name, settings.evaluate, notes, args.interpolate
+    )
     _finish(settings, folder, decoder_report.group_summary_lines(summary))
 
 
@@ -121,9 +127,13 @@ def open_checkpoint(
     files = [s.file for s in subjects]
     log.info("testing %s (%s)", path, ", ".join(s.name for s in subjects))
     warnings = cautions(network.notes, subjects)
+    if network.settings.task == "decoding":
+        warnings += matching.said(
+            network, subjects, display_path(root), display_path(path), getattr(args, "interpolate", False)
+        )
     notes = {
         "checkpoint": display_path(path),
-        "checkpoint_notes": network.notes,
+        "checkpoint_notes": {key: value for key, value in network.notes.items() if key not in LONG_NOTES},
         "members": len(network.individual_models),
         "data": display_path(root),
         "data_fingerprint": fingerprint(files),

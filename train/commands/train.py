@@ -19,11 +19,11 @@ from sleep_interpreter.data.formats.validation import subject_name
 from sleep_interpreter.model.checkpoints import tf_checkpoint
 from sleep_interpreter.train.commands import test
 from sleep_interpreter.train.engine import finetuning, loop
-from sleep_interpreter.train.evaluation import decoder_report
+from sleep_interpreter.train.evaluation import decoder_report, matching
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils import model as trained_networks
-from sleep_interpreter.utils.core import command_line, config, tensorflow_import
+from sleep_interpreter.utils.core import command_line, config, data_card, tensorflow_import
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import PROJECT, display_path
@@ -31,8 +31,6 @@ from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
 from sleep_interpreter.utils.plots import decoding as plots
 
 log = logging.getLogger(__name__)
-
-TRIAL_SIZES = tfrecords.SLEEP_SAMPLES, tfrecords.CHANNELS, tfrecords.CLASSES, tfrecords.AWAKE_SAMPLES
 
 
 def train(name: str, settings: Experiment, args: argparse.Namespace) -> None:
@@ -105,7 +103,7 @@ def _reader(settings: Experiment) -> Callable[..., Records]:
         shape = tfrecords.STAGING["feature_data"].shape
         settings.model.check_data(shape[1], shape[0], len(STAGES), where=display_path(root))
         return partial(StagingWindows, root)
-    settings.model.check_data(*TRIAL_SIZES, display_path(root))
+    settings.model.check_card(data_card.card_of(root), data_card.place_of(root))
     return partial(TrainingTrials, root, settings.stage, awake=settings.model.awake)
 
 
@@ -170,7 +168,11 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
     for subject in subjects:  # all of them now, not after hours
         finetuning.check_parts(subject)
     network, settings, notes = test.open_checkpoint(settings, args, None, root, subjects, skipped)
-    network.settings.check_data(*TRIAL_SIZES, notes["checkpoint"])
+    card = data_card.card_of(root)
+    matched = matching.matched_data(network, card, display_path(root), notes["checkpoint"], args.interpolate)
+    if awake := network.settings.awake:
+        for condition in data_card.AWAKE:
+            card.require(condition, root)
     files = [notes["checkpoint"]]
     if tf_checkpoint.is_one(files[0]):
         prefix = tf_checkpoint.prefix_of(files[0])
@@ -189,14 +191,15 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
     for name_of in [subject.name for subject in subjects]:
         # With their awake trials they are large: one at a time. Awake trials may be bad too.
         found: list[dict] | None = None if skipped is None else []
-        awake = network.settings.awake
         (subject,) = read_test_subjects(root, settings.stage, awake=awake, only=[name_of], skipped=found)
+        subject = matching.adapted(subject, matched)
         _note_more(skipped, found, notes)
         result = tuner.tune(subject, folder / subject.name, args.restart)
         probability = result.pop("probability")
         own = subject.part("test").places
         labels, parts = subject.label[own], subject.data_type[own]
-        predictions.append(Predictions(subject.name, subject.file, labels, parts, probability))
+        items = subject.card.item_names
+        predictions.append(Predictions(subject.name, subject.file, labels, parts, probability, items))
         extra[subject.name] = result
     summary = decoder_report.report(predictions, results / name, name, settings.evaluate, notes, extra)
     for place in (folder, results / name):

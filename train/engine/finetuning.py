@@ -22,9 +22,9 @@ from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.networks.ensemble import Ensemble
 from sleep_interpreter.train.engine.loop import cross_entropy_and_hits
 from sleep_interpreter.train.engine.member_trainer import MemberTrainer, Recipe
-from sleep_interpreter.train.engine.run_folder import Arrays, History, board, chosen_epoch, forget
+from sleep_interpreter.train.engine.run_folder import Arrays, History, board, chosen_epoch, forget, training_record
 from sleep_interpreter.train.settings.experiment import Experiment
-from sleep_interpreter.utils.core import config, file_locks
+from sleep_interpreter.utils.core import config, data_card, file_locks
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write, remove_temporary_files
 from sleep_interpreter.utils.model import predict
@@ -193,6 +193,8 @@ class Finetuner:
         seen = {*self.start_notes.get("training_subjects", ()), subject.name}
         return {
             "finetuned_to": subject.name,
+            **data_card.to_notes(subject.card),
+            "training": training_record(self.settings),
             "training_subjects": sorted(seen),
             "validation_subjects": self.start_notes.get("validation_subjects", []),
             "labels_shuffled": self.start_notes.get("labels_shuffled", False),

@@ -18,6 +18,7 @@ from sleep_interpreter.train.engine import run_folder
 from sleep_interpreter.train.engine.member_trainer import MemberTrainer
 from sleep_interpreter.train.engine.run_folder import RunFolder
 from sleep_interpreter.train.settings.experiment import Experiment
+from sleep_interpreter.utils.core import data_card
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import remove_temporary_files
 
@@ -47,7 +48,8 @@ def train(
 ) -> Path:
     """Train an ensemble, write its checkpoint and return its path (of a member's state if one was trained alone).
 
-    `trials` may be anything with ``len()``, ``unit`` and ``batches(batch_size, seed, epoch)``. `validation` holds
+    `trials` may be anything with ``len()``, ``unit`` and ``batches(batch_size, seed, epoch)``; its data card, where it
+    has one (`card`), is kept in the checkpoint. `validation` holds
     those of other training subjects, to choose each member's epoch with; without them the last epoch is kept, which
     is the published rule. The folder receives settings.yaml, run.json, log.csv, member_*.npz (states) and
     ensemble.npz; `mode` and `notes` (data fingerprint, simulated or not) are kept in the checkpoint, `notes` in
@@ -55,10 +57,12 @@ def train(
     """
     options = options or Options()
     _check(options, settings, len(trials))
+    card = getattr(trials, "card", None)
+    notes = {**({} if card is None else data_card.to_notes(card)), **(notes or {})}
     member = options.member
     members = range(settings.members) if member is None else [member]
     if not options.restart:
-        run = RunFolder(folder, settings, mode, notes or {})
+        run = RunFolder(folder, settings, mode, notes)
         if options.collect:
             path = run.join()
             run.record()
@@ -71,7 +75,7 @@ def train(
         remove_temporary_files(folder, "*" if member is None else f"*member_{member}*")
         if options.restart:
             run_folder.forget(folder)
-        run = RunFolder(folder, settings, mode, notes or {})
+        run = RunFolder(folder, settings, mode, notes)
         run.begin(member)
         _train_members(run, members, trials, validation, options)
         if member is None:

@@ -28,8 +28,8 @@ History = Sequence[Mapping[str, Any]]
 EXTENDABLE = ("train.epochs", "train.keep_epochs", "members", "evaluate.", "finetune", "staging")
 """Settings that may change between a run and its continuation (beginnings of their names)."""
 
-SAME_DATA = ("data_fingerprint", "training_trials", "validation_trials")
-"""Notes that tell whether a state was trained on the data of now."""
+SAME_DATA = ("data_fingerprint", "training_trials", "validation_trials", "card_fingerprint")
+"""Notes that tell whether a state was trained on the data of now; one that an older state lacks is not compared."""
 
 FILES = (
     "ensemble*.npz", "member_*.npz", "best_member_*.npz", "epochs/*.npz", "broken_batch_*.npz",
@@ -169,7 +169,10 @@ class RunFolder:
             epochs.append(epoch)
             weights = self._weights(index, epoch)
             arrays |= {f"individual_models/{index}/{name}": array for name, array in weights.items()}
-        notes = {**self.notes, "epochs": wanted, **({"chosen_epochs": epochs} if by_validation else {})}
+        notes = {
+            **self.notes, "epochs": wanted, **({"chosen_epochs": epochs} if by_validation else {}),
+            "training": training_record(settings),
+        }  # fmt: skip
         checkpoint.write_ensemble(
             self.final, settings.network, self.mode, settings.members, settings.model, arrays, notes
         )
@@ -227,7 +230,7 @@ class RunFolder:
         header, _ = checkpoint.read_state(path, header_only=True)
         for key in SAME_DATA:
             before, now = (notes.get(key) for notes in (header["notes"], self.notes))
-            if before != now:
+            if before != now and not (key == "card_fingerprint" and before is None):
                 raise UserError(
                     f"{path} was trained on other data ({key.replace('_', ' ')} {before}, now {now}); "
                     "give the same data (and --skip-bad, if it was given), pass --restart or --results DIR"
@@ -236,6 +239,12 @@ class RunFolder:
         changed = {k: (before[k], now[k]) for k in before.keys() & now.keys() if before[k] != now[k]}
         self._refuse_changes(dict(sorted(changed.items())), path)
         return header["history"]
+
+
+def training_record(settings: Experiment) -> dict[str, Any]:
+    """Return what a checkpoint keeps about how it was made: git revision, versions, seed and all settings."""
+    made = provenance.record(seed=settings.train.seed, settings=settings.model_dump(mode="json"))
+    return {key: made[key] for key in ("git", "python", "versions", "seed", "settings")}
 
 
 def chosen_epoch(history: History) -> int:

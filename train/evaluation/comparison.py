@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import pandas as pd
 from sleep_interpreter.train.evaluation.decoder_report import interval_text, kind_of, write_csv
 from sleep_interpreter.train.settings.experiment import EvaluateSettings
 from sleep_interpreter.utils.core import config, provenance
-from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import PARAMS, display_path
 from sleep_interpreter.utils.metrics import decoding_metrics, statistics
@@ -21,7 +20,6 @@ from sleep_interpreter.utils.plots import decoding as plots
 
 LEVEL = 0.05
 LONGEST_NAME = 120
-PROBABILITIES = [f"p_{item}" for item in ITEMS]
 
 Hits = Mapping[str, statistics.Trials]
 """By subject."""
@@ -32,21 +30,22 @@ class Run:
     """What a test script wrote.
 
     `name` is its folder's, with the folder above where two runs are called the same; `trials` is predictions.csv by
-    subject, those without trials left out.
+    subject, those without trials left out; `items` are in the order of the classes.
     """
 
     name: str
     folder: Path
     summary: dict
     trials: dict
+    items: tuple[str, ...]
 
     def labels(self, subject: str) -> np.ndarray:
         """Return the class index of a subject's trials, int array (n,)."""
-        return np.array([ITEMS.index(item) for item in self.trials[subject]["item"]])
+        return np.array([self.items.index(item) for item in self.trials[subject]["item"]])
 
     def probability(self, subject: str) -> np.ndarray:
         """Return the probabilities of a subject's trials, float32 array (n, K): the very numbers written."""
-        return self.trials[subject][PROBABILITIES].to_numpy(np.float32)
+        return self.trials[subject][_columns(self.items)].to_numpy(np.float32)
 
     def accuracies(self, measure: str) -> dict[str, float]:
         """Return each subject's accuracy."""
@@ -63,9 +62,12 @@ def compare(
     NAME.csv (one row a run), NAME_pairs.csv, NAME_subjects.csv, NAME.json and NAME.png; without `name` they are
     called by the runs' names joined with "_vs_". `measure` is "top1", "top3" or "balanced". With `different_data`
     runs on other data or other trials are compared, too, subjects of one name being taken for the same person;
-    otherwise they are refused. So are fewer than two runs or common subjects, and a folder without complete results.
+    otherwise they are refused. So are fewer than two runs or common subjects, a folder without complete results, runs
+    of different items, and "top3" of so few items that it is always right.
     """
-    runs = _read_runs(folders, Path(results))
+    runs = _same_items(_read_runs(folders, Path(results)))
+    if measure == "top3" and len(runs[0].items) <= 3:
+        raise UserError(f"top3 of {len(runs[0].items)} items is always right: compare by top1 or balanced")
     path = PARAMS / "_base.yaml"
     tree, origin = config.resolve(path)
     settings = config.validate(EvaluateSettings, tree["evaluate"], display_path(path), origin, "evaluate")
@@ -158,11 +160,12 @@ def _read_run(folder: Path, name: str) -> Run:
         raise UserError(f"{path}: expected a mapping, found {type(summary).__name__}; test again")
     if "group" in table:
         raise UserError(f"{folder}: holds groups of trials; compare takes runs without groups")
-    for column in ("subject", "item", "data_type", *PROBABILITIES):
+    items = _items(summary, table)
+    for column in ("subject", "item", "data_type", *_columns(items)):
         if column not in table:
             raise UserError(f"{folder}/predictions.csv: column {column!r} is missing; test again")
-    numbers = table[PROBABILITIES].apply(pd.to_numeric, errors="coerce")
-    good = table["item"].isin(ITEMS) & np.isfinite(numbers).all(axis=1) & table["subject"].notna()
+    numbers = table[_columns(items)].apply(pd.to_numeric, errors="coerce")
+    good = table["item"].isin(items) & np.isfinite(numbers).all(axis=1) & table["subject"].notna()
     if not good.all():
         raise UserError(
             f"{folder}/predictions.csv, line {good.idxmin() + 2}: no subject, an unknown item or "
@@ -170,7 +173,37 @@ def _read_run(folder: Path, name: str) -> Run:
         )
     if table.empty:
         raise UserError(f"{folder}/predictions.csv: holds no trial")
-    return Run(name, folder, summary, dict(iter(table.groupby("subject", sort=False))))
+    return Run(name, folder, summary, dict(iter(table.groupby("subject", sort=False))), items)
+
+
+def _columns(items: Sequence[str]) -> list[str]:
+    return [f"p_{item}" for item in items]
+
+
+def _items(summary: Mapping[str, Any], table: pd.DataFrame) -> tuple[str, ...]:
+    """Return the names of a run's items in the order of its classes: those of the summary, else of the columns."""
+    overall = summary.get("overall")
+    recall = overall.get("recall") if isinstance(overall, dict) else None
+    columns = [str(column) for column in table]
+    return tuple(recall or (column[2:] for column in columns if column.startswith("p_")))
+
+
+def _same_items(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs with their items in the order of the first; refuse a run of other items."""
+    first = runs[0]
+    for run in runs[1:]:
+        if missing := [
+            f"{item!r} is in {one.folder} only"
+            for one, other in ((first, run), (run, first))
+            for item in one.items
+            if item not in other.items
+        ]:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            raise UserError(
+                f"{first.folder} ({len(first.items)} items) and {run.folder} ({len(run.items)} items) are of "
+                f"different items: {', '.join(missing[:3])}{more}; their accuracies cannot be compared"
+            )
+    return [replace(run, items=first.items) for run in runs]
 
 
 def _check_same_data(runs: Sequence[Run]) -> None:
@@ -208,9 +241,9 @@ def _hits(run: Run, measure: str) -> Hits:
 
 
 def _run_row(run: Run, hits: Hits, measure: str, settings: EvaluateSettings) -> dict:
-    draw = (settings.bootstrap, settings.seed, statistics.chances(len(ITEMS))[measure])
+    draw = (settings.bootstrap, settings.seed, statistics.chances(len(run.items))[measure])
     if measure == "balanced":
-        tables = [statistics.class_counts(label, hit, len(ITEMS)) for label, hit in hits.values()]
+        tables = [statistics.class_counts(label, hit, len(run.items)) for label, hit in hits.values()]
         row = statistics.balanced_over_subjects(tables, *draw)
     else:
         row = statistics.over_subjects([correct for _, correct in hits.values()], *draw)

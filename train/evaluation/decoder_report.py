@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from sleep_interpreter.data.formats.slow_oscillation_trials import SOSubject
 from sleep_interpreter.data.formats.test_trials import TestSubject
+from sleep_interpreter.train.evaluation import matching
 from sleep_interpreter.train.settings.experiment import EvaluateSettings
 from sleep_interpreter.utils.core import provenance
-from sleep_interpreter.utils.core.constants import ITEMS
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
@@ -25,7 +25,6 @@ from sleep_interpreter.utils.plots import decoding as plots
 if TYPE_CHECKING:  # it brings TensorFlow
     from sleep_interpreter.model.networks.ensemble import Ensemble
 
-TIES = "ties in probability go to the item that comes first in alphabetical order"
 FEW_SUBJECTS = {
     1: "1 subject with trials: the overall interval is over its trials only and says nothing about another",
     2: "2 subjects with trials: the overall 95 % interval is too narrow (measured: it covers 81 %)",
@@ -35,16 +34,24 @@ FEW_SUBJECTS = {
 
 
 def predict_subjects(
-    model: "Ensemble", subjects: Sequence[TestSubject], batch_size: int, checkpoint: str | None = None
+    model: "Ensemble",
+    subjects: Sequence[TestSubject],
+    batch_size: int,
+    checkpoint: str | None = None,
+    interpolate: bool = False,
 ) -> list[Predictions]:
-    """Return a decoder's predictions of unseen subjects, one a subject; other trials than it takes are refused."""
-    for subject in subjects:
-        check_fits(model, subject.sleep.shape, subject.file, checkpoint)
+    """Return a decoder's predictions of unseen subjects, one a subject.
+
+    Channels and items are matched by name (`train.evaluation.matching`; `interpolate` missing channels); other trials
+    than the decoder takes are refused.
+    """
+    subjects = matching.matched_subjects(model, subjects, checkpoint, interpolate)
     predictions = []
     with tqdm(total=sum(map(len, subjects)), desc="testing", unit="trial") as bar:
         for subject in subjects:
             probability = predict(model, subject.sleep, batch_size, bar)
-            predictions.append(Predictions(subject.name, subject.file, subject.label, subject.data_type, probability))
+            own = (subject.label, subject.data_type, probability, subject.card.item_names)
+            predictions.append(Predictions(subject.name, subject.file, *own))
     return predictions
 
 
@@ -65,6 +72,7 @@ def report(
     probabilities.
     """
     decoding_metrics.check(predictions)
+    items = predictions[0].items
     extra = per_subject_extra or {}
     rows, nulls = {}, []
     for p in predictions:
@@ -82,21 +90,21 @@ def report(
     found["extra"] = sorted({key for own in extra.values() for key in own})
     warnings = [FEW_SUBJECTS[overall["subjects"]]] if overall["subjects"] in FEW_SUBJECTS else []
     if overall["ties"]:
-        warnings.append(f"{overall['ties']} of {overall['n']} trials have tied probabilities: {TIES}")
-    summary = _summary(name, notes, warnings, found, settings)
+        warnings.append(f"{overall['ties']} of {overall['n']} trials have tied probabilities: {tie_rule(items)}")
+    summary = _summary(name, items, notes, warnings, found, settings)
     # Without the old summary first: a run that is killed here leaves no summary beside another run's trials.
     (folder / "summary.json").unlink(missing_ok=True)
     write_csv(folder / "predictions.csv", [trial_rows(p) for p in predictions])
     confusion = [(p.subject, decoding_metrics.confusion(p)) for p in predictions]
     confusion.insert(0, ("all", np.sum([counts for _, counts in confusion], axis=0)))
-    write_csv(folder / "confusion_matrix.csv", [_confusion_rows(confusion)])
+    write_csv(folder / "confusion_matrix.csv", [_confusion_rows(confusion, items)])
     write_csv(folder / "subjects.csv", [_flat_rows("subject", rows)])
     write_pickle(
         {p.subject: {**stored(p), "data_type": [str(t) for t in p.data_type]} for p in predictions},
         folder.parent / f"{name}.pickle",
     )
     kind = kind_of(notes)
-    plots.confusion_matrix(confusion[0][1], ITEMS, folder / "confusion_matrix.png", name, kind)
+    plots.confusion_matrix(confusion[0][1], items, folder / "confusion_matrix.png", name, kind)
     plots.subject_accuracies(rows, overall, folder / "accuracy.png", name, kind)
     plots.reliability(overall["calibration"], folder / "calibration.png", name, kind)
     provenance.write_json(folder / "summary.json", summary)
@@ -104,7 +112,7 @@ def report(
 
 
 def _summary(
-    name: str, notes: Mapping[str, Any], warnings: Sequence[str], found: Mapping[str, Any],
+    name: str, items: Sequence[str], notes: Mapping[str, Any], warnings: Sequence[str], found: Mapping[str, Any],
     settings: EvaluateSettings, **more: Any,
 ) -> dict[str, Any]:  # fmt: skip
     notes = dict(notes)
@@ -112,29 +120,19 @@ def _summary(
         notes["skipped"] = {"count": len(notes["skipped"]), "records": notes["skipped"]}
     return {
         "experiment": name,
-        "measure": f"top-1 of {len(ITEMS)}",
-        "warnings": [*notes.pop("warnings", ()), *warnings],
+        "measure": f"top-1 of {len(items)}",
+        "warnings": [*notes.pop("warnings", ()), *warnings, *_few_items(items)],
         **notes,
         **found,
-        **method(settings),
+        **method(settings, items),
         **more,
         "provenance": provenance.record(),
     }
 
 
-def check_fits(
-    model: "Ensemble", shape: tuple[int, ...], file: str | Path, checkpoint: str | Path | None = None
-) -> None:
-    """Refuse a network made for another number of samples, channels or items than `shape` (n, T, C) of `file`."""
-    own = model.settings
-    expected = (own.sleep_samples, own.channels, own.classes)
-    found = (*shape[1:], len(ITEMS))
-    if expected != found:
-        words = "{} samples x {} channels of {} items"
-        raise UserError(
-            f"{checkpoint or model.network}: this network is for trials of {words.format(*expected)}, "
-            f"{file} holds trials of {words.format(*found)}; use a checkpoint trained on such trials"
-        )
+def _few_items(items: Sequence[str]) -> list[str]:
+    """Return a warning where the true item is always among the first three."""
+    return [f"top-3 of {len(items)} items is always right and tells nothing"] if len(items) <= 3 else []
 
 
 def kind_of(notes: Mapping[str, Any], network: str = "decoder") -> str | None:
@@ -151,7 +149,13 @@ def beside(notes: Mapping[str, Any]) -> str:
     return "" if kind is None else " (simulated data)" if kind == "simulated" else f" ({kind})"
 
 
-def method(settings: EvaluateSettings) -> dict[str, Any]:
+def tie_rule(items: Sequence[str]) -> str:
+    """Return what decides where two items are equally probable."""
+    order = "in alphabetical order" if list(items) == sorted(items) else "on the data card"
+    return f"ties in probability go to the item that comes first {order}"
+
+
+def method(settings: EvaluateSettings, items: Sequence[str]) -> dict[str, Any]:
     """Return how the figures were computed, for the summary."""
     return {
         "interval": {
@@ -169,7 +173,7 @@ def method(settings: EvaluateSettings) -> dict[str, Any]:
             "against_chance": "over subjects, see its note",
         },
         "calibration": f"expected calibration error over {settings.calibration_bins} bins of equal width",
-        "ties": TIES,
+        "ties": tie_rule(items),
     }
 
 
@@ -182,7 +186,7 @@ def stored(predictions: Predictions) -> dict[str, np.ndarray]:
 def trial_rows(predictions: Predictions, **columns: str) -> pd.DataFrame:
     """Return one row a trial with all probabilities, as a data frame; `columns` come after the subject."""
     p = predictions
-    names = np.array(ITEMS)
+    names = np.array(p.items)
     frame = {
         "subject": p.subject,
         **columns,
@@ -193,7 +197,7 @@ def trial_rows(predictions: Predictions, **columns: str) -> pd.DataFrame:
         "correct": p.label == p.decoded,
         "rank": p.rank + 1,
     }
-    return pd.DataFrame(frame | {f"p_{item}": p.probability[:, k] for k, item in enumerate(ITEMS)})
+    return pd.DataFrame(frame | {f"p_{item}": p.probability[:, k] for k, item in enumerate(p.items)})
 
 
 def write_csv(path: Path, frames: Sequence[pd.DataFrame], digits: int = 9) -> None:
@@ -203,10 +207,10 @@ def write_csv(path: Path, frames: Sequence[pd.DataFrame], digits: int = 9) -> No
         pd.concat(full, ignore_index=True).to_csv(temporary, index=False, float_format=f"%.{digits}g")
 
 
-def _confusion_rows(confusion: Sequence[tuple[str, np.ndarray]]) -> pd.DataFrame:
+def _confusion_rows(confusion: Sequence[tuple[str, np.ndarray]], items: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(
-        [[name, item, *row] for name, counts in confusion for item, row in zip(ITEMS, counts.tolist(), strict=True)],
-        columns=["subject", "item", *(f"decoded_{item}" for item in ITEMS)],
+        [[name, item, *row] for name, counts in confusion for item, row in zip(items, counts.tolist(), strict=True)],
+        columns=["subject", "item", *(f"decoded_{item}" for item in items)],
     )
 
 
@@ -269,18 +273,23 @@ def evaluate_groups(
     name: str,
     settings: EvaluateSettings,
     notes: Mapping[str, Any],
+    interpolate: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate a decoder on groups of trials (the same of every subject); do what `report_groups` does."""
+    """Evaluate a decoder on groups of trials (the same of every subject); do what `report_groups` does.
+
+    Channels and items are matched as in `predict_subjects`.
+    """
+    subjects = matching.matched_subjects(model, subjects, notes.get("checkpoint"), interpolate)
     predictions: dict[str, list[Predictions]] = {group: [] for subject in subjects for group in subject.groups}
     total = sum(len(label) for subject in subjects for _, label in subject.groups.values())
     with tqdm(total=total, desc="testing", unit="trial") as bar:
         for subject in subjects:
             for group, (sleep, label) in subject.groups.items():
-                check_fits(model, sleep.shape, subject.file, notes.get("checkpoint"))
                 probability = predict(model, sleep, settings.batch_size, bar)
                 # The original files of groups do not say which part of the data a trial belongs to.
                 parts = np.full(len(label), "SO")
-                predictions[group].append(Predictions(subject.name, subject.file, label, parts, probability))
+                own = (label, parts, probability, subject.card.item_names)
+                predictions[group].append(Predictions(subject.name, subject.file, *own))
     return report_groups(predictions, folder, name, settings, notes)
 
 
@@ -307,7 +316,8 @@ def report_groups(
             row["permutation_p_holm"] = p_holm
     found = {"groups": groups, "missing": [group for group, row in groups.items() if not row["n"]]}
     holm = "permutation p of a measure, corrected over the groups that have trials (Holm 1979)"
-    summary = _summary(name, notes, _group_warnings(groups), found, settings, holm=holm)
+    items = next(iter(predictions.values()))[0].items
+    summary = _summary(name, items, notes, _group_warnings(groups), found, settings, holm=holm)
     (folder / "summary.json").unlink(missing_ok=True)
     frames = [trial_rows(p, group=group) for group, own in predictions.items() for p in own]
     write_csv(folder / "predictions.csv", frames)
@@ -329,7 +339,7 @@ def report_groups(
 def _group_row(group: str, predictions: Sequence[Predictions], settings: EvaluateSettings) -> dict[str, Any]:
     if any(len(p) for p in predictions):
         decoding_metrics.check(predictions)
-    chance, nulls, by_subject = statistics.chances(len(ITEMS)), [], {}
+    chance, nulls, by_subject = statistics.chances(len(predictions[0].items)), [], {}
     for p in predictions:
         by_subject[p.subject] = statistics.proportion(int(np.sum(p.rank == 0)), len(p), chance["top1"])
         null = None

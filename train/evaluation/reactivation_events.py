@@ -11,12 +11,12 @@ from scipy import stats
 
 from sleep_interpreter.data.events.slow_oscillations import compare_events
 from sleep_interpreter.train.evaluation.sliding_decoder import Course, ReactivationSettings, joined
-from sleep_interpreter.utils.core.constants import ITEMS, STAGES
+from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.errors import UserError, nearest
 
 
 def scores(probability: np.ndarray) -> np.ndarray:
-    """Return how much more likely each item is than it usually is in this sleep, in SDs: (T, 15) of (T, 15).
+    """Return how much more likely each item is than it usually is in this sleep, in SDs: (T, K) of (T, K).
 
     Evidence for an item is the logarithm of its probability minus the mean over all items (linear in what a network's
     last layer gives, so it does not saturate). Decoders favour some items, and others in another recording: each
@@ -49,7 +49,7 @@ def thresholds(controls: Sequence[Course], settings: ReactivationSettings, step:
     """Return for every stage the threshold of scores that keeps the stated rate of false alarms.
 
     Each control is a recording scored in its own SDs, as the nights are; `step` is s between two windows. Levels are
-    {stage: "threshold", "minutes", "false_alarms" (15,) control events of each item above it, "bound_per_min" up to
+    {stage: "threshold", "minutes", "false_alarms" (K,) control events of each item above it, "bound_per_min" up to
     which the true rate may lie (`rate_bound`)}, without the stages that have no control.
     """
     levels = {}
@@ -57,14 +57,14 @@ def thresholds(controls: Sequence[Course], settings: ReactivationSettings, step:
         parts = [control.some(control.stage == code) for control in controls]
         parts = [part for part in parts if len(part.time)]
         score = np.concatenate([scores(part.probability) for part in parts])
-        own, highest = joined(parts), score.max(axis=1)
+        own, highest = joined(parts, parts[0].items), score.max(axis=1)
         minutes = len(own.time) * step / 60
         order = np.argsort(own.time, kind="stable")  # a control's pieces were drawn in any order
         found = order[peaks(own.time[order], own.stretch[order], highest[order], settings.refractory_seconds)]
         allowed = allowed_events(minutes, settings.false_alarms_per_min, settings.control.confidence)
         best = highest[found]
         threshold = float(best[allowed]) if allowed < len(best) else float(best.min(initial=0.0))
-        alarms = np.bincount(score[found[best > threshold]].argmax(axis=1), minlength=len(ITEMS))
+        alarms = np.bincount(score[found[best > threshold]].argmax(axis=1), minlength=own.probability.shape[1])
         levels[int(code)] = {
             "threshold": threshold, "minutes": minutes, "false_alarms": alarms,
             "bound_per_min": rate_bound(int(alarms.sum()), minutes, settings.control.confidence),
@@ -103,7 +103,7 @@ def find_events(course: Course, levels: Mapping[int, dict], settings: Reactivati
                 break
             item = int(score[place].argmax())
             p = float(own.probability[place, item])
-            rows.append((float(own.time[place]), ITEMS[item], STAGES[code], float(score[place, item]), p))
+            rows.append((float(own.time[place]), course.items[item], STAGES[code], float(score[place, item]), p))
     table = pd.DataFrame(rows, columns=["onset_s", "item", "stage", "score", "probability"])
     return table.sort_values("onset_s", ignore_index=True)
 
@@ -116,7 +116,7 @@ def rates(subject: str, course: Course, events: pd.DataFrame, levels: Mapping[in
     rows = []
     for code, level in levels.items():
         minutes = float(((course.stage == code) & course.free).sum() * step / 60)
-        for k, item in enumerate(ITEMS):
+        for k, item in enumerate(course.items):
             n = int(((events.stage == STAGES[code]) & (events["item"] == item)).sum())
             rate = n / minutes if minutes else np.nan
             control = level["false_alarms"][k] / level["minutes"] if level["minutes"] else np.nan
@@ -156,19 +156,21 @@ def against_truth(
     }
 
 
-def read_behaviour(path: Path, subjects: Sequence[str], aliases: Mapping[str, str]) -> pd.DataFrame:
+def read_behaviour(
+    path: Path, subjects: Sequence[str], aliases: Mapping[str, str], items: Sequence[str]
+) -> pd.DataFrame:
     """Read memory scores from TSV or CSV: subject (our names), item, score; rows without a score are left out.
 
-    More columns are ignored. `subjects` are wanted; `aliases` are {the lab's name: our name}. Refused if a column is
-    missing, an item is unknown, or nobody of the subjects is in it.
+    More columns are ignored. `subjects` are wanted; `aliases` are {the lab's name: our name}; `items` are known.
+    Refused if a column is missing, an item is unknown, or nobody of the subjects is in it.
     """
     table = pd.read_csv(path, sep=None, engine="python", dtype={"subject": str})
     for column in ("subject", "item", "score"):
         if column not in table:
             raise UserError(f"{path}: no column {column!r}; it has {', '.join(map(str, table.columns))}")
-    unknown = sorted(set(table["item"].astype(str)) - set(ITEMS))
+    unknown = sorted(set(table["item"].astype(str)) - set(items))
     if unknown:
-        close = [f"; did you mean {name!r}?" for name in nearest(unknown[0], ITEMS, 1)]
+        close = [f"; did you mean {name!r}?" for name in nearest(unknown[0], items, 1)]
         raise UserError(f"{path}: unknown item {unknown[0]!r}{''.join(close)}")
     table = table.assign(subject=table.subject.map(lambda s: aliases.get(s, s)))
     table = table[table.subject.isin(subjects) & table.score.notna()]

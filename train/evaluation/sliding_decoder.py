@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -14,18 +14,16 @@ from tqdm import tqdm
 from sleep_interpreter.data.events.slow_oscillations import so_phase
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram
 from sleep_interpreter.data.preparation.signal import SignalFile
+from sleep_interpreter.model.checkpoints.channel_match import ChannelMatch, match
 from sleep_interpreter.utils.core.config import Settings
-from sleep_interpreter.utils.core.constants import ITEMS, SLEEP_RATE, STAGES, STREAM_RATE
+from sleep_interpreter.utils.core.constants import STAGES, STREAM_RATE
+from sleep_interpreter.utils.core.data_card import DataCard, published
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import atomic_write
-from sleep_interpreter.utils.signal.preprocessing import decoding_window
+from sleep_interpreter.utils.core.paths import atomic_write, display_path
+from sleep_interpreter.utils.signal.preprocessing import decimation_of, decoding_window, stream_window
 
 Decoder = Callable[[np.ndarray], np.ndarray]
-"""From trials (n, 200, C) to probabilities (n, 15)."""
-BEFORE, AFTER = 0.2, 1.8
-"""Seconds of a window before and after the time that it stands for: as around a cue."""
-_RATIO = round(STREAM_RATE / SLEEP_RATE)
-_WINDOW = round((BEFORE + AFTER) * STREAM_RATE)
+"""From trials (n, T, C) to probabilities (n, K)."""
 _BLOCK_S = 30.0
 """Length of the pieces whose phases are shuffled."""
 
@@ -57,23 +55,60 @@ class ReactivationSettings(Settings):
 class Night:
     """A prepared sleep recording (`Prepared/<subject>/<session>/`): cleaned EEG of 500 Hz and what is known of it.
 
-    `truth` (onset_s, item) are planted reactivations of a simulated night; `average`: common average in every window.
+    `eeg` holds the channels of `card`, the decoder's, in its order. `truth` (onset_s, item) are planted reactivations
+    of a simulated night; `average`: common average in every window; `sentence`: what was done to the channels.
     """
 
     subject: str
     session: str
-    eeg: SignalFile
+    eeg: "Signal"
     hypnogram: Hypnogram
     oscillations: pd.DataFrame
     cues: pd.DataFrame
     truth: pd.DataFrame | None
     average: bool
     simulated: bool
+    card: DataCard = field(default_factory=published)
+    sentence: str | None = None
+
+
+class Signal(Protocol):
+    """Channels by samples in µV at 500 Hz, such as a `data.preparation.signal.SignalFile`."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def seconds(self) -> float: ...
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return samples [start, stop) as an array (channels, n)."""
+
+
+@dataclass
+class MatchedSignal:
+    """A signal with the channels of a decoder, by name."""
+
+    signal: SignalFile
+    match: ChannelMatch
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Channels and samples."""
+        return len(self.match.channels), self.signal.shape[1]
+
+    @property
+    def seconds(self) -> float:
+        """Length in s."""
+        return self.signal.seconds
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return samples [start, stop) as an array (channels, n)."""
+        return self.match.apply(self.signal.read(start, stop), axis=0)
 
 
 @dataclass
 class Course:
-    """What a decoder says over time: arrays (T,), the probabilities (T, 15) as float32.
+    """What a decoder says over time: arrays (T,), the probabilities (T, K) of `items` as float32.
 
     `time` is s of the recording, where a cue would have been; `stretch` numbers the uninterrupted stretches; `free`
     times are not within the guard after a cue.
@@ -84,32 +119,43 @@ class Course:
     stretch: np.ndarray
     probability: np.ndarray
     free: np.ndarray
+    items: tuple[str, ...] = field(default_factory=lambda: published().item_names)
 
     def some(self, keep: np.ndarray) -> "Course":
         """Return the times of a mask."""
-        parts = (self.time, self.stage, self.stretch, self.probability, self.free)
-        return Course(*(part[keep] for part in parts))
+        time, stage, stretch, probability, free = (
+            part[keep] for part in (self.time, self.stage, self.stretch, self.probability, self.free)
+        )
+        return Course(time, stage, stretch, probability, free, self.items)
 
 
-def read_night(folder: str | Path) -> Night:
-    """Read a prepared sleep recording, or refuse one that holds no cleaned EEG."""
-    folder = Path(folder)
+def read_night(folder: str | Path, card: DataCard | None = None, interpolate: bool = False) -> Night:
+    """Read a prepared sleep recording, or refuse one that holds no cleaned EEG.
+
+    `card` is the decoder's (None: the published one): its channels are taken by name, and missing ones refused or with
+    `interpolate` interpolated.
+    """
+    folder, card = Path(folder), card or published()
     if not (folder / "eeg.npy").is_file():
         raise UserError(f"{folder}: no eeg.npy; prepare with outputs.continuous = test (or all), so that it is kept")
     about = json.loads((folder / "eeg.json").read_text(encoding="utf-8"))
     stages = pd.read_csv(folder / "stages.tsv", sep="\t")
     columns = (stages.onset.to_numpy(float), stages.duration.to_numpy(float), stages.stage.to_numpy(int))
     truth = folder / "truth.tsv"
+    signal = SignalFile(folder / "eeg.npy")
+    matched = match(card, about["channels"], interpolate, display_path(folder))
     return Night(
         subject=folder.parent.name,
         session=folder.name,
-        eeg=SignalFile(folder / "eeg.npy"),
+        eeg=MatchedSignal(signal, matched),
         hypnogram=Hypnogram(*columns),
         oscillations=pd.read_csv(folder / "so.tsv", sep="\t"),
         cues=pd.read_csv(folder / "cues.tsv", sep="\t"),
         truth=_reactivations(truth) if truth.is_file() else None,
         average=about["average_at_window"],
         simulated=about["simulated"],
+        card=card,
+        sentence=matched.sentence,
     )
 
 
@@ -121,8 +167,9 @@ def _reactivations(path: Path) -> pd.DataFrame:
 
 def window_times(night: Night, settings: ReactivationSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return times, stages and stretches (uninterrupted sleep of one stage) of all windows to decode: 3 x (T,)."""
-    step = settings.step_seconds
-    time = np.arange(BEFORE, night.eeg.seconds - AFTER + 1e-9, step)
+    window, step = night.card.windows.sleep, settings.step_seconds
+    first = max(0.0, -window.begin)
+    time = np.arange(first, night.eeg.seconds - max(0.0, window.end) + 1e-9, step)
     stage = night.hypnogram.at(time)
     keep = np.isin(stage, [STAGES.index(name) for name in settings.stages])
     change = np.diff(np.where(keep, stage, UNSCORED), prepend=UNSCORED - 1) != 0
@@ -137,34 +184,40 @@ def slide(night: Night, decoders: Mapping[str, Decoder], settings: ReactivationS
     time, stage, stretch = time[known], stage[known], stretch[known]
 
     def trials(some: np.ndarray) -> np.ndarray:
-        return trials_at(night.eeg.read, time[some], night.average)
+        return trials_at(night.eeg.read, time[some], night.average, night.card)
 
     with tqdm(total=len(time), desc=f"{night.subject} {night.session}", unit="window") as bar:
-        probability = _decode(trials, stage, decoders, settings, bar)
+        probability = _decode(trials, stage, decoders, settings, bar, len(night.card.items))
     cues = np.sort(night.cues.onset_s.to_numpy(float))
     cues = np.concatenate([[-np.inf], cues, [np.inf]])
-    following = np.searchsorted(cues, time + BEFORE, side="right")
+    following = np.searchsorted(cues, time - night.card.windows.sleep.begin, side="right")
     since, until = time - cues[following - 1], cues[following] - time
     # a window also sees the response if the next cue falls into it
-    free = (since > settings.guard_seconds) & (until > AFTER)
-    return Course(time, stage, stretch, probability, free)
+    free = (since > settings.guard_seconds) & (until > night.card.windows.sleep.end)
+    return Course(time, stage, stretch, probability, free, night.card.item_names)
 
 
-def trials_at(read: Callable[[int, int], np.ndarray], time: np.ndarray, average: bool) -> np.ndarray:
-    """Return the trials (n, 200, C) that a decoder reads, as if there had been cues at `time` (n,), s from the start.
+def trials_at(
+    read: Callable[[int, int], np.ndarray], time: np.ndarray, average: bool, card: DataCard | None = None
+) -> np.ndarray:
+    """Return the trials (n, T, C) that a decoder reads, as if there had been cues at `time` (n,), s from the start.
 
-    `read(start, stop)` returns raw samples (C, stop - start) at 500 Hz in µV; `average`: common average reference.
+    `read(start, stop)` returns raw samples (C, stop - start) at 500 Hz in µV; `average`: common average reference;
+    `card` is the decoder's, None the published one.
     """
-    starts = np.rint((time - BEFORE) * STREAM_RATE).astype(int)
-    return decoding_window(np.stack([read(start, start + _WINDOW) for start in starts]), _RATIO, average)
+    card = card or published()
+    first, last = stream_window(card.windows.sleep)
+    starts = np.rint((time + first / STREAM_RATE) * STREAM_RATE).astype(int)
+    raw = np.stack([read(start, start + last - first) for start in starts])
+    return decoding_window(raw, decimation_of(card), average, scale=card.unit == "robust")
 
 
 def _decode(
     trials: Callable[[np.ndarray], np.ndarray], stage: np.ndarray, decoders: Mapping[str, Decoder],
-    settings: ReactivationSettings, bar: tqdm,
+    settings: ReactivationSettings, bar: tqdm, classes: int,
 ) -> np.ndarray:  # fmt: skip
-    """Return probabilities (T, 15) of trials, a batch of one decoder at a time."""
-    probability = np.zeros((len(stage), len(ITEMS)), np.float32)
+    """Return probabilities (T, K) of trials, a batch of one decoder at a time."""
+    probability = np.zeros((len(stage), classes), np.float32)
     for decoder in dict.fromkeys(decoders.values()):
         codes = [STAGES.index(name) for name, own in decoders.items() if own is decoder]
         places = np.flatnonzero(np.isin(stage, codes))
@@ -185,7 +238,8 @@ def slide_shuffled(night: Night, decoders: Mapping[str, Decoder], settings: Reac
     """
     rng = np.random.default_rng([settings.control.seed, *f"{night.subject} {night.session}".encode()])
     length = round(_BLOCK_S * STREAM_RATE)
-    inside = np.arange(BEFORE, _BLOCK_S - AFTER + 1e-9, settings.step_seconds)
+    window = night.card.windows.sleep
+    inside = np.arange(max(0.0, -window.begin), _BLOCK_S - max(0.0, window.end) + 1e-9, settings.step_seconds)
     most = max(1, round(settings.control.minutes * 60 / _BLOCK_S))
     pieces = []
     for name in decoders:
@@ -199,19 +253,20 @@ def slide_shuffled(night: Night, decoders: Mapping[str, Decoder], settings: Reac
             stage = np.full(len(inside), code)
 
             def trials(some: np.ndarray, raw: np.ndarray = raw) -> np.ndarray:
-                return trials_at(lambda first, last: raw[:, first:last], inside[some], night.average)
+                return trials_at(lambda first, last: raw[:, first:last], inside[some], night.average, night.card)
 
-            probability = _decode(trials, stage, decoders, settings, bar)
-            time = start / STREAM_RATE + inside
-            parts.append(Course(time, stage, np.full(len(time), len(parts)), probability, np.ones(len(time), bool)))
-    return joined(parts)
+            probability = _decode(trials, stage, decoders, settings, bar, len(night.card.items))
+            time, own = start / STREAM_RATE + inside, np.full(len(inside), len(parts))
+            free = np.ones(len(time), bool)
+            parts.append(Course(time, stage, own, probability, free, night.card.item_names))
+    return joined(parts, night.card.item_names)
 
 
-def joined(courses: Sequence[Course]) -> Course:
-    """Return several courses as one; stretches stay apart."""
+def joined(courses: Sequence[Course], items: tuple[str, ...]) -> Course:
+    """Return several courses of the same items as one; stretches stay apart."""
     if not courses:
         none = np.zeros(0, int)
-        return Course(np.zeros(0), none, none, np.zeros((0, len(ITEMS)), np.float32), np.zeros(0, bool))
+        return Course(np.zeros(0), none, none, np.zeros((0, len(items)), np.float32), np.zeros(0, bool), items)
     shift, stretch = 0, []
     for course in courses:
         stretch.append(course.stretch + shift)
@@ -219,7 +274,7 @@ def joined(courses: Sequence[Course]) -> Course:
     together = {
         key: np.concatenate([getattr(c, key) for c in courses]) for key in ("time", "stage", "probability", "free")
     }
-    return Course(stretch=np.concatenate(stretch), **together)
+    return Course(stretch=np.concatenate(stretch), items=items, **together)
 
 
 def _pieces(night: Night, code: int, length: int, settings: ReactivationSettings) -> list[int]:
@@ -242,18 +297,18 @@ def _shuffle_phases(raw: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.fft.irfft(spectrum * np.exp(1j * phase), raw.shape[1], axis=1)
 
 
-def save(path: Path, course: Course, night: Night, events: pd.DataFrame, items: Sequence[str]) -> None:
+def save(path: Path, course: Course, night: Night, events: pd.DataFrame) -> None:
     """Write a course as .npz: times, stage, phase, probabilities, and the matrix that TDLM tools take.
 
     Arrays: time_s (T,), stage (T,) codes, stretch (T,), free (T,), so_group (T,) index into SO_GROUPS or -1,
-    so_phase_rad (T,), probability (T, 15), states_time (15, T) the same transposed as temporally delayed linear
-    modelling takes it, items (15,), event_time_s, event_item, event_score, simulated.
+    so_phase_rad (T,), probability (T, K), states_time (K, T) the same transposed as temporally delayed linear
+    modelling takes it, items (K,), event_time_s, event_item, event_score, simulated.
     """
     group, phase, _ = so_phase(night.oscillations, course.time)
     with atomic_write(path) as temporary, temporary.open("wb") as handle:
         np.savez_compressed(
             handle, time_s=course.time, stage=course.stage, stretch=course.stretch, free=course.free,
-            so_group=group, so_phase_rad=phase, probability=course.probability, items=np.array(items),
+            so_group=group, so_phase_rad=phase, probability=course.probability, items=np.array(course.items),
             states_time=np.ascontiguousarray(course.probability.T),
             event_time_s=events.onset_s.to_numpy(float), event_item=events["item"].to_numpy(str),
             event_score=events.score.to_numpy(float), simulated=np.array(night.simulated),

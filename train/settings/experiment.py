@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, StringConstraints, field_validator
 
+from sleep_interpreter.model import registry
 from sleep_interpreter.model.registry import PARAMS_FOLDERS, ModelSettings
 from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core.data_card import card_of
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import RESULTS, display_path, relative_to_project
+from sleep_interpreter.utils.core.paths import PROJECT, RESULTS, display_path, relative_to_project
 
 
 class DataSettings(config.Settings):
@@ -108,7 +110,16 @@ def read(name: str, args: argparse.Namespace, network: str | None = None) -> Exp
     tree, origin = config.resolve(path, overrides=overrides, quick=args.quick, mode=mode, needs="network")
     if tree["network"] != network:
         raise UserError(f"{origin['network']}: describes network {tree['network']}, this script is for {network}")
+    _follow_card(tree)
     return config.validate(Experiment, tree, display_path(path), origin)
+
+
+def _follow_card(tree: dict[str, Any]) -> None:
+    """Fill in the sizes of the network that the settings leave to the card of the data."""
+    model, data = tree.get("model"), tree.get("data")
+    root = data.get("root", "data") if isinstance(data, dict) else None
+    if isinstance(model, dict) and isinstance(root, str):
+        tree["model"] = registry.follow_card(registry.KINDS, model, card_of(PROJECT / relative_to_project(root)))
 
 
 def differences(saved: Path, settings: Experiment) -> dict[str, tuple[Any, Any]]:

@@ -175,6 +175,12 @@ def card_of(root: str | Path) -> DataCard:
     return _read(path, path.stat().st_mtime_ns) if path.is_file() else published()
 
 
+def place_of(root: str | Path) -> str:
+    """Return where a data set's card stands, for messages."""
+    path = Path(root) / FILE
+    return display_path(path) if path.is_file() else f"the published card ({display_path(root)} has no {FILE})"
+
+
 @cache
 def _read(path: Path, _changed: int) -> DataCard:
     return config.load(DataCard, path)
@@ -197,6 +203,11 @@ CardSetting = Annotated[DataCard, BeforeValidator(_given)]
 def from_notes(notes: dict[str, Any], where: str) -> DataCard:
     """Return the card that a checkpoint's or a run's notes hold under "card", else the published card."""
     return config.validate(DataCard, notes["card"], f"{where}, card") if "card" in notes else published()
+
+
+def to_notes(card: DataCard) -> dict[str, Any]:
+    """Return a card and its fingerprint as notes that `from_notes` reads."""
+    return {"card": card.model_dump(mode="json"), "card_fingerprint": card.fingerprint}
 
 
 def write(card: DataCard, root: str | Path) -> None:

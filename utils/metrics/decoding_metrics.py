@@ -2,13 +2,13 @@
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from sleep_interpreter.utils.core.constants import ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.metrics import statistics
 from sleep_interpreter.utils.metrics.reliability import confidence_reliability
@@ -29,8 +29,8 @@ UNTESTED = {"p": None, "mean": None, "permutations": 0}
 class Predictions:
     """What a decoder said about one subject's trials, which come from `file` (for messages).
 
-    `label` (n,) is an index into `utils.core.constants.ITEMS`, `data_type` (n,) "train", "val" or "test",
-    `probability` float32 (n, K).
+    `label` (n,) is an index into `items`, their names in the order of the classes; `data_type` (n,) "train", "val" or
+    "test", `probability` float32 (n, K).
     """
 
     subject: str
@@ -38,13 +38,14 @@ class Predictions:
     label: np.ndarray
     data_type: np.ndarray
     probability: np.ndarray
+    items: tuple[str, ...] = field(default_factory=lambda: published().item_names)
 
     def __len__(self) -> int:
         return len(self.label)
 
     @property
     def decoded(self) -> np.ndarray:
-        """Index of the most probable item, int array (n,); ties go to the first in the vocabulary."""
+        """Index of the most probable item, int array (n,); ties go to the first of the items."""
         return np.asarray(self.probability).argmax(axis=1)
 
     @property
@@ -54,10 +55,10 @@ class Predictions:
 
 
 def check(predictions: Sequence[Predictions]) -> None:
-    """Refuse predictions that are no probabilities of the project's items.
+    """Refuse predictions that are no probabilities of their items.
 
-    That is: no trial at all, a subject twice, another number of classes or of rows, labels out of range, numbers that
-    are not finite or do not add up to 1.
+    That is: no trial at all, a subject twice, subjects with different items, another number of classes or of rows,
+    labels out of range, numbers that are not finite or do not add up to 1.
     """
     names = [p.subject for p in predictions]
     for name in sorted({name for name in names if names.count(name) > 1}):
@@ -65,19 +66,24 @@ def check(predictions: Sequence[Predictions]) -> None:
     if not any(len(p) for p in predictions):
         raise UserError(f"{len(predictions)} test subjects were found, but none has a trial: nothing to evaluate")
     for p in predictions:
-        problem = _problem(np.asarray(p.label), p.data_type, np.asarray(p.probability))
+        if p.items != predictions[0].items:
+            raise UserError(
+                f"{p.file} ({p.subject}): its items are {', '.join(p.items)}, those of {predictions[0].subject} are "
+                f"{', '.join(predictions[0].items)}"
+            )
+        problem = _problem(np.asarray(p.label), p.data_type, np.asarray(p.probability), len(p.items))
         if problem:
             raise UserError(f"{p.file} ({p.subject}): {problem}")
 
 
-def _problem(label: np.ndarray, data_type: np.ndarray, probability: np.ndarray) -> str | None:
-    if probability.shape != (len(label), len(ITEMS)) or len(data_type) != len(label):
+def _problem(label: np.ndarray, data_type: np.ndarray, probability: np.ndarray, classes: int) -> str | None:
+    if probability.shape != (len(label), classes) or len(data_type) != len(label):
         return (
-            f"expected probabilities of shape {(len(label), len(ITEMS))}, found {probability.shape} for "
+            f"expected probabilities of shape {(len(label), classes)}, found {probability.shape} for "
             f"{len(label)} labels and {len(data_type)} data types"
         )
-    if len(label) and not (label.dtype.kind in "iu" and label.min() >= 0 and label.max() < len(ITEMS)):
-        return f"labels have to be whole numbers from 0 to {len(ITEMS) - 1}"
+    if len(label) and not (label.dtype.kind in "iu" and label.min() >= 0 and label.max() < classes):
+        return f"labels have to be whole numbers from 0 to {classes - 1}"
     if not np.isfinite(probability).all():
         return "the network gave probabilities that are not finite"
     if len(label) and (probability.min() < 0 or np.abs(probability.sum(axis=1) - 1).max() > 1e-3):
@@ -94,11 +100,11 @@ def subject_row(
     its "permutation"; "recall" by item, "calibration", "data_types" (trials of each). Without trials n is 0, every
     figure and the second result None.
     """
-    p, chance = predictions, statistics.chances(len(ITEMS))
+    p, chance = predictions, statistics.chances(len(predictions.items))
     # A seed of the name: a subject's figures do not depend on which others are tested along with it.
     seed = [settings.seed, zlib.crc32(p.subject.encode())]
     rank, null = p.rank, None
-    hits, n = statistics.class_counts(p.label, rank == 0, len(ITEMS))
+    hits, n = statistics.class_counts(p.label, rank == 0, len(p.items))
     row = statistics.proportion(int(np.sum(rank == 0)), len(p), chance["top1"])
     row["top3"] = statistics.proportion(int(np.sum(rank < 3)), len(p), chance["top3"])
     row["balanced"] = statistics.balanced(hits, n, settings.bootstrap, seed, chance["balanced"])
@@ -110,7 +116,7 @@ def subject_row(
         permutation = {m: statistics.permutation_p(observed[m], null[m]) for m in statistics.MEASURES}
     row["permutation"] = permutation["top1"]
     row["top3"]["permutation"], row["balanced"]["permutation"] = permutation["top3"], permutation["balanced"]
-    row["recall"] = recall(hits, n)
+    row["recall"] = recall(hits, n, p.items)
     row["calibration"] = confidence_reliability(p.label, p.probability, settings.calibration_bins)
     parts, counts = np.unique(np.asarray(p.data_type, str), return_counts=True)
     row["data_types"] = {str(part): int(count) for part, count in zip(parts, counts, strict=True)}
@@ -127,9 +133,10 @@ def overall_row(
     and "calibration", pooled over trials; "ties", the trials that the tie rule decided.
     """
     tested = [(p, null) for p, null in zip(predictions, nulls, strict=True) if null is not None]
-    chance = statistics.chances(len(ITEMS))
+    items = predictions[0].items
+    chance = statistics.chances(len(items))
     ranks = [p.rank for p, _ in tested]
-    tables = [statistics.class_counts(p.label, r == 0, len(ITEMS)) for (p, _), r in zip(tested, ranks, strict=True)]
+    tables = [statistics.class_counts(p.label, r == 0, len(items)) for (p, _), r in zip(tested, ranks, strict=True)]
     draw = (settings.bootstrap, settings.seed)
     rows = {
         "top1": statistics.over_subjects([r == 0 for r in ranks], *draw, chance["top1"]),
@@ -146,12 +153,12 @@ def overall_row(
             [value[measure] for value in values], chance[measure], settings.permutations, settings.seed
         )
     label = np.concatenate([p.label for p, _ in tested]) if tested else np.zeros(0, int)
-    probability = np.concatenate([p.probability for p, _ in tested]) if tested else np.zeros((0, len(ITEMS)))
+    probability = np.concatenate([p.probability for p, _ in tested]) if tested else np.zeros((0, len(items)))
     return {
         **rows["top1"],
         "top3": rows["top3"],
         "balanced": rows["balanced"],
-        "recall": recall(*(sum(column) for column in zip(*tables, strict=True))) if tested else {},
+        "recall": _pooled_recall(tables, items) if tested else {},
         "calibration": confidence_reliability(label, probability, settings.calibration_bins),
         "ties": statistics.tied(probability) if tested else 0,
     }
@@ -160,19 +167,24 @@ def overall_row(
 def accuracies(label: np.ndarray, probability: np.ndarray) -> dict[str, float]:
     """Return top-1, top-3 and balanced accuracy of one subject's trials as a dict of floats."""
     rank = statistics.true_rank(label, probability)
-    hits, n = statistics.class_counts(label, rank == 0, len(ITEMS))
+    hits, n = statistics.class_counts(label, rank == 0, probability.shape[1])
     balanced = float(np.mean(hits[n > 0] / n[n > 0]))
     return {"top1": float(np.mean(rank == 0)), "top3": float(np.mean(rank < 3)), "balanced": balanced}
 
 
-def recall(hits: np.ndarray, n: np.ndarray) -> dict[str, dict[str, Any]]:
+def _pooled_recall(tables: Sequence[statistics.Counts], items: Sequence[str]) -> dict[str, dict[str, Any]]:
+    hits, n = (np.sum(column, axis=0) for column in zip(*tables, strict=True))
+    return recall(hits, n, items)
+
+
+def recall(hits: np.ndarray, n: np.ndarray, items: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return {item: {n, hits, recall}}; recall is None where an item has no trial."""
     return {
         item: {"n": int(m), "hits": int(h), "recall": float(h / m) if m else None}
-        for item, h, m in zip(ITEMS, hits, n, strict=True)
+        for item, h, m in zip(items, hits, n, strict=True)
     }
 
 
 def confusion(predictions: Predictions) -> np.ndarray:
     """Return how often each item (row) was decoded as each other (column): int array (K, K)."""
-    return statistics.confusion_counts(predictions.label, predictions.decoded, len(ITEMS))
+    return statistics.confusion_counts(predictions.label, predictions.decoded, len(predictions.items))

@@ -8,7 +8,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from sleep_interpreter.utils.plots.style import BLUE, GREY, ORANGE, colour_bar, column_figure, saved_figure, titled
+from sleep_interpreter.utils.plots.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    WIDTH,
+    colour_bar,
+    column_figure,
+    saved_figure,
+    titled,
+)
 
 Rows = Mapping[str, Mapping[str, Any]]
 """By subject, group, run or method: n, accuracy, low, high, chance and what a figure needs besides."""
@@ -24,7 +33,9 @@ def confusion_matrix(
     rows = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, rows, out=np.full(counts.shape, np.nan), where=rows > 0) * 100
     top = max(200 / len(names), np.nanmax(share, initial=0.0))
-    with column_figure(path, heading_with(title, kind, f"n = {counts.sum()} trials"), 3.9) as (figure, axes):
+    more = 0.13 * max(0, len(names) - 20)  # inches, so that every name can be read
+    size = {"height": 3.9 + more, "width": WIDTH + more}
+    with column_figure(path, heading_with(title, kind, f"n = {counts.sum()} trials"), **size) as (figure, axes):
         image = axes.imshow(share, cmap="cividis", vmin=0, vmax=top)
         axes.set_xticks(range(len(names)), names, rotation=90)
         labels = [f"{name} ({n})" for name, n in zip(names, rows[:, 0], strict=True)]

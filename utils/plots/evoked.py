@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from sleep_interpreter.utils.metrics.statistics import confusion_counts
-from sleep_interpreter.utils.plots.session import NARROW, WIDE, page_figure, svg
+from sleep_interpreter.utils.plots.session import MANY_ITEMS, NARROW, WIDE, page_figure, svg
 from sleep_interpreter.utils.plots.style import BLUE, GREY, ORANGE, colour_bar, titled
 from sleep_interpreter.utils.signal.electrodes import head_info
 
@@ -41,6 +41,7 @@ def rose(degrees: np.ndarray, target: float | None, title: str, kind: str | None
 
 def evoked(responses: Responses, channel: str, kind: str | None = None) -> str:
     """Draw mean responses at one channel with 95 % intervals of the mean."""
+    end = max(round(float(found.seconds[-1]), 1) for found in responses.values())
     with page_figure((WIDE, 2.8)) as (figure, axes):
         for (name, found), shade in zip(responses.items(), (ORANGE, GREY), strict=False):
             row = found.names.index(channel)
@@ -49,7 +50,7 @@ def evoked(responses: Responses, channel: str, kind: str | None = None) -> str:
             axes.plot(found.seconds, mean, color=shade, label=f"{name}, n = {found.n}")
         axes.axvline(0, color="black", linewidth=0.8)
         axes.axhline(0, color="black", linewidth=0.5)
-        axes.set(xlabel="Time since the onset (s)", ylabel=f"{channel} (µV)", xlim=(-0.5, 2.0))
+        axes.set(xlabel="Time since the onset (s)", ylabel=f"{channel} (µV)", xlim=(-0.5, max(2.0, end)))
         axes.legend(frameon=False)
         axes.set_title(titled(f"Evoked response at {channel}, mean and its 95 % interval", kind), loc="left")
         return svg(figure)
@@ -87,13 +88,16 @@ def topographies(responses: Responses, kind: str | None = None) -> str:
 def confusion(pairs: np.ndarray, names: Sequence[str], chance: float, kind: str | None = None) -> str:
     """Draw how often each cued item was decoded as each other, from pairs (n, 2) of cued and decoded."""
     counts = confusion_counts(pairs[:, 0], pairs[:, 1], len(names))
-    with page_figure((WIDE * 0.72, 5.6)) as (figure, axes):
+    many = len(names) > MANY_ITEMS
+    with page_figure((WIDE * 0.72 * (1.4 if many else 1), 5.6 * (1.4 if many else 1))) as (figure, axes):
         image = axes.imshow(counts, cmap="cividis", vmin=0, vmax=max(1, counts.max()))
         for i, j in zip(*np.nonzero(counts), strict=True):
             shade = "white" if counts[i, j] < 0.6 * counts.max() else "#111111"
-            axes.text(j, i, counts[i, j], ha="center", va="center", color=shade, fontsize=7)
+            axes.text(j, i, counts[i, j], ha="center", va="center", color=shade, fontsize=4 if many else 7)
         axes.set_xticks(range(len(names)), names, rotation=90)
         axes.set_yticks(range(len(names)), [f"{n} ({c})" for n, c in zip(names, counts.sum(1), strict=True)])
+        if many:
+            axes.tick_params(labelsize=5)
         axes.set(xlabel="Decoded item", ylabel="Cued item (decodes)")
         axes.spines[:].set_visible(False)
         said, ticks = f"Decodes; by chance {chance:.1%} of a row in each", MaxNLocator(integer=True)

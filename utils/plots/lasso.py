@@ -1,5 +1,6 @@
 """Figures of the Lasso GLMs: accuracy over time and offset, temporal generalisation, patterns on the scalp."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE
+from sleep_interpreter.utils.core.data_card import ASLEEP
 from sleep_interpreter.utils.plots import style
+from sleep_interpreter.utils.signal.electrodes import head_info, on_head
 
-ASLEEP = ("N2N3", "REM")
+log = logging.getLogger(__name__)
+
+FEWEST_PLACES = 4
+"""Electrodes with a known place that a map of the head takes at least."""
 
 
 def accuracy_over_time(
@@ -50,13 +55,16 @@ def accuracy_over_time(
         figure.legend(frameon=False, loc="outside lower center", ncols=3, columnspacing=1, handlelength=1.2)
 
 
-def offset_map(result: Mapping[str, Any], chance: float, path: Path, title: str = "", kind: str | None = None) -> None:
+def offset_map(
+    result: Mapping[str, Any], chance: float, path: Path, begin: float, title: str = "", kind: str | None = None
+) -> None:
     """Draw mean accuracy by the window's place in the sleep trial and the time in the window.
 
-    `result` holds offsets, times (s), mean (offsets, times), mask of significant cells, subjects, n.
+    `result` holds offsets, times (s), mean (offsets, times), mask of significant cells, subjects, n; sleep trials
+    begin at `begin` s after the cue.
     """
     with style.column_figure(path, _heading(title, kind, result), 2.7) as (figure, axes):
-        places = result["times"], result["offsets"] - 0.2
+        places = result["times"], result["offsets"] + begin
         _heat(figure, axes, places, result["mean"], result["mask"], chance)
         axes.set(xlabel="Time after onset, awake (s)", ylabel="Beginning of the window,\nafter the cue in sleep (s)")
 
@@ -90,17 +98,22 @@ def patterns(
     subjects: int,
     title: str = "",
     kind: str | None = None,
-    channels: Sequence[str] = EEG_MONTAGE,
+    channels: Sequence[str] = (),
 ) -> None:
     """Draw each item's pattern (Haufe-transformed coefficients) as a topography.
 
     `values` (K, C) are in the data's unit for one standard deviation of the decoder's output, `at` is their time in s
-    for the title, `channels` are names of the 10-05 system.
+    for the title. Of the `channels` (C) those are drawn that are named after a place on the head; without at least
+    four of them there is no figure.
     """
     import mne  # lazy: start-up
 
-    info = mne.create_info(list(channels), 100.0, "eeg")
-    info.set_montage("standard_1005", verbose="ERROR")
+    placed = list(on_head(channels))
+    if len(placed) < FEWEST_PLACES:
+        log.warning("no %s: fewer than %d channels are named after a place on the head", path.name, FEWEST_PLACES)
+        return
+    values = values[:, [list(channels).index(name) for name in placed]]
+    info = head_info(placed)
     columns = min(5, len(items))
     rows = -(-len(items) // columns)
     top = max(float(np.abs(values).max()), 1e-12)

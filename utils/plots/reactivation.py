@@ -1,55 +1,64 @@
 """Figures of reactivations without cues."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sleep_interpreter.utils.core.constants import ITEMS, STAGES
+from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.plots import style
 
 
 def night(
-    hypnogram: Any, events: pd.DataFrame, cues: np.ndarray, path: Path, title: str = "", kind: str | None = None
-) -> None:
+    hypnogram: Any, events: pd.DataFrame, cues: np.ndarray, items: Sequence[str], path: Path, title: str = "",
+    kind: str | None = None,
+) -> None:  # fmt: skip
     """Draw the stages of a night (a `Hypnogram` of data/formats) with its cues' onsets in s, and every event
     (onset_s, item) by item below.
     """
     panels = {"sharex": True, "height_ratios": (1, 2.2)}
+    items = list(items)
     heading = style.titled(f"{title}, {len(events)} events", kind)
-    with style.saved_figure(path, (7, 4.6), 2, 1, heading=heading, **panels) as (_, axes):
+    with style.saved_figure(path, (7, 4.6 + _more_height(items)), 2, 1, heading=heading, **panels) as (_, axes):
         edges, heights = style.stage_line(hypnogram.onset, hypnogram.duration, hypnogram.stage)
         axes[0].plot(edges / 60, heights, color="black", linewidth=1)
         axes[0].plot(np.asarray(cues) / 60, np.full(len(cues), -0.8), "|", color=style.GREY, markersize=4)
         places = [style.STAGE_HEIGHTS[code] for code in range(len(STAGES))]
         axes[0].set_yticks([-0.8, *places], ["cues", *STAGES])
-        places = [ITEMS.index(item) for item in events["item"]]
+        places = [items.index(item) for item in events["item"]]
         axes[1].plot(events.onset_s / 60, places, "|", color=style.ORANGE, markersize=6)
-        axes[1].set_yticks(range(len(ITEMS)), ITEMS, fontsize=7)
-        axes[1].set(xlabel="Time (min)", ylabel="Item of the event", ylim=(len(ITEMS) - 0.5, -0.5))
+        axes[1].set_yticks(range(len(items)), items, fontsize=7)
+        axes[1].set(xlabel="Time (min)", ylabel="Item of the event", ylim=(len(items) - 0.5, -0.5))
 
 
-def rates(table: pd.DataFrame, path: Path, promised: float, title: str = "", kind: str | None = None) -> None:
+def _more_height(items: Sequence[str]) -> float:
+    """Return how many inches more rows than the published 15 take."""
+    return 0.13 * max(0, len(items) - 15)
+
+
+def rates(
+    table: pd.DataFrame, items: Sequence[str], path: Path, promised: float, title: str = "", kind: str | None = None
+) -> None:
     """Draw events a minute of every item and stage, mean over subjects, beside the control.
 
-    `table` is from `train.evaluation.reactivation_events.rates`, `promised` the control events a minute that the
-    threshold allows, all items together.
+    `table` is from `train.evaluation.reactivation_events.rates`, `items` stand from above, `promised` are the control
+    events a minute that the threshold allows, all items together.
     """
     stages = [s for s in STAGES if (table.stage == s).any()]
     columns = max(1, len(stages))
     who = style.counted(table.subject.nunique(), "subject")
     more = f"n = {who}, control allowed {promised:g} per min over all items"
     look = {"heading": style.titled(f"{title}\n{more}", kind), "fontsize": 9, "sharey": True, "squeeze": False}
-    with style.saved_figure(path, (2.6 * columns + 1.2, 3.8), 1, columns, **look) as (_, axes):
+    with style.saved_figure(path, (2.6 * columns + 1.2, 3.8 + _more_height(items)), 1, columns, **look) as (_, axes):
         for ax, stage in zip(axes[0], stages, strict=False):
-            own = table[table.stage == stage].groupby("item")[["rate", "control_rate"]].mean().reindex(ITEMS)
-            ax.barh(range(len(ITEMS)), own.rate, color=style.BLUE, height=0.7, label="night")
-            ax.plot(own.control_rate, range(len(ITEMS)), "D", color=style.ORANGE, markersize=4, label="control")
+            own = table[table.stage == stage].groupby("item")[["rate", "control_rate"]].mean().reindex(list(items))
+            ax.barh(range(len(items)), own.rate, color=style.BLUE, height=0.7, label="night")
+            ax.plot(own.control_rate, range(len(items)), "D", color=style.ORANGE, markersize=4, label="control")
             highest = np.nanmax([own.rate.max(), own.control_rate.max(), 0.01])
-            ax.set_yticks(range(len(ITEMS)), ITEMS)
-            limits = {"xlim": (-0.02 * highest, 1.1 * highest), "ylim": (len(ITEMS) - 0.5, -0.5)}
+            ax.set_yticks(range(len(items)), items)
+            limits = {"xlim": (-0.02 * highest, 1.1 * highest), "ylim": (len(items) - 0.5, -0.5)}
             ax.set(xlabel="Events per minute", title=stage, **limits)
         axes[0, -1].legend(frameon=False, loc="lower right")
 

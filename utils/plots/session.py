@@ -27,6 +27,8 @@ RC = {
 }  # fmt: skip
 WIDE, NARROW = 9.0, 4.3
 """Inches."""
+MANY_ITEMS = 20
+"""From more items on, their names are written smaller."""
 
 Interval = tuple[float, float]
 """Begin and end in s."""
@@ -227,6 +229,7 @@ def cue_counts(
 ) -> str:
     """Draw how often each item was cued, counts (items,) by stage, and its shams."""
     shades = dict(zip((*STAGES, "unknown"), (*style.STAGE_COLOURS, style.GREY), strict=True))
+    many = len(items) > MANY_ITEMS
     with page_figure((WIDE, 2.6)) as (figure, axes):
         base = np.zeros(len(items))
         for stage, counts in by_stage.items():
@@ -235,7 +238,9 @@ def cue_counts(
                 base = base + counts
         if np.any(shams):
             axes.bar(np.arange(len(items)) + 0.28, shams, 0.25, color=style.GREY, hatch="////", label="sham")
-        axes.set_xticks(range(len(items)), items, rotation=40, ha="right")
+        axes.set_xticks(range(len(items)), items, rotation=90 if many else 40, ha="center" if many else "right")
+        if many:
+            axes.tick_params("x", labelsize=6)
         axes.yaxis.get_major_locator().set_params(integer=True)
         axes.set_ylabel("Cues")
         if axes.get_legend_handles_labels()[0]:

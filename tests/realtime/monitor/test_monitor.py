@@ -12,10 +12,12 @@ import mne
 import pytest
 
 from sleep_interpreter.realtime.Monitor.server import MonitorProcess
-from sleep_interpreter.utils.core.constants import EEG_MONTAGE, ITEMS
+from sleep_interpreter.utils.core.data_card import published
 from tests.realtime.conftest import *  # noqa: F403  (the session's fixtures)
 from tests.realtime.live import SESSION_ID, Live, named, outlet, save_stream
 from tests.realtime.monitor.browser import chromium, until
+
+EEG_MONTAGE, ITEMS = published().channels, published().item_names
 
 NAMES = [*EEG_MONTAGE, "M1", "EOG1", "EMG1"]
 

@@ -1,0 +1,105 @@
+"""Which data cards a session follows: its own (items, decode window), and those of its decoders' data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sleep_interpreter.realtime.Parameters.settings import SessionSettings
+from sleep_interpreter.utils.core import config, data_card
+from sleep_interpreter.utils.core.data_card import DataCard, published
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.signal.channel_names import electrode, listed
+
+
+@dataclass(frozen=True)
+class SessionCards:
+    """The `session`'s card, and {"NREM" | "REM": card} of what its `decoders` were trained on."""
+
+    session: DataCard = field(default_factory=published)
+    decoders: Mapping[str, DataCard] = field(default_factory=dict)
+
+    @property
+    def decoder_channels(self) -> tuple[str, ...]:
+        """Every channel that a decoder reads, once."""
+        found: dict[str, str] = {}
+        for name in (name for card in self.decoders.values() for name in card.channels):
+            found.setdefault(electrode(name), name)
+        return tuple(found.values())
+
+
+def session_cards(settings: SessionSettings, own: DataCard | None = None) -> SessionCards:
+    """Return the cards of a session: the one that the settings name, else its decoders', else the published one.
+
+    `own` is that of a session that goes on or is replayed, and stands before all others. A `UserError` tells of a file
+    that cannot be read, and of two that do not fit together, with both names.
+    """
+    paths = settings.decoder.checkpoints
+    decoders = {kind: _checkpoint_card(path) for kind, path in paths.items()}
+    named = {display_path(path): decoders[kind] for kind, path in paths.items()}
+    if own is not None:
+        named = {f"this session's {data_card.FILE}": own, **named}
+    elif settings.card is not None:
+        path = _card_file(settings.card)
+        named = {display_path(path): config.load(DataCard, path), **named}
+    first = next(iter(named), None)
+    if first is None:
+        return SessionCards()
+    for other in list(named)[1:]:
+        _refuse_other(named[first], first, named[other], other)
+    session = named[first]
+    low = settings.cues.interval_seconds[0]
+    if decoders and settings.cues.mode == "scheduled" and low < session.windows.sleep.end:
+        raise UserError(
+            f"cues.interval_seconds begins with {low:g} s, but the response to a cue is read for "
+            f"{session.windows.sleep.end:g} s ({first}): the next cue would lie in it"
+        )
+    return SessionCards(session, decoders)
+
+
+def _card_file(text: str) -> Path:
+    """Return the card's path: the setting is a file, or the folder of a data set."""
+    path = Path(text)
+    path = path / data_card.FILE if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(f"card: {path}: there is no such file; a data card is the {data_card.FILE} of a data set")
+    if path.suffix not in (".yaml", ".yml"):
+        raise UserError(f"card: {path}: a data card is a YAML file, such as the {data_card.FILE} of a data set")
+    return path
+
+
+def _checkpoint_card(path: str | Path) -> DataCard:
+    """Return the card in a checkpoint's notes; of one without, such as the released ones, the published card."""
+    from sleep_interpreter.model.checkpoints import npz_archive, tf_checkpoint  # lazy: start-up
+
+    path = Path(path)
+    if path.suffix != ".npz" and tf_checkpoint.is_one(path):
+        return published()
+    header = npz_archive.read_header(path)
+    notes = header.get("notes") if isinstance(header, dict) else None
+    return data_card.from_notes(notes if isinstance(notes, dict) else {}, display_path(path))
+
+
+def _refuse_other(own: DataCard, where: str, other: DataCard, elsewhere: str) -> None:
+    """Refuse two cards of other items, windows or rates; the order of items may differ, they go by name."""
+    remedy = "choose the decoder that was trained on these items and windows, or its card (card: null takes it)"
+    found: list[tuple[str, str, str]] = []
+    if set(own.item_names) != set(other.item_names):
+        found.append(("the items", _named(own, other), _named(other, own)))
+    if own.windows.sleep != other.windows.sleep:
+        found.append(("the window of a response", _seconds(own), _seconds(other)))
+    if own.rate_hz != other.rate_hz:
+        found.append(("the sampling rate", f"{own.rate_hz:g} Hz", f"{other.rate_hz:g} Hz"))
+    if found:
+        said = "; ".join(f"{what}: {where} has {one}, {elsewhere} has {two}" for what, one, two in found)
+        raise UserError(f"{where} and {elsewhere} do not fit together: {said}; {remedy}")
+
+
+def _named(card: DataCard, other: DataCard) -> str:
+    """Return how many items a card has, and which of them the other one has not."""
+    alone = [name for name in card.item_names if name not in other.item_names]
+    return f"{len(card.items)}" + (f" with {listed(alone)}" if alone else "")
+
+
+def _seconds(card: DataCard) -> str:
+    return f"{card.windows.sleep.begin:g} to {card.windows.sleep.end:g} s"

@@ -1,0 +1,102 @@
+"""Test data as a network reads them: channels and items by name, whatever their order in the files."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sleep_interpreter.data.formats.slow_oscillation_trials import SOSubject
+from sleep_interpreter.data.formats.test_trials import TestSubject
+from sleep_interpreter.model.checkpoints.channel_match import DataMatch, match_data
+from sleep_interpreter.utils.core.data_card import AWAKE, DataCard
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import display_path
+
+if TYPE_CHECKING:  # it brings TensorFlow
+    from sleep_interpreter.model.networks.ensemble import Ensemble
+
+Subject = TypeVar("Subject", TestSubject, SOSubject)
+
+
+def matched_data(
+    network: "Ensemble", card: DataCard, where: str, checkpoint: str | None = None, interpolate: bool = False
+) -> DataMatch:
+    """Return how data with a card become this network's input (`model.checkpoints.channel_match.match_data`).
+
+    Refused is also a network of other sizes than its card: one without a card, trained on other channels or items than
+    the published ones, of which nobody knows the names.
+    """
+    called, own = checkpoint or network.network, _sizes_read(network)
+    if own not in (_sizes(network.card), _sizes(card)):
+        raise UserError(
+            f"{called}: this network is for trials of {_words(own)}, {where} holds trials of {_words(_sizes(card))}; "
+            "use a checkpoint trained on such trials"
+        )
+    return match_data(own_card(network, called), card, interpolate, where, called)
+
+
+def own_card(network: "Ensemble", called: str) -> DataCard:
+    """Return the card of what a network was trained on; refuse one that no card describes."""
+    if (own := _sizes_read(network)) != _sizes(network.card):
+        raise UserError(
+            f"{called}: this network is for trials of {_words(own)}, and no data card says which channels and items "
+            "these are; train it again, so that its checkpoint does"
+        )
+    return network.card
+
+
+def _sizes_read(network: "Ensemble") -> tuple[int, int, int]:
+    return network.settings.sleep_samples, network.settings.channels, network.settings.classes
+
+
+def _sizes(card: DataCard) -> tuple[int, int, int]:
+    return card.sleep_samples, len(card.channels), len(card.items)
+
+
+def _words(sizes: tuple[int, int, int]) -> str:
+    return "{} samples x {} channels of {} items".format(*sizes)
+
+
+def adapted(subject: Subject, matched: DataMatch) -> Subject:
+    """Return a subject with trials as the network reads them and labels that count the network's items."""
+    changes: dict[str, Any] = {"card": matched.card}
+    if isinstance(subject, SOSubject):
+        own = subject.groups.items()
+        changes["groups"] = {name: (matched.trials(sleep), matched.labels(label)) for name, (sleep, label) in own}
+    else:
+        changes |= {"sleep": matched.trials(subject.sleep), "label": matched.labels(subject.label)}
+        awake = {kind: trials for kind in AWAKE if (trials := getattr(subject, kind)) is not None}
+        changes |= {kind: matched.trials(trials) for kind, trials in awake.items()}
+    return replace(subject, **changes)
+
+
+def matched_subjects(
+    network: "Ensemble", subjects: Sequence[Subject], checkpoint: str | None = None, interpolate: bool = False
+) -> list[Subject]:
+    """Return test subjects as `adapted` gives them; refuse what the network cannot be matched with."""
+    result = []
+    for subject in subjects:
+        where = display_path(subject.file)
+        matched = matched_data(network, subject.card, where, checkpoint, interpolate)
+        _check_shapes(subject, where)
+        result.append(adapted(subject, matched))
+    return result
+
+
+def _check_shapes(subject: TestSubject | SOSubject, where: str) -> None:
+    """Refuse trials that are not as the card beside them says: those of a subject that no reader made."""
+    groups = subject.groups.values() if isinstance(subject, SOSubject) else [(subject.sleep, subject.label)]
+    expected = tuple(reversed(subject.card.sleep_shape))
+    for sleep, _ in groups:
+        if sleep.shape[1:] != expected:
+            raise UserError(
+                f"{where}: trials of shape {sleep.shape[1:]}, but its card says {expected} (samples, channels)"
+            )
+
+
+def said(
+    network: "Ensemble", subjects: Sequence[TestSubject | SOSubject], where: str, checkpoint: str, interpolate: bool
+) -> list[str]:
+    """Return what is done to the data of these subjects, as sentences for log and report."""
+    cards = {subject.card.fingerprint: subject.card for subject in subjects}
+    found = [matched_data(network, card, where, checkpoint, interpolate).sentences for card in cards.values()]
+    return list(dict.fromkeys(sentence for own in found for sentence in own))
