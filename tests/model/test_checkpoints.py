@@ -220,7 +220,7 @@ def test_data_that_do_not_fit_are_named_by_setting():
     with pytest.raises(UserError, match=r"dataset\.yaml does not.*model\.channels is 28, the card has 55; leave"):
         DecoderSettings(channels=28).check_card(published(), "dataset.yaml")
     sleep_only = published().model_copy(update={"conditions": ("N2N3",)})
-    with pytest.raises(UserError, match=r"no awake trials.*model\.awake=false"):
+    with pytest.raises(UserError, match=r"no image and no audio trials.*model\.awake=false"):
         decoder.check_card(sleep_only, "dataset.yaml")
 
 
