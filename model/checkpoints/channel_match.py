@@ -22,7 +22,7 @@ from sleep_interpreter.utils.signal.preprocessing import scale_trial
 FEWEST_SOURCES = 4
 """Channels with a known place that an interpolation needs at least."""
 _CENTRE = (0.0, 0.016, 0.046)
-"""Of the sphere that MNE fits to the published channels' places, in m: fixed, so that the weights depend on names alone."""
+"""Of the sphere that MNE fits to the published channels' places, in m: fixed, so that weights depend on names alone."""
 
 
 @dataclass(frozen=True, eq=False)

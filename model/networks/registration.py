@@ -73,8 +73,8 @@ class NetworkSettings(config.Settings):
         lacking = [kind for kind in AWAKE if kind not in card.conditions]
         if self.awake and lacking:
             raise UserError(
-                f"{where}: the card has no {' and no '.join(lacking)} trials, but model.awake is true: a network with it "
-                "takes both along; set model.awake=false"
+                f"{where}: the card has no {' and no '.join(lacking)} trials, but model.awake is true, and then "
+                "both are taken along; set model.awake=false"
             )
         self._refuse_other_sizes(
             card.sleep_samples, len(card.channels), len(card.items), card.awake_samples, where,

@@ -52,7 +52,9 @@ def test_a_missing_channel_is_refused_or_interpolated_as_mne_does():
     kept = [i for i, name in enumerate(NAMES) if name not in missing]
     assert np.array_equal(ours[:, kept], theirs[:, kept])
     lacking = [NAMES.index(name) for name in missing]
-    assert np.corrcoef(ours[:, lacking].ravel(), theirs[:, lacking].ravel())[0, 1] > 0.9999  # another centre of the head
+    assert (
+        np.corrcoef(ours[:, lacking].ravel(), theirs[:, lacking].ravel())[0, 1] > 0.9999
+    )  # another centre of the head
     with pytest.raises(ValueError, match="55 channels, expected 53"):
         matched.apply(np.zeros((2, 55)))
 
