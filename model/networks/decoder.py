@@ -97,9 +97,9 @@ class SleepDecoder(keras.Model):
         return {**super().get_config(), "settings": settings, "dropout": self._dropout}
 
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor | LossAndProbabilities:
-        """Return class probabilities (B, K) of sleep EEG (B, 200, 55); of (sleep, label) the scalar loss too.
+        """Return class probabilities (B, K) of sleep EEG (B, T, C); of (sleep, label) the scalar loss too.
 
-        Labels are one-hot (B, 15) or class indices (B,). Training is with dropout and batch statistics.
+        Labels are one-hot (B, K) or class indices (B,). Training is with dropout and batch statistics.
         """
         if isinstance(inputs, tuple | list):
             return self.call_with_labels(inputs, training)
@@ -208,7 +208,7 @@ class MultiDomainDecoder(SleepDecoder):
     def call_with_labels(self, inputs: Sequence[tf.Tensor], training: bool = False) -> LossAndProbabilities:
         """Return the scalar loss and the probabilities (B, K) of the sleep trials of (image, audio, sleep, label).
 
-        Awake EEG (B, 80, 55) is of an image and an audio trial of the same item; the rest is as in `call`.
+        Awake EEG (B, T, C) is of an image and an audio trial of the same item; the rest is as in `call`.
         """
         image_eeg, audio_eeg, sleep_eeg, label = inputs
         s = self.settings
