@@ -152,7 +152,7 @@ def test_missing_channels_are_refused_or_interpolated_by_name(trained, words, tm
     ("changes", "words_said"),
     [
         ({"items": [{"name": n} for n in "abcdefgh"]}, ["its 8 items are not the 8 of", "'a' is in the data only"]),
-        ({"rate_hz": 125.0}, ["sampled at 125 Hz", "sampled at 250 Hz"]),
+        ({"rate_hz": 200.0}, ["sampled at 200 Hz", "sampled at 250 Hz"]),
         (
             {"windows": {"sleep": {"begin": 0, "end": 3}, "wake": {"begin": 0, "end": 1}}},
             ["from 0 to 3 s", "-0.5 to 2.5 s"],
