@@ -21,8 +21,8 @@ from sleep_interpreter.utils.signal.preprocessing import scale_trial
 
 FEWEST_SOURCES = 4
 """Channels with a known place that an interpolation needs at least."""
-_CENTRE = (0.0, 0.0, 0.04)
-"""Of the sphere on which MNE puts the electrodes, in m: a fixed one, so that the weights depend on names alone."""
+_CENTRE = (0.0, 0.016, 0.046)
+"""Of the sphere that MNE fits to the published channels' places, in m: fixed, so that weights depend on names alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,12 +131,14 @@ def _spline_weights(sources: tuple[str, ...], missing: tuple[str, ...]) -> np.nd
     """Return MNE's weights (missing, sources) of places in the 10-05 system: what it makes of a unit signal in each."""
     import mne  # lazy: start-up
 
-    # A channel may lie where another does under another name (T3, T7): own names, so that MNE keeps them apart.
-    names = [f"{number} {place}" for number, place in enumerate([*sources, *missing])]
+    places = [*sources, *missing]
+    whole = mne.create_info(sorted(set(places)), 100.0, "eeg")
+    whole.set_montage(standard_montage())
+    head = {channel["ch_name"]: channel["loc"][:3] for channel in whole["chs"]}  # in the frame of the head
+    names = [f"{number} {place}" for number, place in enumerate(places)]  # one place may have two names (T3, T7)
     info = mne.create_info(names, 100.0, "eeg")
-    positions = standard_montage().get_positions()["ch_pos"]
-    places = {name: positions[place] for name, place in zip(names, [*sources, *missing], strict=True)}
-    info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
+    positions = {name: head[place] for name, place in zip(names, places, strict=True)}
+    info.set_montage(mne.channels.make_dig_montage(positions, coord_frame="head"))
     info["bads"] = names[len(sources) :]
     unit = mne.EvokedArray(np.eye(len(names), len(sources)), info, verbose="ERROR")
     unit.interpolate_bads(origin=_CENTRE, method="spline", verbose="ERROR")

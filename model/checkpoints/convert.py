@@ -11,6 +11,7 @@ import numpy as np
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import checkpoint, npz_archive, released, tf_checkpoint
 from sleep_interpreter.model.checkpoints.variables import by_member, misfits
+from sleep_interpreter.utils.core import data_card
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
 
@@ -68,11 +69,27 @@ def _summary(header: npz_archive.Header) -> list[str]:
         _line("mode", header.mode or "normal"),
         _line("members", header.members),
         _line("format", header.format),
-        *(_line(f"note: {key}", _text(value)) for key, value in header.notes.items()),
+        *_card(header),
+        *(_line(f"note: {key}", _text(value)) for key, value in header.notes.items() if key != "card"),
     ]
     if header.notes.get("simulated"):
         lines.append("  trained on SIMULATED data: says nothing about people")
     return lines
+
+
+def _card(header: npz_archive.Header) -> list[str]:
+    """Return what data the network was trained on, as lines."""
+    if header.model.task != "decoding":
+        return []
+    card = data_card.from_notes(header.notes, header.network)
+    known = "" if "card" in header.notes else " (the checkpoint holds no card: the published one is taken)"
+    window = card.windows.sleep
+    return [
+        _line("data card", f"{card.title}{known}"),
+        _line("items", f"{len(card.items)}: {', '.join(card.item_names)}"),
+        _line("channels", f"{len(card.channels)}: {', '.join(card.channels)}"),
+        _line("trials asleep", f"{window.begin:g} to {window.end:g} s at {card.rate_hz:g} Hz, unit {card.unit}"),
+    ]
 
 
 def _released(found: released.Members) -> list[str]:

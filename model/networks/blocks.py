@@ -6,7 +6,7 @@ Every block is a Keras layer on (B, T, features), for use in any model:
     network = keras.Sequential([Stem(d_model=32), encoder, ClassHead(15)])
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras import initializers
 
 from sleep_interpreter.model.networks import kernels, multi_device
+from sleep_interpreter.model.networks.contrastive import bounded
 from sleep_interpreter.model.networks.layers import (
     BatchBlock,
     BatchNorm,
@@ -29,6 +30,7 @@ from sleep_interpreter.model.networks.layers import (
     seeded_dropout,
     serializable,
 )
+from sleep_interpreter.model.networks.settings import CONTRASTIVE_FORMS, TemperatureSettings
 
 
 @serializable
@@ -261,12 +263,23 @@ class ClassHead(Block):
 class ContrastivePair(Block):
     """Contrastive loss of a pair of feature sequences (SPEC section 1): (z, y, one-hot labels) to a scalar.
 
-    Each time step is projected, the sequence flattened and L2-normalised; scaled cosines are compared
-    with the same-class matrix, by rows and by columns.
+    Each time step is projected, the sequence flattened and L2-normalised; cosines, multiplied by exp(t), are compared
+    with the same-class matrix as `form` says (`model.networks.contrastive`). `temperature` holds the settings of t:
+    start, trainable, low, high.
     """
 
-    def __init__(self, width_z: int, width_y: int, seed: Seed = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        width_z: int,
+        width_y: int,
+        seed: Seed = None,
+        form: str = "published",
+        temperature: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.form: Any = CONTRASTIVE_FORMS.load(form)
+        self.temperature = TemperatureSettings.model_validate(temperature or {})
         random = np.random.default_rng(seed)
         self.proj_z = SequenceProjection(width_z, random, name="proj_z")
         self.proj_y = SequenceProjection(width_y, random, name="proj_y")
@@ -274,7 +287,8 @@ class ContrastivePair(Block):
     def build(self, z_shape: Shape, y_shape: Shape) -> None:  # type: ignore[override]  # it has two inputs
         self.proj_z.build(z_shape)
         self.proj_y.build(y_shape)
-        self.t = self.add_weight(name="t", shape=(), initializer=initializers.Constant(2.0))
+        start, trainable = initializers.Constant(self.temperature.start), self.temperature.trainable
+        self.t = self.add_weight(name="t", shape=(), initializer=start, trainable=trainable)
 
     def call(self, z: tf.Tensor, y: tf.Tensor, one_hot: tf.Tensor) -> tf.Tensor:
         return self.call_parts([z], [y], one_hot)
@@ -285,12 +299,11 @@ class ContrastivePair(Block):
             multi_device.gathered(projection.call_parts(parts))
             for projection, parts in ((self.proj_z, z), (self.proj_y, y))
         )
-        logits = tf.matmul(unit_z, unit_y, transpose_b=True) * tf.exp(self.t)
         same = tf.matmul(one_hot, one_hot, transpose_b=True)
-        targets = same / tf.reduce_sum(same, axis=1, keepdims=True)
-        by_row = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
-        by_column = tf.nn.softmax_cross_entropy_with_logits(targets, tf.transpose(logits))
-        return (tf.reduce_mean(by_row) + tf.reduce_mean(by_column)) / 2
+        low, high = self.temperature.low, self.temperature.high
+        t = self.t if low is None and high is None else bounded(tf.convert_to_tensor(self.t), low, high)
+        loss: tf.Tensor = self.form(unit_z, unit_y, same, tf.exp(t))
+        return loss
 
 
 @serializable

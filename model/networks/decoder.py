@@ -97,9 +97,9 @@ class SleepDecoder(keras.Model):
         return {**super().get_config(), "settings": settings, "dropout": self._dropout}
 
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor | LossAndProbabilities:
-        """Return class probabilities (B, K) of sleep EEG (B, 200, 55); of (sleep, label) the scalar loss too.
+        """Return class probabilities (B, K) of sleep EEG (B, T, C); of (sleep, label) the scalar loss too.
 
-        Labels are one-hot (B, 15) or class indices (B,). Training is with dropout and batch statistics.
+        Labels are one-hot (B, K) or class indices (B,). Training is with dropout and batch statistics.
         """
         if isinstance(inputs, tuple | list):
             return self.call_with_labels(inputs, training)
@@ -114,7 +114,7 @@ class SleepDecoder(keras.Model):
         views = self.sleep_views(split_batch(sleep), training)
         log_probabilities = self.sleep_log_probabilities(views, training)
         weights = self.settings.class_weights
-        loss = class_loss(gathered(log_probabilities), label, self.settings.class_loss)
+        loss = self.class_loss(log_probabilities, label)
         return weights.sleep * loss / weights.divisor, tf.exp(log_probabilities)
 
     def sleep_views(self, parts: list[tf.Tensor], training: bool = False) -> list[list[tf.Tensor]]:
@@ -133,6 +133,11 @@ class SleepDecoder(keras.Model):
         """Return log class probabilities (B, K) from the features of the three views."""
         logits = self.sleep_classes.call_views(views, training)
         return mixture_log_probabilities(logits, self.settings.view_weights)
+
+    def class_loss(self, log_probabilities: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+        """Return the class loss of log probabilities (B, K) and the whole batch's labels (B, K)."""
+        s = self.settings
+        return class_loss(gathered(log_probabilities), label, s.class_loss, s.label_smoothing)
 
     def all_labels(self, label: tf.Tensor) -> tf.Tensor:
         """Return the labels of the whole batch, of all replicas, as one-hot (B, K)."""
@@ -170,9 +175,10 @@ class MultiDomainDecoder(SleepDecoder):
         self.image_classes = self.make_class_head(s, random, "awake_image_classification_block")
         self.audio_classes = self.make_class_head(s, random, "awake_audio_classification_block")
         w = s.projections
-        self.awake_pair = ContrastivePair(w.awake, w.awake, random, name="awake_contrastive_block")
-        self.sleep_audio_pair = ContrastivePair(w.sleep, w.memory, random, name="sleep_contrastive_block")
-        self.sleep_image_pair = ContrastivePair(w.sleep, w.memory, random, name="image_contrastive_block")
+        look: dict[str, Any] = {"form": s.contrastive_form, "temperature": s.temperature.model_dump()}
+        self.awake_pair = ContrastivePair(w.awake, w.awake, random, name="awake_contrastive_block", **look)
+        self.sleep_audio_pair = ContrastivePair(w.sleep, w.memory, random, name="sleep_contrastive_block", **look)
+        self.sleep_image_pair = ContrastivePair(w.sleep, w.memory, random, name="image_contrastive_block", **look)
         self._awake_position = sinusoid_table(s.awake_samples, s.d_model) if s.position_awake else None
 
     def build(self, input_shape: Shape | None = None) -> None:
@@ -202,7 +208,7 @@ class MultiDomainDecoder(SleepDecoder):
     def call_with_labels(self, inputs: Sequence[tf.Tensor], training: bool = False) -> LossAndProbabilities:
         """Return the scalar loss and the probabilities (B, K) of the sleep trials of (image, audio, sleep, label).
 
-        Awake EEG (B, 80, 55) is of an image and an audio trial of the same item; the rest is as in `call`.
+        Awake EEG (B, T, C) is of an image and an audio trial of the same item; the rest is as in `call`.
         """
         image_eeg, audio_eeg, sleep_eeg, label = inputs
         s = self.settings
@@ -221,9 +227,9 @@ class MultiDomainDecoder(SleepDecoder):
         log_audio = tf.nn.log_softmax(self.audio_classes.call_views([audio], training)[0])
         w = s.class_weights
         loss = (
-            w.sleep * class_loss(gathered(log_sleep), label, s.class_loss)
-            + w.image * class_loss(gathered(log_image), label, s.class_loss)
-            + w.audio * class_loss(gathered(log_audio), label, s.class_loss)
+            w.sleep * self.class_loss(log_sleep, label)
+            + w.image * self.class_loss(log_image, label)
+            + w.audio * self.class_loss(log_audio, label)
         ) / w.divisor
         if s.contrastive:
             c = s.contrastive_weights

@@ -29,12 +29,17 @@ def mixture_log_probabilities(logits: Sequence[tf.Tensor], weights: Sequence[flo
     return tf.reduce_logsumexp(tf.stack(parts), axis=0)
 
 
-def class_loss(log_probabilities: tf.Tensor, label: tf.Tensor, form: Literal["published", "logits"]) -> tf.Tensor:
+def class_loss(
+    log_probabilities: tf.Tensor, label: tf.Tensor, form: Literal["published", "logits"], smoothing: float = 0.0
+) -> tf.Tensor:
     """Return the mean class loss of log probabilities (B, K) and one-hot labels (B, K).
 
     "published" applies a softmax cross-entropy to the probabilities as if they were logits, as the original does
-    (so it cannot fall below 1.817 for 15 classes); "logits" is the cross-entropy proper.
+    (so it cannot fall below 1.817 for 15 classes); "logits" is the cross-entropy proper. `smoothing` spreads so much
+    of every label evenly over all classes.
     """
+    if smoothing:
+        label = label * (1 - smoothing) + smoothing / label.shape[-1]
     if form == "published":
         return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=label, logits=tf.exp(log_probabilities)))
     return -tf.reduce_mean(tf.reduce_sum(label * log_probabilities, axis=-1))

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, ModelWrapValidatorHandler, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, PositiveInt, model_validator
 
 from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork
 from sleep_interpreter.utils.core.config import Settings
 from sleep_interpreter.utils.core.data_card import DataCard
+from sleep_interpreter.utils.core.registry import Registry
 
 
 class EncoderSettings(Settings):
@@ -56,6 +57,33 @@ class ProjectionWidths(Settings):
     memory: PositiveInt = 80
 
 
+class TemperatureSettings(Settings):
+    """Scale of the contrastive terms: cosines are multiplied by exp(t), so exp(-t) is the temperature.
+
+    t begins at `start`, is trained along or stays, and is held between `low` and `high` (null: no bound).
+    """
+
+    start: float = Field(default=2.0, ge=-5, le=10)
+    trainable: bool = True
+    low: float | None = None
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        bounds = [value for value in (self.low, self.start, self.high) if value is not None]
+        if bounds != sorted(bounds):
+            raise ValueError("start must lie between low and high")
+        return self
+
+
+CONTRASTIVE_FORMS = Registry(
+    "contrastive form",
+    "sleep_interpreter.contrastive",
+    {name: f"sleep_interpreter.model.networks.contrastive:{name}" for name in ("published", "infonce", "supcon")},
+)
+"""{`contrastive_form`: function of model/networks/contrastive.py or of another package}"""
+
+
 class DecoderSettings(NetworkSettings):
     """A decoder member: awake image + awake audio + sleep (`awake`), or sleep alone.
 
@@ -96,6 +124,9 @@ class DecoderSettings(NetworkSettings):
     contrastive_weights: ContrastiveWeights = ContrastiveWeights()
     projections: ProjectionWidths = ProjectionWidths()
     class_loss: Literal["published", "logits"] = "published"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    contrastive_form: Annotated[str, AfterValidator(CONTRASTIVE_FORMS.check)] = "published"
+    temperature: TemperatureSettings = TemperatureSettings()
 
     @classmethod
     def sizes_of(cls, card: DataCard, given: Mapping[str, Any]) -> dict[str, Any]:

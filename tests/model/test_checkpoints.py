@@ -15,6 +15,7 @@ from sleep_interpreter.model.networks.classifier import Classifier
 from sleep_interpreter.model.networks.registration import NetworkSettings
 from sleep_interpreter.model.networks.settings import DecoderSettings
 from sleep_interpreter.model.SIStaging.settings import StagerSettings
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 
 SMALL = {
@@ -215,6 +216,12 @@ def test_data_that_do_not_fit_are_named_by_setting():
         decoder.check_data(200, 55, 15)
     with pytest.raises(UserError, match=r"model\.samples is 15000, the data have 3000"):
         StagerSettings().check_data(3000, 3, 4)
+    decoder.check_card(published(), "x")
+    with pytest.raises(UserError, match=r"dataset\.yaml does not.*model\.channels is 28, the card has 55; leave"):
+        DecoderSettings(channels=28).check_card(published(), "dataset.yaml")
+    sleep_only = published().model_copy(update={"conditions": ("N2N3",)})
+    with pytest.raises(UserError, match=r"no image and no audio trials.*model\.awake=false"):
+        decoder.check_card(sleep_only, "dataset.yaml")
 
 
 def test_builder_refuses_by_name():

@@ -1,6 +1,9 @@
 """Reactivation without cues, on nights with planted reactivations and with none (all simulated here)."""
 
+import json
+
 import numpy as np
+import own_data
 import pandas as pd
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -237,3 +240,44 @@ def test_a_control_that_is_too_short_promises_nothing():
     assert "2.0 min of N2" in warning and "at least 15 min" in warning and "up to 1.5" in warning
     summary = {"simulated": True, "subjects": {"s": {"warnings": [warning], "nights": {}}}}
     assert f"  warning, s: {warning}" in reactivation.summary_lines(summary)
+
+
+def prepared(folder, names, data):
+    """Write a prepared night of N2 with channels of these names."""
+    SignalFile(folder / "eeg.npy", data.shape).write(0, data.astype(np.float32))
+    about = {"channels": list(names), "average_at_window": True, "simulated": True}
+    (folder / "eeg.json").write_text(json.dumps(about))
+    (folder / "stages.tsv").write_text(f"onset\tduration\tstage\tname\n0\t{data.shape[1] / RATE:g}\t1\tN2\n")
+    (folder / "so.tsv").write_text("start_s\ttrough_start_s\ttrough_s\tup_start_s\tpeak_s\tend_s\n")
+    (folder / "cues.tsv").write_text("onset_s\n")
+    return folder
+
+
+def test_a_decoder_of_another_experiment_gets_its_windows_channels_and_items(tmp_path):
+    card = own_data.card_of("words", channels=published().channels[:CHANNELS])  # 8 items, 250 Hz, -0.5 to 2.5 s
+    data, seen = noise(60 * RATE, 12), []
+
+    def spy(batch):
+        seen.append(batch)
+        return np.full((len(batch), 8), 1 / 8)
+
+    settings = SETTINGS.model_copy(update={"step_seconds": 1.0})
+    order = np.random.default_rng(2).permutation(CHANNELS)
+    names = [card.channels[i] for i in order]
+    courses = []
+    for folder, own, rows in (("one", card.channels, data), ("two", names, data[order])):
+        read = sliding_decoder.read_night(prepared(tmp_path / "s" / folder, own, rows), card)
+        courses.append(sliding_decoder.slide(read, {"N2": spy}, settings))
+    assert np.array_equal(seen[0], seen[1]) and seen[0].shape == (58, 750, CHANNELS)  # by name, to the bit
+    assert courses[0].time[0] == 0.5 and courses[0].items == card.item_names
+    assert courses[0].probability.shape == (58, 8)
+    assert "another order" in read.sentence
+    with pytest.raises(ValueError, match=r"1 of the 8 channels that the network reads are not there"):
+        sliding_decoder.read_night(prepared(tmp_path / "s" / "less", names[1:], data[1:]), card)
+    less = sliding_decoder.read_night(tmp_path / "s" / "less", card, interpolate=True)
+    assert "interpolated from 7 others" in less.sentence and less.eeg.read(0, 10).shape == (CHANNELS, 10)
+    rates = reactivation_events.rates(
+        "s", courses[0], reactivation_events.find_events(courses[0], {}, settings),
+        {1: {"minutes": 1.0, "false_alarms": np.zeros(8, int)}}, 1.0,
+    )  # fmt: skip
+    assert rates["item"].tolist() == list(card.item_names)

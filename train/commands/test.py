@@ -22,6 +22,7 @@ from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.utils.core.constants import STAGES
+from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import PROJECT, display_path
 from sleep_interpreter.utils.core.provenance import is_simulated
@@ -139,6 +140,8 @@ def open_checkpoint(
         "data_fingerprint": fingerprint(files),
         "simulated": any(s.simulated for s in subjects),
     }
+    if network.settings.task == "decoding" and (card := subjects[0].card) != published():
+        notes["data_card"] = {"title": card.title, "fingerprint": card.fingerprint}
     if skipped is not None:
         notes["skipped"] = skipped
     if skipped:

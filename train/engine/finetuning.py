@@ -88,6 +88,8 @@ class Finetuner:
             "checkpoint": self.notes["checkpoint_fingerprint"],
             "finetune": self.plan.model_dump(mode="json"),
         }
+        if own := self.notes.get("data_card"):  # of the published card there is no note
+            identity["card"] = own["fingerprint"]
         remove_temporary_files(folder)
         if restart:
             forget(folder, FILES)

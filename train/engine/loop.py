@@ -14,7 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from sleep_interpreter.data.formats.trial_reader import TrialReader
-from sleep_interpreter.train.engine import run_folder
+from sleep_interpreter.train.engine import run_folder, schedules
+from sleep_interpreter.train.engine.augmentation import augmented
 from sleep_interpreter.train.engine.member_trainer import MemberTrainer
 from sleep_interpreter.train.engine.run_folder import RunFolder
 from sleep_interpreter.train.settings.experiment import Experiment
@@ -97,6 +98,8 @@ def _check(options: Options, settings: Experiment, trials: int) -> None:
             f"--restart forgets all members and does not go with {other}: remove the run's folder, or begin "
             "in another one with --results DIR"
         )
+    if settings.train.augment and settings.model.task == "staging":
+        raise UserError("train.augment: augmentations are for decoders' trials, not for staging windows")
     devices, batch_size = len(options.devices), settings.train.batch_size
     last = trials % batch_size or batch_size
     if last < devices:
@@ -142,7 +145,9 @@ def _train_member(
         for epoch in range(len(history), wanted):
             name = f"member {index + 1}/{settings.members}, epoch {epoch + 1}/{wanted}"
             batches = trials.batches(settings.train.batch_size, seed=settings.train.seed, epoch=epoch)
+            batches = augmented(batches, settings.train.augment, settings.train.seed, epoch)
             inputs = (tuple(batch[key] for key in trainer.keys) for batch in batches)
+            trainer.optimizer.scale_rate(schedules.factor(epoch, wanted, settings.train.schedule))
             with tqdm(total=len(trials), desc=name, unit=trials.unit) as bar:
                 loss, top1 = trainer.epoch(inputs, bar, run.folder / f"broken_batch_member_{index}.npz")
             row = {"member": index, "epoch": epoch, "loss": loss, "train_top1": top1}

@@ -27,18 +27,22 @@ Step = tuple[Any, Any, list[Any]]
 
 
 class Recipe(NamedTuple):
-    """How weights are changed: rate, decay, which ones stay (patterns over names), a factor of the loss."""
+    """How weights are changed: rate, decay, which ones stay (patterns over names), a factor of the loss, whether the
+    rate changes from epoch to epoch.
+    """
 
     learning_rate: float
     weight_decay: float = 0.0
     frozen: tuple = ()
     loss_scale: float = 1.0
+    scheduled: bool = False
 
 
 def main_recipe(settings: Experiment) -> Recipe:
     """Return the recipe of the main training of an `train.settings.experiment.Experiment`."""
     train = settings.train
-    return Recipe(train.learning_rate, train.weight_decay if train.optimizer == "adamw" else 0.0)
+    decay = train.weight_decay if train.optimizer == "adamw" else 0.0
+    return Recipe(train.learning_rate, decay, scheduled=not train.schedule.is_constant)
 
 
 class MemberTrainer:
@@ -68,7 +72,9 @@ class MemberTrainer:
             self.random_state = [v for v in self.member.variables if "seed_generator" in v.path]
             self.member_values = getattr(self.member, "member_values", {})  # class weights of a stager's loss
             self.trained = _not_frozen(named, self.recipe.frozen)
-            self.optimizer = AdamW(self.trained, self.recipe.learning_rate, self.recipe.weight_decay, epsilon=1e-7)
+            self.optimizer = AdamW(
+                self.trained, self.recipe.learning_rate, self.recipe.weight_decay, 1e-7, self.recipe.scheduled
+            )
         self._traced: dict[int | None, Any] = {}
         self._forward: Any = None
 

@@ -204,7 +204,7 @@ class RunFolder:
                 "what was trained: put it back, or pass --restart to train anew"
             )
         changed = experiment.differences(saved, self.settings)
-        self._refuse_changes({k: v for k, v in changed.items() if not k.startswith(EXTENDABLE)}, self.folder)
+        self._refuse_changes({k: v for k, v in changed.items() if not self._extendable(k)}, self.folder)
 
     def _refuse_changes(self, changed: Mapping[str, tuple[Any, Any]], where: Path) -> None:
         if changed:
@@ -217,7 +217,11 @@ class RunFolder:
     def _fixed(self) -> dict[str, Any]:
         """Return the settings that must not change between a run and its continuation, as {"a.b": value}."""
         flat = config.flat(self.settings.model_dump(mode="json"))
-        return {k: v for k, v in flat.items() if not k.startswith(EXTENDABLE)}
+        return {k: v for k, v in flat.items() if not self._extendable(k)}
+
+    def _extendable(self, key: str) -> bool:
+        """Tell whether a setting may change: the number of epochs only where no schedule of the rate depends on it."""
+        return key.startswith(EXTENDABLE) and (key != "train.epochs" or self.settings.train.schedule.is_constant)
 
     def _history(self, index: int) -> list[dict[str, Any]]:
         """Return a member's rows so far, after checking that it was trained on these data and like this.

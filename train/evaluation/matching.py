@@ -96,7 +96,9 @@ def _check_shapes(subject: TestSubject | SOSubject, where: str) -> None:
 def said(
     network: "Ensemble", subjects: Sequence[TestSubject | SOSubject], where: str, checkpoint: str, interpolate: bool
 ) -> list[str]:
-    """Return what is done to the data of these subjects, as sentences for log and report."""
-    cards = {subject.card.fingerprint: subject.card for subject in subjects}
-    found = [matched_data(network, card, where, checkpoint, interpolate).sentences for card in cards.values()]
-    return list(dict.fromkeys(sentence for own in found for sentence in own))
+    """Return what is done to the data of these subjects, as sentences for log and report; `where` is their folder."""
+    found: list[str] = []
+    for subject in {subject.card.fingerprint: subject for subject in reversed(subjects)}.values():
+        matched_data(network, subject.card, display_path(subject.file), checkpoint, interpolate)  # a refusal names it
+        found += matched_data(network, subject.card, where, checkpoint, interpolate).sentences
+    return list(dict.fromkeys(found))

@@ -13,12 +13,54 @@ from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.data_card import card_of
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import PROJECT, RESULTS, display_path, relative_to_project
+from sleep_interpreter.utils.core.registry import Registry
 
 
 class DataSettings(config.Settings):
     """Which data set: a folder; a relative one counts from `utils.core.paths.PROJECT`."""
 
     root: Annotated[str, AfterValidator(relative_to_project)] = "data"
+
+
+SCHEDULES = Registry(
+    "learning-rate schedule",
+    "sleep_interpreter.schedules",
+    {name: f"sleep_interpreter.train.engine.schedules:{name}" for name in ("constant", "cosine", "steps")},
+)
+"""{`train.schedule.kind`: function of train/engine/schedules.py or of another package}"""
+AUGMENTATIONS = Registry(
+    "augmentation",
+    "sleep_interpreter.augmentations",
+    {
+        name: f"sleep_interpreter.train.engine.augmentation:{name}"
+        for name in ("time_shift", "channel_dropout", "noise", "mixup", "fourier_surrogate")
+    },
+)
+"""{`kind` of an entry of `train.augment`: function of train/engine/augmentation.py or of another package}"""
+
+
+class ScheduleSettings(config.Settings):
+    """How the learning rate changes from epoch to epoch."""
+
+    kind: Annotated[str, AfterValidator(SCHEDULES.check)] = "constant"
+    warmup_epochs: int = Field(0, ge=0)
+    floor: float = Field(0.0, ge=0, le=1)
+    every_epochs: PositiveInt = 30
+    drop: float = Field(0.1, gt=0, le=1)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether every epoch has the same rate, as published."""
+        return self.kind == "constant" and not self.warmup_epochs
+
+
+class AugmentationSettings(config.Settings):
+    """A change of training trials: which, how strong, of what share of the trials and in which signals."""
+
+    kind: Annotated[str, AfterValidator(AUGMENTATIONS.check)]
+    amount: float = Field(gt=0)
+    share: float = Field(1.0, gt=0, le=1)
+    signals: tuple[Literal["sleep", "image", "audio"], ...] = ("sleep",)
 
 
 class TrainSettings(config.Settings):
@@ -33,6 +75,8 @@ class TrainSettings(config.Settings):
     validation_subjects: int = Field(0, ge=0)
     keep_epochs: int = Field(0, ge=0)
     shuffle_labels: bool = False
+    schedule: ScheduleSettings = ScheduleSettings()
+    augment: tuple[AugmentationSettings, ...] = ()
 
 
 class FinetuneSettings(config.Settings):
