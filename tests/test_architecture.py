@@ -5,8 +5,6 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
     "utils/core", "utils/signal", "utils/metrics", "utils/plots", "utils/staging", "utils",
@@ -104,7 +102,26 @@ def own_imports(name):
             yield node, MODULES[module]
 
 
-@pytest.mark.parametrize("name", FILES)
+def for_each(names):
+    """Make one test of a check of a file; it tells of every file that fails."""
+
+    def decorate(check):
+        def test():
+            problems = []
+            for name in names:
+                try:
+                    check(name)
+                except AssertionError as error:
+                    problems.append(f"{name}: {error}")
+            assert not problems, "\n".join(problems)
+
+        test.__doc__ = check.__doc__
+        return test
+
+    return decorate
+
+
+@for_each(FILES)
 def test_nothing_is_imported_from_above(name):
     for node, module in imports(name):
         head = module.split(".")[0]
@@ -140,7 +157,7 @@ def test_no_imports_go_round_in_a_circle():
         visit(name)
 
 
-@pytest.mark.parametrize("name", FILES)
+@for_each(FILES)
 def test_an_import_inside_a_function_says_why(name):
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
     silent = [
@@ -154,13 +171,13 @@ def test_an_import_inside_a_function_says_why(name):
         assert not silent, "\n".join(silent)
 
 
-@pytest.mark.parametrize("name", FILES)
+@for_each(FILES)
 def test_matplotlib_stays_in_plots(name):
     if not name.startswith(("utils/plots/", "benchmarks/")):
         assert not any(module.split(".")[0] in ("matplotlib", "seaborn") for _, module in imports(name))
 
 
-@pytest.mark.parametrize("name", FILES)
+@for_each(FILES)
 def test_nothing_is_unpickled_plainly(name):
     # the restricted unpickler itself; processes of joblib, which nobody reads files with
     used = {module.split(".")[0] for _, module in imports(name)}
@@ -170,13 +187,13 @@ def test_nothing_is_unpickled_plainly(name):
     assert "allow_pickle=True" not in source and "yaml.load(" not in source
 
 
-@pytest.mark.parametrize("name", [n for n in FILES if str(Path(n).parent) in SCRIPT_FOLDERS])
+@for_each([n for n in FILES if str(Path(n).parent) in SCRIPT_FOLDERS])
 def test_a_script_is_a_docstring_and_a_call(name):
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
     assert sum(bool(line.strip()) for line in lines) <= 60
 
 
-@pytest.mark.parametrize("name", FILES)
+@for_each(FILES)
 def test_public_names_are_documented(name):
     assert ast.get_docstring(tree(name)), "module docstring"
     for node in tree(name).body:
@@ -184,7 +201,7 @@ def test_public_names_are_documented(name):
             assert node.name == "main" or ast.get_docstring(node), f"{node.name} has no docstring"
 
 
-@pytest.mark.parametrize("name", [n for n in listed("*.py") if not n.startswith(("benchmarks/", ".ci/"))])
+@for_each([n for n in listed("*.py") if not n.startswith(("benchmarks/", ".ci/"))])
 def test_functions_have_type_hints(name):
     for node in ast.walk(tree(name)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
