@@ -124,7 +124,11 @@ def main(argv=None):
 
 def run_side_by_side(step, place):
     """Run the commands of a step at once; of several, each line that one prints is numbered."""
-    several = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} if len(step) > 1 else {}
+    several = (
+        {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
+        if len(step) > 1
+        else {}
+    )
     processes = [subprocess.Popen([sys.executable, *map(str, c)], cwd=ROOT, **several) for c in step.values()]
 
     def forward(number, lines):
