@@ -14,7 +14,7 @@ Whatever is wrong with another package's part is one sentence, and none takes th
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from importlib.metadata import EntryPoint, distributions, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pkgutil import resolve_name
 from types import FunctionType
 from typing import Any
@@ -114,7 +114,7 @@ class Registry:
     def _foreign(self) -> dict[str, list[EntryPoint]]:
         """Return the entry points of other packages by name, and say of those that have a name of ours."""
         found: dict[str, list[EntryPoint]] = {}
-        for point in _points(self.group):
+        for point in entry_points(group=self.group):
             if point.name in self._targets or point.name in self._taken:
                 place = _place(point)
                 warn_once(f"{self.kind} {point.name!r} of {place} is not used: the name is taken, rename it there")
@@ -149,7 +149,7 @@ def unfit(part: Any, protocol: type, later: Collection[str] = (), made: bool = T
 
 def _misfit(part: Any, protocol: type, name: str, made: bool) -> str:
     """Return why a method cannot be called as the protocol says, or ""."""
-    wanted, found = inspect.getattr_static(protocol, name), getattr(part, name)
+    wanted, found = inspect.getattr_static(protocol, name, None), getattr(part, name)
     if not isinstance(wanted, FunctionType | classmethod):
         return ""
     if not callable(found):
@@ -170,19 +170,6 @@ def _misfit(part: Any, protocol: type, name: str, made: bool) -> str:
     except TypeError as error:
         return f"{name} must take ({', '.join(p.name for p in takes)}): {error}"
     return ""
-
-
-def _points(group: str) -> list[EntryPoint]:
-    try:
-        return list(entry_points(group=group))
-    except Exception:  # one package's list that is torn would hide all others
-        found: dict[tuple[str, str], EntryPoint] = {}
-        for package in distributions():
-            try:
-                found |= {(package.name, p.name): p for p in package.entry_points.select(group=group)}
-            except Exception as error:
-                warn_once(f"package {package.name!r} left out: its entry points cannot be read: {told(error)}")
-        return list(found.values())
 
 
 def _place(point: EntryPoint) -> str:
