@@ -19,6 +19,7 @@ from sleep_interpreter.realtime.Setup.plan import Plan
 from sleep_interpreter.realtime.Sources.faulty_source import add_faults
 from sleep_interpreter.realtime.Sources.montage import Montage, make_montage
 from sleep_interpreter.realtime.Sources.source import Notice, Source, open_source
+from sleep_interpreter.realtime.Utils.registries import MARKER_PORTS
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -75,6 +76,8 @@ def _prepare(planned: Plan, settings: SessionSettings, source: Source, checkpoin
     schedule = _schedule(planned, source)
     sounds = session_sounds(settings)
     sink = choose_sink(settings.audio, settings.source.pace)
+    for port in settings.markers.chosen():
+        MARKER_PORTS.load(port)
 
     notices: list[Notice] = [
         (logging.INFO, f"recording {'simulated' if source.simulated else 'not marked as simulated'}")
