@@ -131,7 +131,7 @@ def test_a_copy_from_the_configuration_has_the_same_layers(layer):
     np.testing.assert_array_equal(copy(x), layer(x))
 
 
-@pytest.fixture(params=["mixed_float16", "mixed_bfloat16", "float16", "float64"])
+@pytest.fixture(params=["mixed_float16", "mixed_bfloat16", "float64"])
 def dtype(request):
     return keras.dtype_policies.get(request.param)
 
@@ -184,9 +184,8 @@ def test_blocks_are_fitted_saved_and_loaded_where_another_dtype_is_the_default(d
     fit_save_and_load(network, tmp_path / "network.keras", capsys, run_eagerly=True)
     expected = network(signal(2, LENGTH, WIDTH))
     keras.config.set_dtype_policy("float32")
-    np.testing.assert_array_equal(
-        keras.models.load_model(tmp_path / "network.keras")(signal(2, LENGTH, WIDTH)), expected
-    )
+    loaded = keras.models.load_model(tmp_path / "network.keras", compile=False)
+    np.testing.assert_array_equal(loaded(signal(2, LENGTH, WIDTH)), expected)
 
 
 OPTIONS = {
@@ -312,9 +311,12 @@ def test_contrastive_pair():
 def test_contrastive_pair_of_another_dtype(dtype):
     inputs = signal(4, LENGTH, WIDTH), signal(4, LENGTH, WIDTH)[::-1], np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
     usual, pair = blocks.ContrastivePair(5, 5, seed=1), blocks.ContrastivePair(5, 5, seed=1, dtype=dtype)
+    expected = float(usual(*inputs))
+    pair.build(*(x.shape for x in inputs[:2]))
+    pair.set_weights(usual.get_weights())
     loss = pair(*inputs)
     assert loss.dtype == dtype.compute_dtype
-    assert float(loss) == pytest.approx(float(usual(*inputs)), rel=0.02)
+    assert float(loss) == pytest.approx(expected, rel=0.02)
 
 
 def decoder_inputs(count):
@@ -385,20 +387,21 @@ def test_decoders_are_fitted_to_the_published_loss(name):
     assert np.isfinite(member.fit(inputs, batch_size=18, verbose=0).history["loss"]).all()
 
 
-def test_networks_predict_and_are_fitted_where_another_dtype_is_the_default(default_dtype, network, tmp_path):
-    other = model.build(network.network, members=2, **NETWORKS[network.network])
-    for mine, usual in zip(other.individual_models, network.individual_models, strict=True):
-        mine.set_weights(usual.get_weights())
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")  # of layers for awake trials
+def test_networks_predict_and_are_fitted_where_another_dtype_is_the_default(default_dtype, network):
+    other = model.build(network.network, members=1, **NETWORKS[network.network])
+    member, usual = other.individual_models[0], network.individual_models[0]
+    member.set_weights(usual.get_weights())
     x = signal_of(network, 18)
     found = other.predict_proba(x)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, network.predict_proba(x), rtol=0.1, atol=0.02)
-    member, y = other.individual_models[0], np.arange(18) % network.settings.classes
+    np.testing.assert_allclose(found, usual.predict(x, verbose=0), rtol=0.1, atol=0.02)
+    y = np.arange(18) % network.settings.classes
+    inputs = decoder_inputs(18) if isinstance(member, decoder.MultiDomainDecoder) else (x, y)
+    loss, expected = (float(m.loss_and_probabilities(inputs)[0]) for m in (member, usual))
+    assert loss == pytest.approx(expected, rel=0.1)
     member.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
     assert np.isfinite(member.fit(x, y, batch_size=18, verbose=0).history["loss"]).all()
-    inputs = decoder_inputs(18) if isinstance(member, decoder.MultiDomainDecoder) else (x, y)
-    loss, usual = (m.loss_and_probabilities(inputs)[0] for m in (member, network.individual_models[0]))
-    assert float(loss) == pytest.approx(float(usual), rel=0.1)
 
 
 def test_integrated_gradients_add_up(network):
