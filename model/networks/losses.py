@@ -35,6 +35,7 @@ def class_loss(log_probabilities: tf.Tensor, label: tf.Tensor, form: Literal["pu
     "published" applies a softmax cross-entropy to the probabilities as if they were logits, as the original does
     (so it cannot fall below 1.817 for 15 classes); "logits" is the cross-entropy proper.
     """
+    label = tf.cast(label, log_probabilities.dtype)
     if form == "published":
         return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=label, logits=tf.exp(log_probabilities)))
     return -tf.reduce_mean(tf.reduce_sum(label * log_probabilities, axis=-1))
@@ -46,6 +47,7 @@ def staging_loss(probabilities: tf.Tensor, label: tf.Tensor, class_weights: Sequ
     Mean sigmoid cross-entropy with positive weights on outputs that are already probabilities, plus the
     mean squared difference of the most probable and the true stage code (which carries no gradient).
     """
+    label = tf.cast(label, probabilities.dtype)
     entropy = tf.nn.weighted_cross_entropy_with_logits(
         labels=label, logits=probabilities, pos_weight=tf.cast(class_weights, probabilities.dtype)
     )
