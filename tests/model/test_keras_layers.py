@@ -327,7 +327,7 @@ NETWORKS = {"N23SIMD": SMALL, "REMSISD": SMALL, "SIStaging": SMALL_STAGER}
 
 
 @pytest.fixture(
-    scope="module", params=["N23SIMD", *(pytest.param(n, marks=pytest.mark.slow) for n in list(NETWORKS)[1:])]
+    scope="module", params=[n if n == "REMSISD" else pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS]
 )
 def network(request):
     return model.build(request.param, members=2, **NETWORKS[request.param])
@@ -376,7 +376,7 @@ def test_members_are_fitted_to_any_loss_and_saved(network, tmp_path):
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), member.predict(x, verbose=0))
 
 
-@pytest.mark.parametrize("name", ["N23SIMD", pytest.param("REMSISD", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [pytest.param("N23SIMD", marks=pytest.mark.slow), "REMSISD"])
 def test_decoders_are_fitted_to_the_published_loss(name):
     member = model.build(name, members=1, **SMALL).individual_models[0]
     inputs = decoder_inputs(18)
