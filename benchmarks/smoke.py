@@ -11,6 +11,7 @@ results/smoke/log/. A step that ended well is not run again until the code chang
 A new script, benchmark or verb has to be listed here: tests/benchmarks/test_smoke.py fails until it is.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,7 +25,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sleep_interpreter.utils.core import command_line
+from sleep_interpreter.utils.core import command_line, provenance
+from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import RESULTS, ROOT
 
 DATA, PREPARED, OUT = "data/simulated/smoke", "data/simulated/smoke_prepared", "results/smoke"
@@ -61,12 +63,15 @@ class Step(NamedTuple):
         A command that runs beside it and is stopped by Ctrl-C after it.
     seconds : float | None
         Stop the command by Ctrl-C after so many seconds: it has no end of its own.
+    after_all : bool
+        Run it only when all others have ended well: it takes away what they need.
     """
 
     command: str
     needs: tuple[str, ...] = ()
     beside: str | None = None
     seconds: float | None = None
+    after_all: bool = False
 
 
 SIMULATE = "data/simulate.py"
@@ -154,7 +159,7 @@ STEPS: tuple[Step, ...] = (
     Step("-m benchmarks.realtime.soak --minutes 0.1"),
     Step("make monitor-cost ARGS='--seconds 3'"),
     Step("make monitor-pictures ARGS='-k simulated'"),
-    Step("make clean"),
+    Step("make clean", after_all=True),
 )
 NOT_RUN = {"make smoke": "it is this command"}
 """What is left out, and why."""
@@ -210,7 +215,11 @@ def run_step(step: Step, copy: Path, log: Path, limit: float = 1500) -> int:
     """Run a step in the copy; what it prints goes to `log`. Return its exit code, 0 where it ended well."""
     environment = os.environ | {"MPLBACKEND": "Agg"}
     with log.open("w", encoding="utf-8") as output:
-        options = {"cwd": copy, "stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "env": environment}
+        options = {
+            "cwd": copy, "stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "env": environment,
+            "start_new_session": True,  # so that what a command has started ends with it
+            "preexec_fn": _heed_interrupts,
+        }  # fmt: skip
         beside = None
         if step.beside:
             ready = copy / LIVE / "control.json"
@@ -225,27 +234,37 @@ def run_step(step: Step, copy: Path, log: Path, limit: float = 1500) -> int:
             code = process.wait(step.seconds or limit)
             code = 1 if step.seconds else code  # it ended by itself, too early
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
             ended = _end(process)
             code = 0 if step.seconds and ended in (0, 130) else 124
         except KeyboardInterrupt:
             _end(process)
             raise
         finally:
-            if beside is not None:
-                beside.send_signal(signal.SIGINT)
-                if _end(beside) not in (0, 130):
-                    code = 1
+            if beside is not None and _end(beside) not in (0, 130):
+                code = 1
     return code
 
 
-def _end(process: subprocess.Popen) -> int | None:
+def _end(process: subprocess.Popen, patience: float = 60) -> int | None:
+    """Stop a command and all that it started by Ctrl-C; return its exit code, None where it had to be killed."""
+    _signal(process, signal.SIGINT)
     try:
-        return process.wait(60)
+        code: int | None = process.wait(patience)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        return None
+        code = None
+    _signal(process, signal.SIGKILL)
+    process.wait()
+    return code
+
+
+def _heed_interrupts() -> None:
+    """A shell lets commands in the background ignore Ctrl-C, and what they start inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _signal(process: subprocess.Popen, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def smoke(
@@ -254,18 +273,17 @@ def smoke(
     """Run steps one after the other; return the commands that failed, and those for which no time was left."""
     copy, log, record = folder / "checkout", folder / "log", folder / "done.json"
     code = revision(root)
-    if restart or not record.is_file() or json.loads(record.read_text())["revision"] != code:
+    if restart or _finished(record)["revision"] != code:
         shutil.rmtree(folder, ignore_errors=True)
-        record.parent.mkdir(parents=True)
-        record.write_text(json.dumps({"revision": code, "done": []}))
+        provenance.write_json(record, {"revision": code, "done": []})
     make_copy(root, copy)
     log.mkdir(exist_ok=True)
-    done, failed, left = json.loads(record.read_text())["done"], [], []
+    done, failed, left = _finished(record)["done"], [], []
     deadline = time.monotonic() + 60 * minutes
     for place, step in enumerate(steps, 1):
         if step.command in done:
             continue
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or (step.after_all and (failed or left)):
             left.append(step.command)
             continue
         begun = time.perf_counter()
@@ -276,7 +294,7 @@ def smoke(
         command_line.say(f"[{place:2d}/{len(steps)}] {ending} {seconds:5.0f} s  {step.command[:90]}")
         if status == 0:
             done.append(step.command)
-            record.write_text(json.dumps({"revision": code, "done": done}))
+            provenance.write_json(record, {"revision": code, "done": done})
         else:
             failed.append(step.command)
             tail = file.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
@@ -284,8 +302,16 @@ def smoke(
     return failed, left
 
 
+def _finished(record: Path) -> dict:
+    """Return the revision that was run and its commands that ended well; an unreadable file has neither."""
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {"revision": None, "done": []}
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Run what is asked for; exit code 1 if anything failed."""
+    """Run what is asked for; exit code 1 if anything failed or no time was left for it."""
     parser = command_line.parser(__doc__)
     parser.add_argument("--only", metavar="TEXT", help="steps whose command has this text, and what they need")
     parser.add_argument("--list", action="store_true", help="say what would be run")
@@ -293,14 +319,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no step after so long")
     args = parser.parse_args(argv)
     steps = chosen(args.only)
+    if not steps:
+        raise UserError(f"--only {args.only}: no step has this text; --list names all")
     if args.list:
         command_line.say(*(step.command for step in steps))
         return 0
     failed, left = smoke(steps, RESULTS / "smoke", restart=args.restart, minutes=args.minutes)
     good = len(steps) - len(failed) - len(left)
-    told = [*(f"failed: {c}" for c in failed), *(f"left out, no time: {c}" for c in left)]
+    told = [
+        *(f"failed: {c}" for c in failed),
+        *(f"left out (no time, or something before it failed): {c}" for c in left),
+    ]
     command_line.say(f"{good} of {len(steps)} steps ended well", *told)
-    return 1 if failed else 0
+    return 1 if failed or left else 0
 
 
 if __name__ == "__main__":

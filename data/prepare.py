@@ -27,7 +27,9 @@ def main(argv: list[str] | None = None) -> int:
     source.add_argument("--bids", type=Path, metavar="ROOT", help="BIDS folder")
     source.add_argument("--recordings", nargs="+", metavar="GLOB", help="recordings, for example 'raw/**/*.edf'")
     arguments.add_argument("--config", metavar="YAML", help="settings instead of params/prepare.yaml")
-    arguments.add_argument("--set", dest="overrides", metavar="a.b=c", action="append", default=[])
+    arguments.add_argument(
+        "--set", dest="overrides", metavar="a.b=c", action="append", default=[], help="change one setting"
+    )
     arguments.add_argument("--out", type=Path, default=DATA / "prepared", metavar="DIR", help="data/prepared")
     arguments.add_argument("--subjects", metavar="NAMES", help="only these of the lab's names, with commas between")
     arguments.add_argument("--jobs", type=int, default=1, metavar="N", help="subjects side by side (default: 1)")

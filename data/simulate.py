@@ -35,7 +35,9 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument("--force", action="store_true", help="replace simulated data of other settings")
     arguments.add_argument("--verify", action="store_true", help="compare checksums too, mend what differs")
     arguments.add_argument("--jobs", type=int, metavar="N", help="processes (all cores; 1 for preset test)")
-    arguments.add_argument("--set", dest="overrides", metavar="a.b=c", action="append", default=[])
+    arguments.add_argument(
+        "--set", dest="overrides", metavar="a.b=c", action="append", default=[], help="change one setting"
+    )
     args = arguments.parse_args(argv)
     preset = args.preset or ("test" if args.quick else "demo" if args.recording else None)
     if preset is None or (args.quick and preset != "test"):

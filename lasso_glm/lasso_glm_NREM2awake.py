@@ -6,7 +6,7 @@ Data      N2N3, awake_image, awake_audio of data/SI Main Train/subject_*/Whole_d
 Writes    results/lasso_NREM2awake/: summary.json, accuracy.csv, mean.csv, figures, subjects/;
           results/lasso_NREM2awake.pickle (docs/lasso.md)
 Published no figure (chance 6.7 %)
-Expect    near chance
+Expect    near chance on released data
 
   python lasso_glm/lasso_glm_NREM2awake.py --jobs 2
   python lasso_glm/lasso_glm_NREM2awake.py --generalise

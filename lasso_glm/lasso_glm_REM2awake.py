@@ -6,7 +6,7 @@ Data      REM, awake_image, awake_audio of data/SI Main Train/subject_*/Whole_da
 Writes    results/lasso_REM2awake/: summary.json, accuracy.csv, mean.csv, figures, subjects/;
           results/lasso_REM2awake.pickle (docs/lasso.md)
 Published no figure (chance 6.7 %)
-Expect    near chance; some subjects have no REM trials: reported as missing
+Expect    near chance on released data; some subjects have no REM trials: reported as missing
 
   python lasso_glm/lasso_glm_REM2awake.py --jobs 2
   python lasso_glm/lasso_glm_REM2awake.py --generalise

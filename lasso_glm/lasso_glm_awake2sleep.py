@@ -6,7 +6,7 @@ Data      everything of data/SI Main Train/subject_*/Whole_data.pickle and
 Writes    results/lasso_awake2sleep/: summary.json, accuracy.csv, mean.csv, figures, subjects/;
           results/lasso_awake2sleep.pickle (docs/lasso.md)
 Published no figure (chance 6.7 %)
-Expect    near chance: aligning domains is what the networks are for
+Expect    near chance on released data: aligning domains is what the networks are for
 
   python lasso_glm/lasso_glm_awake2sleep.py --jobs 2
   python lasso_glm/lasso_glm_awake2sleep.py --generalise

@@ -5,6 +5,7 @@ and weights of variants stand in params/ alone.
 """
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Field
@@ -17,10 +18,10 @@ from sleep_interpreter.model.networks.building import (
     follow_card,
     settings_from_params,
 )
-from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork, kind_of
+from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork, unfit_schema
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.data_card import DataCard
-from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.errors import UserError, nearest, warn_once
 from sleep_interpreter.utils.core.paths import PARAMS
 from sleep_interpreter.utils.core.registry import Registry
 
@@ -34,7 +35,13 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-NETWORKS = Registry(
+
+class _Networks(Registry):
+    def problem(self, name: str, part: Any) -> str:
+        return unfit_schema(name, part)
+
+
+NETWORKS = _Networks(
     "network",
     "sleep_interpreter.networks",
     {
@@ -49,10 +56,7 @@ def _load_all() -> tuple[type[NetworkSettings], ...]:
     found = []
     for name in NETWORKS.names():
         try:
-            schema = NETWORKS.load(name)
-            if kind_of(schema) != name:
-                raise UserError(f"its settings have kind {kind_of(schema)!r}, and must have that name")
-            found.append(schema)
+            found.append(NETWORKS.load(name))
         except UserError as error:  # one package that fails must not stop every script
             log.warning("WARNING: network %s of another package left out: %s", name, error)
     return tuple(found)
@@ -73,8 +77,17 @@ else:
 
 def names() -> list[str]:
     """Return the names of all networks, read off params/ and the folders of other packages."""
-    files = [path for folder in (PARAMS, *PARAMS_FOLDERS) for path in folder.glob("[!_]*.yaml")]
-    return sorted({p.stem for p in files if config.read_yaml(p).get("network") == p.stem})
+    return sorted({p.stem for folder in (PARAMS, *PARAMS_FOLDERS) for p in folder.glob("[!_]*.yaml") if _is_network(p)})
+
+
+def _is_network(path: Path) -> bool:
+    try:
+        return config.read_yaml(path).get("network") == path.stem
+    except (UserError, OSError) as error:
+        if path.parent == PARAMS:
+            raise
+        warn_once(f"settings of another package left out: {error}")
+        return False
 
 
 def build(

@@ -1,4 +1,4 @@
-"""Find how loud cues shall be for one subject: threshold of hearing by a staircase, lying in bed, awake.
+"""Find how loud the cues should be for one subject: threshold of hearing by a staircase, lying in bed, awake.
 
 The volunteer says after each announced moment whether a sound was heard (y or n); some moments are
 silent. The session's level lies --above dB over the threshold, and never over audio.max_db.
@@ -23,7 +23,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser(__doc__)
     arguments.add_argument("--subject", required=True, metavar="ID", help="pseudonym, as in the session")
     arguments.add_argument("--config", metavar="YAML", help="settings file instead of params/realtime.yaml")
-    arguments.add_argument("--set", action="append", default=[], dest="overrides", metavar="a.b=c")
+    arguments.add_argument(
+        "--set", action="append", default=[], dest="overrides", metavar="a.b=c", help="change one setting"
+    )
     arguments.add_argument("--above", type=float, default=10.0, metavar="DB", help="default: 10 (assumed)")
     arguments.add_argument("--simulate", type=float, metavar="DB", help="a listener with this threshold")
     arguments.add_argument("--out", type=Path, help="default: results/realtime/SUBJECT")

@@ -14,6 +14,8 @@ they are found there; an installed copy has them inside this folder. (The links 
 checkers and editors; Python does not need them.) What `__all__` lists is imported when it is first used.
 """
 
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
@@ -46,6 +48,11 @@ _PLACES = {
     "simulate": "api:simulate",
     "summarise": "utils.model:summarise",
 }
+if missing := [name for name in ("numpy", "pydantic", "threadpoolctl", "tqdm") if find_spec(name) is None]:
+    raise ModuleNotFoundError(
+        f"{sys.executable} lacks {', '.join(missing)} and perhaps more of what Sleep Interpreter needs; use the "
+        "environment that `make setup` makes (. .venv/bin/activate), or install it: pip install ."
+    )
 _ROOT = Path(__file__).resolve().parent.parent
 if (_ROOT / "pyproject.toml").is_file() and (_ROOT / "utils" / "core").is_dir():
     __path__.insert(0, str(_ROOT))

@@ -45,7 +45,7 @@ def prepare(
 
     Of `bids`, a BIDS folder, and `recordings`, patterns of file names ("raw/*.edf"), one is given; both or none are a
     `UserError`, as is whatever `data.preparation.run.prepare` refuses. `settings` are changes,
-    {"channels.reference": "average"}, to params/prepare.yaml or to `config_file`. `subjects` are the only ones to
+    {"steps.reference": "average"}, to params/prepare.yaml or to `config_file`. `subjects` are the only ones to
     prepare, by the lab's names, `jobs` of them side by side; `force` prepares anew what other settings made.
     """
     from sleep_interpreter.data.preparation import inputs, run  # lazy: start-up

@@ -1,5 +1,6 @@
 """The examples of docs/contributing.md work as they stand there."""
 
+import json
 import os
 import re
 import subprocess
@@ -7,25 +8,29 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-YAML = "extends: _base\nnetwork: My\nmembers: 2\nmodel: {kind: my}\ntrain: {epochs: 1}\nquick: {}\n"
 TRY = """
 from types import SimpleNamespace
 import numpy as np
-import sleep_interpreter
+import sleep_interpreter as si
 from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.utils.staging.registry import STAGERS
 import my_figure
 
-network = sleep_interpreter.build("My")
+network = si.build("My")
 assert network.predict_proba(np.zeros((3, 200, 55), np.float32)).shape == (3, 15)
-assert "My" in sleep_interpreter.network_names()
+assert "My" in si.network_names()
 stager = STAGERS.load("quiet")(None, (True, True, True), None)
 stager.warm_up()
 assert stager.update(np.zeros((3, 15000)), 15000).probabilities[0] == 1
 source = SOURCES.load("noise")(SimpleNamespace(options=None))
 source.open(["Fz", "C4"])
 assert next(iter(source.chunks())).shape == (2, 500)
-my_figure.minutes_by_stage({"W": 3.0, "N2": 5.0, "N3": 4.0, "R": 1.0}, "stages.png", "simulated")
+my_figure.minutes_by_stage((3.0, 5.0, 4.0, 1.0), "stages.png", "simulated")
+from sleep_interpreter.train.commands import scripts
+si.simulate("test", "set", {"cohort.train_trials": 15, "cohort.test_trials": 15})
+small = ["--quick", "--data", "set", "--results", "out", "--set", "train.batch_size=16"]
+scripts.train("My", "doc", small)
+scripts.test_decoder("My", "doc", [*small, "--set", "evaluate.bootstrap=100", "--set", "evaluate.permutations=100"])
 print("all")
 """
 
@@ -37,7 +42,7 @@ def test_every_example_works(tmp_path):
     for name, code in blocks.items():
         (tmp_path / f"my_{name}.py").write_text(code, encoding="utf-8")
         assert len(code.strip().splitlines()) <= 18, f"{name}: a dozen lines or so"
-    (tmp_path / "My.yaml").write_text(YAML)
+    (tmp_path / "My.yaml").write_text(re.search(r"```yaml\n(.*?)```", text, re.S)[1], encoding="utf-8")
     about = tmp_path / "mine-1.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
@@ -55,4 +60,5 @@ def test_every_example_works(tmp_path):
         env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
     )  # fmt: skip
     assert done.returncode == 0 and done.stdout.endswith("all\n"), done.stderr[-3000:]
+    assert json.loads((tmp_path / "out" / "My" / "summary.json").read_text())["overall"]["n"] == 30
     assert (tmp_path / "stages.png").stat().st_size > 2000

@@ -1,5 +1,8 @@
 """The package as others use it: built, installed and imported from a folder with its own utils/ and data/."""
 
+import inspect
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import sleep_interpreter
+from sleep_interpreter import api
 
 ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = shutil.ignore_patterns(
@@ -18,7 +22,7 @@ LEFT_OUT = shutil.ignore_patterns(
 
 USE = """
 import sys
-import sleep_interpreter as si
+import sleep_interpreter
 assert not {"numpy", "pydantic", "tensorflow"} & set(sys.modules), "the import is instant"
 import utils, data
 assert utils.OWN == data.OWN == "foreign"
@@ -92,3 +96,17 @@ def test_public_names_are_where_they_are_said_to_be():
         assert getattr(sleep_interpreter, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
         sleep_interpreter.nonsense  # noqa: B018
+
+
+def test_settings_that_docstrings_give_as_examples_exist():
+    from sleep_interpreter.data.preparation.settings import load_settings as preparation
+    from sleep_interpreter.data.simulation.settings import load_settings as simulation
+    from sleep_interpreter.train.settings.experiment import EvaluateSettings
+
+    def given(function):
+        (example,) = re.findall(r"\{\"[\w.]+\": [^{}]+\}", inspect.getdoc(function))
+        return json.loads(example)
+
+    simulation("test", api._overrides(given(sleep_interpreter.simulate)))
+    preparation(None, api._overrides(given(sleep_interpreter.prepare)))
+    assert set(given(sleep_interpreter.evaluate)) <= set(EvaluateSettings.model_fields)

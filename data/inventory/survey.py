@@ -22,7 +22,7 @@ from sleep_interpreter.utils.signal.channel_names import listed
 from sleep_interpreter.utils.signal.preprocessing import CLIP
 
 FEW = 5
-"""Fewer trials of a class than this are remarked on."""
+"""Fewer trials of a class than this are reported."""
 
 
 class Part(NamedTuple):

@@ -33,7 +33,7 @@ PREPARED = "Prepared"
 RECORD = "subject.json"
 UNFINISHED = ".unfinished"
 _FEW = 5
-"""Fewer trials of an item than this are remarked on."""
+"""Fewer trials of an item than this are reported."""
 
 
 class _Progress:

@@ -25,7 +25,7 @@ from sleep_interpreter.utils.core.paths import atomic_write
 log = logging.getLogger(__name__)
 
 FEW = 5
-"""Fewer trials of a class than this are remarked on."""
+"""Fewer trials of a class than this are reported."""
 LIMITING = ("penalty", "scale", "percentile", "folds", "windows", "seed")
 """Settings that change a subject's figures; statistics over subjects are computed anew every time."""
 

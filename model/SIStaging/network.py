@@ -14,8 +14,9 @@ import numpy as np
 import tensorflow as tf
 from keras import initializers, layers, ops
 
+from sleep_interpreter.model.networks import kernels
 from sleep_interpreter.model.networks.input_checks import checked_label, checked_signal
-from sleep_interpreter.model.networks.layers import Block, Seed, Shape, next_seed, serializable
+from sleep_interpreter.model.networks.layers import Block, Seed, Shape, next_seed, serializable, share_dtype
 from sleep_interpreter.model.networks.losses import one_hot, staging_loss
 from sleep_interpreter.model.networks.settings import with_dropout
 from sleep_interpreter.model.SIStaging.settings import StagerSettings
@@ -26,7 +27,8 @@ def _glorot(random: np.random.Generator) -> initializers.Initializer:
 
 
 def _conv(filters: int, kernel: int, random: np.random.Generator, name: str, **options: int) -> layers.Conv1D:
-    return layers.Conv1D(filters, kernel, padding="same", kernel_initializer=_glorot(random), name=name, **options)
+    fixed = {"padding": "same", "data_format": "channels_last", "kernel_initializer": _glorot(random)}
+    return layers.Conv1D(filters, kernel, name=name, **fixed, **options)
 
 
 def _dropout(rate: float, random: np.random.Generator) -> layers.Dropout:
@@ -160,7 +162,7 @@ class Stager(keras.Model):
         self._dropout = dropout
         s, random = with_dropout(self.settings, dropout), np.random.default_rng(seed)
         weights = class_weights or s.class_weights[0]
-        self.member_values = {"class_weights": tf.Variable(weights, trainable=False, dtype=self.compute_dtype)}
+        self.member_values = {"class_weights": tf.Variable(weights, trainable=False, dtype=self.variable_dtype)}
         sizes = (s.stride, s.branch_filters, s.block_filters, s.dropout)
         self.branches = [
             Branch(kernel, *sizes, random, name=f"conv_fs{i}") for i, kernel in enumerate(s.kernels, start=1)
@@ -182,6 +184,7 @@ class Stager(keras.Model):
         self.lstm.cell.recurrent_initializer = initializers.Orthogonal(seed=next_seed(random))
         self.fc2 = layers.Dense(s.dense, activation="relu", kernel_initializer=_glorot(random), name="fc2")
         self.fc = layers.Dense(s.classes, activation="softmax", kernel_initializer=_glorot(random), name="fc")
+        share_dtype(self)
         self.build()
 
     def build(self, input_shape: Shape | None = None) -> None:
@@ -223,7 +226,7 @@ class Stager(keras.Model):
         x = self.pool(ops.transpose(maps, (0, 2, 1)), training=training)
         x = x + self.series(x, training=training)
         x = self.pool2(x, training=training)
-        return self.fc(self.fc2(self.lstm(x, training=training)))
+        return kernels.wide(self.fc(self.fc2(self.lstm(x, training=training))))
 
     def loss_and_probabilities(self, inputs: Any, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the published loss, by this member's class weights, and the probabilities of (x, label).

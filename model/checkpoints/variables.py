@@ -20,11 +20,11 @@ Shapes = dict[str, tuple[int, ...]]
 def member_variables(member: Member) -> dict[str, Any]:
     """Return {published name: variable} of one member, without random-number state.
 
-    Keras numbers layers without a name through the whole process ("dense_7"). Here they are numbered within
-    their parent, in the order of their variables, so that a name is the same in every process. Two variables of
-    one name are a `UserError`.
+    Keras numbers layers and weights without a name through the whole process ("dense_7", "variable_3"). Here they
+    are numbered within their parent, in the order of their variables, so that a name is the same in every process.
+    Two variables of one name are a `UserError`.
     """
-    automatic = {}
+    automatic = {v.name: "variable" for v in member.variables if re.fullmatch(r"variable(_\d+)?", v.name)}
     for layer in member._flatten_layers():
         base = re.sub(r"_\d+$", "", layer.name)
         if base.replace("_", "").endswith(type(layer).__name__.lower()):  # also "forward_lstm_3"
@@ -36,21 +36,20 @@ def member_variables(member: Member) -> dict[str, Any]:
         path = variable.path.removeprefix(f"{member.name}/")
         if "seed_generator" in path:
             continue
-        *layers, leaf = path.split("/")
         place, name = "", ""
-        for layer in layers:
-            place += f"{layer}/"
+        for part in path.split("/"):
+            place += f"{part}/"
             if place not in renamed:
-                own = name + automatic.get(layer, layer)
+                own = name + automatic.get(part, part)
                 number = taken[own]
-                taken[own] += layer in automatic
+                taken[own] += part in automatic
                 renamed[place] = f"{own}_{number}/" if number else f"{own}/"
             name = renamed[place]
-        name = (name + leaf).replace("lstm/lstm_cell/", "lstm/cell/")
+        name = name.removesuffix("/").replace("lstm/lstm_cell/", "lstm/cell/")
         if name in result:
             raise UserError(
                 f"network {member.settings.kind!r}: two variables are called {name!r} ({variable.path}): "
-                "give their layers different names"
+                "give their layers or the weights different names"
             )
         result[name] = variable
     return result

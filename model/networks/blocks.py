@@ -204,7 +204,7 @@ class Encoder(BatchBlock):
 
     def call_parts(self, parts: list[tf.Tensor], training: bool = False) -> list[tf.Tensor]:
         length = parts[0].shape[1] or tf.shape(parts[0])[1]
-        rows = [kernels.as_rows(x) for x in parts]
+        rows = [kernels.as_rows(tf.cast(x, self.compute_dtype)) for x in parts]
         for block in self.blocks:
             rows = [block.call_rows(x, length, training) for x in rows]
         rows = self.norm.call_parts(rows, training)
@@ -268,6 +268,8 @@ class ContrastivePair(Block):
     start, trainable, low, high.
     """
 
+    compute_output_shape = keras.Layer.compute_output_shape  # Keras has two inputs and finds out by a call
+
     def __init__(
         self,
         width_z: int,
@@ -288,21 +290,22 @@ class ContrastivePair(Block):
         self.proj_z.build(z_shape)
         self.proj_y.build(y_shape)
         start, trainable = initializers.Constant(self.temperature.start), self.temperature.trainable
-        self.t = self.add_weight(name="t", shape=(), initializer=start, trainable=trainable)
+        self.t = self.add_weight(name="t", shape=(), initializer=start, trainable=trainable, autocast=False)
 
     def call(self, z: tf.Tensor, y: tf.Tensor, one_hot: tf.Tensor) -> tf.Tensor:
-        return self.call_parts([z], [y], one_hot)
+        return tf.cast(self.call_parts([z], [y], one_hot), self.compute_dtype)
 
     def call_parts(self, z: list[tf.Tensor], y: list[tf.Tensor], one_hot: tf.Tensor) -> tf.Tensor:
-        """Return the scalar loss for z and y, parts (B_i, T, F), and all labels (B, K)."""
+        """Return the scalar loss, in 32 bits at least, for z and y, parts (B_i, T, F), and all labels (B, K)."""
         unit_z, unit_y = (
             multi_device.gathered(projection.call_parts(parts))
             for projection, parts in ((self.proj_z, z), (self.proj_y, y))
         )
+        one_hot = tf.cast(one_hot, unit_z.dtype)
         same = tf.matmul(one_hot, one_hot, transpose_b=True)
         low, high = self.temperature.low, self.temperature.high
         t = self.t if low is None and high is None else bounded(tf.convert_to_tensor(self.t), low, high)
-        loss: tf.Tensor = self.form(unit_z, unit_y, same, tf.exp(t))
+        loss: tf.Tensor = self.form(unit_z, unit_y, same, kernels.wide(tf.exp(t)))
         return loss
 
 
@@ -320,10 +323,10 @@ class SequenceProjection(Block):
         return (input_shape[0], None if length is None else length * self.dense.units)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        return self.call_parts([x])
+        return tf.cast(self.call_parts([x]), self.compute_dtype)
 
     def call_parts(self, parts: list[tf.Tensor]) -> tf.Tensor:
-        """Return vectors (B, T * units) of parts (B_i, T, F)."""
+        """Return vectors (B, T * units), in 32 bits at least, of parts (B_i, T, F)."""
         width = (parts[0].shape[1] or tf.shape(parts[0])[1]) * self.dense.units
-        flat = tf.concat([tf.reshape(self.dense.call(x), (-1, width)) for x in parts], axis=0)
+        flat = kernels.wide(tf.concat([tf.reshape(self.dense.call(x), (-1, width)) for x in parts], axis=0))
         return flat / tf.sqrt(tf.maximum(tf.reduce_sum(flat**2, axis=1, keepdims=True), 1e-12))

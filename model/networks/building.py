@@ -3,13 +3,15 @@
 import math
 import pkgutil
 import random
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, cast
 
 from sleep_interpreter.model.networks.registration import Kinds, Member, NetworkSettings, kind_of
 from sleep_interpreter.utils.core import config, data_card
 from sleep_interpreter.utils.core.data_card import DataCard
-from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.errors import UserError, told
+from sleep_interpreter.utils.core.registry import unfit
 from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
@@ -30,7 +32,9 @@ def build_member(
     state = random.getstate()
     random.seed(f"{seed}/{index}")  # Keras draws from it the seeds of initialisers that have none
     try:
-        member = cast(Member, pkgutil.resolve_name(settings.builder)(settings, (seed, index), dropout))
+        member = _builder(settings)(settings, (seed, index), dropout)
+        if problem := unfit(member, Member):
+            raise UserError(f"network {settings.kind!r}: what {settings.builder} returns is no Member: {problem}")
         if not all(layer.built for layer in member._flatten_layers()):
             member(tf.zeros((1, *member.input_size)))
     finally:
@@ -41,6 +45,14 @@ def build_member(
             "they could neither be trained nor stored: build it in the network's `build`"
         )
     return member
+
+
+def _builder(settings: NetworkSettings) -> Callable[..., Member]:
+    try:
+        return cast(Callable[..., Member], pkgutil.resolve_name(settings.builder))
+    except Exception as error:  # whatever another package raises
+        where = f"network {settings.kind!r}: its builder {settings.builder!r}"
+        raise UserError(f"{where} cannot be loaded: {told(error)}; mend its package") from error
 
 
 def build_ensemble(

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sleep_interpreter.model.networks import multi_device
+from sleep_interpreter.model.networks import kernels, multi_device
 from sleep_interpreter.model.networks.blocks import ClassHead, ContrastivePair, Encoder, FeatureHead, Stem
 from sleep_interpreter.model.networks.input_checks import checked_label, checked_signal
-from sleep_interpreter.model.networks.layers import Seed, Shape, serializable, sinusoid_table
+from sleep_interpreter.model.networks.layers import Seed, Shape, serializable, share_dtype, sinusoid_table
 from sleep_interpreter.model.networks.losses import class_loss, mixture_log_probabilities, one_hot
 from sleep_interpreter.model.networks.multi_device import gathered
 from sleep_interpreter.model.networks.settings import DecoderSettings, EncoderSettings, with_dropout
@@ -52,6 +52,7 @@ class SleepDecoder(keras.Model):
         self.settings = DecoderSettings.model_validate(settings)
         self._dropout = dropout
         self.add_layers(with_dropout(self.settings, dropout), np.random.default_rng(seed))
+        share_dtype(self)
         self.build()
 
     def add_layers(self, s: DecoderSettings, random: np.random.Generator) -> None:
@@ -67,7 +68,8 @@ class SleepDecoder(keras.Model):
         self.audio_encoder = encoder(s.audio_encoder, "audio_encoder")
         self.sleep_features = FeatureHead(s.features, random, name="sleep_feature_block")
         self.sleep_classes = self.make_class_head(s, random, "sleep_classification_block")
-        self._sleep_position = sinusoid_table(s.sleep_samples, s.d_model) if s.position_sleep else None
+        table = sinusoid_table(s.sleep_samples, s.d_model, self.compute_dtype)
+        self._sleep_position = table if s.position_sleep else None
 
     @staticmethod
     def make_stem(s: DecoderSettings, random: np.random.Generator, name: str) -> Stem:
@@ -131,7 +133,7 @@ class SleepDecoder(keras.Model):
 
     def sleep_log_probabilities(self, views: list[list[tf.Tensor]], training: bool = False) -> tf.Tensor:
         """Return log class probabilities (B, K) from the features of the three views."""
-        logits = self.sleep_classes.call_views(views, training)
+        logits = [kernels.wide(view) for view in self.sleep_classes.call_views(views, training)]
         return mixture_log_probabilities(logits, self.settings.view_weights)
 
     def class_loss(self, log_probabilities: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
@@ -179,7 +181,8 @@ class MultiDomainDecoder(SleepDecoder):
         self.awake_pair = ContrastivePair(w.awake, w.awake, random, name="awake_contrastive_block", **look)
         self.sleep_audio_pair = ContrastivePair(w.sleep, w.memory, random, name="sleep_contrastive_block", **look)
         self.sleep_image_pair = ContrastivePair(w.sleep, w.memory, random, name="image_contrastive_block", **look)
-        self._awake_position = sinusoid_table(s.awake_samples, s.d_model) if s.position_awake else None
+        table = sinusoid_table(s.awake_samples, s.d_model, self.compute_dtype)
+        self._awake_position = table if s.position_awake else None
 
     def build(self, input_shape: Shape | None = None) -> None:
         s = self.settings
@@ -223,8 +226,8 @@ class MultiDomainDecoder(SleepDecoder):
         _, audio_side, image_side = views
 
         log_sleep = self.sleep_log_probabilities(views, training)
-        log_image = tf.nn.log_softmax(self.image_classes.call_views([image], training)[0])
-        log_audio = tf.nn.log_softmax(self.audio_classes.call_views([audio], training)[0])
+        log_image = tf.nn.log_softmax(kernels.wide(self.image_classes.call_views([image], training)[0]))
+        log_audio = tf.nn.log_softmax(kernels.wide(self.audio_classes.call_views([audio], training)[0]))
         w = s.class_weights
         loss = (
             w.sleep * self.class_loss(log_sleep, label)

@@ -69,7 +69,7 @@ class Ensemble(keras.Model):
         if (forward := self._forward) is None:
             # Traced once, for all members: a member's variables are arguments.
             function = tf.function(self._predict_with, autograph=False, reduce_retracing=True)
-            any_batch = tf.TensorSpec((None, *first.input_size), first.compute_dtype)
+            any_batch = tf.TensorSpec((None, *first.input_size), x.dtype)
             forward = function.get_concrete_function(waiting[0], any_batch)
             # TensorFlow prepares a function when it first runs: by several threads at once, each would do so.
             outputs.append(forward(waiting.pop(0), x))
@@ -80,7 +80,7 @@ class Ensemble(keras.Model):
             # Side by side, one member a core, wastes less than several cores on one small product.
             with ThreadPoolExecutor(len(waiting)) as pool:
                 outputs += pool.map(forward, waiting, repeat(x))
-        mean: np.ndarray = _mean(outputs).numpy()
+        mean: np.ndarray = tf.cast(_mean(outputs), x.dtype).numpy()
         return mean
 
     def _predict_with(self, values: list[tf.Variable], x: tf.Tensor) -> tf.Tensor:

@@ -16,7 +16,7 @@ def checked_signal(x: Any, size: Sequence[int], name: str) -> Any:
     dtype = keras.config.floatx()
     given, in_graph = x, tf.is_symbolic_tensor(x)  # of a symbolic one only the shape is known
     x = x if in_graph else np.asarray(x)
-    if not in_graph and x.dtype.kind not in "fiu":
+    if not in_graph and x.dtype.kind not in "fiu" and x.dtype.name != "bfloat16":
         raise ValueError(f"{name}: expected numbers, found {x.dtype}")
     shape = tuple(x.shape)
     if len(shape) != 1 + len(size) or any(found not in (None, n) for found, n in zip(shape[1:], size, strict=True)):

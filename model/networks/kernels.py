@@ -23,6 +23,11 @@ def as_rows(x: tf.Tensor) -> tf.Tensor:
     return x if x.shape.rank == 2 else tf.reshape(x, (-1, x.shape[-1]))
 
 
+def wide(x: tf.Tensor) -> tf.Tensor:
+    """Return a tensor in 32 bits at least, which sums over many values need."""
+    return tf.cast(x, tf.float32) if x.dtype.size < 4 else x
+
+
 def from_rows(rows: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """Return rows (N, F) as (..., F), shaped as `x` (..., any) was before `as_rows`."""
     if x.shape.rank == 2:

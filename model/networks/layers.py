@@ -10,8 +10,11 @@ computed side by side.
 
 Blocks use `layer.call(x)` for the layers inside them, not `layer(x)`: these are built with the block, and
 Keras' name scopes would change the order in which TensorFlow adds gradients, and so their last digits.
+
+What the arithmetic has no fast form of (`use_bias=False`, another axis, masks) is computed as Keras does.
 """
 
+import functools
 import inspect
 from collections.abc import Sequence
 from typing import Any, Self
@@ -30,11 +33,19 @@ Shape = tuple[int | None, ...]
 serializable = keras.saving.register_keras_serializable("sleep_interpreter")
 
 
+def share_dtype(outer: keras.Layer) -> None:
+    """Have the layers inside count as `outer` does, but those that were made with a dtype of their own."""
+    for layer in outer._flatten_layers(include_self=False):
+        if layer.dtype_policy == keras.config.dtype_policy():
+            layer.dtype_policy = outer.dtype_policy
+
+
 class Block(layers.Layer):
     """A layer made of layers; they are built one after the other, where a subclass does not say otherwise.
 
     `get_config` returns the constructor's arguments but `seed`: a block that is loaded gets its weights and its
-    random-number state from the file. `**kwargs` are those of `keras.layers.Layer`: `name`, `dtype`, `trainable`.
+    random-number state from the file. `**kwargs` are those of `keras.layers.Layer`: `name`, `dtype`, `trainable`;
+    the dtype is that of the layers inside too.
     """
 
     _arguments: dict[str, Any]
@@ -45,6 +56,14 @@ class Block(layers.Layer):
         given.apply_defaults()
         own = {k: list(v) if isinstance(v, tuple) else v for k, v in given.arguments.items()}
         block.__dict__["_arguments"] = {k: v for k, v in own.items() if k not in ("self", "seed", "kwargs")}
+        build = block.build
+
+        @functools.wraps(build)
+        def build_alike(*args: Any, **kwargs: Any) -> None:
+            share_dtype(block)
+            build(*args, **kwargs)
+
+        block.__dict__["build"] = build_alike
         return block
 
     def __init__(self, **kwargs: Any) -> None:
@@ -85,13 +104,17 @@ class Dense(layers.Dense):
     """`keras.layers.Dense` whose product, bias and ReLU are one operation on rows (N, in)."""
 
     def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        if not self.use_bias:
+            return super().call(x, training=training)
         relu = self.activation is keras.activations.relu
+        x = tf.cast(x, self.compute_dtype)
         out = kernels.dense(kernels.as_rows(x), *self.weight_tensors(), relu=relu)
         return kernels.from_rows(out if relu else self.activation(out), x)
 
     def weight_tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Return kernel (in, out) and bias (out,)."""
-        return tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias)
+        kernel, bias = tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias)
+        return tf.cast(kernel, self.compute_dtype), tf.cast(bias, self.compute_dtype)
 
 
 @serializable
@@ -99,8 +122,11 @@ class Conv(layers.Conv1D):
     """`keras.layers.Conv1D`, (B, T, in) to (B, T, out), with the faster gradient of the bias."""
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        product = self.convolution_op(x, tf.convert_to_tensor(self.kernel))
-        return self.activation(tf.nn.bias_add(product, tf.convert_to_tensor(self.bias)))
+        if not self.use_bias or self.padding == "causal" or self.data_format != "channels_last":
+            return super().call(x)
+        kernel, bias = tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias)
+        product = self.convolution_op(tf.cast(x, self.compute_dtype), tf.cast(kernel, self.compute_dtype))
+        return self.activation(tf.nn.bias_add(product, tf.cast(bias, self.compute_dtype)))
 
 
 @serializable
@@ -124,38 +150,48 @@ class Dropout(layers.Dropout):
         return None if keep is None else tf.cast(keep, self.compute_dtype) * self.scale
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        if self.noise_shape is not None or self.rate == 1:
+            return super().call(x, training=training)
         mask = self.mask(tf.shape(x), training)
         return x if mask is None else x * mask
 
 
 @serializable
 class BatchNorm(layers.BatchNormalization):
-    """`keras.layers.BatchNormalization` over the last axis; a batch may come in parts (B_i, ..., F)."""
+    """`keras.layers.BatchNormalization`, fast over the last axis; a batch may come in parts (B_i, ..., F)."""
 
     def call(self, x: tf.Tensor, training: bool = False, mask: tf.Tensor | None = None) -> tf.Tensor:
-        return self.call_parts([x], training)[0]
+        return self.call_parts([x], training)[0] if mask is None else super().call(x, training=training, mask=mask)
 
     def call_parts(self, parts: list[tf.Tensor], training: bool = False) -> list[tf.Tensor]:
         """Return the parts, normalised together."""
-        rows = [kernels.as_rows(part) for part in parts]
-        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
-        if training:
-            rows, mean, variance = kernels.batch_norm(rows, gamma, beta, self.epsilon)
-            for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                multi_device.assign(average, average * self.momentum + value * (1 - self.momentum))
+        if not (self.scale and self.center and self.axis in (-1, parts[0].shape.rank - 1)) or self.renorm:
+            whole = super().call(tf.concat(parts, axis=0), training=training)
+            return list(tf.split(whole, [tf.shape(part)[0] for part in parts]))
+        rows = [kernels.wide(tf.cast(kernels.as_rows(part), self.compute_dtype)) for part in parts]
+        averages = self.moving_mean, self.moving_variance
+        gamma, beta, *old = (kernels.wide(tf.convert_to_tensor(x)) for x in (self.gamma, self.beta, *averages))
+        if training and self.trainable:
+            rows, *new = kernels.batch_norm(rows, gamma, beta, self.epsilon)
+            for average, before, value in zip(averages, old, new, strict=True):
+                multi_device.assign(average, before * self.momentum + value * (1 - self.momentum))
         else:
-            mean, variance = (tf.convert_to_tensor(x) for x in (self.moving_mean, self.moving_variance))
-            rows, _, _ = kernels.batch_norm(rows, gamma, beta, self.epsilon, mean, variance)
-        return [kernels.from_rows(new, part) for new, part in zip(rows, parts, strict=True)]
+            rows, *_ = kernels.batch_norm(rows, gamma, beta, self.epsilon, *old)
+        rows = [tf.cast(normal, self.compute_dtype) for normal in rows]
+        return [kernels.from_rows(normal, part) for normal, part in zip(rows, parts, strict=True)]
 
 
 @serializable
 class LayerNorm(layers.LayerNormalization):
-    """`keras.layers.LayerNormalization` over the last axis, with a written-out gradient."""
+    """`keras.layers.LayerNormalization`; over the last axis, it has a written-out gradient."""
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
-        return kernels.from_rows(kernels.layer_norm(kernels.as_rows(x), gamma, beta, self.epsilon), x)
+        if not (self.scale and self.center and list(self.axis) in ([-1], [x.shape.rank - 1])) or self.rms_scaling:
+            return super().call(x)
+        gamma, beta = (kernels.wide(tf.convert_to_tensor(x)) for x in (self.gamma, self.beta))
+        rows = kernels.wide(tf.cast(kernels.as_rows(x), self.compute_dtype))
+        rows = kernels.layer_norm(rows, gamma, beta, self.epsilon)
+        return kernels.from_rows(tf.cast(rows, self.compute_dtype), x)
 
 
 def next_seed(random: np.random.Generator) -> int:
@@ -170,7 +206,8 @@ def published_dense(units: int, name: str, random: np.random.Generator, activati
 
 def published_conv(filters: int, kernel: int, name: str, random: np.random.Generator, dilation: int = 1) -> Conv:
     """Return a convolution over time with the published initial values."""
-    return Conv(filters, kernel, padding="same", dilation_rate=dilation, name=name, **_published_initializers(random))
+    options = {"padding": "same", "dilation_rate": dilation, "data_format": "channels_last"}
+    return Conv(filters, kernel, name=name, **options, **_published_initializers(random))
 
 
 def seeded_dropout(rate: float, name: str, random: np.random.Generator) -> Dropout:
@@ -185,10 +222,10 @@ def _published_initializers(random: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def sinusoid_table(length: int, width: int) -> np.ndarray:
+def sinusoid_table(length: int, width: int, dtype: str) -> np.ndarray:
     """Return the fixed position code (1, length, width): sine on even, cosine on odd channels."""
     position = np.arange(length)[:, None]
     channel = np.arange(width)[None, :]
     angle = position / np.power(10000.0, 2 * (channel // 2) / width)
     table = np.where(channel % 2 == 0, np.sin(angle), np.cos(angle))
-    return table[None].astype(np.float32).astype(keras.config.floatx())
+    return table[None].astype(np.float32).astype(dtype)

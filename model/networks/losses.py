@@ -38,6 +38,7 @@ def class_loss(
     (so it cannot fall below 1.817 for 15 classes); "logits" is the cross-entropy proper. `smoothing` spreads so much
     of every label evenly over all classes.
     """
+    label = tf.cast(label, log_probabilities.dtype)
     if smoothing:
         label = label * (1 - smoothing) + smoothing / label.shape[-1]
     if form == "published":
@@ -51,6 +52,7 @@ def staging_loss(probabilities: tf.Tensor, label: tf.Tensor, class_weights: Sequ
     Mean sigmoid cross-entropy with positive weights on outputs that are already probabilities, plus the
     mean squared difference of the most probable and the true stage code (which carries no gradient).
     """
+    label = tf.cast(label, probabilities.dtype)
     entropy = tf.nn.weighted_cross_entropy_with_logits(
         labels=label, logits=probabilities, pos_weight=tf.cast(class_weights, probabilities.dtype)
     )

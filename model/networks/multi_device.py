@@ -32,10 +32,11 @@ def gathered(rows: tf.Tensor) -> tf.Tensor:
 def assign(variable: keras.Variable, value: tf.Tensor) -> None:
     """Set a Keras variable to a value that is the same on every replica."""
     target = variable.value
+    value = tf.cast(value, target.dtype)
     if count() == 1:
         target.assign(value)
     else:  # each replica sets its own copy; `assign` would ask how to merge them
-        tf.raw_ops.AssignVariableOp(resource=target.handle, value=tf.cast(value, target.dtype))
+        tf.raw_ops.AssignVariableOp(resource=target.handle, value=value)
 
 
 def own_seed(generator: keras.random.SeedGenerator) -> tf.Tensor:

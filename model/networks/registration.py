@@ -134,6 +134,26 @@ class Member(Protocol):
     def _flatten_layers(self, include_self: bool = True) -> list[Any]: ...  # of keras.Model
 
 
+def unfit_schema(name: str, schema: Any) -> str:
+    """Return what is wrong with a class that is registered as the settings of a network, or ""."""
+    if not (isinstance(schema, type) and issubclass(schema, NetworkSettings)):
+        return f"it is {schema!r:.100}, expected a class derived from NetworkSettings"
+    own = ("samples",) if schema.task == "staging" else ("sleep_samples", "awake")
+    needed = ("kind", "channels", "classes", *own, "builder")
+    if missing := [key for key in needed if key not in schema.model_fields and not hasattr(schema, key)]:
+        return f"its settings lack {', '.join(missing)}"
+    if "kind" not in schema.model_fields or get_args(schema.model_fields["kind"].annotation) != (name,):
+        return f"its settings need `kind: Literal[{name!r}]`, as its entry point is called"
+    if not (isinstance(schema.builder, str) and ":" in schema.builder):
+        return f'its builder is {schema.builder!r:.100}, expected "module:function"'
+    if not (schema.params is None or isinstance(schema.params, Path)):
+        return f"its params is {schema.params!r:.100}, expected the pathlib.Path of a folder"
+    if not (isinstance(schema.published, tuple) and all(isinstance(p, PublishedNetwork) for p in schema.published)):
+        return "its published is no tuple of PublishedNetwork"
+    schema.model_rebuild()  # raises where a type is not known
+    return ""
+
+
 def kind_of(schema: type[NetworkSettings]) -> str:
     """Return the value of `kind` that tells settings of this class from others."""
     (kind,) = get_args(schema.model_fields["kind"].annotation)

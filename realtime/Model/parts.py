@@ -32,7 +32,7 @@ def build_stager(
             notices.append((logging.WARNING, f"{text} ({display_path(path)})"))
         return network
 
-    stager = STAGERS.load(settings.stager)(settings, present, restore)
+    stager = STAGERS.make(settings.stager, settings, present, restore)
     networks.warm_up(stager, settings.checkpoint or f"--stager {settings.stager}")
     return stager.update, notices
 

@@ -13,6 +13,7 @@ import queue
 import sys
 import threading
 import time
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -37,15 +38,19 @@ class MarkerPort(Protocol):
     """Where codes go; it may raise whatever its driver raises."""
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """For messages and ports.tsv."""
 
+    @abstractmethod
     def open(self) -> None:
         """Open the port; it may have been open and lost."""
 
+    @abstractmethod
     def send(self, code: int, at: float) -> None:
         """Send a code, due at this `time.perf_counter` time, and wait until its pulse is over."""
 
+    @abstractmethod
     def close(self) -> None:
         """Close the port."""
 
@@ -307,8 +312,8 @@ def open_ports(settings: MarkerSettings, folder: Path | None = None) -> MarkerHu
     chosen = settings.chosen()
     if not chosen:
         return None
+    ports = [MARKER_PORTS.make(name, options) for name, options in chosen.items()]
     try:
-        ports = [MARKER_PORTS.load(name)(options) for name, options in chosen.items()]
         return MarkerHub(ports, None if folder is None else folder / "ports.tsv")
     except ImportError as error:
         raise UserError(f"markers: {error}; pip install -e '.[realtime]'") from error

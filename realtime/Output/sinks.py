@@ -5,6 +5,7 @@ A new sink is a class that derives from `SoundSink`, and a line in `SOUND_SINKS`
 """
 
 import logging
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,7 @@ class SoundSink(Protocol):
     """
 
     @classmethod
+    @abstractmethod
     def open(cls, settings: AudioSettings, folder: Path, sounds: Sequence[np.ndarray], origin: int = 0) -> "SoundSink":
         """Return a sink that is ready, or raise `UserError`.
 
@@ -74,6 +76,7 @@ class SoundSink(Protocol):
         return None
 
     @property
+    @abstractmethod
     def volume_db(self) -> float:
         """The volume in force, dB relative to full scale."""
 
@@ -82,9 +85,11 @@ class SoundSink(Protocol):
         """Why there is no sound at the moment, or None."""
         return None
 
+    @abstractmethod
     def schedule(self, cue: Cue, when: float | None) -> None:
         """Play the cue at `when`, on the `time.perf_counter` clock; None when time is not paced."""
 
+    @abstractmethod
     def cancel(self) -> list[int]:
         """Take back what has not begun; return the cues' numbers."""
 
@@ -92,6 +97,7 @@ class SoundSink(Protocol):
         """Fade out what sounds, take back what has not begun; return those cues' numbers."""
         return self.cancel()
 
+    @abstractmethod
     def set_volume(self, db: float) -> float:
         """Change the volume, never above `settings.max_db`; return the one in force."""
 
@@ -224,5 +230,5 @@ def open_sink(
     name: str, settings: AudioSettings, folder: Path, sounds: Sequence[np.ndarray], origin: int = 0
 ) -> SoundSink:
     """Return the registered sink of that name, opened (`SoundSink.open`)."""
-    sink: SoundSink = SOUND_SINKS.load(name).open(settings, folder, sounds, origin)
+    sink: SoundSink = SOUND_SINKS.make(name, settings, folder, sounds, origin)
     return sink

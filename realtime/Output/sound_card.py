@@ -34,7 +34,7 @@ _RETRY_SECONDS = 5.0
 """Between two attempts to open a card that is lost: each lists all devices, which costs memory."""
 
 
-class Player(SoundSink):
+class Player:
     """Fill the blocks of an output stream so that each cue starts on the frame of its DAC time.
 
     `path` is the table of what was played (audio.tsv): every cue's requested and real DAC time. From `late` seconds
@@ -138,7 +138,7 @@ class Player(SoundSink):
             logger.error("audio.tsv cannot be written: %s", error)
 
 
-class DeviceSink(Player):
+class DeviceSink(Player, SoundSink):
     """A player with a sound card; its stream is opened anew when the card vanishes and returns.
 
     A card is known by its name: after PortAudio has listed the devices anew, its number, or the default, may be

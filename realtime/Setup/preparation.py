@@ -21,6 +21,7 @@ from sleep_interpreter.realtime.Setup.plan import Plan
 from sleep_interpreter.realtime.Sources.faulty_source import add_faults
 from sleep_interpreter.realtime.Sources.montage import Montage, check_twice, make_montage, stream_names
 from sleep_interpreter.realtime.Sources.source import Notice, Source, open_source
+from sleep_interpreter.realtime.Utils.registries import MARKER_PORTS
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
@@ -83,6 +84,8 @@ def _prepare(planned: Plan, settings: SessionSettings, source: Source, cards: Se
     schedule = _schedule(planned, source, card)
     sounds = session_sounds(settings, card)
     sink = choose_sink(settings.audio, settings.source.pace)
+    for port in settings.markers.chosen():
+        MARKER_PORTS.load(port)
 
     notices: list[Notice] = [
         (logging.INFO, f"recording {'simulated' if source.simulated else 'not marked as simulated'}")

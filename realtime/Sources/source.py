@@ -6,6 +6,7 @@ Its own settings come in `source.options`.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -77,11 +78,13 @@ class Source(Protocol):
         """Return the source of a session; refuse what cannot be (`UserError`)."""
         return cls(settings)  # type: ignore[call-arg]  # one that takes more writes its own
 
+    @abstractmethod
     def open(self, picks: Sequence[str]) -> None:
         """Choose the channels to deliver, by name in `names`, in this order; raise `UserError` where a rate is too
         low or cannot be converted, a unit is not known, or no sample comes."""
         ...
 
+    @abstractmethod
     def check_unit(self, rows: Sequence[int], what: str = "EEG", others_fit: bool = False) -> float:
         """Return the typical SD in µV of these rows of the opened picks; refuse one that cannot be µV (`UserError`).
 
@@ -91,6 +94,7 @@ class Source(Protocol):
         """
         ...
 
+    @abstractmethod
     def chunks(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
         """Deliver (channels, n) float32 µV at `STREAM_RATE`; empty while nothing comes. `stopped()` tells whether to
         end now; it is asked before every chunk and while waiting for one."""
@@ -140,5 +144,5 @@ class Source(Protocol):
 
 def open_source(settings: SourceSettings, plan: SessionPlan) -> Source:
     """Return the source that the settings name; it refuses what it cannot be (`UserError`)."""
-    source: Source = SOURCES.load(settings.kind).for_session(settings, plan)
+    source: Source = SOURCES.make(settings.kind, settings, plan)
     return source

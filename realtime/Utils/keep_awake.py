@@ -48,7 +48,7 @@ def prevent_sleep(wanted: bool = True) -> Iterator[str | None]:
         if process is not None:
             break
     else:
-        logger.warning("%s was refused (%s): switch off the machine's sleep by hand", how, refusal)
+        logger.warning("%s was refused (%s): switch off this computer's standby by hand", how, refusal)
         yield None
         return
     try:

@@ -12,6 +12,9 @@ SOURCES = Registry(
         "brainflow": f"{_SOURCES}.brainflow_source:BrainflowSource",
         "simulate": f"{_SOURCES}.simulated_source:SimulatedSource",
     },
+    f"{_SOURCES}.source:Source",
+    maker="for_session",
+    later=("rates",),
 )
 """Classes that are a `realtime.Sources.source.Source`."""
 SOUND_SINKS = Registry(
@@ -22,6 +25,9 @@ SOUND_SINKS = Registry(
         "device": f"{_OUTPUT}.sound_card:DeviceSink",
         "null": f"{_OUTPUT}.sinks:NullSink",
     },
+    f"{_OUTPUT}.sinks:SoundSink",
+    maker="open",
+    taken=("auto",),
 )
 """Classes that are a `realtime.Output.sinks.SoundSink`."""
 MARKER_PORTS = Registry(
@@ -32,5 +38,6 @@ MARKER_PORTS = Registry(
         "serial": f"{_OUTPUT}.marker_ports:SerialPort",
         "parallel": f"{_OUTPUT}.marker_ports:ParallelPort",
     },
+    f"{_OUTPUT}.marker_ports:MarkerPort",
 )
 """Classes that are a `realtime.Output.marker_ports.MarkerPort`, made with their settings."""

@@ -3,11 +3,13 @@
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from benchmarks import smoke
+from sleep_interpreter.utils.core import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,7 +20,7 @@ def commands():
     found = set()
     for name in listed.stdout.split():
         if name.startswith(("tests/", ".ci/")) or not re.search(
-            r'^if __name__ == "__main__":', (ROOT / name).read_text("utf-8"), re.M
+            r"^if .*__name__|^if .*__main__", (ROOT / name).read_text("utf-8"), re.M
         ):
             continue
         if name.startswith("benchmarks/"):
@@ -28,7 +30,8 @@ def commands():
         else:
             found.add(f"-m sleep_interpreter.{name[:-3].replace('/', '.')}")
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    verbs = re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split()
+    verbs = re.findall(r"^([a-z][\w-]*):", makefile, re.M)
+    assert sorted(verbs) == sorted(re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split())
     for module in re.findall(r"-m (benchmarks[.\w]+)", makefile):
         found.discard(f"-m {module}")  # its verb is run
     return found | {f"make {verb}" for verb in verbs}
@@ -87,3 +90,29 @@ def test_a_step_that_ends_too_early_or_not_at_all_has_failed(checkout, tmp_path)
     out = tmp_path / "log.txt"
     assert smoke.run_step(smoke.Step("good.py", seconds=5), checkout, out) == 1
     assert smoke.run_step(smoke.Step("waits.py"), checkout, out, limit=1) == 124
+
+
+def test_a_step_of_make_that_hangs_ends_with_all_that_it_started(checkout, tmp_path):
+    (checkout / "Makefile").write_text("hang:\n\t@$(PYTHON) beats.py\n")
+    (checkout / "beats.py").write_text("import time\nwhile True: open('alive', 'w').close(); time.sleep(0.1)")
+    began = time.monotonic()
+    assert smoke.run_step(smoke.Step("make hang"), checkout, tmp_path / "log.txt", limit=2) == 124
+    assert time.monotonic() - began < 30
+    beat = (checkout / "alive").stat().st_mtime_ns
+    time.sleep(1)
+    assert (checkout / "alive").stat().st_mtime_ns == beat
+
+
+def test_what_takes_away_runs_after_all_and_a_torn_record_begins_anew(checkout, tmp_path):
+    steps = [smoke.Step("bad.py"), smoke.Step("good.py", after_all=True)]
+    out = tmp_path / "out"
+    assert smoke.smoke(steps, out, checkout) == (["bad.py"], ["good.py"])
+    (out / "done.json").write_text('{"revision": "')
+    assert smoke.smoke(steps[1:], out, checkout) == ([], [])
+
+
+def test_no_step_and_steps_left_out_are_no_success(monkeypatch, tmp_path, capsys):
+    assert command_line.run(smoke.main, ["--only", "nosuchthing"]) == 2
+    assert "nosuchthing" in capsys.readouterr().err
+    monkeypatch.setattr(smoke, "RESULTS", tmp_path)
+    assert smoke.main(["--only", "environment/check", "--minutes", "0"]) == 1

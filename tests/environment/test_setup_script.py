@@ -56,6 +56,14 @@ def test_an_environment_that_lacks_packages_says_which():
     assert "tensorflow" in done.stderr and "pip install" in done.stderr
 
 
+def test_a_script_says_how_to_get_what_another_python_lacks():
+    script = [sys.executable, "-S", str(ROOT / "data" / "check.py"), "--help"]
+    done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=60, env={})
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "lacks numpy, pydantic" in last and "make setup" in last and "pip install" in last
+
+
 @pytest.mark.skipif(os.name == "nt", reason="make and sh")
 def test_verbs_are_listed_and_stop_in_an_unfit_environment(tmp_path):
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout

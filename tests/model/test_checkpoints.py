@@ -266,6 +266,8 @@ def build_unnamed(settings, seed, dropout):
     if settings.layers == "stack":
         inner = keras.Sequential([made.Conv1D(2, 3), made.Dense(5), made.BatchNormalization()])
         layers = [inner, made.Conv1D(2, 3), made.Bidirectional(made.LSTM(2)), made.Dense(4), made.Softmax()]
+    elif settings.layers == "scales":
+        layers = [Scale(), Scale(), made.Flatten(), made.Dense(4)]
     elif settings.layers == "twice":
         layers = [made.Dense(3, name="mine"), made.Flatten(), made.Dense(4, name="mine")]
         return Classifier(settings, Chain(layers))
@@ -273,6 +275,15 @@ def build_unnamed(settings, seed, dropout):
         layers = [made.Flatten(), made.Dense(4)]
         return Classifier(settings, Chain(layers, left_out=made.Dense(3)))
     return Classifier(settings, keras.Sequential(layers))
+
+
+class Scale(keras.Layer):
+    def build(self, input_shape):
+        self.factor = self.add_weight(shape=input_shape[-1:], initializer="random_normal")
+        self.shift = self.add_weight(shape=input_shape[-1:], initializer="random_normal")
+
+    def call(self, x):
+        return x * self.factor + self.shift
 
 
 class Chain(keras.Model):
@@ -303,6 +314,17 @@ def test_layers_without_names_are_called_alike_in_every_process():
         np.testing.assert_array_equal(array, arrays[name])
     checkpoint.load_published(second, {name: array + 1 for name, array in arrays.items()})
     assert not np.allclose(arrays_of(second)["individual_models/0/sequential/dense/bias"], 0)
+
+
+def test_weights_without_names_are_called_alike_in_every_process(tmp_path):
+    first, second = (build_ensemble(Unnamed(layers="scales"), 2, "Mine") for _ in range(2))
+    arrays = arrays_of(first)
+    assert {name.removeprefix("individual_models/1/sequential/") for name in arrays if "/1/" in name} == {
+        "scale/variable", "scale/variable_1", "scale_1/variable", "scale_1/variable_1", "dense/kernel", "dense/bias"
+    }  # fmt: skip
+    checkpoint.load_published(second, {name: array + 1 for name, array in arrays.items()})
+    for name, array in arrays_of(second).items():
+        np.testing.assert_array_equal(array, arrays[name] + 1)
 
 
 @pytest.mark.parametrize(

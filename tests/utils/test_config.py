@@ -4,7 +4,7 @@ import logging
 import math
 from argparse import Namespace
 from fnmatch import fnmatch
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 import yaml
@@ -141,7 +141,7 @@ def test_odd_yaml_gets_one_sentence(content, words, tmp_path):
 @pytest.mark.parametrize(
     "value",
     ["010", "-007", "08", "0o10", "0b11", "0x1_F", "-0x1F", "1_000", "1_0.5", "2024_01", "1:30", "08:30",
-     "12:30:00", "1:30.5", "190:20:30.15"],
+     "12:30:00", "1:30.5", "190:20:30.15", ".5_0", "-.1_0e3"],
 )  # fmt: skip
 def test_numbers_that_readers_of_yaml_take_for_different_things_are_refused(value, tmp_path):
     """YAML 1.1 reads 010 as 8, 1:30 as 90 and 2024_01 as 202401, YAML 1.2 as 10 and text."""
@@ -155,8 +155,33 @@ def test_numbers_that_readers_of_yaml_take_for_different_things_are_refused(valu
     )
     (tmp_path / "odd.yaml").write_text(f'name: "{value}"\n{value}: 1\n')
     assert config.read_yaml(tmp_path / "odd.yaml") == {"name": value, value: 1}
-    with pytest.raises(UserError, match=f"--set train.epochs={value}: .*{value} is not the same"):
-        config.parse_override(f"train.epochs={value}")
+    for tag in ("", "!!int ", "!!float ", "!!null "):  # a tag does not make it any clearer
+        with pytest.raises(UserError, match=f"--set train.epochs={tag}{value}: .*{value} is not the same"):
+            config.parse_override(f"train.epochs={tag}{value}")
+    assert config.parse_override(f"name=!!str {value}") == ("name", value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["!!bool yes", "!!bool 1", "!!null 3", "!!int 3.0", "!!float x", "!!timestamp 2024-01-02", "!!binary aGk=", "!x 3"],
+)
+def test_a_tag_that_says_something_else_is_refused(text):
+    with pytest.raises(UserError, match=rf"--set a={text}: .* is not what its tag '.*' says; leave the tag out"):
+        config.parse_override(f"a={text}")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("!!int 3", 3), ('!!int "3"', 3), ("!!float 3", 3.0), ("!!bool true", True), ("!!null ~", None)]
+)
+def test_a_tag_that_fits_is_taken(text, value):
+    found = config.parse_override(f"a={text}")[1]
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize("text", ["<<", "[<<]", "{b: <<}", "!!merge <<"])
+def test_a_lone_merge_sign_gets_a_plain_sentence(text):
+    with pytest.raises(UserError, match='<< stands before a colon and merges a mapping; write "<<" if text is meant'):
+        config.parse_override(f"a={text}")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +196,76 @@ def test_numbers_that_readers_of_yaml_take_for_different_things_are_refused(valu
 def test_what_a_value_without_quotes_is(text, value):
     found = config.parse_override(f"a={text}")[1]
     assert found == value and type(found) is type(value)
+
+
+class Numbers(config.Settings):
+    count: int = 1
+    rate: float | None = None
+    share: float | Literal["auto"] = "auto"
+    pair: tuple[int, float] = (1, 2.0)
+    named: dict[str, int] | None = None
+    inner: Inner = Inner()
+    several: tuple[Inner, ...] = ()
+    either: bool | int = 1
+    any: dict[str, Any] | None = None
+
+
+@pytest.mark.parametrize("word", ["true", "false"])
+@pytest.mark.parametrize(
+    ("override", "key", "kind"),
+    [
+        ("count={}", "count", "integer"), ("rate={}", "rate", "number"), ("share={}", "share", "number"),
+        ("pair=[1, {}]", "pair.1", "number"), ("named={{a: {}}}", "named.a", "integer"),
+        ("inner.rate={}", "inner.rate", "number"),
+        ("several=[{{epochs: 2}}, {{rate: {}}}]", "several.1.rate", "number"),
+    ],
+)  # fmt: skip
+def test_true_and_false_are_no_numbers(override, key, kind, word, tmp_path):
+    text = override.format(word)
+    (tmp_path / "a.yaml").write_text("")
+    with pytest.raises(UserError) as refused:
+        config.load(Numbers, tmp_path / "a.yaml", overrides=[text])
+    assert str(refused.value) == f"--set {text}: {key} = {word.title()}: input should be a valid {kind}"
+    tree = config.parse_override(text)
+    for part in reversed(tree[0].split(".")):
+        tree = (None, {part: tree[1]})
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(tree[1]))
+    with pytest.raises(UserError, match=rf"a\.yaml: {key} = {word.title()}: input should be a valid {kind}"):
+        config.load(Numbers, tmp_path / "a.yaml")
+
+
+def test_true_stays_true_where_a_setting_may_be_that(tmp_path):
+    (tmp_path / "a.yaml").write_text("either: true\nany: {a: true, b: [false]}\n")
+    found = config.load(Numbers, tmp_path / "a.yaml")
+    assert found.either is True and found.any == {"a": True, "b": [False]}
+
+
+class Section(config.Settings):
+    seed: int = 0
+    rate: float = 1.0
+
+
+class Sections(config.Settings):
+    train: Inner = Inner()
+    evaluate: Section = Section()
+    pet: Section = Section()
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("evaluate.epochs", "'train.epochs'"),  # not evaluate.seed
+        ("train.seed", "'evaluate.seed' or 'pet.seed'"),
+        ("epochs", "'train.epochs'"),
+        ("evaluate.sed", "'evaluate.seed'"),
+        ("trian", "'train'"),
+    ],
+)
+def test_a_key_of_another_section_is_the_hint_before_a_like_one(key, hint, tmp_path):
+    (tmp_path / "a.yaml").write_text("")
+    with pytest.raises(UserError) as refused:
+        config.load(Sections, tmp_path / "a.yaml", overrides=[f"{key}=1"])
+    assert str(refused.value).endswith(f"unknown key {key!r}; did you mean {hint}?")
 
 
 class Switches(config.Settings):

@@ -159,7 +159,7 @@ class MemberTrainer:
             if mine != theirs:
                 raise UserError(
                     f"network {self.settings.model.kind!r}: {mine!r} is called {theirs!r} when built again, "
-                    "so it could not be found in a checkpoint: give its layer a name"
+                    "so it could not be found in a checkpoint: give its layer and the weight itself a name"
                 )
         for mine, theirs in zip(self.member.variables, fresh.variables, strict=True):
             mine.assign(theirs)

@@ -6,17 +6,17 @@ every `--set a.b=c`.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, InitErrorDetails
 
 from sleep_interpreter.utils.core import yaml_reader
-from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.errors import UserError, nearest, warn_once
 from sleep_interpreter.utils.core.paths import PARAMS, atomic_write, display_path
 
 log = logging.getLogger(__name__)
@@ -133,15 +133,20 @@ def merge(tree: Tree, other: Any, origins: Origins, where: str, prefix: str = ""
 
 
 def find(source: str | Path, folders: Iterable[Path] = ()) -> Path:
-    """Return the path of a settings file given by path, or by name: looked for in `folders`, then in params/."""
+    """Return the path of a settings file given by path, or by name: looked for in params/, then in `folders`.
+
+    Of several of one name the others are named in a warning.
+    """
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise UserError(f"{path}: settings file not found")
         return path
-    for folder in (*folders, PARAMS):
-        if (named := folder / f"{source}.yaml").is_file():
-            return named
+    places = [folder / f"{source}.yaml" for folder in dict.fromkeys([PARAMS, *folders])]
+    if found := [place for place in places if place.is_file()]:
+        for other in found[1:]:
+            warn_once(f"{display_path(other)} is not used, {display_path(found[0])} is: the name {source} is taken")
+        return found[0]
     known = sorted(p.stem for p in PARAMS.glob("[!_]*.yaml"))
     raise UserError(f"no settings {str(source)!r} in {PARAMS}; there are {', '.join(known)}")
 
@@ -194,11 +199,28 @@ def validate(schema: type[S], tree: Tree, where: str, origins: Origins | None = 
     `prefix` is put before the keys that messages name: the section that `tree` stands in.
     """
     try:
-        return schema.model_validate(tree)
+        settings = schema.model_validate(tree)
+        errors = list(_switches(tree, settings))
+        if errors:
+            raise ValidationError.from_exception_data("", errors)
+        return settings
     except ValidationError as error:
         problems = [_sentence(schema, e, tree, where, origins or {}, prefix) for e in error.errors()]
         more = f"; and {len(problems) - 3} more problems" if len(problems) > 3 else ""
         raise UserError("; ".join(problems[:3]) + more) from None
+
+
+def _switches(given: Any, settings: Any, place: tuple[str | int, ...] = ()) -> Iterator[InitErrorDetails]:
+    """Yield what was given as true or false and taken for a number."""
+    if isinstance(given, bool) and type(settings) in (int, float):
+        yield {"type": f"{type(settings).__name__}_type", "loc": place, "input": given}  # as pydantic calls it
+    elif isinstance(given, dict):
+        below = settings if isinstance(settings, dict) else vars(settings) if isinstance(settings, BaseModel) else {}
+        for key, value in given.items():
+            yield from _switches(value, below.get(key), (*place, key))
+    elif isinstance(given, list | tuple) and isinstance(settings, list | tuple):
+        for number, pair in enumerate(zip(given, settings, strict=False)):
+            yield from _switches(*pair, (*place, number))
 
 
 def _sentence(
@@ -212,9 +234,10 @@ def _sentence(
     kind, value, message = error["type"], error["input"], error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         known = _known_keys(schema, tree, f"{prefix}." if prefix else "")
-        close = nearest(dotted, known, 1) or [k for k in known if k.split(".")[-1] == parts[-1]][:1]
+        alike = [k for k in known if k.split(".")[-1] == parts[-1]]
+        close = alike[:3] or nearest(dotted, known, 1)
         siblings = [k for k in known if k.split(".")[:-1] == parts[:-1]]
-        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(siblings)}"
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known keys: {', '.join(siblings)}"
         return f"{place}: unknown key {dotted!r}; {hint}"
     if kind == "missing":
         return f"{place}: {dotted!r} is missing"

@@ -1,4 +1,4 @@
-"""Names and shapes that the whole project shares (SPEC of the published system, section 0)."""
+"""Names and shapes that the whole project shares (those of the published system)."""
 
 ITEMS = (
     "alarm", "apple", "ball", "book", "box", "chair", "kiwi", "microphone",

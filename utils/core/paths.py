@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -76,13 +77,16 @@ def remove_temporary_files(folder: str | Path, names: str = "*") -> None:
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is synced and renamed, on an error removed: a reader sees
-    the old file or the complete new one, never a half-written one.
+    the old file or the complete new one, never a half-written one. Of a link the file behind it is written; who may
+    read a file stays as it was.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{threading.get_native_id()}.tmp{path.suffix}")
     try:
         yield temporary
+        if path.exists():
+            temporary.chmod(path.stat().st_mode)
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)

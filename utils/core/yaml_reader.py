@@ -27,11 +27,13 @@ _PATTERNS = {
     "tag:yaml.org,2002:int": r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+",
     # leading zero, other bases, base 60 (12:30 is 750), digits in groups
     "!ambiguous": r"[-+]?(0[0-9_]+|0b[01_]+|0o[0-7]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"
-    r"|(?=.*_)[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?)",
+    r"|(?=.*_)([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?)",
     "tag:yaml.org,2002:float": r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)"
     r"|\.(nan|NaN|NAN)",
 }
 """What a value without quotes is: the first pattern that fits the whole of it decides, else it is text."""
+_WHOLE = ("tag:yaml.org,2002:float", "tag:yaml.org,2002:int")
+"""!!float 3, which is well said."""
 _RESOLVERS = [(tag, re.compile(f"(?:{pattern})$")) for tag, pattern in _PATTERNS.items()]
 
 
@@ -50,6 +52,18 @@ class _Loader(yaml.SafeLoader):
             key.tag = "tag:yaml.org,2002:str"
         return node
 
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        plain = self.resolve(yaml.ScalarNode, node.value, (True, False))  # type: ignore[no-untyped-call]
+        if plain == "!ambiguous" and node.tag != "tag:yaml.org,2002:str":
+            node.tag = plain
+        elif node.tag not in ("tag:yaml.org,2002:str", plain) and (node.tag, plain) != _WHOLE:
+            raise _refusal(f"{node.value!r} is not what its tag {node.tag!r} says; leave the tag out", node)
+        return node
+
+    def refuse_merge(self, node: yaml.ScalarNode) -> None:
+        raise _refusal('<< stands before a colon and merges a mapping; write "<<" if text is meant', node)
+
     def construct_integer(self, node: yaml.ScalarNode) -> int:
         value = self.construct_yaml_int(node)
         if abs(value) > MAX_INTEGER:
@@ -67,6 +81,7 @@ class _Loader(yaml.SafeLoader):
 _Loader.yaml_implicit_resolvers = {None: _RESOLVERS}
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
 _Loader.add_constructor("!ambiguous", _Loader.refuse_ambiguous)
+_Loader.add_constructor("tag:yaml.org,2002:merge", _Loader.refuse_merge)
 
 
 class Dumper(yaml.SafeDumper):

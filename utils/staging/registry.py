@@ -13,4 +13,5 @@ STAGERS = Registry(
         "yasa": "sleep_interpreter.utils.staging.stagers:YasaStager",
         "sistaging": "sleep_interpreter.utils.staging.stagers:SIStagingStager.build",
     },
+    "sleep_interpreter.utils.staging.stagers:Stager",
 )

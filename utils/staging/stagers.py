@@ -7,6 +7,7 @@ A new stager is a class in a file of its own and a line in utils/staging/registr
 
 import logging
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -42,6 +43,7 @@ _RAIL = 1e-3
 class Stager(Protocol):
     """What every stager can do."""
 
+    @abstractmethod
     def update(self, window: np.ndarray, end: int) -> "StageEstimate":
         """Return the `StageEstimate` of the 30 s before sample `end`, which rises from call to call.
 
@@ -49,6 +51,7 @@ class Stager(Protocol):
         is NaN.
         """
 
+    @abstractmethod
     def warm_up(self) -> None:
         """Do what the first prediction would have to wait for."""
 
@@ -238,7 +241,7 @@ def build_without_checkpoint(settings: StagingSettings, present: Present) -> dic
     for name in STAGERS.names():
         own = settings.model_copy(update={"stager": name, "checkpoint": None})
         try:
-            found[name] = STAGERS.load(name)(own, present, restore=None)
+            found[name] = STAGERS.make(name, own, present, None)
         except UserError as error:
             logger.debug("not compared with: %s", error)
     return found

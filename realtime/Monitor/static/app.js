@@ -111,7 +111,7 @@ function showState() {
   showBars(state.probabilities);
   byId("dot").className = `dot ${state.cueing ? "on" : "off"}`;
   text("cuetext", state.cueing ? "cueing" : state.blocked.some((b) => b.includes("operator")) ? "paused" : "not cueing");
-  const why = byId("why"); why.textContent = state.cueing ? `group ${state.group === null ? "–" : state.group + 1}` : state.blocked.join("; "); why.title = why.textContent;
+  const why = byId("why"); why.textContent = state.cueing ? `group ${state.group === null ? "–" : state.group}` : state.blocked.join("; "); why.title = why.textContent;
   const paused = state.blocked.some((b) => b.includes("operator"));
   byId("pause").classList.toggle("paused", paused);
   text("pause", paused ? "Resume cueing" : "Pause cueing");
@@ -203,7 +203,7 @@ function showGauges() {
     ["late stagings", state.stager.late, false],
     ["decodes", `${state.decodes.total} (${state.decodes.failed} failed)`, false],
     ["markers to", state.ports.names.join(", ") || "log", false],
-    ["sound", state.audio.lost ?? "well", Boolean(state.audio.lost)],
+    ["sound", state.audio.lost ?? "ok", Boolean(state.audio.lost)],
   ];
   const holder = byId("gauges");
   if (holder.children.length !== 2 * rows.length) {
@@ -257,7 +257,7 @@ const WORDS = {
   decode: (d) => `${d.cued} → ${d.item}${d.cued === d.item ? " ✓" : ""}`, decode_failed: (d) => `${d.cued}: ${d.reason}`,
   gate: (d) => (d.open ? "open" : "closed"), cueing: (d) => (d.on ? "on" : `off: ${d.reason}`), command: (d) => `${d.command} (${d.origin}): ${d.text}`,
   stream: (d) => `${d.state}${d.reason ? `: ${d.reason}` : ""}`, gap: (d) => `${d.seconds} s lost`, fault: (d) => `${d.part} ${d.state}: ${d.reason}`,
-  quality: (d) => `${d.channel} ${d.reason ?? "good again"}`, arousal: (d) => d.reason, group: (d) => `group ${d.group + 1}`,
+  quality: (d) => `${d.channel} ${d.reason ?? "good again"}`, arousal: (d) => d.reason, group: (d) => `group ${d.group}`,
   notice: (d) => d.text, volume: (d) => `${d.db} dB`, stop: (d) => d.reason, resume: (d) => `goes on: ${d.segment}`,
   cue_skipped: (d) => `${d.item}: ${d.reason}`, cue_cancelled: (d) => `${d.item}: ${d.reason}`, stage_skipped: (d) => d.reason,
 };
