@@ -22,7 +22,7 @@ LEFT_OUT = shutil.ignore_patterns(
 
 USE = """
 import sys
-import sleep_interpreter
+import sleep_interpreter as si
 assert not {"numpy", "pydantic", "tensorflow"} & set(sys.modules), "the import is instant"
 import utils, data
 assert utils.OWN == data.OWN == "foreign"

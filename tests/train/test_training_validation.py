@@ -10,9 +10,10 @@ import pytest
 import training_runs as runs
 from training_runs import SMALL, arrays, one_sentence, same
 
-from sleep_interpreter.data.formats.tfrecords import SLEEP, RecordFile
+from sleep_interpreter.data.formats.tfrecords import RecordFile, sleep_schema
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.train.engine.run_folder import chosen_epoch
+from sleep_interpreter.utils.core.data_card import published
 
 SCRIPT, TEST = "train/N23SISD.py", "test/N23SISD.py"
 RUN = "Decoding checkpoint/N2N3_SISD"
@@ -108,7 +109,7 @@ def test_the_validation_subject_is_in_no_batch(cohort, tmp_path, monkeypatch, ca
     notes = checkpoint.read_header(tmp_path / RUN / "ensemble.npz")["notes"]
 
     def trials_of(subject):
-        records = RecordFile(folder / f"sleep_{subject}.tfrecord", SLEEP)
+        records = RecordFile(folder / f"sleep_{subject}.tfrecord", sleep_schema(published()))
         return {records.read(i)["feature_Sleep_EEG"].T.tobytes() for i in range(len(records))}
 
     seen = [trial.tobytes() for trial in fed]

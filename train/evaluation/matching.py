@@ -76,9 +76,10 @@ def matched_subjects(
     result = []
     for subject in subjects:
         where = display_path(subject.file)
-        matched = matched_data(network, subject.card, where, checkpoint, interpolate)
         _check_shapes(subject, where)
-        result.append(adapted(subject, matched))
+        if subject.card != network.card or _sizes_read(network) != _sizes(subject.card):
+            subject = adapted(subject, matched_data(network, subject.card, where, checkpoint, interpolate))
+        result.append(subject)
     return result
 
 
@@ -99,6 +100,8 @@ def said(
     """Return what is done to the data of these subjects, as sentences for log and report; `where` is their folder."""
     found: list[str] = []
     for subject in {subject.card.fingerprint: subject for subject in reversed(subjects)}.values():
+        if subject.card == network.card:
+            continue
         matched_data(network, subject.card, display_path(subject.file), checkpoint, interpolate)  # a refusal names it
         found += matched_data(network, subject.card, where, checkpoint, interpolate).sentences
     return list(dict.fromkeys(found))

@@ -218,7 +218,7 @@ def too_few_subjects(count: int) -> str | None:
     """Return why nothing is tested over so few subjects, or None."""
     if count >= FEWEST_SUBJECTS:
         return None
-    return f"not tested over subjects: {count} subjects, {FEWEST_SUBJECTS} are needed"
+    return f"not tested over subjects: {count} subject{'s' * (count != 1)}, {FEWEST_SUBJECTS} are needed"
 
 
 def against_chance(values: Sequence[float], chance: float, permutations: int, seed: int) -> dict[str, Any]:
