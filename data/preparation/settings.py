@@ -12,16 +12,14 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
-    SerializerFunctionWrapHandler,
     StringConstraints,
-    model_serializer,
     model_validator,
 )
 
 from sleep_interpreter.data.events.settings import SlowOscillationDetection, SpindleDetection
 from sleep_interpreter.data.preparation import trigger_table
 from sleep_interpreter.utils.core.config import Settings, load
-from sleep_interpreter.utils.core.data_card import CardSetting, Filter, published
+from sleep_interpreter.utils.core.data_card import CardSetting, Filter, HasCard, published
 from sleep_interpreter.utils.signal.preprocessing import decimation_of
 
 Name = Annotated[str, StringConstraints(min_length=1)]
@@ -251,7 +249,7 @@ class Outputs(Settings):
     report: bool = True
 
 
-class Preparation(Settings):
+class Preparation(HasCard):
     """Everything that decides what is made of recordings.
 
     `card` says what is to be made: items, channels, rate, windows, conditions. It becomes the data set's card, with
@@ -324,13 +322,6 @@ class Preparation(Settings):
         except ValueError as error:
             return str(error)
         return None
-
-    @model_serializer(mode="wrap")
-    def _without_the_published_card(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        tree = handler(self)
-        if self.card == published():
-            tree.pop("card", None)
-        return tree
 
 
 def _filter(made: Filter) -> str:

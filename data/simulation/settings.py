@@ -5,21 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    SerializerFunctionWrapHandler,
-    ValidationInfo,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.data.simulation.hypnogram import GivenStages
 from sleep_interpreter.utils.core.config import Settings, load
 from sleep_interpreter.utils.core.constants import STREAM_RATE
-from sleep_interpreter.utils.core.data_card import ASLEEP, AWAKE, CardSetting, Filter, published
+from sleep_interpreter.utils.core.data_card import ASLEEP, AWAKE, CardSetting, Filter, HasCard, published
 from sleep_interpreter.utils.signal.preprocessing import decimation_of
 
 FiveStage = Literal["W", "N1", "N2", "N3", "R"]
@@ -396,7 +388,7 @@ class RecordingSettings(CuePlan):
     test_subject: _Count = 0
 
 
-class Simulation(Settings):
+class Simulation(HasCard):
     """Everything a simulated data set depends on.
 
     `card` says what the data set is like: items, channels, rate, windows, conditions. The published one stands in no
@@ -439,13 +431,6 @@ class Simulation(Settings):
         if changes:
             object.__setattr__(self, "card", self.card.model_copy(update=changes))
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_the_published_card(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        tree = handler(self)
-        if self.card == published():
-            tree.pop("card", None)
-        return tree
 
     @property
     def modalities(self) -> tuple[str, ...]:

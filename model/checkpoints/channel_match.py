@@ -184,7 +184,7 @@ def match_data(
     check_items(network_card, card, where, network)
     for what, own, found in (
         ("sampled at", f"{network_card.rate_hz:g} Hz", f"{card.rate_hz:g} Hz"),
-        ("windows", _seconds(network_card), _seconds(card)),
+        ("windows", f"from {network_card.windows.sleep.span}", f"from {card.windows.sleep.span}"),
         ("unit", network_card.unit, card.unit),
     ):
         if own != found:
@@ -219,8 +219,3 @@ def check_items(network_card: DataCard, card: DataCard, where: str, network: str
             f"{where}: its {len(found)} items are not the {len(own)} of {network}: {listed(apart, 3)}; "
             "train a network on these items"
         )
-
-
-def _seconds(card: DataCard) -> str:
-    window = card.windows.sleep
-    return f"from {window.begin:g} to {window.end:g} s"

@@ -59,8 +59,7 @@ def session_cards(settings: SessionSettings, own: DataCard | None = None) -> Ses
 
 def _card_file(text: str) -> Path:
     """Return the card's path: the setting is a file, or the folder of a data set."""
-    path = Path(text)
-    path = path / data_card.FILE if path.is_dir() else path
+    path = data_card.file_of(text)
     if not path.is_file():
         raise UserError(f"card: {path}: there is no such file; a data card is the {data_card.FILE} of a data set")
     if path.suffix not in (".yaml", ".yml"):
@@ -87,7 +86,7 @@ def _refuse_other(own: DataCard, where: str, other: DataCard, elsewhere: str) ->
     if set(own.item_names) != set(other.item_names):
         found.append(("the items", _named(own, other), _named(other, own)))
     if own.windows.sleep != other.windows.sleep:
-        found.append(("the window of a response", _seconds(own), _seconds(other)))
+        found.append(("the window of a response", own.windows.sleep.span, other.windows.sleep.span))
     if own.rate_hz != other.rate_hz:
         found.append(("the sampling rate", f"{own.rate_hz:g} Hz", f"{other.rate_hz:g} Hz"))
     if found:
@@ -99,7 +98,3 @@ def _named(card: DataCard, other: DataCard) -> str:
     """Return how many items a card has, and which of them the other one has not."""
     alone = [name for name in card.item_names if name not in other.item_names]
     return f"{len(card.items)}" + (f" with {listed(alone)}" if alone else "")
-
-
-def _seconds(card: DataCard) -> str:
-    return f"{card.windows.sleep.begin:g} to {card.windows.sleep.end:g} s"

@@ -12,7 +12,14 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.config import Settings
@@ -61,6 +68,11 @@ class Window(Settings):
     def seconds(self) -> float:
         """Length in s."""
         return self.end - self.begin
+
+    @property
+    def span(self) -> str:
+        """Both ends, for messages."""
+        return f"{self.begin:g} to {self.end:g} s"
 
 
 class Windows(Settings):
@@ -186,18 +198,34 @@ def _read(path: Path, _changed: int) -> DataCard:
     return config.load(DataCard, path)
 
 
+def file_of(path: str | Path) -> Path:
+    """Return the path of a card that is named by itself or by the folder of its data set."""
+    path = Path(path)
+    return path / FILE if path.is_dir() else path
+
+
 def _given(value: Any) -> Any:
     """Return the card that a setting names by its path; null stands for the published one."""
     if value is None:
         return published()
     if not isinstance(value, str | Path):
         return value
-    path = Path(value)
-    return config.load(DataCard, path / FILE if path.is_dir() else path)
+    return config.load(DataCard, file_of(value))
 
 
 CardSetting = Annotated[DataCard, BeforeValidator(_given)]
 """Type of a setting `card`: the path of a card, or of a folder that holds one; null is the published card."""
+
+
+class HasCard(Settings):
+    """Settings with a field `card`, which is written only where it is not the published one."""
+
+    @model_serializer(mode="wrap")
+    def _without_the_published_card(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = handler(self)
+        if getattr(self, "card", None) == published():
+            tree.pop("card", None)
+        return tree
 
 
 def from_notes(notes: dict[str, Any], where: str) -> DataCard:
