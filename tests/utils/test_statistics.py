@@ -175,7 +175,7 @@ def test_test_against_chance_over_subjects():
     exactly = statistics.against_chance([CHANCE] * 8, CHANCE, 1000, 0)
     assert exactly["wilcoxon_p"] == exactly["sign_flip_p"] == 1
     few = statistics.against_chance([0.9] * 5, CHANCE, 1000, 0)
-    assert few["wilcoxon_p"] is None and "5 of the 6" in few["note"]
+    assert few["wilcoxon_p"] is None and "5 subjects, 6 are needed" in few["note"]
 
 
 def test_holm_by_hand():

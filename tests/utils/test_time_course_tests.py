@@ -67,7 +67,7 @@ def test_clusters_stand_what_does_not_vary():
     values[:, 3] = 0.5
     assert time_course_tests.clusters(values, CHANCE, SETTINGS)[1].tolist() == [k == 3 for k in range(10)]
     tested, mask = time_course_tests.clusters(values[:5], CHANCE, SETTINGS)
-    assert not mask.any() and "5 of the 6 subjects" in tested["note"]
+    assert not mask.any() and "5 subjects, 6 are needed" in tested["note"]
 
 
 def test_the_peak_is_chosen_on_validation_alone():
