@@ -112,6 +112,8 @@ STEPS: tuple[Step, ...] = (
         )
         for n in LASSO
     ),
+    Step(f"train/network.py EEGNet {PLACES} --set train.epochs=1", (SIMULATE,)),
+    Step(f"test/network.py EEGNet {PLACES} {SCORES}", ("train/network.py",)),
     Step(f"model/checkpoint.py inspect {DECODER}", ("train/N23SIMD.py",)),
     Step(f"model/checkpoint.py convert {DECODER} {OUT}/converted.ckpt --overwrite", ("train/N23SIMD.py",)),
     # real time

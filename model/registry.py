@@ -46,6 +46,7 @@ NETWORKS = _Networks(
     "sleep_interpreter.networks",
     {
         "decoder": "sleep_interpreter.model.networks.settings:DecoderSettings",
+        "eegnet": "sleep_interpreter.model.networks.eegnet:EEGNetSettings",
         "stager": "sleep_interpreter.model.SIStaging.settings:StagerSettings",
     },
 )

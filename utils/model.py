@@ -12,7 +12,7 @@ import numpy as np
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import checkpoint, tf_checkpoint
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import DATA, RESULTS, display_path
+from sleep_interpreter.utils.core.paths import DATA, RESULTS, ROOT, display_path
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -49,14 +49,19 @@ def load(
     """
     if str(source) in registry.names():
         return checkpoint.restore(find_checkpoint(results, str(source), mode, data), str(source), mode)
-    inside = Path(source) / "ensemble.npz"
-    return checkpoint.restore(inside if inside.is_file() else source, mode=mode)
+    return checkpoint.restore(source, mode=mode)
 
 
 def run_folder(root: str | Path, network: str, mode: str | None = None, finetune: bool = False) -> Path:
     """Return the folder that holds a trained (or fine-tuned) network under the results folder `root`."""
     row = registry.published_network(network, mode)
     return Path(root) / f"{row.folder} checkpoint" / (f"{row.run}_finetune" if finetune else row.run)
+
+
+def script(folder: str, network: str) -> str:
+    """Return what is typed to train or test a network: its own script in train/ or test/, else the one for any."""
+    own = f"{folder}/{network}.py"
+    return own if (ROOT / own).is_file() else f"{folder}/network.py {network}"
 
 
 def find_checkpoint(results: str | Path, network: str, mode: str | None = None, data: str | Path = DATA) -> Path:
@@ -67,7 +72,7 @@ def find_checkpoint(results: str | Path, network: str, mode: str | None = None, 
     """
     row = registry.published_network(network, mode)
     option = f" --mode {mode}" if mode not in (None, "normal") else ""
-    command = f"`python train/{network}.py{option}`"
+    command = f"`python {script('train', network)}{option}`"
     trained = run_folder(results, network, mode) / "ensemble.npz"
     if trained.is_file():
         return trained

@@ -50,12 +50,12 @@ log = logging.getLogger(__name__)
 def restore(path: str | Path, name: str | None = None, mode: str | None = None) -> "Ensemble":
     """Open a checkpoint and return the network that it holds.
 
-    It is this project's .npz file, or a TensorFlow checkpoint of a published network: which one follows from the
-    names and shapes of its variables. The network's `notes` are those that `save` was given; of a released
-    checkpoint "released", the members found and how many were published. No checkpoint, one of another network
-    than `name` and `mode` (None is any), or one that does not fit its settings, is a `UserError`.
+    It is this project's .npz file, the folder of a training that holds one, or a TensorFlow checkpoint of a published
+    network: which one follows from the names and shapes of its variables. The network's `notes` are those that `save`
+    was given; of a released checkpoint "released", the members found and how many were published. No checkpoint, one
+    of another network than `name` and `mode` (None is any), or one that does not fit its settings, is a `UserError`.
     """
-    path = Path(path)
+    path = inside if (inside := Path(path) / "ensemble.npz").is_file() else Path(path)
     if path.suffix == ".npz" or not tf_checkpoint.is_one(path):
         stored, arrays = read_arrays(path)
         header = check_header(stored, path)

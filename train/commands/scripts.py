@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sleep_interpreter.utils.core import command_line, tensorflow_import
 from sleep_interpreter.utils.core.constants import WINDOWS
+from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import DATA, RESULTS
 
 if TYPE_CHECKING:  # it brings TensorFlow
@@ -19,9 +20,10 @@ Arguments = Sequence[str] | None
 """Words of the command line; None: the process's own."""
 
 
-def train(name: str, doc: str | None, argv: Arguments, modes: Sequence[str] = ()) -> None:
-    """Train a decoder or a stager."""
+def train(name: str | None, doc: str | None, argv: Arguments, modes: Sequence[str] = ()) -> None:
+    """Train a decoder or a stager; None: that which the command line names."""
     parser = _training_parser(doc, modes)
+    _add_network(parser, name)
     parser.add_argument("--members", type=int, metavar="N", help="members of the ensemble")
     parser.add_argument("--member", type=int, metavar="I", help="train member I alone (0, 1, ...), do not join")
     parser.add_argument("--collect", action="store_true", help="join members trained alone")
@@ -38,6 +40,7 @@ def train(name: str, doc: str | None, argv: Arguments, modes: Sequence[str] = ()
         args.overrides.append(f"train.validation_subjects={args.validation_subjects}")
     if args.shuffle_labels:
         args.overrides.append("train.shuffle_labels=true")
+    name = name or str(args.network)
     settings = _read_settings(name, args)
     from sleep_interpreter.train.commands import train as command  # lazy: start-up
 
@@ -66,6 +69,11 @@ def _read_settings(name: str, args: argparse.Namespace, network: str | None = No
     return settings
 
 
+def _add_network(parser: argparse.ArgumentParser, name: str | None) -> None:
+    if name is None:
+        parser.add_argument("network", metavar="NETWORK", help="its name, that of a file in params/: EEGNet")
+
+
 def _add_interpolate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--interpolate", action="store_true",
@@ -82,9 +90,10 @@ def _training_parser(doc: str | None, modes: Sequence[str] = ()) -> argparse.Arg
     return parser
 
 
-def test_decoder(name: str, doc: str | None, argv: Arguments, modes: Sequence[str] = ()) -> None:
-    """Test a decoder on the test subjects."""
+def test_decoder(name: str | None, doc: str | None, argv: Arguments, modes: Sequence[str] = ()) -> None:
+    """Test a decoder on the test subjects; None: that which the command line names."""
     parser = command_line.experiment_parser(doc, modes, checkpoint=True)
+    _add_network(parser, name)
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave out damaged trials (and say so) instead of stopping"
     )
@@ -97,7 +106,10 @@ def test_decoder(name: str, doc: str | None, argv: Arguments, modes: Sequence[st
     )
     _add_interpolate(parser)
     args = parser.parse_args(argv)
+    name = name or str(args.network)
     settings = _read_settings(name, args)
+    if settings.model.task == "staging":
+        raise UserError(f"{name} is a stager: python test/SIStagingtest.py tests it")
     from sleep_interpreter.train.commands import test as command  # lazy: start-up
 
     command.test_decoder(name, settings, args)

@@ -57,8 +57,8 @@ def train(name: str, settings: Experiment, args: argparse.Namespace) -> None:
         command_line.say(f"checkpoint: {path}", f"log: {folder / 'log.csv'}")
         if settings.train.shuffle_labels:
             option = f" --mode {mode}" if mode not in (None, "normal") else ""
-            script = f"{name}test" if settings.model.task == "staging" else name
-            command_line.say(f'test it with: python test/{script}.py{option} --checkpoint "{path}"')
+            script = trained_networks.script("test", f"{name}test" if settings.model.task == "staging" else name)
+            command_line.say(f'test it with: python {script}{option} --checkpoint "{path}"')
     else:
         command_line.say(f"member {args.member}: {path}")
 

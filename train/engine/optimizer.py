@@ -10,7 +10,8 @@ import tensorflow as tf
 class AdamW:
     """Adam whose decay is `weight_decay * w`, not multiplied by the learning rate (SPEC section 2); 0 is plain Adam.
 
-    With `scheduled` the learning rate may be changed between steps (`scale_rate`).
+    With `scheduled` the learning rate may be changed between steps (`scale_rate`). Constraints of variables
+    (`keras.constraints`) are met after every step.
 
     The original used TensorFlow Addons' AdamW, which decays like this. `keras.optimizers.AdamW` with ``weight_decay /
     learning_rate`` takes the same step to rounding, but as a dozen operations a variable where this one is two
@@ -28,6 +29,7 @@ class AdamW:
         scheduled: bool = False,
     ) -> None:
         self.targets = [v.value for v in variables]
+        self.constraints = [getattr(v, "constraint", None) for v in variables]
         self.dtype = self.targets[0].dtype
         with np.errstate(over="ignore"):  # one that float32 cannot hold breaks the weights, which is noticed
             self.learning_rate = np.asarray(learning_rate, self.dtype.as_numpy_dtype)
@@ -65,7 +67,9 @@ class AdamW:
         beta1, beta2 = self.BETAS
         powers = tf.pow(beta1, steps), tf.pow(beta2, steps)
         rate = self.learning_rate if self.rate is None else tf.convert_to_tensor(self.rate)
-        for target, mean, square, gradient in zip(self.targets, *self.moments, gradients, strict=True):
+        for target, constraint, mean, square, gradient in zip(
+            self.targets, self.constraints, *self.moments, gradients, strict=True
+        ):
             if self.weight_decay:
                 decayed = tf.convert_to_tensor(target) * (1 - self.weight_decay)
                 set_value(resource=target.handle, value=decayed)
@@ -81,3 +85,5 @@ class AdamW:
                 epsilon=self.epsilon,
                 grad=gradient,
             )
+            if constraint is not None:
+                set_value(resource=target.handle, value=constraint(tf.convert_to_tensor(target)))
