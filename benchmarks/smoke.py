@@ -114,6 +114,7 @@ STEPS: tuple[Step, ...] = (
     ),
     Step(f"train/network.py EEGNet {PLACES} --set train.epochs=1", (SIMULATE,)),
     Step(f"test/network.py EEGNet {PLACES} {SCORES}", ("train/network.py",)),
+    Step(f"model/checkpoint.py export {DECODER} --format onnx --out {OUT}/exported", ("train/N23SIMD.py",)),
     Step(f"model/checkpoint.py inspect {DECODER}", ("train/N23SIMD.py",)),
     Step(f"model/checkpoint.py convert {DECODER} {OUT}/converted.ckpt --overwrite", ("train/N23SIMD.py",)),
     # real time

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sleep_interpreter.api import evaluate, prepare, simulate
     from sleep_interpreter.data.formats.test_trials import read_test_subjects
     from sleep_interpreter.data.formats.training_trials import TrainingTrials
+    from sleep_interpreter.model.checkpoints.export import export
     from sleep_interpreter.model.registry import build
     from sleep_interpreter.model.registry import names as network_names
     from sleep_interpreter.utils.core.errors import UserError
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "TrainingTrials", "UserError", "__version__", "build", "evaluate", "load", "network_names", "predict",
-    "prepare", "read_test_subjects", "simulate", "summarise",
+    "TrainingTrials", "UserError", "__version__", "build", "evaluate", "export", "load", "network_names",
+    "predict", "prepare", "read_test_subjects", "simulate", "summarise",
 ]  # fmt: skip
 
 _PLACES = {
@@ -40,6 +41,7 @@ _PLACES = {
     "UserError": "utils.core.errors:UserError",
     "build": "model.registry:build",
     "evaluate": "api:evaluate",
+    "export": "model.checkpoints.export:export",
     "load": "utils.model:load",
     "network_names": "model.registry:names",
     "predict": "utils.model:predict",

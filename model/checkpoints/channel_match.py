@@ -10,6 +10,7 @@ are refused, or interpolated by MNE's spherical splines where that is asked for.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.channel_names import electrode, listed
 from sleep_interpreter.utils.signal.electrodes import on_head, standard_montage
 from sleep_interpreter.utils.signal.preprocessing import scale_trial
+
+if TYPE_CHECKING:  # it brings TensorFlow
+    from sleep_interpreter.model.networks.ensemble import Ensemble
 
 FEWEST_SOURCES = 4
 """Channels with a known place that an interpolation needs at least."""
@@ -219,3 +223,28 @@ def check_items(network_card: DataCard, card: DataCard, where: str, network: str
             f"{where}: its {len(found)} items are not the {len(own)} of {network}: {listed(apart, 3)}; "
             "train a network on these items"
         )
+
+
+def own_card(network: "Ensemble", called: str) -> DataCard:
+    """Return the card of what a network was trained on; refuse one that no card describes."""
+    if (own := sizes_read(network)) != sizes_of(network.card):
+        raise UserError(
+            f"{called}: this network is for trials of {sizes_in_words(own)}, and no data card says which channels and "
+            "items these are; train it again, so that its checkpoint does"
+        )
+    return network.card
+
+
+def sizes_read(network: "Ensemble") -> tuple[int, int, int]:
+    """Return samples, channels and items of the trials that a network reads."""
+    return network.settings.sleep_samples, network.settings.channels, network.settings.classes
+
+
+def sizes_of(card: DataCard) -> tuple[int, int, int]:
+    """Return samples, channels and items of a card's sleep trials."""
+    return card.sleep_samples, len(card.channels), len(card.items)
+
+
+def sizes_in_words(sizes: tuple[int, int, int]) -> str:
+    """Return samples, channels and items for messages."""
+    return "{} samples x {} channels of {} items".format(*sizes)

@@ -12,7 +12,8 @@ import pandas as pd
 from sleep_interpreter.data.events.slow_oscillations import so_phase
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.model.checkpoints import checkpoint
-from sleep_interpreter.train.evaluation import matching, reactivation_events, sliding_decoder
+from sleep_interpreter.model.checkpoints.channel_match import own_card
+from sleep_interpreter.train.evaluation import reactivation_events, sliding_decoder
 from sleep_interpreter.train.evaluation.decoder_report import kind_of
 from sleep_interpreter.train.evaluation.sliding_decoder import Course, Decoder, Night, ReactivationSettings
 from sleep_interpreter.utils import model as trained_networks
@@ -207,7 +208,7 @@ def _decoders(args: argparse.Namespace, settings: ReactivationSettings) -> tuple
         decoders |= dict.fromkeys(stages, restored.predict_proba)
         about["+".join(stages)] = {"network": network, "checkpoint": display_path(path)}
         kinds.append(kind_of({"checkpoint_notes": restored.notes}))
-        cards.append(matching.own_card(restored, display_path(path)))
+        cards.append(own_card(restored, display_path(path)))
     if not decoders:
         raise UserError(
             f"no decoder for the stages {', '.join(settings.stages)}; name one with --network or --rem-network"

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sleep_interpreter.data.formats.slow_oscillation_trials import SOSubject
 from sleep_interpreter.data.formats.test_trials import TestSubject
-from sleep_interpreter.model.checkpoints.channel_match import DataMatch, match_data
+from sleep_interpreter.model.checkpoints.channel_match import (
+    DataMatch,
+    match_data,
+    own_card,
+    sizes_in_words,
+    sizes_of,
+    sizes_read,
+)
 from sleep_interpreter.utils.core.data_card import AWAKE, DataCard
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
@@ -25,35 +32,13 @@ def matched_data(
     Refused is also a network of other sizes than its card: one without a card, trained on other channels or items than
     the published ones, of which nobody knows the names.
     """
-    called, own = checkpoint or network.network, _sizes_read(network)
-    if own not in (_sizes(network.card), _sizes(card)):
+    called, own = checkpoint or network.network, sizes_read(network)
+    if own not in (sizes_of(network.card), sizes_of(card)):
         raise UserError(
-            f"{called}: this network is for trials of {_words(own)}, {where} holds trials of {_words(_sizes(card))}; "
-            "use a checkpoint trained on such trials"
+            f"{called}: this network is for trials of {sizes_in_words(own)}, "
+            f"{where} holds trials of {sizes_in_words(sizes_of(card))}; use a checkpoint trained on such trials"
         )
     return match_data(own_card(network, called), card, interpolate, where, called)
-
-
-def own_card(network: "Ensemble", called: str) -> DataCard:
-    """Return the card of what a network was trained on; refuse one that no card describes."""
-    if (own := _sizes_read(network)) != _sizes(network.card):
-        raise UserError(
-            f"{called}: this network is for trials of {_words(own)}, and no data card says which channels and items "
-            "these are; train it again, so that its checkpoint does"
-        )
-    return network.card
-
-
-def _sizes_read(network: "Ensemble") -> tuple[int, int, int]:
-    return network.settings.sleep_samples, network.settings.channels, network.settings.classes
-
-
-def _sizes(card: DataCard) -> tuple[int, int, int]:
-    return card.sleep_samples, len(card.channels), len(card.items)
-
-
-def _words(sizes: tuple[int, int, int]) -> str:
-    return "{} samples x {} channels of {} items".format(*sizes)
 
 
 def adapted(subject: Subject, matched: DataMatch) -> Subject:
@@ -77,7 +62,7 @@ def matched_subjects(
     for subject in subjects:
         where = display_path(subject.file)
         _check_shapes(subject, where)
-        if subject.card != network.card or _sizes_read(network) != _sizes(subject.card):
+        if subject.card != network.card or sizes_read(network) != sizes_of(subject.card):
             subject = adapted(subject, matched_data(network, subject.card, where, checkpoint, interpolate))
         result.append(subject)
     return result
