@@ -3,10 +3,13 @@
   import sleep_interpreter as si
 
   si.simulate("test", "data/simulated/test")
-  decoder = si.build("N23SIMD", members=1)                 # a trained one: si.load("N23SIMD"), si.load(FILE)
+  decoder = si.train_network("EEGNet", "data/simulated/test", "results", {"train.epochs": 2}, quick=True)
+  decoder = si.load("results/Decoding checkpoint/EEGNet")  # what was trained; untrained: si.build("N23SIMD")
   subjects = si.read_test_subjects("data/simulated/test")
   probabilities = si.predict(decoder, subjects[0].sleep)   # (B, 200, 55) -> (B, 15)
   summary = si.evaluate(decoder, subjects, "results/mine")
+
+docs/notebooks shows the rest: data of your own from MNE Epochs, networks of your own, sessions.
 
 The packages of this project lie beside this folder, as the published layout has them, and are imported by one
 name: `sleep_interpreter.utils`, `sleep_interpreter.data`, `sleep_interpreter.model` and so on. In a checkout
@@ -21,34 +24,44 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sleep_interpreter.api import evaluate, prepare, simulate
+    from sleep_interpreter.api import evaluate, prepare, replay, simulate, train_network
     from sleep_interpreter.data.formats.test_trials import read_test_subjects
     from sleep_interpreter.data.formats.training_trials import TrainingTrials
+    from sleep_interpreter.data.preparation.epochs import from_epochs
     from sleep_interpreter.model.checkpoints.export import export
     from sleep_interpreter.model.registry import build
     from sleep_interpreter.model.registry import names as network_names
+    from sleep_interpreter.realtime.Report.session_data import load_session
+    from sleep_interpreter.utils.core.data_card import DataCard, card_of
     from sleep_interpreter.utils.core.errors import UserError
     from sleep_interpreter.utils.model import load, predict, summarise
 
 __version__ = "0.1.0"
 __all__ = [
-    "TrainingTrials", "UserError", "__version__", "build", "evaluate", "export", "load", "network_names",
-    "predict", "prepare", "read_test_subjects", "simulate", "summarise",
+    "DataCard", "TrainingTrials", "UserError", "__version__", "build", "card_of", "evaluate", "export", "from_epochs",
+    "load", "load_session", "network_names", "predict", "prepare", "read_test_subjects", "replay", "simulate",
+    "summarise", "train_network",
 ]  # fmt: skip
 
 _PLACES = {
+    "DataCard": "utils.core.data_card:DataCard",
     "TrainingTrials": "data.formats.training_trials:TrainingTrials",
     "UserError": "utils.core.errors:UserError",
     "build": "model.registry:build",
+    "card_of": "utils.core.data_card:card_of",
     "evaluate": "api:evaluate",
     "export": "model.checkpoints.export:export",
+    "from_epochs": "data.preparation.epochs:from_epochs",
     "load": "utils.model:load",
+    "load_session": "realtime.Report.session_data:load_session",
     "network_names": "model.registry:names",
     "predict": "utils.model:predict",
     "prepare": "api:prepare",
     "read_test_subjects": "data.formats.test_trials:read_test_subjects",
+    "replay": "api:replay",
     "simulate": "api:simulate",
     "summarise": "utils.model:summarise",
+    "train_network": "api:train_network",
 }
 if missing := [name for name in ("numpy", "pydantic", "threadpoolctl", "tqdm") if find_spec(name) is None]:
     raise ModuleNotFoundError(

@@ -1,5 +1,7 @@
 """What `import sleep_interpreter` offers besides functions of its packages: whole steps in one call."""
 
+import argparse
+import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +12,9 @@ from sleep_interpreter.utils.core.errors import UserError
 
 if TYPE_CHECKING:
     from sleep_interpreter.data.formats.test_trials import TestSubject
+    from sleep_interpreter.data.preparation.epochs import EpochsData
     from sleep_interpreter.model.networks.ensemble import Ensemble
+    from sleep_interpreter.realtime.Report.session_data import SessionData
 
 
 def simulate(
@@ -61,6 +65,64 @@ def prepare(
     return run.prepare(sources, read, out, jobs, subjects, force)
 
 
+def train_network(
+    network: str,
+    data: "str | Path | EpochsData",
+    results: str | Path,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    mode: str | None = None,
+    quick: bool = False,
+    restart: bool = False,
+) -> "Ensemble":
+    """Train a network of params/ on a data folder, or on `sleep_interpreter.from_epochs`, and return it.
+
+    What train/NETWORK.py does: the run's folder is below `results`, and the same call goes on where one was stopped.
+    `settings` are changes to params/NETWORK.yaml: {"train.epochs": 10}; `quick` takes its section of that name,
+    `restart` forgets an earlier run. Whatever the script refuses is a `UserError`.
+    """
+    from sleep_interpreter.data.preparation.epochs import EpochsData  # lazy: start-up
+    from sleep_interpreter.model.checkpoints import checkpoint  # lazy: start-up
+    from sleep_interpreter.train.commands import train as command  # lazy: start-up
+    from sleep_interpreter.train.settings import experiment  # lazy: start-up
+
+    in_memory = isinstance(data, EpochsData)
+    args = argparse.Namespace(
+        config=None, overrides=_overrides(settings), quick=quick, mode=mode, data=None if in_memory else data,
+        results=results, skip_bad=False, restart=restart, member=None, collect=False, devices=None,
+    )  # fmt: skip
+    read = experiment.read(network, args, card=data.card if isinstance(data, EpochsData) else None)
+    if isinstance(data, EpochsData):
+        path = command.train_in_memory(read, data, results, mode, restart)
+    else:
+        path = command.train(network, read, args)
+    return checkpoint.restore(path)
+
+
+def replay(
+    recording: str | Path,
+    out: str | Path,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    decoder: str | Path | None = None,
+    subject: str = "replayed",
+) -> "SessionData":
+    """Run a session as fast as it goes on a recording that stands in for the amplifier; return what its folder holds.
+
+    What realtime/Main_Decode.py does: the new folder is `out`/`subject`/session_001, the next one 002. `settings` are
+    changes to params/realtime.yaml: {"cues.mode": "recorded"}; `decoder` is a checkpoint. Whatever the script refuses
+    is a `UserError`.
+    """
+    from sleep_interpreter.realtime.Report.session_data import load_session  # lazy: start-up
+    from sleep_interpreter.realtime.Setup import command_line  # lazy: start-up
+
+    words = [f"--recording={recording}", f"--out={out}", f"--subject={subject}"]
+    words += [f"--decoder-checkpoint={decoder}"] if decoder is not None else []
+    words += [f"--set={change}" for change in _overrides(settings)]
+    command_line.start(argparse.ArgumentParser(), words)
+    return load_session(sorted((Path(out) / subject).glob("session_*"))[-1])
+
+
 def evaluate(
     network: "Ensemble",
     subjects: Sequence["TestSubject"],
@@ -77,7 +139,6 @@ def evaluate(
     `interpolate` channels that the data lack are interpolated by spherical splines. Trials that the network does not
     take, or no trial at all, are a `UserError`.
     """
-    from sleep_interpreter.data.formats.fingerprints import fingerprint  # lazy: start-up
     from sleep_interpreter.train.commands.test import LONG_NOTES, cautions  # lazy: start-up
     from sleep_interpreter.train.evaluation import decoder_report, matching  # lazy: start-up
     from sleep_interpreter.train.settings.experiment import EvaluateSettings  # lazy: start-up
@@ -88,7 +149,7 @@ def evaluate(
     notes = {
         "checkpoint_notes": {key: value for key, value in trained.items() if key not in LONG_NOTES},
         "members": len(network.individual_models),
-        "data_fingerprint": fingerprint([subject.file for subject in subjects]),
+        "data_fingerprint": _fingerprint(subjects),
         "simulated": any(subject.simulated for subject in subjects),
         "warnings": [
             *cautions(trained, subjects),
@@ -98,6 +159,18 @@ def evaluate(
     checked = config.validate(EvaluateSettings, tree, "evaluate()")
     predictions = decoder_report.predict_subjects(network, subjects, checked.batch_size, interpolate=interpolate)
     return decoder_report.report(predictions, folder, folder.name, checked, notes)
+
+
+def _fingerprint(subjects: Sequence["TestSubject"]) -> str:
+    """Return what tells these test data from others: by their files, or for data in memory by their numbers."""
+    from sleep_interpreter.data.formats.fingerprints import fingerprint  # lazy: start-up
+
+    if all(subject.file.is_file() for subject in subjects):
+        return fingerprint([subject.file for subject in subjects])
+    total = hashlib.sha256()
+    for subject in subjects:
+        total.update(subject.name.encode() + subject.label.tobytes() + subject.sleep.tobytes())
+    return total.hexdigest()
 
 
 def _overrides(settings: Mapping[str, Any] | None) -> list[str]:

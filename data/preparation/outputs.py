@@ -45,7 +45,7 @@ def write_trials(
     single |= {stage: _records(trials[stage], card, mark, "EEG") for stage in kinds}
     write_pickle({**mark, **single}, main / "Whole_data.pickle")
     for stage in kinds:
-        draws = _awake_draws(trials, stage, name, settings, notes) if modalities else {}
+        draws = draw_awake(trials, stage, name, settings, notes) if modalities else {}
         if test:
             _write_test(main, stage, trials, card, draws, parts[stage], precue.get(stage), mark)
             counts |= {f"{stage} {part}": int((parts[stage] == part).sum()) for part in DATA_TYPES}
@@ -71,7 +71,7 @@ def _records(trials: Trials, card: DataCard, mark: dict, key: str, parts: np.nda
     ]
 
 
-def _awake_draws(
+def draw_awake(
     trials: Mapping[str, Trials], stage: str, name: str, settings: Preparation, notes: list[str]
 ) -> AwakeDraws:
     """Draw 15 awake trials of each kind (as many as the card says) for each sleep trial whose item has some.

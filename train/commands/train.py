@@ -4,6 +4,7 @@ import argparse
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from sleep_interpreter.data.formats.staging_windows import StagingWindows
 from sleep_interpreter.data.formats.test_trials import read_test_subjects
 from sleep_interpreter.data.formats.training_trials import TrainingTrials
 from sleep_interpreter.data.formats.validation import subject_name
+from sleep_interpreter.data.preparation.epochs import EpochsData
 from sleep_interpreter.model.checkpoints import tf_checkpoint
 from sleep_interpreter.train.commands import test
 from sleep_interpreter.train.engine import finetuning, loop
@@ -33,8 +35,8 @@ from sleep_interpreter.utils.plots import decoding as plots
 log = logging.getLogger(__name__)
 
 
-def train(name: str, settings: Experiment, args: argparse.Namespace) -> None:
-    """Train a decoder or a stager and print where it is."""
+def train(name: str, settings: Experiment, args: argparse.Namespace) -> Path:
+    """Train a decoder or a stager, print where it is and return that."""
     devices = _devices(args.devices)
     mode = getattr(args, "mode", None)
     trials, validation, notes = _training_data(settings, args.skip_bad)
@@ -61,6 +63,36 @@ def train(name: str, settings: Experiment, args: argparse.Namespace) -> None:
             command_line.say(f'test it with: python {script}{option} --checkpoint "{path}"')
     else:
         command_line.say(f"member {args.member}: {path}")
+    return path
+
+
+def train_in_memory(
+    settings: Experiment, data: EpochsData, results: str | Path, mode: str | None = None, restart: bool = False
+) -> Path:
+    """Train a decoder on data in memory and return its checkpoint; what is not for them is refused."""
+    if settings.model.task == "staging" or settings.train.shuffle_labels:
+        what = f"{settings.network} is a stager" if settings.model.task == "staging" else "train.shuffle_labels"
+        raise UserError(f"{what}: not for data in memory; write them to a folder (data.write) and train on that")
+    settings.model.check_card(data.card, "the Epochs")
+    names = list(data.trials)
+    count = settings.train.validation_subjects
+    held_out = validation_subjects(names, count, settings.train.seed) if count else []
+    trials = data.without(held_out).reader(settings.stage, settings.model.awake)
+    validation = data.only(held_out).reader(settings.stage, settings.model.awake) if held_out else None
+    notes = {
+        **data_card.to_notes(data.card),
+        "data": "MNE Epochs in memory",
+        "data_fingerprint": data.fingerprint,
+        "simulated": data.simulated,
+        "training_subjects": [name for name in names if name not in held_out],
+        "validation_subjects": held_out,
+        "training_trials": len(trials),
+        "validation_trials": len(validation) if validation else 0,
+        "skipped": [],
+        "labels_shuffled": False,
+    }
+    folder = trained_networks.run_folder(results, settings.network, mode)
+    return loop.train(settings, trials, folder, mode, notes, validation, loop.Options(restart))
 
 
 def _devices(text: str | None) -> tuple[str, ...]:

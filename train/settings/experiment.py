@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, PositiveInt, StringConstraints, fiel
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.registry import PARAMS_FOLDERS, ModelSettings
 from sleep_interpreter.utils.core import config
-from sleep_interpreter.utils.core.data_card import card_of
+from sleep_interpreter.utils.core.data_card import DataCard, card_of
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import PROJECT, RESULTS, display_path, relative_to_project
 from sleep_interpreter.utils.core.registry import Registry
@@ -136,12 +136,12 @@ class Experiment(config.Settings):
     staging: StagingEvaluation | None = None
 
 
-def read(name: str, args: argparse.Namespace, network: str | None = None) -> Experiment:
+def read(name: str, args: argparse.Namespace, network: str | None = None, card: DataCard | None = None) -> Experiment:
     """Return the `Experiment` that a script's command line asks for.
 
     `args` has `config` (a file instead of `name` in params/), `overrides`, `quick`, `mode`, and None or a value in
     `members` and `data`. The script is for `network` (None: that called `name`); settings of another one are refused,
-    as is whatever `utils.core.config.load` refuses.
+    as is whatever `utils.core.config.load` refuses. `card`: that of data in memory; None takes that of `data.root`.
     """
     network = network or name
     overrides = list(args.overrides)
@@ -154,16 +154,17 @@ def read(name: str, args: argparse.Namespace, network: str | None = None) -> Exp
     tree, origin = config.resolve(path, overrides=overrides, quick=args.quick, mode=mode, needs="network")
     if tree["network"] != network:
         raise UserError(f"{origin['network']}: describes network {tree['network']}, this script is for {network}")
-    _follow_card(tree)
+    _follow_card(tree, card)
     return config.validate(Experiment, tree, display_path(path), origin)
 
 
-def _follow_card(tree: dict[str, Any]) -> None:
+def _follow_card(tree: dict[str, Any], card: DataCard | None) -> None:
     """Fill in the sizes of the network that the settings leave to the card of the data."""
     model, data = tree.get("model"), tree.get("data")
     root = data.get("root", "data") if isinstance(data, dict) else None
     if isinstance(model, dict) and isinstance(root, str):
-        tree["model"] = registry.follow_card(registry.KINDS, model, card_of(PROJECT / relative_to_project(root)))
+        card = card or card_of(PROJECT / relative_to_project(root))
+        tree["model"] = registry.follow_card(registry.KINDS, model, card)
 
 
 def differences(saved: Path, settings: Experiment) -> dict[str, tuple[Any, Any]]:
