@@ -108,9 +108,10 @@ def _write_saved_model(network: "Ensemble", path: Path) -> Run:
     tf = import_tensorflow()
     module = tf.Module()
     module.serve = _function(network)
-    module.values = [variable.value for variable in network.variables]
+    signature = module.serve.get_concrete_function()
+    module.values = list(signature.variables)  # those of awake trials stay behind
     tf.saved_model.save(
-        module, str(path), signatures=module.serve.get_concrete_function(),
+        module, str(path), signatures=signature,
         options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
     )  # fmt: skip
     loaded = tf.saved_model.load(str(path))
