@@ -169,7 +169,7 @@ def cards_of(tmp_path, card, *decoders, **settings):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"items": EIGHT.items[:7]}, r"dataset.yaml and .*0.npz do not fit .* items: .* has 7, .* has 8 with item 7"),
+        ({"items": EIGHT.items[:7]}, r"dataset.yaml and .*0.npz do not fit .* the items: 'item 7' is in .*0.npz only"),
         ({"rate_hz": 500}, r"the sampling rate: .*dataset.yaml has 500 Hz, .*0.npz has 250 Hz"),
         ({"windows": TWO.windows}, r"the window of a response: .* has 0 to 1 s, .* has -0.5 to 2.5 s"),
     ],
@@ -181,7 +181,7 @@ def test_a_card_and_a_decoder_of_other_data_are_refused_with_both_names(tmp_path
 
 def test_decoders_of_other_items_and_intervals_within_a_window_are_refused(tmp_path):
     other = EIGHT.model_copy(update={"items": EIGHT.items[:4]})
-    with pytest.raises(UserError, match=r"0.npz has 8 with item 4, .*1.npz has 4"):
+    with pytest.raises(UserError, match=r"the items: 'item 4' is in .*0.npz only, .* and 1 more"):
         settings = SessionSettings(
             decoder={
                 "checkpoint": str(save_decoder(EIGHT, tmp_path / "0.npz")),

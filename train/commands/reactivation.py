@@ -85,12 +85,8 @@ def analyse(
     said = [night.sentence for night in (*nights, *before) if night.sentence]
     for sentence in said:
         log.info("%s", sentence)
-    summary: dict = {
-        "nights": {},
-        "levels": _about(levels, settings),
-        "warnings": [*too_short(levels, settings), *said],
-    }
-    tables = []
+    summary: dict = {"nights": {}, "levels": _about(levels, settings)}
+    summary["warnings"], tables = [*too_short(levels, settings), *said], []
     for night in nights:
         log.info("%s %s: %.0f min", subject, night.session, night.eeg.seconds / 60)
         course = sliding_decoder.slide(night, decoders, settings)
@@ -100,17 +96,9 @@ def analyse(
         base = root / subject / night.session
         sliding_decoder.save(base.with_suffix(".npz"), course, night, events)
         _write_table(base.with_name(f"{base.name}_events.tsv"), events)
-        kind = "simulated" if night.simulated else None
-        title = f"{subject} {night.session}"
-        plots_reactivation.night(
-            night.hypnogram,
-            events,
-            night.cues.onset_s.to_numpy(float),
-            course.items,
-            base.with_suffix(".png"),
-            title,
-            kind,
-        )
+        kind, cues = "simulated" if night.simulated else None, night.cues.onset_s.to_numpy(float)
+        title, path = f"{subject} {night.session}", base.with_suffix(".png")
+        plots_reactivation.night(night.hypnogram, events, cues, course.items, path, title, kind)
         table = reactivation_events.rates(subject, course, events, levels, step)
         tables.append(table)
         minutes = float(course.free.sum() * step / 60)

@@ -28,8 +28,7 @@ Step = tuple[Any, Any, list[Any]]
 
 class Recipe(NamedTuple):
     """How weights are changed: rate, decay, which ones stay (patterns over names), a factor of the loss, whether the
-    rate changes from epoch to epoch.
-    """
+    rate changes from epoch to epoch."""
 
     learning_rate: float
     weight_decay: float = 0.0

@@ -116,23 +116,20 @@ def _summary(
     settings: EvaluateSettings, **more: Any,
 ) -> dict[str, Any]:  # fmt: skip
     notes = dict(notes)
+    # the true item is always among the first three
+    always = [f"top-3 of {len(items)} items is always right and tells nothing"] if len(items) <= 3 else []
     if "skipped" in notes:
         notes["skipped"] = {"count": len(notes["skipped"]), "records": notes["skipped"]}
     return {
         "experiment": name,
         "measure": f"top-1 of {len(items)}",
-        "warnings": [*notes.pop("warnings", ()), *warnings, *_few_items(items)],
+        "warnings": [*notes.pop("warnings", ()), *warnings, *always],
         **notes,
         **found,
         **method(settings, items),
         **more,
         "provenance": provenance.record(),
     }
-
-
-def _few_items(items: Sequence[str]) -> list[str]:
-    """Return a warning where the true item is always among the first three."""
-    return [f"top-3 of {len(items)} items is always right and tells nothing"] if len(items) <= 3 else []
 
 
 def kind_of(notes: Mapping[str, Any], network: str = "decoder") -> str | None:

@@ -98,10 +98,6 @@ def said(
     network: "Ensemble", subjects: Sequence[TestSubject | SOSubject], where: str, checkpoint: str, interpolate: bool
 ) -> list[str]:
     """Return what is done to the data of these subjects, as sentences for log and report; `where` is their folder."""
-    found: list[str] = []
-    for subject in {subject.card.fingerprint: subject for subject in reversed(subjects)}.values():
-        if subject.card == network.card:
-            continue
-        matched_data(network, subject.card, display_path(subject.file), checkpoint, interpolate)  # a refusal names it
-        found += matched_data(network, subject.card, where, checkpoint, interpolate).sentences
-    return list(dict.fromkeys(found))
+    cards = {s.card.fingerprint: s.card for s in reversed(subjects) if s.card != network.card}.values()
+    found = [matched_data(network, card, where, checkpoint, interpolate).sentences for card in cards]
+    return list(dict.fromkeys(text for sentences in found for text in sentences))

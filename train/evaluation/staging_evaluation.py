@@ -57,11 +57,7 @@ class StagedNight:
 
 
 def stage_night(
-    subject: StagingSubject,
-    network: "Ensemble",
-    settings: StagingEvaluation,
-    batch_size: int,
-    progress: tqdm | None = None,
+    subject: StagingSubject, network: "Ensemble", settings: StagingEvaluation, batch_size: int, progress: tqdm | None
 ) -> StagedNight:
     """Stage one subject's night; refused below 30 s, or without a window that can be staged (with the reasons)."""
     if not len(subject.window):

@@ -8,18 +8,12 @@ from the card; no other module holds names of items or channels.
 import hashlib
 import json
 import reprlib
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    SerializerFunctionWrapHandler,
-    StringConstraints,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, StringConstraints, model_serializer, model_validator
 
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.config import Settings
@@ -175,6 +169,13 @@ class DataCard(Settings):
             )
 
 
+def items_apart(one: str, own: Sequence[str], other: str, theirs: Sequence[str]) -> str:
+    """Return which items only `one` or only the `other` has, at most three of them, for a message; "" for none."""
+    apart = [f"{name!r} is in {one} only" for name in own if name not in theirs]
+    apart += [f"{name!r} is in {other} only" for name in theirs if name not in own]
+    return ", ".join(apart[:3]) + (f" and {len(apart) - 3} more" if len(apart) > 3 else "")
+
+
 @cache
 def published() -> DataCard:
     """Return the card of the published experiment."""
@@ -221,8 +222,8 @@ class HasCard(Settings):
     """Settings with a field `card`, which is written only where it is not the published one."""
 
     @model_serializer(mode="wrap")
-    def _without_the_published_card(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        tree: dict[str, Any] = handler(self)
+    def _without_the_published_card(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        tree = handler(self)
         if getattr(self, "card", None) == published():
             tree.pop("card", None)
         return tree
