@@ -101,6 +101,15 @@ def _recording_is_marked(path: Path) -> bool:
         return any(marker.match(line) for line in lines)
 
 
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Return the mapping in a JSON file, {} where it is missing or damaged."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write JSON atomically; NaN is refused, since readers differ on it."""
     with atomic_write(path) as temporary:

@@ -235,13 +235,9 @@ def against_chance(values: Sequence[float], chance: float, permutations: int, se
 
 
 def paired(
-    first: Sequence[Trials],
-    second: Sequence[Trials],
-    resamples: int,
-    permutations: int,
-    seed: int,
+    first: Sequence[Trials], second: Sequence[Trials], resamples: int, permutations: int, seed: int,
     balanced: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Compare two decoders over the subjects that both were tested on, and test the difference.
 
     Sign flips are all enumerated when there are no more than `permutations`, otherwise drawn. The result is that of

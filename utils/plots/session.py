@@ -115,14 +115,9 @@ def _draw_cues(axes: Axes, log: Sequence[dict], scale: float) -> None:
 
 
 def overview(
-    spans: Sequence[Span],
-    marks: Mapping[str, Sequence[float]],
-    spectrum: Any,
-    on: Mapping[str, Sequence[Interval]],
-    outages: Sequence[Interval],
-    limits: Interval,
-    kind: str | None = None,
-) -> str:
+    spans: Sequence[Span], marks: Mapping[str, Sequence[float]], spectrum: Any, on: Mapping[str, Sequence[Interval]],
+    outages: Sequence[Interval], limits: Interval, kind: str | None = None,
+) -> str:  # fmt: skip
     """Draw the night: stages with cues, hypnodensity, spectrogram, and when cueing was on.
 
     `marks` are {"cue" | "sham": seconds}, `spectrum` has `seconds` (n + 1,), `hz`, `decibel` and `channel` (or is
