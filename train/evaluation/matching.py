@@ -76,22 +76,17 @@ def matched_subjects(
     result = []
     for subject in subjects:
         where = display_path(subject.file)
-        _check_shapes(subject, where)
+        groups = subject.groups.values() if isinstance(subject, SOSubject) else [(subject.sleep, subject.label)]
+        expected = tuple(reversed(subject.card.sleep_shape))
+        for sleep, _ in groups:  # of a subject that no reader made they may be others
+            if sleep.shape[1:] != expected:
+                raise UserError(
+                    f"{where}: trials of shape {sleep.shape[1:]}, but its card says {expected} (samples, channels)"
+                )
         if subject.card != network.card or _sizes_read(network) != _sizes(subject.card):
             subject = adapted(subject, matched_data(network, subject.card, where, checkpoint, interpolate))
         result.append(subject)
     return result
-
-
-def _check_shapes(subject: TestSubject | SOSubject, where: str) -> None:
-    """Refuse trials that are not as the card beside them says: those of a subject that no reader made."""
-    groups = subject.groups.values() if isinstance(subject, SOSubject) else [(subject.sleep, subject.label)]
-    expected = tuple(reversed(subject.card.sleep_shape))
-    for sleep, _ in groups:
-        if sleep.shape[1:] != expected:
-            raise UserError(
-                f"{where}: trials of shape {sleep.shape[1:]}, but its card says {expected} (samples, channels)"
-            )
 
 
 def said(
