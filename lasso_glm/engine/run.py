@@ -45,18 +45,9 @@ class SubjectResult:
 
 
 def run(
-    plan: Plan,
-    settings: LassoSettings,
-    files: Mapping[str, Path],
-    root: Path,
-    folder: Path,
-    card: DataCard,
-    *,
-    generalise: bool = False,
-    restart: bool = False,
-    part: tuple[int, int] | None = None,
-    **spread: Any,
-) -> dict[str, SubjectResult]:
+    plan: Plan, settings: LassoSettings, files: Mapping[str, Path], root: Path, folder: Path, card: DataCard, *,
+    generalise: bool = False, restart: bool = False, part: tuple[int, int] | None = None, **spread: Any,
+) -> dict[str, SubjectResult]:  # fmt: skip
     """Compute what is not yet there in folder/subjects/NAME.npz and return all results, in the order of `files`.
 
     `files` are {subject: Whole_data.pickle} (`data.formats.single_trials.find_subjects`) of the data set in `root`,

@@ -53,13 +53,9 @@ class MemberTrainer:
     """
 
     def __init__(
-        self,
-        settings: Experiment,
-        dropout: float | None = None,
-        compiled: bool = True,
-        recipe: Recipe | None = None,
+        self, settings: Experiment, dropout: float | None = None, compiled: bool = True, recipe: Recipe | None = None,
         devices: Sequence[str] = (),
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.settings, self._dropout = settings, dropout
         self.recipe = recipe or main_recipe(settings)
         self.compiled = compiled

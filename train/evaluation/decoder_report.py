@@ -56,13 +56,9 @@ def predict_subjects(
 
 
 def report(
-    predictions: Sequence[Predictions],
-    folder: Path,
-    name: str,
-    settings: EvaluateSettings,
-    notes: Mapping[str, Any],
+    predictions: Sequence[Predictions], folder: Path, name: str, settings: EvaluateSettings, notes: Mapping[str, Any],
     per_subject_extra: Mapping[str, dict] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Measure predictions, one a subject, write everything about them and return the summary as in summary.json.
 
     The folder receives summary.json, subjects.csv, predictions.csv, confusion_matrix.csv and the figures; the result
@@ -264,14 +260,9 @@ def _short(value: Any) -> str:
 
 
 def evaluate_groups(
-    model: "Ensemble",
-    subjects: Sequence[SOSubject],
-    folder: Path,
-    name: str,
-    settings: EvaluateSettings,
-    notes: Mapping[str, Any],
-    interpolate: bool = False,
-) -> dict[str, Any]:
+    model: "Ensemble", subjects: Sequence[SOSubject], folder: Path, name: str, settings: EvaluateSettings,
+    notes: Mapping[str, Any], interpolate: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Evaluate a decoder on groups of trials (the same of every subject); do what `report_groups` does.
 
     Channels and items are matched as in `predict_subjects`.

@@ -88,14 +88,9 @@ def _picked(codes: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def evaluate(
-    network: "Ensemble",
-    files: Sequence[Path],
-    root: Path,
-    folder: Path,
-    name: str,
-    experiment: Experiment,
+    network: "Ensemble", files: Sequence[Path], root: Path, folder: Path, name: str, experiment: Experiment,
     notes: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Stage and measure every test subject, write everything about it and return the summary.
 
     What is wrong with one subject is reported and the others go on; it is refused if not one could be staged. `files`
