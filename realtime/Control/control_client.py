@@ -54,8 +54,8 @@ class Client:
         link.sendall(json_line(token=self._view, command="subscribe", origin=self._origin))
         lines = link.makefile("rb")
         first = json.loads(lines.readline() or b'{"ok": false, "error": "it ended"}')
-        if not first["ok"]:
-            raise UserError(f"the session gives no feed: {first['error']}")
+        if not first.get("ok"):
+            raise UserError(f"the session gives no feed: {first.get('error')}")
         return lines
 
     def feed(self) -> Iterator[dict[str, Any]]:
