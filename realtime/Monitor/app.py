@@ -33,7 +33,7 @@ _COMMANDS = ("pause", "resume", "volume", "mark", "group", "stop")
 _PER_SECOND = 8
 _RECONNECT_SECONDS = 1.0
 _MOST_LINES = 60
-"""Lines kept for a browser that is slow."""
+"""Lines kept for a browser."""
 _HEADERS = {
     # nothing is loaded from elsewhere, and no other page may frame this one
     "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -69,42 +69,25 @@ class Access:
         return origin is None or origin == f"http://{host}"
 
 
-class BrowserQueue:
-    """What one browser has not got yet; the oldest lines are dropped."""
-
-    def __init__(self, wake: Callable[[], Any]) -> None:
-        self._lines: deque[str] = deque(maxlen=_MOST_LINES)
-        self._wake = wake
-
-    def put(self, line: str) -> None:
-        """Add a line."""
-        self._lines.append(line)
-        self._wake()
-
-    def take(self) -> list[str]:
-        """Return the lines that wait."""
-        return [self._lines.popleft() for _ in range(len(self._lines))]
-
-
 class SessionFeed:
     """Keeps a connection to the session in a folder as long as it runs, and its newest `state`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._browsers: list[BrowserQueue] = []
+        self._browsers: list[Callable[[str], None]] = []
         self._lock = threading.Lock()
         self.connected, self.state = False, None
         threading.Thread(target=self._run, name="feed", daemon=True).start()
 
-    def add(self, browser: BrowserQueue) -> None:
-        """Give a browser every line from now on, the newest state first."""
+    def add(self, browser: Callable[[str], None]) -> None:
+        """Call `browser` with every line from now on, the newest state first; it must not wait."""
         with self._lock:
             self._browsers.append(browser)
         if self.state is not None:
-            browser.put(json.dumps({"kind": "state", "payload": self.state}))
-        browser.put(self._connection_line())
+            browser(json.dumps({"kind": "state", "payload": self.state}))
+        browser(self._connection_line())
 
-    def remove(self, browser: BrowserQueue) -> None:
+    def remove(self, browser: Callable[[str], None]) -> None:
         """No more lines for it."""
         with self._lock:
             self._browsers.remove(browser)
@@ -141,7 +124,7 @@ class SessionFeed:
         with self._lock:
             browsers = list(self._browsers)
         for browser in browsers:
-            browser.put(line)
+            browser(line)
 
 
 class _Refusal(Exception):  # noqa: N818
@@ -292,8 +275,13 @@ def make_app(root: Path, access: Access, first: tuple[str, str] | None = None) -
 async def _relay(socket: WebSocket, feed: SessionFeed) -> None:
     """Give a browser the feed until it goes."""
     loop, news = asyncio.get_running_loop(), asyncio.Event()
-    browser = BrowserQueue(lambda: loop.call_soon_threadsafe(news.set))
-    feed.add(browser)
+    waiting: deque[str] = deque(maxlen=_MOST_LINES)  # of a slow browser the oldest lines are dropped
+
+    def put(line: str) -> None:
+        waiting.append(line)
+        loop.call_soon_threadsafe(news.set)
+
+    feed.add(put)
     gone = asyncio.create_task(socket.receive())
     try:
         while not gone.done():
@@ -301,10 +289,10 @@ async def _relay(socket: WebSocket, feed: SessionFeed) -> None:
             await asyncio.wait({wait, gone}, return_when=asyncio.FIRST_COMPLETED)
             wait.cancel()
             news.clear()
-            for line in browser.take():
-                await socket.send_text(line)
+            while waiting:
+                await socket.send_text(waiting.popleft())
     except Exception as error:  # a browser that goes away in the middle of a line
         logger.debug("feed of a browser: %s", error)
     finally:
         gone.cancel()
-        feed.remove(browser)
+        feed.remove(put)

@@ -130,14 +130,12 @@ def _write_night_report(folder: Path) -> None:
 def new_folder(parent: Path) -> Path:
     """Make and return the next free `session_NNN` in `parent`; an existing one is never touched."""
     parent.mkdir(parents=True, exist_ok=True)
-    number = 1
+    number = 0
     while True:
+        number += 1
         folder = parent / f"session_{number:03d}"
-        try:
+        with contextlib.suppress(FileExistsError):
             folder.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
             return folder
 
 

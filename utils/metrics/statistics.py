@@ -314,14 +314,9 @@ def _one_sample(difference: np.ndarray, alternative: str, permutations: int, see
     if not difference.any():
         return 1.0, 1.0
     flips = stats.permutation_test(
-        (difference,),
-        lambda x, axis: np.mean(x, axis=axis),
-        vectorized=True,
-        permutation_type="samples",
-        alternative=alternative,
-        n_resamples=permutations,
-        random_state=np.random.default_rng(seed),
-    )
+        (difference,), lambda x, axis: np.mean(x, axis=axis), vectorized=True, permutation_type="samples",
+        alternative=alternative, n_resamples=permutations, random_state=np.random.default_rng(seed),
+    )  # fmt: skip
     return float(stats.wilcoxon(difference, alternative=alternative).pvalue), float(flips.pvalue)
 
 
