@@ -86,7 +86,9 @@ def test_an_experiment_of_ones_own_from_raw_recordings_to_a_night(case, tmp_path
     }  # fmt: skip
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(settings))
     data = tmp_path / "data"
-    run("data/prepare.py", "--recordings", tmp_path / "raw" / "*.vhdr", "--config", tmp_path / "own.yaml", "--out", data)
+    run(
+        "data/prepare.py", "--recordings", tmp_path / "raw" / "*.vhdr", "--config", tmp_path / "own.yaml", "--out", data
+    )
     assert card_of(data).model_dump() == card.model_dump() | {"title": card.title}
     run("data/check.py", data)
 
@@ -147,4 +149,6 @@ def test_an_experiment_of_ones_own_from_raw_recordings_to_a_night(case, tmp_path
     offline = {tuple(np.round(p, 4)) for p in rows[[f"p_{name}" for name in names]].to_numpy()}
     online = {tuple(np.round(d["probabilities"], 4)) for d in decodes}
     assert len(offline & online) == len(offline)
-    assert mne.io.read_raw_brainvision(tmp_path / "raw" / f"{TESTED[0]}_night.vhdr", verbose="error").info["sfreq"] == 500
+    assert (
+        mne.io.read_raw_brainvision(tmp_path / "raw" / f"{TESTED[0]}_night.vhdr", verbose="error").info["sfreq"] == 500
+    )

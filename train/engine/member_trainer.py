@@ -19,6 +19,7 @@ from sleep_interpreter.model.networks.decoder import SMALLEST_SPLIT_BATCH
 from sleep_interpreter.train.engine.optimizer import AdamW
 from sleep_interpreter.train.engine.run_folder import Arrays
 from sleep_interpreter.train.settings.experiment import Experiment
+from sleep_interpreter.utils.core.data_card import AWAKE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write, display_path
 
@@ -215,7 +216,8 @@ class MemberTrainer:
         """Names of the arrays of a batch, in the order in which the network takes them."""
         if self.settings.model.task == "staging":
             return "window", "label"
-        return ("image", "audio", "sleep", "label") if self.settings.model.awake else ("sleep", "label")
+        model = self.settings.model
+        return (*(getattr(model, "awake_kinds", AWAKE) if model.awake else ()), "sleep", "label")
 
     def epoch(self, batches: Iterable[Inputs], bar: tqdm, evidence: Path | None = None) -> tuple[float, float]:
         """Train one epoch; return its mean loss and its training top-1.
