@@ -48,7 +48,10 @@ def read_events(
             raise UserError(f"{where}: modality {modality!r}; there are image, audio and cue (events.rules)")
         if not any(condition in card.conditions for condition in (ASLEEP if modality == "cue" else (modality,))):
             there = ", ".join(card.conditions)
-            raise UserError(f"{where}: is of modality {modality!r}, but the data card has trials of {there} only")
+            raise UserError(
+                f"{where}: is of modality {modality!r}, but the data card has trials of {there} only; "
+                "a rule with modality: ignore leaves such events out"
+            )
         text = rule.item or groups["item"]
         item = settings.items.get(text, text)
         if item not in card.item_names:

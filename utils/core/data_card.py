@@ -125,6 +125,11 @@ class DataCard(Settings):
         return tuple(item.name for item in self.items)
 
     @property
+    def awake_kinds(self) -> tuple[str, ...]:
+        """Which of `AWAKE` there are."""
+        return tuple(kind for kind in AWAKE if kind in self.conditions)
+
+    @property
     def sleep_samples(self) -> int:
         """Samples of a sleep trial."""
         return round(self.windows.sleep.seconds * self.rate_hz)
