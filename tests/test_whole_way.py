@@ -6,7 +6,6 @@ One card each; every step is a script as users call it, and every figure is comp
 import json
 from types import SimpleNamespace
 
-import mne
 import numpy as np
 import pandas as pd
 import pytest
@@ -169,9 +168,6 @@ def test_an_experiment_of_ones_own_from_raw_recordings_to_a_night(case, tmp_path
     assert json.loads((folder / "summary.json").read_text())["accuracy"]["chance"] == chance
     assert card_of(folder) == checkpoint.restore(best).card == card_of(data)
     rows = table[table["subject"] == "subject_test_0"]
-    offline = {tuple(np.round(p, 4)) for p in rows[[f"p_{name}" for name in names]].to_numpy()}
-    online = {tuple(np.round(d["probabilities"], 4)) for d in decodes}
-    assert len(offline & online) == len(offline)
-    assert (
-        mne.io.read_raw_brainvision(tmp_path / "raw" / f"{TESTED[0]}_night.vhdr", verbose="error").info["sfreq"] == 500
-    )
+    offline = rows[[f"p_{name}" for name in names]].to_numpy()
+    online = np.array([d["probabilities"] for d in decodes])
+    assert np.abs(offline[:, None] - online).max(axis=-1).min(axis=1).max() < 1e-3

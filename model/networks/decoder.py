@@ -206,8 +206,9 @@ class MultiDomainDecoder(SleepDecoder):
         x = getattr(self, f"{kind}_stem").call_parts([eeg], training)
         if self._awake_position is not None:
             x = [part + self._awake_position for part in x]
-        x = getattr(self, f"{kind}_encoder").call_parts(x, training)
-        return getattr(self, f"{kind}_features").call_parts(x, training)
+        encoded = getattr(self, f"{kind}_encoder").call_parts(x, training)
+        features: list[tf.Tensor] = getattr(self, f"{kind}_features").call_parts(encoded, training)
+        return features
 
     def call_with_labels(self, inputs: Sequence[tf.Tensor], training: bool = False) -> LossAndProbabilities:
         """Return the scalar loss and the probabilities (B, K) of the sleep trials of (image, audio, sleep, label).

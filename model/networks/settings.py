@@ -103,7 +103,7 @@ class DecoderSettings(NetworkSettings):
 
     kind: Literal["decoder"] = "decoder"
     awake: bool = True
-    awake_kinds: tuple[Literal["image", "audio"], ...] = Field(default=AWAKE, min_length=1)
+    awake_kinds: tuple[Literal["image", "audio"], ...] = Field(default=("image", "audio"), min_length=1)
     """Awake trials that are taken along, where `awake`; those that the data card has, unless set."""
     contrastive: bool = True
     channels: PositiveInt = 55
