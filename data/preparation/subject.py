@@ -8,12 +8,14 @@ import shutil
 import sys
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED
+from sleep_interpreter.data.formats.subject_writer import SubjectWriter, is_test
 from sleep_interpreter.data.preparation import trials as cutting
 from sleep_interpreter.data.preparation.inputs import Source
 from sleep_interpreter.data.preparation.outputs import write_staging, write_trials
@@ -76,16 +78,12 @@ def prepare_subject(source: Source, name: str, settings: Preparation, out: Path)
         log.debug("%s", traceback.format_exc())
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    if reason is None:
-        record["status"] = "complete"
-    else:
-        record |= {"status": "failed", "step": step.step, "session": step.session, "reason": reason}
+    failed = {"status": "failed", "step": step.step, "session": step.session, "reason": reason}
+    record |= {"status": "complete"} if reason is None else failed
     step("end")
-    record |= {
-        "seconds": round(time.perf_counter() - started, 1),
-        "seconds_by_step": {k: round(v, 1) for k, v in step.seconds.items()},
-        "peak_bytes": _peak_memory(),
-    }
+    seconds = {name: round(spent, 1) for name, spent in step.seconds.items()}
+    record |= {"seconds": round(time.perf_counter() - started, 1), "seconds_by_step": seconds}
+    record["peak_bytes"] = _peak_memory()
     if reason is None:
         write_json(out / PREPARED / name / RECORD, record)
         log.info("%s: done in %.0f s", label, record["seconds"])
@@ -115,17 +113,14 @@ def _peak_memory() -> int | None:
 
 def _prepare(source: Source, name: str, settings: Preparation, work: Path, step: _Progress) -> dict:
     """Write all files of a subject below `work`/files and return what there is to say about them."""
-    files, average = work / "files", settings.steps.reference == "average"
-    notes: list[str] = []
-    details: list[SessionDetails] = []
-    card = settings.card
+    files, card, notes = work / "files", settings.card, list[str]()
+    details, nights = list[SessionDetails](), list[tuple[int, Cleaned]]()
     found: dict[str, list[Trials]] = {kind: [] for kind in cutting.windows(card)}
-    nights: list[tuple[int, Cleaned]] = []
     for session in source.sessions:
         step.session = session.label
         cleaned = clean(session, source.name, settings, work / session.label, step)
         step("trials")
-        dropped = _cut_trials(cleaned, settings, average, found)
+        dropped = _cut_trials(cleaned, settings, found)
         details.append(SessionDetails.of(cleaned, dropped, settings.slow_oscillations.channel))
         if cleaned.hypnogram is not None:
             scored = epoch_codes(cleaned.hypnogram, cleaned.raw.seconds) != UNSCORED
@@ -153,17 +148,17 @@ def _prepare(source: Source, name: str, settings: Preparation, work: Path, step:
         raise UserError(
             f"{source.name}: no trial and no night in it; look at events.rules and at the report of unknown events"
         )
-    counts = write_trials(files, name, trials, precue, settings, simulated, notes)
+    writer = SubjectWriter(files, name, card, simulated)
+    counts = write_trials(writer, trials, precue, settings, notes)
     hypnogram, windows = None, 0
     if best is not None:
         step("staging windows")
-        hypnogram, windows = write_staging(files, name, best, settings, notes)
+        hypnogram, windows = write_staging(replace(writer, simulated=best.simulated), best, settings, notes)
     counts["staging windows"] = windows
     counted = {kind: own.per_item(len(card.items)) for kind, own in trials.items() if kind in card.conditions}
     for kind, per_item in counted.items():
-        own = trials[kind]
         few = [f"{item} ({n})" for item, n in zip(card.item_names, per_item, strict=True) if n < _FEW]
-        if len(own.table) == 0:
+        if not per_item.any():
             notes.append(f"no {kind} trial")
         elif few:
             notes.append(f"fewer than {_FEW} {kind} trials of {', '.join(few)}")
@@ -182,11 +177,9 @@ def _prepare(source: Source, name: str, settings: Preparation, work: Path, step:
     }
 
 
-def _cut_trials(
-    cleaned: Cleaned, settings: Preparation, average: bool, found: dict[str, list[Trials]]
-) -> dict[str, dict]:
+def _cut_trials(cleaned: Cleaned, settings: Preparation, found: dict[str, list[Trials]]) -> dict[str, dict]:
     """Cut a recording's trials into `found` and return how many were left out and why."""
-    counts, card = {}, settings.card
+    counts, card, average = {}, settings.card, settings.steps.reference == "average"
     windows = cutting.windows(card)
     for window in (*AWAKE, "cue"):
         events = cleaned.events[cleaned.events.modality == window]
@@ -241,7 +234,7 @@ def _write_tables(folder: Path, cleaned: Cleaned, settings: Preparation, name: s
         with atomic_write(folder / "stages.tsv") as temporary:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     keep = settings.outputs.continuous
-    if keep == "all" or (keep == "test" and name.startswith("subject_test_")):
+    if keep == "all" or (keep == "test" and is_test(name)):
         cleaned.eeg.path = cleaned.eeg.path.rename(folder / "eeg.npy")
         about = {
             "channels": list(settings.channels.montage),
