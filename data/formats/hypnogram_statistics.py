@@ -110,18 +110,14 @@ def cohort(hypnograms: dict[str, "yasa.Hypnogram"]) -> dict[str, Any]:
 def _spread(values: np.ndarray) -> dict[str, Any]:
     if not len(values):
         return {"n": 0} | dict.fromkeys(("mean", "sd", "median", "p5", "p95"))
-    low, middle, high = np.percentile(values, [5, 50, 95])
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"n": len(values), "mean": float(values.mean()), "sd": sd, "median": float(middle),
-            "p5": float(low), "p95": float(high)}  # fmt: skip
+    quantiles = zip(("median", "p5", "p95"), np.percentile(values, [50, 5, 95]).tolist(), strict=True)
+    return {"n": len(values), "mean": float(values.mean()), "sd": sd, **dict(quantiles)}
 
 
 def _bout_row(minutes: np.ndarray) -> dict[str, Any]:
-    if not len(minutes):
-        return {"n": 0, "median_min": None, "p90_min": None, "longest_min": None}
-    median, p90 = np.percentile(minutes, [50, 90])
-    longest = float(minutes.max())
-    return {"n": len(minutes), "median_min": float(median), "p90_min": float(p90), "longest_min": longest}
+    quantiles = np.percentile(minutes, [50, 90, 100]).tolist() if len(minutes) else [None] * 3
+    return {"n": len(minutes), **dict(zip(("median_min", "p90_min", "longest_min"), quantiles, strict=True))}
 
 
 def shares_by_hour(nights: list[np.ndarray], hours: float = 9.0, step_min: int = 10) -> tuple[np.ndarray, np.ndarray]:
@@ -154,11 +150,9 @@ def report(path: str | Path, out: Path) -> list[str]:
     path = Path(path)
     root = path.resolve().parents[1] if path.is_file() else path
     kind = "simulated" if is_simulated(root) else None
-    groups = {
-        "training recordings": {n: h for n, h in hypnograms.items() if "test" not in n},
-        "test recordings": {n: h for n, h in hypnograms.items() if "test" in n},
-    }
-    groups = {name: own for name, own in groups.items() if own}
+    groups: dict[str, dict[str, yasa.Hypnogram]] = {}
+    for name, hypnogram in sorted(hypnograms.items(), key=lambda one: "test" in one[0]):
+        groups.setdefault(f"{'test' if 'test' in name else 'training'} recordings", {})[name] = hypnogram
     found = {name: cohort(own) for name, own in groups.items()}
     strange = quirks(published)
     nights = pd.DataFrame([{"recording": n, **night_statistics(h)} for n, h in hypnograms.items()])

@@ -144,11 +144,10 @@ def _codes(names: list[str], where: str, numbers: str) -> list[int]:
     known = _NUMBERS | ({4: N3, 5: REM} if numbers == "rk" else {4: REM})
     codes = []
     for name in names:
-        if re.fullmatch(r"\d+(\.0*)?", name) and int(float(name)) in known:
-            codes.append(known[int(float(name))])
-            continue
         folded = _folded(name)
-        found = _NAMES.get(name.casefold(), _NAMES.get(folded))
+        found = known.get(int(float(name))) if re.fullmatch(r"\d+(\.0*)?", name) else None
+        if found is None:
+            found = _NAMES.get(name.casefold(), _NAMES.get(folded))
         if found is None and folded in ("1", "2", "3", "4"):  # after "Sleep stage"
             found = _NUMBERS.get(int(folded), N3)
         if found is None:
@@ -198,11 +197,9 @@ def from_annotations(annotations: "mne.Annotations", pattern: str, first_time: f
     """
     found: list[list[Any]] = []
     for onset, duration, text in zip(annotations.onset, annotations.duration, annotations.description, strict=True):
-        for candidate in (str(text), str(text).partition("/")[2]):
-            match = re.fullmatch(pattern, candidate.strip())
-            if match:
-                found.append([float(onset) - first_time, float(duration), match["stage"]])
-                break
+        candidates = (str(text).strip(), str(text).partition("/")[2].strip())
+        if match := next(filter(None, (re.fullmatch(pattern, candidate) for candidate in candidates)), None):
+            found.append([float(onset) - first_time, float(duration), match["stage"]])
     for row, following in pairwise(found):
         if row[1] < 1:  # markers without a length hold until the next
             row[1] = following[0] - row[0]

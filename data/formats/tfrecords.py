@@ -120,9 +120,11 @@ class RecordFile:
 
     def peek(self, index: int, name: str) -> np.ndarray:
         """Read one small tensor as `read` does, without the rest of the record; its checksum is not verified."""
-        value = self._feature(index, name)
-        values = None if value is None else protobuf.bytes_list(value)
-        if values is None or len(values) != 1:
+        try:
+            values = import_tensorflow().train.Feature.FromString(self._feature(index, name) or b"").bytes_list.value
+        except DecodeError:
+            values = ()
+        if len(values) != 1:
             return self.read(index, [name])[name]  # whatever is wrong or unusual is found there
         return self._decode(values[0], f"{self.where(index)}, field {name!r}", self.schema[name], None)
 

@@ -52,8 +52,7 @@ def make_plan(settings: Channels, names: Sequence[str], where: str) -> Plan:
             raise UserError(f"{where}: channels.rename names {lab!r}, which is not there ({hint(lab, names)})")
     lab_names = {ours: lab for lab, ours in settings.rename.items()}
     free = [name for name in names if name not in settings.rename]
-    picks: list[str] = []
-    notes: list[str] = []
+    picks, notes = list[str](), list[str]()
 
     def row(ours: str) -> int | None:
         found = lab_names.get(ours) or find_channel(ours, free)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Collection
+from functools import partial
 from importlib.util import find_spec
 
 import mne
@@ -90,16 +91,12 @@ def artefact_operator(
     if not exclude:
         return None, names, found
 
-    def clean(r: mne.io.BaseRaw) -> mne.io.BaseRaw:
-        r.set_eeg_reference("average", verbose="error")
-        return ica.apply(r, exclude=exclude, verbose="error")
-
-    def clean_zeros(r: mne.io.BaseRaw) -> mne.io.BaseRaw:
-        r._data[:] = 0
-        return ica.apply(r, exclude=exclude, verbose="error")
+    def clean(r: mne.io.BaseRaw, size: int = 1) -> mne.io.BaseRaw:
+        r._data *= size
+        return ica.apply(r.set_eeg_reference("average", verbose="error"), exclude=exclude, verbose="error")
 
     # the components' means only move a channel's offset, which no trial keeps
-    operator = matrix(names, positions, clean, "ICA") - matrix(names, positions, clean_zeros, "ICA")
+    operator = matrix(names, positions, clean, "ICA") - matrix(names, positions, partial(clean, size=0), "ICA")
     average = np.eye(len(names)) - 1 / len(names)
     # what is taken out is taken out of the recorded reference, so that others can still be chosen
     return np.eye(len(names)) - (average - operator), names, found

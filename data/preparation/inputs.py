@@ -58,13 +58,12 @@ def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
     groups = _groups(root / "participants.tsv", settings.split.group_column)
     for path in sorted(found, key=lambda p: natural(p.fpath)):
         both = f"{path.session}_{path.task}" if path.session and path.task else None
-        names = (both, path.session, path.task)
+        names = tuple(name for name in (both, path.session, path.task) if name)
         kind = _kind(names, settings, path.fpath)
         events = path.copy().update(suffix="events", extension=".tsv").fpath
-        parts = (path.session, path.task, path.run and f"run{path.run}")
-        run = "_".join(part for part in parts if part) or kind
+        label = "_".join(filter(None, (path.session, path.task, path.run and f"run{path.run}"))) or kind
         there = events if events.is_file() else None
-        session = Session(run, kind, path.fpath, there, path, tuple(name for name in names if name), path.run)
+        session = Session(label, kind, path.fpath, there, path, names, path.run)
         sessions.setdefault(f"sub-{path.subject}", []).append(session)
     _check_rules(sessions, settings)
     return [Source(name, _distinct(own), groups.get(name)) for name, own in sessions.items()]

@@ -50,14 +50,9 @@ class Scene:
     """
 
     def __init__(
-        self,
-        subject: Subject,
-        purpose: Iterable[str | int],
-        stages: Sequence[str],
-        n: int | None = None,
-        clean: bool = False,
-        fixed: dict[str, pd.DataFrame] | None = None,
-    ) -> None:
+        self, subject: Subject, purpose: Iterable[str | int], stages: Sequence[str], n: int | None = None,
+        clean: bool = False, fixed: dict[str, pd.DataFrame] | None = None,
+    ) -> None:  # fmt: skip
         self._subject, self._purpose = subject, (*purpose, "scene")
         self.head, self.settings = subject.head, subject.settings.stages
         self.stages = list(stages)
