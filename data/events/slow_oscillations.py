@@ -34,10 +34,8 @@ _SPINDLE_COLUMNS = (
     "start_s", "peak_s", "end_s", "duration_s", "frequency_hz", "amplitude_uv", "channel", "kind", "so",
     "so_phase_rad",
 )  # fmt: skip
-_SLOW_BELOW = 13.0
-"""Hz; spindles below it are called slow, the others fast."""
-_TRANSITION = 0.15
-"""Share of a half-wave on either side of a zero crossing that counts as transition."""
+_SLOW_BELOW = 13.0  # Hz; spindles below it are called slow, the others fast
+_TRANSITION = 0.15  # share of a half-wave on either side of a zero crossing that counts as transition
 _NREM = (N2, N3)
 
 

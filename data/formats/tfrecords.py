@@ -63,8 +63,7 @@ STAGING: Schema = {
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
-_TYPED = {"float32": "float_val", "int32": "int_val"}
-"""Where a tensor holds its values when they are not raw bytes."""
+_TYPED = {"float32": "float_val", "int32": "int_val"}  # where a tensor holds its values when they are not raw bytes
 
 
 class RecordFile:

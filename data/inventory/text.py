@@ -30,8 +30,8 @@ def summary_lines(inventory: Inventory) -> list[str]:
     simulated = " – simulated: no figure made from it says anything about people" if inventory.simulated else ""
     problems = _problem_lines(inventory.problems)
     verdict = f"{problems[0]}; they are named at the end" if inventory.problems else problems[0]
-    if inventory.warnings:
-        verdict += f"; {len(inventory.warnings)} remarks, to know before results are believed"
+    if many := len(inventory.warnings):
+        verdict += f"; {many} remark{'s' * (many > 1)}, to know before results are believed"
     result = [f"{display_path(inventory.root)}{simulated}", verdict, *_card_lines(inventory.card), ""]
     result += [*_file_lines(inventory), *_count_lines(inventory)]
     if inventory.fast:
@@ -95,11 +95,12 @@ def _count_lines(inventory: Inventory) -> list[str]:
         rows.sort(key=lambda row: (natural(row[1][0]), _SECTIONS.index(row[0])))
         labels = [f"{_people(subjects)} {section}".rstrip() for section, subjects, _ in rows]
         lines: Iterable[Iterable[float]] = [numbers for *_, numbers in rows]
+        more = ""
         if len(rows) > MOST_ROWS:
-            labels, lines = _extremes(rows)
+            (labels, lines), more = _extremes(rows), " (each subject's own: --csv FILE)"
         names, label = part.reader.classes(inventory.card), max(map(len, labels), default=0) + 2
         width = _distinct(names)
-        title = f"{'simulated ' if inventory.simulated else ''}{part.reader.unit} by class: {part.pattern}"
+        title = f"{'simulated ' if inventory.simulated else ''}{part.reader.unit} by class: {part.pattern}{more}"
         if labels:
             names_line = "".join(f"{name[:width]:>{width + 1}}" for name in names)
             result += ["", title, f"{'':<{label}}{names_line}{'all':>8}"]

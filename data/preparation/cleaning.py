@@ -14,11 +14,9 @@ from sleep_interpreter.data.preparation.settings import BadChannels, Steps
 from sleep_interpreter.data.preparation.signal import SignalFile, pieces, without_line
 from sleep_interpreter.utils.core.errors import UserError
 
-_RATE = 250.0
-"""Hz; ICLabel was trained on 1 to 100 Hz, pyprep's noise criterion looks above 50 Hz."""
+_RATE = 250.0  # Hz; ICLabel was trained on 1 to 100 Hz, pyprep's noise criterion looks above 50 Hz
 _LEAST_ICA = 4
-_LEAST_PYPREP = 16
-"""Channels; with the six of a polysomnography, pyprep calls four of them bad for want of neighbours."""
+_LEAST_PYPREP = 16  # channels; with the six of a polysomnography, pyprep calls four of them bad for want of neighbours
 
 
 def require_package(method: str) -> None:

@@ -29,8 +29,7 @@ from sleep_interpreter.utils.signal.channel_names import listed
 from sleep_interpreter.utils.signal.recording import Recording
 
 _PLANTED = re.compile(r"(?:[^/]+/)?true/")
-_LEVELS = 5
-"""Folders above a recording that may hold the sidecar of a simulated data set: bids/sub-*/ses-*/eeg/."""
+_LEVELS = 5  # folders above a recording that may hold the sidecar of a simulated data set: bids/sub-*/ses-*/eeg/
 
 
 @dataclass

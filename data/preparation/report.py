@@ -27,8 +27,7 @@ from sleep_interpreter.utils.plots.html_page import render
 _TEMPLATE = Path(__file__).with_suffix(".html")
 _MINUTES = 10
 _AROUND = 1.5
-_NEAR = 0.4
-"""s: a detected event as near as this to a planted one is the same."""
+_NEAR = 0.4  # s: a detected event as near as this to a planted one is the same
 
 
 @dataclass

@@ -16,8 +16,7 @@ from sleep_interpreter.utils.signal.resample import Merger
 
 PIECE_SECONDS = 30.0
 _BLOCK = 30_000
-_TAIL_SECONDS = 0.2
-"""More than half of the resampler's filter: so much of the last sample is put behind a recording."""
+_TAIL_SECONDS = 0.2  # more than half of the resampler's filter: so much of the last sample is put behind a recording
 
 
 class SignalFile:

@@ -21,8 +21,7 @@ from sleep_interpreter.utils.signal.recording import Recording
 
 _YASA_RATE = 100
 _YASA_CODES = {"W": WAKE, "N1": WAKE, "N2": N2, "N3": N3, "R": REM}
-_LEAST_SECONDS = 300
-"""YASA's classifier needs five minutes."""
+_LEAST_SECONDS = 300  # YASA's classifier needs five minutes
 
 
 def find_stages(

@@ -34,8 +34,7 @@ log = logging.getLogger(__name__)
 PREPARED = "Prepared"
 RECORD = "subject.json"
 UNFINISHED = ".unfinished"
-_FEW = 5
-"""Fewer trials of an item than this are reported."""
+_FEW = 5  # fewer trials of an item than this are reported
 
 
 class _Progress:

@@ -174,14 +174,14 @@ def _remove(out: Path, files: Iterable[Path]) -> None:
 
 def _intact(out: Path, files: Iterable[str], written: dict[str, Any], verify: bool) -> set[str]:
     """Return those of the files that are as they were written: by size, with `verify` by checksum too."""
-    good = set()
-    for file in tqdm(files, desc="verifying", unit="file", disable=None if verify else True, leave=False):
+
+    def intact(file: str) -> bool:
         path, entry = out / file, written.get(file)
-        if not isinstance(entry, dict) or not path.is_file() or path.stat().st_size != entry.get("size"):
-            continue
-        if not verify or _description(path) == entry:
-            good.add(file)
-    return good
+        same = isinstance(entry, dict) and path.is_file() and path.stat().st_size == entry.get("size")
+        return same and (not verify or _description(path) == entry)
+
+    bar = tqdm(files, desc="verifying", unit="file", disable=None if verify else True, leave=False)
+    return set(filter(intact, bar))
 
 
 def _description(path: Path) -> dict[str, Any]:

@@ -23,8 +23,7 @@ from sleep_interpreter.utils.core.constants import STAGING_SECONDS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 
 _LENGTH = round(RESPONSE_S * STREAM_RATE)
-_COUNTED = 2**15
-"""Counters begin again here, µV."""
+_COUNTED = 2**15  # counters begin again here, µV
 _EPOCH = round(STAGING_SECONDS * STREAM_RATE)
 
 

@@ -23,8 +23,7 @@ FADE = 600
 NEAR_S = 0.5
 """How long before and after a slow oscillation its groups Pre-SO and Post-SO reach."""
 
-_UP, _TROUGH, _PEAK = 0.25, -0.58, 0.42
-"""Of the first up-state, trough and second up-state; trough to peak is 1."""
+_UP, _TROUGH, _PEAK = 0.25, -0.58, 0.42  # of the first up-state, trough and second up-state; trough to peak is 1
 _KNOTS = ("start_s", "trough_start_s", "trough_s", "up_start_s", "peak_s", "end_s")
 _KNOT_PHASES = np.pi * np.array([-0.5, 0.5, 1.0, 1.5, 2.0, 2.5])
 
