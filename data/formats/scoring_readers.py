@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sleep_interpreter.utils.core.constants import N2, N3, REM, UNKNOWN, WAKE
+from sleep_interpreter.utils.core.constants import N2, N3, REM, STAGING_SECONDS, UNKNOWN, WAKE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
 
@@ -72,13 +72,9 @@ class Hypnogram:
         inside = (place >= 0) & (seconds < (self.onset + self.duration)[place] - 1e-9)
         return np.where(inside, self.stage[place], UNSCORED)
 
-    def epochs(self, count: int, seconds: float = 30.0) -> np.ndarray:
-        """Return the stage at the middle of each of `count` epochs, int array."""
-        return self.at((np.arange(count) + 0.5) * seconds)
-
-    def shifted(self, seconds: float) -> "Hypnogram":
-        """Return the hypnogram with all times later by `seconds`."""
-        return replace(self, onset=self.onset + seconds)
+    def epochs(self, seconds: float) -> np.ndarray:
+        """Return the stage at the middle of each whole epoch of 30 s in so many s, int array; -1: not scored."""
+        return self.at((np.arange(int(seconds // STAGING_SECONDS)) + 0.5) * STAGING_SECONDS)
 
 
 def make(rows: list[Row], where: str, numbers: str = "auto") -> Hypnogram:

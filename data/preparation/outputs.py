@@ -13,7 +13,7 @@ from sleep_interpreter.data.formats.test_trials import DATA_TYPES, TRIAL_STAGES
 from sleep_interpreter.data.preparation.channels import KINDS
 from sleep_interpreter.data.preparation.recording import Cleaned
 from sleep_interpreter.data.preparation.settings import Preparation
-from sleep_interpreter.data.preparation.stages import epoch_codes, scored_span, staging_windows
+from sleep_interpreter.data.preparation.stages import scored_span, staging_windows
 from sleep_interpreter.data.preparation.trials import Trials, parts_in_time
 from sleep_interpreter.utils.core.constants import STAGING_SECONDS, WAKE
 from sleep_interpreter.utils.core.data_card import AWAKE
@@ -91,9 +91,7 @@ def write_staging(
 
     Returns {"onset", "label"} as in Whole_label_data.pickle, None where nothing is scored; and the number of windows.
     """
-    if cleaned.hypnogram is None:
-        return None, 0
-    codes = epoch_codes(cleaned.hypnogram, cleaned.raw.seconds)
+    codes = np.zeros(0, int) if cleaned.hypnogram is None else cleaned.hypnogram.epochs(cleaned.raw.seconds)
     first, last = scored_span(codes)
     if last - first < 1:
         return None, 0

@@ -22,7 +22,6 @@ from sleep_interpreter.data.preparation.outputs import write_staging, write_tria
 from sleep_interpreter.data.preparation.recording import Cleaned, clean
 from sleep_interpreter.data.preparation.report import SessionDetails, write_report
 from sleep_interpreter.data.preparation.settings import Preparation
-from sleep_interpreter.data.preparation.stages import epoch_codes
 from sleep_interpreter.data.preparation.trials import Trials
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.data_card import AWAKE
@@ -122,7 +121,7 @@ def _prepare(source: Source, name: str, settings: Preparation, work: Path, step:
         dropped = _cut_trials(cleaned, settings, found)
         details.append(SessionDetails.of(cleaned, dropped, settings.slow_oscillations.channel))
         if cleaned.hypnogram is not None:
-            scored = epoch_codes(cleaned.hypnogram, cleaned.raw.seconds) != UNSCORED
+            scored = cleaned.hypnogram.epochs(cleaned.raw.seconds) != UNSCORED
             nights.append((int(scored.sum()), cleaned))
             _write_tables(files / PREPARED / name / session.label, cleaned, settings, name)
         if session.kind == "wake":
