@@ -24,7 +24,8 @@ _Range = tuple[float, float]
 _Times = float | np.ndarray
 RATE = 100.0
 """Hz of the signals that are searched."""
-_KNOTS = ("start_s", "trough_start_s", "trough_s", "up_start_s", "peak_s", "end_s")
+KNOTS = ("start_s", "trough_start_s", "trough_s", "up_start_s", "peak_s", "end_s")
+"""Times of a slow oscillation, in this order; see `detect_so`."""
 _YASA = {
     "Start": "trough_start_s", "NegPeak": "trough_s", "MidCrossing": "up_start_s", "PosPeak": "peak_s",
     "End": "end_s", "PTP": "amplitude_uv", "Stage": "stage",
@@ -134,7 +135,7 @@ def so_phase(
     group, phase, row = np.full(len(seconds), -1), np.full(len(seconds), np.nan), np.full(len(seconds), -1)
     if not len(table):
         return group, phase, row
-    times = {key: table[key].to_numpy(float) for key in _KNOTS}
+    times = {key: table[key].to_numpy(float) for key in KNOTS}
     for k, t in enumerate(seconds):
         near = np.flatnonzero((t >= times["start_s"] - around) & (t < times["end_s"] + around))
         if not len(near):

@@ -59,11 +59,9 @@ def segments_of(epochs: np.ndarray) -> dict[str, list[int]]:
     for that.
     """
     epochs = np.asarray(epochs, int)
-    unknown = np.flatnonzero(epochs == UNKNOWN)
-    if len(unknown):
-        raise UserError(
-            f"epoch {unknown[0]} is unknown, which the published label file cannot hold: score it or cut it off"
-        )
+    if len(unknown := np.flatnonzero(epochs == UNKNOWN)):
+        cannot = "unknown, which the published label file cannot hold: score it or cut it off"
+        raise UserError(f"epoch {unknown[0]} is {cannot}")
     stages, lengths = bouts(epochs).T
     return {"onset": [0, *(STAGING_SECONDS * np.cumsum(lengths)).tolist()], "label": stages.tolist()}
 

@@ -91,8 +91,7 @@ def make(rows: list[Row], where: str, numbers: str = "auto") -> Hypnogram:
     onset, duration = onset[order], duration[order]
     if not (np.isfinite(onset).all() and np.isfinite(duration).all() and (duration >= 0).all()):
         raise UserError(f"{where}: a stage without a finite onset and a duration of 0 s or more")
-    late = np.flatnonzero(onset[:-1] + duration[:-1] > onset[1:] + 0.5)
-    if len(late):
+    if len(late := np.flatnonzero(onset[:-1] + duration[:-1] > onset[1:] + 0.5)):
         first = int(late[0])
         raise UserError(f"{where}: the stages at {onset[first]:g} s and {onset[first + 1]:g} s overlap")
     return Hypnogram(onset, duration, np.array(_codes(names, where, numbers), int), tuple(names))

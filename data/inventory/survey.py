@@ -234,8 +234,7 @@ def _compare_counts(inventory: Inventory) -> None:
                 totals[subject or subject_name(findings.file)][name] += count
         classes = part.reader.classes(inventory.card)
         fewest = {subject: min((counts[name], name) for name in classes) for subject, counts in totals.items()}
-        few = [subject for subject, (count, _) in fewest.items() if count < FEW]
-        if few:
+        if few := [subject for subject, (count, _) in fewest.items() if count < FEW]:
             subject = min(few, key=lambda name: fewest[name])
             count, name = fewest[subject]
             inventory.warnings.append(

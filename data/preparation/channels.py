@@ -148,8 +148,7 @@ def rereference(names: Sequence[str], kind: str, mastoids: Sequence[str], positi
     if kind in ("average", "none"):
         return np.eye(len(names))
     if kind == "mastoids":
-        there = [name for name in mastoids if name in names]
-        if not there:
+        if not (there := [name for name in mastoids if name in names]):
             raise UserError(f"{where}: steps.reference is mastoids, but there is no {' or '.join(mastoids)}")
         return matrix(names, positions, lambda raw: raw.set_eeg_reference(there, verbose="error"), where)
     eeg = [name for name in names if name not in mastoids]

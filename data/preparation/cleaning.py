@@ -85,8 +85,7 @@ def artefact_operator(
         row = {"component": k, "label": label, "probability": float(p)}
         removed = bool(label in settings.remove and p >= settings.probability)
         found.append(row | {"removed": removed, "topography": topographies[k]})
-    exclude = [row["component"] for row in found if row["removed"]]
-    if not exclude:
+    if not (exclude := [row["component"] for row in found if row["removed"]]):
         return None, names, found
 
     def clean(r: mne.io.BaseRaw, size: int = 1) -> mne.io.BaseRaw:

@@ -82,8 +82,9 @@ def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list
         for p in ([one] if Path(one).is_file() else glob.glob(one, recursive=True))  # noqa: PTH207
     }
     paths = sorted((p for p in files if p.suffix.lower() in _FORMATS), key=natural)
-    scorings = {scoring for path in paths for scoring in _scorings(path, settings.stages.file)}
-    paths = [path for path in paths if path not in scorings]
+    if "{stem}" in (settings.stages.file or ""):  # EDF+ scorings look like recordings
+        scored = {scoring for path in paths for scoring in scorings(path, settings.stages.file)}
+        paths = [path for path in paths if path not in scored]
     if not paths:
         what = f"{len(files)} files, none of them" if files else "no"
         raise UserError(f"--recordings {' '.join(patterns)!r}: {what} recording ({', '.join(_FORMATS)})")
@@ -113,12 +114,12 @@ def _check_rules(sessions: Mapping[str, Sequence[Session]], settings: Preparatio
             raise UserError(f"{place}: no recording is of the session {rule.session!r}; {hint}")
 
 
-def _scorings(path: Path, pattern: str | None) -> list[Path]:
-    """Return the files that hold a recording's scoring: EDF+ scorings look like recordings."""
-    if pattern is None or "{stem}" not in pattern:
+def scorings(path: Path, pattern: str | None) -> list[Path]:
+    """Return the files beside a recording that `stages.file` names."""
+    if pattern is None:
         return []
     stem = glob.escape(path.name.split(".")[0])
-    return [other for other in path.parent.glob(pattern.replace("{stem}", stem)) if other != path]
+    return sorted(other for other in path.parent.glob(pattern.replace("{stem}", stem)) if other != path)
 
 
 def assign_names(

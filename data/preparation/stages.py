@@ -1,6 +1,5 @@
 """Sleep stages of a recording: the expert's, or YASA's."""
 
-import glob
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +10,7 @@ import numpy as np
 
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram, from_annotations, make, read_hypnogram
 from sleep_interpreter.data.preparation.channels import KINDS, Derivation, Plan
-from sleep_interpreter.data.preparation.inputs import Session
+from sleep_interpreter.data.preparation.inputs import Session, scorings
 from sleep_interpreter.data.preparation.settings import Stages
 from sleep_interpreter.data.preparation.signal import SignalFile
 from sleep_interpreter.utils.core.constants import STAGING_SECONDS, STREAM_RATE
@@ -75,10 +74,7 @@ def _clock_offset(scoring: float, recording: float, hypnogram: Hypnogram, second
 
 def scoring_file(session: Session, settings: Stages) -> Path | None:
     """Return the hypnogram file of a recording, or None; refuse several that match `stages.file`."""
-    if settings.file is None:
-        return None
-    stem = glob.escape(session.path.name.split(".")[0])
-    found = sorted(set(session.path.parent.glob(settings.file.replace("{stem}", stem))) - {session.path})
+    found = scorings(session.path, settings.file)
     if len(found) > 1:
         raise UserError(f"{session.path}: stages.file matches {', '.join(p.name for p in found)}: make it match one")
     return found[0] if found else None

@@ -135,12 +135,10 @@ def _prepare(source: Source, name: str, settings: Preparation, work: Path, step:
         notes.append(f"staging windows and labels are those of {which}")
     trials = {m: cutting.join(found[m], card.awake_shape) for m in AWAKE}
     sleep, before = (cutting.join(found[kind], card.sleep_shape) for kind in ("cue", "precue"))
-    precue = {}
     for kind, stages in cutting.SLEEP_STAGES.items():
         table, eeg = sleep.select(np.isin(sleep.table.stage.to_numpy(), stages))
         trials[kind] = Trials(table.reset_index(drop=True), eeg)
-        if settings.outputs.precue:
-            precue[kind] = _matching(before, trials[kind])
+    precue = {kind: _matching(before, trials[kind]) for kind in cutting.SLEEP_STAGES if settings.outputs.precue}
     simulated = any(d.cleaned.simulated for d in details)
     if not any(len(own.table) for own in trials.values()) and best is None:
         raise UserError(
@@ -148,11 +146,11 @@ def _prepare(source: Source, name: str, settings: Preparation, work: Path, step:
         )
     writer = SubjectWriter(files, name, card, simulated)
     counts = write_trials(writer, trials, precue, settings, notes)
-    hypnogram, windows = None, 0
+    hypnogram, counts["staging windows"] = None, 0
     if best is not None:
         step("staging windows")
-        hypnogram, windows = write_staging(replace(writer, simulated=best.simulated), best, settings, notes)
-    counts["staging windows"] = windows
+        night = replace(writer, simulated=best.simulated)
+        hypnogram, counts["staging windows"] = write_staging(night, best, settings, notes)
     counted = {kind: own.per_item(len(card.items)) for kind, own in trials.items() if kind in card.conditions}
     for kind, per_item in counted.items():
         few = [f"{item} ({n})" for item, n in zip(card.item_names, per_item, strict=True) if n < _FEW]

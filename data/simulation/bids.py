@@ -158,10 +158,7 @@ def write_dataset_files(out: Path, settings: Simulation) -> None:
     )
     path = root / "dataset_description.json"
     write_json(path, {**json.loads(path.read_text(encoding="utf-8")), MARK: True})
-    people = [
-        {"participant_id": f"sub-{label(group, number)}", "group": group, "subject": subject_name(group, number)}
-        for group, number in settings.night.people
-    ]
+    people = [(f"sub-{label(*one)}", one[0], subject_name(*one)) for one in settings.night.people]
     _write_table(root / "participants.tsv", pd.DataFrame(people, columns=["participant_id", "group", "subject"]))
     write_json(root / "participants.json", _PARTICIPANTS)
     with atomic_write(root / "README") as temporary:

@@ -77,12 +77,10 @@ def write_dataset(
     manifest = _manifest(settings, parts, jobs)
     good = _intact(out, manifest["files"], written, verify or force)
     if (out / COMPLETE).is_file() and not outdated:
-        lacking = [file for file in manifest["files"] if file not in good]
-        if not lacking:
+        if not (lacking := [file for file in manifest["files"] if file not in good]):
             log.info("%s: complete with these settings already, left as it is", out)
             return False
-        damaged = [file for file in lacking if old is not None and file in old["files"]]
-        if damaged:
+        if damaged := [file for file in lacking if old is not None and file in old["files"]]:
             log.warning("%s: missing or damaged, written again: %s", out, ", ".join(damaged))
     waiting = [job for job in jobs if not good.issuperset(job.files)]
     _check_room(out, sum(job.size for job in waiting) - sum(file.stat().st_size for file in outdated))

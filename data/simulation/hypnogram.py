@@ -166,8 +166,7 @@ class HypnogramModel(Settings):
         if self.night_hours[-1] > 16:
             raise ValueError(f"night_hours reaches {self.night_hours[-1]} h: at most 16 h")
         shortest = 60 * (self.night_hours[0] if self.hours is None else self.hours)
-        awake = self.sleep_latency_min[-1] + self.final_wake_min[-1]
-        if awake >= shortest:
+        if (awake := self.sleep_latency_min[-1] + self.final_wake_min[-1]) >= shortest:
             raise ValueError(
                 f"sleep_latency_min and final_wake_min reach {awake:g} min together, but a night may have "
                 f"only {shortest:g} min: shorten them or lengthen the night"

@@ -126,7 +126,10 @@ def _write_trials(out: Path, settings: Simulation, group: str, number: int) -> N
             writer.training(stage, items, eeg, beside if awake else None)
     if group == "test" and settings.cohort.so_trials and "N2N3" in sleep:
         writer.by_phase(trials.so_trials(subject, settings.cohort.so_trials))
-    kinds = {f"awake_{modality}": _by_item(pool) for modality, pool in awake.items()}
+    kinds = {
+        f"awake_{modality}": (np.repeat(np.arange(len(pool)), pool.shape[1]), np.concatenate(pool))
+        for modality, pool in awake.items()
+    }
     writer.single_trials(kinds | {stage: (own.item, own.eeg) for stage, own in sleep.items()})
     cues = {stage: own.truth for stage, own in sleep.items() if len(own.item)}
     tables = {f"trials/{stage}": table for stage, table in cues.items()}
@@ -139,11 +142,6 @@ def _beside(subject: Subject, stage: str, items: np.ndarray, awake: dict[str, np
     """Yield the awake trials stored beside each sleep trial."""
     for place, item in enumerate(items):
         yield place, {kind: trials.draw_awake(subject, stage, place, pool[item]) for kind, pool in awake.items()}
-
-
-def _by_item(pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the items of awake trials (items, n, C, T), and the trials one after the other."""
-    return np.repeat(np.arange(len(pool)), pool.shape[1]), np.concatenate(pool)
 
 
 def _write_staging(out: Path, settings: Simulation, group: str, number: int) -> None:
