@@ -166,7 +166,7 @@ def _check_trial(trial: Any, card: DataCard, where: str, key: str, asleep: bool 
 
 
 def _check_test_trial(trial: Any, card: DataCard, where: str, awake: bool) -> dict:
-    kinds = [kind for kind in AWAKE if kind in card.conditions] if awake else []
+    kinds = card.awake_kinds if awake else ()
     # a subject without awake trials is one: that no trial has any is said once a file
     alone = bool(kinds) and isinstance(trial, dict) and not any(f"awake_{kind}_erp" in trial for kind in AWAKE)
     checked = check_test_trial(trial, card, where, bool(kinds) and not alone)

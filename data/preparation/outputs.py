@@ -16,7 +16,6 @@ from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.stages import scored_span, staging_windows
 from sleep_interpreter.data.preparation.trials import Trials, parts_in_time
 from sleep_interpreter.utils.core.constants import STAGING_SECONDS, WAKE
-from sleep_interpreter.utils.core.data_card import AWAKE
 from sleep_interpreter.utils.core.provenance import MARK
 
 
@@ -29,8 +28,8 @@ def write_trials(
     `trials` are of "image", "audio", "N2N3", "REM", `precue` of "N2N3", "REM": those before the cues, in their order.
     What the user should know is appended to `notes`.
     """
-    conditions, test = settings.card.conditions, is_test(writer.name)
-    modalities, kinds = ([kind for kind in some if kind in conditions] for some in (AWAKE, TRIAL_STAGES))
+    modalities, test = settings.card.awake_kinds, is_test(writer.name)
+    kinds = [stage for stage in TRIAL_STAGES if stage in settings.card.conditions]
     counts: dict = {kind: len(trials[kind].table) for kind in (*modalities, *kinds)}
     single = {f"awake_{m}": (trials[m].items, trials[m].eeg) for m in modalities}
     single |= {stage: (trials[stage].items, trials[stage].eeg) for stage in kinds}
@@ -65,7 +64,7 @@ def draw_awake(
     otherwise some repeatedly. The draw depends on the seed, the subject and the trial's place only.
     """
     card = settings.card
-    many, modalities = card.awake_per_sleep, [kind for kind in AWAKE if kind in card.conditions]
+    many, modalities = card.awake_per_sleep, card.awake_kinds
     pools = {m: [np.flatnonzero(trials[m].items == k) for k in range(len(card.items))] for m in modalities}
     draws = {}
     for place, item in enumerate(trials[stage].items):

@@ -79,7 +79,7 @@ _SCORE = "how well it is remembered after the night, 0 to 1 (simulated)"
 
 def tasks(settings: Simulation) -> dict[str, tuple[str, ...]]:
     """Return the tasks (BIDS entity) of each session that a data set has."""
-    sessions = {"night": ("sleep",) if settings.sleep_kinds else (), "wake": settings.modalities}
+    sessions = {"night": ("sleep",) if settings.sleep_kinds else (), "wake": settings.card.awake_kinds}
     return {session: own for session, own in sessions.items() if own}
 
 
@@ -114,7 +114,7 @@ def seconds(settings: Simulation, group: str, number: int, session: str) -> floa
         return STAGING_SECONDS * len(hypnogram(settings.night, settings.seed, group, number))
     plan = settings.night.wake
     trials = plan.repetitions * len(settings.card.items) * sum(plan.interval_s) / 2
-    return len(settings.modalities) * (60 * plan.rest_min + trials + 5)
+    return len(settings.card.awake_kinds) * (60 * plan.rest_min + trials + 5)
 
 
 def write_session(out: Path, settings: Simulation, group: str, number: int, session: str) -> None:

@@ -100,12 +100,12 @@ def _trial_job(settings: Simulation, group: str, number: int) -> Job:
         pickles = [f"{when}{stage}_data" for when in ("", "precue_") for stage in counts] + ["SO_data"] * bool(by_phase)
         files = [layout.main_file(name, pickle) for pickle in pickles]
     else:
-        kinds = (layout.whole_file, layout.sleep_file) if settings.modalities else (layout.sleep_file,)
+        kinds = (layout.whole_file, layout.sleep_file) if settings.card.awake_kinds else (layout.sleep_file,)
         files = [kind(name, stage) for stage, count in counts.items() if count for kind in kinds]
     if files or not settings.sleep_kinds:
         files += [layout.main_file(name, "Whole_data"), truth.file_name(name, "trials")]
     pool, beside = len(card.items) * cohort.awake_trials, sum(counts.values()) * card.awake_per_sleep
-    size = len(settings.modalities) * (pool + beside) * one_awake + _TRUTH_BYTES
+    size = len(settings.card.awake_kinds) * (pool + beside) * one_awake + _TRUTH_BYTES
     size += (3 * sum(counts.values()) + len(SO_GROUPS) * by_phase) * trial
     return Job(tuple(files), size, _write_trials, (settings, group, number))
 
@@ -113,7 +113,7 @@ def _trial_job(settings: Simulation, group: str, number: int) -> Job:
 def _write_trials(out: Path, settings: Simulation, group: str, number: int) -> None:
     subject = Subject(settings, group, number)
     writer = layout.SubjectWriter(out, subject.name, settings.card, simulated=True)
-    awake = {modality: trials.awake_trials(subject, modality) for modality in settings.modalities}
+    awake = {modality: trials.awake_trials(subject, modality) for modality in settings.card.awake_kinds}
     sleep = {stage: trials.sleep_trials(subject, stage, n) for stage, n in _counts(settings, group).items()}
     for stage, (items, eeg, _) in sleep.items():
         beside = _beside(subject, stage, items, awake)

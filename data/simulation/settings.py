@@ -11,7 +11,7 @@ from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.data.simulation.hypnogram import GivenStages
 from sleep_interpreter.utils.core.config import Settings, load
 from sleep_interpreter.utils.core.constants import STREAM_RATE
-from sleep_interpreter.utils.core.data_card import ASLEEP, AWAKE, CardSetting, Filter, HasCard, published
+from sleep_interpreter.utils.core.data_card import ASLEEP, CardSetting, Filter, HasCard, published
 from sleep_interpreter.utils.signal.preprocessing import decimation_of
 
 FiveStage = Literal["W", "N1", "N2", "N3", "R"]
@@ -428,11 +428,6 @@ class Simulation(HasCard):
         if changes:
             object.__setattr__(self, "card", self.card.model_copy(update=changes))
         return self
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """Kinds of awake trials that the data set has."""
-        return tuple(kind for kind in AWAKE if kind in self.card.conditions)
 
     @property
     def sleep_kinds(self) -> tuple[str, ...]:
