@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import logging
 import shutil
 import sys
@@ -27,7 +26,7 @@ from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.data_card import AWAKE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write
-from sleep_interpreter.utils.core.provenance import write_json
+from sleep_interpreter.utils.core.provenance import read_json, write_json
 
 log = logging.getLogger(__name__)
 PREPARED = "Prepared"
@@ -252,7 +251,7 @@ def _move(files: Path, out: Path, record: dict) -> None:
             digest = hashlib.file_digest(handle, "sha256").hexdigest()
         record["files"][file.relative_to(files).as_posix()] = {"bytes": file.stat().st_size, "sha256": digest}
     path = out / PREPARED / record["subject"] / RECORD
-    if before := _read_json(path).get("files", {}):
+    if before := read_json(path).get("files", {}):
         # from here on until the new record is there, the subject is unfinished
         write_json(path, {"status": "unfinished", "files": {**before, **record["files"]}})
     for relative in before.keys() - record["files"].keys():
@@ -263,17 +262,9 @@ def _move(files: Path, out: Path, record: dict) -> None:
         (files / relative).replace(target)
 
 
-def _read_json(path: Path) -> dict:
-    """Return a record, empty where there is none that can be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
 def read_record(out: Path, name: str) -> dict | None:
     """Return the record of a subject whose preparation is complete, all files in place, else None."""
-    record = _read_json(out / PREPARED / name / RECORD)
+    record = read_json(out / PREPARED / name / RECORD)
     if record.get("status") != "complete":
         return None
     for relative, about in record.get("files", {}).items():
