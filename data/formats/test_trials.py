@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sleep_interpreter.data.formats import validation
-from sleep_interpreter.data.formats.epoch_order import awake_draws, permutation, slices
+from sleep_interpreter.data.formats.records import awake_draws, permutation, slices
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.data.formats.trial_reader import Batch
 from sleep_interpreter.utils.core.constants import WINDOWS

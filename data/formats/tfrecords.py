@@ -63,8 +63,7 @@ STAGING: Schema = {
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
-_TYPED = {"float32": "float_val", "int32": "int_val"}
-"""Where a tensor holds its values when they are not raw bytes."""
+_TYPED = {"float32": "float_val", "int32": "int_val"}  # where a tensor holds its values when they are not raw bytes
 
 
 class RecordFile:
@@ -120,9 +119,11 @@ class RecordFile:
 
     def peek(self, index: int, name: str) -> np.ndarray:
         """Read one small tensor as `read` does, without the rest of the record; its checksum is not verified."""
-        value = self._feature(index, name)
-        values = None if value is None else protobuf.bytes_list(value)
-        if values is None or len(values) != 1:
+        try:
+            values = import_tensorflow().train.Feature.FromString(self._feature(index, name) or b"").bytes_list.value
+        except DecodeError:
+            values = ()
+        if len(values) != 1:
             return self.read(index, [name])[name]  # whatever is wrong or unusual is found there
         return self._decode(values[0], f"{self.where(index)}, field {name!r}", self.schema[name], None)
 

@@ -233,6 +233,20 @@ class HasCard(Settings):
             tree.pop("card", None)
         return tree
 
+    def share_montage(self, name: str, refusal: str) -> dict[str, Any]:
+        """Let the card and the settings `name` have one montage, whichever was given; return what that changes of
+        the card. With both given and different, `refusal` is the `ValueError`.
+        """
+        own, card = getattr(self, name), getattr(self, "card", published())
+        if own.montage == card.channels:
+            return {}
+        if card.channels == published().channels:
+            return {"channels": own.montage}
+        if "montage" in own.model_fields_set:
+            raise ValueError(refusal)
+        object.__setattr__(self, name, type(own).model_validate(own.model_dump() | {"montage": card.channels}))
+        return {}
+
 
 def from_notes(notes: dict[str, Any], where: str) -> DataCard:
     """Return the card that a checkpoint's or a run's notes hold under "card", else the published card."""

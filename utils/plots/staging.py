@@ -170,7 +170,7 @@ def cohort_figure(curves: Mapping[str, Any], groups: Mapping[str, Any], path: Pa
     """Draw a cohort of hypnograms: stages over the night, how long bouts last, minutes and transitions.
 
     `curves` is {group: ((hours (n,), shares (n, 4)), list of bouts (m, 2) of each night)}, `groups` {group: result of
-    `data.formats.hypnogram_statistics.cohort`}.
+    `data.formats.hypnograms.cohort`}.
     """
     nights = ", ".join(f"{group['nights']} {name}" for name, group in groups.items())
     look = {"heading": style.titled(f"Hypnograms: {nights}", kind), "fontsize": 9, "squeeze": False}
