@@ -347,7 +347,7 @@ def test_a_decoder_of_other_items_does_not_go_on_with_a_session(main, session, s
     about = json.loads((first.folder / "session.json").read_text())
     (first.folder / "session.json").write_text(json.dumps(about | {"ending": None}))
     before = (first.folder / "log.jsonl").read_bytes()
-    renamed = EIGHT.model_copy(update={"items": tuple(reversed(EIGHT.items[:7])) + (Item(name="new"),)})
+    renamed = EIGHT.model_copy(update={"items": (*reversed(EIGHT.items[:7]), Item(name="new"))})
     save_decoder(renamed, decoder)
     with pytest.raises(UserError, match="'new' is in"):
         main(["--resume", str(first.folder)])
