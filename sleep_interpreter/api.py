@@ -119,7 +119,7 @@ def replay(
     words = [f"--recording={recording}", f"--out={out}", f"--subject={subject}"]
     words += [f"--decoder-checkpoint={decoder}"] if decoder is not None else []
     words += [f"--set={change}" for change in _overrides(settings)]
-    command_line.start(argparse.ArgumentParser(), words)
+    command_line.start(None, words)
     return load_session(sorted((Path(out) / subject).glob("session_*"))[-1])
 
 

@@ -65,9 +65,9 @@ def write(root, card, n=16):
             for i, k in enumerate(label)
         ]
         folder = root / "SI Main Train_tfrecords" / "N2N3"
-        write_records(folder / f"Whole_subject_{subject}.tfrecord", whole_schema(card), records)
-        alone = [{key: record[key] for key in sleep_schema(card)} for record in records]
-        write_records(folder / f"sleep_subject_{subject}.tfrecord", sleep_schema(card), alone)
+        for name, schema in (("Whole", whole_schema(card)), ("sleep", sleep_schema(card))):
+            fields = [{key: record[key] for key in schema} for record in records]
+            write_records(folder / f"{name}_subject_{subject}.tfrecord", schema, fields)
     for subject in range(3):
         label, sleep, image, audio = trials(card, n, 10 + subject)
         folder = root / "SI Main Test" / f"subject_test_{subject}"
@@ -78,6 +78,9 @@ def write(root, card, n=16):
             }
             for i, k in enumerate(label)
         ]  # fmt: skip
+        for absent in set(data_card.AWAKE) - set(card.conditions):
+            for trial in content:
+                del trial[f"awake_{absent}_erp"]
         write_pickle(content, folder / "N2N3_data.pickle")
         one_hot = np.eye(len(card.items), dtype=np.float32)[label]
         group = {"label": one_hot, "decode_data": np.ascontiguousarray(sleep.transpose(0, 2, 1))}

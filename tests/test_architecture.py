@@ -18,9 +18,9 @@ ORDER = (
     "realtime/Sources", "realtime/Output", "realtime/Cues", "realtime/Model", "realtime/Control",
     "realtime/Session", "realtime/Report", "realtime/Monitor", "realtime/Setup", "realtime",
     "sleep_interpreter",
-    "benchmarks/plots.py", "benchmarks/runner.py", "benchmarks/speed", "benchmarks/staging",
-    "benchmarks/decoding", "benchmarks/preparation", "benchmarks/simulator", "benchmarks/realtime",
-    "benchmarks",
+    "benchmarks/plots.py", "benchmarks/runner.py", "benchmarks/example_recording.py", "benchmarks/speed",
+    "benchmarks/staging", "benchmarks/decoding", "benchmarks/preparation", "benchmarks/simulator",
+    "benchmarks/realtime", "benchmarks",
 )  # fmt: skip
 """From the ground up: a package imports what stands before it, and itself. A single file may have a place of
 its own; what is in no package of a folder (its scripts) stands where the folder stands."""

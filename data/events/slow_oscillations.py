@@ -8,30 +8,63 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from pydantic import Field, PositiveFloat, StringConstraints
 
-from sleep_interpreter.data.events.settings import SlowOscillationDetection, SpindleDetection
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
+from sleep_interpreter.utils.core.config import Settings
 from sleep_interpreter.utils.core.constants import N2, N3
 
+_Name = Annotated[str, StringConstraints(min_length=1)]
+_Range = tuple[float, float]
 _Times = float | np.ndarray
 RATE = 100.0
 """Hz of the signals that are searched."""
-_KNOTS = ("start_s", "trough_start_s", "trough_s", "up_start_s", "peak_s", "end_s")
-_SO_COLUMNS = (*_KNOTS, "amplitude_uv", "stage")
+KNOTS = ("start_s", "trough_start_s", "trough_s", "up_start_s", "peak_s", "end_s")
+"""Times of a slow oscillation, in this order; see `detect_so`."""
+_YASA = {
+    "Start": "trough_start_s", "NegPeak": "trough_s", "MidCrossing": "up_start_s", "PosPeak": "peak_s",
+    "End": "end_s", "PTP": "amplitude_uv", "Stage": "stage",
+}  # fmt: skip
+"""YASA's columns of slow oscillations, and ours."""
 _SPINDLE_COLUMNS = (
     "start_s", "peak_s", "end_s", "duration_s", "frequency_hz", "amplitude_uv", "channel", "kind", "so",
     "so_phase_rad",
 )  # fmt: skip
-_SLOW_BELOW = 13.0
-"""Hz; spindles below it are called slow, the others fast."""
-_TRANSITION = 0.15
-"""Share of a half-wave on either side of a zero crossing that counts as transition."""
+_SLOW_BELOW = 13.0  # Hz; spindles below it are called slow, the others fast
+_TRANSITION = 0.15  # share of a half-wave on either side of a zero crossing that counts as transition
 _NREM = (N2, N3)
+
+
+class SlowOscillationDetection(Settings):
+    """Detection of slow oscillations with YASA, and what is near enough to a cue."""
+
+    channel: _Name = "Fz"
+    reference: Literal["mastoids", "recorded"] = "mastoids"
+    freq_hz: _Range = (0.3, 1.5)
+    negative_s: _Range = (0.15, 1.0)
+    positive_s: _Range = (0.1, 1.0)
+    negative_uv: _Range = (30.0, 300.0)
+    positive_uv: _Range = (8.0, 200.0)
+    peak_to_peak_uv: _Range = (60.0, 500.0)
+    first_up_s: _Range = (0.1, 1.0)
+    around_s: PositiveFloat = 0.5
+
+
+class SpindleDetection(Settings):
+    """Detection of spindles with YASA, and what counts as coupled."""
+
+    channels: tuple[_Name, ...] = ("Fz", "Cz", "Pz")
+    freq_hz: _Range = (11.0, 16.0)
+    duration_s: _Range = (0.5, 2.5)
+    threshold_correlation: float = Field(0.65, ge=0, le=1)
+    threshold_rms: float = Field(1.5, gt=0)
+    threshold_relative_power: float = Field(0.2, ge=0, le=1)
+    after_cue_s: PositiveFloat = 1.5
 
 
 def detect_so(signal: np.ndarray, stages: np.ndarray, settings: SlowOscillationDetection) -> pd.DataFrame:
@@ -46,7 +79,7 @@ def detect_so(signal: np.ndarray, stages: np.ndarray, settings: SlowOscillationD
     import mne  # lazy: start-up
     import yasa  # lazy: start-up
 
-    empty = pd.DataFrame({name: [] for name in _SO_COLUMNS})
+    empty = pd.DataFrame({name: [] for name in ("start_s", *_YASA.values())})
     if not np.isin(stages, _NREM).any() or len(signal) < 30 * RATE:
         return empty
     with _quietly():
@@ -69,18 +102,8 @@ def detect_so(signal: np.ndarray, stages: np.ndarray, settings: SlowOscillationD
     before = np.searchsorted(rising, start - settings.first_up_s[0], side="right") - 1
     first = np.append(rising, -np.inf)[before]  # -1, where there is none, is the last one
     first = np.maximum(first, start - settings.first_up_s[1])
-    return pd.DataFrame(
-        {
-            "start_s": first,
-            "trough_start_s": start,
-            "trough_s": rows["NegPeak"].to_numpy(float),
-            "up_start_s": rows["MidCrossing"].to_numpy(float),
-            "peak_s": rows["PosPeak"].to_numpy(float),
-            "end_s": rows["End"].to_numpy(float),
-            "amplitude_uv": rows["PTP"].to_numpy(float),
-            "stage": rows["Stage"].to_numpy(int),
-        }
-    )
+    times = {ours: rows[theirs].to_numpy(int if ours == "stage" else float) for theirs, ours in _YASA.items()}
+    return pd.DataFrame({"start_s": first, **times})
 
 
 def so_phase(
@@ -112,7 +135,7 @@ def so_phase(
     group, phase, row = np.full(len(seconds), -1), np.full(len(seconds), np.nan), np.full(len(seconds), -1)
     if not len(table):
         return group, phase, row
-    times = {key: table[key].to_numpy(float) for key in _KNOTS}
+    times = {key: table[key].to_numpy(float) for key in KNOTS}
     for k, t in enumerate(seconds):
         near = np.flatnonzero((t >= times["start_s"] - around) & (t < times["end_s"] + around))
         if not len(near):
@@ -155,12 +178,9 @@ def _place(
 
 
 def detect_spindles(
-    signals: np.ndarray,
-    names: Sequence[str],
-    stages: np.ndarray,
-    settings: SpindleDetection,
+    signals: np.ndarray, names: Sequence[str], stages: np.ndarray, settings: SpindleDetection,
     oscillations: pd.DataFrame,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Find spindles in N2 and N3, and the slow oscillations (as from `detect_so`) that they ride on.
 
     A spindle seen in several channels is one: of those that overlap, the largest is kept. `signals` (channels, n) are
@@ -239,17 +259,6 @@ def compare_events(found: ArrayLike, true: ArrayLike, tolerance: float) -> dict[
         "hits": len(pairs), "found": len(found), "true": len(true),
         "pairs": np.array(pairs, int).reshape(-1, 2),
     }  # fmt: skip
-
-
-def phase_error(found: np.ndarray, true: np.ndarray) -> dict[str, Any]:
-    """Return circular mean and SD in rad of found - true phases where both are known, and their number."""
-    difference = np.asarray(found, float) - np.asarray(true, float)
-    difference = difference[np.isfinite(difference)]
-    if not len(difference):
-        return {"mean_rad": None, "sd_rad": None, "n": 0}
-    mean = np.exp(1j * difference).mean()
-    length = min(max(abs(mean), 1e-12), 1.0)
-    return {"mean_rad": float(np.angle(mean)), "sd_rad": float(np.sqrt(-2 * np.log(length))), "n": len(difference)}
 
 
 @contextmanager

@@ -6,7 +6,6 @@ their length. An Example holds `features` (1), that a map `feature` (1) of entri
 a value holds `bytes_list` (1) of byte strings (1).
 """
 
-import io
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -40,20 +39,6 @@ def find_feature(handle: BinaryIO, length: int, name: str) -> bytes | None:
     except _MalformedError:
         return None
     return found
-
-
-def bytes_list(value: bytes) -> list[bytes] | None:
-    """Return the byte strings of a serialised `tf.train.Feature`, or None when it holds anything else."""
-    handle, strings = io.BytesIO(value), []
-    try:
-        for values, number in _fields(handle, len(value)):
-            if number != 1:
-                return None
-            for end, _ in _fields(handle, values, 1):
-                strings.append(handle.read(end - handle.tell()))
-    except _MalformedError:
-        return None
-    return strings
 
 
 def _fields(handle: BinaryIO, stop: int, only: int | None = None) -> Iterator[tuple[int, int]]:

@@ -1,4 +1,7 @@
-"""Labelled records of several files: chosen subjects, good records, shuffled labels, batches."""
+"""Labelled records of several files: chosen subjects, good records, shuffled labels, batches.
+
+Order and draw of an epoch are functions of seed, epoch and position alone, so a resumed run repeats them.
+"""
 
 import hashlib
 import logging
@@ -10,7 +13,6 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from sleep_interpreter.data.formats.epoch_order import awake_draws, permutation, slices
 from sleep_interpreter.data.formats.simulation_marks import are_simulated
 from sleep_interpreter.data.formats.trial_reader import Batch
 from sleep_interpreter.data.formats.validation import left_out, one_hot, subject_name, warn_of_scale
@@ -205,3 +207,21 @@ def _chosen(files: list[Path], only: Iterable[str] | None, exclude: Iterable[str
 
 def _names(names: Iterable[str] | None) -> set[str] | None:
     return {names} if isinstance(names, str) else None if names is None else set(map(str, names))
+
+
+def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the order of `count` trials in an epoch, int array (count,)."""
+    return np.random.default_rng([0, seed, epoch]).permutation(count)
+
+
+def awake_draws(count: int, seed: int, epoch: int, awake_per_sleep: int = 15) -> np.ndarray:
+    """Return which of its awake trials goes with the trial at each position of an epoch, int (count,)."""
+    return np.random.default_rng([1, seed, epoch]).integers(awake_per_sleep, size=count)
+
+
+def slices(count: int, batch_size: int, drop_last: bool = False) -> list[slice]:
+    """Return the slices that cut `count` trials into batches."""
+    if batch_size < 1:
+        raise UserError(f"batch size {batch_size}: must be at least 1")
+    stop = count - count % batch_size if drop_last else count
+    return [slice(start, min(start + batch_size, count)) for start in range(0, stop, batch_size)]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sleep_interpreter.utils.core.constants import N2, N3, REM, UNKNOWN, WAKE
+from sleep_interpreter.utils.core.constants import N2, N3, REM, STAGING_SECONDS, UNKNOWN, WAKE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
 
@@ -72,13 +72,9 @@ class Hypnogram:
         inside = (place >= 0) & (seconds < (self.onset + self.duration)[place] - 1e-9)
         return np.where(inside, self.stage[place], UNSCORED)
 
-    def epochs(self, count: int, seconds: float = 30.0) -> np.ndarray:
-        """Return the stage at the middle of each of `count` epochs, int array."""
-        return self.at((np.arange(count) + 0.5) * seconds)
-
-    def shifted(self, seconds: float) -> "Hypnogram":
-        """Return the hypnogram with all times later by `seconds`."""
-        return replace(self, onset=self.onset + seconds)
+    def epochs(self, seconds: float) -> np.ndarray:
+        """Return the stage at the middle of each whole epoch of 30 s in so many s, int array; -1: not scored."""
+        return self.at((np.arange(int(seconds // STAGING_SECONDS)) + 0.5) * STAGING_SECONDS)
 
 
 def make(rows: list[Row], where: str, numbers: str = "auto") -> Hypnogram:
@@ -95,8 +91,7 @@ def make(rows: list[Row], where: str, numbers: str = "auto") -> Hypnogram:
     onset, duration = onset[order], duration[order]
     if not (np.isfinite(onset).all() and np.isfinite(duration).all() and (duration >= 0).all()):
         raise UserError(f"{where}: a stage without a finite onset and a duration of 0 s or more")
-    late = np.flatnonzero(onset[:-1] + duration[:-1] > onset[1:] + 0.5)
-    if len(late):
+    if len(late := np.flatnonzero(onset[:-1] + duration[:-1] > onset[1:] + 0.5)):
         first = int(late[0])
         raise UserError(f"{where}: the stages at {onset[first]:g} s and {onset[first + 1]:g} s overlap")
     return Hypnogram(onset, duration, np.array(_codes(names, where, numbers), int), tuple(names))
@@ -144,11 +139,10 @@ def _codes(names: list[str], where: str, numbers: str) -> list[int]:
     known = _NUMBERS | ({4: N3, 5: REM} if numbers == "rk" else {4: REM})
     codes = []
     for name in names:
-        if re.fullmatch(r"\d+(\.0*)?", name) and int(float(name)) in known:
-            codes.append(known[int(float(name))])
-            continue
         folded = _folded(name)
-        found = _NAMES.get(name.casefold(), _NAMES.get(folded))
+        found = known.get(int(float(name))) if re.fullmatch(r"\d+(\.0*)?", name) else None
+        if found is None:
+            found = _NAMES.get(name.casefold(), _NAMES.get(folded))
         if found is None and folded in ("1", "2", "3", "4"):  # after "Sleep stage"
             found = _NUMBERS.get(int(folded), N3)
         if found is None:
@@ -198,11 +192,9 @@ def from_annotations(annotations: "mne.Annotations", pattern: str, first_time: f
     """
     found: list[list[Any]] = []
     for onset, duration, text in zip(annotations.onset, annotations.duration, annotations.description, strict=True):
-        for candidate in (str(text), str(text).partition("/")[2]):
-            match = re.fullmatch(pattern, candidate.strip())
-            if match:
-                found.append([float(onset) - first_time, float(duration), match["stage"]])
-                break
+        candidates = (str(text).strip(), str(text).partition("/")[2].strip())
+        if match := next(filter(None, (re.fullmatch(pattern, candidate) for candidate in candidates)), None):
+            found.append([float(onset) - first_time, float(duration), match["stage"]])
     for row, following in pairwise(found):
         if row[1] < 1:  # markers without a length hold until the next
             row[1] = following[0] - row[0]

@@ -15,8 +15,7 @@ from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.provenance import MARK, SIDECAR, UNFINISHED_SIDECAR, is_simulated
 
 _RECORDINGS = (".vhdr", ".eeg", ".vmrk")
-_STEPS = 3000
-"""Instructions of a pickle that are looked at: several trials' worth; the simulator's mark comes first."""
+_STEPS = 3000  # instructions of a pickle that are looked at: several trials' worth; the simulator's mark comes first
 _TEXT = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
 _REMEMBERING = ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT")
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sleep_interpreter.data.formats import validation
-from sleep_interpreter.data.formats.epoch_order import awake_draws, permutation, slices
+from sleep_interpreter.data.formats.records import awake_draws, permutation, slices
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.data.formats.trial_reader import Batch
 from sleep_interpreter.utils.core.constants import WINDOWS
@@ -177,14 +177,10 @@ def check_test_trial(trial: Any, card: DataCard, where: str, awake: bool) -> dic
         "label": validation.item_index(validation.entry(trial, "category", where), card, where),
         "sleep": validation.signal(trial, "Sleep_EEG", card.sleep_shape, where, card=card).T,
     }
-    for key in _awake_kinds(card) if awake else ():
+    for key in card.awake_kinds if awake else ():
         shape = (card.awake_per_sleep, *card.awake_shape)
         columns[key] = validation.signal(trial, f"awake_{key}_erp", shape, where, card=card).transpose(0, 2, 1)
     return columns
-
-
-def _awake_kinds(card: DataCard) -> list[str]:
-    return [kind for kind in AWAKE if kind in card.conditions]
 
 
 def _check_parts(parts: Iterable[str]) -> None:
@@ -222,7 +218,7 @@ def _read_test_subject(
         sleep=_stack(columns["sleep"], tuple(reversed(card.sleep_shape))),
         label=np.array(columns["label"], np.int64),
         data_type=np.array(columns["data_type"], "U5"),
-        **{kind: _stack(columns[kind], awake_shape) for kind in _awake_kinds(card) if awake},
+        **{kind: _stack(columns[kind], awake_shape) for kind in card.awake_kinds if awake},
         data_types=parts,
         simulated=marked or trials_are_marked(trials),
         card=card,

@@ -17,7 +17,7 @@ from google_crc32c import value as crc32c
 from sleep_interpreter.data.formats import protobuf
 from sleep_interpreter.data.formats.validation import card_remark
 from sleep_interpreter.utils.core.constants import STAGES
-from sleep_interpreter.utils.core.data_card import AWAKE, DataCard
+from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import atomic_write, display_path
 from sleep_interpreter.utils.core.provenance import MARK
@@ -49,9 +49,9 @@ def sleep_schema(card: DataCard) -> Schema:
 
 
 def whole_schema(card: DataCard) -> Schema:
-    """Return the fields of a sleep trial with awake image and awake audio trials of the same item (`Whole*`)."""
+    """Return the fields of a sleep trial with the awake trials of the same item that there are (`Whole*`)."""
     awake = Field((card.awake_per_sleep, *card.awake_shape), np.float32, card_remark(card))
-    return {**sleep_schema(card), **{f"feature_awake_{kind}_erp": awake for kind in AWAKE if kind in card.conditions}}
+    return {**sleep_schema(card), **{f"feature_awake_{kind}_erp": awake for kind in card.awake_kinds}}
 
 
 STAGING: Schema = {
@@ -63,8 +63,7 @@ STAGING: Schema = {
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
-_TYPED = {"float32": "float_val", "int32": "int_val"}
-"""Where a tensor holds its values when they are not raw bytes."""
+_TYPED = {"float32": "float_val", "int32": "int_val"}  # where a tensor holds its values when they are not raw bytes
 
 
 class RecordFile:
@@ -120,9 +119,11 @@ class RecordFile:
 
     def peek(self, index: int, name: str) -> np.ndarray:
         """Read one small tensor as `read` does, without the rest of the record; its checksum is not verified."""
-        value = self._feature(index, name)
-        values = None if value is None else protobuf.bytes_list(value)
-        if values is None or len(values) != 1:
+        try:
+            values = import_tensorflow().train.Feature.FromString(self._feature(index, name) or b"").bytes_list.value
+        except DecodeError:
+            values = ()
+        if len(values) != 1:
             return self.read(index, [name])[name]  # whatever is wrong or unusual is found there
         return self._decode(values[0], f"{self.where(index)}, field {name!r}", self.schema[name], None)
 

@@ -1,6 +1,6 @@
 """The training subjects' sleep trials, with or without awake trials beside them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,8 @@ class TrainingTrials(Records):
     stage
         "N2N3" or "REM".
     awake
-        Read `Whole*` (sleep with awake trials); otherwise `sleep*`.
+        Read `Whole*` (sleep with awake trials): True for the kinds that the data card has, or "image", "audio" by name;
+        otherwise `sleep*`.
     only, exclude
         Names of the subjects to keep, None for all, and to leave out; their files are not opened.
     shuffle_seed
@@ -54,17 +55,19 @@ class TrainingTrials(Records):
     """
 
     def __init__(
-        self, root: str | Path, stage: str = "N2N3", awake: bool = True, *, only: Iterable[str] | None = None,
-        exclude: Iterable[str] | None = (), shuffle_seed: int | None = None, skip_bad: bool = False,
+        self, root: str | Path, stage: str = "N2N3", awake: bool | Sequence[str] = True, *,
+        only: Iterable[str] | None = None, exclude: Iterable[str] | None = (), shuffle_seed: int | None = None,
+        skip_bad: bool = False,
     ) -> None:  # fmt: skip
         check_trial_stage(stage)
-        self.stage, self.awake = stage, awake
+        self.stage, self.awake = stage, bool(awake)
         refuse_unfinished(root)
-        folder, files = training_files(root, stage, awake)
+        folder, files = training_files(root, stage, self.awake)
         pickled = "pickle" in folder.parent.name
         self.card = card = card_of(root)
         self.awake_per_sleep = card.awake_per_sleep
-        for condition in (stage, *(AWAKE if awake else ())):
+        self.awake_kinds = tuple(awake) if not isinstance(awake, bool) else card.awake_kinds if awake else ()
+        for condition in (stage, *(self.awake_kinds or AWAKE if awake else ())):
             card.require(condition, root)
         schema = whole_schema(card) if awake else sleep_schema(card)
         super().__init__(
@@ -82,7 +85,7 @@ class TrainingTrials(Records):
             "sleep": validation.finite(record["feature_Sleep_EEG"], where, "feature_Sleep_EEG").T,
             "label": validation.one_hot(record["category_name"], where, "category_name"),
         }
-        for key in ("image", "audio") if self.awake else ():
+        for key in self.awake_kinds:
             field = f"feature_awake_{key}_erp"
             trial[key] = validation.finite(record[field], where, field).swapaxes(-1, -2)
         return trial

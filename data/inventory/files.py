@@ -87,25 +87,27 @@ class Findings:
         record = found["record"].removesuffix(", ")
         self.problems.append(Problem(self.file, record, found["field"] or "", found["reason"]))
 
-    def add_checked(self, entries: Iterable, name: str, check: Check, card: DataCard) -> None:
+    def add_checked(self, entries: Iterable, name: str, check: Check, card: DataCard, section: str = "") -> None:
         """Count the entries that pass a check, and note the others as problems."""
         for number, one in enumerate(entries):
             try:
-                self.add(**check(one, card, f"{display_path(self.file)}, {name} {number}"))
+                checked = check(one, card, f"{display_path(self.file)}, {name} {number}")
+                self.add(**{"section": section} | checked)
             except UserError as error:
                 self.add_problem(error)
 
 
 class Reader(NamedTuple):
-    """How a kind of file is read: `read(file, card, fast, progress)` gives `Findings`, `progress` takes bytes read.
+    """How a kind of file is read: `read(found, card, fast)` adds what it holds to `Findings`.
 
-    With `fast` only headers are read; `Findings.trials` is None where they do not tell the number. `stages`: the
-    classes are the sleep stages, not the card's items.
+    `headers`: with `fast` their headers are read, which says enough to count; other files are passed over. `stages`:
+    the classes are the sleep stages, not the card's items.
     """
 
-    read: Callable[[Path, DataCard, bool, Callable[[int], Any]], Findings]
+    read: Callable[[Findings, DataCard, bool], None]
     stages: bool = False
     unit: str = "trials"
+    headers: bool = False
 
     def classes(self, card: DataCard) -> tuple[str, ...]:
         """Return the names of what is counted."""
@@ -115,9 +117,9 @@ class Reader(NamedTuple):
 def _tfrecords(
     schema_of: Callable[[DataCard], Schema], check: Check, stages: bool = False, unit: str = "trials"
 ) -> Reader:
-    def read(file: Path, card: DataCard, fast: bool, progress: Callable[[int], Any]) -> Findings:
-        found, names = Findings(file), STAGES if stages else card.item_names
-        records = RecordFile(file, schema_of(card), partial=True)
+    def read(found: Findings, card: DataCard, fast: bool) -> None:
+        names = STAGES if stages else card.item_names
+        records = RecordFile(found.file, schema_of(card), partial=True)
         for index in range(len(records)):
             where = records.where(index)
             try:
@@ -129,12 +131,10 @@ def _tfrecords(
                 found.add(names[int(label.argmax())], marked=records.is_marked(index), **more)
             except UserError as error:
                 found.add_problem(error)
-            progress(records.size(index))
         if records.damage:
             found.add_problem(UserError(f"{records.where(len(records))}: {records.damage}"))
-        return found
 
-    return Reader(read, stages, unit)
+    return Reader(read, stages, unit, headers=True)
 
 
 def _check_trial_record(record: dict[str, np.ndarray], _card: DataCard, where: str) -> dict:
@@ -149,29 +149,14 @@ def _check_window_record(record: dict[str, np.ndarray], _card: DataCard, where: 
     return {"label": staging.check_training_window(record, where)["label"]}
 
 
-def _pickle(read: Callable[[Findings, DataCard], None], stages: bool = False, unit: str = "trials") -> Reader:
-    """Return a reader of pickles, which can only be read as a whole."""
-
-    def read_or_skip(file: Path, card: DataCard, fast: bool, progress: Callable[[int], Any]) -> Findings:
-        found = Findings(file)
-        if fast:
-            found.trials = None
-        else:
-            read(found, card)
-        progress(file.stat().st_size)
-        return found
-
-    return Reader(read_or_skip, stages, unit)
-
-
 def _pickled_list(name: str, check: Check, stages: bool = False, unit: str = "trials") -> Reader:
     """Return a reader of pickles that hold a list."""
     what = " of trials" if name == "trial" else ""
 
-    def read(found: Findings, card: DataCard) -> None:
+    def read(found: Findings, card: DataCard, _fast: bool) -> None:
         found.add_checked(read_container(found.file, list, what), name, check, card)
 
-    return _pickle(read, stages, unit)
+    return Reader(read, stages, unit)
 
 
 def _check_trial(trial: Any, card: DataCard, where: str, key: str, asleep: bool = True) -> dict:
@@ -181,7 +166,7 @@ def _check_trial(trial: Any, card: DataCard, where: str, key: str, asleep: bool 
 
 
 def _check_test_trial(trial: Any, card: DataCard, where: str, awake: bool) -> dict:
-    kinds = [kind for kind in AWAKE if kind in card.conditions] if awake else []
+    kinds = card.awake_kinds if awake else ()
     # a subject without awake trials is one: that no trial has any is said once a file
     alone = bool(kinds) and isinstance(trial, dict) and not any(f"awake_{kind}_erp" in trial for kind in AWAKE)
     checked = check_test_trial(trial, card, where, bool(kinds) and not alone)
@@ -202,7 +187,7 @@ def _check_epoch(epoch: Any, _card: DataCard, where: str) -> dict:
     return {"name": STAGES[staging.check_stage(epoch, where)]}
 
 
-def _read_groups(found: Findings, card: DataCard) -> None:
+def _read_groups(found: Findings, card: DataCard, _fast: bool) -> None:
     for name, group in read_group_dict(found.file).items():
         try:
             sleep, label = check_group(group, card, f"{display_path(found.file)}, group {name!r}")
@@ -214,14 +199,10 @@ def _read_groups(found: Findings, card: DataCard) -> None:
             found.add(card.item_names[item], name, marked=None if k else trials_are_marked([group]), eeg=eeg.T)
 
 
-def _read_single_trials(found: Findings, card: DataCard) -> None:
+def _read_single_trials(found: Findings, card: DataCard, _fast: bool) -> None:
     content = read_container(found.file, dict, " of subjects")
     for condition in card.conditions:
-        name, asleep = DOMAINS[condition], condition in ASLEEP
-
-        def check(trial: Any, card: DataCard, where: str, name: str = name, asleep: bool = asleep) -> dict:
-            return {**_check_trial(trial, card, where, "EEG", asleep), "section": name}
-
+        name = DOMAINS[condition]
         try:
             trials = entry(content, name, display_path(found.file))
             if not isinstance(trials, list):
@@ -229,10 +210,11 @@ def _read_single_trials(found: Findings, card: DataCard) -> None:
         except UserError as error:
             found.add_problem(error)
             continue
-        found.add_checked(trials, f"list {name}, trial", check, card)
+        check = partial(_check_trial, key="EEG", asleep=condition in ASLEEP)
+        found.add_checked(trials, f"list {name}, trial", check, card, name)
 
 
-def _read_hypnograms(found: Findings, _card: DataCard) -> None:
+def _read_hypnograms(found: Findings, _card: DataCard, _fast: bool) -> None:
     for name, hypnogram in read_container(found.file, dict, " of subjects").items():
         try:
             onset, stages = staging.check_hypnogram(hypnogram, f"{display_path(found.file)}, {name}")
@@ -251,8 +233,8 @@ STAGING_RECORDS = _tfrecords(lambda _card: STAGING, _check_window_record, True, 
 SLEEP_PICKLE = _pickled_list("trial", partial(_check_trial, key="Sleep_EEG"))
 TEST_PICKLE = _pickled_list("trial", partial(_check_test_trial, awake=True))
 BEFORE_CUE_PICKLE = _pickled_list("trial", partial(_check_test_trial, awake=False))
-SO_PICKLE = _pickle(_read_groups)
-SINGLE_TRIALS_PICKLE = _pickle(_read_single_trials)
+SO_PICKLE = Reader(_read_groups)
+SINGLE_TRIALS_PICKLE = Reader(_read_single_trials)
 WINDOWS_PICKLE = _pickled_list("window", _check_window, True, "windows")
 EPOCHS_PICKLE = _pickled_list("epoch", _check_epoch, True, "epochs")
-HYPNOGRAMS_PICKLE = _pickle(_read_hypnograms, True, "epochs")
+HYPNOGRAMS_PICKLE = Reader(_read_hypnograms, True, "epochs")

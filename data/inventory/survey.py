@@ -91,25 +91,27 @@ class Inventory:
         """Note what is wrong with a file as a whole."""
         self.problems.append(Problem(file, "", "", reason))
 
+    @property
+    def files(self) -> list[tuple[Part, Findings]]:
+        """What was found in every file."""
+        return [(part, findings) for part, found in self.found.items() for findings in found]
+
     def select(self, domain: str, group: str) -> list[Findings]:
         """Return the findings of all files of one group of subjects."""
-        parts = [part for part in self.found if (part.domain, part.group) == (domain, group)]
-        return [findings for part in parts for findings in self.found[part]]
+        return [findings for part, findings in self.files if (part.domain, part.group) == (domain, group)]
 
     @property
     def simulated(self) -> bool:
         """Whether the folder or a trial in it is marked as simulated."""
-        return is_simulated(self.root) or any(f.marked for found in self.found.values() for f in found)
+        return is_simulated(self.root) or any(findings.marked for _, findings in self.files)
 
     def rows(self) -> Iterator[tuple[str, str, str, str, int]]:
         """Yield (part, subject, section, class, count) of everything counted, zero counts included."""
-        for part, found in self.found.items():
-            for findings in found:
-                own = subject_name(findings.file)
-                for subject, section in dict.fromkeys(key[:2] for key in findings.counts):
-                    for name in part.reader.classes(self.card):
-                        count = findings.counts[subject, section, name]
-                        yield part.pattern, subject or own, section, name, count
+        for part, findings in self.files:
+            for subject, section in dict.fromkeys(key[:2] for key in findings.counts):
+                for name in part.reader.classes(self.card):
+                    count = findings.counts[subject, section, name]
+                    yield part.pattern, subject or subject_name(findings.file), section, name, count
 
     def write_csv(self, path: Path) -> None:
         """Write `rows` as a table with a header; simulated counts say so in a column."""
@@ -156,60 +158,56 @@ def _find_checkpoints(inventory: Inventory) -> None:
 
 
 def _read(inventory: Inventory, files: dict[Part, list[Path]]) -> None:
-    total = sum(file.stat().st_size for some in files.values() for file in some)
-    with tqdm(total=total, desc="reading", unit="B", unit_scale=True, disable=None) as bar:
+    sizes = {file: file.stat().st_size for some in files.values() for file in some}
+    with tqdm(total=sum(sizes.values()), desc="reading", unit="B", unit_scale=True, disable=None) as bar:
         for part, some in files.items():
             inventory.found[part] = []
             for file in some:
+                findings = Findings(file)
                 try:
-                    findings = part.reader.read(file, inventory.card, inventory.fast, bar.update)
+                    if inventory.fast and not part.reader.headers:
+                        findings.trials = None
+                    else:
+                        part.reader.read(findings, inventory.card, inventory.fast)
                 except UserError as error:
                     findings = Findings(file)
                     findings.add_problem(error)
+                bar.update(sizes[file])
                 inventory.found[part].append(findings)
                 inventory.problems += findings.problems
 
 
 def _compare(inventory: Inventory) -> None:
     """Add what only shows between files."""
-    for part, found in inventory.found.items():
-        by_subject = defaultdict(list)
-        for findings in found:
-            by_subject[subject_name(findings.file)].append(findings.file)
-            if findings.trials == 0 and not findings.problems:
-                inventory.warnings.append(f"{display_path(findings.file)}: holds no {part.reader.unit}")
-            if not part.belongs(inventory.card):
-                there = ", ".join(inventory.card.conditions)
-                inventory.add_problem(findings.file, f"the data card says that there are trials of {there} only")
-            if alone := findings.sleep_alone:
-                _remark_on_sleep_alone(inventory, findings, alone)
-            if findings.largest > CLIP + 0.01 and inventory.card.unit == "robust":
-                inventory.warnings.append(f"{display_path(findings.file)}: {scale_remark(findings.largest)}")
-        for subject, files in by_subject.items():
-            if part.group and len(files) > 1:
-                reason = f"a second file of {subject} beside {display_path(files[0])}; remove one of them"
-                inventory.add_problem(files[1], reason)
+    card, first = inventory.card, dict[tuple[Part, str], Path]()
+    for part, findings in inventory.files:
+        file, shown = findings.file, display_path(findings.file)
+        if findings.trials == 0 and not findings.problems:
+            inventory.warnings.append(f"{shown}: holds no {part.reader.unit}")
+        if not part.belongs(card):
+            reason = f"the data card says that there are trials of {', '.join(card.conditions)} only"
+            inventory.add_problem(file, reason)
+        if (alone := findings.sleep_alone) and alone == findings.trials:
+            text = "no awake trials beside the sleep trials; decoders of sleep alone need none"
+            inventory.warnings.append(f"{shown}: {text}")
+        elif alone:
+            inventory.add_problem(file, f"{alone} of {findings.trials} trials have no awake trials, the others do")
+        if findings.largest > CLIP + 0.01 and card.unit == "robust":
+            inventory.warnings.append(f"{shown}: {scale_remark(findings.largest)}")
+        subject = subject_name(file)
+        if part.group and first.setdefault((part, subject), file) != file:
+            beside = display_path(first[part, subject])
+            inventory.add_problem(file, f"a second file of {subject} beside {beside}; remove one of them")
     for domain in sorted({part.domain for part in PARTS}):
         _compare_groups(inventory, domain)
     # real and simulated trials side by side
-    everything = [findings for found in inventory.found.values() for findings in found]
-    marked = [findings.file for findings in everything if findings.marked]
-    unmarked = [findings.file for findings in everything if findings.unmarked]
+    marked = [findings.file for _, findings in inventory.files if findings.marked]
+    unmarked = [findings.file for _, findings in inventory.files if findings.unmarked]
     if marked and unmarked:
         reason = f"holds simulated trials, but {display_path(unmarked[0])} holds some that are not marked so"
         inventory.add_problem(marked[0], reason)
     _compare_counts(inventory)
     _compare_subjects(inventory)
-
-
-def _remark_on_sleep_alone(inventory: Inventory, findings: Findings, alone: int) -> None:
-    """Say that no trial of a file has awake trials beside it; that only some lack them is a problem."""
-    if alone == findings.trials:
-        inventory.warnings.append(
-            f"{display_path(findings.file)}: no awake trials beside the sleep trials; decoders of sleep alone need none"
-        )
-    else:
-        inventory.add_problem(findings.file, f"{alone} of {findings.trials} trials have no awake trials, the others do")
 
 
 def _compare_groups(inventory: Inventory, domain: str) -> None:
@@ -236,8 +234,7 @@ def _compare_counts(inventory: Inventory) -> None:
                 totals[subject or subject_name(findings.file)][name] += count
         classes = part.reader.classes(inventory.card)
         fewest = {subject: min((counts[name], name) for name in classes) for subject, counts in totals.items()}
-        few = [subject for subject, (count, _) in fewest.items() if count < FEW]
-        if few:
+        if few := [subject for subject, (count, _) in fewest.items() if count < FEW]:
             subject = min(few, key=lambda name: fewest[name])
             count, name = fewest[subject]
             inventory.warnings.append(

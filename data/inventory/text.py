@@ -1,7 +1,10 @@
 """An inventory of a data folder as lines of text."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.data.formats.test_trials import DATA_TYPES
@@ -10,9 +13,13 @@ from sleep_interpreter.data.inventory.files import Problem
 from sleep_interpreter.data.inventory.survey import Inventory
 from sleep_interpreter.utils.core.data_card import FILE, DataCard, published
 from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.signal.channel_names import listed
 
 PROBLEMS_OF_A_FILE = 5
 """So many problems of one file are listed; the rest is counted."""
+
+MOST_ROWS = 16
+"""A table of counts with more rows shows what subjects have at least, at most and in the middle instead."""
 
 _SECTIONS = ("", *DATA_TYPES, *SO_GROUPS, "awake_image", "awake_audio", "N2N3", "REM")
 _WIDTH = 52
@@ -21,13 +28,17 @@ _WIDTH = 52
 def summary_lines(inventory: Inventory) -> list[str]:
     """Return what `python data/check.py` prints: files, counts, warnings, problems."""
     simulated = " – simulated: no figure made from it says anything about people" if inventory.simulated else ""
-    heading = [f"{display_path(inventory.root)}{simulated}", *_card_lines(inventory.card), ""]
-    result = [*heading, *_file_lines(inventory), *_count_lines(inventory)]
+    problems = _problem_lines(inventory.problems)
+    verdict = f"{problems[0]}; they are named at the end" if inventory.problems else problems[0]
+    if many := len(inventory.warnings):
+        verdict += f"; {many} remark{'s' * (many > 1)}, to know before results are believed"
+    result = [f"{display_path(inventory.root)}{simulated}", verdict, *_card_lines(inventory.card), ""]
+    result += [*_file_lines(inventory), *_count_lines(inventory)]
     if inventory.fast:
         result += ["", "only headers were read (--fast): signals are unchecked, pickles uncounted"]
     if inventory.warnings:
-        result += ["", "to know before results are believed:", *(f"  {text}" for text in inventory.warnings)]
-    return [*result, "", *_problem_lines(inventory.problems)]
+        result += ["", "to know before results are believed:", *_alike(inventory.warnings)]
+    return [*result, "", *problems]
 
 
 def _card_lines(card: DataCard) -> list[str]:
@@ -71,21 +82,55 @@ def _file_lines(inventory: Inventory) -> list[str]:
 
 
 def _count_lines(inventory: Inventory) -> list[str]:
-    units = {part.pattern: part.reader.unit for part in inventory.found}
-    tables: dict[str, dict[tuple[str, str], dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
-    for part, subject, section, name, count in inventory.rows():
-        tables[part][subject, section][name] = count
+    """Return tables of counts; a line stands for all subjects with the same numbers."""
+    tables: dict[str, dict[tuple[str, str], list[int]]] = defaultdict(lambda: defaultdict(list))
+    for pattern, subject, section, _, count in inventory.rows():
+        tables[pattern][section, subject].append(count)
     result = []
-    for part, rows in tables.items():
-        names = list(next(iter(rows.values())))
-        label = max(len(" ".join(key)) for key in rows) + 2
+    for part in inventory.found:
+        alike: dict[tuple[str, tuple[int, ...]], list[str]] = defaultdict(list)
+        for (section, subject), counts in tables[part.pattern].items():
+            alike[section, (*counts, sum(counts))].append(subject)
+        rows = [(section, subjects, numbers) for (section, numbers), subjects in alike.items()]
+        rows.sort(key=lambda row: (natural(row[1][0]), _SECTIONS.index(row[0])))
+        labels = [f"{_people(subjects)} {section}".rstrip() for section, subjects, _ in rows]
+        lines: Iterable[Iterable[float]] = [numbers for *_, numbers in rows]
+        more = ""
+        if len(rows) > MOST_ROWS:
+            (labels, lines), more = _extremes(rows), " (each subject's own: --csv FILE)"
+        names, label = part.reader.classes(inventory.card), max(map(len, labels), default=0) + 2
         width = _distinct(names)
-        title = f"{'simulated ' if inventory.simulated else ''}{units[part]} by class: {part}"
-        result += ["", title, " " * label + "".join(f"{name[:width]:>{width + 1}}" for name in names) + f"{'all':>8}"]
-        for key in sorted(rows, key=lambda key: (natural(key[0]), _SECTIONS.index(key[1]))):
-            numbers = "".join(f"{rows[key][name]:>{width + 1}}" for name in names)
-            result.append(f"{' '.join(key):<{label}}{numbers}{sum(rows[key].values()):>8}")
+        title = f"{'simulated ' if inventory.simulated else ''}{part.reader.unit} by class: {part.pattern}{more}"
+        if labels:
+            names_line = "".join(f"{name[:width]:>{width + 1}}" for name in names)
+            result += ["", title, f"{'':<{label}}{names_line}{'all':>8}"]
+        for text, (*numbers, total) in zip(labels, lines, strict=True):
+            cells = "".join(f"{number:>{width + 1}g}" for number in numbers)
+            result.append(f"{text:<{label}}{cells}{total:>8g}")
     return result
+
+
+def _people(subjects: list[str]) -> str:
+    """Return whose row it is: all names of a few subjects, else how many they are."""
+    return ", ".join(subjects) if len(subjects) < 3 else f"{len(subjects)} subjects ({listed(subjects, 1)})"
+
+
+def _extremes(rows: list[tuple[str, list[str], tuple[int, ...]]]) -> tuple[list[str], list[np.ndarray]]:
+    """Return labels and numbers of rows that say what subjects have, section by section."""
+    labels, lines = list[str](), list[np.ndarray]()
+    for section in sorted({section for section, *_ in rows}, key=_SECTIONS.index):
+        table = np.array([numbers for own, subjects, numbers in rows if own == section for _ in subjects])
+        labels += [f"{what} of {len(table)} subjects {section}".rstrip() for what in ("fewest", "median", "most")]
+        lines += [table.min(axis=0), np.median(table, axis=0), table.max(axis=0)]
+    return labels, lines
+
+
+def _alike(texts: Iterable[str]) -> list[str]:
+    """Return lines of texts; of those that differ in their file and in numbers alone, the first and how many more."""
+    kinds = defaultdict(list)
+    for text in texts:
+        kinds[re.sub(r"^[^*]*?: |[\d.]+", "", text)].append(text)
+    return [f"  {text}{f' (and {len(more)} more like this)' if more else ''}" for text, *more in kinds.values()]
 
 
 def _distinct(names: Sequence[str]) -> int:

@@ -52,8 +52,7 @@ def make_plan(settings: Channels, names: Sequence[str], where: str) -> Plan:
             raise UserError(f"{where}: channels.rename names {lab!r}, which is not there ({hint(lab, names)})")
     lab_names = {ours: lab for lab, ours in settings.rename.items()}
     free = [name for name in names if name not in settings.rename]
-    picks: list[str] = []
-    notes: list[str] = []
+    picks, notes = list[str](), list[str]()
 
     def row(ours: str) -> int | None:
         found = lab_names.get(ours) or find_channel(ours, free)
@@ -149,8 +148,7 @@ def rereference(names: Sequence[str], kind: str, mastoids: Sequence[str], positi
     if kind in ("average", "none"):
         return np.eye(len(names))
     if kind == "mastoids":
-        there = [name for name in mastoids if name in names]
-        if not there:
+        if not (there := [name for name in mastoids if name in names]):
             raise UserError(f"{where}: steps.reference is mastoids, but there is no {' or '.join(mastoids)}")
         return matrix(names, positions, lambda raw: raw.set_eeg_reference(there, verbose="error"), where)
     eeg = [name for name in names if name not in mastoids]

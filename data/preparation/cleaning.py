@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Collection
+from functools import partial
 from importlib.util import find_spec
 
 import mne
@@ -13,11 +14,9 @@ from sleep_interpreter.data.preparation.settings import BadChannels, Steps
 from sleep_interpreter.data.preparation.signal import SignalFile, pieces, without_line
 from sleep_interpreter.utils.core.errors import UserError
 
-_RATE = 250.0
-"""Hz; ICLabel was trained on 1 to 100 Hz, pyprep's noise criterion looks above 50 Hz."""
+_RATE = 250.0  # Hz; ICLabel was trained on 1 to 100 Hz, pyprep's noise criterion looks above 50 Hz
 _LEAST_ICA = 4
-_LEAST_PYPREP = 16
-"""Channels; with the six of a polysomnography, pyprep calls four of them bad for want of neighbours."""
+_LEAST_PYPREP = 16  # channels; with the six of a polysomnography, pyprep calls four of them bad for want of neighbours
 
 
 def require_package(method: str) -> None:
@@ -86,20 +85,15 @@ def artefact_operator(
         row = {"component": k, "label": label, "probability": float(p)}
         removed = bool(label in settings.remove and p >= settings.probability)
         found.append(row | {"removed": removed, "topography": topographies[k]})
-    exclude = [row["component"] for row in found if row["removed"]]
-    if not exclude:
+    if not (exclude := [row["component"] for row in found if row["removed"]]):
         return None, names, found
 
-    def clean(r: mne.io.BaseRaw) -> mne.io.BaseRaw:
-        r.set_eeg_reference("average", verbose="error")
-        return ica.apply(r, exclude=exclude, verbose="error")
-
-    def clean_zeros(r: mne.io.BaseRaw) -> mne.io.BaseRaw:
-        r._data[:] = 0
-        return ica.apply(r, exclude=exclude, verbose="error")
+    def clean(r: mne.io.BaseRaw, size: int = 1) -> mne.io.BaseRaw:
+        r._data *= size
+        return ica.apply(r.set_eeg_reference("average", verbose="error"), exclude=exclude, verbose="error")
 
     # the components' means only move a channel's offset, which no trial keeps
-    operator = matrix(names, positions, clean, "ICA") - matrix(names, positions, clean_zeros, "ICA")
+    operator = matrix(names, positions, clean, "ICA") - matrix(names, positions, partial(clean, size=0), "ICA")
     average = np.eye(len(names)) - 1 / len(names)
     # what is taken out is taken out of the recorded reference, so that others can still be chosen
     return np.eye(len(names)) - (average - operator), names, found

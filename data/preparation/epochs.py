@@ -17,6 +17,7 @@ import mne
 import numpy as np
 import pandas as pd
 
+from sleep_interpreter.data.formats.subject_writer import SubjectWriter
 from sleep_interpreter.data.formats.test_trials import SubjectTrials, TestSubject, check_trial_stage
 from sleep_interpreter.data.formats.validation import natural
 from sleep_interpreter.data.preparation.outputs import draw_awake, write_trials
@@ -105,7 +106,8 @@ class EpochsData:
                 numbers[tested] += 1
                 notes: list[str] = []
                 record["names"][name] = stored
-                record["counts"][name] = write_trials(folder, stored, trials, {}, self._settings, self.simulated, notes)
+                writer = SubjectWriter(folder, stored, self.card, self.simulated)
+                record["counts"][name] = write_trials(writer, trials, {}, self._settings, notes)
                 record["notes"][name] = notes
                 for note in notes:
                     log.info("%s: %s", name, note)

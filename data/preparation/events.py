@@ -48,7 +48,10 @@ def read_events(
             raise UserError(f"{where}: modality {modality!r}; there are image, audio and cue (events.rules)")
         if not any(condition in card.conditions for condition in (ASLEEP if modality == "cue" else (modality,))):
             there = ", ".join(card.conditions)
-            raise UserError(f"{where}: is of modality {modality!r}, but the data card has trials of {there} only")
+            raise UserError(
+                f"{where}: is of modality {modality!r}, but the data card has trials of {there} only; "
+                "a rule with modality: ignore leaves such events out"
+            )
         text = rule.item or groups["item"]
         item = settings.items.get(text, text)
         if item not in card.item_names:
@@ -89,13 +92,9 @@ def _table(session: Session) -> list[Row]:
     onset = pd.to_numeric(table.onset, errors="coerce")
     if not np.isfinite(onset).all():
         raise UserError(f"{session.events}: column 'onset' holds what is no number of seconds")
-    text = table["trial_type"] if "trial_type" in table else pd.Series([None] * len(table))
-    code = table.get("value", text)
-    phase = table["phase"] if "phase" in table else pd.Series([""] * len(table))
-    return [
-        (float(o), t, _number(c), p if p not in ("", "n/a") else None)
-        for o, t, c, p in zip(onset, text, code, phase, strict=True)
-    ]
+    text = table.get("trial_type", [None] * len(table))
+    rows = zip(onset, text, table.get("value", text), table.get("phase", [""] * len(table)), strict=True)
+    return [(float(o), t, _number(c), p if p not in ("", "n/a") else None) for o, t, c, p in rows]
 
 
 def _number(text: object) -> int | None:

@@ -58,13 +58,12 @@ def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
     groups = _groups(root / "participants.tsv", settings.split.group_column)
     for path in sorted(found, key=lambda p: natural(p.fpath)):
         both = f"{path.session}_{path.task}" if path.session and path.task else None
-        names = (both, path.session, path.task)
+        names = tuple(name for name in (both, path.session, path.task) if name)
         kind = _kind(names, settings, path.fpath)
         events = path.copy().update(suffix="events", extension=".tsv").fpath
-        parts = (path.session, path.task, path.run and f"run{path.run}")
-        run = "_".join(part for part in parts if part) or kind
+        label = "_".join(filter(None, (path.session, path.task, path.run and f"run{path.run}"))) or kind
         there = events if events.is_file() else None
-        session = Session(run, kind, path.fpath, there, path, tuple(name for name in names if name), path.run)
+        session = Session(label, kind, path.fpath, there, path, names, path.run)
         sessions.setdefault(f"sub-{path.subject}", []).append(session)
     _check_rules(sessions, settings)
     return [Source(name, _distinct(own), groups.get(name)) for name, own in sessions.items()]
@@ -83,8 +82,9 @@ def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list
         for p in ([one] if Path(one).is_file() else glob.glob(one, recursive=True))  # noqa: PTH207
     }
     paths = sorted((p for p in files if p.suffix.lower() in _FORMATS), key=natural)
-    scorings = {scoring for path in paths for scoring in _scorings(path, settings.stages.file)}
-    paths = [path for path in paths if path not in scorings]
+    if "{stem}" in (settings.stages.file or ""):  # EDF+ scorings look like recordings
+        scored = {scoring for path in paths for scoring in scorings(path, settings.stages.file)}
+        paths = [path for path in paths if path not in scored]
     if not paths:
         what = f"{len(files)} files, none of them" if files else "no"
         raise UserError(f"--recordings {' '.join(patterns)!r}: {what} recording ({', '.join(_FORMATS)})")
@@ -114,12 +114,12 @@ def _check_rules(sessions: Mapping[str, Sequence[Session]], settings: Preparatio
             raise UserError(f"{place}: no recording is of the session {rule.session!r}; {hint}")
 
 
-def _scorings(path: Path, pattern: str | None) -> list[Path]:
-    """Return the files that hold a recording's scoring: EDF+ scorings look like recordings."""
-    if pattern is None or "{stem}" not in pattern:
+def scorings(path: Path, pattern: str | None) -> list[Path]:
+    """Return the files beside a recording that `stages.file` names."""
+    if pattern is None:
         return []
     stem = glob.escape(path.name.split(".")[0])
-    return [other for other in path.parent.glob(pattern.replace("{stem}", stem)) if other != path]
+    return sorted(other for other in path.parent.glob(pattern.replace("{stem}", stem)) if other != path)
 
 
 def assign_names(

@@ -29,8 +29,7 @@ from sleep_interpreter.utils.signal.channel_names import listed
 from sleep_interpreter.utils.signal.recording import Recording
 
 _PLANTED = re.compile(r"(?:[^/]+/)?true/")
-_LEVELS = 5
-"""Folders above a recording that may hold the sidecar of a simulated data set: bids/sub-*/ses-*/eeg/."""
+_LEVELS = 5  # folders above a recording that may hold the sidecar of a simulated data set: bids/sub-*/ses-*/eeg/
 
 
 @dataclass
@@ -139,12 +138,9 @@ def fingerprint(session: Session, recording: Recording, settings: Preparation) -
 
 def _planted(annotations: Iterable[dict], first_time: float) -> pd.DataFrame:
     """Return what annotations "true/..." of a simulated recording say, with onsets from the first sample."""
-    rows = [
-        (float(a["onset"]) - first_time, float(a["duration"]), _PLANTED.sub("", str(a["description"])))
-        for a in annotations
-        if _PLANTED.match(str(a["description"]))
-    ]
-    return pd.DataFrame(rows, columns=["onset_s", "duration_s", "event"])
+    rows = [(float(a["onset"]) - first_time, float(a["duration"]), str(a["description"])) for a in annotations]
+    planted = [(onset, duration, _PLANTED.sub("", text)) for onset, duration, text in rows if _PLANTED.match(text)]
+    return pd.DataFrame(planted, columns=["onset_s", "duration_s", "event"])
 
 
 def _is_understood(text: str, settings: Preparation) -> bool:
@@ -191,8 +187,7 @@ def _sleep_events(
     if hypnogram is None:
         return empty, none
     step("slow oscillations and spindles")
-    montage = list(plan.montage)
-    slow, spindle = settings.slow_oscillations.channel, settings.spindles.channels
+    montage, slow, spindle = list(plan.montage), settings.slow_oscillations.channel, settings.spindles.channels
     names = [n for n in (slow, *spindle) if n in montage]
     for channel, what in ((slow, "slow oscillations"), *((n, "spindles") for n in spindle)):
         if channel not in montage:

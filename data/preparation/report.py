@@ -1,7 +1,7 @@
 """The quality report of a prepared subject (MNE's HTML report)."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -27,8 +27,7 @@ from sleep_interpreter.utils.plots.html_page import render
 _TEMPLATE = Path(__file__).with_suffix(".html")
 _MINUTES = 10
 _AROUND = 1.5
-_NEAR = 0.4
-"""s: a detected event as near as this to a planted one is the same."""
+_NEAR = 0.4  # s: a detected event as near as this to a planted one is the same
 
 
 @dataclass
@@ -74,11 +73,9 @@ class SessionDetails:
 
 
 def _spectrum(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    powers = []
-    for part in parts:
-        hz, power = signal.welch(part, STREAM_RATE, nperseg=min(2000, part.shape[1]), axis=1)
-        powers.append(power)
-    return hz[hz <= 100], np.median(powers, axis=0)[:, hz <= 100]
+    found = [signal.welch(part, STREAM_RATE, nperseg=min(2000, part.shape[1]), axis=1) for part in parts]
+    low = found[0][0] <= 100
+    return found[0][0][low], np.median([power for _, power in found], axis=0)[:, low]
 
 
 def _oscillations(cleaned: Cleaned, channel: str) -> dict:
@@ -87,9 +84,8 @@ def _oscillations(cleaned: Cleaned, channel: str) -> dict:
     counts = {g: int((cues.so_group == g).sum()) for g in SO_GROUPS}
     found: dict = {"count": len(table), "spindles": len(spindles), "cues_by_group": counts}
     if len(spindles):
-        coupled = spindles[spindles.so >= 0]
-        found["coupled_spindles"] = len(coupled)
-        phase = coupled.so_phase_rad.to_numpy(float)
+        phase = spindles.so_phase_rad[spindles.so >= 0].to_numpy(float)
+        found["coupled_spindles"] = len(phase)
         if len(phase):
             vector = np.exp(1j * phase).mean()
             found |= {"coupling_phase_rad": float(np.angle(vector)), "coupling_strength": float(abs(vector))}
@@ -153,12 +149,15 @@ def write_report(
                 figure = plots.hypnogram(h.onset, h.duration, h.stage, cues, cleaned.stage_source, kind)
                 add(figure, "Hypnogram and cues", label)
             if "wave" in d.so:
-                (times, wave), title = d.so["wave"], "Slow oscillations"
-                groups, counts = zip(*d.so["cues_by_group"].items(), strict=True)
-                figure = plots.slow_oscillations(times, wave, list(groups), list(counts), title, kind)
+                (times, wave), by_group, title = d.so["wave"], d.so["cues_by_group"], "Slow oscillations"
+                figure = plots.slow_oscillations(times, wave, [*by_group], [*by_group.values()], title, kind)
                 add(figure, title, label)
         made, unplaced = make_info(settings.channels.montage, positions)
-        for label, own in _groups(trials):
+        groups = {kind: trials[kind] for kind in AWAKE}
+        for code, stage in enumerate(STAGES[1:], start=1):
+            own = trials["REM" if stage == "R" else "N2N3"]
+            groups[f"cues in {stage}"] = own.select((own.table.stage == code).to_numpy(bool))
+        for label, own in groups.items():
             if len(own.table) and not unplaced:
                 window = windows(settings.card)[label if label in AWAKE else "cue"]
                 times = window.begin + np.arange(own.eeg.shape[2]) / settings.card.rate_hz
@@ -168,15 +167,6 @@ def write_report(
                 add(figure, label, "Responses")
         with atomic_write(path) as temporary:
             report.save(temporary, open_browser=False, overwrite=True, verbose="error")
-
-
-def _groups(trials: Mapping[str, Trials]) -> Iterator[tuple[str, Trials]]:
-    """Yield (label, trials) of every modality and stage."""
-    for kind in AWAKE:
-        yield kind, trials[kind]
-    for code, stage in enumerate(STAGES[1:], start=1):
-        own = trials["REM" if stage == "R" else "N2N3"]
-        yield f"cues in {stage}", own.select((own.table.stage == code).to_numpy(bool))
 
 
 def _session_html(details: SessionDetails) -> str:
@@ -200,17 +190,13 @@ def _session_html(details: SessionDetails) -> str:
 def found_lines(so: Mapping) -> list[str]:
     """Return what was found in a sleep recording (`SessionDetails.so`) as lines."""
     lines = [f"{so['count']} slow oscillations, {so['spindles']} spindles"]
-    if so.get("coupled_spindles"):
-        lines.append(
-            f"{so['coupled_spindles']} spindles on a slow oscillation, mean phase "
-            f"{so['coupling_phase_rad']:.2f} rad (0: peak of the up-state), "
-            f"resultant length {so['coupling_strength']:.2f}"
-        )
+    if coupled := so.get("coupled_spindles"):
+        phase = f"{so['coupling_phase_rad']:.2f} rad (0: peak of the up-state)"
+        length = f"resultant length {so['coupling_strength']:.2f}"
+        lines.append(f"{coupled} spindles on a slow oscillation, mean phase {phase}, {length}")
     lines.append("cues by phase: " + ", ".join(f"{name} {n}" for name, n in so["cues_by_group"].items()))
     for kind, row in so.get("against_truth", {}).items():
         shares = [f"{key} {'-' if row[key] is None else format(row[key], '.2f')}" for key in ("precision", "recall")]
-        lines.append(
-            f"{kind.replace('_', ' ')} against what was planted: {', '.join(shares)} ({row['hits']} of {row['true']} "
-            f"planted, {row['found']} found)"
-        )
+        hits = f"({row['hits']} of {row['true']} planted, {row['found']} found)"
+        lines.append(f"{kind.replace('_', ' ')} against what was planted: {', '.join(shares)} {hits}")
     return lines

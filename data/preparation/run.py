@@ -52,60 +52,51 @@ def prepare(
         "subjects side by side: --jobs), or choose another --out"
     )
     with file_locks.locked(out / file_locks.LOCK, refusal=refusal):
-        return _prepare(sources, settings, out, jobs, only, force)
-
-
-def _prepare(
-    sources: Sequence[Source], settings: Preparation, out: Path, jobs: int, only: Collection[str] | None,
-    force: bool,
-) -> dict:  # fmt: skip
-    tree = settings.model_dump(mode="json", exclude=_NO_RESULT)
-    digest = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
-    before = _read_manifest(out)
-    replace = bool(before) and before.get("settings_sha256") != digest
-    if replace and not force:
-        raise UserError(
-            f"{out / MANIFEST}: this folder was prepared with other settings; choose another --out, "
-            "or --force to prepare everything again"
-        )
-    names = assign_names(sources, settings, {} if replace else before.get("names", {}))
-    if unknown := sorted(set(only or ()) - set(names)):
-        raise UserError(f"--subjects: no {unknown[0]!r}; there are {', '.join(names)}")
-    if replace:
-        if lost := [r["source"] for r in before["subjects"].values() if r["source"] not in (only or names)]:
+        tree = settings.model_dump(mode="json", exclude=_NO_RESULT)
+        digest = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+        before = _read_manifest(out)
+        replace = bool(before) and before.get("settings_sha256") != digest
+        if replace and not force:
             raise UserError(
-                f"{out / MANIFEST}: --force with other settings would remove {', '.join(lost)}, who "
-                "would not be prepared again: prepare all of them, or choose another --out"
+                f"{out / MANIFEST}: this folder was prepared with other settings; choose another --out, "
+                "or --force to prepare everything again"
             )
-        _remove_prepared(out, before)
-        before = {}
-    manifest = {
-        **provenance.record(),
-        "settings": settings.model_dump(mode="json"),
-        "settings_sha256": digest,
-        "names": {**before.get("names", {}), **names},
-        "subjects": before.get("subjects", {}),
-    }
-    data_card.write(settings.card, out)
-    write_json(out / MANIFEST, manifest)  # names are fixed before anybody is prepared under them
-    todo: list[Task] = []
-    for source in sources:
-        if only is not None and source.name not in only:
-            continue
-        name = names[source.name]
-        record = read_record(out, name)
-        if record is not None and not force and record["inputs"] == _fingerprints(source, settings):
-            log.info("%s (%s): is there", source.name, name)
-            manifest["subjects"][name] = record
-        else:
-            todo.append((source, name, settings, out))
-    for record in _run(todo, jobs):
-        manifest["subjects"][record["subject"]] = record
+        names = assign_names(sources, settings, {} if replace else before.get("names", {}))
+        if unknown := sorted(set(only or ()) - set(names)):
+            raise UserError(f"--subjects: no {unknown[0]!r}; there are {', '.join(names)}")
+        if replace:
+            if lost := [r["source"] for r in before["subjects"].values() if r["source"] not in (only or names)]:
+                raise UserError(
+                    f"{out / MANIFEST}: --force with other settings would remove {', '.join(lost)}, who "
+                    "would not be prepared again: prepare all of them, or choose another --out"
+                )
+            _remove_prepared(out, before)
+            before = {}
+        manifest = {
+            **provenance.record(),
+            "settings": settings.model_dump(mode="json"),
+            "settings_sha256": digest,
+            "names": {**before.get("names", {}), **names},
+            "subjects": before.get("subjects", {}),
+        }
+        data_card.write(settings.card, out)
+        write_json(out / MANIFEST, manifest)  # names are fixed before anybody is prepared under them
+        todo: list[Task] = []
+        for source in (source for source in sources if only is None or source.name in only):
+            name = names[source.name]
+            record = read_record(out, name)
+            if record is not None and not force and record["inputs"] == _fingerprints(source, settings):
+                log.info("%s (%s): is there", source.name, name)
+                manifest["subjects"][name] = record
+            else:
+                todo.append((source, name, settings, out))
+        for record in _run(todo, jobs):
+            manifest["subjects"][record["subject"]] = record
+            write_json(out / MANIFEST, manifest)
+        _write_labels(out, manifest["subjects"])
+        shutil.rmtree(out / UNFINISHED, ignore_errors=True)
         write_json(out / MANIFEST, manifest)
-    _write_labels(out, manifest["subjects"])
-    shutil.rmtree(out / UNFINISHED, ignore_errors=True)
-    write_json(out / MANIFEST, manifest)
-    return manifest
+        return manifest
 
 
 def _run(todo: Sequence[Task], jobs: int) -> Iterator[dict]:
@@ -117,15 +108,13 @@ def _run(todo: Sequence[Task], jobs: int) -> Iterator[dict]:
     context = multiprocessing.get_context("spawn")
     level = log.getEffectiveLevel()
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=set_up_logging, initargs=(level,)) as pool:
-        futures = {pool.submit(prepare_subject, *one): one for one in todo}
+        futures = {pool.submit(prepare_subject, *one): {"subject": one[1], "source": one[0].name} for one in todo}
         for future in as_completed(futures):
-            source, name, *_ = futures[future]
             try:
                 yield future.result()
             except BrokenProcessPool:
                 reason = "its process was killed (out of memory?); run the same command again, with fewer --jobs"
-                record = {"subject": name, "source": source.name, "status": "failed"}
-                yield record | {"step": "?", "reason": reason}
+                yield futures[future] | {"status": "failed", "step": "?", "reason": reason}
 
 
 def _fingerprints(source: Source, settings: Preparation) -> dict | None:
@@ -178,17 +167,15 @@ def summary_lines(manifest: dict, out: Path) -> list[str]:
     """Return what the command says at its end."""
     result, subjects = [], manifest["subjects"]
     for name, record in subjects.items():
-        if record["status"] == "complete":
-            counts = ", ".join(f"{kind} {n}" for kind, n in record["counts"].items() if isinstance(n, int))
-            size = f"{record['seconds']:.0f} s"
-            if record["peak_bytes"] is not None:
-                size += f", {record['peak_bytes'] / 2**30:.1f} GiB"
-            mark = ", simulated" if record["simulated"] else ""
-            result.append(f"{name} ({record['source']}{mark}): {counts}; {size}")
-            result += [f"  note: {note}" for note in record["notes"]]
-            for label, own in record["sessions"].items():
-                result += [f"  note, {label}: {remark}" for remark in own["remarks"]]
-        else:
+        if record["status"] != "complete":
             result.append(f"{name} ({record['source']}) FAILED at {record['step']!r}: {record['reason']}")
+            continue
+        counts = ", ".join(f"{kind} {n}" for kind, n in record["counts"].items() if isinstance(n, int))
+        peak = "" if record["peak_bytes"] is None else f", {record['peak_bytes'] / 2**30:.1f} GiB"
+        mark = ", simulated" if record["simulated"] else ""
+        result.append(f"{name} ({record['source']}{mark}): {counts}; {record['seconds']:.0f} s{peak}")
+        result += [f"  note: {note}" for note in record["notes"]]
+        for label, own in record["sessions"].items():
+            result += [f"  note, {label}: {remark}" for remark in own["remarks"]]
     done = sum(record["status"] == "complete" for record in subjects.values())
     return [*result, f"prepared: {done} of {len(subjects)} subjects in {display_path(out)}, account in {MANIFEST}"]

@@ -3,26 +3,19 @@
 import re
 from collections.abc import Iterable
 from functools import partial
+from operator import not_
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from sleep_interpreter.data.events.settings import SlowOscillationDetection, SpindleDetection
+from sleep_interpreter.data.events.slow_oscillations import SlowOscillationDetection, SpindleDetection
 from sleep_interpreter.data.preparation import trigger_table
 from sleep_interpreter.utils.core.config import Settings, load
 from sleep_interpreter.utils.core.data_card import CardSetting, Filter, HasCard, published
 from sleep_interpreter.utils.signal.preprocessing import decimation_of
 
-Name = Annotated[str, StringConstraints(min_length=1)]
+Name = Annotated[str, Field(min_length=1)]
 Range = tuple[float, float]
 
 
@@ -78,10 +71,6 @@ class Split(Settings):
         return self
 
 
-def _absent(value: object) -> bool:
-    return not value
-
-
 class Rule(Settings):
     """What an event of the recording means: by its text (regular expression) or by its number.
 
@@ -94,9 +83,9 @@ class Rule(Settings):
     item: str | None = None
     modality: Literal["image", "audio", "cue", "ignore"] | None = None
     phase: str | None = None
-    session: str | None = Field(default=None, exclude_if=_absent)
+    session: str | None = Field(default=None, exclude_if=not_)
     run: Annotated[str | None, BeforeValidator(lambda run: str(run) if isinstance(run, int) else run)] = Field(
-        default=None, exclude_if=_absent
+        default=None, exclude_if=not_
     )
 
     @model_validator(mode="after")
@@ -127,7 +116,7 @@ class Events(Settings):
         Rule(match=r"cue/(?P<item>.+)", modality="cue"),
         Rule(match=r"(?P<modality>image|audio)/(?P<item>.+)"),
     )
-    table: Annotated[TriggerTable | None, BeforeValidator(trigger_table.read)] = Field(default=None, exclude_if=_absent)
+    table: Annotated[TriggerTable | None, BeforeValidator(trigger_table.read)] = Field(default=None, exclude_if=not_)
     items: dict[Name, Name] = Field({})
     phases: tuple[Name, ...] | None = None
     shift_seconds: float = Field(0.0, ge=-10, le=10)
@@ -273,17 +262,9 @@ class Preparation(HasCard):
     @model_validator(mode="after")
     def _one_montage(self) -> Self:
         """Let card and channels have one montage, whichever of them was given; check what the steps make of it."""
-        own, changes = self.card != published(), dict[str, Any]()
-        if self.channels.montage != self.card.channels:
-            if self.card.channels == published().channels:
-                changes["channels"] = self.channels.montage
-            elif "montage" in self.channels.model_fields_set:
-                raise ValueError(
-                    "channels.montage is not that of the card; leave it out, the card's channels are taken"
-                )
-            else:
-                channels = self.channels.model_dump() | {"montage": self.card.channels}
-                object.__setattr__(self, "channels", Channels.model_validate(channels))
+        own = self.card != published()
+        refusal = "channels.montage is not that of the card; leave it out, the card's channels are taken"
+        changes = self.share_montage("channels", refusal)
         if self.card.rate_hz != published().rate_hz:
             decimation_of(self.card)
         reference = self.steps.reference
@@ -307,21 +288,16 @@ class Preparation(HasCard):
 
     @model_validator(mode="after")
     def _known_names(self) -> Self:
-        for lab, item in self.events.items.items():
-            if problem := self._unknown_item(item):
-                raise ValueError(f"events.items.{lab}: {problem}")
+        names = {f"events.items.{lab}": item for lab, item in self.events.items.items()}
         for place, rule in self.events.places.items():
-            known = rule.item is None or place.startswith("events.rules")  # those are looked up event by event
-            if not known and (problem := self._unknown_item(self.events.items.get(str(rule.item), str(rule.item)))):
-                raise ValueError(f"{place}: {problem}")
+            if rule.item is not None and not place.startswith("events.rules"):  # those are looked up event by event
+                names[place] = self.events.items.get(rule.item, rule.item)
+        for place, item in names.items():
+            try:
+                self.card.item_index(item)
+            except ValueError as error:
+                raise ValueError(f"{place}: {error}") from None
         return self
-
-    def _unknown_item(self, item: str) -> str | None:
-        try:
-            self.card.item_index(item)
-        except ValueError as error:
-            return str(error)
-        return None
 
 
 def _filter(made: Filter) -> str:

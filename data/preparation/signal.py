@@ -16,8 +16,7 @@ from sleep_interpreter.utils.signal.resample import Merger
 
 PIECE_SECONDS = 30.0
 _BLOCK = 30_000
-_TAIL_SECONDS = 0.2
-"""More than half of the resampler's filter: so much of the last sample is put behind a recording."""
+_TAIL_SECONDS = 0.2  # more than half of the resampler's filter: so much of the last sample is put behind a recording
 
 
 class SignalFile:
@@ -36,9 +35,7 @@ class SignalFile:
     def read(self, start: int, stop: int, rows: int | Sequence[int] | None = None) -> np.ndarray:
         """Return samples [start, stop) as an array (rows, n) of its own; rows: None, a number or a list."""
         mapped = np.load(self.path, mmap_mode="r")
-        if rows is None or isinstance(rows, int | np.integer):
-            return np.array(mapped[slice(None) if rows is None else rows, start:stop])
-        return np.stack([mapped[row, start:stop] for row in rows])
+        return np.array(mapped[slice(None) if rows is None else rows, start:stop])
 
     def write(self, start: int, block: np.ndarray, rows: int | Sequence[int] | None = None) -> None:
         """Write (rows, n) samples from `start` on."""
@@ -82,7 +79,10 @@ def load(recording: Recording, picks: Sequence[str], settings: Recordings, path:
         bad += (~np.isfinite(merged)).sum(axis=1)
         file.write(done, np.nan_to_num(merged, nan=0.0, posinf=0.0, neginf=0.0))
         done += merged.shape[1]
-    if blocks and not bad.any() and done < file.shape[1]:  # the resampler's last half filter
+    if bad.any():
+        found = f"{picks[int(bad.argmax())]} holds {bad.max()} samples that are not finite"
+        raise UserError(f"{recording.path}: {found}; repair the recording")
+    if blocks and done < file.shape[1]:  # the resampler's last half filter
         tail = [
             np.repeat(block[:, -1:], math.ceil(_TAIL_SECONDS * group.rate), axis=1)
             for block, group in zip(blocks, groups, strict=True)
@@ -90,11 +90,6 @@ def load(recording: Recording, picks: Sequence[str], settings: Recordings, path:
         merged = merger.push(tail).astype(np.float32)[:, : file.shape[1] - done]
         file.write(done, merged)
         done += merged.shape[1]
-    if bad.any():
-        worst = int(bad.argmax())
-        raise UserError(
-            f"{recording.path}: {picks[worst]} holds {bad[worst]} samples that are not finite; repair the recording"
-        )
     if done == file.shape[1]:
         return file
     # what the resampler did not deliver is cut off: the file ends where its samples end
@@ -160,9 +155,8 @@ def derived(file: SignalFile, rows: Sequence[int], operator: np.ndarray) -> np.n
     """Return operator @ file[rows] in memory at 100 Hz, float64 (m, n / 5), for the detectors."""
     result = []
     for weights in operator:
-        used = np.flatnonzero(weights)
         signal = np.zeros(file.shape[1])
-        for k in used.tolist():
+        for k in np.flatnonzero(weights).tolist():
             signal += weights[k] * file.read(0, file.shape[1], rows[k])
         result.append(mne.filter.resample(signal, down=5.0, npad="auto", method="polyphase", verbose="error"))
     return np.stack(result) if result else np.zeros((0, math.ceil(file.shape[1] / 5)))

@@ -1,8 +1,8 @@
 """Sleep stages of a recording: the expert's, or YASA's."""
 
-import glob
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import mne
@@ -10,19 +10,17 @@ import numpy as np
 
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram, from_annotations, make, read_hypnogram
 from sleep_interpreter.data.preparation.channels import KINDS, Derivation, Plan
-from sleep_interpreter.data.preparation.inputs import Session
+from sleep_interpreter.data.preparation.inputs import Session, scorings
 from sleep_interpreter.data.preparation.settings import Stages
 from sleep_interpreter.data.preparation.signal import SignalFile
-from sleep_interpreter.utils.core.constants import N2, N3, REM, STAGING_SECONDS, STREAM_RATE, WAKE
+from sleep_interpreter.utils.core.constants import STAGING_SECONDS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.signal.preprocessing import staging_window
 from sleep_interpreter.utils.signal.recording import Recording
 
 _YASA_RATE = 100
-_YASA_CODES = {"W": WAKE, "N1": WAKE, "N2": N2, "N3": N3, "R": REM}
-_LEAST_SECONDS = 300
-"""YASA's classifier needs five minutes."""
+_LEAST_SECONDS = 300  # YASA's classifier needs five minutes
 
 
 def find_stages(
@@ -51,7 +49,7 @@ def find_stages(
     if settings.use_clock and found.clock is not None and recording.clock is not None:
         later = _clock_offset(found.clock, recording.clock, found, file.seconds, f"{where}: the scoring ({source})")
         remarks += [f"by the clocks, the scoring begins {later:g} s after the recording"] if later else []
-    found = found.shifted(later + settings.offset_seconds)
+    found = replace(found, onset=found.onset + (later + settings.offset_seconds))
     return found, source, remarks + length_remarks(found, file.seconds)
 
 
@@ -76,10 +74,7 @@ def _clock_offset(scoring: float, recording: float, hypnogram: Hypnogram, second
 
 def scoring_file(session: Session, settings: Stages) -> Path | None:
     """Return the hypnogram file of a recording, or None; refuse several that match `stages.file`."""
-    if settings.file is None:
-        return None
-    stem = glob.escape(session.path.name.split(".")[0])
-    found = sorted(set(session.path.parent.glob(settings.file.replace("{stem}", stem))) - {session.path})
+    found = scorings(session.path, settings.file)
     if len(found) > 1:
         raise UserError(f"{session.path}: stages.file matches {', '.join(p.name for p in found)}: make it match one")
     return found[0] if found else None
@@ -122,10 +117,8 @@ def stage_with_yasa(file: SignalFile, plan: Plan, where: str) -> Hypnogram:
         names = {f"{kind}_name": kind for kind in signals}
         predicted = yasa.SleepStaging(raw, **names).predict()
     stages = getattr(predicted, "hypno", predicted)
-    codes = [_YASA_CODES[{"WAKE": "W", "REM": "R"}.get(str(s), str(s))] for s in stages]
-    onset = np.arange(len(codes)) * float(STAGING_SECONDS)
-    duration = np.full(len(codes), float(STAGING_SECONDS))
-    return Hypnogram(onset, duration, np.array(codes, int), tuple(map(str, stages)))
+    epoch = float(STAGING_SECONDS)
+    return make([(k * epoch, epoch, str(stage)) for k, stage in enumerate(stages)], where)
 
 
 def _derived(file: SignalFile, pair: Derivation, start: int, stop: int) -> np.ndarray:
@@ -133,11 +126,6 @@ def _derived(file: SignalFile, pair: Derivation, start: int, stop: int) -> np.nd
     plus, minus = pair
     signal = file.read(start, stop, plus)
     return signal if minus is None else signal - file.read(start, stop, minus)
-
-
-def epoch_codes(hypnogram: Hypnogram, seconds: float) -> np.ndarray:
-    """Return the stage of every whole 30 s epoch of a recording, int array; -1 where nobody scored."""
-    return hypnogram.epochs(int(seconds // STAGING_SECONDS), STAGING_SECONDS)
 
 
 def scored_span(codes: np.ndarray) -> tuple[int, int]:

@@ -2,38 +2,37 @@
 
 import contextlib
 import hashlib
-import json
 import logging
 import shutil
 import sys
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED
+from sleep_interpreter.data.formats.subject_writer import SubjectWriter, is_test
 from sleep_interpreter.data.preparation import trials as cutting
 from sleep_interpreter.data.preparation.inputs import Source
 from sleep_interpreter.data.preparation.outputs import write_staging, write_trials
 from sleep_interpreter.data.preparation.recording import Cleaned, clean
 from sleep_interpreter.data.preparation.report import SessionDetails, write_report
 from sleep_interpreter.data.preparation.settings import Preparation
-from sleep_interpreter.data.preparation.stages import epoch_codes
 from sleep_interpreter.data.preparation.trials import Trials
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.data_card import AWAKE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write
-from sleep_interpreter.utils.core.provenance import write_json
+from sleep_interpreter.utils.core.provenance import read_json, write_json
 
 log = logging.getLogger(__name__)
 PREPARED = "Prepared"
 RECORD = "subject.json"
 UNFINISHED = ".unfinished"
-_FEW = 5
-"""Fewer trials of an item than this are reported."""
+_FEW = 5  # fewer trials of an item than this are reported
 
 
 class _Progress:
@@ -76,16 +75,12 @@ def prepare_subject(source: Source, name: str, settings: Preparation, out: Path)
         log.debug("%s", traceback.format_exc())
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    if reason is None:
-        record["status"] = "complete"
-    else:
-        record |= {"status": "failed", "step": step.step, "session": step.session, "reason": reason}
+    failed = {"status": "failed", "step": step.step, "session": step.session, "reason": reason}
+    record |= {"status": "complete"} if reason is None else failed
     step("end")
-    record |= {
-        "seconds": round(time.perf_counter() - started, 1),
-        "seconds_by_step": {k: round(v, 1) for k, v in step.seconds.items()},
-        "peak_bytes": _peak_memory(),
-    }
+    seconds = {name: round(spent, 1) for name, spent in step.seconds.items()}
+    record |= {"seconds": round(time.perf_counter() - started, 1), "seconds_by_step": seconds}
+    record["peak_bytes"] = _peak_memory()
     if reason is None:
         write_json(out / PREPARED / name / RECORD, record)
         log.info("%s: done in %.0f s", label, record["seconds"])
@@ -115,20 +110,17 @@ def _peak_memory() -> int | None:
 
 def _prepare(source: Source, name: str, settings: Preparation, work: Path, step: _Progress) -> dict:
     """Write all files of a subject below `work`/files and return what there is to say about them."""
-    files, average = work / "files", settings.steps.reference == "average"
-    notes: list[str] = []
-    details: list[SessionDetails] = []
-    card = settings.card
+    files, card, notes = work / "files", settings.card, list[str]()
+    details, nights = list[SessionDetails](), list[tuple[int, Cleaned]]()
     found: dict[str, list[Trials]] = {kind: [] for kind in cutting.windows(card)}
-    nights: list[tuple[int, Cleaned]] = []
     for session in source.sessions:
         step.session = session.label
         cleaned = clean(session, source.name, settings, work / session.label, step)
         step("trials")
-        dropped = _cut_trials(cleaned, settings, average, found)
+        dropped = _cut_trials(cleaned, settings, found)
         details.append(SessionDetails.of(cleaned, dropped, settings.slow_oscillations.channel))
         if cleaned.hypnogram is not None:
-            scored = epoch_codes(cleaned.hypnogram, cleaned.raw.seconds) != UNSCORED
+            scored = cleaned.hypnogram.epochs(cleaned.raw.seconds) != UNSCORED
             nights.append((int(scored.sum()), cleaned))
             _write_tables(files / PREPARED / name / session.label, cleaned, settings, name)
         if session.kind == "wake":
@@ -142,28 +134,26 @@ def _prepare(source: Source, name: str, settings: Preparation, work: Path, step:
         notes.append(f"staging windows and labels are those of {which}")
     trials = {m: cutting.join(found[m], card.awake_shape) for m in AWAKE}
     sleep, before = (cutting.join(found[kind], card.sleep_shape) for kind in ("cue", "precue"))
-    precue = {}
     for kind, stages in cutting.SLEEP_STAGES.items():
         table, eeg = sleep.select(np.isin(sleep.table.stage.to_numpy(), stages))
         trials[kind] = Trials(table.reset_index(drop=True), eeg)
-        if settings.outputs.precue:
-            precue[kind] = _matching(before, trials[kind])
+    precue = {kind: _matching(before, trials[kind]) for kind in cutting.SLEEP_STAGES if settings.outputs.precue}
     simulated = any(d.cleaned.simulated for d in details)
     if not any(len(own.table) for own in trials.values()) and best is None:
         raise UserError(
             f"{source.name}: no trial and no night in it; look at events.rules and at the report of unknown events"
         )
-    counts = write_trials(files, name, trials, precue, settings, simulated, notes)
-    hypnogram, windows = None, 0
+    writer = SubjectWriter(files, name, card, simulated)
+    counts = write_trials(writer, trials, precue, settings, notes)
+    hypnogram, counts["staging windows"] = None, 0
     if best is not None:
         step("staging windows")
-        hypnogram, windows = write_staging(files, name, best, settings, notes)
-    counts["staging windows"] = windows
+        night = replace(writer, simulated=best.simulated)
+        hypnogram, counts["staging windows"] = write_staging(night, best, settings, notes)
     counted = {kind: own.per_item(len(card.items)) for kind, own in trials.items() if kind in card.conditions}
     for kind, per_item in counted.items():
-        own = trials[kind]
         few = [f"{item} ({n})" for item, n in zip(card.item_names, per_item, strict=True) if n < _FEW]
-        if len(own.table) == 0:
+        if not per_item.any():
             notes.append(f"no {kind} trial")
         elif few:
             notes.append(f"fewer than {_FEW} {kind} trials of {', '.join(few)}")
@@ -182,11 +172,9 @@ def _prepare(source: Source, name: str, settings: Preparation, work: Path, step:
     }
 
 
-def _cut_trials(
-    cleaned: Cleaned, settings: Preparation, average: bool, found: dict[str, list[Trials]]
-) -> dict[str, dict]:
+def _cut_trials(cleaned: Cleaned, settings: Preparation, found: dict[str, list[Trials]]) -> dict[str, dict]:
     """Cut a recording's trials into `found` and return how many were left out and why."""
-    counts, card = {}, settings.card
+    counts, card, average = {}, settings.card, settings.steps.reference == "average"
     windows = cutting.windows(card)
     for window in (*AWAKE, "cue"):
         events = cleaned.events[cleaned.events.modality == window]
@@ -241,7 +229,7 @@ def _write_tables(folder: Path, cleaned: Cleaned, settings: Preparation, name: s
         with atomic_write(folder / "stages.tsv") as temporary:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     keep = settings.outputs.continuous
-    if keep == "all" or (keep == "test" and name.startswith("subject_test_")):
+    if keep == "all" or (keep == "test" and is_test(name)):
         cleaned.eeg.path = cleaned.eeg.path.rename(folder / "eeg.npy")
         about = {
             "channels": list(settings.channels.montage),
@@ -263,7 +251,7 @@ def _move(files: Path, out: Path, record: dict) -> None:
             digest = hashlib.file_digest(handle, "sha256").hexdigest()
         record["files"][file.relative_to(files).as_posix()] = {"bytes": file.stat().st_size, "sha256": digest}
     path = out / PREPARED / record["subject"] / RECORD
-    if before := _read_json(path).get("files", {}):
+    if before := read_json(path).get("files", {}):
         # from here on until the new record is there, the subject is unfinished
         write_json(path, {"status": "unfinished", "files": {**before, **record["files"]}})
     for relative in before.keys() - record["files"].keys():
@@ -274,17 +262,9 @@ def _move(files: Path, out: Path, record: dict) -> None:
         (files / relative).replace(target)
 
 
-def _read_json(path: Path) -> dict:
-    """Return a record, empty where there is none that can be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
 def read_record(out: Path, name: str) -> dict | None:
     """Return the record of a subject whose preparation is complete, all files in place, else None."""
-    record = _read_json(out / PREPARED / name / RECORD)
+    record = read_json(out / PREPARED / name / RECORD)
     if record.get("status") != "complete":
         return None
     for relative, about in record.get("files", {}).items():

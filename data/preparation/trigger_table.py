@@ -24,59 +24,52 @@ def read(value: Any) -> Any:
     """
     if not isinstance(value, str | Path):
         return value
-    path = Path(value)
+    path, shown = Path(value), display_path(value)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'no UTF-8 text'})") from None
-    header = text.partition("\n")[0]
-    separator = max(_SEPARATORS, key=header.count)
+    separator = max(_SEPARATORS, key=text.partition("\n")[0].count)
     lines = [[cell.strip() for cell in line] for line in csv.reader(text.splitlines(), delimiter=separator)]
     names = [name.casefold() for name in lines[0]] if lines else []
-    _check_columns(names, path)
-    rows, seen = [], dict[tuple, int]()
+    _check_columns(names, shown)
+    rows, seen = list[dict[str, Any]](), dict[tuple, int]()
     for number, line in enumerate(lines[1:], FIRST_ROW):
-        where = f"{display_path(path)}, row {number}"
+        where = f"{shown}, row {number}"
         if not any(line):
             raise UserError(f"{where}: is empty; take it out")
         if len(line) > len(names):
             raise UserError(f"{where}: has {len(line)} cells for {len(names)} columns")
-        row = {name: cell for name, cell in zip(names, line, strict=False) if cell}
-        key = _key(row, where)
-        if key in seen:
-            raise UserError(f"{where}: means the same event as row {seen[key]}")
-        seen[key] = number
-        rows.append(_rule(row, where))
+        rule = _rule({name: cell for name, cell in zip(names, line, strict=False) if cell}, where)
+        event = rule.get("code"), rule.get("match"), rule.get("session", "").casefold(), rule.get("run", "").lstrip("0")
+        if seen.setdefault(event, number) != number:
+            raise UserError(f"{where}: means the same event as row {seen[event]}")
+        rows.append(rule)
     if not rows:
-        raise UserError(f"{display_path(path)}: has no row below its header")
-    return {"file": display_path(path), "rows": rows}
+        raise UserError(f"{shown}: has no row below its header")
+    return {"file": shown, "rows": rows}
 
 
-def _check_columns(names: list[str], path: Path) -> None:
+def _check_columns(names: list[str], shown: str) -> None:
     for name in names:
         if name not in COLUMNS:
             close = nearest(name, COLUMNS, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"there may be {', '.join(COLUMNS)}"
-            raise UserError(f"{display_path(path)}: unknown column {name!r}; {hint}")
+            raise UserError(f"{shown}: unknown column {name!r}; {hint}")
         if names.count(name) > 1:
-            raise UserError(f"{display_path(path)}: two columns {name!r}")
+            raise UserError(f"{shown}: two columns {name!r}")
     for needed in (("code", "text"), ("item",), ("modality",)):
         if not set(needed) & set(names):
             there = ", ".join(names) or "nothing"
-            raise UserError(f"{display_path(path)}: no column {' or '.join(map(repr, needed))}; it has {there}")
-
-
-def _key(row: dict[str, str], where: str) -> tuple:
-    if ("code" in row) == ("text" in row):
-        raise UserError(f"{where}: needs either a code or a text")
-    if "code" in row and not re.fullmatch(r"\d+", row["code"]):
-        raise UserError(f"{where}: code {row['code']!r} is no whole number; texts stand in a column 'text'")
-    event = int(row["code"]) if "code" in row else row["text"]
-    return event, row.get("session", "").casefold(), row.get("run", "").lstrip("0")
+            raise UserError(f"{shown}: no column {' or '.join(map(repr, needed))}; it has {there}")
 
 
 def _rule(row: dict[str, str], where: str) -> dict[str, Any]:
-    modality = row.get("modality", "")
+    code, text, modality = row.get("code", ""), row.get("text", ""), row.get("modality", "")
+    if bool(code) == bool(text):
+        raise UserError(f"{where}: needs either a code or a text")
+    if code and not re.fullmatch(r"\d+", code):
+        raise UserError(f"{where}: code {code!r} is no whole number; texts stand in a column 'text'")
     if modality not in _MODALITIES:
         raise UserError(f"{where}: modality {modality!r}; there are {', '.join(_MODALITIES)}")
     if modality != "ignore" and "item" not in row:
@@ -84,5 +77,4 @@ def _rule(row: dict[str, str], where: str) -> dict[str, Any]:
     meaning = {key: row[key] for key in ("item", "modality", "session", "run", "phase") if key in row}
     if modality == "ignore":
         meaning.pop("item", None)
-    event = {"code": int(row["code"])} if "code" in row else {"match": re.escape(row["text"])}
-    return event | meaning
+    return ({"code": int(code)} if code else {"match": re.escape(text)}) | meaning

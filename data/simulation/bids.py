@@ -8,7 +8,7 @@ copied. A session is written in a folder beside and moved when all of it is ther
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -60,7 +60,7 @@ _EVENTS = {
     "duration": {"Description": "of the event", "Units": "s"},
     "trial_type": {"Description": "what happens"},
     "sample": {"Description": "onset in samples, counted from 0"},
-    "item": {"Description": "which of the {items} items"},
+    "item": {},  # their number is the data card's
     "modality": {"Description": "as a picture (image) or as a sound (audio)"},
     "stage": {"Description": "planted stage: W, N1, N2, N3, R"},
     "so_group": {"Description": "group of the true phase of the slow oscillation at the cue, or none"},
@@ -74,24 +74,18 @@ _PARTICIPANTS = {
     },
     "subject": {"Description": "the subject's name in the other files of the data set"},
 }
-_SCORES = {
-    "TaskName": _RECALL,
-    "item": {"Description": "which of the {items} items"},
-    "memory_score": {"Description": "how well it is remembered after the night, 0 to 1 (simulated)"},
-}
+_SCORE = "how well it is remembered after the night, 0 to 1 (simulated)"
 
 
 def tasks(settings: Simulation) -> dict[str, tuple[str, ...]]:
     """Return the tasks (BIDS entity) of each session that a data set has."""
-    sessions = {"night": ("sleep",) if settings.sleep_kinds else (), "wake": settings.modalities}
+    sessions = {"night": ("sleep",) if settings.sleep_kinds else (), "wake": settings.card.awake_kinds}
     return {session: own for session, own in sessions.items() if own}
 
 
-def _for_items(text: Any, settings: Simulation) -> Any:
-    """Return texts with the number of items where they say {items}."""
-    if isinstance(text, dict):
-        return {key: _for_items(value, settings) for key, value in text.items()}
-    return text.replace("{items}", str(len(settings.card.items))) if isinstance(text, str) else text
+def _item(settings: Simulation) -> dict[str, str]:
+    """Return what the column "item" of a table means."""
+    return {"Description": f"which of the {len(settings.card.items)} items"}
 
 
 def label(group: str, number: int) -> str:
@@ -103,9 +97,8 @@ def session_files(settings: Simulation, group: str, number: int, session: str) -
     """Return the files of one session, "night" or "wake", relative to the data set's root."""
     subject = f"sub-{label(group, number)}"
     folder, stem = f"{FOLDER}/{subject}/ses-{session}", f"{subject}_ses-{session}"
-    files = [f"{folder}/{stem}_scans.tsv"]
-    space = f"{folder}/eeg/{stem}_space-{_SPACE}"
-    files += [f"{space}_coordsystem.json", f"{space}_electrodes.tsv", f"{space}_electrodes.json"]
+    sidecars = ("coordsystem.json", "electrodes.tsv", "electrodes.json")
+    files = [f"{folder}/{stem}_scans.tsv", *(f"{folder}/eeg/{stem}_space-{_SPACE}_{rest}" for rest in sidecars)]
     for task in tasks(settings)[session]:
         run = f"{folder}/eeg/{stem}_task-{task}"
         files += [f"{run}_{rest}" for rest in ("channels.tsv", "eeg.json", "events.tsv", "events.json")]
@@ -121,22 +114,22 @@ def seconds(settings: Simulation, group: str, number: int, session: str) -> floa
         return STAGING_SECONDS * len(hypnogram(settings.night, settings.seed, group, number))
     plan = settings.night.wake
     trials = plan.repetitions * len(settings.card.items) * sum(plan.interval_s) / 2
-    return len(settings.modalities) * (60 * plan.rest_min + trials + 5)
+    return len(settings.card.awake_kinds) * (60 * plan.rest_min + trials + 5)
 
 
 def write_session(out: Path, settings: Simulation, group: str, number: int, session: str) -> None:
     """Write one session ("night", "wake") of a subject in "train" or "test": recordings with sidecars, and truth."""
     unfinished = out / FOLDER / f".unfinished-{label(group, number)}-{session}"
     shutil.rmtree(unfinished, ignore_errors=True)  # of a simulation that was killed
-    files = session_files(settings, group, number, session)
-    tables: dict[str, pd.DataFrame] = {}
+    files, tables = session_files(settings, group, number, session), dict[str, pd.DataFrame]()
     made: SimulatedSession
     for task in tasks(settings)[session]:
         if session == "night":
             prefix, made = session, SimulatedNight(settings, group, number)
             table, description = (unfinished / next(f for f in files if f.endswith(end)) for end in _BEHAVIOUR)
             _write_table(table, made.memory[["item", "memory_score"]])
-            write_json(description, _for_items(_SCORES, settings))
+            scores = {"item": _item(settings), "memory_score": {"Description": _SCORE}}
+            write_json(description, {"TaskName": _RECALL, **scores})
         else:
             prefix, made = f"{session}/{task}", WakeSession(settings, group, number, task)
         _write_run(unfinished / FOLDER, label(group, number), session, task, made)
@@ -163,17 +156,13 @@ def write_dataset_files(out: Path, settings: Simulation) -> None:
         overwrite=True,
         verbose="error",
     )
-    path, night = root / "dataset_description.json", settings.night
+    path = root / "dataset_description.json"
     write_json(path, {**json.loads(path.read_text(encoding="utf-8")), MARK: True})
-    people = [
-        {"participant_id": f"sub-{label(group, number)}", "group": group, "subject": subject_name(group, number)}
-        for group, count in (("train", night.train_subjects), ("test", night.test_subjects))
-        for number in range(count)
-    ]
+    people = [(f"sub-{label(*one)}", one[0], subject_name(*one)) for one in settings.night.people]
     _write_table(root / "participants.tsv", pd.DataFrame(people, columns=["participant_id", "group", "subject"]))
     write_json(root / "participants.json", _PARTICIPANTS)
     with atomic_write(root / "README") as temporary:
-        temporary.write_text(_for_items(_README, settings), encoding="utf-8")
+        temporary.write_text(_README.format(items=len(settings.card.items)), encoding="utf-8")
 
 
 def _write_run(root: Path, subject: str, session: str, task: str, made: SimulatedSession) -> None:
@@ -195,21 +184,16 @@ def _write_run(root: Path, subject: str, session: str, task: str, made: Simulate
     }
     mne_bids.update_sidecar_json(path.copy().update(extension=".json"), entries, verbose="error")
     table = made.annotations()
-    events = pd.DataFrame(
-        {
-            "onset": table["sample"] / STREAM_RATE, "duration": table["duration"] / STREAM_RATE,
-            "trial_type": table["description"], "sample": table["sample"],
-            **{column: table[column] for column in COLUMNS},
-        }
-    )  # fmt: skip
+    events = table.assign(onset=table["sample"] / STREAM_RATE, duration=table["duration"] / STREAM_RATE)
+    events = events.rename(columns={"description": "trial_type"})
+    events = events[["onset", "duration", "trial_type", "sample", *COLUMNS]]
     _write_table(path.update(suffix="events", extension=".tsv").fpath, events)
     levels = {
         text: next(meaning for beginning, meaning in _LEVELS.items() if text.startswith(beginning))
         for text in sorted(set(table["description"]))
     }
-    described = _EVENTS | {"trial_type": {**_EVENTS["trial_type"], "Levels": levels}}
-    described = _for_items(described, made.subject.settings)
-    write_json(path.update(extension=".json").fpath, described)
+    described = {"trial_type": {**_EVENTS["trial_type"], "Levels": levels}, "item": _item(made.subject.settings)}
+    write_json(path.update(extension=".json").fpath, _EVENTS | described)
 
 
 def _stub(folder: Path, made: SimulatedSession) -> "mne.io.BaseRaw":

@@ -9,7 +9,6 @@ import json
 import logging
 import multiprocessing
 import os
-import re
 import shutil
 import signal
 import threading
@@ -28,8 +27,8 @@ from sleep_interpreter.data.simulation.settings import Simulation
 from sleep_interpreter.data.simulation.subject import Subject
 from sleep_interpreter.utils.core import file_locks
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import atomic_write, display_path
-from sleep_interpreter.utils.core.provenance import MARK
+from sleep_interpreter.utils.core.paths import display_path, remove_temporary_files
+from sleep_interpreter.utils.core.provenance import MARK, write_json
 from sleep_interpreter.utils.core.provenance import SIDECAR as COMPLETE
 from sleep_interpreter.utils.core.provenance import UNFINISHED_SIDECAR as UNFINISHED
 
@@ -37,20 +36,12 @@ log = logging.getLogger(__name__)
 
 VERSION = 3
 """Raised with every change that makes the simulator write other bytes for the same settings."""
-_TEMPORARY = re.compile(r"\.(.+)\.\d+\.tmp(\.\w+)?")
-"""Names that `utils.core.paths.atomic_write` and `utils.signal.brainvision_writer` give to unfinished files."""
 
 
 def write_dataset(
-    settings: Simulation,
-    out: str | Path,
-    *,
-    recording_only: bool = False,
-    bids: bool = False,
-    force: bool = False,
-    verify: bool = False,
-    processes: int = 1,
-) -> bool:
+    settings: Simulation, out: str | Path, *, recording_only: bool = False, bids: bool = False, force: bool = False,
+    verify: bool = False, processes: int = 1,
+) -> bool:  # fmt: skip
     """Write a simulated data set into the folder `out`; return False when the complete one was there already.
 
     A complete data set of the same settings is left as it is after a look at every file's size, with `verify` or
@@ -67,12 +58,10 @@ def write_dataset(
     parts: tuple[str, ...] = PARTS[:1] if recording_only else PARTS if bids else PARTS[:2]
     if recording_only and bids:
         raise UserError("--recording writes nothing but the short recording; leave out --bids or --recording")
-    old = _found(out)
-    written: dict[str, Any] = {}
-    outdated: list[Path] = []
+    old, outdated = _found(out), list[Path]()
+    written: Any = None if old is None else old.pop("written", None)
+    written = written if isinstance(written, dict) else {}
     if old is not None:
-        written = old.pop("written", None)
-        written = written if isinstance(written, dict) else {}
         if old | {"files": [], "parts": []} == _manifest(settings, (), []):  # the settings, whatever the parts
             # Parts that are there already, with these settings, stay parts of the data set.
             parts = tuple(part for part in PARTS if part in parts or part in old.get("parts", ()))
@@ -88,12 +77,10 @@ def write_dataset(
     manifest = _manifest(settings, parts, jobs)
     good = _intact(out, manifest["files"], written, verify or force)
     if (out / COMPLETE).is_file() and not outdated:
-        lacking = [file for file in manifest["files"] if file not in good]
-        if not lacking:
+        if not (lacking := [file for file in manifest["files"] if file not in good]):
             log.info("%s: complete with these settings already, left as it is", out)
             return False
-        damaged = [file for file in lacking if old is not None and file in old["files"]]
-        if damaged:
+        if damaged := [file for file in lacking if old is not None and file in old["files"]]:
             log.warning("%s: missing or damaged, written again: %s", out, ", ".join(damaged))
     waiting = [job for job in jobs if not good.issuperset(job.files)]
     _check_room(out, sum(job.size for job in waiting) - sum(file.stat().st_size for file in outdated))
@@ -105,19 +92,24 @@ def write_dataset(
         if (out / COMPLETE).is_file():
             (out / COMPLETE).replace(out / UNFINISHED)  # from here on the folder counts as unfinished
         _remove(out, outdated)
-        _remove_leftovers(out, manifest["files"])
+        for file in manifest["files"]:  # what a killed simulation left of it
+            remove_temporary_files((out / file).parent, Path(file).name)
+        for left in (out / "bids").glob(".unfinished-*"):
+            shutil.rmtree(left)
         kept = {file: written[file] for file in manifest["files"] if file in good}
         _write_files(out, waiting, manifest, kept, processes)
     return True
 
 
 def _write_files(out: Path, jobs: list[Job], manifest: dict[str, Any], written: dict[str, Any], processes: int) -> None:
-    _write_json({**manifest, "written": written}, out / UNFINISHED)
-    done = write_jobs(jobs, out, processes)
-    for job in tqdm(done, total=len(jobs), desc="simulating", unit="job", disable=None):
+    write_json(out / UNFINISHED, {**manifest, "written": written}, indent=1)
+    bar = tqdm(write_jobs(jobs, out, processes), total=len(jobs), desc="simulating", unit="job", disable=None)
+    for number, job in enumerate(bar, start=1):
         written |= {file: _description(out / file) for file in job.files}
-        _write_json({**manifest, "written": written}, out / UNFINISHED)
-    _write_json({**manifest, "written": dict(sorted(written.items()))}, out / COMPLETE)
+        write_json(out / UNFINISHED, {**manifest, "written": written}, indent=1)
+        if bar.disable and 10 * number // len(jobs) > 10 * (number - 1) // len(jobs):  # no terminal: a line each 10 %
+            log.info("simulated: %d of %d jobs, the last one %s", number, len(jobs), job.files[0])
+    write_json(out / COMPLETE, {**manifest, "written": dict(sorted(written.items()))}, indent=1)
     (out / UNFINISHED).unlink()
 
 
@@ -178,27 +170,16 @@ def _remove(out: Path, files: Iterable[Path]) -> None:
             folder.rmdir()
 
 
-def _remove_leftovers(out: Path, files: Sequence[str]) -> None:
-    """Remove the temporary files that a killed simulation left beside the files it was writing."""
-    for folder in {(out / file).parent for file in files}:
-        for left in folder.glob(".*.tmp*"):
-            name = _TEMPORARY.fullmatch(left.name)
-            if name and (folder / name[1]).relative_to(out).as_posix() in files:
-                left.unlink()
-    for left in (out / "bids").glob(".unfinished-*"):
-        shutil.rmtree(left)
-
-
 def _intact(out: Path, files: Iterable[str], written: dict[str, Any], verify: bool) -> set[str]:
     """Return those of the files that are as they were written: by size, with `verify` by checksum too."""
-    good = set()
-    for file in tqdm(files, desc="verifying", unit="file", disable=None if verify else True, leave=False):
+
+    def intact(file: str) -> bool:
         path, entry = out / file, written.get(file)
-        if not isinstance(entry, dict) or not path.is_file() or path.stat().st_size != entry.get("size"):
-            continue
-        if not verify or _description(path) == entry:
-            good.add(file)
-    return good
+        same = isinstance(entry, dict) and path.is_file() and path.stat().st_size == entry.get("size")
+        return same and (not verify or _description(path) == entry)
+
+    bar = tqdm(files, desc="verifying", unit="file", disable=None if verify else True, leave=False)
+    return set(filter(intact, bar))
 
 
 def _description(path: Path) -> dict[str, Any]:
@@ -258,8 +239,3 @@ def _check_room(out: Path, size: int) -> None:
             f"{out}: the data set needs {needed / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are free; "
             "make room or give another folder with --out"
         )
-
-
-def _write_json(content: dict[str, Any], path: Path) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -50,14 +50,9 @@ _SAWTOOTH_S, _SAWTOOTH_HZ = (2.0, 8.0), (2.0, 5.0)
 
 
 def draw_events(
-    rng_of: Callable[[str], _Rng],
-    stages: Sequence[str],
-    total_s: float,
-    settings: Physiology,
-    person: dict[str, float],
-    fixed: _Events,
-    clean: bool,
-) -> _Events:
+    rng_of: Callable[[str], _Rng], stages: Sequence[str], total_s: float, settings: Physiology,
+    person: dict[str, float], fixed: _Events, clean: bool,
+) -> _Events:  # fmt: skip
     """Draw all events of a scene, by kind, with the columns of `COLUMNS`, by onset.
 
     `rng_of(kind)` returns the generator of a kind. `stages` has "W", "N1", "N2", "N3" or "R" of every 30 s; the last
@@ -205,10 +200,8 @@ def _spindles(rng: _Rng, plan: _Plan, events: _Events) -> pd.DataFrame:
             phase = np.pi - np.mod(np.pi - angle, 2 * np.pi)
             start = time_at_phase(waves.iloc[so], angle) - 0.5 * length
         rows.append((start, length, frequency, amplitude, kind, so, phase, origin, key))
-    rows.sort(key=lambda row: row[0])
-    kept: list[tuple] = []
-    end = 0.0
-    for row in rows:  # moved onto its oscillation, a spindle may meet another one
+    kept, end = list[tuple](), 0.0
+    for row in sorted(rows, key=lambda row: row[0]):  # moved onto its oscillation, a spindle may meet another one
         if row[0] >= end and row[0] + row[1] < plan.total_s:
             kept.append(row)
             end = row[0] + row[1] + 0.1
@@ -258,10 +251,8 @@ def _direction(rng: _Rng) -> str:
 
 
 def _sawtooth(rng: _Rng, plan: _Plan, events: _Events) -> pd.DataFrame:
-    rows: list[tuple] = [
-        (start, length, rng.uniform(*_SAWTOOTH_HZ), _skewed(rng, plan.of(start).sawtooth_uv))
-        for start, length in plan.even_times(rng, "sawtooth_bursts_per_min", _SAWTOOTH_S)
-    ]
+    times = plan.even_times(rng, "sawtooth_bursts_per_min", _SAWTOOTH_S)
+    rows = [(s, length, rng.uniform(*_SAWTOOTH_HZ), _skewed(rng, plan.of(s).sawtooth_uv)) for s, length in times]
     return _table("sawtooth", rows)
 
 

@@ -23,15 +23,13 @@ MASTOIDS = ("M1", "M2")
 EOG = ("EOG1", "EOG2")
 EMG = ("EMG1", "EMG2")
 
-_DEPTH = 0.82
-"""Sources lie at this share of the head's radius: cortex, below a brain's surface at 0.90."""
+_DEPTH = 0.82  # sources lie at this share of the head's radius: cortex, below a brain's surface at 0.90
 _RELATIVE_RADII = (0.90, 0.92, 0.97, 1.0)
 _CSF_S_M = 1.0
 _CANTHI = {"EOG1": (-0.74, 0.60, -0.42), "EOG2": (0.74, 0.60, -0.20)}
 """Directions of the EOG electrodes: beside the outer canthi, the left one 1 cm lower, the right one 1 cm
 higher (AASM manual)."""
-_EYES = np.array([[-0.34, 0.78, -0.31], [0.34, 0.78, -0.31]])
-"""Centres of the eyeballs in radii of the head."""
+_EYES = np.array([[-0.34, 0.78, -0.31], [0.34, 0.78, -0.31]])  # centres of the eyeballs in radii of the head
 
 
 @cache

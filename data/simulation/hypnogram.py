@@ -66,12 +66,10 @@ class Odds(Settings):
     def _whole(self) -> Self:
         if not any(self.base):
             raise ValueError("base holds only zeros: at least one option must be possible")
-        rows = {f"after.{key}": row for key, row in self.after.items()}
-        rows |= {f"cycle.{i}": row for i, row in enumerate(self.cycle)}
-        rows |= {f"quarter.{i}": row for i, row in enumerate(self.quarter)}
-        for name, row in rows.items():
+        rows = {"after": self.after.items(), "cycle": enumerate(self.cycle), "quarter": enumerate(self.quarter)}
+        for name, key, row in ((name, key, row) for name, own in rows.items() for key, row in own):
             if len(row) != len(self.base):
-                raise ValueError(f"{name} has {len(row)} factors, but base has {len(self.base)} options")
+                raise ValueError(f"{name}.{key} has {len(row)} factors, but base has {len(self.base)} options")
         return self
 
     def chances(self, before: Literal["start", StageKey], cycle: int, quarter: int) -> np.ndarray:
@@ -168,8 +166,7 @@ class HypnogramModel(Settings):
         if self.night_hours[-1] > 16:
             raise ValueError(f"night_hours reaches {self.night_hours[-1]} h: at most 16 h")
         shortest = 60 * (self.night_hours[0] if self.hours is None else self.hours)
-        awake = self.sleep_latency_min[-1] + self.final_wake_min[-1]
-        if awake >= shortest:
+        if (awake := self.sleep_latency_min[-1] + self.final_wake_min[-1]) >= shortest:
             raise ValueError(
                 f"sleep_latency_min and final_wake_min reach {awake:g} min together, but a night may have "
                 f"only {shortest:g} min: shorten them or lengthen the night"

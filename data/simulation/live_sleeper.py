@@ -17,14 +17,13 @@ from sleep_interpreter.data.simulation.events import five_stages
 from sleep_interpreter.data.simulation.hypnogram import load_hypnogram, simulate_hypnogram
 from sleep_interpreter.data.simulation.random_numbers import variation
 from sleep_interpreter.data.simulation.scene import Scene
-from sleep_interpreter.data.simulation.settings import FiveStage, Simulation, SleepKey, load_settings
+from sleep_interpreter.data.simulation.settings import FiveStage, SleepKey, load_settings
 from sleep_interpreter.data.simulation.subject import RESPONSE_S, SIZE_SD, Subject
 from sleep_interpreter.utils.core.constants import STAGING_SECONDS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 
 _LENGTH = round(RESPONSE_S * STREAM_RATE)
-_COUNTED = 2**15
-"""Counters begin again here, µV."""
+_COUNTED = 2**15  # counters begin again here, µV
 _EPOCH = round(STAGING_SECONDS * STREAM_RATE)
 
 
@@ -66,7 +65,12 @@ class LiveSleeper:
         self.card = simulation.card
         self._subject = Subject(simulation, "test", settings.subject)
         epochs = max(1, round(settings.hours * 3600 / STAGING_SECONDS))
-        self.stages = self._hypnogram(settings, simulation, epochs)
+        if settings.stage is not None:
+            self.stages: list[str] = [settings.stage] * epochs
+        else:  # shorter nights are the beginning of one that the model knows
+            model = load_hypnogram(overrides=[f"hours={max(8.0, settings.hours)}"])
+            codes = simulate_hypnogram(model, simulation.seed, "test", settings.subject)[:epochs]
+            self.stages = five_stages(self._subject.generator("live", "stages"), codes, simulation.stages)
         first = round(settings.start_minutes * 60 / STAGING_SECONDS)
         if first >= len(self.stages):
             raise UserError(f"source.simulate.start_minutes = {settings.start_minutes}: the night has ended by then")
@@ -77,14 +81,6 @@ class LiveSleeper:
         self.n = self._scene.n
         self._responses: deque[tuple[int, np.ndarray]] = deque()
         self.played: list[Played] = []
-
-    def _hypnogram(self, settings: SleeperSettings, simulation: Simulation, epochs: int) -> list[str]:
-        if settings.stage is not None:
-            return [settings.stage] * epochs
-        # shorter nights are the beginning of one that the model knows
-        model = load_hypnogram(overrides=[f"hours={max(8.0, settings.hours)}"])
-        codes = simulate_hypnogram(model, simulation.seed, "test", settings.subject)[:epochs]
-        return five_stages(self._subject.generator("live", "stages"), codes, simulation.stages)
 
     def stage_at(self, sample: int) -> str:
         """Return the stage at a sample."""

@@ -14,12 +14,7 @@ import pandas as pd
 
 from sleep_interpreter.data.simulation.cues import Responses, plan_cues, plan_reactivations
 from sleep_interpreter.data.simulation.events import five_stages
-from sleep_interpreter.data.simulation.hypnogram import (
-    HypnogramModel,
-    given_hypnogram,
-    load_hypnogram,
-    simulate_hypnogram,
-)
+from sleep_interpreter.data.simulation.hypnogram import given_hypnogram, load_hypnogram, simulate_hypnogram
 from sleep_interpreter.data.simulation.scene import Scene
 from sleep_interpreter.data.simulation.settings import CuePlan, NightSettings, RecordingSettings, Simulation
 from sleep_interpreter.data.simulation.subject import RESPONSE_S, Subject, memory_scores
@@ -74,13 +69,8 @@ class SimulatedSession:
         waves, spindles, bad = events["slow_oscillation"], events["spindle"], events["bad_channel"]
         rows = [
             pd.DataFrame({"sample": [0], "duration": [1], "description": [MARK]}),
-            pd.DataFrame(
-                {
-                    "sample": epochs * _EPOCH,
-                    "duration": np.minimum(_EPOCH, n - epochs * _EPOCH),
-                    "description": [f"stage/{'W' if stage == 'N1' else stage}" for stage in stages],
-                    "stage": stages,
-                }
+            pd.DataFrame({"sample": epochs * _EPOCH, "duration": _EPOCH, "stage": stages}).assign(
+                description=[f"stage/{'W' if stage == 'N1' else stage}" for stage in stages]
             ),
             *self._own_annotations(),
             *(_annotated(events[kind], f"artefact/{kind}") for kind in ("arousal", "movement")),
@@ -114,7 +104,7 @@ class SimulatedNight(SimulatedSession):
         self, settings: Simulation, group: str, number: int, plan: NightSettings | RecordingSettings | None = None
     ) -> None:
         plan = settings.night if plan is None else plan
-        purpose = ("recording",) if isinstance(plan, RecordingSettings) else ("night",)
+        purpose = ("recording" if isinstance(plan, RecordingSettings) else "night",)
         subject = Subject(settings, group, number)
         self.codes = hypnogram(plan, settings.seed, group, number)
         stages = five_stages(subject.generator(*purpose, "stages"), self.codes, settings.stages)
@@ -186,16 +176,15 @@ def recorded_night(settings: Simulation) -> SimulatedNight:
 
 def hypnogram(plan: NightSettings | RecordingSettings, seed: int, group: str, number: int) -> np.ndarray:
     """Return the hypnogram of one subject's night or recording, int (n_epochs,), as the plan says."""
-    if isinstance(plan, RecordingSettings):
-        return given_hypnogram(plan.stages)
-    if plan.hypnogram is not None:
-        return given_hypnogram(plan.hypnogram)
-    return simulate_hypnogram(_model(plan.hours), seed, group, number)
+    given = plan.stages if isinstance(plan, RecordingSettings) else plan.hypnogram
+    if given is not None:
+        return given_hypnogram(given)
+    hours = getattr(plan, "hours", None)
+    model = _model(overrides=() if hours is None else (f"hours={hours}",))
+    return simulate_hypnogram(model, seed, group, number)
 
 
-@lru_cache(maxsize=4)
-def _model(hours: float | None) -> HypnogramModel:
-    return load_hypnogram(overrides=[] if hours is None else [f"hours={hours}"])
+_model = lru_cache(maxsize=4)(load_hypnogram)
 
 
 def cue_onsets(rng: np.random.Generator, plan: CuePlan, codes: np.ndarray, scene: Scene) -> np.ndarray:
@@ -230,21 +219,14 @@ def shuffled_items(rng: np.random.Generator, count: int, n_items: int) -> np.nda
 def memory_table(subject: Subject, cues: pd.DataFrame, reactivations: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return how often each item was reactivated and how well it is remembered: `SimulatedNight.memory`."""
     alone = cues[:0] if reactivations is None else reactivations
-    n = subject.n_items
-    strength = _sums(cues, cues["gain"], n) + _sums(alone, alone["gain"], n)
-    return pd.DataFrame(
-        {
-            "item": subject.items,
-            "cued": _sums(cues, cues["reactivated"], n).astype(int),
-            "spontaneous": _sums(alone, np.ones(len(alone)), n).astype(int),
-            "strength": strength,
-            "memory_score": memory_scores(subject, strength),
-        }
-    )
 
+    def sums(table: pd.DataFrame, values: np.ndarray | pd.Series) -> np.ndarray:
+        return np.bincount(table["item_index"].to_numpy(int), np.asarray(values, float), subject.n_items)
 
-def _sums(table: pd.DataFrame, values: np.ndarray | pd.Series, n_items: int) -> np.ndarray:
-    return np.bincount(table["item_index"].to_numpy(int), np.asarray(values, float), n_items)
+    cued, spontaneous = sums(cues, cues["reactivated"]).astype(int), sums(alone, np.ones(len(alone))).astype(int)
+    table = pd.DataFrame({"item": subject.items, "cued": cued, "spontaneous": spontaneous})
+    strength = sums(cues, cues["gain"]) + sums(alone, alone["gain"])
+    return table.assign(strength=strength, memory_score=memory_scores(subject, strength))
 
 
 def _annotated(
@@ -253,11 +235,6 @@ def _annotated(
     """Return events of a scene as annotations."""
     duration_s = events["duration_s"] if duration_s is None else duration_s
     onset = events["onset_s" if "onset_s" in events else "start_s"]
-    table = pd.DataFrame(
-        {
-            "sample": np.rint(onset.to_numpy(float) * STREAM_RATE).astype(int),
-            "duration": np.maximum(1, np.rint(np.asarray(duration_s, float) * STREAM_RATE)).astype(int),
-            "description": description,
-        }
-    )
+    sample, duration = (np.rint(np.asarray(s, float) * STREAM_RATE).astype(int) for s in (onset, duration_s))
+    table = pd.DataFrame({"sample": sample, "duration": np.maximum(1, duration), "description": description})
     return table.assign(stage=events["stage"].to_numpy()) if "stage" in events else table

@@ -20,8 +20,7 @@ from sleep_interpreter.data.simulation.subject import Subject
 from sleep_interpreter.data.simulation.waves import BLOCK, FADE, RATE, box
 from sleep_interpreter.utils.core.parallel import on_one_thread
 
-_PATCHES = sphere_points(48, -0.3)
-"""Where the background comes from."""
+_PATCHES = sphere_points(48, -0.3)  # where the background comes from
 _PATCH_DEG = 22.0
 _RHYTHMS = (
     ("alpha", ("O1", 30.0)), ("alpha", (("Oz", "Pz"), 35.0)), ("alpha", ("O2", 30.0)),
@@ -50,14 +49,9 @@ class Scene:
     """
 
     def __init__(
-        self,
-        subject: Subject,
-        purpose: Iterable[str | int],
-        stages: Sequence[str],
-        n: int | None = None,
-        clean: bool = False,
-        fixed: dict[str, pd.DataFrame] | None = None,
-    ) -> None:
+        self, subject: Subject, purpose: Iterable[str | int], stages: Sequence[str], n: int | None = None,
+        clean: bool = False, fixed: dict[str, pd.DataFrame] | None = None,
+    ) -> None:  # fmt: skip
         self._subject, self._purpose = subject, (*purpose, "scene")
         self.head, self.settings = subject.head, subject.settings.stages
         self.stages = list(stages)

@@ -38,14 +38,9 @@ class Sensors:
     """
 
     def __init__(
-        self,
-        rng_of: Callable[..., np.random.Generator],
-        settings: SensorSettings,
-        names: Sequence[str],
-        n: int,
-        bad: pd.DataFrame,
-        movement: pd.DataFrame,
-    ) -> None:
+        self, rng_of: Callable[..., np.random.Generator], settings: SensorSettings, names: Sequence[str], n: int,
+        bad: pd.DataFrame, movement: pd.DataFrame,
+    ) -> None:  # fmt: skip
         self._rng_of, self._settings, self._names = rng_of, settings, list(names)
         self._bad, self._movement = bad.to_dict("records"), movement.to_dict("records")
         channels = len(self._names)

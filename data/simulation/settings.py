@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -11,7 +11,7 @@ from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.data.simulation.hypnogram import GivenStages
 from sleep_interpreter.utils.core.config import Settings, load
 from sleep_interpreter.utils.core.constants import STREAM_RATE
-from sleep_interpreter.utils.core.data_card import ASLEEP, AWAKE, CardSetting, Filter, HasCard, published
+from sleep_interpreter.utils.core.data_card import ASLEEP, CardSetting, Filter, HasCard, published
 from sleep_interpreter.utils.signal.preprocessing import decimation_of
 
 FiveStage = Literal["W", "N1", "N2", "N3", "R"]
@@ -30,8 +30,7 @@ def _every(*keys: str) -> AfterValidator:
     """Refuse a mapping that lacks one of some keys."""
 
     def check(values: dict[str, float], info: ValidationInfo) -> dict[str, float]:
-        missing = [key for key in keys if key not in values]
-        if missing:
+        if missing := [key for key in keys if key not in values]:
             raise ValueError(f"{info.field_name} lacks the key {missing[0]!r}; it needs {', '.join(keys)}")
         return values
 
@@ -84,8 +83,7 @@ class HeadSettings(Settings):
     @field_validator("montage")
     @classmethod
     def _each_once(cls, montage: tuple[str, ...]) -> tuple[str, ...]:
-        twice = sorted({name for name in montage if montage.count(name) > 1})
-        if twice:
+        if twice := sorted({name for name in montage if montage.count(name) > 1}):
             raise ValueError(f"names the electrode {twice[0]!r} more than once")
         if own := [name for name in montage if name in OTHER_CHANNELS]:
             raise ValueError(f"names {own[0]!r}; the simulator adds {', '.join(OTHER_CHANNELS)} itself")
@@ -310,11 +308,22 @@ class Gate(Settings):
     spindle_window_s: float = Field(ge=0, le=3)
 
 
-class Cohort(Settings):
-    """How many subjects and trials."""
+class People(Settings):
+    """How many subjects there are to train on and to test on."""
 
     train_subjects: _Count
     test_subjects: _Count
+
+    @property
+    def people(self) -> list[tuple[str, int]]:
+        """Group ("train", "test") and number of every subject."""
+        groups = (("train", self.train_subjects), ("test", self.test_subjects))
+        return [(group, number) for group, count in groups for number in range(count)]
+
+
+class Cohort(People):
+    """How many subjects and trials."""
+
     train_trials: _Count
     test_trials: _Count
     rem_trials: _Count
@@ -330,11 +339,9 @@ class Cohort(Settings):
         return self
 
 
-class StagingData(Settings):
+class StagingData(People):
     """Windows for the stagers; `corners_hz` of the band-passes of EEG, EOG and EMG."""
 
-    train_subjects: _Count
-    test_subjects: _Count
     epochs: _Count
     corners_hz: tuple[_Band, _Band, _Band] = ((0.3, 35.0), (0.3, 35.0), (10.0, 100.0))
 
@@ -366,15 +373,13 @@ class WakeSettings(_Ranges):
     rest_min: float = Field(ge=0, le=60)
 
 
-class NightSettings(CuePlan):
+class NightSettings(People, CuePlan):
     """Raw nights and wake sessions: of how many subjects, and how they go.
 
     `hypnogram` is None for nights of the model of params/hypnogram.yaml, otherwise [stage, minutes] pairs or the path
     of a text file with one stage a line; `hours` makes the model's nights equally long.
     """
 
-    train_subjects: _Count
-    test_subjects: _Count
     hypnogram: str | GivenStages | None = None
     hours: float | None = Field(None, ge=1, le=16)
     resolution_uv: float = Field(0.1, ge=0.001, le=1)
@@ -410,15 +415,7 @@ class Simulation(HasCard):
     @model_validator(mode="after")
     def _one_montage(self) -> Self:
         """Let card and head have the same channels, whichever of them was given."""
-        changes: dict[str, Any] = {}
-        if self.head.montage != self.card.channels:
-            if self.card.channels != published().channels:
-                if "montage" in self.head.model_fields_set:
-                    raise ValueError("head.montage and the card's channels differ; give one of them")
-                head = self.head.model_dump() | {"montage": self.card.channels}
-                object.__setattr__(self, "head", HeadSettings.model_validate(head))
-            else:
-                changes["channels"] = self.head.montage
+        changes = self.share_montage("head", "head.montage and the card's channels differ; give one of them")
         if self.card.reference not in ("average", "mastoids"):
             raise ValueError(f"the card's reference is {self.card.reference}; simulated are average and mastoids")
         strengths = self.memory.item_strength
@@ -431,11 +428,6 @@ class Simulation(HasCard):
         if changes:
             object.__setattr__(self, "card", self.card.model_copy(update=changes))
         return self
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """Kinds of awake trials that the data set has."""
-        return tuple(kind for kind in AWAKE if kind in self.card.conditions)
 
     @property
     def sleep_kinds(self) -> tuple[str, ...]:

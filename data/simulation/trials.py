@@ -10,7 +10,7 @@ down-state. It is the only one of its stretch, so the true phase at the cue is t
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,8 +24,7 @@ from sleep_interpreter.data.simulation.scene import Scene
 from sleep_interpreter.data.simulation.settings import Physiology
 from sleep_interpreter.data.simulation.subject import RESPONSE_S, Subject
 from sleep_interpreter.utils.core.constants import STAGES, STREAM_RATE
-from sleep_interpreter.utils.core.data_card import AWAKE, DataCard
-from sleep_interpreter.utils.core.provenance import MARK
+from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.signal.preprocessing import decimation_of, decoding_window, staging_window, stream_window
 
 _MARGIN_S = 0.1
@@ -213,27 +212,6 @@ def data_types(subject: Subject, kind: str, count: int) -> list[str]:
     ends = np.rint(np.cumsum(shares) * count).astype(int)
     parts = np.repeat(["train", "val", "test"], np.diff([0, *ends[:2], count]))
     return subject.generator(kind, "data_type").permutation(parts).tolist()
-
-
-def whole_data(
-    n_items: int, awake: dict[str, np.ndarray], sleep: dict[str, SleepTrials]
-) -> dict[str, list[dict[str, Any]]]:
-    """Return all trials of one subject as `Whole_data.pickle` holds them (for the Lasso baseline).
-
-    `awake` is what `awake_trials` returns for "image" and "audio", `sleep` what `sleep_trials` returns for "N2N3" and
-    "REM", as far as the data set has them; the keys are awake_image, awake_audio, N2N3 and REM, with one {simulated,
-    category, EEG} a trial.
-    """
-    one_hot = np.eye(n_items, dtype=np.float32)
-
-    def marked(items: np.ndarray, eeg: np.ndarray) -> list[dict[str, Any]]:
-        return [{MARK: True, "category": one_hot[i], "EEG": e} for i, e in zip(items, eeg, strict=True)]
-
-    content = {}
-    for modality in [kind for kind in AWAKE if kind in awake]:
-        items = np.repeat(np.arange(n_items), awake[modality].shape[1])
-        content[f"awake_{modality}"] = marked(items, np.concatenate(awake[modality]))
-    return content | {kind: marked(trials.item, trials.eeg) for kind, trials in sleep.items()}
 
 
 def staging_night(subject: Subject, epochs: int) -> tuple[np.ndarray, np.ndarray]:

@@ -72,12 +72,11 @@ def read_truth(root: str | Path, subject: str) -> Truth:
         except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
             raise UserError(f"{file}: damaged ({error}); simulate the data set again") from None
         for key, value in values.items():
-            kind, _, name = key.partition(":")
+            kind, *place = key.split(":")
             if kind == _TABLE:
-                table, _, column = name.partition(":")
-                columns.setdefault(table, {})[column] = value
+                columns.setdefault(place[0], {})[place[1]] = value
             elif kind == _ARRAY:
-                arrays[name] = value
+                arrays[place[0]] = value
     return Truth({name: pd.DataFrame(table) for name, table in columns.items()}, arrays)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import fft
 from scipy.interpolate import PchipInterpolator
 
-from sleep_interpreter.data.events.slow_oscillations import group_limits
+from sleep_interpreter.data.events.slow_oscillations import KNOTS, group_limits
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 
@@ -23,9 +23,7 @@ FADE = 600
 NEAR_S = 0.5
 """How long before and after a slow oscillation its groups Pre-SO and Post-SO reach."""
 
-_UP, _TROUGH, _PEAK = 0.25, -0.58, 0.42
-"""Of the first up-state, trough and second up-state; trough to peak is 1."""
-_KNOTS = ("start_s", "trough_start_s", "trough_s", "up_start_s", "peak_s", "end_s")
+_UP, _TROUGH, _PEAK = 0.25, -0.58, 0.42  # of the first up-state, trough and second up-state; trough to peak is 1
 _KNOT_PHASES = np.pi * np.array([-0.5, 0.5, 1.0, 1.5, 2.0, 2.5])
 
 
@@ -77,7 +75,7 @@ def slow_oscillation(row: Mapping[str, Any], seconds: np.ndarray) -> np.ndarray:
     `row` has start_s, trough_start_s, trough_s, up_start_s, peak_s, end_s in increasing order: a first up-state, a
     sharp trough, a second, broader up-state.
     """
-    knots = [row[name] for name in _KNOTS]
+    knots = [row[name] for name in KNOTS]
     knots.insert(1, 0.5 * (knots[0] + knots[1]))
     values = [0.0, _UP, 0.0, _TROUGH, 0.0, _PEAK, 0.0]
     return PchipInterpolator(knots, values)(np.clip(seconds, knots[0], knots[-1]))
@@ -97,7 +95,7 @@ def so_phase(table: pd.DataFrame, seconds: np.ndarray) -> tuple[np.ndarray, np.n
     group, phase = np.full(seconds.shape, -1), np.full(seconds.shape, np.nan)
     if not len(table):
         return group, phase
-    knots = table[list(_KNOTS)].to_numpy(float)
+    knots = table[list(KNOTS)].to_numpy(float)
     last = np.searchsorted(knots[:, 0], seconds, "right") - 1
     before, after = knots[np.maximum(last, 0)], knots[np.minimum(last + 1, len(knots) - 1)]
     inside = (last >= 0) & (seconds < before[:, -1])
@@ -108,7 +106,7 @@ def so_phase(table: pd.DataFrame, seconds: np.ndarray) -> tuple[np.ndarray, np.n
     t, k = seconds[inside], before[inside]
     limits = np.stack(group_limits(k[:, 0], k[:, 1], k[:, 3], k[:, 5]))
     group[inside] = SO_GROUPS.index("trans-1st-Up") + (t >= limits[1:-1]).sum(axis=0)
-    piece = np.clip((t[:, None] >= k).sum(axis=1) - 1, 0, len(_KNOTS) - 2)
+    piece = np.clip((t[:, None] >= k).sum(axis=1) - 1, 0, len(KNOTS) - 2)
     rows = np.arange(len(t))
     share = (t - k[rows, piece]) / (k[rows, piece + 1] - k[rows, piece])
     angle = _KNOT_PHASES[piece] + share * np.diff(_KNOT_PHASES)[piece]
@@ -118,7 +116,7 @@ def so_phase(table: pd.DataFrame, seconds: np.ndarray) -> tuple[np.ndarray, np.n
 
 def time_at_phase(row: Mapping[str, Any] | pd.Series, angle: float) -> float:
     """Return when a slow oscillation has a phase, counted on from -pi/2 at its start to 5 pi/2 at its end."""
-    return float(np.interp(angle, _KNOT_PHASES, [row[name] for name in _KNOTS]))
+    return float(np.interp(angle, _KNOT_PHASES, [row[name] for name in KNOTS]))
 
 
 def spindle(row: Mapping[str, Any], seconds: np.ndarray) -> np.ndarray:

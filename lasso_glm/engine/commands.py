@@ -10,11 +10,8 @@ from sleep_interpreter.utils.core.paths import PROJECT, display_path
 
 log = logging.getLogger(__name__)
 
-Arguments = Sequence[str] | None
-"""Words of the command line; None: the process's own."""
 
-
-def run_plan(name: str, doc: str | None, argv: Arguments = None) -> None:
+def run_plan(name: str, doc: str | None, argv: Sequence[str] | None = None) -> None:
     """Run one of `PLANS` as a command."""
     published = PLANS[name]
     args = parser(doc, cross=bool(published.tests)).parse_args(argv)
@@ -29,11 +26,9 @@ def run_plan(name: str, doc: str | None, argv: Arguments = None) -> None:
     root = PROJECT / settings.data.root
     files = find_subjects(root)
     card = data_card.card_of(root)
-    plan, settings = published.for_card(card, root), settings.for_card(card)
+    plan, settings = published.for_card(card, root), settings.for_card(card, cut=bool(published.tests))
     if left := sorted(set(published.domains) - set(plan.domains)):
         log.warning("%s: left out: %s; the data card has no such trials", name, ", ".join(left))
-    if plan.tests:
-        settings.windows.check(card)
     folder = results_root(args) / f"lasso_{name}"
     results = run.run(
         plan, settings, files, root, folder, card,

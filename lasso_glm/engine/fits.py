@@ -100,14 +100,9 @@ def window_samples(windows: Mapping[str, int], short: int, long: int) -> np.ndar
 
 
 def cross(
-    train: Trials,
-    tests: Mapping[str, Trials],
-    windows: Mapping[str, int],
-    classes: int,
-    generalise: bool = False,
-    baseline: str = "lasso",
-    **parameters: Any,
-) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
+    train: Trials, tests: Mapping[str, Trials], windows: Mapping[str, int], classes: int, generalise: bool = False,
+    baseline: str = "lasso", **parameters: Any,
+) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:  # fmt: skip
     """Train on all trials of one domain and decode all trials of others, through sliding windows.
 
     `tests` are all of one length. Whichever side has the longer trials is seen through the `windows`

@@ -88,14 +88,13 @@ def published_structure(
         (pair,) = ("/".join(pair) for pair in plan.pairs)
         return mark | {name: _percent_of_folds(own.arrays.get(pair)) for name, own in results.items()}
 
-    assert settings.windows.count is not None, "it follows the card"
-    count = settings.windows.count
-
     def windows(own: SubjectResult, train: str) -> dict[int, dict[str, list[np.ndarray]]]:
-        return {
-            offset: {test: _percent_at(own.arrays.get(f"{train}/{test}"), offset) for test in plan.tests}
-            for offset in range(count)
-        }
+        found: dict[int, dict[str, list[np.ndarray]]] = {}
+        for offset in range(len(settings.windows.offsets)):
+            arrays = {test: own.arrays.get(f"{train}/{test}") for test in plan.tests}
+            percent = {t: [(100 * a["hits"][offset] / a["n"]).astype(np.float32)] for t, a in arrays.items() if a}
+            found[offset] = {test: percent.get(test, []) for test in plan.tests}
+        return found
 
     if len(PLANS.get(plan.name, plan).train) == 1:  # whatever the data set has of it
         return mark | {name: windows(own, plan.train[0]) for name, own in results.items()}
@@ -107,10 +106,6 @@ def _percent_of_folds(arrays: Arrays | None) -> list[list[np.ndarray]]:
         return []
     parts = [100 * arrays[f"{part}hits"] / arrays[f"{part}n"][:, None] for part in ("validation_", "")]
     return [[part[fold].astype(np.float32) for part in parts] for fold in range(len(arrays["n"]))]
-
-
-def _percent_at(arrays: Arrays | None, offset: int) -> list[np.ndarray]:
-    return [] if arrays is None else [(100 * arrays["hits"][offset] / arrays["n"]).astype(np.float32)]
 
 
 def _within(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSettings, card: DataCard) -> Described:
@@ -146,7 +141,7 @@ def _cross(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSett
     """Return a pair's entry of the summary, its rows of mean.csv, and what the figures show."""
     maps = np.array([a["hits"] / a["n"] for a in own.values()])
     times = np.array(seconds("image", maps.shape[2], card))
-    offsets = np.array(_offsets(settings))
+    offsets = np.array(settings.windows.offsets)
     tested, mask = time_course_tests.clusters(maps, _chance(card), settings.statistics)
     peaks = time_course_tests.peaks_across(own)
     entry = {
@@ -200,12 +195,6 @@ def _draw(
     plots_lasso.patterns(mean, card.item_names, path, at, len(own), plan.name, kind, card.channels)
 
 
-def _offsets(settings: LassoSettings) -> list[float]:
-    step, count = settings.windows.step, settings.windows.count
-    assert step is not None and count is not None, "they follow the card"
-    return [round(step * place, 4) for place in range(count)]
-
-
 def _in_seconds(tested: Mapping[str, Any], convert: Callable[[Sequence[int]], Any]) -> dict[str, Any]:
     rows = [{**row, **{end: convert(row[end]) for end in ("first", "last")}} for row in tested["clusters"]]
     return {**tested, "clusters": rows}
@@ -243,7 +232,7 @@ def _tidy(
         times = seconds("image" if plan.tests else train, samples, card)
         frame = pd.DataFrame({"time": np.tile(times, rows), "accuracy": (hits / n[:, None]).ravel()})
         frame["n"] = np.repeat(n, samples)
-        lead = np.repeat(_offsets(settings) if plan.tests else np.arange(rows), samples)
+        lead = np.repeat(settings.windows.offsets if plan.tests else np.arange(rows), samples)
         frame["offset" if plan.tests else "fold"] = lead
         frames.append(frame.assign(subject=name, experiment=plan.name, train=train, test=test))
     return pd.concat(frames).reindex(columns=list(COLUMNS)) if frames else pd.DataFrame(columns=list(COLUMNS))

@@ -45,18 +45,9 @@ class SubjectResult:
 
 
 def run(
-    plan: Plan,
-    settings: LassoSettings,
-    files: Mapping[str, Path],
-    root: Path,
-    folder: Path,
-    card: DataCard,
-    *,
-    generalise: bool = False,
-    restart: bool = False,
-    part: tuple[int, int] | None = None,
-    **spread: Any,
-) -> dict[str, SubjectResult]:
+    plan: Plan, settings: LassoSettings, files: Mapping[str, Path], root: Path, folder: Path, card: DataCard, *,
+    generalise: bool = False, restart: bool = False, part: tuple[int, int] | None = None, **spread: Any,
+) -> dict[str, SubjectResult]:  # fmt: skip
     """Compute what is not yet there in folder/subjects/NAME.npz and return all results, in the order of `files`.
 
     `files` are {subject: Whole_data.pickle} (`data.formats.single_trials.find_subjects`) of the data set in `root`,
@@ -81,7 +72,11 @@ def run(
         for name, header, arrays in parallel.results(compute, jobs, **spread):
             write_subject(folder / "subjects" / f"{name}.npz", header, arrays)
             kept[name] = SubjectResult(name, header, _nested(arrays))
-            _remark(kept[name])
+            for domain, why in header["missing"].items():
+                log.warning("%s, %s: missing (%s)", name, domain, why)
+            for domain, few in header["few"].items():
+                listed = ", ".join(f"{item} {n}" for item, n in few.items())
+                log.warning("%s, %s: fewer than %d trials of %s", name, domain, FEW, listed)
             bar.update()
     return {name: kept[name] for name, _ in chosen}
 
@@ -126,11 +121,12 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
     items, classes = card.item_names, len(card.items)
     trials = {domain: (own.eeg, own.label) for domain, own in subject.domains.items()}
     counts = {domain: np.bincount(label, minlength=classes) for domain, (_, label) in trials.items()}
+    few = {domain: {items[k]: int(n) for k, n in enumerate(own) if n < FEW} for domain, own in counts.items()}
     header = {
         "subject": name,
         "key": job["key"],
         "n": {domain: int(count.sum()) for domain, count in counts.items()},
-        "few": {domain: few for domain, count in counts.items() if (few := _few(count, items))},
+        "few": {domain: own for domain, own in few.items() if own and counts[domain].any()},
         "simulated": subject.simulated,
         "missing": {},
     }
@@ -161,10 +157,6 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
     return name, header, flat
 
 
-def _few(count: np.ndarray, items: Sequence[str]) -> dict[str, int]:
-    return {items[int(k)]: int(count[k]) for k in np.flatnonzero(count < FEW)} if count.any() else {}
-
-
 def _unfit_for_folds(label: np.ndarray, folds: Sequence[np.ndarray]) -> str | None:
     """Return why the trials cannot be decoded in folds, or None."""
     if len(label) == 0:
@@ -176,15 +168,6 @@ def _unfit_for_folds(label: np.ndarray, folds: Sequence[np.ndarray]) -> str | No
         if len(np.unique(label[np.concatenate(train)])) < 2:
             return f"the trials to train on for fold {k + 1} are all of one item"
     return None
-
-
-def _remark(result: SubjectResult) -> None:
-    """Log what is missing or scarce, by subject, domain and item."""
-    for domain, why in result.header["missing"].items():
-        log.warning("%s, %s: missing (%s)", result.name, domain, why)
-    for domain, few in result.header["few"].items():
-        listed = ", ".join(f"{item} {n}" for item, n in few.items())
-        log.warning("%s, %s: fewer than %d trials of %s", result.name, domain, FEW, listed)
 
 
 def write_subject(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:

@@ -35,28 +35,32 @@ class Windows(config.Settings):
         assert self.step is not None and self.count is not None, "they follow the card"
         return {"step": round(self.step * card.rate_hz), "count": self.count}
 
-    def for_card(self, card: DataCard) -> Self:
-        """Return windows as long as an awake trial, every 0.1 s, as many as a sleep trial holds, unless set."""
+    @property
+    def offsets(self) -> list[float]:
+        """Where each window begins in a sleep trial, s."""
+        assert self.step is not None and self.count is not None, "they follow the card"
+        return [round(self.step * place, 4) for place in range(self.count)]
+
+    def for_card(self, card: DataCard, cut: bool = False) -> Self:
+        """Return windows as long as an awake trial, every 0.1 s, as many as a sleep trial holds, unless set.
+
+        Where trials are `cut` into them, windows that do not fit a card's trials are refused (`UserError`).
+        """
         awake, asleep, rate = card.awake_samples, card.sleep_samples, card.rate_hz
         seconds = awake / rate if self.seconds is None else self.seconds
         step = max(1, round(STEP * rate)) / rate if self.step is None else self.step
         count = max(1, (asleep - awake) // max(1, round(step * rate)) + 1) if self.count is None else self.count
-        return self.model_copy(update={"seconds": seconds, "step": step, "count": count})
-
-    def check(self, card: DataCard) -> None:
-        """Refuse windows that do not fit a card's trials (`UserError`)."""
-        assert self.seconds is not None and self.step is not None and self.count is not None, "they follow the card"
-        awake, asleep, rate = card.awake_samples, card.sleep_samples, card.rate_hz
-        for value in (self.seconds, self.step):
+        for value in (seconds, step) if cut else ():
             if abs(value * rate - round(value * rate)) > 1e-6:
                 raise UserError(f"windows: {value:g} s is no whole number of samples at {rate:g} Hz")
-        if round(self.seconds * rate) != awake:
-            raise UserError(f"windows of {self.seconds:g} s, awake trials last {awake / rate:g} s")
-        last = (self.count - 1) * round(self.step * rate) + awake
-        if last > asleep:
+        if cut and round(seconds * rate) != awake:
+            raise UserError(f"windows of {seconds:g} s, awake trials last {awake / rate:g} s")
+        last = (count - 1) * round(step * rate) + awake
+        if cut and last > asleep:
             raise UserError(
                 f"windows: the last window ends after {last / rate:g} s, sleep trials last {asleep / rate:g} s"
             )
+        return self.model_copy(update={"seconds": seconds, "step": step, "count": count})
 
 
 class Statistics(config.Settings):
@@ -80,9 +84,9 @@ class LassoSettings(config.Settings):
     seed: int = Field(ge=0)
     statistics: Statistics
 
-    def for_card(self, card: DataCard) -> Self:
-        """Return the settings with everything in them that follows from a data card."""
-        return self.model_copy(update={"windows": self.windows.for_card(card)})
+    def for_card(self, card: DataCard, cut: bool = False) -> Self:
+        """Return the settings with everything in them that follows from a data card; `cut` as in `Windows`."""
+        return self.model_copy(update={"windows": self.windows.for_card(card, cut)})
 
     @property
     def glm(self) -> dict[str, Any]:

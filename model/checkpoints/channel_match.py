@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sleep_interpreter.utils.core.data_card import DataCard
+from sleep_interpreter.utils.core.data_card import DataCard, items_apart
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.channel_names import electrode, listed
 from sleep_interpreter.utils.signal.electrodes import on_head, standard_montage
@@ -185,7 +185,11 @@ def match_data(
     Channels and items are matched by name. Data of other items, another sampling rate, window or unit are refused;
     another reference or filter is said. `where` names the data, `network` the checkpoint.
     """
-    check_items(network_card, card, where, network)
+    if apart := items_apart("the data", card.item_names, "the network", network_card.item_names):
+        raise UserError(
+            f"{where}: its {len(card.items)} items are not the {len(network_card.items)} of {network}: {apart}; "
+            "train a network on these items"
+        )
     for what, own, found in (
         ("sampled at", f"{network_card.rate_hz:g} Hz", f"{card.rate_hz:g} Hz"),
         ("windows", f"from {network_card.windows.sleep.span}", f"from {card.windows.sleep.span}"),
@@ -211,18 +215,6 @@ def match_data(
             said.append(f"{where}: {what} {found}, but {network} was trained on data with {what} {own}")
     items = np.array([network_card.item_index(name) for name in card.item_names], np.int64)
     return DataMatch(network_card, channels, items, tuple(said))
-
-
-def check_items(network_card: DataCard, card: DataCard, where: str, network: str) -> None:
-    """Refuse data of other items than a network's."""
-    own, found = network_card.item_names, card.item_names
-    if set(own) != set(found):
-        apart = [f"{name!r} is in the data only" for name in found if name not in own]
-        apart += [f"{name!r} is in the network only" for name in own if name not in found]
-        raise UserError(
-            f"{where}: its {len(found)} items are not the {len(own)} of {network}: {listed(apart, 3)}; "
-            "train a network on these items"
-        )
 
 
 def own_card(network: "Ensemble", called: str) -> DataCard:

@@ -29,10 +29,15 @@ def build_member(
     A layer that has no weights though the member has predicted once is a `UserError`.
     """
     tf = import_tensorflow()
+    try:
+        build = cast(Callable[..., Member], pkgutil.resolve_name(settings.builder))
+    except Exception as error:  # whatever another package raises
+        where = f"network {settings.kind!r}: its builder {settings.builder!r}"
+        raise UserError(f"{where} cannot be loaded: {told(error)}; mend its package") from error
     state = random.getstate()
     random.seed(f"{seed}/{index}")  # Keras draws from it the seeds of initialisers that have none
     try:
-        member = _builder(settings)(settings, (seed, index), dropout)
+        member = build(settings, (seed, index), dropout)
         if problem := unfit(member, Member):
             raise UserError(f"network {settings.kind!r}: what {settings.builder} returns is no Member: {problem}")
         if not all(layer.built for layer in member._flatten_layers()):
@@ -45,14 +50,6 @@ def build_member(
             "they could neither be trained nor stored: build it in the network's `build`"
         )
     return member
-
-
-def _builder(settings: NetworkSettings) -> Callable[..., Member]:
-    try:
-        return cast(Callable[..., Member], pkgutil.resolve_name(settings.builder))
-    except Exception as error:  # whatever another package raises
-        where = f"network {settings.kind!r}: its builder {settings.builder!r}"
-        raise UserError(f"{where} cannot be loaded: {told(error)}; mend its package") from error
 
 
 def build_ensemble(

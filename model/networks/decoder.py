@@ -165,22 +165,26 @@ class MultiDomainDecoder(SleepDecoder):
     """Multi-domain decoder (SIMD): `member((image, audio, sleep, label)) -> (loss, probabilities)`.
 
     Awake image and audio trials are classified too, and contrastive terms pull image and audio, sleep and
-    audio, and sleep and image features of one item together. ``member(sleep)`` returns probabilities alone.
+    audio, and sleep and image features of one item together. Of an experiment with one kind of awake trials the other
+    has no place in the inputs and no layers. ``member(sleep)`` returns probabilities alone.
     """
 
     def add_layers(self, s: DecoderSettings, random: np.random.Generator) -> None:
         super().add_layers(s, random)
-        self.image_stem = self.make_stem(s, random, "image_emb_input")
-        self.audio_stem = self.make_stem(s, random, "audio_emb_input")
-        self.image_features = FeatureHead(s.features, random, name="image_feature_block")
-        self.audio_features = FeatureHead(s.features, random, name="audio_feature_block")
-        self.image_classes = self.make_class_head(s, random, "awake_image_classification_block")
-        self.audio_classes = self.make_class_head(s, random, "awake_audio_classification_block")
+        for kind in s.awake_kinds:
+            setattr(self, f"{kind}_stem", self.make_stem(s, random, f"{kind}_emb_input"))
+        for kind in s.awake_kinds:
+            setattr(self, f"{kind}_features", FeatureHead(s.features, random, name=f"{kind}_feature_block"))
+        for kind in s.awake_kinds:
+            head = self.make_class_head(s, random, f"awake_{kind}_classification_block")
+            setattr(self, f"{kind}_classes", head)
         w = s.projections
         look: dict[str, Any] = {"form": s.contrastive_form, "temperature": s.temperature.model_dump()}
-        self.awake_pair = ContrastivePair(w.awake, w.awake, random, name="awake_contrastive_block", **look)
-        self.sleep_audio_pair = ContrastivePair(w.sleep, w.memory, random, name="sleep_contrastive_block", **look)
-        self.sleep_image_pair = ContrastivePair(w.sleep, w.memory, random, name="image_contrastive_block", **look)
+        if len(s.awake_kinds) > 1:
+            self.awake_pair = ContrastivePair(w.awake, w.awake, random, name="awake_contrastive_block", **look)
+        for kind, name in (("audio", "sleep_contrastive_block"), ("image", "image_contrastive_block")):
+            if kind in s.awake_kinds:
+                setattr(self, f"sleep_{kind}_pair", ContrastivePair(w.sleep, w.memory, random, name=name, **look))
         table = sinusoid_table(s.awake_samples, s.d_model, self.compute_dtype)
         self._awake_position = table if s.position_awake else None
 
@@ -188,59 +192,54 @@ class MultiDomainDecoder(SleepDecoder):
         s = self.settings
         awake_features = (None, s.awake_samples, s.features)
         sleep_features = (None, s.sleep_samples, s.features)
-        for stem in (self.image_stem, self.audio_stem):
-            stem.build((None, s.awake_samples, s.channels))
-        for head in (self.image_features, self.audio_features):
-            head.build((None, s.awake_samples, s.d_model))
-        for head in (self.image_classes, self.audio_classes):
-            head.build(awake_features)
-        self.awake_pair.build(awake_features, awake_features)
-        self.sleep_audio_pair.build(sleep_features, awake_features)
-        self.sleep_image_pair.build(sleep_features, awake_features)
+        for kind in s.awake_kinds:
+            getattr(self, f"{kind}_stem").build((None, s.awake_samples, s.channels))
+            getattr(self, f"{kind}_features").build((None, s.awake_samples, s.d_model))
+            getattr(self, f"{kind}_classes").build(awake_features)
+            getattr(self, f"sleep_{kind}_pair").build(sleep_features, awake_features)
+        if len(s.awake_kinds) > 1:
+            self.awake_pair.build(awake_features, awake_features)
         super().build()
 
-    def awake_view(
-        self, eeg: tf.Tensor, stem: Stem, encoder: Encoder, head: FeatureHead, training: bool
-    ) -> list[tf.Tensor]:
-        """Return the features of awake trials (B, T, C) of one modality, in one part (B, T, F)."""
-        x = stem.call_parts([eeg], training)
+    def awake_view(self, kind: str, eeg: tf.Tensor, training: bool) -> list[tf.Tensor]:
+        """Return the features of awake trials (B, T, C) of one kind, in one part (B, T, F)."""
+        x = getattr(self, f"{kind}_stem").call_parts([eeg], training)
         if self._awake_position is not None:
             x = [part + self._awake_position for part in x]
-        return head.call_parts(encoder.call_parts(x, training), training)
+        encoded = getattr(self, f"{kind}_encoder").call_parts(x, training)
+        features: list[tf.Tensor] = getattr(self, f"{kind}_features").call_parts(encoded, training)
+        return features
 
     def call_with_labels(self, inputs: Sequence[tf.Tensor], training: bool = False) -> LossAndProbabilities:
         """Return the scalar loss and the probabilities (B, K) of the sleep trials of (image, audio, sleep, label).
 
-        Awake EEG (B, T, C) is of an image and an audio trial of the same item; the rest is as in `call`.
+        Awake EEG (B, T, C) is of an image and an audio trial of the same item, as far as `awake_kinds` has them; the
+        rest is as in `call`.
         """
-        image_eeg, audio_eeg, sleep_eeg, label = inputs
+        *awake_eeg, sleep_eeg, label = inputs
         s = self.settings
-        awake = (s.awake_samples, s.channels)
-        image_eeg = checked_signal(image_eeg, awake, "image")
-        audio_eeg = checked_signal(audio_eeg, awake, "audio")
+        awake = {
+            kind: self.awake_view(kind, checked_signal(eeg, (s.awake_samples, s.channels), kind), training)
+            for kind, eeg in zip(s.awake_kinds, awake_eeg, strict=True)
+        }
         sleep_eeg = checked_signal(sleep_eeg, self.input_size, "sleep")
         label = self.all_labels(label)
-        image = self.awake_view(image_eeg, self.image_stem, self.image_encoder, self.image_features, training)
-        audio = self.awake_view(audio_eeg, self.audio_stem, self.audio_encoder, self.audio_features, training)
         views = self.sleep_views(split_batch(sleep_eeg), training)
-        _, audio_side, image_side = views
-
         log_sleep = self.sleep_log_probabilities(views, training)
-        log_image = tf.nn.log_softmax(kernels.wide(self.image_classes.call_views([image], training)[0]))
-        log_audio = tf.nn.log_softmax(kernels.wide(self.audio_classes.call_views([audio], training)[0]))
-        w = s.class_weights
-        loss = (
-            w.sleep * self.class_loss(log_sleep, label)
-            + w.image * self.class_loss(log_image, label)
-            + w.audio * self.class_loss(log_audio, label)
-        ) / w.divisor
+        w, c = s.class_weights, s.contrastive_weights
+        loss = w.sleep * self.class_loss(log_sleep, label)
+        for kind, view in awake.items():
+            logits = getattr(self, f"{kind}_classes").call_views([view], training)[0]
+            loss += getattr(w, kind) * self.class_loss(tf.nn.log_softmax(kernels.wide(logits)), label)
+        loss /= w.divisor
         if s.contrastive:
-            c = s.contrastive_weights
             contrast = (
-                c.awake * self.awake_pair.call_parts(audio, image, label)
-                + c.sleep_audio * self.sleep_audio_pair.call_parts(audio_side, audio, label)
-                + c.sleep_image * self.sleep_image_pair.call_parts(image_side, image, label)
+                c.awake * self.awake_pair.call_parts(awake["audio"], awake["image"], label) if len(awake) > 1 else 0.0
             )
+            for kind, side in (("audio", views[1]), ("image", views[2])):
+                if kind in awake:
+                    pair = getattr(self, f"sleep_{kind}_pair")
+                    contrast += getattr(c, f"sleep_{kind}") * pair.call_parts(side, awake[kind], label)
             loss += contrast / c.divisor
         return loss, tf.exp(log_sleep)
 

@@ -70,11 +70,11 @@ class NetworkSettings(config.Settings):
 
     def check_card(self, card: DataCard, where: str) -> None:
         """Refuse the card of data that this network does not take, as `check_data` does; `where` names the card."""
-        lacking = [kind for kind in AWAKE if kind not in card.conditions]
+        lacking = [kind for kind in getattr(self, "awake_kinds", AWAKE) if kind not in card.conditions]
         if self.awake and lacking:
             raise UserError(
                 f"{where}: the card has no {' and no '.join(lacking)} trials, but model.awake is true, and then "
-                "both are taken along; set model.awake=false"
+                "they are taken along; set model.awake=false"
             )
         self._refuse_other_sizes(
             card.sleep_samples, len(card.channels), len(card.items), card.awake_samples, where,

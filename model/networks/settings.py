@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, PositiveI
 
 from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork
 from sleep_interpreter.utils.core.config import Settings
-from sleep_interpreter.utils.core.data_card import DataCard
+from sleep_interpreter.utils.core.data_card import AWAKE, DataCard
 from sleep_interpreter.utils.core.registry import Registry
 
 
@@ -103,6 +103,8 @@ class DecoderSettings(NetworkSettings):
 
     kind: Literal["decoder"] = "decoder"
     awake: bool = True
+    awake_kinds: tuple[Literal["image", "audio"], ...] = Field(default=("image", "audio"), min_length=1)
+    """Awake trials that are taken along, where `awake`; those that the data card has, unless set."""
     contrastive: bool = True
     channels: PositiveInt = 55
     sleep_samples: PositiveInt = 200
@@ -131,6 +133,8 @@ class DecoderSettings(NetworkSettings):
     @classmethod
     def sizes_of(cls, card: DataCard, given: Mapping[str, Any]) -> dict[str, Any]:
         sizes = super().sizes_of(card, given)
+        if card.awake_kinds and "awake_kinds" not in given:
+            sizes["awake_kinds"] = list(card.awake_kinds)
         lengths = [{**sizes, **given}[key] for key in ("sleep_samples", "awake_samples")]
         if not given.get("projections") and all(isinstance(n, int) and n > 0 for n in lengths):
             sizes["projections"] = fitting_projections(*lengths)
@@ -144,6 +148,14 @@ class DecoderSettings(NetworkSettings):
         if isinstance(data, dict) and not settings.awake and (weights.image or weights.audio):
             # The divisor is the sum of all three weights; of the sleep loss alone it would make 5/7.
             return handler({**data, "class_weights": {}})
+        if settings.awake and set(settings.awake_kinds) != set(AWAKE):
+            (gone,) = set(AWAKE) - set(settings.awake_kinds)
+            return settings.model_copy(
+                update={
+                    "class_weights": _without(settings.class_weights, gone),
+                    "contrastive_weights": _without(settings.contrastive_weights, "awake", f"sleep_{gone}"),
+                }
+            )
         return settings
 
     @model_validator(mode="after")
@@ -152,6 +164,8 @@ class DecoderSettings(NetworkSettings):
             raise ValueError("view_weights must not be negative and not all zero")
         if len(self.stem.dilations) == 0:
             raise ValueError("stem.dilations needs at least one convolution")
+        if sorted(set(self.awake_kinds), key=AWAKE.index) != list(self.awake_kinds):
+            raise ValueError(f"awake_kinds are {', '.join(self.awake_kinds)}: name each once, image before audio")
         if self.awake and self.contrastive:
             widths = self.projections
             if self.sleep_samples * widths.sleep != self.awake_samples * widths.memory:
@@ -161,6 +175,13 @@ class DecoderSettings(NetworkSettings):
                     "both sides of a contrastive pair are compared as vectors of one length"
                 )
         return self
+
+
+def _without(weights: "ClassWeights | ContrastiveWeights", *gone: str) -> "ClassWeights | ContrastiveWeights":
+    """Return weights without those of some terms, whose share leaves the divisor too."""
+    divisor = weights.divisor - sum(getattr(weights, name) for name in gone)
+    changes = dict.fromkeys(gone, 0.0) | ({"divisor": divisor} if divisor > 0 else {})
+    return weights.model_copy(update=changes)
 
 
 def fitting_projections(sleep_samples: int, awake_samples: int) -> dict[str, int]:

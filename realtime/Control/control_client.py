@@ -5,7 +5,7 @@ import math
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sleep_interpreter.realtime.Utils.json_lines import json_line
 from sleep_interpreter.utils.core.errors import UserError
@@ -38,29 +38,30 @@ class Client:
                 "python realtime/Main_Decode.py --resume SESSION"
             ) from error
 
-    def request(self, command: str, **args: Any) -> bytes:
-        """Return the line (bytes) that asks for a command, for a connection of one's own."""
-        return json_line(token=self._token, command=command, args=args, origin=self._origin)
-
     def ask(self, command: str, **args: Any) -> dict[str, Any]:
         """Ask, and return the answer: {"ok", "sample", "text"} or {"ok", "error"}; `UserError` when none comes."""
         try:
             with self.connect() as link:
-                link.sendall(self.request(command, **args))
+                link.sendall(json_line(token=self._token, command=command, args=args, origin=self._origin))
                 return json.loads(link.makefile("rb").readline())
         except (OSError, ValueError) as error:
             if isinstance(error, UserError):
                 raise
             raise UserError(f"{command}: the session ended before it answered ({error})") from error
 
+    def subscribe(self, link: socket.socket) -> BinaryIO:
+        """Return the lines of what the session publishes, over a connection; `UserError` where it gives none."""
+        link.sendall(json_line(token=self._view, command="subscribe", origin=self._origin))
+        lines = link.makefile("rb")
+        first = json.loads(lines.readline() or b'{"ok": false, "error": "it ended"}')
+        if not first.get("ok"):
+            raise UserError(f"the session gives no feed: {first.get('error')}")
+        return lines
+
     def feed(self) -> Iterator[dict[str, Any]]:
         """Yield {"kind", "payload"} of what the session publishes to its end; `UserError` where it gives none."""
         with self.connect() as link:
-            link.sendall(json_line(token=self._view, command="subscribe", origin=self._origin))
-            lines = link.makefile("rb")
-            first = json.loads(lines.readline() or b'{"ok": false, "error": "it ended"}')
-            if not first["ok"]:
-                raise UserError(f"the session gives no feed: {first['error']}")
+            lines = self.subscribe(link)
             link.settimeout(None)
             for line in lines:
                 if not line.endswith(b"\n"):

@@ -154,14 +154,9 @@ def fingerprint(sounds: Sequence[np.ndarray]) -> str:
 
 
 def save(
-    folder: str | Path,
-    subject: str,
-    audio: AudioSettings,
-    sounds: Sequence[np.ndarray],
-    measured: tuple[float, list[dict[str, Any]]],
-    above_db: float,
-    simulated: bool = False,
-) -> Path:
+    folder: str | Path, subject: str, audio: AudioSettings, sounds: Sequence[np.ndarray],
+    measured: tuple[float, list[dict[str, Any]]], above_db: float, simulated: bool = False,
+) -> Path:  # fmt: skip
     """Write a calibration into the next free `calibration_NNN.yaml` of a folder; return its path.
 
     `measured` is as `measure` returns it; `above_db` is the session's level above the threshold; `simulated`: there
@@ -235,14 +230,9 @@ def check_sounds(settings: SessionSettings, sounds: Sequence[np.ndarray]) -> str
 
 
 def calibrate(
-    identifier: str,
-    source: str | None = None,
-    overrides: Sequence[str] = (),
-    above_db: float = 10.0,
-    simulated: float | None = None,
-    folder: Path | None = None,
-    ask: Callable[[], str] | None = None,
-) -> tuple[Path, LoudnessCalibration]:
+    identifier: str, source: str | None = None, overrides: Sequence[str] = (), above_db: float = 10.0,
+    simulated: float | None = None, folder: Path | None = None, ask: Callable[[], str] | None = None,
+) -> tuple[Path, LoudnessCalibration]:  # fmt: skip
     """Measure the threshold of the subject `identifier` and write the calibration; return its path and content.
 
     `source`: settings file, None = params/realtime.yaml; `above_db`: the session's level above the threshold, dB;

@@ -9,7 +9,10 @@ import hmac
 import json
 import logging
 import re
-from collections.abc import Mapping
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,10 @@ from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
-from sleep_interpreter.realtime.Monitor.feed import BrowserQueue, SessionFeed
+from sleep_interpreter.realtime.Control.control_server import FILE, Client
 from sleep_interpreter.realtime.Monitor.history import SessionHistory, SignalReader, list_sessions
 from sleep_interpreter.realtime.Utils.json_lines import RateLimit
+from sleep_interpreter.utils.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +31,9 @@ STATIC = Path(__file__).parent / "static"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _COMMANDS = ("pause", "resume", "volume", "mark", "group", "stop")
 _PER_SECOND = 8
+_RECONNECT_SECONDS = 1.0
+_MOST_LINES = 60
+"""Lines kept for a browser."""
 _HEADERS = {
     # nothing is loaded from elsewhere, and no other page may frame this one
     "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -60,6 +67,64 @@ class Access:
         if host.rpartition(":")[0] not in ("127.0.0.1", "localhost"):
             return False
         return origin is None or origin == f"http://{host}"
+
+
+class SessionFeed:
+    """Keeps a connection to the session in a folder as long as it runs, and its newest `state`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._browsers: list[Callable[[str], None]] = []
+        self._lock = threading.Lock()
+        self.connected, self.state = False, None
+        threading.Thread(target=self._run, name="feed", daemon=True).start()
+
+    def add(self, browser: Callable[[str], None]) -> None:
+        """Call `browser` with every line from now on, the newest state first; it must not wait."""
+        with self._lock:
+            self._browsers.append(browser)
+        if self.state is not None:
+            browser(json.dumps({"kind": "state", "payload": self.state}))
+        browser(self._connection_line())
+
+    def remove(self, browser: Callable[[str], None]) -> None:
+        """No more lines for it."""
+        with self._lock:
+            self._browsers.remove(browser)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._read_feed()
+            except (OSError, ValueError, UserError) as error:
+                logger.debug("feed: %s", error)
+            if self.connected:
+                self.connected = False
+                self._send_all(self._connection_line())
+            time.sleep(_RECONNECT_SECONDS)
+
+    def _read_feed(self) -> None:
+        if not (self._folder / FILE).is_file():
+            return
+        client = Client(self._folder, "monitor")
+        with client.connect() as link:
+            link.settimeout(5)
+            lines = client.subscribe(link)
+            self.connected = True
+            self._send_all(self._connection_line())
+            for line in lines:
+                if line.startswith(b'{"kind": "state"'):
+                    self.state = json.loads(line)["payload"]
+                self._send_all(line.decode().rstrip("\n"))
+
+    def _connection_line(self) -> str:
+        return json.dumps({"kind": "link", "payload": {"connected": self.connected}})
+
+    def _send_all(self, line: str) -> None:
+        with self._lock:
+            browsers = list(self._browsers)
+        for browser in browsers:
+            browser(line)
 
 
 class _Refusal(Exception):  # noqa: N818
@@ -182,7 +247,7 @@ def make_app(root: Path, access: Access, first: tuple[str, str] | None = None) -
         if word not in _COMMANDS or not isinstance(args, dict):
             raise _Refusal(400, f"there are {', '.join(_COMMANDS)}")
         try:
-            answer = await asyncio.to_thread(session.feed.ask, word, args, "monitor")
+            answer = await asyncio.to_thread(lambda: Client(session.folder, "monitor").ask(word, **args))
         except (OSError, ValueError) as error:
             return JSONResponse({"ok": False, "error": str(error)}, 503)
         return JSONResponse(answer, 200 if answer.get("ok") else 409)
@@ -210,8 +275,13 @@ def make_app(root: Path, access: Access, first: tuple[str, str] | None = None) -
 async def _relay(socket: WebSocket, feed: SessionFeed) -> None:
     """Give a browser the feed until it goes."""
     loop, news = asyncio.get_running_loop(), asyncio.Event()
-    browser = BrowserQueue(lambda: loop.call_soon_threadsafe(news.set))
-    feed.add(browser)
+    waiting: deque[str] = deque(maxlen=_MOST_LINES)  # of a slow browser the oldest lines are dropped
+
+    def put(line: str) -> None:
+        waiting.append(line)
+        loop.call_soon_threadsafe(news.set)
+
+    feed.add(put)
     gone = asyncio.create_task(socket.receive())
     try:
         while not gone.done():
@@ -219,10 +289,10 @@ async def _relay(socket: WebSocket, feed: SessionFeed) -> None:
             await asyncio.wait({wait, gone}, return_when=asyncio.FIRST_COMPLETED)
             wait.cancel()
             news.clear()
-            for line in browser.take():
-                await socket.send_text(line)
+            while waiting:
+                await socket.send_text(waiting.popleft())
     except Exception as error:  # a browser that goes away in the middle of a line
         logger.debug("feed of a browser: %s", error)
     finally:
         gone.cancel()
-        feed.remove(browser)
+        feed.remove(put)

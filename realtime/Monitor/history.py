@@ -13,6 +13,7 @@ from sleep_interpreter.realtime.Recording.event_log import is_silent_cue
 from sleep_interpreter.realtime.Recording.recorder import PLACE
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.data_card import card_of
+from sleep_interpreter.utils.core.provenance import read_json
 from sleep_interpreter.utils.signal.recording import Recording
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class SessionHistory:
 
     def about(self) -> dict[str, Any]:
         """Return session.json, {} while it is not there."""
-        return _read_json(self.folder / "session.json")
+        return read_json(self.folder / "session.json")
 
     def update(self) -> None:
         """Read what has been logged since the last call."""
@@ -201,7 +202,7 @@ def list_sessions(root: Path) -> list[dict[str, Any]]:
     """Return the sessions below a folder, the newest first: [{subject, session, started, ending, ...}]."""
     found = []
     for path in sorted(root.glob("*/session_*/session.json")):
-        folder, about = path.parent, _read_json(path)
+        folder, about = path.parent, read_json(path)
         if not about:
             continue
         found.append(
@@ -209,16 +210,8 @@ def list_sessions(root: Path) -> list[dict[str, Any]]:
                 "subject": folder.parent.name, "session": folder.name, "started": about.get("started"),
                 "ending": about.get("ending"), "running": (folder / "control.json").is_file(),
                 "simulated": about.get("simulated"), "source": about.get("source", "replay"),
-                "minutes": _read_json(folder / "summary.json").get("minutes"),
+                "minutes": read_json(folder / "summary.json").get("minutes"),
                 "cues": about.get("counts", {}).get("cue"), "report": (folder / "report.html").is_file(),
             }
         )  # fmt: skip
     return sorted(found, key=lambda s: s["started"] or "", reverse=True)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file, {} where there is none or it is damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

@@ -1,6 +1,5 @@
 """Starts the monitor: in this process (the script), or in one of its own beside a session."""
 
-import json
 import logging
 import secrets
 import socket
@@ -11,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sleep_interpreter.realtime.Utils.stop_request import end_process
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import ROOT
+from sleep_interpreter.utils.core.provenance import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,9 @@ def serve(path: Path, port: int = 0, announce: Callable[[str, str], Any] | None 
         root, first = path.parents[1], (path.parent.name, path.name)
     if first is None and not any(path.glob("*/session_*/session.json")):
         raise UserError(f"{path}: no session is there")
-    token, view = _tokens(path)
+    # a running session's tokens: a monitor that is started again knows the same ones
+    known = read_json(path / "control.json")
+    token, view = (str(known.get(key) or secrets.token_urlsafe(24)) for key in ("token", "view_token"))
     try:
         listener = socket.create_server(("127.0.0.1", port))
     except OSError as error:
@@ -47,15 +50,6 @@ def serve(path: Path, port: int = 0, announce: Callable[[str, str], Any] | None 
     app = make_app(root, Access(token, view), first)
     config = uvicorn.Config(app, log_level="warning", ws_ping_interval=20, timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listener])
-
-
-def _tokens(path: Path) -> tuple[str, str]:
-    """Return the running session's tokens: a monitor that is started again knows the same ones."""
-    try:
-        content = json.loads((path / "control.json").read_text(encoding="utf-8"))
-        return content["token"], content["view_token"]
-    except (OSError, ValueError, KeyError):
-        return secrets.token_urlsafe(24), secrets.token_urlsafe(24)
 
 
 class MonitorProcess:
@@ -80,12 +74,7 @@ class MonitorProcess:
 
     def close(self) -> None:
         """End it."""
-        self.process.terminate()
-        try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(5)
+        end_process(self.process)
 
     def _listen(self) -> None:
         with self.process.stdout, self.process.stderr:

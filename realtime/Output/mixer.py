@@ -79,7 +79,10 @@ class Mixer:
         self.position = stop
         block *= self._gains(count)
         if self._fade is not None:
-            self._fade_out(block, self._fade)
+            block *= np.clip((self._fade - np.arange(count)) / self._ramp, 0, 1).astype(np.float32)
+            self._fade -= count
+            if self._fade <= 0:
+                self._active, self._fade = [e for e in self._active if e[2] >= self.position], None
         # a sum of finite sounds may still overflow: what is not a number is silence here too
         np.nan_to_num(block, copy=False, nan=0, posinf=self._cap, neginf=-self._cap)
         return np.clip(block, -self._cap, self._cap, out=block)
@@ -92,12 +95,6 @@ class Mixer:
         gains = self._gain + (self._target - self._gain) * share
         self._gain = self._target if count >= self._ramp else float(gains[-1])
         return gains.astype(np.float32)
-
-    def _fade_out(self, block: np.ndarray, left: int) -> None:
-        block *= np.clip((left - np.arange(block.size)) / self._ramp, 0, 1).astype(np.float32)
-        self._fade = left - block.size
-        if self._fade <= 0:
-            self._active, self._fade = [e for e in self._active if e[2] >= self.position], None
 
     def _level(self, db: float) -> float:
         db = min(float(db), self._max_db) if math.isfinite(db) else -math.inf

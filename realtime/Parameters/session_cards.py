@@ -9,7 +9,7 @@ from sleep_interpreter.utils.core import config, data_card
 from sleep_interpreter.utils.core.data_card import DataCard, published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
-from sleep_interpreter.utils.signal.channel_names import electrode, listed
+from sleep_interpreter.utils.signal.channel_names import electrode
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,11 @@ def session_cards(settings: SessionSettings, own: DataCard | None = None) -> Ses
     if own is not None:
         named = {f"this session's {data_card.FILE}": own, **named}
     elif settings.card is not None:
-        path = _card_file(settings.card)
+        path = data_card.file_of(settings.card)
+        if not path.is_file():
+            raise UserError(f"card: {path}: there is no such file; a data card is the {data_card.FILE} of a data set")
+        if path.suffix not in (".yaml", ".yml"):
+            raise UserError(f"card: {path}: a data card is a YAML file, such as the {data_card.FILE} of a data set")
         named = {display_path(path): config.load(DataCard, path), **named}
     first = next(iter(named), None)
     if first is None:
@@ -55,16 +59,6 @@ def session_cards(settings: SessionSettings, own: DataCard | None = None) -> Ses
             f"{session.windows.sleep.end:g} s ({first}): the next cue would lie in it"
         )
     return SessionCards(session, decoders)
-
-
-def _card_file(text: str) -> Path:
-    """Return the card's path: the setting is a file, or the folder of a data set."""
-    path = data_card.file_of(text)
-    if not path.is_file():
-        raise UserError(f"card: {path}: there is no such file; a data card is the {data_card.FILE} of a data set")
-    if path.suffix not in (".yaml", ".yml"):
-        raise UserError(f"card: {path}: a data card is a YAML file, such as the {data_card.FILE} of a data set")
-    return path
 
 
 def _checkpoint_card(path: str | Path) -> DataCard:
@@ -82,19 +76,12 @@ def _checkpoint_card(path: str | Path) -> DataCard:
 def _refuse_other(own: DataCard, where: str, other: DataCard, elsewhere: str) -> None:
     """Refuse two cards of other items, windows or rates; the order of items may differ, they go by name."""
     remedy = "choose the decoder that was trained on these items and windows, or its card (card: null takes it)"
-    found: list[tuple[str, str, str]] = []
-    if set(own.item_names) != set(other.item_names):
-        found.append(("the items", _named(own, other), _named(other, own)))
-    if own.windows.sleep != other.windows.sleep:
-        found.append(("the window of a response", own.windows.sleep.span, other.windows.sleep.span))
-    if own.rate_hz != other.rate_hz:
-        found.append(("the sampling rate", f"{own.rate_hz:g} Hz", f"{other.rate_hz:g} Hz"))
-    if found:
-        said = "; ".join(f"{what}: {where} has {one}, {elsewhere} has {two}" for what, one, two in found)
-        raise UserError(f"{where} and {elsewhere} do not fit together: {said}; {remedy}")
-
-
-def _named(card: DataCard, other: DataCard) -> str:
-    """Return how many items a card has, and which of them the other one has not."""
-    alone = [name for name in card.item_names if name not in other.item_names]
-    return f"{len(card.items)}" + (f" with {listed(alone)}" if alone else "")
+    apart = data_card.items_apart(where, own.item_names, elsewhere, other.item_names)
+    said = [f"the items: {apart}"] if apart else []
+    for what, one, two in (
+        ("the window of a response", own.windows.sleep.span, other.windows.sleep.span),
+        ("the sampling rate", f"{own.rate_hz:g} Hz", f"{other.rate_hz:g} Hz"),
+    ):
+        said += [f"{what}: {where} has {one}, {elsewhere} has {two}"] if one != two else []
+    if said:
+        raise UserError(f"{where} and {elsewhere} do not fit together: {'; '.join(said)}; {remedy}")

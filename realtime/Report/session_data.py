@@ -1,9 +1,7 @@
 """What a session's folder holds, for the night report; any part of it may be missing."""
 
 import csv
-import json
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +16,7 @@ from sleep_interpreter.utils.core.config import read_yaml
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.data_card import DataCard, card_of
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.provenance import read_json
 
 Span = tuple[float, float]
 """Begin and end in seconds on the log's clock."""
@@ -230,9 +229,10 @@ def load_session(folder: str | Path) -> SessionData:
         raise UserError(f"{error}; repair or remove that line, on a copy of the session's folder") from error
     if not events:
         raise UserError(f"{log}: the session ended before anything was logged")
-    about = _mapping(folder / "session.json", _read_json)
-    settings = _mapping(folder / "settings.yaml", read_yaml)
-    summary = _mapping(folder / "summary.json", _read_json)
+    about, summary = read_json(folder / "session.json"), read_json(folder / "summary.json")
+    settings: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        settings = read_yaml(folder / "settings.yaml")
     files = {"session.json": about, "settings.yaml": settings, "summary.json": summary}
     missing = [f"{name} is missing or damaged" for name, content in files.items() if not content]
     parts = ("subject", "recording", "versions")
@@ -259,19 +259,6 @@ def _segments(session: SessionData) -> list[Segment]:
         if found and e["detail"].get("state") == "back":
             begins.setdefault(found[1], (e["seconds"], False))
     return [Segment(path, *begins[path.name]) for path in own if path.name in begins]
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _mapping(path: Path, read: Callable[[Path], Any]) -> dict:
-    """Return what a file holds, an empty mapping where it is missing or damaged."""
-    try:
-        content = read(path)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _column(path: Path, name: str) -> np.ndarray:

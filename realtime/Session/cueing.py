@@ -4,7 +4,6 @@ Cues are played while the gate is open and nothing blocks them. A block has a na
 operator, arousal, a stream that stalls, a dead electrode. When one comes, what was about to sound is taken back.
 """
 
-import logging
 from collections import deque
 from collections.abc import Callable
 
@@ -16,23 +15,20 @@ from sleep_interpreter.realtime.Output.sinks import Cue
 from sleep_interpreter.realtime.Session.session_context import SessionContext, stage_name
 from sleep_interpreter.utils.staging.cue_gate import GateState
 
-logger = logging.getLogger(__name__)
+Gate = Callable[[], GateState]
+"""Gives the gate's state."""
 
 
 class CueController:
     """Decide, sound and log cues.
 
-    `gate()` gives the gate's state; `on_onset(cue, stage)` is called when a cue's onset, or a sham's, has come.
+    `on_onset(cue, stage)` is called when a cue's onset, or a sham's, has come.
     `blocks` is {name: (reason, sample until which it holds, or None)}; `active`: cues are being planned; `pending`
     has (cue, stage) of what is decided, onset ahead; `phases_degrees` has the phases that locked cues met.
     """
 
     def __init__(
-        self,
-        context: SessionContext,
-        schedule: Schedule,
-        gate: Callable[[], GateState],
-        on_onset: Callable[[Cue, int], None],
+        self, context: SessionContext, schedule: Schedule, gate: Gate, on_onset: Callable[[Cue, int], None]
     ) -> None:
         self._context, self.schedule, self._gate, self._on_onset = context, schedule, gate, on_onset
         settings = context.settings.cues
@@ -91,7 +87,7 @@ class CueController:
         taken_back, begun, ended = set(context.sink.cancel()), [], []
         for cue, stage in self.pending:
             silent = cue.sham or not self._audible
-            started = context.inputs.begun(cue.number) if context.inputs.replaying else cue.number not in taken_back
+            started = cue.number in context.inputs.begun if context.inputs.replaying else cue.number not in taken_back
             if started and not silent:
                 begun.append((cue, stage))
             else:
@@ -197,10 +193,5 @@ class CueController:
         if cue.locked and self.lock is not None and np.isfinite(degrees):
             self.lock.learn(degrees)
             self.phases_degrees.append(round(degrees, 1))
-        context.log_event(
-            cue.onset + MEASURED_AFTER,
-            "cue_phase",
-            number=cue.number,
-            locked=cue.locked,
-            degrees=round(degrees, 3) if np.isfinite(degrees) else None,
-        )
+        met = round(degrees, 3) if np.isfinite(degrees) else None
+        context.log_event(cue.onset + MEASURED_AFTER, "cue_phase", number=cue.number, locked=cue.locked, degrees=met)

@@ -36,14 +36,9 @@ class Session:
     """
 
     def __init__(
-        self,
-        context: SessionContext,
-        schedule: Schedule,
-        workers: Workers,
-        stop: StopRequest,
-        panel: OperatorPanel | None = None,
-        about: dict[str, Any] | None = None,
-    ) -> None:
+        self, context: SessionContext, schedule: Schedule, workers: Workers, stop: StopRequest,
+        panel: OperatorPanel | None = None, about: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.context, self._stop, self._panel, self._workers = context, stop, panel, workers
         self.staging = OnlineStaging(context, workers.stager, self._staging_paused, self._on_estimate)
         self.decoding = ResponseDecoding(

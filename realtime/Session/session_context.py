@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from sleep_interpreter.realtime.Output.marker_ports import MarkerHub
 from sleep_interpreter.realtime.Output.sinks import SoundSink
 from sleep_interpreter.realtime.Parameters import SessionSettings
@@ -13,7 +15,6 @@ from sleep_interpreter.realtime.Recording.event_log import EventLog
 from sleep_interpreter.realtime.Sources.montage import Montage
 from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
 from sleep_interpreter.realtime.Sources.source import Source
-from sleep_interpreter.realtime.Utils.ring_buffer import RingBuffer
 from sleep_interpreter.utils.core.constants import STAGES, STREAM_RATE, UNKNOWN
 from sleep_interpreter.utils.core.data_card import DataCard, published
 from sleep_interpreter.utils.staging.stagers import WINDOW
@@ -23,6 +24,39 @@ logger = logging.getLogger(__name__)
 _BUFFER = 2 * WINDOW
 
 
+class RingBuffer:
+    """Keep the newest `length` samples: `origin` is the index of the first one that will be written, `end` that after
+    the newest."""
+
+    def __init__(self, channels: int, length: int, origin: int = 0) -> None:
+        self._data = np.zeros((channels, length), np.float32)
+        self._origin = self.end = origin
+
+    @property
+    def start(self) -> int:
+        """Index of the oldest sample that is still held."""
+        return max(self._origin, self.end - self._data.shape[1])
+
+    def write(self, block: np.ndarray) -> None:
+        """Append (channels, n) samples."""
+        length = self._data.shape[1]
+        kept = block[:, -length:]
+        first = self.end + block.shape[1] - kept.shape[1]
+        self._data[:, np.arange(first, first + kept.shape[1]) % length] = kept
+        self.end += block.shape[1]
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return a copy of samples [start, stop), shape (channels, stop - start); `IndexError` where some of them are
+        overwritten or have not arrived yet."""
+        if start < 0 or stop < start:
+            raise IndexError(f"samples {start} to {stop}: not a range of the stream")
+        if stop > self.end:
+            raise IndexError(f"samples {start} to {stop} asked for, but the stream is at {self.end}")
+        if start < self.start:
+            raise IndexError(f"samples {start} to {stop} asked for, but the oldest one held is {self.start}")
+        return self._data[:, np.arange(start, stop) % self._data.shape[1]]
+
+
 class SessionContext:
     """What a session reads from and writes to; its source begins at sample `origin`, above 0 when it is resumed.
 
@@ -30,17 +64,9 @@ class SessionContext:
     """
 
     def __init__(
-        self,
-        source: Source,
-        montage: Montage,
-        sink: SoundSink,
-        ports: MarkerHub | None,
-        log: EventLog,
-        settings: SessionSettings,
-        inputs: ReplayedInputs,
-        origin: int = 0,
-        card: DataCard | None = None,
-    ) -> None:
+        self, source: Source, montage: Montage, sink: SoundSink, ports: MarkerHub | None, log: EventLog,
+        settings: SessionSettings, inputs: ReplayedInputs, origin: int = 0, card: DataCard | None = None,
+    ) -> None:  # fmt: skip
         self.card = published() if card is None else card
         self.codes = MarkerCodes.of(len(self.card.items))
         self.source, self.montage, self.sink, self.ports = source, montage, sink, ports

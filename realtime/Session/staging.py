@@ -77,17 +77,17 @@ class OnlineStaging:
             self._due += self._step
         context = self._context
         busy = self._asked is not None or self._worker.busy
-        if context.inputs.stage_skipped(now) or (busy and not context.inputs.replaying):
+        if now in context.inputs.skipped or (busy and not context.inputs.replaying):
             context.log_event(now, "stage_skipped", reason="the stager is still busy")
             return
         window = context.montage.derive(context.buffer.read(now - WINDOW, now))
         self._worker.ask(now, window, now)
         self._asked = now
-        self._poll_at = context.inputs.stage_taken(now, now + self._answer)
+        self._poll_at = context.inputs.taken.get(now, now + self._answer)
 
     def _poll_answer(self, now: int, asked: int) -> None:
         context = self._context
-        planned = context.inputs.stage_fault(asked)
+        planned = context.inputs.faults.get(asked)
         # what comes faster than time, as a replay or a backlog does, leaves the stager no time: wait for it;
         # in a backlog once a question, or a stager that is dead would hold up the night at every poll
         wait = None

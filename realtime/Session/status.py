@@ -28,15 +28,9 @@ class SessionStatus:
     """
 
     def __init__(
-        self,
-        context: SessionContext,
-        cueing: CueController,
-        staging: OnlineStaging,
-        decoding: ResponseDecoding,
-        signal_monitor: SignalMonitor,
-        stream: dict[str, Any],
-        about: dict[str, Any],
-    ) -> None:
+        self, context: SessionContext, cueing: CueController, staging: OnlineStaging, decoding: ResponseDecoding,
+        signal_monitor: SignalMonitor, stream: dict[str, Any], about: dict[str, Any],
+    ) -> None:  # fmt: skip
         self._context, self._cueing, self._staging, self._decoding = context, cueing, staging, decoding
         self._signal_monitor, self._stream, self._about = signal_monitor, stream, about
         self._alarms: dict[str, str] = {}  # kind: since when

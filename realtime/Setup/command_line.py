@@ -7,14 +7,15 @@ from pathlib import Path
 
 from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.realtime.Utils.stop_request import StopRequest
+from sleep_interpreter.utils.core import command_line
 from sleep_interpreter.utils.core.paths import RESULTS
 from sleep_interpreter.utils.staging.registry import STAGERS
 
 logger = logging.getLogger(__name__)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of realtime/Main_Decode.py."""
+def _parser(doc: str | None) -> argparse.ArgumentParser:
+    parser = command_line.parser(doc)
     add = parser.add_argument
     add("--source", choices=SOURCES.names(), help="where the signal comes from (default: replay, a recorded file)")
     add("--recording", metavar="FILE", help="for --source replay: any format MNE reads (EDF, BrainVision, ...)")
@@ -41,18 +42,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--segment", type=int, metavar="N", help="with --session: which part of its recording (default: 1)")
     add("--dry-run", action="store_true", help="everything as in the night, but nothing sounds, no marker goes out")
     add("--monitor", action="store_true", help="show the session in the browser (127.0.0.1)")
+    return parser
 
 
-def start(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
-    """Run a session as the command line asks; the parser gets the flags of `add_arguments`. Return the exit code.
+def start(doc: str | None, argv: Sequence[str] | None = None) -> int:
+    """Run a session as the command line asks; `doc` is the script's docstring. Return the exit code.
 
     That is 0; 130 after Ctrl-C and 143 after SIGTERM, at whatever moment it came; 3 if --check says no-go.
     """
     stop = StopRequest()
     with stop.catching():
         try:
-            add_arguments(parser)
-            args = parser.parse_args(argv)
+            args = _parser(doc).parse_args(argv)
             from sleep_interpreter.realtime.Setup import plan, preflight, preparation, runner  # lazy: start-up
 
             planned = plan.make_plan(args)

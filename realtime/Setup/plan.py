@@ -3,7 +3,7 @@
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Recording.event_log import read_log
 from sleep_interpreter.realtime.Recording.session_recording import segments
 from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
+from sleep_interpreter.realtime.Sources.source import Plan
 from sleep_interpreter.realtime.Subject import Subject, load_subject
 from sleep_interpreter.realtime.Utils.registries import SOURCES
-from sleep_interpreter.realtime.Utils.session_lock import lock_session
-from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core import config, file_locks
 from sleep_interpreter.utils.core.constants import STREAM_RATE
-from sleep_interpreter.utils.core.data_card import DataCard, card_of
+from sleep_interpreter.utils.core.data_card import card_of
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
 
@@ -30,38 +30,10 @@ FLAGS = {
 """Flags of realtime/Main_Decode.py that are short names of settings."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A session to be run.
-
-    `recording`: for a replay; `folder` (None makes a new one) and `events`: of the session that goes on; `origin`:
-    sample at which it begins; `inputs`: of the session that is replayed; `gaps`: (first sample, samples), on the
-    recording's own clock, that it lacks; `card`: of the session that goes on or is replayed (None: it follows from the
-    settings, `session_cards`).
-    """
-
-    settings: SessionSettings
-    subject: Subject
-    recording: Path | None = None
-    folder: Path | None = None
-    events: tuple[dict[str, Any], ...] = ()
-    origin: int = 0
-    inputs: ReplayedInputs = field(default_factory=ReplayedInputs)
-    gaps: tuple[tuple[int, int], ...] = ()
-    card: DataCard | None = None
-
-    @property
-    def skipped(self) -> int:
-        """Samples at 500 Hz of a replayed recording that an earlier part of the session has had."""
-        return self.origin if self.folder is not None else 0
-
-    def at_now(self, about: dict[str, Any]) -> "Plan":
-        """Return the plan of a session that goes on, with the sample at which its stream is by now.
-
-        Networks and sound take their time to be made ready, and a resumed session's gap is as long as it was.
-        """
-        last = max(e["sample"] for e in self.events)
-        return replace(self, origin=_resume_sample(self.settings, about, last))
+def lock_session(folder: Path) -> AbstractContextManager[None]:
+    """Keep other processes from running a session in this folder (`utils.core.file_locks`)."""
+    refusal = "the session is still running, in another process: go on there, or end it first"
+    return file_locks.locked(folder / file_locks.LOCK, refusal=f"{display_path(folder)}: {refusal}")
 
 
 def make_plan(args: argparse.Namespace) -> Plan:
@@ -96,7 +68,10 @@ def _resumed(args: argparse.Namespace) -> Plan:
     """Plan to go on with a session in its own folder."""
     folder, settings, about = _open(args.resume, ())
     why = "--resume goes on with the session's own settings"
-    _refuse_changes(args, why, ("speed",))
+    flags = [flag for flag in (*FLAGS, "recording", "subject", "subject_file", "config") if flag != "speed"]
+    changed = [f"--{flag.replace('_', '-')}" for flag in flags if getattr(args, flag) is not None]
+    if changed := changed + (["--set"] if args.overrides else []):
+        raise UserError(f"{why}: leave out {', '.join(changed)}")
     if args.dry_run:
         raise UserError(f"{why}, its sound and its markers too: leave out --dry-run")
     if args.speed is not None:
@@ -111,15 +86,15 @@ def _resumed(args: argparse.Namespace) -> Plan:
         raise UserError(f"{error}: take that line out (keep a copy), and resume again") from None
     if not events:
         raise UserError(f"{folder}: nothing was logged; begin a new session")
-    last = max(e["sample"] for e in events)
     recording = about["recording"].get("path")
-    origin = _resume_sample(settings, about, last)
+    origin = resume_sample(settings, about, events)
     path = recording and Path(recording)
     return Plan(settings, _subject(about), path, folder, tuple(events), origin, card=card_of(folder))
 
 
-def _resume_sample(settings: SessionSettings, about: dict[str, Any], last: int) -> int:
+def resume_sample(settings: SessionSettings, about: dict[str, Any], events: Sequence[dict[str, Any]]) -> int:
     """Return the sample at which a session goes on: where its stream is now."""
+    last = max(e["sample"] for e in events)
     if not SOURCES.load(settings.source.kind).live:
         return last + 1
     # killed before its first sample: it was about to begin
@@ -191,11 +166,3 @@ def _open(path: str, overrides: Sequence[str]) -> tuple[Path, SessionSettings, d
 
 def _subject(about: dict[str, Any]) -> Subject:
     return config.validate(Subject, about["subject"], "session.json")
-
-
-def _refuse_changes(args: argparse.Namespace, why: str, allowed: Sequence[str]) -> None:
-    flags = [f for f in (*FLAGS, "recording", "subject", "subject_file", "config") if f not in allowed]
-    changed = [f"--{flag.replace('_', '-')}" for flag in flags if getattr(args, flag) is not None]
-    changed += ["--set"] if args.overrides else []
-    if changed:
-        raise UserError(f"{why}: leave out {', '.join(changed)}")

@@ -16,10 +16,9 @@ from sleep_interpreter.realtime.Model.worker import Worker
 from sleep_interpreter.realtime.Output.marker_ports import open_ports
 from sleep_interpreter.realtime.Output.sinks import choose_sink
 from sleep_interpreter.realtime.Parameters import SessionSettings
-from sleep_interpreter.realtime.Session.signal_quality import ChannelQuality
-from sleep_interpreter.realtime.Setup.plan import Plan
+from sleep_interpreter.realtime.Session.signal_monitor import ChannelQuality
 from sleep_interpreter.realtime.Setup.preparation import Prepared, prepare
-from sleep_interpreter.realtime.Sources.source import Source
+from sleep_interpreter.realtime.Sources.source import Plan, Source
 from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
 from sleep_interpreter.realtime.Utils.registries import SOUND_SINKS
 from sleep_interpreter.utils.core.command_line import say
@@ -28,8 +27,6 @@ from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.signal.resample import Resampler
 from sleep_interpreter.utils.staging.stagers import WINDOW
-
-logger = logging.getLogger(__name__)
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 NO_GO = 3
@@ -150,15 +147,13 @@ def _signal(prepared: Prepared, settings: SessionSettings) -> list[Check]:
         text = f"less than {settings.quality.seconds:g} s of signal to look at"
         return [Check("channels", WARN, text, "nothing is known of the electrodes: look at them on a screen")]
     found = {name: reason for name, reason in quality.assess(window, quality.samples).items() if reason}
-    staging = {montage.picks[row] for pair in montage.derivations if pair for row in pair if row is not None}
-    bad = sorted(staging & set(found))
-    others = sorted(set(found) - staging)
+    bad, others = sorted(montage.staging & set(found)), sorted(set(found) - montage.staging)
     checks = []
     if bad:
         text = ", ".join(f"{name} {found[name]}" for name in bad)
         checks.append(Check("staging channels", FAIL, text, "mend the electrode, or choose another channel"))
     else:
-        checks.append(Check("staging channels", OK, ", ".join(sorted(staging))))
+        checks.append(Check("staging channels", OK, ", ".join(sorted(montage.staging))))
     if others:
         text = ", ".join(f"{name} {found[name]}" for name in others)
         checks.append(Check("decoding channels", WARN, text, "mend these electrodes: decoding reads them too"))

@@ -17,10 +17,9 @@ from sleep_interpreter.realtime.Output.sinks import choose_sink
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.output import MarkerCodes
 from sleep_interpreter.realtime.Parameters.session_cards import SessionCards, session_cards
-from sleep_interpreter.realtime.Setup.plan import Plan
 from sleep_interpreter.realtime.Sources.faulty_source import add_faults
 from sleep_interpreter.realtime.Sources.montage import Montage, check_twice, make_montage, stream_names
-from sleep_interpreter.realtime.Sources.source import Notice, Source, open_source
+from sleep_interpreter.realtime.Sources.source import Notice, Plan, Source, open_source
 from sleep_interpreter.realtime.Utils.registries import MARKER_PORTS
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.data_card import DataCard

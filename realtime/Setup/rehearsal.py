@@ -18,7 +18,8 @@ import numpy as np
 
 from sleep_interpreter.realtime.Control.control_client import Client
 from sleep_interpreter.realtime.Parameters.output import MarkerCodes
-from sleep_interpreter.realtime.Recording.event_log import read_log, silent_cues
+from sleep_interpreter.realtime.Report.session_data import load_session
+from sleep_interpreter.realtime.Utils.stop_request import end_process
 from sleep_interpreter.utils.core import config, data_card
 from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
@@ -188,7 +189,8 @@ def _measure(folder: Path, usage: Sequence[Sequence[Any]], card: DataCard) -> di
     """Return what log, tables and recording say."""
     import mne  # lazy: start-up
 
-    events = read_log(folder / "log.jsonl")
+    session = load_session(folder)
+    events, silent, took = session.events, session.silent, session.latencies()
     raw = mne.io.read_raw(folder / "recording" / "segment_001.vhdr", verbose="error")
     counter = np.concatenate(
         [raw.get_data(picks=[0], start=s, stop=min(s + 10**6, raw.n_times))[0] for s in range(0, raw.n_times, 10**6)]
@@ -198,7 +200,6 @@ def _measure(folder: Path, usage: Sequence[Sequence[Any]], card: DataCard) -> di
     ports = _ports(folder)
     dac = {d["number"]: d["dac"] for d in sounds}
     cues = [e for e in events if e["event"] == "cue"]
-    silent = silent_cues(events)
     codes = MarkerCodes.of(len(card.items))
     sent = [row for row in ports if codes.cue(0) <= row[1] < codes.cue(len(card.items))]
     if len(sent) == len(cues):  # a marker of a cue that did not sound has no sound near it
@@ -223,14 +224,10 @@ def _measure(folder: Path, usage: Sequence[Sequence[Any]], card: DataCard) -> di
             "marker minus onset of the sound": _spread(
                 [(s - t) * 1e3 for (_, _, _, s), t in zip(sent, nearest, strict=False)]
             ),
-            "staging, last sample to answer": _spread(_latencies(events, "stage")),
-            "decode, last sample to answer": _spread(_latencies(events, "decode")),
+            "staging, last sample to answer": _spread(took.get("computing a stage", ())),
+            "decode, last sample to answer": _spread(took.get("computing a decode", ())),
         },
     }
-
-
-def _latencies(events: Sequence[dict[str, Any]], kind: str) -> list[float]:
-    return [e["wall"]["latency_ms"] for e in events if e["event"] == kind and "latency_ms" in e["wall"]]
 
 
 def _ports(folder: Path) -> list[tuple[str, int, float, float]]:
@@ -241,7 +238,7 @@ def _ports(folder: Path) -> list[tuple[str, int, float, float]]:
     return [(r[0], int(r[1]), float(r[2]), float(r[3])) for r in rows if r[5] == "yes"]
 
 
-def _spread(values: Sequence[float]) -> dict[str, float] | None:
+def _spread(values: Sequence[float] | np.ndarray) -> dict[str, float] | None:
     """Return the distribution of some milliseconds, None where there is none."""
     if not len(values):
         return None
@@ -266,13 +263,3 @@ def _table(report: dict[str, Any]) -> list[str]:
         keys = ("min", "median", "p95", "p99", "max", "sd")
         lines.append(f"{name:<34}{spread['n']:>6}" + "".join(f"{spread[key]:>9.2f}" for key in keys))
     return lines
-
-
-def end_process(process: subprocess.Popen) -> None:
-    """End a process, with force where it must be."""
-    process.terminate()
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(5)

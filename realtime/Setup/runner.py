@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
@@ -21,10 +22,10 @@ from sleep_interpreter.realtime.Session.operator_commands import commands_to_res
 from sleep_interpreter.realtime.Session.session import Session
 from sleep_interpreter.realtime.Session.session_context import SessionContext
 from sleep_interpreter.realtime.Session.status import OperatorPanel
-from sleep_interpreter.realtime.Setup.plan import Plan
+from sleep_interpreter.realtime.Setup.plan import lock_session, resume_sample
 from sleep_interpreter.realtime.Setup.preparation import Prepared
+from sleep_interpreter.realtime.Sources.source import Plan
 from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
-from sleep_interpreter.realtime.Utils.session_lock import lock_session
 from sleep_interpreter.realtime.Utils.stop_request import StopRequest
 from sleep_interpreter.utils.core import config, data_card, provenance
 from sleep_interpreter.utils.core.constants import STREAM_RATE
@@ -44,7 +45,8 @@ def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, moni
         closing.enter_context(prevent_sleep(source.real_time))
         if goes_on:
             about = json.loads((folder / "session.json").read_text(encoding="utf-8"))
-            planned = planned.at_now(about)
+            # networks and sound took their time to be made ready: a resumed session's gap is as long as it was
+            planned = replace(planned, origin=resume_sample(settings, about, planned.events))
             source.begin_at(planned.origin)
             prepared.schedule.begin_at(planned.origin)
         else:
@@ -128,14 +130,12 @@ def _write_night_report(folder: Path) -> None:
 def new_folder(parent: Path) -> Path:
     """Make and return the next free `session_NNN` in `parent`; an existing one is never touched."""
     parent.mkdir(parents=True, exist_ok=True)
-    number = 1
+    number = 0
     while True:
+        number += 1
         folder = parent / f"session_{number:03d}"
-        try:
+        with contextlib.suppress(FileExistsError):
             folder.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
             return folder
 
 

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.wait:
         outlet.wait_for_consumer(timeout=60)
     commands: deque[str] = deque()
-    threading.Thread(target=_read_commands, args=(commands,), daemon=True).start()
+    threading.Thread(target=lambda: commands.extend(line.strip() for line in sys.stdin), daemon=True).start()
     rng = np.random.default_rng(0)
     size, sent, lose, shift = max(1, round(args.chunk * rate)), 0, 0, 0.0
     began, clock = time.perf_counter(), local_clock()
@@ -111,11 +111,6 @@ def _signal(args: argparse.Namespace) -> tuple[list[str], float, Callable[[int, 
         return made
 
     return names, args.rate, block
-
-
-def _read_commands(commands: deque[str]) -> None:
-    for line in sys.stdin:
-        commands.append(line.strip())
 
 
 if __name__ == "__main__":

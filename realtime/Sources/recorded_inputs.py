@@ -15,7 +15,11 @@ _TAKEN = ("command", "gap", "stream")
 
 class ReplayedInputs:
     """The inputs among the events of a log.jsonl from sample `start` on, for a replay; empty, and not `replaying`,
-    for a session of its own."""
+    for a session of its own.
+
+    By the sample at which the stager was asked: `taken`, when its estimate was; `faults`, why it gave none; `skipped`,
+    where it was still busy and not asked. `begun` are the cues that had begun to sound when cueing was paused.
+    """
 
     def __init__(self, events: Sequence[dict[str, Any]] = (), start: int = 0) -> None:
         self.replaying = bool(events)
@@ -23,10 +27,10 @@ class ReplayedInputs:
         inputs = [(e["sample"], e["event"], e["detail"]) for e in later if e["event"] in _TAKEN]
         self._inputs = deque(sorted(inputs, key=lambda entry: entry[0]))
         stages = [e for e in later if e["event"] == "stage"]
-        self._taken = {e["sample"]: e["detail"]["taken"] for e in stages}
-        self._faults = {e["sample"]: e["detail"]["reason"] for e in stages if e["detail"].get("fault")}
-        self._skipped = {e["sample"] for e in later if e["event"] == "stage_skipped"}
-        self._begun = {n for e in later if e["event"] == "begun" for n in e["detail"]["numbers"]}
+        self.taken = {e["sample"]: e["detail"]["taken"] for e in stages}
+        self.faults = {e["sample"]: e["detail"]["reason"] for e in stages if e["detail"].get("fault")}
+        self.skipped = {e["sample"] for e in later if e["event"] == "stage_skipped"}
+        self.begun = {n for e in later if e["event"] == "begun" for n in e["detail"]["numbers"]}
 
     @property
     def due(self) -> int | None:
@@ -38,19 +42,3 @@ class ReplayedInputs:
         while self._inputs and self._inputs[0][0] <= now:
             _, event, detail = self._inputs.popleft()
             yield event, detail
-
-    def stage_taken(self, asked: int, usual: int) -> int:
-        """Return the sample at which the estimate asked for at `asked` was taken; `usual` where none says."""
-        return self._taken.get(asked, usual)
-
-    def stage_fault(self, asked: int) -> str | None:
-        """Return why the stager gave no answer at `asked` in the session that is replayed, or None."""
-        return self._faults.get(asked)
-
-    def stage_skipped(self, asked: int) -> bool:
-        """Tell whether the stager was not asked at `asked`, since it was still busy."""
-        return asked in self._skipped
-
-    def begun(self, number: int) -> bool:
-        """Tell whether cue `number` had begun to sound when cueing was paused."""
-        return number in self._begun

@@ -14,7 +14,7 @@ import numpy as np
 from sleep_interpreter.data.simulation.live_sleeper import LiveSleeper
 from sleep_interpreter.realtime.Parameters.source import SourceSettings
 from sleep_interpreter.realtime.Sources.live_source import LiveSource
-from sleep_interpreter.realtime.Sources.source import SessionPlan
+from sleep_interpreter.realtime.Sources.source import Plan
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
@@ -47,7 +47,7 @@ class SimulatedSource(LiveSource):
         self._prepared = -1
 
     @classmethod
-    def for_session(cls, settings: SourceSettings, plan: SessionPlan) -> Self:
+    def for_session(cls, settings: SourceSettings, plan: Plan) -> Self:
         return cls(settings, plan.origin, plan.card)
 
     def begin_at(self, sample: int) -> None:

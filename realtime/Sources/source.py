@@ -8,13 +8,17 @@ Its own settings come in `source.options`.
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
 
+from sleep_interpreter.realtime.Parameters.settings import SessionSettings
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
 from sleep_interpreter.realtime.Recording.recorder import Recorder
+from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
+from sleep_interpreter.realtime.Subject import Subject
 from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
@@ -25,28 +29,30 @@ Notice = tuple[int, str]
 """Logging level and text for the session's log."""
 
 
-class SessionPlan(Protocol):
-    """What a source may know of the session (`realtime.Setup.plan.Plan`)."""
+@dataclass(frozen=True)
+class Plan:
+    """A session to be run (`realtime.Setup.plan.make_plan`).
 
-    @property
-    def recording(self) -> Path | None:
-        """File to be replayed."""
+    `recording`: for a replay; `folder` (None makes a new one) and `events`: of the session that goes on; `origin`:
+    sample at which it begins; `inputs`: of the session that is replayed; `gaps`: (first sample, samples), on the
+    recording's own clock, that it lacks; `card`: of the session that goes on or is replayed (None: it follows from the
+    settings, `session_cards`).
+    """
 
-    @property
-    def origin(self) -> int:
-        """Sample of the session at which the source begins."""
-
-    @property
-    def gaps(self) -> tuple[tuple[int, int], ...]:
-        """(first sample, samples) that the recording lacks, on its own clock."""
-
-    @property
-    def card(self) -> DataCard | None:
-        """Whose items are cued; None is the published card."""
+    settings: SessionSettings
+    subject: Subject
+    recording: Path | None = None
+    folder: Path | None = None
+    events: tuple[dict[str, Any], ...] = ()
+    origin: int = 0
+    inputs: ReplayedInputs = field(default_factory=ReplayedInputs)
+    gaps: tuple[tuple[int, int], ...] = ()
+    card: DataCard | None = None
 
     @property
     def skipped(self) -> int:
         """Samples at 500 Hz of a replayed recording that an earlier part of the session has had."""
+        return self.origin if self.folder is not None else 0
 
 
 class Source(Protocol):
@@ -74,7 +80,7 @@ class Source(Protocol):
     recorder: Recorder | None = None
 
     @classmethod
-    def for_session(cls, settings: SourceSettings, plan: SessionPlan) -> Self:
+    def for_session(cls, settings: SourceSettings, plan: Plan) -> Self:
         """Return the source of a session; refuse what cannot be (`UserError`)."""
         return cls(settings)  # type: ignore[call-arg]  # one that takes more writes its own
 
@@ -142,7 +148,7 @@ class Source(Protocol):
         return None
 
 
-def open_source(settings: SourceSettings, plan: SessionPlan) -> Source:
+def open_source(settings: SourceSettings, plan: Plan) -> Source:
     """Return the source that the settings name; it refuses what it cannot be (`UserError`)."""
     source: Source = SOURCES.make(settings.kind, settings, plan)
     return source

@@ -1,1 +1,1 @@
-"""Helpers of the loop: ring buffer, terminal, locks, LSL's settings, registered parts."""
+"""Helpers of the loop: terminal, LSL's settings, registered parts."""

@@ -5,12 +5,23 @@ noted: the loop ends, the log is closed and the report written; further signals 
 """
 
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 _ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+
+def end_process(process: subprocess.Popen) -> None:
+    """End a process, with force where it must be."""
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(5)
 
 
 class StoppedError(KeyboardInterrupt):

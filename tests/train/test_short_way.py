@@ -75,8 +75,8 @@ def test_from_the_command_line_to_the_first_probabilities(tmp_path):
     way -= matching
     own = {(path, name) for path, name in way if path.startswith(RESTORING_AND_PREDICTING)}
     told = "\n".join(f"{path}: {name}" for path, name in sorted(whole))
-    assert len(own) <= 18 and len({path for path, _ in own}) <= 9, told
-    assert len(way) <= 28 and len({path for path, _ in way}) <= 13, told
-    assert len(matching) <= 9, told
-    assert len(whole) <= 66 and len({path for path, _ in whole}) <= 22, told
+    assert len(own) <= 17 and len({path for path, _ in own}) <= 9, told
+    assert len(way) <= 26 and len({path for path, _ in way}) <= 12, told
+    assert len(matching) <= 8, told
+    assert len(whole) <= 63 and len({path for path, _ in whole}) <= 21, told
     assert not [path for path, _ in way if path.endswith(("released.py", "tf_checkpoint.py"))], told

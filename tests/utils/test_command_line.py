@@ -59,3 +59,21 @@ def test_how_a_command_ends(raised, code, words, capsys):
 
     assert command_line.run(main) == code
     assert capsys.readouterr().err.startswith(words)
+
+
+def test_a_script_runs_its_command_only_where_python_was_started_with_it(capsys, monkeypatch):
+    calls = []
+
+    def command(name, doc, argv, modes=()):
+        calls.append((name, doc, argv, modes))
+        if argv == ["--bad"]:
+            raise UserError("no such thing")
+
+    main = command_line.script("sleep_interpreter.train.N23SIMD", command, "N23SIMD", "doc", modes=("normal",))
+    assert not calls
+    main(["--quick"])
+    main()
+    assert calls == [("N23SIMD", "doc", ["--quick"], ("normal",)), ("N23SIMD", "doc", None, ("normal",))]
+    with pytest.raises(SystemExit) as ended:
+        command_line.script("__main__", command, "N23SIMD", "doc")
+    assert ended.value.code == 0 and calls[-1] == ("N23SIMD", "doc", None, ())

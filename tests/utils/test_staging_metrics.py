@@ -8,8 +8,7 @@ import pytest
 import yasa
 from sklearn import metrics
 
-from sleep_interpreter.data.formats.hypnogram_statistics import night_statistics
-from sleep_interpreter.data.formats.hypnograms import to_yasa
+from sleep_interpreter.data.formats.hypnograms import night_statistics, to_yasa
 from sleep_interpreter.train.evaluation import staging_agreement
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config

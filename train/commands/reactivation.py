@@ -86,11 +86,17 @@ def analyse(
     said = [night.sentence for night in (*nights, *before) if night.sentence]
     for sentence in said:
         log.info("%s", sentence)
-    summary: dict = {
-        "nights": {},
-        "levels": _about(levels, settings),
-        "warnings": [*too_short(levels, settings), *said],
+    about = {
+        STAGES[code]: {
+            "threshold_sd": level["threshold"],
+            "control_minutes": round(level["minutes"], 2),
+            "control_events": int(level["false_alarms"].sum()),
+            "bound_per_min": level["bound_per_min"],
+            "allowed_per_min": settings.false_alarms_per_min,
+        }
+        for code, level in levels.items()
     }
+    summary: dict = {"nights": {}, "levels": about, "warnings": [*too_short(levels, settings), *said]}
     tables = []
     for night in nights:
         log.info("%s %s: %.0f min", subject, night.session, night.eeg.seconds / 60)
@@ -101,22 +107,14 @@ def analyse(
         base = root / subject / night.session
         sliding_decoder.save(base.with_suffix(".npz"), course, night, events)
         _write_table(base.with_name(f"{base.name}_events.tsv"), events)
-        kind = "simulated" if night.simulated else None
-        title = f"{subject} {night.session}"
-        plots_reactivation.night(
-            night.hypnogram,
-            events,
-            night.cues.onset_s.to_numpy(float),
-            course.items,
-            base.with_suffix(".png"),
-            title,
-            kind,
-        )
+        kind, cues = "simulated" if night.simulated else None, night.cues.onset_s.to_numpy(float)
+        title, path = f"{subject} {night.session}", base.with_suffix(".png")
+        plots_reactivation.night(night.hypnogram, events, cues, course.items, path, title, kind)
         table = reactivation_events.rates(subject, course, events, levels, step)
         tables.append(table)
         minutes = float(course.free.sum() * step / 60)
         in_stage = {name: course.free & (course.stage == STAGES.index(name)) for name in decoders}
-        about = {
+        own = {
             "minutes": {name: float(windows.sum() * step / 60) for name, windows in in_stage.items()},
             "events": {name: int((events.stage == name).sum()) for name in decoders},
             "events_per_min": len(events) / minutes if minutes else None,
@@ -124,8 +122,8 @@ def analyse(
             "so_groups": {g: int((events.so_group == g).sum()) for g in (*SO_GROUPS, "none")},
         }
         if night.truth is not None:
-            about["truth"] = _truth(night.truth, course, events, minutes, settings)
-        summary["nights"][night.session] = about
+            own["truth"] = _truth(night.truth, course, events, minutes, settings)
+        summary["nights"][night.session] = own
     joined = pd.concat(tables, ignore_index=True)
     by_item = joined.groupby(["subject", "stage", "item"], as_index=False, sort=False)
     total = by_item[["events", "minutes"]].sum()
@@ -162,19 +160,6 @@ def too_short(levels: Mapping[int, Mapping], settings: ReactivationSettings) -> 
         for code, level in levels.items()
         if level["bound_per_min"] > rate
     ]
-
-
-def _about(levels: Mapping[int, Mapping], settings: ReactivationSettings) -> dict:
-    return {
-        STAGES[code]: {
-            "threshold_sd": level["threshold"],
-            "control_minutes": round(level["minutes"], 2),
-            "control_events": int(level["false_alarms"].sum()),
-            "bound_per_min": level["bound_per_min"],
-            "allowed_per_min": settings.false_alarms_per_min,
-        }
-        for code, level in levels.items()
-    }
 
 
 def _folders(args: argparse.Namespace) -> dict[str, list[Path]]:

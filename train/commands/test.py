@@ -42,7 +42,11 @@ def test_decoder(name: str, settings: Experiment, args: argparse.Namespace) -> N
     """Evaluate a decoder on the test subjects and print the table."""
     root = PROJECT / settings.data.root
     skipped: list[dict] | None = [] if args.skip_bad else None
-    parts = _parts(args.data_type)
+    wanted = [part.strip() for part in args.data_type.split(",")]
+    if unknown := [part for part in wanted if part not in DATA_TYPES]:
+        known = ",".join(DATA_TYPES)
+        raise UserError(f"--data-type {args.data_type!r}: {unknown[0]!r} is no part; there are {known}")
+    parts = tuple(part for part in DATA_TYPES if part in wanted)
     subjects = read_test_subjects(root, settings.stage, parts, window=args.window, skipped=skipped)
     mode = getattr(args, "mode", None)
     network, settings, notes = open_checkpoint(settings, args, mode, root, subjects, skipped)
@@ -95,15 +99,6 @@ def test_stager(name: str, settings: Experiment, args: argparse.Namespace) -> No
 def _finish(settings: Experiment, folder: Path, lines: Sequence[str]) -> None:
     config.save(settings, folder / "settings.yaml")
     command_line.say(*lines, f"written: {folder} and {folder}.pickle")
-
-
-def _parts(text: str) -> tuple[str, ...]:
-    """Return the parts of --data-type, each once, in the order of `DATA_TYPES`."""
-    wanted = [part.strip() for part in text.split(",")]
-    unknown = [part for part in wanted if part not in DATA_TYPES]
-    if unknown:
-        raise UserError(f"--data-type {text!r}: {unknown[0]!r} is no part; there are {','.join(DATA_TYPES)}")
-    return tuple(part for part in DATA_TYPES if part in wanted)
 
 
 def _run_name(name: str, mode: str | None, network: Ensemble) -> str:

@@ -136,7 +136,12 @@ def _reader(settings: Experiment) -> Callable[..., Records]:
         settings.model.check_data(shape[1], shape[0], len(STAGES), where=display_path(root))
         return partial(StagingWindows, root)
     settings.model.check_card(data_card.card_of(root), data_card.place_of(root))
-    return partial(TrainingTrials, root, settings.stage, awake=settings.model.awake)
+    return partial(
+        TrainingTrials,
+        root,
+        settings.stage,
+        awake=getattr(settings.model, "awake_kinds", True) if settings.model.awake else False,
+    )
 
 
 def _training_subjects(settings: Experiment) -> list[str]:
@@ -203,7 +208,7 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
     card = data_card.card_of(root)
     matched = matching.matched_data(network, card, display_path(root), notes["checkpoint"], args.interpolate)
     if awake := network.settings.awake:
-        for condition in data_card.AWAKE:
+        for condition in getattr(network.settings, "awake_kinds", data_card.AWAKE):
             card.require(condition, root)
     files = [notes["checkpoint"]]
     if tf_checkpoint.is_one(files[0]):

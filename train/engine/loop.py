@@ -39,14 +39,9 @@ class Options(NamedTuple):
 
 
 def train(
-    settings: Experiment,
-    trials: TrialReader,
-    folder: Path,
-    mode: str | None = None,
-    notes: dict | None = None,
-    validation: TrialReader | None = None,
-    options: Options | None = None,
-) -> Path:
+    settings: Experiment, trials: TrialReader, folder: Path, mode: str | None = None, notes: dict | None = None,
+    validation: TrialReader | None = None, options: Options | None = None,
+) -> Path:  # fmt: skip
     """Train an ensemble, write its checkpoint and return its path (of a member's state if one was trained alone).
 
     `trials` may be anything with ``len()``, ``unit`` and ``batches(batch_size, seed, epoch)``; its data card, where it

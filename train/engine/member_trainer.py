@@ -3,10 +3,12 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
@@ -17,6 +19,7 @@ from sleep_interpreter.model.networks.decoder import SMALLEST_SPLIT_BATCH
 from sleep_interpreter.train.engine.optimizer import AdamW
 from sleep_interpreter.train.engine.run_folder import Arrays
 from sleep_interpreter.train.settings.experiment import Experiment
+from sleep_interpreter.utils.core.data_card import AWAKE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write, display_path
 
@@ -28,8 +31,7 @@ Step = tuple[Any, Any, list[Any]]
 
 class Recipe(NamedTuple):
     """How weights are changed: rate, decay, which ones stay (patterns over names), a factor of the loss, whether the
-    rate changes from epoch to epoch.
-    """
+    rate changes from epoch to epoch."""
 
     learning_rate: float
     weight_decay: float = 0.0
@@ -45,6 +47,17 @@ def main_recipe(settings: Experiment) -> Recipe:
     return Recipe(train.learning_rate, decay, scheduled=not train.schedule.is_constant)
 
 
+@contextmanager
+def _precision(policy: str) -> Iterator[None]:
+    """Let layers that are made inside compute with a dtype policy of Keras'."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 class MemberTrainer:
     """One network that serves all members in turn: a member is its values, not a graph of its own.
 
@@ -54,18 +67,14 @@ class MemberTrainer:
     """
 
     def __init__(
-        self,
-        settings: Experiment,
-        dropout: float | None = None,
-        compiled: bool = True,
-        recipe: Recipe | None = None,
+        self, settings: Experiment, dropout: float | None = None, compiled: bool = True, recipe: Recipe | None = None,
         devices: Sequence[str] = (),
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.settings, self._dropout = settings, dropout
         self.recipe = recipe or main_recipe(settings)
         self.compiled = compiled
         self.strategy: Any = tf.distribute.MirroredStrategy(list(devices)) if len(devices) > 1 else None
-        with self.strategy.scope() if self.strategy else tf.init_scope():
+        with self.strategy.scope() if self.strategy else tf.init_scope(), _precision(settings.train.precision):
             self.member = registry.build_member(settings.model, 0, dropout, settings.train.seed)
             named = checkpoint.member_variables(self.member)
             self.names, self.variables = list(named), list(named.values())
@@ -202,7 +211,8 @@ class MemberTrainer:
         """Names of the arrays of a batch, in the order in which the network takes them."""
         if self.settings.model.task == "staging":
             return "window", "label"
-        return ("image", "audio", "sleep", "label") if self.settings.model.awake else ("sleep", "label")
+        model = self.settings.model
+        return (*(getattr(model, "awake_kinds", AWAKE) if model.awake else ()), "sleep", "label")
 
     def epoch(self, batches: Iterable[Inputs], bar: tqdm, evidence: Path | None = None) -> tuple[float, float]:
         """Train one epoch; return its mean loss and its training top-1.

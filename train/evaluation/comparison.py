@@ -13,6 +13,7 @@ import pandas as pd
 from sleep_interpreter.train.evaluation.decoder_report import interval_text, kind_of, write_csv
 from sleep_interpreter.train.settings.experiment import EvaluateSettings
 from sleep_interpreter.utils.core import config, provenance
+from sleep_interpreter.utils.core.data_card import items_apart
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import PARAMS, display_path
 from sleep_interpreter.utils.metrics import decoding_metrics, statistics
@@ -192,16 +193,10 @@ def _same_items(runs: Sequence[Run]) -> list[Run]:
     """Return the runs with their items in the order of the first; refuse a run of other items."""
     first = runs[0]
     for run in runs[1:]:
-        if missing := [
-            f"{item!r} is in {one.folder} only"
-            for one, other in ((first, run), (run, first))
-            for item in one.items
-            if item not in other.items
-        ]:
-            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        if apart := items_apart(str(first.folder), first.items, str(run.folder), run.items):
             raise UserError(
                 f"{first.folder} ({len(first.items)} items) and {run.folder} ({len(run.items)} items) are of "
-                f"different items: {', '.join(missing[:3])}{more}; their accuracies cannot be compared"
+                f"different items: {apart}; their accuracies cannot be compared"
             )
     return [replace(run, items=first.items) for run in runs]
 
@@ -298,14 +293,8 @@ def _write(comparison: Mapping[str, Any], values: Mapping[str, Mapping[str, floa
     write_csv(folder / f"{stem}_pairs.csv", [pd.DataFrame(comparison["pairs"])])
     by_subject = pd.DataFrame(values).rename_axis("subject").reset_index()
     write_csv(folder / f"{stem}_subjects.csv", [by_subject])
-    plots.compared_runs(
-        values,
-        comparison["runs"],
-        folder / f"{stem}.png",
-        comparison["measure"],
-        f"{len(values)} runs" if len(values) > 2 else " vs ".join(values),
-        comparison["kind"],
-    )
+    title, measure = f"{len(values)} runs" if len(values) > 2 else " vs ".join(values), comparison["measure"]
+    plots.compared_runs(values, comparison["runs"], folder / f"{stem}.png", measure, title, comparison["kind"])
     provenance.write_json(folder / f"{stem}.json", comparison)
     return folder / stem
 

@@ -56,13 +56,9 @@ def predict_subjects(
 
 
 def report(
-    predictions: Sequence[Predictions],
-    folder: Path,
-    name: str,
-    settings: EvaluateSettings,
-    notes: Mapping[str, Any],
+    predictions: Sequence[Predictions], folder: Path, name: str, settings: EvaluateSettings, notes: Mapping[str, Any],
     per_subject_extra: Mapping[str, dict] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Measure predictions, one a subject, write everything about them and return the summary as in summary.json.
 
     The folder receives summary.json, subjects.csv, predictions.csv, confusion_matrix.csv and the figures; the result
@@ -116,23 +112,20 @@ def _summary(
     settings: EvaluateSettings, **more: Any,
 ) -> dict[str, Any]:  # fmt: skip
     notes = dict(notes)
+    # the true item is always among the first three
+    always = [f"top-3 of {len(items)} items is always right and tells nothing"] if len(items) <= 3 else []
     if "skipped" in notes:
         notes["skipped"] = {"count": len(notes["skipped"]), "records": notes["skipped"]}
     return {
         "experiment": name,
         "measure": f"top-1 of {len(items)}",
-        "warnings": [*notes.pop("warnings", ()), *warnings, *_few_items(items)],
+        "warnings": [*notes.pop("warnings", ()), *warnings, *always],
         **notes,
         **found,
         **method(settings, items),
         **more,
         "provenance": provenance.record(),
     }
-
-
-def _few_items(items: Sequence[str]) -> list[str]:
-    """Return a warning where the true item is always among the first three."""
-    return [f"top-3 of {len(items)} items is always right and tells nothing"] if len(items) <= 3 else []
 
 
 def kind_of(notes: Mapping[str, Any], network: str = "decoder") -> str | None:
@@ -267,14 +260,9 @@ def _short(value: Any) -> str:
 
 
 def evaluate_groups(
-    model: "Ensemble",
-    subjects: Sequence[SOSubject],
-    folder: Path,
-    name: str,
-    settings: EvaluateSettings,
-    notes: Mapping[str, Any],
-    interpolate: bool = False,
-) -> dict[str, Any]:
+    model: "Ensemble", subjects: Sequence[SOSubject], folder: Path, name: str, settings: EvaluateSettings,
+    notes: Mapping[str, Any], interpolate: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Evaluate a decoder on groups of trials (the same of every subject); do what `report_groups` does.
 
     Channels and items are matched as in `predict_subjects`.

@@ -61,32 +61,23 @@ def matched_subjects(
     result = []
     for subject in subjects:
         where = display_path(subject.file)
-        _check_shapes(subject, where)
+        groups = subject.groups.values() if isinstance(subject, SOSubject) else [(subject.sleep, subject.label)]
+        expected = tuple(reversed(subject.card.sleep_shape))
+        for sleep, _ in groups:  # of a subject that no reader made they may be others
+            if sleep.shape[1:] != expected:
+                raise UserError(
+                    f"{where}: trials of shape {sleep.shape[1:]}, but its card says {expected} (samples, channels)"
+                )
         if subject.card != network.card or sizes_read(network) != sizes_of(subject.card):
             subject = adapted(subject, matched_data(network, subject.card, where, checkpoint, interpolate))
         result.append(subject)
     return result
 
 
-def _check_shapes(subject: TestSubject | SOSubject, where: str) -> None:
-    """Refuse trials that are not as the card beside them says: those of a subject that no reader made."""
-    groups = subject.groups.values() if isinstance(subject, SOSubject) else [(subject.sleep, subject.label)]
-    expected = tuple(reversed(subject.card.sleep_shape))
-    for sleep, _ in groups:
-        if sleep.shape[1:] != expected:
-            raise UserError(
-                f"{where}: trials of shape {sleep.shape[1:]}, but its card says {expected} (samples, channels)"
-            )
-
-
 def said(
     network: "Ensemble", subjects: Sequence[TestSubject | SOSubject], where: str, checkpoint: str, interpolate: bool
 ) -> list[str]:
     """Return what is done to the data of these subjects, as sentences for log and report; `where` is their folder."""
-    found: list[str] = []
-    for subject in {subject.card.fingerprint: subject for subject in reversed(subjects)}.values():
-        if subject.card == network.card:
-            continue
-        matched_data(network, subject.card, display_path(subject.file), checkpoint, interpolate)  # a refusal names it
-        found += matched_data(network, subject.card, where, checkpoint, interpolate).sentences
-    return list(dict.fromkeys(found))
+    cards = {s.card.fingerprint: s.card for s in reversed(subjects) if s.card != network.card}.values()
+    found = [matched_data(network, card, where, checkpoint, interpolate).sentences for card in cards]
+    return list(dict.fromkeys(text for sentences in found for text in sentences))

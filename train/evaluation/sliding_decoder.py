@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -61,7 +61,7 @@ class Night:
 
     subject: str
     session: str
-    eeg: "Signal"
+    eeg: SignalFile
     hypnogram: Hypnogram
     oscillations: pd.DataFrame
     cues: pd.DataFrame
@@ -72,38 +72,16 @@ class Night:
     sentence: str | None = None
 
 
-class Signal(Protocol):
-    """Channels by samples in µV at 500 Hz, such as a `data.preparation.signal.SignalFile`."""
+class _MatchedFile(SignalFile):
+    """A file of which the channels of a decoder are read, by name."""
 
-    @property
-    def shape(self) -> tuple[int, int]: ...
-    @property
-    def seconds(self) -> float: ...
+    def __init__(self, path: Path, matched: ChannelMatch) -> None:
+        super().__init__(path)
+        self._match = matched
 
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Return samples [start, stop) as an array (channels, n)."""
-
-
-@dataclass
-class MatchedSignal:
-    """A signal with the channels of a decoder, by name."""
-
-    signal: SignalFile
-    match: ChannelMatch
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Channels and samples."""
-        return len(self.match.channels), self.signal.shape[1]
-
-    @property
-    def seconds(self) -> float:
-        """Length in s."""
-        return self.signal.seconds
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Return samples [start, stop) as an array (channels, n)."""
-        return self.match.apply(self.signal.read(start, stop), axis=0)
+    def read(self, start: int, stop: int, rows: int | Sequence[int] | None = None) -> np.ndarray:
+        matched = self._match.apply(super().read(start, stop), axis=0)
+        return matched if rows is None else matched[rows]
 
 
 @dataclass
@@ -123,10 +101,8 @@ class Course:
 
     def some(self, keep: np.ndarray) -> "Course":
         """Return the times of a mask."""
-        time, stage, stretch, probability, free = (
-            part[keep] for part in (self.time, self.stage, self.stretch, self.probability, self.free)
-        )
-        return Course(time, stage, stretch, probability, free, self.items)
+        keys = ("time", "stage", "stretch", "probability", "free")
+        return replace(self, **{key: getattr(self, key)[keep] for key in keys})
 
 
 def read_night(folder: str | Path, card: DataCard | None = None, interpolate: bool = False) -> Night:
@@ -141,28 +117,26 @@ def read_night(folder: str | Path, card: DataCard | None = None, interpolate: bo
     about = json.loads((folder / "eeg.json").read_text(encoding="utf-8"))
     stages = pd.read_csv(folder / "stages.tsv", sep="\t")
     columns = (stages.onset.to_numpy(float), stages.duration.to_numpy(float), stages.stage.to_numpy(int))
-    truth = folder / "truth.tsv"
-    signal = SignalFile(folder / "eeg.npy")
+    truth: pd.DataFrame | None = None
+    if (folder / "truth.tsv").is_file():
+        table = pd.read_csv(folder / "truth.tsv", sep="\t")
+        own = table[table.event.str.startswith("reactivation/")]
+        item = own.event.str.split("/").str[1].to_numpy()
+        truth = pd.DataFrame({"onset_s": own.onset_s.to_numpy(), "item": item})
     matched = match(card, about["channels"], interpolate, display_path(folder))
     return Night(
         subject=folder.parent.name,
         session=folder.name,
-        eeg=MatchedSignal(signal, matched),
+        eeg=_MatchedFile(folder / "eeg.npy", matched),
         hypnogram=Hypnogram(*columns),
         oscillations=pd.read_csv(folder / "so.tsv", sep="\t"),
         cues=pd.read_csv(folder / "cues.tsv", sep="\t"),
-        truth=_reactivations(truth) if truth.is_file() else None,
+        truth=truth,
         average=about["average_at_window"],
         simulated=about["simulated"],
         card=card,
         sentence=matched.sentence,
     )
-
-
-def _reactivations(path: Path) -> pd.DataFrame:
-    table = pd.read_csv(path, sep="\t")
-    own = table[table.event.str.startswith("reactivation/")]
-    return pd.DataFrame({"onset_s": own.onset_s.to_numpy(), "item": own.event.str.split("/").str[1].to_numpy()})
 
 
 def window_times(night: Night, settings: ReactivationSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -241,11 +215,12 @@ def slide_shuffled(night: Night, decoders: Mapping[str, Decoder], settings: Reac
     window = night.card.windows.sleep
     inside = np.arange(max(0.0, -window.begin), _BLOCK_S - max(0.0, window.end) + 1e-9, settings.step_seconds)
     most = max(1, round(settings.control.minutes * 60 / _BLOCK_S))
-    pieces = []
-    for name in decoders:
-        starts = _pieces(night, STAGES.index(name), length, settings)
+    pieces, seconds = [], np.arange(0, _BLOCK_S, 1.0)
+    for code in (STAGES.index(name) for name in decoders if name in settings.stages):
+        starts = list(range(0, night.eeg.shape[1] - length + 1, length))
+        starts = [s for s in starts if (night.hypnogram.at(s / STREAM_RATE + seconds) == code).all()]
         rng.shuffle(starts)
-        pieces += [(STAGES.index(name), start) for start in starts[:most]]
+        pieces += [(code, start) for start in starts[:most]]
     parts: list[Course] = []
     with tqdm(total=len(pieces) * len(inside), desc=f"{night.subject} control", unit="window") as bar:
         for code, start in pieces:
@@ -264,10 +239,9 @@ def slide_shuffled(night: Night, decoders: Mapping[str, Decoder], settings: Reac
 
 def joined(courses: Sequence[Course], items: tuple[str, ...]) -> Course:
     """Return several courses of the same items as one; stretches stay apart."""
-    if not courses:
-        none = np.zeros(0, int)
-        return Course(np.zeros(0), none, none, np.zeros((0, len(items)), np.float32), np.zeros(0, bool), items)
-    shift, stretch = 0, []
+    none = np.zeros(0, int)
+    nothing = Course(np.zeros(0), none, none, np.zeros((0, len(items)), np.float32), np.zeros(0, bool), items)
+    courses, shift, stretch = [*courses, nothing], 0, []
     for course in courses:
         stretch.append(course.stretch + shift)
         shift = stretch[-1].max(initial=shift) + 1
@@ -275,16 +249,6 @@ def joined(courses: Sequence[Course], items: tuple[str, ...]) -> Course:
         key: np.concatenate([getattr(c, key) for c in courses]) for key in ("time", "stage", "probability", "free")
     }
     return Course(stretch=np.concatenate(stretch), items=items, **together)
-
-
-def _pieces(night: Night, code: int, length: int, settings: ReactivationSettings) -> list[int]:
-    """Return the first samples of 30 s pieces that are of one stage and free of cues."""
-    _, stage, _ = window_times(night, settings)
-    if not (stage == code).any():
-        return []
-    starts = np.arange(0, night.eeg.shape[1] - length + 1, length)
-    inside = [(night.hypnogram.at(s / STREAM_RATE + np.arange(0, _BLOCK_S, 1.0)) == code).all() for s in starts]
-    return starts[np.array(inside, bool)].tolist()
 
 
 def _shuffle_phases(raw: np.ndarray, rng: np.random.Generator) -> np.ndarray:

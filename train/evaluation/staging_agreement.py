@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from sleep_interpreter.data.formats.hypnogram_statistics import STATISTICS, night_statistics
-from sleep_interpreter.data.formats.hypnograms import to_yasa
+from sleep_interpreter.data.formats.hypnograms import STATISTICS, night_statistics, to_yasa
 from sleep_interpreter.utils.core.constants import UNKNOWN
 from sleep_interpreter.utils.metrics import staging_metrics
 from sleep_interpreter.utils.metrics.statistics import Resampling

@@ -57,11 +57,7 @@ class StagedNight:
 
 
 def stage_night(
-    subject: StagingSubject,
-    network: "Ensemble",
-    settings: StagingEvaluation,
-    batch_size: int,
-    progress: tqdm | None = None,
+    subject: StagingSubject, network: "Ensemble", settings: StagingEvaluation, batch_size: int, progress: tqdm | None
 ) -> StagedNight:
     """Stage one subject's night; refused below 30 s, or without a window that can be staged (with the reasons)."""
     if not len(subject.window):
@@ -92,14 +88,9 @@ def _picked(codes: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def evaluate(
-    network: "Ensemble",
-    files: Sequence[Path],
-    root: Path,
-    folder: Path,
-    name: str,
-    experiment: Experiment,
+    network: "Ensemble", files: Sequence[Path], root: Path, folder: Path, name: str, experiment: Experiment,
     notes: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Stage and measure every test subject, write everything about it and return the summary.
 
     What is wrong with one subject is reported and the others go on; it is refused if not one could be staged. `files`

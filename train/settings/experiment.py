@@ -75,6 +75,8 @@ class TrainSettings(config.Settings):
     validation_subjects: int = Field(0, ge=0)
     keep_epochs: int = Field(0, ge=0)
     shuffle_labels: bool = False
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    """Of the computing; weights are float32 in both. bfloat16 has the range of float32, so that no loss is scaled."""
     schedule: ScheduleSettings = ScheduleSettings()
     augment: tuple[AugmentationSettings, ...] = ()
 

@@ -81,3 +81,15 @@ def run(main: Callable[..., int | None], argv: Sequence[str] | None = None) -> i
         return 130
     print(f"error: {shorten_paths(message)}", file=sys.stderr)
     return 2
+
+
+def script(name: str, command: Callable[..., int | None], *words: Any, **options: Any) -> Callable[..., int | None]:
+    """Return `main(argv)` of a script, which is `command(*words, argv, **options)`; run it where `name`, the script's
+    `__name__`, says that the script is what Python was started with."""
+
+    def main(argv: Sequence[str] | None = None) -> int | None:
+        return command(*words, argv, **options)
+
+    if name == "__main__":
+        sys.exit(run(main))
+    return main

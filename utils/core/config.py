@@ -53,13 +53,9 @@ def load(
 
 
 def resolve(
-    path: str | Path,
-    *,
-    overrides: Iterable[str] = (),
-    quick: bool = False,
-    mode: str | None = None,
+    path: str | Path, *, overrides: Iterable[str] = (), quick: bool = False, mode: str | None = None,
     needs: str | None = None,
-) -> tuple[Tree, Origins]:
+) -> tuple[Tree, Origins]:  # fmt: skip
     """Merge a settings file as `load` does, without checking values.
 
     A file without the key `needs` holds other settings: that is told, not that it has no `quick` section.

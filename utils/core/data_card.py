@@ -8,18 +8,12 @@ from the card; no other module holds names of items or channels.
 import hashlib
 import json
 import reprlib
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    SerializerFunctionWrapHandler,
-    StringConstraints,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, StringConstraints, model_serializer, model_validator
 
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.config import Settings
@@ -131,6 +125,11 @@ class DataCard(Settings):
         return tuple(item.name for item in self.items)
 
     @property
+    def awake_kinds(self) -> tuple[str, ...]:
+        """Which of `AWAKE` there are."""
+        return tuple(kind for kind in AWAKE if kind in self.conditions)
+
+    @property
     def sleep_samples(self) -> int:
         """Samples of a sleep trial."""
         return round(self.windows.sleep.seconds * self.rate_hz)
@@ -173,6 +172,13 @@ class DataCard(Settings):
                 f"{display_path(where)}: the data card says that there are no trials of {condition!r}, only of "
                 f"{', '.join(self.conditions)}"
             )
+
+
+def items_apart(one: str, own: Sequence[str], other: str, theirs: Sequence[str]) -> str:
+    """Return which items only `one` or only the `other` has, at most three of them, for a message; "" for none."""
+    apart = [f"{name!r} is in {one} only" for name in own if name not in theirs]
+    apart += [f"{name!r} is in {other} only" for name in theirs if name not in own]
+    return ", ".join(apart[:3]) + (f" and {len(apart) - 3} more" if len(apart) > 3 else "")
 
 
 @cache
@@ -221,11 +227,25 @@ class HasCard(Settings):
     """Settings with a field `card`, which is written only where it is not the published one."""
 
     @model_serializer(mode="wrap")
-    def _without_the_published_card(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        tree: dict[str, Any] = handler(self)
+    def _without_the_published_card(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        tree = handler(self)
         if getattr(self, "card", None) == published():
             tree.pop("card", None)
         return tree
+
+    def share_montage(self, name: str, refusal: str) -> dict[str, Any]:
+        """Let the card and the settings `name` have one montage, whichever was given; return what that changes of
+        the card. With both given and different, `refusal` is the `ValueError`.
+        """
+        own, card = getattr(self, name), getattr(self, "card", published())
+        if own.montage == card.channels:
+            return {}
+        if card.channels == published().channels:
+            return {"channels": own.montage}
+        if "montage" in own.model_fields_set:
+            raise ValueError(refusal)
+        object.__setattr__(self, name, type(own).model_validate(own.model_dump() | {"montage": card.channels}))
+        return {}
 
 
 def from_notes(notes: dict[str, Any], where: str) -> DataCard:

@@ -20,8 +20,7 @@ R = TypeVar("R")
 
 def on_one_thread(function: Callable[P, R]) -> Callable[P, R]:
     """Return `function` with its matrix products on one thread, a number that NumPy's library has once a process; it
-    is what it was before when the function ends.
-    """
+    is what it was before when the function ends."""
 
     @wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -43,24 +42,13 @@ def _controller() -> Any:
 def results(
     function: Work, items: Sequence[Any], jobs: int = 1, backend: str = "joblib", scheduler: str | None = None
 ) -> Iterator[Any]:
-    """Yield `function(item)` for every item as it is done, in any order; arguments and results travel between
-    processes.
+    """Yield `function(item)` for every item as it is done, in any order; the function is one of a module, since
+    arguments and results travel between processes.
 
-    Parameters
-    ----------
-    function : callable
-        Of a module of the project.
-    jobs : int
-        Processes on this machine; 1: none but this one.
-    scheduler : str | None
-        Of `backend` "dask": address of a running Dask scheduler, such as "tcp://10.0.0.1:8786". Its workers need this
-        project's folder as working directory or on PYTHONPATH, and see the data under the same path. A worker that
-        dies loses its task to another one; a task that killed three workers is given up.
-
-    Raises
-    ------
-    UserError
-        Dask is not installed, or nothing answers at the address; jobs below 1.
+    `jobs` are processes on this machine (1: none but this one); `scheduler` is the address of a running Dask scheduler
+    (`backend` "dask"), such as "tcp://10.0.0.1:8786". Its workers need this project's folder as working directory or
+    on PYTHONPATH, and see the data under the same path. A worker that dies loses its task to another one; a task that
+    killed three is given up. `UserError`: Dask is not installed, nothing answers at the address, jobs below 1.
     """
     if jobs < 1:
         raise UserError(f"--jobs {jobs}: at least 1 process is needed")

@@ -63,16 +63,14 @@ def _beginnings(folder: str) -> list[tuple[re.Pattern[str], str]]:
 
 def relative_to_project(path: str | Path) -> str:
     """Return a folder as settings keep it, in one spelling: relative to the project's where it lies inside; a
-    relative `path` counts from there.
-    """
+    relative `path` counts from there."""
     path = Path(os.path.realpath(PROJECT / Path(path).expanduser()))
     return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else str(path)
 
 
 def remove_temporary_files(folder: str | Path, names: str = "*") -> None:
     """Remove what a process that was killed in `atomic_write` left of files in a folder that match `names`; only for
-    what nobody else writes at the moment (`utils.core.file_locks`).
-    """
+    what nobody else writes at the moment (`utils.core.file_locks`)."""
     for left in Path(folder).rglob(f".{names}.*.tmp*"):
         left.unlink()
 
@@ -81,8 +79,7 @@ def remove_temporary_files(folder: str | Path, names: str = "*") -> None:
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is synced and renamed, on an error removed: a reader sees
     the old file or the complete new one, never a half-written one. Of a link the file behind it is written; who may
-    read a file stays as it was.
-    """
+    read a file stays as it was."""
     path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{threading.get_native_id()}.tmp{path.suffix}")

@@ -101,8 +101,17 @@ def _recording_is_marked(path: Path) -> bool:
         return any(marker.match(line) for line in lines)
 
 
-def write_json(path: str | Path, content: Any) -> None:
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Return the mapping in a JSON file, {} where it is missing or damaged."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_json(path: str | Path, content: Any, indent: int = 2) -> None:
     """Write JSON atomically; NaN is refused, since readers differ on it."""
     with atomic_write(path) as temporary:
-        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")

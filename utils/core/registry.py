@@ -62,8 +62,7 @@ class Registry:
 
     def load(self, name: str) -> Any:
         """Import and return an implementation; a `UserError` where none is registered, its package cannot be
-        imported, or it is not what it should be.
-        """
+        imported, or it is not what it should be."""
         target = self._targets.get(self.check(name))
         if isinstance(target, str):
             if not self._looked:
@@ -86,8 +85,7 @@ class Registry:
 
     def make(self, name: str, *arguments: Any) -> Any:
         """Return what an implementation makes of the arguments; a `UserError` where `load` raises one, and where
-        another package's part fails or makes something else.
-        """
+        another package's part fails or makes something else."""
         part = self.load(name)
         made_by = getattr(part, self._maker) if self._maker else part
         if isinstance(self._targets.get(name), str):

@@ -1,6 +1,5 @@
 """Pickles of plain data only: reading one never executes anything that the file asks for."""
 
-import logging
 import pickle
 import struct
 from collections import OrderedDict
@@ -12,8 +11,6 @@ from numpy._core import multiarray, numeric
 
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write
-
-log = logging.getLogger(__name__)
 
 HOW_TO_SIMULATE = "put the data set there or simulate one with `python data/simulate.py --preset test`"
 """The way out that every message about missing data offers."""

@@ -152,13 +152,14 @@ def overall_row(
         row["against_chance"] = statistics.against_chance(
             [value[measure] for value in values], chance[measure], settings.permutations, settings.seed
         )
+    pooled = [np.sum(column, axis=0) for column in zip(*tables, strict=True)]
     label = np.concatenate([p.label for p, _ in tested]) if tested else np.zeros(0, int)
     probability = np.concatenate([p.probability for p, _ in tested]) if tested else np.zeros((0, len(items)))
     return {
         **rows["top1"],
         "top3": rows["top3"],
         "balanced": rows["balanced"],
-        "recall": _pooled_recall(tables, items) if tested else {},
+        "recall": recall(pooled[0], pooled[1], items) if tested else {},
         "calibration": confidence_reliability(label, probability, settings.calibration_bins),
         "ties": statistics.tied(probability) if tested else 0,
     }
@@ -170,11 +171,6 @@ def accuracies(label: np.ndarray, probability: np.ndarray) -> dict[str, float]:
     hits, n = statistics.class_counts(label, rank == 0, probability.shape[1])
     balanced = float(np.mean(hits[n > 0] / n[n > 0]))
     return {"top1": float(np.mean(rank == 0)), "top3": float(np.mean(rank < 3)), "balanced": balanced}
-
-
-def _pooled_recall(tables: Sequence[statistics.Counts], items: Sequence[str]) -> dict[str, dict[str, Any]]:
-    hits, n = (np.sum(column, axis=0) for column in zip(*tables, strict=True))
-    return recall(hits, n, items)
 
 
 def recall(hits: np.ndarray, n: np.ndarray, items: Sequence[str]) -> dict[str, dict[str, Any]]:

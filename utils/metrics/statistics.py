@@ -235,13 +235,9 @@ def against_chance(values: Sequence[float], chance: float, permutations: int, se
 
 
 def paired(
-    first: Sequence[Trials],
-    second: Sequence[Trials],
-    resamples: int,
-    permutations: int,
-    seed: int,
+    first: Sequence[Trials], second: Sequence[Trials], resamples: int, permutations: int, seed: int,
     balanced: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Compare two decoders over the subjects that both were tested on, and test the difference.
 
     Sign flips are all enumerated when there are no more than `permutations`, otherwise drawn. The result is that of
@@ -318,14 +314,9 @@ def _one_sample(difference: np.ndarray, alternative: str, permutations: int, see
     if not difference.any():
         return 1.0, 1.0
     flips = stats.permutation_test(
-        (difference,),
-        lambda x, axis: np.mean(x, axis=axis),
-        vectorized=True,
-        permutation_type="samples",
-        alternative=alternative,
-        n_resamples=permutations,
-        random_state=np.random.default_rng(seed),
-    )
+        (difference,), lambda x, axis: np.mean(x, axis=axis), vectorized=True, permutation_type="samples",
+        alternative=alternative, n_resamples=permutations, random_state=np.random.default_rng(seed),
+    )  # fmt: skip
     return float(stats.wilcoxon(difference, alternative=alternative).pvalue), float(flips.pvalue)
 
 

@@ -47,14 +47,9 @@ def clusters(values: np.ndarray, chance: float, settings: ClusterSettings) -> tu
     threshold = float(student.ppf(1 - settings.cluster_p, count - 1))
     with mne.utils.use_log_level("ERROR"):
         _, found, p_values, _ = mne.stats.permutation_cluster_1samp_test(
-            values - chance,
-            threshold=threshold,
-            n_permutations=settings.permutations,
-            tail=1,
-            stat_fun=_steady_t,
-            out_type="mask",
-            seed=settings.seed,
-        )
+            values - chance, threshold=threshold, n_permutations=settings.permutations, tail=1, stat_fun=_steady_t,
+            out_type="mask", seed=settings.seed,
+        )  # fmt: skip
     rows = []
     for cluster, p in zip(found, p_values, strict=True):
         inside = np.zeros(mask.shape, bool)

@@ -17,8 +17,7 @@ Responses = Mapping[str, Any]
 
 def rose(degrees: np.ndarray, target: float | None, title: str, kind: str | None = None) -> str:
     """Draw the phases in degrees (n,) that cues met, 0 = peak of the up-state, with their mean and the target; None:
-    these cues did not wait for a phase.
-    """
+    these cues did not wait for a phase."""
     with page_figure((NARROW, 3.4), subplot_kw={"projection": "polar"}) as (figure, axes):
         edges = np.radians(np.arange(-180, 181, 20))
         counts, _ = np.histogram(np.angle(np.exp(1j * np.radians(degrees))), edges)

@@ -20,14 +20,9 @@ FEWEST_PLACES = 4
 
 
 def accuracy_over_time(
-    curve: Mapping[str, Any],
-    chance: float,
-    path: Path,
-    domain: str,
-    title: str = "",
-    kind: str | None = None,
+    curve: Mapping[str, Any], chance: float, path: Path, domain: str, title: str = "", kind: str | None = None,
     band: str = "95 %, subjects drawn",
-) -> None:
+) -> None:  # fmt: skip
     """Draw mean accuracy over time with its interval, chance, and a bar where clusters are significant.
 
     `curve` holds times (s), mean (T,), interval (low, high) or None, mask (T,) of significant samples, subjects, n.
@@ -70,14 +65,9 @@ def offset_map(
 
 
 def generalisation(
-    result: Mapping[str, Any],
-    about: Mapping[str, Any],
-    chance: float,
-    path: Path,
-    pair: Sequence[str],
-    title: str = "",
-    kind: str | None = None,
-) -> None:
+    result: Mapping[str, Any], about: Mapping[str, Any], chance: float, path: Path, pair: Sequence[str],
+    title: str = "", kind: str | None = None,
+) -> None:  # fmt: skip
     """Draw mean accuracy by the training sample and the sample tested, `pair` being their domains.
 
     `result` holds mean and mask (training samples, test samples) and axes, their times in s; `about` subjects and n.
@@ -91,15 +81,9 @@ def generalisation(
 
 
 def patterns(
-    values: np.ndarray,
-    items: Sequence[str],
-    path: Path,
-    at: float,
-    subjects: int,
-    title: str = "",
-    kind: str | None = None,
-    channels: Sequence[str] = (),
-) -> None:
+    values: np.ndarray, items: Sequence[str], path: Path, at: float, subjects: int, title: str = "",
+    kind: str | None = None, channels: Sequence[str] = (),
+) -> None:  # fmt: skip
     """Draw each item's pattern (Haufe-transformed coefficients) as a topography.
 
     `values` (K, C) are in the data's unit for one standard deviation of the decoder's output, `at` is their time in s

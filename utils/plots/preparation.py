@@ -54,8 +54,7 @@ def components(found: Sequence[dict], info: Any, title: str, kind: str | None = 
 
 def response(times: np.ndarray, mean: np.ndarray, info: Any, n: int, title: str, kind: str | None = None) -> Figure:
     """Draw a mean response (C, T) of n trials, in units of a trial's interquartile range at times (T,) in s: all
-    channels over time, and topographies at its three largest moments.
-    """
+    channels over time, and topographies at its three largest moments."""
     power = mean.std(axis=0)
     moments: list[int] = []
     for place in np.argsort(power)[::-1]:
@@ -100,8 +99,7 @@ def slow_oscillations(
     times: np.ndarray, mean: np.ndarray, groups: Sequence[str], counts: Sequence[int], title: str, kind: str | None
 ) -> Figure:
     """Draw the mean slow oscillation (T,) in µV, in s from the trough, and how many cues fell on each of the eight
-    groups.
-    """
+    groups."""
     with style.new_figure((9, 3.0), 1, 2, heading=style.titled(title, kind)) as (figure, axes):
         axes[0].plot(times, mean, color="C0")
         axes[0].axhline(0, color="0.7", linewidth=0.8)

@@ -16,8 +16,7 @@ def night(
     kind: str | None = None,
 ) -> None:  # fmt: skip
     """Draw the stages of a night (a `Hypnogram` of data/formats) with its cues' onsets in s, and every event
-    (onset_s, item) by item below.
-    """
+    (onset_s, item) by item below."""
     panels = {"sharex": True, "height_ratios": (1, 2.2)}
     items = list(items)
     heading = style.titled(f"{title}, {len(events)} events", kind)
@@ -67,8 +66,7 @@ def behaviour(
     pairs: pd.DataFrame, result: Mapping[str, Any], path: Path, title: str = "", kind: str | None = None
 ) -> None:
     """Draw memory scores against events, as ranks within subjects, from rows (subject, events, score) of each item
-    and what `train.evaluation.reactivation_events.relation` found.
-    """
+    and what `train.evaluation.reactivation_events.relation` found."""
     p = "" if result["p"] is None else "p < 0.001" if result["p"] < 0.001 else f"p = {result['p']:.3f}"
     text = "no subject to correlate"
     if result["mean_rho"] is not None:

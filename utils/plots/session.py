@@ -115,28 +115,14 @@ def _draw_cues(axes: Axes, log: Sequence[dict], scale: float) -> None:
 
 
 def overview(
-    spans: Sequence[Span],
-    marks: Mapping[str, Sequence[float]],
-    spectrum: Any,
-    on: Mapping[str, Sequence[Interval]],
-    outages: Sequence[Interval],
-    limits: Interval,
-    kind: str | None = None,
-) -> str:
+    spans: Sequence[Span], marks: Mapping[str, Sequence[float]], spectrum: Any, on: Mapping[str, Sequence[Interval]],
+    outages: Sequence[Interval], limits: Interval, kind: str | None = None,
+) -> str:  # fmt: skip
     """Draw the night: stages with cues, hypnodensity, spectrogram, and when cueing was on.
 
-    Parameters
-    ----------
-    marks : dict
-        {"cue" | "sham": seconds}.
-    spectrum : Spectrogram | None
-        `seconds` (n + 1,), `hz`, `decibel`, `channel`.
-    on : dict
-        Of "gate open" and "cueing".
-    outages : list of (begin s, end s)
-        In which nothing ran.
-    limits : (float, float)
-        Seconds at which the session began and ended.
+    `marks` are {"cue" | "sham": seconds}, `spectrum` has `seconds` (n + 1,), `hz`, `decibel` and `channel` (or is
+    None), `on` has the spans of "gate open" and "cueing"; in the `outages` nothing ran; at `limits` (s) the session
+    began and ended.
     """
     length = limits[1] - limits[0]
     unit, scale = style.time_unit(length)
@@ -284,8 +270,7 @@ def quality(
     kind: str | None = None,
 ) -> str:
     """Draw when which channel had a bad signal, {channel: [(begin s, end s, reason)]}; the worst 24 when there are
-    more. `limits` are those of the session, `outages` as in `overview`.
-    """
+    more. `limits` are those of the session, `outages` as in `overview`."""
     length = limits[1] - limits[0]
     unit, scale = style.time_unit(length)
     worst = sorted(bad, key=lambda name: -sum(e - b for b, e, _ in bad[name]))[:24]

@@ -78,8 +78,7 @@ def _draw_shares(axes: Axes, share: np.ndarray, texts: np.ndarray) -> None:
 
 def latency_figure(latency: Mapping[str, Any], path: Path, title: str = "", kind: str | None = None) -> None:
     """Draw which share of stage changes the online estimate has followed after how long, from {weight of a new
-    estimate: {n, mean, p90, changes}}.
-    """
+    estimate: {n, mean, p90, changes}}."""
     n = next(iter(latency.values()))["n"] if latency else 0
     with style.column_figure(path, f"{style.titled(title, kind)}, n = {n} changes", 2.7) as (_, axes):
         longest = 60.0
@@ -120,8 +119,7 @@ def reliability_figure(curves: Mapping[str, Any], path: Path, title: str = "", k
 
 def bland_altman_figure(scorers: Mapping[str, Any], path: Path, kind: str | None = None) -> None:
     """Draw differences of sleep statistics against their means, a row a stager (Bland and Altman 1986), from {stager:
-    result of `train.evaluation.staging_agreement.bland_altman`}.
-    """
+    result of `train.evaluation.staging_agreement.bland_altman`}."""
     shown = ("TST", "SE", "SOL", "N2", "N3", "REM")
     heading = style.titled("Sleep statistics: bias and 95 % limits of agreement", kind)
     size, look = (1.75 * len(shown), 1.75 * len(scorers) + 0.4), {"heading": heading, "fontsize": 9}
@@ -142,8 +140,7 @@ def bland_altman_figure(scorers: Mapping[str, Any], path: Path, kind: str | None
 
 def gate_figure(gates: Mapping[str, list[dict]], path: Path, kind: str | None = None) -> None:
     """Draw false cues and missed N2/N3 against the gate's threshold, a row a stager, a line a run length, from
-    {stager: result of `utils.staging.gate_tradeoff.sweep`}.
-    """
+    {stager: result of `utils.staging.gate_tradeoff.sweep`}."""
     size = (6.8, 2.7 * len(gates) + 0.2)
     with style.saved_figure(path, size, len(gates), 2, sharex=True, squeeze=False) as (_, panels):
         for pair, (name, rows) in zip(panels, gates.items(), strict=True):
@@ -173,7 +170,7 @@ def cohort_figure(curves: Mapping[str, Any], groups: Mapping[str, Any], path: Pa
     """Draw a cohort of hypnograms: stages over the night, how long bouts last, minutes and transitions.
 
     `curves` is {group: ((hours (n,), shares (n, 4)), list of bouts (m, 2) of each night)}, `groups` {group: result of
-    `data.formats.hypnogram_statistics.cohort`}.
+    `data.formats.hypnograms.cohort`}.
     """
     nights = ", ".join(f"{group['nights']} {name}" for name, group in groups.items())
     look = {"heading": style.titled(f"Hypnograms: {nights}", kind), "fontsize": 9, "squeeze": False}

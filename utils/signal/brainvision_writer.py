@@ -66,33 +66,12 @@ class BrainVisionWriter:
     from the beginning, never replace a recording, and can be read by anybody after each `flush`, whatever happens
     then: for recording while it happens.
 
-    Parameters
-    ----------
-    path : str | Path
-        Name of the .vhdr file; its folder is made if it is not there.
-    unit : str
-        Of the samples as they are appended.
-    resolution : float | None
-        Size of one step of 16-bit integers in that unit; None writes 32-bit floats.
-    start : datetime.datetime | None
-        Time of the first sample, for the marker "New Segment".
-    comment : str
-        Free text for the header.
-    finite : bool
-        Refuse samples that are not finite; False keeps them as they are (32-bit floats only).
-
-    Attributes
-    ----------
-    n_samples : int
-        Samples appended so far.
-    clipped : int
-        Values so far that 16 bits cannot hold; they are written as the largest or smallest that fits.
-
-    Raises
-    ------
-    UserError
-        No channels, two of one name, a rate or resolution that is not positive, a `path` without .vhdr, a live
-        recording where one exists.
+    `path` is the .vhdr file, whose folder is made; `unit` that of the samples as they are appended; `resolution` the
+    size of one step of 16-bit integers in it (None: 32-bit floats); `start` the time of the first sample, for the
+    marker "New Segment"; `comment` free text for the header. Samples that are not finite are refused, or without
+    `finite` kept as they are (32-bit floats only). `n_samples` were appended so far, of which `clipped` values, beyond
+    16 bits, were written as the largest or smallest that fits. `UserError`: no channels, two of one name, a rate or
+    resolution that is not positive, a path without .vhdr, a live recording where one exists.
     """
 
     def __init__(

@@ -22,8 +22,7 @@ def standard_montage() -> "mne.channels.DigMontage":
 
 def on_head(names: Sequence[str]) -> dict[str, str]:
     """Return {channel: name in the 10-05 system} of the channels named after a place ("EEG Fz", "fz-Ref"), without
-    ears.
-    """
+    ears."""
     places = {name.casefold(): name for name in standard_montage().ch_names}
     found = {name: places[electrode(name)] for name in names if electrode(name) in places}
     return {name: place for name, place in found.items() if place.casefold() not in _EARS}

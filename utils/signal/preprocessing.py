@@ -39,25 +39,11 @@ def decoding_window(
 ) -> np.ndarray:
     """Turn raw EEG around a cue into a decoder trial (published real-time rule, section 6 of the SPEC).
 
-    Common average reference, zero-phase decimation, per-channel robust scaling, clipping. A sample that is not finite
-    is a ValueError.
-
-    Parameters
-    ----------
-    eeg : array, shape (C, n) or (B, C, n)
-        EEG in µV from -0.2 to +1.8 s around the cue; 1000 samples at 500 Hz. B windows at once give the same as each
-        by itself, faster.
-    decimation : int or Fraction
-        Ratio of the stream's rate to the trials' (`decimation_of`); 5 for the published 100 Hz. One that is no whole
-        number is a polyphase filter's work.
-    average : bool
-        Take the common average reference, as published; False for EEG that has its reference already.
-    scale : bool
-        Scale and clip, as published; False leaves µV.
-
-    Returns
-    -------
-    trial : float32 array, shape (n / decimation, C) or (B, n / decimation, C)
+    Common average reference (not without `average`, for EEG that has its reference already), zero-phase decimation,
+    per-channel robust scaling and clipping (without `scale` µV stay). EEG (C, n), or B windows (B, C, n) at once, in
+    µV (published: -0.2 to +1.8 s around the cue, 1000 samples at 500 Hz) becomes float32 ([B,] n / decimation, C).
+    `decimation` is the ratio of the stream's rate to the trials' (`decimation_of`), 5 for the published 100 Hz; one
+    that is no whole number is a polyphase filter's work. A sample that is not finite is a ValueError.
     """
     eeg = np.asarray(eeg, np.float64)
     if not np.isfinite(eeg).all():
@@ -83,8 +69,7 @@ def _antialias(decimation: int) -> np.ndarray:
 
 def scale_trial(eeg: np.ndarray) -> np.ndarray:
     """Scale each channel of (..., C, n) by its median and interquartile range, and clip to ±15; a channel without
-    spread (disconnected) becomes zeros.
-    """
+    spread (disconnected) becomes zeros."""
     low, middle, high = np.percentile(eeg, [25, 50, 75], axis=-1, keepdims=True)
     spread = high - low
     spread[spread < 1e-9] = np.inf

@@ -42,8 +42,7 @@ class RateGroup:
 
     def read(self, start: int, stop: int, places: Sequence[int] | None = None) -> np.ndarray:
         """Return samples [start, stop), shape (channels, n), in the reader's unit; only of these of `places`, in this
-        order.
-        """
+        order."""
         rows = self._rows if places is None else [self._rows[self.places.index(p)] for p in places]
         order = sorted(set(rows))  # one read for the span of channels
         data = self._raw.get_data(picks=order, start=start, stop=stop, verbose="error")
@@ -55,19 +54,9 @@ class Recording:
 
     Channels of EDF, BDF and GDF may differ in rate. MNE raises all to the highest rate among those it opens, in every
     read apart, so here those of one rate are opened alone. A file that is missing, unreadable or without data is a
-    `UserError`.
-
-    Attributes
-    ----------
-    names : list of str
-        Channels.
-    seconds : float
-    annotations : mne.Annotations
-        Onsets count from `first_time`, s.
-    clock : float | None
-        Time of day of the first sample, in s after midnight; None where the file says none, or midnight.
-    notices : list of (int, str)
-        Logging level and what is to be said about the file.
+    `UserError`. `names` are the channels; onsets of the `annotations` count from `first_time` (s); `clock` is the time
+    of day of the first sample in s after midnight (None where the file says none, or midnight); `notices` are logging
+    levels and what is to be said about the file.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -96,8 +85,7 @@ class Recording:
 
     def groups(self, picks: Sequence[str]) -> list[RateGroup]:
         """Open channels, each at its own rate, or raise a `UserError` where MNE cannot; the fastest group comes
-        first.
-        """
+        first."""
         rates = [self._rates[name] for name in picks]
         groups = []
         for rate in sorted(set(rates), reverse=True):

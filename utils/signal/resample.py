@@ -22,8 +22,7 @@ MAX_FACTOR = 1024
 
 def ratio(rate: float, target: float) -> tuple[int, int]:
     """Return (up, down), whole numbers up to `MAX_FACTOR`, with rate * up / down == target within 1e-9 of it; where
-    there are none, raise a `UserError`.
-    """
+    there are none, raise a `UserError`."""
     fraction = Fraction(target / rate).limit_denominator(MAX_FACTOR)
     up, down = fraction.numerator, fraction.denominator
     if up == 0 or up > MAX_FACTOR or abs(rate * up / down - target) > 1e-9 * target:
@@ -80,8 +79,7 @@ class Resampler:
 
 class Merger:
     """Channels of several rates to one, in step; a group has its rate in Hz and the rows its channels get in the
-    output.
-    """
+    output."""
 
     def __init__(self, groups: Sequence[tuple[float, Sequence[int]]], target: float) -> None:
         self._rows = [list(rows) for _, rows in groups]

@@ -22,20 +22,9 @@ def check(
 ) -> float:  # fmt: skip
     """Return an amplitude in µV, or raise a `UserError` that says what mends one that cannot be that of a head.
 
-    Parameters
-    ----------
-    amplitude : float
-        Typical SD of 30 s in the reader's own unit.
-    unit : "V" | "uV"
-        What that unit is taken to be.
-    limits : (float, float)
-        Permitted range in µV.
-    where, what : str
-        The recording, and which of its channels, for the message.
-    others_fit : bool
-        Other channels of the recording have passed, so that the unit of the whole file is right.
-    option, limit : str
-        How the user sets the unit and the range, for the message.
+    It is the typical SD of 30 s in the reader's own unit, which is taken to be `unit` ("V", "uV"); `limits` is the
+    permitted range in µV; `others_fit`: other channels have passed, so that the unit of the whole file is right. The
+    message names the recording (`where`), `what` of its channels, and how unit and range are set (`option`, `limit`).
     """
     low, high = limits
     microvolts = amplitude * TO_MICROVOLT[unit]

@@ -72,14 +72,8 @@ def stages(probability: np.ndarray) -> np.ndarray:
 def replay(stager: Stager, signal: np.ndarray, every_seconds: float, progress: tqdm | None = None) -> Estimates:
     """Stage a continuous recording as the real-time loop does; nothing comes of one shorter than 30 s.
 
-    Parameters
-    ----------
-    stager : Stager
-        A fresh one: it may remember what it has seen.
-    signal : array (3, n)
-        EEG, EOG and EMG derivations in µV at 500 Hz; an absent channel's row is NaN.
-    every_seconds : float
-        Time between two stagings (`staging.every_seconds` of a session).
+    The stager is a fresh one: it may remember what it has seen. `signal` (3, n) are EEG, EOG and EMG derivations in µV
+    at 500 Hz, an absent channel's row being NaN; `every_seconds` is that of a session (`staging.every_seconds`).
     """
     step = round(every_seconds * STREAM_RATE)
     ends = range(WINDOW, signal.shape[1] + 1, step)

@@ -69,14 +69,10 @@ Restore = Callable[[str], Network]
 """Opens a checkpoint of one of the project's staging networks."""
 
 
-class BuildStager(Protocol):
-    """What is registered: a function, or a class that is called like it."""
-
-    def __call__(self, settings: StagingSettings, present: Present, restore: Restore) -> Stager:
-        """Return a stager that has seen nothing yet; `settings.checkpoint` is the user's --stager-checkpoint.
-
-        A checkpoint where none is wanted or none where one is, or a needed channel that is absent, is a `UserError`.
-        """
+BuildStager = Callable[[StagingSettings, Present, Restore], Stager]
+"""What is registered: it returns a stager that has seen nothing yet; `settings.checkpoint` is the user's
+--stager-checkpoint. A checkpoint where none is wanted, or none where one is, or a needed channel that is absent, is a
+`UserError`."""
 
 
 @dataclass(frozen=True)

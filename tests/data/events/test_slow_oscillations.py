@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import recordings
 
+from benchmarks.preparation.planted_events import phase_error
 from sleep_interpreter.data.events import slow_oscillations
-from sleep_interpreter.data.events.settings import SlowOscillationDetection, SpindleDetection
+from sleep_interpreter.data.events.slow_oscillations import SlowOscillationDetection, SpindleDetection
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 
 RATE = 100
@@ -43,7 +44,7 @@ def test_planted_oscillations_are_found_with_their_phase(planted):
     cues = np.random.default_rng(2).uniform(10, 460, 400)
     true_group, true_phase, _ = slow_oscillations.so_phase(truth, cues)
     group, phase, _ = slow_oscillations.so_phase(found, cues)
-    error = slow_oscillations.phase_error(phase, true_phase)
+    error = phase_error(phase, true_phase)
     assert error["n"] > 80 and abs(error["mean_rad"]) < 0.3 and error["sd_rad"] < 0.8
     inside = (true_group >= 1) & (true_group <= 6)
     inside &= group >= 0
@@ -122,4 +123,4 @@ def test_counting_hits():
     score = slow_oscillations.compare_events([1.0, 1.05, 5.0], [1.02, 9.0], 0.1)
     assert (score["hits"], score["precision"], score["recall"]) == (1, 1 / 3, 1 / 2)
     assert slow_oscillations.compare_events([], [], 0.1)["precision"] is None
-    assert slow_oscillations.phase_error([np.pi - 0.1], [-np.pi + 0.1])["mean_rad"] == pytest.approx(-0.2)
+    assert phase_error([np.pi - 0.1], [-np.pi + 0.1])["mean_rad"] == pytest.approx(-0.2)

