@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.data.formats.single_trials import read_subject
@@ -18,6 +17,7 @@ from sleep_interpreter.lasso_glm.engine import fits
 from sleep_interpreter.lasso_glm.engine.plans import Plan
 from sleep_interpreter.lasso_glm.engine.settings import LassoSettings
 from sleep_interpreter.utils.core import parallel
+from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.data_card import ASLEEP, DataCard, published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write
@@ -67,7 +67,7 @@ def run(
             jobs.append(job)
     if kept:
         log.info("%d of %d subjects are there already", len(kept), len(chosen))
-    bar = tqdm(total=len(chosen), initial=len(kept), desc=plan.name, unit="subject", dynamic_ncols=True)
+    bar = progress(total=len(chosen), initial=len(kept), desc=plan.name, unit="subject", dynamic_ncols=True)
     with bar:
         for name, header, arrays in parallel.results(compute, jobs, **spread):
             write_subject(folder / "subjects" / f"{name}.npz", header, arrays)
