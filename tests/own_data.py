@@ -17,6 +17,8 @@ EXPERIMENTS = {
     "many": (40, 128, 100.0, (0.0, 4.0), (0.0, 0.8)),
 }
 """Items, channels, rate in Hz, windows of sleep and wake in s."""
+VARYING = {"sleep": {"begin": -0.25, "end": 1.0, "earliest_end": 0.75}, "wake": {"begin": 0.0, "end": 0.5}}
+"""Windows of trials of unequal length."""
 
 
 def card_of(name="words", **changes):
@@ -47,7 +49,11 @@ def trials(card, n, seed):
         ).astype(np.float32)
 
     awake = [noise(n, card.awake_per_sleep, *card.awake_shape) for _ in range(2)]
-    return label, noise(n, *card.sleep_shape), *awake
+    sleep = noise(n, *card.sleep_shape)
+    if card.varying_lengths:
+        for trial in sleep:
+            trial[:, random.integers(card.shortest_samples, card.sleep_samples + 1) :] = np.nan
+    return label, sleep, *awake
 
 
 def write(root, card, n=16):

@@ -88,5 +88,9 @@ def _trials(stored: Any, key: str, awake: bool, path: Path, card: DataCard) -> D
         where = f"{display_path(path)}, {key} trial {place}"
         label[place] = validation.item_index(validation.entry(trial, "category", where), card, where)
         where = f"{where} ({card.item_names[label[place]]})"
-        eeg[place] = validation.signal(trial, "EEG", shape, where, card=card).T
+        eeg[place] = (
+            validation.signal(trial, "EEG", shape, where, card=card)
+            if awake
+            else validation.sleep_signal(trial, "EEG", where, card)
+        ).T
     return DomainTrials(eeg, label)

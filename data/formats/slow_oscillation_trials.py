@@ -56,7 +56,8 @@ def read_so_groups(root: str | Path) -> list[SOSubject]:
             for name in SO_GROUPS
         }
         if card.unit == "robust":
-            validation.warn_of_scale(file, max(float(np.abs(sleep).max(initial=0)) for sleep, _ in groups.values()))
+            largest = [float(np.nanmax(np.abs(sleep), initial=0)) for sleep, _ in groups.values()]
+            validation.warn_of_scale(file, max(largest))
         simulated = marked or trials_are_marked(content.values())
         subjects.append(SOSubject(validation.subject_name(file), file, groups, simulated, card))
     return subjects
@@ -95,7 +96,7 @@ def check_group(group: Any, card: DataCard, where: str) -> tuple[np.ndarray, np.
     with np.errstate(over="ignore"):
         eeg = np.ascontiguousarray(eeg, np.float32)
     for number, trial in enumerate(eeg):
-        validation.finite(trial, f"{where}, trial {number}", "decode_data")
+        validation.finite_sleep(trial.T, f"{where}, trial {number}", "decode_data", card)
     return eeg, labels.argmax(axis=1).astype(np.int64)
 
 

@@ -175,7 +175,7 @@ def check_test_trial(trial: Any, card: DataCard, where: str, awake: bool) -> dic
     columns = {
         "data_type": validation.part_of(trial, DATA_TYPES, where),
         "label": validation.item_index(validation.entry(trial, "category", where), card, where),
-        "sleep": validation.signal(trial, "Sleep_EEG", card.sleep_shape, where, card=card).T,
+        "sleep": validation.sleep_signal(trial, "Sleep_EEG", where, card).T,
     }
     for key in card.awake_kinds if awake else ():
         shape = (card.awake_per_sleep, *card.awake_shape)
@@ -208,7 +208,7 @@ def _read_test_subject(
             continue
         for key, value in checked.items():
             columns[key].append(value)
-        largest = max(largest, float(np.abs(checked["sleep"]).max()))
+        largest = max(largest, float(np.nanmax(np.abs(checked["sleep"]))))
     if card.unit == "robust":
         validation.warn_of_scale(file, largest)
     awake_shape = (card.awake_per_sleep, *reversed(card.awake_shape))

@@ -82,7 +82,7 @@ class TrainingTrials(Records):
         All 15 awake trials are checked where all are given: any of them may be drawn one day.
         """
         trial = {
-            "sleep": validation.finite(record["feature_Sleep_EEG"], where, "feature_Sleep_EEG").T,
+            "sleep": validation.finite_sleep(record["feature_Sleep_EEG"], where, "feature_Sleep_EEG", self.card).T,
             "label": validation.one_hot(record["category_name"], where, "category_name"),
         }
         for key in self.awake_kinds:
@@ -91,7 +91,7 @@ class TrainingTrials(Records):
         return trial
 
     def _largest(self, record: dict[str, np.ndarray]) -> float:
-        return float(np.abs(record["sleep"]).max()) if self.card.unit == "robust" else 0.0
+        return float(np.nanmax(np.abs(record["sleep"]))) if self.card.unit == "robust" else 0.0
 
 
 def training_files(root: str | Path, stage: str = "N2N3", awake: bool = True) -> tuple[Path, list[Path]]:
@@ -122,7 +122,7 @@ class _PickledSleep:
     def read(self, index: int, *, trial: int | None = None) -> dict[str, np.ndarray]:
         where, stored = self.where(index), self._trials[index]
         item = validation.item_index(validation.entry(stored, "category", where), self._card, where)
-        eeg = validation.signal(stored, "Sleep_EEG", self._card.sleep_shape, where, card=self._card)
+        eeg = validation.sleep_signal(stored, "Sleep_EEG", where, self._card)
         return {"category_name": np.eye(len(self._card.items), dtype=np.float32)[item], "feature_Sleep_EEG": eeg}
 
     def peek(self, index: int, name: str) -> np.ndarray:

@@ -16,6 +16,7 @@ from sleep_interpreter.utils.core.data_card import FILE, DataCard, published
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.safe_pickle import HOW_TO_SIMULATE, read_pickle
 from sleep_interpreter.utils.signal.preprocessing import CLIP
+from sleep_interpreter.utils.signal.trial_ends import valid_lengths
 
 log = logging.getLogger(__name__)
 
@@ -162,6 +163,31 @@ def signal(
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite and is refused as that
         values = values.astype(np.float32, copy=False)
     return values if gaps else finite(values, where, key)
+
+
+def sleep_signal(trial: Any, key: str, where: str, card: DataCard) -> np.ndarray:
+    """Return a sleep trial's signals as `signal` does, finite as far as `finite_sleep` says."""
+    return finite_sleep(signal(trial, key, card.sleep_shape, where, gaps=True, card=card), where, key, card)
+
+
+def finite_sleep(values: np.ndarray, where: str, field: str, card: DataCard) -> np.ndarray:
+    """Return a sleep trial (C, T) when it is finite up to its end, else raise a `UserError`.
+
+    The end is that of the window, or where the card has trials of unequal length the NaN in all channels behind it.
+    """
+    if np.isfinite(values).all():
+        return values
+    length = int(valid_lengths(values.T))
+    if not length or not np.isfinite(values[:, :length]).all():
+        return finite(values[:, : length or None], where, field)  # which refuses it
+    ends = f"{where}, field {field!r}: the trial ends after {length} of {values.shape[1]} samples (NaN in all channels)"
+    if not card.varying_lengths:
+        raise UserError(f"{ends}; trials of unequal length need windows.sleep.earliest_end in {FILE}")
+    if length < card.shortest_samples:
+        raise UserError(
+            f"{ends}, {FILE} says {card.shortest_samples} at least; leave it out, or correct windows.sleep.earliest_end"
+        )
+    return values
 
 
 def finite(values: np.ndarray, where: str, field: str) -> np.ndarray:

@@ -17,11 +17,22 @@ from sleep_interpreter.data.formats.single_trials import DOMAINS
 from sleep_interpreter.data.formats.slow_oscillation_trials import check_group, read_group_dict
 from sleep_interpreter.data.formats.test_trials import check_test_trial
 from sleep_interpreter.data.formats.tfrecords import STAGING, RecordFile, Schema, sleep_schema, whole_schema
-from sleep_interpreter.data.formats.validation import brief, entry, finite, item_index, one_hot, read_container, signal
+from sleep_interpreter.data.formats.validation import (
+    brief,
+    entry,
+    finite,
+    finite_sleep,
+    item_index,
+    one_hot,
+    read_container,
+    signal,
+    sleep_signal,
+)
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS
 from sleep_interpreter.utils.core.data_card import ASLEEP, AWAKE, DataCard
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.signal.trial_ends import valid_lengths
 
 _PLACES = re.compile(
     r"(?P<record>(?:(?:record|trial|window|epoch|group|list|subject)[ _][^,:]+(?:, )?)*)"
@@ -60,6 +71,7 @@ class Findings:
     largest: float = 0.0  # largest absolute value in the sleep trials
     sleep_alone: int = 0  # trials of a kind that may have awake trials beside them, and have none
     digests: set[bytes] = field(default_factory=set)
+    lengths: Counter[int] = field(default_factory=Counter)  # of the sleep trials, in samples
 
     def add(self, name: str, section: str = "", subject: str = "", number: int = 1, *,
             marked: bool | None = None, eeg: np.ndarray | None = None, sleep_alone: bool = False) -> None:  # fmt: skip
@@ -75,7 +87,8 @@ class Findings:
             self.marked += bool(marked)
             self.unmarked += not marked
         if eeg is not None:
-            self.largest = max(self.largest, float(np.abs(eeg).max(initial=0)))
+            self.largest = max(self.largest, float(np.nanmax(np.abs(eeg), initial=0)))
+            self.lengths[int(valid_lengths(eeg.T))] += 1
             content = np.ascontiguousarray(eeg, np.float32).data
             self.digests.add(hashlib.blake2b(content, digest_size=8).digest())
 
@@ -137,8 +150,8 @@ def _tfrecords(
     return Reader(read, stages, unit, headers=True)
 
 
-def _check_trial_record(record: dict[str, np.ndarray], _card: DataCard, where: str) -> dict:
-    eeg = finite(record["feature_Sleep_EEG"], where, "feature_Sleep_EEG")
+def _check_trial_record(record: dict[str, np.ndarray], card: DataCard, where: str) -> dict:
+    eeg = finite_sleep(record["feature_Sleep_EEG"], where, "feature_Sleep_EEG", card)
     label = one_hot(record["category_name"], where, "category_name")
     for name in set(record) & {f"feature_awake_{kind}_erp" for kind in AWAKE}:
         finite(record[name], where, name)
@@ -161,7 +174,10 @@ def _pickled_list(name: str, check: Check, stages: bool = False, unit: str = "tr
 
 def _check_trial(trial: Any, card: DataCard, where: str, key: str, asleep: bool = True) -> dict:
     item = item_index(entry(trial, "category", where), card, where)
-    eeg = signal(trial, key, card.sleep_shape if asleep else card.awake_shape, where, card=card)
+    if asleep:
+        eeg = sleep_signal(trial, key, where, card)
+    else:
+        eeg = signal(trial, key, card.awake_shape, where, card=card)
     return {"name": card.item_names[item], "marked": trials_are_marked([trial]), "eeg": eeg if asleep else None}
 
 

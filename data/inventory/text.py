@@ -33,7 +33,7 @@ def summary_lines(inventory: Inventory) -> list[str]:
     if many := len(inventory.warnings):
         verdict += f"; {many} remark{'s' * (many > 1)}, to know before results are believed"
     result = [f"{display_path(inventory.root)}{simulated}", verdict, *_card_lines(inventory.card), ""]
-    result += [*_file_lines(inventory), *_count_lines(inventory)]
+    result += [*_file_lines(inventory), *_count_lines(inventory), *_length_lines(inventory)]
     if inventory.fast:
         result += ["", "only headers were read (--fast): signals are unchecked, pickles uncounted"]
     if inventory.warnings:
@@ -46,7 +46,7 @@ def _card_lines(card: DataCard) -> list[str]:
     if card == published():
         return []
     windows = [
-        f"{name} {window.begin:g} to {window.end:g} s ({samples} samples)"
+        f"{name} {window.span} ({samples} samples)"
         for name, window, samples in (
             ("sleep", card.windows.sleep, card.sleep_samples),
             ("awake", card.windows.wake, card.awake_samples),
@@ -131,6 +131,22 @@ def _alike(texts: Iterable[str]) -> list[str]:
     for text in texts:
         kinds[re.sub(r"^[^*]*?: |[\d.]+", "", text)].append(text)
     return [f"  {text}{f' (and {len(more)} more like this)' if more else ''}" for text, *more in kinds.values()]
+
+
+def _length_lines(inventory: Inventory) -> list[str]:
+    """Say where trials of unequal length end, in s after the cue, in quartiles."""
+    card, result = inventory.card, list[str]()
+    if not card.varying_lengths:
+        return result
+    for part, found in inventory.found.items():
+        lengths = sorted(length for findings in found for length in findings.lengths.elements())
+        if lengths:
+            ends = card.windows.sleep.begin + np.quantile(lengths, [0, 0.25, 0.5, 0.75, 1]) / card.rate_hz
+            whole = sum(length == card.sleep_samples for length in lengths)
+            numbers = "".join(f"{end:>9.2f}" for end in ends)
+            result.append(f"{part.pattern:<{_WIDTH}}{numbers}{whole:>9}")
+    heads = "".join(f"{head:>9}" for head in ("first", "25 %", "median", "75 %", "last", "whole"))
+    return ["", f"{'ends of sleep trials, s after the cue':<{_WIDTH}}{heads}", *result] if result else []
 
 
 def _distinct(names: Sequence[str]) -> int:

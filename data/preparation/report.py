@@ -161,7 +161,9 @@ def write_report(
             if len(own.table) and not unplaced:
                 window = windows(settings.card)[label if label in AWAKE else "cue"]
                 times = window.begin + np.arange(own.eeg.shape[2]) / settings.card.rate_hz
-                mean = own.eeg.mean(axis=0, dtype=float)
+                mean = np.nanmean(own.eeg, axis=0, dtype=float)
+                there = np.isfinite(mean[0])  # at the end of the window there may be no trial any more
+                times, mean = times[there], mean[:, there]
                 mean -= mean[:, times <= 0].mean(axis=1, keepdims=True) if (times < 0).any() else 0
                 figure = plots.response(times, mean, made, len(own.table), f"Mean response: {label}", kind)
                 add(figure, label, "Responses")

@@ -180,6 +180,7 @@ def _cut_trials(cleaned: Cleaned, settings: Preparation, found: dict[str, list[T
         events = cleaned.events[cleaned.events.modality == window]
         dropped: dict = {"events": len(events)}
         if window == "cue":
+            events = cutting.with_lengths(events, card)
             asleep = np.isin(events.stage, [code for codes in cutting.SLEEP_STAGES.values() for code in codes])
             dropped["in W/N1 or not scored"] = int((~asleep).sum())
             events = events[asleep]
@@ -187,16 +188,20 @@ def _cut_trials(cleaned: Cleaned, settings: Preparation, found: dict[str, list[T
             if not (in_card := np.isin(events.stage, wanted)).all():
                 dropped["in a stage that the data card has no trials of"] = int((~in_card).sum())
                 events = events[in_card]
+        if window == "cue" and card.varying_lengths:
+            early = events["samples"].to_numpy(int) < card.shortest_samples
+            dropped["next cue before the earliest end"] = int(early.sum())
+            events = events[~early]
         bad = cutting.overlapping(events, windows[window], cleaned.bad_spans)
         dropped["annotated artefact"] = int(bad.sum())
         events = events[~bad].assign(session=cleaned.session.label)
         trials, spans, outside = cutting.cut(cleaned.eeg, events, window, card, average)
         reject, threshold = cutting.rejected(spans, "sleep" if window == "cue" else "wake", settings.rejection)
         kept = trials.select(~reject)
-        if beyond := cutting.beyond_the_next(kept.table, windows[window]):
+        if "samples" not in events and (beyond := cutting.beyond_the_next(kept.table, windows[window])):
             cleaned.remarks.append(
                 f"{beyond} of {len(kept.table)} {window} trials reach beyond the next event: what that evokes is in "
-                "them; a shorter window of the card leaves it out"
+                "them; a shorter window of the card leaves it out, or its windows.sleep.earliest_end"
             )
         dropped |= {"beyond the recording": outside, "amplitude": int(reject.sum())}
         counts[window] = dropped | {"threshold_uv": threshold, "kept": len(kept.table)}

@@ -63,21 +63,27 @@ def cut(
     """Cut trials out of a cleaned recording, exactly as the real-time loop does from its buffer.
 
     The file holds cleaned EEG in the order of the montage; `kind` is one of `windows`, and `average` takes the
-    common average reference. Returns the trials, their amplitudes from peak to peak in µV (float32 (n, C), at 500 Hz,
-    referenced), and how many events are left out because their trial reaches beyond the recording.
+    common average reference. Where events have a column `samples` (`with_lengths`) a trial has so many, NaN behind
+    them; a trial before a cue is as long as the one around it. Returns the trials, their amplitudes from peak to peak
+    in µV (float32 (n, C), at 500 Hz, referenced), and how many events are left out because their trial reaches beyond
+    the recording.
     """
     window, ratio = windows(card)[kind], decimation_of(card)
     begin, end = stream_window(window)
     onset = np.rint(events.onset_s.to_numpy() * STREAM_RATE).astype(int)
-    inside = (onset + begin >= 0) & (onset + end <= file.shape[1])
     samples = round(window.seconds * card.rate_hz)
-    eeg = np.empty((int(inside.sum()), file.shape[0], samples), np.float32)
+    lengths = events["samples"].to_numpy(int) if "samples" in events else np.full(len(events), samples)
+    raw_lengths = np.where(lengths == samples, end - begin, lengths * ratio.numerator // ratio.denominator)
+    begins = onset + begin + (end - begin - raw_lengths if kind == "precue" else 0)
+    inside = (begins >= 0) & (begins + raw_lengths <= file.shape[1])
+    eeg = np.full((int(inside.sum()), file.shape[0], samples), np.nan, np.float32)
     spans = np.empty(eeg.shape[:2], np.float32)
-    for place, at in enumerate(onset[inside]):
-        raw = file.read(at + begin, at + end)
+    own = zip(begins[inside], raw_lengths[inside], lengths[inside], strict=True)
+    for place, (first, count, length) in enumerate(own):
+        raw = file.read(first, first + count)
         referenced = raw - raw.mean(axis=0) if average else raw
         spans[place] = np.ptp(referenced, axis=1)
-        eeg[place] = decoding_window(raw, ratio, average, card.unit == "robust").T
+        eeg[place, :, :length] = decoding_window(raw, ratio, average, card.unit == "robust").T
     return Trials(events[inside].reset_index(drop=True), eeg), spans, int((~inside).sum())
 
 
@@ -125,7 +131,21 @@ def bad_spans(annotations: mne.Annotations, pattern: str | None, first_time: flo
 def overlapping(events: pd.DataFrame, window: Window, spans: np.ndarray) -> np.ndarray:
     """Return which events' trials overlap one of the spans (n, 2), bool."""
     onset = events.onset_s.to_numpy()[:, None]
-    return np.any((onset + window.begin < spans[:, 1]) & (onset + window.end > spans[:, 0]), axis=1)
+    end = events.end_s.to_numpy()[:, None] if "end_s" in events else window.end
+    return np.any((onset + window.begin < spans[:, 1]) & (onset + end > spans[:, 0]), axis=1)
+
+
+def with_lengths(cues: pd.DataFrame, card: DataCard) -> pd.DataFrame:
+    """Return all cues of a recording, in order of time, with where their trials end where lengths vary.
+
+    That is at the next cue, or where the window ends: `end_s` from the onset and `samples` of the trial.
+    """
+    if not card.varying_lengths:
+        return cues
+    window = card.windows.sleep
+    gap = np.diff(cues.onset_s.to_numpy(float), append=np.inf)
+    samples = np.floor((np.minimum(gap, window.end) - window.begin) * card.rate_hz + 1e-6).astype(int)
+    return cues.assign(samples=samples, end_s=window.begin + samples / card.rate_hz)
 
 
 def beyond_the_next(events: pd.DataFrame, window: Window) -> int:

@@ -152,6 +152,8 @@ def cued_trials(
 ) -> SleepTrials:
     """Simulate the window of the card around the cue of each of some trials, with `precue` as long a one before it.
 
+    Where the card has trials of unequal length, each ends at a random time between the earliest end and the end.
+
     `purpose` says what they are for: other purposes get other stretches; `stages` (n,) are "N2", "N3" or "R".
     `slow_oscillations(stage, places, cue_s)` returns the slow oscillations of a stage's stretches, given the numbers of
     its trials and the times of their cues in s; None: those that the stage brings along.
@@ -159,7 +161,11 @@ def cued_trials(
     card, packed = subject.card, stretch(subject.card)
     first, end = stream_window(card.windows.sleep)
     n = end - first
-    eeg = np.empty((len(items), *card.sleep_shape), np.float32)
+    eeg = np.full((len(items), *card.sleep_shape), np.nan, np.float32)
+    lengths = np.full(len(items), card.sleep_samples)
+    if card.varying_lengths:
+        rng = subject.generator(*purpose, "lengths")
+        lengths = rng.integers(card.shortest_samples, card.sleep_samples + 1, len(items))
     truth = []
     for stage in np.unique(stages).tolist():
         places = np.flatnonzero(stages == stage)
@@ -171,7 +177,11 @@ def cued_trials(
         truth.append(plan_cues(subject, scene, onsets, items[places], (*purpose, stage)).set_index(places))
         starts = onsets + (-n if precue else first)
         for some, raw in _windows(scene, starts, n):
-            eeg[places[some]] = stored(raw, card)
+            own = lengths[places[some]]
+            for length in np.unique(own):
+                count = n if length == card.sleep_samples else int(int(length) * decimation_of(card))
+                cut = raw[own == length][..., -count:] if precue else raw[own == length][..., :count]
+                eeg[places[some][own == length], :, :length] = stored(cut, card)
     return SleepTrials(items, eeg, pd.concat(truth).sort_index() if truth else pd.DataFrame())
 
 

@@ -25,7 +25,7 @@ def run_plan(name: str, doc: str | None, argv: Sequence[str] | None = None) -> N
 
     root = PROJECT / settings.data.root
     files = find_subjects(root)
-    card = data_card.card_of(root)
+    card = data_card.card_of(root).cut_to_shortest()
     plan, settings = published.for_card(card, root), settings.for_card(card, cut=bool(published.tests))
     if left := sorted(set(published.domains) - set(plan.domains)):
         log.warning("%s: left out: %s; the data card has no such trials", name, ", ".join(left))
@@ -38,7 +38,11 @@ def run_plan(name: str, doc: str | None, argv: Sequence[str] | None = None) -> N
     if args.part is not None:
         command_line.say(f"{len(results)} of {len(files)} subjects: {folder}; a run without --part gathers them")
         return
-    summary = report.report(plan, settings, results, folder, card, {"data": display_path(root)})
+    notes = {"data": display_path(root)}
+    if data_card.card_of(root).varying_lengths and set(plan.domains) & set(data_card.ASLEEP):
+        end = card.windows.sleep.end
+        notes["sleep_trials"] = f"of unequal length: used up to {end:g} s, the earliest end, and left out from there on"
+    summary = report.report(plan, settings, results, folder, card, notes)
     config.save(settings, folder / "settings.yaml")
     written = f"written: {display_path(folder)} and {plan.pickle}.pickle beside it"
     command_line.say(*report.summary_lines(summary), written)

@@ -272,6 +272,8 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         significant = [c for c in row["clusters"]["clusters"] if c["p"] < 0.05]
         note = row["clusters"]["note"]
         lines.append(f"    {len(significant)} clusters above chance" if "not tested" not in note else f"    {note}")
+    if "sleep_trials" in summary:
+        lines.append(f"  sleep trials {summary['sleep_trials']}")
     if summary["missing"]:
         missing = [f"{name} ({', '.join(domains)})" for name, domains in summary["missing"].items()]
         lines.append(f"  missing: {', '.join(missing)}")

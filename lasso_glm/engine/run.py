@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.data.formats.single_trials import read_subject
@@ -18,7 +17,8 @@ from sleep_interpreter.lasso_glm.engine import fits
 from sleep_interpreter.lasso_glm.engine.plans import Plan
 from sleep_interpreter.lasso_glm.engine.settings import LassoSettings
 from sleep_interpreter.utils.core import parallel
-from sleep_interpreter.utils.core.data_card import DataCard, published
+from sleep_interpreter.utils.core.command_line import progress
+from sleep_interpreter.utils.core.data_card import ASLEEP, DataCard, published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write
 
@@ -67,7 +67,7 @@ def run(
             jobs.append(job)
     if kept:
         log.info("%d of %d subjects are there already", len(kept), len(chosen))
-    bar = tqdm(total=len(chosen), initial=len(kept), desc=plan.name, unit="subject", dynamic_ncols=True)
+    bar = progress(total=len(chosen), initial=len(kept), desc=plan.name, unit="subject", dynamic_ncols=True)
     with bar:
         for name, header, arrays in parallel.results(compute, jobs, **spread):
             write_subject(folder / "subjects" / f"{name}.npz", header, arrays)
@@ -117,9 +117,10 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
     """Return (name, header, flat arrays) of one subject; runs in a worker."""
     plan, settings, name = job["plan"], job["settings"], job["name"]
     subject = read_subject(job["file"], plan.domains, job["root"])
-    card = subject.card
+    card = subject.card.cut_to_shortest()
     items, classes = card.item_names, len(card.items)
-    trials = {domain: (own.eeg, own.label) for domain, own in subject.domains.items()}
+    ends = dict.fromkeys(ASLEEP, card.sleep_samples)
+    trials = {domain: (own.eeg[:, : ends.get(domain)], own.label) for domain, own in subject.domains.items()}
     counts = {domain: np.bincount(label, minlength=classes) for domain, (_, label) in trials.items()}
     few = {domain: {items[k]: int(n) for k, n in enumerate(own) if n < FEW} for domain, own in counts.items()}
     header = {

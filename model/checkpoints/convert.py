@@ -88,7 +88,7 @@ def _card(header: npz_archive.Header) -> list[str]:
         _line("data card", f"{card.title}{known}"),
         _line("items", f"{len(card.items)}: {', '.join(card.item_names)}"),
         _line("channels", f"{len(card.channels)}: {', '.join(card.channels)}"),
-        _line("trials asleep", f"{window.begin:g} to {window.end:g} s at {card.rate_hz:g} Hz, unit {card.unit}"),
+        _line("trials asleep", f"{window.span} at {card.rate_hz:g} Hz, unit {card.unit}"),
     ]
 
 

@@ -6,7 +6,8 @@ Every block is a Keras layer on (B, T, features), for use in any model:
     network = keras.Sequential([Stem(d_model=32), encoder, ClassHead(15)])
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -24,6 +25,7 @@ from sleep_interpreter.model.networks.layers import (
     LayerNorm,
     Seed,
     Shape,
+    Valid,
     next_seed,
     published_conv,
     published_dense,
@@ -31,6 +33,19 @@ from sleep_interpreter.model.networks.layers import (
     serializable,
 )
 from sleep_interpreter.model.networks.settings import CONTRASTIVE_FORMS, TemperatureSettings
+
+
+def on_valid(
+    function: Callable[[list[tf.Tensor]], list[tf.Tensor]], parts: list[tf.Tensor], valid: Valid
+) -> list[tf.Tensor]:
+    """Return what a function of each sample by itself makes of parts (B_i, T, F), 0 for samples that are not valid.
+
+    The function gets the parts as they are, or the rows (N_i, F) of their valid samples.
+    """
+    if valid is None:
+        return function(parts)
+    made = function([kernels.packed(x, own) for x, own in zip(parts, valid, strict=True)])
+    return [kernels.unpacked(rows, x, own) for rows, x, own in zip(made, parts, valid, strict=True)]
 
 
 @serializable
@@ -66,13 +81,15 @@ class Stem(BatchBlock):
         pairs = zip(self.convolutions, self.norms, strict=True)
         return [*(layer for pair in pairs for layer in pair), self.dense1, self.dense2]
 
-    def call_parts(self, parts: list[tf.Tensor], training: bool = False) -> list[tf.Tensor]:
+    def call_parts(self, parts: list[tf.Tensor], training: bool = False, valid: Valid = None) -> list[tf.Tensor]:
+        if valid is not None:
+            parts = [tf.where(own[..., None], x, tf.zeros((), x.dtype)) for x, own in zip(parts, valid, strict=True)]
         for index, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
             new = [convolution.call(x) for x in parts]
             if index % 2 == 1:
                 new = [y + x for y, x in zip(new, parts, strict=True)]
-            parts = norm.call_parts(new, training)
-        return [self.dense2.call(self.dense1.call(x)) for x in parts]
+            parts = on_valid(partial(norm.call_parts, training=training), new, valid)
+        return on_valid(lambda some: [self.dense2.call(self.dense1.call(x)) for x in some], parts, valid)
 
 
 @serializable
@@ -111,18 +128,27 @@ class Attention(Block):
         rows = self.call_rows(kernels.as_rows(x), x.shape[1] or tf.shape(x)[1], training)
         return kernels.from_rows(rows, x)
 
-    def call_rows(self, rows: tf.Tensor, length: int | tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Return rows (B * T, heads * head_size) of rows (B * T, d_model), T being `length`."""
+    def call_rows(
+        self, rows: tf.Tensor, length: int | tf.Tensor, training: bool = False, valid: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Return rows (B * T, heads * head_size) of rows (B * T, d_model), T being `length`.
+
+        With `valid` (B, T) rows are those of valid samples alone.
+        """
         (kernel, bias), *others = (p.inner.weight_tensors() for p in (self.query, self.key, self.value))
         scale = self.head_size**-0.5  # of the query; scaling its kernel is the smaller product
-        projected = [
-            tf.reshape(kernels.dense(rows, *weights), (-1, length, self.heads, self.head_size))
-            for weights in ((kernel * scale, bias * scale), *others)
-        ]
+
+        def spread(part: tf.Tensor) -> tf.Tensor:
+            part = part if valid is None else kernels.unpacked(part, valid[..., None], valid)
+            return tf.reshape(part, (-1, length, self.heads, self.head_size))
+
+        projected = [spread(kernels.dense(rows, *weights)) for weights in ((kernel * scale, bias * scale), *others)]
         query, key, value = (tf.transpose(part, (0, 2, 1, 3)) for part in projected)
         shape = tf.stack([tf.shape(query)[0], self.heads, length, length])
-        mixed = kernels.attend(query, key, value, self.dropout.mask(shape, training))
-        return tf.reshape(tf.transpose(mixed, (0, 2, 1, 3)), (-1, self.heads * self.head_size))
+        mixed = kernels.attend(query, key, value, self.dropout.mask(shape, training), valid)
+        mixed = tf.transpose(mixed, (0, 2, 1, 3))
+        mixed = mixed if valid is None else tf.gather_nd(mixed, tf.where(valid))
+        return tf.reshape(mixed, (-1, self.heads * self.head_size))
 
 
 @serializable
@@ -173,9 +199,11 @@ class TransformerBlock(Block):
         rows = self.call_rows(kernels.as_rows(x), x.shape[1] or tf.shape(x)[1], training)
         return kernels.from_rows(rows, x)
 
-    def call_rows(self, rows: tf.Tensor, length: int | tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Return rows (B * T, d_model) of such rows, T being `length`."""
-        rows = self.layernorm_mha.call(rows + self.fc_mha.call(self.mha.call_rows(rows, length, training)))
+    def call_rows(
+        self, rows: tf.Tensor, length: int | tf.Tensor, training: bool = False, valid: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Return rows (B * T, d_model) of such rows, T being `length`; `valid` as in `Attention.call_rows`."""
+        rows = self.layernorm_mha.call(rows + self.fc_mha.call(self.mha.call_rows(rows, length, training, valid)))
         return self.layernorm_ffn.call(rows + self.ffn.call(rows, training=training))
 
 
@@ -202,13 +230,14 @@ class Encoder(BatchBlock):
         self.blocks = [TransformerBlock(**block, seed=random, name=f"layer_with_weights-{i}") for i in range(depth)]
         self.norm = BatchNorm(name=f"layer_with_weights-{depth}")
 
-    def call_parts(self, parts: list[tf.Tensor], training: bool = False) -> list[tf.Tensor]:
+    def call_parts(self, parts: list[tf.Tensor], training: bool = False, valid: Valid = None) -> list[tf.Tensor]:
         length = parts[0].shape[1] or tf.shape(parts[0])[1]
-        rows = [kernels.as_rows(tf.cast(x, self.compute_dtype)) for x in parts]
+        own = valid or [None] * len(parts)
+        rows = [kernels.packed(tf.cast(x, self.compute_dtype), some) for x, some in zip(parts, own, strict=True)]
         for block in self.blocks:
-            rows = [block.call_rows(x, length, training) for x in rows]
+            rows = [block.call_rows(x, length, training, some) for x, some in zip(rows, own, strict=True)]
         rows = self.norm.call_parts(rows, training)
-        return [kernels.from_rows(new, x) for new, x in zip(rows, parts, strict=True)]
+        return [kernels.unpacked(new, x, some) for new, x, some in zip(rows, parts, own, strict=True)]
 
 
 @serializable
@@ -220,8 +249,8 @@ class FeatureHead(BatchBlock):
         self.dense = published_dense(features, "layer_with_weights-0", np.random.default_rng(seed))
         self.norm = BatchNorm(name="layer_with_weights-1")
 
-    def call_parts(self, parts: list[tf.Tensor], training: bool = False) -> list[tf.Tensor]:
-        return self.norm.call_parts([self.dense.call(x) for x in parts], training)
+    def call_parts(self, parts: list[tf.Tensor], training: bool = False, valid: Valid = None) -> list[tf.Tensor]:
+        return on_valid(lambda some: self.norm.call_parts([self.dense.call(x) for x in some], training), parts, valid)
 
 
 @serializable
@@ -295,11 +324,14 @@ class ContrastivePair(Block):
     def call(self, z: tf.Tensor, y: tf.Tensor, one_hot: tf.Tensor) -> tf.Tensor:
         return tf.cast(self.call_parts([z], [y], one_hot), self.compute_dtype)
 
-    def call_parts(self, z: list[tf.Tensor], y: list[tf.Tensor], one_hot: tf.Tensor) -> tf.Tensor:
-        """Return the scalar loss, in 32 bits at least, for z and y, parts (B_i, T, F), and all labels (B, K)."""
+    def call_parts(self, z: list[tf.Tensor], y: list[tf.Tensor], one_hot: tf.Tensor, valid: Valid = None) -> tf.Tensor:
+        """Return the scalar loss, in 32 bits at least, for z and y, parts (B_i, T, F), and all labels (B, K).
+
+        `valid` says which samples of z belong to the trials.
+        """
         unit_z, unit_y = (
-            multi_device.gathered(projection.call_parts(parts))
-            for projection, parts in ((self.proj_z, z), (self.proj_y, y))
+            multi_device.gathered(projection.call_parts(parts, own))
+            for projection, parts, own in ((self.proj_z, z, valid), (self.proj_y, y, None))
         )
         one_hot = tf.cast(one_hot, unit_z.dtype)
         same = tf.matmul(one_hot, one_hot, transpose_b=True)
@@ -325,8 +357,9 @@ class SequenceProjection(Block):
     def call(self, x: tf.Tensor) -> tf.Tensor:
         return tf.cast(self.call_parts([x]), self.compute_dtype)
 
-    def call_parts(self, parts: list[tf.Tensor]) -> tf.Tensor:
+    def call_parts(self, parts: list[tf.Tensor], valid: Valid = None) -> tf.Tensor:
         """Return vectors (B, T * units), in 32 bits at least, of parts (B_i, T, F)."""
         width = (parts[0].shape[1] or tf.shape(parts[0])[1]) * self.dense.units
-        flat = kernels.wide(tf.concat([tf.reshape(self.dense.call(x), (-1, width)) for x in parts], axis=0))
+        projected = on_valid(lambda some: [self.dense.call(x) for x in some], parts, valid)
+        flat = kernels.wide(tf.concat([tf.reshape(x, (-1, width)) for x in projected], axis=0))
         return flat / tf.sqrt(tf.maximum(tf.reduce_sum(flat**2, axis=1, keepdims=True), 1e-12))

@@ -14,7 +14,8 @@ class Classifier(keras.Model):
     """Sleep trials (B, T, C) to class probabilities, trained by cross-entropy.
 
     `settings` have `sleep_samples`, `channels`, `classes`, and `awake` false. `network` takes float32 (B, T, C) and
-    returns probabilities (B, K); its layers need no names.
+    returns probabilities (B, K); its layers need no names. Where settings say `varying_lengths` it finds NaN behind the
+    end of shorter trials, and has to leave those samples out.
     """
 
     def __init__(self, settings: NetworkSettings, network: keras.Model, name: str = "member") -> None:
@@ -25,7 +26,8 @@ class Classifier(keras.Model):
 
     def call(self, x: Any, training: bool = False) -> Any:
         """Return the probabilities (B, K) of trials (B, T, C)."""
-        return self.network(checked_signal(x, self.input_size, "sleep"), training=training)
+        varying = getattr(self.settings, "varying_lengths", False)
+        return self.network(checked_signal(x, self.input_size, "sleep", varying), training=training)
 
     def loss_and_probabilities(self, inputs: Any, training: bool = False) -> tuple[Any, Any]:
         """Return the scalar loss and the probabilities (B, K) of (sleep trials, labels or one-hot labels)."""

@@ -11,7 +11,7 @@ import tensorflow as tf
 from sleep_interpreter.model.networks import kernels, multi_device
 from sleep_interpreter.model.networks.blocks import ClassHead, ContrastivePair, Encoder, FeatureHead, Stem
 from sleep_interpreter.model.networks.input_checks import checked_label, checked_signal
-from sleep_interpreter.model.networks.layers import Seed, Shape, serializable, share_dtype, sinusoid_table
+from sleep_interpreter.model.networks.layers import Seed, Shape, Valid, serializable, share_dtype, sinusoid_table
 from sleep_interpreter.model.networks.losses import class_loss, mixture_log_probabilities, one_hot
 from sleep_interpreter.model.networks.multi_device import gathered
 from sleep_interpreter.model.networks.settings import DecoderSettings, EncoderSettings, with_dropout
@@ -105,31 +105,45 @@ class SleepDecoder(keras.Model):
         """
         if isinstance(inputs, tuple | list):
             return self.call_with_labels(inputs, training)
-        sleep = checked_signal(inputs, self.input_size, "sleep")
+        sleep = checked_signal(inputs, self.input_size, "sleep", self.settings.varying_lengths)
         parts = split_batch(sleep) if training else [sleep]
-        return tf.exp(self.sleep_log_probabilities(self.sleep_views(parts, training), training))
+        return tf.exp(self.sleep_log_probabilities(self.sleep_views(parts, training, self.valid(parts)), training))
 
     def call_with_labels(self, inputs: Sequence[tf.Tensor], training: bool = False) -> LossAndProbabilities:
         sleep, label = inputs
-        sleep = checked_signal(sleep, self.input_size, "sleep")
+        sleep = checked_signal(sleep, self.input_size, "sleep", self.settings.varying_lengths)
         label = self.all_labels(label)
-        views = self.sleep_views(split_batch(sleep), training)
+        parts = split_batch(sleep)
+        views = self.sleep_views(parts, training, self.valid(parts))
         log_probabilities = self.sleep_log_probabilities(views, training)
         weights = self.settings.class_weights
         loss = self.class_loss(log_probabilities, label)
         return weights.sleep * loss / weights.divisor, tf.exp(log_probabilities)
 
-    def sleep_views(self, parts: list[tf.Tensor], training: bool = False) -> list[list[tf.Tensor]]:
-        """Return the views plain, audio and image, each in parts (B_i, T, F), of sleep EEG in parts (B_i, T, C)."""
-        x = self.sleep_stem.call_parts(parts, training)
+    def valid(self, parts: list[tf.Tensor]) -> Valid:
+        """Return which samples of sleep EEG in parts (B_i, T, C) are before a trial's end; None where all trials are
+        of one length.
+        """
+        if not self.settings.varying_lengths:
+            return None
+        there = [~tf.reduce_all(tf.math.is_nan(part), axis=-1) for part in parts]
+        # NaN before the end is no end: it stays, and the loss shows it
+        return [tf.cumsum(tf.cast(own, tf.int32), axis=1, reverse=True) > 0 for own in there]
+
+    def sleep_views(self, parts: list[tf.Tensor], training: bool = False, valid: Valid = None) -> list[list[tf.Tensor]]:
+        """Return the views plain, audio and image, each in parts (B_i, T, F), of sleep EEG in parts (B_i, T, C).
+
+        `valid` is what the method of that name returns; views are 0 where samples are not.
+        """
+        x = self.sleep_stem.call_parts(parts, training, valid)
         if self._sleep_position is not None:
             x = [part + self._sleep_position for part in x]
-        plain = self.sleep_encoder.call_parts(x, training)
+        plain = self.sleep_encoder.call_parts(x, training, valid)
         views = [plain]
         for encoder in (self.audio_encoder, self.image_encoder):
-            side = encoder.call_parts(plain, training)
+            side = encoder.call_parts(plain, training, valid)
             views.append([z + new for z, new in zip(plain, side, strict=True)])
-        return [self.sleep_features.call_parts(view, training) for view in views]
+        return [self.sleep_features.call_parts(view, training, valid) for view in views]
 
     def sleep_log_probabilities(self, views: list[list[tf.Tensor]], training: bool = False) -> tf.Tensor:
         """Return log class probabilities (B, K) from the features of the three views."""
@@ -222,9 +236,11 @@ class MultiDomainDecoder(SleepDecoder):
             kind: self.awake_view(kind, checked_signal(eeg, (s.awake_samples, s.channels), kind), training)
             for kind, eeg in zip(s.awake_kinds, awake_eeg, strict=True)
         }
-        sleep_eeg = checked_signal(sleep_eeg, self.input_size, "sleep")
+        sleep_eeg = checked_signal(sleep_eeg, self.input_size, "sleep", s.varying_lengths)
         label = self.all_labels(label)
-        views = self.sleep_views(split_batch(sleep_eeg), training)
+        parts = split_batch(sleep_eeg)
+        valid = self.valid(parts)
+        views = self.sleep_views(parts, training, valid)
         log_sleep = self.sleep_log_probabilities(views, training)
         w, c = s.class_weights, s.contrastive_weights
         loss = w.sleep * self.class_loss(log_sleep, label)
@@ -239,7 +255,7 @@ class MultiDomainDecoder(SleepDecoder):
             for kind, side in (("audio", views[1]), ("image", views[2])):
                 if kind in awake:
                     pair = getattr(self, f"sleep_{kind}_pair")
-                    contrast += getattr(c, f"sleep_{kind}") * pair.call_parts(side, awake[kind], label)
+                    contrast += getattr(c, f"sleep_{kind}") * pair.call_parts(side, awake[kind], label, valid)
             loss += contrast / c.divisor
         return loss, tf.exp(log_sleep)
 

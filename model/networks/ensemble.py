@@ -58,10 +58,12 @@ class Ensemble(keras.Model):
     def predict_proba(self, x: Any) -> np.ndarray:
         """Return class probabilities (B, K), float32, of sleep trials (B, T, C) or staging windows (B, 3, 15000).
 
-        Another shape than the network reads, or values that are not finite numbers, are a `ValueError`.
+        Another shape than the network reads, or values that are not finite numbers, are a `ValueError`; behind the end
+        of a trial NaN is expected where the network is for trials of unequal length (`settings.varying_lengths`).
         """
         first = self.individual_models[0]
-        x = tf.convert_to_tensor(checked_signal(x, first.input_size, "x"))
+        varying = getattr(self.settings, "varying_lengths", False)
+        x = tf.convert_to_tensor(checked_signal(x, first.input_size, "x", varying))
         if not len(x):
             return np.zeros((0, self.settings.classes), np.float32)
         waiting = [[variable.value for variable in member.variables] for member in self.individual_models]

@@ -7,11 +7,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sleep_interpreter.utils.signal.trial_ends import not_finite
 
-def checked_signal(x: Any, size: Sequence[int], name: str) -> Any:
+
+def checked_signal(x: Any, size: Sequence[int], name: str, varying_lengths: bool = False) -> Any:
     """Return signals as finite numbers of Keras' float type (B, *size), or raise a `ValueError` that says `name`.
 
-    A tensor stays one, so that gradients reach it.
+    With `varying_lengths` NaN in all channels may stand behind the end of a trial (B, T, C). A tensor stays one, so
+    that gradients reach it.
     """
     dtype = keras.config.floatx()
     given, in_graph = x, tf.is_symbolic_tensor(x)  # of a symbolic one only the shape is known
@@ -23,8 +26,9 @@ def checked_signal(x: Any, size: Sequence[int], name: str) -> Any:
         raise ValueError(f"{name}: expected shape (B, {', '.join(map(str, size))}), found {shape}")
     if in_graph:
         return tf.cast(x, dtype)
-    if not np.isfinite(x).all():
-        bad = sorted({int(i) for i in np.argwhere(~np.isfinite(x))[:, 0]})
+    wrong = not_finite(x, varying_lengths)
+    if wrong.any():
+        bad = sorted({int(i) for i in np.argwhere(wrong)[:, 0]})
         raise ValueError(f"{name}: NaN or infinite values in trial {', '.join(map(str, bad[:5]))}")
     return tf.cast(given, dtype) if tf.is_tensor(given) else np.ascontiguousarray(x, dtype)
 

@@ -37,6 +37,19 @@ def from_rows(rows: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     return tf.reshape(rows, (*leading, rows.shape[-1]))
 
 
+def packed(x: tf.Tensor, valid: tf.Tensor | None) -> tf.Tensor:
+    """Return the rows (N, F) of x (B, T, F), of the samples that are `valid` (B, T) alone, None for all."""
+    return as_rows(x) if valid is None else tf.gather_nd(x, tf.where(valid))
+
+
+def unpacked(rows: tf.Tensor, x: tf.Tensor, valid: tf.Tensor | None) -> tf.Tensor:
+    """Return rows (N, F) as (B, T, F), shaped as `x` (B, T, any) was before `packed`; zeros where not valid."""
+    if valid is None:
+        return from_rows(rows, x)
+    shape = (*tf.unstack(tf.shape(x))[:-1], rows.shape[-1])
+    return tf.ensure_shape(tf.scatter_nd(tf.where(valid), rows, shape), (*x.shape[:-1], rows.shape[-1]))
+
+
 def dense(rows: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, relu: bool = False) -> tf.Tensor:
     """Return rows (N, in) times kernel (in, out) plus bias (out,), rectified if asked for."""
     product = tf.nn.bias_add(tf.matmul(rows, kernel), bias)
@@ -134,15 +147,20 @@ def batch_norm(
     return out, tf.stop_gradient(mean), tf.stop_gradient(variance)
 
 
-def attend(query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
+def attend(
+    query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, mask: tf.Tensor | None = None, valid: tf.Tensor | None = None
+) -> tf.Tensor:
     """Return softmax(query key^T) value of each head, all (B, H, T, size), the query already scaled.
 
-    `mask` (B, H, T, T) is multiplied with the attention (dropout).
+    `mask` (B, H, T, T) is multiplied with the attention (dropout). Keys that are not `valid` (B, T) get none.
     """
 
     @tf.custom_gradient
     def core(query: tf.Tensor, key: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Gradients]]:
-        attention = tf.nn.softmax(tf.matmul(query, key, transpose_b=True))
+        scores = tf.matmul(query, key, transpose_b=True)
+        if valid is not None:
+            scores = tf.where(valid[:, None, None], scores, scores.dtype.min)
+        attention = tf.nn.softmax(scores)
         kept = attention if mask is None else attention * mask
         out = tf.matmul(kept, value)
 

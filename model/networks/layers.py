@@ -29,6 +29,8 @@ from sleep_interpreter.model.networks import kernels, multi_device
 Seed = int | Sequence[int] | np.random.Generator | None
 """What `numpy.random.default_rng` takes. Blocks that are given one generator draw from it in turn."""
 Shape = tuple[int | None, ...]
+Valid = Sequence[tf.Tensor] | None
+"""Of each part of a batch, which samples belong to the trials, bool (B_i, T); None: all."""
 
 serializable = keras.saving.register_keras_serializable("sleep_interpreter")
 
@@ -89,12 +91,16 @@ class Block(layers.Layer):
 
 
 class BatchBlock(Block):
-    """A block with batch normalisation: a batch counts as a whole, and may come in parts."""
+    """A block with batch normalisation: a batch counts as a whole, and may come in parts.
 
-    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return self.call_parts([x], training)[0]
+    `valid` bool (B, T) says which samples of x (B, T, F) belong to the trials, where these are of unequal length, None
+    that all do. Nothing depends on the others, and the output is 0 there.
+    """
 
-    def call_parts(self, parts: list[tf.Tensor], training: bool = False) -> list[tf.Tensor]:
+    def call(self, x: tf.Tensor, training: bool = False, valid: tf.Tensor | None = None) -> tf.Tensor:
+        return self.call_parts([x], training, None if valid is None else [valid])[0]
+
+    def call_parts(self, parts: list[tf.Tensor], training: bool = False, valid: Valid = None) -> list[tf.Tensor]:
         """Return the output for each part (B_i, ...) of one batch."""
         raise NotImplementedError
 

@@ -36,6 +36,7 @@ class NetworkSettings(config.Settings):
 
     A subclass has the fields `kind` (a `Literal` of its own), `channels` and `classes`; one for sleep trials
     `sleep_samples` and `awake` too (whether it takes awake trials along). Sizes that nobody sets follow the data card.
+    With a field `varying_lengths` (bool) it takes trials of unequal length, with NaN behind the end of shorter ones.
     """
 
     task: ClassVar[Literal["decoding", "staging"]] = "decoding"
@@ -63,6 +64,7 @@ class NetworkSettings(config.Settings):
         sizes = {
             "channels": len(card.channels),
             "sleep_samples": card.sleep_samples,
+            "varying_lengths": card.varying_lengths,
             "awake_samples": card.awake_samples,
             "classes": len(card.items),
         }
@@ -76,6 +78,15 @@ class NetworkSettings(config.Settings):
                 f"{where}: the card has no {' and no '.join(lacking)} trials, but model.awake is true, and then "
                 "they are taken along; set model.awake=false"
             )
+        if card.varying_lengths != getattr(self, "varying_lengths", False):
+            told = "are of unequal length" if card.varying_lengths else "all have the same length"
+            remedy = (
+                "leave model.varying_lengths out: it then follows the card"
+                if "varying_lengths" in type(self).model_fields
+                else f"a network of kind {self.kind!r} does not know the end of a trial (docs/own_experiment.md); take "
+                "away windows.sleep.earliest_end and prepare anew with an end that all trials reach"
+            )
+            raise UserError(f"{where}: its sleep trials {told}, but the network is not for such trials: {remedy}")
         self._refuse_other_sizes(
             card.sleep_samples, len(card.channels), len(card.items), card.awake_samples, where,
             "the card has {}", "; leave these settings out (they then follow the card), or correct the card",

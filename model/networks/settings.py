@@ -108,6 +108,7 @@ class DecoderSettings(NetworkSettings):
     contrastive: bool = True
     channels: PositiveInt = 55
     sleep_samples: PositiveInt = 200
+    varying_lengths: bool = Field(default=False, exclude_if=lambda value: not value)
     awake_samples: PositiveInt = 80
     classes: int = Field(default=15, ge=2)
     d_model: int = Field(default=128, ge=2, multiple_of=2)

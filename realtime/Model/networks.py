@@ -17,16 +17,18 @@ from sleep_interpreter.utils.staging.stagers import WINDOW
 @dataclass(frozen=True)
 class ResponseWindow:
     """The decode window around a cue's onset, in samples of the stream: `before` it (negative: begins after it) and
-    `after` it."""
+    `after` it. The next cue may end it from `earliest` after it on (None: the window is always whole)."""
 
     before: int
     after: int
+    earliest: int | None = None
 
     @classmethod
     def of(cls, card: DataCard) -> Self:
         """Return the window of a card's sleep trials."""
         first, last = stream_window(card.windows.sleep)
-        return cls(-first, last)
+        _, earliest = stream_window(card.cut_to_shortest().windows.sleep)
+        return cls(-first, last, earliest if card.varying_lengths else None)
 
     @property
     def samples(self) -> int:
@@ -119,10 +121,17 @@ class Decoder:
 
     def predict(self, eeg: np.ndarray) -> np.ndarray:
         """Return probabilities (K,) of eeg (channels, n) in µV at 500 Hz, the card's window around the cue (published:
-        1000 samples from -0.2 to +1.8 s); raise `ValueError` where samples or probabilities are not finite."""
+        1000 samples from -0.2 to +1.8 s), which may end early where the card's trials are of unequal length; raise
+        `ValueError` where samples or probabilities are not finite."""
         card = self._card
-        picked = self._match.apply(np.asarray(eeg, float), 0)
+        picked: np.ndarray = self._match.apply(np.asarray(eeg, float), 0)
+        ended = card.varying_lengths and picked.shape[1] < self._window.samples
+        if ended:
+            picked = picked[:, : int(int(picked.shape[1] / self._decimation) * self._decimation)]
         trial = decoding_window(picked, self._decimation, takes_average(card), card.unit == "robust")
+        if ended:  # as in the files: NaN behind the end
+            behind = np.full((card.sleep_samples - len(trial), trial.shape[1]), np.nan, trial.dtype)
+            trial = np.concatenate([trial, behind])
         result = np.asarray(self._network.predict_proba(trial[None])[0], float)
         if result.shape != (len(card.items),) or not np.isfinite(result).all():
             raise ValueError(f"the decoder returned {result}, expected {len(card.items)} probabilities")

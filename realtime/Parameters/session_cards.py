@@ -53,10 +53,12 @@ def session_cards(settings: SessionSettings, own: DataCard | None = None) -> Ses
         _refuse_other(named[first], first, named[other], other)
     session = named[first]
     low = settings.cues.interval_seconds[0]
-    if decoders and settings.cues.mode == "scheduled" and low < session.windows.sleep.end:
+    end = session.cut_to_shortest().windows.sleep.end
+    if decoders and settings.cues.mode == "scheduled" and low < end:
+        least = "at least " if session.varying_lengths else ""
         raise UserError(
-            f"cues.interval_seconds begins with {low:g} s, but the response to a cue is read for "
-            f"{session.windows.sleep.end:g} s ({first}): the next cue would lie in it"
+            f"cues.interval_seconds begins with {low:g} s, but the response to a cue is read for {least}"
+            f"{end:g} s ({first}): the next cue would lie in it"
         )
     return SessionCards(session, decoders)
 

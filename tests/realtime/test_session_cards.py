@@ -23,6 +23,8 @@ from sleep_interpreter.realtime.Sources.montage import stream_names
 from sleep_interpreter.utils.core import data_card
 from sleep_interpreter.utils.core.data_card import DataCard, Item, published
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.signal.preprocessing import decoding_window
+from sleep_interpreter.utils.signal.recording import Recording
 
 from .conftest import RATE, SECONDS, SMALL, of, read_session
 
@@ -194,6 +196,50 @@ def test_decoders_of_other_items_and_intervals_within_a_window_are_refused(tmp_p
     )
     with pytest.raises(UserError, match=r"interval_seconds begins with 2.5 s, .* read for 4 s"):
         cards_of(tmp_path, long, long, cues={"interval_seconds": (2.5, 3.5)})
+
+
+VARYING = EIGHT.model_copy(
+    update={
+        "windows": EIGHT.windows.model_copy(update={"sleep": data_card.Window(begin=-0.5, end=2.5, earliest_end=1.5)})
+    }
+)
+
+
+def test_a_response_ends_at_the_next_cue_where_trials_are_of_unequal_length(session, staged, tmp_path):
+    """Each is decoded as the offline trial up to the next cue, or not at all; and so in a replay."""
+    gaps = [4.0, 2.0, 1.8, 1.0, 2.5, 1.604]
+    onsets = 34 + np.cumsum([0, *gaps])
+    cues = [(float(t), VARYING.item_names[k % 8]) for k, t in enumerate(onsets)]
+    decoder, path = save_decoder(VARYING, tmp_path / "decoder.npz"), tmp_path / "night.vhdr"
+    night(VARYING, path, cues)
+    flags = [*staged, "--decoder-checkpoint", decoder, "--cues", "recorded"]
+    result = session(path, *flags)
+    decodes, failed = of(result, "decode"), of(result, "decode_failed")
+    assert [e["detail"]["reason"] for e in failed] == ["the next cue came after 1.00 s, before the card's earliest end"]
+    ends = onsets + np.minimum([*gaps, np.inf], 2.5)
+    kept = [0, 1, 2, 4, 5, 6]
+    assert [e["sample"] for e in decodes] == [round(ends[k] * RATE) for k in kept]
+    from sleep_interpreter.model.checkpoints import checkpoint
+
+    network = checkpoint.restore(decoder)
+    data = Recording(path)
+    eeg = np.concatenate([group.read(0, group.length) for group in data.groups(VARYING.channels)]) * 1e6
+    for e, k in zip(decodes, kept, strict=True):
+        count = int((ends[k] - onsets[k] + 0.5) * VARYING.rate_hz + 1e-6)
+        first = round((onsets[k] - 0.5) * RATE)
+        trial = np.full((1, VARYING.sleep_samples, 32), np.nan, np.float32)
+        trial[0, :count] = decoding_window(eeg[:, first : first + 2 * count], 2)
+        np.testing.assert_allclose(e["detail"]["probabilities"], network.predict_proba(trial)[0], atol=2e-3)
+    again = session(path, *flags, "--set", "source.chunk_seconds=0.37")
+    assert decisions(again.events) == decisions(result.events)
+
+
+def test_cues_before_the_earliest_end_are_refused(tmp_path):
+    sleep = data_card.Window(begin=-0.5, end=4, earliest_end=3)
+    card = EIGHT.model_copy(update={"windows": EIGHT.windows.model_copy(update={"sleep": sleep})})
+    with pytest.raises(UserError, match=r"interval_seconds begins with 2.5 s, .* read for at least 3 s"):
+        cards_of(tmp_path, card, card, cues={"interval_seconds": (2.5, 3.5)})
+    assert cards_of(tmp_path, card, card, cues={"interval_seconds": (3, 4)}).session == card
 
 
 def test_channels_of_the_settings_must_be_the_decoders():

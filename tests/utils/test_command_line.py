@@ -77,3 +77,13 @@ def test_a_script_runs_its_command_only_where_python_was_started_with_it(capsys,
     with pytest.raises(SystemExit) as ended:
         command_line.script("__main__", command, "N23SIMD", "doc")
     assert ended.value.code == 0 and calls[-1] == ("N23SIMD", "doc", None, ())
+
+
+def test_progress_in_a_file_is_a_line_now_and_then(capfd):
+    bar = command_line.progress(total=5000, unit="trial", desc="epoch")
+    with bar:
+        for count in range(5000):
+            bar.set_postfix(loss=count, refresh=False)
+            bar.update(1)
+    text = capfd.readouterr().err
+    assert text.count("epoch") <= 3 and "5000/5000" in text and "loss=4999" in text

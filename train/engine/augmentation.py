@@ -3,6 +3,8 @@
 An augmentation takes trials (B, T, C), their class indices (B,), its `amount` and a random generator, and returns
 trials of the same shape. Another one is such a function and one line in `train.settings.experiment.AUGMENTATIONS`, or
 an entry point of a package. None is the default, as published. Labels are never changed.
+
+Where trials are of unequal length, NaN stands behind the end of a shorter one, and has to stand there afterwards.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +13,8 @@ import numpy as np
 
 from sleep_interpreter.data.formats.trial_reader import Batch
 from sleep_interpreter.train.settings.experiment import AUGMENTATIONS, AugmentationSettings
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.signal.trial_ends import not_finite, valid_lengths
 
 
 def augmented(
@@ -30,6 +34,12 @@ def augmented(
                 if key in result:
                     some = random.random(len(label)) < settings.share
                     changed = change(result[key], label, settings.amount, random)
+                    ended = np.isnan(result[key])
+                    if ended.any() and (not_finite(changed).any() or np.isfinite(changed[ended]).any()):
+                        raise UserError(
+                            f"train.augment: {settings.kind!r} does not keep to the ends of trials of unequal length "
+                            "(NaN stands behind them); leave it out"
+                        )
                     result[key] = np.where(some[:, None, None], changed, result[key]).astype(np.float32)
         yield result
 
@@ -38,8 +48,8 @@ def time_shift(trials: np.ndarray, label: np.ndarray, amount: float, random: np.
     """Shift each trial by up to `amount` samples to either side; its first or last sample fills the gap."""
     length, most = trials.shape[1], int(amount)
     shifts = random.integers(-most, most + 1, len(trials))
-    places = np.clip(np.arange(length) - shifts[:, None], 0, length - 1)
-    return np.take_along_axis(trials, places[:, :, None], axis=1)
+    places = np.clip(np.arange(length) - shifts[:, None], 0, valid_lengths(trials)[:, None] - 1)
+    return np.where(np.isnan(trials), trials, np.take_along_axis(trials, places[:, :, None], axis=1))
 
 
 def channel_dropout(trials: np.ndarray, label: np.ndarray, amount: float, random: np.random.Generator) -> np.ndarray:
@@ -56,6 +66,7 @@ def mixup(trials: np.ndarray, label: np.ndarray, amount: float, random: np.rando
     """Mix each trial with another one of the same item in the batch, by a share of Beta(`amount`, `amount`).
 
     Other than in Zhang et al. (2018) items are never mixed, so that labels and contrastive pairs stay what they are.
+    Of trials of unequal length the mixture ends where the shorter one does.
     """
     partner = np.arange(len(trials))
     for item in np.unique(label):
@@ -70,10 +81,14 @@ def fourier_surrogate(trials: np.ndarray, label: np.ndarray, amount: float, rand
 
     Spectra and cross-spectra stay (Schwabedal et al. 2018); 1 leaves nothing of when something happened.
     """
-    length = trials.shape[1]
-    spectrum = np.fft.rfft(trials, axis=1)
-    phase = random.uniform(-np.pi, np.pi, spectrum.shape[:2]) * amount
-    phase[:, 0] = 0
-    if length % 2 == 0:
-        phase[:, -1] = 0
-    return np.fft.irfft(spectrum * np.exp(1j * phase)[:, :, None], length, axis=1)
+    lengths = valid_lengths(trials)
+    turned = np.full(trials.shape, np.nan)
+    for length in np.unique(lengths):
+        own = lengths == length
+        spectrum = np.fft.rfft(trials[own, :length], axis=1)
+        phase = random.uniform(-np.pi, np.pi, spectrum.shape[:2]) * amount
+        phase[:, 0] = 0
+        if length % 2 == 0:
+            phase[:, -1] = 0
+        turned[own, :length] = np.fft.irfft(spectrum * np.exp(1j * phase)[:, :, None], length, axis=1)
+    return turned

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.data.formats.test_trials import TestSubject
@@ -25,6 +24,7 @@ from sleep_interpreter.train.engine.member_trainer import MemberTrainer, Recipe
 from sleep_interpreter.train.engine.run_folder import Arrays, History, board, chosen_epoch, forget, training_record
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config, data_card, file_locks
+from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write, remove_temporary_files
 from sleep_interpreter.utils.model import predict
@@ -133,7 +133,7 @@ class Finetuner:
             losses, top1 = [], []
             validation: Any = 0.0
             test: Any = 0.0
-            with tqdm(total=members * len(fit), desc=name, unit="trial") as bar:
+            with progress(total=members * len(fit), desc=name, unit="trial") as bar:
                 for index in range(members):
                     self.trainer.load_state(_below(f"member/{index}/", run.arrays), folder / "state.npz")
                     batches = fit.batches(plan.batch_size, seed=plan.seed, epoch=epoch)

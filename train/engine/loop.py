@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from sleep_interpreter.data.formats.trial_reader import TrialReader
 from sleep_interpreter.train.engine import run_folder, schedules
@@ -20,6 +19,7 @@ from sleep_interpreter.train.engine.member_trainer import MemberTrainer
 from sleep_interpreter.train.engine.run_folder import RunFolder
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import data_card
+from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import remove_temporary_files
 
@@ -143,7 +143,7 @@ def _train_member(
             batches = augmented(batches, settings.train.augment, settings.train.seed, epoch)
             inputs = (tuple(batch[key] for key in trainer.keys) for batch in batches)
             trainer.optimizer.scale_rate(schedules.factor(epoch, wanted, settings.train.schedule))
-            with tqdm(total=len(trials), desc=name, unit=trials.unit) as bar:
+            with progress(total=len(trials), desc=name, unit=trials.unit) as bar:
                 loss, top1 = trainer.epoch(inputs, bar, run.folder / f"broken_batch_member_{index}.npz")
             row = {"member": index, "epoch": epoch, "loss": loss, "train_top1": top1}
             if validation is not None:

@@ -239,8 +239,8 @@ class MemberTrainer:
                 )
             hits += int(np.sum(probabilities.numpy().argmax(axis=1) == inputs[-1].argmax(axis=1)))
             losses, trials = losses + loss * count, trials + count
+            bar.set_postfix(loss=f"{losses / trials:.3f}", top1=f"{hits / trials:.3f}", refresh=False)
             bar.update(count)
-            bar.set_postfix(loss=f"{losses / trials:.3f}", top1=f"{hits / trials:.3f}")
         if not all(np.isfinite(v.numpy()).all() for v in self.variables):
             raise UserError(
                 f"weights are no longer finite after {bar.desc}: lower the learning rate "

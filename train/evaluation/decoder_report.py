@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from sleep_interpreter.data.formats.slow_oscillation_trials import SOSubject
 from sleep_interpreter.data.formats.test_trials import TestSubject
 from sleep_interpreter.train.evaluation import matching
 from sleep_interpreter.train.settings.experiment import EvaluateSettings
 from sleep_interpreter.utils.core import provenance
+from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
@@ -47,7 +47,7 @@ def predict_subjects(
     """
     subjects = matching.matched_subjects(model, subjects, checkpoint, interpolate)
     predictions = []
-    with tqdm(total=sum(map(len, subjects)), desc="testing", unit="trial") as bar:
+    with progress(total=sum(map(len, subjects)), desc="testing", unit="trial") as bar:
         for subject in subjects:
             probability = predict(model, subject.sleep, batch_size, bar)
             own = (subject.label, subject.data_type, probability, subject.card.item_names)
@@ -270,7 +270,7 @@ def evaluate_groups(
     subjects = matching.matched_subjects(model, subjects, notes.get("checkpoint"), interpolate)
     predictions: dict[str, list[Predictions]] = {group: [] for subject in subjects for group in subject.groups}
     total = sum(len(label) for subject in subjects for _, label in subject.groups.values())
-    with tqdm(total=total, desc="testing", unit="trial") as bar:
+    with progress(total=total, desc="testing", unit="trial") as bar:
         for subject in subjects:
             for group, (sleep, label) in subject.groups.items():
                 probability = predict(model, sleep, settings.batch_size, bar)

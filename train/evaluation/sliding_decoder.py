@@ -15,6 +15,7 @@ from sleep_interpreter.data.events.slow_oscillations import so_phase
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram
 from sleep_interpreter.data.preparation.signal import SignalFile
 from sleep_interpreter.model.checkpoints.channel_match import ChannelMatch, match
+from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.config import Settings
 from sleep_interpreter.utils.core.constants import STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.data_card import DataCard, published
@@ -160,7 +161,7 @@ def slide(night: Night, decoders: Mapping[str, Decoder], settings: ReactivationS
     def trials(some: np.ndarray) -> np.ndarray:
         return trials_at(night.eeg.read, time[some], night.average, night.card)
 
-    with tqdm(total=len(time), desc=f"{night.subject} {night.session}", unit="window") as bar:
+    with progress(total=len(time), desc=f"{night.subject} {night.session}", unit="window") as bar:
         probability = _decode(trials, stage, decoders, settings, bar, len(night.card.items))
     cues = np.sort(night.cues.onset_s.to_numpy(float))
     cues = np.concatenate([[-np.inf], cues, [np.inf]])
@@ -222,7 +223,7 @@ def slide_shuffled(night: Night, decoders: Mapping[str, Decoder], settings: Reac
         rng.shuffle(starts)
         pieces += [(code, start) for start in starts[:most]]
     parts: list[Course] = []
-    with tqdm(total=len(pieces) * len(inside), desc=f"{night.subject} control", unit="window") as bar:
+    with progress(total=len(pieces) * len(inside), desc=f"{night.subject} control", unit="window") as bar:
         for code, start in pieces:
             raw = _shuffle_phases(night.eeg.read(start, start + length), rng)
             stage = np.full(len(inside), code)

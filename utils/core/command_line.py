@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tqdm import tqdm
+
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import shorten_paths
 
@@ -40,6 +42,11 @@ def experiment_parser(doc: str | None, modes: Sequence[str] = (), checkpoint: bo
 def say(*lines: object) -> None:
     """Print a script's last words to standard output; everything else is logged."""
     print(*(shorten_paths(str(line)) for line in lines), sep="\n", flush=True)
+
+
+def progress(total: int, unit: str, desc: str, **more: Any) -> tqdm:
+    """Return a progress bar; in a file, where nothing is drawn over, it is printed every half minute and at its end."""
+    return tqdm(total=total, unit=unit, desc=desc, mininterval=0.1 if sys.stderr.isatty() else 30, **more)
 
 
 def set_up_logging(level: int) -> None:

@@ -47,15 +47,25 @@ class Item(Settings):
 
 
 class Window(Settings):
-    """A trial's time: from `begin` to `end` seconds after the onset of cue, picture or sound."""
+    """A trial's time: from `begin` to `end` seconds after the onset of cue, picture or sound.
+
+    `earliest_end` (sleep trials only): trials are of unequal length, each ends at the next cue or at `end`, whichever
+    comes first, and one that would end before `earliest_end` is left out. None: all trials have the whole window.
+    """
 
     begin: float = Field(ge=-10, le=10)
     end: float = Field(ge=-10, le=20)
+    earliest_end: float | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
         if self.end <= self.begin:
             raise ValueError(f"runs from {self.begin:g} to {self.end:g} s: the end comes after the beginning")
+        if self.earliest_end is not None and not max(self.begin, 0) < self.earliest_end < self.end:
+            raise ValueError(
+                f"earliest_end {self.earliest_end:g}: a trial ends after its onset and after its beginning, and before "
+                f"end ({self.end:g}); leave it out where all trials have the whole window"
+            )
         return self
 
     @property
@@ -65,8 +75,9 @@ class Window(Settings):
 
     @property
     def span(self) -> str:
-        """Both ends, for messages."""
-        return f"{self.begin:g} to {self.end:g} s"
+        """Both ends, for messages; of trials of unequal length the earliest end and the latest."""
+        earliest = "" if self.earliest_end is None else f"{self.earliest_end:g}-"
+        return f"{self.begin:g} to {earliest}{self.end:g} s"
 
 
 class Windows(Settings):
@@ -111,8 +122,10 @@ class DataCard(Settings):
             folded = [name.casefold() for name in names]
             if twice := sorted({name for name in names if folded.count(name.casefold()) > 1}):
                 raise ValueError(f"{what} names {', '.join(map(repr, twice))} twice (large and small letters are one)")
+        if self.windows.wake.earliest_end is not None:
+            raise ValueError("windows.wake: earliest_end is for sleep trials; awake trials are of equal length")
         for name, window in (("sleep", self.windows.sleep), ("wake", self.windows.wake)):
-            for seconds in (window.begin, window.end):
+            for seconds in (window.begin, window.end, window.earliest_end or 0):
                 if abs(seconds * self.rate_hz - round(seconds * self.rate_hz)) > 1e-6:
                     raise ValueError(
                         f"windows.{name}: {seconds:g} s is no whole number of samples at {self.rate_hz:g} Hz"
@@ -131,8 +144,26 @@ class DataCard(Settings):
 
     @property
     def sleep_samples(self) -> int:
-        """Samples of a sleep trial."""
+        """Samples of a sleep trial, of the longest one where lengths vary."""
         return round(self.windows.sleep.seconds * self.rate_hz)
+
+    @property
+    def varying_lengths(self) -> bool:
+        """Whether sleep trials are of unequal length: NaN in all channels stands behind the end of a shorter one."""
+        return self.windows.sleep.earliest_end is not None
+
+    @property
+    def shortest_samples(self) -> int:
+        """Samples that every sleep trial has."""
+        return self.cut_to_shortest().sleep_samples
+
+    def cut_to_shortest(self) -> "DataCard":
+        """Return the card of the same trials when all of them end at the earliest end."""
+        sleep = self.windows.sleep
+        if sleep.earliest_end is None:
+            return self
+        cut = sleep.model_copy(update={"end": sleep.earliest_end, "earliest_end": None})
+        return self.model_copy(update={"windows": self.windows.model_copy(update={"sleep": cut})})
 
     @property
     def awake_samples(self) -> int:

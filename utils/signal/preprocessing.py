@@ -69,8 +69,9 @@ def _antialias(decimation: int) -> np.ndarray:
 
 def scale_trial(eeg: np.ndarray) -> np.ndarray:
     """Scale each channel of (..., C, n) by its median and interquartile range, and clip to ±15; a channel without
-    spread (disconnected) becomes zeros."""
-    low, middle, high = np.percentile(eeg, [25, 50, 75], axis=-1, keepdims=True)
+    spread (disconnected) becomes zeros. NaN, behind the end of a trial, stays and does not count."""
+    percentile = np.nanpercentile if np.isnan(eeg).any() else np.percentile
+    low, middle, high = percentile(eeg, [25, 50, 75], axis=-1, keepdims=True)
     spread = high - low
     spread[spread < 1e-9] = np.inf
     return np.clip((eeg - middle) / spread, -CLIP, CLIP)
