@@ -14,12 +14,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
 from sleep_interpreter.train.commands import scripts
-from sleep_interpreter.utils.core import command_line
+from sleep_interpreter.utils.core.command_line import script
 
-
-def main(argv: scripts.Arguments = None) -> None:
-    scripts.train(None, __doc__, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(command_line.run(main))
+main = script(__name__, scripts.train, None, __doc__)
