@@ -71,9 +71,8 @@ def write_recordings(card, folder, every):
     return cues
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(c, id=n, marks=[pytest.mark.slow] * (c.items > 2)) for n, c in CASES.items()]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_an_experiment_of_ones_own_from_raw_recordings_to_a_night(case, tmp_path, call_script):
     card, chance = case.card, 1 / case.items
     names = list(card.item_names)

@@ -253,7 +253,7 @@ def test_a_network_without_a_card_says_so(words, caplog, tmp_path):
         decoder_report.predict_subjects(network, read_test_subjects(words), 16)
 
 
-@pytest.mark.parametrize("kind", data_card.AWAKE)
+@pytest.mark.parametrize("kind", ["image", pytest.param("audio", marks=pytest.mark.slow)])
 def test_one_kind_of_awake_trials_is_aligned_with_sleep(kind, tmp_path, call_script):
     """Of a card without the other kind, or chosen by hand from data that have both."""
     other = next(k for k in data_card.AWAKE if k != kind)
@@ -283,6 +283,7 @@ def test_one_kind_of_awake_trials_is_aligned_with_sleep(kind, tmp_path, call_scr
     one_sentence(stderr, "dataset.yaml", f"the card has no {other} trials", "model.awake=false")
 
 
+@pytest.mark.slow
 def test_precision_is_a_setting_of_the_run_and_weights_stay_float32(words, tmp_path, call_script):
     options = [*SMALL, "--data", words, "--set", "members=1"]
     for precision in ("float32", "mixed_bfloat16"):

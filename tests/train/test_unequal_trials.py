@@ -19,6 +19,9 @@ from sleep_interpreter.utils.core import config, data_card
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.trial_ends import not_finite, valid_lengths
 
+pytestmark = (
+    pytest.mark.slow
+)  # trainings; the parts are tried in data/test_trial_ends.py, model/test_ends_in_networks.py
 FAST = ["--set", "evaluate.bootstrap=100", "--set", "evaluate.permutations=100"]
 TRAIN = [*runs.SMALL, "--set", "train.epochs=1", *FAST]
 

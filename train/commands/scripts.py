@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sleep_interpreter.utils.core import command_line, tensorflow_import
 from sleep_interpreter.utils.core.constants import WINDOWS
-from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import DATA, RESULTS
 
 if TYPE_CHECKING:  # it brings TensorFlow
@@ -62,8 +62,12 @@ def finetune(name: str, network: str, doc: str | None, argv: Arguments) -> None:
 
 def _read_settings(name: str, args: argparse.Namespace, network: str | None = None) -> "Experiment":
     """Return the experiment's settings; only then is TensorFlow loaded."""
+    from sleep_interpreter.model import registry  # lazy: start-up
     from sleep_interpreter.train.settings import experiment  # lazy: start-up
 
+    if getattr(args, "network", None) is not None and name not in registry.names():
+        close = nearest(name, registry.names(), 1)
+        raise UserError(f"no network {name!r}; {f'did you mean {close[0]}?' if close else ', '.join(registry.names())}")
     settings = experiment.read(name, args, network)
     tensorflow_import.import_tensorflow()
     return settings
