@@ -69,8 +69,8 @@ class Ensemble(keras.Model):
             lengths = valid_lengths(x.numpy())
             if lengths.min() < card.shortest_samples:
                 raise ValueError(
-                    f"x: trial {int(lengths.argmin())} ends after {lengths.min()} samples, the network's data card says "
-                    f"{card.shortest_samples} at least (windows.sleep.earliest_end)"
+                    f"x: trial {int(lengths.argmin())} ends after {lengths.min()} samples, the network's data card "
+                    f"says {card.shortest_samples} at least (windows.sleep.earliest_end)"
                 )
         if not len(x):
             return np.zeros((0, self.settings.classes), np.float32)
