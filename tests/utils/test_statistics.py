@@ -178,6 +178,71 @@ def test_test_against_chance_over_subjects():
     assert few["wilcoxon_p"] is None and "5 subjects, 6 are needed" in few["note"]
 
 
+def test_chance_is_the_mean_over_every_order_of_the_labels():
+    random = np.random.default_rng(2)
+    for label in ([0, 0, 1, 1, 2, 4], [3, 3, 3, 3, 0, 1], [0, 1, 2, 3, 4, 1]):
+        probability = random.dirichlet(np.ones(5), 6)
+        rank = statistics.ranking(probability)
+        orders = [np.array(order) for order in itertools.permutations(label)]
+        ranks = [rank[np.arange(6), order] for order in orders]
+        tables = [statistics.class_counts(order, own == 0, 5) for order, own in zip(orders, ranks, strict=True)]
+        expected = {
+            "top1": np.mean([own == 0 for own in ranks]),
+            "top3": np.mean([own < 3 for own in ranks]),
+            "balanced": np.mean([statistics.mean_recall(*table) for table in tables]),
+        }
+        assert statistics.chance(np.array(label), probability) == pytest.approx(expected)
+
+
+def test_chance_of_equally_frequent_items_is_one_in_so_many():
+    random = np.random.default_rng(3)
+    for classes in (2, 3, 8, 15):
+        label = np.tile(np.arange(classes), 6)
+        chance = statistics.chance(label, random.dirichlet(np.ones(classes) / 3, len(label)))
+        assert chance == statistics.chances(classes), "to the last digit"
+    assert statistics.chance(np.zeros(0, int), np.zeros((0, 15))) == statistics.chances(15)
+    assert statistics.mean_chance([CHANCE] * 12) == CHANCE
+
+
+def guesses(random, counts, bias, subjects):
+    """Yield labels and probabilities of a decoder that guesses class k with a chance of bias[k] and knows nothing."""
+    label = np.repeat(np.arange(len(counts)), counts)
+    for _ in range(subjects):
+        said = random.choice(len(bias), size=len(label), p=np.array(bias) / sum(bias))
+        yield label, 0.9 * np.eye(len(bias))[said] + 0.1 / len(bias)
+
+
+@pytest.mark.parametrize(
+    ("counts", "bias"),
+    [
+        ([45, 45, *[0] * 13], [1, 1, *[0] * 13]),  # two of fifteen items
+        ([30, 30, 30, *[0] * 12], [1, 1, 1, *[0] * 12]),
+        ([20, 40] * 7 + [20], [1, 2] * 7 + [1]),  # frequencies 1:2
+        ([30, *[6] * 14], [5, *[1] * 14]),  # one item five times as often
+        ([30, *[6] * 14], [1, *[0] * 14]),  # nothing but the most frequent
+    ],
+)
+def test_noise_is_not_significant_whatever_items_there_are(counts, bias):
+    random, found = np.random.default_rng(5), []
+    for _ in range(40):
+        values, chance = [], []
+        for label, probability in guesses(random, counts, bias, 8):
+            values.append(np.mean(statistics.true_rank(label, probability) == 0))
+            chance.append(statistics.chance(label, probability)["top1"])
+        tested = statistics.against_chance(values, chance, 300, 0)
+        fixed = statistics.against_chance(values, CHANCE, 300, 0)
+        found.append([own[key] <= 0.05 for own in (tested, fixed) for key in ("wilcoxon_p", "sign_flip_p")])
+    rates = np.mean(found, axis=0)
+    assert (rates[:2] <= 0.13).all(), f"2 of 40 expected: {rates}"
+    assert (rates[2:] > 0.3).all(), "against one in fifteen, as if all were there and equally frequent"
+
+
+def test_how_often_items_were_cued_in_words():
+    assert statistics.unequal([np.full(15, 6), np.full(15, 4)]) is None and statistics.unequal([]) is None
+    assert statistics.unequal([np.array([6, 3, 0])]) == "2 of 3 items present, cued 3 to 6 times each"
+    assert statistics.unequal([np.array([6, 6, 6]), np.array([2, 0, 2])]).startswith("2 to 3 of 3 items present")
+
+
 def test_holm_by_hand():
     # sorted: 0.005 x 4 = 0.02; 0.01 x 3 = 0.03; 0.03 x 2 = 0.06; 0.04 x 1 = 0.04, but not below 0.06
     assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])

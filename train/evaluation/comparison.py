@@ -53,20 +53,34 @@ class Run:
         measured = {s: decoding_metrics.accuracies(self.labels(s), self.probability(s)) for s in self.trials}
         return {subject: own[measure] for subject, own in measured.items()}
 
+    def chance(self, measure: str) -> float:
+        """Return the mean over subjects of what each would get by chance (`statistics.chance`)."""
+        each = [statistics.chance(self.labels(s), self.probability(s))[measure] for s in self.trials]
+        return statistics.mean_chance(each)
+
+    def unequal(self) -> str | None:
+        """Return how often items were cued, where that differs (`statistics.unequal`)."""
+        return statistics.unequal([np.bincount(self.labels(s), minlength=len(self.items)) for s in self.trials])
+
 
 def compare(
-    folders: Sequence[str], results: Path, measure: str = "top1", different_data: bool = False, name: str | None = None
-) -> dict[str, Any]:
+    folders: Sequence[str], results: Path, measure: str | None = None, different_data: bool = False,
+    name: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Compare runs over the subjects they share, write the comparison and return it with its "path".
 
     `folders` are result folders of test scripts, or their names in `results`, whose folder "compare" receives
     NAME.csv (one row a run), NAME_pairs.csv, NAME_subjects.csv, NAME.json and NAME.png; without `name` they are
-    called by the runs' names joined with "_vs_". `measure` is "top1", "top3" or "balanced". With `different_data`
+    called by the runs' names joined with "_vs_". `measure` is "top1", "top3" or "balanced"; by default "top1", and
+    "balanced" where one run is fine-tuned and another is not: knowing how often each item is cued is a gain in top-1
+    alone. With `different_data`
     runs on other data or other trials are compared, too, subjects of one name being taken for the same person;
     otherwise they are refused. So are fewer than two runs or common subjects, a folder without complete results, runs
     of different items, and "top3" of so few items that it is always right.
     """
     runs = _same_items(_read_runs(folders, Path(results)))
+    if measure is None:
+        measure = "balanced" if len({bool(run.summary.get("finetuned")) for run in runs}) > 1 else "top1"
     if measure == "top3" and len(runs[0].items) <= 3:
         raise UserError(f"top3 of {len(runs[0].items)} items is always right: compare by top1 or balanced")
     path = PARAMS / "_base.yaml"
@@ -80,6 +94,9 @@ def compare(
     windows = {run.name: (run.summary.get("controls") or {}).get("window", "cue") for run in runs}
     if len(set(windows.values())) > 1:
         warnings.append("windows differ: " + ", ".join(f"{n} {window}" for n, window in windows.items()))
+    if measure != "balanced":
+        told = dict.fromkeys(text for run in runs if (text := run.unequal()))
+        warnings += [f"{text}: a run that knows how often gains by that alone; --measure balanced" for text in told]
     warnings += [f"{run.name}: {text}" for run in runs for text in run.summary.get("warnings", ())]
     values = {run.name: run.accuracies(measure) for run in runs}
     hits = {run.name: _hits(run, measure) for run in runs}
@@ -236,7 +253,7 @@ def _hits(run: Run, measure: str) -> Hits:
 
 
 def _run_row(run: Run, hits: Hits, measure: str, settings: EvaluateSettings) -> dict:
-    draw = (settings.bootstrap, settings.seed, statistics.chances(len(run.items))[measure])
+    draw = (settings.bootstrap, settings.seed, run.chance(measure))
     if measure == "balanced":
         tables = [statistics.class_counts(label, hit, len(run.items)) for label, hit in hits.values()]
         row = statistics.balanced_over_subjects(tables, *draw)
@@ -302,10 +319,10 @@ def _write(comparison: Mapping[str, Any], values: Mapping[str, Mapping[str, floa
 def summary_lines(comparison: Mapping[str, Any]) -> list[str]:
     """Return the comparison as lines for a terminal."""
     kind = f" ({comparison['kind']})" if comparison["kind"] else ""
-    chance = next(iter(comparison["runs"].values()))["chance"]
+    levels = list(dict.fromkeys(f"{row['chance']:.4f}" for row in comparison["runs"].values()))
     width = max(len(name) for name in comparison["runs"])
     lines = [
-        f"{comparison['measure']}, chance {chance:.4f}{kind}",
+        f"{comparison['measure']}, chance {' and '.join(levels)}{kind}",
         f"  {'':<{width}} {'mean':>6} {'95 % interval':>16} {'subjects':>8} {'n':>6}",
     ]
     for name, row in comparison["runs"].items():

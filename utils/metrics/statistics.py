@@ -37,8 +37,61 @@ class Resampling(Protocol):
 
 
 def chances(classes: int) -> dict[str, float]:
-    """Return what guessing gets on each measure: 1/K, 3/K, 1/K."""
+    """Return what guessing gets on each measure where items are equally frequent: 1/K, 3/K, 1/K."""
     return {"top1": 1 / classes, "top3": min(3, classes) / classes, "balanced": 1 / classes}
+
+
+def chance(label: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+    """Return what one subject's predictions (n, K) get on each measure by chance: the mean over all orders of its
+    labels (n,), exactly.
+
+    It depends on which items are present, how often each was cued and how often each was decoded, and on nothing else:
+    a decoder that always says the most frequent item has that item's share as chance. With every item cued equally
+    often it is 1/K, 3/K and 1/K, as it is said to be where there are no trials.
+    """
+    places = ranking(probability)
+    n, classes = places.shape
+    if not n:
+        return chances(classes)
+    cued, first, three = np.bincount(label, minlength=classes), (places == 0).sum(axis=0), (places < 3).sum(axis=0)
+    return {
+        "top1": float(expected_hits(cued, first) / n),
+        "top3": float(expected_hits(cued, three) / n),
+        "balanced": float(first[cued > 0].sum() / n / np.count_nonzero(cued)),
+    }
+
+
+def expected_hits(cued: np.ndarray, decoded: np.ndarray) -> np.ndarray:
+    """Return the mean number of hits over all orders of the labels, (...), of trials (..., K) that each class was cued
+    and decoded."""
+    cued = np.asarray(cued)
+    return (cued * decoded).sum(axis=-1) / cued.sum(axis=-1)
+
+
+def expected_recall(cued: np.ndarray, decoded: np.ndarray) -> float:
+    """Return the mean balanced accuracy over all orders of the labels within each fold, of trials (folds, K)."""
+    cued = np.atleast_2d(cued)
+    hits = (cued * decoded / cued.sum(axis=-1, keepdims=True)).sum(axis=0)
+    return float(mean_recall(hits, cued.sum(axis=0)))
+
+
+def mean_chance(values: Sequence[float] | np.ndarray) -> float:
+    """Return the mean of subjects' chance levels (S,): the very number where it is the same in all."""
+    return float(values[0] + np.mean(np.subtract(values, values[0])))
+
+
+def unequal(cued: Sequence[np.ndarray]) -> str | None:
+    """Return how often items were cued, in words, where one was cued more often than another or is missing; or None.
+
+    `cued` are trials (K,) of every class, of each subject or group.
+    """
+    counts = [np.asarray(own) for own in cued if np.sum(own)]
+    if all(np.ptp(own) == 0 for own in counts):
+        return None
+    present = [int(np.count_nonzero(own)) for own in counts]
+    some = f"{min(present)}" if min(present) == max(present) else f"{min(present)} to {max(present)}"
+    fewest, most = min(own[own > 0].min() for own in counts), max(own.max() for own in counts)
+    return f"{some} of {len(counts[0])} items present, cued {fewest} to {most} times each"
 
 
 def ranking(probability: np.ndarray) -> np.ndarray:
@@ -104,7 +157,7 @@ def balanced(
     total, row = int(np.sum(n)), dict.fromkeys(("accuracy", "low", "high"))
     if total:
         draws = _rate_draws(hits, n, True, resamples, np.random.default_rng(seed))
-        accuracy = float(_mean_recall(np.asarray(hits), np.asarray(n)))
+        accuracy = float(mean_recall(np.asarray(hits), np.asarray(n)))
         # drawn anew, trials that all hit or all miss would never differ
         alike = accuracy in (0, 1)
         low, high = _wilson(accuracy * total, total) if alike else np.percentile(draws, [2.5, 97.5])
@@ -133,8 +186,8 @@ def balanced_over_subjects(tables: Sequence[Counts], resamples: int, seed: int, 
     """Return mean balanced accuracy over subjects from the `class_counts` of each, as `over_subjects` does."""
     tables = [(np.asarray(h), np.asarray(n)) for h, n in tables if np.sum(n)]
     draws = [lambda size, rng, h=h, n=n: _rate_draws(h, n, True, size, rng) for h, n in tables]
-    values = [float(_mean_recall(h, n)) for h, n in tables]
-    pooled = float(_mean_recall(*(sum(column) for column in zip(*tables, strict=True)))) if tables else 0.0
+    values = [float(mean_recall(h, n)) for h, n in tables]
+    pooled = float(mean_recall(*(sum(column) for column in zip(*tables, strict=True)))) if tables else 0.0
     trials = sum(int(n.sum()) for _, n in tables)
     return _two_level(values, trials, draws, resamples, seed, chance, pooled)
 
@@ -172,7 +225,7 @@ def _rate_draws(hits: np.ndarray, n: np.ndarray, balanced: bool, size: int, rand
     return _rate(won, won + counts[:, len(n) :], balanced)
 
 
-def _mean_recall(hits: np.ndarray, n: np.ndarray) -> np.ndarray:
+def mean_recall(hits: np.ndarray, n: np.ndarray) -> np.ndarray:
     """Return the mean over the classes that have trials of hits / n, along the last axis."""
     recall = np.divide(hits, n, out=np.zeros(np.shape(n)), where=n > 0)
     return recall.sum(axis=-1) / (n > 0).sum(axis=-1)
@@ -221,16 +274,18 @@ def too_few_subjects(count: int) -> str | None:
     return f"not tested over subjects: {count} subject{'s' * (count != 1)}, {FEWEST_SUBJECTS} are needed"
 
 
-def against_chance(values: Sequence[float], chance: float, permutations: int, seed: int) -> dict[str, Any]:
-    """Test whether subjects' accuracies (S,) lie above chance, the subject being the unit.
+def against_chance(
+    values: Sequence[float], chance: float | Sequence[float], permutations: int, seed: int
+) -> dict[str, Any]:
+    """Test whether subjects' accuracies (S,) lie above chance, each above its own (S,), the subject being the unit.
 
     Sign flips are all enumerated when there are no more than `permutations`, otherwise drawn. The result: subjects,
     wilcoxon_p and sign_flip_p (one-sided), or in note why they are None.
     """
     if why := too_few_subjects(len(values)):
         return {"subjects": len(values), "wilcoxon_p": None, "sign_flip_p": None, "note": why}
-    wilcoxon_p, sign_flip_p = _one_sample(np.asarray(values) - chance, "greater", permutations, seed)
-    note = "one-sided against chance: Wilcoxon signed-rank, and sign-flip permutation of the mean"
+    wilcoxon_p, sign_flip_p = _one_sample(np.subtract(values, chance), "greater", permutations, seed)
+    note = "one-sided against each subject's chance: Wilcoxon signed-rank, and sign-flip permutation of the mean"
     return {"subjects": len(values), "wilcoxon_p": wilcoxon_p, "sign_flip_p": sign_flip_p, "note": note}
 
 
@@ -306,7 +361,7 @@ def _difference_draws(one: Trials, other: Trials, balanced: bool, size: int, ran
 
 def _rate(hits: np.ndarray, n: np.ndarray, balanced: bool) -> np.ndarray:
     """Return the rate of hits over all classes, or the mean of the classes' rates, along the last axis."""
-    return _mean_recall(hits, n) if balanced else np.sum(hits, axis=-1) / np.sum(n, axis=-1)
+    return mean_recall(hits, n) if balanced else np.sum(hits, axis=-1) / np.sum(n, axis=-1)
 
 
 def _one_sample(difference: np.ndarray, alternative: str, permutations: int, seed: int) -> tuple[float, float]:
