@@ -13,6 +13,7 @@ from sleep_interpreter.train.evaluation import staging_agreement
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.constants import UNKNOWN
+from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.metrics import staging_metrics
 from sleep_interpreter.utils.metrics.reliability import nrem_reliability
 from sleep_interpreter.utils.staging import gate_tradeoff
@@ -65,6 +66,33 @@ def test_epoch_agreement_is_yasas():
         for measure, value in own.items():
             whole = 1 if measure in ("kappa", "mcc") else 100
             assert value == pytest.approx(theirs[measure] / whole), measure
+
+
+@pytest.mark.parametrize("code", [4, 5, -2, 7.0, 1.5, float("nan"), "N2"])
+def test_codes_that_are_no_stage_are_refused(code):
+    """AASM codes (0 W to 4 R) among others: the epochs of one stage were left out without a word."""
+    truth = np.array([0, 1, 2, 3, 3, code] if not isinstance(code, str) else ["0", "1", code])
+    good = np.zeros(len(truth), int)
+    with pytest.raises(UserError) as error:
+        staging_agreement.epoch_agreement({"n1": good}, {"n1": truth}, ("expert", "my stager"))
+    assert "my stager, night n1" in str(error.value) and "no stage" in str(error.value) and "3 R" in str(error.value)
+    for function in (
+        lambda: staging_metrics.confusion(truth, good),
+        lambda: staging_metrics.onset_latencies(np.arange(3.0), np.zeros(3, int), truth),
+        lambda: nrem_reliability(np.full((len(truth), 4), 0.25), truth, 5),
+        lambda: staging_agreement.bland_altman({"n1": truth}, {"n1": good}),
+    ):
+        with pytest.raises(UserError, match="no stage"):
+            function()
+
+
+def test_nights_that_do_not_match_are_refused():
+    night = np.zeros(8, int)
+    with pytest.raises(UserError, match="night a: 8 epochs of x, 7 of y"):
+        staging_agreement.epoch_agreement({"a": night}, {"a": night[:7]}, ("x", "y"))
+    for one, other in (({"a": night, "b": night}, {"a": night}), ({"a": night}, {"a": night, "b": night})):
+        with pytest.raises(UserError, match="'b' was scored by one of them alone"):
+            staging_agreement.epoch_agreement(one, other, ("x", "y"))
 
 
 def test_kappa_of_known_tables():

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from sleep_interpreter.utils.core.constants import N2, N3, UNKNOWN
+from sleep_interpreter.utils.metrics.staging_metrics import stage_codes
 from sleep_interpreter.utils.metrics.statistics import proportion, true_rank
 
 
@@ -56,7 +57,7 @@ def nrem_reliability(probability: np.ndarray, truth: np.ndarray, bins: int) -> d
     Of probabilities (n, 4), NaN rows (unknown) left out, and true stages (n,): n, ece (None without a known epoch),
     bins (`reliability_bins` with probability and share).
     """
-    truth = np.asarray(truth, int)
+    truth = stage_codes(truth, "true stages")
     known = np.isfinite(probability).all(axis=1) & (truth != UNKNOWN)
     p = probability[known, N2] + probability[known, N3]
     error, rows = reliability_bins(p, np.isin(truth[known], (N2, N3)), bins, ("probability", "share"))

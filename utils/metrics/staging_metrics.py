@@ -8,15 +8,30 @@ from numpy.typing import ArrayLike
 from scipy import signal
 
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, STREAM_RATE, UNKNOWN
+from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.metrics.statistics import confusion_counts
 
 K = len(STAGES)
 MEASURES = ("accuracy", "kappa", "macro_f1")
 
 
+def stage_codes(codes: ArrayLike, whose: str = "stages") -> np.ndarray:
+    """Return stages as an int array; refuse what is neither one of `STAGES` (0 to 3) nor unknown (-1)."""
+    found = np.asarray(codes)
+    good = np.isin(found, [UNKNOWN, *range(K)])
+    if not good.all():
+        first = int(np.flatnonzero(~good)[0])
+        known = ", ".join(f"{code} {stage}" for code, stage in enumerate(STAGES))
+        raise UserError(
+            f"{whose}: {np.count_nonzero(~good)} of {found.size} epochs have a code that is no stage, the first "
+            f"{found[first]!r} at epoch {first + 1}; the codes are {known}, {UNKNOWN} unknown: translate others first"
+        )
+    return found.astype(int)
+
+
 def confusion(truth: ArrayLike, found: ArrayLike) -> np.ndarray:
     """Return how often each true stage (row) was called each (column): int (4, 4), without unknown."""
-    truth, found = np.asarray(truth, int), np.asarray(found, int)
+    truth, found = stage_codes(truth, "true stages"), stage_codes(found, "found stages")
     known = (truth != UNKNOWN) & (found != UNKNOWN)
     return confusion_counts(truth[known], found[known], K)
 
@@ -148,7 +163,7 @@ def onset_latencies(seconds: np.ndarray, found: np.ndarray, epochs: ArrayLike) -
     there at `seconds` (n,). A row has at (s), from, to (stages), lasts (s until the next change), early, latency (s;
     None: never followed, or early).
     """
-    epochs = np.asarray(epochs, int)
+    epochs = stage_codes(epochs, "true stages")
     starts = np.flatnonzero(np.diff(epochs)) + 1
     rows = []
     stops = np.append(starts[1:], len(epochs))[: len(starts)]
