@@ -106,8 +106,7 @@ STEPS: tuple[Step, ...] = (
     ),
     *(
         Step(
-            f"lasso_glm/lasso_glm_{n}.py --quick --data {DATA} --results {OUT} "
-            "--set statistics.bootstrap=100 --set statistics.permutations=100",
+            f"lasso_glm/lasso_glm_{n}.py --quick --data {DATA} --results {OUT} --set statistics.permutations=100",
             (SIMULATE,),
         )
         for n in LASSO

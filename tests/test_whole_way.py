@@ -137,7 +137,7 @@ def test_an_experiment_of_ones_own_from_raw_recordings_to_a_night(case, tmp_path
     assert {row["chance"] for row in compared["runs"].values()} == {chance}
 
     # linear baseline: what was planted in the response to a cue is found
-    lasso = overrides("statistics.bootstrap=200", "statistics.permutations=200")
+    lasso = overrides("statistics.permutations=200")
     run("lasso_glm/lasso_glm_N2N3N2N3.py", *places, *lasso)
     found = json.loads((results / "lasso_N2N3N2N3" / "summary.json").read_text())
     assert found["chance"] == chance and found["measure"].startswith(f"top-1 of {case.items} ")

@@ -11,7 +11,7 @@ import pandas as pd
 from sleep_interpreter.lasso_glm.engine.plans import PLANS, Plan
 from sleep_interpreter.lasso_glm.engine.run import SubjectResult
 from sleep_interpreter.lasso_glm.engine.settings import LassoSettings, seconds
-from sleep_interpreter.train.evaluation.decoder_report import write_csv
+from sleep_interpreter.train.evaluation.decoder_report import INTERVAL, write_csv
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.data_card import AWAKE, DataCard
 from sleep_interpreter.utils.core.errors import UserError
@@ -112,7 +112,9 @@ def _within(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSet
     validation = np.mean([a["validation_hits"].sum(axis=0) / a["validation_n"].sum() for a in own.values()], axis=0)
     times = np.array(seconds(pair[0], curves.shape[1], card))
     tested, mask = time_course_tests.clusters(curves, by_chance, settings.statistics)
-    interval = time_course_tests.band(curves, settings.statistics.bootstrap, settings.statistics.seed)
+    interval = time_course_tests.band(
+        np.array([a["hits"].sum(axis=0) for a in own.values()]), np.array([a["n"].sum() for a in own.values()])
+    )
     peaks = time_course_tests.peaks_within(own)
     quartiles = np.percentile(np.concatenate([row["cells"] for row in peaks.values()]), [25, 50, 75])
     names = ("lower_quartile", "median", "upper_quartile")
@@ -250,8 +252,8 @@ def _method(plan: Plan) -> dict[str, str]:
         else "each subject at the offset and time that the mean of the other half of the subjects likes best"
     )
     return {
-        "peak": f"accuracy over subjects, {chosen}; 95 %, two-level bootstrap over subjects and trials",
-        "curve": "mean over subjects; 95 %, bootstrap over subjects, at every sample of its own",
+        "peak": f"accuracy over subjects, {chosen}; {INTERVAL}",
+        "curve": f"mean over subjects; {INTERVAL}, at every sample of its own",
         "permutation": "labels permuted within subject and fold against fixed decisions; low and high: 95 %",
         "chance": "mean over all orders of the labels within subject and fold against fixed decisions, exactly",
         "clusters": "cluster-based permutation over subjects, each against its own chance at every place, first and "

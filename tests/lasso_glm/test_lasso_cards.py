@@ -17,7 +17,7 @@ from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.safe_pickle import read_pickle, write_pickle
 from sleep_interpreter.utils.metrics import time_course_tests
 
-FAST = ("--set", "statistics.bootstrap=200", "--set", "statistics.permutations=200")
+FAST = ("--set", "statistics.permutations=200")
 EIGHT = DataCard(
     title="eight", items=[{"name": f"item {k}"} for k in range(8)], channels=published().channels[:32], rate_hz=250,
     windows={"sleep": {"begin": -0.5, "end": 2.5}, "wake": {"begin": -0.1, "end": 0.5}}, conditions=["audio", "N2N3"],

@@ -89,7 +89,7 @@ def test_the_lasso_uses_what_all_trials_have_and_says_so(data, tmp_path, call_sc
     from sleep_interpreter.lasso_glm.engine import report
 
     for name, span in (("N2N3N2N3", 128), ("awake2sleep", None)):
-        less = ("statistics.bootstrap=100", "statistics.permutations=100", "folds=3", "penalty.l1=0.1")
+        less = ("statistics.permutations=100", "folds=3", "penalty.l1=0.1")
         fast = [word for setting in less for word in ("--set", setting)]
         code, error = call_script(f"lasso_glm/lasso_glm_{name}.py", "--data", data, "--results", tmp_path, *fast)
         assert code == 0, error

@@ -27,8 +27,8 @@ def test_no_trials_is_no_accuracy():
     none = np.zeros(15, int)
     assert statistics.proportion(0, 0, CHANCE)["accuracy"] is None
     assert statistics.balanced(none, none, 100, 0, CHANCE)["accuracy"] is None
-    assert statistics.over_subjects([np.zeros(0, bool)], 1000, 0, CHANCE)["accuracy"] is None
-    assert statistics.balanced_over_subjects([(none, none)], 1000, 0, CHANCE)["accuracy"] is None
+    assert statistics.over_subjects([np.zeros(0, bool)], CHANCE)["accuracy"] is None
+    assert statistics.balanced_over_subjects([(none, none)], CHANCE)["accuracy"] is None
     assert confidence_reliability(np.zeros(0, int), np.zeros((0, 15)), 15)["ece"] is None
     sure = np.array([[1e-10, 1 - 1e-10]])  # and wrong: no less so than it says
     assert confidence_reliability(np.array([0]), sure, 15)["log_loss"] == pytest.approx(10 * np.log(10), rel=1e-4)
@@ -36,11 +36,10 @@ def test_no_trials_is_no_accuracy():
 
 def test_mean_is_over_subjects_not_trials():
     rows = [np.ones(10, bool), np.zeros(30, bool), np.zeros(0, bool)]
-    result = statistics.over_subjects(rows, 1000, 0, CHANCE)
+    result = statistics.over_subjects(rows, CHANCE)
     assert (result["subjects"], result["n"]) == (2, 40)
     assert result["accuracy"] == 0.5 and result["pooled"] == 0.25
-    assert statistics.over_subjects(rows, 1000, 0, CHANCE) == result
-    assert statistics.over_subjects(rows, 1000, 1, CHANCE)["low"] <= result["accuracy"]
+    assert result["low"] < result["accuracy"] < result["high"]
 
 
 @pytest.mark.parametrize("hit", [False, True])
@@ -48,34 +47,34 @@ def test_no_interval_is_empty_where_all_trials_are_alike(hit):
     """0 of 10 is no evidence for exactly 0 %."""
     rows, none = [np.full(5, hit)] * 2, statistics.class_counts(np.arange(10), np.full(10, hit), 15)
     for result in (
-        statistics.over_subjects(rows, 200, 0, CHANCE),
-        statistics.balanced_over_subjects([none], 200, 0, CHANCE),
+        statistics.over_subjects(rows, CHANCE),
+        statistics.balanced_over_subjects([none], CHANCE),
         statistics.balanced(*none, 200, 0, CHANCE),
     ):
         assert result["accuracy"] == hit
         assert result["high"] - result["low"] == pytest.approx(statistics.proportion(0, 10, CHANCE)["high"])
 
 
-@pytest.mark.slow
-def test_interval_covers_the_population_mean():
-    """12 subjects whose true accuracies vary: the 95 % interval holds the true mean 90-99 % of the time."""
+@pytest.mark.parametrize("subjects", [3, 4, 8, 12])
+def test_interval_covers_the_population_mean(subjects):
+    """Subjects whose true accuracies vary: the 95 % interval holds the true mean 93-99 % of the time."""
     random = np.random.default_rng(0)
     covered = {"hits": 0, "balanced": 0, "difference": 0}
     for _ in range(300):
-        true = random.beta(6, 18, size=12)  # mean 0.25
+        true = random.beta(6, 18, size=subjects)  # mean 0.25
         labels = [random.integers(15, size=80) for _ in true]
         rows = [random.random(80) < p for p in true]
         other = [random.random(80) < 0.8 * p for p in true]  # mean 0.2
         tables = [statistics.class_counts(*pair, 15) for pair in zip(labels, rows, strict=True)]
-        result = statistics.over_subjects(rows, 400, 0, CHANCE)
+        result = statistics.over_subjects(rows, CHANCE)
         covered["hits"] += result["low"] <= 0.25 <= result["high"]
-        result = statistics.balanced_over_subjects(tables, 400, 0, CHANCE)
+        result = statistics.balanced_over_subjects(tables, CHANCE)
         covered["balanced"] += result["low"] <= 0.25 <= result["high"]
         pairs = [list(zip(labels, correct, strict=True)) for correct in (rows, other)]
-        result = statistics.difference(*pairs, 400, 0)
+        result = statistics.difference(*pairs)
         covered["difference"] += result["low"] <= 0.05 <= result["high"]
     for what, count in covered.items():
-        assert 0.90 <= count / 300 <= 0.995, f"{what}: {count / 300:.3f}"
+        assert 0.93 <= count / 300 <= 1, f"{what}: {count / 300:.3f}"
 
 
 @pytest.mark.parametrize(("n", "accuracy"), [(150, 0.07), (150, 0.5), (600, 0.25)])
@@ -262,37 +261,37 @@ def subjects(rates, n=100, seed=0):
 def test_paired_difference():
     first = subjects([0.30, 0.25, 0.40, 0.22, 0.31, 0.28])
     second = subjects([0.20, 0.24, 0.35, 0.20, 0.25, 0.21], seed=1)
-    row = statistics.paired(first, second, 500, 1000, 0)
+    row = statistics.paired(first, second, 1000, 0)
     assert row["difference"] == pytest.approx(0.31 / 6) and row["low"] < row["difference"] < row["high"]
     assert row["wilcoxon_p"] == row["sign_flip_p"] == row["smallest_p"] == pytest.approx(2 / 64)
-    turned = statistics.paired(second, first, 500, 1000, 0)
+    turned = statistics.paired(second, first, 1000, 0)
     assert turned["difference"] == -row["difference"] and turned["wilcoxon_p"] == row["wilcoxon_p"]
 
 
 def test_paired_with_itself_and_with_other_trials():
     first = subjects([0.3, 0.2, 0.4])
-    same = statistics.paired(first, first, 200, 200, 0)
+    same = statistics.paired(first, first, 200, 0)
     assert (same["difference"], same["low"], same["high"], same["wilcoxon_p"]) == (0, 0, 0, 1)
     assert same["smallest_p"] == 1 and same["differing"] == 0
     other = [(np.flip(label), np.flip(correct)) for label, correct in first]
-    unmatched = statistics.paired(first, other, 200, 200, 0)
+    unmatched = statistics.paired(first, other, 200, 0)
     assert unmatched["difference"] == 0 and unmatched["low"] < 0 < unmatched["high"]
 
 
 def test_pairing_the_trials_narrows_the_interval():
     first = subjects([0.5] * 4, n=300)
     second = [(label, correct & (np.arange(300) % 10 != 0)) for label, correct in first]
-    paired = statistics.paired(first, second, 500, 200, 0)
+    paired = statistics.paired(first, second, 200, 0)
     shifted = [(np.roll(label, 1), correct) for label, correct in second]
-    apart = statistics.paired(first, shifted, 500, 200, 0)
+    apart = statistics.paired(first, shifted, 200, 0)
     assert paired["high"] - paired["low"] < 0.7 * (apart["high"] - apart["low"])
 
 
 def test_balanced_pairs_weigh_classes_alike():
     label = np.repeat([0, 1], [90, 10])
     rows = [[(label, label == 0)] * 3, [(label, label == 1)] * 3]
-    assert statistics.paired(*rows, 200, 200, 0)["difference"] == pytest.approx(0.8)
-    assert statistics.paired(*rows, 200, 200, 0, balanced=True)["difference"] == pytest.approx(0)
+    assert statistics.paired(*rows, 200, 0)["difference"] == pytest.approx(0.8)
+    assert statistics.paired(*rows, 200, 0, balanced=True)["difference"] == pytest.approx(0)
 
 
 def test_ece_of_a_calibrated_and_of_an_overconfident_decoder():
@@ -326,7 +325,7 @@ def test_ece_by_hand():
 def test_a_difference_of_runs_that_are_all_alike_is_not_certain():
     """Nothing to resample: eight trials in each of six subjects, all right and all wrong, or both wrong."""
     right, wrong = ([(np.zeros(8, int), np.full(8, hit)) for _ in range(6)] for hit in (True, False))
-    found = statistics.difference(right, wrong, 200, 0)
+    found = statistics.difference(right, wrong)
     assert found["difference"] == found["high"] == 1 and 0.8 < found["low"] < 0.9
-    found = statistics.difference(wrong, wrong, 200, 0)
+    found = statistics.difference(wrong, wrong)
     assert found["difference"] == 0 and found["low"] == -found["high"] and 0.05 < found["high"] < 0.1

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sleep_interpreter.train.evaluation.decoder_report import interval_text, kind_of, write_csv
+from sleep_interpreter.train.evaluation.decoder_report import INTERVAL, interval_text, kind_of, write_csv
 from sleep_interpreter.train.settings.experiment import EvaluateSettings
 from sleep_interpreter.utils.core import config, provenance
 from sleep_interpreter.utils.core.data_card import items_apart
@@ -100,7 +100,7 @@ def compare(
     warnings += [f"{run.name}: {text}" for run in runs for text in run.summary.get("warnings", ())]
     values = {run.name: run.accuracies(measure) for run in runs}
     hits = {run.name: _hits(run, measure) for run in runs}
-    rows = {run.name: _run_row(run, hits[run.name], measure, settings) for run in runs}
+    rows = {run.name: _run_row(run, hits[run.name], measure) for run in runs}
     pairs = _pairs(hits, measure, settings)
     kinds: list[str | None] = [kind for run in runs if (kind := kind_of(run.summary))]
     comparison = {
@@ -111,9 +111,8 @@ def compare(
         "runs": rows,
         "pairs": pairs,
         "method": {
-            "interval": f"95 %, two-level bootstrap over subjects and trials, {settings.bootstrap} resamples",
-            "difference": "of the means over common subjects; 95 % as above, the same trials drawn for both "
-            "(errs on the wide side)",
+            "interval": INTERVAL,
+            "difference": "of the means over common subjects; 95 % as above, trials of both paired",
             "tests": (
                 "two-sided over common subjects: Wilcoxon signed-rank, and sign flips of the differences "
                 f"(all, or {settings.permutations} drawn where there are more); Holm: over the pairs"
@@ -252,13 +251,12 @@ def _hits(run: Run, measure: str) -> Hits:
     return hits
 
 
-def _run_row(run: Run, hits: Hits, measure: str, settings: EvaluateSettings) -> dict:
-    draw = (settings.bootstrap, settings.seed, run.chance(measure))
+def _run_row(run: Run, hits: Hits, measure: str) -> dict:
     if measure == "balanced":
         tables = [statistics.class_counts(label, hit, len(run.items)) for label, hit in hits.values()]
-        row = statistics.balanced_over_subjects(tables, *draw)
+        row = statistics.balanced_over_subjects(tables, run.chance(measure))
     else:
-        row = statistics.over_subjects([correct for _, correct in hits.values()], *draw)
+        row = statistics.over_subjects([correct for _, correct in hits.values()], run.chance(measure))
     return {
         **row,
         "folder": display_path(run.folder),
@@ -277,10 +275,7 @@ def _pairs(hits: Mapping[str, Hits], measure: str, settings: EvaluateSettings) -
                 f"{one} and {other} have {len(common)} test subjects in common; a paired comparison needs 2"
             )
         first, second = ([hits[run][subject] for subject in common] for run in (one, other))
-        row = statistics.paired(
-            first, second, settings.bootstrap, settings.permutations, settings.seed,
-            balanced=measure == "balanced",
-        )  # fmt: skip
+        row = statistics.paired(first, second, settings.permutations, settings.seed, balanced=measure == "balanced")
         pairs.append({"first": one, "second": other, **row})
     for test in ("wilcoxon", "sign_flip", "smallest"):
         adjusted = statistics.holm([pair[f"{test}_p"] for pair in pairs])

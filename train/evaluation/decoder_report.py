@@ -25,12 +25,11 @@ from sleep_interpreter.utils.plots import decoding as plots
 if TYPE_CHECKING:  # it brings TensorFlow
     from sleep_interpreter.model.networks.ensemble import Ensemble
 
-FEW_SUBJECTS = {
-    1: "1 subject with trials: the overall interval is over its trials only and says nothing about another",
-    2: "2 subjects with trials: the overall 95 % interval is too narrow (measured: it covers 81 %)",
-    3: "3 subjects with trials: the overall 95 % interval is too narrow (measured: it covers 88 %)",
-}
-"""Measured on binomial subjects of 80 trials whose true accuracies vary (0.25 on average)."""
+INTERVAL = (
+    "95 %, Student's t over subjects on the scale of the logit, never narrower than the trials alone leave it "
+    "(measured coverage: docs/statistics.md)"
+)
+ONE_SUBJECT = "1 subject with trials: the overall interval is over its trials only and says nothing about another"
 
 
 def predict_subjects(
@@ -84,7 +83,7 @@ def report(
     missing = [p.subject for p in predictions if not len(p)]
     found = {"overall": overall, "subjects": rows, "missing": missing}
     found["extra"] = sorted({key for own in extra.values() for key in own})
-    warnings = [FEW_SUBJECTS[overall["subjects"]]] if overall["subjects"] in FEW_SUBJECTS else []
+    warnings = [ONE_SUBJECT] if overall["subjects"] == 1 else []
     if overall["ties"]:
         warnings.append(f"{overall['ties']} of {overall['n']} trials have tied probabilities: {tie_rule(items)}")
     summary = _summary(name, items, notes, warnings, found, settings)
@@ -152,9 +151,9 @@ def method(settings: EvaluateSettings, items: Sequence[str]) -> dict[str, Any]:
     """Return how the figures were computed, for the summary."""
     return {
         "interval": {
-            "overall": f"95 %, two-level bootstrap over subjects and trials, {settings.bootstrap} resamples",
-            "subject": "95 %, Wilson; balanced accuracy: bootstrap over trials",
-            "all trials alike": "where all hit or all miss: Wilson over the trials, in place of a bootstrap",
+            "overall": INTERVAL,
+            "subject": f"95 %, Wilson; balanced accuracy: bootstrap over trials, {settings.bootstrap} resamples",
+            "all trials alike": "where all hit or all miss: Wilson over the trials",
         },
         "tests": {
             "chance": "mean over all orders of the subject's labels against its fixed predictions, exactly: it depends "
@@ -359,11 +358,11 @@ def _group_row(group: str, predictions: Sequence[Predictions], settings: Evaluat
 
 
 def _group_warnings(groups: Mapping[str, Mapping]) -> list[str]:
-    few = [group for group, row in groups.items() if row["subjects"] in FEW_SUBJECTS]
+    few = [group for group, row in groups.items() if row["subjects"] == 1]
     if not few:
         return []
     which = "all groups" if len(few) == len(groups) else ", ".join(few)
-    return [f"{which}: trials of fewer than 4 subjects, the 95 % interval is too narrow"]
+    return [f"{which}: trials of 1 subject, the interval is over them only and says nothing about another"]
 
 
 def group_summary_lines(summary: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,6 @@ from sleep_interpreter.data.formats.hypnograms import STATISTICS, night_statisti
 from sleep_interpreter.utils.core.constants import UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.metrics import staging_metrics
-from sleep_interpreter.utils.metrics.statistics import Resampling
 
 Stages = Mapping[str, np.ndarray]
 """Stages of 30 s epochs, int array (m,), by night."""
@@ -81,17 +80,15 @@ def mean_of_known(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def agreement(
-    reference: Stages, observed: Stages, names: tuple[str, str], size: int, evaluate: Resampling
-) -> dict[str, Any]:
+def agreement(reference: Stages, observed: Stages, names: tuple[str, str], size: int) -> dict[str, Any]:
     """Return `epoch_agreement` and "interval" {measure: [low, high]}, "chance", "confusion" (4, 4) of the same
     epochs.
 
-    The bootstrap draws stretches of `size` epochs; `evaluate` has its resamples and seed.
+    Intervals take stretches of `size` epochs as units within nights.
     """
     result = epoch_agreement(reference, observed, names)
     pairs = [(reference[night], observed[night]) for night in reference]
-    pooled = staging_metrics.pooled_agreement(pairs, size, evaluate.bootstrap, evaluate.seed)
+    pooled = staging_metrics.pooled_agreement(pairs, size)
     more = {key: pooled[key] for key in ("interval", "chance", "confusion")}
     return result | more
 

@@ -15,8 +15,10 @@ from sleep_interpreter.utils.metrics.reliability import confidence_reliability
 
 
 class EvaluationSettings(statistics.Resampling, Protocol):
-    """Settings of an evaluation: also the number of bins of confidence."""
+    """Settings of an evaluation: also resamples of one subject's balanced accuracy, and bins of confidence."""
 
+    @property
+    def bootstrap(self) -> int: ...
     @property
     def calibration_bins(self) -> int: ...
 
@@ -144,11 +146,10 @@ def overall_row(
     }
     ranks = [p.rank for p, _ in tested]
     tables = [statistics.class_counts(p.label, r == 0, len(items)) for (p, _), r in zip(tested, ranks, strict=True)]
-    draw = (settings.bootstrap, settings.seed)
     rows = {
-        "top1": statistics.over_subjects([r == 0 for r in ranks], *draw, chance["top1"]),
-        "top3": statistics.over_subjects([r < 3 for r in ranks], *draw, chance["top3"]),
-        "balanced": statistics.balanced_over_subjects(tables, *draw, chance["balanced"]),
+        "top1": statistics.over_subjects([r == 0 for r in ranks], chance["top1"]),
+        "top3": statistics.over_subjects([r < 3 for r in ranks], chance["top3"]),
+        "balanced": statistics.balanced_over_subjects(tables, chance["balanced"]),
     }
     values = [accuracies(p.label, p.probability) for p, _ in tested]
     for measure, row in rows.items():

@@ -17,13 +17,15 @@ class ClusterSettings(Resampling, Protocol):
     def cluster_p(self) -> float: ...
 
 
-def band(curves: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return a bootstrap 95 % interval, low and high (T,), of the mean of `curves` (S, T); None of one subject."""
-    curves = np.asarray(curves, np.float64)
-    if len(curves) < 2:
+def band(hits: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the 95 % interval, low and high (T,), of mean accuracy over subjects at every sample of its own.
+
+    `hits` (S, T) are of `n` (S,) trials; `statistics.mean_interval`, None of one subject.
+    """
+    if len(hits) < 2:
         return None
-    drawn = np.random.default_rng(seed).multinomial(len(curves), np.full(len(curves), 1 / len(curves)), resamples)
-    return tuple(np.percentile(drawn @ curves / len(curves), [2.5, 97.5], axis=0))
+    variance = statistics.rate_variance(hits, np.asarray(n)[:, None])
+    return statistics.mean_interval(hits / np.asarray(n)[:, None], np.sqrt(np.sum(variance, axis=0)) / len(hits))
 
 
 def clusters(
@@ -142,11 +144,11 @@ def peak(rows: Mapping[str, dict[str, Any]], settings: Resampling) -> dict[str, 
     seed, names = settings.seed, list(rows)
     correct = [np.arange(rows[name]["n"]) < rows[name]["hits"] for name in names]
     chance = [float(statistics.expected_hits(row["cued"], row["decoded"]).sum() / row["n"]) for row in rows.values()]
-    result = statistics.over_subjects(correct, settings.bootstrap, seed, statistics.mean_chance(chance))
+    result = statistics.over_subjects(correct, statistics.mean_chance(chance))
     accuracies = [own.mean() for own in correct]
     tables = [(row["recalled"], row["cued"].sum(axis=0)) for row in rows.values()]
     even = [statistics.expected_recall(row["cued"], row["decoded"]) for row in rows.values()]
-    balanced = statistics.balanced_over_subjects(tables, settings.bootstrap, seed, statistics.mean_chance(even))
+    balanced = statistics.balanced_over_subjects(tables, statistics.mean_chance(even))
     recall = [float(statistics.mean_recall(*table)) for table in tables]
     balanced["against_chance"] = statistics.against_chance(recall, even, settings.permutations, seed)
     random = np.random.default_rng(seed)

@@ -21,7 +21,7 @@ FEWEST_PLACES = 4
 
 def accuracy_over_time(
     curve: Mapping[str, Any], path: Path, domain: str, title: str = "", kind: str | None = None,
-    band: str = "95 %, subjects drawn",
+    band: str = "95 %, over subjects",
 ) -> None:  # fmt: skip
     """Draw mean accuracy over time with its interval, chance, and a bar where clusters are significant.
 
