@@ -17,7 +17,7 @@ from sleep_interpreter.utils.core.data_card import AWAKE, DataCard
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.metrics import time_course_tests
-from sleep_interpreter.utils.metrics.statistics import mean_chance
+from sleep_interpreter.utils.metrics.statistics import mean_chance, prevalence_text
 from sleep_interpreter.utils.plots import lasso as plots_lasso
 
 COLUMNS = ("subject", "experiment", "train", "test", "fold", "offset", "time", "accuracy", "n")
@@ -254,7 +254,8 @@ def _method(plan: Plan) -> dict[str, str]:
     return {
         "peak": f"accuracy over subjects, {chosen}; {INTERVAL}",
         "curve": f"mean over subjects; {INTERVAL}, at every sample of its own",
-        "permutation": "labels permuted within subject and fold against fixed decisions; low and high: 95 %",
+        "permutation": "labels permuted within subject and fold against fixed decisions; low and high: 95 %; its p "
+        "says that there is something in somebody, prevalence in what share of people at least",
         "chance": "mean over all orders of the labels within subject and fold against fixed decisions, exactly",
         "clusters": "cluster-based permutation over subjects, each against its own chance at every place, first and "
         "last in s",
@@ -279,6 +280,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
             f"{100 * peak['high']:.1f}), n = {peak['n']} trials of {peak['subjects']} subjects; "
             f"{against}permuted labels {100 * null['low']:.1f} to {100 * null['high']:.1f} %, p = {null['p']:.4f}"
         )
+        lines.append(f"    {prevalence_text(peak['prevalence'])}")
         if peak["unequal"]:
             even = peak["balanced"]
             lines.append(

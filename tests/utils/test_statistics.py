@@ -307,6 +307,39 @@ def test_ece_of_a_calibrated_and_of_an_overconfident_decoder():
     assert confidence_reliability(label, sure, 15)["ece"] == pytest.approx(0.4, abs=0.015)
 
 
+@pytest.mark.parametrize("n", [45, 180, 2000])
+def test_the_ece_of_a_calibrated_decoder_is_what_chance_gives(n):
+    """15 % at n = 45, however well calibrated: said beside the ECE, and not exceeded more often than in 5 %."""
+    random, found = np.random.default_rng(1), []
+    for _ in range(60):
+        probability = random.dirichlet(np.full(15, 0.3), n)
+        label = (random.random((n, 1)) > probability.cumsum(axis=1)).sum(axis=1).clip(max=14)
+        row = confidence_reliability(label, probability, 15)
+        found.append((row["ece"], row["ece_by_chance"]["mean"], row["ece"] > row["ece_by_chance"]["high"]))
+    ece, expected, above = np.mean(found, axis=0)
+    assert ece == pytest.approx(expected, rel=0.12) and above <= 0.13
+    assert n != 45 or 0.1 < expected < 0.2
+    wrong = confidence_reliability(np.zeros(n, int), np.eye(15)[np.full(n, 3)] * 0.9 + 0.1 / 15, 15)
+    assert wrong["ece"] > 3 * wrong["ece_by_chance"]["high"]
+
+
+def test_prevalence_says_how_many_people_not_that_somebody():
+    everybody = statistics.prevalence([0.001] * 12)
+    assert everybody["low"] == pytest.approx((0.05 ** (1 / 12) - 0.05) / 0.95) and everybody["significant"] == 12
+    two = statistics.prevalence([0.001, 0.04] + [0.5] * 10)
+    assert two["p"] == pytest.approx(0.118, abs=0.001) and two["low"] == 0
+    assert statistics.prevalence([0.5] * 5) == {"subjects": 5, "significant": 0, "p": 1.0, "low": 0.0}
+    assert statistics.prevalence([])["low"] is None
+    assert "12 of 12 subjects p <= 0.05" in statistics.prevalence_text(everybody)
+    # half of the people decode: the bound lies above that in no more than 5 % of studies
+    random = np.random.default_rng(0)
+    above = [
+        statistics.prevalence(np.where(random.random(12) < 0.5, 0.001, random.random(12)))["low"] > 0.5
+        for _ in range(400)
+    ]
+    assert np.mean(above) <= 0.07
+
+
 def test_ece_by_hand():
     probability = np.full((4, 3), [0.5, 0.25, 0.25])
     probability[2:] = [0.125, 0.75, 0.125]

@@ -162,11 +162,15 @@ def method(settings: EvaluateSettings, items: Sequence[str]) -> dict[str, Any]:
             "permutation": (
                 f"labels permuted within subject against fixed predictions, {settings.permutations} times, "
                 "p = (1 + number at least as high) / (1 + permutations); overall: the mean over subjects; "
-                "mean: of the permuted accuracies, the chance level of these very predictions"
+                "mean: of the permuted accuracies, the chance level of these very predictions; its p over the mean "
+                "says that there is something in somebody, not in the population"
             ),
+            "prevalence": "subjects with permutation p <= 0.05, and what share of the population decodes above chance "
+            "at least (95 %, binomial)",
             "against_chance": "over subjects, see its note",
         },
-        "calibration": f"expected calibration error over {settings.calibration_bins} bins of equal width",
+        "calibration": f"expected calibration error over {settings.calibration_bins} bins of equal width; by chance: "
+        "that of a perfectly calibrated decoder with these confidences and so many trials, mean and 95th percentile",
         "ties": tie_rule(items),
     }
 
@@ -227,7 +231,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         extra = "".join(f"  {key} {_short(row[key])}" for key in summary["extra"] if key in row)
         lines.append(_line(name, row) + extra)
     lines.append(_line("mean", overall))
-    lines.append(f"  {_tested(overall)}")
+    lines += [f"  {_tested(overall)}", f"  {statistics.prevalence_text(overall['prevalence'])}"]
     if overall["unequal"]:
         row = overall["balanced"]
         lines.append(
@@ -235,6 +239,12 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
             f"{row['chance']:.4f}, perm. p = {row['permutation']['p']:.4f}"
         )
         lines.append(f"  balanced, {_tested(row)}")
+    calibration = overall["calibration"]
+    if calibration["ece"] is not None:
+        lines.append(
+            f"  ECE of all trials {calibration['ece']:.3f}; perfectly calibrated, so many trials would show "
+            f"{calibration['ece_by_chance']['mean']:.3f} (up to {calibration['ece_by_chance']['high']:.3f})"
+        )
     if "skipped" in summary:
         lines.append(f"  skipped: {summary['skipped']['count']} bad trials (listed in summary.json)")
     lines += [f"  warning: {warning}" for warning in summary["warnings"]]

@@ -133,7 +133,8 @@ def overall_row(
 
     Every subject is tested against its own chance, and "chance" is the mean of these.
     The row: top-1 as in `statistics.over_subjects`, "top3" and "balanced" the same; in each "permutation" (mean over
-    subjects against the mean over subjects of permuted labels) and "against_chance" (over subjects); "recall" by item
+    subjects against the mean over subjects of permuted labels), "prevalence" (`statistics.prevalence`) and
+    "against_chance" (over subjects); "recall" by item
     and "calibration", pooled over trials; "ties", the trials that the tie rule decided; "unequal", how often items were
     cued where that differs (`statistics.unequal`), or None.
     """
@@ -157,6 +158,11 @@ def overall_row(
         if tested:
             group_null = np.mean([null[measure] for _, null in tested], axis=0)
             row["permutation"] = statistics.permutation_p(row["accuracy"], group_null)
+        own = [
+            statistics.permutation_p(v[measure], null[measure])["p"]
+            for v, (_, null) in zip(values, tested, strict=True)
+        ]
+        row["prevalence"] = statistics.prevalence(own)
         row["against_chance"] = statistics.against_chance(
             [value[measure] for value in values], [own[measure] for own in each], settings.permutations, settings.seed
         )

@@ -5,7 +5,7 @@ classes' recalls, so that frequent items do not count for more). Ties in probabi
 comes first in the vocabulary, as with `numpy.argmax`; the rule does not look at the label.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ Trials = tuple[np.ndarray, np.ndarray]
 """Label (n,) and whether correct (n,) of one subject's trials."""
 Counts = tuple[np.ndarray, np.ndarray]
 """Hits (K,) and trials (K,) of every class."""
+LEVEL = 0.05
 Z = float(stats.norm.ppf(0.975))
 
 
@@ -284,6 +285,33 @@ def permutation_p(observed: float, null: np.ndarray) -> dict[str, Any]:
     """Return the one-sided p (1 + number at least as high) / (1 + permutations), and the null's mean."""
     at_least = int(np.sum(np.asarray(null) >= observed - 1e-9))  # another order of sums may round otherwise
     return {"p": (1 + at_least) / (1 + len(null)), "mean": float(np.mean(null)), "permutations": len(null)}
+
+
+def prevalence(p_values: Sequence[float]) -> dict[str, Any]:
+    """Return in what share of the population there is something to decode at least, from each subject's own p.
+
+    A test of the mean over subjects says that there is something in somebody. Subjects without an effect have p <= 0.05
+    in at most 5 %, so if a share of them is significant, at least (share - 0.05) / 0.95 have one: the binomial
+    prevalence (Donhauser et al. 2018, Ince et al. 2021), which allows what the minimum statistic of Allefeld et al.
+    (2016) does not, trials and items that differ in number between subjects. The result: subjects, significant, p (of
+    so many or more if nobody has an effect), low (95 % lower bound of the prevalence, from the one-sided bound of
+    Clopper and Pearson); None without subjects.
+    """
+    count, found = len(p_values), int(np.sum(np.asarray(p_values) <= LEVEL))
+    if not count:
+        return {"subjects": 0, "significant": 0, "p": None, "low": None}
+    test = stats.binomtest(found, count, LEVEL, alternative="greater")
+    share = test.proportion_ci(1 - LEVEL, method="exact").low
+    low = max(0.0, (share - LEVEL) / (1 - LEVEL))
+    return {"subjects": count, "significant": found, "p": float(test.pvalue), "low": float(low)}
+
+
+def prevalence_text(found: Mapping[str, Any]) -> str:
+    """Return a result of `prevalence` in words."""
+    return (
+        f"{found['significant']} of {found['subjects']} subjects p <= {LEVEL} by themselves: with 95 % confidence "
+        f"at least {found['low']:.0%} of people decode above chance (p = {found['p']:.2g} that nobody does)"
+    )
 
 
 def too_few_subjects(count: int) -> str | None:

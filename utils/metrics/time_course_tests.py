@@ -137,7 +137,8 @@ def peak(rows: Mapping[str, dict[str, Any]], settings: Resampling) -> dict[str, 
 
     The result is that of `statistics.over_subjects` with against_chance (`statistics.against_chance`, each subject
     against its own) and permutation: p, mean, low and high (95 %) of the same mean with labels permuted within fold and
-    subject; "balanced", the same of balanced accuracy without permutation, and "unequal" (`statistics.unequal`).
+    subject; "balanced", the same of balanced accuracy without permutation; "prevalence" and "unequal" (of
+    `statistics`).
     """
     if not rows:
         return None
@@ -152,12 +153,15 @@ def peak(rows: Mapping[str, dict[str, Any]], settings: Resampling) -> dict[str, 
     recall = [float(statistics.mean_recall(*table)) for table in tables]
     balanced["against_chance"] = statistics.against_chance(recall, even, settings.permutations, seed)
     random = np.random.default_rng(seed)
-    null = np.mean([permuted(rows[name], settings.permutations, random) for name in names], axis=0)
+    nulls = [permuted(rows[name], settings.permutations, random) for name in names]
+    null = np.mean(nulls, axis=0)
+    alone = [statistics.permutation_p(*pair)["p"] for pair in zip(accuracies, nulls, strict=True)]
     low, high = np.percentile(null, [2.5, 97.5])
     return {
         **result,
         "against_chance": statistics.against_chance(accuracies, chance, settings.permutations, seed),
         "balanced": balanced,
+        "prevalence": statistics.prevalence(alone),
         "unequal": statistics.unequal([cued for _, cued in tables]),
         "permutation": {**statistics.permutation_p(result["accuracy"], null), "low": float(low), "high": float(high)},
     }
