@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy.stats import kstest
+from scipy.stats import kstest, wilcoxon
 from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_score
 
 from sleep_interpreter.utils.metrics import statistics
@@ -191,6 +191,8 @@ def test_chance_is_the_mean_over_every_order_of_the_labels():
             "balanced": np.mean([statistics.mean_recall(*table) for table in tables]),
         }
         assert statistics.chance(np.array(label), probability) == pytest.approx(expected)
+        guessed = statistics.chance_of_guesses(np.array(label), probability.argmax(axis=1), 5)
+        assert guessed == pytest.approx(expected["top1"])
 
 
 def test_chance_of_equally_frequent_items_is_one_in_so_many():
@@ -240,6 +242,16 @@ def test_how_often_items_were_cued_in_words():
     assert statistics.unequal([np.full(15, 6), np.full(15, 4)]) is None and statistics.unequal([]) is None
     assert statistics.unequal([np.array([6, 3, 0])]) == "2 of 3 items present, cued 3 to 6 times each"
     assert statistics.unequal([np.array([6, 6, 6]), np.array([2, 0, 2])]).startswith("2 to 3 of 3 items present")
+
+
+def test_signed_ranks_are_scipys():
+    random = np.random.default_rng(6)
+    for n in (6, 7, 9, 12, 13, 14, 20):
+        for decimals in (1, 8):  # with ties and zeros, and without
+            values = np.round(random.normal(0.1, 0.3, n), decimals)
+            for alternative in ("greater", "two-sided"):
+                p, _ = statistics._one_sample(values, alternative, 100, 0)
+                assert p == pytest.approx(wilcoxon(values, alternative=alternative).pvalue, abs=1e-12), (n, decimals)
 
 
 def test_holm_by_hand():
