@@ -42,7 +42,7 @@ ITEMS = {
 TRUTHS = {
     "alike": lambda random, mean, size: np.full(size, mean),
     "vary": lambda random, mean, size: random.beta(24 * mean, 24 * (1 - mean), size),
-    "long tail": lambda random, mean, size: np.minimum(mean / 2 + random.exponential(mean / 2, size), 0.99),
+    "long tail": lambda random, mean, size: np.minimum(mean - 0.1 + random.exponential(0.1, size), 0.99),
 }
 """True accuracies of subjects whose mean is `mean`."""
 TRIALS = ((15, 20, 0.2), (15, 90, 0.2), (15, 480, 0.2), (2, 20, 0.6), (2, 90, 0.6))

@@ -185,7 +185,7 @@ def mean_interval(
     (delta method), so that limits stay within the `bounds` of what is measured and reach further to the side that has
     room, as few low rates need it. `centre`: what is estimated, where `values` are its jackknife pseudo-values.
 
-    Measured coverage: docs/statistics.md. Percentiles of a bootstrap of few subjects cover less: 80 % of four.
+    Measured coverage: docs/statistics.md. Percentiles of a bootstrap of few subjects cover less.
     """
     values = np.asarray(values, float)
     count = len(values)
