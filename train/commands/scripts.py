@@ -164,7 +164,10 @@ def compare(doc: str | None, argv: Arguments) -> None:
     """Compare results of test scripts."""
     parser = command_line.parser(doc)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="results folder, or its name in --results")
-    parser.add_argument("--measure", choices=("top1", "top3", "balanced"), default="top1")
+    parser.add_argument(
+        "--measure", choices=("top1", "top3", "balanced"),
+        help="default: top1; balanced where one run is fine-tuned and another is not",
+    )  # fmt: skip
     parser.add_argument("--results", metavar="DIR", default=str(RESULTS), help="default: results/")
     parser.add_argument("--name", help="of the files written, instead of the runs' names")
     parser.add_argument(

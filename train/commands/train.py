@@ -220,7 +220,7 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
         files = [f"{prefix}.index", *tf_checkpoint.data_files(prefix)]
     notes["checkpoint_fingerprint"] = content_hash(files)
     notes["controls"] = test.controls("cue", network)
-    notes["data_types"] = ["test"]
+    notes |= {"data_types": ["test"], "finetuned": True}
     for key in (config.parse_override(text)[0] for text in args.overrides):
         if key.startswith("train.") and hasattr(settings.finetune, key.removeprefix("train.")):
             log.warning("WARNING: --set %s has no effect here: finetune.%s has", key, key.removeprefix("train."))

@@ -9,8 +9,8 @@ from scipy import stats
 
 from sleep_interpreter.data.formats.hypnograms import STATISTICS, night_statistics, to_yasa
 from sleep_interpreter.utils.core.constants import UNKNOWN
+from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.metrics import staging_metrics
-from sleep_interpreter.utils.metrics.statistics import Resampling
 
 Stages = Mapping[str, np.ndarray]
 """Stages of 30 s epochs, int array (m,), by night."""
@@ -21,11 +21,12 @@ FEWEST_NIGHTS = 3
 def epoch_agreement(reference: Stages, observed: Stages, names: tuple[str, str]) -> dict[str, Any]:
     """Return the agreement of two scorers, called `names`, as yasa.EpochByEpochAgreement measures it.
 
-    Epochs that either does not know are left out. The result: scorers, nights, epochs (scored by both),
+    Epochs that either does not know (-1) are left out; a code that is no stage, a night of one scorer alone and nights
+    of unequal length are refused. The result: scorers, nights, epochs (scored by both),
     nights_left_out (nothing in common), pooled and mean over nights ({accuracy, balanced_acc, kappa, mcc, precision,
     f1}, the last two weighted by how often the reference names a stage; None where one is not defined).
     """
-    pairs = {night: _scored_by_both(reference[night], observed[night]) for night in reference}
+    pairs = _scored_by_both(reference, observed, names)
     kept = [pair for pair in pairs.values() if pair.size]
     left_out = [night for night, pair in pairs.items() if not pair.size]
     result = {"scorers": list(names), "nights": len(kept), "nights_left_out": left_out}
@@ -36,10 +37,24 @@ def epoch_agreement(reference: Stages, observed: Stages, names: tuple[str, str])
     return result | {"epochs": together.shape[1], "pooled": _scores(*together), "mean": mean}
 
 
-def _scored_by_both(reference: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """Return the stages of the epochs that both know: int array (2, n)."""
-    pair = np.array([reference, observed], int)
-    return pair[:, (pair != UNKNOWN).all(axis=0)]
+def _scored_by_both(reference: Stages, observed: Stages, names: tuple[str, str]) -> dict[str, np.ndarray]:
+    """Return the stages of the epochs that both know, int array (2, n), by night."""
+    if alone := sorted(set(reference) ^ set(observed)):
+        raise UserError(f"{' and '.join(names)}: night {alone[0]!r} was scored by one of them alone; leave it out")
+    pairs = {}
+    for night in reference:
+        one, other = (
+            staging_metrics.stage_codes(scored[night], f"{name}, night {night}")
+            for scored, name in zip((reference, observed), names, strict=True)
+        )
+        if len(one) != len(other):
+            raise UserError(
+                f"night {night}: {len(one)} epochs of {names[0]}, {len(other)} of {names[1]}; an epoch of both has to "
+                "be the same 30 s"
+            )
+        pair = np.array([one, other])
+        pairs[night] = pair[:, (pair != UNKNOWN).all(axis=0)]
+    return pairs
 
 
 def _scores(reference: np.ndarray, observed: np.ndarray) -> dict[str, float | None]:
@@ -65,18 +80,17 @@ def mean_of_known(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def agreement(
-    reference: Stages, observed: Stages, names: tuple[str, str], size: int, evaluate: Resampling
-) -> dict[str, Any]:
+def agreement(reference: Stages, observed: Stages, names: tuple[str, str], size: int) -> dict[str, Any]:
     """Return `epoch_agreement` and "interval" {measure: [low, high]}, "chance", "confusion" (4, 4) of the same
     epochs.
 
-    The bootstrap draws stretches of `size` epochs; `evaluate` has its resamples and seed.
+    Intervals take stretches of `size` epochs as units within nights.
     """
+    result = epoch_agreement(reference, observed, names)
     pairs = [(reference[night], observed[night]) for night in reference]
-    pooled = staging_metrics.pooled_agreement(pairs, size, evaluate.bootstrap, evaluate.seed)
+    pooled = staging_metrics.pooled_agreement(pairs, size)
     more = {key: pooled[key] for key in ("interval", "chance", "confusion")}
-    return epoch_agreement(reference, observed, names) | more
+    return result | more
 
 
 def bland_altman(reference: Stages, observed: Stages) -> dict[str, dict]:
@@ -87,18 +101,15 @@ def bland_altman(reference: Stages, observed: Stages) -> dict[str, dict]:
     {statistic: {n, mean, difference (one a night), bias, bias_low, bias_high (95 %, t), sd, loa_low, loa_high (bias
     -+ 1.96 SD)}}; limits are None below `FEWEST_NIGHTS` nights.
     """
-    rows = []
-    for night in reference:
-        pair = _scored_by_both(reference[night], observed[night])
-        if pair.size:
-            rows.append([night_statistics(to_yasa(codes)) for codes in pair])
+    pairs = _scored_by_both(reference, observed, ("the reference", "the other scorer")).values()
+    rows = [[night_statistics(to_yasa(codes)) for codes in pair] for pair in pairs if pair.size]
     result = {}
     for key in STATISTICS:
-        pairs = np.array([[one[key], other[key]] for one, other in rows], float).reshape(-1, 2)
-        pairs = pairs[np.isfinite(pairs).all(axis=1)]
-        difference = pairs[:, 1] - pairs[:, 0]
+        values = np.array([[one[key], other[key]] for one, other in rows], float).reshape(-1, 2)
+        values = values[np.isfinite(values).all(axis=1)]
+        difference = values[:, 1] - values[:, 0]
         n = len(difference)
-        row = {"n": n, "mean": pairs.mean(axis=1).tolist(), "difference": difference.tolist()}
+        row = {"n": n, "mean": values.mean(axis=1).tolist(), "difference": difference.tolist()}
         row |= dict.fromkeys(("bias", "bias_low", "bias_high", "sd", "loa_low", "loa_high"))
         if n:
             row["bias"] = float(difference.mean())

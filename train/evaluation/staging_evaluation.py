@@ -1,7 +1,6 @@
 """The evaluation of stagers: one night at a time, against the expert and beside YASA."""
 
 import logging
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from sleep_interpreter.data.formats.staging_windows import StagingSubject, read_
 from sleep_interpreter.train.evaluation import staging_agreement
 from sleep_interpreter.train.evaluation.decoder_report import kind_of, write_csv
 from sleep_interpreter.train.evaluation.staging_agreement import mean_of_known
-from sleep_interpreter.train.settings.experiment import EvaluateSettings, Experiment, StagingEvaluation
+from sleep_interpreter.train.settings.experiment import Experiment, StagingEvaluation
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
@@ -124,35 +123,33 @@ def evaluate(
     if not nights:
         raise UserError(f"none of {len(files)} subjects could be staged; the first: {failures[0]['reason']}")
     notes = {**notes, "simulated": bool(notes.get("simulated"))}
-    summary = measured(nights, settings, experiment.evaluate, notes, name, failures)
+    summary = measured(nights, settings, notes, name, failures)
     _write(nights, summary, folder, name, settings.smoothing, kind)
     provenance.write_json(folder / "summary.json", summary)
     return summary
 
 
 def measured(
-    nights: Sequence[StagedNight], settings: StagingEvaluation, evaluate: EvaluateSettings,
-    notes: dict[str, Any], name: str, failures: list[dict],
+    nights: Sequence[StagedNight], settings: StagingEvaluation, notes: dict[str, Any], name: str,
+    failures: list[dict],
 ) -> dict[str, Any]:  # fmt: skip
     """Return the summary of staged nights."""
     grids = {night.name: _grid(night, settings.smoothing) for night in nights}
     epochs = {night.name: (night.epochs, night.found) for night in nights}
     size = max(1, round(settings.block_minutes * 60 / STAGING_SECONDS))
-    draw = (evaluate.bootstrap, evaluate.seed)
     subjects: dict[str, dict] = {}
     for night in nights:
-        seed = [evaluate.seed, zlib.crc32(night.name.encode())]
         known = night.estimates.known
         subjects[night.name] = {
-            "epochs": pooled_agreement([epochs[night.name]], size, evaluate.bootstrap, seed),
-            "grid": pooled_agreement([grids[night.name]], 10 * size, evaluate.bootstrap, seed),
+            "epochs": pooled_agreement([epochs[night.name]], size),
+            "grid": pooled_agreement([grids[night.name]], 10 * size),
             "unknown": {"share": float(1 - known.mean()), "reasons": night.estimates.unknown_reasons()},
             "absent_stages": [s for c, s in enumerate(STAGES) if not (night.epochs == c).any()],
         }
     overall = {
         "subjects": len(nights),
-        "epochs": pooled_agreement(epochs.values(), size, *draw),
-        "grid": pooled_agreement(grids.values(), 10 * size, *draw),
+        "epochs": pooled_agreement(epochs.values(), size),
+        "grid": pooled_agreement(grids.values(), 10 * size),
         "mean_over_subjects": {
             part: {m: mean_of_known([row[part][m] for row in subjects.values()]) for m in staging_metrics.MEASURES}
             for part in ("epochs", "grid")
@@ -175,9 +172,7 @@ def measured(
         "latency": _latency(nights, settings),
         "reliability": _reliability(nights, settings),
         "gate": _gates(nights, settings, name),
-        "agreement": [
-            staging_agreement.agreement(ref, obs, (one, two), size, evaluate) for one, ref, two, obs in pairs
-        ],
+        "agreement": [staging_agreement.agreement(ref, obs, (one, two), size) for one, ref, two, obs in pairs],
         "sleep_statistics": {key: staging_agreement.bland_altman(expert, found) for key, found in scorers.items()},
         "method": METHOD | {"smoothing": settings.smoothing, "block_minutes": settings.block_minutes},
         "provenance": provenance.record(),
@@ -187,7 +182,8 @@ def measured(
 METHOD = {
     "epochs": "30 s epochs: the window that covers the epoch exactly, unsmoothed",
     "grid": "published: smoothed estimate of the window from 3 k s on against the expert's stage there",
-    "interval": "95 %, bootstrap over subjects, then over stretches of consecutive time within them",
+    "interval": "95 %, jackknife over subjects with Student's t, never narrower than one over stretches of consecutive "
+    "time within them; of one subject over its stretches alone",
     "chance": "expected from how often either names each stage; majority: always the most frequent stage",
     "unknown": "windows that could not be staged are left out of agreement and counted apart",
     "latency": "from a true change of stage to the first estimate after it, and before the next change, that "
