@@ -83,9 +83,15 @@ def quiet_night(tmp_path_factory):
     return night(tmp_path_factory.mktemp("before"), 1, 0.0)
 
 
-def test_planted_reactivations_are_found_and_false_alarms_keep_their_promise(tmp_path, decoder, quiet_night):
+@pytest.fixture(scope="module")
+def quiet_nights(quiet_night, tmp_path_factory):
+    """Return two nights before learning: one half of them sets the threshold."""
+    return [quiet_night, night(tmp_path_factory.mktemp("before"), 2, 0.0)]
+
+
+def test_planted_reactivations_are_found_and_false_alarms_keep_their_promise(tmp_path, decoder, quiet_nights):
     own = night(tmp_path, 0, 25.0)
-    summary, rates = analyse(own, decoder, tmp_path / "out", [quiet_night])
+    summary, rates = analyse(own, decoder, tmp_path / "out", quiet_nights)
     truth = summary["nights"]["nap"]["truth"]
     assert truth["true"] == 30
     assert truth["recall"] > 0.6 and truth["recall"] > 3 * truth["recall_by_accident"]

@@ -13,7 +13,7 @@ from sleep_interpreter.data.events.slow_oscillations import so_phase
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.checkpoints.channel_match import own_card
-from sleep_interpreter.train.evaluation import reactivation_events, sliding_decoder
+from sleep_interpreter.train.evaluation import paired_values, reactivation_events, sliding_decoder
 from sleep_interpreter.train.evaluation.decoder_report import kind_of
 from sleep_interpreter.train.evaluation.sliding_decoder import Course, Decoder, Night, ReactivationSettings
 from sleep_interpreter.utils import model as trained_networks
@@ -45,13 +45,15 @@ def find_reactivations(args: argparse.Namespace) -> None:
         summaries[subject], table = analyse(subject, nights, before, decoders, settings, root)
         tables.append(table)
         simulated = simulated or any(night.simulated for night in nights)
-    rates = pd.concat(tables, ignore_index=True)
+    rates = reactivation_events.pooled(tables)
+    draw = (settings.permutations, settings.control.seed)
     kind = "simulated" if simulated else notes["kind"]
     summary = {
         "simulated": simulated,
         "decoders": notes["decoders"],
         "settings": settings.model_dump(mode="json"),
         "subjects": summaries,
+        "excess": paired_values.mean_of_differences(reactivation_events.total_excess(rates).excess, *draw),
         "data": display_path(args.data),
         "provenance": provenance.record(),
     }
@@ -69,7 +71,7 @@ def analyse(
     subject: str, nights: Sequence[Night], before: Sequence[Night], decoders: Mapping[str, Decoder],
     settings: ReactivationSettings, root: Path,
 ) -> tuple[dict, pd.DataFrame]:  # fmt: skip
-    """Look through one subject's nights, write its files and return its part of the summary and its rates.
+    """Look through one subject's nights, write its files and return its part of the summary and each night's rates.
 
     `before` are nights before learning, for the control (none: shuffled phases); `decoders` are by stage.
     """
@@ -89,7 +91,7 @@ def analyse(
     about = {
         STAGES[code]: {
             "threshold_sd": level["threshold"],
-            "control_minutes": round(level["minutes"], 2),
+            "control_minutes": round(level["minutes"], 2),  # of the half that counts, as its events
             "control_events": int(level["false_alarms"].sum()),
             "bound_per_min": level["bound_per_min"],
             "allowed_per_min": settings.false_alarms_per_min,
@@ -111,7 +113,7 @@ def analyse(
         title, path = f"{subject} {night.session}", base.with_suffix(".png")
         plots_reactivation.night(night.hypnogram, events, cues, course.items, path, title, kind)
         table = reactivation_events.rates(subject, course, events, levels, step)
-        tables.append(table)
+        tables.append(table.assign(session=night.session))
         minutes = float(course.free.sum() * step / 60)
         in_stage = {name: course.free & (course.stage == STAGES.index(name)) for name in decoders}
         own = {
@@ -124,13 +126,7 @@ def analyse(
         if night.truth is not None:
             own["truth"] = _truth(night.truth, course, events, minutes, settings)
         summary["nights"][night.session] = own
-    joined = pd.concat(tables, ignore_index=True)
-    by_item = joined.groupby(["subject", "stage", "item"], as_index=False, sort=False)
-    total = by_item[["events", "minutes"]].sum()
-    control_rate = joined.groupby(["stage", "item"]).control_rate.first()
-    total["rate"] = total.events / total.minutes.where(total.minutes > 0)
-    total["control_rate"] = [control_rate[s, i] for s, i in zip(total.stage, total["item"], strict=True)]
-    return summary, total.assign(excess=total.rate - total.control_rate)
+    return summary, pd.concat(tables, ignore_index=True)
 
 
 def _truth(
@@ -155,8 +151,9 @@ def too_short(levels: Mapping[int, Mapping], settings: ReactivationSettings) -> 
     rate, confidence = settings.false_alarms_per_min, settings.control.confidence
     needed = -np.log1p(-confidence) / rate
     return [
-        f"the control holds {level['minutes']:.1f} min of {STAGES[code]}, too few to show {rate:g} false "
-        f"alarms a minute (at least {needed:.0f} min); they may be up to {level['bound_per_min']:.2g}"
+        f"the half of the control that sets the threshold holds {level['minutes']:.1f} min of {STAGES[code]}, too few "
+        f"to show {rate:g} false alarms a minute (at least {needed:.0f} min); they may be up to "
+        f"{level['bound_per_min']:.2g}"
         for code, level in levels.items()
         if level["bound_per_min"] > rate
     ]
@@ -247,9 +244,20 @@ def summary_lines(summary: Mapping) -> list[str]:
                     f"false {t['false_per_min']:.2f} per min, by accident {t['recall_by_accident']:.2f} "
                     "would be found"
                 )
+    if "excess" in summary:
+        result.append(f"  {_excess_line(summary['excess'], 'events a minute beyond the control')}{beside}")
     if "behaviour" in summary:
         b, rho = summary["behaviour"], "no subject to correlate"
         if b["mean_rho"] is not None:
             rho = f"mean rho {b['mean_rho']:.3f}, p = {b['p']:.4f}"
         result.append(f"  memory and events over items: {rho} (n = {b['n']} subjects{beside})")
     return result
+
+
+def _excess_line(test: Mapping, what: str) -> str:
+    """Return the mean over subjects, its interval and its p as a line."""
+    if test["mean"] is None:
+        return f"{what}: no subject has a control that counts"
+    interval = "" if test["low"] is None else f", 95 % {test['low']:+.3f} to {test['high']:+.3f}"
+    p = test["note"] or f"p = {test['sign_flip_p']:.4f} (two-sided sign flips)"
+    return f"{what}: mean {test['mean']:+.3f}{interval}; n = {test['n']} subjects; {p}"

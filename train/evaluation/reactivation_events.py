@@ -48,9 +48,11 @@ def peaks(time: np.ndarray, stretch: np.ndarray, score: np.ndarray, refractory: 
 def thresholds(controls: Sequence[Course], settings: ReactivationSettings, step: float) -> dict[int, dict]:
     """Return for every stage the threshold of scores that keeps the stated rate of false alarms.
 
-    Each control is a recording scored in its own SDs, as the nights are; `step` is s between two windows. Levels are
-    {stage: "threshold", "minutes", "false_alarms" (K,) control events of each item above it, "bound_per_min" up to
-    which the true rate may lie (`rate_bound`)}, without the stages that have no control.
+    Each control is a recording scored in its own SDs, as the nights are; `step` is s between two windows. One half of
+    the control sets the threshold, and the other one shows how many control events lie above it: counted where the
+    threshold was chosen, there would always be too few. Levels are {stage: "threshold", "minutes" of the counting
+    half, "false_alarms" (K,) its events of each item, "bound_per_min" up to which the rate may lie that the threshold
+    was chosen for (`rate_bound`)}, without the stages that have no control.
     """
     levels = {}
     for code in np.unique(np.concatenate([control.stage for control in controls])):
@@ -58,18 +60,32 @@ def thresholds(controls: Sequence[Course], settings: ReactivationSettings, step:
         parts = [part for part in parts if len(part.time)]
         score = np.concatenate([scores(part.probability) for part in parts])
         own, highest = joined(parts, parts[0].items), score.max(axis=1)
-        minutes = len(own.time) * step / 60
         order = np.argsort(own.time, kind="stable")  # a control's pieces were drawn in any order
         found = order[peaks(own.time[order], own.stretch[order], highest[order], settings.refractory_seconds)]
+        counts = np.zeros(len(order), bool)
+        counts[order] = _counting_half(len(order), step)
+        setting, counted = found[~counts[found]], found[counts[found]]
+        minutes = float((~counts).sum() * step / 60)
         allowed = allowed_events(minutes, settings.false_alarms_per_min, settings.control.confidence)
-        best = highest[found]
+        best = highest[setting]
         threshold = float(best[allowed]) if allowed < len(best) else float(best.min(initial=0.0))
-        alarms = np.bincount(score[found[best > threshold]].argmax(axis=1), minlength=own.probability.shape[1])
+        alarms = score[counted[highest[counted] > threshold]].argmax(axis=1)
         levels[int(code)] = {
-            "threshold": threshold, "minutes": minutes, "false_alarms": alarms,
-            "bound_per_min": rate_bound(int(alarms.sum()), minutes, settings.control.confidence),
-        }  # fmt: skip
+            "threshold": threshold,
+            "minutes": float(counts.sum() * step / 60),
+            "false_alarms": np.bincount(alarms, minlength=own.probability.shape[1]),
+            "bound_per_min": rate_bound(int((best > threshold).sum()), minutes, settings.control.confidence),
+        }
     return levels
+
+
+def _counting_half(windows: int, step: float) -> np.ndarray:
+    """Return a mask (n,) of every second one of an even number of equal stretches of about 30 s.
+
+    So both halves come from the whole length of the control.
+    """
+    stretches = 2 * max(1, round(windows * step / 60))
+    return (np.arange(windows) * stretches // max(1, windows)) % 2 == 1
 
 
 def rate_bound(events: int, minutes: float, confidence: float) -> float:
@@ -109,20 +125,66 @@ def find_events(course: Course, levels: Mapping[int, dict], settings: Reactivati
 
 
 def rates(subject: str, course: Course, events: pd.DataFrame, levels: Mapping[int, dict], step: float) -> pd.DataFrame:
-    """Return events a minute of every item and stage, beside what the control gives.
+    """Return events a minute of every item and stage, beside what the control gives: `with_excess` of the counts.
 
-    Columns: subject, stage, item, events, minutes, rate, control_rate, excess (rate minus control_rate).
+    Columns: subject, stage, item, events, minutes, control_events, control_minutes, and what `with_excess` adds.
     """
     rows = []
     for code, level in levels.items():
         minutes = float(((course.stage == code) & course.free).sum() * step / 60)
         for k, item in enumerate(course.items):
             n = int(((events.stage == STAGES[code]) & (events["item"] == item)).sum())
-            rate = n / minutes if minutes else np.nan
-            control = level["false_alarms"][k] / level["minutes"] if level["minutes"] else np.nan
-            rows.append((subject, STAGES[code], item, n, minutes, rate, control, rate - control))
-    names = ["subject", "stage", "item", "events", "minutes", "rate", "control_rate", "excess"]
-    return pd.DataFrame(rows, columns=names)
+            rows.append((subject, STAGES[code], item, n, minutes, int(level["false_alarms"][k]), level["minutes"]))
+    names = ["subject", "stage", "item", "events", "minutes", "control_events", "control_minutes"]
+    return with_excess(pd.DataFrame(rows, columns=names))
+
+
+def with_excess(counts: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of counts with rate, control_rate, excess (rate minus control_rate), excess_low, excess_high.
+
+    `counts` has events in minutes of the night, control_events in control_minutes. The interval is of 95 %: exact
+    limits of either Poisson rate (Garwood, 1936, Biometrika 28:437) joined as Zou and Donner (2008, Stat Med 27:1693)
+    join those of a difference. It takes events to come one by one; in bursts they are less sure than it says.
+    """
+    rate, low, high = _poisson_rate(counts.events.to_numpy(), counts.minutes.to_numpy(float))
+    control = counts.control_events.to_numpy(), counts.control_minutes.to_numpy(float)
+    usual, usual_low, usual_high = _poisson_rate(*control)
+    excess = rate - usual
+    return counts.assign(
+        rate=rate, control_rate=usual, excess=excess,
+        excess_low=excess - np.hypot(rate - low, usual_high - usual),
+        excess_high=excess + np.hypot(high - rate, usual - usual_low),
+    )  # fmt: skip
+
+
+def _poisson_rate(events: np.ndarray, minutes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rates with their 95 % limits, arrays (n,); NaN without a minute."""
+    minutes = np.where(minutes > 0, minutes, np.nan)
+    low = np.where(events > 0, stats.chi2.ppf(0.025, np.maximum(2 * events, 1)), 0) / 2
+    return events / minutes, low / minutes, stats.chi2.ppf(0.975, 2 * events + 2) / 2 / minutes
+
+
+def pooled(tables: Sequence[pd.DataFrame], by: Sequence[str] = ("subject",)) -> pd.DataFrame:
+    """Return `rates` of several nights as one table, a row a stage and item of each `by`.
+
+    The nights of one subject have one control between them.
+    """
+    groups = pd.concat(tables, ignore_index=True).groupby([*by, "stage", "item"], as_index=False, sort=False)
+    night = {"events": "sum", "minutes": "sum"}
+    return with_excess(groups.agg(night | {"control_events": "first", "control_minutes": "first"}))
+
+
+def total_excess(table: pd.DataFrame, by: Sequence[str] = ("subject",)) -> pd.DataFrame:
+    """Return the excess over all items and stages, a row of each `by`: events, minutes, expected, excess (a minute).
+
+    Expected is what the control gives in the same minutes of each stage; stages without either are left out.
+    """
+    keys = {"events": "sum", "minutes": "first", "control_events": "sum", "control_minutes": "first"}
+    stages = table.groupby([*by, "stage"], as_index=False, sort=False).agg(keys)
+    stages = stages[(stages.minutes > 0) & (stages.control_minutes > 0)]
+    stages = stages.assign(expected=stages.control_events * stages.minutes / stages.control_minutes)
+    total = stages.groupby(list(by), as_index=False, sort=False)[["events", "minutes", "expected"]].sum()
+    return total.assign(excess=(total.events - total.expected) / total.minutes)
 
 
 def against_truth(
