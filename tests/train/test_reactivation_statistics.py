@@ -63,3 +63,64 @@ def test_what_is_there_is_found_beyond_the_control():
     assert few["sign_flip_p"] is None and "5 subjects, 6 are needed" in few["note"]
     summary = {"simulated": True, "subjects": {}, "excess": found}
     assert any("n = 12 subjects; p = 0.000" in line for line in reactivation.summary_lines(summary))
+
+
+@pytest.mark.parametrize(
+    "situation",
+    [
+        {"subjects": 12, "shared": 0.5},
+        {"subjects": 12, "shared": 0.3, "favoured": 0.5},
+        {"subjects": 20, "shared": 0.5, "items": 8},
+        {"subjects": 4, "shared": 0.0},
+        {"subjects": 12, "shared": 0.5, "missing": 0.3},
+    ],
+    ids=str,
+)
+def test_items_that_all_subjects_share_are_no_fresh_ones_in_each(situation):
+    """With items permuted within subjects, noise with half of its variance shared was significant in a quarter."""
+    situation = dict(situation)
+    missing = situation.pop("missing", 0.0)
+
+    def p(rng):
+        rates, scores = studies.memory_study(rng, **situation)
+        scores = scores[rng.random(len(scores)) >= missing]
+        return reactivation_events.relation(rates, scores, 300, int(rng.integers(1000)))["p"]
+
+    assert studies.share_below(p, 150, 11) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 150)
+
+
+def test_a_relation_is_found_with_shared_items_and_a_decoder_that_favours_some():
+    rng = np.random.default_rng(5)
+    rates, scores = studies.memory_study(rng, 12, relation=0.8, shared=0.2, favoured=0.5)
+    found = reactivation_events.relation(rates, scores, 2000, 0)
+    assert found["p"] < 0.01 and found["mean_rho"] > 0.2 and found["n"] == 12 and found["items"] == 15
+
+
+def test_what_the_control_leads_to_expect_is_no_reactivation():
+    """One item is named four times as often, in the night as in the control: as many events, none beyond it."""
+    items = list(studies.ITEMS[:4])
+    counts = pd.DataFrame({"item": items, "events": [400, 100, 100, 100], "control_events": [400, 100, 100, 100]})
+    counts = counts.assign(subject="s", stage="N2", minutes=60.0, control_minutes=60.0)
+    rates = reactivation_events.with_excess(counts)
+    assert reactivation_events.beyond_control(rates).loc["s"].abs().max() < 3
+    double = reactivation_events.with_excess(counts.assign(minutes=120.0, events=2 * counts.events))
+    assert reactivation_events.beyond_control(double).loc["s"].abs().max() < 6
+
+
+def test_several_scores_of_an_item_are_refused_or_averaged(tmp_path):
+    path = tmp_path / "scores.tsv"
+    rows = ["s1\talarm\t1\tbefore", "s1\talarm\t3\tafter", "s1\tapple\t5\tbefore", "s1\tapple\tn/a\tafter"]
+    path.write_text("\n".join(["subject\titem\tscore\ttest", *rows]) + "\n")
+    items = ("alarm", "apple")
+    with pytest.raises(ValueError, match=r"s1 has 2 scores of 'alarm' \(lines 2, 3\).*--average-over \(test\)"):
+        reactivation_events.read_behaviour(path, ["s1"], {}, items)
+    table = reactivation_events.read_behaviour(path, ["s1"], {}, items, "test")
+    assert table.score.tolist() == [2.0, 5.0]
+    with pytest.raises(ValueError, match="no column 'rater'; it has subject, item, score, test"):
+        reactivation_events.read_behaviour(path, ["s1"], {}, items, "rater")
+    path.write_text("subject\titem\tscore\tt\ns1\talarm\t1\ta\nlab_1\talarm\t3\ta\n")  # one person, two names
+    with pytest.raises(ValueError, match="2 scores of 'alarm'"):
+        reactivation_events.read_behaviour(path, ["s1"], {"lab_1": "s1"}, items, "t")
+    path.write_text("subject\titem\tscore\ns1\talarm\tgood\n")
+    with pytest.raises(ValueError, match=r"line 2: score 'good' is no number"):
+        reactivation_events.read_behaviour(path, ["s1"], {}, items)

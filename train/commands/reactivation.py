@@ -210,9 +210,10 @@ def _behaviour(
     manifest = args.data / "manifest.json"
     aliases = json.loads(manifest.read_text(encoding="utf-8"))["names"] if manifest.is_file() else {}
     subjects = sorted(rates.subject.unique())
-    behaviour = reactivation_events.read_behaviour(args.behaviour, subjects, aliases, items)
+    behaviour = reactivation_events.read_behaviour(args.behaviour, subjects, aliases, items, args.average_over)
     result = reactivation_events.relation(rates, behaviour, settings.permutations, settings.control.seed)
-    total = rates.groupby(["subject", "item"], as_index=False).events.sum()
+    beyond = reactivation_events.beyond_control(rates).stack().rename("beyond_control").reset_index()
+    total = rates.groupby(["subject", "item"], as_index=False).events.sum().merge(beyond, on=["subject", "item"])
     pairs = behaviour.merge(total, on=["subject", "item"])
     plots_reactivation.behaviour(pairs, result, root / "behaviour.png", "Reactivation and memory", kind)
     _write_table(root / "behaviour.tsv", pairs)
@@ -250,7 +251,8 @@ def summary_lines(summary: Mapping) -> list[str]:
         b, rho = summary["behaviour"], "no subject to correlate"
         if b["mean_rho"] is not None:
             rho = f"mean rho {b['mean_rho']:.3f}, p = {b['p']:.4f}"
-        result.append(f"  memory and events over items: {rho} (n = {b['n']} subjects{beside})")
+        who = f"n = {b['n']} of {len(summary['subjects'])} subjects, {b['items']} items permuted alike in all"
+        result.append(f"  memory and events beyond the control, over items: {rho} ({who}{beside})")
     return result
 
 
