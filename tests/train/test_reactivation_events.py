@@ -148,6 +148,39 @@ def test_windows_after_a_cue_do_not_count(tmp_path, decoder):
     assert 10 <= len(blocked) <= 12
 
 
+@pytest.mark.parametrize(
+    ("cues", "pieces"),
+    [
+        ([], {0, 30, 60, 90, 120, 150}),
+        ([10.0, 62.0, 91.0], {30, 120, 150}),  # inside
+        ([58.0, 118.0], {0, 150}),  # inside one piece, and 2 s before the next
+        ([25.0, 50.0, 85.0], {90, 120, 150}),  # inside; 5 s before the next, too long to matter
+        ([179.0, 29.99], {60, 90, 120}),  # at a piece's last moment
+    ],
+    ids=("none", "inside", "before", "well before", "at the end"),
+)
+def test_the_shuffled_control_holds_no_cues(tmp_path, cues, pieces):
+    own = night(tmp_path, 0, 0.0)
+    own.hypnogram = Hypnogram(np.array([0.0]), np.array([180.0]), np.array([1]))
+    own.cues = pd.DataFrame({"onset_s": cues})
+    decoders = {"N2": lambda trials: np.full((len(trials), 15), 1 / 15)}
+    settings = SETTINGS.model_copy(update={"step_seconds": 2.0})
+    control = sliding_decoder.slide_shuffled(own, decoders, settings)
+    assert set((control.time // 30 * 30).astype(int)) == pieces
+    assert sliding_decoder.cues_in_control(own, decoders, settings) == {"N2": 0}
+    assert reactivation.cued_controls([own], decoders, settings) == []
+
+
+def test_a_control_that_has_to_hold_cues_says_how_many(tmp_path):
+    own = night(tmp_path, 0, 0.0)
+    own.cues = pd.DataFrame({"onset_s": np.arange(0.0, MINUTES * 60, 5.0)})
+    decoders = {"N2": lambda trials: np.full((len(trials), 15), 1 / 15)}
+    settings = SETTINGS.model_copy(update={"step_seconds": 2.0, "guard_seconds": 0.0})
+    assert len(sliding_decoder.slide_shuffled(own, decoders, settings).time)
+    (said,) = reactivation.cued_controls([own], decoders, settings)
+    assert "nap: the control's pieces of N2 hold 72 cues" in said and "--control" in said
+
+
 def test_a_window_is_what_the_decoder_learnt_on(tmp_path):
     own, seen = night(tmp_path, 0, 25.0), []
 

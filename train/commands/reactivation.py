@@ -77,15 +77,16 @@ def analyse(
     """
     step = settings.step_seconds
     log.info("%s: control (%s)", subject, settings.control.kind)
+    said = [night.sentence for night in (*nights, *before) if night.sentence]
     if before:
         parts = [sliding_decoder.slide(night, decoders, settings) for night in before]
         controls = [course.some(course.free) for course in parts]
     else:
         controls = [sliding_decoder.slide_shuffled(night, decoders, settings) for night in nights]
+        said += cued_controls(nights, decoders, settings)
     if not any(len(control.time) for control in controls):
         raise UserError(f"{subject}: the control has no {', '.join(decoders)}; nothing can be calibrated")
     levels = reactivation_events.thresholds(controls, settings, step)
-    said = [night.sentence for night in (*nights, *before) if night.sentence]
     for sentence in said:
         log.info("%s", sentence)
     about = {
@@ -159,6 +160,19 @@ def too_short(levels: Mapping[int, Mapping], settings: ReactivationSettings) -> 
     ]
 
 
+def cued_controls(
+    nights: Sequence[Night], decoders: Mapping[str, Decoder], settings: ReactivationSettings
+) -> list[str]:
+    """Return a sentence for each stage of a night whose shuffled control holds cues, for want of sleep without."""
+    return [
+        f"{night.session}: the control's pieces of {stage} hold {cues} cues (or begin within "
+        f"{settings.guard_seconds:g} s after one), as there are none without; take --control if you can"
+        for night in nights
+        for stage, cues in sliding_decoder.cues_in_control(night, decoders, settings).items()
+        if cues
+    ]
+
+
 def _folders(args: argparse.Namespace) -> dict[str, list[Path]]:
     """Return {subject: folders of prepared nights}, those that kept their EEG."""
     found: dict[str, list[Path]] = {}
@@ -212,7 +226,7 @@ def _behaviour(
     subjects = sorted(rates.subject.unique())
     behaviour = reactivation_events.read_behaviour(args.behaviour, subjects, aliases, items, args.average_over)
     result = reactivation_events.relation(rates, behaviour, settings.permutations, settings.control.seed)
-    beyond = reactivation_events.beyond_control(rates).stack().rename("beyond_control").reset_index()
+    beyond = reactivation_events.beyond_control(rates).reset_index().melt("subject", value_name="beyond_control")
     total = rates.groupby(["subject", "item"], as_index=False).events.sum().merge(beyond, on=["subject", "item"])
     pairs = behaviour.merge(total, on=["subject", "item"])
     plots_reactivation.behaviour(pairs, result, root / "behaviour.png", "Reactivation and memory", kind)

@@ -253,7 +253,7 @@ def read_behaviour(
             f"{path}: {first.subject} has {len(lines)} scores of {first['item']!r} (lines {', '.join(lines)}); "
             f"give one row an item{remedy}"
         )
-    return table.groupby(key, as_index=False, sort=False).score.mean()
+    return table.groupby(key, as_index=False, sort=False)[["score"]].mean()
 
 
 def read_subjects(path: Path, columns: Sequence[str], aliases: Mapping[str, str]) -> pd.DataFrame:
@@ -280,7 +280,7 @@ def relation(rate_table: pd.DataFrame, behaviour: pd.DataFrame, permutations: in
     for subject, own in behaviour.groupby("subject"):
         if subject not in surplus.index:
             continue
-        events, places = surplus.loc[subject, items].to_numpy(), np.array([items.index(i) for i in own["item"]])
+        events, places = surplus[items].loc[subject].to_numpy(), np.array([items.index(i) for i in own["item"]])
         if len(own) >= 4 and np.ptp(events[places]) > 0 and own.score.nunique() > 1:
             pairs[subject] = events, places, _ranks(own.score)
     rho = {s: float(_ranks(events[places]) @ y) for s, (events, places, y) in pairs.items()}
