@@ -181,6 +181,16 @@ def test_a_control_that_has_to_hold_cues_says_how_many(tmp_path):
     assert "nap: the control's pieces of N2 hold 72 cues" in said and "--control" in said
 
 
+def test_a_stage_that_the_control_lacks_is_said_to_be_left_out(tmp_path):
+    own = night(tmp_path, 0, 0.0)
+    own.hypnogram = Hypnogram(np.array([0.0, 310.0]), np.array([310.0, 20.0]), np.array([1, 2]))
+    decoders = dict.fromkeys(("N2", "N3"), lambda trials: np.full((len(trials), 15), 1 / 15))
+    settings = SETTINGS.model_copy(update={"stages": ("N2", "N3"), "step_seconds": 1.0})
+    summary, rates = reactivation.analyse(own.subject, [own], [], decoders, settings, tmp_path)
+    assert "nap: the control has no N3; 0.3 min of it were not searched" in summary["warnings"]
+    assert set(rates.stage) == {"N2"}
+
+
 def test_a_window_is_what_the_decoder_learnt_on(tmp_path):
     own, seen = night(tmp_path, 0, 25.0), []
 

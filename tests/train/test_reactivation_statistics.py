@@ -124,3 +124,67 @@ def test_several_scores_of_an_item_are_refused_or_averaged(tmp_path):
     path.write_text("subject\titem\tscore\ns1\talarm\tgood\n")
     with pytest.raises(ValueError, match=r"line 2: score 'good' is no number"):
         reactivation_events.read_behaviour(path, ["s1"], {}, items)
+
+
+@pytest.mark.parametrize("minutes", [(60, 60), (30, 120)])
+@pytest.mark.parametrize("subjects", [6, 12])
+def test_conditions_of_the_same_subjects_keep_the_level(subjects, minutes):
+    def p(rng):
+        first, second = studies.condition_values(rng, subjects, minutes)
+        return paired_values.mean_of_differences(first - second, 500, 0)["sign_flip_p"]
+
+    assert studies.share_below(p, 300, 5) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+
+
+@pytest.mark.parametrize(("sizes", "minutes"), [((8, 8), (60, 60)), ((5, 15), (20, 120)), ((6, 12), (30, 120))])
+def test_groups_of_unequal_size_and_length_keep_the_level(sizes, minutes):
+    def p(rng):
+        first, second = (
+            studies.condition_values(rng, sizes[0], minutes),
+            studies.condition_values(rng, sizes[1], minutes),
+        )
+        return paired_values.difference_of_groups(first[0], second[1], 500, 0)["permutation_p"]
+
+    assert studies.share_below(p, 300, 6) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+
+
+def nights_of(subject, sessions, more=0):
+    """Return rates of a subject's nights, some with more events than their control."""
+    counts = pd.DataFrame({"session": sessions, "events": [20 + more * k for k in range(len(sessions))]})
+    counts = counts.assign(subject=subject, stage="N2", item="alarm", minutes=60.0, control_minutes=30.0)
+    return reactivation_events.with_excess(counts.assign(control_events=10))
+
+
+def test_conditions_are_paired_where_subjects_have_both(tmp_path):
+    nights = pd.concat([nights_of(f"s{k}", ["sham", "tmr"], 30 + k) for k in range(7)] + [nights_of("s9", ["tmr"])])
+    names = {(s, n): n for s, n in zip(nights.subject, nights.session, strict=True)}
+    total = reactivation_events.of_conditions(nights, names)
+    (row,) = reactivation_events.between_conditions(total, 1000, 0)
+    assert row["paired"] and row["left_out"] == ["s9"] and row["p"] == row["p_holm"] == pytest.approx(2 / 2**7)
+    assert row["test"]["mean"] == pytest.approx(-33 / 60)
+    lines = reactivation.summary_lines({"simulated": True, "subjects": {}, "conditions": [row]})
+    assert "sham - tmr, beyond the control: mean -0.550" in lines[1] and "without the other one: s9" in lines[1]
+
+    groups = {(f"s{k}", "tmr"): "a" if k < 3 else "b" for k in range(9)} | {("s9", "tmr"): "a"}
+    total = reactivation_events.of_conditions(nights, groups)
+    (row,) = reactivation_events.between_conditions(total, 1000, 0)
+    assert not row["paired"] and row["test"]["n"] == [4, 4] and 0 < row["p"] <= 1
+
+
+def test_tables_of_conditions_are_checked(tmp_path):
+    path, sessions = tmp_path / "c.tsv", {"s1": ["nap_a", "nap_b"], "s2": ["nap_a"]}
+
+    def read(*rows, head="subject\tsession\tcondition"):
+        path.write_text("\n".join([head, *rows]) + "\n")
+        return reactivation_events.read_conditions(path, sessions, {"lab_1": "s1"})
+
+    assert read("lab_1\tnap_a\ttmr", "s1\tnap_b\tsham", "s7\tx\ty") == {
+        ("s1", "nap_a"): "tmr", ("s1", "nap_b"): "sham",
+    }  # fmt: skip
+    assert len(read("s1\told", "s2\tyoung", head="subject\tcondition")) == 3
+    with pytest.raises(ValueError, match="line 2: s1 has no night 'nap_c'; it has nap_a, nap_b"):
+        read("s1\tnap_c\ttmr")
+    with pytest.raises(ValueError, match="line 3: s1 nap_a has a condition already"):
+        read("s1\tnap_a\ttmr", "lab_1\tnap_a\tsham")
+    with pytest.raises(ValueError, match="none of s1, s2 is in it"):
+        read("s7\tnap_a\ttmr")

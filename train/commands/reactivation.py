@@ -61,6 +61,8 @@ def find_reactivations(args: argparse.Namespace) -> None:
     plots_reactivation.rates(
         rates, card.item_names, root / "rates.png", settings.false_alarms_per_min, "Reactivations without cues", kind
     )
+    if conditions := _conditions(args, pd.concat(tables, ignore_index=True), settings, root):
+        summary["conditions"] = conditions
     if args.behaviour is not None:
         summary["behaviour"] = _behaviour(args, rates, card.item_names, settings, root, kind)
     provenance.write_json(root / "summary.json", summary)
@@ -117,13 +119,18 @@ def analyse(
         tables.append(table.assign(session=night.session))
         minutes = float(course.free.sum() * step / 60)
         in_stage = {name: course.free & (course.stage == STAGES.index(name)) for name in decoders}
-        own = {
+        own: dict = {
             "minutes": {name: float(windows.sum() * step / 60) for name, windows in in_stage.items()},
             "events": {name: int((events.stage == name).sum()) for name in decoders},
             "events_per_min": len(events) / minutes if minutes else None,
             "false_per_min_at_most": max(level["bound_per_min"] for level in levels.values()),
             "so_groups": {g: int((events.so_group == g).sum()) for g in (*SO_GROUPS, "none")},
         }
+        summary["warnings"] += [
+            f"{night.session}: the control has no {name}; {own['minutes'][name]:.1f} min of it were not searched"
+            for name in decoders
+            if own["minutes"][name] and STAGES.index(name) not in levels
+        ]
         if night.truth is not None:
             own["truth"] = _truth(night.truth, course, events, minutes, settings)
         summary["nights"][night.session] = own
@@ -217,14 +224,35 @@ def _decoders(args: argparse.Namespace, settings: ReactivationSettings) -> tuple
     return decoders, cards[0], {"decoders": about, "kind": next((kind for kind in kinds if kind), None)}
 
 
+def _aliases(data: Path) -> dict[str, str]:
+    """Return {the lab's name of a subject: ours} of a prepared data folder."""
+    manifest = data / "manifest.json"
+    return json.loads(manifest.read_text(encoding="utf-8"))["names"] if manifest.is_file() else {}
+
+
+def _conditions(
+    args: argparse.Namespace, nights: pd.DataFrame, settings: ReactivationSettings, root: Path
+) -> list[dict]:
+    """Compare conditions, those of --conditions or the sessions' names, and write what each subject has in each."""
+    sessions = {str(subject): list(own.session.unique()) for subject, own in nights.groupby("subject")}
+    condition = {(subject, session): session for subject, own in sessions.items() for session in own}
+    if args.conditions is not None:
+        condition = reactivation_events.read_conditions(args.conditions, sessions, _aliases(args.data))
+    if len(set(condition.values())) < 2:
+        return []
+    total = reactivation_events.of_conditions(nights, condition)
+    _write_table(root / "conditions.tsv", total)
+    return reactivation_events.between_conditions(total, settings.permutations, settings.control.seed)
+
+
 def _behaviour(
     args: argparse.Namespace, rates: pd.DataFrame, items: Sequence[str], settings: ReactivationSettings, root: Path,
     kind: str | None,
 ) -> dict:  # fmt: skip
-    manifest = args.data / "manifest.json"
-    aliases = json.loads(manifest.read_text(encoding="utf-8"))["names"] if manifest.is_file() else {}
     subjects = sorted(rates.subject.unique())
-    behaviour = reactivation_events.read_behaviour(args.behaviour, subjects, aliases, items, args.average_over)
+    behaviour = reactivation_events.read_behaviour(
+        args.behaviour, subjects, _aliases(args.data), items, args.average_over
+    )
     result = reactivation_events.relation(rates, behaviour, settings.permutations, settings.control.seed)
     beyond = reactivation_events.beyond_control(rates).reset_index().melt("subject", value_name="beyond_control")
     total = rates.groupby(["subject", "item"], as_index=False).events.sum().merge(beyond, on=["subject", "item"])
@@ -260,7 +288,12 @@ def summary_lines(summary: Mapping) -> list[str]:
                     "would be found"
                 )
     if "excess" in summary:
-        result.append(f"  {_excess_line(summary['excess'], 'events a minute beyond the control')}{beside}")
+        result.append(f"  events a minute beyond the control: {paired_values.in_words(summary['excess'])}{beside}")
+    for pair in summary.get("conditions", ()):
+        holm = "" if pair["p_holm"] is None or len(summary["conditions"]) == 1 else f", {pair['p_holm']:.4f} after Holm"
+        left = f"; without the other one: {', '.join(pair['left_out'])}" if pair["left_out"] else ""
+        words = (paired_values.in_words if pair["paired"] else paired_values.groups_in_words)(pair["test"])
+        result.append(f"  {pair['first']} - {pair['second']}, beyond the control: {words}{holm}{left}{beside}")
     if "behaviour" in summary:
         b, rho = summary["behaviour"], "no subject to correlate"
         if b["mean_rho"] is not None:
@@ -268,12 +301,3 @@ def summary_lines(summary: Mapping) -> list[str]:
         who = f"n = {b['n']} of {len(summary['subjects'])} subjects, {b['items']} items permuted alike in all"
         result.append(f"  memory and events beyond the control, over items: {rho} ({who}{beside})")
     return result
-
-
-def _excess_line(test: Mapping, what: str) -> str:
-    """Return the mean over subjects, its interval and its p as a line."""
-    if test["mean"] is None:
-        return f"{what}: no subject has a control that counts"
-    interval = "" if test["low"] is None else f", 95 % {test['low']:+.3f} to {test['high']:+.3f}"
-    p = test["note"] or f"p = {test['sign_flip_p']:.4f} (two-sided sign flips)"
-    return f"{what}: mean {test['mean']:+.3f}{interval}; n = {test['n']} subjects; {p}"

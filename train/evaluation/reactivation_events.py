@@ -1,6 +1,7 @@
 """From probabilities over time to events, rates, and their relation to behaviour."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from sleep_interpreter.data.events.slow_oscillations import compare_events
+from sleep_interpreter.train.evaluation import paired_values
 from sleep_interpreter.train.evaluation.sliding_decoder import Course, ReactivationSettings, joined
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.metrics.statistics import holm
 
 
 def scores(probability: np.ndarray) -> np.ndarray:
@@ -185,6 +188,73 @@ def total_excess(table: pd.DataFrame, by: Sequence[str] = ("subject",)) -> pd.Da
     stages = stages.assign(expected=stages.control_events * stages.minutes / stages.control_minutes)
     total = stages.groupby(list(by), as_index=False, sort=False)[["events", "minutes", "expected"]].sum()
     return total.assign(excess=(total.events - total.expected) / total.minutes)
+
+
+def read_conditions(
+    path: Path, sessions: Mapping[str, Sequence[str]], aliases: Mapping[str, str]
+) -> dict[tuple[str, str], str]:
+    """Read what each night was from TSV or CSV: subject, condition, and session where subjects have several.
+
+    `sessions` are those of each subject (our names) that were searched; subjects that were not are left out. The
+    result is {(subject, session): condition}. Refused if a night has two conditions, a session does not exist, or
+    nobody of the subjects is in it.
+    """
+    table = read_subjects(path, ("condition",), aliases)
+    found: dict[tuple[str, str], str] = {}
+    for line, row in enumerate(table.astype({"condition": str}).to_dict("records"), 2):
+        if row["subject"] not in sessions:
+            continue
+        own = sessions[row["subject"]]
+        if "session" in table and str(row["session"]) not in own:
+            raise UserError(
+                f"{path}, line {line}: {row['subject']} has no night {row['session']!r}; it has {', '.join(own)}"
+            )
+        for session in [str(row["session"])] if "session" in table else own:
+            if (row["subject"], session) in found:
+                raise UserError(
+                    f"{path}, line {line}: {row['subject']} {session} has a condition already; give one row"
+                )
+            found[row["subject"], session] = row["condition"]
+    if not found:
+        raise UserError(f"{path}: none of {', '.join(sessions)} is in it")
+    return found
+
+
+def of_conditions(nights: pd.DataFrame, condition: Mapping[tuple[str, str], str]) -> pd.DataFrame:
+    """Return `total_excess` of each subject in each condition, of the `rates` of nights (with a column session).
+
+    Nights without a condition ({(subject, session): condition}) are left out.
+    """
+    keys = list(zip(nights.subject, nights.session, strict=True))
+    own = nights[[key in condition for key in keys]]
+    own = own.assign(condition=[condition[key] for key in keys if key in condition])
+    by = ("subject", "condition")
+    return total_excess(pooled([own], by), by)
+
+
+def between_conditions(total: pd.DataFrame, permutations: int, seed: int) -> list[dict[str, Any]]:
+    """Test every two conditions of `of_conditions` against each other in events a minute beyond the control.
+
+    Where subjects have both, over those and within them (`paired_values.mean_of_differences`); where no subject has,
+    between the groups (`paired_values.difference_of_groups`). Rows: first, second, paired, left_out (subjects with one
+    alone of a paired comparison), p, p_holm, test (the function's result).
+    """
+    wide = total.pivot_table(index="subject", columns="condition", values="excess", sort=False)
+    rows: list[dict[str, Any]] = []
+    for one, other in combinations(wide, 2):
+        both = wide[[one, other]].dropna()
+        some = wide[[one, other]].dropna(how="all")
+        row = {"first": one, "second": other, "paired": bool(len(both)), "left_out": []}
+        if len(both):
+            test = paired_values.mean_of_differences(both[one] - both[other], permutations, seed)
+            row |= {"left_out": sorted(set(some.index) - set(both.index)), "p": test["sign_flip_p"]}
+        else:
+            test = paired_values.difference_of_groups(wide[one].dropna(), wide[other].dropna(), permutations, seed)
+            row |= {"p": test["permutation_p"]}
+        rows.append(row | {"test": test})
+    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = p
+    return rows
 
 
 def against_truth(

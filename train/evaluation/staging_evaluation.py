@@ -12,7 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from sleep_interpreter.data.formats.staging_windows import StagingSubject, read_staging_subject
-from sleep_interpreter.train.evaluation import staging_agreement
+from sleep_interpreter.train.evaluation import paired_values, staging_agreement
 from sleep_interpreter.train.evaluation.decoder_report import kind_of, write_csv
 from sleep_interpreter.train.evaluation.staging_agreement import mean_of_known
 from sleep_interpreter.train.settings.experiment import EvaluateSettings, Experiment, StagingEvaluation
@@ -178,6 +178,11 @@ def measured(
         "agreement": [
             staging_agreement.agreement(ref, obs, (one, two), size, evaluate) for one, ref, two, obs in pairs
         ],
+        "paired": [
+            staging_agreement.paired_scorers(expert, scorers[name], found, (name, key), evaluate)
+            for key, found in scorers.items()
+            if key != name
+        ],
         "sleep_statistics": {key: staging_agreement.bland_altman(expert, found) for key, found in scorers.items()},
         "method": METHOD | {"smoothing": settings.smoothing, "block_minutes": settings.block_minutes},
         "provenance": provenance.record(),
@@ -187,6 +192,7 @@ def measured(
 METHOD = {
     "epochs": "30 s epochs: the window that covers the epoch exactly, unsmoothed",
     "grid": "published: smoothed estimate of the window from 3 k s on against the expert's stage there",
+    "paired": "difference of two stagers' agreement with the expert, two-sided sign flips of nights, t interval",
     "interval": "95 %, bootstrap over subjects, then over stretches of consecutive time within them",
     "chance": "expected from how often either names each stage; majority: always the most frequent stage",
     "unknown": "windows that could not be staged are left out of agreement and counted apart",
@@ -295,6 +301,11 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
                 f"  {' and '.join(other['scorers'])}: agree in {other['pooled']['accuracy']:.1%} "
                 f"({interval}, chance {other['chance']:.1%}), kappa {kappa}, n = {other['epochs']} epochs"
             )
+    for pair in summary["paired"]:
+        lines += [
+            f"  {' - '.join(pair['scorers'])}, {measure}: {paired_values.in_words(pair[measure], 'nights')}"
+            for measure in staging_metrics.MEASURES
+        ]
     for weight, row in summary["latency"].items():
         if row["followed"]:
             lines.append(

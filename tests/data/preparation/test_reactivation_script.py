@@ -47,7 +47,9 @@ def test_the_script_writes_what_its_help_says(prepared, decoder, call_script, tm
     summary = json.loads((root / "summary.json").read_text())
     assert set(summary["subjects"]) == {"subject_test_0"} and summary["behaviour"]["permutations"] == 200
     assert set(summary["subjects"]["subject_test_0"]["levels"]) == {"N2", "N3"}  # REM has no decoder here
-    assert summary["subjects"]["subject_test_0"]["warnings"] == []  # 20 a minute are allowed
+    warnings = summary["subjects"]["subject_test_0"]["warnings"]  # 20 a minute are allowed: none about minutes
+    assert len(warnings) == 2 and all("pieces of N" in w and "cues" in w for w in warnings)
+    assert summary["excess"]["n"] == 1 and "conditions" not in summary
     with np.load(root / "subject_test_0" / "night.npz") as stored:
         assert set(stored["stage"]) == {1, 2} and np.allclose(stored["probability"].sum(axis=1), 1, atol=1e-4)
 
