@@ -8,6 +8,7 @@ import pytest
 import yasa
 from sklearn import metrics
 
+from benchmarks.calibration import reactivation as studies
 from sleep_interpreter.data.formats.hypnograms import night_statistics, to_yasa
 from sleep_interpreter.train.evaluation import staging_agreement
 from sleep_interpreter.utils.core.constants import UNKNOWN
@@ -231,6 +232,35 @@ def test_bland_altman_is_yasas():
     assert ours["TIB"]["bias"] == 0
     two = {name: reference[name] for name in ("s0", "s1")}
     assert staging_agreement.bland_altman(two, two)["TST"]["loa_low"] is None, "too few nights for limits"
+
+
+def test_stagers_that_err_as_often_differ_in_no_more_than_a_twentieth():
+    evaluate = config.load(Experiment, "SIStaging", quick=True).evaluate.model_copy(update={"permutations": 300})
+
+    def p(rng, nights, measure):
+        found = studies.staged_nights(rng, nights, 200)
+        return staging_agreement.paired_scorers(*found.values(), ("stager", "YASA"), evaluate)[measure]["sign_flip_p"]
+
+    for nights, measure in ((6, "accuracy"), (8, "kappa"), (12, "macro_f1")):
+        share = studies.share_below(lambda rng, n=nights, m=measure: p(rng, n, m), 120, 3)
+        assert share <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 120), (nights, measure)
+
+
+def test_a_better_stager_is_found_over_the_epochs_that_all_know():
+    evaluate = config.load(Experiment, "SIStaging", quick=True).evaluate
+    found = studies.staged_nights(np.random.default_rng(1), 8)
+    better = {night: np.where(np.arange(len(codes)) % 2, found["expert"][night], codes)
+              for night, codes in found["stager"].items()}  # fmt: skip
+    better["n7"] = np.full(len(better["n7"]), UNKNOWN)
+    found["YASA"]["n0"] = np.where(np.arange(len(better["n0"])) < 100, UNKNOWN, found["YASA"]["n0"])
+    row = staging_agreement.paired_scorers(found["expert"], better, found["YASA"], ("ours", "YASA"), evaluate)
+    assert row["nights_left_out"] == ["n7"] and row["epochs"] == 7 * 900 - 100
+    for measure in staging_metrics.MEASURES:
+        assert row[measure]["n"] == 7 and row[measure]["sign_flip_p"] == pytest.approx(2 / 2**7)
+        assert row[measure]["low"] > 0
+    one = {"n0": found["expert"]["n0"]}
+    few = staging_agreement.paired_scorers(one, better, found["YASA"], ("ours", "YASA"), evaluate)["kappa"]
+    assert few["sign_flip_p"] is None and few["low"] is None and "1 subject, 6 are needed" in few["note"]
 
 
 def test_what_was_not_staged_is_no_wakefulness():

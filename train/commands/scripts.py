@@ -153,6 +153,13 @@ def reactivation(doc: str | None, argv: Arguments) -> None:
     parser.add_argument("--subjects", metavar="NAMES", help="only these, with commas between")
     parser.add_argument("--control", metavar="SESSION", help="name of the session before learning")
     parser.add_argument("--behaviour", type=Path, metavar="TABLE", help="TSV or CSV: subject, item, score")
+    parser.add_argument(
+        "--conditions", type=Path, metavar="TABLE",
+        help="TSV or CSV: subject, session, condition; compares them (default: sessions by their names)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--average-over", metavar="COLUMN", help="of that table, in which several scores of an item differ: their mean"
+    )
     _add_interpolate(parser)
     args = parser.parse_args(argv)
     from sleep_interpreter.train.commands import reactivation as command  # lazy: start-up

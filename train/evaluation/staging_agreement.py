@@ -8,9 +8,11 @@ import numpy as np
 from scipy import stats
 
 from sleep_interpreter.data.formats.hypnograms import STATISTICS, night_statistics, to_yasa
+from sleep_interpreter.train.evaluation.paired_values import mean_of_differences
 from sleep_interpreter.utils.core.constants import UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.metrics import staging_metrics
+from sleep_interpreter.utils.metrics.statistics import Resampling
 
 Stages = Mapping[str, np.ndarray]
 """Stages of 30 s epochs, int array (m,), by night."""
@@ -91,6 +93,32 @@ def agreement(reference: Stages, observed: Stages, names: tuple[str, str], size:
     pooled = staging_metrics.pooled_agreement(pairs, size)
     more = {key: pooled[key] for key in ("interval", "chance", "confusion")}
     return result | more
+
+
+def paired_scorers(
+    reference: Stages, first: Stages, second: Stages, names: tuple[str, str], evaluate: Resampling
+) -> dict[str, Any]:
+    """Test over nights whether one scorer, called `names[0]`, agrees better with the reference than another.
+
+    Of each night the epochs count that all three know; nights without one are left out. The result: scorers, epochs,
+    nights_left_out, and for each of `staging_metrics.MEASURES` the difference first - second over nights, as
+    `paired_values.mean_of_differences` tests it (nights where a measure is not defined do not count).
+    """
+    rows, left_out, epochs = [], [], 0
+    for night in reference:
+        codes = np.array([reference[night], first[night], second[night]], int)
+        truth, *both = codes[:, (codes != UNKNOWN).all(axis=0)]
+        if not len(truth):
+            left_out.append(night)
+            continue
+        epochs += len(truth)
+        rows.append([staging_metrics.agreement(staging_metrics.confusion(truth, own)) for own in both])
+    result: dict[str, Any] = {"scorers": list(names), "epochs": epochs, "nights_left_out": left_out}
+    for measure in staging_metrics.MEASURES:
+        known = [[row[measure] for row in pair] for pair in rows]
+        values = [one - other for one, other in known if one is not None and other is not None]
+        result[measure] = mean_of_differences(values, evaluate.permutations, evaluate.seed)
+    return result
 
 
 def bland_altman(reference: Stages, observed: Stages) -> dict[str, dict]:

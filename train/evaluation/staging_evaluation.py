@@ -11,10 +11,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from sleep_interpreter.data.formats.staging_windows import StagingSubject, read_staging_subject
-from sleep_interpreter.train.evaluation import staging_agreement
+from sleep_interpreter.train.evaluation import paired_values, staging_agreement
 from sleep_interpreter.train.evaluation.decoder_report import kind_of, write_csv
 from sleep_interpreter.train.evaluation.staging_agreement import mean_of_known
-from sleep_interpreter.train.settings.experiment import Experiment, StagingEvaluation
+from sleep_interpreter.train.settings.experiment import EvaluateSettings, Experiment, StagingEvaluation
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
@@ -123,15 +123,15 @@ def evaluate(
     if not nights:
         raise UserError(f"none of {len(files)} subjects could be staged; the first: {failures[0]['reason']}")
     notes = {**notes, "simulated": bool(notes.get("simulated"))}
-    summary = measured(nights, settings, notes, name, failures)
+    summary = measured(nights, settings, experiment.evaluate, notes, name, failures)
     _write(nights, summary, folder, name, settings.smoothing, kind)
     provenance.write_json(folder / "summary.json", summary)
     return summary
 
 
 def measured(
-    nights: Sequence[StagedNight], settings: StagingEvaluation, notes: dict[str, Any], name: str,
-    failures: list[dict],
+    nights: Sequence[StagedNight], settings: StagingEvaluation, resampling: EvaluateSettings,
+    notes: dict[str, Any], name: str, failures: list[dict],
 ) -> dict[str, Any]:  # fmt: skip
     """Return the summary of staged nights."""
     grids = {night.name: _grid(night, settings.smoothing) for night in nights}
@@ -173,6 +173,11 @@ def measured(
         "reliability": _reliability(nights, settings),
         "gate": _gates(nights, settings, name),
         "agreement": [staging_agreement.agreement(ref, obs, (one, two), size) for one, ref, two, obs in pairs],
+        "paired": [
+            staging_agreement.paired_scorers(expert, scorers[name], found, (name, key), resampling)
+            for key, found in scorers.items()
+            if key != name
+        ],
         "sleep_statistics": {key: staging_agreement.bland_altman(expert, found) for key, found in scorers.items()},
         "method": METHOD | {"smoothing": settings.smoothing, "block_minutes": settings.block_minutes},
         "provenance": provenance.record(),
@@ -182,6 +187,7 @@ def measured(
 METHOD = {
     "epochs": "30 s epochs: the window that covers the epoch exactly, unsmoothed",
     "grid": "published: smoothed estimate of the window from 3 k s on against the expert's stage there",
+    "paired": "difference of two stagers' agreement with the expert, two-sided sign flips of nights, t interval",
     "interval": "95 %, jackknife over subjects with Student's t, never narrower than one over stretches of consecutive "
     "time within them; of one subject over its stretches alone",
     "chance": "expected from how often either names each stage; majority: always the most frequent stage",
@@ -291,6 +297,11 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
                 f"  {' and '.join(other['scorers'])}: agree in {other['pooled']['accuracy']:.1%} "
                 f"({interval}, chance {other['chance']:.1%}), kappa {kappa}, n = {other['epochs']} epochs"
             )
+    for pair in summary["paired"]:
+        lines += [
+            f"  {' - '.join(pair['scorers'])}, {measure}: {paired_values.in_words(pair[measure], 'nights')}"
+            for measure in staging_metrics.MEASURES
+        ]
     for weight, row in summary["latency"].items():
         if row["followed"]:
             lines.append(
