@@ -120,6 +120,7 @@ def analyse(
             "events_per_min": len(events) / minutes if minutes else None,
             "false_per_min_at_most": max(level["bound_per_min"] for level in levels.values()),
             "so_groups": {g: int((events.so_group == g).sum()) for g in (*SO_GROUPS, "none")},
+            "so_groups_at_any_time": _groups_at_any_time(night, course, events),
         }
         if night.truth is not None:
             own["truth"] = _truth(night.truth, course, events, minutes, settings)
@@ -131,6 +132,16 @@ def analyse(
     total["rate"] = total.events / total.minutes.where(total.minutes > 0)
     total["control_rate"] = [control_rate[s, i] for s, i in zip(total.stage, total["item"], strict=True)]
     return summary, total.assign(excess=total.rate - total.control_rate)
+
+
+def _groups_at_any_time(night: Night, course: Course, events: pd.DataFrame) -> dict[str, float]:
+    """Return how many of as many times, anywhere in the searched sleep of the events' stages, fall in each group."""
+    found = np.zeros(len(SO_GROUPS) + 1)
+    for name, count in events.stage.value_counts().items():
+        inside = course.time[course.free & (course.stage == STAGES.index(str(name)))]
+        group, _, _ = so_phase(night.oscillations, inside)
+        found += count * np.bincount(group % len(found), minlength=len(found)) / max(1, len(inside))
+    return dict(zip((*SO_GROUPS, "none"), found.round(2).tolist(), strict=True))
 
 
 def _truth(
