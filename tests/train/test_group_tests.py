@@ -31,21 +31,11 @@ def test_groups_alike_are_found_to_differ_as_often_as_is_said(subjects):
     """Few trials in some groups, and many hits that are not there: the hardest case for signs that flip."""
     random, p = np.random.default_rng(subjects), []
     settings = made.SETTINGS.model_copy(update={"bootstrap": 100, "permutations": 256})
-    for _ in range(300):
-        hits = hits_of(random, subjects)
-        rate = {g: {s: own for s, own in by.items() if len(own[0])} for g, by in hits.items()}
-        found = quick(rate, settings)
-        p.append([found["omnibus_p"], min(row["p_max"] for row in found["conditions"].values())])
-    assert (np.mean(np.array(p) <= 0.05, axis=0) <= 0.08).all()
-
-
-def quick(hits, settings):
-    """`condition_tests` without contrasts, whose intervals take long."""
-    most, group_tests.MOST_FOR_CONTRASTS = group_tests.MOST_FOR_CONTRASTS, 0
-    try:
-        return group_tests.condition_tests(hits, settings)
-    finally:
-        group_tests.MOST_FOR_CONTRASTS = most
+    for _ in range(100):
+        found = group_tests.condition_tests(hits_of(random, subjects), settings)
+        best = min(row["p_max"] for row in found["conditions"].values())
+        p.append([found["omnibus_p"], best, min(pair["p_max"] for pair in found["contrasts"])])
+    assert (np.mean(np.array(p) <= 0.05, axis=0) <= 0.12).all()  # 5 % of 100 are 12 at most in 99.9 % of cases
 
 
 def test_a_better_group_is_found_and_named():
