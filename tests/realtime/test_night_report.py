@@ -215,7 +215,7 @@ def test_numbers_of_the_night_are_those_of_the_log(session):
     assert sum(len(own) for name, own in phases.items() if name.startswith("shams")) == 5
     # an old log says nothing of random times, nor where its phases were read from
     assert loaded.phase_from == "whole" and all(own.shape[1] == 1 for own in phases.values())
-    assert "Warning: Phase from samples on both sides of the cue" in (session / "report.html").read_text("utf-8")
+    assert "Warning: Phase from samples on both sides of the cue" in write_night_report(session).read_text("utf-8")
 
 
 def test_phases_stand_beside_those_of_random_times(tmp_path):
