@@ -4,6 +4,8 @@ Data      data/SI Main Test/subject_test_*/SO* (or --data DIR): 8 groups of tria
 Reads     the checkpoint trained here, otherwise the released one in data/Model checkpoint/Decoding/
 Writes    results/N23SIMD_retrained_SO/: summary.json, groups.csv, predictions.csv, groups.png;
           results/N23SIMD_retrained_SO.pickle
+Tests     each group against chance; between groups, and with and without a spindle after the cue (where the
+          data tell): sign flips within subjects
 Published best group 40.02 % top-1 (chance 6.67 %)
 
   python test/N23SIMD_retrained_SO.py

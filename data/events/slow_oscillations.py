@@ -15,7 +15,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from pydantic import Field, PositiveFloat, StringConstraints
 
-from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.utils.core.config import Settings
 from sleep_interpreter.utils.core.constants import N2, N3
 
@@ -36,8 +35,9 @@ _SPINDLE_COLUMNS = (
     "so_phase_rad",
 )  # fmt: skip
 _SLOW_BELOW = 13.0  # Hz; spindles below it are called slow, the others fast
-_TRANSITION = 0.15  # share of a half-wave on either side of a zero crossing that counts as transition
-_NREM = (N2, N3)
+TRANSITION = 0.15
+"""Share of a half-wave on either side of a zero crossing that counts as transition."""
+NREM = (N2, N3)
 
 
 class SlowOscillationDetection(Settings):
@@ -53,6 +53,7 @@ class SlowOscillationDetection(Settings):
     peak_to_peak_uv: _Range = (60.0, 500.0)
     first_up_s: _Range = (0.1, 1.0)
     around_s: PositiveFloat = 0.5
+    phase_from: Literal["precue", "whole"] = "precue"
 
 
 class SpindleDetection(Settings):
@@ -80,11 +81,11 @@ def detect_so(signal: np.ndarray, stages: np.ndarray, settings: SlowOscillationD
     import yasa  # lazy: start-up
 
     empty = pd.DataFrame({name: [] for name in ("start_s", *_YASA.values())})
-    if not np.isin(stages, _NREM).any() or len(signal) < 30 * RATE:
+    if not np.isin(stages, NREM).any() or len(signal) < 30 * RATE:
         return empty
     with _quietly():
         found = yasa.sw_detect(
-            signal, RATE, ["SO"], hypno=stages, include=_NREM, freq_sw=settings.freq_hz,
+            signal, RATE, ["SO"], hypno=stages, include=NREM, freq_sw=settings.freq_hz,
             dur_neg=settings.negative_s, dur_pos=settings.positive_s,
             amp_neg=settings.negative_uv, amp_pos=settings.positive_uv,
             amp_ptp=settings.peak_to_peak_uv, verbose="ERROR",
@@ -156,11 +157,11 @@ def group_limits(start: _Times, falling: _Times, rising: _Times, end: _Times) ->
     first, down, second = falling - start, rising - falling, end - rising
     return [
         start,
-        start + (0.2 + _TRANSITION) * first,
-        falling - _TRANSITION * first,
-        falling + _TRANSITION * down,
-        rising - _TRANSITION * down,
-        rising + _TRANSITION * second,
+        start + (0.2 + TRANSITION) * first,
+        falling - TRANSITION * first,
+        falling + TRANSITION * down,
+        rising - TRANSITION * down,
+        rising + TRANSITION * second,
         end,
     ]
 
@@ -191,7 +192,7 @@ def detect_spindles(
     import yasa  # lazy: start-up
 
     empty = pd.DataFrame({name: [] for name in _SPINDLE_COLUMNS})
-    if not len(names) or not np.isin(stages, _NREM).any() or signals.shape[1] < 30 * RATE:
+    if not len(names) or not np.isin(stages, NREM).any() or signals.shape[1] < 30 * RATE:
         return empty
     with _quietly():
         thresholds = {
@@ -200,7 +201,7 @@ def detect_spindles(
             "rel_pow": settings.threshold_relative_power,
         }
         found = yasa.spindles_detect(
-            signals, RATE, list(names), hypno=stages, include=_NREM, freq_sp=settings.freq_hz,
+            signals, RATE, list(names), hypno=stages, include=NREM, freq_sp=settings.freq_hz,
             duration=settings.duration_s, thresh=thresholds, verbose="ERROR",
         )  # fmt: skip
     if found is None:
@@ -218,23 +219,6 @@ def detect_spindles(
     table["kind"] = np.where(table.frequency_hz < _SLOW_BELOW, "slow", "fast")
     _, phase, riding = so_phase(oscillations, table.peak_s.to_numpy(), around=0.0)
     return table.assign(so=riding, so_phase_rad=phase)
-
-
-def at_cues(
-    cues: pd.DataFrame, oscillations: pd.DataFrame, spindles: pd.DataFrame, around: float, after_cue: float
-) -> pd.DataFrame:
-    """Return the cues (with onset_s and stage) with columns so_group, so_phase_rad, so_row and spindle_coupled.
-
-    `around` as in `so_phase`; a spindle that starts within `after_cue` s after the cue is coupled. so_group is "none"
-    where no oscillation is near, and outside N2 and N3.
-    """
-    group, phase, row = so_phase(oscillations, cues.onset_s.to_numpy(), around)
-    outside = ~np.isin(cues.stage.to_numpy(), _NREM)
-    group[outside], phase[outside], row[outside] = -1, np.nan, -1
-    starts = spindles.start_s.to_numpy(float)
-    coupled = [bool(((starts >= t) & (starts < t + after_cue)).any()) for t in cues.onset_s]
-    names = np.array([*SO_GROUPS, "none"])
-    return cues.assign(so_group=names[group], so_phase_rad=phase, so_row=row, spindle_coupled=np.array(coupled, bool))
 
 
 def compare_events(found: ArrayLike, true: ArrayLike, tolerance: float) -> dict[str, Any]:

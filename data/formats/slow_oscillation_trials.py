@@ -13,6 +13,7 @@ from sleep_interpreter.utils.core.data_card import DataCard, card_of, published
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import is_simulated
+from sleep_interpreter.utils.signal.phase import PHASE_FROM
 
 SO_GROUPS = ("Pre-SO", "trans-1st-Up", "1st-Up", "trans-Down", "Down", "trans-2nd-Up", "2nd-Up", "Post-SO")
 """Groups of cues by phase of the slow oscillation, in the order in which it passes through them."""
@@ -31,6 +32,10 @@ class SOSubject:
     groups: dict[str, tuple[np.ndarray, np.ndarray]]
     simulated: bool = False  # the file or the data set is marked so
     card: DataCard = field(default_factory=published)  # of the data set
+    phase_from: str | None = (
+        None  # "precue" or "whole" (`PHASE_FROM`); None: the file does not say (released, simulated)
+    )
+    coupled: dict[str, np.ndarray] | None = None  # by group, bool (n,): a spindle followed the cue; None: not known
 
     def __len__(self) -> int:
         return sum(len(label) for _, label in self.groups.values())
@@ -59,7 +64,8 @@ def read_so_groups(root: str | Path) -> list[SOSubject]:
             largest = [float(np.nanmax(np.abs(sleep), initial=0)) for sleep, _ in groups.values()]
             validation.warn_of_scale(file, max(largest))
         simulated = marked or trials_are_marked(content.values())
-        subjects.append(SOSubject(validation.subject_name(file), file, groups, simulated, card))
+        known = _phase_from(content, file), _coupled(content, groups, file)
+        subjects.append(SOSubject(validation.subject_name(file), file, groups, simulated, card, *known))
     return subjects
 
 
@@ -98,6 +104,33 @@ def check_group(group: Any, card: DataCard, where: str) -> tuple[np.ndarray, np.
     for number, trial in enumerate(eeg):
         validation.finite_sleep(trial.T, f"{where}, trial {number}", "decode_data", card)
     return eeg, labels.argmax(axis=1).astype(np.int64)
+
+
+def _phase_from(content: dict[str, Any], file: Path) -> str | None:
+    """Return where the phases of a file were read from, None where it does not say."""
+    found = {group.get("phase_from") for group in content.values()}
+    if len(found) > 1 or not found <= {None, *PHASE_FROM}:
+        raise UserError(
+            f"{display_path(file)}, field 'phase_from': expected one of {', '.join(PHASE_FROM)} in all groups, found "
+            f"{', '.join(sorted(map(repr, found)))}; prepare the data again"
+        )
+    return found.pop() if found else None
+
+
+def _coupled(content: dict[str, Any], groups: dict[str, Any], file: Path) -> dict[str, np.ndarray] | None:
+    """Return which trials of each group a spindle followed, None where a group with trials does not say."""
+    result = {}
+    for name, (_, label) in groups.items():
+        values = content.get(name, {}).get("spindle_coupled", None if len(label) else np.zeros(0, bool))
+        if values is None:
+            return None
+        result[name] = _array(values, "spindle_coupled", f"{display_path(file)}, group {name!r}")
+        if result[name].shape != label.shape or result[name].dtype != bool:
+            raise UserError(
+                f"{display_path(file)}, group {name!r}, field 'spindle_coupled': expected {len(label)} truth values, "
+                f"found {result[name].dtype} {result[name].shape}; prepare the data again"
+            )
+    return result
 
 
 def _empty(card: DataCard) -> tuple[np.ndarray, np.ndarray]:

@@ -101,10 +101,15 @@ class SubjectWriter:
             content[place] |= {f"awake_{modality}_erp": some for modality, some in own.items()}
         write_pickle(content, self.root / main_file(self.name, file))
 
-    def by_phase(self, groups: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-        """Write {group of the slow oscillation's phase: (items, eeg with samples first)}."""
+    def by_phase(
+        self, groups: Mapping[str, tuple[np.ndarray, np.ndarray]], known: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        """Write {group of the slow oscillation's phase: (items, eeg with samples first)}.
+
+        `known` has what else a group's trials carry: "phase_from", "spindle_coupled" (n,) (docs/data_format.md).
+        """
         content = {
-            group: {**self._mark, "label": self._one_hot(items), "decode_data": eeg}
+            group: {**self._mark, "label": self._one_hot(items), "decode_data": eeg, **(known or {}).get(group, {})}
             for group, (items, eeg) in groups.items()
         }
         write_pickle(content, self.root / main_file(self.name, "SO_data"))

@@ -49,8 +49,12 @@ def write_trials(
     if test and "N2N3" in kinds:
         own = trials["N2N3"]
         group = own.table.get("so_group", pd.Series(index=own.table.index, dtype=object)).to_numpy(object)
-        eeg = own.eeg.transpose(0, 2, 1)
-        writer.by_phase({g: (own.items[group == g], np.ascontiguousarray(eeg[group == g])) for g in SO_GROUPS})
+        eeg, phase_from = own.eeg.transpose(0, 2, 1), settings.slow_oscillations.phase_from
+        coupled = own.table.get("spindle_coupled", pd.Series(index=own.table.index, dtype=object)).to_numpy(bool)
+        writer.by_phase(
+            {g: (own.items[group == g], np.ascontiguousarray(eeg[group == g])) for g in SO_GROUPS},
+            {g: {"phase_from": phase_from, "spindle_coupled": coupled[group == g]} for g in SO_GROUPS},
+        )
         counts["SO"] = {g: int((group == g).sum()) for g in SO_GROUPS}
     return counts
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from sleep_interpreter.data.events import slow_oscillations
+from sleep_interpreter.data.events.cue_phases import AtRandom, at_cues
 from sleep_interpreter.data.formats.scoring_readers import Hypnogram
 from sleep_interpreter.data.preparation.channels import Plan, embedded, interpolation, make_plan, rereference
 from sleep_interpreter.data.preparation.cleaning import artefact_operator, find_bad
@@ -45,6 +46,7 @@ class Cleaned:
     stage_source: str | None
     oscillations: pd.DataFrame
     spindles: pd.DataFrame
+    at_random: AtRandom  # what random times before the cues met
     bad: dict[str, str]  # {bad channel: reason}; missing ones too
     components: list[dict]  # of the ICA, as `artefact_operator` gives them
     bad_spans: np.ndarray  # annotated artefacts in s, (n, 2)
@@ -110,17 +112,20 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
     )
     chain = (reference @ mending @ operator)[: len(plan.montage)]
     eeg = multiply(working, heads, chain, folder / "eeg.npy")
-    oscillations, spindles = _sleep_events(working, heads, plan, mending @ operator, hypnogram, settings, step, remarks)
+    oscillations, spindles, trace = _sleep_events(
+        working, raw, heads, plan, mending @ operator, hypnogram, settings, step, remarks
+    )
     working.path.unlink()
     events = with_stage(events, hypnogram)
     cues = events[events.modality == "cue"]
-    around, after = settings.slow_oscillations.around_s, settings.spindles.after_cue_s
-    at_cues = slow_oscillations.at_cues(cues, oscillations, spindles, around, after)
-    events = events.join(at_cues[["so_group", "so_phase_rad", "so_row", "spindle_coupled"]])
+    own = settings.slow_oscillations
+    known, at_random = at_cues(cues, oscillations, spindles, own, settings.spindles.after_cue_s, trace)
+    events = events.join(known[["so_group", "so_phase_rad", "so_row", "spindle_coupled", "so_phase_from"]])
     truth = _planted(annotations if simulated else (), recording.first_time)
     unmapped = {text: n for text, n in unmapped.items() if not _is_understood(text, settings)}
     return Cleaned(
-        session, raw, eeg, plan, events, hypnogram, source, oscillations, spindles, bad, components,
+        session, raw, eeg, plan, events, hypnogram, source, oscillations, spindles, at_random, bad,
+        components,
         bad_spans(annotations, settings.rejection.annotations, recording.first_time), unmapped, amplitude, truth,
         remarks, simulated, fingerprint(session, recording, settings),
     )  # fmt: skip
@@ -178,14 +183,18 @@ def _bad_channels(
 
 
 def _sleep_events(
-    working: SignalFile, heads: list[int], plan: Plan, mending: np.ndarray, hypnogram: Hypnogram | None,
-    settings: Preparation, step: Callable[[str], None], remarks: list[str],
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
-    """Return slow oscillations and spindles of a sleep recording; empty tables otherwise."""
+    working: SignalFile, raw: SignalFile, heads: list[int], plan: Plan, mending: np.ndarray,
+    hypnogram: Hypnogram | None, settings: Preparation, step: Callable[[str], None], remarks: list[str],
+) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray | None]:  # fmt: skip
+    """Return slow oscillations and spindles of a sleep recording; empty tables otherwise.
+
+    Beside them the channel of the slow oscillations in µV at 500 Hz, from the recording as it was before any filter:
+    a zero-phase filter would carry what comes after a cue to the time before it. None where there is none.
+    """
     empty = slow_oscillations.detect_so(np.zeros(0), np.zeros(0, int), settings.slow_oscillations)
     none = slow_oscillations.detect_spindles(np.zeros((0, 0)), [], np.zeros(0, int), settings.spindles, empty)
     if hypnogram is None:
-        return empty, none
+        return empty, none, None
     step("slow oscillations and spindles")
     montage, slow, spindle = list(plan.montage), settings.slow_oscillations.channel, settings.spindles.channels
     names = [n for n in (slow, *spindle) if n in montage]
@@ -193,7 +202,7 @@ def _sleep_events(
         if channel not in montage:
             remarks.append(f"no {what} were searched at {channel}: it is not in channels.montage")
     if not names:
-        return empty, none
+        return empty, none, None
     weights = mending[[montage.index(n) for n in names]]
     there = [plan.heads.index(n) for n in settings.channels.mastoids if n in plan.heads]
     if settings.slow_oscillations.reference == "mastoids" and there:
@@ -203,4 +212,10 @@ def _sleep_events(
     stages = hypnogram.at(np.arange(signals.shape[1]) / slow_oscillations.RATE)
     so = slow_oscillations.detect_so(signals[0], stages, settings.slow_oscillations) if slow in montage else empty
     first = int(slow in montage)
-    return so, slow_oscillations.detect_spindles(signals[first:], names[first:], stages, settings.spindles, so)
+    spindles = slow_oscillations.detect_spindles(signals[first:], names[first:], stages, settings.spindles, so)
+    if slow not in montage:
+        return so, spindles, None
+    trace = np.zeros(raw.shape[1], np.float32)
+    for k in np.flatnonzero(weights[0]).tolist():
+        trace += np.float32(weights[0, k]) * raw.read(0, raw.shape[1], heads[k])
+    return so, spindles, trace

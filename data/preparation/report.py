@@ -10,7 +10,8 @@ import mne
 import numpy as np
 from scipy import signal
 
-from sleep_interpreter.data.events.slow_oscillations import compare_events
+from sleep_interpreter.data.events.cue_phases import spindles_at_random
+from sleep_interpreter.data.events.slow_oscillations import NREM, compare_events
 from sleep_interpreter.data.formats.scoring_readers import Hypnogram
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.data.preparation.channels import make_info
@@ -21,8 +22,10 @@ from sleep_interpreter.data.preparation.trials import Trials, windows
 from sleep_interpreter.utils.core.constants import N2, N3, STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.data_card import AWAKE
 from sleep_interpreter.utils.core.paths import atomic_write
+from sleep_interpreter.utils.metrics.circular import against_random_times, counts_against_random_times
 from sleep_interpreter.utils.plots import preparation as plots
 from sleep_interpreter.utils.plots.html_page import render
+from sleep_interpreter.utils.signal.phase import PHASE_FROM
 
 _TEMPLATE = Path(__file__).with_suffix(".html")
 _MINUTES = 10
@@ -83,12 +86,24 @@ def _oscillations(cleaned: Cleaned, channel: str) -> dict:
     table, spindles, cues = cleaned.oscillations, cleaned.spindles, cleaned.cues
     counts = {g: int((cues.so_group == g).sum()) for g in SO_GROUPS}
     found: dict = {"count": len(table), "spindles": len(spindles), "cues_by_group": counts}
+    asleep = np.isin(cues.stage, NREM)
+    if asleep.any():
+        names = [*SO_GROUPS, "none"]
+        group = np.array([names.index(name) for name in cues.so_group[asleep]])
+        at_random = cleaned.at_random.group[asleep] % len(names)
+        expected, p = counts_against_random_times(group, at_random, len(names))
+        found["random_times_by_group"] = dict(zip(SO_GROUPS, expected.round(1).tolist(), strict=False))
+        found["phase_from"] = cues.so_phase_from.iloc[0]
+        found["cues_by_group_p"] = p
+        found["cue_phase"] = against_random_times(
+            cues.so_phase_rad[asleep].to_numpy(float), cleaned.at_random.phase[asleep]
+        )
     if len(spindles):
         phase = spindles.so_phase_rad[spindles.so >= 0].to_numpy(float)
         found["coupled_spindles"] = len(phase)
-        if len(phase):
-            vector = np.exp(1j * phase).mean()
-            found |= {"coupling_phase_rad": float(np.angle(vector)), "coupling_strength": float(abs(vector))}
+        if coupling := against_random_times(phase, spindles_at_random(spindles, table)):
+            found |= {"coupling_phase_rad": coupling["mean_rad"], "coupling_strength": coupling["length"]}
+            found |= {"coupling_random_strength": coupling["random_length"], "coupling_p": coupling["p"]}
     if len(cleaned.truth) and cleaned.hypnogram is not None:
         found["against_truth"] = _against_truth(cleaned, cleaned.hypnogram)
     names = list(cleaned.plan.montage)
@@ -150,7 +165,11 @@ def write_report(
                 add(figure, "Hypnogram and cues", label)
             if "wave" in d.so:
                 (times, wave), by_group, title = d.so["wave"], d.so["cues_by_group"], "Slow oscillations"
-                figure = plots.slow_oscillations(times, wave, [*by_group], [*by_group.values()], title, kind)
+                expected = list(d.so.get("random_times_by_group", {}).values())
+                whole = "response to the cue included" if d.so.get("phase_from") == "whole" else None
+                figure = plots.slow_oscillations(
+                    times, wave, [*by_group], [*by_group.values()], title, kind, expected, whole
+                )
                 add(figure, title, label)
         made, unplaced = make_info(settings.channels.montage, positions)
         groups = {kind: trials[kind] for kind in AWAKE}
@@ -194,9 +213,21 @@ def found_lines(so: Mapping) -> list[str]:
     lines = [f"{so['count']} slow oscillations, {so['spindles']} spindles"]
     if coupled := so.get("coupled_spindles"):
         phase = f"{so['coupling_phase_rad']:.2f} rad (0: peak of the up-state)"
-        length = f"resultant length {so['coupling_strength']:.2f}"
+        length = f"resultant length {so['coupling_strength']:.2f}, at random times in slow oscillations "
+        length += f"{so['coupling_random_strength']:.2f} (p = {so['coupling_p']:.2g})"
         lines.append(f"{coupled} spindles on a slow oscillation, mean phase {phase}, {length}")
-    lines.append("cues by phase: " + ", ".join(f"{name} {n}" for name, n in so["cues_by_group"].items()))
+    expected = so.get("random_times_by_group", {})
+    counts = [f"{name} {n}" + (f" ({expected[name]:g})" if expected else "") for name, n in so["cues_by_group"].items()]
+    beside = f"; in brackets as many random times before the cues, p = {so['cues_by_group_p']:.2g}" if expected else ""
+    lines.append("cues by phase: " + ", ".join(counts) + beside)
+    if row := so.get("cue_phase"):
+        lines.append(
+            f"phase at cues in slow oscillations: n = {row['n']}, mean {row['mean_rad']:.2f} rad, resultant length "
+            + f"{row['length']:.2f}"
+            + (f", at random times {row['random_length']:.2f} (p = {row['p']:.2g})" if row["random_n"] else "")
+        )
+    if so.get("phase_from"):
+        lines.append(("WARNING: " if so["phase_from"] == "whole" else "") + PHASE_FROM[so["phase_from"]])
     for kind, row in so.get("against_truth", {}).items():
         shares = [f"{key} {'-' if row[key] is None else format(row[key], '.2f')}" for key in ("precision", "recall")]
         hits = f"({row['hits']} of {row['true']} planted, {row['found']} found)"

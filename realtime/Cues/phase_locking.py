@@ -19,11 +19,14 @@ from scipy import signal
 
 from sleep_interpreter.realtime.Parameters.settings import LockSettings
 from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.signal.phase import phase_before, traces_before
 
 TICK = 10
 """Samples between two predictions: 20 ms."""
 MEASURED_AFTER = 1500
 """Samples after an onset that are needed to measure the phase it met: 3 s."""
+MEASURED_BEFORE = 5500
+"""Samples before an onset that are read for the phases that it and random times before it met: 11 s."""
 
 _KEPT = 2500
 """Samples kept: 5 s, the span over which the threshold adapts."""
@@ -33,6 +36,7 @@ _TO_PEAK = (0.2, 1.2)
 """Times from trough to peak in s outside which a pair is no slow oscillation."""
 _SEEN_AFTER = 1000
 """Samples after a trough when its peak is looked for: 2 s, so that the filter sees enough behind it."""
+_RANDOM, _CYCLE = 4, 625  # random times before an onset; samples of a cycle of 0.8 Hz
 _TROUGHS = 20
 _LEARNED = 20
 
@@ -161,9 +165,26 @@ def achieved_phase(trace: np.ndarray, at: int) -> float:
     """Return the phase in degrees, (-180, 180], 0 at the up-state's peak, that the onset at index `at` met.
 
     It is measured with the samples after it, zero-phase 0.3 to 2 Hz and Hilbert, in a trace (n,) of µV at 500 Hz with
-    at least 3 s to both sides of the onset.
+    at least 3 s to both sides of the onset. Where a sound was played, the response to it is in the phase.
     """
     return float(np.degrees(np.angle(signal.hilbert(_from_both_sides(trace))[at])))
+
+
+def phases_met(trace: np.ndarray, at: int, random: np.random.Generator, way: str) -> list[float | None]:
+    """Return the phases in degrees that the onset at index `at` of a trace (T,), µV at 500 Hz, and random times met.
+
+    The random times lie before the onset, one in each of `_RANDOM` cycles of 1.25 s; `way` is one of `PHASE_FROM`. None
+    where too few samples, or samples that are not finite, stand around a time.
+    """
+    back = (random.random(_RANDOM) + np.arange(_RANDOM)) * _CYCLE
+    times = [at, *(at - back.astype(int)).tolist()]
+    if way == "precue":
+        degrees = np.degrees(phase_before(traces_before(trace, np.array(times)))[0])
+    else:
+        around = [trace[max(0, t - MEASURED_AFTER) : t + MEASURED_AFTER] for t in times]
+        whole = [len(part) == 2 * MEASURED_AFTER and bool(np.isfinite(part).all()) for part in around]
+        degrees = [achieved_phase(p, MEASURED_AFTER) if w else np.nan for p, w in zip(around, whole, strict=True)]
+    return [round(float(d), 3) if np.isfinite(d) else None for d in degrees]
 
 
 def _from_both_sides(trace: np.ndarray) -> np.ndarray:
@@ -196,7 +217,7 @@ class PhaseLock:
         return -float(np.degrees(np.angle(np.mean(self._errors))))
 
     def learn(self, degrees: float) -> None:
-        """Take the phase that a locked cue met, as measured from both sides."""
+        """Take the phase in degrees that a locked cue met, as seen from both sides."""
         # What is met has the correction of its time in it: errors are those without it.
         error = np.radians(degrees - self.settings.target_degrees - self.early_degrees)
         self._errors.append(np.exp(1j * error))

@@ -81,7 +81,8 @@ class SessionHistory:
         elif kind == "decode":
             self.decodes.append([at, *(detail[key] for key in ("cued", "item", "number", "probabilities"))])
         elif kind == "cue_phase":
-            self.phases.append([detail["number"], detail["locked"], detail["degrees"]])
+            way = detail.get("phase_from", "whole")  # logs of before there was a choice
+            self.phases.append([detail["number"], detail["locked"], detail["degrees"], way])
         silent = is_silent_cue(event)
         if silent:
             self.cues = [cue for cue in self.cues if cue[3] != detail["number"]]

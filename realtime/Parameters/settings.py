@@ -63,6 +63,7 @@ class LockSettings(Settings):
 
     method: Literal["none", "threshold_delay", "echt"] = "none"
     channel: str | None = None
+    phase_from: Literal["precue", "whole"] = "precue"
     target_degrees: float = Field(0.0, gt=-180, lt=180)
     threshold_uv: float = Field(-60.0, ge=-300, le=-10)
     adaptive: bool = True
@@ -104,6 +105,11 @@ class CueSettings(Settings):
         low, high = self.interval_seconds
         if self.mode == "recorded" and self.lock.method != "none":
             raise ValueError("lock.method must be none with recorded cues: their times are given")
+        if self.lock.learn and self.lock.phase_from == "precue" and not self.sham_share:
+            raise ValueError(
+                "lock.learn needs sham cues (sham_share above 0): the phase that a cue met can be seen from both sides "
+                "of a silent one only; phase_from: whole learns from phases with the responses to the cues in them"
+            )
         if not 2.5 <= low <= high:
             raise ValueError(
                 f"interval_seconds ({low}, {high}) must rise and be at least 2.5 s: "

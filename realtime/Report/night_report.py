@@ -17,10 +17,12 @@ from sleep_interpreter.realtime.Report.session_data import SessionData, Span, lo
 from sleep_interpreter.realtime.Report.summary import phase_statistics, stage_minutes, stage_spans
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.paths import atomic_write
+from sleep_interpreter.utils.metrics.circular import against_random_times
 from sleep_interpreter.utils.metrics.statistics import chance_of_guesses, proportion
 from sleep_interpreter.utils.plots import evoked as evoked_plots
 from sleep_interpreter.utils.plots import session as session_plots
 from sleep_interpreter.utils.plots.html_page import render
+from sleep_interpreter.utils.signal.phase import PHASE_FROM
 
 logger = logging.getLogger(__name__)
 
@@ -177,16 +179,30 @@ def _phase(session: SessionData, kind: str | None) -> Section | None:
     """Which phase cues met, against the target."""
     target = session.setting("cues.lock.target_degrees", 0.0)
     figures, rows = [], []
-    for name, degrees in session.phases().items():
+    for name, every in session.phases().items():
+        degrees, at_random = every[:, 0], every[:, 1:]
         mean, length, spread = phase_statistics(degrees)
-        off = np.abs(np.degrees(np.angle(np.exp(1j * np.radians(degrees - target)))))
-        near = proportion(int((off <= _NEAR).sum()), len(degrees), 2 * _NEAR / 360)
+        found = against_random_times(np.radians(degrees), np.radians(at_random)) or {}
+        expected = [] if found.get("p") is None else [f"{found['random_length']:.2f}", f"{found['p']:.2g}"]
+        near = proportion(int(_near(degrees, target).sum()), len(degrees), 2 * _NEAR / 360)
         share = f"{near['accuracy']:.0%} ({near['low']:.0%} to {near['high']:.0%})"
-        rows.append((f"cues {name}", len(degrees), f"{mean:.0f}°", f"{length:.2f}", f"{spread:.0f}°", share))
-        svg = evoked_plots.rose(degrees, target if name == "locked" else None, f"Cues {name}", kind)
-        text = f"Phases of {len(degrees)} cues {name}: mean {mean:.0f}°, circular SD {spread:.0f}°."
+        usual = at_random[np.isfinite(at_random)]
+        usually = f"{_near(usual, target).mean():.0%}" if len(usual) else "-"
+        resultant = (f"{length:.2f}", *(expected or ("-", "-")))
+        rows.append((name, len(degrees), f"{mean:.0f}°", *resultant, f"{spread:.0f}°", share, usually))
+        title = name.capitalize()
+        svg = evoked_plots.rose(degrees, None if "not locked" in name else target, title, kind, usual)
+        text = f"Phases of {len(degrees)} {name}: mean {mean:.0f}°, circular SD {spread:.0f}°."
         figures.append((svg, text))
-    return {"figures": figures, "rows": rows, "target": f"{target:g}", "near": _NEAR} if rows else None
+    if not rows:
+        return None
+    way = {"phase_from": PHASE_FROM[session.phase_from], "whole": session.phase_from == "whole"}
+    return {"figures": figures, "rows": rows, "target": f"{target:g}", "near": _NEAR, **way}
+
+
+def _near(degrees: np.ndarray, target: float) -> np.ndarray:
+    """Tell which phases lie within `_NEAR` degrees of a target."""
+    return np.abs((degrees - target + 180) % 360 - 180) <= _NEAR
 
 
 def _responses(averages: dict[str, Evoked], after: float, kind: str | None) -> Section | None:

@@ -127,14 +127,32 @@ class SessionData:
         return silent_cues(self.events)
 
     def phases(self) -> dict[str, np.ndarray]:
-        """Return {"locked" | "not locked": degrees (n,)} of the cues that sounded."""
+        """Return the phases in degrees (n, 1 + k) that cues met, and beside each what k random times before it met.
+
+        By "cues locked", "cues not locked" and the same of shams, and of locked shams "seen from both sides" too; only
+        cues that sounded, NaN where a random time has none.
+        """
         sounded = {cue["number"] for cue in self.cues()}
-        found: dict[str, list[float]] = {"locked": [], "not locked": []}
+        silent = {cue["number"] for cue in self.cues("sham")}
+        found: dict[str, list[list[float]]] = {}
         for e in self.select("cue_phase"):
-            detail = e["detail"]
-            if detail["degrees"] is not None and detail["number"] in sounded:
-                found["locked" if detail["locked"] else "not locked"].append(detail["degrees"])
-        return {name: np.array(degrees) for name, degrees in found.items() if degrees}
+            detail, number = e["detail"], e["detail"]["number"]
+            if number not in sounded | silent:
+                continue
+            name = f"{'shams' if number in silent else 'cues'} {'' if detail['locked'] else 'not '}locked"
+            rows = {name: [detail["degrees"], *detail.get("at_random", ())]}
+            if detail["locked"]:
+                rows[f"{name}, seen from both sides"] = [detail.get("both_sides")]
+            for key, row in rows.items():
+                if row[0] is not None:
+                    found.setdefault(key, []).append([np.nan if d is None else d for d in row])
+        return {name: _table(found[name]) for name in sorted(found)}
+
+    @property
+    def phase_from(self) -> str:
+        """Where the phases at cues were read from (`PHASE_FROM`); logs of before there was a choice: "whole"."""
+        ways = {e["detail"].get("phase_from", "whole") for e in self.select("cue_phase")}
+        return "precue" if ways == {"precue"} else "whole"
 
     def decodes(self, sham: bool = False) -> np.ndarray:
         """Return (cued, decoded) item numbers of the decodes of cues, or of shams: int (n, 2)."""
@@ -259,6 +277,12 @@ def _segments(session: SessionData) -> list[Segment]:
         if found and e["detail"].get("state") == "back":
             begins.setdefault(found[1], (e["seconds"], False))
     return [Segment(path, *begins[path.name]) for path in own if path.name in begins]
+
+
+def _table(rows: list[list[float]]) -> np.ndarray:
+    """Return rows of unequal length as one array, NaN behind the short ones."""
+    width = max(map(len, rows))
+    return np.array([row + [np.nan] * (width - len(row)) for row in rows])
 
 
 def _column(path: Path, name: str) -> np.ndarray:

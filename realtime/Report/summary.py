@@ -50,7 +50,7 @@ def stage_minutes(spans: Iterable[StageSpan], seconds: float) -> dict[str, float
 def phase_statistics(degrees: np.ndarray) -> tuple[float, float, float]:
     """Return the circular mean in degrees, the length of the mean vector, and the circular SD in degrees."""
     mean = np.exp(1j * np.radians(degrees)).mean()
-    spread = np.sqrt(-2 * np.log(max(abs(mean), 1e-12)))
+    spread = np.sqrt(-2 * np.log(np.clip(abs(mean), 1e-12, 1)))
     return float(np.degrees(np.angle(mean))), float(abs(mean)), float(np.degrees(spread))
 
 
@@ -111,10 +111,14 @@ def _phases(events: Sequence[dict]) -> dict | None:
     result = {}
     for name, locked in (("locked", True), ("not locked", False)):
         met = [e["detail"] for e in events if e["event"] == "cue_phase" and e["detail"]["locked"] is locked]
-        degrees = np.array([d["degrees"] for d in met if d["degrees"] is not None])
-        if len(degrees):
-            mean, _, spread = phase_statistics(degrees)
-            result[name] = {"n": len(degrees), "mean_degrees": round(mean, 1), "circular_sd_degrees": round(spread, 1)}
+        met = [d for d in met if d["degrees"] is not None]
+        if met:
+            mean, _, spread = phase_statistics(np.array([d["degrees"] for d in met]))
+            whole = any(d.get("phase_from", "whole") == "whole" for d in met)
+            result[name] = {
+                "n": len(met), "mean_degrees": round(mean, 1), "circular_sd_degrees": round(spread, 1),
+                "phase_from": "whole" if whole else "precue",
+            }  # fmt: skip
     return result or None
 
 
@@ -133,6 +137,7 @@ def summary_lines(summary: dict) -> list[str]:
         lines.append(
             f"phase of the slow oscillation at cues {name}: mean {row['mean_degrees']:.0f} degrees, "
             f"circular SD {row['circular_sd_degrees']:.0f}, n = {row['n']}"
+            + (" (WARNING: the response to the cue included)" if row["phase_from"] == "whole" else "")
         )
     accuracy = summary["accuracy"]
     if accuracy is None:

@@ -6,10 +6,11 @@ operator, arousal, a stream that stalls, a dead electrode. When one comes, what 
 
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from sleep_interpreter.realtime.Cues.phase_locking import MEASURED_AFTER, achieved_phase
+from sleep_interpreter.realtime.Cues.phase_locking import MEASURED_AFTER, MEASURED_BEFORE, phases_met
 from sleep_interpreter.realtime.Cues.schedule import Schedule
 from sleep_interpreter.realtime.Output.sinks import Cue
 from sleep_interpreter.realtime.Session.session_context import SessionContext, stage_name
@@ -183,15 +184,26 @@ class CueController:
         self._on_onset(cue, stage)
 
     def _measure(self, cue: Cue) -> None:
-        """Log the phase of the slow oscillation that a cue met, now that it can be seen from both sides."""
-        context = self._context
+        """Log the phases that a cue and random times before it met, now that they can be seen from both sides.
+
+        Both sides are looked at where nothing sounded, or the settings ask for it.
+        """
+        context, locking = self._context, self._context.settings.cues.lock
         if cue.onset - MEASURED_AFTER < context.buffer.start:  # a cue in the first seconds
             return
-        around = context.buffer.read(cue.onset - MEASURED_AFTER, cue.onset + MEASURED_AFTER)
-        trace = context.montage.locking(around)
-        degrees = achieved_phase(trace, MEASURED_AFTER) if np.isfinite(trace).all() else np.nan
-        if cue.locked and self.lock is not None and np.isfinite(degrees):
-            self.lock.learn(degrees)
-            self.phases_degrees.append(round(degrees, 1))
-        met = round(degrees, 3) if np.isfinite(degrees) else None
-        context.log_event(cue.onset + MEASURED_AFTER, "cue_phase", number=cue.number, locked=cue.locked, degrees=met)
+        first = max(context.buffer.start, cue.onset - MEASURED_BEFORE)
+        trace = context.montage.locking(context.buffer.read(first, cue.onset + MEASURED_AFTER))
+        random = np.random.default_rng([context.settings.seed, cue.number])
+        at, way = cue.onset - first, locking.phase_from
+        met, *at_random = phases_met(trace, at, random, way)
+        both = phases_met(trace, at, random, "whole")[0] if cue.sham or way == "whole" else None
+        if cue.locked and self.lock is not None:
+            if both is not None:
+                self.lock.learn(both)
+            if met is not None:
+                self.phases_degrees.append(round(met, 1))
+        sides: dict[str, Any] = {"both_sides": both} if cue.sham else {}
+        context.log_event(
+            cue.onset + MEASURED_AFTER, "cue_phase", number=cue.number, locked=cue.locked, degrees=met,
+            phase_from=way, at_random=at_random, **sides,
+        )  # fmt: skip

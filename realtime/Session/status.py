@@ -79,6 +79,7 @@ class SessionStatus:
                 "target": settings.cues.lock.target_degrees,
                 "locked": settings.cues.lock.method != "none",
                 "degrees": list(cueing.phases_degrees)[-200:],
+                "from": settings.cues.lock.phase_from,
             },
             "alarms": self._current_alarms(age, recording),
             "items": list(context.card.item_names),

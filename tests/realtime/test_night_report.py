@@ -11,7 +11,7 @@ import pytest
 
 from sleep_interpreter.realtime.Recording.event_log import EventLog
 from sleep_interpreter.realtime.Recording.recorder import Recorder
-from sleep_interpreter.realtime.Report.night_report import write_night_report
+from sleep_interpreter.realtime.Report.night_report import _phase, write_night_report
 from sleep_interpreter.realtime.Report.recorded_signal import evoked, open_segments, spectrogram
 from sleep_interpreter.realtime.Report.session_data import load_session
 from sleep_interpreter.realtime.Report.summary import stage_spans
@@ -210,7 +210,36 @@ def test_numbers_of_the_night_are_those_of_the_log(session):
     assert loaded.pauses() == [(120.0, 130.0, "arousal: EMG rise")]
     assert loaded.bad_channels() == {"O1": [(20.0, 40.0, "flat for 40 % of 4 s")]}
     assert loaded.latencies()["marker sent, after its time"].tolist() == [0.25]  # the torn row is left out
-    assert sum(map(len, loaded.phases().values())) == 16
+    phases = loaded.phases()
+    assert sum(len(own) for name, own in phases.items() if name.startswith("cues")) == 16
+    assert sum(len(own) for name, own in phases.items() if name.startswith("shams")) == 5
+    # an old log says nothing of random times, nor where its phases were read from
+    assert loaded.phase_from == "whole" and all(own.shape[1] == 1 for own in phases.values())
+    assert "Warning: Phase from samples on both sides of the cue" in write_night_report(session).read_text("utf-8")
+
+
+def test_phases_stand_beside_those_of_random_times(tmp_path):
+    """Cues at a phase that random times have as well are no locking; locked shams are seen from both sides."""
+    log, random = EventLog(tmp_path / "log.jsonl", RATE), np.random.default_rng(0)
+    for number in range(60):
+        sham, onset = number % 3 == 2, round((20 + 5 * number) * RATE)
+        detail = {"number": number, "item": ITEMS[0], "group": 0, "stage": "N2", "recorded": False, "sounded": not sham}
+        log.write(onset, "sham" if sham else "cue", **detail, locked=number >= 30)
+        met, around = random.normal(0, 20), random.normal(0, 20, 4)
+        around = [None, *around[1:]] if number < 30 else random.uniform(-180, 180, 4).tolist()
+        log.write(
+            onset + 1500, "cue_phase", number=number, locked=number >= 30, degrees=met, phase_from="precue",
+            at_random=around, **({"both_sides": -30.0} if sham else {}),
+        )  # fmt: skip
+    log.close()
+    rows = {row[0]: row for row in _phase(load_session(tmp_path), None)["rows"]}
+    assert [*rows] == [
+        "cues locked", "cues not locked", "shams locked", "shams locked, seen from both sides", "shams not locked",
+    ]  # fmt: skip
+    assert float(rows["cues locked"][5]) < 0.01 < 0.05 < float(rows["cues not locked"][5])
+    assert rows["cues not locked"][1] == 20 and rows["shams locked, seen from both sides"][2] == "-30°"
+    html = write_night_report(tmp_path).read_text("utf-8")
+    assert "Phase from samples before the cue alone" in html and "Warning: Phase" not in html
 
 
 def copy(session, folder, names=("log.jsonl", "session.json", "settings.yaml")):

@@ -3,12 +3,21 @@
 import numpy as np
 import pytest
 
-from sleep_interpreter.realtime.Cues.phase_locking import TICK, PhaseLock, achieved_phase, newest_phase
+from sleep_interpreter.realtime.Cues.phase_locking import (
+    MEASURED_AFTER,
+    MEASURED_BEFORE,
+    TICK,
+    PhaseLock,
+    achieved_phase,
+    newest_phase,
+    phases_met,
+)
 from sleep_interpreter.realtime.Cues.schedule import CueSchedule, LockedCues
 from sleep_interpreter.realtime.Parameters.settings import CueSettings, LockSettings
 from sleep_interpreter.realtime.Subject import Subject
 from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.metrics.circular import against_random_times
 
 from .conftest import of, timeless
 
@@ -63,6 +72,47 @@ def test_phases_of_a_pure_oscillation(frequency):
         newest = np.degrees(newest_phase(wave[2 * RATE + 1 : 4 * RATE + 1], (0.3, 2.0)))
         expected = degrees + 360 * frequency
         assert abs((newest - expected + 180) % 360 - 180) < 30, "no sample after it is known"
+
+
+def test_the_response_to_a_cue_is_not_in_its_phase():
+    """Random onsets, 40 µV added after each: from before nothing changes, from both sides they look locked."""
+    eeg, phase = slow_sleep(600, seed=2)
+    onsets = np.random.default_rng(0).integers(MEASURED_BEFORE, len(eeg) - MEASURED_AFTER, 300)
+    t = np.arange(MEASURED_AFTER) / RATE
+    response = -40 * np.exp(-(((t - 0.6) / 0.2) ** 2)) + 25 * np.exp(-(((t - 1.1) / 0.3) ** 2))
+    found = {}
+    for way in ("precue", "whole"):
+        for added in (0, 1):
+            rows = []
+            for number, onset in enumerate(onsets):
+                trace = eeg[onset - MEASURED_BEFORE : onset + MEASURED_AFTER].copy()
+                trace[MEASURED_BEFORE:] += added * response
+                rows.append(phases_met(trace, MEASURED_BEFORE, np.random.default_rng(number), way))
+            found[way, added] = np.array(rows, float)
+    assert np.array_equal(found["precue", 0], found["precue", 1])
+    lengths = {key: against_random_times(np.radians(own[:, 0]), np.radians(own[:, 1:])) for key, own in found.items()}
+    assert lengths["whole", 1]["length"] > lengths["whole", 0]["length"] + 0.05 and lengths["whole", 1]["p"] < 0.01
+    assert lengths["precue", 1]["p"] > 0.05 and lengths["whole", 0]["p"] > 0.05
+    error = found["precue", 1][:, 0] - phase[onsets]
+    mean, strength = spread(error[np.isfinite(error)])
+    assert abs(mean) < 25 and strength > 0.6
+
+
+def test_phases_at_the_edges_and_in_gaps_are_left_out():
+    eeg, _ = slow_sleep(30)
+    short = phases_met(eeg[:3100], 1600, np.random.default_rng(0), "precue")
+    assert short == [None] * 5, "3.2 s before the onset are too few"
+    eeg[5 * RATE] = np.nan
+    met = phases_met(eeg, 12 * RATE, np.random.default_rng(0), "precue")
+    assert met[0] is not None and met[-1] is None
+
+
+def test_learning_asks_for_silent_cues():
+    lock = LockSettings(method="echt", learn=True)
+    with pytest.raises(ValueError, match=r"lock.learn needs sham cues \(sham_share above 0\)"):
+        CueSettings(lock=lock)
+    assert CueSettings(lock=lock, sham_share=0.2).lock.learn
+    assert CueSettings(lock=lock.model_copy(update={"phase_from": "whole"})).lock.learn
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -173,6 +223,8 @@ def test_a_locked_session_is_the_same_whatever_the_chunks(session, recording, fl
     assert [e["detail"]["number"] for e in phases] == [
         e["detail"]["number"] for e in cues if e["sample"] + 1500 <= results[0].events[-1]["sample"]
     ]
+    details = [e["detail"] for e in phases]
+    assert {d["phase_from"] for d in details} == {"precue"} and all(len(d["at_random"]) == 4 for d in details)
     gaps = np.diff([e["sample"] for e in cues])
     assert (gaps >= 4 * RATE).all(), "locked cues keep the published distance at least"
     assert results[0].summary["phase"]["locked"]["n"] == sum(e["detail"]["locked"] for e in phases)

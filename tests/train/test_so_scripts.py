@@ -72,6 +72,34 @@ def test_the_table_names_the_missing_group_and_says_simulated(
     assert "the checkpoint is not marked as trained on simulated data" in caplog.text
 
 
+def test_groups_of_whole_carry_a_warning_and_spindles_are_tested(checkpoints, tmp_path, call_script, caplog):
+    """Files that say where their phases came from, and which trials a spindle followed."""
+    random = np.random.default_rng(1)
+    for number in range(6):
+        content = made.so_content(dict.fromkeys(SO_GROUPS, 6), random)
+        for group in content.values():
+            group |= {"phase_from": "whole", "spindle_coupled": np.arange(6) % 2 == 0}
+        write_pickle(content, tmp_path / "data" / "SI Main Test" / f"subject_test_{number}" / "SO_data.pickle")
+    places = ["--data", tmp_path / "data", "--results", tmp_path, "--checkpoint", checkpoints["N23SIMD_SO"]]
+    code, stderr = call_script("test/N23SIMD_SO.py", "--quick", *places)
+    assert code == 0, stderr
+    assert "WARNING: phase from samples on both sides of the cue: the response to the cue is in them" in caplog.text
+    summary = json.loads((tmp_path / "N23SIMD_SO" / "summary.json").read_text())
+    assert summary["phase_from"] == ["whole"] and any("on both sides" in text for text in summary["warnings"])
+    assert summary["between_groups"]["subjects"] == summary["between_spindles"]["subjects"] == 6
+    table = pd.read_csv(tmp_path / "N23SIMD_SO" / "predictions.csv")
+    assert table["spindle_coupled"].sum() == len(table) / 2
+    for changes, words in (
+        ({"phase_from": "after"}, "'phase_from': expected one of precue, whole in all groups, found 'after'"),
+        ({"spindle_coupled": np.zeros(5, bool)}, "'spindle_coupled': expected 6 truth values, found bool (5,)"),
+    ):
+        for group in content.values():
+            group |= {"phase_from": "whole", "spindle_coupled": np.zeros(6, bool)} | changes
+        write_pickle(content, tmp_path / "data" / "SI Main Test" / "subject_test_5" / "SO_data.pickle")
+        code, stderr = call_script("test/N23SIMD_SO.py", "--quick", *places)
+        assert code == 2 and words in stderr, stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -11,6 +11,8 @@ from sklearn import metrics
 from benchmarks.calibration import reactivation as studies
 from sleep_interpreter.data.formats.hypnograms import night_statistics, to_yasa
 from sleep_interpreter.train.evaluation import staging_agreement
+from sleep_interpreter.train.settings.experiment import Experiment
+from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.constants import UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.metrics import staging_metrics

@@ -125,6 +125,7 @@ def analyse(
             "events_per_min": len(events) / minutes if minutes else None,
             "false_per_min_at_most": max(level["bound_per_min"] for level in levels.values()),
             "so_groups": {g: int((events.so_group == g).sum()) for g in (*SO_GROUPS, "none")},
+            "so_groups_at_any_time": _groups_at_any_time(night, course, events),
         }
         summary["warnings"] += [
             f"{night.session}: the control has no {name}; {own['minutes'][name]:.1f} min of it were not searched"
@@ -135,6 +136,16 @@ def analyse(
             own["truth"] = _truth(night.truth, course, events, minutes, settings)
         summary["nights"][night.session] = own
     return summary, pd.concat(tables, ignore_index=True)
+
+
+def _groups_at_any_time(night: Night, course: Course, events: pd.DataFrame) -> dict[str, float]:
+    """Return how many of as many times, anywhere in the searched sleep of the events' stages, fall in each group."""
+    found = np.zeros(len(SO_GROUPS) + 1)
+    for name, count in events.stage.value_counts().items():
+        inside = course.time[course.free & (course.stage == STAGES.index(str(name)))]
+        group, _, _ = so_phase(night.oscillations, inside)
+        found += count * np.bincount(group % len(found), minlength=len(found)) / max(1, len(inside))
+    return dict(zip((*SO_GROUPS, "none"), found.round(2).tolist(), strict=True))
 
 
 def _truth(

@@ -175,6 +175,10 @@ def compare(doc: str | None, argv: Arguments) -> None:
         "--measure", choices=("top1", "top3", "balanced"),
         help="default: top1; balanced where one run is fine-tuned and another is not",
     )  # fmt: skip
+    parser.add_argument(
+        "--by", choices=("stage", "phase", "spindle", "repetition", "early_late"),
+        help="compare these conditions within each run, instead of runs",
+    )  # fmt: skip
     parser.add_argument("--results", metavar="DIR", default=str(RESULTS), help="default: results/")
     parser.add_argument("--name", help="of the files written, instead of the runs' names")
     parser.add_argument(
@@ -183,6 +187,13 @@ def compare(doc: str | None, argv: Arguments) -> None:
     args = parser.parse_args(argv)
     from sleep_interpreter.train.evaluation import comparison  # lazy: start-up
 
+    if args.by is not None:
+        if args.name is not None and len(args.runs) > 1:
+            raise UserError("--name with --by names the files of one run; give one run, or leave --name out")
+        for run in args.runs:
+            within = comparison.compare_within(run, args.by, Path(args.results), args.measure or "top1", args.name)
+            command_line.say(*comparison.within_lines(within), f"written: {within['path']}.csv, .json")
+        return
     found = comparison.compare(args.runs, Path(args.results), args.measure, args.different_data, args.name)
     lines = comparison.summary_lines(found)
     command_line.say(*lines, f"written: {found['path']}.csv, .json, .png")

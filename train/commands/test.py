@@ -27,6 +27,7 @@ from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import PROJECT, display_path
 from sleep_interpreter.utils.core.provenance import is_simulated
+from sleep_interpreter.utils.signal.phase import PHASE_FROM
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,11 @@ def test_so_groups(name: str, settings: Experiment, args: argparse.Namespace) ->
     subjects = read_so_groups(root)
     network, settings, notes = open_checkpoint(settings, args, args.mode, root, subjects)
     notes["controls"] = controls("cue", network)
+    if ways := sorted({s.phase_from for s in subjects if s.phase_from is not None}):
+        notes["phase_from"] = ways
+    if "whole" in ways:
+        notes["warnings"].append(PHASE_FROM["whole"])
+        log.warning("WARNING: %s", PHASE_FROM["whole"])
     name = f"{_run_name(name, args.mode, network)}_SO"
     folder = experiment.results_root(args) / name
     summary = decoder_report.evaluate_groups(

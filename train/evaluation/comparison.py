@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
+from sleep_interpreter.train.evaluation import group_tests
 from sleep_interpreter.train.evaluation.decoder_report import INTERVAL, interval_text, kind_of, write_csv
 from sleep_interpreter.train.settings.experiment import EvaluateSettings
 from sleep_interpreter.utils.core import config, provenance
+from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.data_card import items_apart
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import PARAMS, display_path
@@ -81,11 +84,8 @@ def compare(
     runs = _same_items(_read_runs(folders, Path(results)))
     if measure is None:
         measure = "balanced" if len({bool(run.summary.get("finetuned")) for run in runs}) > 1 else "top1"
-    if measure == "top3" and len(runs[0].items) <= 3:
-        raise UserError(f"top3 of {len(runs[0].items)} items is always right: compare by top1 or balanced")
-    path = PARAMS / "_base.yaml"
-    tree, origin = config.resolve(path)
-    settings = config.validate(EvaluateSettings, tree["evaluate"], display_path(path), origin, "evaluate")
+    _check_measure(measure, runs[0])
+    settings = _settings()
     warnings = []
     if different_data:
         warnings.append("not checked to be the same test data: subjects of one name are taken for one person")
@@ -102,6 +102,7 @@ def compare(
     hits = {run.name: _hits(run, measure) for run in runs}
     rows = {run.name: _run_row(run, hits[run.name], measure) for run in runs}
     pairs = _pairs(hits, measure, settings)
+    groups = _group_pairs(runs, hits, measure, settings)
     kinds: list[str | None] = [kind for run in runs if (kind := kind_of(run.summary))]
     comparison = {
         "measure": statistics.NAMES[measure],
@@ -110,6 +111,7 @@ def compare(
         "warnings": warnings,
         "runs": rows,
         "pairs": pairs,
+        **({"groups": groups} if groups else {}),
         "method": {
             "interval": INTERVAL,
             "difference": "of the means over common subjects; 95 % as above, trials of both paired",
@@ -123,6 +125,60 @@ def compare(
     stem = _stem(name, runs, measure)
     comparison["path"] = str(_write(comparison, values, Path(results) / "compare", stem))
     return comparison
+
+
+def compare_within(
+    folder: str, by: str, results: Path, measure: str = "top1", name: str | None = None
+) -> dict[str, Any]:
+    """Compare conditions within one run, write the comparison and return it with its "path".
+
+    `by` is one of `group_tests.COLUMNS`. The folder "compare" of `results` receives NAME.json, NAME.csv (one row a
+    condition) and NAME_pairs.csv; without `name` they are called RUN_by_BY.
+    """
+    run = _read_run(path := _find_run(folder, Path(results)), path.resolve().name)
+    _check_measure(measure, run)
+    table = pd.concat(run.trials.values())
+    conditions, unknown = group_tests.conditions_of(table, by, f"{run.folder}/predictions.csv")
+    every, hits = _hits(run, measure), dict[str, dict[str, statistics.Trials]]()
+    for subject, own in run.trials.items():
+        label, correct = every[subject]
+        for condition, rows in conditions[own.index].groupby(conditions[own.index]).indices.items():
+            hits.setdefault(str(condition), {})[subject] = label[rows], correct[rows]
+    order = (*SO_GROUPS, *STAGES, "early", "late", "coupled", "uncoupled")
+    names = sorted(hits, key=lambda c: (order.index(c) if c in order else len(order), c.zfill(9)))
+    tests = group_tests.condition_tests({c: hits[c] for c in names}, _settings(), measure == "balanced")
+    warnings = [f"{unknown} of {len(table)} trials do not say it and are left out"] if unknown else []
+    comparison = {
+        "run": run.name, "by": by, "measure": statistics.NAMES[measure], "kind": kind_of(run.summary), **tests,
+        "warnings": [*warnings, *run.summary.get("warnings", ())], "provenance": provenance.record(),
+    }  # fmt: skip
+    name = name or f"{run.name}_by_{by}" + ("" if measure == "top1" else f"_{measure}")
+    stem = Path(results) / "compare" / _stem(name, [run], measure)
+    write_csv(stem.with_name(f"{stem.name}.csv"), [pd.DataFrame(tests["conditions"]).T.rename_axis(by).reset_index()])
+    write_csv(stem.with_name(f"{stem.name}_pairs.csv"), [pd.DataFrame(tests["contrasts"])])
+    provenance.write_json(stem.with_name(f"{stem.name}.json"), comparison)
+    return {**comparison, "path": str(stem)}
+
+
+def within_lines(comparison: Mapping[str, Any]) -> list[str]:
+    """Return the result of `compare_within` as lines for a terminal."""
+    kind = f" ({comparison['kind']})" if comparison["kind"] else ""
+    lines = [f"{comparison['run']} by {comparison['by']}: {comparison['measure']}{kind}"]
+    for name, row in comparison["conditions"].items():
+        lines.append(f"  {name:<14} {row['accuracy']:6.3f} {row['subjects']:4d} subjects {row['n']:6d} trials")
+    lines += group_tests.lines(comparison, "conditions")
+    return lines + [f"  warning: {warning}" for warning in comparison["warnings"]]
+
+
+def _settings() -> EvaluateSettings:
+    path = PARAMS / "_base.yaml"
+    tree, origin = config.resolve(path)
+    return config.validate(EvaluateSettings, tree["evaluate"], display_path(path), origin, "evaluate")
+
+
+def _check_measure(measure: str, run: Run) -> None:
+    if measure == "top3" and len(run.items) <= 3:
+        raise UserError(f"top3 of {len(run.items)} items is always right: compare by top1 or balanced")
 
 
 def _read_runs(folders: Sequence[str], results: Path) -> list[Run]:
@@ -175,8 +231,6 @@ def _read_run(folder: Path, name: str) -> Run:
         raise UserError(f"{folder}: its results are not readable ({reason})") from None
     if not isinstance(summary, dict):
         raise UserError(f"{path}: expected a mapping, found {type(summary).__name__}; test again")
-    if "group" in table:
-        raise UserError(f"{folder}: holds groups of trials; compare takes runs without groups")
     items = _items(summary, table)
     for column in ("subject", "item", "data_type", *_columns(items)):
         if column not in table:
@@ -229,7 +283,14 @@ def _check_same_data(runs: Sequence[Run]) -> None:
                 "both on the same, or say --different-data if subjects of one name are the same people"
             )
         for subject in [s for s in first.trials if s in run.trials]:
-            if not np.array_equal(first.trials[subject]["item"], run.trials[subject]["item"]):
+            one, other = first.trials[subject], run.trials[subject]
+            if ("group" in one) != ("group" in other):
+                with_groups, without = (first, run) if "group" in one else (run, first)
+                raise UserError(
+                    f"{with_groups.folder} holds groups of trials and {without.folder} does not; compare runs of "
+                    "test/N23SIMD_SO.py with each other, or groups within one run with --by phase"
+                )
+            if any(not np.array_equal(one[key], other[key]) for key in ("item", "group") if key in one):
                 raise UserError(
                     f"{subject} was tested on other trials in {first.folder} "
                     f"({_parts(first, subject)}) than in {run.folder} ({_parts(run, subject)}); test "
@@ -277,6 +338,12 @@ def _pairs(hits: Mapping[str, Hits], measure: str, settings: EvaluateSettings) -
         first, second = ([hits[run][subject] for subject in common] for run in (one, other))
         row = statistics.paired(first, second, settings.permutations, settings.seed, balanced=measure == "balanced")
         pairs.append({"first": one, "second": other, **row})
+    _correct(pairs)
+    return pairs
+
+
+def _correct(pairs: Sequence[dict]) -> None:
+    """Add to pairs their p corrected for the number of pairs (Holm), and what few subjects cannot show."""
     for test in ("wilcoxon", "sign_flip", "smallest"):
         adjusted = statistics.holm([pair[f"{test}_p"] for pair in pairs])
         for pair, p in zip(pairs, adjusted, strict=True):
@@ -289,7 +356,32 @@ def _pairs(hits: Mapping[str, Hits], measure: str, settings: EvaluateSettings) -
                 f"too few subjects for p < {LEVEL}: with {pair['differing']} that differ, the smallest these "
                 f"tests can reach{corrected} is {pair['smallest_p_holm']:.3g}"
             )
-    return pairs
+
+
+def _group_pairs(
+    runs: Sequence[Run], hits: Mapping[str, Hits], measure: str, settings: EvaluateSettings
+) -> dict[str, list[dict]]:
+    """Return {group: pairs of runs on its trials}, Holm over all of them; empty where runs hold no groups.
+
+    Groups with fewer than 2 subjects in common are left out.
+    """
+    tables = [table for run in runs for table in run.trials.values()]
+    if not all("group" in table for table in tables):
+        return {}
+    found: dict[str, list[dict]] = {}
+    for group in dict.fromkeys(name for table in tables for name in table["group"]):
+        inside = {
+            run.name: {
+                subject: (own[0][rows], own[1][rows])
+                for subject, own in hits[run.name].items()
+                if (rows := (run.trials[subject]["group"] == group).to_numpy()).any()
+            }
+            for run in runs
+        }
+        if all(len(inside[a.name].keys() & inside[b.name].keys()) > 1 for a, b in itertools.combinations(runs, 2)):
+            found[group] = _pairs(inside, measure, settings)
+    _correct([pair for pairs in found.values() for pair in pairs])
+    return found
 
 
 def _stem(name: str | None, runs: Sequence[Run], measure: str) -> str:
@@ -336,4 +428,11 @@ def summary_lines(comparison: Mapping[str, Any]) -> list[str]:
             f"{pair['high']:+.3f}], {pair['subjects']} common subjects; {', '.join(tests)}"
         )
         lines += [f"    {pair['note']}"] if pair["note"] else []
+    for group, pairs in comparison.get("groups", {}).items():
+        for pair in pairs:
+            lines.append(
+                f"  {group}: {pair['first']} - {pair['second']}: {pair['difference']:+.3f} [{pair['low']:+.3f}, "
+                f"{pair['high']:+.3f}], {pair['subjects']} subjects; sign flips p = {pair['sign_flip_p']:.3g} "
+                f"({pair['sign_flip_p_holm']:.3g} over all groups)"
+            )
     return lines + [f"  warning: {warning}" for warning in comparison["warnings"]]

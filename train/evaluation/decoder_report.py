@@ -10,7 +10,7 @@ import pandas as pd
 
 from sleep_interpreter.data.formats.slow_oscillation_trials import SOSubject
 from sleep_interpreter.data.formats.test_trials import TestSubject
-from sleep_interpreter.train.evaluation import matching
+from sleep_interpreter.train.evaluation import group_tests, matching
 from sleep_interpreter.train.settings.experiment import EvaluateSettings
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.command_line import progress
@@ -181,7 +181,7 @@ def stored(predictions: Predictions) -> dict[str, np.ndarray]:
     return {"label": p.label, "prediction": p.decoded, "probability": p.probability}
 
 
-def trial_rows(predictions: Predictions, **columns: str) -> pd.DataFrame:
+def trial_rows(predictions: Predictions, **columns: str | np.ndarray) -> pd.DataFrame:
     """Return one row a trial with all probabilities, as a data frame; `columns` come after the subject."""
     p = predictions
     names = np.array(p.items)
@@ -305,7 +305,8 @@ def evaluate_groups(
                 parts = np.full(len(label), "SO")
                 own = (label, parts, probability, subject.card.item_names)
                 predictions[group].append(Predictions(subject.name, subject.file, *own))
-    return report_groups(predictions, folder, name, settings, notes)
+    coupled = {s.name: s.coupled for s in subjects if s.coupled is not None}
+    return report_groups(predictions, folder, name, settings, notes, coupled)
 
 
 def report_groups(
@@ -314,12 +315,17 @@ def report_groups(
     name: str,
     settings: EvaluateSettings,
     notes: Mapping[str, Any],
+    coupled: Mapping[str, Mapping[str, np.ndarray]] | None = None,
 ) -> dict[str, Any]:
     """Measure predictions {group: one a subject} and write everything about them; arguments as in `report`.
 
+    `coupled` tells of the subjects that say so which trials a spindle followed: {subject: {group: bool (n,)}}.
+
     The folder receives summary.json, groups.csv, predictions.csv and groups.png; the result pickle goes beside it.
     The summary is returned: its "groups" hold `decoding_metrics.overall_row` of each, in their order, with
-    "permutation_p_holm" and the subjects' own rows. Refused if no group has a trial or outputs are no probabilities.
+    "permutation_p_holm" and the subjects' own rows, "between_groups" and, where known, "between_spindles" the tests
+    between groups and between trials with and without a spindle (`group_tests.condition_tests`). Refused if no
+    group has a trial or outputs are no probabilities.
     """
     if not any(len(p) for own in predictions.values() for p in own):
         raise UserError(f"no trial in any of the groups {', '.join(predictions)}: nothing to evaluate")
@@ -330,11 +336,20 @@ def report_groups(
         for row, p_holm in zip(rows, adjusted, strict=True):
             row["permutation_p_holm"] = p_holm
     found = {"groups": groups, "missing": [group for group, row in groups.items() if not row["n"]]}
+    hits = {group: {p.subject: (p.label, p.rank == 0) for p in own} for group, own in predictions.items()}
+    found["between_groups"] = group_tests.condition_tests(hits, settings)
+    known = coupled or {}
+    if known:
+        found["between_spindles"] = group_tests.condition_tests(_by_spindle(hits, known), settings)
     holm = "permutation p of a measure, corrected over the groups that have trials (Holm 1979)"
     items = next(iter(predictions.values()))[0].items
     summary = _summary(name, items, notes, _group_warnings(groups), found, settings, holm=holm)
     (folder / "summary.json").unlink(missing_ok=True)
-    frames = [trial_rows(p, group=group) for group, own in predictions.items() for p in own]
+    frames = [
+        trial_rows(p, group=group, **({"spindle_coupled": known[p.subject][group]} if p.subject in known else {}))
+        for group, own in predictions.items()
+        for p in own
+    ]
     write_csv(folder / "predictions.csv", frames)
     write_csv(folder / "groups.csv", [_flat_rows("group", groups)])
     results: dict[str, dict] = {}
@@ -349,6 +364,20 @@ def report_groups(
     plots.group_accuracies(drawn, folder / "groups.png", name, kind_of(notes))
     provenance.write_json(folder / "summary.json", summary)
     return summary
+
+
+def _by_spindle(
+    hits: Mapping[str, Mapping[str, statistics.Trials]], coupled: Mapping[str, Mapping[str, np.ndarray]]
+) -> dict[str, dict[str, statistics.Trials]]:
+    """Return {"coupled" | "uncoupled": {subject: trials of all groups}} of the subjects that say it."""
+    found: dict[str, dict[str, statistics.Trials]] = {"coupled": {}, "uncoupled": {}}
+    for subject, own in coupled.items():
+        parts = [(hits[group][subject], followed) for group, followed in own.items() if subject in hits[group]]
+        label, correct = (np.concatenate([trials[k] for trials, _ in parts]) for k in (0, 1))
+        followed = np.concatenate([one for _, one in parts])
+        found["coupled"][subject] = label[followed], correct[followed]
+        found["uncoupled"][subject] = label[~followed], correct[~followed]
+    return found
 
 
 def _group_row(group: str, predictions: Sequence[Predictions], settings: EvaluateSettings) -> dict[str, Any]:
@@ -393,4 +422,7 @@ def group_summary_lines(summary: Mapping[str, Any]) -> list[str]:
         )
     unequal = [f"{group}: {row['unequal']}" for group, row in summary["groups"].items() if row["unequal"]]
     lines += [f"  {text}; read the balanced accuracy" for text in unequal]
+    lines += group_tests.lines(summary["between_groups"], "groups")
+    if "between_spindles" in summary:
+        lines += group_tests.lines(summary["between_spindles"], "trials with and without a spindle after the cue")
     return lines + [f"  warning: {warning}" for warning in summary["warnings"]]

@@ -15,14 +15,21 @@ Responses = Mapping[str, Any]
 """{"cues" | "shams": realtime.Report.night_signal.Evoked}"""
 
 
-def rose(degrees: np.ndarray, target: float | None, title: str, kind: str | None = None) -> str:
+def rose(
+    degrees: np.ndarray, target: float | None, title: str, kind: str | None = None, usual: np.ndarray | None = None
+) -> str:
     """Draw the phases in degrees (n,) that cues met, 0 = peak of the up-state, with their mean and the target; None:
-    these cues did not wait for a phase."""
+    these cues did not wait for a phase. A line shows what as many random times met, from the phases `usual` (m,)."""
     with page_figure((NARROW, 3.4), subplot_kw={"projection": "polar"}) as (figure, axes):
         edges = np.radians(np.arange(-180, 181, 20))
         counts, _ = np.histogram(np.angle(np.exp(1j * np.radians(degrees))), edges)
         axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=BLUE, edgecolor="none", alpha=0.8)
         top = max(1, counts.max())
+        if usual is not None and len(usual):
+            usually, _ = np.histogram(np.angle(np.exp(1j * np.radians(usual))), edges)
+            usually = usually * len(degrees) / len(usual)
+            axes.stairs(usually, edges, color="black", linewidth=1, label="random times")
+            top = max(top, usually.max())
         mean = np.exp(1j * np.radians(degrees)).mean()
         axes.plot([np.angle(mean)] * 2, [0, top * abs(mean)], color=ORANGE, linewidth=2.5, label="mean")
         if target is not None:
@@ -31,7 +38,7 @@ def rose(degrees: np.ndarray, target: float | None, title: str, kind: str | None
         axes.set_theta_direction(-1)
         axes.set_xticks(np.radians([0, 90, 180, 270]), ["0° up-state", "90°", "180° down", "−90°"])
         axes.set_ylim(0, top)
-        axes.set_yticks([top], [f"{top}"])
+        axes.set_yticks([top], [f"{top:.0f}"])
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(-0.15, -0.15))
         axes.set_title(titled(f"{title}, n = {len(degrees)}\n", kind), loc="left", fontsize=9)

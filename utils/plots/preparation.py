@@ -96,17 +96,22 @@ def hypnogram(
 
 
 def slow_oscillations(
-    times: np.ndarray, mean: np.ndarray, groups: Sequence[str], counts: Sequence[int], title: str, kind: str | None
-) -> Figure:
+    times: np.ndarray, mean: np.ndarray, groups: Sequence[str], counts: Sequence[int], title: str, kind: str | None,
+    expected: Sequence[float] = (), caution: str | None = None,
+) -> Figure:  # fmt: skip
     """Draw the mean slow oscillation (T,) in µV, in s from the trough, and how many cues fell on each of the eight
-    groups."""
+    groups, beside how many as many random times would (`expected`); `caution` stands in the title."""
     with style.new_figure((9, 3.0), 1, 2, heading=style.titled(title, kind)) as (figure, axes):
         axes[0].plot(times, mean, color="C0")
         axes[0].axhline(0, color="0.7", linewidth=0.8)
         axes[0].set(xlabel="Time from the trough (s)", ylabel="µV", title="Mean slow oscillation")
         axes[1].bar(range(len(groups)), counts, color="C0")
         axes[1].set_xticks(range(len(groups)), groups, rotation=45, ha="right")
-        axes[1].set(ylabel="Cues", title="Cues by phase", ylim=(0, max(1, *counts) * 1.05))
+        heading = "Cues by phase" + (f" ({caution})" if caution else "")
+        axes[1].set(ylabel="Cues", title=heading, ylim=(0, max(1, *counts, *expected) * 1.05))
+        if expected:
+            axes[1].plot(range(len(groups)), expected, "_", color="black", markersize=18, label="random times")
+            axes[1].legend(frameon=False)
     return figure
 
 

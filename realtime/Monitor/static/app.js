@@ -130,7 +130,10 @@ function showState() {
   showGauges();
   showAlarms();
   if (byId("rose").offsetParent) drawRose(byId("rose"), state.phase.degrees, state.phase.target, state.phase.locked);
+  showPhaseFrom(state.phase.from === "whole");
 }
+
+function showPhaseFrom(whole) { text("phasefrom", whole ? "responses to cues included" : "before the cue"); }
 
 function showBars(p) {
   const bars = byId("bars");
@@ -243,7 +246,7 @@ function takeEvent(entry) {
   if (event === "stage") night.stages.push([seconds, detail.stage, detail.smoothed]);
   else if (event === "cue" || event === "sham") night.cues.push([seconds, detail.item, event === "sham", detail.number]);
   else if (event === "decode") night.decodes.push([seconds, detail.cued, detail.item, detail.number, detail.probabilities]);
-  else if (event === "cue_phase") night.phases.push([detail.number, detail.locked, detail.degrees]);
+  else if (event === "cue_phase") night.phases.push([detail.number, detail.locked, detail.degrees, detail.phase_from ?? "whole"]);
   if (!["stage", "cue_phase", "sound"].includes(event)) {
     const rest = Object.fromEntries(Object.entries(detail).filter(([key]) => key !== "probabilities"));
     night.events.push([seconds, event, code, rest, wall.time]);
@@ -366,6 +369,7 @@ async function showReview() {
   showCounts(counts, shams, { total: night.decodes.filter((d) => d[0] <= reviewAt).length });
   const phases = night.phases.filter((p) => p[1] && p[2] !== null).map((p) => p[2]);
   drawRose(byId("rose"), phases, 0, phases.length > 0);
+  showPhaseFrom(night.phases.some((p) => p[3] === "whole"));
   showEvents(); showNight();
   const mine = ++asked, start = Math.max(0, reviewAt - view);
   try {

@@ -7,6 +7,7 @@ import recordings
 
 from benchmarks.preparation.planted_events import phase_error
 from sleep_interpreter.data.events import slow_oscillations
+from sleep_interpreter.data.events.cue_phases import at_cues
 from sleep_interpreter.data.events.slow_oscillations import SlowOscillationDetection, SpindleDetection
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 
@@ -114,7 +115,7 @@ def test_planted_spindles_are_found_and_coupled(planted):
     assert (np.diff(found.start_s) > 0).all()  # one spindle in two channels is one
 
     cues = pd.DataFrame({"onset_s": [onsets[3] - 0.5, onsets[3] + 1.5], "stage": [2, 0]})
-    known = slow_oscillations.at_cues(cues, oscillations, found, 0.5, 1.0)
+    known, _ = at_cues(cues, oscillations, found, SlowOscillationDetection(), 1.0, None)
     assert known.spindle_coupled.tolist() == [True, False]
     assert known.so_group[1] == "none"  # stage W
 

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import recordings
 
@@ -68,6 +69,9 @@ def test_the_scripts_readers_get_batches(prepared):
     assert labels["subject_0"][0].tolist() == [0, 30, 90, 120, 150]
     (groups,) = read_so_groups(out)
     assert 10 < len(groups) <= 45
+    assert groups.phase_from == "precue" and groups.coupled is not None and not len(groups.groups["Pre-SO"][1])
+    (cues,) = [pd.read_csv(path, sep="\t") for path in out.glob("Prepared/subject_test_0/*/cues.tsv")]
+    assert set(cues.so_phase_from) == {"precue"}
 
 
 def test_offline_trials_are_those_of_the_real_time_loop(lab, tmp_path):

@@ -50,6 +50,9 @@ def test_the_script_writes_what_its_help_says(prepared, decoder, call_script, tm
     warnings = summary["subjects"]["subject_test_0"]["warnings"]  # 20 a minute are allowed: none about minutes
     assert len(warnings) == 2 and all("pieces of N" in w and "cues" in w for w in warnings)
     assert summary["excess"]["n"] == 1 and "conditions" not in summary
+    [night] = summary["subjects"]["subject_test_0"]["nights"].values()
+    found, usual = (sum(night[key].values()) for key in ("so_groups", "so_groups_at_any_time"))
+    assert usual == pytest.approx(found, abs=0.1) and night["so_groups"].keys() == night["so_groups_at_any_time"].keys()
     with np.load(root / "subject_test_0" / "night.npz") as stored:
         assert set(stored["stage"]) == {1, 2} and np.allclose(stored["probability"].sum(axis=1), 1, atol=1e-4)
 
