@@ -11,11 +11,11 @@ def test_the_table_goes_between_its_marks_and_nowhere_else(tmp_path, monkeypatch
     few = [cell for cell in calibration.cells() if (cell[2] == 4 and "3 of 15" in cell[1]) or cell[0] == "not held"]
     monkeypatch.setattr(calibration, "cells", lambda: few)
     page = tmp_path / "page.md"
-    page.write_text("before\n{}\nold\n{}\nafter\n".format(*calibration.MARKS))
+    page.write_text("before\n{}\nan earlier table\n{}\nafter\n".format(*calibration.MARKS))
     command = ["--simulations", "3", "--results", str(tmp_path / "out"), "--page", str(page)]
     assert calibration.main(command) == 0
     text = page.read_text()
-    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "earlier table" not in text
     assert "3 simulated studies" in text and "| paired Wilcoxon, balanced accuracy | all sets of items |" in text
     assert calibration.main(command) == 0
     assert page.read_text() == text, "the same seed, the same page"
