@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.realtime.Report.summary import summary_lines
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.data_card import published
 
@@ -61,11 +63,9 @@ def test_the_folder_is_complete_and_readable(whole):
     names = {p.name for p in result.folder.iterdir()}
     assert names == {
         "settings.yaml", "session.json", "log.jsonl", "log.tsv", "hypnogram.tsv", "sounds", "cues.flac",
-        "session.png", "summary.json",
+        "session.png", "summary.json", "report.html",
     }  # fmt: skip
     assert {p.stem for p in (result.folder / "sounds").iterdir()} == set(ITEMS)
-    from sleep_interpreter.realtime.Parameters import SessionSettings
-
     settings = config.load(SessionSettings, result.folder / "settings.yaml")
     assert settings.gate.nrem_detections == 1 and settings.staging.stager == "sistaging"
     rows = (result.folder / "hypnogram.tsv").read_text(encoding="utf-8").splitlines()
@@ -130,6 +130,20 @@ def test_recorded_cues_are_used_while_the_gate_is_open(session, recording, flags
     assert accuracy["hits"] == sum(e["detail"]["cued"] == e["detail"]["item"] for e in decodes)
     assert accuracy["low"] <= accuracy["accuracy"] <= accuracy["high"]
     assert result.summary["recording"] == "not marked as simulated"
+    assert result.summary["cues"]["skip_reasons"] == {"the gate is closed": len(closed)}
+    report = (result.folder / "report.html").read_text(encoding="utf-8")
+    assert f"Skipped: {len(closed)} (the gate is closed)." in report, "a replay is reported too"
+
+
+def test_cues_that_a_closed_gate_skipped_name_its_settings(session, recording, staged):
+    result = session(recording, *staged, "--cues", "recorded", "--set", "gate.nrem_detections=90")
+    opens = "it opens after 90 stagings in a row with P(N2) + P(N3) of at least 0.8 (gate.nrem_detections, "
+    assert not of(result, "cue")
+    lines = summary_lines(result.summary)
+    assert f"skipped: {len(CUES)} (the gate is closed)" in lines
+    assert any(opens in line and "need gate.rem" in line for line in lines)
+    report = (result.folder / "report.html").read_text(encoding="utf-8")
+    assert opens in report and f"{len(CUES)} skipped: the gate is closed." in report
 
 
 def test_a_simulated_recording_is_called_simulated_everywhere(session, recording, flags, tmp_path):
