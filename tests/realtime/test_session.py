@@ -3,6 +3,7 @@
 import os
 import threading
 
+import mne
 import numpy as np
 import pytest
 import soundfile
@@ -133,6 +134,22 @@ def test_recorded_cues_are_used_while_the_gate_is_open(session, recording, flags
     assert result.summary["cues"]["skip_reasons"] == {"the gate is closed": len(closed)}
     report = (result.folder / "report.html").read_text(encoding="utf-8")
     assert f"Skipped: {len(closed)} (the gate is closed)." in report, "a replay is reported too"
+
+
+def test_a_labs_own_triggers_are_cues_by_a_table(session, raw55, staged, tmp_path):
+    raw, cues = raw55.copy().crop(0, 50), CUES[:6]
+    names = [f"Stimulus/S {31 + ITEMS.index(item)}" for _, item in cues]
+    onsets = [seconds for seconds, _ in cues]
+    raw.set_annotations(mne.Annotations([*onsets, 41.0], [0] * 7, [*names, "Response/R  1"]))
+    raw.save(tmp_path / "night_raw.fif", verbose="error")
+    rows = [f"{31 + k},{item},cue" for k, item in enumerate(ITEMS)]
+    (tmp_path / "triggers.csv").write_text("\n".join(["code,item,modality", *rows]), encoding="utf-8")
+    table = ["--set", f"cues.table={tmp_path / 'triggers.csv'}"]
+    result = session(tmp_path / "night_raw.fif", *staged, "--cues", "recorded", *table)
+    found = [e for e in result.events if e["event"] in ("cue", "cue_skipped")]
+    assert [(e["seconds"], e["detail"]["item"]) for e in found] == cues
+    kept = config.load(SessionSettings, result.folder / "settings.yaml").cues.table
+    assert kept.rows[2].code == 33 and kept.rows[2].item == ITEMS[2], "what --resume reads"
 
 
 def test_cues_that_a_closed_gate_skipped_name_its_settings(session, recording, staged):
