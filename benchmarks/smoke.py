@@ -106,8 +106,7 @@ STEPS: tuple[Step, ...] = (
     ),
     *(
         Step(
-            f"lasso_glm/lasso_glm_{n}.py --quick --data {DATA} --results {OUT} "
-            "--set statistics.bootstrap=100 --set statistics.permutations=100",
+            f"lasso_glm/lasso_glm_{n}.py --quick --data {DATA} --results {OUT} --set statistics.permutations=100",
             (SIMULATE,),
         )
         for n in LASSO
@@ -156,6 +155,7 @@ STEPS: tuple[Step, ...] = (
     Step("-m benchmarks.preparation.so_groups"),
     Step("make simulator-report ARGS=--quick"),
     Step("make phase-study ARGS='--minutes 0.5 --subjects 1'"),
+    Step("make calibration-study ARGS='--simulations 2'"),
     Step("make arousal-study ARGS='--minutes 0.5 --subjects 1'"),
     Step("make endurance ARGS='--hours 0.03'"),
     Step("make soak ARGS='--minutes 0.2 --members 1 --sink file'"),

@@ -32,19 +32,20 @@ if TYPE_CHECKING:
     from sleep_interpreter.model.registry import build
     from sleep_interpreter.model.registry import names as network_names
     from sleep_interpreter.realtime.Report.session_data import load_session
-    from sleep_interpreter.utils.core.data_card import DataCard, card_of
+    from sleep_interpreter.utils.core.data_card import DataCard, Item, card_of
     from sleep_interpreter.utils.core.errors import UserError
     from sleep_interpreter.utils.model import load, predict, summarise
 
 __version__ = "0.1.0"
 __all__ = [
-    "DataCard", "TrainingTrials", "UserError", "__version__", "build", "card_of", "evaluate", "export", "from_epochs",
-    "load", "load_session", "network_names", "predict", "prepare", "read_test_subjects", "replay", "simulate",
-    "summarise", "train_network",
+    "DataCard", "Item", "TrainingTrials", "UserError", "__version__", "build", "card_of", "evaluate", "export",
+    "from_epochs", "load", "load_session", "network_names", "predict", "prepare", "read_test_subjects", "replay",
+    "simulate", "summarise", "train_network",
 ]  # fmt: skip
 
 _PLACES = {
     "DataCard": "utils.core.data_card:DataCard",
+    "Item": "utils.core.data_card:Item",
     "TrainingTrials": "data.formats.training_trials:TrainingTrials",
     "UserError": "utils.core.errors:UserError",
     "build": "model.registry:build",

@@ -139,10 +139,18 @@ def evaluate(
     `interpolate` channels that the data lack are interpolated by spherical splines. Trials that the network does not
     take, or no trial at all, are a `UserError`.
     """
+    from sleep_interpreter.data.formats.test_trials import TestSubject  # lazy: start-up
     from sleep_interpreter.train.commands.test import LONG_NOTES, cautions  # lazy: start-up
     from sleep_interpreter.train.evaluation import decoder_report, matching  # lazy: start-up
     from sleep_interpreter.train.settings.experiment import EvaluateSettings  # lazy: start-up
 
+    if not all(
+        isinstance(subject, TestSubject) for subject in (subjects if isinstance(subjects, list | tuple) else [0])
+    ):
+        raise UserError(
+            "evaluate: expected a list of subjects, such as read_test_subjects(folder) or from_epochs(...).subjects(), "
+            f"found {type(subjects).__name__}"
+        )
     tree = config.read_yaml(config.find("_base"))["evaluate"] | dict(settings or {})
     folder = Path(folder)
     trained = getattr(network, "notes", {})

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pytest
 
 from sleep_interpreter.train.evaluation.decoder_report import Predictions, report
 from sleep_interpreter.train.settings import experiment
@@ -34,6 +36,20 @@ def write_run(folder, strengths, notes=None, n=60, seed=0, labels_seed=7, **more
         rows.append(predictions(f"subject_test_{number}", strength=strength, seed=seed, labels=labels, **more))
     notes = {"data": "data", "data_fingerprint": FINGERPRINT, "simulated": True, **(notes or {})}
     return report(rows, Path(folder), Path(folder).name, SETTINGS, notes)
+
+
+def chance_in(folder, first=1, group=None):
+    """Return what a run's predictions get by chance: of a subject, each item's share of the cues times its share among
+    the `first` of every trial, added up; the mean over subjects."""
+    table, found = pd.read_csv(Path(folder) / "predictions.csv"), []
+    table = table if group is None else table[table["group"] == group]
+    columns = [column for column in table if column.startswith("p_")]
+    for _, own in table.groupby("subject"):
+        order = np.argsort(-own[columns].to_numpy(), axis=1, kind="stable")[:, :first]
+        named = np.bincount(order.ravel(), minlength=len(columns)) / len(own)
+        cued = own["item"].value_counts(normalize=True)
+        found.append(sum(share * named[columns.index(f"p_{item}")] for item, share in cued.items()))
+    return pytest.approx(np.mean(found))
 
 
 def tiny_checkpoint(path, name="N23SIMD", mode=None, notes=None, **overrides):

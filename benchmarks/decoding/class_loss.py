@@ -121,8 +121,8 @@ def measure(study, folder, restart=False):
         "seeds": list(study.seeds),
         "subjects": {"train": len(trials.subjects), "test": len(subjects)},
         "networks": networks,
-        "method": "accuracy of a subject: mean over seeds; interval: 95 %, two-level bootstrap over subjects "
-        "and trials (those of all seeds together); tests: two-sided over subjects, Wilcoxon signed-rank and "
+        "method": "accuracy of a subject: mean over seeds; interval: 95 %, Student's t over subjects "
+        "(trials those of all seeds together); tests: two-sided over subjects, Wilcoxon signed-rank and "
         "sign flips",
         "data": display_path(root),
         "data_fingerprint": fingerprint([s.file for s in subjects]),
@@ -213,17 +213,16 @@ def _compared(study, correct, subjects, settings):
         for loss, runs in correct.items()
     }
     first, second = (pooled[loss] for loss in study.losses)
-    draw = (settings.bootstrap, settings.seed)
     chance = statistics.chances(len(published().items))["top1"]
     rows = {
         loss: {
-            **statistics.over_subjects([hit for _, hit in own], *draw, chance),
+            **statistics.over_subjects([hit for _, hit in own], chance),
             "by_subject": {s: float(hit.mean()) for s, (_, hit) in zip(subjects, own, strict=True)},
             "by_seed": [float(np.mean([run[s][1].mean() for s in subjects])) for run in correct[loss]],
         }
         for loss, own in pooled.items()
     }
-    found = statistics.paired(second, first, settings.bootstrap, settings.permutations, settings.seed)
+    found = statistics.paired(second, first, settings.permutations, settings.seed)
     by_seed = np.subtract(*(rows[loss]["by_seed"] for loss in reversed(study.losses))).tolist()
     return {"losses": rows, "difference": {**found, "by_seed": by_seed}}
 

@@ -75,11 +75,10 @@ def main(argv=None):
         "mask": np.zeros(len(table), bool),
         "subjects": 1,
         "n": row["n"],
+        "chance": row["chance"],
     }
     path = folder / "accuracy.png"
-    plots_lasso.accuracy_over_time(
-        curve, row["chance"], path, "key press", title, "real", "95 %, Wilson, every sample of its own"
-    )
+    plots_lasso.accuracy_over_time(curve, path, "key press", title, "real", "95 %, Wilson, every sample of its own")
     plots_lasso.patterns(
         patterns, fingermovements.CLASSES, folder / "patterns.png", summary["time"], 1, title, "real",
         summary["channels"],

@@ -37,10 +37,9 @@ def report(study, folder):
     """
     settings = study.experiment().evaluate
     hits = _hits(study, folder)
-    draw = (settings.bootstrap, settings.seed)
     rows = {
         name: {
-            **statistics.over_subjects([hit for _, hit in own.values()], *draw, CHANCE),
+            **statistics.over_subjects([hit for _, hit in own.values()], CHANCE),
             "by_subject": {subject: float(hit.mean()) for subject, (_, hit) in own.items()},
         }
         for name, own in hits.items()
@@ -53,7 +52,7 @@ def report(study, folder):
         "benchmark": "planted truth against what is found (simulated)",
         "simulated": True,
         "measure": f"top-1 of {len(published().items)} on unseen subjects, chance {CHANCE:.4f}",
-        "method": "accuracy of a subject: its trials of all seeds; interval: 95 %, two-level bootstrap over "
+        "method": "accuracy of a subject: its trials of all seeds; interval: 95 %, Student's t over "
         "subjects and trials; p: two-sided Wilcoxon signed-rank over subjects. Lasso: nested peak of a "
         "subject's own trials (docs/lasso.md), beside the interval of permuted labels; one run, nothing in "
         "it starts at random",
@@ -114,7 +113,7 @@ def _verdicts(study, hits, rows, settings):
 
     def compare(claim, better, worse):
         one, other = ([hits[name][subject] for subject in sorted(hits[better])] for name in (better, worse))
-        found = statistics.paired(one, other, settings.bootstrap, settings.permutations, settings.seed)
+        found = statistics.paired(one, other, settings.permutations, settings.seed)
         sign = "shown" if found["low"] > 0 else "contradicted" if found["high"] < 0 else "not shown"
         return {"claim": claim, "verdict": sign, "rows": [better, worse], **found}
 

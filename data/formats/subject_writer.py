@@ -10,9 +10,11 @@ import numpy as np
 from sleep_interpreter.data.formats.tfrecords import STAGING, sleep_schema, whole_schema, write_records
 from sleep_interpreter.utils.core.constants import STAGES, UNKNOWN, WAKE
 from sleep_interpreter.utils.core.data_card import DataCard
-from sleep_interpreter.utils.core.provenance import MARK
+from sleep_interpreter.utils.core.provenance import MARK, read_json
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 
+NAME_RECORDS = ("epochs.json", "manifest.json")
+"""Files in a data folder that say which of the lab's subjects became which: of MNE Epochs, and of a preparation."""
 Beside = Iterable[tuple[int, dict[str, np.ndarray]]]
 """Places of sleep trials, and {modality: awake trials (15, C, T)} beside each."""
 
@@ -43,6 +45,15 @@ def staging_files(name: str) -> list[str]:
     if is_test(name):
         return [f"SI Staging/Test/{name}/{kind}_{name}.pickle" for kind in ("Whole", "raw")]
     return [f"SI Staging/Train/{name}/Whole_{name}.tfrecord"]
+
+
+def lab_names(root: Path) -> dict[str, str]:
+    """Return {"subject_test_0": the lab's own name} of a folder that says so, as prepared and written ones do."""
+    for record in NAME_RECORDS:
+        names = read_json(root / record).get("names", {})
+        if isinstance(names, dict) and names:
+            return {str(stored): str(name) for name, stored in names.items()}
+    return {}
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from sleep_interpreter.utils.signal.preprocessing import CLIP
 from sleep_interpreter.utils.signal.trial_ends import valid_lengths
 
 log = logging.getLogger(__name__)
+_STILL = 4
+"""Samples at the end of a trial that are 0 in all channels: filled up, no EEG."""
 
 _Container = TypeVar("_Container", list[Any], dict[Any, Any])
 
@@ -176,6 +178,11 @@ def finite_sleep(values: np.ndarray, where: str, field: str, card: DataCard) -> 
     The end is that of the window, or where the card has trials of unequal length the NaN in all channels behind it.
     """
     if np.isfinite(values).all():
+        if card.varying_lengths and not values[:, -_STILL:].any():
+            raise UserError(
+                f"{where}, field {field!r}: zeros in all channels at the end of the trial; behind the end of a shorter "
+                "trial NaN has to stand, so that nobody takes zeros for EEG"
+            )
         return values
     length = int(valid_lengths(values.T))
     if not length or not np.isfinite(values[:, :length]).all():
@@ -200,14 +207,19 @@ def finite(values: np.ndarray, where: str, field: str) -> np.ndarray:
 
 def warn_of_scale(file: Path, largest: float) -> bool:
     """Log a warning, and return True, when the largest absolute value of a file's sleep trials is beyond the range."""
-    warned = bool(largest > CLIP + 0.01)  # more than a rounding
-    if warned:
-        log.warning("%s: %s", file, scale_remark(largest))
-    return warned
+    remark = scale_remark(largest)
+    if remark:
+        log.warning("%s: %s", file, remark)
+    return bool(remark)
 
 
 def scale_remark(largest: float) -> str:
-    """Return what there is to say about sleep trials whose largest absolute value is beyond the range."""
+    """Return what there is to say about a file's sleep trials by their largest absolute value, "" if it is in range.
+
+    With an interquartile range of 1 it is at least 0.5; 0 is that of a file without trials.
+    """
+    if largest == 0 or 0.5 <= largest <= CLIP + 0.01:  # more than a rounding
+        return ""
     return (
         f"its sleep trials reach {largest:.4g}; expected are robustly scaled ones within ±{CLIP:g} (median "
         "0 and interquartile range 1 in each channel), and a decoder trained on those reads no others"

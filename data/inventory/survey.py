@@ -19,7 +19,6 @@ from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write, display_path
 from sleep_interpreter.utils.core.provenance import SIDECAR, UNFINISHED_SIDECAR, is_simulated
 from sleep_interpreter.utils.signal.channel_names import listed
-from sleep_interpreter.utils.signal.preprocessing import CLIP
 
 FEW = 5
 """Fewer trials of a class than this are reported."""
@@ -192,8 +191,8 @@ def _compare(inventory: Inventory) -> None:
             inventory.warnings.append(f"{shown}: {text}")
         elif alone:
             inventory.add_problem(file, f"{alone} of {findings.trials} trials have no awake trials, the others do")
-        if findings.largest > CLIP + 0.01 and card.unit == "robust":
-            inventory.warnings.append(f"{shown}: {scale_remark(findings.largest)}")
+        if card.unit == "robust" and (remark := scale_remark(findings.largest)):
+            inventory.warnings.append(f"{shown}: {remark}")
         subject = subject_name(file)
         if part.group and first.setdefault((part, subject), file) != file:
             beside = display_path(first[part, subject])

@@ -17,7 +17,7 @@ import mne
 import numpy as np
 import pandas as pd
 
-from sleep_interpreter.data.formats.subject_writer import SubjectWriter
+from sleep_interpreter.data.formats.subject_writer import NAME_RECORDS, SubjectWriter
 from sleep_interpreter.data.formats.test_trials import SubjectTrials, TestSubject, check_trial_stage
 from sleep_interpreter.data.formats.validation import natural
 from sleep_interpreter.data.preparation.outputs import draw_awake, write_trials
@@ -35,9 +35,10 @@ log = logging.getLogger(__name__)
 
 Given: TypeAlias = mne.BaseEpochs | Mapping[str, mne.BaseEpochs]
 """Epochs of one subject, or of each by name."""
-RECORD = "epochs.json"
+RECORD = NAME_RECORDS[0]
 """What is written beside the data: which subject became which, and how many trials there are."""
 _LOOKED_AT = 20  # trials of a subject by which the unit is judged
+_STILL = 4  # samples at the end that do not change in any channel: filled up, no EEG
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ class EpochsData:
         `awake` takes the awake trials along, of those sleep trials whose item has some.
         """
         check_trial_stage(stage)
-        for condition in (stage, *(AWAKE if awake else ())):
+        for condition in (stage, *(self.card.awake_kinds or AWAKE if awake else ())):
             self.card.require(condition, "the Epochs")
         return [self._subject(name, stage, awake) for name in self.trials]
 
@@ -74,7 +75,7 @@ class EpochsData:
             raise UserError(f"the Epochs of {', '.join(self.trials)} hold no trial of {stage!r} to train on")
         joined: dict[str, Any] = {
             key: np.concatenate([getattr(part, key) for part in parts])
-            for key in ("sleep", "label", "data_type", *(AWAKE if awake else ()))
+            for key in ("sleep", "label", "data_type", *(self.card.awake_kinds if awake else ()))
         }
         whole = replace(parts[0], name=", ".join(self.trials), **joined)
         return SubjectTrials(whole, np.arange(len(whole)))
@@ -95,6 +96,8 @@ class EpochsData:
         `test` names the subjects to test on, all others are to train on. The layout numbers subjects; `RECORD` says
         which is who.
         """
+        if isinstance(test, str):
+            raise UserError(f"write(test={test!r}): expected a list of names, [{test!r}]")
         to_test = {self._known(name) for name in test}
         numbers = {True: 0, False: 0}
         record: dict[str, Any] = {"names": {}, "counts": {}, "notes": {}}
@@ -133,7 +136,7 @@ class EpochsData:
             draws = draw_awake(trials, stage, name, self._settings, [])
             own, parts = own.select(np.array(list(draws), int)), parts[list(draws)]
             shape = (0, self.card.awake_per_sleep, *reversed(self.card.awake_shape))
-            for kind in AWAKE:
+            for kind in self.card.awake_kinds:
                 found = [trials[kind].eeg[draw[kind]].transpose(0, 2, 1) for draw in draws.values()]
                 more[kind] = np.stack(found) if found else np.zeros(shape, np.float32)
         return TestSubject(
@@ -153,10 +156,11 @@ class _Read(NamedTuple):
     items: list[str]
     conditions: list[str]
     possible: set[str]
+    earliest_end: float | None
 
 
 def from_epochs(
-    sleep: Given,
+    sleep: Given | None = None,
     wake: Given | None = None,
     *,
     title: str = "MNE Epochs",
@@ -174,7 +178,9 @@ def from_epochs(
     Parameters
     ----------
     sleep, wake
-        Epochs around cues in sleep, and of pictures and sounds awake, of which each says which of the two it is.
+        Epochs around cues in sleep, and of pictures and sounds awake, of which each says which of the two it is;
+        either may be None. Sleep trials of unequal length have their ends, in s from the cue, in the metadata's column
+        "end_s".
     title
         Of the data card.
     items
@@ -196,25 +202,33 @@ def from_epochs(
         windows, baselines or filters than the first subject's (another order of channels is none); an item or condition
         that is unknown or has no trial.
     """
-    asleep, awake = _by_name(sleep), _by_name({} if wake is None else wake)
-    if not asleep:
-        raise UserError("from_epochs: no subject is given")
-    if wake is not None and (apart := sorted(set(asleep) ^ set(awake))):
-        raise UserError(f"from_epochs: sleep and wake are not of the same subjects: {', '.join(apart)}")
-    slept = [_read(epochs, f"sleep of {name}", ASLEEP, stage) for name, epochs in asleep.items()]
-    woken = [_read(awake[name], f"wake of {name}", AWAKE, None) for name in asleep if awake]
+    asleep, awake = _by_name(sleep), _by_name(wake)
+    names = list(dict.fromkeys([*asleep, *awake]))
+    if not names:
+        raise UserError("from_epochs: no Epochs are given, neither asleep nor awake")
+    if isinstance(items, str):
+        raise UserError(f"from_epochs: items={items!r}; expected a list of names")
+    if asleep and (lacking := [name for name in awake if name not in asleep]):
+        raise UserError(f"from_epochs: no Epochs asleep of {', '.join(lacking)}, but awake; leave them out")
+    slept = {name: _read(epochs, f"sleep of {name}", ASLEEP, stage) for name, epochs in asleep.items()}
+    woken = {name: _read(epochs, f"wake of {name}", AWAKE, None) for name, epochs in awake.items()}
+    first = next(iter((slept or woken).values()))
     for reads in (slept, woken):
-        for read in reads:
-            _refuse_difference(read, reads[0])
-    for read in woken[:1]:
-        _refuse_difference(read, slept[0], ("rate_hz",))
-    card = _card(slept, woken, title, items, reference, unit)
-    trials = {name: _trials([slept[k], *woken[k : k + 1]], card) for k, name in enumerate(asleep)}
-    return EpochsData(card, trials, simulated)
+        for read in reads.values():
+            _refuse_difference(read, next(iter(reads.values())))
+    for read in woken.values():
+        _refuse_difference(read, first, ("rate_hz", "filter", "reference"))
+    card = _card([*slept.values()], [*woken.values()], title, items, reference, unit)
+    own = {name: [reads[name] for reads in (slept, woken) if name in reads] for name in names}
+    return EpochsData(card, {name: _trials(own[name], card) for name in names}, simulated)
 
 
-def _by_name(given: Given) -> Mapping[str, mne.BaseEpochs]:
-    return given if isinstance(given, Mapping) else {"subject": given}
+def _by_name(given: Given | None) -> Mapping[str, mne.BaseEpochs]:
+    named = {} if given is None else given if isinstance(given, Mapping) else {"subject": given}
+    for name in named:
+        if not isinstance(name, str) or not name:
+            raise UserError(f"from_epochs: the subject {name!r} is called by no text; give names, such as 's01'")
+    return named
 
 
 def _read(epochs: mne.BaseEpochs, where: str, kinds: Sequence[str], otherwise: str | None) -> _Read:
@@ -237,17 +251,43 @@ def _read(epochs: mne.BaseEpochs, where: str, kinds: Sequence[str], otherwise: s
     if (bad := np.argwhere(~np.isfinite(eeg))).size:
         raise UserError(f"{where}: trial {bad[0, 0]} has NaN or infinite values in {channels[bad[0, 1]]}; drop it")
     _refuse_other_unit(eeg, where)
+    _refuse_flat(eeg, channels, where)
+    if pending := [p["desc"] for p in epochs.info["projs"] if not p["active"]]:
+        raise UserError(f"{where}: a projection is not applied ({listed(pending)}): epochs.apply_proj() or del_proj()")
     items, conditions, possible = _names(epochs, where, kinds, otherwise)
     rate = float(epochs.info["sfreq"])
     info, first = epochs.info, round(float(epochs.tmin) * rate) / rate
     low, high = float(info["highpass"]) or None, float(info["lowpass"])
-    facts = {
+    facts: dict[str, Any] = {
         "rate_hz": rate,
         "window": {"begin": first, "end": round(first * rate + eeg.shape[2]) / rate},
         "baseline": None if epochs.baseline is None else tuple(round(float(t), 6) for t in epochs.baseline),
         "filter": {"low_hz": low, "high_hz": high if high < rate / 2 else None},
+        "reference": "set in MNE" if info["custom_ref_applied"] or info["projs"] else "as recorded",
     }
-    return _Read(where, channels, facts, eeg, epochs.events[:, 0] / rate, items, conditions, possible)
+    ends = _cut_at_ends(eeg, epochs, where, facts["window"], rate) if kinds == ASLEEP else None
+    return _Read(where, channels, facts, eeg, epochs.events[:, 0] / rate, items, conditions, possible, ends)
+
+
+def _cut_at_ends(
+    eeg: np.ndarray, epochs: mne.BaseEpochs, where: str, window: dict[str, float], rate: float
+) -> float | None:
+    """Put NaN behind the ends of trials that the metadata's column "end_s" names; return the earliest, in s."""
+    if epochs.metadata is None or "end_s" not in epochs.metadata:
+        return None
+    ends = pd.to_numeric(epochs.metadata["end_s"], errors="coerce").to_numpy(float)
+    wrong = ~((ends > max(window["begin"], 0)) & (ends <= window["end"] + 1e-6))
+    if wrong.any():
+        trial = int(np.argmax(wrong))
+        raise UserError(
+            f"{where}: trial {trial} ends at {epochs.metadata['end_s'].iloc[trial]!r} s (metadata, column 'end_s'); "
+            f"expected s from its cue, above {max(window['begin'], 0):g} and up to {window['end']:g}"
+        )
+    lengths = np.floor((ends - window["begin"]) * rate + 1e-6).astype(int)
+    for trial, length in zip(eeg, lengths, strict=True):
+        trial[:, length:] = np.nan
+    shortest = int(lengths.min())
+    return None if shortest == eeg.shape[2] else round(window["begin"] + shortest / rate, 9)
 
 
 def _refuse_other_unit(eeg: np.ndarray, where: str) -> None:
@@ -262,6 +302,23 @@ def _refuse_other_unit(eeg: np.ndarray, where: str) -> None:
         )
 
 
+def _refuse_flat(eeg: np.ndarray, channels: Sequence[str], where: str) -> None:
+    """Refuse EEG (n, C, T) that stands still: a channel in a trial, or all channels in the last samples."""
+    still = np.ptp(eeg, axis=2) == 0
+    if still.any():
+        trial, channel = (int(k) for k in np.argwhere(still)[0])
+        raise UserError(
+            f"{where}: {channels[channel]} is flat in trial {trial}, and flat channels are in "
+            f"{int(still.any(axis=1).sum())} of {len(eeg)} trials; interpolate (epochs.interpolate_bads) or drop them"
+        )
+    ends = (np.diff(eeg[..., -_STILL:], axis=2) == 0).all(axis=(1, 2))
+    if ends.any():
+        raise UserError(
+            f"{where}: trial {int(np.argmax(ends))} stands still at its end in all channels, as if filled up; name the "
+            "ends in s from the cue in a column 'end_s' of the metadata, or crop the Epochs"
+        )
+
+
 def _names(
     epochs: mne.BaseEpochs, where: str, kinds: Sequence[str], otherwise: str | None
 ) -> tuple[list[str], list[str], set[str]]:
@@ -271,12 +328,11 @@ def _names(
         raise UserError(f"{where}: event_id has two names for one code")
     metadata = pd.DataFrame() if epochs.metadata is None else epochs.metadata
     events = [by_code[code] for code in epochs.events[:, 2]]
+    tags, items = ([part[k] for part in (name.rpartition("/") for name in events)] for k in (0, 2))
+    possible = {name.rpartition("/")[2] for name in epochs.event_id}
     if "item" in metadata:
-        items, tags = list(metadata["item"]), [""] * len(events)
+        items, tags = list(metadata["item"]), [tag if tag in CONDITIONS else "" for tag in tags]
         possible = set(items)
-    else:
-        tags, items = ([part[k] for part in (name.rpartition("/") for name in events)] for k in (0, 2))
-        possible = {name.rpartition("/")[2] for name in epochs.event_id}
     found = list(metadata["condition"]) if "condition" in metadata else [tag or otherwise for tag in tags]
     for number, (item, condition) in enumerate(zip(items, found, strict=True)):
         if not isinstance(item, str) or not item:
@@ -287,18 +343,24 @@ def _names(
                 f"{where}: trial {number} (event {events[number]!r}) {says}; expected {' or '.join(kinds)} in the "
                 f"column 'condition' of the metadata, or an event called {kinds[0]}/{item}"
             )
+    for number, (tag, condition) in enumerate(zip(tags, found, strict=True)):
+        if tag in CONDITIONS and tag != condition:
+            raise UserError(
+                f"{where}: trial {number} is of condition {condition!r} in the metadata, but its event is called "
+                f"{events[number]!r}"
+            )
     return items, [str(condition) for condition in found], possible
 
 
 def _refuse_difference(
-    read: _Read, first: _Read, facts: Sequence[str] = ("rate_hz", "window", "baseline", "filter")
+    read: _Read, first: _Read, facts: Sequence[str] = ("rate_hz", "window", "baseline", "filter", "reference")
 ) -> None:
     """Refuse Epochs that differ in a fact, or in the set of channels, from the first."""
     for fact in facts:
         if read.facts[fact] != first.facts[fact]:
             raise UserError(
                 f"{read.where}: {fact} {read.facts[fact]}, but {first.where}: {first.facts[fact]}; make them alike in "
-                "MNE (epochs.resample, crop, apply_baseline, filter)"
+                "MNE (epochs.resample, crop, apply_baseline, filter, set_eeg_reference)"
             )
     if apart := sorted(set(read.channels) ^ set(first.channels)):
         raise UserError(f"{read.where} and {first.where} do not have the same channels: {listed(apart)} in one of them")
@@ -309,7 +371,8 @@ def _card(
     reference: str | None, unit: str,
 ) -> DataCard:  # fmt: skip
     """Return the data card of the Epochs; refuse items that are unknown, or that no sleep trial has."""
-    found: list[str] = sorted({name for read in own for name in read.possible}, key=natural)
+    needed, kind = (own, "sleep") if own else (awake, "awake")
+    found: list[str] = sorted({name for read in needed for name in read.possible}, key=natural)
     named = [
         item.model_dump() if isinstance(item, Item) else {"name": item} for item in (found if items is None else items)
     ]
@@ -318,21 +381,23 @@ def _card(
         for number, name in enumerate(read.items):
             if name not in names:
                 raise UserError(f"{read.where}: trial {number} is of item {name!r}; the items are {', '.join(names)}")
-    if never := [name for name in names if not any(name in read.items for read in own)]:
+    if never := [name for name in names if not any(name in read.items for read in needed)]:
         raise UserError(
-            f"from_epochs: no sleep trial of {', '.join(never)}; leave out of items, or of event_id, what has none"
+            f"from_epochs: no {kind} trial of {', '.join(never)}; leave out of items, or of event_id, what has none"
         )
     present = {condition for read in (*own, *awake) for condition in read.conditions}
-    window = own[0].facts["window"]
+    window, facts = dict(needed[0].facts["window"]), needed[0].facts
+    if ends := [read.earliest_end for read in own if read.earliest_end is not None]:
+        window["earliest_end"] = min(ends)
     tree = {
         "title": title,
         "items": named,
         "conditions": [condition for condition in CONDITIONS if condition in present],
-        "channels": own[0].channels,
+        "channels": needed[0].channels,
         "reference": reference,
-        "filter": own[0].facts["filter"],
-        "rate_hz": own[0].facts["rate_hz"],
-        "windows": {"sleep": window, "wake": awake[0].facts["window"] if awake else window},
+        "filter": facts["filter"],
+        "rate_hz": facts["rate_hz"],
+        "windows": {"sleep": window, "wake": awake[0].facts["window"] if awake else needed[0].facts["window"]},
         "unit": unit,
     }
     return config.validate(DataCard, tree, "from_epochs()")

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from sleep_interpreter.model.lasso_glm import TimeResolvedLassoGLM
+from sleep_interpreter.utils.metrics.statistics import expected_hits
 
 Trials = tuple[np.ndarray, np.ndarray]
 """EEG (n, T, C) and labels (n,)."""
@@ -59,14 +60,15 @@ def within(
 
     Of `folds` (see `folds_of`) of the trials (n, T, C), fold k is tested, k + 1 is for validation, the others train a
     `baseline` of `BASELINES` for K `classes` with its `parameters`. The result: hits, validation_hits (folds, T),
-    trials decoded rightly; n, validation_n (folds,); decoded (folds, T, K), how often each class was decoded, cued
-    (folds, K), how often it was due, in the test fold; trained (folds, K), trials to train on; patterns (T, K, C),
+    trials decoded rightly; n, validation_n (folds,); decoded and recalled (folds, T, K), how often each class was
+    decoded, and how often rightly, cued (folds, K), how often it was due, in the test fold; trained (folds, K), trials
+    to train on; patterns (T, K, C),
     mean over folds of the training trials'; residual (), the largest.
     """
     count, (times, channels) = len(folds), eeg.shape[1:]
     shapes: dict[str, tuple[int, ...]] = {
         "hits": (times,), "validation_hits": (times,), "n": (), "validation_n": (),
-        "decoded": (times, classes), "cued": (classes,), "trained": (classes,),
+        "decoded": (times, classes), "recalled": (times, classes), "cued": (classes,), "trained": (classes,),
     }  # fmt: skip
     result: dict[str, np.ndarray] = {key: np.zeros((count, *shape), np.int32) for key, shape in shapes.items()}
     patterns, residual = np.zeros((times, classes, channels)), 0.0
@@ -80,6 +82,7 @@ def within(
             result[f"{part}n"][k] = len(own)
             if own is test:
                 result["decoded"][k] = _counts(predicted.T, classes)
+                result["recalled"][k] = _counts(predicted.T, classes, label[own])
         result["cued"][k] = np.bincount(label[test], minlength=classes)
         result["trained"][k] = np.bincount(label[train], minlength=classes)
         patterns += glm.patterns(eeg[train]) / count
@@ -110,8 +113,9 @@ def cross(
     The decoder is a `baseline` of `BASELINES` for K `classes` with its `parameters`.
 
     Returns what the tests share: patterns (T', K, C) and fitted (T',), the training samples they belong to; trained
-    (K,); residual (); and of each test set: hits (offsets, samples), decoded (offsets, samples, K), cued (K,), n (),
-    and, if asked for, generalised (T', T of the test trials), hits.
+    (K,); residual (); and of each test set: hits (offsets, samples), decoded and recalled (offsets, samples, K), cued
+    (K,), n (), and, if asked for, generalised (T', T of the test trials), hits, and by_chance, those that
+    chance gives.
     """
     eeg, label = train
     others = {len(other[0][0]) for other in tests.values()}
@@ -145,7 +149,10 @@ def _decoded(
     samples = len(trials)
     hits = np.zeros(of_train.shape, np.int32)
     decoded = np.zeros((*of_train.shape, classes), np.int32)
+    recalled = np.zeros_like(decoded)
+    cued = np.bincount(label, minlength=classes).astype(np.int32)
     everywhere = np.zeros((len(fitted), samples), np.int32)
+    by_chance = np.zeros(everywhere.shape, np.float32)
     for place, sample in enumerate(fitted):
         offset, index = np.nonzero(of_train == sample)
         wanted = np.arange(samples) if generalise else of_test[offset, index]
@@ -154,20 +161,19 @@ def _decoded(
         right = (predicted == label).sum(axis=1)
         if generalise:
             everywhere[place] = right
+            by_chance[place] = expected_hits(cued, _counts(predicted, classes))
             right, predicted = right[of_test[offset, index]], predicted[of_test[offset, index]]
         hits[offset, index] = right
         decoded[offset, index] = _counts(predicted, classes)
-    result = {
-        "hits": hits,
-        "decoded": decoded,
-        "cued": np.bincount(label, minlength=classes).astype(np.int32),
-        "n": np.array(len(label), np.int32),
-    }
-    return result | ({"generalised": everywhere} if generalise else {})
+        recalled[offset, index] = _counts(predicted, classes, label)
+    n = np.array(len(label), np.int32)
+    result = {"hits": hits, "decoded": decoded, "recalled": recalled, "cued": cued, "n": n}
+    return result | ({"generalised": everywhere, "by_chance": by_chance} if generalise else {})
 
 
-def _counts(predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Return how often each class is in each row, int array (rows, K)."""
+def _counts(predicted: np.ndarray, classes: int, label: np.ndarray | None = None) -> np.ndarray:
+    """Return how often each class is in each row, int array (rows, K); with labels (n,), how often rightly."""
     rows = len(predicted)
-    flat = (predicted + classes * np.arange(rows)[:, None]).ravel()
+    flat = predicted + classes * np.arange(rows)[:, None]
+    flat = flat.ravel() if label is None else flat[predicted == label]
     return np.bincount(flat, minlength=rows * classes).reshape(rows, classes)

@@ -11,12 +11,13 @@ import pandas as pd
 from sleep_interpreter.lasso_glm.engine.plans import PLANS, Plan
 from sleep_interpreter.lasso_glm.engine.run import SubjectResult
 from sleep_interpreter.lasso_glm.engine.settings import LassoSettings, seconds
-from sleep_interpreter.train.evaluation.decoder_report import write_csv
+from sleep_interpreter.train.evaluation.decoder_report import INTERVAL, write_csv
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.data_card import AWAKE, DataCard
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.metrics import time_course_tests
+from sleep_interpreter.utils.metrics.statistics import mean_chance, prevalence_text
 from sleep_interpreter.utils.plots import lasso as plots_lasso
 
 COLUMNS = ("subject", "experiment", "train", "test", "fold", "offset", "time", "accuracy", "n")
@@ -54,7 +55,7 @@ def report(
     summary = {
         "experiment": plan.name,
         "measure": f"top-1 of {len(card.items)}{_EVERYWHERE}",
-        "chance": _chance(card),
+        "chance": mean_chance([row["chance"] for row in pairs.values()]),
         "simulated": simulated,
         **notes,
         "results": pairs,
@@ -73,10 +74,6 @@ def report(
     write_pickle(published, folder.parent / f"{plan.pickle}.pickle")
     provenance.write_json(folder / "summary.json", summary)
     return summary
-
-
-def _chance(card: DataCard) -> float:
-    return 1 / len(card.items)
 
 
 def published_structure(
@@ -111,10 +108,13 @@ def _percent_of_folds(arrays: Arrays | None) -> list[list[np.ndarray]]:
 def _within(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSettings, card: DataCard) -> Described:
     """Return a domain's entry of the summary, its rows of mean.csv, and what the figures show."""
     curves = np.array([a["hits"].sum(axis=0) / a["n"].sum() for a in own.values()])
+    by_chance = np.array([time_course_tests.chance_of(a) for a in own.values()])
     validation = np.mean([a["validation_hits"].sum(axis=0) / a["validation_n"].sum() for a in own.values()], axis=0)
     times = np.array(seconds(pair[0], curves.shape[1], card))
-    tested, mask = time_course_tests.clusters(curves, _chance(card), settings.statistics)
-    interval = time_course_tests.band(curves, settings.statistics.bootstrap, settings.statistics.seed)
+    tested, mask = time_course_tests.clusters(curves, by_chance, settings.statistics)
+    interval = time_course_tests.band(
+        np.array([a["hits"].sum(axis=0) for a in own.values()]), np.array([a["n"].sum() for a in own.values()])
+    )
     peaks = time_course_tests.peaks_within(own)
     quartiles = np.percentile(np.concatenate([row["cells"] for row in peaks.values()]), [25, 50, 75])
     names = ("lower_quartile", "median", "upper_quartile")
@@ -122,7 +122,8 @@ def _within(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSet
     entry = {
         "subjects": len(own),
         "n": int(sum(a["n"].sum() for a in own.values())),
-        "peak": time_course_tests.peak(peaks, _chance(card), settings.statistics),
+        "chance": mean_chance(by_chance.ravel()),
+        "peak": time_course_tests.peak(peaks, settings.statistics),
         "peak_times": {key: float(times[round(q)]) for key, q in zip(names, quartiles, strict=True)},
         "validation_curve_peaks_at": float(times[best]),
         "clusters": _in_seconds(tested, lambda place: float(times[place[-1]])),
@@ -132,8 +133,9 @@ def _within(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSet
     low, high = interval or (np.full(len(times), np.nan),) * 2
     mean = curves.mean(axis=0)
     columns = {"train": pair[0], "test": pair[1], "time": times, "accuracy": mean, "low": low, "high": high}
+    columns["chance"] = by_chance.mean(axis=0)
     drawn = {"times": times, "mean": mean, "interval": interval, "mask": mask, "sample": best}
-    drawn |= {"subjects": len(own), "n": entry["n"]}
+    drawn |= {"subjects": len(own), "n": entry["n"], "chance": columns["chance"]}
     return entry, pd.DataFrame({**columns, "significant": mask, "subjects": len(own)}), drawn
 
 
@@ -142,12 +144,14 @@ def _cross(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSett
     maps = np.array([a["hits"] / a["n"] for a in own.values()])
     times = np.array(seconds("image", maps.shape[2], card))
     offsets = np.array(settings.windows.offsets)
-    tested, mask = time_course_tests.clusters(maps, _chance(card), settings.statistics)
+    by_chance = np.array([time_course_tests.chance_of(a) for a in own.values()])
+    tested, mask = time_course_tests.clusters(maps, by_chance, settings.statistics)
     peaks = time_course_tests.peaks_across(own)
     entry = {
         "subjects": len(own),
         "n": int(sum(a["n"] for a in own.values())),
-        "peak": time_course_tests.peak(peaks, _chance(card), settings.statistics),
+        "chance": mean_chance(by_chance.ravel()),
+        "peak": time_course_tests.peak(peaks, settings.statistics),
         "clusters": _in_seconds(tested, lambda place: [float(offsets[place[0]]), float(times[place[1]])]),
         "peak_by_subject": _peak_rows(peaks),
     }
@@ -155,15 +159,18 @@ def _cross(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSett
     mean = maps.mean(axis=0)
     columns = {"train": pair[0], "test": pair[1], "offset": np.repeat(offsets, len(times))}
     columns |= {"time": np.tile(times, len(offsets)), "accuracy": mean.ravel(), "significant": mask.ravel()}
+    columns["chance"] = by_chance.mean(axis=0).ravel()
     rows = pd.DataFrame({**columns, "subjects": len(own)})
     drawn = {"times": times, "offsets": offsets, "mean": mean, "mask": mask, "subjects": len(own)}
-    drawn |= {"n": entry["n"], "cell": most[0][0] if most else None}
+    drawn |= {"n": entry["n"], "cell": most[0][0] if most else None, "chance": by_chance.mean(axis=0)}
     if all("generalised" in a for a in own.values()):
         everywhere = np.array([a["generalised"] / a["n"] for a in own.values()])
-        found, where = time_course_tests.clusters(everywhere, _chance(card), settings.statistics)
+        expected = np.array([a["by_chance"] / a["n"] for a in own.values()])
+        found, where = time_course_tests.clusters(everywhere, expected, settings.statistics)
         axes = [np.array(seconds(domain, size, card)) for domain, size in zip(pair, everywhere.shape[1:], strict=True)]
         entry["generalised"] = _in_seconds(found, lambda p: [float(axes[0][p[0]]), float(axes[1][p[1]])])
         drawn["generalised"] = {"mean": everywhere.mean(axis=0), "mask": where, "axes": axes}
+        drawn["generalised"]["chance"] = expected.mean(axis=0)
     return entry, rows, drawn
 
 
@@ -171,17 +178,17 @@ def _draw(
     plan: Plan, pair: tuple[str, str], drawn: Mapping[str, Any], results: Mapping[str, SubjectResult],
     own: Mapping[str, Arrays], folder: Path, card: DataCard, kind: str | None,
 ) -> None:  # fmt: skip
-    name, chance = f"{pair[0]}_{pair[1]}" if plan.tests else pair[0], _chance(card)
+    name = f"{pair[0]}_{pair[1]}" if plan.tests else pair[0]
     title = f"{plan.name}: {pair[0]} to {pair[1]}" if plan.tests else plan.name
     if not plan.tests:
-        plots_lasso.accuracy_over_time(drawn, chance, folder / "accuracy.png", pair[0], title, kind)
+        plots_lasso.accuracy_over_time(drawn, folder / "accuracy.png", pair[0], title, kind)
         place, patterns = drawn["sample"], [a["patterns"] for a in own.values()]
         at = drawn["times"][place]
     else:
-        plots_lasso.offset_map(drawn, chance, folder / f"map_{name}.png", card.windows.sleep.begin, title, kind)
+        plots_lasso.offset_map(drawn, folder / f"map_{name}.png", card.windows.sleep.begin, title, kind)
         if "generalised" in drawn:
             path = folder / f"generalisation_{name}.png"
-            plots_lasso.generalisation(drawn["generalised"], drawn, chance, path, pair, title, kind)
+            plots_lasso.generalisation(drawn["generalised"], drawn, path, pair, title, kind)
         if drawn["cell"] is None or pair != next(p for p in plan.pairs if p[0] == pair[0]):
             return  # patterns belong to the training domain: once
         shared = [results[subject].arrays[pair[0]] for subject in own]
@@ -245,10 +252,13 @@ def _method(plan: Plan) -> dict[str, str]:
         else "each subject at the offset and time that the mean of the other half of the subjects likes best"
     )
     return {
-        "peak": f"accuracy over subjects, {chosen}; 95 %, two-level bootstrap over subjects and trials",
-        "curve": "mean over subjects; 95 %, bootstrap over subjects, at every sample of its own",
-        "permutation": "labels permuted within subject and fold against fixed decisions; low and high: 95 %",
-        "clusters": "cluster-based permutation over subjects against chance, first and last in s",
+        "peak": f"accuracy over subjects, {chosen}; {INTERVAL}",
+        "curve": f"mean over subjects; {INTERVAL}, at every sample of its own",
+        "permutation": "labels permuted within subject and fold against fixed decisions; low and high: 95 %; its p "
+        "says that there is something in somebody, prevalence in what share of people at least",
+        "chance": "mean over all orders of the labels within subject and fold against fixed decisions, exactly",
+        "clusters": "cluster-based permutation over subjects, each against its own chance at every place, first and "
+        "last in s",
         "classes": "an item without a training trial is never decoded, its test trials count as misses",
     }
 
@@ -263,12 +273,20 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         if peak is None:
             lines.append(f"  {pair}: n = {row['n']} trials of 1 subject; a nested peak takes two")
             continue
-        null = peak["permutation"]
+        null, level = peak["permutation"], f"{100 * peak['chance']:.1f}"
+        against = "" if level == f"{100 * summary['chance']:.1f}" else f"chance {level} %, "
         lines.append(
             f"  {pair}: nested peak {100 * peak['accuracy']:.1f} % ({100 * peak['low']:.1f} to "
             f"{100 * peak['high']:.1f}), n = {peak['n']} trials of {peak['subjects']} subjects; "
-            f"permuted labels {100 * null['low']:.1f} to {100 * null['high']:.1f} %, p = {null['p']:.4f}"
+            f"{against}permuted labels {100 * null['low']:.1f} to {100 * null['high']:.1f} %, p = {null['p']:.4f}"
         )
+        lines.append(f"    {prevalence_text(peak['prevalence'])}")
+        if peak["unequal"]:
+            even = peak["balanced"]
+            lines.append(
+                f"    {peak['unequal']}: balanced accuracy {100 * even['accuracy']:.1f} % ({100 * even['low']:.1f} to "
+                f"{100 * even['high']:.1f}), chance {100 * even['chance']:.1f} %"
+            )
         significant = [c for c in row["clusters"]["clusters"] if c["p"] < 0.05]
         note = row["clusters"]["note"]
         lines.append(f"    {len(significant)} clusters above chance" if "not tested" not in note else f"    {note}")

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 FEW = 5
 """Fewer trials of a class than this are reported."""
+ARRAYS = 2
+"""Raised when `lasso_glm.engine.fits` returns other arrays: files of an earlier version lack them."""
 LIMITING = ("penalty", "scale", "percentile", "folds", "windows", "seed")
 """Settings that change a subject's figures; statistics over subjects are computed anew every time."""
 
@@ -88,6 +90,7 @@ def _job(
     tree = settings.model_dump(mode="json")
     key = {
         "experiment": plan.name,
+        "arrays": ARRAYS,
         "generalise": generalise,
         "settings": {part: tree[part] for part in LIMITING},
         "data": content_hash([file]),
@@ -104,8 +107,8 @@ def _still_good(path: Path, key: Mapping[str, Any]) -> SubjectResult | None:
     other = result.header["key"]
     if {**other, "data": None} != {**key, "data": None}:
         raise UserError(
-            f"{path}: computed with other settings; pass --restart to compute all subjects anew, or "
-            "--results DIR to write elsewhere"
+            f"{path}: computed with other settings or by an earlier version; pass --restart to compute all subjects "
+            "anew, or --results DIR to write elsewhere"
         )
     if other["data"] != key["data"]:
         log.warning("%s: its data have changed, it is computed anew", result.name)

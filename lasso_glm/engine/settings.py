@@ -66,7 +66,6 @@ class Windows(config.Settings):
 class Statistics(config.Settings):
     """Intervals and tests over subjects."""
 
-    bootstrap: int = Field(ge=100)
     permutations: int = Field(ge=100)
     cluster_p: float = Field(gt=0, lt=0.5)
     seed: int = Field(ge=0)

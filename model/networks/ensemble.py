@@ -14,6 +14,7 @@ from sleep_interpreter.model.networks.layers import serializable
 from sleep_interpreter.model.networks.registration import NetworkSettings
 from sleep_interpreter.utils.core import data_card
 from sleep_interpreter.utils.core.data_card import DataCard
+from sleep_interpreter.utils.signal.trial_ends import valid_lengths
 
 
 @serializable
@@ -64,6 +65,13 @@ class Ensemble(keras.Model):
         first = self.individual_models[0]
         varying = getattr(self.settings, "varying_lengths", False)
         x = tf.convert_to_tensor(checked_signal(x, first.input_size, "x", varying))
+        if varying and len(x) and (card := self.card).varying_lengths:
+            lengths = valid_lengths(x.numpy())
+            if lengths.min() < card.shortest_samples:
+                raise ValueError(
+                    f"x: trial {int(lengths.argmin())} ends after {lengths.min()} samples, the network's data card "
+                    f"says {card.shortest_samples} at least (windows.sleep.earliest_end)"
+                )
         if not len(x):
             return np.zeros((0, self.settings.classes), np.float32)
         waiting = [[variable.value for variable in member.variables] for member in self.individual_models]

@@ -23,7 +23,7 @@ from sleep_interpreter.realtime.Report.summary import (
 )
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.paths import atomic_write
-from sleep_interpreter.utils.metrics.statistics import proportion
+from sleep_interpreter.utils.metrics.statistics import chance_of_guesses, proportion
 from sleep_interpreter.utils.plots import evoked as evoked_plots
 from sleep_interpreter.utils.plots import session as session_plots
 from sleep_interpreter.utils.plots.html_page import render
@@ -223,19 +223,18 @@ def _decoding(session: SessionData, kind: str | None) -> Section:
     pairs, shams = session.decodes(), session.decodes(sham=True)
     judged, rows = session.has_responses, []
     names = session.card.item_names
-    chance = 1 / len(names)
     for name, found in (("cues", pairs), ("shams (nothing was played)", shams)):
         if len(found):
+            chance = chance_of_guesses(found[:, 0], found[:, 1], len(names))
             hits = proportion(int((found[:, 0] == found[:, 1]).sum()), len(found), chance)
             share, interval = f"{hits['accuracy']:.1%}", f"{hits['low']:.1%} to {hits['high']:.1%}"
-            rows.append((name, hits["n"], hits["hits"], share, interval, f"{hits['p']:.2g}"))
+            rows.append((name, hits["n"], hits["hits"], share, interval, f"{chance:.1%}", f"{hits['p']:.2g}"))
     return {
         "decodes": len(pairs),
         "shams": len(shams),
         "rows": rows,
-        "chance": f"{chance:.1%}",
         "items": len(names),
-        "svg": evoked_plots.confusion(pairs, names, chance, kind) if judged and len(pairs) else None,
+        "svg": evoked_plots.confusion(pairs, names, kind) if judged and len(pairs) else None,
         "flagged": sum(bool(e["detail"].get("flags")) for e in session.select("decode")),
         "failed": Counter(e["detail"]["reason"] for e in session.select("decode_failed")).most_common(20),
     }

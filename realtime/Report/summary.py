@@ -13,7 +13,7 @@ from sleep_interpreter.utils.core.constants import STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.provenance import write_json
-from sleep_interpreter.utils.metrics.statistics import proportion
+from sleep_interpreter.utils.metrics.statistics import chance_of_guesses, proportion
 from sleep_interpreter.utils.staging.settings import GateSettings
 
 StageSpan = tuple[float, float, str, list[float] | None]
@@ -104,8 +104,10 @@ def summarise(
             "scheduled by this replay"
         )
     else:
-        hits = sum(e["detail"]["item"] == e["detail"]["cued"] for e in decodes)
-        result["accuracy"] = {**proportion(hits, len(decodes), 1 / len(items)), "interval": "Wilson 95 %"}
+        pairs = [[card.item_index(e["detail"][key]) for key in ("cued", "item")] for e in decodes]
+        cued, found = np.array(pairs, int).reshape(-1, 2).T
+        chance = chance_of_guesses(cued, found, len(items))
+        result["accuracy"] = {**proportion(int(np.sum(cued == found)), len(decodes), chance), "interval": "Wilson 95 %"}
         kind = "simulated recording: says nothing about people" if simulated else _kind(result)
         result["accuracy_note"] = f"top-1 of {len(items)} on cues used while the gate was open; {kind}"
     return result

@@ -184,7 +184,7 @@ def unknown_condition(epochs):
         (lambda: changed(lambda e: e.drop(range(18), verbose="error")), "sleep of ben: no trial is left"),
         (lambda: changed(lambda e: e.apply_function(lambda x: 1e6 * x)), "MNE's Epochs are in volts"),
         (lambda: changed(lambda e: e.set_channel_types(dict.fromkeys(CHANNELS, "eog"))), "no channel is of type eeg"),
-        (lambda: {}, "no subject is given"),
+        (lambda: {}, "no Epochs are given, neither asleep nor awake"),
         (lambda: {"anna": epochs_of().average()}, "expected mne.Epochs, found EvokedArray"),
     ],
 )  # fmt: skip
@@ -201,8 +201,8 @@ def test_items_and_subjects_that_do_not_agree_are_refused(given):
         si.from_epochs(sleep, items=ITEMS[:2])
     with pytest.raises(si.UserError, match="no sleep trial of soap"):
         si.from_epochs(_without(epochs_of(), "soap"))
-    with pytest.raises(si.UserError, match="not of the same subjects: cleo"):
-        si.from_epochs(sleep, {name: wake[name] for name in ("anna", "ben")})
+    some = si.from_epochs(sleep, {name: wake[name] for name in ("anna", "ben")})
+    assert [len(subject) for subject in some.subjects(awake=True)] == [18, 18, 0]  # cleo has no awake trials
     with pytest.raises(si.UserError, match=r"wake of anna: trial 0 .* names no condition; expected image or audio"):
         si.from_epochs({"anna": sleep["anna"]}, {"anna": epochs_of(kind="")})
     data = si.from_epochs(sleep)
@@ -223,3 +223,138 @@ def test_a_data_set_that_fails_leaves_nothing(given, tmp_path):
     with pytest.raises(KeyError):
         broken.write(tmp_path / "data")
     assert not list(tmp_path.iterdir())
+
+
+def tagged(kind, item="tea"):
+    """Return Epochs whose events name the condition and whose metadata name the item."""
+    epochs = epochs_of(kind=kind)
+    items = np.resize(ITEMS, len(epochs))
+    epochs.metadata = pd.DataFrame({"item": items})
+    return epochs
+
+
+def test_the_condition_of_an_event_counts_beside_items_of_the_metadata():
+    assert si.from_epochs(tagged("REM")).card.conditions == ("REM",)
+    assert si.from_epochs(tagged("N2N3"), stage="REM").card.conditions == ("N2N3",)
+    assert si.from_epochs(tagged("trigger"), stage="REM").card.conditions == ("REM",)
+    wrong = tagged("REM")
+    wrong.metadata = wrong.metadata.assign(condition="N2N3")
+    with pytest.raises(si.UserError, match="condition 'N2N3' in the metadata, but its event is called 'REM/"):
+        si.from_epochs(wrong)
+
+
+def zero(where):
+    """Return a change of Epochs that makes some values 0."""
+
+    def change(epochs):
+        epochs._data[where] = 0
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (zero(np.s_[:, 0]), "Fz is flat in trial 0, and flat channels are in 18 of 18 trials"),
+        (zero(np.s_[7, 2]), "Cz is flat in trial 7, and flat channels are in 1 of 18"),
+        (zero(np.s_[3, :, 100:]), "trial 3 stands still at its end in all channels"),
+        (zero(np.s_[:, :, 121:]), "trial 0 stands still at its end"),
+    ],
+)
+def test_what_stands_still_is_no_eeg(change, words):
+    with pytest.raises(si.UserError, match=words):
+        si.from_epochs(changed(change))
+
+
+def test_subjects_with_another_reference_or_filter_are_refused(given):
+    sleep, wake = given
+    referenced = sleep | {"ben": sleep["ben"].copy().set_eeg_reference("average", verbose="error")}
+    with pytest.raises(si.UserError, match="sleep of ben: reference set in MNE, but sleep of anna: as recorded"):
+        si.from_epochs(referenced)
+    pending = sleep["ben"].copy().set_eeg_reference("average", projection=True, verbose="error")
+    if not any(p["active"] for p in pending.info["projs"]):
+        with pytest.raises(si.UserError, match="a projection is not applied"):
+            si.from_epochs(sleep | {"ben": pending})
+    filtered = wake["cleo"].copy()
+    with filtered.info._unlock():
+        filtered.info["lowpass"] = 20.0
+    with pytest.raises(si.UserError, match="wake of cleo: filter"):
+        si.from_epochs(sleep, wake | {"cleo": filtered})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (({1: epochs_of()},), "the subject 1 is called by no text"),
+        ((), "neither asleep nor awake"),
+        (({"a": epochs_of()}, {"b": epochs_of(kind="image")}), "no Epochs asleep of b"),
+    ],
+)
+def test_misuse_is_a_sentence(arguments, words):
+    with pytest.raises(si.UserError, match=words):
+        si.from_epochs(*arguments)
+
+
+def test_text_in_the_place_of_lists_is_refused(given, tmp_path):
+    with pytest.raises(si.UserError, match="expected a list of names"):
+        si.from_epochs(given[0], items="tea")
+    data = si.from_epochs(given[0])
+    with pytest.raises(si.UserError, match="expected a list of names"):
+        data.write(tmp_path / "data", test="ben")
+    with pytest.raises(si.UserError, match="expected a list of subjects"):
+        si.evaluate(si.build("EEGNet", members=1, card=data.card), data, tmp_path / "x")
+
+
+def test_trials_of_unequal_length_have_their_ends_in_the_metadata(tmp_path):
+    epochs = epochs_of()
+    ends = np.where(np.arange(18) % 3 == 0, 0.6, 0.8)
+    epochs.metadata = pd.DataFrame({"item": np.resize(ITEMS, 18), "end_s": ends})
+    data = si.from_epochs({"a": epochs, "b": epochs_of(1)})
+    assert data.card.windows.sleep.earliest_end == 0.6 and data.card.varying_lengths
+    (first, second) = data.subjects()
+    assert np.isnan(first.sleep[0, 100:]).all() and np.isfinite(first.sleep[0, :100]).all()
+    assert np.isfinite(first.sleep[1]).all() and np.isfinite(second.sleep).all()
+    raw = epochs.get_data(copy=True)[0, :, :100]
+    assert np.allclose(first.sleep[0, :100], scale_trial(raw).T, atol=1e-5)
+    root = data.write(tmp_path / "data", test=["a"])
+    (read,) = si.read_test_subjects(root)
+    np.testing.assert_array_equal(read.sleep, first.sleep)
+    epochs.metadata = epochs.metadata.assign(end_s="late")
+    with pytest.raises(si.UserError, match="trial 0 ends at 'late' s"):
+        si.from_epochs(epochs)
+
+
+def test_awake_epochs_alone_and_one_kind_of_them(given, tmp_path):
+    sleep, wake = given
+    pictures = {name: epochs["image"] for name, epochs in wake.items()}
+    for epochs in pictures.values():
+        epochs.event_id = {name: code for name, code in epochs.event_id.items() if name.startswith("image/")}
+    alone = si.from_epochs(wake=pictures)
+    assert alone.card.conditions == ("image",) and alone.card.item_names == ("mint", "soap", "tea")
+    root = alone.write(tmp_path / "alone", test=["ben"])
+    assert si.card_of(root) == alone.card
+    with pytest.raises(si.UserError, match="no trials of 'N2N3', only of image"):
+        alone.subjects()
+    with pytest.raises(si.UserError, match="no trials of 'N2N3', only of image"):
+        si.train_network("EEGNet", root, tmp_path / "r")
+    both = si.from_epochs(sleep, pictures)
+    batch = next(iter(both.reader(awake=True).batches(4, seed=0, epoch=0)))
+    assert set(batch) == {"sleep", "label", "image"}
+
+
+def test_people_are_known_by_the_lab_s_names(given, tmp_path):
+    """Trained in memory and tested on disk, and the other way round."""
+    data = si.from_epochs(given[0])
+    root = data.write(tmp_path / "data", test=["ben"])
+    settings, scores = (
+        {"members": 1, "train.epochs": 1, "train.batch_size": 16},
+        {"bootstrap": 100, "permutations": 100},
+    )
+    network = si.train_network("EEGNet", data, tmp_path / "memory", settings)
+    found = si.evaluate(network, si.read_test_subjects(root), tmp_path / "one", scores)
+    assert "the checkpoint was trained on test subjects subject_test_0: this is no test" in found["warnings"]
+    other = si.train_network("EEGNet", root, tmp_path / "disk", settings)
+    found = si.evaluate(other, data.only(["anna"]).subjects(), tmp_path / "two", scores)
+    assert "the checkpoint was trained on test subjects anna: this is no test" in found["warnings"]
+    found = si.evaluate(other, data.only(["ben"]).subjects(), tmp_path / "three", scores)
+    assert not any("this is no test" in text for text in found["warnings"])

@@ -124,8 +124,13 @@ def test_ends_are_refused_where_the_card_does_not_know_of_them(simulation, tmp_p
         (lambda eeg: eeg[3, 100:].fill(np.nan), r"trial 1, field 'Sleep_EEG': \d+ of \d+ values are NaN"),
         (lambda eeg: eeg[:, 90:].fill(np.nan), r"ends after 90 of 160 samples .*dataset.yaml says 128 at least"),
         (lambda eeg: eeg.fill(np.nan), r"1280 of 1280 values are NaN"),
+        (
+            lambda eeg: eeg[:, 130:].fill(0),
+            r"trial 1, field 'Sleep_EEG': zeros in all channels at the end of the trial",
+        ),
+        (lambda eeg: eeg[:, 156:].fill(0), r"trial 1, field 'Sleep_EEG': (zeros in all channels|\d+ of 1280 values)"),
     ],
-    ids=["a hole", "one channel", "too short", "nothing"],
+    ids=["a hole", "one channel", "too short", "nothing", "zeros", "a few zeros"],
 )
 def test_what_is_no_end_is_refused_by_file_and_trial(simulation, tmp_path, change, words):
     from shutil import copytree

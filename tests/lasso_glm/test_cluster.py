@@ -13,7 +13,7 @@ from lasso_data import same, write_cohort
 from sleep_interpreter.utils.core.paths import ROOT
 
 SCRIPT = "lasso_glm/lasso_glm_image2image.py"
-FAST = ("--set", "statistics.bootstrap=200", "--set", "statistics.permutations=200")
+FAST = ("--set", "statistics.permutations=200")
 
 
 def wait(condition, seconds=120):

@@ -13,7 +13,7 @@ from lasso_data import arrays, same, write_cohort
 from sleep_interpreter.utils.core.paths import ROOT
 from sleep_interpreter.utils.core.safe_pickle import read_pickle, write_pickle
 
-FAST = ("--set", "statistics.bootstrap=200", "--set", "statistics.permutations=200")
+FAST = ("--set", "statistics.permutations=200")
 ALONE = ("--part", "1/1")  # every subject, without the report, which follows from their files
 
 

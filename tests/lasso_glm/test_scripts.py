@@ -10,7 +10,7 @@ from lasso_data import PLANTED, write_cohort
 from sleep_interpreter.lasso_glm.engine.plans import PLANS
 from sleep_interpreter.utils.core.safe_pickle import read_pickle
 
-FAST = ("--set", "statistics.bootstrap=200", "--set", "statistics.permutations=200")
+FAST = ("--set", "statistics.permutations=200")
 COLUMNS = ["subject", "experiment", "train", "test", "fold", "offset", "time", "accuracy", "n"]
 NAMES = ["subject_0", "subject_1", "subject_test_0"]
 

@@ -178,6 +178,13 @@ def test_an_ensemble_takes_ends_only_if_it_is_for_them(tmp_path):
     for wrong, trial in ((hole, 2), (one_channel, 0), (nothing, 4)):
         with pytest.raises(ValueError, match=f"NaN or infinite values in trial {trial}$"):
             si.predict(varying, wrong)
+    known = si.build("N23SISD", members=1, card=own.card_of("pair", windows=own.VARYING))
+    short = np.full((1, *known.individual_models[0].input_size), np.nan, np.float32)
+    short[:, : known.card.shortest_samples - 1] = 1
+    with pytest.raises(
+        ValueError, match=r"x: trial 0 ends after \d+ samples, the network's data card says \d+ at least"
+    ):
+        si.predict(known, short)
     unchecked = tf.function(varying.individual_models[0])  # as in training: there a loss of NaN is refused
     for wrong in (hole, one_channel):
         assert np.isnan(unchecked(tf.constant(wrong)).numpy()).any()

@@ -61,7 +61,7 @@ def trained(network, path):
     return si.load(path)
 
 
-@pytest.mark.parametrize("form", export.FILES)
+@pytest.mark.parametrize("form", ["onnx", pytest.param("savedmodel", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "names", [("eegnet",), pytest.param(tuple(name for name in NETWORKS if name != "eegnet"), marks=pytest.mark.slow)]
 )
@@ -103,6 +103,7 @@ def check_description(name, network, about):
         assert about["card"]["reference"] == card.reference
 
 
+@pytest.mark.slow
 def test_one_member_alone_and_a_runs_folder(tmp_path, capsys):
     network = trained(NETWORKS["eegnet"](), tmp_path / "run" / "ensemble.npz")
     words = ["export", str(tmp_path / "run"), "--format", "savedmodel", "--out", str(tmp_path / "one"), "--member", "1"]
@@ -122,13 +123,17 @@ def test_one_member_alone_and_a_runs_folder(tmp_path, capsys):
     assert "is there already" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("form", export.FILES)
+@pytest.mark.parametrize("form", ["onnx", pytest.param("savedmodel", marks=pytest.mark.slow)])
 def test_what_differs_is_not_kept(form, tmp_path, monkeypatch):
     trained(NETWORKS["eegnet"](), tmp_path / "ensemble.npz")
     monkeypatch.setattr(export, "TOLERANCE", -1.0)
     with pytest.raises(UserError, match="nothing was kept"):
         si.export(tmp_path / "ensemble.npz", form, tmp_path / "exported")
     assert [path.name for path in tmp_path.iterdir()] == ["ensemble.npz"]
+
+
+def test_every_format_is_tried():
+    assert set(export.FILES) == {"onnx", "savedmodel"}
 
 
 def test_what_is_refused(tmp_path, monkeypatch):

@@ -81,6 +81,19 @@ def test_other_measures(measure, results):
     assert found["path"].endswith(f"_{measure}")
 
 
+def test_what_frequencies_give_is_said_and_fine_tuning_is_compared_balanced(results):
+    found = comparison.compare(["N23SIMD", "N23SISD"], results)
+    assert any("a run that knows how often gains by that alone" in text for text in found["warnings"])
+    made.write_run(results / "N23_finetune", STRONG, {"finetuned": True}, seed=4)
+    tuned = comparison.compare(["N23SIMD", "N23_finetune"], results)
+    assert tuned["measure"] == "balanced accuracy" and tuned["path"].endswith("_balanced")
+    assert not any("gains by that" in text for text in tuned["warnings"])
+    top1 = comparison.compare(["N23SIMD", "N23_finetune"], results, "top1")
+    assert top1["measure"] == "top-1" and top1["runs"]["N23SIMD"]["chance"] != 1 / 15
+    made.write_run(results / "again", WEAK, {"finetuned": True}, seed=5)
+    assert comparison.compare(["again", "N23_finetune"], results)["measure"] == "top-1", "both know"
+
+
 def test_a_few_subjects_cannot_be_significant_and_two_are_needed(tmp_path):
     made.write_run(tmp_path / "a", STRONG[:4], seed=1)
     made.write_run(tmp_path / "b", WEAK[:4], seed=2)

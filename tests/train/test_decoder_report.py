@@ -1,6 +1,7 @@
 """What an evaluation writes and says: the same numbers everywhere, missing ones as missing."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import evaluation_data as made
@@ -78,7 +79,10 @@ def test_report_writes_the_same_numbers_everywhere(people, tmp_path):
     assert overall["accuracy"] == pytest.approx(np.mean(means))
     assert overall["pooled"] == pytest.approx(table["correct"].mean())
     assert overall["recall"]["ball"]["hits"] == table[table["item"] == "ball"]["correct"].sum()
-    assert (overall["chance"], overall["top3"]["chance"]) == (1 / 15, 0.2)
+    shares = [np.bincount(p.label, minlength=15) @ np.bincount(p.decoded, minlength=15) for p in people]
+    by_chance = [share / len(p) ** 2 for share, p in zip(shares, people, strict=True) if len(p)]
+    assert overall["chance"] == pytest.approx(np.mean(by_chance)) != 1 / 15
+    assert [row["chance"] for row in summary["subjects"].values() if row["n"]] == pytest.approx(by_chance)
     pooled = confidence_reliability(
         np.concatenate([p.label for p in people]), np.concatenate([p.probability for p in people]), 15
     )
@@ -108,12 +112,32 @@ def test_evidence_is_found_where_there_is_some_and_only_there(people, tmp_path):
     assert p["subject_test_0"] == p["subject_test_10"] == 1 / 201 and p["subject_test_2"] > 0.05
     assert summary["overall"]["permutation"]["p"] == 1 / 201
     assert summary["overall"]["against_chance"]["wilcoxon_p"] is None, "3 subjects"
-    assert summary["warnings"][0] == "given" and "3 subjects" in summary["warnings"][1]
+    assert summary["warnings"] == ["given"], "the interval of 3 subjects covers, too"
     nothing = [made.predictions(f"s{i}", strength=0.0, seed=9) for i in range(6)]
     summary = decoder_report.report(nothing, tmp_path / "none", "none", made.SETTINGS, NOTES)
     assert summary["overall"]["permutation"]["p"] > 0.05
     assert summary["overall"]["against_chance"]["wilcoxon_p"] > 0.05
     assert summary["overall"]["permutation"]["mean"] == pytest.approx(1 / 15, abs=0.01)
+
+
+def test_two_items_of_fifteen_that_are_guessed_are_no_discovery(tmp_path):
+    """A decoder that names nothing but the two items there are is right half of the time."""
+    random = np.random.default_rng(11)
+    probability = 0.8 * np.eye(15)[random.integers(2, size=(8, 90))] + 0.2 / 15
+    people = [made.predictions(f"s{i}", labels=np.arange(90) % 2) for i in range(8)]
+    people = [replace(p, probability=own) for p, own in zip(people, probability.astype(np.float32), strict=True)]
+    summary = decoder_report.report(people, tmp_path / "run", "run", made.SETTINGS, NOTES)
+    overall = summary["overall"]
+    assert overall["accuracy"] > 0.45 and overall["chance"] == pytest.approx(0.5, abs=0.01)
+    assert overall["against_chance"]["wilcoxon_p"] > 0.05 and overall["against_chance"]["sign_flip_p"] > 0.05
+    assert all(row["p"] > 0.01 for row in summary["subjects"].values())
+    lines = decoder_report.summary_lines(summary)
+    assert "chance 0.5000 (of permuted labels; 1 in 15 is 0.0667)" in lines[0]
+    assert any("2 of 15 items present" in line and "balanced accuracy" in line for line in lines)
+    even = [made.predictions(f"s{i}", labels=np.arange(90) % 15) for i in range(2)]
+    lines = decoder_report.summary_lines(decoder_report.report(even, tmp_path / "e", "e", made.SETTINGS, NOTES))
+    assert lines[0].endswith("top-1 of 15, chance 0.0667 (simulated data)")
+    assert not any("items present" in line for line in lines)
 
 
 def test_a_subjects_row_does_not_depend_on_the_others(people):
@@ -269,6 +293,7 @@ def test_groups_have_a_row_each_and_holm_over_those_with_trials(tmp_path):
     assert rows["1st-Up"]["permutation_p_holm"] == pytest.approx(3 / 201), "3 groups with trials"
     assert rows["Pre-SO"]["permutation_p_holm"] > 0.05 and rows["1st-Up"]["against_chance"]["wilcoxon_p"] < 0.05
     assert rows["1st-Up"]["by_subject"]["subject_test_0"]["accuracy"] is None
+    assert rows["1st-Up"]["by_subject"]["subject_test_1"]["chance"] != 1 / 15, "of the items of these trials"
     table = pd.read_csv(folder / "predictions.csv")
     assert table.groupby("group", sort=False).size().to_dict() == {"Pre-SO": 180, "1st-Up": 180, "Post-SO": 270}
     stored = read_pickle(tmp_path / "N23SIMD_SO.pickle")

@@ -83,9 +83,15 @@ def quiet_night(tmp_path_factory):
     return night(tmp_path_factory.mktemp("before"), 1, 0.0)
 
 
-def test_planted_reactivations_are_found_and_false_alarms_keep_their_promise(tmp_path, decoder, quiet_night):
+@pytest.fixture(scope="module")
+def quiet_nights(quiet_night, tmp_path_factory):
+    """Return two nights before learning: one half of them sets the threshold."""
+    return [quiet_night, night(tmp_path_factory.mktemp("before"), 2, 0.0)]
+
+
+def test_planted_reactivations_are_found_and_false_alarms_keep_their_promise(tmp_path, decoder, quiet_nights):
     own = night(tmp_path, 0, 25.0)
-    summary, rates = analyse(own, decoder, tmp_path / "out", [quiet_night])
+    summary, rates = analyse(own, decoder, tmp_path / "out", quiet_nights)
     truth = summary["nights"]["nap"]["truth"]
     assert truth["true"] == 30
     assert truth["recall"] > 0.6 and truth["recall"] > 3 * truth["recall_by_accident"]
@@ -140,6 +146,49 @@ def test_windows_after_a_cue_do_not_count(tmp_path, decoder):
     blocked = course.time[~course.free]
     assert all((100 - 1.8 <= t <= 104.1) or (200 - 1.8 <= t <= 204.1) for t in blocked)
     assert 10 <= len(blocked) <= 12
+
+
+@pytest.mark.parametrize(
+    ("cues", "pieces"),
+    [
+        ([], {0, 30, 60, 90, 120, 150}),
+        ([10.0, 62.0, 91.0], {30, 120, 150}),  # inside
+        ([58.0, 118.0], {0, 150}),  # inside one piece, and 2 s before the next
+        ([25.0, 50.0, 85.0], {90, 120, 150}),  # inside; 5 s before the next, too long to matter
+        ([179.0, 29.99], {60, 90, 120}),  # at a piece's last moment
+    ],
+    ids=("none", "inside", "before", "well before", "at the end"),
+)
+def test_the_shuffled_control_holds_no_cues(tmp_path, cues, pieces):
+    own = night(tmp_path, 0, 0.0)
+    own.hypnogram = Hypnogram(np.array([0.0]), np.array([180.0]), np.array([1]))
+    own.cues = pd.DataFrame({"onset_s": cues})
+    decoders = {"N2": lambda trials: np.full((len(trials), 15), 1 / 15)}
+    settings = SETTINGS.model_copy(update={"step_seconds": 2.0})
+    control = sliding_decoder.slide_shuffled(own, decoders, settings)
+    assert set((control.time // 30 * 30).astype(int)) == pieces
+    assert sliding_decoder.cues_in_control(own, decoders, settings) == {"N2": 0}
+    assert reactivation.cued_controls([own], decoders, settings) == []
+
+
+def test_a_control_that_has_to_hold_cues_says_how_many(tmp_path):
+    own = night(tmp_path, 0, 0.0)
+    own.cues = pd.DataFrame({"onset_s": np.arange(0.0, MINUTES * 60, 5.0)})
+    decoders = {"N2": lambda trials: np.full((len(trials), 15), 1 / 15)}
+    settings = SETTINGS.model_copy(update={"step_seconds": 2.0, "guard_seconds": 0.0})
+    assert len(sliding_decoder.slide_shuffled(own, decoders, settings).time)
+    (said,) = reactivation.cued_controls([own], decoders, settings)
+    assert "nap: the control's pieces of N2 hold 72 cues" in said and "--control" in said
+
+
+def test_a_stage_that_the_control_lacks_is_said_to_be_left_out(tmp_path):
+    own = night(tmp_path, 0, 0.0)
+    own.hypnogram = Hypnogram(np.array([0.0, 310.0]), np.array([310.0, 20.0]), np.array([1, 2]))
+    decoders = dict.fromkeys(("N2", "N3"), lambda trials: np.full((len(trials), 15), 1 / 15))
+    settings = SETTINGS.model_copy(update={"stages": ("N2", "N3"), "step_seconds": 1.0})
+    summary, rates = reactivation.analyse(own.subject, [own], [], decoders, settings, tmp_path)
+    assert "nap: the control has no N3; 0.3 min of it were not searched" in summary["warnings"]
+    assert set(rates.stage) == {"N2"}
 
 
 def test_a_window_is_what_the_decoder_learnt_on(tmp_path):

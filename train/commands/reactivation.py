@@ -13,7 +13,7 @@ from sleep_interpreter.data.events.slow_oscillations import so_phase
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.checkpoints.channel_match import own_card
-from sleep_interpreter.train.evaluation import reactivation_events, sliding_decoder
+from sleep_interpreter.train.evaluation import paired_values, reactivation_events, sliding_decoder
 from sleep_interpreter.train.evaluation.decoder_report import kind_of
 from sleep_interpreter.train.evaluation.sliding_decoder import Course, Decoder, Night, ReactivationSettings
 from sleep_interpreter.utils import model as trained_networks
@@ -45,13 +45,15 @@ def find_reactivations(args: argparse.Namespace) -> None:
         summaries[subject], table = analyse(subject, nights, before, decoders, settings, root)
         tables.append(table)
         simulated = simulated or any(night.simulated for night in nights)
-    rates = pd.concat(tables, ignore_index=True)
+    rates = reactivation_events.pooled(tables)
+    draw = (settings.permutations, settings.control.seed)
     kind = "simulated" if simulated else notes["kind"]
     summary = {
         "simulated": simulated,
         "decoders": notes["decoders"],
         "settings": settings.model_dump(mode="json"),
         "subjects": summaries,
+        "excess": paired_values.mean_of_differences(reactivation_events.total_excess(rates).excess, *draw),
         "data": display_path(args.data),
         "provenance": provenance.record(),
     }
@@ -59,6 +61,8 @@ def find_reactivations(args: argparse.Namespace) -> None:
     plots_reactivation.rates(
         rates, card.item_names, root / "rates.png", settings.false_alarms_per_min, "Reactivations without cues", kind
     )
+    if conditions := _conditions(args, pd.concat(tables, ignore_index=True), settings, root):
+        summary["conditions"] = conditions
     if args.behaviour is not None:
         summary["behaviour"] = _behaviour(args, rates, card.item_names, settings, root, kind)
     provenance.write_json(root / "summary.json", summary)
@@ -69,27 +73,28 @@ def analyse(
     subject: str, nights: Sequence[Night], before: Sequence[Night], decoders: Mapping[str, Decoder],
     settings: ReactivationSettings, root: Path,
 ) -> tuple[dict, pd.DataFrame]:  # fmt: skip
-    """Look through one subject's nights, write its files and return its part of the summary and its rates.
+    """Look through one subject's nights, write its files and return its part of the summary and each night's rates.
 
     `before` are nights before learning, for the control (none: shuffled phases); `decoders` are by stage.
     """
     step = settings.step_seconds
     log.info("%s: control (%s)", subject, settings.control.kind)
+    said = [night.sentence for night in (*nights, *before) if night.sentence]
     if before:
         parts = [sliding_decoder.slide(night, decoders, settings) for night in before]
         controls = [course.some(course.free) for course in parts]
     else:
         controls = [sliding_decoder.slide_shuffled(night, decoders, settings) for night in nights]
+        said += cued_controls(nights, decoders, settings)
     if not any(len(control.time) for control in controls):
         raise UserError(f"{subject}: the control has no {', '.join(decoders)}; nothing can be calibrated")
     levels = reactivation_events.thresholds(controls, settings, step)
-    said = [night.sentence for night in (*nights, *before) if night.sentence]
     for sentence in said:
         log.info("%s", sentence)
     about = {
         STAGES[code]: {
             "threshold_sd": level["threshold"],
-            "control_minutes": round(level["minutes"], 2),
+            "control_minutes": round(level["minutes"], 2),  # of the half that counts, as its events
             "control_events": int(level["false_alarms"].sum()),
             "bound_per_min": level["bound_per_min"],
             "allowed_per_min": settings.false_alarms_per_min,
@@ -111,26 +116,25 @@ def analyse(
         title, path = f"{subject} {night.session}", base.with_suffix(".png")
         plots_reactivation.night(night.hypnogram, events, cues, course.items, path, title, kind)
         table = reactivation_events.rates(subject, course, events, levels, step)
-        tables.append(table)
+        tables.append(table.assign(session=night.session))
         minutes = float(course.free.sum() * step / 60)
         in_stage = {name: course.free & (course.stage == STAGES.index(name)) for name in decoders}
-        own = {
+        own: dict = {
             "minutes": {name: float(windows.sum() * step / 60) for name, windows in in_stage.items()},
             "events": {name: int((events.stage == name).sum()) for name in decoders},
             "events_per_min": len(events) / minutes if minutes else None,
             "false_per_min_at_most": max(level["bound_per_min"] for level in levels.values()),
             "so_groups": {g: int((events.so_group == g).sum()) for g in (*SO_GROUPS, "none")},
         }
+        summary["warnings"] += [
+            f"{night.session}: the control has no {name}; {own['minutes'][name]:.1f} min of it were not searched"
+            for name in decoders
+            if own["minutes"][name] and STAGES.index(name) not in levels
+        ]
         if night.truth is not None:
             own["truth"] = _truth(night.truth, course, events, minutes, settings)
         summary["nights"][night.session] = own
-    joined = pd.concat(tables, ignore_index=True)
-    by_item = joined.groupby(["subject", "stage", "item"], as_index=False, sort=False)
-    total = by_item[["events", "minutes"]].sum()
-    control_rate = joined.groupby(["stage", "item"]).control_rate.first()
-    total["rate"] = total.events / total.minutes.where(total.minutes > 0)
-    total["control_rate"] = [control_rate[s, i] for s, i in zip(total.stage, total["item"], strict=True)]
-    return summary, total.assign(excess=total.rate - total.control_rate)
+    return summary, pd.concat(tables, ignore_index=True)
 
 
 def _truth(
@@ -155,10 +159,24 @@ def too_short(levels: Mapping[int, Mapping], settings: ReactivationSettings) -> 
     rate, confidence = settings.false_alarms_per_min, settings.control.confidence
     needed = -np.log1p(-confidence) / rate
     return [
-        f"the control holds {level['minutes']:.1f} min of {STAGES[code]}, too few to show {rate:g} false "
-        f"alarms a minute (at least {needed:.0f} min); they may be up to {level['bound_per_min']:.2g}"
+        f"the half of the control that sets the threshold holds {level['minutes']:.1f} min of {STAGES[code]}, too few "
+        f"to show {rate:g} false alarms a minute (at least {needed:.0f} min); they may be up to "
+        f"{level['bound_per_min']:.2g}"
         for code, level in levels.items()
         if level["bound_per_min"] > rate
+    ]
+
+
+def cued_controls(
+    nights: Sequence[Night], decoders: Mapping[str, Decoder], settings: ReactivationSettings
+) -> list[str]:
+    """Return a sentence for each stage of a night whose shuffled control holds cues, for want of sleep without."""
+    return [
+        f"{night.session}: the control's pieces of {stage} hold {cues} cues (or begin within "
+        f"{settings.guard_seconds:g} s after one), as there are none without; take --control if you can"
+        for night in nights
+        for stage, cues in sliding_decoder.cues_in_control(night, decoders, settings).items()
+        if cues
     ]
 
 
@@ -206,16 +224,38 @@ def _decoders(args: argparse.Namespace, settings: ReactivationSettings) -> tuple
     return decoders, cards[0], {"decoders": about, "kind": next((kind for kind in kinds if kind), None)}
 
 
+def _aliases(data: Path) -> dict[str, str]:
+    """Return {the lab's name of a subject: ours} of a prepared data folder."""
+    manifest = data / "manifest.json"
+    return json.loads(manifest.read_text(encoding="utf-8"))["names"] if manifest.is_file() else {}
+
+
+def _conditions(
+    args: argparse.Namespace, nights: pd.DataFrame, settings: ReactivationSettings, root: Path
+) -> list[dict]:
+    """Compare conditions, those of --conditions or the sessions' names, and write what each subject has in each."""
+    sessions = {str(subject): list(own.session.unique()) for subject, own in nights.groupby("subject")}
+    condition = {(subject, session): session for subject, own in sessions.items() for session in own}
+    if args.conditions is not None:
+        condition = reactivation_events.read_conditions(args.conditions, sessions, _aliases(args.data))
+    if len(set(condition.values())) < 2:
+        return []
+    total = reactivation_events.of_conditions(nights, condition)
+    _write_table(root / "conditions.tsv", total)
+    return reactivation_events.between_conditions(total, settings.permutations, settings.control.seed)
+
+
 def _behaviour(
     args: argparse.Namespace, rates: pd.DataFrame, items: Sequence[str], settings: ReactivationSettings, root: Path,
     kind: str | None,
 ) -> dict:  # fmt: skip
-    manifest = args.data / "manifest.json"
-    aliases = json.loads(manifest.read_text(encoding="utf-8"))["names"] if manifest.is_file() else {}
     subjects = sorted(rates.subject.unique())
-    behaviour = reactivation_events.read_behaviour(args.behaviour, subjects, aliases, items)
+    behaviour = reactivation_events.read_behaviour(
+        args.behaviour, subjects, _aliases(args.data), items, args.average_over
+    )
     result = reactivation_events.relation(rates, behaviour, settings.permutations, settings.control.seed)
-    total = rates.groupby(["subject", "item"], as_index=False).events.sum()
+    beyond = reactivation_events.beyond_control(rates).reset_index().melt("subject", value_name="beyond_control")
+    total = rates.groupby(["subject", "item"], as_index=False).events.sum().merge(beyond, on=["subject", "item"])
     pairs = behaviour.merge(total, on=["subject", "item"])
     plots_reactivation.behaviour(pairs, result, root / "behaviour.png", "Reactivation and memory", kind)
     _write_table(root / "behaviour.tsv", pairs)
@@ -247,9 +287,17 @@ def summary_lines(summary: Mapping) -> list[str]:
                     f"false {t['false_per_min']:.2f} per min, by accident {t['recall_by_accident']:.2f} "
                     "would be found"
                 )
+    if "excess" in summary:
+        result.append(f"  events a minute beyond the control: {paired_values.in_words(summary['excess'])}{beside}")
+    for pair in summary.get("conditions", ()):
+        holm = "" if pair["p_holm"] is None or len(summary["conditions"]) == 1 else f", {pair['p_holm']:.4f} after Holm"
+        left = f"; without the other one: {', '.join(pair['left_out'])}" if pair["left_out"] else ""
+        words = (paired_values.in_words if pair["paired"] else paired_values.groups_in_words)(pair["test"])
+        result.append(f"  {pair['first']} - {pair['second']}, beyond the control: {words}{holm}{left}{beside}")
     if "behaviour" in summary:
         b, rho = summary["behaviour"], "no subject to correlate"
         if b["mean_rho"] is not None:
             rho = f"mean rho {b['mean_rho']:.3f}, p = {b['p']:.4f}"
-        result.append(f"  memory and events over items: {rho} (n = {b['n']} subjects{beside})")
+        who = f"n = {b['n']} of {len(summary['subjects'])} subjects, {b['items']} items permuted alike in all"
+        result.append(f"  memory and events beyond the control, over items: {rho} ({who}{beside})")
     return result

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sleep_interpreter.utils.core import command_line, tensorflow_import
 from sleep_interpreter.utils.core.constants import WINDOWS
-from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import DATA, RESULTS
 
 if TYPE_CHECKING:  # it brings TensorFlow
@@ -62,8 +62,12 @@ def finetune(name: str, network: str, doc: str | None, argv: Arguments) -> None:
 
 def _read_settings(name: str, args: argparse.Namespace, network: str | None = None) -> "Experiment":
     """Return the experiment's settings; only then is TensorFlow loaded."""
+    from sleep_interpreter.model import registry  # lazy: start-up
     from sleep_interpreter.train.settings import experiment  # lazy: start-up
 
+    if getattr(args, "network", None) is not None and name not in registry.names():
+        close = nearest(name, registry.names(), 1)
+        raise UserError(f"no network {name!r}; {f'did you mean {close[0]}?' if close else ', '.join(registry.names())}")
     settings = experiment.read(name, args, network)
     tensorflow_import.import_tensorflow()
     return settings
@@ -149,6 +153,13 @@ def reactivation(doc: str | None, argv: Arguments) -> None:
     parser.add_argument("--subjects", metavar="NAMES", help="only these, with commas between")
     parser.add_argument("--control", metavar="SESSION", help="name of the session before learning")
     parser.add_argument("--behaviour", type=Path, metavar="TABLE", help="TSV or CSV: subject, item, score")
+    parser.add_argument(
+        "--conditions", type=Path, metavar="TABLE",
+        help="TSV or CSV: subject, session, condition; compares them (default: sessions by their names)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--average-over", metavar="COLUMN", help="of that table, in which several scores of an item differ: their mean"
+    )
     _add_interpolate(parser)
     args = parser.parse_args(argv)
     from sleep_interpreter.train.commands import reactivation as command  # lazy: start-up
@@ -160,7 +171,10 @@ def compare(doc: str | None, argv: Arguments) -> None:
     """Compare results of test scripts."""
     parser = command_line.parser(doc)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="results folder, or its name in --results")
-    parser.add_argument("--measure", choices=("top1", "top3", "balanced"), default="top1")
+    parser.add_argument(
+        "--measure", choices=("top1", "top3", "balanced"),
+        help="default: top1; balanced where one run is fine-tuned and another is not",
+    )  # fmt: skip
     parser.add_argument("--results", metavar="DIR", default=str(RESULTS), help="default: results/")
     parser.add_argument("--name", help="of the files written, instead of the runs' names")
     parser.add_argument(

@@ -11,6 +11,7 @@ from sleep_interpreter.data.formats.fingerprints import fingerprint
 from sleep_interpreter.data.formats.simulation_marks import carries_mark
 from sleep_interpreter.data.formats.slow_oscillation_trials import read_so_groups
 from sleep_interpreter.data.formats.staging_windows import staging_files
+from sleep_interpreter.data.formats.subject_writer import lab_names
 from sleep_interpreter.data.formats.test_trials import DATA_TYPES, read_test_subjects
 from sleep_interpreter.data.formats.tfrecords import STAGING
 from sleep_interpreter.data.formats.validation import subject_name
@@ -170,9 +171,10 @@ def cautions(trained: Mapping[str, Any], subjects: Sequence[Any]) -> list[str]:
     """
     found = []
     simulated = [s.name for s in subjects if s.simulated]
+    lab = trained.get("lab_names", {})
     for key, use in (("training_subjects", "trained on"), ("validation_subjects", "chosen on")):
-        seen = sorted(set(trained.get(key, ())) & {s.name for s in subjects})
-        if seen:
+        used = {name for stored in trained.get(key, ()) for name in (stored, lab.get(stored))}
+        if seen := sorted(subject.name for subject in subjects if used & _names(subject)):
             found.append(f"the checkpoint was {use} test subjects {', '.join(seen)}: this is no test")
     if 0 < len(simulated) < len(subjects):
         found.append(f"only some test subjects are marked as simulated: {', '.join(simulated)}")
@@ -181,6 +183,13 @@ def cautions(trained: Mapping[str, Any], subjects: Sequence[Any]) -> list[str]:
     if simulated and not trained.get("simulated"):
         found.append("the test data are simulated, the checkpoint is not marked as trained on simulated data")
     return found
+
+
+def _names(subject: Any) -> set[str]:
+    """Return what a subject is called: by its folder, and by the lab where the data folder says so."""
+    file = getattr(subject, "file", None)
+    lab = lab_names(file.parents[2]) if file is not None and file.is_file() else {}
+    return {subject.name, lab.get(subject.name, subject.name)}
 
 
 def controls(window: str, network: Ensemble) -> dict[str, str]:

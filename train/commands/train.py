@@ -14,6 +14,7 @@ from sleep_interpreter.data.formats import staging_windows, tfrecords, training_
 from sleep_interpreter.data.formats.fingerprints import content_hash, fingerprint
 from sleep_interpreter.data.formats.records import Records
 from sleep_interpreter.data.formats.staging_windows import StagingWindows
+from sleep_interpreter.data.formats.subject_writer import lab_names
 from sleep_interpreter.data.formats.test_trials import read_test_subjects
 from sleep_interpreter.data.formats.training_trials import TrainingTrials
 from sleep_interpreter.data.formats.validation import subject_name
@@ -135,7 +136,9 @@ def _reader(settings: Experiment) -> Callable[..., Records]:
         shape = tfrecords.STAGING["feature_data"].shape
         settings.model.check_data(shape[1], shape[0], len(STAGES), where=display_path(root))
         return partial(StagingWindows, root)
-    settings.model.check_card(data_card.card_of(root), data_card.place_of(root))
+    card = data_card.card_of(root)
+    settings.model.check_card(card, data_card.place_of(root))
+    card.require(settings.stage, root)
     return partial(
         TrainingTrials,
         root,
@@ -178,6 +181,7 @@ def _training_data(settings: Experiment, skip_bad: bool) -> tuple[Records, Recor
         "simulated": trials.simulated or bool(validation and validation.simulated),
         "training_subjects": sorted(set(trials.subjects)),
         "validation_subjects": sorted(set(validation.subjects)) if validation else [],
+        **({"lab_names": names} if (names := lab_names(root)) else {}),
         "training_trials": len(trials),
         "validation_trials": len(validation) if validation else 0,
         "skipped": skipped,
@@ -216,7 +220,7 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
         files = [f"{prefix}.index", *tf_checkpoint.data_files(prefix)]
     notes["checkpoint_fingerprint"] = content_hash(files)
     notes["controls"] = test.controls("cue", network)
-    notes["data_types"] = ["test"]
+    notes |= {"data_types": ["test"], "finetuned": True}
     for key in (config.parse_override(text)[0] for text in args.overrides):
         if key.startswith("train.") and hasattr(settings.finetune, key.removeprefix("train.")):
             log.warning("WARNING: --set %s has no effect here: finetune.%s has", key, key.removeprefix("train."))

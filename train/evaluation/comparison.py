@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sleep_interpreter.train.evaluation.decoder_report import interval_text, kind_of, write_csv
+from sleep_interpreter.train.evaluation.decoder_report import INTERVAL, interval_text, kind_of, write_csv
 from sleep_interpreter.train.settings.experiment import EvaluateSettings
 from sleep_interpreter.utils.core import config, provenance
 from sleep_interpreter.utils.core.data_card import items_apart
@@ -53,20 +53,34 @@ class Run:
         measured = {s: decoding_metrics.accuracies(self.labels(s), self.probability(s)) for s in self.trials}
         return {subject: own[measure] for subject, own in measured.items()}
 
+    def chance(self, measure: str) -> float:
+        """Return the mean over subjects of what each would get by chance (`statistics.chance`)."""
+        each = [statistics.chance(self.labels(s), self.probability(s))[measure] for s in self.trials]
+        return statistics.mean_chance(each)
+
+    def unequal(self) -> str | None:
+        """Return how often items were cued, where that differs (`statistics.unequal`)."""
+        return statistics.unequal([np.bincount(self.labels(s), minlength=len(self.items)) for s in self.trials])
+
 
 def compare(
-    folders: Sequence[str], results: Path, measure: str = "top1", different_data: bool = False, name: str | None = None
-) -> dict[str, Any]:
+    folders: Sequence[str], results: Path, measure: str | None = None, different_data: bool = False,
+    name: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Compare runs over the subjects they share, write the comparison and return it with its "path".
 
     `folders` are result folders of test scripts, or their names in `results`, whose folder "compare" receives
     NAME.csv (one row a run), NAME_pairs.csv, NAME_subjects.csv, NAME.json and NAME.png; without `name` they are
-    called by the runs' names joined with "_vs_". `measure` is "top1", "top3" or "balanced". With `different_data`
+    called by the runs' names joined with "_vs_". `measure` is "top1", "top3" or "balanced"; by default "top1", and
+    "balanced" where one run is fine-tuned and another is not: knowing how often each item is cued is a gain in top-1
+    alone. With `different_data`
     runs on other data or other trials are compared, too, subjects of one name being taken for the same person;
     otherwise they are refused. So are fewer than two runs or common subjects, a folder without complete results, runs
     of different items, and "top3" of so few items that it is always right.
     """
     runs = _same_items(_read_runs(folders, Path(results)))
+    if measure is None:
+        measure = "balanced" if len({bool(run.summary.get("finetuned")) for run in runs}) > 1 else "top1"
     if measure == "top3" and len(runs[0].items) <= 3:
         raise UserError(f"top3 of {len(runs[0].items)} items is always right: compare by top1 or balanced")
     path = PARAMS / "_base.yaml"
@@ -80,10 +94,13 @@ def compare(
     windows = {run.name: (run.summary.get("controls") or {}).get("window", "cue") for run in runs}
     if len(set(windows.values())) > 1:
         warnings.append("windows differ: " + ", ".join(f"{n} {window}" for n, window in windows.items()))
+    if measure != "balanced":
+        told = dict.fromkeys(text for run in runs if (text := run.unequal()))
+        warnings += [f"{text}: a run that knows how often gains by that alone; --measure balanced" for text in told]
     warnings += [f"{run.name}: {text}" for run in runs for text in run.summary.get("warnings", ())]
     values = {run.name: run.accuracies(measure) for run in runs}
     hits = {run.name: _hits(run, measure) for run in runs}
-    rows = {run.name: _run_row(run, hits[run.name], measure, settings) for run in runs}
+    rows = {run.name: _run_row(run, hits[run.name], measure) for run in runs}
     pairs = _pairs(hits, measure, settings)
     kinds: list[str | None] = [kind for run in runs if (kind := kind_of(run.summary))]
     comparison = {
@@ -94,9 +111,8 @@ def compare(
         "runs": rows,
         "pairs": pairs,
         "method": {
-            "interval": f"95 %, two-level bootstrap over subjects and trials, {settings.bootstrap} resamples",
-            "difference": "of the means over common subjects; 95 % as above, the same trials drawn for both "
-            "(errs on the wide side)",
+            "interval": INTERVAL,
+            "difference": "of the means over common subjects; 95 % as above, trials of both paired",
             "tests": (
                 "two-sided over common subjects: Wilcoxon signed-rank, and sign flips of the differences "
                 f"(all, or {settings.permutations} drawn where there are more); Holm: over the pairs"
@@ -235,13 +251,12 @@ def _hits(run: Run, measure: str) -> Hits:
     return hits
 
 
-def _run_row(run: Run, hits: Hits, measure: str, settings: EvaluateSettings) -> dict:
-    draw = (settings.bootstrap, settings.seed, statistics.chances(len(run.items))[measure])
+def _run_row(run: Run, hits: Hits, measure: str) -> dict:
     if measure == "balanced":
         tables = [statistics.class_counts(label, hit, len(run.items)) for label, hit in hits.values()]
-        row = statistics.balanced_over_subjects(tables, *draw)
+        row = statistics.balanced_over_subjects(tables, run.chance(measure))
     else:
-        row = statistics.over_subjects([correct for _, correct in hits.values()], *draw)
+        row = statistics.over_subjects([correct for _, correct in hits.values()], run.chance(measure))
     return {
         **row,
         "folder": display_path(run.folder),
@@ -260,10 +275,7 @@ def _pairs(hits: Mapping[str, Hits], measure: str, settings: EvaluateSettings) -
                 f"{one} and {other} have {len(common)} test subjects in common; a paired comparison needs 2"
             )
         first, second = ([hits[run][subject] for subject in common] for run in (one, other))
-        row = statistics.paired(
-            first, second, settings.bootstrap, settings.permutations, settings.seed,
-            balanced=measure == "balanced",
-        )  # fmt: skip
+        row = statistics.paired(first, second, settings.permutations, settings.seed, balanced=measure == "balanced")
         pairs.append({"first": one, "second": other, **row})
     for test in ("wilcoxon", "sign_flip", "smallest"):
         adjusted = statistics.holm([pair[f"{test}_p"] for pair in pairs])
@@ -302,10 +314,10 @@ def _write(comparison: Mapping[str, Any], values: Mapping[str, Mapping[str, floa
 def summary_lines(comparison: Mapping[str, Any]) -> list[str]:
     """Return the comparison as lines for a terminal."""
     kind = f" ({comparison['kind']})" if comparison["kind"] else ""
-    chance = next(iter(comparison["runs"].values()))["chance"]
+    levels = list(dict.fromkeys(f"{row['chance']:.4f}" for row in comparison["runs"].values()))
     width = max(len(name) for name in comparison["runs"])
     lines = [
-        f"{comparison['measure']}, chance {chance:.4f}{kind}",
+        f"{comparison['measure']}, chance {' and '.join(levels)}{kind}",
         f"  {'':<{width}} {'mean':>6} {'95 % interval':>16} {'subjects':>8} {'n':>6}",
     ]
     for name, row in comparison["runs"].items():

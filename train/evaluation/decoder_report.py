@@ -25,12 +25,11 @@ from sleep_interpreter.utils.plots import decoding as plots
 if TYPE_CHECKING:  # it brings TensorFlow
     from sleep_interpreter.model.networks.ensemble import Ensemble
 
-FEW_SUBJECTS = {
-    1: "1 subject with trials: the overall interval is over its trials only and says nothing about another",
-    2: "2 subjects with trials: the overall 95 % interval is too narrow (measured: it covers 81 %)",
-    3: "3 subjects with trials: the overall 95 % interval is too narrow (measured: it covers 88 %)",
-}
-"""Measured on binomial subjects of 80 trials whose true accuracies vary (0.25 on average)."""
+INTERVAL = (
+    "95 %, Student's t over subjects on the scale of the logit, never narrower than the trials alone leave it "
+    "(measured coverage: docs/statistics.md)"
+)
+ONE_SUBJECT = "1 subject with trials: the overall interval is over its trials only and says nothing about another"
 
 
 def predict_subjects(
@@ -84,7 +83,7 @@ def report(
     missing = [p.subject for p in predictions if not len(p)]
     found = {"overall": overall, "subjects": rows, "missing": missing}
     found["extra"] = sorted({key for own in extra.values() for key in own})
-    warnings = [FEW_SUBJECTS[overall["subjects"]]] if overall["subjects"] in FEW_SUBJECTS else []
+    warnings = [ONE_SUBJECT] if overall["subjects"] == 1 else []
     if overall["ties"]:
         warnings.append(f"{overall['ties']} of {overall['n']} trials have tied probabilities: {tie_rule(items)}")
     summary = _summary(name, items, notes, warnings, found, settings)
@@ -152,20 +151,26 @@ def method(settings: EvaluateSettings, items: Sequence[str]) -> dict[str, Any]:
     """Return how the figures were computed, for the summary."""
     return {
         "interval": {
-            "overall": f"95 %, two-level bootstrap over subjects and trials, {settings.bootstrap} resamples",
-            "subject": "95 %, Wilson; balanced accuracy: bootstrap over trials",
-            "all trials alike": "where all hit or all miss: Wilson over the trials, in place of a bootstrap",
+            "overall": INTERVAL,
+            "subject": f"95 %, Wilson; balanced accuracy: bootstrap over trials, {settings.bootstrap} resamples",
+            "all trials alike": "where all hit or all miss: Wilson over the trials",
         },
         "tests": {
+            "chance": "mean over all orders of the subject's labels against its fixed predictions, exactly: it depends "
+            "on the items present, how often each was cued and how often decoded; overall: mean over subjects",
             "p": "one-sided binomial against chance",
             "permutation": (
                 f"labels permuted within subject against fixed predictions, {settings.permutations} times, "
                 "p = (1 + number at least as high) / (1 + permutations); overall: the mean over subjects; "
-                "mean: of the permuted accuracies, the chance level of these very predictions"
+                "mean: of the permuted accuracies, the chance level of these very predictions; its p over the mean "
+                "says that there is something in somebody, not in the population"
             ),
+            "prevalence": "subjects with permutation p <= 0.05, and what share of the population decodes above chance "
+            "at least (95 %, binomial)",
             "against_chance": "over subjects, see its note",
         },
-        "calibration": f"expected calibration error over {settings.calibration_bins} bins of equal width",
+        "calibration": f"expected calibration error over {settings.calibration_bins} bins of equal width; by chance: "
+        "that of a perfectly calibrated decoder with these confidences and so many trials, mean and 95th percentile",
         "ties": tie_rule(items),
     }
 
@@ -218,7 +223,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the summary of `report` as lines for a terminal."""
     overall = summary["overall"]
     lines = [
-        f"{summary['experiment']}: {summary['measure']}, chance {overall['chance']:.4f}{beside(summary)}",
+        f"{summary['experiment']}: {summary['measure']}, {chance_text(overall, summary)}{beside(summary)}",
         f"  {'':<18} {'top-1':>6} {'95 % interval':>16} {'perm. p':>8} {'top-3':>6} {'balanced':>8} "
         f"{'ECE':>6} {'n':>6}",
     ]
@@ -226,18 +231,40 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         extra = "".join(f"  {key} {_short(row[key])}" for key in summary["extra"] if key in row)
         lines.append(_line(name, row) + extra)
     lines.append(_line("mean", overall))
-    tested = overall["against_chance"]
-    if tested["wilcoxon_p"] is None:
-        lines.append(f"  {tested['note']}")
-    else:
+    lines += [f"  {_tested(overall)}", f"  {statistics.prevalence_text(overall['prevalence'])}"]
+    if overall["unequal"]:
+        row = overall["balanced"]
         lines.append(
-            f"  over {tested['subjects']} subjects against chance, one-sided: "
-            f"Wilcoxon p = {tested['wilcoxon_p']:.2g}, sign flips p = {tested['sign_flip_p']:.2g}"
+            f"  {overall['unequal']}: balanced accuracy {row['accuracy']:.3f} {interval_text(row)}, chance "
+            f"{row['chance']:.4f}, perm. p = {row['permutation']['p']:.4f}"
+        )
+        lines.append(f"  balanced, {_tested(row)}")
+    calibration = overall["calibration"]
+    if calibration["ece"] is not None:
+        lines.append(
+            f"  ECE of all trials {calibration['ece']:.3f}; perfectly calibrated, so many trials would show "
+            f"{calibration['ece_by_chance']['mean']:.3f} (up to {calibration['ece_by_chance']['high']:.3f})"
         )
     if "skipped" in summary:
         lines.append(f"  skipped: {summary['skipped']['count']} bad trials (listed in summary.json)")
     lines += [f"  warning: {warning}" for warning in summary["warnings"]]
     return lines
+
+
+def chance_text(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """Return the chance level of a row; where it isn't that of guessing among all items, what it is."""
+    said, items = f"chance {row['chance']:.4f}", int(summary["measure"].rsplit(" ", 1)[1])
+    return said if f"{1 / items:.4f}" in said else f"{said} (of permuted labels; 1 in {items} is {1 / items:.4f})"
+
+
+def _tested(row: Mapping[str, Any]) -> str:
+    tested = row["against_chance"]
+    if tested["wilcoxon_p"] is None:
+        return tested["note"]
+    return (
+        f"over {tested['subjects']} subjects against chance, one-sided: "
+        f"Wilcoxon p = {tested['wilcoxon_p']:.2g}, sign flips p = {tested['sign_flip_p']:.2g}"
+    )
 
 
 def _line(name: str, row: Mapping[str, Any]) -> str:
@@ -327,9 +354,11 @@ def report_groups(
 def _group_row(group: str, predictions: Sequence[Predictions], settings: EvaluateSettings) -> dict[str, Any]:
     if any(len(p) for p in predictions):
         decoding_metrics.check(predictions)
-    chance, nulls, by_subject = statistics.chances(len(predictions[0].items)), [], {}
+    nulls: list[dict[str, np.ndarray] | None] = []
+    by_subject = {}
     for p in predictions:
-        by_subject[p.subject] = statistics.proportion(int(np.sum(p.rank == 0)), len(p), chance["top1"])
+        chance = statistics.chance(p.label, p.probability)["top1"]
+        by_subject[p.subject] = statistics.proportion(int(np.sum(p.rank == 0)), len(p), chance)
         null = None
         if len(p):
             random = np.random.default_rng([settings.seed, zlib.crc32(f"{p.subject} {group}".encode())])
@@ -339,19 +368,18 @@ def _group_row(group: str, predictions: Sequence[Predictions], settings: Evaluat
 
 
 def _group_warnings(groups: Mapping[str, Mapping]) -> list[str]:
-    few = [group for group, row in groups.items() if row["subjects"] in FEW_SUBJECTS]
+    few = [group for group, row in groups.items() if row["subjects"] == 1]
     if not few:
         return []
     which = "all groups" if len(few) == len(groups) else ", ".join(few)
-    return [f"{which}: trials of fewer than 4 subjects, the 95 % interval is too narrow"]
+    return [f"{which}: trials of 1 subject, the interval is over them only and says nothing about another"]
 
 
 def group_summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the summary of `report_groups` as lines for a terminal."""
-    chance = next(iter(summary["groups"].values()))["chance"]
     lines = [
-        f"{summary['experiment']}: {summary['measure']}, chance {chance:.4f}{beside(summary)}",
-        f"  {'':<14} {'top-1':>6} {'95 % interval':>16} {'perm. p':>8} {'Holm':>7} {'top-3':>6} "
+        f"{summary['experiment']}: {summary['measure']}{beside(summary)}",
+        f"  {'':<14} {'top-1':>6} {'chance':>6} {'95 % interval':>16} {'perm. p':>8} {'Holm':>7} {'top-3':>6} "
         f"{'balanced':>8} {'subjects':>8} {'n':>6}",
     ]
     for group, row in summary["groups"].items():
@@ -359,8 +387,10 @@ def group_summary_lines(summary: Mapping[str, Any]) -> list[str]:
             lines.append(f"  {group:<14} no trials")
             continue
         lines.append(
-            f"  {group:<14} {row['accuracy']:6.3f} {interval_text(row):>16} {row['permutation']['p']:8.4f} "
-            f"{row['permutation_p_holm']:7.4f} {row['top3']['accuracy']:6.3f} "
+            f"  {group:<14} {row['accuracy']:6.3f} {row['chance']:6.3f} {interval_text(row):>16} "
+            f"{row['permutation']['p']:8.4f} {row['permutation_p_holm']:7.4f} {row['top3']['accuracy']:6.3f} "
             f"{row['balanced']['accuracy']:8.3f} {row['subjects']:8d} {row['n']:6d}"
         )
+    unequal = [f"{group}: {row['unequal']}" for group, row in summary["groups"].items() if row["unequal"]]
+    lines += [f"  {text}; read the balanced accuracy" for text in unequal]
     return lines + [f"  warning: {warning}" for warning in summary["warnings"]]

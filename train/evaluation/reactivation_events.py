@@ -1,6 +1,7 @@
 """From probabilities over time to events, rates, and their relation to behaviour."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from sleep_interpreter.data.events.slow_oscillations import compare_events
+from sleep_interpreter.train.evaluation import paired_values
 from sleep_interpreter.train.evaluation.sliding_decoder import Course, ReactivationSettings, joined
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.metrics.statistics import holm
 
 
 def scores(probability: np.ndarray) -> np.ndarray:
@@ -48,9 +51,11 @@ def peaks(time: np.ndarray, stretch: np.ndarray, score: np.ndarray, refractory: 
 def thresholds(controls: Sequence[Course], settings: ReactivationSettings, step: float) -> dict[int, dict]:
     """Return for every stage the threshold of scores that keeps the stated rate of false alarms.
 
-    Each control is a recording scored in its own SDs, as the nights are; `step` is s between two windows. Levels are
-    {stage: "threshold", "minutes", "false_alarms" (K,) control events of each item above it, "bound_per_min" up to
-    which the true rate may lie (`rate_bound`)}, without the stages that have no control.
+    Each control is a recording scored in its own SDs, as the nights are; `step` is s between two windows. One half of
+    the control sets the threshold, and the other one shows how many control events lie above it: counted where the
+    threshold was chosen, there would always be too few. Levels are {stage: "threshold", "minutes" of the counting
+    half, "false_alarms" (K,) its events of each item, "bound_per_min" up to which the rate may lie that the threshold
+    was chosen for (`rate_bound`)}, without the stages that have no control.
     """
     levels = {}
     for code in np.unique(np.concatenate([control.stage for control in controls])):
@@ -58,18 +63,32 @@ def thresholds(controls: Sequence[Course], settings: ReactivationSettings, step:
         parts = [part for part in parts if len(part.time)]
         score = np.concatenate([scores(part.probability) for part in parts])
         own, highest = joined(parts, parts[0].items), score.max(axis=1)
-        minutes = len(own.time) * step / 60
         order = np.argsort(own.time, kind="stable")  # a control's pieces were drawn in any order
         found = order[peaks(own.time[order], own.stretch[order], highest[order], settings.refractory_seconds)]
+        counts = np.zeros(len(order), bool)
+        counts[order] = _counting_half(len(order), step)
+        setting, counted = found[~counts[found]], found[counts[found]]
+        minutes = float((~counts).sum() * step / 60)
         allowed = allowed_events(minutes, settings.false_alarms_per_min, settings.control.confidence)
-        best = highest[found]
+        best = highest[setting]
         threshold = float(best[allowed]) if allowed < len(best) else float(best.min(initial=0.0))
-        alarms = np.bincount(score[found[best > threshold]].argmax(axis=1), minlength=own.probability.shape[1])
+        alarms = score[counted[highest[counted] > threshold]].argmax(axis=1)
         levels[int(code)] = {
-            "threshold": threshold, "minutes": minutes, "false_alarms": alarms,
-            "bound_per_min": rate_bound(int(alarms.sum()), minutes, settings.control.confidence),
-        }  # fmt: skip
+            "threshold": threshold,
+            "minutes": float(counts.sum() * step / 60),
+            "false_alarms": np.bincount(alarms, minlength=own.probability.shape[1]),
+            "bound_per_min": rate_bound(int((best > threshold).sum()), minutes, settings.control.confidence),
+        }
     return levels
+
+
+def _counting_half(windows: int, step: float) -> np.ndarray:
+    """Return a mask (n,) of every second one of an even number of equal stretches of about 30 s.
+
+    So both halves come from the whole length of the control.
+    """
+    stretches = 2 * max(1, round(windows * step / 60))
+    return (np.arange(windows) * stretches // max(1, windows)) % 2 == 1
 
 
 def rate_bound(events: int, minutes: float, confidence: float) -> float:
@@ -109,20 +128,133 @@ def find_events(course: Course, levels: Mapping[int, dict], settings: Reactivati
 
 
 def rates(subject: str, course: Course, events: pd.DataFrame, levels: Mapping[int, dict], step: float) -> pd.DataFrame:
-    """Return events a minute of every item and stage, beside what the control gives.
+    """Return events a minute of every item and stage, beside what the control gives: `with_excess` of the counts.
 
-    Columns: subject, stage, item, events, minutes, rate, control_rate, excess (rate minus control_rate).
+    Columns: subject, stage, item, events, minutes, control_events, control_minutes, and what `with_excess` adds.
     """
     rows = []
     for code, level in levels.items():
         minutes = float(((course.stage == code) & course.free).sum() * step / 60)
         for k, item in enumerate(course.items):
             n = int(((events.stage == STAGES[code]) & (events["item"] == item)).sum())
-            rate = n / minutes if minutes else np.nan
-            control = level["false_alarms"][k] / level["minutes"] if level["minutes"] else np.nan
-            rows.append((subject, STAGES[code], item, n, minutes, rate, control, rate - control))
-    names = ["subject", "stage", "item", "events", "minutes", "rate", "control_rate", "excess"]
-    return pd.DataFrame(rows, columns=names)
+            rows.append((subject, STAGES[code], item, n, minutes, int(level["false_alarms"][k]), level["minutes"]))
+    names = ["subject", "stage", "item", "events", "minutes", "control_events", "control_minutes"]
+    return with_excess(pd.DataFrame(rows, columns=names))
+
+
+def with_excess(counts: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of counts with rate, control_rate, excess (rate minus control_rate), excess_low, excess_high.
+
+    `counts` has events in minutes of the night, control_events in control_minutes. The interval is of 95 %: exact
+    limits of either Poisson rate (Garwood, 1936, Biometrika 28:437) joined as Zou and Donner (2008, Stat Med 27:1693)
+    join those of a difference. It takes events to come one by one; in bursts they are less sure than it says.
+    """
+    rate, low, high = _poisson_rate(counts.events.to_numpy(), counts.minutes.to_numpy(float))
+    control = counts.control_events.to_numpy(), counts.control_minutes.to_numpy(float)
+    usual, usual_low, usual_high = _poisson_rate(*control)
+    excess = rate - usual
+    return counts.assign(
+        rate=rate, control_rate=usual, excess=excess,
+        excess_low=excess - np.hypot(rate - low, usual_high - usual),
+        excess_high=excess + np.hypot(high - rate, usual - usual_low),
+    )  # fmt: skip
+
+
+def _poisson_rate(events: np.ndarray, minutes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rates with their 95 % limits, arrays (n,); NaN without a minute."""
+    minutes = np.where(minutes > 0, minutes, np.nan)
+    low = np.where(events > 0, stats.chi2.ppf(0.025, np.maximum(2 * events, 1)), 0) / 2
+    return events / minutes, low / minutes, stats.chi2.ppf(0.975, 2 * events + 2) / 2 / minutes
+
+
+def pooled(tables: Sequence[pd.DataFrame], by: Sequence[str] = ("subject",)) -> pd.DataFrame:
+    """Return `rates` of several nights as one table, a row a stage and item of each `by`.
+
+    The nights of one subject have one control between them.
+    """
+    groups = pd.concat(tables, ignore_index=True).groupby([*by, "stage", "item"], as_index=False, sort=False)
+    night = {"events": "sum", "minutes": "sum"}
+    return with_excess(groups.agg(night | {"control_events": "first", "control_minutes": "first"}))
+
+
+def total_excess(table: pd.DataFrame, by: Sequence[str] = ("subject",)) -> pd.DataFrame:
+    """Return the excess over all items and stages, a row of each `by`: events, minutes, expected, excess (a minute).
+
+    Expected is what the control gives in the same minutes of each stage; stages without either are left out.
+    """
+    keys = {"events": "sum", "minutes": "first", "control_events": "sum", "control_minutes": "first"}
+    stages = table.groupby([*by, "stage"], as_index=False, sort=False).agg(keys)
+    stages = stages[(stages.minutes > 0) & (stages.control_minutes > 0)]
+    stages = stages.assign(expected=stages.control_events * stages.minutes / stages.control_minutes)
+    total = stages.groupby(list(by), as_index=False, sort=False)[["events", "minutes", "expected"]].sum()
+    return total.assign(excess=(total.events - total.expected) / total.minutes)
+
+
+def read_conditions(
+    path: Path, sessions: Mapping[str, Sequence[str]], aliases: Mapping[str, str]
+) -> dict[tuple[str, str], str]:
+    """Read what each night was from TSV or CSV: subject, condition, and session where subjects have several.
+
+    `sessions` are those of each subject (our names) that were searched; subjects that were not are left out. The
+    result is {(subject, session): condition}. Refused if a night has two conditions, a session does not exist, or
+    nobody of the subjects is in it.
+    """
+    table = read_subjects(path, ("condition",), aliases)
+    found: dict[tuple[str, str], str] = {}
+    for line, row in enumerate(table.astype({"condition": str}).to_dict("records"), 2):
+        if row["subject"] not in sessions:
+            continue
+        own = sessions[row["subject"]]
+        if "session" in table and str(row["session"]) not in own:
+            raise UserError(
+                f"{path}, line {line}: {row['subject']} has no night {row['session']!r}; it has {', '.join(own)}"
+            )
+        for session in [str(row["session"])] if "session" in table else own:
+            if (row["subject"], session) in found:
+                raise UserError(
+                    f"{path}, line {line}: {row['subject']} {session} has a condition already; give one row"
+                )
+            found[row["subject"], session] = row["condition"]
+    if not found:
+        raise UserError(f"{path}: none of {', '.join(sessions)} is in it")
+    return found
+
+
+def of_conditions(nights: pd.DataFrame, condition: Mapping[tuple[str, str], str]) -> pd.DataFrame:
+    """Return `total_excess` of each subject in each condition, of the `rates` of nights (with a column session).
+
+    Nights without a condition ({(subject, session): condition}) are left out.
+    """
+    keys = list(zip(nights.subject, nights.session, strict=True))
+    own = nights[[key in condition for key in keys]]
+    own = own.assign(condition=[condition[key] for key in keys if key in condition])
+    by = ("subject", "condition")
+    return total_excess(pooled([own], by), by)
+
+
+def between_conditions(total: pd.DataFrame, permutations: int, seed: int) -> list[dict[str, Any]]:
+    """Test every two conditions of `of_conditions` against each other in events a minute beyond the control.
+
+    Where subjects have both, over those and within them (`paired_values.mean_of_differences`); where no subject has,
+    between the groups (`paired_values.difference_of_groups`). Rows: first, second, paired, left_out (subjects with one
+    alone of a paired comparison), p, p_holm, test (the function's result).
+    """
+    wide = total.pivot_table(index="subject", columns="condition", values="excess", sort=False)
+    rows: list[dict[str, Any]] = []
+    for one, other in combinations(wide, 2):
+        both = wide[[one, other]].dropna()
+        some = wide[[one, other]].dropna(how="all")
+        row = {"first": one, "second": other, "paired": bool(len(both)), "left_out": []}
+        if len(both):
+            test = paired_values.mean_of_differences(both[one] - both[other], permutations, seed)
+            row |= {"left_out": sorted(set(some.index) - set(both.index)), "p": test["sign_flip_p"]}
+        else:
+            test = paired_values.difference_of_groups(wide[one].dropna(), wide[other].dropna(), permutations, seed)
+            row |= {"p": test["permutation_p"]}
+        rows.append(row | {"test": test})
+    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = p
+    return rows
 
 
 def against_truth(
@@ -157,61 +289,103 @@ def against_truth(
 
 
 def read_behaviour(
-    path: Path, subjects: Sequence[str], aliases: Mapping[str, str], items: Sequence[str]
-) -> pd.DataFrame:
+    path: Path, subjects: Sequence[str], aliases: Mapping[str, str], items: Sequence[str],
+    average_over: str | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Read memory scores from TSV or CSV: subject (our names), item, score; rows without a score are left out.
 
     More columns are ignored. `subjects` are wanted; `aliases` are {the lab's name: our name}; `items` are known.
-    Refused if a column is missing, an item is unknown, or nobody of the subjects is in it.
+    `average_over` is the column (a test, a rater) in which several rows of an item differ; scores are then means over
+    it. Refused if a column is missing, an item is unknown, a score is no number, an item has several rows that
+    nothing tells apart, or nobody of the subjects is in it.
     """
-    table = pd.read_csv(path, sep=None, engine="python", dtype={"subject": str})
-    for column in ("subject", "item", "score"):
-        if column not in table:
-            raise UserError(f"{path}: no column {column!r}; it has {', '.join(map(str, table.columns))}")
+    table = read_subjects(path, ("item", "score", *([average_over] if average_over else [])), aliases)
     unknown = sorted(set(table["item"].astype(str)) - set(items))
     if unknown:
         close = [f"; did you mean {name!r}?" for name in nearest(unknown[0], items, 1)]
         raise UserError(f"{path}: unknown item {unknown[0]!r}{''.join(close)}")
-    table = table.assign(subject=table.subject.map(lambda s: aliases.get(s, s)))
+    number = pd.to_numeric(table.score, errors="coerce")
+    wrong = table.index[(number.isna() & table.score.notna()) | np.isinf(number)]
+    if len(wrong):
+        raise UserError(f"{path}, line {wrong[0] + 2}: score {table.score[wrong[0]]!r} is no number; n/a where unknown")
+    table = table.assign(score=number)
     table = table[table.subject.isin(subjects) & table.score.notna()]
     if table.empty:
         raise UserError(f"{path}: none of {', '.join(subjects)} is in it")
-    return table[["subject", "item", "score"]].reset_index(drop=True)
+    key = ["subject", "item"]
+    same = table.duplicated([*key, *([average_over] if average_over else [])], keep=False)
+    if same.any():
+        first = table[same].iloc[0]
+        lines = [str(line + 2) for line in table.index[same & (table[key] == first[key]).all(axis=1)]]
+        more = [str(name) for name in table if name not in (*key, "score", average_over)]
+        remedy = f" or average them over a column with --average-over ({', '.join(more)})" if more else ""
+        raise UserError(
+            f"{path}: {first.subject} has {len(lines)} scores of {first['item']!r} (lines {', '.join(lines)}); "
+            f"give one row an item{remedy}"
+        )
+    return table.groupby(key, as_index=False, sort=False)[["score"]].mean()
+
+
+def read_subjects(path: Path, columns: Sequence[str], aliases: Mapping[str, str]) -> pd.DataFrame:
+    """Read a TSV or CSV with subject and these columns, its subjects called by our names ({the lab's name: ours})."""
+    table = pd.read_csv(path, sep=None, engine="python", dtype={"subject": str})
+    for column in ("subject", *columns):
+        if column not in table:
+            raise UserError(f"{path}: no column {column!r}; it has {', '.join(map(str, table.columns))}")
+    return table.assign(subject=table.subject.map(lambda s: aliases.get(s, s)))
 
 
 def relation(rate_table: pd.DataFrame, behaviour: pd.DataFrame, permutations: int, seed: int) -> dict[str, Any]:
-    """Return the rank correlation of events and memory over items, within subjects and over all of them.
+    """Return the rank correlation of events beyond the control and memory, over items, in every subject and all.
 
-    Spearman's rho over the items of each subject; over subjects the mean of Fisher's z. p: how often items permuted
-    within every subject give a mean at least as far from zero (two-sided), which assumes nothing about subjects. The
-    result: "subjects" {name: rho or None}, "mean_rho", "p", "n" subjects that count, "permutations".
+    Spearman's rho over the items of each subject (`beyond_control`); over subjects the mean of Fisher's z. p: how
+    often items permuted give a mean at least as far from zero (two-sided). All subjects' items are permuted alike:
+    the same items, some of them easier to remember and to decode, are in everybody, and are no fresh ones in each.
+    The result: "subjects" {name: rho or None}, "mean_rho", "p", "n" subjects that count, "items" that are permuted,
+    "permutations". It says something of these subjects and other items, not yet of other subjects.
     """
-    total = rate_table.groupby(["subject", "item"], as_index=False).events.sum()
+    surplus = beyond_control(rate_table)
+    items = [item for item in surplus if item in set(behaviour["item"])]
     pairs = {}
     for subject, own in behaviour.groupby("subject"):
-        both = own.merge(total[total.subject == subject], on="item")
-        if len(both) >= 4 and both.events.nunique() > 1 and both.score.nunique() > 1:
-            pairs[subject] = (_ranks(both.events), _ranks(both.score))
-    rho = {s: float((x * y).sum()) for s, (x, y) in pairs.items()}
-    names = {str(s): rho.get(s) for s in behaviour.subject.unique()}
+        if subject not in surplus.index:
+            continue
+        events, places = surplus[items].loc[subject].to_numpy(), np.array([items.index(i) for i in own["item"]])
+        if len(own) >= 4 and np.ptp(events[places]) > 0 and own.score.nunique() > 1:
+            pairs[subject] = events, places, _ranks(own.score)
+    rho = {s: float(_ranks(events[places]) @ y) for s, (events, places, y) in pairs.items()}
+    result: dict[str, Any] = {"subjects": {str(s): rho.get(s) for s in behaviour.subject.unique()}, "mean_rho": None}
+    result |= {"p": None, "n": len(rho), "items": len(items), "permutations": permutations}
     if not rho:
-        return {"subjects": names, "mean_rho": None, "p": None, "n": 0, "permutations": permutations}
-    rng = np.random.default_rng(seed)
+        return result
     observed = np.mean([_fisher(r) for r in rho.values()])
-    null = np.zeros(permutations)
-    for x, y in pairs.values():
-        orders = rng.permuted(np.tile(y, (permutations, 1)), axis=1)
-        null += _fisher(orders @ x)
-    p = (1 + (np.abs(null / len(pairs)) >= abs(observed) - 1e-12).sum()) / (1 + permutations)
-    mean = float(np.tanh(observed))
-    return {"subjects": names, "mean_rho": mean, "p": float(p), "n": len(pairs), "permutations": permutations}
+    orders = np.random.default_rng(seed).permuted(np.tile(np.arange(len(items)), (permutations, 1)), axis=1)
+    null = sum(_fisher(_ranks(events[orders[:, places]]) @ y) for events, places, y in pairs.values()) / len(pairs)
+    p = (1 + (np.abs(null) >= abs(observed) - 1e-12).sum()) / (1 + permutations)
+    return result | {"mean_rho": float(np.tanh(observed)), "p": float(p)}
+
+
+def beyond_control(rate_table: pd.DataFrame) -> pd.DataFrame:
+    """Return the events of each subject (row) and item (column) minus those that the control leads to expect.
+
+    Expected of an item is what the subject's control gives in the same minutes of each stage, all items together,
+    times the item's share of the control events of all subjects (one more of each item, as there are few).
+    """
+    table = pooled([rate_table])
+    table = table[table.control_minutes > 0]
+    usual = table.groupby(["subject", "stage"]).control_events.transform("sum")
+    named = table.groupby(["stage", "item"]).control_events.transform("sum") + 1
+    share = named / (table.groupby("stage").control_events.transform("sum") + table["item"].nunique())
+    expected = usual * share * table.minutes / table.control_minutes
+    found = table.assign(beyond=table.events - expected)
+    return found.pivot_table(index="subject", columns="item", values="beyond", aggfunc="sum", sort=False)
 
 
 def _ranks(values: ArrayLike) -> np.ndarray:
-    """Return ranks of mean 0 and length 1, so that a product is Spearman's rho."""
-    ranks = stats.rankdata(np.asarray(values, float))
-    ranks -= ranks.mean()
-    return ranks / np.linalg.norm(ranks)
+    """Return ranks along the last axis, of mean 0 and length 1: a product is Spearman's rho (0 where all are equal)."""
+    ranks = stats.rankdata(np.asarray(values, float), axis=-1)
+    ranks -= ranks.mean(axis=-1, keepdims=True)
+    return ranks / np.maximum(np.linalg.norm(ranks, axis=-1, keepdims=True), 1e-12)
 
 
 def _fisher(rho: ArrayLike) -> Any:

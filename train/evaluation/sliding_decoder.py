@@ -210,18 +210,12 @@ def slide_shuffled(night: Night, decoders: Mapping[str, Decoder], settings: Reac
     for all channels: Prichard and Theiler, 1994, Phys Rev Lett 73:951), but nothing that happens at a time is left:
     what a memory adds is spread over the whole piece. Slow oscillations and spindles lose their shape too, so real
     EEG may look a little more eventful than this control; a night before learning does not. Times are the pieces'.
+    Pieces that hold a cue, or begin within the guard after one, are left out wherever a stage has others
+    (`cues_in_control`).
     """
-    rng = np.random.default_rng([settings.control.seed, *f"{night.subject} {night.session}".encode()])
-    length = round(_BLOCK_S * STREAM_RATE)
-    window = night.card.windows.sleep
+    rng, pieces = _control_pieces(night, decoders, settings)
+    length, window = round(_BLOCK_S * STREAM_RATE), night.card.windows.sleep
     inside = np.arange(max(0.0, -window.begin), _BLOCK_S - max(0.0, window.end) + 1e-9, settings.step_seconds)
-    most = max(1, round(settings.control.minutes * 60 / _BLOCK_S))
-    pieces, seconds = [], np.arange(0, _BLOCK_S, 1.0)
-    for code in (STAGES.index(name) for name in decoders if name in settings.stages):
-        starts = list(range(0, night.eeg.shape[1] - length + 1, length))
-        starts = [s for s in starts if (night.hypnogram.at(s / STREAM_RATE + seconds) == code).all()]
-        rng.shuffle(starts)
-        pieces += [(code, start) for start in starts[:most]]
     parts: list[Course] = []
     with progress(total=len(pieces) * len(inside), desc=f"{night.subject} control", unit="window") as bar:
         for code, start in pieces:
@@ -236,6 +230,37 @@ def slide_shuffled(night: Night, decoders: Mapping[str, Decoder], settings: Reac
             free = np.ones(len(time), bool)
             parts.append(Course(time, stage, own, probability, free, night.card.item_names))
     return joined(parts, night.card.item_names)
+
+
+def cues_in_control(night: Night, decoders: Mapping[str, Decoder], settings: ReactivationSettings) -> dict[str, int]:
+    """Return the number of cues in the pieces of `slide_shuffled` by stage: 0 where it has pieces without any."""
+    found: dict[str, int] = {}
+    for code, start in _control_pieces(night, decoders, settings)[1]:
+        found[STAGES[code]] = found.get(STAGES[code], 0) + _cues_near(night, start, settings)
+    return found
+
+
+def _control_pieces(
+    night: Night, decoders: Mapping[str, Decoder], settings: ReactivationSettings
+) -> tuple[np.random.Generator, list[tuple[int, int]]]:
+    """Draw the pieces of the control; return what draws their phases, and stage and first sample of each."""
+    rng = np.random.default_rng([settings.control.seed, *f"{night.subject} {night.session}".encode()])
+    length, seconds = round(_BLOCK_S * STREAM_RATE), np.arange(0, _BLOCK_S, 1.0)
+    most = max(1, round(settings.control.minutes * 60 / _BLOCK_S))
+    pieces = []
+    for code in (STAGES.index(name) for name in decoders if name in settings.stages):
+        starts = list(range(0, night.eeg.shape[1] - length + 1, length))
+        starts = [s for s in starts if (night.hypnogram.at(s / STREAM_RATE + seconds) == code).all()]
+        starts = [s for s in starts if not _cues_near(night, s, settings)] or starts
+        rng.shuffle(starts)
+        pieces += [(code, start) for start in starts[:most]]
+    return rng, pieces
+
+
+def _cues_near(night: Night, start: int, settings: ReactivationSettings) -> int:
+    """Return how many cues fall into the piece that begins at a sample, or into the guard before it."""
+    cues, begin = night.cues.onset_s.to_numpy(float), start / STREAM_RATE
+    return int(((cues >= begin - settings.guard_seconds) & (cues < begin + _BLOCK_S)).sum())
 
 
 def joined(courses: Sequence[Course], items: tuple[str, ...]) -> Course:

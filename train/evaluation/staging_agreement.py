@@ -8,7 +8,9 @@ import numpy as np
 from scipy import stats
 
 from sleep_interpreter.data.formats.hypnograms import STATISTICS, night_statistics, to_yasa
+from sleep_interpreter.train.evaluation.paired_values import mean_of_differences
 from sleep_interpreter.utils.core.constants import UNKNOWN
+from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.metrics import staging_metrics
 from sleep_interpreter.utils.metrics.statistics import Resampling
 
@@ -21,11 +23,12 @@ FEWEST_NIGHTS = 3
 def epoch_agreement(reference: Stages, observed: Stages, names: tuple[str, str]) -> dict[str, Any]:
     """Return the agreement of two scorers, called `names`, as yasa.EpochByEpochAgreement measures it.
 
-    Epochs that either does not know are left out. The result: scorers, nights, epochs (scored by both),
+    Epochs that either does not know (-1) are left out; a code that is no stage, a night of one scorer alone and nights
+    of unequal length are refused. The result: scorers, nights, epochs (scored by both),
     nights_left_out (nothing in common), pooled and mean over nights ({accuracy, balanced_acc, kappa, mcc, precision,
     f1}, the last two weighted by how often the reference names a stage; None where one is not defined).
     """
-    pairs = {night: _scored_by_both(reference[night], observed[night]) for night in reference}
+    pairs = _scored_by_both(reference, observed, names)
     kept = [pair for pair in pairs.values() if pair.size]
     left_out = [night for night, pair in pairs.items() if not pair.size]
     result = {"scorers": list(names), "nights": len(kept), "nights_left_out": left_out}
@@ -36,10 +39,24 @@ def epoch_agreement(reference: Stages, observed: Stages, names: tuple[str, str])
     return result | {"epochs": together.shape[1], "pooled": _scores(*together), "mean": mean}
 
 
-def _scored_by_both(reference: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """Return the stages of the epochs that both know: int array (2, n)."""
-    pair = np.array([reference, observed], int)
-    return pair[:, (pair != UNKNOWN).all(axis=0)]
+def _scored_by_both(reference: Stages, observed: Stages, names: tuple[str, str]) -> dict[str, np.ndarray]:
+    """Return the stages of the epochs that both know, int array (2, n), by night."""
+    if alone := sorted(set(reference) ^ set(observed)):
+        raise UserError(f"{' and '.join(names)}: night {alone[0]!r} was scored by one of them alone; leave it out")
+    pairs = {}
+    for night in reference:
+        one, other = (
+            staging_metrics.stage_codes(scored[night], f"{name}, night {night}")
+            for scored, name in zip((reference, observed), names, strict=True)
+        )
+        if len(one) != len(other):
+            raise UserError(
+                f"night {night}: {len(one)} epochs of {names[0]}, {len(other)} of {names[1]}; an epoch of both has to "
+                "be the same 30 s"
+            )
+        pair = np.array([one, other])
+        pairs[night] = pair[:, (pair != UNKNOWN).all(axis=0)]
+    return pairs
 
 
 def _scores(reference: np.ndarray, observed: np.ndarray) -> dict[str, float | None]:
@@ -65,18 +82,43 @@ def mean_of_known(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def agreement(
-    reference: Stages, observed: Stages, names: tuple[str, str], size: int, evaluate: Resampling
-) -> dict[str, Any]:
+def agreement(reference: Stages, observed: Stages, names: tuple[str, str], size: int) -> dict[str, Any]:
     """Return `epoch_agreement` and "interval" {measure: [low, high]}, "chance", "confusion" (4, 4) of the same
     epochs.
 
-    The bootstrap draws stretches of `size` epochs; `evaluate` has its resamples and seed.
+    Intervals take stretches of `size` epochs as units within nights.
     """
+    result = epoch_agreement(reference, observed, names)
     pairs = [(reference[night], observed[night]) for night in reference]
-    pooled = staging_metrics.pooled_agreement(pairs, size, evaluate.bootstrap, evaluate.seed)
+    pooled = staging_metrics.pooled_agreement(pairs, size)
     more = {key: pooled[key] for key in ("interval", "chance", "confusion")}
-    return epoch_agreement(reference, observed, names) | more
+    return result | more
+
+
+def paired_scorers(
+    reference: Stages, first: Stages, second: Stages, names: tuple[str, str], evaluate: Resampling
+) -> dict[str, Any]:
+    """Test over nights whether one scorer, called `names[0]`, agrees better with the reference than another.
+
+    Of each night the epochs count that all three know; nights without one are left out. The result: scorers, epochs,
+    nights_left_out, and for each of `staging_metrics.MEASURES` the difference first - second over nights, as
+    `paired_values.mean_of_differences` tests it (nights where a measure is not defined do not count).
+    """
+    rows, left_out, epochs = [], [], 0
+    for night in reference:
+        codes = np.array([reference[night], first[night], second[night]], int)
+        truth, *both = codes[:, (codes != UNKNOWN).all(axis=0)]
+        if not len(truth):
+            left_out.append(night)
+            continue
+        epochs += len(truth)
+        rows.append([staging_metrics.agreement(staging_metrics.confusion(truth, own)) for own in both])
+    result: dict[str, Any] = {"scorers": list(names), "epochs": epochs, "nights_left_out": left_out}
+    for measure in staging_metrics.MEASURES:
+        known = [[row[measure] for row in pair] for pair in rows]
+        values = [one - other for one, other in known if one is not None and other is not None]
+        result[measure] = mean_of_differences(values, evaluate.permutations, evaluate.seed)
+    return result
 
 
 def bland_altman(reference: Stages, observed: Stages) -> dict[str, dict]:
@@ -87,18 +129,15 @@ def bland_altman(reference: Stages, observed: Stages) -> dict[str, dict]:
     {statistic: {n, mean, difference (one a night), bias, bias_low, bias_high (95 %, t), sd, loa_low, loa_high (bias
     -+ 1.96 SD)}}; limits are None below `FEWEST_NIGHTS` nights.
     """
-    rows = []
-    for night in reference:
-        pair = _scored_by_both(reference[night], observed[night])
-        if pair.size:
-            rows.append([night_statistics(to_yasa(codes)) for codes in pair])
+    pairs = _scored_by_both(reference, observed, ("the reference", "the other scorer")).values()
+    rows = [[night_statistics(to_yasa(codes)) for codes in pair] for pair in pairs if pair.size]
     result = {}
     for key in STATISTICS:
-        pairs = np.array([[one[key], other[key]] for one, other in rows], float).reshape(-1, 2)
-        pairs = pairs[np.isfinite(pairs).all(axis=1)]
-        difference = pairs[:, 1] - pairs[:, 0]
+        values = np.array([[one[key], other[key]] for one, other in rows], float).reshape(-1, 2)
+        values = values[np.isfinite(values).all(axis=1)]
+        difference = values[:, 1] - values[:, 0]
         n = len(difference)
-        row = {"n": n, "mean": pairs.mean(axis=1).tolist(), "difference": difference.tolist()}
+        row = {"n": n, "mean": values.mean(axis=1).tolist(), "difference": difference.tolist()}
         row |= dict.fromkeys(("bias", "bias_low", "bias_high", "sd", "loa_low", "loa_high"))
         if n:
             row["bias"] = float(difference.mean())

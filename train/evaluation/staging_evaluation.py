@@ -1,7 +1,6 @@
 """The evaluation of stagers: one night at a time, against the expert and beside YASA."""
 
 import logging
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from sleep_interpreter.data.formats.staging_windows import StagingSubject, read_staging_subject
-from sleep_interpreter.train.evaluation import staging_agreement
+from sleep_interpreter.train.evaluation import paired_values, staging_agreement
 from sleep_interpreter.train.evaluation.decoder_report import kind_of, write_csv
 from sleep_interpreter.train.evaluation.staging_agreement import mean_of_known
 from sleep_interpreter.train.settings.experiment import EvaluateSettings, Experiment, StagingEvaluation
@@ -131,28 +130,26 @@ def evaluate(
 
 
 def measured(
-    nights: Sequence[StagedNight], settings: StagingEvaluation, evaluate: EvaluateSettings,
+    nights: Sequence[StagedNight], settings: StagingEvaluation, resampling: EvaluateSettings,
     notes: dict[str, Any], name: str, failures: list[dict],
 ) -> dict[str, Any]:  # fmt: skip
     """Return the summary of staged nights."""
     grids = {night.name: _grid(night, settings.smoothing) for night in nights}
     epochs = {night.name: (night.epochs, night.found) for night in nights}
     size = max(1, round(settings.block_minutes * 60 / STAGING_SECONDS))
-    draw = (evaluate.bootstrap, evaluate.seed)
     subjects: dict[str, dict] = {}
     for night in nights:
-        seed = [evaluate.seed, zlib.crc32(night.name.encode())]
         known = night.estimates.known
         subjects[night.name] = {
-            "epochs": pooled_agreement([epochs[night.name]], size, evaluate.bootstrap, seed),
-            "grid": pooled_agreement([grids[night.name]], 10 * size, evaluate.bootstrap, seed),
+            "epochs": pooled_agreement([epochs[night.name]], size),
+            "grid": pooled_agreement([grids[night.name]], 10 * size),
             "unknown": {"share": float(1 - known.mean()), "reasons": night.estimates.unknown_reasons()},
             "absent_stages": [s for c, s in enumerate(STAGES) if not (night.epochs == c).any()],
         }
     overall = {
         "subjects": len(nights),
-        "epochs": pooled_agreement(epochs.values(), size, *draw),
-        "grid": pooled_agreement(grids.values(), 10 * size, *draw),
+        "epochs": pooled_agreement(epochs.values(), size),
+        "grid": pooled_agreement(grids.values(), 10 * size),
         "mean_over_subjects": {
             part: {m: mean_of_known([row[part][m] for row in subjects.values()]) for m in staging_metrics.MEASURES}
             for part in ("epochs", "grid")
@@ -175,8 +172,11 @@ def measured(
         "latency": _latency(nights, settings),
         "reliability": _reliability(nights, settings),
         "gate": _gates(nights, settings, name),
-        "agreement": [
-            staging_agreement.agreement(ref, obs, (one, two), size, evaluate) for one, ref, two, obs in pairs
+        "agreement": [staging_agreement.agreement(ref, obs, (one, two), size) for one, ref, two, obs in pairs],
+        "paired": [
+            staging_agreement.paired_scorers(expert, scorers[name], found, (name, key), resampling)
+            for key, found in scorers.items()
+            if key != name
         ],
         "sleep_statistics": {key: staging_agreement.bland_altman(expert, found) for key, found in scorers.items()},
         "method": METHOD | {"smoothing": settings.smoothing, "block_minutes": settings.block_minutes},
@@ -187,7 +187,9 @@ def measured(
 METHOD = {
     "epochs": "30 s epochs: the window that covers the epoch exactly, unsmoothed",
     "grid": "published: smoothed estimate of the window from 3 k s on against the expert's stage there",
-    "interval": "95 %, bootstrap over subjects, then over stretches of consecutive time within them",
+    "paired": "difference of two stagers' agreement with the expert, two-sided sign flips of nights, t interval",
+    "interval": "95 %, jackknife over subjects with Student's t, never narrower than one over stretches of consecutive "
+    "time within them; of one subject over its stretches alone",
     "chance": "expected from how often either names each stage; majority: always the most frequent stage",
     "unknown": "windows that could not be staged are left out of agreement and counted apart",
     "latency": "from a true change of stage to the first estimate after it, and before the next change, that "
@@ -295,6 +297,11 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
                 f"  {' and '.join(other['scorers'])}: agree in {other['pooled']['accuracy']:.1%} "
                 f"({interval}, chance {other['chance']:.1%}), kappa {kappa}, n = {other['epochs']} epochs"
             )
+    for pair in summary["paired"]:
+        lines += [
+            f"  {' - '.join(pair['scorers'])}, {measure}: {paired_values.in_words(pair[measure], 'nights')}"
+            for measure in staging_metrics.MEASURES
+        ]
     for weight, row in summary["latency"].items():
         if row["followed"]:
             lines.append(

@@ -144,7 +144,9 @@ def find(source: str | Path, folders: Iterable[Path] = ()) -> Path:
             warn_once(f"{display_path(other)} is not used, {display_path(found[0])} is: the name {source} is taken")
         return found[0]
     known = sorted(p.stem for p in PARAMS.glob("[!_]*.yaml"))
-    raise UserError(f"no settings {str(source)!r} in {PARAMS}; there are {', '.join(known)}")
+    close = nearest(str(source), known, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+    raise UserError(f"no settings {str(source)!r} in {PARAMS}; {hint}")
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -15,8 +15,10 @@ from sleep_interpreter.utils.metrics.reliability import confidence_reliability
 
 
 class EvaluationSettings(statistics.Resampling, Protocol):
-    """Settings of an evaluation: also the number of bins of confidence."""
+    """Settings of an evaluation: also resamples of one subject's balanced accuracy, and bins of confidence."""
 
+    @property
+    def bootstrap(self) -> int: ...
     @property
     def calibration_bins(self) -> int: ...
 
@@ -96,11 +98,12 @@ def subject_row(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray] | None]:
     """Measure one subject; return its row and its measures (permutations,) under permuted labels.
 
+    Chance is that of its own labels and predictions (`statistics.chance`).
     The row: top-1 as in `statistics.proportion`, "top3" the same, "balanced" as in `statistics.balanced`, each with
     its "permutation"; "recall" by item, "calibration", "data_types" (trials of each). Without trials n is 0, every
     figure and the second result None.
     """
-    p, chance = predictions, statistics.chances(len(predictions.items))
+    p, chance = predictions, statistics.chance(predictions.label, predictions.probability)
     # A seed of the name: a subject's figures do not depend on which others are tested along with it.
     seed = [settings.seed, zlib.crc32(p.subject.encode())]
     rank, null = p.rank, None
@@ -128,20 +131,26 @@ def overall_row(
 ) -> dict[str, Any]:
     """Measure all subjects together, each counting once; `nulls` are the second results of `subject_row`.
 
+    Every subject is tested against its own chance, and "chance" is the mean of these.
     The row: top-1 as in `statistics.over_subjects`, "top3" and "balanced" the same; in each "permutation" (mean over
-    subjects against the mean over subjects of permuted labels) and "against_chance" (over subjects); "recall" by item
-    and "calibration", pooled over trials; "ties", the trials that the tie rule decided.
+    subjects against the mean over subjects of permuted labels), "prevalence" (`statistics.prevalence`) and
+    "against_chance" (over subjects); "recall" by item
+    and "calibration", pooled over trials; "ties", the trials that the tie rule decided; "unequal", how often items were
+    cued where that differs (`statistics.unequal`), or None.
     """
     tested = [(p, null) for p, null in zip(predictions, nulls, strict=True) if null is not None]
     items = predictions[0].items
-    chance = statistics.chances(len(items))
+    each = [statistics.chance(p.label, p.probability) for p, _ in tested]
+    chance = {
+        m: statistics.mean_chance([own[m] for own in each]) if each else guess
+        for m, guess in statistics.chances(len(items)).items()
+    }
     ranks = [p.rank for p, _ in tested]
     tables = [statistics.class_counts(p.label, r == 0, len(items)) for (p, _), r in zip(tested, ranks, strict=True)]
-    draw = (settings.bootstrap, settings.seed)
     rows = {
-        "top1": statistics.over_subjects([r == 0 for r in ranks], *draw, chance["top1"]),
-        "top3": statistics.over_subjects([r < 3 for r in ranks], *draw, chance["top3"]),
-        "balanced": statistics.balanced_over_subjects(tables, *draw, chance["balanced"]),
+        "top1": statistics.over_subjects([r == 0 for r in ranks], chance["top1"]),
+        "top3": statistics.over_subjects([r < 3 for r in ranks], chance["top3"]),
+        "balanced": statistics.balanced_over_subjects(tables, chance["balanced"]),
     }
     values = [accuracies(p.label, p.probability) for p, _ in tested]
     for measure, row in rows.items():
@@ -149,8 +158,13 @@ def overall_row(
         if tested:
             group_null = np.mean([null[measure] for _, null in tested], axis=0)
             row["permutation"] = statistics.permutation_p(row["accuracy"], group_null)
+        own = [
+            statistics.permutation_p(v[measure], null[measure])["p"]
+            for v, (_, null) in zip(values, tested, strict=True)
+        ]
+        row["prevalence"] = statistics.prevalence(own)
         row["against_chance"] = statistics.against_chance(
-            [value[measure] for value in values], chance[measure], settings.permutations, settings.seed
+            [value[measure] for value in values], [own[measure] for own in each], settings.permutations, settings.seed
         )
     pooled = [np.sum(column, axis=0) for column in zip(*tables, strict=True)]
     label = np.concatenate([p.label for p, _ in tested]) if tested else np.zeros(0, int)
@@ -162,6 +176,7 @@ def overall_row(
         "recall": recall(pooled[0], pooled[1], items) if tested else {},
         "calibration": confidence_reliability(label, probability, settings.calibration_bins),
         "ties": statistics.tied(probability) if tested else 0,
+        "unequal": statistics.unequal([n for _, n in tables]),
     }
 
 

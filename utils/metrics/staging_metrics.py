@@ -8,15 +8,30 @@ from numpy.typing import ArrayLike
 from scipy import signal
 
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, STREAM_RATE, UNKNOWN
-from sleep_interpreter.utils.metrics.statistics import confusion_counts
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.metrics.statistics import confusion_counts, mean_interval
 
 K = len(STAGES)
 MEASURES = ("accuracy", "kappa", "macro_f1")
 
 
+def stage_codes(codes: ArrayLike, whose: str = "stages") -> np.ndarray:
+    """Return stages as an int array; refuse what is neither one of `STAGES` (0 to 3) nor unknown (-1)."""
+    found = np.asarray(codes)
+    good = np.isin(found, [UNKNOWN, *range(K)])
+    if not good.all():
+        first = int(np.flatnonzero(~good)[0])
+        known = ", ".join(f"{code} {stage}" for code, stage in enumerate(STAGES))
+        raise UserError(
+            f"{whose}: {np.count_nonzero(~good)} of {found.size} epochs have a code that is no stage, the first "
+            f"{found[first]!r} at epoch {first + 1}; the codes are {known}, {UNKNOWN} unknown: translate others first"
+        )
+    return found.astype(int)
+
+
 def confusion(truth: ArrayLike, found: ArrayLike) -> np.ndarray:
     """Return how often each true stage (row) was called each (column): int (4, 4), without unknown."""
-    truth, found = np.asarray(truth, int), np.asarray(found, int)
+    truth, found = stage_codes(truth, "true stages"), stage_codes(found, "found stages")
     known = (truth != UNKNOWN) & (found != UNKNOWN)
     return confusion_counts(truth[known], found[known], K)
 
@@ -83,41 +98,47 @@ def blocks(truth: np.ndarray, found: np.ndarray, size: int) -> np.ndarray:
     return np.array([part for part in parts if part.any()] or [np.zeros((K, K), int)])
 
 
-def intervals(tables: Sequence[np.ndarray], resamples: int, seed: int | Sequence[int]) -> dict[str, list[float] | None]:
+def intervals(tables: Sequence[np.ndarray]) -> dict[str, list[float] | None]:
     """Return 95 % intervals of `MEASURES` pooled over nights, {measure: [low, high]}, of every night's `blocks`.
 
-    Two-level bootstrap: nights are drawn with replacement, then blocks of consecutive time within each. Single epochs
-    would make the interval too narrow: neighbours are alike. One night gives an interval over its own blocks, which
-    says nothing about another sleeper; a single block gives none (None).
+    Jackknife over nights (`statistics.mean_interval` of the pseudo-values), and never narrower than a jackknife over
+    blocks of consecutive time within nights: single epochs would make it too narrow, neighbours are alike. One night
+    gives an interval over its own blocks, which says nothing about another sleeper; a single block gives none (None).
+    Two or three nights say little, and their interval is as wide.
     """
     if sum(map(len, tables)) < 2:
         return dict.fromkeys(MEASURES)
-    random = np.random.default_rng(seed)
-    total = np.zeros((resamples, K * K))
-    for _ in tables:
-        drawn = random.integers(len(tables), size=resamples)
-        for which, own in enumerate(tables):
-            rows = np.flatnonzero(drawn == which)
-            times = random.multinomial(len(own), np.full(len(own), 1 / len(own)), size=len(rows))
-            total[rows] += times @ own.reshape(len(own), -1)
-    draws = _measures(total.reshape(-1, K, K))
-    return {
-        measure: None if np.isnan(row).all() else [float(v) for v in np.nanpercentile(row, [2.5, 97.5])]
-        for measure, row in zip(MEASURES, draws, strict=True)
-    }
+    whole = np.sum([own.sum(axis=0) for own in tables], axis=0)
+    centre = _measures(whole[None])[:, 0]
+    found: dict[str, list[float] | None] = {}
+    left = [_measures(whole - own) for own in tables]  # without one block
+    if len(tables) == 1:
+        units, within = left[0], np.zeros(len(MEASURES))
+    else:
+        units = _measures(whole - np.array([own.sum(axis=0) for own in tables]))
+        several = [own for own in left if own.shape[1] > 1]
+        within = np.sqrt(sum((own.shape[1] - 1) * np.nan_to_num(np.nanvar(own, axis=1)) for own in several) + 0.0)
+    for place, measure in enumerate(MEASURES):
+        good = np.isfinite(units[place])
+        count = np.count_nonzero(good)
+        if not np.isfinite(centre[place]) or count < 2:
+            found[measure] = None
+            continue
+        pseudo = count * centre[place] - (count - 1) * units[place][good]
+        bounds = (-1.0, 1.0) if measure == "kappa" else (0.0, 1.0)
+        ends = mean_interval(pseudo, within[place], bounds, centre[place])
+        found[measure] = [float(end) for end in ends]
+    return found
 
 
-def pooled_agreement(
-    pairs: Iterable[Sequence[np.ndarray]], size: int, resamples: int, seed: int | Sequence[int]
-) -> dict[str, Any]:
+def pooled_agreement(pairs: Iterable[Sequence[np.ndarray]], size: int) -> dict[str, Any]:
     """Return the `agreement` of pairs of truth and found stages, one a night, with intervals and confusion.
 
-    `size` is that of the `blocks` that the bootstrap draws.
+    `size` is that of the `blocks` within nights.
     """
     tables = [blocks(truth, found, size) for truth, found in pairs]
     counts = np.sum([table.sum(axis=0) for table in tables], axis=0)
-    more = {"interval": intervals(tables, resamples, seed), "confusion": counts.tolist()}
-    return agreement(counts) | more
+    return agreement(counts) | {"interval": intervals(tables), "confusion": counts.tolist()}
 
 
 def published_grid(found: np.ndarray, epochs: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -148,7 +169,7 @@ def onset_latencies(seconds: np.ndarray, found: np.ndarray, epochs: ArrayLike) -
     there at `seconds` (n,). A row has at (s), from, to (stages), lasts (s until the next change), early, latency (s;
     None: never followed, or early).
     """
-    epochs = np.asarray(epochs, int)
+    epochs = stage_codes(epochs, "true stages")
     starts = np.flatnonzero(np.diff(epochs)) + 1
     rows = []
     stops = np.append(starts[1:], len(epochs))[: len(starts)]

@@ -17,16 +17,20 @@ class ClusterSettings(Resampling, Protocol):
     def cluster_p(self) -> float: ...
 
 
-def band(curves: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return a bootstrap 95 % interval, low and high (T,), of the mean of `curves` (S, T); None of one subject."""
-    curves = np.asarray(curves, np.float64)
-    if len(curves) < 2:
+def band(hits: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the 95 % interval, low and high (T,), of mean accuracy over subjects at every sample of its own.
+
+    `hits` (S, T) are of `n` (S,) trials; `statistics.mean_interval`, None of one subject.
+    """
+    if len(hits) < 2:
         return None
-    drawn = np.random.default_rng(seed).multinomial(len(curves), np.full(len(curves), 1 / len(curves)), resamples)
-    return tuple(np.percentile(drawn @ curves / len(curves), [2.5, 97.5], axis=0))
+    variance = statistics.rate_variance(hits, np.asarray(n)[:, None])
+    return statistics.mean_interval(hits / np.asarray(n)[:, None], np.sqrt(np.sum(variance, axis=0)) / len(hits))
 
 
-def clusters(values: np.ndarray, chance: float, settings: ClusterSettings) -> tuple[dict[str, Any], np.ndarray]:
+def clusters(
+    values: np.ndarray, chance: float | np.ndarray, settings: ClusterSettings
+) -> tuple[dict[str, Any], np.ndarray]:
     """Find where accuracy is above chance over subjects: a cluster-based permutation test.
 
     Maris and Oostenveld (2007, J Neurosci Methods 164), by mne.stats: samples whose one-sided t exceeds a threshold
@@ -34,8 +38,9 @@ def clusters(values: np.ndarray, chance: float, settings: ClusterSettings) -> tu
     permutation, in which subjects' differences from chance change their sign at random. The test says that there is
     something above chance; where a cluster begins and ends is no test of its own.
 
-    Of values (S, T) or (S, rows, T), returns subjects, clusters (list of {"p", "size", "first", "last"}, in samples,
-    of all that were found) and note; and a mask, like one subject's values, of samples of clusters with p < 0.05.
+    Of values (S, T) or (S, rows, T), and chance as one number or of the same shape, returns subjects, clusters (list of
+    {"p", "size", "first", "last"}, in samples, of all that were found) and note; and a mask, like one subject's values,
+    of samples of clusters with p < 0.05.
     """
     import mne  # lazy: start-up
 
@@ -75,7 +80,7 @@ def peaks_within(results: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, d
     """Return every subject's accuracy at the time that its validation trials choose, fold by fold.
 
     Of {subject: result of `lasso_glm.engine.fits.within`}, rows have hits, n, cells (one a fold: fold, time sample),
-    decoded and cued (folds, K) at these cells.
+    recalled (K,), the hits of every class, decoded and cued (folds, K) at these cells.
     """
     rows = {}
     for name, own in results.items():
@@ -89,8 +94,20 @@ def _peak_row(own: Mapping[str, np.ndarray], at: tuple[Any, ...], cells: list[An
     """Return a subject's hits and decisions at the chosen places (a number a fold)."""
     hits, decoded = np.atleast_1d(own["hits"][at]), np.atleast_2d(own["decoded"][at])
     cued = np.atleast_2d(own["cued"])
-    return {"hits": int(hits.sum()), "n": int(np.sum(own["n"])), "cells": cells, "decoded": decoded,
-            "cued": cued}  # fmt: skip
+    recalled = np.atleast_2d(own["recalled"][at]).sum(axis=0)
+    return {"hits": int(hits.sum()), "n": int(np.sum(own["n"])), "cells": cells, "recalled": recalled,
+            "decoded": decoded, "cued": cued}  # fmt: skip
+
+
+def chance_of(own: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return a subject's chance at every place, (T,) or (offsets, T), of a result of `lasso_glm.engine.fits`.
+
+    It is the mean over all orders of the labels within each fold, exactly (`statistics.expected_hits`).
+    """
+    cued, decoded = own["cued"], own["decoded"]
+    if cued.ndim == 1:  # one set of test trials, without folds
+        return statistics.expected_hits(cued, decoded) / own["n"]
+    return statistics.expected_hits(cued[:, None], decoded).sum(axis=0) / own["n"].sum()
 
 
 def peaks_across(results: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, Any]]:
@@ -115,24 +132,37 @@ def peaks_across(results: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, d
     return rows
 
 
-def peak(rows: Mapping[str, dict[str, Any]], chance: float, settings: Resampling) -> dict[str, Any] | None:
+def peak(rows: Mapping[str, dict[str, Any]], settings: Resampling) -> dict[str, Any] | None:
     """Summarise nested peaks (`peaks_within` or `peaks_across`) over subjects; None without subjects.
 
-    The result is that of `statistics.over_subjects` with against_chance (`statistics.against_chance`) and
-    permutation: p, mean, low and high (95 %) of the same mean with labels permuted within fold and subject.
+    The result is that of `statistics.over_subjects` with against_chance (`statistics.against_chance`, each subject
+    against its own) and permutation: p, mean, low and high (95 %) of the same mean with labels permuted within fold and
+    subject; "balanced", the same of balanced accuracy without permutation; "prevalence" and "unequal" (of
+    `statistics`).
     """
     if not rows:
         return None
     seed, names = settings.seed, list(rows)
     correct = [np.arange(rows[name]["n"]) < rows[name]["hits"] for name in names]
-    result = statistics.over_subjects(correct, settings.bootstrap, seed, chance)
+    chance = [float(statistics.expected_hits(row["cued"], row["decoded"]).sum() / row["n"]) for row in rows.values()]
+    result = statistics.over_subjects(correct, statistics.mean_chance(chance))
     accuracies = [own.mean() for own in correct]
+    tables = [(row["recalled"], row["cued"].sum(axis=0)) for row in rows.values()]
+    even = [statistics.expected_recall(row["cued"], row["decoded"]) for row in rows.values()]
+    balanced = statistics.balanced_over_subjects(tables, statistics.mean_chance(even))
+    recall = [float(statistics.mean_recall(*table)) for table in tables]
+    balanced["against_chance"] = statistics.against_chance(recall, even, settings.permutations, seed)
     random = np.random.default_rng(seed)
-    null = np.mean([permuted(rows[name], settings.permutations, random) for name in names], axis=0)
+    nulls = [permuted(rows[name], settings.permutations, random) for name in names]
+    null = np.mean(nulls, axis=0)
+    alone = [statistics.permutation_p(*pair)["p"] for pair in zip(accuracies, nulls, strict=True)]
     low, high = np.percentile(null, [2.5, 97.5])
     return {
         **result,
         "against_chance": statistics.against_chance(accuracies, chance, settings.permutations, seed),
+        "balanced": balanced,
+        "prevalence": statistics.prevalence(alone),
+        "unequal": statistics.unequal([cued for _, cued in tables]),
         "permutation": {**statistics.permutation_p(result["accuracy"], null), "low": float(low), "high": float(high)},
     }
 

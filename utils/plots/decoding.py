@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from sleep_interpreter.utils.metrics.statistics import mean_chance
 from sleep_interpreter.utils.plots import style
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -32,9 +33,11 @@ def confusion_matrix(
         axes.set_yticks(range(len(names)), labels)
         axes.set(xlabel="Decoded item", ylabel="Cued item (trials)")
         axes.spines[:].set_visible(False)
-        said = f"Share of the cued item's trials (%)\nwhite line: chance, {100 / len(names):.1f} %"
+        present = rows[:, 0] > 0
+        chance = 100 * counts[:, present].sum() / counts.sum() / present.sum()  # mean of the diagonal
+        said = f"Share of the cued item's trials (%)\nwhite line: chance, {chance:.1f} %"
         bar = style.colour_bar(figure, image, said, ax=axes, location="bottom", fraction=0.04, aspect=36, pad=0.02)
-        bar.ax.axvline(100 / len(names), color="white", linewidth=1)
+        bar.ax.axvline(chance, color="white", linewidth=1)
 
 
 def subject_accuracies(
@@ -85,7 +88,7 @@ def group_accuracies(groups: Rows, path: Path, title: str = "", kind: str | None
     subjects = max(row["subjects"] for row in groups.values())
     heading = heading_with(title, kind, f"{subjects} subjects (grey)")
     with style.column_figure(path, heading, 2.9, width=0.4 * len(groups)) as (_, axes):
-        draw_rows(axes, groups.values(), next(iter(groups.values()))["chance"], dots=3)
+        draw_rows(axes, groups.values(), _mean_chance(groups), dots=3)
         names = [f"{name}\nn = {row['n']}" for name, row in groups.items()]
         axes.set_xticks(range(len(groups)), names, rotation=90)
         axes.set(xlim=(-0.6, len(groups) - 0.4), ylim=(0, None))
@@ -103,11 +106,12 @@ def compared_runs(
     runs = list(values)
     heading = heading_with(title, kind, "grey: subjects")
     with style.column_figure(path, heading, 2.8, width=0.6 * len(runs)) as (_, axes):
-        _chance(axes, next(iter(rows.values()))["chance"])
+        _chance(axes, _mean_chance(rows))
         for subject in dict.fromkeys(name for own in values.values() for name in own):
             line = [100 * values[run].get(subject, np.nan) for run in runs]
             axes.plot(range(len(runs)), line, "-", color=style.GREY, linewidth=0.8, marker=".", alpha=0.6)
         for place, run in enumerate(runs):
+            _own_chance(axes, place, rows[run], _mean_chance(rows))
             _point(axes, place + 0.12, rows[run], "s", style.ORANGE)
         labels = [f"{run}\n{rows[run]['subjects']} subjects,\nn = {rows[run]['n']}" for run in runs]
         upright = max(map(len, runs)) > 44 / len(runs)
@@ -117,7 +121,8 @@ def compared_runs(
 
 
 def draw_rows(axes: Axes, rows: Iterable[Mapping[str, Any]], chance: float, dots: float = 0) -> None:
-    """Draw chance and each row's accuracy with its interval; its "values" as dots of this size beside it."""
+    """Draw chance and each row's accuracy with its interval and, where it differs, its own chance; its "values" as
+    dots of this size beside it."""
     _chance(axes, chance)
     for place, row in enumerate(rows):
         if not row["n"]:
@@ -127,7 +132,17 @@ def draw_rows(axes: Axes, rows: Iterable[Mapping[str, Any]], chance: float, dots
         if dots:
             values = [100 * value for value in row["values"]]
             axes.plot([place - 0.22] * len(values), values, ".", color=style.GREY, markersize=dots, clip_on=False)
+        _own_chance(axes, place, row, chance)
         _point(axes, place, row, "o", style.BLUE)
+
+
+def _own_chance(axes: Axes, place: float, row: Mapping[str, Any], chance: float) -> None:
+    if abs(row["chance"] - chance) > 5e-4:
+        axes.hlines(100 * row["chance"], place - 0.35, place + 0.35, color=style.GREY, linewidth=1, zorder=0)
+
+
+def _mean_chance(rows: Rows) -> float:
+    return mean_chance([row["chance"] for row in rows.values() if row["n"]])
 
 
 def _point(axes: Axes, x: float, row: Mapping[str, Any], mark: str, colour: str) -> None:

@@ -84,7 +84,7 @@ def topographies(responses: Responses, kind: str | None = None) -> str:
         return svg(figure)
 
 
-def confusion(pairs: np.ndarray, names: Sequence[str], chance: float, kind: str | None = None) -> str:
+def confusion(pairs: np.ndarray, names: Sequence[str], kind: str | None = None) -> str:
     """Draw how often each cued item was decoded as each other, from pairs (n, 2) of cued and decoded."""
     counts = confusion_counts(pairs[:, 0], pairs[:, 1], len(names))
     many = len(names) > MANY_ITEMS
@@ -99,7 +99,7 @@ def confusion(pairs: np.ndarray, names: Sequence[str], chance: float, kind: str 
             axes.tick_params(labelsize=5)
         axes.set(xlabel="Decoded item", ylabel="Cued item (decodes)")
         axes.spines[:].set_visible(False)
-        said, ticks = f"Decodes; by chance {chance:.1%} of a row in each", MaxNLocator(integer=True)
+        said, ticks = "Decodes", MaxNLocator(integer=True)
         colour_bar(figure, image, said, ax=axes, shrink=0.6, ticks=ticks)
         axes.set_title(titled(f"Decoded against cued, n = {counts.sum()}", kind), loc="left")
         return svg(figure)

@@ -20,26 +20,28 @@ FEWEST_PLACES = 4
 
 
 def accuracy_over_time(
-    curve: Mapping[str, Any], chance: float, path: Path, domain: str, title: str = "", kind: str | None = None,
-    band: str = "95 %, subjects drawn",
+    curve: Mapping[str, Any], path: Path, domain: str, title: str = "", kind: str | None = None,
+    band: str = "95 %, over subjects",
 ) -> None:  # fmt: skip
     """Draw mean accuracy over time with its interval, chance, and a bar where clusters are significant.
 
-    `curve` holds times (s), mean (T,), interval (low, high) or None, mask (T,) of significant samples, subjects, n.
+    `curve` holds times (s), mean (T,), interval (low, high) or None, mask (T,) of significant samples, subjects, n,
+    chance (one number, or (T,)).
     Time counts from the cue in the domains "N2N3" and "REM", from that in "key press", in others from the onset.
     `band` says what the shaded interval is.
     """
     times, mean = curve["times"], 100 * curve["mean"]
     with style.column_figure(path, _heading(title, kind, curve), 2.6) as (figure, axes):
-        said = f"chance, {100 * chance:.1f} %"
-        axes.axhline(100 * chance, color=style.GREY, linestyle="--", linewidth=1, label=said)
+        chance = 100 * np.broadcast_to(curve["chance"], times.shape)
+        said = f"chance, {chance.mean():.1f} %"
+        axes.plot(times, chance, color=style.GREY, linestyle="--", linewidth=1, label=said)
         low, high = mean, mean
         if curve["interval"] is not None:
             low, high = (100 * part for part in curve["interval"])
             axes.fill_between(times, low, high, color=style.BLUE, alpha=0.25, linewidth=0, label=band)
         axes.plot(times, mean, color=style.BLUE, linewidth=1.2)
-        span = max(high.max(), 100 * chance) - min(low.min(), 100 * chance)
-        below = min(low.min(), 100 * chance) - 0.08 * max(span, 0.5)
+        span = max(high.max(), chance.max()) - min(low.min(), chance.min())
+        below = min(low.min(), chance.min()) - 0.08 * max(span, 0.5)
         if curve["mask"].any():
             bar = np.where(curve["mask"], below, np.nan)
             axes.plot(times, bar, color=style.ORANGE, linewidth=3, solid_capstyle="butt", label="cluster, p < 0.05")
@@ -50,32 +52,31 @@ def accuracy_over_time(
         figure.legend(frameon=False, loc="outside lower center", ncols=3, columnspacing=1, handlelength=1.2)
 
 
-def offset_map(
-    result: Mapping[str, Any], chance: float, path: Path, begin: float, title: str = "", kind: str | None = None
-) -> None:
+def offset_map(result: Mapping[str, Any], path: Path, begin: float, title: str = "", kind: str | None = None) -> None:
     """Draw mean accuracy by the window's place in the sleep trial and the time in the window.
 
-    `result` holds offsets, times (s), mean (offsets, times), mask of significant cells, subjects, n; sleep trials
-    begin at `begin` s after the cue.
+    `result` holds offsets, times (s), mean and chance (offsets, times), mask of significant cells, subjects, n; sleep
+    trials begin at `begin` s after the cue.
     """
     with style.column_figure(path, _heading(title, kind, result), 2.7) as (figure, axes):
         places = result["times"], result["offsets"] + begin
-        _heat(figure, axes, places, result["mean"], result["mask"], chance)
+        _heat(figure, axes, places, result)
         axes.set(xlabel="Time after onset, awake (s)", ylabel="Beginning of the window,\nafter the cue in sleep (s)")
 
 
 def generalisation(
-    result: Mapping[str, Any], about: Mapping[str, Any], chance: float, path: Path, pair: Sequence[str],
-    title: str = "", kind: str | None = None,
+    result: Mapping[str, Any], about: Mapping[str, Any], path: Path, pair: Sequence[str], title: str = "",
+    kind: str | None = None,
 ) -> None:  # fmt: skip
     """Draw mean accuracy by the training sample and the sample tested, `pair` being their domains.
 
-    `result` holds mean and mask (training samples, test samples) and axes, their times in s; `about` subjects and n.
+    `result` holds mean, chance and mask (training samples, test samples) and axes, their times in s; `about`
+    subjects and n.
     """
     own, other = result["axes"]
     height = 2.2 if len(other) > len(own) else 4.6
     with style.column_figure(path, _heading(title, kind, about), height) as (figure, axes):
-        _heat(figure, axes, (other, own), result["mean"], result["mask"], chance)
+        _heat(figure, axes, (other, own), result)
         across, up = (_axis(domain, short=True) for domain in reversed(pair))
         axes.set(xlabel=f"Tested: {across}", ylabel=f"Trained: {up}")
 
@@ -122,11 +123,11 @@ def patterns(
         figure.suptitle(heading, fontsize=8, y=1 - 0.06 / height)
 
 
-def _heat(
-    figure: Figure, axes: Axes, coordinates: tuple[np.ndarray, np.ndarray], values: np.ndarray, mask: np.ndarray,
-    chance: float,
-) -> None:  # fmt: skip
-    values, middle = 100 * values, 100 * chance
+def _heat(figure: Figure, axes: Axes, coordinates: tuple[np.ndarray, np.ndarray], result: Mapping[str, Any]) -> None:
+    """Draw accuracy, or how far it lies above chance where chance is not the same everywhere."""
+    values, mask, chance = 100 * result["mean"], result["mask"], 100 * np.asarray(result["chance"])
+    same = np.ptp(chance) < 0.05
+    values, middle = (values, float(chance.mean())) if same else (values - chance, 0.0)
     reach = max(np.abs(values - middle).max(), 0.5)  # as far below as above: equal colours, equal distances
     image = axes.pcolormesh(
         *coordinates, values, cmap="RdBu_r", vmin=middle - reach, vmax=middle + reach, rasterized=True
@@ -134,7 +135,8 @@ def _heat(
     if mask.any() and not mask.all() and min(mask.shape) > 1:
         axes.contour(*coordinates, mask.astype(float), levels=[0.5], colors="black", linewidths=0.8)
     bar = style.colour_bar(figure, image, "", ax=axes, pad=0.02)
-    bar.set_label(f"Top-1 accuracy (%)\nwhite: chance, {100 * chance:.1f} %; line: p < 0.05", fontsize=6.5)
+    said = "Top-1 accuracy (%)" if same else "Top-1 accuracy above chance (%)"
+    bar.set_label(f"{said}\nwhite: chance, {chance.mean():.1f} %; line: p < 0.05", fontsize=6.5)
     bar.ax.set_ylim(min(values.min(), middle - 0.5), max(values.max(), middle + 0.5))
 
 

@@ -65,8 +65,8 @@ def rates(
 def behaviour(
     pairs: pd.DataFrame, result: Mapping[str, Any], path: Path, title: str = "", kind: str | None = None
 ) -> None:
-    """Draw memory scores against events, as ranks within subjects, from rows (subject, events, score) of each item
-    and what `train.evaluation.reactivation_events.relation` found."""
+    """Draw memory scores against events, as ranks within subjects, from rows (subject, beyond_control, score) of each
+    item and what `train.evaluation.reactivation_events.relation` found."""
     p = "" if result["p"] is None else "p < 0.001" if result["p"] < 0.001 else f"p = {result['p']:.3f}"
     text = "no subject to correlate"
     if result["mean_rho"] is not None:
@@ -75,8 +75,11 @@ def behaviour(
     with style.saved_figure(path, (4.2, 3.6), heading=heading, fontsize=9) as (_, ax):
         for k, (subject, own) in enumerate(pairs.groupby("subject")):
             rho = result["subjects"].get(subject)
-            ranks, label = (own.events.rank(), own.score.rank()), f"{subject}: {'-' if rho is None else f'{rho:.2f}'}"
+            ranks, label = (
+                (own.beyond_control.rank(), own.score.rank()),
+                f"{subject}: {'-' if rho is None else f'{rho:.2f}'}",
+            )
             ax.plot(*ranks, "o", markersize=3, color=f"C{k % 10}", alpha=0.6, label=label)
-        ax.set(xlabel="Events of the item (rank within subject)", ylabel="Memory score (rank within subject)")
+        ax.set(xlabel="Events beyond the control (rank within subject)", ylabel="Memory score (rank within subject)")
         if pairs.subject.nunique() <= 12:
             ax.legend(frameon=False, fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -27,7 +27,7 @@ def test_every_script_takes_what_was_prepared(prepared, call_script, tmp_path):
     for script, options in CALLS:
         code, said = call_script(script, "--quick", "--data", out, "--results", tmp_path, *options)
         assert code == 0, f"{script}: {said[-800:]}"
-    fast = ("--set", "statistics.bootstrap=100", "--set", "statistics.permutations=100")
+    fast = ("--set", "statistics.permutations=100")
     for name in LASSO:
         script = f"lasso_glm/lasso_glm_{name}.py"
         code, said = call_script(script, "--data", out, "--results", tmp_path, *fast)

@@ -37,7 +37,7 @@ def test_the_script_writes_what_its_help_says(prepared, decoder, call_script, tm
     options = ["--set", "step_seconds=0.5", "--set", "guard_seconds=0", "--set", "control.minutes=1"]
     code, said = call_script(
         "test/reactivation.py", "--data", out, "--results", tmp_path, "--checkpoint", decoder,
-        "--behaviour", scores, "--set", "false_alarms_per_min=10", "--set", "permutations=200", *options,
+        "--behaviour", scores, "--set", "false_alarms_per_min=20", "--set", "permutations=200", *options,
     )  # fmt: skip
     assert code == 0, said
     root = tmp_path / "reactivation"
@@ -47,7 +47,9 @@ def test_the_script_writes_what_its_help_says(prepared, decoder, call_script, tm
     summary = json.loads((root / "summary.json").read_text())
     assert set(summary["subjects"]) == {"subject_test_0"} and summary["behaviour"]["permutations"] == 200
     assert set(summary["subjects"]["subject_test_0"]["levels"]) == {"N2", "N3"}  # REM has no decoder here
-    assert summary["subjects"]["subject_test_0"]["warnings"] == []  # 10 a minute are allowed
+    warnings = summary["subjects"]["subject_test_0"]["warnings"]  # 20 a minute are allowed: none about minutes
+    assert len(warnings) == 2 and all("pieces of N" in w and "cues" in w for w in warnings)
+    assert summary["excess"]["n"] == 1 and "conditions" not in summary
     with np.load(root / "subject_test_0" / "night.npz") as stored:
         assert set(stored["stage"]) == {1, 2} and np.allclose(stored["probability"].sum(axis=1), 1, atol=1e-4)
 

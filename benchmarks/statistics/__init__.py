@@ -1,0 +1,1 @@
+"""How often the statistics of the reports are wrong, by simulation."""

@@ -1,0 +1,273 @@
+"""How often the reports' tests find something where there is nothing, and how often their intervals hold the truth.
+
+Every test and interval that a report prints is given simulated studies: decoders that know how often each item is cued
+and nothing else, subjects whose true accuracies are alike, vary or vary with a long tail, nights of stagers. The
+functions are those of utils/metrics that the reports call; docs/statistics.md holds the table.
+
+    python -m benchmarks.statistics.calibration --page docs/statistics.md             (make calibration-study)
+    python -m benchmarks.statistics.calibration --simulations 20
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import runner
+from sleep_interpreter.lasso_glm.engine.settings import Statistics
+from sleep_interpreter.utils.core import command_line
+from sleep_interpreter.utils.core.command_line import progress
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import atomic_write
+from sleep_interpreter.utils.core.provenance import record, write_json
+from sleep_interpreter.utils.metrics import staging_metrics, statistics, time_course_tests
+from sleep_interpreter.utils.metrics.reliability import confidence_reliability
+
+CLASSES, PERMUTATIONS, SAMPLES = 15, 119, 20
+SUBJECTS, NIGHTS = (4, 8, 12, 20), (2, 3, 5, 8)
+ITEMS = {
+    "2 of 15 items": [45] * 2,
+    "3 of 15 items": [30] * 3,
+    "8 of 15 items": [11] * 8,
+    "15 items": [6] * 15,
+    "15 items, cued 1:2": [4, 8] * 7 + [4],
+    "15 items, one 5 times as often": [25] + [5] * 14,
+}
+"""Trials of each item that is there."""
+TRUTHS = {
+    "alike": lambda random, mean, size: np.full(size, mean),
+    "vary": lambda random, mean, size: random.beta(24 * mean, 24 * (1 - mean), size),
+    "long tail": lambda random, mean, size: np.minimum(mean - 0.1 + random.exponential(0.1, size), 0.99),
+}
+"""True accuracies of subjects whose mean is `mean`."""
+TRIALS = ((15, 20, 0.2), (15, 90, 0.2), (15, 480, 0.2), (2, 20, 0.6), (2, 90, 0.6))
+"""Items, trials a subject and mean accuracy of the intervals."""
+Outcome = dict[str, float]
+"""Of one simulated study: whether each test was significant, or whether each interval held the truth."""
+MARKS = "<!-- calibration: begin -->", "<!-- calibration: end -->"
+
+
+def _guesses(random: np.random.Generator, counts: list[int], subjects: int, even: bool = False) -> Iterator[Any]:
+    """Yield labels and guesses of subjects; items are guessed as often as they are cued, or equally often."""
+    label, share = np.repeat(np.arange(len(counts)), counts), np.array(counts) / sum(counts)
+    for _ in range(subjects):
+        yield label, random.choice(len(counts), size=len(label), p=None if even else share)
+
+
+def against_chance(random: np.random.Generator, counts: list[int], subjects: int) -> Outcome:
+    """Test a study without anything to find, as test scripts do."""
+    values, chance, nulls = [], [], []
+    for label, said in _guesses(random, counts, subjects):
+        probability = 0.8 * np.eye(CLASSES)[said] + 0.2 / CLASSES
+        value, null = statistics.permutation_null(label, probability, PERMUTATIONS, random)
+        values.append(value)
+        nulls.append(null)
+        chance.append(statistics.chance(label, probability))
+    found = {}
+    for measure, words in (("top1", "top-1"), ("balanced", "balanced accuracy")):
+        own = [value[measure] for value in values]
+        tested = statistics.against_chance(own, [c[measure] for c in chance], PERMUTATIONS, 0)
+        if tested["wilcoxon_p"] is not None:
+            found[f"Wilcoxon over subjects, {words}"] = tested["wilcoxon_p"] <= 0.05
+            found[f"sign flips over subjects, {words}"] = tested["sign_flip_p"] <= 0.05
+        mean = statistics.permutation_p(np.mean(own), np.mean([null[measure] for null in nulls], axis=0))
+        found[f"permuted labels, mean over subjects, {words}"] = mean["p"] <= 0.05
+        alone = [statistics.permutation_p(v, null[measure])["p"] for v, null in zip(own, nulls, strict=True)]
+        found[f"permuted labels, one subject, {words}"] = np.mean(np.array(alone) <= 0.05)
+        found[f"prevalence above 0, {words}"] = statistics.prevalence(alone)["p"] <= 0.05
+    n = sum(counts)
+    binomial = [
+        statistics.proportion(round(v["top1"] * n), n, c["top1"])["p"] for v, c in zip(values, chance, strict=True)
+    ]
+    return found | {"binomial, one subject, top-1": np.mean(np.array(binomial) <= 0.05)}
+
+
+def clusters(random: np.random.Generator, counts: list[int], subjects: int) -> Outcome:
+    """Look for clusters in accuracies over time without anything to find, as the Lasso GLMs do."""
+    curves, chance = [], []
+    for label, _ in _guesses(random, counts, subjects):
+        said = random.choice(label, size=(SAMPLES, len(label)))
+        decoded = np.array([np.bincount(row, minlength=len(counts)) for row in said])
+        curves.append((said == label).mean(axis=1))
+        chance.append(time_course_tests.chance_of({"cued": np.array(counts), "decoded": decoded, "n": len(label)}))
+    settings = Statistics(permutations=PERMUTATIONS, cluster_p=0.05, seed=int(random.integers(2**31)))
+    return {"clusters over time": time_course_tests.clusters(np.array(curves), np.array(chance), settings)[1].any()}
+
+
+def pairs(random: np.random.Generator, counts: list[int], subjects: int) -> Outcome:
+    """Compare a decoder that knows how often items are cued with one that does not, as compare.py does."""
+    runs = [
+        [(label, said == label) for label, said in _guesses(random, counts, subjects, even)] for even in (False, True)
+    ]
+    tested = statistics.paired(*runs, PERMUTATIONS, 0, balanced=True)
+    return {"paired Wilcoxon, balanced accuracy": tested["wilcoxon_p"] <= 0.05,
+            "paired sign flips, balanced accuracy": tested["sign_flip_p"] <= 0.05}  # fmt: skip
+
+
+def blocked(random: np.random.Generator, counts: list[int], subjects: int) -> Outcome:
+    """Test guesses that drift, of items that are each cued several times in a row."""
+    label, p = np.repeat(np.arange(len(counts)), counts), []
+    for _ in range(subjects):
+        said = np.roll(np.repeat(random.permutation(len(counts)), counts), random.integers(len(label)))
+        value, null = statistics.permutation_null(label, np.eye(len(counts))[said], PERMUTATIONS, random)
+        p.append(statistics.permutation_p(value["top1"], null["top1"])["p"])
+    return {"permuted labels, one subject, top-1": np.mean(np.array(p) <= 0.05)}
+
+
+def accuracies(random: np.random.Generator, kind: str, trials: tuple[int, int, float], subjects: int) -> Outcome:
+    """Return whether the intervals of means over subjects, and of a difference of 0.05, hold the truth."""
+    classes, n, mean = trials
+    true = TRUTHS[kind](random, mean, subjects)
+    lost = 0.05 / mean * (np.ones(subjects) if kind == "alike" else random.uniform(0, 2, subjects))
+    label = np.arange(n) % classes
+    first = [(label, random.random(n) < p) for p in true]
+    second = [(label, own & (random.random(n) >= share)) for (_, own), share in zip(first, lost, strict=True)]
+    top1 = statistics.over_subjects([own for _, own in first], 1 / classes)
+    tables = [statistics.class_counts(*own, classes) for own in first]
+    even = statistics.balanced_over_subjects(tables, 1 / classes)
+    less = statistics.difference(first, second)
+    hits = random.binomial(n, np.array([TRUTHS[kind](random, mean, SAMPLES) for _ in range(subjects)]))
+    low, high = time_course_tests.band(hits, np.full(subjects, n))
+    return {
+        "accuracy": top1["low"] <= mean <= top1["high"],
+        "balanced accuracy": even["low"] <= mean <= even["high"],
+        "difference of two decoders": less["low"] <= 0.05 <= less["high"],
+        "accuracy over time (Lasso GLM)": np.mean((low <= mean) & (mean <= high)),
+    }
+
+
+def nights(random: np.random.Generator, kind: str, minutes: int, subjects: int) -> Outcome:
+    """Return whether the intervals of a stager's agreement hold that of the population."""
+    mean, tables = 0.8, []
+    for right in 1 - TRUTHS[kind](random, 1 - mean, subjects):
+        size, blocks = 20, minutes // 10
+        truth = random.integers(4, size=blocks)
+        share = random.beta(20 * right + 1e-9, 20 * (1 - right) + 1e-9, blocks)  # neighbouring epochs are alike
+        own = np.zeros((blocks, 4, 4), int)
+        own[np.arange(blocks), truth, truth] = hits = random.binomial(size, share)
+        for turn in range(1, 4):
+            own[np.arange(blocks), truth, (truth + turn) % 4] = (size - hits + 3 - turn) // 3
+        tables.append(own)
+    found = staging_metrics.intervals(tables)
+    kappa = (mean - 0.25) / 0.75  # stages are equally frequent
+    truth_of = {"accuracy": mean, "kappa": kappa}
+    return {f"stager's {m}": found[m][0] <= t <= found[m][1] for m, t in truth_of.items()}
+
+
+def calibrated(random: np.random.Generator, n: int) -> Outcome:
+    """Return whether the ECE of a perfectly calibrated decoder lies above what is said to be its 95th percentile."""
+    probability = random.dirichlet(np.full(CLASSES, 0.3), n)
+    label = (random.random((n, 1)) > probability.cumsum(axis=1)).sum(axis=1).clip(max=CLASSES - 1)
+    row = confidence_reliability(label, probability, 15)
+    return {"ECE above its 95th percentile": row["ece"] > row["ece_by_chance"]["high"]}
+
+
+def half_decode(random: np.random.Generator, subjects: int) -> Outcome:
+    """Return whether the bound of the prevalence lies above the truth: half of the people decode."""
+    p = np.where(random.random(subjects) < 0.5, 0.001, random.random(subjects))
+    return {"prevalence bound above the truth": statistics.prevalence(p)["low"] > 0.5}
+
+
+def cells() -> list[tuple[str, str, int, Callable[[np.random.Generator], Outcome]]]:
+    """Return what is simulated: kind of result, situation, subjects and the study."""
+    found: list[tuple[str, str, int, Callable[[np.random.Generator], Outcome]]] = []
+    for name, counts in ITEMS.items():
+        for subjects in SUBJECTS:
+            for study in (against_chance, pairs, *([clusters] if subjects >= statistics.FEWEST_SUBJECTS else [])):
+                found.append(("error", name, subjects, lambda r, s=study, c=counts, n=subjects: s(r, c, n)))
+    blocks = "15 items, each 6 times in a row, drift"
+    found.append(("not held", blocks, 8, lambda r: blocked(r, ITEMS["15 items"], 8)))
+    for n in (45, 180):
+        found.append(("error", f"{n} trials", 1, lambda r, n=n: calibrated(r, n)))
+    for subjects in SUBJECTS:
+        found.append(("error", "half of the people decode", subjects, lambda r, n=subjects: half_decode(r, n)))
+        for kind in TRUTHS:
+            for trials in TRIALS:
+                where = f"subjects {kind}; {trials[0]} items, {trials[1]} trials"
+                found.append(
+                    ("coverage", where, subjects, lambda r, k=kind, t=trials, n=subjects: accuracies(r, k, t, n))
+                )
+    for subjects in NIGHTS:
+        for kind in TRUTHS:
+            where = f"sleepers {kind}; nights of 4 h"
+            found.append(("coverage", where, subjects, lambda r, k=kind, n=subjects: nights(r, k, 240, n)))
+    return found
+
+
+def table(rows: pd.DataFrame) -> list[str]:
+    """Return the page's tables as lines of Markdown: the mean over situations and the worst, by subjects."""
+    lines = []
+    heads = {
+        "error": "| significant where there is nothing (at most 5 % claimed) | situations |",
+        "coverage": "| 95 % interval holds the truth of the population | situations |",
+        "not held": "| not protected: labels in blocks are not exchangeable | situation |",
+    }
+    for result, head in heads.items():
+        own = rows[rows["result"] == result]
+        columns = sorted(own["subjects"].unique())
+        lines += ["", head + "".join(f" {n} |" for n in columns), "|---|---|" + "---|" * len(columns)]
+        own = own.assign(group=own["situation"].str.split(";").str[0] if result == "coverage" else own["situation"])
+        if result == "error":
+            several = own["situation"].isin(list(ITEMS))
+            own["group"] = np.where(several, "all sets of items", own["situation"])
+        for (statistic, group), part in own.groupby(["statistic", "group"], sort=False):
+            told = []
+            for n in columns:
+                rates = 100 * part.loc[part["subjects"] == n, "rate"]
+                worst = rates.min() if result == "coverage" else rates.max()
+                brackets = f" ({worst:.1f})" if len(rates) > 1 else ""
+                told.append("" if rates.empty else f"{rates.mean():.1f} %{brackets}")
+            lines.append(f"| {statistic} | {group} | " + " | ".join(told) + " |")
+    return [*lines, ""]
+
+
+def run(settings: None, folder: Path, args: argparse.Namespace) -> list[str]:
+    """Simulate, write calibration.csv and summary.json, put the table into a page, and return it."""
+    rows, studies = [], cells()
+    with progress(total=len(studies), desc="calibration", unit="situation") as bar:
+        for place, (result, situation, subjects, study) in enumerate(studies):
+            random = np.random.default_rng([args.seed, place])
+            outcomes = pd.DataFrame([study(random) for _ in range(args.simulations)]).astype(float)
+            for statistic, rate in outcomes.mean().items():
+                rows.append({"result": result, "statistic": statistic, "situation": situation, "subjects": subjects,
+                             "rate": float(rate), "simulations": args.simulations})  # fmt: skip
+            bar.update()
+    found = pd.DataFrame(rows)
+    with atomic_write(folder / "calibration.csv") as temporary:
+        found.to_csv(temporary, index=False)
+    write_json(folder / "summary.json", {"simulations": args.simulations, "seed": args.seed, "provenance": record()})
+    error = 100 * (0.05 * 0.95 / args.simulations) ** 0.5
+    lines = [
+        f"Measured by `make calibration-study`: {args.simulations} simulated studies in each situation, {PERMUTATIONS} "
+        "permutations; by number of subjects (nights), the mean over the situations of a row and in brackets the "
+        f"worst of them. By chance alone one situation is off by {error:.1f} points (standard error). Each by "
+        "itself is in results/calibration_study/calibration.csv.",
+        *table(found),
+    ]
+    if args.page is not None:
+        text = args.page.read_text(encoding="utf-8")
+        begin, end = MARKS
+        new = f"{begin}\n{chr(10).join(lines)}\n{end}"
+        changed, count = re.subn(f"{begin}.*{end}", lambda _: new, text, flags=re.DOTALL)
+        if count != 1:
+            raise UserError(f"{args.page}: no place for the table between {begin} and {end}")
+        with atomic_write(args.page) as temporary:
+            temporary.write_text(changed, encoding="utf-8")
+    return lines
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--simulations", type=int, default=1000, metavar="N", help="of each situation (default: 1000)")
+    parser.add_argument("--seed", type=int, default=1642)
+    parser.add_argument("--page", type=Path, metavar="FILE", help="put the table into this page, between its marks")
+
+
+main = runner.command(__doc__, "calibration_study", run, arguments=_arguments)
+
+if __name__ == "__main__":
+    sys.exit(command_line.run(main))

@@ -1,0 +1,38 @@
+"""The calibration study: a short one must show what the long one does, and its page is written or refused."""
+
+import pandas as pd
+import pytest
+
+from benchmarks.statistics import calibration
+from sleep_interpreter.utils.core.errors import UserError
+
+
+def test_the_table_goes_between_its_marks_and_nowhere_else(tmp_path, monkeypatch):
+    few = [cell for cell in calibration.cells() if (cell[2] == 4 and "3 of 15" in cell[1]) or cell[0] == "not held"]
+    monkeypatch.setattr(calibration, "cells", lambda: few)
+    page = tmp_path / "page.md"
+    page.write_text("before\n{}\nold\n{}\nafter\n".format(*calibration.MARKS))
+    command = ["--simulations", "3", "--results", str(tmp_path / "out"), "--page", str(page)]
+    assert calibration.main(command) == 0
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+    assert "3 simulated studies" in text and "| paired Wilcoxon, balanced accuracy | all sets of items |" in text
+    assert calibration.main(command) == 0
+    assert page.read_text() == text, "the same seed, the same page"
+    page.write_text("no marks")
+    with pytest.raises(UserError, match="no place for the table"):
+        calibration.main(command)
+    assert page.read_text() == "no marks"
+
+
+@pytest.mark.slow
+def test_a_short_study_keeps_what_is_claimed(tmp_path):
+    assert calibration.main(["--simulations", "40", "--results", str(tmp_path)]) == 0
+    rows = pd.read_csv(tmp_path / "calibration.csv")
+    errors = rows[rows["result"] == "error"]
+    assert (errors.groupby("statistic")["rate"].mean() <= 0.07).all(), errors.groupby("statistic")["rate"].mean()
+    assert errors["rate"].max() <= 0.25  # of 40 studies in one situation
+    coverage = rows[rows["result"] == "coverage"]
+    coverage = coverage[~coverage["situation"].str.contains("long tail")]
+    means = coverage.groupby(["statistic", "subjects"])["rate"].mean()
+    assert (means >= 0.93).all(), means

@@ -1,0 +1,82 @@
+"""Tests of one number a subject or night: is the mean apart from zero, do two groups of subjects differ?"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from sleep_interpreter.utils.metrics.statistics import too_few_subjects
+
+FEWEST_IN_A_GROUP = 4
+"""Subjects needed in either of two groups: with 3 and 3, no permutation gives a two-sided p below 0.05."""
+
+
+def mean_of_differences(values: ArrayLike, permutations: int, seed: int) -> dict[str, Any]:
+    """Test whether the mean of one number a subject (S,) is apart from zero: two-sided, the subject being the unit.
+
+    Sign flips are all enumerated when there are no more than `permutations`, otherwise drawn; they take the numbers to
+    lie symmetrically about zero where nothing is to be found. The result: n, mean, low, high (95 %, t; None of one),
+    sign_flip_p, or in note why it is None.
+    """
+    each = np.round(np.asarray(values, float), 12)
+    result: dict[str, Any] = {"n": len(each), "mean": float(each.mean()) if len(each) else None, "low": None}
+    result |= {"high": None, "sign_flip_p": None, "note": too_few_subjects(len(each))}
+    if len(each) > 1:
+        half = stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each))
+        result |= {"low": float(each.mean() - half), "high": float(each.mean() + half)}
+    if result["note"] is None:
+        flips = stats.permutation_test(
+            (each,), lambda x, axis: np.mean(x, axis=axis), vectorized=True, permutation_type="samples",
+            n_resamples=permutations, random_state=np.random.default_rng(seed),
+        )  # fmt: skip
+        result["sign_flip_p"] = float(flips.pvalue)
+    return result
+
+
+def in_words(test: Mapping[str, Any], units: str = "subjects") -> str:
+    """Return what `mean_of_differences` found as a line."""
+    if test["mean"] is None:
+        return f"no {units} to test"
+    interval = "" if test["low"] is None else f", 95 % {test['low']:+.3f} to {test['high']:+.3f}"
+    p = test["note"] or f"p = {test['sign_flip_p']:.4f} (two-sided sign flips)"
+    return f"mean {test['mean']:+.3f}{interval}; n = {test['n']} {units}; {p}"
+
+
+def difference_of_groups(first: ArrayLike, second: ArrayLike, permutations: int, seed: int) -> dict[str, Any]:
+    """Test whether two groups of other subjects differ in the mean of one number a subject, two-sided.
+
+    Who belongs to which group is permuted, with Welch's t as the statistic, so that groups of unequal size and spread
+    keep the level (Janssen, 1997, Stat Probab Lett 36:9). The result: n (of either), difference (first - second), low,
+    high (95 %, Welch), permutation_p, or in note why it is None.
+    """
+    groups = [np.asarray(values, float) for values in (first, second)]
+    result: dict[str, Any] = {"n": [len(values) for values in groups], "difference": None, "low": None, "high": None}
+    result |= {"permutation_p": None, "note": None}
+    if min(result["n"]) < FEWEST_IN_A_GROUP:
+        return result | {"note": f"not tested: {result['n']} subjects, {FEWEST_IN_A_GROUP} in either are needed"}
+    result["difference"] = float(groups[0].mean() - groups[1].mean())
+    if not any(np.ptp(values) for values in groups):
+        return result | {"note": "not tested: within either group all subjects are alike"}
+    interval = stats.ttest_ind(*groups, equal_var=False).confidence_interval(0.95)
+    drawn = stats.permutation_test(
+        groups, _welch, vectorized=True, permutation_type="independent", n_resamples=permutations,
+        random_state=np.random.default_rng(seed),
+    )  # fmt: skip
+    return result | {"low": float(interval.low), "high": float(interval.high), "permutation_p": float(drawn.pvalue)}
+
+
+def _welch(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
+    spread = first.var(axis=axis, ddof=1) / first.shape[axis] + second.var(axis=axis, ddof=1) / second.shape[axis]
+    return (first.mean(axis=axis) - second.mean(axis=axis)) / np.sqrt(np.maximum(spread, 1e-24))
+
+
+def groups_in_words(test: Mapping[str, Any]) -> str:
+    """Return what `difference_of_groups` found as a line."""
+    if test["note"]:
+        return str(test["note"])
+    return (
+        f"{test['difference']:+.3f}, 95 % {test['low']:+.3f} to {test['high']:+.3f}; n = {test['n'][0]} and "
+        f"{test['n'][1]} subjects; p = {test['permutation_p']:.4f} (two-sided permutation)"
+    )
