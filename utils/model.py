@@ -74,8 +74,10 @@ def find_checkpoint(results: str | Path, network: str, mode: str | None = None, 
         log.info("%s is taken; there is also %s (name one with --checkpoint)", found[0], others)
     if found:
         return found[0]
-    files = f" nor {' or '.join(row.files)} in {' or '.join(map(display_path, folders))}" if row.files else ""
-    raise UserError(f"no checkpoint of {network}: neither {trained} (made by {command}){files}")
+    if not row.files:
+        raise UserError(f"no checkpoint of {network}: {trained} is not there (made by {command})")
+    files = f"{' or '.join(row.files)} in {' or '.join(map(display_path, folders))}"
+    raise UserError(f"no checkpoint of {network}: neither {trained} (made by {command}) nor {files}")
 
 
 def predict(network: "Ensemble", x: np.ndarray, batch_size: int = 64, progress: "tqdm | None" = None) -> np.ndarray:

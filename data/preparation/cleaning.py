@@ -1,5 +1,6 @@
 """Finds what is not from the brain: bad channels (pyprep) and components of wake EEG (ICA, ICLabel)."""
 
+import logging
 import warnings
 from collections.abc import Collection
 from functools import partial
@@ -14,9 +15,12 @@ from sleep_interpreter.data.preparation.settings import BadChannels, Steps
 from sleep_interpreter.data.preparation.signal import SignalFile, pieces, without_line
 from sleep_interpreter.utils.core.errors import UserError
 
+log = logging.getLogger(__name__)
 _RATE = 250.0  # Hz; ICLabel was trained on 1 to 100 Hz, pyprep's noise criterion looks above 50 Hz
 _LEAST_ICA = 4
 _LEAST_PYPREP = 16  # channels; with the six of a polysomnography, pyprep calls four of them bad for want of neighbours
+PYPREP = "pyprep: "
+"""What the reasons of `find_bad` begin with; the names of pyprep's criteria follow."""
 
 
 def require_package(method: str) -> None:
@@ -48,7 +52,7 @@ def find_bad(file: SignalFile, plan: Plan, settings: BadChannels, seed: int, pos
     for kind, names in noisy.get_bads(as_dict=True).items():
         for name in names if kind != "bad_all" else ():
             reasons.setdefault(str(name), []).append(kind.removeprefix("bad_by_"))
-    return {name: f"pyprep: {', '.join(kinds)}" for name, kinds in reasons.items()}
+    return {name: f"{PYPREP}{', '.join(kinds)}" for name, kinds in reasons.items()}
 
 
 def artefact_operator(
@@ -64,6 +68,7 @@ def artefact_operator(
     names = [name for name in plan.eeg if name not in bad and name not in unplaced]
     if settings.method == "none" or len(names) < _LEAST_ICA:
         return None, [], []
+    log.info("ICA of %d channels over up to %g min of the recording: it may take minutes", len(names), settings.minutes)
     from mne_icalabel import label_components  # lazy: optional dependency
 
     rows = [plan.rows[name] for name in names]

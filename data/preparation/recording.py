@@ -4,6 +4,7 @@ import hashlib
 import logging
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from sleep_interpreter.data.events import slow_oscillations
 from sleep_interpreter.data.events.cue_phases import AtRandom, at_cues
 from sleep_interpreter.data.formats.scoring_readers import Hypnogram
 from sleep_interpreter.data.preparation.channels import Plan, embedded, interpolation, make_plan, rereference
-from sleep_interpreter.data.preparation.cleaning import artefact_operator, find_bad
+from sleep_interpreter.data.preparation.cleaning import PYPREP, artefact_operator, find_bad
 from sleep_interpreter.data.preparation.events import read_events
 from sleep_interpreter.data.preparation.inputs import Session, bids_details
 from sleep_interpreter.data.preparation.settings import Preparation
@@ -26,7 +27,6 @@ from sleep_interpreter.data.preparation.trials import bad_spans, with_stage
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import MARK, SIDECAR, UNFINISHED_SIDECAR, is_simulated
-from sleep_interpreter.utils.signal.channel_names import listed
 from sleep_interpreter.utils.signal.recording import Recording
 
 _PLANTED = re.compile(r"(?:[^/]+/)?true/")
@@ -174,10 +174,13 @@ def _bad_channels(
     bad |= {n: reason for n, reason in found.items() if n not in bad}
     share = settings.channels.interpolate_share
     if len(bad) > share * len(plan.montage):
+        reasons = Counter(part for reason in bad.values() for part in reason.removeprefix(PYPREP).split(", "))
+        each = "; ".join(f"{n} ({reason.removeprefix(PYPREP)})" for n, reason in bad.items())
         raise UserError(
             f"{where}: {len(bad)} of {len(plan.montage)} channels are missing or bad "
-            f"({listed(bad, 70)}), at most {share:.0%} are interpolated; look at the recording, "
-            "or set steps.bad_channels or channels.interpolate_share"
+            f"({', '.join(f'{reason}: {count}' for reason, count in reasons.most_common())}), at most {share:.0%} are "
+            "interpolated; look at the recording, or set steps.bad_channels.method (none: no search by pyprep) or "
+            f"channels.interpolate_share; channel by channel: {each}"
         )
     return bad
 

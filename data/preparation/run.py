@@ -40,8 +40,8 @@ def prepare(
     """Prepare subjects into a folder, `jobs` side by side; write its manifest, and return it.
 
     `only` are the lab's names of those wanted now, None for all. `force` prepares all that are wanted anew, and
-    replaces what was prepared with other settings. Refuses a folder that holds something prepared with other settings
-    or by somebody else, or that another process prepares into.
+    replaces what was prepared with other settings. Refuses a folder that holds a subject prepared with other settings
+    or something by somebody else, or that another process prepares into.
     """
     out = Path(out)
     for method in (settings.steps.bad_channels.method, settings.steps.ica.method, settings.rejection.method):
@@ -56,7 +56,11 @@ def prepare(
         digest = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
         before = _read_manifest(out)
         replace = bool(before) and before.get("settings_sha256") != digest
-        if replace and not force:
+        own = {MANIFEST, UNFINISHED, file_locks.LOCK, data_card.FILE}
+        holds_subjects = any(path.name not in own for path in out.iterdir()) or any(
+            record["status"] == "complete" for record in before.get("subjects", {}).values()
+        )  # one that failed leaves nothing
+        if replace and holds_subjects and not force:
             raise UserError(
                 f"{out / MANIFEST}: this folder was prepared with other settings; choose another --out, "
                 "or --force to prepare everything again"
@@ -65,7 +69,8 @@ def prepare(
         if unknown := sorted(set(only or ()) - set(names)):
             raise UserError(f"--subjects: no {unknown[0]!r}; there are {', '.join(names)}")
         if replace:
-            if lost := [r["source"] for r in before["subjects"].values() if r["source"] not in (only or names)]:
+            lost = [r["source"] for r in before["subjects"].values() if r["source"] not in (only or names)]
+            if lost and holds_subjects:
                 raise UserError(
                     f"{out / MANIFEST}: --force with other settings would remove {', '.join(lost)}, who "
                     "would not be prepared again: prepare all of them, or choose another --out"

@@ -184,10 +184,11 @@ def _cut_trials(cleaned: Cleaned, settings: Preparation, found: dict[str, list[T
             asleep = np.isin(events.stage, [code for codes in cutting.SLEEP_STAGES.values() for code in codes])
             dropped["in W/N1 or not scored"] = int((~asleep).sum())
             events = events[asleep]
-            wanted = [code for kind, codes in cutting.SLEEP_STAGES.items() if kind in card.conditions for code in codes]
-            if not (in_card := np.isin(events.stage, wanted)).all():
-                dropped["in a stage that the data card has no trials of"] = int((~in_card).sum())
-                events = events[in_card]
+            for kind, codes in cutting.SLEEP_STAGES.items():
+                other = np.isin(events.stage, codes)
+                if kind not in card.conditions and other.any():
+                    dropped[f"in {kind}, which the data card has no trials of"] = int(other.sum())
+                    events = events[~other]
         if window == "cue" and card.varying_lengths:
             early = events["samples"].to_numpy(int) < card.shortest_samples
             dropped["next cue before the earliest end"] = int(early.sum())
@@ -204,6 +205,9 @@ def _cut_trials(cleaned: Cleaned, settings: Preparation, found: dict[str, list[T
                 "them; a shorter window of the card leaves it out, or its windows.sleep.earliest_end"
             )
         dropped |= {"beyond the recording": outside, "amplitude": int(reject.sum())}
+        if window == "cue" and (total := dropped["events"]):
+            left_out = [f"{reason}: {n}" for reason, n in list(dropped.items())[1:] if n]
+            cleaned.remarks.append("; ".join([f"{total} cues: {len(kept.table)} kept", *left_out]))
         counts[window] = dropped | {"threshold_uv": threshold, "kept": len(kept.table)}
         found[window].append(kept)
         if window == "cue" and settings.outputs.precue:

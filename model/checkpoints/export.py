@@ -37,10 +37,17 @@ def export(source: str | Path, form: str, out: str | Path, member: int | None = 
 
     `source` is a checkpoint or the folder of a training, `member` the only member that is wanted; None takes the mean
     of all members' probabilities. What is written is read again and compared with the network; where any probability
-    differs by more than `TOLERANCE` nothing is kept. That, a missing package, a member that is not there or a folder
-    that is not empty, is a `UserError`.
+    differs by more than `TOLERANCE` nothing is kept. That, a missing package, a format or member that is not there, a
+    folder that is not empty, or ONNX for trials of unequal length, is a `UserError`.
     """
+    if form not in FILES:
+        raise UserError(f"format {form!r}: a network is exported as {' or '.join(FILES)}")
     network = checkpoint.restore(source)
+    if form == "onnx" and getattr(network.settings, "varying_lengths", False):
+        raise UserError(
+            f"{display_path(source)}: is for trials of unequal length, and ONNX does not compute those alike; take "
+            "the format savedmodel"
+        )
     count = len(network.individual_models)
     if member is not None:
         if not 0 <= member < count:
@@ -60,7 +67,8 @@ def export(source: str | Path, form: str, out: str | Path, member: int | None = 
                 f"{about['largest_difference']:.1e} from the network's, {TOLERANCE:.0e} is permitted; nothing was kept"
             )
         provenance.write_json(folder / "network.json", about)
-    whole = f"mean of {count} members" if member is None else f"member {member} of {count}"
+    mean = f"mean of {count} members" if count > 1 else "its only member"
+    whole = mean if member is None else f"member {member} of {count}"
     return [
         f"written: {display_path(out)}/{FILES[form]} ({whole}), network.json",
         f"  {INPUT} {_shape(about['input'])} -> {OUTPUT} {_shape(about['output'])}, at most "
@@ -86,10 +94,13 @@ def _described(network: "Ensemble", form: str, member: int | None, called: str) 
         channels, classes, rate, unit = ("EEG", "EOG", "EMG"), STAGES, STREAM_RATE, "z-scored over the window"
         axes = ["window", "channel", "sample"]
     shape = [None, *first.input_size]
+    ends = {}
+    if getattr(network.settings, "varying_lengths", False):
+        ends["behind_a_trials_end"] = "NaN in all channels up to the window's end, never zeros"
     return {
         "format": form, "file": FILES[form], "network": network.network, "mode": network.mode or "normal",
         "members": len(network.individual_models), "member": member,
-        "input": {"name": INPUT, "dtype": "float32", "shape": shape, "axes": axes, "channels": channels},
+        "input": {"name": INPUT, "dtype": "float32", "shape": shape, "axes": axes, "channels": channels, **ends},
         "output": {"name": OUTPUT, "dtype": "float32", "shape": [None, network.settings.classes], "classes": classes},
         "rate_hz": rate, "window_s": window, "unit": unit, "simulated": bool(notes.get("simulated")), **data,
         "settings": network.settings.model_dump(mode="json"), "made_by": provenance.record(),

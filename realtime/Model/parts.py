@@ -86,7 +86,9 @@ def _input_notices(card: DataCard, interpolated: Sequence[str], where: str) -> l
     corners = card.filter.model_dump(exclude_none=True)
     if corners:
         said = ", ".join(f"{name.removesuffix('_hz')} {value:g} Hz" for name, value in corners.items())
-        notices.append((logging.WARNING, f"decoder trained on filtered EEG ({said}): the stream is not ({where})"))
+        remedy = "trials as a session cuts them: data/prepare.py --config prepare_realtime"
+        text = f"decoder trained on filtered EEG ({said}): the stream is not ({where}); {remedy}"
+        notices.append((logging.WARNING, text))
     return notices
 
 

@@ -1,10 +1,13 @@
 """What can be set about a session. params/realtime.yaml holds every default and the reason for it."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from operator import not_
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
+from sleep_interpreter.data.preparation import trigger_table
+from sleep_interpreter.data.preparation.settings import TriggerTable
 from sleep_interpreter.realtime.Parameters.output import AudioSettings, MarkerSettings
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
 from sleep_interpreter.utils.core.config import Settings
@@ -86,9 +89,11 @@ class CueSettings(Settings):
     """When which item is cued.
 
     `groups`: items of each, by name or by number in the data card; None: the first half of the card's, and the rest.
+    `table`: CSV of what a recording's triggers mean (`data.preparation.trigger_table`); None: annotations "cue/<item>".
     """
 
     mode: Literal["scheduled", "recorded"] = "scheduled"
+    table: Annotated[TriggerTable | None, BeforeValidator(trigger_table.read)] = Field(default=None, exclude_if=not_)
     interval_seconds: tuple[float, float] = (4.0, 6.0)
     group_seconds: float = Field(30.0, ge=1)
     groups: tuple[tuple[int | str, ...], tuple[int | str, ...]] | None = None
@@ -103,6 +108,15 @@ class CueSettings(Settings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         low, high = self.interval_seconds
+        if self.table is not None:
+            if self.mode != "recorded":
+                raise ValueError("table is about the triggers of a recording: it needs mode recorded (--cues recorded)")
+            for number, row in enumerate(self.table.rows, trigger_table.FIRST_ROW):
+                if row.session is not None or row.run is not None:
+                    raise ValueError(
+                        f"{self.table.file}, row {number}: a replayed recording has no session and no run; take out "
+                        "these columns, and the rows of other recordings"
+                    )
         if self.mode == "recorded" and self.lock.method != "none":
             raise ValueError("lock.method must be none with recorded cues: their times are given")
         if self.lock.learn and self.lock.phase_from == "precue" and not self.sham_share:

@@ -14,7 +14,13 @@ import numpy as np
 from sleep_interpreter.realtime.Report import recorded_signal
 from sleep_interpreter.realtime.Report.recorded_signal import Evoked, Spectrogram, evoked, open_segments, spectrogram
 from sleep_interpreter.realtime.Report.session_data import SessionData, Span, load_session
-from sleep_interpreter.realtime.Report.summary import phase_statistics, stage_minutes, stage_spans
+from sleep_interpreter.realtime.Report.summary import (
+    closed_gate,
+    phase_statistics,
+    skip_reasons,
+    stage_minutes,
+    stage_spans,
+)
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.metrics.circular import against_random_times
@@ -122,7 +128,11 @@ def _cues(session: SessionData, kind: str | None) -> Section | str:
     cued, shams = session.cues(), session.cues("sham")
     if not cued and not shams:
         skipped = len(session.select("cue_skipped", "cue_cancelled"))
-        return f"No cue was played; {skipped} were skipped or taken back."
+        reasons = skip_reasons(session.events)
+        told = [f"{n} skipped: {reason}." for reason, n in reasons.items()]
+        if isinstance(gate := session.setting("gate"), dict) and (opens := closed_gate(reasons, gate)) is not None:
+            told.append(f"{opens[0].upper()}{opens[1:]}.")
+        return " ".join([f"No cue was played; {skipped} were skipped or taken back.", *told])
     names = session.card.item_names
     counts = Counter((c["item"], c["stage"]) for c in cued)
     by_stage = {s: [counts[item, s] for item in names] for s in (*STAGES, "unknown")}
@@ -142,6 +152,7 @@ def _cues(session: SessionData, kind: str | None) -> Section | str:
         "svg": session_plots.cue_counts(names, by_stage, [sham[item] for item in names], kind),
         "cues": len(cued),
         "shams": len(shams),
+        "skipped": ", ".join(f"{n} ({reason})" for reason, n in skip_reasons(session.events).items()),
         "intervals": _intervals([c["seconds"] for c in (*cued, *shams)], kind),
         "used": used,
         "groups": [

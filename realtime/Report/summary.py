@@ -1,8 +1,9 @@
 """What is left of a session: summary, hypnogram table and figure, all made from its events."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.provenance import write_json
 from sleep_interpreter.utils.metrics.statistics import chance_of_guesses, proportion
+from sleep_interpreter.utils.staging.settings import GateSettings
 
 StageSpan = tuple[float, float, str, list[float] | None]
 """Onset s, duration s, stage, smoothed probabilities."""
@@ -54,11 +56,14 @@ def phase_statistics(degrees: np.ndarray) -> tuple[float, float, float]:
     return float(np.degrees(np.angle(mean))), float(abs(mean)), float(np.degrees(spread))
 
 
-def summarise(events: Sequence[dict], *, recorded: bool, simulated: bool, seconds: float, card: DataCard) -> dict:
+def summarise(
+    events: Sequence[dict], *, recorded: bool, simulated: bool, seconds: float, card: DataCard, gate: GateSettings
+) -> dict:
     """Return the session's counts as a mapping for JSON; `events` as in log.jsonl, `seconds` its length.
 
     `recorded`: the signal holds responses to these cues (a live stream, or a recording's own cues), so the truth of
-    every decode is known; `simulated`: the recording is simulated; `card` has the items.
+    every decode is known; `simulated`: the recording is simulated; `card` has the items, `gate` says when
+    cues may be played.
     """
     items = card.item_names
     silent = silent_cues(events)
@@ -73,12 +78,14 @@ def summarise(events: Sequence[dict], *, recorded: bool, simulated: bool, second
         "warnings": [e["detail"]["text"] for e in warned],
         "minutes": round(seconds / 60, 3),
         "stage_minutes": {stage: round(m, 3) for stage, m in minutes.items()},
+        "gate": gate.model_dump(),
         "gate_openings": sum(e["event"] == "gate" and e["detail"]["open"] for e in events),
         "cues": {
             "total": len(cues),
             "per_item": _count(cues, "item", items),
             "per_stage": _count(cues, "stage", (*STAGES, "unknown")),
             "skipped": sum(e["event"] == "cue_skipped" for e in events),
+            "skip_reasons": skip_reasons(events),
             "cancelled": sum(e["event"] == "cue_cancelled" for e in events),
             "not_sounded": sum(e["event"] == "cue" for e in events) - len(cues),
             "shams": sum(e["event"] == "sham" for e in events),
@@ -106,6 +113,23 @@ def summarise(events: Sequence[dict], *, recorded: bool, simulated: bool, second
     return result
 
 
+def skip_reasons(events: Iterable[dict]) -> dict[str, int]:
+    """Return how many cues were skipped for each reason, the most frequent first."""
+    return dict(Counter(e["detail"]["reason"] for e in events if e["event"] == "cue_skipped").most_common())
+
+
+def closed_gate(reasons: Collection[str], gate: Mapping[str, Any]) -> str | None:
+    """Return when the gate opens, by its settings, where no cue was skipped for anything but a closed gate."""
+    if not reasons or not all(reason.startswith("the gate is closed") for reason in reasons):
+        return None
+    needed = "{} stagings in a row with P({}) of at least {} (gate.{}_detections, gate.{}_probability)"
+    rules = [needed.format(gate["nrem_detections"], "N2) + P(N3", gate["nrem_probability"], "nrem", "nrem")]
+    if gate["rem"]:
+        rules.append(needed.format(gate["rem_detections"], "R", gate["rem_probability"], "rem", "rem"))
+    rem = "" if gate["rem"] else "; cues in REM need gate.rem"
+    return f"the gate was closed at every skipped cue; it opens after {', or '.join(rules)}{rem}"
+
+
 def _phases(events: Sequence[dict]) -> dict | None:
     """Return how cues met the slow oscillation: those that waited for it and those that did not."""
     result = {}
@@ -131,6 +155,10 @@ def summary_lines(summary: dict) -> list[str]:
         f"minutes per stage: {stages}",
         f"cues: {cues['total']} ({cues['skipped']} skipped); decodes: {decodes['total']} ({decodes['failed']} failed)",
     ]
+    if cues["skip_reasons"]:
+        lines.append("skipped: " + ", ".join(f"{n} ({reason})" for reason, n in cues["skip_reasons"].items()))
+    if (opens := closed_gate(cues["skip_reasons"], summary["gate"])) is not None:
+        lines.append(opens)
     if cues["not_sounded"]:
         lines.append(f"not counted: {cues['not_sounded']} cues that did not sound (device gone or late)")
     for name, row in (summary["phase"] or {}).items():
@@ -169,7 +197,7 @@ def write_summary(
     """Write hypnogram.tsv, summary.json and session.png into the session's folder; return the summary."""
     from sleep_interpreter.utils.plots.session import plot_session  # lazy: start-up
 
-    summary = summarise(events, recorded=recorded, simulated=simulated, seconds=seconds, card=card)
+    summary = summarise(events, recorded=recorded, simulated=simulated, seconds=seconds, card=card, gate=settings.gate)
     write_hypnogram(events, folder / "hypnogram.tsv")
     write_json(folder / "summary.json", summary)
     title, threshold = f"{folder.parent.name}, {folder.name}", settings.gate.nrem_probability

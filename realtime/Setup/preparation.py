@@ -128,7 +128,7 @@ def _schedule(planned: Plan, source: Source, card: DataCard) -> Schedule:
     """Return the schedule that the settings ask for, gone on with where a session is resumed."""
     settings = planned.settings.cues
     if settings.mode == "recorded":
-        return RecordedCues(source.cues(), settings.groups_of(card.item_names), card.item_names)
+        return RecordedCues(source.cues(settings.table), settings.groups_of(card.item_names), card.item_names)
     playlist = None if settings.playlist is None else read_playlist(settings.playlist, card)
     schedule = CueSchedule(settings, planned.settings.seed, planned.subject, card, playlist)
     schedule.resume(planned.events)

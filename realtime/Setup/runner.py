@@ -113,8 +113,7 @@ def _run_to_report(
         )  # fmt: skip
     for line in (*summary_lines(summary), f"written to {display_path(folder)}"):
         logger.info("%s", line)
-    if prepared.source.live:
-        _write_night_report(folder)
+    _write_night_report(folder)
 
 
 def _write_night_report(folder: Path) -> None:

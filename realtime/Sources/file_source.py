@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from sleep_interpreter.data.preparation.settings import Events, TriggerTable
 from sleep_interpreter.realtime.Parameters.source import SourceSettings
 from sleep_interpreter.realtime.Sources.source import Plan, Source
 from sleep_interpreter.utils.core.constants import STREAM_RATE
@@ -109,29 +110,50 @@ class ReplaySource(Source):
             others_fit, limit="source.amplitude_range",
         )  # fmt: skip
 
-    def cues(self) -> list[tuple[float, int]]:
-        """Return [(seconds since the start of the replay, item)] of the annotations "cue/<item>"."""
-        annotations = self._recording.annotations
+    def cues(self, table: TriggerTable | None = None) -> list[tuple[float, int]]:
+        """Return [(seconds since the start of the replay, item)] of the annotations that are cues.
+
+        These are "cue/<item>" or, by `table`, the triggers whose modality is cue.
+        """
+        events = self._cue_annotations() if table is None else self._triggered_cues(table)
+        found = [(seconds - self.begins, item) for seconds, item in events]
+        found = [(seconds, item) for seconds, item in found if self._skip <= seconds < self._skip + self.seconds]
+        if not found:
+            what = 'annotation "cue/<item>"' if table is None else f"cue of {table.file}"
+            lab = " (triggers of your own: cues.table)" if table is None else ""
+            raise UserError(
+                f"{self.path}: --cues recorded, but the recording holds no {what} in the part that is replayed{lab}; "
+                "use --cues scheduled"
+            )
+        return sorted(found)
+
+    def _cue_annotations(self) -> list[tuple[float, int]]:
+        """Return (seconds in the recording, item) of the annotations "cue/<item>"."""
+        annotations, found = self._recording.annotations, []
         # MNE counts onsets from the measurement's start, which may lie before the first sample.
         shift = self._recording.first_time
-        found = []
         for onset, text in zip(annotations.onset, annotations.description, strict=True):
             if (match := _CUE.fullmatch(str(text).strip())) is None:
                 continue
             try:
-                item = self._card.item_index(match[1])
+                found.append((float(onset) - shift, self._card.item_index(match[1])))
             except ValueError as error:
                 hint = str(error).partition("; ")[2]
                 raise UserError(f"{self.path}: annotation {text!r} names no item; {hint}") from None
-            seconds = float(onset) - shift - self.begins
-            if self._skip <= seconds < self._skip + self.seconds:
-                found.append((seconds, item))
-        if not found:
-            raise UserError(
-                f'{self.path}: --cues recorded, but the recording holds no annotation "cue/<item>" '
-                "in the part that is replayed; use --cues scheduled"
-            )
-        return sorted(found)
+        return found
+
+    def _triggered_cues(self, table: TriggerTable) -> list[tuple[float, int]]:
+        """Return (seconds in the recording, item) of the annotations that a table calls cues."""
+        try:
+            from sleep_interpreter.data.preparation.events import read_events  # lazy: optional dependency
+            from sleep_interpreter.data.preparation.inputs import Session  # lazy: optional dependency
+        except ModuleNotFoundError as error:
+            raise UserError(f"the package {error.name} is not installed: pip install -e '.[prepare]'") from None
+        settings = Events(table=table, rules=())
+        session = Session(self.path.stem, "sleep", self.path)
+        events, _ = read_events(session, self._recording, self._recording.annotations, settings, card=self._card)
+        cues = events[events.modality == "cue"]
+        return list(zip(cues.onset_s.astype(float), cues.item_index.astype(int), strict=True))
 
     def fingerprint(self) -> dict[str, Any]:
         """Return name, size and a hash: SHA-256 of size, first and last MiB of every file."""

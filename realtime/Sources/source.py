@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from sleep_interpreter.data.preparation.settings import TriggerTable
 from sleep_interpreter.realtime.Parameters.settings import SessionSettings
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
 from sleep_interpreter.realtime.Recording.recorder import Recorder
@@ -119,8 +120,11 @@ class Source(Protocol):
         be read for it."""
         return None
 
-    def cues(self) -> list[tuple[float, int]]:
-        """Return [(seconds since the start, item)] of the cues that the recording holds."""
+    def cues(self, table: TriggerTable | None = None) -> list[tuple[float, int]]:
+        """Return [(seconds since the start, item)] of the cues that the recording holds.
+
+        `table` says what its triggers mean; None: annotations "cue/<item>".
+        """
         raise UserError(f"{self.where}: --cues recorded needs a recording that holds them: --source replay")
 
     def take_inputs(self) -> list[Input]:

@@ -243,7 +243,11 @@ def test_conditions_of_the_card_are_those_that_are_prepared(tmp_path):
     out, manifest, _ = prepared(card, tmp_path)
     assert set(read_pickle(out / "SI Main Test" / "subject_test_0" / "Whole_data.pickle")) == {"N2N3"}
     trials = manifest["subjects"]["subject_test_0"]["sessions"]["night"]["trials"]["cue"]
-    assert trials["in a stage that the data card has no trials of"] > 0
+    assert trials["in REM, which the data card has no trials of"] > 0
+    total, rem = trials["events"], trials["in REM, which the data card has no trials of"]
+    account = f"{total} cues: {trials['kept']} kept; "
+    (line,) = [line for line in prepare_run.summary_lines(manifest, out) if account in line]
+    assert line.startswith("  note, night: ") and f"; in REM, which the data card has no trials of: {rem}" in line
     assert survey_folder(out).problems == []
 
 

@@ -70,7 +70,8 @@ def test_an_export_gives_the_same_in_a_process_without_this_project(names, form,
     random = np.random.default_rng(1)
     for name, network in networks.items():
         lines = si.export(tmp_path / name, form, tmp_path / name / "exported")
-        assert f"mean of {len(network.individual_models)} members" in lines[0]
+        count = len(network.individual_models)
+        assert (f"(mean of {count} members)" if count > 1 else "(its only member)") in lines[0]
         size = network.individual_models[0].input_size
         x = {f"b{n}": random.standard_normal((n, *size)).astype(np.float32) for n in (1, 2, 20)}
         np.savez(tmp_path / name / "x.npz", **x)
@@ -143,7 +144,23 @@ def test_what_is_refused(tmp_path, monkeypatch):
     checkpoint.save(unnamed, tmp_path / "unnamed.npz")
     with pytest.raises(UserError, match="no data card says which channels"):
         si.export(tmp_path / "unnamed.npz", "savedmodel", tmp_path / "exported")
+    with pytest.raises(UserError, match="format 'h5': a network is exported as savedmodel or onnx"):
+        si.export(tmp_path / "ensemble.npz", "h5", tmp_path / "exported")
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(UserError, match=r"tf2onnx is not installed: pip install -e '\.\[export\]'"):
         si.export(tmp_path / "ensemble.npz", "onnx", tmp_path / "exported")
     assert not (tmp_path / "exported").exists()
+
+
+def test_a_network_for_trials_of_unequal_length_is_a_savedmodel_that_says_what_ends_a_trial(tmp_path, monkeypatch):
+    card = own.card_of("pair", windows=own.VARYING)
+    network = si.build("N23SISD", members=1, card=card, **TINY)
+    checkpoint.save(network, tmp_path / "ensemble.npz")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "tf2onnx", None)  # it is refused before anything is converted
+        with pytest.raises(UserError, match=r"unequal length.*take the format savedmodel"):
+            si.export(tmp_path / "ensemble.npz", "onnx", tmp_path / "exported")
+    (line, *_) = si.export(tmp_path / "ensemble.npz", "savedmodel", tmp_path / "exported")
+    assert "(its only member)" in line
+    about = json.loads((tmp_path / "exported" / "network.json").read_text("utf-8"))
+    assert "NaN in all channels" in about["input"]["behind_a_trials_end"]

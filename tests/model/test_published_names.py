@@ -214,6 +214,10 @@ def test_what_was_trained_here_comes_first(tmp_path):
     results, data = tmp_path / "results", tmp_path / "data"
     with pytest.raises(UserError) as caught:
         trained_networks.find_checkpoint(results, "N23SIMD", "retrained", data)
+    with pytest.raises(
+        UserError, match=r"EEGNet: .*ensemble\.npz is not there \(made by `python train/network.py EEGNet`\)"
+    ):
+        trained_networks.find_checkpoint(results, "EEGNet", None, data)
     for word in (
         "no checkpoint of N23SIMD", "N2N3_SIMD_Retrained/ensemble.npz", "N2N3_SIMD_Retrained.ckpt",
         "python train/N23SIMD.py --mode retrained", display_path(data / "Model checkpoint" / "Decoding"),

@@ -47,6 +47,17 @@ def test_recorded_cues_need_annotations(main, raw55, tmp_path):
             main(["--recording", str(tmp_path / "cues_raw.fif"), "--cues", "recorded", "--out", str(tmp_path)])
 
 
+def test_a_table_of_triggers_belongs_to_recorded_cues(main, recording, tmp_path):
+    for header, more, words in (
+        ("code,item,modality", [], r"it needs mode recorded \(--cues recorded\)"),
+        ("code,item,modality,session", ["--cues", "recorded"], r"row 2: a replayed recording has no session"),
+    ):
+        (tmp_path / "triggers.csv").write_text(f"{header}\n31,apple,cue{',night' * header.count('session')}\n")
+        table = ["--set", f"cues.table={tmp_path / 'triggers.csv'}"]
+        with pytest.raises(UserError, match=words):
+            main(["--recording", str(recording), "--out", str(tmp_path), *more, *table])
+
+
 @pytest.mark.slow
 def test_checkpoint_of_another_model(main, recording, checkpoints, tmp_path):
     common = ["--recording", str(recording), "--out", str(tmp_path)]

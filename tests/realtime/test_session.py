@@ -3,10 +3,13 @@
 import os
 import threading
 
+import mne
 import numpy as np
 import pytest
 import soundfile
 
+from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.realtime.Report.summary import summary_lines
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.data_card import published
 
@@ -61,11 +64,9 @@ def test_the_folder_is_complete_and_readable(whole):
     names = {p.name for p in result.folder.iterdir()}
     assert names == {
         "settings.yaml", "session.json", "log.jsonl", "log.tsv", "hypnogram.tsv", "sounds", "cues.flac",
-        "session.png", "summary.json",
+        "session.png", "summary.json", "report.html",
     }  # fmt: skip
     assert {p.stem for p in (result.folder / "sounds").iterdir()} == set(ITEMS)
-    from sleep_interpreter.realtime.Parameters import SessionSettings
-
     settings = config.load(SessionSettings, result.folder / "settings.yaml")
     assert settings.gate.nrem_detections == 1 and settings.staging.stager == "sistaging"
     rows = (result.folder / "hypnogram.tsv").read_text(encoding="utf-8").splitlines()
@@ -130,6 +131,36 @@ def test_recorded_cues_are_used_while_the_gate_is_open(session, recording, flags
     assert accuracy["hits"] == sum(e["detail"]["cued"] == e["detail"]["item"] for e in decodes)
     assert accuracy["low"] <= accuracy["accuracy"] <= accuracy["high"]
     assert result.summary["recording"] == "not marked as simulated"
+    assert result.summary["cues"]["skip_reasons"] == {"the gate is closed": len(closed)}
+    report = (result.folder / "report.html").read_text(encoding="utf-8")
+    assert f"Skipped: {len(closed)} (the gate is closed)." in report, "a replay is reported too"
+
+
+def test_a_labs_own_triggers_are_cues_by_a_table(session, raw55, staged, tmp_path):
+    raw, cues = raw55.copy().crop(0, 50), CUES[:6]
+    names = [f"Stimulus/S {31 + ITEMS.index(item)}" for _, item in cues]
+    onsets = [seconds for seconds, _ in cues]
+    raw.set_annotations(mne.Annotations([*onsets, 41.0], [0] * 7, [*names, "Response/R  1"]))
+    raw.save(tmp_path / "night_raw.fif", verbose="error")
+    rows = [f"{31 + k},{item},cue" for k, item in enumerate(ITEMS)]
+    (tmp_path / "triggers.csv").write_text("\n".join(["code,item,modality", *rows]), encoding="utf-8")
+    table = ["--set", f"cues.table={tmp_path / 'triggers.csv'}"]
+    result = session(tmp_path / "night_raw.fif", *staged, "--cues", "recorded", *table)
+    found = [e for e in result.events if e["event"] in ("cue", "cue_skipped")]
+    assert [(e["seconds"], e["detail"]["item"]) for e in found] == cues
+    kept = config.load(SessionSettings, result.folder / "settings.yaml").cues.table
+    assert kept.rows[2].code == 33 and kept.rows[2].item == ITEMS[2], "what --resume reads"
+
+
+def test_cues_that_a_closed_gate_skipped_name_its_settings(session, recording, staged):
+    result = session(recording, *staged, "--cues", "recorded", "--set", "gate.nrem_detections=90")
+    opens = "it opens after 90 stagings in a row with P(N2) + P(N3) of at least 0.8 (gate.nrem_detections, "
+    assert not of(result, "cue")
+    lines = summary_lines(result.summary)
+    assert f"skipped: {len(CUES)} (the gate is closed)" in lines
+    assert any(opens in line and "need gate.rem" in line for line in lines)
+    report = (result.folder / "report.html").read_text(encoding="utf-8")
+    assert opens in report and f"{len(CUES)} skipped: the gate is closed." in report
 
 
 def test_a_simulated_recording_is_called_simulated_everywhere(session, recording, flags, tmp_path):

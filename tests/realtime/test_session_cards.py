@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from sleep_interpreter.realtime.Cues.sounds import load_sounds, synthesise, write_sounds
+from sleep_interpreter.realtime.Model import parts
 from sleep_interpreter.realtime.Model.networks import Decoder, ResponseWindow
 from sleep_interpreter.realtime.Monitor.history import SessionHistory
 from sleep_interpreter.realtime.Parameters import SessionSettings
@@ -21,7 +22,7 @@ from sleep_interpreter.realtime.Report.night_report import write_night_report
 from sleep_interpreter.realtime.Report.session_data import load_session
 from sleep_interpreter.realtime.Sources.montage import stream_names
 from sleep_interpreter.utils.core import data_card
-from sleep_interpreter.utils.core.data_card import DataCard, Item, published
+from sleep_interpreter.utils.core.data_card import DataCard, Filter, Item, published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.preprocessing import decoding_window
 from sleep_interpreter.utils.signal.recording import Recording
@@ -401,3 +402,9 @@ def test_a_decoder_of_other_items_does_not_go_on_with_a_session(main, session, s
     with pytest.raises(UserError, match="'new' is in"):
         main(["--resume", str(first.folder)])
     assert (first.folder / "log.jsonl").read_bytes() == before
+
+
+def test_a_decoder_of_filtered_eeg_names_the_settings_for_a_session():
+    card = EIGHT.model_copy(update={"filter": Filter(low_hz=0.1)})
+    (text,) = [text for _, text in parts._input_notices(card, [], "decoder.npz") if "filtered" in text]
+    assert "low 0.1 Hz" in text and text.endswith("data/prepare.py --config prepare_realtime")

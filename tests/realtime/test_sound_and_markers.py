@@ -26,6 +26,7 @@ from sleep_interpreter.realtime.Session.cueing import CueController
 from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
 from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.staging.settings import GateSettings
 
 CARD = published()
 ITEMS = CARD.item_names
@@ -199,7 +200,7 @@ def test_cues_that_did_not_sound_count_nowhere(tmp_path):
         ]  # fmt: skip
 
     events = [*cue(1, 1.5), *cue(2, None)]
-    found = summarise(events, recorded=True, simulated=True, seconds=10, card=CARD)
+    found = summarise(events, recorded=True, simulated=True, seconds=10, card=CARD, gate=GateSettings())
     assert found["cues"]["total"] == 1 and found["cues"]["not_sounded"] == 1
     assert found["decodes"]["total"] == found["accuracy"]["n"] == found["phase"]["not locked"]["n"] == 1
     assert any("1 cues that did not sound" in line for line in summary_lines(found))

@@ -236,7 +236,8 @@ def test_references_are_what_they_say():
 
 
 @pytest.mark.slow
-def test_blinks_go_and_the_rest_stays(tmp_path):
+def test_blinks_go_and_the_rest_stays(tmp_path, caplog):
+    caplog.set_level("INFO")
     settings = load_settings(None, ["steps.ica.minutes=2"])
     with_blinks, without = (recordings.wake(0, names=EEG_MONTAGE[::2], blinks=b) for b in (True, False))
     plan = make_plan(Channels(montage=EEG_MONTAGE[::2]), with_blinks.ch_names, "file")
@@ -245,6 +246,7 @@ def test_blinks_go_and_the_rest_stays(tmp_path):
     file.write(0, data.astype(np.float32))
     operator, names, found = artefact_operator(file, plan, {}, settings.steps, 0, "standard_1005")
     assert any(row["removed"] and row["label"] == "eye blink" for row in found)
+    assert "may take minutes" in caplog.text
     rows = [plan.rows[n] for n in names]
     clean, true = operator @ data[rows], without.get_data(picks=plan.picks)[rows] * 1e6
     blink = (data[rows] - true)[names.index("Fp1")]
@@ -263,6 +265,13 @@ def test_dead_and_noisy_channels_are_found(tmp_path):
     plan = make_plan(Channels(montage=NAMES), NAMES, "file")
     found = find_bad(file, plan, Steps().bad_channels, 0, "standard_1005")
     assert {"Fz", "Cz"} <= set(found) and len(found) <= 5
+    settings = load_settings(None, ["channels.interpolate_share=0"])
+    with pytest.raises(UserError) as refused:
+        prepare_recording._bad_channels(file, plan, "s1", ["Fz", "O1"], settings, "night")
+    said, criteria = str(refused.value), found["Cz"].removeprefix("pyprep: ")
+    assert "channels.tsv: 2" in said and f"{criteria.split(', ')[0]}: " in said
+    assert "steps.bad_channels.method (none:" in said
+    assert "O1 (channels.tsv)" in said and f"Cz ({criteria})" in said
     few = make_plan(Channels(montage=NAMES[:6]), NAMES[:6], "file")
     assert find_bad(file, few, Steps().bad_channels, 0, "standard_1005") == {}
     assert "no search for bad channels" in few.notes[-1]

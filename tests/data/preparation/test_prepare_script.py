@@ -256,7 +256,7 @@ def test_volts_and_microvolts_are_told_apart(lab, tmp_path):
     record = manifest["subjects"]["subject_0"]
     assert record["step"] == "units" and "recordings.unit uV" in record["reason"]
     assert "expected 0.5 to 500 µV" in record["reason"]
-    manifest = quick(tmp_path / "lab", tmp_path / "out2", "split.test=[]", "recordings.unit=uV")
+    manifest = quick(tmp_path / "lab", tmp_path / "out", "split.test=[]", "recordings.unit=uV")
     assert manifest["subjects"]["subject_0"]["status"] == "complete"
 
 
