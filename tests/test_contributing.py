@@ -16,6 +16,8 @@ from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.utils.staging.registry import STAGERS
 import my_figure
 
+import pytest
+
 network = si.build("My")
 assert network.predict_proba(np.zeros((3, 200, 55), np.float32)).shape == (3, 15)
 assert "My" in si.network_names()
@@ -35,6 +37,7 @@ print("all")
 """
 
 
+@pytest.mark.slow
 def test_every_example_works(tmp_path):
     text = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
     blocks = dict(re.findall(r"^## An? (\w+)\n.*?```python\n(.*?)```", text, re.S | re.M))

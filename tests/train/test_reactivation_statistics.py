@@ -65,6 +65,7 @@ def test_what_is_there_is_found_beyond_the_control():
     assert any("n = 12 subjects; p = 0.000" in line for line in reactivation.summary_lines(summary))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "situation",
     [
@@ -126,6 +127,7 @@ def test_several_scores_of_an_item_are_refused_or_averaged(tmp_path):
         reactivation_events.read_behaviour(path, ["s1"], {}, items)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minutes", [(60, 60), (30, 120)])
 @pytest.mark.parametrize("subjects", [6, 12])
 def test_conditions_of_the_same_subjects_keep_the_level(subjects, minutes):

@@ -66,6 +66,7 @@ def test_each_augmentation_does_what_it_says():
     assert one("noise", 5.0, share=0.5)["sleep"].std(axis=(1, 2)).min() < 2
 
 
+@pytest.mark.slow
 def test_a_training_with_both_goes_on_to_the_same_bits_and_notes_them(tmp_path, call_script):
     root = own.write(tmp_path / "data", own.card_of("pair"))
     options = [

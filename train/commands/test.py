@@ -178,9 +178,14 @@ def cautions(trained: Mapping[str, Any], subjects: Sequence[Any]) -> list[str]:
     found = []
     simulated = [s.name for s in subjects if s.simulated]
     lab = trained.get("lab_names", {})
+    names = {}
+    for subject in subjects:
+        file = getattr(subject, "file", None)
+        known = lab_names(file.parents[2]) if file is not None and file.is_file() else {}
+        names[subject.name] = {subject.name, known.get(subject.name, subject.name)}
     for key, use in (("training_subjects", "trained on"), ("validation_subjects", "chosen on")):
         used = {name for stored in trained.get(key, ()) for name in (stored, lab.get(stored))}
-        if seen := sorted(subject.name for subject in subjects if used & _names(subject)):
+        if seen := sorted(name for name, called in names.items() if used & called):
             found.append(f"the checkpoint was {use} test subjects {', '.join(seen)}: this is no test")
     if 0 < len(simulated) < len(subjects):
         found.append(f"only some test subjects are marked as simulated: {', '.join(simulated)}")
@@ -189,13 +194,6 @@ def cautions(trained: Mapping[str, Any], subjects: Sequence[Any]) -> list[str]:
     if simulated and not trained.get("simulated"):
         found.append("the test data are simulated, the checkpoint is not marked as trained on simulated data")
     return found
-
-
-def _names(subject: Any) -> set[str]:
-    """Return what a subject is called: by its folder, and by the lab where the data folder says so."""
-    file = getattr(subject, "file", None)
-    lab = lab_names(file.parents[2]) if file is not None and file.is_file() else {}
-    return {subject.name, lab.get(subject.name, subject.name)}
 
 
 def controls(window: str, network: Ensemble) -> dict[str, str]:

@@ -145,8 +145,8 @@ def find(source: str | Path, folders: Iterable[Path] = ()) -> Path:
         return found[0]
     known = sorted(p.stem for p in PARAMS.glob("[!_]*.yaml"))
     close = nearest(str(source), known, 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
-    raise UserError(f"no settings {str(source)!r} in {PARAMS}; {hint}")
+    hint = f"did you mean {close[0]!r}? There" if close else "there"
+    raise UserError(f"no settings {str(source)!r} in {PARAMS}; {hint} are {', '.join(known)}")
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -117,7 +117,8 @@ def intervals(tables: Sequence[np.ndarray]) -> dict[str, list[float] | None]:
     else:
         units = _measures(whole - np.array([own.sum(axis=0) for own in tables]))
         several = [own for own in left if own.shape[1] > 1]
-        within = np.sqrt(sum((own.shape[1] - 1) * np.nan_to_num(np.nanvar(own, axis=1)) for own in several) + 0.0)
+        spread = [(own.shape[1] - 1) * np.nan_to_num(np.nanvar(own, axis=1)) for own in several]
+        within = np.sqrt(sum(spread, np.zeros(len(MEASURES))))
     for place, measure in enumerate(MEASURES):
         good = np.isfinite(units[place])
         count = np.count_nonzero(good)
