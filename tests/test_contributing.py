@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 TRY = """
 from types import SimpleNamespace
@@ -15,8 +17,6 @@ import sleep_interpreter as si
 from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.utils.staging.registry import STAGERS
 import my_figure
-
-import pytest
 
 network = si.build("My")
 assert network.predict_proba(np.zeros((3, 200, 55), np.float32)).shape == (3, 15)
