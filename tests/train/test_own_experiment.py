@@ -243,12 +243,14 @@ def _copied(results, name, other):
     return results
 
 
-def test_runs_of_other_items_are_not_compared(trained, tmp_path):
+def test_runs_of_other_items_are_not_compared(trained, words, tmp_path):
     import evaluation_data as made
 
     made.write_run(tmp_path / "published", [1.0] * 3)
-    with pytest.raises(UserError, match=r"published \(15 items\) and .*N23SIMD \(8 items\) are of different items"):
-        comparison.compare(["published", str(trained / "N23SIMD")], tmp_path, different_data=True)
+    network, scores = checkpoint.restore(ensemble(trained)), {"bootstrap": 100, "permutations": 100}
+    si.evaluate(network, read_test_subjects(words), tmp_path / "mine", scores)
+    with pytest.raises(UserError, match=r"published \(15 items\) and .*mine \(8 items\) are of different items"):
+        comparison.compare(["published", "mine"], tmp_path, different_data=True)
 
 
 def test_a_network_without_a_card_says_so(words, caplog, tmp_path):
