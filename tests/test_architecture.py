@@ -20,7 +20,7 @@ ORDER = (
     "sleep_interpreter",
     "benchmarks/plots.py", "benchmarks/runner.py", "benchmarks/example_recording.py", "benchmarks/speed",
     "benchmarks/staging", "benchmarks/decoding", "benchmarks/preparation", "benchmarks/simulator",
-    "benchmarks/realtime", "benchmarks/calibration", "benchmarks",
+    "benchmarks/realtime", "benchmarks/statistics", "benchmarks",
 )  # fmt: skip
 """From the ground up: a package imports what stands before it, and itself. A single file may have a place of
 its own; what is in no package of a folder (its scripts) stands where the folder stands."""

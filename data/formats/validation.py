@@ -16,11 +16,9 @@ from sleep_interpreter.utils.core.data_card import FILE, DataCard, published
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.safe_pickle import HOW_TO_SIMULATE, read_pickle
 from sleep_interpreter.utils.signal.preprocessing import CLIP
-from sleep_interpreter.utils.signal.trial_ends import valid_lengths
+from sleep_interpreter.utils.signal.trial_ends import FILLED_UP, valid_lengths
 
 log = logging.getLogger(__name__)
-_STILL = 4
-"""Samples at the end of a trial that are 0 in all channels: filled up, no EEG."""
 
 _Container = TypeVar("_Container", list[Any], dict[Any, Any])
 
@@ -178,7 +176,7 @@ def finite_sleep(values: np.ndarray, where: str, field: str, card: DataCard) -> 
     The end is that of the window, or where the card has trials of unequal length the NaN in all channels behind it.
     """
     if np.isfinite(values).all():
-        if card.varying_lengths and not values[:, -_STILL:].any():
+        if card.varying_lengths and not values[:, -FILLED_UP:].any():
             raise UserError(
                 f"{where}, field {field!r}: zeros in all channels at the end of the trial; behind the end of a shorter "
                 "trial NaN has to stand, so that nobody takes zeros for EEG"

@@ -30,6 +30,7 @@ from sleep_interpreter.utils.core.paths import atomic_folder
 from sleep_interpreter.utils.signal import units
 from sleep_interpreter.utils.signal.channel_names import listed
 from sleep_interpreter.utils.signal.preprocessing import scale_trial
+from sleep_interpreter.utils.signal.trial_ends import FILLED_UP
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,6 @@ Given: TypeAlias = mne.BaseEpochs | Mapping[str, mne.BaseEpochs]
 RECORD = NAME_RECORDS[0]
 """What is written beside the data: which subject became which, and how many trials there are."""
 _LOOKED_AT = 20  # trials of a subject by which the unit is judged
-_STILL = 4  # samples at the end that do not change in any channel: filled up, no EEG
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,7 +311,7 @@ def _refuse_flat(eeg: np.ndarray, channels: Sequence[str], where: str) -> None:
             f"{where}: {channels[channel]} is flat in trial {trial}, and flat channels are in "
             f"{int(still.any(axis=1).sum())} of {len(eeg)} trials; interpolate (epochs.interpolate_bads) or drop them"
         )
-    ends = (np.diff(eeg[..., -_STILL:], axis=2) == 0).all(axis=(1, 2))
+    ends = (np.diff(eeg[..., -FILLED_UP:], axis=2) == 0).all(axis=(1, 2))
     if ends.any():
         raise UserError(
             f"{where}: trial {int(np.argmax(ends))} stands still at its end in all channels, as if filled up; name the "

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.calibration import reactivation as studies
+from benchmarks.statistics import reactivation as studies
 from sleep_interpreter.train.commands import reactivation
 from sleep_interpreter.train.evaluation import paired_values, reactivation_events
 from sleep_interpreter.train.evaluation.sliding_decoder import ReactivationSettings

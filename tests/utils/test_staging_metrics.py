@@ -8,7 +8,7 @@ import pytest
 import yasa
 from sklearn import metrics
 
-from benchmarks.calibration import reactivation as studies
+from benchmarks.statistics import reactivation as studies
 from sleep_interpreter.data.formats.hypnograms import night_statistics, to_yasa
 from sleep_interpreter.train.evaluation import staging_agreement
 from sleep_interpreter.train.settings.experiment import Experiment

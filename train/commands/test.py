@@ -178,11 +178,9 @@ def cautions(trained: Mapping[str, Any], subjects: Sequence[Any]) -> list[str]:
     found = []
     simulated = [s.name for s in subjects if s.simulated]
     lab = trained.get("lab_names", {})
-    names = {}
-    for subject in subjects:
-        file = getattr(subject, "file", None)
-        known = lab_names(file.parents[2]) if file is not None and file.is_file() else {}
-        names[subject.name] = {subject.name, known.get(subject.name, subject.name)}
+    stored_in = {s.name: s.file.parents[2] for s in subjects if getattr(s, "file", None) and s.file.is_file()}
+    known = {root: lab_names(root) for root in set(stored_in.values())}  # each folder's record is read once
+    names = {s.name: {s.name, known.get(stored_in.get(s.name), {}).get(s.name, s.name)} for s in subjects}
     for key, use in (("training_subjects", "trained on"), ("validation_subjects", "chosen on")):
         used = {name for stored in trained.get(key, ()) for name in (stored, lab.get(stored))}
         if seen := sorted(name for name, called in names.items() if used & called):

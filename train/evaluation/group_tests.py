@@ -47,7 +47,7 @@ def condition_tests(
     for column, by in enumerate(there.values()):
         for subject, trials in by.items():
             cell = subjects.index(subject), column
-            rate[cell], n[cell] = _rate(trials, balanced), len(trials[0])
+            rate[cell], n[cell] = statistics.accuracy_of(trials, balanced), len(trials[0])
     several = (n > 0).sum(axis=1) > 1
     rate, n = rate[several], n[several]
     total, trials_each = np.nansum(n * rate, axis=1, keepdims=True), np.maximum(1, n.sum(axis=0))
@@ -62,7 +62,7 @@ def condition_tests(
         rows[name] = {
             "subjects": len(by),
             "n": sum(len(label) for label, _ in by.values()),
-            "accuracy": float(np.mean([_rate(trials, balanced) for trials in by.values()])),
+            "accuracy": float(np.mean([statistics.accuracy_of(trials, balanced) for trials in by.values()])),
             "difference": float(own.mean()) if len(own) else None,
             **_p_values(flipped, column),
         }
@@ -87,11 +87,6 @@ def condition_tests(
         "contrasts": contrasts,
         "note": why or "sign flips of all differences within a subject together; p_max: against the largest of all",
     }
-
-
-def _rate(trials: Trials, balanced: bool) -> float:
-    hits, n = statistics.class_counts(*trials)
-    return float((hits[n > 0] / n[n > 0]).mean() if balanced else hits.sum() / n.sum())
 
 
 def _flips(differences: np.ndarray, settings: Resampling) -> np.ndarray:

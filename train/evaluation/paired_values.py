@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from sleep_interpreter.utils.metrics.statistics import too_few_subjects
+from sleep_interpreter.utils.metrics.statistics import sign_flip_p, too_few_subjects
 
 FEWEST_IN_A_GROUP = 4
 """Subjects needed in either of two groups: with 3 and 3, no permutation gives a two-sided p below 0.05."""
@@ -27,11 +27,7 @@ def mean_of_differences(values: ArrayLike, permutations: int, seed: int) -> dict
         half = stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each))
         result |= {"low": float(each.mean() - half), "high": float(each.mean() + half)}
     if result["note"] is None:
-        flips = stats.permutation_test(
-            (each,), lambda x, axis: np.mean(x, axis=axis), vectorized=True, permutation_type="samples",
-            n_resamples=permutations, random_state=np.random.default_rng(seed),
-        )  # fmt: skip
-        result["sign_flip_p"] = float(flips.pvalue)
+        result["sign_flip_p"] = sign_flip_p(each, "two-sided", permutations, seed)
     return result
 
 

@@ -392,7 +392,7 @@ def difference(first: Sequence[Trials], second: Sequence[Trials], balanced: bool
 
 
 def _rates(first: Sequence[Trials], second: Sequence[Trials], balanced: bool) -> np.ndarray:
-    return np.array([[_rate(*class_counts(*own), balanced) for own in run] for run in (first, second)])
+    return np.array([[accuracy_of(own, balanced) for own in run] for run in (first, second)])
 
 
 def _difference_variance(one: Trials, other: Trials, balanced: bool) -> float:
@@ -411,6 +411,11 @@ def _trial_variance(label: np.ndarray, values: np.ndarray, balanced: bool) -> fl
     return float(((square - mean**2) / n[own]).sum() / np.count_nonzero(own) ** 2)
 
 
+def accuracy_of(trials: Trials, balanced: bool = False) -> float:
+    """Return one subject's rate of correct trials, or its balanced accuracy."""
+    return float(_rate(*class_counts(*trials), balanced))
+
+
 def _rate(hits: np.ndarray, n: np.ndarray, balanced: bool) -> np.ndarray:
     """Return the rate of hits over all classes, or the mean of the classes' rates, along the last axis."""
     return mean_recall(hits, n) if balanced else np.sum(hits, axis=-1) / np.sum(n, axis=-1)
@@ -424,13 +429,14 @@ def _one_sample(difference: np.ndarray, alternative: str, permutations: int, see
         return 1.0, 1.0
     if len(difference) <= MOST_ENUMERATED:  # scipy gives the same where ranks tie, but takes half a second for 12
         ranks = np.sign(differing) * stats.rankdata(np.abs(differing))
-        wilcoxon = _flipped_p(ranks, alternative, 2**MOST_ENUMERATED, seed)
+        wilcoxon = sign_flip_p(ranks, alternative, 2**MOST_ENUMERATED, seed)
     else:
         wilcoxon = float(stats.wilcoxon(difference, alternative=alternative).pvalue)
-    return wilcoxon, _flipped_p(difference, alternative, permutations, seed)
+    return wilcoxon, sign_flip_p(difference, alternative, permutations, seed)
 
 
-def _flipped_p(values: np.ndarray, alternative: str, permutations: int, seed: int) -> float:
+def sign_flip_p(values: np.ndarray, alternative: str, permutations: int, seed: int) -> float:
+    """Return the p of the mean of values (S,) by sign flips, all where there are no more than `permutations`."""
     flips = stats.permutation_test(
         (values,), lambda x, axis: np.mean(x, axis=axis), vectorized=True, permutation_type="samples",
         alternative=alternative, n_resamples=permutations, random_state=np.random.default_rng(seed),

@@ -5,6 +5,9 @@ NaN, so that whatever does not know of such trials fails instead of taking zeros
 
 import numpy as np
 
+FILLED_UP = 4
+"""So many samples at the end of a trial that stand still in all channels were filled up: they are no EEG."""
+
 
 def valid_samples(trials: np.ndarray) -> np.ndarray:
     """Return which samples of trials (..., T, C) come before the NaN behind their end, bool (..., T)."""
