@@ -186,7 +186,7 @@ class _Looker:
         """Return one row an epoch: network, loss, seed, epoch, top1 (mean over subjects)."""
         from sleep_interpreter.model import registry
         from sleep_interpreter.model.checkpoints import checkpoint
-        from sleep_interpreter.train.evaluation import decoder_report
+        from sleep_interpreter.utils.model import predict
 
         if self.network is None:
             self.network = registry.build_ensemble(settings.model, 1, self.name)
@@ -196,8 +196,7 @@ class _Looker:
             checkpoint.load_published(self.network, checkpoint.read_arrays(path)[1])
             size = settings.evaluate.batch_size
             hits = [
-                float(np.mean(decoder_report.predict(self.network, s.sleep, size).argmax(axis=1) == s.label))
-                for s in self.subjects
+                float(np.mean(predict(self.network, s.sleep, size).argmax(axis=1) == s.label)) for s in self.subjects
             ]
             rows.append({"network": self.name, "loss": loss, "seed": seed, "epoch": epoch,
                          "top1": float(np.mean(hits))})  # fmt: skip

@@ -3,6 +3,7 @@
 import re
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def excerpt_file():
     """
     for distribution in metadata.distributions(name=EXCERPT, path=[str(DATA / "external"), *sys.path]):
         for file in distribution.files or ():
-            if file.name == "eeg_sample.txt" and (found := file.locate()).is_file():
+            if file.name == "eeg_sample.txt" and (found := Path(file.locate())).is_file():
                 return found.resolve()
     raise UserError(f"{EXCERPT}'s sample EEG is not installed; from the project's folder: {EXCERPT_COMMAND}")
 

