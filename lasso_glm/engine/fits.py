@@ -4,6 +4,7 @@ Nothing is fitted twice: a model belongs to a time sample of its training set, w
 it is looked at through (`cross` fits 80 samples for 13 windows awake to sleep, 200 the other way round).
 """
 
+import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from sleep_interpreter.model.lasso_glm import TimeResolvedLassoGLM
+from sleep_interpreter.utils.metrics import exchangeability
 from sleep_interpreter.utils.metrics.statistics import expected_hits
 
 Trials = tuple[np.ndarray, np.ndarray]
@@ -52,6 +54,27 @@ def folds_of(count: int, folds: int, seed: int, subject: str) -> list[np.ndarray
     return np.array_split(order, folds)
 
 
+def split_in_time(label: np.ndarray, run: np.ndarray | None, folds: int, by_run: bool) -> list[np.ndarray]:
+    """Return the trials (n,) of each fold, in order of time: whole stretches of one item (and run), or whole runs.
+
+    Stretches are cut into folds that follow one another, as equal as may be; runs are dealt out so that every fold has
+    about as many trials of each item. Of fewer stretches or runs than folds, some folds are empty.
+    """
+    if by_run:
+        assert run is not None
+        if len(np.unique(run)) < folds:
+            return [np.zeros(0, int)] * folds
+        from sklearn.model_selection import StratifiedGroupKFold  # lazy: start-up
+
+        with warnings.catch_warnings(action="ignore"):  # of items with fewer trials than folds
+            return [test for _, test in StratifiedGroupKFold(folds).split(label, label, run)]
+    piece = exchangeability.stretches(label, run)
+    length = np.bincount(piece)
+    middle = np.cumsum(length) - length / 2
+    fold = (middle * folds / len(label)).astype(int)[piece]
+    return [np.flatnonzero(fold == k) for k in range(folds)]
+
+
 def within(
     eeg: np.ndarray, label: np.ndarray, folds: Sequence[np.ndarray], classes: int,
     baseline: str = "lasso", **parameters: Any,
@@ -62,8 +85,8 @@ def within(
     `baseline` of `BASELINES` for K `classes` with its `parameters`. The result: hits, validation_hits (folds, T),
     trials decoded rightly; n, validation_n (folds,); decoded and recalled (folds, T, K), how often each class was
     decoded, and how often rightly, cued (folds, K), how often it was due, in the test fold; trained (folds, K), trials
-    to train on; patterns (T, K, C),
-    mean over folds of the training trials'; residual (), the largest.
+    to train on; patterns (T, K, C), mean over folds of the training trials'; residual (), the largest; and of every
+    trial its label and fold (n,) and its answers (T, n), the classes decoded, uint8.
     """
     count, (times, channels) = len(folds), eeg.shape[1:]
     shapes: dict[str, tuple[int, ...]] = {
@@ -72,6 +95,7 @@ def within(
     }  # fmt: skip
     result: dict[str, np.ndarray] = {key: np.zeros((count, *shape), np.int32) for key, shape in shapes.items()}
     patterns, residual = np.zeros((times, classes, channels)), 0.0
+    fold, answers = np.zeros(len(label), np.int32), np.zeros((times, len(label)), np.uint8)
     for k in range(count):
         test, validation = folds[k], folds[(k + 1) % count]
         train = np.concatenate([folds[(k + more) % count] for more in range(2, count)])
@@ -81,12 +105,14 @@ def within(
             result[f"{part}hits"][k] = (predicted == label[own][:, None]).sum(axis=0)
             result[f"{part}n"][k] = len(own)
             if own is test:
+                fold[own], answers[:, own] = k, predicted.T
                 result["decoded"][k] = _counts(predicted.T, classes)
                 result["recalled"][k] = _counts(predicted.T, classes, label[own])
         result["cued"][k] = np.bincount(label[test], minlength=classes)
         result["trained"][k] = np.bincount(label[train], minlength=classes)
         patterns += glm.patterns(eeg[train]) / count
         residual = max(residual, float(glm.residual_.max()))
+    result |= {"label": np.asarray(label), "fold": fold, "answers": answers}
     return {**result, "patterns": patterns.astype(np.float32), "residual": np.array(residual)}
 
 
@@ -114,8 +140,8 @@ def cross(
 
     Returns what the tests share: patterns (T', K, C) and fitted (T',), the training samples they belong to; trained
     (K,); residual (); and of each test set: hits (offsets, samples), decoded and recalled (offsets, samples, K), cued
-    (K,), n (), and, if asked for, generalised (T', T of the test trials), hits, and by_chance, those that
-    chance gives.
+    (K,), n (), label (n,), answers (offsets, samples, n), the classes decoded, uint8, and, if asked for, generalised
+    (T', T of the test trials), hits, and by_chance, those that chance gives.
     """
     eeg, label = train
     others = {len(other[0][0]) for other in tests.values()}
@@ -150,6 +176,7 @@ def _decoded(
     hits = np.zeros(of_train.shape, np.int32)
     decoded = np.zeros((*of_train.shape, classes), np.int32)
     recalled = np.zeros_like(decoded)
+    answers = np.zeros((*of_train.shape, len(label)), np.uint8)
     cued = np.bincount(label, minlength=classes).astype(np.int32)
     everywhere = np.zeros((len(fitted), samples), np.int32)
     by_chance = np.zeros(everywhere.shape, np.float32)
@@ -163,11 +190,12 @@ def _decoded(
             everywhere[place] = right
             by_chance[place] = expected_hits(cued, _counts(predicted, classes))
             right, predicted = right[of_test[offset, index]], predicted[of_test[offset, index]]
-        hits[offset, index] = right
+        hits[offset, index], answers[offset, index] = right, predicted
         decoded[offset, index] = _counts(predicted, classes)
         recalled[offset, index] = _counts(predicted, classes, label)
     n = np.array(len(label), np.int32)
     result = {"hits": hits, "decoded": decoded, "recalled": recalled, "cued": cued, "n": n}
+    result |= {"label": np.asarray(label), "answers": answers}
     return result | ({"generalised": everywhere, "by_chance": by_chance} if generalise else {})
 
 
