@@ -228,6 +228,9 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
     folder = trained_networks.run_folder(results, settings.network, finetune=True)
     if only is not None:  # a part of the subjects is another result, with a folder of its own
         name = "_".join([name, *(subject.name.removeprefix("subject_") for subject in subjects)])
+    if told := finetuning.parted_stretches(subjects):
+        notes["warnings"].append(told)
+        log.warning("WARNING: %s", told)
     predictions, extra = [], {}
     for name_of in [subject.name for subject in subjects]:
         # With their awake trials they are large: one at a time. Awake trials may be bad too.
@@ -240,7 +243,9 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
         own = subject.part("test").places
         labels, parts = subject.label[own], subject.data_type[own]
         items = subject.card.item_names
-        predictions.append(Predictions(subject.name, subject.file, labels, parts, probability, items))
+        run = getattr(subject, "run", None)
+        run = None if run is None else run[own]
+        predictions.append(Predictions(subject.name, subject.file, labels, parts, probability, items, run))
         extra[subject.name] = result
     summary = decoder_report.report(predictions, results / name, name, settings.evaluate, notes, extra)
     for place in (folder, results / name):

@@ -164,6 +164,8 @@ def method(settings: EvaluateSettings, items: Sequence[str]) -> dict[str, Any]:
             "all trials alike": "where all hit or all miss: Wilson over the trials",
         },
         "tests": {
+            "order": "where repeats of an item are clustered in time, whole stretches change places instead of trials "
+            "(evaluate.permute; a warning says so), and no binomial p is given",
             "chance": "mean over all orders of the subject's labels against its fixed predictions, exactly: it depends "
             "on the items present, how often each was cued and how often decoded; overall: mean over subjects",
             "p": "one-sided binomial against chance",

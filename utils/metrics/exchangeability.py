@@ -141,34 +141,42 @@ def _closeness(label: np.ndarray) -> np.ndarray | None:
     return (np.log(np.maximum(np.diff(places, axis=1), 1)) * same).sum(axis=1) / same.sum(axis=1)
 
 
+def clustered(found: Mapping[str, Exchange]) -> str | None:
+    """Return in words that repeats are clustered in some of {name: how its trials may be exchanged}, or None."""
+    own = {name: one for name, one in found.items() if one.clustered}
+    if not own:
+        return None
+    name = max(own, key=lambda name: own[name].adjacent - own[name].expected)
+    return (
+        f"repeats of an item are clustered in time (in {len(own)} of {len(found)}; {name}: {own[name].adjacent} of "
+        f"{len(own[name].label)} follow one of the same item, {own[name].expected:.1f} in a random order)"
+    )
+
+
 def warning(found: Mapping[str, Exchange], setting: str) -> str | None:
     """Return what to know about the order of the trials of {subject: how they may be permuted}, or None.
 
     `setting` is the name of the one that chooses, for the remedy.
     """
-    clustered = {name: own for name, own in found.items() if own.clustered}
-    if not clustered:
+    said = clustered(found)
+    if said is None:
         return None
-    worst = max(clustered, key=lambda name: clustered[name].adjacent - clustered[name].expected)
-    own = clustered[worst]
-    said = (
-        f"repeats of an item are clustered in time (in {len(clustered)} of {len(found)}; {worst}: {own.adjacent} "
-        f"of {len(own.label)} trials follow one of the same item, {own.expected:.1f} in a random order), so signals "
-        "that drift look decoded where trials are taken as exchangeable"
-    )
-    if all(one.by_item for one in clustered.values()):
+    own = {name: one for name, one in found.items() if one.clustered}
+    if all(one.by_item for one in own.values()):
         return (
-            f"{said}; but they stand item by item in the order of the card, as in a sorted file, and are permuted as "
-            f"if that were not their order in time; if it is, set {setting}=stretches"
+            f"{said}, but they stand item by item in the order of the card, as in a sorted file: they are permuted as "
+            f"if that were not their order in time; if it is, signals that drift look decoded: set {setting}=stretches"
         )
-    kinds = sorted({one.kind for one in clustered.values() if one.kind != "none"})
-    told = f"labels are permuted by {' or '.join(kinds)}" if kinds else "labels are not permuted"
-    if "trials" in kinds and any(one.group.any() for one in clustered.values()):
-        told += " within runs"
-    why = {name: text for name, one in clustered.items() if (text := one.untestable())}
-    if why:
-        told += f", and nothing can be tested by them alone in {', '.join(why)} ({next(iter(why.values()))})"
-    return f"{said}; {told}; intervals and binomial tests of one subject still take trials as independent"
+    if all(one.as_one for one in own.values()):
+        return f"{said}: signals that drift look decoded where trials are permuted ({setting}=trials)"
+    units = {f"{one.kind} within runs" if one.group.any() else one.kind for one in own.values() if one.kind != "none"}
+    told = f"labels are permuted by {' or '.join(sorted(units))}" if units else "labels are not permuted"
+    if why := {name: text for name, one in own.items() if (text := one.untestable())}:
+        told += f", and tell nothing of {', '.join(why)} alone: {next(iter(why.values()))}"
+    return (
+        f"{said}, and signals that drift look decoded where trials are taken as exchangeable: {told}; intervals of one "
+        "subject take trials as independent"
+    )
 
 
 def testable(found: Sequence[Exchange]) -> bool:
