@@ -47,6 +47,7 @@ def find_reactivations(args: argparse.Namespace) -> None:
         tables.append(table)
         simulated = simulated or any(night.simulated for night in nights)
     rates = reactivation_events.pooled(tables)
+    total = reactivation_events.total_excess(rates)
     draw = (settings.permutations, settings.control.seed)
     kind = "simulated" if simulated else notes["kind"]
     summary = {
@@ -54,7 +55,7 @@ def find_reactivations(args: argparse.Namespace) -> None:
         "decoders": notes["decoders"],
         "settings": settings.model_dump(mode="json"),
         "subjects": summaries,
-        "excess": paired_values.mean_of_differences(reactivation_events.total_excess(rates).excess, *draw),
+        "excess": paired_values.mean_of_differences(total.excess, *draw, total.score),
         "data": display_path(args.data),
         "provenance": provenance.record(),
     }
