@@ -123,7 +123,7 @@ def like_its_orders(own: Exchange) -> bool:
     items are repeated at once, highest where they take turns. Closer repeats are by chance up to 3.3 SDs of the random
     orders (p about 0.0005), or, where there are too few trials for that, up to half the distance at p <= 0.12.
     """
-    count = int(np.clip(200_000 // max(1, len(own.label)), _DRAWS, 2000))
+    count = int(np.clip(40_000 // max(1, len(own.label)), _DRAWS, 2000))
     found, drawn = _closeness(own.label[None]), _closeness(own.shuffled(count, np.random.default_rng(0)))
     if found is None or drawn is None:
         return True
