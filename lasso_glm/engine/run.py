@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sleep_interpreter.data.formats import trial_origin
 from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.data.formats.single_trials import read_subject
 from sleep_interpreter.lasso_glm.engine import fits
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 FEW = 5
 """Fewer trials of a class than this are reported."""
-ARRAYS = 2
+ARRAYS = 3
 """Raised when `lasso_glm.engine.fits` returns other arrays: files of an earlier version lack them."""
 LIMITING = ("penalty", "scale", "percentile", "folds", "windows", "seed")
 """Settings that change a subject's figures; statistics over subjects are computed anew every time."""
@@ -37,8 +38,9 @@ class SubjectResult:
     """What became of one subject.
 
     `header` has "key" (settings and data that it belongs to), "n" {domain: trials}, "missing" {domain: why}, "few"
-    {domain: {item: trials}} and "simulated". `arrays` are by "train/test" (and by "train" for what the tests share),
-    as `lasso_glm.engine.fits` returns them; what is missing is not there.
+    {domain: {item: trials}}, "simulated", and "origin" {domain: a dict a trial} where trials say theirs. `arrays` are
+    by "train/test" (and by "train" for what the tests share), as `lasso_glm.engine.fits` returns them; what is missing
+    is not there.
     """
 
     name: str
@@ -133,6 +135,11 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
         "few": {domain: own for domain, own in few.items() if own and counts[domain].any()},
         "simulated": subject.simulated,
         "missing": {},
+        "origin": {
+            domain: trial_origin.to_dicts(own.origin)
+            for domain, own in subject.domains.items()
+            if own.origin is not None and domain in (plan.tests or plan.train)
+        },
     }
     arrays = {}
     for train in plan.train:

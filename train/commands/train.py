@@ -239,8 +239,9 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
         probability = result.pop("probability")
         own = subject.part("test").places
         labels, parts = subject.label[own], subject.data_type[own]
-        items = subject.card.item_names
-        predictions.append(Predictions(subject.name, subject.file, labels, parts, probability, items))
+        origin = None if subject.origin is None else subject.origin.iloc[own]
+        more = labels, parts, probability, subject.card.item_names, origin
+        predictions.append(Predictions(subject.name, subject.file, *more))
         extra[subject.name] = result
     summary = decoder_report.report(predictions, results / name, name, settings.evaluate, notes, extra)
     for place in (folder, results / name):

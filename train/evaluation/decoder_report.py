@@ -49,7 +49,7 @@ def predict_subjects(
     with progress(total=sum(map(len, subjects)), desc="testing", unit="trial") as bar:
         for subject in subjects:
             probability = predict(model, subject.sleep, batch_size, bar)
-            own = (subject.label, subject.data_type, probability, subject.card.item_names)
+            own = (subject.label, subject.data_type, probability, subject.card.item_names, subject.origin)
             predictions.append(Predictions(subject.name, subject.file, *own))
     return predictions
 
@@ -89,7 +89,7 @@ def report(
     summary = _summary(name, items, notes, warnings, found, settings)
     # Without the old summary first: a run that is killed here leaves no summary beside another run's trials.
     (folder / "summary.json").unlink(missing_ok=True)
-    write_csv(folder / "predictions.csv", [trial_rows(p) for p in predictions])
+    write_csv(folder / "predictions.csv", [decoding_metrics.trial_rows(p) for p in predictions])
     confusion = [(p.subject, decoding_metrics.confusion(p)) for p in predictions]
     confusion.insert(0, ("all", np.sum([counts for _, counts in confusion], axis=0)))
     write_csv(folder / "confusion_matrix.csv", [_confusion_rows(confusion, items)])
@@ -179,23 +179,6 @@ def stored(predictions: Predictions) -> dict[str, np.ndarray]:
     """Return what the result pickle keeps of a subject."""
     p = predictions
     return {"label": p.label, "prediction": p.decoded, "probability": p.probability}
-
-
-def trial_rows(predictions: Predictions, **columns: str | np.ndarray) -> pd.DataFrame:
-    """Return one row a trial with all probabilities, as a data frame; `columns` come after the subject."""
-    p = predictions
-    names = np.array(p.items)
-    frame = {
-        "subject": p.subject,
-        **columns,
-        "trial": np.arange(len(p)),
-        "data_type": np.asarray(p.data_type, str),
-        "item": names[p.label],
-        "predicted": names[p.decoded],
-        "correct": p.label == p.decoded,
-        "rank": p.rank + 1,
-    }
-    return pd.DataFrame(frame | {f"p_{item}": p.probability[:, k] for k, item in enumerate(p.items)})
 
 
 def write_csv(path: Path, frames: Sequence[pd.DataFrame], digits: int = 9) -> None:
@@ -303,7 +286,8 @@ def evaluate_groups(
                 probability = predict(model, sleep, settings.batch_size, bar)
                 # The original files of groups do not say which part of the data a trial belongs to.
                 parts = np.full(len(label), "SO")
-                own = (label, parts, probability, subject.card.item_names)
+                origin = None if subject.origins is None else subject.origins[group]
+                own = (label, parts, probability, subject.card.item_names, origin)
                 predictions[group].append(Predictions(subject.name, subject.file, *own))
     coupled = {s.name: s.coupled for s in subjects if s.coupled is not None}
     return report_groups(predictions, folder, name, settings, notes, coupled)
@@ -346,7 +330,9 @@ def report_groups(
     summary = _summary(name, items, notes, _group_warnings(groups), found, settings, holm=holm)
     (folder / "summary.json").unlink(missing_ok=True)
     frames = [
-        trial_rows(p, group=group, **({"spindle_coupled": known[p.subject][group]} if p.subject in known else {}))
+        decoding_metrics.trial_rows(
+            p, group=group, **({"spindle_coupled": known[p.subject][group]} if p.subject in known else {})
+        )
         for group, own in predictions.items()
         for p in own
     ]

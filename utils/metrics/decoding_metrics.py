@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 
 from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
@@ -32,7 +33,7 @@ class Predictions:
     """What a decoder said about one subject's trials, which come from `file` (for messages).
 
     `label` (n,) is an index into `items`, their names in the order of the classes; `data_type` (n,) "train", "val" or
-    "test", `probability` float32 (n, K).
+    "test", `probability` float32 (n, K). `origin` has n rows that say where trials come from, None where nobody knows.
     """
 
     subject: str
@@ -41,6 +42,7 @@ class Predictions:
     data_type: np.ndarray
     probability: np.ndarray
     items: tuple[str, ...] = field(default_factory=lambda: published().item_names)
+    origin: pd.DataFrame | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -199,3 +201,23 @@ def recall(hits: np.ndarray, n: np.ndarray, items: Sequence[str]) -> dict[str, d
 def confusion(predictions: Predictions) -> np.ndarray:
     """Return how often each item (row) was decoded as each other (column): int array (K, K)."""
     return statistics.confusion_counts(predictions.label, predictions.decoded, len(predictions.items))
+
+
+def trial_rows(predictions: Predictions, **columns: str | np.ndarray) -> pd.DataFrame:
+    """Return one row a trial with where it comes from and all probabilities; `columns` come after the subject."""
+    p = predictions
+    names = np.array(p.items)
+    known = pd.DataFrame() if p.origin is None else p.origin
+    origin: dict[str, Any] = {str(key): known[key].array for key in known if key not in columns}
+    frame = {
+        "subject": p.subject,
+        **columns,
+        "trial": np.arange(len(p)),
+        "data_type": np.asarray(p.data_type, str),
+        **origin,
+        "item": names[p.label],
+        "predicted": names[p.decoded],
+        "correct": p.label == p.decoded,
+        "rank": p.rank + 1,
+    }
+    return pd.DataFrame(frame | {f"p_{item}": p.probability[:, k] for k, item in enumerate(p.items)})
