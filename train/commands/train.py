@@ -206,6 +206,7 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
     only = None if args.subjects is None else _parts(args.subjects, "--subjects", "subject_test_3")
     skipped: list[dict] | None = [] if args.skip_bad else None
     subjects = read_test_subjects(root, settings.stage, skipped=skipped, only=only)
+    behaviour = test.behaviour_of(args, subjects, root)
     for subject in subjects:  # all of them now, not after hours
         finetuning.check_parts(subject)
     network, settings, notes = test.open_checkpoint(settings, args, None, root, subjects, skipped)
@@ -243,7 +244,7 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
         more = labels, parts, probability, subject.card.item_names, origin
         predictions.append(Predictions(subject.name, subject.file, *more))
         extra[subject.name] = result
-    summary = decoder_report.report(predictions, results / name, name, settings.evaluate, notes, extra)
+    summary = decoder_report.report(predictions, results / name, name, settings.evaluate, notes, extra, behaviour)
     for place in (folder, results / name):
         config.save(tuner.settings, place / "settings.yaml")
     command_line.say(*decoder_report.summary_lines(summary))

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 
 from sleep_interpreter.data.formats.slow_oscillation_trials import SOSubject
 from sleep_interpreter.data.formats.test_trials import TestSubject
-from sleep_interpreter.train.evaluation import group_tests, matching
+from sleep_interpreter.train.evaluation import group_tests, matching, memory_scores
 from sleep_interpreter.train.settings.experiment import EvaluateSettings
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.command_line import progress
@@ -21,6 +22,7 @@ from sleep_interpreter.utils.metrics import decoding_metrics, statistics
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
 from sleep_interpreter.utils.model import predict
 from sleep_interpreter.utils.plots import decoding as plots
+from sleep_interpreter.utils.plots import reactivation as reactivation_plots
 
 if TYPE_CHECKING:  # it brings TensorFlow
     from sleep_interpreter.model.networks.ensemble import Ensemble
@@ -56,14 +58,15 @@ def predict_subjects(
 
 def report(
     predictions: Sequence[Predictions], folder: Path, name: str, settings: EvaluateSettings, notes: Mapping[str, Any],
-    per_subject_extra: Mapping[str, dict] | None = None,
+    per_subject_extra: Mapping[str, dict] | None = None, behaviour: pd.DataFrame | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure predictions, one a subject, write everything about them and return the summary as in summary.json.
 
     The folder receives summary.json, subjects.csv, predictions.csv, confusion_matrix.csv and the figures; the result
     pickle, called by the experiment's name, goes beside it. `notes` are kept in the summary: checkpoint, data,
     "simulated" or not, "warnings" (list of str), "skipped" (list of the trials left out), ...; `per_subject_extra`,
-    {subject: {key: value}}, goes into the subjects' rows. Refused without a trial or where outputs are no
+    {subject: {key: value}}, goes into the subjects' rows; `behaviour` are memory scores that decoding is held against
+    (`memory_scores`; behaviour.tsv and .png). Refused without a trial or where outputs are no
     probabilities.
     """
     decoding_metrics.check(predictions)
@@ -99,6 +102,7 @@ def report(
         folder.parent / f"{name}.pickle",
     )
     kind = kind_of(notes)
+    _hold_against_memory(predictions, behaviour, settings, folder, summary, kind)
     plots.confusion_matrix(confusion[0][1], items, folder / "confusion_matrix.png", name, kind)
     plots.subject_accuracies(rows, overall, folder / "accuracy.png", name, kind)
     plots.reliability(overall["calibration"], folder / "calibration.png", name, kind)
@@ -228,6 +232,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
             f"  ECE of all trials {calibration['ece']:.3f}; perfectly calibrated, so many trials would show "
             f"{calibration['ece_by_chance']['mean']:.3f} (up to {calibration['ece_by_chance']['high']:.3f})"
         )
+    lines += _behaviour_lines(summary)
     if "skipped" in summary:
         lines.append(f"  skipped: {summary['skipped']['count']} bad trials (listed in summary.json)")
     lines += [f"  warning: {warning}" for warning in summary["warnings"]]
@@ -271,7 +276,7 @@ def _short(value: Any) -> str:
 
 def evaluate_groups(
     model: "Ensemble", subjects: Sequence[SOSubject], folder: Path, name: str, settings: EvaluateSettings,
-    notes: Mapping[str, Any], interpolate: bool = False,
+    notes: Mapping[str, Any], interpolate: bool = False, behaviour: pd.DataFrame | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Evaluate a decoder on groups of trials (the same of every subject); do what `report_groups` does.
 
@@ -290,7 +295,7 @@ def evaluate_groups(
                 own = (label, parts, probability, subject.card.item_names, origin)
                 predictions[group].append(Predictions(subject.name, subject.file, *own))
     coupled = {s.name: s.coupled for s in subjects if s.coupled is not None}
-    return report_groups(predictions, folder, name, settings, notes, coupled)
+    return report_groups(predictions, folder, name, settings, notes, coupled, behaviour)
 
 
 def report_groups(
@@ -300,6 +305,7 @@ def report_groups(
     settings: EvaluateSettings,
     notes: Mapping[str, Any],
     coupled: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+    behaviour: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Measure predictions {group: one a subject} and write everything about them; arguments as in `report`.
 
@@ -348,6 +354,7 @@ def report_groups(
         for group, row in groups.items()
     }
     plots.group_accuracies(drawn, folder / "groups.png", name, kind_of(notes))
+    _hold_against_memory(_all_groups(predictions), behaviour, settings, folder, summary, kind_of(notes))
     provenance.write_json(folder / "summary.json", summary)
     return summary
 
@@ -364,6 +371,42 @@ def _by_spindle(
         found["coupled"][subject] = label[followed], correct[followed]
         found["uncoupled"][subject] = label[~followed], correct[~followed]
     return found
+
+
+def _all_groups(predictions: Mapping[str, list[Predictions]]) -> list[Predictions]:
+    """Return the predictions of all groups as one of each subject."""
+    own: dict[str, list[Predictions]] = {}
+    for p in (p for group in predictions.values() for p in group):
+        own.setdefault(p.subject, []).append(p)
+    return [
+        replace(
+            parts[0], origin=None, label=np.concatenate([p.label for p in parts]),
+            data_type=np.concatenate([p.data_type for p in parts]),
+            probability=np.concatenate([p.probability for p in parts]),
+        )
+        for parts in own.values()
+    ]  # fmt: skip
+
+
+def _hold_against_memory(
+    predictions: Sequence[Predictions], behaviour: pd.DataFrame | None, settings: EvaluateSettings, folder: Path,
+    summary: dict[str, Any], kind: str | None,
+) -> None:  # fmt: skip
+    """Add to the summary whether items decoded better are remembered better, and write behaviour.tsv and .png."""
+    for name in ("behaviour.tsv", "behaviour.png"):
+        (folder / name).unlink(missing_ok=True)  # of an earlier test with other scores
+    if behaviour is None:
+        return
+    summary["behaviour"], table = memory_scores.of_predictions(predictions, behaviour, settings)
+    with atomic_write(folder / "behaviour.tsv") as temporary:
+        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
+    what, title = ("evidence", "Evidence"), f"{summary['experiment']} and memory"
+    reactivation_plots.behaviour(table, what, summary["behaviour"]["evidence"], folder / "behaviour.png", title, kind)
+
+
+def _behaviour_lines(summary: Mapping[str, Any]) -> list[str]:
+    own = summary.get("behaviour", {})
+    return [memory_scores.in_words(found, f"{name} ({found['meaning']})") for name, found in own.items()]
 
 
 def _group_row(group: str, predictions: Sequence[Predictions], settings: EvaluateSettings) -> dict[str, Any]:
@@ -411,4 +454,5 @@ def group_summary_lines(summary: Mapping[str, Any]) -> list[str]:
     lines += group_tests.lines(summary["between_groups"], "groups")
     if "between_spindles" in summary:
         lines += group_tests.lines(summary["between_spindles"], "trials with and without a spindle after the cue")
+    lines += _behaviour_lines(summary)
     return lines + [f"  warning: {warning}" for warning in summary["warnings"]]
