@@ -130,6 +130,12 @@ def test_an_experiment_of_ones_own_from_raw_recordings_to_a_night(case, tmp_path
     assert np.allclose(table[[f"p_{name}" for name in names]].sum(axis=1), 1, atol=1e-4)
     assert (results / case.network / "confusion_matrix.png").stat().st_size > 5000
 
+    planned = {s: pd.read_csv(next(data.glob(f"Prepared/{s}/*/cues.tsv")), sep="\t") for s in set(table.subject)}
+    for subject, own in table.groupby("subject"):
+        known = planned[subject].set_index("cue_id").loc[own.cue_id]
+        assert (known.item.to_numpy() == own["item"]).all() and (known.trial == own.trial.to_numpy()).all()
+    run("test/compare.py", case.network, "--by", "repetition", "--results", results)
+
     best = results / "Decoding checkpoint" / case.run / "ensemble.npz"
     run(f"test/{case.network}.py", *places, *small, "--window", "precue")
     control = f"{case.network}_precue"
@@ -143,6 +149,9 @@ def test_an_experiment_of_ones_own_from_raw_recordings_to_a_night(case, tmp_path
     found = json.loads((results / "lasso_N2N3N2N3" / "summary.json").read_text())
     assert found["measure"].startswith(f"top-1 of {case.items} ")
     (result,) = found["results"].values()
+    decided = pd.read_csv(results / "lasso_N2N3N2N3" / "predictions.csv")
+    of_network = decided.merge(table, on="cue_id", suffixes=("", "_network"))
+    assert len(of_network) == len(table) and (of_network["item"] == of_network.item_network).all()
     assert result["peak"]["accuracy"] > chance + 0.2
     curve = pd.read_csv(results / "lasso_N2N3N2N3" / "mean.csv")
     assert found["chance"] == pytest.approx(curve["chance"].mean(), rel=1e-4)
@@ -171,6 +180,8 @@ def test_an_experiment_of_ones_own_from_raw_recordings_to_a_night(case, tmp_path
     by_chance = shares[0].mul(shares[1], fill_value=0).sum()
     assert json.loads((folder / "summary.json").read_text())["accuracy"]["chance"] == pytest.approx(by_chance)
     assert card_of(folder) == checkpoint.restore(best).card == card_of(data)
+    online = pd.read_csv(folder / "predictions.csv").merge(pd.read_csv(folder / "cues.tsv", sep="\t"), on="cue_id")
+    assert online.predicted.tolist() == online.decoded.tolist() == [d["item"] for d in decodes]
     rows = table[table["subject"] == "subject_test_0"]
     offline = rows[[f"p_{name}" for name in names]].to_numpy()
     online = np.array([d["probabilities"] for d in decodes])

@@ -245,6 +245,7 @@ def naps(study, name, predict, cache):
         of events and planted counts. With planted reactivations also "around": "lag_s", "top1", "score_sd",
         "n".
     """
+    from sleep_interpreter.train.evaluation import memory_scores
     from sleep_interpreter.train.evaluation import reactivation_events as found
     from sleep_interpreter.train.evaluation import sliding_decoder as reactivation
     from sleep_interpreter.train.evaluation.sliding_decoder import ReactivationSettings
@@ -297,8 +298,9 @@ def naps(study, name, predict, cache):
         planted.append(pd.DataFrame({"item": published().item_names, "score": counts.to_numpy(), "subject": subject}))
     for control, tables in rates.items():
         for key, scores in (("relation", memory), ("relation_to_planted", planted)):
-            result[control][key] = found.relation(
-                pd.concat(tables), pd.concat(scores), settings.permutations, settings.control.seed
+            beyond = found.beyond_control(pd.concat(tables))
+            result[control][key] = memory_scores.relation(
+                beyond, pd.concat(scores), settings.permutations, settings.control.seed
             )
     if lags:
         hits, scores = (np.concatenate(parts) for parts in zip(*lags, strict=True))

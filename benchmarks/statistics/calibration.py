@@ -25,7 +25,7 @@ from benchmarks import runner
 from benchmarks.statistics import reactivation
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.lasso_glm.engine.settings import Statistics
-from sleep_interpreter.train.evaluation import group_tests, paired_values, reactivation_events
+from sleep_interpreter.train.evaluation import group_tests, memory_scores, paired_values, reactivation_events
 from sleep_interpreter.utils.core import command_line
 from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.errors import UserError
@@ -196,7 +196,8 @@ def conditions(random: np.random.Generator, subjects: int) -> Outcome:
 
 def memory(random: np.random.Generator, subjects: int, shared: float) -> Outcome:
     """Test whether reactivations of an item go with its memory, where a share of the items' variance is everybody's."""
-    found = reactivation_events.relation(*reactivation.memory_study(random, subjects, shared=shared), PERMUTATIONS, 0)
+    rates, scores = reactivation.memory_study(random, subjects, shared=shared)
+    found = memory_scores.relation(reactivation_events.beyond_control(rates), scores, PERMUTATIONS, 0)
     return {"reactivations and memory": found["p"] <= 0.05}
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from sleep_interpreter.data.formats import validation
+from sleep_interpreter.data.formats import trial_origin, validation
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.utils.core.data_card import ASLEEP, AWAKE, DataCard, card_of, published
 from sleep_interpreter.utils.core.errors import UserError
@@ -26,6 +27,7 @@ class DomainTrials:
 
     eeg: np.ndarray  # float32 (n, T, 55), T = 80 awake, 200 asleep, at 100 Hz
     label: np.ndarray  # int64 (n,), index into the card's items
+    origin: pd.DataFrame | None = None  # n rows, where trials come from (`trial_origin`); None: the file does not say
 
     def __len__(self) -> int:
         return len(self.label)
@@ -84,6 +86,7 @@ def _trials(stored: Any, key: str, awake: bool, path: Path, card: DataCard) -> D
     shape = card.awake_shape if awake else card.sleep_shape
     eeg = np.empty((len(stored), *reversed(shape)), np.float32)
     label = np.empty(len(stored), np.int64)
+    origins = []
     for place, trial in enumerate(stored):
         where = f"{display_path(path)}, {key} trial {place}"
         label[place] = validation.item_index(validation.entry(trial, "category", where), card, where)
@@ -93,4 +96,5 @@ def _trials(stored: Any, key: str, awake: bool, path: Path, card: DataCard) -> D
             if awake
             else validation.sleep_signal(trial, "EEG", where, card)
         ).T
-    return DomainTrials(eeg, label)
+        origins.append(trial_origin.read_one(trial, where))
+    return DomainTrials(eeg, label, trial_origin.to_table(origins))

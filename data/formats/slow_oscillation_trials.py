@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from sleep_interpreter.data.formats import validation
+from sleep_interpreter.data.formats import trial_origin, validation
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.data.formats.test_trials import find_test_files
 from sleep_interpreter.utils.core.data_card import DataCard, card_of, published
@@ -36,6 +37,9 @@ class SOSubject:
         None  # "precue" or "whole" (`PHASE_FROM`); None: the file does not say (released, simulated)
     )
     coupled: dict[str, np.ndarray] | None = None  # by group, bool (n,): a spindle followed the cue; None: not known
+    origins: dict[str, pd.DataFrame] | None = (
+        None  # by group, n rows: where trials come from (`trial_origin`); None: the file does not say
+    )
 
     def __len__(self) -> int:
         return sum(len(label) for _, label in self.groups.values())
@@ -64,7 +68,7 @@ def read_so_groups(root: str | Path) -> list[SOSubject]:
             largest = [float(np.nanmax(np.abs(sleep), initial=0)) for sleep, _ in groups.values()]
             validation.warn_of_scale(file, max(largest))
         simulated = marked or trials_are_marked(content.values())
-        known = _phase_from(content, file), _coupled(content, groups, file)
+        known = _phase_from(content, file), _coupled(content, groups, file), _origins(content, groups, file)
         subjects.append(SOSubject(validation.subject_name(file), file, groups, simulated, card, *known))
     return subjects
 
@@ -130,6 +134,25 @@ def _coupled(content: dict[str, Any], groups: dict[str, Any], file: Path) -> dic
                 f"{display_path(file)}, group {name!r}, field 'spindle_coupled': expected {len(label)} truth values, "
                 f"found {result[name].dtype} {result[name].shape}; prepare the data again"
             )
+    return result
+
+
+def _origins(content: dict[str, Any], groups: dict[str, Any], file: Path) -> dict[str, pd.DataFrame] | None:
+    """Return where the trials of each group come from, None where no group says it."""
+    if not any(trial_origin.FIELD in group for group in content.values()):
+        return None
+    result = {}
+    for name, (_, label) in groups.items():
+        stored = content.get(name, {}).get(trial_origin.FIELD, [{}] * len(label))
+        where = f"{display_path(file)}, group {name!r}"
+        if not isinstance(stored, list) or len(stored) != len(label):
+            raise UserError(
+                f"{where}, field {trial_origin.FIELD!r}: expected a list of {len(label)} dicts, found "
+                f"{validation.brief(stored)}; prepare the data again"
+            )
+        own = [trial_origin.check(one, f"{where}, trial {place}") for place, one in enumerate(stored)]
+        table = trial_origin.to_table(own)
+        result[name] = pd.DataFrame(index=range(len(label))) if table is None else table
     return result
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sleep_interpreter.data.formats import trial_origin
 from sleep_interpreter.data.formats.tfrecords import STAGING, sleep_schema, whole_schema, write_records
 from sleep_interpreter.utils.core.constants import STAGES, UNKNOWN, WAKE
 from sleep_interpreter.utils.core.data_card import DataCard
@@ -17,6 +18,8 @@ NAME_RECORDS = ("epochs.json", "manifest.json")
 """Files in a data folder that say which of the lab's subjects became which: of MNE Epochs, and of a preparation."""
 Beside = Iterable[tuple[int, dict[str, np.ndarray]]]
 """Places of sleep trials, and {modality: awake trials (15, C, T)} beside each."""
+Origins = Sequence[Mapping[str, Any]]
+"""Of each trial, where it comes from (`trial_origin`)."""
 
 
 def is_test(name: str) -> bool:
@@ -72,9 +75,14 @@ class SubjectWriter:
     def _one_hot(self, items: np.ndarray) -> np.ndarray:
         return np.eye(len(self.card.items), dtype=np.float32)[items]
 
-    def _dicts(self, items: np.ndarray, eeg: np.ndarray, key: str = "Sleep_EEG") -> list[dict[str, Any]]:
+    def _dicts(
+        self, items: np.ndarray, eeg: np.ndarray, key: str = "Sleep_EEG", origins: Origins | None = None
+    ) -> list[dict[str, Any]]:
         trials = zip(self._one_hot(items), eeg, strict=True)
-        return [{**self._mark, "category": category, key: one} for category, one in trials]
+        content = [{**self._mark, "category": category, key: one} for category, one in trials]
+        for trial, origin in zip(content, origins, strict=True) if origins is not None else ():
+            trial[trial_origin.FIELD] = dict(origin)
+        return content
 
     def training(self, stage: str, items: np.ndarray, eeg: np.ndarray, beside: Beside | None) -> None:
         """Write a training subject's sleep trials alone and, unless None, those with awake trials `beside` them."""
@@ -91,10 +99,11 @@ class SubjectWriter:
             write_records(path, sleep_schema(self.card), records, self.simulated)
 
     def test(
-        self, file: str, items: np.ndarray, eeg: np.ndarray, parts: Sequence[str] | np.ndarray, beside: Beside = ()
-    ) -> None:
+        self, file: str, items: np.ndarray, eeg: np.ndarray, parts: Sequence[str] | np.ndarray, beside: Beside = (),
+        origins: Origins | None = None,
+    ) -> None:  # fmt: skip
         """Write a test subject's sleep trials as "N2N3_data" and the like, `parts` being what each one is for."""
-        content = self._dicts(items, eeg)
+        content = self._dicts(items, eeg, origins=origins)
         for trial, part in zip(content, parts, strict=True):
             trial["data_type"] = str(part)
         for place, own in beside:
@@ -106,7 +115,8 @@ class SubjectWriter:
     ) -> None:
         """Write {group of the slow oscillation's phase: (items, eeg with samples first)}.
 
-        `known` has what else a group's trials carry: "phase_from", "spindle_coupled" (n,) (docs/data_format.md).
+        `known` has what else a group's trials carry: "phase_from", "spindle_coupled" (n,), "origin", a list of n dicts
+        (docs/data_format.md).
         """
         content = {
             group: {**self._mark, "label": self._one_hot(items), "decode_data": eeg, **(known or {}).get(group, {})}
@@ -114,9 +124,14 @@ class SubjectWriter:
         }
         write_pickle(content, self.root / main_file(self.name, "SO_data"))
 
-    def single_trials(self, kinds: Mapping[str, tuple[np.ndarray, np.ndarray]], **first: Any) -> None:
+    def single_trials(
+        self, kinds: Mapping[str, tuple[np.ndarray, np.ndarray]], origins: Mapping[str, Origins] | None = None,
+        **first: Any,
+    ) -> None:  # fmt: skip
         """Write {"awake_image", "N2N3", ...: (items, eeg)} as one file for the linear baselines, `first` on top."""
-        content = {kind: self._dicts(items, eeg, "EEG") for kind, (items, eeg) in kinds.items()}
+        content = {
+            kind: self._dicts(items, eeg, "EEG", (origins or {}).get(kind)) for kind, (items, eeg) in kinds.items()
+        }
         write_pickle(first | content, self.root / main_file(self.name, "Whole_data"))
 
     def staging(self, windows: Iterable[tuple[int, np.ndarray]], epochs: Sequence[int]) -> int:

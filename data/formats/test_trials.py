@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 
-from sleep_interpreter.data.formats import validation
+from sleep_interpreter.data.formats import trial_origin, validation
 from sleep_interpreter.data.formats.records import awake_draws, permutation, slices
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.data.formats.trial_reader import Batch
@@ -42,6 +43,7 @@ class TestSubject:
     data_types: tuple[str, ...] = DATA_TYPES  # the parts that were asked for
     simulated: bool = False  # the file or the data set is marked so
     card: DataCard = field(default_factory=published)  # of the data set
+    origin: pd.DataFrame | None = None  # n rows, where trials come from (`trial_origin`); None: the file does not say
 
     def __len__(self) -> int:
         return len(self.label)
@@ -193,14 +195,14 @@ def _read_test_subject(
     file: Path, card: DataCard, parts: tuple[str, ...], awake: bool, skipped: list[dict[str, Any]] | None, marked: bool
 ) -> TestSubject:
     trials = validation.read_container(file, list, " of trials")
-    columns: dict[str, list[Any]] = {"sleep": [], "label": [], "data_type": [], "image": [], "audio": []}
+    columns: dict[str, list[Any]] = {key: [] for key in ("sleep", "label", "data_type", "image", "audio", "origin")}
     largest = 0.0
     for number, trial in enumerate(trials):
         where = f"{display_path(file)}, trial {number}"
         try:
             if validation.part_of(trial, DATA_TYPES, where) not in parts:
                 continue
-            checked = check_test_trial(trial, card, where, awake)
+            checked = check_test_trial(trial, card, where, awake) | {"origin": trial_origin.read_one(trial, where)}
         except UserError as error:
             if skipped is None:
                 raise
@@ -222,6 +224,7 @@ def _read_test_subject(
         data_types=parts,
         simulated=marked or trials_are_marked(trials),
         card=card,
+        origin=trial_origin.to_table(columns["origin"]),
     )
 
 

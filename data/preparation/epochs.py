@@ -17,10 +17,11 @@ import mne
 import numpy as np
 import pandas as pd
 
+from sleep_interpreter.data.formats import trial_origin
 from sleep_interpreter.data.formats.subject_writer import NAME_RECORDS, SubjectWriter
 from sleep_interpreter.data.formats.test_trials import SubjectTrials, TestSubject, check_trial_stage
 from sleep_interpreter.data.formats.validation import natural
-from sleep_interpreter.data.preparation.outputs import draw_awake, write_trials
+from sleep_interpreter.data.preparation.outputs import draw_awake, origins_of, write_trials
 from sleep_interpreter.data.preparation.settings import Preparation, Recordings
 from sleep_interpreter.data.preparation.trials import Trials, join, parts_in_time
 from sleep_interpreter.utils.core import config, data_card, provenance
@@ -77,7 +78,7 @@ class EpochsData:
             key: np.concatenate([getattr(part, key) for part in parts])
             for key in ("sleep", "label", "data_type", *(self.card.awake_kinds if awake else ()))
         }
-        whole = replace(parts[0], name=", ".join(self.trials), **joined)
+        whole = replace(parts[0], name=", ".join(self.trials), origin=None, **joined)
         return SubjectTrials(whole, np.arange(len(whole)))
 
     @property
@@ -141,7 +142,7 @@ class EpochsData:
                 more[kind] = np.stack(found) if found else np.zeros(shape, np.float32)
         return TestSubject(
             name, Path(name), np.ascontiguousarray(own.eeg.transpose(0, 2, 1)), own.items.astype(np.int64), parts,
-            simulated=self.simulated, card=self.card, **more,
+            simulated=self.simulated, card=self.card, origin=trial_origin.to_table(origins_of(own.table)), **more,
         )  # fmt: skip
 
 
@@ -157,6 +158,7 @@ class _Read(NamedTuple):
     conditions: list[str]
     possible: set[str]
     earliest_end: float | None
+    origins: list[dict[str, Any]]
 
 
 def from_epochs(
@@ -266,7 +268,20 @@ def _read(epochs: mne.BaseEpochs, where: str, kinds: Sequence[str], otherwise: s
         "reference": "set in MNE" if info["custom_ref_applied"] or info["projs"] else "as recorded",
     }
     ends = _cut_at_ends(eeg, epochs, where, facts["window"], rate) if kinds == ASLEEP else None
-    return _Read(where, channels, facts, eeg, epochs.events[:, 0] / rate, items, conditions, possible, ends)
+    origins = _origins(epochs, where)
+    return _Read(where, channels, facts, eeg, epochs.events[:, 0] / rate, items, conditions, possible, ends, origins)
+
+
+def _origins(epochs: mne.BaseEpochs, where: str) -> list[dict[str, Any]]:
+    """Return what the metadata's columns that `trial_origin.COLUMNS` knows say of each trial."""
+    metadata = pd.DataFrame(index=range(len(epochs))) if epochs.metadata is None else epochs.metadata
+    known = [column for column in trial_origin.COLUMNS if column in metadata]
+    found = []
+    for place, row in enumerate(metadata[known].to_dict("records")):
+        own = {key: value for key, value in row.items() if not pd.isna(value)}
+        own = {key: str(value) if trial_origin.COLUMNS[key] is str else value for key, value in own.items()}
+        found.append(trial_origin.check(own, f"{where}, trial {place} of the metadata"))
+    return found
 
 
 def _cut_at_ends(
@@ -417,6 +432,8 @@ def _trials(reads: Sequence[_Read], card: DataCard) -> dict[str, Trials]:
             table = pd.DataFrame(
                 {"onset_s": read.onset_s[places], "item": items, "item_index": [*map(card.item_index, items)]}
             )
+            known = pd.DataFrame([read.origins[k] for k in places], index=table.index)
+            table = table.drop(columns=table.columns.intersection(known.columns)).join(known)
             parts.append(Trials(table, scaled.astype(np.float32)))
         found[condition] = join(parts, card.awake_shape if condition in AWAKE else card.sleep_shape)
     return found

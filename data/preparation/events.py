@@ -27,9 +27,9 @@ def read_events(
     """Return what was shown or played when; what the user should know is appended to `remarks`.
 
     `card` says which items and conditions there are (None: the published). The table, sorted by onset, has columns
-    onset_s (s after the recording's first sample), item, item_index, modality ("image", "audio", "cue") and phase (text
-    or None). Beside it are {text or code that no rule knows: count}. Refuses a source of events that is not there, and
-    items and modalities that do not exist.
+    onset_s (s after the recording's first sample), item, item_index, modality ("image", "audio", "cue", "sham") and
+    phase (text or None); a sham need not be of an item: "n/a", -1. Beside it are {text or code that no rule knows:
+    count}. Refuses a source of events that is not there, and items and modalities that do not exist.
     """
     card = published() if card is None else card
     rules = [rule for rule in settings.all_rules if _applies(rule, session)]
@@ -44,23 +44,25 @@ def read_events(
             continue
         where = f"{display_path(session.path)}: event {text if text is not None else code!r} at {onset:.2f} s"
         modality = rule.modality or groups["modality"]
-        if modality not in ("image", "audio", "cue"):
-            raise UserError(f"{where}: modality {modality!r}; there are image, audio and cue (events.rules)")
-        if not any(condition in card.conditions for condition in (ASLEEP if modality == "cue" else (modality,))):
+        if modality not in ("image", "audio", "cue", "sham"):
+            raise UserError(f"{where}: modality {modality!r}; there are image, audio, cue and sham (events.rules)")
+        asleep = modality in ("cue", "sham")
+        if not any(condition in card.conditions for condition in (ASLEEP if asleep else (modality,))):
             there = ", ".join(card.conditions)
             raise UserError(
                 f"{where}: is of modality {modality!r}, but the data card has trials of {there} only; "
                 "a rule with modality: ignore leaves such events out"
             )
-        text = rule.item or groups["item"]
-        item = settings.items.get(text, text)
-        if item not in card.item_names:
+        text = rule.item or groups.get("item")
+        item = "n/a" if text is None else settings.items.get(text, text)
+        if (text is not None or modality != "sham") and item not in card.item_names:
             close = nearest(item, card.item_names, 1)
             hint = f"did you mean {close[0]!r}?" if close else "name it in events.items"
             raise UserError(f"{where}: {text!r} is none of the {len(card.items)} items; {hint}")
         phase = rule.phase or groups.get("phase") or phase
         if settings.phases is None or phase in settings.phases:
-            found.append((onset + settings.shift_seconds, item, card.item_index(item), modality, phase))
+            index = -1 if text is None else card.item_index(item)
+            found.append((onset + settings.shift_seconds, item, index, modality, phase))
     table = pd.DataFrame(found, columns=list(COLUMNS)).astype({"onset_s": float, "item_index": int})
     inside = (table.onset_s >= 0) & (table.onset_s < recording.seconds)
     if remarks is not None and not inside.all():

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from sleep_interpreter.data.formats import trial_origin
 from sleep_interpreter.data.formats.hypnograms import segments_of
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
@@ -14,8 +15,8 @@ from sleep_interpreter.data.preparation.channels import KINDS
 from sleep_interpreter.data.preparation.recording import Cleaned
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.stages import scored_span, staging_windows
-from sleep_interpreter.data.preparation.trials import Trials, parts_in_time
-from sleep_interpreter.utils.core.constants import STAGING_SECONDS, WAKE
+from sleep_interpreter.data.preparation.trials import SLEEP_STAGES, Trials, parts_in_time
+from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, WAKE
 from sleep_interpreter.utils.core.provenance import MARK
 
 
@@ -33,16 +34,20 @@ def write_trials(
     counts: dict = {kind: len(trials[kind].table) for kind in (*modalities, *kinds)}
     single = {f"awake_{m}": (trials[m].items, trials[m].eeg) for m in modalities}
     single |= {stage: (trials[stage].items, trials[stage].eeg) for stage in kinds}
-    writer.single_trials(single, **({MARK: True} if writer.simulated else {}))
+    origins = {kind: origins_of(trials[kind].table) for kind in (*modalities, *kinds)}
+    stored = {f"awake_{kind}" if kind in modalities else kind: own for kind, own in origins.items()}
+    writer.single_trials(single, stored, **({MARK: True} if writer.simulated else {}))
     for stage in kinds:
         own, parts = trials[stage], parts_in_time(trials[stage].table, settings.split.parts)
         draws = draw_awake(trials, stage, writer.name, settings, notes) if modalities else {}
         beside = ((k, {m: trials[m].eeg[some] for m, some in places.items()}) for k, places in draws.items())
         if test:  # awake trials go in only if every sleep trial has them
-            writer.test(f"{stage}_data", own.items, own.eeg, parts, beside if len(draws) == len(parts) else ())
+            whole = beside if len(draws) == len(parts) else ()
+            writer.test(f"{stage}_data", own.items, own.eeg, parts, whole, origins[stage])
             if stage in precue:
                 before = precue[stage]
-                writer.test(f"precue_{stage}_data", before.items, before.eeg, parts[before.table.index])
+                known = origins_of(before.table)
+                writer.test(f"precue_{stage}_data", before.items, before.eeg, parts[before.table.index], (), known)
             counts |= {f"{stage} {part}": int((parts == part).sum()) for part in DATA_TYPES}
         elif len(own.table):
             writer.training(stage, own.items, own.eeg, beside if draws else None)
@@ -53,10 +58,26 @@ def write_trials(
         coupled = own.table.get("spindle_coupled", pd.Series(index=own.table.index, dtype=object)).to_numpy(bool)
         writer.by_phase(
             {g: (own.items[group == g], np.ascontiguousarray(eeg[group == g])) for g in SO_GROUPS},
-            {g: {"phase_from": phase_from, "spindle_coupled": coupled[group == g]} for g in SO_GROUPS},
+            {
+                g: {
+                    "phase_from": phase_from,
+                    "spindle_coupled": coupled[group == g],
+                    trial_origin.FIELD: origins_of(own.table[group == g]),
+                }
+                for g in SO_GROUPS
+            },
         )
         counts["SO"] = {g: int((group == g).sum()) for g in SO_GROUPS}
     return counts
+
+
+def origins_of(table: pd.DataFrame) -> list[dict]:
+    """Return where trials come from, as their files say it; `table` is that of `Trials`."""
+    names = {code: STAGES[code] for codes in SLEEP_STAGES.values() for code in codes}
+    if "stage" in table:
+        named = [stage if isinstance(stage, str) else names.get(stage) for stage in table.stage]
+        table = table.assign(stage=pd.Series(named, table.index, dtype=object))
+    return trial_origin.to_dicts(table)
 
 
 def draw_awake(

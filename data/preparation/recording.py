@@ -23,7 +23,7 @@ from sleep_interpreter.data.preparation.inputs import Session, bids_details
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.signal import SignalFile, check_amplitude, derived, filter_file, load, multiply
 from sleep_interpreter.data.preparation.stages import find_stages, scoring_file
-from sleep_interpreter.data.preparation.trials import bad_spans, with_stage
+from sleep_interpreter.data.preparation.trials import bad_spans, with_origin, with_stage
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import MARK, SIDECAR, UNFINISHED_SIDECAR, is_simulated
@@ -41,7 +41,9 @@ class Cleaned:
     raw: SignalFile  # as recorded (rows of the plan), 500 Hz and µV
     eeg: SignalFile  # cleaned (rows of the montage), 500 Hz and µV
     plan: Plan
-    events: pd.DataFrame  # of `read_events`, with the stage at the onset; cues also with their slow oscillation
+    events: (
+        pd.DataFrame
+    )  # of `read_events`, with stage and origin (`with_origin`); cues also with their slow oscillation
     hypnogram: Hypnogram | None
     stage_source: str | None
     oscillations: pd.DataFrame
@@ -116,10 +118,12 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
         working, raw, heads, plan, mending @ operator, hypnogram, settings, step, remarks
     )
     working.path.unlink()
-    events = with_stage(events, hypnogram)
-    cues = events[events.modality == "cue"]
-    own = settings.slow_oscillations
-    known, at_random = at_cues(cues, oscillations, spindles, own, settings.spindles.after_cue_s, trace)
+    events = with_origin(with_stage(events, hypnogram), session, name, recording.rate, hypnogram)
+    own, after = settings.slow_oscillations, settings.spindles.after_cue_s
+    cues, shams = (events[events.modality == kind] for kind in ("cue", "sham"))
+    known, at_random = at_cues(cues, oscillations, spindles, own, after, trace)
+    if len(shams):
+        known = pd.concat([known, at_cues(shams, oscillations, spindles, own, after, trace)[0]])
     events = events.join(known[["so_group", "so_phase_rad", "so_row", "spindle_coupled", "so_phase_from"]])
     truth = _planted(annotations if simulated else (), recording.first_time)
     unmapped = {text: n for text, n in unmapped.items() if not _is_understood(text, settings)}

@@ -81,7 +81,7 @@ class Rule(Settings):
     match: str | None = None
     code: int | None = None
     item: str | None = None
-    modality: Literal["image", "audio", "cue", "ignore"] | None = None
+    modality: Literal["image", "audio", "cue", "sham", "ignore"] | None = None
     phase: str | None = None
     session: str | None = Field(default=None, exclude_if=not_)
     run: Annotated[str | None, BeforeValidator(lambda run: str(run) if isinstance(run, int) else run)] = Field(
@@ -95,6 +95,8 @@ class Rule(Settings):
         groups = re.compile(_pattern(self.match)).groupindex if self.match is not None else {}
         if self.modality != "ignore":
             for key in ("item", "modality"):
+                if key == "item" and self.modality == "sham" and self.item is None and key not in groups:
+                    continue  # silence is of no item
                 if (getattr(self, key) is None) == (key not in groups):
                     raise ValueError(f"{key}: give it, or a group (?P<{key}>...) in `match`, not both")
         return self
@@ -115,6 +117,7 @@ class Events(Settings):
     rules: tuple[Rule, ...] = (
         Rule(match=r"cue/(?P<item>.+)", modality="cue"),
         Rule(match=r"(?P<modality>image|audio)/(?P<item>.+)"),
+        Rule(match=r"sham(/(?P<item>.+))?", modality="sham"),
     )
     table: Annotated[TriggerTable | None, BeforeValidator(trigger_table.read)] = Field(default=None, exclude_if=not_)
     items: dict[Name, Name] = Field({})
@@ -213,7 +216,7 @@ class Rejection(Settings):
     sleep_uv: PositiveFloat = 500.0
     flat_uv: float = Field(0.1, ge=0)
     share: float = Field(0.1, ge=0, lt=1)
-    annotations: Pattern | None = "(?i)(?!.*bad_channel)(?:.*/)?(?:bad|artefact|artifact)[ _/].*"
+    annotations: Pattern | None = "(?i)(?!.*bad_channel)(?:.*/)?(?:bad|artefact|artifact)(?:[ _/].*)?"
 
 
 class Stages(Settings):

@@ -7,10 +7,12 @@ import shutil
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED
@@ -112,12 +114,13 @@ def _prepare(source: Source, name: str, settings: Preparation, work: Path, step:
     """Write all files of a subject below `work`/files and return what there is to say about them."""
     files, card, notes = work / "files", settings.card, list[str]()
     details, nights = list[SessionDetails](), list[tuple[int, Cleaned]]()
+    left_out: dict[str, str] = {}
     found: dict[str, list[Trials]] = {kind: [] for kind in cutting.windows(card)}
     for session in source.sessions:
         step.session = session.label
         cleaned = clean(session, source.name, settings, work / session.label, step)
         step("trials")
-        dropped = _cut_trials(cleaned, settings, found)
+        dropped = _cut_trials(cleaned, settings, found, left_out)
         details.append(SessionDetails.of(cleaned, dropped, settings.slow_oscillations.channel))
         if cleaned.hypnogram is not None:
             scored = cleaned.hypnogram.epochs(cleaned.raw.seconds) != UNSCORED
@@ -137,6 +140,8 @@ def _prepare(source: Source, name: str, settings: Preparation, work: Path, step:
     for kind, stages in cutting.SLEEP_STAGES.items():
         table, eeg = sleep.select(np.isin(sleep.table.stage.to_numpy(), stages))
         trials[kind] = Trials(table.reset_index(drop=True), eeg)
+    for _, one in nights:
+        _write_cues(files / PREPARED / name / one.session.label, one, trials, left_out)
     precue = {kind: _matching(before, trials[kind]) for kind in cutting.SLEEP_STAGES if settings.outputs.precue}
     simulated = any(d.cleaned.simulated for d in details)
     if not any(len(own.table) for own in trials.values()) and best is None:
@@ -172,8 +177,16 @@ def _prepare(source: Source, name: str, settings: Preparation, work: Path, step:
     }
 
 
-def _cut_trials(cleaned: Cleaned, settings: Preparation, found: dict[str, list[Trials]]) -> dict[str, dict]:
-    """Cut a recording's trials into `found` and return how many were left out and why."""
+def _cut_trials(
+    cleaned: Cleaned, settings: Preparation, found: dict[str, list[Trials]], left_out: dict[str, str]
+) -> dict[str, dict]:
+    """Cut a recording's trials into `found` and return how many were left out and why; of each cue in `left_out`."""
+
+    def leave_out(events: pd.DataFrame, reason: str) -> int:
+        left_out.update((cue, reason) for cue in events.cue_id if cue is not None)
+        return len(events)
+
+    leave_out(cleaned.events[cleaned.events.modality == "sham"], "sham")
     counts, card, average = {}, settings.card, settings.steps.reference == "average"
     windows = cutting.windows(card)
     for window in (*AWAKE, "cue"):
@@ -182,23 +195,27 @@ def _cut_trials(cleaned: Cleaned, settings: Preparation, found: dict[str, list[T
         if window == "cue":
             events = cutting.with_lengths(events, card)
             asleep = np.isin(events.stage, [code for codes in cutting.SLEEP_STAGES.values() for code in codes])
-            dropped["in W/N1 or not scored"] = int((~asleep).sum())
+            dropped["in W/N1 or not scored"] = leave_out(events[~asleep], "in W/N1 or not scored")
             events = events[asleep]
             for kind, codes in cutting.SLEEP_STAGES.items():
                 other = np.isin(events.stage, codes)
                 if kind not in card.conditions and other.any():
-                    dropped[f"in {kind}, which the data card has no trials of"] = int(other.sum())
+                    reason = f"in {kind}, which the data card has no trials of"
+                    dropped[reason] = leave_out(events[other], reason)
                     events = events[~other]
         if window == "cue" and card.varying_lengths:
             early = events["samples"].to_numpy(int) < card.shortest_samples
-            dropped["next cue before the earliest end"] = int(early.sum())
+            reason = "next cue before the earliest end"
+            dropped[reason] = leave_out(events[early], reason)
             events = events[~early]
         bad = cutting.overlapping(events, windows[window], cleaned.bad_spans)
-        dropped["annotated artefact"] = int(bad.sum())
-        events = events[~bad].assign(session=cleaned.session.label)
+        dropped["annotated artefact"] = leave_out(events[bad], "annotated artefact")
+        events = events[~bad]
         trials, spans, outside = cutting.cut(cleaned.eeg, events, window, card, average)
         reject, threshold = cutting.rejected(spans, "sleep" if window == "cue" else "wake", settings.rejection)
         kept = trials.select(~reject)
+        leave_out(events[~events.onset_sample.isin(trials.table.onset_sample)], "beyond the recording")
+        leave_out(trials.table[reject], "amplitude")
         if "samples" not in events and (beyond := cutting.beyond_the_next(kept.table, windows[window])):
             cleaned.remarks.append(
                 f"{beyond} of {len(kept.table)} {window} trials reach beyond the next event: what that evokes is in "
@@ -206,8 +223,8 @@ def _cut_trials(cleaned: Cleaned, settings: Preparation, found: dict[str, list[T
             )
         dropped |= {"beyond the recording": outside, "amplitude": int(reject.sum())}
         if window == "cue" and (total := dropped["events"]):
-            left_out = [f"{reason}: {n}" for reason, n in list(dropped.items())[1:] if n]
-            cleaned.remarks.append("; ".join([f"{total} cues: {len(kept.table)} kept", *left_out]))
+            reasons = [f"{reason}: {n}" for reason, n in list(dropped.items())[1:] if n]
+            cleaned.remarks.append("; ".join([f"{total} cues: {len(kept.table)} kept", *reasons]))
         counts[window] = dropped | {"threshold_uv": threshold, "kept": len(kept.table)}
         found[window].append(kept)
         if window == "cue" and settings.outputs.precue:
@@ -223,15 +240,36 @@ def _matching(before: Trials, trials: Trials) -> Trials:
     return Trials(trials.table[places >= 0], before.eeg[places[places >= 0]])
 
 
+def _write_cues(folder: Path, cleaned: Cleaned, trials: Mapping[str, Trials], left_out: Mapping[str, str]) -> None:
+    """Write the cues of a sleep recording, and of each which trial it became, or why none.
+
+    `trials` (N2N3 or REM) and `trial` say the place in the files of that name, counted from 0.
+    """
+    cues = cleaned.events[cleaned.events.modality.isin(cutting.CUED)]
+    became = {
+        cue: (kind, place)
+        for kind in cutting.SLEEP_STAGES
+        for place, cue in enumerate(trials[kind].table.cue_id)
+    }  # fmt: skip
+    rows = [(*became.get(cue, (None, None)), left_out.get(cue)) for cue in cues.cue_id]
+    names = ["trials", "trial", "left_out"]
+    found = pd.DataFrame(rows, columns=names, index=cues.index).astype({"trial": "Int64"})
+    _write_table(folder / "cues.tsv", cues.join(found))
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    with atomic_write(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.4f")
+
+
 def _write_tables(folder: Path, cleaned: Cleaned, settings: Preparation, name: str) -> None:
-    """Write what was found in a sleep recording: cues, stages, oscillations, spindles, the cleaned EEG."""
+    """Write what was found in a sleep recording: stages, oscillations, spindles, the cleaned EEG."""
     folder.mkdir(parents=True, exist_ok=True)
-    tables = {"cues": cleaned.cues, "so": cleaned.oscillations, "spindles": cleaned.spindles}
+    tables = {"so": cleaned.oscillations, "spindles": cleaned.spindles}
     if len(cleaned.truth):
         tables["truth"] = cleaned.truth
     for file, table in tables.items():
-        with atomic_write(folder / f"{file}.tsv") as temporary:
-            table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.4f")
+        _write_table(folder / f"{file}.tsv", table)
     if (epochs := cleaned.hypnogram) is not None:
         rows = zip(epochs.onset, epochs.duration, epochs.stage, epochs.names, strict=True)
         lines = ["onset\tduration\tstage\tname", *(f"{o:g}\t{d:g}\t{s}\t{n}" for o, d, s, n in rows)]

@@ -11,12 +11,16 @@ import pandas as pd
 
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram
 from sleep_interpreter.data.formats.test_trials import DATA_TYPES
+from sleep_interpreter.data.formats.trial_origin import cue_id
+from sleep_interpreter.data.preparation.inputs import Session
 from sleep_interpreter.data.preparation.settings import Rejection
 from sleep_interpreter.data.preparation.signal import SignalFile
 from sleep_interpreter.utils.core.constants import N2, N3, REM, STREAM_RATE
 from sleep_interpreter.utils.core.data_card import DataCard, Window
 from sleep_interpreter.utils.signal.preprocessing import decimation_of, decoding_window, stream_window
 
+CUED = ("cue", "sham")
+"""Modalities of events that a sound belongs to, or its silence."""
 SLEEP_STAGES = {"N2N3": (N2, N3), "REM": (REM,)}
 _LEAST_FOR_AUTOREJECT = 20
 
@@ -24,8 +28,8 @@ _LEAST_FOR_AUTOREJECT = 20
 class Trials(NamedTuple):
     """Trials of one kind.
 
-    Rows of `table` hold onset_s, item, item_index, modality, phase, stage, session and what is known of the slow
-    oscillation of a trial; `eeg` is float32 (n, C, T), channels first, as stored.
+    Rows of `table` hold onset_s, item, item_index, modality, phase, stage, what `with_origin` adds and what is known of
+    the slow oscillation of a trial; `eeg` is float32 (n, C, T), channels first, as stored.
     """
 
     table: pd.DataFrame
@@ -55,6 +59,31 @@ def with_stage(events: pd.DataFrame, hypnogram: Hypnogram | None) -> pd.DataFram
     """Return events with a column `stage`: the code at their onset, -1 where nobody scored."""
     stage = np.full(len(events), UNSCORED) if hypnogram is None else hypnogram.at(events.onset_s.to_numpy())
     return events.assign(stage=stage)
+
+
+def with_origin(
+    events: pd.DataFrame, session: Session, name: str, rate: float, sleep: Hypnogram | None
+) -> pd.DataFrame:
+    """Return the events of a recording with what `data.formats.trial_origin` keeps of them, but the slow oscillation.
+
+    `name` is what the lab calls the subject, `rate` that of the recording in Hz. Cues and shams are numbered together;
+    repetitions count each modality for itself.
+    """
+    onset, cued = events.onset_s.to_numpy(float), events.modality.isin(CUED).to_numpy()
+    sham = [kind == "sham" if kind in CUED else None for kind in events.modality]
+    numbers = np.cumsum(cued)
+    ids = [cue_id(name, session.label, n) if own else None for n, own in zip(numbers, cued, strict=True)]
+    scored = np.zeros(0) if sleep is None else sleep.onset[np.isin(sleep.stage, (N2, N3, REM))]
+    return events.assign(
+        cue_id=pd.Series(ids, events.index, dtype=object),
+        recording=session.path.name,
+        session=session.label,
+        run=session.run,
+        onset_sample=np.rint(onset * rate).astype(int),
+        repetition=events.groupby(["modality", "item"]).cumcount() + 1,
+        minutes_since_sleep_onset=(onset - scored[0]) / 60 if len(scored) else np.nan,
+        sham=pd.Series(sham, events.index, dtype=object),
+    )
 
 
 def cut(
@@ -157,7 +186,7 @@ def join(trials: Iterable[Trials], shape: tuple[int, int]) -> Trials:
     """Return trials of several recordings as one; none make empty arrays of trials of this shape."""
     trials = [t for t in trials if len(t.table)]
     if not trials:
-        columns = ["onset_s", "item", "item_index", "modality", "phase", "stage", "session"]
+        columns = ["onset_s", "item", "item_index", "modality", "phase", "stage", "session", "cue_id"]
         return Trials(pd.DataFrame(columns=columns), np.zeros((0, *shape), np.float32))
     table = pd.concat([t.table for t in trials], ignore_index=True)
     return Trials(table, np.concatenate([t.eeg for t in trials]))

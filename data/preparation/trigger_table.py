@@ -12,7 +12,7 @@ COLUMNS = ("code", "text", "item", "modality", "session", "run", "phase")
 """Columns that there may be; `code` or `text`, `item` and `modality` are needed."""
 FIRST_ROW = 2
 """Number of the first row of data in messages: the header is row 1, as in a spreadsheet."""
-_MODALITIES = ("image", "audio", "cue", "ignore")
+_MODALITIES = ("image", "audio", "cue", "sham", "ignore")
 _SEPARATORS = ",;\t"
 
 
@@ -72,7 +72,7 @@ def _rule(row: dict[str, str], where: str) -> dict[str, Any]:
         raise UserError(f"{where}: code {code!r} is no whole number; texts stand in a column 'text'")
     if modality not in _MODALITIES:
         raise UserError(f"{where}: modality {modality!r}; there are {', '.join(_MODALITIES)}")
-    if modality != "ignore" and "item" not in row:
+    if modality not in ("ignore", "sham") and "item" not in row:
         raise UserError(f"{where}: no item")
     meaning = {key: row[key] for key in ("item", "modality", "session", "run", "phase") if key in row}
     if modality == "ignore":

@@ -85,8 +85,8 @@ def within(
     `baseline` of `BASELINES` for K `classes` with its `parameters`. The result: hits, validation_hits (folds, T),
     trials decoded rightly; n, validation_n (folds,); decoded and recalled (folds, T, K), how often each class was
     decoded, and how often rightly, cued (folds, K), how often it was due, in the test fold; trained (folds, K), trials
-    to train on; patterns (T, K, C), mean over folds of the training trials'; residual (), the largest; and of every
-    trial its label and fold (n,) and its answers (T, n), the classes decoded, uint8.
+    to train on; patterns (T, K, C), mean over folds of the training trials'; residual (), the largest; label (n,),
+    fold (n,) and predicted (n, T) of each trial.
     """
     count, (times, channels) = len(folds), eeg.shape[1:]
     shapes: dict[str, tuple[int, ...]] = {
@@ -95,7 +95,7 @@ def within(
     }  # fmt: skip
     result: dict[str, np.ndarray] = {key: np.zeros((count, *shape), np.int32) for key, shape in shapes.items()}
     patterns, residual = np.zeros((times, classes, channels)), 0.0
-    fold, answers = np.zeros(len(label), np.int32), np.zeros((times, len(label)), np.uint8)
+    fold, everything = np.zeros(len(label), np.int16), np.zeros((len(label), times), np.int16)
     for k in range(count):
         test, validation = folds[k], folds[(k + 1) % count]
         train = np.concatenate([folds[(k + more) % count] for more in range(2, count)])
@@ -105,15 +105,15 @@ def within(
             result[f"{part}hits"][k] = (predicted == label[own][:, None]).sum(axis=0)
             result[f"{part}n"][k] = len(own)
             if own is test:
-                fold[own], answers[:, own] = k, predicted.T
+                fold[own], everything[own] = k, predicted
                 result["decoded"][k] = _counts(predicted.T, classes)
                 result["recalled"][k] = _counts(predicted.T, classes, label[own])
         result["cued"][k] = np.bincount(label[test], minlength=classes)
         result["trained"][k] = np.bincount(label[train], minlength=classes)
         patterns += glm.patterns(eeg[train]) / count
         residual = max(residual, float(glm.residual_.max()))
-    result |= {"label": np.asarray(label), "fold": fold, "answers": answers}
-    return {**result, "patterns": patterns.astype(np.float32), "residual": np.array(residual)}
+    trials = {"label": label.astype(np.int16), "fold": fold, "predicted": everything}
+    return {**result, **trials, "patterns": patterns.astype(np.float32), "residual": np.array(residual)}
 
 
 def window_samples(windows: Mapping[str, int], short: int, long: int) -> np.ndarray:
@@ -140,8 +140,8 @@ def cross(
 
     Returns what the tests share: patterns (T', K, C) and fitted (T',), the training samples they belong to; trained
     (K,); residual (); and of each test set: hits (offsets, samples), decoded and recalled (offsets, samples, K), cued
-    (K,), n (), label (n,), answers (offsets, samples, n), the classes decoded, uint8, and, if asked for, generalised
-    (T', T of the test trials), hits, and by_chance, those that chance gives.
+    (K,), n (), label (n,) and predicted (n, offsets, samples) of each trial, and, if asked for, generalised (T', T of
+    the test trials), hits, and by_chance, those that chance gives.
     """
     eeg, label = train
     others = {len(other[0][0]) for other in tests.values()}
@@ -176,7 +176,7 @@ def _decoded(
     hits = np.zeros(of_train.shape, np.int32)
     decoded = np.zeros((*of_train.shape, classes), np.int32)
     recalled = np.zeros_like(decoded)
-    answers = np.zeros((*of_train.shape, len(label)), np.uint8)
+    everything = np.zeros((len(label), *of_train.shape), np.int16)
     cued = np.bincount(label, minlength=classes).astype(np.int32)
     everywhere = np.zeros((len(fitted), samples), np.int32)
     by_chance = np.zeros(everywhere.shape, np.float32)
@@ -190,12 +190,13 @@ def _decoded(
             everywhere[place] = right
             by_chance[place] = expected_hits(cued, _counts(predicted, classes))
             right, predicted = right[of_test[offset, index]], predicted[of_test[offset, index]]
-        hits[offset, index], answers[offset, index] = right, predicted
+        hits[offset, index] = right
         decoded[offset, index] = _counts(predicted, classes)
         recalled[offset, index] = _counts(predicted, classes, label)
+        everything[:, offset, index] = predicted.T
     n = np.array(len(label), np.int32)
     result = {"hits": hits, "decoded": decoded, "recalled": recalled, "cued": cued, "n": n}
-    result |= {"label": np.asarray(label), "answers": answers}
+    result |= {"label": label.astype(np.int16), "predicted": everything}
     return result | ({"generalised": everywhere, "by_chance": by_chance} if generalise else {})
 
 

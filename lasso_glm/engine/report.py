@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sleep_interpreter.data.formats import trial_origin
 from sleep_interpreter.lasso_glm.engine.plans import PLANS, Plan
 from sleep_interpreter.lasso_glm.engine.run import SubjectResult
 from sleep_interpreter.lasso_glm.engine.settings import LassoSettings, seconds
@@ -33,13 +34,14 @@ def report(
 ) -> dict[str, Any]:  # fmt: skip
     """Write everything about an experiment and return the summary, as in summary.json, with the notes in it.
 
-    The folder receives summary.json, accuracy.csv, validation.csv, mean.csv and figures; the pickle goes beside it.
+    The folder receives summary.json, accuracy.csv, validation.csv, mean.csv, predictions.csv (each trial at the nested
+    peak) and figures; the pickle goes beside it.
     Refused if no subject has the trials that the experiment needs.
     """
     (folder / "summary.json").unlink(missing_ok=True)  # a run killed here leaves no old summary
     simulated = any(own.header["simulated"] for own in results.values())
     kind = "simulated" if simulated else None
-    pairs, curves, warnings = {}, [], []
+    pairs, curves, warnings, predictions = {}, [], [], []
     for pair in plan.pairs:
         own = {name: r.arrays["/".join(pair)] for name, r in results.items() if "/".join(pair) in r.arrays}
         if own:
@@ -49,6 +51,7 @@ def report(
                 warnings.append(f"{'/'.join(pair)}: {told}")
             pairs["/".join(pair)], rows, drawn = describe(pair, own, settings, card)
             curves.append(rows)
+            predictions += _predictions(pair, own, results, settings, card)
             _draw(plan, pair, drawn, results, own, folder, card, kind)
     if not pairs:
         raise UserError(
@@ -74,6 +77,7 @@ def report(
         tables = [_tidy(plan, name, own, settings, part, card) for name, own in results.items()]
         write_csv(folder / f"{file}.csv", tables, digits=6)
     write_csv(folder / "mean.csv", curves, digits=6)
+    write_csv(folder / "predictions.csv", predictions or [pd.DataFrame(columns=["subject", "train", "test", "trial"])])
     published = published_structure(plan, results, settings, simulated)
     write_pickle(published, folder.parent / f"{plan.pickle}.pickle")
     provenance.write_json(folder / "summary.json", summary)
@@ -176,6 +180,30 @@ def _cross(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSett
         drawn["generalised"] = {"mean": everywhere.mean(axis=0), "mask": where, "axes": axes}
         drawn["generalised"]["chance"] = expected.mean(axis=0)
     return entry, rows, drawn
+
+
+def _predictions(
+    pair: tuple[str, str], own: Mapping[str, Arrays], results: Mapping[str, SubjectResult], settings: LassoSettings,
+    card: DataCard,
+) -> list[pd.DataFrame]:  # fmt: skip
+    """Return one row a trial: what was decoded at the nested peak, which its own trials have not chosen."""
+    names, frames, folds = np.array(card.item_names), [], all("fold" in arrays for arrays in own.values())
+    rows = time_course_tests.peaks_within(own) if folds else time_course_tests.peaks_across(own)
+    for subject, row in rows.items():
+        arrays, cells = own[subject], np.array(row["cells"])
+        label, places, at = arrays["label"], np.arange(len(arrays["label"])), dict[str, Any]()
+        if folds:
+            sample = cells[arrays["fold"]]
+            predicted, at["fold"] = arrays["predicted"][places, sample], arrays["fold"]
+        else:
+            offset, sample = cells[0]
+            predicted, at["offset"] = arrays["predicted"][:, offset, sample], settings.windows.offsets[offset]
+        at["time"] = np.array(seconds(pair[0] if folds else "image", arrays["predicted"].shape[-1], card))[sample]
+        frame = pd.DataFrame({"subject": subject, "train": pair[0], "test": pair[1], "trial": places, **at})
+        origin = trial_origin.to_table(results[subject].header["origin"].get(pair[1], []))
+        frame = frame if origin is None else frame.join(origin)
+        frames.append(frame.assign(item=names[label], predicted=names[predicted], correct=label == predicted))
+    return frames
 
 
 def _draw(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sleep_interpreter.data.formats import trial_origin
 from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.data.formats.single_trials import read_subject
 from sleep_interpreter.lasso_glm.engine import fits
@@ -21,6 +22,7 @@ from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.data_card import ASLEEP, DataCard, published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write
+from sleep_interpreter.utils.metrics import exchangeability
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +39,9 @@ class SubjectResult:
     """What became of one subject.
 
     `header` has "key" (settings and data that it belongs to), "n" {domain: trials}, "missing" {domain: why}, "few"
-    {domain: {item: trials}} and "simulated". `arrays` are by "train/test" (and by "train" for what the tests share),
-    as `lasso_glm.engine.fits` returns them; what is missing is not there.
+    {domain: {item: trials}}, "simulated", and "origin" {domain: a dict a trial} where trials say theirs. `arrays` are
+    by "train/test" (and by "train" for what the tests share), as `lasso_glm.engine.fits` returns them; what is missing
+    is not there.
     """
 
     name: str
@@ -124,10 +127,8 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
     items, classes = card.item_names, len(card.items)
     ends = dict.fromkeys(ASLEEP, card.sleep_samples)
     trials = {domain: (own.eeg[:, : ends.get(domain)], own.label) for domain, own in subject.domains.items()}
-    runs: dict[str, dict[str, np.ndarray]] = {
-        domain: {"run": np.asarray(run)} if (run := getattr(own, "run", None)) is not None else {}
-        for domain, own in subject.domains.items()
-    }
+    known = {domain: exchangeability.runs_of(own.origin) for domain, own in subject.domains.items()}
+    runs = {domain: {} if run is None else {"run": run} for domain, run in known.items()}
     counts = {domain: np.bincount(label, minlength=classes) for domain, (_, label) in trials.items()}
     few = {domain: {items[k]: int(n) for k, n in enumerate(own) if n < FEW} for domain, own in counts.items()}
     header = {
@@ -137,12 +138,17 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
         "few": {domain: own for domain, own in few.items() if own and counts[domain].any()},
         "simulated": subject.simulated,
         "missing": {},
+        "origin": {
+            domain: trial_origin.to_dicts(own.origin)
+            for domain, own in subject.domains.items()
+            if own.origin is not None and domain in (plan.tests or plan.train)
+        },
     }
     arrays = {}
     for train in plan.train:
         eeg, label = trials[train]
         if not plan.tests:
-            folds = _folds(settings, name, label, runs[train].get("run"), job["file"])
+            folds = _folds(settings, name, label, known[train], job["file"])
             if why := _unfit_for_folds(label, folds):
                 header["missing"][train] = why
                 continue

@@ -21,6 +21,7 @@ from sleep_interpreter.realtime.Report.summary import (
     stage_minutes,
     stage_spans,
 )
+from sleep_interpreter.realtime.Report.trial_tables import write_trial_tables
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.metrics.circular import against_random_times
@@ -48,9 +49,13 @@ Section = dict[str, Any]
 
 
 def write_night_report(folder: str | Path) -> Path:
-    """Write report.html into a session's folder; return its path. `UserError` without a session or whole log."""
+    """Write cues.tsv, predictions.csv and report.html into a session's folder; return the report's path.
+
+    `UserError` without a session or whole log.
+    """
     folder = Path(folder)
     session = load_session(folder)
+    write_trial_tables(session)
     segments, problems = open_segments(session)
     for text in problems:
         logger.warning("%s", text)

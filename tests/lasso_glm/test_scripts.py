@@ -69,6 +69,9 @@ def test_within_recovers_the_planted_time(name, run):
     own = tidy[(tidy["subject"] == "subject_0") & (tidy["fold"] == 0)]["accuracy"]
     np.testing.assert_allclose(test, 100 * own, rtol=1e-4)
     assert len(stored["subject_0"]) == 5 and len(validation) == len(test)
+    trials = pd.read_csv(folder / "predictions.csv")
+    assert len(trials) == row["n"] and trials.correct.mean() == pytest.approx(row["peak"]["accuracy"])
+    assert (trials.correct == (trials.item == trials.predicted)).all() and set(trials.time) <= set(mean["time"])
     assert {"accuracy.png", f"patterns_{domain}.png"} <= {file.name for file in folder.iterdir()}
 
 
@@ -86,6 +89,9 @@ def test_cross_recovers_the_planted_offset(name, domain, run):
     assert row["peak"]["accuracy"] > row["peak"]["permutation"]["high"] and "generalised" in row
     expected = {"subject_1": {"REM": "no trials"}} if name == "awake2sleep" else {}
     assert summary["missing"] == expected
+
+    trials = pd.read_csv(folder / "predictions.csv").query("train == @domain and test == @test")
+    assert trials.correct.mean() == pytest.approx(row["peak"]["accuracy"]) and len(trials) == row["n"]
 
     tidy = pd.read_csv(folder / "accuracy.csv")
     assert list(tidy) == COLUMNS and tidy["fold"].isna().all() and tidy["offset"].nunique() == 13

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sleep_interpreter.realtime.Recording.event_log import EventLog
@@ -15,6 +16,7 @@ from sleep_interpreter.realtime.Report.night_report import _phase, write_night_r
 from sleep_interpreter.realtime.Report.recorded_signal import evoked, open_segments, spectrogram
 from sleep_interpreter.realtime.Report.session_data import load_session
 from sleep_interpreter.realtime.Report.summary import stage_spans
+from sleep_interpreter.realtime.Report.trial_tables import write_trial_tables
 from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -206,6 +208,9 @@ def test_numbers_of_the_night_are_those_of_the_log(session):
     loaded = load_session(session)
     assert loaded.has_responses and loaded.live and loaded.ending == "stopped"
     assert len(loaded.decodes()) == 16 and len(loaded.decodes(sham=True)) == 5
+    write_trial_tables(loaded)
+    table = pd.read_csv(session / "predictions.csv")
+    assert len(table) == 21 and table.sham.sum() == 5 and table.correct.isna().tolist() == table.sham.tolist()
     right = (loaded.decodes()[:, 0] == loaded.decodes()[:, 1]).sum()
     assert right == sum(n % 3 == 0 for n, onset in enumerate(ONSETS) if onset not in SHAMS)
     assert loaded.pauses() == [(120.0, 130.0, "arousal: EMG rise")]

@@ -5,6 +5,7 @@ import threading
 
 import mne
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
@@ -64,7 +65,7 @@ def test_the_folder_is_complete_and_readable(whole):
     names = {p.name for p in result.folder.iterdir()}
     assert names == {
         "settings.yaml", "session.json", "log.jsonl", "log.tsv", "hypnogram.tsv", "sounds", "cues.flac",
-        "session.png", "summary.json", "report.html",
+        "session.png", "summary.json", "report.html", "cues.tsv", "predictions.csv",
     }  # fmt: skip
     assert {p.stem for p in (result.folder / "sounds").iterdir()} == set(ITEMS)
     settings = config.load(SessionSettings, result.folder / "settings.yaml")
@@ -84,6 +85,24 @@ def test_the_folder_is_complete_and_readable(whole):
     assert len(starts) == len(onsets)
     assert np.all(starts - onsets >= 0) and np.all(starts - onsets <= 2 * rate / RATE)  # the fade begins at zero
     assert (result.folder / "session.png").stat().st_size > 10_000
+
+
+def test_decodes_and_cues_carry_the_same_ids(whole):
+    cues = pd.read_csv(whole.folder / "cues.tsv", sep="\t")
+    decodes = pd.read_csv(whole.folder / "predictions.csv")
+    heard = of(whole, "cue")
+    assert cues.cue_id.is_unique and cues.onset_sample.tolist() == [e["sample"] for e in heard]
+    assert cues.cue_id.iloc[0] == f"s1_{whole.folder.name}_{heard[0]['detail']['number']:04d}"
+    assert cues.repetition.tolist() == (cues.groupby("item").cumcount() + 1).tolist()
+    answered = of(whole, "decode")
+    both = decodes.merge(cues, on="cue_id", suffixes=("", "_cue"))
+    assert len(both) == len(decodes) == len(answered)
+    assert (both.item == both.item_cue).all() and (both.predicted == both.decoded).all()
+    for column in ("stage", "onset_s", "repetition", "minutes_since_sleep_onset", "sham"):
+        assert (both[column] == both[f"{column}_cue"]).all()
+    found = decodes[[f"p_{item}" for item in ITEMS]].to_numpy()
+    assert np.allclose(found, [e["detail"]["probabilities"] for e in answered])
+    assert decodes.correct.isna().all() and decodes["rank"].isna().all()  # this replay's file holds no responses
 
 
 def test_a_session_too_short_to_stage_is_reported_all_the_same(session, recording, staged, tmp_path):

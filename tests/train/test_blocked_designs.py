@@ -17,7 +17,7 @@ from sleep_interpreter.utils.metrics.exchangeability import exchange
 NOTES = {"data": "data", "data_fingerprint": made.FINGERPRINT, "simulated": True}
 
 
-def person(name, seed, follow=1.0, runs=None):
+def person(name, seed, follow=1.0):
     """Return predictions of items each cued 6 times in a row; the decoder names one item for six trials on end."""
     random = np.random.default_rng(seed)
     label = np.repeat(random.permutation(15), 6)
@@ -25,7 +25,7 @@ def person(name, seed, follow=1.0, runs=None):
     said = np.where(random.random(90) < follow, said, label)
     own = made.predictions(name, labels=label)
     probability = (0.8 * np.eye(15)[said] + 0.2 / 15).astype(np.float32)
-    return replace(own, probability=probability, run=runs)
+    return replace(own, probability=probability)
 
 
 def test_drift_is_no_decoding_and_the_report_says_how_it_was_tested(tmp_path):
@@ -77,7 +77,7 @@ def test_a_subject_whose_labels_may_not_be_permuted_stays_out_of_the_test(tmp_pa
     assert summary["overall"]["prevalence"]["subjects"] == 2 and summary["overall"]["subjects"] == 3
     assert summary["overall"]["permutation"]["p"] == 1 / 201
     assert "tell nothing of bad alone" in summary["warnings"][0]
-    known = replace(people[0], run=np.repeat(np.arange(5), 18))
+    known = replace(people[0], origin=pd.DataFrame({"session": "nap", "run": np.repeat(list("12345"), 18)}))
     summary = decoder_report.report([known, *people[1:]], tmp_path / "runs", "runs", made.SETTINGS, NOTES)
     assert summary["subjects"]["bad"]["permutation"]["p"] is not None
     assert "permuted by trials within runs" in summary["warnings"][0]

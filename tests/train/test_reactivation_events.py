@@ -11,7 +11,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sleep_interpreter.data.formats.scoring_readers import Hypnogram
 from sleep_interpreter.data.preparation.signal import SignalFile
 from sleep_interpreter.train.commands import reactivation
-from sleep_interpreter.train.evaluation import reactivation_events, sliding_decoder
+from sleep_interpreter.train.evaluation import memory_scores, reactivation_events, sliding_decoder
 from sleep_interpreter.train.evaluation.sliding_decoder import ReactivationSettings
 from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.signal.preprocessing import decoding_window
@@ -125,10 +125,10 @@ def test_items_reactivated_more_often_correlate_with_memory(tmp_path, decoder, q
     _, rates = analyse(night(tmp_path, 5, 25.0, counts), decoder, tmp_path / "out", [quiet_night])
     rows = [("subject_test_5", ITEMS[k], counts[k] + rng.normal(0, 1)) for k in range(15)]
     behaviour = pd.DataFrame(rows, columns=["subject", "item", "score"])
-    result = reactivation_events.relation(rates, behaviour, 2000, 0)
+    result = memory_scores.relation(reactivation_events.beyond_control(rates), behaviour, 2000, 0)
     assert result["n"] == 1 and result["mean_rho"] > 0.5 and result["p"] < 0.05
     shuffled = behaviour.assign(score=rng.permutation(behaviour.score))
-    assert reactivation_events.relation(rates, shuffled, 2000, 0)["p"] > 0.05
+    assert memory_scores.relation(reactivation_events.beyond_control(rates), shuffled, 2000, 0)["p"] > 0.05
 
 
 def test_the_control_keeps_spectrum_and_covariance():
@@ -215,11 +215,11 @@ def test_peaks_do_not_crowd_and_lower_thresholds_only_add():
 def test_behaviour_tables_are_checked(tmp_path):
     path = tmp_path / "scores.tsv"
     path.write_text("subject\titem\tscore\nsub-1\talarm\t0.5\nsub-2\tapple\t0.1\n")
-    table = reactivation_events.read_behaviour(path, ["subject_test_0"], {"sub-1": "subject_test_0"}, ITEMS)
+    table = memory_scores.read_behaviour(path, ["subject_test_0"], {"sub-1": "subject_test_0"}, ITEMS)
     assert table.to_dict("records") == [{"subject": "subject_test_0", "item": "alarm", "score": 0.5}]
     path.write_text("subject\titem\tscore\nsub-1\talarn\t0.5\n")
     with pytest.raises(ValueError, match="did you mean 'alarm'"):
-        reactivation_events.read_behaviour(path, ["sub-1"], {}, ITEMS)
+        memory_scores.read_behaviour(path, ["sub-1"], {}, ITEMS)
 
 
 def course(rng, minutes):

@@ -7,7 +7,7 @@ from scipy.stats import norm
 
 from benchmarks.statistics import reactivation as studies
 from sleep_interpreter.train.commands import reactivation
-from sleep_interpreter.train.evaluation import paired_values, reactivation_events
+from sleep_interpreter.train.evaluation import memory_scores, paired_values, reactivation_events
 from sleep_interpreter.train.evaluation.sliding_decoder import ReactivationSettings
 
 SETTINGS = ReactivationSettings(false_alarms_per_min=0.2)
@@ -102,7 +102,9 @@ def test_items_that_all_subjects_share_are_no_fresh_ones_in_each(situation):
     def p(rng):
         rates, scores = studies.memory_study(rng, **situation)
         scores = scores[rng.random(len(scores)) >= missing]
-        return reactivation_events.relation(rates, scores, 300, int(rng.integers(1000)))["p"]
+        return memory_scores.relation(reactivation_events.beyond_control(rates), scores, 300, int(rng.integers(1000)))[
+            "p"
+        ]
 
     assert studies.share_below(p, 150, 11) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 150)
 
@@ -110,7 +112,7 @@ def test_items_that_all_subjects_share_are_no_fresh_ones_in_each(situation):
 def test_a_relation_is_found_with_shared_items_and_a_decoder_that_favours_some():
     rng = np.random.default_rng(5)
     rates, scores = studies.memory_study(rng, 12, relation=0.8, shared=0.2, favoured=0.5)
-    found = reactivation_events.relation(rates, scores, 2000, 0)
+    found = memory_scores.relation(reactivation_events.beyond_control(rates), scores, 2000, 0)
     assert found["p"] < 0.01 and found["mean_rho"] > 0.2 and found["n"] == 12 and found["items"] == 15
 
 
@@ -131,17 +133,17 @@ def test_several_scores_of_an_item_are_refused_or_averaged(tmp_path):
     path.write_text("\n".join(["subject\titem\tscore\ttest", *rows]) + "\n")
     items = ("alarm", "apple")
     with pytest.raises(ValueError, match=r"s1 has 2 scores of 'alarm' \(lines 2, 3\).*--average-over \(test\)"):
-        reactivation_events.read_behaviour(path, ["s1"], {}, items)
-    table = reactivation_events.read_behaviour(path, ["s1"], {}, items, "test")
+        memory_scores.read_behaviour(path, ["s1"], {}, items)
+    table = memory_scores.read_behaviour(path, ["s1"], {}, items, "test")
     assert table.score.tolist() == [2.0, 5.0]
     with pytest.raises(ValueError, match="no column 'rater'; it has subject, item, score, test"):
-        reactivation_events.read_behaviour(path, ["s1"], {}, items, "rater")
+        memory_scores.read_behaviour(path, ["s1"], {}, items, "rater")
     path.write_text("subject\titem\tscore\tt\ns1\talarm\t1\ta\nlab_1\talarm\t3\ta\n")  # one person, two names
     with pytest.raises(ValueError, match="2 scores of 'alarm'"):
-        reactivation_events.read_behaviour(path, ["s1"], {"lab_1": "s1"}, items, "t")
+        memory_scores.read_behaviour(path, ["s1"], {"lab_1": "s1"}, items, "t")
     path.write_text("subject\titem\tscore\ns1\talarm\tgood\n")
     with pytest.raises(ValueError, match=r"line 2: score 'good' is no number"):
-        reactivation_events.read_behaviour(path, ["s1"], {}, items)
+        memory_scores.read_behaviour(path, ["s1"], {}, items)
 
 
 @pytest.mark.slow

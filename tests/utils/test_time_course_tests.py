@@ -25,7 +25,7 @@ def within_result(random, hits, validation=None, n=20):
         "cued": cued,
         "label": np.tile(np.arange(4), folds * n // 4),
         "fold": np.repeat(np.arange(folds), n),
-        "answers": np.zeros((samples, folds * n), np.uint8),
+        "predicted": np.zeros((folds * n, samples), np.int16),
     }
 
 
@@ -93,7 +93,7 @@ def test_without_signal_the_peak_of_a_map_spreads_as_permuted_labels_do():
     shape, n, subjects, cohorts = (13, 80), 90, 20, 200
     spread = 1.96 * np.sqrt(CHANCE * (1 - CHANCE) / (n * subjects))
     blank = {"n": np.int32(n), "decoded": np.zeros((*shape, 1), int), "cued": np.zeros(1, int)}
-    blank |= {"recalled": blank["decoded"], "label": np.zeros(n, int), "answers": np.zeros((*shape, n), np.uint8)}
+    blank |= {"recalled": blank["decoded"], "label": np.zeros(n, int), "predicted": np.zeros((n, *shape), np.int16)}
     for _ in range(cohorts):
         hits = random.binomial(n, CHANCE, (subjects, *shape))
         rows = time_course_tests.peaks_across({f"s{k}": {**blank, "hits": own} for k, own in enumerate(hits)})
@@ -119,7 +119,7 @@ def test_the_peak_of_a_map_is_chosen_by_the_other_half():
             "decoded": np.broadcast_to(cued, (13, 80, 4)),
             "cued": cued,
             "label": random.permutation(np.repeat(np.arange(4), 25)),
-            "answers": np.zeros((13, 80, 100), np.uint8),
+            "predicted": np.zeros((100, 13, 80), np.int16),
         }
         for s in range(6)
     }
@@ -169,7 +169,7 @@ def of_cued(random, cued, samples=30, folds=5, bias=(1, 1, 1, 1)):
         result["cued"].append(np.bincount(fold, minlength=classes))
     arrays = {key: np.array(value) for key, value in result.items()}
     n = arrays["cued"].sum(axis=1)
-    arrays |= {"label": label, "fold": np.repeat(np.arange(folds), n), "answers": np.concatenate(answers, axis=1)}
+    arrays |= {"label": label, "fold": np.repeat(np.arange(folds), n), "predicted": np.concatenate(answers, axis=1).T}
     return arrays | {"n": n, "validation_hits": np.roll(arrays["hits"], -1, axis=0), "validation_n": n}
 
 

@@ -1,7 +1,6 @@
 """What test/reactivation.py does: nights, decoders, events, files, figures."""
 
 import argparse
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from sleep_interpreter.data.events.slow_oscillations import so_phase
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.checkpoints.channel_match import own_card
-from sleep_interpreter.train.evaluation import paired_values, reactivation_events, sliding_decoder
+from sleep_interpreter.train.evaluation import memory_scores, paired_values, reactivation_events, sliding_decoder
 from sleep_interpreter.train.evaluation.decoder_report import kind_of
 from sleep_interpreter.train.evaluation.sliding_decoder import Course, Decoder, Night, ReactivationSettings
 from sleep_interpreter.utils import model as trained_networks
@@ -246,12 +245,6 @@ def _decoders(args: argparse.Namespace, settings: ReactivationSettings) -> tuple
     return decoders, cards[0], {"decoders": about, "kind": next((kind for kind in kinds if kind), None)}
 
 
-def _aliases(data: Path) -> dict[str, str]:
-    """Return {the lab's name of a subject: ours} of a prepared data folder."""
-    manifest = data / "manifest.json"
-    return json.loads(manifest.read_text(encoding="utf-8"))["names"] if manifest.is_file() else {}
-
-
 def _conditions(
     args: argparse.Namespace, nights: pd.DataFrame, settings: ReactivationSettings, root: Path
 ) -> list[dict]:
@@ -259,7 +252,7 @@ def _conditions(
     sessions = {str(subject): list(own.session.unique()) for subject, own in nights.groupby("subject")}
     condition = {(subject, session): session for subject, own in sessions.items() for session in own}
     if args.conditions is not None:
-        condition = reactivation_events.read_conditions(args.conditions, sessions, _aliases(args.data))
+        condition = reactivation_events.read_conditions(args.conditions, sessions, memory_scores.aliases(args.data))
     if len(set(condition.values())) < 2:
         return []
     total = reactivation_events.of_conditions(nights, condition)
@@ -272,14 +265,14 @@ def _behaviour(
     kind: str | None,
 ) -> dict:  # fmt: skip
     subjects = sorted(rates.subject.unique())
-    behaviour = reactivation_events.read_behaviour(
-        args.behaviour, subjects, _aliases(args.data), items, args.average_over
-    )
-    result = reactivation_events.relation(rates, behaviour, settings.permutations, settings.control.seed)
-    beyond = reactivation_events.beyond_control(rates).reset_index().melt("subject", value_name="beyond_control")
+    behaviour = memory_scores.read(args, subjects, items, args.data)
+    evidence = reactivation_events.beyond_control(rates)
+    result = memory_scores.relation(evidence, behaviour, settings.permutations, settings.control.seed)
+    beyond = evidence.reset_index().melt("subject", value_name="beyond_control")
     total = rates.groupby(["subject", "item"], as_index=False).events.sum().merge(beyond, on=["subject", "item"])
     pairs = behaviour.merge(total, on=["subject", "item"])
-    plots_reactivation.behaviour(pairs, result, root / "behaviour.png", "Reactivation and memory", kind)
+    what = "beyond_control", "Events beyond the control"
+    plots_reactivation.behaviour(pairs, what, result, root / "behaviour.png", "Reactivation and memory", kind)
     _write_table(root / "behaviour.tsv", pairs)
     return result
 
@@ -317,9 +310,5 @@ def summary_lines(summary: Mapping) -> list[str]:
         words = (paired_values.in_words if pair["paired"] else paired_values.groups_in_words)(pair["test"])
         result.append(f"  {pair['first']} - {pair['second']}, beyond the control: {words}{holm}{left}{beside}")
     if "behaviour" in summary:
-        b, rho = summary["behaviour"], "no subject to correlate"
-        if b["mean_rho"] is not None:
-            rho = f"mean rho {b['mean_rho']:.3f}, p = {b['p']:.4f}"
-        who = f"n = {b['n']} of {len(summary['subjects'])} subjects, {b['items']} items permuted alike in all"
-        result.append(f"  memory and events beyond the control, over items: {rho} ({who}{beside})")
+        result.append(memory_scores.in_words(summary["behaviour"], "events beyond the control") + beside)
     return result

@@ -53,6 +53,7 @@ def finetune(name: str, network: str, doc: str | None, argv: Arguments) -> None:
     parser.add_argument("--checkpoint", metavar="FILE", help="checkpoint instead of the one trained here")
     parser.add_argument("--subjects", metavar="A,B", help="only these subjects, for example subject_test_3")
     _add_interpolate(parser)
+    _add_behaviour(parser)
     args = parser.parse_args(argv)
     settings = _read_settings(name, args, network)
     from sleep_interpreter.train.commands import train as command  # lazy: start-up
@@ -85,6 +86,15 @@ def _add_interpolate(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _add_behaviour(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--behaviour", type=Path, metavar="TABLE", help="memory scores as TSV or CSV: subject, item, score"
+    )
+    parser.add_argument(
+        "--average-over", metavar="COLUMN", help="of that table, in which several scores of an item differ: their mean"
+    )
+
+
 def _training_parser(doc: str | None, modes: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = command_line.experiment_parser(doc, modes)
     parser.add_argument("--restart", action="store_true", help="forget an earlier run and begin anew")
@@ -109,6 +119,7 @@ def test_decoder(name: str | None, doc: str | None, argv: Arguments, modes: Sequ
         help="parts of the test subjects' trials (default: train,val,test; zero-shot nothing is fitted)",
     )
     _add_interpolate(parser)
+    _add_behaviour(parser)
     args = parser.parse_args(argv)
     name = name or str(args.network)
     settings = _read_settings(name, args)
@@ -123,6 +134,7 @@ def test_so_groups(name: str, doc: str | None, argv: Arguments, mode: str) -> No
     """Test a decoder by phase of the slow oscillation."""
     parser = command_line.experiment_parser(doc, checkpoint=True)
     _add_interpolate(parser)
+    _add_behaviour(parser)
     args = parser.parse_args(argv, argparse.Namespace(mode=mode))
     settings = _read_settings(name, args)
     from sleep_interpreter.train.commands import test as command  # lazy: start-up
@@ -152,14 +164,11 @@ def reactivation(doc: str | None, argv: Arguments) -> None:
     parser.add_argument("--rem-checkpoint", metavar="FILE")
     parser.add_argument("--subjects", metavar="NAMES", help="only these, with commas between")
     parser.add_argument("--control", metavar="SESSION", help="name of the session before learning")
-    parser.add_argument("--behaviour", type=Path, metavar="TABLE", help="TSV or CSV: subject, item, score")
     parser.add_argument(
         "--conditions", type=Path, metavar="TABLE",
         help="TSV or CSV: subject, session, condition; compares them (default: sessions by their names)",
     )  # fmt: skip
-    parser.add_argument(
-        "--average-over", metavar="COLUMN", help="of that table, in which several scores of an item differ: their mean"
-    )
+    _add_behaviour(parser)
     _add_interpolate(parser)
     args = parser.parse_args(argv)
     from sleep_interpreter.train.commands import reactivation as command  # lazy: start-up

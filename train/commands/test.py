@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
+
 from sleep_interpreter.data.formats.fingerprints import fingerprint
 from sleep_interpreter.data.formats.simulation_marks import carries_mark
 from sleep_interpreter.data.formats.slow_oscillation_trials import read_so_groups
@@ -17,7 +19,7 @@ from sleep_interpreter.data.formats.tfrecords import STAGING
 from sleep_interpreter.data.formats.validation import subject_name
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.networks.ensemble import Ensemble
-from sleep_interpreter.train.evaluation import decoder_report, matching, staging_evaluation
+from sleep_interpreter.train.evaluation import decoder_report, matching, memory_scores, staging_evaluation
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils import model as trained_networks
@@ -50,6 +52,7 @@ def test_decoder(name: str, settings: Experiment, args: argparse.Namespace) -> N
         raise UserError(f"--data-type {args.data_type!r}: {unknown[0]!r} is no part; there are {known}")
     parts = tuple(part for part in DATA_TYPES if part in wanted)
     subjects = read_test_subjects(root, settings.stage, parts, window=args.window, skipped=skipped)
+    behaviour = behaviour_of(args, subjects, root)
     mode = getattr(args, "mode", None)
     network, settings, notes = open_checkpoint(settings, args, mode, root, subjects, skipped)
     predictions = decoder_report.predict_subjects(
@@ -61,7 +64,7 @@ def test_decoder(name: str, settings: Experiment, args: argparse.Namespace) -> N
     suffixes = [*(parts if len(parts) < len(DATA_TYPES) else ()), *([args.window] if args.window != "cue" else [])]
     name = "_".join([_run_name(name, mode, network), *suffixes])
     folder = experiment.results_root(args) / name
-    summary = decoder_report.report(predictions, folder, name, settings.evaluate, notes)
+    summary = decoder_report.report(predictions, folder, name, settings.evaluate, notes, behaviour=behaviour)
     _finish(settings, folder, decoder_report.summary_lines(summary))
 
 
@@ -79,7 +82,7 @@ def test_so_groups(name: str, settings: Experiment, args: argparse.Namespace) ->
     name = f"{_run_name(name, args.mode, network)}_SO"
     folder = experiment.results_root(args) / name
     summary = decoder_report.evaluate_groups(
-        network, subjects, folder, name, settings.evaluate, notes, args.interpolate
+        network, subjects, folder, name, settings.evaluate, notes, args.interpolate, behaviour_of(args, subjects, root)
     )
     _finish(settings, folder, decoder_report.group_summary_lines(summary))
 
@@ -101,6 +104,15 @@ def test_stager(name: str, settings: Experiment, args: argparse.Namespace) -> No
     folder = experiment.results_root(args) / name
     summary = staging_evaluation.evaluate(network, files, root, folder, name, settings, notes)
     _finish(settings, folder, staging_evaluation.summary_lines(summary))
+
+
+def behaviour_of(args: argparse.Namespace, subjects: Sequence[Any], root: Path) -> pd.DataFrame | None:
+    """Return the memory scores of --behaviour, None without it."""
+    if args.behaviour is None:
+        if args.average_over is not None:
+            raise UserError("--average-over goes with --behaviour: it names a column of that table")
+        return None
+    return memory_scores.read(args, [s.name for s in subjects], subjects[0].card.item_names, root)
 
 
 def _finish(settings: Experiment, folder: Path, lines: Sequence[str]) -> None:

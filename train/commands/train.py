@@ -206,6 +206,7 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
     only = None if args.subjects is None else _parts(args.subjects, "--subjects", "subject_test_3")
     skipped: list[dict] | None = [] if args.skip_bad else None
     subjects = read_test_subjects(root, settings.stage, skipped=skipped, only=only)
+    behaviour = test.behaviour_of(args, subjects, root)
     for subject in subjects:  # all of them now, not after hours
         finetuning.check_parts(subject)
     network, settings, notes = test.open_checkpoint(settings, args, None, root, subjects, skipped)
@@ -242,12 +243,11 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
         probability = result.pop("probability")
         own = subject.part("test").places
         labels, parts = subject.label[own], subject.data_type[own]
-        items = subject.card.item_names
-        run = getattr(subject, "run", None)
-        run = None if run is None else run[own]
-        predictions.append(Predictions(subject.name, subject.file, labels, parts, probability, items, run))
+        origin = None if subject.origin is None else subject.origin.iloc[own]
+        more = labels, parts, probability, subject.card.item_names, origin
+        predictions.append(Predictions(subject.name, subject.file, *more))
         extra[subject.name] = result
-    summary = decoder_report.report(predictions, results / name, name, settings.evaluate, notes, extra)
+    summary = decoder_report.report(predictions, results / name, name, settings.evaluate, notes, extra, behaviour)
     for place in (folder, results / name):
         config.save(tuner.settings, place / "settings.yaml")
     command_line.say(*decoder_report.summary_lines(summary))

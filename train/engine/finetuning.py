@@ -219,7 +219,7 @@ def parted_stretches(subjects: Sequence[TestSubject]) -> str | None:
     """Return a warning where items come in stretches and the parts of a subject's trials cut them, or None."""
     beside, total, orders = 0, 0, {}
     for subject in subjects:
-        run = getattr(subject, "run", None)
+        run = exchangeability.runs_of(subject.origin)
         orders[subject.name] = own = exchangeability.exchange(subject.label, run)
         tested, stretch = subject.data_type == "test", exchangeability.stretches(subject.label, run)
         total += int(tested.sum())

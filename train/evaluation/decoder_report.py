@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 
 from sleep_interpreter.data.formats.slow_oscillation_trials import SOSubject
 from sleep_interpreter.data.formats.test_trials import TestSubject
-from sleep_interpreter.train.evaluation import group_tests, matching
+from sleep_interpreter.train.evaluation import group_tests, matching, memory_scores
 from sleep_interpreter.train.settings.experiment import EvaluateSettings
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.command_line import progress
@@ -21,6 +22,7 @@ from sleep_interpreter.utils.metrics import decoding_metrics, exchangeability, s
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
 from sleep_interpreter.utils.model import predict
 from sleep_interpreter.utils.plots import decoding as plots
+from sleep_interpreter.utils.plots import reactivation as reactivation_plots
 
 if TYPE_CHECKING:  # it brings TensorFlow
     from sleep_interpreter.model.networks.ensemble import Ensemble
@@ -49,21 +51,22 @@ def predict_subjects(
     with progress(total=sum(map(len, subjects)), desc="testing", unit="trial") as bar:
         for subject in subjects:
             probability = predict(model, subject.sleep, batch_size, bar)
-            own = (subject.label, subject.data_type, probability, subject.card.item_names)
-            predictions.append(Predictions(subject.name, subject.file, *own, run=getattr(subject, "run", None)))
+            own = (subject.label, subject.data_type, probability, subject.card.item_names, subject.origin)
+            predictions.append(Predictions(subject.name, subject.file, *own))
     return predictions
 
 
 def report(
     predictions: Sequence[Predictions], folder: Path, name: str, settings: EvaluateSettings, notes: Mapping[str, Any],
-    per_subject_extra: Mapping[str, dict] | None = None,
+    per_subject_extra: Mapping[str, dict] | None = None, behaviour: pd.DataFrame | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure predictions, one a subject, write everything about them and return the summary as in summary.json.
 
     The folder receives summary.json, subjects.csv, predictions.csv, confusion_matrix.csv and the figures; the result
     pickle, called by the experiment's name, goes beside it. `notes` are kept in the summary: checkpoint, data,
     "simulated" or not, "warnings" (list of str), "skipped" (list of the trials left out), ...; `per_subject_extra`,
-    {subject: {key: value}}, goes into the subjects' rows. Refused without a trial or where outputs are no
+    {subject: {key: value}}, goes into the subjects' rows; `behaviour` are memory scores that decoding is held against
+    (`memory_scores`; behaviour.tsv and .png). Refused without a trial or where outputs are no
     probabilities.
     """
     decoding_metrics.check(predictions)
@@ -90,7 +93,7 @@ def report(
     summary = _summary(name, items, notes, warnings, found, settings)
     # Without the old summary first: a run that is killed here leaves no summary beside another run's trials.
     (folder / "summary.json").unlink(missing_ok=True)
-    write_csv(folder / "predictions.csv", [trial_rows(p) for p in predictions])
+    write_csv(folder / "predictions.csv", [decoding_metrics.trial_rows(p) for p in predictions])
     confusion = [(p.subject, decoding_metrics.confusion(p)) for p in predictions]
     confusion.insert(0, ("all", np.sum([counts for _, counts in confusion], axis=0)))
     write_csv(folder / "confusion_matrix.csv", [_confusion_rows(confusion, items)])
@@ -100,6 +103,7 @@ def report(
         folder.parent / f"{name}.pickle",
     )
     kind = kind_of(notes)
+    _hold_against_memory(predictions, behaviour, settings, folder, summary, kind)
     plots.confusion_matrix(confusion[0][1], items, folder / "confusion_matrix.png", name, kind)
     plots.subject_accuracies(rows, overall, folder / "accuracy.png", name, kind)
     plots.reliability(overall["calibration"], folder / "calibration.png", name, kind)
@@ -191,23 +195,6 @@ def stored(predictions: Predictions) -> dict[str, np.ndarray]:
     return {"label": p.label, "prediction": p.decoded, "probability": p.probability}
 
 
-def trial_rows(predictions: Predictions, **columns: str | np.ndarray) -> pd.DataFrame:
-    """Return one row a trial with all probabilities, as a data frame; `columns` come after the subject."""
-    p = predictions
-    names = np.array(p.items)
-    frame = {
-        "subject": p.subject,
-        **columns,
-        "trial": np.arange(len(p)),
-        "data_type": np.asarray(p.data_type, str),
-        "item": names[p.label],
-        "predicted": names[p.decoded],
-        "correct": p.label == p.decoded,
-        "rank": p.rank + 1,
-    }
-    return pd.DataFrame(frame | {f"p_{item}": p.probability[:, k] for k, item in enumerate(p.items)})
-
-
 def write_csv(path: Path, frames: Sequence[pd.DataFrame], digits: int = 9) -> None:
     """Write data frames below each other, complete or not at all; 9 digits are all that float32 has."""
     full = [frame for frame in frames if len(frame)] or frames[:1]
@@ -257,6 +244,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
             f"  ECE of all trials {calibration['ece']:.3f}; perfectly calibrated, so many trials would show "
             f"{calibration['ece_by_chance']['mean']:.3f} (up to {calibration['ece_by_chance']['high']:.3f})"
         )
+    lines += _behaviour_lines(summary)
     if "skipped" in summary:
         lines.append(f"  skipped: {summary['skipped']['count']} bad trials (listed in summary.json)")
     lines += [f"  warning: {warning}" for warning in summary["warnings"]]
@@ -306,7 +294,7 @@ def _short(value: Any) -> str:
 
 def evaluate_groups(
     model: "Ensemble", subjects: Sequence[SOSubject], folder: Path, name: str, settings: EvaluateSettings,
-    notes: Mapping[str, Any], interpolate: bool = False,
+    notes: Mapping[str, Any], interpolate: bool = False, behaviour: pd.DataFrame | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Evaluate a decoder on groups of trials (the same of every subject); do what `report_groups` does.
 
@@ -321,10 +309,11 @@ def evaluate_groups(
                 probability = predict(model, sleep, settings.batch_size, bar)
                 # The original files of groups do not say which part of the data a trial belongs to.
                 parts = np.full(len(label), "SO")
-                own = (label, parts, probability, subject.card.item_names)
+                origin = None if subject.origins is None else subject.origins[group]
+                own = (label, parts, probability, subject.card.item_names, origin)
                 predictions[group].append(Predictions(subject.name, subject.file, *own))
     coupled = {s.name: s.coupled for s in subjects if s.coupled is not None}
-    return report_groups(predictions, folder, name, settings, notes, coupled)
+    return report_groups(predictions, folder, name, settings, notes, coupled, behaviour)
 
 
 def report_groups(
@@ -334,6 +323,7 @@ def report_groups(
     settings: EvaluateSettings,
     notes: Mapping[str, Any],
     coupled: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+    behaviour: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Measure predictions {group: one a subject} and write everything about them; arguments as in `report`.
 
@@ -367,7 +357,9 @@ def report_groups(
     summary = _summary(name, items, notes, warnings, found, settings, holm=holm)
     (folder / "summary.json").unlink(missing_ok=True)
     frames = [
-        trial_rows(p, group=group, **({"spindle_coupled": known[p.subject][group]} if p.subject in known else {}))
+        decoding_metrics.trial_rows(
+            p, group=group, **({"spindle_coupled": known[p.subject][group]} if p.subject in known else {})
+        )
         for group, own in predictions.items()
         for p in own
     ]
@@ -383,6 +375,7 @@ def report_groups(
         for group, row in groups.items()
     }
     plots.group_accuracies(drawn, folder / "groups.png", name, kind_of(notes))
+    _hold_against_memory(_all_groups(predictions), behaviour, settings, folder, summary, kind_of(notes))
     provenance.write_json(folder / "summary.json", summary)
     return summary
 
@@ -399,6 +392,42 @@ def _by_spindle(
         found["coupled"][subject] = label[followed], correct[followed]
         found["uncoupled"][subject] = label[~followed], correct[~followed]
     return found
+
+
+def _all_groups(predictions: Mapping[str, list[Predictions]]) -> list[Predictions]:
+    """Return the predictions of all groups as one of each subject."""
+    own: dict[str, list[Predictions]] = {}
+    for p in (p for group in predictions.values() for p in group):
+        own.setdefault(p.subject, []).append(p)
+    return [
+        replace(
+            parts[0], origin=None, label=np.concatenate([p.label for p in parts]),
+            data_type=np.concatenate([p.data_type for p in parts]),
+            probability=np.concatenate([p.probability for p in parts]),
+        )
+        for parts in own.values()
+    ]  # fmt: skip
+
+
+def _hold_against_memory(
+    predictions: Sequence[Predictions], behaviour: pd.DataFrame | None, settings: EvaluateSettings, folder: Path,
+    summary: dict[str, Any], kind: str | None,
+) -> None:  # fmt: skip
+    """Add to the summary whether items decoded better are remembered better, and write behaviour.tsv and .png."""
+    for name in ("behaviour.tsv", "behaviour.png"):
+        (folder / name).unlink(missing_ok=True)  # of an earlier test with other scores
+    if behaviour is None:
+        return
+    summary["behaviour"], table = memory_scores.of_predictions(predictions, behaviour, settings)
+    with atomic_write(folder / "behaviour.tsv") as temporary:
+        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
+    what, title = ("evidence", "Evidence"), f"{summary['experiment']} and memory"
+    reactivation_plots.behaviour(table, what, summary["behaviour"]["evidence"], folder / "behaviour.png", title, kind)
+
+
+def _behaviour_lines(summary: Mapping[str, Any]) -> list[str]:
+    own = summary.get("behaviour", {})
+    return [memory_scores.in_words(found, f"{name} ({found['meaning']})") for name, found in own.items()]
 
 
 def _group_row(group: str, predictions: Sequence[Predictions], settings: EvaluateSettings) -> dict[str, Any]:
@@ -446,4 +475,5 @@ def group_summary_lines(summary: Mapping[str, Any]) -> list[str]:
     lines += group_tests.lines(summary["between_groups"], "groups")
     if "between_spindles" in summary:
         lines += group_tests.lines(summary["between_spindles"], "trials with and without a spindle after the cue")
+    lines += _behaviour_lines(summary)
     return lines + [f"  warning: {warning}" for warning in summary["warnings"]]

@@ -1,4 +1,4 @@
-"""From probabilities over time to events, rates, and their relation to behaviour."""
+"""From probabilities over time to events and rates."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 from scipy import stats
 
 from sleep_interpreter.data.events.slow_oscillations import compare_events
-from sleep_interpreter.train.evaluation import paired_values
+from sleep_interpreter.train.evaluation import memory_scores, paired_values
 from sleep_interpreter.train.evaluation.sliding_decoder import Course, ReactivationSettings, joined
 from sleep_interpreter.utils.core.constants import STAGES
-from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.metrics.statistics import holm
 
 
@@ -218,7 +217,7 @@ def read_conditions(
     result is {(subject, session): condition}. Refused if a night has two conditions, a session does not exist, or
     nobody of the subjects is in it.
     """
-    table = read_subjects(path, ("condition",), aliases)
+    table = memory_scores.read_subjects(path, ("condition",), aliases)
     found: dict[tuple[str, str], str] = {}
     for line, row in enumerate(table.astype({"condition": str}).to_dict("records"), 2):
         if row["subject"] not in sessions:
@@ -307,83 +306,6 @@ def against_truth(
     }
 
 
-def read_behaviour(
-    path: Path, subjects: Sequence[str], aliases: Mapping[str, str], items: Sequence[str],
-    average_over: str | None = None,
-) -> pd.DataFrame:  # fmt: skip
-    """Read memory scores from TSV or CSV: subject (our names), item, score; rows without a score are left out.
-
-    More columns are ignored. `subjects` are wanted; `aliases` are {the lab's name: our name}; `items` are known.
-    `average_over` is the column (a test, a rater) in which several rows of an item differ; scores are then means over
-    it. Refused if a column is missing, an item is unknown, a score is no number, an item has several rows that
-    nothing tells apart, or nobody of the subjects is in it.
-    """
-    table = read_subjects(path, ("item", "score", *([average_over] if average_over else [])), aliases)
-    unknown = sorted(set(table["item"].astype(str)) - set(items))
-    if unknown:
-        close = [f"; did you mean {name!r}?" for name in nearest(unknown[0], items, 1)]
-        raise UserError(f"{path}: unknown item {unknown[0]!r}{''.join(close)}")
-    number = pd.to_numeric(table.score, errors="coerce")
-    wrong = table.index[(number.isna() & table.score.notna()) | np.isinf(number)]
-    if len(wrong):
-        raise UserError(f"{path}, line {wrong[0] + 2}: score {table.score[wrong[0]]!r} is no number; n/a where unknown")
-    table = table.assign(score=number)
-    table = table[table.subject.isin(subjects) & table.score.notna()]
-    if table.empty:
-        raise UserError(f"{path}: none of {', '.join(subjects)} is in it")
-    key = ["subject", "item"]
-    same = table.duplicated([*key, *([average_over] if average_over else [])], keep=False)
-    if same.any():
-        first = table[same].iloc[0]
-        lines = [str(line + 2) for line in table.index[same & (table[key] == first[key]).all(axis=1)]]
-        more = [str(name) for name in table if name not in (*key, "score", average_over)]
-        remedy = f" or average them over a column with --average-over ({', '.join(more)})" if more else ""
-        raise UserError(
-            f"{path}: {first.subject} has {len(lines)} scores of {first['item']!r} (lines {', '.join(lines)}); "
-            f"give one row an item{remedy}"
-        )
-    return table.groupby(key, as_index=False, sort=False)[["score"]].mean()
-
-
-def read_subjects(path: Path, columns: Sequence[str], aliases: Mapping[str, str]) -> pd.DataFrame:
-    """Read a TSV or CSV with subject and these columns, its subjects called by our names ({the lab's name: ours})."""
-    table = pd.read_csv(path, sep=None, engine="python", dtype={"subject": str})
-    for column in ("subject", *columns):
-        if column not in table:
-            raise UserError(f"{path}: no column {column!r}; it has {', '.join(map(str, table.columns))}")
-    return table.assign(subject=table.subject.map(lambda s: aliases.get(s, s)))
-
-
-def relation(rate_table: pd.DataFrame, behaviour: pd.DataFrame, permutations: int, seed: int) -> dict[str, Any]:
-    """Return the rank correlation of events beyond the control and memory, over items, in every subject and all.
-
-    Spearman's rho over the items of each subject (`beyond_control`); over subjects the mean of Fisher's z. p: how
-    often items permuted give a mean at least as far from zero (two-sided). All subjects' items are permuted alike:
-    the same items, some of them easier to remember and to decode, are in everybody, and are no fresh ones in each.
-    The result: "subjects" {name: rho or None}, "mean_rho", "p", "n" subjects that count, "items" that are permuted,
-    "permutations". It says something of these subjects and other items, not yet of other subjects.
-    """
-    surplus = beyond_control(rate_table)
-    items = [item for item in surplus if item in set(behaviour["item"])]
-    pairs = {}
-    for subject, own in behaviour.groupby("subject"):
-        if subject not in surplus.index:
-            continue
-        events, places = surplus[items].loc[subject].to_numpy(), np.array([items.index(i) for i in own["item"]])
-        if len(own) >= 4 and np.ptp(events[places]) > 0 and own.score.nunique() > 1:
-            pairs[subject] = events, places, _ranks(own.score)
-    rho = {s: float(_ranks(events[places]) @ y) for s, (events, places, y) in pairs.items()}
-    result: dict[str, Any] = {"subjects": {str(s): rho.get(s) for s in behaviour.subject.unique()}, "mean_rho": None}
-    result |= {"p": None, "n": len(rho), "items": len(items), "permutations": permutations}
-    if not rho:
-        return result
-    observed = np.mean([_fisher(r) for r in rho.values()])
-    orders = np.random.default_rng(seed).permuted(np.tile(np.arange(len(items)), (permutations, 1)), axis=1)
-    null = sum(_fisher(_ranks(events[orders[:, places]]) @ y) for events, places, y in pairs.values()) / len(pairs)
-    p = (1 + (np.abs(null) >= abs(observed) - 1e-12).sum()) / (1 + permutations)
-    return result | {"mean_rho": float(np.tanh(observed)), "p": float(p)}
-
-
 def beyond_control(rate_table: pd.DataFrame) -> pd.DataFrame:
     """Return the events of each subject (row) and item (column) minus those that the control leads to expect.
 
@@ -398,14 +320,3 @@ def beyond_control(rate_table: pd.DataFrame) -> pd.DataFrame:
     expected = usual * share * table.minutes / table.control_minutes
     found = table.assign(beyond=table.events - expected)
     return found.pivot_table(index="subject", columns="item", values="beyond", aggfunc="sum", sort=False)
-
-
-def _ranks(values: ArrayLike) -> np.ndarray:
-    """Return ranks along the last axis, of mean 0 and length 1: a product is Spearman's rho (0 where all are equal)."""
-    ranks = stats.rankdata(np.asarray(values, float), axis=-1)
-    ranks -= ranks.mean(axis=-1, keepdims=True)
-    return ranks / np.maximum(np.linalg.norm(ranks, axis=-1, keepdims=True), 1e-12)
-
-
-def _fisher(rho: ArrayLike) -> Any:
-    return np.arctanh(np.clip(rho, -0.999999, 0.999999))

@@ -125,13 +125,14 @@ def read_night(folder: str | Path, card: DataCard | None = None, interpolate: bo
         item = own.event.str.split("/").str[1].to_numpy()
         truth = pd.DataFrame({"onset_s": own.onset_s.to_numpy(), "item": item})
     matched = match(card, about["channels"], interpolate, display_path(folder))
+    cues = pd.read_csv(folder / "cues.tsv", sep="\t")
     return Night(
         subject=folder.parent.name,
         session=folder.name,
         eeg=_MatchedFile(folder / "eeg.npy", matched),
         hypnogram=Hypnogram(*columns),
         oscillations=pd.read_csv(folder / "so.tsv", sep="\t"),
-        cues=pd.read_csv(folder / "cues.tsv", sep="\t"),
+        cues=cues[cues.modality != "sham"].reset_index(drop=True) if "modality" in cues else cues,
         truth=truth,
         average=about["average_at_window"],
         simulated=about["simulated"],

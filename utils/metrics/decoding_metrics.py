@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 
 from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
@@ -28,7 +29,8 @@ class Predictions:
     """What a decoder said about one subject's trials, which come from `file` (for messages).
 
     `label` (n,) is an index into `items`, their names in the order of the classes; `data_type` (n,) "train", "val" or
-    "test", `probability` float32 (n, K). Trials are in order of time; `run` (n,) names the run of each, where known.
+    "test", `probability` float32 (n, K). Trials are in order of time; `origin` has n rows that say where they come
+    from, None where nobody knows.
     """
 
     subject: str
@@ -37,7 +39,7 @@ class Predictions:
     data_type: np.ndarray
     probability: np.ndarray
     items: tuple[str, ...] = field(default_factory=lambda: published().item_names)
-    run: np.ndarray | None = None
+    origin: pd.DataFrame | None = None
     _exchanges: dict[str, exchangeability.Exchange] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -46,7 +48,9 @@ class Predictions:
     def exchange(self, permute: exchangeability.Permute) -> exchangeability.Exchange:
         """Return how the labels may be permuted (`exchangeability.exchange`), found once."""
         if permute not in self._exchanges:
-            self._exchanges[permute] = exchangeability.exchange(self.label, self.run, permute)
+            self._exchanges[permute] = exchangeability.exchange(
+                self.label, exchangeability.runs_of(self.origin), permute
+            )
         return self._exchanges[permute]
 
     @property
@@ -211,3 +215,23 @@ def recall(hits: np.ndarray, n: np.ndarray, items: Sequence[str]) -> dict[str, d
 def confusion(predictions: Predictions) -> np.ndarray:
     """Return how often each item (row) was decoded as each other (column): int array (K, K)."""
     return statistics.confusion_counts(predictions.label, predictions.decoded, len(predictions.items))
+
+
+def trial_rows(predictions: Predictions, **columns: str | np.ndarray) -> pd.DataFrame:
+    """Return one row a trial with where it comes from and all probabilities; `columns` come after the subject."""
+    p = predictions
+    names = np.array(p.items)
+    known = pd.DataFrame() if p.origin is None else p.origin
+    origin: dict[str, Any] = {str(key): known[key].array for key in known if key not in columns}
+    frame = {
+        "subject": p.subject,
+        **columns,
+        "trial": np.arange(len(p)),
+        "data_type": np.asarray(p.data_type, str),
+        **origin,
+        "item": names[p.label],
+        "predicted": names[p.decoded],
+        "correct": p.label == p.decoded,
+        "rank": p.rank + 1,
+    }
+    return pd.DataFrame(frame | {f"p_{item}": p.probability[:, k] for k, item in enumerate(p.items)})

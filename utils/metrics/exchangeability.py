@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from scipy.special import gammaln
 
 Permute = Literal["auto", "trials", "stretches"]
@@ -77,6 +78,17 @@ class Exchange:
         if not self.as_one and not testable([self]):
             return f"{np.exp(self.orders()):.0f} orders of its {self.kind} are too few for p <= {LEVEL}"
         return None
+
+
+def runs_of(origin: pd.DataFrame | None) -> np.ndarray | None:
+    """Return the number of the run (n,) of each trial from where they come from: recording, session and run.
+
+    `origin` has n rows (`data.formats.trial_origin`); None where it or one of its trials does not say.
+    """
+    keys = [] if origin is None else [key for key in ("recording", "session", "run") if key in origin]
+    if origin is None or not keys or origin[keys].isna().any(axis=None):
+        return None
+    return origin.groupby(keys, sort=False).ngroup().to_numpy(int)
 
 
 def stretches(label: np.ndarray, run: np.ndarray | None = None) -> np.ndarray:

@@ -82,27 +82,27 @@ def peaks_within(results: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, d
     """Return every subject's accuracy at the time that its validation trials choose, fold by fold.
 
     Of {subject: result of `lasso_glm.engine.fits.within`}, rows have hits, n, cells (one a fold: fold, time sample),
-    recalled (K,), the hits of every class, decoded and cued (folds, K) at these cells, answers (n,) of every trial,
+    recalled (K,), the hits of every class, decoded and cued (folds, K) at these cells, predicted (n,) of every trial,
     and its label, fold and, where known, run.
     """
     rows = {}
     for name, own in results.items():
         chosen = own["validation_hits"].argmax(axis=1)  # the earliest of equals
         folds = np.arange(len(chosen))
-        answers = own["answers"][chosen[own["fold"]], np.arange(len(own["label"]))]
-        rows[name] = _peak_row(own, (folds, chosen), chosen.tolist(), answers)
+        predicted = own["predicted"][np.arange(len(own["label"])), chosen[own["fold"]]]
+        rows[name] = _peak_row(own, (folds, chosen), chosen.tolist(), predicted)
     return rows
 
 
 def _peak_row(
-    own: Mapping[str, np.ndarray], at: tuple[Any, ...], cells: list[Any], answers: np.ndarray
+    own: Mapping[str, np.ndarray], at: tuple[Any, ...], cells: list[Any], predicted: np.ndarray
 ) -> dict[str, Any]:
     """Return a subject's hits and decisions at the chosen places (a number a fold), and those of each trial."""
     hits, decoded = np.atleast_1d(own["hits"][at]), np.atleast_2d(own["decoded"][at])
     cued = np.atleast_2d(own["cued"])
     recalled = np.atleast_2d(own["recalled"][at]).sum(axis=0)
     return {"hits": int(hits.sum()), "n": int(np.sum(own["n"])), "cells": cells, "recalled": recalled,
-            "decoded": decoded, "cued": cued, "answers": answers,
+            "decoded": decoded, "cued": cued, "predicted": predicted,
             **{key: own[key] for key in ("label", "fold", "run") if key in own}}  # fmt: skip
 
 
@@ -135,7 +135,7 @@ def peaks_across(results: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, d
     for place, (name, own) in enumerate(results.items()):
         others = totals[1 - place % 2]
         offset, sample = np.unravel_index(np.argmax(np.round(others, 12)), others.shape)
-        rows[name] = _peak_row(own, (offset, sample), [[int(offset), int(sample)]], own["answers"][offset, sample])
+        rows[name] = _peak_row(own, (offset, sample), [[int(offset), int(sample)]], own["predicted"][:, offset, sample])
     return rows
 
 
@@ -209,7 +209,7 @@ def permuted(
         step = max(1, 2_000_000 // max(1, row["n"]))
         for start in range(0, permutations, step):
             shuffled = exchange.shuffled(min(step, permutations - start), random)
-            hits[start : start + step] = (shuffled == row["answers"]).sum(axis=1)
+            hits[start : start + step] = (shuffled == row["predicted"]).sum(axis=1)
         return hits / row["n"]
     for decoded, cued in zip(row["decoded"], row["cued"], strict=True):
         decisions, label = (np.repeat(np.arange(len(counts)), counts) for counts in (decoded, cued))

@@ -63,10 +63,13 @@ def rates(
 
 
 def behaviour(
-    pairs: pd.DataFrame, result: Mapping[str, Any], path: Path, title: str = "", kind: str | None = None
-) -> None:
-    """Draw memory scores against events, as ranks within subjects, from rows (subject, beyond_control, score) of each
-    item and what `train.evaluation.reactivation_events.relation` found."""
+    pairs: pd.DataFrame, what: tuple[str, str], result: Mapping[str, Any], path: Path, title: str = "",
+    kind: str | None = None,
+) -> None:  # fmt: skip
+    """Draw memory scores against evidence, as ranks within subjects, and what `memory_scores.relation` found.
+
+    `pairs` has a row (subject, score and the first of `what`) an item; the second of `what` stands at the axis.
+    """
     p = "" if result["p"] is None else "p < 0.001" if result["p"] < 0.001 else f"p = {result['p']:.3f}"
     text = "no subject to correlate"
     if result["mean_rho"] is not None:
@@ -76,10 +79,10 @@ def behaviour(
         for k, (subject, own) in enumerate(pairs.groupby("subject")):
             rho = result["subjects"].get(subject)
             ranks, label = (
-                (own.beyond_control.rank(), own.score.rank()),
+                (own[what[0]].rank(), own.score.rank()),
                 f"{subject}: {'-' if rho is None else f'{rho:.2f}'}",
             )
             ax.plot(*ranks, "o", markersize=3, color=f"C{k % 10}", alpha=0.6, label=label)
-        ax.set(xlabel="Events beyond the control (rank within subject)", ylabel="Memory score (rank within subject)")
+        ax.set(xlabel=f"{what[1]} (rank within subject)", ylabel="Memory score (rank within subject)")
         if pairs.subject.nunique() <= 12:
             ax.legend(frameon=False, fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -69,6 +69,7 @@ class Recording:
             raise UserError(f"{self.path}: the recording holds no data")
         self.clock = _time_of_day(self._raw)
         self._rate = float(self._raw.info["sfreq"])
+        self.rate = self._rate  # Hz, of the fastest channels
         self.seconds = self._raw.n_times / self._rate
         self.annotations, self.first_time = self._raw.annotations, self._raw.first_time
         rates = [self._rate] * len(self.names)

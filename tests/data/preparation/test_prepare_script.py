@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import recordings
 
+from sleep_interpreter.data.formats.single_trials import read_subject
 from sleep_interpreter.data.formats.slow_oscillation_trials import read_so_groups
 from sleep_interpreter.data.formats.staging_windows import StagingWindows, read_stage_labels, read_staging_subjects
 from sleep_interpreter.data.formats.test_trials import read_test_subjects
@@ -22,7 +23,7 @@ from sleep_interpreter.realtime.Sources.file_source import ReplaySource
 from sleep_interpreter.utils.core import file_locks
 from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.safe_pickle import read_pickle
+from sleep_interpreter.utils.core.safe_pickle import read_pickle, write_pickle
 from sleep_interpreter.utils.signal.preprocessing import decoding_window
 from tests.data.preparation.conftest import PATTERN, QUICK
 
@@ -279,3 +280,71 @@ def test_the_report_shows_what_was_done(prepared):
     removed = manifest["subjects"]["subject_test_0"]["sessions"]["wake"]["components_removed"]
     assert "eye blink" in removed
     assert manifest["subjects"]["subject_0"]["per_item"]["image"] == [1] * len(ITEMS)
+
+
+def test_each_trial_says_which_cue_it_is_of_and_each_cue_what_became_of_it(prepared):
+    out, *_ = prepared
+    folder = out / "Prepared/subject_test_0/night"
+    cues = pd.read_csv(folder / "cues.tsv", sep="\t", na_values="n/a", keep_default_na=False)
+    assert cues.cue_id.is_unique and cues.cue_id.iloc[0] == "s1_night_0001" and not cues.sham.any()
+    assert (cues.onset_sample == (cues.onset_s * 500).round()).all()
+    assert (cues.trial.notna() ^ cues.left_out.notna()).all()
+    for stage in ("N2N3", "REM"):
+        (subject,) = read_test_subjects(out, stage)
+        (before,) = read_test_subjects(out, stage, window="precue")
+        pd.testing.assert_frame_equal(subject.origin, before.origin)
+        single = read_subject(out / "SI Main Test/subject_test_0/Whole_data.pickle", [stage], out).domains[stage].origin
+        pd.testing.assert_frame_equal(subject.origin, single)
+        own = cues[cues.trials == stage].sort_values("trial")
+        assert own.cue_id.tolist() == subject.origin.cue_id.tolist() and own.trial.tolist() == [*range(len(subject))]
+        assert own.item.tolist() == [ITEMS[label] for label in subject.label]
+        assert set(subject.origin.stage) == ({"R"} if stage == "REM" else {"N2", "N3"})
+        assert set(subject.origin.recording) == {"s1_night.vhdr"} and set(subject.origin.session) == {"night"}
+        onset = (subject.origin.onset_s - 30) / 60  # the first N2 begins after one epoch
+        assert np.allclose(subject.origin.minutes_since_sleep_onset.astype(float), onset)
+    counted = cues.groupby("item").repetition
+    assert (counted.min() == 1).all() and (counted.max() == counted.size()).all()  # also those that are no trials
+    (groups,) = read_so_groups(out)
+    for group, (_, label) in groups.groups.items():
+        assert len(groups.origins[group]) == len(label)
+        if len(label):
+            assert set(groups.origins[group].so_group) == {group}
+            assert groups.origins[group].spindle_coupled.tolist() == groups.coupled[group].tolist()
+
+
+def test_every_cue_that_is_no_trial_says_why_and_shams_are_none(tmp_path):
+    raw, _ = recordings.night(0, ["W", "N2", "R"], planted=False)
+    kept = [k for k, text in enumerate(raw.annotations.description) if "cue/" not in text]
+    stages = raw.annotations[kept]
+    cues = {20: "cue/alarm", 31: "cue/kiwi", 35: "cue/alarm", 40: "sham/alarm", 45: "cue/kiwi", 50: "sham", 52: "BAD",
+            52.5: "cue/kiwi", 70: "cue/alarm", 89.5: "cue/kiwi"}  # fmt: skip
+    lengths = [1.0 if text == "BAD" else 0.0 for text in cues.values()]
+    raw.set_annotations(stages + type(stages)(list(cues), lengths, list(cues.values()), stages.orig_time))
+    raw._data[:8, round(45.5 * 500) : round(45.6 * 500)] += 2e-3
+    recordings.write(raw, tmp_path / "lab" / "s1_night.vhdr")
+    manifest = quick(tmp_path / "lab", tmp_path / "data", "steps.line_noise.hz=null", "steps.bandpass_hz=null")
+    table = pd.read_csv(tmp_path / "data/Prepared/subject_test_0/night/cues.tsv", sep="\t", keep_default_na=False)
+    assert table.item.tolist() == [cue.partition("/")[2] or "n/a" for cue in cues.values() if cue != "BAD"]
+    assert table.left_out.tolist() == [
+        "in W/N1 or not scored", "n/a", "n/a", "sham", "amplitude", "sham", "annotated artefact", "n/a",
+        "beyond the recording",
+    ]  # fmt: skip
+    assert table.trials.tolist() == ["n/a", "N2N3", "N2N3", *["n/a"] * 4, "REM", "n/a"]
+    assert table.sham.tolist() == [False, False, False, True, False, True, False, False, False]
+    assert table.repetition.tolist() == [1, 1, 2, 1, 2, 1, 3, 3, 4]
+    counts = manifest["subjects"]["subject_test_0"]["sessions"]["night"]["trials"]["cue"]
+    assert (counts["events"], counts["kept"]) == (7, 3)
+
+
+@pytest.mark.parametrize(("entry", "value", "words"), [
+    ("stage", 2, "expected text, found 2"), ("sham", 1, "expected True or False"), ("repetition", 1.5, "whole number"),
+    ("onset_s", float("nan"), "expected a number"), ("onset", 1.0, "did you mean 'onset_s'"),
+])  # fmt: skip
+def test_an_origin_that_is_none_is_refused_by_trial_and_entry(prepared, tmp_path, entry, value, words):
+    shutil.copytree(prepared[0] / "SI Main Test", tmp_path / "SI Main Test")
+    path = tmp_path / "SI Main Test/subject_test_0/REM_data.pickle"
+    content = read_pickle(path)
+    content[2]["origin"][entry] = value
+    write_pickle(content, path)
+    with pytest.raises(UserError, match=rf"REM_data.pickle, trial 2, field 'origin'.*{words}"):
+        read_test_subjects(tmp_path, "REM")

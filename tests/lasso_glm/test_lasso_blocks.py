@@ -3,13 +3,12 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from lasso_data import write_cohort
 
-from sleep_interpreter.data.formats import single_trials
 from sleep_interpreter.lasso_glm.engine import fits, run
 from sleep_interpreter.lasso_glm.engine.settings import Statistics
-from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.safe_pickle import read_pickle, write_pickle
 from sleep_interpreter.utils.metrics import exchangeability, time_course_tests
 
@@ -78,30 +77,33 @@ def test_decoders_of_another_domain_are_tested_by_stretches():
     train = random.standard_normal((60, 3, 16)).astype(np.float32), random.permutation(np.arange(60) % CLASSES)
     _, results = fits.cross(train, {"it": (eeg, label)}, {"step": 1, "count": 1}, CLASSES)
     own = results["it"]
-    assert (own["answers"] == label).sum(axis=-1).tolist() == own["hits"].tolist()
+    assert (own["predicted"] == label[:, None, None]).sum(axis=0).tolist() == own["hits"].tolist()
     rows = time_course_tests.peaks_across({"s0": own, "s1": own})
     assert time_course_tests.exchange_of(rows["s0"], "auto").kind == "stretches"
     assert time_course_tests.peak(rows, STATISTICS)["permutation"]["unit"] == "stretches"
 
 
-@pytest.fixture
-def blocked(tmp_path):
-    """Write a cohort whose pictures were shown in rounds of blocks of three of one item."""
-    root = write_cohort(tmp_path / "data", subjects=2, awake=15, asleep=1, strength=3.0)
+def blocked(root, runs=False):
+    """Write a cohort whose pictures were shown in rounds of blocks of three of one item; `runs`: each round is one."""
+    write_cohort(root, subjects=2, awake=15, asleep=1, strength=3.0)
     for file in root.glob("*/*/Whole_data.pickle"):
         content = read_pickle(file)
         by_item: dict[str, list] = {}
         for trial in content["awake_image"]:
             by_item.setdefault(trial["category"], []).append(trial)
-        items = np.random.default_rng(1).permutation(sorted(by_item))
-        content["awake_image"] = [t for k in range(5) for name in items for t in by_item[str(name)][3 * k : 3 * k + 3]]
-        write_pickle(content, file)
+        items, shown = np.random.default_rng(1).permutation(sorted(by_item)).tolist(), []
+        for k in range(5):
+            origin = {"origin": {"recording": "learning.edf", "run": str(k)}} if runs else {}
+            shown += [trial | origin for name in items for trial in by_item[name][3 * k : 3 * k + 3]]
+        write_pickle(content | {"awake_image": shown}, file)
     return root
 
 
-def test_the_script_says_so_and_has_the_remedy(call_script, blocked, tmp_path):
+def test_the_script_says_so_and_has_the_remedy(call_script, tmp_path):
+    data = blocked(tmp_path / "data")
+
     def summary(*arguments, results):
-        command = ["--data", blocked, "--results", tmp_path / results, *FAST, *arguments]
+        command = ["--data", data, "--results", tmp_path / results, *FAST, *arguments]
         code, error = call_script("lasso_glm/lasso_glm_image2image.py", *command)
         assert code == 0, error
         return json.loads((tmp_path / results / "lasso_image2image" / "summary.json").read_text())
@@ -113,17 +115,18 @@ def test_the_script_says_so_and_has_the_remedy(call_script, blocked, tmp_path):
     after = summary("--set", "split=contiguous", results="contiguous")
     assert after["results"]["image/image"]["peak"]["permutation"]["p"] == pytest.approx(1 / 201)
     assert "permuted by stretches within runs" in after["warnings"][0] and after["settings"]["split"] == "contiguous"
-    command = ["--data", blocked, "--results", tmp_path / "run", *FAST, "--set", "split=by_run"]
+    command = ["--data", data, "--results", tmp_path / "run", *FAST, "--set", "split=by_run"]
     code, error = call_script("lasso_glm/lasso_glm_image2image.py", *command)
     assert code == 2 and "do not say in which run they were" in error and "split=contiguous" in error
 
 
-def test_trials_that_say_their_run_are_split_by_it(blocked):
-    """As a reader gives them whose files hold the run of each trial."""
-    file = next(iter(single_trials.find_subjects(blocked).values()))
-    settings = run.LassoSettings.model_construct(split="by_run", folds=5, seed=1)
-    label = single_trials.read_subject(file, ("image",)).domains["image"].label
-    folds = run._folds(settings, "s", label, np.repeat(np.arange(5), 45), str(file))
-    assert [np.ptp(fold) for fold in folds] == [44] * 5
-    with pytest.raises(UserError, match="prepare the data anew"):
-        run._folds(settings, "s", label, None, str(file))
+def test_trials_that_say_their_run_are_split_by_it(call_script, tmp_path):
+    command = ["--data", blocked(tmp_path / "data", runs=True), "--results", tmp_path, *FAST, "--set", "split=by_run"]
+    code, error = call_script("lasso_glm/lasso_glm_image2image.py", *command)
+    assert code == 0, error
+    table = pd.read_csv(tmp_path / "lasso_image2image" / "predictions.csv", dtype={"run": str})
+    own = table[table["subject"] == "subject_0"]
+    assert len(own) == 225 and (own.groupby("fold")["run"].nunique() == 1).all() and own["fold"].nunique() == 5
+    summary = json.loads((tmp_path / "lasso_image2image" / "summary.json").read_text())
+    assert summary["results"]["image/image"]["peak"]["permutation"]["p"] == pytest.approx(1 / 201)
+    assert "permuted by stretches within runs" in summary["warnings"][0]
