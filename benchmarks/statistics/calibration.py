@@ -272,7 +272,7 @@ def cells() -> list[tuple[str, str, int, Callable[[np.random.Generator], Outcome
             name = f"{control} min of control, nights of {night} min"
             found.append(("error", name, subjects, lambda r, n=subjects, c=control, m=night: excess(r, n, c, m)))
         found.append(("error", "30 and 120 min", subjects, lambda r, n=subjects: conditions(r, n)))
-        for shared in (0.0, 0.3, 0.5):
+        for shared in (0.0, 0.5):
             name = f"{shared:.0%} of the variance shared"
             found.append(("error", name, subjects, lambda r, n=subjects, s=shared: memory(r, n, s)))
     for n in (45, 180):
