@@ -12,7 +12,7 @@ import pytest
 
 from sleep_interpreter.realtime.Recording.event_log import EventLog
 from sleep_interpreter.realtime.Recording.recorder import Recorder
-from sleep_interpreter.realtime.Report.night_report import _phase, write_night_report
+from sleep_interpreter.realtime.Report.night_report import _decoding, _phase, write_night_report
 from sleep_interpreter.realtime.Report.recorded_signal import evoked, open_segments, spectrogram
 from sleep_interpreter.realtime.Report.session_data import load_session
 from sleep_interpreter.realtime.Report.summary import stage_spans
@@ -246,6 +246,18 @@ def test_phases_stand_beside_those_of_random_times(tmp_path):
     assert rows["cues not locked"][1] == 20 and rows["shams locked, seen from both sides"][2] == "-30°"
     html = write_night_report(tmp_path).read_text("utf-8")
     assert "Phase from samples before the cue alone" in html and "Warning: Phase" not in html
+
+
+def test_decodes_of_items_cued_in_blocks_have_no_binomial_p(tmp_path):
+    for name, places in (("blocks", np.repeat([3, 1, 2, 0], 9)), ("turns", np.tile([3, 1, 2, 0], 9))):
+        (tmp_path / name).mkdir()
+        log = EventLog(tmp_path / name / "log.jsonl", RATE)
+        for number, place in enumerate(places):
+            detail = {"cued": ITEMS[place], "item": ITEMS[(number // 9) % 4], "stage": "N2", "recorded": False}
+            log.write(3000 * number, "decode", latency=0.05, number=number, **detail, probabilities=[1 / 15] * 15)
+        log.close()
+        (row,) = _decoding(load_session(tmp_path / name), None)["rows"]
+        assert row[1] == 36 and (row[-1] == "none: items cued in blocks") == (name == "blocks")
 
 
 def copy(session, folder, names=("log.jsonl", "session.json", "settings.yaml")):
