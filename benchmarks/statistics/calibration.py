@@ -13,6 +13,7 @@ import argparse
 import itertools
 import re
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -321,10 +322,13 @@ def table(rows: pd.DataFrame) -> list[str]:
 
 def run(settings: None, folder: Path, args: argparse.Namespace) -> list[str]:
     """Simulate, write calibration.csv and summary.json, put the table into a page, and return it."""
-    rows, studies = [], cells()
+    rows, studies, names = [], cells(), list[str]()
     with progress(total=len(studies), desc="calibration", unit="situation") as bar:
-        for place, (result, situation, subjects, study) in enumerate(studies):
-            random = np.random.default_rng([args.seed, place])
+        for result, situation, subjects, study in studies:
+            # its own numbers, whatever other situations there are; those of one name may be of several studies
+            name = f"{result} {situation} {subjects}"
+            random = np.random.default_rng([args.seed, zlib.crc32(name.encode()), names.count(name)])
+            names.append(name)
             outcomes = pd.DataFrame([study(random) for _ in range(args.simulations)]).astype(float)
             for statistic, rate in outcomes.mean().items():
                 rows.append({"result": result, "statistic": statistic, "situation": situation, "subjects": subjects,

@@ -35,7 +35,9 @@ def test_a_short_study_keeps_what_is_claimed(tmp_path):
     assert calibration.main(["--simulations", "40", "--results", str(tmp_path)]) == 0
     rows = pd.read_csv(tmp_path / "calibration.csv")
     errors = rows[rows["result"] == "error"]
-    assert (errors.groupby("statistic")["rate"].mean() <= 0.07).all(), errors.groupby("statistic")["rate"].mean()
+    found = errors.groupby("statistic")["rate"].agg(["mean", "size"])
+    by_chance = 0.05 + 3 * (0.05 * 0.95 / (40 * found["size"])) ** 0.5  # 7 % of 1000 studies, more of fewer
+    assert (found["mean"] <= by_chance.clip(lower=0.07)).all(), found
     assert errors["rate"].max() <= 0.25  # of 40 studies in one situation
     for situation in calibration.BLOCKED:
         own = rows[rows["situation"] == situation].groupby("result")["rate"].mean()
