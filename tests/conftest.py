@@ -52,6 +52,24 @@ def run_script():
 
 
 @pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made, but not drawn, and their files are empty: for tests of numbers, most of whose time it takes."""
+    from sleep_interpreter.utils.plots import evoked, session, style
+
+    def save(figure, path):
+        style.plt.close(figure)
+        path.touch()
+
+    def svg(figure):
+        style.plt.close(figure)
+        return "<svg></svg>"
+
+    monkeypatch.setattr(style, "save", save)
+    for module in (evoked, session):
+        monkeypatch.setattr(module, "svg", svg)
+
+
+@pytest.fixture
 def call_script(capsys):
     """Return a function that calls a script in this process (one import of TensorFlow for all calls)."""
     from sleep_interpreter.utils.core import command_line
