@@ -14,7 +14,7 @@ os.environ.setdefault(
     "TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // 2))
 )  # as utils.core.tensorflow_import
 
-LONG = ("preparation", "train", "lasso_glm", "realtime", "monitor", "golden")
+LONG = ("preparation", "train", "lasso_glm", "realtime", "monitor", "golden", "model", "tests", "simulation")
 """Folders whose files take longest: they are begun first, so that no process is left alone with one."""
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -65,7 +65,7 @@ def test_the_published_card_changes_nothing(tmp_path):
 @pytest.fixture(scope="module")
 def words(tmp_path_factory):
     root = tmp_path_factory.mktemp("words")
-    return own.write(root, own.card_of("words"))
+    return own.write(root, own.card_of("words"), n=8)
 
 
 @pytest.fixture(scope="module")
