@@ -14,7 +14,7 @@ os.environ.setdefault(
     "TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // 2))
 )  # as utils.core.tensorflow_import
 
-LONG = ("preparation", "train", "lasso_glm", "realtime", "monitor", "golden")
+LONG = ("preparation", "train", "lasso_glm", "realtime", "monitor", "golden", "model", "tests", "simulation")
 """Folders whose files take longest: they are begun first, so that no process is left alone with one."""
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,6 +49,24 @@ def run_script():
         return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False, **more)
 
     return run
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made, but not drawn, and their files are empty: for tests of numbers, most of whose time it takes."""
+    from sleep_interpreter.utils.plots import evoked, session, style
+
+    def save(figure, path):
+        style.plt.close(figure)
+        path.touch()
+
+    def svg(figure):
+        style.plt.close(figure)
+        return "<svg></svg>"
+
+    monkeypatch.setattr(style, "save", save)
+    for module in (evoked, session):
+        monkeypatch.setattr(module, "svg", svg)
 
 
 @pytest.fixture

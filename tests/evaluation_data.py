@@ -10,6 +10,7 @@ from sleep_interpreter.train.evaluation.decoder_report import Predictions, repor
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.data_card import published
+from sleep_interpreter.utils.plots import style
 
 SETTINGS = experiment.EvaluateSettings(batch_size=16, bootstrap=200, permutations=200, calibration_bins=15, seed=3)
 FINGERPRINT = "f" * 64
@@ -29,13 +30,15 @@ def predictions(name, n=60, strength=1.0, seed=0, labels=None, parts=("train", "
 
 
 def write_run(folder, strengths, notes=None, n=60, seed=0, labels_seed=7, **more):
-    """Write a run of a test script: one subject for every strength, the same labels whatever the seed."""
+    """Write a run of a test script: one subject for every strength, the same labels whatever the seed; no figures."""
     rows = []
     for number, strength in enumerate(strengths):
         labels = np.random.default_rng([labels_seed, number]).integers(15, size=n)
         rows.append(predictions(f"subject_test_{number}", strength=strength, seed=seed, labels=labels, **more))
     notes = {"data": "data", "data_fingerprint": FINGERPRINT, "simulated": True, **(notes or {})}
-    return report(rows, Path(folder), Path(folder).name, SETTINGS, notes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "save", lambda figure, path: style.plt.close(figure))
+        return report(rows, Path(folder), Path(folder).name, SETTINGS, notes)
 
 
 def chance_in(folder, first=1, group=None):

@@ -74,12 +74,10 @@ def test_an_installed_copy_works_in_a_foreign_folder(tmp_path):
     checkout = tmp_path / "checkout"  # building writes into it
     shutil.copytree(ROOT, checkout, symlinks=True, ignore=LEFT_OUT)
     options = "--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"
-    run(sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", tmp_path, checkout)
-    (wheel,) = tmp_path.glob("*.whl")
     venv.create(tmp_path / "venv", with_pip=False)
     python = tmp_path / "venv" / "bin" / "python"
     site = sysconfig.get_path("purelib", "venv", {"base": tmp_path / "venv"})
-    run(sys.executable, "-m", "pip", "install", *options, "--target", site, wheel)
+    run(sys.executable, "-m", "pip", "install", *options, "--target", site, checkout)
     Path(site, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     foreign = tmp_path / "foreign"
     for name in ("utils", "data"):

@@ -113,6 +113,7 @@ def test_what_is_planted_is_shown(study, tmp_path):
     assert any("Lasso image to N2N3" in line and "(peak 0.85 s, planted 0.85 s)" in line for line in lines)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_is_not_there_or_the_other_way_round_is_said(study, tmp_path):
     turned = {"1st-Up": 0.1, "trans-2nd-Up": 0.1, "2nd-Up": 0.1, "trans-Down": 0.4, "Down": 0.4}
     other = RATES | {"SIMD_strength_1": 0.2, "SISD_strength_0": 0.2, "SISD_shuffled_strength_1": 0.3}
@@ -198,6 +199,7 @@ def test_settings_that_make_no_sense_are_refused(change, words):
         config.load(planted_benchmark.PlantedBenchmarkSettings, "simulated_benchmark", overrides=[change])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_strength_below_the_interval_is_not_inside_and_without_many_trials_no_row_is_asked_for(study, tmp_path):
     written(tmp_path, study, RATES, none=0.04)
     for place in tmp_path.glob("SIMD_many*"):

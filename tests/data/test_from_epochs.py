@@ -104,6 +104,7 @@ def test_what_is_written_is_read_as_it_was(given, tmp_path, call_script):
         data.write(root)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_training_in_memory_is_that_on_disk(given, tmp_path):
     sleep, wake = given
     data = si.from_epochs(sleep, wake)
@@ -342,6 +343,7 @@ def test_awake_epochs_alone_and_one_kind_of_them(given, tmp_path):
     assert set(batch) == {"sleep", "label", "image"}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_people_are_known_by_the_lab_s_names(given, tmp_path):
     """Trained in memory and tested on disk, and the other way round."""
     data = si.from_epochs(given[0])

@@ -121,6 +121,24 @@ def staged(flags):
     return [*flags[:at], *flags[at + 2 :]]
 
 
+@pytest.fixture
+def figures():
+    """For tests that look at the figures of a session or its report."""
+
+
+@pytest.fixture(autouse=True)
+def no_figures(request, monkeypatch):
+    """Other sessions in this process make no figures, which would take five times as long as all the rest of them."""
+    if "figures" in request.fixturenames:
+        return
+    from sleep_interpreter.utils.plots import evoked, session
+
+    names = "rose", "evoked", "topographies", "confusion", "overview", "cue_counts", "intervals", "latencies", "quality"
+    for name in names:
+        monkeypatch.setattr(evoked if hasattr(evoked, name) else session, name, lambda *_, **__: "<svg></svg>")
+    monkeypatch.setattr(session, "plot_session", lambda _, path, **__: path.touch())
+
+
 _RESTORED = {}
 
 

@@ -20,6 +20,7 @@ from sleep_interpreter.realtime.Report.trial_tables import write_trial_tables
 from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("figures")
 ITEMS = published().item_names
 
 RATE = 500
@@ -204,6 +205,7 @@ def test_the_spectrogram_is_of_the_derivation_and_leaves_gaps_out(session):
     assert abs(np.nanmedian(found.decibel) - 10 * np.log10(50 / 250)) < 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_numbers_of_the_night_are_those_of_the_log(session):
     loaded = load_session(session)
     assert loaded.has_responses and loaded.live and loaded.ending == "stopped"
@@ -224,6 +226,7 @@ def test_numbers_of_the_night_are_those_of_the_log(session):
     assert "Warning: Phase from samples on both sides of the cue" in write_night_report(session).read_text("utf-8")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_phases_stand_beside_those_of_random_times(tmp_path):
     """Cues at a phase that random times have as well are no locking; locked shams are seen from both sides."""
     log, random = EventLog(tmp_path / "log.jsonl", RATE), np.random.default_rng(0)
@@ -296,6 +299,7 @@ def test_what_is_no_session_is_refused(tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_resumed_session_finds_each_cue_in_its_segment(tmp_path):
     """The session broke off at 60 s and went on at 90 s, in a segment of its own."""
     folder = tmp_path / "session_001"
@@ -353,6 +357,7 @@ def test_a_segment_of_unknown_beginning_gives_no_responses(session, tmp_path):
     assert found.n == sum(o < 55 for o in ONSETS if o not in SHAMS) and found.missing > 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_a_file_holds_no_response_to_is_not_judged(session, tmp_path):
     folder = copy(session, tmp_path / "session_001")
     (folder / "session.json").write_text('{"source": "replay", "simulated": false}', encoding="utf-8")

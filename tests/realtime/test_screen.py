@@ -90,7 +90,7 @@ def terminal(monkeypatch):
 def test_a_session_goes_on_while_its_terminal_takes_nothing(main, staged, terminal, monkeypatch, tmp_path):
     terminal.attach(monkeypatch)
     live = Live(main, tmp_path, "--source", "simulate", "--speed", "1", *staged, "--set", "audio.sink=file",
-                "--set", 'source.simulate.stage="N3"')  # fmt: skip
+                "--set", "workers=inline", "--set", 'source.simulate.stage="N3"')  # fmt: skip
     try:
         live.until(lambda e: live.folder.joinpath("control.json").exists(), what="a beginning")
         live.until(lambda e: live.state()["sample"] > 250, what="half a second")

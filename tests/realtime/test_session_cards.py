@@ -18,7 +18,6 @@ from sleep_interpreter.realtime.Parameters.session_cards import session_cards
 from sleep_interpreter.realtime.Parameters.settings import CueSettings, DecoderChoice
 from sleep_interpreter.realtime.Recording.event_log import decisions
 from sleep_interpreter.realtime.Recording.session_recording import annotations
-from sleep_interpreter.realtime.Report.night_report import write_night_report
 from sleep_interpreter.realtime.Report.session_data import load_session
 from sleep_interpreter.realtime.Sources.montage import stream_names
 from sleep_interpreter.utils.core import data_card
@@ -86,6 +85,7 @@ def probabilities(result):
 
 
 @BOTH
+@pytest.mark.usefixtures("figures")
 def test_a_session_follows_the_card_of_its_decoder(session, staged, tmp_path, card):
     decoder, cues = save_decoder(card, tmp_path / "decoder.npz"), cues_of(card)
     path = night(card, tmp_path / "night.vhdr", cues)
@@ -108,7 +108,7 @@ def test_a_session_follows_the_card_of_its_decoder(session, staged, tmp_path, ca
     loaded = load_session(result.folder)
     assert loaded.card == card and loaded.decodes().shape == (len(cues), 2)
     assert SessionHistory(result.folder).content()["items"] == list(names)
-    report = write_night_report(result.folder).read_text(encoding="utf-8")
+    report = (result.folder / "report.html").read_text(encoding="utf-8")
     assert f"1 of {n}" in report and names[-1] in report and "kiwi" not in report
 
 

@@ -1,9 +1,7 @@
 """Computing in a process of its own: answers, errors, deaths and delays."""
 
 import multiprocessing
-import os
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,22 +13,7 @@ from sleep_interpreter.realtime.Session.staging import OnlineStaging
 from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
 from sleep_interpreter.utils.core.errors import UserError
 
-
-def squares(note):
-    """Build a function for a worker: squares, and what can go wrong; a note may be a file that refuses."""
-    if note == "refused" or Path(note).exists():
-        raise UserError("checkpoint of another kind")
-
-    def function(number):
-        if number == 13:
-            raise ValueError("thirteen")
-        if number == 14:
-            os._exit(3)
-        if number == 15:
-            time.sleep(60)
-        return number**2
-
-    return function, [note]
+from .worker_function import squares
 
 
 def _answer(worker, seconds=20):

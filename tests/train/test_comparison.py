@@ -60,6 +60,7 @@ def test_numbers_are_those_of_the_runs(results):
     assert text.count("(simulated)") == 2 and "7 common subjects" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_three_runs_are_corrected_for_three_pairs_over_common_subjects(results):
     found = comparison.compare(["N23SIMD", "N23SISD", "N23SIMD_retrained"], results)
     pairs = {(pair["first"], pair["second"]): pair for pair in found["pairs"]}
@@ -73,6 +74,7 @@ def test_three_runs_are_corrected_for_three_pairs_over_common_subjects(results):
 
 
 @pytest.mark.parametrize("measure", ["top3", "balanced"])
+@pytest.mark.usefixtures("undrawn")
 def test_other_measures(measure, results):
     found = comparison.compare(["N23SIMD", "N23SISD"], results, measure)
     summary = json.loads((results / "N23SISD" / "summary.json").read_text())
@@ -81,6 +83,7 @@ def test_other_measures(measure, results):
     assert found["path"].endswith(f"_{measure}")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_frequencies_give_is_said_and_fine_tuning_is_compared_balanced(results):
     found = comparison.compare(["N23SIMD", "N23SISD"], results)
     assert any("a run that knows how often gains by that alone" in text for text in found["warnings"])
@@ -94,6 +97,7 @@ def test_what_frequencies_give_is_said_and_fine_tuning_is_compared_balanced(resu
     assert comparison.compare(["again", "N23_finetune"], results)["measure"] == "top-1", "both know"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_few_subjects_cannot_be_significant_and_two_are_needed(tmp_path):
     made.write_run(tmp_path / "a", STRONG[:4], seed=1)
     made.write_run(tmp_path / "b", WEAK[:4], seed=2)
@@ -104,6 +108,7 @@ def test_a_few_subjects_cannot_be_significant_and_two_are_needed(tmp_path):
         comparison.compare(["a", "c"], tmp_path)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_same_run_under_two_names_does_not_differ(results):
     shutil.copytree(results / "N23SIMD", results / "again" / "N23SIMD")
     found = comparison.compare(["N23SIMD", "again/N23SIMD"], results)
@@ -112,6 +117,7 @@ def test_the_same_run_under_two_names_does_not_differ(results):
     assert set(found["runs"]) == {f"{results.name}_N23SIMD", "again_N23SIMD"}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_of_studies_that_are_built_alike_stay_apart(results):
     """Two seeds, each with a results folder of its own; the better one alone was left once."""
     places = [results / study / "results" / "N23SIMD" for study in ("s1", "s2")]
@@ -122,6 +128,7 @@ def test_runs_of_studies_that_are_built_alike_stay_apart(results):
     assert len(found["pairs"]) == 3
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_different_data_are_refused_unless_asked_for(results):
     made.write_run(results / "REMSIMD", STRONG, {"data_fingerprint": "e" * 64}, seed=1)
     with pytest.raises(UserError, match="different data") as error:
@@ -142,6 +149,7 @@ def test_other_trials_of_the_same_files_are_refused(results):
     assert "--data-type" in str(error.value)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_windows_and_warnings_of_the_runs_are_repeated(results):
     made.write_run(results / "N23SIMD_precue", [0] * 7, {"controls": {"window": "precue"}, "warnings": ["old model"]})
     found = comparison.compare(["N23SIMD", "N23SIMD_precue"], results)
@@ -149,6 +157,7 @@ def test_windows_and_warnings_of_the_runs_are_repeated(results):
     assert "N23SIMD_precue: old model" in found["warnings"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_simulated_when_any_run_is(results):
     made.write_run(results / "other", STRONG, {"simulated": False}, seed=1)
     found = comparison.compare(["other", "N23SIMD"], results)
@@ -219,6 +228,7 @@ def test_wrong_runs(runs, words, results):
     assert words in str(error.value)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_names_of_the_files(results):
     found = comparison.compare(["N23SIMD", "N23SISD"], results, name="table_2")
     assert (results / "compare" / "table_2_pairs.csv").is_file() and found["path"].endswith("table_2")

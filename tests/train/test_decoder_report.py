@@ -94,6 +94,7 @@ def test_report_writes_the_same_numbers_everywhere(people, tmp_path):
         assert (folder / figure).stat().st_size > 5000
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_subject_without_trials_is_missing_not_zero(people, tmp_path):
     summary = decoder_report.report(people, tmp_path / "run", "run", made.SETTINGS, NOTES)
     row = summary["subjects"]["subject_test_1"]
@@ -106,6 +107,7 @@ def test_a_subject_without_trials_is_missing_not_zero(people, tmp_path):
     assert any("subject_test_1" in line and "no trials" in line for line in lines)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_evidence_is_found_where_there_is_some_and_only_there(people, tmp_path):
     summary = decoder_report.report(people, tmp_path / "run", "run", made.SETTINGS, NOTES)
     p = {name: row["permutation"]["p"] for name, row in summary["subjects"].items()}
@@ -120,6 +122,7 @@ def test_evidence_is_found_where_there_is_some_and_only_there(people, tmp_path):
     assert summary["overall"]["permutation"]["mean"] == pytest.approx(1 / 15, abs=0.01)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_two_items_of_fifteen_that_are_guessed_are_no_discovery(tmp_path):
     """A decoder that names nothing but the two items there are is right half of the time."""
     random = np.random.default_rng(11)
@@ -147,6 +150,7 @@ def test_a_subjects_row_does_not_depend_on_the_others(people):
     assert alone == again and alone["permutation"] != decoding_metrics.subject_row(other, made.SETTINGS)[0]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_extra_columns_stand_in_the_rows(people, tmp_path):
     extra = {"subject_test_0": {"published_score": 0.25, "chosen_epoch": 7}}
     summary = decoder_report.report(people, tmp_path / "run", "run", made.SETTINGS, NOTES, extra)
@@ -220,6 +224,7 @@ def test_nobody_with_trials_and_a_subject_twice_are_refused(tmp_path):
             decoder_report.report(rows, tmp_path / "run", "run", made.SETTINGS, NOTES)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_ties_are_counted_and_named(tmp_path):
     p = Predictions("s", Path("f"), np.arange(15), np.array(["test"] * 15), np.full((15, 15), 1 / 15, np.float32))
     summary = decoder_report.report([p], tmp_path / "run", "run", made.SETTINGS, NOTES)
@@ -228,6 +233,7 @@ def test_ties_are_counted_and_named(tmp_path):
     assert summary["subjects"]["s"]["top3"]["hits"] == 3 and summary["subjects"]["s"]["permutation"]["p"] == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_stale_summary_does_not_outlive_a_new_evaluation(people, tmp_path, monkeypatch):
     decoder_report.report(people, tmp_path / "run", "run", made.SETTINGS, NOTES)
 
@@ -247,6 +253,7 @@ def fixed_subject(name, said, label):
     return TestSubject(name, Path(f"{name}.pickle"), sleep, np.array(label, int), np.array(["test"] * len(label)))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_subjects_are_predicted_in_batches_and_reported(tmp_path):
     model = FixedDecoder()
     subjects = [

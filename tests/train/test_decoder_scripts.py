@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import training_runs as runs
-from training_runs import same
+from training_runs import SMALL, same
 
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import config
@@ -29,9 +29,9 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def trained(cohort, tmp_path_factory):
-    """Results of the quick training, run from another folder."""
+    """Results of a small training, run from another folder."""
     results = tmp_path_factory.mktemp("results")
-    command = [sys.executable, str(ROOT / "train" / "N23SIMD.py"), "--quick", "--data", str(cohort)]
+    command = [sys.executable, str(ROOT / "train" / "N23SIMD.py"), *SMALL, "--data", str(cohort)]
     done = subprocess.run(
         [*command, "--results", str(results)], cwd=results, capture_output=True, text=True, timeout=300, check=False
     )
@@ -43,7 +43,7 @@ def run_folder(results):
     return results / "Decoding checkpoint" / "N2N3_SIMD"
 
 
-def test_quick_training_and_test(trained, cohort, run_script):
+def test_quick_training_and_test(trained, cohort, monkeypatch, capsys):
     folder = run_folder(trained)
     rows = pd.read_csv(folder / "log.csv")
     assert list(zip(rows["member"], rows["epoch"], strict=True)) == [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -52,11 +52,12 @@ def test_quick_training_and_test(trained, cohort, run_script):
     assert run["versions"]["tensorflow"] and (run["git"] is None or len(run["git"]) >= 40)
     assert (folder / "settings.yaml").exists() and (folder / "training.png").exists()
 
-    done = run_script("test/N23SIMD.py", "--quick", "--data", cohort, "--results", trained, cwd=cohort)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(cohort)
+    assert runs.call("test/N23SIMD.py", *SMALL, "--data", cohort, "--results", trained) == 0
+    printed = capsys.readouterr().out
     summary = json.loads((trained / "N23SIMD" / "summary.json").read_text())
     assert summary["simulated"] is True
-    assert "simulated" in done.stdout and f"chance {summary['overall']['chance']:.4f}" in done.stdout
+    assert "simulated" in printed and f"chance {summary['overall']['chance']:.4f}" in printed
     real = config.load(experiment.Experiment, folder / "settings.yaml")
     kept = experiment.differences(trained / "N23SIMD" / "settings.yaml", real)
     assert not [key for key in kept if key.startswith(("model", "members"))], "what was tested"
@@ -83,14 +84,14 @@ def test_quick_training_and_test(trained, cohort, run_script):
 def test_running_again_changes_nothing(trained, cohort, call_script, caplog):
     caplog.set_level(logging.INFO)
     before = (run_folder(trained) / "ensemble.npz").read_bytes()
-    code, stderr = call_script("train/N23SIMD.py", "--quick", "--data", cohort, "--results", trained)
+    code, stderr = call_script("train/N23SIMD.py", *SMALL, "--data", cohort, "--results", trained)
     assert code == 0 and "already trained" in caplog.text, stderr
     assert (run_folder(trained) / "ensemble.npz").read_bytes() == before
 
 
 @pytest.mark.slow
 def test_fewer_epochs_and_broken_weights_are_refused(trained, cohort, tmp_path, call_script):
-    places = ["--quick", "--data", cohort, "--results"]
+    places = [*SMALL, "--data", cohort, "--results"]
     code, stderr = call_script("train/N23SIMD.py", *places, trained, "--set", "train.epochs=1")
     assert code == 2 and "was trained for 2 epochs, train.epochs asks for 1" in stderr
     one_step = [*TINY, "--set", "train.epochs=1", "--set", "train.batch_size=256"]
@@ -103,7 +104,7 @@ def test_fewer_epochs_and_broken_weights_are_refused(trained, cohort, tmp_path, 
 
 
 def test_other_settings_do_not_overwrite_a_run(trained, cohort, call_script):
-    places = ["--quick", "--data", cohort, "--results", trained]
+    places = [*SMALL, "--data", cohort, "--results", trained]
     code, stderr = call_script("train/N23SIMD.py", *places, "--set", "train.learning_rate=0.5")
     assert code == 2
     assert "train.learning_rate (0.001 before, now 0.5)" in stderr and "--restart" in stderr
@@ -115,7 +116,7 @@ def test_a_stopped_training_goes_on_to_the_same_end(trained, cohort, tmp_path, c
 
     tests/train/test_training_validation.py does it with SIGKILL.
     """
-    options = ["--quick", "--data", cohort, "--results", tmp_path]
+    options = [*SMALL, "--data", cohort, "--results", tmp_path]
     state = ("sleep_interpreter.train.engine.run_folder", "RunFolder", "write_state")
     stderr = runs.kill_at(state, "train/N23SIMD.py", *options, nth=1, number=signal.SIGINT)
     assert "stopped by Ctrl-C" in stderr and "Traceback" not in stderr

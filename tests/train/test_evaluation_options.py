@@ -64,6 +64,7 @@ def test_precue_is_a_control_with_a_folder_of_its_own(test_script, tmp_path):
     assert (tmp_path / "N23SIMD_precue.pickle").is_file() and not (tmp_path / "N23SIMD").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_network_trained_on_shuffled_labels_is_a_control_of_its_own(test_script, tmp_path):
     shuffled = made.tiny_checkpoint(tmp_path / "shuffled.npz", notes={"labels_shuffled": True})
     code, stderr = test_script("--window", "precue", checkpoint=shuffled)
@@ -72,6 +73,7 @@ def test_a_network_trained_on_shuffled_labels_is_a_control_of_its_own(test_scrip
     assert "shuffled" in controls["training_labels"] and controls["window"] == "precue"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_only_the_parts_asked_for(test_script, tmp_path):
     code, stderr = test_script("--data-type", "test", "--skip-bad")
     assert code == 0, stderr

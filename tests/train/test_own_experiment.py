@@ -65,18 +65,18 @@ def test_the_published_card_changes_nothing(tmp_path):
 @pytest.fixture(scope="module")
 def words(tmp_path_factory):
     root = tmp_path_factory.mktemp("words")
-    return own.write(root, own.card_of("words"))
+    return own.write(root, own.card_of("words"), n=8)
 
 
 @pytest.fixture(scope="module")
 def trained(words, tmp_path_factory):
     """Results of a short training on 8 items, 32 channels, 250 Hz and 3 s."""
     results = tmp_path_factory.mktemp("results")
-    assert runs.call("train/N23SIMD.py", *SMALL, "--data", words, "--results", results) == 0
+    assert runs.call("train/N23SISD.py", *SMALL, "--data", words, "--results", results) == 0
     return results
 
 
-def ensemble(results, run="N2N3_SIMD"):
+def ensemble(results, run="N2N3_SISD"):
     return results / "Decoding checkpoint" / run / "ensemble.npz"
 
 
@@ -91,8 +91,11 @@ def test_a_checkpoint_knows_what_it_was_fed(trained, words):
 
 
 @pytest.mark.slow
-def test_the_whole_way_with_other_items(trained, words, call_script, capsys):
+def test_the_whole_way_with_other_items(words, tmp_path, call_script):
+    trained, start = tmp_path, ensemble(tmp_path, "N2N3_SIMD")
     places = [*SMALL, "--data", words, "--results", trained]
+    code, stderr = call_script("train/N23SIMD.py", *places)
+    assert code == 0, stderr
     code, stderr = call_script("test/N23SIMD.py", *places)
     assert code == 0, stderr
     names = own.card_of("words").item_names
@@ -106,7 +109,7 @@ def test_the_whole_way_with_other_items(trained, words, call_script, capsys):
     assert [c[2:] for c in table if c.startswith("p_")] == list(names) and set(table["item"]) <= set(names)
     assert (trained / "N23SIMD" / "confusion_matrix.png").stat().st_size > 5000
 
-    code, stderr = call_script("test/N23SIMD_SO.py", *places, "--checkpoint", ensemble(trained))
+    code, stderr = call_script("test/N23SIMD_SO.py", *places, "--checkpoint", start)
     assert code == 0, stderr
     groups = json.loads((trained / "N23SIMD_SO" / "summary.json").read_text())
     assert groups["groups"]["Pre-SO"]["chance"] == made.chance_in(trained / "N23SIMD_SO", group="Pre-SO")
@@ -125,6 +128,7 @@ def test_the_whole_way_with_other_items(trained, words, call_script, capsys):
     assert found["runs"]["N23SIMD"]["chance"] == summary["overall"]["chance"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_another_order_of_channels_and_items_gives_the_same_bits(trained, words, tmp_path, call_script, caplog):
     caplog.set_level(logging.INFO)
     other = own.reordered(words, own.card_of("words"), tmp_path / "data")
@@ -136,14 +140,15 @@ def test_another_order_of_channels_and_items_gives_the_same_bits(trained, words,
         np.testing.assert_array_equal(one.label, two.label)
         assert one.items == two.items == network.card.item_names != other.item_names
     code, stderr = call_script(
-        "test/N23SIMD.py", *SMALL, "--data", tmp_path / "data", "--results", tmp_path, "--checkpoint", ensemble(trained)
+        "test/N23SISD.py", *SMALL, "--data", tmp_path / "data", "--results", tmp_path, "--checkpoint", ensemble(trained)
     )
     assert code == 0, stderr
-    said = " ".join(json.loads((tmp_path / "N23SIMD" / "summary.json").read_text())["warnings"])
+    said = " ".join(json.loads((tmp_path / "N23SISD" / "summary.json").read_text())["warnings"])
     for text in (said, caplog.text):
         assert "channels are in another order than the network's" in text and "items are in another order" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_missing_channels_are_refused_or_interpolated_by_name(trained, words, tmp_path):
     network = checkpoint.restore(ensemble(trained))
     subjects = [own.without(subject, ("Fz", "C3")) for subject in read_test_subjects(words)]
@@ -170,7 +175,7 @@ def test_missing_channels_are_refused_or_interpolated_by_name(trained, words, tm
 def test_data_of_another_kind_are_refused(changes, words_said, trained, tmp_path, call_script):
     own.write(tmp_path / "data", own.card_of("words", **changes), n=3)
     code, stderr = call_script(
-        "test/N23SIMD.py", *SMALL, "--data", tmp_path / "data", "--results", tmp_path, "--checkpoint", ensemble(trained)
+        "test/N23SISD.py", *SMALL, "--data", tmp_path / "data", "--results", tmp_path, "--checkpoint", ensemble(trained)
     )
     assert code == 2
     one_sentence(stderr, "ensemble.npz", *words_said)
@@ -178,7 +183,7 @@ def test_data_of_another_kind_are_refused(changes, words_said, trained, tmp_path
 
 def test_settings_that_disagree_with_the_card_are_refused_with_both(words, tmp_path, call_script):
     options = [*SMALL, "--data", words, "--results", tmp_path, "--set", "model.channels=28"]
-    code, stderr = call_script("train/N23SIMD.py", *options)
+    code, stderr = call_script("train/N23SISD.py", *options)
     assert code == 2
     one_sentence(stderr, "dataset.yaml", "model.channels is 28, the card has 32")
 
@@ -190,13 +195,13 @@ def test_another_card_does_not_go_on_with_a_run(trained, words, tmp_path, call_s
     card = own.card_of("words")
     renamed = card.model_copy(update={"channels": (card.channels[1], card.channels[0], *card.channels[2:])})
     data_card.write(renamed, tmp_path / "data")
-    code, stderr = call_script("train/N23SIMD.py", *SMALL, "--data", tmp_path / "data", "--results", trained)
+    code, stderr = call_script("train/N23SISD.py", *SMALL, "--data", tmp_path / "data", "--results", trained)
     assert code == 2
     one_sentence(stderr, "data.root")
     copytree(trained, tmp_path / "results")
     data_card.write(renamed, words)
     try:
-        code, stderr = call_script("train/N23SIMD.py", *SMALL, "--data", words, "--results", tmp_path / "results")
+        code, stderr = call_script("train/N23SISD.py", *SMALL, "--data", words, "--results", tmp_path / "results")
     finally:
         data_card.write(card, words)
     assert code == 2
@@ -243,6 +248,7 @@ def _copied(results, name, other):
     return results
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_of_other_items_are_not_compared(trained, words, tmp_path):
     import evaluation_data as made
 
@@ -280,7 +286,9 @@ def test_one_kind_of_awake_trials_is_aligned_with_sleep(kind, tmp_path, call_scr
         for script in ("train/N23SIMD.py", "test/N23SIMD.py"):
             code, stderr = call_script(script, *places, *options)
             assert code == 0, stderr
-    alone, both = (checkpoint.restore(ensemble(tmp_path / f"{name}_results")) for name in ("alone", "both"))
+    alone, both = (
+        checkpoint.restore(ensemble(tmp_path / f"{name}_results", "N2N3_SIMD")) for name in ("alone", "both")
+    )
     names = {variable.path for variable in alone.trainable_variables}
     assert names == {variable.path for variable in both.trainable_variables}
     assert any(f"{kind}_feature_block" in name for name in names)

@@ -109,6 +109,7 @@ def test_planted_reactivations_are_found_and_false_alarms_keep_their_promise(tmp
     assert (tmp_path / "out" / own.subject / "nap.png").is_file()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_shuffled_phases_are_a_strict_control(tmp_path, decoder, quiet_night):
     """Planted patterns stay in the control's covariance, so its threshold is higher, never lower."""
     own = night(tmp_path, 0, 25.0)
@@ -119,6 +120,7 @@ def test_shuffled_phases_are_a_strict_control(tmp_path, decoder, quiet_night):
     assert quiet["events_per_min"] < 3 * SETTINGS.false_alarms_per_min  # 3 of 6 min expected, Poisson
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_items_reactivated_more_often_correlate_with_memory(tmp_path, decoder, quiet_night):
     rng = np.random.default_rng(1)
     counts = rng.permutation(np.arange(15)) // 2
@@ -181,6 +183,7 @@ def test_a_control_that_has_to_hold_cues_says_how_many(tmp_path):
     assert "nap: the control's pieces of N2 hold 72 cues" in said and "--control" in said
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_stage_that_the_control_lacks_is_said_to_be_left_out(tmp_path):
     own = night(tmp_path, 0, 0.0)
     own.hypnogram = Hypnogram(np.array([0.0, 310.0]), np.array([310.0, 20.0]), np.array([1, 2]))

@@ -58,6 +58,7 @@ def test_eight_rows_in_order_and_a_group_without_trials_is_missing(name, cohort,
     assert (tmp_path / name / "settings.yaml").is_file()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_table_names_the_missing_group_and_says_simulated(
     cohort, checkpoints, tmp_path, monkeypatch, capsys, caplog
 ):
@@ -72,6 +73,7 @@ def test_the_table_names_the_missing_group_and_says_simulated(
     assert "the checkpoint is not marked as trained on simulated data" in caplog.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_groups_of_whole_carry_a_warning_and_spindles_are_tested(checkpoints, tmp_path, call_script, caplog):
     """Files that say where their phases came from, and which trials a spindle followed."""
     random = np.random.default_rng(1)

@@ -32,6 +32,7 @@ def head_info(names: Sequence[str]) -> "mne.Info":
     """Return an `mne.Info` with the places of channels that `on_head` knows, for a map of the head."""
     import mne  # lazy: start-up
 
-    info = mne.create_info([on_head([name])[name] for name in names], 100.0, "eeg")
+    places = on_head(names)
+    info = mne.create_info([places[name] for name in names], 100.0, "eeg")
     info.set_montage(standard_montage())
     return info
