@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 import training_runs as runs
 from training_runs import SMALL, arrays, one_sentence, same
 
@@ -191,7 +192,7 @@ def test_what_a_kill_left_of_a_file_is_swept_away(copied, cohort, call_script):
 
 
 def test_other_data_are_refused(copied, cohort, call_script, tmp_path):
-    """Also when the fingerprint, which samples, cannot see it: the number of trials is compared."""
+    """Of another number of trials, or fingerprint."""
     results, folder = copied
     for key, value in (("data_fingerprint", "0" * 64), ("training_trials", 119)):
         header, stored = checkpoint.read_arrays(folder / "member_0.npz")
@@ -201,6 +202,46 @@ def test_other_data_are_refused(copied, cohort, call_script, tmp_path):
         assert code == 2
         one_sentence(stderr, "member_0.npz was trained on other data", f"{value}, now", "--skip-bad")
         shutil.copy(folder / "member_1.npz", folder / "member_0.npz")
+
+
+def test_labels_corrected_in_the_middle_of_a_file_are_other_data(copied, cohort, call_script, tmp_path):
+    """The same size, the same beginning and end, the same time: the run went on with the mixture."""
+    results, folder = copied
+    data = shutil.copytree(cohort, tmp_path / "corrected")
+    file = sorted(data.glob("SI Main Train_tfrecords/N2N3/sleep*"))[0]
+    about, before = file.stat(), content(folder)
+    records = [bytes(record.numpy()) for record in tf.data.TFRecordDataset(str(file))]
+    middle = len(records) // 2
+    records[middle], records[middle + 1] = records[middle + 1], records[middle]
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for record in records:
+            writer.write(record)
+    assert file.stat().st_size == about.st_size
+    os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
+    for more in ([], ["--set", "train.epochs=3"]):
+        code, stderr = call_script(SCRIPT, *SMALL, "--data", data, "--results", results, *more)
+        assert code == 2
+        one_sentence(stderr, "was trained on other data", "data fingerprint")
+    assert content(folder) == before
+
+
+@pytest.mark.parametrize("way", ["moved", "through a link", "files are links"])
+def test_the_same_data_elsewhere_are_the_same_data(copied, cohort, call_script, tmp_path, way):
+    results, folder = copied
+    data, before = tmp_path / "elsewhere", content(folder)
+    if way == "moved":
+        shutil.copytree(cohort, data)
+    elif way == "through a link":
+        data.symlink_to(cohort)
+    else:
+        for number, file in enumerate(p for p in sorted(cohort.rglob("*")) if p.is_file()):
+            link = data / file.relative_to(cohort)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, tmp_path / f"stored_{number}")
+            link.symlink_to(tmp_path / f"stored_{number}")
+    code, stderr = call_script(SCRIPT, *SMALL, "--data", data, "--results", results)
+    assert code == 0, stderr
+    assert content(folder) == before
 
 
 @pytest.mark.slow

@@ -25,8 +25,9 @@ Arrays = Mapping[str, np.ndarray]
 History = Sequence[Mapping[str, Any]]
 """One row an epoch: epoch, loss, train_top1, with validation subjects validation_loss and validation_top1."""
 
-EXTENDABLE = ("train.epochs", "train.keep_epochs", "members", "evaluate.", "finetune", "staging")
-"""Settings that may change between a run and its continuation (beginnings of their names)."""
+EXTENDABLE = ("train.epochs", "train.keep_epochs", "members", "evaluate.", "finetune", "staging", "data.root")
+"""Settings that may change between a run and its continuation (beginnings of their names); where the data lie says
+nothing of what they are."""
 
 SAME_DATA = ("data_fingerprint", "training_trials", "validation_trials", "card_fingerprint")
 """Notes that tell whether a state was trained on the data of now; one that an older state lacks is not compared."""
