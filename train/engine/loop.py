@@ -62,6 +62,7 @@ def train(
         if options.collect:
             path = run.join()
             run.record()
+            run_folder.drop_aside(folder)
             return path
         if run.is_complete():
             epochs = settings.train.epochs
@@ -70,12 +71,14 @@ def train(
     with run_folder.lock_members(folder, members):
         remove_temporary_files(folder, "*" if member is None else f"*member_{member}*")
         if options.restart:
-            run_folder.forget(folder)
+            run_folder.set_aside(folder)
         run = RunFolder(folder, settings, mode, notes)
         run.begin(member)
         _train_members(run, members, trials, validation, options)
         if member is None:
-            return run.join()
+            path = run.join()
+            run_folder.drop_aside(folder)
+            return path
     log.info("member %d is trained; when all are: --collect", member)
     return run.state(member)
 

@@ -33,7 +33,7 @@ def digests(files: Sequence[Path]) -> list[bytes]:
     """Return the sha256 of each file, from the cache where that knows it."""
     with _cache() as known:
         marks = [_mark(file) for file in files]
-        found = {mark: digest for mark in set(marks) if (digest := _look_up(known, mark)) is not None}
+        found = {mark: kept for mark in set(marks) if (kept := _look_up(known, mark)) is not None}
         sizes = {mark: mark[2] for mark in marks if mark not in found}
         total = sum(sizes.values())
         with progress(
@@ -42,14 +42,14 @@ def digests(files: Sequence[Path]) -> list[bytes]:
             for file, mark in zip(files, marks, strict=True):
                 if mark in found:
                     continue
-                digest = hashlib.sha256()
+                total_of_file = hashlib.sha256()
                 with file.open("rb") as handle:
                     while block := handle.read(_AT_ONCE):
-                        digest.update(block)
+                        total_of_file.update(block)
                         bar.update(len(block))
                 if _mark(file) != mark:
                     raise UserError(f"{file}: changes while it is read; wait until it is complete")
-                found[mark] = digest.digest()
+                found[mark] = total_of_file.digest()
                 if time.time() - max(mark[3], mark[4]) / 1e9 > _SETTLED:
                     _keep(known, mark, found[mark])
     return [found[mark] for mark in marks]
