@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -422,3 +423,54 @@ def test_ctrl_c_tells_what_is_kept_and_how_to_go_on(cohort, copied, tmp_path, ca
     code, stderr = call_script(SCRIPT, *places, "--restart")
     assert code == 130 and "go on without --restart, which would forget them" in caplog.text
     assert not list(folder.glob("*member*.npz")) and not list(folder.glob("ensemble*.npz"))
+
+
+@pytest.mark.slow
+def test_a_restart_that_fails_leaves_the_last_good_result(cohort, copied, call_script, monkeypatch):
+    """Interrupted twice, then unable to write; only a new complete result takes its place."""
+    from sleep_interpreter.train.engine.member_trainer import MemberTrainer
+
+    results, folder = copied
+    before = {path.name: path.read_bytes() for path in folder.glob("*.npz")}
+    aside, places = folder / run_folder.ASIDE, [*SMALL, "--data", cohort, "--results", results]
+    epoch, calls = MemberTrainer.epoch, []
+
+    def interrupted(self, *arguments):
+        calls.append(1)
+        if len(calls) % 2 == 0:
+            raise KeyboardInterrupt
+        return epoch(self, *arguments)
+
+    monkeypatch.setattr(MemberTrainer, "epoch", interrupted)
+    for _ in range(2):  # each writes the state of one epoch
+        assert call_script(SCRIPT, *places, "--restart")[0] == 130
+        assert (folder / "member_0.npz").is_file() and not (folder / "ensemble.npz").exists()
+        assert {path.name: path.read_bytes() for path in aside.glob("*.npz")} == before
+    monkeypatch.setattr(MemberTrainer, "epoch", epoch)
+    assert call_script(SCRIPT, *places)[0] == 0
+    assert not aside.exists() and (folder / "ensemble.npz").is_file()
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_a_sentence_and_costs_nothing(cohort, copied, call_script, tmp_path):
+    _, folder = copied
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    size = 2 * sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) // 1024
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(disk)]
+    if os.name != "posix" or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a full disk needs the right to mount one")
+    try:
+        shutil.copytree(folder, disk / RUN)
+        (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free - 20_000))
+        before = {path.name: path.read_bytes() for path in (disk / RUN).glob("*.npz")}
+        code, stderr = call_script(SCRIPT, *SMALL, "--data", cohort, "--results", disk, "--set", "train.epochs=3")
+        assert code == 2
+        one_sentence(stderr, "no space left on its disk", ".npz", "make room and give the same command again")
+        kept = {path.name: path.read_bytes() for path in (disk / RUN).glob("*.npz")}
+        assert kept["member_0.npz"] == before["member_0.npz"] and before["ensemble.npz"] in kept.values()
+        assert not list((disk / RUN).rglob("*.tmp*"))
+        (disk / "filler").unlink()
+        assert call_script(SCRIPT, *SMALL, "--data", cohort, "--results", disk, "--set", "train.epochs=3")[0] == 0
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
