@@ -1,14 +1,16 @@
 """How often the reports' tests find something where there is nothing, and how often their intervals hold the truth.
 
 Every test and interval that a report prints is given simulated studies: decoders that know how often each item is cued
-and nothing else, subjects whose true accuracies are alike, vary or vary with a long tail, nights of stagers. The
-functions are those of utils/metrics that the reports call; docs/statistics.md holds the table.
+and nothing else, designs in blocks, groups of trials, subjects whose true accuracies are alike, vary or vary with a
+long tail, nights of stagers, rates of reactivation. The functions are those that the reports call; docs/statistics.md
+holds the table.
 
     python -m benchmarks.statistics.calibration --page docs/statistics.md             (make calibration-study)
-    python -m benchmarks.statistics.calibration --simulations 20
+    python -m benchmarks.statistics.calibration --simulations 20     (fewer than 1000 leave a page as it is)
 """
 
 import argparse
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -17,18 +19,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import signal
 
 from benchmarks import runner
+from benchmarks.statistics import reactivation
+from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.lasso_glm.engine.settings import Statistics
+from sleep_interpreter.train.evaluation import group_tests, memory_scores, paired_values, reactivation_events
 from sleep_interpreter.utils.core import command_line
 from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.provenance import record, write_json
-from sleep_interpreter.utils.metrics import staging_metrics, statistics, time_course_tests
+from sleep_interpreter.utils.metrics import exchangeability, staging_metrics, statistics, time_course_tests
+from sleep_interpreter.utils.metrics.exchangeability import Permute
 from sleep_interpreter.utils.metrics.reliability import confidence_reliability
 
-CLASSES, PERMUTATIONS, SAMPLES = 15, 119, 20
+CLASSES, PERMUTATIONS, SAMPLES, FLIPS, SIMULATIONS = 15, 119, 20, 500, 1000
 SUBJECTS, NIGHTS = (4, 8, 12, 20), (2, 3, 5, 8)
 ITEMS = {
     "2 of 15 items": [45] * 2,
@@ -109,14 +116,89 @@ def pairs(random: np.random.Generator, counts: list[int], subjects: int) -> Outc
             "paired sign flips, balanced accuracy": tested["sign_flip_p"] <= 0.05}  # fmt: skip
 
 
-def blocked(random: np.random.Generator, counts: list[int], subjects: int) -> Outcome:
-    """Test guesses that drift, of items that are each cued several times in a row."""
-    label, p = np.repeat(np.arange(len(counts)), counts), []
+def _in_a_row(random: np.random.Generator) -> tuple[np.ndarray, None]:
+    return np.repeat(random.permutation(CLASSES), 6), None
+
+
+def _in_turn(random: np.random.Generator) -> tuple[np.ndarray, None]:
+    return np.repeat(np.concatenate([random.permutation(2) for _ in range(5)]), 9), None
+
+
+def _by_run(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    items = random.permutation(CLASSES).reshape(5, 3)
+    return np.concatenate([random.permutation(np.repeat(own, 6)) for own in items]), np.repeat(np.arange(5), 18)
+
+
+BLOCKED: dict[str, Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray | None]]] = {
+    "15 items, each 6 times in a row, drift": _in_a_row,
+    "2 items in 10 blocks of 9, drift": _in_turn,
+    "15 items, 3 in each run, drift": _by_run,
+}
+"""Labels, and runs where they are known, of designs in which repeats of an item are clustered in time."""
+
+
+def blocked(random: np.random.Generator, situation: str, subjects: int, permute: Permute) -> Outcome:
+    """Test guesses that drift: each is that of some 15 trials around it."""
+    found, nulls, exchanges = [], [], []
     for _ in range(subjects):
-        said = np.roll(np.repeat(random.permutation(len(counts)), counts), random.integers(len(label)))
-        value, null = statistics.permutation_null(label, np.eye(len(counts))[said], PERMUTATIONS, random)
-        p.append(statistics.permutation_p(value["top1"], null["top1"])["p"])
-    return {"permuted labels, one subject, top-1": np.mean(np.array(p) <= 0.05)}
+        label, run = BLOCKED[situation](random)
+        noise, keep = random.standard_normal((2 * len(label), label.max() + 1)), np.exp(-1 / 15)
+        said = signal.lfilter([1.0], [1.0, -keep], noise, axis=0)[len(label) :].argmax(axis=1)
+        how = exchangeability.exchange(label, run, permute)
+        value, null = statistics.permutation_null(label, np.eye(CLASSES)[said], PERMUTATIONS, random, how)
+        found.append(value["top1"])
+        nulls.append(null["top1"])
+        exchanges.append(how)
+    over, _ = statistics.over_permuted(found, nulls, exchanges)
+    alone = [statistics.exchanged_p(v, null, [how])["p"] for v, null, how in zip(found, nulls, exchanges, strict=True)]
+    return {
+        "permuted labels, one subject, top-1": np.mean([p is not None and p <= 0.05 for p in alone]),
+        "permuted labels, mean over subjects, top-1": over["permutation"]["p"] <= 0.05,
+    }
+
+
+def groups(random: np.random.Generator, subjects: int) -> Outcome:
+    """Test whether groups of trials by phase differ in accuracy, with few trials in some and hits that are rare."""
+    hits: dict[str, dict[str, statistics.Trials]] = {}
+    for group, size in zip(SO_GROUPS, (4, 6, 10, 15, 20, 25, 40, 8), strict=True):
+        for subject in range(subjects):
+            n = random.poisson(size)
+            correct = random.random(n) < 0.1 + random.normal(0, 0.02)
+            hits.setdefault(group, {})[f"s{subject}"] = np.arange(n) % CLASSES, correct
+    settings = Statistics(permutations=256, cluster_p=0.05, seed=int(random.integers(2**31)))
+    found = group_tests.condition_tests(hits, settings)
+    return {
+        "groups of trials: any differ": found["omnibus_p"] <= 0.05,
+        "groups of trials: the best one": min(row["p_max"] for row in found["conditions"].values()) <= 0.05,
+        "groups of trials: two of them": min(pair["p_max"] for pair in found["contrasts"]) <= 0.05,
+    }
+
+
+def excess(random: np.random.Generator, subjects: int, control: int, night: int) -> Outcome:
+    """Test whether there are more reactivations than in the control, of rates that vary between nights."""
+    rates = reactivation.counted_rates(random, subjects, control / 2, night, int(control > 20), 0.3)
+    total = reactivation_events.total_excess(rates)
+    tested = paired_values.mean_of_differences(total.excess, FLIPS, 0, total.score)
+    return {"reactivations beyond the control": tested["sign_flip_p"] <= 0.05}
+
+
+def conditions(random: np.random.Generator, subjects: int) -> Outcome:
+    """Test two conditions against each other in the rate of reactivations: of the same subjects, and of others."""
+    first, second = reactivation.condition_values(random, subjects, (30, 120))
+    _, third = reactivation.condition_values(random, 2 * subjects, (30, 120))
+    paired = paired_values.mean_of_differences(first - second, FLIPS, 0)["sign_flip_p"]
+    apart = paired_values.difference_of_groups(first, third, FLIPS, 0)["permutation_p"]
+    return {
+        "reactivations, two conditions within subjects": paired <= 0.05,
+        "reactivations, two groups of subjects": apart <= 0.05,
+    }
+
+
+def memory(random: np.random.Generator, subjects: int, shared: float) -> Outcome:
+    """Test whether reactivations of an item go with its memory, where a share of the items' variance is everybody's."""
+    rates, scores = reactivation.memory_study(random, subjects, shared=shared)
+    found = memory_scores.relation(reactivation_events.beyond_control(rates), scores, PERMUTATIONS, 0)
+    return {"reactivations and memory": found["p"] <= 0.05}
 
 
 def accuracies(random: np.random.Generator, kind: str, trials: tuple[int, int, float], subjects: int) -> Outcome:
@@ -180,8 +262,19 @@ def cells() -> list[tuple[str, str, int, Callable[[np.random.Generator], Outcome
         for subjects in SUBJECTS:
             for study in (against_chance, pairs, *([clusters] if subjects >= statistics.FEWEST_SUBJECTS else [])):
                 found.append(("error", name, subjects, lambda r, s=study, c=counts, n=subjects: s(r, c, n)))
-    blocks = "15 items, each 6 times in a row, drift"
-    found.append(("not held", blocks, 8, lambda r: blocked(r, ITEMS["15 items"], 8)))
+    for name in BLOCKED:
+        for subjects in SUBJECTS:
+            found.append(("error", name, subjects, lambda r, s=name, n=subjects: blocked(r, s, n, "auto")))
+        found.append(("not held", name, 8, lambda r, s=name: blocked(r, s, 8, "trials")))
+    for subjects in (8, 12, 20):
+        found.append(("error", "8 groups of 4 to 40 trials", subjects, lambda r, n=subjects: groups(r, n)))
+        for control, night in itertools.product((10, 20, 60), (120, 400)):
+            name = f"{control} min of control, nights of {night} min"
+            found.append(("error", name, subjects, lambda r, n=subjects, c=control, m=night: excess(r, n, c, m)))
+        found.append(("error", "30 and 120 min", subjects, lambda r, n=subjects: conditions(r, n)))
+        for shared in (0.0, 0.3, 0.5):
+            name = f"{shared:.0%} of the variance shared"
+            found.append(("error", name, subjects, lambda r, n=subjects, s=shared: memory(r, n, s)))
     for n in (45, 180):
         found.append(("error", f"{n} trials", 1, lambda r, n=n: calibrated(r, n)))
     for subjects in SUBJECTS:
@@ -205,7 +298,7 @@ def table(rows: pd.DataFrame) -> list[str]:
     heads = {
         "error": "| significant where there is nothing (at most 5 % claimed) | situations |",
         "coverage": "| 95 % interval holds the truth of the population | situations |",
-        "not held": "| not protected: labels in blocks are not exchangeable | situation |",
+        "not held": "| the same with single labels permuted (evaluate.permute=trials), as before | situation |",
     }
     for result, head in heads.items():
         own = rows[rows["result"] == result]
@@ -249,7 +342,9 @@ def run(settings: None, folder: Path, args: argparse.Namespace) -> list[str]:
         "itself is in results/calibration_study/calibration.csv.",
         *table(found),
     ]
-    if args.page is not None:
+    if args.page is not None and args.simulations < SIMULATIONS and not args.short_page:
+        lines.append(f"{args.page} is left as it is: fewer than {SIMULATIONS} simulations (--short-page)")
+    elif args.page is not None:
         text = args.page.read_text(encoding="utf-8")
         begin, end = MARKS
         new = f"{begin}\n{chr(10).join(lines)}\n{end}"
@@ -262,7 +357,8 @@ def run(settings: None, folder: Path, args: argparse.Namespace) -> list[str]:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--simulations", type=int, default=1000, metavar="N", help="of each situation (default: 1000)")
+    parser.add_argument("--simulations", type=int, default=SIMULATIONS, metavar="N", help="of each situation")
+    parser.add_argument("--short-page", action="store_true", help="change the page after fewer simulations, too")
     parser.add_argument("--seed", type=int, default=1642)
     parser.add_argument("--page", type=Path, metavar="FILE", help="put the table into this page, between its marks")
 

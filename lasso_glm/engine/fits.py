@@ -4,6 +4,7 @@ Nothing is fitted twice: a model belongs to a time sample of its training set, w
 it is looked at through (`cross` fits 80 samples for 13 windows awake to sleep, 200 the other way round).
 """
 
+import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from sleep_interpreter.model.lasso_glm import TimeResolvedLassoGLM
+from sleep_interpreter.utils.metrics import exchangeability
 from sleep_interpreter.utils.metrics.statistics import expected_hits
 
 Trials = tuple[np.ndarray, np.ndarray]
@@ -50,6 +52,27 @@ def folds_of(count: int, folds: int, seed: int, subject: str) -> list[np.ndarray
     """Return the trials of each fold: a shuffle of the subject's own, cut into equal parts."""
     order = np.random.default_rng([seed, zlib.crc32(subject.encode())]).permutation(count)
     return np.array_split(order, folds)
+
+
+def split_in_time(label: np.ndarray, run: np.ndarray | None, folds: int, by_run: bool) -> list[np.ndarray]:
+    """Return the trials (n,) of each fold, in order of time: whole stretches of one item (and run), or whole runs.
+
+    Stretches are cut into folds that follow one another, as equal as may be; runs are dealt out so that every fold has
+    about as many trials of each item. Of fewer stretches or runs than folds, some folds are empty.
+    """
+    if by_run:
+        assert run is not None
+        if len(np.unique(run)) < folds:
+            return [np.zeros(0, int)] * folds
+        from sklearn.model_selection import StratifiedGroupKFold  # lazy: start-up
+
+        with warnings.catch_warnings(action="ignore"):  # of items with fewer trials than folds
+            return [test for _, test in StratifiedGroupKFold(folds).split(label, label, run)]
+    piece = exchangeability.stretches(label, run)
+    length = np.bincount(piece)
+    middle = np.cumsum(length) - length / 2
+    fold = (middle * folds / len(label)).astype(int)[piece]
+    return [np.flatnonzero(fold == k) for k in range(folds)]
 
 
 def within(

@@ -17,7 +17,7 @@ from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.data_card import AWAKE, DataCard
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
-from sleep_interpreter.utils.metrics import time_course_tests
+from sleep_interpreter.utils.metrics import exchangeability, time_course_tests
 from sleep_interpreter.utils.metrics.statistics import mean_chance, prevalence_text
 from sleep_interpreter.utils.plots import lasso as plots_lasso
 
@@ -41,11 +41,14 @@ def report(
     (folder / "summary.json").unlink(missing_ok=True)  # a run killed here leaves no old summary
     simulated = any(own.header["simulated"] for own in results.values())
     kind = "simulated" if simulated else None
-    pairs, curves, predictions = {}, [], []
+    pairs, curves, warnings, predictions = {}, [], [], []
     for pair in plan.pairs:
         own = {name: r.arrays["/".join(pair)] for name, r in results.items() if "/".join(pair) in r.arrays}
         if own:
             describe = _cross if plan.tests else _within
+            exchanges = {name: time_course_tests.exchange_of(a, settings.statistics.permute) for name, a in own.items()}
+            if told := exchangeability.warning(exchanges, "statistics.permute"):
+                warnings.append(f"{'/'.join(pair)}: {told}")
             pairs["/".join(pair)], rows, drawn = describe(pair, own, settings, card)
             curves.append(rows)
             predictions += _predictions(pair, own, results, settings, card)
@@ -61,6 +64,7 @@ def report(
         "chance": mean_chance([row["chance"] for row in pairs.values()]),
         "simulated": simulated,
         **notes,
+        "warnings": warnings,
         "results": pairs,
         "subjects": {name: _subject_row(own) for name, own in results.items()},
         "missing": {name: own.header["missing"] for name, own in results.items() if own.header["missing"]},
@@ -306,7 +310,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"  {pair}: nested peak {100 * peak['accuracy']:.1f} % ({100 * peak['low']:.1f} to "
             f"{100 * peak['high']:.1f}), n = {peak['n']} trials of {peak['subjects']} subjects; "
-            f"{against}permuted labels {100 * null['low']:.1f} to {100 * null['high']:.1f} %, p = {null['p']:.4f}"
+            f"{against}{_permuted_text(null)}"
         )
         lines.append(f"    {prevalence_text(peak['prevalence'])}")
         if peak["unequal"]:
@@ -323,4 +327,11 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     if summary["missing"]:
         missing = [f"{name} ({', '.join(domains)})" for name, domains in summary["missing"].items()]
         lines.append(f"  missing: {', '.join(missing)}")
-    return lines
+    return lines + [f"  warning: {warning}" for warning in summary["warnings"]]
+
+
+def _permuted_text(null: Mapping[str, Any]) -> str:
+    if null["low"] is None:
+        return f"labels not permuted: {null['note']}"
+    p = f"p = {null['p']:.4f}" if null["p"] is not None else f"no p ({null['note']})"
+    return f"permuted labels {100 * null['low']:.1f} to {100 * null['high']:.1f} %, {p}"

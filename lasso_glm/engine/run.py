@@ -22,6 +22,7 @@ from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.data_card import ASLEEP, DataCard, published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write
+from sleep_interpreter.utils.metrics import exchangeability
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ FEW = 5
 """Fewer trials of a class than this are reported."""
 ARRAYS = 3
 """Raised when `lasso_glm.engine.fits` returns other arrays: files of an earlier version lack them."""
-LIMITING = ("penalty", "scale", "percentile", "folds", "windows", "seed")
+LIMITING = ("penalty", "scale", "percentile", "folds", "split", "windows", "seed")
 """Settings that change a subject's figures; statistics over subjects are computed anew every time."""
 
 
@@ -126,6 +127,8 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
     items, classes = card.item_names, len(card.items)
     ends = dict.fromkeys(ASLEEP, card.sleep_samples)
     trials = {domain: (own.eeg[:, : ends.get(domain)], own.label) for domain, own in subject.domains.items()}
+    known = {domain: exchangeability.runs_of(own.origin) for domain, own in subject.domains.items()}
+    runs = {domain: {} if run is None else {"run": run} for domain, run in known.items()}
     counts = {domain: np.bincount(label, minlength=classes) for domain, (_, label) in trials.items()}
     few = {domain: {items[k]: int(n) for k, n in enumerate(own) if n < FEW} for domain, own in counts.items()}
     header = {
@@ -145,11 +148,12 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
     for train in plan.train:
         eeg, label = trials[train]
         if not plan.tests:
-            folds = fits.folds_of(len(label), settings.folds, settings.seed, name)
+            folds = _folds(settings, name, label, known[train], job["file"])
             if why := _unfit_for_folds(label, folds):
                 header["missing"][train] = why
                 continue
             arrays[f"{train}/{train}"] = fits.within(eeg, label, folds, classes, plan.baseline, **settings.glm)
+            arrays[f"{train}/{train}"] |= runs[train]
             continue
         if len(np.unique(label)) < 2:
             header["missing"][train] = (
@@ -163,9 +167,23 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
                 (eeg, label), tests, settings.windows.samples(card), classes, job["key"]["generalise"],
                 plan.baseline, **settings.glm,
             )  # fmt: skip
-            arrays |= {f"{train}/{test}": result for test, result in results.items()}
+            arrays |= {f"{train}/{test}": result | runs[test] for test, result in results.items()}
     flat = {f"{pair}:{key}": value for pair, own in arrays.items() for key, value in own.items()}
     return name, header, flat
+
+
+def _folds(
+    settings: LassoSettings, name: str, label: np.ndarray, run: np.ndarray | None, file: str
+) -> list[np.ndarray]:
+    """Return the trials of each fold; refuse folds by run where the trials do not say theirs."""
+    if settings.split == "random":
+        return fits.folds_of(len(label), settings.folds, settings.seed, name)
+    if settings.split == "by_run" and run is None:
+        raise UserError(
+            f"split: by_run, but the trials of {file} do not say in which run they were; prepare the data anew with "
+            "data/prepare.py, or set split=contiguous"
+        )
+    return fits.split_in_time(label, run, settings.folds, settings.split == "by_run")
 
 
 def _unfit_for_folds(label: np.ndarray, folds: Sequence[np.ndarray]) -> str | None:
@@ -174,10 +192,16 @@ def _unfit_for_folds(label: np.ndarray, folds: Sequence[np.ndarray]) -> str | No
         return "no trials"
     if len(label) < len(folds):
         return f"{len(label)} trials, fewer than the {len(folds)} folds"
+    if not all(map(len, folds)):
+        return f"too few runs or stretches of one item for {len(folds)} folds"
+    known = 0
     for k in range(len(folds)):
         train = [folds[o] for o in range(len(folds)) if o not in (k, (k + 1) % len(folds))]
         if len(np.unique(label[np.concatenate(train)])) < 2:
             return f"the trials to train on for fold {k + 1} are all of one item"
+        known += np.isin(label[folds[k]], label[np.concatenate(train)]).sum()
+    if not known:
+        return "each item is in one stretch or run alone: no fold has an item that it was trained on"
     return None
 
 

@@ -11,6 +11,7 @@ from sleep_interpreter.train.settings.experiment import DataSettings
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.data_card import ASLEEP, DataCard
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.metrics.exchangeability import Permute
 
 STEP = 0.1
 """Seconds from one window of a sleep trial to the next, unless set."""
@@ -67,6 +68,7 @@ class Statistics(config.Settings):
     """Intervals and tests over subjects."""
 
     permutations: int = Field(ge=100)
+    permute: Permute = "auto"
     cluster_p: float = Field(gt=0, lt=0.5)
     seed: int = Field(ge=0)
 
@@ -79,6 +81,7 @@ class LassoSettings(config.Settings):
     scale: Literal["own", "train", "none"]
     percentile: float = Field(gt=0, le=100)
     folds: int = Field(ge=3, le=20)
+    split: Literal["random", "contiguous", "by_run"] = "random"
     windows: Windows
     seed: int = Field(ge=0)
     statistics: Statistics

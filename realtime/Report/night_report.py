@@ -25,6 +25,7 @@ from sleep_interpreter.realtime.Report.trial_tables import write_trial_tables
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.metrics.circular import against_random_times
+from sleep_interpreter.utils.metrics.exchangeability import exchange
 from sleep_interpreter.utils.metrics.statistics import chance_of_guesses, proportion
 from sleep_interpreter.utils.plots import evoked as evoked_plots
 from sleep_interpreter.utils.plots import session as session_plots
@@ -249,7 +250,8 @@ def _decoding(session: SessionData, kind: str | None) -> Section:
             chance = chance_of_guesses(found[:, 0], found[:, 1], len(names))
             hits = proportion(int((found[:, 0] == found[:, 1]).sum()), len(found), chance)
             share, interval = f"{hits['accuracy']:.1%}", f"{hits['low']:.1%} to {hits['high']:.1%}"
-            rows.append((name, hits["n"], hits["hits"], share, interval, f"{chance:.1%}", f"{hits['p']:.2g}"))
+            p = f"{hits['p']:.2g}" if not exchange(found[:, 0]).clustered else "none: items cued in blocks"
+            rows.append((name, hits["n"], hits["hits"], share, interval, f"{chance:.1%}", p))
     return {
         "decodes": len(pairs),
         "shams": len(shams),

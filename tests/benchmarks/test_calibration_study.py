@@ -7,15 +7,20 @@ from benchmarks.statistics import calibration
 from sleep_interpreter.utils.core.errors import UserError
 
 
-def test_the_table_goes_between_its_marks_and_nowhere_else(tmp_path, monkeypatch):
+def test_the_table_goes_between_its_marks_and_nowhere_else(tmp_path, monkeypatch, capsys):
     few = [cell for cell in calibration.cells() if (cell[2] == 4 and "3 of 15" in cell[1]) or cell[0] == "not held"]
     monkeypatch.setattr(calibration, "cells", lambda: few)
     page = tmp_path / "page.md"
     page.write_text("before\n{}\nan earlier table\n{}\nafter\n".format(*calibration.MARKS))
     command = ["--simulations", "3", "--results", str(tmp_path / "out"), "--page", str(page)]
+    before = page.read_text()
+    assert calibration.main(command) == 0
+    assert page.read_text() == before and "is left as it is: fewer than 1000" in capsys.readouterr().out
+    command.append("--short-page")
     assert calibration.main(command) == 0
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "earlier table" not in text
+    assert "| 15 items, each 6 times in a row, drift |" in text.split("evaluate.permute=trials")[1]
     assert "3 simulated studies" in text and "| paired Wilcoxon, balanced accuracy | all sets of items |" in text
     assert calibration.main(command) == 0
     assert page.read_text() == text, "the same seed, the same page"
@@ -32,6 +37,9 @@ def test_a_short_study_keeps_what_is_claimed(tmp_path):
     errors = rows[rows["result"] == "error"]
     assert (errors.groupby("statistic")["rate"].mean() <= 0.07).all(), errors.groupby("statistic")["rate"].mean()
     assert errors["rate"].max() <= 0.25  # of 40 studies in one situation
+    for situation in calibration.BLOCKED:
+        own = rows[rows["situation"] == situation].groupby("result")["rate"].mean()
+        assert own["error"] <= 0.07 < own["not held"]
     coverage = rows[rows["result"] == "coverage"]
     coverage = coverage[~coverage["situation"].str.contains("long tail")]
     means = coverage.groupby(["statistic", "subjects"])["rate"].mean()

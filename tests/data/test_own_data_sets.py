@@ -301,7 +301,7 @@ def test_a_table_of_triggers_says_what_codes_mean_by_session_and_run(tmp_path):
         ("code,itme,modality\n1,kiwi,cue\n", "unknown column 'itme'; did you mean 'item'"),
         ("item,modality\nkiwi,cue\n", "no column 'code' or 'text'; it has item, modality"),
         ("code,item,modality\n1.5,kiwi,cue\n", "row 2: code '1.5' is no whole number"),
-        ("code,item,modality\n1,kiwi,sound\n", "row 2: modality 'sound'; there are image, audio, cue, ignore"),
+        ("code,item,modality\n1,kiwi,sound\n", "row 2: modality 'sound'; there are image, audio, cue, sham, ignore"),
         ("code,item,modality\n1,,cue\n", "row 2: no item"),
         ("code,item,modality\n1,kiwi,cue\n01,apple,cue\n", "row 3: means the same event as row 2"),
         ("code,text,item,modality\n1,a,kiwi,cue\n", "row 2: needs either a code or a text"),

@@ -23,6 +23,9 @@ def within_result(random, hits, validation=None, n=20):
         "validation_n": np.full(folds, n),
         "decoded": np.broadcast_to(cued[:, None], (folds, samples, 4)),
         "cued": cued,
+        "label": np.tile(np.arange(4), folds * n // 4),
+        "fold": np.repeat(np.arange(folds), n),
+        "predicted": np.zeros((folds * n, samples), np.int16),
     }
 
 
@@ -90,7 +93,7 @@ def test_without_signal_the_peak_of_a_map_spreads_as_permuted_labels_do():
     shape, n, subjects, cohorts = (13, 80), 90, 20, 200
     spread = 1.96 * np.sqrt(CHANCE * (1 - CHANCE) / (n * subjects))
     blank = {"n": np.int32(n), "decoded": np.zeros((*shape, 1), int), "cued": np.zeros(1, int)}
-    blank["recalled"] = blank["decoded"]
+    blank |= {"recalled": blank["decoded"], "label": np.zeros(n, int), "predicted": np.zeros((n, *shape), np.int16)}
     for _ in range(cohorts):
         hits = random.binomial(n, CHANCE, (subjects, *shape))
         rows = time_course_tests.peaks_across({f"s{k}": {**blank, "hits": own} for k, own in enumerate(hits)})
@@ -115,6 +118,8 @@ def test_the_peak_of_a_map_is_chosen_by_the_other_half():
             "n": np.int32(100),
             "decoded": np.broadcast_to(cued, (13, 80, 4)),
             "cued": cued,
+            "label": random.permutation(np.repeat(np.arange(4), 25)),
+            "predicted": np.zeros((100, 13, 80), np.int16),
         }
         for s in range(6)
     }
@@ -152,17 +157,19 @@ def test_bands_cover_and_need_two_subjects():
 
 def of_cued(random, cued, samples=30, folds=5, bias=(1, 1, 1, 1)):
     """Return a subject's result of guesses that know nothing: class k is guessed with a chance of bias[k]."""
-    classes, result = len(bias), {"hits": [], "recalled": [], "decoded": [], "cued": []}
+    classes, result, answers = len(bias), {"hits": [], "recalled": [], "decoded": [], "cued": []}, []
     label = random.permutation(np.repeat(np.arange(classes), cued))
     for fold in np.array_split(label, folds):
         guess = random.choice(classes, size=(samples, len(fold)), p=np.array(bias) / sum(bias))
         right = np.array([((guess == fold) & (fold == k)).sum(axis=1) for k in range(classes)]).T
+        answers.append(guess)
         result["hits"].append(right.sum(axis=1))
         result["recalled"].append(right)
         result["decoded"].append([np.bincount(row, minlength=classes) for row in guess])
         result["cued"].append(np.bincount(fold, minlength=classes))
     arrays = {key: np.array(value) for key, value in result.items()}
     n = arrays["cued"].sum(axis=1)
+    arrays |= {"label": label, "fold": np.repeat(np.arange(folds), n), "predicted": np.concatenate(answers, axis=1).T}
     return arrays | {"n": n, "validation_hits": np.roll(arrays["hits"], -1, axis=0), "validation_n": n}
 
 

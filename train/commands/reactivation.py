@@ -21,6 +21,7 @@ from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write, display_path
+from sleep_interpreter.utils.metrics import exchangeability
 from sleep_interpreter.utils.plots import reactivation as plots_reactivation
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ def find_reactivations(args: argparse.Namespace) -> None:
         tables.append(table)
         simulated = simulated or any(night.simulated for night in nights)
     rates = reactivation_events.pooled(tables)
+    total = reactivation_events.total_excess(rates)
     draw = (settings.permutations, settings.control.seed)
     kind = "simulated" if simulated else notes["kind"]
     summary = {
@@ -52,7 +54,7 @@ def find_reactivations(args: argparse.Namespace) -> None:
         "decoders": notes["decoders"],
         "settings": settings.model_dump(mode="json"),
         "subjects": summaries,
-        "excess": paired_values.mean_of_differences(reactivation_events.total_excess(rates).excess, *draw),
+        "excess": paired_values.mean_of_differences(total.excess, *draw, total.score),
         "data": display_path(args.data),
         "provenance": provenance.record(),
     }
@@ -79,6 +81,9 @@ def analyse(
     step = settings.step_seconds
     log.info("%s: control (%s)", subject, settings.control.kind)
     said = [night.sentence for night in (*nights, *before) if night.sentence]
+    orders = {night.session: exchangeability.exchange(cued_items(night.cues)) for night in nights}
+    if told := exchangeability.clustered(orders):
+        said.append(f"cues: {told}; events of an item may follow what drifts over the night, not its memory")
     if before:
         parts = [sliding_decoder.slide(night, decoders, settings) for night in before]
         controls = [course.some(course.free) for course in parts]
@@ -135,6 +140,12 @@ def analyse(
             own["truth"] = _truth(night.truth, course, events, minutes, settings)
         summary["nights"][night.session] = own
     return summary, pd.concat(tables, ignore_index=True)
+
+
+def cued_items(cues: pd.DataFrame) -> np.ndarray:
+    """Return a number for the item of every cue (n,) of a night in order of time; none where the table has no items."""
+    known = cues.sort_values("onset_s")["item"].dropna() if "item" in cues else pd.Series(dtype=object)
+    return np.unique(known.astype(str).to_numpy(str), return_inverse=True)[1].reshape(-1)
 
 
 def _groups_at_any_time(night: Night, course: Course, events: pd.DataFrame) -> dict[str, float]:

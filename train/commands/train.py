@@ -236,6 +236,9 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
     folder = trained_networks.run_folder(results, settings.network, finetune=True)
     if only is not None:  # a part of the subjects is another result, with a folder of its own
         name = "_".join([name, *(subject.name.removeprefix("subject_") for subject in subjects)])
+    if told := finetuning.parted_stretches(subjects):
+        notes["warnings"].append(told)
+        log.warning("WARNING: %s", told)
     predictions, extra = [], {}
     for name_of in [subject.name for subject in subjects]:
         # With their awake trials they are large: one at a time. Awake trials may be bad too.

@@ -35,6 +35,7 @@ from sleep_interpreter.utils.core import config, data_card, file_locks
 from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write, remove_temporary_files
+from sleep_interpreter.utils.metrics import exchangeability
 from sleep_interpreter.utils.model import predict
 
 log = logging.getLogger(__name__)
@@ -221,6 +222,24 @@ def check_parts(subject: TestSubject) -> None:
                 f"{subject.file}: no trial with data_type {part!r}, so it cannot be fine-tuned to; "
                 "name the other subjects with --subjects"
             )
+
+
+def parted_stretches(subjects: Sequence[TestSubject]) -> str | None:
+    """Return a warning where items come in stretches and the parts of a subject's trials cut them, or None."""
+    beside, total, orders = 0, 0, {}
+    for subject in subjects:
+        run = exchangeability.runs_of(subject.origin)
+        orders[subject.name] = own = exchangeability.exchange(subject.label, run)
+        tested, stretch = subject.data_type == "test", exchangeability.stretches(subject.label, run)
+        total += int(tested.sum())
+        beside += int((tested & np.isin(stretch, stretch[~tested])).sum()) if own.clustered else 0
+    told = exchangeability.clustered(orders)
+    if not beside:
+        return None
+    return (
+        f"{told}: {beside} of {total} test trials lie in one stretch of their item with trials of the other parts, so "
+        "a drift alone would be decoded; test without fine-tuning, or give each part whole stretches (data_type)"
+    )
 
 
 @dataclass

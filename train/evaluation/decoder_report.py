@@ -18,7 +18,7 @@ from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
-from sleep_interpreter.utils.metrics import decoding_metrics, statistics
+from sleep_interpreter.utils.metrics import decoding_metrics, exchangeability, statistics
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
 from sleep_interpreter.utils.model import predict
 from sleep_interpreter.utils.plots import decoding as plots
@@ -87,6 +87,7 @@ def report(
     found = {"overall": overall, "subjects": rows, "missing": missing}
     found["extra"] = sorted({key for own in extra.values() for key in own})
     warnings = [ONE_SUBJECT] if overall["subjects"] == 1 else []
+    warnings += _order_of({p.subject: p for p in predictions}, settings)
     if overall["ties"]:
         warnings.append(f"{overall['ties']} of {overall['n']} trials have tied probabilities: {tie_rule(items)}")
     summary = _summary(name, items, notes, warnings, found, settings)
@@ -108,6 +109,13 @@ def report(
     plots.reliability(overall["calibration"], folder / "calibration.png", name, kind)
     provenance.write_json(folder / "summary.json", summary)
     return summary
+
+
+def _order_of(predictions: Mapping[str, Predictions], settings: EvaluateSettings) -> list[str]:
+    """Return what is to know about the order of the trials (`exchangeability.warning`), as a list of one or none."""
+    found = {name: p.exchange(settings.permute) for name, p in predictions.items() if len(p)}
+    told = exchangeability.warning(found, "evaluate.permute")
+    return [] if told is None else [told]
 
 
 def _summary(
@@ -160,6 +168,8 @@ def method(settings: EvaluateSettings, items: Sequence[str]) -> dict[str, Any]:
             "all trials alike": "where all hit or all miss: Wilson over the trials",
         },
         "tests": {
+            "order": "where repeats of an item are clustered in time, whole stretches change places instead of trials "
+            "(evaluate.permute; a warning says so), and no binomial p is given",
             "chance": "mean over all orders of the subject's labels against its fixed predictions, exactly: it depends "
             "on the items present, how often each was cued and how often decoded; overall: mean over subjects",
             "p": "one-sided binomial against chance",
@@ -218,12 +228,14 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         extra = "".join(f"  {key} {_short(row[key])}" for key in summary["extra"] if key in row)
         lines.append(_line(name, row) + extra)
     lines.append(_line("mean", overall))
+    if note := overall["permutation"].get("note"):
+        lines.append(f"  permuted labels tell nothing: {note}")
     lines += [f"  {_tested(overall)}", f"  {statistics.prevalence_text(overall['prevalence'])}"]
     if overall["unequal"]:
         row = overall["balanced"]
         lines.append(
             f"  {overall['unequal']}: balanced accuracy {row['accuracy']:.3f} {interval_text(row)}, chance "
-            f"{row['chance']:.4f}, perm. p = {row['permutation']['p']:.4f}"
+            f"{row['chance']:.4f}, perm. p = {p_text(row)}"
         )
         lines.append(f"  balanced, {_tested(row)}")
     calibration = overall["calibration"]
@@ -259,10 +271,16 @@ def _line(name: str, row: Mapping[str, Any]) -> str:
     if row["n"] == 0:
         return f"  {name:<18} no trials"
     return (
-        f"  {name:<18} {row['accuracy']:6.3f} {interval_text(row):>16} {row['permutation']['p']:8.4f} "
+        f"  {name:<18} {row['accuracy']:6.3f} {interval_text(row):>16} {p_text(row):>8} "
         f"{row['top3']['accuracy']:6.3f} {row['balanced']['accuracy']:8.3f} {row['calibration']['ece']:6.3f} "
         f"{row['n']:6d}"
     )
+
+
+def p_text(row: Mapping[str, Any]) -> str:
+    """Return the p of permuted labels of a row, "-" where they tell nothing."""
+    p = row["permutation"]["p"]
+    return "-" if p is None else f"{p:.4f}"
 
 
 def interval_text(row: Mapping[str, Any]) -> str:
@@ -333,7 +351,10 @@ def report_groups(
         found["between_spindles"] = group_tests.condition_tests(_by_spindle(hits, known), settings)
     holm = "permutation p of a measure, corrected over the groups that have trials (Holm 1979)"
     items = next(iter(predictions.values()))[0].items
-    summary = _summary(name, items, notes, _group_warnings(groups), found, settings, holm=holm)
+    warnings = _group_warnings(groups) + _order_of(
+        {f"{p.subject}, {group}": p for group, own in predictions.items() for p in own}, settings
+    )
+    summary = _summary(name, items, notes, warnings, found, settings, holm=holm)
     (folder / "summary.json").unlink(missing_ok=True)
     frames = [
         decoding_metrics.trial_rows(
@@ -417,11 +438,10 @@ def _group_row(group: str, predictions: Sequence[Predictions], settings: Evaluat
     for p in predictions:
         chance = statistics.chance(p.label, p.probability)["top1"]
         by_subject[p.subject] = statistics.proportion(int(np.sum(p.rank == 0)), len(p), chance)
-        null = None
-        if len(p):
-            random = np.random.default_rng([settings.seed, zlib.crc32(f"{p.subject} {group}".encode())])
-            null = statistics.permutation_null(p.label, p.probability, settings.permutations, random)[1]
-        nulls.append(null)
+        if not p.exchange(settings.permute).as_one:
+            by_subject[p.subject]["p"] = None
+        random = np.random.default_rng([settings.seed, zlib.crc32(f"{p.subject} {group}".encode())])
+        nulls.append(decoding_metrics.permuted(p, settings, random))
     return {**decoding_metrics.overall_row(predictions, nulls, settings), "by_subject": by_subject}
 
 
@@ -444,9 +464,10 @@ def group_summary_lines(summary: Mapping[str, Any]) -> list[str]:
         if not row["n"]:
             lines.append(f"  {group:<14} no trials")
             continue
+        holm = row["permutation_p_holm"]
         lines.append(
             f"  {group:<14} {row['accuracy']:6.3f} {row['chance']:6.3f} {interval_text(row):>16} "
-            f"{row['permutation']['p']:8.4f} {row['permutation_p_holm']:7.4f} {row['top3']['accuracy']:6.3f} "
+            f"{p_text(row):>8} {'-' if holm is None else f'{holm:.4f}':>7} {row['top3']['accuracy']:6.3f} "
             f"{row['balanced']['accuracy']:8.3f} {row['subjects']:8d} {row['n']:6d}"
         )
     unequal = [f"{group}: {row['unequal']}" for group, row in summary["groups"].items() if row["unequal"]]

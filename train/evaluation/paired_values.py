@@ -13,11 +13,14 @@ FEWEST_IN_A_GROUP = 4
 """Subjects needed in either of two groups: with 3 and 3, no permutation gives a two-sided p below 0.05."""
 
 
-def mean_of_differences(values: ArrayLike, permutations: int, seed: int) -> dict[str, Any]:
+def mean_of_differences(
+    values: ArrayLike, permutations: int, seed: int, scores: ArrayLike | None = None
+) -> dict[str, Any]:
     """Test whether the mean of one number a subject (S,) is apart from zero: two-sided, the subject being the unit.
 
     Sign flips are all enumerated when there are no more than `permutations`, otherwise drawn; they take the numbers to
-    lie symmetrically about zero where nothing is to be found. The result: n, mean, low, high (95 %, t; None of one),
+    lie symmetrically about zero where nothing is to be found; `scores` (S,) that do are tested in the place of values
+    that do not. The result: n, mean, low, high (95 %, t; None of one),
     sign_flip_p, or in note why it is None.
     """
     each = np.round(np.asarray(values, float), 12)
@@ -27,7 +30,8 @@ def mean_of_differences(values: ArrayLike, permutations: int, seed: int) -> dict
         half = stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each))
         result |= {"low": float(each.mean() - half), "high": float(each.mean() + half)}
     if result["note"] is None:
-        result["sign_flip_p"] = sign_flip_p(each, "two-sided", permutations, seed)
+        tested = each if scores is None else np.round(np.asarray(scores, float), 12)
+        result["sign_flip_p"] = sign_flip_p(tested, "two-sided", permutations, seed)
     return result
 
 

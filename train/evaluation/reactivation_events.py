@@ -177,16 +177,35 @@ def pooled(tables: Sequence[pd.DataFrame], by: Sequence[str] = ("subject",)) -> 
 
 
 def total_excess(table: pd.DataFrame, by: Sequence[str] = ("subject",)) -> pd.DataFrame:
-    """Return the excess over all items and stages, a row of each `by`: events, minutes, expected, excess (a minute).
+    """Return the excess over all items and stages, a row of each `by`: events, minutes, expected, score, excess (a
+    minute).
 
-    Expected is what the control gives in the same minutes of each stage; stages without either are left out.
+    Expected is what the control gives in the same minutes of each stage; stages without either are left out. The score
+    (`_normal_score`) is for tests: a few control events more or less make the excess lie askew about zero.
     """
     keys = {"events": "sum", "minutes": "first", "control_events": "sum", "control_minutes": "first"}
     stages = table.groupby([*by, "stage"], as_index=False, sort=False).agg(keys)
     stages = stages[(stages.minutes > 0) & (stages.control_minutes > 0)]
     stages = stages.assign(expected=stages.control_events * stages.minutes / stages.control_minutes)
-    total = stages.groupby(list(by), as_index=False, sort=False)[["events", "minutes", "expected"]].sum()
-    return total.assign(excess=(total.events - total.expected) / total.minutes)
+    groups = stages.groupby(list(by), as_index=False, sort=False)
+    total = groups[["events", "minutes", "expected"]].sum()
+    score = [_normal_score(own) for _, own in groups]
+    return total.assign(score=score, excess=(total.events - total.expected) / total.minutes)
+
+
+def _normal_score(stages: pd.DataFrame) -> float:
+    """Return how far the events of one night's stages are beyond those of their control, as a standard normal number.
+
+    If both come at one rate, the night's events are binomial given those of night and control together, whatever the
+    rate. The score is the normal quantile of the mid-P of as many events (Lancaster 1961, JASA 56:223).
+    """
+    fewer = np.ones(1)  # probability of 0, 1, ... events, one stage after the other
+    counts = (stages.events + stages.control_events).to_numpy(int)
+    shares = (stages.minutes / (stages.minutes + stages.control_minutes)).to_numpy(float)
+    for count, share in zip(counts, shares, strict=True):
+        fewer = np.convolve(fewer, stats.binom.pmf(np.arange(count + 1), count, share))
+    events = int(stages.events.sum())
+    return float(stats.norm.ppf(np.clip(fewer[:events].sum() + fewer[events] / 2, 1e-12, 1 - 1e-12)))
 
 
 def read_conditions(

@@ -14,6 +14,7 @@ from sleep_interpreter.utils.core.data_card import DataCard, card_of
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import PROJECT, RESULTS, display_path, relative_to_project
 from sleep_interpreter.utils.core.registry import Registry
+from sleep_interpreter.utils.metrics.exchangeability import Permute
 
 
 class DataSettings(config.Settings):
@@ -98,6 +99,7 @@ class EvaluateSettings(config.Settings):
     batch_size: PositiveInt
     bootstrap: int = Field(ge=100)
     permutations: int = Field(10_000, ge=100)
+    permute: Permute = "auto"
     calibration_bins: int = Field(15, ge=2, le=100)
     seed: int = Field(ge=0)
 

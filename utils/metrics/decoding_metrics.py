@@ -11,7 +11,7 @@ import pandas as pd
 
 from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.metrics import statistics
+from sleep_interpreter.utils.metrics import exchangeability, statistics
 from sleep_interpreter.utils.metrics.reliability import confidence_reliability
 
 
@@ -24,16 +24,13 @@ class EvaluationSettings(statistics.Resampling, Protocol):
     def calibration_bins(self) -> int: ...
 
 
-UNTESTED = {"p": None, "mean": None, "permutations": 0}
-"""In the place of a permutation test's result where there is no trial."""
-
-
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """What a decoder said about one subject's trials, which come from `file` (for messages).
 
     `label` (n,) is an index into `items`, their names in the order of the classes; `data_type` (n,) "train", "val" or
-    "test", `probability` float32 (n, K). `origin` has n rows that say where trials come from, None where nobody knows.
+    "test", `probability` float32 (n, K). Trials are in order of time; `origin` has n rows that say where they come
+    from, None where nobody knows.
     """
 
     subject: str
@@ -43,9 +40,18 @@ class Predictions:
     probability: np.ndarray
     items: tuple[str, ...] = field(default_factory=lambda: published().item_names)
     origin: pd.DataFrame | None = None
+    _exchanges: dict[str, exchangeability.Exchange] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.label)
+
+    def exchange(self, permute: exchangeability.Permute) -> exchangeability.Exchange:
+        """Return how the labels may be permuted (`exchangeability.exchange`), found once."""
+        if permute not in self._exchanges:
+            self._exchanges[permute] = exchangeability.exchange(
+                self.label, exchangeability.runs_of(self.origin), permute
+            )
+        return self._exchanges[permute]
 
     @property
     def decoded(self) -> np.ndarray:
@@ -102,23 +108,27 @@ def subject_row(
 
     Chance is that of its own labels and predictions (`statistics.chance`).
     The row: top-1 as in `statistics.proportion`, "top3" the same, "balanced" as in `statistics.balanced`, each with
-    its "permutation"; "recall" by item, "calibration", "data_types" (trials of each). Without trials n is 0, every
-    figure and the second result None.
+    its "permutation" (`statistics.exchanged_p`); "recall" by item, "calibration", "data_types" (trials of each).
+    Without trials n is 0, every figure and the second result None; the latter also where labels may not be permuted.
+    The binomial p is None where trials may not change places.
     """
     p, chance = predictions, statistics.chance(predictions.label, predictions.probability)
     # A seed of the name: a subject's figures do not depend on which others are tested along with it.
     seed = [settings.seed, zlib.crc32(p.subject.encode())]
-    rank, null = p.rank, None
+    rank = p.rank
     hits, n = statistics.class_counts(p.label, rank == 0, len(p.items))
     row = statistics.proportion(int(np.sum(rank == 0)), len(p), chance["top1"])
     row["top3"] = statistics.proportion(int(np.sum(rank < 3)), len(p), chance["top3"])
     row["balanced"] = statistics.balanced(hits, n, settings.bootstrap, seed, chance["balanced"])
-    permutation = {m: dict(UNTESTED) for m in statistics.MEASURES}
-    if len(p):
-        observed, null = statistics.permutation_null(
-            p.label, p.probability, settings.permutations, np.random.default_rng(seed)
-        )
-        permutation = {m: statistics.permutation_p(observed[m], null[m]) for m in statistics.MEASURES}
+    exchange = p.exchange(settings.permute)
+    null = permuted(p, settings, np.random.default_rng(seed))
+    observed = accuracies(p.label, p.probability) if len(p) else dict.fromkeys(statistics.MEASURES, 0.0)
+    permutation = {
+        m: statistics.exchanged_p(observed[m], None if null is None else null[m], [exchange])
+        for m in statistics.MEASURES
+    }
+    if not exchange.as_one:
+        row["p"] = row["top3"]["p"] = None
     row["permutation"] = permutation["top1"]
     row["top3"]["permutation"], row["balanced"]["permutation"] = permutation["top3"], permutation["balanced"]
     row["recall"] = recall(hits, n, p.items)
@@ -128,10 +138,20 @@ def subject_row(
     return row, null
 
 
+def permuted(
+    predictions: Predictions, settings: statistics.Resampling, random: np.random.Generator
+) -> dict[str, np.ndarray] | None:
+    """Return one subject's measures (permutations,) under permuted labels; None where there are none to permute."""
+    p, exchange = predictions, predictions.exchange(settings.permute)
+    if not len(p) or exchange.kind == "none":
+        return None
+    return statistics.permutation_null(p.label, p.probability, settings.permutations, random, exchange)[1]
+
+
 def overall_row(
     predictions: Sequence[Predictions], nulls: Sequence[dict[str, np.ndarray] | None], settings: EvaluationSettings
 ) -> dict[str, Any]:
-    """Measure all subjects together, each counting once; `nulls` are the second results of `subject_row`.
+    """Measure all subjects together, each counting once; `nulls` are what `permuted` gave of each.
 
     Every subject is tested against its own chance, and "chance" is the mean of these.
     The row: top-1 as in `statistics.over_subjects`, "top3" and "balanced" the same; in each "permutation" (mean over
@@ -140,7 +160,7 @@ def overall_row(
     and "calibration", pooled over trials; "ties", the trials that the tie rule decided; "unequal", how often items were
     cued where that differs (`statistics.unequal`), or None.
     """
-    tested = [(p, null) for p, null in zip(predictions, nulls, strict=True) if null is not None]
+    tested = [(p, null) for p, null in zip(predictions, nulls, strict=True) if len(p)]
     items = predictions[0].items
     each = [statistics.chance(p.label, p.probability) for p, _ in tested]
     chance = {
@@ -155,16 +175,10 @@ def overall_row(
         "balanced": statistics.balanced_over_subjects(tables, chance["balanced"]),
     }
     values = [accuracies(p.label, p.probability) for p, _ in tested]
+    exchanges = [p.exchange(settings.permute) for p, _ in tested]
     for measure, row in rows.items():
-        row["permutation"] = dict(UNTESTED)
-        if tested:
-            group_null = np.mean([null[measure] for _, null in tested], axis=0)
-            row["permutation"] = statistics.permutation_p(row["accuracy"], group_null)
-        own = [
-            statistics.permutation_p(v[measure], null[measure])["p"]
-            for v, (_, null) in zip(values, tested, strict=True)
-        ]
-        row["prevalence"] = statistics.prevalence(own)
+        own_nulls = [None if null is None else null[measure] for _, null in tested]
+        row |= statistics.over_permuted([value[measure] for value in values], own_nulls, exchanges)[0]
         row["against_chance"] = statistics.against_chance(
             [value[measure] for value in values], [own[measure] for own in each], settings.permutations, settings.seed
         )

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special, stats
 
+from sleep_interpreter.utils.metrics.exchangeability import LEVEL, Exchange, Permute, testable
+
 MEASURES = ("top1", "top3", "balanced")
 NAMES = {"top1": "top-1", "top3": "top-3", "balanced": "balanced accuracy"}
 FEWEST_SUBJECTS = 6
@@ -21,17 +23,18 @@ Trials = tuple[np.ndarray, np.ndarray]
 """Label (n,) and whether correct (n,) of one subject's trials."""
 Counts = tuple[np.ndarray, np.ndarray]
 """Hits (K,) and trials (K,) of every class."""
-LEVEL = 0.05
 MOST_ENUMERATED = 13
 """Subjects up to which the signed-rank test takes every sign flip, as `scipy.stats.wilcoxon` does where ranks tie."""
 Z = float(stats.norm.ppf(0.975))
 
 
 class Resampling(Protocol):
-    """Settings of tests: permutations and their seed."""
+    """Settings of tests: permutations, their seed, and what permuted labels exchange."""
 
     @property
     def permutations(self) -> int: ...
+    @property
+    def permute(self) -> Permute: ...
     @property
     def seed(self) -> int: ...
 
@@ -261,12 +264,13 @@ def mean_recall(hits: np.ndarray, n: np.ndarray) -> np.ndarray:
 
 
 def permutation_null(
-    label: np.ndarray, probability: np.ndarray, permutations: int, random: np.random.Generator
-) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    label: np.ndarray, probability: np.ndarray, permutations: int, random: np.random.Generator,
+    exchange: Exchange | None = None,
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:  # fmt: skip
     """Return every measure of the same predictions with the true labels, and (permutations,) under shuffled ones.
 
     The labels (n,) of one subject are permuted against its fixed predictions (n, K), which keeps both how often each
-    item was cued and how often each was decoded; trials are taken as exchangeable.
+    item was cued and how often each was decoded; trials are taken as exchangeable, or what `exchange` says.
     """
     label = np.asarray(label)
     places = ranking(probability)
@@ -284,7 +288,10 @@ def permutation_null(
     step = max(1, 1_000_000 // n)  # a few megabytes at a time
     for start in range(0, permutations, step):
         stop = min(start + step, permutations)
-        shuffled = random.permuted(np.broadcast_to(label, (stop - start, n)), axis=1)
+        if exchange is None:
+            shuffled = random.permuted(np.broadcast_to(label, (stop - start, n)), axis=1)
+        else:
+            shuffled = exchange.shuffled(stop - start, random)
         for measure, values in measures(shuffled).items():
             null[measure][start:stop] = values
     return {measure: float(value) for measure, value in measures(label).items()}, null
@@ -294,6 +301,44 @@ def permutation_p(observed: float, null: np.ndarray) -> dict[str, Any]:
     """Return the one-sided p (1 + number at least as high) / (1 + permutations), and the null's mean."""
     at_least = int(np.sum(np.asarray(null) >= observed - 1e-9))  # another order of sums may round otherwise
     return {"p": (1 + at_least) / (1 + len(null)), "mean": float(np.mean(null)), "permutations": len(null)}
+
+
+def exchanged_p(observed: float, null: np.ndarray | None, exchanges: Sequence[Exchange]) -> dict[str, Any]:
+    """Return `permutation_p` of the mean over subjects whose labels were permuted as `exchanges` say.
+
+    Where that is not simply by trials, "unit" says by what, and p is None, with the reason in "note", where there are
+    too few orders for p <= 0.05 (null is None: nothing may be exchanged).
+    """
+    if null is None:
+        why = [own.note for own in exchanges if own.note]
+        return {"p": None, "mean": None, "permutations": 0, **({"note": why[0]} if why else {})}
+    found = permutation_p(observed, null)
+    if all(own.as_one for own in exchanges):
+        return found
+    found["unit"] = " and ".join(sorted({own.kind for own in exchanges}))
+    if not testable(exchanges):
+        few = exchanges[0].untestable() if len(exchanges) == 1 else "too few orders of all subjects for p <= 0.05"
+        return found | {"p": None, "note": few}
+    return found
+
+
+def over_permuted(
+    observed: Sequence[float], nulls: Sequence[np.ndarray | None], exchanges: Sequence[Exchange]
+) -> tuple[dict[str, Any], np.ndarray | None]:
+    """Return "permutation" (`exchanged_p` of the mean over subjects) and "prevalence", and the mean's null or None.
+
+    Of every subject's accuracy, the same under permuted labels (None: they may not be), and how they were permuted.
+    Subjects without are left out, and of the prevalence those too that have too few orders.
+    """
+    kept = [(a, null, e) for a, null, e in zip(observed, nulls, exchanges, strict=True) if null is not None]
+    null = np.mean([own for _, own, _ in kept], axis=0) if kept else None
+    mean = float(np.mean([value for value, _, _ in kept])) if kept else 0.0
+    alone = [exchanged_p(value, own, [exchange])["p"] for value, own, exchange in kept]
+    found = {
+        "permutation": exchanged_p(mean, null, [exchange for _, _, exchange in kept] or exchanges),
+        "prevalence": prevalence([p for p in alone if p is not None]),
+    }
+    return found, null
 
 
 def prevalence(p_values: Sequence[float]) -> dict[str, Any]:
@@ -317,6 +362,8 @@ def prevalence(p_values: Sequence[float]) -> dict[str, Any]:
 
 def prevalence_text(found: Mapping[str, Any]) -> str:
     """Return a result of `prevalence` in words."""
+    if not found["subjects"]:
+        return "no subject's labels can be permuted: nothing is said about how many people decode"
     return (
         f"{found['significant']} of {found['subjects']} subjects p <= {LEVEL} by themselves: with 95 % confidence "
         f"at least {found['low']:.0%} of people decode above chance (p = {found['p']:.2g} that nobody does)"

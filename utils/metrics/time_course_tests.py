@@ -1,12 +1,14 @@
 """Statistics of accuracies over time, the subject being the unit: bands, clusters, peaks, permuted labels."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 from scipy.stats import t as student
 
-from sleep_interpreter.utils.metrics import statistics
+from sleep_interpreter.utils.metrics import exchangeability, statistics
+from sleep_interpreter.utils.metrics.exchangeability import Exchange, Permute
 from sleep_interpreter.utils.metrics.statistics import Resampling
 
 
@@ -80,23 +82,28 @@ def peaks_within(results: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, d
     """Return every subject's accuracy at the time that its validation trials choose, fold by fold.
 
     Of {subject: result of `lasso_glm.engine.fits.within`}, rows have hits, n, cells (one a fold: fold, time sample),
-    recalled (K,), the hits of every class, decoded and cued (folds, K) at these cells.
+    recalled (K,), the hits of every class, decoded and cued (folds, K) at these cells, predicted (n,) of every trial,
+    and its label, fold and, where known, run.
     """
     rows = {}
     for name, own in results.items():
         chosen = own["validation_hits"].argmax(axis=1)  # the earliest of equals
         folds = np.arange(len(chosen))
-        rows[name] = _peak_row(own, (folds, chosen), chosen.tolist())
+        predicted = own["predicted"][np.arange(len(own["label"])), chosen[own["fold"]]]
+        rows[name] = _peak_row(own, (folds, chosen), chosen.tolist(), predicted)
     return rows
 
 
-def _peak_row(own: Mapping[str, np.ndarray], at: tuple[Any, ...], cells: list[Any]) -> dict[str, Any]:
-    """Return a subject's hits and decisions at the chosen places (a number a fold)."""
+def _peak_row(
+    own: Mapping[str, np.ndarray], at: tuple[Any, ...], cells: list[Any], predicted: np.ndarray
+) -> dict[str, Any]:
+    """Return a subject's hits and decisions at the chosen places (a number a fold), and those of each trial."""
     hits, decoded = np.atleast_1d(own["hits"][at]), np.atleast_2d(own["decoded"][at])
     cued = np.atleast_2d(own["cued"])
     recalled = np.atleast_2d(own["recalled"][at]).sum(axis=0)
     return {"hits": int(hits.sum()), "n": int(np.sum(own["n"])), "cells": cells, "recalled": recalled,
-            "decoded": decoded, "cued": cued}  # fmt: skip
+            "decoded": decoded, "cued": cued, "predicted": predicted,
+            **{key: own[key] for key in ("label", "fold", "run") if key in own}}  # fmt: skip
 
 
 def chance_of(own: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -128,7 +135,7 @@ def peaks_across(results: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, d
     for place, (name, own) in enumerate(results.items()):
         others = totals[1 - place % 2]
         offset, sample = np.unravel_index(np.argmax(np.round(others, 12)), others.shape)
-        rows[name] = _peak_row(own, (offset, sample), [[int(offset), int(sample)]])
+        rows[name] = _peak_row(own, (offset, sample), [[int(offset), int(sample)]], own["predicted"][:, offset, sample])
     return rows
 
 
@@ -153,26 +160,57 @@ def peak(rows: Mapping[str, dict[str, Any]], settings: Resampling) -> dict[str, 
     recall = [float(statistics.mean_recall(*table)) for table in tables]
     balanced["against_chance"] = statistics.against_chance(recall, even, settings.permutations, seed)
     random = np.random.default_rng(seed)
-    nulls = [permuted(rows[name], settings.permutations, random) for name in names]
-    null = np.mean(nulls, axis=0)
-    alone = [statistics.permutation_p(*pair)["p"] for pair in zip(accuracies, nulls, strict=True)]
-    low, high = np.percentile(null, [2.5, 97.5])
+    exchanges = [exchange_of(rows[name], settings.permute) for name in names]
+    pairs = zip(names, exchanges, strict=True)
+    nulls = [permuted(rows[name], settings.permutations, random, exchange) for name, exchange in pairs]
+    tested, null = statistics.over_permuted(accuracies, nulls, exchanges)
+    low, high = (None, None) if null is None else map(float, np.percentile(null, [2.5, 97.5]))
     return {
         **result,
         "against_chance": statistics.against_chance(accuracies, chance, settings.permutations, seed),
         "balanced": balanced,
-        "prevalence": statistics.prevalence(alone),
+        "prevalence": tested["prevalence"],
         "unequal": statistics.unequal([cued for _, cued in tables]),
-        "permutation": {**statistics.permutation_p(result["accuracy"], null), "low": float(low), "high": float(high)},
+        "permutation": {**tested["permutation"], "low": low, "high": high},
     }
 
 
-def permuted(row: Mapping[str, Any], permutations: int, random: np.random.Generator) -> np.ndarray:
-    """Return accuracies (permutations,) of fixed decisions under labels permuted within fold.
+def exchange_of(own: Mapping[str, Any], permute: Permute) -> Exchange:
+    """Return how the labels of a subject's test trials may be permuted: label (n,), with fold and run where there are.
 
-    How often each class was due and how often it was decoded is all that decides about them.
+    Nothing may be exchanged where folds cut stretches of one item: a decoder tested beside the trials that trained it
+    knows what drifts, whatever it is told.
+    """
+    label, run = own["label"], own.get("run")
+    found = exchangeability.exchange(label, run, permute)
+    if "fold" not in own or found.as_one:
+        return found
+    stretch = exchangeability.stretches(label, run)
+    if any(np.ptp(own["fold"][stretch == k]) for k in range(stretch[-1] + 1)):
+        note = "its folds part trials of one stretch; set split=contiguous, or by_run where runs are known"
+        return replace(found, kind="none", note=note)
+    groups = [own["fold"]] if run is None else [own["fold"], np.unique(run, return_inverse=True)[1]]
+    within = np.unique(np.stack(groups), axis=1, return_inverse=True)[1].reshape(-1)
+    return exchangeability.exchange(label, within, permute)
+
+
+def permuted(
+    row: Mapping[str, Any], permutations: int, random: np.random.Generator, exchange: Exchange | None = None
+) -> np.ndarray | None:
+    """Return accuracies (permutations,) of fixed decisions under labels permuted within fold, or as `exchange` says.
+
+    How often each class was due and how often it was decoded is all that decides about the former. None where nothing
+    may be exchanged.
     """
     hits = np.zeros(permutations, np.int64)
+    if exchange is not None and not exchange.as_one:
+        if exchange.kind == "none":
+            return None
+        step = max(1, 2_000_000 // max(1, row["n"]))
+        for start in range(0, permutations, step):
+            shuffled = exchange.shuffled(min(step, permutations - start), random)
+            hits[start : start + step] = (shuffled == row["predicted"]).sum(axis=1)
+        return hits / row["n"]
     for decoded, cued in zip(row["decoded"], row["cued"], strict=True):
         decisions, label = (np.repeat(np.arange(len(counts)), counts) for counts in (decoded, cued))
         step = max(1, 2_000_000 // max(1, len(label)))
