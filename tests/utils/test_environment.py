@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from sleep_interpreter.data.preparation.settings import load_settings
+from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.train.settings import experiment
-from sleep_interpreter.utils.core import command_line
+from sleep_interpreter.utils.core import command_line, config
+from sleep_interpreter.utils.core.data_card import published
+from sleep_interpreter.utils.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = """
@@ -103,3 +107,15 @@ def test_home_is_the_users_home_wherever_it_stands(tmp_path, monkeypatch):
     assert (args.data, args.folder, args.results) == (f"{tmp_path}/study", tmp_path / "own", "not~/here")
     args = parser.parse_args(["--set", "data.root=~/study"], argparse.Namespace(mode=None))
     assert experiment.read("N23SISD", args).data.root == str(tmp_path / "study")
+
+
+def test_home_in_settings_is_the_users_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "card.yaml").write_text((ROOT / "params" / "published_card.yaml").read_text())
+    words = ["decoder.checkpoint=~/a.npz", "staging.checkpoint=~/b.npz", "audio.folder=~/sounds", "card=~/card.yaml"]
+    session = config.load(SessionSettings, "realtime", overrides=words)
+    found = session.decoder.checkpoint, session.staging.checkpoint, session.audio.folder, session.card
+    assert found == tuple(str(tmp_path / name) for name in ("a.npz", "b.npz", "sounds", "card.yaml"))
+    assert load_settings(None, ["card=~/card.yaml"]).card == published()
+    with pytest.raises(UserError, match=r"decoder.checkpoint.*is empty; null means none"):
+        config.load(SessionSettings, "realtime", overrides=['decoder.checkpoint=""'])
