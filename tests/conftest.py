@@ -4,6 +4,7 @@ import os
 import runpy
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ os.environ.setdefault("MNE_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault(
     "TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // 2))
 )  # as utils.core.tensorflow_import
+
+os.environ.setdefault("SLEEP_INTERPRETER_CACHE", tempfile.mkdtemp(prefix="sleep_interpreter_hashes"))
 
 LONG = ("preparation", "train", "lasso_glm", "realtime", "monitor", "golden", "model", "tests", "simulation")
 """Folders whose files take longest: they are begun first, so that no process is left alone with one."""

@@ -1,44 +1,31 @@
-"""Hashes of data files: which data a result came from."""
+"""Which data a result came from, whatever path led to them: hashes over every byte."""
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from sleep_interpreter.data.formats.validation import natural
-
-_SAMPLED = 65536
+from sleep_interpreter.utils.core.file_hashes import digests
 
 
 def content_hash(files: Iterable[str | Path]) -> str:
-    """Return a sha256 over every byte of some files.
-
-    `fingerprint` samples, for data too large to read twice. What is taken up again by a hash takes this one:
-    a corrected label changes neither a file's size nor its ends.
-    """
+    """Return a sha256 over every byte of some files, whatever they are called."""
     total = hashlib.sha256()
-    for file in files:
-        with Path(file).open("rb") as handle:
-            total.update(hashlib.file_digest(handle, "sha256").digest())
+    for digest in digests([Path(file) for file in files]):
+        total.update(digest)
     return total.hexdigest()
 
 
 def fingerprint(files: Iterable[str | Path]) -> str:
     """Return a sha256 that tells one set of data files from another, 64 hexadecimal digits.
 
-    It covers each file's name, its size and its first and last 64 KiB, not every byte: a change in the
-    middle of a large file that keeps its size goes unnoticed. It names the data a result came from; it is
-    no protection against tampering. Names count relative to the files' common folder, so moving a whole
-    data set keeps its fingerprint.
+    It covers every byte, and the files' names relative to their common folder as they were given: data that are moved
+    or reached through a link keep it.
     """
-    paths = sorted((Path(file).resolve() for file in files), key=natural)
+    paths = sorted((Path(os.path.abspath(file)) for file in files), key=natural)  # noqa: PTH100  # links stay links
     total = hashlib.sha256()
-    for file in paths:
-        common = next(p for p in file.parents if all(p in other.parents for other in paths))
-        size = file.stat().st_size
-        total.update(f"{file.relative_to(common).as_posix()}\0{size}\0".encode())
-        with file.open("rb") as handle:
-            total.update(handle.read(_SAMPLED))
-            if size > _SAMPLED:
-                handle.seek(max(_SAMPLED, size - _SAMPLED))
-                total.update(handle.read(_SAMPLED))
+    for path, digest in zip(paths, digests(paths), strict=True):
+        common = next(p for p in path.parents if all(p in other.parents for other in paths))
+        total.update(f"{path.relative_to(common).as_posix()}\0".encode(errors="surrogateescape") + digest)
     return total.hexdigest()

@@ -1,6 +1,5 @@
 """Reads one file of the data set from end to end, counts what it holds and collects what is wrong with it."""
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sleep_interpreter.data.formats import staging_windows as staging
+from sleep_interpreter.data.formats.plausibility import digest, flat
 from sleep_interpreter.data.formats.simulation_marks import trials_are_marked
 from sleep_interpreter.data.formats.single_trials import DOMAINS
 from sleep_interpreter.data.formats.slow_oscillation_trials import check_group, read_group_dict
@@ -70,7 +70,9 @@ class Findings:
     unmarked: int = 0  # trials without it, of those that may carry one
     largest: float = 0.0  # largest absolute value in the sleep trials
     sleep_alone: int = 0  # trials of a kind that may have awake trials beside them, and have none
-    digests: set[bytes] = field(default_factory=set)
+    digests: dict[bytes, set[str]] = field(default_factory=dict)  # the sections that it stands in
+    flat_trials: int = 0  # sleep trials that stand still in all channels
+    flat_channels: np.ndarray | None = None  # bool (C,): stands still in all sleep trials
     lengths: Counter[int] = field(default_factory=Counter)  # of the sleep trials, in samples
 
     def add(self, name: str, section: str = "", subject: str = "", number: int = 1, *,
@@ -89,8 +91,10 @@ class Findings:
         if eeg is not None:
             self.largest = max(self.largest, float(np.nanmax(np.abs(eeg), initial=0)))
             self.lengths[int(valid_lengths(eeg.T))] += 1
-            content = np.ascontiguousarray(eeg, np.float32).data
-            self.digests.add(hashlib.blake2b(content, digest_size=8).digest())
+            self.digests.setdefault(digest(eeg), set()).add(section)
+            still = flat(eeg.T[None])[0]
+            self.flat_trials += bool(still.all())
+            self.flat_channels = still if self.flat_channels is None else self.flat_channels & still
 
     def add_problem(self, error: UserError) -> None:
         """Note what an error says."""

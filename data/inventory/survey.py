@@ -193,6 +193,7 @@ def _compare(inventory: Inventory) -> None:
             inventory.add_problem(file, f"{alone} of {findings.trials} trials have no awake trials, the others do")
         if card.unit == "robust" and (remark := scale_remark(findings.largest)):
             inventory.warnings.append(f"{shown}: {remark}")
+        _look_at_signals(inventory, findings)
         subject = subject_name(file)
         if part.group and first.setdefault((part, subject), file) != file:
             beside = display_path(first[part, subject])
@@ -209,6 +210,19 @@ def _compare(inventory: Inventory) -> None:
     _compare_subjects(inventory)
 
 
+def _look_at_signals(inventory: Inventory, findings: Findings) -> None:
+    """Add what cannot be right with a file's sleep trials though each of them can be read."""
+    file, still = findings.file, findings.flat_channels
+    if findings.flat_trials:
+        inventory.add_problem(file, f"{findings.flat_trials} sleep trials are flat in all channels; leave them out")
+    elif still is not None and still.any():
+        names = [name for name, own in zip(inventory.card.channels, still, strict=True) if own]
+        inventory.add_problem(file, f"{listed(names)} stand still in all its sleep trials")
+    if doubled := sum("test" in parts and len(parts) > 1 for parts in findings.digests.values()):
+        reason = f"{doubled} of its test trials are copies of train or val trials; a test on them is none"
+        inventory.add_problem(file, reason)
+
+
 def _compare_groups(inventory: Inventory, domain: str) -> None:
     """Find subjects and trials that are in both groups: a test on them is none."""
     train, test = inventory.select(domain, "train"), inventory.select(domain, "test")
@@ -219,7 +233,7 @@ def _compare_groups(inventory: Inventory, domain: str) -> None:
             inventory.add_problem(file, reason)
     trained = {digest: f.file for f in reversed(train) for digest in f.digests}
     for findings in test:
-        for file, count in Counter(trained[d] for d in findings.digests & trained.keys()).items():
+        for file, count in Counter(trained[d] for d in findings.digests.keys() & trained.keys()).items():
             reason = f"{count} of its sleep trials are in {display_path(file)} too; a test on them is none"
             inventory.add_problem(findings.file, reason)
 
@@ -232,6 +246,10 @@ def _compare_counts(inventory: Inventory) -> None:
             for (subject, _, name), count in findings.counts.items():
                 totals[subject or subject_name(findings.file)][name] += count
         classes = part.reader.classes(inventory.card)
+        there = {name for counts in totals.values() for name, count in counts.items() if count}
+        if part.group == "train" and len(there) == 1 and len(classes) > 1:
+            reason = f"all {part.reader.unit} of {part.pattern} are of {there.pop()!r}: nothing can be learnt"
+            inventory.add_problem(found[0].file, reason)
         fewest = {subject: min((counts[name], name) for name in classes) for subject, counts in totals.items()}
         if few := [subject for subject, (count, _) in fewest.items() if count < FEW]:
             subject = min(few, key=lambda name: fewest[name])

@@ -24,7 +24,7 @@ def read(value: Any) -> Any:
     """
     if not isinstance(value, str | Path):
         return value
-    path, shown = Path(value), display_path(value)
+    path, shown = Path(value).expanduser(), display_path(value)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -16,6 +16,7 @@ from sleep_interpreter.train.evaluation.decoder_report import INTERVAL, write_cs
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.data_card import AWAKE, DataCard
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import replaced_files
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.metrics import exchangeability, time_course_tests
 from sleep_interpreter.utils.metrics.statistics import mean_chance, prevalence_text
@@ -38,49 +39,53 @@ def report(
     peak) and figures; the pickle goes beside it.
     Refused if no subject has the trials that the experiment needs.
     """
-    (folder / "summary.json").unlink(missing_ok=True)  # a run killed here leaves no old summary
-    simulated = any(own.header["simulated"] for own in results.values())
-    kind = "simulated" if simulated else None
-    pairs, curves, warnings, predictions = {}, [], [], []
-    for pair in plan.pairs:
-        own = {name: r.arrays["/".join(pair)] for name, r in results.items() if "/".join(pair) in r.arrays}
-        if own:
-            describe = _cross if plan.tests else _within
-            exchanges = {name: time_course_tests.exchange_of(a, settings.statistics.permute) for name, a in own.items()}
-            if told := exchangeability.warning(exchanges, "statistics.permute"):
-                warnings.append(f"{'/'.join(pair)}: {told}")
-            pairs["/".join(pair)], rows, drawn = describe(pair, own, settings, card)
-            curves.append(rows)
-            predictions += _predictions(pair, own, results, settings, card)
-            _draw(plan, pair, drawn, results, own, folder, card, kind)
-    if not pairs:
-        raise UserError(
-            f"{plan.name}: none of the {len(results)} subjects has the trials for it (domains "
-            f"{', '.join(plan.domains)}); the warnings above say what is missing"
+    with replaced_files(folder, "summary.json", {f"{plan.pickle}.pickle"}) as place:
+        simulated = any(own.header["simulated"] for own in results.values())
+        kind = "simulated" if simulated else None
+        pairs, curves, warnings, predictions = {}, [], [], []
+        for pair in plan.pairs:
+            own = {name: r.arrays["/".join(pair)] for name, r in results.items() if "/".join(pair) in r.arrays}
+            if own:
+                describe = _cross if plan.tests else _within
+                exchanges = {
+                    name: time_course_tests.exchange_of(a, settings.statistics.permute) for name, a in own.items()
+                }
+                if told := exchangeability.warning(exchanges, "statistics.permute"):
+                    warnings.append(f"{'/'.join(pair)}: {told}")
+                pairs["/".join(pair)], rows, drawn = describe(pair, own, settings, card)
+                curves.append(rows)
+                predictions += _predictions(pair, own, results, settings, card)
+                _draw(plan, pair, drawn, results, own, place, card, kind)
+        if not pairs:
+            raise UserError(
+                f"{plan.name}: none of the {len(results)} subjects has the trials for it (domains "
+                f"{', '.join(plan.domains)}); the warnings above say what is missing"
+            )
+        summary = {
+            "experiment": plan.name,
+            "measure": f"top-1 of {len(card.items)}{_EVERYWHERE}",
+            "chance": mean_chance([row["chance"] for row in pairs.values()]),
+            "simulated": simulated,
+            **notes,
+            "warnings": warnings,
+            "results": pairs,
+            "subjects": {name: _subject_row(own) for name, own in results.items()},
+            "missing": {name: own.header["missing"] for name, own in results.items() if own.header["missing"]},
+            "few_trials": {name: own.header["few"] for name, own in results.items() if own.header["few"]},
+            "settings": settings.model_dump(mode="json"),
+            "method": _method(plan),
+            "provenance": provenance.record(),
+        }
+        for file, part in (("accuracy", ""), *(() if plan.tests else (("validation", "validation_"),))):
+            tables = [_tidy(plan, name, own, settings, part, card) for name, own in results.items()]
+            write_csv(place / f"{file}.csv", tables, digits=6)
+        write_csv(place / "mean.csv", curves, digits=6)
+        write_csv(
+            place / "predictions.csv", predictions or [pd.DataFrame(columns=["subject", "train", "test", "trial"])]
         )
-    summary = {
-        "experiment": plan.name,
-        "measure": f"top-1 of {len(card.items)}{_EVERYWHERE}",
-        "chance": mean_chance([row["chance"] for row in pairs.values()]),
-        "simulated": simulated,
-        **notes,
-        "warnings": warnings,
-        "results": pairs,
-        "subjects": {name: _subject_row(own) for name, own in results.items()},
-        "missing": {name: own.header["missing"] for name, own in results.items() if own.header["missing"]},
-        "few_trials": {name: own.header["few"] for name, own in results.items() if own.header["few"]},
-        "settings": settings.model_dump(mode="json"),
-        "method": _method(plan),
-        "provenance": provenance.record(),
-    }
-    for file, part in (("accuracy", ""), *(() if plan.tests else (("validation", "validation_"),))):
-        tables = [_tidy(plan, name, own, settings, part, card) for name, own in results.items()]
-        write_csv(folder / f"{file}.csv", tables, digits=6)
-    write_csv(folder / "mean.csv", curves, digits=6)
-    write_csv(folder / "predictions.csv", predictions or [pd.DataFrame(columns=["subject", "train", "test", "trial"])])
-    published = published_structure(plan, results, settings, simulated)
-    write_pickle(published, folder.parent / f"{plan.pickle}.pickle")
-    provenance.write_json(folder / "summary.json", summary)
+        published = published_structure(plan, results, settings, simulated)
+        write_pickle(published, place / f"{plan.pickle}.pickle")
+        provenance.write_json(place / "summary.json", summary)
     return summary
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from sleep_interpreter.realtime.Utils.registries import MARKER_PORTS, SOUND_SINKS
-from sleep_interpreter.utils.core.config import Settings
+from sleep_interpreter.utils.core.config import Settings, UserPath
 from sleep_interpreter.utils.core.errors import UserError
 
 CUE_BASE = 1
@@ -82,11 +82,11 @@ class AudioSettings(Settings):
     options: dict[str, Any] | None = Field(None, exclude_if=lambda value: value is None)
     device: str | None = None
     rate: int = Field(16000, ge=8000, le=96000)
-    folder: str | None = None
+    folder: UserPath | None = None
     fade_seconds: float = Field(0.005, ge=0, le=0.1)
     max_seconds: float = Field(0.5, gt=0, le=2)
     volume_db: float = Field(-20.0, ge=-120)
-    calibration: str | None = None
+    calibration: UserPath | None = None
     max_db: float = Field(-6.0, le=0)
     late_seconds: float = Field(0.05, ge=0.005, le=5)
 

@@ -10,7 +10,7 @@ from sleep_interpreter.data.preparation import trigger_table
 from sleep_interpreter.data.preparation.settings import TriggerTable
 from sleep_interpreter.realtime.Parameters.output import AudioSettings, MarkerSettings
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
-from sleep_interpreter.utils.core.config import Settings
+from sleep_interpreter.utils.core.config import Settings, UserPath
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.staging.settings import GateSettings, StagingSettings
 
@@ -41,8 +41,8 @@ class DecoderChoice(Settings):
     that the stream lacks are made from the others.
     """
 
-    checkpoint: str | None = None
-    rem_checkpoint: str | None = None
+    checkpoint: UserPath | None = None
+    rem_checkpoint: UserPath | None = None
     timeout_seconds: float = Field(10.0, ge=1, le=60)
     channels: tuple[str, ...] | dict[str, str] | None = None
     interpolate: bool = False
@@ -232,7 +232,7 @@ class SessionSettings(Settings):
     """
 
     seed: int = Field(1642, ge=0)
-    card: str | None = None
+    card: UserPath | None = None
     workers: Literal["auto", "inline", "process"] = "auto"
     source: SourceSettings = SourceSettings()
     recording: RecordingSettings = RecordingSettings()

@@ -235,3 +235,27 @@ def test_names_of_the_files(results):
     for name in ("../out", "x" * 200):
         with pytest.raises(UserError, match="--name"):
             comparison.compare(["N23SIMD", "N23SISD"], results, name=name)
+
+
+@pytest.mark.parametrize(("column", "value"), [("data_type", "train"), ("cue_id", "s1_night_0001")])
+def test_trials_of_another_part_with_the_same_items_are_not_the_same_trials(results, column, value):
+    """A balanced design has the same order of items in each part."""
+    for run, own in (("N23SIMD", "test"), ("N23SISD", value)):
+        path = results / run / "predictions.csv"
+        pd.read_csv(path).assign(**{column: own}).to_csv(path, index=False)
+    with pytest.raises(UserError, match=r"subject_test_0 was tested on other trials in .*--data-type"):
+        comparison.compare(["N23SIMD", "N23SISD"], results)
+
+
+def test_trials_of_different_data_are_not_paired(results):
+    """With labels in the same order they were, and the interval was that of one set of trials."""
+    made.write_run(results / "other", STRONG, {"data_fingerprint": "e" * 64}, seed=1)
+    shutil.copytree(results / "other", results / "same")
+    summary = json.loads((results / "same" / "summary.json").read_text()) | {"data_fingerprint": made.FINGERPRINT}
+    (results / "same" / "summary.json").write_text(json.dumps(summary))
+    pairs = [
+        comparison.compare(["N23SIMD", run], results, different_data=run == "other")["pairs"][0]
+        for run in ("same", "other")
+    ]
+    widths = [pair["high"] - pair["low"] for pair in pairs]
+    assert pairs[0]["difference"] == pairs[1]["difference"] and widths[1] > 1.1 * widths[0]

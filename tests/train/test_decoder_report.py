@@ -234,16 +234,17 @@ def test_ties_are_counted_and_named(tmp_path):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_stale_summary_does_not_outlive_a_new_evaluation(people, tmp_path, monkeypatch):
+def test_a_report_that_cannot_be_written_leaves_the_last_one_whole(people, tmp_path, monkeypatch):
     decoder_report.report(people, tmp_path / "run", "run", made.SETTINGS, NOTES)
+    before = {p.relative_to(tmp_path): p.read_bytes() for p in sorted(tmp_path.rglob("*")) if p.is_file()}
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(decoder_report, "write_pickle", full)
     with pytest.raises(OSError, match="No space"):
-        decoder_report.report(people, tmp_path / "run", "run", made.SETTINGS, NOTES)
-    assert not (tmp_path / "run" / "summary.json").exists()
+        decoder_report.report(people[:1], tmp_path / "run", "run", made.SETTINGS, NOTES)
+    assert {p.relative_to(tmp_path): p.read_bytes() for p in sorted(tmp_path.rglob("*")) if p.is_file()} == before
 
 
 def fixed_subject(name, said, label):

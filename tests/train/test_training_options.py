@@ -4,10 +4,12 @@ import json
 import logging
 import os
 import shutil
+import subprocess
 
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 import training_runs as runs
 from training_runs import SMALL, arrays, one_sentence, same
 
@@ -191,7 +193,7 @@ def test_what_a_kill_left_of_a_file_is_swept_away(copied, cohort, call_script):
 
 
 def test_other_data_are_refused(copied, cohort, call_script, tmp_path):
-    """Also when the fingerprint, which samples, cannot see it: the number of trials is compared."""
+    """Of another number of trials, or fingerprint."""
     results, folder = copied
     for key, value in (("data_fingerprint", "0" * 64), ("training_trials", 119)):
         header, stored = checkpoint.read_arrays(folder / "member_0.npz")
@@ -201,6 +203,46 @@ def test_other_data_are_refused(copied, cohort, call_script, tmp_path):
         assert code == 2
         one_sentence(stderr, "member_0.npz was trained on other data", f"{value}, now", "--skip-bad")
         shutil.copy(folder / "member_1.npz", folder / "member_0.npz")
+
+
+def test_labels_corrected_in_the_middle_of_a_file_are_other_data(copied, cohort, call_script, tmp_path):
+    """The same size, the same beginning and end, the same time: the run went on with the mixture."""
+    results, folder = copied
+    data = shutil.copytree(cohort, tmp_path / "corrected")
+    file = sorted(data.glob("SI Main Train_tfrecords/N2N3/sleep*"))[0]
+    about, before = file.stat(), content(folder)
+    records = [bytes(record.numpy()) for record in tf.data.TFRecordDataset(str(file))]
+    middle = len(records) // 2
+    records[middle], records[middle + 1] = records[middle + 1], records[middle]
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for record in records:
+            writer.write(record)
+    assert file.stat().st_size == about.st_size
+    os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
+    for more in ([], ["--set", "train.epochs=3"]):
+        code, stderr = call_script(SCRIPT, *SMALL, "--data", data, "--results", results, *more)
+        assert code == 2
+        one_sentence(stderr, "was trained on other data", "data fingerprint")
+    assert content(folder) == before
+
+
+@pytest.mark.parametrize("way", ["moved", "through a link", "files are links"])
+def test_the_same_data_elsewhere_are_the_same_data(copied, cohort, call_script, tmp_path, way):
+    results, folder = copied
+    data, before = tmp_path / "elsewhere", content(folder)
+    if way == "moved":
+        shutil.copytree(cohort, data)
+    elif way == "through a link":
+        data.symlink_to(cohort)
+    else:
+        for number, file in enumerate(p for p in sorted(cohort.rglob("*")) if p.is_file()):
+            link = data / file.relative_to(cohort)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, tmp_path / f"stored_{number}")
+            link.symlink_to(tmp_path / f"stored_{number}")
+    code, stderr = call_script(SCRIPT, *SMALL, "--data", data, "--results", results)
+    assert code == 0, stderr
+    assert content(folder) == before
 
 
 @pytest.mark.slow
@@ -381,3 +423,54 @@ def test_ctrl_c_tells_what_is_kept_and_how_to_go_on(cohort, copied, tmp_path, ca
     code, stderr = call_script(SCRIPT, *places, "--restart")
     assert code == 130 and "go on without --restart, which would forget them" in caplog.text
     assert not list(folder.glob("*member*.npz")) and not list(folder.glob("ensemble*.npz"))
+
+
+@pytest.mark.slow
+def test_a_restart_that_fails_leaves_the_last_good_result(cohort, copied, call_script, monkeypatch):
+    """Interrupted twice, then unable to write; only a new complete result takes its place."""
+    from sleep_interpreter.train.engine.member_trainer import MemberTrainer
+
+    results, folder = copied
+    before = {path.name: path.read_bytes() for path in folder.glob("*.npz")}
+    aside, places = folder / run_folder.ASIDE, [*SMALL, "--data", cohort, "--results", results]
+    epoch, calls = MemberTrainer.epoch, []
+
+    def interrupted(self, *arguments):
+        calls.append(1)
+        if len(calls) % 2 == 0:
+            raise KeyboardInterrupt
+        return epoch(self, *arguments)
+
+    monkeypatch.setattr(MemberTrainer, "epoch", interrupted)
+    for _ in range(2):  # each writes the state of one epoch
+        assert call_script(SCRIPT, *places, "--restart")[0] == 130
+        assert (folder / "member_0.npz").is_file() and not (folder / "ensemble.npz").exists()
+        assert {path.name: path.read_bytes() for path in aside.glob("*.npz")} == before
+    monkeypatch.setattr(MemberTrainer, "epoch", epoch)
+    assert call_script(SCRIPT, *places)[0] == 0
+    assert not aside.exists() and (folder / "ensemble.npz").is_file()
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_a_sentence_and_costs_nothing(cohort, copied, call_script, tmp_path):
+    _, folder = copied
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    size = 2 * sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) // 1024
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(disk)]
+    if os.name != "posix" or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a full disk needs the right to mount one")
+    try:
+        shutil.copytree(folder, disk / RUN)
+        (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free - 20_000))
+        before = {path.name: path.read_bytes() for path in (disk / RUN).glob("*.npz")}
+        code, stderr = call_script(SCRIPT, *SMALL, "--data", cohort, "--results", disk, "--set", "train.epochs=3")
+        assert code == 2
+        one_sentence(stderr, "no space left on its disk", ".npz", "make room and give the same command again")
+        kept = {path.name: path.read_bytes() for path in (disk / RUN).glob("*.npz")}
+        assert kept["member_0.npz"] == before["member_0.npz"] and before["ensemble.npz"] in kept.values()
+        assert not list((disk / RUN).rglob("*.tmp*"))
+        (disk / "filler").unlink()
+        assert call_script(SCRIPT, *SMALL, "--data", cohort, "--results", disk, "--set", "train.epochs=3")[0] == 0
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -97,7 +97,7 @@ def _add_behaviour(parser: argparse.ArgumentParser) -> None:
 
 def _training_parser(doc: str | None, modes: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = command_line.experiment_parser(doc, modes)
-    parser.add_argument("--restart", action="store_true", help="forget an earlier run and begin anew")
+    parser.add_argument("--restart", action="store_true", help="set an earlier run aside and begin anew")
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave out damaged trials and list them, instead of stopping"
     )

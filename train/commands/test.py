@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from sleep_interpreter.data.formats import plausibility
 from sleep_interpreter.data.formats.fingerprints import fingerprint
 from sleep_interpreter.data.formats.simulation_marks import carries_mark
 from sleep_interpreter.data.formats.slow_oscillation_trials import read_so_groups
@@ -146,6 +147,7 @@ def open_checkpoint(
         warnings += matching.said(
             network, subjects, display_path(root), display_path(path), getattr(args, "interpolate", False)
         )
+        warnings += plausibility.of_subjects(subjects)
     notes = {
         "checkpoint": display_path(path),
         "checkpoint_notes": {key: value for key, value in network.notes.items() if key not in LONG_NOTES},

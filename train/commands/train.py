@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sleep_interpreter.data.formats import staging_windows, tfrecords, training_trials
+from sleep_interpreter.data.formats import plausibility, staging_windows, tfrecords, training_trials
 from sleep_interpreter.data.formats.fingerprints import content_hash, fingerprint
 from sleep_interpreter.data.formats.records import Records
 from sleep_interpreter.data.formats.staging_windows import StagingWindows
@@ -53,6 +53,13 @@ def train(name: str, settings: Experiment, args: argparse.Namespace) -> Path:
     if settings.train.shuffle_labels:
         folder = folder.with_name(f"{folder.name}_shuffled")
         log.warning("labels are shuffled within subjects: a negative control, written to %s", folder)
+    if (item := plausibility.one_item(trials.batches(256, seed=0, epoch=0))) is not None:
+        names = (
+            STAGES if settings.model.task == "staging" else data_card.card_of(PROJECT / settings.data.root).item_names
+        )
+        log.warning(
+            "WARNING: all %d training %ss are of %s: nothing can be learnt", len(trials), trials.unit, names[item]
+        )
     options = loop.Options(args.restart, args.member, args.collect, devices)
     path = loop.train(settings, trials, folder, mode, notes, validation, options)
     if args.member is None:

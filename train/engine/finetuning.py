@@ -21,7 +21,15 @@ from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.networks.ensemble import Ensemble
 from sleep_interpreter.train.engine.loop import cross_entropy_and_hits
 from sleep_interpreter.train.engine.member_trainer import MemberTrainer, Recipe
-from sleep_interpreter.train.engine.run_folder import Arrays, History, board, chosen_epoch, forget, training_record
+from sleep_interpreter.train.engine.run_folder import (
+    Arrays,
+    History,
+    board,
+    chosen_epoch,
+    drop_aside,
+    set_aside,
+    training_record,
+)
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config, data_card, file_locks
 from sleep_interpreter.utils.core.command_line import progress
@@ -37,7 +45,7 @@ SAVE_EVERY = 10
 FILES = (
     "ensemble.npz", "result.npz", "state.npz", "log.csv", "broken_batch_*.npz", "tensorboard/events.*",
 )  # fmt: skip
-"""What fine-tuning to a subject writes and --restart forgets."""
+"""What fine-tuning to a subject writes and --restart sets aside."""
 
 
 class Finetuner:
@@ -93,7 +101,7 @@ class Finetuner:
             identity["card"] = own["fingerprint"]
         remove_temporary_files(folder)
         if restart:
-            forget(folder, FILES)
+            set_aside(folder, FILES)
         result, state = folder / "result.npz", folder / "state.npz"
         if result.exists() and (folder / "ensemble.npz").exists():
             header, arrays = checkpoint.read_arrays(result)
@@ -189,6 +197,7 @@ class Finetuner:
         header = {"identity": identity, "result": result}
         checkpoint.write_arrays(folder / "result.npz", header, {"probability": probability})
         (folder / "state.npz").unlink(missing_ok=True)
+        drop_aside(folder)
         return {**result, "probability": probability}
 
     def _inherited(self, subject: TestSubject) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sleep_interpreter.data.formats.plausibility import Watched
 from sleep_interpreter.data.formats.trial_reader import TrialReader
 from sleep_interpreter.train.engine import run_folder, schedules
 from sleep_interpreter.train.engine.augmentation import augmented
@@ -62,6 +63,7 @@ def train(
         if options.collect:
             path = run.join()
             run.record()
+            run_folder.drop_aside(folder)
             return path
         if run.is_complete():
             epochs = settings.train.epochs
@@ -70,12 +72,14 @@ def train(
     with run_folder.lock_members(folder, members):
         remove_temporary_files(folder, "*" if member is None else f"*member_{member}*")
         if options.restart:
-            run_folder.forget(folder)
+            run_folder.set_aside(folder)
         run = RunFolder(folder, settings, mode, notes)
         run.begin(member)
         _train_members(run, members, trials, validation, options)
         if member is None:
-            return run.join()
+            path = run.join()
+            run_folder.drop_aside(folder)
+            return path
     log.info("member %d is trained; when all are: --collect", member)
     return run.state(member)
 
@@ -140,11 +144,15 @@ def _train_member(
         for epoch in range(len(history), wanted):
             name = f"member {index + 1}/{settings.members}, epoch {epoch + 1}/{wanted}"
             batches = trials.batches(settings.train.batch_size, seed=settings.train.seed, epoch=epoch)
+            watched = _watched(trials, trainer) if epoch == len(history) and index == 0 else None
+            batches = batches if watched is None else watched.watch(batches)
             batches = augmented(batches, settings.train.augment, settings.train.seed, epoch)
             inputs = (tuple(batch[key] for key in trainer.keys) for batch in batches)
             trainer.optimizer.scale_rate(schedules.factor(epoch, wanted, settings.train.schedule))
             with progress(total=len(trials), desc=name, unit=trials.unit) as bar:
                 loss, top1 = trainer.epoch(inputs, bar, run.folder / f"broken_batch_member_{index}.npz")
+            if watched is not None and watched.remark:
+                log.warning("WARNING: %s", watched.remark)
             row = {"member": index, "epoch": epoch, "loss": loss, "train_top1": top1}
             if validation is not None:
                 row |= validate(trainer, validation, settings.evaluate.batch_size)
@@ -155,6 +163,12 @@ def _train_member(
                 run.keep_best(index, trainer.weights)
             run.write_log(alone)
             scalars(row)
+
+
+def _watched(trials: TrialReader, trainer: MemberTrainer) -> Watched | None:
+    """Return what looks at the sleep trials of the first epoch, None where they are no decoder's."""
+    card = getattr(trials, "card", None)
+    return None if card is None or "sleep" not in trainer.keys else Watched("sleep", card.channels)
 
 
 def validate(trainer: MemberTrainer, trials: TrialReader, batch_size: int) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import csv
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -25,8 +26,9 @@ Arrays = Mapping[str, np.ndarray]
 History = Sequence[Mapping[str, Any]]
 """One row an epoch: epoch, loss, train_top1, with validation subjects validation_loss and validation_top1."""
 
-EXTENDABLE = ("train.epochs", "train.keep_epochs", "members", "evaluate.", "finetune", "staging")
-"""Settings that may change between a run and its continuation (beginnings of their names)."""
+EXTENDABLE = ("train.epochs", "train.keep_epochs", "members", "evaluate.", "finetune", "staging", "data.root")
+"""Settings that may change between a run and its continuation (beginnings of their names); where the data lie says
+nothing of what they are."""
 
 SAME_DATA = ("data_fingerprint", "training_trials", "validation_trials", "card_fingerprint")
 """Notes that tell whether a state was trained on the data of now; one that an older state lacks is not compared."""
@@ -35,14 +37,35 @@ FILES = (
     "ensemble*.npz", "member_*.npz", "best_member_*.npz", "epochs/*.npz", "broken_batch_*.npz",
     "log*.csv", "run*.json", "settings.yaml", "training.png", "tensorboard/*/events.*",
 )  # fmt: skip
-"""What a training writes and --restart forgets; first what a test script would take for its result."""
+"""What a training writes and --restart sets aside; first what a test script would take for its result."""
+ASIDE = "before_restart"
+"""Where --restart keeps what was there until the new result is complete."""
 
 
-def forget(folder: str | Path, patterns: Iterable[str] = FILES) -> None:
-    """Remove what an earlier training wrote."""
-    for pattern in patterns:
-        for path in Path(folder).glob(pattern):
+def set_aside(folder: str | Path, patterns: Iterable[str] = FILES) -> None:
+    """Move what an earlier training wrote into the folder `ASIDE`, until `drop_aside`.
+
+    A complete result there stays; what is unfinished now goes then.
+    """
+    folder = Path(folder)
+    aside = folder / ASIDE
+    keep = not (aside / "ensemble.npz").is_file() or (folder / "ensemble.npz").is_file()
+    if keep:
+        shutil.rmtree(aside, ignore_errors=True)
+    for path in [p for pattern in patterns for p in folder.glob(pattern)]:
+        if keep:
+            target = aside / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+        else:
             path.unlink()
+    if (aside / "ensemble.npz").is_file():
+        log.info("the earlier result is kept in %s until the new one is complete", aside)
+
+
+def drop_aside(folder: str | Path) -> None:
+    """Remove what was set aside: the new result is complete."""
+    shutil.rmtree(Path(folder) / ASIDE, ignore_errors=True)
 
 
 def lock_members(folder: str | Path, members: Iterable[int]) -> AbstractContextManager:

@@ -23,6 +23,8 @@ from sleep_interpreter.utils.metrics import decoding_metrics, statistics
 from sleep_interpreter.utils.plots import decoding as plots
 
 LEVEL = 0.05
+SAME_TRIAL = ("item", "data_type", "group", "cue_id")
+"""Columns of predictions.csv that are the same in two runs on the same trials."""
 LONGEST_NAME = 120
 
 Hits = Mapping[str, statistics.Trials]
@@ -101,8 +103,8 @@ def compare(
     values = {run.name: run.accuracies(measure) for run in runs}
     hits = {run.name: _hits(run, measure) for run in runs}
     rows = {run.name: _run_row(run, hits[run.name], measure) for run in runs}
-    pairs = _pairs(hits, measure, settings)
-    groups = _group_pairs(runs, hits, measure, settings)
+    pairs = _pairs(hits, measure, settings, not different_data)
+    groups = _group_pairs(runs, hits, measure, settings, not different_data)
     kinds: list[str | None] = [kind for run in runs if (kind := kind_of(run.summary))]
     comparison = {
         "measure": statistics.NAMES[measure],
@@ -114,7 +116,8 @@ def compare(
         **({"groups": groups} if groups else {}),
         "method": {
             "interval": INTERVAL,
-            "difference": "of the means over common subjects; 95 % as above, trials of both paired",
+            "difference": "of the means over common subjects; 95 % as above, trials of both "
+            + ("not paired: they are of different data" if different_data else "paired"),
             "tests": (
                 "two-sided over common subjects: Wilcoxon signed-rank, and sign flips of the differences "
                 f"(all, or {settings.permutations} drawn where there are more); Holm: over the pairs"
@@ -290,7 +293,10 @@ def _check_same_data(runs: Sequence[Run]) -> None:
                     f"{with_groups.folder} holds groups of trials and {without.folder} does not; compare runs of "
                     "test/N23SIMD_SO.py with each other, or groups within one run with --by phase"
                 )
-            if any(not np.array_equal(one[key], other[key]) for key in ("item", "group") if key in one):
+            known = [key for key in SAME_TRIAL if key in one and key in other]
+            if len(one) != len(other) or any(
+                list(one[key].astype(str)) != list(other[key].astype(str)) for key in known
+            ):
                 raise UserError(
                     f"{subject} was tested on other trials in {first.folder} "
                     f"({_parts(first, subject)}) than in {run.folder} ({_parts(run, subject)}); test "
@@ -327,7 +333,7 @@ def _run_row(run: Run, hits: Hits, measure: str) -> dict:
     }
 
 
-def _pairs(hits: Mapping[str, Hits], measure: str, settings: EvaluateSettings) -> list[dict]:
+def _pairs(hits: Mapping[str, Hits], measure: str, settings: EvaluateSettings, same_trials: bool) -> list[dict]:
     pairs = []
     for one, other in itertools.combinations(hits, 2):
         common = [subject for subject in hits[one] if subject in hits[other]]
@@ -336,7 +342,8 @@ def _pairs(hits: Mapping[str, Hits], measure: str, settings: EvaluateSettings) -
                 f"{one} and {other} have {len(common)} test subjects in common; a paired comparison needs 2"
             )
         first, second = ([hits[run][subject] for subject in common] for run in (one, other))
-        row = statistics.paired(first, second, settings.permutations, settings.seed, balanced=measure == "balanced")
+        balanced = measure == "balanced"
+        row = statistics.paired(first, second, settings.permutations, settings.seed, balanced, same_trials)
         pairs.append({"first": one, "second": other, **row})
     _correct(pairs)
     return pairs
@@ -359,7 +366,7 @@ def _correct(pairs: Sequence[dict]) -> None:
 
 
 def _group_pairs(
-    runs: Sequence[Run], hits: Mapping[str, Hits], measure: str, settings: EvaluateSettings
+    runs: Sequence[Run], hits: Mapping[str, Hits], measure: str, settings: EvaluateSettings, same_trials: bool
 ) -> dict[str, list[dict]]:
     """Return {group: pairs of runs on its trials}, Holm over all of them; empty where runs hold no groups.
 
@@ -379,7 +386,7 @@ def _group_pairs(
             for run in runs
         }
         if all(len(inside[a.name].keys() & inside[b.name].keys()) > 1 for a, b in itertools.combinations(runs, 2)):
-            found[group] = _pairs(inside, measure, settings)
+            found[group] = _pairs(inside, measure, settings, same_trials)
     _correct([pair for pairs in found.values() for pair in pairs])
     return found
 

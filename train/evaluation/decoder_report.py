@@ -16,7 +16,7 @@ from sleep_interpreter.train.settings.experiment import EvaluateSettings
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import atomic_write
+from sleep_interpreter.utils.core.paths import atomic_write, replaced_files
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.metrics import decoding_metrics, exchangeability, statistics
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
@@ -31,6 +31,8 @@ INTERVAL = (
     "95 %, Student's t over subjects on the scale of the logit, never narrower than the trials alone leave it "
     "(measured coverage: docs/statistics.md)"
 )
+MAYBE = ("behaviour.tsv", "behaviour.png")
+"""Files that a report may have or not: those of an earlier one go."""
 ONE_SUBJECT = "1 subject with trials: the overall interval is over its trials only and says nothing about another"
 
 
@@ -91,23 +93,22 @@ def report(
     if overall["ties"]:
         warnings.append(f"{overall['ties']} of {overall['n']} trials have tied probabilities: {tie_rule(items)}")
     summary = _summary(name, items, notes, warnings, found, settings)
-    # Without the old summary first: a run that is killed here leaves no summary beside another run's trials.
-    (folder / "summary.json").unlink(missing_ok=True)
-    write_csv(folder / "predictions.csv", [decoding_metrics.trial_rows(p) for p in predictions])
-    confusion = [(p.subject, decoding_metrics.confusion(p)) for p in predictions]
-    confusion.insert(0, ("all", np.sum([counts for _, counts in confusion], axis=0)))
-    write_csv(folder / "confusion_matrix.csv", [_confusion_rows(confusion, items)])
-    write_csv(folder / "subjects.csv", [_flat_rows("subject", rows)])
-    write_pickle(
-        {p.subject: {**stored(p), "data_type": [str(t) for t in p.data_type]} for p in predictions},
-        folder.parent / f"{name}.pickle",
-    )
-    kind = kind_of(notes)
-    _hold_against_memory(predictions, behaviour, settings, folder, summary, kind)
-    plots.confusion_matrix(confusion[0][1], items, folder / "confusion_matrix.png", name, kind)
-    plots.subject_accuracies(rows, overall, folder / "accuracy.png", name, kind)
-    plots.reliability(overall["calibration"], folder / "calibration.png", name, kind)
-    provenance.write_json(folder / "summary.json", summary)
+    with replaced_files(folder, "summary.json", {f"{name}.pickle"}, MAYBE) as place:
+        write_csv(place / "predictions.csv", [decoding_metrics.trial_rows(p) for p in predictions])
+        confusion = [(p.subject, decoding_metrics.confusion(p)) for p in predictions]
+        confusion.insert(0, ("all", np.sum([counts for _, counts in confusion], axis=0)))
+        write_csv(place / "confusion_matrix.csv", [_confusion_rows(confusion, items)])
+        write_csv(place / "subjects.csv", [_flat_rows("subject", rows)])
+        write_pickle(
+            {p.subject: {**stored(p), "data_type": [str(t) for t in p.data_type]} for p in predictions},
+            place / f"{name}.pickle",
+        )
+        kind = kind_of(notes)
+        _hold_against_memory(predictions, behaviour, settings, place, summary, kind)
+        plots.confusion_matrix(confusion[0][1], items, place / "confusion_matrix.png", name, kind)
+        plots.subject_accuracies(rows, overall, place / "accuracy.png", name, kind)
+        plots.reliability(overall["calibration"], place / "calibration.png", name, kind)
+        provenance.write_json(place / "summary.json", summary)
     return summary
 
 
@@ -355,28 +356,28 @@ def report_groups(
         {f"{p.subject}, {group}": p for group, own in predictions.items() for p in own}, settings
     )
     summary = _summary(name, items, notes, warnings, found, settings, holm=holm)
-    (folder / "summary.json").unlink(missing_ok=True)
-    frames = [
-        decoding_metrics.trial_rows(
-            p, group=group, **({"spindle_coupled": known[p.subject][group]} if p.subject in known else {})
-        )
-        for group, own in predictions.items()
-        for p in own
-    ]
-    write_csv(folder / "predictions.csv", frames)
-    write_csv(folder / "groups.csv", [_flat_rows("group", groups)])
-    results: dict[str, dict] = {}
-    for group, own in predictions.items():
-        for p in own:
-            results.setdefault(p.subject, {})[group] = stored(p)
-    write_pickle(results, folder.parent / f"{name}.pickle")
-    drawn = {
-        group: {**row, "values": [s["accuracy"] for s in row["by_subject"].values() if s["n"]]}
-        for group, row in groups.items()
-    }
-    plots.group_accuracies(drawn, folder / "groups.png", name, kind_of(notes))
-    _hold_against_memory(_all_groups(predictions), behaviour, settings, folder, summary, kind_of(notes))
-    provenance.write_json(folder / "summary.json", summary)
+    with replaced_files(folder, "summary.json", {f"{name}.pickle"}, MAYBE) as place:
+        frames = [
+            decoding_metrics.trial_rows(
+                p, group=group, **({"spindle_coupled": known[p.subject][group]} if p.subject in known else {})
+            )
+            for group, own in predictions.items()
+            for p in own
+        ]
+        write_csv(place / "predictions.csv", frames)
+        write_csv(place / "groups.csv", [_flat_rows("group", groups)])
+        results: dict[str, dict] = {}
+        for group, own in predictions.items():
+            for p in own:
+                results.setdefault(p.subject, {})[group] = stored(p)
+        write_pickle(results, place / f"{name}.pickle")
+        drawn = {
+            group: {**row, "values": [s["accuracy"] for s in row["by_subject"].values() if s["n"]]}
+            for group, row in groups.items()
+        }
+        plots.group_accuracies(drawn, place / "groups.png", name, kind_of(notes))
+        _hold_against_memory(_all_groups(predictions), behaviour, settings, place, summary, kind_of(notes))
+        provenance.write_json(place / "summary.json", summary)
     return summary
 
 
@@ -414,8 +415,6 @@ def _hold_against_memory(
     summary: dict[str, Any], kind: str | None,
 ) -> None:  # fmt: skip
     """Add to the summary whether items decoded better are remembered better, and write behaviour.tsv and .png."""
-    for name in ("behaviour.tsv", "behaviour.png"):
-        (folder / name).unlink(missing_ok=True)  # of an earlier test with other scores
     if behaviour is None:
         return
     summary["behaviour"], table = memory_scores.of_predictions(predictions, behaviour, settings)

@@ -18,7 +18,7 @@ from sleep_interpreter.train.settings.experiment import EvaluateSettings, Experi
 from sleep_interpreter.utils.core import provenance
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.core.paths import display_path, replaced_files
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.metrics import staging_metrics
 from sleep_interpreter.utils.metrics.reliability import nrem_reliability
@@ -101,31 +101,30 @@ def evaluate(
     assert settings is not None  # refused before anything was read
     nights, failures = [], []
     kind = kind_of(notes, "stager")
-    # Without the old summary first: a run that is killed leaves none beside another run's figures.
-    (folder / "summary.json").unlink(missing_ok=True)
-    for file in files:
-        try:
-            subject = read_staging_subject(file, root, gaps=True)
-            with tqdm(total=len(subject.window), desc=subject.name, unit="window", disable=None) as bar:
-                night = stage_night(subject, network, settings, experiment.evaluate.batch_size, bar)
-            spectrum = staging_metrics.spectrum(subject.window[::10, 0])
-            plots_staging.night_figure(
-                night, spectrum, settings.smoothing, folder / "nights" / f"{night.name}.png", kind
-            )
-            del subject
-        except Exception as error:  # one subject's trouble must not cost the cohort; it stands in the summary
-            reason = f"{'' if isinstance(error, UserError) else type(error).__name__ + ': '}{error}"
-            failures.append({"file": display_path(file), "reason": " ".join(reason.split())})
-            log.warning("WARNING: %s left out: %s", file, failures[-1]["reason"])
-            log.debug("details", exc_info=True)
-        else:
-            nights.append(night)
-    if not nights:
-        raise UserError(f"none of {len(files)} subjects could be staged; the first: {failures[0]['reason']}")
-    notes = {**notes, "simulated": bool(notes.get("simulated"))}
-    summary = measured(nights, settings, experiment.evaluate, notes, name, failures)
-    _write(nights, summary, folder, name, settings.smoothing, kind)
-    provenance.write_json(folder / "summary.json", summary)
+    with replaced_files(folder, "summary.json", {f"{name}.pickle"}) as place:
+        for file in files:
+            try:
+                subject = read_staging_subject(file, root, gaps=True)
+                with tqdm(total=len(subject.window), desc=subject.name, unit="window", disable=None) as bar:
+                    night = stage_night(subject, network, settings, experiment.evaluate.batch_size, bar)
+                spectrum = staging_metrics.spectrum(subject.window[::10, 0])
+                plots_staging.night_figure(
+                    night, spectrum, settings.smoothing, place / "nights" / f"{night.name}.png", kind
+                )
+                del subject
+            except Exception as error:  # one subject's trouble must not cost the cohort; it stands in the summary
+                reason = f"{'' if isinstance(error, UserError) else type(error).__name__ + ': '}{error}"
+                failures.append({"file": display_path(file), "reason": " ".join(reason.split())})
+                log.warning("WARNING: %s left out: %s", file, failures[-1]["reason"])
+                log.debug("details", exc_info=True)
+            else:
+                nights.append(night)
+        if not nights:
+            raise UserError(f"none of {len(files)} subjects could be staged; the first: {failures[0]['reason']}")
+        notes = {**notes, "simulated": bool(notes.get("simulated"))}
+        summary = measured(nights, settings, experiment.evaluate, notes, name, failures)
+        _write(nights, summary, place, name, settings.smoothing, kind)
+        provenance.write_json(place / "summary.json", summary)
     return summary
 
 
@@ -258,7 +257,7 @@ def _write(
             **({"simulated": True} if summary["simulated"] else {}),
         }  # fmt: skip
         frames.append(_frame(night))
-    write_pickle(pickled, folder.parent / f"{name}.pickle")
+    write_pickle(pickled, folder / f"{name}.pickle")
     write_csv(folder / "predictions.csv", frames)
     counts = {part: np.array(summary["overall"][part]["confusion"]) for part in ("epochs", "grid")}
     plots_staging.confusion_figure(counts, folder / "confusion_matrix.png", name, kind)

@@ -3,19 +3,49 @@
 import argparse
 import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import shorten_paths
+from sleep_interpreter.utils.core.paths import PROJECT, shorten_paths
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes words that can be meant: none that is empty, as that of an unset variable is, and no name that is no UTF-8.
+
+    "~" at the beginning of a word is the user's home, as in a shell (which leaves --data=~/study as it is).
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.register("type", None, _word)
+        self.register("type", Path, _path)
+
+
+def _word(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; is a variable not set?")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(
+            f"{os.fsencode(text)!r} is no UTF-8 text, and could not be written into a result: rename it"
+        ) from None
+    return os.path.expanduser(text) if text.startswith("~") else text  # noqa: PTH111  # a word, perhaps a pattern
+
+
+def _path(text: str) -> Path:
+    return Path(_word(text))
 
 
 def parser(doc: str | None, **kwargs: Any) -> argparse.ArgumentParser:
     """Return an argument parser whose help is the script's own docstring."""
-    result = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+    result = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
     result.add_argument("-v", "--verbose", action="store_true", help="show debugging messages")
     return result
 
@@ -75,6 +105,7 @@ def run(main: Callable[..., int | None], argv: Sequence[str] | None = None) -> i
     for noisy in ("absl", "tensorflow", "matplotlib", "numba", "yasa", "h5py", "PIL", "fontTools"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
+        check_environment()
         return main(argv) or 0
     except UserError as error:
         sys.stdout.flush()
@@ -88,6 +119,15 @@ def run(main: Callable[..., int | None], argv: Sequence[str] | None = None) -> i
         return 130
     print(f"error: {shorten_paths(message)}", file=sys.stderr)
     return 2
+
+
+def check_environment() -> None:
+    """Refuse a folder of the project, or a working folder, whose name is no UTF-8: results could not name it."""
+    for what, folder in (("the project's folder", str(PROJECT)), ("the working folder", os.getcwd())):  # noqa: PTH109
+        try:
+            folder.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{what} {os.fsencode(folder)!r} has a name that is no UTF-8 text: rename it") from None
 
 
 def script(name: str, command: Callable[..., int | None], *words: Any, **options: Any) -> Callable[..., int | None]:

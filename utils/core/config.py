@@ -8,10 +8,10 @@ every `--set a.b=c`.
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, InitErrorDetails
 
@@ -34,6 +34,14 @@ class Settings(BaseModel):
     )
 
 
+def _named(text: str) -> str:
+    if not text:
+        raise ValueError("is empty; null means none")
+    return str(Path(text).expanduser())
+
+
+UserPath = Annotated[str, AfterValidator(_named)]
+"""Type of a setting that names a file or folder; "~" is the user's home."""
 S = TypeVar("S", bound=BaseModel)
 
 

@@ -237,7 +237,7 @@ def _read(path: Path, _changed: int) -> DataCard:
 
 def file_of(path: str | Path) -> Path:
     """Return the path of a card that is named by itself or by the folder of its data set."""
-    path = Path(path)
+    path = Path(path).expanduser()
     return path / FILE if path.is_dir() else path
 
 

@@ -13,6 +13,10 @@ class UserError(ValueError):
     """
 
 
+class NoSpaceError(UserError, OSError):
+    """The disk is full: what was there is unchanged."""
+
+
 def nearest(name: object, known: Iterable[str], count: int = 3) -> list[str]:
     """Return the names in `known` closest to `name`, best first (empty when none is close)."""
     by_fold = {str(k).casefold(): k for k in known}

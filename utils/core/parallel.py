@@ -4,6 +4,7 @@ Sums on several BLAS threads differ in their last bits, so each piece of work is
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -59,10 +60,22 @@ def results(
             yield single_threaded(function, item)
     else:
         from joblib import Parallel, delayed, parallel_config  # lazy: start-up
+        from joblib.externals.loky import get_reusable_executor  # lazy: start-up
 
         with parallel_config("loky", inner_max_num_threads=1):
             pool = Parallel(n_jobs=min(jobs, max(1, len(items))), return_as="generator_unordered")
-            yield from pool(delayed(single_threaded)(function, item) for item in items)
+            found, complete = pool(delayed(single_threaded)(function, item) for item in items), False
+            try:
+                yield from found
+                complete = True
+            except BrokenProcessPool as error:
+                raise UserError(
+                    "a worker process was killed (out of memory?); what is done is kept: give the same command again, "
+                    "with fewer --jobs"
+                ) from error
+            finally:
+                if not complete:  # no process is left behind by an error or Ctrl-C
+                    get_reusable_executor().shutdown(wait=False, kill_workers=True)
 
 
 def single_threaded(function: Work, item: Any) -> Any:

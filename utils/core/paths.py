@@ -1,15 +1,17 @@
 """Where things are, from whatever folder a script is started."""
 
+import errno
 import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.errors import NoSpaceError, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout, or the installed package: code and params/ lie in it."""
@@ -19,6 +21,7 @@ PROJECT = ROOT if CHECKOUT else Path.cwd()
 PARAMS = ROOT / "params"
 DATA = PROJECT / "data"
 RESULTS = PROJECT / "results"
+_REPLACING = ".replacing"
 
 
 def display_path(path: str | Path) -> str:
@@ -90,8 +93,49 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and not isinstance(error, NoSpaceError):
+            raise NoSpaceError(
+                f"{path}: no space left on its disk; what was there before is unchanged: make room and give the same "
+                "command again"
+            ) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced_files(
+    folder: str | Path, last: str, above: Collection[str] = (), old: Collection[str] = ()
+) -> Iterator[Path]:
+    """Give a temporary folder for a set of files that replace those in `folder` together, at the end, or not at all.
+
+    The file `last` tells a complete set: it goes first and comes last. Files called as in `above` go beside the folder;
+    files of an earlier set called as in `old` go. On an error everything is as it was.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_temporary_folders(folder)
+    place = folder / f".{os.getpid()}{threading.get_native_id()}{_REPLACING}"
+    try:
+        place.mkdir()
+        yield place
+        (folder / last).unlink(missing_ok=True)
+        for name in old:
+            (folder / name).unlink(missing_ok=True)
+        for file in sorted((p for p in place.rglob("*") if p.is_file()), key=lambda p: p.name == last):
+            target = folder.parent / file.name if file.name in above else folder / file.relative_to(place)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def remove_temporary_folders(folder: Path) -> None:
+    """Remove what a process that was killed in `replaced_files` left, an hour ago or more."""
+    for left in folder.glob(f".*{_REPLACING}"):
+        if time.time() - left.stat().st_mtime > 3600:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

@@ -393,8 +393,9 @@ def against_chance(
 
 
 def paired(
-    first: Sequence[Trials], second: Sequence[Trials], permutations: int, seed: int, balanced: bool = False
-) -> dict[str, Any]:
+    first: Sequence[Trials], second: Sequence[Trials], permutations: int, seed: int, balanced: bool = False,
+    same_trials: bool = True,
+) -> dict[str, Any]:  # fmt: skip
     """Compare two decoders over the subjects that both were tested on, and test the difference.
 
     Sign flips are all enumerated when there are no more than `permutations`, otherwise drawn. The result is that of
@@ -405,7 +406,7 @@ def paired(
     wilcoxon_p, sign_flip_p = _one_sample(each, "two-sided", permutations, seed)
     differing = int(np.count_nonzero(each))
     return {
-        **difference(first, second, balanced),
+        **difference(first, second, balanced, same_trials),
         "wilcoxon_p": wilcoxon_p,
         "sign_flip_p": sign_flip_p,
         "differing": differing,
@@ -413,16 +414,19 @@ def paired(
     }
 
 
-def difference(first: Sequence[Trials], second: Sequence[Trials], balanced: bool = False) -> dict[str, Any]:
+def difference(
+    first: Sequence[Trials], second: Sequence[Trials], balanced: bool = False, same_trials: bool = True
+) -> dict[str, Any]:
     """Return the mean difference of two decoders over the subjects that both were tested on, in the same order.
 
     `balanced`: of balanced accuracy instead of the rate of correct trials. The result: subjects, first_mean,
-    second_mean, difference (mean over subjects of first - second), low and high (95 %, `mean_interval`; trials that
-    both decoders had are paired).
+    second_mean, difference (mean over subjects of first - second), low and high (95 %, `mean_interval`; with
+    `same_trials` those of a subject are paired where they are as many, of the same labels).
     """
     rates = _rates(first, second, balanced)
     each = np.round(np.subtract(*rates), 12)
-    variance = [_difference_variance(one, other, balanced) for one, other in zip(first, second, strict=True)]
+    both = zip(first, second, strict=True)
+    variance = [_difference_variance(one, other, balanced, same_trials) for one, other in both]
     low, high = mean_interval(each, np.sqrt(sum(variance)) / len(each), (-1.0, 1.0))
     hits = [np.concatenate([correct for _, correct in run]) for run in (first, second)]
     if all(len(set(own.tolist())) == 1 for own in hits):  # nothing varies: from Wilson's over all trials
@@ -442,9 +446,9 @@ def _rates(first: Sequence[Trials], second: Sequence[Trials], balanced: bool) ->
     return np.array([[accuracy_of(own, balanced) for own in run] for run in (first, second)])
 
 
-def _difference_variance(one: Trials, other: Trials, balanced: bool) -> float:
+def _difference_variance(one: Trials, other: Trials, balanced: bool, same_trials: bool) -> float:
     """Return the sampling variance of the difference of two decoders' rates in one subject."""
-    if len(one[0]) != len(other[0]) or not np.array_equal(one[0], other[0]):
+    if not same_trials or len(one[0]) != len(other[0]) or not np.array_equal(one[0], other[0]):
         return _trial_variance(*one, balanced) + _trial_variance(*other, balanced)
     return _trial_variance(one[0], np.subtract(one[1], other[1], dtype=float), balanced)
 

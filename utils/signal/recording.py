@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.file_hashes import digests
 
 if TYPE_CHECKING:
     import mne
 
-_MIB = 2**20
 _SENT_SECONDS = 0.01
 """A lower code that lasts so long was sent; amplifiers' lines fall within a sample or two of each other."""
 _OURS = "Number of records from the header does not match"  # we say it ourselves, in seconds
@@ -122,20 +122,12 @@ class Recording:
         ]
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return name, size and a hash: SHA-256 of size, first and last MiB of every file."""
+        """Return name, size and a hash: SHA-256 over every byte of every file."""
         files = [Path(f) for f in self._raw.filenames if f is not None]
         if self.path.is_file() and self.path.resolve() not in [f.resolve() for f in files]:
             files.insert(0, self.path)  # the header of a format in several files
-        digest, size = hashlib.sha256(), 0
-        for file in files:
-            length = file.stat().st_size
-            size += length
-            digest.update(str(length).encode())
-            with file.open("rb") as handle:
-                digest.update(handle.read(_MIB))
-                handle.seek(max(0, length - _MIB))
-                digest.update(handle.read(_MIB))
-        return {"name": self.path.name, "bytes": size, "sha256_size_ends": digest.hexdigest()}
+        digest = hashlib.sha256(b"".join(digests(files))).hexdigest()
+        return {"name": self.path.name, "bytes": sum(file.stat().st_size for file in files), "sha256": digest}
 
     def _open(self, names: list[str], rate: float) -> "mne.io.BaseRaw":
         """Open some channels alone, so that no other one's rate matters."""

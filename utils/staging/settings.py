@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
-from sleep_interpreter.utils.core.config import Settings
+from sleep_interpreter.utils.core.config import Settings, UserPath
 from sleep_interpreter.utils.staging.registry import STAGERS
 
 Corners = tuple[float, float]
@@ -43,7 +43,7 @@ class StagingSettings(Settings):
     """Which stager, how often, and what it needs."""
 
     stager: Annotated[str, AfterValidator(STAGERS.check)] = "yasa"
-    checkpoint: str | None = None
+    checkpoint: UserPath | None = None
     every_seconds: float = Field(5.0, ge=0.1, le=30)
     answer_seconds: float = Field(1.0, gt=0, le=4)
     silent_seconds: float = Field(12.0, ge=5, le=60)

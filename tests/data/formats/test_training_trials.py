@@ -216,7 +216,7 @@ def test_missing_key_names_the_nearest(cohort, tmp_path):
         read_test_subjects(_test_pickle(cohort, tmp_path, change))
 
 
-def test_fingerprint_follows_names_sizes_and_ends_but_not_the_place(cohort, tmp_path):
+def test_fingerprint_follows_names_and_every_byte_but_not_the_place(cohort, tmp_path):
     big = bytes(200_000)
     for name in ("x", "y"):
         (tmp_path / name / "sub").mkdir(parents=True)
@@ -228,12 +228,18 @@ def test_fingerprint_follows_names_sizes_and_ends_but_not_the_place(cohort, tmp_
     assert fingerprint(files[::-1]) == original
     assert fingerprint([tmp_path / "y" / "sub" / "a", tmp_path / "y" / "b"]) == original
     seen = {original}
-    for change in (big[:-1] + b"1", b"1" + big[1:], big + b"\0"):
+    for change in (big[:-1] + b"1", b"1" + big[1:], big + b"\0", big[:100_000] + b"1" + big[100_001:]):
         files[0].write_bytes(change)
         seen.add(fingerprint(files))
     files[0].write_bytes(big)
     seen.add(fingerprint([files[0], files[1].rename(tmp_path / "x" / "c")]))
-    assert len(seen) == 5
+    assert len(seen) == 6
+    (tmp_path / "link").symlink_to(tmp_path / "y")
+    store = tmp_path / "store" / "0f3a"  # as git-annex keeps files: under other names
+    store.parent.mkdir()
+    (tmp_path / "y" / "b").rename(store)
+    (tmp_path / "y" / "b").symlink_to(store)
+    assert fingerprint([tmp_path / "link" / "sub" / "a", tmp_path / "link" / "b"]) == original
     assert fingerprint(TrainingTrials(cohort).files) != original
 
 

@@ -1,0 +1,121 @@
+"""What a user's environment says for other projects does not decide here, or is refused at the start."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sleep_interpreter.data.preparation.settings import load_settings
+from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.train.settings import experiment
+from sleep_interpreter.utils.core import command_line, config
+from sleep_interpreter.utils.core.data_card import published
+from sleep_interpreter.utils.core.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+NETWORK = """
+from sleep_interpreter import model
+network = model.build("N23SISD", members=1, stem={"filters": 8, "dilations": [1], "dense": 8})
+import keras, numpy as np
+found = network.predict_proba(np.zeros((1, 200, 55)))
+c = keras.config
+print(c.backend(), c.floatx(), c.image_data_format(), c.epsilon(), found.dtype)
+"""
+
+
+def run(code, home=None, cwd=ROOT, **variables):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    if home is not None:
+        environment["HOME"] = str(home)
+    environment.pop("TF_NUM_INTRAOP_THREADS", None) if "TF_NUM_INTRAOP_THREADS" not in variables else None
+    command = [sys.executable, "-c", code] if isinstance(code, str) else [sys.executable, *code]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, timeout=300, check=False)
+
+
+def keras_home(folder, **content):
+    (folder / ".keras").mkdir()
+    (folder / ".keras" / "keras.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param({"KERAS_BACKEND": "torch"}, marks=pytest.mark.slow),
+        pytest.param(
+            {"KERAS_BACKEND": "", "KERAS_HOME": "", "TF_NUM_INTRAOP_THREADS": "", "TF_CPP_MIN_LOG_LEVEL": ""},
+            marks=pytest.mark.slow,
+        ),
+        {"json": {"floatx": "float16", "image_data_format": "channels_first", "backend": "jax", "epsilon": 0.1}},
+    ],
+    ids=["backend", "empty", "keras.json"],
+)
+def test_keras_is_what_the_networks_need(wrong, tmp_path):
+    home = keras_home(tmp_path, **wrong["json"]) if "json" in wrong else tmp_path
+    variables = {key: value for key, value in wrong.items() if key != "json"}
+    done = run(NETWORK, home, cwd=tmp_path, **variables)
+    assert done.stdout.decode().split() == ["tensorflow", "float32", "channels_last", "1e-07", "float32"], done.stderr
+    assert not (tmp_path / "keras.json").exists()
+
+
+def test_a_keras_that_is_in_use_with_another_backend_is_refused():
+    code = "import sys, types\nsys.modules['keras'] = k = types.ModuleType('keras')\n"
+    code += "k.config = types.SimpleNamespace(backend=lambda: 'torch')\n" + NETWORK
+    done = run(code)
+    assert b"Keras is in use with torch here" in done.stderr and b"import sleep_interpreter first" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--data", ""], "argument --data: is empty; is a variable not set?"),
+        (["--results="], "argument --results: is empty"),
+        (["--checkpoint", ""], "argument --checkpoint: is empty"),
+        (["--set", ""], "argument --set: is empty"),
+        (
+            ["--data", os.fsdecode(b"/tmp/st\xfcdie")],
+            "is no UTF-8 text, and could not be written into a result: rename it",
+        ),
+        (["--folder", os.fsdecode(b"r\xe9sultats")], "is no UTF-8 text"),
+        (["--folder", ""], "argument --folder: is empty"),
+    ],
+)
+def test_words_that_cannot_be_meant_are_refused_at_the_start(words, said, capsys):
+    parser = command_line.experiment_parser("", checkpoint=True)
+    parser.add_argument("--folder", type=Path)
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(words)
+    assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_a_working_folder_that_is_no_utf8_is_refused(tmp_path):
+    folder = os.fsencode(tmp_path) + b"/st\xfcdie"
+    os.mkdir(folder)  # noqa: PTH102  # its name is no text
+    done = run([str(ROOT / "data" / "check.py"), "x"], cwd=folder)
+    assert done.returncode == 2 and b"the working folder" in done.stderr and b"no UTF-8" in done.stderr
+
+
+def test_home_is_the_users_home_wherever_it_stands(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parser = command_line.experiment_parser("")
+    parser.add_argument("--folder", type=Path)
+    args = parser.parse_args(["--data=~/study", "--folder=~/own", "--results=not~/here"])
+    assert (args.data, args.folder, args.results) == (f"{tmp_path}/study", tmp_path / "own", "not~/here")
+    args = parser.parse_args(["--set", "data.root=~/study"], argparse.Namespace(mode=None))
+    assert experiment.read("N23SISD", args).data.root == str(tmp_path / "study")
+
+
+def test_home_in_settings_is_the_users_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "card.yaml").write_text((ROOT / "params" / "published_card.yaml").read_text())
+    words = ["decoder.checkpoint=~/a.npz", "staging.checkpoint=~/b.npz", "audio.folder=~/sounds", "card=~/card.yaml"]
+    session = config.load(SessionSettings, "realtime", overrides=words)
+    found = session.decoder.checkpoint, session.staging.checkpoint, session.audio.folder, session.card
+    assert found == tuple(str(tmp_path / name) for name in ("a.npz", "b.npz", "sounds", "card.yaml"))
+    assert load_settings(None, ["card=~/card.yaml"]).card == published()
+    with pytest.raises(UserError, match=r"decoder.checkpoint.*is empty; null means none"):
+        config.load(SessionSettings, "realtime", overrides=['decoder.checkpoint=""'])
