@@ -236,7 +236,7 @@ def test_a_subject_without_a_part_is_one_sentence_before_anything_is_tuned(part,
     ("options", "words"),
     [
         (["--subjects", "nobody"], ["no test subject 'nobody'", "subject_test_0, subject_test_1"]),
-        (["--subjects", ""], ["--subjects ''", "subject_test_3"]),
+        (["--subjects", ","], ["--subjects ','", "subject_test_3"]),
         (["--subjects", "subject_test_0,,"], ["--subjects 'subject_test_0,,'"]),
         (["--set", "finetune.freeze=['*_input/conv2d*']"], ["no variable's name matches '*_input/conv2d*'", "such as"]),
         (["--set", "finetune.freeze=['*']"], ["nothing is left to train"]),

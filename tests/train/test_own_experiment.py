@@ -197,7 +197,7 @@ def test_another_card_does_not_go_on_with_a_run(trained, words, tmp_path, call_s
     data_card.write(renamed, tmp_path / "data")
     code, stderr = call_script("train/N23SISD.py", *SMALL, "--data", tmp_path / "data", "--results", trained)
     assert code == 2
-    one_sentence(stderr, "data.root")
+    one_sentence(stderr, "card fingerprint")
     copytree(trained, tmp_path / "results")
     data_card.write(renamed, words)
     try:

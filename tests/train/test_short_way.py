@@ -20,8 +20,8 @@ from sleep_interpreter.utils.core import yaml_reader
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = ("blocks.py", "layers.py", "kernels.py", "decoder.py", "losses.py", "multi_device.py", "settings.py")
 """Of model/networks/: what the network itself is, whoever calls it."""
-TRIALS = ("utils/core/data_card.py", "data/", "utils/signal/", "tests/", ".venv/")
-"""Reading of trials."""
+TRIALS = ("utils/core/data_card.py", "utils/core/file_hashes.py", "data/", "utils/signal/", "tests/", ".venv/")
+"""Reading of trials, and which data they are of."""
 GROUND = ("utils/core/",)
 """Reading of settings and of command lines."""
 MATCHING = (
@@ -80,5 +80,5 @@ def test_from_the_command_line_to_the_first_probabilities(tmp_path):
     assert len(own) <= 17 and len({path for path, _ in own}) <= 9, told
     assert len(way) <= 26 and len({path for path, _ in way}) <= 12, told
     assert len(matching) <= 8, told
-    assert len(whole) <= 65 and len({path for path, _ in whole}) <= 22, told
+    assert len(whole) <= 67 and len({path for path, _ in whole}) <= 22, told
     assert not [path for path, _ in way if path.endswith(("released.py", "tf_checkpoint.py"))], told

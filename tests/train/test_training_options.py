@@ -378,7 +378,7 @@ def test_variants_train_and_test_end_to_end(options, said, cohort, tmp_path, cal
     [
         (["--members", "0"], ["members = 0", "greater than 0"]),
         (["--set", "members=1.5"], ["members = 1.5", "integer"]),
-        (["--devices", ""], ["--devices ''", "CPU:0"]),
+        (["--devices", ","], ["--devices ','", "CPU:0"]),
         (["--devices", "CPU:0"], ["--devices CPU:0", "two or more"]),
         (["--devices", "cpu:0,GPU:7"], ["no device 'GPU:7'", "there are CPU:0"]),
         (["--devices", "CPU:0,/device:CPU:0"], ["stands there twice"]),

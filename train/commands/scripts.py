@@ -22,8 +22,7 @@ Arguments = Sequence[str] | None
 
 def train(name: str | None, doc: str | None, argv: Arguments, modes: Sequence[str] = ()) -> None:
     """Train a decoder or a stager; None: that which the command line names."""
-    parser = _training_parser(doc, modes)
-    _add_network(parser, name)
+    parser = _training_parser(doc, modes, name is None)
     parser.add_argument("--members", type=int, metavar="N", help="members of the ensemble")
     parser.add_argument("--member", type=int, metavar="I", help="train member I alone (0, 1, ...), do not join")
     parser.add_argument("--collect", action="store_true", help="join members trained alone")
@@ -52,8 +51,7 @@ def finetune(name: str, network: str, doc: str | None, argv: Arguments) -> None:
     parser = _training_parser(doc)
     parser.add_argument("--checkpoint", metavar="FILE", help="checkpoint instead of the one trained here")
     parser.add_argument("--subjects", metavar="A,B", help="only these subjects, for example subject_test_3")
-    _add_interpolate(parser)
-    _add_behaviour(parser)
+    _add_decoding(parser)
     args = parser.parse_args(argv)
     settings = _read_settings(name, args, network)
     from sleep_interpreter.train.commands import train as command  # lazy: start-up
@@ -74,19 +72,12 @@ def _read_settings(name: str, args: argparse.Namespace, network: str | None = No
     return settings
 
 
-def _add_network(parser: argparse.ArgumentParser, name: str | None) -> None:
-    if name is None:
-        parser.add_argument("network", metavar="NETWORK", help="its name, that of a file in params/: EEGNet")
-
-
-def _add_interpolate(parser: argparse.ArgumentParser) -> None:
+def _add_decoding(parser: argparse.ArgumentParser) -> None:
+    """Add what every command that decodes takes."""
     parser.add_argument(
         "--interpolate", action="store_true",
         help="interpolate channels that the network reads and the data lack (spherical splines), instead of refusing",
     )  # fmt: skip
-
-
-def _add_behaviour(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--behaviour", type=Path, metavar="TABLE", help="memory scores as TSV or CSV: subject, item, score"
     )
@@ -95,8 +86,8 @@ def _add_behaviour(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _training_parser(doc: str | None, modes: Sequence[str] = ()) -> argparse.ArgumentParser:
-    parser = command_line.experiment_parser(doc, modes)
+def _training_parser(doc: str | None, modes: Sequence[str] = (), network: bool = False) -> argparse.ArgumentParser:
+    parser = command_line.experiment_parser(doc, modes, network=network)
     parser.add_argument("--restart", action="store_true", help="set an earlier run aside and begin anew")
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave out damaged trials and list them, instead of stopping"
@@ -106,8 +97,7 @@ def _training_parser(doc: str | None, modes: Sequence[str] = ()) -> argparse.Arg
 
 def test_decoder(name: str | None, doc: str | None, argv: Arguments, modes: Sequence[str] = ()) -> None:
     """Test a decoder on the test subjects; None: that which the command line names."""
-    parser = command_line.experiment_parser(doc, modes, checkpoint=True)
-    _add_network(parser, name)
+    parser = command_line.experiment_parser(doc, modes, checkpoint=True, network=name is None)
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave out damaged trials (and say so) instead of stopping"
     )
@@ -118,8 +108,7 @@ def test_decoder(name: str | None, doc: str | None, argv: Arguments, modes: Sequ
         default="train,val,test",
         help="parts of the test subjects' trials (default: train,val,test; zero-shot nothing is fitted)",
     )
-    _add_interpolate(parser)
-    _add_behaviour(parser)
+    _add_decoding(parser)
     args = parser.parse_args(argv)
     name = name or str(args.network)
     settings = _read_settings(name, args)
@@ -133,8 +122,7 @@ def test_decoder(name: str | None, doc: str | None, argv: Arguments, modes: Sequ
 def test_so_groups(name: str, doc: str | None, argv: Arguments, mode: str) -> None:
     """Test a decoder by phase of the slow oscillation."""
     parser = command_line.experiment_parser(doc, checkpoint=True)
-    _add_interpolate(parser)
-    _add_behaviour(parser)
+    _add_decoding(parser)
     args = parser.parse_args(argv, argparse.Namespace(mode=mode))
     settings = _read_settings(name, args)
     from sleep_interpreter.train.commands import test as command  # lazy: start-up
@@ -168,8 +156,7 @@ def reactivation(doc: str | None, argv: Arguments) -> None:
         "--conditions", type=Path, metavar="TABLE",
         help="TSV or CSV: subject, session, condition; compares them (default: sessions by their names)",
     )  # fmt: skip
-    _add_behaviour(parser)
-    _add_interpolate(parser)
+    _add_decoding(parser)
     args = parser.parse_args(argv)
     from sleep_interpreter.train.commands import reactivation as command  # lazy: start-up
 

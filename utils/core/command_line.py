@@ -50,9 +50,16 @@ def parser(doc: str | None, **kwargs: Any) -> argparse.ArgumentParser:
     return result
 
 
-def experiment_parser(doc: str | None, modes: Sequence[str] = (), checkpoint: bool = False) -> argparse.ArgumentParser:
-    """Return the parser of a script that runs an experiment: settings, data, results, mode, a checkpoint to test."""
+def experiment_parser(
+    doc: str | None, modes: Sequence[str] = (), checkpoint: bool = False, network: bool = False
+) -> argparse.ArgumentParser:
+    """Return the parser of a script that runs an experiment: settings, data, results, mode, a checkpoint to test.
+
+    `network`: the command line names the network.
+    """
     result = parser(doc)
+    if network:
+        result.add_argument("network", metavar="NETWORK", help="its name, that of a file in params/: EEGNet")
     result.add_argument("--config", metavar="YAML", help="settings file instead of the one in params/")
     result.add_argument(
         "--set", dest="overrides", metavar="a.b=c", action="append", default=[], help="change one setting"
