@@ -18,24 +18,18 @@ _ENVIRONMENT = {
 }
 
 
-def _check_backend() -> None:
-    import keras  # lazy: start-up
-
-    if (backend := keras.config.backend()) != "tensorflow":
-        raise UserError(
-            f"Keras is in use with {backend} here, this project's networks need TensorFlow: import sleep_interpreter "
-            "first, or set KERAS_BACKEND=tensorflow"
-        )
-
-
 def import_tensorflow() -> ModuleType:
     """Import TensorFlow and return it; what its libraries print while loading is shown only if that fails.
 
     `UserError`: Keras is in use with another backend.
     """
-    if "keras" in sys.modules:
-        _check_backend()
-    if "tensorflow" in sys.modules and "keras" in sys.modules:
+    ours = "keras" not in sys.modules
+    if not ours and (backend := sys.modules["keras"].config.backend()) != "tensorflow":
+        raise UserError(
+            f"Keras is in use with {backend} here, this project's networks need TensorFlow: import sleep_interpreter "
+            "first, or set KERAS_BACKEND=tensorflow"
+        )
+    if "tensorflow" in sys.modules and not ours:
         return sys.modules["tensorflow"]
     for name, value in _ENVIRONMENT.items():
         if not os.environ.get(name):  # an empty value is that of a variable that somebody meant to set
@@ -48,7 +42,6 @@ def import_tensorflow() -> ModuleType:
         stderr = os.dup(2)
         os.dup2(hidden.fileno(), 2)
         try:
-            ours = "keras" not in sys.modules
             import keras  # lazy: start-up
             import tensorflow  # noqa: F401  # lazy: start-up
 
