@@ -149,7 +149,7 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
         eeg, label = trials[train]
         if not plan.tests:
             folds = _folds(settings, name, label, known[train], job["file"])
-            if why := _unfit_for_folds(label, folds):
+            if why := _unfit_for_folds(label, folds, settings.split != "random"):
                 header["missing"][train] = why
                 continue
             arrays[f"{train}/{train}"] = fits.within(eeg, label, folds, classes, plan.baseline, **settings.glm)
@@ -186,8 +186,8 @@ def _folds(
     return fits.split_in_time(label, run, settings.folds, settings.split == "by_run")
 
 
-def _unfit_for_folds(label: np.ndarray, folds: Sequence[np.ndarray]) -> str | None:
-    """Return why the trials cannot be decoded in folds, or None."""
+def _unfit_for_folds(label: np.ndarray, folds: Sequence[np.ndarray], in_time: bool) -> str | None:
+    """Return why the trials cannot be decoded in folds, which follow the order of time or not, or None."""
     if len(label) == 0:
         return "no trials"
     if len(label) < len(folds):
@@ -200,7 +200,7 @@ def _unfit_for_folds(label: np.ndarray, folds: Sequence[np.ndarray]) -> str | No
         if len(np.unique(label[np.concatenate(train)])) < 2:
             return f"the trials to train on for fold {k + 1} are all of one item"
         known += np.isin(label[folds[k]], label[np.concatenate(train)]).sum()
-    if not known:
+    if in_time and not known:
         return "each item is in one stretch or run alone: no fold has an item that it was trained on"
     return None
 

@@ -64,10 +64,12 @@ def test_folds_keep_stretches_and_runs_whole():
     assert sorted(np.concatenate(folds)) == list(range(160))
     for fold in folds:
         assert len(np.unique(runs[fold])) == 2 and np.bincount(label[fold]).tolist() == [8] * CLASSES
-    assert "too few runs" in run._unfit_for_folds(label, fits.split_in_time(label, np.repeat([0, 1], 80), 5, True))
+    assert "too few runs" in run._unfit_for_folds(
+        label, fits.split_in_time(label, np.repeat([0, 1], 80), 5, True), True
+    )
     once = np.repeat(np.arange(10), 8)
     assert "each item is in one stretch or run alone" in run._unfit_for_folds(
-        once, fits.split_in_time(once, None, 5, False)
+        once, fits.split_in_time(once, None, 5, False), True
     )
 
 
@@ -130,3 +132,11 @@ def test_trials_that_say_their_run_are_split_by_it(call_script, tmp_path):
     summary = json.loads((tmp_path / "lasso_image2image" / "summary.json").read_text())
     assert summary["results"]["image/image"]["peak"]["permutation"]["p"] == pytest.approx(1 / 201)
     assert "permuted by stretches within runs" in summary["warnings"][0]
+
+
+def test_one_trial_an_item_is_no_design_in_blocks():
+    """Shuffled folds of it decode nothing and say so with their figures, as they always did."""
+    label = np.arange(15)
+    folds = fits.folds_of(15, 5, 0, "subject_0")
+    assert run._unfit_for_folds(label, folds, False) is None
+    assert "one stretch or run alone" in run._unfit_for_folds(label, folds, True)
