@@ -139,6 +139,7 @@ def evaluate(
     `interpolate` channels that the data lack are interpolated by spherical splines. Trials that the network does not
     take, or no trial at all, are a `UserError`.
     """
+    from sleep_interpreter.data.formats import plausibility  # lazy: start-up
     from sleep_interpreter.data.formats.test_trials import TestSubject  # lazy: start-up
     from sleep_interpreter.train.commands.test import LONG_NOTES, cautions  # lazy: start-up
     from sleep_interpreter.train.evaluation import decoder_report, matching  # lazy: start-up
@@ -162,6 +163,7 @@ def evaluate(
         "warnings": [
             *cautions(trained, subjects),
             *matching.said(network, subjects, "the data", network.network, interpolate),
+            *plausibility.of_subjects(subjects),
         ],
     }
     checked = config.validate(EvaluateSettings, tree, "evaluate()")

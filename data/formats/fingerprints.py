@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,5 +28,6 @@ def fingerprint(files: Iterable[str | Path]) -> str:
     total = hashlib.sha256()
     for path, digest in zip(paths, digests(paths), strict=True):
         common = next(p for p in path.parents if all(p in other.parents for other in paths))
-        total.update(f"{path.relative_to(common).as_posix()}\0".encode(errors="surrogateescape") + digest)
+        name = unicodedata.normalize("NFC", path.relative_to(common).as_posix())  # macOS may take letters apart
+        total.update(f"{name}\0".encode(errors="surrogateescape") + digest)
     return total.hexdigest()

@@ -48,6 +48,16 @@ def copies(eeg: np.ndarray, parts: np.ndarray) -> int:
     return sum(own in fitted for own, part in zip(digests, parts, strict=True) if part == "test")
 
 
+def of_domain(eeg: np.ndarray, channels: Iterable[str], of: str) -> list[str]:
+    """Return what is wrong with one domain's trials (n, T, C), `of` in words, that are decoded in folds."""
+    alike = len(eeg) - len({digest(trial) for trial in eeg})
+    found = [remark_on_flat(flat(eeg), channels, of)]
+    found += (
+        [f"{alike} of {len(eeg)} {of} are copies of another one, which folds take for independent"] if alike else []
+    )
+    return [text for text in found if text]
+
+
 def of_subjects(subjects: Iterable[Any]) -> list[str]:
     """Return what is wrong with test subjects' trials (`TestSubject` or `SOSubject`), a sentence each kind."""
     still, names, doubled = list[np.ndarray](), list[str](), Counter[str]()

@@ -97,4 +97,4 @@ def _trials(stored: Any, key: str, awake: bool, path: Path, card: DataCard) -> D
             else validation.sleep_signal(trial, "EEG", where, card)
         ).T
         origins.append(trial_origin.read_one(trial, where))
-    return DomainTrials(eeg, label, trial_origin.to_table(origins))
+    return DomainTrials(eeg, label, trial_origin.to_table(origins, f"{display_path(path)}, {key}"))

@@ -151,7 +151,7 @@ def _origins(content: dict[str, Any], groups: dict[str, Any], file: Path) -> dic
                 f"{validation.brief(stored)}; prepare the data again"
             )
         own = [trial_origin.check(one, f"{where}, trial {place}") for place, one in enumerate(stored)]
-        table = trial_origin.to_table(own)
+        table = trial_origin.to_table(own, where)
         result[name] = pd.DataFrame(index=range(len(label))) if table is None else table
     return result
 

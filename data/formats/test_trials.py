@@ -224,7 +224,7 @@ def _read_test_subject(
         data_types=parts,
         simulated=marked or trials_are_marked(trials),
         card=card,
-        origin=trial_origin.to_table(columns["origin"]),
+        origin=trial_origin.to_table(columns["origin"], display_path(file)),
     )
 
 

@@ -4,6 +4,7 @@ Trials that data/prepare.py writes have a field "origin", a dict of these values
 that nobody knows is absent.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,9 +35,13 @@ COLUMNS: dict[str, type] = {
 _WORDS = {str: "text", float: "a number", int: "a whole number", bool: "True or False"}
 
 
-def cue_id(subject: str, session: str, number: int) -> str:
-    """Return the name of the cue `number`, counted from 1, of one session of a subject."""
-    return f"{subject}_{session}_{number:04d}"
+def cue_id(subject: str, recording: str, number: int) -> str:
+    """Return the name of the cue `number`, counted from 1, of one recording (or live session) of a subject.
+
+    `recording` is its file's name, which stays what it is when others come beside it.
+    """
+    name = recording.rsplit(".", 1)[0]
+    return f"{name if name.startswith(subject) else f'{subject}_{name}'}_{number:04d}"
 
 
 def to_dicts(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -73,11 +78,14 @@ def check(found: Any, where: str) -> dict[str, Any]:
     return result
 
 
-def to_table(origins: Sequence[Mapping[str, Any]]) -> pd.DataFrame | None:
+def to_table(origins: Sequence[Mapping[str, Any]], where: str) -> pd.DataFrame | None:
     """Return the origins of n trials as a table (n rows, columns of `COLUMNS` that one has), None where none has any.
 
-    What a trial does not say is missing (NaN or None).
+    What a trial does not say is missing (NaN or None). A cue that two trials are of is refused; `where` names the file.
     """
+    named = [own["cue_id"] for own in origins if "cue_id" in own]
+    if twice := [name for name, count in Counter(named).items() if count > 1]:
+        raise UserError(f"{where}: two trials of the cue {twice[0]!r} (field {FIELD!r}); one of them is a copy")
     columns = [column for column in COLUMNS if any(column in own for own in origins)]
     if not columns:
         return None

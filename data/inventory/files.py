@@ -72,6 +72,7 @@ class Findings:
     sleep_alone: int = 0  # trials of a kind that may have awake trials beside them, and have none
     digests: dict[bytes, set[str]] = field(default_factory=dict)  # the sections that it stands in
     flat_trials: int = 0  # sleep trials that stand still in all channels
+    partly_flat: int = 0  # sleep trials in which some channels stand still
     flat_channels: np.ndarray | None = None  # bool (C,): stands still in all sleep trials
     lengths: Counter[int] = field(default_factory=Counter)  # of the sleep trials, in samples
 
@@ -94,6 +95,7 @@ class Findings:
             self.digests.setdefault(digest(eeg), set()).add(section)
             still = flat(eeg.T[None])[0]
             self.flat_trials += bool(still.all())
+            self.partly_flat += bool(still.any() and not still.all())
             self.flat_channels = still if self.flat_channels is None else self.flat_channels & still
 
     def add_problem(self, error: UserError) -> None:

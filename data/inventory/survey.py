@@ -215,9 +215,12 @@ def _look_at_signals(inventory: Inventory, findings: Findings) -> None:
     file, still = findings.file, findings.flat_channels
     if findings.flat_trials:
         inventory.add_problem(file, f"{findings.flat_trials} sleep trials are flat in all channels; leave them out")
-    elif still is not None and still.any():
+    if still is not None and still.any() and not still.all():
         names = [name for name, own in zip(inventory.card.channels, still, strict=True) if own]
         inventory.add_problem(file, f"{listed(names)} stand still in all its sleep trials")
+    elif findings.partly_flat:
+        reason = f"{findings.partly_flat} of {findings.trials} sleep trials have a flat channel"
+        inventory.warnings.append(f"{display_path(file)}: {reason}")
     if doubled := sum("test" in parts and len(parts) > 1 for parts in findings.digests.values()):
         reason = f"{doubled} of its test trials are copies of train or val trials; a test on them is none"
         inventory.add_problem(file, reason)

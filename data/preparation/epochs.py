@@ -140,9 +140,10 @@ class EpochsData:
             for kind in self.card.awake_kinds:
                 found = [trials[kind].eeg[draw[kind]].transpose(0, 2, 1) for draw in draws.values()]
                 more[kind] = np.stack(found) if found else np.zeros(shape, np.float32)
+        origin = trial_origin.to_table(origins_of(own.table), f"the Epochs of {name}")
         return TestSubject(
             name, Path(name), np.ascontiguousarray(own.eeg.transpose(0, 2, 1)), own.items.astype(np.int64), parts,
-            simulated=self.simulated, card=self.card, origin=trial_origin.to_table(origins_of(own.table)), **more,
+            simulated=self.simulated, card=self.card, origin=origin, **more,
         )  # fmt: skip
 
 

@@ -186,7 +186,15 @@ def _kind(labels: Sequence[str | None], settings: Preparation, path: Path) -> Se
 def _distinct(sessions: Sequence[Session]) -> tuple[Session, ...]:
     """Number sessions of one label, so that each has a folder of its own."""
     n = Counter(s.label for s in sessions)
-    return tuple(s if n[s.label] == 1 else replace(s, label=f"{s.label}_{k}") for k, s in enumerate(sessions))
+    taken = {label for label, count in n.items() if count == 1}
+    result = []
+    for session in sessions:
+        label, number = session.label, 0
+        while n[session.label] > 1 and (label == session.label or label in taken):
+            label, number = f"{session.label}_{number}", number + 1
+        taken.add(label)
+        result.append(replace(session, label=label))
+    return tuple(result)
 
 
 def _groups(table: Path, column: str | None) -> dict[str, bool]:

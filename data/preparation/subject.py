@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -140,6 +141,12 @@ def _prepare(source: Source, name: str, settings: Preparation, work: Path, step:
     for kind, stages in cutting.SLEEP_STAGES.items():
         table, eeg = sleep.select(np.isin(sleep.table.stage.to_numpy(), stages))
         trials[kind] = Trials(table.reset_index(drop=True), eeg)
+    cues = [cue for one in details for cue in one.cleaned.events.cue_id.dropna()]
+    if twice := [cue for cue, count in Counter(cues).items() if count > 1]:
+        raise UserError(
+            f"{source.name}: two recordings are called {twice[0].rpartition('_')[0]!r}, and so would be their cues; "
+            "rename one of the files"
+        )
     for _, one in nights:
         _write_cues(files / PREPARED / name / one.session.label, one, trials, left_out)
     precue = {kind: _matching(before, trials[kind]) for kind in cutting.SLEEP_STAGES if settings.outputs.precue}

@@ -72,7 +72,7 @@ def with_origin(
     onset, cued = events.onset_s.to_numpy(float), events.modality.isin(CUED).to_numpy()
     sham = [kind == "sham" if kind in CUED else None for kind in events.modality]
     numbers = np.cumsum(cued)
-    ids = [cue_id(name, session.label, n) if own else None for n, own in zip(numbers, cued, strict=True)]
+    ids = [cue_id(name, session.path.name, n) if own else None for n, own in zip(numbers, cued, strict=True)]
     scored = np.zeros(0) if sleep is None else sleep.onset[np.isin(sleep.stage, (N2, N3, REM))]
     return events.assign(
         cue_id=pd.Series(ids, events.index, dtype=object),

@@ -50,9 +50,10 @@ def report(
                 exchanges = {
                     name: time_course_tests.exchange_of(a, settings.statistics.permute) for name, a in own.items()
                 }
+                why = time_course_tests.leaking(exchanges.values())
                 if told := exchangeability.warning(exchanges, "statistics.permute"):
                     warnings.append(f"{'/'.join(pair)}: {told}")
-                pairs["/".join(pair)], rows, drawn = describe(pair, own, settings, card)
+                pairs["/".join(pair)], rows, drawn = describe(pair, own, settings, card, why)
                 curves.append(rows)
                 predictions += _predictions(pair, own, results, settings, card)
                 _draw(plan, pair, drawn, results, own, place, card, kind)
@@ -67,7 +68,7 @@ def report(
             "chance": mean_chance([row["chance"] for row in pairs.values()]),
             "simulated": simulated,
             **notes,
-            "warnings": warnings,
+            "warnings": [*warnings, *(text for own in results.values() for text in own.header["remarks"])],
             "results": pairs,
             "subjects": {name: _subject_row(own) for name, own in results.items()},
             "missing": {name: own.header["missing"] for name, own in results.items() if own.header["missing"]},
@@ -118,13 +119,15 @@ def _percent_of_folds(arrays: Arrays | None) -> list[list[np.ndarray]]:
     return [[part[fold].astype(np.float32) for part in parts] for fold in range(len(arrays["n"]))]
 
 
-def _within(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSettings, card: DataCard) -> Described:
+def _within(
+    pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSettings, card: DataCard, why: str | None
+) -> Described:
     """Return a domain's entry of the summary, its rows of mean.csv, and what the figures show."""
     curves = np.array([a["hits"].sum(axis=0) / a["n"].sum() for a in own.values()])
     by_chance = np.array([time_course_tests.chance_of(a) for a in own.values()])
     validation = np.mean([a["validation_hits"].sum(axis=0) / a["validation_n"].sum() for a in own.values()], axis=0)
     times = np.array(seconds(pair[0], curves.shape[1], card))
-    tested, mask = time_course_tests.clusters(curves, by_chance, settings.statistics)
+    tested, mask = time_course_tests.clusters(curves, by_chance, settings.statistics, why)
     interval = time_course_tests.band(
         np.array([a["hits"].sum(axis=0) for a in own.values()]), np.array([a["n"].sum() for a in own.values()])
     )
@@ -152,13 +155,15 @@ def _within(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSet
     return entry, pd.DataFrame({**columns, "significant": mask, "subjects": len(own)}), drawn
 
 
-def _cross(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSettings, card: DataCard) -> Described:
+def _cross(
+    pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSettings, card: DataCard, why: str | None
+) -> Described:
     """Return a pair's entry of the summary, its rows of mean.csv, and what the figures show."""
     maps = np.array([a["hits"] / a["n"] for a in own.values()])
     times = np.array(seconds("image", maps.shape[2], card))
     offsets = np.array(settings.windows.offsets)
     by_chance = np.array([time_course_tests.chance_of(a) for a in own.values()])
-    tested, mask = time_course_tests.clusters(maps, by_chance, settings.statistics)
+    tested, mask = time_course_tests.clusters(maps, by_chance, settings.statistics, why)
     peaks = time_course_tests.peaks_across(own)
     entry = {
         "subjects": len(own),
@@ -179,7 +184,7 @@ def _cross(pair: tuple[str, str], own: Mapping[str, Arrays], settings: LassoSett
     if all("generalised" in a for a in own.values()):
         everywhere = np.array([a["generalised"] / a["n"] for a in own.values()])
         expected = np.array([a["by_chance"] / a["n"] for a in own.values()])
-        found, where = time_course_tests.clusters(everywhere, expected, settings.statistics)
+        found, where = time_course_tests.clusters(everywhere, expected, settings.statistics, why)
         axes = [np.array(seconds(domain, size, card)) for domain, size in zip(pair, everywhere.shape[1:], strict=True)]
         entry["generalised"] = _in_seconds(found, lambda p: [float(axes[0][p[0]]), float(axes[1][p[1]])])
         drawn["generalised"] = {"mean": everywhere.mean(axis=0), "mask": where, "axes": axes}
@@ -205,7 +210,7 @@ def _predictions(
             predicted, at["offset"] = arrays["predicted"][:, offset, sample], settings.windows.offsets[offset]
         at["time"] = np.array(seconds(pair[0] if folds else "image", arrays["predicted"].shape[-1], card))[sample]
         frame = pd.DataFrame({"subject": subject, "train": pair[0], "test": pair[1], "trial": places, **at})
-        origin = trial_origin.to_table(results[subject].header["origin"].get(pair[1], []))
+        origin = trial_origin.to_table(results[subject].header["origin"].get(pair[1], []), subject)
         frame = frame if origin is None else frame.join(origin)
         frames.append(frame.assign(item=names[label], predicted=names[predicted], correct=label == predicted))
     return frames

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sleep_interpreter.data.formats import trial_origin
+from sleep_interpreter.data.formats import plausibility, trial_origin
 from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.data.formats.single_trials import read_subject
 from sleep_interpreter.lasso_glm.engine import fits
@@ -129,6 +129,9 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
     trials = {domain: (own.eeg[:, : ends.get(domain)], own.label) for domain, own in subject.domains.items()}
     known = {domain: exchangeability.runs_of(own.origin) for domain, own in subject.domains.items()}
     runs = {domain: {} if run is None else {"run": run} for domain, run in known.items()}
+    for domain, own in subject.domains.items():
+        if (order := exchangeability.order_of(own.origin)) is not None:
+            runs[domain]["order"] = order
     counts = {domain: np.bincount(label, minlength=classes) for domain, (_, label) in trials.items()}
     few = {domain: {items[k]: int(n) for k, n in enumerate(own) if n < FEW} for domain, own in counts.items()}
     header = {
@@ -138,6 +141,11 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
         "few": {domain: own for domain, own in few.items() if own and counts[domain].any()},
         "simulated": subject.simulated,
         "missing": {},
+        "remarks": [
+            f"{name}: {text}"
+            for domain, own in subject.domains.items()
+            for text in plausibility.of_domain(own.eeg, card.channels, f"{domain} trials")
+        ],
         "origin": {
             domain: trial_origin.to_dicts(own.origin)
             for domain, own in subject.domains.items()

@@ -83,7 +83,7 @@ def _predictions(session: SessionData, cues: list[dict[str, Any]], decodes: dict
     predictions = Predictions(
         _subject(session), session.folder, np.array([items.index(detail["cued"]) for detail in told], int),
         np.full(len(told), "session"), np.array([d["probabilities"] for d in told]).reshape(-1, len(items)), items,
-        trial_origin.to_table(origin),
+        trial_origin.to_table(origin, str(session.folder)),
     )  # fmt: skip
     table = trial_rows(predictions)
     right_or_wrong = np.array([session.has_responses and not detail.get("sham") for detail in told], bool)

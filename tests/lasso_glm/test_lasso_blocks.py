@@ -44,6 +44,12 @@ def test_shuffled_folds_decode_a_drift_and_folds_in_time_do_not():
     assert leak["accuracy"] > 0.5 and leak["chance"] < 0.27, "each trial's neighbours trained the decoder"
     assert leak["permutation"]["p"] is None and "split=contiguous" in leak["permutation"]["note"]
     assert how.kind == "none" and leak["prevalence"]["subjects"] == 0
+    for tested in (leak["against_chance"], leak["balanced"]["against_chance"]):
+        assert tested["wilcoxon_p"] is None and "not tested over subjects: of" in tested["note"]
+    why = time_course_tests.leaking([how, how])
+    curves, flat = np.ones((8, 20)), np.zeros((8, 20))
+    assert time_course_tests.clusters(curves, flat, STATISTICS, why)[0]["clusters"] == []
+    assert time_course_tests.clusters(curves, flat, STATISTICS)[0]["clusters"], "where nothing leaks it is tested"
     assert peak_of("random", permute="trials")[0]["permutation"]["p"] < 0.01, "what was said before"
     fair, how = peak_of("contiguous")
     assert fair["accuracy"] < 0.35 and fair["permutation"]["p"] > 0.05
@@ -51,6 +57,21 @@ def test_shuffled_folds_decode_a_drift_and_folds_in_time_do_not():
     there, _ = peak_of("contiguous", signal=6.0)
     assert there["permutation"]["p"] < 0.01 and there["accuracy"] > 0.6
     assert there["permutation"]["low"] < there["chance"] < there["permutation"]["high"] < there["accuracy"]
+
+
+def test_copies_of_trials_and_flat_ones_are_said(tmp_path, call_script):
+    """Each trial stored three times: folds are no folds then."""
+    write_cohort(tmp_path / "data", subjects=2, awake=4, asleep=1, strength=0.0)
+    for file in (tmp_path / "data").glob("*/*/Whole_data.pickle"):
+        content = read_pickle(file)
+        content["awake_image"][0]["EEG"][:] = 0.0
+        write_pickle(content | {"awake_image": 3 * content["awake_image"]}, file)
+    options = ["--data", tmp_path / "data", "--results", tmp_path, "--set", "statistics.permutations=100"]
+    code, error = call_script("lasso_glm/lasso_glm_image2image.py", *options)
+    assert code == 0, error
+    warnings = " ".join(json.loads((tmp_path / "lasso_image2image" / "summary.json").read_text())["warnings"])
+    assert "120 of 180 image trials are copies of another one" in warnings
+    assert "3 of 180 image trials are flat in all channels" in warnings
 
 
 def test_folds_keep_stretches_and_runs_whole():

@@ -10,6 +10,7 @@ import pytest
 
 from sleep_interpreter.train.evaluation import decoder_report, memory_scores
 from sleep_interpreter.utils.core import provenance
+from sleep_interpreter.utils.core.errors import UserError
 
 ITEMS = made.ITEMS
 
@@ -111,3 +112,41 @@ def test_scripts_take_memory_scores(script, call_script, tmp_path):
     assert found["n"] == 1 and found["p"] is not None and (tmp_path / script / "behaviour.png").is_file()
     code, error = call_script(f"test/{script}.py", *places, *options, "--average-over", "rater")
     assert code == 2 and "--average-over goes with --behaviour" in error
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\ufeffsubject;item;score\nanna;kiwi;1\nbert ;apple;2.5\n;;\n",
+        "Subject, Item, Score\nanna, kiwi, 1\nbert, apple, 2.5\n",
+        "item\tsubject\tscore\trater\t\nkiwi\tanna\t1\tx\t\napple\tbert\t2.5\ty\t\n",
+    ],
+    ids=["Excel UTF-8", "blanks and capitals", "tabs, more columns"],
+)
+def test_tables_as_spreadsheets_write_them(content, tmp_path, caplog):
+    path = tmp_path / "scores.csv"
+    path.write_text(content, encoding="utf-8")
+    table = memory_scores.read_behaviour(path, ["s0", "s1", "s2"], {"anna": "s0", "bert": "s1", "carl": "s2"}, ITEMS)
+    assert table.to_dict("list") == {"subject": ["s0", "s1"], "item": ["kiwi", "apple"], "score": [1.0, 2.5]}
+    assert "no scores of s2 (carl)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"subject;item;score\nanna;kiwi;1,5\n", "line 2: score '1,5' is no number; write a decimal point"),
+        ("subject,item,score\nanna,kiwi,1\n".encode("utf-16"), "cannot be read as a table .*save it as CSV in UTF-8"),
+        (b"", "cannot be read as a table"),
+        (b"subject|item|score\nanna|kiwi|1\n", "no column 'subject'"),
+        (b"subject,item,score\nanna,kiwi,1\nanna,kiwi,1,2,3\n", "cannot be read as a table|line|2 scores"),
+        (b"subject,item,score\nann,kiwi,1\n", r"none of s0 \(anna\) is in it; it has no subject tested here: ann"),
+    ],
+)
+def test_what_is_no_table_of_scores_is_a_sentence(content, words, tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        memory_scores.read_behaviour(path, ["s0"], {"anna": "s0"}, ITEMS)
+    path.write_text("subject,item,score\nanna,kiwi,1\n")
+    with pytest.raises(UserError, match="name the column of a test or a rater"):
+        memory_scores.read_behaviour(path, ["s0"], {"anna": "s0"}, ITEMS, "score")

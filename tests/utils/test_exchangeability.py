@@ -1,10 +1,11 @@
 """Which trials may change places: what their order says of it, and how often labels permuted so find nothing to be."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sleep_interpreter.utils.metrics import statistics
-from sleep_interpreter.utils.metrics.exchangeability import clustered, exchange, stretches, warning
+from sleep_interpreter.utils.metrics.exchangeability import clustered, exchange, order_of, runs_of, stretches, warning
 
 
 def in_blocks(random, items=15, times=6):
@@ -120,3 +121,37 @@ def test_signals_that_drift_are_no_discovery(design):
         found.append(row)
     auto, trials = np.mean(found, axis=0)
     assert auto <= 0.09 and trials > 0.1, (auto, trials)  # 5 % of 250: up to 9 in 99.8 %
+
+
+def origin_of(label, random, shuffle=True, **columns):
+    """Return trials in any order of the file, with when they were: (places in the file, origin)."""
+    places = random.permutation(len(label)) if shuffle else np.arange(len(label))
+    table = pd.DataFrame({"onset_s": 4.0 * np.arange(len(label)), "recording": "a.edf", **columns})
+    return places, table.iloc[places].reset_index(drop=True)
+
+
+def test_the_order_of_time_counts_and_not_that_of_the_file():
+    random = np.random.default_rng(0)
+    label = in_blocks(random)
+    places, origin = origin_of(label, random)
+    own = exchange(label[places], runs_of(origin), order=order_of(origin))
+    assert own.kind == "stretches" and own.clustered and own.adjacent == 75
+    drawn = own.shuffled(20, random)
+    in_time = np.empty_like(drawn)
+    in_time[:, places] = drawn
+    assert all((np.diff(stretches(row)) <= 1).all() and len(set(stretches(row))) <= 15 for row in in_time)
+    assert exchange(label[places]).kind == "trials", "the file alone does not tell"
+    random_order = random.permutation(label)
+    places = np.argsort(random_order, kind="stable")  # a file sorted by item
+    _, origin = origin_of(label, random, shuffle=False)
+    origin = origin.iloc[places].reset_index(drop=True)
+    own = exchange(random_order[places], runs_of(origin), order=order_of(origin))
+    assert own.kind == "trials" and not own.clustered and not own.by_item
+
+
+def test_a_recording_without_a_run_is_a_run():
+    origin = pd.DataFrame({"recording": ["a.edf"] * 3 + ["b.edf"] * 4, "run": [None] * 3 + ["1", "1", "2", "2"]})
+    assert runs_of(origin).tolist() == [0, 0, 0, 1, 1, 2, 2]
+    assert runs_of(origin.assign(recording=None, run=None)) is None
+    assert order_of(origin) is None
+    assert order_of(origin.assign(onset_s=[3.0, 1, 2, 5, 4, 1, 0])).tolist() == [1, 2, 0, 4, 3, 6, 5]

@@ -228,9 +228,11 @@ def parted_stretches(subjects: Sequence[TestSubject]) -> str | None:
     """Return a warning where items come in stretches and the parts of a subject's trials cut them, or None."""
     beside, total, orders = 0, 0, {}
     for subject in subjects:
-        run = exchangeability.runs_of(subject.origin)
-        orders[subject.name] = own = exchangeability.exchange(subject.label, run)
-        tested, stretch = subject.data_type == "test", exchangeability.stretches(subject.label, run)
+        run, order = exchangeability.runs_of(subject.origin), exchangeability.order_of(subject.origin)
+        orders[subject.name] = own = exchangeability.exchange(subject.label, run, order=order)
+        places = np.arange(len(subject)) if order is None else order
+        tested = (subject.data_type == "test")[places]
+        stretch = exchangeability.stretches(subject.label[places], None if run is None else run[places])
         total += int(tested.sum())
         beside += int((tested & np.isin(stretch, stretch[~tested])).sum()) if own.clustered else 0
     told = exchangeability.clustered(orders)

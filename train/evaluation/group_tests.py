@@ -121,7 +121,7 @@ def _share(values: np.ndarray) -> float:
 def conditions_of(table: pd.DataFrame, by: str, where: str) -> tuple[pd.Series, int]:
     """Return the condition of each trial of a predictions.csv as text, and how many trials have none (NaN).
 
-    `by` is one of `COLUMNS`; "early_late" halves each subject's trials (of each session, where there is a column) in
+    `by` is one of `COLUMNS`; "early_late" halves the trials of each subject's recording (where there is a column) in
     time. Refuses a table that does not tell, naming `where`.
     """
     known = next((name for name in COLUMNS[by] if name in table and table[name].notna().any()), None)
@@ -132,7 +132,7 @@ def conditions_of(table: pd.DataFrame, by: str, where: str) -> tuple[pd.Series, 
         )
     values = table[known]
     if by == "early_late":
-        keys = [key for key in ("subject", "session") if key in table]
+        keys = [key for key in ("subject", "recording", "session", "run") if key in table]
         seconds = pd.to_numeric(values, errors="coerce")
         middle = seconds.groupby([table[key] for key in keys], dropna=False).transform("median")
         found = pd.Series(np.where(seconds <= middle, "early", "late"), table.index, dtype=object).where(

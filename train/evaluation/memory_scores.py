@@ -1,6 +1,8 @@
 """Memory scores of items, and whether they go with how well an item was decoded or how often it came up."""
 
 import argparse
+import io
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from sleep_interpreter.data.formats.subject_writer import lab_names
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
 from sleep_interpreter.utils.metrics.statistics import Resampling, holm
+
+log = logging.getLogger(__name__)
 
 EVIDENCE = {
     "evidence": "mean probability of the item in its trials, minus that in the trials of other items",
@@ -33,6 +37,8 @@ def read_behaviour(
     it. Refused if a column is missing, an item is unknown, a score is no number, an item has several rows that
     nothing tells apart, or nobody of the subjects is in it.
     """
+    if average_over in ("subject", "item", "score"):
+        raise UserError(f"--average-over {average_over}: name the column of a test or a rater")
     table = read_subjects(path, ("item", "score", *([average_over] if average_over else [])), aliases)
     unknown = sorted(set(table["item"].astype(str)) - set(items))
     if unknown:
@@ -41,11 +47,19 @@ def read_behaviour(
     number = pd.to_numeric(table.score, errors="coerce")
     wrong = table.index[(number.isna() & table.score.notna()) | np.isinf(number)]
     if len(wrong):
-        raise UserError(f"{path}, line {wrong[0] + 2}: score {table.score[wrong[0]]!r} is no number; n/a where unknown")
+        found = str(table.score[wrong[0]])
+        remedy = "write a decimal point" if found.replace(",", "").isdecimal() else "n/a where unknown"
+        raise UserError(f"{path}, line {wrong[0] + 2}: score {found!r} is no number; {remedy}")
     table = table.assign(score=number)
+    others = sorted(set(table.subject.dropna()) - set(subjects))
     table = table[table.subject.isin(subjects) & table.score.notna()]
+    ours = {stored: name for name, stored in aliases.items()}
+    lacking = [f"{s} ({ours[s]})" if s in ours else s for s in subjects if s not in set(table.subject)]
+    told = f"no subject tested here: {', '.join(others[:10])}" if others else ""
     if table.empty:
-        raise UserError(f"{path}: none of {', '.join(subjects)} is in it")
+        raise UserError(f"{path}: none of {', '.join(lacking)} is in it{f'; it has {told}' if told else ''}")
+    if lacking:
+        log.warning("WARNING: %s: no scores of %s%s", path, ", ".join(lacking), f"; {told}" if told else "")
     key = ["subject", "item"]
     same = table.duplicated([*key, *([average_over] if average_over else [])], keep=False)
     if same.any():
@@ -61,11 +75,26 @@ def read_behaviour(
 
 
 def read_subjects(path: Path, columns: Sequence[str], aliases: Mapping[str, str]) -> pd.DataFrame:
-    """Read a TSV or CSV with subject and these columns, its subjects called by our names ({the lab's name: ours})."""
-    table = pd.read_csv(path, sep=None, engine="python", dtype={"subject": str})
+    """Read a TSV or CSV with subject and these columns, all as text, its subjects called by our names ({theirs: ours}).
+
+    Commas, semicolons or tabs stand between columns, as spreadsheets write them. Refuses what is no such table.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        separator = max(",;\t", key=text.partition("\n")[0].count)
+        table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, index_col=False)
+    except (OSError, ValueError) as error:  # pandas' own are of this kind
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read as a table ({reason}); save it as CSV in UTF-8") from None
+    names = {str(name): str(name).strip() for name in table}
+    known = ("subject", "session", *columns)
+    names |= {name: own for name, text in names.items() for own in known if text.casefold() == own.casefold()}
+    table = table.rename(columns=names).apply(lambda column: column.str.strip()).replace("", np.nan).dropna(how="all")
     for column in ("subject", *columns):
         if column not in table:
             raise UserError(f"{path}: no column {column!r}; it has {', '.join(map(str, table.columns))}")
+        if list(table.columns).count(column) > 1:
+            raise UserError(f"{path}: two columns {column!r}")
     return table.assign(subject=table.subject.map(lambda s: aliases.get(s, s)))
 
 
@@ -89,7 +118,8 @@ def relation(evidence: pd.DataFrame, behaviour: pd.DataFrame, permutations: int,
         if known.sum() >= 4 and np.ptp(values[places][known]) > 0 and own.score[known].nunique() > 1:
             pairs[str(subject)] = values, places, own.score.to_numpy(float)
     rho = {s: float(_spearman(values[places], score)) for s, (values, places, score) in pairs.items()}
-    result: dict[str, Any] = {"subjects": {str(s): rho.get(s) for s in behaviour.subject.unique()}, "mean_rho": None}
+    everybody = dict.fromkeys([*map(str, evidence.index), *map(str, behaviour.subject.unique())])
+    result: dict[str, Any] = {"subjects": {s: rho.get(s) for s in everybody}, "mean_rho": None}
     result |= {"p": None, "n": len(rho), "items": len(items), "permutations": permutations}
     if not rho:
         return result

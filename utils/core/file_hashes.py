@@ -64,7 +64,7 @@ def _mark(file: Path) -> _Mark:
 @contextlib.contextmanager
 def _cache() -> Iterator[sqlite3.Connection | None]:
     """Give the database of known hashes, None where there cannot be one (it only saves time)."""
-    folder = Path(os.environ.get(CACHE) or user_cache_path("sleep-interpreter"))
+    folder = Path(os.environ.get(CACHE) or user_cache_path("sleep-interpreter")).expanduser()
     connection = None
     try:
         folder.mkdir(parents=True, exist_ok=True)

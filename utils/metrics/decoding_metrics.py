@@ -49,7 +49,7 @@ class Predictions:
         """Return how the labels may be permuted (`exchangeability.exchange`), found once."""
         if permute not in self._exchanges:
             self._exchanges[permute] = exchangeability.exchange(
-                self.label, exchangeability.runs_of(self.origin), permute
+                self.label, exchangeability.runs_of(self.origin), permute, exchangeability.order_of(self.origin)
             )
         return self._exchanges[permute]
 

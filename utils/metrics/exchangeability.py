@@ -28,7 +28,8 @@ class Exchange:
     each `group` (n,) for itself (a run, a fold). `adjacent` trials follow one of the same item, `expected` in a random
     order; `clustered`: repeats of an item are closer to each other than in random orders; `by_item`: the trials stand
     item by item in the order of the card, as in a file that was sorted, whose order says nothing about time; `note`:
-    why nothing may be exchanged.
+    why nothing may be exchanged. All are in order of time; `order` (n,) are their places in the file where that has
+    another one.
     """
 
     label: np.ndarray
@@ -40,6 +41,7 @@ class Exchange:
     clustered: bool = False
     by_item: bool = False
     note: str | None = None
+    order: np.ndarray | None = None
 
     @property
     def as_one(self) -> bool:
@@ -47,8 +49,12 @@ class Exchange:
         return self.kind == "trials" and not self.group.any()
 
     def shuffled(self, count: int, random: np.random.Generator) -> np.ndarray:
-        """Return labels in so many random orders, (count, n)."""
+        """Return labels in so many random orders, (count, n), trials as in the file."""
         n = len(self.label)
+        if self.order is not None:
+            found = np.empty((count, n), self.label.dtype)
+            found[:, self.order] = replace(self, order=None).shuffled(count, random)
+            return found
         if self.as_one:
             return random.permuted(np.broadcast_to(self.label, (count, n)), axis=1)
         places = np.argsort(self.group, kind="stable")
@@ -86,9 +92,17 @@ def runs_of(origin: pd.DataFrame | None) -> np.ndarray | None:
     `origin` has n rows (`data.formats.trial_origin`); None where it or one of its trials does not say.
     """
     keys = [] if origin is None else [key for key in ("recording", "session", "run") if key in origin]
-    if origin is None or not keys or origin[keys].isna().any(axis=None):
+    if origin is None or not keys or origin[keys].isna().all(axis=1).any():
         return None
-    return origin.groupby(keys, sort=False).ngroup().to_numpy(int)
+    return origin[keys].astype(object).fillna("").groupby(keys, sort=False).ngroup().to_numpy(int)
+
+
+def order_of(origin: pd.DataFrame | None) -> np.ndarray | None:
+    """Return the places (n,) of trials in order of time, run by run, from where they come from; None: not known."""
+    if origin is None or "onset_s" not in origin or origin.onset_s.isna().any():
+        return None
+    run = runs_of(origin)
+    return np.lexsort((origin.onset_s.to_numpy(float), np.zeros(len(origin)) if run is None else run))
 
 
 def stretches(label: np.ndarray, run: np.ndarray | None = None) -> np.ndarray:
@@ -97,21 +111,32 @@ def stretches(label: np.ndarray, run: np.ndarray | None = None) -> np.ndarray:
     return np.cumsum(change | (np.diff(run, prepend=run[:1]) != 0) if run is not None else change)
 
 
-def exchange(label: np.ndarray, run: np.ndarray | None = None, permute: Permute = "auto") -> Exchange:
-    """Return what may change places among the trials (n,) of one subject, in the order in which they were.
+def exchange(
+    label: np.ndarray, run: np.ndarray | None = None, permute: Permute = "auto", order: np.ndarray | None = None
+) -> Exchange:
+    """Return what may change places among the trials (n,) of one subject.
 
-    `label` is an index into the card's items, `run` (n,) names the run of each trial where it is known. `permute`:
+    `label` is an index into the card's items, `run` (n,) names the run of each trial where it is known, `order` (n,)
+    are their places in order of time (`order_of`); None: that of the file. `permute`:
     "trials" or "stretches" (within runs) as told, "auto" the first of these whose random orders the true one is like:
     all trials, trials within runs, stretches within runs. Of sorted trials ("by_item") of unknown runs auto takes the
     trials.
     """
     label = np.asarray(label)
+    if order is not None:
+        found = _in_time(label[order], None if run is None else run[order], permute, True)
+        return found if (np.diff(order) > 0).all() else replace(found, order=order)
+    return _in_time(label, run, permute, False)
+
+
+def _in_time(label: np.ndarray, run: np.ndarray | None, permute: Permute, known: bool) -> Exchange:
+    """Return `exchange` of trials in order of time; `known`: it is that, and not only the order of the file."""
     n, everywhere = len(label), np.zeros(len(label), int)
     runs = everywhere if run is None else np.unique(run, return_inverse=True)[1].reshape(-1)
     cued = np.bincount(label) if n else np.zeros(0)
     adjacent, expected = int((np.diff(label) == 0).sum()), float((cued * (cued - 1)).sum() / max(1, n))
     trials = Exchange(label, "trials", np.arange(n), everywhere, adjacent, expected)
-    sorted_by_item = run is None and np.count_nonzero(cued) > 3 and bool((np.diff(label) >= 0).all())
+    sorted_by_item = not known and run is None and np.count_nonzero(cued) > 3 and bool((np.diff(label) >= 0).all())
     trials = replace(trials, clustered=not like_its_orders(trials))
     trials = replace(trials, by_item=bool(trials.clustered and sorted_by_item))
     piece = stretches(label, runs)

@@ -378,14 +378,14 @@ def too_few_subjects(count: int) -> str | None:
 
 
 def against_chance(
-    values: Sequence[float], chance: float | Sequence[float], permutations: int, seed: int
+    values: Sequence[float], chance: float | Sequence[float], permutations: int, seed: int, why: str | None = None
 ) -> dict[str, Any]:
     """Test whether subjects' accuracies (S,) lie above chance, each above its own (S,), the subject being the unit.
 
     Sign flips are all enumerated when there are no more than `permutations`, otherwise drawn. The result: subjects,
-    wilcoxon_p and sign_flip_p (one-sided), or in note why they are None.
+    wilcoxon_p and sign_flip_p (one-sided), or in note why they are None; `why`: nothing may be tested.
     """
-    if why := too_few_subjects(len(values)):
+    if why := why or too_few_subjects(len(values)):
         return {"subjects": len(values), "wilcoxon_p": None, "sign_flip_p": None, "note": why}
     wilcoxon_p, sign_flip_p = _one_sample(np.subtract(values, chance), "greater", permutations, seed)
     note = "one-sided against each subject's chance: Wilcoxon signed-rank, and sign-flip permutation of the mean"

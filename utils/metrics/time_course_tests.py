@@ -1,6 +1,6 @@
 """Statistics of accuracies over time, the subject being the unit: bands, clusters, peaks, permuted labels."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -30,8 +30,12 @@ def band(hits: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray] | Non
     return statistics.mean_interval(hits / np.asarray(n)[:, None], np.sqrt(np.sum(variance, axis=0)) / len(hits))
 
 
+FOLDS_PART = "its folds part trials of one stretch; set split=contiguous, or by_run where runs are known"
+"""Why nothing is tested where a decoder is tested beside the trials that trained it."""
+
+
 def clusters(
-    values: np.ndarray, chance: float | np.ndarray, settings: ClusterSettings
+    values: np.ndarray, chance: float | np.ndarray, settings: ClusterSettings, why: str | None = None
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Find where accuracy is above chance over subjects: a cluster-based permutation test.
 
@@ -42,14 +46,14 @@ def clusters(
 
     Of values (S, T) or (S, rows, T), and chance as one number or of the same shape, returns subjects, clusters (list of
     {"p", "size", "first", "last"}, in samples, of all that were found) and note; and a mask, like one subject's values,
-    of samples of clusters with p < 0.05.
+    of samples of clusters with p < 0.05. `why`: nothing may be tested (`leaking`).
     """
     import mne  # lazy: start-up
 
     values = np.asarray(values, np.float64)
     mask = np.zeros(values.shape[1:], bool)
     count = len(values)
-    if why := statistics.too_few_subjects(count):
+    if why := why or statistics.too_few_subjects(count):
         return {"subjects": count, "clusters": [], "note": why}, mask
     threshold = float(student.ppf(1 - settings.cluster_p, count - 1))
     with mne.utils.use_log_level("ERROR"):
@@ -158,16 +162,17 @@ def peak(rows: Mapping[str, dict[str, Any]], settings: Resampling) -> dict[str, 
     even = [statistics.expected_recall(row["cued"], row["decoded"]) for row in rows.values()]
     balanced = statistics.balanced_over_subjects(tables, statistics.mean_chance(even))
     recall = [float(statistics.mean_recall(*table)) for table in tables]
-    balanced["against_chance"] = statistics.against_chance(recall, even, settings.permutations, seed)
     random = np.random.default_rng(seed)
     exchanges = [exchange_of(rows[name], settings.permute) for name in names]
+    why = leaking(exchanges)
+    balanced["against_chance"] = statistics.against_chance(recall, even, settings.permutations, seed, why)
     pairs = zip(names, exchanges, strict=True)
     nulls = [permuted(rows[name], settings.permutations, random, exchange) for name, exchange in pairs]
     tested, null = statistics.over_permuted(accuracies, nulls, exchanges)
     low, high = (None, None) if null is None else map(float, np.percentile(null, [2.5, 97.5]))
     return {
         **result,
-        "against_chance": statistics.against_chance(accuracies, chance, settings.permutations, seed),
+        "against_chance": statistics.against_chance(accuracies, chance, settings.permutations, seed, why),
         "balanced": balanced,
         "prevalence": tested["prevalence"],
         "unequal": statistics.unequal([cued for _, cued in tables]),
@@ -176,22 +181,29 @@ def peak(rows: Mapping[str, dict[str, Any]], settings: Resampling) -> dict[str, 
 
 
 def exchange_of(own: Mapping[str, Any], permute: Permute) -> Exchange:
-    """Return how the labels of a subject's test trials may be permuted: label (n,), with fold and run where there are.
+    """Return how the labels of a subject's test trials may be permuted: label (n,), with fold, run and order (of time)
+    where there are.
 
     Nothing may be exchanged where folds cut stretches of one item: a decoder tested beside the trials that trained it
     knows what drifts, whatever it is told.
     """
-    label, run = own["label"], own.get("run")
-    found = exchangeability.exchange(label, run, permute)
+    label, run, order = own["label"], own.get("run"), own.get("order")
+    found = exchangeability.exchange(label, run, permute, order)
     if "fold" not in own or found.as_one:
         return found
-    stretch = exchangeability.stretches(label, run)
-    if any(np.ptp(own["fold"][stretch == k]) for k in range(stretch[-1] + 1)):
-        note = "its folds part trials of one stretch; set split=contiguous, or by_run where runs are known"
-        return replace(found, kind="none", note=note)
+    places = np.arange(len(label)) if order is None else order
+    stretch = exchangeability.stretches(label[places], None if run is None else run[places])
+    if any(np.ptp(own["fold"][places][stretch == k]) for k in range(stretch[-1] + 1)):
+        return replace(found, kind="none", note=FOLDS_PART)
     groups = [own["fold"]] if run is None else [own["fold"], np.unique(run, return_inverse=True)[1]]
     within = np.unique(np.stack(groups), axis=1, return_inverse=True)[1].reshape(-1)
-    return exchangeability.exchange(label, within, permute)
+    return exchangeability.exchange(label, within, permute, order)
+
+
+def leaking(exchanges: Iterable[Exchange]) -> str | None:
+    """Return why nothing is tested over subjects where folds part stretches of one item: decoders knew the drift."""
+    count = sum(own.note == FOLDS_PART for own in exchanges)
+    return f"not tested over subjects: of {count}, {FOLDS_PART}" if count else None
 
 
 def permuted(

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import warnings
+from pathlib import Path
 
 import mne
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 import recordings
 
+from sleep_interpreter.data.formats import trial_origin
 from sleep_interpreter.data.formats.scoring_readers import from_annotations
 from sleep_interpreter.data.preparation import inputs, subject, trials
 from sleep_interpreter.data.preparation import recording as prepare_recording
@@ -334,3 +336,18 @@ def test_a_bids_folder_is_read_through_mne_bids(tmp_path):
     for source in ("annotations", "events_tsv"):
         table, unmapped = read_events(session, Recording(session.path), annotations, Events(source=source))
         assert len(table) == 13 and table.onset_s[0] == 31.0 and set(unmapped) == {"stage/N2"}
+
+
+def test_recordings_of_one_label_get_folders_that_no_other_has():
+    sessions = [
+        Session(label, "sleep", Path(f"{k}.edf")) for k, label in enumerate(["night", "night", "night_1", "nap"])
+    ]
+    labels = [session.label for session in inputs._distinct(sessions)]
+    assert len(set(labels)) == 4 and labels[2:] == ["night_1", "nap"]
+
+
+def test_a_cue_is_called_by_its_recording_and_no_two_trials_are_of_one():
+    assert trial_origin.cue_id("P07", "P07_night_part2.edf", 3) == "P07_night_part2_0003"
+    assert trial_origin.cue_id("sub-1", "session_001", 3) == "sub-1_session_001_0003"
+    with pytest.raises(UserError, match=r"x\.pickle: two trials of the cue 'a'"):
+        trial_origin.to_table([{"cue_id": "a"}, {}, {"cue_id": "a"}], "x.pickle")
