@@ -50,7 +50,7 @@ def report(
                 exchanges = {
                     name: time_course_tests.exchange_of(a, settings.statistics.permute) for name, a in own.items()
                 }
-                why = time_course_tests.leaking(exchanges.values())
+                why = time_course_tests.leaking([*exchanges.values()])
                 if told := exchangeability.warning(exchanges, "statistics.permute"):
                     warnings.append(f"{'/'.join(pair)}: {told}")
                 pairs["/".join(pair)], rows, drawn = describe(pair, own, settings, card, why)

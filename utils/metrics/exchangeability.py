@@ -29,7 +29,7 @@ class Exchange:
     order; `clustered`: repeats of an item are closer to each other than in random orders; `by_item`: the trials stand
     item by item in the order of the card, as in a file that was sorted, whose order says nothing about time; `note`:
     why nothing may be exchanged. All are in order of time; `order` (n,) are their places in the file where that has
-    another one.
+    another one; `known`: the order of time is known, and not only that of the file.
     """
 
     label: np.ndarray
@@ -42,6 +42,12 @@ class Exchange:
     by_item: bool = False
     note: str | None = None
     order: np.ndarray | None = None
+    known: bool = False
+
+    @property
+    def perhaps_sorted(self) -> bool:
+        """Trials stand in the order of the card's items, and nothing says that this was their order in time."""
+        return not self.known and bool((np.diff(self.label) >= 0).all())
 
     @property
     def as_one(self) -> bool:
@@ -135,8 +141,8 @@ def _in_time(label: np.ndarray, run: np.ndarray | None, permute: Permute, known:
     runs = everywhere if run is None else np.unique(run, return_inverse=True)[1].reshape(-1)
     cued = np.bincount(label) if n else np.zeros(0)
     adjacent, expected = int((np.diff(label) == 0).sum()), float((cued * (cued - 1)).sum() / max(1, n))
-    trials = Exchange(label, "trials", np.arange(n), everywhere, adjacent, expected)
-    sorted_by_item = not known and run is None and np.count_nonzero(cued) > 3 and bool((np.diff(label) >= 0).all())
+    trials = Exchange(label, "trials", np.arange(n), everywhere, adjacent, expected, known=known or run is not None)
+    sorted_by_item = trials.perhaps_sorted and np.count_nonzero(cued) > 3
     trials = replace(trials, clustered=not like_its_orders(trials))
     trials = replace(trials, by_item=bool(trials.clustered and sorted_by_item))
     piece = stretches(label, runs)

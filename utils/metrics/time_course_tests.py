@@ -1,6 +1,6 @@
 """Statistics of accuracies over time, the subject being the unit: bands, clusters, peaks, permuted labels."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -200,10 +200,15 @@ def exchange_of(own: Mapping[str, Any], permute: Permute) -> Exchange:
     return exchangeability.exchange(label, within, permute, order)
 
 
-def leaking(exchanges: Iterable[Exchange]) -> str | None:
-    """Return why nothing is tested over subjects where folds part stretches of one item: decoders knew the drift."""
-    count = sum(own.note == FOLDS_PART for own in exchanges)
-    return f"not tested over subjects: of {count}, {FOLDS_PART}" if count else None
+def leaking(exchanges: Sequence[Exchange]) -> str | None:
+    """Return why nothing is tested over subjects where folds part stretches of one item: decoders knew the drift.
+
+    A file that may have been sorted (as the released ones of single trials may be) is tested as it always was. One
+    subject in some 2000 has such an order by chance: two are asked for.
+    """
+    count = sum(own.note == FOLDS_PART and not own.perhaps_sorted for own in exchanges)
+    few = count < min(2, len(exchanges)) or not count
+    return None if few else f"not tested over subjects: of {count} of {len(exchanges)}, {FOLDS_PART}"
 
 
 def permuted(
