@@ -37,9 +37,7 @@ class SOSubject:
         None  # "precue" or "whole" (`PHASE_FROM`); None: the file does not say (released, simulated)
     )
     coupled: dict[str, np.ndarray] | None = None  # by group, bool (n,): a spindle followed the cue; None: not known
-    origins: dict[str, pd.DataFrame] | None = (
-        None  # by group, n rows: where trials come from (`trial_origin`); None: the file does not say
-    )
+    origins: dict[str, pd.DataFrame] | None = None  # by group, n rows: where trials come from; None: not known
 
     def __len__(self) -> int:
         return sum(len(label) for _, label in self.groups.values())

@@ -41,9 +41,7 @@ class Cleaned:
     raw: SignalFile  # as recorded (rows of the plan), 500 Hz and µV
     eeg: SignalFile  # cleaned (rows of the montage), 500 Hz and µV
     plan: Plan
-    events: (
-        pd.DataFrame
-    )  # of `read_events`, with stage and origin (`with_origin`); cues also with their slow oscillation
+    events: pd.DataFrame  # of `read_events`, with stage and origin; cues also with their slow oscillation
     hypnogram: Hypnogram | None
     stage_source: str | None
     oscillations: pd.DataFrame

@@ -53,7 +53,7 @@ def train(name: str, settings: Experiment, args: argparse.Namespace) -> Path:
     if settings.train.shuffle_labels:
         folder = folder.with_name(f"{folder.name}_shuffled")
         log.warning("labels are shuffled within subjects: a negative control, written to %s", folder)
-    if (item := plausibility.one_item(trials.batches(256, seed=0, epoch=0))) is not None:
+    if (item := plausibility.one_item(trials.batches(32, seed=0, epoch=0))) is not None:
         names = (
             STAGES if settings.model.task == "staging" else data_card.card_of(PROJECT / settings.data.root).item_names
         )

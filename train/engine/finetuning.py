@@ -230,9 +230,7 @@ def parted_stretches(subjects: Sequence[TestSubject]) -> str | None:
     for subject in subjects:
         run, order = exchangeability.runs_of(subject.origin), exchangeability.order_of(subject.origin)
         orders[subject.name] = own = exchangeability.exchange(subject.label, run, order=order)
-        places = np.arange(len(subject)) if order is None else order
-        tested = (subject.data_type == "test")[places]
-        stretch = exchangeability.stretches(subject.label[places], None if run is None else run[places])
+        tested, stretch = subject.data_type == "test", exchangeability.stretches(subject.label, run, order)
         total += int(tested.sum())
         beside += int((tested & np.isin(stretch, stretch[~tested])).sum()) if own.clustered else 0
     told = exchangeability.clustered(orders)

@@ -111,8 +111,15 @@ def order_of(origin: pd.DataFrame | None) -> np.ndarray | None:
     return np.lexsort((origin.onset_s.to_numpy(float), np.zeros(len(origin)) if run is None else run))
 
 
-def stretches(label: np.ndarray, run: np.ndarray | None = None) -> np.ndarray:
-    """Return the number of the stretch, from 0, that each of the trials (n,) lies in: int array (n,)."""
+def stretches(label: np.ndarray, run: np.ndarray | None = None, order: np.ndarray | None = None) -> np.ndarray:
+    """Return the number of the stretch, from 0 in order of time, that each of the trials (n,) lies in: int array (n,).
+
+    `order` (n,) are their places in order of time (`order_of`); None: that of the file.
+    """
+    if order is not None:
+        found = np.empty(len(label), int)
+        found[order] = stretches(label[order], None if run is None else run[order])
+        return found
     change = np.diff(label, prepend=label[:1]) != 0
     return np.cumsum(change | (np.diff(run, prepend=run[:1]) != 0) if run is not None else change)
 

@@ -191,9 +191,8 @@ def exchange_of(own: Mapping[str, Any], permute: Permute) -> Exchange:
     found = exchangeability.exchange(label, run, permute, order)
     if "fold" not in own or found.as_one:
         return found
-    places = np.arange(len(label)) if order is None else order
-    stretch = exchangeability.stretches(label[places], None if run is None else run[places])
-    if any(np.ptp(own["fold"][places][stretch == k]) for k in range(stretch[-1] + 1)):
+    stretch = exchangeability.stretches(label, run, order)
+    if any(np.ptp(own["fold"][stretch == k]) for k in range(stretch.max() + 1)):
         return replace(found, kind="none", note=FOLDS_PART)
     groups = [own["fold"]] if run is None else [own["fold"], np.unique(run, return_inverse=True)[1]]
     within = np.unique(np.stack(groups), axis=1, return_inverse=True)[1].reshape(-1)
