@@ -1,6 +1,5 @@
 """Finds a lab's recordings: whose they are, what they hold, who is a test subject."""
 
-import csv
 import glob
 import re
 import warnings
@@ -17,6 +16,7 @@ import numpy as np
 from sleep_interpreter.data.formats.validation import natural
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.text_tables import told_table
 
 _FORMATS = (".vhdr", ".edf", ".bdf", ".set", ".fif", ".cnt", ".gdf")
 SessionKind = Literal["wake", "sleep"]
@@ -201,12 +201,14 @@ def _groups(table: Path, column: str | None) -> dict[str, bool]:
     """Return {subject: is a test subject} of participants.tsv; empty without such a column."""
     if column is None or not table.is_file():
         return {}
-    with table.open(encoding="utf-8-sig", newline="") as handle:
-        return {
-            f"sub-{str(row.get('participant_id', '')).removeprefix('sub-')}": str(row[column]).strip() == "test"
-            for row in csv.DictReader(handle, delimiter="\t")
-            if str(row.get(column)).strip() in ("train", "test")
-        }
+    rows = told_table(table, "\t")
+    if column not in rows.header:
+        return {}
+    return {
+        f"sub-{row['participant_id'].removeprefix('sub-')}": row[column] == "test"
+        for row in rows.frame().to_dict("records")
+        if row[column] in ("train", "test")
+    }
 
 
 def bids_details(session: Session) -> tuple[mne.Annotations, list[str]]:
