@@ -1,0 +1,407 @@
+"""Scorings as labs have them: each cue gets the stage that was planted, or the file is refused."""
+
+import codecs
+import datetime
+import json
+from types import SimpleNamespace
+
+import mne
+import numpy as np
+import pandas as pd
+import pytest
+import recordings
+
+from sleep_interpreter.data.formats.scoring_readers import make, read_hypnogram
+from sleep_interpreter.data.preparation import inputs
+from sleep_interpreter.data.preparation import run as prepare_run
+from sleep_interpreter.data.preparation.inputs import Session
+from sleep_interpreter.data.preparation.settings import load_settings
+from sleep_interpreter.data.preparation.stages import find_stages
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.signal.recording import Recording
+from tests.data.preparation.conftest import QUICK
+
+PLANTED = ["W", "W", "N1", "N2", "N2", "N3", "N3", "N2", "R", "R", "?", "N2", "N2", "W", "N3", "N2"]
+"""Stages of 30 s; the recording is two epochs longer at both ends."""
+BEFORE = 60.0
+SECONDS = BEFORE + 30.0 * len(PLANTED) + 60
+BEGUN = datetime.datetime(2024, 2, 1, 23, 57, 30, tzinfo=datetime.UTC)
+CODES = {"W": 0, "N1": 0, "N2": 1, "N3": 2, "R": 3, "?": -1}
+CUES = np.arange(3.5, SECONDS, 7.0)
+TRUE = [CODES[PLANTED[int((t - BEFORE) // 30)]] if BEFORE <= t < SECONDS - 60 else -1 for t in CUES]
+ONSETS = [BEFORE + 30 * k for k in range(len(PLANTED))]
+RK = {"W": "0", "N1": "1", "N2": "2", "N3": "3", "R": "5", "?": "-1"}
+
+
+def times(begin=BEGUN, onsets=ONSETS, form="%H:%M:%S"):
+    return [f"{begin + datetime.timedelta(seconds=onset):{form}}" for onset in onsets]
+
+
+def hms(onsets=ONSETS):
+    return [f"{int(o) // 3600:02d}:{int(o) // 60 % 60:02d}:{int(o) % 60:02d}" for o in onsets]
+
+
+def table(header, *columns, separator="\t"):
+    rows = [separator.join(map(str, row)) for row in zip(*columns, strict=True)]
+    return "\n".join([header.replace("|", separator), *rows]) + "\n"
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory):
+    """Return recordings with and without a time of day, and what reads a scoring beside one of them."""
+    folder = tmp_path_factory.mktemp("scored")
+    for name, begun in (("clock", BEGUN), ("none", None)):
+        raw = mne.io.RawArray(np.zeros((1, int(SECONDS) * 10)), mne.create_info(["C4"], 10, "eeg"), verbose="error")
+        raw.set_meas_date(begun)
+        raw.save(folder / f"{name}_raw.fif", verbose="error")
+    recorded = {name: Recording(folder / f"{name}_raw.fif") for name in ("clock", "none")}
+
+    def read(content, suffix=".csv", *more, clock=True, seconds=SECONDS):
+        path = folder / f"scoring{suffix}"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        recording = recorded["clock" if clock else "none"]
+        settings = load_settings(None, [f"stages.file={path.name}", *more]).stages
+        try:
+            session = Session("night", "sleep", recording.path)
+            file = SimpleNamespace(seconds=seconds)
+            return find_stages(session, recording.annotations, recording, file, None, settings)
+        finally:
+            path.unlink()
+
+    return read
+
+
+def n(codes=RK):
+    return [codes[stage] for stage in PLANTED]
+
+
+# Times: understood -----------------------------------------------------------------------------------------------
+
+UNDERSTOOD = {
+    "decimal commas": table("Onset;Dauer;Stage".replace(";", "|"), [f"{o:.1f}".replace(".", ",") for o in ONSETS],
+                            ["30,0"] * 16, PLANTED, separator=";"),
+    "another spelling, with a unit": table("Start Time (min)|Sleep_Stage", [o / 60 for o in ONSETS], PLANTED),
+    "milliseconds": table("onset_ms|duration_ms|stage", [1000 * o for o in ONSETS], [30000] * 16, PLANTED),
+    "begin and end": table("begin,end,stage".replace(",", "|"), ONSETS, [o + 30 for o in ONSETS], PLANTED,
+                           separator=","),
+    "times of day": table("Uhrzeit|Schlafstadium", times(), PLANTED, separator=";"),
+    "times of day with dates": table("Datetime|stage", times(form="%d.%m.%Y %H:%M:%S"), PLANTED),
+    "a column of dates": table("Date|Time|stage", times(form="%d/%m/%Y"), times(), PLANTED),
+    "am and pm": table("Time|stage", times(form="%I:%M:%S %p"), PLANTED),
+    "fractions, begin and end": table("Start time|End time|Event", times(form="%H:%M:%S.250"),
+                                      times(onsets=[o + 30 for o in ONSETS], form="%H:%M:%S.250"), PLANTED),
+    "MNE's CSV without a date": table("onset,duration,description".replace(",", "|"),
+                                      [f"1970-01-01 {t}" for t in hms()],
+                                      [30.0] * 16, [f"Sleep stage {s}" for s in PLANTED], separator=","),
+    "MNE's CSV with one": table("onset,duration,description".replace(",", "|"), times(form="%Y-%m-%d %H:%M:%S"),
+                                [30.0] * 16, [f"Sleep stage {s}" for s in PLANTED], separator=","),
+    "HMC: date, time, onset": table(
+        "Date,Time,Recording onset,Duration,Annotation,Linked channel".replace(",", "|"), times(form="%d-%m-%Y"),
+        times(), ONSETS, [30] * 16, [f"Sleep stage {s}" for s in PLANTED], ["C4"] * 16, separator=","),
+    "markers without a length": table("onset|duration|trial_type", ONSETS, [0] * 16, [f"stage/{s}" for s in PLANTED]),
+    "epochs left out": table("onset|stage", *zip(*((o, s) for o, s in zip(ONSETS, PLANTED, strict=True) if s != "?"),
+                                                 strict=True)),
+    "probabilities beside it": table("onset|stage|N1|conf", ONSETS, PLANTED, [0.25] * 16, [97.5] * 16),
+    "samples beside it": table("onset|stage|sample", ONSETS, PLANTED, [500 * o for o in ONSETS]),
+    "Excel's first line": "sep=;\n" + table("onset|stage", ONSETS, PLANTED, separator=";"),
+    "comments and blank lines": "# by AB\n\n" + table("onset|stage", ONSETS, PLANTED).replace("\n90", "\n\n90"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNDERSTOOD)
+def test_each_cue_gets_its_stage(night, name):
+    found, source, remarks = night(UNDERSTOOD[name])
+    assert found.at(CUES).tolist() == TRUE
+    (told,) = [text for text in remarks if text.startswith("scoring, expert: scoring.csv")]
+    first = 60.25 if "fractions" in name else 60
+    assert f"the first begins at {first:g} s" in told and "outside it: 0" in told and source.startswith("expert")
+    (told,) = [text for text in remarks if text.startswith("scoring: W/N1")]
+    assert told.startswith("scoring: W/N1 2, N2 3, N3 1.5, R 1")
+
+
+ELAPSED = table("time|stage", hms(), PLANTED)
+DST = [datetime.datetime(2024, 10, 27, 2, 58) + datetime.timedelta(seconds=o - BEFORE) for o in ONSETS]
+SUMMER = [f"{t - datetime.timedelta(hours=t.hour >= 3):%H:%M:%S}" for t in DST]
+CHANGED = {
+    "elapsed times": (ELAPSED, ["stages.times=elapsed"], True),
+    "elapsed times that alone fit": (ELAPSED, [], True),
+    "elapsed times from zero, no clock": (table("time|stage", hms([o - 60 for o in ONSETS]), PLANTED),
+                                          ["stages.offset_seconds=60"], False),
+    "numbered from 1": (table("Epoch|stage", range(3, 19), PLANTED), ["stages.first_epoch=1"], True),
+    "numbered from 0": (table("Epoch|stage", range(2, 18), PLANTED), ["stages.first_epoch=0"], True),
+    "a column that is named": (table("wann|dauer [s]|was", ONSETS, [30] * 16, PLANTED),
+                               ["stages.onset=wann", "stages.column=was"], True),
+    "a column that is left out": (table("onset|Lichter|stage", ONSETS, times(onsets=[0] * 16), PLANTED),
+                                  ["stages.ignore=[Lichter]"], True),
+    "one of two scorers": (table("onset|A|B", ONSETS, PLANTED, PLANTED[::-1]), ["stages.column=A"], True),
+    "times of day, laid on the first sample": (table("time|stage", times(), PLANTED),
+                                               ["stages.times=first", "stages.offset_seconds=60"], False),
+    "the night of a clock change": (table("time|stage", SUMMER, PLANTED),
+                                    ["stages.times=first", "stages.offset_seconds=60"], True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_what_settings_say_is_understood(night, name):
+    content, settings, clock = CHANGED[name]
+    assert night(content, ".csv", *settings, clock=clock)[0].at(CUES).tolist() == TRUE
+
+
+# Times: refused --------------------------------------------------------------------------------------------------
+
+REFUSED = {
+    "an unknown column of numbers": (table("wann|stage", ONSETS, PLANTED), "column 'wann'.*stages.onset='wann'"),
+    "an unknown column of times": (table("wann|stage", times(), PLANTED), "column 'wann'.*stages.ignore="),
+    "lengths of stretches": (table("stage|epochs", PLANTED, range(20, 36)), "begins with epoch 20"),
+    "lengths in another word": (table("stage|Anzahl", PLANTED, [4, 1] * 8), "column 'Anzahl'"),
+    "hours and minutes": (table("time|stage", times(form="%H:%M"), PLANTED), "line 2: '23:58' is no time with hours"),
+    "samples": (table("onset|stage", [250 * o for o in ONSETS], PLANTED), "begin 7500 s apart.*unit"),
+    "samples with lengths": (table("onset|duration|stage", [250 * o for o in ONSETS], [30] * 16, PLANTED), "7500 s"),
+    "minutes": (table("onset|stage", [o / 60 for o in ONSETS], PLANTED), "begin 0.5 s apart"),
+    "days": (table("onset [d]|stage", [o / 86400 for o in ONSETS], PLANTED), "unit 'd'"),
+    "an end alone": (table("end|stage", [o + 30 for o in ONSETS], PLANTED), "none when they begin"),
+    "two onsets": (table("onset|start|stage", ONSETS, [o - 60 for o in ONSETS], PLANTED), "both say when epochs begin"),
+    "seconds and clock": (table("onset|time|stage", [o - 60 for o in ONSETS], times(), PLANTED), "by its clock 60 s"),
+    "an onset that is missing": (table("onset|stage", [*ONSETS[:-1], ""], PLANTED), "line 17: is empty"),
+    "a time zone": (table("time|stage", times(form="%Y-%m-%dT%H:%M:%SZ"), PLANTED), "line 2: a time with a time zone"),
+    "twelve hours": (table("time|stage", times(BEGUN.replace(hour=12), form="%I:%M:%S"), PLANTED), "24 hours"),
+    "thousands": (table("onset|stage", [f"{o:,}" for o in (*range(960, 1440, 30),)], PLANTED), "part thousands"),
+    "another night": (table("time|stage", times(BEGUN.replace(hour=9)), PLANTED), "less than half of it lies in"),
+    "the epoch's first number": (table("epoch|stage", range(3, 19), PLANTED), "stages.first_epoch"),
+    "no header": (table("60.0|30|W", ONSETS, [30] * 16, PLANTED), "write a header"),
+    "a blank line": ("W\nN1\n\nN2\n", "line 3: is blank"),
+    "a blank row": ("stage,conf\nW,0.5\n\nN2,0.5\n", "line 3: is blank"),
+    "epochs of 20 s": ("\n".join(PLANTED[k % 16] for k in range(30)), "stages.epoch_seconds=20"),
+    "an hour is missing": (
+        table("time|stage", ["01:59:00", "01:59:30", *hms([10800 + 30 * k for k in range(14)])], PLANTED),
+        "an hour is missing"),
+    "rows out of order": (table("time|stage", times()[::-1], PLANTED), "follow each other"),
+    "a stage of an unknown name": (table("onset|description", ONSETS, ["Quiet" if s == "N3" else s for s in PLANTED]),
+                                   "'Quiet' stands where no stage is"),
+    "two columns of stages": (table("onset|stage|second", ONSETS, PLANTED, PLANTED[::-1]), "both hold stages"),
+    "our own stages.tsv": (table("onset|stage|name", ONSETS, ["0"] * 5 + ["3"] * 11, ["W"] * 5 + ["R"] * 11), "both"),
+    "a comma too many": ("onset,stage\n0,5,W\n", "3 cells for 2 columns"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_understood_is_refused(night, name):
+    content, words = REFUSED[name]
+    with pytest.raises(UserError, match=words):
+        night(content, ".csv", *(["stages.first_epoch=0"] if "another word" in name else []))
+
+
+def test_times_that_cannot_be_compared_are_refused(night):
+    clocks = table("time|stage", times(), PLANTED)
+    for content in (clocks, clocks.replace("time", "Start time"), table("Datetime|stage", times(form="%c"), PLANTED)):
+        with pytest.raises(UserError, match=r"no time of day|no time with hours"):
+            night(content, clock=False)
+    with pytest.raises(UserError, match=r"stages\.times=elapsed.*stages\.times=first"):
+        night(ELAPSED, clock=False)
+    with pytest.raises(UserError, match=r"stages\.times=elapsed.*stages\.times=first"):
+        night(ELAPSED, ".csv", "stages.use_clock=false")
+    both = table("time|stage", ["00:01:00", "00:01:30", "00:02:00", "00:02:30"], PLANTED[:4])
+    with pytest.raises(UserError, match=r"60 s after .*times=elapsed.*210 s if .*times=clock"):
+        night(both)
+    assert night(both, ".csv", "stages.times=clock")[0].onset[0] == 210
+
+
+# Stage codes -----------------------------------------------------------------------------------------------------
+
+NUMBERED = {
+    "R&K": ({"W": 0, "N1": 1, "N2": 2, "N3": 4, "R": 5, "?": 9}, ["stages.numbers=rk"]),
+    "YASA": ({"W": 0, "N1": 1, "N2": 2, "N3": 3, "R": 4, "?": -2}, ["stages.numbers=yasa"]),
+    "U-Time": ({"W": 0, "N1": 1, "N2": 2, "N3": 3, "R": 4, "?": 5},
+               ["stages.numbers=yasa", "stages.names={5: unscored}"]),
+    "DREAMS": ({"W": 5, "N1": 3, "N2": 2, "N3": 1, "R": 4, "?": -1},
+               ["stages.names={0: N3, 1: N3, 2: N2, 3: N1, 4: R, 5: W}"]),
+    "from 1": ({"W": 1, "N1": 2, "N2": 3, "N3": 4, "R": 5, "?": 0},
+               ["stages.names={0: unscored, 1: W, 2: N1, 3: N2, 4: N3, 5: R}"]),
+    "German words": ({"W": "wachliegend", "N1": "Einschlaf", "N2": "leicht", "N3": "tief", "R": "Traum", "?": "-"},
+                     ["stages.names={wachliegend: W, Einschlaf: N1, leicht: N2, tief: N3, Traum: R, '-': unscored}"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NUMBERED)
+def test_numbers_are_refused_until_the_settings_say_what_they_mean(night, name):
+    codes, settings = NUMBERED[name]
+    content = table("onset|stage", ONSETS, n(codes))
+    with pytest.raises(UserError, match=r"min \(.*stages\.(numbers|names)|stages\.names") as refused:
+        night(content)
+    if name != "German words":
+        assert str(refused.value).count(" min (") >= 2, "both readings are shown, with minutes"
+    found, _, remarks = night(content, ".csv", *settings)
+    assert found.at(CUES).tolist() == TRUE
+    written = {str(codes[s]): PLANTED.count(s) / 2 for s in PLANTED}
+    assert any("as written: " + ", ".join(f"{k} {v:g}" for k, v in written.items()) in text for text in remarks)
+
+
+def test_numbers_that_mean_one_thing_are_read():
+    def codes(*stages):
+        return make([(30.0 * k, 30.0, str(s)) for k, s in enumerate(stages)], "x").stage.tolist()
+
+    assert codes(0, 1, 2, 3) == [0, 0, 1, 2]
+    assert codes(0, 1, 2, 3, 5, -1) == [0, 0, 1, 2, 3, -1]
+    assert codes("W", 1, 2, 3, 4, "R") == [0, 0, 1, 2, 2, 3]
+    for unclear in ([1, 2, 3], [0, 1, 2, 3, 5], [0, 1, 2, 4], [0, 2, 3, 4, 5], ["W", 1, 2, 4]):
+        with pytest.raises(UserError, match="mean different stages in different programs"):
+            codes(*unclear)
+    with pytest.raises(UserError, match=r"7.*nobody knows"):
+        codes(0, 1, 7)
+    with pytest.raises(UserError, match=r"stages\.names.*5: 'X' is no stage: W, N1, N2"):
+        load_settings(None, ["stages.names={5: X}"])
+
+
+# Formats ---------------------------------------------------------------------------------------------------------
+
+WORDS = {"W": "Wach", "N1": "N1", "N2": "N2", "N3": "N3", "R": "Rem", "?": "A"}
+NSRR = {"W": "Wake|0", "N1": "Stage 1 sleep|1", "N2": "Stage 2 sleep|2", "N3": "Stage 4 sleep|4", "R": "REM sleep|5",
+        "?": "Unscored|9"}  # fmt: skip
+XML = "<?xml version='1.0' encoding='{}'?>\n"
+HEAD = 'class\tinstance\tchannel\tstart\tstop\tmeta'  # fmt: skip
+
+
+def domino(form="%H:%M:%S,000"):
+    lines = [f"{t}; {WORDS[s]}" for t, s in zip(times(form=form), PLANTED, strict=True)]
+    head = ["Signal ID: SchlafProfil\\profil", "Start Time: 01.02.2024 23:58:30", "Unit: ", "Signal Type: Discret",
+            "Events list: N4,N3,N2,N1,Rem,Wach,Bewegung", "Rate: 30 s", ""]  # fmt: skip
+    return "\r\n".join([*head, *lines, ""])
+
+
+def nsrr():
+    events = "".join(
+        f"<ScoredEvent><EventType>Stages|Stages</EventType><EventConcept>{NSRR[s]}</EventConcept><Start>{o}</Start>"
+        "<Duration>30.0</Duration></ScoredEvent>"
+        for o, s in zip(ONSETS, PLANTED, strict=True)
+    )
+    other = "<ScoredEvent><EventType>Arousals|Arousals</EventType><EventConcept>Arousal|A</EventConcept></ScoredEvent>"
+    return f"<PSGAnnotation><EpochLength>30</EpochLength><ScoredEvents>{other}{events}</ScoredEvents></PSGAnnotation>"
+
+
+def profusion(space=""):
+    stages = "".join(f"<SleepStage>{s}</SleepStage>" for s in ["9", "9", *n({**RK, "N3": "4", "?": "9"})])
+    return f"<CMPStudyConfig{space}><EpochLength>30</EpochLength><SleepStages>{stages}</SleepStages></CMPStudyConfig>"
+
+
+def edfbrowser():
+    return "<?xml version='1.0'?><annotationlist>" + "".join(
+        f"<annotation><onset>{t}</onset><duration>30</duration><description>Sleep stage {s}</description></annotation>"
+        "<annotation><onset>00:01:00</onset><duration/><description>snoring</description></annotation>"
+        for t, s in zip(times(form="%Y-%m-%dT%H:%M:%S.000"), PLANTED, strict=True)
+    ) + "</annotationlist>"  # fmt: skip
+
+
+def luna(starts, stops):
+    rows = zip(PLANTED, starts, stops, strict=True)
+    return f"# N2 | NREM2\n{HEAD}\nspindle\t.\tC4\t70.5\t71.2\t.\n" + "\n".join(
+        f"{s}\t.\t.\t{a}\t{b}\t." for s, a, b in rows
+    )
+
+
+def elan():
+    numbers = ["-1", "-1", *n({**RK, "R": "5"})]
+    return "\n".join(["time_base 30.0", "sampling_period 0.002", f"epoch_nb {len(numbers)}", "epoch_list", *numbers])
+
+
+ENDS = [o + 30 for o in ONSETS]
+NOX = table("[]|Start Time|End Time|Event", [""] * 16, times(form="%d/%m/%Y %H:%M:%S"),
+            times(onsets=ENDS, form="%d/%m/%Y %H:%M:%S"), PLANTED, separator=",")  # fmt: skip
+BIDS = table("onset|duration|trial_type|stage|value", [*ONSETS, 130.0, 190.0], [30] * 16 + [0, 0],
+             ["stage"] * 16 + ["cue", "cue"], [*PLANTED, "n/a", "N2"], ["n/a"] * 16 + [31, 31])  # fmt: skip
+FORMATS = {
+    "DOMINO": (domino(), ".txt"),
+    "DOMINO with dates, UTF-16": (codecs.BOM_UTF16_LE + domino("%d.%m.%Y %H:%M:%S,000").encode("utf-16-le"), ".txt"),
+    "NSRR": (XML.format("UTF-8") + nsrr(), ".xml"),
+    "Profusion, UTF-16": (codecs.BOM_UTF16_LE + (XML.format("UTF-16") + profusion()).encode("utf-16-le"), ".xml"),
+    "Profusion with a name space": (profusion(' xmlns="http://www.compumedics.com/"'), ".xml"),
+    "EDFbrowser's XML": (edfbrowser(), ".xml"),
+    "EDFbrowser's text": (table("Onset,Duration,Annotation".replace(",", "|"), [f"+{o:.7f}" for o in ONSETS], [30] * 16,
+                                [f"Sleep stage {s}" for s in PLANTED], separator=","), ".txt"),
+    "Luna": (luna(ONSETS, ENDS), ".annot"),
+    "Luna, epochs": (luna([f"e:{k + 3}" for k in range(16)], ["."] * 16), ".annot"),
+    "Luna, lengths": (luna([f"0+{t}" for t in hms()], ["+30"] * 16), ".annot"),
+    "Luna, clock": (luna(times(), ["..."] * 15 + ["+30"]).replace("spindle\t.\tC4\t70.5\t71.2\t.\n", ""), ".annot"),
+    "Visbrain": ("*Duration_sec\t600\nArt\t60\n" + "\n".join(f"{s}\t{e}" for s, e in zip(PLANTED, ENDS, strict=True)),
+                 ".txt"),
+    "ELAN": (elan(), ".hyp"),
+    "U-Time": ("\n".join(f"{o:g},30,{s}" for o, s in zip(ONSETS, PLANTED, strict=True)), ".ids"),
+    "Noxturnal, UTF-16": (codecs.BOM_UTF16_LE + NOX.encode("utf-16-le"), ".csv"),
+    "BIDS events": (BIDS, ".tsv"),
+    "MNE's text": ("# MNE-Annotations\n# onset, duration, description\n"
+                   + "\n".join(f"{o},30.0,Sleep stage {s}" for o, s in zip(ONSETS, PLANTED, strict=True)), ".txt"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_formats_of_other_programs(night, name):
+    more = ["stages.column=stage"] if name == "BIDS events" else []
+    found, _, remarks = night(*FORMATS[name], *more)
+    assert found.at(CUES).tolist() == TRUE, remarks
+
+
+def test_visbrain_and_old_edf_hypnograms(tmp_path):
+    (tmp_path / "a.txt").write_text("\n".join(n({**RK, "R": "4"})))
+    (tmp_path / "a_description.txt").write_text("time 30.0\nWake 0\nN1 1\nN2 2\nN3 3\nREM 4\nArt -1\n")
+    wanted = [CODES[s] for s in PLANTED]
+    assert read_hypnogram(tmp_path / "a.txt").epochs(480).tolist() == wanted
+    values = np.array([int(v) for v in n({**RK, "?": "9"})], "<i2")
+    field = lambda text, size: str(text).ljust(size).encode()  # noqa: E731
+    head = [("0", 8), ("", 80), ("", 80), ("01.01.89", 8), ("00.00.00", 8), (512, 8), ("", 44), (16, 8), (30, 8), (1, 4),
+            ("hypnogram", 16), ("", 80), ("", 8), (0, 8), (9, 8), (0, 8), (9, 8), ("", 80), (1, 8), ("", 32)]  # fmt: skip
+    (tmp_path / "sc4002e0.hyp").write_bytes(b"".join(field(*one) for one in head) + values.tobytes())
+    assert read_hypnogram(tmp_path / "sc4002e0.hyp").epochs(480).tolist() == wanted
+
+
+def test_annotations_that_are_stages_and_do_not_match_are_refused(tmp_path):
+    raw = mne.io.RawArray(np.zeros((1, 18000)), mne.create_info(["C4"], 100, "eeg"), verbose="error")
+    texts = ["Sleep stage W", "Sleep stage N2", "REM", "Sleep stage N2", "noise"]
+    raw.set_annotations(mne.Annotations(30.0 * np.arange(5), [30.0] * 5, texts))
+    raw.save(tmp_path / "a_raw.fif", verbose="error")
+    with pytest.raises(UserError, match=r"'REM' is a stage, but does not match stages\.annotation"):
+        read_hypnogram(tmp_path / "a_raw.fif")
+
+
+def test_scorings_whose_names_differ_are_found_by_parts(tmp_path):
+    for name in ("SC4001E0-PSG.edf", "SC4001EC-Hypnogram.edf", "SC4002E0-PSG.edf", "SC4002EP-Hypnogram.edf"):
+        (tmp_path / name).touch()
+    options = [
+        r"recordings.pattern=SC4(?P<subject>\d\d)(?P<night>\d)E0", "recordings.default_session=sleep",
+        "stages.file='SC4{subject}{night}*-Hypnogram.edf'",
+    ]  # fmt: skip
+    settings = load_settings(None, options)
+    (source,) = inputs.find_recordings(str(tmp_path / "*.edf"), settings)
+    found = [inputs.scorings(s.path, settings.stages.file, s.parts) for s in source.sessions]
+    assert [[p.name for p in own] for own in found] == [["SC4001EC-Hypnogram.edf"], ["SC4002EP-Hypnogram.edf"]]
+    with pytest.raises(UserError, match=r"no part \{nigth\}; it has .*\{night\} = '1'"):
+        inputs.scorings(source.sessions[0].path, "{nigth}*", source.sessions[0].parts)
+
+
+def test_a_whole_run_with_a_scoring_of_domino(tmp_path):
+    """What DOMINO says a minute after the recording's begin is what each cue, trial and staging window gets."""
+    raw, _ = recordings.night(0, ["W", "W", "N2", "N2", "N3", "N3", "W", "R", "R", "N2"], planted=False)
+    cues = [k for k, text in enumerate(raw.annotations.description) if text.startswith("cue/")]
+    raw.set_annotations(raw.annotations[cues])
+    raw.set_meas_date(BEGUN)
+    recordings.write(raw, tmp_path / "lab" / "s1_night_raw.fif")
+    stages = ["Wach", "N2", "N2", "Artefakt", "N4", "Wach", "Rem", "Rem"]
+    lines = [f"{t}; {s}" for t, s in zip(times(onsets=[30 + 30 * k for k in range(8)]), stages, strict=True)]
+    text = "Signal ID: SchlafProfil\\profil\nStart Time: x\nRate: 30 s\n\n" + "\n".join(lines)
+    (tmp_path / "lab" / "s1_profil.txt").write_bytes(text.encode("utf-16"))
+    settings = load_settings(None, [*QUICK, "outputs.report=false", "stages.file='{subject}_profil.txt'"])
+    sources = inputs.find_recordings(str(tmp_path / "lab" / "*.fif"), settings)
+    manifest = prepare_run.prepare(sources, settings, tmp_path / "data")
+    record = manifest["subjects"]["subject_test_0"]
+    assert record["status"] == "complete", record
+    planted = {"Wach": 0, "N2": 1, "N4": 2, "Rem": 3, "Artefakt": -1}
+    cues = pd.read_csv(tmp_path / "data/Prepared/subject_test_0/night/cues.tsv", sep="\t", keep_default_na=False)
+    code = [planted[stages[int(o // 30) - 1]] if 30 <= o < 270 else -1 for o in cues.onset_s]
+    assert cues.stage.tolist() == code
+    assert cues["item"].tolist() == [t.partition("/")[2] for t in raw.annotations.description]
+    assert (cues.trials == "N2N3").tolist() == [c in (1, 2) for c in code]
+    assert (cues.trials == "REM").tolist() == [c == 3 for c in code]
+    remarks = record["sessions"]["night"]["remarks"]
+    assert "by the clocks, the scoring begins 30 s after the recording" in remarks
+    assert any("as written: Wach 1, N2 1, Artefakt 0.5, N4 0.5, Rem 1" in text for text in remarks)
+    lines = "\n".join(prepare_run.summary_lines(manifest, tmp_path / "data"))
+    assert "the first begins at 30 s, the last ends at 270 s of the recording's 300 s; outside it: 0" in lines
+    assert json.loads((tmp_path / "data/manifest.json").read_text())["subjects"]
