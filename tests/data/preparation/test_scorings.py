@@ -11,13 +11,17 @@ import pandas as pd
 import pytest
 import recordings
 
+from sleep_interpreter.data.formats.hypnograms import from_yasa, read_label_file
 from sleep_interpreter.data.formats.scoring_readers import make, read_hypnogram
+from sleep_interpreter.data.formats.staging_windows import read_staging_subjects
+from sleep_interpreter.data.inventory.survey import survey_folder
 from sleep_interpreter.data.preparation import inputs
 from sleep_interpreter.data.preparation import run as prepare_run
 from sleep_interpreter.data.preparation.inputs import Session
 from sleep_interpreter.data.preparation.settings import load_settings
 from sleep_interpreter.data.preparation.stages import find_stages
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.metrics import staging_metrics
 from sleep_interpreter.utils.signal.recording import Recording
 from tests.data.preparation.conftest import QUICK
 
@@ -346,8 +350,10 @@ def test_visbrain_and_old_edf_hypnograms(tmp_path):
     assert read_hypnogram(tmp_path / "a.txt").epochs(480).tolist() == wanted
     values = np.array([int(v) for v in n({**RK, "?": "9"})], "<i2")
     field = lambda text, size: str(text).ljust(size).encode()  # noqa: E731
-    head = [("0", 8), ("", 80), ("", 80), ("01.01.89", 8), ("00.00.00", 8), (512, 8), ("", 44), (16, 8), (30, 8), (1, 4),
-            ("hypnogram", 16), ("", 80), ("", 8), (0, 8), (9, 8), (0, 8), (9, 8), ("", 80), (1, 8), ("", 32)]  # fmt: skip
+    head = [
+            ("0", 8), ("", 160), ("01.01.89", 8), ("00.00.00", 8), (512, 8), ("", 44), (16, 8), (30, 8), (1, 4),
+            ("hypnogram", 16), ("", 80), ("", 8), (0, 8), (9, 8), (0, 8), (9, 8), ("", 80), (1, 8), ("", 32),
+    ]  # fmt: skip
     (tmp_path / "sc4002e0.hyp").write_bytes(b"".join(field(*one) for one in head) + values.tobytes())
     assert read_hypnogram(tmp_path / "sc4002e0.hyp").epochs(480).tolist() == wanted
 
@@ -387,7 +393,8 @@ def test_a_whole_run_with_a_scoring_of_domino(tmp_path):
     lines = [f"{t}; {s}" for t, s in zip(times(onsets=[30 + 30 * k for k in range(8)]), stages, strict=True)]
     text = "Signal ID: SchlafProfil\\profil\nStart Time: x\nRate: 30 s\n\n" + "\n".join(lines)
     (tmp_path / "lab" / "s1_profil.txt").write_bytes(text.encode("utf-16"))
-    settings = load_settings(None, [*QUICK, "outputs.report=false", "stages.file='{subject}_profil.txt'"])
+    more = ["outputs.report=false", "stages.file='{subject}_profil.txt'", "rejection.method=none"]
+    settings = load_settings(None, [*QUICK, *more])
     sources = inputs.find_recordings(str(tmp_path / "lab" / "*.fif"), settings)
     manifest = prepare_run.prepare(sources, settings, tmp_path / "data")
     record = manifest["subjects"]["subject_test_0"]
@@ -402,6 +409,14 @@ def test_a_whole_run_with_a_scoring_of_domino(tmp_path):
     remarks = record["sessions"]["night"]["remarks"]
     assert "by the clocks, the scoring begins 30 s after the recording" in remarks
     assert any("as written: Wach 1, N2 1, Artefakt 0.5, N4 0.5, Rem 1" in text for text in remarks)
+    # what nobody scored is no truth
+    (own,) = read_staging_subjects(tmp_path / "data")
+    assert own.epoch_stage.tolist() == [0, 1, 1, -1, 2, 0, 3, 3]
+    assert own.window_stage.tolist() == np.repeat(own.epoch_stage, 10)[:71].tolist()
+    night, _ = read_label_file(tmp_path / "data")
+    assert from_yasa(night["subject_test_0"]).tolist() == own.epoch_stage.tolist()
+    assert staging_metrics.confusion(own.epoch_stage, own.epoch_stage).sum() == 7
+    assert survey_folder(tmp_path / "data").problems == []
     lines = "\n".join(prepare_run.summary_lines(manifest, tmp_path / "data"))
     assert "the first begins at 30 s, the last ends at 270 s of the recording's 300 s; outside it: 0" in lines
     assert json.loads((tmp_path / "data/manifest.json").read_text())["subjects"]
