@@ -122,6 +122,8 @@ def _place(
         )
     if found.ordered:
         _check_epochs(found, seconds, what)
+    elif found.how.startswith("table") and found.clock is None:
+        _check_unit(found, seconds, what)
     return later, told + (_begins(later) if later == by_clock else [])
 
 
@@ -182,6 +184,18 @@ def _check_epochs(found: Hypnogram, seconds: float, what: str) -> None:
                 f"{what} has {count} epochs, {count * own:g} s if they last {own:g} s; the recording has {seconds:g} "
                 f"s, as if they lasted {other} s; say which with stages.epoch_seconds={other}, or "
                 "stages.times=first if they do last so long"
+            )
+
+
+def _check_unit(found: Hypnogram, seconds: float, what: str) -> None:
+    """Refuse a table that takes up a small part of the recording, and all of it if its numbers are min or h."""
+    length = found.seconds - float(found.onset[0])
+    for unit, scale in (("min", 60), ("h", 3600)):
+        if abs(length * scale - seconds) <= seconds / 4:
+            raise UserError(
+                f"{what} lasts {length:g} s, and {length * scale:g} s if its numbers are {unit}; the recording has "
+                f"{seconds:g} s: write the unit into the header (onset [{unit}]), or set stages.times=elapsed if they "
+                "are s"
             )
 
 

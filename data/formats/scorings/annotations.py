@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sleep_interpreter.data.formats.scorings import clock
@@ -48,8 +47,9 @@ class Annotations:
             raise UserError(
                 f"{file.where}: no annotation matches stages.annotation = {options.annotation!r}; there are {shown}"
             )
-        # anonymised files begin at midnight
-        return Scoring(rows, f"annotations that match {options.annotation!r}", None if begun else 0.0, begun or None)
+        midnight = begun == 0  # which is that of files without a time of day, too
+        elapsed = None if begun else 0.0
+        return Scoring(rows, f"annotations that match {options.annotation!r}", elapsed, begun, midnight)
 
 
 class SampledStages:
@@ -84,7 +84,7 @@ class SampledStages:
         begun = clock.time_of_day(content[176:184].decode("latin-1"))
         rows: list[Row] = [(k * own, own, str(value)) for k, value in enumerate(values)]
         how = f"a stage each {own:g} s in an EDF signal"
-        return Scoring(rows, how, None if begun else 0.0, begun or None, numbers="rk")
+        return Scoring(rows, how, None if begun else 0.0, begun, begun == 0, numbers="rk")
 
 
 _EDF_FIELDS = ((184, 8), (236, 8), (244, 8), (252, 4), (472, 8))
@@ -129,8 +129,3 @@ def split_annotations(
             "others do; change the setting so that it matches all"
         )
     return held(found, 30.0), others
-
-
-def is_annotated(path: Path) -> bool:
-    """Tell whether a file is of a kind whose annotations MNE reads."""
-    return path.suffix.lower() in _SUFFIXES

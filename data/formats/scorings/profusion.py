@@ -1,4 +1,4 @@
-"""XML: Compumedics Profusion, NSRR, Luna's and EDFbrowser's lists of annotations."""
+"""XML: Compumedics Profusion, NSRR, Wonambi, Luna's and EDFbrowser's lists of annotations."""
 
 import xml.etree.ElementTree as Xml
 
@@ -39,6 +39,8 @@ class Profusion:
             return _annotation_list(annotations, file, options)
         if notes := root.findall(".//Instance"):
             return Scoring(_instances(notes, file.where), "Luna: instances whose class is a stage")
+        if epochs := root.findall(".//stages/epoch"):
+            return Scoring(_epochs(epochs, file.where), "Wonambi: epochs with start, end and stage")
         raise UserError(f"{file.where}: no element SleepStages, ScoredEvent or annotation, so it is no known scoring")
 
 
@@ -96,6 +98,16 @@ def _instances(found: list[Xml.Element], where: str) -> list[Row]:
             rows.append((begin, length, name))
     if not rows:
         raise UserError(f"{where}: no instance has a stage as its class")
+    return rows
+
+
+def _epochs(found: list[Xml.Element], where: str) -> list[Row]:
+    """Return Wonambi's epochs; what is undefined, nobody scored."""
+    rows: list[Row] = []
+    for one in found:
+        begin, end = (_number(one.findtext(key) or "", where, key) for key in ("epoch_start", "epoch_end"))
+        stage = (one.findtext("stage") or "").strip()
+        rows.append((begin, end - begin, "?" if stage in ("Undefined", "") else stage))
     return rows
 
 

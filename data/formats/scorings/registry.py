@@ -15,6 +15,7 @@ FORMATS = Registry(
         "edf_samples": f"{_HERE}.annotations:SampledStages",
         "annotations": f"{_HERE}.annotations:Annotations",
         "xml": f"{_HERE}.profusion:Profusion",
+        "yasa": f"{_HERE}.yasa_json:YasaJson",
         "remlogic": f"{_HERE}.remlogic:RemLogic",
         "domino": f"{_HERE}.domino:Domino",
         "elan": f"{_HERE}.visbrain:Elan",

@@ -46,6 +46,6 @@ class RemLogic:
         lengths = numbers([row[length] for _, row in own], f"{file.where}, column {table.header[length]!r}")
         found = clock.times(moments, file.where, [start + line for line, _ in own], of_day=True)
         rows: list[Row] = [(o, d, row[event]) for o, d, (_, row) in zip(found.onsets, lengths, own, strict=True)]
-        # files without a time of day begin at midnight
-        begun = found.clock or None
-        return Scoring(rows, "RemLogic: events SLEEP-...", None if begun else 0.0, begun, remarks=found.remarks)
+        midnight = found.clock == 0  # which is that of files without a time of day, too
+        how = "RemLogic: events SLEEP-..."
+        return Scoring(rows, how, 0.0 if midnight else None, found.clock, midnight, remarks=found.remarks)

@@ -139,6 +139,7 @@ class _Frame:
             if time is not None and not np.allclose(onset - onset[0], time.onsets, atol=1.5):
                 self._refuse_two(numeric[0], clocks[0])
             elapsed: float | None = 0.0
+            time = time or self._other_clock(onset, wanted)
             day = None if time is None or time.clock is None else (time.clock - float(onset[0])) % clock.DAY
         else:
             assert time is not None
@@ -156,6 +157,15 @@ class _Frame:
             self._check_events(rows, others, onset[0], wanted[int(np.flatnonzero(order == 0)[0])])
         undecided = not numeric and elapsed is not None and day is not None
         return Scoring(rows, self._how(), elapsed, day, undecided, remarks=tuple(self.remarks))
+
+    def _other_clock(self, onset: np.ndarray, rows: list[int]) -> clock.Times | None:
+        """Return the times of a column of another name that keeps step with the onsets, None where there is none."""
+        known = (self.end, self.duration, self.date)
+        for column in self.others:
+            if column.kind == "clock" and column not in known and self._harmless(column, onset, rows):
+                self.used["clock"] = column.title
+                return self._times(column, rows)
+        return None
 
     def _stage_rows(self) -> tuple[list[int], list[int]]:
         """Return which rows are stages, and which are other events."""
@@ -380,7 +390,8 @@ class _Frame:
         for column in self.others:
             if column.place in taken and not (column is self.epoch and self.onsets):
                 continue
-            if column.kind in ("number", "clock", "other time") and not self._harmless(column, onset, rows):
+            timely = column.name in (*_ONSETS, *_ENDS, *_DURATIONS, *_EPOCHS) and not self.onsets
+            if (column.kind != "text" or timely) and not self._harmless(column, onset, rows):
                 self._refuse(column)
             if column.place not in taken:
                 unused.append(column.title or f"column {column.place + 1}")

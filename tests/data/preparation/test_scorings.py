@@ -155,6 +155,7 @@ def test_what_settings_say_is_understood(night, name):
 
 REFUSED = {
     "an unknown column of numbers": (table("wann|stage", ONSETS, PLANTED), "column 'wann'.*stages.onset='wann'"),
+    "an unknown column beside epochs": (table("epoch|wann|stage", range(1, 17), ONSETS, PLANTED), "column 'wann'"),
     "an unknown column of times": (table("wann|stage", times(), PLANTED), "column 'wann'.*stages.ignore="),
     "lengths of stretches": (table("stage|epochs", PLANTED, range(20, 36)), "begins with epoch 20"),
     "lengths in another word": (table("stage|Anzahl", PLANTED, [4, 1] * 8), "column 'Anzahl'"),
@@ -184,6 +185,13 @@ REFUSED = {
                                    "'Quiet' stands where no stage is"),
     "two columns of stages": (table("onset|stage|second", ONSETS, PLANTED, PLANTED[::-1]), "both hold stages"),
     "our own stages.tsv": (table("onset|stage|name", ONSETS, ["0"] * 5 + ["3"] * 11, ["W"] * 5 + ["R"] * 11), "both"),
+    "stretches in minutes": (table("duration|stage", [30.0, 12.5, 20, 5, 10, 15] * 2, PLANTED[:12]),
+                             "if its numbers are min"),
+    "seconds and a clock of another name": (table("onset|Uhr|stage", [o - 60 for o in ONSETS], times(), PLANTED),
+                                            "by its seconds it begins 0 s .*by its clock 60 s"),
+    "numbers of epochs in words": (table("epoch|stage", [f"Nr {k}" for k in (*range(8), *range(10, 18))], PLANTED),
+                                   "column 'epoch'.*is not understood"),
+    "a spreadsheet": (b"PK\x03\x04\0\0\0\0[Content_Types].xml", "zero bytes.*save it as text"),
     "a comma too many": ("onset,stage\n0,5,W\n", "3 cells for 2 columns"),
 }  # fmt: skip
 
@@ -192,7 +200,7 @@ REFUSED = {
 def test_what_is_not_understood_is_refused(night, name):
     content, words = REFUSED[name]
     with pytest.raises(UserError, match=words):
-        night(content, ".csv", *(["stages.first_epoch=0"] if "another word" in name else []))
+        night(content, seconds=180 * 60.0 if "in minutes" in name else SECONDS)
 
 
 def test_times_that_cannot_be_compared_are_refused(night):
@@ -261,6 +269,8 @@ def test_numbers_that_mean_one_thing_are_read():
 WORDS = {"W": "Wach", "N1": "N1", "N2": "N2", "N3": "N3", "R": "Rem", "?": "A"}
 NSRR = {"W": "Wake|0", "N1": "Stage 1 sleep|1", "N2": "Stage 2 sleep|2", "N3": "Stage 4 sleep|4", "R": "REM sleep|5",
         "?": "Unscored|9"}  # fmt: skip
+WONAMBI = {"W": "Wake", "N1": "NREM1", "N2": "NREM2", "N3": "NREM3", "R": "REM", "?": "Undefined"}
+YASA = {"W": "WAKE", "N1": "N1", "N2": "N2", "N3": "N3", "R": "REM", "?": "UNS"}
 XML = "<?xml version='1.0' encoding='{}'?>\n"
 HEAD = 'class\tinstance\tchannel\tstart\tstop\tmeta'  # fmt: skip
 
@@ -331,6 +341,11 @@ FORMATS = {
     "U-Time": ("\n".join(f"{o:g},30,{s}" for o, s in zip(ONSETS, PLANTED, strict=True)), ".ids"),
     "Noxturnal, UTF-16": (codecs.BOM_UTF16_LE + NOX.encode("utf-16-le"), ".csv"),
     "BIDS events": (BIDS, ".tsv"),
+    "Wonambi": ("<?xml version='1.0'?><annotations><rater name='a'><stages>" + "".join(
+        f"<epoch><epoch_start>{o:g}</epoch_start><epoch_end>{o + 30:g}</epoch_end><stage>{WONAMBI[s]}</stage></epoch>"
+        for o, s in zip(ONSETS, PLANTED, strict=True)) + "</stages></rater></annotations>", ".xml"),
+    "YASA": (json.dumps({"values": [YASA[s] for s in PLANTED], "n_stages": 5, "freq": "30s",
+                         "start": "2024-02-01T23:58:30", "scorer": None, "proba": None}), ".json"),
     "MNE's text": ("# MNE-Annotations\n# onset, duration, description\n"
                    + "\n".join(f"{o},30.0,Sleep stage {s}" for o, s in zip(ONSETS, PLANTED, strict=True)), ".txt"),
 }  # fmt: skip
@@ -365,6 +380,20 @@ def test_annotations_that_are_stages_and_do_not_match_are_refused(tmp_path):
     raw.save(tmp_path / "a_raw.fif", verbose="error")
     with pytest.raises(UserError, match=r"'REM' is a stage, but does not match stages\.annotation"):
         read_hypnogram(tmp_path / "a_raw.fif")
+
+
+@pytest.mark.parametrize("begun", ["00:00:00", "23:59:00"])
+def test_a_scoring_that_begins_at_midnight(night, begun):
+    """It is that of a file without a time of day as well; here the recording began at 23:57:30 and is short."""
+    head = "RemLogic Event Export\n\nSleep Stage\tTime [hh:mm:ss]\tEvent\tDuration[s]\n"
+    text = head + "".join(f"x\t{t}\tSLEEP-S2\t30\n" for t in (begun, "00:00:30", "00:01:00"))
+    if begun == "23:59:00":
+        assert night(text, ".txt")[0].onset[0] == 90
+    else:
+        with pytest.raises(UserError, match=r"0 s after .*times=elapsed.*150 s if .*times=clock"):
+            night(text, ".txt")
+        assert night(text, ".txt", "stages.times=clock")[0].onset[0] == 150
+        assert night(text, ".txt", clock=False)[0].onset[0] == 0
 
 
 def test_scorings_whose_names_differ_are_found_by_parts(tmp_path):
