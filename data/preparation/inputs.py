@@ -89,7 +89,7 @@ def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list
     }
     paths = sorted((p for p in files if p.suffix.lower() in _FORMATS), key=natural)
     rule = re.compile(settings.recordings.pattern)
-    if "{" in (settings.stages.file or ""):  # EDF+ scorings look like recordings
+    if settings.stages.file:  # EDF+ scorings look like recordings
         scored = set[Path]()
         for path in paths:
             with contextlib.suppress(UserError):  # a scoring itself may have other parts than recordings

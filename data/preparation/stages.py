@@ -1,5 +1,6 @@
 """Sleep stages of a recording: the expert's, or YASA's."""
 
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,6 +10,7 @@ import mne
 import numpy as np
 
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram, from_annotations, make, read_hypnogram
+from sleep_interpreter.data.formats.scorings.annotations import unmatched_stages
 from sleep_interpreter.data.formats.scorings.clock import written
 from sleep_interpreter.data.preparation.channels import KINDS, Derivation, Plan
 from sleep_interpreter.data.preparation.inputs import Session, scorings
@@ -43,9 +45,16 @@ def find_stages(
     else:
         if settings.source == "auto" and settings.file is not None:
             remarks.append(f"WARNING: {_no_file(session, settings)}")
-        rows = from_annotations(annotations, settings.annotation, recording.first_time, where)
+        rows = from_annotations(annotations, options, recording.first_time, where)
         if settings.source == "annotations" and not rows:
             raise UserError(f"{where}: no annotation matches stages.annotation = {settings.annotation!r}")
+        if settings.source == "auto" and not rows and (own := unmatched_stages(annotations)):
+            pattern = f"(?P<stage>{'|'.join(map(re.escape, own))})"
+            raise UserError(
+                f"{where}: the annotations {', '.join(map(repr, own))} are stages by their names, but do not match "
+                f"stages.annotation = {settings.annotation!r}; set it to {pattern!r}, or set stages.source=yasa if "
+                "they are something else"
+            )
         if settings.source in ("auto", "annotations") and rows:
             found, source = make(rows, where, settings.numbers, settings.names), "expert: annotations"
         else:
@@ -72,6 +81,8 @@ def _place(
     that nothing can be compared with, two readings of which either fits, and a scoring of which less than half lies in
     the recording.
     """
+    if found.clock is not None and (found.elapsed is None or found.undecided) and settings.times != "elapsed":
+        _check_hours(found, found.clock, what)
     by_clock = None if found.clock is None or clock is None else _after(found.clock, clock)
     first = -float(found.onset.min(initial=0.0)) if found.elapsed is None or found.undecided else 0.0
     wanted = settings.times
@@ -120,6 +131,8 @@ def _place(
             "begins with the recording, set stages.times=first; if its times are not s, write their unit into the "
             "header"
         )
+    if found.elapsed is None or (found.undecided and later == by_clock):
+        _check_end(found, later, seconds, what)
     if found.ordered:
         _check_epochs(found, seconds, what)
     elif found.how.startswith("table") and found.clock is None:
@@ -171,6 +184,29 @@ def _decide(found: Hypnogram, by_clock: float | None, seconds: float, what: str)
         f"times are elapsed (stages.times=elapsed), and {by_clock:g} s if they are times of day (stages.times=clock); "
         "say which"
     )
+
+
+def _check_hours(found: Hypnogram, clock: float, what: str) -> None:
+    """Refuse times of day that leave out an hour at night, as where clocks are set to summer time."""
+    ends = (found.onset + found.duration)[:-1]
+    for end, begin in zip(ends, found.onset[1:], strict=True):
+        if abs(begin - end - 3600) < _SAME and (clock + end + 3600) % _DAY < 5.5 * 3600:
+            raise UserError(
+                f"{what}: between {written((clock + end) % _DAY)} and {written((clock + begin) % _DAY)} an hour is "
+                "missing: clocks were set to summer time, or nobody scored it; write onsets in s from the "
+                "recording's first sample"
+            )
+
+
+def _check_end(found: Hypnogram, later: float, seconds: float, what: str) -> None:
+    """Refuse times of day that go on for an hour after the recording, as where clocks were set to summer time."""
+    late = found.seconds + later - seconds
+    if abs(late - 3600) <= 2 * STAGING_SECONDS:
+        raise UserError(
+            f"{what} ends {late:g} s after the recording, as if clocks had been set to summer time in that night; "
+            "write onsets in s from the recording's first sample, or set stages.times=clock if "
+            "that is right"
+        )
 
 
 def _check_epochs(found: Hypnogram, seconds: float, what: str) -> None:

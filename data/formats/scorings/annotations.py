@@ -2,11 +2,20 @@
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sleep_interpreter.data.formats.scorings import clock
-from sleep_interpreter.data.formats.scorings.scoring import Row, Scoring, ScoringFile, ScoringOptions, held
+from sleep_interpreter.data.formats.scorings.scoring import (
+    Row,
+    Scoring,
+    ScoringFile,
+    ScoringOptions,
+    held,
+    refuse_unknown,
+    stages_among,
+)
 from sleep_interpreter.data.formats.scorings.stage_codes import UNSCORED, known
+from sleep_interpreter.utils.core.constants import N2, N3, REM
 from sleep_interpreter.utils.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,9 +50,10 @@ class Annotations:
             begun = clock.time_of_day(file.head[168:184].decode("latin-1")[8:])
         elif found.orig_time is not None:
             begun = clock.time_of_day(f"{found.orig_time:%H:%M:%S}")
-        rows, others = split_annotations(found, options.annotation, 0.0, file.where)
+        rows = from_annotations(found, options, 0.0, file.where)
         if not rows:
-            shown = ", ".join(f"{text!r} ({n})" for text, n in others.most_common(6)) or "none at all"
+            texts = Counter(map(str, found.description))
+            shown = ", ".join(f"{text!r} ({n})" for text, n in texts.most_common(6)) or "none at all"
             raise UserError(
                 f"{file.where}: no annotation matches stages.annotation = {options.annotation!r}; there are {shown}"
             )
@@ -97,35 +107,36 @@ def _is_edf_of_samples(file: ScoringFile) -> bool:
 
 
 def from_annotations(
-    annotations: "mne.Annotations", pattern: str, first_time: float = 0.0, where: str = "annotations"
+    annotations: "mne.Annotations", options: ScoringOptions, first_time: float = 0.0, where: str = "annotations"
 ) -> list[Row]:
-    """Return rows of those annotations that `pattern` with its group "stage" takes for stages.
+    """Return rows of those annotations that are stages, by `annotation` and `names` of the options.
 
-    `first_time` is the time of the recording's first sample on the annotations' clock, s.
+    `first_time` is the time of the recording's first sample on the annotations' clock, s. Refuses some that are stages
+    by their names and do not match while others do, or that stand where a stage is missing.
     """
-    return split_annotations(annotations, pattern, first_time, where)[0]
-
-
-def split_annotations(
-    annotations: "mne.Annotations", pattern: str, first_time: float, where: str
-) -> tuple[list[Row], Counter[str]]:
-    """Return rows of the annotations that are stages, as `from_annotations` does, and the texts of the others.
-
-    Refuses some that are stages by their name and do not match the pattern while others do.
-    """
-    found: list[Row] = []
-    others: Counter[str] = Counter()
-    for onset, duration, text in zip(annotations.onset, annotations.duration, annotations.description, strict=True):
-        own: Any = str(text).strip()
-        candidates = (own, own.partition("/")[2].strip())
-        if match := next(filter(None, (re.fullmatch(pattern, candidate) for candidate in candidates)), None):
-            found.append((float(onset) - first_time, float(duration), match["stage"]))
+    texts = [str(text).strip() for text in annotations.description]
+    stages = stages_among(texts, options, f"{where}: the annotation", letters=False)
+    rows, others = list[Row](), list[tuple[float, str, str]]()
+    for onset, length, text, stage in zip(annotations.onset, annotations.duration, texts, stages, strict=True):
+        if stage is not None:
+            rows.append((float(onset) - first_time, float(length), stage))
         else:
-            others[own] += 1
-    missed = [text for text in others if len(text) > 1 and known(text) not in (None, UNSCORED)]
-    if found and missed:
-        raise UserError(
-            f"{where}: the annotation {missed[0]!r} is a stage, but does not match stages.annotation = {pattern!r} as "
-            "others do; change the setting so that it matches all"
-        )
-    return held(found, 30.0), others
+            begin = float(onset) - first_time
+            others.append((begin, text, f"{where}: the annotation at {begin:g} s"))
+    rows = held(rows, 30.0)
+    refuse_unknown(rows, others, options)
+    return rows
+
+
+def unmatched_stages(annotations: "mne.Annotations") -> list[str]:
+    """Return the texts of annotations that are stages by their names, at least two of N2, N3 and R; else none.
+
+    S1, S2 ... are triggers in most recordings, so they do not count.
+    """
+    found = {text.strip(): known(text) for text in map(str, annotations.description)}
+    codes = {text: code for text, code in found.items() if len(text) > 1 and not re.fullmatch(r"(?i)s *\d+", text)}
+    return (
+        [text for text, code in codes.items() if code not in (None, UNSCORED)]
+        if len({N2, N3, REM} & set(codes.values())) > 1
+        else []
+    )

@@ -12,7 +12,7 @@ DAY = 86400.0
 _HOUR = 3600.0
 _DATE = r"(?P<date>\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{2,4})"
 _TIME = re.compile(
-    rf"(?:{_DATE}(?:[T ,]\s*|\s+))?(?P<hour>\d{{1,3}})(?P<dot>[:.])(?P<minute>\d{{2}})(?P=dot)(?P<second>\d{{2}})"
+    rf"(?:{_DATE}(?:[T ,-]\s*|\s+))?(?P<hour>\d{{1,3}})(?P<dot>[:.])(?P<minute>\d{{2}})(?P=dot)(?P<second>\d{{2}})"
     r"(?P<part>[.,]\d+)?\s*(?P<half>[ap]\.?m\.?)?\s*(?P<zone>Z|[+-]\d{2}:?\d{2})?",
     re.IGNORECASE,
 )
@@ -72,20 +72,31 @@ class Times:
     elapsed: float | None  # of the first one after the beginning; None: these are times of day
     remarks: tuple[str, ...] = ()
 
+    @property
+    def undecided(self) -> bool:
+        """Whether these may be elapsed times as well as times of day."""
+        return self.clock is not None and self.elapsed is not None
+
+
+def after(cell: str, first: Moment) -> float:
+    """Return how many s after `first` the time of a cell is, below a day; NaN where it holds none."""
+    found = moment(cell)
+    return float("nan") if found is None else (found.seconds - first.seconds) % DAY
+
 
 def times(moments: Sequence[Moment], where: str, lines: Sequence[int], of_day: bool = False) -> Times:
     """Return what a column of times in their order says; lines are their numbers in the file.
 
     Times of day go on past midnight, and an hour back where clocks are set to winter time. Without a date, am or pm
     they may be elapsed times as well, unless they pass midnight or are known to be times `of_day`. Dates of 1970-01-01
-    are those of files without one: the times are elapsed. Refuses times that go back otherwise, an hour that is
-    missing as when clocks are set to summer time, and times of a time zone of their own.
+    are those of files without one: the times are elapsed. Refuses times that go back otherwise, and times of a time
+    zone of their own.
     """
     first = moments[0]
     if zoned := next((line for m, line in zip(moments, lines, strict=True) if m.zone), None):
         raise UserError(
             f"{where}, line {zoned}: a time with a time zone, which the recording's start has not; write times by "
-            " the laboratory's clock, or s from the recording's first sample"
+            "the laboratory's clock, or s from the recording's first sample"
         )
     elapsed = first.date is not None and re.fullmatch(r"1970\D0?1\D0?1", first.date) is not None
     steps, dated = [], first.date is not None
@@ -105,11 +116,6 @@ def times(moments: Sequence[Moment], where: str, lines: Sequence[int], of_day: b
             raise UserError(
                 f"{where}, line {line}: the times {clocks} follow each other; rows have to stand in order of time, "
                 "and times without am or pm count 24 hours"
-            )
-        elif usual and abs(step - _HOUR - usual) < 1.5 and 0 < moments[k].seconds % DAY < 4 * _HOUR and not elapsed:
-            raise UserError(
-                f"{where}, line {line}: between {clocks} an hour is missing: clocks were set to summer time, or nobody "
-                "scored it; write onsets in s from the recording's first sample"
             )
         onsets.append(onsets[-1] + step)
     long = any(m.seconds >= DAY for m in moments)

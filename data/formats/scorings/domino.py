@@ -3,7 +3,7 @@
 import re
 
 from sleep_interpreter.data.formats.scorings import clock
-from sleep_interpreter.data.formats.scorings.scoring import Row, Scoring, ScoringFile, ScoringOptions
+from sleep_interpreter.data.formats.scorings.scoring import Row, Scoring, ScoringFile, ScoringOptions, usual_step
 from sleep_interpreter.utils.core.errors import UserError
 
 _HEADER = re.compile(r"(signal id|start time|unit|signal type|events list|rate)\s*:\s*(.*)", re.IGNORECASE)
@@ -21,7 +21,11 @@ class Domino:
 
     @staticmethod
     def read(file: ScoringFile, options: ScoringOptions) -> Scoring:
-        """Read a profile; A is an artefact. Refuses another signal's export, and a line that is no time and stage."""
+        """Read a profile; A is an artefact.
+
+        Refuses another signal's export, a line that is no time and stage, and epochs that do not last as the header
+        says.
+        """
         header = {found[1].casefold(): found[2] for _, line in file.lines if (found := _HEADER.match(line))}
         if header.get("signal type", "discret").strip().casefold() not in ("discret", "discrete"):
             raise UserError(f"{file.where}: {header.get('signal id')!r} is no sleep profile; export the sleep profile")
@@ -41,5 +45,10 @@ class Domino:
         if not moments:
             raise UserError(f"{file.where}: holds no epoch behind its header")
         times = clock.times(moments, file.where, numbers, of_day=True)
+        step, regular = usual_step(times.onsets) if len(names) > 1 else (own, True)
+        if regular and abs(step - own) > 1:
+            raise UserError(
+                f"{file.where}: its header says epochs of {own:g} s, its times are {step:g} s apart; mend the line Rate"
+            )
         rows: list[Row] = [(onset, own, name) for onset, name in zip(times.onsets, names, strict=True)]
         return Scoring(rows, f"DOMINO: epochs of {own:g} s", None, times.clock, remarks=times.remarks)

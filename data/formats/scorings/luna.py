@@ -1,9 +1,11 @@
 """Luna: .annot files, a stage's name as the class of an interval."""
 
+import contextlib
 import re
+from dataclasses import replace
 
 from sleep_interpreter.data.formats.scorings import clock
-from sleep_interpreter.data.formats.scorings.scoring import Row, Scoring, ScoringFile, ScoringOptions
+from sleep_interpreter.data.formats.scorings.scoring import Scoring, ScoringFile, ScoringOptions, refuse_unknown
 from sleep_interpreter.data.formats.scorings.stage_codes import known
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -33,9 +35,7 @@ class Luna:
         of the same kinds, lengths (+30), or "..." for the beginning of the next line. Refuses a file that mixes times
         of day with others.
         """
-        rows: list[Row] = []
-        begins, clocks, lines = list[float](), list[clock.Moment](), list[int]()
-        wanted = []
+        wanted, spans, lines = [], list[tuple[float | clock.Moment, float, str]](), list[int]()
         for number, line in file.lines:
             cells = line.split("\t") if "\t" in line else line.split()
             if line.startswith("#") or [cell.strip().casefold() for cell in cells] in _HEADERS:
@@ -46,7 +46,6 @@ class Luna:
             if name.casefold() in ("sleepstage", "sleep_stage", "stage") and len(cells) > 3:
                 name = cells[1].strip()
             wanted.append((number, name, start, stop))
-        spans = []
         for k, (number, name, start, stop) in enumerate(wanted):
             if known(name) is None and name.casefold() not in {n.casefold() for n in options.names}:
                 continue
@@ -68,16 +67,22 @@ class Luna:
             lines.append(number)
         if not spans:
             raise UserError(f"{file.where}: no class of it is a stage; say what yours mean with stages.names")
-        begins = [begin for begin, _, _ in spans if not isinstance(begin, clock.Moment)]
         clocks = [begin for begin, _, _ in spans if isinstance(begin, clock.Moment)]
-        if begins and clocks:
+        if clocks and len(clocks) < len(spans):
             raise UserError(f"{file.where}: some starts are times of day and some are not; write all in one way")
-        how = "Luna: intervals whose class is a stage"
+        result = Scoring([], "Luna: intervals whose class is a stage")
+        begins = [_at(begin) for begin, _, _ in spans]
         if clocks:
             found = clock.times(clocks, file.where, lines, of_day=True)
-            rows = [(onset, length, name) for onset, (_, length, name) in zip(found.onsets, spans, strict=True)]
-            return Scoring(rows, how, None, found.clock, remarks=found.remarks)
-        return Scoring([(_at(begin), length, name) for begin, length, name in spans], how)
+            begins, result = found.onsets, replace(result, elapsed=None, clock=found.clock, remarks=found.remarks)
+        rows = [(begin, length, name) for begin, (_, length, name) in zip(begins, spans, strict=True)]
+        others = []
+        for number, name, start, _ in wanted:
+            with contextlib.suppress(UserError):  # of another kind, with times of another kind
+                begin = clock.after(start, clocks[0]) if clocks else _at(_when(start, ""))
+                others += [(begin, name, f"{file.where}, line {number}")] if number not in lines else []
+        refuse_unknown(sorted(rows), others, options)
+        return replace(result, rows=rows)
 
 
 def _when(text: str, where: str) -> float | clock.Moment:

@@ -1,11 +1,20 @@
 """XML: Compumedics Profusion, NSRR, Wonambi, Luna's and EDFbrowser's lists of annotations."""
 
 import xml.etree.ElementTree as Xml
+from collections import Counter
+from dataclasses import replace
 
 from sleep_interpreter.data.formats.scorings import clock
-from sleep_interpreter.data.formats.scorings.scoring import Row, Scoring, ScoringFile, ScoringOptions, held
+from sleep_interpreter.data.formats.scorings.scoring import (
+    Row,
+    Scoring,
+    ScoringFile,
+    ScoringOptions,
+    held,
+    refuse_unknown,
+    stages_among,
+)
 from sleep_interpreter.data.formats.scorings.stage_codes import known
-from sleep_interpreter.data.formats.scorings.table import stage_of_text
 from sleep_interpreter.utils.core.errors import UserError
 
 
@@ -38,7 +47,7 @@ class Profusion:
         if annotations := root.findall(".//annotation"):
             return _annotation_list(annotations, file, options)
         if notes := root.findall(".//Instance"):
-            return Scoring(_instances(notes, file.where), "Luna: instances whose class is a stage")
+            return Scoring(_instances(notes, file.where, options), "Luna: instances whose class is a stage")
         if epochs := root.findall(".//stages/epoch"):
             return Scoring(_epochs(epochs, file.where), "Wonambi: epochs with start, end and stage")
         raise UserError(f"{file.where}: no element SleepStages, ScoredEvent or annotation, so it is no known scoring")
@@ -61,43 +70,48 @@ def _scored(events: list[Xml.Element], where: str) -> list[Row]:
 
 def _annotation_list(found: list[Xml.Element], file: ScoringFile, options: ScoringOptions) -> Scoring:
     """Return the stages of EDFbrowser's list: onset, duration and description of each."""
-    rows: list[Row] = []
-    times: list[tuple[clock.Moment, float, str]] = []
-    for one in found:
-        text = (one.findtext("description") or "").strip()
-        stage = stage_of_text(options.annotation, text)
-        if stage is None:
-            continue
-        onset, length = (one.findtext("onset") or "").strip(), (one.findtext("duration") or "").strip()
-        last = _number(length, file.where, "duration") if length else 0.0
-        moment = clock.moment(onset)
-        if moment is not None:
-            times.append((moment, last, stage))
-        else:
-            rows.append((_number(onset, file.where, "onset"), last, stage))
-    if times and rows:
-        raise UserError(f"{file.where}: some onsets are times and some are numbers of seconds")
-    if not times and not rows:
-        raise UserError(f"{file.where}: no description matches stages.annotation = {options.annotation!r}")
+    texts = [(one.findtext("description") or "").strip() for one in found]
+    stages = stages_among(texts, options, f"{file.where}: the description", letters=False)
+    wanted = [(one, stage) for one, stage in zip(found, stages, strict=True) if stage is not None]
+    if not wanted:
+        shown = ", ".join(f"{text!r} ({n})" for text, n in Counter(texts).most_common(6))
+        raise UserError(f"{file.where}: no description matches stages.annotation = {options.annotation!r}: {shown}")
     how = f"EDFbrowser: annotations that match {options.annotation!r}"
-    if rows:
-        return Scoring(held(sorted(rows), options.epoch_seconds), how)
-    own = clock.times([moment for moment, _, _ in times], file.where, range(1, len(times) + 1))
-    rows = [(onset, last, stage) for onset, (_, last, stage) in zip(own.onsets, times, strict=True)]
-    both = own.elapsed is not None and own.clock is not None
-    return Scoring(held(rows, options.epoch_seconds), how, own.elapsed, own.clock, both, remarks=own.remarks)
+    lengths = [_number(one.findtext("duration") or "0", file.where, "duration") for one, _ in wanted]
+    onsets = [(one.findtext("onset") or "").strip() for one, _ in wanted]
+    moments = [moment for onset in onsets if (moment := clock.moment(onset)) is not None]
+    if moments and len(moments) < len(onsets):
+        raise UserError(f"{file.where}: some onsets are times and some are numbers of seconds")
+    if moments:
+        own = clock.times(moments, file.where, range(1, len(moments) + 1))
+        begins, scoring = own.onsets, Scoring([], how, own.elapsed, own.clock, own.undecided, remarks=own.remarks)
+    else:
+        begins, scoring = [_number(onset, file.where, "onset") for onset in onsets], Scoring([], how)
+    rows = [(begin, length, str(stage)) for begin, length, (_, stage) in zip(begins, lengths, wanted, strict=True)]
+    rows = held(rows if moments else sorted(rows), options.epoch_seconds)
+    others = [
+        (clock.after(onset, moments[0]) if moments else _number(onset, file.where, "onset"), text, file.where)
+        for one, text, stage in zip(found, texts, stages, strict=True)
+        if stage is None and (onset := (one.findtext("onset") or "").strip())
+    ]
+    refuse_unknown(rows, others, options)
+    return replace(scoring, rows=rows)
 
 
-def _instances(found: list[Xml.Element], where: str) -> list[Row]:
+def _instances(found: list[Xml.Element], where: str, options: ScoringOptions) -> list[Row]:
     """Return the stages of Luna's XML: instances with a class, Start and Duration."""
-    rows = []
+    rows, others = list[Row](), list[tuple[float, str, str]]()
+    given = {name.casefold() for name in options.names}
     for one in found:
         name = (one.get("class") or one.findtext("Class") or "").strip()
-        if known(name) is not None:
-            begin, length = (_number(one.findtext(key) or "", where, key) for key in ("Start", "Duration"))
+        begin, length = (_number(one.findtext(key) or "", where, key) for key in ("Start", "Duration"))
+        if known(name) is not None or name.casefold() in given:
             rows.append((begin, length, name))
+        else:
+            others.append((begin, name, where))
     if not rows:
-        raise UserError(f"{where}: no instance has a stage as its class")
+        raise UserError(f"{where}: no instance has a stage as its class; say what yours mean with stages.names")
+    refuse_unknown(sorted(rows), others, options)
     return rows
 
 

@@ -1,11 +1,15 @@
 """What a reader of scorings is given, and what it returns."""
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
 
 from sleep_interpreter.data.formats.scorings.stage_codes import UNSCORED, known
 from sleep_interpreter.utils.core.errors import UserError
@@ -100,12 +104,32 @@ class ScoringFormat(Protocol):
 
 
 def held(rows: list[Row], last: float) -> list[Row]:
-    """Return rows of which those without a length (below 1 s) hold until the next one begins; the last one `last` s."""
-    following = [b[0] - a[0] for a, b in pairwise(rows)] + [last]
+    """Return rows of which those without a length (below 1 s) hold until the next one begins; the last one `last` s.
+
+    Where none has a length and they are epochs (`epoch_step`), all are as long as these.
+    """
+    following = [b[0] - a[0] for a, b in pairwise(rows)] + [last] * bool(rows)
+    if all(length < 1 for _, length, _ in rows) and (step := epoch_step(rows)):
+        following = [step] * len(rows)
     return [
         (onset, length if length >= 1 else until, stage)
         for (onset, length, stage), until in zip(rows, following, strict=True)
     ]
+
+
+def usual_step(onsets: Sequence[float]) -> tuple[float, bool]:
+    """Return the most frequent step between onsets, s, and whether three fifths of all are as long."""
+    steps = Counter(round(b - a, 3) for a, b in pairwise(onsets))
+    step, count = min(steps.items(), key=lambda item: (-item[1], item[0]))
+    return step, count >= 0.6 * (len(onsets) - 1)
+
+
+def epoch_step(rows: Sequence[Row]) -> float | None:
+    """Return the length of epochs, s; None where rows are stretches of one stage, or of different lengths."""
+    if not any(a[2] == b[2] for a, b in pairwise(rows)):
+        return None
+    step, regular = usual_step([row[0] for row in rows])
+    return step if regular else None
 
 
 def without_marks(rows: list[Row], where: str) -> list[Row]:
@@ -122,6 +146,63 @@ def without_marks(rows: list[Row], where: str) -> list[Row]:
             there = "no other row" if around is None else f"one of {around!r}"
             raise UserError(f"{where}: at {onset:g} s is {stage!r} without a length, in {there}")
     return kept
+
+
+def stages_among(texts: Sequence[str], options: ScoringOptions, where: str, letters: bool = True) -> list[str | None]:
+    """Return the stage that each text of an event stands for, None where it is another event.
+
+    Stages are what `annotation` matches, and what `names` holds. Refuses a text that is a stage by its name while
+    others match; a single letter is none unless `letters`.
+    """
+    given = {name.strip().casefold() for name in options.names}
+    found = [stage_of_text(options.annotation, text) for text in texts]
+    if any(stage is not None for stage in found):
+        for text, stage in zip(texts, found, strict=True):
+            named = known(text) not in (None, UNSCORED) and (letters or len(text) > 1)
+            if stage is None and named and text.casefold() not in given:
+                raise UserError(
+                    f"{where}: {text!r} is a stage, but does not match stages.annotation = {options.annotation!r} as "
+                    "others do; change the setting so that it matches all"
+                )
+    return [
+        text if stage is None and text.casefold() in given else stage for text, stage in zip(texts, found, strict=True)
+    ]
+
+
+def stage_of_text(pattern: str, text: str) -> str | None:
+    """Return the stage in a text that the pattern of annotations matches, else None."""
+    for candidate in (text.strip(), text.partition("/")[2].strip()):
+        if candidate and (found := re.fullmatch(pattern, candidate)):
+            return found["stage"]
+    return None
+
+
+def refuse_unknown(rows: Sequence[Row], others: Sequence[tuple[float, str, str]], options: ScoringOptions) -> None:
+    """Refuse an event that begins where a stage is missing between two, if its like never lies in a scored row.
+
+    It is a stage of an unknown name. `others` are onset in s, text, and where it stands in the file.
+    """
+    least = min(SHORTEST, options.epoch_seconds)
+    ends = np.array([onset + length for onset, length, _ in rows])
+    begins = np.array([row[0] for row in rows])
+    missing = ends[:-1][begins[1:] - ends[:-1] >= least]
+    if not len(missing):
+        return
+    inside = set[str]()
+    for onset, text, _ in others:
+        place = int(np.searchsorted(begins, onset + 0.01, side="right")) - 1
+        if place >= 0 and onset < ends[place] - 0.5:
+            inside.add(text)
+    for onset, text, where in others:
+        if text not in inside and np.abs(missing - onset).min() < 0.5:
+            raise UserError(
+                f"{where}: {text!r} stands where no stage is; if it is one, say which with stages.names "
+                f'("stages.names={{{text!r}: unscored}}", if nobody scored it)'
+            )
+
+
+SHORTEST = 10.0
+"""Epochs are at least so long, s, unless `stages.epoch_seconds` says otherwise."""
 
 
 def meaning(stage: str) -> int | str:

@@ -42,7 +42,8 @@ _READINGS: tuple[tuple[str, str, Mapping[int, int]], ...] = (
     ),
 )  # fmt: skip
 """Numberings in use that give numbers another meaning: in words, the setting that says so, {number: code}."""
-_NUMBER = re.compile(r"\d+(\.0*)?")
+_NUMBER = re.compile(r"\d{1,3}(\.0*)?")
+"""A code; a line of more digits holds several."""
 
 
 def known(name: str) -> int | None:
@@ -136,4 +137,4 @@ def _plain(name: str) -> str:
 
 def _folded(name: str) -> str:
     """Return a stage's name in lower case without "Sleep stage" and the like before it."""
-    return re.sub(r"^(sleep stage|sleep-stage|stage[/ _-]*)\s*", "", name.casefold()).strip() or name
+    return re.sub(r"^(sleep[ _-]?)?stage[/ _:-]*", "", name.casefold()).strip() or name

@@ -1,68 +1,47 @@
 """Tables with a header: CSV and TSV of any program, BIDS events, lists of annotations."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
 
 import numpy as np
 
 from sleep_interpreter.data.formats.scorings import clock
+from sleep_interpreter.data.formats.scorings.columns import (
+    DATES,
+    DURATIONS,
+    ENDS,
+    EPOCHS,
+    EVENTS,
+    ONSETS,
+    UNITS,
+    Column,
+    columns_of,
+    is_empty,
+    is_header,
+    named,
+    stage_column,
+)
 from sleep_interpreter.data.formats.scorings.scoring import (
+    SHORTEST,
     Row,
     Scoring,
     ScoringFile,
     ScoringOptions,
+    epoch_step,
     held,
+    refuse_unknown,
+    stage_of_text,
+    stages_among,
+    usual_step,
     without_marks,
 )
-from sleep_interpreter.data.formats.scorings.stage_codes import UNSCORED, known, stage_codes
-from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.text_tables import EMPTY, TextTable, is_number, numbers, parse_table
+from sleep_interpreter.data.formats.scorings.stage_codes import known
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.text_tables import SEPARATORS, TextTable, is_number, numbers, parse_table
 
-_STAGES = (
-    "stage", "stages", "sleep stage", "stage hum", "majority", "hypno", "label", "trial type", "description",
-    "hypnogram", "sleep stages", "sleepstage", "scoring", "user defined stage", "stage name", "schlafstadium",
-    "stadium", "stade", "annotation", "annotations", "event", "événement", "evenement", "ereignis", "evento", "class",
-)  # fmt: skip
-_EVENTS = ("label", "trial type", "description", "annotation", "annotations", "class", *_STAGES[-6:])
-"""Columns that may hold other events beside stages."""
-_ONSETS = (
-    "onset", "start", "begin", "time", "start time", "begin time", "starttime", "onset time", "recording onset",
-    "recording time", "epoch start", "clock", "clock time", "time of day", "datetime", "date time", "timestamp",
-    "elapsed", "elapsed time", "seconds", "startzeit", "beginn", "zeit", "uhrzeit", "heure de début", "heure de debut",
-    "début", "debut", "hora de inicio", "inicio", "hora",
-)  # fmt: skip
-_ENDS = (
-    "end", "stop", "end time", "stop time", "offset", "endtime", "epoch end", "endzeit", "ende", "heure de fin", "fin",
-    "hora de fin",
-)  # fmt: skip
-_DURATIONS = ("duration", "dur", "length", "dauer", "durée", "duree", "duración", "duracion", "epoch duration")
-_EPOCHS = ("epoch", "epochs", "epoch number", "epoch no", "epoch nr", "epoch index", "epoch id", "époque", "epoche")
-_DATES = ("date", "datum", "fecha")
-_UNITS = {
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "sek", "sekunden"), 1.0),
-    **dict.fromkeys(("ms", "msec", "milliseconds", "millisekunden"), 1e-3),
-    **dict.fromkeys(("min", "mins", "minutes", "minuten"), 60.0),
-    **dict.fromkeys(("h", "hr", "hrs", "hours", "stunden"), 3600.0),
-}
-_LEAST, _MOST = 10.0, 120.0
-"""Epochs last so many s, unless `stages.epoch_seconds` says otherwise: others are taken for numbers of another unit."""
-
-
-@dataclass(frozen=True)
-class _Column:
-    place: int
-    title: str  # as written
-    name: str  # in lower case, without its unit
-    unit: str  # as the title states it, "" where it does not
-    cells: tuple[str, ...]
-    kind: str  # number, clock, other time, text, empty
-
-    @property
-    def first(self) -> str:
-        return next((cell for cell in self.cells if not _empty(cell)), "")
+_LONGEST = 120.0
+"""Epochs are no longer than so many s, unless `stages.epoch_seconds` says so: numbers are of another unit."""
 
 
 class Table:
@@ -71,8 +50,8 @@ class Table:
     @staticmethod
     def recognises(file: ScoringFile, options: ScoringOptions) -> bool:
         """Tell whether the first line is a header: no number, no time and no stage, or a known column is in it."""
-        lines = [line for _, line in file.lines if not line.startswith("#")]
-        return bool(lines) and _is_header(parse_table(file.path, lines[0], None).header, options)
+        first = _text(file).lstrip().partition("\n")[0]
+        return bool(first) and is_header(parse_table(file.path, first, None).header, options)
 
     @staticmethod
     def read(file: ScoringFile, options: ScoringOptions) -> Scoring:
@@ -81,17 +60,25 @@ class Table:
         Columns are found by name; one that is numeric or holds times and was not used is refused, unless it says the
         same as another one, or `ignore` names it.
         """
-        text = "\n".join("" if line.startswith("#") else line for line in file.text.splitlines())
-        return read_table(parse_table(file.path, text, None), file.where, options)
+        return read_table(parse_table(file.path, _text(file), None), file.where, options)
+
+
+def _text(file: ScoringFile) -> str:
+    """Return what a file says without comments, with tabs between columns that only blanks part."""
+    lines = ["" if line.startswith("#") else line for line in file.text.splitlines()]
+    counts = {len(line.split()) for line in lines if line.strip()}
+    if len(counts) == 1 and counts != {1} and not any(sign in line for line in lines for sign in SEPARATORS):
+        lines = ["\t".join(line.split()) for line in lines]
+    return "\n".join(lines)
 
 
 def read_table(table: TextTable, where: str, options: ScoringOptions) -> Scoring:
     """Return the scoring that a table with a header holds."""
-    columns = _columns(table)
+    columns = columns_of(table)
     for setting, title in (("column", options.column), ("onset", options.onset), ("duration", options.duration)):
-        _ = title is None or _named(columns, title, f"stages.{setting}", where)
-    ignored = {_named(columns, title, "stages.ignore", where).place for title in options.ignore}
-    stages = _stage_column(columns, where, options)
+        _ = title is None or named(columns, title, f"stages.{setting}", where)
+    ignored = {named(columns, title, "stages.ignore", where).place for title in options.ignore}
+    stages = stage_column(columns, where, options)
     others = [c for c in columns if c.place != stages.place and c.place not in ignored and c.kind != "empty"]
     frame = _Frame(table, columns, stages, others, where, options)
     return frame.scoring()
@@ -101,7 +88,7 @@ class _Frame:
     """The columns of a table by what they say, and the rows made of them."""
 
     def __init__(
-        self, table: TextTable, columns: list[_Column], stages: _Column, others: list[_Column], where: str,
+        self, table: TextTable, columns: list[Column], stages: Column, others: list[Column], where: str,
         options: ScoringOptions,
     ) -> None:  # fmt: skip
         self.table, self.stages, self.where, self.options = table, stages, where, options
@@ -110,14 +97,12 @@ class _Frame:
         self.remarks: list[str] = []
         self.keep = [k for k, row in enumerate(table.rows) if any(row)]
         onset = self._given(columns, options.onset)
-        self.onsets = [onset] if onset else self._by_name(_ONSETS, ("number", "clock", "other time"))
+        self.onsets = [onset] if onset else self._by_name(ONSETS, ("number", "clock", "other time"))
         duration = self._given(columns, options.duration)
-        self.duration = duration or self._one(
-            "how long a row lasts", _DURATIONS, ("number", "clock"), "stages.duration"
-        )
-        self.end = self._one("when a row ends", _ENDS, ("number", "clock", "other time"), "stages.duration")
-        self.epoch = self._one("the number of an epoch", _EPOCHS, ("number",), "stages.onset")
-        self.date = self._one("the date", _DATES, ("clock", "other time", "text", "number"), "stages.ignore")
+        self.duration = duration or self._one("how long a row lasts", DURATIONS, ("number", "clock"), "stages.duration")
+        self.end = self._one("when a row ends", ENDS, ("number", "clock", "other time"), "stages.duration")
+        self.epoch = self._one("the number of an epoch", EPOCHS, ("number",), "stages.onset")
+        self.date = self._one("the date", DATES, ("clock", "other time", "text", "number"), "stages.ignore")
 
     def scoring(self) -> Scoring:
         """Return what the table says."""
@@ -154,7 +139,7 @@ class _Frame:
         rows: list[Row] = [(float(o), float(d), n) for o, d, n in zip(onset, lengths, names, strict=True)]
         rows = held(without_marks(rows, self.where), last)
         if others:
-            self._check_events(rows, others, onset[0], wanted[int(np.flatnonzero(order == 0)[0])])
+            self._check_events(rows, others, float(onset[0]), wanted[0])
         undecided = not numeric and elapsed is not None and day is not None
         return Scoring(rows, self._how(), elapsed, day, undecided, remarks=tuple(self.remarks))
 
@@ -169,68 +154,52 @@ class _Frame:
 
     def _stage_rows(self) -> tuple[list[int], list[int]]:
         """Return which rows are stages, and which are other events."""
-        texts = {k: self.stages.cells[k] for k in self.keep}
-        pattern, given = self.options.annotation, {n.casefold() for n in self.options.names}
-        matched = [k for k, text in texts.items() if stage_of_text(pattern, text) is not None]
-        timed = bool(self.onsets)
-        event_like = self.stages.name in _EVENTS
-        if timed:  # what has no stage is another event, or an epoch that nobody scored: no stage either way
-            texts = {k: text for k, text in texts.items() if not _empty(text)}
-        if matched and timed:
-            missed = [text for k, text in texts.items() if k not in matched and known(text) not in (None, UNSCORED)]
-            if missed:
-                raise UserError(
-                    f"{self.where}: {missed[0]!r} in column {self.stages.title!r} is a stage, but others are written "
-                    f"as stages.annotation = {pattern!r} says; change it so that it matches all"
-                )
-            return matched, [k for k in texts if k not in matched]
-        if timed and event_like:
-            stages = [k for k, t in texts.items() if known(t) is not None or is_number(t) or t.casefold() in given]
-            if stages and len(stages) < len(texts):
-                return stages, [k for k in texts if k not in stages]
-        return list(texts), []
+        rows = self.keep
+        if not self.onsets:
+            return rows, []
+        rows = [k for k in rows if not is_empty(self.stages.cells[k])]  # another event, or not scored: no stage
+        texts = [self.stages.cells[k] for k in rows]
+        found = stages_among(texts, self.options, f"{self.where}, column {self.stages.title!r}")
+        if not any(stage_of_text(self.options.annotation, text) for text in texts):
+            if self.stages.name not in EVENTS:
+                return rows, []
+            found = [stage or (text if known(text) is not None or is_number(text) else None)
+                     for text, stage in zip(texts, found, strict=True)]  # fmt: skip
+        stages = [k for k, stage in zip(rows, found, strict=True) if stage is not None]
+        return (stages, [k for k in rows if k not in set(stages)]) if stages else (rows, [])
 
     def _stage(self, row: int) -> str:
         text = self.stages.cells[row]
         return stage_of_text(self.options.annotation, text) or text
 
     def _check_events(self, rows: list[Row], others: list[int], begin: float, first: int) -> None:
-        """Say which other events there are; refuse one that stands where a stage is missing between two.
-
-        It is a stage of an unknown name. `first` is the row of the first stage, which begins at `begin`.
-        """
+        """Say which other events there are; refuse stages of unknown names. The row `first` begins at `begin`."""
         texts = Counter(self.stages.cells[k] for k in others)
         shown = ", ".join(f"{text!r} ({n})" for text, n in texts.most_common(6))
         self.remarks.append(f"other events than stages in column {self.stages.title!r}: {shown}")
-        column = self.onsets[0]
-        after = {round(a[0] + a[1]): b[0] - a[0] - a[1] for a, b in pairwise(rows) if b[0] - a[0] - a[1] > 1}
-        for k in others if after else ():
-            cell, start = column.cells[k], column.cells[first]
+        column, places = self.onsets[0], list[tuple[float, str, str]]()
+        zero = clock.moment(column.cells[first])
+        for k in others:
             if column.kind == "number":
                 at = float(self._seconds(column, [k])[0])
-            elif (one := clock.moment(cell)) and (zero := clock.moment(start)):
-                at = begin + (one.seconds - zero.seconds) % clock.DAY
             else:
-                continue
-            if after.get(round(at), 0) >= min(_LEAST, self.options.epoch_seconds):
-                raise UserError(
-                    f"{self.where}, line {self.table.lines[k]}: {self.stages.cells[k]!r} stands where no stage is; if "
-                    "it is one, say which with stages.names (unscored, if nobody scored it)"
-                )
+                at = begin + (clock.after(column.cells[k], zero) if zero else float("nan"))
+            places.append((at, self.stages.cells[k], f"{self.where}, line {self.table.lines[k]}"))
+        refuse_unknown(rows, places, self.options)
 
-    def _seconds(self, column: _Column, rows: Sequence[int]) -> np.ndarray:
+    def _seconds(self, column: Column, rows: Sequence[int]) -> np.ndarray:
         """Return a column of numbers in s."""
         label = f"{self.where}, column {column.title!r}"
-        if column.unit and column.unit not in _UNITS:
+        if column.unit and column.unit not in UNITS:
             raise UserError(
                 f"{label}: its unit {column.unit!r} is none of s, ms, min, h; write s from the recording's first sample"
             )
         values = numbers([column.cells[k] for k in rows], label)
         if lacking := [self.table.lines[k] for k, value in zip(rows, values, strict=True) if not np.isfinite(value)]:
             raise UserError(f"{label}, line {lacking[0]}: is empty")
-        return np.array(values) * _UNITS.get(column.unit, 1.0)
+        return np.array(values) * UNITS.get(column.unit, 1.0)
 
-    def _moments(self, column: _Column, rows: Sequence[int]) -> list[clock.Moment]:
+    def _moments(self, column: Column, rows: Sequence[int]) -> list[clock.Moment]:
         label = f"{self.where}, column {column.title!r}"
         found = []
         for k in rows:
@@ -246,7 +215,7 @@ class _Frame:
             found.append(one)
         return found
 
-    def _times(self, column: _Column, rows: Sequence[int]) -> clock.Times:
+    def _times(self, column: Column, rows: Sequence[int]) -> clock.Times:
         lines = [self.table.lines[k] for k in rows]
         return clock.times(self._moments(column, rows), f"{self.where}, column {column.title!r}", lines)
 
@@ -256,7 +225,7 @@ class _Frame:
         lengths = None if self.end is None else self._until_ends(onset, rows)
         if self.duration is not None:
             self.used["durations"] = self.duration.title
-            said = [n for n, k in enumerate(rows) if not _empty(self.duration.cells[k])]
+            said = [n for n, k in enumerate(rows) if not is_empty(self.duration.cells[k])]
             stated = np.zeros(len(rows))
             stated[said] = self._durations(self.duration, [rows[n] for n in said])
             if lengths is not None and not np.allclose(lengths[said], stated[said], atol=1.5):
@@ -267,7 +236,7 @@ class _Frame:
             lengths = stated
         if lengths is not None and (lengths > 0).any():
             usual = float(np.median(lengths[lengths > 0]))
-            if usual < min(_LEAST, own):
+            if usual < min(SHORTEST, own):
                 self._refuse_unit(self.duration or self.onsets[0], usual, "last")
             if len(steps) > 2 and np.ptp(steps) < 1e-6 and steps[0] > 1.5 * usual:
                 raise UserError(
@@ -277,14 +246,12 @@ class _Frame:
             return lengths, own
         if not len(steps):
             return np.zeros(len(rows)), own
-        values, counts = np.unique(np.round(steps, 3), return_counts=True)
-        usual, regular = float(values[counts.argmax()]), bool(counts.max() >= 0.6 * len(steps))
-        if regular and not (_LEAST <= usual <= _MOST or abs(usual - own) < 0.01):
+        usual, regular = usual_step(onset.tolist())
+        if regular and not (SHORTEST <= usual <= _LONGEST or abs(usual - own) < 0.01):
             self._refuse_unit(self.onsets[0], usual, "begin")
-        if float(steps.min()) < min(_LEAST, own):
+        if float(steps.min()) < min(SHORTEST, own):
             self._refuse_unit(self.onsets[0], float(steps.min()), "begin")
-        names = [self._stage(k) for k in rows]
-        if regular and any(a == b for a, b in pairwise(names)):  # epochs, not stretches of one stage
+        if epoch_step([(float(o), 0.0, self._stage(k)) for o, k in zip(onset, rows, strict=True)]):
             if far := int((steps > usual + 1).sum()):
                 self.remarks.append(f"after {far} epochs the next one does not follow at once: not scored there")
             return np.full(len(rows), usual), usual
@@ -292,7 +259,7 @@ class _Frame:
             self.remarks.append(f"how long the last row lasts is not said: {own:g} s are taken")
         return np.zeros(len(rows)), usual if regular else own
 
-    def _durations(self, column: _Column, rows: Sequence[int]) -> np.ndarray:
+    def _durations(self, column: Column, rows: Sequence[int]) -> np.ndarray:
         if column.kind == "clock":
             return np.array([one.seconds for one in self._moments(column, rows)])
         return self._seconds(column, rows)
@@ -316,10 +283,13 @@ class _Frame:
             lengths = (ends - np.array([m.seconds for m in self._moments(start, rows)])) % clock.DAY
         if (lengths < 0).any() or (lengths > clock.DAY / 2).any():
             line = self.table.lines[rows[int(np.flatnonzero((lengths < 0) | (lengths > clock.DAY / 2))[0])]]
-            raise UserError(f"{self.where}, line {line}: the row ends before it begins")
+            raise UserError(
+                f"{self.where}, line {line}: the row ends before it begins; where clocks "
+                f"were set back, leave out the ends with stages.ignore=[{self.end.title!r}]"
+            )
         return lengths
 
-    def _refuse_unit(self, column: _Column, found: float, verb: str) -> None:
+    def _refuse_unit(self, column: Column, found: float, verb: str) -> None:
         what = f"rows {verb} {found:g} s apart" if verb == "begin" else f"rows last {found:g} s"
         raise UserError(
             f"{self.where}, column {column.title!r}: {what}; if it is not in s, write its unit into the header "
@@ -364,7 +334,7 @@ class _Frame:
         lengths = np.full(count, own)
         if self.duration is not None:
             lengths = self._durations(self.duration, rows)
-            if np.median(lengths) < min(_LEAST, own):
+            if np.median(lengths) < min(SHORTEST, own):
                 self._refuse_unit(self.duration, float(np.median(lengths)), "last")
             self.used["durations"] = self.duration.title
         onset = np.concatenate([[0.0], np.cumsum(lengths)[:-1]]) if count else np.zeros(0)
@@ -390,15 +360,15 @@ class _Frame:
         for column in self.others:
             if column.place in taken and not (column is self.epoch and self.onsets):
                 continue
-            timely = column.name in (*_ONSETS, *_ENDS, *_DURATIONS, *_EPOCHS) and not self.onsets
+            timely = column.name in (*ONSETS, *ENDS, *DURATIONS, *EPOCHS) and not self.onsets
             if (column.kind != "text" or timely) and not self._harmless(column, onset, rows):
                 self._refuse(column)
             if column.place not in taken:
-                unused.append(column.title or f"column {column.place + 1}")
+                unused.append(column.title)
         if unused:
             self.used["not used"] = ", ".join(unused)
 
-    def _harmless(self, column: _Column, onset: np.ndarray, rows: list[int]) -> bool:
+    def _harmless(self, column: Column, onset: np.ndarray, rows: list[int]) -> bool:
         """Tell whether a column that was not used cannot say that rows lie elsewhere."""
         if column.kind != "number":
             found = [clock.moment(column.cells[k]) for k in rows]
@@ -419,29 +389,29 @@ class _Frame:
             return True  # numbers of rows
         return len(values) == len(rows) and bool(np.allclose(values, onset, atol=0.5))
 
-    def _refuse(self, column: _Column) -> None:
-        label = column.title or f"column {column.place + 1}"
+    def _refuse(self, column: Column) -> None:
+        label = column.title
         raise UserError(
             f"{self.where}: column {label!r} ({column.first!r} ...) is not understood, and may say when epochs lie; "
             f"if it says when they begin, set stages.onset={label!r}, if how long they last, "
             f"stages.duration={label!r}, if neither, stages.ignore=[{label!r}]"
         )
 
-    def _refuse_two(self, one: _Column, other: _Column) -> None:
+    def _refuse_two(self, one: Column, other: Column) -> None:
         raise UserError(
             f"{self.where}: columns {one.title!r} and {other.title!r} both say when epochs begin, and differently "
             f"({one.first!r} and {other.first!r} at first); name the right one with stages.onset, and leave out the "
             f"other with stages.ignore"
         )
 
-    def _given(self, columns: list[_Column], title: str | None) -> _Column | None:
-        return None if title is None else _named(columns, title, "", self.where)
+    def _given(self, columns: list[Column], title: str | None) -> Column | None:
+        return None if title is None else named(columns, title, "", self.where)
 
-    def _by_name(self, names: Sequence[str], kinds: Sequence[str]) -> list[_Column]:
+    def _by_name(self, names: Sequence[str], kinds: Sequence[str]) -> list[Column]:
         own = {c.place for c in (getattr(self, "duration", None),) if c is not None}
         return [c for c in self.others if c.name in names and c.kind in kinds and c.place not in own]
 
-    def _one(self, what: str, names: Sequence[str], kinds: Sequence[str], setting: str) -> _Column | None:
+    def _one(self, what: str, names: Sequence[str], kinds: Sequence[str], setting: str) -> Column | None:
         found = [c for c in self._by_name(names, kinds) if c not in self.onsets]
         if len(found) > 1:
             raise UserError(
@@ -453,103 +423,3 @@ class _Frame:
     def _how(self) -> str:
         return "table: " + ", ".join(f"{what} from {title!r}" if what != "not used" else f"{what}: {title}"
                                      for what, title in self.used.items())  # fmt: skip
-
-
-def _columns(table: TextTable) -> list[_Column]:
-    columns = []
-    for place, title in enumerate(table.header):
-        name = title.strip().strip("\"'").casefold()
-        unit = ""
-        if found := re.search(r"[\[(]\s*(.*?)\s*[\])]", name):
-            unit, name = found[1], name[: found.start()] + name[found.end() :]
-        name = re.sub(r"[_\-./\s]+", " ", name).strip()
-        words = name.split()
-        if len(words) > 1 and words[-1] in _UNITS:
-            unit, name = words[-1], " ".join(words[:-1])
-        if ":" in unit or "." in unit:  # hh:mm:ss is a way of writing, no unit
-            unit = ""
-        cells = tuple(table.column(place))
-        columns.append(_Column(place, title, name, unit, cells, _kind(cells)))
-    return columns
-
-
-def _kind(cells: Sequence[str]) -> str:
-    said = [cell for cell in cells if not _empty(cell)]
-    if not said:
-        return "empty"
-    if all(map(is_number, said)):
-        return "number"
-    if all(clock.moment(cell) for cell in said):
-        return "clock"
-    numeric = sum(map(is_number, said))
-    timely = sum(map(clock.like_a_time, said))
-    return "other time" if numeric + timely > len(said) / 2 else "text"
-
-
-def _empty(cell: str) -> bool:
-    return cell.casefold() in EMPTY
-
-
-def _named(columns: list[_Column], title: str, setting: str, where: str) -> _Column:
-    for column in columns:
-        if title.strip().casefold() in (column.title.casefold(), column.name):
-            return column
-    there = [column.title for column in columns]
-    close = nearest(title, there, 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(there)}"
-    raise UserError(f"{where}: no column {title!r} ({setting}); {hint}")
-
-
-def _stage_column(columns: list[_Column], where: str, options: ScoringOptions) -> _Column:
-    """Return the column of stages: the one that the settings name, else the only one, or one of several that agree."""
-    if options.column is not None:
-        return _named(columns, options.column, "stages.column", where)
-    ignored = {title.strip().casefold() for title in options.ignore}
-    there = [c for c in columns if not {c.title.casefold(), c.name} & ignored]
-    by_name = sorted((c for c in there if c.name in _STAGES and c.kind != "empty"), key=lambda c: _STAGES.index(c.name))
-    by_cells = [c for c in there if c not in by_name and c.kind == "text" and all(map(_stage_like, c.cells))]
-    found = by_name or by_cells
-    if not found:
-        raise UserError(
-            f"{where}: no column of stages; it has {', '.join(c.title for c in columns)}; name it with stages.column"
-        )
-    first = found[0]
-    for other in [*by_name[1:], *by_cells]:
-        if other is not first and all(map(_stage_like, other.cells)) and not _agree(first, other, where, options):
-            raise UserError(
-                f"{where}: columns {first.title!r} and {other.title!r} both hold stages, and differ; name one with "
-                "stages.column"
-            )
-    return first
-
-
-def _stage_like(cell: str) -> bool:
-    return _empty(cell) or known(cell) is not None
-
-
-def _agree(one: _Column, other: _Column, where: str, options: ScoringOptions) -> bool:
-    def codes(column: _Column) -> list[int]:
-        texts = [stage_of_text(options.annotation, cell) or cell for cell in column.cells]
-        return stage_codes(texts, [30.0] * len(texts), where, options.numbers, options.names)
-
-    try:
-        return codes(one) == codes(other)
-    except UserError:  # one of them does not hold stages alone
-        return one.name in _EVENTS
-
-
-def stage_of_text(pattern: str, text: str) -> str | None:
-    """Return the stage in a text that the pattern of annotations matches, else None."""
-    for candidate in (text.strip(), text.partition("/")[2].strip()):
-        if candidate and (found := re.fullmatch(pattern, candidate)):
-            return found["stage"]
-    return None
-
-
-def _is_header(cells: Sequence[str], options: ScoringOptions) -> bool:
-    names = {cell.strip().strip("\"'").casefold() for cell in cells}
-    wanted = {title.casefold() for title in (options.column, options.onset, options.duration) if title}
-    plain = {re.sub(r"[_\-./\s]+", " ", re.sub(r"[\[(].*?[\])]", "", name)).strip() for name in names}
-    if (names | plain) & (wanted | {*_STAGES, *_ONSETS, *_DURATIONS, *_EPOCHS}):
-        return True
-    return not any(is_number(c) or clock.moment(c) or (c and known(c) is not None) for c in cells)
