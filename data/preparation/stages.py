@@ -105,6 +105,7 @@ def _place(
         if by_clock is None:
             whose = "scoring" if found.clock is None else "recording"
             raise UserError(f"{what}: the {whose} says no time of day; set stages.times to elapsed or first")
+        _check_end(found, by_clock, seconds, what)
         return by_clock, _begins(by_clock)
     if found.undecided and found.elapsed is not None and found.clock is not None:
         later = _decide(found, by_clock, seconds, what)
@@ -204,8 +205,7 @@ def _check_end(found: Hypnogram, later: float, seconds: float, what: str) -> Non
     if abs(late - 3600) <= 2 * STAGING_SECONDS:
         raise UserError(
             f"{what} ends {late:g} s after the recording, as if clocks had been set to summer time in that night; "
-            "write onsets in s from the recording's first sample, or set stages.times=clock if "
-            "that is right"
+            "write onsets in s from the recording's first sample, or leave out what lies after the recording"
         )
 
 

@@ -1,7 +1,9 @@
 """One stage a line, and nothing else: epochs that follow each other."""
 
 from sleep_interpreter.data.formats.scorings.scoring import Scoring, ScoringFile, ScoringOptions
+from sleep_interpreter.data.formats.scorings.stage_codes import known
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.text_tables import SEPARATORS, is_number
 
 
 class StageList:
@@ -9,8 +11,11 @@ class StageList:
 
     @staticmethod
     def recognises(file: ScoringFile, options: ScoringOptions) -> bool:
-        """Tell whether no line holds a tab, a semicolon or a comma."""
-        return not any(sign in line for _, line in file.lines for sign in "\t;,")
+        """Tell whether no line holds columns: a tab, a semicolon, a comma, or a number and something else."""
+        lines = [line for _, line in file.lines]
+        if any(sign in line for line in lines for sign in SEPARATORS):
+            return False
+        return not any(len(words := line.split()) > 1 and is_number(words[0]) and known(line) is None for line in lines)
 
     @staticmethod
     def read(file: ScoringFile, options: ScoringOptions) -> Scoring:

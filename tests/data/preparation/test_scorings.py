@@ -3,8 +3,10 @@
 import codecs
 import datetime
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
+import edfio
 import mne
 import numpy as np
 import pandas as pd
@@ -12,7 +14,8 @@ import pytest
 import recordings
 
 from sleep_interpreter.data.formats.hypnograms import from_yasa, read_label_file
-from sleep_interpreter.data.formats.scoring_readers import make, read_hypnogram
+from sleep_interpreter.data.formats.scoring_readers import ScoringOptions, make, read_hypnogram
+from sleep_interpreter.data.formats.scorings.annotations import from_annotations, unmatched_stages
 from sleep_interpreter.data.formats.staging_windows import read_staging_subjects
 from sleep_interpreter.data.inventory.survey import survey_folder
 from sleep_interpreter.data.preparation import inputs
@@ -60,10 +63,13 @@ def night(tmp_path_factory):
         raw.save(folder / f"{name}_raw.fif", verbose="error")
     recorded = {name: Recording(folder / f"{name}_raw.fif") for name in ("clock", "none")}
 
-    def read(content, suffix=".csv", *more, clock=True, seconds=SECONDS):
+    def read(content, suffix=".csv", *more, clock=True, seconds=SECONDS, begun=None):
         path = folder / f"scoring{suffix}"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         recording = recorded["clock" if clock else "none"]
+        if begun is not None:  # s after midnight
+            names = {"path": recording.path, "annotations": recording.annotations, "first_time": 0.0}
+            recording = SimpleNamespace(**names, clock=begun)
         settings = load_settings(None, [f"stages.file={path.name}", *more]).stages
         try:
             session = Session("night", "sleep", recording.path)
@@ -108,6 +114,10 @@ UNDERSTOOD = {
     "probabilities beside it": table("onset|stage|N1|conf", ONSETS, PLANTED, [0.25] * 16, [97.5] * 16),
     "samples beside it": table("onset|stage|sample", ONSETS, PLANTED, [500 * o for o in ONSETS]),
     "Excel's first line": "sep=;\n" + table("onset|stage", ONSETS, PLANTED, separator=";"),
+    "a unit with a point": table("Start (min.)|Stage", [o / 60 for o in ONSETS], PLANTED),
+    "blanks between columns": table("onset|stage", ONSETS, PLANTED, separator="    "),
+    "names of BIDS": table("onset|duration|trial_type", ONSETS, [30] * 16,
+                           [f"sleep_stage_{s}" if s != "?" else "n/a" for s in PLANTED]),
     "comments and blank lines": "# by AB\n\n" + table("onset|stage", ONSETS, PLANTED).replace("\n90", "\n\n90"),
 }  # fmt: skip
 
@@ -137,6 +147,8 @@ CHANGED = {
                                ["stages.onset=wann", "stages.column=was"], True),
     "a column that is left out": (table("onset|Lichter|stage", ONSETS, times(onsets=[0] * 16), PLANTED),
                                   ["stages.ignore=[Lichter]"], True),
+    "a column without a title": (",stage\n" + "".join(f"{o},{s}\n" for o, s in zip(ONSETS, PLANTED, strict=True)),
+                                 ["stages.onset=column 1"], True),
     "one of two scorers": (table("onset|A|B", ONSETS, PLANTED, PLANTED[::-1]), ["stages.column=A"], True),
     "times of day, laid on the first sample": (table("time|stage", times(), PLANTED),
                                                ["stages.times=first", "stages.offset_seconds=60"], False),
@@ -177,9 +189,8 @@ REFUSED = {
     "a blank line": ("W\nN1\n\nN2\n", "line 3: is blank"),
     "a blank row": ("stage,conf\nW,0.5\n\nN2,0.5\n", "line 3: is blank"),
     "epochs of 20 s": ("\n".join(PLANTED[k % 16] for k in range(30)), "stages.epoch_seconds=20"),
-    "an hour is missing": (
-        table("time|stage", ["01:59:00", "01:59:30", *hms([10800 + 30 * k for k in range(14)])], PLANTED),
-        "an hour is missing"),
+    "DOMINO with another rate": ("Signal ID: SchlafProfil\\profil\nStart Time: x\nRate: 20 s\n\n" + "".join(
+        f"{t}; {s}\n" for t, s in zip(times(), PLANTED, strict=True)), "epochs of 20 s, its times are 30 s apart"),
     "rows out of order": (table("time|stage", times()[::-1], PLANTED), "follow each other"),
     "a stage of an unknown name": (table("onset|description", ONSETS, ["Quiet" if s == "N3" else s for s in PLANTED]),
                                    "'Quiet' stands where no stage is"),
@@ -191,6 +202,11 @@ REFUSED = {
                                             "by its seconds it begins 0 s .*by its clock 60 s"),
     "numbers of epochs in words": (table("epoch|stage", [f"Nr {k}" for k in (*range(8), *range(10, 18))], PLANTED),
                                    "column 'epoch'.*is not understood"),
+    "a column without a title": (",stage\n" + "".join(f"{o},{s}\n" for o, s in zip(ONSETS, PLANTED, strict=True)),
+                                 "stages.onset='column 1'"),
+    "columns without a header": ("\n".join(f"{o} {s}" for o, s in zip(ONSETS, PLANTED, strict=True)), "write a header"),
+    "a digit an epoch on one line": ("0012233244", "'0012233244' is no sleep stage"),
+    "an empty column": ("onset,stage\n", "column 'stage' is empty"),
     "a spreadsheet": (b"PK\x03\x04\0\0\0\0[Content_Types].xml", "zero bytes.*save it as text"),
     "a comma too many": ("onset,stage\n0,5,W\n", "3 cells for 2 columns"),
 }  # fmt: skip
@@ -216,6 +232,131 @@ def test_times_that_cannot_be_compared_are_refused(night):
     with pytest.raises(UserError, match=r"60 s after .*times=elapsed.*210 s if .*times=clock"):
         night(both)
     assert night(both, ".csv", "stages.times=clock")[0].onset[0] == 210
+
+
+# Hours that are missing ------------------------------------------------------------------------------------------
+
+LENGTHS = [600, 900, 500, 1600, 1400, 1500, 500, 2000, 1000, 2000, 1000, 1000, 1000, 1000, 1000, 30]
+STARTS = np.cumsum([0, *LENGTHS[:-1]]).tolist()
+
+
+def summer(change, onsets, form="%H:%M:%S"):
+    """Return times of the night in which clocks go forward at `change`, of a recording from 73 min before it."""
+    whole = datetime.datetime(2024, 3, 31) + datetime.timedelta(hours=change)
+    there = [whole + datetime.timedelta(seconds=o - 4400) for o in onsets]
+    return [f"{t + datetime.timedelta(hours=t >= whole):{form}}" for t in there]
+
+
+def dated(onsets):
+    return summer(2, onsets, "%d.%m.%Y %H:%M:%S")
+
+
+LATE = [4400 - 240 + 30 * k for k in range(16)]
+MISSING = {
+    "a table, in Europe": lambda: table("time|stage", summer(2, LATE), PLANTED),
+    "a table, in Egypt": lambda: table("time|stage", summer(24, LATE), PLANTED),
+    "DOMINO": lambda: "Signal ID: p\nStart Time: x\nRate: 30 s\n\n" + "".join(
+        f"{t}; {s}\n" for t, s in zip(summer(2, LATE), PLANTED, strict=True)),
+    "Luna": lambda: luna(summer(2, LATE), ["+30"] * 16),
+    "stretches with durations": lambda: table("start|duration|stage", summer(2, STARTS), LENGTHS, PLANTED),
+    "stretches": lambda: table("start|stage", dated(STARTS), PLANTED),
+    "stretches with ends": lambda: table("start|end|stage", dated(STARTS), dated(np.add(STARTS, LENGTHS).tolist()),
+                                         PLANTED),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_the_hour_that_is_missing_when_clocks_are_set_forward(night, name):
+    """The recording is as long as the whole night; a scoring of stretches shows the hour by its end alone."""
+    content, egypt = MISSING[name](), "Egypt" in name
+    suffix = {"DOMINO": ".txt", "Luna": ".annot"}.get(name, ".csv")
+    begun = (24 if egypt else 2) * 3600 - 4400
+    with pytest.raises(UserError, match=r"an hour is missing|as if clocks had been set to summer time"):
+        night(content, suffix, seconds=float(sum(LENGTHS)), begun=begun)
+    with pytest.raises(UserError, match=r"an hour is missing|as if clocks had been set to summer time"):
+        night(content, suffix, "stages.times=clock", seconds=float(sum(LENGTHS)), begun=begun)
+
+
+def test_an_hour_that_nobody_scored_by_day_is_a_gap(night):
+    clocks = [*hms([36000 + 30 * k for k in range(8)]), *hms([36000 + 3600 + 30 * k for k in range(8, 16)])]
+    found = night(table("time|stage", clocks, PLANTED), seconds=5000.0, begun=36000)[0]
+    assert found.at(239) == 1 and found.at(241) == -1 and found.at(3600 + 241) == 3
+
+
+# Stages of unknown names -----------------------------------------------------------------------------------------
+
+QUIET = ["Quiet" if s == "N3" else f"Sleep stage {s}" for s in PLANTED]
+
+
+def annotated(tmp_path, suffix, texts, lengths=30.0):
+    """Return the content of a file of annotations of these texts."""
+    raw = mne.io.RawArray(np.zeros((1, int(SECONDS) * 10)), mne.create_info(["C4"], 10, "eeg"), verbose="error")
+    raw.set_annotations(mne.Annotations(ONSETS, lengths, texts))
+    path = tmp_path / f"a{suffix}"
+    if suffix.endswith("fif"):
+        raw.save(path, verbose="error")
+    elif suffix == ".edf":
+        edfio.Edf([], annotations=[edfio.EdfAnnotation(o, 30, t) for o, t in zip(ONSETS, texts, strict=True)]).write(
+            path
+        )
+    else:
+        raw.annotations.save(path)
+    return path.read_bytes()
+
+
+UNKNOWN = {
+    "EDF+": lambda folder: (annotated(folder, ".edf", QUIET), ".edf"),
+    "FIF": lambda folder: (annotated(folder, "_raw.fif", QUIET), "_raw.fif"),
+    "markers": lambda folder: (annotated(folder, "_raw.fif", QUIET, 0.0), "_raw.fif"),
+    "MNE's text": lambda folder: (annotated(folder, "_annot.txt", QUIET), ".txt"),
+    "MNE's CSV": lambda folder: (annotated(folder, "_annot.csv", QUIET), ".csv"),
+    "EDFbrowser's XML": lambda _: ("<?xml version='1.0'?><annotationlist>" + "".join(
+        f"<annotation><onset>{o}</onset><duration>30</duration><description>{t}</description></annotation>"
+        for o, t in zip(ONSETS, QUIET, strict=True)) + "</annotationlist>", ".xml"),
+    "EDFbrowser's XML, times": lambda _: (
+        edfbrowser().replace("Sleep stage N3", "Quiet").replace(">00:01:00", ">00:01:07"), ".xml"),
+    "Luna": lambda _: (luna(ONSETS, ENDS).replace("N3\t", "Quiet\t"), ".annot"),
+    "Luna, clock": lambda _: (luna(times(), times(onsets=ENDS)).replace("N3\t", "Quiet\t"), ".annot"),
+    "Luna's XML": lambda _: ("<?xml version='1.0'?><Annotations><Instances>" + "".join(
+        f"<Instance class='{'Quiet' if s == 'N3' else s}'><Start>{o}</Start><Duration>30</Duration></Instance>"
+        for o, s in zip(ONSETS, PLANTED, strict=True)) + "</Instances></Annotations>", ".xml"),
+    "a table": lambda _: (table("onset|description", ONSETS, QUIET), ".csv"),
+    "Noxturnal": lambda _: (NOX.replace(",N3\n", ",Quiet\n"), ".csv"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_a_stage_of_an_unknown_name_is_no_other_event(night, tmp_path, name):
+    content = UNKNOWN[name](tmp_path)
+    with pytest.raises(UserError, match=r"'Quiet' stands where no stage is.*stages\.names"):
+        night(*content)
+    assert night(*content, "stages.names={Quiet: N3}")[0].at(CUES).tolist() == TRUE
+
+
+def test_an_event_where_a_stage_is_missing_is_one_if_its_like_lies_in_stages(night):
+    onsets = [o for o, s in zip(ONSETS, PLANTED, strict=True) if s != "?"]
+    stages = [s for s in PLANTED if s != "?"]
+    text = table("onset|duration|description", [*onsets, 360.0, 75.0], [30] * 15 + [0, 0], [*stages, "cue", "cue"])
+    assert night(text)[0].at(CUES).tolist() == TRUE
+    with pytest.raises(UserError, match=r"line 17: 'cue' stands where no stage is"):
+        night(text.replace("75.0\t0\tcue", "75.0\t0\tsnore"))
+
+
+def test_stages_among_annotations_that_do_not_match_are_not_passed_over(night):
+    """Where the recording holds stages, YASA does not take their place."""
+    raw = mne.io.RawArray(np.zeros((1, int(SECONDS) * 10)), mne.create_info(["C4"], 10, "eeg"), verbose="error")
+    raw.set_annotations(mne.Annotations(ONSETS, [30.0] * 16, [f"NREM{s[1]}" if s[0] == "N" else s for s in PLANTED]))
+    session = Session("night", "sleep", Path("a.fif"))
+
+    def found(*changes):
+        recording, file = SimpleNamespace(first_time=0.0, clock=None), SimpleNamespace(seconds=SECONDS)
+        return find_stages(session, raw.annotations, recording, file, None, load_settings(None, changes).stages)
+
+    with pytest.raises(UserError, match=r"'NREM1', 'NREM2', 'NREM3' are stages by their names.*stages\.source=yasa"):
+        found()
+    assert found("stages.annotation='(?P<stage>NREM.|[WR?])'")[0].at(CUES).tolist() == TRUE
+    triggers = mne.Annotations([0, 1, 2, 3], 0, ["S2", "S3", "S  4", "REM"])
+    assert unmatched_stages(triggers) == [] and from_annotations(triggers, ScoringOptions()) == []
 
 
 # Stage codes -----------------------------------------------------------------------------------------------------
@@ -407,6 +548,9 @@ def test_scorings_whose_names_differ_are_found_by_parts(tmp_path):
     (source,) = inputs.find_recordings(str(tmp_path / "*.edf"), settings)
     found = [inputs.scorings(s.path, settings.stages.file, s.parts) for s in source.sessions]
     assert [[p.name for p in own] for own in found] == [["SC4001EC-Hypnogram.edf"], ["SC4002EP-Hypnogram.edf"]]
+    fixed = load_settings(None, [*options[:2], "stages.file='*-Hypnogram.edf'"])
+    (source,) = inputs.find_recordings(str(tmp_path / "*.edf"), fixed)
+    assert [s.path.name for s in source.sessions] == ["SC4001E0-PSG.edf", "SC4002E0-PSG.edf"]
     with pytest.raises(UserError, match=r"no part \{nigth\}; it has .*\{night\} = '1'"):
         inputs.scorings(source.sessions[0].path, "{nigth}*", source.sessions[0].parts)
 
