@@ -144,7 +144,7 @@ def without_marks(rows: list[Row], where: str) -> list[Row]:
         around = next((name for begin, long, name in kept if begin - 0.01 <= onset < begin + long), None)
         if length < 1 and meaning(stage) != (UNSCORED if around is None else meaning(around)):
             there = "no other row" if around is None else f"one of {around!r}"
-            raise UserError(f"{where}: at {onset:g} s is {stage!r} without a length, in {there}")
+            raise UserError(f"{where}: at {onset:g} s is {stage!r} without a length, in {there}; write its duration")
     return kept
 
 

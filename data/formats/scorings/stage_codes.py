@@ -42,13 +42,13 @@ _READINGS: tuple[tuple[str, str, Mapping[int, int]], ...] = (
     ),
 )  # fmt: skip
 """Numberings in use that give numbers another meaning: in words, the setting that says so, {number: code}."""
-_NUMBER = re.compile(r"\d{1,3}(\.0*)?")
+_NUMBER = re.compile(r"\d{1,3}")
 """A code; a line of more digits holds several."""
 
 
 def known(name: str) -> int | None:
     """Return the code of a stage's name, None where it is none; a bare number is none (but -1, -2, 9: not scored)."""
-    name = name.strip()
+    name = _whole(name)
     folded = _folded(name)
     found = _NAMES.get(name.casefold(), _NAMES.get(folded))
     if found is None and folded in ("0", "1", "2", "3", "4") and not _NUMBER.fullmatch(name):  # after "Sleep stage"
@@ -66,9 +66,9 @@ def stage_codes(
     the rest (`NUMBERINGS`), or "auto": the file has to tell. Refuses a stage that nobody knows, and numbers that mean
     different stages in different numberings, with the minutes that each of these would give.
     """
-    given = {written.strip().casefold(): meaning_of(stage) for written, stage in (meanings or {}).items()}
+    given = {_plain(written): meaning_of(stage) for written, stage in (meanings or {}).items()}
     codes: dict[str, int | None] = {name: given.get(_plain(name), known(name)) for name in dict.fromkeys(names)}
-    bare = {name: int(float(name)) for name in codes if codes[name] is None and _NUMBER.fullmatch(name)}
+    bare = {name: int(_whole(name)) for name in codes if codes[name] is None and _NUMBER.fullmatch(_whole(name))}
     if bare:
         numbering = NUMBERINGS.get(numbers) or _numbering(names, seconds, bare, codes, where)
         for name, number in bare.items():
@@ -106,7 +106,7 @@ def _numbering(
     if REM in codes.values():  # by a name or a setting, so that no number is REM
         return {number: code for number, code in _RK.items() if code != REM}
     wake = 0 in found or WAKE in codes.values()
-    unscored = any(codes.get(name) == UNSCORED for name in ("-1", "-2", "9"))
+    unscored = any(code == UNSCORED and _whole(name) in ("-1", "-2", "9") for name, code in codes.items())
     if wake and (found <= {0, 1, 2, 3} or (found <= {0, 1, 2, 3, 5} and unscored)):
         return _RK
     readings: dict[tuple[int | None, ...], str] = {}
@@ -132,7 +132,13 @@ def _listed(found: Collection[int]) -> str:
 
 def _plain(name: str) -> str:
     """Return a stage as `stages.names` is compared with it: "4.0" is 4."""
-    return str(int(float(name))) if _NUMBER.fullmatch(name) else name.strip().casefold()
+    whole = _whole(name).casefold()
+    return str(int(whole)) if _NUMBER.fullmatch(whole) else whole
+
+
+def _whole(name: str) -> str:
+    """Return a stage's name without blanks around it; a whole number as such: "-1.0" and "-1,0" are -1."""
+    return re.sub(r"(?<=\d)[.,]0*$", "", name.strip())
 
 
 def _folded(name: str) -> str:

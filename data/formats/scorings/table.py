@@ -208,6 +208,7 @@ class _Frame:
                 one = replace(one, date=self.date.cells[k])
                 self.used["date"] = self.date.title
             if one is None:
+                k = next((n for n in rows if not clock.moment(column.cells[n]) and not is_number(column.cells[n])), k)
                 raise UserError(
                     f"{label}, line {self.table.lines[k]}: {column.cells[k]!r} is no time with hours, minutes and "
                     "seconds (23:59:30), and no number of seconds"

@@ -396,6 +396,8 @@ def test_numbers_that_mean_one_thing_are_read():
     assert codes(0, 1, 2, 3) == [0, 0, 1, 2]
     assert codes(0, 1, 2, 3, 5, -1) == [0, 0, 1, 2, 3, -1]
     assert codes("W", 1, 2, 3, 4, "R") == [0, 0, 1, 2, 2, 3]
+    assert codes("0.0", "1.", "2,0", "5.00", "-1.0", "9,0") == [0, 0, 1, 3, -1, -1]
+    assert codes("sleep_stage_W", "Stage: 2", "sleep-stage N3", "SleepStage4", "stage/R") == [0, 1, 2, 2, 3]
     for unclear in ([1, 2, 3], [0, 1, 2, 3, 5], [0, 1, 2, 4], [0, 2, 3, 4, 5], ["W", 1, 2, 4]):
         with pytest.raises(UserError, match="mean different stages in different programs"):
             codes(*unclear)
