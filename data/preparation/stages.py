@@ -49,7 +49,7 @@ def find_stages(
         if settings.source == "annotations" and not rows:
             raise UserError(f"{where}: no annotation matches stages.annotation = {settings.annotation!r}")
         if settings.source == "auto" and not rows and (own := unmatched_stages(annotations)):
-            pattern = f"(?P<stage>{'|'.join(map(re.escape, own))})"
+            pattern = f"(?P<stage>{'|'.join(map(re.escape, own))})".replace("\\-", "-")
             raise UserError(
                 f"{where}: the annotations {', '.join(map(repr, own))} are stages by their names, but do not match "
                 f"stages.annotation = {settings.annotation!r}; set it to {pattern!r}, or set stages.source=yasa if "

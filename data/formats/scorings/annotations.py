@@ -14,7 +14,7 @@ from sleep_interpreter.data.formats.scorings.scoring import (
     refuse_unknown,
     stages_among,
 )
-from sleep_interpreter.data.formats.scorings.stage_codes import UNSCORED, known
+from sleep_interpreter.data.formats.scorings.stage_codes import known
 from sleep_interpreter.utils.core.constants import N2, N3, REM
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -129,14 +129,10 @@ def from_annotations(
 
 
 def unmatched_stages(annotations: "mne.Annotations") -> list[str]:
-    """Return the texts of annotations that are stages by their names, at least two of N2, N3 and R; else none.
+    """Return the texts of annotations that are stages by their names, if these tell at least two of N2, N3 and R.
 
-    S1, S2 ... are triggers in most recordings, so they do not count.
+    Single letters and S1, S2 ... are key presses and triggers in most recordings: they alone are none.
     """
-    found = {text.strip(): known(text) for text in map(str, annotations.description)}
-    codes = {text: code for text, code in found.items() if len(text) > 1 and not re.fullmatch(r"(?i)s *\d+", text)}
-    return (
-        [text for text, code in codes.items() if code not in (None, UNSCORED)]
-        if len({N2, N3, REM} & set(codes.values())) > 1
-        else []
-    )
+    codes = {text: code for text in map(str, annotations.description) if (code := known(text)) is not None}
+    told = {code for text, code in codes.items() if len(text) > 1 and not re.fullmatch(r"(?i)s *\d+", text)}
+    return list(codes) if len({N2, N3, REM} & told) > 1 else []

@@ -180,8 +180,10 @@ def stage_of_text(pattern: str, text: str) -> str | None:
 def refuse_unknown(rows: Sequence[Row], others: Sequence[tuple[float, str, str]], options: ScoringOptions) -> None:
     """Refuse an event that begins where a stage is missing between two, if its like never lies in a scored row.
 
-    It is a stage of an unknown name. `others` are onset in s, text, and where it stands in the file.
+    It is a stage of an unknown name. `others` are onset in s, text, and where it stands in the file. Marks of pauses,
+    of artefacts and of what nobody scored say what they are.
     """
+    others = [one for one in others if known(one[1]) != UNSCORED and not _PAUSE.match(one[1])]
     least = min(SHORTEST, options.epoch_seconds)
     ends = np.array([onset + length for onset, length, _ in rows])
     begins = np.array([row[0] for row in rows])
@@ -201,6 +203,7 @@ def refuse_unknown(rows: Sequence[Row], others: Sequence[tuple[float, str, str]]
             )
 
 
+_PAUSE = re.compile(r"(?i)(?:.*/)?(?:bad|edge|boundary|new segment|recording)")
 SHORTEST = 10.0
 """Epochs are at least so long, s, unless `stages.epoch_seconds` says otherwise."""
 
