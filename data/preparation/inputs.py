@@ -233,6 +233,8 @@ def _groups(table: Path, column: str | None) -> dict[str, bool]:
     rows = told_table(table, "\t")
     if column not in rows.header:
         return {}
+    if "participant_id" not in rows.header:
+        raise UserError(f"{table}: no column 'participant_id'; it has {', '.join(rows.header)}")
     return {
         f"sub-{row['participant_id'].removeprefix('sub-')}": row[column] == "test"
         for row in rows.frame().to_dict("records")

@@ -45,7 +45,8 @@ def find_stages(
     else:
         if settings.source == "auto" and settings.file is not None:
             remarks.append(f"WARNING: {_no_file(session, settings)}")
-        rows = from_annotations(annotations, options, recording.first_time, where)
+        wanted = settings.source != "yasa"
+        rows = from_annotations(annotations, options, recording.first_time, where) if wanted else []
         if settings.source == "annotations" and not rows:
             raise UserError(f"{where}: no annotation matches stages.annotation = {settings.annotation!r}")
         if settings.source == "auto" and not rows and (own := unmatched_stages(annotations)):
@@ -55,7 +56,7 @@ def find_stages(
                 f"stages.annotation = {settings.annotation!r}; set it to {pattern!r}, or set stages.source=yasa if "
                 "they are something else"
             )
-        if settings.source in ("auto", "annotations") and rows:
+        if rows:
             found, source = make(rows, where, settings.numbers, settings.names), "expert: annotations"
         else:
             remarks.append("staged by YASA, not by an expert")

@@ -53,6 +53,13 @@ def test_every_table_of_the_project_takes_every_encoding(tmp_path, encoding, cap
     assert caplog.text.count("is no UTF-8, read as Windows-1252") == 4 * (encoding == "Windows-1252")
 
 
+def test_participants_without_their_column_are_refused(tmp_path):
+    (tmp_path / "participants.tsv").write_text("subject\tgroup\nsub-1\ttest\n")
+    with pytest.raises(UserError, match=r"participants\.tsv: no column 'participant_id'; it has subject, group"):
+        inputs._groups(tmp_path / "participants.tsv", "group")
+    assert inputs._groups(tmp_path / "participants.tsv", "part") == {}
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

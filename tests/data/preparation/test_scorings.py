@@ -359,6 +359,14 @@ def test_stages_among_annotations_that_do_not_match_are_not_passed_over(night):
         found()
     assert repr(pattern) in str(refused.value)
     assert found(f"stages.annotation='{pattern}'")[0].at(CUES).tolist() == TRUE
+    (told, *_) = found(f"stages.annotation='{pattern}'", "stages.file='{stem}_scoring.*'")[2]
+    assert told == "WARNING: stages.file = '{stem}_scoring.*' matches nothing beside a.fif"
+    with pytest.raises(
+        UserError, match=r"stages\.source is file, but stages\.file = 'x' matches nothing beside a\.fif"
+    ):
+        found("stages.source=file", "stages.file=x")
+    with pytest.raises(UserError, match="no annotation matches"):
+        found("stages.source=annotations")
     triggers = mne.Annotations([0, 1, 2, 3], 0, ["S2", "S3", "S  4", "REM"])
     assert unmatched_stages(triggers) == [] and from_annotations(triggers, ScoringOptions()) == []
 
