@@ -292,6 +292,11 @@ class _Frame:
 
     def _refuse_unit(self, column: Column, found: float, verb: str) -> None:
         what = f"rows {verb} {found:g} s apart" if verb == "begin" else f"rows last {found:g} s"
+        if found < 0.01:
+            raise UserError(
+                f"{self.where}, column {column.title!r}: {what}; if these are days, as spreadsheets keep times, format "
+                "the column as hh:mm:ss and save it again"
+            )
         raise UserError(
             f"{self.where}, column {column.title!r}: {what}; if it is not in s, write its unit into the header "
             f"({column.title} [min], [h] or [ms]); if epochs are so short, set stages.epoch_seconds={found:g}"

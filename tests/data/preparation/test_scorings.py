@@ -176,6 +176,7 @@ REFUSED = {
     "samples with lengths": (table("onset|duration|stage", [250 * o for o in ONSETS], [30] * 16, PLANTED), "7500 s"),
     "minutes": (table("onset|stage", [o / 60 for o in ONSETS], PLANTED), "begin 0.5 s apart"),
     "days": (table("onset [d]|stage", [o / 86400 for o in ONSETS], PLANTED), "unit 'd'"),
+    "a spreadsheet's days": (table("time|stage", [0.9989 + o / 86400 for o in ONSETS], PLANTED), "as spreadsheets"),
     "an end alone": (table("end|stage", [o + 30 for o in ONSETS], PLANTED), "none when they begin"),
     "two onsets": (table("onset|start|stage", ONSETS, [o - 60 for o in ONSETS], PLANTED), "both say when epochs begin"),
     "seconds and clock": (table("onset|time|stage", [o - 60 for o in ONSETS], times(), PLANTED), "by its clock 60 s"),
