@@ -3,11 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import mne
 import numpy as np
 import pandas as pd
 
+from sleep_interpreter.data.preparation import trigger_table
 from sleep_interpreter.data.preparation.inputs import Session
 from sleep_interpreter.data.preparation.settings import Events, Rule
 from sleep_interpreter.utils.core.data_card import ASLEEP, DataCard, published
@@ -15,9 +17,18 @@ from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.signal.recording import Recording
 
+_ROUNDED = 1e-3  # a number as near to a whole one as this had its decimals added by a program
 COLUMNS = ("onset_s", "item", "item_index", "modality", "phase")
-Row = tuple[float, str | None, int | None, str | None]
-"""Onset in s, text, number and phase of one event of a recording."""
+
+
+class Row(NamedTuple):
+    """One event of a recording, before a rule says what it means."""
+
+    onset: float  # s
+    text: str | None
+    code: int | None
+    phase: str | None = None
+    no_code: str = ""  # place and value of a number that is no whole one, where a code would stand
 
 
 def read_events(
@@ -35,9 +46,15 @@ def read_events(
     rules = [rule for rule in settings.all_rules if _applies(rule, session)]
     found = []
     unmapped: Counter[str] = Counter()
-    for onset, text, code, phase in _rows(session, recording, annotations, settings):
+    coded = any(rule.code is not None for rule in rules)
+    for onset, text, code, phase, no_code in _rows(session, recording, annotations, settings, remarks):
         rule, groups = _first_match(rules, text, code)
         if rule is None:
+            if coded and no_code:
+                raise UserError(
+                    f"{no_code} is no trigger: codes are whole numbers; correct it, write n/a, or give its text a "
+                    "rule with modality: ignore"
+                )
             unmapped[text if text is not None else str(code)] += 1
             continue
         if rule.modality == "ignore":
@@ -70,16 +87,28 @@ def read_events(
     return table[inside].sort_values("onset_s", kind="stable", ignore_index=True), dict(unmapped)
 
 
-def _rows(session: Session, recording: Recording, annotations: mne.Annotations, settings: Events) -> list[Row]:
+def _rows(
+    session: Session, recording: Recording, annotations: mne.Annotations, settings: Events, remarks: list[str] | None
+) -> list[Row]:
     if settings.source == "stim":
-        return [(onset, None, code, None) for onset, code in recording.triggers(settings.stim_channel)]
+        return _triggers(recording, settings, [] if remarks is None else remarks)
     if settings.source == "events_tsv":
         return _table(session)
     # MNE counts onsets from the measurement's start, which may lie before the first sample.
     return [
-        (float(onset) - recording.first_time, str(text).strip(), _number(text), None)
+        Row(float(onset) - recording.first_time, str(text).strip(), _number(text))
         for onset, text in zip(annotations.onset, annotations.description, strict=True)
     ]
+
+
+def _triggers(recording: Recording, settings: Events, remarks: list[str]) -> list[Row]:
+    found = recording.triggers(settings.stim_channel)
+    first, *others = recording.trigger_channels() if settings.stim_channel is None else [settings.stim_channel]
+    if others:
+        remarks.append(f"triggers are those of {first}; there are {', '.join(others)} too (events.stim_channel)")
+    if not found:
+        remarks.append(f"the trigger channel {first} holds no trigger")
+    return [Row(onset, None, code) for onset, code in found]
 
 
 def _table(session: Session) -> list[Row]:
@@ -95,17 +124,30 @@ def _table(session: Session) -> list[Row]:
     if not np.isfinite(onset).all():
         raise UserError(f"{session.events}: column 'onset' holds what is no number of seconds")
     text = table.get("trial_type", [None] * len(table))
-    rows = zip(onset, text, table.get("value", text), table.get("phase", [""] * len(table)), strict=True)
-    return [(float(o), t, _number(c), p if p not in ("", "n/a") else None) for o, t, c, p in rows]
+    values = table.get("value", text)
+    rows = []
+    for number, (o, t, c, p) in enumerate(
+        zip(onset, text, values, table.get("phase", [""] * len(table)), strict=True), trigger_table.FIRST_ROW
+    ):
+        code = _number(c)
+        no_code = code is None and re.fullmatch(r"[-+]?\d*[.,]?\d+(?:e[-+]?\d+)?", str(c).strip(), re.IGNORECASE)
+        place = f"{display_path(session.events)}, row {number}: value {c!r}" if no_code else ""
+        rows.append(Row(float(o), t, code, p if p not in ("", "n/a") else None, place))
+    return rows
 
 
 def _number(text: object) -> int | None:
-    """Return the trigger's number in "S  12", "Stimulus/S 12" or "12"; None where there is none.
+    """Return the trigger's number in "S  12", "Stimulus/S 12", "12" or "12.0"; None where there is none.
 
-    The number of a response ("Response/R  1") or a comment is another matter: rules match those by text.
+    The number of a response ("Response/R  1") or a comment is another matter: rules match those by text. Decimals
+    that a program added are rounded ("11.0", "10.9999998"); other numbers with decimals are no code.
     """
-    found = re.fullmatch(r"(?:(?:stimulus|trigger)/)?(?!r)[a-z]?\s*(\d+)", str(text).strip(), re.IGNORECASE)
-    return int(found[1]) if found else None
+    pattern = r"(?:(?:stimulus|trigger)/)?(?!r)[a-z]?\s*(\d+)([.,]\d*)?"
+    found = re.fullmatch(pattern, str(text).strip(), re.IGNORECASE)
+    if found is None:
+        return None
+    number = float(found[1] + (found[2] or "").replace(",", "."))
+    return round(number) if abs(number - round(number)) <= _ROUNDED else None
 
 
 def _applies(rule: Rule, session: Session) -> bool:

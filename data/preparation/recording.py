@@ -125,6 +125,10 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
     events = events.join(known[["so_group", "so_phase_rad", "so_row", "spindle_coupled", "so_phase_from"]])
     truth = _planted(annotations if simulated else (), recording.first_time)
     unmapped = {text: n for text, n in unmapped.items() if not _is_understood(text, settings)}
+    if unmapped and not len(events):
+        total, most = sum(unmapped.values()), Counter(unmapped).most_common(5)
+        there = ", ".join(f"{text!r} ({n})" for text, n in most) + ", ..." * (len(unmapped) > len(most))
+        remarks.append(f"none of the {total} events is known by a rule of events.rules: {there}")
     return Cleaned(
         session, raw, eeg, plan, events, hypnogram, source, oscillations, spindles, at_random, bad,
         components,

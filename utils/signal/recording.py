@@ -17,12 +17,15 @@ import numpy as np
 
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.file_hashes import digests
+from sleep_interpreter.utils.signal import trigger_channel
 
 if TYPE_CHECKING:
     import mne
 
-_SENT_SECONDS = 0.01
-"""A lower code that lasts so long was sent; amplifiers' lines fall within a sample or two of each other."""
+_STIM_NAMES = ("STI101", "STI 014")
+"""Channels of all trigger lines together: taken before other trigger channels, as MNE does."""
+_SIGN_BITS = {".fif": 16, ".bdf": 24}
+"""Formats whose trigger channels are whole numbers of so many bits, the first of which is no sign."""
 _OURS = "Number of records from the header does not match"  # we say it ourselves, in seconds
 
 
@@ -96,30 +99,39 @@ class Recording:
             groups.append(RateGroup(rate, places, raw, tuple(raw.ch_names.index(name) for name in names)))
         return groups
 
+    def trigger_channels(self) -> list[str]:
+        """Return the trigger channels, the one that is taken unless another is named first."""
+        kinds = self._raw.get_channel_types()
+        stim = [name for name, kind in zip(self.names, kinds, strict=True) if kind == "stim"]
+        return list(dict.fromkeys([*(name for name in _STIM_NAMES if name in self.names), *stim]))
+
     def triggers(self, name: str | None = None) -> list[tuple[float, int]]:
-        """Return [(seconds after the first sample, code)] of a trigger channel; None: the one MNE takes for it.
+        """Return [(seconds after the first sample, code)] of a trigger channel; None: the first of `trigger_channels`.
 
-        A code begins where the channel rises to it, or falls to it from a higher one and stays: lines that fall one
-        after the other pass through lower codes for a moment. A `UserError` where there is no such channel.
+        The codes are the whole numbers that were sent (`trigger_channel.sent`); a channel without any gives an empty
+        list. A `UserError` where there is no such channel, or it holds something else than codes.
         """
-        import mne  # lazy: start-up
-
-        if name is not None and name not in self.names:
+        if name is None and not (name := next(iter(self.trigger_channels()), None)):
+            raise UserError(
+                f"{self.path}: no channel is marked as a trigger channel; name one in events.stim_channel, of "
+                f"{', '.join(self.names)}"
+            )
+        if name not in self.names:
             raise UserError(f"{self.path}: no trigger channel {name!r}; it has {', '.join(self.names)}")
-        try:
-            steps = mne.find_events(
-                self._raw, stim_channel=name, output="step", consecutive=True, shortest_event=1,
-                initial_event=True, verbose="error",
-            )  # fmt: skip
-        except ValueError as error:
-            raise UserError(f"{self.path}: no trigger channel ({error}); name one") from error
-        starts = (steps[:, 0] - self._raw.first_samp) / self._rate
-        ends = [*starts[1:], self.seconds]
-        return [
-            (float(start), int(code))
-            for start, end, (_, before, code) in zip(starts, ends, steps, strict=True)
-            if code > before or (code != 0 and end - start >= _SENT_SECONDS)
-        ]
+        suffix, raw, row = self.path.suffix.lower(), self._raw, self.names.index(name)
+        if suffix in (".edf", ".gdf"):  # MNE cuts the decimals off a channel that it takes for triggers itself
+            alone = {"include": [name], "exclude_after_unique": True} if self._divisible else {}
+            raw, _ = _read(self.path, stim_channel=None, **alone)
+            row = raw.ch_names.index(name)
+        rate = float(raw.info["sfreq"])
+        found = trigger_channel.steps(lambda start, stop: raw.get_data([row], start, stop)[0], raw.n_times)
+        where, unit = f"{self.path}: trigger channel {name!r}", getattr(raw, "_orig_units", {}).get(name)
+        starts, codes = trigger_channel.whole_numbers(found, unit, rate, _SIGN_BITS.get(suffix), where)
+        if suffix == ".bdf":  # BioSemi: 16 lines of triggers, above them states of the amplifier
+            codes = codes & 0xFFFF
+            changed = np.flatnonzero(np.diff(codes, prepend=-1))
+            starts, codes = starts[changed], codes[changed]
+        return [(start / rate, code) for start, code in trigger_channel.sent((starts, codes), rate, raw.n_times)]
 
     def fingerprint(self) -> dict[str, Any]:
         """Return name, size and a hash: SHA-256 over every byte of every file."""
