@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import mne
@@ -18,6 +19,8 @@ from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.signal.recording import Recording
 
 _ROUNDED = 1e-3  # a number as near to a whole one as this had its decimals added by a program
+_SAME_SECONDS = 0.1
+_MOMENT_SECONDS = 0.02
 COLUMNS = ("onset_s", "item", "item_index", "modality", "phase")
 
 
@@ -84,7 +87,50 @@ def read_events(
     inside = (table.onset_s >= 0) & (table.onset_s < recording.seconds)
     if remarks is not None and not inside.all():
         remarks.append(f"{int((~inside).sum())} of {len(table)} events lie outside the recording: left out")
-    return table[inside].sort_values("onset_s", kind="stable", ignore_index=True), dict(unmapped)
+    table = table[inside].sort_values("onset_s", kind="stable", ignore_index=True)
+    return _once(table, display_path(session.path), [] if remarks is None else remarks), dict(unmapped)
+
+
+def _once(table: pd.DataFrame, where: str, remarks: list[str]) -> pd.DataFrame:
+    """Return events, in order of time, without those that stand twice; refuse two meanings of one moment.
+
+    The second of two events of one item and modality within 0.1 s is the same event once more. Two items of one
+    modality within 0.02 s, a cue and a sham, or one event in two phases cannot both be right.
+    """
+    copies, last = list[int](), dict[tuple[int, str], int]()
+    phase = table.phase.astype(object).where(table.phase.notna(), None).tolist()
+    rows = list(zip(table.onset_s, table["item"], table.item_index, table.modality, strict=True))
+    for place, (onset, item, index, modality) in enumerate(rows):
+        before = last.get((index, modality))
+        if before is not None and onset - rows[before][0] <= _SAME_SECONDS:
+            if None not in (phase[before], phase[place]) and phase[before] != phase[place]:
+                raise UserError(
+                    f"{where}: {modality} {item!r} at {onset:.3f} s is of phase {phase[before]!r} and of "
+                    f"{phase[place]!r}; take one of the two events out"
+                )
+            phase[before] = phase[place] if phase[before] is None else phase[before]
+            copies.append(place)
+        else:
+            last[index, modality] = place
+    kept = np.setdiff1d(np.arange(len(table)), copies)
+    kinds = ["cue" if rows[k][3] == "sham" else rows[k][3] for k in kept]
+    for kind in set(kinds):
+        own = [int(k) for k, other in zip(kept, kinds, strict=True) if other == kind]
+        for one, other in pairwise(own):
+            (first, item, _, modality), (onset, another, _, also) = rows[one], rows[other]
+            if onset - first <= _MOMENT_SECONDS:
+                raise UserError(
+                    f"{where}: {modality} {item!r} at {first:.3f} s and {also} {another!r} at {onset:.3f} s are at one "
+                    "moment; a trial is of one of them: take the other event out, or give it a rule with "
+                    "modality: ignore"
+                )
+    if copies:
+        remarks.append(
+            f"{len(copies)} events stand twice (one item within {_SAME_SECONDS:g} s) and count once; the first one is "
+            f"{rows[copies[0]][3]} {rows[copies[0]][1]!r} at {rows[copies[0]][0]:.3f} s"
+        )
+        table = table.assign(phase=pd.Series(phase, table.index, dtype=object)).iloc[kept].reset_index(drop=True)
+    return table
 
 
 def _rows(

@@ -15,6 +15,7 @@ import mne_bids
 import numpy as np
 
 from sleep_interpreter.data.formats.validation import natural
+from sleep_interpreter.data.preparation import repeated
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.utils.core.errors import UserError, nearest
 
@@ -33,6 +34,7 @@ class Session:
     bids: mne_bids.BIDSPath | None = None  # to read it through mne-bids
     names: tuple[str, ...] = ()  # what rules call the session: BIDS' session and task, or the one that the path names
     run: str | None = None
+    remarks: tuple[str, ...] = ()  # what was found out about its files
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Source:
     name: str  # the lab's own, for example "sub-001"
     sessions: tuple[Session, ...]
     test: bool | None = None  # whether participants.tsv calls it a test subject; None where it says nothing
+    fault: str | None = None  # why it cannot be prepared, as it was found
 
 
 def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
@@ -66,7 +69,7 @@ def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
         session = Session(label, kind, path.fpath, there, path, names, path.run)
         sessions.setdefault(f"sub-{path.subject}", []).append(session)
     _check_rules(sessions, settings)
-    return [Source(name, _distinct(own), groups.get(name)) for name, own in sessions.items()]
+    return _sources(sessions, groups)
 
 
 def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list[Source]:
@@ -100,7 +103,17 @@ def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list
         session = Session(label or kind, kind, path, names=(label or kind,), run=number or None)
         sessions.setdefault(found["subject"], []).append(session)
     _check_rules(sessions, settings)
-    return [Source(name, _distinct(own)) for name, own in sessions.items()]
+    return _sources(sessions)
+
+
+def _sources(sessions: Mapping[str, Sequence[Session]], groups: Mapping[str, bool] | None = None) -> list[Source]:
+    """Return the people, each recording of theirs once."""
+    whole, said, faults = repeated.once(sessions)
+    found = {
+        name: [replace(one, remarks=tuple(said[one.path])) if one.path in said else one for one in own]
+        for name, own in whole.items()
+    }
+    return [Source(name, _distinct(own), (groups or {}).get(name), faults.get(name)) for name, own in found.items()]
 
 
 def _check_rules(sessions: Mapping[str, Sequence[Session]], settings: Preparation) -> None:

@@ -71,7 +71,7 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
     where = display_path(session.path)
     step("opening")
     recording = Recording(session.path)
-    remarks = [text for level, text in recording.notices if level >= logging.WARNING]
+    remarks = [*session.remarks, *(text for level, text in recording.notices if level >= logging.WARNING)]
     annotations, bads = (recording.annotations, list[str]()) if session.bids is None else bids_details(session)
     simulated = _is_simulated(session.path, annotations)
     step("channels")

@@ -133,9 +133,14 @@ class Recording:
             starts, codes = starts[changed], codes[changed]
         return [(start / rate, code) for start, code in trigger_channel.sent((starts, codes), rate, raw.n_times)]
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that hold the samples, in order of time."""
+        return [Path(file) for file in self._raw.filenames if file is not None]
+
     def fingerprint(self) -> dict[str, Any]:
         """Return name, size and a hash: SHA-256 over every byte of every file."""
-        files = [Path(f) for f in self._raw.filenames if f is not None]
+        files = self.files
         if self.path.is_file() and self.path.resolve() not in [f.resolve() for f in files]:
             files.insert(0, self.path)  # the header of a format in several files
         digest = hashlib.sha256(b"".join(digests(files))).hexdigest()
