@@ -94,13 +94,17 @@ def check(out, cues, session="night", lost=(), within=0.003):
 
 
 def _parts(items):
-    """Return the part of each trial: an item's trials in order of time, in blocks of 60, 20 and 20 %."""
+    """Return the part of each trial: an item's trials in order of time, in blocks of 60, 20 and 20 %.
+
+    Items of fewer than three trials are cut together.
+    """
     parts = np.empty(len(items), object)
+    items = [item if items.count(item) > 2 else "few" for item in items]
     for item in set(items):
         places = np.flatnonzero([own == item for own in items])
         ends = np.rint(np.cumsum(_PARTS) * len(places)).astype(int)
         counts = np.diff([0, *ends[:2], len(places)])
-        for k in np.flatnonzero(counts == 0):  # each part has a trial
+        for k in np.flatnonzero(counts == 0) if len(places) > 2 else ():  # each part has a trial
             counts[[k, counts.argmax()]] += [1, -1]
         parts[places] = np.repeat(["train", "val", "test"], counts)
     return parts.tolist()

@@ -12,6 +12,7 @@ import pandas as pd
 
 from sleep_interpreter.data.preparation import trigger_table
 from sleep_interpreter.data.preparation.inputs import Session
+from sleep_interpreter.data.preparation.pauses import events_in_time
 from sleep_interpreter.data.preparation.settings import Events, Rule
 from sleep_interpreter.utils.core.data_card import ASLEEP, DataCard, published
 from sleep_interpreter.utils.core.errors import UserError, nearest
@@ -36,11 +37,12 @@ class Row(NamedTuple):
 
 def read_events(
     session: Session, recording: Recording, annotations: mne.Annotations, settings: Events,
-    remarks: list[str] | None = None, card: DataCard | None = None,
+    remarks: list[str] | None = None, card: DataCard | None = None, counted: bool | None = None,
 ) -> tuple[pd.DataFrame, dict[str, int]]:  # fmt: skip
     """Return what was shown or played when; what the user should know is appended to `remarks`.
 
-    `card` says which items and conditions there are (None: the published). The table, sorted by onset, has columns
+    `card` says which items and conditions there are (None: the published); `counted` whether the times of an
+    events.tsv count the recording's gaps (`pauses.events_in_time`). The table, sorted by onset, has columns
     onset_s (s after the recording's first sample), item, item_index, modality ("image", "audio", "cue", "sham") and
     phase (text or None); a sham need not be of an item: "n/a", -1. Beside it are {text or code that no rule knows:
     count}. Refuses a source of events that is not there, and items and modalities that do not exist.
@@ -50,7 +52,7 @@ def read_events(
     found = []
     unmapped: Counter[str] = Counter()
     coded = any(rule.code is not None for rule in rules)
-    for onset, text, code, phase, no_code in _rows(session, recording, annotations, settings, remarks):
+    for onset, text, code, phase, no_code in _rows(session, recording, annotations, settings, remarks, counted):
         rule, groups = _first_match(rules, text, code)
         if rule is None:
             if coded and no_code:
@@ -134,12 +136,17 @@ def _once(table: pd.DataFrame, where: str, remarks: list[str]) -> pd.DataFrame:
 
 
 def _rows(
-    session: Session, recording: Recording, annotations: mne.Annotations, settings: Events, remarks: list[str] | None
+    session: Session,
+    recording: Recording,
+    annotations: mne.Annotations,
+    settings: Events,
+    remarks: list[str] | None,
+    counted: bool | None,
 ) -> list[Row]:
     if settings.source == "stim":
         return _triggers(recording, settings, [] if remarks is None else remarks)
     if settings.source == "events_tsv":
-        return _table(session)
+        return _table(session, recording, counted)
     # MNE counts onsets from the measurement's start, which may lie before the first sample.
     return [
         Row(float(onset) - recording.first_time, str(text).strip(), _number(text))
@@ -157,7 +164,7 @@ def _triggers(recording: Recording, settings: Events, remarks: list[str]) -> lis
     return [Row(onset, None, code) for onset, code in found]
 
 
-def _table(session: Session) -> list[Row]:
+def _table(session: Session, recording: Recording, counted: bool | None) -> list[Row]:
     if session.events is None:
         raise UserError(
             f"{session.path}: events.source is events_tsv, but there is no events.tsv beside it; "
@@ -169,11 +176,12 @@ def _table(session: Session) -> list[Row]:
     onset = pd.to_numeric(table.onset, errors="coerce")
     if not np.isfinite(onset).all():
         raise UserError(f"{session.events}: column 'onset' holds what is no number of seconds")
+    times = events_in_time(onset.to_numpy(float), recording.timeline, counted, display_path(session.events))
     text = table.get("trial_type", [None] * len(table))
     values = table.get("value", text)
     rows = []
     for number, (o, t, c, p) in enumerate(
-        zip(onset, text, values, table.get("phase", [""] * len(table)), strict=True), trigger_table.FIRST_ROW
+        zip(times, text, values, table.get("phase", [""] * len(table)), strict=True), trigger_table.FIRST_ROW
     ):
         code = _number(c)
         no_code = code is None and re.fullmatch(r"[-+]?\d*[.,]?\d+(?:e[-+]?\d+)?", str(c).strip(), re.IGNORECASE)

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.file_hashes import digests
 from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.signal.gaps import linked_files
 from sleep_interpreter.utils.signal.recording import Recording
 
 
@@ -72,9 +73,7 @@ def _files(subject: str, session: Recorded) -> _One:
     data, markers = [path], None
     suffix = path.suffix.lower()
     if suffix == ".vhdr":
-        text = path.read_bytes().decode("latin-1") if path.is_file() else ""
-        named = dict(re.findall(r"(?im)^\s*(DataFile|MarkerFile)\s*=\s*(.*?)\s*$", text))
-        beside = {key.casefold(): path.parent / name.replace("$b", path.stem) for key, name in named.items()}
+        beside = linked_files(path)
         if "datafile" in beside and beside["datafile"].is_file():
             data = [beside["datafile"]]
         markers = beside["markerfile"].resolve() if "markerfile" in beside else None

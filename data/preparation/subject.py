@@ -220,6 +220,10 @@ def _cut_trials(
             reason = "next cue before the earliest end"
             dropped[reason] = leave_out(events[early], reason)
             events = events[~early]
+        if len(cleaned.gaps):
+            lost = cutting.overlapping(events, windows[window], cleaned.gaps)
+            dropped["gap in the recording"] = leave_out(events[lost], "gap in the recording")
+            events = events[~lost]
         bad = cutting.overlapping(events, windows[window], cleaned.bad_spans)
         dropped["annotated artefact"] = leave_out(events[bad], "annotated artefact")
         events = events[~bad]
@@ -240,7 +244,8 @@ def _cut_trials(
         counts[window] = dropped | {"threshold_uv": threshold, "kept": len(kept.table)}
         found[window].append(kept)
         if window == "cue" and settings.outputs.precue:
-            found["precue"].append(cutting.cut(cleaned.eeg, kept.table, "precue", card, average)[0])
+            before = kept.table[~cutting.overlapping(kept.table, windows["precue"], cleaned.gaps)]
+            found["precue"].append(cutting.cut(cleaned.eeg, before, "precue", card, average)[0])
     return counts
 
 
