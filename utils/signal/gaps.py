@@ -110,16 +110,17 @@ def of_records(onset: Sequence[float | None], length: float, gaps_declared: bool
     that every record has to state a time. Refuses records that overlap.
     """
     found: list[Gap] = []
-    begin, first = onset[0] if onset else None, 0  # of the stretch without a gap
+    before: float | None = None  # of the record before this one
     for number, time in enumerate(onset):
-        if time is None or begin is None:
+        if time is None:
             if gaps_declared:
                 raise UserError(
                     f"{where}: the header says that there may be gaps (EDF+D), but record {number + 1} does not "
                     "state its time; export the recording as EDF+C"
                 )
             return []
-        late = time - begin - (number - first) * length
+        late = 0.0 if before is None else time - before - length
+        before = time
         if late > _NOTICED_SECONDS:
             found.append(Gap(number * length, late))
         elif late < -_NOTICED_SECONDS:
@@ -129,9 +130,6 @@ def of_records(onset: Sequence[float | None], length: float, gaps_declared: bool
                     "time; export the recording again"
                 )
             return []  # an EDF+C file holds no gaps, and this one's times mean something else
-        else:
-            continue
-        begin, first = time, number
     return found
 
 

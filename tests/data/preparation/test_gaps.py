@@ -13,7 +13,7 @@ from sleep_interpreter.data.formats.test_trials import read_test_subjects
 from sleep_interpreter.data.preparation import inputs, pauses, run
 from sleep_interpreter.data.preparation.settings import load_settings
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.signal.gaps import Gap, Timeline
+from sleep_interpreter.utils.signal.gaps import Gap, Timeline, of_records
 from sleep_interpreter.utils.signal.recording import Recording
 
 GAPS = ((50.0, 97.0), (127.0, 131.0))
@@ -343,6 +343,16 @@ def test_times_that_cannot_be_are_refused_with_their_place(tmp_path, whole, faul
     path, words = fault(tmp_path / "s1_night", whole[0])
     with pytest.raises(UserError, match=words):
         Recording(path)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_the_rounding_of_a_header_is_no_gap(declared):
+    """A length of a record has 8 characters, so that its sum is off after thousands of records."""
+    begins = np.round(np.arange(30000) * 255 / 256, 4)
+    assert of_records(begins.tolist(), 0.996093, declared, "a.edf") == []
+    begins[9000:] += 2.5
+    ((stored, seconds),) = of_records(begins.tolist(), 0.996093, declared, "a.edf")
+    assert stored == 9000 * 0.996093 and seconds == pytest.approx(2.5, abs=2e-4)
 
 
 def test_a_timeline_counts_both_ways():
