@@ -250,7 +250,7 @@ def _read(path: Path, **more: Any) -> tuple["mne.io.BaseRaw", list[str]]:
 
 @dataclass(frozen=True)
 class _Records:
-    """How an EDF or BDF file is laid out (Kemp et al., 1992; EDF+: Kemp and Olivan, 2003); BDF has samples of 3 bytes."""
+    """How an EDF or BDF file is laid out (Kemp et al., 1992; EDF+: Kemp and Olivan, 2003); BDF: 3 bytes a sample."""
 
     path: Path
     labels: list[str]  # of the signals
