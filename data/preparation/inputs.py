@@ -4,6 +4,7 @@ import contextlib
 import glob
 import os
 import re
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,11 +15,15 @@ from typing import Literal
 import mne
 import mne_bids
 import numpy as np
+import pandas as pd
 
 from sleep_interpreter.data.formats.validation import natural
+from sleep_interpreter.data.preparation import pauses, repeated
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.text_tables import told_table
+from sleep_interpreter.utils.signal.recording import Recording
 
 _FORMATS = (".vhdr", ".edf", ".bdf", ".set", ".fif", ".cnt", ".gdf")
 _BIDS_PARTS = ("subject", "session", "task", "run", "acquisition")
@@ -37,6 +42,7 @@ class Session:
     names: tuple[str, ...] = ()  # what rules call the session: BIDS' session and task, or the one that the path names
     run: str | None = None
     parts: Mapping[str, str] = field(default_factory=dict)  # what the path names, by the groups of recordings.pattern
+    remarks: tuple[str, ...] = ()  # what was found out about its files
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Source:
     name: str  # the lab's own, for example "sub-001"
     sessions: tuple[Session, ...]
     test: bool | None = None  # whether participants.tsv calls it a test subject; None where it says nothing
+    fault: str | None = None  # why it cannot be prepared, as it was found
 
 
 def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
@@ -72,7 +79,7 @@ def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
         session = Session(label, kind, path.fpath, there, path, names, path.run, parts)
         sessions.setdefault(f"sub-{path.subject}", []).append(session)
     _check_rules(sessions, settings)
-    return [Source(name, _distinct(own), groups.get(name)) for name, own in sessions.items()]
+    return _sources(sessions, groups)
 
 
 def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list[Source]:
@@ -109,7 +116,17 @@ def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list
         session = Session(label or kind, kind, path, names=(label or kind,), run=number or None, parts=found)
         sessions.setdefault(found["subject"], []).append(session)
     _check_rules(sessions, settings)
-    return [Source(name, _distinct(own)) for name, own in sessions.items()]
+    return _sources(sessions)
+
+
+def _sources(sessions: Mapping[str, Sequence[Session]], groups: Mapping[str, bool] | None = None) -> list[Source]:
+    """Return the people, each recording of theirs once."""
+    whole, said, faults = repeated.once(sessions)
+    found = {
+        name: [replace(one, remarks=tuple(said[one.path])) if one.path in said else one for one in own]
+        for name, own in whole.items()
+    }
+    return [Source(name, _distinct(own), (groups or {}).get(name), faults.get(name)) for name, own in found.items()]
 
 
 def _check_rules(sessions: Mapping[str, Sequence[Session]], settings: Preparation) -> None:
@@ -242,12 +259,57 @@ def _groups(table: Path, column: str | None) -> dict[str, bool]:
     }
 
 
-def bids_details(session: Session) -> tuple[mne.Annotations, list[str]]:
-    """Return annotations and bad channels that a BIDS folder states about a recording (through mne-bids)."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            raw = mne_bids.read_raw_bids(session.bids, verbose="error")
-    except Exception as error:  # as many ways to fail as there are readers
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{session.path}: mne-bids cannot read this recording: {reason[:300]}") from error
-    return raw.annotations, list(raw.info["bads"])
+def bids_details(
+    session: Session, recording: Recording, counted: bool | None = None
+) -> tuple[mne.Annotations, list[str]]:
+    """Return annotations and bad channels that a BIDS folder states about a recording (through mne-bids).
+
+    `counted` says whether the times of events.tsv count the recording's gaps (`pauses.events_in_time`).
+    """
+    assert session.bids is not None
+    gaps, table = bool(recording.timeline), session.events
+    if table is not None and "duration" not in _read_table(table):  # BIDS demands one, and mne-bids needs it
+        found, bads = _annotations(table), _bad_channels(session.bids)
+    else:
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                raw = mne_bids.read_raw_bids(session.bids, verbose="error")
+        except Exception as error:  # as many ways to fail as there are readers
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"{session.path}: mne-bids cannot read this recording: {reason[:300]}") from error
+        bads = list(raw.info["bads"])
+        if not gaps:
+            return raw.annotations, bads
+        if table is None:
+            return recording.annotations, bads
+        found = _annotations(table)  # those of the Raw end where the stored samples end
+    onset = pauses.events_in_time(found.onset, recording.timeline, counted, display_path(table))
+    return mne.Annotations(onset + recording.first_time, found.duration, found.description), bads
+
+
+def _annotations(table: Path) -> mne.Annotations:
+    """Return what mne-bids makes of an events.tsv; one without durations is taken to have markers only."""
+    events = _read_table(table)
+    if "duration" not in events:
+        events["duration"] = "n/a"
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
+        whole = Path(folder) / table.name
+        events.to_csv(whole, sep="\t", index=False)
+        try:
+            found = mne_bids.read.events_file_to_annotation_kwargs(whole, verbose="error")
+        except (KeyError, ValueError) as error:
+            raise UserError(f"{display_path(table)}: mne-bids cannot read this table: {error}") from error
+    return mne.Annotations(found["onset"], found["duration"], found["description"])
+
+
+def _bad_channels(path: mne_bids.BIDSPath) -> list[str]:
+    """Return the channels that the channels.tsv of a recording calls bad."""
+    table = path.find_matching_sidecar(suffix="channels", extension=".tsv", on_error="ignore")
+    channels = pd.DataFrame() if table is None else _read_table(Path(table))
+    if not {"name", "status"} <= set(channels):
+        return []
+    return channels.name[channels.status.str.strip().str.casefold() == "bad"].tolist()
+
+
+def _read_table(table: Path) -> pd.DataFrame:
+    return told_table(table, "\t").frame()

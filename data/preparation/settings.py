@@ -50,6 +50,7 @@ class Recordings(Settings):
     unit: Literal["V", "uV"] = "V"
     amplitude_range: Range = (0.5, 500.0)
     chunk_seconds: float = Field(60.0, ge=1, le=3600)
+    gaps_in_tables: bool | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -14,6 +14,7 @@ from sleep_interpreter.data.formats.scorings.annotations import unmatched_stages
 from sleep_interpreter.data.formats.scorings.clock import written
 from sleep_interpreter.data.preparation.channels import KINDS, Derivation, Plan
 from sleep_interpreter.data.preparation.inputs import Session, scorings
+from sleep_interpreter.data.preparation.pauses import scoring_in_time
 from sleep_interpreter.data.preparation.settings import Stages
 from sleep_interpreter.data.preparation.signal import SignalFile
 from sleep_interpreter.utils.core.constants import STAGING_SECONDS, STREAM_RATE
@@ -28,10 +29,11 @@ _LEAST_SECONDS = 300  # YASA's classifier needs five minutes
 
 def find_stages(
     session: Session, annotations: mne.Annotations, recording: Recording, file: SignalFile, plan: Plan,
-    settings: Stages,
+    settings: Stages, counted: bool | None = None,
 ) -> tuple[Hypnogram, str, list[str]]:  # fmt: skip
     """Return the hypnogram of a sleep recording, where it comes from, and remarks.
 
+    `counted` says whether the times of a scoring beside the recording count its gaps (`pauses.scoring_in_time`).
     The file is unfiltered, with rows as in the plan. Stages come from "expert: FILE", "expert: annotations", or
     "YASA". Refuses a source that is not there, and a scoring that is unreadable or that by its clock lies elsewhere.
     """
@@ -63,6 +65,8 @@ def find_stages(
             return stage_with_yasa(file, plan, where), "YASA", remarks
     later, placed = _place(found, recording.clock, file.seconds, settings, f"{where}: the scoring ({source})")
     found = replace(found, onset=found.onset + (later + settings.offset_seconds))
+    if source != "expert: annotations":
+        found = scoring_in_time(found, recording.timeline, counted, f"{where}: the scoring ({source})")
     told = [*placed, *found.remarks, *_understood(found, source, file.seconds)]
     return found, source, remarks + told + length_remarks(found, file.seconds)
 
@@ -321,7 +325,7 @@ def staging_windows(
     """Yield the stager's windows of the scored part of a night, one every 3 s, as in real time.
 
     The file is unfiltered; `codes` are the stages of its 30 s epochs. A window, float32 (3, 15000), comes with the
-    code of the epoch that it begins in, -1 where nobody scored it.
+    code of the epoch that it begins in, -1 where nobody scored it, or a gap of the recording lies in it.
     """
     first, last = scored_span(codes)
     length = round(STAGING_SECONDS * STREAM_RATE)
@@ -332,4 +336,8 @@ def staging_windows(
             np.zeros(length, np.float32) if pair is None else _derived(file, pair, start, start + length)
             for pair in plan.derivations
         ]
-        yield int(codes[first + k // 10]), staging_window(np.stack(rows), STREAM_RATE, settings.filters)
+        gap = any(begin < start + length and end > start for begin, end in file.gaps)
+        yield (
+            UNSCORED if gap else int(codes[first + k // 10]),
+            staging_window(np.stack(rows), STREAM_RATE, settings.filters),
+        )

@@ -60,7 +60,8 @@ def _rule(row: dict[str, str], where: str) -> dict[str, Any]:
     code, text, modality = row.get("code", ""), row.get("text", ""), row.get("modality", "")
     if bool(code) == bool(text):
         raise UserError(f"{where}: needs either a code or a text")
-    if code and not re.fullmatch(r"\d+", code):
+    whole = re.fullmatch(r"(\d+)(?:[.,]0*)?", code)  # spreadsheets write 11.0
+    if code and whole is None:
         raise UserError(f"{where}: code {code!r} is no whole number; texts stand in a column 'text'")
     if modality not in _MODALITIES:
         raise UserError(f"{where}: modality {modality!r}; there are {', '.join(_MODALITIES)}")
@@ -69,4 +70,4 @@ def _rule(row: dict[str, str], where: str) -> dict[str, Any]:
     meaning = {key: row[key] for key in ("item", "modality", "session", "run", "phase") if key in row}
     if modality == "ignore":
         meaning.pop("item", None)
-    return ({"code": int(code)} if code else {"match": re.escape(text)}) | meaning
+    return ({"code": int(whole[1])} if whole else {"match": re.escape(text)}) | meaning

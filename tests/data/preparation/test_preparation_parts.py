@@ -331,7 +331,7 @@ def test_a_bids_folder_is_read_through_mne_bids(tmp_path):
     assert inputs.assign_names(sources, settings) == {"sub-01": "subject_0", "sub-02": "subject_test_0"}
     session = sources[0].sessions[0]
     assert (session.label, session.kind) == ("night_sleep", "sleep") and session.events.is_file()
-    annotations, bads = inputs.bids_details(session)
+    annotations, bads = inputs.bids_details(session, Recording(session.path))
     assert bads == ["Fz"]
     for source in ("annotations", "events_tsv"):
         table, unmapped = read_events(session, Recording(session.path), annotations, Events(source=source))
