@@ -209,12 +209,43 @@ def _groups(table: Path, column: str | None) -> dict[str, bool]:
         }
 
 
-def bids_details(session: Session) -> tuple[mne.Annotations, list[str]]:
-    """Return annotations and bad channels that a BIDS folder states about a recording (through mne-bids)."""
+def bids_details(session: Session) -> tuple[mne.Annotations, dict[str, bool]]:
+    """Return what a BIDS folder states about a recording: annotations (through mne-bids), {channel: is it bad}."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            raw = mne_bids.read_raw_bids(session.bids, verbose="error")
+            # of channels.tsv mne-bids would drop what does not agree with the header to the letter
+            raw = mne_bids.read_raw_bids(session.bids, on_ch_mismatch="warn", verbose="error")
     except Exception as error:  # as many ways to fail as there are readers
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{session.path}: mne-bids cannot read this recording: {reason[:300]}") from error
-    return raw.annotations, list(raw.info["bads"])
+    return raw.annotations, _channel_status(channels_table(session))
+
+
+def channels_table(session: Session) -> Path | None:
+    """Return the channels.tsv of a recording in a BIDS folder: beside it, or further up for several."""
+    if session.bids is None:
+        return None
+    try:
+        found = session.bids.find_matching_sidecar(suffix="channels", extension=".tsv", on_error="ignore")
+    except RuntimeError as error:  # several that fit equally well
+        raise UserError(f"{session.path}: {' '.join(str(error).split())[:300]}") from None
+    return None if found is None else Path(found)
+
+
+def _channel_status(table: Path | None) -> dict[str, bool]:
+    """Return {channel: is it bad} of the rows of a channels.tsv that say so; refuse a status that BIDS has not."""
+    if table is None:
+        return {}
+    try:
+        lines = table.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{table}: cannot be read ({getattr(error, 'strerror', None) or 'no UTF-8 text'})") from None
+    found = {}
+    for number, row in enumerate(csv.DictReader(lines, delimiter="\t"), 2):
+        own = {str(key).strip().casefold(): str(cell or "").strip() for key, cell in row.items()}
+        status = own.get("status", "").casefold()
+        if status not in ("good", "bad", "n/a", ""):
+            raise UserError(f"{table}, row {number}: status {own['status']!r}; BIDS has good and bad (and n/a)")
+        if status in ("good", "bad") and own.get("name"):
+            found[own["name"]] = status == "bad"
+    return found

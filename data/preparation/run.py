@@ -13,7 +13,7 @@ from typing import Any
 
 from sleep_interpreter.data.preparation.cleaning import require_package
 from sleep_interpreter.data.preparation.inputs import Source, assign_names
-from sleep_interpreter.data.preparation.recording import fingerprint
+from sleep_interpreter.data.preparation.recording import check_called_bad, fingerprint
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.subject import PREPARED, RECORD, UNFINISHED, prepare_subject, read_record
 from sleep_interpreter.utils.core import data_card, file_locks, provenance
@@ -46,6 +46,7 @@ def prepare(
     out = Path(out)
     for method in (settings.steps.bad_channels.method, settings.steps.ica.method, settings.rejection.method):
         require_package(method)
+    check_called_bad(sources, settings)
     _read_manifest(out)  # a folder of something else stays as it is
     refusal = (
         f"{display_path(out)}: another process is preparing into this folder; wait for its end (several "

@@ -175,11 +175,15 @@ class LineNoise(Settings):
 
 
 class BadChannels(Settings):
-    """Search for bad channels with pyprep, on pieces spread over the recording."""
+    """Search for bad channels with pyprep, on pieces spread over the recording.
+
+    Flat channels, amplitude, correlation and high-frequency noise count always, `ransac` and `psd` where they are on.
+    """
 
     method: Literal["pyprep", "none"] = "pyprep"
     minutes: PositiveFloat = 10.0
     ransac: bool = False
+    psd: bool = False
 
 
 class Ica(Settings):

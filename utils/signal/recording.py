@@ -55,8 +55,8 @@ class Recording:
     Channels of EDF, BDF and GDF may differ in rate. MNE raises all to the highest rate among those it opens, in every
     read apart, so here those of one rate are opened alone. A file that is missing, unreadable or without data is a
     `UserError`. `names` are the channels; onsets of the `annotations` count from `first_time` (s); `clock` is the time
-    of day of the first sample in s after midnight (None where the file says none, or midnight); `notices` are logging
-    levels and what is to be said about the file.
+    of day of the first sample in s after midnight (None where the file says none, or midnight); `bads` are channels
+    that the file calls bad; `notices` are logging levels and what is to be said about the file.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -72,6 +72,7 @@ class Recording:
         self.rate = self._rate  # Hz, of the fastest channels
         self.seconds = self._raw.n_times / self._rate
         self.annotations, self.first_time = self._raw.annotations, self._raw.first_time
+        self.bads = list(self._raw.info["bads"])
         rates = [self._rate] * len(self.names)
         self.notices = [(_level(text), f"the reader says: {text}") for text in remarks]
         suffix = self.path.suffix.lower()

@@ -269,7 +269,8 @@ def test_dead_and_noisy_channels_are_found(tmp_path):
     assert {"Fz", "Cz"} <= set(found) and len(found) <= 5
     settings = load_settings(None, ["channels.interpolate_share=0"])
     with pytest.raises(UserError) as refused:
-        prepare_recording._bad_channels(file, plan, "s1", ["Fz", "O1"], settings, "night")
+        plan.bad = {"Fz": "channels.tsv", "O1": "channels.tsv"}
+        prepare_recording._bad_channels(file, plan, settings, "night")
     said, criteria = str(refused.value), found["Cz"].removeprefix("pyprep: ")
     assert "channels.tsv: 2" in said and f"{criteria.split(', ')[0]}: " in said
     assert "steps.bad_channels.method (none:" in said
@@ -331,8 +332,8 @@ def test_a_bids_folder_is_read_through_mne_bids(tmp_path):
     assert inputs.assign_names(sources, settings) == {"sub-01": "subject_0", "sub-02": "subject_test_0"}
     session = sources[0].sessions[0]
     assert (session.label, session.kind) == ("night_sleep", "sleep") and session.events.is_file()
-    annotations, bads = inputs.bids_details(session)
-    assert bads == ["Fz"]
+    annotations, status = inputs.bids_details(session)
+    assert [name for name, bad in status.items() if bad] == ["Fz"] and len(status) == 8
     for source in ("annotations", "events_tsv"):
         table, unmapped = read_events(session, Recording(session.path), annotations, Events(source=source))
         assert len(table) == 13 and table.onset_s[0] == 31.0 and set(unmapped) == {"stage/N2"}
