@@ -32,7 +32,7 @@ def read_events(
     count}. Refuses a source of events that is not there, and items and modalities that do not exist.
     """
     card = published() if card is None else card
-    rules = [rule for rule in settings.all_rules if _applies(rule, session)]
+    rules = [rule for rule in settings.all_rules if session.is_of(rule.session, rule.run)]
     found = []
     unmapped: Counter[str] = Counter()
     for onset, text, code, phase in _rows(session, recording, annotations, settings):
@@ -106,13 +106,6 @@ def _number(text: object) -> int | None:
     """
     found = re.fullmatch(r"(?:(?:stimulus|trigger)/)?(?!r)[a-z]?\s*(\d+)", str(text).strip(), re.IGNORECASE)
     return int(found[1]) if found else None
-
-
-def _applies(rule: Rule, session: Session) -> bool:
-    """Tell whether a rule is one of this recording's session and run."""
-    if rule.session is not None and rule.session.casefold() not in {name.casefold() for name in session.names}:
-        return False
-    return rule.run is None or (session.run is not None and rule.run.lstrip("0") == session.run.lstrip("0"))
 
 
 def _first_match(rules: Sequence[Rule], text: str | None, code: int | None) -> tuple[Rule | None, dict[str, str]]:

@@ -34,6 +34,12 @@ class Session:
     names: tuple[str, ...] = ()  # what rules call the session: BIDS' session and task, or the one that the path names
     run: str | None = None
 
+    def is_of(self, session: str | None, run: str | None = None) -> bool:
+        """Tell whether it is a recording of this session and run, by what rules call them; None: of any."""
+        if session is not None and session.casefold() not in map(str.casefold, self.names):
+            return False
+        return run is None or (self.run is not None and run.lstrip("0") == self.run.lstrip("0"))
+
 
 @dataclass(frozen=True)
 class Source:
@@ -42,6 +48,7 @@ class Source:
     name: str  # the lab's own, for example "sub-001"
     sessions: tuple[Session, ...]
     test: bool | None = None  # whether participants.tsv calls it a test subject; None where it says nothing
+    fault: str | None = None  # why nothing can be prepared of it: the others can
 
 
 def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
@@ -54,19 +61,22 @@ def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
     found = [p for p in found if p.fpath.relative_to(root).parts[0].startswith("sub-")]
     if not found:
         raise UserError(f"{root}: no sub-*/**/eeg/*_eeg.* recording in it; is it a BIDS folder?")
-    sessions: dict[str, list[Session]] = {}
+    sessions, faults = dict[str, list[Session]](), dict[str, str]()
     groups = _groups(root / "participants.tsv", settings.split.group_column)
     for path in sorted(found, key=lambda p: natural(p.fpath)):
         both = f"{path.session}_{path.task}" if path.session and path.task else None
         names = tuple(name for name in (both, path.session, path.task) if name)
-        kind = _kind(names, settings, path.fpath)
+        own = sessions.setdefault(f"sub-{path.subject}", [])
+        try:
+            kind = _kind(names, settings, path.fpath)
+        except UserError as error:
+            faults.setdefault(f"sub-{path.subject}", str(error))
+            continue
         events = path.copy().update(suffix="events", extension=".tsv").fpath
         label = "_".join(filter(None, (path.session, path.task, path.run and f"run{path.run}"))) or kind
         there = events if events.is_file() else None
-        session = Session(label, kind, path.fpath, there, path, names, path.run)
-        sessions.setdefault(f"sub-{path.subject}", []).append(session)
-    _check_rules(sessions, settings)
-    return [Source(name, _distinct(own), groups.get(name)) for name, own in sessions.items()]
+        own.append(Session(label, kind, path.fpath, there, path, names, path.run))
+    return _sources(sessions, faults, groups, settings)
 
 
 def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list[Source]:
@@ -89,29 +99,57 @@ def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list
         what = f"{len(files)} files, none of them" if files else "no"
         raise UserError(f"--recordings {' '.join(patterns)!r}: {what} recording ({', '.join(_FORMATS)})")
     rule = re.compile(settings.recordings.pattern)
-    sessions: dict[str, list[Session]] = {}
+    sessions, faults = dict[str, list[Session]](), dict[str, str]()
     for path in paths:
         text = f"{path.parent.name}/{path.name}"
         found = rule.search(path.name) or rule.search(text)
         if found is None:
             raise UserError(f"{path}: recordings.pattern {settings.recordings.pattern!r} finds no subject in {text!r}")
         label, number = (found.groupdict().get(group) or "" for group in ("session", "run"))
-        kind = _kind((label,), settings, path)
-        session = Session(label or kind, kind, path, names=(label or kind,), run=number or None)
-        sessions.setdefault(found["subject"], []).append(session)
+        own = sessions.setdefault(found["subject"], [])
+        try:
+            kind = _kind((label,), settings, path)
+        except UserError as error:
+            faults.setdefault(found["subject"], str(error))
+            continue
+        own.append(Session(label or kind, kind, path, names=(label or kind,), run=number or None))
+    return _sources(sessions, faults, {}, settings)
+
+
+def _sources(
+    sessions: Mapping[str, Sequence[Session]], faults: Mapping[str, str], groups: Mapping[str, bool],
+    settings: Preparation,
+) -> list[Source]:  # fmt: skip
+    """Return the people with their recordings; refuse what is at fault with all of them, and rules that never apply."""
+    if faults.keys() == sessions.keys():
+        raise UserError(next(iter(faults.values())))
     _check_rules(sessions, settings)
-    return [Source(name, _distinct(own)) for name, own in sessions.items()]
+    return [Source(name, _distinct(own), groups.get(name), faults.get(name)) for name, own in sessions.items()]
 
 
 def _check_rules(sessions: Mapping[str, Sequence[Session]], settings: Preparation) -> None:
-    """Refuse a rule of a session that neither a recording nor the settings name: it would never apply."""
-    found = [name for own in sessions.values() for session in own for name in session.names]
+    """Refuse a rule of a session or run that no recording is of: it would never apply.
+
+    A session that the settings name is known, though no recording of it be among those of now.
+    """
+    there = [session for own in sessions.values() for session in own]
+    found = [name for session in there for name in session.names]
     known = list(dict.fromkeys([*settings.recordings.sessions, *found]))
     for place, rule in settings.events.places.items():
         if rule.session is not None and rule.session.casefold() not in map(str.casefold, known):
             close = nearest(rule.session, known, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
             raise UserError(f"{place}: no recording is of the session {rule.session!r}; {hint}")
+        own = [session for session in there if session.is_of(rule.session)]
+        if rule.run is not None and own and not any(session.is_of(rule.session, rule.run) for session in own):
+            runs = sorted({session.run for session in own if session.run}, key=natural)
+            hint = (
+                f"there are {', '.join(runs)}"
+                if runs
+                else ("none says its run: BIDS has run-1, recordings.pattern may have a group (?P<run>...)")
+            )
+            of = f" of the session {rule.session!r}" if rule.session else ""
+            raise UserError(f"{place}: no recording{of} is of the run {rule.run!r}; {hint}")
 
 
 def scorings(path: Path, pattern: str | None) -> list[Path]:

@@ -54,10 +54,7 @@ class SessionDetails:
     def summary(self) -> dict:
         """Return what the manifest keeps of this recording."""
         cleaned, hypnogram = self.cleaned, self.cleaned.hypnogram
-        minutes = hypnogram and {
-            name: round(float(hypnogram.duration[hypnogram.stage == code].sum()) / 60, 1)
-            for code, name in enumerate(STAGES)
-        }
+        minutes = hypnogram and _minutes(hypnogram, cleaned.raw.seconds)
         return {
             "recording": cleaned.session.path.name,
             "kind": cleaned.session.kind,
@@ -74,6 +71,13 @@ class SessionDetails:
             "channels": cleaned.plan.notes,
             "remarks": cleaned.remarks,
         }
+
+
+def _minutes(hypnogram: Hypnogram, seconds: float) -> dict[str, float]:
+    """Return the minutes of each stage of a recording: what is scored before or after it is none of it."""
+    begin, end = (np.clip(times, 0, seconds) for times in (hypnogram.onset, hypnogram.onset + hypnogram.duration))
+    inside = end - begin
+    return {name: round(float(inside[hypnogram.stage == code].sum()) / 60, 1) for code, name in enumerate(STAGES)}
 
 
 def _spectrum(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

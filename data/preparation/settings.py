@@ -101,6 +101,17 @@ class Rule(Settings):
                     raise ValueError(f"{key}: give it, or a group (?P<{key}>...) in `match`, not both")
         return self
 
+    def hides(self, other: "Rule") -> bool:
+        """Tell whether this rule, coming first, keeps another one of the same event and another meaning from all its
+        recordings."""
+        if (self.match, self.code) != (other.match, other.code):
+            return False
+        if self.session is not None and self.session.casefold() != (other.session or "").casefold():
+            return False
+        if self.run is not None and (other.run is None or self.run.lstrip("0") != other.run.lstrip("0")):
+            return False
+        return any(getattr(self, key) != getattr(other, key) for key in ("item", "modality", "phase"))
+
 
 class TriggerTable(Settings):
     """Rules of a CSV file; they come before the others."""
@@ -128,6 +139,14 @@ class Events(Settings):
     def _check(self) -> Self:
         if not self.all_rules:
             raise ValueError("rules: at least one event has to mean something")
+        places = {id(rule): place for place, rule in self.places.items()}
+        for number, rule in enumerate(self.all_rules):
+            for earlier in self.all_rules[:number]:
+                if earlier.hides(rule):
+                    raise ValueError(
+                        f"{places[id(rule)]} never applies: {places[id(earlier)]} comes first, gives the same event "
+                        "another meaning, and holds in the same recordings; put the rule of a session or run first"
+                    )
         return self
 
     @property
