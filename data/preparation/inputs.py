@@ -17,6 +17,7 @@ import numpy as np
 from sleep_interpreter.data.formats.validation import natural
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.signal.recording import reader_options
 
 _FORMATS = (".vhdr", ".edf", ".bdf", ".set", ".fif", ".cnt", ".gdf")
 SessionKind = Literal["wake", "sleep"]
@@ -247,12 +248,12 @@ def _groups(table: Path, column: str | None) -> dict[str, bool]:
         }
 
 
-def bids_details(session: Session) -> tuple[mne.Annotations, dict[str, bool]]:
+def bids_details(session: Session, encoding: str = "utf8") -> tuple[mne.Annotations, dict[str, bool]]:
     """Return what a BIDS folder states about a recording: annotations (through mne-bids), {channel: is it bad}."""
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"), reader_options(session.path, encoding) as options:
             # of channels.tsv mne-bids would drop what does not agree with the header to the letter
-            raw = mne_bids.read_raw_bids(session.bids, on_ch_mismatch="warn", verbose="error")
+            raw = mne_bids.read_raw_bids(session.bids, options, on_ch_mismatch="warn", verbose="error")
     except Exception as error:  # as many ways to fail as there are readers
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{session.path}: mne-bids cannot read this recording: {reason[:300]}") from error

@@ -17,6 +17,7 @@ import pandas as pd
 from sleep_interpreter.data.events import slow_oscillations
 from sleep_interpreter.data.events.cue_phases import AtRandom, at_cues
 from sleep_interpreter.data.formats.scoring_readers import Hypnogram
+from sleep_interpreter.data.preparation.artefacts import bad_spans
 from sleep_interpreter.data.preparation.channels import (
     Plan,
     called_bad,
@@ -32,13 +33,14 @@ from sleep_interpreter.data.preparation.inputs import Session, Source, bids_deta
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.signal import SignalFile, check_amplitude, derived, filter_file, load, multiply
 from sleep_interpreter.data.preparation.stages import find_stages, scoring_file
-from sleep_interpreter.data.preparation.trials import bad_spans, with_origin, with_stage
+from sleep_interpreter.data.preparation.trials import with_origin, with_stage
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import MARK, SIDECAR, UNFINISHED_SIDECAR, is_simulated
 from sleep_interpreter.utils.signal.channel_names import hint, listed
 from sleep_interpreter.utils.signal.recording import Recording
 
+log = logging.getLogger(__name__)
 _PLANTED = re.compile(r"(?:[^/]+/)?true/")
 _LEVELS = 5  # folders above a recording that may hold the sidecar of a simulated data set: bids/sub-*/ses-*/eeg/
 
@@ -80,9 +82,13 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
     """
     where = display_path(session.path)
     step("opening")
-    recording = Recording(session.path)
+    recording = Recording(session.path, settings.recordings.encoding)
     remarks = [text for level, text in recording.notices if level >= logging.WARNING]
-    annotations, status = (recording.annotations, dict[str, bool]()) if session.bids is None else bids_details(session)
+    for text in remarks:  # now too: who fails has no remarks at the end
+        log.warning("WARNING: %s: %s", where, text)
+    annotations, status = recording.annotations, dict[str, bool]()
+    if session.bids is not None:
+        annotations, status = bids_details(session, settings.recordings.encoding)
     simulated = _is_simulated(session.path, annotations)
     step("channels")
     stated, notes = _stated_bad(session, recording, name, status, settings)
@@ -138,21 +144,49 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
     events = events.join(known[["so_group", "so_phase_rad", "so_row", "spindle_coupled", "so_phase_from"]])
     truth = _planted(annotations if simulated else (), recording.first_time)
     unmapped = {text: n for text, n in unmapped.items() if not _is_understood(text, settings)}
+    spans = _bad_spans([annotations, recording.annotations], recording, settings, where, remarks)
     return Cleaned(
         session, raw, eeg, plan, events, hypnogram, source, oscillations, spindles, at_random, bad,
         components,
-        bad_spans(annotations, settings.rejection.annotations, recording.first_time), unmapped, amplitude, truth,
+        spans, unmapped, amplitude, truth,
         remarks, simulated, fingerprint(session, recording, settings),
     )  # fmt: skip
 
 
 def fingerprint(session: Session, recording: Recording, settings: Preparation) -> dict:
     """Return what tells whether a session's files are still the same: recording, markers, tables, scoring."""
-    files = [session.path.with_suffix(".vmrk"), session.events, scoring_file(session, settings.stages)]
+    files = [
+        session.path.with_suffix(".vmrk"),
+        marker_file(session.path),
+        session.events,
+        scoring_file(session, settings.stages),
+    ]
     files.append(channels_table(session))
     there = {file.name: file for file in files if file is not None and file.is_file()}
     hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in sorted(there.items())}
     return {**recording.fingerprint(), "beside": hashes}
+
+
+def _bad_spans(
+    said: Sequence[mne.Annotations], recording: Recording, settings: Preparation, where: str, remarks: list[str]
+) -> np.ndarray:
+    """Return the annotated artefacts in s, (n, 2), joined where they overlap; how many is added to `remarks`.
+
+    Beside what events.tsv of a BIDS folder says, the marks in the recording itself count.
+    """
+    spans = [bad_spans(own, settings.rejection.artefacts, recording.first_time, where) for own in said]
+    apart = list[list[float]]()
+    for start, end in np.unique(np.concatenate(spans), axis=0).tolist():
+        if apart and start <= apart[-1][1]:
+            apart[-1][1] = max(apart[-1][1], end)
+        else:
+            apart.append([start, end])
+    found = np.array(apart, float).reshape(-1, 2)
+    if len(found):
+        inside = np.clip(found, 0, recording.seconds)
+        minutes = float((inside[:, 1] - inside[:, 0]).sum()) / 60
+        remarks.append(f"annotated artefacts and breaks: {len(found)}, {minutes:.1f} min; no trial overlaps one")
+    return found
 
 
 def _planted(annotations: Iterable[dict], first_time: float) -> pd.DataFrame:
@@ -165,7 +199,8 @@ def _planted(annotations: Iterable[dict], first_time: float) -> pd.DataFrame:
 def _is_understood(text: str, settings: Preparation) -> bool:
     """Tell whether an event that no rule maps is understood all the same: a stage, an artefact, the truth."""
     patterns = [r"(?:true/.*|New Segment/?.*|BAD_ACQ_SKIP)", re.escape(MARK), settings.stages.annotation]
-    patterns += [settings.rejection.annotations] if settings.rejection.annotations else []
+    if settings.rejection.artefacts and re.fullmatch(settings.rejection.artefacts, text):
+        return True
     return any(re.fullmatch(p, t) for p in patterns for t in (text, text.partition("/")[2]))
 
 
@@ -226,7 +261,7 @@ def check_called_bad(sources: Sequence[Source], settings: Preparation) -> None:
         there: list[list[str]] = []
         for session in own[subject].sessions:
             with contextlib.suppress(UserError):
-                there.append(Recording(session.path).names)
+                there.append(Recording(session.path, settings.recordings.encoding).names)
         for channel in bad:
             try:
                 found = any(called_bad(channel, names, channels.rename) for names in there)

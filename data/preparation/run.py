@@ -188,7 +188,9 @@ def _fingerprints(source: Source, settings: Preparation) -> dict | None:
     if source.fault is not None:
         return None
     try:
-        return {s.label: fingerprint(s, Recording(s.path), settings) for s in source.sessions}
+        return {
+            s.label: fingerprint(s, Recording(s.path, settings.recordings.encoding), settings) for s in source.sessions
+        }
     except Exception as error:  # the preparation says what is wrong with it, and stops nobody else
         log.debug("%s: %s", source.name, error)
         return None

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from sleep_interpreter.data.events.slow_oscillations import SlowOscillationDetection, SpindleDetection
-from sleep_interpreter.data.preparation import trigger_table
+from sleep_interpreter.data.preparation import artefacts, trigger_table
 from sleep_interpreter.utils.core.config import Settings, load
 from sleep_interpreter.utils.core.data_card import CardSetting, Filter, HasCard, published
 from sleep_interpreter.utils.signal.preprocessing import decimation_of
@@ -45,6 +45,7 @@ class Recordings(Settings):
     default_session: Literal["wake", "sleep"] | None = None
     pattern: SubjectPattern = r"(?P<subject>[^/_]+)_(?P<session>[^/_.]+)[^/]*"
     unit: Literal["V", "uV"] = "V"
+    encoding: Literal["utf8", "latin1"] = "utf8"
     amplitude_range: Range = (0.5, 500.0)
     chunk_seconds: float = Field(60.0, ge=1, le=3600)
 
@@ -239,7 +240,12 @@ class Rejection(Settings):
     sleep_uv: PositiveFloat = 500.0
     flat_uv: float = Field(0.1, ge=0)
     share: float = Field(0.1, ge=0, lt=1)
-    annotations: Pattern | None = "(?i)(?!.*bad_channel)(?:.*/)?(?:bad|artefact|artifact)(?:[ _/].*)?"
+    annotations: Pattern | None = "standard"
+
+    @property
+    def artefacts(self) -> str | None:
+        """The regular expression over the whole text of annotations that make trials bad; None: none do."""
+        return artefacts.STANDARD if self.annotations == "standard" else self.annotations
 
 
 class Stages(Settings):

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-import planted_cues
 import pytest
 import recordings
+import short_night
 
 from sleep_interpreter.data import prepare as prepare_script
 from sleep_interpreter.data.preparation import inputs
@@ -21,7 +21,7 @@ from sleep_interpreter.utils.core.errors import UserError
 
 @pytest.fixture(scope="module")
 def raw():
-    return planted_cues.night()
+    return short_night.night()
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def night(raw, tmp_path_factory):
 
 
 def prepare(folder, *more, change=None, **options):
-    settings = load_settings(None, [*planted_cues.SETTINGS, *more])
+    settings = load_settings(None, [*short_night.SETTINGS, *more])
     sources = inputs.find_recordings(f"{folder}/lab/*", settings)
     return prepare_run.prepare([*map(change or (lambda s: s), sources)], settings, folder / "out", **options)
 
@@ -54,7 +54,7 @@ def test_one_who_fails_is_named_and_stops_nobody(raw, night, tmp_path):
     recordings.write(raw.copy().pick(["Fz", "C4"]), tmp_path / "lab/s7_night_raw.fif")
     pattern = r"recordings.pattern=(?P<subject>s\d)_(?P<session>[a-z]+)"
     manifest = prepare(tmp_path, pattern)
-    assert planted_cues.check(tmp_path / "out", planted_cues.planted(raw)) == planted_cues.COUNT
+    assert short_night.check(tmp_path / "out", short_night.planted(raw)) == short_night.COUNT
     found = {record["source"]: record for record in manifest["subjects"].values()}
     assert {name: (own["status"], own.get("step")) for name, own in found.items()} == {
         "s1": ("complete", None), "s2": ("failed", "opening"), "s3": ("failed", "finding its recordings"),
@@ -98,7 +98,7 @@ class Killed(inputs.Source):
 
 def test_a_process_that_is_killed_takes_nobody_along(night, tmp_path):
     lab(tmp_path, night, "s0_night")
-    recordings.write(recordings.wake(names=planted_cues.NAMES), tmp_path / "lab/s1_wake_raw.fif")
+    recordings.write(recordings.wake(names=short_night.NAMES), tmp_path / "lab/s1_wake_raw.fif")
     at = tmp_path / "out/.unfinished/subject_0" / prepare_subject.STEP
     at.parent.mkdir(parents=True)
     at.write_text('{"step": "ICA", "session": "wake"}')
@@ -114,7 +114,7 @@ def test_the_command_ends_with_1_when_somebody_failed(raw, night, tmp_path, caps
     lab(tmp_path, night, "s1_night")
     (tmp_path / "lab/s2_night_raw.fif").write_bytes(b"no recording")
     prepare(tmp_path)
-    options = [argument for setting in planted_cues.SETTINGS for argument in ("--set", setting)]
+    options = [argument for setting in short_night.SETTINGS for argument in ("--set", setting)]
     recordings_ = f"{tmp_path}/lab/*"
     arguments = ["--recordings", recordings_, "--out", str(tmp_path / "out"), *options]
     assert prepare_script.main(arguments) == 1
@@ -167,7 +167,7 @@ def test_a_first_run_that_came_to_nothing_does_not_block_its_folder(raw, night, 
     first(tmp_path, monkeypatch)
     manifest = prepare(tmp_path)
     assert {name: own["status"] for name, own in manifest["subjects"].items()} == {"subject_test_0": "complete"}
-    assert planted_cues.check(tmp_path / "out", planted_cues.planted(raw)) == planted_cues.COUNT
+    assert short_night.check(tmp_path / "out", short_night.planted(raw)) == short_night.COUNT
     listed = {tmp_path / "out" / name for name in manifest["subjects"]["subject_test_0"]["files"]}
     known = {"manifest.json", "dataset.yaml", "subject.json", "Whole_label_data.pickle", ".DS_Store", "Thumbs.db"}
     assert {p for p in (tmp_path / "out").rglob("*") if p.is_file() and p.name not in known} == listed
@@ -235,7 +235,7 @@ def test_rules_of_a_session_and_a_run(raw, tmp_path, way):
             for path in (tmp_path / "out").glob("Prepared/*/*/cues.tsv")
             if (table := pd.read_csv(path, sep="\t")).recording[0] == name
         ]
-        assert table["item"].tolist() == planted_cues.planted(raw)["item"].tolist()
+        assert table["item"].tolist() == short_night.planted(raw)["item"].tolist()
 
 
 @pytest.mark.parametrize(("rules", "words"), [
@@ -262,4 +262,4 @@ def test_minutes_are_those_of_the_recording(raw, tmp_path):
     (tmp_path / "lab/s1_night_raw.tsv").write_text("\n".join(lines) + "\n")
     record = prepare(tmp_path, "stages.file='{stem}.tsv'")["subjects"]["subject_test_0"]
     assert record["sessions"]["night"]["minutes"] == {"W/N1": 0.0, "N2": 0.7, "N3": 0.0, "R": 0.3}
-    assert planted_cues.check(tmp_path / "out", planted_cues.planted(raw)) == planted_cues.COUNT
+    assert short_night.check(tmp_path / "out", short_night.planted(raw)) == short_night.COUNT

@@ -5,9 +5,9 @@ import warnings
 
 import mne
 import numpy as np
-import planted_cues
 import pytest
 import recordings
+import short_night
 
 from sleep_interpreter.data.formats.test_trials import read_test_subjects
 from sleep_interpreter.data.preparation import inputs
@@ -21,13 +21,13 @@ from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.channel_names import against_ear, electrode
 
-NAMES = planted_cues.NAMES
+NAMES = short_night.NAMES
 
 
 @pytest.fixture(scope="module")
 def noisy():
     """Return a minute of N2 and REM whose T7 and M1 hold noise of their own."""
-    raw = planted_cues.night()
+    raw = short_night.night()
     rng = np.random.default_rng(3)
     for name, microvolts in (("T7", 60.0), ("M1", 150.0)):
         raw._data[raw.ch_names.index(name)] += microvolts * 1e-6 * rng.standard_normal(raw.n_times).cumsum() / 300
@@ -35,7 +35,7 @@ def noisy():
 
 
 def prepare(folder, *more, bids=False):
-    settings = load_settings(None, [*planted_cues.SETTINGS, *more])
+    settings = load_settings(None, [*short_night.SETTINGS, *more])
     found = inputs.find_bids(folder / "lab", settings) if bids else inputs.find_recordings(f"{folder}/lab/*", settings)
     return prepare_run.prepare(found, settings, folder / "out")["subjects"]["subject_test_0"]
 
@@ -71,7 +71,7 @@ def test_a_channel_that_is_called_bad_is_bad(noisy, without_t7, tmp_path, lab, i
     recordings.write(raw, tmp_path / "lab" / "s1_night_raw.fif")
     record = prepare(tmp_path, *settings)
     assert list(record["sessions"]["night"]["bad"]) == ["T7"]
-    assert planted_cues.check(tmp_path / "out", planted_cues.planted(noisy)) == planted_cues.COUNT
+    assert short_night.check(tmp_path / "out", short_night.planted(noisy)) == short_night.COUNT
     for own, known in zip(trials(tmp_path), without_t7, strict=True):
         assert np.array_equal(own, known)
 
@@ -101,7 +101,7 @@ def test_channels_tsv_may_write_names_otherwise(noisy, without_t7, tmp_path, nam
     write_bids(noisy, tmp_path / "lab", change)
     record = prepare(tmp_path, "split.test=[sub-1]", bids=True)
     assert record["sessions"]["night_sleep"]["bad"] == {"T7": "channels.tsv"}
-    assert planted_cues.check(tmp_path / "out", planted_cues.planted(noisy)) == planted_cues.COUNT
+    assert short_night.check(tmp_path / "out", short_night.planted(noisy)) == short_night.COUNT
     for own, known in zip(trials(tmp_path), without_t7, strict=True):
         assert np.allclose(own, known, atol=1e-3)  # BrainVision rounds
 
@@ -184,8 +184,8 @@ def test_older_names_give_the_trials_of_the_new_ones(noisy, tmp_path):
         raw = noisy.copy().rename_channels(names, verbose="error")
         recordings.write(raw, tmp_path / way / "lab" / "s1_night_raw.fif")
         record = prepare(tmp_path / way)
-        assert record["sessions"]["night"]["bad"] == {} and planted_cues.check(
-            tmp_path / way / "out", planted_cues.planted(raw)
+        assert record["sessions"]["night"]["bad"] == {} and short_night.check(
+            tmp_path / way / "out", short_night.planted(raw)
         )
         found.append((trials(tmp_path / way), record["sessions"]["night"]["slow_oscillations"]["count"]))
     assert found[0][1] == found[1][1]

@@ -70,7 +70,11 @@ def test_what_is_missing_is_said(prepared, decoder, call_script, tmp_path):
 WRONG = {
     "behaviour, unknown item": ("--behaviour", "subject\titem\tscore\ns1\tbanana\t1\n", "unknown item 'banana'"),
     "behaviour, no score": ("--behaviour", "subject\titem\tpoints\ns1\talarm\t1\n", "no column 'score'"),
-    "behaviour, nobody": ("--behaviour", "subject\titem\tscore\ns7\talarm\t1\n", "none of subject_test_0 (s1) is in it"),
+    "behaviour, nobody": (
+        "--behaviour",
+        "subject\titem\tscore\ns7\talarm\t1\n",
+        "none of subject_test_0 (s1) is in it",
+    ),
     "behaviour, decimal comma": ("--behaviour", "subject\titem\tscore\ns1\talarm\t0,5\n", "write a decimal point"),
     "conditions, no column": ("--conditions", "subject\tsession\ns1\tnight\n", "no column 'condition'"),
     "conditions, nobody": ("--conditions", "subject\tcondition\ns7\ttmr\n", "subject_test_0"),
