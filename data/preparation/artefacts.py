@@ -19,19 +19,22 @@ _BREAKS = (
 _FAULTS = (
     r"(?:signal|samples?|lost)[ _]*(?:lost|loss|samples?|data|dropouts?)|drop-?outs?",
     r"(?:electrodes?|leads?|head ?box|jack ?box|cables?)[ _]*(?:is |are )?(?:off|loose|disconnected|unplugged)",
-    r"(?:amplifier )?(?:saturat(?:ed|ion)|clipp(?:ed|ing)|over(?:load|flow|range))",
+    r"(?:amplifier |buffer |signal )?(?:saturat(?:ed|ion)|clipp(?:ed|ing)|over(?:load|flow|range))",
     r"impedances?[ _-]*(?:check|test|measurement)?|calibration",
-    r"(?:gross |large |body )?(?:movements?|motion|bewegung)(?: time)?",
+    r"(?:gross |large |body )?(?:movements?|motion|bewegung|beweging|mouvement|movimento|movimiento)(?: time)?",
     r"reject(?:ed)?|excluded?",
 )
+_NONE = r"\b(?:no|not an?|without|ohne|keine?) art|art[eiéè]fa\w*?[ -]?(?:free|frei)"
+_OTHER = r"[cs][ap]?o2|\bph\b|temperature|pressure|resp|flow|thora|abdo|pleth|position"  # of breathing, blood, posture
+_KIND = r"(?:(?:comment|new segment|annotation|event|note|user)/)?"  # what readers put before a text
 _WHERE = r"(?:start|begin|beginn|anfang|end|stop|ende)"
 STANDARD = "|".join(
     (
         r"(?i)bad.*",  # what MNE rejects
         r"(?!.*bad_channel)(?:.*/)?bad(?:[ _/:-].*)?",
         r"edge boundary|boundary|-99",  # splices: MNE, EEGLAB, ERPLAB
-        r"(?!.*bad_channel)(?!.*(?:spo2|sao2|resp|flow|thora|abdo|pleth|position)).*(?<![a-z])art[eiéè]fa\w*.*",
-        rf"(?:comment/)?(?:{_WHERE}(?: of)? )?(?:{'|'.join((*_BREAKS, *_FAULTS))})(?:[ _]*(?:[\d:,(-].*|{_WHERE}))?",
+        rf"(?!.*bad_channel)(?!.*(?:{_NONE}|{_OTHER})).*art[eiéè]fa.*",
+        rf"{_KIND}(?:{_WHERE}(?: of)? )?(?:{'|'.join((*_BREAKS, *_FAULTS))})(?:[ _]*(?:[\d:,(-].*|{_WHERE}))?",
     )
 )
 """What `rejection.annotations` = standard means: what MNE rejects by itself, splices, breaks, and scorers' marks of

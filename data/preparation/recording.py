@@ -38,7 +38,7 @@ from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import MARK, SIDECAR, UNFINISHED_SIDECAR, is_simulated
 from sleep_interpreter.utils.signal.channel_names import hint, listed
-from sleep_interpreter.utils.signal.recording import Recording
+from sleep_interpreter.utils.signal.recording import Recording, marker_file
 
 log = logging.getLogger(__name__)
 _PLANTED = re.compile(r"(?:[^/]+/)?true/")
@@ -84,6 +84,8 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
     step("opening")
     recording = Recording(session.path, settings.recordings.encoding)
     remarks = [text for level, text in recording.notices if level >= logging.WARNING]
+    if session.bids is not None and session.events is None:
+        remarks.append("there is no events.tsv beside it: events are those in the recording itself")
     for text in remarks:  # now too: who fails has no remarks at the end
         log.warning("WARNING: %s: %s", where, text)
     annotations, status = recording.annotations, dict[str, bool]()
@@ -98,6 +100,7 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
     remarks += _channel_remarks(plan, settings)
     step("events")
     events, unmapped = read_events(session, recording, annotations, settings.events, remarks, settings.card)
+    spans = _bad_spans([annotations, recording.annotations], recording, settings, where, remarks)
     step("reading")
     raw = load(recording, plan.picks, settings.recordings, folder / "raw.npy")
     step("units")
@@ -144,12 +147,9 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
     events = events.join(known[["so_group", "so_phase_rad", "so_row", "spindle_coupled", "so_phase_from"]])
     truth = _planted(annotations if simulated else (), recording.first_time)
     unmapped = {text: n for text, n in unmapped.items() if not _is_understood(text, settings)}
-    spans = _bad_spans([annotations, recording.annotations], recording, settings, where, remarks)
     return Cleaned(
-        session, raw, eeg, plan, events, hypnogram, source, oscillations, spindles, at_random, bad,
-        components,
-        spans, unmapped, amplitude, truth,
-        remarks, simulated, fingerprint(session, recording, settings),
+        session, raw, eeg, plan, events, hypnogram, source, oscillations, spindles, at_random, bad, components,
+        spans, unmapped, amplitude, truth, remarks, simulated, fingerprint(session, recording, settings),
     )  # fmt: skip
 
 

@@ -18,10 +18,23 @@ from sleep_interpreter.utils.signal.recording import Recording
 
 MARKS = {
     "MNE": ["BAD boundary", "bad", "BAD_ACQ_SKIP", "badly moved", "Bad Interval/Bad Min-Max", "EDGE boundary"],
-    "scorers": ["Artefakt", "muscle artifact", "Comment/artefact/arousal", "Artifact: chewing", "Movement time"],
-    "breaks": ["boundary", "-99", "break cnt", "Recording paused", "Comment/Pause", "Electrode off", "impedance check"],
+    "scorers": ["Artefakt", "muscle artifact", "Comment/artefact/arousal", "Artifact: chewing", "Movement time",
+                "Muskelartefakt"],
+    "breaks": ["boundary", "-99", "break cnt", "Recording paused", "Comment/Pause", "Electrode off", "impedance check",
+               "New Segment/LostSamples: 20"],
 }  # fmt: skip
-KEPT = ["SpO2 artifact", "artefact/bad_channel/CP1", "Arousal", "limb movement", "Lights off", "breakfast", "not bad"]
+KEPT = [
+    "SpO2 artifact",
+    "artefact/bad_channel/CP1",
+    "Arousal",
+    "limb movement",
+    "Lights off",
+    "breakfast",
+    "not bad",
+    "Artefaktfrei",
+    "no artifact",
+    "EtCO2 artifact",
+]
 
 
 def prepare(folder, *more):
@@ -39,8 +52,8 @@ def left(raw, spans):
 @pytest.mark.parametrize("kind", MARKS)
 def test_trials_on_a_mark_go_and_no_others(tmp_path, kind):
     """Every mark with a second of its own, in turn with texts that are none."""
-    marks = [(4.5 + 7 * k, 1.0 if k % 2 else 0.0, text) for k, text in enumerate(MARKS[kind])]
-    others = [(8.2 + 7 * k, 0.5, text) for k, text in enumerate(KEPT)]
+    marks = [(4.5 + 5 * k, 1.0 if k % 2 else 0.0, text) for k, text in enumerate(MARKS[kind])]
+    others = [(8.2 + 5 * k, 0.5, text) for k, text in enumerate(KEPT)]
     raw = short_night.night(more=[*marks, *others])
     recordings.write(raw, tmp_path / "lab/s1_night_raw.fif")
     record = prepare(tmp_path)["subjects"]["subject_test_0"]
@@ -69,6 +82,13 @@ def test_marks_of_start_and_end_are_one_span(names):
                          ((first, first, last), "has no")):  # fmt: skip
         with pytest.raises(UserError, match=rf"file: annotation '.*' at .* s {words}.*rejection.annotations"):
             artefacts.bad_spans(mne.Annotations(np.arange(len(texts)), 0.0, texts), Rejection().artefacts, 0.0, "file")
+
+
+def test_a_mark_without_its_end_is_refused_before_the_computing(tmp_path):
+    recordings.write(short_night.night(more=[(5.0, 0.0, "Artefakt Beginn")]), tmp_path / "lab/s1_night_raw.fif")
+    record = prepare(tmp_path)["subjects"]["subject_test_0"]
+    assert (record["status"], record["step"]) == ("failed", "events")
+    assert "s1_night_raw.fif: annotation 'Artefakt Beginn' at 5.00 s has no end after it" in record["reason"]
 
 
 def test_a_boundary_of_eeglab_is_a_moment_and_a_pattern_of_the_lab_s_own_counts():
@@ -151,15 +171,26 @@ def test_markers_of_brainvision_in_latin_1_and_under_another_name(tmp_path):
     assert list(fingerprint(source.sessions[0], Recording(header, "latin1"), settings)["beside"]) == ["other.vmrk"]
 
 
-def test_a_missing_marker_file_is_seen(tmp_path, caplog):
+@pytest.mark.parametrize(("lost", "words"), [
+    ("_eeg.vmrk", "MarkerFile '.*' not found; no annotations"), ("_events.tsv", "there is no events.tsv beside it"),
+])  # fmt: skip
+def test_a_missing_marker_file_is_seen(tmp_path, caplog, lost, words):
+    """At once, and at the end of the run; the cues are those of the other file, if that has any."""
+    import mne_bids
+
     raw = short_night.night()
-    header = recordings.write(raw, tmp_path / "lab/s1_night.vhdr")
-    header.with_suffix(".vmrk").unlink()
-    words = "MarkerFile 's1_night.vmrk' not found; no annotations"
-    assert [level for level, text in Recording(header).notices if words in text] == [logging.WARNING]
-    stages = ["stage", *["N2"] * 2]
-    (tmp_path / "lab/s1_night.txt").write_text("\n".join(stages[1:]))
-    record = prepare(tmp_path, "stages.file='{stem}.txt'")["subjects"]["subject_test_0"]
-    assert any(words in record.message for record in caplog.records if record.levelno == logging.WARNING)
-    if record["status"] == "complete":
-        assert words in " | ".join(record["sessions"]["night"]["remarks"])
+    raw.info["line_freq"] = 50
+    path = mne_bids.BIDSPath(subject="1", session="night", task="sleep", datatype="eeg", root=tmp_path / "lab")
+    mne_bids.write_raw_bids(raw, path, format="BrainVision", allow_preload=True, verbose="error")
+    path.fpath.with_name(path.basename.removesuffix("_eeg") + lost).unlink()
+    path.fpath.with_suffix(".txt").write_text("N2\nR\n")
+    more = ["split.test=[sub-1]", "stages.source=file", "stages.file='{stem}.txt'"]
+    settings = load_settings(None, [short_night.SETTINGS[0], *short_night.SETTINGS[2:], *more])
+    record = prepare_run.prepare(inputs.find_bids(tmp_path / "lab", settings), settings, tmp_path / "out")
+    record = record["subjects"]["subject_test_0"]
+    assert record["status"] == "complete" and re.search(words, record["sessions"]["night_sleep"]["remarks"][0])
+    assert any(re.search(words, r.getMessage()) for r in caplog.records if r.levelno == logging.WARNING)
+    if lost == "_eeg.vmrk":
+        table = short_night.planted(raw)
+        table["stage"] = np.where(table.onset_s < 30, "N2", "R")
+        assert short_night.check(tmp_path / "out", table) == short_night.COUNT
