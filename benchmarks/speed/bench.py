@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.speed import bench_lasso, bench_staging
+from benchmarks.speed import bench_hashing, bench_lasso, bench_staging
 from benchmarks.speed.timing import best_seconds
 from sleep_interpreter.utils.core import command_line, config, provenance, tensorflow_import
 from sleep_interpreter.utils.core.errors import UserError
@@ -119,6 +119,7 @@ MEASUREMENTS = {
     "reading": reading,
     **bench_staging.MEASUREMENTS,
     "lasso": bench_lasso.measure,
+    "hashing": bench_hashing.measure,
 }
 
 
@@ -160,7 +161,7 @@ class Table:
         print(f"  {name:<46} {value:9.4g} {unit:<9}{beside}", flush=True)
 
 
-PARTS = ("decoders", "stager", "lasso")
+PARTS = ("decoders", "stager", "lasso", "hashing")
 
 
 def measure(parts=PARTS):
@@ -173,6 +174,8 @@ def measure(parts=PARTS):
         bench_staging.add_rows(table, beside_matmul)
     if "lasso" in parts:
         bench_lasso.rows(table, measured("lasso"))
+    if "hashing" in parts:
+        bench_hashing.rows(table, measured("hashing"))
     return table.rows
 
 
@@ -199,7 +202,7 @@ def main(argv=None):
     parser.add_argument("--only", choices=PARTS, help="one part of the table; nothing is written")
     args = parser.parse_args(argv)
     if args.measure:
-        if args.measure != "lasso":  # whose memory is measured without it
+        if args.measure not in ("lasso", "hashing"):  # the memory of the first is measured without it
             tensorflow_import.import_tensorflow()
         print(json.dumps(MEASUREMENTS[args.measure]()))
         return

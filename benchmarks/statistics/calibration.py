@@ -7,6 +7,8 @@ holds the table.
 
     python -m benchmarks.statistics.calibration --page docs/statistics.md             (make calibration-study)
     python -m benchmarks.statistics.calibration --simulations 20     (fewer than 1000 leave a page as it is)
+
+Interrupted, the same command goes on with the situations that are not done.
 """
 
 import argparse
@@ -27,11 +29,11 @@ from benchmarks.statistics import reactivation
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.lasso_glm.engine.settings import Statistics
 from sleep_interpreter.train.evaluation import group_tests, memory_scores, paired_values, reactivation_events
-from sleep_interpreter.utils.core import command_line
+from sleep_interpreter.utils.core import command_line, parallel
 from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write
-from sleep_interpreter.utils.core.provenance import record, write_json
+from sleep_interpreter.utils.core.provenance import git_revision, read_json, record, write_json
 from sleep_interpreter.utils.metrics import exchangeability, staging_metrics, statistics, time_course_tests
 from sleep_interpreter.utils.metrics.exchangeability import Permute
 from sleep_interpreter.utils.metrics.reliability import confidence_reliability
@@ -320,24 +322,42 @@ def table(rows: pd.DataFrame) -> list[str]:
     return [*lines, ""]
 
 
+def simulated(task: tuple[int, int, int]) -> tuple[int, list[dict]]:
+    """Return the place of a situation among `cells`, and its rows, of so many simulations from a seed."""
+    place, simulations, seed = task
+    studies = cells()
+    names = [f"{result} {situation} {subjects}" for result, situation, subjects, _ in studies]
+    result, situation, subjects, study = studies[place]
+    # its own numbers, whatever other situations there are; those of one name may be of several studies
+    number = names[:place].count(names[place])
+    random = np.random.default_rng([seed, zlib.crc32(names[place].encode()), number])
+    rates = pd.DataFrame([study(random) for _ in range(simulations)]).astype(float).mean()
+    about = {"result": result, "situation": situation, "subjects": subjects, "simulations": simulations}
+    return place, [{**about, "statistic": str(statistic), "rate": float(rate)} for statistic, rate in rates.items()]
+
+
+def all_rows(folder: Path, args: argparse.Namespace) -> list[dict]:
+    """Return the rows of all situations; what an interrupted run of the same code has done is not done again."""
+    kept, studies = folder / "unfinished.json", cells()
+    head = {"simulations": args.simulations, "seed": args.seed, "code": git_revision(), "situations": len(studies)}
+    before, known = read_json(kept), head["code"] is not None and "+" not in head["code"]
+    done = {int(k): own for k, own in before["rows"].items()} if known and before.get("head") == head else {}
+    todo = [(place, args.simulations, args.seed) for place in range(len(studies)) if place not in done]
+    with progress(total=len(studies), initial=len(done), desc="calibration", unit="situation") as bar:
+        for place, own in parallel.results(simulated, todo, args.jobs):
+            done[place] = own
+            write_json(kept, {"head": head, "rows": done})
+            bar.update()
+    return [row for place in sorted(done) for row in done[place]]
+
+
 def run(settings: None, folder: Path, args: argparse.Namespace) -> list[str]:
     """Simulate, write calibration.csv and summary.json, put the table into a page, and return it."""
-    rows, studies, names = [], cells(), list[str]()
-    with progress(total=len(studies), desc="calibration", unit="situation") as bar:
-        for result, situation, subjects, study in studies:
-            # its own numbers, whatever other situations there are; those of one name may be of several studies
-            name = f"{result} {situation} {subjects}"
-            random = np.random.default_rng([args.seed, zlib.crc32(name.encode()), names.count(name)])
-            names.append(name)
-            outcomes = pd.DataFrame([study(random) for _ in range(args.simulations)]).astype(float)
-            for statistic, rate in outcomes.mean().items():
-                rows.append({"result": result, "statistic": statistic, "situation": situation, "subjects": subjects,
-                             "rate": float(rate), "simulations": args.simulations})  # fmt: skip
-            bar.update()
-    found = pd.DataFrame(rows)
+    found = pd.DataFrame(all_rows(folder, args))
     with atomic_write(folder / "calibration.csv") as temporary:
         found.to_csv(temporary, index=False)
     write_json(folder / "summary.json", {"simulations": args.simulations, "seed": args.seed, "provenance": record()})
+    (folder / "unfinished.json").unlink()
     error = 100 * (0.05 * 0.95 / args.simulations) ** 0.5
     lines = [
         f"Measured by `make calibration-study`: {args.simulations} simulated studies in each situation, {PERMUTATIONS} "
@@ -364,6 +384,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--simulations", type=int, default=SIMULATIONS, metavar="N", help="of each situation")
     parser.add_argument("--short-page", action="store_true", help="change the page after fewer simulations, too")
     parser.add_argument("--seed", type=int, default=1642)
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; changes no number")
     parser.add_argument("--page", type=Path, metavar="FILE", help="put the table into this page, between its marks")
 
 

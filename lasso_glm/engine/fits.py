@@ -54,10 +54,13 @@ def folds_of(count: int, folds: int, seed: int, subject: str) -> list[np.ndarray
     return np.array_split(order, folds)
 
 
-def split_in_time(label: np.ndarray, run: np.ndarray | None, folds: int, by_run: bool) -> list[np.ndarray]:
-    """Return the trials (n,) of each fold, in order of time: whole stretches of one item (and run), or whole runs.
+def split_in_time(
+    label: np.ndarray, run: np.ndarray | None, folds: int, by_run: bool, order: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Return the trials (n,) of each fold: whole stretches of one item (and run), or whole runs.
 
-    Stretches are cut into folds that follow one another, as equal as may be; runs are dealt out so that every fold has
+    `order` (n,) are the trials' places in order of time (`exchangeability.order_of`); None: that of the file. Stretches
+    are cut into folds that follow one another, as equal as may be; runs are dealt out so that every fold has
     about as many trials of each item. Of fewer stretches or runs than folds, some folds are empty.
     """
     if by_run:
@@ -68,7 +71,7 @@ def split_in_time(label: np.ndarray, run: np.ndarray | None, folds: int, by_run:
 
         with warnings.catch_warnings(action="ignore"):  # of items with fewer trials than folds
             return [test for _, test in StratifiedGroupKFold(folds).split(label, label, run)]
-    piece = exchangeability.stretches(label, run)
+    piece = exchangeability.stretches(label, run, order)
     length = np.bincount(piece)
     middle = np.cumsum(length) - length / 2
     fold = (middle * folds / len(label)).astype(int)[piece]

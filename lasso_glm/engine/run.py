@@ -127,9 +127,10 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
     items, classes = card.item_names, len(card.items)
     ends = dict.fromkeys(ASLEEP, card.sleep_samples)
     trials = {domain: (own.eeg[:, : ends.get(domain)], own.label) for domain, own in subject.domains.items()}
-    known = {domain: exchangeability.runs_of(own.origin) for domain, own in subject.domains.items()}
-    runs = {domain: {} if run is None else {"run": run} for domain, run in known.items()}
+    runs: dict[str, dict[str, np.ndarray]] = {domain: {} for domain in subject.domains}
     for domain, own in subject.domains.items():
+        if (run := exchangeability.runs_of(own.origin)) is not None:
+            runs[domain]["run"] = run
         if (order := exchangeability.order_of(own.origin)) is not None:
             runs[domain]["order"] = order
     counts = {domain: np.bincount(label, minlength=classes) for domain, (_, label) in trials.items()}
@@ -156,7 +157,7 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
     for train in plan.train:
         eeg, label = trials[train]
         if not plan.tests:
-            folds = _folds(settings, name, label, known[train], job["file"])
+            folds = _folds(settings, name, label, runs[train], job["file"])
             if why := _unfit_for_folds(label, folds, settings.split != "random"):
                 header["missing"][train] = why
                 continue
@@ -181,17 +182,17 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
 
 
 def _folds(
-    settings: LassoSettings, name: str, label: np.ndarray, run: np.ndarray | None, file: str
+    settings: LassoSettings, name: str, label: np.ndarray, known: Mapping[str, np.ndarray], file: str
 ) -> list[np.ndarray]:
     """Return the trials of each fold; refuse folds by run where the trials do not say theirs."""
     if settings.split == "random":
         return fits.folds_of(len(label), settings.folds, settings.seed, name)
-    if settings.split == "by_run" and run is None:
+    if settings.split == "by_run" and "run" not in known:
         raise UserError(
             f"split: by_run, but the trials of {file} do not say in which run they were; prepare the data anew with "
             "data/prepare.py, or set split=contiguous"
         )
-    return fits.split_in_time(label, run, settings.folds, settings.split == "by_run")
+    return fits.split_in_time(label, known.get("run"), settings.folds, settings.split == "by_run", known.get("order"))
 
 
 def _unfit_for_folds(label: np.ndarray, folds: Sequence[np.ndarray], in_time: bool) -> str | None:

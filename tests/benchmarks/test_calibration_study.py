@@ -30,6 +30,29 @@ def test_the_table_goes_between_its_marks_and_nowhere_else(tmp_path, monkeypatch
     assert page.read_text() == "no marks"
 
 
+def test_an_interrupted_study_goes_on(tmp_path, monkeypatch):
+    few = [cell for cell in calibration.cells() if cell[2] == 4 and "3 of 15" in cell[1]]
+    monkeypatch.setattr(calibration, "cells", lambda: few)
+    monkeypatch.setattr(calibration, "git_revision", lambda: "a clean commit")
+    places = []
+
+    def simulated(task, real=calibration.simulated):
+        places.append(task[0])
+        if len(places) == 2:
+            raise KeyboardInterrupt
+        return real(task)
+
+    whole, parts = ["--simulations", "3", "--results", str(tmp_path / "whole")], tmp_path / "parts"
+    calibration.main(whole)
+    monkeypatch.setattr(calibration, "simulated", simulated)
+    with pytest.raises(KeyboardInterrupt):
+        calibration.main([*whole[:-1], str(parts)])
+    assert calibration.main([*whole[:-1], str(parts)]) == 0
+    assert places == [0, 1, *range(1, len(few))]
+    assert (parts / "calibration.csv").read_text() == (tmp_path / "whole" / "calibration.csv").read_text()
+    assert not (parts / "unfinished.json").exists()
+
+
 @pytest.mark.slow
 def test_a_short_study_keeps_what_is_claimed(tmp_path):
     assert calibration.main(["--simulations", "40", "--results", str(tmp_path)]) == 0

@@ -80,6 +80,11 @@ def test_folds_keep_stretches_and_runs_whole():
     assert sorted(np.concatenate(folds)) == list(range(144)) and {len(fold) for fold in folds} <= {24, 36}
     stretch = exchangeability.stretches(label)
     assert not any(set(stretch[one]) & set(stretch[other]) for one in folds for other in folds if one is not other)
+    order = np.random.default_rng(0).permutation(144)  # a file in another order than that of time
+    mixed = np.empty_like(label)
+    mixed[order] = label
+    for fold, other in zip(folds, fits.split_in_time(mixed, None, 5, False, order), strict=True):
+        assert set(order[fold]) == set(other)
     label, runs = drifting(0, 10, 4)[1], np.repeat(np.arange(10), 16)
     folds = fits.split_in_time(label, runs, 5, True)
     assert sorted(np.concatenate(folds)) == list(range(160))

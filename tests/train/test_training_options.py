@@ -118,16 +118,28 @@ def test_members_trained_by_processes_side_by_side_equal_the_sequential_run(coho
     assert pd.read_csv(folder / "log_member_1.csv")["member"].tolist() == [1, 1]
 
 
-def test_a_member_trained_with_other_settings_is_not_joined(copied, cohort, call_script, tmp_path):
+@pytest.mark.parametrize(
+    ("part", "entry", "value", "said"),
+    [
+        ("settings", "train.learning_rate", 0.5, "train.learning_rate (0.5 before, now 0.001)"),
+        ("notes", "data_fingerprint", "0" * 64, "other data"),
+        ("notes", "training_trials", 119, "other data"),
+        ("notes", "card_fingerprint", "0" * 64, "other data"),
+    ],
+)
+def test_a_member_trained_with_other_settings_or_data_is_not_joined(
+    part, entry, value, said, copied, cohort, call_script
+):  # fmt: skip
     """Two processes with other settings may start in one empty folder at once: the states tell them apart."""
     results, folder = copied
     header, stored = checkpoint.read_arrays(folder / "member_1.npz")
-    header["settings"]["train.learning_rate"] = 0.5
+    header[part][entry] = value
     checkpoint.write_arrays(folder / "member_1.npz", header, stored)
     (folder / "ensemble.npz").unlink()
     code, stderr = call_script(SCRIPT, *SMALL, "--data", cohort, "--results", results, "--collect")
     assert code == 2
-    one_sentence(stderr, "member_1.npz", "train.learning_rate (0.5 before, now 0.001)")
+    one_sentence(stderr, "member_1.npz", said)
+    assert not (folder / "ensemble.npz").exists()
 
 
 def test_what_does_not_fit_a_run_is_refused_and_nothing_is_written(copied, cohort, call_script):

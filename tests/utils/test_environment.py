@@ -99,6 +99,21 @@ def test_a_working_folder_that_is_no_utf8_is_refused(tmp_path):
     assert done.returncode == 2 and b"the working folder" in done.stderr and b"no UTF-8" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NUMBA_NUM_THREADS"])
+@pytest.mark.parametrize("value", ["two", "-1", "1.5"])
+def test_a_number_of_threads_that_is_none_is_refused(name, value, monkeypatch, capsys):
+    monkeypatch.setenv(name, value)
+    assert command_line.run(lambda _: 0) == 2
+    assert f"{name} is {value!r}, no whole number" in capsys.readouterr().err
+
+
+def test_commands_draw_and_log_whatever_other_programs_want():
+    code = "import sys\nfrom sleep_interpreter.utils.core import command_line\ndef main(_):\n    import matplotlib, mne"
+    code += "\n    print(matplotlib.get_backend())\nsys.exit(command_line.run(main))"
+    done = run(code, MPLBACKEND="none of them", MNE_LOGGING_LEVEL="loud")
+    assert (done.returncode, done.stdout.decode().split()) == (0, ["agg"]), done.stderr
+
+
 def test_home_is_the_users_home_wherever_it_stands(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     parser = command_line.experiment_parser("")

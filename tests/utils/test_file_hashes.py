@@ -14,7 +14,7 @@ from sleep_interpreter.utils.core.errors import UserError
 @pytest.fixture
 def file(tmp_path, monkeypatch):
     monkeypatch.setenv(file_hashes.CACHE, str(tmp_path / "cache"))
-    monkeypatch.setattr(file_hashes, "_SETTLED", -1.0)  # as if the last change were long ago
+    monkeypatch.setattr(file_hashes, "SETTLED", -1.0)  # as if the last change were long ago
     path = tmp_path / "data"
     path.write_bytes(bytes(200_000))
     return path
@@ -81,7 +81,7 @@ def test_whatever_changes_is_read_again(file, way, tmp_path):
 
 
 def test_what_has_just_changed_is_not_kept(file, reads, monkeypatch):
-    monkeypatch.setattr(file_hashes, "_SETTLED", 2.0)
+    monkeypatch.setattr(file_hashes, "SETTLED", 2.0)
     digest_of(file)
     reads.clear()
     digest_of(file)

@@ -128,8 +128,21 @@ def run(main: Callable[..., int | None], argv: Sequence[str] | None = None) -> i
     return 2
 
 
+_SET = {"MPLBACKEND": "agg", "MNE_LOGGING_LEVEL": "WARNING"}
+"""What commands need, whatever the user set it to for other programs: they draw into files, and log by themselves."""
+_THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NUMBA_NUM_THREADS")
+"""What libraries read as a number of threads; they ignore one that they cannot read, and digits depend on it."""
+
+
 def check_environment() -> None:
-    """Refuse a folder of the project, or a working folder, whose name is no UTF-8: results could not name it."""
+    """Set what commands need, and refuse what results cannot name or libraries would ignore.
+
+    That is a folder of the project, or a working folder, whose name is no UTF-8, and a number of threads that is none.
+    """
+    os.environ.update(_SET)
+    for name in _THREADS:
+        if (threads := os.environ.get(name)) and not threads.isdecimal():
+            raise UserError(f"the environment variable {name} is {threads!r}, no whole number: correct or unset it")
     for what, folder in (("the project's folder", str(PROJECT)), ("the working folder", os.getcwd())):  # noqa: PTH109
         try:
             folder.encode()

@@ -21,10 +21,10 @@ from sleep_interpreter.utils.core.errors import UserError
 log = logging.getLogger(__name__)
 
 CACHE = "SLEEP_INTERPRETER_CACHE"
-_AT_ONCE = 2**22
+_AT_ONCE = 2**20
 _TOLD = 2**28
 """Bytes from which reading them is shown on a progress bar."""
-_SETTLED = 2.0
+SETTLED = 2.0
 """Seconds since its last change from which a file's hash is kept: a second change in one tick has the same time."""
 _Mark = tuple[int, int, int, int, int]
 
@@ -35,7 +35,7 @@ def digests(files: Sequence[Path]) -> list[bytes]:
         marks = [_mark(file) for file in files]
         found = {mark: kept for mark in set(marks) if (kept := _look_up(known, mark)) is not None}
         sizes = {mark: mark[2] for mark in marks if mark not in found}
-        total = sum(sizes.values())
+        total, block = sum(sizes.values()), memoryview(bytearray(_AT_ONCE))
         with progress(
             total=total, desc="reading the data once", unit="B", unit_scale=True, disable=total < _TOLD
         ) as bar:
@@ -43,14 +43,14 @@ def digests(files: Sequence[Path]) -> list[bytes]:
                 if mark in found:
                     continue
                 total_of_file = hashlib.sha256()
-                with file.open("rb") as handle:
-                    while block := handle.read(_AT_ONCE):
-                        total_of_file.update(block)
-                        bar.update(len(block))
+                with file.open("rb", buffering=0) as handle:
+                    while count := handle.readinto(block):
+                        total_of_file.update(block[:count])
+                        bar.update(count)
                 if _mark(file) != mark:
                     raise UserError(f"{file}: changes while it is read; wait until it is complete")
                 found[mark] = total_of_file.digest()
-                if time.time() - max(mark[3], mark[4]) / 1e9 > _SETTLED:
+                if time.time() - max(mark[3], mark[4]) / 1e9 > SETTLED:
                     _keep(known, mark, found[mark])
     return [found[mark] for mark in marks]
 
@@ -69,6 +69,7 @@ def _cache() -> Iterator[sqlite3.Connection | None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(folder / "hashes.sqlite", timeout=10, isolation_level=None)
+        connection.execute("PRAGMA synchronous=OFF")  # what a crash takes is hashed once more
         connection.execute(
             "CREATE TABLE IF NOT EXISTS hashes (device TEXT, inode TEXT, size INTEGER, changed INTEGER, "
             "touched INTEGER, digest BLOB, PRIMARY KEY (device, inode))"
