@@ -66,6 +66,17 @@ def test_trials_on_a_mark_go_and_no_others(tmp_path, kind):
     assert set(unmapped) == set(KEPT)  # the others are understood
 
 
+def test_which_texts_are_marks():
+    marks = """Buffer Overflow|clipping|saturation|lost samples|impedance check|calibration|Recording stopped|pause
+        |Break|artéfact|artefacto|Signal Artifact|ARTIFACT|Artifact no. 3|Bad Interval/Bad Min-Max|rejected|Data loss"""
+    others = """pH artifact|Respiratory artifact|PLM|cue/break|cue/pause|image/movement|response/excluded|start|stop
+        |Arousal|artifact-free|Movement arousal|rapid eye movement|leg movement|Stimulus/S 12|New Segment/
+        |stimulus on|stage/N2"""
+    for texts, wanted in ((marks, True), (others, False)):
+        found = {text.strip(): bool(re.fullmatch(artefacts.STANDARD, text.strip())) for text in texts.split("|")}
+        assert found == dict.fromkeys(found, wanted)
+
+
 @pytest.mark.parametrize("names", [
     ("Artefact start", "Artefact end"), ("BAD_start", "BAD_end"), ("start pause", "stop pause"),
     ("Artefakt Anfang", "Artefakt Ende"), ("artifact on", "artifact off"),
