@@ -62,7 +62,7 @@ def prepare(
         sources = inputs.find_bids(bids, read)
     else:
         raise UserError("prepare: give either a BIDS folder or recordings")
-    return run.prepare(sources, read, out, jobs, subjects, force)
+    return run.prepare(sources, read, out, jobs if jobs > 1 else None, subjects, force)
 
 
 def train_network(

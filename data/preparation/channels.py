@@ -5,15 +5,15 @@ on the identity, and what it makes of that is the matrix by which a whole night 
 """
 
 import warnings
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import mne
 import numpy as np
 
 from sleep_interpreter.data.preparation.settings import Channels
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.signal.channel_names import electrode, find_channel, hint, listed
+from sleep_interpreter.utils.signal.channel_names import against_ear, electrode, find_channel, hint, listed
 
 KINDS = ("eeg", "eog", "emg")
 Derivation = tuple[int, int | None]
@@ -30,6 +30,8 @@ class Plan:
     missing: list[str]  # montage channels that the recording lacks
     derivations: list[Derivation | None]  # EEG, EOG, EMG of the stager
     notes: list[str]  # what was found and done, for the report
+    bad: dict[str, str] = field(default_factory=dict)  # {montage channel or mastoid that is called bad: who says so}
+    against: dict[str, str] = field(default_factory=dict)  # {one of them that was recorded against an ear: "m2"}
 
     @property
     def eeg(self) -> list[str]:
@@ -42,30 +44,73 @@ class Plan:
         return sorted(self.rows, key=self.rows.__getitem__)
 
 
-def make_plan(settings: Channels, names: Sequence[str], where: str) -> Plan:
+def locate(name: str, names: Sequence[str], rename: Mapping[str, str]) -> str | None:
+    """Return which of a recording's channels `name` means, by our name of it or by the lab's; None: none of them.
+
+    In this order: a channel that `channels.rename` gives this name; the same name; the same with another prefix, unit
+    or case; the one that is this electrode with a common reference or under an older name ("T3" for T7); the one that
+    was recorded against a mastoid or ear ("C3-A2"); for M1 and M2, the ear of that side. Several are a `UserError`,
+    and so are channels of one name, which MNE numbers ("Fz-0", "Fz-1").
+    """
+    if lab := next((lab for lab, ours in rename.items() if ours == name), None):
+        return lab if lab in names else None
+    free = [other for other in names if other not in rename]
+    if found := find_channel(name, free):
+        return found
+    place = electrode(name)
+    for same in (
+        [other for other in free if electrode(other) == place],
+        [other for other in free if (pair := against_ear(other)) and pair[0] == place],
+        [other for other in free if electrode(other) == place.replace("m", "a")] if place in ("m1", "m2") else [],
+        [other for other in free if (parts := electrode(other).rpartition("-"))[0] == place and parts[2].isdecimal()],
+    ):
+        if len(same) > 1:
+            raise UserError(f"{name} may be {' or '.join(same)}; say which in channels.rename")
+        if same:
+            return same[0]
+    return None
+
+
+def called_bad(name: str, names: Sequence[str], rename: Mapping[str, str]) -> str | None:
+    """Return which of a recording's channels is called bad by `name`, its own or ours; None: none of them.
+
+    A name that is one channel's and, by `channels.rename`, another one's too is a `UserError`.
+    """
+    if name not in names:
+        return locate(name, names, rename)
+    if (other := next((lab for lab, ours in rename.items() if ours == name), name)) != name:
+        raise UserError(
+            f"{name} may be the recording's {name} or {other}, which channels.rename calls so: name {other}"
+        )
+    return name
+
+
+def make_plan(settings: Channels, names: Sequence[str], where: str, bad: Mapping[str, str] | None = None) -> Plan:
     """Find the channels of the settings in a recording, which `where` names in messages.
 
-    Refuses a recording that lacks a renamed channel, or more channels than may be interpolated.
+    `bad` are {channel of the recording that is called bad: who says so}: they serve neither the stager nor as a
+    reference. Refuses a recording that lacks a renamed channel or more channels than may be interpolated, and names
+    that several of its channels may have.
     """
+    bad = bad or {}
     for lab in settings.rename:
         if lab not in names:
             raise UserError(f"{where}: channels.rename names {lab!r}, which is not there ({hint(lab, names)})")
-    lab_names = {ours: lab for lab, ours in settings.rename.items()}
-    free = [name for name in names if name not in settings.rename]
     picks, notes = list[str](), list[str]()
 
-    def row(ours: str) -> int | None:
-        found = lab_names.get(ours) or find_channel(ours, free)
-        if found is None:  # the one channel that is this electrode with the recording's reference behind it ("Fz-Ref")
-            same = [n for n in free if electrode(n) == electrode(ours)]
-            if len(same) != 1:
-                return None
-            found = same[0]
+    def take(found: str, ours: str) -> int:
         if found not in picks:
             picks.append(found)
             if found != ours:
                 notes.append(f"{found} is taken for {ours}")
         return picks.index(found)
+
+    def row(ours: str) -> int | None:
+        try:
+            found = locate(ours, names, settings.rename)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        return None if found is None else take(found, ours)
 
     found = {name: row(name) for name in (*settings.montage, *settings.mastoids)}
     rows = {name: place for name, place in found.items() if place is not None}
@@ -79,17 +124,54 @@ def make_plan(settings: Channels, names: Sequence[str], where: str) -> Plan:
     derivations: list[Derivation | None] = []
     for kind in KINDS:
         pair = getattr(settings, kind)
-        if pair is None or (plus := row(pair[0])) is None:
+        ready = None if pair is None else _ready_made(pair, names, settings.rename)
+        plus = None if pair is None else take(ready, f"{pair[0]}-{pair[1]}") if ready else row(pair[0])
+        if plus is None or picks[plus] in bad:
             derivations.append(None)
-            notes.append(f"no {kind.upper()} for staging" + (f": there is no {pair[0]}" if pair else ""))
+            what = "" if not pair else f": there is no {pair[0]}" if plus is None else f": {pair[0]} is called bad"
+            notes.append(f"no {kind.upper()} for staging{what}")
             continue
-        minus = row(pair[1]) if pair[1] is not None else None
-        if pair[1] is not None and minus is None:
+        minus = row(pair[1]) if pair[1] is not None and not against_ear(picks[plus]) else None
+        if minus is not None and picks[minus] in bad:
+            notes.append(f"staging: {pair[1]} is called bad, so {pair[0]} is used as recorded")
+            minus = None
+        elif pair[1] is not None and minus is None and not ready:
             notes.append(f"staging: there is no {pair[1]}, so {pair[0]} is used as recorded")
         derivations.append((plus, minus))
     if unused := [name for name in names if name not in picks]:
         notes.append(f"not used: {listed(unused, 70)}")
-    return Plan(picks, settings.montage, rows, missing, derivations, notes)
+    called = {name: bad[picks[place]] for name, place in rows.items() if picks[place] in bad}
+    ears = {name: pair for name, place in rows.items() if (pair := against_ear(picks[place]))}
+    against = {n: side for n, (place, side) in ears.items() if electrode(n) in (place, place.replace("a", "m"))}
+    return Plan(picks, settings.montage, rows, missing, derivations, notes, called, against)
+
+
+def _ready_made(pair: tuple[str, str | None], names: Sequence[str], rename: Mapping[str, str]) -> str | None:
+    """Return the channel that is a pair of the stager as it was recorded ("C4-M1", "EEG C4-A1"), if that is needed."""
+    if pair[1] is None or pair[0] in rename.values() or find_channel(pair[0], names):
+        return None
+    ears = [pair[1].casefold(), pair[1].casefold().replace("a", "m")]
+    same = [name for name in names if (own := against_ear(name)) and own[0] == electrode(pair[0]) and own[1] in ears]
+    return same[0] if len(same) == 1 else None
+
+
+def refuse_mixed_references(plan: Plan, reference: str, where: str) -> None:
+    """Refuse channels of the montage that were recorded against different sides, where a reference is to be taken.
+
+    An average of "C3-A2" and "C4-A1" is no average of the head.
+    """
+    names = plan.heads if reference == "mastoids" else plan.eeg
+    sides = {side: [name for name in names if plan.against.get(name) == side] for side in (None, "m1", "m2")}
+    told = [
+        f"{listed(own)} against {f'the ear or mastoid {side.upper()}' if side else 'a reference of all'}"
+        for side, own in sides.items()
+        if own
+    ]
+    if len(told) > 1 and reference != "none":
+        raise UserError(
+            f"{where}: the channels have different references ({'; '.join(told)}), and steps.reference = {reference} "
+            "needs one for all; set steps.reference=none, which keeps them as recorded"
+        )
 
 
 def make_info(
@@ -149,7 +231,7 @@ def rereference(names: Sequence[str], kind: str, mastoids: Sequence[str], positi
         return np.eye(len(names))
     if kind == "mastoids":
         if not (there := [name for name in mastoids if name in names]):
-            raise UserError(f"{where}: steps.reference is mastoids, but there is no {' or '.join(mastoids)}")
+            raise UserError(f"{where}: steps.reference is mastoids, but none of channels.mastoids is there and good")
         return matrix(names, positions, lambda raw: raw.set_eeg_reference(there, verbose="error"), where)
     eeg = [name for name in names if name not in mastoids]
     made, unplaced = make_info(eeg, positions, where=where)

@@ -21,6 +21,18 @@ _LEAST_ICA = 4
 _LEAST_PYPREP = 16  # channels; with the six of a polysomnography, pyprep calls four of them bad for want of neighbours
 PYPREP = "pyprep: "
 """What the reasons of `find_bad` begin with; the names of pyprep's criteria follow."""
+CRITERIA = {
+    "nan": "not a number",
+    "flat": "flat",
+    "deviation": "amplitude far from that of the others",
+    "hf_noise": "much power above 50 Hz",
+    "correlation": "goes with no other channel",
+    "SNR": "goes with no other channel, and much power above 50 Hz",
+    "dropout": "still for a while",
+    "ransac": "not what the others predict",
+    "psd": "power spectrum unlike the others'",
+}
+"""What pyprep's criteria mean."""
 
 
 def require_package(method: str) -> None:
@@ -31,7 +43,10 @@ def require_package(method: str) -> None:
 
 
 def find_bad(file: SignalFile, plan: Plan, settings: BadChannels, seed: int, positions: str) -> dict[str, str]:
-    """Return {channel: reason} of montage channels that pyprep takes for bad in the unfiltered file."""
+    """Return {channel: reason} of montage channels that pyprep takes for bad in the unfiltered file.
+
+    Its criteria are called one by one, so that those alone count which the settings name.
+    """
     if settings.method == "none":
         return {}
     if len(plan.eeg) < _LEAST_PYPREP:
@@ -46,8 +61,15 @@ def find_bad(file: SignalFile, plan: Plan, settings: BadChannels, seed: int, pos
     made, _ = make_info(plan.eeg, positions, _RATE)
     with warnings.catch_warnings(action="ignore"), mne.use_log_level("error"):
         raw = mne.io.RawArray(data * 1e-6, made, verbose="error")
-        noisy = NoisyChannels(raw, do_detrend=True, random_state=seed, ransac=settings.ransac)
-        noisy.find_all_bads()
+        noisy = NoisyChannels(raw, do_detrend=True, random_state=seed, ransac=settings.ransac)  # finds flat ones
+        noisy.find_bad_by_deviation()
+        noisy.find_bad_by_hfnoise()
+        noisy.find_bad_by_correlation()
+        noisy.find_bad_by_SNR()
+        if settings.psd:
+            noisy.find_bad_by_PSD()
+        if settings.ransac:
+            noisy.find_bad_by_ransac()
     reasons: dict[str, list[str]] = {}
     for kind, names in noisy.get_bads(as_dict=True).items():
         for name in names if kind != "bad_all" else ():

@@ -49,7 +49,7 @@ def read_events(
     count}. Refuses a source of events that is not there, and items and modalities that do not exist.
     """
     card = published() if card is None else card
-    rules = [rule for rule in settings.all_rules if _applies(rule, session)]
+    rules = [rule for rule in settings.all_rules if session.is_of(rule.session, rule.run)]
     found = []
     unmapped: Counter[str] = Counter()
     coded = any(rule.code is not None for rule in rules)
@@ -203,13 +203,6 @@ def _number(text: object) -> int | None:
         return None
     number = float(found[1] + (found[2] or "").replace(",", "."))
     return round(number) if abs(number - round(number)) <= _ROUNDED else None
-
-
-def _applies(rule: Rule, session: Session) -> bool:
-    """Tell whether a rule is one of this recording's session and run."""
-    if rule.session is not None and rule.session.casefold() not in {name.casefold() for name in session.names}:
-        return False
-    return rule.run is None or (session.run is not None and rule.run.lstrip("0") == session.run.lstrip("0"))
 
 
 def _first_match(rules: Sequence[Rule], text: str | None, code: int | None) -> tuple[Rule | None, dict[str, str]]:

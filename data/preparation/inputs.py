@@ -23,7 +23,7 @@ from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.text_tables import told_table
-from sleep_interpreter.utils.signal.recording import Recording
+from sleep_interpreter.utils.signal.recording import Recording, reader_options
 
 _FORMATS = (".vhdr", ".edf", ".bdf", ".set", ".fif", ".cnt", ".gdf")
 _BIDS_PARTS = ("subject", "session", "task", "run", "acquisition")
@@ -44,6 +44,12 @@ class Session:
     parts: Mapping[str, str] = field(default_factory=dict)  # what the path names, by the groups of recordings.pattern
     remarks: tuple[str, ...] = ()  # what was found out about its files
 
+    def is_of(self, session: str | None, run: str | None = None) -> bool:
+        """Tell whether it is a recording of this session and run, by what rules call them; None: of any."""
+        if session is not None and session.casefold() not in map(str.casefold, self.names):
+            return False
+        return run is None or (self.run is not None and run.lstrip("0") == self.run.lstrip("0"))
+
 
 @dataclass(frozen=True)
 class Source:
@@ -52,7 +58,7 @@ class Source:
     name: str  # the lab's own, for example "sub-001"
     sessions: tuple[Session, ...]
     test: bool | None = None  # whether participants.tsv calls it a test subject; None where it says nothing
-    fault: str | None = None  # why it cannot be prepared, as it was found
+    fault: str | None = None  # why nothing can be prepared of it: the others can
 
 
 def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
@@ -65,21 +71,24 @@ def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
     found = [p for p in found if p.fpath.relative_to(root).parts[0].startswith("sub-")]
     if not found:
         raise UserError(f"{root}: no sub-*/**/eeg/*_eeg.* recording in it; is it a BIDS folder?")
-    sessions: dict[str, list[Session]] = {}
+    sessions, faults = dict[str, list[Session]](), dict[str, str]()
     groups = _groups(root / "participants.tsv", settings.split.group_column)
     for path in sorted(found, key=lambda p: natural(p.fpath)):
         both = f"{path.session}_{path.task}" if path.session and path.task else None
         names = tuple(name for name in (both, path.session, path.task) if name)
-        kind = _kind(names, settings, path.fpath)
+        own = sessions.setdefault(f"sub-{path.subject}", [])
+        try:
+            kind = _kind(names, settings, path.fpath)
+        except UserError as error:
+            faults.setdefault(f"sub-{path.subject}", str(error))
+            continue
         events = path.copy().update(suffix="events", extension=".tsv").fpath
         label = "_".join(filter(None, (path.session, path.task, path.run and f"run{path.run}"))) or kind
         there = events if events.is_file() else None
         parts = {key: value for key in _BIDS_PARTS if (value := getattr(path, key))}
         parts["bids"] = path.fpath.name.rpartition("_")[0]
-        session = Session(label, kind, path.fpath, there, path, names, path.run, parts)
-        sessions.setdefault(f"sub-{path.subject}", []).append(session)
-    _check_rules(sessions, settings)
-    return _sources(sessions, groups)
+        own.append(Session(label, kind, path.fpath, there, path, names, path.run, parts))
+    return _sources(sessions, faults, groups, settings)
 
 
 def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list[Source]:
@@ -105,39 +114,63 @@ def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list
     if not paths:
         what = f"{len(files)} files, none of them" if files else "no"
         raise UserError(f"--recordings {' '.join(patterns)!r}: {what} recording ({', '.join(_FORMATS)})")
-    sessions: dict[str, list[Session]] = {}
+    sessions, faults = dict[str, list[Session]](), dict[str, str]()
     for path in paths:
         found = _parts(rule, path)
         if found is None:
             text = f"{path.parent.name}/{path.name}"
             raise UserError(f"{path}: recordings.pattern {settings.recordings.pattern!r} finds no subject in {text!r}")
         label, number = (found.get(group, "") for group in ("session", "run"))
-        kind = _kind((label,), settings, path)
-        session = Session(label or kind, kind, path, names=(label or kind,), run=number or None, parts=found)
-        sessions.setdefault(found["subject"], []).append(session)
+        own = sessions.setdefault(found["subject"], [])
+        try:
+            kind = _kind((label,), settings, path)
+        except UserError as error:
+            faults.setdefault(found["subject"], str(error))
+            continue
+        own.append(Session(label or kind, kind, path, names=(label or kind,), run=number or None, parts=found))
+    return _sources(sessions, faults, {}, settings)
+
+
+def _sources(
+    sessions: Mapping[str, Sequence[Session]], faults: Mapping[str, str], groups: Mapping[str, bool],
+    settings: Preparation,
+) -> list[Source]:  # fmt: skip
+    """Return the people with their recordings; refuse what is at fault with all of them, and rules that never apply."""
+    if faults.keys() == sessions.keys():
+        raise UserError(next(iter(faults.values())))
     _check_rules(sessions, settings)
-    return _sources(sessions)
-
-
-def _sources(sessions: Mapping[str, Sequence[Session]], groups: Mapping[str, bool] | None = None) -> list[Source]:
-    """Return the people, each recording of theirs once."""
-    whole, said, faults = repeated.once(sessions)
+    whole, said, repeats = repeated.once(sessions)
     found = {
         name: [replace(one, remarks=tuple(said[one.path])) if one.path in said else one for one in own]
         for name, own in whole.items()
     }
-    return [Source(name, _distinct(own), (groups or {}).get(name), faults.get(name)) for name, own in found.items()]
+    why = {**repeats, **faults}
+    return [Source(name, _distinct(own), groups.get(name), why.get(name)) for name, own in found.items()]
 
 
 def _check_rules(sessions: Mapping[str, Sequence[Session]], settings: Preparation) -> None:
-    """Refuse a rule of a session that neither a recording nor the settings name: it would never apply."""
-    found = [name for own in sessions.values() for session in own for name in session.names]
+    """Refuse a rule of a session or run that no recording is of: it would never apply.
+
+    A session that the settings name is known, though no recording of it be among those of now.
+    """
+    there = [session for own in sessions.values() for session in own]
+    found = [name for session in there for name in session.names]
     known = list(dict.fromkeys([*settings.recordings.sessions, *found]))
     for place, rule in settings.events.places.items():
         if rule.session is not None and rule.session.casefold() not in map(str.casefold, known):
             close = nearest(rule.session, known, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
             raise UserError(f"{place}: no recording is of the session {rule.session!r}; {hint}")
+        own = [session for session in there if session.is_of(rule.session)]
+        if rule.run is not None and own and not any(session.is_of(rule.session, rule.run) for session in own):
+            runs = sorted({session.run for session in own if session.run}, key=natural)
+            hint = (
+                f"there are {', '.join(runs)}"
+                if runs
+                else ("none says its run: BIDS has run-1, recordings.pattern may have a group (?P<run>...)")
+            )
+            of = f" of the session {rule.session!r}" if rule.session else ""
+            raise UserError(f"{place}: no recording{of} is of the run {rule.run!r}; {hint}")
 
 
 def _parts(rule: re.Pattern[str], path: Path) -> dict[str, str] | None:
@@ -260,31 +293,33 @@ def _groups(table: Path, column: str | None) -> dict[str, bool]:
 
 
 def bids_details(
-    session: Session, recording: Recording, counted: bool | None = None
-) -> tuple[mne.Annotations, list[str]]:
-    """Return annotations and bad channels that a BIDS folder states about a recording (through mne-bids).
+    session: Session, recording: Recording, encoding: str = "utf8", counted: bool | None = None
+) -> tuple[mne.Annotations, dict[str, bool]]:
+    """Return what a BIDS folder states about a recording: annotations (through mne-bids), {channel: is it bad}.
 
-    `counted` says whether the times of events.tsv count the recording's gaps (`pauses.events_in_time`).
+    `encoding` is that of annotations in the recording itself; `counted` says whether the times of events.tsv count the
+    recording's gaps (`pauses.events_in_time`).
     """
     assert session.bids is not None
+    status = _channel_status(channels_table(session))
     gaps, table = bool(recording.timeline), session.events
     if table is not None and "duration" not in _read_table(table):  # BIDS demands one, and mne-bids needs it
-        found, bads = _annotations(table), _bad_channels(session.bids)
+        found = _annotations(table)
     else:
         try:
-            with warnings.catch_warnings(action="ignore"):
-                raw = mne_bids.read_raw_bids(session.bids, verbose="error")
+            with warnings.catch_warnings(action="ignore"), reader_options(session.path, encoding) as options:
+                # of channels.tsv mne-bids would drop what does not agree with the header to the letter
+                raw = mne_bids.read_raw_bids(session.bids, options, on_ch_mismatch="warn", verbose="error")
         except Exception as error:  # as many ways to fail as there are readers
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"{session.path}: mne-bids cannot read this recording: {reason[:300]}") from error
-        bads = list(raw.info["bads"])
         if not gaps:
-            return raw.annotations, bads
+            return raw.annotations, status
         if table is None:
-            return recording.annotations, bads
+            return recording.annotations, status
         found = _annotations(table)  # those of the Raw end where the stored samples end
     onset = pauses.events_in_time(found.onset, recording.timeline, counted, display_path(table))
-    return mne.Annotations(onset + recording.first_time, found.duration, found.description), bads
+    return mne.Annotations(onset + recording.first_time, found.duration, found.description), status
 
 
 def _annotations(table: Path) -> mne.Annotations:
@@ -302,13 +337,31 @@ def _annotations(table: Path) -> mne.Annotations:
     return mne.Annotations(found["onset"], found["duration"], found["description"])
 
 
-def _bad_channels(path: mne_bids.BIDSPath) -> list[str]:
-    """Return the channels that the channels.tsv of a recording calls bad."""
-    table = path.find_matching_sidecar(suffix="channels", extension=".tsv", on_error="ignore")
-    channels = pd.DataFrame() if table is None else _read_table(Path(table))
-    if not {"name", "status"} <= set(channels):
-        return []
-    return channels.name[channels.status.str.strip().str.casefold() == "bad"].tolist()
+def channels_table(session: Session) -> Path | None:
+    """Return the channels.tsv of a recording in a BIDS folder: beside it, or further up for several."""
+    if session.bids is None:
+        return None
+    try:
+        found = session.bids.find_matching_sidecar(suffix="channels", extension=".tsv", on_error="ignore")
+    except RuntimeError as error:  # several that fit equally well
+        raise UserError(f"{session.path}: {' '.join(str(error).split())[:300]}") from None
+    return None if found is None else Path(found)
+
+
+def _channel_status(table: Path | None) -> dict[str, bool]:
+    """Return {channel: is it bad} of the rows of a channels.tsv that say so; refuse a status that BIDS has not."""
+    if table is None:
+        return {}
+    found, rows = dict[str, bool](), _read_table(table)
+    rows.columns = rows.columns.str.casefold()
+    if not {"name", "status"} <= set(rows):
+        return {}
+    for line, name, status in zip(rows.index, rows["name"], rows["status"], strict=True):
+        if status.casefold() not in ("good", "bad", "n/a", ""):
+            raise UserError(f"{table}, row {line}: status {status!r}; BIDS has good and bad (and n/a)")
+        if status.casefold() in ("good", "bad") and name:
+            found[name] = status.casefold() == "bad"
+    return found
 
 
 def _read_table(table: Path) -> pd.DataFrame:

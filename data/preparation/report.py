@@ -15,6 +15,7 @@ from sleep_interpreter.data.events.slow_oscillations import NREM, compare_events
 from sleep_interpreter.data.formats.scoring_readers import Hypnogram
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.data.preparation.channels import make_info
+from sleep_interpreter.data.preparation.cleaning import CRITERIA, PYPREP
 from sleep_interpreter.data.preparation.recording import Cleaned
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.signal import pieces
@@ -53,10 +54,7 @@ class SessionDetails:
     def summary(self) -> dict:
         """Return what the manifest keeps of this recording."""
         cleaned, hypnogram = self.cleaned, self.cleaned.hypnogram
-        minutes = hypnogram and {
-            name: round(float(hypnogram.duration[hypnogram.stage == code].sum()) / 60, 1)
-            for code, name in enumerate(STAGES)
-        }
+        minutes = hypnogram and _minutes(hypnogram, cleaned.raw.seconds)
         return {
             "recording": cleaned.session.path.name,
             "kind": cleaned.session.kind,
@@ -73,6 +71,13 @@ class SessionDetails:
             "channels": cleaned.plan.notes,
             "remarks": cleaned.remarks,
         }
+
+
+def _minutes(hypnogram: Hypnogram, seconds: float) -> dict[str, float]:
+    """Return the minutes of each stage of a recording: what is scored before or after it is none of it."""
+    begin, end = (np.clip(times, 0, seconds) for times in (hypnogram.onset, hypnogram.onset + hypnogram.duration))
+    inside = end - begin
+    return {name: round(float(inside[hypnogram.stage == code].sum()) / 60, 1) for code, name in enumerate(STAGES)}
 
 
 def _spectrum(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -194,7 +199,8 @@ def _session_html(details: SessionDetails) -> str:
     cleaned = details.cleaned
     minutes, amplitude = cleaned.raw.seconds / 60, cleaned.amplitude
     text = f"{cleaned.session.path.name}: {minutes:.1f} min, typical SD of 30 s {amplitude:.1f} µV"
-    bad = [f"{name}: {why}, interpolated" for name, why in cleaned.bad.items()]
+    bad = [f"{name}: {_in_words(why)}, interpolated" for name, why in cleaned.bad.items()]
+    bad += [f"{name}: {why}" for name, why in cleaned.plan.bad.items() if name not in cleaned.bad]
     lists = {
         "Channels": [*cleaned.plan.notes, *bad],
         "Remarks": cleaned.remarks,
@@ -206,6 +212,13 @@ def _session_html(details: SessionDetails) -> str:
     if cleaned.hypnogram is not None:
         lists["Found"] = found_lines(details.so)
     return render(_TEMPLATE, text=text, lists=lists)
+
+
+def _in_words(reason: str) -> str:
+    """Return why a channel is bad, with what pyprep's criteria mean."""
+    criteria = reason.removeprefix(PYPREP).split(", ") if reason.startswith(PYPREP) else []
+    meanings = [CRITERIA[name] for name in criteria if name in CRITERIA]
+    return f"{reason} ({'; '.join(meanings)})" if meanings else reason
 
 
 def found_lines(so: Mapping) -> list[str]:

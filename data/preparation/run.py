@@ -6,26 +6,37 @@ import logging
 import multiprocessing
 import shutil
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from sleep_interpreter.data.formats.subject_writer import is_test
 from sleep_interpreter.data.preparation.cleaning import require_package
 from sleep_interpreter.data.preparation.inputs import Source, assign_names
-from sleep_interpreter.data.preparation.recording import fingerprint
+from sleep_interpreter.data.preparation.recording import check_called_bad, fingerprint
 from sleep_interpreter.data.preparation.settings import Preparation
-from sleep_interpreter.data.preparation.subject import PREPARED, RECORD, UNFINISHED, prepare_subject, read_record
+from sleep_interpreter.data.preparation.subject import (
+    PREPARED,
+    RECORD,
+    STEP,
+    UNFINISHED,
+    failed,
+    prepare_subject,
+    read_record,
+)
 from sleep_interpreter.utils.core import data_card, file_locks, provenance
 from sleep_interpreter.utils.core.command_line import set_up_logging
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
-from sleep_interpreter.utils.core.provenance import MARK, write_json
+from sleep_interpreter.utils.core.provenance import MARK, read_json, write_json
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.signal.recording import Recording
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
+_OF_THE_SYSTEM = {".DS_Store", "Thumbs.db", "desktop.ini"}
+"""What file managers leave in a folder that they show."""
 LABELS = "SI Staging Label/Whole_label_data.pickle"
 _NO_RESULT: Any = {"threads": True, "outputs": {"report"}, "recordings": {"chunk_seconds"}}
 """Settings that change no file of the layout, so that another value does not mean another data set."""
@@ -34,11 +45,12 @@ Task = tuple[Source, str, Preparation, Path]
 
 
 def prepare(
-    sources: Sequence[Source], settings: Preparation, out: str | Path, jobs: int = 1,
+    sources: Sequence[Source], settings: Preparation, out: str | Path, jobs: int | None = None,
     only: Collection[str] | None = None, force: bool = False,
 ) -> dict:  # fmt: skip
     """Prepare subjects into a folder, `jobs` side by side; write its manifest, and return it.
 
+    Each has a process of its own, so that one that is killed takes nobody along; `jobs` None: all in this process.
     `only` are the lab's names of those wanted now, None for all. `force` prepares all that are wanted anew, and
     replaces what was prepared with other settings. Refuses a folder that holds a subject prepared with other settings
     or something by somebody else, or that another process prepares into.
@@ -46,6 +58,7 @@ def prepare(
     out = Path(out)
     for method in (settings.steps.bad_channels.method, settings.steps.ica.method, settings.rejection.method):
         require_package(method)
+    check_called_bad(sources, settings)
     _read_manifest(out)  # a folder of something else stays as it is
     refusal = (
         f"{display_path(out)}: another process is preparing into this folder; wait for its end (several "
@@ -56,16 +69,14 @@ def prepare(
         digest = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
         before = _read_manifest(out)
         replace = bool(before) and before.get("settings_sha256") != digest
-        own = {MANIFEST, UNFINISHED, file_locks.LOCK, data_card.FILE}
-        holds_subjects = any(path.name not in own for path in out.iterdir()) or any(
-            record["status"] == "complete" for record in before.get("subjects", {}).values()
-        )  # one that failed leaves nothing
+        complete = _complete(before, out)
+        holds_subjects = bool(complete)  # what failed leaves nothing
         if replace and holds_subjects and not force:
             raise UserError(
                 f"{out / MANIFEST}: this folder was prepared with other settings; choose another --out, "
                 "or --force to prepare everything again"
             )
-        names = assign_names(sources, settings, {} if replace else before.get("names", {}))
+        names = assign_names(sources, settings, {} if replace else _known_names(before, sources, settings, complete))
         if unknown := sorted(set(only or ()) - set(names)):
             raise UserError(f"--subjects: no {unknown[0]!r}; there are {', '.join(names)}")
         if replace:
@@ -77,20 +88,25 @@ def prepare(
                 )
             _remove_prepared(out, before)
             before = {}
+        kept = {
+            name: record
+            for name, record in before.get("subjects", {}).items()
+            if name in complete or names.get(record["source"]) == name  # who failed and left is not missed
+        }
         manifest = {
             **provenance.record(),
             "settings": settings.model_dump(mode="json"),
             "settings_sha256": digest,
-            "names": {**before.get("names", {}), **names},
-            "subjects": before.get("subjects", {}),
+            "names": {**{lab: name for lab, name in before.get("names", {}).items() if name in complete}, **names},
+            "subjects": kept,
         }
-        data_card.write(settings.card, out)
         write_json(out / MANIFEST, manifest)  # names are fixed before anybody is prepared under them
+        data_card.write(settings.card, out)
         todo: list[Task] = []
         for source in (source for source in sources if only is None or source.name in only):
             name = names[source.name]
             record = None if source.fault else read_record(out, name)
-            if record is not None and not force and record["inputs"] == _fingerprints(source, settings):
+            if record is not None and not force and record.get("inputs") == _fingerprints(source, settings):
                 log.info("%s (%s): is there", source.name, name)
                 manifest["subjects"][name] = record
             else:
@@ -104,36 +120,87 @@ def prepare(
         return manifest
 
 
-def _run(todo: Sequence[Task], jobs: int) -> Iterator[dict]:
+def _run(todo: Sequence[Task], jobs: int | None) -> Iterator[dict]:
     """Yield the record of each subject as it is done."""
-    if jobs == 1 or len(todo) < 2:
+    if jobs is None:
         yield from (prepare_subject(*one) for one in todo)
         return
-    # new processes: forked ones would share the state of libraries that hold threads
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            yield from (future.result() for future in as_completed([pool.submit(_prepare_apart, one) for one in todo]))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _prepare_apart(one: Task) -> dict:
+    """Return the record of a subject that is prepared in a process of its own, also if that is killed."""
+    source, name, _, out = one
+    # a new process: a forked one would share the state of libraries that hold threads
     context = multiprocessing.get_context("spawn")
     level = log.getEffectiveLevel()
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=set_up_logging, initargs=(level,)) as pool:
-        futures = {pool.submit(prepare_subject, *one): {"subject": one[1], "source": one[0].name} for one in todo}
-        for future in as_completed(futures):
-            try:
-                yield future.result()
-            except BrokenProcessPool:
-                reason = "its process was killed (out of memory?); run the same command again, with fewer --jobs"
-                yield futures[future] | {"status": "failed", "step": "?", "reason": reason}
+    with ProcessPoolExecutor(1, mp_context=context, initializer=set_up_logging, initargs=(level,)) as process:
+        try:
+            return process.submit(prepare_subject, *one).result()
+        except BrokenProcessPool:
+            work = out / UNFINISHED / name
+            at = read_json(work / STEP)
+            shutil.rmtree(work, ignore_errors=True)
+            reason = (
+                "its process was killed (out of memory?), the other subjects went on; run the same command again, with "
+                "fewer --jobs or where there is more memory"
+            )
+            log.error("%s (%s) FAILED at %r: %s", source.name, name, at.get("step", "beginning"), reason)
+            about = failed(at.get("step", "beginning"), at.get("session"), reason)
+            return {"subject": name, "source": source.name, **about}
+
+
+def _complete(before: dict, out: Path) -> set[str]:
+    """Return our names of who was prepared to the end, by the manifest or by the subject's own record."""
+    own = {path.parent.name: read_json(path) for path in out.glob(f"{PREPARED}/*/{RECORD}")}
+    records = before.get("subjects", {}) | own
+    return {name for name, record in records.items() if record.get("status") == "complete"}
+
+
+def _known_names(
+    before: dict, sources: Sequence[Source], settings: Preparation, complete: Collection[str]
+) -> dict[str, str]:
+    """Return {lab's name: ours} of an earlier preparation of the folder that still holds.
+
+    `complete` are those of our names that were prepared. Who was not and is not there any more, or is a test subject
+    now and was none (or the other way round), loses the name; who was keeps it, and another role is refused.
+    """
+    now, known = {source.name: source for source in sources}, dict[str, str]()
+    by_table = not settings.split.test and any(source.test is not None for source in sources)
+    for lab, name in before.get("names", {}).items():
+        another = lab in now and by_table and is_test(name) != bool(now[lab].test)
+        if name in complete and another:
+            raise UserError(
+                f"participants.tsv: {lab} is the {'test' if is_test(name) else 'training'} subject {name} of this "
+                f"folder already, and another now (column {settings.split.group_column!r}); prepare into another folder"
+            )
+        if name in complete or (lab in now and not another):
+            known[lab] = name
+    return known
 
 
 def _fingerprints(source: Source, settings: Preparation) -> dict | None:
+    if source.fault is not None:
+        return None
     try:
-        return {s.label: fingerprint(s, Recording(s.path), settings) for s in source.sessions}
-    except UserError:
-        return None  # the preparation says what is wrong with it
+        return {
+            s.label: fingerprint(s, Recording(s.path, settings.recordings.encoding), settings) for s in source.sessions
+        }
+    except Exception as error:  # the preparation says what is wrong with it, and stops nobody else
+        log.debug("%s: %s", source.name, error)
+        return None
 
 
 def _read_manifest(out: Path) -> dict:
     """Return the manifest of an earlier preparation, empty where there is none."""
     path = out / MANIFEST
     if not path.is_file():
-        ours = {UNFINISHED, file_locks.LOCK}
+        ours = {UNFINISHED, file_locks.LOCK, *_OF_THE_SYSTEM}
         if out.is_dir() and any(p.name not in ours for p in out.iterdir()):
             raise UserError(
                 f"{out}: holds files that no preparation has written ({MANIFEST} is missing); nothing "
@@ -141,16 +208,24 @@ def _read_manifest(out: Path) -> dict:
             )
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: no readable JSON ({error}); remove it to begin again") from None
+    if not isinstance(found, dict) or not {"names", "subjects", "settings_sha256"} <= found.keys():
+        raise UserError(
+            f"{path}: is no manifest of a preparation; nothing was changed, give an empty folder with --out"
+        )
+    return found
 
 
 def _remove_prepared(out: Path, manifest: dict) -> None:
     """Remove what an earlier preparation wrote, by its own account and nothing else."""
-    for name, record in manifest["subjects"].items():
+    records = {name: dict(record.get("files", {})) for name, record in manifest["subjects"].items()}
+    for path in out.glob(f"{PREPARED}/*/{RECORD}"):  # of those too that were interrupted while files were moved
+        records.setdefault(path.parent.name, {}).update(read_json(path).get("files", {}))
+    for name, files in records.items():
         (out / PREPARED / name / RECORD).unlink(missing_ok=True)
-        for relative in record.get("files", {}):
+        for relative in files:
             (out / relative).unlink(missing_ok=True)
     for name in (LABELS, data_card.FILE):
         (out / name).unlink(missing_ok=True)
@@ -170,10 +245,11 @@ def _write_labels(out: Path, records: dict[str, dict]) -> None:
 
 def summary_lines(manifest: dict, out: Path) -> list[str]:
     """Return what the command says at its end."""
-    result, subjects = [], manifest["subjects"]
+    result, subjects, lost = [], manifest["subjects"], []
     for name, record in subjects.items():
         if record["status"] != "complete":
-            result.append(f"{name} ({record['source']}) FAILED at {record['step']!r}: {record['reason']}")
+            at = f"{record['step']!r}" + (f" of {record['session']}" if record.get("session") else "")
+            lost.append(f"{name} ({record['source']}) FAILED at {at}: {record['reason']}")
             continue
         counts = ", ".join(f"{kind} {n}" for kind, n in record["counts"].items() if isinstance(n, int))
         peak = "" if record["peak_bytes"] is None else f", {record['peak_bytes'] / 2**30:.1f} GiB"
@@ -182,5 +258,6 @@ def summary_lines(manifest: dict, out: Path) -> list[str]:
         result += [f"  note: {note}" for note in record["notes"]]
         for label, own in record["sessions"].items():
             result += [f"  note, {label}: {remark}" for remark in own["remarks"]]
-    done = sum(record["status"] == "complete" for record in subjects.values())
-    return [*result, f"prepared: {done} of {len(subjects)} subjects in {display_path(out)}, account in {MANIFEST}"]
+    done = len(subjects) - len(lost)
+    account = f"prepared: {done} of {len(subjects)} subjects in {display_path(out)}, account in {MANIFEST}"
+    return [*result, *lost, account]  # who failed stands last, where it is seen

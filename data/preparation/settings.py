@@ -13,7 +13,7 @@ from sleep_interpreter.data.events.slow_oscillations import SlowOscillationDetec
 from sleep_interpreter.data.formats.scorings.registry import FORMATS
 from sleep_interpreter.data.formats.scorings.scoring import ScoringOptions
 from sleep_interpreter.data.formats.scorings.stage_codes import meaning_of
-from sleep_interpreter.data.preparation import trigger_table
+from sleep_interpreter.data.preparation import artefacts, trigger_table
 from sleep_interpreter.utils.core.config import Settings, load
 from sleep_interpreter.utils.core.data_card import CardSetting, Filter, HasCard, published
 from sleep_interpreter.utils.signal.preprocessing import decimation_of
@@ -48,6 +48,7 @@ class Recordings(Settings):
     default_session: Literal["wake", "sleep"] | None = None
     pattern: SubjectPattern = r"(?P<subject>[^/_]+)_(?P<session>[^/_.]+)[^/]*"
     unit: Literal["V", "uV"] = "V"
+    encoding: Literal["utf8", "latin1"] = "utf8"
     amplitude_range: Range = (0.5, 500.0)
     chunk_seconds: float = Field(60.0, ge=1, le=3600)
     gaps_in_tables: bool | None = Field(default=None, exclude_if=lambda value: value is None)
@@ -105,6 +106,17 @@ class Rule(Settings):
                     raise ValueError(f"{key}: give it, or a group (?P<{key}>...) in `match`, not both")
         return self
 
+    def hides(self, other: "Rule") -> bool:
+        """Tell whether this rule, coming first, keeps another one of the same event and another meaning from all its
+        recordings."""
+        if (self.match, self.code) != (other.match, other.code):
+            return False
+        if self.session is not None and self.session.casefold() != (other.session or "").casefold():
+            return False
+        if self.run is not None and (other.run is None or self.run.lstrip("0") != other.run.lstrip("0")):
+            return False
+        return any(getattr(self, key) != getattr(other, key) for key in ("item", "modality", "phase"))
+
 
 class TriggerTable(Settings):
     """Rules of a CSV file; they come before the others."""
@@ -132,6 +144,14 @@ class Events(Settings):
     def _check(self) -> Self:
         if not self.all_rules:
             raise ValueError("rules: at least one event has to mean something")
+        places = {id(rule): place for place, rule in self.places.items()}
+        for number, rule in enumerate(self.all_rules):
+            for earlier in self.all_rules[:number]:
+                if earlier.hides(rule):
+                    raise ValueError(
+                        f"{places[id(rule)]} never applies: {places[id(earlier)]} comes first, gives the same event "
+                        "another meaning, and holds in the same recordings; put the rule of a session or run first"
+                    )
         return self
 
     @property
@@ -179,11 +199,15 @@ class LineNoise(Settings):
 
 
 class BadChannels(Settings):
-    """Search for bad channels with pyprep, on pieces spread over the recording."""
+    """Search for bad channels with pyprep, on pieces spread over the recording.
+
+    Flat channels, amplitude, correlation and high-frequency noise count always, `ransac` and `psd` where they are on.
+    """
 
     method: Literal["pyprep", "none"] = "pyprep"
     minutes: PositiveFloat = 10.0
     ransac: bool = False
+    psd: bool = False
 
 
 class Ica(Settings):
@@ -220,7 +244,12 @@ class Rejection(Settings):
     sleep_uv: PositiveFloat = 500.0
     flat_uv: float = Field(0.1, ge=0)
     share: float = Field(0.1, ge=0, lt=1)
-    annotations: Pattern | None = "(?i)(?!.*bad_channel)(?:.*/)?(?:bad|artefact|artifact)(?:[ _/].*)?"
+    annotations: Pattern | None = "standard"
+
+    @property
+    def artefacts(self) -> str | None:
+        """The regular expression over the whole text of annotations that make trials bad; None: none do."""
+        return artefacts.STANDARD if self.annotations == "standard" else self.annotations
 
 
 def _meanings(names: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import logging
 import shutil
 import sys
@@ -36,14 +37,19 @@ log = logging.getLogger(__name__)
 PREPARED = "Prepared"
 RECORD = "subject.json"
 UNFINISHED = ".unfinished"
+STEP = "step.json"
+"""Beside a subject's working files: the step that it is at."""
 _FEW = 5  # fewer trials of an item than this are reported
 
 
 class _Progress:
-    """Logs every step of a subject's preparation as it begins, and adds up the seconds that each takes."""
+    """Logs every step of a subject's preparation as it begins, and adds up the seconds that each takes.
 
-    def __init__(self, subject: str) -> None:
-        self.subject = subject
+    The step is written to a file too: it is all that is left of a process that is killed.
+    """
+
+    def __init__(self, subject: str, file: Path) -> None:
+        self.subject, self.file = subject, file
         self.session: str | None = None
         self.step, self.seconds = "beginning", dict[str, float]()
         self._since = time.perf_counter()
@@ -53,25 +59,35 @@ class _Progress:
         self.seconds[self.step] = self.seconds.get(self.step, 0.0) + now - self._since
         self.step, self._since = step, now
         log.info("%s %s: %s", self.subject, self.session or "", step)
+        with contextlib.suppress(OSError):
+            self.file.write_text(json.dumps({"step": step, "session": self.session}), encoding="utf-8")
 
 
 def prepare_subject(source: Source, name: str, settings: Preparation, out: Path) -> dict:
     """Prepare one subject into the layout below `out`, and return its record.
 
-    Its "status" is "complete" or "failed"; whatever fails is told by "step" and "reason".
+    Its "status" is "complete" or "failed"; whatever fails is told by "step", "session" and "reason".
     """
     started, label = time.perf_counter(), f"{source.name} ({name})"
-    step = _Progress(label)
     work = out / UNFINISHED / name
     shutil.rmtree(work, ignore_errors=True)
+    step = _Progress(label, work / STEP)
     _reset_peak_memory()
     record: dict = {"subject": name, "source": source.name}
     reason = None
     try:
+        work.mkdir(parents=True)
+        if source.fault is not None:
+            step("finding its recordings")
+            raise UserError(source.fault)
         with threadpool_limits(settings.threads):
             record |= _prepare(source, name, settings, work, step)
         step("moving into place")
         _move(work / "files", out, record)
+        done = _finished(record | {"status": "complete"}, step, started)
+        write_json(out / PREPARED / name / RECORD, done)
+        log.info("%s: done in %.0f s", label, done["seconds"])
+        return done
     except UserError as error:
         reason = str(error)
     except Exception as error:  # one subject's trouble must not stop the others
@@ -79,18 +95,23 @@ def prepare_subject(source: Source, name: str, settings: Preparation, out: Path)
         log.debug("%s", traceback.format_exc())
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    failed = {"status": "failed", "step": step.step, "session": step.session, "reason": reason}
-    record |= {"status": "complete"} if reason is None else failed
+    if read_json(out / PREPARED / name / RECORD).get("status") == "complete":
+        reason = f"{reason} (what an earlier run has prepared of it is still there)"
+    log.error("%s FAILED at %r: %s", label, step.step, reason)
+    return _finished(record | failed(step.step, step.session, reason), step, started)
+
+
+def failed(step: str, session: str | None, reason: str) -> dict:
+    """Return what the record of a subject that failed says of it."""
+    return {"status": "failed", "step": step, "session": session, "reason": reason}
+
+
+def _finished(record: dict, step: _Progress, started: float) -> dict:
+    """Return a subject's record with the time and memory that it took."""
     step("end")
     seconds = {name: round(spent, 1) for name, spent in step.seconds.items()}
     record |= {"seconds": round(time.perf_counter() - started, 1), "seconds_by_step": seconds}
-    record["peak_bytes"] = _peak_memory()
-    if reason is None:
-        write_json(out / PREPARED / name / RECORD, record)
-        log.info("%s: done in %.0f s", label, record["seconds"])
-    else:
-        log.error("%s FAILED at %r: %s", label, record["step"], reason)
-    return record
+    return record | {"peak_bytes": _peak_memory()}
 
 
 def _reset_peak_memory() -> None:
@@ -114,9 +135,6 @@ def _peak_memory() -> int | None:
 
 def _prepare(source: Source, name: str, settings: Preparation, work: Path, step: _Progress) -> dict:
     """Write all files of a subject below `work`/files and return what there is to say about them."""
-    if source.fault is not None:
-        step("files")
-        raise UserError(f"{source.name}: {source.fault}")
     files, card, notes = work / "files", settings.card, list[str]()
     details, nights = list[SessionDetails](), list[tuple[int, Cleaned]]()
     left_out: dict[str, str] = {}
@@ -339,9 +357,9 @@ def _move(files: Path, out: Path, record: dict) -> None:
             digest = hashlib.file_digest(handle, "sha256").hexdigest()
         record["files"][file.relative_to(files).as_posix()] = {"bytes": file.stat().st_size, "sha256": digest}
     path = out / PREPARED / record["subject"] / RECORD
-    if before := read_json(path).get("files", {}):
-        # from here on until the new record is there, the subject is unfinished
-        write_json(path, {"status": "unfinished", "files": {**before, **record["files"]}})
+    before = read_json(path).get("files", {})
+    # from here on until the new record is there, the subject is unfinished
+    write_json(path, {"status": "unfinished", "files": {**before, **record["files"]}})
     for relative in before.keys() - record["files"].keys():
         (out / relative).unlink(missing_ok=True)  # what the recordings of now no longer give
     for relative in record["files"]:

@@ -1,6 +1,5 @@
 """Trials of a recording: cut around events, looked over, scaled as in real time."""
 
-import re
 import warnings
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -143,18 +142,6 @@ def _autoreject_threshold(spans: np.ndarray) -> float:
         epochs = mne.EpochsArray(data, mne.create_info(spans.shape[1], 100.0, "eeg"), verbose="error")
         found = get_rejection_threshold(epochs, random_state=0, ch_types="eeg", verbose=False)
     return found["eeg"] * 1e6
-
-
-def bad_spans(annotations: mne.Annotations, pattern: str | None, first_time: float) -> np.ndarray:
-    """Return (start, stop) in s of the annotations that make trials bad, array (n, 2)."""
-    if pattern is None:
-        return np.zeros((0, 2))
-    found = [
-        (float(o) - first_time, float(o) - first_time + float(d))
-        for o, d, text in zip(annotations.onset, annotations.duration, annotations.description, strict=True)
-        if re.fullmatch(pattern, str(text).strip())
-    ]
-    return np.array(found, float).reshape(-1, 2)
 
 
 def overlapping(events: pd.DataFrame, window: Window, spans: np.ndarray) -> np.ndarray:

@@ -36,12 +36,22 @@ def find_reactivations(args: argparse.Namespace) -> None:
     folders = _folders(args)
     decoders, card, notes = _decoders(args, settings)
     root = args.results / "reactivation"
+    # everything that may be refused is, before hours of computing
+    read = {
+        subject: [sliding_decoder.read_night(folder, card, args.interpolate) for folder in own]
+        for subject, own in folders.items()
+    }
+    for subject, own in read.items():
+        if args.control and args.control not in (sessions := [night.session for night in own]):
+            raise UserError(f"{subject}: no session {args.control!r}; it has {', '.join(sessions)}")
+    condition = _condition_of(args, read)
+    behaviour = None
+    if args.behaviour is not None:
+        behaviour = memory_scores.read(args, sorted(read), card.item_names, args.data)
     tables, summaries, simulated = [], {}, False
-    for subject, own in folders.items():
-        nights = [sliding_decoder.read_night(f, card, args.interpolate) for f in own if f.name != args.control]
-        before = [sliding_decoder.read_night(f, card, args.interpolate) for f in own if f.name == args.control]
-        if args.control and not before:
-            raise UserError(f"{subject}: no session {args.control!r}; it has {', '.join(f.name for f in own)}")
+    for subject, own in read.items():
+        nights = [night for night in own if night.session != args.control]
+        before = [night for night in own if night.session == args.control]
         summaries[subject], table = analyse(subject, nights, before, decoders, settings, root)
         tables.append(table)
         simulated = simulated or any(night.simulated for night in nights)
@@ -62,10 +72,10 @@ def find_reactivations(args: argparse.Namespace) -> None:
     plots_reactivation.rates(
         rates, card.item_names, root / "rates.png", settings.false_alarms_per_min, "Reactivations without cues", kind
     )
-    if conditions := _conditions(args, pd.concat(tables, ignore_index=True), settings, root):
+    if conditions := _conditions(condition, pd.concat(tables, ignore_index=True), settings, root):
         summary["conditions"] = conditions
-    if args.behaviour is not None:
-        summary["behaviour"] = _behaviour(args, rates, card.item_names, settings, root, kind)
+    if behaviour is not None:
+        summary["behaviour"] = _behaviour(behaviour, rates, settings, root, kind)
     provenance.write_json(root / "summary.json", summary)
     command_line.say(*summary_lines(summary), f"written: {root}")
 
@@ -245,14 +255,20 @@ def _decoders(args: argparse.Namespace, settings: ReactivationSettings) -> tuple
     return decoders, cards[0], {"decoders": about, "kind": next((kind for kind in kinds if kind), None)}
 
 
-def _conditions(
-    args: argparse.Namespace, nights: pd.DataFrame, settings: ReactivationSettings, root: Path
-) -> list[dict]:
-    """Compare conditions, those of --conditions or the sessions' names, and write what each subject has in each."""
-    sessions = {str(subject): list(own.session.unique()) for subject, own in nights.groupby("subject")}
-    condition = {(subject, session): session for subject, own in sessions.items() for session in own}
+def _condition_of(args: argparse.Namespace, read: Mapping[str, Sequence[Night]]) -> dict[tuple[str, str], str]:
+    """Return the condition of every subject's nights by session: that of --conditions, or the session's name."""
+    sessions = {
+        subject: [night.session for night in read[subject] if night.session != args.control] for subject in sorted(read)
+    }
     if args.conditions is not None:
-        condition = reactivation_events.read_conditions(args.conditions, sessions, memory_scores.aliases(args.data))
+        return reactivation_events.read_conditions(args.conditions, sessions, memory_scores.aliases(args.data))
+    return {(subject, session): session for subject, own in sessions.items() for session in own}
+
+
+def _conditions(
+    condition: Mapping[tuple[str, str], str], nights: pd.DataFrame, settings: ReactivationSettings, root: Path
+) -> list[dict]:
+    """Compare conditions, and write what each subject has in each."""
     if len(set(condition.values())) < 2:
         return []
     total = reactivation_events.of_conditions(nights, condition)
@@ -261,11 +277,8 @@ def _conditions(
 
 
 def _behaviour(
-    args: argparse.Namespace, rates: pd.DataFrame, items: Sequence[str], settings: ReactivationSettings, root: Path,
-    kind: str | None,
-) -> dict:  # fmt: skip
-    subjects = sorted(rates.subject.unique())
-    behaviour = memory_scores.read(args, subjects, items, args.data)
+    behaviour: pd.DataFrame, rates: pd.DataFrame, settings: ReactivationSettings, root: Path, kind: str | None
+) -> dict:
     evidence = reactivation_events.beyond_control(rates)
     result = memory_scores.relation(evidence, behaviour, settings.permutations, settings.control.seed)
     beyond = evidence.reset_index().melt("subject", value_name="beyond_control")

@@ -73,6 +73,7 @@ def test_so_groups(name: str, settings: Experiment, args: argparse.Namespace) ->
     """Evaluate a decoder by phase of the slow oscillation and print the table."""
     root = PROJECT / settings.data.root
     subjects = read_so_groups(root)
+    behaviour = behaviour_of(args, subjects, root)
     network, settings, notes = open_checkpoint(settings, args, args.mode, root, subjects)
     notes["controls"] = controls("cue", network)
     if ways := sorted({s.phase_from for s in subjects if s.phase_from is not None}):
@@ -83,7 +84,7 @@ def test_so_groups(name: str, settings: Experiment, args: argparse.Namespace) ->
     name = f"{_run_name(name, args.mode, network)}_SO"
     folder = experiment.results_root(args) / name
     summary = decoder_report.evaluate_groups(
-        network, subjects, folder, name, settings.evaluate, notes, args.interpolate, behaviour_of(args, subjects, root)
+        network, subjects, folder, name, settings.evaluate, notes, args.interpolate, behaviour
     )
     _finish(settings, folder, decoder_report.group_summary_lines(summary))
 

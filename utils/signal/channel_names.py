@@ -1,30 +1,45 @@
 """Channel names as labs spell them: which of a recording's channels a name means."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from sleep_interpreter.utils.core.errors import UserError, nearest
 
-_PREFIXES = ("eeg ", "eog ", "emg ", "ecg ")
-_REFERENCES = ("-ref", "-le", "-avg")  # of a whole recording: they tell no electrode from another
+_PREFIX = re.compile(r"(?:(?:eeg|eog|emg|ecg|pol) |eeg[-_:.])(?=.)")
+_UNIT = re.compile(r" ?[\[(] ?[nuµμm]?v ?[\])]$")
+_REFERENCE = re.compile(r"(?: ?- ?(?:ref|le|avg?|car|a1\+?a2|m1\+?m2|\((?:a1\+a2|m1\+m2)\)/2)|[_ ]ref)$")
+"""References of a whole recording: they tell no electrode from another."""
+_OLD = {"t3": "t7", "t4": "t8", "t5": "p7", "t6": "p8"}
+"""Places whose names changed: those of the 10-20 system of 1958, and of the 10-10 system of 1991."""
+_AGAINST_EAR = re.compile(r"(?P<electrode>.+?) ?[-_:/ ]? ?(?P<ear>[am][12])")
 
 
 def plain(name: str) -> str:
-    """Return a channel name without its type prefix, in lower case: "EEG C4" -> "c4"."""
-    folded = " ".join(str(name).split()).casefold()
-    return next((folded[len(prefix) :] for prefix in _PREFIXES if folded.startswith(prefix)), folded)
+    """Return a channel name in lower case, without type prefix, quotes, unit and dots behind it: "EEG C4" -> "c4"."""
+    folded = " ".join(str(name).strip("'\" ").split()).casefold()
+    return _UNIT.sub("", _PREFIX.sub("", folded, count=1)).rstrip(".") or folded
 
 
 def electrode(name: str) -> str:
-    """Return what is left of a name without type prefix and common reference: "EEG Fz-Ref" -> "fz"."""
-    folded = plain(name)
-    return next((folded[: -len(r)] for r in _REFERENCES if folded.endswith(r)), folded)
+    """Return the place that a name without prefix and common reference means: "EEG Fz-Ref" -> "fz", "T3" -> "t7"."""
+    place = _REFERENCE.sub("", plain(name))
+    return _OLD.get(place, place)
+
+
+def against_ear(name: str) -> tuple[str, str] | None:
+    """Return the electrode and the mastoid (or ear) of a channel that was recorded against one, else None.
+
+    "EEG C3-A2" and "C3M2" give ("c3", "m2"): the names of ears and of mastoids are those of one side.
+    """
+    found = _AGAINST_EAR.fullmatch(plain(name))
+    return (electrode(found["electrode"]), found["ear"].replace("a", "m")) if found else None
 
 
 def find_channel(name: str, names: Sequence[str]) -> str | None:
     """Return the entry of `names` that `name` means, or None; a `UserError` where more than one matches.
 
-    An exact match wins; else type prefix ("EEG ", "EOG ", "EMG ", "ECG ") and case are ignored. A derivation such as
-    "C4-M1" is a channel of its own and never taken for "C4".
+    An exact match wins; else type prefix ("EEG ", "EOG ", "EMG ", "ECG "), unit, dots behind it and case are ignored.
+    A derivation such as "C4-M1" is a channel of its own and never taken for "C4".
     """
     if name in names:
         return name

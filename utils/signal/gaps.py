@@ -214,8 +214,9 @@ def _moment(text: str) -> datetime | None:
 
 
 def linked_files(path: Path) -> dict[str, Path]:
-    """Return the files that a BrainVision header names, by "datafile" and "markerfile"."""
-    text = path.read_bytes().decode("latin-1") if path.is_file() else ""
+    """Return the files that a BrainVision header names, by "datafile" and "markerfile"; none of another format."""
+    header = path.suffix.lower() == ".vhdr" and path.is_file()
+    text = path.read_bytes().decode("latin-1") if header else ""
     named = re.findall(r"(?im)^\s*(DataFile|MarkerFile)\s*=\s*(\S.*?)\s*$", text)
     return {key.casefold(): path.parent / name.replace("$b", path.stem) for key, name in named}
 

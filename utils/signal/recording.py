@@ -4,9 +4,12 @@ What MNE keeps to itself is read from the headers of EDF, BDF and GDF files here
 length that was announced, gaps. (edfio loads a whole BDF file to tell, and loses the announced length.)
 """
 
+import contextlib
 import hashlib
 import logging
+import re
 import struct
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +26,7 @@ from sleep_interpreter.utils.signal import trigger_channel
 from sleep_interpreter.utils.signal.gaps import (
     Gap,
     Timeline,
+    linked_files,
     marks_of,
     of_annotations,
     of_markers,
@@ -37,7 +41,17 @@ _STIM_NAMES = ("STI101", "STI 014")
 """Channels of all trigger lines together: taken before other trigger channels, as MNE does."""
 _SIGN_BITS = {".fif": 16, ".bdf": 24}
 """Formats whose trigger channels are whole numbers of so many bits, the first of which is no sign."""
+_SENT_SECONDS = 0.01
+"""A lower code that lasts so long was sent; amplifiers' lines fall within a sample or two of each other."""
+ENCODED = (".edf", ".bdf")
+"""Formats whose reader can be told the encoding of annotations."""
 _OURS = "Number of records from the header does not match"  # we say it ourselves, in seconds
+_HARMLESS = (
+    "does not conform to MNE naming conventions", "highpass filters", "lowpass filters", "cutoff frequency",
+    "highpass filter", "lowpass filter", "software filter", "No coordinate information", "mixed sampling frequencies",
+    "birthday", "patient information", "Unknown types found, setting as type EEG", "Estimation of",
+)  # fmt: skip
+"""Parts of MNE's remarks that are of no account here; the others are shown."""
 
 
 @dataclass(frozen=True)
@@ -89,21 +103,21 @@ class RateGroup:
 
 
 class Recording:
-    """A file in any format of `mne.io.read_raw`; samples stay on disk.
+    """A file in any format of `mne.io.read_raw`; samples stay on disk. `encoding` is that of annotations.
 
     Channels of EDF, BDF and GDF may differ in rate. MNE raises all to the highest rate among those it opens, in every
     read apart, so here those of one rate are opened alone. A file that is missing, unreadable or without data is a
     `UserError`. `names` are the channels; onsets of the `annotations` count from `first_time` (s); `clock` is the time
-    of day of the first sample in s after midnight (None where the file says none, or midnight); `notices` are logging
-    levels and what is to be said about the file. Where recording was paused, or samples are missing, all times and
-    samples count the gap with its true length, and `timeline` has it.
+    of day of the first sample in s after midnight (None where the file says none, or midnight); `bads` are channels
+    that the file calls bad; `notices` are logging levels and what is to be said about the file. Where recording was
+    paused, or samples are missing, all times and samples count the gap with its true length, and `timeline` has it.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, encoding: str = "utf8") -> None:
+        self.path, self._encoding = Path(path), encoding
         if not self.path.exists():
             raise UserError(f"{self.path}: recording not found")
-        self._raw, remarks = _read(self.path)
+        self._raw, remarks = _read(self.path, encoding)
         self.names = list(self._raw.ch_names)
         if self._raw.n_times == 0 or not self.names:
             raise UserError(f"{self.path}: the recording holds no data")
@@ -111,10 +125,11 @@ class Recording:
         self._rate = float(self._raw.info["sfreq"])
         self.rate = self._rate  # Hz, of the fastest channels
         self.annotations, self.first_time = self._raw.annotations, self._raw.first_time
+        self.bads = list(self._raw.info["bads"])
         rates = [self._rate] * len(self.names)
         self.notices = [(_level(text), f"the reader says: {text}") for text in remarks]
         suffix = self.path.suffix.lower()
-        self._divisible = suffix in (".edf", ".bdf")
+        self._divisible = suffix in ENCODED
         gaps, records = list[Gap](), None
         if self._divisible:
             records = _records(self.path)
@@ -180,7 +195,7 @@ class Recording:
         suffix, raw, row = self.path.suffix.lower(), self._raw, self.names.index(name)
         if suffix in (".edf", ".gdf"):  # MNE cuts the decimals off a channel that it takes for triggers itself
             alone = {"include": [name], "exclude_after_unique": True} if self._divisible else {}
-            raw, _ = _read(self.path, stim_channel=None, **alone)
+            raw, _ = _read(self.path, self._encoding, stim_channel=None, **alone)
             row = raw.ch_names.index(name)
         rate = float(raw.info["sfreq"])
         found = trigger_channel.steps(lambda start, stop: raw.get_data([row], start, stop)[0], raw.n_times)
@@ -209,7 +224,7 @@ class Recording:
     def _open(self, names: list[str], rate: float) -> "mne.io.BaseRaw":
         """Open some channels alone, so that no other one's rate matters."""
         if self._divisible:
-            raw, _ = _read(self.path, include=names, exclude_after_unique=True)
+            raw, _ = _read(self.path, self._encoding, include=names, exclude_after_unique=True)
             if sorted(raw.ch_names) == sorted(names) and abs(raw.info["sfreq"] - rate) < 1e-9 * rate:
                 return raw
         # MNE's GDF reader gives other channels than those asked for when it opens some alone
@@ -229,22 +244,45 @@ def _time_of_day(raw: "mne.io.BaseRaw") -> float | None:
 
 
 def _level(remark: str) -> int:
-    """Return how loudly a reader's remark is passed on: events behind its end mean a file cut short."""
-    return logging.WARNING if "outside" in remark and "data range" in remark else logging.INFO
+    """Return how loudly a reader's remark is passed on: a warning, unless it is known to change no sample or event."""
+    return logging.INFO if any(part in remark for part in _HARMLESS) else logging.WARNING
 
 
-def _read(path: Path, **more: Any) -> tuple["mne.io.BaseRaw", list[str]]:
+@contextlib.contextmanager
+def reader_options(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
+    """Yield what MNE's reader of a recording has to be told for annotations in this encoding.
+
+    BrainVision's reader takes UTF-8 alone for granted: markers in Latin-1 are given to it as a copy in UTF-8.
+    """
+    if path.suffix.lower() in ENCODED:
+        yield {"encoding": encoding}
+    elif encoding == "latin1" and (markers := linked_files(path).get("markerfile")) is not None and markers.is_file():
+        text = re.sub(r"(?mi)^Codepage=.*$", "Codepage=UTF-8", markers.read_text(encoding="latin-1"))
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / markers.name
+            copy.write_text(text, encoding="utf-8")
+            yield {"overrides": {"marker_fname": str(copy)}}
+    else:
+        yield {}
+
+
+def _read(path: Path, encoding: str, **more: Any) -> tuple["mne.io.BaseRaw", list[str]]:
     """Return MNE's Raw (data stay on disk) and what the reader remarked."""
     import mne  # lazy: start-up
 
     try:
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True) as caught, reader_options(path, encoding) as options:
             warnings.simplefilter("always")
-            raw = mne.io.read_raw(path, preload=False, verbose="warning", **more)
+            raw = mne.io.read_raw(path, preload=False, verbose="warning", **options, **more)
     except Exception as error:  # a broken file fails in as many ways as there are readers
         reason = " ".join(str(error).split()) or type(error).__name__
+        if "encoding='latin1'" in reason or isinstance(error, UnicodeDecodeError):
+            raise UserError(
+                f"{path}: its annotations are no UTF-8 text; if they are in Latin-1, set recordings.encoding=latin1 "
+                "(data/prepare.py)"
+            ) from error
         raise UserError(f"{path}: MNE cannot read this recording: {reason[:300]}") from error
-    remarks = [" ".join(str(w.message).split()) for w in caught]
+    remarks = [" ".join(str(w.message).split()) for w in caught if issubclass(w.category, RuntimeWarning)]
     return raw, [text for text in remarks if not text.startswith(_OURS)]
 
 

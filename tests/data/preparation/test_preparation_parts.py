@@ -15,7 +15,7 @@ import recordings
 
 from sleep_interpreter.data.formats import trial_origin
 from sleep_interpreter.data.formats.scoring_readers import from_annotations
-from sleep_interpreter.data.preparation import inputs, subject, trials
+from sleep_interpreter.data.preparation import artefacts, inputs, subject, trials
 from sleep_interpreter.data.preparation import recording as prepare_recording
 from sleep_interpreter.data.preparation import run as prepare_run
 from sleep_interpreter.data.preparation.channels import interpolation, make_plan, rereference
@@ -132,7 +132,7 @@ def test_a_cropped_recording_s_events_count_from_its_first_sample(tmp_path):
         assert read_events(session, recording, found, Events())[0].onset_s.tolist() == [10.0]
         stages = from_annotations(found, load_settings().stages.options, recording.first_time)
         assert stages == [(20.0, 20.0, "N2")]
-        spans = trials.bad_spans(found, load_settings().rejection.annotations, recording.first_time)
+        spans = artefacts.bad_spans(found, load_settings().rejection.artefacts, recording.first_time)
         assert spans.tolist() == [[30.0, 31.0]]
         assert prepare_recording._planted(found, recording.first_time).onset_s.tolist() == [40.0]
 
@@ -269,7 +269,8 @@ def test_dead_and_noisy_channels_are_found(tmp_path):
     assert {"Fz", "Cz"} <= set(found) and len(found) <= 5
     settings = load_settings(None, ["channels.interpolate_share=0"])
     with pytest.raises(UserError) as refused:
-        prepare_recording._bad_channels(file, plan, "s1", ["Fz", "O1"], settings, "night")
+        plan.bad = {"Fz": "channels.tsv", "O1": "channels.tsv"}
+        prepare_recording._bad_channels(file, plan, settings, "night")
     said, criteria = str(refused.value), found["Cz"].removeprefix("pyprep: ")
     assert "channels.tsv: 2" in said and f"{criteria.split(', ')[0]}: " in said
     assert "steps.bad_channels.method (none:" in said
@@ -290,9 +291,15 @@ def test_rejection_by_amplitude():
 
 
 def test_annotated_artefacts_take_their_trials_and_no_others():
-    texts = ["BAD_movement", "artefact/arousal", "artefact/bad_channel/CP1", "Comment/artefact/movement", "badminton"]
+    texts = [
+        "BAD_movement",
+        "artefact/arousal",
+        "artefact/bad_channel/CP1",
+        "Comment/artefact/movement",
+        "not badminton",
+    ]
     annotations = mne.Annotations([10.0, 20, 0, 30, 0], [2.0, 3, 100, 1, 100], texts)
-    spans = trials.bad_spans(annotations, Rejection().annotations, 0.0)
+    spans = artefacts.bad_spans(annotations, Rejection().artefacts, 0.0)
     assert spans.tolist() == [[10, 12], [20, 23], [30, 31]]
     events = pd.DataFrame({"onset_s": [8.0, 8.3, 12.1, 12.3, 29.0]})
     assert trials.overlapping(events, published().windows.sleep, spans).tolist() == [False, True, True, False, True]
@@ -331,8 +338,8 @@ def test_a_bids_folder_is_read_through_mne_bids(tmp_path):
     assert inputs.assign_names(sources, settings) == {"sub-01": "subject_0", "sub-02": "subject_test_0"}
     session = sources[0].sessions[0]
     assert (session.label, session.kind) == ("night_sleep", "sleep") and session.events.is_file()
-    annotations, bads = inputs.bids_details(session, Recording(session.path))
-    assert bads == ["Fz"]
+    annotations, status = inputs.bids_details(session, Recording(session.path))
+    assert [name for name, bad in status.items() if bad] == ["Fz"] and len(status) == 8
     for source in ("annotations", "events_tsv"):
         table, unmapped = read_events(session, Recording(session.path), annotations, Events(source=source))
         assert len(table) == 13 and table.onset_s[0] == 31.0 and set(unmapped) == {"stage/N2"}

@@ -31,7 +31,7 @@ EEG_MONTAGE = published().channels
 ITEMS = published().item_names
 
 
-def quick(lab, out, *more, jobs=1, only=None, **options):
+def quick(lab, out, *more, jobs=None, only=None, **options):
     settings = load_settings(None, [*QUICK, "outputs.report=false", "stages.windows=false", *more])
     sources = inputs.find_recordings(str(lab / "s*"), settings)
     return prepare_run.prepare(sources, settings, out, jobs, only, **options)
@@ -229,7 +229,8 @@ def test_an_interrupted_preparation_goes_on(lab, tmp_path, monkeypatch):
         patch.setattr(prepare_subject, "write_trials", killed)
         with pytest.raises(KeyboardInterrupt):
             quick(lab, tmp_path, only=["s1"])
-    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["manifest.json"]
+    # names and data card are fixed before anybody is prepared; of the subject there is nothing
+    assert {p.name for p in tmp_path.rglob("*") if p.is_file()} == {"manifest.json", "dataset.yaml"}
     assert quick(lab, tmp_path, only=["s1"])["subjects"]["subject_test_0"]["status"] == "complete"
 
 

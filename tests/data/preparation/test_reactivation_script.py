@@ -65,3 +65,29 @@ def test_what_is_missing_is_said(prepared, decoder, call_script, tmp_path):
         "test/reactivation.py", "--data", out, "--checkpoint", decoder, "--control", "before", "--results", tmp_path
     )
     assert code == 2 and "no session 'before'; it has night" in said
+
+
+WRONG = {
+    "behaviour, unknown item": ("--behaviour", "subject\titem\tscore\ns1\tbanana\t1\n", "unknown item 'banana'"),
+    "behaviour, no score": ("--behaviour", "subject\titem\tpoints\ns1\talarm\t1\n", "no column 'score'"),
+    "behaviour, nobody": (
+        "--behaviour",
+        "subject\titem\tscore\ns7\talarm\t1\n",
+        "none of subject_test_0 (s1) is in it",
+    ),
+    "behaviour, decimal comma": ("--behaviour", "subject\titem\tscore\ns1\talarm\t0,5\n", "write a decimal point"),
+    "conditions, no column": ("--conditions", "subject\tsession\ns1\tnight\n", "no column 'condition'"),
+    "conditions, nobody": ("--conditions", "subject\tcondition\ns7\ttmr\n", "subject_test_0"),
+}
+
+
+@pytest.mark.parametrize("way", WRONG)
+def test_a_wrong_table_is_refused_before_the_computing(prepared, decoder, call_script, tmp_path, way):
+    option, content, words = WRONG[way]
+    (tmp_path / "table.tsv").write_text(content)
+    code, said = call_script(
+        "test/reactivation.py", "--data", prepared[0], "--checkpoint", decoder, "--results", tmp_path,
+        option, tmp_path / "table.tsv",
+    )  # fmt: skip
+    assert code == 2 and words in said
+    assert [path.name for path in tmp_path.iterdir()] == ["table.tsv"]

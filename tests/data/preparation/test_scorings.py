@@ -69,7 +69,7 @@ def night(tmp_path_factory):
         recording = recorded["clock" if clock else "none"]
         if begun is not None:  # s after midnight
             names = {"path": recording.path, "annotations": recording.annotations, "first_time": 0.0}
-            recording = SimpleNamespace(**names, clock=begun)
+            recording = SimpleNamespace(**names, clock=begun, timeline=())
         settings = load_settings(None, [f"stages.file={path.name}", *more]).stages
         try:
             session = Session("night", "sleep", recording.path)
@@ -352,7 +352,7 @@ def test_stages_among_annotations_that_do_not_match_are_not_passed_over(night):
     session = Session("night", "sleep", Path("a.fif"))
 
     def found(*changes):
-        recording, file = SimpleNamespace(first_time=0.0, clock=None), SimpleNamespace(seconds=SECONDS)
+        recording, file = SimpleNamespace(first_time=0.0, clock=None, timeline=()), SimpleNamespace(seconds=SECONDS)
         return find_stages(session, raw.annotations, recording, file, None, load_settings(None, changes).stages)
 
     pattern = "(?P<stage>W|NREM1|NREM2|NREM3|R|\\?)"
