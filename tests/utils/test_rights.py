@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sleep_interpreter.utils.core import command_line, rights
-from sleep_interpreter.utils.core.paths import atomic_folder, atomic_write
+from sleep_interpreter.utils.core.paths import ROOT, atomic_folder, atomic_write
 from sleep_interpreter.utils.core.provenance import write_json
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
@@ -51,6 +51,11 @@ def test_the_setting_decides_and_the_umask_comes_back(tmp_path, monkeypatch, cho
         assert os.umask(umask) == umask
     finally:
         os.umask(before)
+
+
+def test_every_word_is_explained():
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert rights.VARIABLE in text and all(f"| `{word}`" in text for word in rights._MASKS)
 
 
 def test_another_word_is_refused_before_anything_is_written(tmp_path, monkeypatch, capsys):

@@ -2,7 +2,10 @@
 
 import http.client
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -17,6 +20,7 @@ from sleep_interpreter.realtime.Control.control_server import Control
 from sleep_interpreter.realtime.Monitor.server import MonitorProcess
 from sleep_interpreter.realtime.Parameters.settings import RemoteControlSettings
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import ROOT
 
 ABOUT = {"started": "2026-01-02T22:30:00+00:00", "ending": "stopped", "channels": ["C4"], "simulated": True}
 
@@ -275,3 +279,54 @@ def test_an_answer_without_end_or_sense_ends_the_question(tmp_path, sends):
             with pytest.raises((UserError, ValueError)):
                 question()
             thread.join(10)
+
+
+TRACED = """
+import asyncio, sys
+from pathlib import Path
+from fastapi import FastAPI
+from opentelemetry import _logs, metrics, trace
+from sleep_interpreter.realtime.Monitor.access import Access
+from sleep_interpreter.realtime.Monitor.app import make_app
+
+def recording(parent, name, nothing):
+    def told(self, *words, **more):
+        seen.append(name)
+        return nothing
+    return type("Provider", (parent,), {name: told})()
+
+seen = []
+trace.set_tracer_provider(recording(trace.TracerProvider, "get_tracer", trace.NoOpTracer()))
+metrics.set_meter_provider(recording(metrics.MeterProvider, "get_meter", metrics.NoOpMeter("x")))
+_logs.set_logger_provider(recording(_logs.LoggerProvider, "get_logger", _logs.NoOpLogger("x")))
+
+async def ask(app, path):
+    gone, waiting, answers = asyncio.Event(), [{"type": "http.request", "body": b""}], []
+    async def receive():
+        return waiting.pop() if waiting else await gone.wait()
+    async def send(message):
+        answers.append(message)
+    scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"",
+             "headers": [(b"host", b"127.0.0.1:1")], "scheme": "http", "http_version": "1.1", "root_path": "",
+             "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 1)}
+    await app(scope, receive, send)
+    return answers[0]["status"]
+
+app = make_app(Path(sys.argv[1]), Access())
+print([asyncio.run(ask(app, path)) for path in ("/", "/api/sessions", "/api/s/n/signals")], seen)
+asyncio.run(ask(FastAPI(), "/"))
+print(sorted(set(seen)))
+"""
+
+
+def test_nothing_of_a_request_is_recorded_or_exported(tmp_path):
+    pytest.importorskip("fastapi.telemetry")  # of FastAPI's newer releases
+    exports = {"FASTAPI_OTEL_AUTO_CONFIGURE": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "-c", TRACED, str(tmp_path)], env={**os.environ, "PYTHONPATH": str(ROOT), **exports},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    ours, bare = done.stdout.splitlines()
+    assert ours == "[200, 403, 400] []", "a page, a refusal, and a request that is not understood"
+    assert bare == "['get_logger', 'get_meter', 'get_tracer']", "the same by a page without our settings"
