@@ -20,7 +20,7 @@ SCRIPT = "lasso_glm/lasso_glm_image2image.py"
 FAST = ("--set", "statistics.permutations=200")
 
 
-def wait(condition, seconds=120):
+def wait(condition, seconds=300):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until
