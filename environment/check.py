@@ -1,7 +1,4 @@
-"""Check that the running Python has what the project needs: python environment/check.py
-
-With --requirements it prints what has to be installed, one requirement a line, for `pip install -r`.
-"""
+"""Check that the running Python has what the project needs: python environment/check.py"""
 
 import re
 import sys
@@ -12,8 +9,8 @@ from typing import Any
 
 
 def requirements(project: dict[str, Any]) -> list[str]:
-    """Return the requirements of pyproject.toml, each once: all that `make setup` installs, which is every extra but
-    NVIDIA's libraries (3 GB; docs/gpu.md).
+    """Return the requirements of pyproject.toml, each once: all that `make setup` installs, in the versions of
+    lock.txt, which is every extra but NVIDIA's libraries (3 GB; docs/gpu.md).
     """
     wanted = [*project["dependencies"]]
     for name, extra in project["optional-dependencies"].items():
@@ -40,9 +37,6 @@ def main() -> int | str:
         found = ".".join(map(str, sys.version_info[:3]))
         return f"error: {sys.executable} is Python {found}; 3.11, 3.12 or 3.13 is needed"
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    if "--requirements" in sys.argv:
-        sys.stdout.write("\n".join(requirements(project)) + "\n")
-        return 0
     lacking = missing(project)
     if lacking:
         return (

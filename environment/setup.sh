@@ -21,9 +21,12 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     exit 2
 fi
 [ -x "$venv/bin/python" ] && fits "$venv/bin/python" || "$python" -m venv --clear "$venv"
-"$venv/bin/python" environment/check.py --requirements > "$venv/requirements.txt"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$venv/requirements.txt" || {
-    echo "error: installing the packages failed (see above); with a connection back, run the same command again" >&2
+# the tested set, by the hashes of its files; built packages alone: nothing of them runs while they are installed
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+    -r environment/lock.txt || {
+    echo "error: installing the packages failed (see above); with a connection back, run the same command again." \
+         "Where this system has no file of the tested set, or a package index of your own has others, take the ranges" \
+         "of pyproject.toml in an environment of your own: pip install '.[dev]', then make demo PYTHON=python" >&2
     exit 2
 }
 touch "$venv/.ready"

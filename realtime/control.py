@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
 
     answer = Client(args.session).ask(args.command, **arguments_of(args.command, args.value, args.by))
     state = answer.get("state")
-    say(json.dumps(state, indent=2) if state is not None else answer.get("text") or answer["error"])
+    say(json.dumps(state, indent=2) if state is not None else answer.get("text") or answer.get("error"))
     return 0 if answer["ok"] else 1
 
 

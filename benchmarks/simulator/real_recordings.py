@@ -12,8 +12,8 @@ from benchmarks.simulator.measures import Recording
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import DATA
 
-EXCERPT, EXCERPT_VERSION = "openspindlenet", "0.1.1"
-EXCERPT_COMMAND = f"pip install --no-deps --target data/external {EXCERPT}=={EXCERPT_VERSION}"
+EXCERPT = "openspindlenet"
+EXCERPT_COMMAND = f"pip install --no-deps --target data/external -r environment/recordings/{EXCERPT}.txt"
 EXCERPT_RATE = 250.0
 """Hz, of the package's scalp EEG (its documentation; the file holds numbers alone)."""
 

@@ -1,5 +1,6 @@
 """Writes one subject's files in the published layout (docs/data_format.md), simulated ones and a lab's own."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from sleep_interpreter.utils.core.safe_pickle import write_pickle
 
 NAME_RECORDS = ("epochs.json", "manifest.json")
 """Files in a data folder that say which of the lab's subjects became which: of MNE Epochs, and of a preparation."""
+LAYOUT_NAME = re.compile(r"subject_(test_)?[0-9]{1,6}")
+"""What a subject is called in the published layout."""
 Beside = Iterable[tuple[int, dict[str, np.ndarray]]]
 """Places of sleep trials, and {modality: awake trials (15, C, T)} beside each."""
 Origins = Sequence[Mapping[str, Any]]

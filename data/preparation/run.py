@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from sleep_interpreter.data.formats.subject_writer import is_test
+from sleep_interpreter.data.formats.subject_writer import LAYOUT_NAME, is_test
 from sleep_interpreter.data.preparation.cleaning import require_package
 from sleep_interpreter.data.preparation.inputs import Source, assign_names
 from sleep_interpreter.data.preparation.recording import check_called_bad, fingerprint
@@ -24,12 +24,14 @@ from sleep_interpreter.data.preparation.subject import (
     failed,
     prepare_subject,
     read_record,
+    recorded_files,
 )
 from sleep_interpreter.utils.core import data_card, file_locks, provenance
 from sleep_interpreter.utils.core.command_line import set_up_logging
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.own_folder import own_folder
 from sleep_interpreter.utils.core.paths import display_path
-from sleep_interpreter.utils.core.provenance import MARK, read_json, write_json
+from sleep_interpreter.utils.core.provenance import MARK, read_json, require_json, write_json
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
 from sleep_interpreter.utils.signal.recording import Recording
 
@@ -40,6 +42,11 @@ _OF_THE_SYSTEM = {".DS_Store", "Thumbs.db", "desktop.ini"}
 LABELS = "SI Staging Label/Whole_label_data.pickle"
 _NO_RESULT: Any = {"threads": True, "outputs": {"report"}, "recordings": {"chunk_seconds"}}
 """Settings that change no file of the layout, so that another value does not mean another data set."""
+_RECORD: dict[str, dict[str, Any]] = {
+    "complete": {"simulated": bool, "counts": dict, "notes": list, "sessions": dict, "seconds": (int, float)},
+    "failed": {"step": str, "reason": str},
+}
+"""What a subject's record in the manifest holds, by its status."""
 Task = tuple[Source, str, Preparation, Path]
 """What `prepare_subject` takes."""
 
@@ -59,7 +66,7 @@ def prepare(
     for method in (settings.steps.bad_channels.method, settings.steps.ica.method, settings.rejection.method):
         require_package(method)
     check_called_bad(sources, settings)
-    _read_manifest(out)  # a folder of something else stays as it is
+    _read_manifest(own_folder(out))  # a folder of something else stays as it is
     refusal = (
         f"{display_path(out)}: another process is preparing into this folder; wait for its end (several "
         "subjects side by side: --jobs), or choose another --out"
@@ -100,12 +107,14 @@ def prepare(
             "names": {**{lab: name for lab, name in before.get("names", {}).items() if name in complete}, **names},
             "subjects": kept,
         }
+        wanted = [source for source in sources if only is None or source.name in only]
+        there = {names[source.name]: read_record(out, names[source.name]) for source in wanted}
         write_json(out / MANIFEST, manifest)  # names are fixed before anybody is prepared under them
         data_card.write(settings.card, out)
         todo: list[Task] = []
-        for source in (source for source in sources if only is None or source.name in only):
+        for source in wanted:
             name = names[source.name]
-            record = None if source.fault else read_record(out, name)
+            record = None if source.fault else there[name]
             if record is not None and not force and record.get("inputs") == _fingerprints(source, settings):
                 log.info("%s (%s): is there", source.name, name)
                 manifest["subjects"][name] = record
@@ -207,15 +216,24 @@ def _read_manifest(out: Path) -> dict:
                 "was changed, give an empty folder with --out"
             )
         return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: no readable JSON ({error}); remove it to begin again") from None
-    if not isinstance(found, dict) or not {"names", "subjects", "settings_sha256"} <= found.keys():
+    manifest = require_json(path, "is no manifest of a preparation; nothing was changed, give an empty folder with --out")
+    subjects, names = manifest.get("subjects"), manifest.get("names")
+    if not isinstance(subjects, dict) or not isinstance(names, dict) or "settings_sha256" not in manifest:
         raise UserError(
             f"{path}: is no manifest of a preparation; nothing was changed, give an empty folder with --out"
         )
-    return found
+    for name in (*subjects, *names.values()):
+        if not (isinstance(name, str) and LAYOUT_NAME.fullmatch(name)):
+            raise UserError(f"{path}: {str(name)[:80]!r} is no subject of the layout (subject_0, subject_test_0, ...)")
+    for name, record in subjects.items():
+        status = record.get("status") if isinstance(record, dict) else None
+        wanted = {"source": str, **_RECORD.get(str(status), {})}
+        if str(status) not in _RECORD or any(not isinstance(record.get(key), kind) for key, kind in wanted.items()):
+            raise UserError(
+                f"{path}: {name}: of status, {', '.join(wanted)} one is missing or unknown; give another --out"
+            )
+        recorded_files(out, record, path)
+    return manifest
 
 
 def _remove_prepared(out: Path, manifest: dict) -> None:
@@ -225,8 +243,8 @@ def _remove_prepared(out: Path, manifest: dict) -> None:
         records.setdefault(path.parent.name, {}).update(read_json(path).get("files", {}))
     for name, files in records.items():
         (out / PREPARED / name / RECORD).unlink(missing_ok=True)
-        for relative in files:
-            (out / relative).unlink(missing_ok=True)
+        for path in recorded_files(out, {"files": files}, out / MANIFEST).values():
+            path.unlink(missing_ok=True)
     for name in (LABELS, data_card.FILE):
         (out / name).unlink(missing_ok=True)
     (out / MANIFEST).unlink()

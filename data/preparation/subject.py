@@ -30,6 +30,7 @@ from sleep_interpreter.data.preparation.trials import Trials
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.data_card import AWAKE
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.own_folder import inside
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.provenance import read_json, write_json
 
@@ -358,10 +359,11 @@ def _move(files: Path, out: Path, record: dict) -> None:
         record["files"][file.relative_to(files).as_posix()] = {"bytes": file.stat().st_size, "sha256": digest}
     path = out / PREPARED / record["subject"] / RECORD
     before = read_json(path).get("files", {})
+    old = recorded_files(out, {"files": before}, path)
     # from here on until the new record is there, the subject is unfinished
     write_json(path, {"status": "unfinished", "files": {**before, **record["files"]}})
     for relative in before.keys() - record["files"].keys():
-        (out / relative).unlink(missing_ok=True)  # what the recordings of now no longer give
+        old[relative].unlink(missing_ok=True)  # what the recordings of now no longer give
     for relative in record["files"]:
         target = out / relative
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -370,12 +372,23 @@ def _move(files: Path, out: Path, record: dict) -> None:
 
 def read_record(out: Path, name: str) -> dict | None:
     """Return the record of a subject whose preparation is complete, all files in place, else None."""
-    record = read_json(out / PREPARED / name / RECORD)
+    path = out / PREPARED / name / RECORD
+    record = read_json(path)
+    files = recorded_files(out, record, path)
     if record.get("status") != "complete":
         return None
-    for relative, about in record.get("files", {}).items():
-        file = out / relative
-        if not file.is_file() or file.stat().st_size != about["bytes"]:
+    for relative, file in files.items():
+        about = record["files"][relative]
+        if not file.is_file() or not isinstance(about, dict) or file.stat().st_size != about.get("bytes"):
             log.info("%s: %s is missing or of another size: prepared again", name, file)
             return None
     return record
+
+
+def recorded_files(out: Path, record: dict, source: Path) -> dict[str, Path]:
+    """Return {name: path} of the files that a record of `source` counts as its subject's; `UserError` where one would
+    lie outside `out`."""
+    files = record.get("files", {})
+    if not isinstance(files, dict):
+        raise UserError(f"{source}: files is no mapping; remove that record, and the subject is prepared again")
+    return {name: inside(out, name, source) for name in files}

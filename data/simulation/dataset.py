@@ -5,7 +5,6 @@ interruption, `simulation.unfinished.json` holds the size and the checksum of ev
 """
 
 import hashlib
-import json
 import logging
 import multiprocessing
 import os
@@ -27,8 +26,9 @@ from sleep_interpreter.data.simulation.settings import Simulation
 from sleep_interpreter.data.simulation.subject import Subject
 from sleep_interpreter.utils.core import file_locks
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.own_folder import inside, own_folder
 from sleep_interpreter.utils.core.paths import display_path, remove_temporary_files
-from sleep_interpreter.utils.core.provenance import MARK, write_json
+from sleep_interpreter.utils.core.provenance import MARK, read_json, write_json
 from sleep_interpreter.utils.core.provenance import SIDECAR as COMPLETE
 from sleep_interpreter.utils.core.provenance import UNFINISHED_SIDECAR as UNFINISHED
 
@@ -58,7 +58,7 @@ def write_dataset(
     parts: tuple[str, ...] = PARTS[:1] if recording_only else PARTS if bids else PARTS[:2]
     if recording_only and bids:
         raise UserError("--recording writes nothing but the short recording; leave out --bids or --recording")
-    old, outdated = _found(out), list[Path]()
+    old, outdated = _found(own_folder(out)), list[Path]()
     written: Any = None if old is None else old.pop("written", None)
     written = written if isinstance(written, dict) else {}
     if old is not None:
@@ -163,7 +163,7 @@ def _write(job: Job, out: Path) -> None:
 def _remove(out: Path, files: Iterable[Path]) -> None:
     """Remove files, and the folders that are empty then."""
     for file in files:
-        file.unlink()
+        file.unlink(missing_ok=True)  # a manifest may name it twice
         for folder in file.parents:
             if folder == out or any(folder.iterdir()):
                 break
@@ -220,13 +220,11 @@ def _found(out: Path) -> dict[str, Any] | None:
         raise UserError(
             f"{out}: holds files that the simulator did not write; nothing was changed, give an empty folder with --out"
         )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        inside = all((out / file).resolve().is_relative_to(out.resolve()) for file in content["files"])
-    except (ValueError, TypeError, KeyError):
-        inside = False
-    if not inside:
+    content = read_json(path)
+    if not (isinstance(content.get("files"), list) and isinstance(content.get("parts", []), list)):
         raise UserError(f"{path}: not a manifest of the simulator; give another folder with --out")
+    for file in content["files"]:
+        inside(out, file, path)
     return content
 
 

@@ -21,6 +21,7 @@ from sleep_interpreter.utils.core import parallel
 from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.data_card import ASLEEP, DataCard, published
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.own_folder import own_folder
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.metrics import exchangeability
 
@@ -61,7 +62,7 @@ def run(
     from the Ith (1 to N), a share of the work for one of N machines; `spread`: jobs, backend and scheduler of
     `utils.core.parallel.results`. Refused if a file there belongs to other settings, or a subject's data are.
     """
-    kept, jobs = {}, []
+    kept, jobs, folder = {}, [], own_folder(folder)
     chosen = list(files.items()) if part is None else list(files.items())[part[0] - 1 :: part[1]]
     for name, file in chosen:
         job = _job(plan, settings, name, file, root, generalise, card)

@@ -1,6 +1,5 @@
 """What a session's folder says about it: its events so far, its signal, its spectrogram. Read only."""
 
-import json
 import logging
 import threading
 from pathlib import Path
@@ -9,11 +8,14 @@ from typing import Any
 import numpy as np
 from scipy import signal
 
+from sleep_interpreter.realtime.Recording import session_about
 from sleep_interpreter.realtime.Recording.event_log import is_silent_cue
 from sleep_interpreter.realtime.Recording.recorder import PLACE
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.data_card import card_of
-from sleep_interpreter.utils.core.provenance import read_json
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.own_folder import inside
+from sleep_interpreter.utils.core.provenance import parse_json, read_json
 from sleep_interpreter.utils.signal.recording import Recording
 
 logger = logging.getLogger(__name__)
@@ -22,6 +24,12 @@ EPOCH_SECONDS = 30
 _BINS_HZ = np.arange(0.5, 30.25, 0.5)
 _MOST_EVENTS = 400
 _SCREEN_RATE = 100.0
+_AT_ONCE, _LONGEST_LINE = 2**23, 2**17
+"""Bytes of the log that are read at a time, and of an event: a thousand times what they are."""
+_LONGEST_NIGHT = 48 * 3600.0
+"""Seconds of which the spectrogram is made."""
+_RATES, _MOST_CHANNELS = (1.0, 100_000.0), 4096
+"""Hz and channels of a recording that there can be."""
 Stretch = tuple[list[str], float, np.ndarray]
 """Names, rate and (channels, n) µV."""
 
@@ -41,24 +49,32 @@ class SessionHistory:
 
     def about(self) -> dict[str, Any]:
         """Return session.json, {} while it is not there."""
-        return read_json(self.folder / "session.json")
+        return session_about.about(self.folder)
 
     def update(self) -> None:
         """Read what has been logged since the last call."""
         with self._lock:
-            try:
-                with (self.folder / "log.jsonl").open("rb") as handle:
-                    handle.seek(self._read)
-                    data = handle.read()
-            except OSError:
-                return
-            whole = data.rfind(b"\n") + 1  # a line that is being written waits
-            self._read += whole
-            for line in data[:whole].splitlines():
-                try:
-                    self._add(json.loads(line))
-                except (ValueError, KeyError) as error:
-                    logger.warning("%s: a damaged line is left out (%s)", self.folder / "log.jsonl", error)
+            while data := self._news():
+                whole = data.rfind(b"\n") + 1  # a line that is being written waits
+                if not whole and len(data) <= _LONGEST_LINE:
+                    return
+                lines = data[:whole].splitlines()
+                if max(map(len, lines or [data])) > _LONGEST_LINE:
+                    raise UserError(f"{self.folder / 'log.jsonl'}: a line longer than any that a session writes")
+                self._read += whole
+                for line in lines:
+                    try:
+                        self._add(parse_json(line))
+                    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+                        logger.warning("%s: a damaged line is left out (%s)", self.folder / "log.jsonl", error)
+
+    def _news(self) -> bytes:
+        try:
+            with inside(self.folder, "log.jsonl", "the session").open("rb") as handle:
+                handle.seek(self._read)
+                return handle.read(_AT_ONCE)
+        except OSError:
+            return b""
 
     def content(self) -> dict[str, Any]:
         """Return everything as plain lists for JSON."""
@@ -72,7 +88,9 @@ class SessionHistory:
             }  # fmt: skip
 
     def _add(self, event: dict[str, Any]) -> None:
-        kind, detail, at = event["event"], event["detail"], event["seconds"]
+        kind, detail, at = event["event"], event["detail"], float(event["seconds"])
+        if not (isinstance(kind, str) and isinstance(detail, dict)):
+            raise ValueError("no event")
         self.last = max(self.last, at)
         if kind == "stage":
             self.stages.append([at, detail["stage"], detail["smoothed"]])
@@ -116,7 +134,7 @@ class SignalReader:
     def spectrogram(self, upto: float) -> dict[str, Any]:
         """Return the power of the staging EEG in dB, one column every 30 s, as lists hz, seconds, db; cached, new
         epochs only. A column is null where there is no signal."""
-        count = int(upto // EPOCH_SECONDS)
+        count = int(min(max(upto, 0.0), _LONGEST_NIGHT) // EPOCH_SECONDS)
         with self._lock:
             for epoch in range(count):
                 if epoch not in self._spectra:
@@ -142,10 +160,10 @@ class SignalReader:
         segments = sorted((self._history.folder / "recording").glob("segment_*.vhdr"))
         if segments:
             return self._recorded(segments, wanted, start, seconds)
-        path = about.get("recording", {}).get("path")
-        if path is None:
-            raise ValueError("the session has no recording")
         if self._replayed is None:
+            path = session_about.replayed_file(about)
+            if path is None:
+                raise UserError("the session has no recording")
             self._replayed = Recording(path)
         groups = self._replayed.groups(wanted)
         rate = groups[0].rate
@@ -167,6 +185,8 @@ class SignalReader:
         starts = [_start(path) for path in segments]
         number = max((k for k, first in enumerate(starts) if first <= start), default=0)
         names, rate = _header(segments[number])
+        if not (_RATES[0] <= rate <= _RATES[1] and 0 < len(names) <= _MOST_CHANNELS):
+            raise UserError(f"{segments[number]}: {len(names)} channels at {rate:g} Hz are no recording of a session")
         path = segments[number].with_suffix(".eeg")
         frames = path.stat().st_size // (4 * len(names))
         first = round((start - starts[number]) * rate)
@@ -182,7 +202,7 @@ class SignalReader:
 def _start(path: Path) -> float:
     """Return where a segment begins on the session's clock, s, as its markers say."""
     _, rate = _header(path)
-    for line in path.with_suffix(".vmrk").read_text(encoding="utf-8").splitlines():
+    for line in _beginning(path.with_suffix(".vmrk")):
         if PLACE in line:
             return int(line.partition(PLACE)[2].split(",")[0]) / rate
     return 0.0
@@ -191,27 +211,34 @@ def _start(path: Path) -> float:
 def _header(path: Path) -> tuple[list[str], float]:
     """Return channel names and rate of one of our own headers."""
     names, interval = [], 2000.0
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in _beginning(path):
         if line.startswith("SamplingInterval="):
             interval = float(line.partition("=")[2])
         elif line.startswith("Ch") and "=" in line and line[2].isdigit():
             names.append(line.partition("=")[2].split(",")[0].replace(r"\1", ","))
-    return names, 1e6 / interval
+    return names, 1e6 / interval if interval > 0 else 0.0
+
+
+def _beginning(path: Path) -> list[str]:
+    """Return the lines in the first MiB of a file."""
+    with path.open("rb") as handle:
+        return handle.read(2**20).decode("utf-8", "replace").splitlines()
 
 
 def list_sessions(root: Path) -> list[dict[str, Any]]:
     """Return the sessions below a folder, the newest first: [{subject, session, started, ending, ...}]."""
     found = []
     for path in sorted(root.glob("*/session_*/session.json")):
-        folder, about = path.parent, read_json(path)
+        folder, about = path.parent, session_about.about(path.parent)
         if not about:
             continue
+        minutes = read_json(folder / "summary.json").get("minutes")
         found.append(
             {
                 "subject": folder.parent.name, "session": folder.name, "started": about.get("started"),
                 "ending": about.get("ending"), "running": (folder / "control.json").is_file(),
                 "simulated": about.get("simulated"), "source": about.get("source", "replay"),
-                "minutes": read_json(folder / "summary.json").get("minutes"),
+                "minutes": minutes if isinstance(minutes, int | float) else None,
                 "cues": about.get("counts", {}).get("cue"), "report": (folder / "report.html").is_file(),
             }
         )  # fmt: skip

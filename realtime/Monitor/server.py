@@ -1,7 +1,6 @@
 """Starts the monitor: in this process (the script), or in one of its own beside a session."""
 
 import logging
-import secrets
 import socket
 import subprocess
 import sys
@@ -10,12 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sleep_interpreter.realtime.Control.control_client import Client
+from sleep_interpreter.realtime.Monitor.access import Access
 from sleep_interpreter.realtime.Utils.stop_request import end_process
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.own_folder import own_folder
 from sleep_interpreter.utils.core.paths import ROOT
-from sleep_interpreter.utils.core.provenance import read_json
 
 logger = logging.getLogger(__name__)
+
+_MOST_CONNECTIONS = 100
+_LONGEST_HEADER, _LONGEST_FRAME = 16 * 1024, 4096
+"""Bytes of a request's header, and of what a browser may send to the feed: a token."""
 
 
 def serve(path: Path, port: int = 0, announce: Callable[[str, str], Any] | None = None) -> None:
@@ -27,7 +32,8 @@ def serve(path: Path, port: int = 0, announce: Callable[[str, str], Any] | None 
     try:
         import uvicorn  # lazy: optional dependency
 
-        from sleep_interpreter.realtime.Monitor.app import Access, make_app  # lazy: optional dependency
+        from sleep_interpreter.realtime.Monitor.app import make_app  # lazy: optional dependency
+        from sleep_interpreter.realtime.Monitor.connection import LimitedConnection  # lazy: optional dependency
     except ImportError as error:
         raise UserError(f"the monitor needs {error.name}: pip install -e '.[monitor]'") from error
     path = Path(path).resolve()
@@ -36,9 +42,7 @@ def serve(path: Path, port: int = 0, announce: Callable[[str, str], Any] | None 
         root, first = path.parents[1], (path.parent.name, path.name)
     if first is None and not any(path.glob("*/session_*/session.json")):
         raise UserError(f"{path}: no session is there")
-    # a running session's tokens: a monitor that is started again knows the same ones
-    known = read_json(path / "control.json")
-    token, view = (str(known.get(key) or secrets.token_urlsafe(24)) for key in ("token", "view_token"))
+    access = Access({} if first is None else {first: _running(own_folder(path))})
     try:
         listener = socket.create_server(("127.0.0.1", port))
     except OSError as error:
@@ -46,10 +50,22 @@ def serve(path: Path, port: int = 0, announce: Callable[[str, str], Any] | None 
     port = listener.getsockname()[1]
     url = f"http://127.0.0.1:{port}/" + ("" if first is None else f"session/{first[0]}/{first[1]}")
     if announce is not None:
-        announce(f"{url}#{token}", f"{url}#{view}")
-    app = make_app(root, Access(token, view), first)
-    config = uvicorn.Config(app, log_level="warning", ws_ping_interval=20, timeout_graceful_shutdown=1)
+        announce(*(f"{url}#{access.token(right, first)}" for right in ("control", "view")))
+    config = uvicorn.Config(
+        make_app(root, access, first), log_level="warning", ws_ping_interval=20, timeout_graceful_shutdown=1,
+        http=LimitedConnection, limit_concurrency=_MOST_CONNECTIONS, h11_max_incomplete_event_size=_LONGEST_HEADER,
+        ws_max_size=_LONGEST_FRAME, ws_max_queue=4, ws_per_message_deflate=False,
+    )  # fmt: skip
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _running(folder: Path) -> dict[str, str]:
+    """Return the tokens of a session that runs: a monitor that is started again knows the same ones. {} of others."""
+    try:
+        client = Client(folder, "monitor")
+    except UserError:
+        return {}
+    return {"control": client.token, "view": client.view_token} if client.runs() else {}
 
 
 class MonitorProcess:

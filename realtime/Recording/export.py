@@ -1,7 +1,6 @@
 """A session's recording in the formats that other programs read: BIDS, EDF+, BDF+, one BrainVision file."""
 
 import contextlib
-import json
 import logging
 import os
 import re
@@ -14,11 +13,12 @@ from pathlib import Path
 import mne
 import numpy as np
 
+from sleep_interpreter.realtime.Recording.session_about import require_about, subject_of
 from sleep_interpreter.realtime.Recording.session_recording import join_segments
 from sleep_interpreter.utils.core.config import read_yaml
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write
-from sleep_interpreter.utils.core.provenance import MARK, write_json
+from sleep_interpreter.utils.core.provenance import MARK, require_json, write_json
 from sleep_interpreter.utils.signal.channel_names import find_channel
 
 logger = logging.getLogger(__name__)
@@ -60,10 +60,11 @@ def export_bids(folder: str | Path, root: str | Path) -> Path:
     import mne_bids  # lazy: start-up
 
     folder, root = Path(folder), Path(root)
-    about = json.loads((folder / "session.json").read_text(encoding="utf-8"))
-    label = about["subject"]["session"] or folder.name
+    about = require_about(folder, "subject", "simulated")
+    subject = subject_of(folder, about)
+    label = subject.session or folder.name
     path = mne_bids.BIDSPath(
-        subject=_plain(about["subject"]["id"]), session=_plain(label), task=TASK, datatype="eeg",
+        subject=_plain(subject.id), session=_plain(label), task=TASK, datatype="eeg",
         suffix="eeg", extension=".vhdr", root=root,
     )  # fmt: skip
     _refuse_existing(path.fpath)
@@ -76,7 +77,7 @@ def export_bids(folder: str | Path, root: str | Path) -> Path:
     task = "sleep with targeted memory reactivation"
     entries = {"SoftwareFilters": "n/a", "Manufacturer": "n/a", "TaskDescription": task}
     mne_bids.update_sidecar_json(path.copy().update(extension=".json"), entries, verbose="error")
-    content = json.loads(description.read_text(encoding="utf-8"))
+    content = require_json(description)
     if new:
         content |= {"Name": "Sleep Interpreter sessions"}
     if about["simulated"]:

@@ -13,6 +13,7 @@ from sleep_interpreter.realtime.Recording.event_log import read_log, silent_cues
 from sleep_interpreter.realtime.Recording.recorder import GAP_KIND, GAP_TEXT, PLACE
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.own_folder import own_folder
 from sleep_interpreter.utils.core.provenance import MARK
 from sleep_interpreter.utils.signal.brainvision_writer import BrainVisionWriter
 
@@ -42,7 +43,7 @@ class Segment:
 def segments(folder: str | Path) -> list[Segment]:
     """Return the segments of a session's folder in the order of time, or raise `UserError` where there are none or
     one cannot be read."""
-    paths = sorted((Path(folder) / "recording").glob("segment_*.vhdr"))
+    paths = sorted((own_folder(folder) / "recording").glob("segment_*.vhdr"))
     if not paths:
         raise UserError(f"{folder}: no recording is there; only live sessions record their stream")
     found = sorted((read_segment(path) for path in paths), key=lambda s: (s.first, s.path.name))

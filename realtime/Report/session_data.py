@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from sleep_interpreter.realtime.Recording import session_about
 from sleep_interpreter.realtime.Recording.event_log import read_log, silent_cues
 from sleep_interpreter.utils.core.config import read_yaml
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.data_card import DataCard, card_of
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.own_folder import own_folder
 from sleep_interpreter.utils.core.provenance import read_json
 
 Span = tuple[float, float]
@@ -237,7 +239,7 @@ class SessionData:
 
 def load_session(folder: str | Path) -> SessionData:
     """Read a session's folder; `UserError` where there is no log, or it is damaged."""
-    folder = Path(folder)
+    folder = own_folder(folder)
     log = folder / "log.jsonl"
     if not log.is_file():
         raise UserError(f"{folder}: no session is there: log.jsonl is missing")
@@ -247,16 +249,17 @@ def load_session(folder: str | Path) -> SessionData:
         raise UserError(f"{error}; repair or remove that line, on a copy of the session's folder") from error
     if not events:
         raise UserError(f"{log}: the session ended before anything was logged")
-    about, summary = read_json(folder / "session.json"), read_json(folder / "summary.json")
+    about, summary = session_about.about(folder), read_json(folder / "summary.json")
     settings: dict[str, Any] = {}
     with suppress(OSError, ValueError):
         settings = read_yaml(folder / "settings.yaml")
     files = {"session.json": about, "settings.yaml": settings, "summary.json": summary}
     missing = [f"{name} is missing or damaged" for name, content in files.items() if not content]
-    parts = ("subject", "recording", "versions")
-    about = {key: value for key, value in about.items() if key not in parts or isinstance(value, dict)}
     session = SessionData(folder, events, about, settings, summary, missing=missing)
-    session.segments.extend(_segments(session))
+    try:
+        session.segments.extend(_segments(session))
+    except UserError as error:
+        missing.append(str(error))
     if not session.segments:
         missing.append("no recording of the signal: no spectrogram, no evoked responses")
     return session
@@ -266,8 +269,8 @@ def _segments(session: SessionData) -> list[Segment]:
     """Find the files of the recording and where each begins."""
     own = sorted((session.folder / "recording").glob("segment_*.vhdr"))
     if not own:
-        path = session.about.get("recording", {}).get("path")
-        return [Segment(Path(path), 0.0)] if path and Path(path).exists() else []
+        path = session_about.replayed_file(session.about)
+        return [] if path is None else [Segment(path, 0.0)]
     begins = {own[0].name: (session.begin, True)}
     for e in session.select("resume"):
         if e["detail"].get("segment"):

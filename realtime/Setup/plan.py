@@ -11,15 +11,17 @@ from typing import Any
 from sleep_interpreter.realtime.Cues import loudness_calibration
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Recording.event_log import read_log
+from sleep_interpreter.realtime.Recording.session_about import replayed_file, require_about, subject_of
 from sleep_interpreter.realtime.Recording.session_recording import segments
 from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
 from sleep_interpreter.realtime.Sources.source import Plan
-from sleep_interpreter.realtime.Subject import Subject, load_subject
+from sleep_interpreter.realtime.Subject import load_subject
 from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.utils.core import config, file_locks
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.data_card import card_of
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.own_folder import own_folder
 from sleep_interpreter.utils.core.paths import display_path
 
 FLAGS = {
@@ -86,10 +88,8 @@ def _resumed(args: argparse.Namespace) -> Plan:
         raise UserError(f"{error}: take that line out (keep a copy), and resume again") from None
     if not events:
         raise UserError(f"{folder}: nothing was logged; begin a new session")
-    recording = about["recording"].get("path")
-    origin = resume_sample(settings, about, events)
-    path = recording and Path(recording)
-    return Plan(settings, _subject(about), path, folder, tuple(events), origin, card=card_of(folder))
+    origin, path = resume_sample(settings, about, events), replayed_file(about)
+    return Plan(settings, subject_of(folder, about), path, folder, tuple(events), origin, card=card_of(folder))
 
 
 def resume_sample(settings: SessionSettings, about: dict[str, Any], events: Sequence[dict[str, Any]]) -> int:
@@ -135,7 +135,7 @@ def _replayed(args: argparse.Namespace) -> Plan:
     # a stream counts from where its process began: only there are the log's gaps the file's too
     gaps = tuple(sorted({*lacking, *(logged if origin in begun else ())}))
     inputs = ReplayedInputs(own, origin)
-    return Plan(settings, _subject(about), recording, None, before, origin, inputs, gaps, card_of(folder))
+    return Plan(settings, subject_of(folder, about), recording, None, before, origin, inputs, gaps, card_of(folder))
 
 
 def _recorded_segments(
@@ -154,15 +154,11 @@ def _recorded_segments(
 
 def _open(path: str, overrides: Sequence[str]) -> tuple[Path, SessionSettings, dict[str, Any]]:
     """Return a session's folder, settings and session.json."""
-    folder = Path(path)
+    folder = own_folder(path)
     for name in ("settings.yaml", "session.json", "log.jsonl"):
         if not (folder / name).is_file():
             raise UserError(f"{folder}: no session is there: {name} is missing")
     tree, origins = config.resolve(folder / "settings.yaml", overrides=overrides)
     tree.get("control", {}).pop("keyboard", None)  # sessions of version 0.1 could be controlled by keys
     settings = config.validate(SessionSettings, tree, display_path(folder / "settings.yaml"), origins)
-    return folder, settings, json.loads((folder / "session.json").read_text(encoding="utf-8"))
-
-
-def _subject(about: dict[str, Any]) -> Subject:
-    return config.validate(Subject, about["subject"], "session.json")
+    return folder, settings, require_about(folder, "started", "ending", "subject", "recording")

@@ -1,7 +1,6 @@
 """A prepared session, run into its folder: to its end, and to the report."""
 
 import contextlib
-import json
 import logging
 import time
 from dataclasses import replace
@@ -17,6 +16,7 @@ from sleep_interpreter.realtime.Monitor.server import MonitorProcess
 from sleep_interpreter.realtime.Output.marker_ports import open_ports
 from sleep_interpreter.realtime.Output.sinks import open_sink
 from sleep_interpreter.realtime.Recording.event_log import EventLog, read_log
+from sleep_interpreter.realtime.Recording.session_about import require_about
 from sleep_interpreter.realtime.Report.summary import summary_lines, write_summary
 from sleep_interpreter.realtime.Session.operator_commands import commands_to_restore
 from sleep_interpreter.realtime.Session.session import Session
@@ -44,7 +44,7 @@ def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, moni
         closing.callback(source.close)
         closing.enter_context(prevent_sleep(source.real_time))
         if goes_on:
-            about = json.loads((folder / "session.json").read_text(encoding="utf-8"))
+            about = require_about(folder)
             # networks and sound took their time to be made ready: a resumed session's gap is as long as it was
             planned = replace(planned, origin=resume_sample(settings, about, planned.events))
             source.begin_at(planned.origin)

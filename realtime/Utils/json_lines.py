@@ -16,15 +16,15 @@ class JsonLineSocket:
     def __init__(self, link: socket.socket) -> None:
         self._link, self._rest = link, b""
 
-    def read_line(self, begins: float, whole: float) -> bytes | None:
+    def read_line(self, begins: float, whole: float, longest: int = LONGEST) -> bytes | None:
         """Return the next line; None when the other end has gone or took too long.
 
         Something must come within `begins` seconds, and the line be complete within `whole` seconds from then on; one
-        of more than 16 KiB is a `ValueError`.
+        of more than `longest` bytes is a `ValueError`.
         """
         deadline = time.monotonic() + (whole if self._rest else begins)
         while b"\n" not in self._rest:
-            if len(self._rest) > LONGEST:
+            if len(self._rest) > longest:
                 self.send(ok=False, error="the line is too long")
                 raise ValueError("a line that is too long")
             left = deadline - time.monotonic()
@@ -32,7 +32,7 @@ class JsonLineSocket:
                 return None
             self._link.settimeout(left)
             try:
-                part = self._link.recv(4096)
+                part = self._link.recv(min(longest, 65536) // 4)
             except TimeoutError:
                 return None
             if not part:

@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
+import dask
 import pytest
 from lasso_data import same, write_cohort
 
@@ -16,36 +20,44 @@ SCRIPT = "lasso_glm/lasso_glm_image2image.py"
 FAST = ("--set", "statistics.permutations=200")
 
 
-def wait(condition, seconds=120):
+def wait(condition, seconds=300):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.05)
 
 
-@pytest.fixture
-def cluster(tmp_path):
-    """Return the address of a scheduler and its two workers, processes of their own."""
-    file = tmp_path / "scheduler.json"
+@contextmanager
+def running_cluster(folder, environment, count, *words):
+    """Give the address of a scheduler and its workers, processes of their own."""
+    file = folder / "scheduler.json"
     places = ["--host", "127.0.0.1", "--no-dashboard"]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    environment = os.environ | threads | {"PYTHONPATH": str(ROOT)}
+    environment = {**environment, **threads, "PYTHONPATH": str(ROOT)}
 
     def start(*words):
         command = [sys.executable, "-m", "dask", *words]
-        with (tmp_path / f"{len(running)}.log").open("w") as log:
-            running.append(subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log))
+        with (folder / f"{len(running)}.log").open("w") as log:
+            running.append(subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log))
         return running[-1]
 
     running = []
-    start("scheduler", *places, "--port", "0", "--scheduler-file", str(file))
-    wait(lambda: file.exists() and file.stat().st_size)
-    address = json.loads(file.read_text())["address"]
-    workers = [start("worker", address, *places, "--no-nanny", "--nthreads", "1") for _ in range(2)]
-    yield address, workers
-    for process in running:
-        process.kill()
-        process.wait()
+    try:
+        start("scheduler", *places, *words, "--port", "0", "--scheduler-file", str(file))
+        wait(lambda: file.exists() and file.stat().st_size)
+        address = json.loads(file.read_text())["address"]
+        yield address, [start("worker", address, *places, "--no-nanny", "--nthreads", "1") for _ in range(count)]
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Return the address of a scheduler and its two workers."""
+    with running_cluster(tmp_path, os.environ, 2) as found:
+        yield found
 
 
 @pytest.mark.slow
@@ -78,3 +90,28 @@ def test_a_scheduler_that_does_not_answer_is_named(call_script, tmp_path, monkey
     assert code == 2 and "--scheduler ADDRESS" in error
     code, error = call_script(SCRIPT, *arguments, "--scheduler", "tcp://127.0.0.1:9")
     assert code == 2 and "tcp://127.0.0.1:9: no Dask scheduler answers" in error
+    code, error = call_script(SCRIPT, *arguments, "--scheduler", "tls://127.0.0.1:9")
+    assert code == 2 and "tls://127.0.0.1:9: no Dask scheduler answers (TLS expects" in error
+    with dask.config.set({"distributed.comm.require-encryption": True}):
+        code, error = call_script(SCRIPT, *arguments, "--scheduler", "tcp://127.0.0.1:9")
+    assert code == 2 and "no Dask scheduler answers (encryption required by Dask configuration" in error
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_a_cluster_with_certificates_answers_nobody_without(tmp_path):
+    """Scheduler, worker and script have what the docs' lines make and say."""
+    (block,) = re.findall(
+        r"```\n(openssl .*?)dask scheduler", (ROOT / "docs/lasso.md").read_text(encoding="utf-8"), re.S
+    )
+    done = subprocess.run(["/bin/sh", "-ec", f"{block}\nenv -0"], cwd=tmp_path, capture_output=True, check=True)
+    encrypted = dict(line.split("=", 1) for line in done.stdout.decode().split("\0") if line)
+    work = "import sys\nfrom sleep_interpreter.utils.core import parallel\n"
+    work += "print(sorted(parallel.results(abs, [1, -2, 3], backend='dask', scheduler=sys.argv[1])))"
+    with running_cluster(tmp_path, encrypted, 1, "--protocol", "tls") as (address, _):
+        assert address.startswith("tls://")
+        command = [sys.executable, "-c", work, address]
+        for environment, said in ((encrypted, "[1, 2, 3]"), (dict(os.environ), "no Dask scheduler answers")):
+            environment = {**environment, "PYTHONPATH": str(ROOT)}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+            assert said in done.stdout + done.stderr

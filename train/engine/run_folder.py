@@ -17,6 +17,7 @@ from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config, file_locks, provenance
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.own_folder import own_folder
 from sleep_interpreter.utils.core.paths import atomic_write
 
 log = logging.getLogger(__name__)
@@ -70,8 +71,9 @@ def drop_aside(folder: str | Path) -> None:
 
 def lock_members(folder: str | Path, members: Iterable[int]) -> AbstractContextManager:
     """Keep other processes from training these members in this folder meanwhile (`utils.core.file_locks`)."""
+    folder = own_folder(folder)
     return file_locks.locked(
-        *(Path(folder) / f".member_{index}.lock" for index in members),
+        *(folder / f".member_{index}.lock" for index in members),
         refusal="{path}: another process is training this member here; wait for its end, or write elsewhere "
         "with --results DIR",
     )
@@ -84,7 +86,7 @@ class RunFolder:
     """
 
     def __init__(self, folder: str | Path, settings: Experiment, mode: str | None, notes: Mapping[str, Any]) -> None:
-        self.folder, self.settings, self.mode, self.notes = Path(folder), settings, mode, notes
+        self.folder, self.settings, self.mode, self.notes = own_folder(folder), settings, mode, notes
         self.final = self.folder / "ensemble.npz"
         self._check_settings()
         self.read_histories()

@@ -1,7 +1,6 @@
 """Results of several runs side by side: the same subjects, paired tests, corrected for their number."""
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from sleep_interpreter.utils.core import config, provenance
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.data_card import items_apart
 from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.own_folder import own_folder
 from sleep_interpreter.utils.core.paths import PARAMS, display_path
 from sleep_interpreter.utils.metrics import decoding_metrics, statistics
 from sleep_interpreter.utils.plots import decoding as plots
@@ -220,9 +220,9 @@ def _find_run(folder: str, results: Path) -> Path:
 
 
 def _read_run(folder: Path, name: str) -> Run:
-    path = folder / "summary.json"
+    path = own_folder(folder) / "summary.json"
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = provenance.parse_json(path.read_text(encoding="utf-8"))
         table = pd.read_csv(folder / "predictions.csv", dtype={"subject": str})
     except FileNotFoundError as error:
         missing = Path(error.filename).name

@@ -1,6 +1,5 @@
 """A decoder slid over sleep without cues: windows, probabilities, and the control that shows chance."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +19,9 @@ from sleep_interpreter.utils.core.config import Settings
 from sleep_interpreter.utils.core.constants import STAGES, STREAM_RATE
 from sleep_interpreter.utils.core.data_card import DataCard, published
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.own_folder import own_folder
 from sleep_interpreter.utils.core.paths import atomic_write, display_path
+from sleep_interpreter.utils.core.provenance import require_json
 from sleep_interpreter.utils.signal.preprocessing import decimation_of, decoding_window, stream_window
 
 Decoder = Callable[[np.ndarray], np.ndarray]
@@ -112,10 +113,13 @@ def read_night(folder: str | Path, card: DataCard | None = None, interpolate: bo
     `card` is the decoder's (None: the published one): its channels are taken by name, and missing ones refused or with
     `interpolate` interpolated.
     """
-    folder, card = Path(folder), card or published()
+    folder, card = own_folder(folder), card or published()
     if not (folder / "eeg.npy").is_file():
         raise UserError(f"{folder}: no eeg.npy; prepare with outputs.continuous = test (or all), so that it is kept")
-    about = json.loads((folder / "eeg.json").read_text(encoding="utf-8"))
+    about = require_json(folder / "eeg.json", "prepare it again")
+    kinds = {"channels": list, "average_at_window": bool, "simulated": bool}
+    if lacking := [key for key, kind in kinds.items() if not isinstance(about.get(key), kind)]:
+        raise UserError(f"{folder / 'eeg.json'}: {lacking[0]} is missing or of another type; prepare it again")
     stages = pd.read_csv(folder / "stages.tsv", sep="\t")
     columns = (stages.onset.to_numpy(float), stages.duration.to_numpy(float), stages.stage.to_numpy(int))
     truth: pd.DataFrame | None = None

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import PROJECT, shorten_paths
+from sleep_interpreter.utils.core.rights import own_files
 
 
 class Parser(argparse.ArgumentParser):
@@ -101,7 +102,8 @@ class _ShortPaths(logging.Formatter):
 def run(main: Callable[..., int | None], argv: Sequence[str] | None = None) -> int:
     """Call `main(argv)` as a command: exit code 2 and one line for a `UserError`, 130 for Ctrl-C.
 
-    Paths in log messages and errors are shown relative to the working folder where that is shorter.
+    Paths in log messages and errors are shown relative to the working folder where that is shorter. Files that it
+    writes are the user's own (`utils.core.rights`).
     """
     for stream in (sys.stdout, sys.stderr):  # a code page that lacks a sign must not end a script
         if isinstance(stream, io.TextIOWrapper):
@@ -113,7 +115,8 @@ def run(main: Callable[..., int | None], argv: Sequence[str] | None = None) -> i
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         check_environment()
-        return main(argv) or 0
+        with own_files():
+            return main(argv) or 0
     except UserError as error:
         sys.stdout.flush()
         message = " ".join(str(error).split())

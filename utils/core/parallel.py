@@ -95,7 +95,7 @@ def _on_dask(function: Work, items: Sequence[Any], scheduler: str | None) -> Ite
         raise UserError("--backend dask: Dask is not installed; pip install -e '.[cluster]'") from None
     try:
         client = Client(scheduler, timeout=CONNECT_SECONDS)
-    except (OSError, TimeoutError, ValueError) as error:
+    except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:  # the last two: of TLS
         raise UserError(f"--scheduler {scheduler}: no Dask scheduler answers ({error})") from None
     with client:
         futures = [client.submit(single_threaded, function, item, pure=False) for item in items]

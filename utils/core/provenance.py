@@ -1,6 +1,7 @@
 """Where a result comes from: versions, git revision, data and command, saved with every run."""
 
 import json
+import math
 import platform
 import re
 import subprocess
@@ -10,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import CHECKOUT, ROOT, atomic_write
 
 MARK = "simulated"
@@ -18,6 +20,9 @@ SIDECAR = "simulation.json"
 """Lies in the root of a complete simulated data set."""
 UNFINISHED_SIDECAR = "simulation.unfinished.json"
 """Lies there instead of `SIDECAR` while the simulator is writing, or after it was interrupted."""
+
+_LARGEST = 2**26
+"""Bytes of a JSON file: a thousand times what any of ours has."""
 
 PACKAGES = (
     "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "mne", "mne-bids", "yasa", "pandas", "lightgbm",
@@ -101,13 +106,47 @@ def _recording_is_marked(path: Path) -> bool:
         return any(marker.match(line) for line in lines)
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Return what a text of JSON holds. `ValueError`: it is none, nested beyond any use, or holds what cannot be
+    written again: a number that is not finite, half of a character."""
+    try:
+        content = json.loads(text, parse_constant=_refuse_number, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if ("\\ud" if isinstance(text, str) else b"\\ud") in text.lower():  # type: ignore[operator]
+        json.dumps(content, ensure_ascii=False).encode()
+    return content
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse_number(text)
+
+
+def _refuse_number(text: str) -> float:
+    raise ValueError(f"{text[:20]} is no finite number")
+
+
+def require_json(path: str | Path, remedy: str = "") -> dict[str, Any]:
+    """Return the mapping in a JSON file; a `UserError` says why there is none, and `remedy`."""
+    try:
+        if Path(path).stat().st_size > _LARGEST:
+            raise ValueError(f"larger than {_LARGEST // 2**20} MiB")
+        content = parse_json(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"a {type(content).__name__} in place of a mapping")
+    except (OSError, ValueError) as error:
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+        raise UserError(f"{path}: no readable JSON ({reason[:200]}){remedy and '; '}{remedy}") from None
+    return content
+
+
 def read_json(path: str | Path) -> dict[str, Any]:
     """Return the mapping in a JSON file, {} where it is missing or damaged."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return require_json(path)
+    except UserError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def write_json(path: str | Path, content: Any, indent: int = 2) -> None:

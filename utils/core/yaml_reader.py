@@ -32,17 +32,21 @@ _PATTERNS = {
     r"|\.(nan|NaN|NAN)",
 }
 """What a value without quotes is: the first pattern that fits the whole of it decides, else it is text."""
+_MERGE = "tag:yaml.org,2002:merge"
 _WHOLE = ("tag:yaml.org,2002:float", "tag:yaml.org,2002:int")
 """!!float 3, which is well said."""
 _RESOLVERS = [(tag, re.compile(f"(?:{pattern})$")) for tag, pattern in _PATTERNS.items()]
 
 
 class _Loader(yaml.SafeLoader):
+    merged = 0
+    """Values looked at for <<, of which a few lines can ask for a billion."""
+
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         lines: dict[str, int] = {}
         for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":
+            if key.tag == _MERGE:
                 continue
             if not isinstance(key, yaml.ScalarNode):
                 raise _refusal("a key must be text, found a list or a mapping", key)
@@ -60,6 +64,27 @@ class _Loader(yaml.SafeLoader):
         elif node.tag not in ("tag:yaml.org,2002:str", plain) and (node.tag, plain) != _WHOLE:
             raise _refusal(f"{node.value!r} is not what its tag {node.tag!r} says; leave the tag out", node)
         return node
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put what << names first, in a list the first that has a key counts: releases of PyYAML differ there."""
+        merges = [value for key, value in node.value if key.tag == _MERGE]
+        if not merges:
+            return
+        own = node.value = [pair for pair in node.value if pair[0].tag != _MERGE]
+        merged: list[tuple[yaml.Node, yaml.Node]] = []
+        for merge in merges:
+            pairs: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+            for source in merge.value if isinstance(merge, yaml.SequenceNode) else [merge]:
+                if not isinstance(source, yaml.MappingNode):
+                    raise _refusal("<< takes a mapping, or a list of mappings", source)
+                self.flatten_mapping(source)
+                self.merged += len(source.value)
+                if self.merged > MAX_VALUES:
+                    raise _refusal(f"<< merges more than {MAX_VALUES} values; no settings are that many", node)
+                for name, pair in {pair[0].value: pair for pair in source.value}.items():
+                    pairs.setdefault(name, pair)
+            merged += pairs.values()
+        node.value = merged + own
 
     def refuse_merge(self, node: yaml.ScalarNode) -> None:
         raise _refusal('<< stands before a colon and merges a mapping; write "<<" if text is meant', node)
@@ -81,7 +106,7 @@ class _Loader(yaml.SafeLoader):
 _Loader.yaml_implicit_resolvers = {None: _RESOLVERS}
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
 _Loader.add_constructor("!ambiguous", _Loader.refuse_ambiguous)
-_Loader.add_constructor("tag:yaml.org,2002:merge", _Loader.refuse_merge)
+_Loader.add_constructor(_MERGE, _Loader.refuse_merge)
 
 
 class Dumper(yaml.SafeDumper):

@@ -297,8 +297,8 @@ async function readHistory() {
   items = content.items; rights = content.rights; simulated = content.simulated;
   document.body.classList.toggle("looking", rights !== "control");
   byId("report").hidden = !content.report;
-  byId("report").href = `/report/${subject}/${session}?token=${encodeURIComponent(token)}`;
-  byId("index").href = `/#${token}`;
+  byId("report").href = content.report ? `/report/${subject}/${session}?token=${content.report}` : "";
+  byId("index").href = `/#${sessionStorage.getItem("list") || token}`;
   text("legend", simulated ? "simulated" : "");
   byId("legend").className = simulated ? "mark-simulated" : "dim";
   if (!names.length && content.channels.length) setChannels(content.channels);

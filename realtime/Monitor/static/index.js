@@ -1,7 +1,7 @@
 "use strict";
-// The list of sessions. The token stands behind # in the address and never leaves this machine.
-const token = location.hash.slice(1) || sessionStorage.getItem("token") || "";
-sessionStorage.setItem("token", token);
+// The list of sessions: of all, or of the one whose token stands behind # in the address. It never leaves this machine.
+const token = location.hash.slice(1) || sessionStorage.getItem("list") || "";
+sessionStorage.setItem("list", token);
 
 function cell(row, text, className) {
   const td = document.createElement("td");
@@ -25,7 +25,7 @@ async function show() {
     const row = body.insertRow();
     cell(row, s.subject);
     const link = document.createElement("a");
-    link.href = `/session/${s.subject}/${s.session}#${token}`;
+    link.href = `/session/${s.subject}/${s.session}#${s.token}`;
     link.textContent = s.session;
     cell(row, "").replaceChildren(link);
     cell(row, s.started?.replace("T", " ").slice(0, 16), "mono");
@@ -36,7 +36,7 @@ async function show() {
     const report = cell(row, "");
     if (s.report) {
       const link = document.createElement("a");
-      link.href = `/report/${s.subject}/${s.session}?token=${encodeURIComponent(token)}`;
+      link.href = `/report/${s.subject}/${s.session}?token=${s.report}`;
       link.textContent = "report";
       report.replaceChildren(link);
     }

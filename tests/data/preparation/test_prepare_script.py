@@ -29,6 +29,7 @@ from tests.data.preparation.conftest import PATTERN, QUICK
 
 EEG_MONTAGE = published().channels
 ITEMS = published().item_names
+COMPLETE = {"simulated": True, "counts": {}, "notes": [], "sessions": {}, "seconds": 1.0}
 
 
 def quick(lab, out, *more, jobs=None, only=None, **options):
@@ -193,7 +194,7 @@ def test_what_was_corrected_is_prepared_again_and_nothing_old_stays(tmp_path):
 
 
 def test_other_settings_for_some_remove_nobody_else(lab, tmp_path):
-    record = {"subject_0": {"source": "s0", "status": "complete", "files": {}}}
+    record = {"subject_0": {"source": "s0", "status": "complete", "files": {}, **COMPLETE}}
     manifest = {"settings_sha256": "other", "subjects": record, "names": {"s0": "subject_0"}}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="would remove s0, who would not be prepared again"):
