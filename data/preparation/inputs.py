@@ -17,6 +17,7 @@ import numpy as np
 from sleep_interpreter.data.formats.validation import natural
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.paths import refuse_link_loops
 
 _FORMATS = (".vhdr", ".edf", ".bdf", ".set", ".fif", ".cnt", ".gdf")
 SessionKind = Literal["wake", "sleep"]
@@ -49,6 +50,7 @@ def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root}: BIDS folder not found")
+    refuse_link_loops(root)
     found = mne_bids.find_matching_paths(root, datatypes="eeg", suffixes="eeg", extensions=list(_FORMATS))
     # derivatives/ and sourcedata/ hold the same recordings once more
     found = [p for p in found if p.fpath.relative_to(root).parts[0].startswith("sub-")]
@@ -75,6 +77,10 @@ def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list
     Refuses a pattern that finds no recording, and a path that names no subject or no known session.
     """
     patterns = [pattern] if isinstance(pattern, str) else list(pattern)
+    for one in patterns:
+        if "**" in one:
+            parts = Path(one).parts
+            refuse_link_loops(Path(*parts[: next(k for k, part in enumerate(parts) if glob.has_magic(part))]))
     files = {
         Path(p)
         for one in patterns

@@ -15,6 +15,7 @@ from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.provenance import MARK
 from sleep_interpreter.utils.signal.brainvision_writer import BrainVisionWriter
+from sleep_interpreter.utils.signal.recording_header import refuse_impossible, refuse_misleading
 
 logger = logging.getLogger(__name__)
 
@@ -122,10 +123,12 @@ def join_segments(folder: str | Path, path: str | Path) -> Path:
 def read_segment(path: str | Path) -> Segment:
     """Open a recorded segment (.vhdr); a `UserError` says why it cannot be read."""
     path = Path(path)
+    refuse_misleading(path)
     try:
         raw = mne.io.read_raw_brainvision(path, preload=False, verbose="error")
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    refuse_impossible(path, raw)
     rate, first, gaps, markers = raw.info["sfreq"], 0, [], []
     for onset, duration, text in zip(
         raw.annotations.onset, raw.annotations.duration, raw.annotations.description, strict=True

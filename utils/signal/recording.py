@@ -17,6 +17,7 @@ import numpy as np
 
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.file_hashes import digests
+from sleep_interpreter.utils.signal.recording_header import refuse_impossible, refuse_misleading
 
 if TYPE_CHECKING:
     import mne
@@ -160,6 +161,7 @@ def _read(path: Path, **more: Any) -> tuple["mne.io.BaseRaw", list[str]]:
     """Return MNE's Raw (data stay on disk) and what the reader remarked."""
     import mne  # lazy: start-up
 
+    refuse_misleading(path)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -167,6 +169,7 @@ def _read(path: Path, **more: Any) -> tuple["mne.io.BaseRaw", list[str]]:
     except Exception as error:  # a broken file fails in as many ways as there are readers
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: MNE cannot read this recording: {reason[:300]}") from error
+    refuse_impossible(path, raw)
     remarks = [" ".join(str(w.message).split()) for w in caught]
     return raw, [text for text in remarks if not text.startswith(_OURS)]
 
@@ -182,7 +185,7 @@ def _read_edf_header(path: Path) -> tuple[list[float], list[str]]:
         signals = handle.read(256 * count)
     labels = [_text(signals[16 * i : 16 * (i + 1)]) for i in range(count)]
     samples = [int(_text(signals[216 * count + 8 * i :][:8])) for i in range(count)]
-    record = float(_text(fixed[244:252])) or 1.0  # zero means 1 s, as MNE has it
+    record = float(_text(fixed[244:252])) or 1.0  # zero only where there are no samples
     data_bytes = path.stat().st_size - int(_text(fixed[184:192]))
     found = data_bytes // (3 if path.suffix.lower() == ".bdf" else 2) // sum(samples) * record
     announced = int(_text(fixed[236:244])) * record
