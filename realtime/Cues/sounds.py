@@ -198,7 +198,10 @@ def read_playlist(path: str | Path, card: DataCard) -> Playlist:
     if not path.is_file():
         raise UserError(f"{path}: playlist not found")
     names = card.item_names
-    rows = _from_csv(path) if path.suffix.lower() == ".csv" else _from_yaml(path)
+    try:
+        rows = _from_csv(path) if path.suffix.lower() == ".csv" else _from_yaml(path)
+    except csv.Error as error:
+        raise UserError(f"{path}: cannot be read as a table ({error})") from None
     groups: tuple[list[int], list[int]] = [], []
     gains: dict[int, float] = {}
     files: dict[int, Path] = {}

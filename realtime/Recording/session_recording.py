@@ -145,7 +145,9 @@ def read_segment(path: str | Path) -> Segment:
         elif match := re.fullmatch(rf"{re.escape(PLACE)} (\d{{1,18}})", said):
             first = int(match[1])
             if first > _LONGEST_SECONDS * rate:
-                raise UserError(f"{path}: begins at sample {first}, days after the session did; its markers are damaged")
+                raise UserError(
+                    f"{path}: begins at sample {first}, days after the session did; its markers are damaged"
+                )
         elif not text.startswith("New Segment"):
             markers.append((sample, said))
     return Segment(path, raw, first, tuple(gaps), tuple(markers))
