@@ -27,8 +27,8 @@ _SECONDS, _KILOBYTES = 5, 1_000_000
 WORDS = [
     b"0", b"-1", b"1", b"nan", b"inf", b"-inf", b"1e999", b"1e-300", b"1e300", b"99999999", b"2147483648",
     b"-2147483648", b"9223372036854775807", b"18446744073709551616", b"9" * 400, b"0" * 400, b"0x10", b"1_000", b"1,5",
-    b"12:30:00", b"", b" ", b"\n", b"\r\n", b"\t", b",", b";", b'"', b"'", b"#", b":", b"=", b"{", b"}", b"[", b"]", b"<",
-    b">", b"&a", b"*a", b"<<: *a", b"- ", b"!!python/object", b"\0", b"\xff", b"\xff\xfe", b"\xfe\xff",
+    b"12:30:00", b"", b" ", b"\n", b"\r\n", b"\t", b",", b";", b'"', b"'", b"#", b":", b"=", b"{", b"}", b"[", b"]",
+    b"<", b">", b"&a", b"*a", b"<<: *a", b"- ", b"!!python/object", b"\0", b"\xff", b"\xff\xfe", b"\xfe\xff",
     b"\xef\xbb\xbf", b"\xe9", b"\xed\xa0\x80", b"\\ud800", b"\\u0000", b"\x1b[2J", b"$x_{$", b"\xe2\x80\xae",
     b"../../x", b"/etc/passwd", b"NaN", b"null", b"true", b"[]", b"{}", b"[" * 300, b"{" * 300, b"(" * 300, b"x" * 5000,
     b"\xf0\x9f\x98\xb4",
