@@ -46,10 +46,13 @@ def test_pickles(tmp_path):
 def test_pickles_of_any_instructions(tmp_path):
     path = tmp_path / "data.pickle"
     codes = [bytes([code]) for code in range(256)]
-    parts = st.sampled_from([*codes, b"(", b"t", b"R", b"b", b"cnumpy\ndtype\n", b"cnumpy\nndarray\n", b"V\x00\n", b"I1\n",
-                             b"cnumpy.core.multiarray\n_reconstruct\n", b"]", b"}", b"u", b"e", b"0", b"2", b"q\0", b"h\0",
-                             b"cnumpy.core.multiarray\nscalar\n", b"C\x04abcd", b"U\x02f4", b"K\x01", b"\x85", b"\x86", b"\x87",
-                             b"c_codecs\nencode\n", b"cnumpy._core.numeric\n_frombuffer\n", b"j\xff\xff\xff\xff"])  # fmt: skip
+    calls = (
+        b"cnumpy\ndtype\n", b"cnumpy\nndarray\n", b"cnumpy.core.multiarray\n_reconstruct\n", b"c_codecs\nencode\n",
+        b"cnumpy.core.multiarray\nscalar\n", b"cnumpy._core.numeric\n_frombuffer\n",
+    )  # fmt: skip
+    values = b"V\x00\n", b"I1\n", b"C\x04abcd", b"U\x02f4", b"K\x01", b"q\0", b"h\0", b"j\xff\xff\xff\xff"
+    steps = (bytes([code]) for code in b"(tRb]}ue02\x85\x86\x87")  # as often as all others together
+    parts = st.one_of(st.sampled_from(codes), st.sampled_from([*calls, *values, *steps]))
 
     def attempt(content):
         path.write_bytes(b"\x80\x04" + content + b".")
@@ -62,7 +65,8 @@ def test_archives(tmp_path):
     path = tmp_path / "ensemble.npz"
     arrays = [npy(np.ones((2, 3), dtype)) for dtype in ("<f4", "<i8", "U3", "?")]
     sound = write_npz(path, {f"{_NAME}.npy": arrays[0]}, _HEADER).read_bytes()
-    members = st.dictionaries(st.sampled_from([f"{_NAME}.npy", "a.npy", "b", "x/../y.npy"]), changed(arrays), max_size=3)
+    names = st.sampled_from([f"{_NAME}.npy", "a.npy", "b", "x/../y.npy"])
+    members = st.dictionaries(names, changed(arrays), max_size=3)
     header = st.one_of(st.none(), changed_value(_HEADER), changed_value(_STATE))
 
     def attempt(value):
@@ -80,7 +84,8 @@ def test_indexes_of_tensorflow(tmp_path):
     import_tensorflow()  # takes longer than any file may
     prefix = tmp_path / "x.ckpt"
     (tmp_path / "x.ckpt.data-00000-of-00001").write_bytes(bytes(256))
-    names = st.sampled_from([f"{_NAME}{VALUE}", f"individual_models/1/bias{VALUE}", "_CHECKPOINTABLE_OBJECT_GRAPH", "x", "\x1b"])
+    known = f"{_NAME}{VALUE}", f"individual_models/1/bias{VALUE}", "_CHECKPOINTABLE_OBJECT_GRAPH"
+    names = st.sampled_from([*known, "x", "\x1b"])
     pairs = st.dictionaries(names, changed(_ENTRIES), max_size=4)
     whole = table([[(b"", b"\x08\x01"), (f"{_NAME}{VALUE}".encode(), _ENTRIES[0])]])
 
@@ -101,13 +106,14 @@ def test_arrays(tmp_path):
     buffer = io.BytesIO()
     np.savez(buffer, a=np.ones(3))
     path = tmp_path / "a.npz"
-    fields = st.sampled_from(["<f4", "|O", "<U3", "<f4,<f4", "V8", "<M8[s]", "{", "('<f4', (3,))", "<f999", "", "O" * 500])
-    shapes = st.sampled_from(["(3,)", "()", "(-1,)", "3", "(3,3,)", "(10**9,)", "(True,)", "(1000000000000,)", "x", "((1,),)"])
+    kinds = "<f4", "|O", "<U3", "<f4,<f4", "V8", "<M8[s]", "{", "('<f4', (3,))", "<f999", "", "O" * 500
+    sides = "(3,)", "()", "(-1,)", "3", "(3,3,)", "(10**9,)", "(True,)", "(1000000000000,)", "x", "((1,),)"
+    fields, shapes = st.sampled_from(kinds), st.sampled_from(sides)
     order = st.sampled_from(["False", "True", "1", "None", "x" * 300])
 
     def attempt(value):
         descr, shape, fortran = value
-        text = "{'descr': %r, 'fortran_order': %s, 'shape': %s, }" % (descr, fortran, shape)
+        text = f"{{'descr': {descr!r}, 'fortran_order': {fortran}, 'shape': {shape}, }}"
         header = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
         write_npz(path, {"a.npy": header + bytes(12)}, _HEADER)
         npz_archive.read_arrays(path)
