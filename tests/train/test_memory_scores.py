@@ -138,6 +138,7 @@ def test_tables_as_spreadsheets_write_them(content, tmp_path, caplog):
         ("subject,item,score\nanna,kiwi,1\n".encode("utf-16"), "cannot be read as a table .*save it as CSV in UTF-8"),
         (b"", "cannot be read as a table"),
         (b"subject|item|score\nanna|kiwi|1\n", "no column 'subject'"),
+        (b"subject,item,score\nanna,kiwi,1\nanna,,2\n", "a row of .anna. names no item"),
         (b"subject,item,score\nanna,kiwi,1\nanna,kiwi,1,2,3\n", "cannot be read as a table|line|2 scores"),
         (b"subject,item,score\nann,kiwi,1\n", r"none of s0 \(anna\) is in it; it has no subject tested here: ann"),
     ],
