@@ -28,7 +28,7 @@ from sleep_interpreter.data.formats.validation import (
     signal,
     sleep_signal,
 )
-from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS
+from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.core.data_card import ASLEEP, AWAKE, DataCard
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
@@ -202,11 +202,15 @@ def _check_test_trial(trial: Any, card: DataCard, where: str, awake: bool) -> di
 
 
 def _check_window(window: Any, _card: DataCard, where: str) -> dict:
-    return {"name": STAGES[staging.check_window(window, where)[0]], "marked": trials_are_marked([window])}
+    return {"name": _stage(staging.check_window(window, where)[0]), "marked": trials_are_marked([window])}
 
 
 def _check_epoch(epoch: Any, _card: DataCard, where: str) -> dict:
-    return {"name": STAGES[staging.check_stage(epoch, where)]}
+    return {"name": _stage(staging.check_stage(epoch, where))}
+
+
+def _stage(code: int) -> str:
+    return "not scored" if code == UNKNOWN else STAGES[code]
 
 
 def _read_groups(found: Findings, card: DataCard, _fast: bool) -> None:

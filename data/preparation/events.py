@@ -13,6 +13,7 @@ from sleep_interpreter.data.preparation.settings import Events, Rule
 from sleep_interpreter.utils.core.data_card import ASLEEP, DataCard, published
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.core.text_tables import told_table
 from sleep_interpreter.utils.signal.recording import Recording
 
 COLUMNS = ("onset_s", "item", "item_index", "modality", "phase")
@@ -88,7 +89,7 @@ def _table(session: Session) -> list[Row]:
             f"{session.path}: events.source is events_tsv, but there is no events.tsv beside it; "
             "use annotations or stim"
         )
-    table = pd.read_csv(session.events, sep="\t", dtype=str, keep_default_na=False)
+    table = told_table(session.events, "\t").frame()
     if "onset" not in table:
         raise UserError(f"{session.events}: no column 'onset'; it has {', '.join(table.columns)}")
     onset = pd.to_numeric(table.onset, errors="coerce")

@@ -1,12 +1,13 @@
 """Finds a lab's recordings: whose they are, what they hold, who is a test subject."""
 
-import csv
+import contextlib
 import glob
+import os
 import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,8 +19,10 @@ from sleep_interpreter.data.formats.validation import natural
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import refuse_link_loops
+from sleep_interpreter.utils.core.text_tables import told_table
 
 _FORMATS = (".vhdr", ".edf", ".bdf", ".set", ".fif", ".cnt", ".gdf")
+_BIDS_PARTS = ("subject", "session", "task", "run", "acquisition")
 SessionKind = Literal["wake", "sleep"]
 
 
@@ -34,6 +37,7 @@ class Session:
     bids: mne_bids.BIDSPath | None = None  # to read it through mne-bids
     names: tuple[str, ...] = ()  # what rules call the session: BIDS' session and task, or the one that the path names
     run: str | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)  # what the path names, by the groups of recordings.pattern
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,9 @@ def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
         events = path.copy().update(suffix="events", extension=".tsv").fpath
         label = "_".join(filter(None, (path.session, path.task, path.run and f"run{path.run}"))) or kind
         there = events if events.is_file() else None
-        session = Session(label, kind, path.fpath, there, path, names, path.run)
+        parts = {key: value for key in _BIDS_PARTS if (value := getattr(path, key))}
+        parts["bids"] = path.fpath.name.rpartition("_")[0]
+        session = Session(label, kind, path.fpath, there, path, names, path.run, parts)
         sessions.setdefault(f"sub-{path.subject}", []).append(session)
     _check_rules(sessions, settings)
     return [Source(name, _distinct(own), groups.get(name)) for name, own in sessions.items()]
@@ -88,22 +94,25 @@ def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list
         for p in ([one] if Path(one).is_file() else glob.glob(one, recursive=True))  # noqa: PTH207
     }
     paths = sorted((p for p in files if p.suffix.lower() in _FORMATS), key=natural)
-    if "{stem}" in (settings.stages.file or ""):  # EDF+ scorings look like recordings
-        scored = {scoring for path in paths for scoring in scorings(path, settings.stages.file)}
+    rule = re.compile(settings.recordings.pattern)
+    if settings.stages.file:  # EDF+ scorings look like recordings
+        scored = set[Path]()
+        for path in paths:
+            with contextlib.suppress(UserError):  # a scoring itself may have other parts than recordings
+                scored.update(scorings(path, settings.stages.file, _parts(rule, path) or {}))
         paths = [path for path in paths if path not in scored]
     if not paths:
         what = f"{len(files)} files, none of them" if files else "no"
         raise UserError(f"--recordings {' '.join(patterns)!r}: {what} recording ({', '.join(_FORMATS)})")
-    rule = re.compile(settings.recordings.pattern)
     sessions: dict[str, list[Session]] = {}
     for path in paths:
-        text = f"{path.parent.name}/{path.name}"
-        found = rule.search(path.name) or rule.search(text)
+        found = _parts(rule, path)
         if found is None:
+            text = f"{path.parent.name}/{path.name}"
             raise UserError(f"{path}: recordings.pattern {settings.recordings.pattern!r} finds no subject in {text!r}")
-        label, number = (found.groupdict().get(group) or "" for group in ("session", "run"))
+        label, number = (found.get(group, "") for group in ("session", "run"))
         kind = _kind((label,), settings, path)
-        session = Session(label or kind, kind, path, names=(label or kind,), run=number or None)
+        session = Session(label or kind, kind, path, names=(label or kind,), run=number or None, parts=found)
         sessions.setdefault(found["subject"], []).append(session)
     _check_rules(sessions, settings)
     return [Source(name, _distinct(own)) for name, own in sessions.items()]
@@ -120,12 +129,32 @@ def _check_rules(sessions: Mapping[str, Sequence[Session]], settings: Preparatio
             raise UserError(f"{place}: no recording is of the session {rule.session!r}; {hint}")
 
 
-def scorings(path: Path, pattern: str | None) -> list[Path]:
-    """Return the files beside a recording that `stages.file` names."""
+def _parts(rule: re.Pattern[str], path: Path) -> dict[str, str] | None:
+    """Return what a path names by the groups of `recordings.pattern`; None where it does not match."""
+    found = rule.search(path.name) or rule.search(f"{path.parent.name}/{path.name}")
+    return None if found is None else {name: text for name, text in found.groupdict().items() if text}
+
+
+def scorings(path: Path, pattern: str | None, parts: Mapping[str, str]) -> list[Path]:
+    """Return the files beside a recording that `stages.file` names.
+
+    {stem} is the recording's name, other names in braces are `parts` of it. Refuses one that is none of them.
+    """
     if pattern is None:
         return []
-    stem = glob.escape(path.name.split(".")[0])
-    return sorted(other for other in path.parent.glob(pattern.replace("{stem}", stem)) if other != path)
+    known = {**parts, "stem": path.name.split(".")[0]}
+
+    def part(found: re.Match[str]) -> str:
+        if found[1] not in known:
+            raise UserError(
+                f"stages.file = {pattern!r}: {path.name} has no part {{{found[1]}}}; it has "
+                f"{', '.join(f'{{{name}}} = {text!r}' for name, text in known.items())}"
+            )
+        return glob.escape(known[found[1]])
+
+    wanted = glob.escape(str(path.parent)) + "/" + re.sub(r"{(\w+)}", part, pattern)
+    there = {Path(os.path.normpath(other)) for other in glob.glob(wanted, recursive=True)}  # noqa: PTH207
+    return sorted(p for p in there if p != Path(os.path.normpath(path)) and not p.stem.endswith("_description"))
 
 
 def assign_names(
@@ -207,12 +236,16 @@ def _groups(table: Path, column: str | None) -> dict[str, bool]:
     """Return {subject: is a test subject} of participants.tsv; empty without such a column."""
     if column is None or not table.is_file():
         return {}
-    with table.open(encoding="utf-8-sig", newline="") as handle:
-        return {
-            f"sub-{str(row.get('participant_id', '')).removeprefix('sub-')}": str(row[column]).strip() == "test"
-            for row in csv.DictReader(handle, delimiter="\t")
-            if str(row.get(column)).strip() in ("train", "test")
-        }
+    rows = told_table(table, "\t")
+    if column not in rows.header:
+        return {}
+    if "participant_id" not in rows.header:
+        raise UserError(f"{table}: no column 'participant_id'; it has {', '.join(rows.header)}")
+    return {
+        f"sub-{row['participant_id'].removeprefix('sub-')}": row[column] == "test"
+        for row in rows.frame().to_dict("records")
+        if row[column] in ("train", "test")
+    }
 
 
 def bids_details(session: Session) -> tuple[mne.Annotations, list[str]]:

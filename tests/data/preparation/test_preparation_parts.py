@@ -130,7 +130,7 @@ def test_a_cropped_recording_s_events_count_from_its_first_sample(tmp_path):
         session, found = Session("night", "sleep", recording.path), recording.annotations
         assert recording.first_time == 10
         assert read_events(session, recording, found, Events())[0].onset_s.tolist() == [10.0]
-        stages = from_annotations(found, load_settings().stages.annotation, recording.first_time)
+        stages = from_annotations(found, load_settings().stages.options, recording.first_time)
         assert stages == [(20.0, 20.0, "N2")]
         spans = trials.bad_spans(found, load_settings().rejection.annotations, recording.first_time)
         assert spans.tolist() == [[30.0, 31.0]]
