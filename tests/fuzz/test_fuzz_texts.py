@@ -13,7 +13,6 @@ from sleep_interpreter.utils.core.data_card import DataCard, published
 from tests.fuzz.engine import changed_text, fuzz, refused
 
 pytestmark = pytest.mark.slow
-pytest.importorskip("sleep_interpreter.utils.core.text_tables")
 
 ITEMS = published().item_names
 _SCORINGS = [
