@@ -62,7 +62,7 @@ class EventLog:
         self._faults: deque[dict[str, str]] = deque()
         self._good = 0  # bytes of whole lines
         if resume:
-            self.counts.update(e["event"] for e in read_log(self.path, details=False))
+            self.counts.update(e["event"] for e in read_log(self.path))
             self._good = self.path.read_bytes().rfind(b"\n") + 1
         self._file = self.path.open("rb+" if resume else "xb", buffering=0)
         self._file.truncate(self._good)
@@ -104,7 +104,7 @@ class EventLog:
             if self._waiting:
                 self._save_elsewhere()
             try:
-                write_table(read_log(self.path, details=False), self.path.with_suffix(".tsv"))
+                write_table(read_log(self.path), self.path.with_suffix(".tsv"))
             except OSError as error:
                 logger.error("%s cannot be written (%s)", self.path.with_suffix(".tsv"), error.strerror)
 
@@ -142,11 +142,11 @@ class EventLog:
         self._waiting.clear()
 
 
-def read_log(path: str | Path, details: bool = True) -> list[Event]:
+def read_log(path: str | Path, details: bool = False) -> list[Event]:
     """Return the events of a log.jsonl, without a last line torn by a crash.
 
-    A `UserError` names a line that is damaged, or no event that a session writes; without `details` it is not looked
-    at what an event of its kind must say.
+    A `UserError` names a line that is damaged, or no event that a session writes; with `details`, one that does not say
+    what is read of its kind.
     """
     lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
     events = []

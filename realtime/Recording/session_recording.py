@@ -66,7 +66,7 @@ _TEXTS = {
 
 def annotations(folder: str | Path, rate: float) -> list[tuple[int, str]]:
     """Return [(sample at `rate`, text)] of what a session's log says about the sleeper and the cues."""
-    events = read_log(Path(folder) / "log.jsonl")
+    events = read_log(Path(folder) / "log.jsonl", details=True)
     found, stage, silent = [], None, silent_cues(events)
     for event in events:
         detail, kind = event["detail"], event["event"]

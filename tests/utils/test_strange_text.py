@@ -119,7 +119,7 @@ EVENT = {"sample": 1, "seconds": 0.002, "event": "cue", "code": 1, "detail": {"n
 def test_a_line_of_a_log_that_no_session_wrote(tmp_path, line, told):
     (tmp_path / "log.jsonl").write_text(json.dumps(EVENT) + "\n" + line + "\n")
     with pytest.raises(UserError, match=rf"log\.jsonl: line 2 is damaged: {told}"):
-        read_log(tmp_path / "log.jsonl")
+        read_log(tmp_path / "log.jsonl", details=True)
     with pytest.raises(UserError, match=r"line 2 is damaged: .*; repair or remove that line"):
         load_session(tmp_path)
 
