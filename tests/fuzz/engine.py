@@ -149,7 +149,7 @@ def fuzz(attempt, inputs, number, refusals=(UserError,)):
                 attempt(value)
 
     quiet = settings(
-        max_examples=number, deadline=None, database=None, derandomize=not MINUTES,
+        max_examples=min(number, 200) if MINUTES else number, deadline=None, database=None, derandomize=not MINUTES,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     logging.disable(logging.CRITICAL)
