@@ -177,7 +177,7 @@ def _wrong(event: Any, details: bool) -> str | None:
     if not isinstance(event, dict):
         return "it is no event"
     for key, kind in _EVENT.items():
-        if not isinstance(event.get(key), kind) or isinstance(event.get(key), bool):
+        if key not in event or not isinstance(event[key], kind) or isinstance(event[key], bool):
             return f"{key!r} is {str(event.get(key, 'missing'))[:40]!r}"
     if not (abs(event["sample"]) < _LARGEST and abs(event["seconds"]) < _LARGEST):
         return "its time is beyond all nights"

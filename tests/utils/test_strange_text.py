@@ -109,6 +109,7 @@ EVENT = {"sample": 1, "seconds": 0.002, "event": "cue", "code": 1, "detail": {"n
         (json.dumps(EVENT | {"seconds": 1e300}), "its time is beyond all nights"),
         (json.dumps(EVENT | {"sample": True}), "'sample' is 'True'"),
         (json.dumps({k: v for k, v in EVENT.items() if k != "wall"}), "'wall' is 'missing'"),
+        (json.dumps({k: v for k, v in EVENT.items() if k != "code"}), "'code' is 'missing'"),
         (json.dumps(EVENT | {"detail": []}), r"'detail' is '\[\]'"),
         (json.dumps(EVENT | {"detail": {"number": 0}}), "'item' of 'cue' is 'missing'"),
         (json.dumps(EVENT | {"detail": {"number": "0", "item": "x"}}), "'number' of 'cue' is '0'"),
