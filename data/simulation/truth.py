@@ -3,10 +3,8 @@
 `read_truth` puts a subject's files together again. What is in them is described in docs/data_format.md.
 """
 
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -14,6 +12,7 @@ import pandas as pd
 from sleep_interpreter.data.simulation.settings import Simulation
 from sleep_interpreter.data.simulation.subject import Subject
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.npz import Npz, NpzError
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.provenance import MARK, write_json
 
@@ -67,9 +66,9 @@ def read_truth(root: str | Path, subject: str) -> Truth:
     arrays = {}
     for file in files:
         try:
-            with file.open("rb") as handle, np.load(handle, allow_pickle=False) as content:
-                values = {key: content[key] for key in content.files}
-        except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
+            with Npz(file) as content:
+                values = {key: content.read(key) for key in content.arrays}
+        except NpzError as error:
             raise UserError(f"{file}: damaged ({error}); simulate the data set again") from None
         for key, value in values.items():
             kind, *place = key.split(":")

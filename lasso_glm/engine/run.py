@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from sleep_interpreter.utils.core import parallel
 from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.data_card import ASLEEP, DataCard, published
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.npz import Npz
 from sleep_interpreter.utils.core.own_folder import own_folder
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.metrics import exchangeability
@@ -227,11 +227,11 @@ def write_subject(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np
 def read_subject_file(path: Path) -> SubjectResult:
     """Read what `write_subject` wrote."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
+        with Npz(path) as stored:
+            arrays = {key: stored.read(key) for key in stored.arrays}
         header = json.loads(str(arrays.pop("header")))
         return SubjectResult(header["subject"], header, _nested(arrays))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: not a subject's result ({error}); remove it and run again") from None
 
 

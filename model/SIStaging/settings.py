@@ -1,10 +1,10 @@
 """What can be set about the staging network; every default is the published value (SPEC section 3)."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork
+from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork, Samples, Width
 
 
 class StagerSettings(NetworkSettings):
@@ -15,18 +15,18 @@ class StagerSettings(NetworkSettings):
     published = (PublishedNetwork("SIStaging", "normal", "SIStaging", ("Staging",), "Staging"),)
 
     kind: Literal["stager"] = "stager"
-    channels: PositiveInt = 3
-    samples: PositiveInt = 15000
-    classes: int = Field(4, ge=2)
-    kernels: tuple[PositiveInt, ...] = (500, 250, 125, 62, 1000, 2000)
-    stride: PositiveInt = 62
-    branch_filters: PositiveInt = 16
-    block_filters: PositiveInt = 32
-    map_filters: PositiveInt = 240
-    series_filters: tuple[PositiveInt, PositiveInt, PositiveInt] = (256, 192, 128)
-    pool_filters: tuple[PositiveInt, PositiveInt] = (128, 64)
-    lstm: PositiveInt = 256
-    dense: PositiveInt = 64
+    channels: Width = 3
+    samples: Samples = 15000
+    classes: int = Field(4, ge=2, le=8192)
+    kernels: Annotated[tuple[Samples, ...], Field(max_length=64)] = (500, 250, 125, 62, 1000, 2000)
+    stride: Samples = 62
+    branch_filters: Width = 16
+    block_filters: Width = 32
+    map_filters: Width = 240
+    series_filters: tuple[Width, Width, Width] = (256, 192, 128)
+    pool_filters: tuple[Width, Width] = (128, 64)
+    lstm: Width = 256
+    dense: Width = 64
     dropout: float = Field(0.5, ge=0, lt=1)
     class_weights: tuple[tuple[float, ...], ...] = (
         (1.1, 1.2, 1.0, 1.0),

@@ -17,6 +17,7 @@ from sleep_interpreter.model.checkpoints import released, tf_checkpoint
 from sleep_interpreter.model.checkpoints.npz_archive import (
     Header,
     check_header,
+    opened,
     read_arrays,
     read_header,
     read_state,
@@ -24,11 +25,9 @@ from sleep_interpreter.model.checkpoints.npz_archive import (
 )
 from sleep_interpreter.model.checkpoints.variables import (
     MEMBER,
-    by_member,
     ensemble_variables,
     few,
     member_variables,
-    misfits,
     refuse_other,
 )
 from sleep_interpreter.model.networks.registration import NetworkSettings
@@ -57,8 +56,11 @@ def restore(path: str | Path, name: str | None = None, mode: str | None = None) 
     """
     path = inside if (inside := Path(path) / "ensemble.npz").is_file() else Path(path)
     if path.suffix == ".npz" or not tf_checkpoint.is_one(path):
-        stored, arrays = read_arrays(path)
-        header = check_header(stored, path)
+        with opened(path) as archive:
+            header = check_header(archive.header, path)
+            refuse_other(display_path(path), (header.network, header.mode), name, mode)
+            released.refuse_misfit(display_path(path), header, archive.shapes)
+            arrays = {name: archive.read(name) for name in archive.shapes}
     else:
         header, arrays = released.read(path, name, mode)
     refuse_other(display_path(path), (header.network, header.mode), name, mode)
@@ -115,15 +117,7 @@ def _assign(model: "Ensemble", arrays: dict[str, np.ndarray], where: str) -> "En
         raise UserError(f"{where}: {len(bad)} not finite numbers: {few(bad)}")
     expected = {name: tuple(variable.shape) for name, variable in variables.items()}
     found = {name: array.shape for name, array in numbers.items()}
-    if found != expected:
-        members, wanted = by_member(found), by_member(expected)
-        if members and all(member == wanted[0] for member in members.values()):
-            held = ", ".join(map(str, members))
-            raise UserError(f"{where}: holds members {held}, the network has {len(wanted)} of them")
-        if row := released.recognise(members):
-            refuse_other(where, row[:2], model.network, model.mode or "normal")
-        fits = f"{registry.described(model.network, model.mode)} with {len(wanted)} member"
-        raise UserError(f"{where} does not fit {fits}{'s' * (len(wanted) > 1)}; {misfits(expected, found)}")
+    released.refuse_other_shapes(where, found, expected, model.network, model.mode)
     for name, variable in variables.items():
         variable.assign(numbers[name])
     return model

@@ -2,11 +2,8 @@
 
 import json
 import math
-import zipfile
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import checkpoint, npz_archive, released, tf_checkpoint
@@ -53,13 +50,14 @@ def inspect(path: str | Path, verbose: bool = False) -> list[str]:
         header = npz_archive.check_header(graph.header, path)
         first += ", written by this project"
     else:
-        raw = npz_archive.read_header(path)
+        with npz_archive.opened(path) as archive:
+            raw, shapes = archive.header, archive.shapes
         if isinstance(raw, dict) and "history" in raw and "network" not in raw:
             epochs = len(npz_archive.read_state(path, header_only=True)[0]["history"])
             return [f"{display_path(path)}: training state of one member, {epochs} epochs done; no checkpoint"]
         header = npz_archive.check_header(raw, path)
         first = f"{display_path(path)}: checkpoint of this project (.npz)"
-        found = by_member(_stored_shapes(path))
+        found = by_member(shapes)
     return [first, *_summary(header), *_variables(found, verbose)]
 
 
@@ -125,20 +123,6 @@ def _variables(found: released.Members, verbose: bool) -> list[str]:
     if verbose:
         lines += [f"    {name}  {' x '.join(map(str, shape)) or 'scalar'}" for name, shape in member.items()]
     return lines
-
-
-def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return {name: shape} of an .npz without reading its arrays."""
-    result = {}
-    with zipfile.ZipFile(path) as stored:
-        for entry in stored.namelist():
-            with stored.open(entry) as handle:
-                version = np.lib.format.read_magic(handle)
-                old = version == (1, 0)
-                read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-                result[entry.removesuffix(".npy")] = read(handle)[0]
-    del result["header.json"]
-    return result
 
 
 def _line(what: str, value: Any) -> str:

@@ -1,9 +1,8 @@
 """This project's own files: one .npz with plain arrays (never pickled) and a JSON header."""
 
 import json
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,10 @@ from pydantic import ConfigDict, PositiveInt
 from sleep_interpreter.model.registry import ModelSettings
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.npz import Npz, NpzError
 from sleep_interpreter.utils.core.paths import atomic_write, display_path
+
+_HEADER = "header.json"
 
 
 class Header(config.Settings):
@@ -55,7 +57,7 @@ def write_arrays(path: str | Path, header: dict[str, Any], arrays: Mapping[str, 
         raise UserError(f"{path}: a checkpoint's name ends in .npz")
     with atomic_write(path) as temporary:
         text = np.frombuffer(json.dumps(header).encode(), np.uint8)
-        content: dict[str, Any] = {"header.json": text, **arrays}
+        content: dict[str, Any] = {_HEADER: text, **arrays}
         np.savez(temporary, **content)
 
 
@@ -82,17 +84,45 @@ def read_header(path: str | Path) -> Any:
 
 def read_arrays(path: str | Path, header_only: bool = False) -> tuple[Any, dict[str, np.ndarray]]:
     """Return the header and the arrays (none with `header_only`) of a file that `write_arrays` wrote."""
+    with opened(path) as archive:
+        return archive.header, {} if header_only else {name: archive.read(name) for name in archive.shapes}
+
+
+class Archive:
+    """An open file of `write_arrays`; `shapes` is {name: shape}, and arrays are read when asked for (`UserError`)."""
+
+    def __init__(self, path: Path, stored: Npz) -> None:
+        self._path, self._stored = path, stored
+        if _HEADER not in stored.arrays or stored.arrays[_HEADER].dtype.itemsize != 1:
+            raise self._unreadable("it has no header")
+        try:
+            self.header: Any = json.loads(self.read(_HEADER).tobytes())
+        except (ValueError, RecursionError) as error:
+            raise error if isinstance(error, UserError) else self._unreadable(error) from None
+        self.shapes = {name: array.shape for name, array in stored.arrays.items() if name != _HEADER}
+
+    def read(self, name: str) -> np.ndarray:
+        """Return one array."""
+        try:
+            return self._stored.read(name)
+        except NpzError as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, reason: object) -> UserError:
+        return UserError(f"{self._path}: not readable as a checkpoint: {' '.join(str(reason).split())[:200]}")
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Archive]:
+    """Open a file that `write_arrays` wrote; a `UserError` where it is none."""
     path = Path(path)
     if not path.is_file():
         inside = path / "ensemble.npz"
         hint = f"; did you mean {display_path(inside)}?" if inside.is_file() else ""
         raise UserError(f"{path}: checkpoint not found{hint}")
     try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
-            header = json.loads(stored["header.json"].tobytes())
-            names = [] if header_only else [name for name in stored.files if name != "header.json"]
-            arrays = {name: stored[name] for name in names}
-    except (AttributeError, OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: not readable as a checkpoint: {reason}") from None
-    return header, arrays
+        stored = Npz(path)
+    except NpzError as error:
+        raise UserError(f"{path}: not readable as a checkpoint: {error}") from None
+    with stored:
+        yield Archive(path, stored)

@@ -19,9 +19,9 @@ from sleep_interpreter.model.checkpoints.variables import (
     misfits,
     refuse_other,
 )
-from sleep_interpreter.model.networks.registration import PublishedNetwork
+from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork
 from sleep_interpreter.model.registry import PUBLISHED, described
-from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.errors import UserError, told
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow
 
@@ -38,9 +38,11 @@ def read(path: str | Path, name: str | None = None, mode: str | None = None) -> 
     of none, or another network than `name` and `mode` (None is any), is a `UserError`.
     """
     graph = ObjectGraph(path)
-    if graph.header is not None:
-        return check_header(graph.header, path), {name: graph.read(name) for name in graph.shapes}
     where = display_path(graph.path)
+    if graph.header is not None:
+        header = check_header(graph.header, path)
+        refuse_misfit(where, header, graph.shapes)
+        return header, {name: graph.read(name) for name in graph.shapes}
     members = by_member(graph.shapes)
     named = next((row for row in PUBLISHED if graph.path.name in row.files), None)
     likely = [row for row in PUBLISHED if row.network == name and mode in (None, row.mode)]
@@ -83,12 +85,59 @@ def read(path: str | Path, name: str | None = None, mode: str | None = None) -> 
 @cache
 def published_shapes(network: str, mode: str) -> Shapes:
     """Return {published name: shape} of one member of published size, without making its values."""
+    return member_shapes(registry.published_settings(network, mode)[0])
+
+
+def member_shapes(settings: NetworkSettings) -> Shapes:
+    """Return {published name: shape} of one member of these settings, without making its values.
+
+    Empty for a network that does not know its shapes before it has computed something.
+    """
+    return _shapes(type(settings), settings.model_dump_json())
+
+
+@cache
+def _shapes(schema: type[NetworkSettings], settings: str) -> Shapes:
     import_tensorflow()
     import keras  # lazy: start-up
 
-    with keras.StatelessScope(initialize_variables=False):
-        member = registry.build_member(registry.published_settings(network, mode)[0], 0)
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            member = registry.build_member(schema.model_validate_json(settings), 0)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a layer without values raises
+        log.debug("no shapes of %s: %s", schema.__name__, told(error))
+        return {}
     return {name: tuple(variable.shape) for name, variable in member_variables(member).items()}
+
+
+def refuse_misfit(where: str, header: Header, found: Shapes) -> None:
+    """Refuse a checkpoint whose arrays are not those of the network that its header describes.
+
+    Nothing of it is read or built before: a header may describe a network of any size.
+    """
+    members = by_member(found)
+    if header.members != len(members):
+        held = f"members {few(members)}" if members else "no member"
+        raise UserError(f"{where}: holds {held}, the network has {header.members} of them")
+    if expected := member_shapes(header.model):
+        wanted = {f"individual_models/{index}/{name}": shape for index in members for name, shape in expected.items()}
+        refuse_other_shapes(where, found, wanted, header.network, header.mode)
+
+
+def refuse_other_shapes(where: str, found: Shapes, expected: Shapes, network: str, mode: str | None) -> None:
+    """Refuse variables {"individual_models/<i>/<name>": shape} that are not those of a network."""
+    if found == expected:
+        return
+    members, wanted = by_member(found), by_member(expected)
+    if members and all(member == wanted[0] for member in members.values()):
+        held = ", ".join(map(str, members))
+        raise UserError(f"{where}: holds members {held}, the network has {len(wanted)} of them")
+    if row := recognise(members):
+        refuse_other(where, row[:2], network, mode or "normal")
+    fits = f"{described(network, mode)} with {len(wanted)} member"
+    raise UserError(f"{where} does not fit {fits}{'s' * (len(wanted) > 1)}; {misfits(expected, found)}")
 
 
 def recognise(members: Members, first: Iterable[PublishedNetwork] = ()) -> PublishedNetwork | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from sleep_interpreter.model.checkpoints.tensor_bundle import BundleError, TensorBundle
 from sleep_interpreter.model.checkpoints.variables import few
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 HEADER = "sleep_interpreter/header"
 """Where this project's own header stands in a TensorFlow checkpoint that it wrote; others ignore it."""
-_PREFIXED = re.compile(r"(?:(.+?)/)?(individual_models/\d+/.+)")
+_PREFIXED = re.compile(r"(?:(.+?)/)?(individual_models/[0-9]{1,3}/.+)")
 
 
 def prefix_of(path: str | Path) -> Path:
@@ -60,35 +61,29 @@ class ObjectGraph:
             raise UserError(f"{self.path}: no TensorFlow checkpoint there ({index.name} is missing{beside})")
         if not data:
             raise UserError(f"{index}: {self.path.name}.data-00000-of-00001 is missing beside it: copy both files")
-        tf = import_tensorflow()
-        self._errors = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
         try:
-            self._reader = tf.train.load_checkpoint(str(self.path))
-            stored = self._reader.get_variable_to_shape_map()
-        except self._errors as error:
+            self._bundle = TensorBundle(self.path)
+        except (BundleError, OSError) as error:
             raise self._unreadable(error) from None
-        self.header = self._read_header(stored)
+        stored = self._bundle.entries
+        self.header = self._read_header()
         self._keys = _published(stored, display_path(self.path))
-        self.shapes = {name: tuple(stored[key]) for name, key in self._keys.items()}
+        self.shapes = {name: stored[key].shape for name, key in self._keys.items()}
 
     def read(self, name: str) -> np.ndarray:
         """Return the array of a published name."""
-        array: np.ndarray = self._tensor(self._keys[name])
-        return array
-
-    def _tensor(self, key: str) -> Any:
         try:
-            return self._reader.get_tensor(key)
-        except self._errors as error:
+            return self._bundle.read(self._keys[name])
+        except (BundleError, OSError) as error:
             raise self._unreadable(error) from None
 
-    def _read_header(self, stored: Mapping[str, Any]) -> dict[str, Any] | None:
-        if HEADER + VALUE not in stored:
+    def _read_header(self) -> dict[str, Any] | None:
+        if HEADER + VALUE not in self._bundle.entries:
             return None
         try:
-            header: dict[str, Any] = json.loads(self._tensor(HEADER + VALUE))
+            header: dict[str, Any] = json.loads(self._bundle.read_text(HEADER + VALUE))
             return header
-        except (TypeError, ValueError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             raise self._unreadable(error) from None
 
     def _unreadable(self, error: Exception) -> UserError:

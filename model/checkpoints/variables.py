@@ -12,7 +12,7 @@ from sleep_interpreter.model import registry
 from sleep_interpreter.model.networks.registration import Member
 from sleep_interpreter.utils.core.errors import UserError
 
-MEMBER = re.compile(r"individual_models/(\d+)/(.+)")
+MEMBER = re.compile(r"individual_models/([0-9]{1,3})/(.+)")
 
 Shapes = dict[str, tuple[int, ...]]
 

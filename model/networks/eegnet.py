@@ -7,9 +7,9 @@ one line in model/registry.py.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from sleep_interpreter.model.networks.registration import NetworkSettings
+from sleep_interpreter.model.networks.registration import Layers, NetworkSettings, Samples, Width
 from sleep_interpreter.model.networks.settings import with_dropout
 from sleep_interpreter.utils.core.data_card import DataCard
 
@@ -28,15 +28,15 @@ class EEGNetSettings(NetworkSettings):
 
     kind: Literal["eegnet"] = "eegnet"
     awake: Literal[False] = False
-    channels: PositiveInt = 55
-    sleep_samples: PositiveInt = 200
-    classes: int = Field(default=15, ge=2)
-    filters: PositiveInt = 8
-    depth: PositiveInt = 2
-    separable_filters: PositiveInt = 16
-    kernel: PositiveInt = 50
-    separable_kernel: PositiveInt = 12
-    pools: tuple[PositiveInt, PositiveInt] = (4, 8)
+    channels: Width = 55
+    sleep_samples: Samples = 200
+    classes: int = Field(default=15, ge=2, le=8192)
+    filters: Width = 8
+    depth: Layers = 2
+    separable_filters: Width = 16
+    kernel: Samples = 50
+    separable_kernel: Samples = 12
+    pools: tuple[Samples, Samples] = (4, 8)
     dropout: float = Field(default=0.25, ge=0, lt=1)
 
     @classmethod

@@ -6,11 +6,21 @@ function that builds a member, and the names of released checkpoints. Nothing he
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, get_args
+
+from pydantic import Field
 
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.data_card import AWAKE, DataCard
 from sleep_interpreter.utils.core.errors import UserError
+
+Layers = Annotated[int, Field(ge=1, le=64)]
+"""How many layers follow each other. The bounds of these three are far beyond any network that was trained here; they
+keep the settings of a checkpoint from anywhere from asking for more than a computer has."""
+Width = Annotated[int, Field(ge=1, le=8192)]
+"""Of a layer, in numbers."""
+Samples = Annotated[int, Field(ge=1, le=50_000)]
+"""Of a trial or a window."""
 
 
 class PublishedNetwork(NamedTuple):

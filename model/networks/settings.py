@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, model_validator
 
-from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork
+from sleep_interpreter.model.networks.registration import Layers, NetworkSettings, PublishedNetwork, Samples, Width
 from sleep_interpreter.utils.core.config import Settings
 from sleep_interpreter.utils.core.data_card import AWAKE, DataCard
 from sleep_interpreter.utils.core.registry import Registry
@@ -15,9 +15,9 @@ from sleep_interpreter.utils.core.registry import Registry
 class EncoderSettings(Settings):
     """A stack of post-norm transformer blocks that ends in batch normalisation."""
 
-    depth: PositiveInt
-    heads: PositiveInt
-    ffn: PositiveInt
+    depth: Layers
+    heads: Width
+    ffn: Width
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)
     ffn_dropout: float = Field(default=0.0, ge=0, lt=1)
 
@@ -25,10 +25,10 @@ class EncoderSettings(Settings):
 class StemSettings(Settings):
     """Dilated convolutions in front of an encoder; each domain has one of its own."""
 
-    filters: PositiveInt = 256
-    kernel: PositiveInt = 9
-    dilations: tuple[PositiveInt, ...] = (1, 2, 4, 1, 2, 4)
-    dense: PositiveInt = 256
+    filters: Width = 256
+    kernel: Samples = 9
+    dilations: Annotated[tuple[Width, ...], Field(max_length=64)] = (1, 2, 4, 1, 2, 4)
+    dense: Width = 256
 
 
 class ClassWeights(Settings):
@@ -52,9 +52,9 @@ class ContrastiveWeights(Settings):
 class ProjectionWidths(Settings):
     """Width of the projection of each side of a contrastive pair."""
 
-    awake: PositiveInt = 64
-    sleep: PositiveInt = 32
-    memory: PositiveInt = 80
+    awake: Width = 64
+    sleep: Width = 32
+    memory: Width = 80
 
 
 class TemperatureSettings(Settings):
@@ -106,21 +106,21 @@ class DecoderSettings(NetworkSettings):
     awake_kinds: tuple[Literal["image", "audio"], ...] = Field(default=("image", "audio"), min_length=1)
     """Awake trials that are taken along, where `awake`; those that the data card has, unless set."""
     contrastive: bool = True
-    channels: PositiveInt = 55
-    sleep_samples: PositiveInt = 200
+    channels: Width = 55
+    sleep_samples: Samples = 200
     varying_lengths: bool = Field(default=False, exclude_if=lambda value: not value)
-    awake_samples: PositiveInt = 80
-    classes: int = Field(default=15, ge=2)
-    d_model: int = Field(default=128, ge=2, multiple_of=2)
-    head_size: PositiveInt = 64
+    awake_samples: Samples = 80
+    classes: int = Field(default=15, ge=2, le=8192)
+    d_model: int = Field(default=128, ge=2, le=1024, multiple_of=2)
+    head_size: Width = 64
     stem: StemSettings = StemSettings()
     sleep_encoder: EncoderSettings = EncoderSettings(depth=12, heads=6, ffn=1024, ffn_dropout=0.5)
     image_encoder: EncoderSettings = EncoderSettings(depth=3, heads=3, ffn=256)
     audio_encoder: EncoderSettings = EncoderSettings(depth=5, heads=5, ffn=256)
     position_sleep: bool = True
     position_awake: bool = False
-    features: PositiveInt = 256
-    class_hidden: PositiveInt = 128
+    features: Width = 256
+    class_hidden: Width = 128
     class_dropout: float = Field(default=0.5, ge=0, lt=1)
     view_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     class_weights: ClassWeights = ClassWeights()

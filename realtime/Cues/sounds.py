@@ -24,6 +24,8 @@ from sleep_interpreter.utils.core.text_tables import told_text
 
 SECONDS = 0.5
 FADE_SECONDS = 0.015
+_RATES = (1000, 768_000)
+"""Hz of a sound."""
 RMS = 0.12
 PEAK = 0.95
 
@@ -67,31 +69,50 @@ def load_sounds(folder: str | Path, rate: int, items: Sequence[Item]) -> np.ndar
     sounds = np.zeros((len(items), length), np.float32)
     for index, file in enumerate(files):
         path = folder / file
-        data, found = _read_mono(path)
+        frames, found = _mono(path)
         if found != rate:
             raise UserError(f"{path}: {found} Hz, expected {rate} Hz; or set audio.rate={found}")
-        if abs(len(data) - length) > rate * 1e-3:
-            raise UserError(f"{path}: {len(data) / rate:.3f} s long, expected {SECONDS} s")
+        if abs(frames - length) > rate * 1e-3:
+            raise UserError(f"{path}: {frames / rate:.3f} s long, expected {SECONDS} s")
+        data = _decoded(path, frames)
         count = min(length, len(data))
         sounds[index, :count] = data[:count]
     return sounds
 
 
-def _read_mono(path: Path) -> tuple[np.ndarray, int]:
-    """Return the samples (n,) of a sound, float32, and its rate in Hz."""
+def _mono(path: Path) -> tuple[int, int]:
+    """Return the length in samples of a sound and its rate in Hz, by its header; nothing is decoded."""
+    import soundfile  # lazy: optional dependency
+
+    if not path.is_file():
+        raise UserError(f"{path}: is no file, so no sound")
+    try:
+        header = soundfile.info(path)
+    except soundfile.LibsndfileError as error:
+        raise UserError(f"{path}: not readable as a sound: {error}") from error
+    if header.channels != 1:
+        raise UserError(f"{path}: {header.channels} channels, expected 1 (mono)")
+    if not _RATES[0] <= header.samplerate <= _RATES[1]:
+        raise UserError(f"{path}: {header.samplerate} Hz, expected {_RATES[0]} to {_RATES[1]} Hz; export it again")
+    return header.frames, header.samplerate
+
+
+def _decoded(path: Path, frames: int) -> np.ndarray:
+    """Return the samples (n,) of a sound of so many, float32."""
     import soundfile  # lazy: optional dependency
 
     try:
-        data, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
+        data, _ = soundfile.read(path, frames, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: not readable as a sound: {error}") from error
-    if data.shape[1] != 1:
-        raise UserError(f"{path}: {data.shape[1]} channels, expected 1 (mono)")
+    if len(data) < frames:
+        raise UserError(f"{path}: ends after {len(data)} of {frames} samples; export the sound again")
     if bad := int(np.count_nonzero(~np.isfinite(data))):
         raise UserError(
             f"{path}: {bad} samples are not finite (NaN or infinite); export the sound again, best as 16 bit PCM"
         )
-    return data[:, 0], rate
+    sound: np.ndarray = data[:, 0]
+    return sound
 
 
 def write_sounds(folder: str | Path, sounds: Sequence[np.ndarray], rate: int, names: Sequence[str]) -> None:
@@ -179,7 +200,10 @@ def read_playlist(path: str | Path, card: DataCard) -> Playlist:
     if not path.is_file():
         raise UserError(f"{path}: playlist not found")
     names = card.item_names
-    rows = _from_csv(path) if path.suffix.lower() == ".csv" else _from_yaml(path)
+    try:
+        rows = _from_csv(path) if path.suffix.lower() == ".csv" else _from_yaml(path)
+    except csv.Error as error:
+        raise UserError(f"{path}: cannot be read as a table ({error})") from None
     groups: tuple[list[int], list[int]] = [], []
     gains: dict[int, float] = {}
     files: dict[int, Path] = {}
@@ -207,10 +231,10 @@ def read_sound(path: Path, rate: int, max_seconds: float, fade_seconds: float) -
 
     Raises `UserError`: not readable, not mono, longer than `max_seconds`, or not finite.
     """
-    data, found = _read_mono(path)
-    if not 0 < len(data) <= round(max_seconds * found) + found // 1000:
-        raise UserError(f"{path}: {len(data) / found:.3f} s long; audio.max_seconds permits {max_seconds:g} s")
-    sound = resample_sound(data, found, rate)
+    frames, found = _mono(path)
+    if not 0 < frames <= round(max_seconds * found) + found // 1000:
+        raise UserError(f"{path}: {frames / found:.3f} s long; audio.max_seconds permits {max_seconds:g} s")
+    sound = resample_sound(_decoded(path, frames), found, rate)
     return faded(np.clip(sound, -1, 1), round(fade_seconds * rate))
 
 

@@ -13,14 +13,29 @@ import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
+from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write
 
 logger = logging.getLogger(__name__)
 
 Event = dict[str, Any]
 """As in log.jsonl: sample, seconds, event, code, detail, wall."""
+_EVENT: dict[str, Any] = {
+    "sample": int, "seconds": (int, float), "event": str, "code": (int, NoneType), "detail": dict, "wall": dict,
+}  # fmt: skip
+_CUE: dict[str, Any] = {"number": int, "item": str}
+_DETAILS: dict[str, dict[str, Any]] = {
+    "cue": {**_CUE, "group": int}, "sham": {**_CUE, "group": int}, "cue_skipped": {"item": str, "reason": str},
+    "cue_cancelled": {"item": str}, "cue_phase": {"number": int, "locked": bool}, "decode": {**_CUE, "cued": str},
+    "decode_failed": {"number": int, "reason": str}, "stage": {"stage": str}, "gate": {"open": bool},
+    "cueing": {"on": bool}, "arousal": {"reason": str}, "notice": {"level": str, "text": str}, "stop": {"reason": str},
+    "command": {"command": str, "ok": bool}, "gap": {"first": int, "count": int},
+}  # fmt: skip
+"""What is read of an event, by its kind; other details may be missing, as in logs of older sessions."""
+_LARGEST = 1e12
 _FIRST = ("sample", "seconds", "event", "code")
 _WALL = ("latency_ms", "time")
 _OF_WALL_TIME = ("notice", "stop", "sound", "fault")
@@ -69,7 +84,7 @@ class EventLog:
             "sample": int(sample), "seconds": round(self._offset + sample / self._rate, 3),
             "event": event, "code": code, "detail": detail, "wall": wall,
         }  # fmt: skip
-        self._waiting.append((json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        self._waiting.append((json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace"))
         self._save()
         self.counts[event] += 1
         if self._listener is not None:
@@ -127,20 +142,50 @@ class EventLog:
         self._waiting.clear()
 
 
-def read_log(path: str | Path) -> list[Event]:
-    """Return the events of a log.jsonl, without a last line torn by a crash; `ValueError` if another is damaged."""
+def read_log(path: str | Path, details: bool = False) -> list[Event]:
+    """Return the events of a log.jsonl, without a last line torn by a crash.
+
+    A `UserError` names a line that is damaged, or no event that a session writes; with `details`, one that does not say
+    what is read of its kind.
+    """
     lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
     events = []
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
         try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
+            event = json.loads(line, parse_constant=_refuse_constant)
+            wrong = _wrong(event, details)
+            if "\\ud" in line:
+                json.dumps(event, ensure_ascii=False).encode()
+        except (ValueError, RecursionError):
             if number == len(lines):  # no newline after it: it was being written
                 break
-            raise ValueError(f"{path}: line {number} is damaged") from None
+            wrong = "it is no JSON"
+        if wrong:
+            raise UserError(f"{path}: line {number} is damaged: {wrong}")
+        events.append(event)
     return events
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(text)
+
+
+def _wrong(event: Any, details: bool) -> str | None:
+    """Return what an event lacks of what is read of it, None where nothing."""
+    if not isinstance(event, dict):
+        return "it is no event"
+    for key, kind in _EVENT.items():
+        if key not in event or not isinstance(event[key], kind) or isinstance(event[key], bool):
+            return f"{key!r} is {str(event.get(key, 'missing'))[:40]!r}"
+    if not (abs(event["sample"]) < _LARGEST and abs(event["seconds"]) < _LARGEST):
+        return "its time is beyond all nights"
+    for key, kind in _DETAILS.get(event["event"], {}).items() if details else ():
+        found = event["detail"].get(key)
+        if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
+            return f"{key!r} of {event['event']!r} is {str(event['detail'].get(key, 'missing'))[:40]!r}"
+    return None
 
 
 def write_table(events: Sequence[Event], path: Path) -> None:

@@ -49,7 +49,9 @@ def export_edf(folder: str | Path, path: str | Path) -> Path:
         with atomic_write(path) as temporary, warnings.catch_warnings():
             # MNE says that it writes 16 bits and no filter settings
             warnings.simplefilter("ignore", RuntimeWarning)
-            mne.export.export_raw(temporary, raw, fmt=path.suffix[1:], physical_range="channelwise", verbose="error")
+            mne.export.export_raw(
+                temporary, raw, fmt=path.suffix[1:], physical_range="channelwise", overwrite=True, verbose="error"
+            )
     return path
 
 

@@ -16,10 +16,13 @@ from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.own_folder import own_folder
 from sleep_interpreter.utils.core.provenance import MARK
 from sleep_interpreter.utils.signal.brainvision_writer import BrainVisionWriter
+from sleep_interpreter.utils.signal.recording_header import refuse_impossible, refuse_misleading
 
 logger = logging.getLogger(__name__)
 
 _PIECE_SECONDS = 60
+_LONGEST_SECONDS = 7 * 86400
+"""From the beginning of a session to that of its last segment; what lies between is written as a gap."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ _TEXTS = {
 
 def annotations(folder: str | Path, rate: float) -> list[tuple[int, str]]:
     """Return [(sample at `rate`, text)] of what a session's log says about the sleeper and the cues."""
-    events = read_log(Path(folder) / "log.jsonl")
+    events = read_log(Path(folder) / "log.jsonl", details=True)
     found, stage, silent = [], None, silent_cues(events)
     for event in events:
         detail, kind = event["detail"], event["event"]
@@ -124,9 +127,13 @@ def read_segment(path: str | Path) -> Segment:
     """Open a recorded segment (.vhdr); a `UserError` says why it cannot be read."""
     path = Path(path)
     try:
+        refuse_misleading(path)
         raw = mne.io.read_raw_brainvision(path, preload=False, verbose="error")
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+        refuse_impossible(path, raw)
+    except UserError:
+        raise
+    except Exception as error:  # MNE raises whatever its parsers do of a damaged file
+        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())[:300]}") from error
     rate, first, gaps, markers = raw.info["sfreq"], 0, [], []
     for onset, duration, text in zip(
         raw.annotations.onset, raw.annotations.duration, raw.annotations.description, strict=True
@@ -136,8 +143,12 @@ def read_segment(path: str | Path) -> Segment:
         if text.startswith(GAP_KIND):
             # a process that was killed may have announced more than it wrote
             gaps.append((sample, min(round(duration * rate), raw.n_times - sample)))
-        elif match := re.fullmatch(rf"{re.escape(PLACE)} (\d+)", said):
+        elif match := re.fullmatch(rf"{re.escape(PLACE)} (\d{{1,18}})", said):
             first = int(match[1])
+            if first > _LONGEST_SECONDS * rate:
+                raise UserError(
+                    f"{path}: begins at sample {first}, days after the session did; its markers are damaged"
+                )
         elif not text.startswith("New Segment"):
             markers.append((sample, said))
     return Segment(path, raw, first, tuple(gaps), tuple(markers))

@@ -244,7 +244,7 @@ def load_session(folder: str | Path) -> SessionData:
     if not log.is_file():
         raise UserError(f"{folder}: no session is there: log.jsonl is missing")
     try:
-        events = read_log(log)
+        events = read_log(log, details=True)
     except ValueError as error:
         raise UserError(f"{error}; repair or remove that line, on a copy of the session's folder") from error
     if not events:

@@ -83,7 +83,7 @@ def _resumed(args: argparse.Namespace) -> Plan:
     with lock_session(folder):
         pass  # told before everything is made ready
     try:
-        events = read_log(folder / "log.jsonl")
+        events = read_log(folder / "log.jsonl", details=True)
     except ValueError as error:
         raise UserError(f"{error}: take that line out (keep a copy), and resume again") from None
     if not events:
@@ -117,7 +117,7 @@ def _replayed(args: argparse.Namespace) -> Plan:
     recording = folder / "recording" / f"segment_{number:03d}.vhdr"
     if not recording.is_file():
         raise UserError(f"{recording}: not there; only live sessions record their stream (a replay: give --recording)")
-    events = read_log(folder / "log.jsonl")
+    events = read_log(folder / "log.jsonl", details=True)
     segments = _recorded_segments(folder, events)
     if recording.name not in segments:
         raise UserError(f"{recording}: it holds no sample; there are {', '.join(segments)}")

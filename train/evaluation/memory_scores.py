@@ -45,6 +45,9 @@ def read_behaviour(
     if average_over in ("subject", "item", "score"):
         raise UserError(f"--average-over {average_over}: name the column of a test or a rater")
     table = read_subjects(path, ("item", "score", *([average_over] if average_over else [])), aliases)
+    if table["item"].isna().any():
+        line = table.index[table["item"].isna()][0]
+        raise UserError(f"{path}, line {line}: names no item; write it there, or take the row out")
     unknown = sorted(set(table["item"].astype(str)) - set(items))
     if unknown:
         close = [f"; did you mean {name!r}?" for name in nearest(unknown[0], items, 1)]

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.errors import UserError, printable
 from sleep_interpreter.utils.core.paths import PROJECT, shorten_paths
 from sleep_interpreter.utils.core.rights import own_files
 
@@ -79,7 +79,7 @@ def experiment_parser(
 
 def say(*lines: object) -> None:
     """Print a script's last words to standard output; everything else is logged."""
-    print(*(shorten_paths(str(line)) for line in lines), sep="\n", flush=True)
+    print(*(printable(shorten_paths(str(line))) for line in lines), sep="\n", flush=True)
 
 
 def progress(total: int, unit: str, desc: str, **more: Any) -> tqdm:
@@ -96,7 +96,7 @@ def set_up_logging(level: int) -> None:
 
 class _ShortPaths(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return shorten_paths(super().format(record))
+        return printable(shorten_paths(super().format(record)))
 
 
 def run(main: Callable[..., int | None], argv: Sequence[str] | None = None) -> int:
@@ -127,7 +127,7 @@ def run(main: Callable[..., int | None], argv: Sequence[str] | None = None) -> i
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; what is written is complete, a training goes on after it", file=sys.stderr)
         return 130
-    print(f"error: {shorten_paths(message)}", file=sys.stderr)
+    print(f"error: {printable(shorten_paths(message))}", file=sys.stderr)
     return 2
 
 

@@ -2,8 +2,12 @@
 
 import difflib
 import logging
+import re
 from collections.abc import Iterable
 from functools import cache
+
+_ORDERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""All but tabs and ends of lines of what a terminal obeys; what changes the direction of writing; half characters."""
 
 
 class UserError(ValueError):
@@ -22,6 +26,11 @@ def nearest(name: object, known: Iterable[str], count: int = 3) -> list[str]:
     by_fold = {str(k).casefold(): k for k in known}
     close = difflib.get_close_matches(str(name).casefold(), by_fold, n=count, cutoff=0.5)
     return [by_fold[c] for c in close]
+
+
+def printable(text: str) -> str:
+    """Return text as a terminal may have it: what it would obey, or what turns a line round, is written out."""
+    return _ORDERS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def told(error: Exception) -> str:

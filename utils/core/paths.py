@@ -3,8 +3,8 @@
 import errno
 import os
 import re
+import secrets
 import shutil
-import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -22,6 +22,8 @@ PARAMS = ROOT / "params"
 DATA = PROJECT / "data"
 RESULTS = PROJECT / "results"
 _REPLACING = ".replacing"
+_FOLLOWED = 10_000
+"""Folders behind links."""
 
 
 def display_path(path: str | Path) -> str:
@@ -71,6 +73,39 @@ def relative_to_project(path: str | Path) -> str:
     return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else str(path)
 
 
+def refuse_link_loops(folder: str | Path) -> None:
+    """Refuse a folder (`UserError`) that cannot be searched to its end: a link in it leads back to where it lies, or to
+    far more than a folder of data. Links to other places are followed, as searches do."""
+    real = os.path.realpath(folder)
+    waiting: list[tuple[str, tuple[str, ...], bool]] = [(str(folder), (real,), False)]
+    followed = 0
+    while waiting:
+        place, above, linked = waiting.pop()
+        for entry in _entries(above[-1]):
+            try:
+                if not entry.is_dir():
+                    continue
+                own = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+            except OSError:  # it leads nowhere but to itself
+                continue
+            name, behind = f"{place}{os.sep}{entry.name}", linked or entry.is_symlink()
+            followed += behind
+            if own in above or followed > _FOLLOWED:
+                what = "leads back to where it lies" if own in above else f"leads to more than {_FOLLOWED:,} folders"
+                raise UserError(
+                    f"{display_path(name)}: a link that {what}, so that a search would not end; remove the link"
+                )
+            waiting.append((name, (*above, own), behind))
+
+
+def _entries(folder: str) -> list["os.DirEntry[str]"]:
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except OSError:  # not readable: a search passes over it
+        return []
+
+
 def remove_temporary_files(folder: str | Path, names: str = "*") -> None:
     """Remove what a process that was killed in `atomic_write` left of files in a folder that match `names`; only for
     what nobody else writes at the moment (`utils.core.file_locks`)."""
@@ -80,13 +115,14 @@ def remove_temporary_files(folder: str | Path, names: str = "*") -> None:
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it is synced and renamed, on an error removed: a reader sees
-    the old file or the complete new one, never a half-written one. Of a link the file behind it is written; who may
-    read a file stays as it was."""
+    """Give an empty temporary file beside `path`; on success it is synced and renamed, on an error removed: a reader
+    sees the old file or the complete new one, never a half-written one. Of a link the file behind it is written; who
+    may read a file stays as it was. Nobody can have put a file or link in the temporary one's place."""
     path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{threading.get_native_id()}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp{path.suffix}")
     try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
         if path.exists():
             temporary.chmod(path.stat().st_mode)
@@ -116,7 +152,7 @@ def replaced_files(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     remove_temporary_folders(folder)
-    place = folder / f".{os.getpid()}{threading.get_native_id()}{_REPLACING}"
+    place = folder / f".{secrets.token_hex(8)}{_REPLACING}"
     try:
         place.mkdir()
         yield place
@@ -147,7 +183,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} is there already: name a folder that is not, or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{threading.get_native_id()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         temporary.mkdir()
         yield temporary

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from sleep_interpreter.utils.core.errors import UserError
@@ -94,7 +94,7 @@ def _recording_is_marked(path: Path) -> bool:
         named = re.search(rb"(?m)^MarkerFile=([^\r\n]+)", path.read_bytes())
         if named:  # a renamed header still names its markers
             text = named[1].decode("utf-8", "replace").strip().replace("$b", path.stem)
-            markers = path.with_name(text)
+            markers = path.parent / PurePath(text).name
     elif path.suffix.lower() == ".vmrk":
         markers = path
     elif path.suffix.lower() != ".eeg":

@@ -156,6 +156,9 @@ def _check_size(value: Any, where: str, depth: int = 0, count: int = 0) -> int:
         raise UserError(f"{where}: nested deeper than {MAX_DEPTH} levels, or an anchor (&) that contains itself")
     if count > MAX_VALUES:
         raise UserError(f"{where}: more than {MAX_VALUES} values; no settings are that many")
+    for text in (*value, *value.values()) if isinstance(value, dict) else (value,):
+        if isinstance(text, str) and not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+            raise UserError(f"{where}: half a character ({text[:40]!a}), which no file can hold; write it in full")
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | set | tuple) else ()
     for item in inner:
         count = _check_size(item, where, depth + 1, count + 1)

@@ -45,6 +45,7 @@ def page_figure(size: tuple[float, float], *shape: int, **panels: Any) -> Abstra
 
 def svg(figure: Figure) -> str:
     """Return a figure as an element of a page: no prolog, ids of its own, black as `currentColor`."""
+    style.take_literally(figure)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, dpi=130, metadata={"Date": None, "Creator": None})
     plt.close(figure)

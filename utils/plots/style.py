@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import ArrayLike
 
 from sleep_interpreter.utils.core.constants import STAGES, UNKNOWN
@@ -82,9 +83,22 @@ def column_figure(
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure atomically and close it."""
+    take_literally(figure)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, metadata={"Software": None})
     plt.close(figure)
+
+
+def take_literally(figure: Figure) -> None:
+    """Let text be what it says: names of channels, items and subjects may hold dollar signs, which mean no formula."""
+    formulas: set[int] = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_scale() == "log":  # powers of ten
+                formulas |= {id(label) for label in axis.get_ticklabels(which="both")}
+    for text in figure.findobj(Text):
+        if id(text) not in formulas and "$" in text.get_text():
+            text.set_parse_math(False)
 
 
 def colour_bar(figure: Figure, image: Any, label: str, **more: Any) -> Any:

@@ -33,6 +33,7 @@ from sleep_interpreter.utils.signal.gaps import (
     of_records,
     record_time,
 )
+from sleep_interpreter.utils.signal.recording_header import refuse_impossible, refuse_misleading
 
 if TYPE_CHECKING:
     import mne
@@ -270,6 +271,7 @@ def _read(path: Path, encoding: str, **more: Any) -> tuple["mne.io.BaseRaw", lis
     """Return MNE's Raw (data stay on disk) and what the reader remarked."""
     import mne  # lazy: start-up
 
+    refuse_misleading(path)
     try:
         with warnings.catch_warnings(record=True) as caught, reader_options(path, encoding) as options:
             warnings.simplefilter("always")
@@ -282,6 +284,7 @@ def _read(path: Path, encoding: str, **more: Any) -> tuple["mne.io.BaseRaw", lis
                 "(data/prepare.py)"
             ) from error
         raise UserError(f"{path}: MNE cannot read this recording: {reason[:300]}") from error
+    refuse_impossible(path, raw)
     remarks = [" ".join(str(w.message).split()) for w in caught if issubclass(w.category, RuntimeWarning)]
     return raw, [text for text in remarks if not text.startswith(_OURS)]
 
