@@ -86,6 +86,7 @@ def test_requests_of_the_control():
 def test_the_monitor(tmp_path, events):
     """Sessions that the monitor lists and shows."""
     from sleep_interpreter.realtime.Monitor import history
+
     folder = tmp_path / "s1" / "session_001"
     folder.mkdir(parents=True)
     about = {"started": "2026-01-02T22:00:00+00:00", "ending": None, "channels": ["C4"], "simulated": True,
