@@ -198,7 +198,7 @@ def make_app(root: Path, access: Access, first: tuple[str, str] | None = None) -
             **session.history.content(),
             "rights": request.state.rights,
             "running": session.feed.connected,
-            **{key: about.get(key) for key in ("ending", "started", "simulated")},
+            **{key: about.get(key) for key in ("ending", "started", "simulated", "dry_run")},
             "channels": about.get("channels", []),
             "report": (session.folder / "report.html").is_file(),
         }

@@ -77,7 +77,8 @@ class SessionHistory:
         if kind == "stage":
             self.stages.append([at, detail["stage"], detail["smoothed"]])
         elif kind in ("cue", "sham"):
-            self.cues.append([at, detail["item"], kind == "sham", detail["number"]])
+            nothing = detail.get("sounded", True) is False and not detail.get("recorded")
+            self.cues.append([at, detail["item"], kind == "sham" or nothing, detail["number"]])
         elif kind == "decode":
             self.decodes.append([at, *(detail[key] for key in ("cued", "item", "number", "probabilities"))])
         elif kind == "cue_phase":

@@ -136,6 +136,10 @@ def _cues(session: SessionData, kind: str | None) -> Section | str:
         skipped = len(session.select("cue_skipped", "cue_cancelled"))
         reasons = skip_reasons(session.events)
         told = [f"{n} skipped: {reason}." for reason, n in reasons.items()]
+        if session.silent:
+            told.insert(
+                0, f"{len(session.silent)} were sent to the sound device, or would have been, and did not sound."
+            )
         if isinstance(gate := session.setting("gate"), dict) and (opens := closed_gate(reasons, gate)) is not None:
             told.append(f"{opens[0].upper()}{opens[1:]}.")
         return " ".join([f"No cue was played; {skipped} were skipped or taken back.", *told])

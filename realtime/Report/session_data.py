@@ -76,6 +76,20 @@ class SessionData:
         value = self.about.get("simulated")
         return value if isinstance(value, bool) else None
 
+    @property
+    def dry_run(self) -> bool:
+        """Whether nothing was to sound."""
+        return bool(self.about.get("dry_run", self.setting("audio.sink") == "null"))
+
+    @property
+    def unheard(self) -> str | None:
+        """Why nobody at an amplifier heard the cues of this session, or None."""
+        if self.dry_run:
+            return "dry run: nothing sounded and no marker went out; none of its cues counts"
+        if self.live and not self.simulated and self.about.get("sound") == "file":
+            return "the cues went into cues.flac (audio.sink=file): nobody heard them"
+        return None
+
     @cached_property
     def card(self) -> DataCard:
         """The data card that the session followed."""

@@ -24,7 +24,7 @@ class SessionStatus:
     """Tell the state of a session from its parts.
 
     `stream` has `state`, `gaps` and `lost_samples` of the stream, kept by the session; `about` has `session`,
-    `subject`, `simulated`, `folder` (Path).
+    `subject`, `simulated`, `dry_run`, `folder` (Path).
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class SessionStatus:
             "group": cueing.schedule.group(context.sample),
             "cues": dict(cueing.counts),
             "shams": cueing.shams,
+            "silent": cueing.silent,
             "decodes": dict(decoding.counts),
             "last_decode": decoding.last,
             "quality": {name: self._signal_monitor.faults.get(name) for name in context.montage.picks},
@@ -85,6 +86,7 @@ class SessionStatus:
             "items": list(context.card.item_names),
             "channels": list(context.montage.picks),
             **{key: self._about[key] for key in ("session", "subject", "simulated")},
+            "dry_run": bool(self._about.get("dry_run")),
         }
 
     def _recording(self) -> dict[str, Any]:

@@ -145,6 +145,13 @@ class LiveSource(Source):
     def preview(self) -> np.ndarray:
         return np.concatenate(list(self._preview), axis=1)
 
+    def delivery_seconds(self) -> float:
+        """As nine of ten deliveries were while the stream was listened to."""
+        ahead = self._clock_lead()
+        pairs = list(zip(list(self._preview), list(self._delays), strict=False))
+        ages = [max(0.0, delay + ahead) + data.shape[1] / self._rate for data, delay in pairs]
+        return float(np.quantile(ages, 0.9)) if ages else 0.0
+
     def record(self, folder: Path, settings: RecordingSettings, origin: int = 0) -> None:
         first = round(origin * self._rate / STREAM_RATE)
         self.recorder = Recorder(

@@ -115,6 +115,10 @@ class Source(Protocol):
         """Return when that part of the session is due on the `time.perf_counter` clock; None: not paced."""
         return None
 
+    def delivery_seconds(self) -> float:
+        """Return how old the oldest sample of a delivery is when it comes: block and latency; 0 where not paced."""
+        return 0.0
+
     def preview(self) -> np.ndarray | None:
         """Return the newest seconds before the session, all channels, (channels, n) µV; None: `chunks` may
         be read for it."""

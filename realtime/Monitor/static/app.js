@@ -244,10 +244,11 @@ function takeEvent(entry) {
   const { event, detail, seconds, code, wall } = entry;
   night.seconds = Math.max(night.seconds, seconds);
   if (event === "stage") night.stages.push([seconds, detail.stage, detail.smoothed]);
-  else if (event === "cue" || event === "sham") night.cues.push([seconds, detail.item, event === "sham", detail.number]);
+  else if (event === "cue" || event === "sham") night.cues.push([seconds, detail.item, event === "sham" || (detail.sounded === false && !detail.recorded), detail.number]);
+  else if (event === "sound" && detail.dac === null) night.cues = night.cues.filter((cue) => cue[3] !== detail.number);
   else if (event === "decode") night.decodes.push([seconds, detail.cued, detail.item, detail.number, detail.probabilities]);
   else if (event === "cue_phase") night.phases.push([detail.number, detail.locked, detail.degrees, detail.phase_from ?? "whole"]);
-  if (!["stage", "cue_phase", "sound"].includes(event)) {
+  if (!["stage", "cue_phase"].includes(event) && !(event === "sound" && detail.dac !== null)) {
     const rest = Object.fromEntries(Object.entries(detail).filter(([key]) => key !== "probabilities"));
     night.events.push([seconds, event, code, rest, wall.time]);
     if (night.events.length > 800) night.events.splice(0, 400);
@@ -261,6 +262,7 @@ const WORDS = {
   gate: (d) => (d.open ? "open" : "closed"), cueing: (d) => (d.on ? "on" : `off: ${d.reason}`), command: (d) => `${d.command} (${d.origin}): ${d.text}`,
   stream: (d) => `${d.state}${d.reason ? `: ${d.reason}` : ""}`, gap: (d) => `${d.seconds} s lost`, fault: (d) => `${d.part} ${d.state}: ${d.reason}`,
   quality: (d) => `${d.channel} ${d.reason ?? "good again"}`, arousal: (d) => d.reason, group: (d) => `group ${d.group}`,
+  sound: (d) => `cue ${d.number} did not sound: ${d.reason}`, no_sound: (d) => (d.on ? `no cues: ${d.reason}` : "sound is back"),
   notice: (d) => d.text, volume: (d) => `${d.db} dB`, stop: (d) => d.reason, resume: (d) => `goes on: ${d.segment}`,
   cue_skipped: (d) => `${d.item}: ${d.reason}`, cue_cancelled: (d) => `${d.item}: ${d.reason}`, stage_skipped: (d) => d.reason,
 };
