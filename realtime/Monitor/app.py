@@ -199,7 +199,9 @@ def make_app(root: Path, access: Access, first: tuple[str, str] | None = None) -
             "rights": request.state.rights,
             "running": session.feed.connected,
             **{key: about.get(key) for key in ("ending", "started", "simulated", "dry_run")},
-            "channels": about.get("channels", []),
+            "channels": [*about.get("derivations", {}), *about.get("channels", [])],
+            "derivations": about.get("derivations", {}),
+            "began": about.get("first_sample_at") if about.get("source", "replay") != "replay" else None,
             "report": (session.folder / "report.html").is_file(),
         }
 

@@ -36,6 +36,8 @@ class SessionHistory:
         self.cues: list[Any] = []
         self.decodes: list[Any] = []
         self.phases: list[Any] = []
+        self.arousals: list[Any] = []
+        self.ended: str | None = None
         self.events: list[Any] = []
         self.last = 0.0
 
@@ -66,7 +68,8 @@ class SessionHistory:
         with self._lock:
             return {
                 "stages": list(self.stages), "cues": list(self.cues), "decodes": list(self.decodes),
-                "phases": list(self.phases), "events": self.events[-_MOST_EVENTS:],
+                "phases": list(self.phases), "arousals": list(self.arousals), "ended": self.ended,
+                "events": self.events[-_MOST_EVENTS:],
                 "items": list(card_of(self.folder).item_names),
                 "stage_names": list(STAGES), "seconds": self.last,
             }  # fmt: skip
@@ -79,6 +82,10 @@ class SessionHistory:
         elif kind in ("cue", "sham"):
             nothing = detail.get("sounded", True) is False and not detail.get("recorded")
             self.cues.append([at, detail["item"], kind == "sham" or nothing, detail["number"]])
+        elif kind == "arousal":
+            self.arousals.append([at, detail["reason"]])
+        elif kind in ("stop", "resume"):
+            self.ended = detail["reason"] if kind == "stop" else None
         elif kind == "decode":
             self.decodes.append([at, *(detail[key] for key in ("cued", "item", "number", "probabilities"))])
         elif kind == "cue_phase":
@@ -104,15 +111,21 @@ class SignalReader:
         self._lock = threading.Lock()
 
     def read(self, start: float, seconds: float) -> dict[str, Any]:
-        """Return a stretch for the screen: names, rate, first (s of the session's clock), data: a list in µV a
-        channel (null where there is none)."""
+        """Return a stretch for the screen: names, rate, first (s of the session's clock), data: a list in µV a name.
+
+        The stager's derivations come first, then the channels; null where there is no sample."""
         with self._lock:
             names, rate, data = self._stretch(start, seconds)
+        derived = self._history.about().get("derivations", {})
+        rows = {name: data[row] for row, name in enumerate(names)}
+        traces = {name: rows[own] - (rows[reference] if reference else 0) for name, (own, reference) in derived.items()
+                  if own in rows and (reference is None or reference in rows)}  # fmt: skip
+        names, data = [*traces, *names], np.stack([*traces.values(), *data])
         step = max(1, round(rate / _SCREEN_RATE))
         whole = data.shape[1] // step * step
         small = data[:, :whole].reshape(len(data), -1, step).mean(axis=2)
-        rows = [[None if not np.isfinite(v) else round(float(v), 2) for v in row] for row in small]
-        return {"names": names, "rate": rate / step, "first": start, "data": rows}
+        found = [[None if not np.isfinite(v) else round(float(v), 2) for v in row] for row in small]
+        return {"names": names, "rate": rate / step, "first": start, "data": found}
 
     def spectrogram(self, upto: float) -> dict[str, Any]:
         """Return the power of the staging EEG in dB, one column every 30 s, as lists hz, seconds, db; cached, new

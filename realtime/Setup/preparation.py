@@ -19,14 +19,13 @@ from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.output import MarkerCodes
 from sleep_interpreter.realtime.Parameters.session_cards import SessionCards, session_cards
 from sleep_interpreter.realtime.Sources.faulty_source import add_faults
-from sleep_interpreter.realtime.Sources.montage import Montage, check_twice, make_montage, stream_names
+from sleep_interpreter.realtime.Sources.montage import KINDS, Montage, check_twice, make_montage, stream_names
 from sleep_interpreter.realtime.Sources.source import Notice, Plan, Source, open_source
 from sleep_interpreter.realtime.Utils.registries import MARKER_PORTS, SOUND_SINKS
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
 
-_KINDS = ("EEG", "EOG", "EMG")
 _LOOP_SECONDS = 0.06
 """What acquisition and session, which look every 20 ms each, may add to a stream's latency, and some reserve."""
 _MOST_AHEAD = {False: 1.0, True: 0.5}
@@ -90,7 +89,7 @@ def _prepare(planned: Plan, settings: SessionSettings, source: Source, cards: Se
     )  # fmt: skip
     source.open(montage.picks)
     amplitude = source.check_unit(montage.eeg_rows)
-    for pair, what in zip(montage.derivations, _KINDS, strict=True):
+    for pair, what in zip(montage.derivations, KINDS, strict=True):
         if pair is not None:
             source.check_unit([pair[0]], f"{what} ({montage.picks[pair[0]]})", others_fit=True)
     sounds = session_sounds(settings, card)
@@ -110,7 +109,7 @@ def _prepare(planned: Plan, settings: SessionSettings, source: Source, cards: Se
     notices.append((logging.INFO, f"EEG amplitude: typical SD {amplitude:.1f} µV"))
     notices += _resampling_notices(source.rates)
     present = [pair is not None for pair in montage.derivations]
-    absent = [n for n, there in zip(_KINDS, present, strict=True) if not there]
+    absent = [n for n, there in zip(KINDS, present, strict=True) if not there]
     if absent:
         notices.append((logging.WARNING, f"staging without {' and '.join(absent)}"))
     if not checkpoints:

@@ -111,9 +111,9 @@ def _run_to_report(
             recorded=settings.cues.mode == "recorded" or prepared.source.live or planned.inputs.replaying,
             card=prepared.card,
         )  # fmt: skip
-    for line in (*summary_lines(summary), f"written to {display_path(folder)}"):
-        logger.info("%s", line)
-    _write_night_report(folder)
+        for line in (*summary_lines(summary), f"written to {display_path(folder)}"):
+            logger.info("%s", line)
+        _write_night_report(folder)
 
 
 def _write_night_report(folder: Path) -> None:
@@ -155,7 +155,8 @@ def describe(prepared: Prepared, planned: Plan) -> dict[str, Any]:
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"), "ending": None, "source": settings.source.kind,
         "subject": planned.subject.model_dump(), "recording": recording, "simulated": prepared.simulated,
-        "channels": list(prepared.montage.picks), "seed": settings.seed, "git": provenance.git_revision(),
+        "channels": list(prepared.montage.picks), "derivations": prepared.montage.derived,
+        "seed": settings.seed, "git": provenance.git_revision(),
         "dry_run": prepared.dry_run, "sound": prepared.sink[0], "versions": versions,
         "card": {"title": prepared.card.title, "fingerprint": prepared.card.fingerprint},
     }  # fmt: skip

@@ -49,6 +49,8 @@ class LiveSource(Source):
     """
 
     live = real_time = amplifier = True
+    unit_option: str | None = None
+    """Setting that says the unit of the stream's numbers, where there is one."""
 
     def __init__(
         self, settings: SourceSettings, names: Sequence[str], rate: float, factors: Sequence[float],
@@ -137,9 +139,13 @@ class LiveSource(Source):
         found = amplitude.deviations(data)
         if not found:
             raise UserError(f"{self.where}: {listed([self._picks[r] for r in rows])}: no finite samples came")
+        factor, units, unit = 1.0, amplitude.STREAM_UNITS, "uV"
+        if self.unit_option is not None:
+            factor = float(np.median(self._factors[[self._rows[row] for row in rows]]))
+            unit = next((name for name, own in units.items() if own == factor), f"{factor:g} uV")
         return amplitude.check(
-            float(np.median(found)), "uV", self.settings.amplitude_range, self.where, what, others_fit,
-            option="source.lsl.unit", limit="source.amplitude_range",
+            float(np.median(found)) / factor, unit, self.settings.amplitude_range, self.where, what, others_fit,
+            option=self.unit_option, limit="source.amplitude_range", choices={**units, unit: factor},
         )  # fmt: skip
 
     def preview(self) -> np.ndarray:

@@ -168,7 +168,7 @@ def test_the_page_is_whole_and_asks_nothing_of_the_network(session):
     for words in (
         "simulated recording", "nothing in this report says anything about people", "2026-01-02",
         "staging without <EMG>", "arousal: EMG rise", "1.00 s in 1 gaps", "sound lost",
-        "text': '<script>alert(1)</script>", "<b>bold", "O1",
+        "mark <script>alert(1)</script> (by x)", "<b>bold", "O1",
         "Chance: these decodes with the cues in any order", "marker sent, after its time",
         "0.5 s before to 2 s after", "stopped",
     ):  # fmt: skip
