@@ -71,7 +71,8 @@ def _stream_remedy(
 ) -> str:  # fmt: skip
     """Return what mends the amplitude of a stream: there is no file whose header could be corrected."""
     low, high = limits
-    fitting = {name: amplitude * factor for name, factor in choices.items() if low <= amplitude * factor <= high}
+    # 1000 lie between two units, as between the limits: it must fit well to be the likely cause
+    fitting = {name: found for name, factor in choices.items() if 4 * low <= (found := amplitude * factor) <= high / 2}
     if microvolts == 0:
         return "it is flat: check the electrode, the channel's name, and that the amplifier measures, not tests itself"
     if fitting and option is not None and not others_fit:
