@@ -6,6 +6,7 @@ token that is wrong, a page from elsewhere, or another host's name gets 403.
 
 import asyncio
 import hmac
+import html
 import json
 import logging
 import re
@@ -21,7 +22,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
 from sleep_interpreter.realtime.Control.control_server import FILE, Client
-from sleep_interpreter.realtime.Monitor.history import SessionHistory, SignalReader, list_sessions
+from sleep_interpreter.realtime.Monitor.history import SessionHistory, SignalReader, has_report, list_sessions
 from sleep_interpreter.realtime.Utils.json_lines import RateLimit
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -202,7 +203,7 @@ def make_app(root: Path, access: Access, first: tuple[str, str] | None = None) -
             "channels": [*about.get("derivations", {}), *about.get("channels", [])],
             "derivations": about.get("derivations", {}),
             "began": about.get("first_sample_at") if about.get("source", "replay") != "replay" else None,
-            "report": (session.folder / "report.html").is_file(),
+            "report": has_report(session.folder),
         }
 
     @app.get("/api/{subject}/{name}/signals")
@@ -229,9 +230,17 @@ def make_app(root: Path, access: Access, first: tuple[str, str] | None = None) -
         if access.rights(token) is None:
             return HTMLResponse("<h1>A token is needed</h1>", 403, _HEADERS)
         session = find(subject, name)
-        path = None if session is None else session.folder / "report.html"
-        if path is None or not path.is_file():
+        if session is None or not has_report(session.folder):
             return HTMLResponse("<h1>No report yet</h1>", 404, _HEADERS)
+        path = session.folder / "report.html"
+        if not path.is_file():  # it broke off
+            from sleep_interpreter.realtime.Report.night_report import write_night_report  # lazy: start-up
+
+            try:
+                write_night_report(session.folder)
+            except (OSError, UserError) as error:
+                logger.warning("no report: %s", error)
+                return HTMLResponse(f"<h1>No report</h1><p>{html.escape(str(error))}</p>", 404, _HEADERS)
         return FileResponse(path, headers=_REPORT_HEADERS)
 
     @app.post("/api/{subject}/{name}/command")

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from scipy import signal
 
+from sleep_interpreter.realtime.Control.control_server import FILE, Client
 from sleep_interpreter.realtime.Recording.event_log import is_silent_cue
 from sleep_interpreter.realtime.Recording.recorder import PLACE
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.data_card import card_of
+from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.provenance import read_json
 from sleep_interpreter.utils.signal.recording import Recording
 
@@ -213,20 +215,37 @@ def _header(path: Path) -> tuple[list[str], float]:
     return names, 1e6 / interval
 
 
+def runs(folder: Path) -> bool:
+    """Tell whether a session runs in a folder: a kill leaves control.json behind, but nobody who listens."""
+    if not (folder / FILE).is_file():
+        return False
+    try:
+        Client(folder).connect().close()
+    except UserError:
+        return False
+    return True
+
+
+def has_report(folder: Path) -> bool:
+    """Tell whether a report can be had: it is there, or can be made of the log of a session that broke off."""
+    return (folder / "report.html").is_file() or ((folder / "log.jsonl").is_file() and not runs(folder))
+
+
 def list_sessions(root: Path) -> list[dict[str, Any]]:
     """Return the sessions below a folder, the newest first: [{subject, session, started, ending, ...}]."""
     found = []
     for path in sorted(root.glob("*/session_*/session.json")):
         folder, about = path.parent, read_json(path)
+        summary = read_json(folder / "summary.json")
         if not about:
             continue
         found.append(
             {
                 "subject": folder.parent.name, "session": folder.name, "started": about.get("started"),
-                "ending": about.get("ending"), "running": (folder / "control.json").is_file(),
+                "ending": about.get("ending"), "running": runs(folder),
                 "simulated": about.get("simulated"), "source": about.get("source", "replay"),
-                "minutes": read_json(folder / "summary.json").get("minutes"),
-                "cues": about.get("counts", {}).get("cue"), "report": (folder / "report.html").is_file(),
+                "minutes": summary.get("minutes"), "cues": summary.get("cues", {}).get("total"),
+                "report": has_report(folder),
             }
         )  # fmt: skip
     return sorted(found, key=lambda s: s["started"] or "", reverse=True)

@@ -27,7 +27,7 @@ def key_numbers(session: SessionData) -> list[tuple[str, str]]:
         ("cueing was on", f"{length(60 * on)}; N2 and N3: {length(60 * nrem)}"),
         ("arousals that paused cueing", _joined(str(arousals), f"{arousals / on * 60:.0f} an hour of cueing" if on >= 1
                                                else "")),
-        ("signal lost", _joined(f"{lost:.1f} s in {len(gaps)} gaps", f"no session ran for {length(away)}" if away
+        ("signal lost", _joined(f"{lost:.1f} s in {len(gaps)} gaps", f"no session ran for {length(away)}" if away >= 3
                                 else "")),
     ]  # fmt: skip
 

@@ -306,11 +306,11 @@ def _faults(session: SessionData) -> Section:
     counts = [("samples lost", f"{lost:.2f} s in {len(gaps)} gaps")]
     found = Counter(_label(e) for e in events)
     counts += [(name, str(number)) for name, number in found.most_common() if name != "gap"]
-    clock = [session.local_time(e) for e in events[:_ROWS]]
     rows = [
-        (time or "-", _clock(e["seconds"] - session.begin), e["event"].replace("_", " "), words_of(e))
-        for time, e in zip(clock, events[:_ROWS], strict=True)
-    ]
+        (*([session.local_time(e) or "-"] if session.live else []), _clock(e["seconds"] - session.begin),
+         e["event"].replace("_", " "), words_of(e))
+        for e in events[:_ROWS]
+    ]  # fmt: skip
     return {"counts": counts, "events": rows, "more": len(events) - len(rows)}
 
 
@@ -321,7 +321,7 @@ def _label(event: dict) -> str:
         return f"stream {detail.get('state')}"
     if kind == "fault":
         return f"{detail.get('part')} {detail.get('state')}"
-    return f"command {detail.get('command')}" if kind == "command" else kind
+    return f"command {detail.get('command')}" if kind == "command" else kind.replace("_", " ")
 
 
 def _clock(seconds: float) -> str:

@@ -129,6 +129,8 @@ function showCueing() {
   text("pause", paused ? "Resume cueing" : "Pause cueing");
 }
 
+function showDryRun(dry) { text("dryrun", dry ? "DRY RUN: nothing sounds" : ""); }
+
 function ago(seconds) { return seconds < 120 ? `${Math.floor(seconds)} s ago` : `${Math.floor(seconds / 60)} min ago`; }
 
 // When the last cue and arousal were, and how many cues an hour: of this night, up to a time of the session's clock.
@@ -161,7 +163,7 @@ function showState() {
   text("ends", state.planned_end ? `ends ${wallText(state.planned_end).slice(0, 5)}` : "no planned end");
   showRecent(state.seconds);
   if (alarmSound === null) setAlarmSound(state.amplifier && !state.dry_run);
-  text("dryrun", state.dry_run ? "DRY RUN: nothing sounds" : "");
+  showDryRun(state.dry_run);
   showDecode(state.last_decode, state.items);
   showCounts(state.cues, state.shams, state.decodes);
   showQuality(state.quality);
@@ -370,6 +372,7 @@ async function readHistory() {
   derivations = Object.fromEntries(Object.entries(content.derivations).map(([name, own]) => [name, own.filter(Boolean)]));
   began = content.began === null ? null : Date.parse(content.began);
   ended = content.ended;
+  showDryRun(content.dry_run);
   items = content.items; rights = content.rights; simulated = content.simulated;
   document.body.classList.toggle("looking", rights !== "control");
   byId("report").hidden = !content.report;

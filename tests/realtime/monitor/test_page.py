@@ -4,6 +4,8 @@ import base64
 import json
 import re
 import time
+import urllib.error
+import urllib.request
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -159,6 +161,13 @@ def test_the_group_has_one_number(night, page):
     assert page.inner_text("#why") == "group 1"
 
 
+def test_there_is_no_report_while_a_session_runs(page):
+    host, token = re.match(r"http://[^/]+", page.url)[0], page.url.partition("#")[2]
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"{host}/report/s1/session_001?token={token}", timeout=10)
+    assert page.is_hidden("#report")
+
+
 def test_the_signals_are_the_stager_s_and_the_emg_is_never_out_of_sight(night, page):
     lives(night, page)
     assert page.locator("#labels span").all_inner_texts() == list(DERIVATIONS)
@@ -259,6 +268,19 @@ def test_what_is_old_is_grey_at_once(night, page):
     assert page.inner_text("#why").startswith("stopped")
     night.say("resume", segment=None, after=0)
     lives(night, page, lambda: page.inner_text("#cuetext") == "cueing")
+    left = (night.folder / "control.json").read_bytes()
     night.control.close()
     until(lambda: stale(page) == "no contact", page, 3)
     assert "does not answer" in page.inner_text("#alarms")
+    (night.folder / "control.json").write_bytes(left)  # as a kill leaves it
+
+
+def test_a_session_that_was_killed_is_not_running_and_has_a_report(night, opened):
+    host, token = re.match(r"http://[^/]+", opened.url)[0], opened.url.partition("#")[2]
+    with urllib.request.urlopen(urllib.request.Request(f"{host}/api/sessions", headers={"X-Token": token})) as answer:
+        (listed,) = json.load(answer)["sessions"]
+    assert not listed["running"] and listed["ending"] is None and listed["report"]
+    assert not (night.folder / "report.html").exists()
+    with urllib.request.urlopen(f"{host}/report/s1/session_001?token={token}", timeout=120) as answer:
+        assert "latency of N2 or deeper" in answer.read().decode()
+    assert (night.folder / "report.html").is_file()
