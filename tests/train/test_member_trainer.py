@@ -221,7 +221,7 @@ def test_two_devices_equal_one(name, counts, tmp_path):
     """
     code = TOGETHER.format(root=str(Path(runs.ROOT)), name=name, overrides=SMALL, counts=counts)
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False, env=os.environ
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=1800, check=False, env=os.environ
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.strip().splitlines()[-1])
