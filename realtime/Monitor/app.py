@@ -202,7 +202,8 @@ def make_app(root: Path, access: Access, first: tuple[str, str] | None = None) -
             **{key: about.get(key) for key in ("ending", "started", "simulated", "dry_run")},
             "channels": [*about.get("derivations", {}), *about.get("channels", [])],
             "derivations": about.get("derivations", {}),
-            "began": about.get("first_sample_at") if about.get("source", "replay") != "replay" else None,
+            # where the session's clock is that of the day
+            "began": about.get("first_sample_at") if about.get("pace") == 1 and about["source"] != "replay" else None,
             "report": has_report(session.folder),
         }
 

@@ -36,7 +36,8 @@ class Night:
         self.folder.mkdir(parents=True)
         start = datetime.now(UTC) - timedelta(seconds=BEGUN)
         about = {
-            "source": "lsl", "simulated": False, "started": start.isoformat(), "first_sample_at": start.isoformat(),
+            "source": "lsl", "pace": 1.0, "simulated": False, "started": start.isoformat(),
+            "first_sample_at": start.isoformat(),
             "channels": CHANNELS, "derivations": DERIVATIONS, "ending": None,
         }  # fmt: skip
         (self.folder / "session.json").write_text(json.dumps(about), encoding="utf-8")
