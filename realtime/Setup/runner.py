@@ -154,9 +154,9 @@ def describe(prepared: Prepared, planned: Plan) -> dict[str, Any]:
         recording["path"] = str(planned.recording.resolve())
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"), "ending": None, "source": settings.source.kind,
-        "pace": settings.source.pace, "subject": planned.subject.model_dump(), "recording": recording, "simulated": prepared.simulated,
-        "channels": list(prepared.montage.picks), "derivations": prepared.montage.derived,
-        "seed": settings.seed, "git": provenance.git_revision(),
+        "pace": settings.source.pace, "subject": planned.subject.model_dump(), "recording": recording,
+        "simulated": prepared.simulated, "channels": list(prepared.montage.picks),
+        "derivations": prepared.montage.derived, "seed": settings.seed, "git": provenance.git_revision(),
         "dry_run": prepared.dry_run, "sound": prepared.sink[0], "versions": versions,
         "card": {"title": prepared.card.title, "fingerprint": prepared.card.fingerprint},
     }  # fmt: skip
