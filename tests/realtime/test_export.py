@@ -10,12 +10,14 @@ import mne_bids
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.signal
 
 from sleep_interpreter.realtime import export as script
-from sleep_interpreter.realtime.Parameters.source import RecordingSettings
+from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
 from sleep_interpreter.realtime.Recording.event_log import EventLog
 from sleep_interpreter.realtime.Recording.recorder import Recorder
 from sleep_interpreter.realtime.Recording.session_recording import join_segments, read_segment, segments
+from sleep_interpreter.realtime.Sources.live_source import LiveSource
 from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -273,3 +275,70 @@ def test_a_segment_without_samples_is_a_gap_and_said(session, tmp_path, caplog):
     (session / "recording" / "segment_001.eeg").unlink()
     raw = mne.io.read_raw_brainvision(join_segments(session, tmp_path / "n.vhdr"), verbose="error")
     assert raw.n_times == 7500 and not raw.get_data()[:, :5000].any() and "that stretch is missing" in caplog.text
+
+
+class Pulses(LiveSource):
+    """An amplifier with a pulse every half second, whose rate, losses and clock are as asked."""
+
+    def __init__(self, actual=500.0, lost=(), step=None):
+        settings = SourceSettings(kind="lsl", look_seconds=0.5)
+        super().__init__(settings, ["Fz", "C4"], 500.0, [1.0] * 2, "amplifier of pulses")
+        self._first, self._sent, self._actual, self._lost, self._step = time.perf_counter(), 0, actual, lost, step
+
+    def pull(self):
+        numbers = np.arange(self._sent, int((time.perf_counter() - self._first) * self._actual))
+        self._sent += len(numbers)
+        stamps = self._first + numbers / self._actual
+        if self._step is not None:
+            stamps[numbers >= self._step[0]] += self._step[1]
+        kept = np.array([not any(a <= n < b for a, b in self._lost) for n in numbers], bool)
+        distance = np.abs((numbers + 125) % 250 - 125)
+        pulse = np.clip(1000 - 150 * distance, 0, None) + np.random.default_rng(0).normal(0, 5, len(numbers))
+        return np.stack([pulse, pulse / 2], axis=1)[kept], stamps[kept]
+
+
+@pytest.mark.parametrize(
+    "amplifier",
+    [
+        {},
+        {"lost": [(900, 1010), (1500, 1502)]},
+        {"actual": 501.5},
+        {"actual": 498.5},
+        {"step": (1300, 3.0)},
+        {"step": (1300, -3.0), "lost": [(1000, 1100)]},
+    ],
+    ids=["well-behaved", "losses", "fast", "slow", "clock set on", "clock set back"],
+)
+def test_events_lie_on_the_pulses_that_they_tell_of(amplifier, tmp_path):
+    """A session saw a pulse at a sample, and its export has it there: in both parts of a resumed session."""
+    folder, seen = tmp_path / "session_001", []
+    folder.mkdir()
+    log = EventLog(folder / "log.jsonl", 500)
+    for origin in (0, 5000):
+        source = Pulses(**amplifier)
+        source.open(["Fz", "C4"])
+        halt = time.perf_counter() + 5
+        source.begin_at(origin)
+        source.record(folder / "recording", RecordingSettings(), origin)
+        data = np.concatenate(list(source.chunks(lambda halt=halt: time.perf_counter() > halt)), axis=1)[0]
+        source.close()
+        if origin:
+            log.write(origin, "resume", segment="segment_002.vhdr", after=origin - 1)
+        peaks, _ = scipy.signal.find_peaks(np.nan_to_num(data), height=700, distance=100)
+        for at in peaks + origin:
+            log.write(int(at), "cue", 1, number=len(seen) + 1, item="alarm", group=0, sounded=True)
+            seen.append(int(at))
+    log.close()
+    assert len(seen) > 10 and sum(at > 5000 for at in seen) > 4
+    (folder / "settings.yaml").write_text("channels: {eeg: C4, eog: null, emg: null}\n")
+    (folder / "session.json").write_text(json.dumps({"subject": {"id": "s"}, "simulated": True}))
+    for name, read in (("n.vhdr", mne.io.read_raw_brainvision), ("n.bdf", mne.io.read_raw_bdf)):
+        flag = "--brainvision" if name == "n.vhdr" else "--bdf"
+        assert script.main([str(folder), flag, str(tmp_path / name)]) == 0
+        raw = read(tmp_path / name, verbose="error")
+        places = [a["onset"] for a in raw.annotations if "cue/alarm" in a["description"]]
+        np.testing.assert_allclose(np.array(places) * 500, seen, atol=0.02)
+        trace = np.nan_to_num(raw.get_data(picks=["Fz"])[0])
+        peaks, _ = scipy.signal.find_peaks(trace, height=700e-6, distance=100)
+        peaks = peaks[np.abs(peaks[:, None] - seen).min(axis=1) < 100]  # what came after the session's end
+        assert len(peaks) == len(seen) and np.abs(peaks - np.array(seen)).max() <= 1
