@@ -53,15 +53,12 @@ def epochs_of(onset: np.ndarray, stage: np.ndarray) -> np.ndarray:
 
 
 def segments_of(epochs: np.ndarray) -> dict[str, list[int]]:
-    """Return an entry of the published label file ({"onset", "label"}) of stages of 30 s epochs.
+    """Return an entry of the label file ({"onset", "label"}) of stages of 30 s epochs.
 
-    Neighbouring epochs of one stage become one segment. Refuses an unknown epoch: the published format has no code
-    for that.
+    Neighbouring epochs of one stage become one segment; what nobody scored has the label -1, which the released file
+    does not hold.
     """
     epochs = np.asarray(epochs, int)
-    if len(unknown := np.flatnonzero(epochs == UNKNOWN)):
-        cannot = "unknown, which the published label file cannot hold: score it or cut it off"
-        raise UserError(f"epoch {unknown[0]} is {cannot}")
     stages, lengths = bouts(epochs).T
     return {"onset": [0, *(STAGING_SECONDS * np.cumsum(lengths)).tolist()], "label": stages.tolist()}
 

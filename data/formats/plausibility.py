@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sleep_interpreter.data.formats import twins
 from sleep_interpreter.data.formats.trial_reader import Batch
 
 WHICH = "`python data/check.py` on the data folder says which"
@@ -42,19 +43,30 @@ def remark_on_flat(still: np.ndarray, channels: Iterable[str], of: str) -> str:
 
 
 def copies(eeg: np.ndarray, parts: np.ndarray) -> int:
-    """Return how many of a subject's trials (n, T, C) of the part "test" are in "train" or "val" (n,) as well."""
-    digests = [digest(trial) for trial in eeg]
-    fitted = {own for own, part in zip(digests, parts, strict=True) if part in ("train", "val")}
-    return sum(own in fitted for own, part in zip(digests, parts, strict=True) if part == "test")
+    """Return how many of a subject's trials (n, T, C) of the part "test" are in "train" or "val" (n,) as well, to the
+    bit or nearly so."""
+    digests, fitted = [digest(trial) for trial in eeg], np.isin(parts, ("train", "val"))
+    known = {own for own, fit in zip(digests, fitted, strict=True) if fit}
+    found = {place for place, own in enumerate(digests) if own in known}
+    for i, j in _alike(eeg):
+        found |= {i} if fitted[j] else set()
+        found |= {j} if fitted[i] else set()
+    return sum(parts[place] == "test" for place in found)
+
+
+def _alike(eeg: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield the places of any two trials of (n, T, C) that hold the same signals, or nearly; flat ones do not count."""
+    return twins.pairs(twins.sketch(np.swapaxes(eeg, 1, 2)))
 
 
 def of_domain(eeg: np.ndarray, channels: Iterable[str], of: str) -> list[str]:
     """Return what is wrong with one domain's trials (n, T, C), `of` in words, that are decoded in folds."""
-    alike = len(eeg) - len({digest(trial) for trial in eeg})
+    first: dict[bytes, int] = {}
+    alike = {place for place, trial in enumerate(eeg) if first.setdefault(digest(trial), place) != place}
+    alike |= {later for _, later in _alike(eeg)}
     found = [remark_on_flat(flat(eeg), channels, of)]
-    found += (
-        [f"{alike} of {len(eeg)} {of} are copies of another one, which folds take for independent"] if alike else []
-    )
+    if alike:
+        found.append(f"{len(alike)} of {len(eeg)} {of} are copies of another one, which folds take for independent")
     return [text for text in found if text]
 
 

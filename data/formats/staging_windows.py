@@ -11,7 +11,7 @@ from sleep_interpreter.data.formats import validation
 from sleep_interpreter.data.formats.records import Records
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.data.formats.tfrecords import STAGING, STAGING_SAMPLES, RecordFile
-from sleep_interpreter.utils.core.constants import STAGES
+from sleep_interpreter.utils.core.constants import STAGES, UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import is_simulated
@@ -53,8 +53,8 @@ class StagingSubject:
     name: str
     file: Path
     window: np.ndarray  # float32 (n, 3, 15000), one every 3 s; n = 10 * m - 9
-    window_stage: np.ndarray  # int64 (n,), stage code stored with each window
-    epoch_stage: np.ndarray  # int64 (m,), expert stage of each 30 s epoch
+    window_stage: np.ndarray  # int64 (n,), stage code stored with each window; -1: nobody scored it
+    epoch_stage: np.ndarray  # int64 (m,), expert stage of each 30 s epoch; -1: nobody scored it
     simulated: bool = False  # the file or the data set is marked so
 
 
@@ -110,7 +110,8 @@ def read_stage_labels(root: str | Path) -> dict[str, tuple[np.ndarray, np.ndarra
 
     Returns {name: (onset float64 (n + 1,) in s, the last one being the end; stage int64 (n,))}. The published quirks
     are kept as they are: neighbouring segments may repeat a stage, a segment may be 0 s long, the last one may be of
-    any length. Refuses a missing file, onsets that run backwards, and a stage that is not 0 to 3.
+    any length. Refuses a missing file, onsets that run backwards, and a stage that is none of 0 to 3, or -1 for what
+    nobody scored.
     """
     file = Path(root)
     if not file.is_file():
@@ -170,11 +171,14 @@ def check_hypnogram(hypnogram: Any, where: str) -> tuple[np.ndarray, np.ndarray]
 
 
 def check_stage(value: Any, where: str) -> int:
-    """Return a stage code as int, or refuse what is none."""
+    """Return a stage code as int, -1 for what nobody scored (data/prepare.py writes it), or refuse what is none."""
     try:
         number = np.asarray(value)
     except (ValueError, TypeError, OverflowError):
         number = np.empty(0)
-    if number.size != 1 or number.dtype.kind not in "iuf" or number.item() not in range(len(STAGES)):
-        raise UserError(f"{where}: expected a stage from 0 to {len(STAGES) - 1}, found {validation.brief(value)}")
+    if number.size != 1 or number.dtype.kind not in "iuf" or number.item() not in range(UNKNOWN, len(STAGES)):
+        raise UserError(
+            f"{where}: expected a stage from 0 to {len(STAGES) - 1}, found {validation.brief(value)} "
+            f"({UNKNOWN} is what nobody scored)"
+        )
     return int(number.item())

@@ -9,7 +9,7 @@ import numpy as np
 
 from sleep_interpreter.data.formats import trial_origin
 from sleep_interpreter.data.formats.tfrecords import STAGING, sleep_schema, whole_schema, write_records
-from sleep_interpreter.utils.core.constants import STAGES, UNKNOWN, WAKE
+from sleep_interpreter.utils.core.constants import STAGES, UNKNOWN
 from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.provenance import MARK, read_json
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
@@ -137,11 +137,11 @@ class SubjectWriter:
     def staging(self, windows: Iterable[tuple[int, np.ndarray]], epochs: Sequence[int]) -> int:
         """Write (stage code, window (3, 15000)) pairs, and the epochs' codes for a test; return how many windows.
 
-        What nobody scored counts as W/N1 in a test subject and is left out of training.
+        What nobody scored keeps the code -1 in a test subject and is left out of training.
         """
         paths = [self.root / file for file in staging_files(self.name)]
         if is_test(self.name):
-            content = [{**self._mark, "label": max(int(code), WAKE), "data": window} for code, window in windows]
+            content = [{**self._mark, "label": int(code), "data": window} for code, window in windows]
             write_pickle(content, paths[0])
             write_pickle(epochs, paths[1])
             return len(content)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sleep_interpreter.data.formats import staging_windows as staging
+from sleep_interpreter.data.formats import twins
 from sleep_interpreter.data.formats.plausibility import digest, flat
 from sleep_interpreter.data.formats.simulation_marks import trials_are_marked
 from sleep_interpreter.data.formats.single_trials import DOMAINS
@@ -28,7 +29,7 @@ from sleep_interpreter.data.formats.validation import (
     signal,
     sleep_signal,
 )
-from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS
+from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.core.data_card import ASLEEP, AWAKE, DataCard
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
@@ -39,6 +40,9 @@ _PLACES = re.compile(
     r"(?:field '(?P<field>[^']+)')?(?:: )?(?P<reason>.*)",
     re.DOTALL,
 )
+_SKETCHED_AT_ONCE = 64
+EVERY = 10
+"""Of staging windows, which begin every 3 s, so many are passed over to find the same signals elsewhere."""
 Check = Callable[[Any, DataCard, str], dict]
 """Takes a trial, the data's card, and the words for where it is; gives what `Findings.add` takes, or raises a
 `UserError`."""
@@ -59,7 +63,7 @@ class Findings:
 
     `trials` are the trials, windows or epochs that could be read, None where only a full read would tell; `counts`
     those of (subject, or "" for the file's own, section, class name). `digests` has one of every sleep trial's
-    signals, to find the same trial elsewhere.
+    signals (of every tenth staging window's), to find the same trial elsewhere.
     """
 
     file: Path
@@ -71,17 +75,30 @@ class Findings:
     largest: float = 0.0  # largest absolute value in the sleep trials
     sleep_alone: int = 0  # trials of a kind that may have awake trials beside them, and have none
     digests: dict[bytes, set[str]] = field(default_factory=dict)  # the sections that it stands in
+    repeats: int = 0  # sleep trials that stand in their section already, to the bit
     flat_trials: int = 0  # sleep trials that stand still in all channels
     partly_flat: int = 0  # sleep trials in which some channels stand still
     flat_channels: np.ndarray | None = None  # bool (C,): stands still in all sleep trials
     lengths: Counter[int] = field(default_factory=Counter)  # of the sleep trials, in samples
+    _waiting: list[np.ndarray] = field(default_factory=list)  # signals of the last ones of `digests`
+    _sketches: list[np.ndarray] = field(default_factory=list)  # of those before
+
+    @property
+    def sketches(self) -> np.ndarray:
+        """A row for each of `digests`, in their order, as `twins.sketch` makes it."""
+        if self._waiting:
+            self._sketches.append(twins.sketch(np.stack(self._waiting)))
+            self._waiting.clear()
+        return np.concatenate([np.zeros((0, twins.SIZE), np.float32), *self._sketches])
 
     def add(self, name: str, section: str = "", subject: str = "", number: int = 1, *,
-            marked: bool | None = None, eeg: np.ndarray | None = None, sleep_alone: bool = False) -> None:  # fmt: skip
+            marked: bool | None = None, eeg: np.ndarray | None = None, window: np.ndarray | None = None,
+            sleep_alone: bool = False) -> None:  # fmt: skip
         """Count trials of one class.
 
         `marked` says whether the trial is marked as simulated, None where it carries no mark; `eeg` are a sleep
-        trial's signals, channels first; `sleep_alone` a trial without the awake trials that might be beside it.
+        trial's signals, channels first, `window` a staging window's; `sleep_alone` a trial without the awake trials
+        that might be beside it.
         """
         self.sleep_alone += sleep_alone
         self.trials = (self.trials or 0) + number
@@ -92,11 +109,24 @@ class Findings:
         if eeg is not None:
             self.largest = max(self.largest, float(np.nanmax(np.abs(eeg), initial=0)))
             self.lengths[int(valid_lengths(eeg.T))] += 1
-            self.digests.setdefault(digest(eeg), set()).add(section)
             still = flat(eeg.T[None])[0]
+            self.repeats += self._note(eeg, section) and not still.all()
             self.flat_trials += bool(still.all())
             self.partly_flat += bool(still.any() and not still.all())
             self.flat_channels = still if self.flat_channels is None else self.flat_channels & still
+        if window is not None and (self.trials - 1) % EVERY == 0:
+            self._note(window, section)
+
+    def _note(self, eeg: np.ndarray, section: str) -> bool:
+        """Remember the signals of a trial; tell whether this section has them already."""
+        sections = self.digests.setdefault(digest(eeg), set())
+        if not sections:
+            self._waiting.append(np.asarray(eeg, np.float32))
+            if len(self._waiting) == _SKETCHED_AT_ONCE:
+                self._sketches = [self.sketches]
+        there = section in sections
+        sections.add(section)
+        return there
 
     def add_problem(self, error: UserError) -> None:
         """Note what an error says."""
@@ -165,7 +195,7 @@ def _check_trial_record(record: dict[str, np.ndarray], card: DataCard, where: st
 
 
 def _check_window_record(record: dict[str, np.ndarray], _card: DataCard, where: str) -> dict:
-    return {"label": staging.check_training_window(record, where)["label"]}
+    return staging.check_training_window(record, where)
 
 
 def _pickled_list(name: str, check: Check, stages: bool = False, unit: str = "trials") -> Reader:
@@ -202,11 +232,16 @@ def _check_test_trial(trial: Any, card: DataCard, where: str, awake: bool) -> di
 
 
 def _check_window(window: Any, _card: DataCard, where: str) -> dict:
-    return {"name": STAGES[staging.check_window(window, where)[0]], "marked": trials_are_marked([window])}
+    stage, signals = staging.check_window(window, where)
+    return {"name": _stage(stage), "marked": trials_are_marked([window]), "window": signals}
 
 
 def _check_epoch(epoch: Any, _card: DataCard, where: str) -> dict:
-    return {"name": STAGES[staging.check_stage(epoch, where)]}
+    return {"name": _stage(staging.check_stage(epoch, where))}
+
+
+def _stage(code: int) -> str:
+    return "not scored" if code == UNKNOWN else STAGES[code]
 
 
 def _read_groups(found: Findings, card: DataCard, _fast: bool) -> None:

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
+from sleep_interpreter.data.formats import twins
 from sleep_interpreter.data.formats.staging_windows import check_counts
 from sleep_interpreter.data.formats.test_trials import DATA_TYPES
 from sleep_interpreter.data.formats.validation import natural, scale_remark, subject_name
 from sleep_interpreter.data.inventory import files as kinds
-from sleep_interpreter.data.inventory.files import Findings, Problem, Reader
+from sleep_interpreter.data.inventory.files import EVERY, Findings, Problem, Reader
 from sleep_interpreter.utils.core.data_card import AWAKE, DataCard, card_of
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write, display_path
@@ -200,6 +202,7 @@ def _compare(inventory: Inventory) -> None:
             inventory.add_problem(file, f"a second file of {subject} beside {beside}; remove one of them")
     for domain in sorted({part.domain for part in PARTS}):
         _compare_groups(inventory, domain)
+        _compare_signals(inventory, domain)
     # real and simulated trials side by side
     marked = [findings.file for _, findings in inventory.files if findings.marked]
     unmarked = [findings.file for _, findings in inventory.files if findings.unmarked]
@@ -221,24 +224,71 @@ def _look_at_signals(inventory: Inventory, findings: Findings) -> None:
     elif findings.partly_flat:
         reason = f"{findings.partly_flat} of {findings.trials} sleep trials have a flat channel"
         inventory.warnings.append(f"{display_path(file)}: {reason}")
-    if doubled := sum("test" in parts and len(parts) > 1 for parts in findings.digests.values()):
-        reason = f"{doubled} of its test trials are copies of train or val trials; a test on them is none"
-        inventory.add_problem(file, reason)
 
 
 def _compare_groups(inventory: Inventory, domain: str) -> None:
-    """Find subjects and trials that are in both groups: a test on them is none."""
+    """Find subjects that are in both groups: a test on them is none."""
     train, test = inventory.select(domain, "train"), inventory.select(domain, "test")
     names = {subject_name(f.file): f.file for f in reversed(train)}
     for subject, file in {subject_name(f.file): f.file for f in reversed(test)}.items():
         if subject in names:
             reason = f"{subject} is a training subject too ({display_path(names[subject])}); a test on it is none"
             inventory.add_problem(file, reason)
-    trained = {digest: f.file for f in reversed(train) for digest in f.digests}
-    for findings in test:
-        for file, count in Counter(trained[d] for d in findings.digests.keys() & trained.keys()).items():
-            reason = f"{count} of its sleep trials are in {display_path(file)} too; a test on them is none"
-            inventory.add_problem(findings.file, reason)
+
+
+def _compare_signals(inventory: Inventory, domain: str) -> None:
+    """Find the same signals in two subjects, in two parts of one, and twice in a file; to the bit or nearly so."""
+    holders: defaultdict[tuple[str, bytes], list[Findings]] = defaultdict(list)
+    group, sketches = dict[str, str](), [np.zeros((0, twins.SIZE), np.float32)]
+    some = [(part, findings) for part, findings in inventory.files if part.domain == domain and part.group]
+    for part, findings in some:
+        subject = subject_name(findings.file)
+        group.setdefault(subject, part.group)
+        new = [(subject, digest) not in holders for digest in findings.digests]
+        sketches.append(findings.sketches[new])
+        for digest in findings.digests:
+            holders[subject, digest].append(findings)
+    keys = list(holders)
+    beside: defaultdict[bytes, set[bytes]] = defaultdict(set)  # signals of the same subject that are alike
+    elsewhere: defaultdict[tuple[str, str], dict[bytes, Path]] = defaultdict(dict)  # where else signals are
+    for pair in twins.pairs(np.concatenate(sketches)):
+        (one, first), (other, second) = sorted((keys[k] for k in pair), key=lambda key: group[key[0]] == "test")
+        if one == other:
+            beside[first].add(second)
+            beside[second].add(first)
+        else:
+            elsewhere[one, other].setdefault(second, holders[one, first][0].file)
+    for part, findings in some:
+        _look_for_copies(inventory, findings, beside)
+        subject = subject_name(findings.file)
+        what = "sleep trials" if part.reader.unit == "trials" else f"{part.reader.unit} (every {EVERY}th was compared)"
+        for (one, other), files in elsewhere.items():
+            known = Counter(file for digest, file in files.items() if other == subject and digest in findings.digests)
+            for file, count in known.items():
+                test = group[other] == "test" and group[one] != "test"
+                why = "a test on them is none" if test else "is one recording there twice? Take one of them away"
+                inventory.add_problem(findings.file, f"{count} of its {what} are in {display_path(file)} too; {why}")
+
+
+def _look_for_copies(inventory: Inventory, findings: Findings, beside: dict[bytes, set[bytes]]) -> None:
+    """Add the trials of a file that hold the signals of others in it; `beside` has what is alike."""
+    parts = findings.digests
+    alike = {own: [other for other in beside.get(own, ()) if other in parts] for own in parts}
+    doubled = {
+        own
+        for own, others in alike.items()
+        if "test" in parts[own] and len(parts[own].union(*(parts[other] for other in others))) > 1
+    }
+    if doubled:
+        reason = f"{len(doubled)} of its test trials are copies of train or val trials; a test on them is none"
+        inventory.add_problem(findings.file, reason)
+    repeats, seen = findings.repeats, set[bytes]()
+    for own in alike.keys() - doubled:
+        repeats += not seen.isdisjoint(alike[own])
+        seen.add(own)
+    if repeats:
+        text = f"{repeats} of its trials hold the signals of another one in it and count twice"
+        inventory.warnings.append(f"{display_path(findings.file)}: {text}")
 
 
 def _compare_counts(inventory: Inventory) -> None:

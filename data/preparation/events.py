@@ -3,30 +3,47 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 import mne
 import numpy as np
 import pandas as pd
 
+from sleep_interpreter.data.preparation import trigger_table
 from sleep_interpreter.data.preparation.inputs import Session
+from sleep_interpreter.data.preparation.pauses import events_in_time
 from sleep_interpreter.data.preparation.settings import Events, Rule
 from sleep_interpreter.utils.core.data_card import ASLEEP, DataCard, published
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.core.text_tables import told_table
 from sleep_interpreter.utils.signal.recording import Recording
 
+_ROUNDED = 1e-3  # a number as near to a whole one as this had its decimals added by a program
+_SAME_SECONDS = 0.1
+_MOMENT_SECONDS = 0.02
 COLUMNS = ("onset_s", "item", "item_index", "modality", "phase")
-Row = tuple[float, str | None, int | None, str | None]
-"""Onset in s, text, number and phase of one event of a recording."""
+
+
+class Row(NamedTuple):
+    """One event of a recording, before a rule says what it means."""
+
+    onset: float  # s
+    text: str | None
+    code: int | None
+    phase: str | None = None
+    no_code: str = ""  # place and value of a number that is no whole one, where a code would stand
 
 
 def read_events(
     session: Session, recording: Recording, annotations: mne.Annotations, settings: Events,
-    remarks: list[str] | None = None, card: DataCard | None = None,
+    remarks: list[str] | None = None, card: DataCard | None = None, counted: bool | None = None,
 ) -> tuple[pd.DataFrame, dict[str, int]]:  # fmt: skip
     """Return what was shown or played when; what the user should know is appended to `remarks`.
 
-    `card` says which items and conditions there are (None: the published). The table, sorted by onset, has columns
+    `card` says which items and conditions there are (None: the published); `counted` whether the times of an
+    events.tsv count the recording's gaps (`pauses.events_in_time`). The table, sorted by onset, has columns
     onset_s (s after the recording's first sample), item, item_index, modality ("image", "audio", "cue", "sham") and
     phase (text or None); a sham need not be of an item: "n/a", -1. Beside it are {text or code that no rule knows:
     count}. Refuses a source of events that is not there, and items and modalities that do not exist.
@@ -35,9 +52,15 @@ def read_events(
     rules = [rule for rule in settings.all_rules if _applies(rule, session)]
     found = []
     unmapped: Counter[str] = Counter()
-    for onset, text, code, phase in _rows(session, recording, annotations, settings):
+    coded = any(rule.code is not None for rule in rules)
+    for onset, text, code, phase, no_code in _rows(session, recording, annotations, settings, remarks, counted):
         rule, groups = _first_match(rules, text, code)
         if rule is None:
+            if coded and no_code:
+                raise UserError(
+                    f"{no_code} is no trigger: codes are whole numbers; correct it, write n/a, or give its text a "
+                    "rule with modality: ignore"
+                )
             unmapped[text if text is not None else str(code)] += 1
             continue
         if rule.modality == "ignore":
@@ -67,45 +90,119 @@ def read_events(
     inside = (table.onset_s >= 0) & (table.onset_s < recording.seconds)
     if remarks is not None and not inside.all():
         remarks.append(f"{int((~inside).sum())} of {len(table)} events lie outside the recording: left out")
-    return table[inside].sort_values("onset_s", kind="stable", ignore_index=True), dict(unmapped)
+    table = table[inside].sort_values("onset_s", kind="stable", ignore_index=True)
+    return _once(table, display_path(session.path), [] if remarks is None else remarks), dict(unmapped)
 
 
-def _rows(session: Session, recording: Recording, annotations: mne.Annotations, settings: Events) -> list[Row]:
+def _once(table: pd.DataFrame, where: str, remarks: list[str]) -> pd.DataFrame:
+    """Return events, in order of time, without those that stand twice; refuse two meanings of one moment.
+
+    The second of two events of one item and modality within 0.1 s is the same event once more. Two items of one
+    modality within 0.02 s, a cue and a sham, or one event in two phases cannot both be right.
+    """
+    copies, last = list[int](), dict[tuple[int, str], int]()
+    phase = table.phase.astype(object).where(table.phase.notna(), None).tolist()
+    rows = list(zip(table.onset_s, table["item"], table.item_index, table.modality, strict=True))
+    for place, (onset, item, index, modality) in enumerate(rows):
+        before = last.get((index, modality))
+        if before is not None and onset - rows[before][0] <= _SAME_SECONDS:
+            if None not in (phase[before], phase[place]) and phase[before] != phase[place]:
+                raise UserError(
+                    f"{where}: {modality} {item!r} at {onset:.3f} s is of phase {phase[before]!r} and of "
+                    f"{phase[place]!r}; take one of the two events out"
+                )
+            phase[before] = phase[place] if phase[before] is None else phase[before]
+            copies.append(place)
+        else:
+            last[index, modality] = place
+    kept = np.setdiff1d(np.arange(len(table)), copies)
+    kinds = ["cue" if rows[k][3] == "sham" else rows[k][3] for k in kept]
+    for kind in set(kinds):
+        own = [int(k) for k, other in zip(kept, kinds, strict=True) if other == kind]
+        for one, other in pairwise(own):
+            (first, item, _, modality), (onset, another, _, also) = rows[one], rows[other]
+            if onset - first <= _MOMENT_SECONDS:
+                raise UserError(
+                    f"{where}: {modality} {item!r} at {first:.3f} s and {also} {another!r} at {onset:.3f} s are at one "
+                    "moment; a trial is of one of them: take the other event out, or give it a rule with "
+                    "modality: ignore"
+                )
+    if copies:
+        remarks.append(
+            f"{len(copies)} events stand twice (one item within {_SAME_SECONDS:g} s) and count once; the first one is "
+            f"{rows[copies[0]][3]} {rows[copies[0]][1]!r} at {rows[copies[0]][0]:.3f} s"
+        )
+        table = table.assign(phase=pd.Series(phase, table.index, dtype=object)).iloc[kept].reset_index(drop=True)
+    return table
+
+
+def _rows(
+    session: Session,
+    recording: Recording,
+    annotations: mne.Annotations,
+    settings: Events,
+    remarks: list[str] | None,
+    counted: bool | None,
+) -> list[Row]:
     if settings.source == "stim":
-        return [(onset, None, code, None) for onset, code in recording.triggers(settings.stim_channel)]
+        return _triggers(recording, settings, [] if remarks is None else remarks)
     if settings.source == "events_tsv":
-        return _table(session)
+        return _table(session, recording, counted)
     # MNE counts onsets from the measurement's start, which may lie before the first sample.
     return [
-        (float(onset) - recording.first_time, str(text).strip(), _number(text), None)
+        Row(float(onset) - recording.first_time, str(text).strip(), _number(text))
         for onset, text in zip(annotations.onset, annotations.description, strict=True)
     ]
 
 
-def _table(session: Session) -> list[Row]:
+def _triggers(recording: Recording, settings: Events, remarks: list[str]) -> list[Row]:
+    found = recording.triggers(settings.stim_channel)
+    first, *others = recording.trigger_channels() if settings.stim_channel is None else [settings.stim_channel]
+    if others:
+        remarks.append(f"triggers are those of {first}; there are {', '.join(others)} too (events.stim_channel)")
+    if not found:
+        remarks.append(f"the trigger channel {first} holds no trigger")
+    return [Row(onset, None, code) for onset, code in found]
+
+
+def _table(session: Session, recording: Recording, counted: bool | None) -> list[Row]:
     if session.events is None:
         raise UserError(
             f"{session.path}: events.source is events_tsv, but there is no events.tsv beside it; "
             "use annotations or stim"
         )
-    table = pd.read_csv(session.events, sep="\t", dtype=str, keep_default_na=False)
+    table = told_table(session.events, "\t").frame()
     if "onset" not in table:
         raise UserError(f"{session.events}: no column 'onset'; it has {', '.join(table.columns)}")
     onset = pd.to_numeric(table.onset, errors="coerce")
     if not np.isfinite(onset).all():
         raise UserError(f"{session.events}: column 'onset' holds what is no number of seconds")
+    times = events_in_time(onset.to_numpy(float), recording.timeline, counted, display_path(session.events))
     text = table.get("trial_type", [None] * len(table))
-    rows = zip(onset, text, table.get("value", text), table.get("phase", [""] * len(table)), strict=True)
-    return [(float(o), t, _number(c), p if p not in ("", "n/a") else None) for o, t, c, p in rows]
+    values = table.get("value", text)
+    rows = []
+    for number, (o, t, c, p) in enumerate(
+        zip(times, text, values, table.get("phase", [""] * len(table)), strict=True), trigger_table.FIRST_ROW
+    ):
+        code = _number(c)
+        no_code = code is None and re.fullmatch(r"[-+]?\d*[.,]?\d+(?:e[-+]?\d+)?", str(c).strip(), re.IGNORECASE)
+        place = f"{display_path(session.events)}, row {number}: value {c!r}" if no_code else ""
+        rows.append(Row(float(o), t, code, p if p not in ("", "n/a") else None, place))
+    return rows
 
 
 def _number(text: object) -> int | None:
-    """Return the trigger's number in "S  12", "Stimulus/S 12" or "12"; None where there is none.
+    """Return the trigger's number in "S  12", "Stimulus/S 12", "12" or "12.0"; None where there is none.
 
-    The number of a response ("Response/R  1") or a comment is another matter: rules match those by text.
+    The number of a response ("Response/R  1") or a comment is another matter: rules match those by text. Decimals
+    that a program added are rounded ("11.0", "10.9999998"); other numbers with decimals are no code.
     """
-    found = re.fullmatch(r"(?:(?:stimulus|trigger)/)?(?!r)[a-z]?\s*(\d+)", str(text).strip(), re.IGNORECASE)
-    return int(found[1]) if found else None
+    pattern = r"(?:(?:stimulus|trigger)/)?(?!r)[a-z]?\s*(\d+)([.,]\d*)?"
+    found = re.fullmatch(pattern, str(text).strip(), re.IGNORECASE)
+    if found is None:
+        return None
+    number = float(found[1] + (found[2] or "").replace(",", "."))
+    return round(number) if abs(number - round(number)) <= _ROUNDED else None
 
 
 def _applies(rule: Rule, session: Session) -> bool:

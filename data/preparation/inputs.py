@@ -1,24 +1,32 @@
 """Finds a lab's recordings: whose they are, what they hold, who is a test subject."""
 
-import csv
+import contextlib
 import glob
+import os
 import re
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import mne
 import mne_bids
 import numpy as np
+import pandas as pd
 
 from sleep_interpreter.data.formats.validation import natural
+from sleep_interpreter.data.preparation import pauses, repeated
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.core.text_tables import told_table
+from sleep_interpreter.utils.signal.recording import Recording
 
 _FORMATS = (".vhdr", ".edf", ".bdf", ".set", ".fif", ".cnt", ".gdf")
+_BIDS_PARTS = ("subject", "session", "task", "run", "acquisition")
 SessionKind = Literal["wake", "sleep"]
 
 
@@ -33,6 +41,8 @@ class Session:
     bids: mne_bids.BIDSPath | None = None  # to read it through mne-bids
     names: tuple[str, ...] = ()  # what rules call the session: BIDS' session and task, or the one that the path names
     run: str | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)  # what the path names, by the groups of recordings.pattern
+    remarks: tuple[str, ...] = ()  # what was found out about its files
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class Source:
     name: str  # the lab's own, for example "sub-001"
     sessions: tuple[Session, ...]
     test: bool | None = None  # whether participants.tsv calls it a test subject; None where it says nothing
+    fault: str | None = None  # why it cannot be prepared, as it was found
 
 
 def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
@@ -63,10 +74,12 @@ def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
         events = path.copy().update(suffix="events", extension=".tsv").fpath
         label = "_".join(filter(None, (path.session, path.task, path.run and f"run{path.run}"))) or kind
         there = events if events.is_file() else None
-        session = Session(label, kind, path.fpath, there, path, names, path.run)
+        parts = {key: value for key in _BIDS_PARTS if (value := getattr(path, key))}
+        parts["bids"] = path.fpath.name.rpartition("_")[0]
+        session = Session(label, kind, path.fpath, there, path, names, path.run, parts)
         sessions.setdefault(f"sub-{path.subject}", []).append(session)
     _check_rules(sessions, settings)
-    return [Source(name, _distinct(own), groups.get(name)) for name, own in sessions.items()]
+    return _sources(sessions, groups)
 
 
 def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list[Source]:
@@ -82,25 +95,38 @@ def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list
         for p in ([one] if Path(one).is_file() else glob.glob(one, recursive=True))  # noqa: PTH207
     }
     paths = sorted((p for p in files if p.suffix.lower() in _FORMATS), key=natural)
-    if "{stem}" in (settings.stages.file or ""):  # EDF+ scorings look like recordings
-        scored = {scoring for path in paths for scoring in scorings(path, settings.stages.file)}
+    rule = re.compile(settings.recordings.pattern)
+    if settings.stages.file:  # EDF+ scorings look like recordings
+        scored = set[Path]()
+        for path in paths:
+            with contextlib.suppress(UserError):  # a scoring itself may have other parts than recordings
+                scored.update(scorings(path, settings.stages.file, _parts(rule, path) or {}))
         paths = [path for path in paths if path not in scored]
     if not paths:
         what = f"{len(files)} files, none of them" if files else "no"
         raise UserError(f"--recordings {' '.join(patterns)!r}: {what} recording ({', '.join(_FORMATS)})")
-    rule = re.compile(settings.recordings.pattern)
     sessions: dict[str, list[Session]] = {}
     for path in paths:
-        text = f"{path.parent.name}/{path.name}"
-        found = rule.search(path.name) or rule.search(text)
+        found = _parts(rule, path)
         if found is None:
+            text = f"{path.parent.name}/{path.name}"
             raise UserError(f"{path}: recordings.pattern {settings.recordings.pattern!r} finds no subject in {text!r}")
-        label, number = (found.groupdict().get(group) or "" for group in ("session", "run"))
+        label, number = (found.get(group, "") for group in ("session", "run"))
         kind = _kind((label,), settings, path)
-        session = Session(label or kind, kind, path, names=(label or kind,), run=number or None)
+        session = Session(label or kind, kind, path, names=(label or kind,), run=number or None, parts=found)
         sessions.setdefault(found["subject"], []).append(session)
     _check_rules(sessions, settings)
-    return [Source(name, _distinct(own)) for name, own in sessions.items()]
+    return _sources(sessions)
+
+
+def _sources(sessions: Mapping[str, Sequence[Session]], groups: Mapping[str, bool] | None = None) -> list[Source]:
+    """Return the people, each recording of theirs once."""
+    whole, said, faults = repeated.once(sessions)
+    found = {
+        name: [replace(one, remarks=tuple(said[one.path])) if one.path in said else one for one in own]
+        for name, own in whole.items()
+    }
+    return [Source(name, _distinct(own), (groups or {}).get(name), faults.get(name)) for name, own in found.items()]
 
 
 def _check_rules(sessions: Mapping[str, Sequence[Session]], settings: Preparation) -> None:
@@ -114,12 +140,32 @@ def _check_rules(sessions: Mapping[str, Sequence[Session]], settings: Preparatio
             raise UserError(f"{place}: no recording is of the session {rule.session!r}; {hint}")
 
 
-def scorings(path: Path, pattern: str | None) -> list[Path]:
-    """Return the files beside a recording that `stages.file` names."""
+def _parts(rule: re.Pattern[str], path: Path) -> dict[str, str] | None:
+    """Return what a path names by the groups of `recordings.pattern`; None where it does not match."""
+    found = rule.search(path.name) or rule.search(f"{path.parent.name}/{path.name}")
+    return None if found is None else {name: text for name, text in found.groupdict().items() if text}
+
+
+def scorings(path: Path, pattern: str | None, parts: Mapping[str, str]) -> list[Path]:
+    """Return the files beside a recording that `stages.file` names.
+
+    {stem} is the recording's name, other names in braces are `parts` of it. Refuses one that is none of them.
+    """
     if pattern is None:
         return []
-    stem = glob.escape(path.name.split(".")[0])
-    return sorted(other for other in path.parent.glob(pattern.replace("{stem}", stem)) if other != path)
+    known = {**parts, "stem": path.name.split(".")[0]}
+
+    def part(found: re.Match[str]) -> str:
+        if found[1] not in known:
+            raise UserError(
+                f"stages.file = {pattern!r}: {path.name} has no part {{{found[1]}}}; it has "
+                f"{', '.join(f'{{{name}}} = {text!r}' for name, text in known.items())}"
+            )
+        return glob.escape(known[found[1]])
+
+    wanted = glob.escape(str(path.parent)) + "/" + re.sub(r"{(\w+)}", part, pattern)
+    there = {Path(os.path.normpath(other)) for other in glob.glob(wanted, recursive=True)}  # noqa: PTH207
+    return sorted(p for p in there if p != Path(os.path.normpath(path)) and not p.stem.endswith("_description"))
 
 
 def assign_names(
@@ -201,20 +247,69 @@ def _groups(table: Path, column: str | None) -> dict[str, bool]:
     """Return {subject: is a test subject} of participants.tsv; empty without such a column."""
     if column is None or not table.is_file():
         return {}
-    with table.open(encoding="utf-8-sig", newline="") as handle:
-        return {
-            f"sub-{str(row.get('participant_id', '')).removeprefix('sub-')}": str(row[column]).strip() == "test"
-            for row in csv.DictReader(handle, delimiter="\t")
-            if str(row.get(column)).strip() in ("train", "test")
-        }
+    rows = told_table(table, "\t")
+    if column not in rows.header:
+        return {}
+    if "participant_id" not in rows.header:
+        raise UserError(f"{table}: no column 'participant_id'; it has {', '.join(rows.header)}")
+    return {
+        f"sub-{row['participant_id'].removeprefix('sub-')}": row[column] == "test"
+        for row in rows.frame().to_dict("records")
+        if row[column] in ("train", "test")
+    }
 
 
-def bids_details(session: Session) -> tuple[mne.Annotations, list[str]]:
-    """Return annotations and bad channels that a BIDS folder states about a recording (through mne-bids)."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            raw = mne_bids.read_raw_bids(session.bids, verbose="error")
-    except Exception as error:  # as many ways to fail as there are readers
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{session.path}: mne-bids cannot read this recording: {reason[:300]}") from error
-    return raw.annotations, list(raw.info["bads"])
+def bids_details(
+    session: Session, recording: Recording, counted: bool | None = None
+) -> tuple[mne.Annotations, list[str]]:
+    """Return annotations and bad channels that a BIDS folder states about a recording (through mne-bids).
+
+    `counted` says whether the times of events.tsv count the recording's gaps (`pauses.events_in_time`).
+    """
+    assert session.bids is not None
+    gaps, table = bool(recording.timeline), session.events
+    if table is not None and "duration" not in _read_table(table):  # BIDS demands one, and mne-bids needs it
+        found, bads = _annotations(table), _bad_channels(session.bids)
+    else:
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                raw = mne_bids.read_raw_bids(session.bids, verbose="error")
+        except Exception as error:  # as many ways to fail as there are readers
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"{session.path}: mne-bids cannot read this recording: {reason[:300]}") from error
+        bads = list(raw.info["bads"])
+        if not gaps:
+            return raw.annotations, bads
+        if table is None:
+            return recording.annotations, bads
+        found = _annotations(table)  # those of the Raw end where the stored samples end
+    onset = pauses.events_in_time(found.onset, recording.timeline, counted, display_path(table))
+    return mne.Annotations(onset + recording.first_time, found.duration, found.description), bads
+
+
+def _annotations(table: Path) -> mne.Annotations:
+    """Return what mne-bids makes of an events.tsv; one without durations is taken to have markers only."""
+    events = _read_table(table)
+    if "duration" not in events:
+        events["duration"] = "n/a"
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
+        whole = Path(folder) / table.name
+        events.to_csv(whole, sep="\t", index=False)
+        try:
+            found = mne_bids.read.events_file_to_annotation_kwargs(whole, verbose="error")
+        except (KeyError, ValueError) as error:
+            raise UserError(f"{display_path(table)}: mne-bids cannot read this table: {error}") from error
+    return mne.Annotations(found["onset"], found["duration"], found["description"])
+
+
+def _bad_channels(path: mne_bids.BIDSPath) -> list[str]:
+    """Return the channels that the channels.tsv of a recording calls bad."""
+    table = path.find_matching_sidecar(suffix="channels", extension=".tsv", on_error="ignore")
+    channels = pd.DataFrame() if table is None else _read_table(Path(table))
+    if not {"name", "status"} <= set(channels):
+        return []
+    return channels.name[channels.status.str.strip().str.casefold() == "bad"].tolist()
+
+
+def _read_table(table: Path) -> pd.DataFrame:
+    return told_table(table, "\t").frame()

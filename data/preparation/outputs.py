@@ -16,7 +16,7 @@ from sleep_interpreter.data.preparation.recording import Cleaned
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.stages import scored_span, staging_windows
 from sleep_interpreter.data.preparation.trials import SLEEP_STAGES, Trials, parts_in_time
-from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, WAKE
+from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS
 from sleep_interpreter.utils.core.provenance import MARK
 
 
@@ -120,8 +120,8 @@ def write_staging(
     if last - first < 1:
         return None, 0
     if gaps := int((codes[first:last] == UNSCORED).sum()):
-        notes.append(f"{gaps} epochs inside the night are not scored: they count as W/N1 in raw* and the label file")
-    filled = np.where(codes == UNSCORED, WAKE, codes)[first:last]
+        notes.append(f"{gaps} epochs inside the night are not scored: they are -1 in raw* and the label file")
+    night = codes[first:last]
     count = 0
     lacking = [
         f"{kind.upper()} ({pair[0]})"
@@ -135,7 +135,7 @@ def write_staging(
         )
     elif settings.stages.windows:
         windows = staging_windows(cleaned.raw, cleaned.plan, codes, settings.stages)
-        count = writer.staging(windows, filled.tolist())
-    segments = segments_of(filled)
+        count = writer.staging(windows, night.tolist())
+    segments = segments_of(night)
     onset = [float(STAGING_SECONDS * first + second) for second in segments["onset"]]
     return {"onset": onset, "label": segments["label"]}, count

@@ -16,6 +16,7 @@ import pandas as pd
 from sleep_interpreter.data.events import slow_oscillations
 from sleep_interpreter.data.events.cue_phases import AtRandom, at_cues
 from sleep_interpreter.data.formats.scoring_readers import Hypnogram
+from sleep_interpreter.data.preparation import pauses
 from sleep_interpreter.data.preparation.channels import Plan, embedded, interpolation, make_plan, rereference
 from sleep_interpreter.data.preparation.cleaning import PYPREP, artefact_operator, find_bad
 from sleep_interpreter.data.preparation.events import read_events
@@ -50,6 +51,7 @@ class Cleaned:
     bad: dict[str, str]  # {bad channel: reason}; missing ones too
     components: list[dict]  # of the ICA, as `artefact_operator` gives them
     bad_spans: np.ndarray  # annotated artefacts in s, (n, 2)
+    gaps: np.ndarray  # where nothing was recorded, in s, (n, 2)
     unmapped: dict[str, int]  # {event that no rule knows: count}
     amplitude: float  # typical SD of 30 s in µV
     truth: pd.DataFrame  # onset_s, duration_s, event: planted in a simulated recording ("true/..."); else empty
@@ -71,15 +73,19 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
     where = display_path(session.path)
     step("opening")
     recording = Recording(session.path)
-    remarks = [text for level, text in recording.notices if level >= logging.WARNING]
-    annotations, bads = (recording.annotations, list[str]()) if session.bids is None else bids_details(session)
+    remarks = [*session.remarks, *(text for level, text in recording.notices if level >= logging.WARNING)]
+    counted, gaps = settings.recordings.gaps_in_tables, pauses.spans(recording)
+    annotations, bads = recording.annotations, list[str]()
+    if session.bids is not None:
+        annotations, bads = bids_details(session, recording, counted)
     simulated = _is_simulated(session.path, annotations)
     step("channels")
     plan = make_plan(settings.channels, recording.names, where)
     step("events")
-    events, unmapped = read_events(session, recording, annotations, settings.events, remarks, settings.card)
+    events, unmapped = read_events(session, recording, annotations, settings.events, remarks, settings.card, counted)
     step("reading")
     raw = load(recording, plan.picks, settings.recordings, folder / "raw.npy")
+    raw.gaps = pauses.in_samples(gaps, raw.shape[1])
     step("units")
     amplitude = check_amplitude(raw, [plan.rows[n] for n in plan.eeg], settings.recordings, where)
     for kind, pair in zip(("EEG", "EOG", "EMG"), plan.derivations, strict=True):
@@ -89,8 +95,9 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
     hypnogram = source = None
     if session.kind == "sleep":
         step("stages")
-        hypnogram, source, more = find_stages(session, annotations, recording, raw, plan, settings.stages)
+        hypnogram, source, more = find_stages(session, annotations, recording, raw, plan, settings.stages, counted)
         remarks += more
+        hypnogram = pauses.unscored(hypnogram, gaps)
     step("bad channels")
     bad = _bad_channels(raw, plan, name, bads, settings, where)
     operator, components = np.eye(len(plan.heads)), list[dict]()
@@ -101,6 +108,7 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
         operator = operator if taken_out is None else embedded(taken_out, names, plan.heads)
     step("filtering")
     working = SignalFile(shutil.copyfile(raw.path, folder / "filtered.npy"))
+    working.gaps = raw.gaps
     heads = [plan.rows[n] for n in plan.heads]
     filter_file(working, heads, settings.steps)
     step("interpolation and reference")
@@ -125,10 +133,15 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
     events = events.join(known[["so_group", "so_phase_rad", "so_row", "spindle_coupled", "so_phase_from"]])
     truth = _planted(annotations if simulated else (), recording.first_time)
     unmapped = {text: n for text, n in unmapped.items() if not _is_understood(text, settings)}
+    if unmapped and not len(events):
+        total, most = sum(unmapped.values()), Counter(unmapped).most_common(5)
+        there = ", ".join(f"{text!r} ({n})" for text, n in most) + ", ..." * (len(unmapped) > len(most))
+        remarks.append(f"none of the {total} events is known by a rule of events.rules: {there}")
     return Cleaned(
         session, raw, eeg, plan, events, hypnogram, source, oscillations, spindles, at_random, bad,
         components,
-        bad_spans(annotations, settings.rejection.annotations, recording.first_time), unmapped, amplitude, truth,
+        bad_spans(annotations, settings.rejection.annotations, recording.first_time), gaps, unmapped, amplitude,
+        truth,
         remarks, simulated, fingerprint(session, recording, settings),
     )  # fmt: skip
 

@@ -89,7 +89,7 @@ def prepare(
         todo: list[Task] = []
         for source in (source for source in sources if only is None or source.name in only):
             name = names[source.name]
-            record = read_record(out, name)
+            record = None if source.fault else read_record(out, name)
             if record is not None and not force and record["inputs"] == _fingerprints(source, settings):
                 log.info("%s (%s): is there", source.name, name)
                 manifest["subjects"][name] = record

@@ -5,11 +5,14 @@ from collections.abc import Iterable
 from functools import partial
 from operator import not_
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from sleep_interpreter.data.events.slow_oscillations import SlowOscillationDetection, SpindleDetection
+from sleep_interpreter.data.formats.scorings.registry import FORMATS
+from sleep_interpreter.data.formats.scorings.scoring import ScoringOptions
+from sleep_interpreter.data.formats.scorings.stage_codes import meaning_of
 from sleep_interpreter.data.preparation import trigger_table
 from sleep_interpreter.utils.core.config import Settings, load
 from sleep_interpreter.utils.core.data_card import CardSetting, Filter, HasCard, published
@@ -47,6 +50,7 @@ class Recordings(Settings):
     unit: Literal["V", "uV"] = "V"
     amplitude_range: Range = (0.5, 500.0)
     chunk_seconds: float = Field(60.0, ge=1, le=3600)
+    gaps_in_tables: bool | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -219,18 +223,54 @@ class Rejection(Settings):
     annotations: Pattern | None = "(?i)(?!.*bad_channel)(?:.*/)?(?:bad|artefact|artifact)(?:[ _/].*)?"
 
 
+def _meanings(names: Any) -> Any:
+    """Return what stages mean, {as written: stage}; numbers as keys become text, stages that are none are refused."""
+    if not isinstance(names, dict):
+        return names
+    for written, stage in names.items():
+        try:
+            meaning_of(str(stage))
+        except ValueError as error:
+            raise ValueError(f"{written}: {error}") from None
+    return {str(written): str(stage) for written, stage in names.items()}
+
+
 class Stages(Settings):
     """Where sleep stages come from, and how they are read."""
 
     source: Literal["auto", "file", "annotations", "yasa"] = "auto"
     file: str | None = None
+    format: Annotated[str, AfterValidator(FORMATS.check)] | None = Field(default=None, exclude_if=not_)
+    column: str | None = Field(default=None, exclude_if=not_)
+    onset: str | None = Field(default=None, exclude_if=not_)
+    duration: str | None = Field(default=None, exclude_if=not_)
+    ignore: tuple[Name, ...] = Field(default=(), exclude_if=not_)
     annotation: StagePattern = r"(?:stage/|Sleep stage )(?P<stage>.+)"
     numbers: Literal["auto", "yasa", "rk"] = "auto"
+    names: Annotated[dict[str, str], BeforeValidator(_meanings)] = Field(default={}, exclude_if=not_)
     epoch_seconds: PositiveFloat = 30.0
+    first_epoch: Literal[0, 1] | None = Field(default=None, exclude_if=lambda value: value is None)
+    times: Literal["auto", "clock", "elapsed", "first"] = Field(
+        default="auto", exclude_if=lambda value: value == "auto"
+    )
     use_clock: bool = True
     offset_seconds: float = 0.0
     windows: bool = True
     filters: tuple[Range, Range, Range] = ((0.3, 35.0), (0.3, 35.0), (10.0, 100.0))
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.use_clock and self.times in ("clock", "elapsed"):
+            raise ValueError(f"use_clock: false says that the scoring begins with the recording; times is {self.times}")
+        return self
+
+    @property
+    def options(self) -> ScoringOptions:
+        """What the readers of scorings are told."""
+        return ScoringOptions(
+            self.format, self.column, self.onset, self.duration, self.ignore, self.first_epoch, self.numbers,
+            self.names, self.epoch_seconds, self.annotation,
+        )  # fmt: skip
 
 
 class Outputs(Settings):

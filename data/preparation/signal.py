@@ -32,6 +32,7 @@ class SignalFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             np.lib.format.open_memmap(self.path, mode="w+", dtype=np.float32, shape=shape)
         self.shape: tuple[int, int] = tuple(np.load(self.path, mmap_mode="r").shape)
+        self.gaps: Sequence[tuple[int, int]] = ()  # (first sample, first one behind) where nothing was recorded
 
     def read(self, start: int, stop: int, rows: int | Sequence[int] | None = None) -> np.ndarray:
         """Return samples [start, stop) as an array (rows, n) of its own; rows: None, a number or a list."""
@@ -48,6 +49,12 @@ class SignalFile:
     def seconds(self) -> float:
         """Length in s."""
         return self.shape[1] / STREAM_RATE
+
+    @property
+    def stretches(self) -> list[tuple[int, int]]:
+        """(first sample, first one behind) of what lies between the gaps."""
+        begins, ends = [0, *(stop for _, stop in self.gaps)], [*(start for start, _ in self.gaps), self.shape[1]]
+        return [(begin, end) for begin, end in zip(begins, ends, strict=True) if begin < end]
 
     def blocks(self) -> Iterator[tuple[int, int]]:
         """Yield (start, stop) that cover the file."""
@@ -73,7 +80,7 @@ def load(recording: Recording, picks: Sequence[str], settings: Recordings, path:
         for group in groups:
             start, stop = (min(round(t * group.rate), group.length) for t in (begin, end))
             try:
-                blocks.append((group.read(start, stop) * scale).astype(np.float32))
+                blocks.append((group.read(start, stop, filled=True) * scale).astype(np.float32))
             except (OSError, ValueError, RuntimeError) as error:
                 raise UserError(f"{recording.path}: cannot be read at {begin:.1f} s: {error}") from error
         merged = merger.push(blocks).astype(np.float32)[:, : file.shape[1] - done]
@@ -102,10 +109,17 @@ def load(recording: Recording, picks: Sequence[str], settings: Recordings, path:
 
 
 def pieces(file: SignalFile, rows: Sequence[int] | None, minutes: float) -> list[np.ndarray]:
-    """Return pieces of 30 s spread over a file that make up so many minutes: arrays (rows, n)."""
-    length = min(round(PIECE_SECONDS * STREAM_RATE), file.shape[1])
-    count = max(1, min(round(minutes * 60 / PIECE_SECONDS), file.shape[1] // length))
-    starts = np.linspace(0, file.shape[1] - length, count).astype(int)
+    """Return pieces of 30 s spread over a file, none across a gap, that make up so many minutes: arrays (rows, n)."""
+    stretches = file.stretches
+    length = min(round(PIECE_SECONDS * STREAM_RATE), max(stop - start for start, stop in stretches))
+    free = [(start, stop - length) for start, stop in stretches if stop - start >= length]
+    held = sum(stop - start + length for start, stop in free)
+    count = max(1, min(round(minutes * 60 / PIECE_SECONDS), held // length))
+    ends = np.cumsum([last - first for first, last in free])
+    starts = []
+    for at in np.linspace(0, ends[-1], count).astype(int):
+        k = int(np.searchsorted(ends, at))
+        starts.append(free[k][1] - int(ends[k]) + at)
     return [file.read(start, start + length, rows) for start in starts]
 
 
@@ -132,21 +146,28 @@ def without_line(data: np.ndarray, line: LineNoise) -> np.ndarray:
 
 
 def filter_file(file: SignalFile, rows: Sequence[int], steps: Steps) -> None:
-    """Filter rows of a working file in place, whole channels (MNE's zero-phase FIRs, designed once for several)."""
+    """Filter rows of a working file in place, whole channels (MNE's zero-phase FIRs, designed once for several).
+
+    What lies between gaps is filtered by itself, so that nothing of one side gets into the other; a gap holds zeros.
+    """
     if steps.line_noise.hz is None and steps.bandpass_hz is None:
         return
     count = max(1, _FILTERED_AT_ONCE // file.shape[1])
     for first in range(0, len(rows), count):
         several = rows[first : first + count]
-        data = without_line(file.read(0, file.shape[1], several), steps.line_noise)
-        if steps.bandpass_hz is not None:
-            data = mne.filter.filter_data(data, STREAM_RATE, *steps.bandpass_hz, verbose="error", n_jobs=1)
-        file.write(0, data.astype(np.float32), several)
+        for start, stop in file.stretches:
+            data = without_line(file.read(start, stop, several), steps.line_noise)
+            if steps.bandpass_hz is not None:
+                data = mne.filter.filter_data(data, STREAM_RATE, *steps.bandpass_hz, verbose="error", n_jobs=1)
+            file.write(start, data.astype(np.float32), several)
+        for start, stop in file.gaps:
+            file.write(start, np.zeros((len(several), stop - start), np.float32), several)
 
 
 def multiply(file: SignalFile, rows: Sequence[int], operator: np.ndarray, path: Path) -> SignalFile:
     """Write operator (m, rows) @ file[rows] as another file, in blocks; the identity copies bit for bit."""
     result = SignalFile(path, (len(operator), file.shape[1]))
+    result.gaps = file.gaps
     same = np.array_equal(operator, np.eye(len(operator)))
     for start, stop in file.blocks():
         block = file.read(start, stop, rows)

@@ -1,5 +1,6 @@
 """Sleep stages of a recording: the expert's, or YASA's."""
 
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,8 +10,11 @@ import mne
 import numpy as np
 
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram, from_annotations, make, read_hypnogram
+from sleep_interpreter.data.formats.scorings.annotations import unmatched_stages
+from sleep_interpreter.data.formats.scorings.clock import written
 from sleep_interpreter.data.preparation.channels import KINDS, Derivation, Plan
 from sleep_interpreter.data.preparation.inputs import Session, scorings
+from sleep_interpreter.data.preparation.pauses import scoring_in_time
 from sleep_interpreter.data.preparation.settings import Stages
 from sleep_interpreter.data.preparation.signal import SignalFile
 from sleep_interpreter.utils.core.constants import STAGING_SECONDS, STREAM_RATE
@@ -25,56 +29,237 @@ _LEAST_SECONDS = 300  # YASA's classifier needs five minutes
 
 def find_stages(
     session: Session, annotations: mne.Annotations, recording: Recording, file: SignalFile, plan: Plan,
-    settings: Stages,
+    settings: Stages, counted: bool | None = None,
 ) -> tuple[Hypnogram, str, list[str]]:  # fmt: skip
     """Return the hypnogram of a sleep recording, where it comes from, and remarks.
 
+    `counted` says whether the times of a scoring beside the recording count its gaps (`pauses.scoring_in_time`).
     The file is unfiltered, with rows as in the plan. Stages come from "expert: FILE", "expert: annotations", or
     "YASA". Refuses a source that is not there, and a scoring that is unreadable or that by its clock lies elsewhere.
     """
-    where = display_path(session.path)
+    where, options = display_path(session.path), settings.options
+    remarks = list[str]()
     if settings.source in ("auto", "file") and (path := scoring_file(session, settings)) is not None:
-        found, source = read_hypnogram(path, settings.numbers, settings.epoch_seconds), f"expert: {path.name}"
+        found, source = read_hypnogram(path, options), f"expert: {path.name}"
     elif settings.source == "file":
-        raise UserError(f"{where}: stages.source is file, but there is no {settings.file or 'stages.file'} beside it")
+        lacking = _no_file(session, settings) if settings.file else "there is no stages.file"
+        raise UserError(f"{where}: stages.source is file, but {lacking}")
     else:
-        rows = from_annotations(annotations, settings.annotation, recording.first_time)
+        if settings.source == "auto" and settings.file is not None:
+            remarks.append(f"WARNING: {_no_file(session, settings)}")
+        wanted = settings.source != "yasa"
+        rows = from_annotations(annotations, options, recording.first_time, where) if wanted else []
         if settings.source == "annotations" and not rows:
             raise UserError(f"{where}: no annotation matches stages.annotation = {settings.annotation!r}")
-        if settings.source in ("auto", "annotations") and rows:
-            found, source = make(rows, where, settings.numbers), "expert: annotations"
+        if settings.source == "auto" and not rows and (own := unmatched_stages(annotations)):
+            pattern = f"(?P<stage>{'|'.join(map(re.escape, own))})".replace("\\-", "-")
+            raise UserError(
+                f"{where}: the annotations {', '.join(map(repr, own))} are stages by their names, but do not match "
+                f"stages.annotation = {settings.annotation!r}; set it to {pattern!r}, or set stages.source=yasa if "
+                "they are something else"
+            )
+        if rows:
+            found, source = make(rows, where, settings.numbers, settings.names), "expert: annotations"
         else:
-            return stage_with_yasa(file, plan, where), "YASA", ["staged by YASA, not by an expert"]
-    later, remarks = 0.0, list[str]()
-    if settings.use_clock and found.clock is not None and recording.clock is not None:
-        later = _clock_offset(found.clock, recording.clock, found, file.seconds, f"{where}: the scoring ({source})")
-        remarks += [f"by the clocks, the scoring begins {later:g} s after the recording"] if later else []
+            remarks.append("staged by YASA, not by an expert")
+            return stage_with_yasa(file, plan, where), "YASA", remarks
+    later, placed = _place(found, recording.clock, file.seconds, settings, f"{where}: the scoring ({source})")
     found = replace(found, onset=found.onset + (later + settings.offset_seconds))
-    return found, source, remarks + length_remarks(found, file.seconds)
+    if source != "expert: annotations":
+        found = scoring_in_time(found, recording.timeline, counted, f"{where}: the scoring ({source})")
+    told = [*placed, *found.remarks, *_understood(found, source, file.seconds)]
+    return found, source, remarks + told + length_remarks(found, file.seconds)
 
 
-def _clock_offset(scoring: float, recording: float, hypnogram: Hypnogram, seconds: float, what: str) -> float:
-    """Return how many s after a recording's first sample a scoring begins, by the time of day of both.
+_DAY = 86400.0
+_SAME = 1.5  # s: clocks tell whole seconds
+_EPOCHS = (1, 2, 4, 5, 10, 15, 20, 30, 60)
+"""Lengths of epochs in use, s."""
 
-    Refuses a scoring of which less than half lies in the recording then.
+
+def _place(
+    found: Hypnogram, clock: float | None, seconds: float, settings: Stages, what: str
+) -> tuple[float, list[str]]:
+    """Return how many s after a recording's first sample a scoring's zero lies, and what to say about that.
+
+    `clock` is the time of day of that sample (None: unknown), `seconds` the recording's length. Refuses a time of day
+    that nothing can be compared with, two readings of which either fits, and a scoring of which less than half lies in
+    the recording.
     """
-    day = 86400.0
-    later = (scoring - recording + day / 2) % day - day / 2
-    if abs(later) < 1:  # clocks in whole seconds
-        return 0.0
-    begin, end = hypnogram.onset + later, hypnogram.onset + hypnogram.duration + later
-    inside = np.clip(np.minimum(end, seconds) - np.maximum(begin, 0), 0, None).sum()
-    if inside < hypnogram.duration.sum() / 2:
+    if found.clock is not None and (found.elapsed is None or found.undecided) and settings.times != "elapsed":
+        _check_hours(found, found.clock, what)
+    by_clock = None if found.clock is None or clock is None else _after(found.clock, clock)
+    first = -float(found.onset.min(initial=0.0)) if found.elapsed is None or found.undecided else 0.0
+    wanted = settings.times
+    if wanted == "auto" and not settings.use_clock and found.clock is not None:
+        fits = found.undecided and found.elapsed and _inside(found, found.elapsed, seconds) > 0.5
+        if fits:
+            raise UserError(
+                f"{what} begins at {written(found.clock)}: that is {found.elapsed:g} s after the recording's first "
+                "sample if times are elapsed (stages.times=elapsed), and on it if they are times of day and the "
+                "recording begins with the scoring (stages.times=first); say which"
+            )
+        wanted = "first" if found.elapsed is None or found.undecided else "elapsed"
+    if wanted == "first":
+        return first, []
+    if wanted == "elapsed":
+        if found.elapsed is None:
+            raise UserError(f"{what} holds times of day, no elapsed times; set stages.times to clock or first")
+        return found.elapsed, []
+    if wanted == "clock":
+        if by_clock is None:
+            whose = "scoring" if found.clock is None else "recording"
+            raise UserError(f"{what}: the {whose} says no time of day; set stages.times to elapsed or first")
+        _check_end(found, by_clock, seconds, what)
+        return by_clock, _begins(by_clock)
+    if found.undecided and found.elapsed is not None and found.clock is not None:
+        later = _decide(found, by_clock, seconds, what)
+        told = [f"its times are taken for {'elapsed times' if later == found.elapsed else 'times of day'}"]
+    elif found.elapsed is not None:
+        later, told = found.elapsed, []
+        if by_clock is not None and abs(by_clock - found.elapsed) > _SAME:
+            raise UserError(
+                f"{what}: by its seconds it begins {found.elapsed + found.onset[0]:g} s after the recording's first "
+                f"sample, by its clock {by_clock + found.onset[0]:g} s; say which with stages.times=elapsed or clock"
+            )
+    elif by_clock is None:
         raise UserError(
-            f"{what} begins {later:g} s after the recording by their clocks, and less than half of it lies "
-            "in the recording; if it begins with the recording, set stages.use_clock=false"
+            f"{what} begins at {written(found.clock or 0.0)}, and the recording says no time of day at which it "
+            "begins; if both begin together, set stages.times=first (stages.offset_seconds moves the scoring)"
         )
-    return round(later, 3)
+    else:
+        later, told = by_clock, []
+    if _inside(found, later, seconds) < 0.5:
+        where = "by their clocks" if later == by_clock else "by its own times"
+        raise UserError(
+            f"{what} begins {later + found.onset[0]:g} s after the recording {where} and ends at "
+            f"{later + found.seconds:g} s, and less than half of it lies in the recording ({seconds:g} s); if it "
+            "begins with the recording, set stages.times=first; if its times are not s, write their unit into the "
+            "header"
+        )
+    if found.elapsed is None or (found.undecided and later == by_clock):
+        _check_end(found, later, seconds, what)
+    if found.ordered:
+        _check_epochs(found, seconds, what)
+    elif found.how.startswith("table") and found.clock is None:
+        _check_unit(found, seconds, what)
+    return later, told + (_begins(later) if later == by_clock else [])
+
+
+def _after(scoring: float, recording: float) -> float:
+    """Return how many s after the recording a scoring begins by the time of day of both, from -12 to 12 h."""
+    later = (scoring - recording + _DAY / 2) % _DAY - _DAY / 2
+    return 0.0 if abs(later) < 1 else round(later, 3)  # clocks in whole seconds
+
+
+def _begins(later: float) -> list[str]:
+    return [f"by the clocks, the scoring begins {later:g} s after the recording"] if later else []
+
+
+def _inside(found: Hypnogram, later: float, seconds: float) -> float:
+    """Return which share of what was scored lies in a recording of so many s."""
+    scored = found.stage != UNSCORED
+    begin, length = found.onset[scored] + later, found.duration[scored]
+    within = np.clip(np.minimum(begin + length, seconds) - np.maximum(begin, 0), 0, None).sum()
+    return float(within / length.sum()) if length.sum() else 1.0
+
+
+def _decide(found: Hypnogram, by_clock: float | None, seconds: float, what: str) -> float:
+    """Return where a scoring begins whose times may be elapsed ones or times of day; refuse where both fit."""
+    assert found.elapsed is not None and found.clock is not None
+    if by_clock is None:
+        if found.elapsed == 0:
+            return 0.0
+        fits = _inside(found, found.elapsed, seconds) >= 0.5
+        raise UserError(
+            f"{what} begins at {written(found.clock)}, and the recording says no time of day at which it begins; if "
+            + ("these are elapsed times, set stages.times=elapsed; if " if fits else "")
+            + "both begin together, set stages.times=first (stages.offset_seconds moves the scoring)"
+        )
+    shares = {later: _inside(found, later, seconds) for later in (found.elapsed, by_clock)}
+    if len(shares) == 1 or abs(by_clock - found.elapsed) < _SAME:
+        return by_clock
+    whole = [later for later, share in shares.items() if share * found.seconds >= found.seconds - STAGING_SECONDS]
+    fitting = [later for later, share in shares.items() if share >= 0.5]
+    if len(whole) == 1 or len(fitting) == 1:
+        return (whole if len(whole) == 1 else fitting)[0]
+    if not fitting:
+        return by_clock
+    raise UserError(
+        f"{what} begins at {written(found.clock)}: that is {found.elapsed:g} s after the recording's first sample if "
+        f"times are elapsed (stages.times=elapsed), and {by_clock:g} s if they are times of day (stages.times=clock); "
+        "say which"
+    )
+
+
+def _check_hours(found: Hypnogram, clock: float, what: str) -> None:
+    """Refuse times of day that leave out an hour at night, as where clocks are set to summer time."""
+    ends = (found.onset + found.duration)[:-1]
+    for end, begin in zip(ends, found.onset[1:], strict=True):
+        if abs(begin - end - 3600) < _SAME and (clock + end + 3600) % _DAY < 5.5 * 3600:
+            raise UserError(
+                f"{what}: between {written((clock + end) % _DAY)} and {written((clock + begin) % _DAY)} an hour is "
+                "missing: clocks were set to summer time, or nobody scored it; write onsets in s from the "
+                "recording's first sample"
+            )
+
+
+def _check_end(found: Hypnogram, later: float, seconds: float, what: str) -> None:
+    """Refuse times of day that go on for an hour after the recording, as where clocks were set to summer time."""
+    late = found.seconds + later - seconds
+    if abs(late - 3600) <= 2 * STAGING_SECONDS:
+        raise UserError(
+            f"{what} ends {late:g} s after the recording, as if clocks had been set to summer time in that night; "
+            "write onsets in s from the recording's first sample, or leave out what lies after the recording"
+        )
+
+
+def _check_epochs(found: Hypnogram, seconds: float, what: str) -> None:
+    """Refuse epochs that follow each other and would fill the recording if they had another length."""
+    count, own = len(found.onset), float(found.duration[0])
+    if abs(found.seconds - seconds) <= 2 * own:
+        return
+    for other in _EPOCHS:
+        if other != own and abs(count * other - seconds) <= other:
+            raise UserError(
+                f"{what} has {count} epochs, {count * own:g} s if they last {own:g} s; the recording has {seconds:g} "
+                f"s, as if they lasted {other} s; say which with stages.epoch_seconds={other}, or "
+                "stages.times=first if they do last so long"
+            )
+
+
+def _check_unit(found: Hypnogram, seconds: float, what: str) -> None:
+    """Refuse a table that takes up a small part of the recording, and all of it if its numbers are min or h."""
+    length = found.seconds - float(found.onset[0])
+    for unit, scale in (("min", 60), ("h", 3600)):
+        if abs(length * scale - seconds) <= seconds / 4:
+            raise UserError(
+                f"{what} lasts {length:g} s, and {length * scale:g} s if its numbers are {unit}; the recording has "
+                f"{seconds:g} s: write the unit into the header (onset [{unit}]), or set stages.times=elapsed if they "
+                "are s"
+            )
+
+
+def _understood(found: Hypnogram, source: str, seconds: float) -> list[str]:
+    """Return what was understood of a scoring whose onsets count from the recording's first sample, as sentences."""
+    outside = int(((found.onset < -0.5) | (found.onset + found.duration > seconds + 0.5)).sum())
+    how = f" ({found.how})" if found.how else ""
+    lies = f"{len(found.onset)} rows, the first begins at {found.onset[0]:g} s, the last ends at {found.seconds:g} s"
+    return [
+        f"scoring, {source}{how}: {lies} of the recording's {seconds:g} s; outside it: {outside}",
+        f"scoring: {found.minutes()}",
+    ]
+
+
+def _no_file(session: Session, settings: Stages) -> str:
+    return f"stages.file = {settings.file!r} matches nothing beside {session.path.name}"
 
 
 def scoring_file(session: Session, settings: Stages) -> Path | None:
-    """Return the hypnogram file of a recording, or None; refuse several that match `stages.file`."""
-    found = scorings(session.path, settings.file)
+    """Return the hypnogram file of a sleep recording, or None; refuse several that match `stages.file`."""
+    if session.kind != "sleep":
+        return None
+    found = scorings(session.path, settings.file, session.parts)
     if len(found) > 1:
         raise UserError(f"{session.path}: stages.file matches {', '.join(p.name for p in found)}: make it match one")
     return found[0] if found else None
@@ -140,7 +325,7 @@ def staging_windows(
     """Yield the stager's windows of the scored part of a night, one every 3 s, as in real time.
 
     The file is unfiltered; `codes` are the stages of its 30 s epochs. A window, float32 (3, 15000), comes with the
-    code of the epoch that it begins in, -1 where nobody scored it.
+    code of the epoch that it begins in, -1 where nobody scored it, or a gap of the recording lies in it.
     """
     first, last = scored_span(codes)
     length = round(STAGING_SECONDS * STREAM_RATE)
@@ -151,4 +336,8 @@ def staging_windows(
             np.zeros(length, np.float32) if pair is None else _derived(file, pair, start, start + length)
             for pair in plan.derivations
         ]
-        yield int(codes[first + k // 10]), staging_window(np.stack(rows), STREAM_RATE, settings.filters)
+        gap = any(begin < start + length and end > start for begin, end in file.gaps)
+        yield (
+            UNSCORED if gap else int(codes[first + k // 10]),
+            staging_window(np.stack(rows), STREAM_RATE, settings.filters),
+        )

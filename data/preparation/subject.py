@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from sleep_interpreter.data.formats import twins
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED
 from sleep_interpreter.data.formats.subject_writer import SubjectWriter, is_test
 from sleep_interpreter.data.preparation import trials as cutting
@@ -113,6 +114,9 @@ def _peak_memory() -> int | None:
 
 def _prepare(source: Source, name: str, settings: Preparation, work: Path, step: _Progress) -> dict:
     """Write all files of a subject below `work`/files and return what there is to say about them."""
+    if source.fault is not None:
+        step("files")
+        raise UserError(f"{source.name}: {source.fault}")
     files, card, notes = work / "files", settings.card, list[str]()
     details, nights = list[SessionDetails](), list[tuple[int, Cleaned]]()
     left_out: dict[str, str] = {}
@@ -131,6 +135,7 @@ def _prepare(source: Source, name: str, settings: Preparation, work: Path, step:
             shutil.rmtree(work / session.label)
     step.session = None
     step("writing")
+    _refuse_twins(source.name, found)
     best = max(nights, key=lambda night: night[0])[1] if nights else None
     others = [night.session.label for epochs, night in nights if night is not best and epochs]
     if best is not None and others:
@@ -215,6 +220,10 @@ def _cut_trials(
             reason = "next cue before the earliest end"
             dropped[reason] = leave_out(events[early], reason)
             events = events[~early]
+        if len(cleaned.gaps):
+            lost = cutting.overlapping(events, windows[window], cleaned.gaps)
+            dropped["gap in the recording"] = leave_out(events[lost], "gap in the recording")
+            events = events[~lost]
         bad = cutting.overlapping(events, windows[window], cleaned.bad_spans)
         dropped["annotated artefact"] = leave_out(events[bad], "annotated artefact")
         events = events[~bad]
@@ -235,8 +244,33 @@ def _cut_trials(
         counts[window] = dropped | {"threshold_uv": threshold, "kept": len(kept.table)}
         found[window].append(kept)
         if window == "cue" and settings.outputs.precue:
-            found["precue"].append(cutting.cut(cleaned.eeg, kept.table, "precue", card, average)[0])
+            before = kept.table[~cutting.overlapping(kept.table, windows["precue"], cleaned.gaps)]
+            found["precue"].append(cutting.cut(cleaned.eeg, before, "precue", card, average)[0])
     return counts
+
+
+def _refuse_twins(name: str, found: Mapping[str, list[Trials]]) -> None:
+    """Refuse two recordings of a subject that hold the same signals: their trials would count twice."""
+    for kind, own in found.items():
+        several = [trials for trials in own if len(trials.table)]
+        if kind == "precue" or len(several) < 2:
+            continue
+        eeg = np.concatenate([trials.eeg for trials in several])
+        table = pd.concat([trials.table for trials in several], ignore_index=True)
+        sketches = np.concatenate([twins.sketch(trials.eeg) for trials in several])
+        sessions, recordings, onset = table.session.to_numpy(), table.recording.to_numpy(), table.onset_s.to_numpy()
+        alike = [
+            (i, j)
+            for i, j in twins.pairs(sketches)
+            if sessions[i] != sessions[j] and twins.likeness(eeg[i], eeg[j]) > twins.SAME
+        ]
+        if alike:
+            i, j = alike[0]
+            raise UserError(
+                f"{name}: {len(alike)} {kind} trials of {recordings[i]} and {recordings[j]} hold the same signals "
+                f"(the first ones: at {onset[i]:.3f} s and at {onset[j]:.3f} s); one recording in two files? Take one "
+                "of them away"
+            )
 
 
 def _matching(before: Trials, trials: Trials) -> Trials:

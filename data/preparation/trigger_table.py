@@ -1,19 +1,18 @@
 """A table of triggers as CSV: what each number or text of an event means, a row each."""
 
-import csv
 import re
 from pathlib import Path
 from typing import Any
 
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.core.text_tables import told_table
 
 COLUMNS = ("code", "text", "item", "modality", "session", "run", "phase")
 """Columns that there may be; `code` or `text`, `item` and `modality` are needed."""
 FIRST_ROW = 2
 """Number of the first row of data in messages: the header is row 1, as in a spreadsheet."""
 _MODALITIES = ("image", "audio", "cue", "sham", "ignore")
-_SEPARATORS = ",;\t"
 
 
 def read(value: Any) -> Any:
@@ -25,22 +24,15 @@ def read(value: Any) -> Any:
     if not isinstance(value, str | Path):
         return value
     path, shown = Path(value).expanduser(), display_path(value)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'no UTF-8 text'})") from None
-    separator = max(_SEPARATORS, key=text.partition("\n")[0].count)
-    lines = [[cell.strip() for cell in line] for line in csv.reader(text.splitlines(), delimiter=separator)]
-    names = [name.casefold() for name in lines[0]] if lines else []
+    table = told_table(path)
+    names = [name.casefold() for name in table.header]
     _check_columns(names, shown)
     rows, seen = list[dict[str, Any]](), dict[tuple, int]()
-    for number, line in enumerate(lines[1:], FIRST_ROW):
+    for number, line in enumerate(table.rows, FIRST_ROW):
         where = f"{shown}, row {number}"
         if not any(line):
             raise UserError(f"{where}: is empty; take it out")
-        if len(line) > len(names):
-            raise UserError(f"{where}: has {len(line)} cells for {len(names)} columns")
-        rule = _rule({name: cell for name, cell in zip(names, line, strict=False) if cell}, where)
+        rule = _rule({name: cell for name, cell in zip(names, line, strict=True) if cell}, where)
         event = rule.get("code"), rule.get("match"), rule.get("session", "").casefold(), rule.get("run", "").lstrip("0")
         if seen.setdefault(event, number) != number:
             raise UserError(f"{where}: means the same event as row {seen[event]}")
@@ -68,7 +60,8 @@ def _rule(row: dict[str, str], where: str) -> dict[str, Any]:
     code, text, modality = row.get("code", ""), row.get("text", ""), row.get("modality", "")
     if bool(code) == bool(text):
         raise UserError(f"{where}: needs either a code or a text")
-    if code and not re.fullmatch(r"\d+", code):
+    whole = re.fullmatch(r"(\d+)(?:[.,]0*)?", code)  # spreadsheets write 11.0
+    if code and whole is None:
         raise UserError(f"{where}: code {code!r} is no whole number; texts stand in a column 'text'")
     if modality not in _MODALITIES:
         raise UserError(f"{where}: modality {modality!r}; there are {', '.join(_MODALITIES)}")
@@ -77,4 +70,4 @@ def _rule(row: dict[str, str], where: str) -> dict[str, Any]:
     meaning = {key: row[key] for key in ("item", "modality", "session", "run", "phase") if key in row}
     if modality == "ignore":
         meaning.pop("item", None)
-    return ({"code": int(code)} if code else {"match": re.escape(text)}) | meaning
+    return ({"code": int(whole[1])} if whole else {"match": re.escape(text)}) | meaning

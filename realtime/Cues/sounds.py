@@ -5,6 +5,7 @@ own. Fifteen timbres (more items get the same ones at other pitches), equal RMS,
 """
 
 import csv
+import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from sleep_interpreter.utils.core.config import read_yaml
 from sleep_interpreter.utils.core.data_card import DataCard, Item
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import atomic_write, display_path
+from sleep_interpreter.utils.core.text_tables import told_text
 
 SECONDS = 0.5
 FADE_SECONDS = 0.015
@@ -224,18 +226,17 @@ def faded(sound: np.ndarray, frames: int) -> np.ndarray:
 
 
 def _from_csv(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as handle:
-        reader = csv.DictReader(handle)
-        unknown = [c for c in reader.fieldnames or [] if c not in _COLUMNS]
-        if unknown or "item" not in (reader.fieldnames or []):
-            found = ", ".join(map(str, reader.fieldnames or [])) or "none"
-            raise UserError(f"{path}: columns {found}; there must be item, and may be file, gain_db, group")
-        rows: list[tuple[str, Mapping[str, Any]]] = []
-        for row in reader:
-            where = f"{display_path(path)}, line {reader.line_num}"
-            if None in row or None in row.values():
-                raise UserError(f"{where}: another number of cells than the header has")
-            rows.append((where, {key: value.strip() for key, value in row.items()}))
+    reader = csv.DictReader(io.StringIO(told_text(path), newline=""))
+    unknown = [c for c in reader.fieldnames or [] if c not in _COLUMNS]
+    if unknown or "item" not in (reader.fieldnames or []):
+        found = ", ".join(map(str, reader.fieldnames or [])) or "none"
+        raise UserError(f"{path}: columns {found}; there must be item, and may be file, gain_db, group")
+    rows: list[tuple[str, Mapping[str, Any]]] = []
+    for row in reader:
+        where = f"{display_path(path)}, line {reader.line_num}"
+        if None in row or None in row.values():
+            raise UserError(f"{where}: another number of cells than the header has")
+        rows.append((where, {key: value.strip() for key, value in row.items()}))
     return rows
 
 

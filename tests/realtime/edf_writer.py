@@ -7,7 +7,7 @@ import numpy as np
 _TAL_BYTES = 80
 
 
-def write_edf(path, channels, *, cues=(), record_seconds=1, kind="", announced=None, keep=None):
+def write_edf(path, channels, *, cues=(), record_seconds=1, kind="", announced=None, keep=None, pause=None):
     """Write an EDF file, or a BDF file where the path ends in .bdf.
 
     Parameters
@@ -24,6 +24,8 @@ def write_edf(path, channels, *, cues=(), record_seconds=1, kind="", announced=N
         Data records the header speaks of; None = the truth.
     keep : int | None
         Data records that are really written; None = all.
+    pause : (int, float) | None
+        Data records before a pause of so many seconds (EDF+ with `cues` only, which count it).
     """
     bdf = path.suffix == ".bdf"
     records, top = round(len(channels[0][2]) / channels[0][1] / record_seconds), 2 ** (23 if bdf else 15) - 1
@@ -34,7 +36,7 @@ def write_edf(path, channels, *, cues=(), record_seconds=1, kind="", announced=N
         rows.append((label, unit, f"-{span}", span, count))
     if cues:
         kind = kind or "EDF+C"
-        signals.append(_tals(cues, records, record_seconds))
+        signals.append(_tals(cues, records, record_seconds, *(pause or (records, 0))))
         rows.append(("EDF Annotations", "", "-1", "1", _TAL_BYTES // 2))
     header = [
         ("\xffBIOSEMI" if bdf else "0", 8), ("X X X X", 80), ("Startdate X X X X", 80),
@@ -73,12 +75,13 @@ def write_gdf(path, channels, *, record_seconds=1):
     return path
 
 
-def _tals(cues, records, record_seconds):
+def _tals(cues, records, record_seconds, before, pause):
     rows = np.zeros((records, _TAL_BYTES), np.uint8)
     for k in range(records):
-        text = f"+{k * record_seconds:g}\x14\x14\0"
+        begin = k * record_seconds + (pause if k >= before else 0)
+        text = f"+{begin:g}\x14\x14\0"
         for onset, words in cues:
-            if k * record_seconds <= onset < (k + 1) * record_seconds:
+            if begin <= onset < begin + record_seconds:
                 text += f"+{onset:g}\x14{words}\x14\0"
         found = np.frombuffer(text.encode(), np.uint8)
         rows[k, : found.size] = found

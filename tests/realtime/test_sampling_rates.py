@@ -142,7 +142,10 @@ def test_gdf_is_read_where_the_used_channels_have_the_highest_rate(tmp_path):
         ({"keep": 33}, "the file breaks off: 7 s of the 40 s that its header announces are missing"),
         ({"announced": -1}, "its header does not say how long it is, 40 s were found"),
         ({"announced": 36}, "the file holds 4 s more than the 36 s that its header announces"),
-        ({"kind": "EDF+D", "cues": [(1, "lights off")]}, "may hold gaps"),
+        (
+            {"kind": "EDF+D", "cues": [(1, "lights off")], "pause": (30, 9)},
+            "the recording has 1 gap of 9 s in all, which count: 9 s at 30 s",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_files_length_is_a_warning(session, tmp_path, header, words, caplog):
@@ -157,9 +160,25 @@ def test_what_is_wrong_with_a_files_length_is_a_warning(session, tmp_path, heade
     assert caplog.text.count(f"warning: {found['text']}") == 1  # the report on the screen says it too
 
 
-def test_a_whole_file_warns_of_nothing(session, tmp_path):
+@pytest.mark.parametrize("header", [{}, {"kind": "EDF+D", "cues": [(1, "lights off")]}])
+def test_a_whole_file_warns_of_nothing(session, tmp_path, header):
     channels = [(name, 500, _sine(500, f), "uV") for name, (_, f) in _TONES.items()]
-    assert session(write_edf(tmp_path / "night.edf", channels)).summary["warnings"] == []
+    assert session(write_edf(tmp_path / "night.edf", channels, **header)).summary["warnings"] == []
+
+
+def test_a_pause_is_replayed_as_lost_samples_of_its_length(tmp_path):
+    """What comes after it keeps its time, its signal and its cues."""
+    cues = [(1, "x"), (45.5, "cue/alarm")]
+    path = write_edf(tmp_path / "night.edf", _tones(), kind="EDF+D", cues=cues, pause=(30, 9))
+    source, found = _replay(path, list(_TONES))
+    assert source.seconds == 49 and [round(seconds, 3) for seconds, _ in source.cues()] == [45.5]
+    t = np.arange(found.shape[1]) / RATE
+    assert np.isnan(found[:, (t > 30.1) & (t < 38.9)]).all()
+    for row, (_, frequency) in zip(found, _TONES.values(), strict=True):
+        for begin, end, shift in ((1, 29.5, 0), (39.5, 48, 9)):
+            inside = (t > begin) & (t < end)
+            expected = 30 * np.sin(2 * np.pi * frequency * (t[inside] - shift))
+            np.testing.assert_allclose(row[inside], expected, atol=0.1)
 
 
 def test_a_high_rate_says_what_is_filtered_away(session, tmp_path):

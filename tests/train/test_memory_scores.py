@@ -135,10 +135,11 @@ def test_tables_as_spreadsheets_write_them(content, tmp_path, caplog):
     ("content", "words"),
     [
         (b"subject;item;score\nanna;kiwi;1,5\n", "line 2: score '1,5' is no number; write a decimal point"),
-        ("subject,item,score\nanna,kiwi,1\n".encode("utf-16"), "cannot be read as a table .*save it as CSV in UTF-8"),
-        (b"", "cannot be read as a table"),
+        ("subject,item,score\nanna,kiwi,1\n".encode("utf-16-le"), "holds zero bytes.*save it as text .CSV. in UTF-8"),
+        (b"", "is empty"),
         (b"subject|item|score\nanna|kiwi|1\n", "no column 'subject'"),
-        (b"subject,item,score\nanna,kiwi,1\nanna,kiwi,1,2,3\n", "cannot be read as a table|line|2 scores"),
+        (b"subject,item,score\nanna,kiwi,1\nanna,kiwi,1,2,3\n", "line 3: has 5 cells for 3 columns"),
+        (b"subject,item,score\nanna,kiwi,1,5\n", "line 2: has 4 cells for 3 columns; write decimal points"),
         (b"subject,item,score\nann,kiwi,1\n", r"none of s0 \(anna\) is in it; it has no subject tested here: ann"),
     ],
 )

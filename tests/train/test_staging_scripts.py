@@ -172,3 +172,18 @@ def test_nothing_that_can_be_staged_is_one_error(cohort, tmp_path, call_script):
     code, err = call_script("test/SIStagingtest.py", *SMALL, *options)
     assert code == 2
     runs.one_sentence(err, "none of 1 subjects could be staged", "EEG is flat (11 windows)")
+
+
+def test_what_nobody_scored_is_no_truth(tmp_path):
+    write_night(tmp_path, 0, [0, -1, 2])
+    write_night(tmp_path, 1, [-1, -1])
+    options = ["--data", tmp_path, "--results", tmp_path / "r", "--checkpoint", untrained(tmp_path / "stager.npz")]
+    assert runs.call("test/SIStagingtest.py", *SMALL, *options) == 0
+    folder = tmp_path / "r/SIStagingtest"
+    summary = json.loads((folder / "summary.json").read_text())
+    counts = {name: (row["epochs"]["n"], row["grid"]["n"]) for name, row in summary["subjects"].items()}
+    assert counts == {"subject_test_0": (2, 20), "subject_test_1": (0, 0)}
+    assert summary["subjects"]["subject_test_0"]["absent_stages"] == ["N2", "R"]
+    assert summary["latency"]["1"]["n"] == 0 and np.sum(summary["overall"]["epochs"]["confusion"]) == 2
+    table = pd.read_csv(folder / "predictions.csv")
+    assert table.expert.tolist() == ["W/N1", "unknown", "N3", "unknown", "unknown"]

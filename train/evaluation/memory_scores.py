@@ -1,7 +1,6 @@
 """Memory scores of items, and whether they go with how well an item was decoded or how often it came up."""
 
 import argparse
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from scipy import stats
 
 from sleep_interpreter.data.formats.subject_writer import lab_names
 from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.text_tables import told_table
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
 from sleep_interpreter.utils.metrics.statistics import Resampling, holm
 
@@ -24,6 +24,11 @@ EVIDENCE = {
     "accuracy": "share of the item's trials decoded rightly",
 }
 """What of a decoder is held against memory."""
+_UNKNOWN = (
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+)  # fmt: skip
+"""Cells that are unknown, as pandas takes them."""
 
 
 def read_behaviour(
@@ -49,7 +54,7 @@ def read_behaviour(
     if len(wrong):
         found = str(table.score[wrong[0]])
         remedy = "write a decimal point" if found.replace(",", "").isdecimal() else "n/a where unknown"
-        raise UserError(f"{path}, line {wrong[0] + 2}: score {found!r} is no number; {remedy}")
+        raise UserError(f"{path}, line {wrong[0]}: score {found!r} is no number; {remedy}")
     table = table.assign(score=number)
     others = sorted(set(table.subject.dropna()) - set(subjects))
     table = table[table.subject.isin(subjects) & table.score.notna()]
@@ -64,7 +69,7 @@ def read_behaviour(
     same = table.duplicated([*key, *([average_over] if average_over else [])], keep=False)
     if same.any():
         first = table[same].iloc[0]
-        lines = [str(line + 2) for line in table.index[same & (table[key] == first[key]).all(axis=1)]]
+        lines = [str(line) for line in table.index[same & (table[key] == first[key]).all(axis=1)]]
         more = [str(name) for name in table if name not in (*key, "score", average_over)]
         remedy = f" or average them over a column with --average-over ({', '.join(more)})" if more else ""
         raise UserError(
@@ -77,15 +82,10 @@ def read_behaviour(
 def read_subjects(path: Path, columns: Sequence[str], aliases: Mapping[str, str]) -> pd.DataFrame:
     """Read a TSV or CSV with subject and these columns, all as text, its subjects called by our names ({theirs: ours}).
 
-    Commas, semicolons or tabs stand between columns, as spreadsheets write them. Refuses what is no such table.
+    Commas, semicolons or tabs stand between columns, as spreadsheets write them; the index is the line in the file.
+    Refuses what is no such table.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        separator = max(",;\t", key=text.partition("\n")[0].count)
-        table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, index_col=False)
-    except (OSError, ValueError) as error:  # pandas' own are of this kind
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise UserError(f"{path}: cannot be read as a table ({reason}); save it as CSV in UTF-8") from None
+    table = told_table(path).frame().replace(list(_UNKNOWN), np.nan)
     names = {str(name): str(name).strip() for name in table}
     known = ("subject", "session", *columns)
     names |= {name: own for name, text in names.items() for own in known if text.casefold() == own.casefold()}

@@ -219,7 +219,7 @@ def read_conditions(
     """
     table = memory_scores.read_subjects(path, ("condition",), aliases)
     found: dict[tuple[str, str], str] = {}
-    for line, row in enumerate(table.astype({"condition": str}).to_dict("records"), 2):
+    for line, row in zip(table.index, table.astype({"condition": str}).to_dict("records"), strict=True):
         if row["subject"] not in sessions:
             continue
         own = sessions[row["subject"]]

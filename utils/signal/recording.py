@@ -8,8 +8,9 @@ import hashlib
 import logging
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,25 @@ import numpy as np
 
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.file_hashes import digests
+from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.signal import trigger_channel
+from sleep_interpreter.utils.signal.gaps import (
+    Gap,
+    Timeline,
+    marks_of,
+    of_annotations,
+    of_markers,
+    of_records,
+    record_time,
+)
 
 if TYPE_CHECKING:
     import mne
 
-_SENT_SECONDS = 0.01
-"""A lower code that lasts so long was sent; amplifiers' lines fall within a sample or two of each other."""
+_STIM_NAMES = ("STI101", "STI 014")
+"""Channels of all trigger lines together: taken before other trigger channels, as MNE does."""
+_SIGN_BITS = {".fif": 16, ".bdf": 24}
+"""Formats whose trigger channels are whole numbers of so many bits, the first of which is no sign."""
 _OURS = "Number of records from the header does not match"  # we say it ourselves, in seconds
 
 
@@ -34,15 +48,40 @@ class RateGroup:
     places: tuple[int, ...]
     _raw: "mne.io.BaseRaw"
     _rows: tuple[int, ...]
+    _timeline: Timeline
 
     @property
     def length(self) -> int:
-        """Samples a channel."""
-        return self._raw.n_times
+        """Samples a channel, with those that are missing in gaps."""
+        first, _, count = self._stretches[-1]
+        return first + count
 
-    def read(self, start: int, stop: int, places: Sequence[int] | None = None) -> np.ndarray:
-        """Return samples [start, stop), shape (channels, n), in the reader's unit; only of these of `places`, in this
-        order."""
+    @property
+    def _stretches(self) -> list[tuple[int, int, int]]:
+        return self._timeline.stretches(self.rate, self._raw.n_times)
+
+    def read(self, start: int, stop: int, places: Sequence[int] | None = None, filled: bool = False) -> np.ndarray:
+        """Return samples [start, stop), shape (channels, n), in the reader's unit; only these of `places`, in this
+        order. A gap holds NaN or, `filled`, a straight line from the sample before it to the one after it."""
+        if not self._timeline:
+            return self._stored(start, stop, places)
+        stretches = self._stretches
+        result = np.full((len(self._rows if places is None else places), max(0, stop - start)), np.nan)
+        for first, stored, count in stretches:
+            begin, end = max(start, first), min(stop, first + count)
+            if begin < end:
+                shift = stored - first
+                result[:, begin - start : end - start] = self._stored(begin + shift, end + shift, places)
+        for (first, stored, count), (after, behind, _) in pairwise(stretches) if filled else ():
+            last = first + count - 1
+            begin, end = max(start, last + 1), min(stop, after)
+            if begin < end:
+                left, right = (self._stored(k, k + 1, places) for k in (stored + count - 1, behind))
+                share = (np.arange(begin, end) - last) / (after - last)
+                result[:, begin - start : end - start] = left + share * (right - left)
+        return result
+
+    def _stored(self, start: int, stop: int, places: Sequence[int] | None) -> np.ndarray:
         rows = self._rows if places is None else [self._rows[self.places.index(p)] for p in places]
         order = sorted(set(rows))  # one read for the span of channels
         data = self._raw.get_data(picks=order, start=start, stop=stop, verbose="error")
@@ -56,7 +95,8 @@ class Recording:
     read apart, so here those of one rate are opened alone. A file that is missing, unreadable or without data is a
     `UserError`. `names` are the channels; onsets of the `annotations` count from `first_time` (s); `clock` is the time
     of day of the first sample in s after midnight (None where the file says none, or midnight); `notices` are logging
-    levels and what is to be said about the file.
+    levels and what is to be said about the file. Where recording was paused, or samples are missing, all times and
+    samples count the gap with its true length, and `timeline` has it.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -70,19 +110,28 @@ class Recording:
         self.clock = _time_of_day(self._raw)
         self._rate = float(self._raw.info["sfreq"])
         self.rate = self._rate  # Hz, of the fastest channels
-        self.seconds = self._raw.n_times / self._rate
         self.annotations, self.first_time = self._raw.annotations, self._raw.first_time
         rates = [self._rate] * len(self.names)
         self.notices = [(_level(text), f"the reader says: {text}") for text in remarks]
         suffix = self.path.suffix.lower()
         self._divisible = suffix in (".edf", ".bdf")
+        gaps, records = list[Gap](), None
         if self._divisible:
-            rates, faults = _read_edf_header(self.path)
+            records = _records(self.path)
+            gaps, (rates, faults) = records.gaps(), _read_edf_header(records)
             self.notices += [(logging.WARNING, text) for text in faults]
+        elif suffix == ".vhdr":
+            gaps = of_markers(self.path, self._rate)
         elif suffix == ".gdf":
             samples = _read_gdf_samples(self.path)
             rates = [self._rate * (n / max(samples)) for n in samples]
         self._rates = dict(zip(self.names, rates, strict=True))
+        gaps += of_annotations(self.annotations, self.first_time, self._rate)
+        self.timeline = Timeline(gaps, self._rate, self._raw.n_times / self._rate)
+        self.seconds = self.timeline.seconds
+        if self.timeline:
+            self.notices += [(logging.WARNING, text) for text in self.timeline.remarks()]
+            self.annotations = self._annotations_in_time(records)
 
     def groups(self, picks: Sequence[str]) -> list[RateGroup]:
         """Open channels, each at its own rate, or raise a `UserError` where MNE cannot; the fastest group comes
@@ -93,37 +142,65 @@ class Recording:
             places = tuple(place for place, own in enumerate(rates) if own == rate)
             names = [picks[place] for place in places]
             raw = self._raw if rate == self._rate else self._open(names, rate)
-            groups.append(RateGroup(rate, places, raw, tuple(raw.ch_names.index(name) for name in names)))
+            rows = tuple(raw.ch_names.index(name) for name in names)
+            groups.append(RateGroup(rate, places, raw, rows, self.timeline))
         return groups
 
-    def triggers(self, name: str | None = None) -> list[tuple[float, int]]:
-        """Return [(seconds after the first sample, code)] of a trigger channel; None: the one MNE takes for it.
-
-        A code begins where the channel rises to it, or falls to it from a higher one and stays: lines that fall one
-        after the other pass through lower codes for a moment. A `UserError` where there is no such channel.
-        """
+    def _annotations_in_time(self, records: "_Records | None") -> "mne.Annotations":
+        """Return the annotations at their true times."""
         import mne  # lazy: start-up
 
-        if name is not None and name not in self.names:
+        if records is not None:  # they count the gaps, and MNE drops those behind the end of what is stored
+            return mne.Annotations(*records.marks())
+        found = self.annotations
+        onset = found.onset - self.first_time
+        true, ends = self.timeline.true(onset), self.timeline.true(onset + found.duration)
+        duration = np.where(found.duration > 0, ends - true, found.duration)
+        return mne.Annotations(true + self.first_time, duration, found.description, orig_time=found.orig_time)
+
+    def trigger_channels(self) -> list[str]:
+        """Return the trigger channels, the one that is taken unless another is named first."""
+        kinds = self._raw.get_channel_types()
+        stim = [name for name, kind in zip(self.names, kinds, strict=True) if kind == "stim"]
+        return list(dict.fromkeys([*(name for name in _STIM_NAMES if name in self.names), *stim]))
+
+    def triggers(self, name: str | None = None) -> list[tuple[float, int]]:
+        """Return [(seconds after the first sample, code)] of a trigger channel; None: the first of `trigger_channels`.
+
+        The codes are the whole numbers that were sent (`trigger_channel.sent`); a channel without any gives an empty
+        list. A `UserError` where there is no such channel, or it holds something else than codes.
+        """
+        if name is None and not (name := next(iter(self.trigger_channels()), None)):
+            raise UserError(
+                f"{self.path}: no channel is marked as a trigger channel; name one in events.stim_channel, of "
+                f"{', '.join(self.names)}"
+            )
+        if name not in self.names:
             raise UserError(f"{self.path}: no trigger channel {name!r}; it has {', '.join(self.names)}")
-        try:
-            steps = mne.find_events(
-                self._raw, stim_channel=name, output="step", consecutive=True, shortest_event=1,
-                initial_event=True, verbose="error",
-            )  # fmt: skip
-        except ValueError as error:
-            raise UserError(f"{self.path}: no trigger channel ({error}); name one") from error
-        starts = (steps[:, 0] - self._raw.first_samp) / self._rate
-        ends = [*starts[1:], self.seconds]
-        return [
-            (float(start), int(code))
-            for start, end, (_, before, code) in zip(starts, ends, steps, strict=True)
-            if code > before or (code != 0 and end - start >= _SENT_SECONDS)
-        ]
+        suffix, raw, row = self.path.suffix.lower(), self._raw, self.names.index(name)
+        if suffix in (".edf", ".gdf"):  # MNE cuts the decimals off a channel that it takes for triggers itself
+            alone = {"include": [name], "exclude_after_unique": True} if self._divisible else {}
+            raw, _ = _read(self.path, stim_channel=None, **alone)
+            row = raw.ch_names.index(name)
+        rate = float(raw.info["sfreq"])
+        found = trigger_channel.steps(lambda start, stop: raw.get_data([row], start, stop)[0], raw.n_times)
+        where, unit = f"{self.path}: trigger channel {name!r}", getattr(raw, "_orig_units", {}).get(name)
+        starts, codes = trigger_channel.whole_numbers(found, unit, rate, _SIGN_BITS.get(suffix), where)
+        if suffix == ".bdf":  # BioSemi: 16 lines of triggers, above them states of the amplifier
+            codes = codes & 0xFFFF
+            changed = np.flatnonzero(np.diff(codes, prepend=-1))
+            starts, codes = starts[changed], codes[changed]
+        sent = trigger_channel.sent((starts, codes), rate, raw.n_times)
+        return [(float(self.timeline.true(start / rate)), code) for start, code in sent]
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that hold the samples, in order of time."""
+        return [Path(file) for file in self._raw.filenames if file is not None]
 
     def fingerprint(self) -> dict[str, Any]:
         """Return name, size and a hash: SHA-256 over every byte of every file."""
-        files = [Path(f) for f in self._raw.filenames if f is not None]
+        files = self.files
         if self.path.is_file() and self.path.resolve() not in [f.resolve() for f in files]:
             files.insert(0, self.path)  # the header of a format in several files
         digest = hashlib.sha256(b"".join(digests(files))).hexdigest()
@@ -171,21 +248,68 @@ def _read(path: Path, **more: Any) -> tuple["mne.io.BaseRaw", list[str]]:
     return raw, [text for text in remarks if not text.startswith(_OURS)]
 
 
-def _read_edf_header(path: Path) -> tuple[list[float], list[str]]:
-    """Return every signal's rate in Hz, annotations left out, and sentences on what is wrong with the length.
+@dataclass(frozen=True)
+class _Records:
+    """How an EDF or BDF file is laid out (Kemp et al., 1992; EDF+: Kemp and Olivan, 2003); BDF: 3 bytes a sample."""
 
-    Layout: Kemp et al., 1992 (EDF); Kemp and Olivan, 2003 (EDF+). BDF is EDF with samples of 3 bytes.
-    """
+    path: Path
+    labels: list[str]  # of the signals
+    samples: list[int]  # of each signal in a data record
+    seconds: float  # of a record; 0 where the file holds annotations only
+    announced: int  # records, by the header; negative in a file that was not closed
+    count: int  # records that are there
+    begin: int  # bytes before the first record
+    may_have_gaps: bool  # EDF+D
+    annotations: list[int]  # places of the signals that hold text
+
+    @property
+    def width(self) -> int:
+        """Bytes of a sample."""
+        return 3 if self.path.suffix.lower() == ".bdf" else 2
+
+    def texts(self, signal: int, most: int | None = None) -> Iterator[bytes]:
+        """Yield what a signal of annotations holds in each record, no more than its first bytes."""
+        begin, held = (self.width * n for n in (sum(self.samples[:signal]), self.samples[signal]))
+        shape = self.count, self.width * sum(self.samples)
+        records = np.memmap(self.path, np.uint8, "r", self.begin, shape) if self.count else np.zeros((0, 1), np.uint8)
+        stop = begin + (held if most is None else min(held, most))
+        yield from (record[begin:stop].tobytes() for record in records)
+
+    def gaps(self) -> list[Gap]:
+        """Return the gaps between the records; refuse times that cannot be."""
+        if not self.annotations or not self.seconds:
+            return []
+        onset = [record_time(text) for text in self.texts(self.annotations[0], 32)]
+        return of_records(onset, self.seconds, self.may_have_gaps, display_path(self.path))
+
+    def marks(self) -> tuple[list[float], list[float], list[str]]:
+        """Return onset from the first sample and duration in s, and text of all annotations."""
+        if not self.annotations:
+            return [], [], []
+        first = record_time(next(self.texts(self.annotations[0]), b"")) or 0.0
+        found = [mark for signal in self.annotations for text in self.texts(signal) for mark in marks_of(text)]
+        return [onset - first for onset, *_ in found], [mark[1] for mark in found], [mark[2] for mark in found]
+
+
+def _records(path: Path) -> _Records:
     with path.open("rb") as handle:
         fixed = handle.read(256)
         count = int(_text(fixed[252:256]))
         signals = handle.read(256 * count)
     labels = [_text(signals[16 * i : 16 * (i + 1)]) for i in range(count)]
     samples = [int(_text(signals[216 * count + 8 * i :][:8])) for i in range(count)]
-    record = float(_text(fixed[244:252])) or 1.0  # zero means 1 s, as MNE has it
-    data_bytes = path.stat().st_size - int(_text(fixed[184:192]))
-    found = data_bytes // (3 if path.suffix.lower() == ".bdf" else 2) // sum(samples) * record
-    announced = int(_text(fixed[236:244])) * record
+    begin, width = int(_text(fixed[184:192])), 3 if path.suffix.lower() == ".bdf" else 2
+    found = (path.stat().st_size - begin) // width // sum(samples)
+    announced, declared = int(_text(fixed[236:244])), _text(fixed[192:236])[:5] in ("EDF+D", "BDF+D")
+    annotations = [k for k, name in enumerate(labels) if name in ("EDF Annotations", "BDF Annotations")]
+    seconds = float(_text(fixed[244:252]))
+    return _Records(path, labels, samples, seconds, announced, found, begin, declared, annotations)
+
+
+def _read_edf_header(file: _Records) -> tuple[list[float], list[str]]:
+    """Return every signal's rate in Hz, annotations left out, and sentences on what is wrong with the length."""
+    record = file.seconds or 1.0  # zero means 1 s, as MNE has it
+    found, announced = file.count * record, file.announced * record
     header, faults = f"the {announced:g} s that its header announces", []
     if announced < 0:
         faults.append(
@@ -195,13 +319,7 @@ def _read_edf_header(path: Path) -> tuple[list[float], list[str]]:
         faults.append(f"the file breaks off: {announced - found:g} s of {header} are missing")
     elif found > announced:
         faults.append(f"the file holds {found - announced:g} s more than {header}; they are used")
-    if _text(fixed[192:236])[:5] in ("EDF+D", "BDF+D"):
-        faults.append(
-            "the header says that the recording may hold gaps (EDF+D): they are not seen here, and "
-            "everything after one comes too early"
-        )
-    annotations = ("EDF Annotations", "BDF Annotations")
-    return [n / record for n, name in zip(samples, labels, strict=True) if name not in annotations], faults
+    return [n / record for k, n in enumerate(file.samples) if k not in file.annotations], faults
 
 
 def _read_gdf_samples(path: Path) -> tuple[int, ...]:

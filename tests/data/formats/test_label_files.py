@@ -67,8 +67,7 @@ def test_round_trip_through_yasa_and_the_file(labels, tmp_path):
 def test_segments():
     assert segments_of([0, 0, 1, 1, 1, 3]) == {"onset": [0, 60, 150, 180], "label": [0, 1, 3]}
     assert segments_of([]) == {"onset": [0], "label": []}
-    with pytest.raises(UserError, match="epoch 1 is unknown"):
-        segments_of([0, UNKNOWN, 1])
+    assert segments_of([0, UNKNOWN, UNKNOWN, 1]) == {"onset": [0, 30, 90, 120], "label": [0, -1, 1]}
 
 
 def test_yasas_stages():

@@ -44,11 +44,17 @@ def copied(trials):
         trials[place]["Sleep_EEG"] = trials[place - 2]["Sleep_EEG"].copy()
 
 
+def copied_by_another_program(trials):
+    for place in (2, 5, 8):
+        trials[place]["Sleep_EEG"] = np.round(0.4 * trials[place - 2]["Sleep_EEG"], 1)
+
+
 SPOILT = [
     (flat_trials, "2 of 30 test trials are flat in all channels", "2 sleep trials are flat in all channels"),
     (flat_channel, "Cz stand still in all test trials", "Cz stand still in all its sleep trials"),
     (flat_now_and_then, "1 of 30 test trials have a flat channel", None),
     (copied, "copies of the same subject's train or val trials (subject_test_0 3)", "3 of its test trials are copies"),
+    (copied_by_another_program, "train or val trials (subject_test_0 3)", "3 of its test trials are copies"),
 ]
 
 

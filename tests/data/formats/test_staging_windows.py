@@ -81,7 +81,7 @@ def test_published_quirks_of_hypnograms_are_accepted(tmp_path):
     [
         ({"onset": [0, 30], "label": [1, 2]}, "2 stages need 3 onsets, found 2"),
         ({"onset": [0, 60, 30], "label": [1, 2]}, "run backwards"),
-        ({"onset": [0, 30], "label": [-1]}, "expected a stage from 0 to 3"),
+        ({"onset": [0, 30], "label": [-2]}, "expected a stage from 0 to 3, found -2 .-1 is what nobody scored"),
     ],
 )
 def test_wrong_hypnograms(tmp_path, entry, message):

@@ -312,9 +312,11 @@ def test_warnings_do_not_change_the_exit_code(spoilt, call_script):
     _rewrite(spoilt, "SI Main Test/subject_test_1/REM_data.pickle", list.clear)
     (spoilt / SO_1).unlink()
     (spoilt / SLEEP_1).unlink()
-    shutil.copy(spoilt / WHOLE_0, spoilt / WHOLE_0.replace("0.tf", "5.tf"))
-    records = [RecordFile(spoilt / WHOLE_0, WHOLE).read(i) for i in range(29)]
-    write_records(spoilt / WHOLE_0, WHOLE, records, simulated=True)
+    records = [RecordFile(spoilt / WHOLE_0, WHOLE).read(i) for i in range(30)]
+    write_records(spoilt / WHOLE_0, WHOLE, records[:29], simulated=True)
+    for record in records:
+        record["feature_Sleep_EEG"] = np.ascontiguousarray(record["feature_Sleep_EEG"][:, ::-1])  # another person's
+    write_records(spoilt / WHOLE_0.replace("0.tf", "5.tf"), WHOLE, records, simulated=True)
     found = survey_folder(spoilt)
     assert found.problems == []
     warnings = "\n".join(found.warnings)

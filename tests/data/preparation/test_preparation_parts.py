@@ -130,7 +130,7 @@ def test_a_cropped_recording_s_events_count_from_its_first_sample(tmp_path):
         session, found = Session("night", "sleep", recording.path), recording.annotations
         assert recording.first_time == 10
         assert read_events(session, recording, found, Events())[0].onset_s.tolist() == [10.0]
-        stages = from_annotations(found, load_settings().stages.annotation, recording.first_time)
+        stages = from_annotations(found, load_settings().stages.options, recording.first_time)
         assert stages == [(20.0, 20.0, "N2")]
         spans = trials.bad_spans(found, load_settings().rejection.annotations, recording.first_time)
         assert spans.tolist() == [[30.0, 31.0]]
@@ -331,7 +331,7 @@ def test_a_bids_folder_is_read_through_mne_bids(tmp_path):
     assert inputs.assign_names(sources, settings) == {"sub-01": "subject_0", "sub-02": "subject_test_0"}
     session = sources[0].sessions[0]
     assert (session.label, session.kind) == ("night_sleep", "sleep") and session.events.is_file()
-    annotations, bads = inputs.bids_details(session)
+    annotations, bads = inputs.bids_details(session, Recording(session.path))
     assert bads == ["Fz"]
     for source in ("annotations", "events_tsv"):
         table, unmapped = read_events(session, Recording(session.path), annotations, Events(source=source))

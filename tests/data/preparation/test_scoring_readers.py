@@ -66,12 +66,13 @@ def test_clocks_of_every_format(tmp_path):
     for name, text in (("table.csv", table), ("remlogic.txt", FILES["remlogic.txt"])):
         (tmp_path / name).write_text(text)
     gap = read_hypnogram(tmp_path / "table.csv")
-    assert gap.clock == 86370 and gap.onset.tolist() == [0, 30, 90] and gap.duration.tolist() == [30, 60, 60]
+    assert gap.clock == 86370 and gap.onset.tolist() == [0, 30, 90] and gap.duration.tolist() == [30, 60, 30]
     assert read_hypnogram(tmp_path / "plus.edf").clock == 86370
     assert read_hypnogram(tmp_path / "remlogic.txt").clock == 86310
     elapsed = table.replace("23:59:30", "00:00:00").replace("00:00:00;N3", "00:00:30;N3").replace("00:01", "00:02")
     (tmp_path / "elapsed.csv").write_text(elapsed.replace("01.02.2024 ", ""))
-    assert read_hypnogram(tmp_path / "elapsed.csv").clock is None
+    elapsed = read_hypnogram(tmp_path / "elapsed.csv")
+    assert elapsed.undecided and elapsed.elapsed == 0
     for name in ("bids.tsv", "lines.txt", "profusion.xml"):
         (tmp_path / name).write_text(FILES[name])
         assert read_hypnogram(tmp_path / name).clock is None
@@ -99,7 +100,7 @@ def test_a_scoring_begins_when_its_clock_says(tmp_path):
     assert found("stages.use_clock=false")[0].onset[0] == 0
     assert found("stages.offset_seconds=-30")[0].onset[0] == 570
     file.seconds = 640.0
-    with pytest.raises(UserError, match=r"begins 600 s after the recording.*stages\.use_clock=false"):
+    with pytest.raises(UserError, match=r"begins 600 s after the recording.*stages\.times=first"):
         found()
 
 

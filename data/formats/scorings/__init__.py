@@ -1,0 +1,1 @@
+"""Scorings of sleep as other programs write them, a module a format."""

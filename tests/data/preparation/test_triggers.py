@@ -1,0 +1,203 @@
+"""A trigger is the number that was sent: whatever a file's format, unit or program made of it."""
+
+import warnings
+
+import mne
+import numpy as np
+import pandas as pd
+import planted_cues as planted
+import pytest
+
+from sleep_interpreter.data.preparation.events import read_events
+from sleep_interpreter.data.preparation.inputs import Session
+from sleep_interpreter.data.preparation.settings import Events, Rule
+from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.signal.recording import Recording
+
+STIM = ("events.source=stim", f"events.rules={planted.RULES}")
+
+
+def edf(raw, path, header=None, **values):
+    """Export to EDF, and write other `values` ("unit", "name") into the header of the last channel."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mne.export.export_raw(path, raw, overwrite=True, verbose="error")
+    with path.open("r+b") as handle:
+        handle.seek(252)
+        count = int(handle.read(4))
+        labels = [handle.read(16).decode().strip() for _ in range(count)]
+        place = labels.index(raw.ch_names[-1])
+        for offset, width, key in ((0, 16, "name"), (96, 8, "unit")):
+            if key in values:
+                handle.seek(256 + offset * count + place * width)
+                handle.write(values[key].ljust(width).encode("latin-1"))
+    return path
+
+
+def bdf_status(raw, path, codes_of):
+    """Write a BDF file of 24-bit integers whose last channel is a Status word made by `codes_of`(codes)."""
+    names, rate = raw.ch_names, int(raw.info["sfreq"])
+    data = raw.get_data()
+    digital = np.rint(data * 1e6 / 0.03125).astype(np.int64)
+    digital[-1] = codes_of(np.rint(data[-1]).astype(np.int64))
+    count, records = len(names), raw.n_times // rate
+
+    def fields(values, width):
+        return "".join(str(value).ljust(width) for value in values)
+
+    low, high = -8388608, 8388607
+    header = "\xffBIOSEMI" + "".ljust(80) + "".ljust(80) + "01.01.20" + "22.00.00" + str(256 * (count + 1)).ljust(8)
+    header += "24BIT".ljust(44) + str(records).ljust(8) + "1".ljust(8) + str(count).ljust(4)
+    own = [n if n != names[-1] else "Status" for n in names]
+    header += fields(own, 16) + fields([""] * count, 80)
+    header += fields(["uV"] * (count - 1) + ["Boolean"], 8)
+    header += fields([-262144] * (count - 1) + [low], 8) + fields([262144] * (count - 1) + [high], 8)
+    header += fields([low] * count, 8) + fields([high] * count, 8) + fields([""] * count, 80)
+    header += fields([rate] * count, 8) + fields([""] * count, 32)
+    body = digital[:, : records * rate].reshape(count, records, rate).transpose(1, 0, 2).reshape(-1)
+    bytes_ = (body & 0xFFFFFF).astype("<u4").view(np.uint8).reshape(-1, 4)[:, :3]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(header.encode("latin-1") + bytes_.tobytes())
+    return path
+
+
+def fif(raw, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    raw.save(path, overwrite=True, verbose="error")
+    return path
+
+
+FORMS = {
+    "EDF of MNE": lambda raw, path: edf(raw, path.with_suffix(".edf")),
+    "EDF in which MNE itself finds the channel": lambda raw, path: edf(raw, path.with_suffix(".edf"), name="Trigger"),
+    "EDF in uV": lambda raw, path: edf(raw, path.with_suffix(".edf"), unit="uV"),
+    "EDF in mV": lambda raw, path: edf(raw, path.with_suffix(".edf"), unit="mV"),
+    "FIF in V of what was uV": lambda raw, path: fif(raw.apply_function(lambda x: x * 1e-6, ["STI"]), path),
+    "FIF, rounded by a program": lambda raw, path: fif(raw.apply_function(lambda x: x * 0.9999999, ["STI"]), path),
+    "FIF, 16 bits with a sign": lambda raw, path: fif(
+        raw.apply_function(lambda x: x - 65536 * (x > 32767), ["STI"]), path
+    ),
+    "BDF, states of the amplifier above the triggers": lambda raw, path: bdf_status(
+        raw, path.with_suffix(".bdf"), lambda codes: codes | 1 << 20 | (np.arange(len(codes)) < 500) << 16
+    ),
+    "BDF, highest bit set": lambda raw, path: bdf_status(raw, path.with_suffix(".bdf"), lambda codes: codes | 1 << 23),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_trigger_channel_gives_the_numbers_that_were_sent(tmp_path, form):
+    raw, cues = planted.night()
+    if "sign" in form:
+        cues["code"] = cues.code + 40000
+    path = FORMS[form](planted.with_trigger_channel(raw, cues), tmp_path / "s1_night_raw.fif")
+    name = "Trigger" if "itself" in form else "Status" if "BDF" in form else "STI"
+    rules = [Rule(code=code, item=item, modality="cue") for code, item in planted.CODES.items()]
+    if "sign" in form:
+        rules = [rule.model_copy(update={"code": rule.code + 40000}) for rule in rules]
+    recording = Recording(path)
+    settings = Events(source="stim", stim_channel=name, rules=tuple(rules))
+    table, unmapped = read_events(Session("night", "sleep", path), recording, recording.annotations, settings)
+    assert unmapped == {}
+    assert table["item"].tolist() == cues["item"].tolist() and np.allclose(table.onset_s, cues.onset_s, atol=1e-3)
+
+
+@pytest.mark.parametrize("form", ["EDF of MNE", "EDF in uV", "BDF, states of the amplifier above the triggers"])
+def test_every_cue_of_a_trigger_channel_is_prepared_as_planted(tmp_path, form):
+    raw, cues = planted.night(1)
+    path = FORMS[form](planted.with_trigger_channel(raw, cues), tmp_path / "lab" / "s1_night_raw.fif")
+    scoring = path.with_suffix(".txt")
+    scoring.write_text("\n".join(planted.STAGES))
+    name = "Status" if "BDF" in form else "STI"
+    more = (f"events.stim_channel={name}", "stages.file='{stem}.txt'")
+    planted.complete(planted.prepare(tmp_path / "lab", tmp_path / "out", *STIM, *more))
+    planted.check(tmp_path / "out", cues)
+
+
+def codes_of(tmp_path, values, name="STI", kinds="stim"):
+    raw, _ = planted.night(stages=("N2",))
+    info = mne.create_info([name], planted.RATE, kinds)
+    stim = np.zeros(raw.n_times)
+    stim[: len(values)] = values
+    raw.add_channels([mne.io.RawArray(stim[None], info, verbose="error")], force_update_info=True)
+    return Recording(fif(raw, tmp_path / "s1_night_raw.fif")).triggers(name)
+
+
+def test_lines_that_rise_one_after_the_other_are_one_code(tmp_path):
+    """11 is 1011 in bits: one line arrives a sample before the others. A code that stands is one of its own."""
+    values = np.zeros(2000)
+    values[100], values[101:110] = 3, 11
+    values[300:310], values[310:320] = 3, 11  # 40 ms: both were sent
+    values[500], values[501:510] = 11, 4  # one is no part of the other
+    found = codes_of(tmp_path, values)
+    assert found == [(101 / 250, 11), (300 / 250, 3), (310 / 250, 11), (500 / 250, 11), (501 / 250, 4)]
+
+
+@pytest.mark.parametrize(("value", "words"), [
+    (10.43, r"holds 10\.4\d* at 2\.000 s, which is no whole number.*events\.stim_channel"),
+    (-3, r"holds the negative code -3 at 2\.000 s"),
+])  # fmt: skip
+def test_what_is_no_code_is_refused_with_place_and_value(tmp_path, value, words):
+    raw, cues = planted.night(stages=("N2",))
+    raw = planted.with_trigger_channel(raw, cues)
+    raw._data[-1, 500:505] = value
+    path = edf(raw, tmp_path / "s1_night.edf")
+    with pytest.raises(UserError, match=rf"s1_night\.edf: trigger channel 'STI': {words}"):
+        Recording(path).triggers("STI")
+
+
+@pytest.mark.parametrize("constant", [0, 7])
+def test_a_session_without_triggers_is_prepared_and_says_so(tmp_path, constant):
+    raw, cues = planted.night()
+    fif(planted.with_trigger_channel(raw, cues), tmp_path / "lab" / "s1_night_raw.fif")
+    raw, _ = planted.night(2, ("N2", "N2"))
+    quiet = planted.with_trigger_channel(raw, cues[:0])
+    quiet._data[-1] = constant
+    fif(quiet, tmp_path / "lab" / "s1_nap_raw.fif")
+    for name, stages in (("night", planted.STAGES), ("nap", ("N2", "N2"))):
+        (tmp_path / "lab" / f"s1_{name}_raw.txt").write_text("\n".join(stages))
+    manifest = planted.prepare(tmp_path / "lab", tmp_path / "out", *STIM, "stages.file='{stem}.txt'")
+    remarks = planted.complete(manifest)["sessions"]["nap"]["remarks"]
+    assert any("holds no trigger" in text or "none of the 1 events is known" in text for text in remarks)
+    planted.check(tmp_path / "out", cues)
+
+
+@pytest.mark.parametrize("value", ["{}.0", "{}", "{},0", "{}.0000001", "S {}.0"])
+def test_numbers_of_a_table_of_events_are_codes_however_they_are_written(tmp_path, value):
+    raw, cues = planted.night(stages=("N2",))
+    path = fif(raw, tmp_path / "s1_night_raw.fif")
+    table = tmp_path / "events.tsv"
+    rows = [f"{onset}\tn/a\t{value.format(code)}" for onset, code in zip(cues.onset_s, cues.code, strict=True)]
+    table.write_text("\n".join(["onset\ttrial_type\tvalue", *rows, "29\tn/a\tn/a"]))
+    rules = tuple(Rule(code=code, item=item, modality="cue") for code, item in planted.CODES.items())
+    session, recording = Session("night", "sleep", path, table), Recording(path)
+    settings = Events(source="events_tsv", rules=rules)
+    found, unmapped = read_events(session, recording, recording.annotations, settings)
+    assert found["item"].tolist() == cues["item"].tolist() and unmapped == {"n/a": 1}
+    table.write_text("onset\ttrial_type\tvalue\n4\tn/a\t11.0\n5\tn/a\t11.4\n")
+    with pytest.raises(UserError, match=r"events\.tsv, row 3: value '11\.4' is no trigger"):
+        read_events(session, recording, recording.annotations, settings)
+    quiet = settings.model_copy(update={"rules": (Rule(match="n/a", modality="ignore"), *rules)})
+    assert read_events(session, recording, recording.annotations, quiet)[0].empty  # a text says what it is
+
+
+def test_a_table_of_triggers_takes_the_numbers_of_a_spreadsheet(tmp_path):
+    (tmp_path / "t.csv").write_text("code;item;modality\n11.0;alarm;cue\n12,00;apple;cue\n")
+    assert [rule.code for rule in Events(table=tmp_path / "t.csv").table.rows] == [11, 12]
+    (tmp_path / "t.csv").write_text("code;item;modality\n11.5;alarm;cue\n")
+    with pytest.raises(ValueError, match=r"row 2: code '11\.5' is no whole number"):
+        Events(table=tmp_path / "t.csv")
+
+
+def test_of_several_trigger_channels_it_is_said_which_one_was_read(tmp_path):
+    raw, cues = planted.night(stages=("N2",))
+    raw = planted.with_trigger_channel(planted.with_trigger_channel(raw, cues, "A"), cues[:0], "B")
+    path = fif(raw, tmp_path / "s1_night_raw.fif")
+    rules = tuple(Rule(code=code, item=item, modality="cue") for code, item in planted.CODES.items())
+    remarks: list[str] = []
+    recording = Recording(path)
+    settings = Events(source="stim", rules=rules)
+    table, _ = read_events(Session("night", "sleep", path), recording, recording.annotations, settings, remarks)
+    assert table["item"].tolist() == cues["item"].tolist()
+    assert remarks == ["triggers are those of A; there are B too (events.stim_channel)"]
+    assert pd.isna(table.phase).all()
