@@ -20,7 +20,7 @@ from sleep_interpreter.realtime.Output.sinks import FileSink, choose_sink
 from sleep_interpreter.realtime.Output.sound_card import Player
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.output import AudioSettings, MarkerCodes, MarkerSettings
-from sleep_interpreter.realtime.Recording.event_log import silent_cues
+from sleep_interpreter.realtime.Recording.event_log import decisions, read_log, silent_cues
 from sleep_interpreter.realtime.Recording.session_recording import annotations
 from sleep_interpreter.realtime.Report.session_data import load_session
 from sleep_interpreter.realtime.Report.summary import summarise, summary_lines
@@ -302,3 +302,18 @@ def test_markers_arrive_on_a_real_stream_with_their_times(kind):
     assert stamps[found.index(21)] - min(s for s, c in zip(stamps, found, strict=True) if c != 21) < -0.9
     inlet.close_stream()
     markers.close()
+
+
+def test_a_night_with_a_sound_card_is_replayed_where_there_is_none(main, staged, tmp_path, monkeypatch):
+    words = ["--source", "simulate", "--set", "source.simulate.stage=N2", "--stop", "60", "--subject", "s1", *staged]
+    assert main([*map(str, words), "--set", "audio.sink=file", "--out", str(tmp_path / "night")]) == 0
+    folder = tmp_path / "night" / "s1" / "session_001"
+    settings = folder / "settings.yaml"
+    text = settings.read_text(encoding="utf-8")
+    settings.write_text(text.replace("sink: file", "sink: device"), encoding="utf-8")
+    monkeypatch.setattr(sound_card, "import_sounddevice", lambda: SimpleNamespace(query_devices=lambda *_: []))
+    assert main(["--session", str(folder), "--out", str(tmp_path / "again")]) == 0
+    again = tmp_path / "again" / "s1" / "session_001"
+    night, replay = (decisions(read_log(place / "log.jsonl")) for place in (folder, again))
+    assert replay == night and sum(kind == "cue" for _, kind, *_ in night) > 2
+    assert (again / "report.html").is_file()
