@@ -65,7 +65,7 @@ def cost(out, seconds):
     folder.mkdir(parents=True)
     stager, decoder = rehearsal.checkpoints(out, 1, published())
     name = f"cost-{os.getpid()}"
-    args = Namespace(sink="auto", monitor=False)
+    args = Namespace(sink="file", monitor=False)
     rows = []
     with contextlib.ExitStack() as stack:
         environment = stack.enter_context(rehearsal.sound_server("auto"))

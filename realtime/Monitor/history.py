@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import signal
 
+from sleep_interpreter.realtime.Control.control_server import FILE, Client
 from sleep_interpreter.realtime.Recording import session_about
 from sleep_interpreter.realtime.Recording.event_log import is_silent_cue
 from sleep_interpreter.realtime.Recording.recorder import PLACE
@@ -44,6 +45,8 @@ class SessionHistory:
         self.cues: list[Any] = []
         self.decodes: list[Any] = []
         self.phases: list[Any] = []
+        self.arousals: list[Any] = []
+        self.ended: str | None = None
         self.events: list[Any] = []
         self.last = 0.0
 
@@ -82,7 +85,8 @@ class SessionHistory:
         with self._lock:
             return {
                 "stages": list(self.stages), "cues": list(self.cues), "decodes": list(self.decodes),
-                "phases": list(self.phases), "events": self.events[-_MOST_EVENTS:],
+                "phases": list(self.phases), "arousals": list(self.arousals), "ended": self.ended,
+                "events": self.events[-_MOST_EVENTS:],
                 "items": list(card_of(self.folder).item_names),
                 "stage_names": list(STAGES), "seconds": self.last,
             }  # fmt: skip
@@ -95,7 +99,12 @@ class SessionHistory:
         if kind == "stage":
             self.stages.append([at, detail["stage"], detail["smoothed"]])
         elif kind in ("cue", "sham"):
-            self.cues.append([at, detail["item"], kind == "sham", detail["number"]])
+            nothing = detail.get("sounded", True) is False and not detail.get("recorded")
+            self.cues.append([at, detail["item"], kind == "sham" or nothing, detail["number"]])
+        elif kind == "arousal":
+            self.arousals.append([at, detail["reason"]])
+        elif kind in ("stop", "resume"):
+            self.ended = detail["reason"] if kind == "stop" else None
         elif kind == "decode":
             self.decodes.append([at, *(detail[key] for key in ("cued", "item", "number", "probabilities"))])
         elif kind == "cue_phase":
@@ -121,15 +130,21 @@ class SignalReader:
         self._lock = threading.Lock()
 
     def read(self, start: float, seconds: float) -> dict[str, Any]:
-        """Return a stretch for the screen: names, rate, first (s of the session's clock), data: a list in µV a
-        channel (null where there is none)."""
+        """Return a stretch for the screen: names, rate, first (s of the session's clock), data: a list in µV a name.
+
+        The stager's derivations come first, then the channels; null where there is no sample."""
         with self._lock:
             names, rate, data = self._stretch(start, seconds)
+        derived = self._history.about().get("derivations", {})
+        rows = {name: data[row] for row, name in enumerate(names)}
+        traces = {name: rows[own] - (rows[reference] if reference else 0) for name, (own, reference) in derived.items()
+                  if own in rows and (reference is None or reference in rows)}  # fmt: skip
+        names, data = [*traces, *names], np.stack([*traces.values(), *data])
         step = max(1, round(rate / _SCREEN_RATE))
         whole = data.shape[1] // step * step
         small = data[:, :whole].reshape(len(data), -1, step).mean(axis=2)
-        rows = [[None if not np.isfinite(v) else round(float(v), 2) for v in row] for row in small]
-        return {"names": names, "rate": rate / step, "first": start, "data": rows}
+        found = [[None if not np.isfinite(v) else round(float(v), 2) for v in row] for row in small]
+        return {"names": names, "rate": rate / step, "first": start, "data": found}
 
     def spectrogram(self, upto: float) -> dict[str, Any]:
         """Return the power of the staging EEG in dB, one column every 30 s, as lists hz, seconds, db; cached, new
@@ -225,6 +240,26 @@ def _beginning(path: Path) -> list[str]:
         return handle.read(2**20).decode("utf-8", "replace").splitlines()
 
 
+def runs(folder: Path) -> bool:
+    """Tell whether a session runs in a folder: a kill leaves control.json behind, but nobody who listens."""
+    if not (folder / FILE).is_file():
+        return False
+    try:
+        return Client(folder, "monitor").runs()
+    except UserError:
+        return False
+
+
+def has_report(folder: Path) -> bool:
+    """Tell whether a report can be had: it is there, or can be made of the log of a session that broke off."""
+    try:
+        if inside(folder, "report.html", "the session").is_file():
+            return True
+        return inside(folder, "log.jsonl", "the session").is_file() and not runs(folder)
+    except UserError:  # a link that leads elsewhere
+        return False
+
+
 def list_sessions(root: Path) -> list[dict[str, Any]]:
     """Return the sessions below a folder, the newest first: [{subject, session, started, ending, ...}]."""
     found = []
@@ -232,14 +267,15 @@ def list_sessions(root: Path) -> list[dict[str, Any]]:
         folder, about = path.parent, session_about.about(path.parent)
         if not about:
             continue
-        minutes = read_json(folder / "summary.json").get("minutes")
+        summary = read_json(folder / "summary.json")
+        minutes, cues = summary.get("minutes"), summary.get("cues")
         found.append(
             {
                 "subject": folder.parent.name, "session": folder.name, "started": about.get("started"),
-                "ending": about.get("ending"), "running": (folder / "control.json").is_file(),
+                "ending": about.get("ending"), "running": runs(folder),
                 "simulated": about.get("simulated"), "source": about.get("source", "replay"),
                 "minutes": minutes if isinstance(minutes, int | float) else None,
-                "cues": about.get("counts", {}).get("cue"), "report": (folder / "report.html").is_file(),
+                "cues": cues.get("total") if isinstance(cues, dict) else None, "report": has_report(folder),
             }
         )  # fmt: skip
     return sorted(found, key=lambda s: s["started"] or "", reverse=True)

@@ -150,32 +150,41 @@ class ParallelPort:
         return lambda code: library.Out32(address, code)
 
 
-class MarkerHub:
-    """Send codes to every port; `path` is the table of what was sent (ports.tsv)."""
+Began = Callable[[], bool | None]
+"""Tells whether a cue sounds, None while that is open."""
 
-    def __init__(self, ports: Sequence[MarkerPort], path: Path | None = None) -> None:
+
+class MarkerHub:
+    """Send codes to every port; `path` is the table of what was sent (ports.tsv).
+
+    For a cue that is not with the sound card at its time a code waits `late` seconds, since it sounds that late at
+    most.
+    """
+
+    def __init__(self, ports: Sequence[MarkerPort], path: Path | None = None, late: float = 0.05) -> None:
         self._faults: deque[dict[str, str]] = deque()
         self._table = None if path is None else path.open("a", encoding="utf-8")
         if self._table is not None and self._table.tell() == 0:
             self._table.write("port\tcode\trequested_s\tsent_s\tlate_ms\tok\n")
         self._lock = threading.Lock()
-        self._threads = [_PortThread(port, self._faults, self._write_row) for port in ports]
+        self._threads = [_PortThread(port, self._faults, self._write_row, late) for port in ports]
 
     @property
     def names(self) -> list[str]:
         """Return the ports' names."""
         return [thread.port.name for thread in self._threads]
 
-    def send(self, code: int, at: float | None = None, cue: int | None = None) -> None:
+    def send(self, code: int, at: float | None = None, cue: int | None = None, began: Began | None = None) -> None:
         """Send a code, 1 to 255 or it is a `ValueError`, to every port at a `time.perf_counter` time; None = now.
 
-        `cue`: number of the cue, or sham, whose onset it marks: it can be taken back by that.
+        `cue`: number of the cue, or sham, whose onset it marks: it can be taken back by that. `began`: it goes out only
+        if the cue sounds.
         """
         if not 1 <= code <= 255:
             raise ValueError(f"marker {code}: a code is a byte from 1 to 255")
         at = time.perf_counter() if at is None else at
         for thread in self._threads:
-            thread.put(code, at, cue)
+            thread.put(code, at, cue, began)
 
     def cancel(self, cues: Collection[int]) -> None:
         """Take back the codes of these cues (numbers) that have not been sent."""
@@ -208,10 +217,12 @@ class MarkerHub:
 class _PortThread:
     """One port and the thread that serves it."""
 
-    def __init__(self, port: MarkerPort, faults: deque[dict[str, str]], write_row: Callable[..., None]) -> None:
-        self.port, self._faults, self._write_row = port, faults, write_row
-        # when, running number, code, cue
-        self._codes: queue.PriorityQueue[tuple[float, int, int, int | None]] = queue.PriorityQueue()
+    def __init__(
+        self, port: MarkerPort, faults: deque[dict[str, str]], write_row: Callable[..., None], late: float
+    ) -> None:
+        self.port, self._faults, self._write_row, self._late = port, faults, write_row, late
+        # when, running number, code, cue, whether that sounds
+        self._codes: queue.PriorityQueue[tuple[float, int, int, int | None, Began | None]] = queue.PriorityQueue()
         self._count = 0
         self._cancelled: set[int | None] = set()
         self._lost_at = 0.0
@@ -222,10 +233,10 @@ class _PortThread:
         self._thread = threading.Thread(target=self._serve, name=f"port {port.name}", daemon=True)
         self._thread.start()
 
-    def put(self, code: int, at: float, cue: int | None) -> None:
+    def put(self, code: int, at: float, cue: int | None, began: Began | None = None) -> None:
         with self._changed:
             self._count += 1
-            self._codes.put((at, self._count, code, cue))
+            self._codes.put((at, self._count, code, cue, began))
             self._changed.notify()
 
     def cancel(self, cues: Collection[int]) -> None:
@@ -243,14 +254,24 @@ class _PortThread:
 
     def _serve(self) -> None:
         while (entry := self._next()) is not None:
-            at, _, code, cue = entry
+            at, _, code, cue, began = entry
             while (left := at - time.perf_counter()) > 0:
                 if left > _SPIN:
                     time.sleep(left - _SPIN)
-            if cue not in self._cancelled:
+            if cue in self._cancelled:
+                continue
+            if began is None or self._sounds(began, at):
                 self._send(code, at)
+            else:
+                self._write_row(self.port.name, code, at, time.perf_counter(), False)
 
-    def _next(self) -> tuple[float, int, int, int | None] | None:
+    def _sounds(self, began: Began, at: float) -> bool:
+        """Wait until it is known whether a cue sounds, or it is too late for it."""
+        while (found := began()) is None and time.perf_counter() < at + self._late:
+            time.sleep(0.001)
+        return bool(found)
+
+    def _next(self) -> tuple[float, int, int, int | None, Began | None] | None:
         """Wait until the first code is nearly due, and return it; None at the end."""
         with self._changed:
             while True:
@@ -304,8 +325,9 @@ class _PortThread:
             logger.debug("closing port %s: %s", self.port.name, error)
 
 
-def open_ports(settings: MarkerSettings, folder: Path | None = None) -> MarkerHub | None:
-    """Open the ports that the settings name; None where there is none. ports.tsv goes into the session's `folder`.
+def open_ports(settings: MarkerSettings, folder: Path | None = None, late: float = 0.05) -> MarkerHub | None:
+    """Open the ports that the settings name; None where there is none. ports.tsv goes into the session's `folder`,
+    `late` is as in `MarkerHub`.
 
     Raises `UserError` where a port cannot be opened, or its package is not installed.
     """
@@ -314,7 +336,7 @@ def open_ports(settings: MarkerSettings, folder: Path | None = None) -> MarkerHu
         return None
     ports = [MARKER_PORTS.make(name, options) for name, options in chosen.items()]
     try:
-        return MarkerHub(ports, None if folder is None else folder / "ports.tsv")
+        return MarkerHub(ports, None if folder is None else folder / "ports.tsv", late)
     except ImportError as error:
         raise UserError(f"markers: {error}; pip install -e '.[realtime]'") from error
     except Exception as error:  # each driver has errors of its own

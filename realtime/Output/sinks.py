@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -52,8 +52,11 @@ class Cue:
 class SoundSink(Protocol):
     """What a session wants of a sink; a class that derives from it inherits what it has no use for.
 
-    No method raises into the session, except `open`.
+    No method raises into the session, except `open`. A cue counts as sounded only when the sink says so: `played`
+    tells of every cue what became of it or, where `confirms` is False, `began` knows it at the cue's onset.
     """
+
+    confirms: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod
@@ -74,6 +77,11 @@ class SoundSink(Protocol):
     def try_out(cls, settings: AudioSettings) -> str | None:
         """Return why the sink takes no sound, or None; for the check before a night, so nothing is heard."""
         return None
+
+    @classmethod
+    def latency(cls, settings: AudioSettings) -> float:
+        """Return the seconds before its onset at which the sink must have a cue; it may try out a device for it."""
+        return 0.0
 
     @property
     @abstractmethod
@@ -101,12 +109,19 @@ class SoundSink(Protocol):
     def set_volume(self, db: float) -> float:
         """Change the volume, never above `settings.max_db`; return the one in force."""
 
+    def began(self, number: int) -> bool | None:
+        """Tell whether this cue sounds or has sounded, None while that is open; its marker goes out if it does."""
+        return True
+
     def advance(self, sample: int) -> None:
         """The stream has reached this sample of the session."""
         return
 
     def played(self) -> list[dict[str, Any]]:
-        """Return what has become of cues since the last call, where the sink's clock is not the session's."""
+        """Return what has become of cues since the last call: {"number", "dac", ...}.
+
+        `dac` is when it sounded, on the `time.perf_counter` clock, or None: then it did not, and "reason" says why.
+        """
         return []
 
     def take_faults(self) -> list[dict[str, str]]:
@@ -120,6 +135,8 @@ class SoundSink(Protocol):
 
 class NullSink(SoundSink):
     """Nothing sounds; the volume is kept, so that everything else goes on as it would."""
+
+    confirms = False
 
     def __init__(self, volume_db: float, max_db: float) -> None:
         self._volume_db, self._max_db = volume_db, max_db
@@ -146,6 +163,9 @@ class NullSink(SoundSink):
         self._volume_db = min(float(db), self._max_db)
         return self._volume_db
 
+    def began(self, number: int) -> bool:
+        return False
+
     def advance(self, sample: int) -> None:
         """Forget the cues whose onset has come."""
         self._pending = [cue for cue in self._pending if cue.onset > sample]
@@ -154,12 +174,15 @@ class NullSink(SoundSink):
 class FileSink(SoundSink):
     """The session's sound as a FLAC file: frame f belongs to sample `origin` + f / rate * 500."""
 
+    confirms = False
+
     def __init__(self, path: Path, mixer: Mixer, rate: int, origin: int = 0) -> None:
         import soundfile  # lazy: optional dependency
 
         self._mixer, self._rate, self._origin = mixer, rate, origin
         self._file = soundfile.SoundFile(path, "w", rate, 1, "PCM_16", format="FLAC")
         self._faults: list[dict[str, str]] = []
+        self._failed = False
 
     @classmethod
     def open(cls, settings: AudioSettings, folder: Path, sounds: Sequence[np.ndarray], origin: int = 0) -> "FileSink":
@@ -189,12 +212,18 @@ class FileSink(SoundSink):
     def set_volume(self, db: float) -> float:
         return self._mixer.set_volume(db)
 
+    def began(self, number: int) -> bool:
+        return not self._failed
+
     def advance(self, sample: int) -> None:
         """Write everything up to `sample`."""
+        if self._failed:
+            return
         try:
             while (count := self._frame(sample) - self._mixer.position) > 0:
                 self._file.write(self._mixer.render(min(count, _BLOCK)))
-        except (OSError, RuntimeError) as error:  # a full disk: the session goes on without this copy
+        except (OSError, RuntimeError) as error:  # a full disk: no cue from now on is in the file
+            self._failed = True
             self._faults.append({"state": "failed", "reason": f"cues.flac: {error}"})
 
     def take_faults(self) -> list[dict[str, str]]:
@@ -212,14 +241,20 @@ class FileSink(SoundSink):
         return round((sample - self._origin) * self._rate / STREAM_RATE)
 
 
-def choose_sink(settings: AudioSettings, speed: float) -> tuple[str, str]:
+def choose_sink(settings: AudioSettings, speed: float, asleep: bool = False) -> tuple[str, str]:
     """Return the name of the sink to be used, and why that one; `UserError` where the one asked for cannot be.
 
-    `speed` is the source's: only at 1 (as live sources are) does a sound card make sense.
+    `speed` is the source's: only at 1 (as live sources are) does a sound card make sense. `asleep`: somebody sleeps at
+    an amplifier and shall hear the cues, so that "auto" must find a device.
     """
     wanted = "device" if settings.sink == "auto" else settings.sink
     problem = SOUND_SINKS.load(wanted).unavailable(settings, speed)
     if settings.sink == "auto":
+        if problem and asleep:
+            raise UserError(
+                f"audio.sink = 'auto': {problem}: nobody would hear a cue; connect the device, or ask for a night "
+                "without sound: --set audio.sink=file (cues go to cues.flac), or --dry-run"
+            )
         return ("file", problem) if problem else ("device", "speed 1 and an output device is there")
     if problem:
         raise UserError(f"audio.sink = {wanted!r}: {problem}")

@@ -26,6 +26,8 @@ _LATENCY = 0.03
 """Seconds that PortAudio is asked for; 30 ms gave no underflow beside a busy thread (docs/realtime.md)."""
 _FILLED = 0.2
 """Seconds after which requests come from the card: at opening PortAudio asks at once, to fill its buffer."""
+_TRIED = 10
+"""Requests for frames by which a card's latency is measured."""
 _POLL_SECONDS = 0.25
 """Between two checks whether the stream is alive."""
 _DEAD_SECONDS = 2.0
@@ -38,14 +40,19 @@ class Player:
     """Fill the blocks of an output stream so that each cue starts on the frame of its DAC time.
 
     `path` is the table of what was played (audio.tsv): every cue's requested and real DAC time. From `late` seconds
-    after its time on a cue does not sound any more.
+    after its time on a cue does not sound any more. A cue counts as heard once the card asks for frames after the
+    cue's DAC time: until then it may be lost in the card's buffer.
     """
+
+    confirms = True
 
     def __init__(self, path: Path, mixer: Mixer, rate: int, late: float) -> None:
         self._mixer, self._rate, self._late = mixer, rate, late
         self._waiting: deque[tuple[Cue, float]] = deque()
         self._begun: deque[tuple[Cue, float, float, int]] = deque()  # cue, asked for, DAC time, frame
+        self._heard: deque[tuple[Cue, float, float, int]] = deque()  # the same, of cues that are out
         self._missed: deque[tuple[Cue, str]] = deque()
+        self._state: dict[int, bool] = {}  # of the cues by number: given to the card, or not to sound
         self._played: deque[dict[str, Any]] = deque()
         self._silence_next = self._clear_next = False
         self._underflows = 0
@@ -62,9 +69,14 @@ class Player:
         assert when is not None, "a sound card is used at real time only (`choose_sink`)"
         self._waiting.append((cue, when))
 
+    def began(self, number: int) -> bool | None:
+        return self._state.get(number)
+
     def cancel(self) -> list[int]:
         """Take back what the card has not been given yet; return the cues' numbers."""
-        return [cue.number for cue, _ in _drain(self._waiting)]
+        numbers = [cue.number for cue, _ in _drain(self._waiting)]
+        self._state.update(dict.fromkeys(numbers, False))
+        return numbers
 
     def silence(self) -> list[int]:
         """Fade out what sounds at the next block, take back what waits; return those cues' numbers."""
@@ -73,9 +85,10 @@ class Player:
         return numbers
 
     def drop_all(self, reason: str) -> None:
-        """The card is gone: what waits does not sound, and nothing of what sounded is played later."""
+        """The card is gone: what waits, or is in its buffer, does not sound, nor the rest of what did later on."""
         self._clear_next = True
-        self._missed.extend((cue, reason) for cue, _ in _drain(self._waiting))
+        for cue, *_ in [*_drain(self._begun), *_drain(self._waiting)]:
+            self._miss(cue, reason)
 
     def set_volume(self, db: float) -> float:
         return self._mixer.set_volume(db)
@@ -86,6 +99,7 @@ class Player:
             self._underflows += 1
         self._called = time.perf_counter()
         dac = self._called + times.outputBufferDacTime - times.currentTime  # of out[0]
+        self._settle(dac)
         if self._clear_next:
             self._clear_next = False
             self._mixer.clear()
@@ -98,19 +112,39 @@ class Player:
             except IndexError:  # it was taken back
                 break
             if dac - when > self._late:  # the card stood still: the marker and the decoder did not wait
-                self._missed.append((cue, f"it would have sounded {(dac - when) * 1e3:.0f} ms late"))
+                self._miss(cue, f"it would have sounded {(dac - when) * 1e3:.0f} ms late")
                 continue
             start = self._mixer.position
             frame = self._mixer.schedule(cue.item, start + round((when - dac) * self._rate), cue.gain_db, cue.number)
             self._begun.append((cue, when, dac + (frame - start) / self._rate, frame))
+            self._state[cue.number] = True
         out[:, 0] = self._mixer.render(frames)
         out[:, 1:] = out[:, :1]
+
+    def _settle(self, dac: float) -> None:
+        """Tell which cues are out by now; `dac` is the time of the next frame.
+
+        Where the card stood still in between, its next frame comes later than it follows from the cue's.
+        """
+        while self._begun and self._begun[0][2] < self._called:
+            cue, when, planned, frame = self._begun.popleft()
+            real = dac - (self._mixer.position - frame) / self._rate
+            if real - planned > self._late:
+                self._miss(
+                    cue, f"the card stood still as it began: it may have sounded {(real - when) * 1e3:.0f} ms late"
+                )
+            else:
+                self._heard.append((cue, when, planned, frame))
+
+    def _miss(self, cue: Cue, reason: str) -> None:
+        self._state[cue.number] = False
+        self._missed.append((cue, reason))
 
     def advance(self, sample: int) -> None:
         """Write down what has been played since the last call, and what was not."""
         for cue, reason in _drain(self._missed):
             self.refuse(cue, reason)
-        for cue, when, dac, frame in _drain(self._begun):
+        for cue, when, dac, frame in _drain(self._heard):
             late, level = (dac - when) * 1e3, self.volume_db + cue.gain_db
             self._write_row(cue, f"{when:.6f}\t{dac:.6f}\t{late:.3f}\t{frame}\t{level:.2f}")
             times = {"requested": round(when, 6), "dac": round(dac, 6), "late_ms": round(late, 3)}
@@ -118,6 +152,7 @@ class Player:
 
     def refuse(self, cue: Cue, reason: str) -> None:
         """Note that a cue did not sound."""
+        self._state[cue.number] = False
         self._write_row(cue, "n/a\tn/a\tn/a\tn/a\tn/a")
         self._played.append({"number": cue.number, "dac": None, "reason": reason})
 
@@ -125,6 +160,8 @@ class Player:
         return _drain(self._played)
 
     def close(self, sample: int) -> None:
+        for cue, *_ in _drain(self._begun):
+            self._miss(cue, "the session ended as it began")
         self.advance(sample)
         self._table.close()
         if self._underflows:
@@ -177,22 +214,37 @@ class DeviceSink(Player, SoundSink):
     @classmethod
     def try_out(cls, settings: AudioSettings, seconds: float = 10.0) -> str | None:
         """Return why the device takes no frames within some seconds, or None; it is given silence."""
-        began, filled = time.perf_counter(), threading.Event()
+        found = cls._try_silence(settings, seconds)
+        return found if isinstance(found, str) else None
+
+    @classmethod
+    def latency(cls, settings: AudioSettings) -> float:
+        """Measure it on silence: from a request for frames to the DAC time of its last one; 0 where none came."""
+        found = cls._try_silence(settings, 3.0)
+        return found if isinstance(found, float) else 0.0
+
+    @staticmethod
+    def _try_silence(settings: AudioSettings, seconds: float) -> str | float:
+        """Give the device silence for a moment; return its latency in s, or why it takes no frames."""
+        began, filled, rate = time.perf_counter(), threading.Event(), device_rate(settings)
+        delays: list[float] = []
 
         def callback(out: np.ndarray, frames: int, times: Any, status: Any) -> None:
             out[:] = 0
             if time.perf_counter() - began > _FILLED:
-                filled.set()
+                delays.append(times.outputBufferDacTime - times.currentTime + frames / rate)
+                if len(delays) > _TRIED:
+                    filled.set()
 
         try:
             with import_sounddevice().OutputStream(
-                samplerate=device_rate(settings), device=portaudio_device(settings), channels=1,
+                samplerate=rate, device=portaudio_device(settings), channels=1,
                 dtype="float32", latency=_LATENCY, callback=callback,
             ):  # fmt: skip
                 taken = filled.wait(seconds)
         except Exception as error:  # PortAudio's own errors, or its library's
             return f"audio.device = {settings.device!r}: the stream cannot be opened: {error}"
-        return None if taken else f"audio.device = {settings.device!r} takes no frames within {seconds:g} s"
+        return max(delays) if taken else f"audio.device = {settings.device!r} takes no frames within {seconds:g} s"
 
     @property
     def lost(self) -> str | None:

@@ -208,8 +208,18 @@ def _cell(value: Any) -> str:
 
 
 def silent_cues(events: Sequence[Event]) -> set[int]:
-    """Return the numbers of cues that did not sound after all: the device was gone or late."""
-    return {e["detail"]["number"] for e in events if is_silent_cue(e)}
+    """Return the numbers of the cues that nobody heard: a cue counts only where the sink has confirmed it.
+
+    Its own event has `sounded`: true, false (nothing was to sound), or null, where a `sound` event with the time at the
+    converter confirms it. A cue that is the recording's own sounded there.
+    """
+    told = {e["detail"]["number"]: not is_silent_cue(e) for e in events if e["event"] == "sound"}
+    cues = [e["detail"] for e in events if e["event"] == "cue"]
+    heard = {
+        cue["number"]: bool(cue.get("recorded")) or told.get(cue["number"], bool(cue.get("sounded", True)))
+        for cue in cues
+    }
+    return {number for number, sounded in {**told, **heard}.items() if not sounded}
 
 
 def is_silent_cue(event: Event) -> bool:
@@ -218,7 +228,11 @@ def is_silent_cue(event: Event) -> bool:
 
 
 def decisions(events: Sequence[Event]) -> list[tuple[int, str, int | None, dict[str, Any]]]:
-    """Return what a session decided, as sorted (sample, event, code, detail): without what belongs to wall time, so
-    that the result is equal for a session and its replay."""
-    rows = [(e["sample"], e["event"], e["code"], e["detail"]) for e in events if e["event"] not in _OF_WALL_TIME]
+    """Return what a session decided, as sorted (sample, event, code, detail): without what belongs to wall time, and
+    whether a cue `sounded`, so that the result is equal for a session and its replay."""
+    kept = [e for e in events if e["event"] not in _OF_WALL_TIME]
+    rows = [
+        (e["sample"], e["event"], e["code"], {key: v for key, v in e["detail"].items() if key != "sounded"})
+        for e in kept
+    ]
     return sorted(rows, key=lambda e: (e[0], e[1], json.dumps(e[3], sort_keys=True)))

@@ -23,6 +23,8 @@ GAP_KIND, GAP_TEXT = "BAD_ACQ_SKIP", "gap"
 """Marker of lost samples. MNE's filters leave out what is annotated "BAD_ACQ_SKIP/..."."""
 PLACE = "first sample of the stream:"
 """Marker at a segment's begin, with a number: where in the session's stream the segment lies."""
+LOCAL_TIME = r"Times are local, UTC([+-]\d{4})"
+"""What the header says of the time of a recording's begin."""
 _RETRY_SECONDS = 10.0
 """Seconds between two attempts to record again after a failure."""
 _SYNCS = 3600
@@ -116,6 +118,8 @@ class Recorder:
         taken = [int(m[1]) for p in self._folder.iterdir() if (m := re.match(r"segment_(\d+)\.", p.name))]
         path = self._folder / f"segment_{max(taken, default=0) + 1:03d}.vhdr"
         comment = "Recorded by Sleep Interpreter; µV as received."
+        start = (start or datetime.now()).astimezone()
+        comment += f"\n{local_time(start)}"
         writer = BrainVisionWriter(path, self._names, self._rate, start=start, comment=comment, live=True, finite=False)
         try:
             writer.marker(0, f"{PLACE} {self._position}")
@@ -183,3 +187,8 @@ class Recorder:
         text = f"recording goes on in {self.path.name}; {self._missed / self._rate:.1f} s were not recorded"
         logger.warning("%s", text)
         self._inputs.append(("recorder", {"state": "back", "reason": text}))
+
+
+def local_time(begin: datetime) -> str:
+    """Return in words which zone's time a recording's begin is given in (`LOCAL_TIME`)."""
+    return f"Times are local, UTC{begin:%z}."

@@ -3,19 +3,21 @@
 import datetime
 import logging
 import re
-from dataclasses import dataclass
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mne
 import numpy as np
 
 from sleep_interpreter.realtime.Recording.event_log import read_log, silent_cues
-from sleep_interpreter.realtime.Recording.recorder import GAP_KIND, GAP_TEXT, PLACE
+from sleep_interpreter.realtime.Recording.recorder import GAP_KIND, GAP_TEXT, LOCAL_TIME, PLACE, local_time
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.own_folder import own_folder
 from sleep_interpreter.utils.core.provenance import MARK
-from sleep_interpreter.utils.signal.brainvision_writer import BrainVisionWriter
+from sleep_interpreter.utils.signal.brainvision_writer import SUFFIXES, BrainVisionWriter
 from sleep_interpreter.utils.signal.recording_header import refuse_impossible, refuse_misleading
 
 logger = logging.getLogger(__name__)
@@ -23,19 +25,23 @@ logger = logging.getLogger(__name__)
 _PIECE_SECONDS = 60
 _LONGEST_SECONDS = 7 * 86400
 """From the beginning of a session to that of its last segment; what lies between is written as a gap."""
+_WHOLE_MARKER = re.compile(r"Mk\d+=[^,]*,[^,]*,\d+,\d+,\d+(,\d*)?\s*\n")
 
 
 @dataclass(frozen=True)
 class Segment:
     """One file of a session's recording, not loaded, that begins at sample `first` of the session's stream (at the
     stream's rate). On its own samples, `gaps` are (first, number) of what the stream lacked, and `markers` (sample,
-    text) of what else was marked."""
+    text) of what else was marked. `whole`: nothing of its header and markers is damaged, and `placed`: they say where
+    it begins."""
 
     path: Path
     raw: mne.io.BaseRaw
     first: int
     gaps: tuple[tuple[int, int], ...]
     markers: tuple[tuple[int, str], ...]
+    placed: bool = True
+    whole: bool = True
 
     @property
     def end(self) -> int:
@@ -44,18 +50,66 @@ class Segment:
 
 
 def segments(folder: str | Path) -> list[Segment]:
-    """Return the segments of a session's folder in the order of time, or raise `UserError` where there are none or
-    one cannot be read."""
-    paths = sorted((own_folder(folder) / "recording").glob("segment_*.vhdr"))
+    """Return the segments of a session's folder in the order of time, or raise `UserError` where there is none that
+    can be read.
+
+    One without markers is placed by the session's log, one without header is read as its neighbours are; both, and
+    one that cannot be read, are said in a WARNING.
+    """
+    place = own_folder(folder) / "recording"
+    paths = sorted({path.with_suffix(".vhdr") for suffix in SUFFIXES for path in place.glob(f"segment_*{suffix}")})
     if not paths:
         raise UserError(f"{folder}: no recording is there; only live sessions record their stream")
-    found = sorted((read_segment(path) for path in paths), key=lambda s: (s.first, s.path.name))
+    read, problems = [], []
+    for path in paths:
+        try:
+            read.append(read_segment(path))
+        except UserError as error:
+            problems.append(error)
+    if not read:
+        raise problems[0]
+    for problem in problems:
+        logger.warning("%s; that stretch is missing", problem)
+    found: list[Segment] = []
+    for part in read:
+        whole = part.placed and part.whole
+        found.append(part if whole else _as_the_log_has_it(Path(folder), part, found[-1].end if found else 0))
+    found.sort(key=lambda s: (s.first, s.path.name))
     kept = [s for s in found if s.raw.n_times]
     kinds = {(tuple(s.raw.ch_names), s.raw.info["sfreq"]) for s in kept}
     if not kept or len(kinds) > 1:
         what = "of different channels or rates" if kept else "all empty"
         raise UserError(f"{folder}: the segments of its recording are {what}")
     return kept
+
+
+def _as_the_log_has_it(folder: Path, part: Segment, after: int) -> Segment:
+    """Return a segment whose markers are damaged with its place and its gaps as the log has them.
+
+    Where neither says its place, it begins at sample `after` of the stream, behind the one before it.
+    """
+    rate, events = part.raw.info["sfreq"], []
+    with suppress(OSError, ValueError):
+        events = read_log(folder / "log.jsonl")
+    begins = {"segment_001.vhdr": 0} if events else {}
+    processes = [0]  # samples of the stream at which a process began: the log's gaps count from there
+    for e in events:
+        if e["event"] == "resume":
+            processes.append(round(e["sample"] * rate / STREAM_RATE))
+            begins[str(e["detail"].get("segment"))] = processes[-1]
+    first = part.first if part.placed else begins.get(part.path.name, after)
+    gaps = set(part.gaps)
+    for e in (e for e in events if e["event"] == "gap"):
+        at = round(e["sample"] * rate / STREAM_RATE)
+        lost = max(p for p in processes if p <= at) + e["detail"]["first"] - first
+        if 0 <= lost < part.raw.n_times:
+            gaps.add((lost, min(e["detail"]["count"], part.raw.n_times - lost)))
+    how = (
+        "its own markers say" if part.placed else "the log says" if part.path.name in begins else "nothing says better"
+    )
+    text = "%s: its markers are missing or damaged; it begins at sample %d of the stream, as %s; gaps are the log's too"
+    logger.warning(text, part.path, first, how)
+    return replace(part, first=first, gaps=tuple(sorted(gaps)))
 
 
 _TEXTS = {
@@ -85,6 +139,20 @@ def annotations(folder: str | Path, rate: float) -> list[tuple[int, str]]:
     return sorted(found, key=lambda entry: entry[0])
 
 
+def local_begin(part: Segment) -> datetime.datetime | None:
+    """Return the local time of a segment's first sample, in the zone that its header names; None: not known.
+
+    Segments of before a zone was named have universal time, which is brought to this machine's zone.
+    """
+    begin = part.raw.info["meas_date"]
+    if begin is None:
+        return None
+    header = part.path.read_text(encoding="utf-8", errors="replace") if part.path.is_file() else ""
+    if (named := re.search(LOCAL_TIME, header)) is None:
+        return begin.astimezone()
+    return begin.replace(tzinfo=datetime.datetime.strptime(named[1], "%z").tzinfo)
+
+
 def join_segments(folder: str | Path, path: str | Path) -> Path:
     """Write the recording in a session's folder as one BrainVision file (.vhdr), and return its path; memory holds a
     minute of it. A `UserError` says that there is none, or that it cannot be read.
@@ -95,10 +163,12 @@ def join_segments(folder: str | Path, path: str | Path) -> Path:
     parts = segments(folder)
     raw = parts[0].raw
     rate, position = raw.info["sfreq"], 0
-    begin = raw.info["meas_date"]
+    begin = local_begin(parts[0])
     if begin is not None:
         begin -= datetime.timedelta(seconds=parts[0].first / rate)
     comment = f"Session {Path(folder).name}, segments joined."
+    if begin is not None:
+        comment += f"\n{local_time(begin)}"
     with BrainVisionWriter(path, raw.ch_names, rate, start=begin, comment=comment, finite=False) as writer:
         for part in parts:
             if part.first < position:
@@ -124,17 +194,18 @@ def join_segments(folder: str | Path, path: str | Path) -> Path:
 
 
 def read_segment(path: str | Path) -> Segment:
-    """Open a recorded segment (.vhdr); a `UserError` says why it cannot be read."""
+    """Open a recorded segment (.vhdr), as far as it is whole; a `UserError` says why it cannot be read."""
     path = Path(path)
+    whole = True
     try:
         refuse_misleading(path)
         raw = mne.io.read_raw_brainvision(path, preload=False, verbose="error")
         refuse_impossible(path, raw)
-    except UserError:
-        raise
+        if len(_whole_markers(path)) < len(_marker_lines(path)):  # a number that is cut short is a number too
+            raw, whole = _read_mended(path, "a line of its markers is torn"), False
     except Exception as error:  # MNE raises whatever its parsers do of a damaged file
-        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())[:300]}") from error
-    rate, first, gaps, markers = raw.info["sfreq"], 0, [], []
+        raw, whole = _read_mended(path, " ".join(str(error).split())), False
+    rate, first, gaps, markers = raw.info["sfreq"], None, [], []
     for onset, duration, text in zip(
         raw.annotations.onset, raw.annotations.duration, raw.annotations.description, strict=True
     ):
@@ -151,4 +222,32 @@ def read_segment(path: str | Path) -> Segment:
                 )
         elif not text.startswith("New Segment"):
             markers.append((sample, said))
-    return Segment(path, raw, first, tuple(gaps), tuple(markers))
+    return Segment(path, raw, first or 0, tuple(gaps), tuple(markers), first is not None, whole)
+
+
+def _marker_lines(path: Path) -> list[str]:
+    """Return the lines of the markers of a segment (.vhdr), each with its end; none where they are missing."""
+    marks = path.with_suffix(".vmrk")
+    return marks.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if marks.is_file() else []
+
+
+def _whole_markers(path: Path) -> list[str]:
+    return [k for k in _marker_lines(path) if not k.startswith("Mk") or _WHOLE_MARKER.fullmatch(k)]
+
+
+def _read_mended(path: Path, problem: str) -> mne.io.BaseRaw:
+    """Read a segment by what is whole of its markers, and where its header is damaged by a neighbour's."""
+    data, headers = path.with_suffix(".eeg"), [path, *sorted(path.parent.glob("segment_*.vhdr"))]
+    whole = _whole_markers(path)
+    for header in headers if data.is_file() else ():
+        with tempfile.TemporaryDirectory() as place, suppress(Exception):  # as above: the next header may do
+            text = header.read_text(encoding="utf-8")
+            text = re.sub(r"(?m)^DataFile=.*$", lambda _: f"DataFile={data.absolute()}", text)
+            text = re.sub(r"(?m)^MarkerFile=.*$", "MarkerFile=whole.vmrk", text)
+            (Path(place) / "whole.vhdr").write_text(text, encoding="utf-8")
+            (Path(place) / "whole.vmrk").write_text("".join(whole), encoding="utf-8")
+            refuse_misleading(header)
+            raw = mne.io.read_raw_brainvision(Path(place) / "whole.vhdr", preload=False, verbose="error")
+            logger.warning("%s is damaged (%s); what is whole of it is read", path, problem)
+            return raw
+    raise UserError(f"{path}: cannot be read: {problem}")

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from sleep_interpreter.realtime.Report import recorded_signal
+from sleep_interpreter.realtime.Report.event_words import words_of
+from sleep_interpreter.realtime.Report.key_numbers import key_numbers, length, sleep_statistics
 from sleep_interpreter.realtime.Report.recorded_signal import Evoked, Spectrogram, evoked, open_segments, spectrogram
 from sleep_interpreter.realtime.Report.session_data import SessionData, Span, load_session
 from sleep_interpreter.realtime.Report.summary import (
@@ -42,7 +44,7 @@ _NEAR = 45
 """Degrees around the target."""
 _LONGEST_INTERVAL = 30
 """Seconds between two cues; beyond it there was a pause."""
-_OPERATION_EVENTS = ("gap", "stream", "fault", "resume", "stage_skipped", "command", "volume")
+_OPERATION_EVENTS = ("gap", "stream", "fault", "no_sound", "resume", "stage_skipped", "command", "volume")
 """Events about faults and what the operator did."""
 Section = dict[str, Any]
 """What the template's macro of a section takes."""
@@ -71,6 +73,7 @@ def write_night_report(folder: str | Path) -> Path:
     subject = session.about.get("subject", {}).get("id") or folder.resolve().parent.name
     html = render(
         _TEMPLATE, session=session, kind=kind, name=f"{subject}, {folder.resolve().name}", about=_about(session),
+        key_numbers=key_numbers(session), sleep=sleep_statistics(session),
         warnings=_warnings(session), night=_night(session, spectrogram(segments, session), kind),
         cues=_cues(session, kind), pauses=_pauses(session), phase=_phase(session, kind), heard=heard,
         responses=_responses(averages, _response_end(session), kind), decoding=_decoding(session, kind),
@@ -90,10 +93,8 @@ def _response_end(session: SessionData) -> float:
 def _about(session: SessionData) -> str:
     """Return how long the session was, when, and how it ended."""
     seconds, started = session.end - session.begin, session.started
-    minutes = round(seconds / 60)
-    length = f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{seconds / 60:.1f} min"
     when = "" if started is None else f", begun {started:%Y-%m-%d %H:%M} ({started.tzname()})"
-    return f"{length}{when}; {session.ending}."
+    return f"{length(seconds)}{when}; {session.ending}."
 
 
 def _warnings(session: SessionData) -> list[str]:
@@ -136,6 +137,10 @@ def _cues(session: SessionData, kind: str | None) -> Section | str:
         skipped = len(session.select("cue_skipped", "cue_cancelled"))
         reasons = skip_reasons(session.events)
         told = [f"{n} skipped: {reason}." for reason, n in reasons.items()]
+        if session.silent:
+            told.insert(
+                0, f"{len(session.silent)} were sent to the sound device, or would have been, and did not sound."
+            )
         if isinstance(gate := session.setting("gate"), dict) and (opens := closed_gate(reasons, gate)) is not None:
             told.append(f"{opens[0].upper()}{opens[1:]}.")
         return " ".join([f"No cue was played; {skipped} were skipped or taken back.", *told])
@@ -189,7 +194,9 @@ def _pauses(session: SessionData) -> Section | None:
         for reason, times in sorted(lengths.items(), key=lambda entry: -sum(entry[1]))
     ]
     arousals = Counter(e["detail"]["reason"] for e in session.select("arousal"))
-    return {"rows": rows[:_ROWS], "arousals": arousals.most_common()} if rows else None
+    last = session.pauses()[-1:]
+    unended = next((f"{reason} ({length(end - begin)})" for begin, end, reason in last if end >= session.end), None)
+    return {"rows": rows[:_ROWS], "arousals": arousals.most_common(), "unended": unended} if rows else None
 
 
 def _phase(session: SessionData, kind: str | None) -> Section | None:
@@ -299,7 +306,11 @@ def _faults(session: SessionData) -> Section:
     counts = [("samples lost", f"{lost:.2f} s in {len(gaps)} gaps")]
     found = Counter(_label(e) for e in events)
     counts += [(name, str(number)) for name, number in found.most_common() if name != "gap"]
-    rows = [(_clock(e["seconds"] - session.begin), e["event"], _detail(e)) for e in events[:_ROWS]]
+    rows = [
+        (*([session.local_time(e) or "-"] if session.live else []), _clock(e["seconds"] - session.begin),
+         e["event"].replace("_", " "), words_of(e))
+        for e in events[:_ROWS]
+    ]  # fmt: skip
     return {"counts": counts, "events": rows, "more": len(events) - len(rows)}
 
 
@@ -310,12 +321,7 @@ def _label(event: dict) -> str:
         return f"stream {detail.get('state')}"
     if kind == "fault":
         return f"{detail.get('part')} {detail.get('state')}"
-    return f"command {detail.get('command')}" if kind == "command" else kind
-
-
-def _detail(event: dict) -> str:
-    said = {k: v for k, v in event["detail"].items() if v not in (None, {}, "")}
-    return ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in said.items())
+    return f"command {detail.get('command')}" if kind == "command" else kind.replace("_", " ")
 
 
 def _clock(seconds: float) -> str:
@@ -326,7 +332,9 @@ def _clock(seconds: float) -> str:
 def _origin(session: SessionData) -> Section:
     """Where the numbers come from."""
     about = session.about
-    rows = [(key, str(about[key])) for key in ("started", "ending", "seed", "git") if about.get(key) is not None]
+    begun = session.started
+    rows = [] if begun is None else [("started", f"{begun:%Y-%m-%d %H:%M:%S} ({begun.tzname()})")]
+    rows += [(key, str(about[key])) for key in ("ending", "seed", "git") if about.get(key) is not None]
     rows += [(k, str(v)) for k, v in about.get("recording", {}).items() if isinstance(v, str | int | float)]
     rows += [(f"version of {k}", str(v)) for k, v in about.get("versions", {}).items() if v]
     path = session.folder / "settings.yaml"

@@ -78,6 +78,20 @@ class SessionData:
         value = self.about.get("simulated")
         return value if isinstance(value, bool) else None
 
+    @property
+    def dry_run(self) -> bool:
+        """Whether nothing was to sound."""
+        return bool(self.about.get("dry_run", self.setting("audio.sink") == "null"))
+
+    @property
+    def unheard(self) -> str | None:
+        """Why nobody at an amplifier heard the cues of this session, or None."""
+        if self.dry_run:
+            return "dry run: nothing sounded and no marker went out; none of its cues counts"
+        if self.live and not self.simulated and self.about.get("sound") == "file":
+            return "the cues went into cues.flac (audio.sink=file): nobody heard them"
+        return None
+
     @cached_property
     def card(self) -> DataCard:
         """The data card that the session followed."""
@@ -179,7 +193,8 @@ class SessionData:
         return found if since is None else [*found, (since, self.end)]
 
     def pauses(self) -> list[tuple[float, float, str]]:
-        """Return (begin s, end s, reason) of the time between the first and the last cueing without it."""
+        """Return (begin s, end s, reason) of the time after the first cueing without it; the last may last to the end
+        of the session."""
         found, since = [], None
         for e in self.select("cueing"):
             if not e["detail"]["on"]:
@@ -187,7 +202,14 @@ class SessionData:
             elif since is not None:
                 found.append((since[0], e["seconds"], since[1]))
                 since = None
-        return found
+        return found if since is None or since[0] >= self.end else [*found, (since[0], self.end, since[1])]
+
+    def local_time(self, event: dict) -> str | None:
+        """Return the local time of day of an event, here; None in a replay, whose recording has times of its own."""
+        with suppress(KeyError, TypeError, ValueError):
+            if self.live:
+                return f"{datetime.fromisoformat(event['wall']['time']).astimezone():%H:%M:%S}"
+        return None
 
     def outages(self) -> list[Span]:
         """Return the spans in which no session ran: between a crash and its --resume."""

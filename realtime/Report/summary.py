@@ -160,7 +160,7 @@ def summary_lines(summary: dict) -> list[str]:
     if (opens := closed_gate(cues["skip_reasons"], summary["gate"])) is not None:
         lines.append(opens)
     if cues["not_sounded"]:
-        lines.append(f"not counted: {cues['not_sounded']} cues that did not sound (device gone or late)")
+        lines.append(f"not counted: {cues['not_sounded']} cues that did not sound, as the log says")
     for name, row in (summary["phase"] or {}).items():
         lines.append(
             f"phase of the slow oscillation at cues {name}: mean {row['mean_degrees']:.0f} degrees, "

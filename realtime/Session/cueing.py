@@ -4,8 +4,10 @@ Cues are played while the gate is open and nothing blocks them. A block has a na
 operator, arousal, a stream that stalls, a dead electrode. When one comes, what was about to sound is taken back.
 """
 
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,10 @@ from sleep_interpreter.utils.staging.cue_gate import GateState
 
 Gate = Callable[[], GateState]
 """Gives the gate's state."""
+_UNCONFIRMED_SECONDS = 1.0
+"""After its onset, a cue of which the sink has said nothing is taken not to have sounded."""
+_SETTLE_SECONDS = 0.5
+"""At the end of a session, wait so long for what the sink says of its last cue."""
 
 
 class CueController:
@@ -25,7 +31,9 @@ class CueController:
 
     `on_onset(cue, stage)` is called when a cue's onset, or a sham's, has come.
     `blocks` is {name: (reason, sample until which it holds, or None)}; `active`: cues are being planned; `pending`
-    has (cue, stage) of what is decided, onset ahead; `phases_degrees` has the phases that locked cues met.
+    has (cue, stage) of what is decided, onset ahead; `phases_degrees` has the phases that locked cues met. `counts`
+    has the cues of each item that sounded, as the sink says (or that the recording holds), and `silent` the number of
+    those that did not.
     """
 
     def __init__(
@@ -42,7 +50,9 @@ class CueController:
         self.pending: deque[tuple[Cue, int]] = deque()
         self._measuring: deque[Cue] = deque()
         self.counts = dict.fromkeys(context.card.item_names, 0)
-        self.shams = 0
+        self.shams = self.silent = 0
+        # by number: cues given to the sink that has not said yet what became of them, when to give up waiting
+        self._unconfirmed: dict[int, tuple[Cue, float]] = {}
         self.phases_degrees: deque[float] = deque(maxlen=500)
 
     # --- whether ------------------------------------------------------------------------------------
@@ -83,7 +93,7 @@ class CueController:
     def _cancel(self, now: int) -> None:
         """Take back what has been decided and has not begun."""
         context = self._context
-        if not self.pending:
+        if not self.pending and not context.sink.confirms:
             return
         taken_back, begun, ended = set(context.sink.cancel()), [], []
         for cue, stage in self.pending:
@@ -98,9 +108,54 @@ class CueController:
         self.pending.clear()
         self.pending.extend(begun)
         for cue in ended:
+            self._unconfirmed.pop(cue.number, None)
             context.log_event(now, "cue_cancelled", **cue.log_fields(), reason=self.block_reasons())
         if begun:
             context.log_event(now, "begun", numbers=[cue.number for cue, _ in begun])
+        self.took_back(now, taken_back, self.block_reasons() or "cueing ended")
+
+    # --- whether it sounded -------------------------------------------------------------------------
+
+    def take_played(self, now: int) -> list[dict[str, str]]:
+        """Log what the sink says of cues; return {"state", "reason"} of each that did not sound, or does again."""
+        faults = []
+        overdue = [n for n, (_, until) in self._unconfirmed.items() if until < time.perf_counter()]
+        told = [*self._context.sink.played(), *map(_not_confirmed, overdue)]
+        for sound in told:
+            self._context.log_event(now, "sound", **sound)
+            cue, _ = self._unconfirmed.pop(sound["number"], (None, 0.0))
+            if sound.get("dac") is None:
+                self.silent += 1
+                why = f"cue {sound['number']} did not sound: {sound.get('reason') or 'no reason was given'}"
+                faults.append({"state": "silent", "reason": why})
+            elif cue is not None:
+                self.counts[cue.name] += 1
+                faults.append({"state": "back", "reason": f"cue {cue.number} sounded"})
+        return faults
+
+    def took_back(self, now: int, numbers: Collection[int], why: str) -> None:
+        """Log the cues among `numbers` that the sink gave back after their onset: they did not sound."""
+        for number in sorted(set(numbers) & set(self._unconfirmed)):
+            del self._unconfirmed[number]
+            self.silent += 1
+            self._context.log_event(now, "sound", number=number, dac=None, reason=f"taken back: {why}")
+
+    def settle(self, now: int, stopped: bool) -> None:
+        """The session ends: empty the sink, and wait a moment for what it says of the last cue."""
+        sink = self._context.sink
+        for cue, _ in self.pending:  # their onset has not come: they are not in the log
+            self._unconfirmed.pop(cue.number, None)
+        if stopped:
+            self.took_back(now, sink.silence(), "the session was stopped")
+        elif sink.confirms:
+            self.took_back(now, sink.cancel(), "the session ended")
+        deadline = time.perf_counter() + _SETTLE_SECONDS
+        while self._unconfirmed and time.perf_counter() < deadline:
+            sink.advance(now)
+            self.take_played(now)
+            time.sleep(0.01)
+        for number in self._unconfirmed:
+            self._context.log_event(now, "sound", **_not_confirmed(number))
 
     def block_reasons(self) -> str | None:
         """Return in one line why there are no cues, or None."""
@@ -156,11 +211,15 @@ class CueController:
             context.log_event(now, "cue_skipped", **cue.log_fields(), stage=stage_name(stage), reason=skipped)
             return
         when, code = context.clock_time(cue.onset), self._code(cue)
-        if self._audible and not cue.sham:
-            context.sink.schedule(cue, when)
+        sink, began = context.sink, None
+        if audible := self._audible and not cue.sham:
+            sink.schedule(cue, when)
+            if sink.confirms:
+                self._unconfirmed[cue.number] = cue, float("inf")
+                began = partial(sink.began, cue.number)
         if context.ports is not None and code is not None and when is not None:
-            context.ports.send(code, when, cue.number)
-        context.source.cued(cue.item, cue.onset, cue.sham)
+            context.ports.send(code, when, cue.number, began)
+        context.source.cued(cue.item, cue.onset, not audible or sink.began(cue.number) is False)
         self.pending.append((cue, stage))
 
     def _code(self, cue: Cue) -> int | None:
@@ -172,14 +231,21 @@ class CueController:
         code = self._code(cue)
         if context.clock_time(cue.onset) is None and code is not None:
             context.send_marker(code)
+        sounded: bool | None = False
+        if self._audible and not cue.sham:
+            sounded = None if context.sink.confirms else bool(context.sink.began(cue.number))
         context.log_event(
             cue.onset, "sham" if cue.sham else "cue", code, **cue.log_fields(), stage=stage_name(stage),
-            recorded=cue.recorded, sounded=self._audible and not cue.sham, locked=cue.locked,
+            recorded=cue.recorded, sounded=sounded, locked=cue.locked,
         )  # fmt: skip
         if cue.sham:
             self.shams += 1
-        else:
+        elif sounded or cue.recorded:
             self.counts[cue.name] += 1
+        elif cue.number in self._unconfirmed:
+            self._unconfirmed[cue.number] = cue, time.perf_counter() + _UNCONFIRMED_SECONDS
+        elif sounded is False:
+            self.silent += 1
         self._measuring.append(cue)
         self._on_onset(cue, stage)
 
@@ -207,3 +273,7 @@ class CueController:
             cue.onset + MEASURED_AFTER, "cue_phase", number=cue.number, locked=cue.locked, degrees=met,
             phase_from=way, at_random=at_random, **sides,
         )  # fmt: skip
+
+
+def _not_confirmed(number: int) -> dict[str, Any]:
+    return {"number": number, "dac": None, "reason": "nothing confirms that it sounded"}

@@ -32,7 +32,7 @@ class Session:
     """Stage, gate, cue, decode.
 
     Of the workers the decoder may be None: nothing is decoded. `panel`: where the operator's commands come from and
-    the state goes to; `about`: `session`, `subject`, `simulated`, `folder`, for the state.
+    the state goes to; `about`: `session`, `subject`, `simulated`, `dry_run`, `folder`, for the state.
     """
 
     def __init__(
@@ -87,8 +87,12 @@ class Session:
         self.decoding.poll_answers()
         for part, fault in self._new_faults():
             self._handle_fault(part, fault["state"], fault["reason"])
-        for sound in context.sink.played():
-            context.log_event(now, "sound", **sound)
+            if part == "sound" and fault["state"] in ("lost", "back"):
+                self._handle_input(now, "no_sound", {"on": fault["state"] == "lost", "reason": fault["reason"]})
+        for fault in self.cueing.take_played(now):
+            self._status.fault("cue", **fault)
+            if fault["state"] == "silent":
+                context.log_fault("cue", **fault)
 
     def push_samples(self, block: np.ndarray) -> None:
         """Take (channels, n) µV at the stream's rate, and do what falls due within it, or until a stop."""
@@ -141,6 +145,13 @@ class Session:
             self._stream["lost_samples"] += round(detail["seconds"] * STREAM_RATE)
             context.log_event(now, "gap", **detail)
             return
+        if kind == "no_sound":
+            context.log_event(now, "no_sound", **detail)
+            if detail["on"]:
+                self.cueing.block(now, "sound", detail["reason"])
+            else:
+                self.cueing.unblock(now, "sound")
+            return
         if kind != "stream":
             self._handle_fault(kind, detail["state"], detail.get("reason", ""))
             return
@@ -175,8 +186,7 @@ class Session:
     def _finish(self, ending: str) -> None:
         """Bring every file to a state that can be read."""
         context = self.context
-        if self._stop.requested():
-            context.sink.silence()
+        self.cueing.settle(self.sample, self._stop.requested())
         self.decoding.close()
         self.poll_inputs()
         context.log_event(self.sample, "stop", reason=ending)

@@ -4,7 +4,7 @@ import base64
 import shutil
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ class SessionStatus:
     """Tell the state of a session from its parts.
 
     `stream` has `state`, `gaps` and `lost_samples` of the stream, kept by the session; `about` has `session`,
-    `subject`, `simulated`, `folder` (Path).
+    `subject`, `simulated`, `dry_run`, `folder` (Path).
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class SessionStatus:
             "group": cueing.schedule.group(context.sample),
             "cues": dict(cueing.counts),
             "shams": cueing.shams,
+            "silent": cueing.silent,
             "decodes": dict(decoding.counts),
             "last_decode": decoding.last,
             "quality": {name: self._signal_monitor.faults.get(name) for name in context.montage.picks},
@@ -84,8 +85,21 @@ class SessionStatus:
             "alarms": self._current_alarms(age, recording),
             "items": list(context.card.item_names),
             "channels": list(context.montage.picks),
+            "derivations": {name: [*filter(None, pair)] for name, pair in context.montage.derived.items()},
+            "amplifier": context.source.amplifier,
+            "planned_end": self._planned_end(),
             **{key: self._about[key] for key in ("session", "subject", "simulated")},
+            "dry_run": bool(self._about.get("dry_run")),
         }
+
+    def _planned_end(self) -> str | None:
+        """Return the local time at which the source ends; None where it does not, or time is not paced."""
+        source = self._context.source
+        ends = None if source.seconds == float("inf") else source.time_of(source.seconds)
+        if ends is None:
+            return None
+        seconds = timedelta(seconds=ends - time.perf_counter())
+        return (datetime.now(UTC) + seconds).astimezone().isoformat(timespec="seconds")
 
     def _recording(self) -> dict[str, Any]:
         recorder = self._context.source.recorder
@@ -152,8 +166,12 @@ class OperatorPanel:
             whole = data.shape[1] // step * step
             if whole:
                 # the mean of five samples: enough of a filter for a screen; a gap stays NaN
-                small = data[:, :whole].reshape(len(data), -1, step).mean(axis=2).astype("<f4")
-                about = {"sample": self._first, "rate": self._FEED_RATE, "names": list(context.montage.picks)}
+                small = data[:, :whole].reshape(len(data), -1, step).mean(axis=2)
+                derived = context.montage.derive(small)
+                there = [pair is not None for pair in context.montage.derivations]
+                small = np.concatenate([derived[there], small]).astype("<f4")
+                names = [*context.montage.derived, *context.montage.picks]
+                about = {"sample": self._first, "rate": self._FEED_RATE, "names": names}
                 encoded = base64.b64encode(small.tobytes()).decode()
                 self.control.publish("signals", {**about, "data": encoded})
                 self._first += whole

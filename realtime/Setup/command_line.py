@@ -22,7 +22,7 @@ def _parser(doc: str | None) -> argparse.ArgumentParser:
     add("--speed", type=float, metavar="X", help="0 = as fast as possible (default), 1 = real time")
     add("--unit", choices=["V", "uV"], help="what MNE returns for this file: V (its convention) or µV")
     add("--start", type=float, metavar="S", help="begin here in the recording, in s")
-    add("--stop", type=float, metavar="S", help="end here in the recording, in s")
+    add("--stop", type=float, metavar="S", help="end here: s into the recording, or of a stream's session")
     add("--stager", choices=STAGERS.names(), help="default yasa, which needs no checkpoint")
     add("--stager-checkpoint", metavar="FILE", help="weights of sistaging")
     add("--decoder-checkpoint", metavar="FILE", help="weights of the decoder; without it nothing is decoded")

@@ -114,6 +114,9 @@ def _replayed(args: argparse.Namespace) -> Plan:
         "markers.parallel=null", "markers.ports=null", *cli_overrides(args),
     ]  # fmt: skip
     folder, settings, about = _open(args.session, overrides)
+    if settings.audio.sink not in ("file", "null") and not any(o.startswith("audio.sink=") for o in overrides):
+        # what the night's sink needs need not be here: as for any other replay
+        settings = settings.model_copy(update={"audio": settings.audio.model_copy(update={"sink": "auto"})})
     recording = folder / "recording" / f"segment_{number:03d}.vhdr"
     if not recording.is_file():
         raise UserError(f"{recording}: not there; only live sessions record their stream (a replay: give --recording)")

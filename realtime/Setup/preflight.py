@@ -20,7 +20,7 @@ from sleep_interpreter.realtime.Session.signal_monitor import ChannelQuality
 from sleep_interpreter.realtime.Setup.preparation import Prepared, prepare
 from sleep_interpreter.realtime.Sources.source import Plan, Source
 from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
-from sleep_interpreter.realtime.Utils.registries import SOUND_SINKS
+from sleep_interpreter.realtime.Utils.registries import SOUND_SINKS, SOURCES
 from sleep_interpreter.utils.core.command_line import say
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
@@ -83,6 +83,7 @@ def run_checks(planned: Plan, out: Path) -> list[Check]:
             *_signal(prepared, settings),
             *_models(prepared, settings),
             sound,
+            _lead(prepared, planned),
             *_ports(settings),
             _disk(out, settings, source),
         ]
@@ -210,7 +211,7 @@ def _sound(settings: SessionSettings) -> Check:
     audio, source = settings.audio, settings.source
     mend = "connect the device, choose another one (audio.device), or audio.sink=file on purpose"
     try:
-        kind, why = choose_sink(audio, source.pace)
+        kind, why = choose_sink(audio, source.pace, asleep=SOURCES.load(source.kind).amplifier)
     except UserError as error:
         return Check("sound", FAIL, str(error), mend)
     loudest = f"volume {audio.volume_db:g} dB, cap {audio.max_db:g} dB"
@@ -219,9 +220,18 @@ def _sound(settings: SessionSettings) -> Check:
     if kind == "device":
         return Check("sound", OK, f"{audio.device or 'the default device'} takes frames, {loudest}")
     if audio.sink == kind:
-        return Check("sound", OK, f"{kind} ({why}), {loudest}")
+        unheard = kind in ("file", "null") and SOURCES.load(source.kind).amplifier
+        remedy = "nobody will hear a cue: that is what was asked for" if unheard else ""
+        return Check("sound", WARN if unheard else OK, f"{kind} ({why}), {loudest}", remedy)
     remedy = "nobody will hear a cue: connect a device, or choose audio.sink=file on purpose"
     return Check("sound", WARN, f"{kind} ({why}), {loudest}", remedy)
+
+
+def _lead(prepared: Prepared, planned: Plan) -> Check:
+    """Say how far ahead cues are decided, and whether that had to be changed for this stream and sound card."""
+    widened = prepared.settings is not planned.settings
+    remedy = "let the amplifier's program send smaller blocks, or put the longer lead into the settings"
+    return Check("lead of cues", WARN if widened else OK, prepared.lead, remedy if widened else "")
 
 
 def _ports(settings: SessionSettings) -> list[Check]:

@@ -1,6 +1,7 @@
 """Everything a session needs, opened and checked before a folder is made."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -18,14 +19,17 @@ from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.output import MarkerCodes
 from sleep_interpreter.realtime.Parameters.session_cards import SessionCards, session_cards
 from sleep_interpreter.realtime.Sources.faulty_source import add_faults
-from sleep_interpreter.realtime.Sources.montage import Montage, check_twice, make_montage, stream_names
+from sleep_interpreter.realtime.Sources.montage import KINDS, Montage, check_twice, make_montage, stream_names
 from sleep_interpreter.realtime.Sources.source import Notice, Plan, Source, open_source
-from sleep_interpreter.realtime.Utils.registries import MARKER_PORTS
+from sleep_interpreter.realtime.Utils.registries import MARKER_PORTS, SOUND_SINKS
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
 
-_KINDS = ("EEG", "EOG", "EMG")
+_LOOP_SECONDS = 0.06
+"""What acquisition and session, which look every 20 ms each, may add to a stream's latency, and some reserve."""
+_MOST_AHEAD = {False: 1.0, True: 0.5}
+"""The longest lead in s of cues, and of locked ones, as in their settings."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class Prepared:
     """What a session needs, checked before anything is written.
 
     `sink`: kind, and why that one; `simulated`: the recording is marked so; `notices`: logging level and text, for
-    the session's log; `card` has its items and its decode window.
+    the session's log; `card` has its items and its decode window; `settings` are those asked for, with cues decided
+    so far ahead that stream and sound card leave time for them; `lead` says so in words.
     """
 
     source: Source
@@ -45,6 +50,13 @@ class Prepared:
     simulated: bool
     notices: list[Notice]
     card: DataCard
+    settings: SessionSettings
+    lead: str
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether nothing sounds."""
+        return self.sink[0] == "null"
 
 
 def prepare(planned: Plan) -> Prepared:
@@ -77,12 +89,13 @@ def _prepare(planned: Plan, settings: SessionSettings, source: Source, cards: Se
     )  # fmt: skip
     source.open(montage.picks)
     amplitude = source.check_unit(montage.eeg_rows)
-    for pair, what in zip(montage.derivations, _KINDS, strict=True):
+    for pair, what in zip(montage.derivations, KINDS, strict=True):
         if pair is not None:
             source.check_unit([pair[0]], f"{what} ({montage.picks[pair[0]]})", others_fit=True)
-    schedule = _schedule(planned, source, card)
     sounds = session_sounds(settings, card)
-    sink = choose_sink(settings.audio, settings.source.pace)
+    sink = choose_sink(settings.audio, settings.source.pace, asleep=source.amplifier)
+    settings, lead = cues_ahead(settings, source, sink[0])
+    schedule = _schedule(replace(planned, settings=settings), source, card)
     for port in settings.markers.chosen():
         MARKER_PORTS.load(port)
 
@@ -96,7 +109,7 @@ def _prepare(planned: Plan, settings: SessionSettings, source: Source, cards: Se
     notices.append((logging.INFO, f"EEG amplitude: typical SD {amplitude:.1f} µV"))
     notices += _resampling_notices(source.rates)
     present = [pair is not None for pair in montage.derivations]
-    absent = [n for n, there in zip(_KINDS, present, strict=True) if not there]
+    absent = [n for n, there in zip(KINDS, present, strict=True) if not there]
     if absent:
         notices.append((logging.WARNING, f"staging without {' and '.join(absent)}"))
     if not checkpoints:
@@ -118,10 +131,45 @@ def _prepare(planned: Plan, settings: SessionSettings, source: Source, cards: Se
     notices += workers.notices
     where = "no cue sounds" if sink[0] == "null" else f"cues go to a {sink[0]}"
     notices.append((logging.INFO, f"{where} ({sink[1]})"))
+    if settings is not planned.settings:
+        notices.append((logging.WARNING, lead))
     if planned.folder is None and not planned.inputs.replaying:  # else its settings hold the volume already
         calibrated = loudness_calibration.check_sounds(settings, sounds)
         notices += [] if calibrated is None else [(logging.INFO, calibrated)]
-    return Prepared(source, montage, workers, schedule, sounds, sink, source.simulated, notices, card)
+    return Prepared(source, montage, workers, schedule, sounds, sink, source.simulated, notices, card, settings, lead)
+
+
+def cues_ahead(settings: SessionSettings, source: Source, sink: str) -> tuple[SessionSettings, str]:
+    """Return the settings with a lead of cues that is long enough for this stream and sink, and a sentence about it.
+
+    A cue can be decided only when the samples before it have come, and must be with the sound card, or the port, in
+    time. `UserError` where no lead that the settings allow is long enough.
+    """
+    locked = settings.cues.lock.method != "none"
+    own = settings.cues.lock if locked else settings.cues
+    name = "cues.lock.lead_seconds" if locked else "cues.lead_seconds"
+    kind = SOUND_SINKS.load(sink)
+    if settings.source.pace != 1 or not (kind.confirms or settings.markers.chosen()):
+        return settings, f"cues are decided {own.lead_seconds:g} s ahead; nothing has to be in time"
+    stream, card = source.delivery_seconds(), kind.latency(settings.audio)
+    needed = math.ceil(round((stream + card + _LOOP_SECONDS) * 100, 6)) / 100
+    parts = (
+        f"the stream's samples come up to {stream * 1e3:.0f} ms late, block and all, the sink needs {card * 1e3:.0f} ms"
+    )
+    if needed <= own.lead_seconds:
+        return settings, f"cues are decided {own.lead_seconds:g} s ahead; {parts}"
+    if needed > (most := _MOST_AHEAD[locked]):
+        raise UserError(
+            f"{name}: cues would have to be decided {needed:g} s ahead, at most {most:g} s are possible: {parts}. "
+            "Let the amplifier's program send smaller blocks"
+            + (", or do not lock cues (cues.lock.method=none)" if locked else "")
+        )
+    said = f"{name}: {needed:g} s instead of {own.lead_seconds:g} s, or cues would not sound in time: {parts}"
+    if locked:
+        said += "; the phase is predicted that much further ahead"
+    changed = own.model_copy(update={"lead_seconds": needed})
+    cues = settings.cues.model_copy(update={"lock": changed}) if locked else changed
+    return settings.model_copy(update={"cues": cues}), said
 
 
 def _schedule(planned: Plan, source: Source, card: DataCard) -> Schedule:

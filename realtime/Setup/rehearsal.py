@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from sleep_interpreter.realtime.Control.control_client import Client
-from sleep_interpreter.realtime.Parameters.output import MarkerCodes
+from sleep_interpreter.realtime.Output.sound_card import device_problem
+from sleep_interpreter.realtime.Parameters.output import AudioSettings, MarkerCodes
 from sleep_interpreter.realtime.Report.session_data import load_session
 from sleep_interpreter.realtime.Utils.stop_request import end_process
 from sleep_interpreter.utils.core import config, data_card
@@ -141,13 +142,16 @@ def start_session(
     folder: Path, name: str, stager: Path, decoder: Path, args: argparse.Namespace, environment: dict[str, str]
 ) -> subprocess.Popen:
     """Start the session as a process of its own, beside the outlet of that name."""
+    sink = args.sink
+    if sink == "auto" and "PULSE_SERVER" not in environment and device_problem(AudioSettings()):
+        sink = "file"  # a night would be refused
     words = [
         sys.executable, str(ROOT / "realtime" / "Main_Decode.py"), "--source", "lsl", "--subject", "s1",
         "--out", str(folder), "--stager", "sistaging", "--stager-checkpoint", str(stager),
         "--decoder-checkpoint", str(decoder), "--lsl-markers",
         "--set", f"source.lsl.session_id={name}", "--set", f"source.lsl.source_id={name}",
         "--set", f"markers.session_id={name}", "--set", f"markers.source_id={name}-markers",
-        "--set", f"audio.sink={args.sink}", "--set", "gate.nrem_detections=1",
+        "--set", f"audio.sink={sink}", "--set", "gate.nrem_detections=1",
         "--set", "cues.sham_share=0.1",
         *(["--monitor"] if args.monitor else []),
     ]  # fmt: skip

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, monitor: bool = False) -> None:
     """Run a session into its folder, to its end or until `stop`; `monitor` shows it in the browser."""
-    settings, source = planned.settings, prepared.source
+    settings, source = prepared.settings, prepared.source
     goes_on = planned.folder is not None
     with contextlib.ExitStack() as closing:
         closing.enter_context(lock_session(folder))  # let go last: closing writes too
@@ -56,7 +56,7 @@ def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, moni
             provenance.write_json(folder / "session.json", about)
             write_sounds(folder / "sounds", prepared.sounds, settings.audio.rate, prepared.card.item_names)
         sink = open_sink(prepared.sink[0], settings.audio, folder, prepared.sounds, planned.origin)
-        ports = open_ports(settings.markers, folder)
+        ports = open_ports(settings.markers, folder, settings.audio.late_seconds)
         wanted, panel = settings.control.enabled, None
         if wanted != "never" and (wanted != "auto" or source.real_time):
             panel = OperatorPanel(Control(folder, settings.control))
@@ -72,7 +72,7 @@ def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, moni
         )
         facts = {
             "session": folder.name, "subject": planned.subject.id, "simulated": prepared.simulated,
-            "folder": folder,
+            "folder": folder, "dry_run": prepared.dry_run,
         }  # fmt: skip
         session = Session(context, prepared.schedule, prepared.workers, stop, panel, facts)
         if goes_on:
@@ -91,7 +91,7 @@ def _run_to_report(
     session: Session, prepared: Prepared, planned: Plan, folder: Path, about: dict[str, Any], stop: StopRequest
 ) -> None:
     """Run, and leave session.json and the report whatever happens."""
-    settings = planned.settings
+    settings = prepared.settings
     began = time.perf_counter()
     if "first_sample_at" not in about:
         about["first_sample_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -111,9 +111,9 @@ def _run_to_report(
             recorded=settings.cues.mode == "recorded" or prepared.source.live or planned.inputs.replaying,
             card=prepared.card,
         )  # fmt: skip
-    for line in (*summary_lines(summary), f"written to {display_path(folder)}"):
-        logger.info("%s", line)
-    _write_night_report(folder)
+        for line in (*summary_lines(summary), f"written to {display_path(folder)}"):
+            logger.info("%s", line)
+        _write_night_report(folder)
 
 
 def _write_night_report(folder: Path) -> None:
@@ -146,7 +146,7 @@ def describe(prepared: Prepared, planned: Plan) -> dict[str, Any]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = None
-    source, settings = prepared.source, planned.settings
+    source, settings = prepared.source, prepared.settings
     rates = [{"rate": rate, "channels": list(names)} for rate, names in source.rates.items()]
     seconds = None if source.live else source.seconds
     recording = {**source.fingerprint(), "rates": rates, "seconds": seconds}
@@ -154,7 +154,9 @@ def describe(prepared: Prepared, planned: Plan) -> dict[str, Any]:
         recording["path"] = str(planned.recording.resolve())
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"), "ending": None, "source": settings.source.kind,
-        "subject": planned.subject.model_dump(), "recording": recording, "simulated": prepared.simulated,
-        "channels": list(prepared.montage.picks), "seed": settings.seed, "git": provenance.git_revision(),
-        "versions": versions, "card": {"title": prepared.card.title, "fingerprint": prepared.card.fingerprint},
+        "pace": settings.source.pace, "subject": planned.subject.model_dump(), "recording": recording,
+        "simulated": prepared.simulated, "channels": list(prepared.montage.picks),
+        "derivations": prepared.montage.derived, "seed": settings.seed, "git": provenance.git_revision(),
+        "dry_run": prepared.dry_run, "sound": prepared.sink[0], "versions": versions,
+        "card": {"title": prepared.card.title, "fingerprint": prepared.card.fingerprint},
     }  # fmt: skip

@@ -49,6 +49,8 @@ class LiveSource(Source):
     """
 
     live = real_time = amplifier = True
+    unit_option: str | None = None
+    """Setting that says the unit of the stream's numbers, where there is one."""
 
     def __init__(
         self, settings: SourceSettings, names: Sequence[str], rate: float, factors: Sequence[float],
@@ -137,13 +139,24 @@ class LiveSource(Source):
         found = amplitude.deviations(data)
         if not found:
             raise UserError(f"{self.where}: {listed([self._picks[r] for r in rows])}: no finite samples came")
+        factor, units, unit = 1.0, amplitude.STREAM_UNITS, "uV"
+        if self.unit_option is not None:
+            factor = float(np.median(self._factors[[self._rows[row] for row in rows]]))
+            unit = next((name for name, own in units.items() if own == factor), f"{factor:g} uV")
         return amplitude.check(
-            float(np.median(found)), "uV", self.settings.amplitude_range, self.where, what, others_fit,
-            option="source.lsl.unit", limit="source.amplitude_range",
+            float(np.median(found)) / factor, unit, self.settings.amplitude_range, self.where, what, others_fit,
+            option=self.unit_option, limit="source.amplitude_range", choices={**units, unit: factor},
         )  # fmt: skip
 
     def preview(self) -> np.ndarray:
         return np.concatenate(list(self._preview), axis=1)
+
+    def delivery_seconds(self) -> float:
+        """As nine of ten deliveries were while the stream was listened to."""
+        ahead = self._clock_lead()
+        pairs = list(zip(list(self._preview), list(self._delays), strict=False))
+        ages = [max(0.0, delay + ahead) + data.shape[1] / self._rate for data, delay in pairs]
+        return float(np.quantile(ages, 0.9)) if ages else 0.0
 
     def record(self, folder: Path, settings: RecordingSettings, origin: int = 0) -> None:
         first = round(origin * self._rate / STREAM_RATE)

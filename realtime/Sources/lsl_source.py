@@ -59,6 +59,7 @@ class LslSource(LiveSource):
     not be found again after a restart, or that its rate, unit or number of channels is not the expected one or not
     known."""
 
+    unit_option = "source.lsl.unit"
     _inlet: Any = None
 
     def __init__(self, settings: SourceSettings) -> None:

@@ -9,6 +9,7 @@ from sleep_interpreter.realtime.Parameters.settings import ChannelSettings, Deco
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.channel_names import electrode, find_channel, hint, listed
 
+KINDS = ("EEG", "EOG", "EMG")
 Derivation = tuple[int, int | None]
 """Row of a channel, and of its reference; None: as recorded."""
 
@@ -30,6 +31,18 @@ class Montage:
     def staging(self) -> set[str]:
         """Names of the channels of the derivations, and of their references."""
         return {self.picks[row] for pair in self.derivations if pair for row in pair if row is not None}
+
+    @property
+    def derived(self) -> dict[str, tuple[str, str | None]]:
+        """The derivations as the stager sees them, absent ones left out: {"EEG C4-M1": ("C4", "M1"), ...}."""
+        found: dict[str, tuple[str, str | None]] = {}
+        for kind, pair in zip(KINDS, self.derivations, strict=True):
+            if pair is not None:
+                name, reference = self.picks[pair[0]], None if pair[1] is None else self.picks[pair[1]]
+                own = name if kind.lower() in name.lower() else f"{kind} {name}"
+                label = own if reference is None else f"{own}-{reference}"
+                found[label if label not in found else f"{kind} {label}"] = name, reference
+        return found
 
     @property
     def eeg_rows(self) -> list[int]:

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from sleep_interpreter.realtime.Recording.recorder import Recorder
 from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
 from sleep_interpreter.realtime.Subject import Subject
 from sleep_interpreter.realtime.Utils.registries import SOURCES
+from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -115,6 +116,10 @@ class Source(Protocol):
         """Return when that part of the session is due on the `time.perf_counter` clock; None: not paced."""
         return None
 
+    def delivery_seconds(self) -> float:
+        """Return how old the oldest sample of a delivery is when it comes: block and latency; 0 where not paced."""
+        return 0.0
+
     def preview(self) -> np.ndarray | None:
         """Return the newest seconds before the session, all channels, (channels, n) µV; None: `chunks` may
         be read for it."""
@@ -153,6 +158,50 @@ class Source(Protocol):
 
 
 def open_source(settings: SourceSettings, plan: Plan) -> Source:
-    """Return the source that the settings name; it refuses what it cannot be (`UserError`)."""
+    """Return the source that the settings name; it refuses what it cannot be (`UserError`).
+
+    `settings.stop` ends every source: a recording at that second of it, a stream so many seconds after its first sample
+    in the session.
+    """
+    kind = SOURCES.load(settings.kind)
+    if kind.live and settings.start:
+        raise UserError(
+            f"source.start = {settings.start:g} s: a stream ({settings.kind}) begins where it is; leave --start out"
+            + (", or give source.simulate.start_minutes" if settings.kind == "simulate" else "")
+        )
+    left = math.inf if settings.stop is None else settings.stop - settings.start - plan.origin / STREAM_RATE
+    if kind.live and left <= 0:
+        raise UserError(
+            f"source.stop = {settings.stop:g} s: the session is at {plan.origin / STREAM_RATE:.0f} s already, its time "
+            "is over; begin a new one"
+        )
     source: Source = SOURCES.make(settings.kind, settings, plan)
-    return source
+    if settings.stop is None or kind.takes_recording:
+        return source
+    return cast(Source, _EndingSource(source, round((settings.stop - settings.start) * STREAM_RATE), plan.origin))
+
+
+class _EndingSource:
+    """A source that ends before sample `stop` of the session; it begins at `origin`."""
+
+    def __init__(self, source: Source, stop: int, origin: int) -> None:
+        self._source, self._stop, self._origin = source, stop, origin
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    @property
+    def seconds(self) -> float:
+        return min(self._source.seconds, (self._stop - self._origin) / STREAM_RATE)
+
+    def begin_at(self, sample: int) -> None:
+        self._origin = sample
+        self._source.begin_at(sample)
+
+    def chunks(self, stopped: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
+        left = self._stop - self._origin
+        for chunk in self._source.chunks(stopped) if left > 0 else ():
+            yield chunk[:, :left]
+            left -= chunk.shape[1]
+            if left <= 0:
+                return

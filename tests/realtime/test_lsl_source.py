@@ -11,6 +11,7 @@ from sleep_interpreter.realtime.Recording.session_recording import read_segment
 from sleep_interpreter.realtime.Sources import live_source as live
 from sleep_interpreter.realtime.Sources import lsl_source
 from sleep_interpreter.realtime.Sources.file_source import ReplaySource
+from sleep_interpreter.realtime.Sources.live_source import LiveSource
 from sleep_interpreter.realtime.Sources.lsl_source import LslSource
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -85,6 +86,31 @@ def test_what_is_not_the_expected_stream_is_refused(ident, connect):
             source.open(["E01"])
     with outlet("", "--channels", 3), pytest.raises(UserError, match="without a source_id"):
         connect(None)
+
+
+def test_the_remedy_for_a_stream_s_unit_is_a_setting_that_mends_it():
+    """Whatever the stream says, source.lsl.unit is what helps; a stream without that setting is told of its gain."""
+
+    def told(microvolts, factor, option="source.lsl.unit", others_fit=False):
+        names = ["Fz", "C4"]
+        source = LiveSource(SourceSettings(kind="lsl"), names, 500.0, [factor] * 2, "stream")
+        source.unit_option = option
+        source._select(names)
+        noise = np.random.default_rng(0).standard_normal((2, 2500))
+        source._keep_preview(microvolts / noise.std() * noise, 0.0)
+        with pytest.raises(UserError) as error:
+            source.check_unit([0, 1], others_fit=others_fit)
+        assert "--unit" not in str(error.value) and "header" not in str(error.value)
+        return str(error.value)
+
+    said = (20e6, 1e6, "uV"), (20e3, 1e6, "mV"), (20e-6, 1.0, "V"), (20e-3, 1.0, "mV"), (20e3, 1e3, "uV")
+    for microvolts, factor, unit in said:  # as the stream's own unit has it, and what mends it
+        assert told(microvolts, factor).endswith(f"--set source.lsl.unit={unit}")
+    assert "it is flat: check the electrode" in told(0.0, 1.0)
+    assert "reference and ground" in told(4e4, 1.0)
+    assert "reference and ground" in told(700.0, 1e6)  # as mV it would be 0.7 µV, which is no better
+    assert "all but flat" in told(0.01, 1.0, option=None) and "unit=" not in told(20e6, 1.0, option=None)
+    assert "check this electrode" in told(20e6, 1e6, others_fit=True)
 
 
 @pytest.mark.parametrize(

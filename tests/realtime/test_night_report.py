@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import time
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -12,11 +14,14 @@ import pytest
 
 from sleep_interpreter.realtime.Recording.event_log import EventLog
 from sleep_interpreter.realtime.Recording.recorder import Recorder
+from sleep_interpreter.realtime.Report.event_words import words_of
+from sleep_interpreter.realtime.Report.key_numbers import key_numbers, sleep_statistics
 from sleep_interpreter.realtime.Report.night_report import _decoding, _phase, write_night_report
 from sleep_interpreter.realtime.Report.recorded_signal import evoked, open_segments, spectrogram
 from sleep_interpreter.realtime.Report.session_data import load_session
 from sleep_interpreter.realtime.Report.summary import stage_spans
 from sleep_interpreter.realtime.Report.trial_tables import write_trial_tables
+from sleep_interpreter.realtime.Session.session import Session
 from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
 
@@ -168,7 +173,7 @@ def test_the_page_is_whole_and_asks_nothing_of_the_network(session):
     for words in (
         "simulated recording", "nothing in this report says anything about people", "2026-01-02",
         "staging without <EMG>", "arousal: EMG rise", "1.00 s in 1 gaps", "sound lost",
-        "text': '<script>alert(1)</script>", "<b>bold", "O1",
+        "mark <script>alert(1)</script> (by x)", "<b>bold", "O1",
         "Chance: these decodes with the cues in any order", "marker sent, after its time",
         "0.5 s before to 2 s after", "stopped",
     ):  # fmt: skip
@@ -385,3 +390,107 @@ def test_the_script_writes_the_report_of_a_damaged_folder(session, tmp_path, cal
         "s before the session: the rest is not shown",
     ):  # fmt: skip
         assert words in text, words
+
+
+def night(folder, length=4 * 3600, about=None):
+    """A log of 4 h: asleep from 0:30 to 3:00 with an hour of N3, cues in N3, cueing off for good at 1:40."""
+    folder.mkdir(parents=True)
+    (folder / "session.json").write_text(json.dumps(about or {"source": "lsl", "simulated": False}), encoding="utf-8")
+    log = EventLog(folder / "log.jsonl", RATE)
+    for second in range(30, length, 30):
+        stage = "W/N1" if second < 1800 or second >= 10800 else "N3" if 3600 <= second < 7200 else "N2"
+        log.write(second * RATE, "stage", stage=stage, smoothed=None, probabilities=None, taken=None)
+    log.write(3600 * RATE, "cueing", on=True, reason=None)
+    for number, second in enumerate(range(3610, 6000, 10)):
+        detail = {"number": number, "item": ITEMS[0], "group": 1, "stage": "N3", "recorded": False, "locked": False}
+        log.write(second * RATE, "cue", **detail, sounded=True)
+    log.write(4000 * RATE, "arousal", reason="EMG rise", until=0)
+    log.write(6000 * RATE, "cueing", on=False, reason="paused by the operator")
+    log.write(6001 * RATE, "gap", seconds=2.5, first=3000500, count=1250)
+    log.write(
+        6002 * RATE, "command", command="volume", args={"change_db": -3.0}, origin="monitor", ok=True, text="-23 dB"
+    )
+    log.write(6003 * RATE, "command", command="mark", args={"text": "loud"}, origin="x", ok=False, text="no room")
+    log.write(6004 * RATE, "stream", state="clock", reason=None, seconds=1.5)
+    log.write(6005 * RATE, "no_sound", on=True, reason="the headphones are gone")
+    log.write(6006 * RATE, "resume", segment="segment_002.vhdr", after=6005 * RATE)
+    log.write(length * RATE, "stop", reason="stopped")
+    log.close()
+    return folder
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_report_begins_with_what_counts(tmp_path):
+    folder = night(tmp_path / "s1" / "session_001")
+    loaded = load_session(folder)
+    assert dict(key_numbers(loaded)) == {
+        "cues that sounded": "239; 358 an hour of cueing",
+        "asleep (N2, N3, R)": "2 h 30 min of 4 h 00 min",
+        "cueing was on": "40.0 min; N2 and N3: 2 h 30 min",
+        "arousals that paused cueing": "1; 2 an hour of cueing",
+        "signal lost": "2.5 s in 1 gaps",
+    }
+    sleep = {name.partition(" (")[0]: value for name, value in sleep_statistics(loaded)}
+    assert (sleep["total sleep time, N2 + N3 + R"], sleep["N3"], sleep["R"]) == ("150.0", "60.0", "0.0")
+    assert (sleep["latency of N2 or deeper"], sleep["asleep, of that"]) == ("30.0", "62.5")
+    # the pause that never ended is one
+    assert loaded.pauses() == [(6000.0, 14400.0, "paused by the operator")]
+    text = read(write_night_report(folder))
+    assert "The last one never ended: paused by the operator (2 h 20 min)." in text
+    assert text.index("In short") < text.index("latency of N2 or deeper") < text.index("The stager's own, smoothed")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_events_are_in_words_and_local_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("TZ", "America/Lima")
+    time.tzset()
+    try:
+        folder = night(tmp_path / "s1" / "session_001")
+        text = read(write_night_report(folder))
+        begun = load_session(folder).events[-1]["wall"]["time"]
+        local = datetime.fromisoformat(begun).astimezone(UTC) - timedelta(hours=5)
+        assert f"{local:%H:%M:}" in text and "Local time, and time since the session began" in text
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    for words in (
+        "volume -3 dB (by monitor): -23 dB", "mark loud (by x): refused: no room", "2.50 s lost (1250 samples of the",
+        "no cues: the headphones are gone", "the session goes on in segment_002.vhdr", "1:40:01",
+    ):  # fmt: skip
+        assert words in text, words
+    assert not re.search(r"\{'|\[\]|True|False|None", text.partition("Settings and origin")[0])
+    # a replay's recording has times of its own
+    other = night(tmp_path / "s2" / "session_001", about={"source": "replay", "simulated": False})
+    assert "Local time, and" not in read(write_night_report(other))
+
+
+@pytest.mark.parametrize("event", [
+    {"event": "command", "detail": {}}, {"event": "gap", "detail": {"seconds": 1}}, {"event": "volume", "detail": {}},
+    {"event": "unheard of", "detail": {"a_b": {"c": [1, 2.5, True]}, "d": None}}, {"event": "resume", "detail": {}},
+])  # fmt: skip
+def test_no_event_is_too_strange_for_words(event):
+    assert not set("{}[]'") & set(words_of(event))
+
+
+def test_a_night_without_sleep_or_stages_has_its_numbers(tmp_path):
+    log = EventLog(tmp_path / "log.jsonl", RATE)
+    log.write(0, "notice", level="info", text="begun")
+    log.write(100 * RATE, "stop", reason="stopped")
+    log.close()
+    loaded = load_session(tmp_path)
+    assert sleep_statistics(loaded) == [] and dict(key_numbers(loaded))["cues that sounded"] == "0"
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_session_that_fails_and_a_replay_have_a_report(main, recording, staged, tmp_path, monkeypatch):
+    words = ["--recording", str(recording), "--out", str(tmp_path), "--subject", "s1", *staged, "--stop", "12"]
+    assert main(words) == 0
+    assert "In short" in (tmp_path / "s1" / "session_001" / "report.html").read_text("utf-8")
+
+    def broken(self, block):
+        raise RuntimeError("the bug of the night")
+
+    monkeypatch.setattr(Session, "push_samples", broken)
+    with pytest.raises(RuntimeError, match="bug of the night"):
+        main(words)
+    assert "; error." in (tmp_path / "s1" / "session_002" / "report.html").read_text("utf-8")

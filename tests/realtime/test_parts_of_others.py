@@ -83,7 +83,7 @@ def theirs(tmp_path, monkeypatch):
         ("sources", SOURCE.replace("others_fit", "fit"), "check_unit must take (rows, what, others_fit): got an unexp"),
         ("sources", SOURCE.replace("(self, settings)", "(self)"), "TypeError: Part.__init__() takes 1 positional"),
         ("sources", SOURCE.replace("self.names", "self.name"), "it lacks names ("),
-        ("sinks", PLAIN, "it lacks open, unavailable, try_out, schedule"),
+        ("sinks", PLAIN, "it lacks confirms, open, unavailable, try_out, latency"),
         ("sinks", SINK.replace("NullSink", "SoundSink"), "it lacks cancel, open, schedule, set_volume, volume_db ("),
         ("sinks", SINK.replace("pass", "\n    def open(self, a, b, c, d=0): pass"), "open is no classmethod"),
         ("sinks", SINK.replace("pass", "schedule = None"), "schedule is None, expected a method"),

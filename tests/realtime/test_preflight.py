@@ -2,11 +2,18 @@
 
 import os
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from sleep_interpreter.realtime.Output.sound_card import DeviceSink
+from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.realtime.Recording.session_recording import annotations
+from sleep_interpreter.realtime.Setup.preparation import cues_ahead
 from sleep_interpreter.utils.core.data_card import published
+from sleep_interpreter.utils.core.errors import UserError
 
 from .conftest import of
 from .live import SESSION_ID, outlet, save_stream
@@ -132,3 +139,36 @@ def test_a_dry_run_decides_all_and_nothing_leaves_the_machine(session, recording
     assert any("no cue sounds" in e["detail"]["text"] for e in of(result, "notice"))
     names = {path.name for path in result.folder.iterdir()}
     assert not names & {"cues.flac", "audio.tsv", "ports.tsv"}
+    # decided, and counted nowhere
+    assert result.about["dry_run"] and result.summary["cues"]["total"] == result.summary["decodes"]["total"] == 0
+    assert result.summary["cues"]["not_sounded"] == len(of(result, "cue"))
+    assert not any(e["detail"]["sounded"] for e in of(result, "cue"))
+    assert not any(text.startswith("cue/") for _, text in annotations(result.folder, 500))
+    report = (result.folder / "report.html").read_text(encoding="utf-8")
+    assert "Dry run: nothing sounded" in report and "No cue was played" in report
+    table = pd.read_csv(result.folder / "cues.tsv", sep="\t")
+    assert len(table) == len(of(result, "cue")) and set(table["left_out"]) == {"did not sound"}
+
+
+def test_cues_are_decided_as_far_ahead_as_stream_and_card_need(monkeypatch):
+    """Blocks of 0.2 s, a slow card, one too slow for locked cues, and a port that needs the marker in time."""
+
+    def ahead(stream, card, **settings):
+        chosen = SessionSettings(source={"kind": "lsl"}, **settings)
+        source = SimpleNamespace(delivery_seconds=lambda: stream)
+        monkeypatch.setattr(DeviceSink, "latency", lambda audio: card)
+        return cues_ahead(chosen, source, "file" if card is None else "device")
+
+    locked = {"lock": {"method": "echt"}}
+    for stream, card, cues, lead in (
+        (0.03, 0.06, {}, 0.2), (0.21, 0.06, {}, 0.33), (0.03, 0.4, {}, 0.49), (0.03, 0.06, locked, 0.15),
+    ):  # fmt: skip
+        found, said = ahead(stream, card, cues=cues)
+        own = found.cues.lock if cues else found.cues
+        assert own.lead_seconds == lead
+        assert ("instead of" in said) is (lead != 0.2)
+    assert ahead(0.4, None)[0].cues.lead_seconds == 0.2  # a file is in no hurry, a trigger box is
+    assert ahead(0.4, None, markers={"lsl": True})[0].cues.lead_seconds == 0.46
+    for stream, cues, words in ((1.0, {}, "at most 1 s"), (0.5, locked, r"at most 0\.5 s .* or do not lock cues")):
+        with pytest.raises(UserError, match=words):
+            ahead(stream, 0.06, cues=cues)

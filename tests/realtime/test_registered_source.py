@@ -67,6 +67,8 @@ def test_a_session_of_a_source_of_another_package(noise, main, staged, tmp_path)
     assert result.about["source"] == "noise" and result.about["recording"]["name"] == "noise"
     assert result.about["samples"] == 36 * 500 and result.summary["ending"] == "end of recording"
     assert of(result, "stage") and of(result, "cue")
+    assert main([*words, "--subject", "s1", *staged, "--stop", "8"]) == 0
+    assert read_session(tmp_path / "out" / "s1" / "session_002").about["samples"] == 8 * 500
 
 
 def test_its_settings_and_flags_are_checked(noise, main, recording, tmp_path):

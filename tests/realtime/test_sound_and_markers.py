@@ -13,12 +13,14 @@ import soundfile
 from sleep_interpreter.realtime.Cues.schedule import Cue
 from sleep_interpreter.realtime.Cues.sounds import load_sounds, synthesise, write_sounds
 from sleep_interpreter.realtime.Monitor.history import SessionHistory
+from sleep_interpreter.realtime.Output import sound_card
 from sleep_interpreter.realtime.Output.marker_ports import LslPort, MarkerHub
 from sleep_interpreter.realtime.Output.mixer import Mixer
 from sleep_interpreter.realtime.Output.sinks import FileSink, choose_sink
 from sleep_interpreter.realtime.Output.sound_card import Player
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Parameters.output import AudioSettings, MarkerCodes, MarkerSettings
+from sleep_interpreter.realtime.Recording.event_log import decisions, read_log, silent_cues
 from sleep_interpreter.realtime.Recording.session_recording import annotations
 from sleep_interpreter.realtime.Report.session_data import load_session
 from sleep_interpreter.realtime.Report.summary import summarise, summary_lines
@@ -141,10 +143,15 @@ def test_a_cue_that_the_card_could_begin_too_late_does_not_sound(tmp_path):
     now = time.perf_counter()
     for number, when in enumerate((now - 0.5, now - 0.02), start=1):
         player.schedule(Cue(number, number, 0, 500 * number, name=ITEMS[number]), when)
-    block = np.empty((160, 1), np.float32)
+    block, following = np.empty((160, 1), np.float32), np.empty((160, 1), np.float32)
     player.callback(block, 160, SimpleNamespace(outputBufferDacTime=0.0, currentTime=0.0), None)
     player.advance(1000)
-    missed, played = player.played()
+    (missed,) = player.played()  # the other one is with the card: heard when that asks for more
+    assert player.began(1) is False and player.began(2) is True
+    time.sleep(0.01)
+    player.callback(following, 160, SimpleNamespace(outputBufferDacTime=0.0, currentTime=0.0), None)
+    player.advance(1000)
+    (played,) = player.played()
     player.close(1000)
     assert missed["number"] == 1 and missed["dac"] is None and "late" in missed["reason"]
     assert played["number"] == 2 and 20 <= played["late_ms"] < 50 and np.abs(block).max() > 0.1
@@ -177,13 +184,69 @@ def test_markers_are_taken_back_with_their_cues_and_no_others(tmp_path):
     cueing.block(3, "operator", "paused by the operator")
     while cueing.pending:
         cueing._sound(*cueing.pending.popleft())
+    assert cueing.counts["box"] == 0
+    time.sleep(0.05)
+    player.callback(block, 480, SimpleNamespace(outputBufferDacTime=0.01, currentTime=0.0), None)
+    player.advance(30)
+    assert [fault["state"] for fault in cueing.take_played(30)] == ["back"] and cueing.counts["box"] == 1
     time.sleep(max(0.0, begun + 0.3 - time.perf_counter()))
     ports.close()
     player.close(1000)
     assert [row for row in log if row[0] != "cueing"] == [
         ("cue_cancelled", None, 2), ("cue_cancelled", None, 3), ("begun", None, None), ("cue", 5, 1),
+        ("sound", None, 1),
     ]  # fmt: skip
-    assert sent == [5] and [row["number"] for row in player.played()] == [1]
+    assert sent == [5]
+
+
+@pytest.mark.parametrize(
+    ("state", "sent"), [(True, [7]), (False, []), (None, [])], ids=["sounds", "does not", "nobody knows"]
+)
+def test_a_marker_goes_out_with_its_sound_alone(state, sent, tmp_path):
+    codes = []
+    port = SimpleNamespace(name="port", open=lambda: None, close=lambda: None, send=lambda code, at: codes.append(code))
+    ports = MarkerHub([port], tmp_path / "ports.tsv", late=0.05)
+    ports.send(7, time.perf_counter() + 0.02, 1, lambda: state)
+    time.sleep(0.15)
+    ports.close()
+    assert codes == sent
+    assert (tmp_path / "ports.tsv").read_text().splitlines()[1].endswith("yes" if sent else "no")
+
+
+@pytest.mark.parametrize(
+    ("sounded", "told", "counts"),
+    [
+        (True, [], True),  # a file on the sample clock
+        (False, [], False),  # a dry run
+        (None, [], False),  # nothing was confirmed: the session was killed
+        (None, [1.5], True),
+        (None, [None], False),
+        ("missing", [], True),  # logs of before
+    ],
+)
+def test_a_cue_counts_only_where_the_sink_has_confirmed_it(sounded, told, counts):
+    detail = {"number": 1, "item": "ball", "recorded": False, "sounded": sounded}
+    if sounded == "missing":
+        del detail["sounded"]
+    events = [{"event": "cue", "detail": detail}]
+    events += [{"event": "sound", "detail": {"number": 1, "dac": dac}} for dac in told]
+    assert silent_cues(events) == (set() if counts else {1})
+    detail["recorded"] = True
+    assert silent_cues(events) == set()  # it sounded when it was recorded
+
+
+def test_without_a_device_a_night_is_refused_and_a_rehearsal_is_not(monkeypatch):
+    monkeypatch.setattr(sound_card, "import_sounddevice", lambda: SimpleNamespace(query_devices=lambda *_: []))
+    with pytest.raises(UserError, match=r"nobody would hear a cue; connect the device, or .* audio.sink=file"):
+        choose_sink(AudioSettings(), 1, asleep=True)
+    assert choose_sink(AudioSettings(), 1)[0] == choose_sink(AudioSettings(sink="file"), 1, asleep=True)[0] == "file"
+
+    def no_library():
+        raise UserError("the PortAudio library is missing")
+
+    monkeypatch.setattr(sound_card, "import_sounddevice", no_library)
+    with pytest.raises(UserError, match="library is missing: nobody would hear"):
+        choose_sink(AudioSettings(), 1, asleep=True)
 
 
 def test_cues_that_did_not_sound_count_nowhere(tmp_path):
@@ -239,3 +302,18 @@ def test_markers_arrive_on_a_real_stream_with_their_times(kind):
     assert stamps[found.index(21)] - min(s for s, c in zip(stamps, found, strict=True) if c != 21) < -0.9
     inlet.close_stream()
     markers.close()
+
+
+def test_a_night_with_a_sound_card_is_replayed_where_there_is_none(main, staged, tmp_path, monkeypatch):
+    words = ["--source", "simulate", "--set", "source.simulate.stage=N2", "--stop", "60", "--subject", "s1", *staged]
+    assert main([*map(str, words), "--set", "audio.sink=file", "--out", str(tmp_path / "night")]) == 0
+    folder = tmp_path / "night" / "s1" / "session_001"
+    settings = folder / "settings.yaml"
+    text = settings.read_text(encoding="utf-8")
+    settings.write_text(text.replace("sink: file", "sink: device"), encoding="utf-8")
+    monkeypatch.setattr(sound_card, "import_sounddevice", lambda: SimpleNamespace(query_devices=lambda *_: []))
+    assert main(["--session", str(folder), "--out", str(tmp_path / "again")]) == 0
+    again = tmp_path / "again" / "s1" / "session_001"
+    night, replay = (decisions(read_log(place / "log.jsonl")) for place in (folder, again))
+    assert replay == night and sum(kind == "cue" for _, kind, *_ in night) > 2
+    assert (again / "report.html").is_file()

@@ -1,5 +1,6 @@
 """Cues through real PortAudio into a sound server's null sink: times, level, and a device that vanishes."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -152,6 +153,8 @@ def comes_back(cards, sink):
 def test_what_waits_or_sounds_when_the_card_goes_is_over(cards, sink):
     sink.schedule(Cue(1, 0, 0, 500), time.perf_counter() + 0.02)
     assert cards.block() > 0.01  # it sounds, for half a second
+    time.sleep(0.06)
+    cards.block()  # what comes after its begin is asked for: it is out
     sink.schedule(Cue(2, 0, 0, 1000), time.perf_counter() + 30)
     cards.unplug()
     (fault,) = until(sink.take_faults, "the loss is noticed", 5)
@@ -165,6 +168,29 @@ def test_what_waits_or_sounds_when_the_card_goes_is_over(cards, sink):
     assert max(comes_back(cards, sink)) == 0  # the rest of cue 1 is not played hours later
     sink.schedule(Cue(3, 0, 0, 1500), time.perf_counter() + 0.02)
     assert cards.block() > 0.01
+
+
+def test_a_cue_counts_as_heard_once_the_card_asks_for_what_follows_it(cards, sink):
+    """One is out, one is in the buffer of a card that goes, one in that of a card that stands still."""
+    for number, (pause, reason) in enumerate(((0.05, None), (0.4, "stood still"), (None, "is gone")), start=1):
+        sink.schedule(Cue(number, 0, 0, 500 * number), time.perf_counter() + 0.02)
+        cards.block()
+        sink.advance(0)
+        assert sink.began(number) and sink.played() == []  # with the card; nothing says that it is out
+        if pause is None:
+            cards.unplug()
+            until(sink.take_faults, "the loss is noticed", 5)
+        else:
+            time.sleep(pause)
+            cards.block()
+        sink.advance(0)
+        (told,) = sink.played()
+        assert told["number"] == number
+        assert told["dac"] is not None if reason is None else reason in told["reason"]
+        assert sink.began(number) is (reason is None)
+        sink.silence()
+    sink.schedule(Cue(9, 0, 0, 9000), time.perf_counter() + 30)
+    assert sink.lost and sink.began(9) is False  # refused at once
 
 
 @pytest.mark.parametrize("again", ["Headphones: USB (hw:1,0)", "Headphones: USB (hw:2,0)"])
@@ -305,9 +331,17 @@ def test_a_session_goes_on_without_its_device_and_uses_it_again(server, main, st
     live.until(sounds(True), 180, "a cue sounded")
     server.kill()
     live.until(lambda events: named(events, "fault", part="sound", state="lost"), 60, "the loss")
-    live.until(sounds(False), 60, "a cue that did not sound")
+    (lost,) = live.until(lambda events: named(events, "no_sound", on=True), 5, "cueing stops")
+    assert any("sound" in alarm["kind"] for alarm in live.state()["alarms"])
     server.start()
-    back = live.until(lambda events: named(events, "fault", part="sound", state="back"), 60, "the return")
+    back = live.until(lambda events: named(events, "no_sound", on=False), 60, "the return")
     live.until(sounds(True, back[0]["sample"]), 60, "a cue sounded again")
+    assert sum(live.state()["cues"].values()) == len(sounds(True)(live.events()))
     live.stop()
     assert live.code == 0
+    events = live.events()
+    begun = {n for e in named(events, "begun") for n in e["detail"]["numbers"]}
+    between = [e for e in named(events, "cue") if lost["sample"] < e["sample"] < back[0]["sample"]]
+    assert all(e["detail"]["number"] in begun for e in between)
+    summary = json.loads((live.folder / "summary.json").read_text(encoding="utf-8"))
+    assert summary["cues"]["total"] == len(sounds(True)(events))

@@ -10,6 +10,12 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.realtime.Parameters.source import SourceSettings
+from sleep_interpreter.realtime.Sources.source import Plan, open_source
+from sleep_interpreter.realtime.Subject import Subject
+from sleep_interpreter.utils.core.errors import UserError
+
 from .conftest import RATE, SCRIPT, SECONDS, of, read_session
 
 
@@ -119,3 +125,33 @@ def test_signals_while_the_report_is_written_change_nothing(started, recording):
     names = {p.name for p in folder.iterdir()}
     assert {"hypnogram.tsv", "session.png", "log.tsv", "cues.flac"} <= names
     assert not [name for name in names if "tmp" in name]
+
+
+def _simulated(origin=0, **more):
+    settings = SourceSettings(kind="simulate", look_seconds=0.5, **more)
+    return open_source(settings, Plan(SessionSettings(source=settings), Subject(), origin=origin))
+
+
+@pytest.mark.parametrize(
+    ("speed", "stop", "origin", "samples"), [(0, 3.5, 0, 1750), (0, 3.5, 1000, 750), (4, 3, 0, 1500), (0, 0.001, 0, 0)]
+)
+def test_a_stream_ends_when_it_was_to_end(speed, stop, origin, samples):
+    """To the sample, and counted from the session's beginning where it goes on."""
+    source = _simulated(origin, speed=speed, stop=stop)
+    try:
+        source.open(["Fz", "C4"])
+        source.begin_at(origin)
+        assert source.seconds == samples / RATE
+        assert sum(chunk.shape[1] for chunk in source.chunks()) == samples
+    finally:
+        source.close()
+
+
+def test_a_stream_has_no_begin_to_choose_and_ends_once():
+    with pytest.raises(UserError, match=r"source.start = 5 s: a stream \(simulate\) .* source.simulate.start_minutes"):
+        _simulated(start=5)
+    with pytest.raises(UserError, match=r"source.stop = 3 s: the session is at 4 s already"):
+        _simulated(stop=3, origin=2000)
+    settings = SourceSettings(kind="lsl", start=5)
+    with pytest.raises(UserError, match=r"a stream \(lsl\) begins where it is; leave --start out$"):
+        open_source(settings, Plan(SessionSettings(source=settings), Subject()))

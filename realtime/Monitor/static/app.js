@@ -8,9 +8,10 @@ const token = location.hash.slice(1) || sessionStorage.getItem("token") || "";
 sessionStorage.setItem("token", token);
 const api = `/api/${subject}/${session}`;
 
-const night = { stages: [], cues: [], decodes: [], phases: [], events: [], seconds: 0 };
+const night = { stages: [], cues: [], decodes: [], phases: [], events: [], arousals: [], seconds: 0 };
 let state = null, connected = false, lastLine = 0, rights = "view", spectrogram = null, items = [];
-let review = false, reviewAt = 0, alarmSound = false, view = 30, scale = 100, shown = [], simulated = false;
+let review = false, reviewAt = 0, alarmSound = null, view = 30, scale = 100, shown = [], simulated = false;
+let derivations = {}, began = null, ended = null;
 
 // --- signals ---------------------------------------------------------------------------------------------
 
@@ -36,25 +37,30 @@ function takeSignals(payload) {
 function setChannels(list) {
   names = list; buffer = list.map(() => []);
   const select = byId("channels"), before = select.value;
-  const options = [["first", "staging channels"], ...chunked(list)];
+  const options = [["first", derived() ? "as the stager sees them" : "staging channels"], ...chunked(list, derived())];
   select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
   if (before) select.value = before;
   choose();
 }
 
-function chunked(list) {
+function chunked(list, first) {
   const found = [];
-  for (let k = 0; k < list.length; k += 12) found.push([String(k), `${list[k]} – ${list[Math.min(k + 11, list.length - 1)]}`]);
+  for (let k = first; k < list.length; k += 12) found.push([String(k), `${list[k]} – ${list[Math.min(k + 11, list.length - 1)]}`]);
   return found;
 }
 
+// The stager's derivations stand first; the EMG, which tells of a waking sleeper, is never out of sight.
 function choose() {
-  const value = byId("channels").value;
-  const count = Math.min(names.length, state?.staging?.length ?? 3);
-  shown = value === "first" || value === "" ? names.map((_, k) => k).slice(0, Math.max(3, count))
-    : names.map((_, k) => k).slice(Number(value), Number(value) + 12);
+  const value = byId("channels").value, count = derived();
+  const emg = Object.keys(derivations).findIndex((name) => /emg/i.test(name));
+  shown = value === "first" || value === "" ? names.map((_, k) => k).slice(0, count || 3)
+    : [...names.map((_, k) => k).slice(Number(value), Number(value) + 12), ...(count && emg >= 0 ? [emg] : [])];
   plotted = "";
 }
+
+function derived() { const own = Object.keys(derivations); return own.every((name, k) => names[k] === name) ? own.length : 0; }
+
+function badName(name) { return [name, ...(derivations[name] ?? [])].some((own) => state?.quality?.[own]); }
 
 function drawSignals() {
   const box = byId("chart").getBoundingClientRect();
@@ -71,18 +77,18 @@ function drawSignals() {
   if (key !== plotted) {
     plot?.destroy();
     plot = new uPlot({
-      width: Math.max(60, box.width - 52), height: box.height, legend: { show: false }, cursor: { show: false }, padding: [4, 4, 0, 0],
+      width: Math.max(60, box.width - 76), height: box.height, legend: { show: false }, cursor: { show: false }, padding: [4, 4, 0, 0],
       scales: { x: { time: false }, y: { range: () => [-0.7 * gap, (shown.length - 0.3) * gap] } },
-      axes: [{ stroke: colour("dim"), grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false }, size: 18, font: "10px system-ui", values: (_, v) => v.map(clockText) }, { show: false }],
-      series: [{}, ...shown.map((k, place) => ({ stroke: place < 3 && byId("channels").value !== "" && shown[0] === 0 ? colour(["accent", "wake", "rem"][place] ?? "text") : colour("text"), width: 1, spanGaps: false, points: { show: false } }))],
+      axes: [{ stroke: colour("dim"), grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false }, size: Math.round(18 * typeSize()), font: `${10 * typeSize()}px system-ui`, values: (_, v) => v.map(clockText) }, { show: false }],
+      series: [{}, ...shown.map((k, place) => ({ stroke: k < derived() ? colour(["accent", "wake", "rem"][k] ?? "text") : colour("text"), width: 1, spanGaps: false, points: { show: false } }))],
     }, data, byId("chart"));
-    plot.root.style.marginLeft = "52px";
+    plot.root.style.marginLeft = "76px";
     plotted = key;
     byId("labels").replaceChildren(...shown.map((k, place) => {
       const label = document.createElement("span");
       label.textContent = names[k];
       label.style.top = `${4 + (box.height - 22) * (1 - (offset(place) + 0.7 * gap) / ((shown.length + 0.4) * gap))}px`;
-      if (state?.quality?.[names[k]]) label.style.color = colour("bad");
+      if (badName(names[k])) label.style.color = colour("bad");
       return label;
     }));
   } else if (total) { plot.setData(data); }
@@ -101,6 +107,40 @@ function gib(bytes) { return bytes === null ? "–" : bytes > 2 ** 30 ? `${(byte
 
 let lastBytes = 0, grewAt = 0;
 
+// What the page shows is old: nothing comes from the session, it has ended, or no samples come. Grey at once.
+function stale() {
+  if (review || !state) return null;
+  if (ended) return "ended";
+  if (!connected) return "no contact";
+  if (performance.now() - lastLine > 1500) return "no news";
+  return ["current", "back", "behind"].includes(state.stream.state) ? null : "no samples";
+}
+
+function showCueing() {
+  if (!state || review) return;
+  const old = stale(), paused = state.blocked.some((b) => b.includes("operator"));
+  document.body.classList.toggle("stale", old !== null);
+  byId("dot").className = `dot ${old ? "" : state.cueing ? "on" : "off"}`;
+  text("cuetext", old ?? (state.cueing ? "cueing" : paused ? "paused" : "not cueing"));
+  const why = old === "ended" ? `${ended}: the session is being closed` : old === "no contact" || old === "no news" ? "as it was when the session was last heard"
+    : state.cueing ? `group ${state.group === null ? "–" : state.group}` : state.blocked.join("; ");
+  text("why", why); byId("why").title = why;
+  byId("pause").classList.toggle("paused", paused);
+  text("pause", paused ? "Resume cueing" : "Pause cueing");
+}
+
+function showDryRun(dry) { text("dryrun", dry ? "DRY RUN: nothing sounds" : ""); }
+
+function ago(seconds) { return seconds < 120 ? `${Math.floor(seconds)} s ago` : `${Math.floor(seconds / 60)} min ago`; }
+
+// When the last cue and arousal were, and how many cues an hour: of this night, up to a time of the session's clock.
+function showRecent(now) {
+  const heard = night.cues.filter((cue) => !cue[2] && cue[0] <= now), last = heard.at(-1), arousal = night.arousals.filter((a) => a[0] <= now).at(-1);
+  text("lastcue", last ? ago(now - last[0]) : "none yet");
+  text("rate", `${heard.filter((cue) => cue[0] > now - 3600).length} in the last hour`);
+  text("arousal", arousal ? ago(now - arousal[0]) : "none yet"); byId("arousal").title = arousal ? arousal[1] : "";
+}
+
 function showState() {
   if (!state) return;
   const stage = byId("stage");
@@ -108,13 +148,9 @@ function showState() {
   stage.style.borderLeftColor = stageColour(state.stage);
   const age = state.stager.age_seconds;
   text("stagewhy", state.reason ? state.reason : state.probabilities ? `p ${Math.max(...state.probabilities).toFixed(2)}${age === null ? "" : `, ${age.toFixed(0)} s old`}` : "no stage yet");
+  byId("stagewhy").title = byId("stagewhy").textContent;
   showBars(state.probabilities);
-  byId("dot").className = `dot ${state.cueing ? "on" : "off"}`;
-  text("cuetext", state.cueing ? "cueing" : state.blocked.some((b) => b.includes("operator")) ? "paused" : "not cueing");
-  const why = byId("why"); why.textContent = state.cueing ? `group ${state.group === null ? "–" : state.group}` : state.blocked.join("; "); why.title = why.textContent;
-  const paused = state.blocked.some((b) => b.includes("operator"));
-  byId("pause").classList.toggle("paused", paused);
-  text("pause", paused ? "Resume cueing" : "Pause cueing");
+  showCueing();
   text("volume", `${state.volume_db.toFixed(1)} dB, cap ${state.max_db.toFixed(0)}`);
   const r = state.recording, now = performance.now();
   if (r.bytes !== lastBytes) { lastBytes = r.bytes; grewAt = now; }
@@ -124,6 +160,10 @@ function showState() {
   text("disk", `${gib(r.free_bytes)}${r.minutes_left === null ? "" : `, ${(r.minutes_left / 60).toFixed(0)} h left`}`);
   text("name", `${state.subject} ${state.session}`);
   text("elapsed", clockText(state.seconds));
+  text("ends", state.planned_end ? `ends ${wallText(state.planned_end).slice(0, 5)}` : "no planned end");
+  showRecent(state.seconds);
+  if (alarmSound === null) setAlarmSound(state.amplifier && !state.dry_run);
+  showDryRun(state.dry_run);
   showDecode(state.last_decode, state.items);
   showCounts(state.cues, state.shams, state.decodes);
   showQuality(state.quality);
@@ -217,22 +257,40 @@ function showGauges() {
 
 function showAlarms() {
   const alarms = [...(state?.alarms ?? [])];
-  if (!review && state && !connected) alarms.unshift({ kind: "engine", text: "the session does not answer: look at its terminal", since: "" });
-  if (!review && connected && state && performance.now() - lastLine > 3000) alarms.unshift({ kind: "engine", text: "nothing new from the session for 3 s", since: "" });
+  if (ended) alarms.length = 0;  // they were the session's
+  const old = stale();
+  if (old === "no contact") alarms.unshift({ kind: "engine", text: "the session does not answer: look at its terminal", since: "" });
+  if (old === "no news") alarms.unshift({ kind: "engine", text: "nothing new comes from the session", since: "" });
   const holder = byId("alarms"), words = alarms.map((a) => `${a.kind}: ${a.text}`).join("|");
   if (holder.dataset.words !== words) {
     holder.dataset.words = words;
     holder.className = alarms.length ? "on" : "";
-    holder.replaceChildren(...alarms.map((a) => { const s = document.createElement("span"); s.textContent = `${a.kind}: ${a.text}`; s.title = a.since; return s; }));
+    holder.replaceChildren(...alarms.map((a) => { const s = document.createElement("span"); s.textContent = `${a.kind}: ${a.text}`; s.title = a.since ? `since ${wallText(a.since)}` : ""; return s; }));
     document.title = `${alarms.length ? "⚠ " : ""}${subject} ${session} · Sleep Interpreter`;
   }
   alarmOn = alarms.length > 0;
+  showCueing();
 }
 
 let alarmOn = false, audio = null;
+
+function setAlarmSound(on) {
+  alarmSound = on;
+  if (on) { audio ??= new AudioContext(); audio.resume(); audio.onstatechange = showAlarmSound; }
+  showAlarmSound();
+}
+
+// A browser is silent until somebody has clicked on its page: said where it is switched on.
+function showAlarmSound() {
+  const silent = alarmSound && audio.state !== "running";
+  byId("sound").setAttribute("aria-pressed", Boolean(alarmSound)); byId("sound").classList.toggle("silent", silent);
+  text("sound", `Alarm sound: ${silent ? "CLICK" : alarmSound ? "on" : "off"}`);
+  byId("sound").title = silent ? "the browser allows no sound before the first click on this page" : "";
+}
+
+for (const kind of ["pointerdown", "keydown"]) document.addEventListener(kind, () => { if (alarmSound) audio.resume(); });
 setInterval(() => {
-  if (!alarmOn || !alarmSound || review) return;
-  audio ??= new AudioContext();
+  if (!alarmOn || !alarmSound || review || audio.state !== "running") return;
   const tone = audio.createOscillator(), gain = audio.createGain();
   tone.frequency.value = 660; gain.gain.setValueAtTime(0.12, audio.currentTime); gain.gain.linearRampToValueAtTime(0, audio.currentTime + 0.35);
   tone.connect(gain).connect(audio.destination); tone.start(); tone.stop(audio.currentTime + 0.36);
@@ -244,10 +302,14 @@ function takeEvent(entry) {
   const { event, detail, seconds, code, wall } = entry;
   night.seconds = Math.max(night.seconds, seconds);
   if (event === "stage") night.stages.push([seconds, detail.stage, detail.smoothed]);
-  else if (event === "cue" || event === "sham") night.cues.push([seconds, detail.item, event === "sham", detail.number]);
+  else if (event === "cue" || event === "sham") night.cues.push([seconds, detail.item, event === "sham" || (detail.sounded === false && !detail.recorded), detail.number]);
+  else if (event === "sound" && detail.dac === null) night.cues = night.cues.filter((cue) => cue[3] !== detail.number);
+  else if (event === "arousal") night.arousals.push([seconds, detail.reason]);
+  else if (event === "stop") { ended = detail.reason; showAlarms(); }
+  else if (event === "resume") ended = null;
   else if (event === "decode") night.decodes.push([seconds, detail.cued, detail.item, detail.number, detail.probabilities]);
   else if (event === "cue_phase") night.phases.push([detail.number, detail.locked, detail.degrees, detail.phase_from ?? "whole"]);
-  if (!["stage", "cue_phase", "sound"].includes(event)) {
+  if (!["stage", "cue_phase"].includes(event) && !(event === "sound" && detail.dac !== null)) {
     const rest = Object.fromEntries(Object.entries(detail).filter(([key]) => key !== "probabilities"));
     night.events.push([seconds, event, code, rest, wall.time]);
     if (night.events.length > 800) night.events.splice(0, 400);
@@ -261,18 +323,31 @@ const WORDS = {
   gate: (d) => (d.open ? "open" : "closed"), cueing: (d) => (d.on ? "on" : `off: ${d.reason}`), command: (d) => `${d.command} (${d.origin}): ${d.text}`,
   stream: (d) => `${d.state}${d.reason ? `: ${d.reason}` : ""}`, gap: (d) => `${d.seconds} s lost`, fault: (d) => `${d.part} ${d.state}: ${d.reason}`,
   quality: (d) => `${d.channel} ${d.reason ?? "good again"}`, arousal: (d) => d.reason, group: (d) => `group ${d.group}`,
+  sound: (d) => `cue ${d.number} did not sound: ${d.reason}`, no_sound: (d) => (d.on ? `no cues: ${d.reason}` : "sound is back"),
   notice: (d) => d.text, volume: (d) => `${d.db} dB`, stop: (d) => d.reason, resume: (d) => `goes on: ${d.segment}`,
   cue_skipped: (d) => `${d.item}: ${d.reason}`, cue_cancelled: (d) => `${d.item}: ${d.reason}`, stage_skipped: (d) => d.reason,
 };
 
+function words(detail) { return Object.entries(detail).filter(([, v]) => v !== null && typeof v !== "object").map(([k, v]) => `${k.replace("_", " ")} ${v}`).join(", "); }
+
+// What went wrong is red, what works again is not.
+function tone(kind, d) {
+  if (kind === "stream") return ["current", "back"].includes(d.state) ? "good" : d.state === "clock" ? "" : "bad";
+  if (kind === "fault") return d.state === "back" ? "good" : d.state === "set" ? "" : "bad";
+  if (kind === "no_sound") return d.on ? "bad" : "good";
+  if (kind === "quality") return d.reason ? "bad" : "good";
+  if (kind === "notice") return d.level === "warning" ? "warn" : "";
+  return ["gap", "sound", "decode_failed"].includes(kind) ? "bad" : "";
+}
+
 function showEvents() {
   const upto = review ? reviewAt : Infinity;
   const rows = night.events.filter((e) => e[0] <= upto).slice(-60).reverse();
-  byId("events").replaceChildren(...rows.map(([at, kind, , detail]) => {
-    const li = document.createElement("li"), parts = [clockText(at), kind.replace("_", " "), (WORDS[kind] ?? JSON.stringify)(detail)];
-    li.className = kind;
-    li.append(...parts.map((part, k) => { const s = document.createElement("span"); s.textContent = part; if (k === 0) s.className = "mono dim"; return s; }));
-    li.lastChild.title = parts[2];
+  byId("events").replaceChildren(...rows.map(([at, kind, , detail, wall]) => {
+    const li = document.createElement("li"), parts = [wallText(wall), clockText(at), kind.replace("_", " "), (WORDS[kind] ?? words)(detail)];
+    li.className = `${kind} ${tone(kind, detail)}`;
+    li.append(...parts.map((part, k) => { const s = document.createElement("span"); s.textContent = part; if (k < 2) s.className = k ? "mono dim" : "mono"; return s; }));
+    li.lastChild.title = parts[3];
     return li;
   }));
 }
@@ -280,8 +355,8 @@ function showEvents() {
 function showNight() {
   const first = night.stages.length ? Math.min(night.stages[0][0] - 30, night.seconds) : 0;
   const end = Math.max(night.seconds, newest, first + 120);
-  drawNight(byId("night"), night, Math.max(0, first), end, review ? reviewAt : null);
-  drawSpectrogram(byId("spectrogram"), spectrogram, Math.max(0, first), end, review ? reviewAt : null);
+  drawNight(byId("night"), night, Math.max(0, first), end, review ? reviewAt : null, began);
+  drawSpectrogram(byId("spectrogram"), spectrogram, Math.max(0, first), end, review ? reviewAt : null, began);
 }
 
 async function getJson(path) {
@@ -293,7 +368,11 @@ async function getJson(path) {
 
 async function readHistory() {
   const content = await getJson(`${api}/history`);
-  Object.assign(night, { stages: content.stages, cues: content.cues, decodes: content.decodes, phases: content.phases, events: content.events, seconds: content.seconds });
+  Object.assign(night, { stages: content.stages, cues: content.cues, decodes: content.decodes, phases: content.phases, events: content.events, arousals: content.arousals, seconds: content.seconds });
+  derivations = Object.fromEntries(Object.entries(content.derivations).map(([name, own]) => [name, own.filter(Boolean)]));
+  began = content.began === null ? null : Date.parse(content.began);
+  ended = content.ended;
+  showDryRun(content.dry_run);
   items = content.items; rights = content.rights; simulated = content.simulated;
   document.body.classList.toggle("looking", rights !== "control");
   byId("report").hidden = !content.report;
@@ -324,7 +403,7 @@ function follow() {
       const came = payload.connected && !connected;
       connected = payload.connected;
       text("link", connected ? "connected" : "not connected");
-      if (came) { lastLine = performance.now(); readHistory().then(readSpectrogram); }
+      if (came) { lastLine = performance.now(); review = false; document.body.classList.remove("review"); readHistory().then(readSpectrogram); }
       else if (!connected) setTimeout(maybeReview, 1500);
       showAlarms();
     }
@@ -339,6 +418,8 @@ async function maybeReview() {
   const content = await readHistory();
   if (!content.ending || content.running) return;
   review = true;
+  document.body.classList.remove("stale");
+  showAlarms();
   await readSpectrogram();
   const slider = byId("slider");
   slider.max = Math.floor(night.seconds); slider.value = slider.max;
@@ -356,7 +437,8 @@ async function showReview() {
   stage.firstChild.textContent = newestStage ? newestStage[1] : "–";
   stage.style.borderLeftColor = stageColour(newestStage?.[1]);
   text("stagewhy", "review"); showBars(newestStage?.[2] ?? null);
-  text("time", clockText(reviewAt)); text("elapsed", `of ${clockText(night.seconds)}`); text("reviewtime", clockText(reviewAt));
+  text("time", began === null ? clockText(reviewAt) : wallText(began + 1000 * reviewAt)); text("ends", ""); showRecent(reviewAt);
+  text("elapsed", `${clockText(reviewAt)} of ${clockText(night.seconds)}`); text("reviewtime", clockText(reviewAt));
   text("name", `${subject} ${session}`); text("recording", "ended"); text("disk", "–"); text("volume", "–");
   const switches = night.events.filter((e) => e[1] === "cueing" && e[0] <= reviewAt), last = switches.at(-1);
   byId("dot").className = `dot ${last?.[3].on ? "on" : "off"}`;
@@ -384,31 +466,38 @@ async function showReview() {
 // --- controls --------------------------------------------------------------------------------------------
 
 async function command(words, args = {}) {
-  text("answer", `${words} …`);
+  answer(`${words} …`);
   try {
-    const answer = await fetch(`${api}/command`, { method: "POST", headers: { "X-Token": token, "Content-Type": "application/json" }, body: JSON.stringify({ command: words, args }) });
-    const content = await answer.json();
-    text("answer", content.ok ? `${content.text} (sample ${content.sample})` : `not done: ${content.error}`);
-  } catch (error) { text("answer", `not done: ${error.message}`); }
+    const reply = await fetch(`${api}/command`, { method: "POST", headers: { "X-Token": token, "Content-Type": "application/json" }, body: JSON.stringify({ command: words, args }) });
+    const content = await reply.json();
+    answer(content.ok ? `${content.text} (sample ${content.sample})` : `not done: ${content.error}`);
+  } catch (error) { answer(`not done: ${error.message}`); }
 }
 
 function mark() { const field = byId("marktext"); command("mark", { text: field.value }); field.value = ""; field.blur(); }
 
-let sure = null;
+// An act that cannot be taken back asks: a second click within 4 s. The button keeps its size.
+function askTwice(id, act, question) {
+  const button = byId(id), own = button.textContent;
+  let sure = null;
+  const forget = () => { clearTimeout(sure); sure = null; button.classList.remove("sure"); button.textContent = own; };
+  button.onclick = () => {
+    if (sure) { forget(); act(); return; }
+    button.classList.add("sure"); button.textContent = "Click again"; answer(question);
+    sure = setTimeout(forget, 4000);
+  };
+}
+
 byId("pause").onclick = () => command(byId("pause").classList.contains("paused") ? "resume" : "pause");
 byId("quieter").onclick = () => command("volume", { change_db: -1 });
 byId("louder").onclick = () => command("volume", { change_db: 1 });
-byId("group").onclick = () => command("group");
+askTwice("group", () => command("group"), "the other group's items will be cued from now on: click again within 4 s");
+askTwice("stop", () => command("stop"), "the session ends for good: click again within 4 s");
 byId("mark").onclick = mark;
 byId("marktext").onkeydown = (event) => { if (event.key === "Enter") mark(); event.stopPropagation(); };
-byId("stop").onclick = () => {
-  const button = byId("stop");
-  if (sure) { clearTimeout(sure); sure = null; button.classList.remove("sure"); button.textContent = "Stop …"; command("stop"); return; }
-  button.classList.add("sure"); button.textContent = "Click again to end the session";
-  sure = setTimeout(() => { sure = null; button.classList.remove("sure"); button.textContent = "Stop …"; }, 4000);
-};
 byId("theme").onclick = () => setTheme(document.documentElement.dataset.theme === "light" ? "dark" : "light");
-byId("sound").onclick = () => { alarmSound = !alarmSound; byId("sound").setAttribute("aria-pressed", alarmSound); text("sound", `Alarm sound: ${alarmSound ? "on" : "off"}`); };
+byId("sound").onclick = () => { if (alarmSound && audio.state !== "running") audio.resume(); else setAlarmSound(!alarmSound); };
+byId("type").onclick = () => setType(typeSize() > 1 ? "normal" : "large");
 for (const button of document.querySelectorAll("[data-window]")) {
   button.onclick = () => {
     view = Number(button.dataset.window);
@@ -416,10 +505,19 @@ for (const button of document.querySelectorAll("[data-window]")) {
     review ? showReview() : drawSignals();
   };
 }
+let told = 0;
+// An answer stands above the buttons, over the rest, and goes by itself.
+function answer(words) { text("answer", words); clearTimeout(told); told = setTimeout(() => text("answer", ""), 10000); }
+
 function zoom(factor) { scale = Math.min(2000, Math.max(10, scale * factor)); text("scale", `${Math.round(scale)} µV`); plotted = ""; drawSignals(); }
 byId("smaller").onclick = () => zoom(1.5);
 byId("larger").onclick = () => zoom(1 / 1.5);
 byId("channels").onchange = () => { choose(); drawSignals(); };
+
+function setType(name) {
+  document.documentElement.dataset.type = name; localStorage.setItem("type", name);
+  byId("type").setAttribute("aria-pressed", name === "large"); plotted = ""; drawSignals(); showNight();
+}
 
 function setTheme(name) {
   document.documentElement.dataset.theme = name; localStorage.setItem("theme", name);
@@ -433,7 +531,8 @@ document.addEventListener("keydown", (event) => {
 });
 
 setTheme(localStorage.getItem("theme") ?? "dark");
-setInterval(() => { if (!review) { drawSignals(); text("time", new Date().toTimeString().slice(0, 5)); showAlarms(); } }, 200);
+setType(localStorage.getItem("type") ?? "normal");
+setInterval(() => { if (!review) { drawSignals(); text("time", wallText(Date.now())); showAlarms(); } }, 200);
 setInterval(() => { if (!review) showNight(); }, 1000);
 setInterval(() => { if (!review && connected) readSpectrogram(); }, 15000);
 window.addEventListener("resize", () => { plotted = ""; review ? showReview() : (drawSignals(), showNight()); });

@@ -20,7 +20,7 @@ function context(canvas) {
   const c = canvas.getContext("2d");
   c.setTransform(ratio, 0, 0, ratio, 0, 0);
   c.clearRect(0, 0, box.width, box.height);
-  c.font = "10px system-ui, sans-serif";
+  c.font = `${10 * typeSize()}px system-ui, sans-serif`;
   return [c, box.width, box.height];
 }
 
@@ -29,28 +29,34 @@ function clockText(seconds) {
   return `${Math.floor(s / 3600)}:${String(Math.floor(s / 60) % 60).padStart(2, "0")}:${String(s % 60).padStart(2, "0")}`;
 }
 
+// Local time of day of an ISO stamp, or of ms since 1970.
+function wallText(stamp) { return new Date(stamp).toTimeString().slice(0, 8); }
+
+function typeSize() { return Number(getComputedStyle(document.documentElement).getPropertyValue("--type")) || 1; }
+
 function span(seconds) {
-  for (const step of [60, 300, 900, 1800, 3600]) if (seconds / step <= 10) return step;
+  for (const step of [60, 300, 900, 1800, 3600]) if (seconds / step <= 8) return step;
   return 7200;
 }
 
 const LEFT = 44;
 
-function timeAxis(c, width, height, first, last, bottom) {
+function timeAxis(c, width, height, first, last, bottom, began) {
   c.strokeStyle = colour("grid"); c.fillStyle = colour("dim"); c.textAlign = "center"; c.textBaseline = "bottom";
   const step = span(last - first), x = (s) => LEFT + (width - LEFT - 6) * (s - first) / (last - first);
   for (let s = Math.ceil(first / step) * step; s <= last; s += step) {
     c.beginPath(); c.moveTo(x(s), 0); c.lineTo(x(s), height - bottom); c.stroke();
-    if (x(s) < width - 18) c.fillText(clockText(s).slice(0, -3), x(s), height);
+    const label = `${clockText(s).slice(0, -3)}${began === null ? "" : `  ${wallText(began + 1000 * s).slice(0, 5)}`}`;
+    if (x(s) < width - c.measureText(label).width / 2) c.fillText(label, x(s), height);
   }
   return x;
 }
 
 // Hypnogram above, hypnodensity below, cues as ticks between them. upto: a line at the time that is looked at.
-function drawNight(canvas, night, first, last, upto) {
+function drawNight(canvas, night, first, last, upto, began) {
   const [c, width, height] = context(canvas);
-  const bottom = 13, ticks = 16, half = Math.max(20, (height - bottom - ticks) * 0.55), low = half + ticks;
-  const x = timeAxis(c, width, height, first, last, bottom);
+  const bottom = Math.round(13 * typeSize()), ticks = 16, half = Math.max(20, (height - bottom - ticks) * 0.55), low = half + ticks;
+  const x = timeAxis(c, width, height, first, last, bottom, began);
   c.textAlign = "right"; c.textBaseline = "middle"; c.fillStyle = colour("dim");
   const rowHeight = half / 4, y = (stage) => rowHeight * (ROW[stage] + 0.5);
   for (const stage of STAGES) c.fillText(stage, LEFT - 6, y(stage));
@@ -103,9 +109,9 @@ function mapped(value) {
   return MAP[k].map((low, i) => Math.round(low + share * (MAP[k + 1][i] - low)));
 }
 
-function drawSpectrogram(canvas, content, first, last, upto) {
+function drawSpectrogram(canvas, content, first, last, upto, began) {
   const [c, width, height] = context(canvas);
-  const bottom = 13, x = timeAxis(c, width, height, first, last, bottom), tall = height - bottom;
+  const bottom = Math.round(13 * typeSize()), x = timeAxis(c, width, height, first, last, bottom, began), tall = height - bottom;
   c.textAlign = "right"; c.textBaseline = "middle"; c.fillStyle = colour("dim");
   for (const hz of [10, 20]) c.fillText(`${hz} Hz`, LEFT - 6, tall * (1 - hz / 30));
   const columns = content?.db ?? [];

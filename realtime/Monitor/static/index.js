@@ -28,7 +28,7 @@ async function show() {
     link.href = `/session/${s.subject}/${s.session}#${s.token}`;
     link.textContent = s.session;
     cell(row, "").replaceChildren(link);
-    cell(row, s.started?.replace("T", " ").slice(0, 16), "mono");
+    cell(row, s.started && new Date(s.started).toLocaleString("sv-SE").slice(0, 16), "mono");  // local: 2026-12-01 23:05
     cell(row, s.minutes?.toFixed(1), "mono");
     cell(row, s.cues, "mono");
     cell(row, s.simulated ? `${s.source}, simulated` : s.source, s.simulated ? "mark-simulated" : "");

@@ -193,6 +193,10 @@ def test_the_loss_of_the_stream_raises_the_alarm_and_the_end_leads_to_review(liv
     page.wait_for_timeout(300)
     assert page.inner_text("#reviewtime") == "0:00:40"
     assert page.inner_text("#total").startswith(str(sum(e["seconds"] <= 40 for e in named(live.events(), "cue"))))
+    until(lambda: page.locator("#labels span").all_inner_texts() == ["EEG C4", "EOG1", "EMG1"], page)
+    assert page.evaluate("buffer.length") == 3 + len(about["channels"])
+    before = sum(e["seconds"] <= 40 for e in named(live.events(), "cue"))
+    assert page.inner_text("#rate") == f"{before} in the last hour"
     page.goto(page.url.split("/session/")[0] + "/#" + page.url.partition("#")[2])
     until(lambda: "session_001" in page.inner_text("#list"), page)
     assert not page.errors
