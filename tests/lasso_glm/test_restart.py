@@ -108,6 +108,19 @@ def test_a_kill_while_folders_are_exchanged_loses_nothing(quick, call, tmp_path,
     assert sorted(path.name for path in folder.iterdir()) == ["subjects"]
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_figures_of_an_earlier_report_go(call, tmp_path):
+    folder = tmp_path / "lasso_image2image"
+    folder.mkdir()
+    stale = ("map_image_REM.png", "generalisation_image_REM.png", "patterns_audio.png")
+    for name in (*stale, "my notes.png"):
+        (folder / name).touch()
+    code, error = call()
+    assert code == 0, error
+    assert (folder / "accuracy.png").exists() and (folder / "my notes.png").exists()
+    assert not [name for name in stale if (folder / name).exists()]
+
+
 @pytest.mark.slow
 def test_a_killed_restart_leaves_the_earlier_results(call, cohort, tmp_path):
     folder = tmp_path / "lasso_image2image"

@@ -20,11 +20,14 @@ from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import atomic_write, display_path
+from sleep_interpreter.utils.core.paths import atomic_write, display_path, replaced_files
 from sleep_interpreter.utils.metrics import exchangeability
 from sleep_interpreter.utils.plots import reactivation as plots_reactivation
 
 log = logging.getLogger(__name__)
+
+MAYBE = ("conditions.tsv", "behaviour.tsv", "behaviour.png", "*/*_events.tsv", "*/*.npz", "*/*.png")
+"""Files that a run may have or not, by its options and subjects: those of an earlier one go."""
 
 
 def find_reactivations(args: argparse.Namespace) -> None:
@@ -37,36 +40,42 @@ def find_reactivations(args: argparse.Namespace) -> None:
     decoders, card, notes = _decoders(args, settings)
     root = args.results / "reactivation"
     tables, summaries, simulated = [], {}, False
-    for subject, own in folders.items():
-        nights = [sliding_decoder.read_night(f, card, args.interpolate) for f in own if f.name != args.control]
-        before = [sliding_decoder.read_night(f, card, args.interpolate) for f in own if f.name == args.control]
-        if args.control and not before:
-            raise UserError(f"{subject}: no session {args.control!r}; it has {', '.join(f.name for f in own)}")
-        summaries[subject], table = analyse(subject, nights, before, decoders, settings, root)
-        tables.append(table)
-        simulated = simulated or any(night.simulated for night in nights)
-    rates = reactivation_events.pooled(tables)
-    total = reactivation_events.total_excess(rates)
-    draw = (settings.permutations, settings.control.seed)
-    kind = "simulated" if simulated else notes["kind"]
-    summary = {
-        "simulated": simulated,
-        "decoders": notes["decoders"],
-        "settings": settings.model_dump(mode="json"),
-        "subjects": summaries,
-        "excess": paired_values.mean_of_differences(total.excess, *draw, total.score),
-        "data": display_path(args.data),
-        "provenance": provenance.record(),
-    }
-    _write_table(root / "rates.tsv", rates)
-    plots_reactivation.rates(
-        rates, card.item_names, root / "rates.png", settings.false_alarms_per_min, "Reactivations without cues", kind
-    )
-    if conditions := _conditions(args, pd.concat(tables, ignore_index=True), settings, root):
-        summary["conditions"] = conditions
-    if args.behaviour is not None:
-        summary["behaviour"] = _behaviour(args, rates, card.item_names, settings, root, kind)
-    provenance.write_json(root / "summary.json", summary)
+    with replaced_files(root, "summary.json", old=MAYBE) as place:
+        for subject, own in folders.items():
+            nights = [sliding_decoder.read_night(f, card, args.interpolate) for f in own if f.name != args.control]
+            before = [sliding_decoder.read_night(f, card, args.interpolate) for f in own if f.name == args.control]
+            if args.control and not before:
+                raise UserError(f"{subject}: no session {args.control!r}; it has {', '.join(f.name for f in own)}")
+            summaries[subject], table = analyse(subject, nights, before, decoders, settings, place)
+            tables.append(table)
+            simulated = simulated or any(night.simulated for night in nights)
+        rates = reactivation_events.pooled(tables)
+        total = reactivation_events.total_excess(rates)
+        draw = (settings.permutations, settings.control.seed)
+        kind = "simulated" if simulated else notes["kind"]
+        summary = {
+            "simulated": simulated,
+            "decoders": notes["decoders"],
+            "settings": settings.model_dump(mode="json"),
+            "subjects": summaries,
+            "excess": paired_values.mean_of_differences(total.excess, *draw, total.score),
+            "data": display_path(args.data),
+            "provenance": provenance.record(),
+        }
+        _write_table(place / "rates.tsv", rates)
+        plots_reactivation.rates(
+            rates,
+            card.item_names,
+            place / "rates.png",
+            settings.false_alarms_per_min,
+            "Reactivations without cues",
+            kind,
+        )
+        if conditions := _conditions(args, pd.concat(tables, ignore_index=True), settings, place):
+            summary["conditions"] = conditions
+        if args.behaviour is not None:
+            summary["behaviour"] = _behaviour(args, rates, card.item_names, settings, place, kind)
+        provenance.write_json(place / "summary.json", summary)
     command_line.say(*summary_lines(summary), f"written: {root}")
 
 

@@ -101,17 +101,16 @@ def evaluate(
     assert settings is not None  # refused before anything was read
     nights, failures = [], []
     kind = kind_of(notes, "stager")
-    with replaced_files(folder, "summary.json", {f"{name}.pickle"}) as place:
+    with replaced_files(folder, "summary.json", {f"{name}.pickle"}, ("nights/*.png",)) as place:
         for file in files:
             try:
                 subject = read_staging_subject(file, root, gaps=True)
                 with tqdm(total=len(subject.window), desc=subject.name, unit="window", disable=None) as bar:
                     night = stage_night(subject, network, settings, experiment.evaluate.batch_size, bar)
                 spectrum = staging_metrics.spectrum(subject.window[::10, 0])
-                plots_staging.night_figure(
-                    night, spectrum, settings.smoothing, place / "nights" / f"{night.name}.png", kind
-                )
                 del subject
+            except MemoryError:  # the machine's trouble, not the subject's
+                raise
             except Exception as error:  # one subject's trouble must not cost the cohort; it stands in the summary
                 reason = f"{'' if isinstance(error, UserError) else type(error).__name__ + ': '}{error}"
                 failures.append({"file": display_path(file), "reason": " ".join(reason.split())})
@@ -119,6 +118,8 @@ def evaluate(
                 log.debug("details", exc_info=True)
             else:
                 nights.append(night)
+                figure = place / "nights" / f"{night.name}.png"
+                plots_staging.night_figure(night, spectrum, settings.smoothing, figure, kind)
         if not nights:
             raise UserError(f"none of {len(files)} subjects could be staged; the first: {failures[0]['reason']}")
         notes = {**notes, "simulated": bool(notes.get("simulated"))}
