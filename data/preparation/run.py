@@ -16,7 +16,7 @@ from sleep_interpreter.data.preparation.inputs import Source, assign_names
 from sleep_interpreter.data.preparation.recording import fingerprint
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.subject import PREPARED, RECORD, UNFINISHED, prepare_subject, read_record
-from sleep_interpreter.utils.core import data_card, file_locks, provenance
+from sleep_interpreter.utils.core import data_card, file_locks, parallel, provenance
 from sleep_interpreter.utils.core.command_line import set_up_logging
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
@@ -112,7 +112,7 @@ def _run(todo: Sequence[Task], jobs: int) -> Iterator[dict]:
     # new processes: forked ones would share the state of libraries that hold threads
     context = multiprocessing.get_context("spawn")
     level = log.getEffectiveLevel()
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=set_up_logging, initargs=(level,)) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(level,)) as pool:
         futures = {pool.submit(prepare_subject, *one): {"subject": one[1], "source": one[0].name} for one in todo}
         for future in as_completed(futures):
             try:
@@ -120,6 +120,12 @@ def _run(todo: Sequence[Task], jobs: int) -> Iterator[dict]:
             except BrokenProcessPool:
                 reason = "its process was killed (out of memory?); run the same command again, with fewer --jobs"
                 yield futures[future] | {"status": "failed", "step": "?", "reason": reason}
+
+
+def _begin(level: int) -> None:
+    """Prepare a process: it logs as its parent does, and ends when that does."""
+    set_up_logging(level)
+    parallel.end_with_parent()
 
 
 def _fingerprints(source: Source, settings: Preparation) -> dict | None:
