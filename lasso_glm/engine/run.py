@@ -225,6 +225,11 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
                 plan.baseline, **settings.glm,
             )  # fmt: skip
             arrays |= {f"{train}/{test}": result | runs[test] for test, result in results.items()}
+    if content_hash([Path(job["file"])]) != job["key"]["data"]:
+        raise UserError(
+            f"{job['file']}: has changed since the run began, the subject's result is not kept; give the same command "
+            "again"
+        )
     flat = {f"{pair}:{key}": value for pair, own in arrays.items() for key, value in own.items()}
     return name, header, flat
 

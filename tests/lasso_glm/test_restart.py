@@ -108,6 +108,23 @@ def test_a_kill_while_folders_are_exchanged_loses_nothing(quick, call, tmp_path,
     assert sorted(path.name for path in folder.iterdir()) == ["subjects"]
 
 
+def test_data_that_change_while_they_are_computed_give_no_result(call_script, tmp_path, monkeypatch):
+    data = write_cohort(tmp_path / "data", subjects=2, awake=3, asleep=1)
+    read = lasso_runs.read_subject
+
+    def read_and_change(file, *words):
+        found = read(file, *words)
+        if "subject_test_0" in str(file):
+            write_cohort(data, subjects=2, awake=3, asleep=1, seed=1)
+        return found
+
+    monkeypatch.setattr(lasso_runs, "read_subject", read_and_change)
+    words = ["--data", data, "--results", tmp_path, *FAST, "--part", "1/1"]
+    code, error = call_script(SCRIPT, *words)
+    assert code == 2 and "Whole_data.pickle: has changed since the run began" in error
+    assert [path.stem for path in (tmp_path / "lasso_image2image" / "subjects").iterdir()] == ["subject_0"]
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_figures_of_an_earlier_report_go(call, tmp_path):
     folder = tmp_path / "lasso_image2image"

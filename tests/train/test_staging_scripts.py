@@ -195,6 +195,24 @@ def test_figures_are_of_this_run_and_one_that_fails_leaves_the_earlier_results(t
     assert there() == before
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_nights_that_change_while_others_are_staged_are_refused(tmp_path, call_script, monkeypatch):
+    for subject in (0, 1):
+        write_night(tmp_path, subject, [0, 1, 2])
+    options = ["--data", tmp_path, "--results", tmp_path, "--checkpoint", untrained(tmp_path / "stager.npz")]
+    stage_night = staging_evaluation.stage_night
+
+    def changed_meanwhile(subject, *words):
+        if subject.name == "subject_test_0":
+            write_night(tmp_path, 1, [2, 1, 0], lambda x: x.__imul__(2))
+        return stage_night(subject, *words)
+
+    monkeypatch.setattr(staging_evaluation, "stage_night", changed_meanwhile)
+    code, err = call_script("test/SIStagingtest.py", *SMALL, *options)
+    assert code == 2 and "Whole_1.pickle: has changed while it was in use" in err
+    assert not (tmp_path / "SIStagingtest" / "summary.json").exists()
+
+
 def test_nothing_that_can_be_staged_is_one_error(cohort, tmp_path, call_script):
     write_night(tmp_path, 2, [0, 1], lambda x: x.__setitem__((slice(None), 0), 0))
     options = ["--data", tmp_path, "--results", tmp_path, "--checkpoint", untrained(tmp_path / "stager.npz")]

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from sleep_interpreter.data.formats.fingerprints import Unchanged
 from sleep_interpreter.data.formats.staging_windows import StagingSubject, read_staging_subject
 from sleep_interpreter.train.evaluation import paired_values, staging_agreement
 from sleep_interpreter.train.evaluation.decoder_report import kind_of, write_csv
 from sleep_interpreter.train.evaluation.staging_agreement import mean_of_known
 from sleep_interpreter.train.settings.experiment import EvaluateSettings, Experiment, StagingEvaluation
-from sleep_interpreter.utils.core import provenance
+from sleep_interpreter.utils.core import file_hashes, provenance
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path, replaced_files
@@ -101,6 +102,7 @@ def evaluate(
     assert settings is not None  # refused before anything was read
     nights, failures = [], []
     kind = kind_of(notes, "stager")
+    data = Unchanged(file_hashes.marks(files), notes.get("data_fingerprint"))
     with replaced_files(folder, "summary.json", {f"{name}.pickle"}, ("nights/*.png",)) as place:
         for file in files:
             try:
@@ -120,6 +122,7 @@ def evaluate(
                 nights.append(night)
                 figure = place / "nights" / f"{night.name}.png"
                 plots_staging.night_figure(night, spectrum, settings.smoothing, figure, kind)
+        data.check()
         if not nights:
             raise UserError(f"none of {len(files)} subjects could be staged; the first: {failures[0]['reason']}")
         notes = {**notes, "simulated": bool(notes.get("simulated"))}
