@@ -61,6 +61,7 @@ def undrawn(monkeypatch):
 
     def save(figure, path):
         style.plt.close(figure)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
     def svg(figure):

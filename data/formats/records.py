@@ -16,6 +16,7 @@ from tqdm import tqdm
 from sleep_interpreter.data.formats.simulation_marks import are_simulated
 from sleep_interpreter.data.formats.trial_reader import Batch
 from sleep_interpreter.data.formats.validation import left_out, one_hot, subject_name, warn_of_scale
+from sleep_interpreter.utils.core import file_hashes
 from sleep_interpreter.utils.core.errors import UserError, nearest
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ class Records:
 
     Attributes
     ----------
+    marks
+        What tells that a file has changed since it was opened (`utils.core.file_hashes.marks`).
     files
         One a subject, in natural order (subject 2 before subject 10).
     subjects
@@ -77,6 +80,7 @@ class Records:
         self._warned: set[int] = set()
         if shuffle_seed is not None and (type(shuffle_seed) is not int or shuffle_seed < 0):
             raise UserError(f"shuffle_seed {shuffle_seed!r}: must be a whole number from 0 up")
+        self.marks = file_hashes.marks(self.files)
         self._sources = [open_file(file) for file in self.files]
         if skip_bad or check_now:
             kept = self._check_all(skip_bad)

@@ -15,6 +15,7 @@ class TrialReader(Protocol):
 
     Readers here: `training_trials.TrainingTrials` and `staging_windows.StagingWindows` (from files, by
     `records.Records`), `test_trials.SubjectTrials` (in memory). No reader inherits from this class.
+    One that reads files may have their `marks` (`utils.core.file_hashes.marks`), to be the same after every epoch.
     """
 
     @property

@@ -26,7 +26,7 @@ from sleep_interpreter.data.preparation.subject import (
     read_record,
     recorded_files,
 )
-from sleep_interpreter.utils.core import data_card, file_locks, provenance
+from sleep_interpreter.utils.core import data_card, file_locks, parallel, provenance
 from sleep_interpreter.utils.core.command_line import set_up_logging
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.own_folder import own_folder
@@ -148,7 +148,7 @@ def _prepare_apart(one: Task) -> dict:
     # a new process: a forked one would share the state of libraries that hold threads
     context = multiprocessing.get_context("spawn")
     level = log.getEffectiveLevel()
-    with ProcessPoolExecutor(1, mp_context=context, initializer=set_up_logging, initargs=(level,)) as process:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(level,)) as process:
         try:
             return process.submit(prepare_subject, *one).result()
         except BrokenProcessPool:
@@ -191,6 +191,12 @@ def _known_names(
         if name in complete or (lab in now and not another):
             known[lab] = name
     return known
+
+
+def _begin(level: int) -> None:
+    """Prepare a process: it logs as its parent does, and ends when that does."""
+    set_up_logging(level)
+    parallel.end_with_parent()
 
 
 def _fingerprints(source: Source, settings: Preparation) -> dict | None:

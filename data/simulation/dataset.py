@@ -7,13 +7,11 @@ interruption, `simulation.unfinished.json` holds the size and the checksum of ev
 import hashlib
 import logging
 import multiprocessing
-import os
 import shutil
 import signal
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing.connection import wait
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from sleep_interpreter.data.simulation.hypnogram import given_hypnogram
 from sleep_interpreter.data.simulation.jobs import PARTS, Job, all_jobs
 from sleep_interpreter.data.simulation.settings import Simulation
 from sleep_interpreter.data.simulation.subject import Subject
-from sleep_interpreter.utils.core import file_locks
+from sleep_interpreter.utils.core import file_locks, parallel
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.own_folder import inside, own_folder
 from sleep_interpreter.utils.core.paths import display_path, remove_temporary_files
@@ -34,6 +32,8 @@ from sleep_interpreter.utils.core.provenance import UNFINISHED_SIDECAR as UNFINI
 
 log = logging.getLogger(__name__)
 
+REPLACEMENT = ".replacement"
+"""The folder in a data set where another one is made that is to replace it."""
 VERSION = 3
 """Raised with every change that makes the simulator write other bytes for the same settings."""
 
@@ -48,9 +48,10 @@ def write_dataset(
     `force` at every checksum; files that are missing or damaged are written again. An unfinished one of the same
     settings is gone on with, and one that lacks a part (raw nights) gets it. `recording_only` writes only the
     continuous recording, `bids` raw nights and wake sessions too; `force` replaces a simulated data set of other
-    settings, finished or not, but removes only files that the simulator wrote. `processes` says how many files are
-    written at the same time; they have the same bytes with any number. Raises `UserError` where the folder holds
-    something else, another process writes into it, or there is not enough room.
+    settings, finished or not, but removes only files that the simulator wrote, and of a finished one none before the
+    new one is complete (in a hidden folder of `out`, which the same call goes on with). `processes` says how many
+    files are written at the same time; they have the same bytes with any number. Raises `UserError` where the folder
+    holds something else, another process writes into it, or there is not enough room.
     """
     if processes < 1:
         raise UserError(f"--jobs {processes}: give at least 1")
@@ -58,13 +59,27 @@ def write_dataset(
     parts: tuple[str, ...] = PARTS[:1] if recording_only else PARTS if bids else PARTS[:2]
     if recording_only and bids:
         raise UserError("--recording writes nothing but the short recording; leave out --bids or --recording")
-    old, outdated = _found(own_folder(out)), list[Path]()
+    if (own_folder(out) / REPLACEMENT / COMPLETE).is_file():  # a kill while it was put in place
+        with _locked(out):
+            _put_in_place(out)
+    old, outdated = _found(out), list[Path]()
     written: Any = None if old is None else old.pop("written", None)
     written = written if isinstance(written, dict) else {}
     if old is not None:
         if old | {"files": [], "parts": []} == _manifest(settings, (), []):  # the settings, whatever the parts
             # Parts that are there already, with these settings, stay parts of the data set.
             parts = tuple(part for part in PARTS if part in parts or part in old.get("parts", ()))
+        elif force and (out / COMPLETE).is_file():
+            with _locked(out):
+                if not _is_begun(out / REPLACEMENT, settings):
+                    shutil.rmtree(out / REPLACEMENT, ignore_errors=True)
+                log.info("%s: the data set there stays until the new one is complete", out)
+                write_dataset(
+                    settings, out / REPLACEMENT, recording_only=recording_only, bids=bids, verify=True,
+                    processes=processes,
+                )  # fmt: skip
+                _put_in_place(out)
+            return True
         elif force:
             written, outdated = {}, [out / file for file in old["files"] if (out / file).is_file()]
         else:
@@ -84,11 +99,7 @@ def write_dataset(
             log.warning("%s: missing or damaged, written again: %s", out, ", ".join(damaged))
     waiting = [job for job in jobs if not good.issuperset(job.files)]
     _check_room(out, sum(job.size for job in waiting) - sum(file.stat().st_size for file in outdated))
-    with file_locks.locked(
-        out / file_locks.LOCK,
-        refusal=f"{display_path(out)}: another process is simulating into this folder; wait for its end, or choose "
-        "another with --out",
-    ):
+    with _locked(out):
         if (out / COMPLETE).is_file():
             (out / COMPLETE).replace(out / UNFINISHED)  # from here on the folder counts as unfinished
         _remove(out, outdated)
@@ -99,6 +110,43 @@ def write_dataset(
         kept = {file: written[file] for file in manifest["files"] if file in good}
         _write_files(out, waiting, manifest, kept, processes)
     return True
+
+
+def _locked(out: Path) -> AbstractContextManager[None]:
+    return file_locks.locked(
+        out / file_locks.LOCK,
+        refusal=f"{display_path(out)}: another process is simulating into this folder; wait for its end, or choose "
+        "another with --out",
+    )
+
+
+def _is_begun(out: Path, settings: Simulation) -> bool:
+    """Tell whether the folder holds a data set of these settings, complete or not."""
+    try:
+        found = _found(out)
+    except UserError:
+        return False
+    return found is not None and found | {"files": [], "parts": [], "written": None} == {
+        **_manifest(settings, (), []), "written": None,
+    }  # fmt: skip
+
+
+def _put_in_place(out: Path) -> None:
+    """Replace the data set by the complete one in its folder `REPLACEMENT`; goes on where a kill stopped it."""
+    new = out / REPLACEMENT
+    coming, old = _found(new), _found(out)
+    assert coming is not None
+    if (out / COMPLETE).is_file():
+        (out / COMPLETE).replace(out / UNFINISHED)  # from here on the folder counts as unfinished
+    gone = set((old or coming)["files"]) - set(coming["files"])
+    _remove(out, [out / file for file in sorted(gone) if (out / file).is_file()])
+    for file in coming["files"]:
+        if (new / file).is_file():
+            (out / file).parent.mkdir(parents=True, exist_ok=True)
+            (new / file).replace(out / file)
+    (new / COMPLETE).replace(out / COMPLETE)
+    (out / UNFINISHED).unlink(missing_ok=True)
+    shutil.rmtree(new)
 
 
 def _write_files(out: Path, jobs: list[Job], manifest: dict[str, Any], written: dict[str, Any], processes: int) -> None:
@@ -143,16 +191,9 @@ def write_jobs(jobs: list[Job], out: Path, processes: int) -> Iterator[Job]:
 
 
 def _begin() -> None:
-    """Prepare a process: it ends when its parent does, even if that is killed; Ctrl-C is the parent's."""
+    """Prepare a process: Ctrl-C is its parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def watch(sentinel: int) -> None:
-        wait([sentinel])
-        os._exit(1)
-
-    if parent is not None:
-        threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
+    parallel.end_with_parent()
 
 
 def _write(job: Job, out: Path) -> None:

@@ -43,6 +43,7 @@ def run_plan(name: str, doc: str | None, argv: Sequence[str] | None = None) -> N
         end = card.windows.sleep.end
         notes["sleep_trials"] = f"of unequal length: used up to {end:g} s, the earliest end, and left out from there on"
     summary = report.report(plan, settings, results, folder, card, notes)
+    run.replace_earlier(folder)
     config.save(settings, folder / "settings.yaml")
     written = f"written: {display_path(folder)} and {plan.pickle}.pickle beside it"
     command_line.say(*report.summary_lines(summary), written)

@@ -23,6 +23,8 @@ from sleep_interpreter.utils.metrics.statistics import mean_chance, prevalence_t
 from sleep_interpreter.utils.plots import lasso as plots_lasso
 
 COLUMNS = ("subject", "experiment", "train", "test", "fold", "offset", "time", "accuracy", "n")
+MAYBE = ("accuracy.png", "map_*.png", "generalisation_*.png", "patterns_*.png", "validation.csv")
+"""Files that a report may have or not: those of an earlier one go."""
 _EVERYWHERE = " at every time sample"
 Arrays = Mapping[str, np.ndarray]
 """Of one subject and pair of domains, as `lasso_glm.engine.fits` returns them."""
@@ -39,7 +41,7 @@ def report(
     peak) and figures; the pickle goes beside it.
     Refused if no subject has the trials that the experiment needs.
     """
-    with replaced_files(folder, "summary.json", {f"{plan.pickle}.pickle"}) as place:
+    with replaced_files(folder, "summary.json", {f"{plan.pickle}.pickle"}, MAYBE) as place:
         simulated = any(own.header["simulated"] for own in results.values())
         kind = "simulated" if simulated else None
         pairs, curves, warnings, predictions = {}, [], [], []

@@ -3,7 +3,9 @@
 import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,11 @@ ARRAYS = 3
 """Raised when `lasso_glm.engine.fits` returns other arrays: files of an earlier version lack them."""
 LIMITING = ("penalty", "scale", "percentile", "folds", "split", "windows", "seed")
 """Settings that change a subject's figures; statistics over subjects are computed anew every time."""
+SUBJECTS = "subjects"
+"""The folder of the subjects' files."""
+RESTARTED = "restarted"
+"""Where --restart computes; what was there stays until all is done (`replace_earlier`)."""
+_EARLIER = ".before_restart"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +63,8 @@ def run(
 ) -> dict[str, SubjectResult]:  # fmt: skip
     """Compute what is not yet there in folder/subjects/NAME.npz and return all results, in the order of `files`.
 
+    With `restart` everything is computed in folder/restarted, and so is what goes on with that after an interruption;
+    `replace_earlier` puts it in place of what was there, here only if `part` leaves no subject without.
     `files` are {subject: Whole_data.pickle} (`data.formats.single_trials.find_subjects`) of the data set in `root`,
     whose card is `card`.
     `generalise`: temporal generalisation too; `restart`: forget what is there; `part` (I, N): only every Nth subject
@@ -64,11 +73,12 @@ def run(
     """
     kept, jobs, folder = {}, [], own_folder(folder)
     chosen = list(files.items()) if part is None else list(files.items())[part[0] - 1 :: part[1]]
-    for name, file in chosen:
-        job = _job(plan, settings, name, file, root, generalise, card)
-        path = folder / "subjects" / f"{name}.npz"
+    all_jobs = [_job(plan, settings, name, file, root, generalise, card) for name, file in chosen]
+    place = _place(folder, all_jobs, restart, part)
+    for job in all_jobs:
+        path = place / f"{job['name']}.npz"
         if not restart and path.exists() and (found := _still_good(path, job["key"])):
-            kept[name] = found
+            kept[job["name"]] = found
         else:
             jobs.append(job)
     if kept:
@@ -76,7 +86,7 @@ def run(
     bar = progress(total=len(chosen), initial=len(kept), desc=plan.name, unit="subject", dynamic_ncols=True)
     with bar:
         for name, header, arrays in parallel.results(compute, jobs, **spread):
-            write_subject(folder / "subjects" / f"{name}.npz", header, arrays)
+            write_subject(place / f"{name}.npz", header, arrays)
             kept[name] = SubjectResult(name, header, _nested(arrays))
             for domain, why in header["missing"].items():
                 log.warning("%s, %s: missing (%s)", name, domain, why)
@@ -84,7 +94,45 @@ def run(
                 listed = ", ".join(f"{item} {n}" for item, n in few.items())
                 log.warning("%s, %s: fewer than %d trials of %s", name, domain, FEW, listed)
             bar.update()
+    if part is not None and place.name == RESTARTED and _are_like(all_jobs, [place / f"{name}.npz" for name in files]):
+        replace_earlier(folder)
     return {name: kept[name] for name, _ in chosen}
+
+
+def replace_earlier(folder: Path) -> None:
+    """Put what a --restart has computed in place of the earlier subjects' files; nothing where there is none."""
+    new, here, earlier = (folder / name for name in (RESTARTED, SUBJECTS, _EARLIER))
+    if not new.is_dir():
+        return
+    shutil.rmtree(earlier, ignore_errors=True)
+    with suppress(FileNotFoundError):  # none before, or the process of another part was quicker
+        here.replace(earlier)
+    with suppress(FileNotFoundError):
+        new.replace(here)
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _place(folder: Path, jobs: Sequence[Mapping[str, Any]], restart: bool, part: tuple[int, int] | None) -> Path:
+    """Return the folder to compute in, after mending what a kill in `replace_earlier` left."""
+    new, here, earlier = (folder / name for name in (RESTARTED, SUBJECTS, _EARLIER))
+    if earlier.is_dir() and not here.exists():
+        earlier.replace(here)
+    if restart:
+        if part is None:
+            shutil.rmtree(new, ignore_errors=True)
+        if any(here.glob("*.npz")):
+            log.info("the earlier results are kept in %s until all subjects are computed anew", here)
+        return new
+    if (begun := sorted(new.glob("*.npz"))) and _are_like(jobs, begun[:1]):
+        log.info("going on with the --restart in %s", new)
+        return new
+    return here
+
+
+def _are_like(jobs: Sequence[Mapping[str, Any]], files: Iterable[Path]) -> bool:
+    """Tell whether all files are there and of the settings of the jobs, whatever their data."""
+    keys = [read_subject_file(file).header["key"] if file.is_file() else {} for file in files]
+    return bool(jobs) and all({**key, "data": None} == {**jobs[0]["key"], "data": None} for key in keys)
 
 
 def _job(
@@ -178,6 +226,11 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
                 plan.baseline, **settings.glm,
             )  # fmt: skip
             arrays |= {f"{train}/{test}": result | runs[test] for test, result in results.items()}
+    if content_hash([Path(job["file"])]) != job["key"]["data"]:
+        raise UserError(
+            f"{job['file']}: has changed since the run began, the subject's result is not kept; give the same command "
+            "again"
+        )
     flat = {f"{pair}:{key}": value for pair, own in arrays.items() for key, value in own.items()}
     return name, header, flat
 

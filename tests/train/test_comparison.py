@@ -237,6 +237,45 @@ def test_names_of_the_files(results):
             comparison.compare(["N23SIMD", "N23SISD"], results, name=name)
 
 
+def compared(results):
+    return {path.name: path.read_bytes() for path in (results / "compare").iterdir()}
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("step", ["plots.compared_runs", "provenance.write_json"])
+def test_a_comparison_that_fails_leaves_the_earlier_one(step, results, monkeypatch):
+    module, function = step.split(".")
+    runs = ["N23SIMD", "N23SISD"]
+    comparison.compare(runs, results, name="c")
+    before = compared(results)
+
+    def full_disk(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(getattr(comparison, module), function, full_disk)
+    with pytest.raises(OSError, match="No space"):
+        comparison.compare(runs, results, "top3", name="c")
+    assert compared(results) == before
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_conditions_replace_a_comparison_of_their_name_with_its_figure(results, monkeypatch):
+    file = results / "N23SIMD" / "predictions.csv"
+    table = pd.read_csv(file)
+    table.assign(stage=np.where(table.index % 2, "N2", "N3")).to_csv(file, index=False)
+    for name in ("c", "c[1]"):
+        comparison.compare(["N23SIMD", "N23SISD"], results, name=name)
+    before = compared(results)
+    comparison.compare_within("N23SIMD", "stage", results, name="c[1]")
+    after = compared(results)
+    assert {name: after[name] for name in after if "[" not in name} == {n: before[n] for n in before if "[" not in n}
+    assert sorted(name for name in after if "[" in name) == ["c[1].csv", "c[1].json", "c[1]_pairs.csv"]
+    monkeypatch.setattr(comparison.provenance, "write_json", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        comparison.compare_within("N23SIMD", "stage", results, "top3", name="c[1]")
+    assert compared(results) == after
+
+
 @pytest.mark.parametrize(("column", "value"), [("data_type", "train"), ("cue_id", "s1_night_0001")])
 def test_trials_of_another_part_with_the_same_items_are_not_the_same_trials(results, column, value):
     """A balanced design has the same order of items in each part."""

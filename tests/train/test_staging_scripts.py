@@ -1,6 +1,7 @@
 """train/SIStaging.py and test/SIStagingtest.py: resume, class weights, and a cohort with trouble in it."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from sleep_interpreter.data.formats.tfrecords import STAGING, write_records
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.registry import build_ensemble
 from sleep_interpreter.train.engine.member_trainer import MemberTrainer
+from sleep_interpreter.train.evaluation import staging_evaluation
 from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.safe_pickle import read_pickle, write_pickle
@@ -164,6 +166,51 @@ def test_a_cohort_with_trouble_is_evaluated_to_its_end(cohort, tmp_path):
     assert len(table) == 8 and table["YASA, whole night"].eq("unknown").all(), "YASA needs 5 min"
     figures = ("confusion_matrix", "latency", "reliability", "sleep_statistics", "gate", "nights/subject_test_4")
     assert all((folder / f"{name}.png").stat().st_size > 5000 for name in figures)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_figures_are_of_this_run_and_one_that_fails_leaves_the_earlier_results(tmp_path, call_script, monkeypatch):
+    for subject in (0, 1):
+        write_night(tmp_path, subject, [0, 1, 2])
+    options = ["--data", tmp_path, "--results", tmp_path, "--checkpoint", untrained(tmp_path / "stager.npz")]
+    folder = tmp_path / "SIStagingtest"
+
+    def there():
+        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    code, err = call_script("test/SIStagingtest.py", *SMALL, *options)
+    assert code == 0, err
+    assert len(list((folder / "nights").iterdir())) == 2
+    shutil.rmtree(tmp_path / "SI Staging" / "Test" / "subject_test_1")
+    assert call_script("test/SIStagingtest.py", *SMALL, *options)[0] == 0
+    assert [path.name for path in (folder / "nights").iterdir()] == ["subject_test_0.png"]
+    before = there()
+
+    def full_disk(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(staging_evaluation.plots_staging, "night_figure", full_disk)
+    code, err = call_script("test/SIStagingtest.py", *SMALL, *options)
+    assert code != 0 and "No space left" in err and "left out" not in err
+    assert there() == before
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_nights_that_change_while_others_are_staged_are_refused(tmp_path, call_script, monkeypatch):
+    for subject in (0, 1):
+        write_night(tmp_path, subject, [0, 1, 2])
+    options = ["--data", tmp_path, "--results", tmp_path, "--checkpoint", untrained(tmp_path / "stager.npz")]
+    stage_night = staging_evaluation.stage_night
+
+    def changed_meanwhile(subject, *words):
+        if subject.name == "subject_test_0":
+            write_night(tmp_path, 1, [2, 1, 0], lambda x: x.__imul__(2))
+        return stage_night(subject, *words)
+
+    monkeypatch.setattr(staging_evaluation, "stage_night", changed_meanwhile)
+    code, err = call_script("test/SIStagingtest.py", *SMALL, *options)
+    assert code == 2 and "Whole_1.pickle: has changed while it was in use" in err
+    assert not (tmp_path / "SIStagingtest" / "summary.json").exists()
 
 
 def test_nothing_that_can_be_staged_is_one_error(cohort, tmp_path, call_script):

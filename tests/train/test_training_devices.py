@@ -28,7 +28,7 @@ def test_a_training_on_two_devices_ends_where_one_device_ends(cohort, tmp_path):
     assert runs.call("train/N23SISD.py", *options, "--results", tmp_path / "one") == 0
     arguments = [*options, "--results", str(tmp_path / "two"), "--devices", "CPU:0,CPU:1"]
     code = TWO_DEVICES.format(root=str(runs.ROOT), script=str(runs.ROOT / "train" / "N23SISD.py"), arguments=arguments)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = (arrays(tmp_path / name / RUN / "ensemble.npz") for name in ("one", "two"))
     assert one.keys() == two.keys()

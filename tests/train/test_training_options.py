@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -66,6 +67,18 @@ def test_only_the_last_epochs_are_kept(sequential):
         weights = arrays(sequential / "epochs" / f"member_{member}_epoch_0001.npz")
         for name, array in weights.items():
             np.testing.assert_array_equal(ensemble[f"individual_models/{member}/{name}"], array)
+
+
+@pytest.mark.parametrize(("keep", "left"), [(0, [3, 4]), (1, [5]), (2, [4, 5]), (9, [3, 4, 5])])
+def test_a_run_that_keeps_no_epochs_removes_none(keep, left, tmp_path):
+    """keep_epochs may change when a run is continued; 0, the default, says nothing about what was kept before."""
+    (tmp_path / "epochs").mkdir()
+    for epoch in (3, 4):
+        (tmp_path / "epochs" / f"member_0_epoch_{epoch:04d}.npz").touch()
+    run = SimpleNamespace(folder=tmp_path, settings=SimpleNamespace(train=SimpleNamespace(keep_epochs=keep)))
+    run_folder.RunFolder.keep_epoch(run, 0, 5, lambda: {"weight": np.zeros(2)})
+    found = sorted(path.name for path in (tmp_path / "epochs").iterdir())
+    assert found == [f"member_0_epoch_{epoch:04d}.npz" for epoch in left]
 
 
 @pytest.mark.slow

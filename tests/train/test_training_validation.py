@@ -121,6 +121,39 @@ def test_the_validation_subject_is_in_no_batch(cohort, tmp_path, monkeypatch, ca
         assert len(trials_of(subject)) == 30
 
 
+@pytest.mark.parametrize("of", ["training_subjects", "validation_subjects"])
+def test_data_that_change_while_they_are_trained_on_are_refused(of, cohort, tmp_path, monkeypatch, call_script):
+    """The epoch in which it happens is not kept; with the data put back the same command goes on."""
+    from sleep_interpreter.train.engine.member_trainer import MemberTrainer
+
+    data = tmp_path / "data"
+    shutil.copytree(cohort, data)
+    folder, calls = tmp_path / RUN, []
+
+    def epoch(self, batches, bar, evidence=None):
+        calls.append(sum(1 for _ in batches))
+        if len(calls) == 2:
+            subject = json.loads((folder / "run.json").read_text())[of][0]
+            file = data / "SI Main Train_tfrecords" / "N2N3" / f"sleep_{subject}.tfrecord"
+            shutil.copy(file, tmp_path / file.name)
+            another = next(other for other in sorted(file.parent.glob("sleep_*")) if other != file)
+            shutil.copy(another, file.with_name(".new"))
+            file.with_name(".new").replace(file)
+        return 1.0, 0.0
+
+    monkeypatch.setattr(MemberTrainer, "epoch", epoch)
+    options = ["--members", "1", "--validation-subjects", "1", "--set", "train.epochs=3"]
+    places = [SCRIPT, *SMALL, "--data", data, "--results", tmp_path, *options]
+    code, stderr = call_script(*places)
+    assert code == 2 and "has changed while it was in use" in stderr and not (folder / "ensemble.npz").exists()
+    assert checkpoint.read_state(folder / "member_0.npz", header_only=True)[0]["history"][-1]["epoch"] == 0
+    [kept] = tmp_path.glob("sleep_*.tfrecord")
+    shutil.copy(kept, data / "SI Main Train_tfrecords" / "N2N3" / kept.name)
+    code, stderr = call_script(*places)
+    assert code == 0, stderr
+    assert len(calls) == 4 and (folder / "ensemble.npz").exists()
+
+
 @pytest.mark.slow
 def test_killed_and_extended_with_validation_it_comes_to_the_same_bits(chosen, cohort, tmp_path, call_script):
     """SIGKILL right after a state, right before one and during an extension; and without any test file.

@@ -2,13 +2,17 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from sleep_interpreter.utils.core import parallel
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import ROOT
 
 
 def killed_at_two(number):
@@ -37,6 +41,57 @@ def test_a_worker_that_dies_is_a_sentence_and_no_process_is_left(function, words
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
     assert sorted(parallel.results(abs, list(range(4)), jobs=2)) == [0, 1, 2, 3], "and the next work is done"
+
+
+CHILDREN = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from sleep_interpreter.data.preparation import run
+from sleep_interpreter.utils.core import parallel
+import test_parallel
+run.prepare_subject = test_parallel.preparing
+if __name__ == "__main__":
+    for _ in {work}:
+        print("begun", flush=True)
+        {then}
+"""
+
+
+def waiting(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def computing(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        sum(range(1000))
+
+
+def preparing(source, name, seconds, out):
+    time.sleep(seconds)
+
+
+@pytest.mark.parametrize(
+    ("work", "then"),
+    [
+        ("parallel.results(test_parallel.waiting, [0.0, 600, 600], jobs=2)", ""),
+        ("parallel.results(test_parallel.computing, [0.0, 600, 600], jobs=2)", ""),
+        ("parallel.results(test_parallel.waiting, [0.0, 0.0], jobs=2)", "time.sleep(600)"),
+        ("run._run([(run.Source('a', ()), 'a', s, None) for s in (0, 600, 600)], 2)", ""),
+        ("run._run([(run.Source('a', ()), 'a', 0, None)] * 2, 2)", "time.sleep(600)"),
+    ],
+    ids=["waiting", "computing", "idle", "preparing", "prepared"],
+)
+def test_workers_end_with_a_process_that_is_killed(work, then):
+    code = CHILDREN.format(tests=str(Path(__file__).parent), work=work, then=then)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout.readline().strip() == b"begun"
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len([child for child in children if working(child)]) >= 2
+        process.kill()
+    _, left = psutil.wait_procs(children, timeout=30)
+    assert not [child for child in left if child.status() != psutil.STATUS_ZOMBIE]
 
 
 def working(process):

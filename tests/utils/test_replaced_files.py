@@ -42,6 +42,26 @@ def test_what_fails_changes_nothing(tmp_path, error):
     assert content(tmp_path) == before
 
 
+def test_earlier_files_go_by_pattern_and_new_ones_stay(tmp_path):
+    """New files lie in a hidden folder meanwhile, which a pattern with a star for a folder matches too."""
+    patterns = ("*/*.png", "maps_*.csv")
+    for names in (("a/1.png", "b/2.png", "maps_1.csv", "summary.json"), ("a/3.png", "maps_2.csv", "summary.json")):
+        with replaced_files(tmp_path, "summary.json", old=patterns) as place:
+            for name in names:
+                (place / name).parent.mkdir(exist_ok=True)
+                (place / name).write_text(name)
+    assert sorted(content(tmp_path)) == ["a/3.png", "maps_2.csv", "summary.json"]
+
+
+def test_what_a_long_run_writes_into_its_subfolders_is_not_swept_away(tmp_path):
+    figures = tmp_path / ".1.replacing" / "nights"
+    figures.mkdir(parents=True)
+    (figures / "1.png").write_text("just now")
+    os.utime(figures.parent, (time.time() - 7200,) * 2)
+    write(tmp_path, "new")
+    assert (figures / "1.png").exists()
+
+
 def test_what_a_kill_left_is_swept_away_later(tmp_path):
     left, young = tmp_path / "run" / ".1.replacing", tmp_path / "run" / ".2.replacing"
     for folder in (left, young):

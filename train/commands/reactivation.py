@@ -20,11 +20,14 @@ from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import atomic_write, display_path
+from sleep_interpreter.utils.core.paths import atomic_write, display_path, replaced_files
 from sleep_interpreter.utils.metrics import exchangeability
 from sleep_interpreter.utils.plots import reactivation as plots_reactivation
 
 log = logging.getLogger(__name__)
+
+MAYBE = ("conditions.tsv", "behaviour.tsv", "behaviour.png", "*/*_events.tsv", "*/*.npz", "*/*.png")
+"""Files that a run may have or not, by its options and subjects: those of an earlier one go."""
 
 
 def find_reactivations(args: argparse.Namespace) -> None:
@@ -49,34 +52,36 @@ def find_reactivations(args: argparse.Namespace) -> None:
     if args.behaviour is not None:
         behaviour = memory_scores.read(args, sorted(read), card.item_names, args.data)
     tables, summaries, simulated = [], {}, False
-    for subject, own in read.items():
-        nights = [night for night in own if night.session != args.control]
-        before = [night for night in own if night.session == args.control]
-        summaries[subject], table = analyse(subject, nights, before, decoders, settings, root)
-        tables.append(table)
-        simulated = simulated or any(night.simulated for night in nights)
-    rates = reactivation_events.pooled(tables)
-    total = reactivation_events.total_excess(rates)
-    draw = (settings.permutations, settings.control.seed)
-    kind = "simulated" if simulated else notes["kind"]
-    summary = {
-        "simulated": simulated,
-        "decoders": notes["decoders"],
-        "settings": settings.model_dump(mode="json"),
-        "subjects": summaries,
-        "excess": paired_values.mean_of_differences(total.excess, *draw, total.score),
-        "data": display_path(args.data),
-        "provenance": provenance.record(),
-    }
-    _write_table(root / "rates.tsv", rates)
-    plots_reactivation.rates(
-        rates, card.item_names, root / "rates.png", settings.false_alarms_per_min, "Reactivations without cues", kind
-    )
-    if conditions := _conditions(condition, pd.concat(tables, ignore_index=True), settings, root):
-        summary["conditions"] = conditions
-    if behaviour is not None:
-        summary["behaviour"] = _behaviour(behaviour, rates, settings, root, kind)
-    provenance.write_json(root / "summary.json", summary)
+    with replaced_files(root, "summary.json", old=MAYBE) as place:
+        for subject, own in read.items():
+            nights = [night for night in own if night.session != args.control]
+            before = [night for night in own if night.session == args.control]
+            summaries[subject], table = analyse(subject, nights, before, decoders, settings, place)
+            tables.append(table)
+            simulated = simulated or any(night.simulated for night in nights)
+        rates = reactivation_events.pooled(tables)
+        total = reactivation_events.total_excess(rates)
+        draw = (settings.permutations, settings.control.seed)
+        kind = "simulated" if simulated else notes["kind"]
+        summary = {
+            "simulated": simulated,
+            "decoders": notes["decoders"],
+            "settings": settings.model_dump(mode="json"),
+            "subjects": summaries,
+            "excess": paired_values.mean_of_differences(total.excess, *draw, total.score),
+            "data": display_path(args.data),
+            "provenance": provenance.record(),
+        }
+        _write_table(place / "rates.tsv", rates)
+        words = "Reactivations without cues"
+        plots_reactivation.rates(
+            rates, card.item_names, place / "rates.png", settings.false_alarms_per_min, words, kind
+        )
+        if conditions := _conditions(condition, pd.concat(tables, ignore_index=True), settings, place):
+            summary["conditions"] = conditions
+        if behaviour is not None:
+            summary["behaviour"] = _behaviour(behaviour, rates, settings, place, kind)
+        provenance.write_json(place / "summary.json", summary)
     command_line.say(*summary_lines(summary), f"written: {root}")
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sleep_interpreter.data.formats.fingerprints import Unchanged
 from sleep_interpreter.data.formats.plausibility import Watched
 from sleep_interpreter.data.formats.trial_reader import TrialReader
 from sleep_interpreter.train.engine import run_folder, schedules
@@ -120,8 +121,10 @@ def _train_members(
         log.info("going on in %s: epochs done by member: %s of %d", run.folder, run.done(), wanted)
     try:
         trainer = MemberTrainer(run.settings, devices=options.devices)
+        read = {file: mark for reader in (trials, validation) for file, mark in getattr(reader, "marks", {}).items()}
+        data = Unchanged(read, run.notes.get("data_fingerprint"))
         for index in unfinished:
-            _train_member(run, index, trainer, trials, validation, options.member)
+            _train_member(run, index, trainer, trials, validation, options.member, data)
     except KeyboardInterrupt:
         run.read_histories()
         again = "; go on without --restart, which would forget them" if options.restart else ""
@@ -131,7 +134,7 @@ def _train_members(
 
 def _train_member(
     run: RunFolder, index: int, trainer: MemberTrainer, trials: TrialReader, validation: TrialReader | None,
-    alone: int | None,
+    alone: int | None, data: Unchanged,
 ) -> None:  # fmt: skip
     settings, history, wanted = run.settings, run.histories[index], run.settings.train.epochs
     if history:
@@ -156,6 +159,7 @@ def _train_member(
             row = {"member": index, "epoch": epoch, "loss": loss, "train_top1": top1}
             if validation is not None:
                 row |= validate(trainer, validation, settings.evaluate.batch_size)
+            data.check()
             run.keep_epoch(index, epoch, trainer.weights)
             history.append(row)
             run.write_state(index, trainer.state())

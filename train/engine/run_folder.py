@@ -159,14 +159,18 @@ class RunFolder:
             checkpoint.write_arrays(self.best(index), {"member": index, "epoch": epoch}, weights())
 
     def keep_epoch(self, index: int, epoch: int, weights: Callable[[], Arrays]) -> None:
-        """Keep the weights of the last `train.keep_epochs` epochs; `weights` is called if any are kept."""
+        """Keep the weights of the last `train.keep_epochs` epochs; `weights` is called if any are kept.
+
+        With 0 none is written, and what a run of this folder kept before stays.
+        """
         keep = self.settings.train.keep_epochs
+        if not keep:
+            return
         folder = self.folder / "epochs"
-        if keep:
-            path = folder / f"member_{index}_epoch_{epoch:04d}.npz"
-            checkpoint.write_arrays(path, {"member": index, "epoch": epoch}, weights())
-        for path in sorted(folder.glob(f"member_{index}_epoch_*.npz"))[: -keep or None]:
-            path.unlink()
+        path = folder / f"member_{index}_epoch_{epoch:04d}.npz"
+        checkpoint.write_arrays(path, {"member": index, "epoch": epoch}, weights())
+        for earlier in sorted(folder.glob(f"member_{index}_epoch_*.npz"))[:-keep]:
+            earlier.unlink()
 
     def write_log(self, member: int | None = None) -> None:
         """Write the histories as a table: log.csv, or log_member_I.csv of a member trained alone."""

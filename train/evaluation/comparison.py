@@ -1,7 +1,9 @@
 """Results of several runs side by side: the same subjects, paired tests, corrected for their number."""
 
+import glob
 import itertools
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.data_card import items_apart
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.own_folder import own_folder
-from sleep_interpreter.utils.core.paths import PARAMS, display_path
+from sleep_interpreter.utils.core.paths import PARAMS, display_path, replaced_files
 from sleep_interpreter.utils.metrics import decoding_metrics, statistics
 from sleep_interpreter.utils.plots import decoding as plots
 
@@ -156,11 +158,12 @@ def compare_within(
         "warnings": [*warnings, *run.summary.get("warnings", ())], "provenance": provenance.record(),
     }  # fmt: skip
     name = name or f"{run.name}_by_{by}" + ("" if measure == "top1" else f"_{measure}")
-    stem = Path(results) / "compare" / _stem(name, [run], measure)
-    write_csv(stem.with_name(f"{stem.name}.csv"), [pd.DataFrame(tests["conditions"]).T.rename_axis(by).reset_index()])
-    write_csv(stem.with_name(f"{stem.name}_pairs.csv"), [pd.DataFrame(tests["contrasts"])])
-    provenance.write_json(stem.with_name(f"{stem.name}.json"), comparison)
-    return {**comparison, "path": str(stem)}
+    compared, stem = Path(results) / "compare", _stem(name, [run], measure)
+    with _replaced(compared, stem) as place:
+        write_csv(place / f"{stem}.csv", [pd.DataFrame(tests["conditions"]).T.rename_axis(by).reset_index()])
+        write_csv(place / f"{stem}_pairs.csv", [pd.DataFrame(tests["contrasts"])])
+        provenance.write_json(place / f"{stem}.json", comparison)
+    return {**comparison, "path": str(compared / stem)}
 
 
 def within_lines(comparison: Mapping[str, Any]) -> list[str]:
@@ -400,14 +403,21 @@ def _stem(name: str | None, runs: Sequence[Run], measure: str) -> str:
 
 def _write(comparison: Mapping[str, Any], values: Mapping[str, Mapping[str, float]], folder: Path, stem: str) -> Path:
     rows = [{"run": name, **row, "measure": comparison["measure"]} for name, row in comparison["runs"].items()]
-    write_csv(folder / f"{stem}.csv", [pd.DataFrame(rows)])
-    write_csv(folder / f"{stem}_pairs.csv", [pd.DataFrame(comparison["pairs"])])
     by_subject = pd.DataFrame(values).rename_axis("subject").reset_index()
-    write_csv(folder / f"{stem}_subjects.csv", [by_subject])
     title, measure = f"{len(values)} runs" if len(values) > 2 else " vs ".join(values), comparison["measure"]
-    plots.compared_runs(values, comparison["runs"], folder / f"{stem}.png", measure, title, comparison["kind"])
-    provenance.write_json(folder / f"{stem}.json", comparison)
+    with _replaced(folder, stem) as place:
+        write_csv(place / f"{stem}.csv", [pd.DataFrame(rows)])
+        write_csv(place / f"{stem}_pairs.csv", [pd.DataFrame(comparison["pairs"])])
+        write_csv(place / f"{stem}_subjects.csv", [by_subject])
+        plots.compared_runs(values, comparison["runs"], place / f"{stem}.png", measure, title, comparison["kind"])
+        provenance.write_json(place / f"{stem}.json", comparison)
     return folder / stem
+
+
+def _replaced(folder: Path, stem: str) -> AbstractContextManager[Path]:
+    """Give a temporary folder for the files of a comparison, which replace those of that name together."""
+    own = glob.escape(stem)  # a comparison between runs has more files than one within a run
+    return replaced_files(folder, f"{stem}.json", old=(f"{own}_subjects.csv", f"{own}.png"))
 
 
 def summary_lines(comparison: Mapping[str, Any]) -> list[str]:

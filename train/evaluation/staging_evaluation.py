@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from sleep_interpreter.data.formats.fingerprints import Unchanged
 from sleep_interpreter.data.formats.staging_windows import StagingSubject, read_staging_subject
 from sleep_interpreter.train.evaluation import paired_values, staging_agreement
 from sleep_interpreter.train.evaluation.decoder_report import kind_of, write_csv
 from sleep_interpreter.train.evaluation.staging_agreement import mean_of_known
 from sleep_interpreter.train.settings.experiment import EvaluateSettings, Experiment, StagingEvaluation
-from sleep_interpreter.utils.core import provenance
+from sleep_interpreter.utils.core import file_hashes, provenance
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS, UNKNOWN
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path, replaced_files
@@ -101,17 +102,17 @@ def evaluate(
     assert settings is not None  # refused before anything was read
     nights, failures = [], []
     kind = kind_of(notes, "stager")
-    with replaced_files(folder, "summary.json", {f"{name}.pickle"}) as place:
+    data = Unchanged(file_hashes.marks(files), notes.get("data_fingerprint"))
+    with replaced_files(folder, "summary.json", {f"{name}.pickle"}, ("nights/*.png",)) as place:
         for file in files:
             try:
                 subject = read_staging_subject(file, root, gaps=True)
                 with tqdm(total=len(subject.window), desc=subject.name, unit="window", disable=None) as bar:
                     night = stage_night(subject, network, settings, experiment.evaluate.batch_size, bar)
                 spectrum = staging_metrics.spectrum(subject.window[::10, 0])
-                plots_staging.night_figure(
-                    night, spectrum, settings.smoothing, place / "nights" / f"{night.name}.png", kind
-                )
                 del subject
+            except MemoryError:  # the machine's trouble, not the subject's
+                raise
             except Exception as error:  # one subject's trouble must not cost the cohort; it stands in the summary
                 reason = f"{'' if isinstance(error, UserError) else type(error).__name__ + ': '}{error}"
                 failures.append({"file": display_path(file), "reason": " ".join(reason.split())})
@@ -119,6 +120,9 @@ def evaluate(
                 log.debug("details", exc_info=True)
             else:
                 nights.append(night)
+                figure = place / "nights" / f"{night.name}.png"
+                plots_staging.night_figure(night, spectrum, settings.smoothing, figure, kind)
+        data.check()
         if not nights:
             raise UserError(f"none of {len(files)} subjects could be staged; the first: {failures[0]['reason']}")
         notes = {**notes, "simulated": bool(notes.get("simulated"))}

@@ -61,6 +61,11 @@ def _mark(file: Path) -> _Mark:
     return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
+def marks(files: Sequence[Path]) -> dict[Path, _Mark | None]:
+    """Return what changes when a file does, without reading it; None of one that is not there."""
+    return {file: _mark(file) if file.exists() else None for file in files}
+
+
 @contextlib.contextmanager
 def _cache() -> Iterator[sqlite3.Connection | None]:
     """Give the database of known hashes, None where there cannot be one (it only saves time)."""

@@ -3,9 +3,14 @@
 Sums on several BLAS threads differ in their last bits, so each piece of work is done on one.
 """
 
+import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache, wraps
+from multiprocessing.connection import wait
 from typing import Any, ParamSpec, TypeVar
 
 from sleep_interpreter.utils.core.errors import UserError
@@ -63,7 +68,9 @@ def results(
         from joblib.externals.loky import get_reusable_executor  # lazy: start-up
 
         with parallel_config("loky", inner_max_num_threads=1):
-            pool = Parallel(n_jobs=min(jobs, max(1, len(items))), return_as="generator_unordered")
+            pool = Parallel(
+                n_jobs=min(jobs, max(1, len(items))), return_as="generator_unordered", initializer=end_with_parent
+            )
             found, complete = pool(delayed(single_threaded)(function, item) for item in items), False
             try:
                 yield from found
@@ -76,6 +83,22 @@ def results(
             finally:
                 if not complete:  # no process is left behind by an error or Ctrl-C
                     get_reusable_executor().shutdown(wait=False, kill_workers=True)
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that started it does, even if that is killed; called once, at its begin."""
+    parent = multiprocessing.parent_process()
+
+    def watch(pid: int | None, sentinel: int | None) -> None:
+        if sentinel is None:  # joblib's processes have none
+            while os.getppid() == pid:
+                time.sleep(0.5)
+        else:
+            wait([sentinel])
+        os._exit(1)
+
+    if parent is not None:
+        threading.Thread(target=watch, args=(parent.pid, parent.sentinel), daemon=True).start()
 
 
 def single_threaded(function: Work, item: Any) -> Any:

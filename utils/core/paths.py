@@ -147,7 +147,7 @@ def replaced_files(
     """Give a temporary folder for a set of files that replace those in `folder` together, at the end, or not at all.
 
     The file `last` tells a complete set: it goes first and comes last. Files called as in `above` go beside the folder;
-    files of an earlier set called as in `old` go. On an error everything is as it was.
+    files of an earlier set that match a pattern of `old` ("nights/*.png") go. On an error everything is as it was.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -157,8 +157,9 @@ def replaced_files(
         place.mkdir()
         yield place
         (folder / last).unlink(missing_ok=True)
-        for name in old:
-            (folder / name).unlink(missing_ok=True)
+        for earlier in [path for pattern in old for path in folder.glob(pattern)]:
+            if not any(part.startswith(".") for part in earlier.relative_to(folder).parts):  # the new ones are hidden
+                earlier.unlink(missing_ok=True)
         for file in sorted((p for p in place.rglob("*") if p.is_file()), key=lambda p: p.name == last):
             target = folder.parent / file.name if file.name in above else folder / file.relative_to(place)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +171,7 @@ def replaced_files(
 def remove_temporary_folders(folder: Path) -> None:
     """Remove what a process that was killed in `replaced_files` left, an hour ago or more."""
     for left in folder.glob(f".*{_REPLACING}"):
-        if time.time() - left.stat().st_mtime > 3600:
+        if time.time() - max(path.stat().st_mtime for path in (left, *left.rglob("*"))) > 3600:
             shutil.rmtree(left, ignore_errors=True)
 
 

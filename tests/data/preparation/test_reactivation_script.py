@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from sleep_interpreter.train.commands import reactivation
 from sleep_interpreter.utils.core.data_card import published
 
 ITEMS = published().item_names
@@ -29,7 +30,7 @@ def decoder(tmp_path_factory):
     return path
 
 
-def test_the_script_writes_what_its_help_says(prepared, decoder, call_script, tmp_path):
+def test_the_script_writes_what_its_help_says(prepared, decoder, call_script, tmp_path, monkeypatch):
     out, *_ = prepared
     scores = tmp_path / "scores.tsv"
     rows = [f"s1\t{item}\t{k}" for k, item in enumerate(ITEMS)]  # the lab's own name of the subject
@@ -55,6 +56,17 @@ def test_the_script_writes_what_its_help_says(prepared, decoder, call_script, tm
     assert usual == pytest.approx(found, abs=0.1) and night["so_groups"].keys() == night["so_groups_at_any_time"].keys()
     with np.load(root / "subject_test_0" / "night.npz") as stored:
         assert set(stored["stage"]) == {1, 2} and np.allclose(stored["probability"].sum(axis=1), 1, atol=1e-4)
+    before = {path: path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    again = ["test/reactivation.py", "--data", out, "--results", tmp_path, "--checkpoint", decoder, *options]
+    with monkeypatch.context() as patched:
+        patched.setattr(reactivation.plots_reactivation, "rates", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            call_script(*again, "--set", "permutations=100")
+    assert {path: path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()} == before
+    code, said = call_script(*again, "--set", "permutations=100")
+    assert code == 0, said
+    left = {path.relative_to(root).as_posix() for path in before} - {"behaviour.tsv", "behaviour.png"}
+    assert {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()} == left
 
 
 def test_what_is_missing_is_said(prepared, decoder, call_script, tmp_path):

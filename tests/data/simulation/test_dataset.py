@@ -78,6 +78,87 @@ def test_other_settings_need_force(cohort, tmp_path):
     assert (out / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
+@pytest.fixture
+def smaller():
+    """Settings of less data than `tiny`, other in every file."""
+    return load_settings("test", [*TINY, "seed=7", "cohort.train_subjects=1"])
+
+
+@pytest.fixture
+def copied(cohort, tmp_path):
+    shutil.copytree(cohort, tmp_path / "copy")
+    (tmp_path / "copy" / "notes.txt").write_text("mine", encoding="utf-8")
+    return tmp_path / "copy"
+
+
+def of_the_set(folder):
+    """Return the checksums of all files but the user's and those of a replacement being made."""
+    found = digests(folder)
+    return {name: found[name] for name in found if not name.startswith((dataset.REPLACEMENT, "notes.txt"))}
+
+
+@pytest.mark.parametrize("nth", [1, 4])
+def test_a_set_stays_complete_until_the_one_that_replaces_it_is(nth, cohort, copied, tiny, smaller, monkeypatch):
+    calls, write, made = [], dataset._write, []
+
+    def dying(job, out):
+        calls.append(job)
+        if len(calls) == nth:
+            raise KeyboardInterrupt
+        write(job, out)
+        made.extend(out / file for file in job.files)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dataset, "_write", dying)
+        with pytest.raises(KeyboardInterrupt):
+            write_dataset(smaller, copied, force=True)
+    assert of_the_set(copied) == digests(cohort)
+    assert write_dataset(tiny, copied) is False, "it is complete"
+    times = {file: file.stat().st_mtime_ns for file in made}
+    assert write_dataset(smaller, copied, force=True)
+    there = [copied / file.relative_to(copied / dataset.REPLACEMENT) for file in made]
+    assert [file.stat().st_mtime_ns for file in there] == list(times.values()), "gone on with"
+    direct = copied.with_name("direct")
+    write_dataset(smaller, direct)
+    assert of_the_set(copied) == digests(direct) and (copied / "notes.txt").is_file()
+    assert not (copied / dataset.REPLACEMENT).exists()
+
+
+@pytest.mark.parametrize("step", ["before", "some files are there", "the manifest is missing"])
+def test_a_kill_while_a_set_is_put_in_place_is_mended_by_the_next_call(step, copied, smaller, monkeypatch):
+    path_type, moved = type(copied), []
+    replace = path_type.replace
+
+    def dying(self, target):
+        if dataset.REPLACEMENT in self.parts and ".tmp" not in self.name:
+            moved.append(self)
+            ends = {"before": len(moved) == 1, "some files are there": len(moved) == 4}
+            if ends.get(step, self.name == COMPLETE):
+                raise KeyboardInterrupt
+        return replace(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(path_type, "replace", dying)
+        with pytest.raises(KeyboardInterrupt):
+            write_dataset(smaller, copied, force=True)
+    assert (copied / UNFINISHED).is_file() and not (copied / COMPLETE).is_file()
+    assert write_dataset(smaller, copied) is False, "put in place, and complete"
+    assert not (copied / dataset.REPLACEMENT).exists() and not (copied / UNFINISHED).exists()
+    manifest = json.loads((copied / COMPLETE).read_text(encoding="utf-8"))
+    assert set(of_the_set(copied)) - {COMPLETE} == set(manifest["files"])
+    assert write_dataset(smaller, copied, verify=True) is False
+
+
+def test_a_replacement_of_yet_other_settings_begins_anew(cohort, copied, smaller, monkeypatch):
+    left = copied / dataset.REPLACEMENT
+    left.mkdir()
+    (left / UNFINISHED).write_text("[]", encoding="utf-8")
+    monkeypatch.setattr(dataset, "_check_room", lambda out, size: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # as a full disk
+        write_dataset(smaller, copied, force=True)
+    assert of_the_set(copied) == digests(cohort) and not left.exists()
+
+
 def test_folder_with_other_files_is_refused(tiny, tmp_path):
     real = tmp_path / "SI Main Test" / "subject_test_0" / "N2N3_data.pickle"
     real.parent.mkdir(parents=True)
