@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 
 import numpy as np
@@ -15,6 +16,7 @@ from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.train.engine.finetuning import published_score
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import config, file_locks
+from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.safe_pickle import read_pickle, write_pickle
 
 SCRIPT = "train/N23_finetune.py"
@@ -277,6 +279,34 @@ def test_ctrl_c_tells_what_is_kept(cohort, start, tmp_path, call_script, monkeyp
     code, stderr = call_script(SCRIPT, "--quick", *EPOCHS, *places, "--restart")
     assert code == 130 and "stopped by Ctrl-C" in stderr
     assert f"{SUBJECTS[0]}: 0 of 3; go on without --restart" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "refused"),
+    [
+        ([], ["train.precision=mixed_bfloat16"], "train.precision float32 (now mixed_bfloat16)"),
+        (["train.precision=mixed_bfloat16"], [], "train.precision mixed_bfloat16 (now float32)"),
+        (["train.precision=mixed_bfloat16"], ["train.precision=mixed_bfloat16"], None),
+        ([], ["finetune.seed=7"], "finetune.seed 1642 (now 7)"),
+        ([], ["evaluate.seed=7", "train.epochs=9"], None),
+    ],
+)
+def test_what_decides_the_numbers_of_a_fine_tuning_is_part_of_it(before, now, refused, cohort, start, tmp_path):
+    from sleep_interpreter.data.formats.test_trials import read_test_subjects
+    from sleep_interpreter.train.engine import finetuning
+
+    network = checkpoint.restore(start, "N23SIMD")
+    (subject,) = read_test_subjects(cohort, only=[SUBJECTS[0]])
+
+    def identity(overrides):
+        settings = config.load(experiment.Experiment, "N23_finetune", quick=True, overrides=overrides)
+        return finetuning.Finetuner(settings, network, {"checkpoint_fingerprint": "f"})._identity(subject)
+
+    if refused is None:
+        finetuning._check_identity(tmp_path, identity(before), identity(now))
+    else:
+        with pytest.raises(UserError, match=re.escape(refused)):
+            finetuning._check_identity(tmp_path, identity(before), identity(now))
 
 
 def test_published_score_by_hand():
