@@ -114,6 +114,54 @@ def test_commands_draw_and_log_whatever_other_programs_want():
     assert (done.returncode, done.stdout.decode().split()) == (0, ["agg"]), done.stderr
 
 
+FIGURES = """
+import sys
+from pathlib import Path
+import numpy as np
+from sleep_interpreter.utils.plots import session, style
+with style.column_figure(Path("a.png"), "A figure", 2.4) as (figure, axes):
+    axes.plot([1.0, -2.0])
+    axes.set(xlabel="Time (s)", ylabel="x_y")
+Path("b.svg").write_text(session.intervals(np.array([3.0, 4.0])))
+"""
+WISHES = "text.usetex: True\nfont.size: 31\nlines.linewidth: 9\nsavefig.dpi: 20\nsavefig.format: svg\naxes.grid: True\n"
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drawn")
+    assert run(FIGURES, folder, folder).returncode == 0
+    return [(folder / name).read_bytes() for name in ("a.png", "b.svg")]
+
+
+@pytest.mark.parametrize(
+    "place", ["matplotlibrc", "elsewhere/matplotlibrc", ".config/matplotlib/matplotlibrc", "mpl/x"]
+)
+def test_figures_are_ours_whatever_matplotlibrc_says(place, drawn, tmp_path):
+    """In the working folder, where MATPLOTLIBRC says (a folder or a file), and in the user's home."""
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_text(WISHES)
+    named = {"elsewhere/matplotlibrc": "elsewhere", "mpl/x": "mpl/x"}.get(place)
+    done = run(FIGURES, tmp_path, tmp_path, **({} if named is None else {"MATPLOTLIBRC": str(tmp_path / named)}))
+    assert done.returncode == 0, done.stderr
+    assert [(tmp_path / name).read_bytes() for name in ("a.png", "b.svg")] == drawn
+
+
+@pytest.mark.parametrize(
+    "place", ["matplotlibrc", "elsewhere/matplotlibrc", ".config/matplotlib/matplotlibrc", "mpl/x"]
+)
+def test_a_matplotlibrc_that_nobody_can_read_is_refused_at_the_start(place, tmp_path, monkeypatch, capsys):
+    path = tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"font.family: Stra\xdfe")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    monkeypatch.setenv("MATPLOTLIBRC", {"elsewhere/matplotlibrc": "elsewhere", "mpl/x": "mpl/x"}.get(place, ""))
+    assert command_line.run(lambda _: 0) == 2
+    assert f"{place}: matplotlib's settings are no UTF-8 text" in capsys.readouterr().err
+
+
 def test_home_is_the_users_home_wherever_it_stands(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     parser = command_line.experiment_parser("")

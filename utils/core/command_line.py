@@ -143,11 +143,30 @@ def check_environment() -> None:
     for name in _THREADS:
         if (threads := os.environ.get(name)) and not threads.isdecimal():
             raise UserError(f"the environment variable {name} is {threads!r}, no whole number: correct or unset it")
+    if file := _matplotlibrc():
+        try:
+            file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{file}: matplotlib's settings are no UTF-8 text ({error}): correct or remove it"
+            ) from None
     for what, folder in (("the project's folder", str(PROJECT)), ("the working folder", os.getcwd())):  # noqa: PTH109
         try:
             folder.encode()
         except UnicodeEncodeError:
             raise UserError(f"{what} {os.fsencode(folder)!r} has a name that is no UTF-8 text: rename it") from None
+
+
+def _matplotlibrc() -> Path | None:
+    """Return the user's file of settings that matplotlib is going to read, None if there is none.
+
+    What it says does not count here (`utils.plots.style.own_settings`), but it has to be text.
+    """
+    named, home = os.environ.get("MATPLOTLIBRC") or "", os.path.expanduser("~")  # noqa: PTH111  # there may be none
+    config = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
+    folders = [named, os.environ.get("MPLCONFIGDIR") or f"{config}/matplotlib", f"{home}/.matplotlib"]
+    files = [Path("matplotlibrc"), Path(named), *(Path(folder, "matplotlibrc") for folder in folders)]
+    return next((file for file in files if file.is_file()), None)
 
 
 def script(name: str, command: Callable[..., int | None], *words: Any, **options: Any) -> Callable[..., int | None]:
