@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sleep_interpreter.data.formats import staging_windows as staging
-from sleep_interpreter.data.formats.plausibility import digest, flat
+from sleep_interpreter.data.formats.plausibility import digest, flat, power, repeated
 from sleep_interpreter.data.formats.simulation_marks import trials_are_marked
 from sleep_interpreter.data.formats.single_trials import DOMAINS
 from sleep_interpreter.data.formats.slow_oscillation_trials import check_group, read_group_dict
@@ -74,6 +74,10 @@ class Findings:
     flat_trials: int = 0  # sleep trials that stand still in all channels
     partly_flat: int = 0  # sleep trials in which some channels stand still
     flat_channels: np.ndarray | None = None  # bool (C,): stands still in all sleep trials
+    same_channels: np.ndarray | None = None  # bool (C,): has the signal of another channel in all sleep trials
+    partly_same: int = 0  # sleep trials in which channels have one signal
+    power: np.ndarray | None = None  # (C,): variances of the sleep trials, added up
+    alike: int = 0  # sleep trials that are copies of another one of their section
     lengths: Counter[int] = field(default_factory=Counter)  # of the sleep trials, in samples
 
     def add(self, name: str, section: str = "", subject: str = "", number: int = 1, *,
@@ -92,11 +96,18 @@ class Findings:
         if eeg is not None:
             self.largest = max(self.largest, float(np.nanmax(np.abs(eeg), initial=0)))
             self.lengths[int(valid_lengths(eeg.T))] += 1
-            self.digests.setdefault(digest(eeg), set()).add(section)
             still = flat(eeg.T[None])[0]
+            if not still.all():  # flat trials are all the same
+                sections = self.digests.setdefault(digest(eeg), set())
+                self.alike += section in sections
+                sections.add(section)
             self.flat_trials += bool(still.all())
             self.partly_flat += bool(still.any() and not still.all())
             self.flat_channels = still if self.flat_channels is None else self.flat_channels & still
+            same = repeated(eeg.T[None])[0]
+            self.partly_same += bool(same.any())
+            self.same_channels = same if self.same_channels is None else self.same_channels & same
+            self.power = power(eeg.T[None]) + (0.0 if self.power is None else self.power)
 
     def add_problem(self, error: UserError) -> None:
         """Note what an error says."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from sleep_interpreter.data.formats.plausibility import remark_on_scale
 from sleep_interpreter.data.formats.staging_windows import check_counts
 from sleep_interpreter.data.formats.test_trials import DATA_TYPES
 from sleep_interpreter.data.formats.validation import natural, scale_remark, subject_name
@@ -193,7 +194,7 @@ def _compare(inventory: Inventory) -> None:
             inventory.add_problem(file, f"{alone} of {findings.trials} trials have no awake trials, the others do")
         if card.unit == "robust" and (remark := scale_remark(findings.largest)):
             inventory.warnings.append(f"{shown}: {remark}")
-        _look_at_signals(inventory, findings)
+        _look_at_signals(inventory, part, findings)
         subject = subject_name(file)
         if part.group and first.setdefault((part, subject), file) != file:
             beside = display_path(first[part, subject])
@@ -206,11 +207,12 @@ def _compare(inventory: Inventory) -> None:
     if marked and unmarked:
         reason = f"holds simulated trials, but {display_path(unmarked[0])} holds some that are not marked so"
         inventory.add_problem(marked[0], reason)
+    _compare_copies(inventory)
     _compare_counts(inventory)
     _compare_subjects(inventory)
 
 
-def _look_at_signals(inventory: Inventory, findings: Findings) -> None:
+def _look_at_signals(inventory: Inventory, part: Part, findings: Findings) -> None:
     """Add what cannot be right with a file's sleep trials though each of them can be read."""
     file, still = findings.file, findings.flat_channels
     if findings.flat_trials:
@@ -221,6 +223,20 @@ def _look_at_signals(inventory: Inventory, findings: Findings) -> None:
     elif findings.partly_flat:
         reason = f"{findings.partly_flat} of {findings.trials} sleep trials have a flat channel"
         inventory.warnings.append(f"{display_path(file)}: {reason}")
+    if (same := findings.same_channels) is not None and same.any():
+        names = [name for name, own in zip(inventory.card.channels, same, strict=True) if own]
+        inventory.add_problem(file, f"{listed(names)} have the signal of another channel in all its sleep trials")
+    elif findings.partly_same:
+        reason = f"{findings.partly_same} of {findings.trials} sleep trials have channels of one signal"
+        inventory.warnings.append(f"{display_path(file)}: {reason}")
+    if findings.power is not None and (count := sum(findings.lengths.values())):
+        card = inventory.card
+        if reason := remark_on_scale(findings.power / count, card.channels, "its sleep trials", card.unit):
+            inventory.add_problem(file, reason)
+    if findings.alike:
+        inventory.add_problem(file, f"{findings.alike} of its sleep trials are copies of another one; leave them out")
+    if part.reader is kinds.SO_PICKLE and (several := sum(len(groups) > 1 for groups in findings.digests.values())):
+        inventory.add_problem(file, f"{several} of its trials stand in several groups; a cue has one phase")
     if doubled := sum("test" in parts and len(parts) > 1 for parts in findings.digests.values()):
         reason = f"{doubled} of its test trials are copies of train or val trials; a test on them is none"
         inventory.add_problem(file, reason)
@@ -239,6 +255,22 @@ def _compare_groups(inventory: Inventory, domain: str) -> None:
         for file, count in Counter(trained[d] for d in findings.digests.keys() & trained.keys()).items():
             reason = f"{count} of its sleep trials are in {display_path(file)} too; a test on them is none"
             inventory.add_problem(findings.file, reason)
+
+
+def _compare_copies(inventory: Inventory) -> None:
+    """Find trials that two subjects of one kind of file have: one sleeper is counted as two."""
+    for part, found in inventory.found.items():
+        owner: dict[bytes, Path] = {}
+        for findings in found:
+            for file, count in Counter(owner[d] for d in findings.digests if d in owner).items():
+                reason = f"{count} of its sleep trials are in {display_path(file)} too; one sleeper is counted as two"
+                if subject_name(file) == subject_name(findings.file):  # said already
+                    continue
+                if part.group == "test":
+                    inventory.add_problem(findings.file, reason)
+                else:
+                    inventory.warnings.append(f"{display_path(findings.file)}: {reason}")
+            owner |= {d: findings.file for d in findings.digests if d not in owner}
 
 
 def _compare_counts(inventory: Inventory) -> None:

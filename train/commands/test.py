@@ -34,7 +34,7 @@ from sleep_interpreter.utils.signal.phase import PHASE_FROM
 
 log = logging.getLogger(__name__)
 
-LONG_NOTES = ("card", "training")
+LONG_NOTES = ("card", "training", plausibility.DIGESTS)
 """Notes of a checkpoint that a summary leaves out: the checkpoint has them."""
 _MEANINGS = {
     "cue": "none: the trials as stored, around the cue",
@@ -147,7 +147,7 @@ def open_checkpoint(
         warnings += matching.said(
             network, subjects, display_path(root), display_path(path), getattr(args, "interpolate", False)
         )
-        warnings += plausibility.of_subjects(subjects)
+        warnings += plausibility.of_training(network.notes, subjects) + plausibility.of_subjects(subjects)
     notes = {
         "checkpoint": display_path(path),
         "checkpoint_notes": {key: value for key, value in network.notes.items() if key not in LONG_NOTES},

@@ -98,6 +98,10 @@ def train_in_memory(
         "validation_trials": len(validation) if validation else 0,
         "skipped": [],
         "labels_shuffled": False,
+        plausibility.DIGESTS: {
+            s.name: plausibility.sampled(s.sleep[plausibility.spread_over(len(s))])
+            for s in data.subjects(settings.stage)
+        },
     }
     folder = trained_networks.run_folder(results, settings.network, mode)
     return loop.train(settings, trials, folder, mode, notes, validation, loop.Options(restart))
@@ -193,7 +197,12 @@ def _training_data(settings: Experiment, skip_bad: bool) -> tuple[Records, Recor
         "validation_trials": len(validation) if validation else 0,
         "skipped": skipped,
         "labels_shuffled": train.shuffle_labels,
+        **({} if settings.model.task == "staging" else {plausibility.DIGESTS: _sampled(trials, validation)}),
     }  # fmt: skip
+
+
+def _sampled(*readers: Records | None) -> dict[str, list[str]]:
+    return {name: digests for reader in readers if reader for name, digests in reader.sampled().items()}
 
 
 def validation_subjects(subjects: Iterable[str], count: int, seed: int) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sleep_interpreter.data.formats import plausibility
 from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.data.formats.test_trials import TestSubject
 from sleep_interpreter.model.checkpoints import checkpoint
@@ -210,8 +211,13 @@ class Finetuner:
     def _inherited(self, subject: TestSubject) -> dict[str, Any]:
         """Return the notes by which a test of the tuned ensemble knows what it was trained on."""
         seen = {*self.start_notes.get("training_subjects", ()), subject.name}
+        fitted = subject.sleep[subject.data_type != "test"]
         return {
             "finetuned_to": subject.name,
+            plausibility.DIGESTS: {
+                **self.start_notes.get(plausibility.DIGESTS, {}),
+                subject.name: plausibility.sampled(fitted[plausibility.spread_over(len(fitted))]),
+            },
             **data_card.to_notes(subject.card),
             "training": training_record(self.settings),
             "training_subjects": sorted(seen),
