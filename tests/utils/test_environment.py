@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sleep_interpreter.data.preparation import trigger_table
 from sleep_interpreter.data.preparation.settings import load_settings
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.train.settings import experiment
@@ -99,12 +100,39 @@ def test_a_working_folder_that_is_no_utf8_is_refused(tmp_path):
     assert done.returncode == 2 and b"the working folder" in done.stderr and b"no UTF-8" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NUMBA_NUM_THREADS"])
-@pytest.mark.parametrize("value", ["two", "-1", "1.5"])
-def test_a_number_of_threads_that_is_none_is_refused(name, value, monkeypatch, capsys):
+@pytest.mark.parametrize("name", command_line._NUMBERS)
+@pytest.mark.parametrize("value", ["two", "-1", "1.5", "", "٣", "0", "9" * 9])
+def test_a_number_that_is_none_is_refused(name, value, monkeypatch, capsys):
     monkeypatch.setenv(name, value)
-    assert command_line.run(lambda _: 0) == 2
-    assert f"{name} is {value!r}, no whole number" in capsys.readouterr().err
+    lowest = command_line._NUMBERS[name]
+    right = value == "" or (value == "0" and lowest == 0)
+    assert command_line.run(lambda _: 0) == (0 if right else 2)
+    assert right or f"{name} is {value!r}, no whole number from {lowest} up" in capsys.readouterr().err
+    assert os.environ.get(name) in (None, value) and (value or name not in os.environ)
+
+
+def test_a_number_for_each_level_of_threads_is_right(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
+    assert command_line.run(lambda _: 0) == 0
+
+
+BAR = "import sys\nfrom sleep_interpreter.utils.core import command_line\ndef main(_):\n"
+BAR += (
+    "    for _ in command_line.progress(3, 'trial', 'a bar', iterable=range(3)): pass\nsys.exit(command_line.run(main))"
+)
+
+
+@pytest.mark.parametrize("wish", ["MININTERVAL=abc", "NCOLS=wide", "BAR_FORMAT={x", "TOTAL=nine", "UNIT_DIVISOR=-"])
+def test_bars_are_ours_whatever_tqdm_is_told(wish):
+    name, _, value = wish.partition("=")
+    done = run(BAR, **{f"TQDM_{name}": value})
+    assert done.returncode == 0 and b"a bar: 100%" in done.stderr and b"Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("script", ["train/N23SIMD.py", "data/check.py", "realtime/Main_Decode.py", "test/compare.py"])
+def test_every_script_starts_whatever_tqdm_is_told(script):
+    done = run([str(ROOT / script), "--help"], TQDM_MININTERVAL="abc")
+    assert done.returncode == 0, done.stderr
 
 
 def test_commands_draw_and_log_whatever_other_programs_want():
@@ -170,6 +198,19 @@ def test_home_is_the_users_home_wherever_it_stands(tmp_path, monkeypatch):
     assert (args.data, args.folder, args.results) == (f"{tmp_path}/study", tmp_path / "own", "not~/here")
     args = parser.parse_args(["--set", "data.root=~/study"], argparse.Namespace(mode=None))
     assert experiment.read("N23SISD", args).data.root == str(tmp_path / "study")
+
+
+def test_a_home_that_nobody_knows_is_refused(tmp_path):
+    for read in (
+        lambda: config.load(SessionSettings, "realtime", overrides=["decoder.checkpoint=~nosuchuser/a.npz"]),
+        lambda: load_settings(None, ["card=~nosuchuser/card.yaml"]),
+        lambda: experiment.read(
+            "N23SISD", argparse.Namespace(config=None, overrides=["data.root=~nosuchuser/s"], quick=1)
+        ),
+        lambda: trigger_table.read("~nosuchuser/t.csv"),
+    ):
+        with pytest.raises(UserError, match="the home that ~ stands for is not known here; give the whole path"):
+            read()
 
 
 def test_home_in_settings_is_the_users_home(tmp_path, monkeypatch):

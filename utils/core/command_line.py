@@ -6,10 +6,16 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+# tqdm reads its variables while it is imported, and fails at one that it cannot read
+_BARS = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("TQDM_") and name != "TQDM_DISABLE"}
+try:
+    from tqdm import tqdm
+finally:
+    os.environ.update(_BARS)
 
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import PROJECT, shorten_paths
@@ -130,8 +136,13 @@ def run(main: Callable[..., int | None], argv: Sequence[str] | None = None) -> i
 
 _SET = {"MPLBACKEND": "agg", "MNE_LOGGING_LEVEL": "WARNING"}
 """What commands need, whatever the user set it to for other programs: they draw into files, and log by themselves."""
-_THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NUMBA_NUM_THREADS")
-"""What libraries read as a number of threads; they ignore one that they cannot read, and digits depend on it."""
+_NUMBERS = {
+    "TF_NUM_INTRAOP_THREADS": 0, "TF_NUM_INTEROP_THREADS": 0, "NUMBA_NUM_THREADS": 1, "OMP_NUM_THREADS": 1,
+    "OPENBLAS_NUM_THREADS": 0, "MKL_NUM_THREADS": 0, "NUMEXPR_NUM_THREADS": 1, "NUMEXPR_MAX_THREADS": 1,
+    "LOKY_MAX_CPU_COUNT": 1, "LOKY_MAX_DEPTH": 1, "JOBLIB_MULTIPROCESSING": 0,
+}  # fmt: skip
+"""What libraries read as a whole number, and the lowest one; they ignore one that they cannot read, though digits
+depend on it, or fail when they are first needed."""
 
 
 def check_environment() -> None:
@@ -140,9 +151,14 @@ def check_environment() -> None:
     That is a folder of the project, or a working folder, whose name is no UTF-8, and a number of threads that is none.
     """
     os.environ.update(_SET)
-    for name in _THREADS:
-        if (threads := os.environ.get(name)) and not threads.isdecimal():
-            raise UserError(f"the environment variable {name} is {threads!r}, no whole number: correct or unset it")
+    for name, lowest in _NUMBERS.items():
+        value = os.environ.get(name)
+        if value == "":  # a variable that somebody meant to set
+            del os.environ[name]
+        elif value is not None and not all(map(partial(_is_number, lowest=lowest), _numbers(name, value))):
+            raise UserError(
+                f"the environment variable {name} is {value!r}, no whole number from {lowest} up: correct or unset it"
+            )
     if file := _matplotlibrc():
         try:
             file.read_text(encoding="utf-8")
@@ -155,6 +171,14 @@ def check_environment() -> None:
             folder.encode()
         except UnicodeEncodeError:
             raise UserError(f"{what} {os.fsencode(folder)!r} has a name that is no UTF-8 text: rename it") from None
+
+
+def _numbers(name: str, value: str) -> list[str]:
+    return value.split(",") if name == "OMP_NUM_THREADS" else [value]  # that one may have a number for each level
+
+
+def _is_number(text: str, lowest: int) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 7 and int(text) >= lowest
 
 
 def _matplotlibrc() -> Path | None:
