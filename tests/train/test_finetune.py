@@ -11,6 +11,7 @@ import pytest
 import training_runs as runs
 from training_runs import SMALL, arrays, one_sentence, same
 
+from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.train.engine.finetuning import published_score
@@ -216,6 +217,39 @@ def test_the_test_part_has_no_say_in_weights_or_epoch(altered, start, tuned, tmp
     assert after["subjects"][SUBJECTS[1]]["published_score"] is None
     assert after["skipped"]["count"] == 1 and after["skipped"]["records"][0]["record"] == 16
     assert any("1 more trials" in warning for warning in after["warnings"])
+
+
+def untuned(monkeypatch):
+    """Fine-tune nothing: the first subject is where it ends."""
+    from sleep_interpreter.train.engine import finetuning
+
+    class ReachedError(Exception):
+        pass
+
+    def tune(self, *_):
+        raise ReachedError(self)
+
+    monkeypatch.setattr(finetuning.Finetuner, "tune", tune)
+    return ReachedError
+
+
+def test_the_folder_of_a_training_is_a_checkpoint_too(cohort, start, tmp_path, monkeypatch):
+    """With the same hash as its file; settings of the training are the checkpoint's, precision is one's own."""
+    reached, found = untuned(monkeypatch), {}
+    told = start.parent / "told.npz"
+    header, stored = checkpoint.read_arrays(start)
+    settings = config.load(experiment.Experiment, "N23SIMD", quick=True, overrides=["train.epochs=7", "train.seed=3"])
+    header["notes"]["training"] = {"settings": settings.model_dump(mode="json")}
+    checkpoint.write_arrays(told, header, stored)
+    for given in (start, start.parent, told):
+        places = ["--data", cohort, "--results", tmp_path, "--checkpoint", given]
+        with pytest.raises(reached) as caught:
+            runs.call(SCRIPT, "--quick", "--set", "train.precision=mixed_bfloat16", *places)
+        found[given] = caught.value.args[0]
+    hashes = [found[given].notes["checkpoint_fingerprint"] for given in (start, start.parent, told)]
+    assert hashes[0] == hashes[1] == content_hash([start]) != hashes[2] == content_hash([told])
+    train = found[told].settings.train
+    assert (train.epochs, train.seed, train.precision) == (7, 3, "mixed_bfloat16")
 
 
 @pytest.mark.parametrize("part", ["train", "val"])

@@ -63,6 +63,14 @@ def test_keras_is_what_the_networks_need(wrong, tmp_path):
     assert not (tmp_path / "keras.json").exists()
 
 
+def test_keras_makes_no_folder_called_tilde_for_a_user_without_a_home(tmp_path):
+    code = "import os, pwd\ndef nobody(*_):\n    raise KeyError('uid not found')\n"
+    code += "pwd.getpwuid = nobody\nos.environ.pop('HOME', None)\nos.environ.pop('KERAS_HOME', None)\n"
+    code += "from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow\nimport_tensorflow()"
+    done = run(code, cwd=tmp_path, TMPDIR=str(tmp_path))
+    assert done.returncode == 0 and not (tmp_path / "~").exists(), done.stderr
+
+
 def test_a_keras_that_is_in_use_with_another_backend_is_refused():
     code = "import sys, types\nsys.modules['keras'] = k = types.ModuleType('keras')\n"
     code += "k.config = types.SimpleNamespace(backend=lambda: 'torch')\n" + NETWORK

@@ -1,6 +1,7 @@
 """Where a result comes from: versions, git revision, data and command, saved with every run."""
 
 import json
+import os
 import platform
 import re
 import subprocess
@@ -50,18 +51,30 @@ def versions() -> dict[str, str | None]:
 
 
 def git_revision() -> str | None:
-    """Return the commit of the checkout, with "+changes" when files differ from it; None outside git."""
+    """Return the commit of the checkout, with "+changes" when files differ from it; None outside git.
+
+    Variables such as GIT_DIR, which a hook sets, are not followed, and a repository around the project's folder is not
+    the project's.
+    """
+    kept = ("GIT_CONFIG", "GIT_EXEC_PATH")
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith("GIT_") or key.startswith(kept)
+    }
 
     def git(*words: str) -> str | None:
-        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+        command = ["git", "-C", str(ROOT), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         return done.stdout.strip() if done.returncode == 0 else None
 
     try:
-        revision = git("rev-parse", "HEAD") if CHECKOUT else None
-        if revision is None:
+        found = git("rev-parse", "--show-toplevel", "HEAD") if CHECKOUT else None
+        if found is None:
+            return None
+        folder, _, revision = found.rpartition("\n")
+        if not Path(folder).samefile(ROOT):
             return None
         return revision + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except FileNotFoundError:
+    except OSError:
         return None
 
 
