@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,39 @@ def test_words_that_cannot_be_meant_are_refused_at_the_start(words, said, capsys
     with pytest.raises(SystemExit) as ended:
         parser.parse_args(words)
     assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("test/N23SIMD.py", ["--results", "a file"]),
+        ("train/N23SISD.py", ["--results", "a file/below"]),
+        ("data/check.py", [".", "--csv", "a file/x.csv"]),
+        ("data/check.py", [".", "--csv", "a folder"]),
+        ("data/simulate.py", ["--out", "a file/set"]),
+        ("data/prepare.py", ["--out", "a file"]),
+        ("test/compare.py", ["one", "two", "--results", "a file"]),
+        ("test/reactivation.py", ["--results", "a file"]),
+        ("lasso_glm/lasso_glm_image2image.py", ["--results", "a file"]),
+        ("test/N23SIMD.py", ["--results", "gone/there"]),
+    ],
+)
+def test_a_place_that_nothing_can_be_written_to_is_refused_at_the_start(script, words, tmp_path, monkeypatch, capsys):
+    (tmp_path / "a file").touch()
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / script))["main"](words)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and f"argument {words[-2]}" in said
+    assert "name a f" in said or "name another place" in said
+
+
+def test_a_place_that_can_be_made_is_right(tmp_path):
+    assert command_line.out_folder(str(tmp_path / "a" / "b")) == tmp_path / "a" / "b"
+    assert command_line.out_folder(str(tmp_path)) == tmp_path and not list(tmp_path.iterdir())
+    assert command_line.out_file(str(tmp_path / "c.csv")) == tmp_path / "c.csv"
 
 
 def test_a_working_folder_that_is_no_utf8_is_refused(tmp_path):

@@ -49,6 +49,35 @@ def _path(text: str) -> Path:
     return Path(_word(text))
 
 
+def out_folder(text: str) -> Path:
+    """Return the folder that an option names to write into, refused now, not after hours, where none can be."""
+    path = _path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a file: name a folder")
+    _refuse_no_place(path)
+    return path
+
+
+def out_file(text: str) -> Path:
+    """Return the file that an option names to be written, refused now where none can be."""
+    path = _path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder: name a file")
+    _refuse_no_place(path)
+    return path
+
+
+def _refuse_no_place(path: Path) -> None:
+    """Refuse a path that would have to be made in what is no folder, or one that is closed to the user."""
+    if os.path.lexists(path):
+        return
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} cannot be made: {above} is no folder; name another place")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{path} cannot be made: {above} may not be written into; name another place")
+
+
 def parser(doc: str | None, **kwargs: Any) -> argparse.ArgumentParser:
     """Return an argument parser whose help is the script's own docstring."""
     result = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
@@ -74,7 +103,9 @@ def experiment_parser(
         "--quick", action="store_true", help="small and fast settings, on the simulated `test` data set"
     )
     result.add_argument("--data", metavar="DIR", help="data folder (default: data/, the published layout)")
-    result.add_argument("--results", metavar="DIR", help="results folder (default: results/)")
+    result.add_argument(
+        "--results", type=lambda text: str(out_folder(text)), metavar="DIR", help="results folder (default: results/)"
+    )
     if modes:
         result.add_argument("--mode", choices=modes, default=modes[0], help=f"default: {modes[0]}")
     if checkpoint:
