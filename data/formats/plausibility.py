@@ -68,7 +68,9 @@ def power(eeg: np.ndarray) -> np.ndarray:
 
 def remark_on_repeated(same: np.ndarray, channels: Iterable[str], of: str) -> str:
     """Return what there is to say about `repeated` of trials, "" if nothing; `of` says which trials they are."""
-    always = [name for name, own in zip(channels, same.all(axis=0), strict=True) if own] if len(same) else []
+    always = (
+        [name for name, own in zip(channels, np.atleast_1d(same.all(axis=0)), strict=True) if own] if len(same) else []
+    )
     if always:
         return f"{_few(always)} have the signal of another channel in all {of}"
     some = int(same.any(axis=1).sum())
@@ -140,7 +142,7 @@ def copies(eeg: np.ndarray, parts: np.ndarray) -> int:
 
 def telling(eeg: np.ndarray) -> list[bytes]:
     """Return the digests of trials (n, T, C) but for those that are flat, which are all the same."""
-    return [digest(trial) for trial, still in zip(eeg, flat(eeg).all(axis=1), strict=True) if not still]
+    return [digest(trial) for trial, still in zip(eeg, np.atleast_1d(flat(eeg).all(axis=1)), strict=True) if not still]
 
 
 def alike(digests: Iterable[bytes]) -> int:

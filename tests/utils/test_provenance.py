@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
 from sleep_interpreter.utils.core import provenance
@@ -59,3 +60,44 @@ def test_a_repository_around_the_project_is_not_its_own(project, tmp_path, monke
 def test_without_git_there_is_no_commit(project, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     assert provenance.git_revision() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TF_ENABLE_ONEDNN_OPTS", "0"), ("TF_XLA_FLAGS", "--tf_xla_auto_jit=2"), ("NVIDIA_TF32_OVERRIDE", "0"),
+        ("OPENBLAS_CORETYPE", "Haswell"),
+    ],
+)  # fmt: skip
+def test_what_changes_digits_is_recorded(name, value, monkeypatch):
+    for other in provenance.NUMERIC:
+        monkeypatch.delenv(other, raising=False)
+    assert "environment" not in provenance.record()
+    monkeypatch.setenv(name, value)
+    assert provenance.record()["environment"] == {name: value}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "epochs", "told"),
+    [({}, "0", 1, True), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "", 1, True), ({}, "", 1, False), ({}, "0", 2, False),
+     ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "0", 1, False), ({}, "0", 0, False)],
+)  # fmt: skip
+def test_going_on_under_another_value_is_said(before, now, epochs, told, tmp_path, monkeypatch, caplog):
+    from sleep_interpreter.train.engine.run_folder import RunFolder
+    from sleep_interpreter.train.settings.experiment import Experiment
+    from sleep_interpreter.utils.core import config
+
+    for name in provenance.NUMERIC:
+        monkeypatch.delenv(name, raising=False)
+    settings = config.load(Experiment, "N23SISD", quick=True, overrides=["members=1", "train.epochs=2"])
+    run = RunFolder(tmp_path, settings, None, {})
+    run.begin()
+    run.histories[0] = [{"epoch": epoch, "loss": 1.0} for epoch in range(epochs)]
+    if before:
+        monkeypatch.setenv(*next(iter(before.items())))
+    if epochs:
+        run.write_state(0, {"a": np.zeros(1)})
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", now)
+    again = RunFolder(tmp_path, settings, None, {})
+    again.begin()
+    assert ("TF_ENABLE_ONEDNN_OPTS=0" in caplog.text) == ("other last digits" in caplog.text) == told

@@ -26,6 +26,19 @@ PACKAGES = (
 )  # fmt: skip
 
 
+NUMERIC = (
+    "TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS", "XLA_FLAGS", "TF_DETERMINISTIC_OPS", "TF_CUDNN_DETERMINISTIC",
+    "TF_CUDNN_USE_AUTOTUNE", "TF_ENABLE_CUBLAS_TF32", "TF_ENABLE_CUDNN_TF32", "NVIDIA_TF32_OVERRIDE",
+    "TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE", "MKL_CBWR",
+)  # fmt: skip
+"""Variables of the environment by which libraries compute the same in another way, with other last digits."""
+
+
+def numeric_environment() -> dict[str, str]:
+    """Return those of `NUMERIC` that are set."""
+    return {name: value for name in NUMERIC if (value := os.environ.get(name))}
+
+
 def record(**more: Any) -> dict[str, Any]:
     """Return what is worth keeping about this run as a mapping for JSON."""
     return {
@@ -35,6 +48,7 @@ def record(**more: Any) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": versions(),
+        **({"environment": found} if (found := numeric_environment()) else {}),
         **more,
     }
 
