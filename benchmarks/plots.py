@@ -79,7 +79,7 @@ def nap(
     channel : str
         Where the oscillations were looked for.
     """
-    with plt.rc_context(style.STYLE):
+    with style.own_settings():
         figure, axes = plt.subplot_mosaic(
             [["stages", "stages"], ["wave", "size"]], figsize=(7.5, 4.8), height_ratios=(1.1, 1),
             layout="constrained",

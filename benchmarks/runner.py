@@ -54,7 +54,7 @@ def command(
 
     def main(argv: list[str] | None = None) -> int:
         parser = command_line.parser(doc)
-        parser.add_argument("--results", "--out", dest="results", type=Path, metavar="DIR",
+        parser.add_argument("--results", "--out", dest="results", type=command_line.out_folder, metavar="DIR",
                             help=f"default: results/{name}")  # fmt: skip
         if schema is not None:
             parser.add_argument("--set", dest="overrides", metavar="a.b=c", action="append", default=[])

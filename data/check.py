@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from sleep_interpreter.utils.core.command_line import parser, run, say
+from sleep_interpreter.utils.core.command_line import out_file, parser, run, say
 from sleep_interpreter.utils.core.paths import DATA
 
 
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser(__doc__)
     arguments.add_argument("folder", type=Path, nargs="?", default=DATA, metavar="DIR", help="default: data/")
     arguments.add_argument("--fast", action="store_true", help="read headers and counts only")
-    arguments.add_argument("--csv", type=Path, metavar="FILE", help="write the counts as a table")
+    arguments.add_argument("--csv", type=out_file, metavar="FILE", help="write the counts as a table")
     args = arguments.parse_args(argv)
     from sleep_interpreter.data.inventory.survey import survey_folder  # lazy: start-up
     from sleep_interpreter.data.inventory.text import summary_lines  # lazy: start-up

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from sleep_interpreter.utils.core.command_line import parser, run, say
+from sleep_interpreter.utils.core.command_line import out_folder, parser, run, say
 from sleep_interpreter.utils.core.paths import DATA, RESULTS
 
 
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument(
         "labels", nargs="?", type=Path, default=DATA, help="Whole_label_data.pickle or a data folder"
     )
-    arguments.add_argument("--out", type=Path, default=RESULTS / "hypnograms", metavar="DIR")
+    arguments.add_argument("--out", type=out_folder, default=RESULTS / "hypnograms", metavar="DIR")
     args = arguments.parse_args(argv)
     from sleep_interpreter.data.formats.hypnograms import report  # lazy: start-up
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from sleep_interpreter.utils.core.command_line import parser, run, say
+from sleep_interpreter.utils.core.command_line import out_folder, parser, run, say
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import DATA
 
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument(
         "--set", dest="overrides", metavar="a.b=c", action="append", default=[], help="change one setting"
     )
-    arguments.add_argument("--out", type=Path, default=DATA / "prepared", metavar="DIR", help="data/prepared")
+    arguments.add_argument("--out", type=out_folder, default=DATA / "prepared", metavar="DIR", help="data/prepared")
     arguments.add_argument("--subjects", metavar="NAMES", help="only these of the lab's names, with commas between")
     arguments.add_argument("--jobs", type=int, default=1, metavar="N", help="subjects side by side (default: 1)")
     arguments.add_argument("--force", action="store_true", help="prepare anew; replace what other settings made")

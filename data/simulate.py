@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from sleep_interpreter.utils.core.command_line import parser, run
+from sleep_interpreter.utils.core.command_line import out_folder, parser, run
 from sleep_interpreter.utils.core.paths import DATA, display_path
 
 
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments.add_argument("--preset", choices=["demo", "test", "paper"], help="size of the data set")
     arguments.add_argument("--quick", action="store_true", help="the same as --preset test")
     arguments.add_argument("--card", type=Path, metavar="FILE", help="data card (params/published_card.yaml)")
-    arguments.add_argument("--out", type=Path, metavar="DIR", help="folder of the data set")
+    arguments.add_argument("--out", type=out_folder, metavar="DIR", help="folder of the data set")
     arguments.add_argument("--bids", action="store_true", help="raw nights and wake sessions too")
     arguments.add_argument("--recording", action="store_true", help="only the short one (of preset demo)")
     arguments.add_argument("--force", action="store_true", help="replace simulated data of other settings")

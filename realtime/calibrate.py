@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from sleep_interpreter.utils.core.command_line import parser, run, say
+from sleep_interpreter.utils.core.command_line import out_folder, parser, run, say
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     arguments.add_argument("--above", type=float, default=10.0, metavar="DB", help="default: 10 (assumed)")
     arguments.add_argument("--simulate", type=float, metavar="DB", help="a listener with this threshold")
-    arguments.add_argument("--out", type=Path, help="default: results/realtime/SUBJECT")
+    arguments.add_argument("--out", type=out_folder, help="default: results/realtime/SUBJECT")
     args = arguments.parse_args(argv)
     from sleep_interpreter.realtime.Cues.loudness_calibration import calibrate  # lazy: start-up
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from any directory
 
-from sleep_interpreter.utils.core.command_line import parser, run, say
+from sleep_interpreter.utils.core.command_line import out_folder, parser, run, say
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--members", type=int, default=5, help="of the decoder (full size)")
     arguments.add_argument("--card", metavar="YAML", help="data card of the decoder (default: the published one)")
     arguments.add_argument("--sink", choices=["auto", "file", "device"], default="auto")
-    arguments.add_argument("--out", type=Path, help="default: results/rehearsal")
+    arguments.add_argument("--out", type=out_folder, help="default: results/rehearsal")
     args = arguments.parse_args(argv)
     from sleep_interpreter.realtime.Setup.rehearsal import rehearse  # lazy: start-up
 

@@ -163,6 +163,7 @@ def evaluate(
         "warnings": [
             *cautions(trained, subjects),
             *matching.said(network, subjects, "the data", network.network, interpolate),
+            *plausibility.of_training(trained, subjects),
             *plausibility.of_subjects(subjects),
         ],
     }

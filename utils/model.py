@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TRACES = (
+    "ensemble*", "member_*", ".member_*.lock", "settings.yaml", "run*.json", "log*.csv", "epochs", "tensorboard",
+    "before_restart",
+)  # fmt: skip
+"""What a training leaves in its folder from its first moment on, the lock of one that was killed included."""
+
 
 def load(
     source: str | Path, mode: str | None = None, *, results: str | Path = RESULTS, data: str | Path = DATA
@@ -62,10 +68,13 @@ def find_checkpoint(results: str | Path, network: str, mode: str | None = None, 
     trained = run_folder(results, network, mode) / "ensemble.npz"
     if trained.is_file():
         return trained
-    if any(trained.parent.glob("member_*.npz")):  # a released one in its place would pass for it
+    if there := sorted(path.name for name in TRACES for path in trained.parent.glob(name)):
+        # a released one in its place would pass for it
+        earlier = trained.parent / "before_restart" / trained.name
+        kept = f" (the result before --restart is {display_path(earlier)})" if earlier.is_file() else ""
         raise UserError(
-            f"{trained.parent}: members, but no ensemble.npz: the training is unfinished; go on with "
-            f"{command} (--collect joins members trained alone) or name a file with --checkpoint"
+            f"{trained.parent}: {there[0]}, but no ensemble.npz: the training is unfinished; go on with {command} "
+            f"(--collect joins members trained alone), name a file with --checkpoint{kept}, or remove the folder"
         )
     folders = [Path(folder) / "Model checkpoint" / row.folder for folder in dict.fromkeys([Path(data), DATA])]
     found = [folder / name for folder in folders for name in row.files if tf_checkpoint.is_one(folder / name)]

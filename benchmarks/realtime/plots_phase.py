@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from sleep_interpreter.utils.plots.style import BLUE, COLUMN, GREY, ORANGE, WIDTH, save
+from sleep_interpreter.utils.plots.style import BLUE, COLUMN, GREY, ORANGE, WIDTH, own_settings, save
 
 _BINS = np.arange(-180, 181, 30)
 
@@ -21,7 +21,7 @@ def phase_histograms(degrees, methods, target, path):
     path : Path
     """
     data = list(dict.fromkeys(name for name, _ in degrees))
-    with plt.rc_context(COLUMN):
+    with own_settings(COLUMN):
         figure, axes = plt.subplots(
             len(data), len(methods), figsize=(2 * WIDTH, 1.3 * len(data) + 0.4), sharex=True, sharey=True,
             squeeze=False, layout="constrained",

@@ -5,7 +5,7 @@ import numpy as np
 
 from benchmarks.simulator.measures import STAGES_5
 from sleep_interpreter.utils.core.constants import STAGES, STAGING_SECONDS
-from sleep_interpreter.utils.plots.style import BLUE, GREEN, GREY, ORANGE, PINK, STYLE, save
+from sleep_interpreter.utils.plots.style import BLUE, GREEN, GREY, ORANGE, PINK, STYLE, own_settings, save
 
 COLOURS = dict(zip(STAGES_5, ("#E69F00", PINK, "#56B4E9", BLUE, GREEN), strict=True))
 """Colour of a stage, of the palette of Okabe and Ito."""
@@ -21,7 +21,7 @@ def traces(nights, path):
     nights : dict of str to dict
         {title: what `simulator_nights.collect` returned}.
     """
-    with plt.rc_context(_SMALL):
+    with own_settings(_SMALL):
         figure, panels = plt.subplots(
             len(STAGES_5), len(nights), figsize=(8, 7.5), sharex=True, layout="constrained", squeeze=False
         )
@@ -55,7 +55,7 @@ def spectra(nights, fits, fit_hz, path):
     nights : dict of str to (frequency, {stage: (F,)})
     fits : dict of str to {stage: result of `simulator_measures.aperiodic`}
     """
-    with plt.rc_context(_SMALL):
+    with own_settings(_SMALL):
         figure, panels = plt.subplots(
             1, len(nights), figsize=(7.5, 3.3), sharex=True, sharey=True, layout="constrained", squeeze=False
         )
@@ -85,7 +85,7 @@ def events(panels, path):
         with "real" dashed. A group without values is left out.
     """
     colours = {"detected": BLUE, "real": ORANGE, "planted": GREY}
-    with plt.rc_context(_SMALL):
+    with own_settings(_SMALL):
         figure, grid = plt.subplots(2, 3, figsize=(8.4, 5), layout="constrained")
         for axes, panel in zip(grid.flat, panels, strict=False):
             used = set()
@@ -118,7 +118,7 @@ def locked(panels, path):
     panels : dict of str to {label: (seconds, amplitude)}
         Amplitude relative to its mean; labels that begin with "real" are dashed.
     """
-    with plt.rc_context(_SMALL):
+    with own_settings(_SMALL):
         figure, grid = plt.subplots(1, len(panels), figsize=(7, 2.5), sharey=True, layout="constrained", squeeze=False)
         for axes, (title, lines) in zip(grid[0], panels.items(), strict=True):
             for (label, (seconds, amplitude)), colour in zip(lines.items(), (BLUE, GREEN, ORANGE), strict=False):
@@ -146,7 +146,7 @@ def staging(planted, seen, confusion, path):
     """
     levels = {"W": 4, "R": 3, "N1": 2, "N2": 1, "N3": 0}
     confusion = np.asarray(confusion)
-    with plt.rc_context(_SMALL):
+    with own_settings(_SMALL):
         figure = plt.figure(figsize=(8, 2.9), layout="constrained")
         grid = figure.add_gridspec(2, 2, width_ratios=[2.4, 1])
         for row, (stages, title) in enumerate(((planted, "planted"), (seen, "YASA's classifier"))):
@@ -182,7 +182,7 @@ def hypnograms(real, simulated, labels, path):
     labels : dict of str to str
         Measures to draw and what they are.
     """
-    with plt.rc_context(_SMALL):
+    with own_settings(_SMALL):
         figure, grid = plt.subplots(2, 4, figsize=(8.2, 3.8), sharey=True, layout="constrained")
         for axes, (key, label) in zip(grid.flat, labels.items(), strict=False):
             for rows, name, colour, style in ((simulated, "simulated", BLUE, "-"), (real, "real", ORANGE, "--")):
@@ -209,7 +209,7 @@ def evoked(averages, channel, maps, path):
     maps : list of (str, (float, float))
         Stage and window (s) to average over.
     """
-    with plt.rc_context(_SMALL):
+    with own_settings(_SMALL):
         figure = plt.figure(figsize=(8, 3.9), layout="constrained")
         grid = figure.add_gridspec(2, len(maps), height_ratios=[1.5, 1])
         axes = figure.add_subplot(grid[0, :])
@@ -236,7 +236,7 @@ def topographies(maps, path):
     maps : list of (str, array (C,), sequence of str, str)
         Title, values, channels, unit.
     """
-    with plt.rc_context(_SMALL):
+    with own_settings(_SMALL):
         figure, panels = plt.subplots(1, len(maps), figsize=(8, 2.2), layout="constrained")
         for axes, (title, values, names, unit) in zip(panels, maps, strict=True):
             _map(figure, axes, values, names, title, unit)

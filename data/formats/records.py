@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from sleep_interpreter.data.formats import plausibility
 from sleep_interpreter.data.formats.simulation_marks import are_simulated
 from sleep_interpreter.data.formats.trial_reader import Batch
 from sleep_interpreter.data.formats.validation import left_out, one_hot, subject_name, warn_of_scale
@@ -135,6 +136,15 @@ class Records:
         for some in slices(len(self), batch_size, drop_last):
             records = [self.read(int(i), int(draw)) for i, draw in zip(order[some], drawn[some], strict=True)]
             yield {key: np.stack([record[key] for record in records]) for key in records[0]}
+
+    def sampled(self) -> dict[str, list[str]]:
+        """Return {subject: digests of some of its sleep trials}, by which they are known again elsewhere."""
+        found = {}
+        for number, subject in enumerate(self.subjects):
+            own = np.flatnonzero(self._places[:, 0] == number)
+            places = own[plausibility.spread_over(len(own))]
+            found[subject] = plausibility.sampled(self.read(int(place), 0)["sleep"] for place in places)
+        return found
 
     def _largest(self, record: dict[str, np.ndarray]) -> float:
         """Return the amplitude by which a file's scale is judged; 0 where any scale will do."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from sleep_interpreter.data.formats import staging_windows as staging
 from sleep_interpreter.data.formats import twins
-from sleep_interpreter.data.formats.plausibility import digest, flat
+from sleep_interpreter.data.formats.plausibility import digest, flat, power, repeated
 from sleep_interpreter.data.formats.simulation_marks import trials_are_marked
 from sleep_interpreter.data.formats.single_trials import DOMAINS
 from sleep_interpreter.data.formats.slow_oscillation_trials import check_group, read_group_dict
@@ -74,11 +74,14 @@ class Findings:
     unmarked: int = 0  # trials without it, of those that may carry one
     largest: float = 0.0  # largest absolute value in the sleep trials
     sleep_alone: int = 0  # trials of a kind that may have awake trials beside them, and have none
-    digests: dict[bytes, set[str]] = field(default_factory=dict)  # the sections that it stands in
+    digests: dict[bytes, Counter[str]] = field(default_factory=dict)  # how often it stands in which section
     repeats: int = 0  # sleep trials that stand in their section already, to the bit
     flat_trials: int = 0  # sleep trials that stand still in all channels
     partly_flat: int = 0  # sleep trials in which some channels stand still
     flat_channels: np.ndarray | None = None  # bool (C,): stands still in all sleep trials
+    same_channels: np.ndarray | None = None  # bool (C,): has the signal of another channel in all sleep trials
+    partly_same: int = 0  # sleep trials in which channels have one signal
+    power: np.ndarray | None = None  # (C,): variances of the sleep trials, added up
     lengths: Counter[int] = field(default_factory=Counter)  # of the sleep trials, in samples
     _waiting: list[np.ndarray] = field(default_factory=list)  # signals of the last ones of `digests`
     _sketches: list[np.ndarray] = field(default_factory=list)  # of those before
@@ -114,19 +117,22 @@ class Findings:
             self.flat_trials += bool(still.all())
             self.partly_flat += bool(still.any() and not still.all())
             self.flat_channels = still if self.flat_channels is None else self.flat_channels & still
+            same = repeated(eeg.T[None])[0]
+            self.partly_same += bool(same.any())
+            self.same_channels = same if self.same_channels is None else self.same_channels & same
+            self.power = power(eeg.T[None]) + (0.0 if self.power is None else self.power)
         if window is not None and (self.trials - 1) % EVERY == 0:
             self._note(window, section)
 
     def _note(self, eeg: np.ndarray, section: str) -> bool:
         """Remember the signals of a trial; tell whether this section has them already."""
-        sections = self.digests.setdefault(digest(eeg), set())
+        sections = self.digests.setdefault(digest(eeg), Counter())
         if not sections:
             self._waiting.append(np.asarray(eeg, np.float32))
             if len(self._waiting) == _SKETCHED_AT_ONCE:
                 self._sketches = [self.sketches]
-        there = section in sections
-        sections.add(section)
-        return there
+        sections[section] += 1
+        return sections[section] > 1
 
     def add_problem(self, error: UserError) -> None:
         """Note what an error says."""

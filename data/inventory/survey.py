@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sleep_interpreter.data.formats import twins
+from sleep_interpreter.data.formats.plausibility import remark_on_scale
 from sleep_interpreter.data.formats.staging_windows import check_counts
 from sleep_interpreter.data.formats.test_trials import DATA_TYPES
 from sleep_interpreter.data.formats.validation import natural, scale_remark, subject_name
@@ -195,7 +196,7 @@ def _compare(inventory: Inventory) -> None:
             inventory.add_problem(file, f"{alone} of {findings.trials} trials have no awake trials, the others do")
         if card.unit == "robust" and (remark := scale_remark(findings.largest)):
             inventory.warnings.append(f"{shown}: {remark}")
-        _look_at_signals(inventory, findings)
+        _look_at_signals(inventory, part, findings)
         subject = subject_name(file)
         if part.group and first.setdefault((part, subject), file) != file:
             beside = display_path(first[part, subject])
@@ -213,7 +214,7 @@ def _compare(inventory: Inventory) -> None:
     _compare_subjects(inventory)
 
 
-def _look_at_signals(inventory: Inventory, findings: Findings) -> None:
+def _look_at_signals(inventory: Inventory, part: Part, findings: Findings) -> None:
     """Add what cannot be right with a file's sleep trials though each of them can be read."""
     file, still = findings.file, findings.flat_channels
     if findings.flat_trials:
@@ -224,6 +225,18 @@ def _look_at_signals(inventory: Inventory, findings: Findings) -> None:
     elif findings.partly_flat:
         reason = f"{findings.partly_flat} of {findings.trials} sleep trials have a flat channel"
         inventory.warnings.append(f"{display_path(file)}: {reason}")
+    if (same := findings.same_channels) is not None and same.any():
+        names = [name for name, own in zip(inventory.card.channels, same, strict=True) if own]
+        inventory.add_problem(file, f"{listed(names)} have the signal of another channel in all its sleep trials")
+    elif findings.partly_same:
+        reason = f"{findings.partly_same} of {findings.trials} sleep trials have channels of one signal"
+        inventory.warnings.append(f"{display_path(file)}: {reason}")
+    if findings.power is not None and (count := sum(findings.lengths.values())):
+        card = inventory.card
+        if reason := remark_on_scale(findings.power / count, card.channels, "its sleep trials", card.unit):
+            inventory.add_problem(file, reason)
+    if part.reader is kinds.SO_PICKLE and (several := sum(len(groups) > 1 for groups in findings.digests.values())):
+        inventory.add_problem(file, f"{several} of its trials stand in several groups; a cue has one phase")
 
 
 def _compare_groups(inventory: Inventory, domain: str) -> None:
@@ -277,10 +290,11 @@ def _look_for_copies(inventory: Inventory, findings: Findings, beside: dict[byte
     doubled = {
         own
         for own, others in alike.items()
-        if "test" in parts[own] and len(parts[own].union(*(parts[other] for other in others))) > 1
+        if "test" in parts[own] and len({*parts[own]}.union(*(parts[other] for other in others))) > 1
     }
     if doubled:
-        reason = f"{len(doubled)} of its test trials are copies of train or val trials; a test on them is none"
+        count = sum(parts[own]["test"] for own in doubled)
+        reason = f"{count} of its test trials are copies of train or val trials; a test on them is none"
         inventory.add_problem(findings.file, reason)
     repeats, seen = findings.repeats, set[bytes]()
     for own in alike.keys() - doubled:

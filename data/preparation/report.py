@@ -25,6 +25,7 @@ from sleep_interpreter.utils.core.data_card import AWAKE
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.metrics.circular import against_random_times, counts_against_random_times
 from sleep_interpreter.utils.plots import preparation as plots
+from sleep_interpreter.utils.plots import style
 from sleep_interpreter.utils.plots.html_page import render
 from sleep_interpreter.utils.signal.phase import PHASE_FROM
 
@@ -147,7 +148,8 @@ def write_report(
         report = mne.Report(title=f"{name} ({source}{', simulated' if kind else ''})", verbose="error")
 
         def add(figure: Any, title: str, section: str) -> None:
-            report.add_figure(figure, title=title, section=section, image_format="png")
+            with style.own_settings({}):
+                report.add_figure(figure, title=title, section=section, image_format="png")
             plots.close(figure)
 
         names = settings.card.item_names

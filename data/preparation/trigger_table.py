@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.core.paths import display_path, user_path
 from sleep_interpreter.utils.core.text_tables import told_table
 
 COLUMNS = ("code", "text", "item", "modality", "session", "run", "phase")
@@ -23,7 +23,7 @@ def read(value: Any) -> Any:
     """
     if not isinstance(value, str | Path):
         return value
-    path, shown = Path(value).expanduser(), display_path(value)
+    path, shown = user_path(value), display_path(value)
     table = told_table(path)
     names = [name.casefold() for name in table.header]
     _check_columns(names, shown)

@@ -70,7 +70,11 @@ def report(
             "chance": mean_chance([row["chance"] for row in pairs.values()]),
             "simulated": simulated,
             **notes,
-            "warnings": [*warnings, *(text for own in results.values() for text in own.header["remarks"])],
+            "warnings": [
+                *warnings,
+                *_same_data(results),
+                *(text for own in results.values() for text in own.header["remarks"]),
+            ],
             "results": pairs,
             "subjects": {name: _subject_row(own) for name, own in results.items()},
             "missing": {name: own.header["missing"] for name, own in results.items() if own.header["missing"]},
@@ -90,6 +94,18 @@ def report(
         write_pickle(published, place / f"{plan.pickle}.pickle")
         provenance.write_json(place / "summary.json", summary)
     return summary
+
+
+def _same_data(results: Mapping[str, SubjectResult]) -> list[str]:
+    """Return a warning for each set of subjects whose files have the same content."""
+    by_content: dict[str, list[str]] = {}
+    for name, own in results.items():
+        by_content.setdefault(own.header["key"]["data"], []).append(name)
+    return [
+        f"{', '.join(names)} have the same data: one subject is counted as {len(names)}"
+        for names in by_content.values()
+        if len(names) > 1
+    ]
 
 
 def published_structure(

@@ -194,7 +194,7 @@ def compute(job: Mapping[str, Any]) -> tuple[str, dict, dict[str, np.ndarray]]:
         "remarks": [
             f"{name}: {text}"
             for domain, own in subject.domains.items()
-            for text in plausibility.of_domain(own.eeg, card.channels, f"{domain} trials")
+            for text in plausibility.of_domain(own.eeg, card.channels, f"{domain} trials", card.unit)
         ],
         "origin": {
             domain: trial_origin.to_dicts(own.origin)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from sleep_interpreter.model.networks.ensemble import Ensemble
 
 __all__ = [
-    "Header", "check_header", "ensemble_variables", "load_published", "member_variables", "read_arrays",
+    "Header", "check_header", "ensemble_variables", "files_of", "load_published", "member_variables", "read_arrays",
     "read_header", "read_state", "restore", "save", "write_arrays", "write_ensemble",
 ]  # fmt: skip
 
@@ -54,7 +54,7 @@ def restore(path: str | Path, name: str | None = None, mode: str | None = None) 
     was given; of a released checkpoint "released", the members found and how many were published. No checkpoint, one
     of another network than `name` and `mode` (None is any), or one that does not fit its settings, is a `UserError`.
     """
-    path = inside if (inside := Path(path) / "ensemble.npz").is_file() else Path(path)
+    path = _inside(path)
     if path.suffix == ".npz" or not tf_checkpoint.is_one(path):
         with opened(path) as archive:
             header = check_header(archive.header, path)
@@ -71,6 +71,19 @@ def restore(path: str | Path, name: str | None = None, mode: str | None = None) 
             "%s: holds no names of channels and items: those of the published data card are taken", display_path(path)
         )
     return _assign(model, arrays, display_path(path))
+
+
+def _inside(path: str | Path) -> Path:
+    return inside if (inside := Path(path) / "ensemble.npz").is_file() else Path(path)
+
+
+def files_of(path: str | Path) -> list[Path]:
+    """Return the files of a checkpoint that `restore` opens."""
+    path = _inside(path)
+    if path.suffix == ".npz" or not tf_checkpoint.is_one(path):
+        return [path]
+    prefix = tf_checkpoint.prefix_of(path)
+    return [Path(f"{prefix}.index"), *tf_checkpoint.data_files(prefix)]
 
 
 def load_published(model: "Ensemble", source: Mapping[str, Any] | str | Path) -> "Ensemble":

@@ -5,7 +5,7 @@ import logging
 import runpy
 import shutil
 import zlib
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +232,31 @@ def test_what_was_trained_here_comes_first(tmp_path):
     trained.parent.mkdir(parents=True)
     trained.touch()
     assert trained_networks.find_checkpoint(results, "N23SIMD", None, data) == trained
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "settings.yaml", "run.json", "before_restart/ensemble.npz", "ensemble_2x1_epochs.npz", "run_member_1.json",
+        ".member_0.lock", "member_0.npz", "tensorboard/member_0/events.1",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(("network", "mode"), [("N23SIMD", None), ("SIStaging", None), ("N23SIMD", "retrained")])
+def test_a_released_one_never_stands_in_for_an_unfinished_training(left, network, mode, tmp_path):
+    results, row = tmp_path / "results", registry.published_network(network, mode)
+    released_one = tmp_path / "data" / "Model checkpoint" / row.folder / f"{row.files[0]}.index"
+    released_one.parent.mkdir(parents=True)
+    released_one.touch()
+    path = trained_networks.run_folder(results, network, mode) / left
+    path.parents[left.count("/")].mkdir(parents=True)
+    (path.parents[left.count("/")] / "notes.txt").touch()  # nothing of a training's
+    find = partial(trained_networks.find_checkpoint, results, network, mode, tmp_path / "data")
+    assert find() == released_one.with_suffix("")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    with pytest.raises(UserError, match=r"no ensemble\.npz: the training is unfinished; go on with") as caught:
+        find()
+    assert ("before_restart/ensemble.npz)" in str(caught.value)) == ("before" in left)
 
 
 def test_half_copied_checkpoints_say_which_file_is_missing(small, tmp_path):

@@ -16,6 +16,7 @@ import pytest
 import training_runs as runs
 from training_runs import SMALL, same
 
+from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.data_card import published
@@ -61,6 +62,9 @@ def test_quick_training_and_test(trained, cohort, monkeypatch, capsys):
     real = config.load(experiment.Experiment, folder / "settings.yaml")
     kept = experiment.differences(trained / "N23SIMD" / "settings.yaml", real)
     assert not [key for key in kept if key.startswith(("model", "members"))], "what was tested"
+    assert summary["checkpoint_fingerprint"] == content_hash([run_folder(trained) / "ensemble.npz"])
+    told = config.load(experiment.Experiment, run_folder(trained) / "settings.yaml")
+    assert real.train == told.train, "the training's, not the defaults of the test"
     overall = summary["overall"]
     assert overall["low"] <= overall["accuracy"] <= overall["high"]
     assert overall["chance"] == made.chance_in(trained / "N23SIMD")
@@ -156,13 +160,10 @@ def test_seed_matters_and_more_epochs_go_on(cohort, tmp_path, call_script):
         ("train/N23SIMD.py", ["--config", "{tmp}/no.yaml"], ["no.yaml", "not found"]),
         ("train/N23SIMD.py", ["--config", "SIStaging"], ["network SIStaging", "this script is for N23SIMD"]),
         ("train/N23SIMD.py", ["--config", "realtime"], ["realtime.yaml", "'network' is missing"]),
-        ("train/N23SIMD.py", ["--data", "{data}", "--results", "{file}/x"], ["Not a directory"]),
     ],
 )
 def test_wrong_calls_get_one_clear_line(script, arguments, words, cohort, stager, tmp_path, call_script):
-    file = tmp_path / "file"
-    file.touch()
-    filled = [a.format(tmp=tmp_path, data=cohort, stager=stager, file=file) for a in arguments]
+    filled = [a.format(tmp=tmp_path, data=cohort, stager=stager) for a in arguments]
     code, stderr = call_script(script, "--quick", "--results", tmp_path / "results", *filled)
     assert code == 2, stderr
     last = stderr.strip().splitlines()[-1]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 import training_runs as runs
 from training_runs import SMALL, arrays, one_sentence, same
 
+from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.train.engine.finetuning import published_score
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import config, file_locks
+from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.safe_pickle import read_pickle, write_pickle
 
 SCRIPT = "train/N23_finetune.py"
@@ -216,6 +219,39 @@ def test_the_test_part_has_no_say_in_weights_or_epoch(altered, start, tuned, tmp
     assert any("1 more trials" in warning for warning in after["warnings"])
 
 
+def untuned(monkeypatch):
+    """Fine-tune nothing: the first subject is where it ends."""
+    from sleep_interpreter.train.engine import finetuning
+
+    class ReachedError(Exception):
+        pass
+
+    def tune(self, *_):
+        raise ReachedError(self)
+
+    monkeypatch.setattr(finetuning.Finetuner, "tune", tune)
+    return ReachedError
+
+
+def test_the_folder_of_a_training_is_a_checkpoint_too(cohort, start, tmp_path, monkeypatch):
+    """With the same hash as its file; settings of the training are the checkpoint's, precision is one's own."""
+    reached, found = untuned(monkeypatch), {}
+    told = start.parent / "told.npz"
+    header, stored = checkpoint.read_arrays(start)
+    settings = config.load(experiment.Experiment, "N23SIMD", quick=True, overrides=["train.epochs=7", "train.seed=3"])
+    header["notes"]["training"] = {"settings": settings.model_dump(mode="json")}
+    checkpoint.write_arrays(told, header, stored)
+    for given in (start, start.parent, told):
+        places = ["--data", cohort, "--results", tmp_path, "--checkpoint", given]
+        with pytest.raises(reached) as caught:
+            runs.call(SCRIPT, "--quick", "--set", "train.precision=mixed_bfloat16", *places)
+        found[given] = caught.value.args[0]
+    hashes = [found[given].notes["checkpoint_fingerprint"] for given in (start, start.parent, told)]
+    assert hashes[0] == hashes[1] == content_hash([start]) != hashes[2] == content_hash([told])
+    train = found[told].settings.train
+    assert (train.epochs, train.seed, train.precision) == (7, 3, "mixed_bfloat16")
+
+
 @pytest.mark.parametrize("part", ["train", "val"])
 def test_a_subject_without_a_part_is_one_sentence_before_anything_is_tuned(part, cohort, start, tmp_path, call_script):
     for subject in SUBJECTS:
@@ -277,6 +313,34 @@ def test_ctrl_c_tells_what_is_kept(cohort, start, tmp_path, call_script, monkeyp
     code, stderr = call_script(SCRIPT, "--quick", *EPOCHS, *places, "--restart")
     assert code == 130 and "stopped by Ctrl-C" in stderr
     assert f"{SUBJECTS[0]}: 0 of 3; go on without --restart" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "refused"),
+    [
+        ([], ["train.precision=mixed_bfloat16"], "train.precision float32 (now mixed_bfloat16)"),
+        (["train.precision=mixed_bfloat16"], [], "train.precision mixed_bfloat16 (now float32)"),
+        (["train.precision=mixed_bfloat16"], ["train.precision=mixed_bfloat16"], None),
+        ([], ["finetune.seed=7"], "finetune.seed 1642 (now 7)"),
+        ([], ["evaluate.seed=7", "train.epochs=9"], None),
+    ],
+)
+def test_what_decides_the_numbers_of_a_fine_tuning_is_part_of_it(before, now, refused, cohort, start, tmp_path):
+    from sleep_interpreter.data.formats.test_trials import read_test_subjects
+    from sleep_interpreter.train.engine import finetuning
+
+    network = checkpoint.restore(start, "N23SIMD")
+    (subject,) = read_test_subjects(cohort, only=[SUBJECTS[0]])
+
+    def identity(overrides):
+        settings = config.load(experiment.Experiment, "N23_finetune", quick=True, overrides=overrides)
+        return finetuning.Finetuner(settings, network, {"checkpoint_fingerprint": "f"})._identity(subject)
+
+    if refused is None:
+        finetuning._check_identity(tmp_path, identity(before), identity(now))
+    else:
+        with pytest.raises(UserError, match=re.escape(refused)):
+            finetuning._check_identity(tmp_path, identity(before), identity(now))
 
 
 def test_published_score_by_hand():

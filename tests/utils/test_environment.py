@@ -3,12 +3,14 @@
 import argparse
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from sleep_interpreter.data.preparation import trigger_table
 from sleep_interpreter.data.preparation.settings import load_settings
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.train.settings import experiment
@@ -62,6 +64,14 @@ def test_keras_is_what_the_networks_need(wrong, tmp_path):
     assert not (tmp_path / "keras.json").exists()
 
 
+def test_keras_makes_no_folder_called_tilde_for_a_user_without_a_home(tmp_path):
+    code = "import os, pwd\ndef nobody(*_):\n    raise KeyError('uid not found')\n"
+    code += "pwd.getpwuid = nobody\nos.environ.pop('HOME', None)\nos.environ.pop('KERAS_HOME', None)\n"
+    code += "from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow\nimport_tensorflow()"
+    done = run(code, cwd=tmp_path, TMPDIR=str(tmp_path))
+    assert done.returncode == 0 and not (tmp_path / "~").exists(), done.stderr
+
+
 def test_a_keras_that_is_in_use_with_another_backend_is_refused():
     code = "import sys, types\nsys.modules['keras'] = k = types.ModuleType('keras')\n"
     code += "k.config = types.SimpleNamespace(backend=lambda: 'torch')\n" + NETWORK
@@ -92,6 +102,39 @@ def test_words_that_cannot_be_meant_are_refused_at_the_start(words, said, capsys
     assert ended.value.code == 2 and said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("test/N23SIMD.py", ["--results", "a file"]),
+        ("train/N23SISD.py", ["--results", "a file/below"]),
+        ("data/check.py", [".", "--csv", "a file/x.csv"]),
+        ("data/check.py", [".", "--csv", "a folder"]),
+        ("data/simulate.py", ["--out", "a file/set"]),
+        ("data/prepare.py", ["--out", "a file"]),
+        ("test/compare.py", ["one", "two", "--results", "a file"]),
+        ("test/reactivation.py", ["--results", "a file"]),
+        ("lasso_glm/lasso_glm_image2image.py", ["--results", "a file"]),
+        ("test/N23SIMD.py", ["--results", "gone/there"]),
+    ],
+)
+def test_a_place_that_nothing_can_be_written_to_is_refused_at_the_start(script, words, tmp_path, monkeypatch, capsys):
+    (tmp_path / "a file").touch()
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / script))["main"](words)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and f"argument {words[-2]}" in said
+    assert "name a f" in said or "name another place" in said
+
+
+def test_a_place_that_can_be_made_is_right(tmp_path):
+    assert command_line.out_folder(str(tmp_path / "a" / "b")) == tmp_path / "a" / "b"
+    assert command_line.out_folder(str(tmp_path)) == tmp_path and not list(tmp_path.iterdir())
+    assert command_line.out_file(str(tmp_path / "c.csv")) == tmp_path / "c.csv"
+
+
 def test_a_working_folder_that_is_no_utf8_is_refused(tmp_path):
     folder = os.fsencode(tmp_path) + b"/st\xfcdie"
     os.mkdir(folder)  # noqa: PTH102  # its name is no text
@@ -99,12 +142,39 @@ def test_a_working_folder_that_is_no_utf8_is_refused(tmp_path):
     assert done.returncode == 2 and b"the working folder" in done.stderr and b"no UTF-8" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NUMBA_NUM_THREADS"])
-@pytest.mark.parametrize("value", ["two", "-1", "1.5"])
-def test_a_number_of_threads_that_is_none_is_refused(name, value, monkeypatch, capsys):
+@pytest.mark.parametrize("name", command_line._NUMBERS)
+@pytest.mark.parametrize("value", ["two", "-1", "1.5", "", "٣", "0", "9" * 9])
+def test_a_number_that_is_none_is_refused(name, value, monkeypatch, capsys):
     monkeypatch.setenv(name, value)
-    assert command_line.run(lambda _: 0) == 2
-    assert f"{name} is {value!r}, no whole number" in capsys.readouterr().err
+    lowest = command_line._NUMBERS[name]
+    right = value == "" or (value == "0" and lowest == 0)
+    assert command_line.run(lambda _: 0) == (0 if right else 2)
+    assert right or f"{name} is {value!r}, no whole number from {lowest} up" in capsys.readouterr().err
+    assert os.environ.get(name) in (None, value) and (value or name not in os.environ)
+
+
+def test_a_number_for_each_level_of_threads_is_right(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
+    assert command_line.run(lambda _: 0) == 0
+
+
+BAR = "import sys\nfrom sleep_interpreter.utils.core import command_line\ndef main(_):\n"
+BAR += (
+    "    for _ in command_line.progress(3, 'trial', 'a bar', iterable=range(3)): pass\nsys.exit(command_line.run(main))"
+)
+
+
+@pytest.mark.parametrize("wish", ["MININTERVAL=abc", "NCOLS=wide", "BAR_FORMAT={x", "TOTAL=nine", "UNIT_DIVISOR=-"])
+def test_bars_are_ours_whatever_tqdm_is_told(wish):
+    name, _, value = wish.partition("=")
+    done = run(BAR, **{f"TQDM_{name}": value})
+    assert done.returncode == 0 and b"a bar: 100%" in done.stderr and b"Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("script", ["train/N23SIMD.py", "data/check.py", "realtime/Main_Decode.py", "test/compare.py"])
+def test_every_script_starts_whatever_tqdm_is_told(script):
+    done = run([str(ROOT / script), "--help"], TQDM_MININTERVAL="abc")
+    assert done.returncode == 0, done.stderr
 
 
 def test_commands_draw_and_log_whatever_other_programs_want():
@@ -112,6 +182,54 @@ def test_commands_draw_and_log_whatever_other_programs_want():
     code += "\n    print(matplotlib.get_backend())\nsys.exit(command_line.run(main))"
     done = run(code, MPLBACKEND="none of them", MNE_LOGGING_LEVEL="loud")
     assert (done.returncode, done.stdout.decode().split()) == (0, ["agg"]), done.stderr
+
+
+FIGURES = """
+import sys
+from pathlib import Path
+import numpy as np
+from sleep_interpreter.utils.plots import session, style
+with style.column_figure(Path("a.png"), "A figure", 2.4) as (figure, axes):
+    axes.plot([1.0, -2.0])
+    axes.set(xlabel="Time (s)", ylabel="x_y")
+Path("b.svg").write_text(session.intervals(np.array([3.0, 4.0])))
+"""
+WISHES = "text.usetex: True\nfont.size: 31\nlines.linewidth: 9\nsavefig.dpi: 20\nsavefig.format: svg\naxes.grid: True\n"
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drawn")
+    assert run(FIGURES, folder, folder).returncode == 0
+    return [(folder / name).read_bytes() for name in ("a.png", "b.svg")]
+
+
+@pytest.mark.parametrize(
+    "place", ["matplotlibrc", "elsewhere/matplotlibrc", ".config/matplotlib/matplotlibrc", "mpl/x"]
+)
+def test_figures_are_ours_whatever_matplotlibrc_says(place, drawn, tmp_path):
+    """In the working folder, where MATPLOTLIBRC says (a folder or a file), and in the user's home."""
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_text(WISHES)
+    named = {"elsewhere/matplotlibrc": "elsewhere", "mpl/x": "mpl/x"}.get(place)
+    done = run(FIGURES, tmp_path, tmp_path, **({} if named is None else {"MATPLOTLIBRC": str(tmp_path / named)}))
+    assert done.returncode == 0, done.stderr
+    assert [(tmp_path / name).read_bytes() for name in ("a.png", "b.svg")] == drawn
+
+
+@pytest.mark.parametrize(
+    "place", ["matplotlibrc", "elsewhere/matplotlibrc", ".config/matplotlib/matplotlibrc", "mpl/x"]
+)
+def test_a_matplotlibrc_that_nobody_can_read_is_refused_at_the_start(place, tmp_path, monkeypatch, capsys):
+    path = tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"font.family: Stra\xdfe")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    monkeypatch.setenv("MATPLOTLIBRC", {"elsewhere/matplotlibrc": "elsewhere", "mpl/x": "mpl/x"}.get(place, ""))
+    assert command_line.run(lambda _: 0) == 2
+    assert f"{place}: matplotlib's settings are no UTF-8 text" in capsys.readouterr().err
 
 
 def test_home_is_the_users_home_wherever_it_stands(tmp_path, monkeypatch):
@@ -122,6 +240,19 @@ def test_home_is_the_users_home_wherever_it_stands(tmp_path, monkeypatch):
     assert (args.data, args.folder, args.results) == (f"{tmp_path}/study", tmp_path / "own", "not~/here")
     args = parser.parse_args(["--set", "data.root=~/study"], argparse.Namespace(mode=None))
     assert experiment.read("N23SISD", args).data.root == str(tmp_path / "study")
+
+
+def test_a_home_that_nobody_knows_is_refused(tmp_path):
+    for read in (
+        lambda: config.load(SessionSettings, "realtime", overrides=["decoder.checkpoint=~nosuchuser/a.npz"]),
+        lambda: load_settings(None, ["card=~nosuchuser/card.yaml"]),
+        lambda: experiment.read(
+            "N23SISD", argparse.Namespace(config=None, overrides=["data.root=~nosuchuser/s"], quick=1)
+        ),
+        lambda: trigger_table.read("~nosuchuser/t.csv"),
+    ):
+        with pytest.raises(UserError, match="the home that ~ stands for is not known here; give the whole path"):
+            read()
 
 
 def test_home_in_settings_is_the_users_home(tmp_path, monkeypatch):

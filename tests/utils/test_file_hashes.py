@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pwd
 import shutil
 import threading
 
@@ -100,6 +101,21 @@ def test_a_cache_that_cannot_be_used_costs_time_alone(file, damage, tmp_path):
     else:
         with file_hashes._cache() as known:
             known.execute("UPDATE hashes SET digest = 'short'")
+    assert digest_of(file) == first
+
+
+@pytest.mark.parametrize("told", ["~nosuchuser/x", "~/x", "", "/dev/null/x"])
+def test_somebody_without_a_home_gets_hashes_all_the_same(file, told, monkeypatch):
+    """As in a container that runs as a user whom it does not know."""
+    first = digest_of(file)
+
+    def nobody(*_):
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    monkeypatch.setattr(pwd, "getpwnam", nobody)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HOME", "XDG_"))}
+    monkeypatch.setattr(os, "environ", environment | {file_hashes.CACHE: told})
     assert digest_of(file) == first
 
 

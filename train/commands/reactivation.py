@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sleep_interpreter.data.events.slow_oscillations import so_phase
+from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.checkpoints.channel_match import own_card
@@ -245,7 +246,11 @@ def _decoders(args: argparse.Namespace, settings: ReactivationSettings) -> tuple
         path = path or trained_networks.find_checkpoint(args.results, network, None, args.data)
         restored = checkpoint.restore(path, network, None)
         decoders |= dict.fromkeys(stages, restored.predict_proba)
-        about["+".join(stages)] = {"network": network, "checkpoint": display_path(path)}
+        about["+".join(stages)] = {
+            "network": network,
+            "checkpoint": display_path(path),
+            "checkpoint_fingerprint": content_hash(checkpoint.files_of(path)),
+        }
         kinds.append(kind_of({"checkpoint_notes": restored.notes}))
         cards.append(own_card(restored, display_path(path)))
     if not decoders:

@@ -145,7 +145,9 @@ def reactivation(doc: str | None, argv: Arguments) -> None:
     parser.add_argument("--config", metavar="YAML", help="settings instead of params/reactivation.yaml")
     parser.add_argument("--set", dest="overrides", metavar="a.b=c", action="append", default=[])
     parser.add_argument("--data", type=Path, default=DATA / "prepared", metavar="DIR", help="data/prepared")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="default: results/")
+    parser.add_argument(
+        "--results", type=command_line.out_folder, default=RESULTS, metavar="DIR", help="default: results/"
+    )
     parser.add_argument("--network", default="N23SIMD", help="decoder of N2 and N3 (default: N23SIMD)")
     parser.add_argument("--checkpoint", metavar="FILE", help="of it, instead of the one trained here")
     parser.add_argument("--rem-network", metavar="NAME", help="decoder of REM; without one REM is left out")
@@ -175,7 +177,9 @@ def compare(doc: str | None, argv: Arguments) -> None:
         "--by", choices=("stage", "phase", "spindle", "repetition", "early_late"),
         help="compare these conditions within each run, instead of runs",
     )  # fmt: skip
-    parser.add_argument("--results", metavar="DIR", default=str(RESULTS), help="default: results/")
+    parser.add_argument(
+        "--results", type=command_line.out_folder, metavar="DIR", default=RESULTS, help="default: results/"
+    )
     parser.add_argument("--name", help="of the files written, instead of the runs' names")
     parser.add_argument(
         "--different-data", action="store_true", help="also where the test data differ (names still match)"

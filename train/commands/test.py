@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from sleep_interpreter.data.formats import plausibility
-from sleep_interpreter.data.formats.fingerprints import fingerprint
+from sleep_interpreter.data.formats.fingerprints import content_hash, fingerprint
 from sleep_interpreter.data.formats.simulation_marks import carries_mark
 from sleep_interpreter.data.formats.slow_oscillation_trials import read_so_groups
 from sleep_interpreter.data.formats.staging_windows import staging_files
@@ -22,7 +22,7 @@ from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.networks.ensemble import Ensemble
 from sleep_interpreter.train.evaluation import decoder_report, matching, memory_scores, staging_evaluation
 from sleep_interpreter.train.settings import experiment
-from sleep_interpreter.train.settings.experiment import Experiment
+from sleep_interpreter.train.settings.experiment import Experiment, TrainSettings
 from sleep_interpreter.utils import model as trained_networks
 from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.utils.core.constants import STAGES
@@ -34,7 +34,7 @@ from sleep_interpreter.utils.signal.phase import PHASE_FROM
 
 log = logging.getLogger(__name__)
 
-LONG_NOTES = ("card", "training")
+LONG_NOTES = ("card", "training", plausibility.DIGESTS)
 """Notes of a checkpoint that a summary leaves out: the checkpoint has them."""
 _MEANINGS = {
     "cue": "none: the trials as stored, around the cue",
@@ -139,7 +139,12 @@ def open_checkpoint(
         experiment.results_root(args), settings.network, mode, root
     )
     network = checkpoint.restore(path, settings.network, mode)
-    restored = settings.model_copy(update={"model": network.settings, "members": len(network.individual_models)})
+    restored = settings.model_copy(
+        update={
+            "model": network.settings, "members": len(network.individual_models),
+            "train": _trained_with(network, settings, display_path(path)),
+        }
+    )  # fmt: skip
     _check_agreement(args.overrides, settings, restored, display_path(path))
     files = [s.file for s in subjects]
     log.info("testing %s (%s)", path, ", ".join(s.name for s in subjects))
@@ -148,9 +153,10 @@ def open_checkpoint(
         warnings += matching.said(
             network, subjects, display_path(root), display_path(path), getattr(args, "interpolate", False)
         )
-        warnings += plausibility.of_subjects(subjects)
+        warnings += plausibility.of_training(network.notes, subjects) + plausibility.of_subjects(subjects)
     notes = {
         "checkpoint": display_path(path),
+        "checkpoint_fingerprint": content_hash(checkpoint.files_of(path)),
         "checkpoint_notes": {key: value for key, value in network.notes.items() if key not in LONG_NOTES},
         "members": len(network.individual_models),
         "data": display_path(root),
@@ -172,9 +178,22 @@ def open_checkpoint(
     return network, restored, {**notes, "warnings": warnings}
 
 
+def _trained_with(network: Ensemble, settings: Experiment, where: str) -> TrainSettings:
+    """Return the settings of a checkpoint's training as it says them; those given where it does not."""
+    training = network.notes.get("training", {}).get("settings", {}).get("train")
+    if training is None:
+        return settings.train
+    try:
+        return config.validate(TrainSettings, training, f"{where}, settings of its training")
+    except UserError as error:
+        log.warning("WARNING: %s; settings.yaml holds those of this command instead", error)
+        return settings.train
+
+
 def _check_agreement(overrides: Sequence[str], settings: Experiment, real: Experiment, where: str) -> None:
-    """Refuse --set of what the checkpoint decides, where it differs: it would have no effect."""
-    parts = {"model", "members"}
+    """Refuse --set of what the checkpoint decides, where it differs: it would have no effect. (What fine-tuning says
+    of --set train. stands in `train.finetune_decoder`.)"""
+    parts = {"model", "members"} if settings.finetune else {"model", "members", "train"}
     asked, there = (config.flat(s.model_dump(mode="json", include=parts)) for s in (settings, real))
     for key in (config.parse_override(text)[0] for text in overrides):
         for name in asked:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sleep_interpreter.data.formats import plausibility, staging_windows, tfrecords, training_trials
-from sleep_interpreter.data.formats.fingerprints import content_hash, fingerprint
+from sleep_interpreter.data.formats.fingerprints import fingerprint
 from sleep_interpreter.data.formats.records import Records
 from sleep_interpreter.data.formats.staging_windows import StagingWindows
 from sleep_interpreter.data.formats.subject_writer import lab_names
@@ -19,7 +19,6 @@ from sleep_interpreter.data.formats.test_trials import read_test_subjects
 from sleep_interpreter.data.formats.training_trials import TrainingTrials
 from sleep_interpreter.data.formats.validation import subject_name
 from sleep_interpreter.data.preparation.epochs import EpochsData
-from sleep_interpreter.model.checkpoints import tf_checkpoint
 from sleep_interpreter.train.commands import test
 from sleep_interpreter.train.engine import finetuning, loop
 from sleep_interpreter.train.evaluation import decoder_report, matching
@@ -98,6 +97,10 @@ def train_in_memory(
         "validation_trials": len(validation) if validation else 0,
         "skipped": [],
         "labels_shuffled": False,
+        plausibility.DIGESTS: {
+            s.name: plausibility.sampled(s.sleep[plausibility.spread_over(len(s))])
+            for s in data.subjects(settings.stage)
+        },
     }
     folder = trained_networks.run_folder(results, settings.network, mode)
     return loop.train(settings, trials, folder, mode, notes, validation, loop.Options(restart))
@@ -193,7 +196,12 @@ def _training_data(settings: Experiment, skip_bad: bool) -> tuple[Records, Recor
         "validation_trials": len(validation) if validation else 0,
         "skipped": skipped,
         "labels_shuffled": train.shuffle_labels,
+        **({} if settings.model.task == "staging" else {plausibility.DIGESTS: _sampled(trials, validation)}),
     }  # fmt: skip
+
+
+def _sampled(*readers: Records | None) -> dict[str, list[str]]:
+    return {name: digests for reader in readers if reader for name, digests in reader.sampled().items()}
 
 
 def validation_subjects(subjects: Iterable[str], count: int, seed: int) -> list[str]:
@@ -216,17 +224,15 @@ def finetune_decoder(name: str, settings: Experiment, args: argparse.Namespace) 
     behaviour = test.behaviour_of(args, subjects, root)
     for subject in subjects:  # all of them now, not after hours
         finetuning.check_parts(subject)
+    asked = settings.train
     network, settings, notes = test.open_checkpoint(settings, args, None, root, subjects, skipped)
+    precision = {"precision": asked.precision}  # the one setting of the training that fine-tuning has too
+    settings = settings.model_copy(update={"train": settings.train.model_copy(update=precision)})
     card = data_card.card_of(root)
     matched = matching.matched_data(network, card, display_path(root), notes["checkpoint"], args.interpolate)
     if awake := network.settings.awake:
         for condition in getattr(network.settings, "awake_kinds", data_card.AWAKE):
             card.require(condition, root)
-    files = [notes["checkpoint"]]
-    if tf_checkpoint.is_one(files[0]):
-        prefix = tf_checkpoint.prefix_of(files[0])
-        files = [f"{prefix}.index", *tf_checkpoint.data_files(prefix)]
-    notes["checkpoint_fingerprint"] = content_hash(files)
     notes["controls"] = test.controls("cue", network)
     notes |= {"data_types": ["test"], "finetuned": True}
     for key in (config.parse_override(text)[0] for text in args.overrides):

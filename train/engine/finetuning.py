@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sleep_interpreter.data.formats import plausibility
 from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.data.formats.test_trials import TestSubject
 from sleep_interpreter.model.checkpoints import checkpoint
@@ -93,13 +94,7 @@ class Finetuner:
             return self._tune(subject, folder, restart)
 
     def _tune(self, subject: TestSubject, folder: Path, restart: bool) -> dict[str, Any]:
-        identity = {
-            "data": content_hash([subject.file]),
-            "checkpoint": self.notes["checkpoint_fingerprint"],
-            "finetune": self.plan.model_dump(mode="json"),
-        }
-        if own := self.notes.get("data_card"):  # of the published card there is no note
-            identity["card"] = own["fingerprint"]
+        identity = self._identity(subject)
         remove_temporary_files(folder)
         if restart:
             set_aside(folder, FILES)
@@ -125,6 +120,19 @@ class Finetuner:
             log.info("epochs kept in %s: %d of %d%s", folder, kept, self.plan.epochs, again)
             raise
         return self._finish(subject, folder, identity, run)
+
+    def _identity(self, subject: TestSubject) -> dict[str, Any]:
+        """Return all that decides the numbers of a fine-tuning; what is as published everywhere is left out."""
+        identity = {
+            "data": content_hash([subject.file]),
+            "checkpoint": self.notes["checkpoint_fingerprint"],
+            "finetune": self.plan.model_dump(mode="json"),
+        }
+        if own := self.notes.get("data_card"):
+            identity["card"] = own["fingerprint"]
+        if (precision := self.settings.train.precision) != "float32":
+            identity["train"] = {"precision": precision}
+        return identity
 
     def _fresh(self) -> dict[str, np.ndarray]:
         arrays: dict[str, np.ndarray] = {}
@@ -204,8 +212,13 @@ class Finetuner:
     def _inherited(self, subject: TestSubject) -> dict[str, Any]:
         """Return the notes by which a test of the tuned ensemble knows what it was trained on."""
         seen = {*self.start_notes.get("training_subjects", ()), subject.name}
+        fitted = subject.sleep[subject.data_type != "test"]
         return {
             "finetuned_to": subject.name,
+            plausibility.DIGESTS: {
+                **self.start_notes.get(plausibility.DIGESTS, {}),
+                subject.name: plausibility.sampled(fitted[plausibility.spread_over(len(fitted))]),
+            },
             **data_card.to_notes(subject.card),
             "training": training_record(self.settings),
             "training_subjects": sorted(seen),
@@ -270,7 +283,8 @@ def _below(start: str, arrays: Arrays) -> dict[str, np.ndarray]:
 
 
 def _check_identity(path: Path, before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
-    before, now = config.flat(before or {}), config.flat(now)
+    published = {"train.precision": "float32"}  # not written down
+    before, now = published | config.flat(before or {}), published | config.flat(now)
     changed = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
     if changed:
         words = {"data": "other trials", "checkpoint": "another start checkpoint"}

@@ -172,7 +172,7 @@ def _train_member(
 def _watched(trials: TrialReader, trainer: MemberTrainer) -> Watched | None:
     """Return what looks at the sleep trials of the first epoch, None where they are no decoder's."""
     card = getattr(trials, "card", None)
-    return None if card is None or "sleep" not in trainer.keys else Watched("sleep", card.channels)
+    return None if card is None or "sleep" not in trainer.keys else Watched("sleep", card.channels, card.unit)
 
 
 def validate(trainer: MemberTrainer, trials: TrialReader, batch_size: int) -> dict[str, float]:

@@ -130,6 +130,20 @@ class RunFolder:
                 log.info("the earlier ensemble is kept as %s", old)
         config.save(self.settings, self.folder / "settings.yaml")
         self.record(member)
+        for index in range(self.settings.members) if member is None else [member]:
+            self._compare_environment(index)
+
+    def _compare_environment(self, index: int) -> None:
+        """Warn where an unfinished member was begun under variables by which libraries compute otherwise."""
+        if not 0 < len(self.histories[index]) < self.settings.train.epochs:
+            return
+        begun = checkpoint.read_state(self.state(index), header_only=True)[0].get("environment", {})
+        if begun != (found := provenance.numeric_environment()):
+            log.warning(
+                "WARNING: %s was trained with %s in the environment, now there is %s: what follows has other last "
+                "digits than an uninterrupted run; set it back to have the same",
+                self.state(index), _in_words(begun), _in_words(found),
+            )  # fmt: skip
 
     def record(self, member: int | None = None) -> None:
         """Write run.json, or run_member_I.json for a member trained alone."""
@@ -145,6 +159,7 @@ class RunFolder:
     def write_state(self, index: int, arrays: Arrays) -> None:
         header = {
             "member": index, "history": self.histories[index], "notes": self.notes, "settings": self._fixed(),
+            **({"environment": found} if (found := provenance.numeric_environment()) else {}),
         }  # fmt: skip
         checkpoint.write_arrays(self.state(index), header, arrays)
 
@@ -274,10 +289,15 @@ class RunFolder:
         return header["history"]
 
 
+def _in_words(environment: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in environment.items()) or "nothing that changes digits"
+
+
 def training_record(settings: Experiment) -> dict[str, Any]:
     """Return what a checkpoint keeps about how it was made: git revision, versions, seed and all settings."""
     made = provenance.record(seed=settings.train.seed, settings=settings.model_dump(mode="json"))
-    return {key: made[key] for key in ("git", "python", "versions", "seed", "settings")}
+    kept = ("git", "python", "versions", "environment", "seed", "settings")
+    return {key: made[key] for key in kept if key in made}
 
 
 def chosen_epoch(history: History) -> int:

@@ -6,10 +6,16 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+# tqdm reads its variables while it is imported, and fails at one that it cannot read
+_BARS = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith("TQDM_") and name != "TQDM_DISABLE"}
+try:
+    from tqdm import tqdm
+finally:
+    os.environ.update(_BARS)
 
 from sleep_interpreter.utils.core.errors import UserError, printable
 from sleep_interpreter.utils.core.paths import PROJECT, shorten_paths
@@ -44,6 +50,35 @@ def _path(text: str) -> Path:
     return Path(_word(text))
 
 
+def out_folder(text: str) -> Path:
+    """Return the folder that an option names to write into, refused now, not after hours, where none can be."""
+    path = _path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a file: name a folder")
+    _refuse_no_place(path)
+    return path
+
+
+def out_file(text: str) -> Path:
+    """Return the file that an option names to be written, refused now where none can be."""
+    path = _path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder: name a file")
+    _refuse_no_place(path)
+    return path
+
+
+def _refuse_no_place(path: Path) -> None:
+    """Refuse a path that would have to be made in what is no folder, or one that is closed to the user."""
+    if os.path.lexists(path):
+        return
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} cannot be made: {above} is no folder; name another place")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{path} cannot be made: {above} may not be written into; name another place")
+
+
 def parser(doc: str | None, **kwargs: Any) -> argparse.ArgumentParser:
     """Return an argument parser whose help is the script's own docstring."""
     result = Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
@@ -69,7 +104,9 @@ def experiment_parser(
         "--quick", action="store_true", help="small and fast settings, on the simulated `test` data set"
     )
     result.add_argument("--data", metavar="DIR", help="data folder (default: data/, the published layout)")
-    result.add_argument("--results", metavar="DIR", help="results folder (default: results/)")
+    result.add_argument(
+        "--results", type=lambda text: str(out_folder(text)), metavar="DIR", help="results folder (default: results/)"
+    )
     if modes:
         result.add_argument("--mode", choices=modes, default=modes[0], help=f"default: {modes[0]}")
     if checkpoint:
@@ -133,8 +170,13 @@ def run(main: Callable[..., int | None], argv: Sequence[str] | None = None) -> i
 
 _SET = {"MPLBACKEND": "agg", "MNE_LOGGING_LEVEL": "WARNING"}
 """What commands need, whatever the user set it to for other programs: they draw into files, and log by themselves."""
-_THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NUMBA_NUM_THREADS")
-"""What libraries read as a number of threads; they ignore one that they cannot read, and digits depend on it."""
+_NUMBERS = {
+    "TF_NUM_INTRAOP_THREADS": 0, "TF_NUM_INTEROP_THREADS": 0, "NUMBA_NUM_THREADS": 1, "OMP_NUM_THREADS": 1,
+    "OPENBLAS_NUM_THREADS": 0, "MKL_NUM_THREADS": 0, "NUMEXPR_NUM_THREADS": 1, "NUMEXPR_MAX_THREADS": 1,
+    "LOKY_MAX_CPU_COUNT": 1, "LOKY_MAX_DEPTH": 1, "JOBLIB_MULTIPROCESSING": 0,
+}  # fmt: skip
+"""What libraries read as a whole number, and the lowest one; they ignore one that they cannot read, though digits
+depend on it, or fail when they are first needed."""
 
 
 def check_environment() -> None:
@@ -143,14 +185,46 @@ def check_environment() -> None:
     That is a folder of the project, or a working folder, whose name is no UTF-8, and a number of threads that is none.
     """
     os.environ.update(_SET)
-    for name in _THREADS:
-        if (threads := os.environ.get(name)) and not threads.isdecimal():
-            raise UserError(f"the environment variable {name} is {threads!r}, no whole number: correct or unset it")
+    for name, lowest in _NUMBERS.items():
+        value = os.environ.get(name)
+        if value == "":  # a variable that somebody meant to set
+            del os.environ[name]
+        elif value is not None and not all(map(partial(_is_number, lowest=lowest), _numbers(name, value))):
+            raise UserError(
+                f"the environment variable {name} is {value!r}, no whole number from {lowest} up: correct or unset it"
+            )
+    if file := _matplotlibrc():
+        try:
+            file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{file}: matplotlib's settings are no UTF-8 text ({error}): correct or remove it"
+            ) from None
     for what, folder in (("the project's folder", str(PROJECT)), ("the working folder", os.getcwd())):  # noqa: PTH109
         try:
             folder.encode()
         except UnicodeEncodeError:
             raise UserError(f"{what} {os.fsencode(folder)!r} has a name that is no UTF-8 text: rename it") from None
+
+
+def _numbers(name: str, value: str) -> list[str]:
+    return value.split(",") if name == "OMP_NUM_THREADS" else [value]  # that one may have a number for each level
+
+
+def _is_number(text: str, lowest: int) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 7 and int(text) >= lowest
+
+
+def _matplotlibrc() -> Path | None:
+    """Return the user's file of settings that matplotlib is going to read, None if there is none.
+
+    What it says does not count here (`utils.plots.style.own_settings`), but it has to be text.
+    """
+    named, home = os.environ.get("MATPLOTLIBRC") or "", os.path.expanduser("~")  # noqa: PTH111  # there may be none
+    config = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
+    folders = [named, os.environ.get("MPLCONFIGDIR") or f"{config}/matplotlib", f"{home}/.matplotlib"]
+    files = [Path("matplotlibrc"), Path(named), *(Path(folder, "matplotlibrc") for folder in folders)]
+    return next((file for file in files if file.is_file()), None)
 
 
 def script(name: str, command: Callable[..., int | None], *words: Any, **options: Any) -> Callable[..., int | None]:

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails
 
 from sleep_interpreter.utils.core import yaml_reader
 from sleep_interpreter.utils.core.errors import UserError, nearest, warn_once
-from sleep_interpreter.utils.core.paths import PARAMS, atomic_write, display_path
+from sleep_interpreter.utils.core.paths import PARAMS, atomic_write, display_path, user_path
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Settings(BaseModel):
 def _named(text: str) -> str:
     if not text:
         raise ValueError("is empty; null means none")
-    return str(Path(text).expanduser())
+    return str(user_path(text))
 
 
 UserPath = Annotated[str, AfterValidator(_named)]

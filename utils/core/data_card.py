@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_serializer
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.config import Settings
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import PARAMS, display_path
+from sleep_interpreter.utils.core.paths import PARAMS, display_path, user_path
 
 FILE = "dataset.yaml"
 """Name of the card in the folder of a data set."""
@@ -237,7 +237,7 @@ def _read(path: Path, _changed: int) -> DataCard:
 
 def file_of(path: str | Path) -> Path:
     """Return the path of a card that is named by itself or by the folder of its data set."""
-    path = Path(path).expanduser()
+    path = user_path(path)
     return path / FILE if path.is_dir() else path
 
 

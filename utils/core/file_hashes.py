@@ -17,6 +17,7 @@ from platformdirs import user_cache_path
 
 from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import user_path
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +70,10 @@ def marks(files: Sequence[Path]) -> dict[Path, _Mark | None]:
 @contextlib.contextmanager
 def _cache() -> Iterator[sqlite3.Connection | None]:
     """Give the database of known hashes, None where there cannot be one (it only saves time)."""
-    folder = Path(os.environ.get(CACHE) or user_cache_path("sleep-interpreter")).expanduser()
+    folder: str | Path = os.environ.get(CACHE) or "the user's cache folder"
     connection = None
     try:
+        folder = user_path(os.environ.get(CACHE) or user_cache_path("sleep-interpreter"))
         folder.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(folder / "hashes.sqlite", timeout=10, isolation_level=None)
         connection.execute("PRAGMA synchronous=OFF")  # what a crash takes is hashed once more
@@ -79,7 +81,7 @@ def _cache() -> Iterator[sqlite3.Connection | None]:
             "CREATE TABLE IF NOT EXISTS hashes (device TEXT, inode TEXT, size INTEGER, changed INTEGER, "
             "touched INTEGER, digest BLOB, PRIMARY KEY (device, inode))"
         )
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, RuntimeError, KeyError, UserError, sqlite3.Error) as error:  # of somebody without a home
         log.debug("hashes of data files are not kept in %s: %s", folder, error)
         if connection is not None:
             connection.close()

@@ -66,10 +66,18 @@ def _beginnings(folder: str) -> list[tuple[re.Pattern[str], str]]:
     return found
 
 
+def user_path(path: str | Path) -> Path:
+    """Return a path with the user's home in place of "~"; refuse one whose home nobody knows."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user, or one without a home, as in many a container
+        raise UserError(f"{path}: the home that ~ stands for is not known here; give the whole path") from None
+
+
 def relative_to_project(path: str | Path) -> str:
     """Return a folder as settings keep it, in one spelling: relative to the project's where it lies inside; a
     relative `path` counts from there."""
-    path = Path(os.path.realpath(PROJECT / Path(path).expanduser()))
+    path = Path(os.path.realpath(PROJECT / user_path(path)))
     return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else str(path)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import platform
 import re
 import subprocess
@@ -30,6 +31,19 @@ PACKAGES = (
 )  # fmt: skip
 
 
+NUMERIC = (
+    "TF_ENABLE_ONEDNN_OPTS", "TF_XLA_FLAGS", "XLA_FLAGS", "TF_DETERMINISTIC_OPS", "TF_CUDNN_DETERMINISTIC",
+    "TF_CUDNN_USE_AUTOTUNE", "TF_ENABLE_CUBLAS_TF32", "TF_ENABLE_CUDNN_TF32", "NVIDIA_TF32_OVERRIDE",
+    "TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE", "MKL_CBWR",
+)  # fmt: skip
+"""Variables of the environment by which libraries compute the same in another way, with other last digits."""
+
+
+def numeric_environment() -> dict[str, str]:
+    """Return those of `NUMERIC` that are set."""
+    return {name: value for name in NUMERIC if (value := os.environ.get(name))}
+
+
 def record(**more: Any) -> dict[str, Any]:
     """Return what is worth keeping about this run as a mapping for JSON."""
     return {
@@ -39,6 +53,7 @@ def record(**more: Any) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": versions(),
+        **({"environment": found} if (found := numeric_environment()) else {}),
         **more,
     }
 
@@ -55,18 +70,30 @@ def versions() -> dict[str, str | None]:
 
 
 def git_revision() -> str | None:
-    """Return the commit of the checkout, with "+changes" when files differ from it; None outside git."""
+    """Return the commit of the checkout, with "+changes" when files differ from it; None outside git.
+
+    Variables such as GIT_DIR, which a hook sets, are not followed, and a repository around the project's folder is not
+    the project's.
+    """
+    kept = ("GIT_CONFIG", "GIT_EXEC_PATH")
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith("GIT_") or key.startswith(kept)
+    }
 
     def git(*words: str) -> str | None:
-        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False)
+        command = ["git", "-C", str(ROOT), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         return done.stdout.strip() if done.returncode == 0 else None
 
     try:
-        revision = git("rev-parse", "HEAD") if CHECKOUT else None
-        if revision is None:
+        found = git("rev-parse", "--show-toplevel", "HEAD") if CHECKOUT else None
+        if found is None:
+            return None
+        folder, _, revision = found.rpartition("\n")
+        if not Path(folder).samefile(ROOT):
             return None
         return revision + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except FileNotFoundError:
+    except OSError:
         return None
 
 

@@ -7,6 +7,7 @@ projects; unless Keras is in use already, it does not count here.
 import os
 import sys
 import tempfile
+from pathlib import Path
 from types import ModuleType
 
 from sleep_interpreter.utils.core.errors import UserError
@@ -37,6 +38,8 @@ def import_tensorflow() -> ModuleType:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if not os.environ.get("KERAS_HOME"):
         os.environ.pop("KERAS_HOME", None)
+        if os.path.expanduser("~") == "~":  # noqa: PTH111  # nobody's home: Keras would make a folder called "~"
+            os.environ["KERAS_HOME"] = str(Path(tempfile.gettempdir()) / "keras")
     sys.stderr.flush()
     with tempfile.TemporaryFile() as hidden:
         stderr = os.dup(2)

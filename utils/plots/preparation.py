@@ -62,7 +62,7 @@ def response(times: np.ndarray, mean: np.ndarray, info: Any, n: int, title: str,
             moments.append(place)
         if len(moments) == 3:
             break
-    with plt.rc_context(style.STYLE):
+    with style.own_settings():
         figure = plt.figure(figsize=(9, 3.2), layout="constrained")
         grid = figure.add_gridspec(1, 6)
         ax = figure.add_subplot(grid[0, :3])

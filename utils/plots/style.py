@@ -48,6 +48,15 @@ def titled(title: str, kind: str | None) -> str:
 
 
 @contextmanager
+def own_settings(style: Any = STYLE) -> Iterator[None]:
+    """Draw with matplotlib's own settings and `style`, whatever the user's matplotlibrc says."""
+    with plt.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(style)
+        yield
+
+
+@contextmanager
 def new_figure(
     size: tuple[float, float], *shape: int, heading: str = "", fontsize: float | None = None,
     style: Any = STYLE, layout: Any = "constrained", **panels: Any,
@@ -58,7 +67,7 @@ def new_figure(
     `heading` stands above all panels, in `fontsize`; `style` is `STYLE`, `COLUMN` or others of matplotlib's settings,
     `panels` are of `matplotlib.pyplot.subplots`.
     """
-    with plt.rc_context(style):
+    with own_settings(style):
         figure, axes = plt.subplots(*shape, figsize=size, layout=layout, **panels)
         if heading:
             figure.suptitle(heading, **({"fontsize": fontsize} if fontsize else {}))
