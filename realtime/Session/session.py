@@ -136,6 +136,9 @@ class Session:
     def _handle_input(self, now: int, kind: str, detail: dict[str, Any]) -> None:
         """Take what the source or the recorder report."""
         context = self.context
+        if kind == "notice":
+            context.log_notice(detail["text"])
+            return
         if kind == "gap":
             self._stream["gaps"] += 1
             self._stream["lost_samples"] += round(detail["seconds"] * STREAM_RATE)

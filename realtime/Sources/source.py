@@ -19,13 +19,14 @@ from sleep_interpreter.realtime.Parameters.settings import SessionSettings
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
 from sleep_interpreter.realtime.Recording.recorder import Recorder
 from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
+from sleep_interpreter.realtime.Sources.stream_clock import StreamTiming
 from sleep_interpreter.realtime.Subject import Subject
 from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
 
 Input = tuple[str, dict[str, Any]]
-"""Kind ("stream", "gap", "clock", "recorder", "xdf") and detail of what came to a session besides samples."""
+"""Kind ("stream", "gap", "clock", "rate", "notice", "recorder", "xdf") and detail of what came besides samples."""
 Notice = tuple[int, str]
 """Logging level and text for the session's log."""
 
@@ -64,7 +65,7 @@ class Source(Protocol):
     responds to cues, a `real_time` one comes as time goes by, `simulated` marks the signal as such, an `amplifier` is
     at a person's head, and to one that `takes_recording` --recording FILE belongs. `seconds` is its length, infinite
     when live; `begins` are seconds of the recording before the first sample delivered; `recorder` writes the stream
-    down.
+    down; `timing` is what was measured of a stream's clock.
     """
 
     names: list[str]
@@ -79,6 +80,7 @@ class Source(Protocol):
     seconds: float = math.inf
     begins: float = 0.0
     recorder: Recorder | None = None
+    timing: StreamTiming | None = None
 
     @classmethod
     def for_session(cls, settings: SourceSettings, plan: Plan) -> Self:

@@ -1,7 +1,7 @@
 """Time stamps of a live stream: which samples are missing, and when each one was taken.
 
-Two clocks, never one: the stream's (its samples and stamps) and this machine's (when samples arrive). Stamps are not to be
-believed one by one. Jitter is not a gap; a clock that was set loses nothing; a backlog that is worked off comes too
+Two clocks, never one: the stream's (its samples and stamps) and this machine's (when samples arrive). Stamps are not to
+be believed one by one. Jitter is not a gap; a clock that was set loses nothing; a backlog that is worked off comes too
 fast; stamps of a whole block may be alike; the stream's second may be longer or shorter than ours. So a step is
 believed once it stays, it must fit to when samples arrive, and the rate is followed.
 """
@@ -50,6 +50,10 @@ _BUNCHED = 0.25
 """Stamps that follow each other within this share of a sample's time are of one burst: the last one is its time."""
 _CHUNKS = 3000
 """The newest chunks, from which the rate is measured."""
+_LOOK_SECONDS = 0.02
+"""A stream is looked at so often."""
+_OFTEN = 10.0
+"""Chunks a second that tell the earliest arrival whatever the times of looking are."""
 _POLL_SECONDS = 0.003
 """Arrivals are known within this, at the look."""
 _BIN_SECONDS = 2.0
@@ -64,8 +68,8 @@ _ACCURATE_SECONDS = 0.001
 class StreamTiming:
     """What was measured of a stream: its true rate in Hz by this machine's clock, the share by which that differs from
     the nominal one, and how sure that is (`uncertain`, a share too); the seconds that come at a time; the jitter of
-    its stamps (mean absolute, s); the shortest time from a stamp to its arrival (`offset`, s); and how much later than
-    that the latest block came (`latency`, s)."""
+    its stamps (mean absolute, s); the shortest time from a stamp to its arrival (`offset`, s); how much later than
+    that the latest block came (`latency`, s); and the share of samples that are `missing` by the stamps."""
 
     rate: float
     off: float
@@ -74,13 +78,20 @@ class StreamTiming:
     jitter: float
     offset: float
     latency: float
+    missing: float = 0.0
+
+    def is_off(self, share: float) -> bool:
+        """Tell whether the rate differs from the nominal one by more than a share, for certain."""
+        return abs(self.off) - self.uncertain > share
 
     def text(self) -> str:
         """Return it in one line, for log, report and the check before a night."""
+        apart = f"{self.offset * 1e3:.0f} ms" if abs(self.offset) < 10 else f"{self.offset:.1f} s"
         return (
             f"effective rate {self.rate:.2f} Hz ({self.off:+.2%}, ±{self.uncertain:.2%}), blocks of "
-            f"{self.block * 1e3:.0f} ms, stamps {self.offset * 1e3:+.0f} ms from arrival, "
-            f"jitter {self.jitter * 1e3:.1f} ms, arrival late by up to {self.latency * 1e3:.0f} ms"
+            f"{self.block * 1e3:.0f} ms, from stamp to arrival {apart}, "
+            f"jitter {self.jitter * 1e3:.1f} ms, latency varies by {self.latency * 1e3:.0f} ms"
+            + (f", {self.missing:.1%} of the samples are missing" if self.missing else "")
         )
 
 
@@ -201,16 +212,15 @@ class _Arrivals:
             self._first = value + slope * (self._zero - now)
         # a delay that grew once, for all that comes, is no drift: a line it must be, and more than chance makes
         unsure = 3 * above / max(1.0, count.sum() / 8) + 3 * float(np.median(y - value - slope * (x - now)))
-        if abs(slope) * (now - float(x[0])) > max(_ACCURATE_SECONDS, unsure):
+        passed = now - float(x[0])
+        if count.sum() < _OFTEN * passed:  # few blocks beat with the times at which they are looked for
+            unsure += _LOOK_SECONDS
+        if abs(slope) * passed > max(_ACCURATE_SECONDS, unsure):
             self._slope, self._value = slope, value - self._first
         else:
-            self._slope, self._value = 0.0, self.off(now)
+            self._slope, self._value = 0.0, 0.0 if self._zero == x[0] else self.off(now)
+        self._value = min(self._value, value)  # nothing arrives before it was taken: stamps of bursts say so
         self._at = now
-
-    def shift(self, seconds: float) -> None:
-        """All delays are longer by this than was thought."""
-        self._bins = deque(((x, y + seconds, mean + seconds, n) for x, y, mean, n in self._bins), _BINS)
-        self._open, self._first = [], self._first + seconds
 
     def off(self, time: float) -> float:
         """Return by how much later than the stream's clock says samples are taken, s, at a time of this machine's."""
@@ -246,19 +256,25 @@ class StreamClock:
         self._run, self._raw = 0, -math.inf  # such samples up to now, and the newest stamp
         self._heard = 0  # chunks that came
         self._unsure = 0.0  # of the period, s
+        self._anew = False  # what was known before the next chunk may be over
         self._lossy = 0.0  # samples for which a loss is remembered
-        self._history: deque[tuple[int, float, float]] = deque(maxlen=_CHUNKS)  # (samples, stamp, arrived)
+        self._history: deque[tuple[int, float, float, int]] = deque(maxlen=_CHUNKS)
+        """Of each chunk: samples so far, its last stamp, when it arrived, samples that came so far."""
+        self._came = 0  # samples
         self.count = 0
 
     def begun(self, ahead: float) -> "StreamClock":
         """Return a clock for the same stream that counts from its next sample, with all that is known of it."""
+        self.flush()
         new = StreamClock(self._rate, self._tolerance, ahead)
         new._jitter, new._noise, new._burst, new._block = self._jitter, self._noise, self._burst, self._block
         new._changes = self._changes
         new._tracked = min(self._tracked, 5 * self._rate)
-        new._known = self._period_told()
-        new._arrivals = self._arrivals
-        new._arrivals.shift(ahead - self._ahead)
+        if self._line is not None:
+            period, new._unsure = self._period_told()
+            new._line, new._anew = _Line(float(self._line.at(self.count)), period), True
+        if ahead == self._ahead:  # else told by the newest arrivals: what was before is in it
+            new._arrivals = self._arrivals
         return new
 
     def _period_told(self) -> tuple[float, float]:
@@ -267,7 +283,7 @@ class StreamClock:
         nominal = 1 / self._rate
         if len(self._history) < 10 or self._line is None:
             return nominal, _UNSURE * nominal
-        x, y, _ = np.array(self._history).T
+        x, y, *_ = np.array(list(self._history)).T
         x = x - x.mean()
         spread = float(x @ x)
         slope = float(x @ (y - y.mean())) / spread
@@ -288,7 +304,7 @@ class StreamClock:
         """Return what is known of the stream's timing, None before there is enough of it."""
         if len(self._history) < 5 or self._line is None:
             return None
-        count, stamps, arrived = np.array(self._history).T
+        count, stamps, arrived, came = np.array(list(self._history)).T
         passed = arrived[-1] - arrived[0]
         if passed <= 0:
             return None
@@ -297,14 +313,12 @@ class StreamClock:
             return None
         size = float(np.median(np.diff(count))) / self._rate
         delays = arrived - stamps + self._ahead
-        unsure = 2 * (_POLL_SECONDS + above / max(1.0, len(count) / 8)) / passed
-        rate = 1 / slope
+        unsure = 2 * (_POLL_SECONDS + above) / passed
+        rate, missing = 1 / slope, max(0.0, 1 - float((came[-1] - came[0]) / (count[-1] - count[0])))
         block = max(size, self._burst / self._rate)
         least = float(delays.min())
         late = float(np.percentile(delays, 99)) - least
-        return StreamTiming(rate, rate / self._rate - 1, unsure, block, self._noise / 1.17, least, late)
-
-    _known: tuple[float, float] | None = None
+        return StreamTiming(rate, rate / self._rate - 1, unsure, block, self._noise / 1.17, least, late, missing)
 
     @property
     def period(self) -> float:
@@ -315,6 +329,11 @@ class StreamClock:
     def jitter(self) -> float:
         """Mean absolute error of stamps, s."""
         return self._jitter
+
+    @property
+    def noise(self) -> float:
+        """Typical change of the stamps' error from chunk to chunk, s."""
+        return self._noise
 
     def time_of(self, sample: float) -> float | None:
         """Return when a sample was, or will be, taken on the clock of `arrived`; None before the first."""
@@ -338,8 +357,12 @@ class StreamClock:
         self._arrived = arrived
         stamps = self._spread(stamps)
         if self._line is None:
-            period, self._unsure = self._known or (1 / self._rate, _UNSURE / self._rate)
-            self._line = _Line(float(stamps[0]), period)
+            self._unsure = _UNSURE / self._rate
+            self._line = _Line(float(stamps[0]), 1 / self._rate)
+        elif self._anew:
+            step = float(np.median(self._lateness(stamps)))
+            self._line.shift(step if abs(step) > self._limit else 0.0)
+        self._anew = False
         if self._pending:
             waiting = sum(len(s) for _, s, _ in self._pending)
             self._listen(self._lateness(stamps, waiting), stamps, arrived, waiting)
@@ -394,7 +417,8 @@ class StreamClock:
                 self._noise = float(np.median(self._changes))
         self._last = float(late[-1])
         self._heard += 1
-        self._history.append((self.count + after + len(stamps), float(stamps[-1]), arrived))
+        self._came += len(stamps)
+        self._history.append((self.count + after + len(stamps), float(stamps[-1]), arrived, self._came))
         # losses that jitter hides would be taken for another rate
         tells = self._noise > _EVEN_SECONDS and self._lossy <= 0
         if self._line is not None and tells and not self._heard % _CHUNKS_BETWEEN:

@@ -37,6 +37,7 @@ def decided(folder):
     return decisions(read_log(folder / "log.jsonl"))
 
 
+@pytest.mark.usefixtures("faster_than_it_says")
 def test_losses_are_gaps_of_their_true_length_and_a_replay_decides_the_same(main, stream, flags, tmp_path):
     source = f"{os.getpid()}-losses"
     with outlet(source, "--file", stream, "--seconds", 400, "--speed", 5) as amplifier:
