@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_COMMANDS = ("pause", "resume", "volume", "mark", "group", "stop")
+_COMMANDS = ("pause", "resume", "volume", "mark", "group", "accept", "stop")
 _PER_SECOND = 8
 _RECONNECT_SECONDS = 1.0
 _MOST_LINES = 60

@@ -13,6 +13,7 @@ import numpy as np
 
 from sleep_interpreter.realtime.Cues.schedule import Schedule
 from sleep_interpreter.realtime.Model.parts import Workers
+from sleep_interpreter.realtime.Session.cue_watchdog import CueWatchdog
 from sleep_interpreter.realtime.Session.cueing import CueController
 from sleep_interpreter.realtime.Session.decoding import ResponseDecoding
 from sleep_interpreter.realtime.Session.operator_commands import CommandHandler
@@ -46,6 +47,9 @@ class Session:
         )
         self.cueing = CueController(context, schedule, lambda: self.staging.gate, self.decoding.add_cue)
         self.signal_monitor = SignalMonitor(context, self.cueing, lambda: self.staging.gate)
+        self._watchdog = CueWatchdog(
+            context.settings, self.cueing, lambda: self.staging.gate, self._cues, context.origin
+        )
         self._stream: dict[str, Any] = {"state": "current", "gaps": 0, "lost_samples": 0}
         self._status = SessionStatus(
             context, self.cueing, self.staging, self.decoding, self.signal_monitor, self._stream, about or {}
@@ -87,6 +91,8 @@ class Session:
         self.decoding.poll_answers()
         for part, fault in self._new_faults():
             self._handle_fault(part, fault["state"], fault["reason"])
+        for fault in self._watchdog.check(now) if context.source.live else ():
+            self._handle_fault("cueing", **fault)
         for sound in context.sink.played():
             context.log_event(now, "sound", **sound)
 
@@ -163,6 +169,11 @@ class Session:
     def _handle_fault(self, part: str, state: str, reason: str) -> None:
         self.context.log_fault(part, state, reason)
         self._status.fault(part, state, reason)
+
+    def _cues(self) -> tuple[int, int]:
+        """Return how many cues, shams among them, came so far, and how many were skipped."""
+        counts = self.context.log.counts
+        return counts["cue"] + counts["sham"], counts["cue_skipped"]
 
     def _new_faults(self) -> Iterator[tuple[str, dict[str, str]]]:
         """Yield (part, fault) of what went wrong since the last call."""

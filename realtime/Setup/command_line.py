@@ -68,7 +68,9 @@ def start(doc: str | None, argv: Sequence[str] | None = None) -> int:
         if stop.requested():
             logger.warning("stopped by %s before the session began: nothing was written", stop.by)
             return stop.code
-        folder = planned.folder or runner.new_folder(Path(args.out) / planned.subject.id)
-        logger.info("session folder: %s", folder)
-        runner.run(prepared, planned, folder, stop, monitor=args.monitor)
+        home = Path(args.out) / planned.subject.id if planned.folder is None else planned.folder.parent
+        with runner.sole_night(prepared, home):
+            folder = planned.folder or runner.new_folder(home)
+            logger.info("session folder: %s", folder)
+            runner.run(prepared, planned, folder, stop, monitor=args.monitor)
         return stop.code

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -27,8 +28,9 @@ from sleep_interpreter.realtime.Setup.preparation import Prepared
 from sleep_interpreter.realtime.Sources.source import Plan
 from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
 from sleep_interpreter.realtime.Utils.stop_request import StopRequest
-from sleep_interpreter.utils.core import config, data_card, provenance
+from sleep_interpreter.utils.core import config, data_card, file_locks, provenance
 from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
 
 logger = logging.getLogger(__name__)
@@ -124,6 +126,21 @@ def _write_night_report(folder: Path) -> None:
         logger.info("night report: %s", write_night_report(folder))
     except Exception:
         logger.exception("the night report failed; once mended: python realtime/report.py %s", folder)
+
+
+@contextlib.contextmanager
+def sole_night(prepared: Prepared, home: Path) -> Iterator[None]:
+    """Keep another session with an amplifier from this subject's folder `home` meanwhile: a person sleeps once."""
+    with contextlib.ExitStack() as held:
+        if prepared.source.amplifier:
+            refusal = f"{display_path(home)}: another session of this subject runs: end it first, or give --subject"
+            try:
+                held.enter_context(file_locks.locked(home / file_locks.LOCK, refusal=refusal))
+            except UserError:
+                prepared.workers.close()
+                prepared.source.close()
+                raise
+        yield
 
 
 def new_folder(parent: Path) -> Path:

@@ -246,7 +246,8 @@ class LiveSource(Source):
         delivered = 0
         while not stopped():
             pieces = self._dequeue()
-            self._report_state(delivered, bool(pieces))
+            came = sum(piece.shape[1] if kind == "data" else piece[1] for kind, piece in pieces)
+            self._report_state(delivered + came * STREAM_RATE / self._rate, bool(pieces))
             if not pieces:
                 yield empty
             for kind, piece in pieces:
@@ -291,8 +292,9 @@ class LiveSource(Source):
             pass
         return pieces
 
-    def _report_state(self, delivered: int, came: bool) -> None:
-        """Report when the stream stalls, is lost, comes back, lags, and is up to date again."""
+    def _report_state(self, delivered: float, came: bool) -> None:
+        """Report when the stream stalls, is lost, comes back, lags, and is up to date again; `delivered` samples of
+        the session, those just taken from the queue among them: a block is not late for being long."""
         now, settings = time.perf_counter(), self.settings
         silent = now - self._arrived
         if came:

@@ -133,6 +133,11 @@ class Source(Protocol):
         """Return what came besides samples since the last call."""
         return []
 
+    def accept(self) -> str | None:
+        """The operator says that a stream which was refused is the right one: return what is taken, None where
+        nothing waits for it."""
+        return None
+
     def begin_at(self, sample: int) -> None:
         """Begin the session at this sample of it (500 Hz): a session that goes on."""
         return None

@@ -43,7 +43,7 @@ def test_losses_are_gaps_of_their_true_length_and_a_replay_decides_the_same(main
     with outlet(source, "--file", stream, "--seconds", 400, "--speed", 5) as amplifier:
         live = Live(main, tmp_path / "live", *arguments(source, *flags))
         live.until(lambda e: named(e, "cue"), what="a first cue")
-        tell(amplifier, "lose 3")
+        tell(amplifier, "lose 160")  # more than is bridged: the stage is unknown until 30 s have come
         live.until(lambda e: named(e, "gap"), what="a gap")
         answer = live.ask("pause")
         assert answer["ok"] and "paused" in answer["text"]
@@ -59,11 +59,11 @@ def test_losses_are_gaps_of_their_true_length_and_a_replay_decides_the_same(main
     assert result.code == 0 and result.summary["ending"] == "stopped"
 
     (gap,) = named(result.events, "gap")
-    assert gap["detail"]["count"] == 30  # three chunks of 10 samples
+    assert gap["detail"]["count"] == 1600  # chunks of 10 samples
     raw = mne.io.read_raw(live.folder / "recording" / "segment_001.vhdr", preload=True, verbose="error")
     assert raw.ch_names == NAMES and raw.info["sfreq"] == 500
     (lost,) = [a for a in raw.annotations if a["description"].startswith("BAD_ACQ_SKIP")]
-    assert lost["onset"] * 500 == pytest.approx(gap["detail"]["first"]) and lost["duration"] == pytest.approx(0.06)
+    assert lost["onset"] * 500 == pytest.approx(gap["detail"]["first"]) and lost["duration"] == pytest.approx(3.2)
     # the samples on both sides belong to their own times in what was played
     data = raw.get_data() * 1e6
     with np.load(stream) as content:

@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from sleep_interpreter.realtime.Recording.event_log import read_log
 from sleep_interpreter.realtime.Setup.plan import lock_session
+from sleep_interpreter.realtime.Setup.runner import sole_night
 from sleep_interpreter.utils.core.errors import UserError
 
 from .conftest import SCRIPT, of, read_session
@@ -161,3 +163,31 @@ def test_twenty_kills_at_random_moments(main, recording, staged, tmp_path):
         assert known[: len(acknowledged)] == acknowledged
         numbers = [e["detail"]["number"] for e in known if e["event"] in ("cue", "cue_cancelled", "cue_skipped")]
         assert numbers == sorted(set(numbers))
+
+
+def test_a_second_night_of_one_subject_is_refused(tmp_path):
+    """Both with an amplifier; a replay beside it, or another subject's night, is no second one."""
+
+    class Part:
+        closed = False
+
+        def close(self):
+            self.closed = True
+
+    def night(amplifier=True):
+        source = Part()
+        source.amplifier = amplifier
+        return SimpleNamespace(source=source, workers=Part())
+
+    first, second = night(), night()
+    with sole_night(first, tmp_path / "s1"):
+        with (
+            pytest.raises(UserError, match="another session of this subject runs"),
+            sole_night(second, tmp_path / "s1"),
+        ):
+            pass
+        assert second.source.closed and second.workers.closed and not first.source.closed
+        with sole_night(night(), tmp_path / "s2"), sole_night(night(False), tmp_path / "s1"):
+            pass
+    with sole_night(night(), tmp_path / "s1"):
+        pass
