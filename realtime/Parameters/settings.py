@@ -100,7 +100,7 @@ class CueSettings(Settings):
     lead_seconds: float = Field(0.2, ge=0, le=1)
     sound_recorded: bool = False
     rule: Literal["published", "balanced"] = "published"
-    playlist: str | None = None
+    playlist: UserPath | None = None
     sham_share: float = Field(0.0, ge=0, le=0.9)
     max_per_hour: PositiveInt | None = None
     lock: LockSettings = LockSettings()

@@ -36,6 +36,7 @@ def _parser(doc: str | None) -> argparse.ArgumentParser:
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--check", action="store_true", help="test everything a night needs, say go or no-go, end")
     way.add_argument("--resume", metavar="SESSION", help="go on with a session that broke off, in its folder")
+    add("--gap", type=float, metavar="S", help="with --resume: how long nothing was recorded, if clocks cannot tell")
     way.add_argument(
         "--session", metavar="SESSION", help="replay a session's own recording, with all that the operator did"
     )

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -30,6 +31,14 @@ FLAGS = {
 """Flags of realtime/Main_Decode.py that are short names of settings."""
 
 
+_NEWEST, _NEWEST_SAMPLES = 500, round(60 * STREAM_RATE)
+"""Events, and samples, at the end of a log that tell when its samples were taken."""
+_LONGEST_GAP = 4 * 3600.0
+"""A night that goes on after a longer break, in s, is asked about."""
+_CLOCKS_APART = 2.0
+"""So is one whose last sample lies in the future by more."""
+
+
 def lock_session(folder: Path) -> AbstractContextManager[None]:
     """Keep other processes from running a session in this folder (`utils.core.file_locks`)."""
     refusal = "the session is still running, in another process: go on there, or end it first"
@@ -47,6 +56,8 @@ def make_plan(args: argparse.Namespace) -> Plan:
         return _replayed(args)
     if args.segment is not None:
         raise UserError("--segment belongs to --session")
+    if args.gap is not None:
+        raise UserError("--gap belongs to --resume")
     settings = config.load(SessionSettings, args.config or "realtime", overrides=cli_overrides(args))
     subject = load_subject(args.subject, args.subject_file)
     if args.recording is not None and not SOURCES.load(settings.source.kind).takes_recording:
@@ -87,21 +98,56 @@ def _resumed(args: argparse.Namespace) -> Plan:
     if not events:
         raise UserError(f"{folder}: nothing was logged; begin a new session")
     recording = about["recording"].get("path")
-    origin = resume_sample(settings, about, events)
+    origin = resume_sample(settings, about, events, folder, args.gap)
     path = recording and Path(recording)
-    return Plan(settings, _subject(about), path, folder, tuple(events), origin, card=card_of(folder))
+    return Plan(settings, _subject(about), path, folder, tuple(events), origin, card=card_of(folder), gap=args.gap)
 
 
-def resume_sample(settings: SessionSettings, about: dict[str, Any], events: Sequence[dict[str, Any]]) -> int:
-    """Return the sample at which a session goes on: where its stream is now."""
+def resume_sample(
+    settings: SessionSettings, about: dict[str, Any], events: Sequence[dict[str, Any]], folder: Path,
+    gap: float | None = None,
+) -> int:  # fmt: skip
+    """Return the sample at which a session goes on: where its stream is now, and after all that was recorded.
+
+    A live stream's samples were never logged before they came: the log's soonest event of the last minutes tells when
+    a sample was taken, on the clock on the wall. `gap`: how long nothing came, s, as the operator says. `UserError`:
+    by the clocks that time is negative, or longer than a break of a night.
+    """
     last = max(e["sample"] for e in events)
     if not SOURCES.load(settings.source.kind).live:
+        if gap is not None:
+            raise UserError("--gap belongs to a stream: a recording goes on where it broke off")
         return last + 1
+    recorded = _recorded_to(folder)
+    if gap is not None:
+        if not 0 <= gap <= _LONGEST_GAP * 24:
+            raise UserError(f"--gap {gap:g}: permitted are 0 to {_LONGEST_GAP * 24:g} s")
+        return max(last + 1, recorded) + round(gap * STREAM_RATE)
+    newest = [e for e in events[-_NEWEST:] if e["sample"] > last - _NEWEST_SAMPLES]
     # killed before its first sample: it was about to begin
-    began = datetime.fromisoformat(about.get("first_sample_at") or about["started"])
-    passed = (datetime.now(UTC) - began).total_seconds()
-    # a clock that was set back must not make a sample come twice
-    return max(last + 1, round(passed * STREAM_RATE))
+    times = [(about.get("first_sample_at") or about["started"], 0)] if last == 0 else []
+    times += [(e["wall"]["time"], e["detail"].get("taken", e["sample"])) for e in newest]
+    began = min(datetime.fromisoformat(time).timestamp() - sample / STREAM_RATE for time, sample in times)
+    now = datetime.now(UTC).timestamp()
+    away = now - began - max(last + 1, recorded) / STREAM_RATE
+    if away < -_CLOCKS_APART or away > _LONGEST_GAP:
+        found = "lies in the future" if away < 0 else f"is {away / 3600:.1f} h ago"
+        raise UserError(
+            f"{display_path(folder)}: by this computer's clock its last sample {found}. If the night goes on, "
+            "say how long nothing was recorded, in s: --gap 90; else begin a new session"
+        )
+    return max(last + 1, recorded, round((now - began) * STREAM_RATE))
+
+
+def _recorded_to(folder: Path) -> int:
+    """Return the sample of the session (500 Hz) after the last one in its recording."""
+    if not (folder / "recording").is_dir():
+        return 0
+    try:
+        parts = segments(folder)
+    except UserError:  # nothing was recorded, or it cannot be read: the log alone tells
+        return 0
+    return max(math.ceil(part.end * STREAM_RATE / part.raw.info["sfreq"]) for part in parts)
 
 
 def _replayed(args: argparse.Namespace) -> Plan:

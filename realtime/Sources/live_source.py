@@ -52,6 +52,8 @@ _LOOKS = 3.0
 """... or for so many times its length."""
 _MEASURE_SECONDS = 30.0
 """Between two measurements of the stream's rate during the session."""
+_ASLEEP_SECONDS = 1.0
+"""Shorter sleep of the computer is a hiccup."""
 _PIECE = 5000
 """Samples of a gap that the session is given at a time."""
 
@@ -90,6 +92,9 @@ class LiveSource(Source):
         self._lead_reported = False
         self._running, self._ending = threading.Event(), threading.Event()
         self._begun = False
+        self._due: float | None = None  # when the first sample is due, of a session that goes on
+        self._judged = time.perf_counter()  # when the session last looked whether samples come
+        self._slept = _asleep()
         self._arrived = time.perf_counter()
         self._failure: str | None = None
         self.refusal: str | None = None
@@ -228,6 +233,10 @@ class LiveSource(Source):
         reason = f"{self.where} is no LSL stream, so there is nothing that LabRecorder could record"
         self._inputs.append(("xdf", {"state": "failed", "reason": reason}))
 
+    def begin_at(self, sample: int) -> None:
+        """Begin there: the sample that is taken now."""
+        self._due = time.perf_counter()
+
     # --- during the session -------------------------------------------------------------------------
 
     def time_of(self, seconds: float) -> float | None:
@@ -296,6 +305,9 @@ class LiveSource(Source):
         """Report when the stream stalls, is lost, comes back, lags, and is up to date again; `delivered` samples of
         the session, those just taken from the queue among them: a block is not late for being long."""
         now, settings = time.perf_counter(), self.settings
+        if now - self._judged > settings.stall_seconds / 2:  # this process stood still: what came is not taken yet
+            self._arrived = max(self._arrived, now - settings.stall_seconds / 2)
+        self._judged = now
         silent = now - self._arrived
         if came:
             if self._state in ("stalled", "lost", "refused"):
@@ -340,6 +352,7 @@ class LiveSource(Source):
             self._clock, self._measured = self._clock.begun(ahead), time.perf_counter()
             if ahead and not self._lead_reported:  # set since the stream was opened
                 self._inputs.append(("clock", {"state": "set", "reason": _lead_text(ahead)}))
+        self._note_sleep()
         data, stamps = self.pull()
         now = time.perf_counter()
         if len(stamps):
@@ -351,6 +364,8 @@ class LiveSource(Source):
                 self._clock.push(microvolts[:1], stamps, now)  # it learns how the stream is
                 return
             self._watch_rate(now)
+            if self._due is not None:
+                self._skip_until_first(now - self._due - len(stamps) / self._rate)
             self._record_and_queue(self._clock.push(microvolts, np.asarray(stamps, float), now))
         elif now - self._arrived > 0.3:
             if self._begun:
@@ -361,6 +376,23 @@ class LiveSource(Source):
                 self.refusal = self.reconnect() or self.refusal
         if self._begun:
             self._keep_recording()
+
+    def _skip_until_first(self, seconds: float) -> None:
+        """A session goes on: what passed until the first sample came is a gap."""
+        self._due = None
+        if (missing := self._clock.slept(seconds)) > 0:
+            self._record_and_queue([("gap", missing)])
+
+    def _note_sleep(self) -> None:
+        """Notice that the computer slept, which its clocks do not show: the samples of that time are missing."""
+        now, before = _asleep(), self._slept
+        self._slept = now
+        if now - before < _ASLEEP_SECONDS or not self._begun:
+            return
+        reason = f"this computer slept for {now - before:.0f} s, and recorded nothing: switch off its standby"
+        self._inputs.append(("computer", {"state": "set", "reason": reason}))
+        self._record_and_queue(self._clock.flush())
+        self._record_and_queue([("gap", self._clock.slept(now - before))])
 
     def _keep_recording(self) -> None:
         if self.recorder is None:
@@ -397,6 +429,13 @@ class LiveSource(Source):
         while sum(p.shape[1] for p in self._preview) - self._preview[0].shape[1] >= most:
             self._preview.popleft()
             self._delays.popleft()
+
+
+def _asleep() -> float:
+    """Return for how many s the computer has slept since it was switched on, where the system tells; else 0."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def _lead_text(ahead: float) -> str:

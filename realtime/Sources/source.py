@@ -37,7 +37,8 @@ class Plan:
 
     `recording`: for a replay; `folder` (None makes a new one) and `events`: of the session that goes on; `origin`:
     sample at which it begins; `inputs`: of the session that is replayed; `gaps`: (first sample, samples), on the
-    recording's own clock, that it lacks; `card`: of the session that goes on or is replayed (None: it follows from the
+    recording's own clock, that it lacks; `gap`: s that the operator says nothing was taken for, before the session goes
+    on (None: the clocks tell); `card`: of the session that goes on or is replayed (None: it follows from the
     settings, `session_cards`).
     """
 
@@ -50,6 +51,7 @@ class Plan:
     inputs: ReplayedInputs = field(default_factory=ReplayedInputs)
     gaps: tuple[tuple[int, int], ...] = ()
     card: DataCard | None = None
+    gap: float | None = None
 
     @property
     def skipped(self) -> int:

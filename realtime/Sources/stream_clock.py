@@ -343,10 +343,11 @@ class StreamClock:
 
     def slept(self, seconds: float) -> int:
         """The machine, and its clocks, stood still for so long: return how many samples are missing for it."""
+        if self._line is None:
+            return 0
         missing = max(0, round(seconds * self._rate))
-        if self._line is not None:
-            self._line.pass_over(missing)
-            self._line.shift(-missing * self._line.period)
+        self._line.pass_over(missing)
+        self._line.shift(-missing * self._line.period)
         self.count += missing
         return missing
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sleep_interpreter.realtime.Parameters.source import SourceSettings
+from sleep_interpreter.realtime.Sources import live_source
 from sleep_interpreter.realtime.Sources.live_source import LiveSource
 from sleep_interpreter.realtime.Sources.stream_clock import StreamClock
 from sleep_interpreter.utils.core.errors import UserError
@@ -307,6 +308,60 @@ def test_a_rate_that_changes_in_the_night_is_said_once(off, said):
     found = [(kind, detail) for kind, detail in source.take_inputs() if kind != "clock"]
     assert [f"{kind} {detail.get('state', '')}".strip() for kind, detail in found] == said
     assert all(f"effective rate {RATE * (1 + off):.0f}" in (d.get("reason") or d["text"]) for _, d in found)
+
+
+def test_what_passes_until_a_resumed_session_s_first_sample_is_a_gap():
+    """Sound card and files took their time: the gap was 12.8 s too short."""
+    source = Made(0.0)
+    try:
+        source.open(["E1"])
+        source.begin_at(70_000)
+        time.sleep(1.5)
+        began, taken = source._due, 0
+        until = time.perf_counter() + 0.5
+        for chunk in source.chunks(lambda: time.perf_counter() > until):
+            taken += chunk.shape[1]
+        inputs = source.take_inputs()
+    finally:
+        source.close()
+    (gap,) = [detail for kind, detail in inputs if kind == "gap"]
+    assert gap["first"] == 0 and gap["seconds"] == pytest.approx(1.5, abs=0.3)
+    assert source.time_of(taken / RATE) == pytest.approx(began + taken / RATE, abs=0.15)
+
+
+@pytest.mark.parametrize("slept", [4.0, 1800.0])
+def test_a_computer_that_slept_is_noticed_and_its_time_a_gap(slept, monkeypatch):
+    asleep = [0.0]
+    monkeypatch.setattr(live_source, "_asleep", lambda: asleep[0])
+    source = Made(0.0)
+    try:
+        source.open(["E1"])
+        source.time_off(0.5)
+        asleep[0] = slept
+        _, inputs = source.time_off(1.0)
+    finally:
+        source.close()
+    gaps = [detail["count"] for kind, detail in inputs if kind == "gap"]
+    assert gaps == [round(slept * RATE)]
+    (said,) = [detail["reason"] for kind, detail in inputs if kind == "computer"]
+    assert f"slept for {slept:.0f} s" in said and "standby" in said
+
+
+def test_a_process_that_stood_still_finds_no_lost_stream():
+    """What came meanwhile waits; it is taken before anything is said of the stream."""
+    source = Made(0.0)
+    try:
+        source.open(["E1"])
+        chunks = source.chunks()
+        until = time.perf_counter() + 0.5
+        while time.perf_counter() < until:
+            next(chunks)
+        source._arrived -= 30  # both threads stood still for 30 s
+        source._judged -= 30
+        source._report_state(0, False)
+        assert source._state == "current"
+    finally:
+        source.close()
 
 
 def test_a_clock_that_is_set_between_opening_and_the_session_is_taken_out_and_said():
