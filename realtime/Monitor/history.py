@@ -10,7 +10,7 @@ import numpy as np
 from scipy import signal
 
 from sleep_interpreter.realtime.Recording.event_log import is_silent_cue
-from sleep_interpreter.realtime.Recording.recorder import PLACE
+from sleep_interpreter.realtime.Recording.recorder import PLACE, places
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.data_card import card_of
 from sleep_interpreter.utils.core.provenance import read_json
@@ -139,7 +139,7 @@ class SignalReader:
         """Return names, rate and (channels, n) µV; the staging channels come first."""
         about = self._history.about()
         wanted = about.get("channels", [])[: 1 if only_first else None]
-        segments = sorted((self._history.folder / "recording").glob("segment_*.vhdr"))
+        segments = sorted(path for place in places(self._history.folder) for path in place.glob("segment_*.vhdr"))
         if segments:
             return self._recorded(segments, wanted, start, seconds)
         path = about.get("recording", {}).get("path")

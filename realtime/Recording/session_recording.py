@@ -10,7 +10,7 @@ import mne
 import numpy as np
 
 from sleep_interpreter.realtime.Recording.event_log import read_log, silent_cues
-from sleep_interpreter.realtime.Recording.recorder import GAP_KIND, GAP_TEXT, PLACE
+from sleep_interpreter.realtime.Recording.recorder import GAP_KIND, GAP_TEXT, PLACE, places
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.provenance import MARK
@@ -42,7 +42,7 @@ class Segment:
 def segments(folder: str | Path) -> list[Segment]:
     """Return the segments of a session's folder in the order of time, or raise `UserError` where there are none or
     one cannot be read."""
-    paths = sorted((Path(folder) / "recording").glob("segment_*.vhdr"))
+    paths = sorted(path for place in places(folder) for path in place.glob("segment_*.vhdr"))
     if not paths:
         raise UserError(f"{folder}: no recording is there; only live sessions record their stream")
     found = sorted((read_segment(path) for path in paths), key=lambda s: (s.first, s.path.name))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sleep_interpreter.realtime.Recording.event_log import read_log, silent_cues
+from sleep_interpreter.realtime.Recording.recorder import places
 from sleep_interpreter.utils.core.config import read_yaml
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.data_card import DataCard, card_of
@@ -264,7 +265,7 @@ def load_session(folder: str | Path) -> SessionData:
 
 def _segments(session: SessionData) -> list[Segment]:
     """Find the files of the recording and where each begins."""
-    own = sorted((session.folder / "recording").glob("segment_*.vhdr"))
+    own = sorted(path for place in places(session.folder) for path in place.glob("segment_*.vhdr"))
     if not own:
         path = session.about.get("recording", {}).get("path")
         return [Segment(Path(path), 0.0)] if path and Path(path).exists() else []

@@ -150,6 +150,15 @@ class Session:
             self._stream["lost_samples"] += round(detail["seconds"] * STREAM_RATE)
             context.log_event(now, "gap", **detail)
             return
+        if kind == "recording":  # nothing is: a cue would go into no record
+            context.log_event(now, "recording", **detail)
+            if detail["on"]:
+                self.cueing.unblock(now, "recording")
+            else:
+                self.cueing.block(now, "recording", "nothing is recorded")
+            return
+        if kind == "recorder":
+            self._handle_input(now, "recording", {"on": detail["state"] == "back", "reason": detail["reason"]})
         if kind != "stream":
             self._handle_fault(kind, detail["state"], detail.get("reason", ""))
             return
@@ -193,6 +202,9 @@ class Session:
             context.sink.silence()
         self.decoding.close()
         self.poll_inputs()
+        recorder = context.source.recorder
+        if recorder is not None and recorder.missed:
+            context.log_notice(f"{recorder.missed_seconds:.1f} s of the stream were not recorded", logging.WARNING)
         context.log_event(self.sample, "stop", reason=ending)
         context.sink.close(self.sample)
         if context.ports is not None:

@@ -12,6 +12,7 @@ from typing import Any
 from sleep_interpreter.realtime.Cues import loudness_calibration
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Recording.event_log import read_log
+from sleep_interpreter.realtime.Recording.recorder import places
 from sleep_interpreter.realtime.Recording.session_recording import segments
 from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
 from sleep_interpreter.realtime.Sources.source import Plan
@@ -160,7 +161,9 @@ def _replayed(args: argparse.Namespace) -> Plan:
         "markers.parallel=null", "markers.ports=null", *cli_overrides(args),
     ]  # fmt: skip
     folder, settings, about = _open(args.session, overrides)
-    recording = folder / "recording" / f"segment_{number:03d}.vhdr"
+    name = f"segment_{number:03d}.vhdr"
+    there = [place / name for place in places(folder) if (place / name).is_file()]
+    recording = there[0] if there else folder / "recording" / name
     if not recording.is_file():
         raise UserError(f"{recording}: not there; only live sessions record their stream (a replay: give --recording)")
     events = read_log(folder / "log.jsonl")

@@ -40,6 +40,9 @@ from sleep_interpreter.utils.signal.channel_names import listed
 
 logger = logging.getLogger(__name__)
 
+_LOG_RESERVE = 2**21
+"""Bytes of a live session's disk that are kept for its log: the recording may fill the rest."""
+
 
 def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, monitor: bool = False) -> None:
     """Run a session into its folder, to its end or until `stop`; `monitor` shows it in the browser."""
@@ -73,6 +76,7 @@ def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, moni
         log = EventLog(
             folder / "log.jsonl", STREAM_RATE, source.begins, resume=goes_on,
             listener=None if panel is None else partial(panel.control.publish, "event"),
+            reserve=_LOG_RESERVE if source.live and settings.recording.enabled else 0,
         )  # fmt: skip
         if source.live and settings.recording.enabled:
             source.record(folder / "recording", settings.recording, planned.origin)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-_TAKEN = ("command", "gap", "stream")
+_TAKEN = ("command", "gap", "stream", "recording")
 """Events that are inputs as they stand."""
 
 

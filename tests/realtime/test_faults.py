@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 
 from sleep_interpreter.realtime.Parameters import SessionSettings
-from sleep_interpreter.realtime.Recording.event_log import decisions, read_log
+from sleep_interpreter.realtime.Recording.event_log import EventLog, decisions, read_log
 from sleep_interpreter.realtime.Session.cue_watchdog import CueWatchdog
+from sleep_interpreter.realtime.Sources.simulated_source import SimulatedSource
 from sleep_interpreter.utils.core.errors import UserError
 
 from .conftest import of
@@ -200,6 +202,55 @@ def test_a_real_full_file_system_keeps_what_was_there(tmp_path):
     assert [e["code"] for e in read_log(tmp_path / "log.jsonl")] == [3, 4, 5, 6]
     assert [f["state"] for f in log.take_faults()] == ["back"]
     log.close()
+
+
+def test_a_disk_full_for_good_leaves_the_log_its_reserve(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk cannot be mounted here (needs root)")
+    try:
+        log = EventLog(disk / "log.jsonl", 500, reserve=100_000)
+        with (disk / "rest").open("wb", buffering=0) as rest, pytest.raises(OSError, match="No space"):
+            while True:
+                rest.write(bytes(4096))
+        for number in range(200):
+            log.write(number, "cue", 3, text="x" * 100)
+        assert [(f["state"], "kept for it" in f["reason"]) for f in log.take_faults()] == [("failed", True)]
+        assert [e["sample"] for e in read_log(disk / "log.jsonl")] == list(range(200))
+        for number in range(200, 1500):  # and when that is used up, in memory
+            log.write(number, "cue", 3, text="x" * 100)
+        assert [f["state"] for f in log.take_faults()] == ["failed"]
+        (disk / "rest").unlink()
+        log.close()
+        assert [e["sample"] for e in read_log(disk / "log.jsonl")] == list(range(1500))
+        assert not (disk / ".reserve").exists()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_cueing_stops_while_nothing_is_recorded_and_a_replay_decides_the_same(main, staged, tmp_path, monkeypatch):
+    words = ["--subject", "s1", "--source", "simulate", "--speed", "0", "--out", str(tmp_path / "night")]
+    hours = ["--set", "source.simulate.hours=0.028"]
+    real, calls = SimulatedSource.take_inputs, []
+
+    def take_inputs(self):
+        calls.append(1)
+        told = {400: ("failed", "the disk is full"), 700: ("back", "recording goes on")}.get(len(calls))
+        return real(self) + ([("recorder", {"state": told[0], "reason": told[1]})] if told else [])
+
+    monkeypatch.setattr(SimulatedSource, "take_inputs", take_inputs)
+    assert main([*words, *staged, *OFTEN, *hours]) == 0
+    events = read_log(tmp_path / "night" / "s1" / "session_001" / "log.jsonl")
+    off, on = (e["sample"] for e in events if e["event"] == "recording")
+    cues = [e["sample"] for e in events if e["event"] == "cue"]
+    assert not [c for c in cues if off < c <= on] and min(cues) < off and max(cues) > on
+    assert {e["detail"]["reason"] for e in events if e["event"] == "cueing"} >= {"nothing is recorded"}
+    monkeypatch.setattr(SimulatedSource, "take_inputs", real)
+    folder = tmp_path / "night" / "s1" / "session_001"
+    assert main(["--session", str(folder), "--out", str(tmp_path / "again")]) == 0
+    assert decisions(read_log(tmp_path / "again" / "s1" / "session_001" / "log.jsonl")) == decisions(events)
 
 
 def test_arousal_pauses_at_once_and_for_its_time(session, raw55, staged, tmp_path):
