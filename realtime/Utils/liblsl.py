@@ -49,7 +49,7 @@ def resolve(timeout: float, source_id: str | None = None, minimum: int = 1) -> l
     mne-lsl's `resolve_streams` takes two outlets of one name, source_id and kind for one, which is what must be seen.
     """
     from mne_lsl.lsl.load_liblsl import lib  # lazy: optional dependency
-    from mne_lsl.lsl.stream_info import _BaseStreamInfo
+    from mne_lsl.lsl.stream_info import _BaseStreamInfo  # lazy: optional dependency
 
     found = (ctypes.c_void_p * 1024)()
     if source_id is None:
