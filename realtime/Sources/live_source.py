@@ -36,8 +36,9 @@ _LOOK_AGAIN_SECONDS = 5.0
 """Between two looks at what is there instead of a stream that is lost."""
 _FIRST_SECONDS = 2.5
 """Before the session a stream is looked after this soon: no sample of it is needed yet."""
-_APART_SECONDS = 1.0
-"""Stamps that are further than this from the arrival of every sample are not on this machine's clock."""
+_APART_SECONDS = 0.05
+"""Stamps that are further than this behind the arrival of every sample are not on this machine's clock: those of a
+program that counts samples at a rate that is off part from it by seconds in a night."""
 _EARLY_SECONDS = 0.1
 """Nor are stamps that are later than the arrival by more than this and their jitter."""
 _OFF_MOST = 0.005
@@ -441,6 +442,6 @@ def _asleep() -> float:
 def _lead_text(ahead: float) -> str:
     side = "ahead of" if ahead > 0 else "behind"
     return (
-        f"the stream's stamps are {abs(ahead):.1f} s {side} this machine's clock: "
+        f"the stream's stamps are {abs(ahead):.2f} s {side} this machine's clock: "
         "its samples are taken to be of the moment at which they come"
     )

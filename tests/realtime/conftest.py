@@ -122,14 +122,6 @@ def staged(flags):
 
 
 @pytest.fixture
-def faster_than_it_says(monkeypatch):
-    """For tests whose stand-in amplifier hurries (`--speed`): a real one would be refused."""
-    from sleep_interpreter.realtime.Sources import live_source
-
-    monkeypatch.setattr(live_source, "_OFF_MOST", 100.0)
-
-
-@pytest.fixture
 def figures():
     """For tests that look at the figures of a session or its report."""
 

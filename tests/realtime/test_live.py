@@ -37,12 +37,11 @@ def decided(folder):
     return decisions(read_log(folder / "log.jsonl"))
 
 
-@pytest.mark.usefixtures("faster_than_it_says")
 def test_losses_are_gaps_of_their_true_length_and_a_replay_decides_the_same(main, stream, flags, tmp_path):
     source = f"{os.getpid()}-losses"
-    with outlet(source, "--file", stream, "--seconds", 400, "--speed", 5) as amplifier:
+    with outlet(source, "--file", stream, "--seconds", 400) as amplifier:
         live = Live(main, tmp_path / "live", *arguments(source, *flags))
-        live.until(lambda e: named(e, "cue"), what="a first cue")
+        live.until(lambda e: named(e, "cue"), seconds=90, what="a first cue")
         tell(amplifier, "lose 160")  # more than is bridged: the stage is unknown until 30 s have come
         live.until(lambda e: named(e, "gap"), what="a gap")
         answer = live.ask("pause")
@@ -51,7 +50,7 @@ def test_losses_are_gaps_of_their_true_length_and_a_replay_decides_the_same(main
         assert live.ask("volume", db=10)["text"].endswith("the cap is -6 dB")
         assert not live.ask("volume", db=None)["ok"]
         live.until(lambda e: named(e, "gate", open=False), what="the gap closes the gate")
-        reopened = live.until(lambda e: len(named(e, "gate", open=True)) > 1, what="the gate opens again")
+        reopened = live.until(lambda e: len(named(e, "gate", open=True)) > 1, seconds=90, what="the gate opens again")
         assert reopened
         live.until(lambda e: named(e, "cue")[-1]["sample"] > named(e, "gate")[-1]["sample"], what="more cues")
         live.stop()

@@ -259,7 +259,7 @@ class Made(LiveSource):
 
 @pytest.mark.parametrize(
     ("off", "says"),
-    [(1e5, "100000.0 s ahead of"), (-1e5, "100000.0 s behind"), (0.5, "0.5 s ahead of"), (-0.1, None), (0.0, None)],
+    [(1e5, " s ahead of"), (-1e5, " s behind"), (0.5, "s ahead of"), (-0.2, "s behind"), (-0.03, None), (0.0, None)],
 )
 def test_stamps_that_are_not_on_the_machine_s_clock_are_noticed_and_taken_out(off, says):
     source = Made(off)
