@@ -25,7 +25,7 @@ MAKEOVERRIDES :=
 unexport ARGS PYTHON
 MINUTES ?= 10
 
-.PHONY: help setup check-environment demo test test-slow fuzz real-eeg real-staging class-loss-study lasso-real simulated-benchmark simulator-report calibration-study phase-study arousal-study endurance soak test-tools monitor-pictures lint bench clean real-preparation planted-study smoke notebooks monitor-cost hypnogram-fit
+.PHONY: help setup check-environment demo test test-slow fuzz real-eeg real-staging class-loss-study lasso-real simulated-benchmark simulator-report calibration-study phase-study arousal-study endurance fault-matrix soak test-tools monitor-pictures lint bench clean real-preparation planted-study smoke notebooks monitor-cost hypnogram-fit
 
 help:  ## list the verbs
 	@echo "make VERB                 (own environment: make VERB PYTHON=python)"
@@ -98,6 +98,9 @@ lasso-real: $(READY) $(AEON)  ## Lasso GLM on real EEG (key presses), accuracy o
 
 endurance: $(READY)  ## a simulated night of 8 h at full speed: memory, log, a replay that decides the same
 	@$(PY) -m benchmarks.realtime.endurance $(ARGS)
+
+fault-matrix: $(READY)  ## what a night does when its stream misbehaves: docs/night/streams.md; 40 minutes
+	@$(PY) -m benchmarks.realtime.fault_matrix --page docs/night/streams.md $(ARGS)
 
 soak: $(READY)  ## an hour of a live session beside a stand-in amplifier: losses, timing, memory
 	@$(PY) realtime/rehearse.py --minutes 60 $(ARGS)

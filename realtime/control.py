@@ -1,4 +1,5 @@
-"""Control a running session from another terminal: pause, resume, volume, mark, group, stop, status.
+"""Control a running session from another terminal: pause, resume, volume, mark, group, accept, stop,
+status.
 
 Each command is answered when the session has taken it, and stands in its log with its origin.
 
@@ -21,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     """Ask a session, and say what it answered."""
     arguments = parser(__doc__)
     arguments.add_argument("session", type=Path, help="the session's folder")
-    commands = ["pause", "resume", "volume", "mark", "group", "stop", "status"]
+    commands = ["pause", "resume", "volume", "mark", "group", "accept", "stop", "status"]
     arguments.add_argument("command", choices=commands)
     arguments.add_argument("value", nargs="?", help="volume: dB; mark: text")
     arguments.add_argument("--by", type=float, metavar="DB", help="volume: change by so many dB")

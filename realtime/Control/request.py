@@ -10,6 +10,7 @@ _LARGEST = 200.0
 """dB; no level is further from full scale."""
 _ARGS: dict[str, tuple[str, ...]] = {
     "pause": (), "resume": (), "volume": ("db", "change_db"), "mark": ("text",), "group": (), "stop": (), "status": (),
+    "accept": (),
 }  # fmt: skip
 COMMANDS = tuple(_ARGS)
 

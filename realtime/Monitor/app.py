@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_COMMANDS = ("pause", "resume", "volume", "mark", "group", "stop")
+_COMMANDS = ("pause", "resume", "volume", "mark", "group", "accept", "stop")
 _RECONNECT_SECONDS = 1.0
 _SILENT_SECONDS = 5.0
 """After which a session that says nothing is asked anew: it publishes several times a second."""

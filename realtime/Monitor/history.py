@@ -11,7 +11,7 @@ from scipy import signal
 from sleep_interpreter.realtime.Control.control_server import FILE, Client
 from sleep_interpreter.realtime.Recording import session_about
 from sleep_interpreter.realtime.Recording.event_log import is_silent_cue
-from sleep_interpreter.realtime.Recording.recorder import PLACE
+from sleep_interpreter.realtime.Recording.recorder import PLACE, places
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.data_card import card_of
 from sleep_interpreter.utils.core.errors import UserError
@@ -172,7 +172,7 @@ class SignalReader:
         """Return names, rate and (channels, n) µV; the staging channels come first."""
         about = self._history.about()
         wanted = about.get("channels", [])[: 1 if only_first else None]
-        segments = sorted((self._history.folder / "recording").glob("segment_*.vhdr"))
+        segments = sorted(path for place in places(self._history.folder) for path in place.glob("segment_*.vhdr"))
         if segments:
             return self._recorded(segments, wanted, start, seconds)
         if self._replayed is None:

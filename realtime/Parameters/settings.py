@@ -100,7 +100,7 @@ class CueSettings(Settings):
     lead_seconds: float = Field(0.2, ge=0, le=1)
     sound_recorded: bool = False
     rule: Literal["published", "balanced"] = "published"
-    playlist: str | None = None
+    playlist: UserPath | None = None
     sham_share: float = Field(0.0, ge=0, le=0.9)
     max_per_hour: PositiveInt | None = None
     lock: LockSettings = LockSettings()
@@ -208,17 +208,18 @@ class Fault(Settings):
     """One fault: what, from when on, for how long, on which channels.
 
     flat, railed, nan, loud (a thousand times too large) and line (nothing but line noise) spoil channels;
-    lost takes samples away as a gap; stalled tells of a stream that stands still and then gives everything.
+    lost takes samples away as a gap, and so does dropped, as packets that do not arrive while the stream goes on;
+    stalled tells of a stream that stands still and then gives everything.
     """
 
-    kind: Literal["flat", "railed", "nan", "loud", "line", "lost", "stalled"]
+    kind: Literal["flat", "railed", "nan", "loud", "line", "lost", "dropped", "stalled"]
     start: float = Field(ge=0)
     seconds: float = Field(gt=0)
     channels: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        spoils = self.kind not in ("lost", "stalled")
+        spoils = self.kind not in ("lost", "dropped", "stalled")
         if spoils != bool(self.channels):
             raise ValueError(f"kind {self.kind!r} {'needs channels' if spoils else 'concerns all channels'}")
         return self

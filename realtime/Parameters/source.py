@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from sleep_interpreter.realtime.Utils.registries import SOURCES
-from sleep_interpreter.utils.core.config import Settings
+from sleep_interpreter.utils.core.config import Settings, UserPath
 
 
 class LslSettings(Settings):
@@ -93,3 +93,4 @@ class RecordingSettings(Settings):
     sync_seconds: float = Field(1.0, ge=0.1, le=10)
     reserve_gib: float = Field(1.0, ge=0)
     xdf: bool = False
+    second_folder: UserPath | None = Field(None, exclude_if=lambda value: value is None)

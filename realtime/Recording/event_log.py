@@ -6,6 +6,7 @@ a function of the recording and the settings. What the clock on the wall says is
 
 import contextlib
 import datetime
+import errno
 import json
 import logging
 import os
@@ -38,6 +39,8 @@ _DETAILS: dict[str, dict[str, Any]] = {
 _LARGEST = 1e12
 _FIRST = ("sample", "seconds", "event", "code")
 _WALL = ("latency_ms", "time")
+RESERVE = ".reserve"
+"""File beside a log that keeps room for it."""
 _OF_WALL_TIME = ("notice", "stop", "sound", "fault")
 """Events that a replay need not have, or has with other words."""
 
@@ -48,12 +51,12 @@ class EventLog:
     0 (source.start); `listener(event)` is called after each event, and `counts` are {event: how many}.
 
     A full disk does not end a session: what cannot be written is kept and written, in order, as soon as there is
-    room, and the log says so (`take_faults`).
+    room, and the log says so (`take_faults`). So many bytes are held in `reserve` for that while the log is open.
     """
 
     def __init__(
         self, path: str | Path, rate: float, offset: float = 0.0, resume: bool = False,
-        listener: Callable[[Event], None] | None = None,
+        listener: Callable[[Event], None] | None = None, reserve: int = 0,
     ) -> None:  # fmt: skip
         self.path = Path(path)
         self.counts: Counter[str] = Counter()
@@ -67,6 +70,10 @@ class EventLog:
         self._file = self.path.open("rb+" if resume else "xb", buffering=0)
         self._file.truncate(self._good)
         self._file.seek(self._good)
+        self._reserve = self.path.with_name(RESERVE)
+        if reserve:
+            with contextlib.suppress(OSError):  # there is no room to be held
+                self._reserve.write_bytes(bytes(reserve))
 
     def write(
         self, sample: int, event: str, code: int | None = None, *, latency: float | None = None, **detail: Any
@@ -101,6 +108,7 @@ class EventLog:
         if not self._file.closed:
             self._save()
             self._file.close()
+            self._reserve.unlink(missing_ok=True)
             if self._waiting:
                 self._save_elsewhere()
             try:
@@ -121,25 +129,46 @@ class EventLog:
 
     def _save(self) -> None:
         failed = len(self._waiting) > 1
-        data = memoryview(b"".join(self._waiting))
         try:
-            while data:
-                data = data[self._file.write(data) :]
-            os.fsync(self._file.fileno())
+            self._put()
         except OSError as error:
-            # half a line may be there: the next attempt writes over it
-            self._file.seek(self._good)
-            with contextlib.suppress(OSError):
-                self._file.truncate(self._good)
-            if not failed:
-                self._faults.append({"state": "failed", "reason": f"{self.path.name}: {error.strerror}"})
-                logger.error("%s cannot be written (%s); events are kept in memory", self.path, error.strerror)
-            return
+            if error.errno != errno.ENOSPC or not self._reserve.exists() or not self._put_into_reserve():
+                self._keep_waiting(error, failed)
+                return
         self._good = self._file.tell()
         if failed:
             text = f"{self.path.name}: {len(self._waiting)} events that had waited are written"
             self._faults.append({"state": "back", "reason": text})
         self._waiting.clear()
+
+    def _put_into_reserve(self) -> bool:
+        """The disk is full: give up the reserve, and say so."""
+        with contextlib.suppress(OSError):
+            self._reserve.unlink()
+            self._go_back()
+            self._put()
+            text = f"the disk is full: {self.path.name} goes on in the room that was kept for it"
+            self._faults.append({"state": "failed", "reason": text})
+            return True
+        return False
+
+    def _go_back(self) -> None:
+        """Half a line may be there: the next attempt writes over it."""
+        self._file.seek(self._good)
+        with contextlib.suppress(OSError):
+            self._file.truncate(self._good)
+
+    def _keep_waiting(self, error: OSError, failed: bool) -> None:
+        self._go_back()
+        if not failed:
+            self._faults.append({"state": "failed", "reason": f"{self.path.name}: {error.strerror}"})
+            logger.error("%s cannot be written (%s); events are kept in memory", self.path, error.strerror)
+
+    def _put(self) -> None:
+        data = memoryview(b"".join(self._waiting))
+        while data:
+            data = data[self._file.write(data) :]
+        os.fsync(self._file.fileno())
 
 
 def read_log(path: str | Path, details: bool = False) -> list[Event]:

@@ -1,7 +1,9 @@
 """The raw stream on disk: append-only BrainVision, on the disk once a second, readable at any moment."""
 
 import logging
+import math
 import re
+import shutil
 import threading
 import time
 from collections import deque
@@ -13,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings
+from sleep_interpreter.realtime.Recording.event_log import RESERVE
+from sleep_interpreter.utils.core.config import read_yaml
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.provenance import MARK
 from sleep_interpreter.utils.signal.brainvision_writer import BrainVisionWriter
@@ -27,20 +31,50 @@ LOCAL_TIME = r"Times are local, UTC([+-]\d{4})"
 """What the header says of the time of a recording's begin."""
 _RETRY_SECONDS = 10.0
 """Seconds between two attempts to record again after a failure."""
+_ROOM_SECONDS = 10.0
+"""A disk is taken again once it has room for so much, ..."""
+_LOG_BYTES = 2**21
+"""... and for the log, where that has used up its own reserve."""
 _SYNCS = 3600
 """Durations of the newest syncs that are kept."""
+
+
+def second_place(session: Path, second_folder: str) -> Path:
+    """Return where the recording of a session's folder goes on when its own disk is full."""
+    session = session.resolve()
+    return Path(second_folder) / f"{session.parent.name}_{session.name}"
+
+
+def places(folder: str | Path) -> list[Path]:
+    """Return the folders in which a session's recording may be: its own, and the one for when that disk was full."""
+    folder = Path(folder)
+    settings = folder / "settings.yaml"
+    own = read_yaml(settings).get("recording") if settings.is_file() else None
+    second = own.get("second_folder") if isinstance(own, dict) else None
+    return [folder / "recording", *([second_place(folder, second)] if isinstance(second, str) else [])]
+
+
+def _has_room(place: Path, needed: float) -> bool:
+    """Tell whether the disk of a folder takes so many bytes more and leaves room for the session's log."""
+    log = place.parent / "log.jsonl"
+    if log.exists() and not log.with_name(RESERVE).exists():
+        needed += _LOG_BYTES
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free >= needed
 
 
 class Recorder:
     """Record all channels as they come into `folder`, recording/ of a session; go on in a new segment after a failure.
 
     Samples are handed to the system at once, so that they outlive the process; a thread brings them to the disk once
-    a second, so that a slow disk holds up nobody. `rate` is in Hz, `start` the time of the first sample and `first`
-    its place in the session's stream, in samples of the stream's own rate; a recording of a `simulated` stream says
-    so.
+    a second, so that a slow disk holds up nobody. A disk that is full is given up for `settings.second_folder`, if
+    there is one. `rate` is in Hz, `start` the time of the first sample and `first` its place in the session's stream,
+    in samples of the stream's own rate; a recording of a `simulated` stream says so.
 
     Of the newest segment, `path` is the header, `acknowledged` how many samples are on the disk whatever happens now,
-    and `bytes` their length. `syncs` are how long the newest syncs took, s.
+    and `bytes` their length; `missed` are the samples that were recorded nowhere. `syncs` are how long the newest syncs
+    took, s.
     """
 
     def __init__(
@@ -52,14 +86,23 @@ class Recorder:
         self._inputs: list[tuple[str, dict[str, Any]]] = []
         self.bytes_per_second = 4 * len(self._names) * rate
         self.syncs: deque[float] = deque(maxlen=_SYNCS)
-        self._position, self._missed = first, 0
+        self._position, self._missed, self.missed = first, 0, 0
+        self._places = [folder]
+        if settings.second_folder is not None:
+            self._places.append(second_place(folder.parent, settings.second_folder))
         self._failed_at: float | None = None
+        self._tried = -math.inf  # when last to go on
         self._asked = 0.0  # when the last sync was
         self._due, self._ending = threading.Event(), False
         self._sync_error: tuple[BrainVisionWriter, Exception] | None = None
-        self._open(start)
+        self._open(folder, start)
         self._thread = threading.Thread(target=self._sync, name="recording to disk", daemon=True)
         self._thread.start()
+
+    @property
+    def missed_seconds(self) -> float:
+        """What was recorded nowhere, s."""
+        return self.missed / self._rate
 
     def append(self, data: np.ndarray) -> None:
         """Append (channels, n) float32 µV; a disk that fails is reported, not raised."""
@@ -83,7 +126,8 @@ class Recorder:
         now = time.monotonic()
         self._check_thread()
         if self._failed_at is not None:
-            if now - self._failed_at >= _RETRY_SECONDS:
+            # a second place is gone on in at once, where that is no place that has just failed
+            if now - max(self._tried, self._failed_at if len(self._places) == 1 else 0.0) >= _RETRY_SECONDS:
                 self._retry(now)
         elif now - self._asked >= self._settings.sync_seconds:
             self._asked = now
@@ -113,10 +157,11 @@ class Recorder:
         if self._failed_at is None:
             self._attempt(self._writer.close, 0)
 
-    def _open(self, start: datetime | None = None) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        taken = [int(m[1]) for p in self._folder.iterdir() if (m := re.match(r"segment_(\d+)\.", p.name))]
-        path = self._folder / f"segment_{max(taken, default=0) + 1:03d}.vhdr"
+    def _open(self, place: Path, start: datetime | None = None) -> None:
+        place.mkdir(parents=True, exist_ok=True)
+        there = [path for folder in self._places if folder.is_dir() for path in folder.iterdir()]
+        taken = [int(m[1]) for path in there if (m := re.match(r"segment_(\d+)\.", path.name))]
+        path = place / f"segment_{max(taken, default=0) + 1:03d}.vhdr"
         comment = "Recorded by Sleep Interpreter; µV as received."
         start = (start or datetime.now()).astimezone()
         comment += f"\n{local_time(start)}"
@@ -162,6 +207,7 @@ class Recorder:
         self._position += samples
         if self._failed_at is not None:
             self._missed += samples
+            self.missed += samples
             return
         try:
             action()
@@ -171,20 +217,28 @@ class Recorder:
     def _fail(self, error: Exception, samples: int) -> None:
         # what the writer took is in the file unless the disk itself is broken
         self._failed_at, self._missed = time.monotonic(), samples
+        self.missed += samples
         self._writer.abandon()
         text = f"{self.path.name} cannot be written: {getattr(error, 'strerror', None) or error}"
+        if len(self._places) == 1:
+            text += "; make room (or next time name a second place: recording.second_folder)"
         logger.error("%s; %d samples of it are safe", text, self.acknowledged)
         self._inputs.append(("recorder", {"state": "failed", "reason": text}))
 
     def _retry(self, now: float) -> None:
-        try:
-            self._open()
-        except (OSError, UserError) as error:
-            logger.debug("recording again: %s", error)
-            self._failed_at = now
+        self._tried = now
+        for place in self._places:
+            try:
+                if _has_room(place, _ROOM_SECONDS * self.bytes_per_second):
+                    self._open(place)
+                    break
+            except (OSError, UserError) as error:
+                logger.debug("recording again: %s", error)
+        else:
             return
         self._failed_at = None
-        text = f"recording goes on in {self.path.name}; {self._missed / self._rate:.1f} s were not recorded"
+        where = self.path.name if place == self._folder else self.path
+        text = f"recording goes on in {where}; {self._missed / self._rate:.1f} s were not recorded"
         logger.warning("%s", text)
         self._inputs.append(("recorder", {"state": "back", "reason": text}))
 

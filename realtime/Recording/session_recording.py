@@ -12,7 +12,7 @@ import mne
 import numpy as np
 
 from sleep_interpreter.realtime.Recording.event_log import read_log, silent_cues
-from sleep_interpreter.realtime.Recording.recorder import GAP_KIND, GAP_TEXT, LOCAL_TIME, PLACE, local_time
+from sleep_interpreter.realtime.Recording.recorder import GAP_KIND, GAP_TEXT, LOCAL_TIME, PLACE, local_time, places
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.own_folder import own_folder
@@ -56,8 +56,8 @@ def segments(folder: str | Path) -> list[Segment]:
     One without markers is placed by the session's log, one without header is read as its neighbours are; both, and
     one that cannot be read, are said in a WARNING.
     """
-    place = own_folder(folder) / "recording"
-    paths = sorted({path.with_suffix(".vhdr") for suffix in SUFFIXES for path in place.glob(f"segment_*{suffix}")})
+    found_files = [f for place in places(own_folder(folder)) for end in SUFFIXES for f in place.glob(f"segment_*{end}")]
+    paths = sorted({path.with_suffix(".vhdr") for path in found_files})
     if not paths:
         raise UserError(f"{folder}: no recording is there; only live sessions record their stream")
     read, problems = [], []

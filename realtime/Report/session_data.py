@@ -13,6 +13,7 @@ import numpy as np
 
 from sleep_interpreter.realtime.Recording import session_about
 from sleep_interpreter.realtime.Recording.event_log import read_log, silent_cues
+from sleep_interpreter.realtime.Recording.recorder import places
 from sleep_interpreter.utils.core.config import read_yaml
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.data_card import DataCard, card_of
@@ -289,7 +290,7 @@ def load_session(folder: str | Path) -> SessionData:
 
 def _segments(session: SessionData) -> list[Segment]:
     """Find the files of the recording and where each begins."""
-    own = sorted((session.folder / "recording").glob("segment_*.vhdr"))
+    own = sorted(path for place in places(session.folder) for path in place.glob("segment_*.vhdr"))
     if not own:
         path = session_about.replayed_file(session.about)
         return [] if path is None else [Segment(path, 0.0)]

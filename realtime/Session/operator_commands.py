@@ -38,7 +38,7 @@ class CommandHandler:
         self._context, self._cueing, self._stop, self._status = context, cueing, stop, status
         self._known: dict[str, Callable[..., str]] = {
             "pause": self._pause, "resume": self._resume, "volume": self._volume,
-            "mark": self._mark, "group": self._group, "stop": self._end,
+            "mark": self._mark, "group": self._group, "stop": self._end, "accept": self._accept,
         }  # fmt: skip
 
     def handle(self, now: int, request: Request) -> None:
@@ -75,6 +75,12 @@ class CommandHandler:
         cueing.unblock(now, "arousal")
         why = cueing.block_reasons()
         return "cueing goes on" if why is None else f"cueing goes on as soon as it may: {why}"
+
+    def _accept(self, now: int) -> str:
+        taken = self._context.source.accept()
+        if taken is None and not self._context.inputs.replaying:
+            raise ValueError("no stream waits to be accepted")
+        return f"accepted: {taken}"
 
     def _volume(self, now: int, db: float | None = None, change_db: float = 0.0) -> str:
         context = self._context

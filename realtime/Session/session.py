@@ -13,6 +13,7 @@ import numpy as np
 
 from sleep_interpreter.realtime.Cues.schedule import Schedule
 from sleep_interpreter.realtime.Model.parts import Workers
+from sleep_interpreter.realtime.Session.cue_watchdog import CueWatchdog
 from sleep_interpreter.realtime.Session.cueing import CueController
 from sleep_interpreter.realtime.Session.decoding import ResponseDecoding
 from sleep_interpreter.realtime.Session.operator_commands import CommandHandler
@@ -46,6 +47,9 @@ class Session:
         )
         self.cueing = CueController(context, schedule, lambda: self.staging.gate, self.decoding.add_cue)
         self.signal_monitor = SignalMonitor(context, self.cueing, lambda: self.staging.gate)
+        self._watchdog = CueWatchdog(
+            context.settings, self.cueing, lambda: self.staging.gate, self._cues, context.origin
+        )
         self._stream: dict[str, Any] = {"state": "current", "gaps": 0, "lost_samples": 0}
         self._status = SessionStatus(
             context, self.cueing, self.staging, self.decoding, self.signal_monitor, self._stream, about or {}
@@ -89,6 +93,8 @@ class Session:
             self._handle_fault(part, fault["state"], fault["reason"])
             if part == "sound" and fault["state"] in ("lost", "back"):
                 self._handle_input(now, "no_sound", {"on": fault["state"] == "lost", "reason": fault["reason"]})
+        for fault in self._watchdog.check(now) if context.source.live else ():
+            self._handle_fault("cueing", **fault)
         for fault in self.cueing.take_played(now):
             self._status.fault("cue", **fault)
             if fault["state"] == "silent":
@@ -140,6 +146,9 @@ class Session:
     def _handle_input(self, now: int, kind: str, detail: dict[str, Any]) -> None:
         """Take what the source or the recorder report."""
         context = self.context
+        if kind == "notice":
+            context.log_notice(detail["text"])
+            return
         if kind == "gap":
             self._stream["gaps"] += 1
             self._stream["lost_samples"] += round(detail["seconds"] * STREAM_RATE)
@@ -152,6 +161,15 @@ class Session:
             else:
                 self.cueing.unblock(now, "sound")
             return
+        if kind == "recording":  # nothing is: a cue would go into no record
+            context.log_event(now, "recording", **detail)
+            if detail["on"]:
+                self.cueing.unblock(now, "recording")
+            else:
+                self.cueing.block(now, "recording", "nothing is recorded")
+            return
+        if kind == "recorder":
+            self._handle_input(now, "recording", {"on": detail["state"] == "back", "reason": detail["reason"]})
         if kind != "stream":
             self._handle_fault(kind, detail["state"], detail.get("reason", ""))
             return
@@ -172,6 +190,11 @@ class Session:
         self.context.log_fault(part, state, reason)
         self._status.fault(part, state, reason)
 
+    def _cues(self) -> tuple[int, int]:
+        """Return how many cues, shams among them, came so far, and how many were skipped."""
+        counts = self.context.log.counts
+        return counts["cue"] + counts["sham"], counts["cue_skipped"]
+
     def _new_faults(self) -> Iterator[tuple[str, dict[str, str]]]:
         """Yield (part, fault) of what went wrong since the last call."""
         context, workers = self.context, self._workers
@@ -189,6 +212,9 @@ class Session:
         self.cueing.settle(self.sample, self._stop.requested())
         self.decoding.close()
         self.poll_inputs()
+        recorder = context.source.recorder
+        if recorder is not None and recorder.missed:
+            context.log_notice(f"{recorder.missed_seconds:.1f} s of the stream were not recorded", logging.WARNING)
         context.log_event(self.sample, "stop", reason=ending)
         context.sink.close(self.sample)
         if context.ports is not None:

@@ -2,7 +2,8 @@
 
 The stager is asked every few seconds about the 30 s that end at that sample. Its answer counts at a fixed
 time later (`staging.answer_seconds`), whether it was there at once or not, so that a replay decides the same.
-An answer that is late counts when it comes; after `staging.silent_seconds` without one the stage is unknown.
+What a stream lost for a moment is bridged (`bridge_gaps`): up to `staging.dead_share` of the window may be dead. An
+answer that is late counts when it comes; after `staging.silent_seconds` without one the stage is unknown.
 """
 
 import logging
@@ -10,6 +11,7 @@ from collections.abc import Callable
 
 from sleep_interpreter.realtime.Model.worker import Answer, Worker
 from sleep_interpreter.realtime.Session.session_context import SessionContext, rounded, stage_name
+from sleep_interpreter.realtime.Sources.montage import bridge_gaps
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.staging.cue_gate import GateState, advance
 from sleep_interpreter.utils.staging.stagers import WINDOW, StageEstimate
@@ -80,7 +82,8 @@ class OnlineStaging:
         if now in context.inputs.skipped or (busy and not context.inputs.replaying):
             context.log_event(now, "stage_skipped", reason="the stager is still busy")
             return
-        window = context.montage.derive(context.buffer.read(now - WINDOW, now))
+        read = bridge_gaps(context.buffer.read(now - WINDOW, now), context.settings.staging.dead_share)
+        window = context.montage.derive(read)
         self._worker.ask(now, window, now)
         self._asked = now
         self._poll_at = context.inputs.taken.get(now, now + self._answer)

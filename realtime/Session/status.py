@@ -113,6 +113,7 @@ class SessionStatus:
             "bytes": None if recorder is None else recorder.bytes,
             "acknowledged_samples": None if recorder is None else recorder.acknowledged,
             "free_bytes": free,
+            "lost_seconds": None if recorder is None else round(recorder.missed_seconds, 1),
             "minutes_left": left,
         }
 

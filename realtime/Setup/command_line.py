@@ -36,6 +36,7 @@ def _parser(doc: str | None) -> argparse.ArgumentParser:
     way = parser.add_mutually_exclusive_group()
     way.add_argument("--check", action="store_true", help="test everything a night needs, say go or no-go, end")
     way.add_argument("--resume", metavar="SESSION", help="go on with a session that broke off, in its folder")
+    add("--gap", type=float, metavar="S", help="with --resume: how long nothing was recorded, if clocks cannot tell")
     way.add_argument(
         "--session", metavar="SESSION", help="replay a session's own recording, with all that the operator did"
     )
@@ -68,7 +69,9 @@ def start(doc: str | None, argv: Sequence[str] | None = None) -> int:
         if stop.requested():
             logger.warning("stopped by %s before the session began: nothing was written", stop.by)
             return stop.code
-        folder = planned.folder or runner.new_folder(Path(args.out) / planned.subject.id)
-        logger.info("session folder: %s", folder)
-        runner.run(prepared, planned, folder, stop, monitor=args.monitor)
+        home = Path(args.out) / planned.subject.id if planned.folder is None else planned.folder.parent
+        with runner.sole_night(prepared, home):
+            folder = planned.folder or runner.new_folder(home)
+            logger.info("session folder: %s", folder)
+            runner.run(prepared, planned, folder, stop, monitor=args.monitor)
         return stop.code

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import Any
 from sleep_interpreter.realtime.Cues import loudness_calibration
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Recording.event_log import read_log
+from sleep_interpreter.realtime.Recording.recorder import places
 from sleep_interpreter.realtime.Recording.session_about import replayed_file, require_about, subject_of
 from sleep_interpreter.realtime.Recording.session_recording import segments
 from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
@@ -32,6 +34,14 @@ FLAGS = {
 """Flags of realtime/Main_Decode.py that are short names of settings."""
 
 
+_NEWEST, _NEWEST_SAMPLES = 500, round(60 * STREAM_RATE)
+"""Events, and samples, at the end of a log that tell when its samples were taken."""
+_LONGEST_GAP = 4 * 3600.0
+"""A night that goes on after a longer break, in s, is asked about."""
+_CLOCKS_APART = 2.0
+"""So is one whose last sample lies in the future by more."""
+
+
 def lock_session(folder: Path) -> AbstractContextManager[None]:
     """Keep other processes from running a session in this folder (`utils.core.file_locks`)."""
     refusal = "the session is still running, in another process: go on there, or end it first"
@@ -49,6 +59,8 @@ def make_plan(args: argparse.Namespace) -> Plan:
         return _replayed(args)
     if args.segment is not None:
         raise UserError("--segment belongs to --session")
+    if args.gap is not None:
+        raise UserError("--gap belongs to --resume")
     settings = config.load(SessionSettings, args.config or "realtime", overrides=cli_overrides(args))
     subject = load_subject(args.subject, args.subject_file)
     if args.recording is not None and not SOURCES.load(settings.source.kind).takes_recording:
@@ -88,20 +100,56 @@ def _resumed(args: argparse.Namespace) -> Plan:
         raise UserError(f"{error}: take that line out (keep a copy), and resume again") from None
     if not events:
         raise UserError(f"{folder}: nothing was logged; begin a new session")
-    origin, path = resume_sample(settings, about, events), replayed_file(about)
-    return Plan(settings, subject_of(folder, about), path, folder, tuple(events), origin, card=card_of(folder))
+    origin, path = resume_sample(settings, about, events, folder, args.gap), replayed_file(about)
+    subject = subject_of(folder, about)
+    return Plan(settings, subject, path, folder, tuple(events), origin, card=card_of(folder), gap=args.gap)
 
 
-def resume_sample(settings: SessionSettings, about: dict[str, Any], events: Sequence[dict[str, Any]]) -> int:
-    """Return the sample at which a session goes on: where its stream is now."""
+def resume_sample(
+    settings: SessionSettings, about: dict[str, Any], events: Sequence[dict[str, Any]], folder: Path,
+    gap: float | None = None,
+) -> int:  # fmt: skip
+    """Return the sample at which a session goes on: where its stream is now, and after all that was recorded.
+
+    A live stream's samples were never logged before they came: the log's soonest event of the last minutes tells when
+    a sample was taken, on the clock on the wall. `gap`: how long nothing came, s, as the operator says. `UserError`:
+    by the clocks that time is negative, or longer than a break of a night.
+    """
     last = max(e["sample"] for e in events)
     if not SOURCES.load(settings.source.kind).live:
+        if gap is not None:
+            raise UserError("--gap belongs to a stream: a recording goes on where it broke off")
         return last + 1
+    recorded = _recorded_to(folder)
+    if gap is not None:
+        if not 0 <= gap <= _LONGEST_GAP * 24:
+            raise UserError(f"--gap {gap:g}: permitted are 0 to {_LONGEST_GAP * 24:g} s")
+        return max(last + 1, recorded) + round(gap * STREAM_RATE)
+    newest = [e for e in events[-_NEWEST:] if e["sample"] > last - _NEWEST_SAMPLES]
     # killed before its first sample: it was about to begin
-    began = datetime.fromisoformat(about.get("first_sample_at") or about["started"])
-    passed = (datetime.now(UTC) - began).total_seconds()
-    # a clock that was set back must not make a sample come twice
-    return max(last + 1, round(passed * STREAM_RATE))
+    times = [(about.get("first_sample_at") or about["started"], 0)] if last == 0 else []
+    times += [(e["wall"]["time"], e["detail"].get("taken", e["sample"])) for e in newest]
+    began = min(datetime.fromisoformat(time).timestamp() - sample / STREAM_RATE for time, sample in times)
+    now = datetime.now(UTC).timestamp()
+    away = now - began - max(last + 1, recorded) / STREAM_RATE
+    if away < -_CLOCKS_APART or away > _LONGEST_GAP:
+        found = "lies in the future" if away < 0 else f"is {away / 3600:.1f} h ago"
+        raise UserError(
+            f"{display_path(folder)}: by this computer's clock its last sample {found}. If the night goes on, "
+            "say how long nothing was recorded, in s: --gap 90; else begin a new session"
+        )
+    return max(last + 1, recorded, round((now - began) * STREAM_RATE))
+
+
+def _recorded_to(folder: Path) -> int:
+    """Return the sample of the session (500 Hz) after the last one in its recording."""
+    if not (folder / "recording").is_dir():
+        return 0
+    try:
+        parts = segments(folder)
+    except UserError:  # nothing was recorded, or it cannot be read: the log alone tells
+        return 0
+    return max(math.ceil(part.end * STREAM_RATE / part.raw.info["sfreq"]) for part in parts)
 
 
 def _replayed(args: argparse.Namespace) -> Plan:
@@ -117,7 +165,9 @@ def _replayed(args: argparse.Namespace) -> Plan:
     if settings.audio.sink not in ("file", "null") and not any(o.startswith("audio.sink=") for o in overrides):
         # what the night's sink needs need not be here: as for any other replay
         settings = settings.model_copy(update={"audio": settings.audio.model_copy(update={"sink": "auto"})})
-    recording = folder / "recording" / f"segment_{number:03d}.vhdr"
+    name = f"segment_{number:03d}.vhdr"
+    there = [place / name for place in places(folder) if (place / name).is_file()]
+    recording = there[0] if there else folder / "recording" / name
     if not recording.is_file():
         raise UserError(f"{recording}: not there; only live sessions record their stream (a replay: give --recording)")
     events = read_log(folder / "log.jsonl", details=True)

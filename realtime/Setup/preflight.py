@@ -78,6 +78,7 @@ def run_checks(planned: Plan, out: Path) -> list[Check]:
         opened = f"{source.where}: opened and tested in {time.perf_counter() - began:.1f} s"
         return [
             Check("source", OK, opened),
+            *_timing(source),
             *machine,
             *(Check("notice", WARN, text) for level, text in prepared.notices if level >= logging.WARNING),
             *_signal(prepared, settings),
@@ -137,6 +138,11 @@ def _sleep_prevention() -> Check:
         remedy = "switch off sleep, screen lock and lid actions by hand"
         return Check("stay awake", WARN, "nothing here keeps the machine awake", remedy)
     return Check("stay awake", OK, f"by {how}, as long as the session runs")
+
+
+def _timing(source: Source) -> list[Check]:
+    """Return what was measured of a stream's clock; a warning that is due is among the notices."""
+    return [] if source.timing is None else [Check("stream's clock", OK, source.timing.text())]
 
 
 def _signal(prepared: Prepared, settings: SessionSettings) -> list[Check]:

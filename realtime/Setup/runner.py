@@ -1,8 +1,10 @@
 """A prepared session, run into its folder: to its end, and to the report."""
 
 import contextlib
+import hashlib
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -10,11 +12,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sleep_interpreter.realtime.Control.control_server import Control
 from sleep_interpreter.realtime.Cues.sounds import write_sounds
 from sleep_interpreter.realtime.Monitor.server import MonitorProcess
 from sleep_interpreter.realtime.Output.marker_ports import open_ports
 from sleep_interpreter.realtime.Output.sinks import open_sink
+from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Recording.event_log import EventLog, read_log
 from sleep_interpreter.realtime.Recording.session_about import require_about
 from sleep_interpreter.realtime.Report.summary import summary_lines, write_summary
@@ -27,11 +32,16 @@ from sleep_interpreter.realtime.Setup.preparation import Prepared
 from sleep_interpreter.realtime.Sources.source import Plan
 from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
 from sleep_interpreter.realtime.Utils.stop_request import StopRequest
-from sleep_interpreter.utils.core import config, data_card, provenance
+from sleep_interpreter.utils.core import config, data_card, file_hashes, file_locks, provenance
 from sleep_interpreter.utils.core.constants import STREAM_RATE
+from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.signal.channel_names import listed
 
 logger = logging.getLogger(__name__)
+
+_LOG_RESERVE = 2**21
+"""Bytes of a live session's disk that are kept for its log: the recording may fill the rest."""
 
 
 def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, monitor: bool = False) -> None:
@@ -46,11 +56,13 @@ def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, moni
         if goes_on:
             about = require_about(folder)
             # networks and sound took their time to be made ready: a resumed session's gap is as long as it was
-            planned = replace(planned, origin=resume_sample(settings, about, planned.events))
+            check_same(about, prepared, settings)
+            origin = resume_sample(settings, about, planned.events, folder, planned.gap)
+            planned = replace(planned, origin=origin)
             source.begin_at(planned.origin)
             prepared.schedule.begin_at(planned.origin)
         else:
-            config.save(settings, folder / "settings.yaml")
+            config.save(config.absolute(settings), folder / "settings.yaml")
             data_card.write(prepared.card, folder)
             about = describe(prepared, planned)
             provenance.write_json(folder / "session.json", about)
@@ -64,6 +76,7 @@ def run(prepared: Prepared, planned: Plan, folder: Path, stop: StopRequest, moni
         log = EventLog(
             folder / "log.jsonl", STREAM_RATE, source.begins, resume=goes_on,
             listener=None if panel is None else partial(panel.control.publish, "event"),
+            reserve=_LOG_RESERVE if source.live and settings.recording.enabled else 0,
         )  # fmt: skip
         if source.live and settings.recording.enabled:
             source.record(folder / "recording", settings.recording, planned.origin)
@@ -126,6 +139,46 @@ def _write_night_report(folder: Path) -> None:
         logger.exception("the night report failed; once mended: python realtime/report.py %s", folder)
 
 
+def hashes(prepared: Prepared, settings: SessionSettings) -> dict[str, str]:
+    """Return what the networks and sounds of a session are known by when it goes on: {what: start of its sha256}."""
+    found = {}
+    checkpoints = {"stager": settings.staging.checkpoint, **settings.decoder.checkpoints}
+    for what, path in checkpoints.items():
+        if path is not None:
+            own = Path(path)
+            files = [own] if own.is_file() else sorted(p for p in own.parent.glob(f"{own.name}*") if p.is_file())
+            found[what] = hashlib.sha256(b"".join(file_hashes.digests(files))).hexdigest()[:16]
+    samples = b"".join(np.ascontiguousarray(sound, np.float32).tobytes() for sound in prepared.sounds)
+    return {**found, "sounds": hashlib.sha256(samples).hexdigest()[:16]}
+
+
+def check_same(about: dict[str, Any], prepared: Prepared, settings: SessionSettings) -> None:
+    """Refuse to go on with other networks or sounds than those a session began with (`UserError`)."""
+    before = about.get("hashes", {})  # sessions of earlier versions have none
+    now = hashes(prepared, settings) if before else {}
+    changed = [what for what, known in before.items() if now.get(what) != known]
+    if changed:
+        raise UserError(
+            f"session.json: {listed(changed)} changed since the session began: put the files back as they were, or "
+            "begin a new session"
+        )
+
+
+@contextlib.contextmanager
+def sole_night(prepared: Prepared, home: Path) -> Iterator[None]:
+    """Keep another session with an amplifier from this subject's folder `home` meanwhile: a person sleeps once."""
+    with contextlib.ExitStack() as held:
+        if prepared.source.amplifier:
+            refusal = f"{display_path(home)}: another session of this subject runs: end it first, or give --subject"
+            try:
+                held.enter_context(file_locks.locked(home / file_locks.LOCK, refusal=refusal))
+            except UserError:
+                prepared.workers.close()
+                prepared.source.close()
+                raise
+        yield
+
+
 def new_folder(parent: Path) -> Path:
     """Make and return the next free `session_NNN` in `parent`; an existing one is never touched."""
     parent.mkdir(parents=True, exist_ok=True)
@@ -159,4 +212,5 @@ def describe(prepared: Prepared, planned: Plan) -> dict[str, Any]:
         "derivations": prepared.montage.derived, "seed": settings.seed, "git": provenance.git_revision(),
         "dry_run": prepared.dry_run, "sound": prepared.sink[0], "versions": versions,
         "card": {"title": prepared.card.title, "fingerprint": prepared.card.fingerprint},
+        "hashes": hashes(prepared, settings),
     }  # fmt: skip

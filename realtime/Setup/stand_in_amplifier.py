@@ -3,9 +3,10 @@
   python -m sleep_interpreter.realtime.Setup.stand_in_amplifier --source-id amp1 --session-id trial
 
 streams a counter and noise; with `--file night.npz` (names, rate, data in µV) what the file holds, over and
-over.
+over. With `--markers ID` it takes the markers of that LSL stream as triggers, into its channel TRIGGER.
 A line on standard input is a command: `lose N` (chunks that are not pushed), `stall S` (pushes nothing for S
-seconds, then the backlog at once), `jump S` (stamps jump by S seconds), `quit`.
+seconds, then the backlog at once), `jump S` (stamps jump by S seconds), `off X` (from now on the rate is off by a
+share X), `quit`.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run from any directory
 
@@ -41,10 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     rng = np.random.default_rng(0)
     size, sent, lose, shift = max(1, round(args.chunk * rate)), 0, 0, 0.0
     began, clock = time.perf_counter(), local_clock()
+    true, since = rate * args.speed * (1 + args.off), 0  # samples a second, from that sample on
+    triggers = _Triggers(args.markers, names, began - clock) if args.markers else None
+    zero = time.time() if args.stamps == "unix" else clock
     total = round(args.seconds * rate)
     print("streaming", flush=True)
     while sent < total:
-        due = began + (sent + size) / rate / args.speed
+        due = began + (sent + size - since) / true
         while time.perf_counter() < due:
             time.sleep(min(0.002, max(0.0, due - time.perf_counter())))
         while commands:
@@ -55,8 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             shift += float(value[0]) if word == "jump" else 0.0
             if word == "stall":
                 time.sleep(float(value[0]))
+            if word == "off":
+                began, since, true = began + (sent - since) / true, sent, rate * args.speed * (1 + float(value[0]))
         block = data(sent, size)
-        stamp = clock + (sent + size - 1) / rate + shift  # of the newest sample, on the amplifier's own clock
+        if triggers is not None:
+            triggers.put_into(block, began + (sent - since) / true, true)
+        # of the newest sample, on the amplifier's own clock, or when the block is sent, as many programs do
+        stamp = (local_clock() if args.stamps == "sent" else zero + (sent + size - 1) / rate) + shift
         if args.jitter:
             stamp += float(rng.uniform(-args.jitter, args.jitter))
         if lose > 0 or (args.loss and rng.random() < args.loss):
@@ -84,9 +94,45 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--chunk", type=float, default=0.02, help="seconds pushed at a time")
     add("--loss", type=float, default=0.0, help="share of chunks that are not pushed")
     add("--jitter", type=float, default=0.0, help="s, by which stamps are off at random")
+    add("--off", type=float, default=0.0, help="share by which the rate is off what the stream says")
+    add("--stamps", choices=["counted", "unix", "sent"], default="counted", help="from where the stamps are")
+    add("--markers", help="source_id of the LSL stream whose codes are written into the channel TRIGGER")
     add("--speed", type=float, default=1.0, help="pushed this much faster than its stamps say, for tests")
     add("--wait", action="store_true", help="begin when somebody listens")
     return parser.parse_args(argv)
+
+
+class _Triggers:
+    """Take the codes of a marker stream, and put each into the sample that is taken when it comes."""
+
+    def __init__(self, source_id: str, names: Sequence[str], offset: float) -> None:
+        self._row, self._offset = list(names).index("TRIGGER"), offset  # of LSL's clock to perf_counter
+        self._codes: deque[tuple[int, float]] = deque()
+        threading.Thread(target=self._listen, args=(source_id,), daemon=True).start()
+
+    def _listen(self, source_id: str) -> None:
+        from mne_lsl.lsl import StreamInlet, resolve_streams  # lazy: optional dependency
+
+        found: list[Any] = []
+        while not found:
+            found = resolve_streams(timeout=1.0, source_id=source_id)
+        inlet = StreamInlet(found[0], max_buffered=60)
+        inlet.open_stream(timeout=10)
+        while True:
+            code, stamp = inlet.pull_sample(timeout=1.0)
+            if stamp is not None:
+                self._codes.append((int(code[0]), stamp + self._offset))
+
+    def put_into(self, block: np.ndarray, first: float, rate: float) -> None:
+        """Write the codes into a block (n, channels) whose first sample was taken at that time of perf_counter."""
+        block[:, self._row] = 0
+        waiting = [self._codes.popleft() for _ in range(len(self._codes))]
+        for code, at in waiting:
+            sample = max(0, round((at - first) * rate))
+            if sample < len(block):
+                block[sample, self._row] = code
+            else:
+                self._codes.append((code, at))
 
 
 def _signal(args: argparse.Namespace) -> tuple[list[str], float, Callable[[int, int], np.ndarray]]:

@@ -67,19 +67,20 @@ class _FaultySource:
 
     def _report(self, fault: Fault, begin: int, end: int, first: int) -> None:
         """Report what a live source would report of lost or stalled streams."""
-        if fault.kind not in ("lost", "stalled"):
+        if fault.kind not in ("lost", "dropped", "stalled"):
             return
         for state, edge in ((fault.kind, begin), ("back", end)):
             if edge > first or (state, id(fault)) in self._reported:
                 continue
             self._reported.add((state, id(fault)))
             seconds = {} if state == "back" else {"seconds": fault.seconds}
-            self._inputs.append(("stream", {"state": state, **seconds}))
-            if state == "lost":
+            if fault.kind != "dropped":
+                self._inputs.append(("stream", {"state": state, **seconds}))
+            if state in ("lost", "dropped"):
                 self._inputs.append(("gap", {"seconds": fault.seconds, "first": begin, "count": end - begin}))
 
     def _spoil(self, piece: np.ndarray, fault: Fault, first: int) -> None:
-        if fault.kind == "lost":
+        if fault.kind in ("lost", "dropped"):
             piece[:] = np.nan
         rows = self._rows.get(id(fault), [])
         if fault.kind == "flat":

@@ -30,12 +30,31 @@ from sleep_interpreter.utils.signal.resample import Resampler, ratio
 logger = logging.getLogger(__name__)
 
 _POLL = 0.02
+_CLOSE_POLL = 0.003
+"""Before the session arrivals are timed: they tell the stream's rate."""
 _LOOK_AGAIN_SECONDS = 5.0
 """Between two looks at what is there instead of a stream that is lost."""
 _FIRST_SECONDS = 2.5
 """Before the session a stream is looked after this soon: no sample of it is needed yet."""
-_APART_SECONDS = 1.0
-"""Stamps that are further than this from the arrival of every sample are not on this machine's clock."""
+_APART_SECONDS = 0.05
+"""Stamps that are further than this behind the arrival of every sample are not on this machine's clock: those of a
+program that counts samples at a rate that is off part from it by seconds in a night."""
+_EARLY_SECONDS = 0.1
+"""Nor are stamps that are later than the arrival by more than this and their jitter."""
+_OFF_MOST = 0.005
+"""A stream whose rate is off its nominal one by a larger share is refused; less is followed."""
+_MISSING_MOST = 0.1
+"""So is one that by its stamps lacks a larger share of its samples."""
+_OFF_SAID = 0.001
+"""A change of the rate by this share is said."""
+_SURE = 0.002
+"""The look lasts until the rate is known within this share, ..."""
+_LOOKS = 3.0
+"""... or for so many times its length."""
+_MEASURE_SECONDS = 30.0
+"""Between two measurements of the stream's rate during the session."""
+_ASLEEP_SECONDS = 1.0
+"""Shorter sleep of the computer is a hiccup."""
 _PIECE = 5000
 """Samples of a gap that the session is given at a time."""
 
@@ -70,10 +89,15 @@ class LiveSource(Source):
         self._markers: deque[str] = deque()
         self._preview: deque[np.ndarray] = deque()
         self._delays: deque[float] = deque()
+        self._measured = 0.0  # when its timing was measured last
+        self._said: float | None = None  # share by which the rate is off, as last said
         self._previewed = 0  # samples
         self._lead_reported = False
         self._running, self._ending = threading.Event(), threading.Event()
         self._begun = False
+        self._due: float | None = None  # when the first sample is due, of a session that goes on
+        self._judged = time.perf_counter()  # when the session last looked whether samples come
+        self._slept = _asleep()
         self._arrived = time.perf_counter()
         self._failure: str | None = None
         self.refusal: str | None = None
@@ -104,7 +128,7 @@ class LiveSource(Source):
         wanted = round(self.settings.look_seconds * self._rate)
         deadline = began + self.settings.look_seconds + 10
         # old stamps may be those of a backlog: that has come within the time of a look
-        while self._previewed < wanted or (self._clock_lead() and time.perf_counter() < deadline - 10):
+        while self._previewed < wanted or self._is_unsure(time.perf_counter() - began):
             if self._failure is not None:
                 raise UserError(f"{self.where}: {self._failure}")
             if time.perf_counter() > deadline:
@@ -118,14 +142,66 @@ class LiveSource(Source):
         if ahead := self._clock_lead():
             self.notices.append((logging.WARNING, _lead_text(ahead)))
             self._lead_reported = True
+        self._check_rate()
+
+    def _is_unsure(self, looked: float) -> bool:
+        """Tell whether a longer look than one of so many seconds would say more of the stream's clock."""
+        if looked < self.settings.look_seconds and self._clock_lead():
+            return True
+        if not self.amplifier or looked > _LOOKS * self.settings.look_seconds:
+            return False
+        timing = self._clock.measured()
+        return timing is None or timing.uncertain > _SURE
+
+    def _check_rate(self) -> None:
+        """Take down the stream's timing as measured in the look; refuse a rate that is not the nominal one."""
+        if not self.amplifier:
+            return
+        timing = self.timing = self._clock.measured()
+        if timing is None:
+            self.notices.append((logging.WARNING, f"{self.where}: it came in too few pieces to tell its rate"))
+            return
+        if timing.is_off(_OFF_MOST) or timing.missing > _MISSING_MOST:
+            raise UserError(
+                f"{self.where}: {timing.text()}: its samples do not come at the {self._rate:g} Hz that it says; "
+                "set the amplifier's program to the rate at which it sends"
+            )
+        level = logging.WARNING if timing.is_off(_OFF_SAID) else logging.INFO
+        followed = "; followed, cues and markers are placed by the samples" if level == logging.WARNING else ""
+        self.notices.append((level, f"stream's clock: {timing.text()}{followed}"))
+        self._said = timing.off
+
+    def _watch_rate(self, now: float) -> None:
+        """Say when the stream's rate changes during the session; one that is off by too much is an alarm."""
+        if now - self._measured < _MEASURE_SECONDS or not self.amplifier:
+            return
+        self._measured = now
+        timing = self._clock.measured()
+        if timing is None or timing.uncertain > _OFF_SAID:
+            return
+        self.timing, said = timing, self._said
+        if said is not None and abs(timing.off - said) < _OFF_SAID + timing.uncertain:
+            return
+        self._said = timing.off
+        was, wrong = said is not None and abs(said) > _OFF_MOST, timing.is_off(_OFF_MOST)
+        text = f"stream's clock: {timing.text()}"
+        if wrong:
+            text += f": {self._rate:g} Hz is its nominal rate"
+            self._inputs.append(("rate", {"state": "failed", "reason": text}))
+        elif was:
+            self._inputs.append(("rate", {"state": "back", "reason": text}))
+        else:
+            self._inputs.append(("notice", {"text": text}))
 
     def _clock_lead(self) -> float:
         """Return by how many s the stamps are ahead of this machine's clock; 0 where they are on it.
 
-        The shortest time from a stamp to its arrival tells: a network only makes it longer.
+        The shortest time from a stamp to its arrival tells: a network only makes it longer, and no sample arrives
+        before it was taken.
         """
         least = min(list(self._delays), default=0.0)
-        return -least if abs(least) > _APART_SECONDS else 0.0
+        early = _EARLY_SECONDS + 3 * self._clock.noise
+        return -least if least > _APART_SECONDS or least < -early else 0.0
 
     def _select(self, picks: Sequence[str]) -> None:
         self._picks = list(picks)
@@ -171,6 +247,10 @@ class LiveSource(Source):
         reason = f"{self.where} is no LSL stream, so there is nothing that LabRecorder could record"
         self._inputs.append(("xdf", {"state": "failed", "reason": reason}))
 
+    def begin_at(self, sample: int) -> None:
+        """Begin there: the sample that is taken now."""
+        self._due = time.perf_counter()
+
     # --- during the session -------------------------------------------------------------------------
 
     def time_of(self, seconds: float) -> float | None:
@@ -189,7 +269,8 @@ class LiveSource(Source):
         delivered = 0
         while not stopped():
             pieces = self._dequeue()
-            self._report_state(delivered, bool(pieces))
+            came = sum(piece.shape[1] if kind == "data" else piece[1] for kind, piece in pieces)
+            self._report_state(delivered + came * STREAM_RATE / self._rate, bool(pieces))
             if not pieces:
                 yield empty
             for kind, piece in pieces:
@@ -234,9 +315,13 @@ class LiveSource(Source):
             pass
         return pieces
 
-    def _report_state(self, delivered: int, came: bool) -> None:
-        """Report when the stream stalls, is lost, comes back, lags, and is up to date again."""
+    def _report_state(self, delivered: float, came: bool) -> None:
+        """Report when the stream stalls, is lost, comes back, lags, and is up to date again; `delivered` samples of
+        the session, those just taken from the queue among them: a block is not late for being long."""
         now, settings = time.perf_counter(), self.settings
+        if now - self._judged > settings.stall_seconds / 2:  # this process stood still: what came is not taken yet
+            self._arrived = max(self._arrived, now - settings.stall_seconds / 2)
+        self._judged = now
         silent = now - self._arrived
         if came:
             if self._state in ("stalled", "lost", "refused"):
@@ -268,7 +353,8 @@ class LiveSource(Source):
         try:
             while not self._ending.is_set():
                 self._acquire_once()
-                following = max(following + _POLL, time.perf_counter() - 1)
+                poll = _POLL if self._begun else _CLOSE_POLL
+                following = max(following + poll, time.perf_counter() - 1)
                 time.sleep(max(0.0, following - time.perf_counter()))
         except Exception as error:  # the session says it and ends in order; a thread must not die in silence
             logger.exception("acquisition failed")
@@ -277,17 +363,23 @@ class LiveSource(Source):
     def _acquire_once(self) -> None:
         if self._running.is_set() and not self._begun:
             self._begun, ahead = True, self._clock_lead()
-            self._clock = StreamClock(self._stamped_rate, self.settings.gap_seconds, ahead)
+            self._clock, self._measured = self._clock.begun(ahead), time.perf_counter()
             if ahead and not self._lead_reported:  # set since the stream was opened
                 self._inputs.append(("clock", {"state": "set", "reason": _lead_text(ahead)}))
+        self._note_sleep()
         data, stamps = self.pull()
         now = time.perf_counter()
         if len(stamps):
             self._arrived, self.refusal = now, None
             microvolts = (np.asarray(data, np.float64).T * self._factors).astype(np.float32)
             if not self._begun:
+                stamps = np.asarray(stamps, float)
                 self._keep_preview(microvolts, now - float(stamps[-1]))
+                self._clock.push(microvolts[:1], stamps, now)  # it learns how the stream is
                 return
+            self._watch_rate(now)
+            if self._due is not None:
+                self._skip_until_first(now - self._due - len(stamps) / self._rate)
             self._record_and_queue(self._clock.push(microvolts, np.asarray(stamps, float), now))
         elif now - self._arrived > 0.3:
             if self._begun:
@@ -298,6 +390,23 @@ class LiveSource(Source):
                 self.refusal = self.reconnect() or self.refusal
         if self._begun:
             self._keep_recording()
+
+    def _skip_until_first(self, seconds: float) -> None:
+        """A session goes on: what passed until the first sample came is a gap."""
+        self._due = None
+        if (missing := self._clock.slept(seconds)) > 0:
+            self._record_and_queue([("gap", missing)])
+
+    def _note_sleep(self) -> None:
+        """Notice that the computer slept, which its clocks do not show: the samples of that time are missing."""
+        now, before = _asleep(), self._slept
+        self._slept = now
+        if now - before < _ASLEEP_SECONDS or not self._begun:
+            return
+        reason = f"this computer slept for {now - before:.0f} s, and recorded nothing: switch off its standby"
+        self._inputs.append(("computer", {"state": "set", "reason": reason}))
+        self._record_and_queue(self._clock.flush())
+        self._record_and_queue([("gap", self._clock.slept(now - before))])
 
     def _keep_recording(self) -> None:
         if self.recorder is None:
@@ -336,9 +445,16 @@ class LiveSource(Source):
             self._delays.popleft()
 
 
+def _asleep() -> float:
+    """Return for how many s the computer has slept since it was switched on, where the system tells; else 0."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 def _lead_text(ahead: float) -> str:
     side = "ahead of" if ahead > 0 else "behind"
     return (
-        f"the stream's stamps are {abs(ahead):.1f} s {side} this machine's clock: "
+        f"the stream's stamps are {abs(ahead):.2f} s {side} this machine's clock: "
         "its samples are taken to be of the moment at which they come"
     )

@@ -4,13 +4,15 @@ StreamInlet and a buffer of our own rather than StreamLSL: that one copies its w
 loses samples without a word when its reader stalls (docs/realtime.md).
 """
 
+import contextlib
+import hashlib
 import logging
 import os
 import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ import numpy as np
 from sleep_interpreter.realtime.Parameters.source import LslSettings, SourceSettings
 from sleep_interpreter.realtime.Sources.live_source import LiveSource
 from sleep_interpreter.realtime.Sources.source import Input
-from sleep_interpreter.realtime.Utils.liblsl import config_text, configure
+from sleep_interpreter.realtime.Utils.liblsl import came_back, config_text, configure, resolve
+from sleep_interpreter.utils.core import file_locks
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.channel_names import listed
 
@@ -32,6 +35,8 @@ _DOUBT_SECONDS = 0.3
 """After a silence as long, the stream is looked at again before its samples are taken: liblsl connects by
 itself to whatever comes back under the source_id, at another sampling rate too."""
 _LOOK_SECONDS = 0.5
+_TOGETHER_SECONDS = 0.5
+"""An outlet made so long before the last sample of another one was there beside it."""
 _UNSURE_SECONDS = 30.0
 """Samples of a stream that cannot be looked at are kept this long, and then dropped."""
 _STUCK_SECONDS = 20.0
@@ -43,8 +48,12 @@ _STOP_SECONDS = 10.0
 """LabRecorder is given so long to end."""
 _ALL_SECONDS = 1.0
 """Further streams that fit are awaited this long."""
+_LOCKS = "sleep_interpreter_streams"
+"""Folder of the locks that keep two sessions from one stream, among the system's temporary files."""
 Samples = tuple[np.ndarray, np.ndarray]
 """Data (n, channels) and stamps (n,)."""
+Found = tuple[list[tuple[Any, Any]], list[Any]]
+"""[(stream, its description)] of the source_id, and the streams that may be meant else."""
 _UNITS = {
     "v": 1e6, "volt": 1e6, "volts": 1e6, "mv": 1e3, "millivolt": 1e3, "millivolts": 1e3,
     "uv": 1.0, "µv": 1.0, "μv": 1.0, "microvolt": 1.0, "microvolts": 1.0, "nv": 1e-3, "nanovolts": 1e-3,
@@ -77,10 +86,30 @@ class LslSource(LiveSource):
             raise UserError(f"{self._where}: {info.sfreq:g} Hz, expected {wished} (source.lsl.rate)")
         if "str" in str(info.dtype):
             raise UserError(f"{self._where}: it carries text, not a signal; choose another (source.lsl)")
+        self._held = contextlib.ExitStack()
+        try:
+            self._take(settings, info)
+        except BaseException:
+            self._held.close()
+            raise
+
+    def _take(self, settings: SourceSettings, info: Any) -> None:
+        """Connect to the stream, for this process alone."""
+        wanted = settings.lsl
+        called = "\n".join((info.source_id or info.name, info.hostname, wanted.session_id))
+        lock = Path(tempfile.gettempdir()) / _LOCKS / f"{hashlib.sha256(called.encode()).hexdigest()[:16]}.lock"
+        refusal = f"{self._where}: another session, or check, runs on this stream: end that one first"
+        self._held.enter_context(file_locks.locked(lock, refusal=refusal))
         self._info = info
         self._xdf: XdfCopy | None = None
         self._pending: list[tuple[float, np.ndarray, np.ndarray]] = []
         self._in_doubt, self._checked, self._came = False, -np.inf, -np.inf
+        self._corrects = False  # liblsl knows the clock's offset, and so says when it connected anew
+        self._anew = False  # whether liblsl connected by itself to what was there
+        self._until = -np.inf  # when the newest sample came that is known to be of this stream
+        self._look: _Look | None = None
+        self._offered: Any = None  # a stream that the operator may accept
+        self._accepted: str | None = None  # its uid
         self._connect()
         try:
             full = self._inlet.get_sinfo(timeout=wanted.timeout_seconds)
@@ -96,7 +125,7 @@ class LslSource(LiveSource):
                 "name the channels in the amplifier's program"
             )
         factors, self._unclear = _units(full, names, wanted.unit)
-        super().__init__(settings, names, info.sfreq, factors, self._where)
+        LiveSource.__init__(self, settings, names, info.sfreq, factors, self._where)
 
     def open(self, picks: Sequence[str]) -> None:
         needed = [f"{name} ({self._unclear[name]})" for name in picks if name in self._unclear]
@@ -117,6 +146,7 @@ class LslSource(LiveSource):
 
     def close(self) -> None:
         super().close()
+        self._held.close()
         xdf, self._xdf = self._xdf, None
         if xdf is not None:
             xdf.close()
@@ -128,9 +158,14 @@ class LslSource(LiveSource):
             return _nothing(len(self.names))
         data, stamps = self._inlet.pull_chunk(timeout=0.0, max_samples=8192)
         if len(stamps):
-            silent = now - self._came  # what was connected to just now is what was looked at
-            self._in_doubt = self._in_doubt or (self._came > self._connected and silent > _DOUBT_SECONDS)
+            if came_back(self._inlet):
+                self._anew, self._corrects = True, False
+            block = 0.0 if self.timing is None else self.timing.block
+            silent = not self._corrects and now - self._came > max(_DOUBT_SECONDS, 2 * block)
+            # what was connected to just now is what was looked at
+            self._in_doubt = self._in_doubt or (self._came > self._connected and (self._anew or silent))
             self._came = now
+            self._until = self._until if self._in_doubt else now
         if self._in_doubt:
             return self._checked_samples(data, stamps, now)
         self._correct_clock()
@@ -140,8 +175,7 @@ class LslSource(LiveSource):
         """Say why what is there is not taken; connect anew where another was refused or nothing comes."""
         found, others = self._find_again()
         if found:
-            info, full = found[0]
-            why = self._difference(info, full)
+            info, why = self._choose(found)
             if why is None and self._inlet is None:
                 logger.info("%s is there again as it was", self._where)
                 self._reconnect(info)
@@ -164,7 +198,8 @@ class LslSource(LiveSource):
     def _reconnect(self, info: Any) -> None:
         """Take a stream that is known to fit; where that fails, the next look tries again."""
         self.disconnect()
-        self._info, self._in_doubt = info, False
+        self._info, self._in_doubt, self._anew, self._look = info, False, False, None
+        self._pending = []
         try:
             self._connect()
         except (RuntimeError, TimeoutError) as error:
@@ -177,17 +212,24 @@ class LslSource(LiveSource):
             self._pending.append((now, np.array(data), np.array(stamps, float)))
         if not self._pending or now - self._checked < _LOOK_SECONDS:
             return _nothing(len(self.names))
-        self._checked = now
-        found, _ = self._find_again()
+        if self._look is None:
+            self._look = _Look(self._find_again)
+        if self._look.running:
+            return _nothing(len(self.names))
+        (found, _), self._look, self._checked = self._look.result(), None, now
         if not found:
             if now - self._pending[0][0] > _UNSURE_SECONDS:
                 self._refuse(f"{self._where}: samples come, but the stream does not say what it is")
             return _nothing(len(self.names))
-        info, full = found[0]
-        if (why := self._difference(info, full)) is not None:
+        info, why = self._choose(found)
+        if why is not None:
             self._refuse(why)
             return _nothing(len(self.names))
-        self._info, self._in_doubt = info, False
+        if len(found) > 1 and self._anew:  # whose samples these are cannot be told
+            logger.warning("%s: %d streams have its source_id: connecting to it anew", self._where, len(found))
+            self._reconnect(info)
+            return _nothing(len(self.names))
+        self._info, self._in_doubt, self._anew = info, False, False
         self._corrected = -np.inf  # its clock may be another one
         self._correct_clock()
         pending, self._pending = self._pending, []
@@ -197,23 +239,23 @@ class LslSource(LiveSource):
         """Let go of a stream that is not the session's."""
         logger.error("%s", why)
         self.refusal = why
-        self._pending, self._in_doubt = [], False
+        self._pending, self._in_doubt, self._anew, self._look = [], False, False, None
         self._inlet.close_stream()
         self._inlet = None
 
-    def _find_again(self) -> tuple[list[tuple[Any, Any]], list[Any]]:
+    def _find_again(self) -> Found:
         """Return [(stream, its description)] of this source_id, and the streams that may be meant else."""
-        from mne_lsl.lsl import StreamInlet, resolve_streams  # lazy: optional dependency
+        from mne_lsl.lsl import StreamInlet  # lazy: optional dependency
 
         def is_own(info: Any) -> bool:
             if info.source_id != self._info.source_id:
                 return False
             return info.source_id != "" or (info.name, info.stype) == (self._info.name, self._info.stype)
 
-        own = resolve_streams(timeout=_RESOLVE_SECONDS, source_id=self._info.source_id or None, minimum=1)
+        own = resolve(_RESOLVE_SECONDS, self._info.source_id or None, minimum=2)  # all of them
         own, others = [i for i in own if is_own(i)], []
         if not own:
-            others = resolve_streams(timeout=_RESOLVE_SECONDS, minimum=99)
+            others = resolve(_RESOLVE_SECONDS)
             own = [i for i in others if is_own(i)]  # it has come between the two looks
         found = []
         for info in own:
@@ -231,6 +273,41 @@ class LslSource(LiveSource):
         if own:
             return found, []
         return [], [i for i in others if i.name == self._info.name or i.stype == self._info.stype]
+
+    def accept(self) -> str | None:
+        if self._offered is None:
+            return None
+        self._accepted, self._offered = self._offered.uid, None
+        self._looked = 0.0  # look again at once
+        return _where_text(self._info) if self._info.uid == self._accepted else "the stream that is there now"
+
+    def _choose(self, found: list[tuple[Any, Any]]) -> tuple[Any, str | None]:
+        """Return the stream to be taken of those with the source_id, and why none is.
+
+        Another outlet than the one before is taken by itself only where it is that one's program started anew: on the
+        same computer, and not there already when the old one still sent.
+        """
+        same = [pair for pair in found if pair[0].stype == self._info.stype] or found
+        own, here = self._info.uid, self._info.hostname
+        same.sort(key=lambda pair: (pair[0].uid != own, pair[0].hostname != here, -pair[0].created_at))
+        accepted = [pair for pair in same if pair[0].uid == self._accepted]
+        info, full = (accepted or same)[0]
+        if (why := self._difference(info, full)) is not None or accepted:
+            return info, why
+        until = self._until - self._offset  # when the old one sent last, on its computer's clock
+        if info.uid == own or not np.isfinite(until):
+            return info, None
+        if len(same) > 1:
+            there = " and ".join(_where_text(i) for i, _ in same)
+            why = f"{self._where} is away; {len(same)} other streams have its source_id: {there}"
+        elif info.hostname != here:
+            why = f"{self._where} came back from another computer: {info.hostname} instead of {here}"
+        elif info.created_at < until - _TOGETHER_SECONDS:
+            why = f"{self._where} is away; there is another one of its source_id, which was there before it went"
+        else:
+            return info, None
+        self._offered = info
+        return info, f"{why}: is that this bed's amplifier? The command `accept` takes it; else end the other one"
 
     def _difference(self, info: Any, full: Any) -> str | None:
         """Say in what a stream that came back is another one; None if it is the same."""
@@ -281,7 +358,37 @@ class LslSource(LiveSource):
         except (RuntimeError, TimeoutError) as error:  # the stream is away: the last one stands
             logger.debug("time correction: %s", error)
             return
-        self._offset = correction + time.perf_counter() - local_clock()
+        self._offset, self._corrects = correction + time.perf_counter() - local_clock(), True
+
+
+class _Look:
+    """A look at what is there, in a thread: it takes longer than acquisition may wait."""
+
+    def __init__(self, find: Callable[[], Found]) -> None:
+        self._find = find
+        self._result: Found | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="look", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether it goes on."""
+        return self._thread.is_alive()
+
+    def result(self) -> Found:
+        """Return what was found."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result
+
+    def _run(self) -> None:
+        try:
+            self._result = self._find()
+        except BaseException as error:
+            self._error = error
 
 
 class XdfCopy:
@@ -373,13 +480,26 @@ def _find(wanted: LslSettings) -> Any:
             f"there are: {there}{'; source.lsl.loopback: on this machine only' if wanted.loopback else ''}"
         )
     # the first one may not be the only one
-    found = resolve_streams(timeout=_ALL_SECONDS, minimum=2, **asked) or found
-    if len({i.uid for i in found}) > 1:
+    known = {i.uid: i for i in (*found, *resolve(_ALL_SECONDS))}
+    fit = [i for i in known.values() if all(getattr(i, key) == value for key, value in asked.items())]
+    if len(fit) > 1 and len({(i.name, i.source_id) for i in fit}) > 1:
         raise UserError(
-            f"{len(found)} LSL streams fit: {', '.join(sorted(_stream_text(i) for i in found))}; choose one "
+            f"{len(fit)} LSL streams fit: {', '.join(sorted(_stream_text(i) for i in fit))}; choose one "
             "with --set source.lsl.source_id=... or source.lsl.name=..."
         )
-    return found[0]
+    own = found[0]
+    twins = [i for i in known.values() if (i.source_id, i.stype) == (own.source_id, own.stype)]
+    if len(twins) > 1 and (own.source_id or len(fit) > 1):
+        where = ", ".join(sorted(f"{i.name!r} {_where_text(i)}" for i in twins))
+        raise UserError(
+            f"{len(twins)} LSL streams have one source_id, {own.source_id!r}: {where}; after a dropout one could be "
+            "taken for the other: give each amplifier's program a source_id of its own, or end the others"
+        )
+    return own
+
+
+def _where_text(info: Any) -> str:
+    return f"on {info.hostname} (since {info.created_at:.0f} s of its clock)"
 
 
 _CALLED = {"name": "name", "type": "type", "names": "channel names", "units": "units", "format": "data format"}

@@ -73,6 +73,19 @@ def _derive(window: np.ndarray, pair: Derivation) -> np.ndarray:
     return window[channel] if reference is None else window[channel] - window[reference]
 
 
+def bridge_gaps(window: np.ndarray, most: float) -> np.ndarray:
+    """Return (channels, n) µV with straight lines over what all channels lack, if that is less than a share `most` of
+    the window: a lost packet says nothing of the sleep around it."""
+    lacking = np.isnan(window).all(axis=0)
+    if not lacking.any() or lacking.mean() >= most:
+        return window
+    at, there = np.flatnonzero(lacking), np.flatnonzero(~lacking)
+    bridged = window.copy()
+    for row in bridged:
+        row[at] = np.interp(at, there, row[there])
+    return bridged
+
+
 def stream_names(choice: DecoderChoice, wanted: Sequence[str]) -> dict[str, str]:
     """Return {channel of the decoders' data cards: what the stream calls it, by the settings}, in the order wanted.
 

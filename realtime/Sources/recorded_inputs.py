@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-_TAKEN = ("command", "gap", "stream", "no_sound")
+_TAKEN = ("command", "gap", "stream", "no_sound", "recording")
 """Events that are inputs as they stand."""
 
 

@@ -19,6 +19,7 @@ from sleep_interpreter.realtime.Parameters.settings import SessionSettings
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
 from sleep_interpreter.realtime.Recording.recorder import Recorder
 from sleep_interpreter.realtime.Sources.recorded_inputs import ReplayedInputs
+from sleep_interpreter.realtime.Sources.stream_clock import StreamTiming
 from sleep_interpreter.realtime.Subject import Subject
 from sleep_interpreter.realtime.Utils.registries import SOURCES
 from sleep_interpreter.utils.core.constants import STREAM_RATE
@@ -26,7 +27,7 @@ from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
 
 Input = tuple[str, dict[str, Any]]
-"""Kind ("stream", "gap", "clock", "recorder", "xdf") and detail of what came to a session besides samples."""
+"""Kind ("stream", "gap", "clock", "rate", "notice", "recorder", "xdf") and detail of what came besides samples."""
 Notice = tuple[int, str]
 """Logging level and text for the session's log."""
 
@@ -37,7 +38,8 @@ class Plan:
 
     `recording`: for a replay; `folder` (None makes a new one) and `events`: of the session that goes on; `origin`:
     sample at which it begins; `inputs`: of the session that is replayed; `gaps`: (first sample, samples), on the
-    recording's own clock, that it lacks; `card`: of the session that goes on or is replayed (None: it follows from the
+    recording's own clock, that it lacks; `gap`: s that the operator says nothing was taken for, before the session goes
+    on (None: the clocks tell); `card`: of the session that goes on or is replayed (None: it follows from the
     settings, `session_cards`).
     """
 
@@ -50,6 +52,7 @@ class Plan:
     inputs: ReplayedInputs = field(default_factory=ReplayedInputs)
     gaps: tuple[tuple[int, int], ...] = ()
     card: DataCard | None = None
+    gap: float | None = None
 
     @property
     def skipped(self) -> int:
@@ -65,7 +68,7 @@ class Source(Protocol):
     responds to cues, a `real_time` one comes as time goes by, `simulated` marks the signal as such, an `amplifier` is
     at a person's head, and to one that `takes_recording` --recording FILE belongs. `seconds` is its length, infinite
     when live; `begins` are seconds of the recording before the first sample delivered; `recorder` writes the stream
-    down.
+    down; `timing` is what was measured of a stream's clock.
     """
 
     names: list[str]
@@ -80,6 +83,7 @@ class Source(Protocol):
     seconds: float = math.inf
     begins: float = 0.0
     recorder: Recorder | None = None
+    timing: StreamTiming | None = None
 
     @classmethod
     def for_session(cls, settings: SourceSettings, plan: Plan) -> Self:
@@ -135,6 +139,11 @@ class Source(Protocol):
     def take_inputs(self) -> list[Input]:
         """Return what came besides samples since the last call."""
         return []
+
+    def accept(self) -> str | None:
+        """The operator says that a stream which was refused is the right one: return what is taken, None where
+        nothing waits for it."""
+        return None
 
     def begin_at(self, sample: int) -> None:
         """Begin the session at this sample of it (500 Hz): a session that goes on."""

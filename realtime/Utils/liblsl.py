@@ -1,6 +1,8 @@
 """liblsl's settings: given once in a process, before anything of it is used."""
 
+import ctypes
 import logging
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -38,3 +40,29 @@ def configure(loopback: bool = True, session_id: str = "default") -> None:
 def config_text() -> str | None:
     """Return the settings in force, for a program beside this one; None: liblsl's own."""
     return _LOOPBACK.format(session_id=_configured[1]) if _configured is not None and _configured[0] else None
+
+
+def resolve(timeout: float, source_id: str | None = None, minimum: int = 1) -> list[Any]:
+    """Return the streams that are there, of a source_id (at least `minimum`, else all that answer in `timeout` s) or
+    all.
+
+    mne-lsl's `resolve_streams` takes two outlets of one name, source_id and kind for one, which is what must be seen.
+    """
+    from mne_lsl.lsl.load_liblsl import lib  # lazy: optional dependency
+    from mne_lsl.lsl.stream_info import _BaseStreamInfo  # lazy: optional dependency
+
+    found = (ctypes.c_void_p * 1024)()
+    if source_id is None:
+        count = lib.lsl_resolve_all(ctypes.byref(found), 1024, ctypes.c_double(timeout))
+    else:
+        wanted = ctypes.c_char_p(b"source_id"), ctypes.c_char_p(source_id.encode())
+        count = lib.lsl_resolve_byprop(ctypes.byref(found), 1024, *wanted, minimum, ctypes.c_double(timeout))
+    streams = [_BaseStreamInfo(found[k]) for k in range(count)]
+    return list({info.uid: info for info in streams}.values())
+
+
+def came_back(inlet: Any) -> bool:
+    """Tell whether liblsl connected an inlet to an outlet anew since the last call."""
+    from mne_lsl.lsl.load_liblsl import lib  # lazy: optional dependency
+
+    return bool(lib.lsl_was_clock_reset(inlet._obj))

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -10,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sleep_interpreter.realtime.Recording.event_log import decisions, read_log
+from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.realtime.Recording.event_log import EventLog, decisions, read_log
+from sleep_interpreter.realtime.Session.cue_watchdog import CueWatchdog
+from sleep_interpreter.realtime.Sources.simulated_source import SimulatedSource
 from sleep_interpreter.utils.core.errors import UserError
 
 from .conftest import of
@@ -50,6 +54,58 @@ def test_a_lost_stream_is_a_gap_and_the_stage_is_unknown_until_30_s_have_come(se
     assert min(unknown) <= 43 and max(unknown) >= 65
     assert _cues_between(result, 31, 38) and not _cues_between(result, 38.01, 72)
     assert _cues_between(result, 73, 80)
+
+
+@pytest.mark.parametrize(
+    "lost", [[(40, 0.02)], [(36, 0.02), (44, 0.02), (52, 0.02), (60, 0.02)], [(40, 0.3), (49.98, 0.02)], [(45, 2.0)]]
+)
+def test_what_is_lost_for_a_moment_is_bridged_and_cueing_goes_on(session, recording, staged, lost):
+    """One lost packet a minute was a night without cues: each made the stage unknown for 30 s."""
+    faults = [{"kind": "dropped", "start": start, "seconds": seconds} for start, seconds in lost]
+    result = session(recording, *staged, *OFTEN, *_faults(*faults))
+    assert len(of(result, "gap")) == len(lost)
+    assert [e["detail"]["open"] for e in of(result, "gate")] == [True]
+    assert not [e for e in of(result, "stage") if e["detail"]["stage"] == "unknown" and e["seconds"] > 31]
+    for start, seconds in lost:  # no cue while samples are missing in what the electrodes are judged by, then again
+        assert not _cues_between(result, start + 1, start + seconds)
+        assert _cues_between(result, start + seconds, start + seconds + 10)
+
+
+class _Cueing:
+    """What the watchdog asks of cueing."""
+
+    def __init__(self):
+        self.blocks, self.open, self.counts = {}, True, (0, 0)
+
+    def block_reasons(self):
+        return "; ".join(reason for reason, _ in self.blocks.values()) or None
+
+
+@pytest.mark.parametrize(
+    ("blocks", "counts", "after", "says"),
+    [
+        ({"stream": ("samples arrive late", None)}, (0, 0), 18, "samples arrive late"),
+        ({"signal": ("C4 is flat", None)}, (0, 0), 18, "C4 is flat"),
+        ({}, (0, 0), 18, "none was decided"),
+        ({}, (0, 4), 18, "4 were skipped"),
+        ({"arousal": ("arousal: movement", 10**9)}, (0, 0), 300, "arousal"),
+        ({"operator": ("paused by the operator", None)}, (0, 0), None, None),
+    ],
+)
+def test_an_open_gate_without_cues_is_said_aloud_with_the_reason(blocks, counts, after, says):
+    cueing = _Cueing()
+    watchdog = CueWatchdog(SessionSettings(), cueing, lambda: cueing, lambda: cueing.counts, 0)
+    assert watchdog.check(500) == []
+    cueing.blocks, cueing.counts = blocks, counts
+    found = [(second, fault) for second in range(2, 400) for fault in watchdog.check(500 * second)]
+    if after is None:
+        assert found == []
+        return
+    ((second, fault),) = found
+    assert fault["state"] == "failed" and says in fault["reason"] and after <= second <= after + 3
+    cueing.counts = (1, counts[1])
+    assert [fault["state"] for fault in watchdog.check(500 * 401)] == ["back"]
+    assert watchdog.check(500 * 402) == []
 
 
 def test_a_stall_stops_cues_and_loses_nothing(session, recording, staged):
@@ -146,6 +202,55 @@ def test_a_real_full_file_system_keeps_what_was_there(tmp_path):
     assert [e["code"] for e in read_log(tmp_path / "log.jsonl")] == [3, 4, 5, 6]
     assert [f["state"] for f in log.take_faults()] == ["back"]
     log.close()
+
+
+def test_a_disk_full_for_good_leaves_the_log_its_reserve(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk cannot be mounted here (needs root)")
+    try:
+        log = EventLog(disk / "log.jsonl", 500, reserve=100_000)
+        with (disk / "rest").open("wb", buffering=0) as rest, pytest.raises(OSError, match="No space"):
+            while True:
+                rest.write(bytes(4096))
+        for number in range(200):
+            log.write(number, "cue", 3, text="x" * 100)
+        assert [(f["state"], "kept for it" in f["reason"]) for f in log.take_faults()] == [("failed", True)]
+        assert [e["sample"] for e in read_log(disk / "log.jsonl")] == list(range(200))
+        for number in range(200, 1500):  # and when that is used up, in memory
+            log.write(number, "cue", 3, text="x" * 100)
+        assert [f["state"] for f in log.take_faults()] == ["failed"]
+        (disk / "rest").unlink()
+        log.close()
+        assert [e["sample"] for e in read_log(disk / "log.jsonl")] == list(range(1500))
+        assert not (disk / ".reserve").exists()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_cueing_stops_while_nothing_is_recorded_and_a_replay_decides_the_same(main, staged, tmp_path, monkeypatch):
+    words = ["--subject", "s1", "--source", "simulate", "--speed", "0", "--out", str(tmp_path / "night")]
+    hours = ["--set", "source.simulate.hours=0.028"]
+    real, calls = SimulatedSource.take_inputs, []
+
+    def take_inputs(self):
+        calls.append(1)
+        told = {400: ("failed", "the disk is full"), 700: ("back", "recording goes on")}.get(len(calls))
+        return real(self) + ([("recorder", {"state": told[0], "reason": told[1]})] if told else [])
+
+    monkeypatch.setattr(SimulatedSource, "take_inputs", take_inputs)
+    assert main([*words, *staged, *OFTEN, *hours]) == 0
+    events = read_log(tmp_path / "night" / "s1" / "session_001" / "log.jsonl")
+    off, on = (e["sample"] for e in events if e["event"] == "recording")
+    cues = [e["sample"] for e in events if e["event"] == "cue"]
+    assert not [c for c in cues if off < c <= on] and min(cues) < off and max(cues) > on
+    assert {e["detail"]["reason"] for e in events if e["event"] == "cueing"} >= {"nothing is recorded"}
+    monkeypatch.setattr(SimulatedSource, "take_inputs", real)
+    folder = tmp_path / "night" / "s1" / "session_001"
+    assert main(["--session", str(folder), "--out", str(tmp_path / "again")]) == 0
+    assert decisions(read_log(tmp_path / "again" / "s1" / "session_001" / "log.jsonl")) == decisions(events)
 
 
 def test_arousal_pauses_at_once_and_for_its_time(session, raw55, staged, tmp_path):

@@ -23,7 +23,8 @@ for name in list(sys.modules):
         del sys.modules[name]
 for path in sorted(Path("realtime").rglob("*.py")):
     name = ".".join(["sleep_interpreter", *path.with_suffix("").parts]).removesuffix(".__init__")
-    if name != "sleep_interpreter.realtime.Monitor.app":  # the server itself, imported where it is started
+    # the server itself, imported where it is started
+    if name.rpartition(".")[0] != "sleep_interpreter.realtime.Monitor" or path.stem not in ("app", "connection"):
         importlib.import_module(name)
 print("all")
 """

@@ -285,3 +285,85 @@ def test_a_stream_of_another_source_id_is_not_taken(ident, connect):
         taker.until(lambda t: "refused" in t.states())
         (refused,) = [d for k, d in taker.inputs if k == "stream" and d["state"] == "refused"]
         assert f"{ident}x" in refused["reason"] and "not taken" in refused["reason"]
+
+
+def test_two_outlets_of_one_source_id_are_refused(ident, connect):
+    twins = pytest.raises(UserError, match=rf"2 LSL streams have one source_id, '{ident}'")
+    with outlet(ident, "--channels", 3), outlet(ident, "--channels", 3), twins:
+        connect(ident)
+    with outlet(ident, "--channels", 3):
+        source = connect(ident)
+        with pytest.raises(UserError, match="another session, or check, runs on this stream"):
+            connect(ident)
+        source.close()
+        connect(ident).close()
+
+
+def test_another_bed_s_outlet_takes_over_only_with_the_operator_s_yes(ident, connect, monkeypatch):
+    monkeypatch.setattr(live, "_LOOK_AGAIN_SECONDS", 0.5)
+    with outlet(ident, "--channels", 3) as own:
+        source = connect(ident)
+        taker = Taker(source, ["COUNTER", "E01"])
+        taker.until(lambda t: t.count > 500)
+        with outlet(ident, "--channels", 3):  # bed 2
+            time.sleep(1.0)
+            assert source.accept() is None  # nothing waits for it
+            own.kill()
+            taker.until(lambda t: "refused" in t.states())
+            before, deadline = taker.count, time.monotonic() + 3
+            while time.monotonic() < deadline:
+                taker.take()
+            assert taker.count == before
+            # bed 2's counter is another one
+            np.testing.assert_array_equal(np.diff(np.concatenate(taker.data, axis=1)[0]), 1)
+            (refused, *_) = [d for k, d in taker.inputs if k == "stream" and d["state"] == "refused"]
+            assert "was there before it went" in refused["reason"] and "`accept` takes it" in refused["reason"]
+            assert source.accept() == "the stream that is there now"
+            taker.until(lambda t: "back" in t.states() and np.isfinite(t.data[-1]).all())
+    assert taker.named("gap")
+
+
+def test_a_hiccup_beside_another_outlet_ends(ident, connect):
+    """Looking at what is there takes longer than the silence that makes one look."""
+    with outlet(ident, "--channels", 3) as amplifier, outlet(ident + "m", "--channels", 3):
+        source = connect(ident)
+        taker = Taker(source, ["COUNTER"])
+        taker.until(lambda t: t.count > 250)
+        for seconds in (0.6, 1.5):
+            tell(amplifier, f"stall {seconds}")
+            count = taker.count
+            taker.until(lambda t, count=count: t.count > count + 250)
+            time.sleep(0.2)
+            began = time.monotonic()
+            count = taker.count
+            taker.until(lambda t, count=count, seconds=seconds: t.count > count + 500 * (seconds + 3))
+            assert time.monotonic() - began < seconds + 8
+            taker.until(lambda t: t.source._state == "current" and not t.source._in_doubt, 15)
+    counter = np.concatenate(taker.data, axis=1)[0]
+    np.testing.assert_array_equal(np.diff(counter), 1)
+
+
+def test_blocks_of_half_a_second_are_not_behind(ident, connect):
+    with outlet(ident, "--channels", 3, "--chunk", 0.45) as amplifier:
+        source = connect(ident)
+        taker = Taker(source, ["COUNTER"])
+        taker.until(lambda t: t.count > 1000)
+        tell(amplifier, "stall 2")
+        taker.until(lambda t: "back" in t.states())
+        count = taker.count
+        taker.until(lambda t: t.count > count + 1500)
+    assert source._state == "current" and not source._in_doubt
+
+
+def test_a_process_that_stood_still_keeps_liblsl_s_backlog(ident, connect):
+    with outlet(ident, "--channels", 3):
+        source = connect(ident)
+        taker = Taker(source, ["COUNTER"])
+        taker.until(lambda t: t.count > 250)
+        real, source.pull = source.pull, lambda: (np.zeros((0, 3)), np.zeros(0))
+        time.sleep(6)
+        source.pull = real
+        count = taker.count
+        taker.until(lambda t: t.count > count + 3000, 20)
+    counter = np.concatenate(taker.data, axis=1)[0]
+    np.testing.assert_array_equal(np.diff(counter), 1)

@@ -72,7 +72,7 @@ def stages(log, begin, end):
 
 
 def recorder(folder, simulated=True):
-    settings = SimpleNamespace(sync_seconds=1.0)
+    settings = SimpleNamespace(sync_seconds=1.0, second_folder=None)
     return Recorder(folder / "recording", NAMES, RATE, settings, simulated=simulated)
 
 

@@ -1,9 +1,11 @@
 """The recorder: killed, on a full disk, torn at the end; what was acknowledged is always readable."""
 
+import json
 import resource
 import subprocess
 import sys
 from itertools import pairwise
+from types import SimpleNamespace
 
 import mne
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings
 from sleep_interpreter.realtime.Recording import recorder as module
 from sleep_interpreter.realtime.Recording.recorder import PLACE, Recorder
+from sleep_interpreter.realtime.Recording.session_recording import segments
 from sleep_interpreter.utils.core.paths import ROOT
 
 NAMES, RATE = ("A", "B", "C"), 500.0
@@ -172,6 +175,61 @@ def test_a_full_disk_is_reported_and_the_recording_goes_on(tmp_path, monkeypatch
         assert len(list((disk / "recording").iterdir())) == 6
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_disk_that_stays_full_is_given_up_for_the_second_place(tmp_path, monkeypatch):
+    session, second = tmp_path / "s1" / "session_001", tmp_path / "other disk"
+    settings = RecordingSettings(sync_seconds=0.1, second_folder=str(second))
+    real = module._has_room
+    monkeypatch.setattr(module, "_has_room", lambda place, needed: place.parent != session and real(place, needed))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    recorder = Recorder(session / "recording", NAMES, RATE, settings)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        position = 0
+        while recorder.path.parent == session / "recording":
+            recorder.append(counter(position, 50))
+            position += 50
+            recorder.sync_when_due()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    recorder.append(counter(position, 100))
+    recorder.close()
+    states = [detail for _, detail in recorder.take_inputs()]
+    assert [detail["state"] for detail in states] == ["failed", "back"]
+    assert str(second / "s1_session_001" / "segment_002.vhdr") in states[1]["reason"]
+    (session / "settings.yaml").write_text(f"recording: {{second_folder: {json.dumps(str(second))}}}\n")
+    first, later = segments(session)
+    assert first.end <= later.first and later.end == position + 100
+    # what lies nowhere was counted
+    assert recorder.missed >= later.first - first.end and recorder.missed_seconds == recorder.missed / RATE
+
+
+def test_two_full_disks_are_not_tried_all_the_time(tmp_path):
+    settings = RecordingSettings(sync_seconds=0.1, second_folder=str(tmp_path / "other disk"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    recorder = Recorder(tmp_path / "s1" / "session_001" / "recording", NAMES, RATE, settings)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        for position in range(0, 20_000, 50):
+            recorder.append(counter(position, 50))
+            recorder.sync_when_due()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    recorder.close()
+    assert [detail["state"] for _, detail in recorder.take_inputs()] == ["failed", "back", "failed"]
+
+
+def test_a_full_disk_is_taken_again_only_with_room_for_the_log_too(tmp_path, monkeypatch):
+    """The log's reserve is not for the recording."""
+    free = SimpleNamespace(free=module._LOG_BYTES + 1000)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: free)
+    place = tmp_path / "recording"
+    assert module._has_room(place, 5000)
+    (tmp_path / "log.jsonl").touch()
+    assert not module._has_room(place, 5000) and module._has_room(place, 900)
+    (tmp_path / ".reserve").touch()
+    assert module._has_room(place, 5000)
 
 
 def test_a_long_gap_takes_neither_time_nor_room(tmp_path):

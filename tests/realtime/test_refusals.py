@@ -132,7 +132,7 @@ def test_exit_codes(call_script, command, recording, checkpoints, tmp_path):
     fake = tmp_path / "night.edf"
     fake.write_text("this is no EDF")
     cases = [
-        (["--recording", fake], "night.edf: MNE cannot read this recording"),
+        (["--recording", fake], "night.edf: ends after 14 bytes, inside its header"),
         (["--recording", recording, "--set", "channels.eog=LOC"], "channels.eog = 'LOC'"),
         (["--recording", recording, "--unit", "uV"], "with --unit V it would be"),
         (["--recording", recording, "--set", "gates.rem=true"], "unknown key"),

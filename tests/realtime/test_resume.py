@@ -3,16 +3,23 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.realtime.Recording.event_log import read_log
-from sleep_interpreter.realtime.Setup.plan import lock_session
+from sleep_interpreter.realtime.Setup.plan import lock_session, resume_sample
+from sleep_interpreter.realtime.Setup.runner import sole_night
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.signal.brainvision_writer import BrainVisionWriter
 
 from .conftest import SCRIPT, of, read_session
 
@@ -161,3 +168,88 @@ def test_twenty_kills_at_random_moments(main, recording, staged, tmp_path):
         assert known[: len(acknowledged)] == acknowledged
         numbers = [e["detail"]["number"] for e in known if e["event"] in ("cue", "cue_cancelled", "cue_skipped")]
         assert numbers == sorted(set(numbers))
+
+
+def _logged(last, ago, kind="quality", **detail):
+    """An event of a live session, so many seconds ago."""
+    time = (datetime.now(UTC) - timedelta(seconds=ago)).isoformat()
+    return {"sample": last, "event": kind, "detail": detail, "wall": {"time": time}}
+
+
+def test_a_live_session_goes_on_where_its_stream_is(tmp_path):
+    settings = SessionSettings.model_validate({"source": {"kind": "lsl"}})
+    about = {"started": "2020-01-01T00:00:00+00:00", "first_sample_at": "2020-01-01T00:00:00+00:00"}
+    # what begins a session says nothing: its first sample came 12.8 s later
+    events = [_logged(0, 500), _logged(50_000, 103), _logged(50_500, 104, "stage", taken=51_000)]
+    found = resume_sample(settings, about, events, tmp_path)
+    assert found == pytest.approx(51_000 + 104 * 500, abs=50)
+    assert resume_sample(settings, about, events, tmp_path, 90.0) == 50_501 + 45_000
+    # never within what is recorded
+    (tmp_path / "recording").mkdir()
+    with BrainVisionWriter(tmp_path / "recording" / "segment_001.vhdr", ["C4"], 250.0) as writer:
+        writer.append(np.zeros((1, 55_000), np.float32))
+    assert resume_sample(settings, about, events, tmp_path, 0.0) == 110_000
+
+
+@pytest.mark.parametrize(
+    ("ago", "says"), [(-3600, "lies in the future"), (5 * 3600, "5.0 h ago"), (9 * 86400, "216.0 h")]
+)
+def test_a_gap_that_no_night_has_is_asked_about(tmp_path, ago, says):
+    settings = SessionSettings.model_validate({"source": {"kind": "lsl"}})
+    events = [_logged(50_000, ago)]
+    with pytest.raises(UserError, match=rf"last sample .*{says}.*--gap 90"):
+        resume_sample(settings, {}, events, tmp_path)
+    assert resume_sample(settings, {}, events, tmp_path, 30.0) == 50_001 + 15_000
+    with pytest.raises(UserError, match="permitted are 0 to"):
+        resume_sample(settings, {}, events, tmp_path, -5.0)
+
+
+def test_other_networks_or_sounds_are_noticed_from_whatever_folder(main, recording, checkpoints, tmp_path, monkeypatch):
+    shutil.copy(checkpoints.stager, tmp_path / "stager.npz")
+    monkeypatch.chdir(tmp_path)
+    words = ["--stager", "sistaging", "--stager-checkpoint", "stager.npz", "--set", "gate.nrem_detections=1"]
+    folder = _broken_off(main, recording, words, tmp_path)
+    text = (folder / "settings.yaml").read_text()
+    assert f"checkpoint: {tmp_path / 'stager.npz'}" in text
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    shutil.copy(checkpoints.stager, other / "stager.npz")
+    monkeypatch.chdir(other)
+    known = json.loads((folder / "session.json").read_text())
+    log = (folder / "log.jsonl").read_bytes()
+    for what in ("stager", "sounds"):
+        changed = known | {"hashes": known["hashes"] | {what: "0" * 16}}
+        (folder / "session.json").write_text(json.dumps(changed))
+        with pytest.raises(UserError, match=f"{what} changed since the session began"):
+            main(["--resume", str(folder), "--speed", "0"])
+        assert (folder / "log.jsonl").read_bytes() == log
+    (folder / "session.json").write_text(json.dumps(known))
+    assert main(["--resume", str(folder), "--speed", "0"]) == 0
+
+
+def test_a_second_night_of_one_subject_is_refused(tmp_path):
+    """Both with an amplifier; a replay beside it, or another subject's night, is no second one."""
+
+    class Part:
+        closed = False
+
+        def close(self):
+            self.closed = True
+
+    def night(amplifier=True):
+        source = Part()
+        source.amplifier = amplifier
+        return SimpleNamespace(source=source, workers=Part())
+
+    first, second = night(), night()
+    with sole_night(first, tmp_path / "s1"):
+        with (
+            pytest.raises(UserError, match="another session of this subject runs"),
+            sole_night(second, tmp_path / "s1"),
+        ):
+            pass
+        assert second.source.closed and second.workers.closed and not first.source.closed
+        with sole_night(night(), tmp_path / "s2"), sole_night(night(False), tmp_path / "s1"):
+            pass
+    with sole_night(night(), tmp_path / "s1"):
+        pass

@@ -2,13 +2,16 @@
 
 import logging
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from sleep_interpreter.realtime.Parameters.source import SourceSettings
+from sleep_interpreter.realtime.Sources import live_source
 from sleep_interpreter.realtime.Sources.live_source import LiveSource
 from sleep_interpreter.realtime.Sources.stream_clock import StreamClock
+from sleep_interpreter.utils.core.errors import UserError
 
 RATE, CHUNK = 500, 10
 
@@ -112,11 +115,112 @@ def test_a_backlog_with_a_loss_inside_keeps_its_place():
     np.testing.assert_array_equal(out[there], there)
 
 
-def test_a_slow_drift_of_the_amplifier_is_followed():
+def test_a_slow_drift_of_the_stream_s_clock_is_taken_out():
+    """Its stamps go too fast; its samples arrive as they are taken, and that is when cues are due."""
     chunks = [(f, 100 + (s - 100) * (1 + 1e-4), a) for f, s, a in stream(200)]
     out, events, clock = run(chunks)
     assert events == [] and len(out) == 200 * RATE
-    assert clock.time_of(200 * RATE) == pytest.approx(300 + 0.02, abs=0.01)
+    assert clock.time_of(200 * RATE) == pytest.approx(300, abs=0.01)
+
+
+class Amplifier:
+    """Chunks as a source gets them, every 3 ms in the look, then every 20 ms: a rate that is `off` the nominal one by
+    a share, sent in blocks of `block` s, stamped on this machine's clock ("machine") or counted at the nominal rate
+    ("device"), with jitter in s.
+    """
+
+    def __init__(self, rate, off, block, jitter, by="machine", seconds=60.0, seed=0):
+        rng = np.random.default_rng(seed)
+        self.rate, self.true = rate, rate * (1 + off)
+        self.size = max(1, round(block * rate))
+        ends = np.arange(self.size, int(seconds * self.true) + 1, self.size)  # samples after each block
+        taken = 100 + ends / self.true
+        self.stamps = (taken if by == "machine" else 100 + ends / rate) + rng.uniform(-jitter, jitter, len(ends))
+        arrived = np.maximum.accumulate(taken + 0.003 + rng.exponential(0.002, len(ends)))
+        poll = np.where(arrived < 105, 0.003, 0.02)
+        self.pulled = np.maximum.accumulate(100 + np.ceil((arrived - 100) / poll) * poll)
+        self.ends = ends
+
+    def play(self, clock, first=0.0, last=1e9):
+        """Push what comes between two times; return samples by which the stream's place is off, gaps and clock
+        events, and the errors in s of when a cue 0.3 s ahead is due, with the time."""
+        which = np.flatnonzero((self.pulled >= 100 + first) & (self.pulled < 100 + last))
+        put, events, errors = 0, [], []
+        begin = self.ends[which[0]] - self.size
+        at = np.append(np.flatnonzero(np.diff(self.pulled[which], prepend=-1.0)), len(which))
+        within = (np.arange(self.size) - self.size + 1) / self.rate
+        for i, j in pairwise(at):
+            blocks, now = which[i:j], self.pulled[which[i]]
+            stamps = (self.stamps[blocks, None] + within).ravel()
+            for kind, piece in clock.push(np.zeros((1, len(stamps)), np.float32), stamps, now):
+                put += piece.shape[1] if kind == "data" else 0
+                events += [] if kind == "data" else [(kind, piece)]
+                put += piece if kind == "gap" else 0
+            due = self.ends[blocks[-1]] + round(0.3 * self.rate)
+            errors.append((now - 100, clock.time_of(due - begin) - (100 + (due + 1) / self.true)))
+        return put - (self.ends[which[-1]] - begin), events, np.array(errors)
+
+
+RATES = [250, 256, 500, 512, 1000, 1024]
+
+
+@pytest.mark.parametrize("by", ["machine", "device"])
+@pytest.mark.parametrize("block", [0.0, 0.02, 0.2, 0.5])
+@pytest.mark.parametrize("off", [-0.003, -0.0005, 0.0, 0.002, 0.003])
+def test_a_rate_that_is_off_is_followed_to_the_sample(off, block, by):
+    """249.5 for 250 was 11 false gaps and no cue."""
+    rate = RATES[round(1e4 * abs(off) + 20 * block) % 6]
+    amplifier = Amplifier(rate, off, block, 0.0, by)
+    look = StreamClock(rate, 0.015)
+    amplifier.play(look, 0, 5.01)
+    assert look.measured().off == pytest.approx(off, abs=max(0.001, look.measured().uncertain))
+    misplaced, events, errors = amplifier.play(look.begun(0.0), 5.01)
+    assert misplaced == 0 and events == []
+    assert np.abs(errors[errors[:, 0] > 15, 1]).max() < 0.05
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize(("off", "block"), [(0.003, 0.02), (-0.003, 0.1), (0.0, 0.0)])
+def test_jitter_of_100_ms_is_no_loss_at_any_rate(rate, off, block):
+    amplifier = Amplifier(rate, off, block, 0.1, seconds=90)
+    look = StreamClock(rate, 0.015)
+    amplifier.play(look, 0, 5.01)
+    misplaced, events, errors = amplifier.play(look.begun(0.0), 5.01)
+    assert misplaced == 0 and events == []
+    assert np.abs(errors[errors[:, 0] > 45, 1]).max() < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("off", "by"), [(-0.003, "machine"), (0.0001, "device")])
+def test_eight_hours_of_drift_move_no_sample(off, by):
+    amplifier = Amplifier(250, off, 0.5, 0.0, by, seconds=8 * 3600)
+    misplaced, events, errors = amplifier.play(StreamClock(250, 0.015))
+    assert misplaced == 0 and events == []
+    assert np.abs(errors[errors[:, 0] > 600, 1]).max() < 1 / 250
+
+
+@pytest.mark.parametrize("stamped", ["as one", "by blocks"])
+def test_bursts_invent_no_sample_and_are_due_when_they_come(stamped):
+    """A program that sends 0.7 s at once: each burst with one stamp, or each of its blocks with the time of sending."""
+    clock, put, size = StreamClock(RATE, 0.015), 0, round(0.7 * RATE)
+    for k in range(1, 120):
+        now = 100 + 0.7 * k
+        stamps = np.full(size, now)
+        if stamped == "by blocks":
+            stamps = np.concatenate([now + 1e-4 * i + (np.arange(10) - 9) / RATE for i in range(size // 10)])
+        pieces = clock.push(np.zeros((1, size)), stamps, now + 0.005)
+        assert {kind for kind, _ in pieces} <= {"data"}
+        put += sum(p.shape[1] for _, p in pieces)
+    assert put == clock.count == 119 * size
+    assert clock.time_of(clock.count) == pytest.approx(now, abs=0.05)
+
+
+@pytest.mark.parametrize("step", [20.0, -5.0, 0.4, -0.25])
+def test_a_step_of_the_clock_moves_no_cue(step):
+    chunks = [(f, s + (step if s > 130 else 0), a) for f, s, a in stream(90)]
+    out, events, clock = run(chunks)
+    assert [kind for kind, _ in events] == ["clock"] and len(out) == 90 * RATE
+    assert clock.time_of(90 * RATE) == pytest.approx(190, abs=0.01)
 
 
 def test_losses_in_a_stream_that_is_played_too_fast_are_losses():
@@ -129,17 +233,19 @@ def test_losses_in_a_stream_that_is_played_too_fast_are_losses():
 
 
 class Made(LiveSource):
-    """A stream of one channel whose stamps are `off` s from the machine's clock, after a backlog."""
+    """A stream of one channel whose stamps are `off` s from the machine's clock, after a backlog, and whose rate is
+    `fast` times the nominal one."""
 
-    def __init__(self, off, backlog=0.0):
-        settings = SourceSettings(kind="lsl", look_seconds=0.5, behind_seconds=0.2)
+    def __init__(self, off, backlog=0.0, fast=1.0, look=0.5):
+        settings = SourceSettings(kind="lsl", look_seconds=look, behind_seconds=0.2)
         super().__init__(settings, ["E1"], RATE, [1.0], "a stream")
-        self.off, self._began, self._sent = off, time.perf_counter() - backlog, 0
+        self.off, self.fast, self._began, self._sent = off, fast, time.perf_counter() - backlog, 0
 
     def pull(self):
         """Return what has come since the last call, at most 8 s of it."""
-        count = min(round((time.perf_counter() - self._began) * RATE) - self._sent, 8 * RATE)
-        stamps = self._began + (self._sent + np.arange(count)) / RATE + self.off
+        rate = RATE * self.fast
+        count = min(round((time.perf_counter() - self._began) * rate) - self._sent, 8 * RATE)
+        stamps = self._began + (self._sent + np.arange(count)) / rate + self.off
         self._sent += count
         return np.zeros((count, 1)), stamps
 
@@ -152,7 +258,8 @@ class Made(LiveSource):
 
 
 @pytest.mark.parametrize(
-    ("off", "says"), [(1e5, "100000.0 s ahead of"), (-1e5, "100000.0 s behind"), (0.5, None), (-0.1, None), (0.0, None)]
+    ("off", "says"),
+    [(1e5, " s ahead of"), (-1e5, " s behind"), (0.5, "s ahead of"), (-0.2, "s behind"), (-0.03, None), (0.0, None)],
 )
 def test_stamps_that_are_not_on_the_machine_s_clock_are_noticed_and_taken_out(off, says):
     source = Made(off)
@@ -162,8 +269,9 @@ def test_stamps_that_are_not_on_the_machine_s_clock_are_noticed_and_taken_out(of
     finally:
         source.close()
     assert late == pytest.approx(0.0 if says else off, abs=0.15) and inputs == []
-    notices = [(level, text.split(" s clock")[0]) for level, text in source.notices]
-    assert (notices == []) if says is None else (says in notices[0][1] and notices[0][0] == logging.WARNING)
+    warned = [text for level, text in source.notices if level == logging.WARNING and "stamps are" in text]
+    assert (warned == []) if says is None else says in warned[0]
+    assert any("effective rate" in text for _, text in source.notices)
 
 
 def test_a_backlog_before_the_session_is_not_taken_for_another_clock():
@@ -173,7 +281,87 @@ def test_a_backlog_before_the_session_is_not_taken_for_another_clock():
         late, _ = source.time_off()
     finally:
         source.close()
-    assert source.notices == [] and late == pytest.approx(0, abs=0.15)
+    assert [text for _, text in source.notices if "effective rate" not in text] == []
+    assert late == pytest.approx(0, abs=0.15)
+
+
+@pytest.mark.parametrize("fast", [1.024, 0.98, 0.9, 2.0, 0.5])
+def test_a_stream_that_is_not_of_the_rate_it_says_is_refused(fast):
+    """512 Hz sent as 500, and others."""
+    source = Made(0.0, fast=fast, look=2.0)
+    try:
+        with pytest.raises(UserError, match=r"effective rate .*do not come at the 500 Hz"):
+            source.open(["E1"])
+    finally:
+        source.close()
+
+
+@pytest.mark.parametrize(
+    ("off", "said"), [(0.0, []), (0.003, ["notice"]), (0.012, ["rate failed"]), (-0.02, ["rate failed"])]
+)
+def test_a_rate_that_changes_in_the_night_is_said_once(off, said):
+    source = Made(0.0)
+    source._said = 0.0
+    for at in (60, 61):
+        Amplifier(RATE, off, 0.02, 0.0).play(source._clock, 0, 60)
+        source._watch_rate(1e6 * at)
+    found = [(kind, detail) for kind, detail in source.take_inputs() if kind != "clock"]
+    assert [f"{kind} {detail.get('state', '')}".strip() for kind, detail in found] == said
+    assert all(f"effective rate {RATE * (1 + off):.0f}" in (d.get("reason") or d["text"]) for _, d in found)
+
+
+def test_what_passes_until_a_resumed_session_s_first_sample_is_a_gap():
+    """Sound card and files took their time: the gap was 12.8 s too short."""
+    source = Made(0.0)
+    try:
+        source.open(["E1"])
+        source.begin_at(70_000)
+        time.sleep(1.5)
+        began, taken = source._due, 0
+        until = time.perf_counter() + 0.5
+        for chunk in source.chunks(lambda: time.perf_counter() > until):
+            taken += chunk.shape[1]
+        inputs = source.take_inputs()
+    finally:
+        source.close()
+    (gap,) = [detail for kind, detail in inputs if kind == "gap"]
+    assert gap["first"] == 0 and gap["seconds"] == pytest.approx(1.5, abs=0.3)
+    assert source.time_of(taken / RATE) == pytest.approx(began + taken / RATE, abs=0.15)
+
+
+@pytest.mark.parametrize("slept", [4.0, 1800.0])
+def test_a_computer_that_slept_is_noticed_and_its_time_a_gap(slept, monkeypatch):
+    asleep = [0.0]
+    monkeypatch.setattr(live_source, "_asleep", lambda: asleep[0])
+    source = Made(0.0)
+    try:
+        source.open(["E1"])
+        source.time_off(0.5)
+        asleep[0] = slept
+        _, inputs = source.time_off(1.0)
+    finally:
+        source.close()
+    gaps = [detail["count"] for kind, detail in inputs if kind == "gap"]
+    assert gaps == [round(slept * RATE)]
+    (said,) = [detail["reason"] for kind, detail in inputs if kind == "computer"]
+    assert f"slept for {slept:.0f} s" in said and "standby" in said
+
+
+def test_a_process_that_stood_still_finds_no_lost_stream():
+    """What came meanwhile waits; it is taken before anything is said of the stream."""
+    source = Made(0.0)
+    try:
+        source.open(["E1"])
+        chunks = source.chunks()
+        until = time.perf_counter() + 0.5
+        while time.perf_counter() < until:
+            next(chunks)
+        source._arrived -= 30  # both threads stood still for 30 s
+        source._judged -= 30
+        source._report_state(0, False)
+        assert source._state == "current"
+    finally:
+        source.close()
 
 
 def test_a_clock_that_is_set_between_opening_and_the_session_is_taken_out_and_said():
@@ -185,5 +373,5 @@ def test_a_clock_that_is_set_between_opening_and_the_session_is_taken_out_and_sa
         late, inputs = source.time_off()
     finally:
         source.close()
-    assert source.notices == [] and late == pytest.approx(0, abs=0.15)
+    assert late == pytest.approx(0, abs=0.15)
     assert [(kind, detail["state"]) for kind, detail in inputs] == [("clock", "set")]

@@ -191,6 +191,18 @@ def save(settings: BaseModel, path: str | Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def absolute(settings: S) -> S:
+    """Return settings whose paths (`UserPath`) are those of the files they name now, from whatever folder."""
+    changed: dict[str, Any] = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            changed[name] = absolute(value)
+        elif isinstance(value, str) and UserPath in (field.annotation, *get_args(field.annotation)):
+            changed[name] = str(Path(value).resolve())
+    return settings.model_copy(update=changed)
+
+
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return a nested mapping as {"a.b": value}."""
     result: dict[str, Any] = {}

@@ -12,6 +12,7 @@ import mne
 import pytest
 
 from sleep_interpreter.realtime.Monitor.server import MonitorProcess
+from sleep_interpreter.realtime.Sources import live_source
 from sleep_interpreter.utils.core.data_card import published
 from tests.realtime.conftest import *  # noqa: F403  (the session's fixtures)
 from tests.realtime.live import SESSION_ID, Live, named, outlet, save_stream
@@ -26,7 +27,11 @@ NAMES = [*EEG_MONTAGE, "M1", "EOG1", "EMG1"]
 def amplifier(signal_microvolts, tmp_path_factory):
     """An outlet five times as fast as time, so that the gate opens after some seconds."""
     stream = save_stream(tmp_path_factory.mktemp("stream") / "night.npz", signal_microvolts, NAMES)
-    with outlet(f"{os.getpid()}-monitor", "--file", stream, "--seconds", 2000, "--speed", 5) as process:
+    with (
+        outlet(f"{os.getpid()}-monitor", "--file", stream, "--seconds", 2000, "--speed", 5) as process,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(live_source, "_OFF_MOST", 100.0)
         yield process
 
 
