@@ -159,6 +159,7 @@ STEPS: tuple[Step, ...] = (
     Step("make calibration-study ARGS='--simulations 2'"),
     Step("make arousal-study ARGS='--minutes 0.5 --subjects 1'"),
     Step("make endurance ARGS='--hours 0.03'"),
+    Step("make fault-matrix ARGS='--only 512'"),
     Step("make soak ARGS='--minutes 0.2 --members 1 --sink file'"),
     Step("-m benchmarks.speed.optimizers --steps 1"),
     Step("-m benchmarks.realtime.soak --minutes 0.1"),
