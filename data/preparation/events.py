@@ -10,6 +10,7 @@ import mne
 import numpy as np
 import pandas as pd
 
+from sleep_interpreter.data.formats.scorings.stage_codes import known
 from sleep_interpreter.data.preparation import trigger_table
 from sleep_interpreter.data.preparation.inputs import Session
 from sleep_interpreter.data.preparation.pauses import events_in_time
@@ -34,16 +35,19 @@ class Row(NamedTuple):
     code: int | None
     phase: str | None = None
     no_code: str = ""  # place and value of a number that is no whole one, where a code would stand
+    stage: bool = False  # the text may be a sleep stage as well: "S2"
 
 
 def read_events(
     session: Session, recording: Recording, annotations: mne.Annotations, settings: Events,
     remarks: list[str] | None = None, card: DataCard | None = None, counted: bool | None = None,
+    staged: str | None = None,
 ) -> tuple[pd.DataFrame, dict[str, int]]:  # fmt: skip
     """Return what was shown or played when; what the user should know is appended to `remarks`.
 
     `card` says which items and conditions there are (None: the published); `counted` whether the times of an
-    events.tsv count the recording's gaps (`pauses.events_in_time`). The table, sorted by onset, has columns
+    events.tsv count the recording's gaps (`pauses.events_in_time`); a text that `staged`, a regular expression,
+    matches is a sleep stage and no code. The table, sorted by onset, has columns
     onset_s (s after the recording's first sample), item, item_index, modality ("image", "audio", "cue", "sham") and
     phase (text or None); a sham need not be of an item: "n/a", -1. Beside it are {text or code that no rule knows:
     count}. Refuses a source of events that is not there, and items and modalities that do not exist.
@@ -53,8 +57,16 @@ def read_events(
     found = []
     unmapped: Counter[str] = Counter()
     coded = any(rule.code is not None for rule in rules)
-    for onset, text, code, phase, no_code in _rows(session, recording, annotations, settings, remarks, counted):
+    given = _rows(session, recording, annotations, settings, remarks, counted)
+    for onset, text, code, phase, no_code, stage in _without_stages(given, session, staged):
         rule, groups = _first_match(rules, text, code)
+        if stage and rule is not None and rule.code is not None:
+            raise UserError(
+                f"{display_path(session.path)}: {text!r} at {onset:.2f} s is the sleep stage {text} or the trigger "
+                f"{code}, and the recording has no other trigger that begins so; if it is a stage, let "
+                "stages.annotation match it; if not, say what it means with a rule with "
+                f"match: {text!r}"
+            )
         if rule is None:
             if coded and no_code:
                 raise UserError(
@@ -191,13 +203,30 @@ def _table(session: Session, recording: Recording, counted: bool | None) -> list
     return rows
 
 
+def _without_stages(rows: list[Row], session: Session, staged: str | None) -> list[Row]:
+    """Return rows without the codes of those that are stages; what may be a stage by its name is marked.
+
+    "S2" is one in a recording of sleep, unless there are such texts with numbers that no stage has ("S 12").
+    """
+    texts = [row.text or "" for row in rows]
+    other = any(re.fullmatch(r"s\s*\d+", text, re.IGNORECASE) and known(text) is None for text in texts)
+    doubtful = session.kind == "sleep" and not other
+    return [
+        row._replace(code=None)
+        if staged is not None and _number(text) is not None and re.fullmatch(staged, text)
+        else row._replace(stage=doubtful and bool(re.fullmatch(r"(?i)s *\d+", text)) and known(text) is not None)
+        for row, text in zip(rows, texts, strict=True)
+    ]
+
+
 def _number(text: object) -> int | None:
     """Return the trigger's number in "S  12", "Stimulus/S 12", "12" or "12.0"; None where there is none.
 
-    The number of a response ("Response/R  1") or a comment is another matter: rules match those by text. Decimals
-    that a program added are rounded ("11.0", "10.9999998"); other numbers with decimals are no code.
+    Any letter but R may stand before the number of a "Stimulus/", S alone elsewhere: "N2" is a stage, "C3" an
+    electrode. The number of a response ("Response/R  1") or a comment is another matter: rules match those by text.
+    Decimals that a program added are rounded ("11.0", "10.9999998"); other numbers with decimals are no code.
     """
-    pattern = r"(?:(?:stimulus|trigger)/)?(?!r)[a-z]?\s*(\d+)([.,]\d*)?"
+    pattern = r"(?:(?:stimulus|trigger)/(?!r)[a-z]?|s?)\s*(\d+)([.,]\d*)?"
     found = re.fullmatch(pattern, str(text).strip(), re.IGNORECASE)
     if found is None:
         return None

@@ -103,7 +103,10 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
     refuse_mixed_references(plan, settings.steps.reference, where)
     remarks += _channel_remarks(plan, settings)
     step("events")
-    events, unmapped = read_events(session, recording, annotations, settings.events, remarks, settings.card, counted)
+    staged = settings.stages.annotation if settings.stages.source in ("auto", "annotations") else None
+    events, unmapped = read_events(
+        session, recording, annotations, settings.events, remarks, settings.card, counted, staged
+    )
     spans = _bad_spans([annotations, recording.annotations], recording, settings, where, remarks)
     step("reading")
     raw = load(recording, plan.picks, settings.recordings, folder / "raw.npy")

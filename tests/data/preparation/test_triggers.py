@@ -201,3 +201,38 @@ def test_of_several_trigger_channels_it_is_said_which_one_was_read(tmp_path):
     assert table["item"].tolist() == cues["item"].tolist()
     assert remarks == ["triggers are those of A; there are B too (events.stim_channel)"]
     assert pd.isna(table.phase).all()
+
+
+def rules_of(**codes):
+    return tuple(Rule(code=code, item=item, modality="cue") for item, code in codes.items())
+
+
+def events_of(tmp_path, texts, rules, **more):
+    raw, _ = planted.night(stages=("N2",))
+    raw.set_annotations(mne.Annotations(2.0 + np.arange(len(texts)), 0.0, texts))
+    path = fif(raw, tmp_path / "s1_night_raw.fif")
+    recording = Recording(path)
+    session = Session("night", more.pop("kind", "sleep"), path)
+    return read_events(session, recording, recording.annotations, Events(rules=rules), **more)
+
+
+def test_names_of_stages_and_electrodes_are_no_codes(tmp_path):
+    texts = ["N1", "N2", "C3", "F4", "B2", "O1", "P3", "Comment/N2", "2", "S  3", "Stimulus/S  4", "Stimulus/A 1"]
+    rules = rules_of(alarm=1, apple=2, kiwi=3, ball=4)
+    found, unmapped = events_of(tmp_path, texts, rules)
+    assert found["item"].tolist() == ["apple", "kiwi", "ball", "alarm"] and list(unmapped) == texts[:8]
+    found, unmapped = events_of(tmp_path, ["S1", "2", "S 3"], rules, staged=r"S?(?P<stage>\d)")
+    assert found["item"].tolist() == ["kiwi"] and list(unmapped) == ["S1", "2"]
+
+
+def test_a_text_that_is_a_stage_or_a_trigger_is_refused(tmp_path):
+    rules = rules_of(alarm=1, apple=2, kiwi=12)
+    with pytest.raises(UserError, match=r"s1_night_raw\.fif: 'S2' at 2\.00 s is the sleep stage S2 or the trigger 2"):
+        events_of(tmp_path, ["S2", "S1"], rules)
+    assert len(events_of(tmp_path, ["S2", "S1", "S12"], rules)[0]) == 3  # triggers: there is no stage S12
+    assert len(events_of(tmp_path, ["S2", "S1"], rules, kind="wake")[0]) == 2
+    said = (Rule(match="S2", item="apple", modality="cue"), *rules)
+    assert events_of(tmp_path, ["9", "n/a"], rules_of(alarm=9))[0]["item"].tolist() == ["alarm"]  # no text of a stage
+    assert events_of(tmp_path, ["S2", "12"], said)[0]["item"].tolist() == ["apple", "kiwi"]
+    quiet = (Rule(match=r"S\d", modality="ignore"), *rules)
+    assert events_of(tmp_path, ["S2", "S1", "12"], quiet)[0]["item"].tolist() == ["kiwi"]
