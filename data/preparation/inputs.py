@@ -187,11 +187,19 @@ def _parts(rule: re.Pattern[str], path: Path) -> dict[str, str] | None:
 def scorings(path: Path, pattern: str | None, parts: Mapping[str, str]) -> list[Path]:
     """Return the files beside a recording that `stages.file` names.
 
-    {stem} is the recording's name, other names in braces are `parts` of it. Refuses one that is none of them.
+    {stem} is the recording's name without its ending, or, where this names nothing, up to its first dot; other names in
+    braces are `parts` of it. Refuses one that is none of them.
     """
     if pattern is None:
         return []
-    known = {**parts, "stem": path.name.split(".")[0]}
+    for stem in dict.fromkeys((path.stem, path.name.split(".")[0])):
+        if found := _beside(path, pattern, {**parts, "stem": stem}):
+            return found
+    return []
+
+
+def _beside(path: Path, pattern: str, known: Mapping[str, str]) -> list[Path]:
+    """Return the files beside a recording that a pattern with `known` parts in braces names."""
 
     def part(found: re.Match[str]) -> str:
         if found[1] not in known:
