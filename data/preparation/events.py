@@ -158,6 +158,13 @@ def _most_outside(onset: np.ndarray, session: Session, recording: Recording, set
     )
 
 
+def event_of(text: str, session: Session, settings: Events) -> bool:
+    """Tell whether a rule takes an annotation of a session for an event of the experiment by its text."""
+    rules = [rule for rule in settings.all_rules if session.is_of(rule.session, rule.run)]
+    rule, _ = _first_match(rules, text, None)
+    return rule is not None and rule.modality != "ignore"
+
+
 def _once(table: pd.DataFrame, where: str, remarks: list[str]) -> pd.DataFrame:
     """Return events, in order of time, without those that stand twice; refuse two meanings of one moment.
 
