@@ -53,7 +53,7 @@ def groups_of(path: Path, column: str | None, subjects: Collection[str] | None =
     if not path.is_file():
         return {}
     rows, shown = frame_of(path, "participant_id"), display_path(path)
-    alike = [name for name in rows if column is not None and name.casefold() == column.casefold()]
+    alike = [name for name in map(str, rows) if column is not None and name.casefold() == column.casefold()]
     own = column if column in rows else alike[0] if alike else None
     if own is None:
         for other in rows if column is not None else ():

@@ -353,7 +353,7 @@ def _channel_status(table: Path | None) -> dict[str, bool]:
         return {}
     found, rows = dict[str, bool](), frame_of(table, "name", fold=True)
     if "status" not in rows:
-        close = difflib.get_close_matches("status", rows, 1, cutoff=0.8)
+        close = difflib.get_close_matches("status", list(map(str, rows)), 1, cutoff=0.8)
         if close:
             raise UserError(f"{display_path(table)}: no column 'status'; write it for {close[0]!r}, or rename that")
         return {}
