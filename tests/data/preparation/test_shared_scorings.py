@@ -68,3 +68,19 @@ def test_the_stem_is_the_whole_name_and_else_what_is_before_its_first_dot(tmp_pa
     for name in ("s1_night_scoring.csv", "s1_night.a_raw_scoring.csv"):
         (tmp_path / name).write_text("")
         assert scoring_file(source.sessions[0], settings.stages).name == name
+
+
+def test_who_shares_a_scoring_fails_and_the_others_are_prepared(tmp_path):
+    lab = tmp_path / "lab"
+    for k in (1, 2, 3):
+        raw, cues = planted.night(k)
+        planted.with_annotations(raw, cues)
+        (lab / str(k)).mkdir(parents=True)
+        raw.save(lab / f"{min(k, 2)}" / f"s{k}_night_raw.fif", verbose="error")
+    rows = [f"{30 * k},30,{stage}" for k, stage in enumerate(planted.STAGES)]
+    for folder, name in (("1", "scoring_s1.csv"), ("2", "scoring_s2.csv")):
+        (lab / folder / name).write_text("\n".join(["onset,duration,stage", *rows]))
+    manifest = planted.prepare(lab, tmp_path / "out", "stages.file='scoring_*.csv'", pattern="*/s*")
+    found = {record["source"]: record["status"] for record in manifest["subjects"].values()}
+    assert found == {"s1": "complete", "s2": "failed", "s3": "failed"}
+    planted.check(tmp_path / "out", planted.night(1)[1])
