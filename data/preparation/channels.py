@@ -4,6 +4,7 @@ Interpolation, removal of components and re-referencing are linear in the channe
 on the identity, and what it makes of that is the matrix by which a whole night is multiplied in pieces.
 """
 
+import re
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import numpy as np
 
 from sleep_interpreter.data.preparation.settings import Channels
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.signal.channel_names import against_ear, electrode, find_channel, hint, listed
+from sleep_interpreter.utils.signal.channel_names import against_ear, electrode, find_channel, hint, listed, plain
 
 KINDS = ("eeg", "eog", "emg")
 Derivation = tuple[int, int | None]
@@ -67,8 +68,21 @@ def locate(name: str, names: Sequence[str], rename: Mapping[str, str]) -> str | 
         if len(same) > 1:
             raise UserError(f"{name} may be {' or '.join(same)}; say which in channels.rename")
         if same:
+            _refuse_left_ear(name, same[0], free)
             return same[0]
     return None
+
+
+def _refuse_left_ear(name: str, found: str, names: Sequence[str]) -> None:
+    """Refuse a channel "O1-LE" where others are "-RE": LE is the left ear then, and not the linked ears."""
+    place, _, side = (part.strip() for part in plain(found).rpartition("-"))
+    right = [other for other in names if re.search(r"\S ?- ?re$", plain(other))]
+    if side == "le" and right:
+        own = [other for other in right if plain(other).rpartition("-")[0].strip() == place] or right
+        raise UserError(
+            f"{name} may be {found} or, as there is {own[0]} too, something against the left ear alone; say which in "
+            "channels.rename"
+        )
 
 
 def called_bad(name: str, names: Sequence[str], rename: Mapping[str, str]) -> str | None:

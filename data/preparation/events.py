@@ -1,8 +1,9 @@
 """Events of a recording, through the mapping of the settings: which item, which modality, which phase."""
 
+import contextlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -10,17 +11,23 @@ import mne
 import numpy as np
 import pandas as pd
 
-from sleep_interpreter.data.preparation import trigger_table
+from sleep_interpreter.data.formats.scorings.stage_codes import known
+from sleep_interpreter.data.preparation.bids_tables import read_bids_table
 from sleep_interpreter.data.preparation.inputs import Session
 from sleep_interpreter.data.preparation.pauses import events_in_time
 from sleep_interpreter.data.preparation.settings import Events, Rule
 from sleep_interpreter.utils.core.data_card import ASLEEP, DataCard, published
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import display_path
-from sleep_interpreter.utils.core.text_tables import told_table
+from sleep_interpreter.utils.core.text_tables import EMPTY, is_number
 from sleep_interpreter.utils.signal.recording import Recording
 
 _ROUNDED = 1e-3  # a number as near to a whole one as this had its decimals added by a program
+_NO_CODE = re.compile(r"[-+]?\d*[.,]?\d+(?:e[-+]?\d+)?|(?:0[xb]|&h|\$)[0-9a-f]+", re.IGNORECASE)
+_NEARLY = re.compile(
+    r"(?!(?:.*/)?r\s*\d|response|comment)(?:[^/]*/)?(?:[^\W\d_]+[\s_]*)?[^\w]*0*(\d+)(?:\s*[,;:|(]\D*)?", re.IGNORECASE
+)
+"""Texts with one number that may be a code: "Trigger 11", "#11", "11, Impedance"; no responses and comments."""
 _SAME_SECONDS = 0.1
 _MOMENT_SECONDS = 0.02
 COLUMNS = ("onset_s", "item", "item_index", "modality", "phase")
@@ -34,16 +41,19 @@ class Row(NamedTuple):
     code: int | None
     phase: str | None = None
     no_code: str = ""  # place and value of a number that is no whole one, where a code would stand
+    stage: bool = False  # the text may be a sleep stage as well: "S2"
 
 
 def read_events(
     session: Session, recording: Recording, annotations: mne.Annotations, settings: Events,
     remarks: list[str] | None = None, card: DataCard | None = None, counted: bool | None = None,
+    staged: str | None = None,
 ) -> tuple[pd.DataFrame, dict[str, int]]:  # fmt: skip
     """Return what was shown or played when; what the user should know is appended to `remarks`.
 
     `card` says which items and conditions there are (None: the published); `counted` whether the times of an
-    events.tsv count the recording's gaps (`pauses.events_in_time`). The table, sorted by onset, has columns
+    events.tsv count the recording's gaps (`pauses.events_in_time`); a text that `staged`, a regular expression,
+    matches is a sleep stage and no code. The table, sorted by onset, has columns
     onset_s (s after the recording's first sample), item, item_index, modality ("image", "audio", "cue", "sham") and
     phase (text or None); a sham need not be of an item: "n/a", -1. Beside it are {text or code that no rule knows:
     count}. Refuses a source of events that is not there, and items and modalities that do not exist.
@@ -53,8 +63,16 @@ def read_events(
     found = []
     unmapped: Counter[str] = Counter()
     coded = any(rule.code is not None for rule in rules)
-    for onset, text, code, phase, no_code in _rows(session, recording, annotations, settings, remarks, counted):
+    given = _rows(session, recording, annotations, settings, remarks, counted)
+    for onset, text, code, phase, no_code, stage in _without_stages(given, session, staged):
         rule, groups = _first_match(rules, text, code)
+        if stage and rule is not None and rule.code is not None:
+            raise UserError(
+                f"{display_path(session.path)}: {text!r} at {onset:.2f} s is the sleep stage {text} or the trigger "
+                f"{code}, and the recording has no other trigger that begins so; if it is a stage, let "
+                "stages.annotation match it; if not, say what it means with a rule with "
+                f"match: {text!r}"
+            )
         if rule is None:
             if coded and no_code:
                 raise UserError(
@@ -86,12 +104,65 @@ def read_events(
         if settings.phases is None or phase in settings.phases:
             index = -1 if text is None else card.item_index(item)
             found.append((onset + settings.shift_seconds, item, index, modality, phase))
+    if remarks is not None:
+        remarks += _nearly_codes(unmapped, rules, staged)
     table = pd.DataFrame(found, columns=list(COLUMNS)).astype({"onset_s": float, "item_index": int})
     inside = (table.onset_s >= 0) & (table.onset_s < recording.seconds)
+    if (~inside).sum() > len(table) / 2:
+        raise UserError(_most_outside(table.onset_s.to_numpy(), session, recording, settings))
     if remarks is not None and not inside.all():
         remarks.append(f"{int((~inside).sum())} of {len(table)} events lie outside the recording: left out")
     table = table[inside].sort_values("onset_s", kind="stable", ignore_index=True)
     return _once(table, display_path(session.path), [] if remarks is None else remarks), dict(unmapped)
+
+
+def _nearly_codes(unmapped: Mapping[str, int], rules: Sequence[Rule], staged: str | None) -> list[str]:
+    """Return a warning of texts that hold the number of a rule and match none, with rules that would."""
+    codes = {rule.code: rule for rule in rules if rule.code is not None}
+    texts = dict[str, Rule]()
+    for text in unmapped:
+        found = _NEARLY.fullmatch(text.strip())
+        number = int(found[1]) if found else None
+        if number in codes and known(text) is None and not (staged and re.fullmatch(staged, text)):
+            texts[text] = codes[number]
+    if not texts:
+        return []
+    text, rule = next(iter(texts.items()))
+    fields = {
+        "match": re.sub(r"([\\.^$*+?{}\[\]|()])", r"\\\1", text).replace("'", "''"),
+        "item": rule.item,
+        "modality": rule.modality,
+    }
+    new = ", ".join(f"{key}: '{value}'" for key, value in fields.items() if value)
+    listed = ", ".join(f"{text!r} ({unmapped[text]})" for text in list(texts)[:5]) + ", ..." * (len(texts) > 5)
+    return [
+        f"WARNING: {sum(unmapped[text] for text in texts)} events hold the number of a rule, but are no bare code, "
+        f"and are left out: {listed}; if they are triggers, add rules with their text to events.rules: {{{new}}}"
+    ]
+
+
+def _most_outside(onset: np.ndarray, session: Session, recording: Recording, settings: Events) -> str:
+    """Return what there is to say of events most of which lie outside the recording."""
+    where = session.events if settings.source == "events_tsv" and session.events is not None else session.path
+    outside = int(((onset < 0) | (onset >= recording.seconds)).sum())
+    units = [
+        words
+        for words, scale in ((f"samples at {recording.rate:g} Hz", recording.rate), ("ms", 1e3), ("µs", 1e6))
+        if (onset >= 0).all() and recording.seconds / 20 < onset.max() / scale < recording.seconds
+    ]
+    hint = f"they fit if they are {' or '.join(units)}; " if units else ""
+    return (
+        f"{display_path(where)}: {outside} of {len(onset)} events lie outside the recording ({recording.seconds:g} s): "
+        f"from {onset.min():g} to {onset.max():g} s; {hint}write onsets in s from the recording's first sample "
+        "(events.shift_seconds is added to them), or take out the rows of other recordings"
+    )
+
+
+def event_of(text: str, session: Session, settings: Events) -> bool:
+    """Tell whether a rule takes an annotation of a session for an event of the experiment by its text."""
+    rules = [rule for rule in settings.all_rules if session.is_of(rule.session, rule.run)]
+    rule, _ = _first_match(rules, text, None)
+    return rule is not None and rule.modality != "ignore"
 
 
 def _once(table: pd.DataFrame, where: str, remarks: list[str]) -> pd.DataFrame:
@@ -147,7 +218,7 @@ def _rows(
     if settings.source == "stim":
         return _triggers(recording, settings, [] if remarks is None else remarks)
     if settings.source == "events_tsv":
-        return _table(session, recording, counted)
+        return _table(session, recording, counted, remarks)
     # MNE counts onsets from the measurement's start, which may lie before the first sample.
     return [
         Row(float(onset) - recording.first_time, str(text).strip(), _number(text))
@@ -165,39 +236,93 @@ def _triggers(recording: Recording, settings: Events, remarks: list[str]) -> lis
     return [Row(onset, None, code) for onset, code in found]
 
 
-def _table(session: Session, recording: Recording, counted: bool | None) -> list[Row]:
+def _table(
+    session: Session, recording: Recording, counted: bool | None, remarks: list[str] | None = None
+) -> list[Row]:  # fmt: skip
     if session.events is None:
         raise UserError(
             f"{session.path}: events.source is events_tsv, but there is no events.tsv beside it; "
             "use annotations or stim"
         )
-    table = told_table(session.events, "\t").frame()
-    if "onset" not in table:
-        raise UserError(f"{session.events}: no column 'onset'; it has {', '.join(table.columns)}")
-    onset = pd.to_numeric(table.onset, errors="coerce")
-    if not np.isfinite(onset).all():
-        raise UserError(f"{session.events}: column 'onset' holds what is no number of seconds")
-    times = events_in_time(onset.to_numpy(float), recording.timeline, counted, display_path(session.events))
+    shown, given = display_path(session.events), read_bids_table(session.events, "onset")
+    table = given.frame()
+    onset = np.array([_seconds(o, f"{shown}, line {line}") for line, o in zip(table.index, table.onset, strict=True)])
+    told = [given.header.index(name) + 1 for name in ("onset", "trial_type", "value") if name in given.header]
+    for line, row, cells in zip(given.lines, given.rows, given.cells, strict=True):
+        if any(row) and cells < max(told):
+            raise UserError(
+                f"{shown}, line {line}: has {cells} cells, {given.header[max(told) - 1]!r} is column {max(told)} of "
+                f"{len(given.header)}; write what is missing, or n/a"
+            )
+    if remarks is not None and not recording.timeline:
+        remarks += _other_samples(table, onset, recording, shown)
+    times = events_in_time(onset, recording.timeline, counted, shown)
     text = table.get("trial_type", [None] * len(table))
     values = table.get("value", text)
+    if all(value.casefold() in EMPTY for value in values if value is not None):
+        values = text  # a column that says nothing
     rows = []
-    for number, (o, t, c, p) in enumerate(
-        zip(times, text, values, table.get("phase", [""] * len(table)), strict=True), trigger_table.FIRST_ROW
-    ):
+    phases = table.get("phase", [""] * len(table))
+    for line, o, t, c, p in zip(table.index, times, text, values, phases, strict=True):
         code = _number(c)
-        no_code = code is None and re.fullmatch(r"[-+]?\d*[.,]?\d+(?:e[-+]?\d+)?", str(c).strip(), re.IGNORECASE)
-        place = f"{display_path(session.events)}, row {number}: value {c!r}" if no_code else ""
+        no_code = code is None and _NO_CODE.fullmatch(str(c).strip())
+        place = f"{shown}, line {line}: value {c!r}" if no_code else ""
         rows.append(Row(float(o), t, code, p if p not in ("", "n/a") else None, place))
     return rows
+
+
+def _seconds(cell: str, where: str) -> float:
+    """Return an onset in s; refuse, by `where`, what is none."""
+    with contextlib.suppress(ValueError):
+        if np.isfinite(number := float(cell)):
+            return number
+    comma = is_number(cell) and "; write a decimal point"
+    raise UserError(
+        f"{where}: onset {cell!r} is no number of seconds{comma or '; write the time after the first sample in s'}"
+        ", or take the row out"
+    )
+
+
+def _other_samples(table: pd.DataFrame, onset: np.ndarray, recording: Recording, shown: str) -> list[str]:
+    """Return a warning where a column `sample` says other times than the onsets, else nothing."""
+    sample = pd.to_numeric(table.get("sample", pd.Series(dtype=float)), errors="coerce").to_numpy(float)
+    if len(sample) != len(onset):
+        return []
+    apart = np.abs(sample / recording.rate - onset)
+    if not (apart > 1).any():
+        return []
+    row = int(np.argmax(apart > 1))
+    return [
+        f"WARNING: {shown}, line {table.index[row]}: onset is {onset[row]:g} s, sample {sample[row]:g} is "
+        f"{sample[row] / recording.rate:g} s at {recording.rate:g} Hz ({int((apart > 1).sum())} rows are more than 1 s "
+        "apart); the onsets are taken, correct them if the samples are right"
+    ]
+
+
+def _without_stages(rows: list[Row], session: Session, staged: str | None) -> list[Row]:
+    """Return rows without the codes of those that are stages; what may be a stage by its name is marked.
+
+    "S2" is one in a recording of sleep, unless there are such texts with numbers that no stage has ("S 12").
+    """
+    texts = [row.text or "" for row in rows]
+    other = any(re.fullmatch(r"s\s*\d+", text, re.IGNORECASE) and known(text) is None for text in texts)
+    doubtful = session.kind == "sleep" and not other
+    return [
+        row._replace(code=None)
+        if staged is not None and _number(text) is not None and re.fullmatch(staged, text)
+        else row._replace(stage=doubtful and bool(re.fullmatch(r"(?i)s *\d+", text)) and known(text) is not None)
+        for row, text in zip(rows, texts, strict=True)
+    ]
 
 
 def _number(text: object) -> int | None:
     """Return the trigger's number in "S  12", "Stimulus/S 12", "12" or "12.0"; None where there is none.
 
-    The number of a response ("Response/R  1") or a comment is another matter: rules match those by text. Decimals
-    that a program added are rounded ("11.0", "10.9999998"); other numbers with decimals are no code.
+    Any letter but R may stand before the number of a "Stimulus/", S alone elsewhere: "N2" is a stage, "C3" an
+    electrode. The number of a response ("Response/R  1") or a comment is another matter: rules match those by text.
+    Decimals that a program added are rounded ("11.0", "10.9999998"); other numbers with decimals are no code.
     """
-    pattern = r"(?:(?:stimulus|trigger)/)?(?!r)[a-z]?\s*(\d+)([.,]\d*)?"
+    pattern = r"(?:(?:stimulus|trigger)/(?!r)[a-z]?|s?)\s*(\d+)([.,]\d*)?"
     found = re.fullmatch(pattern, str(text).strip(), re.IGNORECASE)
     if found is None:
         return None

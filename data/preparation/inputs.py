@@ -1,6 +1,7 @@
 """Finds a lab's recordings: whose they are, what they hold, who is a test subject."""
 
 import contextlib
+import difflib
 import glob
 import os
 import re
@@ -15,14 +16,13 @@ from typing import Literal
 import mne
 import mne_bids
 import numpy as np
-import pandas as pd
 
 from sleep_interpreter.data.formats.validation import natural
 from sleep_interpreter.data.preparation import pauses, repeated
+from sleep_interpreter.data.preparation.bids_tables import frame_of, groups_of
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import display_path, refuse_link_loops
-from sleep_interpreter.utils.core.text_tables import told_table
 from sleep_interpreter.utils.signal.recording import Recording, reader_options
 
 _FORMATS = (".vhdr", ".edf", ".bdf", ".set", ".fif", ".cnt", ".gdf")
@@ -73,7 +73,9 @@ def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
     if not found:
         raise UserError(f"{root}: no sub-*/**/eeg/*_eeg.* recording in it; is it a BIDS folder?")
     sessions, faults = dict[str, list[Session]](), dict[str, str]()
-    groups = _groups(root / "participants.tsv", settings.split.group_column)
+    people = {f"sub-{p.subject}" for p in found}
+    column = None if settings.split.test else settings.split.group_column
+    groups = groups_of(root / "participants.tsv", column, sorted(people, key=natural))
     for path in sorted(found, key=lambda p: natural(p.fpath)):
         both = f"{path.session}_{path.task}" if path.session and path.task else None
         names = tuple(name for name in (both, path.session, path.task) if name)
@@ -187,11 +189,19 @@ def _parts(rule: re.Pattern[str], path: Path) -> dict[str, str] | None:
 def scorings(path: Path, pattern: str | None, parts: Mapping[str, str]) -> list[Path]:
     """Return the files beside a recording that `stages.file` names.
 
-    {stem} is the recording's name, other names in braces are `parts` of it. Refuses one that is none of them.
+    {stem} is the recording's name without its ending, or, where this names nothing, up to its first dot; other names in
+    braces are `parts` of it. Refuses one that is none of them.
     """
     if pattern is None:
         return []
-    known = {**parts, "stem": path.name.split(".")[0]}
+    for stem in dict.fromkeys((path.stem, path.name.split(".")[0])):
+        if found := _beside(path, pattern, {**parts, "stem": stem}):
+            return found
+    return []
+
+
+def _beside(path: Path, pattern: str, known: Mapping[str, str]) -> list[Path]:
+    """Return the files beside a recording that a pattern with `known` parts in braces names."""
 
     def part(found: re.Match[str]) -> str:
         if found[1] not in known:
@@ -281,22 +291,6 @@ def _distinct(sessions: Sequence[Session]) -> tuple[Session, ...]:
     return tuple(result)
 
 
-def _groups(table: Path, column: str | None) -> dict[str, bool]:
-    """Return {subject: is a test subject} of participants.tsv; empty without such a column."""
-    if column is None or not table.is_file():
-        return {}
-    rows = told_table(table, "\t")
-    if column not in rows.header:
-        return {}
-    if "participant_id" not in rows.header:
-        raise UserError(f"{table}: no column 'participant_id'; it has {', '.join(rows.header)}")
-    return {
-        f"sub-{row['participant_id'].removeprefix('sub-')}": row[column] == "test"
-        for row in rows.frame().to_dict("records")
-        if row[column] in ("train", "test")
-    }
-
-
 def bids_details(
     session: Session, recording: Recording, encoding: str = "utf8", counted: bool | None = None
 ) -> tuple[mne.Annotations, dict[str, bool]]:
@@ -308,7 +302,7 @@ def bids_details(
     assert session.bids is not None
     status = _channel_status(channels_table(session))
     gaps, table = bool(recording.timeline), session.events
-    if table is not None and "duration" not in _read_table(table):  # BIDS demands one, and mne-bids needs it
+    if table is not None and "duration" not in frame_of(table, "onset"):  # BIDS demands one, and mne-bids needs it
         found = _annotations(table)
     else:
         try:
@@ -329,7 +323,7 @@ def bids_details(
 
 def _annotations(table: Path) -> mne.Annotations:
     """Return what mne-bids makes of an events.tsv; one without durations is taken to have markers only."""
-    events = _read_table(table)
+    events = frame_of(table, "onset")
     if "duration" not in events:
         events["duration"] = "n/a"
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
@@ -357,9 +351,11 @@ def _channel_status(table: Path | None) -> dict[str, bool]:
     """Return {channel: is it bad} of the rows of a channels.tsv that say so; refuse a status that BIDS has not."""
     if table is None:
         return {}
-    found, rows = dict[str, bool](), _read_table(table)
-    rows.columns = rows.columns.str.casefold()
-    if not {"name", "status"} <= set(rows):
+    found, rows = dict[str, bool](), frame_of(table, "name", fold=True)
+    if "status" not in rows:
+        close = difflib.get_close_matches("status", list(map(str, rows)), 1, cutoff=0.8)
+        if close:
+            raise UserError(f"{display_path(table)}: no column 'status'; write it for {close[0]!r}, or rename that")
         return {}
     for line, name, status in zip(rows.index, rows["name"], rows["status"], strict=True):
         if status.casefold() not in ("good", "bad", "n/a", ""):
@@ -367,7 +363,3 @@ def _channel_status(table: Path | None) -> dict[str, bool]:
         if status.casefold() in ("good", "bad") and name:
             found[name] = status.casefold() == "bad"
     return found
-
-
-def _read_table(table: Path) -> pd.DataFrame:
-    return told_table(table, "\t").frame()

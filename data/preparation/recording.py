@@ -29,7 +29,7 @@ from sleep_interpreter.data.preparation.channels import (
     rereference,
 )
 from sleep_interpreter.data.preparation.cleaning import PYPREP, artefact_operator, find_bad
-from sleep_interpreter.data.preparation.events import read_events
+from sleep_interpreter.data.preparation.events import event_of, read_events
 from sleep_interpreter.data.preparation.inputs import Session, Source, bids_details, channels_table
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.data.preparation.signal import SignalFile, check_amplitude, derived, filter_file, load, multiply
@@ -103,8 +103,11 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
     refuse_mixed_references(plan, settings.steps.reference, where)
     remarks += _channel_remarks(plan, settings)
     step("events")
-    events, unmapped = read_events(session, recording, annotations, settings.events, remarks, settings.card, counted)
-    spans = _bad_spans([annotations, recording.annotations], recording, settings, where, remarks)
+    staged = settings.stages.annotation if settings.stages.source in ("auto", "annotations") else None
+    events, unmapped = read_events(
+        session, recording, annotations, settings.events, remarks, settings.card, counted, staged
+    )
+    spans = _bad_spans([annotations, recording.annotations], session, recording, settings, remarks)
     step("reading")
     raw = load(recording, plan.picks, settings.recordings, folder / "raw.npy")
     raw.gaps = pauses.in_samples(gaps, raw.shape[1])
@@ -179,13 +182,19 @@ def fingerprint(session: Session, recording: Recording, settings: Preparation) -
 
 
 def _bad_spans(
-    said: Sequence[mne.Annotations], recording: Recording, settings: Preparation, where: str, remarks: list[str]
+    said: Sequence[mne.Annotations], session: Session, recording: Recording, settings: Preparation, remarks: list[str]
 ) -> np.ndarray:
     """Return the annotated artefacts in s, (n, 2), joined where they overlap; how many is added to `remarks`.
 
-    Beside what events.tsv of a BIDS folder says, the marks in the recording itself count.
+    Beside what events.tsv of a BIDS folder says, the marks in the recording itself count; what a rule of the events
+    takes for an event is none.
     """
-    spans = [bad_spans(own, settings.rejection.artefacts, recording.first_time, where) for own in said]
+    where, pattern = display_path(session.path), settings.rejection.artefacts
+
+    def is_event(text: str) -> bool:
+        return event_of(text, session, settings.events)
+
+    spans = [bad_spans(own, pattern, recording.first_time, where, is_event) for own in said]
     apart = list[list[float]]()
     for start, end in np.unique(np.concatenate(spans), axis=0).tolist():
         if apart and start <= apart[-1][1]:

@@ -16,6 +16,7 @@ from sleep_interpreter.data.preparation.cleaning import require_package
 from sleep_interpreter.data.preparation.inputs import Source, assign_names
 from sleep_interpreter.data.preparation.recording import check_called_bad, fingerprint
 from sleep_interpreter.data.preparation.settings import Preparation
+from sleep_interpreter.data.preparation.stages import without_shared_scorings
 from sleep_interpreter.data.preparation.subject import (
     PREPARED,
     RECORD,
@@ -66,6 +67,7 @@ def prepare(
     for method in (settings.steps.bad_channels.method, settings.steps.ica.method, settings.rejection.method):
         require_package(method)
     check_called_bad(sources, settings)
+    sources = without_shared_scorings(sources, settings)
     _read_manifest(own_folder(out))  # a folder of something else stays as it is
     refusal = (
         f"{display_path(out)}: another process is preparing into this folder; wait for its end (several "

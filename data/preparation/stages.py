@@ -1,9 +1,11 @@
 """Sleep stages of a recording: the expert's, or YASA's."""
 
+import contextlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import mne
@@ -13,9 +15,9 @@ from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram, 
 from sleep_interpreter.data.formats.scorings.annotations import unmatched_stages
 from sleep_interpreter.data.formats.scorings.clock import written
 from sleep_interpreter.data.preparation.channels import KINDS, Derivation, Plan
-from sleep_interpreter.data.preparation.inputs import Session, scorings
+from sleep_interpreter.data.preparation.inputs import Session, Source, scorings
 from sleep_interpreter.data.preparation.pauses import scoring_in_time
-from sleep_interpreter.data.preparation.settings import Stages
+from sleep_interpreter.data.preparation.settings import Preparation, Stages
 from sleep_interpreter.data.preparation.signal import SignalFile
 from sleep_interpreter.utils.core.constants import STAGING_SECONDS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
@@ -263,6 +265,56 @@ def scoring_file(session: Session, settings: Stages) -> Path | None:
     if len(found) > 1:
         raise UserError(f"{session.path}: stages.file matches {', '.join(p.name for p in found)}: make it match one")
     return found[0] if found else None
+
+
+def without_shared_scorings(sources: Sequence[Source], settings: Preparation) -> list[Source]:
+    """Return the people, those at fault one scoring of whom serves two recordings.
+
+    It may only serve several recordings of one person, if it and they have times of day that tell whose its rows are.
+    What cannot be read is passed over: the preparation says why.
+    """
+    users: dict[Path, list[tuple[Source, Session]]] = {}
+    for source in sources if settings.stages.source in ("auto", "file") else ():
+        for session in source.sessions:
+            with contextlib.suppress(UserError):
+                if (file := scoring_file(session, settings.stages)) is not None:
+                    users.setdefault(file.resolve(), []).append((source, session))
+    faults = dict[str, str]()
+    for file, own in users.items():
+        if len(own) < 2 or (len({one.name for one, _ in own}) == 1 and _apart(file, [s for _, s in own], settings)):
+            continue
+        paths = " and ".join(display_path(session.path) for _, session in own[:2])
+        more = f" and {len(own) - 2} more" if len(own) > 2 else ""
+        for source, _ in own:
+            faults[source.name] = (
+                f"{display_path(file)} is the scoring of {paths}{more}, by stages.file = {settings.stages.file!r}: "
+                "give each recording a scoring of its own, and let the pattern tell them apart ({stem}, {subject}, "
+                "{session}, {run}); one of several recordings needs times of day, and stages.times=clock"
+            )
+    return [
+        replace(source, fault=faults[source.name]) if source.fault is None and source.name in faults else source
+        for source in sources
+    ]
+
+
+def _apart(file: Path, sessions: Sequence[Session], settings: Preparation) -> bool:
+    """Tell whether a scoring and recordings have times of day, and no two of the recordings go on at one time."""
+    own = settings.stages
+    if not own.use_clock or own.times not in ("auto", "clock"):
+        return False
+    spans = list[tuple[float, float]]()
+    try:
+        found = read_hypnogram(file, own.options)
+        for session in sessions:
+            recording = Recording(session.path, settings.recordings.encoding)
+            if found.clock is None or recording.clock is None or (found.undecided and own.times != "clock"):
+                return False
+            begin = _after(recording.clock, found.clock)
+            spans.append((begin, begin + recording.seconds))
+    except UserError:
+        return False
+    spans.sort()
+    return all(one[1] <= other[0] + _SAME for one, other in pairwise(spans))
 
 
 def length_remarks(hypnogram: Hypnogram, seconds: float) -> list[str]:

@@ -41,6 +41,7 @@ class TextTable:
     lines: tuple[int, ...]
     separator: str
     remark: str | None  # what the user should know of the encoding
+    cells: tuple[int, ...] = ()  # how many each row has in the file
 
     def column(self, place: int) -> list[str]:
         """Return the cells of a column."""
@@ -117,7 +118,7 @@ def parse_table(path: str | Path, text: str, remark: str | None, separators: str
     separator = max(separators, key=first.count)
     reader = csv.reader(io.StringIO(body, newline=""), delimiter=separator)
     header: tuple[str, ...] | None = None
-    rows, lines, begin = list[tuple[str, ...]](), list[int](), 1
+    rows, lines, counts, begin = list[tuple[str, ...]](), list[int](), list[int](), 1
     try:
         for cells in reader:
             line, begin = begin + skipped, reader.line_num + 1
@@ -134,12 +135,14 @@ def parse_table(path: str | Path, text: str, remark: str | None, separators: str
                 )
             rows.append((*own, *[""] * (len(header) - len(own))))
             lines.append(line)
+            counts.append(len(cells))
     except csv.Error as error:
         raise UserError(f"{display_path(path)}: cannot be read as a table ({error})") from None
     while rows and not any(rows[-1]):
         rows.pop()
         lines.pop()
-    return TextTable(path, header or (), tuple(rows), tuple(lines), separator, remark)
+        counts.pop()
+    return TextTable(path, header or (), tuple(rows), tuple(lines), separator, remark, tuple(counts))
 
 
 def is_number(cell: str) -> bool:

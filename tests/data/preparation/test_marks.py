@@ -11,8 +11,9 @@ import short_night
 
 from sleep_interpreter.data.preparation import artefacts, inputs
 from sleep_interpreter.data.preparation import run as prepare_run
+from sleep_interpreter.data.preparation.events import event_of
 from sleep_interpreter.data.preparation.recording import fingerprint
-from sleep_interpreter.data.preparation.settings import Rejection, load_settings
+from sleep_interpreter.data.preparation.settings import Events, Rejection, Rule, load_settings
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal.recording import Recording
 
@@ -77,7 +78,44 @@ def test_which_texts_are_marks():
         assert found == dict.fromkeys(found, wanted)
 
 
+def test_which_texts_of_other_labs_are_marks():
+    marks = """Aufnahme pausiert|Aufzeichnung gestoppt|noise|Electrode pop|MT|Amp saturated|invalid|unusable|out of bed
+        |toilet|Comment/noise|Messung unterbrochen|invalid segment|Toilet break|electrode popping|EEG noise|pause
+        |Artefact: muscle|ECG artefact|pulse artifact"""
+    others = """Artefact: none|Artifact - absent|PLM artefact|Snore artefact|HR artefact|Leg EMG artefact
+        |white noise|cue/noise|image/toilet|response/invalid|noise burst|continue|Aufnahme|artefakt: keine"""
+    for texts, wanted in ((marks, True), (others, False)):
+        found = {text.strip(): bool(re.fullmatch(artefacts.STANDARD, text.strip())) for text in texts.split("|")}
+        assert found == dict.fromkeys(found, wanted)
+
+
+def test_an_event_of_the_experiment_is_no_mark(tmp_path):
+    """Pictures and sounds have names as marks have: "image/bad", "noise"."""
+    session = inputs.Session("night", "sleep", tmp_path / "x.fif")
+    noise = Rule(match="noise|toilet", item="kiwi", modality="cue")
+    ignored = Rule(match="artefact", modality="ignore")
+    settings = Events(rules=(*Events().rules, noise, ignored))
+    texts = ["image/bad", "noise", "toilet", "audio/bad dream", "artefact", "MT"]
+    given = mne.Annotations(np.arange(6.0), 0.0, texts)
+    spans = artefacts.bad_spans(given, artefacts.STANDARD, 0.0, is_event=lambda t: event_of(t, session, settings))
+    assert spans[:, 0].tolist() == [4, 5]
+
+
+@pytest.mark.parametrize(("texts", "spans"), [
+    (["pause", "x", "continue", "stage/N2"], [[10, 10], [10, 30]]),
+    (["Recording paused", "Recording resumed", "pause", "x"], [[10, 10], [10, 20], [20, 20], [30, 30]]),
+    (["continue", "pause", "pause", "Weiter"], [[20, 20], [30, 30], [30, 40]]),
+    (["Aufnahme pausiert", "Aufnahme fortgesetzt", "x", "continue"], [[10, 10], [10, 20], [20, 20]]),
+])  # fmt: skip
+def test_a_pause_lasts_until_the_recording_goes_on(texts, spans):
+    found = artefacts.bad_spans(mne.Annotations([10.0, 20, 30, 40], 0.0, texts), artefacts.STANDARD, 0.0)
+    assert found.tolist() == spans
+
+
 @pytest.mark.parametrize("names", [
+    ("artéfact début", "artéfact fin"), ("inicio artefacto", "fin artefacto"), ("Movement starts", "Movement ends"),
+    ("inizio artefatto", "fine artefatto"), ("Artefact begins", "Artefact stops"),
+    ("début de l'artéfact", "fin de l'artéfact"),
     ("Artefact start", "Artefact end"), ("BAD_start", "BAD_end"), ("start pause", "stop pause"),
     ("Artefakt Anfang", "Artefakt Ende"), ("artifact on", "artifact off"),
 ])  # fmt: skip
@@ -91,7 +129,7 @@ def test_marks_of_start_and_end_are_one_span(names):
         assert artefacts.bad_spans(given, Rejection().artefacts, 0.0).tolist() == spans
     for texts, words in (((first,), "has no end after it"), ((last, first), "has no start before it"),
                          ((first, first, last), "has no")):  # fmt: skip
-        with pytest.raises(UserError, match=rf"file: annotation '.*' at .* s {words}.*rejection.annotations"):
+        with pytest.raises(UserError, match=rf"file: annotation ['\"].*['\"] at .* s {words}.*rejection.annotations"):
             artefacts.bad_spans(mne.Annotations(np.arange(len(texts)), 0.0, texts), Rejection().artefacts, 0.0, "file")
 
 

@@ -218,6 +218,18 @@ def test_sides_are_no_reference_of_all():
     assert against_ear("LOC-A2") == ("loc", "m2") and against_ear("M1") is None
 
 
+@pytest.mark.parametrize("names", [
+    ["EEG O1-LE", "EEG O1-RE"], ["O1-RE", "O1-LE", "O2-RE"], ["O1-LE", "O2-RE"], ["O1 - le", "O1 - re"],
+    ["O1-A1", "O1-A2"], ["O1-Ref", "O1-Avg"], ["O1-LE", "O1-Ref"],
+])  # fmt: skip
+def test_one_electrode_against_two_references_is_refused(names):
+    with pytest.raises(UserError, match=r"file: O1 may be .* or\b.*say which in channels\.rename"):
+        make_plan(Channels(montage=["O1"]), names, "file")
+    chosen = make_plan(Channels(montage=["O1"], rename={names[0]: "O1"}), names, "file")
+    assert chosen.picks[0] == names[0]
+    assert make_plan(Channels(montage=["O1"]), ["O1-LE", "O2-LE", "M1-LE"], "file").picks[0] == "O1-LE"  # linked
+
+
 def test_alpha_is_no_fault(tmp_path):
     """Clean wake EEG with alpha at the back: nothing is rejected for its spectrum unless that is asked for."""
     names = list(published().channels)

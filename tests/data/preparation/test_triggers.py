@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import planted_cues as planted
 import pytest
+import yaml
 
 from sleep_interpreter.data.preparation.events import read_events
 from sleep_interpreter.data.preparation.inputs import Session
@@ -175,7 +176,7 @@ def test_numbers_of_a_table_of_events_are_codes_however_they_are_written(tmp_pat
     found, unmapped = read_events(session, recording, recording.annotations, settings)
     assert found["item"].tolist() == cues["item"].tolist() and unmapped == {"n/a": 1}
     table.write_text("onset\ttrial_type\tvalue\n4\tn/a\t11.0\n5\tn/a\t11.4\n")
-    with pytest.raises(UserError, match=r"events\.tsv, row 3: value '11\.4' is no trigger"):
+    with pytest.raises(UserError, match=r"events\.tsv, line 3: value '11\.4' is no trigger"):
         read_events(session, recording, recording.annotations, settings)
     quiet = settings.model_copy(update={"rules": (Rule(match="n/a", modality="ignore"), *rules)})
     assert read_events(session, recording, recording.annotations, quiet)[0].empty  # a text says what it is
@@ -201,3 +202,96 @@ def test_of_several_trigger_channels_it_is_said_which_one_was_read(tmp_path):
     assert table["item"].tolist() == cues["item"].tolist()
     assert remarks == ["triggers are those of A; there are B too (events.stim_channel)"]
     assert pd.isna(table.phase).all()
+
+
+def rules_of(**codes):
+    return tuple(Rule(code=code, item=item, modality="cue") for item, code in codes.items())
+
+
+def events_of(tmp_path, texts, rules, **more):
+    raw, _ = planted.night(stages=("N2",))
+    raw.set_annotations(mne.Annotations(2.0 + np.arange(len(texts)), 0.0, texts))
+    path = fif(raw, tmp_path / "s1_night_raw.fif")
+    recording = Recording(path)
+    session = Session("night", more.pop("kind", "sleep"), path)
+    return read_events(session, recording, recording.annotations, Events(rules=rules), **more)
+
+
+def test_names_of_stages_and_electrodes_are_no_codes(tmp_path):
+    texts = ["N1", "N2", "C3", "F4", "B2", "O1", "P3", "Comment/N2", "2", "S  3", "Stimulus/S  4", "Stimulus/A 1"]
+    rules = rules_of(alarm=1, apple=2, kiwi=3, ball=4)
+    found, unmapped = events_of(tmp_path, texts, rules)
+    assert found["item"].tolist() == ["apple", "kiwi", "ball", "alarm"] and list(unmapped) == texts[:8]
+    found, unmapped = events_of(tmp_path, ["S1", "2", "S 3"], rules, staged=r"S?(?P<stage>\d)")
+    assert found["item"].tolist() == ["kiwi"] and list(unmapped) == ["S1", "2"]
+
+
+def test_a_text_that_is_a_stage_or_a_trigger_is_refused(tmp_path):
+    rules = rules_of(alarm=1, apple=2, kiwi=12)
+    with pytest.raises(UserError, match=r"s1_night_raw\.fif: 'S2' at 2\.00 s is the sleep stage S2 or the trigger 2"):
+        events_of(tmp_path, ["S2", "S1"], rules)
+    assert len(events_of(tmp_path, ["S2", "S1", "S12"], rules)[0]) == 3  # triggers: there is no stage S12
+    assert len(events_of(tmp_path, ["S2", "S1"], rules, kind="wake")[0]) == 2
+    said = (Rule(match="S2", item="apple", modality="cue"), *rules)
+    assert events_of(tmp_path, ["9", "n/a"], rules_of(alarm=9))[0]["item"].tolist() == ["alarm"]  # no text of a stage
+    assert events_of(tmp_path, ["S2", "12"], said)[0]["item"].tolist() == ["apple", "kiwi"]
+    quiet = (Rule(match=r"S\d", modality="ignore"), *rules)
+    assert events_of(tmp_path, ["S2", "S1", "12"], quiet)[0]["item"].tolist() == ["kiwi"]
+
+
+@pytest.mark.parametrize("text", ["Trigger 11", "DIN11", "TTL 11", "#11", "Trigger-11", "+11", "11, Impedance", "T11",
+                                  "Stimulus/DIN 011", "marker_11", "Code: 11"])  # fmt: skip
+def test_a_text_that_holds_the_number_of_a_rule_is_told_with_the_rule_to_write(tmp_path, text):
+    remarks: list[str] = []
+    more = ["Response/R 11", "R11", "Comment/11", "N2", "111", "stage/N2"]
+    found, _ = events_of(tmp_path, [text, text, *more], rules_of(alarm=11, apple=2), remarks=remarks)
+    (said,) = remarks
+    assert found.empty and said.startswith("WARNING: 2 events hold the number of a rule") and repr(text) in said
+    rule = yaml.safe_load("{" + said.rpartition("events.rules: {")[2])
+    assert len(events_of(tmp_path, [text, text, *more], (Rule(**rule),))[0]) == 2
+
+
+def table_of(tmp_path, text, **more):
+    raw, _ = planted.night(stages=("N2",))
+    path = fif(raw, tmp_path / "s1_night_raw.fif")
+    (tmp_path / "events.tsv").write_text(text)
+    session, recording = Session("night", "sleep", path, tmp_path / "events.tsv"), Recording(path)
+    settings = Events(source="events_tsv", rules=rules_of(alarm=11, apple=12))
+    return read_events(session, recording, recording.annotations, settings, **more)
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("onset\tvalue\n1000\t11\n2000\t12\n4000\t11\n", r"events\.tsv: 3 of 3 events lie outside .*they are samples at"),
+    ("onset\tvalue\n5000\t11\n20000\t12\n25000\t11\n", r"fit if they are ms"),
+    ("onset\tvalue\n1\t11\n100\t12\n101\t12\n", r"2 of 3 events lie outside the recording \(30 s\)"),
+    ("onset\tvalue\tonset\n1\t11\t2\n", r"events\.tsv: has two columns 'onset'"),
+    ("onset,value\n1,11\n", r"events\.tsv: has commas between its columns, BIDS wants tabs"),
+    ("onset;value\n1;11\n", r"has semicolons"),
+    ("Onset\tvalue\n1\t11\n", r"no column 'onset'; it has Onset, value; write 'onset' for 'Onset'"),
+    ("onset\tvalue\n1\t11\n2,5\t12\n", r"events\.tsv, line 3: onset '2,5' is no number of seconds; write a decimal"),
+    ("onset\tvalue\nn/a\t11\n", r"line 2: onset 'n/a' is no number of seconds.*or take the row out"),
+    ("onset\tvalue\ninf\t11\n", r"line 2: onset 'inf' is no number"),
+    ("onset\tvalue\n1\t11\n2\t0xb\n", r"line 3: value '0xb' is no trigger"),
+    ("onset\tvalue\n1\t11\n2\t$0C\n", r"line 3: value '\$0C' is no trigger"),
+    ("onset\tduration\tvalue\n1\t0\t11\n2\t0\n", r"line 3: has 2 cells, 'value' is column 3 of 3"),
+])  # fmt: skip
+def test_a_table_of_events_that_is_written_otherwise_is_refused_with_row_and_remedy(tmp_path, text, words):
+    with pytest.raises(UserError, match=words):
+        table_of(tmp_path, text)
+
+
+def test_a_table_of_events_may_have_its_codes_in_trial_type_and_lack_last_cells(tmp_path):
+    found, _ = table_of(tmp_path, "onset\ttrial_type\tvalue\tnote\n1\t11\tn/a\tx\n2\tS 12\tn/a\n\n3\t11\tn/a\t\n")
+    assert found["item"].tolist() == ["alarm", "apple", "alarm"]
+    remarks: list[str] = []
+    found, _ = table_of(tmp_path, "onset\ttrial_type\tvalue\n1\t11\tn/a\n2\tn/a\t12\n", remarks=remarks)
+    assert found["item"].tolist() == ["apple"] and "'11' (1)" in remarks[0]
+    assert table_of(tmp_path, "onset\tvalue\n1\t11\n2\t12\n99\t11\n")[0].shape[0] == 2
+
+
+def test_samples_that_disagree_with_the_onsets_are_told(tmp_path):
+    remarks: list[str] = []
+    table_of(tmp_path, "onset\tvalue\tsample\n1\t11\t250\n2\t12\t2250\n", remarks=remarks)
+    assert "line 3: onset is 2 s, sample 2250 is 9 s at 250 Hz (1 rows" in remarks[0]
+    table_of(tmp_path, "onset\tvalue\tsample\n1\t11\t250\n2\t12\tn/a\n", remarks=remarks)
+    assert len(remarks) == 1
