@@ -75,6 +75,8 @@ _DAY = 86400.0
 _SAME = 1.5  # s: clocks tell whole seconds
 _EPOCHS = (1, 2, 4, 5, 10, 15, 20, 30, 60)
 """Lengths of epochs in use, s."""
+_UNIX = 1e8
+"""Onsets beyond, s, count from 1970."""
 
 
 def _place(
@@ -84,8 +86,26 @@ def _place(
 
     `clock` is the time of day of that sample (None: unknown), `seconds` the recording's length. Refuses a time of day
     that nothing can be compared with, two readings of which either fits, and a scoring of which less than half lies in
-    the recording.
+    the recording, or nothing where the settings say where it lies.
     """
+    later, told, by_clock = _laid(found, clock, seconds, settings, what)
+    guessed = settings.times == "auto" and (settings.use_clock or found.clock is None)
+    share = _inside(found, later + settings.offset_seconds, seconds)
+    if found.ordered and (guessed or share < 0.5):
+        _check_epochs(found, seconds, what)
+    if share < 0.5 if guessed else share <= 0:
+        _refuse_outside(found, later + settings.offset_seconds, seconds, later == by_clock, what)
+    if guessed and (found.elapsed is None or (found.undecided and later == by_clock)):
+        _check_end(found, later, seconds, what)
+    if guessed and not found.ordered and found.how.startswith("table") and found.clock is None:
+        _check_unit(found, seconds, what)
+    return later, told
+
+
+def _laid(
+    found: Hypnogram, clock: float | None, seconds: float, settings: Stages, what: str
+) -> tuple[float, list[str], float | None]:
+    """Return where a scoring's zero lies as `_place` does, what to say about that, and where it lies by the clocks."""
     if found.clock is not None and (found.elapsed is None or found.undecided) and settings.times != "elapsed":
         _check_hours(found, found.clock, what)
     by_clock = None if found.clock is None or clock is None else _after(found.clock, clock)
@@ -101,17 +121,17 @@ def _place(
             )
         wanted = "first" if found.elapsed is None or found.undecided else "elapsed"
     if wanted == "first":
-        return first, []
+        return first, [], by_clock
     if wanted == "elapsed":
         if found.elapsed is None:
             raise UserError(f"{what} holds times of day, no elapsed times; set stages.times to clock or first")
-        return found.elapsed, []
+        return found.elapsed, [], by_clock
     if wanted == "clock":
         if by_clock is None:
             whose = "scoring" if found.clock is None else "recording"
             raise UserError(f"{what}: the {whose} says no time of day; set stages.times to elapsed or first")
         _check_end(found, by_clock, seconds, what)
-        return by_clock, _begins(by_clock)
+        return by_clock, _begins(by_clock), by_clock
     if found.undecided and found.elapsed is not None and found.clock is not None:
         later = _decide(found, by_clock, seconds, what)
         told = [f"its times are taken for {'elapsed times' if later == found.elapsed else 'times of day'}"]
@@ -129,21 +149,29 @@ def _place(
         )
     else:
         later, told = by_clock, []
-    if _inside(found, later, seconds) < 0.5:
-        where = "by their clocks" if later == by_clock else "by its own times"
-        raise UserError(
-            f"{what} begins {later + found.onset[0]:g} s after the recording {where} and ends at "
-            f"{later + found.seconds:g} s, and less than half of it lies in the recording ({seconds:g} s); if it "
-            "begins with the recording, set stages.times=first; if its times are not s, write their unit into the "
-            "header"
-        )
-    if found.elapsed is None or (found.undecided and later == by_clock):
-        _check_end(found, later, seconds, what)
-    if found.ordered:
-        _check_epochs(found, seconds, what)
-    elif found.how.startswith("table") and found.clock is None:
-        _check_unit(found, seconds, what)
-    return later, told + (_begins(later) if later == by_clock else [])
+    return later, told + (_begins(later) if later == by_clock else []), by_clock
+
+
+def _refuse_outside(found: Hypnogram, later: float, seconds: float, by_clock: bool, what: str) -> None:
+    """Refuse a scoring of which too little lies in the recording; `later` is where its zero lies, s.
+
+    Names only those ways out by which the scoring would lie in the recording.
+    """
+    first = float(found.onset[0])
+    ways = ["if its times are not s, write their unit into the header"] if found.clock is None else []
+    if _inside(found, -first, seconds) >= 0.5:
+        moves = found.elapsed is None or found.undecided
+        way = "times=first" if moves else f"offset_seconds={-first:.12g}"
+        ways.insert(0, f"if it begins with the recording, set stages.{way}")
+        if first > _UNIX:
+            ways[1:] = ["these look like s since 1970; otherwise write s from the recording's first sample"]
+    else:
+        ways.append("leave out what does not belong to the recording")
+    raise UserError(
+        f"{what} begins {later + first:.12g} s after the recording {'by their clocks' if by_clock else 'by its times'} "
+        f"and ends at {later + found.seconds:.12g} s, and less than half of it lies in the recording ({seconds:g} s); "
+        + "; ".join(ways)
+    )
 
 
 def _after(scoring: float, recording: float) -> float:
@@ -219,13 +247,19 @@ def _check_epochs(found: Hypnogram, seconds: float, what: str) -> None:
     count, own = len(found.onset), float(found.duration[0])
     if abs(found.seconds - seconds) <= 2 * own:
         return
+    twice = found.seconds > 2 * seconds
+    lasts = f"{what} has {count} epochs, {count * own:g} s if they last {own:g} s; the recording has {seconds:g} s"
     for other in _EPOCHS:
         if other != own and abs(count * other - seconds) <= other:
             raise UserError(
-                f"{what} has {count} epochs, {count * own:g} s if they last {own:g} s; the recording has {seconds:g} "
-                f"s, as if they lasted {other} s; say which with stages.epoch_seconds={other}, or "
-                "stages.times=first if they do last so long"
+                f"{lasts}, as if they lasted {other} s; say which with stages.epoch_seconds={other}"
+                + ("" if twice else ", or stages.times=first if they do last so long")
             )
+    if twice:
+        raise UserError(
+            f"{lasts}, as if they lasted {seconds / count:.3g} s; say how long they last with stages.epoch_seconds, or "
+            "leave out those that do not belong to the recording"
+        )
 
 
 def _check_unit(found: Hypnogram, seconds: float, what: str) -> None:

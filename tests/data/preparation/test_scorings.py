@@ -220,6 +220,37 @@ def test_what_is_not_understood_is_refused(night, name):
         night(content, seconds=180 * 60.0 if "in minutes" in name else SECONDS)
 
 
+FAR = [1.7e9 + o for o in ONSETS]
+FINE = [s for s in ["W", "W", *PLANTED, "W", "W"] for _ in range(30)]
+OUTSIDE = {
+    "a stage a second": ("\n".join(FINE), "stages.epoch_seconds=1$", ["stages.epoch_seconds=1"]),
+    "a stage a second, in a table": (table("stage|conf", FINE, [0.5] * 600), "seconds=1$", ["stages.epoch_seconds=1"]),
+    "s since 1970": (table("onset|duration|stage", FAR, [30] * 16, PLANTED), "offset_seconds=-1700000060; .*since 1970",
+                     ["stages.offset_seconds=-1700000000"]),
+    "another beginning": (table("onset|stage", [5000 + o for o in ONSETS], PLANTED), "stages.offset_seconds=-5060;",
+                          ["stages.offset_seconds=-5000"]),
+    "numbers of another night": (table("epoch|stage", range(1003, 1019), PLANTED), "less than half.*s=-30060",
+                                 ["stages.first_epoch=1", "stages.offset_seconds=-30000"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_scoring_outside_is_refused_and_the_way_out_helps(night, name):
+    content, words, settings = OUTSIDE[name]
+    more = settings[:1] if "numbers" in name else []
+    for times_first in ([], ["stages.times=first"]):
+        with pytest.raises(UserError, match=words) as refused:
+            night(content, ".csv", *more, *times_first)
+        assert "times=first" not in str(refused.value)
+    assert night(content, ".csv", *settings)[0].at(CUES).tolist()[9:-9] == TRUE[9:-9]
+
+
+@pytest.mark.parametrize("times_are", ["clock", "elapsed"])
+def test_what_settings_lay_outside_is_refused(night, times_are):
+    with pytest.raises(UserError, match="less than half of it lies in the recording"):
+        night(table("time|stage", hms([o + 30000 for o in ONSETS]), PLANTED), ".csv", f"stages.times={times_are}")
+
+
 def test_times_that_cannot_be_compared_are_refused(night):
     clocks = table("time|stage", times(), PLANTED)
     for content in (clocks, clocks.replace("time", "Start time"), table("Datetime|stage", times(form="%c"), PLANTED)):
