@@ -33,6 +33,7 @@ class Hypnogram:
     elapsed: float | None = 0.0
     undecided: bool = False
     ordered: bool = False  # the file says the order of epochs alone
+    persons: tuple[tuple[str, str], ...] = ()  # columns that name a person, and whom
     how: str = ""  # what the reader took for what
     remarks: tuple[str, ...] = ()
 
@@ -98,5 +99,5 @@ def read_hypnogram(path: str | Path, options: ScoringOptions | None = None) -> H
     return replace(
         make(found.rows, file.where, numbers, options.names),
         clock=found.clock, elapsed=found.elapsed, undecided=found.undecided, ordered=found.ordered,
-        how=found.how, remarks=remarks,
+        how=found.how, remarks=remarks, persons=found.persons,
     )  # fmt: skip

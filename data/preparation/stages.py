@@ -41,6 +41,7 @@ def find_stages(
     remarks = list[str]()
     if settings.source in ("auto", "file") and (path := scoring_file(session, settings)) is not None:
         found, source = read_hypnogram(path, options), f"expert: {path.name}"
+        _check_person(found, session, display_path(path))
     elif settings.source == "file":
         lacking = _no_file(session, settings) if settings.file else "there is no stages.file"
         raise UserError(f"{where}: stages.source is file, but {lacking}")
@@ -71,6 +72,25 @@ def find_stages(
     return found, source, remarks + told + length_remarks(found, file.seconds)
 
 
+def _check_person(found: Hypnogram, session: Session, what: str) -> None:
+    """Refuse a scoring that by one of its columns is somebody else's."""
+    own = session.parts.get("subject") or session.path.name
+    for title, person in found.persons:
+        there, here = _marks_of(person), _marks_of(own)
+        if there and not (there <= here or ("subject" in session.parts and here and here <= there)):
+            raise UserError(
+                f"{what}: is that of {person!r}, by its column {title!r}, and the recording is that of {own!r}; take "
+                f"the right file, or set stages.ignore=[{title!r}] if both names are one person's"
+            )
+
+
+def _marks_of(name: str) -> set[str]:
+    """Return what tells one person's name from another's: its words and numbers without "sub" and the like."""
+    words = re.findall(r"[^\W\d_]+|\d+", re.sub(r"(?<=\d)\.0$", "", name).casefold())
+    return {word.lstrip("0") or "0" for word in words} - _NOBODY
+
+
+_NOBODY = {"s", "p", "n", "vp", "sub", "subj", "subject", "id", "pat", "patient", "participant", "proband", "person"}
 _DAY = 86400.0
 _SAME = 1.5  # s: clocks tell whole seconds
 _EPOCHS = (1, 2, 4, 5, 10, 15, 20, 30, 60)

@@ -33,6 +33,16 @@ ENDS = (
 DURATIONS = ("duration", "dur", "length", "dauer", "durée", "duree", "duración", "duracion", "epoch duration")
 EPOCHS = ("epoch", "epochs", "epoch number", "epoch no", "epoch nr", "epoch index", "epoch id", "époque", "epoche")
 DATES = ("date", "datum", "fecha")
+PERSONS = (
+    "subject", "subject id", "subj", "sub", "participant", "participant id", "patient", "patient id", "person",
+    "proband", "vp", "pid", "id",
+)  # fmt: skip
+RECORDINGS = (
+    "file", "file name", "filename", "recording", "recording id", "session", "night", "visit", "run", "study",
+    "datei", "nacht", "fichier", "archivo",
+)  # fmt: skip
+SCORERS = ("scorer", "scorer id", "scored by", "rater", "reader", "technician", "auswerter")
+"""Columns that say whose rows are; several of one table belong to several recordings, or to several scorers."""
 UNITS = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "sek", "sekunden"), 1.0),
     **dict.fromkeys(("ms", "msec", "milliseconds", "millisekunden"), 1e-3),
@@ -146,6 +156,13 @@ def _agree(one: Column, other: Column, where: str, options: ScoringOptions) -> b
         return codes(one) == codes(other)
     except UserError:  # one of them does not hold stages alone
         return one.name in EVENTS
+
+
+def several(column: Column, rows: Sequence[int]) -> list[str]:
+    """Return the values of rows between which a column changes; none where each row has its own, as numbers of rows."""
+    said = [column.cells[k] for k in rows if not is_empty(column.cells[k])]
+    values = list(dict.fromkeys(said))
+    return values if 1 < len(values) < len(said) else []
 
 
 def is_header(cells: Sequence[str], options: ScoringOptions) -> bool:

@@ -88,6 +88,7 @@ class Scoring:
     undecided: bool = False
     ordered: bool = False  # the file says the order of epochs alone
     numbers: str | None = None  # what numbers mean in this format
+    persons: tuple[tuple[str, str], ...] = ()  # columns that name a person, and whom
     remarks: tuple[str, ...] = ()
 
 

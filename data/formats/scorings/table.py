@@ -14,12 +14,16 @@ from sleep_interpreter.data.formats.scorings.columns import (
     EPOCHS,
     EVENTS,
     ONSETS,
+    PERSONS,
+    RECORDINGS,
+    SCORERS,
     UNITS,
     Column,
     columns_of,
     is_empty,
     is_header,
     named,
+    several,
     stage_column,
 )
 from sleep_interpreter.data.formats.scorings.scoring import (
@@ -81,7 +85,7 @@ def read_table(table: TextTable, where: str, options: ScoringOptions) -> Scoring
     stages = stage_column(columns, where, options)
     others = [c for c in columns if c.place != stages.place and c.place not in ignored and c.kind != "empty"]
     frame = _Frame(table, columns, stages, others, where, options)
-    return frame.scoring()
+    return replace(frame.scoring(), persons=tuple((c.title, c.first) for c in others if c.name in PERSONS[:-1]))
 
 
 class _Frame:
@@ -109,6 +113,7 @@ class _Frame:
         wanted, others = self._stage_rows()
         if not wanted:
             raise UserError(f"{self.where}: holds no sleep stage in column {self.stages.title!r}")
+        self._check_whose(wanted)
         numeric = [c for c in self.onsets if c.kind == "number"]
         clocks = [c for c in self.onsets if c.kind != "number"]
         if not self.onsets:
@@ -167,6 +172,24 @@ class _Frame:
                      for text, stage in zip(texts, found, strict=True)]  # fmt: skip
         stages = [k for k, stage in zip(rows, found, strict=True) if stage is not None]
         return (stages, [k for k in rows if k not in set(stages)]) if stages else (rows, [])
+
+    def _check_whose(self, rows: list[int]) -> None:
+        """Refuse rows of several persons or recordings, and those of several scorers that stand for the same times."""
+        times = self.onsets or [c for c in (self.epoch,) if c is not None]
+        once = bool(times) and len({times[0].cells[k] for k in rows}) == len(rows)
+        for column in self.others:
+            values = several(column, rows)
+            shown = ", ".join(map(repr, values[:3])) + (" ..." if len(values) > 3 else "")
+            if values and column.name in (*PERSONS, *RECORDINGS):
+                raise UserError(
+                    f"{self.where}: holds several recordings, by its column {column.title!r} ({shown}); write a file "
+                    f"for each (or set stages.ignore=[{column.title!r}], if it says something else)"
+                )
+            if values and column.name in SCORERS and not once:
+                raise UserError(
+                    f"{self.where}: holds several scorings of one recording, by its column {column.title!r} ({shown}); "
+                    "write a file for each"
+                )
 
     def _stage(self, row: int) -> str:
         text = self.stages.cells[row]

@@ -18,7 +18,7 @@ from sleep_interpreter.data.formats.scoring_readers import ScoringOptions, make,
 from sleep_interpreter.data.formats.scorings.annotations import from_annotations, unmatched_stages
 from sleep_interpreter.data.formats.staging_windows import read_staging_subjects
 from sleep_interpreter.data.inventory.survey import survey_folder
-from sleep_interpreter.data.preparation import inputs
+from sleep_interpreter.data.preparation import inputs, stages
 from sleep_interpreter.data.preparation import run as prepare_run
 from sleep_interpreter.data.preparation.inputs import Session
 from sleep_interpreter.data.preparation.settings import load_settings
@@ -249,6 +249,51 @@ def test_a_scoring_outside_is_refused_and_the_way_out_helps(night, name):
 def test_what_settings_lay_outside_is_refused(night, times_are):
     with pytest.raises(UserError, match="less than half of it lies in the recording"):
         night(table("time|stage", hms([o + 30000 for o in ONSETS]), PLANTED), ".csv", f"stages.times={times_are}")
+
+
+TWICE = [*PLANTED[::-1], *PLANTED]
+WHOSE = {
+    "a cohort": (table("subject|stage", ["P1"] * 16 + ["none"] * 16, TWICE), "column 'subject' .'P1', 'none'"),
+    "two nights": (table("Night|onset|stage", [1] * 16 + [2] * 16, ONSETS * 2, TWICE), "several recordings.*'Night'"),
+    "two files": (table("file_name|epoch|stage", ["a"] * 16 + ["b"] * 16, [*range(16)] * 2, TWICE), "'file_name'"),
+    "two people's halves": (table("participant_id|onset|stage", ["a"] * 8 + ["b"] * 8, ONSETS, PLANTED), "'partici"),
+    "two scorers": (table("onset|stage|scorer", ONSETS * 2, TWICE, ["A"] * 16 + ["B"] * 16), "several scorings"),
+    "somebody else": (table("subject|onset|stage", ["P99"] * 16, ONSETS, PLANTED), "that of 'P99'.*none_raw.fif"),
+    "somebody else's number": (table("Patient|onset|stage", [7] * 16, ONSETS, PLANTED), "ignore=..Patient"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WHOSE)
+def test_rows_of_another_recording_are_refused(night, name):
+    content, words = WHOSE[name]
+    with pytest.raises(UserError, match=words):
+        night(content, clock=False)
+    if "somebody" in name:
+        title = content.partition("\t")[0]
+        assert night(content, ".csv", f"stages.ignore=[{title}]")[0].at(CUES).tolist() == TRUE
+
+
+def test_rows_that_name_their_recording_are_read(night):
+    names, shift = ["Subject none"] * 16, ["A"] * 8 + ["B"] * 8
+    content = table("subject|id|onset|stage|scorer", names, range(16), ONSETS, PLANTED, shift)
+    assert night(content, clock=False)[0].at(CUES).tolist() == TRUE
+
+
+@pytest.mark.parametrize(
+    ("person", "subject", "same"),
+    [
+        ("P01", "1", True), ("sub-07", "7", True), ("DE017", "sub-DE-17", True), ("P1", "10", False),
+        ("A48", "P99", False), ("Meier", "A48", False), ("vp3", "03", True), ("7.0", "7", True),
+    ],
+)  # fmt: skip
+def test_whose_scoring_it_is(person, subject, same):
+    found = SimpleNamespace(persons=(("subject", person),))
+    session = Session("night", "sleep", Path("x_night.edf"), parts={"subject": subject})
+    if same:
+        stages._check_person(found, session, "x")
+    else:
+        with pytest.raises(UserError, match="is that of"):
+            stages._check_person(found, session, "x")
 
 
 def test_times_that_cannot_be_compared_are_refused(night):
