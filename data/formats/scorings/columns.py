@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sleep_interpreter.data.formats.scorings import clock
 from sleep_interpreter.data.formats.scorings.scoring import ScoringOptions, stage_of_text
@@ -134,6 +134,12 @@ def stage_column(columns: Sequence[Column], where: str, options: ScoringOptions)
             f"{where}: no column of stages; it has {', '.join(c.title for c in columns)}; name it with stages.column"
         )
     first = found[0]
+    if options.numbers == "auto" and _to_3(first):  # numbers whose meaning the column beside them tells
+        options = replace(options, numbers="rk")
+        if beside := next(
+            (c for c in [*by_name, *by_cells] if _in_words(c) and _agree(first, c, where, options)), None
+        ):
+            first = beside
     for other in [*by_name[1:], *by_cells]:
         if other is not first and all(map(_stage_like, other.cells)) and not _agree(first, other, where, options):
             raise UserError(
@@ -141,6 +147,14 @@ def stage_column(columns: Sequence[Column], where: str, options: ScoringOptions)
                 "stages.column"
             )
     return first
+
+
+def _to_3(column: Column) -> bool:
+    return all(is_empty(cell) or re.fullmatch(r"(-1|[0-3])([.,]0*)?", cell) for cell in column.cells)
+
+
+def _in_words(column: Column) -> bool:
+    return column.kind == "text" and all(map(_stage_like, column.cells))
 
 
 def _stage_like(cell: str) -> bool:

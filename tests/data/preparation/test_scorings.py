@@ -455,6 +455,9 @@ NUMBERED = {
     "YASA": ({"W": 0, "N1": 1, "N2": 2, "N3": 3, "R": 4, "?": -2}, ["stages.numbers=yasa"]),
     "U-Time": ({"W": 0, "N1": 1, "N2": 2, "N3": 3, "R": 4, "?": 5},
                ["stages.numbers=yasa", "stages.names={5: unscored}"]),
+    "four stages": ({"W": 0, "N1": 0, "N2": 1, "N3": 2, "R": 3, "?": -1}, ["stages.names={0: W, 1: N2, 2: N3, 3: R}"]),
+    "four stages, REM first": ({"W": 0, "N1": 0, "N2": 2, "N3": 3, "R": 1, "?": -1},
+                               ["stages.names={0: W, 1: R, 2: N2, 3: N3}"]),
     "DREAMS": ({"W": 5, "N1": 3, "N2": 2, "N3": 1, "R": 4, "?": -1},
                ["stages.names={0: N3, 1: N3, 2: N2, 3: N1, 4: R, 5: W}"]),
     "from 1": ({"W": 1, "N1": 2, "N2": 3, "N3": 4, "R": 5, "?": 0},
@@ -474,7 +477,9 @@ def test_numbers_are_refused_until_the_settings_say_what_they_mean(night, name):
         assert str(refused.value).count(" min (") >= 2, "both readings are shown, with minutes"
     found, _, remarks = night(content, ".csv", *settings)
     assert found.at(CUES).tolist() == TRUE
-    written = {str(codes[s]): PLANTED.count(s) / 2 for s in PLANTED}
+    written: dict[str, float] = {}
+    for stage in PLANTED:
+        written[str(codes[stage])] = written.get(str(codes[stage]), 0) + 0.5
     assert any("as written: " + ", ".join(f"{k} {v:g}" for k, v in written.items()) in text for text in remarks)
 
 
@@ -482,18 +487,37 @@ def test_numbers_that_mean_one_thing_are_read():
     def codes(*stages):
         return make([(30.0 * k, 30.0, str(s)) for k, s in enumerate(stages)], "x").stage.tolist()
 
-    assert codes(0, 1, 2, 3) == [0, 0, 1, 2]
+    assert codes(0, 1, 2, 3, 9) == codes(0, 1, 2, 3, -2) == [0, 0, 1, 2, -1]
+    assert codes("W", 0, 1, 2, 3) == [0, 0, 0, 1, 2]
+    assert codes(0, 0) == [0, 0]
     assert codes(0, 1, 2, 3, 5, -1) == [0, 0, 1, 2, 3, -1]
     assert codes("W", 1, 2, 3, 4, "R") == [0, 0, 1, 2, 2, 3]
     assert codes("0.0", "1.", "2,0", "5.00", "-1.0", "9,0") == [0, 0, 1, 3, -1, -1]
     assert codes("sleep_stage_W", "Stage: 2", "sleep-stage N3", "SleepStage4", "stage/R") == [0, 1, 2, 2, 3]
-    for unclear in ([1, 2, 3], [0, 1, 2, 3, 5], [0, 1, 2, 4], [0, 2, 3, 4, 5], ["W", 1, 2, 4]):
+    for unclear in (
+        [0, 1, 2, 3],
+        [0, 1],
+        [0, 2, 3, -1],
+        ["0.0", "2.0"],
+        [1, 2, 3],
+        [0, 1, 2, 3, 5],
+        [0, 1, 2, 4],
+        [0, 2, 3, 4, 5],
+        ["W", 1, 2, 4],
+    ):
         with pytest.raises(UserError, match="mean different stages in different programs"):
             codes(*unclear)
     with pytest.raises(UserError, match=r"7.*nobody knows"):
         codes(0, 1, 7)
     with pytest.raises(UserError, match=r"stages\.names.*5: 'X' is no stage: W, N1, N2"):
         load_settings(None, ["stages.names={5: X}"])
+
+
+def test_numbers_to_3_beside_their_names_are_read(night):
+    words = ["W" if s == "R" else s for s in PLANTED]
+    for header in ("onset|stage|hypno", "onset|value|stage"):
+        found = night(table(header, ONSETS, [{**RK, "?": "-1"}[s] for s in words], words))[0]
+        assert found.at(CUES).tolist() == [0 if code == 3 else code for code in TRUE]
 
 
 # Formats ---------------------------------------------------------------------------------------------------------
