@@ -1,5 +1,6 @@
 """Sleep stages of a recording: the expert's, or YASA's."""
 
+import datetime
 import re
 import warnings
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import mne
 import numpy as np
 
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram, from_annotations, make, read_hypnogram
+from sleep_interpreter.data.formats.scorings import clock as clocks
 from sleep_interpreter.data.formats.scorings.annotations import unmatched_stages
 from sleep_interpreter.data.formats.scorings.clock import written
 from sleep_interpreter.data.preparation.channels import KINDS, Derivation, Plan
@@ -64,7 +66,9 @@ def find_stages(
         else:
             remarks.append("staged by YASA, not by an expert")
             return stage_with_yasa(file, plan, where), "YASA", remarks
-    later, placed = _place(found, recording.clock, file.seconds, settings, f"{where}: the scoring ({source})")
+    later, placed = _place(
+        found, recording.clock, file.seconds, settings, f"{where}: the scoring ({source})", recording.date
+    )
     found = replace(found, onset=found.onset + (later + settings.offset_seconds))
     if source != "expert: annotations":
         found = scoring_in_time(found, recording.timeline, counted, f"{where}: the scoring ({source})")
@@ -100,15 +104,20 @@ _UNIX = 1e8
 
 
 def _place(
-    found: Hypnogram, clock: float | None, seconds: float, settings: Stages, what: str
+    found: Hypnogram,
+    clock: float | None,
+    seconds: float,
+    settings: Stages,
+    what: str,
+    date: datetime.date | None = None,
 ) -> tuple[float, list[str]]:
     """Return how many s after a recording's first sample a scoring's zero lies, and what to say about that.
 
-    `clock` is the time of day of that sample (None: unknown), `seconds` the recording's length. Refuses a time of day
-    that nothing can be compared with, two readings of which either fits, and a scoring of which less than half lies in
-    the recording, or nothing where the settings say where it lies.
+    `clock` is the time of day of that sample (None: unknown), `date` its day, `seconds` the recording's length.
+    Refuses a time of day that nothing can be compared with, two readings of which either fits, another date, and a
+    scoring of which less than half lies in the recording, or nothing where the settings say where it lies.
     """
-    later, told, by_clock = _laid(found, clock, seconds, settings, what)
+    later, told, by_clock = _laid(found, clock, seconds, settings, what, date)
     guessed = settings.times == "auto" and (settings.use_clock or found.clock is None)
     share = _inside(found, later + settings.offset_seconds, seconds)
     if found.ordered and (guessed or share < 0.5):
@@ -123,12 +132,14 @@ def _place(
 
 
 def _laid(
-    found: Hypnogram, clock: float | None, seconds: float, settings: Stages, what: str
+    found: Hypnogram, clock: float | None, seconds: float, settings: Stages, what: str, date: datetime.date | None
 ) -> tuple[float, list[str], float | None]:
     """Return where a scoring's zero lies as `_place` does, what to say about that, and where it lies by the clocks."""
     if found.clock is not None and (found.elapsed is None or found.undecided) and settings.times != "elapsed":
         _check_hours(found, found.clock, what)
     by_clock = None if found.clock is None or clock is None else _after(found.clock, clock)
+    if by_clock is not None and clock is not None and date is not None and clocks.is_known(date):
+        by_clock = _by_dates(found, by_clock, clock, date, seconds, settings, what)
     first = -float(found.onset.min(initial=0.0)) if found.elapsed is None or found.undecided else 0.0
     wanted = settings.times
     if wanted == "auto" and not settings.use_clock and found.clock is not None:
@@ -179,7 +190,7 @@ def _refuse_outside(found: Hypnogram, later: float, seconds: float, by_clock: bo
     """
     first = float(found.onset[0])
     ways = ["if its times are not s, write their unit into the header"] if found.clock is None else []
-    if _inside(found, -first, seconds) >= 0.5:
+    if _inside(found, -first, seconds) >= 0.5 and (not by_clock or found.elapsed is None or found.undecided):
         moves = found.elapsed is None or found.undecided
         way = "times=first" if moves else f"offset_seconds={-first:.12g}"
         ways.insert(0, f"if it begins with the recording, set stages.{way}")
@@ -198,6 +209,30 @@ def _after(scoring: float, recording: float) -> float:
     """Return how many s after the recording a scoring begins by the time of day of both, from -12 to 12 h."""
     later = (scoring - recording + _DAY / 2) % _DAY - _DAY / 2
     return 0.0 if abs(later) < 1 else round(later, 3)  # clocks in whole seconds
+
+
+def _by_dates(
+    found: Hypnogram, by_clock: float, clock: float, date: datetime.date, seconds: float, settings: Stages, what: str
+) -> float:
+    """Return how many s after the recording a scoring begins by the date and the time of day of both.
+
+    Refuses dates by which it lies elsewhere, unless the settings say by what it is laid.
+    """
+    assert found.clock is not None
+    days = [(one - date).days for one in found.dates]
+    later = [round(day * _DAY + found.clock - clock, 3) for day in days]
+    if not later or any(abs(one - by_clock) < _SAME for one in later):
+        return by_clock
+    if 0 in days and found.clock < _DAY / 2 < clock:  # the day on which the night began
+        return by_clock
+    if len(fitting := [one for one in later if _inside(found, one, seconds) >= 0.5]) == 1:
+        return fitting[0]
+    if settings.times == "auto" and settings.use_clock:
+        raise UserError(
+            f"{what} is dated {' or '.join(map(str, found.dates))}, and the recording {date}; take the scoring of this "
+            "night, or set stages.times=clock if one of the dates was changed, as for anonymity"
+        )
+    return by_clock
 
 
 def _begins(later: float) -> list[str]:
@@ -263,8 +298,9 @@ def _check_end(found: Hypnogram, later: float, seconds: float, what: str) -> Non
 
 
 def _check_epochs(found: Hypnogram, seconds: float, what: str) -> None:
-    """Refuse epochs that follow each other and would fill the recording if they had another length."""
-    count, own = len(found.onset), float(found.duration[0])
+    """Refuse epochs that follow each other and are too many, or would fill the recording if they had another length."""
+    own = float(found.duration[0])
+    count = round(found.seconds / own)
     if abs(found.seconds - seconds) <= 2 * own:
         return
     twice = found.seconds > 2 * seconds
@@ -275,10 +311,11 @@ def _check_epochs(found: Hypnogram, seconds: float, what: str) -> None:
                 f"{lasts}, as if they lasted {other} s; say which with stages.epoch_seconds={other}"
                 + ("" if twice else ", or stages.times=first if they do last so long")
             )
-    if twice:
+    if found.seconds > seconds:
         raise UserError(
-            f"{lasts}, as if they lasted {seconds / count:.3g} s; say how long they last with stages.epoch_seconds, or "
-            "leave out those that do not belong to the recording"
+            f"{lasts}; if they are shorter, say how long they last with stages.epoch_seconds"
+            + (", if not, leave out those that do" if twice else "; set stages.times=first if the last ones do")
+            + " not belong to the recording"
         )
 
 

@@ -84,7 +84,8 @@ def _annotation_list(found: list[Xml.Element], file: ScoringFile, options: Scori
         raise UserError(f"{file.where}: some onsets are times and some are numbers of seconds")
     if moments:
         own = clock.times(moments, file.where, range(1, len(moments) + 1))
-        begins, scoring = own.onsets, Scoring([], how, own.elapsed, own.clock, own.undecided, remarks=own.remarks)
+        begins = own.onsets
+        scoring = Scoring([], how, own.elapsed, own.clock, own.undecided, remarks=own.remarks, dates=own.dates)
     else:
         begins, scoring = [_number(onset, file.where, "onset") for onset in onsets], Scoring([], how)
     rows = [(begin, length, str(stage)) for begin, length, (_, stage) in zip(begins, lengths, wanted, strict=True)]

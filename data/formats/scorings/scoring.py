@@ -1,5 +1,6 @@
 """What a reader of scorings is given, and what it returns."""
 
+import datetime
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -88,6 +89,7 @@ class Scoring:
     undecided: bool = False
     ordered: bool = False  # the file says the order of epochs alone
     numbers: str | None = None  # what numbers mean in this format
+    dates: tuple[datetime.date, ...] = ()  # what that of the time `clock` may be
     persons: tuple[tuple[str, str], ...] = ()  # columns that name a person, and whom
     remarks: tuple[str, ...] = ()
 

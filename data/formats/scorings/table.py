@@ -1,5 +1,6 @@
 """Tables with a header: CSV and TSV of any program, BIDS events, lists of annotations."""
 
+import datetime
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -130,7 +131,8 @@ class _Frame:
                 self._refuse_two(numeric[0], clocks[0])
             elapsed: float | None = 0.0
             time = time or self._other_clock(onset, wanted)
-            day = None if time is None or time.clock is None else (time.clock - float(onset[0])) % clock.DAY
+            zero = float(onset[0])
+            day = None if time is None or time.clock is None else (time.clock - zero) % clock.DAY
         else:
             assert time is not None
             onset, elapsed, day = np.array(time.onsets), time.elapsed, time.clock
@@ -145,8 +147,12 @@ class _Frame:
         rows = held(without_marks(rows, self.where), last)
         if others:
             self._check_events(rows, others, float(onset[0]), wanted[0])
+        dates = () if time is None else time.dates
+        if time is not None and time.clock is not None and numeric:
+            passed = datetime.timedelta(days=(time.clock - zero) // clock.DAY)
+            dates = tuple(date + passed for date in dates)
         undecided = not numeric and elapsed is not None and day is not None
-        return Scoring(rows, self._how(), elapsed, day, undecided, remarks=tuple(self.remarks))
+        return Scoring(rows, self._how(), elapsed, day, undecided, remarks=tuple(self.remarks), dates=dates)
 
     def _other_clock(self, onset: np.ndarray, rows: list[int]) -> clock.Times | None:
         """Return the times of a column of another name that keeps step with the onsets, None where there is none."""

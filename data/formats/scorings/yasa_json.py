@@ -1,5 +1,6 @@
 """A hypnogram as YASA keeps it in JSON (yasa.Hypnogram.to_json)."""
 
+from sleep_interpreter.data.formats.scorings.clock import dates
 from sleep_interpreter.data.formats.scorings.scoring import Row, Scoring, ScoringFile, ScoringOptions
 from sleep_interpreter.utils.core.errors import UserError, told
 
@@ -30,4 +31,4 @@ class YasaJson:
             return Scoring(rows, f"{how} from the recording's first sample", ordered=True)
         begun = pd.Timestamp(found.start)
         seconds = (begun - begun.normalize()).total_seconds()
-        return Scoring(rows, how, 0.0 if seconds == 0 else None, seconds, seconds == 0)
+        return Scoring(rows, how, 0.0 if seconds == 0 else None, seconds, seconds == 0, dates=dates(str(found.start)))

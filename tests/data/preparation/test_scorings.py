@@ -63,13 +63,13 @@ def night(tmp_path_factory):
         raw.save(folder / f"{name}_raw.fif", verbose="error")
     recorded = {name: Recording(folder / f"{name}_raw.fif") for name in ("clock", "none")}
 
-    def read(content, suffix=".csv", *more, clock=True, seconds=SECONDS, begun=None):
+    def read(content, suffix=".csv", *more, clock=True, seconds=SECONDS, begun=None, date=None):
         path = folder / f"scoring{suffix}"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         recording = recorded["clock" if clock else "none"]
         if begun is not None:  # s after midnight
             names = {"path": recording.path, "annotations": recording.annotations, "first_time": 0.0}
-            recording = SimpleNamespace(**names, clock=begun, timeline=())
+            recording = SimpleNamespace(**names, clock=begun, date=date, timeline=())
         settings = load_settings(None, [f"stages.file={path.name}", *more]).stages
         try:
             session = Session("night", "sleep", recording.path)
@@ -220,6 +220,28 @@ def test_what_is_not_understood_is_refused(night, name):
         night(content, seconds=180 * 60.0 if "in minutes" in name else SECONDS)
 
 
+LONG = {
+    "a list": "\n".join(PLANTED[k % 16] for k in range(25)),
+    "a table": table("stage|conf", [PLANTED[k % 16] for k in range(25)], [0.5] * 25),
+    "numbered epochs": table("epoch|stage", range(1, 26), [PLANTED[k % 16] for k in range(25)]),
+    "numbered with gaps": table("epoch|stage", [*range(1, 17), *range(20, 24)], [*PLANTED, *"WWWW"]),
+    "YASA": json.dumps({"values": ["N2"] * 25, "n_stages": 5, "freq": "30s", "start": None, "scorer": None,
+                        "proba": None}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_more_epochs_than_the_recording_has(night, name):
+    """25 epochs of 20 s, whose scorer stopped before the end, are no 25 of 30 s."""
+    suffix = ".json" if name == "YASA" else ".csv"
+    with pytest.raises(UserError, match=r"epochs, (690|750) s.*(epoch_seconds.*times=first|epoch_seconds=\d+)"):
+        night(LONG[name], suffix, clock=False)
+    assert night(LONG[name], suffix, "stages.times=first")[0].at(0.0) == (1 if name == "YASA" else 0)
+    if "gaps" not in name and name != "YASA":
+        found = night(LONG[name], suffix, "stages.epoch_seconds=20")[0]
+        assert found.at(20.0 * np.arange(25) + 5).tolist() == [CODES[PLANTED[k % 16]] for k in range(25)]
+
+
 FAR = [1.7e9 + o for o in ONSETS]
 FINE = [s for s in ["W", "W", *PLANTED, "W", "W"] for _ in range(30)]
 OUTSIDE = {
@@ -309,6 +331,54 @@ def test_times_that_cannot_be_compared_are_refused(night):
     with pytest.raises(UserError, match=r"60 s after .*times=elapsed.*210 s if .*times=clock"):
         night(both)
     assert night(both, ".csv", "stages.times=clock")[0].onset[0] == 210
+
+
+# Dates ------------------------------------------------------------------------------------------------------------
+
+
+def nights(days=0, begin=BEGUN):
+    """Return scorings with dates in the ways of several programs, so many days later."""
+    later = begin + datetime.timedelta(days=days)
+    return {
+        "a table": (table("Datetime|stage", times(later, form="%d.%m.%Y %H:%M:%S"), PLANTED), ".csv"),
+        "a column of dates": (table("Date|Time|stage", times(later, form="%m/%d/%y"), times(), PLANTED), ".csv"),
+        "seconds and a clock": (table("onset|Datetime|stage", [o + 86400 * (days == 1) for o in ONSETS],
+                                      times(later, form="%Y-%m-%d %H:%M:%S"), PLANTED), ".csv"),
+        "DOMINO": ("Signal ID: p\nStart Time: x\nRate: 30 s\n\n" + "".join(
+            f"{t}; {s}\n" for t, s in zip(times(later, form="%d.%m.%Y %H:%M:%S"), PLANTED, strict=True)), ".txt"),
+        "EDFbrowser": ("<?xml version='1.0'?><annotationlist>" + "".join(
+            f"<annotation><onset>{t}</onset><duration>30</duration><description>Sleep stage {s}</description>"
+            "</annotation>" for t, s in zip(times(later, form="%Y-%m-%dT%H:%M:%S"), PLANTED, strict=True))
+            + "</annotationlist>", ".xml"),
+        "YASA": (json.dumps({"values": [YASA[s] for s in PLANTED], "n_stages": 5, "freq": "30s", "scorer": None,
+                             "start": times(later, form="%Y-%m-%dT%H:%M:%S")[0], "proba": None}), ".json"),
+    }  # fmt: skip
+
+
+KINDS_OF_DATES = ("a table", "a column of dates", "seconds and a clock", "DOMINO", "EDFbrowser", "YASA")
+
+
+@pytest.mark.parametrize("name", KINDS_OF_DATES)
+def test_a_scoring_of_another_date(night, name):
+    for days in (2, 7, -1):
+        content = nights(days)[name]
+        with pytest.raises(UserError, match=r"is dated 2024-.*, and the recording 2024-02-01;"):
+            night(*content)
+    assert night(*nights(7)[name], "stages.times=clock")[0].at(CUES).tolist() == TRUE
+    assert night(*nights()[name])[0].at(CUES).tolist() == TRUE
+    second = night(*nights(1)[name], seconds=30 * 3600.0)[0]  # of a recording that goes on for two nights
+    assert second.at(86400 + CUES).tolist() == TRUE
+    anonymous = BEGUN.replace(year=1985)
+    assert night(*nights(begin=anonymous)[name])[0].at(CUES).tolist() == TRUE
+
+
+def test_the_date_of_the_evening(night):
+    """Some programs write the evening's date beside times after midnight."""
+    late = times(onsets=[o + 3600 for o in ONSETS])
+    content = table("Date|Time|stage", ["01.02.2024"] * 16, late, PLANTED)
+    assert night(content, seconds=5000.0)[0].at(3600 + CUES).tolist() == TRUE
+    with pytest.raises(UserError, match=r"line 3: 02\.02\.2024 is followed by 05\.02\.2024"):
+        night(table("Date|Time|stage", ["02.02.2024", "05.02.2024"], late[:2], PLANTED[:2]))
 
 
 # Hours that are missing ------------------------------------------------------------------------------------------
@@ -428,7 +498,10 @@ def test_stages_among_annotations_that_do_not_match_are_not_passed_over(night):
     session = Session("night", "sleep", Path("a.fif"))
 
     def found(*changes):
-        recording, file = SimpleNamespace(first_time=0.0, clock=None, timeline=()), SimpleNamespace(seconds=SECONDS)
+        recording, file = (
+            SimpleNamespace(first_time=0.0, clock=None, date=None, timeline=()),
+            SimpleNamespace(seconds=SECONDS),
+        )
         return find_stages(session, raw.annotations, recording, file, None, load_settings(None, changes).stages)
 
     pattern = "(?P<stage>W|NREM1|NREM2|NREM3|R|\\?)"
