@@ -334,6 +334,11 @@ class _Frame:
     def _without_times(self, rows: list[int]) -> Scoring:
         """Return the scoring of a table that says in what order epochs follow each other, and not when."""
         own, count = self.options.epoch_seconds, len(rows)
+        if (empty := sum(not self.stages.cells[k] for k in rows)) > count / 2:
+            raise UserError(
+                f"{self.where}: in column {self.stages.title!r}, {empty} of {count} cells are empty; if these repeat "
+                "the stage above them, fill it in, if nobody scored there, write '?'"
+            )
         if self.end is not None:
             raise UserError(
                 f"{self.where}: column {self.end.title!r} says when rows end, and none when they begin; name the one "
@@ -355,6 +360,13 @@ class _Frame:
             self._leftover(onset, rows)
             if self.duration is not None:
                 self._check_epoch_durations(rows)
+            count = int(number[-1] - number[0]) + 1
+            if count > 2 * len(rows):
+                raise UserError(
+                    f"{self.where}: column {self.epoch.title!r} counts {count} epochs, and {count - len(rows)} of them "
+                    "are not there; if rows are changes of stage, write the s at which each begins into a column onset "
+                    "instead, if nobody scored the others, write them with the stage '?'"
+                )
             gaps = int((np.diff(number) > 1).sum())
             if gaps:
                 self.remarks.append(f"{gaps} times numbers of epochs are left out: not scored there")

@@ -318,6 +318,28 @@ def test_whose_scoring_it_is(person, subject, same):
             stages._check_person(found, session, "x")
 
 
+CHANGES = [(k, s) for k, s in enumerate(PLANTED) if not k or PLANTED[k - 1] != s]
+SPARSE = [s if k % 3 == 0 else "" for k, s in enumerate(PLANTED)]
+FEW = {
+    "changes by number": (table("epoch|stage", [0, 3, 8, 14], ["W", "N2", "N3", "R"]), "15 epochs, and 11 of them"),
+    "changes by number and length": (table("Epoch Nr|duration|stage", [1, 9, 20], [30] * 3, "WWR"), "counts 20 epochs"),
+    "empty cells": (table("stage|conf", SPARSE, [0.5] * 16), "10 of 16 cells are empty"),
+    "empty cells beside numbers": (table("epoch|stage", range(16), SPARSE), "10 of 16 cells are empty"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_epochs_of_which_most_are_missing_are_refused(night, name):
+    content, words = FEW[name]
+    with pytest.raises(UserError, match=words):
+        night(content)
+
+
+def test_changes_with_onsets_are_read(night):
+    content = table("onset|stage", [BEFORE + 30 * k for k, _ in CHANGES], [s for _, s in CHANGES])
+    assert night(content)[0].at(CUES).tolist() == TRUE
+
+
 def test_times_that_cannot_be_compared_are_refused(night):
     clocks = table("time|stage", times(), PLANTED)
     for content in (clocks, clocks.replace("time", "Start time"), table("Datetime|stage", times(form="%c"), PLANTED)):
