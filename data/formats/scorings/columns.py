@@ -73,11 +73,11 @@ def columns_of(table: TextTable) -> list[Column]:
     columns = []
     for place, title in enumerate(table.header):
         cells = tuple(table.column(place))
-        columns.append(Column(place, title or f"column {place + 1}", *_name_and_unit(title), cells, _kind(cells)))
+        columns.append(Column(place, title or f"column {place + 1}", *name_and_unit(title), cells, _kind(cells)))
     return columns
 
 
-def _name_and_unit(title: str) -> tuple[str, str]:
+def name_and_unit(title: str) -> tuple[str, str]:
     """Return what a title says in lower case, and its unit: "Start_Time (min.)" is a start time in min."""
     name, unit = title.strip().strip("\"'").casefold(), ""
     if found := re.search(r"[\[(]\s*(.*?)\.?\s*[\])]", name):
@@ -182,7 +182,7 @@ def several(column: Column, rows: Sequence[int]) -> list[str]:
 def is_header(cells: Sequence[str], options: ScoringOptions) -> bool:
     """Tell whether cells are a header: no number, no time and no stage, or a known title is among them."""
     wanted = {title.casefold() for title in (options.column, options.onset, options.duration) if title}
-    names = {name for cell in cells for name in (cell.casefold(), _name_and_unit(cell)[0])}
+    names = {name for cell in cells for name in (cell.casefold(), name_and_unit(cell)[0])}
     if names & (wanted | {*STAGES, *ONSETS, *DURATIONS, *EPOCHS}):
         return True
     return not any(is_number(c) or clock.moment(c) or (c and known(c) is not None) for c in cells)

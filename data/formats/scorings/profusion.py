@@ -89,7 +89,7 @@ def _annotation_list(found: list[Xml.Element], file: ScoringFile, options: Scori
     else:
         begins, scoring = [_number(onset, file.where, "onset") for onset in onsets], Scoring([], how)
     rows = [(begin, length, str(stage)) for begin, length, (_, stage) in zip(begins, lengths, wanted, strict=True)]
-    rows = held(rows if moments else sorted(rows), options.epoch_seconds)
+    rows = held(rows if moments else sorted(rows), options.epoch_seconds, file.where)
     others = [
         (clock.after(onset, moments[0]) if moments else _number(onset, file.where, "onset"), text, file.where)
         for one, text, stage in zip(found, texts, stages, strict=True)

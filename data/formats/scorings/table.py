@@ -1,6 +1,7 @@
 """Tables with a header: CSV and TSV of any program, BIDS events, lists of annotations."""
 
 import datetime
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,11 +19,13 @@ from sleep_interpreter.data.formats.scorings.columns import (
     PERSONS,
     RECORDINGS,
     SCORERS,
+    STAGES,
     UNITS,
     Column,
     columns_of,
     is_empty,
     is_header,
+    name_and_unit,
     named,
     several,
     stage_column,
@@ -65,7 +68,13 @@ class Table:
         Columns are found by name; one that is numeric or holds times and was not used is refused, unless it says the
         same as another one, or `ignore` names it.
         """
-        return read_table(parse_table(file.path, _text(file), None), file.where, options)
+        text = _text(file)
+        if (line := _later_header(text)) is not None:
+            raise UserError(
+                f"{file.where}: the names of columns seem to stand in line {line}; delete the lines above it, or begin "
+                "them with #"
+            )
+        return read_table(parse_table(file.path, text, None), file.where, options)
 
 
 def _text(file: ScoringFile) -> str:
@@ -75,6 +84,21 @@ def _text(file: ScoringFile) -> str:
     if len(counts) == 1 and counts != {1} and not any(sign in line for line in lines for sign in SEPARATORS):
         lines = ["\t".join(line.split()) for line in lines]
     return "\n".join(lines)
+
+
+def _later_header(text: str) -> int | None:
+    """Return the line that names a column of stages and others, behind lines that do not; None where there is none."""
+    lines = [
+        (number, line)
+        for number, line in enumerate(text.splitlines(), 1)
+        if line.strip() and not re.match(r"\"?sep=", line, re.IGNORECASE)  # a spreadsheet's
+    ]
+    for number, line in lines[:60]:
+        separator = max(SEPARATORS, key=line.count)
+        names = {name_and_unit(cell)[0] for cell in (line.split(separator) if separator in line else line.split())}
+        if names & set(STAGES) and names & {*ONSETS, *DURATIONS, *EPOCHS, *ENDS}:
+            return number if number != lines[0][0] else None
+    return None
 
 
 def read_table(table: TextTable, where: str, options: ScoringOptions) -> Scoring:
@@ -144,7 +168,7 @@ class _Frame:
         self._leftover(onset, wanted)
         names = [self._stage(k) for k in wanted]
         rows: list[Row] = [(float(o), float(d), n) for o, d, n in zip(onset, lengths, names, strict=True)]
-        rows = held(without_marks(rows, self.where), last)
+        rows = held(without_marks(rows, self.where), last, self.where)
         if others:
             self._check_events(rows, others, float(onset[0]), wanted[0])
         dates = () if time is None else time.dates
@@ -438,6 +462,11 @@ class _Frame:
 
     def _refuse(self, column: Column) -> None:
         label = column.title
+        if column.kind == "number" and re.search(r"epoch|epoque|époque", column.name):
+            raise UserError(
+                f"{self.where}: column {label!r} ({column.first!r} ...) says between which epochs a stage lasted, or "
+                "how many; write when rows begin and how long they last, in s, into columns onset and duration"
+            )
         raise UserError(
             f"{self.where}: column {label!r} ({column.first!r} ...) is not understood, and may say when epochs lie; "
             f"if it says when they begin, set stages.onset={label!r}, if how long they last, "

@@ -16,6 +16,7 @@ import recordings
 from sleep_interpreter.data.formats.hypnograms import from_yasa, read_label_file
 from sleep_interpreter.data.formats.scoring_readers import ScoringOptions, make, read_hypnogram
 from sleep_interpreter.data.formats.scorings.annotations import from_annotations, unmatched_stages
+from sleep_interpreter.data.formats.scorings.stage_codes import known
 from sleep_interpreter.data.formats.staging_windows import read_staging_subjects
 from sleep_interpreter.data.inventory.survey import survey_folder
 from sleep_interpreter.data.preparation import inputs, stages
@@ -209,6 +210,14 @@ REFUSED = {
     "a digit an epoch on one line": ("0012233244", "'0012233244' is no sleep stage"),
     "an empty column": ("onset,stage\n", "column 'stage' is empty"),
     "a spreadsheet": (b"PK\x03\x04\0\0\0\0[Content_Types].xml", "zero bytes.*save it as text"),
+    "first and last epochs": (table("start_epoch|end_epoch|stage", [1, 4, 6, 12, 17], [3, 5, 11, 16, 20],
+                                    ["W", "N1", "N2", "N3", "R"]), "write when rows begin .* onset and duration$"),
+    "a number of epochs": (table("stage|n_epochs", ["W", "N1", "N2"], [3, 2, 6]), "onset and duration$"),
+    "lines above the header": ("Patient:\tP07\nDate:\t05.03.2024\n\n" + table("Epoch|Stage", range(1, 17), PLANTED),
+                               "stand in line 4; delete the lines above"),
+    "a title above the header": ("Night of 7;;\n" + table("onset|stage|conf", ONSETS, PLANTED, "x" * 16, separator=";"),
+                                "stand in line 2; delete"),
+    "a short title above it": ("Scoring\n" + table("onset|stage", ONSETS, PLANTED, separator=","), "in line 2; delete"),
     "a comma too many": ("onset,stage\n0,5,W\n", "3 cells for 2 columns"),
 }  # fmt: skip
 
@@ -333,6 +342,26 @@ def test_epochs_of_which_most_are_missing_are_refused(night, name):
     content, words = FEW[name]
     with pytest.raises(UserError, match=words):
         night(content)
+
+
+MARKED = {
+    "a movement": "Movement", "R&K's": "MT", "an artefact": "Artefakt", "lights": "Lights on", "in German": "Bewegung",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_an_event_among_changes_ends_no_stage(night, tmp_path, name):
+    starts, stages = [0, 90, 330, 400, 480], ["W", "N2", "N3", MARKED[name], "R"]
+    names = [] if known(MARKED[name]) is not None else [f"stages.names={{{MARKED[name]}: unscored}}"]
+    with pytest.raises(UserError, match=r"at (70|400) s is .* without a length, and the next stage begins 80 s later"):
+        night(table("onset|stage", starts, stages), ".csv", *names)
+    with pytest.raises(UserError, match=r"write its duration|without a length"):
+        night(table("onset|duration|stage", starts, [90, 240, 150, 0, 120], stages), ".csv", *names)
+    resumed = table("onset|stage", [0, 90, 330, 400, 410, 480], [*stages[:4], "N3", "R"])
+    assert night(resumed, ".csv", *names)[0].at([399.0, 405.0, 411.0]).tolist() == [2, -1, 2]
+    found = mne.Annotations(starts, 0.0, [f"stage/{stage}" for stage in stages])
+    with pytest.raises(UserError, match=r"at 400 s is .* without a length"):
+        from_annotations(found, ScoringOptions())
 
 
 def test_changes_with_onsets_are_read(night):
