@@ -50,7 +50,10 @@ class Profusion:
             return Scoring(_instances(notes, file.where, options), "Luna: instances whose class is a stage")
         if epochs := root.findall(".//stages/epoch"):
             return Scoring(_epochs(epochs, file.where), "Wonambi: epochs with start, end and stage")
-        raise UserError(f"{file.where}: no element SleepStages, ScoredEvent or annotation, so it is no known scoring")
+        raise UserError(
+            f"{file.where}: XML of {root.tag!r} without an element SleepStages, ScoredEvent or annotation is no known "
+            "scoring; export the stages as text, or write onset, duration and stage into a table (.csv)"
+        )
 
 
 def _scored(events: list[Xml.Element], where: str) -> list[Row]:

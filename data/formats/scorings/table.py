@@ -45,6 +45,7 @@ from sleep_interpreter.data.formats.scorings.scoring import (
     without_marks,
 )
 from sleep_interpreter.data.formats.scorings.stage_codes import known
+from sleep_interpreter.data.formats.scorings.stage_list import in_one_line
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.text_tables import SEPARATORS, TextTable, is_number, numbers, parse_table
 
@@ -59,6 +60,8 @@ class Table:
     def recognises(file: ScoringFile, options: ScoringOptions) -> bool:
         """Tell whether the first line is a header: no number, no time and no stage, or a known column is in it."""
         first = _text(file).lstrip().partition("\n")[0]
+        if in_one_line([line for _, line in file.lines]):
+            return False
         return bool(first) and is_header(parse_table(file.path, first, None).header, options)
 
     @staticmethod

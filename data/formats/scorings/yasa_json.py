@@ -24,7 +24,10 @@ class YasaJson:
             own = pd.Timedelta(found.freq).total_seconds()
             names = found.hypno.astype(str).tolist()
         except Exception as error:  # whatever it raises on a file of something else
-            raise UserError(f"{file.where}: YASA cannot read this hypnogram ({told(error)})") from None
+            raise UserError(
+                f"{file.where}: is no hypnogram that yasa.Hypnogram.to_json wrote ({told(error)}); write a stage a "
+                "line into a .txt file, or onset, duration and stage into a table (.csv)"
+            ) from None
         rows: list[Row] = [(k * own, own, name) for k, name in enumerate(names)]
         how = f"YASA's hypnogram, epochs of {own:g} s"
         if found.start is None:

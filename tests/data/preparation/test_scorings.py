@@ -218,6 +218,16 @@ REFUSED = {
     "a title above the header": ("Night of 7;;\n" + table("onset|stage|conf", ONSETS, PLANTED, "x" * 16, separator=";"),
                                 "stand in line 2; delete"),
     "a short title above it": ("Scoring\n" + table("onset|stage", ONSETS, PLANTED, separator=","), "in line 2; delete"),
+    "times without a header": ("\n".join(f"{t} {s}" for t, s in zip(times(), PLANTED, strict=True)), "write a header"),
+    "dates without a header": ("\n".join(f"{t} {s}" for t, s in zip(
+        times(form="%d.%m.%Y %H:%M:%S"), PLANTED, strict=True)), "write a header"),
+    "names on one line": (",".join(PLANTED), "all stages stand in one line"),
+    "numbers on one line": (" ".join(n()), "all stages stand in one line"),
+    "a list as programs write it": ("[" + ", ".join(f"'{s}'" for s in PLANTED) + "]", "all stages stand in one line"),
+    "a sum below": ("\n".join([*PLANTED, "Total: 16"]), "line 17: 'Total: 16' is no stage; take the line out"),
+    "a page's number": ("\n".join([*PLANTED[:8], "page 2", *PLANTED[8:]]), "line 9: 'page 2' is no stage; take"),
+    "XML of another program": ("<?xml version='1.0'?><PatientStudy><Stage Type='Wake'/></PatientStudy>",
+                               "XML of 'PatientStudy'.*write onset, duration and stage"),
     "a comma too many": ("onset,stage\n0,5,W\n", "3 cells for 2 columns"),
 }  # fmt: skip
 
@@ -367,6 +377,12 @@ def test_an_event_among_changes_ends_no_stage(night, tmp_path, name):
 def test_changes_with_onsets_are_read(night):
     content = table("onset|stage", [BEFORE + 30 * k for k, _ in CHANGES], [s for _, s in CHANGES])
     assert night(content)[0].at(CUES).tolist() == TRUE
+
+
+@pytest.mark.parametrize("content", ["[0, 1, 2]", '{"stages": [0, 1]}', '"W"', "W,N1"])
+def test_json_of_another_program_is_refused(night, content):
+    with pytest.raises(UserError, match=r"is no hypnogram that yasa.*write a stage a line"):
+        night(content, ".json")
 
 
 def test_times_that_cannot_be_compared_are_refused(night):
