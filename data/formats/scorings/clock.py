@@ -130,7 +130,7 @@ def times(moments: Sequence[Moment], where: str, lines: Sequence[int], of_day: b
             "the laboratory's clock, or s from the recording's first sample"
         )
     elapsed = first.date is not None and re.fullmatch(r"1970\D0?1\D0?1", first.date) is not None
-    steps, dated = [], first.date is not None
+    steps, dated = list[float](), first.date is not None
     for before, now in pairwise(moments):
         days = DAY * (dated and now.date is not None and now.date != before.date)
         own, following = dates(before.date) if days else (), dates(now.date)
