@@ -1,5 +1,6 @@
 """Reads expert hypnograms of the usual formats (data/formats/scorings); R&K stages become AASM's."""
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,8 @@ class Hypnogram:
     elapsed: float | None = 0.0
     undecided: bool = False
     ordered: bool = False  # the file says the order of epochs alone
+    dates: tuple[datetime.date, ...] = ()  # what that of the time `clock` may be
+    persons: tuple[tuple[str, str], ...] = ()  # columns that name a person, and whom
     how: str = ""  # what the reader took for what
     remarks: tuple[str, ...] = ()
 
@@ -98,5 +101,5 @@ def read_hypnogram(path: str | Path, options: ScoringOptions | None = None) -> H
     return replace(
         make(found.rows, file.where, numbers, options.names),
         clock=found.clock, elapsed=found.elapsed, undecided=found.undecided, ordered=found.ordered,
-        how=found.how, remarks=remarks,
+        how=found.how, remarks=remarks, persons=found.persons, dates=found.dates,
     )  # fmt: skip

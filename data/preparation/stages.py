@@ -1,6 +1,7 @@
 """Sleep stages of a recording: the expert's, or YASA's."""
 
 import contextlib
+import datetime
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ import mne
 import numpy as np
 
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram, from_annotations, make, read_hypnogram
+from sleep_interpreter.data.formats.scorings import clock as clocks
 from sleep_interpreter.data.formats.scorings.annotations import unmatched_stages
 from sleep_interpreter.data.formats.scorings.clock import written
 from sleep_interpreter.data.preparation.channels import KINDS, Derivation, Plan
@@ -43,6 +45,7 @@ def find_stages(
     remarks = list[str]()
     if settings.source in ("auto", "file") and (path := scoring_file(session, settings)) is not None:
         found, source = read_hypnogram(path, options), f"expert: {path.name}"
+        _check_person(found, session, display_path(path))
     elif settings.source == "file":
         lacking = _no_file(session, settings) if settings.file else "there is no stages.file"
         raise UserError(f"{where}: stages.source is file, but {lacking}")
@@ -65,7 +68,9 @@ def find_stages(
         else:
             remarks.append("staged by YASA, not by an expert")
             return stage_with_yasa(file, plan, where), "YASA", remarks
-    later, placed = _place(found, recording.clock, file.seconds, settings, f"{where}: the scoring ({source})")
+    later, placed = _place(
+        found, recording.clock, file.seconds, settings, f"{where}: the scoring ({source})", recording.date
+    )
     found = replace(found, onset=found.onset + (later + settings.offset_seconds))
     if source != "expert: annotations":
         found = scoring_in_time(found, recording.timeline, counted, f"{where}: the scoring ({source})")
@@ -73,24 +78,70 @@ def find_stages(
     return found, source, remarks + told + length_remarks(found, file.seconds)
 
 
+def _check_person(found: Hypnogram, session: Session, what: str) -> None:
+    """Refuse a scoring that by one of its columns is somebody else's."""
+    own = session.parts.get("subject") or session.path.name
+    for title, person in found.persons:
+        there, here = _marks_of(person), _marks_of(own)
+        if there and not (there <= here or ("subject" in session.parts and here and here <= there)):
+            raise UserError(
+                f"{what}: is that of {person!r}, by its column {title!r}, and the recording is that of {own!r}; take "
+                f"the right file, or set stages.ignore=[{title!r}] if both names are one person's"
+            )
+
+
+def _marks_of(name: str) -> set[str]:
+    """Return what tells one person's name from another's: its words and numbers without "sub" and the like."""
+    words = re.findall(r"[^\W\d_]+|\d+", re.sub(r"(?<=\d)\.0$", "", name).casefold())
+    return {word.lstrip("0") or "0" for word in words} - _NOBODY
+
+
+_NOBODY = {"s", "p", "n", "vp", "sub", "subj", "subject", "id", "pat", "patient", "participant", "proband", "person"}
 _DAY = 86400.0
 _SAME = 1.5  # s: clocks tell whole seconds
 _EPOCHS = (1, 2, 4, 5, 10, 15, 20, 30, 60)
 """Lengths of epochs in use, s."""
+_UNIX = 1e8
+"""Onsets beyond, s, count from 1970."""
 
 
 def _place(
-    found: Hypnogram, clock: float | None, seconds: float, settings: Stages, what: str
+    found: Hypnogram,
+    clock: float | None,
+    seconds: float,
+    settings: Stages,
+    what: str,
+    date: datetime.date | None = None,
 ) -> tuple[float, list[str]]:
     """Return how many s after a recording's first sample a scoring's zero lies, and what to say about that.
 
-    `clock` is the time of day of that sample (None: unknown), `seconds` the recording's length. Refuses a time of day
-    that nothing can be compared with, two readings of which either fits, and a scoring of which less than half lies in
-    the recording.
+    `clock` is the time of day of that sample (None: unknown), `date` its day, `seconds` the recording's length.
+    Refuses a time of day that nothing can be compared with, two readings of which either fits, another date, and a
+    scoring of which less than half lies in the recording, or nothing where the settings say where it lies.
     """
+    later, told, by_clock = _laid(found, clock, seconds, settings, what, date)
+    guessed = settings.times == "auto" and (settings.use_clock or found.clock is None)
+    share = _inside(found, later + settings.offset_seconds, seconds)
+    if found.ordered and (guessed or share < 0.5):
+        _check_epochs(found, seconds, what)
+    if share < 0.5 if guessed else share <= 0:
+        _refuse_outside(found, later + settings.offset_seconds, seconds, later == by_clock, what)
+    if guessed and (found.elapsed is None or (found.undecided and later == by_clock)):
+        _check_end(found, later, seconds, what)
+    if guessed and not found.ordered and found.how.startswith("table") and found.clock is None:
+        _check_unit(found, seconds, what)
+    return later, told
+
+
+def _laid(
+    found: Hypnogram, clock: float | None, seconds: float, settings: Stages, what: str, date: datetime.date | None
+) -> tuple[float, list[str], float | None]:
+    """Return where a scoring's zero lies as `_place` does, what to say about that, and where it lies by the clocks."""
     if found.clock is not None and (found.elapsed is None or found.undecided) and settings.times != "elapsed":
         _check_hours(found, found.clock, what)
     by_clock = None if found.clock is None or clock is None else _after(found.clock, clock)
+    if by_clock is not None and clock is not None and date is not None and clocks.is_known(date):
+        by_clock = _by_dates(found, by_clock, clock, date, seconds, settings, what)
     first = -float(found.onset.min(initial=0.0)) if found.elapsed is None or found.undecided else 0.0
     wanted = settings.times
     if wanted == "auto" and not settings.use_clock and found.clock is not None:
@@ -103,17 +154,17 @@ def _place(
             )
         wanted = "first" if found.elapsed is None or found.undecided else "elapsed"
     if wanted == "first":
-        return first, []
+        return first, [], by_clock
     if wanted == "elapsed":
         if found.elapsed is None:
             raise UserError(f"{what} holds times of day, no elapsed times; set stages.times to clock or first")
-        return found.elapsed, []
+        return found.elapsed, [], by_clock
     if wanted == "clock":
         if by_clock is None:
             whose = "scoring" if found.clock is None else "recording"
             raise UserError(f"{what}: the {whose} says no time of day; set stages.times to elapsed or first")
         _check_end(found, by_clock, seconds, what)
-        return by_clock, _begins(by_clock)
+        return by_clock, _begins(by_clock), by_clock
     if found.undecided and found.elapsed is not None and found.clock is not None:
         later = _decide(found, by_clock, seconds, what)
         told = [f"its times are taken for {'elapsed times' if later == found.elapsed else 'times of day'}"]
@@ -131,27 +182,59 @@ def _place(
         )
     else:
         later, told = by_clock, []
-    if _inside(found, later, seconds) < 0.5:
-        where = "by their clocks" if later == by_clock else "by its own times"
-        raise UserError(
-            f"{what} begins {later + found.onset[0]:g} s after the recording {where} and ends at "
-            f"{later + found.seconds:g} s, and less than half of it lies in the recording ({seconds:g} s); if it "
-            "begins with the recording, set stages.times=first; if its times are not s, write their unit into the "
-            "header"
-        )
-    if found.elapsed is None or (found.undecided and later == by_clock):
-        _check_end(found, later, seconds, what)
-    if found.ordered:
-        _check_epochs(found, seconds, what)
-    elif found.how.startswith("table") and found.clock is None:
-        _check_unit(found, seconds, what)
-    return later, told + (_begins(later) if later == by_clock else [])
+    return later, told + (_begins(later) if later == by_clock else []), by_clock
+
+
+def _refuse_outside(found: Hypnogram, later: float, seconds: float, by_clock: bool, what: str) -> None:
+    """Refuse a scoring of which too little lies in the recording; `later` is where its zero lies, s.
+
+    Names only those ways out by which the scoring would lie in the recording.
+    """
+    first = float(found.onset[0])
+    ways = ["if its times are not s, write their unit into the header"] if found.clock is None else []
+    if _inside(found, -first, seconds) >= 0.5 and (not by_clock or found.elapsed is None or found.undecided):
+        moves = found.elapsed is None or found.undecided
+        way = "times=first" if moves else f"offset_seconds={-first:.12g}"
+        ways.insert(0, f"if it begins with the recording, set stages.{way}")
+        if first > _UNIX:
+            ways[1:] = ["these look like s since 1970; otherwise write s from the recording's first sample"]
+    else:
+        ways.append("leave out what does not belong to the recording")
+    raise UserError(
+        f"{what} begins {later + first:.12g} s after the recording {'by their clocks' if by_clock else 'by its times'} "
+        f"and ends at {later + found.seconds:.12g} s, and less than half of it lies in the recording ({seconds:g} s); "
+        + "; ".join(ways)
+    )
 
 
 def _after(scoring: float, recording: float) -> float:
     """Return how many s after the recording a scoring begins by the time of day of both, from -12 to 12 h."""
     later = (scoring - recording + _DAY / 2) % _DAY - _DAY / 2
     return 0.0 if abs(later) < 1 else round(later, 3)  # clocks in whole seconds
+
+
+def _by_dates(
+    found: Hypnogram, by_clock: float, clock: float, date: datetime.date, seconds: float, settings: Stages, what: str
+) -> float:
+    """Return how many s after the recording a scoring begins by the date and the time of day of both.
+
+    Refuses dates by which it lies elsewhere, unless the settings say by what it is laid.
+    """
+    assert found.clock is not None
+    days = [(one - date).days for one in found.dates]
+    later = [round(day * _DAY + found.clock - clock, 3) for day in days]
+    if not later or any(abs(one - by_clock) < _SAME for one in later):
+        return by_clock
+    if 0 in days and found.clock < _DAY / 2 < clock:  # the day on which the night began
+        return by_clock
+    if len(fitting := [one for one in later if _inside(found, one, seconds) >= 0.5]) == 1:
+        return fitting[0]
+    if settings.times == "auto" and settings.use_clock:
+        raise UserError(
+            f"{what} is dated {' or '.join(map(str, found.dates))}, and the recording {date}; take the scoring of this "
+            "night, or set stages.times=clock if one of the dates was changed, as for anonymity"
+        )
+    return by_clock
 
 
 def _begins(later: float) -> list[str]:
@@ -217,17 +300,25 @@ def _check_end(found: Hypnogram, later: float, seconds: float, what: str) -> Non
 
 
 def _check_epochs(found: Hypnogram, seconds: float, what: str) -> None:
-    """Refuse epochs that follow each other and would fill the recording if they had another length."""
-    count, own = len(found.onset), float(found.duration[0])
+    """Refuse epochs that follow each other and are too many, or would fill the recording if they had another length."""
+    own = float(found.duration[0])
+    count = round(found.seconds / own)
     if abs(found.seconds - seconds) <= 2 * own:
         return
+    twice = found.seconds > 2 * seconds
+    lasts = f"{what} has {count} epochs, {count * own:g} s if they last {own:g} s; the recording has {seconds:g} s"
     for other in _EPOCHS:
         if other != own and abs(count * other - seconds) <= other:
             raise UserError(
-                f"{what} has {count} epochs, {count * own:g} s if they last {own:g} s; the recording has {seconds:g} "
-                f"s, as if they lasted {other} s; say which with stages.epoch_seconds={other}, or "
-                "stages.times=first if they do last so long"
+                f"{lasts}, as if they lasted {other} s; say which with stages.epoch_seconds={other}"
+                + ("" if twice else ", or stages.times=first if they do last so long")
             )
+    if found.seconds > seconds:
+        raise UserError(
+            f"{lasts}; if they are shorter, say how long they last with stages.epoch_seconds"
+            + (", if not, leave out those that do" if twice else "; set stages.times=first if the last ones do")
+            + " not belong to the recording"
+        )
 
 
 def _check_unit(found: Hypnogram, seconds: float, what: str) -> None:

@@ -5,6 +5,7 @@ length that was announced, gaps. (edfio loads a whole BDF file to tell, and lose
 """
 
 import contextlib
+import datetime
 import hashlib
 import logging
 import re
@@ -109,9 +110,10 @@ class Recording:
     Channels of EDF, BDF and GDF may differ in rate. MNE raises all to the highest rate among those it opens, in every
     read apart, so here those of one rate are opened alone. A file that is missing, unreadable or without data is a
     `UserError`. `names` are the channels; onsets of the `annotations` count from `first_time` (s); `clock` is the time
-    of day of the first sample in s after midnight (None where the file says none, or midnight); `bads` are channels
-    that the file calls bad; `notices` are logging levels and what is to be said about the file. Where recording was
-    paused, or samples are missing, all times and samples count the gap with its true length, and `timeline` has it.
+    of day of the first sample in s after midnight (None where the file says none, or midnight), `date` its day; `bads`
+    are channels that the file calls bad; `notices` are logging levels and what is to be said about the file. Where
+    recording was paused, or samples are missing, all times and samples count the gap with its true length, and
+    `timeline` has it.
     """
 
     def __init__(self, path: str | Path, encoding: str = "utf8") -> None:
@@ -123,6 +125,7 @@ class Recording:
         if self._raw.n_times == 0 or not self.names:
             raise UserError(f"{self.path}: the recording holds no data")
         self.clock = _time_of_day(self._raw)
+        self.date = None if self.clock is None else _date(self._raw)
         self._rate = float(self._raw.info["sfreq"])
         self.rate = self._rate  # Hz, of the fastest channels
         self.annotations, self.first_time = self._raw.annotations, self._raw.first_time
@@ -242,6 +245,12 @@ def _time_of_day(raw: "mne.io.BaseRaw") -> float | None:
         return None
     clock = begun.hour * 3600 + begun.minute * 60 + begun.second + begun.microsecond * 1e-6
     return (clock + raw.first_time) % 86400 if clock else None
+
+
+def _date(raw: "mne.io.BaseRaw") -> datetime.date | None:
+    """Return the day of a Raw's first sample."""
+    begun = raw.info["meas_date"]
+    return None if begun is None else (begun + datetime.timedelta(seconds=raw.first_time)).date()
 
 
 def _level(remark: str) -> int:

@@ -123,7 +123,7 @@ def from_annotations(
         else:
             begin = float(onset) - first_time
             others.append((begin, text, f"{where}: the annotation at {begin:g} s"))
-    rows = held(rows, 30.0)
+    rows = held(rows, 30.0, where)
     refuse_unknown(rows, others, options)
     return rows
 

@@ -1,5 +1,6 @@
 """Times of day and elapsed times as scorings write them."""
 
+import datetime
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from sleep_interpreter.utils.core.errors import UserError
 
 DAY = 86400.0
 _HOUR = 3600.0
+_KNOWN_FROM = 1990
 _DATE = r"(?P<date>\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{2,4})"
 _TIME = re.compile(
     rf"(?:{_DATE}(?:[T ,-]\s*|\s+))?(?P<hour>\d{{1,3}})(?P<dot>[:.])(?P<minute>\d{{2}})(?P=dot)(?P<second>\d{{2}})"
@@ -46,6 +48,34 @@ def moment(cell: str) -> Moment | None:
     return Moment(seconds, found["date"], bool(found["zone"]), bool(found["half"]))
 
 
+def dates(text: str | None) -> tuple[datetime.date, ...]:
+    """Return the dates that a text may mean: 05/03/2024 is in March or in May. None of those that stand for none."""
+    found = re.match(_DATE, text.strip()) if text else None
+    if found is None:
+        return ()
+    parts = re.split(r"\D", found["date"])
+    orders = ((0, 1, 2),) if len(parts[0]) == 4 else ((2, 1, 0), (2, 0, 1), (0, 1, 2))
+    result = []
+    for year, month, day in (tuple(int(parts[place]) for place in order) for order in orders):
+        try:
+            one = datetime.date(_century(year), month, day)
+        except ValueError:
+            continue
+        if is_known(one):
+            result.append(one)
+    return tuple(dict.fromkeys(result))
+
+
+def _century(year: int) -> int:
+    """Return a year that may be written with two digits; EDF's begin with 1985."""
+    return year if year > 99 else year + (1900 if year > 84 else 2000)
+
+
+def is_known(date: datetime.date) -> bool:
+    """Tell whether a date may be true: those before 1990, and New Year's Day, stand for none in most files."""
+    return date.year >= _KNOWN_FROM and (date.month, date.day) != (1, 1)
+
+
 def like_a_time(cell: str) -> bool:
     """Tell whether a cell looks like a time or a date of some kind."""
     return bool(_LIKE_A_TIME.search(cell))
@@ -71,6 +101,7 @@ class Times:
     clock: float | None  # of the first one, s after midnight; None: these are elapsed times
     elapsed: float | None  # of the first one after the beginning; None: these are times of day
     remarks: tuple[str, ...] = ()
+    dates: tuple[datetime.date, ...] = ()  # what that of the first one may be
 
     @property
     def undecided(self) -> bool:
@@ -99,9 +130,15 @@ def times(moments: Sequence[Moment], where: str, lines: Sequence[int], of_day: b
             "the laboratory's clock, or s from the recording's first sample"
         )
     elapsed = first.date is not None and re.fullmatch(r"1970\D0?1\D0?1", first.date) is not None
-    steps, dated = [], first.date is not None
+    steps, dated = list[float](), first.date is not None
     for before, now in pairwise(moments):
         days = DAY * (dated and now.date is not None and now.date != before.date)
+        own, following = dates(before.date) if days else (), dates(now.date)
+        if own and following and not any((b - a).days == 1 for a in own for b in following):
+            raise UserError(
+                f"{where}, line {lines[len(steps) + 1]}: {before.date} is followed by {now.date}; a scoring is that of "
+                "one night, in order of time"
+            )
         steps.append(now.seconds - before.seconds + days)
     usual = median([step for step in steps if 0 < step < _HOUR] or [0.0])
     onsets, remarks, passed = [0.0], list[str](), False
@@ -122,4 +159,5 @@ def times(moments: Sequence[Moment], where: str, lines: Sequence[int], of_day: b
     certain = of_day or dated or passed or any(m.half for m in moments)
     if elapsed or long:
         return Times(onsets, None, first.seconds, tuple(remarks))
-    return Times(onsets, first.seconds % DAY, None if certain else first.seconds, tuple(remarks))
+    begun = None if certain else first.seconds
+    return Times(onsets, first.seconds % DAY, begun, tuple(remarks), dates(first.date))

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sleep_interpreter.data.formats.scorings import clock
 from sleep_interpreter.data.formats.scorings.scoring import ScoringOptions, stage_of_text
@@ -33,6 +33,16 @@ ENDS = (
 DURATIONS = ("duration", "dur", "length", "dauer", "durée", "duree", "duración", "duracion", "epoch duration")
 EPOCHS = ("epoch", "epochs", "epoch number", "epoch no", "epoch nr", "epoch index", "epoch id", "époque", "epoche")
 DATES = ("date", "datum", "fecha")
+PERSONS = (
+    "subject", "subject id", "subj", "sub", "participant", "participant id", "patient", "patient id", "person",
+    "proband", "vp", "pid", "id",
+)  # fmt: skip
+RECORDINGS = (
+    "file", "file name", "filename", "recording", "recording id", "session", "night", "visit", "run", "study",
+    "datei", "nacht", "fichier", "archivo",
+)  # fmt: skip
+SCORERS = ("scorer", "scorer id", "scored by", "rater", "reader", "technician", "auswerter")
+"""Columns that say whose rows are; several of one table belong to several recordings, or to several scorers."""
 UNITS = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "sek", "sekunden"), 1.0),
     **dict.fromkeys(("ms", "msec", "milliseconds", "millisekunden"), 1e-3),
@@ -63,11 +73,11 @@ def columns_of(table: TextTable) -> list[Column]:
     columns = []
     for place, title in enumerate(table.header):
         cells = tuple(table.column(place))
-        columns.append(Column(place, title or f"column {place + 1}", *_name_and_unit(title), cells, _kind(cells)))
+        columns.append(Column(place, title or f"column {place + 1}", *name_and_unit(title), cells, _kind(cells)))
     return columns
 
 
-def _name_and_unit(title: str) -> tuple[str, str]:
+def name_and_unit(title: str) -> tuple[str, str]:
     """Return what a title says in lower case, and its unit: "Start_Time (min.)" is a start time in min."""
     name, unit = title.strip().strip("\"'").casefold(), ""
     if found := re.search(r"[\[(]\s*(.*?)\.?\s*[\])]", name):
@@ -124,6 +134,12 @@ def stage_column(columns: Sequence[Column], where: str, options: ScoringOptions)
             f"{where}: no column of stages; it has {', '.join(c.title for c in columns)}; name it with stages.column"
         )
     first = found[0]
+    if options.numbers == "auto" and _to_3(first):  # numbers whose meaning the column beside them tells
+        options = replace(options, numbers="rk")
+        if beside := next(
+            (c for c in [*by_name, *by_cells] if _in_words(c) and _agree(first, c, where, options)), None
+        ):
+            first = beside
     for other in [*by_name[1:], *by_cells]:
         if other is not first and all(map(_stage_like, other.cells)) and not _agree(first, other, where, options):
             raise UserError(
@@ -131,6 +147,14 @@ def stage_column(columns: Sequence[Column], where: str, options: ScoringOptions)
                 "stages.column"
             )
     return first
+
+
+def _to_3(column: Column) -> bool:
+    return all(is_empty(cell) or re.fullmatch(r"(-1|[0-3])([.,]0*)?", cell) for cell in column.cells)
+
+
+def _in_words(column: Column) -> bool:
+    return column.kind == "text" and all(map(_stage_like, column.cells))
 
 
 def _stage_like(cell: str) -> bool:
@@ -148,10 +172,17 @@ def _agree(one: Column, other: Column, where: str, options: ScoringOptions) -> b
         return one.name in EVENTS
 
 
+def several(column: Column, rows: Sequence[int]) -> list[str]:
+    """Return the values of rows between which a column changes; none where each row has its own, as numbers of rows."""
+    said = [column.cells[k] for k in rows if not is_empty(column.cells[k])]
+    values = list(dict.fromkeys(said))
+    return values if 1 < len(values) < len(said) else []
+
+
 def is_header(cells: Sequence[str], options: ScoringOptions) -> bool:
     """Tell whether cells are a header: no number, no time and no stage, or a known title is among them."""
     wanted = {title.casefold() for title in (options.column, options.onset, options.duration) if title}
-    names = {name for cell in cells for name in (cell.casefold(), _name_and_unit(cell)[0])}
+    names = {name for cell in cells for name in (cell.casefold(), name_and_unit(cell)[0])}
     if names & (wanted | {*STAGES, *ONSETS, *DURATIONS, *EPOCHS}):
         return True
     return not any(is_number(c) or clock.moment(c) or (c and known(c) is not None) for c in cells)

@@ -51,4 +51,6 @@ class Domino:
                 f"{file.where}: its header says epochs of {own:g} s, its times are {step:g} s apart; mend the line Rate"
             )
         rows: list[Row] = [(onset, own, name) for onset, name in zip(times.onsets, names, strict=True)]
-        return Scoring(rows, f"DOMINO: epochs of {own:g} s", None, times.clock, remarks=times.remarks)
+        return Scoring(
+            rows, f"DOMINO: epochs of {own:g} s", None, times.clock, remarks=times.remarks, dates=times.dates
+        )

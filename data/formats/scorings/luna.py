@@ -74,7 +74,8 @@ class Luna:
         begins = [_at(begin) for begin, _, _ in spans]
         if clocks:
             found = clock.times(clocks, file.where, lines, of_day=True)
-            begins, result = found.onsets, replace(result, elapsed=None, clock=found.clock, remarks=found.remarks)
+            begins = found.onsets
+            result = replace(result, elapsed=None, clock=found.clock, remarks=found.remarks, dates=found.dates)
         rows = [(begin, length, name) for begin, (_, length, name) in zip(begins, spans, strict=True)]
         others = []
         for number, name, start, _ in wanted:

@@ -50,7 +50,10 @@ class Profusion:
             return Scoring(_instances(notes, file.where, options), "Luna: instances whose class is a stage")
         if epochs := root.findall(".//stages/epoch"):
             return Scoring(_epochs(epochs, file.where), "Wonambi: epochs with start, end and stage")
-        raise UserError(f"{file.where}: no element SleepStages, ScoredEvent or annotation, so it is no known scoring")
+        raise UserError(
+            f"{file.where}: XML of {root.tag!r} without an element SleepStages, ScoredEvent or annotation is no known "
+            "scoring; export the stages as text, or write onset, duration and stage into a table (.csv)"
+        )
 
 
 def _scored(events: list[Xml.Element], where: str) -> list[Row]:
@@ -84,11 +87,12 @@ def _annotation_list(found: list[Xml.Element], file: ScoringFile, options: Scori
         raise UserError(f"{file.where}: some onsets are times and some are numbers of seconds")
     if moments:
         own = clock.times(moments, file.where, range(1, len(moments) + 1))
-        begins, scoring = own.onsets, Scoring([], how, own.elapsed, own.clock, own.undecided, remarks=own.remarks)
+        begins = own.onsets
+        scoring = Scoring([], how, own.elapsed, own.clock, own.undecided, remarks=own.remarks, dates=own.dates)
     else:
         begins, scoring = [_number(onset, file.where, "onset") for onset in onsets], Scoring([], how)
     rows = [(begin, length, str(stage)) for begin, length, (_, stage) in zip(begins, lengths, wanted, strict=True)]
-    rows = held(rows if moments else sorted(rows), options.epoch_seconds)
+    rows = held(rows if moments else sorted(rows), options.epoch_seconds, file.where)
     others = [
         (clock.after(onset, moments[0]) if moments else _number(onset, file.where, "onset"), text, file.where)
         for one, text, stage in zip(found, texts, stages, strict=True)

@@ -48,4 +48,6 @@ class RemLogic:
         rows: list[Row] = [(o, d, row[event]) for o, d, (_, row) in zip(found.onsets, lengths, own, strict=True)]
         midnight = found.clock == 0  # which is that of files without a time of day, too
         how = "RemLogic: events SLEEP-..."
-        return Scoring(rows, how, 0.0 if midnight else None, found.clock, midnight, remarks=found.remarks)
+        return Scoring(
+            rows, how, 0.0 if midnight else None, found.clock, midnight, remarks=found.remarks, dates=found.dates
+        )

@@ -1,5 +1,6 @@
 """What a reader of scorings is given, and what it returns."""
 
+import datetime
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -88,6 +89,8 @@ class Scoring:
     undecided: bool = False
     ordered: bool = False  # the file says the order of epochs alone
     numbers: str | None = None  # what numbers mean in this format
+    dates: tuple[datetime.date, ...] = ()  # what that of the time `clock` may be
+    persons: tuple[tuple[str, str], ...] = ()  # columns that name a person, and whom
     remarks: tuple[str, ...] = ()
 
 
@@ -103,14 +106,27 @@ class ScoringFormat(Protocol):
         """Return the scoring of a file of this format."""
 
 
-def held(rows: list[Row], last: float) -> list[Row]:
+_MARKS = re.compile(
+    r"m|mt|sleep-mt|l|lights.*|(movement|bewegung)( time)?|art[ei]fa[ck]t|art|arousal", re.IGNORECASE
+)  # fmt: skip
+"""Stages by their names that are events as well, after which sleep goes on as it was."""
+
+
+def held(rows: list[Row], last: float, where: str) -> list[Row]:
     """Return rows of which those without a length (below 1 s) hold until the next one begins; the last one `last` s.
 
-    Where none has a length and they are epochs (`epoch_step`), all are as long as these.
+    Where none has a length and they are epochs (`epoch_step`), all are as long as these. Refuses a movement and the
+    like that would hold for longer than `last`, instead of the stage before it.
     """
     following = [b[0] - a[0] for a, b in pairwise(rows)] + [last] * bool(rows)
     if all(length < 1 for _, length, _ in rows) and (step := epoch_step(rows)):
         following = [step] * len(rows)
+    for (onset, length, stage), until in zip(rows, following, strict=True):
+        if length < 1 and until > max(last, 30.0) + 0.5 and _MARKS.fullmatch(stage.strip()):
+            raise UserError(
+                f"{where}: at {onset:g} s is {stage!r} without a length, and the next stage begins {until:g} s later; "
+                "write how long it lasted, or the stage that followed it"
+            )
     return [
         (onset, length if length >= 1 else until, stage)
         for (onset, length, stage), until in zip(rows, following, strict=True)

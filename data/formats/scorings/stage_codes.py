@@ -42,6 +42,18 @@ _READINGS: tuple[tuple[str, str, Mapping[int, int]], ...] = (
     ),
 )  # fmt: skip
 """Numberings in use that give numbers another meaning: in words, the setting that says so, {number: code}."""
+_TO_3: tuple[tuple[str, str, Mapping[int, int]], ...] = (
+    ("1 = N1, 2 = N2, 3 = N3", "stages.numbers=rk", _RK),
+    (
+        "1 = light sleep, 2 = deep sleep, 3 = REM", '"stages.names={0: W, 1: N2, 2: N3, 3: R}"',
+        {0: WAKE, 1: N2, 2: N3, 3: REM},
+    ),
+    (
+        "1 = REM, 2 = light sleep, 3 = deep sleep", '"stages.names={0: W, 1: R, 2: N2, 3: N3}"',
+        {0: WAKE, 1: REM, 2: N2, 3: N3},
+    ),
+)  # fmt: skip
+"""What 0 to 3 mean: a night without REM, or four stages as wearables and short scorings have them."""
 _NUMBER = re.compile(r"\d{1,3}")
 """A code; a line of more digits holds several."""
 
@@ -107,14 +119,18 @@ def _numbering(
         return {number: code for number, code in _RK.items() if code != REM}
     wake = 0 in found or WAKE in codes.values()
     unscored = any(code == UNSCORED and _whole(name) in ("-1", "-2", "9") for name, code in codes.items())
-    if wake and (found <= {0, 1, 2, 3} or (found <= {0, 1, 2, 3, 5} and unscored)):
+    told = any(
+        name not in bare and (code != UNSCORED or _whole(name) in ("-2", "9")) for name, code in codes.items()
+    )  # a stage by its name, YASA's artefact, NSRR's unscored
+    four = 0 in found and found <= {0, 1, 2, 3} and len(found) > 1 and not told
+    if wake and not four and (found <= {0, 1, 2, 3} or (found <= {0, 1, 2, 3, 5} and unscored)):
         return _RK
     readings: dict[tuple[int | None, ...], str] = {}
-    for words, setting, numbering in _READINGS:
+    for words, setting, numbering in _TO_3 if four else _READINGS:
         if found <= set(numbering):
             guess = [numbering[bare[n]] if n in bare else codes[n] for n in names]
-            told = minutes([UNSCORED if code is None else code for code in guess], seconds)
-            readings.setdefault(tuple(guess), f"{words}: {told} min ({setting})")
+            sums = minutes([UNSCORED if code is None else code for code in guess], seconds)
+            readings.setdefault(tuple(guess), f"{words}: {sums} min ({setting})")
     if len(readings) == 1:
         return next(numbering for _, _, numbering in _READINGS if found <= set(numbering))
     listed = _listed(found)

@@ -1,5 +1,7 @@
 """Tables with a header: CSV and TSV of any program, BIDS events, lists of annotations."""
 
+import datetime
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,12 +16,18 @@ from sleep_interpreter.data.formats.scorings.columns import (
     EPOCHS,
     EVENTS,
     ONSETS,
+    PERSONS,
+    RECORDINGS,
+    SCORERS,
+    STAGES,
     UNITS,
     Column,
     columns_of,
     is_empty,
     is_header,
+    name_and_unit,
     named,
+    several,
     stage_column,
 )
 from sleep_interpreter.data.formats.scorings.scoring import (
@@ -37,6 +45,7 @@ from sleep_interpreter.data.formats.scorings.scoring import (
     without_marks,
 )
 from sleep_interpreter.data.formats.scorings.stage_codes import known
+from sleep_interpreter.data.formats.scorings.stage_list import in_one_line
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.text_tables import SEPARATORS, TextTable, is_number, numbers, parse_table
 
@@ -51,6 +60,8 @@ class Table:
     def recognises(file: ScoringFile, options: ScoringOptions) -> bool:
         """Tell whether the first line is a header: no number, no time and no stage, or a known column is in it."""
         first = _text(file).lstrip().partition("\n")[0]
+        if in_one_line([line for _, line in file.lines]):
+            return False
         return bool(first) and is_header(parse_table(file.path, first, None).header, options)
 
     @staticmethod
@@ -60,7 +71,13 @@ class Table:
         Columns are found by name; one that is numeric or holds times and was not used is refused, unless it says the
         same as another one, or `ignore` names it.
         """
-        return read_table(parse_table(file.path, _text(file), None), file.where, options)
+        text = _text(file)
+        if (line := _later_header(text)) is not None:
+            raise UserError(
+                f"{file.where}: the names of columns seem to stand in line {line}; delete the lines above it, or begin "
+                "them with #"
+            )
+        return read_table(parse_table(file.path, text, None), file.where, options)
 
 
 def _text(file: ScoringFile) -> str:
@@ -72,6 +89,21 @@ def _text(file: ScoringFile) -> str:
     return "\n".join(lines)
 
 
+def _later_header(text: str) -> int | None:
+    """Return the line that names a column of stages and others, behind lines that do not; None where there is none."""
+    lines = [
+        (number, line)
+        for number, line in enumerate(text.splitlines(), 1)
+        if line.strip() and not re.match(r"\"?sep=", line, re.IGNORECASE)  # a spreadsheet's
+    ]
+    for number, line in lines[:60]:
+        separator = max(SEPARATORS, key=line.count)
+        names = {name_and_unit(cell)[0] for cell in (line.split(separator) if separator in line else line.split())}
+        if names & set(STAGES) and names & {*ONSETS, *DURATIONS, *EPOCHS, *ENDS}:
+            return number if number != lines[0][0] else None
+    return None
+
+
 def read_table(table: TextTable, where: str, options: ScoringOptions) -> Scoring:
     """Return the scoring that a table with a header holds."""
     columns = columns_of(table)
@@ -81,7 +113,7 @@ def read_table(table: TextTable, where: str, options: ScoringOptions) -> Scoring
     stages = stage_column(columns, where, options)
     others = [c for c in columns if c.place != stages.place and c.place not in ignored and c.kind != "empty"]
     frame = _Frame(table, columns, stages, others, where, options)
-    return frame.scoring()
+    return replace(frame.scoring(), persons=tuple((c.title, c.first) for c in others if c.name in PERSONS[:-1]))
 
 
 class _Frame:
@@ -109,6 +141,7 @@ class _Frame:
         wanted, others = self._stage_rows()
         if not wanted:
             raise UserError(f"{self.where}: holds no sleep stage in column {self.stages.title!r}")
+        self._check_whose(wanted)
         numeric = [c for c in self.onsets if c.kind == "number"]
         clocks = [c for c in self.onsets if c.kind != "number"]
         if not self.onsets:
@@ -125,7 +158,8 @@ class _Frame:
                 self._refuse_two(numeric[0], clocks[0])
             elapsed: float | None = 0.0
             time = time or self._other_clock(onset, wanted)
-            day = None if time is None or time.clock is None else (time.clock - float(onset[0])) % clock.DAY
+            zero = float(onset[0])
+            day = None if time is None or time.clock is None else (time.clock - zero) % clock.DAY
         else:
             assert time is not None
             onset, elapsed, day = np.array(time.onsets), time.elapsed, time.clock
@@ -137,11 +171,15 @@ class _Frame:
         self._leftover(onset, wanted)
         names = [self._stage(k) for k in wanted]
         rows: list[Row] = [(float(o), float(d), n) for o, d, n in zip(onset, lengths, names, strict=True)]
-        rows = held(without_marks(rows, self.where), last)
+        rows = held(without_marks(rows, self.where), last, self.where)
         if others:
             self._check_events(rows, others, float(onset[0]), wanted[0])
+        dates = () if time is None else time.dates
+        if time is not None and time.clock is not None and numeric:
+            passed = datetime.timedelta(days=(time.clock - zero) // clock.DAY)
+            dates = tuple(date + passed for date in dates)
         undecided = not numeric and elapsed is not None and day is not None
-        return Scoring(rows, self._how(), elapsed, day, undecided, remarks=tuple(self.remarks))
+        return Scoring(rows, self._how(), elapsed, day, undecided, remarks=tuple(self.remarks), dates=dates)
 
     def _other_clock(self, onset: np.ndarray, rows: list[int]) -> clock.Times | None:
         """Return the times of a column of another name that keeps step with the onsets, None where there is none."""
@@ -167,6 +205,24 @@ class _Frame:
                      for text, stage in zip(texts, found, strict=True)]  # fmt: skip
         stages = [k for k, stage in zip(rows, found, strict=True) if stage is not None]
         return (stages, [k for k in rows if k not in set(stages)]) if stages else (rows, [])
+
+    def _check_whose(self, rows: list[int]) -> None:
+        """Refuse rows of several persons or recordings, and those of several scorers that stand for the same times."""
+        times = self.onsets or [c for c in (self.epoch,) if c is not None]
+        once = bool(times) and len({times[0].cells[k] for k in rows}) == len(rows)
+        for column in self.others:
+            values = several(column, rows)
+            shown = ", ".join(map(repr, values[:3])) + (" ..." if len(values) > 3 else "")
+            if values and column.name in (*PERSONS, *RECORDINGS):
+                raise UserError(
+                    f"{self.where}: holds several recordings, by its column {column.title!r} ({shown}); write a file "
+                    f"for each (or set stages.ignore=[{column.title!r}], if it says something else)"
+                )
+            if values and column.name in SCORERS and not once:
+                raise UserError(
+                    f"{self.where}: holds several scorings of one recording, by its column {column.title!r} ({shown}); "
+                    "write a file for each"
+                )
 
     def _stage(self, row: int) -> str:
         text = self.stages.cells[row]
@@ -305,6 +361,11 @@ class _Frame:
     def _without_times(self, rows: list[int]) -> Scoring:
         """Return the scoring of a table that says in what order epochs follow each other, and not when."""
         own, count = self.options.epoch_seconds, len(rows)
+        if (empty := sum(not self.stages.cells[k] for k in rows)) > count / 2:
+            raise UserError(
+                f"{self.where}: in column {self.stages.title!r}, {empty} of {count} cells are empty; if these repeat "
+                "the stage above them, fill it in, if nobody scored there, write '?'"
+            )
         if self.end is not None:
             raise UserError(
                 f"{self.where}: column {self.end.title!r} says when rows end, and none when they begin; name the one "
@@ -326,6 +387,13 @@ class _Frame:
             self._leftover(onset, rows)
             if self.duration is not None:
                 self._check_epoch_durations(rows)
+            count = int(number[-1] - number[0]) + 1
+            if count > 2 * len(rows):
+                raise UserError(
+                    f"{self.where}: column {self.epoch.title!r} counts {count} epochs, and {count - len(rows)} of them "
+                    "are not there; if rows are changes of stage, write the s at which each begins into a column onset "
+                    "instead, if nobody scored the others, write them with the stage '?'"
+                )
             gaps = int((np.diff(number) > 1).sum())
             if gaps:
                 self.remarks.append(f"{gaps} times numbers of epochs are left out: not scored there")
@@ -397,6 +465,11 @@ class _Frame:
 
     def _refuse(self, column: Column) -> None:
         label = column.title
+        if column.kind == "number" and re.search(r"epoch|epoque|époque", column.name):
+            raise UserError(
+                f"{self.where}: column {label!r} ({column.first!r} ...) says between which epochs a stage lasted, or "
+                "how many; write when rows begin and how long they last, in s, into columns onset and duration"
+            )
         raise UserError(
             f"{self.where}: column {label!r} ({column.first!r} ...) is not understood, and may say when epochs lie; "
             f"if it says when they begin, set stages.onset={label!r}, if how long they last, "
