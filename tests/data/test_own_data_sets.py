@@ -306,9 +306,9 @@ def test_a_table_of_triggers_says_what_codes_mean_by_session_and_run(tmp_path):
         ("code,item,modality\n1,kiwi,cue\n01,apple,cue\n", "row 3: means the same event as row 2"),
         ("code,text,item,modality\n1,a,kiwi,cue\n", "row 2: needs either a code or a text"),
         ("code,item,modality\n1,kiwi,cue\n\n2,apple,cue\n", "row 3: is empty"),
-        ("code,item,modality\n1,kiwi,cue,night\n", "row 2: has 4 cells for 3 columns"),
+        ("code,item,modality\n1,kiwi,cue,night\n", "line 2: has 4 cells for 3 columns"),
         ("code,item,modality\n", "no row below its header"),
-        ("", "no column 'code' or 'text'"),
+        ("", "is empty"),
     ],
 )  # fmt: skip
 def test_rows_that_say_too_little_are_refused_by_their_number(text, words, tmp_path):

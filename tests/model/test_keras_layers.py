@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probes
 
 from sleep_interpreter import model
 from sleep_interpreter.model.networks import blocks, decoder, layers
@@ -368,7 +369,9 @@ def test_members_are_fitted_to_any_loss_and_saved(network, tmp_path):
     before = member.trainable_variables[0].numpy()
     member.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     x = signal_of(network, 18)
-    history = member.fit(x, np.arange(18) % classes, batch_size=17, verbose=0)
+    # the last batch has one trial, and its first half none, which not every build of TensorFlow can convolve
+    size = 17 if tensorflow_probes.convolves_nothing() else 16
+    history = member.fit(x, np.arange(18) % classes, batch_size=size, verbose=0)
     assert np.isfinite(history.history["loss"]).all() and "accuracy" in history.history
     assert not np.array_equal(member.trainable_variables[0], before)
     member.save(tmp_path / "member.keras")

@@ -199,7 +199,7 @@ def test_a_header_of_brainvision_that_cannot_be_meant(tmp_path, change, told):
 
 
 def test_markers_that_are_no_utf8_are_named_with_their_line(tmp_path):
-    with pytest.raises(UserError, match=r"night\.vmrk, line 7: is no UTF-8 .*Tür.*save the file as UTF-8"):
+    with pytest.raises(UserError, match=r"night\.vmrk, line 7: is no UTF-8 text .*Tür.*save the file as UTF-8"):
         Recording(vhdr(tmp_path, coding="latin-1"))
 
 

@@ -280,7 +280,7 @@ def _read(path: Path, encoding: str, **more: Any) -> tuple["mne.io.BaseRaw", lis
     """Return MNE's Raw (data stay on disk) and what the reader remarked."""
     import mne  # lazy: start-up
 
-    refuse_misleading(path)
+    refuse_misleading(path, encoding)
     try:
         with warnings.catch_warnings(record=True) as caught, reader_options(path, encoding) as options:
             warnings.simplefilter("always")

@@ -9,6 +9,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
@@ -36,19 +37,20 @@ _NAMES = re.compile(r"^\s*(DataFile|MarkerFile)[ \t]*[=:][ \t]*(.*?)\s*$", re.IG
 _COUNT = re.compile(r"^\s*NumberOfChannels[ \t]*[=:][ \t]*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
 
 
-def refuse_misleading(path: Path) -> None:
+def refuse_misleading(path: Path, encoding: str = "utf8") -> None:
     """Refuse a recording (`UserError`) whose header cannot be meant, before anything else of it is read.
 
-    `path` is there. Of EDF, BDF, GDF, BrainVision and EEGLAB files the header is looked at; of any file, whether its
-    bytes are there.
+    `path` is there; `encoding` is that of its markers. Of EDF, BDF, GDF, BrainVision and EEGLAB files the header is
+    looked at; of any file, whether its bytes are there.
     """
     if path.is_dir():
         return  # a format of several files
     if not path.is_file():
         raise UserError(f"{path}: is no file, so no recording; name the recording itself")
     _refuse_holes(path)
+    brainvision = partial(_brainvision, encoding=encoding)
     checks: dict[str, Callable[[Path], None]] = {
-        ".edf": _edf, ".bdf": _edf, ".gdf": _gdf, ".vhdr": _brainvision, ".ahdr": _brainvision, ".set": _eeglab,
+        ".edf": _edf, ".bdf": _edf, ".gdf": _gdf, ".vhdr": brainvision, ".ahdr": brainvision, ".set": _eeglab,
     }  # fmt: skip
     if check := checks.get(path.suffix.lower()):
         try:
@@ -157,7 +159,7 @@ def _gdf(path: Path) -> None:
         raise _number(path, "number of data records", records, -1, most)
 
 
-def _brainvision(path: Path) -> None:
+def _brainvision(path: Path, encoding: str) -> None:
     text = _decoded(path)
     for what, name in _NAMES.findall(text):
         file = _below(path, what, name)
@@ -167,7 +169,9 @@ def _brainvision(path: Path) -> None:
             raise UserError(
                 f"{path}: {what}={name} names {'a folder' if file.is_dir() else 'no file'}; write the file's name there"
             )
-        if what.casefold() == "markerfile" and file.is_file():
+        if what.casefold() == "markerfile" and file.is_file() and file.stat().st_size > _TEXT:
+            raise UserError(f"{file}: {file.stat().st_size:,} bytes are no list of markers; get the file again")
+        if what.casefold() == "markerfile" and file.is_file() and encoding == "utf8":
             _refuse_other_encoding(file)
     for number in _COUNT.findall(text):
         _whole(path, "NumberOfChannels", number.encode(), 1, _CHANNELS)
@@ -218,15 +222,16 @@ def _eeglab(path: Path) -> None:
 
 
 def _refuse_other_encoding(path: Path) -> None:
-    """Refuse markers that are no UTF-8: MNE reads no others."""
-    if path.stat().st_size > _TEXT:
-        raise UserError(f"{path}: {path.stat().st_size:,} bytes are no list of markers; get the file again")
+    """Refuse markers that are no UTF-8."""
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             line.decode()
         except UnicodeDecodeError:
             said = line.decode("latin-1").strip()[:80]
-            raise UserError(f"{path}, line {number}: is no UTF-8 ({said!r}); save the file as UTF-8") from None
+            raise UserError(
+                f"{path}, line {number}: is no UTF-8 text ({said!r}); save the file as UTF-8, or set "
+                "recordings.encoding=latin1 (data/prepare.py)"
+            ) from None
 
 
 def _decoded(path: Path) -> str:

@@ -172,7 +172,9 @@ ODD = {
 def test_odd_values_are_refused_in_one_short_sentence(tmp_path, raw, field, kind, monkeypatch):
     monkeypatch.chdir(tmp_path)  # messages then show short paths
     trials = [dict(raw[0]), dict(raw[1]) | {field: ODD[kind]}]
-    with pytest.raises(UserError, match=rf"trial 1, field '{field}': ") as caught:
+    # no pickle of ours holds such values: they are refused before anybody asks what they are
+    words = "not plain data" if kind in ("objects", "huge") else f"trial 1, field '{field}': "
+    with pytest.raises(UserError, match=words) as caught:
         read_test_subjects(_write(tmp_path, trials))
     assert len(str(caught.value)) < 400
 
