@@ -136,7 +136,6 @@ STEPS: tuple[Step, ...] = (
     # benchmarks and verbs
     Step("make test ARGS=tests/utils/test_preprocessing.py"),
     Step("make test-slow ARGS='tests/train/test_training_devices.py'"),
-    Step("make fuzz MINUTES=0.2"),
     Step("make notebooks"),
     Step("make test-tools"),
     Step("make demo ARGS=--quick"),
@@ -168,6 +167,7 @@ STEPS: tuple[Step, ...] = (
 )
 NOT_RUN = {
     "make smoke": "it is this command",
+    "make fuzz": "other inputs each time; the slow tests run fixed ones",
     "make monitor-pictures": "a quarter of an hour of real time; its tests are among the slow ones",
 }
 """What is left out, and why."""
