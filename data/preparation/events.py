@@ -261,6 +261,8 @@ def _table(
     values = table.get("value", text)
     if all(value.casefold() in EMPTY for value in values if value is not None):
         values = text  # a column that says nothing
+    elif values is not text:
+        values = _codes(table, shown, [] if remarks is None else remarks)
     rows = []
     phases = table.get("phase", [""] * len(table))
     for line, o, t, c, p in zip(table.index, times, text, values, phases, strict=True):
@@ -269,6 +271,39 @@ def _table(
         place = f"{shown}, line {line}: value {c!r}" if no_code else ""
         rows.append(Row(float(o), t, code, p if p not in ("", "n/a") else None, place))
     return rows
+
+
+def _codes(table: pd.DataFrame, shown: str, remarks: list[str]) -> pd.Series:
+    """Return the column of an events.tsv that holds the codes where `trial_type` and `value` may say different ones.
+
+    mne-bids fills `value` with numbers of its own: those of the texts in alphabetical order. Then the codes are those
+    in the texts ("Stimulus/S 11"). Refuses any other table in which the two disagree. A bare number in `trial_type` may
+    be that of a condition.
+    """
+    text, value = table.get("trial_type"), table["value"]
+    if text is None:
+        return value
+    both = [
+        (line, t, None if is_number(t) else _number(t), _number(v))
+        for line, t, v in zip(table.index, text, value, strict=True)
+    ]
+    apart = next(((line, t, own, v) for line, t, own, v in both if own is not None and v not in (None, own)), None)
+    if apart is None:
+        return value
+    numbers = {t: v for _, t, _, v in both if v is not None}
+    whole = all(numbers[t] == v for _, t, _, v in both if v is not None)
+    if (
+        whole
+        and list(numbers[t] for t in sorted(numbers)) == sorted(set(numbers.values()))
+        and max(numbers.values()) <= text.nunique()
+    ):
+        remarks.append("the column value numbers the texts by the alphabet (mne-bids): codes are those in trial_type")
+        return text
+    line, name, own, number = apart
+    raise UserError(
+        f"{shown}, line {line}: trial_type {name!r} is code {own}, value is {number}; take the column that is wrong "
+        "out (or use events.source=annotations)"
+    )
 
 
 def _seconds(cell: str, where: str) -> float:

@@ -32,8 +32,8 @@ MATCHING = (
 )  # fmt: skip
 """With train/evaluation/matching.py: does the data's card fit the network's?"""
 CHECKS = (
-    "Archive.__init__", "Archive.read", "_inside", "check_header", "opened", "member_shapes", "_shapes", "refuse_misfit",
-    "refuse_other", "refuse_other_shapes", "files_of",
+    "Archive.__init__", "Archive.read", "_inside", "check_header", "opened", "member_shapes", "_shapes",
+    "refuse_misfit", "refuse_other", "refuse_other_shapes", "files_of",
 )  # fmt: skip
 """Is a file from somebody else what it says, before anything of it is unpacked?"""
 RESTORING_AND_PREDICTING = ("model/", "utils/model.py", "train/evaluation/")

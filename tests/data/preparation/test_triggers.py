@@ -289,6 +289,24 @@ def test_a_table_of_events_may_have_its_codes_in_trial_type_and_lack_last_cells(
     assert table_of(tmp_path, "onset\tvalue\n1\t11\n2\t12\n99\t11\n")[0].shape[0] == 2
 
 
+def test_numbers_of_texts_as_mne_bids_writes_them_are_no_codes(tmp_path):
+    """Its `value` numbers the texts by the alphabet: 1 is a response here, and 2 is the code 11."""
+    rows = ["Response/R  1\t1", "Stimulus/S 11\t2", "Stimulus/S 12\t3", "Stimulus/S 11\t2", "Sleep stage N2\tn/a"]
+    lines = [f"{k}\t{row}" for k, row in enumerate(rows, 1)]
+    remarks: list[str] = []
+    found, unmapped = table_of(tmp_path, "\n".join(["onset\ttrial_type\tvalue", *lines]), remarks=remarks)
+    assert found["item"].tolist() == ["alarm", "apple", "alarm"] and set(unmapped) == {
+        "Response/R  1",
+        "Sleep stage N2",
+    }
+    assert any("value numbers the texts by the alphabet" in remark for remark in remarks)
+    with pytest.raises(UserError, match=r"line 3: trial_type 'S 11' is code 11, value is 12"):
+        table_of(tmp_path, "onset\ttrial_type\tvalue\n1\tS 12\t12\n2\tS 11\t12\n")
+    # a condition's number beside the trigger, and texts that hold the same code
+    found, _ = table_of(tmp_path, "onset\ttrial_type\tvalue\n1\t3\t11\n2\tS 12\t12\n")
+    assert found["item"].tolist() == ["alarm", "apple"]
+
+
 def test_samples_that_disagree_with_the_onsets_are_told(tmp_path):
     remarks: list[str] = []
     table_of(tmp_path, "onset\tvalue\tsample\n1\t11\t250\n2\t12\t2250\n", remarks=remarks)
