@@ -4,7 +4,8 @@ import codecs
 
 import pytest
 
-from sleep_interpreter.data.preparation import inputs, trigger_table
+from sleep_interpreter.data.preparation import trigger_table
+from sleep_interpreter.data.preparation.bids_tables import groups_of
 from sleep_interpreter.data.preparation.settings import load_settings
 from sleep_interpreter.train.evaluation import memory_scores, reactivation_events
 from sleep_interpreter.utils.core import text_tables
@@ -49,15 +50,16 @@ def test_every_table_of_the_project_takes_every_encoding(tmp_path, encoding, cap
     (row,) = trigger_table.read(triggers)["rows"]
     assert row["item"] == "kiwi" and row["match"] == r"hör\ kiwi"
     people = written("participants.tsv", "participant_id\tgroup\tort\nsub-1\ttest\tköln\nsub-2\ttrain\tulm\n")
-    assert inputs._groups(people, load_settings().split.group_column) == {"sub-1": True, "sub-2": False}
+    assert groups_of(people, load_settings().split.group_column) == {"sub-1": True, "sub-2": False}
     assert caplog.text.count("is no UTF-8, read as Windows-1252") == 4 * (encoding == "Windows-1252")
 
 
 def test_participants_without_their_column_are_refused(tmp_path):
     (tmp_path / "participants.tsv").write_text("subject\tgroup\nsub-1\ttest\n")
-    with pytest.raises(UserError, match=r"participants\.tsv: no column 'participant_id'; it has subject, group"):
-        inputs._groups(tmp_path / "participants.tsv", "group")
-    assert inputs._groups(tmp_path / "participants.tsv", "part") == {}
+    with pytest.raises(UserError, match=r"participants\.tsv: .*no column 'participant_id'"):
+        groups_of(tmp_path / "participants.tsv", "group")
+    (tmp_path / "participants.tsv").write_text("participant_id\tsex\nsub-1\tf\n")
+    assert groups_of(tmp_path / "participants.tsv", "group") == {}
 
 
 @pytest.mark.parametrize(
