@@ -16,6 +16,7 @@ from typing import Literal
 import mne
 import mne_bids
 import numpy as np
+import pandas as pd
 
 from sleep_interpreter.data.formats.validation import natural
 from sleep_interpreter.data.preparation import pauses, repeated
@@ -302,8 +303,9 @@ def bids_details(
     assert session.bids is not None
     status = _channel_status(channels_table(session))
     gaps, table = bool(recording.timeline), session.events
-    if table is not None and "duration" not in frame_of(table, "onset"):  # BIDS demands one, and mne-bids needs it
-        found = _annotations(table)
+    # BIDS demands a duration, and mne-bids needs it
+    if table is not None and "duration" not in (events := frame_of(table, "onset")):
+        found = _annotations(table, events)
     else:
         try:
             with warnings.catch_warnings(action="ignore"), reader_options(session.path, encoding) as options:
@@ -316,14 +318,13 @@ def bids_details(
             return raw.annotations, status
         if table is None:
             return recording.annotations, status
-        found = _annotations(table)  # those of the Raw end where the stored samples end
+        found = _annotations(table, events)  # those of the Raw end where the stored samples end
     onset = pauses.events_in_time(found.onset, recording.timeline, counted, display_path(table))
     return mne.Annotations(onset + recording.first_time, found.duration, found.description), status
 
 
-def _annotations(table: Path) -> mne.Annotations:
+def _annotations(table: Path, events: pd.DataFrame) -> mne.Annotations:
     """Return what mne-bids makes of an events.tsv; one without durations is taken to have markers only."""
-    events = frame_of(table, "onset")
     if "duration" not in events:
         events["duration"] = "n/a"
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):

@@ -250,12 +250,17 @@ def runs(folder: Path) -> bool:
         return False
 
 
-def has_report(folder: Path) -> bool:
-    """Tell whether a report can be had: it is there, or can be made of the log of a session that broke off."""
+def has_report(folder: Path, running: bool | None = None) -> bool:
+    """Tell whether a report can be had: it is there, or can be made of the log of a session that broke off.
+
+    `running` is what `runs` says, where that is known already.
+    """
     try:
         if inside(folder, "report.html", "the session").is_file():
             return True
-        return inside(folder, "log.jsonl", "the session").is_file() and not runs(folder)
+        return inside(folder, "log.jsonl", "the session").is_file() and not (
+            runs(folder) if running is None else running
+        )
     except UserError:  # a link that leads elsewhere
         return False
 
@@ -268,14 +273,14 @@ def list_sessions(root: Path) -> list[dict[str, Any]]:
         if not about:
             continue
         summary = read_json(folder / "summary.json")
-        minutes, cues = summary.get("minutes"), summary.get("cues")
+        minutes, cues, running = summary.get("minutes"), summary.get("cues"), runs(folder)
         found.append(
             {
                 "subject": folder.parent.name, "session": folder.name, "started": about.get("started"),
-                "ending": about.get("ending"), "running": runs(folder),
+                "ending": about.get("ending"), "running": running,
                 "simulated": about.get("simulated"), "source": about.get("source", "replay"),
                 "minutes": minutes if isinstance(minutes, int | float) else None,
-                "cues": cues.get("total") if isinstance(cues, dict) else None, "report": has_report(folder),
+                "cues": cues.get("total") if isinstance(cues, dict) else None, "report": has_report(folder, running),
             }
         )  # fmt: skip
     return sorted(found, key=lambda s: s["started"] or "", reverse=True)

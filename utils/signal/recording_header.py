@@ -169,10 +169,11 @@ def _brainvision(path: Path, encoding: str) -> None:
             raise UserError(
                 f"{path}: {what}={name} names {'a folder' if file.is_dir() else 'no file'}; write the file's name there"
             )
-        if what.casefold() == "markerfile" and file.is_file() and file.stat().st_size > _TEXT:
-            raise UserError(f"{file}: {file.stat().st_size:,} bytes are no list of markers; get the file again")
-        if what.casefold() == "markerfile" and file.is_file() and encoding == "utf8":
-            _refuse_other_encoding(file)
+        if what.casefold() == "markerfile" and file.is_file():
+            if file.stat().st_size > _TEXT:
+                raise UserError(f"{file}: {file.stat().st_size:,} bytes are no list of markers; get the file again")
+            if encoding == "utf8":
+                _refuse_other_encoding(file)
     for number in _COUNT.findall(text):
         _whole(path, "NumberOfChannels", number.encode(), 1, _CHANNELS)
 
