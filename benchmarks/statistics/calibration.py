@@ -7,6 +7,7 @@ holds the table.
 
     python -m benchmarks.statistics.calibration --page docs/statistics.md             (make calibration-study)
     python -m benchmarks.statistics.calibration --simulations 20     (fewer than 1000 leave a page as it is)
+    python -m benchmarks.statistics.calibration --only coverage --page docs/statistics.md   (one of the tables; minutes)
 
 Interrupted, the same command goes on with the situations that are not done.
 """
@@ -55,6 +56,11 @@ TRUTHS = {
     "long tail": lambda random, mean, size: np.minimum(mean - 0.1 + random.exponential(0.1, size), 0.99),
 }
 """True accuracies of subjects whose mean is `mean`."""
+EFFECTS = {
+    "effects vary": lambda random, size: random.uniform(0, 2, size),
+    "effects long tail": lambda random, size: random.exponential(1.0, size),
+}
+"""By what factor subjects have an effect: 1 on average."""
 TRIALS = ((15, 20, 0.2), (15, 90, 0.2), (15, 480, 0.2), (2, 20, 0.6), (2, 90, 0.6))
 """Items, trials a subject and mean accuracy of the intervals."""
 Outcome = dict[str, float]
@@ -226,6 +232,30 @@ def accuracies(random: np.random.Generator, kind: str, trials: tuple[int, int, f
     }
 
 
+def no_difference(random: np.random.Generator, counts: list[int], subjects: int) -> Outcome:
+    """Return whether the interval of the difference of two decoders that know nothing of the items holds 0."""
+    knows, even = (
+        [(label, said == label) for label, said in _guesses(random, counts, subjects, even)] for even in (False, True)
+    )
+    found = statistics.difference(knows, even, balanced=True)
+    return {"difference of two decoders, balanced accuracy": found["low"] <= 0 <= found["high"]}
+
+
+def effects(random: np.random.Generator, kind: str, subjects: int) -> Outcome:
+    """Return whether intervals hold the mean of an effect that differs between subjects: of stagers, and of rates."""
+    usual, epochs = random.uniform(0.5, 0.7, subjects), 960
+    better = np.minimum(usual + 0.05 * EFFECTS[kind](random, subjects), 0.99)
+    first, second = (random.binomial(epochs, right) / epochs for right in (better, usual))
+    found = {"difference of two stagers": (paired_values.mean_of_differences(first - second, SAMPLES, 0), 0.05)}
+    first, second = reactivation.condition_values(random, subjects, (30, 120))
+    _, third = reactivation.condition_values(random, 2 * subjects, (30, 120))
+    first = first + random.poisson(0.2 * EFFECTS[kind](random, subjects) * 30) / 30
+    paired = paired_values.mean_of_differences(first - second, SAMPLES, 0)
+    apart = paired_values.difference_of_groups(first, third, SAMPLES, 0)
+    found |= {"rates of reactivation, two conditions": (paired, 0.2), "rates of reactivation, two groups": (apart, 0.2)}
+    return {name: row["low"] <= truth <= row["high"] for name, (row, truth) in found.items()}
+
+
 def nights(random: np.random.Generator, kind: str, minutes: int, subjects: int) -> Outcome:
     """Return whether the intervals of a stager's agreement hold that of the population."""
     mean, tables = 0.8, []
@@ -288,6 +318,11 @@ def cells() -> list[tuple[str, str, int, Callable[[np.random.Generator], Outcome
                 found.append(
                     ("coverage", where, subjects, lambda r, k=kind, t=trials, n=subjects: accuracies(r, k, t, n))
                 )
+        for name, counts in ITEMS.items():
+            where = f"no difference; {name}"
+            found.append(("coverage", where, subjects, lambda r, c=counts, n=subjects: no_difference(r, c, n)))
+        for kind in EFFECTS:
+            found.append(("coverage", kind, subjects, lambda r, k=kind, n=subjects: effects(r, k, n)))
     for subjects in NIGHTS:
         for kind in TRUTHS:
             where = f"sleepers {kind}; nights of 4 h"
@@ -295,31 +330,32 @@ def cells() -> list[tuple[str, str, int, Callable[[np.random.Generator], Outcome
     return found
 
 
-def table(rows: pd.DataFrame) -> list[str]:
-    """Return the page's tables as lines of Markdown: the mean over situations and the worst, by subjects."""
-    lines = []
-    heads = {
-        "error": "| significant where there is nothing (at most 5 % claimed) | situations |",
-        "coverage": "| 95 % interval holds the truth of the population | situations |",
-        "not held": "| the same with single labels permuted (evaluate.permute=trials), as before | situation |",
-    }
-    for result, head in heads.items():
-        own = rows[rows["result"] == result]
-        columns = sorted(own["subjects"].unique())
-        lines += ["", head + "".join(f" {n} |" for n in columns), "|---|---|" + "---|" * len(columns)]
-        own = own.assign(group=own["situation"].str.split(";").str[0] if result == "coverage" else own["situation"])
-        if result == "error":
-            several = own["situation"].isin(list(ITEMS))
-            own["group"] = np.where(several, "all sets of items", own["situation"])
-        for (statistic, group), part in own.groupby(["statistic", "group"], sort=False):
-            told = []
-            for n in columns:
-                rates = 100 * part.loc[part["subjects"] == n, "rate"]
-                worst = rates.min() if result == "coverage" else rates.max()
-                brackets = f" ({worst:.1f})" if len(rates) > 1 else ""
-                told.append("" if rates.empty else f"{rates.mean():.1f} %{brackets}")
-            lines.append(f"| {statistic} | {group} | " + " | ".join(told) + " |")
-    return [*lines, ""]
+HEADS = {
+    "error": "| significant where there is nothing (at most 5 % claimed) | situations |",
+    "coverage": "| 95 % interval holds the truth of the population | situations |",
+    "not held": "| the same with single labels permuted (evaluate.permute=trials), as before | situation |",
+}
+"""How the table of each kind of result begins."""
+
+
+def table(rows: pd.DataFrame, result: str) -> list[str]:
+    """Return one of the page's tables as lines of Markdown: the mean over situations and the worst, by subjects."""
+    own = rows[rows["result"] == result]
+    columns = sorted(own["subjects"].unique())
+    lines = [HEADS[result] + "".join(f" {n} |" for n in columns), "|---|---|" + "---|" * len(columns)]
+    own = own.assign(group=own["situation"].str.split(";").str[0] if result == "coverage" else own["situation"])
+    if result == "error":
+        several = own["situation"].isin(list(ITEMS))
+        own["group"] = np.where(several, "all sets of items", own["situation"])
+    for (statistic, group), part in own.groupby(["statistic", "group"], sort=False):
+        told = []
+        for n in columns:
+            rates = 100 * part.loc[part["subjects"] == n, "rate"]
+            worst = rates.min() if result == "coverage" else rates.max()
+            brackets = f" ({worst:.1f})" if len(rates) > 1 else ""
+            told.append("" if rates.empty else f"{rates.mean():.1f} %{brackets}")
+        lines.append(f"| {statistic} | {group} | " + " | ".join(told) + " |")
+    return lines
 
 
 def simulated(task: tuple[int, int, int]) -> tuple[int, list[dict]]:
@@ -339,11 +375,13 @@ def simulated(task: tuple[int, int, int]) -> tuple[int, list[dict]]:
 def all_rows(folder: Path, args: argparse.Namespace) -> list[dict]:
     """Return the rows of all situations; what an interrupted run of the same code has done is not done again."""
     kept, studies = folder / "unfinished.json", cells()
-    head = {"simulations": args.simulations, "seed": args.seed, "code": git_revision(), "situations": len(studies)}
+    wanted = [place for place, (result, *_) in enumerate(studies) if args.only in (None, result)]
+    head = {"simulations": args.simulations, "seed": args.seed, "code": git_revision(), "situations": len(studies),
+            "only": args.only}  # fmt: skip
     before, known = read_json(kept), head["code"] is not None and "+" not in head["code"]
     done = {int(k): own for k, own in before["rows"].items()} if known and before.get("head") == head else {}
-    todo = [(place, args.simulations, args.seed) for place in range(len(studies)) if place not in done]
-    with progress(total=len(studies), initial=len(done), desc="calibration", unit="situation") as bar:
+    todo = [(place, args.simulations, args.seed) for place in wanted if place not in done]
+    with progress(total=len(wanted), initial=len(done), desc="calibration", unit="situation") as bar:
         for place, own in parallel.results(simulated, todo, args.jobs):
             done[place] = own
             write_json(kept, {"head": head, "rows": done})
@@ -352,37 +390,55 @@ def all_rows(folder: Path, args: argparse.Namespace) -> list[dict]:
 
 
 def run(settings: None, folder: Path, args: argparse.Namespace) -> list[str]:
-    """Simulate, write calibration.csv and summary.json, put the table into a page, and return it."""
+    """Simulate, write calibration.csv (of one table: its own file) and summary.json, put the tables into a page, and
+    return them."""
     found = pd.DataFrame(all_rows(folder, args))
-    with atomic_write(folder / "calibration.csv") as temporary:
+    name = "calibration" if args.only is None else args.only.replace(" ", "_")
+    with atomic_write(folder / f"{name}.csv") as temporary:
         found.to_csv(temporary, index=False)
-    write_json(folder / "summary.json", {"simulations": args.simulations, "seed": args.seed, "provenance": record()})
+    write_json(folder / "summary.json", {"simulations": args.simulations, "seed": args.seed, "only": args.only,
+                                         "provenance": record()})  # fmt: skip
     (folder / "unfinished.json").unlink()
     error = 100 * (0.05 * 0.95 / args.simulations) ** 0.5
-    lines = [
+    intro = (
         f"Measured by `make calibration-study`: {args.simulations} simulated studies in each situation, {PERMUTATIONS} "
         "permutations; by number of subjects (nights), the mean over the situations of a row and in brackets the "
         f"worst of them. By chance alone one situation is off by {error:.1f} points (standard error). Each by "
-        "itself is in results/calibration_study/calibration.csv.",
-        *table(found),
-    ]
+        "itself is in results/calibration_study/calibration.csv."
+    )
+    tables = {result: table(found, result) for result in HEADS if result in set(found["result"])}
+    lines = [intro, *(line for own in tables.values() for line in ("", *own)), ""]
     if args.page is not None and args.simulations < SIMULATIONS and not args.short_page:
         lines.append(f"{args.page} is left as it is: fewer than {SIMULATIONS} simulations (--short-page)")
     elif args.page is not None:
         text = args.page.read_text(encoding="utf-8")
         begin, end = MARKS
-        new = f"{begin}\n{chr(10).join(lines)}\n{end}"
-        changed, count = re.subn(f"{begin}.*{end}", lambda _: new, text, flags=re.DOTALL)
-        if count != 1:
+        place = re.search(f"{begin}\n(.*){end}", text, flags=re.DOTALL)
+        if place is None:
             raise UserError(f"{args.page}: no place for the table between {begin} and {end}")
+        new = "\n".join(lines) + "\n" if args.only is None else _exchanged(place[1], intro, tables, args.page)
         with atomic_write(args.page) as temporary:
-            temporary.write_text(changed, encoding="utf-8")
+            temporary.write_text(text[: place.start(1)] + new + text[place.end(1) :], encoding="utf-8")
     return lines
+
+
+def _exchanged(text: str, intro: str, tables: dict[str, list[str]], page: Path) -> str:
+    """Return a page's tables with those of some kinds of results exchanged, all others made with as many studies."""
+    if not text.startswith(intro):
+        raise UserError(f"{page}: its tables are of another number of studies; leave out --only")
+    for result, lines in tables.items():
+        text, count = re.subn(
+            rf"{re.escape(HEADS[result])}.*\n(\|.*\n)+", lambda _, own=lines: "\n".join(own) + "\n", text
+        )
+        if count != 1:
+            raise UserError(f"{page}: {count} tables begin with {HEADS[result]!r}; leave out --only")
+    return text
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--simulations", type=int, default=SIMULATIONS, metavar="N", help="of each situation")
     parser.add_argument("--short-page", action="store_true", help="change the page after fewer simulations, too")
+    parser.add_argument("--only", choices=list(HEADS), help="one of the three tables; the page keeps the others")
     parser.add_argument("--seed", type=int, default=1642)
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; changes no number")
     parser.add_argument("--page", type=Path, metavar="FILE", help="put the table into this page, between its marks")

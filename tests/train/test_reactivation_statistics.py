@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, t, ttest_ind
 
 from benchmarks.statistics import reactivation as studies
 from sleep_interpreter.train.commands import reactivation
@@ -167,6 +167,24 @@ def test_groups_of_unequal_size_and_length_keep_the_level(sizes, minutes):
         return paired_values.difference_of_groups(first[0], second[1], 500, 0)["permutation_p"]
 
     assert studies.share_below(p, 300, 6) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+
+
+def test_an_effect_that_few_have_much_of_leaves_more_open_to_that_side():
+    """Of rates (over subjects, between groups) and stagers alike: t alone held such means in 88 to 93 %."""
+    some = np.array([0.0, 0.1, 0.1, 0.0, 0.2, 0.1, 0.9])
+    usual = t.interval(0.95, 6, some.mean(), some.std(ddof=1) / np.sqrt(7))
+    found, mirrored = (paired_values.mean_of_differences(sign * some, 100, 0) for sign in (1, -1))
+    assert found["low"] == pytest.approx(usual[0]) and found["high"] > usual[1] + 0.3 * (usual[1] - usual[0])
+    assert (mirrored["low"], mirrored["high"]) == pytest.approx((-found["high"], -found["low"]))
+
+    others = np.array([0.0, 0.1, 0.2, 0.1, 0.1])
+    usual = ttest_ind(some, others, equal_var=False).confidence_interval()
+    found, mirrored = (paired_values.difference_of_groups(*own, 100, 0) for own in ((some, others), (others, some)))
+    assert found["low"] == pytest.approx(usual.low) and found["high"] > usual.high + 0.3 * (usual.high - usual.low)
+    assert (mirrored["low"], mirrored["high"]) == pytest.approx((-found["high"], -found["low"]))
+    even = paired_values.difference_of_groups(others, others + 0.1, 100, 0)
+    usual = ttest_ind(others, others + 0.1, equal_var=False).confidence_interval()
+    assert (even["low"], even["high"]) == pytest.approx((usual.low, usual.high))
 
 
 def nights_of(subject, sessions, more=0):

@@ -118,8 +118,8 @@ def compare(
         **({"groups": groups} if groups else {}),
         "method": {
             "interval": INTERVAL,
-            "difference": "of the means over common subjects; 95 % as above, trials of both "
-            + ("not paired: they are of different data" if different_data else "paired"),
+            "difference": "of the means over common subjects; 95 % as above, further to the side of the longer tail; "
+            "trials of both " + ("not paired: they are of different data" if different_data else "paired"),
             "tests": (
                 "two-sided over common subjects: Wilcoxon signed-rank, and sign flips of the differences "
                 f"(all, or {settings.permutations} drawn where there are more); Holm: over the pairs"

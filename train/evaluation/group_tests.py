@@ -76,7 +76,7 @@ def condition_tests(
         one, other = there[names[a]], there[names[b]]
         if common := [subject for subject in one if subject in other]:
             first, second = [one[subject] for subject in common], [other[subject] for subject in common]
-            row = statistics.difference(first, second, balanced)
+            row = statistics.difference(first, second, balanced, same_trials=False)
             contrasts.append({"first": names[a], "second": names[b], **row, **_p_values(both, place)})
     tested = {name: row["difference"] for name, row in rows.items() if row["difference"] is not None}
     return {

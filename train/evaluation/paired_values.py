@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from sleep_interpreter.utils.metrics import statistics
 from sleep_interpreter.utils.metrics.statistics import sign_flip_p, too_few_subjects
 
 FEWEST_IN_A_GROUP = 4
@@ -20,15 +21,15 @@ def mean_of_differences(
 
     Sign flips are all enumerated when there are no more than `permutations`, otherwise drawn; they take the numbers to
     lie symmetrically about zero where nothing is to be found; `scores` (S,) that do are tested in the place of values
-    that do not. The result: n, mean, low, high (95 %, t; None of one),
-    sign_flip_p, or in note why it is None.
+    that do not. The result: n, mean, low, high (95 %, `statistics.half_widths` with tails; None of one), sign_flip_p,
+    or in note why it is None. Flips know no skewness, so p and interval may disagree where either is close.
     """
     each = np.round(np.asarray(values, float), 12)
     result: dict[str, Any] = {"n": len(each), "mean": float(each.mean()) if len(each) else None, "low": None}
     result |= {"high": None, "sign_flip_p": None, "note": too_few_subjects(len(each))}
     if len(each) > 1:
-        half = stats.t.ppf(0.975, len(each) - 1) * each.std(ddof=1) / np.sqrt(len(each))
-        result |= {"low": float(each.mean() - half), "high": float(each.mean() + half)}
+        down, up = statistics.half_widths(each, tails=True)
+        result |= {"low": float(each.mean() - down), "high": float(each.mean() + up)}
     if result["note"] is None:
         tested = each if scores is None else np.round(np.asarray(scores, float), 12)
         result["sign_flip_p"] = sign_flip_p(tested, "two-sided", permutations, seed)
@@ -49,7 +50,7 @@ def difference_of_groups(first: ArrayLike, second: ArrayLike, permutations: int,
 
     Who belongs to which group is permuted, with Welch's t as the statistic, so that groups of unequal size and spread
     keep the level (Janssen, 1997, Stat Probab Lett 36:9). The result: n (of either), difference (first - second), low,
-    high (95 %, Welch), permutation_p, or in note why it is None.
+    high (95 %, Welch, `statistics.lengthened`), permutation_p, or in note why it is None.
     """
     groups = [np.asarray(values, float) for values in (first, second)]
     result: dict[str, Any] = {"n": [len(values) for values in groups], "difference": None, "low": None, "high": None}
@@ -59,12 +60,16 @@ def difference_of_groups(first: ArrayLike, second: ArrayLike, permutations: int,
     result["difference"] = float(groups[0].mean() - groups[1].mean())
     if not any(np.ptp(values) for values in groups):
         return result | {"note": "not tested: within either group all subjects are alike"}
-    interval = stats.ttest_ind(*groups, equal_var=False).confidence_interval(0.95)
+    spread = np.sqrt(sum(values.var(ddof=1) / len(values) for values in groups))
+    t = stats.t.ppf(0.975, stats.ttest_ind(*groups, equal_var=False).df)
+    one, other = (statistics.third_moment(values) / len(values) ** 2 for values in groups)
+    down, up = statistics.lengthened(t * spread, spread, t, one - other)
     drawn = stats.permutation_test(
         groups, _welch, vectorized=True, permutation_type="independent", n_resamples=permutations,
         random_state=np.random.default_rng(seed),
     )  # fmt: skip
-    return result | {"low": float(interval.low), "high": float(interval.high), "permutation_p": float(drawn.pvalue)}
+    ends = {"low": float(result["difference"] - down), "high": float(result["difference"] + up)}
+    return result | ends | {"permutation_p": float(drawn.pvalue)}
 
 
 def _welch(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:

@@ -190,7 +190,8 @@ def measured(
 METHOD = {
     "epochs": "30 s epochs: the window that covers the epoch exactly, unsmoothed",
     "grid": "published: smoothed estimate of the window from 3 k s on against the expert's stage there",
-    "paired": "difference of two stagers' agreement with the expert, two-sided sign flips of nights, t interval",
+    "paired": "difference of two stagers' agreement with the expert, two-sided sign flips of nights; "
+    "interval: Student's t, further to the side of the longer tail",
     "interval": "95 %, jackknife over subjects with Student's t, never narrower than one over stretches of consecutive "
     "time within them; of one subject over its stretches alone",
     "chance": "expected from how often either names each stage; majority: always the most frequent stage",

@@ -177,35 +177,68 @@ def balanced(
     return {"n": total, "classes": int(np.count_nonzero(n)), **row, "chance": chance}
 
 
+def half_widths(
+    values: np.ndarray, within: float | np.ndarray = 0.0, tails: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how far down and up (...) the 95 % interval of the mean over subjects (nights) of values (S, ...) reaches.
+
+    Student's t with S - 1 degrees of freedom, and never less than what the trials alone leave open, were all subjects
+    alike: `within` is that standard error (...) of the mean. `tails`: longer as `lengthened` says, of differences,
+    whose skewness no scale makes up for.
+    """
+    values = np.asarray(values, float)
+    count = len(values)
+    least = Z * np.asarray(within, float)
+    if count < 2:
+        return least, least
+    spread, t = values.std(axis=0, ddof=1) / np.sqrt(count), stats.t.ppf(0.975, count - 1)
+    half = t * spread
+    ends = lengthened(half, spread, t, third_moment(values) / count**2) if tails else (half, half)
+    return np.maximum(least, ends[0]), np.maximum(least, ends[1])
+
+
+def third_moment(values: np.ndarray) -> np.ndarray:
+    """Return the third central moment (...) of a population from values (S, ...), unbiased; 0 of fewer than three."""
+    count = len(values)
+    if count < 3:
+        return np.zeros(np.shape(values)[1:])
+    return ((values - values.mean(axis=0)) ** 3).sum(axis=0) * count / ((count - 1) * (count - 2))
+
+
+def lengthened(
+    half: np.ndarray, spread: np.ndarray, t: float | np.ndarray, third: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return half an interval's width down and up (...), the side of the longer tail lengthened for the skewness.
+
+    The first-order term of Johnson (1978), of an estimate of standard error `spread` and third central moment `third`
+    (...). The other side is not shortened: few values that hold none of a tail say nothing against it.
+    """
+    more = (1 + 2 * t**2) / 6 * third / np.where(spread > 0, spread, 1.0) ** 2
+    return half + np.maximum(-more, 0), half + np.maximum(more, 0)
+
+
 def mean_interval(
     values: np.ndarray, within: float | np.ndarray = 0.0, bounds: tuple[float, float] = (0.0, 1.0),
-    centre: np.ndarray | None = None,
+    centre: np.ndarray | None = None, tails: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Return the 95 % interval, low and high (...), of the mean over subjects (nights, blocks) of values (S, ...).
 
-    Student's t with S - 1 degrees of freedom, and never narrower than what the trials alone leave open, were all
-    subjects alike: `within` is that standard error (...) of the mean. Half the width is taken on the scale of the logit
-    (delta method), so that limits stay within the `bounds` of what is measured and reach further to the side that has
-    room, as few low rates need it. `centre`: what is estimated, where `values` are its jackknife pseudo-values.
+    It reaches as far as `half_widths` say, on the scale of the logit (delta method), so that limits stay within the
+    `bounds` of what is measured and reach further to the side that has room, as few low rates need it. `centre`: what
+    is estimated, where `values` are its jackknife pseudo-values. `tails`: of differences.
 
     Measured coverage: docs/statistics.md. Percentiles of a bootstrap of few subjects cover less.
     """
     values = np.asarray(values, float)
-    count = len(values)
     centre = values.mean(axis=0) if centre is None else np.asarray(centre)
-    half = Z * np.asarray(within, float)
-    if count > 1:
-        spread = values.std(axis=0, ddof=1) / np.sqrt(count)
-        half = np.maximum(half, stats.t.ppf(0.975, count - 1) * spread)
     low, width = bounds[0], bounds[1] - bounds[0]
-    share, half = np.clip((centre - low) / width, 0, 1), half / width
+    share = np.clip((centre - low) / width, 0, 1)
     inside = (share > 0) & (share < 1)
     safe = np.where(inside, share, 0.5)
-    reach = half / (safe * (1 - safe))
-    least, most = (
-        np.where(inside, special.expit(special.logit(safe) + sign * reach), np.clip(share + sign * half, 0, 1))
-        for sign in (-1, 1)
-    )
+    place, slope = special.logit(safe), safe * (1 - safe)
+    down, up = (half / width for half in half_widths(values, within, tails))
+    least = np.where(inside, special.expit(place - down / slope), np.clip(share - down, 0, 1))
+    most = np.where(inside, special.expit(place + up / slope), np.clip(share + up, 0, 1))
     return low + width * least, low + width * most
 
 
@@ -239,8 +272,13 @@ def balanced_over_subjects(tables: Sequence[Counts], chance: float) -> dict[str,
 
 def _balanced_variance(hits: np.ndarray, n: np.ndarray) -> float:
     """Return the sampling variance of a mean recall, as if all classes were equally hard: an upper bound."""
+    return _over_classes(float(rate_variance(hits.sum(), n.sum())), n)
+
+
+def _over_classes(variance: float, n: np.ndarray) -> float:
+    """Return the variance of the mean over classes of trials (K,), from that of the mean over all trials."""
     own = n[n > 0]
-    return float(rate_variance(hits.sum(), n.sum()) * n.sum() * (1 / own).sum() / len(own) ** 2)
+    return float(variance * n.sum() * (1 / own).sum() / len(own) ** 2)
 
 
 def _group_row(
@@ -400,7 +438,8 @@ def paired(
 
     Sign flips are all enumerated when there are no more than `permutations`, otherwise drawn. The result is that of
     `difference` with wilcoxon_p and sign_flip_p (two-sided, over subjects), differing (subjects whose two accuracies
-    differ) and smallest_p (the lowest that these tests can give with that many).
+    differ) and smallest_p (the lowest that these tests can give with that many). The tests ask whether differences
+    lie symmetrically about zero, the interval where their mean is: close to 5 % they may disagree (docs/statistics.md).
     """
     each = np.round(np.subtract(*_rates(first, second, balanced)), 12)  # equal differences tie exactly
     wilcoxon_p, sign_flip_p = _one_sample(each, "two-sided", permutations, seed)
@@ -420,14 +459,14 @@ def difference(
     """Return the mean difference of two decoders over the subjects that both were tested on, in the same order.
 
     `balanced`: of balanced accuracy instead of the rate of correct trials. The result: subjects, first_mean,
-    second_mean, difference (mean over subjects of first - second), low and high (95 %, `mean_interval`; with
-    `same_trials` those of a subject are paired where they are as many, of the same labels).
+    second_mean, difference (mean over subjects of first - second), low and high (95 %, `mean_interval` with the tails
+    of the differences; with `same_trials` those of a subject are paired where they are as many, of the same labels).
     """
     rates = _rates(first, second, balanced)
     each = np.round(np.subtract(*rates), 12)
     both = zip(first, second, strict=True)
     variance = [_difference_variance(one, other, balanced, same_trials) for one, other in both]
-    low, high = mean_interval(each, np.sqrt(sum(variance)) / len(each), (-1.0, 1.0))
+    low, high = mean_interval(each, np.sqrt(sum(variance)) / len(each), (-1.0, 1.0), tails=True)
     hits = [np.concatenate([correct for _, correct in run]) for run in (first, second)]
     if all(len(set(own.tolist())) == 1 for own in hits):  # nothing varies: from Wilson's over all trials
         one, other = (proportion(int(own.sum()), len(own), 0.5) for own in hits)
@@ -447,10 +486,17 @@ def _rates(first: Sequence[Trials], second: Sequence[Trials], balanced: bool) ->
 
 
 def _difference_variance(one: Trials, other: Trials, balanced: bool, same_trials: bool) -> float:
-    """Return the sampling variance of the difference of two decoders' rates in one subject."""
+    """Return the sampling variance of the difference of two decoders' rates in one subject.
+
+    Of paired trials with half a trial added to each of the four outcomes (Agresti and Min 2005): decoders that differ
+    in no trial of few may do so in the next. Balanced, as if pairs of all classes differed equally often.
+    """
     if not same_trials or len(one[0]) != len(other[0]) or not np.array_equal(one[0], other[0]):
         return _trial_variance(*one, balanced) + _trial_variance(*other, balanced)
-    return _trial_variance(one[0], np.subtract(one[1], other[1], dtype=float), balanced)
+    gain = np.subtract(one[1], other[1], dtype=float)
+    n = len(gain) + 2
+    variance = float((np.abs(gain).sum() + 1) / n - (gain.sum() / n) ** 2) / n
+    return _over_classes(variance, np.bincount(one[0])) if balanced else variance
 
 
 def _trial_variance(label: np.ndarray, values: np.ndarray, balanced: bool) -> float:
