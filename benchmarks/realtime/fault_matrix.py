@@ -22,6 +22,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -328,7 +329,7 @@ def _found(fault, folder, faults, heard):
     events = _events(folder)
     silent = silent_cues(events)
     cues = [e for e in events if e["event"] == "cue" and e["detail"]["number"] not in silent]
-    row = {"cues": len(cues), "heard": len(heard)}
+    row: dict[str, Any] = {"cues": len(cues), "heard": len(heard)}
     if not cues:
         return row | {"holds": False, "failed": ["no cue sounded"]}
     row |= _markers(folder, cues) | {"sound": _spread(events, cues, heard), "outside": _outside(events, cues)}
