@@ -21,6 +21,7 @@ from sleep_interpreter.realtime.Parameters.source import RecordingSettings, Sour
 from sleep_interpreter.realtime.Recording.recorder import Recorder
 from sleep_interpreter.realtime.Sources.source import Input, Source
 from sleep_interpreter.realtime.Sources.stream_clock import Piece, StreamClock
+from sleep_interpreter.realtime.Utils.keep_awake import COUNTER_SLEEPS, slept_seconds
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal import units as amplitude
@@ -97,7 +98,7 @@ class LiveSource(Source):
         self._begun = False
         self._due: float | None = None  # when the first sample is due, of a session that goes on
         self._judged = time.perf_counter()  # when the session last looked whether samples come
-        self._slept = _asleep()
+        self._slept = slept_seconds()
         self._arrived = time.perf_counter()
         self._failure: str | None = None
         self.refusal: str | None = None
@@ -398,15 +399,17 @@ class LiveSource(Source):
             self._record_and_queue([("gap", missing)])
 
     def _note_sleep(self) -> None:
-        """Notice that the computer slept, which its clocks do not show: the samples of that time are missing."""
-        now, before = _asleep(), self._slept
+        """Notice that the computer slept: the samples of that time are missing. Where this process's clock stood still
+        too, no stamp shows that."""
+        now, before = slept_seconds(), self._slept
         self._slept = now
-        if now - before < _ASLEEP_SECONDS or not self._begun:
+        if not (now - before >= _ASLEEP_SECONDS and self._begun):
             return
         reason = f"this computer slept for {now - before:.0f} s, and recorded nothing: switch off its standby"
         self._inputs.append(("computer", {"state": "set", "reason": reason}))
         self._record_and_queue(self._clock.flush())
-        self._record_and_queue([("gap", self._clock.slept(now - before))])
+        if COUNTER_SLEEPS:
+            self._record_and_queue([("gap", self._clock.slept(now - before))])
 
     def _keep_recording(self) -> None:
         if self.recorder is None:
@@ -443,13 +446,6 @@ class LiveSource(Source):
         while sum(p.shape[1] for p in self._preview) - self._preview[0].shape[1] >= most:
             self._preview.popleft()
             self._delays.popleft()
-
-
-def _asleep() -> float:
-    """Return for how many s the computer has slept since it was switched on, where the system tells; else 0."""
-    if not hasattr(time, "CLOCK_BOOTTIME"):
-        return 0.0
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def _lead_text(ahead: float) -> str:

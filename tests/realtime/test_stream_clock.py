@@ -332,7 +332,7 @@ def test_what_passes_until_a_resumed_session_s_first_sample_is_a_gap():
 @pytest.mark.parametrize("slept", [4.0, 1800.0])
 def test_a_computer_that_slept_is_noticed_and_its_time_a_gap(slept, monkeypatch):
     asleep = [0.0]
-    monkeypatch.setattr(live_source, "_asleep", lambda: asleep[0])
+    monkeypatch.setattr(live_source, "slept_seconds", lambda: asleep[0])
     source = Made(0.0)
     try:
         source.open(["E1"])
