@@ -20,7 +20,7 @@ import numpy as np
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
 from sleep_interpreter.realtime.Recording.recorder import Recorder
 from sleep_interpreter.realtime.Sources.source import Input, Source
-from sleep_interpreter.realtime.Sources.stream_clock import Piece, StreamClock
+from sleep_interpreter.realtime.Sources.stream_clock import Piece, StampCheck, StreamClock
 from sleep_interpreter.realtime.Utils.keep_awake import COUNTER_SLEEPS, slept_seconds
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
@@ -56,6 +56,10 @@ _MEASURE_SECONDS = 30.0
 """Between two measurements of the stream's rate during the session."""
 _ASLEEP_SECONDS = 1.0
 """Shorter sleep of the computer is a hiccup."""
+_USELESS = (
+    "the stream's stamps tell no time (they do not go on as its samples come): its samples are taken to be of the "
+    "moment at which they come; where some are lost, their number is told less exactly"
+)
 _PIECE = 5000
 """Samples of a gap that the session is given at a time."""
 
@@ -85,6 +89,7 @@ class LiveSource(Source):
         self._stamped_rate = rate * pace
         self.notices = []
         self._clock = StreamClock(self._stamped_rate, settings.gap_seconds)
+        self._stamps_told = StampCheck(self._stamped_rate)
         self._queue: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._inputs: deque[Input] = deque()
         self._markers: deque[str] = deque()
@@ -152,7 +157,7 @@ class LiveSource(Source):
         if not self.amplifier or looked > _LOOKS * self.settings.look_seconds:
             return False
         timing = self._clock.measured()
-        return timing is None or timing.uncertain > _SURE
+        return timing is None or timing.uncertain > _SURE or self._stamps_told.doubtful
 
     def _check_rate(self) -> None:
         """Take down the stream's timing as measured in the look; refuse a rate that is not the nominal one."""
@@ -373,15 +378,15 @@ class LiveSource(Source):
         if len(stamps):
             self._arrived, self.refusal = now, None
             microvolts = (np.asarray(data, np.float64).T * self._factors).astype(np.float32)
+            stamps = self._believed(np.asarray(stamps, float), now)
             if not self._begun:
-                stamps = np.asarray(stamps, float)
                 self._keep_preview(microvolts, now - float(stamps[-1]))
                 self._clock.push(microvolts[:1], stamps, now)  # it learns how the stream is
                 return
             self._watch_rate(now)
             if self._due is not None:
                 self._skip_until_first(now - self._due - len(stamps) / self._rate)
-            self._record_and_queue(self._clock.push(microvolts, np.asarray(stamps, float), now))
+            self._record_and_queue(self._clock.push(microvolts, stamps, now))
         elif now - self._arrived > 0.3:
             if self._begun:
                 self._record_and_queue(self._clock.flush())
@@ -391,6 +396,21 @@ class LiveSource(Source):
                 self.refusal = self.reconnect() or self.refusal
         if self._begun:
             self._keep_recording()
+
+    def _believed(self, stamps: np.ndarray, now: float) -> np.ndarray:
+        """Return the stamps (n,) as they may be believed; once they may not, say so, and look anew before a night."""
+        was = self._stamps_told.useless
+        stamps = self._stamps_told.believed(stamps, now)
+        if self.amplifier and self._stamps_told.useless and not was:
+            if self._begun:
+                self._inputs.append(("clock", {"state": "set", "reason": _USELESS}))
+                self._record_and_queue(self._clock.restamped())
+            else:
+                self.notices.append((logging.WARNING, _USELESS))
+                self._clock, self._previewed = StreamClock(self._stamped_rate, self.settings.gap_seconds), 0
+                self._preview.clear()
+                self._delays.clear()
+        return stamps
 
     def _skip_until_first(self, seconds: float) -> None:
         """A session goes on: what passed until the first sample came is a gap."""

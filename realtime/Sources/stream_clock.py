@@ -62,6 +62,70 @@ _BINS = 300
 _FEWEST_BINS = 5
 _ACCURATE_SECONDS = 0.001
 """Two clocks that part by less are taken for one."""
+_PERIOD_OFF = 0.25
+"""No clock is followed further from its nominal rate than by this share."""
+_JUDGED_SECONDS = 2.0
+_JUDGED_CHUNKS = 6
+"""So much signal, and as many chunks, tell whether stamps go on as samples do ..."""
+_JUDGED_OFF = 0.11
+"""... to within this share, which jitter of 0.1 s does not reach ..."""
+_JUDGED_TIMES = 2
+"""... and so often in a row: a clock that is set passes."""
+
+
+class StampCheck:
+    """Give a stream's stamps as they may be believed, and know when they are `useless`; `doubtful`: they may be.
+
+    Stamps that do not go on as samples come, at the `rate` in Hz, tell no time: all alike, counted in samples or ms,
+    rounded to minutes, no numbers. Then the time at which samples come stands in for them, for good.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate, self.useless = rate, False
+        self._count = self._chunks = self._wrong = self._blank = 0  # blank: samples in a row without a number
+        self._began: tuple[int, float, float] | None = None  # samples, stamp, arrival
+        self._last: float | None = None
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether more of the stream is needed to tell."""
+        return not self.useless and self._wrong + self._blank > 0
+
+    def believed(self, stamps: np.ndarray, arrived: float) -> np.ndarray:
+        """Return the stamps (n,) in s, n > 0, of a chunk that arrived then; none is infinite or no number."""
+        there = np.isfinite(stamps)
+        if not self.useless:
+            self._judge(stamps, there, arrived)
+        if self.useless:
+            return np.full(len(stamps), arrived)
+        within = np.arange(len(stamps)) / self._rate
+        if not there.any():
+            stamps = within + (arrived - within[-1] if self._last is None else self._last + 1 / self._rate)
+        elif not there.all():
+            stamps = within + np.interp(within, within[there], (stamps - within)[there])
+        self._last = float(stamps[-1])
+        return stamps
+
+    def _judge(self, stamps: np.ndarray, there: np.ndarray, arrived: float) -> None:
+        before = self._count
+        self._count += len(stamps)
+        if not there.any():
+            self._blank += len(stamps)
+            self.useless = self._blank >= _JUDGED_TIMES * _JUDGED_SECONDS * self._rate
+            return
+        last = int(np.flatnonzero(there)[-1])
+        count, stamp = before + last + 1, float(stamps[last])
+        self._blank = 0
+        self._chunks += 1
+        if self._began is not None:
+            begin, first, since = self._began
+            due = (count - begin) / self._rate
+            if due < _JUDGED_SECONDS or self._chunks < _JUDGED_CHUNKS:
+                return
+            if abs((arrived - since) / due - 1) <= _JUDGED_OFF:  # else a backlog, or what follows a silence
+                self._wrong = 0 if abs((stamp - first) / due - 1) <= _JUDGED_OFF else self._wrong + 1
+            self.useless = self._wrong >= _JUDGED_TIMES
+        self._began, self._chunks = (count, stamp, arrived), 0
 
 
 @dataclass(frozen=True)
@@ -128,6 +192,7 @@ class _Line:
 
     def __init__(self, stamp: float, period: float) -> None:
         self.end, self.stamp, self.period, self.nominal = 0, stamp, period, period
+        self._least, self._most = period * (1 - _PERIOD_OFF), period * (1 + _PERIOD_OFF)
         self._s = self._sx = self._sxx = self._sy = self._sxy = 0.0
 
     def at(self, sample: Any) -> Any:
@@ -167,7 +232,7 @@ class _Line:
         self._sy -= offset * self._s + slope * self._sx
         self._sxy -= offset * self._sx + slope * self._sxx
         self.stamp += offset
-        self.period += slope
+        self.period = min(max(self.period + slope, self._least), self._most)
 
     def _recentre(self, n: int) -> None:
         self._sxx += -2 * n * self._sx + n * n * self._s
@@ -288,7 +353,8 @@ class StreamClock:
         spread = float(x @ x)
         slope = float(x @ (y - y.mean())) / spread
         rest = y - y.mean() - slope * x
-        if np.abs(rest).max() > 2 * self._limit:  # it was set meanwhile, or many were lost
+        wrong = abs(slope - nominal) > _PERIOD_OFF * nominal
+        if wrong or np.abs(rest).max() > 2 * self._limit:  # it was set meanwhile, or many were lost
             return self._line.period, _UNSURE * nominal
         unsure = float(rest.std()) / math.sqrt(spread)
         timing = self.measured()
@@ -383,6 +449,16 @@ class StreamClock:
         self._pending = [(data[:, first:], stamps[first:], arrived)]
         self._silence = silence if not first else 0.0
         return before + (self._resolve_step() if self._can_resolve() else [])
+
+    def restamped(self) -> list[Piece]:
+        """The times of arrival are the stamps from now on: return what is still pending, and forget the old ones."""
+        pieces = self.flush()
+        self._burst = self._run = 0
+        self._ahead, self._delay, self._arrivals = 0.0, None, _Arrivals()
+        self._jitter, self._noise, self._anew = 0.0, 0.0, True
+        self._changes.clear()
+        self._history.clear()
+        return pieces
 
     def flush(self) -> list[Piece]:
         """Return what is still pending, as no more is coming for now."""
