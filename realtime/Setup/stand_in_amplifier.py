@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     total = round(args.seconds * rate)
     print("streaming", flush=True)
     while sent < total:
-        due = began + (sent + size - since) / true
+        due = began + (sent + size - since) / true + args.delay
         while time.perf_counter() < due:
             time.sleep(min(0.002, max(0.0, due - time.perf_counter())))
         while commands:
@@ -92,6 +92,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--rate", type=float, default=500.0)
     add("--seconds", type=float, default=60.0)
     add("--chunk", type=float, default=0.02, help="seconds pushed at a time")
+    add("--delay", type=float, default=0.0, help="s from sample to sending, as an amplifier's buffer")
     add("--loss", type=float, default=0.0, help="share of chunks that are not pushed")
     add("--jitter", type=float, default=0.0, help="s, by which stamps are off at random")
     add("--off", type=float, default=0.0, help="share by which the rate is off what the stream says")

@@ -60,6 +60,8 @@ _USELESS = (
     "the stream's stamps tell no time (they do not go on as its samples come): its samples are taken to be of the "
     "moment at which they come; where some are lost, their number is told less exactly"
 )
+_STANDSTILL_SECONDS = 0.5
+"""A thread that wakes up later than this was not let run."""
 _PIECE = 5000
 """Samples of a gap that the session is given at a time."""
 
@@ -360,11 +362,18 @@ class LiveSource(Source):
             while not self._ending.is_set():
                 self._acquire_once()
                 poll = _POLL if self._begun else _CLOSE_POLL
-                following = max(following + poll, time.perf_counter() - 1)
-                time.sleep(max(0.0, following - time.perf_counter()))
+                began = time.perf_counter()
+                following = max(following + poll, began - 1)
+                time.sleep(max(0.0, following - began))
+                self._note_standstill(time.perf_counter() - max(following, began))
         except Exception as error:  # the session says it and ends in order; a thread must not die in silence
             logger.exception("acquisition failed")
             self._failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+    def _note_standstill(self, seconds: float) -> None:
+        """This process did not run for so long: what came meanwhile waits, and no stream was silent."""
+        if seconds > _STANDSTILL_SECONDS:
+            self._arrived += seconds
 
     def _acquire_once(self) -> None:
         if self._running.is_set() and not self._begun:

@@ -194,7 +194,7 @@ class LslSource(LiveSource):
 
     def _is_stuck(self) -> bool:
         patience = _STUCK_SECONDS if self._begun else 0.0  # for so long the connection may not be to blame
-        return not self._pending and time.perf_counter() - max(self._connected, self._came) > patience
+        return not self._pending and time.perf_counter() - max(self._connected, self._came, self._arrived) > patience
 
     def _reconnect(self, info: Any) -> None:
         """Take a stream that is known to fit; where that fails, the next look tries again."""

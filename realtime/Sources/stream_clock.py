@@ -21,6 +21,8 @@ _WAIT_SECONDS = 0.15
 """After a step this much signal is awaited to see whether the step stays."""
 _WAIT_MOST = 10.0
 """A backlog that is worked off is awaited for this much signal at most."""
+_BURST_MOST = 2.0
+"""Seconds that longer bursts than a stream's are of: a program that hung, and stamped what it owed with now."""
 _WAIT_BLOCKS = 4
 """Of a stream with jitter so many blocks are awaited after a step: one late block tells nothing."""
 _WAIT_BURSTS = 2
@@ -317,7 +319,7 @@ class StreamClock:
         self._silence = 0.0  # before the step
         self._arrived: float | None = None
         self._block = 0.0  # samples in a chunk
-        self._burst = 0  # samples whose stamps are alike
+        self._burst = 0.0  # samples whose stamps are alike
         self._run, self._raw = 0, -math.inf  # such samples up to now, and the newest stamp
         self._heard = 0  # chunks that came
         self._unsure = 0.0  # of the period, s
@@ -453,7 +455,7 @@ class StreamClock:
     def restamped(self) -> list[Piece]:
         """The times of arrival are the stamps from now on: return what is still pending, and forget the old ones."""
         pieces = self.flush()
-        self._burst = self._run = 0
+        self._burst, self._run = 0.0, 0
         self._ahead, self._delay, self._arrivals = 0.0, None, _Arrivals()
         self._jitter, self._noise, self._anew = 0.0, 0.0, True
         self._changes.clear()
@@ -470,11 +472,14 @@ class StreamClock:
     def _spread(self, stamps: np.ndarray) -> np.ndarray:
         """Return stamps (n,) in which those of a burst, all alike, lie a sample apart, the last one as it is."""
         self._block += (len(stamps) - self._block) / (1 if not self._block else 20)
+        self._burst *= math.exp(-len(stamps) / (_TRACK_SECONDS * self._rate))
         near = _BUNCHED * self.period
         alike = np.abs(np.diff(stamps, prepend=self._raw)) < near
         self._raw = float(stamps[-1])
         if not alike.any():
             self._run = 0
+            if self._burst > _BURST_MOST * self._rate:
+                self._burst = 0.0
             return stamps
         edges = [*np.flatnonzero(~alike).tolist(), len(stamps)]
         result = np.array(stamps, float)
@@ -482,7 +487,7 @@ class StreamClock:
             if end == begin:
                 continue
             self._run = end - begin if begin or not alike[0] else self._run + end - begin
-            self._burst = max(self._burst, self._run) if self._run > 2 else self._burst
+            self._burst = max(self._burst, float(self._run)) if self._run > 2 else self._burst
             result[begin:end] = stamps[end - 1] - np.arange(end - begin)[::-1] * self.period
         return result
 
@@ -517,13 +522,25 @@ class StreamClock:
         return stamps - self._line.at(self.count + after + np.arange(len(stamps)))
 
     def _can_resolve(self) -> bool:
-        """Whether enough is pending: a while of signal, at the end of which the delay no longer shrinks."""
+        """Whether enough is pending: a while of signal, at the end of which the delay no longer shrinks. A backlog that
+        comes at once is awaited whole: what it has not brought yet would be taken for lost."""
         late = self._lateness(np.concatenate([s for _, s, _ in self._pending]))
         if len(late) < self._window:
             return False
         earlier, later = np.array_split(late[-self._window :], 2)
         shrinks = np.median(earlier) - np.median(later) > self._limit
-        return not shrinks or len(late) >= _WAIT_MOST * self._rate
+        if not shrinks:
+            return True
+        return len(late) >= _WAIT_MOST * self._rate and not self._comes_at_once()
+
+    def _comes_at_once(self) -> bool:
+        """Whether the newest of what is pending came in less than half the time that it lasts."""
+        count, newest = 0, self._pending[-1][2]
+        for _, stamps, arrived in reversed(self._pending):
+            if count >= self._window:
+                return newest - arrived < 0.5 * count / self._rate
+            count += len(stamps)
+        return False
 
     def _resolve_step(self) -> list[Piece]:
         """Decide what a step was, now that some signal after it is there."""
@@ -534,6 +551,12 @@ class StreamClock:
         late, limit = self._lateness(stamps), self._limit
         step = float(np.median(late[-self._window :]))
         if abs(step) <= limit:
+            inside = np.abs(late) <= limit
+            owed = int(inside.argmax())
+            if owed >= self._window and inside[owed:].all():  # what was owed tells nothing of clock or jitter
+                self._line.pass_over(owed)
+                self.count += owed
+                late = late[owed:]
             self._track(late)
             return [("data", data)]
         inside = np.flatnonzero(np.abs(late) <= limit)

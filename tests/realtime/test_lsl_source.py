@@ -357,6 +357,21 @@ def test_blocks_of_half_a_second_are_not_behind(ident, connect):
     assert source._state == "current" and not source._in_doubt
 
 
+def test_a_connection_is_not_made_anew_because_this_process_stood_still(ident, connect):
+    """What had come meanwhile was lost with the old connection: 15,760 samples."""
+    with outlet(ident, "--channels", 3):
+        source = connect(ident)
+        source.close()  # its thread is at rest
+        source._begun = True
+        for name in ("_came", "_connected", "_arrived"):
+            setattr(source, name, time.perf_counter() - 31)
+        assert source._is_stuck()
+        source._note_standstill(0.02)
+        assert source._is_stuck()
+        source._note_standstill(30.0)
+        assert not source._is_stuck()
+
+
 def test_a_process_that_stood_still_keeps_liblsl_s_backlog(ident, connect):
     with outlet(ident, "--channels", 3):
         source = connect(ident)

@@ -84,6 +84,26 @@ def test_a_program_that_hesitates_and_stamps_what_it_owes_with_now_lost_nothing(
     np.testing.assert_array_equal(out, np.arange(20 * RATE))
 
 
+@pytest.mark.parametrize("seconds", [20.0, 60.0])
+def test_losses_after_a_program_that_hung_are_told_within_seconds(seconds):
+    """Each one held the stream back for twice as long as the program had hung, without a word."""
+    chunks = stream(60 + seconds + 200)
+    owed = [k for k, (_, stamp, _) in enumerate(chunks) if 160 < stamp <= 160 + seconds]
+    for k in owed:
+        chunks[k] = (chunks[k][0], *chunks[owed[-1]][1:])
+    lost = [round(t * RATE / CHUNK) for t in (60 + seconds + 30, 60 + seconds + 180)]
+    clock, told = StreamClock(RATE, 0.015), []
+    for k, (first, stamp, arrived) in enumerate(chunks):
+        if k in lost:
+            continue
+        stamps = stamp + (np.arange(CHUNK) - CHUNK + 1) / RATE
+        pieces = clock.push(np.full((1, CHUNK), float(first)), stamps, arrived)
+        told += [(k, n) for kind, n in pieces if kind == "gap"]
+    assert [n for _, n in told] == [CHUNK] * 2
+    held = [(k - gone) * CHUNK / RATE for (k, _), gone in zip(told, lost, strict=True)]
+    assert max(held) < 1
+
+
 @pytest.mark.parametrize("jump", [-3600.0, -0.3, 0.3, 3600.0])
 def test_a_clock_that_is_set_loses_nothing(jump):
     chunks = [(f, s + (jump if s > 110 else 0), a) for f, s, a in stream(20)]
