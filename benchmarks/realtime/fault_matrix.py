@@ -191,7 +191,8 @@ def table(rows):
     """Return the lines of a table of `measure`'s rows."""
     columns = {
         "fault": "fault", "before": "before", "check": "--check", "cues": "cues logged as sounded",
-        "heard": "sounds heard", "markers": "markers of them", "typical": "marker to log, median, ms", "most": "most, ms",
+        "heard": "sounds heard", "markers": "markers of them", "typical": "marker to log, median, ms",
+        "most": "most, ms",
         "sound": "sounds off each other, most, ms", "outside": "cues outside N2/N3", "lost": "samples lost",
         "again": "cues again after, s", "alarm": "alarm after, s", "holds": "holds",
     }  # fmt: skip
