@@ -105,6 +105,7 @@ FAULTS = (
     Fault(
         "stamps of sending, bursts of 0.7 s", ("--stamps", "sent", "--chunk", "0.7"), before="1,199 invented samples"
     ),
+    Fault("stamps all alike", ("--stamps", "same")),
     Fault("jitter of 100 ms", ("--jitter", "0.1")),
     Fault("session halted for 30 s", commands=((2, "halt 30"),), alarm=None, before="15,510 samples thrown away"),
     Fault(
@@ -248,8 +249,8 @@ class _Amplifier:
         data = (slow + 10 * rng.standard_normal((len(_NAMES), n))).astype("f4")
         path = out / f"{name}.npz"
         np.savez(path, data=data, names=_NAMES, rate=rate)
-        # what comes as a trigger must find its sample not sent yet; stamps of sending would be late by it
-        delay = () if "sent" in fault.words else ("--delay", str(_DELAY_SECONDS))
+        # what comes as a trigger must find its sample not sent yet; stamps of sending, or none, would be late by it
+        delay = () if {"sent", "same"} & {*fault.words} else ("--delay", str(_DELAY_SECONDS))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "sleep_interpreter.realtime.Setup.stand_in_amplifier", "--source-id", name,
              "--name", name, "--session-id", name.removesuffix("-other"), "--file", str(path), "--count",

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -197,6 +197,19 @@ def test_a_rate_that_is_off_is_followed_to_the_sample(off, block, by):
     misplaced, events, errors = amplifier.play(look.begun(0.0), 5.01)
     assert misplaced == 0 and events == []
     assert np.abs(errors[errors[:, 0] > 15, 1]).max() < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("by", ["machine", "device"])
+def test_no_rate_block_or_clock_moves_a_sample(rate, by):
+    for off, block in product([-0.003, -0.001, 0.0, 0.0005, 0.003], [0.0, 0.05, 0.2, 0.5]):
+        amplifier = Amplifier(rate, off, block, 0.0, by, seed=3)
+        look = StreamClock(rate, 0.015)
+        amplifier.play(look, 0, 5.01)
+        misplaced, events, errors = amplifier.play(look.begun(0.0), 5.01)
+        assert (misplaced, events) == (0, []), (off, block)
+        assert np.abs(errors[errors[:, 0] > 15, 1]).max() < 0.05, (off, block)
 
 
 @pytest.mark.parametrize("rate", RATES)
