@@ -324,6 +324,7 @@ def _misbehave(amplifier, process, command):
         process.send_signal(signal.SIGCONT)
     elif command == "twin":
         amplifier.add_twin()
+        time.sleep(3.0)  # one that begins as the other ends is that one's program, started anew
     elif command == "end":
         amplifier.process.kill()
     else:
