@@ -408,9 +408,11 @@ class LiveSource(Source):
 
     def _believed(self, stamps: np.ndarray, now: float) -> np.ndarray:
         """Return the stamps (n,) as they may be believed; once they may not, say so, and look anew before a night."""
+        if not self.amplifier:
+            return stamps
         was = self._stamps_told.useless
         stamps = self._stamps_told.believed(stamps, now)
-        if self.amplifier and self._stamps_told.useless and not was:
+        if self._stamps_told.useless and not was:
             if self._begun:
                 self._inputs.append(("clock", {"state": "set", "reason": _USELESS}))
                 self._record_and_queue(self._clock.restamped())
