@@ -249,8 +249,8 @@ class _Amplifier:
         data = (slow + 10 * rng.standard_normal((len(_NAMES), n))).astype("f4")
         path = out / f"{name}.npz"
         np.savez(path, data=data, names=_NAMES, rate=rate)
-        # what comes as a trigger must find its sample not sent yet; stamps of sending, or none, would be late by it
-        delay = () if {"sent", "same"} & {*fault.words} else ("--delay", str(_DELAY_SECONDS))
+        # what comes as a trigger must find its sample not sent yet; what stamps do not tell would be taken for no delay
+        delay = () if {"sent", "same", "unix"} & {*fault.words} else ("--delay", str(_DELAY_SECONDS))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "sleep_interpreter.realtime.Setup.stand_in_amplifier", "--source-id", name,
              "--name", name, "--session-id", name.removesuffix("-other"), "--file", str(path), "--count",
