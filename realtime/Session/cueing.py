@@ -97,9 +97,7 @@ class CueController:
             return
         taken_back, begun, ended = set(context.sink.cancel()), [], []
         for cue, stage in self.pending:
-            silent = cue.sham or not self._audible
-            started = cue.number in context.inputs.begun if context.inputs.replaying else cue.number not in taken_back
-            if started and not silent:
+            if self._is_begun(cue, taken_back):
                 begun.append((cue, stage))
             else:
                 ended.append(cue)
@@ -113,6 +111,13 @@ class CueController:
         if begun:
             context.log_event(now, "begun", numbers=[cue.number for cue, _ in begun])
         self.took_back(now, taken_back, self.block_reasons() or "cueing ended")
+
+    def _is_begun(self, cue: Cue, taken_back: Collection[int]) -> bool:
+        """Tell whether a cue sounds whose sample has not come, now that the sink has given back what does not."""
+        if cue.sham or not self._audible:
+            return False
+        inputs = self._context.inputs
+        return cue.number in inputs.begun if inputs.replaying else cue.number not in taken_back
 
     # --- whether it sounded -------------------------------------------------------------------------
 
@@ -141,14 +146,24 @@ class CueController:
             self._context.log_event(now, "sound", number=number, dac=None, reason=f"taken back: {why}")
 
     def settle(self, now: int, stopped: bool) -> None:
-        """The session ends: empty the sink, and wait a moment for what it says of the last cue."""
+        """The session ends: empty the sink, and wait a moment for what it says of the last cue.
+
+        A cue sounds when it is due, the sample that it is due at comes a block later: what has begun is logged too.
+        """
         sink = self._context.sink
-        for cue, _ in self.pending:  # their onset has not come: they are not in the log
-            self._unconfirmed.pop(cue.number, None)
-        if stopped:
-            self.took_back(now, sink.silence(), "the session was stopped")
-        elif sink.confirms:
-            self.took_back(now, sink.cancel(), "the session ended")
+        taken_back = set(sink.silence() if stopped else sink.cancel())
+        begun = []
+        while self.pending:
+            cue, stage = self.pending.popleft()
+            if self._is_begun(cue, taken_back):
+                begun.append((cue, stage))
+            else:  # it is not in the log
+                self._unconfirmed.pop(cue.number, None)
+        self.took_back(now, taken_back, "the session was stopped" if stopped else "the session ended")
+        if begun:
+            self._context.log_event(now, "begun", numbers=[cue.number for cue, _ in begun])
+        for cue, stage in begun:
+            self._sound(cue, stage)
         deadline = time.perf_counter() + _SETTLE_SECONDS
         while self._unconfirmed and time.perf_counter() < deadline:
             sink.advance(now)

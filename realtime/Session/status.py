@@ -88,6 +88,7 @@ class SessionStatus:
             "derivations": {name: [*filter(None, pair)] for name, pair in context.montage.derived.items()},
             "amplifier": context.source.amplifier,
             "planned_end": self._planned_end(),
+            "offered": context.source.offered,
             **{key: self._about[key] for key in ("session", "subject", "simulated")},
             "dry_run": bool(self._about.get("dry_run")),
         }
@@ -121,7 +122,7 @@ class SessionStatus:
         settings, found = self._context.settings.staging, {}
         state = self._stream["state"]
         if state in _ALARMS:
-            found["stream"] = _ALARMS[state]
+            found["stream"] = self._context.source.offered or _ALARMS[state]
         if age is not None and age > settings.silent_seconds + settings.every_seconds:
             found["stager"] = f"no stage for {age:.0f} s"
         bad = sorted(self._signal_monitor.faults)

@@ -125,7 +125,11 @@ def resume_sample(
         if not 0 <= gap <= _LONGEST_GAP * 24:
             raise UserError(f"--gap {gap:g}: permitted are 0 to {_LONGEST_GAP * 24:g} s")
         return max(last + 1, recorded) + round(gap * STREAM_RATE)
-    newest = [e for e in events[-_NEWEST:] if e["sample"] > last - _NEWEST_SAMPLES]
+    ahead = {n for e in events[-_NEWEST:] if e["event"] == "begun" for n in e["detail"]["numbers"]}  # of their samples
+    newest = [
+        e for e in events[-_NEWEST:]
+        if e["sample"] > last - _NEWEST_SAMPLES and not (e["event"] == "cue" and e["detail"]["number"] in ahead)
+    ]  # fmt: skip
     # killed before its first sample: it was about to begin
     times = [(about.get("first_sample_at") or about["started"], 0)] if last == 0 else []
     times += [(e["wall"]["time"], e["detail"].get("taken", e["sample"])) for e in newest]

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     total = round(args.seconds * rate)
     print("streaming", flush=True)
     while sent < total:
-        due = began + (sent + size - since) / true
+        due = began + (sent + size - since) / true + args.delay
         while time.perf_counter() < due:
             time.sleep(min(0.002, max(0.0, due - time.perf_counter())))
         while commands:
@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             triggers.put_into(block, began + (sent - since) / true, true)
         # of the newest sample, on the amplifier's own clock, or when the block is sent, as many programs do
         stamp = (local_clock() if args.stamps == "sent" else zero + (sent + size - 1) / rate) + shift
+        stamp = 1.0 if args.stamps == "same" else stamp
         if args.jitter:
             stamp += float(rng.uniform(-args.jitter, args.jitter))
         if lose > 0 or (args.loss and rng.random() < args.loss):
@@ -92,10 +93,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--rate", type=float, default=500.0)
     add("--seconds", type=float, default=60.0)
     add("--chunk", type=float, default=0.02, help="seconds pushed at a time")
+    add("--delay", type=float, default=0.0, help="s from sample to sending, as an amplifier's buffer")
     add("--loss", type=float, default=0.0, help="share of chunks that are not pushed")
     add("--jitter", type=float, default=0.0, help="s, by which stamps are off at random")
     add("--off", type=float, default=0.0, help="share by which the rate is off what the stream says")
-    add("--stamps", choices=["counted", "unix", "sent"], default="counted", help="from where the stamps are")
+    add("--stamps", choices=["counted", "unix", "sent", "same"], default="counted", help="from where the stamps are")
     add("--markers", help="source_id of the LSL stream whose codes are written into the channel TRIGGER")
     add("--speed", type=float, default=1.0, help="pushed this much faster than its stamps say, for tests")
     add("--wait", action="store_true", help="begin when somebody listens")

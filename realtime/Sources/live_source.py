@@ -20,7 +20,8 @@ import numpy as np
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings, SourceSettings
 from sleep_interpreter.realtime.Recording.recorder import Recorder
 from sleep_interpreter.realtime.Sources.source import Input, Source
-from sleep_interpreter.realtime.Sources.stream_clock import Piece, StreamClock
+from sleep_interpreter.realtime.Sources.stream_clock import Piece, StampCheck, StreamClock
+from sleep_interpreter.realtime.Utils.keep_awake import COUNTER_SLEEPS, slept_seconds
 from sleep_interpreter.utils.core.constants import STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.signal import units as amplitude
@@ -55,6 +56,12 @@ _MEASURE_SECONDS = 30.0
 """Between two measurements of the stream's rate during the session."""
 _ASLEEP_SECONDS = 1.0
 """Shorter sleep of the computer is a hiccup."""
+_USELESS = (
+    "the stream's stamps tell no time (they do not go on as its samples come): its samples are taken to be of the "
+    "moment at which they come; where some are lost, their number is told less exactly"
+)
+_STANDSTILL_SECONDS = 0.5
+"""A thread that wakes up later than this was not let run."""
 _PIECE = 5000
 """Samples of a gap that the session is given at a time."""
 
@@ -84,6 +91,7 @@ class LiveSource(Source):
         self._stamped_rate = rate * pace
         self.notices = []
         self._clock = StreamClock(self._stamped_rate, settings.gap_seconds)
+        self._stamps_told = StampCheck(self._stamped_rate)
         self._queue: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._inputs: deque[Input] = deque()
         self._markers: deque[str] = deque()
@@ -97,7 +105,7 @@ class LiveSource(Source):
         self._begun = False
         self._due: float | None = None  # when the first sample is due, of a session that goes on
         self._judged = time.perf_counter()  # when the session last looked whether samples come
-        self._slept = _asleep()
+        self._slept = slept_seconds()
         self._arrived = time.perf_counter()
         self._failure: str | None = None
         self.refusal: str | None = None
@@ -151,7 +159,7 @@ class LiveSource(Source):
         if not self.amplifier or looked > _LOOKS * self.settings.look_seconds:
             return False
         timing = self._clock.measured()
-        return timing is None or timing.uncertain > _SURE
+        return timing is None or timing.uncertain > _SURE or self._stamps_told.doubtful
 
     def _check_rate(self) -> None:
         """Take down the stream's timing as measured in the look; refuse a rate that is not the nominal one."""
@@ -354,11 +362,18 @@ class LiveSource(Source):
             while not self._ending.is_set():
                 self._acquire_once()
                 poll = _POLL if self._begun else _CLOSE_POLL
-                following = max(following + poll, time.perf_counter() - 1)
-                time.sleep(max(0.0, following - time.perf_counter()))
+                began = time.perf_counter()
+                following = max(following + poll, began - 1)
+                time.sleep(max(0.0, following - began))
+                self._note_standstill(time.perf_counter() - max(following, began))
         except Exception as error:  # the session says it and ends in order; a thread must not die in silence
             logger.exception("acquisition failed")
             self._failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+    def _note_standstill(self, seconds: float) -> None:
+        """This process did not run for so long: what came meanwhile waits, and no stream was silent."""
+        if seconds > _STANDSTILL_SECONDS:
+            self._arrived += seconds
 
     def _acquire_once(self) -> None:
         if self._running.is_set() and not self._begun:
@@ -372,15 +387,15 @@ class LiveSource(Source):
         if len(stamps):
             self._arrived, self.refusal = now, None
             microvolts = (np.asarray(data, np.float64).T * self._factors).astype(np.float32)
+            stamps = self._believed(np.asarray(stamps, float), now)
             if not self._begun:
-                stamps = np.asarray(stamps, float)
                 self._keep_preview(microvolts, now - float(stamps[-1]))
                 self._clock.push(microvolts[:1], stamps, now)  # it learns how the stream is
                 return
             self._watch_rate(now)
             if self._due is not None:
                 self._skip_until_first(now - self._due - len(stamps) / self._rate)
-            self._record_and_queue(self._clock.push(microvolts, np.asarray(stamps, float), now))
+            self._record_and_queue(self._clock.push(microvolts, stamps, now))
         elif now - self._arrived > 0.3:
             if self._begun:
                 self._record_and_queue(self._clock.flush())
@@ -391,6 +406,23 @@ class LiveSource(Source):
         if self._begun:
             self._keep_recording()
 
+    def _believed(self, stamps: np.ndarray, now: float) -> np.ndarray:
+        """Return the stamps (n,) as they may be believed; once they may not, say so, and look anew before a night."""
+        if not self.amplifier:
+            return stamps
+        was = self._stamps_told.useless
+        stamps = self._stamps_told.believed(stamps, now)
+        if self._stamps_told.useless and not was:
+            if self._begun:
+                self._inputs.append(("clock", {"state": "set", "reason": _USELESS}))
+                self._record_and_queue(self._clock.restamped())
+            else:
+                self.notices.append((logging.WARNING, _USELESS))
+                self._clock, self._previewed = StreamClock(self._stamped_rate, self.settings.gap_seconds), 0
+                self._preview.clear()
+                self._delays.clear()
+        return stamps
+
     def _skip_until_first(self, seconds: float) -> None:
         """A session goes on: what passed until the first sample came is a gap."""
         self._due = None
@@ -398,15 +430,17 @@ class LiveSource(Source):
             self._record_and_queue([("gap", missing)])
 
     def _note_sleep(self) -> None:
-        """Notice that the computer slept, which its clocks do not show: the samples of that time are missing."""
-        now, before = _asleep(), self._slept
+        """Notice that the computer slept: the samples of that time are missing. Where this process's clock stood still
+        too, no stamp shows that."""
+        now, before = slept_seconds(), self._slept
         self._slept = now
-        if now - before < _ASLEEP_SECONDS or not self._begun:
+        if not (now - before >= _ASLEEP_SECONDS and self._begun):
             return
         reason = f"this computer slept for {now - before:.0f} s, and recorded nothing: switch off its standby"
         self._inputs.append(("computer", {"state": "set", "reason": reason}))
         self._record_and_queue(self._clock.flush())
-        self._record_and_queue([("gap", self._clock.slept(now - before))])
+        if COUNTER_SLEEPS:
+            self._record_and_queue([("gap", self._clock.slept(now - before))])
 
     def _keep_recording(self) -> None:
         if self.recorder is None:
@@ -443,13 +477,6 @@ class LiveSource(Source):
         while sum(p.shape[1] for p in self._preview) - self._preview[0].shape[1] >= most:
             self._preview.popleft()
             self._delays.popleft()
-
-
-def _asleep() -> float:
-    """Return for how many s the computer has slept since it was switched on, where the system tells; else 0."""
-    if not hasattr(time, "CLOCK_BOOTTIME"):
-        return 0.0
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def _lead_text(ahead: float) -> str:

@@ -183,6 +183,7 @@ class LslSource(LiveSource):
                 logger.warning("%s is there but sends nothing: connecting to it anew", self._where)
                 self._reconnect(info)
             return why
+        self._offered = None
         if others:
             there = ", ".join(sorted(_stream_text(i) for i in others))
             return (
@@ -193,7 +194,7 @@ class LslSource(LiveSource):
 
     def _is_stuck(self) -> bool:
         patience = _STUCK_SECONDS if self._begun else 0.0  # for so long the connection may not be to blame
-        return not self._pending and time.perf_counter() - max(self._connected, self._came) > patience
+        return not self._pending and time.perf_counter() - max(self._connected, self._came, self._arrived) > patience
 
     def _reconnect(self, info: Any) -> None:
         """Take a stream that is known to fit; where that fails, the next look tries again."""
@@ -274,8 +275,12 @@ class LslSource(LiveSource):
             return found, []
         return [], [i for i in others if i.name == self._info.name or i.stype == self._info.stype]
 
+    @property
+    def offered(self) -> str | None:
+        return self.refusal if self._offered is not None else None
+
     def accept(self) -> str | None:
-        if self._offered is None:
+        if self._offered is None or self.refusal is None:
             return None
         self._accepted, self._offered = self._offered.uid, None
         self._looked = 0.0  # look again at once
@@ -287,6 +292,7 @@ class LslSource(LiveSource):
         Another outlet than the one before is taken by itself only where it is that one's program started anew: on the
         same computer, and not there already when the old one still sent.
         """
+        self._offered = None
         same = [pair for pair in found if pair[0].stype == self._info.stype] or found
         own, here = self._info.uid, self._info.hostname
         same.sort(key=lambda pair: (pair[0].uid != own, pair[0].hostname != here, -pair[0].created_at))

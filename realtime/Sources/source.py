@@ -140,6 +140,11 @@ class Source(Protocol):
         """Return what came besides samples since the last call."""
         return []
 
+    @property
+    def offered(self) -> str | None:
+        """What waits for the operator's `accept`, as a question; None where nothing does."""
+        return None
+
     def accept(self) -> str | None:
         """The operator says that a stream which was refused is the right one: return what is taken, None where
         nothing waits for it."""

@@ -21,6 +21,8 @@ _WAIT_SECONDS = 0.15
 """After a step this much signal is awaited to see whether the step stays."""
 _WAIT_MOST = 10.0
 """A backlog that is worked off is awaited for this much signal at most."""
+_BURST_MOST = 2.0
+"""Seconds that longer bursts than a stream's are of: a program that hung, and stamped what it owed with now."""
 _WAIT_BLOCKS = 4
 """Of a stream with jitter so many blocks are awaited after a step: one late block tells nothing."""
 _WAIT_BURSTS = 2
@@ -62,6 +64,70 @@ _BINS = 300
 _FEWEST_BINS = 5
 _ACCURATE_SECONDS = 0.001
 """Two clocks that part by less are taken for one."""
+_PERIOD_OFF = 0.25
+"""No clock is followed further from its nominal rate than by this share."""
+_JUDGED_SECONDS = 2.0
+_JUDGED_CHUNKS = 6
+"""So much signal, and as many chunks, tell whether stamps go on as samples do ..."""
+_JUDGED_OFF = 0.11
+"""... to within this share, which jitter of 0.1 s does not reach ..."""
+_JUDGED_TIMES = 2
+"""... and so often in a row: a clock that is set passes."""
+
+
+class StampCheck:
+    """Give a stream's stamps as they may be believed, and know when they are `useless`; `doubtful`: they may be.
+
+    Stamps that do not go on as samples come, at the `rate` in Hz, tell no time: all alike, counted in samples or ms,
+    rounded to minutes, no numbers. Then the time at which samples come stands in for them, for good.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate, self.useless = rate, False
+        self._count = self._chunks = self._wrong = self._blank = 0  # blank: samples in a row without a number
+        self._began: tuple[int, float, float] | None = None  # samples, stamp, arrival
+        self._last: float | None = None
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether more of the stream is needed to tell."""
+        return not self.useless and self._wrong + self._blank > 0
+
+    def believed(self, stamps: np.ndarray, arrived: float) -> np.ndarray:
+        """Return the stamps (n,) in s, n > 0, of a chunk that arrived then; none is infinite or no number."""
+        there = np.isfinite(stamps)
+        if not self.useless:
+            self._judge(stamps, there, arrived)
+        if self.useless:
+            return np.full(len(stamps), arrived)
+        within = np.arange(len(stamps)) / self._rate
+        if not there.any():
+            stamps = within + (arrived - within[-1] if self._last is None else self._last + 1 / self._rate)
+        elif not there.all():
+            stamps = within + np.interp(within, within[there], (stamps - within)[there])
+        self._last = float(stamps[-1])
+        return stamps
+
+    def _judge(self, stamps: np.ndarray, there: np.ndarray, arrived: float) -> None:
+        before = self._count
+        self._count += len(stamps)
+        if not there.any():
+            self._blank += len(stamps)
+            self.useless = self._blank >= _JUDGED_TIMES * _JUDGED_SECONDS * self._rate
+            return
+        last = int(np.flatnonzero(there)[-1])
+        count, stamp = before + last + 1, float(stamps[last])
+        self._blank = 0
+        self._chunks += 1
+        if self._began is not None:
+            begin, first, since = self._began
+            due = (count - begin) / self._rate
+            if due < _JUDGED_SECONDS or self._chunks < _JUDGED_CHUNKS:
+                return
+            if abs((arrived - since) / due - 1) <= _JUDGED_OFF:  # else a backlog, or what follows a silence
+                self._wrong = 0 if abs((stamp - first) / due - 1) <= _JUDGED_OFF else self._wrong + 1
+            self.useless = self._wrong >= _JUDGED_TIMES
+        self._began, self._chunks = (count, stamp, arrived), 0
 
 
 @dataclass(frozen=True)
@@ -128,6 +194,7 @@ class _Line:
 
     def __init__(self, stamp: float, period: float) -> None:
         self.end, self.stamp, self.period, self.nominal = 0, stamp, period, period
+        self._least, self._most = period * (1 - _PERIOD_OFF), period * (1 + _PERIOD_OFF)
         self._s = self._sx = self._sxx = self._sy = self._sxy = 0.0
 
     def at(self, sample: Any) -> Any:
@@ -167,7 +234,7 @@ class _Line:
         self._sy -= offset * self._s + slope * self._sx
         self._sxy -= offset * self._sx + slope * self._sxx
         self.stamp += offset
-        self.period += slope
+        self.period = min(max(self.period + slope, self._least), self._most)
 
     def _recentre(self, n: int) -> None:
         self._sxx += -2 * n * self._sx + n * n * self._s
@@ -252,7 +319,7 @@ class StreamClock:
         self._silence = 0.0  # before the step
         self._arrived: float | None = None
         self._block = 0.0  # samples in a chunk
-        self._burst = 0  # samples whose stamps are alike
+        self._burst = 0.0  # samples whose stamps are alike
         self._run, self._raw = 0, -math.inf  # such samples up to now, and the newest stamp
         self._heard = 0  # chunks that came
         self._unsure = 0.0  # of the period, s
@@ -288,7 +355,8 @@ class StreamClock:
         spread = float(x @ x)
         slope = float(x @ (y - y.mean())) / spread
         rest = y - y.mean() - slope * x
-        if np.abs(rest).max() > 2 * self._limit:  # it was set meanwhile, or many were lost
+        wrong = abs(slope - nominal) > _PERIOD_OFF * nominal
+        if wrong or np.abs(rest).max() > 2 * self._limit:  # it was set meanwhile, or many were lost
             return self._line.period, _UNSURE * nominal
         unsure = float(rest.std()) / math.sqrt(spread)
         timing = self.measured()
@@ -384,6 +452,16 @@ class StreamClock:
         self._silence = silence if not first else 0.0
         return before + (self._resolve_step() if self._can_resolve() else [])
 
+    def restamped(self) -> list[Piece]:
+        """The times of arrival are the stamps from now on: return what is still pending, and forget the old ones."""
+        pieces = self.flush()
+        self._burst, self._run = 0.0, 0
+        self._ahead, self._delay, self._arrivals = 0.0, None, _Arrivals()
+        self._jitter, self._noise, self._anew = 0.0, 0.0, True
+        self._changes.clear()
+        self._history.clear()
+        return pieces
+
     def flush(self) -> list[Piece]:
         """Return what is still pending, as no more is coming for now."""
         pieces: list[Piece] = []
@@ -394,11 +472,14 @@ class StreamClock:
     def _spread(self, stamps: np.ndarray) -> np.ndarray:
         """Return stamps (n,) in which those of a burst, all alike, lie a sample apart, the last one as it is."""
         self._block += (len(stamps) - self._block) / (1 if not self._block else 20)
+        self._burst *= math.exp(-len(stamps) / (_TRACK_SECONDS * self._rate))
         near = _BUNCHED * self.period
         alike = np.abs(np.diff(stamps, prepend=self._raw)) < near
         self._raw = float(stamps[-1])
         if not alike.any():
             self._run = 0
+            if self._burst > _BURST_MOST * self._rate:
+                self._burst = 0.0
             return stamps
         edges = [*np.flatnonzero(~alike).tolist(), len(stamps)]
         result = np.array(stamps, float)
@@ -406,7 +487,7 @@ class StreamClock:
             if end == begin:
                 continue
             self._run = end - begin if begin or not alike[0] else self._run + end - begin
-            self._burst = max(self._burst, self._run) if self._run > 2 else self._burst
+            self._burst = max(self._burst, float(self._run)) if self._run > 2 else self._burst
             result[begin:end] = stamps[end - 1] - np.arange(end - begin)[::-1] * self.period
         return result
 
@@ -441,13 +522,25 @@ class StreamClock:
         return stamps - self._line.at(self.count + after + np.arange(len(stamps)))
 
     def _can_resolve(self) -> bool:
-        """Whether enough is pending: a while of signal, at the end of which the delay no longer shrinks."""
+        """Whether enough is pending: a while of signal, at the end of which the delay no longer shrinks. A backlog that
+        comes at once is awaited whole: what it has not brought yet would be taken for lost."""
         late = self._lateness(np.concatenate([s for _, s, _ in self._pending]))
         if len(late) < self._window:
             return False
         earlier, later = np.array_split(late[-self._window :], 2)
         shrinks = np.median(earlier) - np.median(later) > self._limit
-        return not shrinks or len(late) >= _WAIT_MOST * self._rate
+        if not shrinks:
+            return True
+        return len(late) >= _WAIT_MOST * self._rate and not self._comes_at_once()
+
+    def _comes_at_once(self) -> bool:
+        """Whether the newest of what is pending came in less than half the time that it lasts."""
+        count, newest = 0, self._pending[-1][2]
+        for _, stamps, arrived in reversed(self._pending):
+            if count >= self._window:
+                return newest - arrived < 0.5 * count / self._rate
+            count += len(stamps)
+        return False
 
     def _resolve_step(self) -> list[Piece]:
         """Decide what a step was, now that some signal after it is there."""
@@ -458,6 +551,12 @@ class StreamClock:
         late, limit = self._lateness(stamps), self._limit
         step = float(np.median(late[-self._window :]))
         if abs(step) <= limit:
+            inside = np.abs(late) <= limit
+            owed = int(inside.argmax())
+            if owed >= self._window and inside[owed:].all():  # what was owed tells nothing of clock or jitter
+                self._line.pass_over(owed)
+                self.count += owed
+                late = late[owed:]
             self._track(late)
             return [("data", data)]
         inside = np.flatnonzero(np.abs(late) <= limit)

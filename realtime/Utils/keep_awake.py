@@ -1,4 +1,4 @@
-"""Keeps the machine from falling asleep while a session runs."""
+"""Keeps the machine from falling asleep while a session runs, and tells when it slept all the same."""
 
 import contextlib
 import ctypes
@@ -7,6 +7,7 @@ import select
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,10 @@ logger = logging.getLogger(__name__)
 _CONTINUOUS, _SYSTEM = 0x80000000, 0x00000001  # ES_CONTINUOUS, ES_SYSTEM_REQUIRED of Windows
 _PATIENCE = 5.0
 """Seconds for the system to grant it."""
+_AWAKE_AND_ASLEEP = (("CLOCK_MONOTONIC", "CLOCK_BOOTTIME"), ("CLOCK_UPTIME_RAW", "CLOCK_MONOTONIC_RAW"))
+"""Clocks that stand still while the machine sleeps, and the same ones that go on: of Linux, of macOS."""
+COUNTER_SLEEPS = sys.platform != "win32"
+"""Whether `time.perf_counter` stands still while the machine sleeps."""
 _ABOUT = ["--who=Sleep Interpreter", "--why=a sleep session is being recorded", "--mode=block"]
 _COMMANDS = {
     "caffeinate": [["caffeinate", "-dims"]],
@@ -55,6 +60,21 @@ def prevent_sleep(wanted: bool = True) -> Iterator[str | None]:
         yield how
     finally:
         _end(process)
+
+
+def slept_seconds() -> float:
+    """Return for how many s the machine has slept since it was switched on, by two clocks of the system, neither of
+    which anybody sets; 0.0 where it has no such pair."""
+    for awake, both in _AWAKE_AND_ASLEEP:
+        if hasattr(time, awake) and hasattr(time, both):
+            return time.clock_gettime(getattr(time, both)) - time.clock_gettime(getattr(time, awake))
+    if sys.platform != "win32":
+        return 0.0
+    unbiased, library = ctypes.c_ulonglong(), ctypes.windll.kernel32
+    library.GetTickCount64.restype = ctypes.c_ulonglong
+    if not library.QueryUnbiasedInterruptTime(ctypes.byref(unbiased)):
+        return 0.0
+    return float(library.GetTickCount64()) / 1e3 - unbiased.value / 1e7
 
 
 def _inhibit(words: list[str]) -> tuple[Any, str]:

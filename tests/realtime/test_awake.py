@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,52 @@ from sleep_interpreter.realtime.Utils.keep_awake import prevent_sleep
 from sleep_interpreter.utils.core.paths import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the programs of Linux")
+
+
+class Clocks:
+    """The clocks of a system that has been on for 1000 s, 300 of them asleep."""
+
+    def __init__(self, **clocks):
+        self.__dict__.update({name: name for name in clocks})
+        self._clocks = clocks
+
+    def clock_gettime(self, name):
+        return self._clocks[name]
+
+
+@pytest.mark.parametrize(
+    ("clocks", "slept"),
+    [
+        ({"CLOCK_MONOTONIC": 700.0, "CLOCK_BOOTTIME": 1000.0, "CLOCK_MONOTONIC_RAW": 700.0}, 300.0),  # Linux
+        ({"CLOCK_MONOTONIC": 1000.1, "CLOCK_UPTIME_RAW": 700.0, "CLOCK_MONOTONIC_RAW": 1000.0}, 300.0),  # macOS
+        ({"CLOCK_MONOTONIC": 700.0}, 0.0),
+    ],
+)
+def test_how_long_the_machine_slept_is_told_by_two_clocks_that_nobody_sets(monkeypatch, clocks, slept):
+    monkeypatch.setattr(module, "time", Clocks(**clocks))
+    assert module.slept_seconds() == slept
+
+
+def test_windows_counts_its_sleep_too(monkeypatch):
+    def unbiased(pointer):
+        pointer._obj.value = 700 * 10**7
+        return 1
+
+    kernel = SimpleNamespace(QueryUnbiasedInterruptTime=unbiased, GetTickCount64=Ticks(1000 * 10**3))
+    monkeypatch.setattr(module, "time", Clocks())
+    monkeypatch.setattr(module.sys, "platform", "win32")
+    monkeypatch.setattr(module.ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
+    assert module.slept_seconds() == 300.0
+
+
+class Ticks:
+    """A function of a library."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self):
+        return self.value
 
 
 @pytest.fixture

@@ -307,7 +307,7 @@ def test_another_bed_s_outlet_takes_over_only_with_the_operator_s_yes(ident, con
         taker.until(lambda t: t.count > 500)
         with outlet(ident, "--channels", 3):  # bed 2
             time.sleep(1.0)
-            assert source.accept() is None  # nothing waits for it
+            assert source.accept() is source.offered is None  # nothing waits for it
             own.kill()
             taker.until(lambda t: "refused" in t.states())
             before, deadline = taker.count, time.monotonic() + 3
@@ -318,8 +318,10 @@ def test_another_bed_s_outlet_takes_over_only_with_the_operator_s_yes(ident, con
             np.testing.assert_array_equal(np.diff(np.concatenate(taker.data, axis=1)[0]), 1)
             (refused, *_) = [d for k, d in taker.inputs if k == "stream" and d["state"] == "refused"]
             assert "was there before it went" in refused["reason"] and "`accept` takes it" in refused["reason"]
+            assert source.offered == refused["reason"]
             assert source.accept() == "the stream that is there now"
             taker.until(lambda t: "back" in t.states() and np.isfinite(t.data[-1]).all())
+            assert source.accept() is source.offered is None
     assert taker.named("gap")
 
 
@@ -353,6 +355,21 @@ def test_blocks_of_half_a_second_are_not_behind(ident, connect):
         count = taker.count
         taker.until(lambda t: t.count > count + 1500)
     assert source._state == "current" and not source._in_doubt
+
+
+def test_a_connection_is_not_made_anew_because_this_process_stood_still(ident, connect):
+    """What had come meanwhile was lost with the old connection: 15,760 samples."""
+    with outlet(ident, "--channels", 3):
+        source = connect(ident)
+        source.close()  # its thread is at rest
+        source._begun = True
+        for name in ("_came", "_connected", "_arrived"):
+            setattr(source, name, time.perf_counter() - 31)
+        assert source._is_stuck()
+        source._note_standstill(0.02)
+        assert source._is_stuck()
+        source._note_standstill(30.0)
+        assert not source._is_stuck()
 
 
 def test_a_process_that_stood_still_keeps_liblsl_s_backlog(ident, connect):

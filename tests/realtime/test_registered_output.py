@@ -10,6 +10,7 @@ import yaml
 from sleep_interpreter.realtime.Output.marker_ports import MarkerPort
 from sleep_interpreter.realtime.Output.sinks import SoundSink
 from sleep_interpreter.realtime.Parameters import SessionSettings
+from sleep_interpreter.realtime.Recording.event_log import decisions, read_log, silent_cues
 from sleep_interpreter.realtime.Utils.registries import MARKER_PORTS, SOUND_SINKS
 from sleep_interpreter.utils.core import config, registry
 from sleep_interpreter.utils.core.errors import UserError
@@ -45,6 +46,21 @@ class ListSink(SoundSink):
         return db
 
 
+class HastySink(ListSink):
+    """Begins every cue as soon as it has it, before the cue's sample has come."""
+
+    @classmethod
+    def open(cls, settings, folder, sounds, origin=0):
+        return cls(settings.volume_db)
+
+    def began(self, number):
+        return True
+
+    def played(self):
+        told, self.numbers = self.numbers, []
+        return [{"number": number, "dac": 1.0} for number in told]
+
+
 class ListPort(MarkerPort):
     """Keeps the codes instead of sending them."""
 
@@ -70,6 +86,7 @@ def registered(monkeypatch):
     points = EntryPoints(
         [
             EntryPoint("list", f"{__name__}:ListSink", SOUND_SINKS.group),
+            EntryPoint("hasty", f"{__name__}:HastySink", SOUND_SINKS.group),
             EntryPoint("list", f"{__name__}:ListPort", MARKER_PORTS.group),
         ]
     )
@@ -92,6 +109,28 @@ def test_a_session_uses_a_sink_and_a_port_of_another_package(registered, session
     settings = yaml.safe_load((dry.folder / "settings.yaml").read_text(encoding="utf-8"))
     assert settings["audio"]["sink"] == "null" and "ports" not in settings["markers"]
     assert main(["--recording", str(recording), *map(str, staged), *chosen, "--check"]) in (0, 3)
+
+
+def test_a_cue_that_sounds_as_the_session_ends_is_logged_and_a_replay_logs_it_too(registered, staged, main, tmp_path):
+    """One more sound was heard than the log had cues: samples come a block later than the sound."""
+    words = ["--subject", "s1", "--source", "simulate", "--speed", "0", *staged, "--set", "audio.sink=hasty"]
+    words += ["--set", "cues.interval_seconds=[2.5, 3]", "--set", "arousal.enabled=false"]
+
+    def night(name, seconds):
+        assert main([*words, "--out", str(tmp_path / name), "--stop", str(seconds)]) == 0
+        return tmp_path / name / "s1" / "session_001"
+
+    due = [e["sample"] for e in read_log(night("whole", 60) / "log.jsonl") if e["event"] == "cue"][2]
+    folder = night("cut", (due - 15) / 500)  # it is decided 30 samples ahead
+    events = read_log(folder / "log.jsonl")
+    (stop,) = [e for e in events if e["event"] == "stop"]
+    cues = [e for e in events if e["event"] == "cue"]
+    assert cues[-1]["sample"] == due > stop["sample"] and len(cues) == 3
+    assert silent_cues(events) == set()
+    assert json.loads((folder / "summary.json").read_text(encoding="utf-8"))["cues"]["total"] == 3
+    assert "3 cues" in (folder / "report.html").read_text(encoding="utf-8")
+    assert main(["--session", str(folder), "--out", str(tmp_path / "again")]) == 0
+    assert decisions(read_log(tmp_path / "again" / "s1" / "session_001" / "log.jsonl")) == decisions(events)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,13 @@
 """Cues through real PortAudio into a sound server's null sink: times, level, and a device that vanishes."""
 
 import json
-import os
-import shutil
-import subprocess
 import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from benchmarks.realtime.sound_server import RATE, SoundServer, heard, missing_program
 from sleep_interpreter.realtime.Cues.schedule import Cue
 from sleep_interpreter.realtime.Output import sound_card
 from sleep_interpreter.realtime.Output.sinks import choose_sink, open_sink
@@ -17,54 +15,6 @@ from sleep_interpreter.realtime.Output.sound_card import DeviceSink, device_prob
 from sleep_interpreter.realtime.Parameters.output import AudioSettings
 
 from .live import Live, named
-
-RATE = 16000
-
-
-class Server:
-    """A PulseAudio of our own whose only device is a null sink.
-
-    Parameters
-    ----------
-    folder : Path
-    """
-
-    def __init__(self, folder):
-        self.address = f"unix:{folder}/native"
-        self._folder = folder
-        self._socket = folder / "native"
-        self._process = None
-        names = ("HOME", "PULSE_RUNTIME_PATH", "PULSE_STATE_PATH")
-        self.environment = {**os.environ, **dict.fromkeys(names, str(folder)), "PULSE_SERVER": self.address}
-
-    def start(self):
-        """Begin, and wait until it answers."""
-        environment = {k: v for k, v in self.environment.items() if k != "PULSE_SERVER"}
-        self._process = subprocess.Popen(
-            ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no",
-             "--log-level=error", "-L", f"module-null-sink sink_name=ears rate={RATE} channels=1",
-             "-L", f"module-native-protocol-unix auth-anonymous=1 socket={self._socket}"],
-            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        ask = ["pactl", "info"]
-        until(lambda: subprocess.run(ask, env=self.environment, capture_output=True).returncode == 0, "server")
-
-    def kill(self):
-        """End it as a cable that is pulled."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-        self._socket.unlink(missing_ok=True)
-
-    def hear(self, path):
-        """Record what the null sink is given, as float32 mono, until the process is ended."""
-        with path.open("wb") as file:
-            return subprocess.Popen(
-                ["parec", "--raw", "-d", "ears.monitor", "--format=float32le", f"--rate={RATE}",
-                 "--channels=1", "--latency-msec=20"],
-                env=self.environment, stdout=file, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
 
 
 def until(condition, what, seconds=60):
@@ -224,13 +174,12 @@ def test_a_lost_card_is_looked_for_now_and_then(cards, sink, monkeypatch):
 @pytest.fixture
 def server(tmp_path_factory, monkeypatch):
     """A sound server that PortAudio finds as the device "pulse"."""
-    for program in ("pulseaudio", "pactl", "parec"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed: make test-tools")
+    if (program := missing_program()) is not None:
+        pytest.skip(f"{program} is not installed: make test-tools")
     sounddevice = pytest.importorskip("sounddevice", exc_type=OSError, reason="PortAudio: make test-tools")
     folder = tmp_path_factory.mktemp("pulse")
     folder.chmod(0o700)
-    found = Server(folder)
+    found = SoundServer(folder)
     monkeypatch.setenv("PULSE_SERVER", found.address)
     found.start()
     sounddevice._terminate()  # the devices are listed once, at initialisation
@@ -240,12 +189,6 @@ def server(tmp_path_factory, monkeypatch):
         pytest.skip("ALSA does not know PulseAudio: make test-tools (libasound2-plugins)")
     yield found
     found.kill()
-
-
-def heard(path):
-    """Return the frames that the null sink was given."""
-    data = path.read_bytes()
-    return np.frombuffer(data[: len(data) // 4 * 4], np.float32)
 
 
 def sounding(path, level):

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from sleep_interpreter.realtime.Parameters.source import SourceSettings
 from sleep_interpreter.realtime.Sources import live_source
 from sleep_interpreter.realtime.Sources.live_source import LiveSource
-from sleep_interpreter.realtime.Sources.stream_clock import StreamClock
+from sleep_interpreter.realtime.Sources.stream_clock import StampCheck, StreamClock
 from sleep_interpreter.utils.core.errors import UserError
 
 RATE, CHUNK = 500, 10
@@ -82,6 +82,26 @@ def test_a_program_that_hesitates_and_stamps_what_it_owes_with_now_lost_nothing(
     out, events, _ = run(chunks)
     assert events == []
     np.testing.assert_array_equal(out, np.arange(20 * RATE))
+
+
+@pytest.mark.parametrize("seconds", [20.0, 60.0])
+def test_losses_after_a_program_that_hung_are_told_within_seconds(seconds):
+    """Each one held the stream back for twice as long as the program had hung, without a word."""
+    chunks = stream(60 + seconds + 200)
+    owed = [k for k, (_, stamp, _) in enumerate(chunks) if 160 < stamp <= 160 + seconds]
+    for k in owed:
+        chunks[k] = (chunks[k][0], *chunks[owed[-1]][1:])
+    lost = [round(t * RATE / CHUNK) for t in (60 + seconds + 30, 60 + seconds + 180)]
+    clock, told = StreamClock(RATE, 0.015), []
+    for k, (first, stamp, arrived) in enumerate(chunks):
+        if k in lost:
+            continue
+        stamps = stamp + (np.arange(CHUNK) - CHUNK + 1) / RATE
+        pieces = clock.push(np.full((1, CHUNK), float(first)), stamps, arrived)
+        told += [(k, n) for kind, n in pieces if kind == "gap"]
+    assert [n for _, n in told] == [CHUNK] * 2
+    held = [(k - gone) * CHUNK / RATE for (k, _), gone in zip(told, lost, strict=True)]
+    assert max(held) < 1
 
 
 @pytest.mark.parametrize("jump", [-3600.0, -0.3, 0.3, 3600.0])
@@ -179,6 +199,19 @@ def test_a_rate_that_is_off_is_followed_to_the_sample(off, block, by):
     assert np.abs(errors[errors[:, 0] > 15, 1]).max() < 0.05
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("by", ["machine", "device"])
+def test_no_rate_block_or_clock_moves_a_sample(rate, by):
+    for off, block in product([-0.003, -0.001, 0.0, 0.0005, 0.003], [0.0, 0.05, 0.2, 0.5]):
+        amplifier = Amplifier(rate, off, block, 0.0, by, seed=3)
+        look = StreamClock(rate, 0.015)
+        amplifier.play(look, 0, 5.01)
+        misplaced, events, errors = amplifier.play(look.begun(0.0), 5.01)
+        assert (misplaced, events) == (0, []), (off, block)
+        assert np.abs(errors[errors[:, 0] > 15, 1]).max() < 0.05, (off, block)
+
+
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize(("off", "block"), [(0.003, 0.02), (-0.003, 0.1), (0.0, 0.0)])
 def test_jitter_of_100_ms_is_no_loss_at_any_rate(rate, off, block):
@@ -232,9 +265,62 @@ def test_losses_in_a_stream_that_is_played_too_fast_are_losses():
     np.testing.assert_array_equal(out[there], there)
 
 
+USELESS = {
+    "no numbers": lambda stamps, _: np.full(len(stamps), np.nan),
+    "infinite": lambda stamps, _: np.full(len(stamps), np.inf),
+    "all alike": lambda stamps, _: np.full(len(stamps), 1.0),
+    "counted in samples": lambda stamps, first: first + np.arange(len(stamps), dtype=float),
+    "in ms": lambda stamps, _: 1e3 * stamps,
+    "unix time in single precision": lambda stamps, _: (1.8e9 + stamps).astype("f4").astype(float),
+    "backwards": lambda stamps, _: -stamps,
+}
+
+
+@pytest.mark.parametrize("since", [100.0, 160.0])
+@pytest.mark.parametrize("stamped", USELESS)
+def test_stamps_that_tell_no_time_stop_no_night(stamped, since):
+    """Their samples are of when they come; no cue was due at no number, and no sample was held back for good."""
+    clock, check, put, gaps, before, was = StreamClock(RATE, 0.015), StampCheck(RATE), 0, 0, 0, False
+    for first, stamp, arrived in stream(120):
+        stamps = stamp + (np.arange(CHUNK) - CHUNK + 1) / RATE
+        told = check.believed(USELESS[stamped](stamps, first) if stamp > since else stamps, arrived)
+        if check.useless and not was:
+            if since == 100:  # in the look, which begins anew
+                clock, before, put, gaps = StreamClock(RATE, 0.015), first, first, 0
+            put += sum(piece.shape[1] for kind, piece in clock.restamped() if kind == "data")
+        was = check.useless
+        pieces = clock.push(np.zeros((1, CHUNK)), told, arrived)
+        put += sum(piece.shape[1] for kind, piece in pieces if kind == "data")
+        gaps += sum(piece for kind, piece in pieces if kind == "gap")
+        if arrived > since + 15:
+            assert clock.time_of(first + CHUNK - before) == pytest.approx(arrived, abs=0.05)
+    assert check.useless and put == 120 * RATE and gaps == 0
+
+
+def test_stamps_that_are_no_numbers_now_and_then_are_bridged():
+    clock, check, out = StreamClock(RATE, 0.015), StampCheck(RATE), []
+    for k, (first, stamp, arrived) in enumerate(stream(60), start=1):
+        stamps = stamp + (np.arange(CHUNK) - CHUNK + 1) / RATE
+        stamps[[] if k % 7 else np.arange(k % 5, CHUNK)] = np.nan
+        told = check.believed(stamps, arrived)
+        np.testing.assert_allclose(told, stamp + (np.arange(CHUNK) - CHUNK + 1) / RATE, atol=1e-9)
+        out += clock.push(np.arange(first, first + CHUNK, dtype=float)[None], told, arrived)
+    assert {kind for kind, _ in out} == {"data"} and not check.useless
+
+
+@pytest.mark.parametrize("factor", [0.9, 0.95, 1.05, 1.1])
+def test_stamps_at_another_rate_than_the_samples_move_neither(factor):
+    chunks = [(f, 100 + (s - 100) * factor, a) for f, s, a in stream(90)]
+    out, events, clock = run(chunks)
+    assert events == [] and len(out) == 90 * RATE
+    assert clock.time_of(90 * RATE) == pytest.approx(190, abs=0.05)
+
+
 class Made(LiveSource):
     """A stream of one channel whose stamps are `off` s from the machine's clock, after a backlog, and whose rate is
-    `fast` times the nominal one."""
+    `fast` times the nominal one; `stamped` spoils its stamps."""
+
+    stamped = staticmethod(lambda stamps, first: stamps)
 
     def __init__(self, off, backlog=0.0, fast=1.0, look=0.5):
         settings = SourceSettings(kind="lsl", look_seconds=look, behind_seconds=0.2)
@@ -247,7 +333,7 @@ class Made(LiveSource):
         count = min(round((time.perf_counter() - self._began) * rate) - self._sent, 8 * RATE)
         stamps = self._began + (self._sent + np.arange(count)) / rate + self.off
         self._sent += count
-        return np.zeros((count, 1)), stamps
+        return np.zeros((count, 1)), self.stamped(stamps, self._sent) if count else stamps
 
     def time_off(self, seconds=0.5):
         """Take the stream for a while; return by how much the newest sample is due late, and the inputs."""
@@ -272,6 +358,37 @@ def test_stamps_that_are_not_on_the_machine_s_clock_are_noticed_and_taken_out(of
     warned = [text for level, text in source.notices if level == logging.WARNING and "stamps are" in text]
     assert (warned == []) if says is None else says in warned[0]
     assert any("effective rate" in text for _, text in source.notices)
+
+
+@pytest.mark.parametrize("stamped", ["no numbers", "all alike", "in ms", "counted in samples"])
+def test_a_stream_whose_stamps_tell_no_time_is_taken_with_a_warning(stamped):
+    source = Made(0.0, look=3.0)
+    source.stamped = USELESS[stamped]
+    try:
+        source.open(["E1"])
+        assert source.delivery_seconds() < 0.2
+        late, inputs = source.time_off()
+    finally:
+        source.close()
+    assert late == pytest.approx(0, abs=0.15) and inputs == []
+    assert [text for level, text in source.notices if level == logging.WARNING and "tell no time" in text]
+    assert source.timing.off == pytest.approx(0, abs=0.005) and "nan" not in source.timing.text()
+
+
+def test_stamps_that_tell_no_time_any_more_are_an_alarm():
+    source = Made(0.0)
+    try:
+        source.open(["E1"])
+        until = source._sent + RATE
+        source.stamped = lambda stamps, sent: stamps if sent < until else USELESS["all alike"](stamps, sent)
+        late, inputs = source.time_off(10.0)
+    finally:
+        source.close()
+    assert late == pytest.approx(0, abs=0.15)
+    assert [detail["state"] for kind, detail in inputs if kind == "clock" and "tell no time" in detail["reason"]] == [
+        "set"
+    ]
+    assert not [kind for kind, _ in inputs if kind == "gap"]
 
 
 def test_a_backlog_before_the_session_is_not_taken_for_another_clock():
@@ -332,7 +449,7 @@ def test_what_passes_until_a_resumed_session_s_first_sample_is_a_gap():
 @pytest.mark.parametrize("slept", [4.0, 1800.0])
 def test_a_computer_that_slept_is_noticed_and_its_time_a_gap(slept, monkeypatch):
     asleep = [0.0]
-    monkeypatch.setattr(live_source, "_asleep", lambda: asleep[0])
+    monkeypatch.setattr(live_source, "slept_seconds", lambda: asleep[0])
     source = Made(0.0)
     try:
         source.open(["E1"])

@@ -265,9 +265,12 @@ function showAlarms() {
   if (holder.dataset.words !== words) {
     holder.dataset.words = words;
     holder.className = alarms.length ? "on" : "";
-    holder.replaceChildren(...alarms.map((a) => { const s = document.createElement("span"); s.textContent = `${a.kind}: ${a.text}`; s.title = a.since ? `since ${wallText(a.since)}` : ""; return s; }));
+    const spans = alarms.map((a) => { const s = document.createElement("span"); s.textContent = `${a.kind}: ${a.text}`; s.title = a.since ? `since ${wallText(a.since)}` : ""; return s; });
+    for (const own of holder.querySelectorAll("span")) own.remove();
+    holder.append(...spans);
     document.title = `${alarms.length ? "⚠ " : ""}${subject} ${session} · Sleep Interpreter`;
   }
+  byId("accept").hidden = Boolean(ended || old === "no contact" || !state?.offered);
   alarmOn = alarms.length > 0;
   showCueing();
 }
@@ -492,6 +495,7 @@ byId("pause").onclick = () => command(byId("pause").classList.contains("paused")
 byId("quieter").onclick = () => command("volume", { change_db: -1 });
 byId("louder").onclick = () => command("volume", { change_db: 1 });
 askTwice("group", () => command("group"), "the other group's items will be cued from now on: click again within 4 s");
+askTwice("accept", () => command("accept"), "cues will go by the sleep that this stream shows: click again within 4 s if it is this bed's amplifier");
 askTwice("stop", () => command("stop"), "the session ends for good: click again within 4 s");
 byId("mark").onclick = mark;
 byId("marktext").onkeydown = (event) => { if (event.key === "Enter") mark(); event.stopPropagation(); };

@@ -65,7 +65,7 @@ class Night:
                           "minutes_left": 4000.0},
             "stager": {"age_seconds": 3.0, "latency_ms": 200.0, "late": 0}, "audio": {"lost": None},
             "ports": {"names": ["lsl"]}, "phase": {"target": 0, "locked": True, "degrees": [], "from": "precue"},
-            "alarms": [], "items": list(ITEMS), "channels": CHANNELS,
+            "alarms": [], "offered": None, "items": list(ITEMS), "channels": CHANNELS,
             "derivations": {name: [own for own in pair if own] for name, pair in DERIVATIONS.items()},
             "amplifier": True, "dry_run": False, "session": "session_001", "subject": "s1", "simulated": False,
             "planned_end": (datetime.now(UTC) + timedelta(hours=5)).astimezone().isoformat(timespec="seconds"),
@@ -188,9 +188,10 @@ def test_neither_alarms_nor_buttons_move_anything(night, page):
     alarm = {"text": "this is a long text of an alarm " * 4, "since": "2026-01-01T02:00:00+00:00"}
     night.state["alarms"] = [{"kind": kind, **alarm} for kind in ("sound", "disk", "quality")]
     night.state |= {"cueing": False, "blocked": ["paused by the operator", "C4 is flat " * 20], "stage": "unknown"}
+    night.state["offered"] = "is that this bed's amplifier?"
     night.state["reason"] = "C4 is flat, and so is every other electrode of this sleeper"
     lives(night, page, lambda: page.is_visible("#alarms"))
-    for name in ("#group", "#stop", "#sound"):
+    for name in ("#group", "#stop", "#sound", "#accept"):
         page.click(name)
     lives(night, page)
     assert page.inner_text("#pause") == "Resume cueing" and "Alarm sound: off" in page.inner_text("#sound")
@@ -212,6 +213,25 @@ def test_the_change_of_groups_asks(night, page):
     lives(night, page, lambda: page.inner_text("#group") == "Click again")
     lives(night, page, lambda: page.inner_text("#group") == "Other group")  # nobody clicked again
     assert night.asked == ["group"]
+
+
+def test_another_stream_is_taken_only_when_the_operator_says_so_twice(night, page):
+    night.asked.clear()
+    assert page.is_hidden("#accept")
+    text = "amp1 is away; 2 other streams have its source_id: is that this bed's amplifier?"
+    night.state |= {"offered": text, "alarms": [{"kind": "stream", "text": text, "since": ""}]}
+    lives(night, page, lambda: page.is_visible("#accept"))
+    assert text in page.inner_text("#alarms")
+    page.click("#accept")
+    lives(night, page)
+    assert night.asked == [] and "this bed's amplifier" in page.inner_text("#answer")
+    page.click("#accept")
+    lives(night, page, lambda: night.asked == ["accept"])
+    page.evaluate("document.body.classList.add('looking')")  # a page without the right to control
+    assert page.is_hidden("#accept") and text in page.inner_text("#alarms")
+    page.evaluate("document.body.classList.remove('looking')")
+    night.state |= {"offered": None, "alarms": []}
+    lives(night, page, lambda: page.is_hidden("#accept"))
 
 
 @pytest.mark.parametrize(
